@@ -1,0 +1,36 @@
+"""The exceptions this project raises itself.
+
+IotStreamError
+├── SettingsError       wrong settings; the message names every one of them
+├── TransientError      an outage: wait, try again, hold the offsets        (never a dead letter)
+├── PermanentError      a missing table, topic or right: hold the offsets and say what an operator must do
+├── StreamGapError      batches of a partition do not follow one another    (seek back once, then crash)
+└── StuckOffsetError    an offset head does not move                        (exit the process)
+
+A record that can never be stored is not an exception but a value: app.core.model.Rejected.
+Anything else that is raised is a bug and crashes the worker with its offsets un-acked.
+"""
+
+
+class IotStreamError(Exception):
+    """Root of the tree; catch it only where a process starts."""
+
+
+class SettingsError(IotStreamError):
+    """Settings cannot be used; str() lists each wrong one with its value's problem."""
+
+
+class TransientError(IotStreamError):
+    """An outage of a dependency: the same call may succeed later."""
+
+
+class PermanentError(IotStreamError):
+    """The dependency answers and refuses: an operator has to act; str() says how."""
+
+
+class StreamGapError(IotStreamError):
+    """A batch does not start where the one before it ended."""
+
+
+class StuckOffsetError(IotStreamError):
+    """A partition's oldest un-acked batch is nowhere in work and its offset does not move."""

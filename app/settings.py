@@ -1,0 +1,137 @@
+"""One frozen Settings: environment (prefix IOT_), then `.env`, then the TOML file; every wrong value is named at once."""
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from app.errors import SettingsError
+
+PositiveInt = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. Times are seconds, sizes bytes, unless the name says otherwise."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="IOT_", env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True
+    )
+
+    app: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")] = Field(
+        "worker", description="name of the fleet: consumer group and state changelog are named after it"
+    )
+
+    kafka_broker: str = Field("127.0.0.1:9092", description="bootstrap servers, host:port[,host:port]")
+    kafka_topic: str = Field("iot-stream", description="input topic")
+    kafka_dlq_topic: str = Field("iot-stream-dlq", description="dead letters")
+    kafka_alerts_topic: str = Field("iot-alerts", description="outbox of alert events")
+    kafka_partitions: PositiveInt = Field(12, description="partitions of the input topic and of the state changelog")
+    kafka_replication_factor: PositiveInt = Field(1, description="replicas of the topics `iot-stream topics` makes")
+    kafka_session_timeout: PositiveFloat = Field(10.0, description="a worker silent for this long loses its partitions")
+    kafka_commit_interval: PositiveFloat = Field(1.0, description="how often offsets are committed")
+    kafka_max_fetch_bytes: PositiveInt = Field(1 << 20, description="fetched at once per partition")
+
+    database_url: SecretStr = Field(
+        SecretStr("postgresql://iot@127.0.0.1:5432/iot"), description="PostgreSQL or TimescaleDB; never logged"
+    )
+    database_password_file: Path | None = Field(None, description="file that holds the password, instead of the URL")
+    batch_max_rows: PositiveInt = Field(5000, description="most records in one batch")
+    batch_max_bytes: PositiveInt = Field(1 << 20, description="most payload bytes in one batch")
+    copy_min_rows: PositiveInt = Field(1000, description="batches from this size on are stored with COPY")
+    writes_in_flight: PositiveInt = Field(3, description="database writes under way at once, one per partition")
+    database_timeout: PositiveFloat = Field(60.0, description="longest a statement may take")
+    breaker_failures: PositiveInt = Field(5, description="consecutive failures that open the circuit breaker")
+    breaker_reset_min: PositiveFloat = Field(5.0, description="first wait of the open breaker")
+    breaker_reset_max: PositiveFloat = Field(60.0, description="longest wait of the open breaker")
+
+    mqtt_host: str = Field("127.0.0.1", description="MQTT broker")
+    mqtt_port: Port = Field(1883, description="MQTT broker's port")
+    mqtt_username: str | None = Field(None, description="account of the bridge and the notifier")
+    mqtt_password: SecretStr | None = Field(None, description="its password; never logged")
+    mqtt_password_file: Path | None = Field(None, description="file that holds the password")
+    mqtt_tls: bool = Field(False, description="TLS to the MQTT broker, certificate verified")
+    mqtt_ca_file: Path | None = Field(None, description="CA certificates instead of the system's")
+    bridge_client_id: str = Field("iot-bridge-1", description="client id, and so the session, of this bridge")
+    bridge_share: str = Field("iot-bridge", description="name of the shared subscription all bridges join")
+    bridge_in_flight: Annotated[int, Field(ge=1, le=65535)] = Field(
+        20000, description="messages taken from the broker and not yet acknowledged (MQTT 5 receive maximum)"
+    )
+    bridge_session_expiry: PositiveInt = Field(604800, description="how long the broker keeps the bridge's session")
+    notifier_client_id: str = Field("iot-notifier-1", description="client id of the notifier")
+
+    time_future_max: PositiveFloat = Field(300.0, description="a reading further in the future is a dead letter")
+    time_past_max: PositiveFloat = Field(90 * 86400.0, description="a reading older than this is a dead letter")
+    payload_max_bytes: PositiveInt = Field(1 << 20, description="larger payloads are dead letters")
+    payload_max_depth: PositiveInt = Field(32, description="deeper nesting is a dead letter")
+    rules_poll: PositiveFloat = Field(1.0, description="how often user_configs is asked for changes")
+
+    state_dir: Path = Field(Path(".local/state"), description="RocksDB tables of this worker; not shared between workers")
+    watchdog_seconds: PositiveFloat = Field(120.0, description="an offset stuck this long with no work ends the process")
+    shutdown_timeout: PositiveFloat = Field(8.0, description="longest a stop or rebalance waits for running writes")
+
+    metrics_host: str = Field("127.0.0.1", description="address of /metrics, /live and /ready")
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = Field(9000, description="its port; 0 takes a free one")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="least severe level logged")
+    log_format: Literal["auto", "json", "human"] = Field("auto", description="auto: human on a terminal, else json")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Settings":
+        if self.breaker_reset_min > self.breaker_reset_max:
+            raise ValueError("IOT_BREAKER_RESET_MIN must not exceed IOT_BREAKER_RESET_MAX")
+        if self.database_password_file and not self.database_password_file.is_file():
+            raise ValueError(f"IOT_DATABASE_PASSWORD_FILE: no such file: {self.database_password_file}")
+        if self.mqtt_password_file and not self.mqtt_password_file.is_file():
+            raise ValueError(f"IOT_MQTT_PASSWORD_FILE: no such file: {self.mqtt_password_file}")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment over `.env` over TOML ($IOT_SETTINGS_FILE, default iot-stream.toml)."""
+        toml = TomlConfigSettingsSource(settings_cls, Path(os.environ.get("IOT_SETTINGS_FILE", "iot-stream.toml")))
+        return init_settings, env_settings, dotenv_settings, toml
+
+    @cached_property
+    def group_id(self) -> str:
+        """Consumer group, Faust app id and prefix of the changelog `iot-<app>-state-changelog`."""
+        return f"iot-{self.app}"
+
+    @property
+    def database_password(self) -> str | None:
+        """From the password file, else None: asyncpg then takes it from the URL."""
+        return self.database_password_file.read_text().strip() if self.database_password_file else None
+
+    @property
+    def mqtt_secret(self) -> str | None:
+        """The MQTT password, from the file when one is named."""
+        if self.mqtt_password_file:
+            return self.mqtt_password_file.read_text().strip()
+        return self.mqtt_password.get_secret_value() if self.mqtt_password else None
+
+
+def load() -> Settings:
+    """Read the settings. Raises SettingsError that names all wrong ones, with no secret in it."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors(include_url=False, include_context=False, include_input=False):
+            name = "_".join(str(part) for part in problem["loc"])
+            lines.append(f"  IOT_{name.upper()}: {problem['msg']}" if name else f"  {problem['msg']}")
+        raise SettingsError("wrong settings:\n" + "\n".join(lines)) from None
