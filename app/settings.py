@@ -42,7 +42,8 @@ class Settings(BaseSettings):
     kafka_max_fetch_bytes: PositiveInt = Field(1 << 20, description="fetched at once per partition")
 
     database_url: SecretStr = Field(
-        SecretStr("postgresql://iot@127.0.0.1:5432/iot"), description="PostgreSQL or TimescaleDB; never logged"
+        SecretStr("postgresql://iot@127.0.0.1:5432/iot"),
+        description="PostgreSQL or TimescaleDB; never logged",
     )
     database_password_file: Path | None = Field(None, description="file that holds the password, instead of the URL")
     batch_max_rows: PositiveInt = Field(5000, description="most records in one batch")
@@ -75,8 +76,12 @@ class Settings(BaseSettings):
     payload_max_depth: PositiveInt = Field(32, description="deeper nesting is a dead letter")
     rules_poll: PositiveFloat = Field(1.0, description="how often user_configs is asked for changes")
 
-    state_dir: Path = Field(Path(".local/state"), description="RocksDB tables of this worker; not shared between workers")
-    watchdog_seconds: PositiveFloat = Field(120.0, description="an offset stuck this long with no work ends the process")
+    state_dir: Path = Field(
+        Path(".local/state"), description="RocksDB tables of this worker; not shared between workers"
+    )
+    watchdog_seconds: PositiveFloat = Field(
+        120.0, description="an offset stuck this long with no work ends the process"
+    )
     shutdown_timeout: PositiveFloat = Field(8.0, description="longest a stop or rebalance waits for running writes")
 
     metrics_host: str = Field("127.0.0.1", description="address of /metrics, /live and /ready")
