@@ -1,4 +1,4 @@
-"""One frozen Settings: environment (prefix IOT_), then `.env`, then the TOML file; every wrong value is named at once."""
+"""One frozen Settings: environment (prefix IOT_), `.env`, then a TOML file; all wrong values are named at once."""
 
 import os
 from functools import cached_property
