@@ -82,7 +82,11 @@ Row = tuple[datetime, str, str, int, float | None, int | None, str]
 
 
 class Reading(Struct, frozen=True, gc=False):
-    """One validated telemetry message. `extra` maps each other field to its exact JSON bytes (msgspec.Raw)."""
+    """One validated telemetry message, `time` in UTC.
+
+    `extra` maps each other field to its exact JSON bytes (msgspec.Raw), for rules; `extra_json` is the same as
+    one JSON text, for the row: decoding has to make it anyway to check it, so nobody makes it twice.
+    """
 
     time: datetime
     user_id: str
@@ -91,3 +95,4 @@ class Reading(Struct, frozen=True, gc=False):
     temperature: float | None
     battery: int | None
     extra: dict[str, Any]
+    extra_json: str
