@@ -3,6 +3,7 @@
 IotStreamError
 ├── SettingsError       wrong settings; the message names every one of them
 ├── TransientError      an outage: wait, try again, hold the offsets        (never a dead letter)
+│   └── WireError       what a peer sent is not its protocol: close the connection and connect again
 ├── PermanentError      a missing table, topic or right: hold the offsets and say what an operator must do
 ├── StreamGapError      batches of a partition do not follow one another    (seek back once, then crash)
 └── StuckOffsetError    an offset head does not move                        (exit the process)
@@ -22,6 +23,10 @@ class SettingsError(IotStreamError):
 
 class TransientError(IotStreamError):
     """An outage of a dependency: the same call may succeed later."""
+
+
+class WireError(TransientError):
+    """A peer sent bytes that are not its protocol; str() says which part."""
 
 
 class PermanentError(IotStreamError):

@@ -48,6 +48,9 @@ class Settings(BaseSettings):
     database_password_file: Path | None = Field(None, description="file that holds the password, instead of the URL")
     batch_max_rows: PositiveInt = Field(5000, description="most records in one batch")
     batch_max_bytes: PositiveInt = Field(1 << 20, description="most payload bytes in one batch")
+    buffer_max_bytes: PositiveInt = Field(
+        64 << 20, description="most memory fetched and not yet stored records may take"
+    )
     copy_min_rows: PositiveInt = Field(1000, description="batches from this size on are stored with COPY")
     writes_in_flight: PositiveInt = Field(3, description="database writes under way at once, one per partition")
     database_timeout: PositiveFloat = Field(60.0, description="longest a statement may take")
@@ -67,6 +70,13 @@ class Settings(BaseSettings):
     bridge_in_flight: Annotated[int, Field(ge=1, le=65535)] = Field(
         20000, description="messages taken from the broker and not yet acknowledged (MQTT 5 receive maximum)"
     )
+    bridge_filters: tuple[str, ...] = Field(
+        ("users/#", "iot/#"), description="topics the bridge takes; JSON array; own outputs below them are skipped"
+    )
+    bridge_packet_max_bytes: PositiveInt = Field(
+        2 << 20, description="largest MQTT packet taken; the broker withholds larger ones from the bridge"
+    )
+    bridge_buffer_bytes: PositiveInt = Field(64 << 20, description="payload bytes held before reading pauses")
     bridge_session_expiry: PositiveInt = Field(604800, description="how long the broker keeps the bridge's session")
     notifier_client_id: str = Field("iot-notifier-1", description="client id of the notifier")
 
