@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
 from app.core.model import Record, Rejected, Row
+from app.core.write import Effect, Written
 
 
 class Batch(Protocol):
@@ -14,6 +15,10 @@ class Batch(Protocol):
     first_offset: int
     next_offset: int  # last offset + 1: what is committed once this batch is done
     records: Sequence[Record]
+    epoch: int  # counts seeks and rebalances: states read in one epoch mean nothing in the next
+
+    def current(self) -> bool:
+        """False once a rebalance or seek has made the batch someone else's: drop it un-acked."""
 
     async def ack(self) -> None:
         """Let the offset be committed. The last thing that is done with a batch, and only when all else is durable."""
@@ -25,26 +30,18 @@ class Source(Protocol):
     def batches(self) -> AsyncIterator[Batch]: ...
 
 
-class Stored(Protocol):
-    """What the database made of one write: counted from its own answer."""
-
-    rows: int  # newly stored
-    duplicates: int  # were there already
-    refused: Sequence[tuple[int, str]]  # (index into the rows given, the database's words): can never be stored
-
-
 class Store(Protocol):
     """raw_telemetry. A write is one transaction: all rows durable, or none."""
 
-    async def write(self, rows: Sequence[Row]) -> Stored:
-        """Store rows; wait out an outage. Raises TransientError only when told to give up (rebalance, shutdown)."""
+    async def write(self, rows: Sequence[Row], effects: Sequence[Effect] = ()) -> Written:
+        """Store rows and, in the same transaction, effects; wait out an outage. Raises TransientError only when told to give up (rebalance, shutdown)."""
 
 
 class DeadLetters(Protocol):
     """The dead-letter topic."""
 
-    async def send(self, topic: str, partition: int, rejected: Sequence[Rejected]) -> None:
-        """Return once the broker has acknowledged every one of them."""
+    async def send(self, batch: Batch, rejected: Sequence[Rejected]) -> None:
+        """Return once the broker has acknowledged every one of them; `rejected` are records of `batch`, in order."""
 
 
 class Outbox(Protocol):

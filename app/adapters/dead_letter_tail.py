@@ -1,0 +1,80 @@
+"""The newest dead letters of a source partition: in, an offset; out, what is dead-lettered from there on."""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_jitter
+
+from app.adapters.producer import GiveUp
+from app.core.deadletter import from_record
+from app.errors import TransientError
+
+# Read back this many dead letters at first, ten times as many if that does not reach far enough.
+STEP = 2_000
+
+
+class DeadLetterTail:
+    """Reads the dead-letter topic backwards, in its own short-lived consumer with no group."""
+
+    def __init__(
+        self, brokers: str, topic: str, give_up: asyncio.Event, security: Mapping[str, Any] | None = None
+    ) -> None:
+        self._options = {"bootstrap_servers": brokers, "enable_auto_commit": False, **(security or {})}
+        self._topic, self._give_up = topic, give_up
+
+    async def read(self, topic: str, partition: int, partitions: Iterable[int], first: int) -> dict[int, bytes]:
+        """Return {source offset: payload} of the dead letters of (topic, partition) from offset `first` on.
+
+        `partitions` are the dead-letter partitions that may hold them. Raises TransientError when told to give up.
+        """
+        tps = [TopicPartition(self._topic, number) for number in partitions]
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception_type((KafkaError, OSError)),
+            wait=wait_exponential_jitter(initial=0.2, max=5.0),
+            stop=GiveUp(self._give_up),
+            retry_error_cls=TransientError,
+        ):
+            with attempt:
+                return await self._read_once(topic, partition, tps, first)
+        raise AssertionError("unreachable: tenacity returns or raises")
+
+    async def _read_once(self, topic: str, partition: int, tps: list[TopicPartition], first: int) -> dict[int, bytes]:
+        consumer = AIOKafkaConsumer(**self._options)
+        await consumer.start()
+        try:
+            consumer.assign(tps)
+            found: dict[int, bytes] = {}
+            for tp in tps:
+                found.update(await self._read_back(consumer, tp, topic, partition, first))
+            return found
+        finally:
+            await consumer.stop()
+
+    async def _read_back(
+        self, consumer: AIOKafkaConsumer, tp: TopicPartition, topic: str, partition: int, first: int
+    ) -> dict[int, bytes]:
+        start = (await consumer.beginning_offsets([tp]))[tp]
+        end = (await consumer.end_offsets([tp]))[tp]
+        step = STEP
+        while start < end:
+            begin = max(start, end - step)
+            offsets = await self._source_offsets(consumer, tp, begin, end, (topic, partition))
+            if begin == start or any(offset < first for offset in offsets):
+                return {offset: payload for offset, payload in offsets.items() if offset >= first}
+            step *= 10
+        return {}
+
+    async def _source_offsets(
+        self, consumer: AIOKafkaConsumer, tp: TopicPartition, begin: int, end: int, source: tuple[str, int]
+    ) -> dict[int, bytes]:
+        consumer.seek(tp, begin)
+        found: dict[int, bytes] = {}
+        while await consumer.position(tp) < end:
+            for record in (await consumer.getmany(tp, timeout_ms=1000)).get(tp, []):
+                original = from_record(record.value, record.headers)
+                if original is not None and (original.source_topic, original.source_partition) == source:
+                    found[original.source_offset] = original.payload
+        return found

@@ -1,0 +1,33 @@
+"""Everything one batch asks of the world: what core.process makes and app.pipeline carries out."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from app.core.alerts import AlertEvent
+from app.core.model import Reason, Rejected, Row, Stage
+from app.core.write import Effect
+
+
+class Work(Struct, gc=False):
+    """Filled by core.process in the order of the batch's records; `rows[i]` comes from `sources[i]`."""
+
+    rows: list[Row] = []
+    sources: list[Any] = []  # the Record of each row, for the ones the database may refuse
+    effects: list[Effect] = []
+    effect_sources: list[Any] = []
+    rejected: list[Rejected] = []
+    events: list[AlertEvent] = []
+    alerts: list[tuple[bytes, bytes]] = []  # (key, JSON) of `events`, as the outbox takes them
+    states: dict[bytes, bytes] = {}  # encoded, one per device that moved
+    kinds: dict[str, int] = {}  # records by kind
+    dropped: dict[str, int] = {}  # records left out on purpose, by policy
+    oldest: float | None = None  # event time of the oldest row, seconds since 1970
+
+    def refusals(self, rows: Sequence[tuple[int, str]], effects: Sequence[tuple[int, str]] = ()) -> list[Rejected]:
+        """The dead letters of what the database refused: (index into `rows` or `effects`, its words), by offset."""
+        sources = [(self.sources[i], words) for i, words in rows]
+        sources += [(self.effect_sources[i], words) for i, words in effects]
+        sources.sort(key=lambda one: int(one[0].offset))
+        return [Rejected(record, Reason.REFUSED_BY_DATABASE, Stage.STORE, words) for record, words in sources]
