@@ -54,6 +54,9 @@ class Settings(BaseSettings):
     copy_min_rows: PositiveInt = Field(1000, description="batches from this size on are stored with COPY")
     writes_in_flight: PositiveInt = Field(3, description="database writes under way at once, one per partition")
     database_timeout: PositiveFloat = Field(60.0, description="longest a statement may take")
+    database_statement_cache: bool = Field(
+        True, description="keep prepared statements and temp tables; false behind PgBouncer in transaction mode"
+    )
     breaker_failures: PositiveInt = Field(5, description="consecutive failures that open the circuit breaker")
     breaker_reset_min: PositiveFloat = Field(5.0, description="first wait of the open breaker")
     breaker_reset_max: PositiveFloat = Field(60.0, description="longest wait of the open breaker")

@@ -1,0 +1,45 @@
+"""What a batch asks of the database beside its rows, and what came of it.
+
+An Effect is a statement from a closed set and its arguments; it is carried out after the rows, in the same
+transaction. Written is the database's answer, counted from its own words.
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Any
+
+from msgspec import Struct
+
+
+class Statement(StrEnum):
+    """Every statement an Effect can ask for. The arguments, in order, with their Python types:
+
+    UPSERT_CONFIG           user_id str, rules str (JSON text)
+    UPSERT_STATUS           device_key str, user_id str, device_id str, status str, last_seen datetime,
+                            detail str (JSON text); an older last_seen than the stored one changes nothing
+    UPSERT_ACTIVE_ALERT     user_id str, device_id str, rule_id str, alert_id str, severity str, message str,
+                            value float | None, threshold float | None, first_seen datetime, last_seen datetime,
+                            state str, snoozed_until datetime | None
+    DELETE_ACTIVE_ALERT     user_id str, device_id str, rule_id str
+    """
+
+    UPSERT_CONFIG = "upsert_config"
+    UPSERT_STATUS = "upsert_status"
+    UPSERT_ACTIVE_ALERT = "upsert_active_alert"
+    DELETE_ACTIVE_ALERT = "delete_active_alert"
+
+
+class Effect(Struct, frozen=True):
+    """One statement to carry out with a write; equal keys are carried out in the order given."""
+
+    statement: Statement
+    args: tuple[Any, ...]
+
+
+class Written(Struct, frozen=True):
+    """What became of one write: rows + duplicates + len(refused) is the number of rows given."""
+
+    rows: int = 0  # newly stored
+    duplicates: int = 0  # were there already, or twice in this write
+    refused: Sequence[tuple[int, str]] = ()  # (index of the row, the database's words), by index
+    refused_effects: Sequence[tuple[int, str]] = ()  # (index of the effect, the database's words), by index
