@@ -1,0 +1,176 @@
+"""Telemetry record -> Reading, or Rejected with the reason: nothing that any bytes can make raise.
+
+Most payloads take the fast way: one typed decode of the fields that have a column, one that keeps the JSON of every
+other field as it is, and a few searches for what PostgreSQL would not take. Whatever is refused or suspicious there is
+read again field by field (strictjson.py, fields.py), and that decides.
+"""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Raw, Struct
+from xxhash import xxh3_64_intdigest
+
+from app.core.fault import Fault
+from app.core.fields import from_epoch, from_epoch_ms, read_known
+from app.core.identity import is_own, own_fault
+from app.core.model import Reading, Reason, Record, Rejected, Stage
+from app.core.route import Address
+from app.core.strictjson import read_fields
+
+
+class Limits(Struct, frozen=True):
+    """What is taken; the defaults are those of the settings. Times are seconds, sizes bytes."""
+
+    time_future_max: float = 300.0
+    time_past_max: float = 90 * 86400.0
+    payload_max_bytes: int = 1 << 20
+    payload_max_depth: int = 32
+
+
+_Time = Annotated[datetime, Meta(tz=True)] | int | float | None
+
+
+class _Typed(Struct, gc=False):
+    timestamp: _Time = None
+    time: _Time = None
+    user_id: str | None = None
+    device_id: str | None = None
+    sequence_id: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
+    temperature: float | None = None
+    battery: Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)] | None = None
+
+
+_COLUMNS = frozenset({"user_id", "device_id", "sequence_id", "temperature", "battery"})
+_YEARS_300 = 300 * 365 * 86400.0  # keeps time bounds within what datetime and timestamptz can say
+_LONG = 16_000  # shorter numbers without an exponent fit into numeric
+_typed = msgspec.json.Decoder(_Typed).decode
+_raw_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+_encode = msgspec.json.Encoder().encode
+# Four digits of exponent can be too many for numeric. Two patterns, since one first letter is found with memchr.
+_exponent = re.compile("e[-+]?[0-9]{4}").search
+_capital_exponent = re.compile("E[-+]?[0-9]{4}").search
+
+
+class Decoder:
+    """Decodes telemetry within some limits. Keeps nothing but the time bounds that belong to the last `now`."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._plain_bytes = min(limits.payload_max_bytes, _LONG)
+        self._max_depth = limits.payload_max_depth
+        self._bound(datetime(2000, 1, 1, tzinfo=UTC))
+
+    def decode(self, record: Record, address: Address, now: datetime) -> Reading | Rejected:
+        """Decode a record whose address (route.py) is telemetry. Never raises.
+
+        `now` is aware; give the same object for a whole batch. A repeated JSON key's last value counts, as in jsonb.
+        `timestamp` wins over `time`, which then stays in `extra`; a time is rounded to the nearest microsecond.
+        """
+        if now is not self._now:
+            self._bound(now)
+        try:
+            payload: bytes = record.value  # type: ignore[assignment]  # AttributeError for None
+            text = payload.decode()
+            typed = _typed(text)
+            extra = _raw_fields(text)
+            pop = extra.pop
+            if (time := typed.timestamp) is not None:
+                pop("timestamp")
+            elif (time := typed.time) is not None:
+                pop("time")
+            elif address.lenient:
+                time = _ingest_time(record)
+            if type(time) is not datetime:
+                time = from_epoch(time)  # type: ignore[arg-type]  # TypeError for None
+            elif time.tzinfo is not UTC:
+                time = time.astimezone(UTC)
+        except (ValueError, TypeError, OverflowError, RecursionError, AttributeError):  # ValueError: also msgspec's
+            return self._decode_slowly(record, address)
+        pop("user_id", None)
+        pop("device_id", None)
+        pop("sequence_id", None)
+        pop("temperature", None)
+        pop("battery", None)
+        extra_json = _encode(extra).decode()
+        sequence_id = typed.sequence_id
+        if sequence_id is None and address.lenient:
+            sequence_id = _hash(payload)
+        user_id = address.user_id or typed.user_id or ""
+        device_id = address.device_id or typed.device_id or ""
+        if (
+            (typed.user_id is not None and typed.user_id != user_id)
+            or (typed.device_id is not None and typed.device_id != device_id)
+            or (not address.user_id and not is_own(user_id, device_id, record.key))
+            or sequence_id is None
+            or not self._earliest <= time <= self._latest
+            or "\\" in text
+            or len(payload) > self._plain_bytes
+            or extra_json.count("{") + extra_json.count("[") > self._max_depth
+            or ("e" in extra_json and _exponent(extra_json))
+            or ("E" in extra_json and _capital_exponent(extra_json))
+        ):
+            return self._decode_slowly(record, address)
+        return Reading(time, user_id, device_id, sequence_id, typed.temperature, typed.battery, extra, extra_json)
+
+    def _bound(self, now: datetime) -> None:
+        self._now = now
+        self._earliest = now - timedelta(seconds=min(self._limits.time_past_max, _YEARS_300))
+        self._latest = now + timedelta(seconds=min(self._limits.time_future_max, _YEARS_300))
+
+    def _decode_slowly(self, record: Record, address: Address) -> Reading | Rejected:
+        found = self._read(record, address)
+        if isinstance(found, Fault):
+            return Rejected(record, found.reason, found.stage, found.detail)
+        return found
+
+    def _read(self, record: Record, address: Address) -> Reading | Fault:
+        payload = record.value
+        if not payload:
+            return Fault(Reason.EMPTY_PAYLOAD, Stage.DECODE, "payload is empty; send a JSON object")
+        if len(payload) > self._limits.payload_max_bytes:
+            detail = f"payload has {len(payload)} bytes; at most {self._limits.payload_max_bytes} are taken"
+            return Fault(Reason.PAYLOAD_TOO_LARGE, Stage.DECODE, detail)
+        fields = read_fields(payload, self._max_depth)
+        if isinstance(fields, Fault):
+            return fields
+        known = read_known(fields, address)
+        if isinstance(known, Fault):
+            return known
+        time = known.time or _ingest_time(record)
+        if time is None:
+            detail = "timestamp is missing, and the record has neither a header ingest_ms nor a timestamp of its own"
+            return Fault(Reason.MISSING_FIELD, Stage.VALIDATE, detail)
+        fault = None if address.user_id else own_fault(known.user_id, known.device_id, record.key)
+        if fault := fault or self._time_fault(time):
+            return fault
+        sequence_id = _hash(payload) if known.sequence_id is None else known.sequence_id
+        extra = {name: raw for name, raw in fields.items() if name not in _COLUMNS and name != known.time_field}
+        extra_json = _encode(extra).decode()
+        return Reading(
+            time, known.user_id, known.device_id, sequence_id, known.temperature, known.battery, extra, extra_json
+        )
+
+    def _time_fault(self, time: datetime) -> Fault | None:
+        if time > self._latest:
+            detail = f"{time.isoformat()} is after {self._latest.isoformat()}, the latest taken now; set the clock"
+            return Fault(Reason.TIME_IN_FUTURE, Stage.VALIDATE, detail)
+        if time < self._earliest:
+            detail = f"{time.isoformat()} is before {self._earliest.isoformat()}, the earliest taken now"
+            return Fault(Reason.TIME_TOO_OLD, Stage.VALIDATE, detail)
+        return None
+
+
+def _hash(payload: bytes) -> int:
+    """A sequence_id for a payload without one: equal bytes give equal ids, so a redelivery is a duplicate."""
+    return xxh3_64_intdigest(payload) & (2**63 - 1)
+
+
+def _ingest_time(record: Record) -> datetime | None:
+    """When the record came in; the header first, for it survives a replay, which gives a record a new timestamp."""
+    for name, value in record.headers:
+        if name == "ingest_ms" and value is not None and value.isdigit() and len(value) <= 14:  # up to the year 5138
+            return from_epoch_ms(int(value))
+    return from_epoch_ms(record.timestamp) if 0 < record.timestamp < 10**14 else None

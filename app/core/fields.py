@@ -1,0 +1,154 @@
+"""Raw JSON fields -> the columns of a reading, or the Fault of the first one that cannot be stored.
+
+The careful way: it names field and value. decode.py has the same checks in one typed decoder and comes here when
+that refuses.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from math import isinf
+
+import msgspec
+from msgspec import Raw, Struct
+
+from app.core.fault import Fault, printable
+from app.core.model import Reason, Stage
+from app.core.route import Address
+
+# From here on a number is milliseconds: as seconds it would be the year 5138, as milliseconds it is March 1973.
+MILLISECONDS_FROM = 100_000_000_000
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_INTEGER = re.compile(rb"-?[0-9]+")
+_text = msgspec.json.Decoder(str).decode
+_datetime = msgspec.json.Decoder(datetime).decode
+_NULL = b"null"
+
+
+class Known(Struct, frozen=True, gc=False):
+    """The fields that have a column; None where the payload has none or null. `time_field` is the one `time` is of."""
+
+    time: datetime | None
+    time_field: str | None
+    sequence_id: int | None
+    temperature: float | None
+    battery: int | None
+    user_id: str
+    device_id: str
+
+
+def read_known(fields: Mapping[str, Raw], address: Address) -> Known | Fault:
+    """Read the fields that have a column. Ids are those of the address, else of the payload. Never raises."""
+    user_id = _identity(fields, "user_id", address.user_id)
+    if isinstance(user_id, Fault):
+        return user_id
+    device_id = _identity(fields, "device_id", address.device_id)
+    if isinstance(device_id, Fault):
+        return device_id
+    time_field = next((name for name in ("timestamp", "time") if fields.get(name, _NULL) != _NULL), None)
+    time = _time(time_field, bytes(fields[time_field])) if time_field else None
+    if isinstance(time, Fault):
+        return time
+    sequence_id = _integer(fields, "sequence_id", 64)
+    if isinstance(sequence_id, Fault):
+        return sequence_id
+    temperature = _float(fields, "temperature")
+    if isinstance(temperature, Fault):
+        return temperature
+    battery = _integer(fields, "battery", 32)
+    if isinstance(battery, Fault):
+        return battery
+    for name, value in (("sequence_id", sequence_id), ("timestamp", time)):
+        if value is None and not address.lenient:
+            return Fault(Reason.MISSING_FIELD, Stage.VALIDATE, f"{name} is missing; {_WANTED[name]}")
+    return Known(time, time_field, sequence_id, temperature, battery, user_id, device_id)
+
+
+def from_epoch(number: float) -> datetime:
+    """Seconds, or milliseconds from MILLISECONDS_FROM on, since 1970; to the nearest microsecond.
+
+    Raises OverflowError outside the years 1 to 9999.
+    """
+    if abs(number) >= MILLISECONDS_FROM:
+        return _EPOCH + timedelta(milliseconds=number)
+    return _EPOCH + timedelta(seconds=number)
+
+
+def from_epoch_ms(milliseconds: int) -> datetime:
+    """Milliseconds since 1970, as Kafka counts; below 10**14, so that datetime can say it."""
+    return _EPOCH + timedelta(milliseconds=milliseconds)
+
+
+_WANTED = {
+    "sequence_id": "send a 64-bit integer that grows with each message",
+    "timestamp": "send RFC 3339 with an offset (2026-11-21T02:00:00Z), or seconds or milliseconds since 1970",
+    "time": "send RFC 3339 with an offset (2026-11-21T02:00:00Z), or seconds or milliseconds since 1970",
+    "temperature": "send a number",
+    "battery": "send a 32-bit integer",
+}
+
+
+def _identity(fields: Mapping[str, Raw], name: str, expected: str) -> str | Fault:
+    raw = bytes(fields.get(name, _NULL))
+    if raw == _NULL or (raw == b'""' and not expected):
+        if expected:
+            return expected
+        detail = f"{name} is missing; it must be in the payload when there is no header mqtt_topic"
+        return Fault(Reason.MISSING_FIELD, Stage.VALIDATE, detail)
+    # An integer agrees with the same digits in a topic. Without a topic there is nothing to say what it should be.
+    if raw[0] != ord('"') and not (expected and _INTEGER.fullmatch(raw)):
+        return Fault(Reason.WRONG_TYPE, Stage.VALIDATE, f"{name} is {printable(raw)}; send a string")
+    value = _text(raw) if raw[0] == ord('"') else raw.decode()
+    if expected and value != expected:
+        detail = f"{name} is {printable(value)} in the payload but {printable(expected)} in the topic"
+        return Fault(Reason.IDENTITY_MISMATCH, Stage.VALIDATE, f"{detail}; send the same or leave it out")
+    if not expected and "/" in value:
+        detail = f"{name} {printable(value)} contains '/': no topic names it; use an id without"
+        return Fault(Reason.IDENTITY_MISMATCH, Stage.VALIDATE, detail)
+    return value
+
+
+def _time(name: str, raw: bytes) -> datetime | Fault:
+    try:
+        if raw[0] == ord('"'):
+            time = _datetime(raw)
+            if time.tzinfo is None:
+                return _bad_time(name, raw, "has no offset")
+            return time.astimezone(UTC)
+        if raw[0] in b"-0123456789":
+            # A float where int() would refuse the digits; both are far beyond the year 9999.
+            return from_epoch(int(raw) if len(raw) < 20 and _INTEGER.fullmatch(raw) else float(raw))
+    except (OverflowError, ValueError):  # also msgspec's, which is a ValueError
+        return _bad_time(name, raw, "is no time in the years 1 to 9999")
+    return Fault(Reason.WRONG_TYPE, Stage.VALIDATE, f"{name} is {printable(raw)}; {_WANTED[name]}")
+
+
+def _bad_time(name: str, raw: bytes, problem: str) -> Fault:
+    return Fault(Reason.BAD_TIME, Stage.VALIDATE, f"{name} {printable(raw)} {problem}; {_WANTED[name]}")
+
+
+def _integer(fields: Mapping[str, Raw], name: str, bits: int) -> int | Fault | None:
+    raw = bytes(fields.get(name, _NULL))
+    if raw == _NULL:
+        return None
+    if not _INTEGER.fullmatch(raw):
+        return Fault(Reason.WRONG_TYPE, Stage.VALIDATE, f"{name} is {printable(raw)}; {_WANTED[name]}")
+    limit = 1 << (bits - 1)
+    if len(raw) > 20 or not -limit <= int(raw) < limit:  # no int64 is longer
+        detail = f"{name} is {printable(raw)}, beyond {-limit} to {limit - 1}; {_WANTED[name]}"
+        return Fault(Reason.OUT_OF_RANGE, Stage.VALIDATE, detail)
+    return int(raw)
+
+
+def _float(fields: Mapping[str, Raw], name: str) -> float | Fault | None:
+    raw = bytes(fields.get(name, _NULL))
+    if raw == _NULL:
+        return None
+    if raw[0] not in b"-0123456789":
+        return Fault(Reason.WRONG_TYPE, Stage.VALIDATE, f"{name} is {printable(raw)}; {_WANTED[name]}")
+    number = float(raw)
+    if isinf(number):
+        detail = f"{name} is {printable(raw)}, beyond what a double can hold; {_WANTED[name]}"
+        return Fault(Reason.OUT_OF_RANGE, Stage.VALIDATE, detail)
+    return number

@@ -1,0 +1,49 @@
+"""Whose a reading is: ids of topic, payload and key that agree and can be stored, or what is wrong with them."""
+
+from functools import lru_cache
+
+from app.core.fault import Fault, printable
+from app.core.model import Reason, Stage
+from app.core.mqtt_topics import CACHED_LENGTH, CACHED_TOPICS, device_key
+
+# user_id and device_id in UTF-8, together. A btree entry holds 2704 bytes; raw_telemetry's takes up to 42 more than
+# its ids, and active_alerts puts a rule_id next to them, which this leaves 600 bytes for.
+IDS_MAX_BYTES = 2048
+
+
+def ids_fault(user_id: str, device_id: str) -> Fault | None:
+    """What keeps a pair of ids from being stored as a key: a NUL, or too many bytes."""
+    if "\0" in user_id or "\0" in device_id:
+        return Fault(Reason.NUL_CHARACTER, Stage.VALIDATE, "user_id or device_id contains U+0000; leave it out")
+    size = len(user_id.encode()) + len(device_id.encode())
+    if size > IDS_MAX_BYTES:
+        detail = f"user_id and device_id are {size} bytes together; {IDS_MAX_BYTES} fit into the primary key"
+        return Fault(Reason.KEY_TOO_LONG, Stage.VALIDATE, detail)
+    return None
+
+
+def is_own(user_id: str, device_id: str, key: bytes | None) -> bool:
+    """True when ids from a payload without a topic are plainly good and a key `user/device` agrees.
+
+    False lets own_fault find out; it is what ids too long for the cache get.
+    """
+    if len(user_id) + len(device_id) > CACHED_LENGTH:
+        return False
+    own = _good_key(user_id, device_id)
+    return own != b"" and (key is None or key == own or b"/" not in key)
+
+
+def own_fault(user_id: str, device_id: str, key: bytes | None) -> Fault | None:
+    """What is wrong with ids from a payload without a topic. A key without "/" is not ours and says nothing."""
+    own = device_key(user_id, device_id)
+    if key is not None and key != own and b"/" in key:
+        detail = f"the payload is of {printable(own)} but the record's key is {printable(key)}; send the same"
+        return Fault(Reason.IDENTITY_MISMATCH, Stage.VALIDATE, detail)
+    return ids_fault(user_id, device_id)
+
+
+@lru_cache(maxsize=CACHED_TOPICS)
+def _good_key(user_id: str, device_id: str) -> bytes:
+    """The Kafka key of a device; empty when its ids are not good."""
+    bad = not user_id or not device_id or "/" in user_id or "/" in device_id or ids_fault(user_id, device_id)
+    return b"" if bad else device_key(user_id, device_id)

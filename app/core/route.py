@@ -1,0 +1,70 @@
+"""Record -> Address: what the record is about and whose it is, by its headers and, without them, by its key."""
+
+from functools import lru_cache
+
+from msgspec import Struct
+
+from app.core.fault import Fault, printable
+from app.core.identity import ids_fault
+from app.core.model import Kind, Reason, Record, Rejected, Stage
+from app.core.mqtt_topics import CACHED_LENGTH, CACHED_TOPICS
+from app.core.mqtt_topics import route as route_topic
+
+
+class Address(Struct, frozen=True, gc=False):
+    """What a record is about. Ids are empty where neither topic nor key names them: then the payload has to."""
+
+    kind: Kind
+    user_id: str
+    device_id: str
+    topic: str = ""  # the MQTT topic; empty for a record without one
+    lenient: bool = False  # iot/*: sequence_id and time may be missing
+
+
+def route(record: Record) -> Address | Rejected:
+    """Find a record's address. Never raises.
+
+    The header `mqtt_topic` decides (the first, should there be several), whatever the header `kind` says. Without it
+    `kind` decides and the ids come from a key `user/device`; without both it is telemetry whose payload has the ids.
+    """
+    for name, value in record.headers:
+        if name == "mqtt_topic" and value is not None:
+            found = _cached(value) if len(value) <= CACHED_LENGTH else _by_topic(value)
+            break
+    else:
+        found = _by_kind(record)
+    if type(found) is Address:
+        return found
+    return Rejected(record, found.reason, found.stage, found.detail)  # type: ignore[union-attr]  # a Fault
+
+
+def _by_topic(header: bytes) -> Address | Fault:
+    try:
+        topic = header.decode()
+    except UnicodeDecodeError:
+        return Fault(Reason.UNKNOWN_TOPIC, Stage.ROUTE, f"header mqtt_topic is not UTF-8: {printable(header)}")
+    found = route_topic(topic)
+    if found.kind is Kind.UNKNOWN:
+        detail = f"no such topic: {printable(topic)}; telemetry is users/{{user}}/devices/{{device}}/telemetry"
+        return Fault(Reason.UNKNOWN_TOPIC, Stage.ROUTE, detail)
+    address = Address(found.kind, found.user_id, found.device_id, topic, topic.startswith("iot/"))
+    return ids_fault(found.user_id, found.device_id) or address
+
+
+_cached = lru_cache(maxsize=CACHED_TOPICS)(_by_topic)
+
+
+def _by_kind(record: Record) -> Address | Fault:
+    header = next((value for name, value in record.headers if name == "kind" and value is not None), None)
+    if header is None or header == b"telemetry":
+        return Address(Kind.TELEMETRY, "", "")
+    try:
+        kind = Kind(header.decode())
+    except ValueError:  # also UnicodeDecodeError
+        detail = f"header kind is {printable(header)}; known kinds are {', '.join(Kind)}"
+        return Fault(Reason.UNSUPPORTED_KIND, Stage.ROUTE, detail)
+    if kind is Kind.UNKNOWN:
+        return Fault(Reason.UNKNOWN_TOPIC, Stage.ROUTE, "header kind is unknown and there is no header mqtt_topic")
+    # A key that is not UTF-8 names nobody: what reads this kind says what it misses.
+    user_id, _, device_id = (record.key or b"").decode("utf-8", "ignore").partition("/")
+    return ids_fault(user_id, device_id) or Address(kind, user_id, device_id)
