@@ -95,6 +95,7 @@ class Decoder:
         pop("temperature", None)
         pop("battery", None)
         extra_json = _encode(extra).decode()
+        max_depth = self._max_depth
         sequence_id = typed.sequence_id
         if sequence_id is None and address.lenient:
             sequence_id = _hash(payload)
@@ -106,9 +107,9 @@ class Decoder:
             or (not address.user_id and not is_own(user_id, device_id, record.key))
             or sequence_id is None
             or not self._earliest <= time <= self._latest
-            or "\\" in text
+            or ("\\" in text and "\\u0000" in text)
             or len(payload) > self._plain_bytes
-            or extra_json.count("{") + extra_json.count("[") > self._max_depth
+            or (len(extra_json) > 2 * max_depth and extra_json.count("{") + extra_json.count("[") > max_depth)
             or ("e" in extra_json and _exponent(extra_json))
             or ("E" in extra_json and _capital_exponent(extra_json))
         ):

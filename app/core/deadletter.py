@@ -1,0 +1,115 @@
+"""Rejected -> the record for the dead-letter topic, and back again, each byte of the original in it.
+
+Base64 makes a payload of 1 MiB a value of 1.4 MB: the dead-letter topic needs a larger max.message.bytes than the
+input topic, and the producer a max_request_size to match.
+"""
+
+from base64 import b64decode, b64encode
+from collections.abc import Sequence
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from app.core.model import Rejected
+
+Headers = Sequence[tuple[str, bytes]]
+
+
+class Source(Struct, frozen=True):
+    """Where the original was read. A key that is not UTF-8 is in `key_base64`; one of the two is set, or none."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: str | None
+    key_base64: str | UnsetType = UNSET
+    tombstone: bool | UnsetType = UNSET  # true: the original had no value at all, not an empty one
+
+
+class Envelope(Struct, frozen=True):
+    """The value of a dead letter as JSON. The first four fields are published and never change."""
+
+    original_topic: str  # the MQTT topic when there was one, else the Kafka topic
+    error: str
+    timestamp: str
+    payload_base64: str
+    reason: str
+    stage: str
+    source: Source
+    replay_count: int
+
+
+class DeadLetter(Struct, frozen=True):
+    """A dead letter read back: what was wrong (`envelope`) and the original record."""
+
+    envelope: Envelope
+    key: bytes | None
+    payload: bytes | None
+    headers: Headers
+
+
+class Unreadable(Struct, frozen=True):
+    """A record that is no dead letter of ours; `detail` says why."""
+
+    detail: str
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Envelope).decode
+
+
+def to_record(rejected: Rejected, topic: str, partition: int, now_iso: str) -> tuple[bytes | None, bytes, Headers]:
+    """Make (key, value, headers) of a dead letter; `topic` and `partition` are where the record was read. Never raises.
+
+    Key and headers are the original's, with `reason` added; a `reason` of an earlier rejection is replaced.
+    """
+    record = rejected.record
+    key, key_base64 = _as_text(record.key)
+    tombstone = True if record.value is None else UNSET
+    envelope = Envelope(
+        original_topic=_mqtt_topic(record.headers) or topic,
+        error=f"{rejected.detail} ({rejected.stage}: {rejected.reason})",
+        timestamp=now_iso,
+        payload_base64=b64encode(record.value or b"").decode(),
+        reason=rejected.reason,
+        stage=rejected.stage,
+        source=Source(topic, partition, record.offset, key, key_base64, tombstone),
+        replay_count=_replay_count(record.headers),
+    )
+    headers = [(name, value) for name, value in record.headers if name != "reason"]
+    headers.append(("reason", rejected.reason.encode()))
+    return record.key, _encode(envelope), headers
+
+
+def from_record(value: bytes | None, headers: Headers) -> DeadLetter | Unreadable:
+    """Read a dead letter back. Never raises; what to_record did not write is Unreadable."""
+    try:
+        envelope = _decode(value or b"")
+        source = envelope.source
+        key = None if source.key is None else source.key.encode()
+        if source.key_base64 is not UNSET:
+            key = b64decode(source.key_base64, validate=True)
+        payload = None if source.tombstone is True else b64decode(envelope.payload_base64, validate=True)
+    except (ValueError, RecursionError) as error:  # msgspec's and binascii's errors are ValueErrors
+        return Unreadable(f"not a dead letter of iot-stream: {error}")
+    return DeadLetter(envelope, key, payload, [header for header in headers if header[0] != "reason"])
+
+
+def _as_text(key: bytes | None) -> tuple[str | None, str | UnsetType]:
+    if key is None:
+        return None, UNSET
+    try:
+        return key.decode(), UNSET
+    except UnicodeDecodeError:
+        return None, b64encode(key).decode()
+
+
+def _mqtt_topic(headers: Headers) -> str:
+    topic = next((value for name, value in headers if name == "mqtt_topic" and value is not None), b"")
+    return topic.decode("utf-8", "replace")
+
+
+def _replay_count(headers: Headers) -> int:
+    """How often the record was replayed, as the replay counted in its header; the last one, should there be several."""
+    counts = [value for name, value in headers if name == "replay_count" and value is not None]
+    return int(counts[-1]) if counts and counts[-1].isdigit() and len(counts[-1]) <= 9 else 0
