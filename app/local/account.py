@@ -1,0 +1,45 @@
+"""Whom a server runs as when we are root and it refuses to be (PostgreSQL does)."""
+
+import os
+import pwd
+import shutil
+import subprocess
+from typing import NamedTuple
+
+OWN = "iot-postgres"
+
+
+class Account(NamedTuple):
+    """An unprivileged account of this machine."""
+
+    name: str
+    uid: int
+    gid: int
+
+
+def unprivileged() -> Account | None:
+    """None when we are not root; else `postgres` if the machine has it, else an account made for this, else nobody."""
+    if os.geteuid() != 0:
+        return None
+    if found := _look_up("postgres") or _look_up(OWN):
+        return found
+    if useradd := shutil.which("useradd"):
+        command = [useradd, "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", OWN]
+        subprocess.run(command, check=False, capture_output=True)
+    return _look_up(OWN) or _look_up("nobody")
+
+
+def _look_up(name: str) -> Account | None:
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError:
+        return None
+    return Account(name, entry.pw_uid, entry.pw_gid)
+
+
+def run(command: list[str], account: Account | None, **options: object) -> "subprocess.CompletedProcess[str]":
+    """subprocess.run as that account, from /, output captured as text; the caller looks at the return code."""
+    identity = {"user": account.uid, "group": account.gid, "extra_groups": []} if account else {}
+    return subprocess.run(  # type: ignore[call-overload, no-any-return]
+        command, cwd="/", capture_output=True, text=True, check=False, **identity, **options
+    )

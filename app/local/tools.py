@@ -1,0 +1,58 @@
+"""The programs the embedded stack needs besides Python: found, installed by apt-get when we may, or named."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from app.errors import PermanentError
+
+JAVA_AT_LEAST = 17  # Kafka 4 brokers refuse older ones
+PACKAGES = {"java": "default-jre-headless", "mvn": "maven", "mosquitto": "mosquitto", "mosquitto_passwd": "mosquitto"}
+
+
+def require(*commands: str) -> None:
+    """Make sure each command is there. Raises PermanentError with one line that says what to install."""
+    missing = [command for command in commands if not find(command)]
+    if not missing:
+        return
+    packages = sorted({PACKAGES[command] for command in missing})
+    if may_install():
+        install(packages)
+        missing = [command for command in missing if not find(command)]
+    if missing:
+        raise PermanentError(
+            f"missing: {', '.join(missing)}. Install {' '.join(packages)} (Java {JAVA_AT_LEAST} or newer), "
+            "or use `docker compose up`, which needs none of them"
+        )
+
+
+def find(command: str) -> str | None:
+    """Path of a usable command; sbin counts, for an account without it in PATH; an old Java does not."""
+    path = shutil.which(command, path=f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin")
+    if path and command == "java" and java_version(path) < JAVA_AT_LEAST:
+        return None
+    return path
+
+
+def java_version(java: str) -> int:
+    """Major version, 0 if it does not say."""
+    said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    found = re.search(r'version "(?:1\.)?(\d+)', said)
+    return int(found[1]) if found else 0
+
+
+def may_install() -> bool:
+    """Root on Debian or a child of it."""
+    return os.geteuid() == 0 and shutil.which("apt-get") is not None and Path("/etc/debian_version").exists()
+
+
+def install(packages: list[str]) -> None:
+    """apt-get install. Raises PermanentError with apt-get's last words."""
+    env = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    for arguments in (["update", "-q"], ["install", "-q", "-y", "--no-install-recommends", *packages]):
+        done = subprocess.run(["apt-get", *arguments], env=env, capture_output=True, text=True, check=False)
+        if done.returncode:
+            said = (done.stderr or done.stdout).strip().splitlines()[-1:]
+            raise PermanentError(f"apt-get {arguments[0]} failed: {' '.join(said)}. Install: {' '.join(packages)}")

@@ -1,0 +1,74 @@
+"""Servers every test may use: started once a session, on first use; names and databases are fresh for each test."""
+
+import asyncio
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from tests import servers
+
+INIT_SQL = Path(__file__).parents[1] / "init.sql"
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[servers.KafkaServer]:
+    """A broker: `.bootstrap`. Topics have to be created; use `topic_prefix` in their names."""
+    with servers.kafka() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[servers.PostgresServer]:
+    """A PostgreSQL server: `.dsn` of its superuser, `.dsn_of(database)`."""
+    with servers.postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mosquitto() -> Iterator[servers.MqttServer]:
+    """An MQTT broker: `.host .port`, and `.username .password` of an account allowed on every topic."""
+    with servers.mosquitto() as server:
+        yield server
+
+
+@pytest.fixture
+def unique() -> str:
+    """A name no other test uses; fits a topic, a group, an app name and a database."""
+    return f"t{secrets.token_hex(5)}"
+
+
+@pytest.fixture
+def topic_prefix(unique: str) -> str:
+    """First part of a test's topics, `<unique>-`."""
+    return f"{unique}-"
+
+
+@pytest.fixture
+def server_dir() -> Iterator[Path]:
+    """Directory for a server a test starts itself, to kill it for example."""
+    with servers.server_directory() as path:
+        yield path
+
+
+@pytest.fixture
+def database(postgres: servers.PostgresServer, unique: str) -> Iterator[str]:
+    """URL of a fresh database with init.sql applied; dropped afterwards."""
+    asyncio.run(_execute(postgres.dsn, f"CREATE DATABASE {unique}"))
+    dsn = postgres.dsn_of(unique)
+    try:
+        if INIT_SQL.exists():
+            asyncio.run(_execute(dsn, INIT_SQL.read_text()))
+        yield dsn
+    finally:
+        asyncio.run(_execute(postgres.dsn, f"DROP DATABASE {unique} WITH (FORCE)"))
+
+
+async def _execute(dsn: str, sql: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(sql)
+    finally:
+        await connection.close()
