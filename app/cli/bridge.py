@@ -1,0 +1,75 @@
+"""`iot-stream bridge`: MQTT messages onto the input topic, each acknowledged only once Kafka has it."""
+
+import asyncio
+import signal
+import ssl
+from collections.abc import Mapping
+
+import structlog
+import uvloop
+
+from app.gateways.bridge import Bridge
+from app.gateways.kafka import KafkaWriter
+from app.gateways.session import Login
+from app.ops import logs
+from app.ops.http import HealthServer
+from app.settings import Settings, load
+
+log = structlog.get_logger()
+
+
+def bridge() -> None:
+    """Bring MQTT messages into Kafka. Nothing is acknowledged to the broker before Kafka has it."""
+    run(load())
+
+
+def run(settings: Settings) -> None:
+    """Bridge until SIGTERM or SIGINT. Raises OSError when the metrics port is taken."""
+    logs.configure(settings)
+    uvloop.run(_main(settings))
+
+
+def build(settings: Settings) -> tuple[Bridge, KafkaWriter]:
+    """The bridge and its writer, not yet connected."""
+    login = Login(
+        client_id=settings.bridge_client_id,
+        username=settings.mqtt_username,
+        password=settings.mqtt_secret,
+        filters=tuple(f"$share/{settings.bridge_share}/{pattern}" for pattern in settings.bridge_filters),
+        receive_max=settings.bridge_in_flight,
+        session_expiry=settings.bridge_session_expiry,
+        max_packet=settings.bridge_packet_max_bytes,
+    )
+    writer = KafkaWriter(
+        settings.kafka_broker, settings.bridge_client_id, settings.kafka_topic, settings.kafka_dlq_topic
+    )
+    address = (settings.mqtt_host, settings.mqtt_port)
+    return Bridge(address, tls_context(settings), login, writer, settings.bridge_buffer_bytes), writer
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext | None:
+    """Verifying TLS towards the MQTT broker, or None when it is off."""
+    if not settings.mqtt_tls:
+        return None
+    return ssl.create_default_context(cafile=str(settings.mqtt_ca_file) if settings.mqtt_ca_file else None)
+
+
+async def _main(settings: Settings) -> None:
+    made, writer = build(settings)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+
+    async def live() -> Mapping[str, bool]:
+        return {"running": True}
+
+    async def ready() -> Mapping[str, bool]:
+        return {"mqtt": made.connected, "kafka": writer.available}
+
+    health = HealthServer(settings.metrics_host, settings.metrics_port, live, ready)
+    await health.start()
+    log.info("bridge_started", metrics_port=health.port, topic=settings.kafka_topic)
+    try:
+        await made.run(stop, settings.shutdown_timeout)
+    finally:
+        await health.stop()

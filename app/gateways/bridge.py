@@ -1,0 +1,165 @@
+"""MQTT -> Kafka, at least once: an MQTT message is acknowledged when Kafka has acknowledged its record.
+
+    1 the session receives messages and makes records of them      (session, wire, records)
+    2 they gather in the inbox, which pauses reading when it is full (inbox)
+    3 a chunk is written, again and again until Kafka has all of it  (kafka)
+    4 PUBACKs go out, in the order received                          (session)
+
+What is held in memory is what the broker still holds too: a crash at any point costs duplicates and nothing else, and
+those fall on the primary key downstream. QoS 0 messages are forwarded as well, but a crash loses those in memory.
+
+Order per device: the broker sends in order, the inbox keeps it, chunks are written one after another, and one whose
+write fails is written again before the next. After a reconnect the broker repeats what was not acked, in order; a copy
+may then follow a later message, but every first occurrence is in order. With several bridges on one share the broker
+deals messages out, so a device must always meet the same bridge: EMQX keeps that with
+`mqtt.shared_subscription_strategy = hash_topic`; Mosquitto deals round robin, so use one bridge there.
+
+Loops: own outputs lie below users/ too (alerts, alerts/errors, config/errors). They reach the bridge like any other
+topic, are acked without being forwarded, and counted as iot_bridge_ignored_total. All else is forwarded, unknown
+topics as kind=unknown.
+"""
+
+import asyncio
+import ssl
+import time
+from collections import Counter
+
+import structlog
+
+from app.errors import TransientError
+from app.gateways.backoff import delay
+from app.gateways.inbox import Inbox
+from app.gateways.kafka import KafkaWriter
+from app.gateways.metrics import CONNECTED, IGNORED, IN_FLIGHT, MESSAGES, RECONNECTS, WRITE_SECONDS
+from app.gateways.records import Outgoing, own_output
+from app.gateways.session import Login, Session
+
+log = structlog.get_logger()
+
+CHUNK_RECORDS = 10_000
+CHUNK_BYTES = 4 << 20  # twelve batches of 512 KiB hold it even when the keys are uneven
+CONNECT_SECONDS = 10.0
+STEADY_SECONDS = 5.0  # a connection that lived this long resets the back-off
+
+
+class Bridge:
+    """Runs until told to stop; waits out every absence of either side."""
+
+    def __init__(
+        self, address: tuple[str, int], tls: ssl.SSLContext | None, login: Login, writer: KafkaWriter, max_bytes: int
+    ) -> None:
+        self._address, self._tls, self._login, self._writer = address, tls, login, writer
+        self._inbox = Inbox(max_bytes)
+        self._session: Session | None = None
+        self._writing = 0
+        self._stopping = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def connected(self) -> bool:
+        """Whether messages can arrive: connected to the MQTT broker and subscribed."""
+        return bool(self._session and self._session.subscribed.done() and not self._session.closed.done())
+
+    async def run(self, stop: asyncio.Event, stop_seconds: float) -> None:
+        """Bridge until `stop` is set; then write and ack what was received, for at most `stop_seconds`."""
+        receiving = asyncio.create_task(self._receive(), name="receive")
+        pumping = asyncio.create_task(self._pump(), name="pump")
+        stopping = asyncio.create_task(stop.wait(), name="stop")
+        done, _ = await asyncio.wait([receiving, pumping, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if stopping in done:
+            await self._drain(stop_seconds)
+        if self._session:
+            self._session.disconnect()
+        for task in (receiving, pumping, stopping):
+            task.cancel()
+        results = await asyncio.gather(receiving, pumping, stopping, return_exceptions=True)
+        await self._writer.close()
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
+                raise result
+
+    async def _drain(self, seconds: float) -> None:
+        """Take in nothing more and let the pump finish; what it cannot finish the broker sends again."""
+        self._stopping = True
+        if self._session:
+            self._session.pause()
+        try:
+            await asyncio.wait_for(self._idle.wait(), seconds)
+        except TimeoutError:
+            log.warning("bridge_unfinished", messages=self._writing + len(self._inbox), note="the broker keeps them")
+
+    async def _receive(self) -> None:
+        attempt = 0
+        while True:
+            started = time.monotonic()
+            try:
+                reason = await self._connection()
+            except (OSError, TransientError, TimeoutError) as error:
+                reason = str(error) or repr(error)
+            CONNECTED.set(0)
+            RECONNECTS.inc()
+            self._inbox.forget_unacked()
+            if not self._writing:
+                self._go_on()
+            attempt = 0 if time.monotonic() - started > STEADY_SECONDS else attempt + 1
+            wait = delay(attempt)
+            log.warning("bridge_mqtt_disconnected", reason=reason, attempt=attempt, wait_seconds=round(wait, 2))
+            await asyncio.sleep(wait)
+
+    async def _connection(self) -> str:
+        """Connect, subscribe and receive until the connection ends; returns why."""
+        loop = asyncio.get_running_loop()
+        session: Session | None = None
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                host, port = self._address
+                _, session = await loop.create_connection(self._new_session, host, port, ssl=self._tls)
+                kept = await session.subscribed
+        except TimeoutError:
+            if session:
+                session.abort("")
+            raise TransientError(f"no answer from the MQTT broker within {CONNECT_SECONDS:.0f} s") from None
+        CONNECTED.set(1)
+        log.info("bridge_mqtt_connected", host=host, port=port, session_kept=kept, filters=self._login.filters)
+        return await session.closed
+
+    def _new_session(self) -> Session:
+        self._session = Session(self._login, self._arrived)
+        return self._session
+
+    def _arrived(self, records: list[Outgoing]) -> None:
+        self._inbox.put(records)
+        self._idle.clear()
+        IN_FLIGHT.set(self._writing + len(self._inbox))
+        if self._inbox.full and self._session:
+            self._session.pause()
+
+    async def _pump(self) -> None:
+        await self._writer.write([])  # connects, so that /ready tells the truth before the first message
+        while True:
+            chunk = await self._inbox.take(CHUNK_RECORDS, CHUNK_BYTES)
+            session = self._session
+            self._writing = len(chunk)
+            wanted = [record for record in chunk if not own_output(record)]
+            began = time.perf_counter()
+            if wanted:
+                await self._writer.write(wanted)
+                WRITE_SECONDS.observe(time.perf_counter() - began)
+            if session:
+                session.ack([record.packet_id for record in chunk if record.packet_id])
+            self._writing = 0
+            self._count(wanted, len(chunk))
+            self._go_on()
+
+    def _go_on(self) -> None:
+        if not len(self._inbox):
+            self._idle.set()
+        if self._session and self._inbox.roomy and not self._stopping:
+            self._session.resume()
+
+    def _count(self, wanted: list[Outgoing], taken: int) -> None:
+        for kind, number in Counter([record.kind for record in wanted]).items():
+            MESSAGES.labels(kind.value).inc(number)
+        IGNORED.inc(taken - len(wanted))
+        IN_FLIGHT.set(len(self._inbox))

@@ -1,0 +1,64 @@
+"""Records between the MQTT connection and Kafka: in order, bounded in bytes, taken in chunks."""
+
+import asyncio
+from collections import deque
+
+from app.gateways.metrics import BUFFERED_BYTES
+from app.gateways.records import Outgoing
+
+RECORD_OVERHEAD = 500  # bytes a record takes in Python next to its payload, key and headers; measured with tracemalloc
+
+
+class Inbox:
+    """A queue of records. `full` asks the reader to pause; nothing is ever dropped for lack of room."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max = max_bytes
+        self._records: deque[Outgoing] = deque()
+        self._bytes = 0
+        self._arrived = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @property
+    def full(self) -> bool:
+        """Whether reading should pause; below half of the bound it may go on again, see `roomy`."""
+        return self._bytes >= self._max
+
+    @property
+    def roomy(self) -> bool:
+        """Whether a paused reader may go on."""
+        return self._bytes <= self._max // 2
+
+    def put(self, records: list[Outgoing]) -> None:
+        """Append records in the order they were received."""
+        self._records.extend(records)
+        self._bytes += sum(map(_size, records))
+        self._arrived.set()
+        BUFFERED_BYTES.set(self._bytes)
+
+    async def take(self, max_count: int, max_bytes: int) -> list[Outgoing]:
+        """Wait for the first record, then return what has gathered, up to the limits (but at least one)."""
+        while not self._records:
+            self._arrived.clear()
+            await self._arrived.wait()
+        taken: list[Outgoing] = []
+        size = 0
+        while self._records and len(taken) < max_count and size < max_bytes:
+            record = self._records.popleft()
+            taken.append(record)
+            size += _size(record)
+        self._bytes -= size
+        BUFFERED_BYTES.set(self._bytes)
+        return taken
+
+    def forget_unacked(self) -> None:
+        """Drop what the broker will send again: the QoS 1 messages of a connection that is gone. QoS 0 ones stay."""
+        self._records = deque(record for record in self._records if not record.packet_id)
+        self._bytes = sum(map(_size, self._records))
+        BUFFERED_BYTES.set(self._bytes)
+
+
+def _size(record: Outgoing) -> int:
+    return len(record.value) + RECORD_OVERHEAD

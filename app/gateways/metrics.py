@@ -1,0 +1,20 @@
+"""Every metric of the bridge."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+MESSAGES = Counter("iot_bridge_messages", "Messages taken from the MQTT broker", ["kind"])
+ACKED = Counter("iot_bridge_acked", "Messages acknowledged to the MQTT broker, after Kafka's ack")
+WRITTEN = Counter("iot_bridge_written", "Records Kafka has acknowledged")
+IGNORED = Counter("iot_bridge_ignored", "Own outputs seen on the subscription and not taken in again")
+DAMAGED = Counter("iot_bridge_damaged", "Messages whose topic or properties are not valid MQTT; forwarded as unknown")
+REFUSED = Counter("iot_bridge_refused", "Records Kafka refuses for ever, by what became of them", ["outcome"])
+IN_FLIGHT = Gauge("iot_bridge_in_flight", "Messages taken from the broker and not yet acknowledged")
+BUFFERED_BYTES = Gauge("iot_bridge_buffered_bytes", "Payload bytes waiting for Kafka")
+CONNECTED = Gauge("iot_bridge_connected", "1 while connected and subscribed")
+RECONNECTS = Counter("iot_bridge_reconnects", "Connections to the MQTT broker lost or refused")
+KAFKA_FAILURES = Counter("iot_bridge_kafka_failures", "Writes to Kafka that failed and were tried again")
+WRITE_SECONDS = Histogram(
+    "iot_bridge_write_seconds",
+    "From the start of a write to Kafka's ack of all of it",
+    buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5, 30),
+)
