@@ -40,18 +40,21 @@ class Envelope(Struct, frozen=True):
 
 
 class DeadLetter(Struct, frozen=True):
-    """A dead letter read back: what was wrong (`envelope`) and the original record."""
+    """A dead letter read back: the original record, where it was read and what was wrong with it."""
 
-    envelope: Envelope
+    original_topic: str
+    error: str
+    reason: str
+    stage: str
+    timestamp: str
+    replay_count: int
+    source_topic: str
+    source_partition: int
+    source_offset: int
     key: bytes | None
-    payload: bytes | None
+    payload: bytes
+    tombstone: bool  # the original's value was None; `payload` is then empty
     headers: Headers
-
-
-class Unreadable(Struct, frozen=True):
-    """A record that is no dead letter of ours; `detail` says why."""
-
-    detail: str
 
 
 _encode = msgspec.json.Encoder().encode
@@ -81,18 +84,32 @@ def to_record(rejected: Rejected, topic: str, partition: int, now_iso: str) -> t
     return record.key, _encode(envelope), headers
 
 
-def from_record(value: bytes | None, headers: Headers) -> DeadLetter | Unreadable:
-    """Read a dead letter back. Never raises; what to_record did not write is Unreadable."""
+def from_record(value: bytes | None, headers: Headers) -> DeadLetter | None:
+    """Read a dead letter back; None for what to_record did not write. Never raises."""
     try:
         envelope = _decode(value or b"")
         source = envelope.source
         key = None if source.key is None else source.key.encode()
         if source.key_base64 is not UNSET:
             key = b64decode(source.key_base64, validate=True)
-        payload = None if source.tombstone is True else b64decode(envelope.payload_base64, validate=True)
-    except (ValueError, RecursionError) as error:  # msgspec's and binascii's errors are ValueErrors
-        return Unreadable(f"not a dead letter of iot-stream: {error}")
-    return DeadLetter(envelope, key, payload, [header for header in headers if header[0] != "reason"])
+        payload = b64decode(envelope.payload_base64, validate=True)
+    except (ValueError, RecursionError):  # msgspec's and binascii's errors are ValueErrors
+        return None
+    return DeadLetter(
+        original_topic=envelope.original_topic,
+        error=envelope.error,
+        reason=envelope.reason,
+        stage=envelope.stage,
+        timestamp=envelope.timestamp,
+        replay_count=envelope.replay_count,
+        source_topic=source.topic,
+        source_partition=source.partition,
+        source_offset=source.offset,
+        key=key,
+        payload=payload,
+        tombstone=source.tombstone is True,
+        headers=[header for header in headers if header[0] != "reason"],
+    )
 
 
 def _as_text(key: bytes | None) -> tuple[str | None, str | UnsetType]:
