@@ -1,0 +1,33 @@
+"""One way to connect to PostgreSQL, for everyone who does."""
+
+from typing import Any
+
+import asyncpg
+
+from app.settings import Settings
+
+Connection = asyncpg.Connection[Any]
+
+CONNECT_TIMEOUT = 10.0  # seconds; a host that drops packets would hold a try for minutes otherwise
+
+
+async def connect(settings: Settings, name: str) -> Connection:
+    """Open a connection that calls itself `name`. Raises sqlstate.DATABASE_ERRORS; none of them tells the password.
+
+    TLS is the URL's business (sslmode, sslrootcert). Without a statement cache the server is taken to be behind
+    PgBouncer, which passes no session settings on.
+    """
+    milliseconds = str(int(settings.database_timeout * 1000))
+    session = {
+        "statement_timeout": milliseconds,
+        "idle_in_transaction_session_timeout": milliseconds,  # a worker that lost power keeps no locks
+        "jit": "off",  # compiling costs more than any statement here takes
+    }
+    cached = settings.database_statement_cache
+    return await asyncpg.connect(
+        settings.database_url.get_secret_value(),
+        password=settings.database_password,
+        timeout=CONNECT_TIMEOUT,
+        statement_cache_size=100 if cached else 0,
+        server_settings={"application_name": name, **(session if cached else {})},
+    )

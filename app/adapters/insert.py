@@ -1,0 +1,94 @@
+"""The statements of a write, on one connection: rows by unnest or COPY, then effects; no retries, no judgement."""
+
+from collections.abc import AsyncIterator, Sequence
+from itertools import groupby
+from typing import Any
+
+import asyncpg
+
+from app.adapters.binarycopy import BinaryCopy
+from app.core.model import Row
+from app.core.write import Effect, Statement
+
+Connection = asyncpg.Connection[Any]
+
+COLUMNS = ("time", "user_id", "device_id", "sequence_id", "temperature", "battery", "extra_data")
+_NAMES = ", ".join(COLUMNS)
+STAGING = "iot_batch"
+
+# No conflict target: any unique key added to the table counts as a duplicate too.
+_UNNEST = (
+    f"INSERT INTO raw_telemetry ({_NAMES}) SELECT * FROM unnest($1::timestamptz[], $2::text[], $3::text[], "  # noqa: S608
+    "$4::bigint[], $5::double precision[], $6::integer[], $7::jsonb[]) ON CONFLICT DO NOTHING"
+)
+_FROM_STAGING = f"INSERT INTO raw_telemetry ({_NAMES}) SELECT {_NAMES} FROM {STAGING} ON CONFLICT DO NOTHING"  # noqa: S608
+# The types that binarycopy writes, with no constraint: what else the table asks for, the INSERT checks.
+_STAGE = f"""CREATE TEMP TABLE IF NOT EXISTS {STAGING} (time timestamptz, user_id text, device_id text,
+    sequence_id bigint, temperature double precision, battery integer, extra_data jsonb) ON COMMIT"""
+
+EFFECTS = {
+    Statement.UPSERT_CONFIG: """
+        INSERT INTO user_configs (user_id, rules) VALUES ($1, $2::jsonb)
+        ON CONFLICT (user_id) DO UPDATE SET rules = EXCLUDED.rules
+        WHERE user_configs.rules IS DISTINCT FROM EXCLUDED.rules""",
+    Statement.UPSERT_STATUS: """
+        INSERT INTO device_status (device_key, user_id, device_id, status, last_seen, detail)
+        VALUES ($1, $2, $3, $4, $5, $6::jsonb)
+        ON CONFLICT (device_key) DO UPDATE SET user_id = EXCLUDED.user_id, device_id = EXCLUDED.device_id,
+            status = EXCLUDED.status, last_seen = EXCLUDED.last_seen, detail = EXCLUDED.detail
+        WHERE device_status.last_seen <= EXCLUDED.last_seen""",
+    Statement.UPSERT_ACTIVE_ALERT: """
+        INSERT INTO active_alerts (user_id, device_id, rule_id, alert_id, severity, message, value, threshold,
+            first_seen, last_seen, state, snoozed_until)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+        ON CONFLICT (user_id, device_id, rule_id) DO UPDATE SET alert_id = EXCLUDED.alert_id,
+            severity = EXCLUDED.severity, message = EXCLUDED.message, value = EXCLUDED.value,
+            threshold = EXCLUDED.threshold, first_seen = EXCLUDED.first_seen, last_seen = EXCLUDED.last_seen,
+            state = EXCLUDED.state, snoozed_until = EXCLUDED.snoozed_until""",
+    Statement.DELETE_ACTIVE_ALERT: "DELETE FROM active_alerts WHERE user_id = $1 AND device_id = $2 AND rule_id = $3",
+}
+
+
+class Session:
+    """One connection and what it knows how to do. A transaction is its caller's business."""
+
+    def __init__(self, connection: Connection, encoder: BinaryCopy, *, keeps_state: bool) -> None:
+        """`keeps_state`: whether temp tables and prepared statements outlive a transaction (not behind PgBouncer)."""
+        self.connection = connection
+        self.encoder = encoder
+        self.keeps_state = keeps_state
+
+    async def prepare(self) -> None:
+        """Make the staging table, where it can be kept."""
+        if self.keeps_state:
+            await self.connection.execute(f"{_STAGE} DELETE ROWS")
+
+    async def insert(self, rows: Sequence[Row], *, copy: bool) -> int:
+        """Insert the rows that are not there yet; return how many those were. COPY needs an open transaction."""
+        if not rows:
+            return 0
+        if not copy:
+            return _count(await self.connection.execute(_UNNEST, *map(list, zip(*rows, strict=True))))
+        stream = self.encoder.encode(rows)
+        if not self.keeps_state:
+            await self.connection.execute(f"{_STAGE} DROP")
+        await self.connection.copy_to_table(STAGING, source=_once(stream), columns=COLUMNS, format="binary")
+        return _count(await self.connection.execute(_FROM_STAGING))
+
+    async def clear_staging(self) -> None:
+        """Empty the staging table, so that the same transaction can COPY again."""
+        await self.connection.execute(f"TRUNCATE {STAGING}")
+
+    async def apply(self, effects: Sequence[Effect]) -> None:
+        """Carry out the effects in their order, neighbours of one kind together."""
+        for statement, run in groupby(effects, key=lambda effect: effect.statement):
+            await self.connection.executemany(EFFECTS[statement], [effect.args for effect in run])
+
+
+def _count(tag: str) -> int:
+    """INSERT's command tag is `INSERT 0 <rows>`."""
+    return int(tag.rpartition(" ")[2])
+
+
+async def _once(stream: bytes) -> AsyncIterator[bytes]:
+    yield stream

@@ -1,0 +1,60 @@
+"""A place for one transaction at a time: a connection that is made when needed and thrown away when in doubt."""
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+
+from app.adapters.binarycopy import BinaryCopy
+from app.adapters.database import connect
+from app.adapters.insert import Session
+from app.adapters.sqlstate import DATABASE_ERRORS
+from app.settings import Settings
+
+GRACE = 1.0  # seconds beyond the server's own statement timeout, before the connection is cut
+CLOSE_TIMEOUT = 2.0  # seconds for a farewell
+
+
+class Lane:
+    """Holds a session, or none."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._encoder = BinaryCopy()
+        self.session: Session | None = None
+
+    async def open(self) -> Session:
+        """Connect and prepare. Raises DATABASE_ERRORS. May be cancelled."""
+        connection = await connect(self._settings, "iot-stream store")
+        session = Session(connection, self._encoder, keeps_state=self._settings.database_statement_cache)
+        try:
+            await session.prepare()
+        except BaseException:
+            connection.terminate()
+            raise
+        self.session = session
+        return session
+
+    @contextlib.contextmanager
+    def deadline(self) -> Iterator[None]:
+        """Cut the connection when the block takes longer than database_timeout.
+
+        Not a cancellation: a transaction that is cancelled still talks to the server, which may be gone.
+        """
+        timer = asyncio.get_running_loop().call_later(self._settings.database_timeout + GRACE, self.drop)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def drop(self) -> None:
+        """Cut the connection at once: whatever runs on it fails, and the server rolls it back."""
+        if self.session is not None:
+            self.session.connection.terminate()
+            self.session = None
+
+    async def close(self) -> None:
+        """Say farewell to the server; cut the connection if it does not answer."""
+        if self.session is not None:
+            with contextlib.suppress(*DATABASE_ERRORS):
+                await self.session.connection.close(timeout=CLOSE_TIMEOUT)
+            self.drop()

@@ -1,0 +1,102 @@
+"""One caller's rows and effects in one transaction; what the database refuses is found and left out, alone.
+
+Binary splitting within savepoints. Two short cuts keep one bad row in thousands cheap: values that cannot be encoded
+are found without asking the server, and COPY names the line it stumbled over.
+"""
+
+import re
+from collections.abc import Sequence
+
+from app.adapters.binarycopy import EncodingError
+from app.adapters.insert import Session
+from app.adapters.sqlstate import DATABASE_ERRORS, Failure, classify, words
+from app.core.model import Row
+from app.core.write import Effect, Written
+
+_LINE = re.compile(r"COPY iot_batch, line (\d+)")
+_LINES_BELIEVED = 4  # bad rows taken out by COPY's word; with more of them halving is quicker
+_SMALL = 8  # a failing piece of this size is tried row by row
+
+
+async def store(session: Session, rows: Sequence[Row], effects: Sequence[Effect], copy_min_rows: int) -> Written:
+    """Store one caller's rows and effects. Raises DATABASE_ERRORS for anything but data: then nothing is stored."""
+    copy = len(rows) >= copy_min_rows
+    try:
+        if not copy and not effects and session.keeps_state:
+            count = await session.insert(rows, copy=False)  # a single statement is its own transaction
+        else:
+            async with session.connection.transaction():
+                count = await session.insert(rows, copy=copy)
+                await session.apply(effects)
+    except (EncodingError, *DATABASE_ERRORS) as error:
+        if not is_data(error):
+            raise
+        return await _sift(session, rows, effects)
+    return Written(count, len(rows) - count)
+
+
+def is_data(error: BaseException) -> bool:
+    """Whether a row or an effect is at fault, and not the database or its set-up."""
+    return isinstance(error, EncodingError) or classify(error) is Failure.DATA
+
+
+async def _sift(session: Session, rows: Sequence[Row], effects: Sequence[Effect]) -> Written:
+    refused = session.encoder.check(rows)
+    async with session.connection.transaction():
+        count = await _sift_rows(session, rows, refused)
+        refused_effects = await _sift_effects(session, effects)
+    return Written(count, len(rows) - count - len(refused), sorted(refused.items()), refused_effects)
+
+
+async def _sift_rows(session: Session, rows: Sequence[Row], refused: dict[int, str]) -> int:
+    """Insert all rows but those refused, which are added to `refused`; return how many are new."""
+    pieces = [[index for index in range(len(rows)) if index not in refused]]
+    count = believed = 0
+    while pieces:
+        piece = pieces.pop()
+        try:
+            count += await _insert_piece(session, [rows[index] for index in piece])
+        except DATABASE_ERRORS as error:
+            if not is_data(error):
+                raise
+            line = _LINE.search(getattr(error, "context", None) or "")
+            if len(piece) == 1:
+                refused[piece[0]] = words(error)
+            elif line and believed < _LINES_BELIEVED:
+                believed += 1
+                refused[piece.pop(int(line[1]) - 1)] = words(error)
+                pieces.append(piece)
+            else:
+                pieces += _split(piece)
+    return count
+
+
+def _split(piece: list[int]) -> list[list[int]]:
+    """Cut a piece in two, a small one into single rows; last comes first, since pieces are taken from the end."""
+    if len(piece) <= _SMALL:
+        return [[index] for index in reversed(piece)]
+    middle = len(piece) // 2
+    return [piece[middle:], piece[:middle]]
+
+
+async def _insert_piece(session: Session, rows: Sequence[Row]) -> int:
+    copy = len(rows) > _SMALL
+    async with session.connection.transaction():  # a savepoint
+        count = await session.insert(rows, copy=copy)
+        if copy:
+            await session.clear_staging()
+    return count
+
+
+async def _sift_effects(session: Session, effects: Sequence[Effect]) -> list[tuple[int, str]]:
+    """Carry out the effects in order, each in a savepoint; return index and words of those refused."""
+    refused = []
+    for index, effect in enumerate(effects):
+        try:
+            async with session.connection.transaction():
+                await session.apply((effect,))
+        except DATABASE_ERRORS as error:
+            if not is_data(error):
+                raise
+            refused.append((index, words(error)))
+    return refused
