@@ -1,18 +1,17 @@
 """Bytes from the MQTT 5 broker -> packets; linear in the bytes read, whatever the chunks; no I/O.
 
-The codec is mqtt5 (Rust). Three of its habits are dealt with here: it says "not enough bytes" both for half a packet
-and for a whole one whose inner lengths lie; it panics (a BaseException) on text that is not UTF-8; it copies nothing.
+PUBLISH is taken apart here, all other packets by mqtt5 (Rust). mqtt5 panics on text that is not UTF-8, which in a
+PUBLISH any device may send; and it says "not enough bytes" both for half a packet and for a whole one whose inner
+lengths lie, so frames are cut here.
 """
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import mqtt5
 from msgspec import Struct
 
 from app.errors import WireError
-
-PUBLISH = 3  # packet type, the high half of the first byte
-EXACTLY_ONCE = mqtt5.QoS.EXACTLY_ONCE
+from app.gateways.properties import user_properties
 
 
 class Publish(Struct, frozen=True, gc=False):
@@ -36,7 +35,7 @@ class Damaged(Struct, frozen=True, gc=False):
     packet_id: int
 
 
-Item = Publish | Damaged | Any  # Any: mqtt5's control packets
+Item: TypeAlias = Publish | Damaged | Any  # Any: a control packet of mqtt5
 
 
 class Reader:
@@ -49,88 +48,75 @@ class Reader:
 
     def feed(self, data: bytes) -> list[Item]:
         """The packets completed by `data`, in order. Raises WireError on what is no MQTT 5."""
-        buffer: bytes | bytearray = data
         if self._rest:
             self._rest += data
             if len(self._rest) < self._need:
                 return []
-            buffer, self._rest = self._rest, bytearray()
+            data, self._rest = bytes(self._rest), bytearray()
         found: list[Item] = []
-        used = self._read(buffer, found)
-        if used < len(buffer):
-            self._rest = bytearray(memoryview(buffer)[used:])
-            self._need = frame_size(self._rest, self._max)
+        at, end = 0, len(data)
+        while at < end:
+            body, stop = frame(data, at, self._max)
+            if stop > end:
+                self._rest, self._need = bytearray(memoryview(data)[at:]), stop - at
+                break
+            found.append(_message(data, at, body, stop) if data[at] >> 4 == 3 else _control(data[at:stop]))
+            at = stop
         return found
 
-    def _read(self, buffer: bytes | bytearray, found: list[Item]) -> int:
-        """Append whole packets to `found`; returns the bytes they took."""
-        view, at, end = memoryview(buffer), 0, len(buffer)
-        while at < end:
-            try:
-                packet, size = mqtt5.read(view[at:])
-            except IndexError as short:
-                size = frame_size(view[at : at + 5], self._max)
-                if at + size > end:
-                    break
-                packet = _salvage(view[at : at + size], str(short))
-            except ValueError as wrong:
-                size = frame_size(view[at : at + 5], self._max)
-                packet = _salvage(view[at : at + size], str(wrong))
-            except BaseException as panic:
-                if type(panic).__name__ != "PanicException":
-                    raise
-                size = frame_size(view[at : at + 5], self._max)
-                packet = _salvage(view[at : at + size], "text that is not UTF-8")
-            if type(packet) is mqtt5.PublishPacket:
-                packet = _publish(packet)
-            found.append(packet)
-            at += size
-        return at
 
+def frame(data: bytes, at: int, max_bytes: int) -> tuple[int, int]:
+    """Where the body of the packet at `at` begins, and where it ends; an end beyond the data while that is not known.
 
-def frame_size(head: bytes | bytearray | memoryview, max_bytes: int) -> int:
-    """Size of the packet that starts with `head`; one more than len(head) while that cannot be told yet.
-
-    Raises WireError for a malformed length or one above `max_bytes`, before anything of that size is kept.
+    Raises WireError for a malformed length or a packet above `max_bytes`, before anything of that size is kept.
     """
-    remaining = 0
-    for index in range(1, 5):
-        if index >= len(head):
-            return len(head) + 1
-        remaining |= (head[index] & 0x7F) << (7 * (index - 1))
-        if head[index] < 0x80:
-            size = 1 + index + remaining
-            if size > max_bytes:
-                raise WireError(f"a packet of {size} bytes; this bridge announced at most {max_bytes}")
-            return size
+    remaining = shift = 0
+    for index in range(at + 1, at + 5):
+        if index >= len(data):
+            return index, len(data) + 1
+        remaining |= (data[index] & 0x7F) << shift
+        if data[index] < 0x80:
+            stop = index + 1 + remaining
+            if stop - at > max_bytes:
+                raise WireError(f"a packet of {stop - at} bytes; this bridge announced at most {max_bytes}")
+            return index + 1, stop
+        shift += 7
     raise WireError("a remaining length of more than four bytes")
 
 
-def _publish(packet: Any) -> Publish:
-    if packet.qos == EXACTLY_ONCE:
+def _message(data: bytes, at: int, body: int, stop: int) -> Publish | Damaged:
+    """A PUBLISH; lengths that do not fit its frame raise WireError, as no packet id could be trusted."""
+    qos = data[at] & 0x06
+    if qos > 0x02:
         raise WireError("a QoS 2 message on a QoS 1 subscription")
-    if packet.topic_alias is not None or not packet.topic:
-        raise WireError("a topic alias, though none was allowed")
-    return Publish(packet.topic, packet.payload, packet.packet_id or 0, packet.user_properties)
+    topic_end = body + 2 + int.from_bytes(data[body : body + 2], "big")
+    ids_end = topic_end + 2 if qos else topic_end
+    packet_id = int.from_bytes(data[topic_end:ids_end], "big")
+    if ids_end >= stop or (qos and not packet_id):
+        raise WireError("a malformed PUBLISH: its topic, packet id and properties do not fit into it")
+    properties: list[tuple[str, str]] | None = []
+    payload_at = ids_end + 1
+    if data[ids_end]:  # length of the properties; 0 for nearly every message
+        properties, payload_at = user_properties(data, ids_end, stop)
+    payload = data[payload_at:stop]
+    topic = data[body + 2 : topic_end]
+    if properties is not None and topic:
+        try:
+            return Publish(topic.decode(), payload, packet_id, properties)
+        except UnicodeDecodeError:
+            pass
+    return Damaged(topic, payload, packet_id)
 
 
-def _salvage(frame: memoryview, problem: str) -> Damaged:
-    """Take a malformed PUBLISH apart. Raises WireError for another type, and when lengths do not fit."""
-    if len(frame) == 0 or frame[0] >> 4 != PUBLISH or frame[0] & 0x06 == 0x06:
-        raise WireError(f"a malformed packet: {problem}")
-    body = bytes(frame[next(i for i in range(1, 5) if frame[i] < 0x80) + 1 :])
-    topic_end = 2 + int.from_bytes(body[:2], "big")
-    ids_end = topic_end + 2 if frame[0] & 0x06 else topic_end
-    packet_id = int.from_bytes(body[topic_end:ids_end], "big")
-    length, index = 0, ids_end
-    for shift in (0, 7, 14, 21):
-        if index >= len(body):
-            raise WireError(f"a malformed PUBLISH: {problem}")
-        length |= (body[index] & 0x7F) << shift
-        index += 1
-        if body[index - 1] < 0x80:
-            break
-    unusable = frame[0] & 0x06 and not packet_id
-    if index + length > len(body) or topic_end <= 2 or unusable or frame[0] & 0x06 == 0x04:
-        raise WireError(f"a malformed PUBLISH: {problem}")
-    return Damaged(body[2:topic_end], body[index + length :], packet_id)
+def _control(packet: bytes) -> Any:
+    try:
+        found, size = mqtt5.read(memoryview(packet))
+    except (IndexError, ValueError) as wrong:
+        raise WireError(f"a malformed packet: {wrong}") from None
+    except BaseException as panic:
+        if type(panic).__name__ != "PanicException":  # a BaseException of the codec; it cannot be imported
+            raise
+        raise WireError("a malformed packet: text that is not UTF-8") from None
+    if size != len(packet):
+        raise WireError("a malformed packet: its length does not fit its content")
+    return found

@@ -1,0 +1,134 @@
+"""What a message becomes on the input topic: key, kind, value byte for byte, trace context only when well formed."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.core.model import Kind
+from app.gateways.backoff import delay
+from app.gateways.records import own_output, to_record
+from app.gateways.refused import dead_letter
+from app.gateways.wire import Damaged, Publish
+
+PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+OTHER = "00-11111111111111111111111111111111-2222222222222222-00"
+TOPIC = "users/u1/devices/d1/telemetry"
+
+
+def headers(payload: bytes, properties: list[tuple[str, str]] | None = None) -> dict[str, bytes]:
+    """The headers of a telemetry message."""
+    return dict(to_record(Publish(TOPIC, payload, 1, properties or []), 1795248000123).headers)
+
+
+def test_the_fixed_headers() -> None:
+    assert headers(b"{}") == {"mqtt_topic": TOPIC.encode(), "kind": b"telemetry", "ingest_ms": b"1795248000123"}
+
+
+def as_json(**fields: object) -> bytes:
+    """A payload."""
+    return json.dumps(fields).encode()
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        as_json(traceparent=5),
+        as_json(traceparent={"x": 1}),
+        as_json(traceparent=PARENT + "\r\nX: y"),
+        as_json(traceparent=PARENT + "\n"),
+        as_json(traceparent="00-" + "0" * 32 + "-00f067aa0ba902b7-01"),
+        as_json(traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-" + "0" * 16 + "-01"),
+        as_json(traceparent="ff" + PARENT[2:]),
+        as_json(tracestate="a=b"),
+        as_json(nested={"traceparent": PARENT}),
+        b'{"traceparent":"' + PARENT.encode() + b'"',
+        b'["traceparent"]',
+        b'{"traceparent":"\\ud800"}',
+        b"[" * 100_000 + b'"traceparent"',
+        b'{"traceparent":' * 100_000,
+    ],
+)
+def test_no_header_from_a_bad_context(payload: bytes) -> None:
+    assert set(headers(payload)) == {"mqtt_topic", "kind", "ingest_ms"}
+
+
+def test_context_from_the_payload() -> None:
+    found = headers(as_json(traceparent=PARENT.upper(), tracestate="a=b"))
+    assert (found["traceparent"], found["tracestate"]) == (PARENT.encode(), b"a=b")
+    assert "tracestate" not in headers(as_json(traceparent=PARENT, tracestate="a=ü"))
+    assert "tracestate" not in headers(as_json(traceparent=PARENT, tracestate="a" * 513))
+
+
+def test_user_properties_come_first_unless_malformed() -> None:
+    payload = as_json(traceparent=OTHER, tracestate="p=1")
+    found = headers(payload, [("traceparent", PARENT), ("traceparent", "second"), ("x", "y")])
+    assert found["traceparent"] == PARENT.encode()
+    assert "tracestate" not in found, "a state belongs to its own parent"
+    assert headers(payload, [("traceparent", "nonsense")])["traceparent"] == OTHER.encode()
+
+
+@pytest.mark.parametrize(
+    ("payload", "key"),
+    [
+        (as_json(device_id="d9", rule_id="r", action="ACK"), b"u1/d9"),
+        (as_json(rule_id="r"), b"u1"),
+        (as_json(device_id=""), b"u1"),
+        (as_json(device_id=5), b"u1"),
+        (as_json(device_id="d" * 300), b"u1"),
+        (b'{"device_id":"\\ud800"}', b"u1"),
+        (b"", b"u1"),
+        (b"\xff", b"u1"),
+        (b"[" * 100_000, b"u1"),
+    ],
+)
+def test_alerts_manage_meets_its_device(payload: bytes, key: bytes) -> None:
+    record = to_record(Publish("users/u1/alerts/manage", payload, 1, []), 0)
+    assert (record.kind, record.key, record.value) == (Kind.ALERTS_MANAGE, key, payload)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=40), st.binary(max_size=200), st.integers(0, 65535))
+def test_value_and_topic_are_never_changed(topic: str, payload: bytes, packet_id: int) -> None:
+    record = to_record(Publish(topic, payload, packet_id, []), 7)
+    assert record.value == payload
+    assert record.packet_id == packet_id
+    assert dict(record.headers)["mqtt_topic"] == topic.encode()
+    assert record.ingest_ms == 7
+
+
+def test_a_damaged_message_is_forwarded_as_unknown() -> None:
+    record = to_record(Damaged(b"users/\xff/devices/d/telemetry", b"\0", 3), 1)
+    assert (record.kind, record.key, record.value, record.packet_id) == (
+        Kind.UNKNOWN,
+        b"users/\xff/devices/d/telemetry",
+        b"\0",
+        3,
+    )
+    assert not own_output(record)
+
+
+@pytest.mark.parametrize(
+    ("topic", "own"),
+    [("users/u/alerts", True), ("users/u/alerts/errors", True), ("users/u/config/errors", True), ("users/u/x", False)],
+)
+def test_own_outputs_are_told_apart(topic: str, own: bool) -> None:
+    assert own_output(to_record(Publish(topic, b"", 1, []), 0)) is own
+
+
+def test_a_refused_record_is_dead_lettered_whole() -> None:
+    record = to_record(Publish(TOPIC, b"\x00\xff", 1, []), 5)
+    key, value, found = dead_letter(record, "iot-stream")
+    envelope = json.loads(value)
+    assert key == b"u1/d1"
+    assert (envelope["payload_base64"], envelope["reason"], envelope["original_topic"]) == (
+        "AP8=",
+        "payload_too_large",
+        "iot-stream",
+    )
+    assert dict(found)["mqtt_topic"] == TOPIC.encode()
+
+
+def test_the_wait_doubles_up_to_its_bound() -> None:
+    for attempt in range(2000):
+        assert min(10.0, 0.1 * 2 ** min(attempt, 30)) / 2 <= delay(attempt) <= min(10.0, 0.1 * 2 ** min(attempt, 30))
