@@ -46,7 +46,7 @@ def read_known(fields: Mapping[str, Raw], address: Address) -> Known | Fault:
     device_id = _identity(fields, "device_id", address.device_id)
     if isinstance(device_id, Fault):
         return device_id
-    time_field = next((name for name in ("timestamp", "time") if fields.get(name, _NULL) != _NULL), None)
+    time_field = next((name for name in ("timestamp", "time") if bytes(fields.get(name, _NULL)) != _NULL), None)
     time = _time(time_field, bytes(fields[time_field])) if time_field else None
     if isinstance(time, Fault):
         return time

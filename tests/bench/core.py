@@ -1,0 +1,117 @@
+"""Messages per second and core of the pure path: `python -m tests.bench.core [messages]`.
+
+CPU time of this process, several runs; a table on stdout. Payloads have 130 to 140 bytes, as in the other benches.
+"""
+
+import gc
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from statistics import median
+from time import process_time
+
+from msgspec import Struct
+
+from app.core.decode import Decoder, Limits
+from app.core.model import Reading, Rejected
+from app.core.route import Address, route
+from app.core.rows import row
+
+NOW = datetime(2026, 11, 21, 3, tzinfo=UTC)
+RUNS = 7
+BATCH = 5000  # the default batch_max_rows: rows of one batch are alive together, as in the worker
+
+
+class Message(Struct):
+    """A record as the consumer gives it."""
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+def telemetry(count: int, extra: str = '"humidity":41.2', *, headers: bool = True) -> list[Message]:
+    """`count` good messages of 5000 devices, one millisecond apart."""
+    messages = []
+    for i in range(count):
+        user, device = f"u{i % 50}", f"d{i % 5000}"
+        at = (NOW - timedelta(hours=1) + timedelta(milliseconds=i)).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
+        value = (
+            f'{{"time":"{at}Z","user_id":"{user}","device_id":"{device}","sequence_id":{i},'
+            f'"temperature":21.5,"battery":80,{extra}}}'
+        )
+        topic = f"users/{user}/devices/{device}/telemetry".encode()
+        known = (("mqtt_topic", topic), ("kind", b"telemetry"), ("ingest_ms", b"1795226400000")) if headers else ()
+        messages.append(Message(i, 1795226400000, f"{user}/{device}".encode(), value.encode(), known))
+    return messages
+
+
+def sensors(count: int) -> list[Message]:
+    """`count` messages of iot/{node}/{sensor}/telemetry without sequence_id and time."""
+    head = (("mqtt_topic", b"iot/n1/s1/telemetry"), ("kind", b"telemetry"), ("ingest_ms", b"1795226400000"))
+    return [Message(i, 1795226400000, b"n1", b'{"value":%d.5,"unit":"C"}' % i, head) for i in range(count)]
+
+
+def path(messages: Sequence[Message]) -> None:
+    """Route, decode and make rows, a batch at a time."""
+    decoder = Decoder(Limits())
+    for start in range(0, len(messages), BATCH):
+        rows = []
+        for record in messages[start : start + BATCH]:
+            address = route(record)
+            assert type(address) is Address
+            reading = decoder.decode(record, address, NOW)
+            assert type(reading) is Reading, reading
+            rows.append(row(reading))
+
+
+def refuse(messages: Sequence[Message]) -> None:
+    """The same for messages that are all dead letters."""
+    decoder = Decoder(Limits())
+    for record in messages:
+        address = route(record)
+        assert type(address) is Address
+        assert type(decoder.decode(record, address, NOW)) is Rejected
+
+
+def measure(run: Callable[[Sequence[Message]], None], messages: Sequence[Message]) -> tuple[float, float]:
+    """Best and median CPU microseconds a message over RUNS runs."""
+    times = []
+    for _ in range(RUNS):
+        gc.collect()
+        began = process_time()
+        run(messages)
+        times.append((process_time() - began) / len(messages) * 1e6)
+    return min(times), median(times)
+
+
+def main() -> None:
+    """Measure and print."""
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 50_000
+    bad = telemetry(count)
+    for message in bad:
+        assert message.value
+        message.value = message.value[:-1]
+    cases: list[tuple[str, Callable[[Sequence[Message]], None], list[Message]]] = [
+        ("telemetry, one extra field", path, telemetry(count)),
+        ("the same, no headers", path, telemetry(count, headers=False)),
+        (
+            "five extra fields, nested",
+            path,
+            telemetry(count, '"pressure":1013.25,"engine":{"oil":90.1,"rpm":900},"state":"on","level":3,"code":"é"'),
+        ),
+        ("an escape (slow way)", path, telemetry(count, '"name":"a\\nb"')),
+        ("iot, no id and no time", path, sensors(count)),
+        ("truncated JSON", refuse, bad),
+    ]
+    print(f"{'route + decode + row':32}{'bytes':>6}{'us best':>9}{'us median':>11}{'msg/s/core':>12}")
+    for name, run, messages in cases:
+        size = sum(len(message.value or b"") for message in messages) // len(messages)
+        best, middle = measure(run, messages)
+        print(f"{name:32}{size:>6}{best:>9.2f}{middle:>11.2f}{1e6 / middle:>12,.0f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""Golden cases: cases/*.json, each a record and the reading or the reason that must come of it.
+
+`payload` and `topic` are a text or a list of texts and [text, times]; `payload_hex` is for bytes that are no text.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from xxhash import xxh3_64_intdigest
+
+from app.core.decode import Decoder, Limits
+from app.core.model import Reading, Reason, Rejected, Stage
+from tests.unit.records import NOW, TOPIC, Message, read
+
+CASES: list[dict[str, Any]] = [
+    {"file": path.stem, **case}
+    for path in sorted((Path(__file__).parent / "cases").glob("*.json"))
+    for case in json.loads(path.read_text())
+]
+# What only later steps can find: rules are read by another part, and the database speaks for itself.
+NOT_OURS = {Reason.INVALID_RULES, Reason.REFUSED_BY_DATABASE}
+
+
+def joined(parts: Any) -> str:
+    return parts if isinstance(parts, str) else "".join(p if isinstance(p, str) else p[0] * p[1] for p in parts)
+
+
+def record_of(case: dict[str, Any]) -> Message:
+    if "payload_hex" in case:
+        value: bytes | None = bytes.fromhex(case["payload_hex"])
+    else:
+        value = None if case.get("tombstone") else joined(case["payload"]).encode()
+    headers = [("mqtt_topic", joined(case.get("topic", TOPIC)).encode())]
+    if "headers" in case:
+        headers = [(name, text.encode()) for name, text in case["headers"]]
+    if "headers_hex" in case:
+        headers = [(name, bytes.fromhex(text)) for name, text in case["headers_hex"]]
+    key = case.get("key", "u1/d1")
+    timestamp = case.get("timestamp", Message().timestamp)
+    return Message(value, headers, None if key is None else key.encode(), timestamp)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['file']}: {case['name']}")
+def test_case(case: dict[str, Any]) -> None:
+    record = record_of(case)
+    found = read(record, NOW, Decoder(Limits(payload_max_bytes=case.get("payload_max_bytes", 1 << 20))))
+    if "reason" in case:
+        assert isinstance(found, Rejected), found
+        assert (found.reason, found.stage) == (Reason(case["reason"]), Stage(case["stage"])), found.detail
+        assert case["says"] in found.detail
+        assert found.detail.isprintable()
+        assert len(found.detail) < 400
+        assert found.record is record
+        return
+    assert isinstance(found, Reading), found
+    seen = {**msgspec.structs.asdict(found), "time": found.time.isoformat(), "extra": found.extra_json}
+    del seen["extra_json"]
+    assert seen == case["reading"]
+    assert {name: json.loads(bytes(raw)) for name, raw in found.extra.items()} == json.loads(found.extra_json)
+
+
+def test_every_reason_has_a_case() -> None:
+    seen = {Reason(case["reason"]) for case in CASES if "reason" in case}
+    assert seen == set(Reason) - NOT_OURS
+
+
+def test_every_case_has_its_own_name() -> None:
+    assert len({(case["file"], case["name"]) for case in CASES}) == len(CASES)
+
+
+def test_a_missing_sequence_id_is_the_hash_of_the_payload() -> None:
+    payload = b'{"value":1}'
+    found = read(Message(payload, [("mqtt_topic", b"iot/n1/s1/telemetry")]))
+    assert isinstance(found, Reading)
+    assert found.sequence_id == xxh3_64_intdigest(payload) % 2**63
+    spaced = read(Message(b'{"value": 1}', [("mqtt_topic", b"iot/n1/s1/telemetry")]))
+    assert isinstance(spaced, Reading)
+    assert spaced.sequence_id != found.sequence_id
+
+
+def test_the_time_bounds_move_with_now() -> None:
+    record = Message(b'{"time":"2026-11-21T03:06:00Z","sequence_id":1}')
+    decoder = Decoder(Limits())
+    assert isinstance(read(record, NOW, decoder), Rejected)
+    assert isinstance(read(record, NOW.replace(minute=2), decoder), Reading)
+    assert isinstance(read(record, NOW, decoder), Rejected)
+
+
+def test_limits_beyond_what_a_time_can_say() -> None:
+    decoder = Decoder(Limits(time_future_max=1e300, time_past_max=1e300))
+    found = read(Message(b'{"time":0,"sequence_id":1}'), NOW, decoder)
+    assert isinstance(found, Reading)
+    assert found.time.timestamp() == 0
