@@ -1,12 +1,12 @@
 """One way to connect to PostgreSQL, for everyone who does."""
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import asyncpg
 
 from app.settings import Settings
 
-Connection = asyncpg.Connection[Any]
+Connection: TypeAlias = "asyncpg.Connection[Any]"  # generic in its stubs alone
 
 CONNECT_TIMEOUT = 10.0  # seconds; a host that drops packets would hold a try for minutes otherwise
 

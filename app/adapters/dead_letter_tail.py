@@ -1,7 +1,7 @@
 """The newest dead letters of a source partition: in, an offset; out, what is dead-lettered from there on."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -9,7 +9,7 @@ from aiokafka.errors import KafkaError
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_jitter
 
 from app.adapters.producer import GiveUp
-from app.core.deadletter import from_record
+from app.core.deadletter import DeadLetter, from_record
 from app.errors import TransientError
 
 # Read back this many dead letters at first, ten times as many if that does not reach far enough.
@@ -19,10 +19,8 @@ STEP = 2_000
 class DeadLetterTail:
     """Reads the dead-letter topic backwards, in its own short-lived consumer with no group."""
 
-    def __init__(
-        self, brokers: str, topic: str, give_up: asyncio.Event, security: Mapping[str, Any] | None = None
-    ) -> None:
-        self._options = {"bootstrap_servers": brokers, "enable_auto_commit": False, **(security or {})}
+    def __init__(self, brokers: str, topic: str, give_up: asyncio.Event) -> None:
+        self._options: dict[str, Any] = {"bootstrap_servers": brokers, "enable_auto_commit": False}
         self._topic, self._give_up = topic, give_up
 
     async def read(self, topic: str, partition: int, partitions: Iterable[int], first: int) -> dict[int, bytes]:
@@ -74,7 +72,7 @@ class DeadLetterTail:
         found: dict[int, bytes] = {}
         while await consumer.position(tp) < end:
             for record in (await consumer.getmany(tp, timeout_ms=1000)).get(tp, []):
-                original = from_record(record.value, record.headers)
-                if original is not None and (original.source_topic, original.source_partition) == source:
-                    found[original.source_offset] = original.payload
+                letter = from_record(record.value, record.headers)
+                if isinstance(letter, DeadLetter) and (letter.source_topic, letter.source_partition) == source:
+                    found[letter.source_offset] = letter.payload
         return found

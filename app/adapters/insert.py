@@ -2,15 +2,14 @@
 
 from collections.abc import AsyncIterator, Sequence
 from itertools import groupby
-from typing import Any
-
-import asyncpg
+from typing import Any, TypeAlias
 
 from app.adapters.binarycopy import BinaryCopy
+from app.adapters.database import Connection
 from app.core.model import Row
 from app.core.write import Effect, Statement
 
-Connection = asyncpg.Connection[Any]
+Connection: TypeAlias = "asyncpg.Connection[Any]"  # generic in its stubs alone
 
 COLUMNS = ("time", "user_id", "device_id", "sequence_id", "temperature", "battery", "extra_data")
 _NAMES = ", ".join(COLUMNS)

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
@@ -43,8 +43,8 @@ class GiveUp(stop_base):
 class Producer:
     """Sends and waits for acks=all; waits out an outage of Kafka, for as long as nobody says `give_up`."""
 
-    def __init__(self, brokers: str, client_id: str, security: Mapping[str, Any] | None = None) -> None:
-        self._options = {
+    def __init__(self, brokers: str, client_id: str, give_up: asyncio.Event) -> None:
+        self._options: dict[str, Any] = {
             "bootstrap_servers": brokers,
             "client_id": client_id,
             "acks": "all",
@@ -53,11 +53,10 @@ class Producer:
             "max_request_size": MAX_REQUEST_BYTES,
             "max_batch_size": 1 << 18,
             "linger_ms": 0,
-            **(security or {}),
         }
         self._client: AIOKafkaProducer | None = None
         self._starting = asyncio.Lock()
-        self.give_up = asyncio.Event()
+        self._give_up = give_up
 
     async def send(self, topic: str, messages: Sequence[Outgoing]) -> list[int]:
         """Return the offsets once the broker has acked every message; order is kept per partition.
@@ -108,7 +107,7 @@ class Producer:
         return AsyncRetrying(
             retry=retry_if_exception_type((KafkaError, OSError)),
             wait=wait_exponential_jitter(initial=0.1, max=5.0),
-            stop=GiveUp(self.give_up),
+            stop=GiveUp(self._give_up),
             sleep=self._pause,
             before_sleep=lambda state: _log_retry(topic, state),
             retry_error_cls=TransientError,
@@ -116,7 +115,7 @@ class Producer:
 
     async def _pause(self, seconds: float) -> None:
         try:
-            await asyncio.wait_for(self.give_up.wait(), seconds)
+            await asyncio.wait_for(self._give_up.wait(), seconds)
         except TimeoutError:
             return
 

@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line for machines, coloured lines for a terminal. Standard logging goes the same way."""
+"""Structured logs, of libraries too: one JSON object a line for machines, coloured lines for a terminal."""
 
 import logging
 import sys

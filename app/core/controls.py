@@ -1,0 +1,55 @@
+"""Records that are no telemetry -> Effects on the database, or Rejected: device status and rule changes."""
+
+from datetime import UTC, datetime
+
+import msgspec
+
+from app.core.model import Reason, Record, Rejected, Stage
+from app.core.route import Address, printable
+from app.core.rules import InvalidRules, parse
+from app.core.write import Effect, Statement
+
+STATUS_MAX = 64  # characters; a status is a word such as "online"
+
+_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_text = msgspec.json.Decoder(str).decode
+
+
+def status_effect(record: Record, address: Address) -> Effect | Rejected:
+    """`iot/{node}/status`: a word ("online"), or a JSON object with the word as `status`; the rest is kept as detail.
+
+    `last_seen` is when the record entered Kafka, so that a replay says the same.
+    """
+    payload = record.value or b""
+    if not payload:
+        return _rejected(record, Reason.EMPTY_PAYLOAD, "status is empty; send a word such as online, or a JSON object")
+    try:
+        detail = payload.decode() if payload.lstrip().startswith(b"{") else "{}"
+        word = _text(_object(payload)["status"]) if detail != "{}" else payload.decode().strip().strip('"')
+    except UnicodeDecodeError:
+        return _rejected(record, Reason.BAD_ENCODING, "status is not UTF-8")
+    except (msgspec.DecodeError, KeyError, RecursionError):
+        return _rejected(
+            record, Reason.BAD_JSON, f'status must be a word or {{"status": "online"}}: {printable(payload)}'
+        )
+    if not word or len(word) > STATUS_MAX or not word.isprintable():
+        return _rejected(record, Reason.WRONG_TYPE, f"status must be a word of 1 to {STATUS_MAX} characters")
+    seen = datetime.fromtimestamp(record.timestamp / 1000, UTC)
+    key = f"{address.user_id}/{address.device_id}" if address.device_id else address.user_id
+    return Effect(Statement.UPSERT_STATUS, (key, address.user_id, address.device_id, word, seen, detail))
+
+
+def config_effect(record: Record, address: Address) -> Effect | Rejected:
+    """`users/{user}/config`: the user's whole rule set, an array or {"rules": [...]}; one bad rule refuses it."""
+    payload = record.value or b""
+    if not payload:
+        return _rejected(record, Reason.EMPTY_PAYLOAD, 'config is empty; send {"rules": [...]}')
+    found = parse(payload, address.user_id)
+    if isinstance(found, InvalidRules):
+        return _rejected(record, Reason.INVALID_RULES, "; ".join(found.reasons))
+    rules = bytes(_object(payload)["rules"]) if payload.lstrip().startswith(b"{") else payload
+    return Effect(Statement.UPSERT_CONFIG, (address.user_id, rules.decode()))
+
+
+def _rejected(record: Record, reason: Reason, detail: str) -> Rejected:
+    return Rejected(record, reason, Stage.VALIDATE, detail)

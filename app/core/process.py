@@ -1,0 +1,152 @@
+"""The core's one entrance: a batch in, its Work out. Decode, validate, step rules and state; no I/O.
+
+State is looked up once a device and then kept between batches of one epoch (see app.ports.Batch): what is kept runs
+ahead of what is stored, and an epoch ends whenever anything was not stored.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import msgspec
+
+from app.core.alerts import outbox_key, to_json
+from app.core.controls import config_effect, status_effect
+from app.core.decode import Decoder, Limits
+from app.core.model import Kind, Reason, Record, Rejected, Stage
+from app.core.route import Address, route
+from app.core.rows import row
+from app.core.rulebook import RuleBook
+from app.core.rules import Rule
+from app.core.state import DeviceState, decode, encode, step
+from app.core.work import Work
+from app.ports import Batch
+
+Load = Callable[[int, bytes], bytes | None]  # (partition, key) -> stored state
+
+
+class Device:
+    """A device's working state, its rules and where it is stored."""
+
+    __slots__ = ("key", "rules", "rules_version", "state")
+
+    def __init__(self, key: bytes, state: DeviceState | None) -> None:
+        self.key, self.state = key, state
+        self.rules: tuple[Rule, ...] = ()
+        self.rules_version = -1
+
+
+class Processor:
+    """Makes Work of batches. Those of one partition must come in offset order within an epoch."""
+
+    def __init__(self, limits: Limits, rules: RuleBook, load: Load) -> None:
+        self._decode = Decoder(limits).decode
+        self._rules, self._load = rules, load
+        self._epoch = -1
+        self._devices: dict[int, dict[tuple[str, str], Device]] = {}
+
+    def __call__(self, batch: Batch, now: float) -> Work:
+        """All that `batch` asks of the world. `now` is in seconds since 1970. Never raises for any record."""
+        work = Work()
+        clock = datetime.fromtimestamp(now, UTC)
+        devices = self._devices_of(batch)
+        moved: dict[tuple[str, str], Device] = {}
+        decode_record, rows, sources = self._decode, work.rows, work.sources
+        telemetry = 0
+        for record in batch.records:
+            address = route(record)
+            if type(address) is Rejected:
+                _count(work, Kind.UNKNOWN)
+                work.rejected.append(address)
+                continue
+            if address.kind is not Kind.TELEMETRY:  # type: ignore[union-attr]  # an Address
+                _control(work, record, address)  # type: ignore[arg-type]
+                continue
+            telemetry += 1
+            reading = decode_record(record, address, clock)  # type: ignore[arg-type]
+            if type(reading) is Rejected:
+                work.rejected.append(reading)
+                continue
+            rows.append(row(reading))  # type: ignore[arg-type]  # a Reading
+            sources.append(record)
+            name = (reading.user_id, reading.device_id)  # type: ignore[union-attr]
+            device = devices.get(name)
+            if device is None or device.rules_version != self._rules.version:
+                device = self._device(devices, batch.partition, name)
+            if device.state is not None:
+                events = step(device.state, reading, device.rules, record.offset)  # type: ignore[arg-type]
+                moved[name] = device
+                if events:
+                    _alert(work, record, events)
+        if telemetry:
+            _count(work, Kind.TELEMETRY, telemetry)
+        if rows:
+            work.oldest = min(rows, key=_time)[0].timestamp()
+        _encode_moved(work, moved)
+        return work
+
+    @property
+    def devices(self) -> int:
+        """How many devices are kept in memory."""
+        return sum(len(devices) for devices in self._devices.values())
+
+    def _devices_of(self, batch: Batch) -> dict[tuple[str, str], Device]:
+        if batch.epoch != self._epoch:
+            self._epoch = batch.epoch
+            self._devices = {}
+        return self._devices.setdefault(batch.partition, {})
+
+    def _device(self, devices: dict[tuple[str, str], Device], partition: int, name: tuple[str, str]) -> Device:
+        device = devices.get(name)
+        if device is None:
+            key = f"{name[0]}/{name[1]}".encode()
+            stored = self._load(partition, key)
+            device = devices[name] = Device(key, None if stored is None else decode(stored))
+        device.rules = self._rules.rules_for(*name)
+        device.rules_version = self._rules.version
+        if device.rules and device.state is None:
+            device.state = DeviceState()
+        return device
+
+
+def _time(one: tuple[datetime, ...]) -> datetime:
+    return one[0]
+
+
+def _count(work: Work, kind: Kind, count: int = 1) -> None:
+    work.kinds[kind] = work.kinds.get(kind, 0) + count
+
+
+def _control(work: Work, record: Record, address: Address) -> None:
+    _count(work, address.kind)
+    match address.kind:
+        case Kind.STATUS:
+            found = status_effect(record, address)
+        case Kind.CONFIG:
+            found = config_effect(record, address)
+        case Kind.SILENCE:
+            work.dropped["silence"] = work.dropped.get("silence", 0) + 1
+            return
+        case _:
+            detail = f"{address.kind} records are not handled by this version; they can be replayed to one that does"
+            found = Rejected(record, Reason.UNSUPPORTED_KIND, Stage.ROUTE, detail)
+    if isinstance(found, Rejected):
+        work.rejected.append(found)
+    else:
+        work.effects.append(found)
+        work.effect_sources.append(record)
+
+
+def _alert(work: Work, record: Record, events: tuple[object, ...]) -> None:
+    trace = next((value for name, value in record.headers if name == "traceparent" and value), None)
+    for event in events:
+        if trace is not None:
+            event = msgspec.structs.replace(event, traceparent=trace.decode("ascii", "replace"))
+        work.events.append(event)
+        work.alerts.append((outbox_key(event), to_json(event)))
+
+
+def _encode_moved(work: Work, moved: dict[tuple[str, str], Device]) -> None:
+    for device in moved.values():
+        if device.state is not None and device.state.dirty:
+            work.states[device.key] = encode(device.state)
+            device.state.mark_persisted()

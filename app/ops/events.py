@@ -1,0 +1,68 @@
+"""What happens to the connections of a worker: each event writes its log line and moves its metric, together."""
+
+import structlog
+from faust.types import TP
+
+from app.adapters.positions import Position
+from app.adapters.transport import TransportEvents
+from app.ops import metrics
+
+log = structlog.get_logger()
+
+
+class StoreReport:
+    """Events of the store (adapters/timescale.py)."""
+
+    def breaker_opened(self, wait: float, error: str) -> None:
+        """The database failed too often: nothing is tried for `wait` seconds; offsets are held."""
+        metrics.BREAKER_STATE.set(1)
+        log.error("circuit_breaker_OPENED", retry_in_seconds=round(wait, 1), error=error)
+
+    def breaker_half_open(self) -> None:
+        """One write is let through to see whether the database is back."""
+        metrics.BREAKER_STATE.set(0.5)
+        log.warning("circuit_breaker_HALF-OPEN")
+
+    def breaker_closed(self) -> None:
+        """The database is back."""
+        metrics.BREAKER_STATE.set(0)
+        metrics.OPERATOR_NEEDED.set(0)
+        log.warning("circuit_breaker_CLOSED")
+
+    def write_rejected(self) -> None:
+        """A write waits because the breaker is open."""
+        metrics.BREAKER_REJECTED.inc()
+
+    def write_finished(self, seconds: float, rows: int) -> None:
+        """A transaction is done."""
+        metrics.DB_WRITE_SECONDS.observe(seconds)
+        metrics.OPERATOR_NEEDED.set(0)
+
+    def operator_needed(self, message: str) -> None:
+        """Waiting alone will not help; `message` says what will."""
+        metrics.OPERATOR_NEEDED.set(1)
+        log.error("operator_needed", what=message)
+
+
+class TransportReport(TransportEvents):
+    """Events of the Faust transport (adapters/transport.py)."""
+
+    def gap_healed(self, tp: TP, expected: int, found: int) -> None:
+        """Batches did not follow one another: reading again from where they stopped."""
+        metrics.GAPS_HEALED.inc()
+        log.warning("offset_gap_seeking_back", partition=tp.partition, expected=expected, found=found)
+
+    def offsets_missing(self, tp: TP, expected: int, found: int) -> None:
+        """Records were deleted before they were read, or the producer is transactional."""
+        metrics.OFFSETS_MISSING.labels(str(tp.partition)).inc(found - expected)
+        log.error("offsets_missing_in_log", partition=tp.partition, expected=expected, found=found)
+
+    def position_reset(self, tp: TP, position: Position) -> None:
+        """The committed offset is outside the log."""
+        log.error(
+            "committed_offset_outside_log",
+            partition=tp.partition,
+            committed=position.committed,
+            continue_at=position.offset,
+            cause="retention removed unread records, or the topic was made anew",
+        )

@@ -1,0 +1,148 @@
+"""The composition root of the worker: settings in, the Faust app out. The only file that knows everything; no logic.
+
+`faust -A app worker` imports it. Connections open when the app starts, not when this is imported.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import faust
+import structlog
+
+from app import settings as settings_module
+from app.adapters.dead_letter_tail import DeadLetterTail
+from app.adapters.deadletters import KafkaDeadLetters
+from app.adapters.faust_app import build_app
+from app.adapters.outbox import KafkaOutbox
+from app.adapters.producer import Producer
+from app.adapters.rules_table import RulesTable
+from app.adapters.source import FaustSource
+from app.adapters.states import FaustStates
+from app.adapters.timescale import TimescaleStore
+from app.adapters.transport import BatchLimits, BatchTopic, BatchTransport
+from app.core.decode import Limits
+from app.core.process import Processor
+from app.core.rulebook import RuleBook
+from app.ops import logs, metrics
+from app.ops.events import StoreReport, TransportReport
+from app.ops.http import HealthServer
+from app.ops.ledger import BatchLedger
+from app.ops.watchdog import Watchdog
+from app.pipeline import Pipeline, Ports
+
+log = structlog.get_logger()
+
+
+class WorkerApp(faust.App):  # type: ignore[misc]
+    """The Faust app with our resources started before its consumer and stopped after it."""
+
+    async def on_start(self) -> None:
+        """Faust sets up logging on its own; ours comes after."""
+        logs.configure(settings)
+        await super().on_start()
+        await store.start()
+        await health.start()
+        log.info("worker_starting", group=settings.group_id, topic=settings.kafka_topic, metrics_port=health.port)
+
+    async def on_stop(self) -> None:
+        """Faust drains and commits first (BatchConsumer.wait_empty)."""
+        await super().on_stop()
+        await producer.stop()
+        await store.stop()
+        await health.stop()
+        log.info("worker_stopped")
+
+
+settings = settings_module.load()
+app = build_app(settings, WorkerApp)
+
+give_up = asyncio.Event()
+transport = BatchTransport(
+    app,
+    BatchLimits(
+        settings.kafka_topic, settings.batch_max_rows, settings.batch_max_bytes, buffer_bytes=settings.buffer_max_bytes
+    ),
+    TransportReport(),
+)
+app.transport = transport  # before the first agent, which would build stock Faust's
+
+producer = Producer(settings.kafka_broker, f"{settings.group_id}-out", give_up)
+store = TimescaleStore(settings, events=StoreReport(), give_up=give_up)
+states = FaustStates(app, settings.kafka_partitions, producer)
+rules = RuleBook()
+rules_loaded = asyncio.Event()
+processor = Processor(
+    Limits(settings.time_future_max, settings.time_past_max, settings.payload_max_bytes, settings.payload_max_depth),
+    rules,
+    states.get,
+)
+tail = DeadLetterTail(settings.kafka_broker, settings.kafka_dlq_topic, give_up)
+pipeline = Pipeline(
+    Ports(
+        store=store,
+        dead_letters=KafkaDeadLetters(producer, settings.kafka_dlq_topic, tail),
+        outbox=KafkaOutbox(producer, settings.kafka_alerts_topic),
+        states=states,
+        ledger=BatchLedger(),
+    ),
+    processor,
+    slots=settings.writes_in_flight + 3,
+    give_up=give_up,
+)
+watchdog = Watchdog(settings.kafka_topic, settings.watchdog_seconds)
+transport.drain = lambda: pipeline.drain(settings.shutdown_timeout)
+
+topic = BatchTopic(app, topics=[settings.kafka_topic], partitions=settings.kafka_partitions)
+
+
+@app.agent(topic, name="ingest", concurrency=1)  # type: ignore[untyped-decorator]
+async def ingest(stream: Any) -> None:
+    """Take batches from Kafka and do the path with each (app.pipeline)."""
+    await rules_loaded.wait()
+    await pipeline.run(FaustSource(stream, app.consumer))
+
+
+@app.task  # type: ignore[untyped-decorator]
+async def follow_rules() -> None:
+    """Keep the rules in force equal to user_configs."""
+    async for changes in RulesTable(settings).changes():
+        for refused in rules.apply(changes):
+            metrics.RULES_REFUSED.inc()
+            log.warning("rules_refused", user_id=refused.user_id, reasons=list(refused.reasons))
+        metrics.RULES_USERS.set(rules.users)
+        rules_loaded.set()
+
+
+@app.task  # type: ignore[untyped-decorator]
+async def watch() -> None:
+    """End the process when a partition is stuck."""
+    await rules_loaded.wait()
+    await watchdog.watch(app.consumer)
+
+
+@app.timer(1.0)  # type: ignore[untyped-decorator]
+async def gauge() -> None:
+    """Refresh the gauges that no batch refreshes."""
+    metrics.BUFFERED.set(app.consumer.buffered_bytes)
+    metrics.STATE_KEYS.set(processor.devices)
+    for tp, waiting in watchdog.lag.items():
+        metrics.LAG.labels(str(tp.partition)).set(max(0, waiting))
+
+
+async def live() -> Mapping[str, bool]:
+    """Whether the process is worth keeping."""
+    return {"running": not app.should_stop}
+
+
+async def ready() -> Mapping[str, bool]:
+    """Whether the worker does its job: partitions assigned, tables recovered, database reachable."""
+    return {
+        "assigned": not app.rebalancing and app.consumer_generation_id > 0,
+        "tables_recovered": app.tables.recovery.completed.is_set(),
+        "rules_loaded": rules_loaded.is_set(),
+        "database": await store.ready(),
+    }
+
+
+health = HealthServer(settings.metrics_host, settings.metrics_port, live, ready)
