@@ -1,0 +1,67 @@
+"""An open episode of one rule on one device, and the alert events of its life."""
+
+from datetime import UTC, datetime, timedelta
+
+from msgspec import UNSET, Struct, UnsetType
+
+from app.core.alerts import AlertEvent, Cause, Status, Value, alert_id
+from app.core.model import Reading
+from app.core.rules import Rule
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Episode(Struct, array_like=True):
+    """From the reading that makes a rule's condition hold to the one that ends it. Times are microseconds since 1970.
+
+    It carries what its events say, because its rule may be gone when it ends. Encoded as an array: add fields only at
+    the end and with defaults.
+    """
+
+    alert_id: str
+    first_seen: int  # time of the reading that opened it
+    fingerprint: str  # of the rule that opened it
+    severity: str
+    message: str
+    threshold: Value
+    value: Value  # at last_seen
+    last_seen: int  # latest reading for which the condition held
+    fired: bool = True  # FIRING was sent; an episode that never fired ends in silence
+
+
+def opened(rule: Rule, reading: Reading, value: Value, nth: int) -> Episode:
+    """The episode that this reading opens; `nth` counts those the rule opened at this instant before (see alert_id)."""
+    now = micros(reading.time)
+    name = alert_id(reading.user_id, reading.device_id, rule.id, now, nth)
+    return Episode(name, now, rule.fingerprint, rule.severity, rule.message, rule.threshold, value, now)
+
+
+def told(
+    rule_id: str, episode: Episode, reading: Reading, status: Status, value: Value, cause: Cause | UnsetType = UNSET
+) -> AlertEvent:
+    """The event that tells of a change of the episode, caused by this reading."""
+    return AlertEvent(
+        alert_id=episode.alert_id,
+        user_id=reading.user_id,
+        device_id=reading.device_id,
+        rule_id=rule_id,
+        status=status,
+        severity=episode.severity,
+        message=episode.message,
+        value=value,
+        threshold=episode.threshold,
+        event_time=reading.time,
+        first_seen=moment(episode.first_seen),
+        cause=cause,
+    )
+
+
+def micros(time: datetime) -> int:
+    """Microseconds since 1970, exact, of an aware time."""
+    return (time - _EPOCH) // _MICROSECOND
+
+
+def moment(micros: int) -> datetime:
+    """The time, in UTC, of microseconds since 1970."""
+    return _EPOCH + timedelta(microseconds=micros)
