@@ -1,31 +1,42 @@
-"""init.sql to the database."""
+"""init.sql applied to a database."""
 
 from pathlib import Path
 
 import asyncpg
 
-from app.adapters.sqlstate import DATABASE_ERRORS, Failure, advice, classify, words
 from app.errors import PermanentError, TransientError
 
-CONNECT_TIMEOUT = 10.0  # seconds
-APPLY_TIMEOUT = 600.0  # seconds; turning a large table into a hypertable moves every row
+INIT_SQL = Path(__file__).parents[2] / "init.sql"
 
 
-async def apply_schema(dsn: str, path: Path) -> None:
-    """Run the SQL file at `path`, which brings its own BEGIN and COMMIT, in one round trip: all of it, or nothing.
-
-    Raises TransientError when the database is away, PermanentError when it refuses, both with its words.
-    """
-    sql = path.read_text(encoding="utf-8")
+async def apply(dsn: str, file: Path = INIT_SQL, password: str | None = None) -> None:
+    """Execute a file of SQL. Raises TransientError when the database is away, PermanentError when it refuses."""
     try:
-        connection = await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT)
+        sql = file.read_text()
+    except OSError as error:
+        raise PermanentError(f"cannot read {file}: {error.strerror}") from error
+    try:
+        connection = await asyncpg.connect(dsn, password=password, timeout=10)
         try:
-            await connection.execute(sql, timeout=APPLY_TIMEOUT)
+            await connection.execute(sql)
         finally:
-            connection.terminate()
-    except DATABASE_ERRORS as error:
-        message = f"{path.name}: {words(error)}"
-        if classify(error) is Failure.TRANSIENT:
-            raise TransientError(message) from error
-        hint = advice(error)
-        raise PermanentError(f"{message}: {hint}" if hint else message) from error
+            await connection.close()
+    except asyncpg.PostgresError as error:
+        raise PermanentError(f"{file.name}: the database says: {error}") from error
+    except (OSError, TimeoutError) as error:
+        raise TransientError(f"cannot reach the database: {error}") from error
+
+
+async def make_database(superuser_dsn: str, database: str) -> None:
+    """CREATE DATABASE unless it exists. Raises TransientError or PermanentError."""
+    try:
+        connection = await asyncpg.connect(superuser_dsn, timeout=10)
+        try:
+            if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", database):
+                await connection.execute(f"CREATE DATABASE {database}")
+        finally:
+            await connection.close()
+    except asyncpg.PostgresError as error:
+        raise PermanentError(f"cannot make database {database}: {error}") from error
+    except (OSError, TimeoutError) as error:
+        raise TransientError(f"cannot reach the database: {error}") from error

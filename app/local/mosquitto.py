@@ -43,11 +43,8 @@ topic readwrite #
 topic read $SYS/#
 
 user {BRIDGE}
-topic read users/+/devices/+/telemetry
-topic read users/+/config
-topic read users/+/alerts/manage
-topic read iot/+/+/telemetry
-topic read iot/+/status
+topic read users/#
+topic read iot/#
 
 user {NOTIFIER}
 topic write users/+/alerts

@@ -2,14 +2,14 @@
 
 import shutil
 import signal
-import subprocess
+import struct
 from pathlib import Path
 
 from app.errors import PermanentError
 from app.local.account import run
 from app.local.postgres_home import Home, find_home
 from app.local.process import Process
-from app.local.server import LOOPBACK, free_port, secret_file, wait_until_ready, write_private
+from app.local.server import LOOPBACK, exchange, free_port, secret_file, wait_until_ready, write_private
 
 SETTINGS = {
     "listen_addresses": LOOPBACK,
@@ -62,14 +62,11 @@ class Postgres:
         home = find_home(self.data_dir)
         if not (home.data / "PG_VERSION").exists():
             self._make_cluster(home)
-        self._bin = home.bin
         socket = str(home.data) if len(f"{home.data}/.s.PGSQL.{self.port}") <= LONGEST_SOCKET_PATH else ""
         options = SETTINGS | {"port": str(self.port), "unix_socket_directories": socket}
         flags = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
-        self.process = Process(
-            "postgres", [f"{home.bin}/postgres", "-D", str(home.data), *flags], self.process.log,
-            env={"LC_ALL": "C"}, cwd=home.data, account=home.account,
-        )  # fmt: skip
+        self.process.command = [f"{home.bin}/postgres", "-D", str(home.data), *flags]
+        self.process.env, self.process.cwd, self.process.account = {"LC_ALL": "C"}, home.data, home.account
         self.process.start()
 
     def _make_cluster(self, home: Home) -> None:
@@ -86,8 +83,10 @@ class Postgres:
 
     def ready(self) -> bool:
         """Whether it accepts connections."""
-        command = [f"{self._bin}/pg_isready", "-q", "-h", LOOPBACK, "-p", str(self.port)]
-        return subprocess.run(command, check=False, capture_output=True).returncode == 0
+        # A start-up packet for a database; while it starts up or shuts down the server answers with an error at once.
+        parameters = b"user\0postgres\0database\0postgres\0\0"
+        packet = struct.pack(">ii", len(parameters) + 8, 3 << 16) + parameters
+        return exchange(self.port, packet, 1) == b"R"  # R: it asks for the password
 
     def wait_ready(self, timeout: float = 60.0) -> None:
         """Return once it accepts connections. Raises TransientError after `timeout` seconds or when it died."""

@@ -30,7 +30,7 @@ class Process:
     ) -> None:
         """`env` is added to ours; `account` is whom to run as when we are root; `log` is appended to."""
         self.name, self.command, self.log = name, list(command), log
-        self._env, self._cwd, self._account = dict(env or {}), cwd, account
+        self.env, self.cwd, self.account = dict(env or {}), cwd, account
         self._child: subprocess.Popen[bytes] | None = None
         self._process: psutil.Process | None = None
 
@@ -46,11 +46,11 @@ class Process:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    env=os.environ | self._env,
-                    cwd=self._cwd,
-                    user=self._account.uid if self._account else None,
-                    group=self._account.gid if self._account else None,
-                    extra_groups=[] if self._account else None,
+                    env=os.environ | self.env,
+                    cwd=self.cwd,
+                    user=self.account.uid if self.account else None,
+                    group=self.account.gid if self.account else None,
+                    extra_groups=[] if self.account else None,
                     start_new_session=True,
                 )
             except OSError as error:

@@ -1,0 +1,106 @@
+"""The topics iot-stream needs: what they must be like, made where they are missing, compared where they exist."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaConnectionError, KafkaError, for_code
+
+from app.errors import PermanentError, TransientError
+from app.settings import Settings
+
+DAY_MS = 86_400_000
+ALREADY_EXISTS = 36  # TOPIC_ALREADY_EXISTS of the protocol: somebody else was quicker
+
+
+class Topic(NamedTuple):
+    """A topic as it should be."""
+
+    name: str
+    partitions: int
+    config: Mapping[str, str]
+
+
+def wanted(settings: Settings) -> list[Topic]:
+    """All topics of one app. Equal partition counts: state and dead letters go to the partition of their record."""
+    count = settings.kafka_partitions
+    return [
+        # 1.3 MB: a payload of 1 MiB with its topic, headers and the record's overhead
+        Topic(settings.kafka_topic, count, {"retention.ms": str(7 * DAY_MS), "max.message.bytes": "1300000"}),
+        # 2 MiB: the same payload in base64; kept longer, as a person has to look at it
+        Topic(settings.kafka_dlq_topic, count, {"retention.ms": str(30 * DAY_MS), "max.message.bytes": "2097152"}),
+        Topic(settings.kafka_alerts_topic, count, {"retention.ms": str(7 * DAY_MS)}),
+        Topic(f"{settings.group_id}-state-changelog", count, CHANGELOG),
+    ]
+
+
+# Small segments: only closed ones are compacted, and a worker that starts reads what is not.
+CHANGELOG = {
+    "cleanup.policy": "compact",
+    "segment.bytes": str(16 << 20),
+    "segment.ms": str(3_600_000),
+    "min.cleanable.dirty.ratio": "0.3",
+    "delete.retention.ms": str(DAY_MS),
+}
+
+
+async def existing(broker: str, names: list[str]) -> dict[str, int]:
+    """Partition count of those of the topics that exist. Raises TransientError when the broker is away."""
+    async with _Admin(broker) as admin:
+        described = await admin.describe_topics(names) if names else []
+    return {topic["topic"]: len(topic["partitions"]) for topic in described if topic["error_code"] == 0}
+
+
+async def create(broker: str, topics: list[Topic], replication: int) -> list[str]:
+    """Make the missing ones; the names made. Raises PermanentError when one exists with another partition count."""
+    there = await existing(broker, [topic.name for topic in topics])
+    differing = [
+        f"{topic.name} has {there[topic.name]} partitions, the settings say {topic.partitions}"
+        for topic in topics
+        if there.get(topic.name, topic.partitions) != topic.partitions
+    ]
+    if differing:
+        raise PermanentError(
+            "; ".join(differing) + ". Set IOT_KAFKA_PARTITIONS to what is there, or use another IOT_APP and topics: "
+            "the partition of a device must not change under its state"
+        )
+    missing = [topic for topic in topics if topic.name not in there]
+    if missing:
+        await _make(broker, missing, replication)
+    return [topic.name for topic in missing]
+
+
+async def _make(broker: str, topics: list[Topic], replication: int) -> None:
+    safe = {"min.insync.replicas": "2"} if replication > 2 else {}
+    new = [
+        NewTopic(topic.name, topic.partitions, replication, topic_configs={**topic.config, **safe}) for topic in topics
+    ]
+    async with _Admin(broker) as admin:
+        answer = await admin.create_topics(new, timeout_ms=30_000)
+    for name, code, *rest in answer.topic_errors:
+        if code not in (0, ALREADY_EXISTS):
+            raise PermanentError(
+                f"cannot make topic {name}: {rest[0] if rest and rest[0] else for_code(code).__name__}"
+            )
+
+
+class _Admin:
+    """An admin client for the length of a block, its errors translated."""
+
+    def __init__(self, broker: str) -> None:
+        self._broker = broker
+
+    async def __aenter__(self) -> AIOKafkaAdminClient:
+        self._client = AIOKafkaAdminClient(bootstrap_servers=self._broker, request_timeout_ms=30_000)
+        try:
+            await self._client.start()
+        except KafkaConnectionError as error:
+            await self._client.close()
+            raise TransientError(f"cannot reach Kafka at {self._broker}: {error}") from error
+        return self._client
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        await self._client.close()
+        if isinstance(error, KafkaError):
+            retriable = bool(getattr(error, "retriable", False))
+            raise (TransientError if retriable else PermanentError)(f"Kafka: {error}") from error

@@ -1,0 +1,52 @@
+"""`iot-stream topics`: make the Kafka topics, or list them."""
+
+import asyncio
+import json
+from typing import Annotated
+
+import typer
+
+from app.adapters.topics import create as make
+from app.adapters.topics import existing, wanted
+from app.settings import load
+
+topics = typer.Typer(no_args_is_help=True)
+AsJson = Annotated[bool, typer.Option("--json", help="For a machine.")]
+
+
+@topics.callback()
+def group() -> None:
+    """Make or list the Kafka topics."""
+
+
+@topics.command()
+def create(as_json: AsJson = False) -> None:
+    """Make the topics that are missing; those that exist must have IOT_KAFKA_PARTITIONS partitions.
+
+    Example: IOT_KAFKA_BROKER=kafka:9092 iot-stream topics create
+    """
+    settings = load()
+    made = asyncio.run(make(settings.kafka_broker, wanted(settings), settings.kafka_replication_factor))
+    print(json.dumps({"created": made}) if as_json else f"created: {', '.join(made) or 'none, all were there'}")
+
+
+@topics.command("list")
+def show(as_json: AsJson = False) -> None:
+    """Each topic of this app with its partitions. Exit code 1 when one is missing or differs.
+
+    Example: iot-stream topics list --json
+    """
+    settings = load()
+    needed = wanted(settings)
+    there = asyncio.run(existing(settings.kafka_broker, [topic.name for topic in needed]))
+    rows = [
+        {"topic": topic.name, "partitions": there.get(topic.name, 0), "wanted": topic.partitions} for topic in needed
+    ]
+    if as_json:
+        print(json.dumps(rows))
+    else:
+        for row in rows:
+            state = "ok" if row["partitions"] == row["wanted"] else "missing" if not row["partitions"] else "DIFFERS"
+            print(f"{row['topic']:<32} {row['partitions']:>4} of {row['wanted']} partitions  {state}")
+    if any(row["partitions"] != row["wanted"] for row in rows):
+        raise typer.Exit(1)

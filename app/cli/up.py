@@ -1,0 +1,96 @@
+"""`iot-stream up`: the whole stack, in the foreground or with a supervisor left in the background."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.errors import PermanentError
+from app.local.fleet import USERS
+from app.local.layout import Layout, default_root, parse_env
+from app.local.session import Session, locked, log_of_detached, supervisor_pid, wait_for
+from app.local.stack import Stack
+
+LONGEST_START = 300.0  # seconds; the first start of a fresh machine installs and downloads
+
+Directory = Annotated[Path | None, typer.Option("--dir", help="Where data, logs and stack.env go. [.local]")]
+NoFleet = Annotated[bool, typer.Option("--no-fleet", help="Without the simulated devices.")]
+
+
+def up(
+    no_fleet: NoFleet = False,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Leave a supervisor in the background.")] = False,
+    directory: Directory = None,
+) -> None:
+    """Start Kafka, PostgreSQL, Mosquitto, bridge, worker, notifier and a simulated fleet; print `ready` and addresses.
+
+    On a running stack only what is missing is started. Addresses are in .local/stack.env, logs in .local/log.
+
+    Example: iot-stream up --no-fleet --detach && set -a && . .local/stack.env
+    """
+    layout = Layout(directory or default_root())
+    if pid := supervisor_pid(layout):
+        join(layout, pid, no_fleet)
+    elif detach:
+        start_in_background(layout, no_fleet)
+    else:
+        prepare(layout, no_fleet)
+        with locked(layout), Session(Stack(layout, USERS, say)) as session:
+            if session.wait_ready():
+                print(ready_line(layout), flush=True)
+            session.stopped.wait()
+            say("stopping")
+
+
+def prepare(layout: Layout, no_fleet: bool) -> None:
+    """Before a start: forget that a stack was ready, remember whether a fleet is wanted."""
+    layout.root.mkdir(parents=True, exist_ok=True)
+    layout.env.unlink(missing_ok=True)
+    layout.fleet_wanted.unlink(missing_ok=True)
+    if not no_fleet:
+        layout.fleet_wanted.touch()
+
+
+def join(layout: Layout, pid: int, no_fleet: bool) -> None:
+    """There is a supervisor: have it start what is missing."""
+    if not no_fleet:
+        layout.fleet_wanted.touch()
+    os.kill(pid, signal.SIGHUP)
+    if not wait_for(layout.env.exists, LONGEST_START):
+        raise PermanentError(f"the supervisor (process {pid}) does not get ready; see {layout.root}/log")
+    print(ready_line(layout), flush=True)
+
+
+def start_in_background(layout: Layout, no_fleet: bool) -> None:
+    """A supervisor in a session of its own; return when the stack is ready."""
+    prepare(layout, no_fleet)
+    log = log_of_detached(layout)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "app", "up", "--dir", str(layout.root), *(["--no-fleet"] if no_fleet else [])]
+    with log.open("wb") as out:
+        child = subprocess.Popen(  # noqa: S603 - our own program
+            command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+        )
+    wait_for(lambda: layout.env.exists() or child.poll() is not None, LONGEST_START)
+    if child.poll() is not None or not layout.env.exists():
+        raise PermanentError(f"the stack did not start; {log} says:\n{log.read_text().strip()}")
+    print(ready_line(layout), flush=True)
+
+
+def ready_line(layout: Layout) -> str:
+    """`ready` and the addresses; no secret."""
+    env = parse_env(layout.env.read_text())
+    database = env["DATABASE_URL"].rpartition("@")[2]
+    return (
+        f"ready  kafka {env['KAFKA_BROKER']}  postgres {database}  mqtt {env['MQTT_HOST']}:{env['MQTT_PORT']}"
+        f"  metrics {env['METRICS_URL']}/metrics  env {layout.env}"
+    )
+
+
+def say(line: str) -> None:
+    """One line for the person who started it."""
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,25 @@
+"""`iot-stream worker`: `faust -A app worker` with the arguments it needs."""
+
+import os
+from typing import Annotated
+
+import typer
+
+from app.local.program import program_command
+from app.settings import load
+
+
+def worker(
+    arguments: Annotated[
+        list[str] | None, typer.Argument(help="Further arguments of `faust worker`, after `--`.")
+    ] = None,
+) -> None:
+    """Run one worker in place of this process; stop it with SIGTERM. Start as many as you like.
+
+    Each on one machine wants its own IOT_STATE_DIR and IOT_METRICS_PORT.
+
+    Example: IOT_STATE_DIR=/var/lib/iot/2 IOT_METRICS_PORT=9001 iot-stream worker
+    """
+    load()  # wrong settings are named here, before Faust starts
+    full = [*program_command("worker"), *(arguments or [])]
+    os.execv(full[0], full)  # noqa: S606 - no shell is wanted

@@ -1,0 +1,93 @@
+"""The files of one local stack, all below one directory (default .local)."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from app.local.server import free_port, port_is_free, write_private
+
+# Who may be asked for at a well-known address; the rest take a free port.
+DEFAULT_PORTS = {"kafka": 9092, "postgres": 5432, "mosquitto": 1883, "worker": 9000, "bridge": 9001, "notifier": 9002}
+
+
+def default_root() -> Path:
+    """$IOT_LOCAL_DIR, else .local in the current directory."""
+    return Path(os.environ.get("IOT_LOCAL_DIR", ".local")).absolute()
+
+
+class Layout:
+    """Paths of a stack, and what is remembered in them."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+        self.env = self.root / "stack.env"  # written when the stack is ready, gone when it is not
+        self.pids = self.root / "pids.json"
+        self.processes = self.root / "processes.json"  # pids with their start times, to know them again
+        self.ports = self.root / "ports.json"
+        self.lock = self.root / "supervisor.lock"
+        self.fleet_wanted = self.root / "fleet.wanted"
+
+    def log(self, name: str) -> Path:
+        """Log file of one process."""
+        return self.root / "log" / f"{name}.log"
+
+    def write_env(self, values: Mapping[str, str]) -> None:
+        """stack.env: each name plain and with the IOT_ prefix the settings have."""
+        write_private(self.env, render_env(values))
+
+    def write_pids(self, pids: Mapping[str, int]) -> None:
+        """pids.json: name -> pid of what runs."""
+        write_private(self.pids, json.dumps(dict(pids), indent=1) + "\n")
+
+    def read_json(self, path: Path) -> dict[str, Any]:
+        """A JSON object kept in a file; empty when there is none, or none that can be read."""
+        try:
+            content = json.loads(path.read_text())
+        except (OSError, ValueError):
+            return {}
+        return content if isinstance(content, dict) else {}
+
+    def forget(self) -> None:
+        """Remove what only holds while the stack runs."""
+        for path in (self.env, self.pids, self.processes, self.fleet_wanted):
+            path.unlink(missing_ok=True)
+
+    def choose_ports(self, running: set[str]) -> dict[str, int]:
+        """A port each: the one of last time, else the default, else a free one. `running` ones keep theirs."""
+        remembered = self.read_json(self.ports)
+        ports: dict[str, int] = {}
+        for name, default in DEFAULT_PORTS.items():
+            ports[name] = choose_port(remembered.get(name), default, name in running, set(ports.values()))
+        write_private(self.ports, json.dumps(ports) + "\n")
+        return ports
+
+
+def choose_port(remembered: int | None, default: int, running: bool, taken: set[int]) -> int:
+    """The port of one server. `taken` are those given to others in this round, which nobody listens on yet."""
+    if running and remembered:
+        return remembered
+    for port in (remembered, default):
+        if port and port not in taken and port_is_free(port):
+            return port
+    while (port := free_port()) in taken:
+        pass
+    return port
+
+
+def render_env(values: Mapping[str, str]) -> str:
+    """KEY=value lines, then the same as IOT_KEY. Values that a shell would take apart stand in single quotes."""
+    lines = [f"{name}={_quoted(value)}\n" for name, value in values.items()]
+    return "".join([*lines, *(f"IOT_{line}" for line in lines)])
+
+
+def _quoted(value: str) -> str:
+    plain = value.replace("-", "").replace("_", "").replace(".", "").replace("/", "").replace(":", "").replace("@", "")
+    return value if plain.isalnum() else "'" + value.replace("'", "'\\''") + "'"
+
+
+def parse_env(text: str) -> dict[str, str]:
+    """What render_env wrote."""
+    pairs = (line.partition("=") for line in text.splitlines() if "=" in line)
+    return {name: value.removeprefix("'").removesuffix("'").replace("'\\''", "'") for name, _, value in pairs}

@@ -1,0 +1,51 @@
+"""One of our own programs as a child process: like a server, it starts, gets ready and stops."""
+
+import signal
+import sys
+import urllib.error
+import urllib.request
+
+from app.local.process import Process
+from app.local.server import wait_until_ready
+
+
+class Program:
+    """A process that says at `<url>/ready` how it is; without a url it is ready when it runs."""
+
+    def __init__(self, process: Process, url: str | None, stop_within: float) -> None:
+        """`stop_within`: seconds it gets to finish its work after SIGTERM."""
+        self.process, self.url, self._stop_within = process, url, stop_within
+
+    def start(self) -> None:
+        """Start it. Raises PermanentError when it cannot be executed."""
+        self.process.start()
+
+    def ready(self) -> bool:
+        """Whether it does its job."""
+        if not self.process.alive():
+            return False
+        return self.url is None or http_ok(f"{self.url}/ready")
+
+    def wait_ready(self, timeout: float = 60.0) -> None:
+        """Return once ready. Raises TransientError after `timeout` seconds or when it died."""
+        wait_until_ready(self.process, self.ready, timeout)
+
+    def stop(self, deadline: float | None = None) -> bool:
+        """SIGTERM, and SIGKILL when it does not end in time. True if it ended by itself."""
+        return self.process.stop((signal.SIGTERM, deadline or self._stop_within))
+
+
+def http_ok(url: str, timeout: float = 2.0) -> bool:
+    """Whether a GET of a local address answers 200."""
+    try:
+        with urllib.request.urlopen(url, timeout=timeout) as answer:  # noqa: S310 - always http://127.0.0.1
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def program_command(name: str) -> list[str]:
+    """The command line of one of our programs, in this Python."""
+    if name == "worker":
+        return [sys.executable, "-m", "faust", "-A", "app", "worker", "-l", "warning", "--without-web"]
+    return [sys.executable, "-m", "app", name]

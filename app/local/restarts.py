@@ -1,0 +1,55 @@
+"""When a process that died is started again: pure decisions, the clock comes in."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0  # seconds
+STEADY = 60.0  # a process that ran this long has recovered: the next wait is the first one again
+
+
+class Action(Enum):
+    """What to do with a process now."""
+
+    NOTHING = "nothing"
+    REPORT = "report"  # it has just been found dead: say so, and wait
+    START = "start"
+
+
+@dataclass
+class Restarts:
+    """What is known of one process. Times are seconds of a monotonic clock."""
+
+    count: int = 0  # starts after the first
+    failures: int = 0  # deaths in a row, each soon after its start
+    started_at: float = 0.0
+    due: float | None = None  # when to start it again; None while it runs
+
+    @property
+    def wait(self) -> float:
+        """Seconds to wait after the latest death: 1, 2, 4 ... 30."""
+        return float(min(LONGEST_WAIT, FIRST_WAIT * 2 ** max(0, self.failures - 1)))
+
+    def decide(self, alive: bool, now: float) -> Action:
+        """What to do, given whether it runs now."""
+        if alive:
+            return Action.NOTHING
+        if self.due is None:
+            self.failures = 1 if now - self.started_at >= STEADY else self.failures + 1
+            self.due = now + self.wait
+            return Action.REPORT
+        return Action.START if now >= self.due else Action.NOTHING
+
+    def started(self, now: float) -> None:
+        """It was started again."""
+        self.count += 1
+        self.started_at, self.due = now, None
+
+    def failed(self, now: float) -> None:
+        """Starting it failed at once: wait longer."""
+        self.failures += 1
+        self.due = now + self.wait
+
+    def retry_now(self, now: float) -> None:
+        """Do not wait any longer."""
+        if self.due is not None:
+            self.due = now

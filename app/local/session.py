@@ -1,0 +1,106 @@
+"""One `up`: holds the lock of its directory, brings the stack up, watches it until told to stop, stops it."""
+
+import fcntl
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from app.errors import IotStreamError, PermanentError
+from app.local.layout import Layout
+from app.local.stack import Stack
+
+TICK = 0.5  # seconds between two looks at the processes
+
+
+class Session:
+    """Runs a stack beside the main thread, which waits or draws meanwhile."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.stopped, self.ready = threading.Event(), threading.Event()
+        self.problem: IotStreamError | None = None
+        self._thread = threading.Thread(target=self._run, name="supervisor")
+
+    def __enter__(self) -> "Session":
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: self.stopped.set())
+        signal.signal(signal.SIGHUP, lambda *_: self._refresh())
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stopped.set()
+        self.stack.stop()
+        self._thread.join()
+        if self.problem is not None:
+            raise self.problem
+
+    def wait_ready(self) -> bool:
+        """Return once the stack is ready: True; False when it was told to stop, or could not start."""
+        while not self.ready.wait(0.1):
+            if self.stopped.is_set():
+                return False
+        return True
+
+    def _refresh(self) -> None:
+        self.stack.supervisor.retry_now()
+        if self.ready.is_set():
+            self.stack.start_fleet_if_wanted()
+
+    def _run(self) -> None:
+        try:
+            self.stack.bring_up()
+        except IotStreamError as error:
+            if not self.stopped.is_set():
+                self.problem = error
+            self.stopped.set()
+            return
+        if not self.stopped.is_set():
+            self.ready.set()
+        while not self.stopped.wait(TICK):
+            self.stack.supervisor.tick()
+
+
+@contextmanager
+def locked(layout: Layout) -> Iterator[None]:
+    """Be the one supervisor of this directory. Raises PermanentError when there is one."""
+    layout.root.mkdir(parents=True, exist_ok=True)
+    with layout.lock.open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise PermanentError(f"{layout.root} is supervised by process {supervisor_pid(layout)} already") from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def supervisor_pid(layout: Layout) -> int | None:
+    """Process id of the supervisor of this directory; None when there is none."""
+    if not layout.lock.exists():
+        return None
+    with layout.lock.open() as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return int(lock.read() or 0) or None
+    return None
+
+
+def wait_for(reached: Callable[[], bool], seconds: float) -> bool:
+    """Ask ten times a second. False when it was not reached in that time."""
+    pause = threading.Event()
+    for _ in range(int(seconds * 10)):
+        if reached():
+            return True
+        pause.wait(0.1)
+    return reached()
+
+
+def log_of_detached(layout: Layout) -> Path:
+    """What a supervisor in the background has to say."""
+    return layout.log("supervisor")

@@ -1,0 +1,145 @@
+"""The embedded stack: which processes there are, with which settings, in which order they start and stop."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+
+from pydantic import SecretStr
+
+from app.adapters.schema import apply, make_database
+from app.adapters.topics import create, wanted
+from app.local.kafka import Kafka
+from app.local.layout import Layout
+from app.local.mosquitto import BRIDGE, NOTIFIER, Mosquitto
+from app.local.postgres import Postgres
+from app.local.process import Process
+from app.local.program import Program, program_command
+from app.local.server import LOOPBACK
+from app.local.supervisor import Service, Supervisor
+from app.settings import Settings, load
+
+STOP_ORDER = ("fleet", "bridge", "worker", "notifier", "mosquitto", "kafka", "postgres")
+SERVERS = ("kafka", "postgres", "mosquitto")
+PROGRAMS = ("bridge", "worker", "notifier")
+DATABASE = "iot"
+
+
+class Stack:
+    """One stack in one directory."""
+
+    def __init__(self, layout: Layout, users: tuple[str, ...], say: Callable[[str], None]) -> None:
+        """`users` get an MQTT account each: those of the simulated fleet."""
+        self.layout, self._say = layout, say
+        self.supervisor = Supervisor(layout, say)
+        layout.root.mkdir(parents=True, exist_ok=True)
+        self.ports = layout.choose_ports(self._left_running())
+        root = layout.root
+        self.kafka = Kafka(root / "kafka", self.ports["kafka"], layout.log("kafka"))
+        self.postgres = Postgres(root / "postgres", self.ports["postgres"], layout.log("postgres"))
+        self.mosquitto = Mosquitto(root / "mosquitto", self.ports["mosquitto"], layout.log("mosquitto"), users)
+        self.services: dict[str, Service] = {
+            "kafka": self.kafka, "postgres": self.postgres, "mosquitto": self.mosquitto,
+            **{name: self._program(name) for name in ("fleet", *PROGRAMS)},
+        }  # fmt: skip
+
+    def _left_running(self) -> set[str]:
+        known = self.layout.read_json(self.layout.processes)
+        probe = Process("probe", [], self.layout.log("probe"))
+        return {name for name, entry in known.items() if probe.adopt(int(entry["pid"]), float(entry["created"]))}
+
+    @property
+    def metrics_url(self) -> str:
+        """Where the worker's /metrics, /live and /ready are."""
+        return f"http://{LOOPBACK}:{self.ports['worker']}"
+
+    def env(self) -> dict[str, str]:
+        """What stack.env says; the MQTT account is the operator's."""
+        return {
+            "KAFKA_BROKER": self.kafka.bootstrap,
+            "DATABASE_URL": self.postgres.dsn_of(DATABASE),
+            "MQTT_HOST": self.mosquitto.host,
+            "MQTT_PORT": str(self.mosquitto.port),
+            "MQTT_USERNAME": self.mosquitto.username,
+            "MQTT_PASSWORD": self.mosquitto.password,
+            "METRICS_URL": self.metrics_url,
+        }
+
+    def settings(self) -> Settings:
+        """Our settings with this stack's addresses in them."""
+        return load().model_copy(
+            update={"kafka_broker": self.kafka.bootstrap, "database_url": SecretStr(self.postgres.dsn_of(DATABASE))}
+        )
+
+    def _program(self, name: str) -> Program:
+        # A worker may be in the middle of a write when it is told to stop; the others are done at once.
+        stop_within = 30.0 if name == "worker" else 15.0
+        port = self.ports.get(name)
+        process = Process(name, program_command(name), self.layout.log(name), env=self._program_env(name))
+        return Program(process, f"http://{LOOPBACK}:{port}" if port else None, stop_within)
+
+    def _program_env(self, name: str) -> Mapping[str, str]:
+        account = {"bridge": BRIDGE, "notifier": NOTIFIER}.get(name, self.mosquitto.username)
+        values = {f"IOT_{key}": value for key, value in self.env().items() if key != "MQTT_PASSWORD"}
+        return values | {
+            "IOT_MQTT_USERNAME": account,
+            "IOT_MQTT_PASSWORD_FILE": str(self.mosquitto.password_file(account)),
+            "IOT_MQTT_TLS": "false",
+            "IOT_METRICS_HOST": LOOPBACK,
+            "IOT_METRICS_PORT": str(self.ports.get(name, 0)),
+            "IOT_STATE_DIR": str(self.layout.root / "state"),
+            "IOT_LOCAL_DIR": str(self.layout.root),
+        }
+
+    def bring_up(self) -> None:
+        """Start what is missing, servers in parallel, and return once all of it is ready. Raises IotStreamError."""
+        adopted = self.supervisor.adopt(self.services)
+        if adopted:
+            self._say(f"already running: {', '.join(sorted(adopted))}")
+        self._start_all(SERVERS)
+        self._prepare()
+        self._start_all(tuple(name for name in PROGRAMS if self._exists(name)))
+        self.supervisor.save()
+        self.layout.write_env(self.env())
+        self.start_fleet_if_wanted()
+
+    def _exists(self, name: str) -> bool:
+        module = {"worker": "app.worker"}.get(name, f"app.cli.{name}")
+        return find_spec(module) is not None
+
+    def start_fleet_if_wanted(self) -> None:
+        """Start the simulated devices when `up` was asked for them."""
+        if self.layout.fleet_wanted.exists():
+            self.supervisor.start("fleet", self.services["fleet"])
+
+    def _start_all(self, names: tuple[str, ...]) -> None:
+        with ThreadPoolExecutor(len(names)) as pool:
+            for outcome in [pool.submit(self._start, name) for name in names]:
+                outcome.result()
+
+    def _start(self, name: str) -> None:
+        service = self.services[name]
+        self.supervisor.start(name, service)
+        service.wait_ready()
+
+    def _prepare(self) -> None:
+        """Topics and schema."""
+        settings = self.settings()
+
+        async def topics() -> None:
+            if made := await create(settings.kafka_broker, wanted(settings), 1):
+                self._say(f"topics made: {', '.join(made)}")
+
+        async def schema() -> None:
+            await make_database(self.postgres.dsn, DATABASE)
+            await apply(settings.database_url.get_secret_value())
+
+        async def both() -> None:
+            await asyncio.gather(topics(), schema())
+
+        asyncio.run(both())
+
+    def stop(self) -> None:
+        """Stop all in order: those that put work in, those that take it out, the servers."""
+        self.supervisor.stop(STOP_ORDER)
+        self.layout.forget()

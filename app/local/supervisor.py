@@ -1,0 +1,114 @@
+"""Keeps services running: starts again what died, remembers pids so that a later supervisor knows them again."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
+
+from app.errors import IotStreamError
+from app.local.layout import Layout
+from app.local.process import Process
+from app.local.restarts import Action, Restarts
+from app.local.server import write_private
+
+
+class Service(Protocol):
+    """A server or one of our programs."""
+
+    @property
+    def process(self) -> Process: ...
+    def start(self) -> None: ...
+    def ready(self) -> bool: ...
+    def wait_ready(self, timeout: float = ...) -> None: ...
+    def stop(self, deadline: float = ...) -> bool: ...
+
+
+class Supervisor:
+    """The services that were started, by name. One lock: bring-up, ticks and the stop come from different threads."""
+
+    def __init__(self, layout: Layout, say: Callable[[str], None]) -> None:
+        self._layout, self._say = layout, say
+        self.services: dict[str, Service] = {}
+        self._restarts: dict[str, Restarts] = {}
+        self._lock = threading.RLock()
+        self._stopping = False
+
+    def adopt(self, services: Mapping[str, Service]) -> set[str]:
+        """Take over those of `services` that an earlier supervisor left running; their names."""
+        known = self._layout.read_json(self._layout.processes)
+        for name, service in services.items():
+            entry = known.get(name)
+            if entry and service.process.adopt(int(entry["pid"]), float(entry["created"])):
+                self._add(name, service, int(entry["restarts"]))
+        return set(self.services)
+
+    def start(self, name: str, service: Service) -> None:
+        """Start a service unless it runs, and watch it from now on. Raises what its start raises."""
+        if self._stopping or name in self.services:
+            return
+        service.start()
+        with self._lock:
+            if self._stopping:  # told to while it started
+                service.stop()
+                return
+            self._add(name, service, 0)
+            self.save()
+
+    def _add(self, name: str, service: Service, restarts: int) -> None:
+        self.services[name] = service
+        self._restarts[name] = Restarts(count=restarts, started_at=time.monotonic())
+
+    def tick(self) -> None:
+        """Look at every service once, and start again what is due. Does not block for long."""
+        with self._lock:
+            if self._stopping:
+                return
+            changed = [name for name in self.services if self._look_at(name)]
+            if changed:
+                self.save()
+
+    def _look_at(self, name: str) -> bool:
+        service, restarts, now = self.services[name], self._restarts[name], time.monotonic()
+        match restarts.decide(service.process.alive(), now):
+            case Action.NOTHING:
+                return False
+            case Action.REPORT:
+                code = service.process.exit_code
+                said = "" if code is None else f" with {f'signal {-code}' if code < 0 else f'exit code {code}'}"
+                self._say(f"{name} ended{said}; starting it again in {restarts.wait:g} s ({service.process.log})")
+            case Action.START:
+                try:
+                    service.start()
+                except IotStreamError as error:
+                    restarts.failed(now)
+                    self._say(f"{name}: {error}; next try in {restarts.wait:g} s")
+                else:
+                    restarts.started(now)
+                    self._say(f"{name} started again")
+        return True
+
+    def retry_now(self) -> None:
+        """Start dead services at the next tick, whatever their wait."""
+        with self._lock:
+            for restarts in self._restarts.values():
+                restarts.retry_now(time.monotonic())
+
+    def save(self) -> None:
+        """Write pids.json and processes.json."""
+        alive = {name: service for name, service in self.services.items() if service.process.alive()}
+        details = {
+            name: {"pid": s.process.pid, "created": s.process.created, "restarts": self._restarts[name].count}
+            for name, s in alive.items()
+        }
+        write_private(self._layout.processes, json.dumps(details, indent=1) + "\n")
+        self._layout.write_pids({name: service.process.pid for name, service in alive.items()})
+
+    def stop(self, order: Iterable[str]) -> None:
+        """Stop all, one after another. What does not end in time is killed, and that is said."""
+        self._stopping = True  # before the lock: a bring-up under way must not start the next one
+        with self._lock:
+            for name in order:
+                service = self.services.pop(name, None)
+                if service is not None and service.process.alive() and not service.stop():
+                    self._say(f"{name} did not stop in time and was killed")
