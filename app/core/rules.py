@@ -15,7 +15,7 @@ from app.core.model import Reading
 from app.core.readers import Kind, Read, reader
 from app.core.rule_checks import problems_of
 
-# A user's rules are evaluated on every reading of the user's devices: 200 cost about 20 us.
+# A user's rules are evaluated on every reading of the user's devices: 200 cost 20 us, nested keys 66.
 RULES_MAX = 200
 RULES_BYTES_MAX = 1 << 18  # 262144: 200 rules with every text at half its limit
 REASONS_MAX = 20
