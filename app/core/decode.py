@@ -18,7 +18,7 @@ from app.core.fields import from_epoch, from_epoch_ms, read_known
 from app.core.identity import is_own, own_fault
 from app.core.model import Reading, Reason, Record, Rejected, Stage
 from app.core.route import Address
-from app.core.strictjson import read_fields
+from app.core.strictjson import jsonb_fault, read_fields
 
 
 class Limits(Struct, frozen=True):
@@ -150,7 +150,7 @@ class Decoder:
         sequence_id = _hash(payload) if known.sequence_id is None else known.sequence_id
         extra = {name: raw for name, raw in fields.items() if name not in _COLUMNS and name != known.time_field}
         extra_json = _encode(extra).decode()
-        return Reading(
+        return jsonb_fault(extra_json, self._max_depth) or Reading(
             time, known.user_id, known.device_id, sequence_id, known.temperature, known.battery, extra, extra_json
         )
 

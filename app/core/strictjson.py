@@ -1,4 +1,4 @@
-"""Payload bytes -> its fields as raw JSON, or the Fault that keeps PostgreSQL's jsonb from holding them exactly.
+"""Payload bytes -> its fields as raw JSON, and JSON text -> the Fault that keeps jsonb from holding it exactly.
 
 The careful, slow way (a few microseconds). The fast way in decode.py takes it for whatever it is not sure about, so
 this module alone decides what is refused, and why. Every step is linear in the size of the payload.
@@ -30,9 +30,9 @@ _fields = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
 def read_fields(payload: bytes, max_depth: int) -> dict[str, Raw] | Fault:
-    """Read a JSON object of at most `max_depth` levels, itself the first; a repeated key's last value counts.
+    """Read a JSON object; a repeated key's last value counts. Never raises.
 
-    Never raises. What it returns can be stored as jsonb. `max_depth` beyond some 900 is capped by Python's stack.
+    Nesting far beyond any sensible `max_depth` (some 900 levels, Python's stack) is refused here already.
     """
     try:
         text = payload.decode()
@@ -47,13 +47,16 @@ def read_fields(payload: bytes, max_depth: int) -> dict[str, Raw] | Fault:
         return Fault(Reason.NOT_AN_OBJECT, Stage.DECODE, f"payload is {printable(text)}; send a JSON object")
     except (msgspec.DecodeError, ValueError) as error:
         return _syntax(payload, text, str(error))
-    return _refused_by_jsonb(text, max_depth) or fields
-
-
-def _refused_by_jsonb(text: str, max_depth: int) -> Fault | None:
-    """What is wrong with valid JSON."""
     if "\\u0000" in text and any(escape[1] == "0000" for escape in _ESCAPES.finditer(text)):
         return Fault(Reason.NUL_CHARACTER, Stage.DECODE, "payload contains \\u0000, which no text column can hold")
+    return fields
+
+
+def jsonb_fault(text: str, max_depth: int) -> Fault | None:
+    """What is wrong with valid JSON that is to be stored: more than `max_depth` levels, itself the first, or a number.
+
+    It is asked about what is stored, not about the payload: a repeated key's earlier value harms nobody.
+    """
     outside = _STRINGS.sub("", text)
     depth = 0
     for bracket in _BRACKETS.finditer(outside):

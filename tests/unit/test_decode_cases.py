@@ -13,6 +13,7 @@ from xxhash import xxh3_64_intdigest
 
 from app.core.decode import Decoder, Limits
 from app.core.model import Reading, Reason, Rejected, Stage
+from app.settings import Settings
 from tests.unit.records import NOW, TOPIC, Message, read
 
 CASES: list[dict[str, Any]] = [
@@ -94,3 +95,8 @@ def test_limits_beyond_what_a_time_can_say() -> None:
     found = read(Message(b'{"time":0,"sequence_id":1}'), NOW, decoder)
     assert isinstance(found, Reading)
     assert found.time.timestamp() == 0
+
+
+def test_the_limits_are_those_of_the_settings() -> None:
+    defaults = {name: Settings.model_fields[name].default for name in Limits.__struct_fields__}
+    assert msgspec.structs.asdict(Limits()) == defaults

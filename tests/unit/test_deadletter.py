@@ -1,0 +1,108 @@
+"""Dead letters: the envelope as published, and the original in it byte for byte."""
+
+import json
+from base64 import b64encode
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.core.deadletter import DeadLetter, Headers, from_record, to_record
+from app.core.model import Reason, Rejected, Stage
+from tests.unit.records import TOPIC, Message
+
+AT = "2026-11-21T03:00:00.000Z"
+ANY_HEADERS = st.lists(st.tuples(st.text(max_size=12), st.binary(max_size=30)), max_size=6)
+
+
+def rejected(record: Message) -> Rejected:
+    return Rejected(record, Reason.WRONG_TYPE, Stage.VALIDATE, "battery is 90.5; send a 32-bit integer")
+
+
+def back(record: Message) -> DeadLetter:
+    _, value, headers = to_record(rejected(record), "iot-stream", 3, AT)
+    found = from_record(value, headers)
+    assert found is not None
+    return found
+
+
+def test_the_envelope_is_the_published_one() -> None:
+    record = Message(b'{"battery":90.5}', offset=42)
+    key, value, headers = to_record(rejected(record), "iot-stream", 3, AT)
+    assert key == b"u1/d1"
+    envelope = json.loads(value)
+    assert list(envelope)[:4] == ["original_topic", "error", "timestamp", "payload_base64"]
+    assert envelope == {
+        "original_topic": TOPIC,
+        "error": "battery is 90.5; send a 32-bit integer (validate: wrong_type)",
+        "timestamp": AT,
+        "payload_base64": b64encode(b'{"battery":90.5}').decode(),
+        "reason": "wrong_type",
+        "stage": "validate",
+        "source": {"topic": "iot-stream", "partition": 3, "offset": 42, "key": "u1/d1"},
+        "replay_count": 0,
+    }
+    assert headers == [*record.headers, ("reason", b"wrong_type")]
+
+
+def test_without_an_mqtt_topic_it_is_the_kafka_topic() -> None:
+    assert back(Message(headers=())).original_topic == "iot-stream"
+
+
+def test_an_earlier_reason_is_replaced_and_replays_are_counted() -> None:
+    record = Message(headers=[("reason", b"bad_time"), ("replay_count", b"2"), ("x", b"\xff")])
+    _, value, headers = to_record(rejected(record), "iot-stream", 3, AT)
+    assert headers == [("replay_count", b"2"), ("x", b"\xff"), ("reason", b"wrong_type")]
+    assert json.loads(value)["replay_count"] == 2
+
+
+def test_a_key_that_is_no_text_is_base64() -> None:
+    record = Message(key=b"\xff\x00")
+    _, value, headers = to_record(rejected(record), "iot-stream", 3, AT)
+    source = json.loads(value)["source"]
+    assert (source["key"], source["key_base64"]) == (None, "/wA=")
+    found = from_record(value, headers)
+    assert found is not None
+    assert found.key == b"\xff\x00"
+
+
+def test_a_tombstone_is_not_an_empty_payload() -> None:
+    assert back(Message(None)).tombstone is True
+    assert back(Message(b"")).tombstone is False
+    assert back(Message(None)).payload == back(Message(b"")).payload == b""
+
+
+@given(
+    st.none() | st.binary(max_size=200),
+    st.none() | st.binary(max_size=30) | st.text(max_size=10).map(str.encode),
+    ANY_HEADERS.filter(lambda headers: all(name != "reason" for name, _ in headers)),
+    st.integers(0, 2**63 - 1),
+)
+def test_the_original_comes_back_byte_for_byte(
+    payload: bytes | None, key: bytes | None, headers: Headers, offset: int
+) -> None:
+    found = back(Message(payload, headers, key, offset=offset))
+    assert (None if found.tombstone else found.payload) == payload
+    assert found.key == key
+    assert found.headers == list(headers)
+    assert (found.source_topic, found.source_partition, found.source_offset) == ("iot-stream", 3, offset)
+    assert found.reason == Reason.WRONG_TYPE
+
+
+@given(st.none() | st.binary(max_size=200), ANY_HEADERS)
+def test_what_is_no_dead_letter_is_none(value: bytes | None, headers: Headers) -> None:
+    assert from_record(value, headers) is None
+
+
+def test_a_broken_dead_letter_is_none() -> None:
+    _, value, headers = to_record(rejected(Message()), "iot-stream", 3, AT)
+    good = json.loads(value)
+    for broken in (
+        {**good, "payload_base64": "a"},
+        {**good, "payload_base64": "*" + good["payload_base64"]},
+        {**good, "source": {**good["source"], "key": None, "key_base64": "!"}},
+        {**good, "source": None},
+        {name: good[name] for name in good if name != "reason"},
+    ):
+        assert from_record(json.dumps(broken).encode(), headers) is None
+    assert from_record(b'{"original_topic":' + b"[" * 100_000, headers) is None
+    assert from_record(value, headers) is not None
