@@ -1,30 +1,27 @@
 """A record Kafka refuses for ever (too large) -> its dead letter, in the envelope every dead letter has."""
 
-import base64
 from datetime import UTC, datetime
 
-import msgspec
+from msgspec import Struct
 
-from app.core.model import Reason, Stage
+from app.core.deadletter import Headers, to_record
+from app.core.model import Reason, Rejected, Stage
 from app.gateways.records import Outgoing
 
+NOWHERE = -1  # partition and offset of a record that was never written
 
-def dead_letter(record: Outgoing, topic: str) -> tuple[bytes, bytes, list[tuple[str, bytes]]]:
-    """Key, value and headers for the dead-letter topic. It never had an offset, so its source has none (-1)."""
-    envelope = {
-        "original_topic": topic,
-        "error": f"Kafka refuses a record of {len(record.value)} bytes: larger than the topic's max.message.bytes",
-        "timestamp": datetime.now(UTC).isoformat(),
-        "payload_base64": base64.b64encode(record.value).decode(),
-        "reason": Reason.PAYLOAD_TOO_LARGE.value,
-        "stage": Stage.ROUTE.value,
-        "source": {
-            "topic": topic,
-            "partition": -1,
-            "offset": -1,
-            "key": record.key.decode("utf-8", "backslashreplace"),
-        },
-        "replay_count": 0,
-    }
-    headers = [*record.headers, ("reason", Reason.PAYLOAD_TOO_LARGE.value.encode())]
-    return record.key, msgspec.json.encode(envelope), headers
+
+class _Unwritten(Struct, frozen=True, gc=False):
+    key: bytes
+    value: bytes
+    headers: list[tuple[str, bytes]]
+    timestamp: int
+    offset: int = NOWHERE
+
+
+def dead_letter(record: Outgoing, topic: str) -> tuple[bytes | None, bytes, Headers]:
+    """Key, value and headers for the dead-letter topic; the payload is in it whole."""
+    detail = f"Kafka refuses a record of {len(record.value)} bytes; raise max.message.bytes of the topic {topic}"
+    original = _Unwritten(record.key, record.value, record.headers, record.ingest_ms)
+    rejected = Rejected(original, Reason.PAYLOAD_TOO_LARGE, Stage.ROUTE, detail)
+    return to_record(rejected, topic, NOWHERE, datetime.now(UTC).isoformat())

@@ -124,7 +124,7 @@ def test_a_refused_record_is_dead_lettered_whole() -> None:
     assert (envelope["payload_base64"], envelope["reason"], envelope["original_topic"]) == (
         "AP8=",
         "payload_too_large",
-        "iot-stream",
+        TOPIC,
     )
     assert dict(found)["mqtt_topic"] == TOPIC.encode()
 

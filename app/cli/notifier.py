@@ -1,0 +1,77 @@
+"""`iot-stream notifier`: alert events from Kafka to users/<id>/alerts, acknowledged before the commit."""
+
+import asyncio
+import signal
+from collections.abc import Mapping
+
+import structlog
+
+from app.adapters.mqtt import Account, MqttPublisher
+from app.cli.bridge import tls_context
+from app.notifier import Notifier
+from app.ops import logs
+from app.ops.http import HealthServer
+from app.settings import Settings, load
+
+log = structlog.get_logger()
+
+
+def notifier() -> None:
+    """Publish alert events over MQTT. No offset is committed before the broker has acknowledged the message."""
+    run(load())
+
+
+def run(settings: Settings) -> None:
+    """Publish until SIGTERM or SIGINT. Raises OSError when the metrics port is taken."""
+    logs.configure(settings)
+    asyncio.run(_main(settings))
+
+
+def account(settings: Settings) -> Account:
+    """Where and as whom the notifier publishes."""
+    return Account(
+        host=settings.mqtt_host,
+        port=settings.mqtt_port,
+        client_id=settings.notifier_client_id,
+        username=settings.mqtt_username,
+        password=settings.mqtt_secret,
+        tls=tls_context(settings),
+    )
+
+
+async def _main(settings: Settings) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    publisher = MqttPublisher(account(settings))
+    made = Notifier(settings, publisher, stop)
+
+    async def live() -> Mapping[str, bool]:
+        return {"running": True}
+
+    async def ready() -> Mapping[str, bool]:
+        return made.ready()
+
+    health = HealthServer(settings.metrics_host, settings.metrics_port, live, ready)
+    await health.start()
+    log.info("notifier_started", metrics_port=health.port, topic=settings.kafka_alerts_topic)
+    publisher.start()
+    try:
+        await _until(stop, asyncio.create_task(made.run()), settings.shutdown_timeout)
+    finally:
+        await publisher.stop()
+        await health.stop()
+
+
+async def _until(stop: asyncio.Event, running: "asyncio.Task[None]", seconds: float) -> None:
+    """Wait for the end of `running`; after `stop`, for at most `seconds` more."""
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    _, unfinished = await asyncio.wait([running], timeout=seconds)
+    if unfinished:
+        log.warning("notifier_unfinished", note="what was not acknowledged is published again by the next start")
+        running.cancel()
+        await asyncio.wait([running])
+    elif running.exception():
+        raise running.exception() or AssertionError

@@ -1,0 +1,215 @@
+"""iot-alerts -> MQTT users/<id>/alerts: the path of an alert on one screen.
+
+    1 take records of the outbox, in order per device                        (Kafka consumer group of its own)
+    2 note them in alert_history, leave out what was acknowledged before      (adapters/alert_history)
+    3 publish with QoS 1 and wait for every PUBACK                            (adapters/mqtt)
+    4 mark them sent
+    5 commit the offset, last of all
+
+A crash between 3 and 4 repeats messages with the same (alert_id, status) and loses none; a crash anywhere else repeats
+nothing. What cannot be an alert event is logged, counted and left out. An outage of any of the three is waited out.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+import msgspec
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+from prometheus_client import Counter
+
+from app.adapters import alert_history, sqlstate
+from app.adapters.alert_history import Key
+from app.adapters.database import Connection, connect
+from app.adapters.mqtt import MqttPublisher
+from app.core.alerts import AlertEvent
+from app.core.model import Record
+from app.errors import IotStreamError
+from app.gateways.backoff import delay
+from app.settings import Settings
+
+log = structlog.get_logger()
+T = TypeVar("T")
+Events = dict[Key, tuple[AlertEvent, bytes]]
+
+PUBLISHED = Counter("iot_notifier_published", "Alert messages acknowledged by the MQTT broker", ["status"])
+REPEATS = Counter("iot_notifier_repeats", "Alert events left out: acknowledged before")
+INVALID = Counter("iot_notifier_invalid", "Records on the alert topic that are no alert event")
+UNRECORDED = Counter("iot_notifier_unrecorded", "Alerts published though the database refuses their row")
+FAILURES = Counter("iot_notifier_failures", "Steps that failed and were tried again", ["step"])
+
+BATCH = 500
+METADATA_MS = 10_000  # a topic created after the start is found this soon
+MAX_POLL_MS = 24 * 3600 * 1000  # an outage of the broker is waited out between two polls
+KAFKA_ERRORS = (KafkaError, OSError)
+_decode = msgspec.json.Decoder(AlertEvent).decode
+
+
+class _StoppedError(IotStreamError):
+    """Told to stop while waiting out an outage."""
+
+
+class Notifier:
+    """Runs until told to stop; waits out every absence of Kafka, the database or the MQTT broker."""
+
+    def __init__(self, settings: Settings, publisher: MqttPublisher, stop: asyncio.Event) -> None:
+        self._settings, self._publisher, self._stop = settings, publisher, stop
+        self._connection: Connection | None = None
+        self._consumer: Any = None
+
+    def ready(self) -> Mapping[str, bool]:
+        """What it needs, and whether that is there."""
+        database = self._connection is not None and not self._connection.is_closed()
+        return {"kafka": self._consumer is not None, "mqtt": self._publisher.connected, "database": database}
+
+    async def run(self) -> None:
+        """Take, publish, commit; returns once `stop` is set and the batch at hand is done."""
+        try:
+            self._consumer = await self._insist("kafka_connect", self._subscribe, KAFKA_ERRORS)
+            await self._insist("database", self._connected, sqlstate.DATABASE_ERRORS)
+            while not self._stop.is_set():
+                taken = await self._insist("kafka_take", self._take, KAFKA_ERRORS)
+                for partition, records in taken.items():
+                    await self.notify(records)
+                    await self._commit(partition, records[-1].offset + 1)
+        except _StoppedError:
+            log.info("notifier_stopped_waiting", note="what was taken and not published comes again")
+        finally:
+            if self._consumer is not None:
+                await self._consumer.stop()
+            await self._disconnect()
+
+    async def notify(self, records: Sequence[Record]) -> None:
+        """Steps 2 to 4 for records of one partition; returns when each is published or known to have been."""
+        events = _events(records)
+        attempt = 0
+        while events:
+            known = await self._note(events)
+            REPEATS.inc(len(known))
+            events = {key: event for key, event in events.items() if key not in known}
+            messages = [(f"users/{event.user_id}/alerts", value) for event, value in events.values()]
+            answers = dict(zip(events, await self._publisher.publish(messages), strict=True))
+            acked = [key for key, refusal in answers.items() if refusal is None]
+            await self._database(partial(alert_history.mark_sent, keys=acked))
+            for _, status in acked:
+                PUBLISHED.labels(status).inc()
+            refusals = {refusal for refusal in answers.values() if refusal}
+            if not refusals:
+                return
+            log.error("notifier_refused", reasons=sorted(refusals), cure="let the account publish to users/+/alerts")
+            events = {key: event for key, event in events.items() if answers[key]}
+            await self._pause("mqtt_publish", attempt := attempt + 1)
+
+    async def _note(self, events: Events) -> set[Key]:
+        """Record the events; returns those that were acknowledged before."""
+        try:
+            await self._database(lambda connection: alert_history.record(connection, list(events.values())))
+        except sqlstate.DATABASE_ERRORS as error:  # of kind DATA: one of the rows
+            if len(events) == 1:
+                UNRECORDED.inc()
+                log.error("notifier_unrecorded", alert_id=next(iter(events))[0], error=sqlstate.words(error))
+                return set()
+            known: set[Key] = set()
+            for key, event in events.items():
+                known |= await self._note({key: event})
+            return known
+        return await self._database(lambda connection: alert_history.already_sent(connection, list(events)))
+
+    async def _database(self, call: Callable[[Connection], Awaitable[T]]) -> T:
+        """Wait out an outage; raises sqlstate.DATABASE_ERRORS only when the data is at fault."""
+        return await self._insist("database", lambda: self._on_connection(call), sqlstate.DATABASE_ERRORS)
+
+    async def _on_connection(self, call: Callable[[Connection], Awaitable[T]]) -> T:
+        try:
+            return await call(await self._connected())
+        except sqlstate.DATABASE_ERRORS as error:
+            if sqlstate.classify(error) is not sqlstate.Failure.DATA:
+                await self._disconnect()
+            raise
+
+    async def _connected(self) -> Connection:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await connect(self._settings, self._settings.notifier_client_id)
+        return self._connection
+
+    async def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+
+    async def _subscribe(self) -> Any:
+        consumer = AIOKafkaConsumer(
+            self._settings.kafka_alerts_topic,
+            bootstrap_servers=self._settings.kafka_broker,
+            group_id=f"{self._settings.group_id}-notifier",
+            client_id=self._settings.notifier_client_id,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            metadata_max_age_ms=METADATA_MS,
+            max_poll_interval_ms=MAX_POLL_MS,
+        )
+        try:
+            await consumer.start()
+        except BaseException:
+            await consumer.stop()
+            raise
+        return consumer
+
+    async def _take(self) -> Mapping[Any, Sequence[Any]]:
+        taken: Mapping[Any, Sequence[Any]] = await self._consumer.getmany(timeout_ms=500, max_records=BATCH)
+        return taken
+
+    async def _commit(self, partition: TopicPartition, offset: int) -> None:
+        """A commit that fails costs a repeat, which alert_history drops."""
+        try:
+            await self._consumer.commit({partition: offset})
+        except KafkaError as error:
+            log.warning("notifier_commit_failed", partition=partition.partition, error=repr(error))
+
+    async def _insist(self, step: str, call: Callable[[], Awaitable[T]], errors: tuple[type[BaseException], ...]) -> T:
+        """Call until it succeeds. Raises the error of bad data, and _StoppedError when told to stop."""
+        attempt = 0
+        while True:
+            try:
+                return await call()
+            except errors as error:
+                if step == "database" and sqlstate.classify(error) is sqlstate.Failure.DATA:
+                    raise
+                attempt += 1
+                level = log.warning if attempt < 5 or attempt % 10 == 0 else log.debug
+                level("notifier_retry", step=step, attempt=attempt, error=sqlstate.words(error))
+            await self._pause(step, attempt)
+
+    async def _pause(self, step: str, attempt: int) -> None:
+        FAILURES.labels(step).inc()
+        try:
+            await asyncio.wait_for(self._stop.wait(), delay(attempt))
+        except TimeoutError:
+            return
+        raise _StoppedError(step)
+
+
+def _events(records: Sequence[Record]) -> Events:
+    """The alert events among the records, each (alert_id, status) once, in order."""
+    events: Events = {}
+    for record in records:
+        try:
+            event = _decode(record.value or b"")
+            _check_topic(event.user_id)
+        except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError) as error:
+            INVALID.inc()
+            log.error("notifier_invalid", offset=record.offset, error=str(error)[:200])
+            continue
+        if (event.alert_id, event.status.value) in events:
+            REPEATS.inc()
+        events.setdefault((event.alert_id, event.status.value), (event, bytes(record.value or b"")))
+    return events
+
+
+def _check_topic(user_id: str) -> None:
+    """Raises ValueError for a user whose alert topic cannot be published to."""
+    if not user_id or any(mark in user_id for mark in "/+#\0") or len(user_id.encode()) > 60_000:
+        raise ValueError(f"no MQTT topic can be made of user_id {user_id[:80]!r}")
