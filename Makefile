@@ -1,0 +1,62 @@
+# `make` lists what there is. Everything runs from .venv, which `make setup` builds from the hashed lock file.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.stamp
+PYTEST := $(BIN)/pytest -q
+
+.PHONY: help setup run test check fmt lint type unit integration faults bench lock clean
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Build .venv from requirements-dev.lock; nothing to do when it is up to date
+
+# The lock's digest decides, not its time: a fresh checkout makes every file new.
+$(STAMP): requirements-dev.lock pyproject.toml scripts/setup
+	@scripts/setup $(VENV) $(STAMP)
+
+run: setup ## Start everything on this machine with a simulated fleet, and watch it; Ctrl-C stops it
+	@$(BIN)/iot-stream run
+
+test: setup ## All tests: unit, pipeline, contract, integration, faults
+	@$(PYTEST) tests/unit tests/pipeline tests/contract tests/integration tests/faults
+
+check: setup ## Lint, format and types; changes nothing
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+fmt: setup ## Format, and fix what can be fixed safely
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+lint: setup ## Ruff alone
+	@$(BIN)/ruff check .
+
+type: setup ## mypy --strict alone
+	@$(BIN)/mypy
+
+unit: setup ## Tests that need no server (seconds)
+	@$(PYTEST) tests/unit tests/pipeline tests/contract -m 'not integration and not faults'
+
+integration: setup ## Tests against real Kafka, PostgreSQL and Mosquitto
+	@$(PYTEST) tests/pipeline tests/contract tests/integration -m integration
+
+faults: setup ## Kill and cut real processes while messages flow; compare the books
+	@$(PYTEST) tests/faults
+
+bench: setup ## Measure; asserts no speed
+	@$(PYTEST) tests/bench -m bench -s
+
+lock: setup ## Resolve pyproject.toml anew into the two lock files (needs uv)
+	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 1; }
+	@uv pip compile pyproject.toml --universal --generate-hashes --no-emit-index-url --python-version 3.11 -q -o requirements.lock
+	@uv pip compile pyproject.toml --extra dev --universal --generate-hashes --no-emit-index-url --python-version 3.11 -q -o requirements-dev.lock
+
+clean: ## Remove .venv, caches and the local stack's data (stop it first: iot-stream down)
+	@scripts/clean
