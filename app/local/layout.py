@@ -71,9 +71,10 @@ def choose_port(remembered: int | None, default: int, running: bool, taken: set[
     for port in (remembered, default):
         if port and port not in taken and port_is_free(port):
             return port
-    while (port := free_port()) in taken:
-        pass
-    return port
+    free = free_port()
+    while free in taken:
+        free = free_port()
+    return free
 
 
 def render_env(values: Mapping[str, str]) -> str:
