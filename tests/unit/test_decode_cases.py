@@ -72,14 +72,12 @@ def test_every_case_has_its_own_name() -> None:
     assert len({(case["file"], case["name"]) for case in CASES}) == len(CASES)
 
 
-def test_a_missing_sequence_id_is_the_hash_of_the_payload() -> None:
-    payload = b'{"value":1}'
+@pytest.mark.parametrize("value", range(16))
+def test_a_missing_sequence_id_is_the_hash_of_the_payload(value: int) -> None:
+    payload = b'{"value":%d}' % value
     found = read(Message(payload, [("mqtt_topic", b"iot/n1/s1/telemetry")]))
     assert isinstance(found, Reading)
     assert found.sequence_id == xxh3_64_intdigest(payload) % 2**63
-    spaced = read(Message(b'{"value": 1}', [("mqtt_topic", b"iot/n1/s1/telemetry")]))
-    assert isinstance(spaced, Reading)
-    assert spaced.sequence_id != found.sequence_id
 
 
 def test_the_time_bounds_move_with_now() -> None:
