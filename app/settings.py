@@ -51,7 +51,7 @@ class Settings(BaseSettings):
     buffer_max_bytes: PositiveInt = Field(
         64 << 20, description="most memory fetched and not yet stored records may take"
     )
-    copy_min_rows: PositiveInt = Field(1000, description="batches from this size on are stored with COPY")
+    copy_min_rows: PositiveInt = Field(500, description="batches from this size on are stored with COPY")
     writes_in_flight: PositiveInt = Field(3, description="database writes under way at once, one per partition")
     database_timeout: PositiveFloat = Field(60.0, description="longest a statement may take")
     database_statement_cache: bool = Field(

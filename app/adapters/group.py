@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from app.adapters import sieve
-from app.adapters.binarycopy import EncodingError
+from app.adapters.encodable import EncodingError
 from app.adapters.insert import Session
 from app.adapters.sqlstate import DATABASE_ERRORS
 from app.core.model import Row

@@ -1,15 +1,13 @@
 """The statements of a write, on one connection: rows by unnest or COPY, then effects; no retries, no judgement."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from itertools import groupby
-from typing import Any, TypeAlias
 
-from app.adapters.binarycopy import BinaryCopy
 from app.adapters.database import Connection
+from app.adapters.encodable import EncodingError
+from app.adapters.sqlstate import DATABASE_ERRORS
 from app.core.model import Row
 from app.core.write import Effect, Statement
-
-Connection: TypeAlias = "asyncpg.Connection[Any]"  # generic in its stubs alone
 
 COLUMNS = ("time", "user_id", "device_id", "sequence_id", "temperature", "battery", "extra_data")
 _NAMES = ", ".join(COLUMNS)
@@ -21,7 +19,7 @@ _UNNEST = (
     "$4::bigint[], $5::double precision[], $6::integer[], $7::jsonb[]) ON CONFLICT DO NOTHING"
 )
 _FROM_STAGING = f"INSERT INTO raw_telemetry ({_NAMES}) SELECT {_NAMES} FROM {STAGING} ON CONFLICT DO NOTHING"  # noqa: S608
-# The types that binarycopy writes, with no constraint: what else the table asks for, the INSERT checks.
+# The types that rows are encoded to, with no constraint: what else the table asks for, the INSERT checks.
 _STAGE = f"""CREATE TEMP TABLE IF NOT EXISTS {STAGING} (time timestamptz, user_id text, device_id text,
     sequence_id bigint, temperature double precision, battery integer, extra_data jsonb) ON COMMIT"""
 
@@ -51,10 +49,9 @@ EFFECTS = {
 class Session:
     """One connection and what it knows how to do. A transaction is its caller's business."""
 
-    def __init__(self, connection: Connection, encoder: BinaryCopy, *, keeps_state: bool) -> None:
+    def __init__(self, connection: Connection, *, keeps_state: bool) -> None:
         """`keeps_state`: whether temp tables and prepared statements outlive a transaction (not behind PgBouncer)."""
         self.connection = connection
-        self.encoder = encoder
         self.keeps_state = keeps_state
 
     async def prepare(self) -> None:
@@ -63,15 +60,22 @@ class Session:
             await self.connection.execute(f"{_STAGE} DELETE ROWS")
 
     async def insert(self, rows: Sequence[Row], *, copy: bool) -> int:
-        """Insert the rows that are not there yet; return how many those were. COPY needs an open transaction."""
+        """Insert the rows that are not there yet; return how many those were. COPY needs an open transaction.
+
+        Raises EncodingError or DATABASE_ERRORS.
+        """
         if not rows:
             return 0
         if not copy:
             return _count(await self.connection.execute(_UNNEST, *map(list, zip(*rows, strict=True))))
-        stream = self.encoder.encode(rows)
         if not self.keeps_state:
             await self.connection.execute(f"{_STAGE} DROP")
-        await self.connection.copy_to_table(STAGING, source=_once(stream), columns=COLUMNS, format="binary")
+        try:
+            await self.connection.copy_records_to_table(STAGING, records=rows, columns=COLUMNS)
+        except (TypeError, ValueError, OverflowError) as error:
+            if isinstance(error, DATABASE_ERRORS):
+                raise
+            raise EncodingError(f"a row cannot be encoded: {error}") from error  # asyncpg lets these through as is
         return _count(await self.connection.execute(_FROM_STAGING))
 
     async def clear_staging(self) -> None:
@@ -87,7 +91,3 @@ class Session:
 def _count(tag: str) -> int:
     """INSERT's command tag is `INSERT 0 <rows>`."""
     return int(tag.rpartition(" ")[2])
-
-
-async def _once(stream: bytes) -> AsyncIterator[bytes]:
-    yield stream

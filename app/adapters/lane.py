@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 from collections.abc import Iterator
 
-from app.adapters.binarycopy import BinaryCopy
 from app.adapters.database import connect
 from app.adapters.insert import Session
 from app.adapters.sqlstate import DATABASE_ERRORS
@@ -19,13 +18,12 @@ class Lane:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._encoder = BinaryCopy()
         self.session: Session | None = None
 
     async def open(self) -> Session:
         """Connect and prepare. Raises DATABASE_ERRORS. May be cancelled."""
         connection = await connect(self._settings, "iot-stream store")
-        session = Session(connection, self._encoder, keeps_state=self._settings.database_statement_cache)
+        session = Session(connection, keeps_state=self._settings.database_statement_cache)
         try:
             await session.prepare()
         except BaseException:

@@ -1,42 +1,58 @@
 """init.sql applied to a database."""
 
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import asyncpg
 
+from app.adapters.database import Connection
+from app.adapters.sqlstate import DATABASE_ERRORS, Failure, advice, classify, words
 from app.errors import PermanentError, TransientError
 
 INIT_SQL = Path(__file__).parents[2] / "init.sql"
+CONNECT_TIMEOUT = 10.0  # seconds
 
 
 async def apply(dsn: str, file: Path = INIT_SQL, password: str | None = None) -> None:
-    """Execute a file of SQL. Raises TransientError when the database is away, PermanentError when it refuses."""
-    try:
-        sql = file.read_text()
-    except OSError as error:
-        raise PermanentError(f"cannot read {file}: {error.strerror}") from error
-    try:
-        connection = await asyncpg.connect(dsn, password=password, timeout=10)
-        try:
-            await connection.execute(sql)
-        finally:
-            await connection.close()
-    except asyncpg.PostgresError as error:
-        raise PermanentError(f"{file.name}: the database says: {error}") from error
-    except (OSError, TimeoutError) as error:
-        raise TransientError(f"cannot reach the database: {error}") from error
+    """Execute a file of SQL in one round trip; init.sql brings its own BEGIN and COMMIT: all of it, or nothing.
+
+    Raises TransientError when the database is away, PermanentError when it refuses or the file cannot be read.
+    """
+    sql = _read(file)
+    async with _connected(dsn, password, file.name) as connection:
+        await connection.execute(sql)
 
 
 async def make_database(superuser_dsn: str, database: str) -> None:
     """CREATE DATABASE unless it exists. Raises TransientError or PermanentError."""
+    if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", database):
+        raise PermanentError(f"cannot make database {database!r}: a name is small letters, digits and _")
+    async with _connected(superuser_dsn, None, f"cannot make database {database}") as connection:
+        if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", database):
+            await connection.execute(f"CREATE DATABASE {database}")
+
+
+def _read(file: Path) -> str:
     try:
-        connection = await asyncpg.connect(superuser_dsn, timeout=10)
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise PermanentError(f"cannot read {file}: {error.strerror}") from error
+
+
+@asynccontextmanager
+async def _connected(dsn: str, password: str | None, what: str) -> AsyncIterator[Connection]:
+    """A connection for one thing to do; the database's errors become this project's, with `what` before its words."""
+    try:
+        connection = await asyncpg.connect(dsn, password=password, timeout=CONNECT_TIMEOUT)
         try:
-            if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", database):
-                await connection.execute(f"CREATE DATABASE {database}")
+            yield connection
         finally:
             await connection.close()
-    except asyncpg.PostgresError as error:
-        raise PermanentError(f"cannot make database {database}: {error}") from error
-    except (OSError, TimeoutError) as error:
-        raise TransientError(f"cannot reach the database: {error}") from error
+    except DATABASE_ERRORS as error:
+        message = f"{what}: {words(error)}"
+        if classify(error) is Failure.TRANSIENT:
+            raise TransientError(message) from error
+        hint = advice(error)
+        raise PermanentError(f"{message}: {hint}" if hint else message) from error

@@ -7,7 +7,7 @@ are found without asking the server, and COPY names the line it stumbled over.
 import re
 from collections.abc import Sequence
 
-from app.adapters.binarycopy import EncodingError
+from app.adapters.encodable import EncodingError, fault
 from app.adapters.insert import Session
 from app.adapters.sqlstate import DATABASE_ERRORS, Failure, classify, words
 from app.core.model import Row
@@ -41,11 +41,11 @@ def is_data(error: BaseException) -> bool:
 
 
 async def _sift(session: Session, rows: Sequence[Row], effects: Sequence[Effect]) -> Written:
-    refused = session.encoder.check(rows)
+    refused = {index: wrong for index, row in enumerate(rows) if (wrong := fault(row))}
     async with session.connection.transaction():
         count = await _sift_rows(session, rows, refused)
         refused_effects = await _sift_effects(session, effects)
-    return Written(count, len(rows) - count - len(refused), sorted(refused.items()), refused_effects)
+    return Written(count, len(rows) - count - len(refused), tuple(sorted(refused.items())), refused_effects)
 
 
 async def _sift_rows(session: Session, rows: Sequence[Row], refused: dict[int, str]) -> int:
@@ -56,7 +56,7 @@ async def _sift_rows(session: Session, rows: Sequence[Row], refused: dict[int, s
         piece = pieces.pop()
         try:
             count += await _insert_piece(session, [rows[index] for index in piece])
-        except DATABASE_ERRORS as error:
+        except (EncodingError, *DATABASE_ERRORS) as error:
             if not is_data(error):
                 raise
             line = _LINE.search(getattr(error, "context", None) or "")
@@ -88,7 +88,7 @@ async def _insert_piece(session: Session, rows: Sequence[Row]) -> int:
     return count
 
 
-async def _sift_effects(session: Session, effects: Sequence[Effect]) -> list[tuple[int, str]]:
+async def _sift_effects(session: Session, effects: Sequence[Effect]) -> tuple[tuple[int, str], ...]:
     """Carry out the effects in order, each in a savepoint; return index and words of those refused."""
     refused = []
     for index, effect in enumerate(effects):
@@ -99,4 +99,4 @@ async def _sift_effects(session: Session, effects: Sequence[Effect]) -> list[tup
             if not is_data(error):
                 raise
             refused.append((index, words(error)))
-    return refused
+    return tuple(refused)

@@ -10,15 +10,16 @@ import random
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from app.adapters import group as groups
-from app.adapters.breaker import Breaker, BreakerEvents, State
+from app.adapters.breaker import Breaker, State
 from app.adapters.group import Pending
 from app.adapters.interrupt import Interrupt
 from app.adapters.lane import Lane
 from app.adapters.probe import Probe
 from app.adapters.sqlstate import DATABASE_ERRORS, advice, words
+from app.adapters.store_events import Silent, StoreEvents
 from app.core.model import Row
 from app.core.write import Effect, Written
 from app.errors import TransientError
@@ -26,27 +27,6 @@ from app.settings import Settings
 
 BACKOFF_FIRST, BACKOFF_MAX = 0.1, 1.6  # seconds between the tries of one write; the breaker's wait comes on top
 REMIND_SECONDS = 60.0  # how often an operator is told the same thing
-
-
-class StoreEvents(BreakerEvents, Protocol):
-    """What the store tells the world, for logs and metrics; must not raise."""
-
-    def write_finished(self, seconds: float, rows: int) -> None:
-        """A transaction of this many rows is done."""
-
-    def operator_needed(self, message: str) -> None:
-        """Waiting alone will not help; the message says what will. Told once a minute at most."""
-
-
-class Silent:
-    """Tells nobody."""
-
-    def breaker_opened(self, wait: float, error: str) -> None: ...
-    def breaker_half_open(self) -> None: ...
-    def breaker_closed(self) -> None: ...
-    def write_rejected(self) -> None: ...
-    def write_finished(self, seconds: float, rows: int) -> None: ...
-    def operator_needed(self, message: str) -> None: ...
 
 
 class TimescaleStore:
@@ -157,7 +137,9 @@ class TimescaleStore:
             return
         started = time.perf_counter()
         try:
-            session = lane.session or await self._interrupt.race(lane.open())
+            session = lane.session
+            if session is None:
+                session = await self._interrupt.race(lane.open())
             with lane.deadline():
                 await groups.store(session, wanted, self._settings.copy_min_rows)
         except DATABASE_ERRORS as error:

@@ -4,7 +4,6 @@ An Effect is a statement from a closed set and its arguments; it is carried out 
 transaction. Written is the database's answer, counted from its own words.
 """
 
-from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -41,5 +40,5 @@ class Written(Struct, frozen=True):
 
     rows: int = 0  # newly stored
     duplicates: int = 0  # were there already, or twice in this write
-    refused: Sequence[tuple[int, str]] = ()  # (index of the row, the database's words), by index
-    refused_effects: Sequence[tuple[int, str]] = ()  # (index of the effect, the database's words), by index
+    refused: tuple[tuple[int, str], ...] = ()  # (index of the row, the database's words), by index
+    refused_effects: tuple[tuple[int, str], ...] = ()  # (index of the effect, the database's words), by index

@@ -1,0 +1,105 @@
+"""user_configs, followed: first all of it, then what changed, as (user_id, rules as JSON text, None once deleted)."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from app.adapters.database import Connection, connect
+from app.adapters.sqlstate import DATABASE_ERRORS, advice, words
+from app.adapters.store_events import Silent, StoreEvents
+from app.settings import Settings
+
+# A change becomes visible when its transaction commits, but bears the time of the statement. Polls look this far back,
+# and the comparison finds what took longer, or was deleted.
+OVERLAP = timedelta(seconds=30)
+COMPARE_SECONDS = 60.0
+OUTAGE_WAIT_MAX = 10.0  # seconds
+TIMEOUT = 30.0  # seconds for one poll
+
+_STATE = "SELECT count(*), clock_timestamp() FROM user_configs"
+_CHANGED = "SELECT user_id, rules::text, updated_at FROM user_configs WHERE updated_at > $1 ORDER BY updated_at"
+_STAMPS = "SELECT user_id, updated_at FROM user_configs"
+_SOME = "SELECT user_id, rules::text, updated_at FROM user_configs WHERE user_id = ANY($1::text[])"
+_BEGINNING = datetime.fromisoformat("1971-01-01T00:00:00+00:00")
+
+Changes = list[tuple[str, str | None]]
+
+
+class RulesTable:
+    """Asks every `rules_poll` seconds; waits out an outage and goes on where it was."""
+
+    def __init__(self, settings: Settings, events: StoreEvents | None = None) -> None:
+        self._settings = settings
+        self._events: StoreEvents = events or Silent()
+        self._known: dict[str, datetime] = {}  # user_id -> updated_at of what was handed out
+        self._asked = _BEGINNING  # on the server's clock
+        self._compared = 0.0  # on the monotonic clock
+
+    async def changes(self) -> AsyncIterator[Changes]:
+        """Yield the whole table first (an empty list if it is), then each poll's changes, if any.
+
+        A deleted row is yielded once with None for rules. Never ends; close the iterator to give the connection back.
+        """
+        connection: Connection | None = None
+        first, failures = True, 0
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout(TIMEOUT):
+                        connection = connection or await connect(self._settings, "iot-stream rules")
+                        changes = await self._poll(connection)
+                except DATABASE_ERRORS as error:
+                    if connection is not None:
+                        connection.terminate()
+                    connection, failures = None, failures + 1
+                    self._tell(error, failures)
+                    await asyncio.sleep(min(0.25 * 2.0 ** min(failures, 10), OUTAGE_WAIT_MAX))
+                    continue
+                failures = 0
+                if changes or first:
+                    first = False
+                    yield changes
+                await asyncio.sleep(self._settings.rules_poll)
+        finally:
+            if connection is not None:
+                connection.terminate()
+
+    async def _poll(self, connection: Connection) -> Changes:
+        """Ask for changes since the newest seen; compare all when due, or when the number of rows says so."""
+        state = await connection.fetchrow(_STATE)
+        assert state is not None
+        count, asked = state
+        changes = self._fresh(await connection.fetch(_CHANGED, self._asked - OVERLAP))
+        self._asked = asked
+        due = time.monotonic() >= self._compared + COMPARE_SECONDS
+        if due or count != len(self._known):
+            changes += await self._compare(connection)
+            self._compared = time.monotonic()
+        return changes
+
+    async def _compare(self, connection: Connection) -> Changes:
+        """Find what no poll could see: deleted rows, and changes committed long after they were made."""
+        stamps = {user: updated for user, updated in await connection.fetch(_STAMPS)}
+        missed = [user for user, updated in stamps.items() if self._known.get(user) != updated]
+        changes = self._fresh(await connection.fetch(_SOME, missed)) if missed else []
+        for user in self._known.keys() - stamps.keys():
+            del self._known[user]
+            changes.append((user, None))
+        return changes
+
+    def _fresh(self, rows: Iterable[Sequence[Any]]) -> Changes:
+        """Keep and note what was not handed out yet."""
+        changes: Changes = []
+        for user, rules, updated in rows:
+            if self._known.get(user) != updated:
+                self._known[user] = updated
+                changes.append((user, rules))
+        return changes
+
+    def _tell(self, error: BaseException, failures: int) -> None:
+        """Call for an operator when an outage begins that waiting does not end."""
+        what = advice(error)
+        if what and failures == 1:
+            self._events.operator_needed(f"rules: {words(error)}: {what}")

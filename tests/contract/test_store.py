@@ -1,0 +1,290 @@
+"""What every store promises: run on the fake, on PostgreSQL, and on PostgreSQL as PgBouncer shows it."""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+from pydantic import SecretStr
+
+from app.adapters.timescale import TimescaleStore
+from app.core.model import Row
+from app.core.write import Effect, Statement, Written
+from app.errors import TransientError
+from app.ports import Store
+from app.settings import Settings
+from tests.fakes import FakeStore
+
+START = datetime(2026, 5, 4, 3, 2, 1, 5, tzinfo=UTC)
+SMALL, LARGE = 5, 1200  # one either side of copy_min_rows
+
+
+def row(sequence: int = 0, **changes: Any) -> Row:
+    """A valid row; `changes` by column name."""
+    columns: dict[str, Any] = {
+        "time": START,
+        "user_id": "u1",
+        "device_id": "d1",
+        "sequence_id": sequence,
+        "temperature": 21.5,
+        "battery": 80,
+        "extra_data": '{"humidity": 41.5}',
+    }
+    return tuple((columns | changes).values())
+
+
+class Subject:
+    """A store and a view of what it holds."""
+
+    def __init__(self, store: Store, give_up: asyncio.Event, database: str | None) -> None:
+        self.store, self.give_up, self._database = store, give_up, database
+
+    async def ask(self, query: str, *args: Any) -> list[tuple[Any, ...]]:
+        assert self._database
+        connection = await asyncpg.connect(self._database)
+        try:
+            return [tuple(record) for record in await connection.fetch(query, *args)]
+        finally:
+            await connection.close()
+
+    async def rows(self) -> list[Row]:
+        if isinstance(self.store, FakeStore):
+            return sorted(self.store.rows.values(), key=lambda row: row[3])
+        return await self.ask("SELECT * FROM raw_telemetry ORDER BY sequence_id")
+
+    async def configs(self) -> dict[str, str]:
+        if isinstance(self.store, FakeStore):
+            return self.store.configs
+        return dict(await self.ask("SELECT user_id, rules::text FROM user_configs"))
+
+    async def alerts(self) -> list[tuple[Any, ...]]:
+        if isinstance(self.store, FakeStore):
+            return list(self.store.active_alerts.values())
+        return await self.ask("SELECT * FROM active_alerts")
+
+    async def statuses(self) -> list[tuple[Any, ...]]:
+        if isinstance(self.store, FakeStore):
+            return list(self.store.statuses.values())
+        return await self.ask("SELECT * FROM device_status")
+
+    @asynccontextmanager
+    async def outage(self) -> AsyncIterator[None]:
+        """Nobody gets at the data."""
+        if isinstance(self.store, FakeStore):
+            self.store.available.clear()
+            yield
+            self.store.available.set()
+            return
+        assert self._database
+        server, _, name = self._database.rpartition("/")
+        admin = await asyncpg.connect(f"{server}/postgres")
+        await admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        await admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
+        yield
+        await admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+        await admin.close()
+
+
+@pytest.fixture(
+    params=[
+        "fake",
+        pytest.param("postgres", marks=pytest.mark.integration),
+        pytest.param("pgbouncer", marks=pytest.mark.integration),
+    ]
+)
+def place(request: pytest.FixtureRequest) -> tuple[str, str | None]:
+    """What kind of store, and its database; not async, because `database` is not."""
+    return request.param, None if request.param == "fake" else request.getfixturevalue("database")
+
+
+@pytest.fixture
+async def subject(place: tuple[str, str | None]) -> AsyncIterator[Subject]:
+    kind, database = place
+    give_up = asyncio.Event()
+    if database is None:
+        yield Subject(FakeStore(give_up), give_up, None)
+        return
+    settings = Settings(
+        database_url=SecretStr(database),
+        database_statement_cache=kind == "postgres",
+        breaker_reset_min=0.2,
+        breaker_reset_max=0.4,
+    )
+    store = TimescaleStore(settings, give_up)
+    await store.start()
+    yield Subject(store, give_up, database)
+    await store.stop()
+
+
+@pytest.mark.parametrize("count", [SMALL, LARGE])
+async def test_counts_what_is_new_and_what_was_there(subject: Subject, count: int) -> None:
+    rows = [row(n) for n in range(count)]
+    assert await subject.store.write(rows) == Written(count, 0)
+    assert await subject.store.write(rows) == Written(0, count)
+    assert await subject.store.write([*rows, row(count)]) == Written(1, count)
+    assert len(await subject.rows()) == count + 1
+
+
+@pytest.mark.parametrize("count", [SMALL, LARGE])
+async def test_a_row_twice_in_one_write_is_a_duplicate_once(subject: Subject, count: int) -> None:
+    rows = [row(n) for n in range(count)]
+    assert await subject.store.write([*rows, rows[0], rows[-1]]) == Written(count, 2)
+
+
+async def test_nothing_to_write(subject: Subject) -> None:
+    assert await subject.store.write([]) == Written()
+
+
+@pytest.mark.parametrize("filler", [0, LARGE])
+async def test_values_are_kept_exactly(subject: Subject, filler: int) -> None:
+    rows = [
+        row(1, temperature=None, battery=None, extra_data="{}"),
+        row(2, temperature=-0.1, battery=-(2**31), extra_data='{"n": 12345678901234567890123}'),
+        row(3, time=datetime(1999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC), user_id="ü/😀", device_id="\x01 \\ \t\"'"),
+        row(2**63 - 1, temperature=1e308, battery=2**31 - 1),
+    ]
+    low = row(-(2**63), temperature=math.nan)
+    others = [row(n + 10) for n in range(filler)]
+    assert await subject.store.write([low, *rows, *others]) == Written(5 + filler, 0)
+    kept = await subject.rows()
+    assert [*kept[1:4], kept[-1]] == rows
+    assert kept[0][3] == low[3]
+    assert math.isnan(kept[0][4] or 0)
+
+
+POISON = {
+    "sequence beyond int64": row(7, sequence_id=2**63),
+    "battery beyond int32": row(7, battery=2**31),
+    "battery as text": row(7, battery="90"),
+    "NUL in an id": row(7, user_id="a\0b"),
+    "lone surrogate in an id": row(7, device_id="\ud800"),
+    "null id": row(7, user_id=None),
+    "NUL escaped in JSON": row(7, extra_data='{"a":"\\u0000"}'),
+    "lone surrogate escaped in JSON": row(7, extra_data='{"a":"\\ud800"}'),
+    "NaN in JSON": row(7, extra_data='{"a":NaN}'),
+    "number beyond numeric": row(7, extra_data='{"a":1e200000}'),
+    "JSON too deep": row(7, extra_data="[" * 20_000 + "]" * 20_000),
+    "broken JSON": row(7, extra_data='{"a":'),
+}
+
+
+@pytest.mark.parametrize("count", [SMALL, LARGE])
+@pytest.mark.parametrize("poison", POISON.values(), ids=POISON)
+async def test_a_bad_row_is_refused_alone(subject: Subject, poison: Row, count: int) -> None:
+    rows = [row(100 + n) for n in range(count)]
+    rows[3] = poison
+    written = await subject.store.write(rows)
+    assert (written.rows, written.duplicates, [index for index, _ in written.refused]) == (count - 1, 0, [3])
+    assert 0 < len(written.refused[0][1]) <= 300
+    assert "\n" not in written.refused[0][1]
+    assert len(await subject.rows()) == count - 1
+
+
+async def test_only_bad_rows(subject: Subject) -> None:
+    written = await subject.store.write(list(POISON.values()))
+    assert [index for index, _ in written.refused] == list(range(len(POISON)))
+    assert (written.rows, written.duplicates) == (0, 0)
+    assert await subject.rows() == []
+
+
+async def test_many_bad_rows_and_duplicates_among_thousands(subject: Subject) -> None:
+    await subject.store.write([row(n) for n in range(100)])
+    rows = [row(n) if n % 5 else row(n, extra_data='{"a":NaN}') for n in range(5000)]
+    written = await subject.store.write(rows)
+    assert [index for index, _ in written.refused] == list(range(0, 5000, 5))
+    assert (written.rows, written.duplicates) == (3920, 80)
+    assert len(await subject.rows()) == 4020
+
+
+async def test_each_of_many_writers_gets_its_own_counts(subject: Subject) -> None:
+    await subject.store.write([row(n) for n in range(0, 60, 10)])
+
+    def part(n: int) -> list[Row]:
+        rows = [row(n), row(n + 1), row(n + 2)]
+        return [*rows, row(n, extra_data="}")] if n == 30 else rows
+
+    answers = await asyncio.gather(*(subject.store.write(part(n)) for n in range(0, 100, 5)))
+    for n, written in zip(range(0, 100, 5), answers, strict=True):
+        old = 1 if n < 60 and n % 10 == 0 else 0
+        assert (written.rows, written.duplicates) == (3 - old, old), n
+        assert [index for index, _ in written.refused] == ([3] if n == 30 else [])
+
+
+async def test_the_same_rows_from_many_writers_are_new_to_one(subject: Subject) -> None:
+    rows = [row(n) for n in range(3)]
+    answers = await asyncio.gather(*(subject.store.write(rows) for _ in range(12)))
+    assert sum(written.rows for written in answers) == 3
+    assert all(written.rows + written.duplicates == 3 for written in answers)
+
+
+def alert(value: float, state: str = "FIRING") -> Effect:
+    args = ("u1", "d1", "r1", "id", "warning", "hot", value, 30.0, START, START, state, None)
+    return Effect(Statement.UPSERT_ACTIVE_ALERT, args)
+
+
+async def test_effects_come_with_the_rows_in_order(subject: Subject) -> None:
+    gone = Effect(Statement.DELETE_ACTIVE_ALERT, ("u1", "d1", "r1"))
+    config = Effect(Statement.UPSERT_CONFIG, ("u1", '[{"key": "a"}]'))
+    assert await subject.store.write([row(1)], [alert(31), gone, config, alert(32), alert(33)]) == Written(1, 0)
+    assert [kept[6] for kept in await subject.alerts()] == [33.0]
+    assert await subject.configs() == {"u1": '[{"key": "a"}]'}
+    assert await subject.store.write([], [gone]) == Written()
+    assert await subject.alerts() == []
+
+
+async def test_an_older_status_changes_nothing(subject: Subject) -> None:
+    def status(word: str, seen: datetime) -> Effect:
+        return Effect(Statement.UPSERT_STATUS, ("n1", "n1", "n1", word, seen, "{}"))
+
+    await subject.store.write([], [status("online", START)])
+    await subject.store.write([], [status("offline", START - timedelta(seconds=1))])
+    assert [kept[3] for kept in await subject.statuses()] == ["online"]
+
+
+async def test_a_bad_effect_is_refused_alone(subject: Subject) -> None:
+    bad = Effect(Statement.UPSERT_CONFIG, ("u2", '["\\u0000"]'))
+    written = await subject.store.write(
+        [row(1), row(1)], [alert(31), bad, Effect(Statement.UPSERT_CONFIG, ("u3", "[]"))]
+    )
+    assert (written.rows, written.duplicates, written.refused) == (1, 1, ())
+    assert [index for index, _ in written.refused_effects] == [1]
+    assert await subject.configs() == {"u3": "[]"}
+    assert len(await subject.alerts()) == 1
+
+
+async def test_writers_with_effects_do_not_mix(subject: Subject) -> None:
+    def effects(n: int) -> Sequence[Effect]:
+        return [Effect(Statement.UPSERT_CONFIG, (f"u{n}", "not JSON" if n == 4 else "[]"))]
+
+    answers = await asyncio.gather(*(subject.store.write([row(n)], effects(n)) for n in range(10)))
+    assert [written.rows for written in answers] == [1] * 10
+    assert [len(written.refused_effects) for written in answers] == [int(n == 4) for n in range(10)]
+    assert set(await subject.configs()) == {f"u{n}" for n in range(10) if n != 4}
+
+
+async def test_an_outage_is_waited_out(subject: Subject) -> None:
+    await subject.store.write([row(0)])
+    async with subject.outage():
+        writes = [asyncio.create_task(subject.store.write([row(n), row(n + 1)])) for n in range(0, 20, 2)]
+        await asyncio.sleep(0.5)
+        assert not any(write.done() for write in writes)
+    answers = await asyncio.wait_for(asyncio.gather(*writes), 20)
+    assert sum(written.rows for written in answers) == 19
+    assert len(await subject.rows()) == 20
+
+
+async def test_give_up_ends_the_wait_and_stores_nothing(subject: Subject) -> None:
+    await subject.store.write([row(0)])
+    async with subject.outage():
+        writes = [asyncio.create_task(subject.store.write([row(n)])) for n in range(1, 10)]
+        await asyncio.sleep(0.3)
+        subject.give_up.set()
+        answers = await asyncio.wait_for(asyncio.gather(*writes, return_exceptions=True), 1)
+        assert all(isinstance(answer, TransientError) for answer in answers)
+        subject.give_up.clear()
+    assert len(await subject.rows()) == 1
+    assert await asyncio.wait_for(subject.store.write([row(1)]), 20) == Written(1, 0)

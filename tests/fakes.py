@@ -1,0 +1,105 @@
+"""Small real implementations of the ports, on dictionaries; each passes the contract suite of its real adapter."""
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+from app.adapters.encodable import fault
+from app.core.model import Row
+from app.core.write import Effect, Statement, Written
+from app.errors import TransientError
+
+Key = tuple[datetime, str, str, int]
+
+
+class FakeStore:
+    """ports.Store in memory. Clear `available` for an outage: writes hold until it is set, or `give_up` is."""
+
+    def __init__(self, give_up: asyncio.Event | None = None) -> None:
+        self.rows: dict[Key, Row] = {}
+        self.configs: dict[str, str] = {}
+        self.statuses: dict[str, tuple[Any, ...]] = {}
+        self.active_alerts: dict[tuple[str, str, str], tuple[Any, ...]] = {}
+        self.give_up = give_up or asyncio.Event()
+        self.available = asyncio.Event()
+        self.available.set()
+
+    async def write(self, rows: Sequence[Row], effects: Sequence[Effect] = ()) -> Written:
+        """Store rows and effects, or raise TransientError when told to give up while unavailable."""
+        while not self.available.is_set():
+            if self.give_up.is_set():
+                raise TransientError("told to give up")
+            await asyncio.sleep(0.01)
+        refused = [(index, wrong) for index, row in enumerate(rows) if (wrong := fault(row) or _json_fault(row[6]))]
+        bad = {index for index, _ in refused}
+        before = len(self.rows)
+        for index, row in enumerate(rows):
+            if index not in bad:
+                self.rows.setdefault((row[0], row[1], row[2], row[3]), row)
+        stored = len(self.rows) - before
+        return Written(stored, len(rows) - stored - len(refused), tuple(refused), self._apply(effects))
+
+    def _apply(self, effects: Sequence[Effect]) -> tuple[tuple[int, str], ...]:
+        refused = []
+        for index, effect in enumerate(effects):
+            wrong = _effect_fault(effect)
+            if wrong:
+                refused.append((index, wrong))
+            else:
+                self._carry_out(effect)
+        return tuple(refused)
+
+    def _carry_out(self, effect: Effect) -> None:
+        args = effect.args
+        match effect.statement:
+            case Statement.UPSERT_CONFIG:
+                self.configs[args[0]] = args[1]
+            case Statement.UPSERT_STATUS:
+                if args[0] not in self.statuses or self.statuses[args[0]][4] <= args[4]:
+                    self.statuses[args[0]] = args
+            case Statement.UPSERT_ACTIVE_ALERT:
+                self.active_alerts[args[0], args[1], args[2]] = args
+            case Statement.DELETE_ACTIVE_ALERT:
+                self.active_alerts.pop((args[0], args[1], args[2]), None)
+
+
+def _effect_fault(effect: Effect) -> str | None:
+    """What the database would refuse: NUL and lone surrogates in text, and JSON it cannot hold."""
+    for value in effect.args:
+        if isinstance(value, str) and ("\0" in value or any("\ud800" <= c <= "\udfff" for c in value)):
+            return "not text that the database can hold"
+    json_at = {Statement.UPSERT_CONFIG: 1, Statement.UPSERT_STATUS: 5}.get(effect.statement)
+    return None if json_at is None else _json_fault(effect.args[json_at])
+
+
+def _json_fault(text: str) -> str | None:
+    """What jsonb refuses: bad syntax, NaN, \\u0000, lone surrogates, numbers past numeric, too deep nesting."""
+    try:
+        value = json.loads(text, parse_constant=_refuse, parse_float=_numeric, parse_int=_numeric)
+        json.dumps(value, ensure_ascii=False, default=str).encode()
+    except (ValueError, RecursionError) as error:
+        return f"extra_data is not JSON that jsonb can hold: {error}"
+    return "extra_data holds \\u0000" if _holds_nul(value) else None
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(constant)
+
+
+def _numeric(text: str) -> Any:
+    """PostgreSQL's numeric has up to 131,072 digits before the point."""
+    exponent = int(text.lower().partition("e")[2] or 0)
+    if exponent > 131_071:
+        raise ValueError("number too large")
+    return text
+
+
+def _holds_nul(value: Any) -> bool:
+    walk: Callable[[Any], bool] = _holds_nul
+    if isinstance(value, dict):
+        return any(walk(part) for pair in value.items() for part in pair)
+    if isinstance(value, list):
+        return any(map(walk, value))
+    return isinstance(value, str) and "\0" in value
