@@ -61,7 +61,9 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Envelope).decode
 
 
-def to_record(rejected: Rejected, topic: str, partition: int, now_iso: str) -> tuple[bytes | None, bytes, Headers]:
+def to_record(
+    rejected: Rejected, topic: str, partition: int, now_iso: str
+) -> tuple[bytes | None, bytes, list[tuple[str, bytes]]]:
     """Make (key, value, headers) of a dead letter; `topic` and `partition` are where the record was read. Never raises.
 
     Key and headers are the original's, with `reason` added; a `reason` of an earlier rejection is replaced.
