@@ -59,7 +59,7 @@ def join(layout: Layout, pid: int, no_fleet: bool) -> None:
     """There is a supervisor: have it start what is missing."""
     if not no_fleet:
         layout.fleet_wanted.touch()
-    os.kill(pid, signal.SIGHUP)
+    os.kill(pid, signal.SIGUSR1)
     if not wait_for(layout.env.exists, LONGEST_START):
         raise PermanentError(f"the supervisor (process {pid}) does not get ready; see {layout.root}/log")
     print(ready_line(layout), flush=True)

@@ -47,5 +47,5 @@ def http_ok(url: str, timeout: float = 2.0) -> bool:
 def program_command(name: str) -> list[str]:
     """The command line of one of our programs, in this Python."""
     if name == "worker":
-        return [sys.executable, "-m", "faust", "-A", "app", "worker", "-l", "warning", "--without-web"]
+        return [sys.executable, "-m", "faust", "-A", "app", "worker", "-l", "warn", "--without-web"]
     return [sys.executable, "-m", "app", name]

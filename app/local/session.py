@@ -25,9 +25,8 @@ class Session:
         self._thread = threading.Thread(target=self._run, name="supervisor")
 
     def __enter__(self) -> "Session":
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: self.stopped.set())
-        signal.signal(signal.SIGHUP, lambda *_: self._refresh())
+        stop_on_signals(self.stopped)
+        signal.signal(signal.SIGUSR1, lambda *_: self._refresh())
         self._thread.start()
         return self
 
@@ -62,6 +61,12 @@ class Session:
             self.ready.set()
         while not self.stopped.wait(TICK):
             self.stack.supervisor.tick()
+
+
+def stop_on_signals(stopped: threading.Event) -> None:
+    """Ctrl-C, SIGTERM and a closed terminal set the event, and do nothing else; a second one changes nothing."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: stopped.set())
 
 
 @contextmanager

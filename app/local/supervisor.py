@@ -94,6 +94,10 @@ class Supervisor:
             for restarts in self._restarts.values():
                 restarts.retry_now(time.monotonic())
 
+    def unwell(self) -> list[str]:
+        """Names of services that should run and do not."""
+        return [name for name, service in list(self.services.items()) if not service.process.alive()]
+
     def save(self) -> None:
         """Write pids.json and processes.json."""
         alive = {name: service for name, service in self.services.items() if service.process.alive()}

@@ -1,0 +1,60 @@
+"""`iot-stream fleet`: the simulated devices of the local stack."""
+
+import asyncio
+import json
+import os
+import signal
+import threading
+from typing import Annotated
+
+import asyncpg
+import typer
+
+from app.cli.up import Directory
+from app.errors import PermanentError, TransientError
+from app.local.fleet import USERS, Fleet
+from app.local.layout import Layout, default_root, parse_env
+from app.local.mosquitto import Mosquitto
+from app.local.readings import RULES
+from app.settings import Settings, load
+
+
+def fleet(
+    devices: Annotated[int, typer.Option(min=1, max=500, help="How many.")] = 20,
+    rate: Annotated[float, typer.Option(min=0.01, max=1000, help="Messages a second of each.")] = 5.0,
+    directory: Directory = None,
+) -> None:
+    """Publish simulated telemetry until SIGTERM or Ctrl-C: some devices cross thresholds, one message in 500 is broken.
+
+    Uses the accounts of the local stack, which has to run (`iot-stream up --no-fleet`).
+
+    Example: iot-stream fleet --devices 50 --rate 20
+    """
+    layout = Layout(directory or default_root())
+    if layout.env.exists():
+        os.environ |= parse_env(layout.env.read_text()) | os.environ
+    settings, stop = load(), threading.Event()
+    if not (layout.root / "mosquitto" / "passwords").exists():
+        raise PermanentError(f"no local stack in {layout.root}: start one with `iot-stream up --no-fleet`")
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    asyncio.run(seed_rules(settings))
+    broker = Mosquitto(layout.root / "mosquitto", settings.mqtt_port)
+    Fleet(broker, devices, rate, layout.root / "fleet.json").run(stop)
+
+
+async def seed_rules(settings: Settings) -> None:
+    """Give the simulated users their rules; those that have some keep them. Raises TransientError, PermanentError."""
+    try:
+        connection = await asyncpg.connect(settings.database_url.get_secret_value(), timeout=10)
+        try:
+            await connection.executemany(
+                "INSERT INTO user_configs (user_id, rules) VALUES ($1, $2::jsonb) ON CONFLICT (user_id) DO NOTHING",
+                [(user, json.dumps(RULES)) for user in USERS],
+            )
+        finally:
+            await connection.close()
+    except asyncpg.PostgresError as error:
+        raise PermanentError(f"fleet: cannot store its rules: {error}") from error
+    except (OSError, TimeoutError) as error:
+        raise TransientError(f"fleet: cannot reach the database: {error}") from error
