@@ -36,7 +36,7 @@ from app.gateways.session import Login, Session
 
 log = structlog.get_logger()
 
-CHUNK_RECORDS = 10_000
+CHUNK_RECORDS = 5_000  # acked together, so a crash repeats at most this many and what is under way
 CHUNK_BYTES = 4 << 20  # twelve batches of 512 KiB hold it even when the keys are uneven
 CONNECT_SECONDS = 10.0
 STEADY_SECONDS = 5.0  # a connection that lived this long resets the back-off
@@ -71,6 +71,7 @@ class Bridge:
             await self._drain(stop_seconds)
         if self._session:
             self._session.disconnect()
+            await asyncio.wait([self._session.closed], timeout=1)  # until the last PUBACKs are out
         for task in (receiving, pumping, stopping):
             task.cancel()
         results = await asyncio.gather(receiving, pumping, stopping, return_exceptions=True)
@@ -115,14 +116,14 @@ class Bridge:
             async with asyncio.timeout(CONNECT_SECONDS):
                 host, port = self._address
                 _, session = await loop.create_connection(self._new_session, host, port, ssl=self._tls)
-                kept = await session.subscribed
+                kept = await asyncio.shield(session.subscribed)  # shielded: they belong to the session
         except TimeoutError:
             if session:
                 session.abort("")
             raise TransientError(f"no answer from the MQTT broker within {CONNECT_SECONDS:.0f} s") from None
         CONNECTED.set(1)
         log.info("bridge_mqtt_connected", host=host, port=port, session_kept=kept, filters=self._login.filters)
-        return await session.closed
+        return await asyncio.shield(session.closed)
 
     def _new_session(self) -> Session:
         self._session = Session(self._login, self._arrived)

@@ -163,7 +163,7 @@ class Session(asyncio.Protocol):
             return
         self._resumed = packet.session_present
         self._keep_alive = packet.server_keep_alive or KEEP_ALIVE
-        self._tick()
+        self._timer = asyncio.get_running_loop().call_later(self._keep_alive / 2, self._tick)
         # Always, so that a lost or changed session never leaves the bridge deaf; on a kept one it changes nothing.
         wanted = [mqtt5.TopicFilter(pattern, max_qos=mqtt5.QoS.AT_LEAST_ONCE) for pattern in self._login.filters]
         assert self._transport

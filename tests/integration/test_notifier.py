@@ -1,0 +1,215 @@
+"""The notifier on real Kafka, PostgreSQL and Mosquitto: one message per (alert_id, status), in order, none lost."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import mqtt5
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from app.core.alerts import AlertEvent, Severity, Status, to_json
+from app.local.mosquitto import BRIDGE, Mosquitto
+from tests.integration.bridges import create_topics, program, until
+from tests.servers import KafkaServer, MqttServer
+
+pytestmark = pytest.mark.integration
+
+
+def settings(kafka: str, mqtt: MqttServer, database: str, unique: str) -> dict[str, object]:
+    """A notifier of this test alone."""
+    return {
+        "app": unique,
+        "kafka_broker": kafka,
+        "kafka_alerts_topic": unique,
+        "database_url": database,
+        "mqtt_host": mqtt.host,
+        "mqtt_port": mqtt.port,
+        "mqtt_username": mqtt.username,
+        "mqtt_password": mqtt.password,
+        "notifier_client_id": f"notifier-{unique}",
+    }
+
+
+def event(user: str, number: int, status: Status = Status.FIRING, device: str = "d1") -> tuple[bytes, bytes]:
+    """Key and value of an alert event."""
+    now = datetime(2026, 11, 21, tzinfo=UTC) + timedelta(seconds=number)
+    made = AlertEvent(
+        alert_id=f"{user}-{device}-{number}",
+        user_id=user,
+        device_id=device,
+        rule_id="temperature",
+        status=status,
+        severity=Severity.WARNING,
+        message="too hot ✓",
+        value=41.5,
+        threshold=40,
+        event_time=now,
+        first_seen=now,
+    )
+    return f"{user}/{device}".encode(), to_json(made)
+
+
+async def outbox(bootstrap: str, topic: str, events: Sequence[tuple[bytes, bytes]]) -> None:
+    """Put events on the alert topic."""
+    async with AIOKafkaProducer(bootstrap_servers=bootstrap) as producer:
+        for key, value in events:
+            await producer.send_and_wait(topic, value, key=key)
+
+
+@asynccontextmanager
+async def listening(server: MqttServer, user: str) -> AsyncIterator[list[dict[str, Any]]]:
+    """What arrives on users/<user>/alerts while this is open, from a kept session."""
+    reader, writer = await asyncio.open_connection(server.host, server.port)
+    found: list[dict[str, Any]] = []
+    connect = mqtt5.ConnectPacket(
+        f"listener-{user}", username=server.username, password=server.password.encode(), session_expiry_interval=3600
+    )
+    topic = mqtt5.TopicFilter(f"users/{user}/alerts", max_qos=mqtt5.QoS.AT_LEAST_ONCE)
+    writer.write(connect.write() + mqtt5.SubscribePacket(1, [topic]).write())
+    ready = asyncio.Event()
+
+    async def listen() -> None:
+        buffer = b""
+        while more := await reader.read(65536):
+            buffer += more
+            while True:
+                try:
+                    packet, size = mqtt5.read(memoryview(buffer))
+                except IndexError:
+                    break
+                buffer = buffer[size:]
+                if isinstance(packet, mqtt5.SubAckPacket):
+                    ready.set()
+                elif isinstance(packet, mqtt5.PublishPacket):
+                    found.append(json.loads(packet.payload))
+                    writer.write(mqtt5.PubAckPacket(packet.packet_id).write())
+
+    task = asyncio.create_task(listen())
+    try:
+        await asyncio.wait_for(ready.wait(), 10)
+        yield found
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        writer.close()
+        await writer.wait_closed()
+
+
+async def unsent(dsn: str) -> int:
+    """Rows of alert_history without sent_at."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        return int(await connection.fetchval("SELECT count(*) FROM alert_history WHERE sent_at IS NULL"))
+    finally:
+        await connection.close()
+
+
+async def test_each_alert_is_published_once_over_restarts_and_repeats(
+    kafka: KafkaServer, mosquitto: MqttServer, database: str, unique: str, tmp_path: Path
+) -> None:
+    await create_topics(kafka.bootstrap, unique, partitions=2)
+    first = [event(unique, n, s) for n in range(50) for s in (Status.FIRING, Status.RESOLVED)]
+    bad = [(b"x", b"not json"), (b"x", b"{}"), (b"x", b""), event("a/b", 1), event("#", 1), event("", 1)]
+    async with listening(mosquitto, unique) as found:
+        with program(
+            "notifier", tmp_path / "log", **settings(kafka.bootstrap, mosquitto, database, unique)
+        ) as notifier:
+            await outbox(kafka.bootstrap, unique, first[:60] + bad + first[40:60])
+            await until(lambda: len(found) >= 60)
+            await notifier.logged("notifier_invalid", times=len(bad))
+            assert notifier.stop() < 10
+            notifier.start()
+            await outbox(kafka.bootstrap, unique, first)  # a crashed worker sends its outbox again
+            await until(lambda: len(found) >= 100)
+            await asyncio.sleep(1)
+            notifier.kill()
+    assert found == [json.loads(value) for _, value in first]
+    assert await unsent(database) == 0
+
+
+async def test_the_broker_away_then_back(
+    kafka: KafkaServer, server_dir: Path, database: str, unique: str, tmp_path: Path
+) -> None:
+    await create_topics(kafka.bootstrap, unique, partitions=2)
+    broker = Mosquitto(server_dir)
+    events = [event(unique, n) for n in range(30)]
+    try:
+        with program("notifier", tmp_path / "log", **settings(kafka.bootstrap, broker, database, unique)) as notifier:
+            await notifier.logged("notifier_started")
+            await outbox(kafka.bootstrap, unique, events[:10])
+            broker.start()  # the broker comes last
+            broker.wait_ready()
+            async with listening(broker, unique) as found:
+                await until(lambda: len(found) >= 10)
+            broker.stop()
+            await outbox(kafka.bootstrap, unique, events[10:20])
+            await asyncio.sleep(1)
+            broker.start()
+            broker.wait_ready()
+            async with listening(broker, unique) as later:
+                await outbox(kafka.bootstrap, unique, events[20:])
+                await until(lambda: len(later) >= 20, 40)
+            assert notifier.stop() < 10
+    finally:
+        broker.stop()
+    assert found + later == [json.loads(value) for _, value in events]
+    assert await unsent(database) == 0
+
+
+async def test_the_database_away_then_back(
+    kafka: KafkaServer, mosquitto: MqttServer, database: str, unique: str, tmp_path: Path
+) -> None:
+    await create_topics(kafka.bootstrap, unique, partitions=1)
+    away = f"{unique}_away"
+    admin = await asyncpg.connect(database.rpartition("/")[0] + "/postgres")
+    rename = "ALTER DATABASE {} RENAME TO {}".format
+    kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1"
+    with program("notifier", tmp_path / "log", **settings(kafka.bootstrap, mosquitto, database, unique)) as notifier:
+        async with listening(mosquitto, unique) as found:
+            await outbox(kafka.bootstrap, unique, [event(unique, 1)])
+            await until(lambda: len(found) == 1)
+            try:
+                await admin.fetch(kill, unique)
+                await admin.execute(rename(unique, away))
+                await outbox(kafka.bootstrap, unique, [event(unique, 2)])
+                await notifier.logged("notifier_retry", times=3)
+                assert len(found) == 1, "nothing is published that could not be noted first"
+            finally:
+                await admin.fetch(kill, away)
+                await admin.execute(rename(away, unique))
+                await admin.close()
+            await until(lambda: len(found) == 2)
+        assert notifier.stop() < 10
+    assert await unsent(database) == 0
+
+
+async def test_a_refused_message_is_held_and_named(
+    kafka: KafkaServer, server_dir: Path, database: str, unique: str, tmp_path: Path
+) -> None:
+    """The bridge's account may not publish; MQTT 5 says so in the PUBACK."""
+    await create_topics(kafka.bootstrap, unique, partitions=1)
+    broker = Mosquitto(server_dir)
+    broker.start()
+    broker.wait_ready()
+    wrong = {"mqtt_username": BRIDGE, "mqtt_password": broker.password_of(BRIDGE)}
+    made = settings(kafka.bootstrap, broker, database, unique)
+    try:
+        async with listening(broker, unique) as found:
+            with program("notifier", tmp_path / "log", **{**made, **wrong}) as notifier:
+                await outbox(kafka.bootstrap, unique, [event(unique, 1)])
+                await notifier.logged("notifier_refused", times=2)
+                assert notifier.stop() < 10
+            assert found == []
+            assert await unsent(database) == 1
+            with program("notifier", tmp_path / "log2", **made) as notifier:
+                await until(lambda: len(found) == 1)
+                assert notifier.stop() < 10
+    finally:
+        broker.stop()
+    assert await unsent(database) == 0
