@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import mqtt5
+import psutil
 import pytest
 
 from app.local.kafka import Kafka
-from app.local.mosquitto import Mosquitto
+from app.local.mosquitto import BRIDGE, Mosquitto
 from tests.integration.bridges import Program, create_topics, program, publisher, read_topic, until
 from tests.servers import KafkaServer, MqttServer
 
@@ -159,7 +160,8 @@ async def test_a_lost_session_does_not_leave_it_deaf(
     broker.start()
     broker.wait_ready()
     try:
-        with program("bridge", tmp_path / "log", **settings(kafka.bootstrap, broker, unique)) as bridge:
+        account = {"mqtt_username": BRIDGE, "mqtt_password": broker.password_of(BRIDGE)}  # with the rights it needs
+        with program("bridge", tmp_path / "log", **{**settings(kafka.bootstrap, broker, unique), **account}) as bridge:
             await bridge.logged("bridge_mqtt_connected")
             broker.stop()
             for saved in (server_dir / "data").iterdir():
@@ -205,6 +207,35 @@ async def test_kafka_frozen_longer_than_a_request_may_take(
     finally:
         broker.stop()
     assert_first_occurrences_in_order(ours(found, unique), 10, 500)
+
+
+async def test_memory_is_bounded_while_kafka_is_frozen(
+    mosquitto: MqttServer, server_dir: Path, unique: str, tmp_path: Path
+) -> None:
+    """100 MB wait for Kafka; the bridge holds 8 MiB of it and leaves the rest with the broker."""
+    broker = Kafka(server_dir)
+    broker.start()
+    broker.wait_ready()
+    payload = os.urandom(200_000)
+    sent = [(f"users/{unique}/devices/d{n % 7}/telemetry", b"%03d" % n + payload) for n in range(500)]
+    try:
+        await create_topics(broker.bootstrap, unique, f"{unique}-dlq")
+        bound = {**settings(broker.bootstrap, mosquitto, unique), "bridge_buffer_bytes": 8 << 20}
+        with program("bridge", tmp_path / "log", **bound) as bridge:
+            await bridge.logged("bridge_mqtt_connected")
+            before = psutil.Process(bridge.pid).memory_info().rss
+            os.kill(broker.pid, signal.SIGSTOP)
+            async with publisher(mosquitto, unique) as client:
+                await client.publish(sent, window=50)
+            await asyncio.sleep(1)
+            grown = psutil.Process(bridge.pid).memory_info().rss - before
+            os.kill(broker.pid, signal.SIGCONT)
+            found = await read_topic(broker.bootstrap, unique, lambda r: len(ours(r, unique)) >= len(sent), 60)
+            assert bridge.stop() < 10
+    finally:
+        broker.stop()
+    assert grown < 60 << 20, f"{grown:,} bytes"
+    assert sorted(record.value[:3] for record in ours(found, unique)) == [b"%03d" % n for n in range(500)]
 
 
 async def test_both_brokers_may_come_up_later(server_dir: Path, unique: str, tmp_path: Path) -> None:
