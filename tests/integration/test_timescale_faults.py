@@ -1,0 +1,325 @@
+"""The store against a real server that is killed, stopped, locked, and that refuses."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+from pydantic import SecretStr
+
+from app.adapters import schema
+from app.adapters.breaker import State
+from app.adapters.store_events import Silent
+from app.adapters.timescale import TimescaleStore
+from app.core.write import Effect, Statement, Written
+from app.errors import TransientError
+from app.local.postgres import Postgres
+from app.settings import Settings
+from tests.contract.test_store import START, row
+from tests.servers import PostgresServer
+
+pytestmark = pytest.mark.integration
+
+
+class Told(Silent):
+    """Keeps what the store tells."""
+
+    def __init__(self) -> None:
+        self.operator: list[str] = []
+        self.breaker: list[str] = []
+        self.written: list[int] = []
+
+    def operator_needed(self, message: str) -> None:
+        self.operator.append(message)
+
+    def breaker_opened(self, wait: float, error: str) -> None:
+        self.breaker.append("opened")
+
+    def breaker_half_open(self) -> None:
+        self.breaker.append("half-open")
+
+    def breaker_closed(self) -> None:
+        self.breaker.append("closed")
+
+    def write_finished(self, seconds: float, rows: int) -> None:
+        self.written.append(rows)
+
+
+@asynccontextmanager
+async def opened(dsn: str, events: Told | None = None, **changes: float) -> AsyncIterator[TimescaleStore]:
+    """A store with short waits."""
+    waits: dict[str, float] = {"breaker_reset_min": 0.2, "breaker_reset_max": 0.4, "shutdown_timeout": 2.0} | changes
+    store = TimescaleStore(Settings(database_url=SecretStr(dsn), **waits), asyncio.Event(), events)  # type: ignore[arg-type]
+    await store.start()
+    try:
+        yield store
+    finally:
+        await store.stop()
+
+
+@asynccontextmanager
+async def connected(dsn: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+    connection = await asyncpg.connect(dsn)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def count(dsn: str) -> int:
+    async with connected(dsn) as connection:
+        return int(await connection.fetchval("SELECT count(*) FROM raw_telemetry"))
+
+
+async def until(true: Callable[[], bool], seconds: float = 10) -> None:
+    """Wait for something to become true."""
+    async with asyncio.timeout(seconds):
+        while not true():  # noqa: ASYNC110 - nothing tells us
+            await asyncio.sleep(0.01)
+
+
+async def waiting_backend(watcher: "asyncpg.Connection[asyncpg.Record]", but: int = 0) -> int:
+    """Process id of the backend that waits for a lock, and is not `but`."""
+    query = """SELECT pid FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock' AND pid <> $1"""
+    async with asyncio.timeout(10):
+        while True:
+            if pid := await watcher.fetchval(query, but):
+                return int(pid)
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("rows", [3, 1200])
+async def test_a_backend_killed_in_mid_write_doubles_nothing(database: str, rows: int) -> None:
+    batch = [row(n) for n in range(rows)]
+    effect = Effect(Statement.UPSERT_CONFIG, ("u1", "[]"))
+    async with opened(database) as store, connected(database) as other, connected(database) as watcher:
+        lock = other.transaction()
+        await lock.start()
+        await other.execute("LOCK TABLE user_configs")
+        write = asyncio.create_task(store.write(batch, [effect]))  # rows are in, the effect waits
+        first = await waiting_backend(watcher)
+        await watcher.execute("SELECT pg_terminate_backend($1)", first)
+        await waiting_backend(watcher, but=first)  # the next try has come as far
+        await lock.rollback()
+        assert await asyncio.wait_for(write, 10) == Written(rows, 0)
+        assert await count(database) == rows
+
+
+async def test_a_server_that_stops_and_comes_back(server_dir: Path) -> None:
+    server, told = Postgres(server_dir), Told()
+    server.start()
+    try:
+        server.wait_ready()
+        await schema.apply(server.dsn)
+        async with opened(server.dsn, told) as store:
+            assert await store.write([row(0)]) == Written(1, 0)
+            assert await store.ready()
+            await asyncio.to_thread(server.kill)
+            assert not await store.ready()
+            writes = [asyncio.create_task(store.write([row(n)])) for n in range(1, 20)]
+            await until(lambda: store.breaker_state is State.OPEN)
+            await asyncio.sleep(0.5)
+            assert not any(write.done() for write in writes)
+            await asyncio.to_thread(server.start)
+            await asyncio.to_thread(server.wait_ready)
+            answers = await asyncio.wait_for(asyncio.gather(*writes), 20)
+            assert sum(answer.rows for answer in answers) == 19
+            assert (told.breaker[:2], told.breaker[-1]) == (["opened", "half-open"], "closed")
+            assert await store.ready()
+        assert await count(server.dsn) == 20
+    finally:
+        await asyncio.to_thread(server.stop)
+
+
+async def test_start_does_not_need_the_server(server_dir: Path) -> None:
+    server = Postgres(server_dir)
+    async with opened(server.dsn) as store:
+        assert not await store.ready()
+        write = asyncio.create_task(store.write([row(0)]))
+        await asyncio.sleep(0.2)
+        assert not write.done()
+        write.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await write
+
+
+async def test_stop_ends_a_hold_at_once(server_dir: Path) -> None:
+    async with opened(Postgres(server_dir).dsn) as store:
+        writes = [asyncio.create_task(store.write([row(n)])) for n in range(9)]
+        await asyncio.sleep(0.3)
+        started = time.perf_counter()
+        await store.stop()
+        answers = await asyncio.gather(*writes, return_exceptions=True)
+        assert time.perf_counter() - started < 1
+        assert all(isinstance(answer, TransientError) for answer in answers)
+        with pytest.raises(TransientError):
+            await store.write([row(0)])
+
+
+async def test_a_statement_that_hangs_is_cut_off_and_tried_again(database: str) -> None:
+    async with opened(database, database_timeout=0.5) as store, connected(database) as other:
+        lock = other.transaction()
+        await lock.start()
+        await other.execute("LOCK TABLE raw_telemetry")
+        write = asyncio.create_task(store.write([row(0)]))
+        await asyncio.sleep(1.2)
+        assert not write.done()
+        await lock.rollback()
+        assert await asyncio.wait_for(write, 10) == Written(1, 0)
+
+
+async def test_stop_cuts_off_a_transaction_that_does_not_end(database: str) -> None:
+    async with opened(database, shutdown_timeout=0.3) as store, connected(database) as other:
+        lock = other.transaction()
+        await lock.start()
+        await other.execute("LOCK TABLE raw_telemetry")
+        write = asyncio.create_task(store.write([row(0)]))
+        await asyncio.sleep(0.3)
+        await asyncio.wait_for(store.stop(), 2)
+        with pytest.raises(TransientError):
+            await write
+        await lock.rollback()
+    assert await count(database) == 0
+
+
+async def test_a_cancelled_write_gives_its_connection_back(database: str) -> None:
+    async with opened(database, writes_in_flight=1) as store, connected(database) as other:
+        lock = other.transaction()
+        await lock.start()
+        await other.execute("LOCK TABLE raw_telemetry")
+        running, queued = (asyncio.create_task(store.write([row(n)])) for n in range(2))
+        await asyncio.sleep(0.3)
+        running.cancel()
+        queued.cancel()
+        await asyncio.wait({running, queued})
+        last = asyncio.create_task(store.write([row(2)]))
+        await lock.rollback()
+        assert await asyncio.wait_for(last, 5) == Written(1, 0)
+        assert await other.fetchval("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE '%store'") == 1
+
+
+async def test_give_up_lets_a_running_transaction_end(database: str) -> None:
+    give_up = asyncio.Event()
+    store = TimescaleStore(Settings(database_url=SecretStr(database)), give_up)
+    async with connected(database) as other:
+        lock = other.transaction()
+        await lock.start()
+        await other.execute("LOCK TABLE raw_telemetry")
+        write = asyncio.create_task(store.write([row(0)]))
+        await asyncio.sleep(0.3)
+        give_up.set()
+        await asyncio.sleep(0.1)
+        assert not write.done()
+        await lock.rollback()
+        assert await asyncio.wait_for(write, 5) == Written(1, 0)
+    await store.stop()
+
+
+async def test_a_missing_table_holds_and_calls_an_operator(postgres: PostgresServer, unique: str) -> None:
+    told = Told()
+    async with connected(postgres.dsn) as admin:
+        await admin.execute(f"CREATE DATABASE {unique}")
+        async with opened(postgres.dsn_of(unique), told) as store:
+            write = asyncio.create_task(store.write([row(0)]))
+            await until(lambda: bool(told.operator))
+            assert not write.done()
+            await schema.apply(postgres.dsn_of(unique))
+            assert await asyncio.wait_for(write, 10) == Written(1, 0)
+        assert len(told.operator) == 1
+        assert "42P01" in told.operator[0]
+        assert "iot-stream db init" in told.operator[0]
+        await admin.execute(f"DROP DATABASE {unique} WITH (FORCE)")
+
+
+def as_role(dsn: str, role: str, password: str) -> str:
+    parts = urlsplit(dsn)
+    return f"postgresql://{role}:{password}@{parts.hostname}:{parts.port}{parts.path}"
+
+
+@pytest.fixture
+async def worker_dsn(database: str) -> str:
+    """The database as iot_worker."""
+    async with connected(database) as admin:
+        await admin.execute("ALTER ROLE iot_worker PASSWORD 'w0rk'")
+    return as_role(database, "iot_worker", "w0rk")
+
+
+async def test_a_missing_right_holds_and_calls_an_operator(database: str, worker_dsn: str) -> None:
+    told = Told()
+    async with connected(database) as admin, opened(worker_dsn, told) as store:
+        await admin.execute("REVOKE INSERT ON raw_telemetry FROM iot_worker")
+        write = asyncio.create_task(store.write([row(0)]))
+        await until(lambda: bool(told.operator))
+        assert not write.done()
+        await admin.execute("GRANT INSERT ON raw_telemetry TO iot_worker")
+        assert await asyncio.wait_for(write, 10) == Written(1, 0)
+        assert "42501" in told.operator[0]
+
+
+async def test_the_workers_role_can_do_its_work_and_no_more(worker_dsn: str) -> None:
+    effects = [
+        Effect(Statement.UPSERT_CONFIG, ("u1", "[]")),
+        Effect(Statement.UPSERT_STATUS, ("n1", "n1", "n1", "online", START, "{}")),
+        Effect(Statement.UPSERT_ACTIVE_ALERT, ("u", "d", "r", "i", "s", "m", 1.0, 1.0, START, START, "FIRING", None)),
+        Effect(Statement.DELETE_ACTIVE_ALERT, ("u", "d", "r")),
+    ]
+    async with opened(worker_dsn) as store:
+        assert await store.write([row(n) for n in range(600)], effects * 2) == Written(600, 0)
+        assert (await store.write([row(0), row(1, extra_data="}")])).duplicates == 1
+    async with connected(worker_dsn) as worker:
+        for forbidden in (
+            "UPDATE raw_telemetry SET battery = 0",
+            "DELETE FROM raw_telemetry",
+            "TRUNCATE raw_telemetry",
+            "SELECT * FROM mqtt_users",
+        ):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await worker.execute(forbidden)
+
+
+async def test_a_wrong_password_is_told_without_it(worker_dsn: str) -> None:
+    told = Told()
+    async with opened(worker_dsn.replace("w0rk", "s3cret"), told) as store:
+        write = asyncio.create_task(store.write([row(0)]))
+        await until(lambda: bool(told.operator))
+        assert "28P01" in told.operator[0]
+        assert "s3cret" not in told.operator[0] + repr(store) + repr(vars(store))
+        write.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await write
+
+
+async def test_one_bad_row_in_thousands_costs_little(database: str) -> None:
+    async with opened(database) as store:
+        took = {}
+        for name, bad in (
+            ("warm-up", {}),
+            ("good", {}),
+            ("refused by the server", {"extra_data": '{"a":NaN}'}),
+            ("refused by a constraint", {"device_id": None}),
+            ("not encodable", {"battery": 2**31}),
+        ):
+            async with connected(database) as admin:
+                await admin.execute("TRUNCATE raw_telemetry")
+            rows = [row(n) for n in range(5000)]
+            if bad:
+                rows[3210] = row(3210, **bad)
+            started = time.perf_counter()
+            written = await store.write(rows)
+            took[name] = time.perf_counter() - started
+            assert [index for index, _ in written.refused] == ([3210] if bad else [])
+            assert written.rows == 5000 - len(written.refused)
+        for name, seconds in took.items():
+            print(f"{name}: {seconds * 1000:.0f} ms, {seconds / took['good']:.1f} times a good batch")
+
+
+async def test_small_writes_that_wait_together_share_a_transaction(database: str) -> None:
+    told = Told()
+    async with opened(database, told, writes_in_flight=1) as store:
+        await asyncio.gather(*(store.write([row(n)]) for n in range(50)))
+        assert told.written == [50]

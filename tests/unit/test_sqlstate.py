@@ -1,0 +1,102 @@
+"""Every error asyncpg knows is mapped, and to the right kind."""
+
+import asyncio
+import inspect
+import socket
+import ssl
+
+import asyncpg
+import pytest
+
+from app.adapters.sqlstate import DATABASE_ERRORS, Failure, advice, classify, words
+
+NAMED = {
+    name: error
+    for name, error in vars(asyncpg.exceptions).items()
+    if inspect.isclass(error) and issubclass(error, Exception) and not issubclass(error, Warning)
+}
+
+
+def failed(sqlstate: str, message: str = "no", **fields: str) -> asyncpg.PostgresError:
+    """An error as it comes from the server."""
+    return asyncpg.PostgresError.new({"C": sqlstate, "M": message, "S": "ERROR", **fields})
+
+
+@pytest.mark.parametrize("error", NAMED.values(), ids=NAMED)
+def test_every_class_of_asyncpg_is_mapped(error: type[Exception]) -> None:
+    made = error.__new__(error)
+    Exception.__init__(made, "no")
+    assert isinstance(made, DATABASE_ERRORS)
+    assert isinstance(classify(made), Failure)
+
+
+def test_the_list_is_the_whole_list() -> None:
+    assert len(NAMED) > 200
+
+
+@pytest.mark.parametrize(
+    ("sqlstate", "kind"),
+    [
+        ("22003", Failure.DATA),  # number out of range
+        ("22021", Failure.DATA),  # NUL in text
+        ("22P02", Failure.DATA),  # JSON syntax
+        ("22P05", Failure.DATA),  # \u0000 in JSON
+        ("23502", Failure.DATA),  # NULL in NOT NULL
+        ("23514", Failure.DATA),  # CHECK
+        ("54000", Failure.DATA),  # key larger than an index page takes
+        ("54001", Failure.DATA),  # JSON too deep
+        ("P0001", Failure.DATA),  # a trigger's own check
+        ("08006", Failure.TRANSIENT),
+        ("25006", Failure.TRANSIENT),  # read-only after a failover
+        ("40001", Failure.TRANSIENT),
+        ("40P01", Failure.TRANSIENT),  # deadlock
+        ("53100", Failure.TRANSIENT),  # disk full
+        ("53300", Failure.TRANSIENT),  # too many connections
+        ("55P03", Failure.TRANSIENT),  # lock not available
+        ("57014", Failure.TRANSIENT),  # cancelled by a timeout
+        ("57P01", Failure.TRANSIENT),  # shutdown
+        ("57P03", Failure.TRANSIENT),  # starting up
+        ("22P03", Failure.PERMANENT),  # binary format: no row's fault
+        ("28P01", Failure.PERMANENT),  # password
+        ("3D000", Failure.PERMANENT),  # no such database
+        ("42P01", Failure.PERMANENT),  # no such table
+        ("42501", Failure.PERMANENT),  # rights
+        ("XX000", Failure.PERMANENT),  # internal error
+        ("ZZ999", Failure.PERMANENT),  # nobody knows
+    ],
+)
+def test_the_servers_errors(sqlstate: str, kind: Failure) -> None:
+    assert classify(failed(sqlstate)) is kind
+    assert (advice(failed(sqlstate)) is not None) or kind is not Failure.PERMANENT
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (asyncpg.InterfaceError("connection is closed"), Failure.TRANSIENT),
+        (asyncpg.DataError("value out of int64 range"), Failure.DATA),
+        (asyncpg.exceptions.InvalidCachedStatementError("changed"), Failure.TRANSIENT),
+        (asyncpg.ClientConfigurationError("invalid DSN"), Failure.PERMANENT),
+        (asyncpg.ConnectionDoesNotExistError("closed in the middle"), Failure.TRANSIENT),
+        (ConnectionRefusedError(111, "refused"), Failure.TRANSIENT),
+        (socket.gaierror(-2, "unknown host"), Failure.TRANSIENT),
+        (TimeoutError(), Failure.TRANSIENT),
+        (asyncio.IncompleteReadError(b"", 1), Failure.TRANSIENT),
+        (ssl.SSLCertVerificationError(1, "self-signed"), Failure.PERMANENT),
+    ],
+)
+def test_the_clients_errors(error: Exception, kind: Failure) -> None:
+    assert classify(error) is kind
+
+
+def test_a_bug_is_no_failure_of_the_database() -> None:
+    with pytest.raises(TypeError):
+        classify(KeyError("x"))
+
+
+def test_words_are_one_short_line() -> None:
+    text = words(failed("22P02", "invalid\ninput", D="Token\n" + "x" * 1000))
+    assert text.startswith("22P02 invalid input; Token x")
+    assert len(text) == 300
+    assert "\n" not in text
+    assert words(TimeoutError()) == "TimeoutError: TimeoutError"
