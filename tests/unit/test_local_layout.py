@@ -1,0 +1,84 @@
+"""stack.env, pids.json and the choice of ports."""
+
+import json
+import shlex
+import socket
+import subprocess
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.local.layout import DEFAULT_PORTS, Layout, choose_port, parse_env, render_env
+from app.local.server import secret_file
+
+
+def test_env_has_each_name_plain_and_prefixed(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    layout.write_env({"KAFKA_BROKER": "127.0.0.1:9092", "MQTT_PASSWORD": "a-b_c"})
+    assert layout.env.read_text().splitlines() == [
+        "KAFKA_BROKER=127.0.0.1:9092",
+        "MQTT_PASSWORD=a-b_c",
+        "IOT_KAFKA_BROKER=127.0.0.1:9092",
+        "IOT_MQTT_PASSWORD=a-b_c",
+    ]
+    assert layout.env.stat().st_mode & 0o777 == 0o600
+
+
+@given(st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1))
+def test_env_is_read_back_by_us_and_by_a_shell(value: str) -> None:
+    line = render_env({"X": value}).splitlines()[0]
+    assert parse_env(line + "\n") == {"X": value}
+    assert shlex.split(line) == [f"X={value}"]
+
+
+def test_env_can_be_sourced(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    layout.write_env({"DATABASE_URL": "postgresql://iot:it's $HOME @127.0.0.1/iot?a=b&c"})
+    script = f'set -a; . {layout.env}; printf %s "$IOT_DATABASE_URL"'
+    said = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
+    assert said == "postgresql://iot:it's $HOME @127.0.0.1/iot?a=b&c"
+
+
+def test_pids_are_private_json(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    layout.write_pids({"kafka": 7})
+    assert json.loads(layout.pids.read_text()) == {"kafka": 7}
+    assert layout.pids.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_damaged_memory_is_an_empty_one(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    layout.ports.write_text('{"kafka": 9')
+    assert layout.read_json(layout.ports) == {}
+
+
+def test_port_taken_by_another_is_not_chosen() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        taken = other.getsockname()[1]
+        assert choose_port(None, taken, False, set()) != taken
+        assert choose_port(taken, taken, True, set()) == taken, "our own server, still running, keeps its port"
+
+
+def test_port_of_last_time_wins_over_the_default() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        free = probe.getsockname()[1]
+    assert choose_port(free, DEFAULT_PORTS["kafka"], False, set()) == free
+    assert choose_port(free, free, False, {free}) != free, "given to another server in this round"
+
+
+def test_ports_survive_a_restart(tmp_path: Path) -> None:
+    first = Layout(tmp_path).choose_ports(set())
+    assert Layout(tmp_path).choose_ports(set()) == first
+    assert len(set(first.values())) == len(DEFAULT_PORTS)
+
+
+def test_a_secret_is_made_once_and_is_private(tmp_path: Path) -> None:
+    path = tmp_path / "secrets" / "operator"
+    secret = secret_file(path)
+    assert len(secret) >= 32
+    assert secret_file(path) == secret
+    assert path.stat().st_mode & 0o777 == 0o600

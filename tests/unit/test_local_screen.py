@@ -1,0 +1,71 @@
+"""From the text of /metrics to what is on the screen."""
+
+import io
+
+from rich.console import Console
+
+from app.local.figures import Figures, read_figures
+from app.local.screen import View, draw, plain
+
+METRICS = """\
+# TYPE iot_messages_received_total counter
+iot_messages_received_total{kind="telemetry"} 1000.0
+iot_messages_received_total{kind="config"} 2.0
+# TYPE iot_rows_stored_total counter
+iot_rows_stored_total 990.0
+# TYPE iot_rows_duplicate_total counter
+iot_rows_duplicate_total 5.0
+# TYPE iot_dead_letters_total counter
+iot_dead_letters_total{reason="bad_json"} 3.0
+iot_dead_letters_total{reason="bad_time"} 2.0
+# TYPE iot_alerts_total counter
+iot_alerts_total{severity="critical",status="FIRING"} 4.0
+iot_alerts_total{severity="warning",status="FIRING"} 1.0
+iot_alerts_total{severity="warning",status="RESOLVED"} 1.0
+# TYPE iot_consumer_lag gauge
+iot_consumer_lag{partition="0"} 7.0
+iot_consumer_lag{partition="1"} 8.0
+# TYPE db_circuit_breaker_state gauge
+db_circuit_breaker_state 1.0
+"""
+ALERT = {
+    "user_id": "u1", "device_id": "d1", "status": "FIRING", "severity": "critical", "message": "[red]too hot",
+    "value": 81.5, "event_time": "2026-01-02T03:04:05Z",
+}  # fmt: skip
+
+
+def shown(view: View) -> str:
+    out = io.StringIO()
+    Console(width=120, file=out).print(draw(view))
+    return out.getvalue()
+
+
+def test_figures_are_summed_over_labels() -> None:
+    figures = read_figures(METRICS)
+    assert (figures.received, figures.stored, figures.duplicate, figures.dead, figures.lag) == (1002, 990, 5, 5, 15)
+    assert figures.dead_letters == {"bad_json": 3, "bad_time": 2}
+    assert figures.alerts == {"FIRING": 5, "RESOLVED": 1}
+    assert read_figures("") == Figures()
+
+
+def test_rate_is_never_negative() -> None:
+    assert Figures(received=300).rate_since(Figures(received=100), 2.0) == 100
+    assert Figures(received=3).rate_since(Figures(received=100), 2.0) == 0, "the worker started anew"
+
+
+def test_screen_shows_figures_alerts_and_who_is_down() -> None:
+    text = shown(View(read_figures(METRICS), 1234.5, [ALERT], ["bridge"], "ready  kafka x"))
+    for expected in ("1,002", "1,234/s", "bad_json 3", "FIRING 5", "OPEN", "u1/d1", "81.5", "03:04:05", "bridge"):
+        assert expected in text
+    assert "[red]too hot" in text, "a message of a user is text, not markup"
+
+
+def test_screen_without_a_worker_says_so() -> None:
+    view = View(None, 0.0, [], ["worker"], "")
+    assert "the worker does not answer" in shown(view)
+    assert plain(view) == "the worker does not answer"
+
+
+def test_plain_line() -> None:
+    line = plain(View(read_figures(METRICS), 100.4, [], [], ""))
+    assert line == "received 1002  stored 990  duplicate 5  dead letters 5  alerts 6  lag 15  rate 100/s"
