@@ -15,7 +15,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-import msgspec
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -23,9 +22,9 @@ from prometheus_client import Counter
 
 from app.adapters import alert_history, sqlstate
 from app.adapters.alert_history import Key
+from app.adapters.alert_records import REPEATS, Events, alert_events
 from app.adapters.database import Connection, connect
 from app.adapters.mqtt import MqttPublisher
-from app.core.alerts import AlertEvent
 from app.core.model import Record
 from app.errors import IotStreamError
 from app.gateways.backoff import delay
@@ -33,11 +32,8 @@ from app.settings import Settings
 
 log = structlog.get_logger()
 T = TypeVar("T")
-Events = dict[Key, tuple[AlertEvent, bytes]]
 
 PUBLISHED = Counter("iot_notifier_published", "Alert messages acknowledged by the MQTT broker", ["status"])
-REPEATS = Counter("iot_notifier_repeats", "Alert events left out: acknowledged before")
-INVALID = Counter("iot_notifier_invalid", "Records on the alert topic that are no alert event")
 UNRECORDED = Counter("iot_notifier_unrecorded", "Alerts published though the database refuses their row")
 FAILURES = Counter("iot_notifier_failures", "Steps that failed and were tried again", ["step"])
 
@@ -45,7 +41,6 @@ BATCH = 500
 METADATA_MS = 10_000  # a topic created after the start is found this soon
 MAX_POLL_MS = 24 * 3600 * 1000  # an outage of the broker is waited out between two polls
 KAFKA_ERRORS = (KafkaError, OSError)
-_decode = msgspec.json.Decoder(AlertEvent).decode
 
 
 class _StoppedError(IotStreamError):
@@ -68,8 +63,6 @@ class Notifier:
     async def run(self) -> None:
         """Take, publish, commit; returns once `stop` is set and the batch at hand is done."""
         try:
-            self._consumer = await self._insist("kafka_connect", self._subscribe, KAFKA_ERRORS)
-            await self._insist("database", self._connected, sqlstate.DATABASE_ERRORS)
             while not self._stop.is_set():
                 taken = await self._insist("kafka_take", self._take, KAFKA_ERRORS)
                 for partition, records in taken.items():
@@ -84,7 +77,7 @@ class Notifier:
 
     async def notify(self, records: Sequence[Record]) -> None:
         """Steps 2 to 4 for records of one partition; returns when each is published or known to have been."""
-        events = _events(records)
+        events = alert_events(records)
         attempt = 0
         while events:
             known = await self._note(events)
@@ -146,6 +139,7 @@ class Notifier:
             bootstrap_servers=self._settings.kafka_broker,
             group_id=f"{self._settings.group_id}-notifier",
             client_id=self._settings.notifier_client_id,
+            group_instance_id=self._settings.notifier_client_id,  # after a kill it goes on at once, not after 10 s
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             metadata_max_age_ms=METADATA_MS,
@@ -159,7 +153,15 @@ class Notifier:
         return consumer
 
     async def _take(self) -> Mapping[Any, Sequence[Any]]:
-        taken: Mapping[Any, Sequence[Any]] = await self._consumer.getmany(timeout_ms=500, max_records=BATCH)
+        """Records by partition; a consumer that fails is replaced, as some of its errors last."""
+        if self._consumer is None:
+            self._consumer = await self._subscribe()
+        try:
+            taken: Mapping[Any, Sequence[Any]] = await self._consumer.getmany(timeout_ms=500, max_records=BATCH)
+        except KafkaError:
+            failed, self._consumer = self._consumer, None
+            await failed.stop()
+            raise
         return taken
 
     async def _commit(self, partition: TopicPartition, offset: int) -> None:
@@ -190,26 +192,3 @@ class Notifier:
         except TimeoutError:
             return
         raise _StoppedError(step)
-
-
-def _events(records: Sequence[Record]) -> Events:
-    """The alert events among the records, each (alert_id, status) once, in order."""
-    events: Events = {}
-    for record in records:
-        try:
-            event = _decode(record.value or b"")
-            _check_topic(event.user_id)
-        except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError) as error:
-            INVALID.inc()
-            log.error("notifier_invalid", offset=record.offset, error=str(error)[:200])
-            continue
-        if (event.alert_id, event.status.value) in events:
-            REPEATS.inc()
-        events.setdefault((event.alert_id, event.status.value), (event, bytes(record.value or b"")))
-    return events
-
-
-def _check_topic(user_id: str) -> None:
-    """Raises ValueError for a user whose alert topic cannot be published to."""
-    if not user_id or any(mark in user_id for mark in "/+#\0") or len(user_id.encode()) > 60_000:
-        raise ValueError(f"no MQTT topic can be made of user_id {user_id[:80]!r}")

@@ -11,8 +11,8 @@ those fall on the primary key downstream. QoS 0 messages are forwarded as well, 
 Order per device: the broker sends in order, the inbox keeps it, chunks are written one after another, and one whose
 write fails is written again before the next. After a reconnect the broker repeats what was not acked, in order; a copy
 may then follow a later message, but every first occurrence is in order. With several bridges on one share the broker
-deals messages out, so a device must always meet the same bridge: EMQX keeps that with
-`mqtt.shared_subscription_strategy = hash_topic`; Mosquitto deals round robin, so use one bridge there.
+deals them out, so a device must always meet the same bridge: EMQX does that when its shared subscription strategy is
+`hash_topic` (its default, round robin, does not); Mosquitto knows only round robin, so run one bridge there.
 
 Loops: own outputs lie below users/ too (alerts, alerts/errors, config/errors). They reach the bridge like any other
 topic, are acked without being forwarded, and counted as iot_bridge_ignored_total. All else is forwarded, unknown
@@ -92,13 +92,15 @@ class Bridge:
 
     async def _receive(self) -> None:
         attempt = 0
-        while True:
+        while not self._stopping:
             started = time.monotonic()
             try:
                 reason = await self._connection()
             except (OSError, TransientError, TimeoutError) as error:
                 reason = str(error) or repr(error)
             CONNECTED.set(0)
+            if self._stopping:
+                return
             RECONNECTS.inc()
             self._inbox.forget_unacked()
             if not self._writing:

@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,11 @@ async def listening(server: MqttServer, user: str) -> AsyncIterator[list[dict[st
         await asyncio.gather(task, return_exceptions=True)
         writer.close()
         await writer.wait_closed()
+
+
+def more_than(found: list[dict[str, Any]], count: int) -> bool:
+    """Whether that many have arrived."""
+    return len(found) > count
 
 
 async def unsent(dsn: str) -> int:
@@ -213,3 +219,32 @@ async def test_a_refused_message_is_held_and_named(
     finally:
         broker.stop()
     assert await unsent(database) == 0
+
+
+@pytest.mark.faults
+async def test_kill_9_repeats_at_most_and_loses_nothing(
+    kafka: KafkaServer, mosquitto: MqttServer, database: str, unique: str, tmp_path: Path
+) -> None:
+    await create_topics(kafka.bootstrap, unique, partitions=2)
+    events = [event(unique, n, device=f"d{n % 5}") for n in range(3000)]
+    async with listening(mosquitto, unique) as found:
+        with program(
+            "notifier", tmp_path / "log", **settings(kafka.bootstrap, mosquitto, database, unique)
+        ) as notifier:
+            for round_ in range(5):
+                load = asyncio.create_task(outbox(kafka.bootstrap, unique, events[round_ * 600 : (round_ + 1) * 600]))
+                await until(partial(more_than, found, round_ * 600 + 50))
+                notifier.kill()
+                notifier.start()
+                await load
+            await until(lambda: len({one["alert_id"] for one in found}) == len(events), 40)
+            assert notifier.stop() < 10
+    firsts: dict[str, list[str]] = {}
+    for one in found:
+        seen = firsts.setdefault(one["device_id"], [])
+        if one["alert_id"] not in seen:
+            seen.append(one["alert_id"])
+    for device, ids in firsts.items():
+        assert ids == [f"{unique}-{device}-{n}" for n in range(int(device[1:]), 3000, 5)]
+    assert await unsent(database) == 0
+    print(f"{len(events)} events, {len(found) - len(events)} repeats over 5 kills")
