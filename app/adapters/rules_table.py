@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -25,19 +25,22 @@ _SOME = "SELECT user_id, rules::text, updated_at FROM user_configs WHERE user_id
 _BEGINNING = datetime.fromisoformat("1971-01-01T00:00:00+00:00")
 
 Changes = list[tuple[str, str | None]]
+Found = dict[str, tuple[str, datetime]]  # user_id -> rules, updated_at
 
 
 class RulesTable:
     """Asks every `rules_poll` seconds; waits out an outage and goes on where it was."""
 
-    def __init__(self, settings: Settings, events: StoreEvents | None = None) -> None:
-        self._settings = settings
+    def __init__(
+        self, settings: Settings, events: StoreEvents | None = None, compare_seconds: float = COMPARE_SECONDS
+    ) -> None:
+        self._settings, self._compare_seconds = settings, compare_seconds
         self._events: StoreEvents = events or Silent()
         self._known: dict[str, datetime] = {}  # user_id -> updated_at of what was handed out
         self._asked = _BEGINNING  # on the server's clock
         self._compared = 0.0  # on the monotonic clock
 
-    async def changes(self) -> AsyncIterator[Changes]:
+    async def changes(self) -> AsyncGenerator[Changes, None]:
         """Yield the whole table first (an empty list if it is), then each poll's changes, if any.
 
         A deleted row is yielded once with None for rules. Never ends; close the iterator to give the connection back.
@@ -67,36 +70,39 @@ class RulesTable:
                 connection.terminate()
 
     async def _poll(self, connection: Connection) -> Changes:
-        """Ask for changes since the newest seen; compare all when due, or when the number of rows says so."""
+        """Ask for changes since the last poll; compare all when due, or when the number of rows says so.
+
+        What is known moves only once all questions are answered: a poll that fails half-way hands out nothing.
+        """
         state = await connection.fetchrow(_STATE)
         assert state is not None
         count, asked = state
-        changes = self._fresh(await connection.fetch(_CHANGED, self._asked - OVERLAP))
+        found = self._fresh(await connection.fetch(_CHANGED, self._asked - OVERLAP))
+        gone: set[str] = set()
+        now = time.monotonic()
+        compare = now >= self._compared + self._compare_seconds or count != len(self._known.keys() | found.keys())
+        if compare:
+            gone = await self._compare(connection, found)
+            self._compared = now
         self._asked = asked
-        due = time.monotonic() >= self._compared + COMPARE_SECONDS
-        if due or count != len(self._known):
-            changes += await self._compare(connection)
-            self._compared = time.monotonic()
-        return changes
-
-    async def _compare(self, connection: Connection) -> Changes:
-        """Find what no poll could see: deleted rows, and changes committed long after they were made."""
-        stamps = {user: updated for user, updated in await connection.fetch(_STAMPS)}
-        missed = [user for user, updated in stamps.items() if self._known.get(user) != updated]
-        changes = self._fresh(await connection.fetch(_SOME, missed)) if missed else []
-        for user in self._known.keys() - stamps.keys():
+        self._known.update((user, updated) for user, (_, updated) in found.items())
+        for user in gone:
             del self._known[user]
-            changes.append((user, None))
-        return changes
+        return [(user, rules) for user, (rules, _) in found.items()] + [(user, None) for user in gone]
 
-    def _fresh(self, rows: Iterable[Sequence[Any]]) -> Changes:
-        """Keep and note what was not handed out yet."""
-        changes: Changes = []
-        for user, rules, updated in rows:
-            if self._known.get(user) != updated:
-                self._known[user] = updated
-                changes.append((user, rules))
-        return changes
+    async def _compare(self, connection: Connection, found: Found) -> set[str]:
+        """Add to `found` what was committed long after it was changed; return the users whose row is gone."""
+        stamps: dict[str, datetime] = dict(map(tuple, await connection.fetch(_STAMPS)))
+        missed = [user for user, updated in stamps.items() if self._known.get(user) != updated and user not in found]
+        if missed:
+            found.update(self._fresh(await connection.fetch(_SOME, missed)))
+        for user in found.keys() - stamps.keys():  # deleted between the two questions
+            del found[user]
+        return self._known.keys() - stamps.keys()
+
+    def _fresh(self, rows: Iterable[Sequence[Any]]) -> Found:
+        """What was not handed out yet."""
+        return {user: (rules, updated) for user, rules, updated in rows if self._known.get(user) != updated}
 
     def _tell(self, error: BaseException, failures: int) -> None:
         """Call for an operator when an outage begins that waiting does not end."""

@@ -1,0 +1,181 @@
+"""init.sql on real servers: as often as you like, at once, and with TimescaleDB where the server has it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from app.adapters import schema
+from app.adapters.database import Connection
+from app.errors import PermanentError, TransientError
+
+pytestmark = pytest.mark.integration
+
+TABLES = {
+    "raw_telemetry": "time user_id device_id sequence_id temperature battery extra_data",
+    "user_configs": "user_id rules updated_at",
+    "active_alerts": "user_id device_id rule_id alert_id severity message value threshold first_seen last_seen state "
+    "snoozed_until",
+    "alert_history": "alert_id status user_id device_id rule_id severity message value threshold event_time first_seen "
+    "event sent_at recorded_at",
+    "device_status": "device_key user_id device_id status last_seen detail",
+    "mqtt_users": "id username clientid user_id password_hash salt is_superuser created_at",
+    "mqtt_acl": "id username clientid permission action topic qos retain priority",
+}
+
+
+@pytest.fixture
+async def connection(database: str) -> AsyncIterator[Connection]:
+    opened = await asyncpg.connect(database)
+    yield opened
+    await opened.close()
+
+
+async def columns(connection: Connection) -> dict[str, str]:
+    rows = await connection.fetch(
+        "SELECT table_name, string_agg(column_name, ' ' ORDER BY ordinal_position) FROM information_schema.columns "
+        "WHERE table_schema = 'public' AND table_name NOT LIKE 'telemetry_1_' GROUP BY 1"
+    )
+    return dict(tuple(row) for row in rows)
+
+
+async def test_again_and_at_once_changes_nothing(database: str, connection: Connection) -> None:
+    await connection.execute("INSERT INTO user_configs (user_id) VALUES ('u1')")
+    await connection.execute("DELETE FROM mqtt_acl WHERE topic = 'iot/${clientid}/status'")
+    rules = await connection.fetchval("SELECT count(*) FROM mqtt_acl")
+    await schema.apply(database)
+    await asyncio.gather(*(schema.apply(database) for _ in range(4)))
+    assert await columns(connection) == TABLES
+    assert await connection.fetchval("SELECT count(*) FROM user_configs") == 1
+    assert await connection.fetchval("SELECT count(*) FROM mqtt_acl") == rules  # what was deleted stays so
+
+
+@pytest.fixture
+def empty_database(database: str) -> str:
+    """`database` without the schema."""
+
+    async def wipe() -> None:
+        connection = await asyncpg.connect(database)
+        try:
+            await connection.execute("DROP EXTENSION IF EXISTS timescaledb CASCADE")
+            await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+        finally:
+            await connection.close()
+
+    asyncio.run(wipe())
+    return database
+
+
+async def test_an_empty_database_by_many_at_once(empty_database: str) -> None:
+    await asyncio.gather(*(schema.apply(empty_database) for _ in range(4)))
+    opened = await asyncpg.connect(empty_database)
+    assert await columns(opened) == TABLES
+    await opened.close()
+
+
+async def test_timescaledb_is_used_where_it_is_loaded(database: str, connection: Connection) -> None:
+    if not await connection.fetchval("SELECT current_setting('timescaledb.max_background_workers', true)"):
+        pytest.skip("this server has no TimescaleDB")
+    jobs = "SELECT proc_name FROM timescaledb_information.jobs WHERE hypertable_name IS NOT NULL ORDER BY 1"
+    assert [row[0] for row in await connection.fetch(jobs)] == [
+        "policy_compression",
+        "policy_refresh_continuous_aggregate",
+        "policy_refresh_continuous_aggregate",
+        "policy_retention",
+    ]
+    await connection.execute(
+        "INSERT INTO raw_telemetry VALUES (now(), 'u', 'd', 1, 20, 1), (now(), 'u', 'd', 2, 22, 1)"
+    )
+    assert await connection.fetchval("SELECT sum(n)::int FROM telemetry_1h") == 2
+
+
+async def test_a_table_with_rows_becomes_a_hypertable(empty_database: str) -> None:
+    opened = await asyncpg.connect(empty_database)
+    if not await opened.fetchval("SELECT current_setting('timescaledb.max_background_workers', true)"):
+        await opened.close()
+        pytest.skip("this server has no TimescaleDB")
+    await opened.execute(
+        "CREATE TABLE raw_telemetry (time timestamptz NOT NULL, user_id text NOT NULL, device_id text NOT NULL, "
+        "sequence_id bigint NOT NULL, temperature float8, battery int, extra_data jsonb NOT NULL DEFAULT '{}', "
+        "PRIMARY KEY (time, user_id, device_id, sequence_id)); "
+        "INSERT INTO raw_telemetry VALUES (now(), 'u', 'd', 1)"
+    )
+    await opened.close()
+    await schema.apply(empty_database)
+    opened = await asyncpg.connect(empty_database)
+    assert await opened.fetchval("SELECT count(*) FROM timescaledb_information.chunks") == 1
+    assert await opened.fetchval("SELECT count(*) FROM raw_telemetry") == 1
+    await opened.close()
+
+
+async def test_updated_at_moves_with_every_change_and_nobody_can_set_it(connection: Connection) -> None:
+    stamp = "SELECT updated_at FROM user_configs WHERE user_id = 'u1'"
+    await connection.execute("INSERT INTO user_configs (user_id, updated_at) VALUES ('u1', '2000-01-01')")
+    made = await connection.fetchval(stamp)
+    assert made.year > 2000
+    await connection.execute("UPDATE user_configs SET rules = '[]'")
+    assert await connection.fetchval(stamp) == made
+    async with connection.transaction():  # now() stands still here, updated_at does not
+        await connection.execute("UPDATE user_configs SET rules = '[1]', updated_at = '2000-01-01'")
+        first = await connection.fetchval(stamp)
+        await connection.execute("UPDATE user_configs SET rules = '[2]'")
+        second = await connection.fetchval(stamp)
+    assert made < first < second
+
+
+async def test_emqx_asks_what_it_asks(connection: Connection) -> None:
+    """The queries of emqx.conf, prepared as EMQX does."""
+    await connection.execute("INSERT INTO mqtt_users (username, user_id, password_hash) VALUES ('u1', 'u1', '$2b$x')")
+    authenticate = (
+        "SELECT password_hash, salt, is_superuser FROM mqtt_users WHERE username = $1 AND $2 !~ '[/+#[:cntrl:]]' "
+        "AND (clientid IS NULL OR clientid = $2) LIMIT 1"
+    )
+    assert tuple(await connection.fetchrow(authenticate, "u1", "d1") or ()) == ("$2b$x", "", False)
+    assert await connection.fetchrow(authenticate, "u1", "+") is None
+    authorize = (
+        "SELECT permission, action, topic, qos, retain FROM mqtt_acl WHERE username IN ($1, '$all') "
+        "AND (clientid IS NULL OR clientid = $2) ORDER BY priority, id"
+    )
+    topics = [row["topic"] for row in await connection.fetch(authorize, "vector_bridge", "vector-bridge-1")]
+    assert topics[0] == "users/+/devices/+/telemetry"
+    assert "users/${username}/devices/${clientid}/telemetry" in topics
+    for name in ("a/b", "+", "#", "$all", ""):
+        with pytest.raises(asyncpg.CheckViolationError):
+            await connection.execute(
+                "INSERT INTO mqtt_users (username, user_id, password_hash) VALUES ($1, 'u', 'h')", name
+            )
+
+
+async def test_roles_have_no_more_than_their_work_needs(connection: Connection) -> None:
+    rows = await connection.fetch(
+        "SELECT grantee || ' ' || table_name || ' ' || string_agg(left(privilege_type, 1), '' ORDER BY privilege_type) "
+        "FROM information_schema.role_table_grants WHERE table_schema = 'public' AND table_name NOT LIKE 'telemetry%' "
+        "AND grantee IN ('iot_worker', 'iot_notifier', 'iot_reader', 'emqx_ro') GROUP BY grantee, table_name"
+    )
+    assert {row[0] for row in rows} == {
+        "iot_worker raw_telemetry IS",
+        "iot_worker user_configs ISU",
+        "iot_worker active_alerts DISU",
+        "iot_worker device_status ISU",
+        "iot_worker alert_history IS",
+        "iot_notifier alert_history ISU",
+        "iot_notifier active_alerts S",
+        "iot_reader raw_telemetry S",
+        "iot_reader user_configs S",
+        "iot_reader active_alerts S",
+        "iot_reader alert_history S",
+        "iot_reader device_status S",
+        "emqx_ro mqtt_users S",
+        "emqx_ro mqtt_acl S",
+    }
+
+
+async def test_errors_say_what_to_do(database: str) -> None:
+    server = database.rpartition("/")[0]
+    with pytest.raises(PermanentError, match=r"3D000 .*create the database"):
+        await schema.apply(f"{server}/nobody_made_this")
+    with pytest.raises(TransientError, match=r"init\.sql: ConnectionRefusedError"):
+        await schema.apply("postgresql://postgres@127.0.0.1:1/postgres")
+    with pytest.raises(PermanentError, match="small letters"):
+        await schema.make_database(database, 'x"; DROP DATABASE postgres')

@@ -1,0 +1,106 @@
+"""user_configs, followed on a real server."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+
+import asyncpg
+import pytest
+from pydantic import SecretStr
+
+from app.adapters.database import Connection
+from app.adapters.rules_table import Changes, RulesTable
+from app.settings import Settings
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+async def admin(database: str) -> AsyncIterator[Connection]:
+    connection = await asyncpg.connect(database)
+    yield connection
+    if not connection.is_closed():
+        await connection.close()
+
+
+def follow(database: str, compare_seconds: float = 60) -> AsyncGenerator[Changes, None]:
+    settings = Settings(database_url=SecretStr(database), rules_poll=0.05)
+    return RulesTable(settings, compare_seconds=compare_seconds).changes()
+
+
+@pytest.fixture
+async def changes(database: str) -> AsyncIterator[AsyncIterator[Changes]]:
+    following = follow(database)
+    yield following
+    await following.aclose()
+
+
+async def following(changes: AsyncIterator[Changes]) -> Changes:
+    return await asyncio.wait_for(anext(changes), 10)
+
+
+PUT = "INSERT INTO user_configs (user_id, rules) VALUES ($1, $2::jsonb) ON CONFLICT (user_id) DO UPDATE SET rules = $2"
+
+
+async def test_all_first_then_what_changes(admin: Connection, changes: AsyncIterator[Changes]) -> None:
+    await admin.execute(PUT, "u1", "[1]")
+    await admin.execute(PUT, "u2", "[2]")
+    assert await following(changes) == [("u1", "[1]"), ("u2", "[2]")]
+    await admin.execute(PUT, "u2", "[3]")
+    assert await following(changes) == [("u2", "[3]")]
+    await admin.execute(PUT, "u2", "[3]")  # no change
+    await admin.execute(PUT, "u3", "[]")
+    assert await following(changes) == [("u3", "[]")]
+
+
+async def test_an_empty_table_is_told_too(changes: AsyncIterator[Changes]) -> None:
+    assert await following(changes) == []
+
+
+async def test_a_deleted_row_means_no_rules(admin: Connection, changes: AsyncIterator[Changes]) -> None:
+    await admin.execute(PUT, "u1", "[1]")
+    await following(changes)
+    await admin.execute("DELETE FROM user_configs")
+    assert await following(changes) == [("u1", None)]
+    await admin.execute(PUT, "u1", "[1]")
+    assert await following(changes) == [("u1", "[1]")]
+
+
+async def test_a_change_that_commits_late_is_seen(
+    database: str, admin: Connection, changes: AsyncIterator[Changes]
+) -> None:
+    await admin.execute(PUT, "u1", "[1]")
+    await following(changes)
+    other = await asyncpg.connect(database)
+    transaction = other.transaction()
+    await transaction.start()
+    await other.execute(PUT, "u1", "[2]")
+    await asyncio.sleep(0.1)
+    await admin.execute(PUT, "u2", "[3]")  # newer, and visible first
+    assert await following(changes) == [("u2", "[3]")]
+    await transaction.commit()
+    await other.close()
+    assert await following(changes) == [("u1", "[2]")]
+
+
+async def test_a_change_that_commits_very_late_is_found_by_comparing(database: str, admin: Connection) -> None:
+    changes = follow(database, compare_seconds=0.2)
+    await admin.execute(PUT, "u1", "[1]")
+    await following(changes)
+    await admin.execute("ALTER TABLE user_configs DISABLE TRIGGER user_configs_touch")
+    await admin.execute("UPDATE user_configs SET rules = '[2]', updated_at = updated_at - interval '1 hour'")
+    assert await following(changes) == [("u1", "[2]")]
+    await changes.aclose()
+
+
+async def test_an_outage_is_waited_out(database: str, admin: Connection, changes: AsyncIterator[Changes]) -> None:
+    await admin.execute(PUT, "u1", "[1]")
+    await following(changes)
+    waiting = asyncio.ensure_future(following(changes))
+    await asyncio.sleep(0.1)
+    await admin.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'iot-stream rules' "
+        "AND datname = current_database()"
+    )
+    await asyncio.sleep(0.2)
+    await admin.execute(PUT, "u1", "[2]")
+    assert await waiting == [("u1", "[2]")]
