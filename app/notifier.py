@@ -64,6 +64,7 @@ class Notifier:
         """Take, publish, commit; returns once `stop` is set and the batch at hand is done."""
         try:
             while not self._stop.is_set():
+                await self._insist("database", self._connected, sqlstate.DATABASE_ERRORS)  # kept open, for /ready
                 taken = await self._insist("kafka_take", self._take, KAFKA_ERRORS)
                 for partition, records in taken.items():
                     await self.notify(records)

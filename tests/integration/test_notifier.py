@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaProducer
 
 from app.core.alerts import AlertEvent, Severity, Status, to_json
 from app.local.mosquitto import BRIDGE, Mosquitto
-from tests.integration.bridges import create_topics, program, until
+from tests.integration.bridges import create_topics, free_port, program, until
 from tests.servers import KafkaServer, MqttServer
 
 pytestmark = pytest.mark.integration
@@ -137,6 +137,26 @@ async def test_each_alert_is_published_once_over_restarts_and_repeats(
             notifier.kill()
     assert found == [json.loads(value) for _, value in first]
     assert await unsent(database) == 0
+
+
+async def test_it_is_ready_when_all_three_are_there(
+    kafka: KafkaServer, mosquitto: MqttServer, database: str, unique: str, tmp_path: Path
+) -> None:
+    await create_topics(kafka.bootstrap, unique, partitions=1)
+    port = free_port()
+    made = {**settings(kafka.bootstrap, mosquitto, database, unique), "metrics_port": port}
+    with program("notifier", tmp_path / "log", **made) as notifier:
+        await notifier.logged("notifier_mqtt_connected")
+        answer = b""
+        async with asyncio.timeout(20):
+            while b'"kafka": true, "mqtt": true, "database": true' not in answer:
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(b"GET /ready HTTP/1.0\r\n\r\n")
+                answer = await reader.read()
+                writer.close()
+                await writer.wait_closed()
+        assert answer.startswith(b"HTTP/1.0 200")
+        assert notifier.stop() < 10
 
 
 async def test_the_broker_away_then_back(
