@@ -8,9 +8,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_jitter
 
-from app.adapters.producer import GiveUp
+from app.adapters.producer import GiveUp, gave_up
 from app.core.deadletter import DeadLetter, from_record
-from app.errors import TransientError
 
 # Read back this many dead letters at first, ten times as many if that does not reach far enough.
 STEP = 2_000
@@ -33,7 +32,7 @@ class DeadLetterTail:
             retry=retry_if_exception_type((KafkaError, OSError)),
             wait=wait_exponential_jitter(initial=0.2, max=5.0),
             stop=GiveUp(self._give_up),
-            retry_error_cls=TransientError,
+            retry_error_callback=gave_up,
         ):
             with attempt:
                 return await self._read_once(topic, partition, tps, first)

@@ -50,7 +50,7 @@ def build_app(settings: Settings, app_class: type[faust.App] = faust.App) -> fau
         web_enabled=False,
         web_tables_enabled=False,
         web_router_enabled=False,
-        redirect_stdouts=False,
+        worker_redirect_stdouts=False,
         **_unique_address(settings),
     )
 

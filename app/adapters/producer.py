@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import structlog
 from aiokafka import AIOKafkaProducer
@@ -38,6 +38,11 @@ class GiveUp(stop_base):
     def __call__(self, retry_state: Any) -> bool:
         """Whether to stop (tenacity's contract)."""
         return self._event.is_set()
+
+
+def gave_up(state: Any) -> NoReturn:
+    """What tenacity calls once it stops: the outage has not ended before we had to."""
+    raise TransientError(f"told to give up while waiting for Kafka: {state.outcome.exception()!r}")
 
 
 class Producer:
@@ -110,7 +115,7 @@ class Producer:
             stop=GiveUp(self._give_up),
             sleep=self._pause,
             before_sleep=lambda state: _log_retry(topic, state),
-            retry_error_cls=TransientError,
+            retry_error_callback=gave_up,
         )
 
     async def _pause(self, seconds: float) -> None:

@@ -4,8 +4,9 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from app.core.fault import printable
 from app.core.model import Reason, Record, Rejected, Stage
-from app.core.route import Address, printable
+from app.core.route import Address
 from app.core.rules import InvalidRules, parse
 from app.core.write import Effect, Statement
 

@@ -2,6 +2,9 @@
 
 State is looked up once a device and then kept between batches of one epoch (see app.ports.Batch): what is kept runs
 ahead of what is stored, and an epoch ends whenever anything was not stored.
+
+Beside its devices' states a partition has a mark: the offset up to which everything was stepped. A device that gets
+its first state starts from there, so that replaying history alerts nobody, also where rules came later.
 """
 
 from collections.abc import Callable
@@ -9,10 +12,10 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from app.core.alerts import outbox_key, to_json
+from app.core.alerts import AlertEvent, outbox_key, to_json
 from app.core.controls import config_effect, status_effect
 from app.core.decode import Decoder, Limits
-from app.core.model import Kind, Reason, Record, Rejected, Stage
+from app.core.model import Kind, Reason, Record, Rejected, Row, Stage
 from app.core.route import Address, route
 from app.core.rows import row
 from app.core.rulebook import RuleBook
@@ -22,6 +25,9 @@ from app.core.work import Work
 from app.ports import Batch
 
 Load = Callable[[int, bytes], bytes | None]  # (partition, key) -> stored state
+
+MARK_KEY = b"\0applied"  # no device has this key: ids hold no NUL
+MARK_SECONDS = 5.0  # a mark alone is stored at most this often; with states it costs nothing
 
 
 class Device:
@@ -35,6 +41,16 @@ class Device:
         self.rules_version = -1
 
 
+class Partition:
+    """The devices of a partition that were seen in this epoch, and its mark."""
+
+    __slots__ = ("devices", "mark", "marked_at")
+
+    def __init__(self, mark: int) -> None:
+        self.devices: dict[tuple[str, str], Device] = {}
+        self.mark, self.marked_at = mark, 0.0
+
+
 class Processor:
     """Makes Work of batches. Those of one partition must come in offset order within an epoch."""
 
@@ -42,13 +58,14 @@ class Processor:
         self._decode = Decoder(limits).decode
         self._rules, self._load = rules, load
         self._epoch = -1
-        self._devices: dict[int, dict[tuple[str, str], Device]] = {}
+        self._partitions: dict[int, Partition] = {}
 
     def __call__(self, batch: Batch, now: float) -> Work:
         """All that `batch` asks of the world. `now` is in seconds since 1970. Never raises for any record."""
         work = Work()
         clock = datetime.fromtimestamp(now, UTC)
-        devices = self._devices_of(batch)
+        partition = self._partition(batch)
+        devices = partition.devices
         moved: dict[tuple[str, str], Device] = {}
         decode_record, rows, sources = self._decode, work.rows, work.sources
         telemetry = 0
@@ -71,7 +88,7 @@ class Processor:
             name = (reading.user_id, reading.device_id)  # type: ignore[union-attr]
             device = devices.get(name)
             if device is None or device.rules_version != self._rules.version:
-                device = self._device(devices, batch.partition, name)
+                device = self._device(partition, batch.partition, name)
             if device.state is not None:
                 events = step(device.state, reading, device.rules, record.offset)  # type: ignore[arg-type]
                 moved[name] = device
@@ -82,33 +99,38 @@ class Processor:
         if rows:
             work.oldest = min(rows, key=_time)[0].timestamp()
         _encode_moved(work, moved)
+        _mark(work, partition, batch.next_offset - 1, now)
         return work
 
     @property
     def devices(self) -> int:
         """How many devices are kept in memory."""
-        return sum(len(devices) for devices in self._devices.values())
+        return sum(len(partition.devices) for partition in self._partitions.values())
 
-    def _devices_of(self, batch: Batch) -> dict[tuple[str, str], Device]:
+    def _partition(self, batch: Batch) -> Partition:
         if batch.epoch != self._epoch:
             self._epoch = batch.epoch
-            self._devices = {}
-        return self._devices.setdefault(batch.partition, {})
+            self._partitions = {}
+        found = self._partitions.get(batch.partition)
+        if found is None:
+            stored = self._load(batch.partition, MARK_KEY)
+            found = self._partitions[batch.partition] = Partition(-1 if stored is None else int(stored))
+        return found
 
-    def _device(self, devices: dict[tuple[str, str], Device], partition: int, name: tuple[str, str]) -> Device:
-        device = devices.get(name)
+    def _device(self, partition: Partition, number: int, name: tuple[str, str]) -> Device:
+        device = partition.devices.get(name)
         if device is None:
             key = f"{name[0]}/{name[1]}".encode()
-            stored = self._load(partition, key)
-            device = devices[name] = Device(key, None if stored is None else decode(stored))
+            stored = self._load(number, key)
+            device = partition.devices[name] = Device(key, None if stored is None else decode(stored))
         device.rules = self._rules.rules_for(*name)
         device.rules_version = self._rules.version
         if device.rules and device.state is None:
-            device.state = DeviceState()
+            device.state = DeviceState(applied_offset=partition.mark, persisted_offset=partition.mark)
         return device
 
 
-def _time(one: tuple[datetime, ...]) -> datetime:
+def _time(one: Row) -> datetime:
     return one[0]
 
 
@@ -136,7 +158,17 @@ def _control(work: Work, record: Record, address: Address) -> None:
         work.effect_sources.append(record)
 
 
-def _alert(work: Work, record: Record, events: tuple[object, ...]) -> None:
+def _mark(work: Work, partition: Partition, offset: int, now: float) -> None:
+    """Note that everything up to `offset` was stepped; after the states, so that a mark never runs ahead of them."""
+    if offset <= partition.mark:  # a replay
+        return
+    partition.mark = offset
+    if work.states or now - partition.marked_at >= MARK_SECONDS:
+        work.states[MARK_KEY] = b"%d" % offset
+        partition.marked_at = now
+
+
+def _alert(work: Work, record: Record, events: tuple[AlertEvent, ...]) -> None:
     trace = next((value for name, value in record.headers if name == "traceparent" and value), None)
     for event in events:
         if trace is not None:

@@ -13,7 +13,9 @@ _QUIET = ("aiokafka", "faust", "mode", "asyncio", "aiohttp.access")
 
 def configure(settings: Settings) -> None:
     """Set up structlog and logging once, at the start of a process."""
-    human = settings.log_format == "human" or (settings.log_format == "auto" and sys.stderr.isatty())
+    human = settings.log_format == "human" or (
+        settings.log_format == "auto" and (sys.__stderr__ is not None and sys.__stderr__.isatty())
+    )
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -31,7 +33,7 @@ def configure(settings: Settings) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(sys.__stderr__)  # Faust replaces sys.stderr by a proxy into logging
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
