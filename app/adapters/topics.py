@@ -1,5 +1,6 @@
 """The topics iot-stream needs: what they must be like, made where they are missing, compared where they exist."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ from app.errors import PermanentError, TransientError
 from app.settings import Settings
 
 DAY_MS = 86_400_000
+WAIT_KNOWN = 30.0  # seconds
 ALREADY_EXISTS = 36  # TOPIC_ALREADY_EXISTS of the protocol: somebody else was quicker
 
 
@@ -67,7 +69,18 @@ async def create(broker: str, topics: list[Topic], replication: int) -> list[str
     missing = [topic for topic in topics if topic.name not in there]
     if missing:
         await _make(broker, missing, replication)
+        await _wait_until_known(broker, missing)
     return [topic.name for topic in missing]
+
+
+async def _wait_until_known(broker: str, topics: list[Topic]) -> None:
+    """The controller has made them; the brokers learn of them a moment later."""
+    try:
+        async with asyncio.timeout(WAIT_KNOWN):
+            while await existing(broker, [topic.name for topic in topics]) != {t.name: t.partitions for t in topics}:
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise TransientError(f"Kafka has not published its new topics after {WAIT_KNOWN:g} s") from None
 
 
 async def _make(broker: str, topics: list[Topic], replication: int) -> None:
