@@ -24,7 +24,8 @@ class Probe:
                 async with asyncio.timeout(TIMEOUT):
                     if self._connection is None:
                         self._connection = await connect(self._settings, "iot-stream probe")
-                    return bool(await self._connection.fetchval("SELECT 1"))
+                    await self._connection.execute("SELECT 1")
+                    return True
             except DATABASE_ERRORS:
                 self._drop()
                 return False

@@ -52,7 +52,8 @@ class RulesTable:
                 try:
                     async with asyncio.timeout(TIMEOUT):
                         connection = connection or await connect(self._settings, "iot-stream rules")
-                        changes = await self._poll(connection)
+                        async with connection.transaction(readonly=True):  # PgBouncer: one server for all of it
+                            changes = await self._poll(connection)
                 except DATABASE_ERRORS as error:
                     if connection is not None:
                         connection.terminate()

@@ -60,6 +60,7 @@ _ADVICE = {
     "42703": "the schema is older than this program: run `iot-stream db init`",
     "42804": "a column's type differs from init.sql: change the column back, or adapt the schema in the code too",
     "42501": "grant the missing right, or run `iot-stream db init` as the owner: it grants iot_worker its rights",
+    "08P01": "behind PgBouncer in transaction mode set IOT_DATABASE_STATEMENT_CACHE=false",
     "26": "behind PgBouncer in transaction mode set IOT_DATABASE_STATEMENT_CACHE=false",
     "42P05": "behind PgBouncer in transaction mode set IOT_DATABASE_STATEMENT_CACHE=false",
     "53100": "the database's disk is full: free or add space",

@@ -89,6 +89,14 @@ def test_the_clients_errors(error: Exception, kind: Failure) -> None:
     assert classify(error) is kind
 
 
+def test_advice_goes_by_the_longest_code() -> None:
+    assert "db init" in (advice(failed("42P01")) or "")
+    assert "PgBouncer" in (advice(failed("08P01")) or "")
+    assert "disk" in (advice(failed("53100")) or "")
+    assert advice(failed("08006")) is None
+    assert advice(ConnectionRefusedError()) is None
+
+
 def test_a_bug_is_no_failure_of_the_database() -> None:
     with pytest.raises(TypeError):
         classify(KeyError("x"))
