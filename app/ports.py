@@ -34,7 +34,10 @@ class Store(Protocol):
     """raw_telemetry. A write is one transaction: all rows durable, or none."""
 
     async def write(self, rows: Sequence[Row], effects: Sequence[Effect] = ()) -> Written:
-        """Store rows and, in the same transaction, effects; wait out an outage. Raises TransientError only when told to give up (rebalance, shutdown)."""
+        """Store rows and, in the same transaction, effects; wait out an outage.
+
+        Raises TransientError only when told to give up (rebalance, shutdown).
+        """
 
 
 class DeadLetters(Protocol):

@@ -12,5 +12,5 @@ class KafkaOutbox:
         self._producer, self._topic = producer, topic
 
     async def send(self, events: Sequence[tuple[bytes, bytes]]) -> None:
-        """Send (key `user/device`, event as JSON); return once Kafka has acked all. Raises TransientError on give-up."""
+        """Send (key `user/device`, event as JSON), until Kafka has acked all. Raises TransientError on give-up."""
         await self._producer.send(self._topic, [Outgoing(key, value) for key, value in events])

@@ -106,7 +106,7 @@ class FaustStates:
             return
         messages = [Outgoing(key, value, partition=partition) for key, value in states.items()]
         offsets = await self._producer.send(self.changelog, messages)
-        self._store.write(partition, states, max(offsets))
+        self._store.write(partition, states, offsets[partition])
 
     def persisted_offset(self, partition: int) -> int | None:
         """Changelog offset up to which RocksDB holds `partition`."""
