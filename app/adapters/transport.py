@@ -19,6 +19,7 @@ from typing import Any
 
 import faust
 from aiokafka import ConsumerRecord
+from aiokafka.consumer.fetcher import FetchResult
 from faust.events import Event
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
@@ -101,6 +102,25 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             consumer.seek(tp, position.offset)
             found[TP(tp.topic, tp.partition)] = position
         return found
+
+
+    async def _fetch_records(self, consumer: Any, active_partitions: Any, **options: Any) -> Any:
+        _leave_as_decoded(consumer._fetcher, self.consumer.limits.topic)
+        return await super()._fetch_records(consumer, active_partitions, **options)
+
+
+def _leave_as_decoded(fetcher: Any, topic: str) -> None:
+    """Hand over the C records of our topic as they are: wrapping each in a ConsumerRecord costs 1 us and 300 bytes.
+
+    What is fetched while a poll waits still comes as ConsumerRecord; both have the attributes of core.model.Record.
+    """
+    for tp, result in fetcher._records.items():
+        if tp.topic == topic and type(result) is FetchResult and result._partition_records is not None:
+            result._partition_records._consumer_record = _as_it_is
+
+
+def _as_it_is(_: Any, record: Any) -> Any:
+    return record
 
 
 class BatchConsumer(driver.Consumer):  # type: ignore[misc]

@@ -27,7 +27,10 @@ def route(record: Record) -> Address | Rejected:
     The header `mqtt_topic` decides (the first, should there be several), whatever the header `kind` says. Without it
     `kind` decides and the ids come from a key `user/device`; without both it is telemetry whose payload has the ids.
     """
-    for name, value in record.headers:
+    headers = record.headers
+    if not headers:
+        return _BARE
+    for name, value in headers:
         if name == "mqtt_topic" and value is not None:
             found = _cached(value) if len(value) <= CACHED_LENGTH else _by_topic(value)
             break
@@ -54,10 +57,13 @@ def _by_topic(header: bytes) -> Address | Fault:
 _cached = lru_cache(maxsize=CACHED_TOPICS)(_by_topic)
 
 
+_BARE = Address(Kind.TELEMETRY, "", "")  # no headers at all
+
+
 def _by_kind(record: Record) -> Address | Fault:
     header = next((value for name, value in record.headers if name == "kind" and value is not None), None)
     if header is None or header == b"telemetry":
-        return Address(Kind.TELEMETRY, "", "")
+        return _BARE
     try:
         kind = Kind(header.decode())
     except ValueError:  # also UnicodeDecodeError
