@@ -193,15 +193,15 @@ def _settle(
 
 
 async def _close(producer: AIOKafkaProducer) -> None:
-    """Stop without delivering: producer.stop() alone would wait for Kafka as long as a batch is pending.
+    """Stop without delivering: producer.stop() would wait for Kafka as long as a batch is pending.
 
     Leans on private parts of aiokafka 0.14, which is pinned; tests/contract/test_mqtt5_codec.py watches them.
     """
     try:
         async with asyncio.timeout(CLOSE_SECONDS):
-            producer._message_accumulator.fail_all(KafkaError("the producer was replaced"))
-            await producer.client.close()
+            await producer.client.close()  # ends the requests under way, and so what the sender waits for
             await producer._sender.close()
-    except TimeoutError:
-        log.warning("bridge_producer_close", note="a connection did not close in time")
-    producer._closed = True
+    except (TimeoutError, KafkaError) as error:
+        log.warning("bridge_producer_close", error=repr(error))
+    finally:
+        producer._closed = True  # or it complains of that when it is collected

@@ -1,0 +1,70 @@
+"""The writer alone, in the test's own process: a wedged producer is replaced, and a topic may grow."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
+
+from app.gateways import kafka as writing
+from app.gateways.kafka import KafkaWriter
+from app.gateways.records import Outgoing, to_record
+from app.gateways.wire import Publish
+from app.local.kafka import Kafka
+from tests.integration.bridges import create_topics, read_topic
+from tests.integration.test_bridge import assert_first_occurrences_in_order, complete, numbered
+from tests.servers import KafkaServer
+
+pytestmark = pytest.mark.integration
+
+
+def records(devices: int, numbers: range) -> list[Outgoing]:
+    """Numbered records of several devices."""
+    return [to_record(Publish(topic, payload, 1, []), 1795248000000) for topic, payload in numbered(devices, numbers)]
+
+
+async def test_a_producer_that_delivers_nothing_is_replaced_and_nothing_is_overtaken(
+    server_dir: Path, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "STUCK_SECONDS", 1.5)
+    broker = Kafka(server_dir)
+    broker.start()
+    broker.wait_ready()
+    writer = KafkaWriter(broker.bootstrap, "writer", unique, f"{unique}-dlq")
+    try:
+        await create_topics(broker.bootstrap, unique)
+        await writer.write(records(10, range(50)))
+        os.kill(broker.pid, signal.SIGSTOP)
+        written = asyncio.create_task(writer.write(records(10, range(50, 100))))
+        await asyncio.sleep(5)
+        assert not written.done()
+        assert not writer.available
+        os.kill(broker.pid, signal.SIGCONT)
+        await written
+        assert writer.available
+        await writer.write(records(10, range(100, 150)))
+        found = await read_topic(broker.bootstrap, unique, lambda r: complete(r, 10, 150))
+    finally:
+        await writer.close()
+        broker.stop()
+    assert_first_occurrences_in_order(found, 10, 150)
+
+
+async def test_new_partitions_are_used(kafka: KafkaServer, unique: str) -> None:
+    await create_topics(kafka.bootstrap, unique, partitions=1)
+    writer = KafkaWriter(kafka.bootstrap, "writer", unique, f"{unique}-dlq")
+    try:
+        await writer.write(records(20, range(1)))
+        admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
+        await admin.start()
+        await admin.create_partitions({unique: NewPartitions(total_count=6)})
+        await admin.close()
+        await (await writer.connect()).client.force_metadata_update()
+        await writer.write(records(20, range(1, 2)))
+        found = await read_topic(kafka.bootstrap, unique, lambda r: complete(r, 20, 2))
+    finally:
+        await writer.close()
+    assert {record.partition for record in found if record.value == b"0"} == {0}
+    assert len({record.partition for record in found if record.value == b"1"}) > 1
