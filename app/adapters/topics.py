@@ -11,7 +11,7 @@ from app.errors import PermanentError, TransientError
 from app.settings import Settings
 
 DAY_MS = 86_400_000
-WAIT_KNOWN = 30.0  # seconds
+LOOKS = 300  # ten a second, for a new topic to be known
 ALREADY_EXISTS = 36  # TOPIC_ALREADY_EXISTS of the protocol: somebody else was quicker
 
 
@@ -56,6 +56,15 @@ async def existing(broker: str, names: list[str]) -> dict[str, int]:
 async def create(broker: str, topics: list[Topic], replication: int) -> list[str]:
     """Make the missing ones; the names made. Raises PermanentError when one exists with another partition count."""
     there = await existing(broker, [topic.name for topic in topics])
+    _compare(topics, there)
+    missing = [topic for topic in topics if topic.name not in there]
+    if missing:
+        await _make(broker, missing, replication)
+        _compare(missing, await _known(broker, [topic.name for topic in missing]))
+    return [topic.name for topic in missing]
+
+
+def _compare(topics: list[Topic], there: Mapping[str, int]) -> None:
     differing = [
         f"{topic.name} has {there[topic.name]} partitions, the settings say {topic.partitions}"
         for topic in topics
@@ -66,21 +75,16 @@ async def create(broker: str, topics: list[Topic], replication: int) -> list[str
             "; ".join(differing) + ". Set IOT_KAFKA_PARTITIONS to what is there, or use another IOT_APP and topics: "
             "the partition of a device must not change under its state"
         )
-    missing = [topic for topic in topics if topic.name not in there]
-    if missing:
-        await _make(broker, missing, replication)
-        await _wait_until_known(broker, missing)
-    return [topic.name for topic in missing]
 
 
-async def _wait_until_known(broker: str, topics: list[Topic]) -> None:
+async def _known(broker: str, names: list[str]) -> dict[str, int]:
     """The controller has made them; the brokers learn of them a moment later."""
-    try:
-        async with asyncio.timeout(WAIT_KNOWN):
-            while await existing(broker, [topic.name for topic in topics]) != {t.name: t.partitions for t in topics}:
-                await asyncio.sleep(0.05)
-    except TimeoutError:
-        raise TransientError(f"Kafka has not published its new topics after {WAIT_KNOWN:g} s") from None
+    for _ in range(LOOKS):
+        there = await existing(broker, names)
+        if len(there) == len(names):
+            return there
+        await asyncio.sleep(0.1)
+    raise TransientError(f"Kafka does not publish the topics it has just made: {', '.join(names)}")
 
 
 async def _make(broker: str, topics: list[Topic], replication: int) -> None:

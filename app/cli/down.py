@@ -5,7 +5,6 @@ import signal
 
 from app.cli.up import Directory, say
 from app.errors import PermanentError
-from app.local.fleet import USERS
 from app.local.layout import Layout, default_root
 from app.local.session import locked, supervisor_pid, wait_for
 from app.local.stack import Stack
@@ -34,6 +33,6 @@ def down(directory: Directory = None) -> None:
 def stop_orphans(layout: Layout) -> None:
     """The supervisor was killed: take over what it left, and stop that."""
     with locked(layout):
-        stack = Stack(layout, USERS, say)
+        stack = Stack(layout, layout.remembered_ports(), say)
         stack.supervisor.adopt(stack.services)
         stack.stop()

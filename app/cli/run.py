@@ -7,7 +7,6 @@ from rich.console import Console
 from rich.live import Live
 
 from app.cli.up import Directory, NoFleet, join, prepare, ready_line, say
-from app.local.fleet import USERS
 from app.local.layout import Layout, default_root
 from app.local.observer import Observer
 from app.local.screen import draw, plain
@@ -30,11 +29,11 @@ def run(no_fleet: NoFleet = False, directory: Directory = None) -> None:
         join(layout, pid, no_fleet)
         stopped = threading.Event()
         stop_on_signals(stopped)
-        watch(Stack(layout, USERS, say), stopped)
+        watch(Stack(layout, layout.remembered_ports(), say), stopped)
         return
     prepare(layout, no_fleet)
     say("starting Kafka, PostgreSQL, Mosquitto, bridge, worker, notifier and a simulated fleet")
-    with locked(layout), Session(Stack(layout, USERS, say)) as session:
+    with locked(layout), Session(layout, say) as session:
         if session.wait_ready():
             print(ready_line(layout), flush=True)
             watch(session.stack, session.stopped)

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import typer
 
 from app.cli.up import Directory, say
-from app.local.fleet import USERS
 from app.local.layout import Layout, default_root
 from app.local.session import supervisor_pid
 from app.local.stack import PROGRAMS, SERVERS, Stack
@@ -35,7 +34,7 @@ def status(
 def look(layout: Layout) -> dict[str, dict[str, Any]]:
     """What is known of each process; one that should run and does not is there with pid null."""
     known = layout.read_json(layout.processes)
-    stack = Stack(layout, USERS, say)
+    stack = Stack(layout, layout.remembered_ports(), say)
     running = stack.supervisor.adopt(stack.services)
     expected = [*SERVERS, *PROGRAMS, *(["fleet"] if layout.fleet_wanted.exists() else [])]
     return {

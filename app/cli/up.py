@@ -10,10 +10,8 @@ from typing import Annotated
 import typer
 
 from app.errors import PermanentError
-from app.local.fleet import USERS
 from app.local.layout import Layout, default_root, parse_env
 from app.local.session import Session, locked, log_of_detached, supervisor_pid, wait_for
-from app.local.stack import Stack
 
 LONGEST_START = 300.0  # seconds; the first start of a fresh machine installs and downloads
 
@@ -39,7 +37,7 @@ def up(
         start_in_background(layout, no_fleet)
     else:
         prepare(layout, no_fleet)
-        with locked(layout), Session(Stack(layout, USERS, say)) as session:
+        with locked(layout), Session(layout, say) as session:
             if session.wait_ready():
                 print(ready_line(layout), flush=True)
             session.stopped.wait()

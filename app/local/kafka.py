@@ -96,6 +96,8 @@ class Kafka:
 
     def ready(self) -> bool:
         """Whether it answers and counts itself as a live broker."""
+        if not self.process.listens(self.port):
+            return False
         metadata_v1_of_no_topic = struct.pack(">hhihi", 3, 1, 0, -1, 0)
         answer = exchange(self.port, struct.pack(">i", len(metadata_v1_of_no_topic)) + metadata_v1_of_no_topic, 12)
         return len(answer) == 12 and struct.unpack(">iii", answer)[2] > 0

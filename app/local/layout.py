@@ -1,11 +1,15 @@
 """The files of one local stack, all below one directory (default .local)."""
 
+import fcntl
 import json
 import os
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from app.local.process import Process
 from app.local.server import free_port, port_is_free, write_private
 
 # Who may be asked for at a well-known address; the rest take a free port.
@@ -54,14 +58,32 @@ class Layout:
         for path in (self.env, self.pids, self.processes, self.fleet_wanted):
             path.unlink(missing_ok=True)
 
-    def choose_ports(self, running: set[str]) -> dict[str, int]:
-        """A port each: the one of last time, else the default, else a free one. `running` ones keep theirs."""
-        remembered = self.read_json(self.ports)
+    def choose_ports(self) -> dict[str, int]:
+        """A port each: the one of last time, else the default, else a free one. What still runs keeps its own."""
+        remembered, running = self.read_json(self.ports), self._left_running()
         ports: dict[str, int] = {}
         for name, default in DEFAULT_PORTS.items():
             ports[name] = choose_port(remembered.get(name), default, name in running, set(ports.values()))
         write_private(self.ports, json.dumps(ports) + "\n")
         return ports
+
+    def remembered_ports(self) -> dict[str, int]:
+        """The ports of the last start."""
+        return DEFAULT_PORTS | self.read_json(self.ports)
+
+    def _left_running(self) -> set[str]:
+        known = self.read_json(self.processes)
+        probe = Process("probe", [], self.log("probe"))
+        return {name for name, entry in known.items() if probe.adopt(int(entry["pid"]), float(entry["created"]))}
+
+
+@contextmanager
+def one_start_at_a_time() -> Iterator[None]:
+    """Held from the choice of ports until somebody listens on them: two stacks must not choose the same."""
+    path = Path(tempfile.gettempdir()) / f"iot-stream-{os.geteuid()}.lock"
+    with path.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def choose_port(remembered: int | None, default: int, running: bool, taken: set[int]) -> int:

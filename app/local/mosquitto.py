@@ -122,7 +122,7 @@ class Mosquitto:
     def ready(self) -> bool:
         """Whether it answers a CONNECT; the answer is a refusal, as this one names no account."""
         connect = b"\x10\x0e\x00\x04MQTT\x04\x02\x00\x05\x00\x02up"
-        return exchange(self.port, connect, 2) == b"\x20\x02"
+        return self.process.listens(self.port) and exchange(self.port, connect, 2) == b"\x20\x02"
 
     def wait_ready(self, timeout: float = 30.0) -> None:
         """Return once it takes connections. Raises TransientError after `timeout` seconds or when it died."""

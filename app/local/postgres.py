@@ -86,7 +86,7 @@ class Postgres:
         # A start-up packet for a database; while it starts up or shuts down the server answers with an error at once.
         parameters = b"user\0postgres\0database\0postgres\0\0"
         packet = struct.pack(">ii", len(parameters) + 8, 3 << 16) + parameters
-        return exchange(self.port, packet, 1) == b"R"  # R: it asks for the password
+        return self.process.listens(self.port) and exchange(self.port, packet, 1) == b"R"  # R: it asks for the password
 
     def wait_ready(self, timeout: float = 60.0) -> None:
         """Return once it accepts connections. Raises TransientError after `timeout` seconds or when it died."""

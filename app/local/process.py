@@ -92,6 +92,16 @@ class Process:
         except psutil.NoSuchProcess:
             return 0.0
 
+    def listens(self, port: int) -> bool:
+        """Whether it is this process that listens on that port, and not somebody who was there before it."""
+        if not self.alive() or self._process is None:
+            return False
+        try:
+            sockets = self._process.net_connections(kind="tcp")
+        except psutil.Error:
+            return False
+        return any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in sockets)
+
     @property
     def exit_code(self) -> int | None:
         """Exit code of our own child, negative for a signal; None while it runs or when it was adopted."""

@@ -6,15 +6,15 @@ import urllib.error
 import urllib.request
 
 from app.local.process import Process
-from app.local.server import wait_until_ready
+from app.local.server import LOOPBACK, wait_until_ready
 
 
 class Program:
-    """A process that says at `<url>/ready` how it is; without a url it is ready when it runs."""
+    """A process that says at /ready of its port how it is; without a port it is ready when it runs."""
 
-    def __init__(self, process: Process, url: str | None, stop_within: float) -> None:
-        """`stop_within`: seconds it gets to finish its work after SIGTERM."""
-        self.process, self.url, self._stop_within = process, url, stop_within
+    def __init__(self, process: Process, port: int | None, stop_within: float) -> None:
+        """`port` of its /ready; `stop_within`: seconds it gets to finish its work after SIGTERM."""
+        self.process, self.port, self._stop_within = process, port, stop_within
 
     def start(self) -> None:
         """Start it. Raises PermanentError when it cannot be executed."""
@@ -22,9 +22,9 @@ class Program:
 
     def ready(self) -> bool:
         """Whether it does its job."""
-        if not self.process.alive():
-            return False
-        return self.url is None or http_ok(f"{self.url}/ready")
+        if self.port is None:
+            return self.process.alive()
+        return self.process.listens(self.port) and http_ok(f"http://{LOOPBACK}:{self.port}/ready")
 
     def wait_ready(self, timeout: float = 60.0) -> None:
         """Return once ready. Raises TransientError after `timeout` seconds or when it died."""

@@ -5,11 +5,11 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from app.errors import IotStreamError, PermanentError
-from app.local.layout import Layout
+from app.local.layout import Layout, one_start_at_a_time
 from app.local.stack import Stack
 
 TICK = 0.5  # seconds between two looks at the processes
@@ -18,8 +18,10 @@ TICK = 0.5  # seconds between two looks at the processes
 class Session:
     """Runs a stack beside the main thread, which waits or draws meanwhile."""
 
-    def __init__(self, stack: Stack) -> None:
-        self.stack = stack
+    def __init__(self, layout: Layout, say: Callable[[str], None]) -> None:
+        self._starting = ExitStack()
+        self._starting.enter_context(one_start_at_a_time())
+        self.stack = Stack(layout, layout.choose_ports(), say)
         self.stopped, self.ready = threading.Event(), threading.Event()
         self.problem: IotStreamError | None = None
         self._thread = threading.Thread(target=self._run, name="supervisor")
@@ -57,6 +59,8 @@ class Session:
                 self.problem = error
             self.stopped.set()
             return
+        finally:
+            self._starting.close()
         if not self.stopped.is_set():
             self.ready.set()
         while not self.stopped.wait(TICK):

@@ -9,6 +9,7 @@ from pydantic import SecretStr
 
 from app.adapters.schema import apply, make_database
 from app.adapters.topics import create, wanted
+from app.local.fleet import USERS
 from app.local.kafka import Kafka
 from app.local.layout import Layout
 from app.local.mosquitto import BRIDGE, NOTIFIER, Mosquitto
@@ -28,25 +29,19 @@ DATABASE = "iot"
 class Stack:
     """One stack in one directory."""
 
-    def __init__(self, layout: Layout, users: tuple[str, ...], say: Callable[[str], None]) -> None:
-        """`users` get an MQTT account each: those of the simulated fleet."""
+    def __init__(self, layout: Layout, ports: Mapping[str, int], say: Callable[[str], None]) -> None:
+        """`ports`: one for each of DEFAULT_PORTS."""
         self.layout, self._say = layout, say
         self.supervisor = Supervisor(layout, say)
-        layout.root.mkdir(parents=True, exist_ok=True)
-        self.ports = layout.choose_ports(self._left_running())
+        self.ports = ports
         root = layout.root
         self.kafka = Kafka(root / "kafka", self.ports["kafka"], layout.log("kafka"))
         self.postgres = Postgres(root / "postgres", self.ports["postgres"], layout.log("postgres"))
-        self.mosquitto = Mosquitto(root / "mosquitto", self.ports["mosquitto"], layout.log("mosquitto"), users)
+        self.mosquitto = Mosquitto(root / "mosquitto", self.ports["mosquitto"], layout.log("mosquitto"), USERS)
         self.services: dict[str, Service] = {
             "kafka": self.kafka, "postgres": self.postgres, "mosquitto": self.mosquitto,
             **{name: self._program(name) for name in ("fleet", *PROGRAMS)},
         }  # fmt: skip
-
-    def _left_running(self) -> set[str]:
-        known = self.layout.read_json(self.layout.processes)
-        probe = Process("probe", [], self.layout.log("probe"))
-        return {name for name, entry in known.items() if probe.adopt(int(entry["pid"]), float(entry["created"]))}
 
     @property
     def metrics_url(self) -> str:
@@ -76,7 +71,7 @@ class Stack:
         stop_within = 30.0 if name == "worker" else 15.0
         port = self.ports.get(name)
         process = Process(name, program_command(name), self.layout.log(name), env=self._program_env(name))
-        return Program(process, f"http://{LOOPBACK}:{port}" if port else None, stop_within)
+        return Program(process, port, stop_within)
 
     def _program_env(self, name: str) -> Mapping[str, str]:
         account = {"bridge": BRIDGE, "notifier": NOTIFIER}.get(name, self.mosquitto.username)

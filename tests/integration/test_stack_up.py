@@ -90,6 +90,8 @@ def stack(server_dir: Path) -> Iterator[Stack]:
     stack = Stack(server_dir / "stack")
     yield stack
     stack.run("down")
+    for log in sorted((stack.directory / "log").glob("*.log")):
+        print(f"\n--- {log.name}\n" + "\n".join(log.read_text(errors="replace").splitlines()[-12:]))  # seen on failure
 
 
 def test_up_hurt_down_and_up_again(stack: Stack, unique: str) -> None:

@@ -71,8 +71,8 @@ def test_port_of_last_time_wins_over_the_default() -> None:
 
 
 def test_ports_survive_a_restart(tmp_path: Path) -> None:
-    first = Layout(tmp_path).choose_ports(set())
-    assert Layout(tmp_path).choose_ports(set()) == first
+    first = Layout(tmp_path).choose_ports()
+    assert Layout(tmp_path).choose_ports() == first
     assert len(set(first.values())) == len(DEFAULT_PORTS)
 
 
