@@ -1,0 +1,64 @@
+"""kill -9 of workers under load: each message is a row or a dead letter once, each alert is told once.
+
+IOT_FAULTS=full kills ten times instead of twice.
+"""
+
+import asyncio
+import os
+import random
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from tests.audit import audit, expected_alerts
+from tests.faults.load import THRESHOLD, load
+from tests.integration.test_notifier import listening
+from tests.workers import Running, Site
+
+pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.timeout(600)]
+
+FULL = os.environ.get("IOT_FAULTS") == "full"
+KILLS = 10 if FULL else 2
+RATE = 3000  # messages a second
+EPISODES = 500  # at least so many alerts must have fired, or the test proves little
+
+
+async def kill_under_load(site: Site, workers: list[Running], heard: list[dict[str, Any]], seed: int) -> str:
+    """Kill a worker at a moment drawn by lot, start it again, wait until others or it have caught up; so on."""
+    chance = random.Random(seed)
+    seconds = []
+    async with load(site, RATE, seed) as sent:
+        for number in range(KILLS):
+            await asyncio.sleep(chance.uniform(0.5, 3))
+            victim = chance.choice(workers)
+            victim.kill()
+            ends = await site.ends()
+            if number % 2:  # every other time it comes back with an empty disk
+                victim.forget()
+            victim.start()
+            seconds.append(await site.committed_to(ends))
+    await site.settled()
+    alerts = expected_alerts(sent, THRESHOLD)
+    assert sum(alert.status == "FIRING" for alert in alerts) >= EPISODES
+    books = await audit(site, sent, alerts, heard)
+    books.must_balance()
+    return (
+        f"{len(sent)} messages, {KILLS} kills, {books.rows} rows, {books.dead} dead letters, {books.heard} alerts "
+        f"({books.alert_repeats} repeats on the alert topic); caught up after "
+        + ", ".join(f"{one:.1f}" for one in seconds)
+        + " s"
+    )
+
+
+@pytest.mark.parametrize("count", [1, 2], ids=["the only worker", "one of two workers"])
+async def test_kill(site: Site, count: int) -> None:
+    async with listening(site.mqtt, site.unique) as heard:
+        with ExitStack() as stack:
+            stack.enter_context(site.program("notifier"))
+            workers = [stack.enter_context(site.program("worker", f"worker{n}")) for n in range(count)]
+            for worker in workers:
+                await worker.ready()
+            print(await kill_under_load(site, workers, heard, seed=count))
+            for worker in workers:
+                worker.stop()
