@@ -8,6 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 PYTEST := $(BIN)/pytest -q
+BENCHES := core state bridge end_to_end
 
 .PHONY: help setup run test check fmt lint type unit integration faults bench lock clean
 
@@ -50,8 +51,8 @@ integration: setup ## Tests against real Kafka, PostgreSQL and Mosquitto
 faults: setup ## Kill and cut real processes while messages flow; compare the books
 	@$(PYTEST) tests/faults
 
-bench: setup ## Measure; asserts no speed
-	@$(PYTEST) tests/bench -m bench -s
+bench: setup ## Measure; asserts no speed. One alone: make bench BENCHES=core
+	@for bench in $(BENCHES); do echo "== $$bench"; $(BIN)/python -m tests.bench.$$bench; done
 
 lock: setup ## Resolve pyproject.toml anew into the two lock files (needs uv)
 	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 1; }
