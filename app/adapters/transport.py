@@ -88,6 +88,15 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         found: Mapping[TP, Position] = await self.call_thread(self._seek_to_positions, topic)
         return found
 
+    async def reached(self, tp: TP) -> int | None:
+        """The offset the client reads next; None when the partition is not ours any more."""
+        found: int | None = await self.call_thread(self._reached, tp)
+        return found
+
+    async def _reached(self, tp: TP) -> int | None:
+        consumer = self._ensure_consumer()
+        return int(await consumer.position(tp)) if tp in consumer.assignment() else None
+
     async def _seek_to_positions(self, topic: str) -> Mapping[TP, Position]:
         consumer = self._ensure_consumer()
         tps = [tp for tp in consumer.assignment() if tp.topic == topic]
@@ -102,7 +111,6 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             consumer.seek(tp, position.offset)
             found[TP(tp.topic, tp.partition)] = position
         return found
-
 
     async def _fetch_records(self, consumer: Any, active_partitions: Any, **options: Any) -> Any:
         _leave_as_decoded(consumer._fetcher, self.consumer.limits.topic)
@@ -137,7 +145,9 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         self._out: dict[TP, deque[BatchMessage]] = {}
         self._expected: dict[TP, int] = {}
         self._done: dict[TP, int] = {}
+        self._start: dict[TP, int] = {}
         self._healing: dict[TP, int] = {}
+        self._settling: dict[TP, int] = {}
         self._weight = 0
         self._room = asyncio.Event()
 
@@ -165,6 +175,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
     async def _wait_next_records(self, timeout: float) -> tuple[Any, set[TP] | None]:
         if not self.flow_active:
             await self.wait(self.can_resume_flow)
+        await self._settle()
         active = self._get_active_partitions()
         fetchable = {tp for tp in active if self._has_room(tp)}
         if not fetchable:
@@ -189,6 +200,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             yield self._to_message(tp, record)
 
     async def _batches(self, tp: TP, records: list[ConsumerRecord]) -> AsyncIterator[BatchMessage]:
+        if tp not in self._expected:
+            return  # not placed yet: what is fetched before perform_seek comes again after it
         records = await self._contiguous(tp, records)
         start = 0
         while start < len(records):
@@ -219,8 +232,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
 
     async def _contiguous(self, tp: TP, records: list[ConsumerRecord]) -> list[ConsumerRecord]:
         """The records that follow what was handed over before; none when a seek back was needed."""
-        expected = self._expected.get(tp)
-        if expected is None or not records or records[0].offset == expected:
+        expected = self._expected[tp]
+        if not records or records[0].offset == expected:
             self._healing.pop(tp, None)
             return records
         found = records[0].offset
@@ -237,6 +250,26 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         del self._healing[tp]
         self.events.offsets_missing(tp, expected, found)
         return records
+
+    async def look_again(self, tp: TP) -> None:
+        """Read again what comes after the last batch; if that is nothing but markers, they count as done.
+
+        For a partition with all batches acked whose log goes on, by its end offset, and brings no records.
+        """
+        expected = self._expected.get(tp)
+        if expected is not None and not self._out.get(tp) and tp not in self._settling:
+            self._settling[tp] = expected
+            await self.seek(tp, expected)
+
+    async def _settle(self) -> None:
+        # Between two polls nothing is under way: a position past `expected` means that there were no records.
+        for tp, expected in list(self._settling.items()):
+            reached = await self._thread.reached(tp)
+            if self._expected.get(tp) != expected or self._out.get(tp):
+                self._settling.pop(tp, None)
+            elif reached is not None and reached > expected:
+                del self._settling[tp]
+                self._expected[tp] = self._done[tp] = reached
 
     # -- ack and commit: a prefix, never past an un-acked batch
 
@@ -295,7 +328,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         positions = await self._thread.positions(self.limits.topic)
         self._forget()
         for tp, position in positions.items():
-            self._expected[tp] = position.offset
+            self._expected[tp] = self._start[tp] = position.offset
             self._committed_offset[tp] = position.committed
             self._read_offset[tp] = position.offset or None
             self.last_progress[tp] = time.monotonic()
@@ -305,8 +338,9 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
     def _forget(self) -> None:
         self.epoch += 1
         self._weight = 0
-        for kept in (self._out, self._expected, self._done, self._healing, self.last_progress):
-            kept.clear()
+        kept = (self._out, self._expected, self._start, self._done, self._healing, self._settling, self.last_progress)
+        for each in kept:
+            each.clear()
         self._room.set()
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
@@ -335,9 +369,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         return {tp: waiting[0] for tp, waiting in self._out.items() if waiting}
 
     def done_offsets(self) -> Mapping[TP, int]:
-        """For each partition of the topic: the offset up to which everything is done (or was committed)."""
-        committed = {tp: offset for tp, offset in self._committed_offset.items() if tp.topic == self.limits.topic}
-        return {**committed, **self._done}
+        """For each partition of the topic: the offset up to which everything is done; at first where reading began."""
+        return {**self._start, **self._done}
 
     @property
     def buffered_bytes(self) -> int:

@@ -28,6 +28,7 @@ class Watchdog:
             if consumer.flow_active:
                 self.lag = await self._measure_lag(consumer)
                 self.check(self.lag, consumer.heads(), consumer.last_progress, time.monotonic())
+                await self._doubt(consumer)
 
     def check(
         self, lag: Mapping[TP, int], heads: Mapping[TP, BatchMessage], progress: Mapping[TP, float], now: float
@@ -41,6 +42,13 @@ class Watchdog:
             if idle > self._limit:
                 where = f"batch at offset {head.first_offset} is nowhere in work" if head else "nothing is fetched"
                 raise StuckOffsetError(f"{tp.topic}-{tp.partition}: no progress for {idle:.0f} s, {where}")
+
+    async def _doubt(self, consumer: BatchConsumer) -> None:
+        """Offsets that hold no records (markers of transactions) count as waiting until somebody has looked."""
+        heads, now = consumer.heads(), time.monotonic()
+        for tp, waiting in self.lag.items():
+            if waiting > 0 and tp not in heads and now - consumer.last_progress.get(tp, now) > self._limit / 4:
+                await consumer.look_again(tp)
 
     async def _measure_lag(self, consumer: BatchConsumer) -> dict[TP, int]:
         done = consumer.done_offsets()
