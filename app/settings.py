@@ -1,7 +1,6 @@
 """One frozen Settings: environment (prefix IOT_), `.env`, then a TOML file; all wrong values are named at once."""
 
 import os
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -125,7 +124,7 @@ class Settings(BaseSettings):
         toml = TomlConfigSettingsSource(settings_cls, Path(os.environ.get("IOT_SETTINGS_FILE", "iot-stream.toml")))
         return init_settings, env_settings, dotenv_settings, toml
 
-    @cached_property
+    @property
     def group_id(self) -> str:
         """Consumer group, Faust app id and prefix of the changelog `iot-<app>-state-changelog`."""
         return f"iot-{self.app}"

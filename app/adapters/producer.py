@@ -170,12 +170,12 @@ async def _discard(client: AIOKafkaProducer) -> None:
     """Close without delivering: client.stop() alone waits for Kafka as long as a batch is pending."""
     try:
         async with asyncio.timeout(CLOSE_SECONDS):
-            client._message_accumulator.fail_all(KafkaError("the producer was closed"))
-            await client.client.close()
+            await client.client.close()  # ends the requests under way, and so what the sender waits for
             await client._sender.close()
-    except TimeoutError:
-        log.warning("kafka_producer_close", note="a connection did not close in time")
-    client._closed = True
+    except (TimeoutError, KafkaError) as error:
+        log.warning("kafka_producer_close", error=repr(error))
+    finally:
+        client._closed = True  # or it complains of that when it is collected
 
 
 def _log_retry(topic: str, state: Any) -> None:
