@@ -81,11 +81,15 @@ class Worker:
         self.app.transport = self.transport
         self.seen: list[tuple[int, int, int]] = []  # (partition, first, next) of each batch taken
         self.runs: list[Sequence[Record]] = []
+        self.work: Callable[[Any], Awaitable[None]] = self.each  # what the agent does with its stream
         self._handle = handle
         batches = BatchTopic(self.app, topics=[topic], partitions=settings.kafka_partitions)
         self.app.agent(batches, name="test", concurrency=1)(self._take)
 
     async def _take(self, stream: Any) -> None:
+        await self.work(stream)
+
+    async def each(self, stream: Any) -> None:
         async for batch in FaustSource(stream, self.consumer).batches():
             self.seen.append((batch.partition, batch.first_offset, batch.next_offset))
             self.runs.append(batch.records)
