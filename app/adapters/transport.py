@@ -213,12 +213,13 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             yield message
 
     def _cut(self, tp: TP, records: list[ConsumerRecord], start: int) -> tuple[BatchMessage, int]:
-        end, size = start, 0
-        last = min(len(records), start + self.limits.max_rows)
-        while end < last and (end == start or size < self.limits.max_bytes):
-            size += len(records[end].value or b"")
-            end += 1
-        part = records[start:end] if start or end < len(records) else records
+        part = (
+            records[start : start + self.limits.max_rows] if start or len(records) > self.limits.max_rows else records
+        )
+        sizes = [len(record.value or b"") for record in part]
+        size = sum(sizes)
+        if size > self.limits.max_bytes:
+            part, size = _within(part, sizes, self.limits.max_bytes)
         tail = part[-1]
         message = BatchMessage(
             tp.topic, tp.partition, tail.offset, tail.timestamp / 1000.0, tail.timestamp_type, [], b"", part, None,
@@ -228,7 +229,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         message.next_offset = tail.offset + 1
         message.weight = size + RECORD_OVERHEAD * len(part)
         message.epoch = self.epoch
-        return message, end
+        return message, start + len(part)
 
     async def _contiguous(self, tp: TP, records: list[ConsumerRecord]) -> list[ConsumerRecord]:
         """The records that follow what was handed over before; none when a seek back was needed."""
@@ -376,6 +377,15 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
     def buffered_bytes(self) -> int:
         """Estimated memory of the batches handed over and not yet acked."""
         return self._weight
+
+
+def _within(records: list[ConsumerRecord], sizes: list[int], most: int) -> tuple[list[ConsumerRecord], int]:
+    """The first records that stay within `most` bytes, at least one, and their size."""
+    total, count = sizes[0], 1
+    while count < len(sizes) and total + sizes[count] <= most:
+        total += sizes[count]
+        count += 1
+    return records[:count], total
 
 
 async def _nothing_to_drain() -> None:

@@ -1,5 +1,6 @@
 """A user's rules as JSON -> a RuleSet of compiled rules, or every reason why not; and which of them a device has."""
 
+import math
 import operator
 from collections.abc import Callable
 from fnmatch import fnmatchcase
@@ -12,7 +13,7 @@ from msgspec import Struct
 
 from app.core.alerts import Severity, Value
 from app.core.model import Reading
-from app.core.readers import Kind, Read, reader
+from app.core.readers import COLUMNS, Kind, Read, reader
 from app.core.rule_checks import problems_of
 
 # A user's rules are evaluated on every reading of the user's devices: 200 cost 20 us, nested keys 66.
@@ -21,6 +22,7 @@ RULES_BYTES_MAX = 1 << 18  # 262144: 200 rules with every text at half its limit
 REASONS_MAX = 20
 
 Condition = Callable[[Any], bool]
+Quiet = Callable[[Reading], bool]
 
 # `value > threshold` is `threshold < value`: with the threshold first, functools.partial makes a C function of it,
 # which costs 30 ns a call where a lambda costs 50.
@@ -96,6 +98,38 @@ def any_holds(rules: tuple[Rule, ...], reading: Reading) -> bool:
         if value is not None and rule.holds(value):
             return True
     return False
+
+
+def quiet_for(rules: tuple[Rule, ...]) -> Quiet:
+    """A quick test whether certainly none of `rules` holds: what is asked on every reading of a device at rest.
+
+    Thresholds on a column become one open interval, so most readings cost two comparisons a column (0.15 us instead
+    of 0.3 us a rule); a value on or beyond its border is for any_holds to judge, and so are all other rules.
+    """
+    low = {column: -math.inf for column in COLUMNS}
+    high = {column: math.inf for column in COLUMNS}
+    others = []
+    for rule in rules:
+        bound = rule.threshold
+        if rule.key not in low or rule.operator == "==" or isinstance(bound, str | bool):
+            others.append(rule)
+        elif rule.operator in (">", ">="):
+            high[rule.key] = min(high[rule.key], bound)
+        else:
+            low[rule.key] = max(low[rule.key], bound)
+    cold, hot, empty, full = low["temperature"], high["temperature"], low["battery"], high["battery"]
+    rest = tuple(others)
+
+    def quiet(reading: Reading) -> bool:
+        temperature = reading.temperature
+        if temperature is not None and not cold < temperature < hot:
+            return False
+        battery = reading.battery
+        if battery is not None and not empty < battery < full:
+            return False
+        return not rest or not any_holds(rest, reading)
+
+    return quiet
 
 
 def _duplicates(rules: list[dict[str, Any]]) -> list[str]:

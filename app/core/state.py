@@ -19,7 +19,7 @@ from app.core.alerts import AlertEvent, Cause, Status
 from app.core.episodes import Episode, micros, moment, opened, told
 from app.core.model import Reading
 from app.core.readers import reportable
-from app.core.rules import Rule, any_holds
+from app.core.rules import Quiet, Rule, any_holds
 from app.errors import PermanentError
 
 VERSION = 1  # of the encoding; raise it only when an older program would misread it, not for fields added at the end
@@ -97,10 +97,13 @@ def decode(data: bytes) -> DeviceState:
     return DeviceState(offset, latest, encoded.episodes, encoded.instants, persisted_offset=offset)
 
 
-def step(state: DeviceState, reading: Reading, rules: tuple[Rule, ...], offset: int) -> tuple[AlertEvent, ...]:
+def step(
+    state: DeviceState, reading: Reading, rules: tuple[Rule, ...], offset: int, quiet: Quiet | None = None
+) -> tuple[AlertEvent, ...]:
     """Apply one reading to its device's state, in place, and return the alerts it causes, in order.
 
-    `rules` are the device's own (`compile_for`); `offset` is the record's, in the one partition the device has.
+    `rules` are the device's own (`compile_for`), `quiet` is `quiet_for` them, made once by a caller in a hurry;
+    `offset` is the record's, in the one partition the device has.
     """
     if offset <= state.applied_offset:
         return ()
@@ -109,7 +112,7 @@ def step(state: DeviceState, reading: Reading, rules: tuple[Rule, ...], offset: 
     if time < state.latest:
         return ()
     state.latest = time
-    if not state.episodes and not any_holds(rules, reading):
+    if not state.episodes and (quiet(reading) if quiet else not any_holds(rules, reading)):
         return ()
     return tuple(_transitions(state, reading, rules))
 

@@ -23,7 +23,7 @@ class Work(Struct, gc=False):
     states: dict[bytes, bytes] = {}  # encoded, one per device that moved
     kinds: dict[str, int] = {}  # records by kind
     dropped: dict[str, int] = {}  # records left out on purpose, by policy
-    oldest: float | None = None  # event time of the oldest row, seconds since 1970
+    oldest: float | None = None  # event time of the first row, seconds since 1970
 
     def refusals(self, rows: Sequence[tuple[int, str]], effects: Sequence[tuple[int, str]] = ()) -> list[Rejected]:
         """The dead letters of what the database refused: (index into `rows` or `effects`, its words), by offset."""
