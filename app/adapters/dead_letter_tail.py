@@ -6,7 +6,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
-from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_jitter
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from app.adapters.producer import GiveUp, gave_up
 from app.core.deadletter import DeadLetter, from_record
@@ -30,7 +30,7 @@ class DeadLetterTail:
         tps = [TopicPartition(self._topic, number) for number in partitions]
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type((KafkaError, OSError)),
-            wait=wait_exponential_jitter(initial=0.2, max=5.0),
+            wait=wait_random_exponential(multiplier=0.2, max=5.0),
             stop=GiveUp(self._give_up),
             retry_error_callback=gave_up,
         ):

@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
 from msgspec import Struct
-from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_jitter
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 from tenacity.stop import stop_base
 
 from app.errors import TransientError
@@ -25,6 +25,7 @@ BATCH_BYTES = 256 << 10
 # A dead letter carries its payload in base64: 1 MiB becomes 1.4 MB, and headers come on top.
 MAX_REQUEST_BYTES = 4 << 20
 CLOSE_SECONDS = 1.0
+METADATA_SECONDS = 2.0  # aiokafka would look for a missing topic for 40 s, deaf to `give_up`
 
 
 class Outgoing(Struct, frozen=True, gc=False):
@@ -85,7 +86,7 @@ class Producer:
         """How many partitions `topic` has. Raises TransientError when told to give up first."""
         async for attempt in self._retrying(topic):
             with attempt:
-                return len(await (await self._connected()).partitions_for(topic))
+                return await self._count(await self._connected(), topic)
         raise AssertionError("unreachable: tenacity returns or raises")
 
     async def stop(self) -> None:
@@ -106,10 +107,18 @@ class Producer:
                 self._client = client
         return self._client
 
+    async def _count(self, client: AIOKafkaProducer, topic: str) -> int:
+        try:
+            async with asyncio.timeout(METADATA_SECONDS):
+                return len(await client.partitions_for(topic))
+        except TimeoutError:
+            message = f"the brokers name no topic {topic}; if they are up, make it: iot-stream topics create"
+            raise TimeoutError(message) from None
+
     async def _send_once(self, topic: str, messages: Sequence[Outgoing]) -> dict[int, int]:
         """Send all or raise the first failure; then all are sent again, so a partition may get repeats, in order."""
         client = await self._connected()
-        count = len(await client.partitions_for(topic))
+        count = await self._count(client, topic)
         sent = []
         for partition, part in _by_partition(messages, count).items():
             for batch, size in _batches(client, part):
@@ -128,7 +137,7 @@ class Producer:
     def _retrying(self, topic: str) -> AsyncRetrying:
         return AsyncRetrying(
             retry=retry_if_exception_type((KafkaError, OSError)),
-            wait=wait_exponential_jitter(initial=0.1, max=5.0),
+            wait=wait_random_exponential(multiplier=0.2, max=5.0),
             stop=GiveUp(self._give_up),
             sleep=self._pause,
             before_sleep=lambda state: _log_retry(topic, state),
