@@ -177,14 +177,21 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             await self.wait(self.can_resume_flow)
         await self._settle()
         active = self._get_active_partitions()
-        fetchable = {tp for tp in active if self._has_room(tp)}
+        placed = {tp for tp in active if self._placed(tp)}
+        fetchable = {tp for tp in placed if self._has_room(tp)}
         if not fetchable:
             self._room.clear()
-            await self.wait_first(self._room.wait(), timeout=timeout)
+            await self.wait_first(self._room.wait(), timeout=timeout if placed == active else 0.02)
             return {}, fetchable
         # A poll ends early only for data of the partitions asked for: while others wait for room, poll briefly.
         wait = timeout if len(fetchable) == len(active) else min(timeout, 0.02)
         return await self._getmany(active_partitions=fetchable, timeout=wait), fetchable
+
+    def _placed(self, tp: TP) -> bool:
+        """Whether what is fetched reaches the agent. Recovery lets the flow run, seeks, and then empties all queues:
+        what it threw away would stay un-acked for ever. Its last act is to call the rebalance ended.
+        """
+        return tp.topic != self.limits.topic or (tp in self._expected and not self.app.rebalancing)
 
     def _has_room(self, tp: TP) -> bool:
         if tp.topic != self.limits.topic:
@@ -200,8 +207,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             yield self._to_message(tp, record)
 
     async def _batches(self, tp: TP, records: list[ConsumerRecord]) -> AsyncIterator[BatchMessage]:
-        if tp not in self._expected:
-            return  # not placed yet: what is fetched before perform_seek comes again after it
+        if not self._placed(tp):
+            return  # what is fetched before that comes again after it
         records = await self._contiguous(tp, records)
         start = 0
         while start < len(records):
