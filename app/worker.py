@@ -13,6 +13,7 @@ import structlog
 import uvloop
 
 from app import settings as settings_module
+from app.adapters import topics
 from app.adapters.dead_letter_tail import DeadLetterTail
 from app.adapters.deadletters import KafkaDeadLetters
 from app.adapters.faust_app import build_app
@@ -26,6 +27,7 @@ from app.adapters.transport import BatchLimits, BatchTopic, BatchTransport
 from app.core.decode import Limits
 from app.core.process import Processor
 from app.core.rulebook import RuleBook
+from app.errors import SettingsError, TransientError
 from app.ops import logs, metrics
 from app.ops.events import StoreReport, TransportReport
 from app.ops.http import HealthServer
@@ -39,6 +41,11 @@ log = structlog.get_logger()
 class WorkerApp(faust.App):  # type: ignore[misc]
     """The Faust app with our resources started before its consumer and stopped after it."""
 
+    async def on_first_start(self) -> None:
+        """Faust makes the state directory, but not the ones above it."""
+        settings.state_dir.mkdir(parents=True, exist_ok=True)
+        await super().on_first_start()
+
     async def on_start(self) -> None:
         """Faust sets up logging on its own; ours comes after."""
         logs.configure(settings)
@@ -49,6 +56,20 @@ class WorkerApp(faust.App):  # type: ignore[misc]
         await store.start()
         await health.start()
         log.info("worker_starting", group=settings.group_id, topic=settings.kafka_topic, metrics_port=health.port)
+        await self._topics_exist()
+
+    async def _topics_exist(self) -> None:
+        """Faust would wait for a missing topic without a word, or take partitions without their state."""
+        while not self.should_stop:
+            try:
+                missing = await topics.missing(settings.kafka_broker, topics.wanted(settings))
+            except TransientError as error:
+                log.warning("waiting_for_kafka", broker=settings.kafka_broker, error=str(error))
+            else:
+                if not missing:
+                    return
+                log.warning("waiting_for_topics", missing=missing, cure="iot-stream topics create")
+            await self.sleep(2.0)
 
     async def on_stop(self) -> None:
         """Faust drains and commits first (BatchConsumer.wait_empty)."""
@@ -60,7 +81,10 @@ class WorkerApp(faust.App):  # type: ignore[misc]
 
 
 asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())  # before Faust makes its loops
-settings = settings_module.load()
+try:
+    settings = settings_module.load()
+except SettingsError as error:
+    raise SystemExit(f"iot-stream: {error}") from None
 app = build_app(settings, WorkerApp)
 
 give_up = asyncio.Event()

@@ -64,6 +64,13 @@ async def create(broker: str, topics: list[Topic], replication: int) -> list[str
     return [topic.name for topic in missing]
 
 
+async def missing(broker: str, topics: list[Topic]) -> list[str]:
+    """Names of those that do not exist. Raises PermanentError for a wrong partition count, TransientError without Kafka."""
+    there = await existing(broker, [topic.name for topic in topics])
+    _compare(topics, there)
+    return [topic.name for topic in topics if topic.name not in there]
+
+
 def _compare(topics: list[Topic], there: Mapping[str, int]) -> None:
     differing = [
         f"{topic.name} has {there[topic.name]} partitions, the settings say {topic.partitions}"

@@ -7,8 +7,12 @@ import structlog
 
 from app.settings import Settings
 
-# Libraries that narrate normal work; what goes wrong there still shows.
-_QUIET = ("aiokafka", "faust", "mode", "asyncio", "aiohttp.access")
+
+class _LibrariesOnlyWarn(logging.Filter):
+    """Libraries narrate normal work; what goes wrong there still shows."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return isinstance(record.msg, dict) or record.levelno >= logging.WARNING  # structlog's message is a dict
 
 
 def configure(settings: Settings) -> None:
@@ -40,8 +44,8 @@ def configure(settings: Settings) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
         )
     )
+    if settings.log_level != "DEBUG":
+        handler.addFilter(_LibrariesOnlyWarn())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level)
-    for name in _QUIET:
-        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
