@@ -40,8 +40,8 @@ class DeadLetterTail:
 
     async def _read_once(self, topic: str, partition: int, tps: list[TopicPartition], first: int) -> dict[int, bytes]:
         consumer = AIOKafkaConsumer(**self._options)
-        await consumer.start()
         try:
+            await consumer.start()
             consumer.assign(tps)
             found: dict[int, bytes] = {}
             for tp in tps:

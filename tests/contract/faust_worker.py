@@ -101,6 +101,7 @@ class Worker:
         return consumer
 
     async def __aenter__(self) -> "Worker":
+        self.app.conf.datadir.mkdir(parents=True, exist_ok=True)
         await self.app.maybe_start()
         return self
 

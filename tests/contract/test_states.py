@@ -1,0 +1,128 @@
+"""Device states in a real worker: what was written is there after a restart, with its directory and without."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import rocksdict
+
+from app.adapters.producer import Outgoing, Producer
+from app.adapters.states import FaustStates
+from app.errors import TransientError
+from tests.contract import faust_worker as fw
+from tests.contract.faust_worker import Worker
+from tests.servers import KafkaServer
+from tests.waiting import until
+
+pytestmark = pytest.mark.integration
+MANY = {b"u/d%d" % n: b"state %d" % n for n in range(500)}
+
+
+class Subject:
+    """One fleet `name`; `process` is one life of its only worker."""
+
+    def __init__(self, kafka: KafkaServer, name: str, directory: Path) -> None:
+        self.kafka, self.name, self.directory = kafka, name, directory
+        self.changelog = f"iot-{name}-state-changelog"
+
+    async def make_topics(self) -> None:
+        await fw.make_topic(self.kafka.bootstrap, self.name)
+        await fw.make_topic(self.kafka.bootstrap, self.changelog, cleanup_policy="compact")
+
+    @asynccontextmanager
+    async def process(self, directory: str = "first") -> AsyncIterator[FaustStates]:
+        give_up = asyncio.Event()
+        producer = Producer(self.kafka.bootstrap, "test", give_up)
+        worker = Worker(self.kafka.bootstrap, self.name, self.name, self.directory / directory)
+        states = FaustStates(worker.app, 2, producer)
+        self.give_up = give_up
+        try:
+            async with worker:
+                await until(lambda: len(worker.partitions) == 2, 30)
+                yield states
+                assert worker.app.reason is None
+        finally:
+            await producer.stop()
+
+    def database(self, directory: str, partition: int) -> Path:
+        (found,) = (self.directory / directory).rglob(f"state-{partition}.db")
+        return found
+
+
+@pytest.fixture
+def subject(kafka: KafkaServer, unique: str, tmp_path: Path) -> Subject:
+    return Subject(kafka, unique, tmp_path)
+
+
+async def test_states_are_read_back_at_once_each_in_its_partition(subject: Subject) -> None:
+    await subject.make_topics()
+    async with subject.process() as states:
+        assert states.get(0, b"u/d1") is None
+        await states.put(0, {b"u/d1": b"one", b"\0applied": b"7"})
+        await states.put(1, {b"u/d1": b"\xff\0"})
+        await states.put(0, {})
+        assert [states.get(0, b"u/d1"), states.get(1, b"u/d1")] == [b"one", b"\xff\0"]
+        assert states.get(0, b"\0applied") == b"7"
+        assert (states.persisted_offset(0), states.persisted_offset(1)) == (1, 0)
+        await states.put(0, {b"u/d1": b"two"})
+        assert states.get(0, b"u/d1") == b"two"
+        assert states.persisted_offset(0) == 2
+
+
+@pytest.mark.parametrize("directory", ["first", "another"])
+async def test_states_are_there_in_the_next_process(subject: Subject, directory: str) -> None:
+    """With its old directory, and with an empty one, from the changelog."""
+    await subject.make_topics()
+    async with subject.process() as states:
+        await states.put(0, MANY)
+        await states.put(0, {b"u/d1": b"newer"})
+        await states.put(1, {b"v/d1": b"other"})
+    async with subject.process(directory) as states:
+        assert {key: states.get(0, key) for key in MANY} == MANY | {b"u/d1": b"newer"}
+        assert (states.get(1, b"v/d1"), states.get(1, b"u/d2")) == (b"other", None)
+        assert states.persisted_offset(0) == 500
+        await states.put(0, {b"u/d2": b"newest"})
+    async with subject.process("first") as states:
+        assert (states.get(0, b"u/d1"), states.get(0, b"u/d2")) == (b"newer", b"newest")
+
+
+async def test_states_acked_by_the_changelog_alone_are_there(subject: Subject) -> None:
+    """A crash between the changelog's ack and the write to RocksDB."""
+    await subject.make_topics()
+    async with subject.process() as states:
+        await states.put(0, {b"u/d1": b"one", b"u/d2": b"two"})
+    producer = Producer(subject.kafka.bootstrap, "test", asyncio.Event())
+    await producer.send(subject.changelog, [Outgoing(b"u/d1", b"late", partition=0)])
+    await producer.stop()
+    async with subject.process() as states:
+        assert (states.get(0, b"u/d1"), states.get(0, b"u/d2")) == (b"late", b"two")
+        assert states.persisted_offset(0) == 2
+
+
+async def test_a_corrupt_database_is_rebuilt_from_the_changelog(subject: Subject) -> None:
+    await subject.make_topics()
+    async with subject.process() as states:
+        await states.put(0, MANY)
+        await states.put(1, {b"v/d1": b"other"})
+    (table,) = subject.database("first", 0).glob("CURRENT")
+    manifest = table.parent / table.read_text().strip()
+    manifest.write_bytes(b"\xde\xad\xbe\xef" * (manifest.stat().st_size // 4))
+    with pytest.raises(Exception, match="Corruption"):
+        rocksdict.Rdict(str(table.parent), rocksdict.Options(raw_mode=True))
+    async with subject.process() as states:
+        assert {key: states.get(0, key) for key in MANY} == MANY
+        assert states.get(1, b"v/d1") == b"other"
+
+
+async def test_told_to_give_up_nothing_is_kept(subject: Subject) -> None:
+    await subject.make_topics()
+    async with subject.process() as states:
+        states.changelog = f"{subject.name}-missing"
+        put = asyncio.create_task(states.put(0, {b"u/d1": b"one"}))
+        await asyncio.sleep(0.2)
+        subject.give_up.set()
+        with pytest.raises(TransientError):
+            await asyncio.wait_for(put, 10)
+        assert states.get(0, b"u/d1") is None
