@@ -221,9 +221,13 @@ class Site:
         await until(reached, seconds, lambda: f"partition: (committed, wanted) {behind(committed, ends)}")
         return time.monotonic() - began
 
+    async def settled_input(self, seconds: float = 60) -> None:
+        """Wait until the workers have committed everything there is."""
+        await self.committed_to(await self.ends(), seconds)
+
     async def settled(self, seconds: float = 60) -> None:
         """Wait until the workers and the notifier have committed everything there is."""
-        await self.committed_to(await self.ends(), seconds)
+        await self.settled_input(seconds)
         topic, group = self.settings.kafka_alerts_topic, f"{self.settings.group_id}-notifier"
 
         async def told() -> bool:
