@@ -65,7 +65,7 @@ async def create(broker: str, topics: list[Topic], replication: int) -> list[str
 
 
 async def missing(broker: str, topics: list[Topic]) -> list[str]:
-    """Names of those that do not exist. Raises PermanentError for a wrong partition count, TransientError without Kafka."""
+    """Names that do not exist. Raises PermanentError for a wrong partition count, TransientError without Kafka."""
     there = await existing(broker, [topic.name for topic in topics])
     _compare(topics, there)
     return [topic.name for topic in topics if topic.name not in there]
