@@ -6,6 +6,7 @@ finish one after another, so that its rows, alerts and states come in order and 
 
 import asyncio
 import time
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,8 +19,8 @@ from app.ports import Batch, DeadLetters, Outbox, Source, States, Store
 class Process(Protocol):
     """Step 2, pure but for the working state it keeps: app.core.process.Processor."""
 
-    def __call__(self, batch: Batch, now: float) -> Work:
-        """All that a batch asks of the world. `now` in seconds since 1970."""
+    def slices(self, batch: Batch, now: float) -> Generator[None, None, Work]:
+        """Make all that a batch asks of the world, a slice at a time. `now` in seconds since 1970."""
 
 
 class Ledger(Protocol):
@@ -70,11 +71,25 @@ class Pipeline:
                         self._slots.release()
                         continue
                     started = time.perf_counter()
-                    work = self._process(batch, time.time())  # 2 decode, validate, step rules and state: pure
+                    work = await self._processed(batch)  # 2 decode, validate, step rules and state: pure
                     seconds = Seconds(process=time.perf_counter() - started)
-                    self._start(group, batch, work, seconds)
+                    if batch.current():  # else it comes again, and what was stepped is forgotten with its epoch
+                        self._start(group, batch, work, seconds)
+                    else:
+                        self._slots.release()
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None
+
+    async def _processed(self, batch: Batch) -> Work:
+        """Between slices the loop serves the connections: a write under way is not kept waiting for a whole batch."""
+        steps = self._process.slices(batch, time.time())
+        while True:
+            try:
+                next(steps)
+            except StopIteration as done:
+                work: Work = done.value
+                return work
+            await asyncio.sleep(0)
 
     def _start(self, group: asyncio.TaskGroup, batch: Batch, work: Work, seconds: Seconds) -> None:
         key = (batch.epoch, batch.partition)

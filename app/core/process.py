@@ -7,7 +7,7 @@ Beside its devices' states a partition has a mark: the offset up to which everyt
 its first state starts from there, so that replaying history alerts nobody, also where rules came later.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from datetime import UTC, datetime
 
 import msgspec
@@ -26,6 +26,7 @@ from app.ports import Batch
 Load = Callable[[int, bytes], bytes | None]  # (partition, key) -> stored state
 
 MARK_KEY = b"\0applied"  # no device has this key: ids hold no NUL
+SLICE = 500  # records, about 2 ms: connections are not kept waiting longer than that
 MARK_SECONDS = 5.0  # a mark alone is stored at most this often; with states it costs nothing
 
 
@@ -60,7 +61,20 @@ class Processor:
         self._partitions: dict[int, Partition] = {}
 
     def __call__(self, batch: Batch, now: float) -> Work:
-        """All that `batch` asks of the world. `now` is in seconds since 1970. Never raises for any record."""
+        """All that `batch` asks of the world, at one go. Never raises for any record."""
+        steps = self.slices(batch, now)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as done:
+                work: Work = done.value
+                return work
+
+    def slices(self, batch: Batch, now: float) -> Generator[None, None, Work]:
+        """The same, with a pause after every SLICE records; `now` is in seconds since 1970.
+
+        Only one batch may be between its first and its last slice.
+        """
         work = Work()
         clock = datetime.fromtimestamp(now, UTC)
         partition = self._partition(batch)
@@ -68,7 +82,9 @@ class Processor:
         moved: list[Device] = []
         decode_record, rows, sources, version = self._decode, work.rows, work.sources, self._rules.version
         telemetry = 0
-        for record in batch.records:
+        for count, record in enumerate(batch.records, 1):
+            if not count % SLICE:
+                yield
             address = route(record)
             if type(address) is Rejected:
                 _count(work, Kind.UNKNOWN)
