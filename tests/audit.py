@@ -40,6 +40,7 @@ class Books:
     """The result: `problems` is empty when everything is there once; the rest are counts."""
 
     problems: list[str] = field(default_factory=list)
+    given: int = 0  # records on the input topic
     rows: int = 0
     dead: int = 0
     alerts: int = 0
@@ -73,6 +74,7 @@ async def audit(
     """
     books = Books()
     records = await read(site, site.settings.kafka_topic)
+    books.given = len(records)
     given: Counter[Any] = Counter((header(r, "mqtt_topic"), r.key, r.value) for r in records)
     wanted: Counter[Any] = Counter((one.topic.encode(), one.key, one.payload) for one in sent)
     books.compare("input topic", (given & wanted if redelivered else given).elements(), wanted.elements())
