@@ -6,7 +6,7 @@ finish one after another, so that its rows, alerts and states come in order and 
 
 import asyncio
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,12 +15,8 @@ from app.core.write import Written
 from app.errors import TransientError
 from app.ports import Batch, DeadLetters, Outbox, Source, States, Store
 
-
-class Process(Protocol):
-    """Step 2, pure but for the working state it keeps: app.core.process.Processor."""
-
-    def slices(self, batch: Batch, now: float) -> Generator[None, None, Work]:
-        """Make all that a batch asks of the world, a slice at a time. `now` in seconds since 1970."""
+# Step 2, pure but for the working state it keeps: app.core.process.Processor.slices. `now` in seconds since 1970.
+Process = Callable[[Batch, float], Generator[None, None, Work]]
 
 
 class Ledger(Protocol):
@@ -82,7 +78,7 @@ class Pipeline:
 
     async def _processed(self, batch: Batch) -> Work:
         """Between slices the loop serves the connections: a write under way is not kept waiting for a whole batch."""
-        steps = self._process.slices(batch, time.time())
+        steps = self._process(batch, time.time())
         while True:
             try:
                 next(steps)

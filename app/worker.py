@@ -116,7 +116,7 @@ pipeline = Pipeline(
         states=states,
         ledger=BatchLedger(),
     ),
-    processor,
+    processor.slices,
     slots=settings.writes_in_flight + 3,
     give_up=give_up,
 )

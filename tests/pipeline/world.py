@@ -5,7 +5,7 @@ alert, one key of a state, one transaction, one ack, one commit. A test says at 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -158,10 +158,24 @@ class MemoryLedger:
         self.given_up.append((batch, reason))
 
 
+AtOneGo = Callable[[Any, float], Work]
+
+
+def in_one_slice(process: AtOneGo) -> Process:
+    """A Process that pauses once, after its work: what comes in between finds the batch processed and not started."""
+
+    def slices(batch: Any, now: float) -> Generator[None, None, Work]:
+        work = process(batch, now)
+        yield
+        return work
+
+    return slices
+
+
 class Worker:
     """A pipeline over a world, for one life. Replace a port in `ports` before `run`."""
 
-    def __init__(self, world: World, life: Life, process: Process, slots: int = 4, **ports: Any) -> None:
+    def __init__(self, world: World, life: Life, process: AtOneGo, slots: int = 4, **ports: Any) -> None:
         self.world, self.life, self.give_up = world, life, asyncio.Event()
         world.store.give_up = self.give_up
         self.ledger = MemoryLedger()
@@ -172,7 +186,7 @@ class Worker:
             "states": MemoryStates(world, life.tick),
             "ledger": self.ledger,
         } | ports
-        self.pipeline = Pipeline(Ports(**chosen), process, slots, self.give_up)
+        self.pipeline = Pipeline(Ports(**chosen), in_one_slice(process), slots, self.give_up)
 
     async def run(self, items: Sequence[Any]) -> None:
         await self.pipeline.run(ListSource(items))
