@@ -4,10 +4,14 @@ import asyncio
 import time
 from collections.abc import Mapping
 
+import structlog
+from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from app.adapters.transport import BatchConsumer, BatchMessage
 from app.errors import StuckOffsetError
+
+log = structlog.get_logger()
 
 
 class Watchdog:
@@ -26,7 +30,11 @@ class Watchdog:
         while True:
             await asyncio.sleep(min(2.0, self._limit / 4))
             if consumer.flow_active:
-                self.lag = await self._measure_lag(consumer)
+                try:
+                    self.lag = await self._measure_lag(consumer)
+                except (KafkaError, TimeoutError) as error:  # an outage is waited out by whoever it concerns
+                    log.warning("kafka_does_not_answer", error=repr(error))
+                    continue
                 self.check(self.lag, consumer.heads(), consumer.last_progress, time.monotonic())
                 await self._doubt(consumer)
 
