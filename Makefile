@@ -10,7 +10,7 @@ STAMP := $(VENV)/.stamp
 PYTEST := $(BIN)/pytest -q
 BENCHES := core state bridge end_to_end
 
-.PHONY: help setup run test check fmt lint type unit integration faults bench lock clean
+.PHONY: help setup run test check fmt lint type unit integration faults bench docs lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ faults: setup ## Kill and cut real processes while messages flow; compare the bo
 
 bench: setup ## Measure; asserts no speed. One alone: make bench BENCHES=core
 	@for bench in $(BENCHES); do echo "== $$bench"; $(BIN)/python -m tests.bench.$$bench; done
+
+docs: setup ## Make the tables of docs/ anew from the code
+	@$(BIN)/python -m tests.documents
 
 lock: setup ## Resolve pyproject.toml anew into the two lock files (needs uv)
 	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 1; }

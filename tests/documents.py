@@ -1,0 +1,119 @@
+"""The tables of docs/ that are made from the code: settings and metrics. `make docs` rewrites them, a test compares."""
+
+import ast
+import inspect
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal, get_args, get_origin
+
+from prometheus_client.metrics import MetricWrapperBase
+from pydantic import SecretStr
+
+import app.adapters.alert_records
+import app.gateways.metrics
+import app.notifier
+import app.ops.metrics
+from app.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+METRICS: dict[str, tuple[ModuleType, ...]] = {
+    "worker": (app.ops.metrics,),
+    "bridge": (app.gateways.metrics,),
+    "notifier": (app.notifier, app.adapters.alert_records),
+}
+
+
+def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """A Markdown table."""
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def settings_table() -> str:
+    """Each setting: the variable, its default, what it means."""
+    rows = []
+    for name, field in Settings.model_fields.items():
+        choices = ", ".join(get_args(field.annotation)) if get_origin(field.annotation) is Literal else ""
+        meaning = f"{field.description} ({choices})" if choices else str(field.description)
+        rows.append((f"`IOT_{name.upper()}`", _default(field.default), meaning))
+    return table(("name", "default", "meaning"), rows)
+
+
+def _default(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
+    return f"`{json.dumps(value) if isinstance(value, bool | tuple) else value}`"
+
+
+def metrics_table(program: str) -> str:
+    """Each metric of one program, as it is named on /metrics."""
+    rows = []
+    for metric in metrics_of(program):
+        name = f"{metric._name}_total" if metric._type == "counter" else metric._name
+        labels = ", ".join(f"`{label}`" for label in metric._labelnames)
+        rows.append((f"`{name}`", str(metric._type), labels, metric._documentation))
+    return table(("name", "type", "labels", "meaning"), rows)
+
+
+def metrics_of(program: str) -> Iterator[MetricWrapperBase]:
+    """In the order of the source."""
+    values = (value for module in METRICS[program] for value in vars(module).values())
+    yield from dict.fromkeys(value for value in values if isinstance(value, MetricWrapperBase))  # one may be imported
+
+
+def stages_of_reasons() -> dict[str, set[str]]:
+    """Reason -> the stages it is given at, read from the calls that give it: f(Reason.X, Stage.Y, ...).
+
+    Where a call names no stage, the function it calls does.
+    """
+    found: dict[str, set[str]] = {}
+    for path in (*(ROOT / "app" / "core").glob("*.py"), *(ROOT / "app" / "gateways").glob("*.py")):
+        tree = ast.parse(path.read_text())
+        functions = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+        for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+            reasons = _members(call.args, "Reason")
+            if reasons:
+                inside = functions.get(call.func.id) if isinstance(call.func, ast.Name) else None
+                stages = _members(call.args, "Stage") or _members(ast.walk(inside) if inside else (), "Stage")
+                found.setdefault(reasons.pop(), set()).update(stages)
+    return found
+
+
+def _members(nodes: Iterable[ast.AST], enum: str) -> set[str]:
+    return {
+        node.attr.lower()
+        for node in nodes
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == enum
+    }
+
+
+def steps_of_the_path() -> list[str]:
+    """The numbers of the steps in app/pipeline.py, in order."""
+    import app.pipeline
+
+    comments = (line.partition("  # ")[2] for line in inspect.getsource(app.pipeline).splitlines())
+    return sorted({words[0] for comment in comments if (words := comment.split()) and words[0][:1].isdigit()})
+
+
+def filled(text: str) -> str:
+    """`text` with every generated part made anew."""
+    parts = {"settings": settings_table(), **{f"metrics {name}": metrics_table(name) for name in METRICS}}
+    for name, content in parts.items():
+        begin, end = f"<!-- begin {name} -->\n", f"<!-- end {name} -->"
+        before, found, rest = text.partition(begin)
+        if found:
+            text = f"{before}{begin}{content}\n{rest[rest.index(end) :]}"
+    return text
+
+
+if __name__ == "__main__":
+    for path in sorted(DOCS.glob("*.md")):
+        text = path.read_text()
+        if (new := filled(text)) != text:
+            path.write_text(new)
+            print(f"rewritten: {path.relative_to(ROOT)}")
