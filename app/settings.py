@@ -1,12 +1,15 @@
 """One frozen Settings: environment (prefix IOT_), `.env`, then a TOML file; all wrong values are named at once."""
 
+import json
 import os
+import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -14,6 +17,23 @@ from pydantic_settings import (
 
 from app.errors import SettingsError
 
+
+def _existing(path: Path | None) -> Path | None:
+    if path is not None and not path.is_file():
+        raise ValueError(f"no such file: {path}")
+    return path
+
+
+def _from_json(value: Any) -> Any:
+    """A list in the environment is JSON; in TOML it is one already."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError as error:
+        raise ValueError(f"give a JSON array: {error}") from None
+
+
+ExistingFile = Annotated[Path | None, AfterValidator(_existing)]
+Topics = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_from_json)]
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -44,7 +64,7 @@ class Settings(BaseSettings):
         SecretStr("postgresql://iot@127.0.0.1:5432/iot"),
         description="PostgreSQL or TimescaleDB; never logged",
     )
-    database_password_file: Path | None = Field(None, description="file that holds the password, instead of the URL")
+    database_password_file: ExistingFile = Field(None, description="file that holds the password, instead of the URL")
     batch_max_rows: PositiveInt = Field(5000, description="most records in one batch")
     batch_max_bytes: PositiveInt = Field(1 << 20, description="most payload bytes in one batch")
     buffer_max_bytes: PositiveInt = Field(
@@ -58,21 +78,23 @@ class Settings(BaseSettings):
     )
     breaker_failures: PositiveInt = Field(5, description="consecutive failures that open the circuit breaker")
     breaker_reset_min: PositiveFloat = Field(5.0, description="first wait of the open breaker")
-    breaker_reset_max: PositiveFloat = Field(60.0, description="longest wait of the open breaker")
+    breaker_reset_max: PositiveFloat = Field(
+        60.0, validate_default=True, description="longest wait of the open breaker"
+    )
 
     mqtt_host: str = Field("127.0.0.1", description="MQTT broker")
     mqtt_port: Port = Field(1883, description="MQTT broker's port")
     mqtt_username: str | None = Field(None, description="account of the bridge and the notifier")
     mqtt_password: SecretStr | None = Field(None, description="its password; never logged")
-    mqtt_password_file: Path | None = Field(None, description="file that holds the password")
+    mqtt_password_file: ExistingFile = Field(None, description="file that holds the password")
     mqtt_tls: bool = Field(False, description="TLS to the MQTT broker, certificate verified")
-    mqtt_ca_file: Path | None = Field(None, description="CA certificates instead of the system's")
+    mqtt_ca_file: ExistingFile = Field(None, description="CA certificates instead of the system's")
     bridge_client_id: str = Field("iot-bridge-1", description="client id, and so the session, of this bridge")
     bridge_share: str = Field("iot-bridge", description="name of the shared subscription all bridges join")
     bridge_in_flight: Annotated[int, Field(ge=1, le=65535)] = Field(
         20000, description="messages taken from the broker and not yet acknowledged (MQTT 5 receive maximum)"
     )
-    bridge_filters: tuple[str, ...] = Field(
+    bridge_filters: Topics = Field(
         ("users/#", "iot/#"), description="topics the bridge takes; JSON array; own outputs below them are skipped"
     )
     bridge_packet_max_bytes: PositiveInt = Field(
@@ -101,15 +123,13 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="least severe level logged")
     log_format: Literal["auto", "json", "human"] = Field("auto", description="auto: human on a terminal, else json")
 
-    @model_validator(mode="after")
-    def _consistent(self) -> "Settings":
-        if self.breaker_reset_min > self.breaker_reset_max:
-            raise ValueError("IOT_BREAKER_RESET_MIN must not exceed IOT_BREAKER_RESET_MAX")
-        if self.database_password_file and not self.database_password_file.is_file():
-            raise ValueError(f"IOT_DATABASE_PASSWORD_FILE: no such file: {self.database_password_file}")
-        if self.mqtt_password_file and not self.mqtt_password_file.is_file():
-            raise ValueError(f"IOT_MQTT_PASSWORD_FILE: no such file: {self.mqtt_password_file}")
-        return self
+    # One value at a time and not the whole model: that is not looked at once any value is wrong.
+    @field_validator("breaker_reset_max")
+    @classmethod
+    def _not_below_the_first_wait(cls, value: float, info: ValidationInfo) -> float:
+        if value < info.data.get("breaker_reset_min", 0.0):
+            raise ValueError("must not be below IOT_BREAKER_RESET_MIN")
+        return value
 
     @classmethod
     def settings_customise_sources(
@@ -144,11 +164,16 @@ class Settings(BaseSettings):
 
 def load() -> Settings:
     """Read the settings. Raises SettingsError that names all wrong ones, with no secret in it."""
+    file = os.environ.get("IOT_SETTINGS_FILE")
+    if file and not Path(file).is_file():
+        raise SettingsError(f"wrong settings:\n  IOT_SETTINGS_FILE: no such file: {file}")
     try:
         return Settings()
     except ValidationError as error:
         lines = []
         for problem in error.errors(include_url=False, include_context=False, include_input=False):
-            name = "_".join(str(part) for part in problem["loc"])
-            lines.append(f"  IOT_{name.upper()}: {problem['msg']}" if name else f"  {problem['msg']}")
+            name = str(problem["loc"][0]).upper()
+            lines.append(f"  IOT_{name}: {problem['msg'].removeprefix('Value error, ')}")
         raise SettingsError("wrong settings:\n" + "\n".join(lines)) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"wrong settings:\n  {file or 'iot-stream.toml'} is not TOML: {error}") from None

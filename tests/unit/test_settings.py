@@ -1,0 +1,170 @@
+"""Settings: where they come from, and one message for all that is wrong with them."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from app.errors import SettingsError
+from app.settings import Settings, load
+
+SECRET = "hunter2-not-for-logs"
+
+
+@pytest.fixture(autouse=True)
+def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import os
+
+    for name in list(os.environ):
+        if name.upper().startswith("IOT_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_defaults_are_valid() -> None:
+    settings = load()
+    assert settings.group_id == "iot-worker"
+    assert settings.kafka_topic == "iot-stream"
+    assert settings.metrics_port == 9000
+
+
+def test_every_setting_says_what_it_is() -> None:
+    assert [name for name, field in Settings.model_fields.items() if not (field.description or "").strip()] == []
+
+
+def test_environment_over_dotenv_over_toml(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    Path("iot-stream.toml").write_text("batch_max_rows = 1\nrules_poll = 1.5\ncopy_min_rows = 3\n")
+    Path(".env").write_text("IOT_BATCH_MAX_ROWS=10\nIOT_RULES_POLL=2.5\nSOMETHING_ELSE=x\n")
+    monkeypatch.setenv("IOT_BATCH_MAX_ROWS", "100")
+    settings = load()
+    assert (settings.batch_max_rows, settings.rules_poll, settings.copy_min_rows) == (100, 2.5, 3)
+    other = tmp_path / "other.toml"
+    other.write_text("copy_min_rows = 4\n")
+    monkeypatch.setenv("IOT_SETTINGS_FILE", str(other))
+    assert load().copy_min_rows == 4
+
+
+def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IOT_BATCH_MAX_ROWS", "")
+    assert load().batch_max_rows == 5000
+
+
+def test_lists_are_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IOT_BRIDGE_FILTERS", '["a/#", "b/+"]')
+    assert load().bridge_filters == ("a/#", "b/+")
+
+
+WRONG = {
+    "IOT_APP": "Not A Name",
+    "IOT_KAFKA_PARTITIONS": "0",
+    "IOT_BATCH_MAX_ROWS": "many",
+    "IOT_MQTT_PORT": "70000",
+    "IOT_METRICS_PORT": "-1",
+    "IOT_RULES_POLL": "-1",
+    "IOT_MQTT_TLS": "perhaps",
+    "IOT_LOG_LEVEL": "LOUD",
+    "IOT_LOG_FORMAT": "xml",
+}
+
+
+def test_all_wrong_values_are_in_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in WRONG.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as raised:
+        load()
+    lines = str(raised.value).splitlines()
+    assert lines[0] == "wrong settings:"
+    assert [line.split(":")[0].strip() for line in lines[1:]] == sorted(WRONG, key=_place)
+    assert all(line.split(":", 1)[1].strip() for line in lines[1:])
+
+
+def _place(name: str) -> int:
+    return list(Settings.model_fields).index(name.removeprefix("IOT_").lower())
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (
+            {"IOT_BREAKER_RESET_MIN": "9", "IOT_BREAKER_RESET_MAX": "3"},
+            "IOT_BREAKER_RESET_MAX: must not be below IOT_BREAKER_RESET_MIN",
+        ),
+        ({"IOT_DATABASE_PASSWORD_FILE": "/no/such/file"}, "IOT_DATABASE_PASSWORD_FILE: no such file: /no/such/file"),
+        ({"IOT_MQTT_PASSWORD_FILE": "/no/such/file"}, "IOT_MQTT_PASSWORD_FILE: no such file: /no/such/file"),
+    ],
+)
+def test_values_that_do_not_fit_together(monkeypatch: pytest.MonkeyPatch, values: dict[str, str], words: str) -> None:
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=words):
+        load()
+
+
+def test_all_values_that_do_not_fit_together_are_in_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("IOT_DATABASE_PASSWORD_FILE", "IOT_MQTT_PASSWORD_FILE", "IOT_MQTT_CA_FILE"):
+        monkeypatch.setenv(name, "/no/such/file")
+    monkeypatch.setenv("IOT_BRIDGE_FILTERS", "a/#")
+    monkeypatch.setenv("IOT_MQTT_PORT", "x")
+    monkeypatch.setenv("IOT_BREAKER_RESET_MIN", "100")
+    with pytest.raises(SettingsError) as raised:
+        load()
+    lines = str(raised.value).splitlines()[1:]
+    files = ["IOT_DATABASE_PASSWORD_FILE", "IOT_MQTT_PASSWORD_FILE", "IOT_MQTT_CA_FILE"]
+    names = sorted([*files, "IOT_BRIDGE_FILTERS", "IOT_MQTT_PORT", "IOT_BREAKER_RESET_MAX"], key=_place)
+    assert [line.split(":")[0].strip() for line in lines] == names
+
+
+def test_a_file_that_is_no_toml_is_a_wrong_setting() -> None:
+    Path("iot-stream.toml").write_text("batch_max_rows = = 1\n")
+    with pytest.raises(SettingsError, match=r"iot-stream\.toml"):
+        load()
+
+
+def test_a_list_that_is_no_json_is_a_wrong_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IOT_BRIDGE_FILTERS", "a/#, b/+")
+    with pytest.raises(SettingsError, match="IOT_BRIDGE_FILTERS"):
+        load()
+
+
+def test_a_missing_file_named_by_the_environment_is_a_wrong_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IOT_SETTINGS_FILE", "/no/such/file.toml")
+    with pytest.raises(SettingsError, match=r"IOT_SETTINGS_FILE: no such file: /no/such/file\.toml"):
+        load()
+
+
+def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IOT_DATABASE_URL", f"postgresql://iot:{SECRET}@db/iot")
+    monkeypatch.setenv("IOT_MQTT_PASSWORD", SECRET)
+    settings = load()
+    assert settings.database_url.get_secret_value().count(SECRET) == 1
+    assert settings.mqtt_secret == SECRET
+    for shown in (repr(settings), str(settings), str(settings.model_dump()), settings.model_dump_json()):
+        assert SECRET not in shown
+    monkeypatch.setenv("IOT_BATCH_MAX_ROWS", "many")
+    with pytest.raises(SettingsError) as raised:
+        load()
+    assert SECRET not in str(raised.value)
+    assert SECRET not in repr(raised.value)
+    assert raised.value.__cause__ is None
+    assert raised.value.__suppress_context__
+
+
+def test_secrets_are_the_secrets() -> None:
+    """A new setting with a telling name must not be plain text."""
+    telling = [name for name in Settings.model_fields if "password" in name or "secret" in name or name.endswith("url")]
+    plain = [name for name in telling if "SecretStr" not in str(Settings.model_fields[name].annotation)]
+    assert [name for name in plain if not name.endswith("_file")] == []
+
+
+def test_passwords_come_from_files_too(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text(f"{SECRET}\n")
+    settings = Settings(database_password_file=file, mqtt_password_file=file, mqtt_password=SecretStr("other"))
+    assert (settings.database_password, settings.mqtt_secret) == (SECRET, SECRET)
+    assert Settings().database_password is None
+    assert Settings().mqtt_secret is None
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError):
+        Settings().batch_max_rows = 1  # type: ignore[misc]
