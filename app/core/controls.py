@@ -24,9 +24,10 @@ def status_effect(record: Record, address: Address) -> Effect | Rejected:
     payload = record.value or b""
     if not payload:
         return _rejected(record, Reason.EMPTY_PAYLOAD, "status is empty; send a word such as online, or a JSON object")
+    is_object = payload.lstrip().startswith(b"{")
     try:
-        detail = payload.decode() if payload.lstrip().startswith(b"{") else "{}"
-        word = _text(_object(payload)["status"]) if detail != "{}" else payload.decode().strip().strip('"')
+        detail = payload.decode() if is_object else "{}"
+        word = _text(_object(payload)["status"]) if is_object else payload.decode().strip().strip('"')
     except UnicodeDecodeError:
         return _rejected(record, Reason.BAD_ENCODING, "status is not UTF-8")
     except (msgspec.DecodeError, KeyError, RecursionError):
