@@ -176,6 +176,21 @@ async def test_stale_batches_are_dropped_without_work() -> None:
     assert worker.ledger.done == [fresh]
 
 
+async def test_a_batch_that_goes_stale_between_slices_is_dropped_before_any_port() -> None:
+    world, life = World(), Life()
+    one, fresh = batch(world, life), batch(world, life, partition=1)
+
+    def overtaken(given: Any, now: float) -> Work:
+        one.stale = True  # a rebalance, while the loop was served
+        return everything(given, now)
+
+    worker = Worker(world, life, overtaken, slots=1)
+    await worker.run([one, one, fresh])  # and its slot is free again
+    assert (one.acked, fresh.acked) == (False, True)
+    assert world.letters == [(1, 0, "bad_json")]
+    assert world.committed == {1: 1}
+
+
 async def test_the_source_s_end_waits_for_what_is_in_work_and_its_crash_does_not() -> None:
     world, life = World(), Life()
     one = batch(world, life)

@@ -1,72 +1,139 @@
-"""The books balance: whatever a batch holds, each of its records is counted under one outcome."""
+"""The books: what is counted of a batch adds up, per partition."""
 
-import random
+import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
 
-from app.core.decode import Limits
-from app.core.model import Record
-from app.core.process import Processor
-from app.core.rulebook import RuleBook
-from app.core.write import Written
-from app.ops import metrics
+from app.core.alerts import AlertEvent, Status
+from app.core.model import Kind, Reason, Record, Rejected, Stage
+from app.core.work import Work
+from app.core.write import Effect, Statement, Written
 from app.ops.ledger import BatchLedger
 from app.pipeline import Seconds
-from tests.unit.records import NOW, Message
+from tests.unit.records import Message
 
-KINDS = [
-    Message(),
-    Message(value=b"{"),
-    Message(value=None),
-    Message(headers=[("mqtt_topic", b"nowhere")]),
-    Message(headers=[("kind", b"silence")]),
-    Message(headers=[("mqtt_topic", b"iot/n1/status")], value=b"online"),
-    Message(headers=[("mqtt_topic", b"users/u1/config")], value=b"[]"),
-    Message(headers=[("mqtt_topic", b"users/u1/config")], value=b"[1]"),
-]
+SECONDS = Seconds(0.1, 0.2, 0.3, 0.4)
 
 
-class Records:
-    """A batch that nobody acknowledges."""
+class Given:
+    topic, first_offset, next_offset, epoch = "in", 0, 0, 1
 
-    topic, partition, first_offset, epoch = "iot-stream", 3, 0, 0
-
-    def __init__(self, records: list[Message]) -> None:
-        self.records: Sequence[Record] = records
-        self.next_offset = len(records)
+    def __init__(self, partition: int, count: int) -> None:
+        self.partition = partition
+        self.records: Sequence[Record] = [Message(offset=n) for n in range(count)]
 
     def current(self) -> bool:
         return True
 
     async def ack(self) -> None:
-        raise AssertionError
+        raise AssertionError("only the pipeline acks")
 
 
-def outcomes() -> dict[str, float]:
-    samples = next(iter(metrics.LEDGER.collect())).samples
-    own = [s for s in samples if s.name == "iot_ledger_total" and s.labels["partition"] == "3"]
-    return {sample.labels["outcome"]: sample.value for sample in own}
+class Counted:
+    """How much each sample grew since."""
+
+    def __init__(self) -> None:
+        self._before = self._all()
+
+    def _all(self) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+        return {
+            (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+            for metric in REGISTRY.collect()
+            for sample in metric.samples
+        }
+
+    def __call__(self, name: str, **labels: str) -> float:
+        key = (name, tuple(sorted(labels.items())))
+        return self._all().get(key, 0.0) - self._before.get(key, 0.0)
+
+    def books(self, partition: int) -> dict[str, float]:
+        names = ("received", "stored", "duplicate", "dead_lettered", "dropped_by_policy")
+        return {name: self("iot_ledger_total", partition=str(partition), outcome=name) for name in names}
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_the_books_balance(seed: int) -> None:
-    chance = random.Random(seed)
-    batch = Records([chance.choice(KINDS) for _ in range(chance.randint(1, 60))])
-    work = Processor(Limits(), RuleBook(), lambda partition, key: None)(batch, NOW.timestamp())
-    refused: Any = tuple((n, "no") for n in range(len(work.rows)) if chance.random() < 0.2)
-    refused_effects: Any = tuple((n, "no") for n in range(len(work.effects)) if chance.random() < 0.2)
-    duplicates = chance.randint(0, len(work.rows) - len(refused))
-    stored = len(work.rows) - len(refused) - duplicates
-    before = outcomes()
-    BatchLedger().batch_done(batch, work, Written(stored, duplicates, refused, refused_effects), Seconds())
-    counted = {name: count - before.get(name, 0) for name, count in outcomes().items()}
-    assert counted.pop("received") == len(batch.records)
-    assert sum(counted.values()) == len(batch.records)
-    assert counted.get("duplicate", 0) == duplicates
+def rejected(offset: int, reason: Reason) -> Rejected:
+    return Rejected(Message(offset=offset), reason, Stage.DECODE, "what is wrong")
 
 
-def test_the_batches_hold_every_outcome() -> None:
-    work = Processor(Limits(), RuleBook(), lambda partition, key: None)(Records(KINDS), NOW.timestamp())
-    assert (len(work.rows), len(work.effects), len(work.rejected), sum(work.dropped.values())) == (1, 2, 4, 1)
+def work_of_ten() -> tuple[Work, Written]:
+    """Rows: 3 new, 1 duplicate, 1 refused. Effects: 1 done, 1 refused. 2 rejected and 1 dropped: 10 records."""
+    work = Work()
+    work.rows += [()] * 5  # type: ignore[list-item]
+    work.effects += [Effect(Statement.UPSERT_CONFIG, ("u", "[]"))] * 2
+    work.rejected += [rejected(1, Reason.BAD_JSON), rejected(2, Reason.TOO_DEEP)]
+    work.dropped["silence"] = 1
+    work.kinds |= {Kind.TELEMETRY: 7, Kind.CONFIG: 2, Kind.SILENCE: 1}
+    return work, Written(3, 1, ((4, "no"),), ((1, "no"),))
+
+
+@pytest.mark.parametrize("partition", [0, 11])
+def test_the_books_balance(partition: int) -> None:
+    counted, (work, written) = Counted(), work_of_ten()
+    BatchLedger().batch_done(Given(partition, 10), work, written, SECONDS)
+    books = counted.books(partition)
+    assert books == {"received": 10, "stored": 4, "duplicate": 1, "dead_lettered": 4, "dropped_by_policy": 1}
+    assert books.pop("received") == sum(books.values())
+    assert counted.books(partition + 1)["received"] == 0
+
+
+def test_the_totals_say_the_same() -> None:
+    counted, (work, written) = Counted(), work_of_ten()
+    BatchLedger().batch_done(Given(0, 10), work, written, SECONDS)
+    assert counted("iot_rows_stored_total") == 4
+    assert counted("iot_rows_duplicate_total") == 1
+    assert {kind: counted("iot_messages_received_total", kind=kind) for kind in work.kinds} == work.kinds
+    reasons = {"bad_json": 1, "too_deep": 1, "refused_by_database": 2}
+    assert {reason: counted("iot_dead_letters_total", reason=reason) for reason in reasons} == reasons
+    assert counted("iot_dropped_total", policy="silence") == 1
+
+
+def test_stages_and_sizes_are_measured_once_a_batch() -> None:
+    counted, (work, written) = Counted(), work_of_ten()
+    work.oldest = time.time() - 60
+    BatchLedger().batch_done(Given(0, 10), work, written, SECONDS)
+    stages = {stage: counted("iot_batch_seconds_sum", stage=stage) for stage in ("process", "wait", "store", "finish")}
+    assert stages == pytest.approx({"process": 0.1, "wait": 0.2, "store": 0.3, "finish": 0.4})
+    assert (counted("iot_batch_rows_count"), counted("iot_batch_rows_sum")) == (1, 10)
+    assert counted("iot_event_age_seconds_sum") == pytest.approx(60, abs=5)
+
+
+def test_an_event_from_the_future_has_no_negative_age() -> None:
+    counted, work = Counted(), Work()
+    work.oldest = time.time() + 60
+    BatchLedger().batch_done(Given(0, 1), work, Written(1), SECONDS)
+    assert counted("iot_event_age_seconds_sum") == 0
+
+
+def test_alerts_are_counted_by_status_and_severity() -> None:
+    counted, work, now = Counted(), Work(), datetime.now(UTC)
+
+    def alert(status: Status, severity: str) -> AlertEvent:
+        return AlertEvent("id", "u", "d", "r", status, severity, "m", 1.0, 2.0, now, now)
+
+    work.events += [alert(Status.FIRING, "critical")] * 2 + [alert(Status.RESOLVED, "info")]
+    BatchLedger().batch_done(Given(0, 3), work, Written(3), SECONDS)
+    assert counted("iot_alerts_total", status="FIRING", severity="critical") == 2
+    assert counted("iot_alerts_total", status="RESOLVED", severity="info") == 1
+
+
+def test_normal_work_logs_nothing_and_dead_letters_one_line_a_batch() -> None:
+    with capture_logs() as logs:
+        BatchLedger().batch_done(Given(0, 1), Work(), Written(1), SECONDS)
+    assert logs == []
+    with capture_logs() as logs:
+        BatchLedger().batch_done(Given(0, 10), *work_of_ten(), SECONDS)
+    expected: dict[str, Any] = {"event": "dead_letters", "log_level": "warning", "count": 4, "reason": "bad_json"}
+    assert logs == [expected | {"detail": "what is wrong"}]
+
+
+def test_a_batch_given_up_is_logged_and_not_counted() -> None:
+    counted = Counted()
+    with capture_logs() as logs:
+        BatchLedger().batch_given_up(Given(3, 10), "told to give up")
+    assert (logs[0]["event"], logs[0]["partition"], logs[0]["reason"]) == ("batch_given_up", 3, "told to give up")
+    assert set(counted.books(3).values()) == {0}
