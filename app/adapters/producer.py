@@ -77,9 +77,11 @@ class Producer:
         Raises TransientError when told to give up first; some messages may then have been written. When cancelled,
         what is not on its way yet is not sent any more.
         """
+        if not messages:
+            return {}
         async for attempt in self._retrying(topic):
             with attempt:
-                return await self._send_once(topic, messages) if messages else {}
+                return await self._send_once(topic, messages)
         raise AssertionError("unreachable: tenacity returns or raises")
 
     async def partitions(self, topic: str) -> int:
