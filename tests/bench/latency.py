@@ -135,7 +135,14 @@ def _stages(result: Result) -> str:
     for stage in STAGES:
         took = hops.mean(before, after, "iot_batch_seconds", f'{{stage="{stage}"}}')
         stages.append(f"{stage} {1000 * took:.1f}")
-    return f"{rows:.1f} rows a batch; {', '.join(stages)}; one transaction {write:.1f} ms"
+    batches, writes = (
+        (after[f"{name}_count"] - before.get(f"{name}_count", 0)) / result.seconds
+        for name in ("iot_batch_rows", "iot_db_write_seconds")
+    )
+    return (
+        f"{batches:.0f} batches/s of {rows:.1f} rows, {writes:.0f} transactions/s; "
+        f"{', '.join(stages)}, one transaction {write:.1f} ms"
+    )
 
 
 @asynccontextmanager
