@@ -1,0 +1,231 @@
+"""The whole path with real processes: MQTT, bridge, Kafka, worker, PostgreSQL, notifier, and MQTT again."""
+
+import itertools
+import json
+from collections import defaultdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.audit import Sent, audit, expected_alerts, header, read
+from tests.faults.load import RULES, THRESHOLD, messages
+from tests.integration.bridges import Publisher, publisher
+from tests.integration.test_notifier import listening
+from tests.servers import KafkaServer, MqttServer
+from tests.workers import Running, Site, until
+
+pytestmark = pytest.mark.integration
+
+PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+@pytest.fixture
+async def site(kafka: KafkaServer, database: str, mosquitto: MqttServer, unique: str, tmp_path: Path) -> Site:
+    """Topics and rules of this test alone."""
+    made = Site(kafka.bootstrap, database, mosquitto, unique, tmp_path)
+    await made.prepare(RULES)
+    return made
+
+
+class Device:
+    """A device that publishes as its user; every reading is newer than the one before."""
+
+    def __init__(self, client: Publisher, user: str) -> None:
+        self._client, self._user = client, user
+        self.sequence = 0
+
+    async def reads(self, **fields: object) -> None:
+        """Publish one reading."""
+        self.sequence += 1
+        time = datetime.now(UTC).isoformat()
+        await self.publishes(json.dumps({"time": time, "sequence_id": self.sequence, **fields}).encode())
+
+    async def publishes(self, payload: bytes) -> None:
+        """Publish bytes as telemetry."""
+        await self._client.publish([(f"users/{self._user}/devices/d1/telemetry", payload)])
+
+    async def configures(self, rules: list[dict[str, object]]) -> None:
+        """Publish the user's rules."""
+        await self._client.publish([(f"users/{self._user}/config", json.dumps(rules).encode())])
+
+
+async def test_the_path(site: Site) -> None:
+    async with listening(site.mqtt, site.unique) as heard, publisher(site.mqtt, f"device-{site.unique}") as client:
+        with site.program("worker") as worker, site.program("notifier") as notifier, site.program("bridge") as bridge:
+            for program in (worker, notifier, bridge):
+                await program.ready()
+            device = Device(client, site.unique)
+            await a_reading_becomes_a_row(site, device)
+            await an_alert_fires_and_resolves_once(device, heard)
+            await bad_bytes_become_a_dead_letter(site, device)
+            await changed_rules_are_picked_up(site, device, heard)
+            await rules_come_over_mqtt(site, device, heard)
+            await site.settled()
+            await the_books_balance(worker, received=device.sequence + 2)
+            for program in (bridge, worker, notifier):
+                assert program.stop() < 10
+    firing = [event["alert_id"] for event in heard if event["status"] == "FIRING"]
+    assert [event["status"] for event in heard] == ["FIRING", "RESOLVED"] * 3
+    assert [event["alert_id"] for event in heard if event["status"] == "RESOLVED"] == firing
+    assert len(set(firing)) == 3
+
+
+async def a_reading_becomes_a_row(site: Site, device: Device) -> None:
+    await device.reads(temperature=21.5, battery=90, engine={"rpm": 12345678901234567890}, traceparent=PARENT)
+
+    async def stored() -> bool:
+        return len(await site.fetch("SELECT FROM raw_telemetry")) == 1
+
+    await until(stored, 10, lambda: "the reading is not in raw_telemetry")
+    (row,) = await site.fetch("SELECT * FROM raw_telemetry")
+    assert (row["user_id"], row["device_id"], row["sequence_id"]) == (site.unique, "d1", 1)
+    assert (row["temperature"], row["battery"]) == (21.5, 90)
+    assert json.loads(row["extra_data"])["engine"] == {"rpm": 12345678901234567890}
+
+
+async def an_alert_fires_and_resolves_once(device: Device, heard: list[dict[str, Any]]) -> None:
+    for temperature in (79, THRESHOLD, 81, 95, 90, 79, 70):
+        await device.reads(temperature=temperature, traceparent=PARENT)
+    await until(lambda: at_least(heard, 2), 10, lambda: f"heard {heard}")
+    first, second = heard
+    assert (first["status"], first["value"], first["threshold"]) == ("FIRING", 81, THRESHOLD)
+    assert (second["status"], second["value"]) == ("RESOLVED", 79)
+    assert first["alert_id"] == second["alert_id"]
+    assert (first["device_id"], first["rule_id"], first["message"]) == ("d1", "temperature", "too hot")
+    assert first["traceparent"].split("-")[1] == PARENT.split("-")[1]
+
+
+async def bad_bytes_become_a_dead_letter(site: Site, device: Device) -> None:
+    payload = bytes(range(256))
+    await device.publishes(payload)
+
+    async def there() -> bool:
+        return sum((await site.ends(site.settings.kafka_dlq_topic)).values()) == 1
+
+    await until(there, 10, lambda: "no dead letter came")
+    (letter,) = await read(site, site.settings.kafka_dlq_topic)
+    (original,) = [r for r in await read(site, site.settings.kafka_topic) if r.value == payload]
+    assert letter.key == original.key == f"{site.unique}/d1".encode()
+    assert [one for one in letter.headers if one[0] != "reason"] == list(original.headers)
+    assert header(letter, "reason") == b"bad_encoding"
+    envelope = json.loads(letter.value)
+    assert envelope["original_topic"] == f"users/{site.unique}/devices/d1/telemetry"
+    assert (envelope["source"]["partition"], envelope["source"]["offset"]) == (original.partition, original.offset)
+
+
+async def changed_rules_are_picked_up(site: Site, device: Device, heard: list[dict[str, Any]]) -> None:
+    await site.set_rules([{"key": "engine.oil", "operator": "<", "threshold": 2, "message": "no oil"}])
+    await fires_and_resolves(device, heard, {"engine": {"oil": 1}}, {"engine": {"oil": 3}}, 4)
+    assert heard[2]["rule_id"] == "engine.oil"
+
+
+async def rules_come_over_mqtt(site: Site, device: Device, heard: list[dict[str, Any]]) -> None:
+    rules: list[dict[str, object]] = [{"key": "battery", "operator": "<", "threshold": 5, "message": "empty"}]
+    await device.configures(rules)
+    await fires_and_resolves(device, heard, {"battery": 4}, {"battery": 80}, 6)
+    assert heard[4]["rule_id"] == "battery"
+    (row,) = await site.fetch("SELECT rules FROM user_configs")
+    assert json.loads(row["rules"]) == rules
+
+
+async def fires_and_resolves(
+    device: Device, heard: list[dict[str, Any]], bad: dict[str, object], good: dict[str, object], count: int
+) -> None:
+    """Repeat the bad reading until a rule that is just being loaded takes it, then send the good one."""
+
+    async def fired() -> bool:
+        await device.reads(**bad)
+        return len(heard) >= count - 1
+
+    await until(fired, 15, lambda: f"the new rule did not fire; heard {heard}")
+    await device.reads(**good)
+    await until(lambda: at_least(heard, count), 10, lambda: f"heard {heard}")
+
+
+async def at_least(heard: list[dict[str, Any]], count: int) -> bool:
+    """Whether that many messages have arrived."""
+    return len(heard) >= count
+
+
+async def ledger(worker: Running) -> dict[str, dict[str, int]]:
+    """{partition: {outcome: records}} as the worker's /metrics tell since its start."""
+    books: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for family in text_string_to_metric_families((await worker.get("/metrics"))[1]):
+        for sample in family.samples:
+            if sample.name == "iot_ledger_total":
+                books[sample.labels["partition"]][sample.labels["outcome"]] += int(sample.value)
+    return books
+
+
+async def the_books_balance(worker: Running, received: int) -> dict[str, int]:
+    """received = stored + duplicate + dead_lettered + dropped_by_policy, per partition; the sums."""
+    totals: dict[str, int] = defaultdict(int)
+    for partition, books in (await ledger(worker)).items():
+        ends = ("stored", "duplicate", "dead_lettered", "dropped_by_policy")
+        assert books["received"] == sum(books[outcome] for outcome in ends), (partition, dict(books))
+        for outcome, count in books.items():
+            totals[outcome] += count
+    assert totals["received"] == received
+    return totals
+
+
+async def test_a_clean_stop_commits_everything_and_a_replay_changes_nothing(site: Site) -> None:
+    sent = list(itertools.islice(messages(site.unique, seed=8), 12_000))
+    alerts = expected_alerts(sent, THRESHOLD)
+    assert len(alerts) > 300
+    async with listening(site.mqtt, site.unique) as heard:
+        with site.program("notifier"), site.program("worker") as worker:
+            await produce(site, sent)
+            await worker.ready()
+            await site.settled()
+            books = await audit(site, sent, alerts, heard)
+            books.must_balance()
+            await the_books_balance(worker, received=len(sent))
+            assert worker.stop() < 10
+            await nothing_is_read_again(site, worker)
+            for forgotten in (False, True):  # the state on disk, then what the changelog gives back
+                if forgotten:
+                    worker.forget()
+                totals = await replay(site, worker, len(sent))
+                assert totals == {"received": len(sent), "duplicate": books.rows, "dead_lettered": books.dead}
+            again = await audit(site, sent, alerts, heard)
+            again.must_balance()
+            assert again == books
+
+
+async def nothing_is_read_again(site: Site, worker: Running) -> None:
+    """After a clean stop, a restart takes only what is new."""
+    worker.start()
+    await worker.ready()
+    await site.settled_input()
+    await the_books_balance(worker, received=0)
+    worker.stop()
+
+
+async def replay(site: Site, worker: Running, count: int) -> dict[str, int]:
+    """Start with the group's offsets at 0, until all is committed again; what the worker counted."""
+    topic, ends = site.settings.kafka_topic, await site.ends()
+    options = {"group_id": site.settings.group_id, "enable_auto_commit": False}
+    async with AIOKafkaConsumer(bootstrap_servers=site.kafka, **options) as consumer:
+        consumer.assign([TopicPartition(topic, partition) for partition in ends])
+        await consumer.commit({TopicPartition(topic, partition): 0 for partition in ends})
+    assert set((await site.committed()).values()) == {0}
+    worker.start()
+    await worker.ready()
+    await site.settled()
+    totals = await the_books_balance(worker, received=count)
+    worker.stop()
+    return {outcome: count for outcome, count in totals.items() if count}
+
+
+async def produce(site: Site, sent: list[Sent]) -> None:
+    """Put messages on the input topic, as the bridge would."""
+    async with AIOKafkaProducer(bootstrap_servers=site.kafka, enable_idempotence=True) as producer:
+        for one in sent:
+            headers = [("mqtt_topic", one.topic.encode()), ("kind", b"telemetry")]
+            await producer.send(site.settings.kafka_topic, one.payload, key=one.key, headers=headers)
+        await producer.flush()
