@@ -19,7 +19,12 @@ class DeadLetterTail:
     """Reads the dead-letter topic backwards, in its own short-lived consumer with no group."""
 
     def __init__(self, brokers: str, topic: str, give_up: asyncio.Event) -> None:
-        self._options: dict[str, Any] = {"bootstrap_servers": brokers, "enable_auto_commit": False}
+        self._options: dict[str, Any] = {
+            "bootstrap_servers": brokers,
+            "enable_auto_commit": False,
+            # The client fetches at the log's end before we seek, and would wait there for half a second.
+            "fetch_max_wait_ms": 10,
+        }
         self._topic, self._give_up = topic, give_up
 
     async def read(self, topic: str, partition: int, partitions: Iterable[int], first: int) -> dict[int, bytes]:
