@@ -224,7 +224,7 @@ async def replay(site: Site, worker: Running, count: int) -> dict[str, int]:
 
 async def produce(site: Site, sent: list[Sent]) -> None:
     """Put messages on the input topic, as the bridge would."""
-    async with AIOKafkaProducer(bootstrap_servers=site.kafka, enable_idempotence=True) as producer:
+    async with AIOKafkaProducer(bootstrap_servers=site.kafka, linger_ms=5) as producer:
         for one in sent:
             headers = [("mqtt_topic", one.topic.encode()), ("kind", b"telemetry")]
             await producer.send(site.settings.kafka_topic, one.payload, key=one.key, headers=headers)
