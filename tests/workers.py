@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +158,7 @@ class Site:
             **self.more,
         }
 
-    @property
+    @cached_property
     def settings(self) -> Settings:
         """The same as the programs see them."""
         return Settings(**self.values)  # type: ignore[arg-type]  # checked by pydantic
