@@ -17,7 +17,7 @@ from app.core.write import Effect, Written
 from app.ops.watchdog import Watchdog
 from app.pipeline import Pipeline, Ports
 from tests.contract.faust_worker import Worker
-from tests.pipeline.world import Life, MemoryDeadLetters, MemoryLedger, MemoryOutbox, MemoryStates, World
+from tests.pipeline.world import Life, MemoryDeadLetters, MemoryLedger, MemoryOutbox, MemoryStates, World, in_one_slice
 
 FILE = Path(os.environ["TEST_FILE"])
 SECONDS = {"quick": 0.0, "slow": 1.0, "never": 3600.0}[os.environ.get("TEST_STORE", "quick")]
@@ -66,7 +66,7 @@ pipeline = Pipeline(
         MemoryStates(world, life.tick),
         MemoryLedger(),
     ),
-    process,
+    in_one_slice(process),
     4,
     give_up,
 )

@@ -253,7 +253,7 @@ async def test_markers_of_transactions_do_not_stall(kafka: KafkaServer, unique: 
         watchdog = Watchdog(unique, 4.0)
         watch = asyncio.create_task(watchdog.watch(worker.consumer))
         await until(lambda: watchdog.lag.get(TP(unique, 0)) == 1)
-        await until(lambda: watchdog.lag[TP(unique, 0)] == 0)  # the marker at the end is nothing that waits
+        await until(lambda: watchdog.lag[TP(unique, 0)] == 0, 20)  # the marker at the end is nothing that waits
         assert not watch.done()
         watch.cancel()
         await fw.produce(kafka.bootstrap, unique, {0: 1})

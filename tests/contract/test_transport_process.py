@@ -1,6 +1,5 @@
 """How a worker's process ends: SIGTERM in the middle of a batch, and a batch that nobody works on."""
 
-import asyncio
 import signal
 import sys
 from collections import Counter
@@ -77,9 +76,11 @@ async def test_kill_9_in_mid_batch_loses_nothing(kafka: KafkaServer, unique: str
     await fw.produce(kafka.bootstrap, unique, {0: 20, 1: 20})
     program = Program(kafka, unique, tmp_path, TEST_STORE="slow")
     program.process.start()
-    await until(lambda: program.begun.exists(), 20)
-    program.process.kill()
-    await asyncio.sleep(0)
+    try:
+        await until(lambda: program.begun.exists(), 20)
+    finally:
+        program.process.kill()
+    assert program.stored() == Counter()
     program = Program(kafka, unique, tmp_path)
     program.process.start()
     try:
