@@ -8,7 +8,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 PYTEST := $(BIN)/pytest -q
-BENCHES := core state bridge end_to_end
 
 .PHONY: help setup run test check fmt lint type unit integration faults bench docs lock clean
 
@@ -51,8 +50,8 @@ integration: setup ## Tests against real Kafka, PostgreSQL and Mosquitto
 faults: setup ## Kill and cut real processes while messages flow; compare the books
 	@$(PYTEST) tests/faults
 
-bench: setup ## Measure; asserts no speed. One alone: make bench BENCHES=core
-	@for bench in $(BENCHES); do echo "== $$bench"; $(BIN)/python -m tests.bench.$$bench; done
+bench: setup ## Measure, four minutes; asserts no speed. One alone, at full length: make bench BENCH=latency
+	@$(BIN)/python -m tests.bench$(if $(BENCH),.$(BENCH))
 
 docs: setup ## Make the tables of docs/ anew from the code
 	@$(BIN)/python -m tests.documents

@@ -83,8 +83,8 @@ def run_worker(settings: Settings, options: argparse.Namespace, home: str) -> Re
             [str(faust), "-A", "app", "worker", "-l", "warn", "--without-web"], env=environment, stdout=log, stderr=log
         )
         try:
-            return _measure(process.pid, settings.metrics_port, options.rows)
-        except TimeoutError:
+            return _measure(process, settings.metrics_port, options.rows)
+        except (TimeoutError, ChildProcessError):
             print(Path(log.name).read_text()[-4000:], file=sys.stderr)
             raise
         finally:
@@ -92,10 +92,13 @@ def run_worker(settings: Settings, options: argparse.Namespace, home: str) -> Re
             process.wait(30)
 
 
-def _measure(pid: int, port: int, rows: int) -> Result:
+def _measure(process: subprocess.Popen[bytes], port: int, rows: int) -> Result:
+    pid = process.pid
     first: tuple[float, float, float] | None = None
     rss, deadline = 0.0, time.monotonic() + GIVE_UP
     while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise ChildProcessError(f"the worker ended with {process.returncode}")
         stored, now, cpu = _stored(port), time.perf_counter(), _cpu(pid)
         rss = max(rss, _rss(pid))
         if first is None and stored:
@@ -147,7 +150,7 @@ async def empty(database: str) -> None:
     await db.close()
 
 
-def compare(kafka: Kafka, postgres: Postgres, options: argparse.Namespace, home: str) -> None:
+def compare(kafka: Kafka, postgres: Postgres, options: argparse.Namespace, home: str) -> dict[str, list[Result]]:
     """Alternate floor and worker; print each run, then the medians and their ratio."""
     database = postgres.dsn
     asyncio.run(prepare(database))
@@ -169,6 +172,7 @@ def compare(kafka: Kafka, postgres: Postgres, options: argparse.Namespace, home:
                 f"  run {run + 1} {name:7s} {result.rate:9,.0f} rows/s  {result.cpu:5.2f} CPU s/M  {result.rss:4.0f} MB"
             )
     report(results)
+    return results
 
 
 def report(results: dict[str, list[Result]]) -> None:
@@ -180,16 +184,20 @@ def report(results: dict[str, list[Result]]) -> None:
     print(f"worker / floor: {statistics.median(ratios):.2f} ({', '.join(f'{ratio:.2f}' for ratio in ratios)})")
 
 
-def main() -> None:
-    """Command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--devices", type=int, default=500)
-    parser.add_argument("--in-flight", type=int, default=3)
-    parser.add_argument("--spike-every", type=int, default=100, help="readings per alert of a device")
-    parser.add_argument("--headers", action="store_true", help="records with the bridge's headers")
-    options = parser.parse_args()
+def parser() -> argparse.ArgumentParser:
+    """Options and their defaults."""
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--rows", type=int, default=1_000_000)
+    made.add_argument("--runs", type=int, default=3)
+    made.add_argument("--devices", type=int, default=500)
+    made.add_argument("--in-flight", type=int, default=3)
+    made.add_argument("--spike-every", type=int, default=100, help="readings per alert of a device")
+    made.add_argument("--headers", action="store_true", help="records with the bridge's headers")
+    return made
+
+
+def run(options: argparse.Namespace) -> dict[str, list[Result]]:
+    """Start the servers, compare, stop them; results by name, in the order of the runs."""
     with tempfile.TemporaryDirectory(prefix="iot-bench-", dir=None) as home:
         os.chmod(home, 0o755)  # PostgreSQL runs as an account of its own
         kafka, postgres = Kafka(Path(home) / "kafka"), Postgres(Path(home) / "postgres")
@@ -198,11 +206,11 @@ def main() -> None:
             postgres.start()
             kafka.wait_ready()
             postgres.wait_ready()
-            compare(kafka, postgres, options, home)
+            return compare(kafka, postgres, options, home)
         finally:
             postgres.stop()
             kafka.stop()
 
 
 if __name__ == "__main__":
-    main()
+    run(parser().parse_args())
