@@ -14,6 +14,7 @@ import uvloop
 
 from app import settings as settings_module
 from app.adapters import topics
+from app.adapters.batches import BatchLimits, BatchTopic
 from app.adapters.dead_letter_tail import DeadLetterTail
 from app.adapters.deadletters import KafkaDeadLetters
 from app.adapters.faust_app import build_app
@@ -23,7 +24,7 @@ from app.adapters.rules_table import RulesTable
 from app.adapters.source import FaustSource
 from app.adapters.states import FaustStates
 from app.adapters.timescale import TimescaleStore
-from app.adapters.transport import BatchLimits, BatchTopic, BatchTransport
+from app.adapters.transport import BatchTransport
 from app.core.decode import Limits
 from app.core.process import Processor
 from app.core.rulebook import RuleBook
@@ -154,7 +155,7 @@ async def watch() -> None:
 @app.timer(1.0)  # type: ignore[untyped-decorator]
 async def gauge() -> None:
     """Refresh the gauges that no batch refreshes."""
-    metrics.BUFFERED.set(app.consumer.buffered_bytes)
+    metrics.BUFFERED.set(app.consumer.flight.weight)
     metrics.STATE_KEYS.set(processor.devices)
     for tp, waiting in watchdog.lag.items():
         metrics.LAG.labels(str(tp.partition)).set(max(0, waiting))

@@ -3,7 +3,8 @@
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from app.adapters.transport import BatchConsumer, BatchMessage
+from app.adapters.batches import BatchMessage
+from app.adapters.transport import BatchConsumer
 from app.core.model import Record
 
 

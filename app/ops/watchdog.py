@@ -8,7 +8,8 @@ import structlog
 from aiokafka.errors import KafkaError
 from faust.types import TP
 
-from app.adapters.transport import BatchConsumer, BatchMessage
+from app.adapters.batches import BatchMessage
+from app.adapters.transport import BatchConsumer
 from app.errors import StuckOffsetError
 
 log = structlog.get_logger()
@@ -35,7 +36,7 @@ class Watchdog:
                 except (KafkaError, TimeoutError) as error:  # an outage is waited out by whoever it concerns
                     log.warning("kafka_does_not_answer", error=repr(error))
                     continue
-                self.check(self.lag, consumer.heads(), consumer.last_progress, time.monotonic())
+                self.check(self.lag, consumer.flight.heads(), consumer.last_progress, time.monotonic())
                 await self._doubt(consumer)
 
     def check(
@@ -53,13 +54,13 @@ class Watchdog:
 
     async def _doubt(self, consumer: BatchConsumer) -> None:
         """Offsets that hold no records (markers of transactions) count as waiting until somebody has looked."""
-        heads, now = consumer.heads(), time.monotonic()
+        heads, now = consumer.flight.heads(), time.monotonic()
         for tp, waiting in self.lag.items():
             if waiting > 0 and tp not in heads and now - consumer.last_progress.get(tp, now) > self._limit / 4:
                 await consumer.look_again(tp)
 
     async def _measure_lag(self, consumer: BatchConsumer) -> dict[TP, int]:
-        done = consumer.done_offsets()
+        done = consumer.flight.done_offsets()
         tps = [tp for tp in consumer.assignment() if tp.topic == self._topic]
         if not tps:
             return {}

@@ -11,11 +11,12 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from faust.types import TP
 
+from app.adapters.batches import BatchLimits, BatchTopic
 from app.adapters.faust_app import build_app
 from app.adapters.positions import Position
 from app.adapters.source import FaustBatch, FaustSource
 from app.adapters.topics import Topic, create
-from app.adapters.transport import BatchConsumer, BatchLimits, BatchTopic, BatchTransport, TransportEvents
+from app.adapters.transport import BatchConsumer, BatchTransport, TransportEvents
 from app.core.model import Record
 from app.settings import Settings
 
@@ -114,7 +115,7 @@ class Worker:
         consumer = self.consumer
         if not consumer.flow_active or self.app.rebalancing:
             return set()
-        return {tp.partition for tp in consumer._expected}
+        return {tp.partition for tp in consumer.flight.expected}
 
     @property
     def records(self) -> int:

@@ -27,10 +27,12 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from mode import Service
 
-from app.adapters import transport
+from app.adapters import consumer_thread
+from app.adapters.batches import BatchMessage, BatchTopic
+from app.adapters.consumer_thread import ConsumerThread
 from app.adapters.faust_app import build_app
 from app.adapters.states import ROCKSDB_OPTIONS, ChangelogTopic, FaustStates, StateStore
-from app.adapters.transport import BatchConsumer, BatchMessage, BatchTopic, ConsumerThread
+from app.adapters.transport import BatchConsumer
 from app.settings import Settings
 from tests.contract.faust_worker import Worker
 
@@ -123,13 +125,11 @@ OWN: dict[Any, set[str]] = {
         "_has_room",
         "_singles",
         "_batches",
-        "_cut",
         "_contiguous",
-        "_advance",
         "_forget",
         "_settle",
     }
-    | {"look_again", "current", "heads", "done_offsets", "buffered_bytes"},
+    | {"look_again", "current"},
     ConsumerThread: {"positions", "reached", "_reached", "_seek_to_positions"},
     StateStore: {"read", "write"},
 }
@@ -322,7 +322,7 @@ def test_the_generation_is_known_before_the_assignment_is_handled() -> None:
 
 def message(consumer: Any, offset: int = 0) -> BatchMessage:
     made = BatchMessage("readings", 0, offset, 0.0, 0, [], b"", ["r"], None, tp=READINGS, generation_id=3)
-    made.first_offset, made.next_offset, made.weight, made.epoch = offset, offset + 1, 1, consumer.epoch
+    made.first_offset, made.next_offset, made.weight, made.epoch = offset, offset + 1, 1, consumer.flight.epoch
     return made
 
 
@@ -398,8 +398,8 @@ def test_what_a_seek_has_overtaken_is_not_returned() -> None:
 
 
 def test_the_names_under_which_decoded_records_are_kept() -> None:
-    """transport._leave_as_decoded replaces `_consumer_record`, so that records stay what the decoder made."""
-    assert vars(transport)["FetchResult"] is aiokafka_fetcher.FetchResult
+    """consumer_thread._leave_as_decoded replaces `_consumer_record`, so that records stay what the decoder made."""
+    assert vars(consumer_thread)["FetchResult"] is aiokafka_fetcher.FetchResult
     in_order(aiokafka_fetcher.FetchResult.__init__, "self._partition_records = partition_records")
     records = aiokafka_fetcher.PartitionRecords
     assert list(inspect.signature(records._consumer_record).parameters) == ["self", "tp", "record"]

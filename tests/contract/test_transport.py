@@ -77,10 +77,10 @@ async def test_buffers_are_bounded(kafka: KafkaServer, unique: str, tmp_path: Pa
         await until(lambda: len(held.batches) == 4)
         await asyncio.sleep(0.5)
         assert len(held.batches) == 4
-        assert 40 * 1000 < worker.consumer.buffered_bytes < 40 * 2000
+        assert 40 * 1000 < worker.consumer.flight.weight < 40 * 2000
         await held.release()
         await until(lambda: sum(n - f for _, f, n in worker.seen) == 200)
-        assert worker.consumer.buffered_bytes == 0
+        assert worker.consumer.flight.weight == 0
     held = Held()
     group = f"{unique}b"
     async with Worker(kafka.bootstrap, unique, group, tmp_path, held, max_rows=10, buffer_bytes=1) as worker:

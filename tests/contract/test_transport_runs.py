@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from faust.types import TP
 
-from app.adapters.transport import BatchConsumer, BatchMessage
+from app.adapters.batches import BatchMessage
+from app.adapters.positions import Position
+from app.adapters.transport import BatchConsumer
 from app.errors import StreamGapError
 from tests.contract.faust_worker import Report, Worker, ack
 from tests.unit.records import Message
@@ -42,7 +44,7 @@ class Unconnected:
 
     def place(self, tp: TP, offset: int) -> None:
         """What perform_seek does."""
-        self.consumer._expected[tp] = self.consumer._start[tp] = offset
+        self.consumer.flight.place(tp, Position(offset, None))
 
     async def take(self, tp: TP, run: list[Any]) -> list[tuple[int, int]]:
         batches: AsyncIterator[BatchMessage] = self.consumer._batches(tp, run)
@@ -69,7 +71,7 @@ async def test_nothing_is_handed_over_before_its_partition_was_placed(make: Make
     """A poll may outlast a rebalance: its records belong to partitions whose states may not even be ours."""
     subject = make()
     assert await subject.take(ZERO, records(0, 10)) == []
-    assert subject.consumer.heads() == {}
+    assert subject.consumer.flight.heads() == {}
     subject.place(ZERO, 0)
     assert await subject.take(ZERO, records(0, 10)) == [(0, 10)]
     subject.consumer._forget()
@@ -94,7 +96,7 @@ async def test_a_batch_names_its_records(make: Make) -> None:
     assert message.value == run
     assert (message.tp, message.offset, message.timestamp) == (ZERO, 7, run[-1].timestamp / 1000)
     assert subject.consumer.current(message)
-    assert subject.consumer.heads() == {ZERO: message}
+    assert subject.consumer.flight.heads() == {ZERO: message}
     subject.consumer._forget()
     assert not subject.consumer.current(message)
 
@@ -135,14 +137,14 @@ async def test_offsets_move_by_the_prefix_alone(make: Make) -> None:
         subject.place(tp, 0)
     batches = [batch async for batch in consumer._batches(ZERO, records(0, 15))]
     other = [batch async for batch in consumer._batches(ONE, records(0, 5))]
-    weight = consumer.buffered_bytes
+    weight = consumer.flight.weight
     for batch in (batches[2], batches[1], other[0]):
         assert consumer.ack(batch)
     assert consumer._filter_committable_offsets([ZERO, ONE]) == {ONE: 5}
-    assert consumer.done_offsets() == {ZERO: 0, ONE: 5}
+    assert consumer.flight.done_offsets() == {ZERO: 0, ONE: 5}
     consumer.ack(batches[0])
     assert consumer._filter_committable_offsets([ZERO, ONE]) == {ZERO: 15, ONE: 5}
-    assert 0 == consumer.buffered_bytes < weight
+    assert 0 == consumer.flight.weight < weight
 
 
 async def test_an_ack_of_another_epoch_commits_nothing(make: Make) -> None:
@@ -167,6 +169,6 @@ async def test_a_partition_without_room_is_not_polled(make: Make) -> None:
     assert (consumer._has_room(ZERO), consumer._has_room(ONE)) == (False, True)
     await subject.take(ONE, records(0, 5, size=4000))
     assert not consumer._has_room(ONE)  # the bytes of all are used up
-    consumer.ack(consumer.heads()[ONE])
+    consumer.ack(consumer.flight.heads()[ONE])
     assert consumer._has_room(ONE)
     assert consumer._has_room(TP("a-changelog", 0))
