@@ -17,6 +17,7 @@ OPERATOR, BRIDGE, NOTIFIER = "operator", "iot-bridge", "iot-notifier"
 # every change instead would cap the broker at 149 messages/s.
 # max_packet_size: strictly below what the bridges and the topic take (1.1 and 2 MB), above the 1 MiB payload limit, so
 # that a payload that is too large reaches the dead letters instead of cutting its device off.
+# set_tcp_nodelay: a message does not wait until the bridge has acknowledged the packet before it (Nagle).
 CONFIGURATION = """\
 listener {port} {host}
 {user}
@@ -31,6 +32,7 @@ max_queued_messages 1000000
 max_queued_bytes 0
 max_inflight_messages 20000
 max_packet_size 1090000
+set_tcp_nodelay true
 log_dest stderr
 log_type error
 log_type warning
