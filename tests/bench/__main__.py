@@ -2,7 +2,7 @@
 
     python -m tests.bench
 
-Takes about four minutes and wants the machine to itself. Sizes are modest; docs/benchmarks.md has the long forms.
+Takes two to four minutes and wants the machine to itself. Sizes are modest; docs/benchmarks.md has the long forms.
 """
 
 import statistics
