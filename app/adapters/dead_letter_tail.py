@@ -1,18 +1,25 @@
-"""The newest dead letters of a source partition: in, an offset; out, what is dead-lettered from there on."""
+"""The newest dead letters of a source partition: in, an offset; out, what is dead-lettered from there on and before."""
 
 import asyncio
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from app.adapters.producer import GiveUp, gave_up
-from app.core.deadletter import DeadLetter, from_record
+from app.core.deadletter import DeadLetter, delivery_mark, from_record
 
 # Read back this many dead letters at first, ten times as many if that does not reach far enough.
 STEP = 2_000
+
+
+class Recent(NamedTuple):
+    """What the dead-letter topic holds of a source partition."""
+
+    payloads: dict[int, bytes]  # by source offset
+    marks: set[bytes]  # of MQTT messages, see delivery_mark
 
 
 class DeadLetterTail:
@@ -27,8 +34,8 @@ class DeadLetterTail:
         }
         self._topic, self._give_up = topic, give_up
 
-    async def read(self, topic: str, partition: int, partitions: Iterable[int], first: int) -> dict[int, bytes]:
-        """Return {source offset: payload} of the dead letters of (topic, partition) from offset `first` on.
+    async def read(self, topic: str, partition: int, partitions: Iterable[int], first: int) -> Recent:
+        """Return the dead letters of (topic, partition): all from source offset `first` on, and the last 2,000 or more.
 
         `partitions` are the dead-letter partitions that may hold them. Raises TransientError when told to give up.
         """
@@ -43,40 +50,44 @@ class DeadLetterTail:
                 return await self._read_once(topic, partition, tps, first)
         raise AssertionError("unreachable: tenacity returns or raises")
 
-    async def _read_once(self, topic: str, partition: int, tps: list[TopicPartition], first: int) -> dict[int, bytes]:
+    async def _read_once(self, topic: str, partition: int, tps: list[TopicPartition], first: int) -> Recent:
         consumer = AIOKafkaConsumer(**self._options)
         try:
             await consumer.start()
             consumer.assign(tps)
-            found: dict[int, bytes] = {}
+            found = Recent({}, set())
             for tp in tps:
-                found.update(await self._read_back(consumer, tp, topic, partition, first))
+                recent = await self._read_back(consumer, tp, (topic, partition), first)
+                found.payloads.update(recent.payloads)
+                found.marks.update(recent.marks)
             return found
         finally:
             await consumer.stop()
 
     async def _read_back(
-        self, consumer: AIOKafkaConsumer, tp: TopicPartition, topic: str, partition: int, first: int
-    ) -> dict[int, bytes]:
+        self, consumer: AIOKafkaConsumer, tp: TopicPartition, source: tuple[str, int], first: int
+    ) -> Recent:
         start = (await consumer.beginning_offsets([tp]))[tp]
         end = (await consumer.end_offsets([tp]))[tp]
         step = STEP
         while start < end:
             begin = max(start, end - step)
-            offsets = await self._source_offsets(consumer, tp, begin, end, (topic, partition))
-            if begin == start or any(offset < first for offset in offsets):
-                return {offset: payload for offset, payload in offsets.items() if offset >= first}
+            recent = await self._read_from(consumer, tp, begin, end, source)
+            if begin == start or any(offset < first for offset in recent.payloads):
+                return recent
             step *= 10
-        return {}
+        return Recent({}, set())
 
-    async def _source_offsets(
+    async def _read_from(
         self, consumer: AIOKafkaConsumer, tp: TopicPartition, begin: int, end: int, source: tuple[str, int]
-    ) -> dict[int, bytes]:
+    ) -> Recent:
         consumer.seek(tp, begin)
-        found: dict[int, bytes] = {}
+        found = Recent({}, set())
         while await consumer.position(tp) < end:
             for record in (await consumer.getmany(tp, timeout_ms=1000)).get(tp, []):
                 letter = from_record(record.value, record.headers)
                 if isinstance(letter, DeadLetter) and (letter.source_topic, letter.source_partition) == source:
-                    found[letter.source_offset] = letter.payload
+                    found.payloads[letter.source_offset] = letter.payload
+                    if mark := delivery_mark(letter.payload, letter.headers):
+                        found.marks.add(mark)
         return found

@@ -2,17 +2,21 @@
 
 After a crash the records since the last commit come again, the rejected ones among them. So before its first dead
 letter of a partition (and after each rebalance) this adapter reads what the topic already holds of the records in
-question, and does not send those again: a record is dead-lettered once.
+question, and does not send those again: a record is dead-lettered once. So is an MQTT message that a bridge which died
+put into Kafka and that came again: a second record, marked as redelivered (app.core.deadletter.delivery_mark).
 """
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
-from app.adapters.dead_letter_tail import DeadLetterTail
+from app.adapters.dead_letter_tail import DeadLetterTail, Recent
 from app.adapters.producer import Outgoing, Producer
-from app.core.deadletter import to_record
+from app.core.deadletter import REDELIVERED, delivery_mark, to_record
 from app.core.model import Rejected
 from app.ports import Batch
+
+MARKS_MAX = 50_000  # per partition, 5 MB; what a bridge gets again was sent a moment before
 
 
 class KafkaDeadLetters:
@@ -21,7 +25,7 @@ class KafkaDeadLetters:
     def __init__(self, producer: Producer, topic: str, tail: DeadLetterTail) -> None:
         self._producer, self._topic, self._tail = producer, topic, tail
         self._partitions = 0
-        self._sent_before: dict[tuple[str, int, int], dict[int, bytes]] = {}
+        self._recent: dict[tuple[str, int, int], Recent] = {}
 
     async def send(self, batch: Batch, rejected: Sequence[Rejected]) -> None:
         """Return once Kafka has acked an envelope for every rejected record of `batch`.
@@ -33,20 +37,36 @@ class KafkaDeadLetters:
         self._partitions = self._partitions or await self._producer.partitions(self._topic)
         partition = batch.partition
         target = partition if partition < self._partitions else None
-        before = await self._already_sent(batch, target)
+        recent = await self._recent_of(batch, target)
         now = datetime.now(UTC).isoformat()
         outgoing = []
         for one in rejected:
-            if one.record.offset in before and before[one.record.offset] == (one.record.value or b""):
+            if _is_there(one.record, recent):
                 continue
             key, value, headers = to_record(one, batch.topic, partition, now)
             outgoing.append(Outgoing(key, value, headers, target))
         await self._producer.send(self._topic, outgoing)
 
-    async def _already_sent(self, batch: Batch, target: int | None) -> dict[int, bytes]:
+    async def _recent_of(self, batch: Batch, target: int | None) -> Recent:
         key = (batch.topic, batch.partition, batch.epoch)
-        if key not in self._sent_before:
+        if key not in self._recent:
             partitions = range(self._partitions) if target is None else [target]
-            self._sent_before = {k: v for k, v in self._sent_before.items() if k[2] == batch.epoch}
-            self._sent_before[key] = await self._tail.read(batch.topic, batch.partition, partitions, batch.first_offset)
-        return self._sent_before[key]
+            self._recent = {k: v for k, v in self._recent.items() if k[2] == batch.epoch}
+            self._recent[key] = await self._tail.read(batch.topic, batch.partition, partitions, batch.first_offset)
+        recent = self._recent[key]
+        if len(recent.marks) > MARKS_MAX:
+            recent.marks.clear()
+        return recent
+
+
+def _is_there(record: Any, recent: Recent) -> bool:
+    """Whether the topic holds this record already, or the MQTT message it brings again; notes its mark for later."""
+    payload = record.value or b""
+    if recent.payloads.get(record.offset) == payload:
+        return True
+    mark = delivery_mark(payload, record.headers)
+    if mark is None:
+        return False
+    again = mark in recent.marks and any(name == REDELIVERED for name, _ in record.headers)
+    recent.marks.add(mark)
+    return again

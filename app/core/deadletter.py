@@ -9,8 +9,12 @@ from collections.abc import Sequence
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
+from xxhash import xxh3_128_digest
 
 from app.core.model import Rejected
+
+PACKET_ID = "mqtt_id"  # header: the MQTT packet id under which the bridge received it
+REDELIVERED = "mqtt_dup"  # header: the MQTT broker has sent it before
 
 Headers = Sequence[tuple[str, bytes]]
 
@@ -112,6 +116,19 @@ def from_record(value: bytes | None, headers: Headers) -> DeadLetter | None:
         tombstone=source.tombstone is True,
         headers=[header for header in headers if header[0] != "reason"],
     )
+
+
+def delivery_mark(payload: bytes, headers: Headers) -> bytes | None:
+    """The same for a message and for its redelivery over MQTT, which keeps the packet id; None for one without.
+
+    A bridge that dies after Kafka's ack and before its own gets the message again: a second record, with an offset of
+    its own. Rows are told apart by their key, dead letters by this.
+    """
+    known = dict(headers)
+    packet_id = known.get(PACKET_ID)
+    if packet_id is None:
+        return None
+    return xxh3_128_digest(b"\0".join((known.get("mqtt_topic") or b"", packet_id, payload)))
 
 
 def _as_text(key: bytes | None) -> tuple[str | None, str | UnsetType]:

@@ -3,6 +3,7 @@
 import msgspec
 from msgspec import Struct
 
+from app.core.deadletter import PACKET_ID, REDELIVERED
 from app.core.model import Kind
 from app.core.mqtt_topics import Route, is_own_output, manage_key, route
 from app.gateways.trace import trace_headers
@@ -37,13 +38,22 @@ def to_record(message: Publish | Damaged, ingest_ms: int) -> Outgoing:
     arrived = ("ingest_ms", b"%d" % ingest_ms)
     if isinstance(message, Damaged):
         headers = [("mqtt_topic", message.topic), ("kind", Kind.UNKNOWN.value.encode()), arrived]
+        headers += _delivery(message)
         return Outgoing(Kind.UNKNOWN, message.topic, message.payload, headers, message.packet_id, ingest_ms)
     routed, topic_header, kind_header = _prepared.get(message.topic) or _prepare(message.topic)
-    headers = [topic_header, kind_header, arrived]
+    headers = [topic_header, kind_header, arrived, *_delivery(message)]
     if message.properties or b"traceparent" in message.payload:
         headers += trace_headers(message.properties, message.payload)
     key = routed.key if routed.kind is not Kind.ALERTS_MANAGE else _manage_key(routed, message.payload)
     return Outgoing(routed.kind, key, message.payload, headers, message.packet_id, ingest_ms)
+
+
+def _delivery(message: Publish | Damaged) -> list[tuple[str, bytes]]:
+    """What tells a message that comes again from one that is only equal: its packet id, and whether it comes again."""
+    if not message.packet_id:
+        return []
+    known = (PACKET_ID, b"%d" % message.packet_id)
+    return [known, (REDELIVERED, b"1")] if message.again else [known]
 
 
 def own_output(record: Outgoing) -> bool:

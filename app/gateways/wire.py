@@ -21,6 +21,7 @@ class Publish(Struct, frozen=True, gc=False):
     payload: bytes
     packet_id: int  # 0: QoS 0, wants no PUBACK
     properties: list[tuple[str, str]]  # MQTT 5 user properties
+    again: bool = False  # DUP: it was sent before, perhaps to a bridge that died
 
 
 class Damaged(Struct, frozen=True, gc=False):
@@ -33,6 +34,7 @@ class Damaged(Struct, frozen=True, gc=False):
     topic: bytes
     payload: bytes
     packet_id: int
+    again: bool = False
 
 
 Item: TypeAlias = Publish | Damaged | Any  # Any: a control packet of mqtt5
@@ -100,12 +102,13 @@ def _message(data: bytes, at: int, body: int, stop: int) -> Publish | Damaged:
         properties, payload_at = user_properties(data, ids_end, stop)
     payload = data[payload_at:stop]
     topic = data[body + 2 : topic_end]
+    again = data[at] & 0x08 != 0
     if properties is not None and topic:
         try:
-            return Publish(topic.decode(), payload, packet_id, properties)
+            return Publish(topic.decode(), payload, packet_id, properties, again)
         except UnicodeDecodeError:
             pass
-    return Damaged(topic, payload, packet_id)
+    return Damaged(topic, payload, packet_id, again)
 
 
 def _control(packet: bytes) -> Any:

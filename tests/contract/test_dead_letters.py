@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
-from app.adapters.dead_letter_tail import STEP, DeadLetterTail
+from app.adapters.dead_letter_tail import STEP, DeadLetterTail, Recent
 from app.adapters.deadletters import KafkaDeadLetters
 from app.adapters.producer import Outgoing, Producer
 from app.core.model import Reason, Record, Rejected, Stage
@@ -151,7 +151,7 @@ async def test_within_an_epoch_the_topic_is_asked_once(subject: Subject) -> None
     reads: list[int] = []
     read = process._tail.read
 
-    async def counted(topic: str, partition: int, partitions: Sequence[int], first: int) -> dict[int, bytes]:
+    async def counted(topic: str, partition: int, partitions: Sequence[int], first: int) -> Recent:
         reads.append(first)
         return await read(topic, partition, partitions, first)
 
@@ -160,6 +160,24 @@ async def test_within_an_epoch_the_topic_is_asked_once(subject: Subject) -> None
         batch = Given(first, first + 10)
         await process.send(batch, rejected(batch, every=3))
     assert reads == [0]
+
+
+def delivered(offset: int, payload: bytes, packet_id: int, *, again: bool = False) -> Message:
+    headers = [("mqtt_topic", b"users/u/devices/d/telemetry"), ("mqtt_id", b"%d" % packet_id)]
+    return Message(payload, offset=offset, headers=[*headers, ("mqtt_dup", b"1")] if again else headers)
+
+
+@pytest.mark.parametrize("same_process", [True, False])
+async def test_a_message_redelivered_over_mqtt_is_one_dead_letter(subject: Subject, same_process: bool) -> None:
+    """The bridge died between Kafka's ack and its own; equal messages that are not redelivered are all kept."""
+    process = subject.process()
+    batch = Given(0, 3)
+    batch.records = [delivered(0, b"bad", 1), delivered(1, b"bad", 2), delivered(2, b"bad", 1)]
+    await process.send(batch, rejected(batch))
+    again = Given(3, 6)
+    again.records = [delivered(n, b"bad", packet_id, again=True) for n, packet_id in ((3, 1), (4, 2), (5, 3))]
+    await (process if same_process else subject.process()).send(again, rejected(again))
+    assert await subject.offsets() == [0, 1, 2, 5]
 
 
 async def test_another_record_at_the_same_offset_is_another_dead_letter(subject: Subject) -> None:

@@ -23,7 +23,15 @@ def headers(payload: bytes, properties: list[tuple[str, str]] | None = None) -> 
 
 
 def test_the_fixed_headers() -> None:
-    assert headers(b"{}") == {"mqtt_topic": TOPIC.encode(), "kind": b"telemetry", "ingest_ms": b"1795248000123"}
+    fixed = {"mqtt_topic": TOPIC.encode(), "kind": b"telemetry", "ingest_ms": b"1795248000123"}
+    assert headers(b"{}") == {**fixed, "mqtt_id": b"1"}
+    assert dict(to_record(Publish(TOPIC, b"{}", 0, []), 1795248000123).headers) == fixed  # QoS 0 has no packet id
+
+
+def test_a_message_that_comes_again_says_so() -> None:
+    for message in (Publish(TOPIC, b"{}", 7, [], True), Damaged(b"\xff", b"{}", 7, True)):
+        found = dict(to_record(message, 1).headers)
+        assert (found["mqtt_id"], found["mqtt_dup"]) == (b"7", b"1")
 
 
 def as_json(**fields: object) -> bytes:
@@ -51,7 +59,7 @@ def as_json(**fields: object) -> bytes:
     ],
 )
 def test_no_header_from_a_bad_context(payload: bytes) -> None:
-    assert set(headers(payload)) == {"mqtt_topic", "kind", "ingest_ms"}
+    assert set(headers(payload)) == {"mqtt_topic", "kind", "ingest_ms", "mqtt_id"}
 
 
 def test_context_from_the_payload() -> None:
