@@ -1,19 +1,27 @@
 """THE PATH of a batch, on one screen. The steps are numbered alike here, in the README and in the tests.
 
-Batches of different partitions overlap: one is decoded while the database writes others. Those of one partition
-finish one after another, so that its rows, alerts and states come in order and its offset moves in order.
+Batches of different partitions overlap: one is decoded while the database writes others. Those of one partition are
+stored one after another, and closed (steps 5 to 7) in the same order, so that its rows, alerts and states come in order
+and its offset moves in order. Batches of all partitions are closed together: a small one would cost Kafka as much as
+all of them.
 """
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 from app.core.work import Work
 from app.core.write import Written
 from app.errors import TransientError
 from app.ports import Batch, DeadLetters, Outbox, Source, States, Store
+
+# Stored batches are closed this long after the first of them, at once when one has alerts or they have this many rows.
+# Rows are visible before; offsets are committed once a second. 640 small batches a second cost 50 closings.
+CLOSE_SECONDS = 0.02
+CLOSE_ROWS = 1000
 
 # Step 2, pure but for the working state it keeps: app.core.process.Processor.slices. `now` in seconds since 1970.
 Process = Callable[[Batch, float], Generator[None, None, Work]]
@@ -48,33 +56,70 @@ class Ports:
     ledger: Ledger
 
 
+class Stored(NamedTuple):
+    """A batch between steps 4 and 7, and when it was stored (perf_counter)."""
+
+    batch: Batch
+    work: Work
+    written: Written
+    seconds: Seconds
+    at: float
+
+
 class Pipeline:
-    """Takes batches until the source ends; at most `slots` of them are between steps 2 and 7."""
+    """Takes batches until the source ends; at most `slots` of them are between steps 2 and 4."""
 
     def __init__(self, ports: Ports, process: Process, slots: int, give_up: asyncio.Event) -> None:
         self._ports, self._process, self._give_up = ports, process, give_up
         self._slots = asyncio.Semaphore(slots)
         self._last: dict[tuple[int, int], asyncio.Task[None]] = {}  # by (epoch, partition)
         self._running: set[asyncio.Task[None]] = set()
+        self._stored: list[Stored] = []
+        self._closer: asyncio.Task[None] | None = None
+        self._lost_epoch = -1  # a batch of it was stored and not closed: none of it is closed any more
+        self._urgent = asyncio.Event()
 
     async def run(self, source: Source) -> None:
         """Work until the source ends or something unexpected happens, which is raised with all offsets un-acked."""
         try:
-            async with asyncio.TaskGroup() as group:
+            async with asyncio.TaskGroup() as self._group:
                 async for batch in source.batches():  # 1 take: one partition, offset order
                     await self._slots.acquire()
-                    if not batch.current():  # a rebalance came while we waited
-                        self._slots.release()
-                        continue
                     started = time.perf_counter()
-                    work = await self._processed(batch)  # 2 decode, validate, step rules and state: pure
-                    seconds = Seconds(process=time.perf_counter() - started)
-                    if batch.current():  # else it comes again, and what was stepped is forgotten with its epoch
-                        self._start(group, batch, work, seconds)
-                    else:
+                    # 2 decode, validate, step rules and state: pure
+                    work = await self._processed(batch) if batch.current() else None
+                    if work and batch.current():
+                        self._start(batch, work, Seconds(process=time.perf_counter() - started))
+                    else:  # a rebalance came: it comes again, and what was stepped is forgotten with its epoch
                         self._slots.release()
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None
+
+    async def _store(self, batch: Batch, work: Work, previous: asyncio.Task[None] | None, seconds: Seconds) -> None:
+        ports, clock = self._ports, time.perf_counter
+        start = clock()
+        await _follow(previous)
+        begin = clock()
+        await ports.dead_letters.send(batch, work.rejected)  # 3 acked by Kafka
+        written = await ports.store.write(work.rows, work.effects)  # 4 one transaction
+        refused = work.refusals(written.refused, written.refused_effects)
+        await ports.dead_letters.send(batch, refused)  # 4a what the database refused, alone
+        seconds.wait, seconds.store = begin - start, clock() - begin
+        self._close_soon(Stored(batch, work, written, seconds, clock()))
+
+    async def _close(self, together: list[Stored]) -> None:
+        """Of all partitions at once: a step costs one request to Kafka, however many batches it is for."""
+        ports = self._ports
+        alerts = [alert for one in together for alert in one.work.alerts]
+        await ports.outbox.send(alerts)  # 5 acked by Kafka
+        states: dict[int, dict[bytes, bytes]] = {}
+        for one in together:
+            states.setdefault(one.batch.partition, {}).update(one.work.states)
+        await ports.states.put(states)  # 6 acked by Kafka
+        for batch, work, written, seconds, stored_at in together:
+            await batch.ack()  # 7 last, always
+            seconds.finish = time.perf_counter() - stored_at
+            ports.ledger.batch_done(batch, work, written, seconds)
 
     async def _processed(self, batch: Batch) -> Work:
         """Between slices the loop serves the connections: a write under way is not kept waiting for a whole batch."""
@@ -87,64 +132,78 @@ class Pipeline:
                 return work
             await asyncio.sleep(0)
 
-    def _start(self, group: asyncio.TaskGroup, batch: Batch, work: Work, seconds: Seconds) -> None:
+    def _start(self, batch: Batch, work: Work, seconds: Seconds) -> None:
         key = (batch.epoch, batch.partition)
         if key not in self._last:  # a new epoch: what came before was drained, and is nobody's predecessor
             self._last = {k: task for k, task in self._last.items() if k[0] == batch.epoch}
-        task = group.create_task(self._guarded(batch, work, self._last.get(key), seconds))
+        task = self._spawn(self._guarded(batch, work, self._last.get(key), seconds))
         self._last[key] = task
-        self._running.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
-        self._slots.release()
+        task.add_done_callback(lambda _: self._slots.release())
 
     async def _guarded(self, batch: Batch, work: Work, previous: asyncio.Task[None] | None, seconds: Seconds) -> None:
         try:
-            await self._finish(batch, work, previous, seconds)
+            await self._store(batch, work, previous, seconds)
         except TransientError as error:  # told to give up: the offset stays, the batch comes again
             self._ports.ledger.batch_given_up(batch, str(error))
             raise asyncio.CancelledError from None
 
-    async def _finish(self, batch: Batch, work: Work, previous: asyncio.Task[None] | None, seconds: Seconds) -> None:
-        ports, clock = self._ports, time.perf_counter
-        start = clock()
-        await _follow(previous)
-        begin = clock()
-        await ports.dead_letters.send(batch, work.rejected)  # 3 acked by Kafka
-        written = await ports.store.write(work.rows, work.effects)  # 4 one transaction
-        refused = work.refusals(written.refused, written.refused_effects)
-        await ports.dead_letters.send(batch, refused)  # 4a what the database refused, alone
-        stored = clock()
-        await ports.outbox.send(work.alerts)  # 5 acked by Kafka
-        await ports.states.put(batch.partition, work.states)  # 6 acked by Kafka
-        await batch.ack()  # 7 last, always
-        seconds.wait, seconds.store, seconds.finish = begin - start, stored - begin, clock() - stored
-        ports.ledger.batch_done(batch, work, written, seconds)
+    def _close_soon(self, stored: Stored) -> None:
+        if stored.batch.epoch == self._lost_epoch:
+            raise TransientError("a batch stored before it was not closed")
+        self._stored.append(stored)
+        if stored.work.alerts or sum(len(one.work.rows) for one in self._stored) >= CLOSE_ROWS:
+            self._urgent.set()
+        if self._closer is None or self._closer.done():
+            self._closer = self._spawn(self._close_all())
+
+    async def _close_all(self) -> None:
+        while self._stored:
+            if not self._urgent.is_set():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._urgent.wait(), CLOSE_SECONDS)
+            self._urgent.clear()
+            together, self._stored = self._stored, []
+            try:
+                await self._close(together)
+            except BaseException as error:
+                self._lost_epoch = together[-1].batch.epoch
+                if not isinstance(error, TransientError):
+                    raise
+                for one in together:
+                    self._ports.ledger.batch_given_up(one.batch, str(error))
+                raise asyncio.CancelledError from None
+
+    def _spawn(self, steps: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._group.create_task(steps)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
 
     async def drain(self, seconds: float) -> None:
         """Before a rebalance or stop: end waits for outages at once, let running writes end, cancel what is left."""
         self._give_up.set()
+        self._urgent.set()
+        deadline = time.monotonic() + seconds
         try:
-            if self._running:
-                await asyncio.wait(self._running, timeout=seconds)
-            left = list(self._running)
-            for task in left:
+            while self._running and (left := deadline - time.monotonic()) > 0:
+                await asyncio.wait(self._running, timeout=left)
+            stuck = list(self._running)
+            for task in stuck:
                 task.cancel()
-            if left:
-                await asyncio.wait(left)
+            if stuck:
+                await asyncio.wait(stuck)
+            self._stored.clear()
         finally:
             self._give_up.clear()
 
     @property
     def in_work(self) -> int:
-        """Batches between steps 2 and 7."""
+        """Tasks that carry batches through steps 3 to 7."""
         return len(self._running)
 
 
 async def _follow(previous: asyncio.Task[None] | None) -> None:
-    """Wait for the batch before this one of the same partition. Raises TransientError when it was not acked."""
+    """Wait until the batch before this one of the same partition is stored. Raises TransientError when it was not."""
     if previous is None:
         return
     if not previous.done():

@@ -59,5 +59,5 @@ class States(Protocol):
 
     def get(self, partition: int, key: bytes) -> bytes | None: ...
 
-    async def put(self, partition: int, states: Mapping[bytes, bytes]) -> None:
-        """Return once the changelog holds them."""
+    async def put(self, states: Mapping[int, Mapping[bytes, bytes]]) -> None:
+        """Take {partition: {key: state}}; return once the changelog holds them."""

@@ -118,7 +118,7 @@ pipeline = Pipeline(
         ledger=BatchLedger(),
     ),
     processor.slices,
-    slots=settings.writes_in_flight + 3,
+    slots=settings.writes_in_flight + settings.kafka_partitions,  # small ones of all partitions share a write
     give_up=give_up,
 )
 watchdog = Watchdog(settings.kafka_topic, settings.watchdog_seconds)

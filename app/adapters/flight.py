@@ -34,13 +34,14 @@ class Flight:
         self.start: dict[TP, int] = {}  # where reading began
         self.done: dict[TP, int] = {}  # up to here everything is acked
         self._out: dict[TP, deque[BatchMessage]] = {}  # not yet acked, in offset order
+        self._weights: dict[TP, int] = {}  # of `_out`
         self._healing: dict[TP, int] = {}  # read again from here, once
 
     def begin_anew(self) -> None:
         """Forget everything: what was in flight is stale from now on."""
         self.epoch += 1
         self.weight = 0
-        for kept in (self.expected, self.start, self.done, self._out, self._healing):
+        for kept in (self.expected, self.start, self.done, self._out, self._weights, self._healing):
             kept.clear()
 
     def place(self, tp: TP, position: Position) -> None:
@@ -70,6 +71,7 @@ class Flight:
         """A batch goes to the agent."""
         self._out.setdefault(message.tp, deque()).append(message)
         self.weight += message.weight
+        self._weights[message.tp] = self._weights.get(message.tp, 0) + message.weight
         self.expected[message.tp] = message.next_offset
 
     def acked(self, tp: TP) -> None:
@@ -78,14 +80,14 @@ class Flight:
         while waiting and waiting[0].acked:
             message = waiting.popleft()
             self.weight -= message.weight
+            self._weights[tp] -= message.weight
             self.done[tp] = message.next_offset
 
     def has_room(self, tp: TP) -> bool:
         """Whether more of `tp` may be fetched; one batch always may, or a large one could wait for ever."""
-        waiting = self._out.get(tp)
-        if not waiting:
+        if not self._out.get(tp):
             return True
-        return len(waiting) < self._limits.partition_batches and self.weight < self._limits.buffer_bytes
+        return self._weights[tp] < self._limits.partition_bytes and self.weight < self._limits.buffer_bytes
 
     def idle(self, tp: TP) -> bool:
         """Whether nothing of `tp` is in flight."""

@@ -100,13 +100,18 @@ class FaustStates:
         """The state of a device whose records come in `partition`."""
         return self._store.read(partition, key)
 
-    async def put(self, partition: int, states: Mapping[bytes, bytes]) -> None:
-        """Return once the changelog holds the states and RocksDB too. Raises TransientError when told to give up."""
-        if not states:
-            return
-        messages = [Outgoing(key, value, partition=partition) for key, value in states.items()]
-        offsets = await self._producer.send(self.changelog, messages)
-        self._store.write(partition, states, offsets[partition])
+    async def put(self, states: Mapping[int, Mapping[bytes, bytes]]) -> None:
+        """Take {partition: {key: state}}; return once the changelog holds them, and RocksDB too.
+
+        Raises TransientError when told to give up.
+        """
+        messages = [
+            Outgoing(key, value, partition=partition)
+            for partition, of_it in states.items()
+            for key, value in of_it.items()
+        ]
+        for partition, offset in (await self._producer.send(self.changelog, messages)).items():
+            self._store.write(partition, states[partition], offset)
 
     def persisted_offset(self, partition: int) -> int | None:
         """Changelog offset up to which RocksDB holds `partition`."""

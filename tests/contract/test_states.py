@@ -60,13 +60,13 @@ async def test_states_are_read_back_at_once_each_in_its_partition(subject: Subje
     await subject.make_topics()
     async with subject.process() as states:
         assert states.get(0, b"u/d1") is None
-        await states.put(0, {b"u/d1": b"one", b"\0applied": b"7"})
-        await states.put(1, {b"u/d1": b"\xff\0"})
-        await states.put(0, {})
+        await states.put({0: {b"u/d1": b"one", b"\0applied": b"7"}})
+        await states.put({1: {b"u/d1": b"\xff\0"}})
+        await states.put({0: {}})
         assert [states.get(0, b"u/d1"), states.get(1, b"u/d1")] == [b"one", b"\xff\0"]
         assert states.get(0, b"\0applied") == b"7"
         assert (states.persisted_offset(0), states.persisted_offset(1)) == (1, 0)
-        await states.put(0, {b"u/d1": b"two"})
+        await states.put({0: {b"u/d1": b"two"}})
         assert states.get(0, b"u/d1") == b"two"
         assert states.persisted_offset(0) == 2
 
@@ -76,14 +76,14 @@ async def test_states_are_there_in_the_next_process(subject: Subject, directory:
     """With its old directory, and with an empty one, from the changelog."""
     await subject.make_topics()
     async with subject.process() as states:
-        await states.put(0, MANY)
-        await states.put(0, {b"u/d1": b"newer"})
-        await states.put(1, {b"v/d1": b"other"})
+        await states.put({0: MANY})
+        await states.put({0: {b"u/d1": b"newer"}})
+        await states.put({1: {b"v/d1": b"other"}})
     async with subject.process(directory) as states:
         assert {key: states.get(0, key) for key in MANY} == MANY | {b"u/d1": b"newer"}
         assert (states.get(1, b"v/d1"), states.get(1, b"u/d2")) == (b"other", None)
         assert states.persisted_offset(0) == 500
-        await states.put(0, {b"u/d2": b"newest"})
+        await states.put({0: {b"u/d2": b"newest"}})
     async with subject.process("first") as states:
         assert (states.get(0, b"u/d1"), states.get(0, b"u/d2")) == (b"newer", b"newest")
 
@@ -92,7 +92,7 @@ async def test_states_acked_by_the_changelog_alone_are_there(subject: Subject) -
     """A crash between the changelog's ack and the write to RocksDB."""
     await subject.make_topics()
     async with subject.process() as states:
-        await states.put(0, {b"u/d1": b"one", b"u/d2": b"two"})
+        await states.put({0: {b"u/d1": b"one", b"u/d2": b"two"}})
     producer = Producer(subject.kafka.bootstrap, "test", asyncio.Event())
     await producer.send(subject.changelog, [Outgoing(b"u/d1", b"late", partition=0)])
     await producer.stop()
@@ -104,8 +104,8 @@ async def test_states_acked_by_the_changelog_alone_are_there(subject: Subject) -
 async def test_a_corrupt_database_is_rebuilt_from_the_changelog(subject: Subject) -> None:
     await subject.make_topics()
     async with subject.process() as states:
-        await states.put(0, MANY)
-        await states.put(1, {b"v/d1": b"other"})
+        await states.put({0: MANY})
+        await states.put({1: {b"v/d1": b"other"}})
     (table,) = subject.database("first", 0).glob("CURRENT")
     manifest = table.parent / table.read_text().strip()
     manifest.write_bytes(b"\xde\xad\xbe\xef" * (manifest.stat().st_size // 4))
@@ -120,7 +120,7 @@ async def test_told_to_give_up_nothing_is_kept(subject: Subject) -> None:
     await subject.make_topics()
     async with subject.process() as states:
         states.changelog = f"{subject.name}-missing"
-        put = asyncio.create_task(states.put(0, {b"u/d1": b"one"}))
+        put = asyncio.create_task(states.put({0: {b"u/d1": b"one"}}))
         await asyncio.sleep(0.2)
         subject.give_up.set()
         with pytest.raises(TransientError):

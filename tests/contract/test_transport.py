@@ -230,7 +230,7 @@ async def test_retention_passes_a_worker_that_is_held(kafka: KafkaServer, unique
     await fw.produce(kafka.bootstrap, unique, {0: 200})
     held = Held()
     async with Worker(
-        kafka.bootstrap, unique, unique, tmp_path, held, max_rows=10, fetch_bytes=200, partition_batches=1
+        kafka.bootstrap, unique, unique, tmp_path, held, max_rows=10, fetch_bytes=200, partition_bytes=1
     ) as worker:
         await until(lambda: len(held.batches) == 1)
         await fw.delete_before(kafka.bootstrap, unique, {0: 150})

@@ -161,7 +161,7 @@ async def test_an_ack_of_another_epoch_commits_nothing(make: Make) -> None:
 
 
 async def test_a_partition_without_room_is_not_polled(make: Make) -> None:
-    subject = make(max_rows=5, partition_batches=2, buffer_bytes=10_000)
+    subject = make(max_rows=5, partition_bytes=4000, buffer_bytes=10_000)
     consumer = subject.consumer
     for tp in (ZERO, ONE):
         subject.place(tp, 0)

@@ -137,11 +137,12 @@ class MemoryStates:
     def get(self, partition: int, key: bytes) -> bytes | None:
         return self._world.load(partition, key)
 
-    async def put(self, partition: int, states: Mapping[bytes, bytes]) -> None:
+    async def put(self, states: Mapping[int, Mapping[bytes, bytes]]) -> None:
         await self._tick("states")
-        for key, value in states.items():
-            await self._tick("state")
-            self._world.states[partition, key] = value
+        for partition, of_it in states.items():
+            for key, value in of_it.items():
+                await self._tick("state")
+                self._world.states[partition, key] = value
 
 
 @dataclass
