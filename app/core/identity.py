@@ -1,7 +1,5 @@
 """Whose a reading is: ids of topic, payload and key that agree and can be stored, or what is wrong with them."""
 
-from functools import lru_cache
-
 from app.core.fault import Fault, printable
 from app.core.model import Reason, Stage
 from app.core.mqtt_topics import CACHED_LENGTH, CACHED_TOPICS, device_key
@@ -22,15 +20,16 @@ def ids_fault(user_id: str, device_id: str) -> Fault | None:
     return None
 
 
+_own: dict[tuple[str, str], bytes] = {}  # ids -> key, for those that are plainly good
+
+
 def is_own(user_id: str, device_id: str, key: bytes | None) -> bool:
     """True when ids from a payload without a topic are plainly good and a key `user/device` agrees.
 
     False lets own_fault find out; it is what ids too long for the cache get.
     """
-    if len(user_id) + len(device_id) > CACHED_LENGTH:
-        return False
-    own = _good_key(user_id, device_id)
-    return own != b"" and (key is None or key == own or b"/" not in key)
+    own = _own.get((user_id, device_id)) or _remember(user_id, device_id)
+    return own != b"" and (own == key or key is None or b"/" not in key)
 
 
 def own_fault(user_id: str, device_id: str, key: bytes | None) -> Fault | None:
@@ -42,8 +41,14 @@ def own_fault(user_id: str, device_id: str, key: bytes | None) -> Fault | None:
     return ids_fault(user_id, device_id)
 
 
-@lru_cache(maxsize=CACHED_TOPICS)
-def _good_key(user_id: str, device_id: str) -> bytes:
-    """The Kafka key of a device; empty when its ids are not good."""
+def _remember(user_id: str, device_id: str) -> bytes:
+    """The Kafka key of a device; empty, and not kept, when its ids are not good or long."""
+    if len(user_id) + len(device_id) > CACHED_LENGTH:
+        return b""
     bad = not user_id or not device_id or "/" in user_id or "/" in device_id or ids_fault(user_id, device_id)
-    return b"" if bad else device_key(user_id, device_id)
+    if bad:
+        return b""
+    if len(_own) >= CACHED_TOPICS:
+        _own.clear()
+    _own[user_id, device_id] = key = device_key(user_id, device_id)
+    return key

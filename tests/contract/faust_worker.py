@@ -78,7 +78,9 @@ class Worker:
         )
         self.app = build_app(settings, WorkerApp)
         self.report = Report()
-        self.transport = BatchTransport(self.app, BatchLimits(topic, **{"max_rows": 100, **limits}), self.report)
+        rows = limits.setdefault("max_rows", 100)
+        limits.setdefault("partition_bytes", rows * 900)  # two full batches of small records
+        self.transport = BatchTransport(self.app, BatchLimits(topic, **limits), self.report)
         self.app.transport = self.transport
         self.seen: list[tuple[int, int, int]] = []  # (partition, first, next) of each batch taken
         self.runs: list[Sequence[Record]] = []

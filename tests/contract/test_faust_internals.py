@@ -398,12 +398,33 @@ def test_what_a_seek_has_overtaken_is_not_returned() -> None:
 
 
 def test_the_names_under_which_decoded_records_are_kept() -> None:
-    """consumer_thread._leave_as_decoded replaces `_consumer_record`, so that records stay what the decoder made."""
+    """consumer_thread.take_ready does what these do, for whole batches."""
     assert vars(consumer_thread)["FetchResult"] is aiokafka_fetcher.FetchResult
     in_order(aiokafka_fetcher.FetchResult.__init__, "self._partition_records = partition_records")
     records = aiokafka_fetcher.PartitionRecords
-    assert list(inspect.signature(records._consumer_record).parameters) == ["self", "tp", "record"]
-    assert "self._consumer_record(tp, record)" in source(records._unpack_records)
+    in_order(records.__init__, "self._records = records", "self._check_crcs = check_crcs")
+    in_order(
+        records.__init__, "self.next_fetch_offset = fetch_offset", "self._records_iterator = self._unpack_records()"
+    )
+    in_order(
+        records._unpack_records,
+        "while records.has_next():",
+        "next_batch = records.next_batch()",
+        "if self._check_crcs and not next_batch.validate_crc():",
+        "if next_batch.is_control_batch:",
+        "for record in next_batch:",
+        "if record.offset < self.next_fetch_offset:",
+        "self.next_fetch_offset = next_batch.next_offset",
+    )
+    in_order(aiokafka_fetcher.FetchResult._update_position, "self._partition_records.next_fetch_offset")
+    in_order(
+        aiokafka_fetcher.Fetcher.fetched_records,
+        "if self._subscriptions.reassignment_in_progress:",
+        "res_or_error = self._records[tp]",
+        "if not res_or_error.has_more():",
+        "del self._records[tp]",
+        "self._notify(self._wait_consume_future)",
+    )
     assert "self._records = collections.OrderedDict()" in source(aiokafka_fetcher.Fetcher.__init__)
 
 

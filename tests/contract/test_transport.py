@@ -73,7 +73,7 @@ async def test_buffers_are_bounded(kafka: KafkaServer, unique: str, tmp_path: Pa
     await fw.make_topic(kafka.bootstrap, unique)
     await fw.produce(kafka.bootstrap, unique, {0: 100, 1: 100}, b"x" * 1000)
     held = Held()
-    async with Worker(kafka.bootstrap, unique, unique, tmp_path, held, max_rows=10) as worker:
+    async with Worker(kafka.bootstrap, unique, unique, tmp_path, held, max_rows=10, partition_bytes=20_000) as worker:
         await until(lambda: len(held.batches) == 4)
         await asyncio.sleep(0.5)
         assert len(held.batches) == 4

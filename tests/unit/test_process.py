@@ -201,7 +201,7 @@ def test_slices_and_one_go_are_the_same(count: int) -> None:
             break
         pauses += 1
     assert sliced == whole
-    assert pauses == count // SLICE
+    assert pauses == max(0, count - 1) // SLICE
 
 
 def test_refusals_go_back_to_their_records_in_offset_order() -> None:
