@@ -1,7 +1,7 @@
 """The composition root of the worker: settings in, the Faust app out. The only file that knows everything; no logic.
 
-The loop is asyncio's own: Faust closes its loops while its consumer thread may still use them, which uvloop answers with
-a segmentation fault at one stop in ten that comes during the start; it would save 4 % of the CPU.
+The loop is asyncio's own: Faust closes its loops while its consumer thread may still use them. uvloop
+answers that with a segmentation fault, at one stop in ten that comes during the start; it would save 4 % of the CPU.
 
 `faust -A app worker` imports it. Connections open when the app starts, not when this is imported.
 """
