@@ -58,7 +58,7 @@ class Settings(BaseSettings):
     kafka_replication_factor: PositiveInt = Field(1, description="replicas of the topics `iot-stream topics` makes")
     kafka_session_timeout: PositiveFloat = Field(10.0, description="a worker silent for this long loses its partitions")
     kafka_commit_interval: PositiveFloat = Field(1.0, description="how often offsets are committed")
-    kafka_max_fetch_bytes: PositiveInt = Field(1 << 20, description="fetched at once per partition")
+    kafka_max_fetch_bytes: PositiveInt = Field(4 << 20, description="fetched at once per partition")
 
     database_url: SecretStr = Field(
         SecretStr("postgresql://iot@127.0.0.1:5432/iot"),
