@@ -14,8 +14,10 @@ from msgspec import Struct
 
 from app.core.decode import Decoder, Limits
 from app.core.model import Reading, Rejected
+from app.core.process import Processor
 from app.core.route import Address, route
 from app.core.rows import row
+from app.core.rulebook import RuleBook
 
 NOW = datetime(2026, 11, 21, 3, tzinfo=UTC)
 RUNS = 7
@@ -32,15 +34,18 @@ class Message(Struct):
     headers: Sequence[tuple[str, bytes]]
 
 
-def telemetry(count: int, extra: str = '"humidity":41.2', *, headers: bool = True) -> list[Message]:
-    """`count` good messages of 5000 devices, one millisecond apart."""
+def telemetry(
+    count: int, extra: str = '"humidity":41.2', *, headers: bool = True, devices: int = 5000, hot: int = 0
+) -> list[Message]:
+    """`count` good messages, one millisecond apart; with `hot`, one in so many of a device is above the threshold."""
     messages = []
     for i in range(count):
-        user, device = f"u{i % 50}", f"d{i % 5000}"
+        user, device = f"u{i % 50}", f"d{i % devices}"
+        temperature = 95.5 if hot and i // devices % hot == hot - 1 else 21.5
         at = (NOW - timedelta(hours=1) + timedelta(milliseconds=i)).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
         value = (
             f'{{"time":"{at}Z","user_id":"{user}","device_id":"{device}","sequence_id":{i},'
-            f'"temperature":21.5,"battery":80,{extra}}}'
+            f'"temperature":{temperature},"battery":80,{extra}}}'
         )
         topic = f"users/{user}/devices/{device}/telemetry".encode()
         known = (("mqtt_topic", topic), ("kind", b"telemetry"), ("ingest_ms", b"1795226400000")) if headers else ()
@@ -65,6 +70,38 @@ def path(messages: Sequence[Message]) -> None:
             reading = decoder.decode(record, address, NOW)
             assert type(reading) is Reading, reading
             rows.append(row(reading))
+
+
+RULES = (
+    '[{"key":"temperature","operator":">","threshold":80,"message":"hot"},'
+    '{"key":"battery","operator":"<","threshold":20,"message":"low"}]'
+)
+
+
+class Run(Struct):
+    """A batch as the processor sees it."""
+
+    records: Sequence[Message]
+    next_offset: int
+    partition: int = 0
+    epoch: int = 0
+
+
+def process(messages: Sequence[Message], rules: str | None = RULES) -> None:
+    """All of step 2: routing, decoding, two rules, device state and its encoding, rows; a batch at a time."""
+    book = RuleBook()
+    if rules:
+        assert not book.apply([(f"u{user}", rules) for user in range(50)])
+    processor = Processor(Limits(), book, lambda partition, key: None)
+    for start in range(0, len(messages), BATCH):
+        part = messages[start : start + BATCH]
+        work = processor(Run(part, part[-1].offset + 1), NOW.timestamp())  # type: ignore[arg-type]  # no ack here
+        assert len(work.rows) == len(part)
+
+
+def process_without_rules(messages: Sequence[Message]) -> None:
+    """The same for users without rules: no state."""
+    process(messages, None)
 
 
 def refuse(messages: Sequence[Message]) -> None:
@@ -105,6 +142,10 @@ def main() -> None:
         ("an escape (slow way)", path, telemetry(count, '"name":"a\\nb"')),
         ("iot, no id and no time", path, sensors(count)),
         ("truncated JSON", refuse, bad),
+        ("all of step 2, no rules", process_without_rules, telemetry(count, devices=500)),
+        ("2 rules, state, alerts 1 in 50", process, telemetry(count, devices=500, hot=100)),
+        ("2 rules, state, alerts 2 in 3", process, telemetry(count, devices=500, hot=3)),
+        ("2 rules, state, 5000 devices", process, telemetry(count)),
     ]
     print(f"{'route + decode + row':32}{'bytes':>6}{'us best':>9}{'us median':>11}{'msg/s/core':>12}")
     for name, run, messages in cases:
