@@ -167,6 +167,7 @@ class Pipeline:
                 await self._close(together)
             except BaseException as error:
                 self._lost_epoch = together[-1].batch.epoch
+                together, self._stored = together + self._stored, []
                 if not isinstance(error, TransientError):
                     raise
                 for one in together:

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -16,7 +18,7 @@ from aiokafka import AIOKafkaProducer
 
 from app.core.alerts import AlertEvent, Severity, Status, to_json
 from app.local.mosquitto import BRIDGE, Mosquitto
-from tests.integration.bridges import create_topics, free_port, program, until
+from tests.integration.bridges import Program, create_topics, free_port, program, until
 from tests.servers import KafkaServer, MqttServer
 
 pytestmark = pytest.mark.integration
@@ -159,6 +161,15 @@ async def test_it_is_ready_when_all_three_are_there(
         assert notifier.stop() < 10
 
 
+@asynccontextmanager
+async def comes_back(broker: Mosquitto, notifier: Program) -> AsyncIterator[None]:
+    """Start the broker while the notifier sleeps: what is published before anybody listens is heard by nobody."""
+    os.kill(notifier.pid, signal.SIGSTOP)
+    broker.start()
+    broker.wait_ready()
+    yield
+
+
 async def test_the_broker_away_then_back(
     kafka: KafkaServer, server_dir: Path, database: str, unique: str, tmp_path: Path
 ) -> None:
@@ -169,16 +180,18 @@ async def test_the_broker_away_then_back(
         with program("notifier", tmp_path / "log", **settings(kafka.bootstrap, broker, database, unique)) as notifier:
             await notifier.logged("notifier_started")
             await outbox(kafka.bootstrap, unique, events[:10])
-            broker.start()  # the broker comes last
-            broker.wait_ready()
-            async with listening(broker, unique) as found:
+            async with comes_back(broker, notifier), listening(broker, unique) as found:  # the broker comes last
+                os.kill(notifier.pid, signal.SIGCONT)
                 await until(lambda: len(found) >= 10)
+                async with asyncio.timeout(20):
+                    # A PUBACK that the stop overtakes would cost a repeat.
+                    while await unsent(database):  # noqa: ASYNC110 - another process writes it
+                        await asyncio.sleep(0.05)
             broker.stop()
             await outbox(kafka.bootstrap, unique, events[10:20])
             await asyncio.sleep(1)
-            broker.start()
-            broker.wait_ready()
-            async with listening(broker, unique) as later:
+            async with comes_back(broker, notifier), listening(broker, unique) as later:
+                os.kill(notifier.pid, signal.SIGCONT)
                 await outbox(kafka.bootstrap, unique, events[20:])
                 await until(lambda: len(later) >= 20, 40)
             assert notifier.stop() < 10
