@@ -24,7 +24,7 @@ run: setup ## Start everything on this machine with a simulated fleet, and watch
 	@$(BIN)/iot-stream run
 
 test: setup ## All tests: unit, pipeline, contract, integration, faults
-	@$(PYTEST) tests/unit tests/pipeline tests/contract tests/integration tests/faults
+	@$(PYTEST) --hypothesis-profile=default tests/unit tests/pipeline tests/contract tests/integration tests/faults
 
 check: setup ## Lint, format and types; changes nothing
 	@$(BIN)/ruff check .

@@ -6,9 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
+import hypothesis
 import pytest
 
 from tests import servers
+
+# `make unit` is for every save of a file; `make test` asks for --hypothesis-profile=default, which is 100 examples.
+hypothesis.settings.register_profile("quick", max_examples=20)
+hypothesis.settings.load_profile("quick")
 
 INIT_SQL = Path(__file__).parents[1] / "init.sql"
 
