@@ -5,6 +5,8 @@ IotStreamError
 ├── TransientError      an outage: wait, try again, hold the offsets        (never a dead letter)
 │   └── WireError       what a peer sent is not its protocol: close the connection and connect again
 ├── PermanentError      a missing table, topic or right: hold the offsets and say what an operator must do
+├── BooksError          a record of a batch is not accounted for, or twice: a bug   (crash)
+├── DeadLetterLimitError  too many dead letters: none of the batch is sent, the worker ends with exit code 3
 ├── StreamGapError      batches of a partition do not follow one another    (seek back once, then crash)
 └── StuckOffsetError    an offset head does not move                        (exit the process)
 
@@ -31,6 +33,14 @@ class WireError(TransientError):
 
 class PermanentError(IotStreamError):
     """The dependency answers and refuses: an operator has to act; str() says how."""
+
+
+class BooksError(IotStreamError):
+    """The books of a batch do not balance; str() holds both sides."""
+
+
+class DeadLetterLimitError(IotStreamError):
+    """More records cannot be stored than a few bad devices explain; str() says which, why, and what to do."""
 
 
 class StreamGapError(IotStreamError):

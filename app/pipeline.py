@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine, Generator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+from app.core.books import books
 from app.core.work import Work
 from app.core.write import Written
 from app.errors import TransientError
@@ -104,6 +105,7 @@ class Pipeline:
         written = await ports.store.write(work.rows, work.effects)  # 4 one transaction
         refused = work.refusals(written.refused, written.refused_effects)
         await ports.dead_letters.send(batch, refused)  # 4a what the database refused, alone
+        books(batch.records, work, written)  # 4b every record is accounted for once, or nothing is acknowledged
         seconds.wait, seconds.store = begin - start, clock() - begin
         self._close_soon(Stored(batch, work, written, seconds, clock()))
 

@@ -110,6 +110,14 @@ class Settings(BaseSettings):
     payload_max_depth: PositiveInt = Field(32, description="deeper nesting is a dead letter")
     rules_poll: PositiveFloat = Field(1.0, description="how often user_configs is asked for changes")
 
+    dead_letters_in_a_row: Annotated[int, Field(ge=0)] = Field(
+        1000, description="more of them in a row stop the worker; a device counts for a tenth at most; 0: no limit"
+    )
+    dead_letters_ratio: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.5, description="more than this share of a window stop the worker, counted alike; 1: no limit"
+    )
+    dead_letters_window: PositiveInt = Field(10_000, description="records the share is of")
+
     state_dir: Path = Field(
         Path(".local/state"), description="RocksDB tables of this worker; not shared between workers"
     )

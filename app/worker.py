@@ -28,13 +28,15 @@ from app.adapters.states import FaustStates
 from app.adapters.timescale import TimescaleStore
 from app.adapters.transport import BatchTransport
 from app.core.decode import Limits
+from app.core.limit import DeadLetterLimit
 from app.core.process import Processor
 from app.core.rulebook import RuleBook
 from app.errors import SettingsError, TransientError
 from app.ops import logs, metrics
-from app.ops.events import StoreReport, TransportReport
+from app.ops.events import StoreReport, TransportReport, WriteReport
 from app.ops.http import HealthServer
 from app.ops.ledger import BatchLedger
+from app.ops.rejections import Rejections
 from app.ops.watchdog import Watchdog
 from app.pipeline import Pipeline, Ports
 
@@ -99,7 +101,7 @@ transport = BatchTransport(
 )
 app.transport = transport  # before the first agent, which would build stock Faust's
 
-producer = Producer(settings.kafka_broker, f"{settings.group_id}-out", give_up)
+producer = Producer(settings.kafka_broker, f"{settings.group_id}-out", give_up, WriteReport())
 store = TimescaleStore(settings, events=StoreReport(), give_up=give_up)
 states = FaustStates(app, settings.kafka_partitions, producer)
 rules = RuleBook()
@@ -109,14 +111,16 @@ processor = Processor(
     rules,
     states.get,
 )
+limit = DeadLetterLimit(settings.dead_letters_in_a_row, settings.dead_letters_ratio, settings.dead_letters_window)
+rejections = Rejections()
 tail = DeadLetterTail(settings.kafka_broker, settings.kafka_dlq_topic, give_up)
 pipeline = Pipeline(
     Ports(
         store=store,
-        dead_letters=KafkaDeadLetters(producer, settings.kafka_dlq_topic, tail),
+        dead_letters=KafkaDeadLetters(producer, settings.kafka_dlq_topic, tail, limit),
         outbox=KafkaOutbox(producer, settings.kafka_alerts_topic),
         states=states,
-        ledger=BatchLedger(),
+        ledger=BatchLedger(limit, rejections),
     ),
     processor.slices,
     slots=settings.writes_in_flight + settings.kafka_partitions,  # small ones of all partitions share a write
@@ -158,6 +162,8 @@ async def gauge() -> None:
     """Refresh the gauges that no batch refreshes."""
     metrics.BUFFERED.set(app.consumer.flight.weight)
     metrics.STATE_KEYS.set(processor.devices)
+    metrics.DEAD_LETTER_ROW.set(limit.row)
+    rejections.tell()
     for tp, waiting in watchdog.lag.items():
         metrics.LAG.labels(str(tp.partition)).set(max(0, waiting))
 
@@ -174,6 +180,7 @@ async def ready() -> Mapping[str, bool]:
         "tables_recovered": app.tables.recovery.completed.is_set(),
         "rules_loaded": rules_loaded.is_set(),
         "database": await store.ready(),
+        "kafka_writes": not producer.held,
     }
 
 

@@ -8,7 +8,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
-from app.adapters.producer import GiveUp, gave_up
+from app.adapters.interrupt import Interrupt
+from app.adapters.producer import GiveUp, gave_up, log_retry
 from app.core.deadletter import DeadLetter, delivery_mark, from_record
 
 # Read back this many dead letters at first, ten times as many if that does not reach far enough.
@@ -20,6 +21,7 @@ class Recent(NamedTuple):
 
     payloads: dict[int, bytes]  # by source offset
     marks: set[bytes]  # of MQTT messages, see delivery_mark
+    causes: dict[int, tuple[bytes | None, str]]  # key and reason, by source offset
 
 
 class DeadLetterTail:
@@ -33,6 +35,7 @@ class DeadLetterTail:
             "fetch_max_wait_ms": 10,
         }
         self._topic, self._give_up = topic, give_up
+        self._interrupt = Interrupt(give_up)
 
     async def read(self, topic: str, partition: int, partitions: Iterable[int], first: int) -> Recent:
         """Return the dead letters of (topic, partition): all from source offset `first` on, and the last 2,000 or more.
@@ -44,10 +47,12 @@ class DeadLetterTail:
             retry=retry_if_exception_type((KafkaError, OSError)),
             wait=wait_random_exponential(multiplier=0.2, max=5.0),
             stop=GiveUp(self._give_up),
+            sleep=self._interrupt.sleep,
+            before_sleep=lambda state: log_retry("dead_letters_read_retry", self._topic, state),
             retry_error_callback=gave_up,
         ):
             with attempt:
-                return await self._read_once(topic, partition, tps, first)
+                return await self._interrupt.race(self._read_once(topic, partition, tps, first))
         raise AssertionError("unreachable: tenacity returns or raises")
 
     async def _read_once(self, topic: str, partition: int, tps: list[TopicPartition], first: int) -> Recent:
@@ -55,11 +60,12 @@ class DeadLetterTail:
         try:
             await consumer.start()
             consumer.assign(tps)
-            found = Recent({}, set())
+            found = Recent({}, set(), {})
             for tp in tps:
                 recent = await self._read_back(consumer, tp, (topic, partition), first)
                 found.payloads.update(recent.payloads)
                 found.marks.update(recent.marks)
+                found.causes.update(recent.causes)
             return found
         finally:
             await consumer.stop()
@@ -76,18 +82,19 @@ class DeadLetterTail:
             if begin == start or any(offset < first for offset in recent.payloads):
                 return recent
             step *= 10
-        return Recent({}, set())
+        return Recent({}, set(), {})
 
     async def _read_from(
         self, consumer: AIOKafkaConsumer, tp: TopicPartition, begin: int, end: int, source: tuple[str, int]
     ) -> Recent:
         consumer.seek(tp, begin)
-        found = Recent({}, set())
+        found = Recent({}, set(), {})
         while await consumer.position(tp) < end:
             for record in (await consumer.getmany(tp, timeout_ms=1000)).get(tp, []):
                 letter = from_record(record.value, record.headers)
                 if isinstance(letter, DeadLetter) and (letter.source_topic, letter.source_partition) == source:
                     found.payloads[letter.source_offset] = letter.payload
+                    found.causes[letter.source_offset] = (letter.key, letter.reason)
                     if mark := delivery_mark(letter.payload, letter.headers):
                         found.marks.add(mark)
         return found

@@ -6,14 +6,16 @@ question, and does not send those again: a record is dead-lettered once. So is a
 put into Kafka and that came again: a second record, marked as redelivered (app.core.deadletter.delivery_mark).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from app.adapters.dead_letter_tail import DeadLetterTail, Recent
 from app.adapters.producer import Outgoing, Producer
 from app.core.deadletter import REDELIVERED, delivery_mark, to_record
+from app.core.limit import DeadLetterLimit, Excess
 from app.core.model import Rejected
+from app.errors import DeadLetterLimitError
 from app.ports import Batch
 
 MARKS_MAX = 50_000  # per partition, 5 MB; what a bridge gets again was sent a moment before
@@ -22,15 +24,19 @@ MARKS_MAX = 50_000  # per partition, 5 MB; what a bridge gets again was sent a m
 class KafkaDeadLetters:
     """Sends to the same partition number as the source's, when the topic has it; else the key decides."""
 
-    def __init__(self, producer: Producer, topic: str, tail: DeadLetterTail) -> None:
-        self._producer, self._topic, self._tail = producer, topic, tail
+    def __init__(
+        self, producer: Producer, topic: str, tail: DeadLetterTail, limit: DeadLetterLimit | None = None
+    ) -> None:
+        self._producer, self._topic, self._tail, self._limit = producer, topic, tail, limit
         self._partitions = 0
+        self._resumed: set[tuple[str, int]] = set()
         self._recent: dict[tuple[str, int, int], Recent] = {}
 
     async def send(self, batch: Batch, rejected: Sequence[Rejected]) -> None:
         """Return once Kafka has acked an envelope for every rejected record of `batch`.
 
-        Raises TransientError when told to give up first.
+        Raises TransientError when told to give up first, DeadLetterLimitError instead of sending any when the limit is
+        exceeded.
         """
         if not rejected:
             return
@@ -39,13 +45,24 @@ class KafkaDeadLetters:
         target = partition if partition < self._partitions else None
         recent = await self._recent_of(batch, target)
         now = datetime.now(UTC).isoformat()
+        fresh = [one for one in rejected if not _is_there(one.record, recent)]
+        self._check(batch, fresh, recent)
         outgoing = []
-        for one in rejected:
-            if _is_there(one.record, recent):
-                continue
+        for one in fresh:
             key, value, headers = to_record(one, batch.topic, partition, now)
             outgoing.append(Outgoing(key, value, headers, target))
         await self._producer.send(self._topic, outgoing)
+
+    def _check(self, batch: Batch, fresh: Sequence[Rejected], recent: Recent) -> None:
+        if self._limit is None or not fresh:
+            return
+        source = (batch.topic, batch.partition)
+        if source not in self._resumed:
+            self._resumed.add(source)
+            self._limit.resume(_right_before(fresh[0].record.offset, recent))
+        excess = self._limit.check(batch.records, fresh)
+        if excess:
+            raise DeadLetterLimitError(_words(excess, batch))
 
     async def _recent_of(self, batch: Batch, target: int | None) -> Recent:
         key = (batch.topic, batch.partition, batch.epoch)
@@ -57,6 +74,25 @@ class KafkaDeadLetters:
         if len(recent.marks) > MARKS_MAX:
             recent.marks.clear()
         return recent
+
+
+def _right_before(offset: int, recent: Recent) -> Iterator[tuple[bytes | None, str]]:
+    """Key and reason of the dead letters whose records come right before `offset`, without a gap."""
+    while (cause := recent.causes.get(offset := offset - 1)) is not None:
+        yield cause
+
+
+def _words(excess: Excess, batch: Batch) -> str:
+    reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(excess.reasons.items(), key=lambda x: -x[1]))
+    sample = excess.sample
+    return (
+        f"too many dead letters: {excess.rule} can never be stored ({reasons}; a device counts for a tenth of the "
+        f"limit at most). None of the batch at {batch.topic}-{batch.partition} offset {batch.first_offset} was "
+        f"dead-lettered or committed; offset {sample.record.offset} of it: {sample.detail}. Stop whoever sends these, "
+        "or install the version that reads them, and start the worker again: it goes on at this batch. If they are to "
+        "be dead letters, start it with a higher IOT_DEAD_LETTERS_IN_A_ROW or IOT_DEAD_LETTERS_RATIO; 0 and 1 mean "
+        "no limit"
+    )
 
 
 def _is_there(record: Any, recent: Recent) -> bool:

@@ -1,16 +1,35 @@
 """Settings -> a Faust app: every Faust setting this project relies on, with its reason."""
 
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import faust
 from yarl import URL
 
+from app.errors import DeadLetterLimitError
 from app.settings import Settings
 
 # A held partition (the database is away) is not polled. Kafka must not mistake that for a dead worker: a dead one is
 # found by its missing heartbeats, which a thread of their own sends.
 MAX_POLL_INTERVAL = 24 * 3600.0
+
+LIMIT_EXIT_CODE = 3  # too many dead letters; 1 is any other crash, 2 wrong settings
+
+
+class Process(faust.Worker):  # type: ignore[misc]
+    """`faust worker`, with an exit code of its own where starting again does not help."""
+
+    def execute_from_commandline(self) -> NoReturn:
+        """Run until stopped; leaves by SystemExit: 0 stopped, 1 crashed, LIMIT_EXIT_CODE."""
+        try:
+            super().execute_from_commandline()
+        except SystemExit:
+            if isinstance(self.crash_reason, DeadLetterLimitError):
+                print(f"iot-stream: {self.crash_reason}", file=sys.stderr)  # noqa: T201 - the last words, after logging
+                raise SystemExit(LIMIT_EXIT_CODE) from None
+            raise
+        raise AssertionError("unreachable: faust leaves by SystemExit")
 
 
 def build_app(settings: Settings, app_class: type[faust.App] = faust.App) -> faust.App:
@@ -20,6 +39,7 @@ def build_app(settings: Settings, app_class: type[faust.App] = faust.App) -> fau
         settings.group_id,
         broker=[URL(f"kafka://{broker.strip()}") for broker in settings.kafka_broker.split(",")],
         datadir=Path(settings.state_dir),
+        Worker=Process,
         store="memory://",  # the state table brings its own RocksDB store (adapters/states.py)
         # delivery: nothing is acked but by the pipeline, and a failure ends the process
         processing_guarantee="at_least_once",

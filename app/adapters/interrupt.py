@@ -29,7 +29,7 @@ class Interrupt:
         try:
             await asyncio.wait({task, signal}, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
-                raise TransientError("told to give up while waiting for the database: nothing of this write is stored")
+                raise TransientError("told to give up while waiting: nothing of this is done")
             return task.result()
         finally:
             signal.cancel()

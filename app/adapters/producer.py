@@ -7,16 +7,17 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 from aiokafka.partitioner import murmur2
 from msgspec import Struct
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 from tenacity.stop import stop_base
 
+from app.adapters.kafka_advice import advice
 from app.errors import TransientError
 
 log = structlog.get_logger()
@@ -25,6 +26,7 @@ BATCH_BYTES = 256 << 10
 # A dead letter carries its payload in base64: 1 MiB becomes 1.4 MB, and headers come on top.
 MAX_REQUEST_BYTES = 4 << 20
 CLOSE_SECONDS = 1.0
+LAST_SECONDS = 2.0  # for acks under way when told to give up
 METADATA_SECONDS = 2.0  # aiokafka would look for a missing topic for 40 s, deaf to `give_up`
 
 
@@ -35,6 +37,23 @@ class Outgoing(Struct, frozen=True, gc=False):
     value: bytes | None
     headers: list[tuple[str, bytes]] = []
     partition: int | None = None
+
+
+class WriteEvents(Protocol):
+    """What happens to writes; whoever listens must not raise."""
+
+    def write_held(self, topic: str, attempts: int, error: str, cure: str | None) -> None:
+        """`attempts` tries in a row failed; they go on. `cure` is what an operator must do, when waiting is not it."""
+
+    def write_resumed(self, topic: str) -> None:
+        """A write went through again, or nobody waits for one any more."""
+
+
+class Silent:
+    """Tells nobody."""
+
+    def write_held(self, topic: str, attempts: int, error: str, cure: str | None) -> None: ...
+    def write_resumed(self, topic: str) -> None: ...
 
 
 class GiveUp(stop_base):
@@ -56,7 +75,9 @@ def gave_up(state: Any) -> NoReturn:
 class Producer:
     """Sends and waits for acks=all; waits out an outage of Kafka for as long as nobody says `give_up`."""
 
-    def __init__(self, brokers: str, client_id: str, give_up: asyncio.Event) -> None:
+    def __init__(self, brokers: str, client_id: str, give_up: asyncio.Event, events: WriteEvents | None = None) -> None:
+        self._events: WriteEvents = events or Silent()
+        self.held: dict[str, str] = {}  # topics that take no writes now, and why
         self._options: dict[str, Any] = {
             "bootstrap_servers": brokers,
             "client_id": client_id,
@@ -79,17 +100,23 @@ class Producer:
         """
         if not messages:
             return {}
-        async for attempt in self._retrying(topic):
-            with attempt:
-                return await self._send_once(topic, messages)
-        raise AssertionError("unreachable: tenacity returns or raises")
+        try:
+            async for attempt in self._retrying(topic):
+                with attempt:
+                    return await self._send_once(topic, messages)
+            raise AssertionError("unreachable: tenacity returns or raises")
+        finally:
+            self._resumed(topic)
 
     async def partitions(self, topic: str) -> int:
         """How many partitions `topic` has. Raises TransientError when told to give up first."""
-        async for attempt in self._retrying(topic):
-            with attempt:
-                return await self._count(await self._connected(), topic)
-        raise AssertionError("unreachable: tenacity returns or raises")
+        try:
+            async for attempt in self._retrying(topic):
+                with attempt:
+                    return await self._count(await self._connected(), topic)
+            raise AssertionError("unreachable: tenacity returns or raises")
+        finally:
+            self._resumed(topic)
 
     async def stop(self) -> None:
         """Close; safe to call twice. Everything acked is written, everything else belongs to un-acked batches."""
@@ -115,7 +142,7 @@ class Producer:
                 return len(await client.partitions_for(topic))
         except TimeoutError:
             message = f"the brokers name no topic {topic}; if they are up, make it: iot-stream topics create"
-            raise TimeoutError(message) from None
+            raise UnknownTopicOrPartitionError(message) from None
 
     async def _send_once(self, topic: str, messages: Sequence[Outgoing]) -> dict[int, int]:
         """Send all or raise the first failure; then all are sent again, so a partition may get repeats, in order."""
@@ -126,8 +153,8 @@ class Producer:
             for batch, size in _batches(client, part):
                 sent.append((await client.send_batch(batch, topic, partition=partition), partition, size))
         try:
-            await asyncio.wait([future for future, _, _ in sent])
-        except asyncio.CancelledError:
+            await self._acked([future for future, _, _ in sent])
+        except (TransientError, asyncio.CancelledError):
             await self.stop()  # a batch sent later could overwrite what the partition's next owner has written
             raise
         failure = next((error for future, _, _ in sent if (error := future.exception())), None)
@@ -136,13 +163,38 @@ class Producer:
             raise failure
         return {partition: future.result().offset + size - 1 for future, partition, size in sent}
 
+    async def _acked(self, futures: Sequence["asyncio.Future[Any]"]) -> None:
+        """Wait for all of them; raise TransientError when told to give up and they do not come soon."""
+        all_of_them = asyncio.ensure_future(asyncio.wait(futures))
+        signal = asyncio.ensure_future(self._give_up.wait())
+        try:
+            await asyncio.wait({all_of_them, signal}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({all_of_them}, timeout=LAST_SECONDS)
+            if not all_of_them.done():
+                raise TransientError("told to give up while waiting for Kafka's ack")
+        finally:
+            for task in (all_of_them, signal):
+                task.cancel()
+
+    def _held(self, topic: str, state: Any) -> None:
+        error = state.outcome.exception()
+        cure = advice(topic, error)
+        log_retry("kafka_send_retry", topic, state)
+        if cure or state.attempt_number > 1:  # a first failure may be a leader that moved
+            self.held[topic] = f"{error!r}: {cure}" if cure else repr(error)
+            self._events.write_held(topic, state.attempt_number, repr(error), cure)
+
+    def _resumed(self, topic: str) -> None:
+        if self.held.pop(topic, None) is not None:
+            self._events.write_resumed(topic)
+
     def _retrying(self, topic: str) -> AsyncRetrying:
         return AsyncRetrying(
             retry=retry_if_exception_type((KafkaError, OSError)),
             wait=wait_random_exponential(multiplier=0.2, max=5.0),
             stop=GiveUp(self._give_up),
             sleep=self._pause,
-            before_sleep=lambda state: _log_retry(topic, state),
+            before_sleep=lambda state: self._held(topic, state),
             retry_error_callback=gave_up,
         )
 
@@ -189,7 +241,8 @@ async def _discard(client: AIOKafkaProducer) -> None:
         client._closed = True  # or it complains of that when it is collected
 
 
-def _log_retry(topic: str, state: Any) -> None:
+def log_retry(event: str, topic: str, state: Any) -> None:
+    """What tenacity calls before each pause: the first failures of many, then every tenth."""
     error = state.outcome.exception()
     level = logging.WARNING if state.attempt_number <= 3 or state.attempt_number % 10 == 0 else logging.DEBUG
-    log.log(level, "kafka_send_retry", topic=topic, attempt=state.attempt_number, error=f"{error!r}")
+    log.log(level, event, topic=topic, attempt=state.attempt_number, error=f"{error!r}")

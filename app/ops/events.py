@@ -1,5 +1,7 @@
 """What happens to the connections of a worker: each event writes its log line and moves its metric, together."""
 
+import time
+
 import structlog
 from faust.types import TP
 
@@ -8,6 +10,8 @@ from app.adapters.transport import TransportEvents
 from app.ops import metrics
 
 log = structlog.get_logger()
+
+REMIND_SECONDS = 60.0  # how often an operator is told the same thing
 
 
 class StoreReport:
@@ -42,6 +46,28 @@ class StoreReport:
         """Waiting alone will not help; `message` says what will."""
         metrics.OPERATOR_NEEDED.set(1)
         log.error("operator_needed", what=message)
+
+
+class WriteReport:
+    """Events of the Kafka producer (adapters/producer.py)."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, tuple[str, float]] = {}  # by topic: what, and when
+
+    def write_held(self, topic: str, attempts: int, error: str, cure: str | None) -> None:
+        """Dead letters, alerts or states wait for Kafka; the offsets of their batches are held."""
+        metrics.KAFKA_WRITE_HELD.labels(topic).set(1)
+        now = time.monotonic()
+        what, at = self._told.get(topic, ("", 0.0))
+        if cure and (what != cure or now >= at + REMIND_SECONDS):
+            self._told[topic] = (cure, now)
+            log.error("operator_needed", what=cure, topic=topic, error=error, attempts=attempts)
+
+    def write_resumed(self, topic: str) -> None:
+        """Kafka takes them again, or this worker was told to give up and somebody else tries."""
+        metrics.KAFKA_WRITE_HELD.labels(topic).set(0)
+        self._told.pop(topic, None)
+        log.warning("kafka_write_no_longer_held", topic=topic)
 
 
 class TransportReport(TransportEvents):

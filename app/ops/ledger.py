@@ -2,13 +2,15 @@
 
 import time
 from collections import Counter
-from typing import Any
 
 import structlog
 
+from app.core import books
+from app.core.limit import DeadLetterLimit
 from app.core.work import Work
 from app.core.write import Written
 from app.ops import metrics
+from app.ops.rejections import Rejections
 from app.pipeline import Seconds
 from app.ports import Batch
 
@@ -18,25 +20,23 @@ log = structlog.get_logger()
 class BatchLedger:
     """received = stored + duplicate + dead_lettered + dropped, per partition."""
 
+    def __init__(self, limit: DeadLetterLimit | None = None, rejections: Rejections | None = None) -> None:
+        self._limit, self._rejections = limit, rejections or Rejections()
+
     def batch_done(self, batch: Batch, work: Work, written: Written, seconds: Seconds) -> None:
         """Count one acked batch."""
-        refused = len(written.refused) + len(written.refused_effects)
-        outcomes = {
-            "received": len(batch.records),
-            "stored": written.rows + len(work.effects) - len(written.refused_effects),
-            "duplicate": written.duplicates,
-            "dead_lettered": len(work.rejected) + refused,
-            "dropped_by_policy": sum(work.dropped.values()),
-        }
+        found = books.count(batch.records, work, written)
         partition = str(batch.partition)
-        for outcome, count in outcomes.items():
-            if count:
-                metrics.LEDGER.labels(partition, outcome).inc(count)
+        for outcome, number in found._asdict().items():
+            if number:
+                metrics.LEDGER.labels(partition, outcome).inc(number)
         for kind, count in work.kinds.items():
             metrics.RECEIVED.labels(kind).inc(count)
-        metrics.STORED.inc(outcomes["stored"])
-        metrics.DUPLICATE.inc(written.duplicates)
-        self._count_dead_letters(work, refused)
+        metrics.STORED.inc(found.stored)
+        metrics.DUPLICATE.inc(found.duplicate)
+        self._count_dead_letters(batch, work, written)
+        if self._limit:
+            self._limit.done(found.received, found.dead_lettered)
         for policy, count in work.dropped.items():
             metrics.DROPPED.labels(policy).inc(count)
         for (status, severity), count in Counter((e.status, e.severity) for e in work.events).items():
@@ -53,16 +53,13 @@ class BatchLedger:
             reason=reason,
         )
 
-    def _count_dead_letters(self, work: Work, refused: int) -> None:
-        if not work.rejected and not refused:
+    def _count_dead_letters(self, batch: Batch, work: Work, written: Written) -> None:
+        if not work.rejected and not written.refused and not written.refused_effects:
             return
-        for reason, count in Counter(one.reason for one in work.rejected).items():
+        dead = work.rejected + work.refusals(written.refused, written.refused_effects)
+        for reason, count in Counter(one.reason for one in dead).items():
             metrics.DEAD_LETTERS.labels(reason).inc(count)
-        if refused:
-            metrics.DEAD_LETTERS.labels("refused_by_database").inc(refused)
-        sample = work.rejected[0] if work.rejected else None
-        fields: dict[str, Any] = {"reason": sample.reason, "detail": sample.detail} if sample else {}
-        log.warning("dead_letters", count=len(work.rejected) + refused, **fields)
+        self._rejections.add(batch.partition, dead)
 
     def _time(self, batch: Batch, work: Work, seconds: Seconds) -> None:
         metrics.BATCH_ROWS.observe(len(batch.records))

@@ -12,6 +12,9 @@ RECEIVED = Counter("iot_messages_received_total", "Records taken from Kafka and 
 STORED = Counter("iot_rows_stored_total", "Records newly stored, as the database counts them")
 DUPLICATE = Counter("iot_rows_duplicate_total", "Records that were stored already")
 DEAD_LETTERS = Counter("iot_dead_letters_total", "Records sent to the dead-letter topic and acknowledged", ["reason"])
+DEAD_LETTER_ROW = Gauge(
+    "iot_dead_letters_in_a_row", "Dead letters since the last good batch, as the limit counts them: a device a tenth"
+)
 DROPPED = Counter("iot_dropped_total", "Records left out on purpose", ["policy"])
 LEDGER = Counter("iot_ledger_total", "Records of a partition by what became of them", ["partition", "outcome"])
 
@@ -35,4 +38,7 @@ RULES_USERS = Gauge("iot_rules_users", "Users with rules in force")
 DB_WRITE_SECONDS = Histogram("iot_db_write_seconds", "Time of one database transaction", buckets=_FAST)
 BREAKER_STATE = Gauge("db_circuit_breaker_state", "1 open, 0.5 half-open, 0 closed")
 BREAKER_REJECTED = Counter("db_circuit_breaker_rejected_total", "Writes not tried because the breaker was open")
+KAFKA_WRITE_HELD = Gauge(
+    "iot_kafka_write_held", "1 while Kafka does not take what the worker writes to a topic; offsets are held", ["topic"]
+)
 OPERATOR_NEEDED = Gauge("iot_operator_needed", "1 while the database refuses writes for a reason only a human can mend")

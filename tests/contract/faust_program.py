@@ -41,6 +41,7 @@ def append(path: Path, lines: list[str]) -> None:
 def process(batch: Any, now: float) -> Work:
     work = Work()
     work.rows += [(batch.partition, record.offset) for record in batch.records]  # type: ignore[misc]
+    work.sources += batch.records
     return work
 
 

@@ -10,10 +10,12 @@ from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from app.core.alerts import AlertEvent, Status
+from app.core.limit import DeadLetterLimit
 from app.core.model import Kind, Reason, Record, Rejected, Stage
 from app.core.work import Work
 from app.core.write import Effect, Statement, Written
 from app.ops.ledger import BatchLedger
+from app.ops.rejections import Rejections
 from app.pipeline import Seconds
 from tests.unit.records import Message
 
@@ -64,6 +66,8 @@ def work_of_ten() -> tuple[Work, Written]:
     """Rows: 3 new, 1 duplicate, 1 refused. Effects: 1 done, 1 refused. 2 rejected and 1 dropped: 10 records."""
     work = Work()
     work.rows += [()] * 5  # type: ignore[list-item]
+    work.sources += [Message(offset=n) for n in (0, 3, 4, 5, 6)]
+    work.effect_sources += [Message(offset=n) for n in (7, 8)]
     work.effects += [Effect(Statement.UPSERT_CONFIG, ("u", "[]"))] * 2
     work.rejected += [rejected(1, Reason.BAD_JSON), rejected(2, Reason.TOO_DEEP)]
     work.dropped["silence"] = 1
@@ -121,14 +125,53 @@ def test_alerts_are_counted_by_status_and_severity() -> None:
     assert counted("iot_alerts_total", status="RESOLVED", severity="info") == 1
 
 
-def test_normal_work_logs_nothing_and_dead_letters_one_line_a_batch() -> None:
+def test_normal_work_logs_nothing_and_dead_letters_one_line_a_reason() -> None:
     with capture_logs() as logs:
         BatchLedger().batch_done(Given(0, 1), Work(), Written(1), SECONDS)
     assert logs == []
     with capture_logs() as logs:
-        BatchLedger().batch_done(Given(0, 10), *work_of_ten(), SECONDS)
-    expected: dict[str, Any] = {"event": "dead_letters", "log_level": "warning", "count": 4, "reason": "bad_json"}
-    assert logs == [expected | {"detail": "what is wrong"}]
+        BatchLedger().batch_done(Given(2, 10), *work_of_ten(), SECONDS)
+    line: dict[str, Any] = {"event": "dead_letters", "log_level": "warning", "partition": 2}
+    assert logs == [
+        line | {"reason": "bad_json", "count": 1, "offset": 1, "detail": "what is wrong"},
+        line | {"reason": "too_deep", "count": 1, "offset": 2, "detail": "what is wrong"},
+        line | {"reason": "refused_by_database", "count": 2, "offset": 6, "detail": "no"},
+    ]
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_flood_of_dead_letters_is_a_line_a_reason_and_interval() -> None:
+    clock = Clock()
+    rejections = Rejections(10.0, clock)
+    with capture_logs() as logs:
+        for _ in range(1000):
+            rejections.add(1, [rejected(7, Reason.BAD_JSON)] * 5)
+        assert [line["count"] for line in logs] == [5]
+        clock.now += 10
+        rejections.tell()
+        rejections.tell()
+    assert [line["count"] for line in logs] == [5, 4995]
+    with capture_logs() as logs:
+        clock.now += 60
+        rejections.tell()
+    assert logs == []
+
+
+def test_good_batches_end_a_row_of_dead_letters() -> None:
+    limit = DeadLetterLimit(10, 1.0, 100)
+    batch = Given(0, 8)
+    assert limit.check(batch.records, [rejected(n, Reason.BAD_JSON) for n in range(8)]) is None
+    assert limit.row == 1  # one device
+    work = Work()
+    work.rows.append(())  # type: ignore[arg-type]
+    BatchLedger(limit).batch_done(Given(0, 1), work, Written(1), SECONDS)
+    assert limit.row == 0
 
 
 def test_a_batch_given_up_is_logged_and_not_counted() -> None:

@@ -1,0 +1,61 @@
+"""Dead letters in the log: in, every one; out, one line a reason and interval, with their number and a sample."""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import structlog
+
+from app.core.model import Reason, Rejected
+
+log = structlog.get_logger()
+
+INTERVAL = 10.0  # seconds between two lines about one reason
+
+
+@dataclass(slots=True)
+class _Untold:
+    """Of one reason."""
+
+    count: int
+    partition: int
+    offset: int
+    detail: str
+    due: float
+
+
+class Rejections:
+    """The first of a reason is told at once, those that follow together when the interval is over.
+
+    Call `tell` now and then: nobody else says what came last.
+    """
+
+    def __init__(self, interval: float = INTERVAL, clock: Callable[[], float] = time.monotonic) -> None:
+        self._interval, self._clock = interval, clock
+        self._untold: dict[Reason, _Untold] = {}
+
+    def add(self, partition: int, rejected: Iterable[Rejected]) -> None:
+        """Note dead letters of a partition."""
+        for one in rejected:
+            untold = self._untold.get(one.reason)
+            if untold is None:
+                untold = self._untold[one.reason] = _Untold(0, 0, 0, "", self._clock())
+            if untold.count == 0:
+                untold.partition, untold.offset, untold.detail = partition, one.record.offset, one.detail
+            untold.count += 1
+        self.tell()
+
+    def tell(self) -> None:
+        """Write the lines that are due."""
+        now = self._clock()
+        for reason, untold in self._untold.items():
+            if untold.count and now >= untold.due:
+                log.warning(
+                    "dead_letters",
+                    reason=str(reason),
+                    count=untold.count,
+                    partition=untold.partition,
+                    offset=untold.offset,
+                    detail=untold.detail,
+                )
+                untold.count, untold.due = 0, now + self._interval
