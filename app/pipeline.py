@@ -99,7 +99,7 @@ class Pipeline:
     async def _store(self, batch: Batch, work: Work, previous: asyncio.Task[None] | None, seconds: Seconds) -> None:
         ports, clock = self._ports, time.perf_counter
         start = clock()
-        await _follow(previous)
+        await self._follow(previous)
         begin = clock()
         await ports.dead_letters.send(batch, work.rejected)  # 3 acked by Kafka
         written = await ports.store.write(work.rows, work.effects)  # 4 one transaction
@@ -148,6 +148,22 @@ class Pipeline:
         except TransientError as error:  # told to give up: the offset stays, the batch comes again
             self._ports.ledger.batch_given_up(batch, str(error))
             raise asyncio.CancelledError from None
+
+    async def _follow(self, previous: asyncio.Task[None] | None) -> None:
+        """Wait until the batch before this one of the same partition is stored; TransientError when it was not.
+
+        Whoever waits has no slot: one partition that is slow would take all of them with its small batches.
+        """
+        if previous is None:
+            return
+        if not previous.done():
+            self._slots.release()
+            try:
+                await asyncio.wait({previous})
+            finally:
+                await self._slots.acquire()
+        if previous.cancelled() or previous.exception() is not None:
+            raise TransientError("the batch before it was not done")
 
     def _close_soon(self, stored: Stored) -> None:
         if stored.batch.epoch == self._lost_epoch:
@@ -203,13 +219,3 @@ class Pipeline:
     def in_work(self) -> int:
         """Tasks that carry batches through steps 3 to 7."""
         return len(self._running)
-
-
-async def _follow(previous: asyncio.Task[None] | None) -> None:
-    """Wait until the batch before this one of the same partition is stored. Raises TransientError when it was not."""
-    if previous is None:
-        return
-    if not previous.done():
-        await asyncio.wait({previous})
-    if previous.cancelled() or previous.exception() is not None:
-        raise TransientError("the batch before it was not done")

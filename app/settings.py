@@ -81,6 +81,13 @@ class Settings(BaseSettings):
     breaker_reset_max: PositiveFloat = Field(
         60.0, validate_default=True, description="longest wait of the open breaker"
     )
+    breaker_probe: Annotated[float, Field(ge=0)] = Field(
+        1.0, description="how often an open breaker asks whether the database is back; 0: only its wait ends"
+    )
+    late_after: PositiveFloat | None = Field(
+        None, description="rows older than this are stored apart; default: what the columnstore policy leaves alone"
+    )
+    late_batch_rows: PositiveInt = Field(1000, description="most late rows in one transaction")
 
     mqtt_host: str = Field("127.0.0.1", description="MQTT broker")
     mqtt_port: Port = Field(1883, description="MQTT broker's port")

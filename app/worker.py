@@ -16,6 +16,7 @@ import structlog
 
 from app import settings as settings_module
 from app.adapters import topics
+from app.adapters.advice import Advice
 from app.adapters.batches import BatchLimits, BatchTopic
 from app.adapters.dead_letter_tail import DeadLetterTail
 from app.adapters.deadletters import KafkaDeadLetters
@@ -102,7 +103,9 @@ transport = BatchTransport(
 app.transport = transport  # before the first agent, which would build stock Faust's
 
 producer = Producer(settings.kafka_broker, f"{settings.group_id}-out", give_up, WriteReport())
-store = TimescaleStore(settings, events=StoreReport(), give_up=give_up)
+store_report = StoreReport()
+advice = Advice(store_report)
+store = TimescaleStore(settings, give_up, store_report, advice)
 states = FaustStates(app, settings.kafka_partitions, producer)
 rules = RuleBook()
 rules_loaded = asyncio.Event()
@@ -142,7 +145,7 @@ async def ingest(stream: Any) -> None:
 @app.task  # type: ignore[untyped-decorator]
 async def follow_rules() -> None:
     """Keep the rules in force equal to user_configs."""
-    async for changes in RulesTable(settings).changes():
+    async for changes in RulesTable(settings, advice).changes():
         for refused in rules.apply(changes):
             metrics.RULES_REFUSED.inc()
             log.warning("rules_refused", user_id=refused.user_id, reasons=list(refused.reasons))
@@ -184,4 +187,4 @@ async def ready() -> Mapping[str, bool]:
     }
 
 
-health = HealthServer(settings.metrics_host, settings.metrics_port, live, ready)
+health = HealthServer(settings.metrics_host, settings.metrics_port, live, ready, lambda: store.advice)

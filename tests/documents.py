@@ -15,6 +15,7 @@ import app.adapters.alert_records
 import app.gateways.metrics
 import app.notifier
 import app.ops.metrics
+from app.adapters import sqlstate
 from app.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -66,6 +67,13 @@ def metrics_of(program: str) -> Iterator[MetricWrapperBase]:
     yield from dict.fromkeys(value for value in values if isinstance(value, MetricWrapperBase))  # one may be imported
 
 
+def sqlstate_table() -> str:
+    """Each SQLSTATE the program knows: what it means, its kind, what an operator does."""
+    named = {**sqlstate.KNOWN, "other": sqlstate.UNKNOWN}
+    rows = [(f"`{code}`", known.meaning, known.failure.value, known.advice or "") for code, known in named.items()]
+    return table(("SQLSTATE", "meaning", "kind", "what an operator does"), rows)
+
+
 def stages_of_reasons() -> dict[str, set[str]]:
     """Reason -> the stages it is given at, read from the calls that give it: f(Reason.X, Stage.Y, ...).
 
@@ -102,7 +110,11 @@ def steps_of_the_path() -> list[str]:
 
 def filled(text: str) -> str:
     """`text` with every generated part made anew."""
-    parts = {"settings": settings_table(), **{f"metrics {name}": metrics_table(name) for name in METRICS}}
+    parts = {
+        "settings": settings_table(),
+        "sqlstate": sqlstate_table(),
+        **{f"metrics {name}": metrics_table(name) for name in METRICS},
+    }
     for name, content in parts.items():
         begin, end = f"<!-- begin {name} -->\n", f"<!-- end {name} -->"
         before, found, rest = text.partition(begin)

@@ -15,7 +15,7 @@ from typing import Any, NoReturn, Protocol
 import pybreaker
 
 from app.adapters.interrupt import Interrupt
-from app.adapters.sqlstate import words
+from app.adapters.sqlstate import unreachable, words
 
 JITTER = 0.2  # each wait is off by up to this share, so that a fleet does not come back all at once
 
@@ -56,7 +56,7 @@ class Breaker:
         self._openings = 0  # since it was last closed
         self._due = 0.0  # on the clock: when an open breaker lets one try
         self._trying = False  # the one try of the half-open breaker is under way
-        self._error = ""
+        self._error, self._unreachable = "", False
         self._changed = asyncio.Event()
         self._circuit = pybreaker.CircuitBreaker(
             fail_max=failures, listeners=[_Listener(self)], throw_new_error_on_trip=False
@@ -106,9 +106,30 @@ class Breaker:
         self._trying = False
         self._wake()
 
+    def answered(self) -> None:
+        """The try ended in a refusal that no outage explains: a half-open circuit closes."""
+        if self.state is State.HALF_OPEN:
+            self._circuit.call(_nothing)
+
+    def bring_forward(self) -> None:
+        """The database answers again: an open circuit need not wait for the rest of its time."""
+        if self.state is State.OPEN:
+            self._due = self._clock()
+            self._wake()
+
+    @property
+    def error(self) -> str:
+        """The latest failure in words."""
+        return self._error
+
+    @property
+    def unreachable(self) -> bool:
+        """Whether it opened for the first time, and because nobody answered."""
+        return self._openings == 1 and self._unreachable
+
     def note(self, error: BaseException) -> None:
         """Remember the latest failure in words, for the opening's event."""
-        self._error = words(error)
+        self._error, self._unreachable = words(error), unreachable(error)
 
     def turned(self, state: State) -> None:
         """Set the next wait and tell the world; called by the circuit on each transition."""

@@ -1,54 +1,59 @@
-"""Small writes that wait at the same time, put into one transaction, each with its own exact answer."""
+"""Live writes: small ones that wait at the same time are put into one transaction, each with its own exact answer."""
 
-import asyncio
 from collections import deque
 from collections.abc import Sequence
 
 from app.adapters import sieve
 from app.adapters.encodable import EncodingError
 from app.adapters.insert import Session
-from app.adapters.sqlstate import DATABASE_ERRORS
-from app.core.model import Row
-from app.core.write import Effect, Written
+from app.adapters.pending import Pending
+from app.adapters.sqlstate import DATABASE_ERRORS, limit_reached, words
+from app.core.write import Written
+from app.errors import IotStreamError
 
 
-class Pending:
-    """A write that somebody waits for."""
-
-    def __init__(self, rows: Sequence[Row], effects: Sequence[Effect]) -> None:
-        self.rows, self.effects = rows, effects
-        self.answer: asyncio.Future[Written] = asyncio.get_running_loop().create_future()
-
-    def settle(self, written: Written) -> None:
-        """Give the answer, unless nobody waits for it any more."""
-        if not self.answer.done():
-            self.answer.set_result(written)
-
-    def fail(self, error: BaseException) -> None:
-        """Raise the error where the answer is awaited."""
-        if not self.answer.done():
-            self.answer.set_exception(error)
+class LimitReachedError(IotStreamError):
+    """The rows of a live write go where late rows go: fewer of them at a time."""
 
 
-def take(waiting: deque[Pending], most_rows: int) -> list[Pending]:
-    """Take the first write that is still wanted, and those after it that fit with it into `most_rows`."""
-    group: list[Pending] = []
-    total = 0
-    while waiting and (not group or total + len(waiting[0].rows) <= most_rows):
-        pending = waiting.popleft()
-        if not pending.answer.done():
-            group.append(pending)
-            total += len(pending.rows)
-    return group
+class Live:
+    """Work of the lanes for live rows (queue.Work)."""
 
+    part = "writes"
 
-async def store(session: Session, group: Sequence[Pending], copy_min_rows: int) -> None:
-    """Store a group and settle each write in it. Raises DATABASE_ERRORS: those not settled by then are not stored."""
-    if len(group) > 1 and await _store_together(session, group, copy_min_rows):
-        return
-    for pending in group:
-        if not pending.answer.done():
-            pending.settle(await sieve.store(session, pending.rows, pending.effects, copy_min_rows))
+    def __init__(self, copy_min_rows: int) -> None:
+        self._copy_min_rows = copy_min_rows
+
+    def take(self, waiting: deque[Pending]) -> list[Pending]:
+        """Take the first write that is still wanted, and those after it that fit with it below `copy_min_rows`."""
+        group: list[Pending] = []
+        total = 0
+        while waiting and (not group or total + len(waiting[0].rows) <= self._copy_min_rows):
+            pending = waiting.popleft()
+            if not pending.answer.done():
+                group.append(pending)
+                total += len(pending.rows)
+        return group
+
+    async def store(self, session: Session, group: Sequence[Pending]) -> int:
+        """Store a group and settle each write in it. Raises DATABASE_ERRORS: those not settled are not stored."""
+        if len(group) == 1 or not await _store_together(session, group, self._copy_min_rows):
+            for pending in group:
+                if not pending.answer.done():
+                    await self._store_alone(session, pending)
+        return sum(len(pending.rows) for pending in group)
+
+    async def _store_alone(self, session: Session, pending: Pending) -> None:
+        try:
+            pending.settle(await sieve.store(session, pending.rows, pending.effects, self._copy_min_rows))
+        except DATABASE_ERRORS as error:
+            if not limit_reached(error) or not pending.rows:
+                raise
+            pending.fail(LimitReachedError(words(error)))
+
+    def outage(self, error: BaseException) -> bool:
+        """Every failure that a live write waits for is."""
+        return True
 
 
 class _NotAllNewError(Exception):
@@ -70,7 +75,7 @@ async def _store_together(session: Session, group: Sequence[Pending], copy_min_r
     except _NotAllNewError:
         return False
     except (EncodingError, *DATABASE_ERRORS) as error:
-        if not sieve.is_data(error):
+        if not sieve.is_data(error) and not limit_reached(error):
             raise
         return False
     for pending in group:

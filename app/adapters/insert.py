@@ -45,6 +45,27 @@ EFFECTS = {
     Statement.DELETE_ACTIVE_ALERT: "DELETE FROM active_alerts WHERE user_id = $1 AND device_id = $2 AND rule_id = $3",
 }
 
+# Of each statement, the column that $1, $2, ... goes to; for an error's words.
+PARAMETERS = {
+    Statement.UPSERT_CONFIG: ("user_id", "rules"),
+    Statement.UPSERT_STATUS: ("device_key", "user_id", "device_id", "status", "last_seen", "detail"),
+    Statement.UPSERT_ACTIVE_ALERT: (
+        "user_id",
+        "device_id",
+        "rule_id",
+        "alert_id",
+        "severity",
+        "message",
+        "value",
+        "threshold",
+        "first_seen",
+        "last_seen",
+        "state",
+        "snoozed_until",
+    ),
+    Statement.DELETE_ACTIVE_ALERT: ("user_id", "device_id", "rule_id"),
+}
+
 
 class Session:
     """One connection and what it knows how to do. A transaction is its caller's business."""

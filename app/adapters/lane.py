@@ -16,13 +16,14 @@ CLOSE_TIMEOUT = 2.0  # seconds for a farewell
 class Lane:
     """Holds a session, or none."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, name: str = "store") -> None:
+        """`name` tells its connection apart in pg_stat_activity."""
+        self._settings, self._name = settings, f"iot-stream {name}"
         self.session: Session | None = None
 
     async def open(self) -> Session:
         """Connect and prepare. Raises DATABASE_ERRORS. May be cancelled."""
-        connection = await connect(self._settings, "iot-stream store")
+        connection = await connect(self._settings, self._name)
         session = Session(connection, keeps_state=self._settings.database_statement_cache)
         try:
             await session.prepare()

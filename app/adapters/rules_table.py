@@ -6,9 +6,9 @@ from collections.abc import AsyncGenerator, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from app.adapters.advice import Advice
 from app.adapters.database import Connection, connect
-from app.adapters.sqlstate import DATABASE_ERRORS, advice, words
-from app.adapters.store_events import Silent, StoreEvents
+from app.adapters.sqlstate import DATABASE_ERRORS
 from app.settings import Settings
 
 # A change becomes visible when its transaction commits, but bears the time of the statement. Polls look this far back,
@@ -32,10 +32,10 @@ class RulesTable:
     """Asks every `rules_poll` seconds; waits out an outage and goes on where it was."""
 
     def __init__(
-        self, settings: Settings, events: StoreEvents | None = None, compare_seconds: float = COMPARE_SECONDS
+        self, settings: Settings, advice: Advice | None = None, compare_seconds: float = COMPARE_SECONDS
     ) -> None:
         self._settings, self._compare_seconds = settings, compare_seconds
-        self._events: StoreEvents = events or Silent()
+        self._advice = advice or Advice()
         self._known: dict[str, datetime] = {}  # user_id -> updated_at of what was handed out
         self._asked = _BEGINNING  # on the server's clock
         self._compared = 0.0  # on the monotonic clock
@@ -58,10 +58,11 @@ class RulesTable:
                     if connection is not None:
                         connection.terminate()
                     connection, failures = None, failures + 1
-                    self._tell(error, failures)
+                    self._advice.failed("rules", error)
                     await asyncio.sleep(min(0.25 * 2.0 ** min(failures, 10), OUTAGE_WAIT_MAX))
                     continue
                 failures = 0
+                self._advice.settled("rules")
                 if changes or first:
                     first = False
                     yield changes
@@ -104,9 +105,3 @@ class RulesTable:
     def _fresh(self, rows: Iterable[Sequence[Any]]) -> Found:
         """What was not handed out yet."""
         return {user: (rules, updated) for user, rules, updated in rows if self._known.get(user) != updated}
-
-    def _tell(self, error: BaseException, failures: int) -> None:
-        """Call for an operator when an outage begins that waiting does not end."""
-        what = advice(error)
-        if what and failures == 1:
-            self._events.operator_needed(f"rules: {words(error)}: {what}")

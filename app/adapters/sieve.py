@@ -5,33 +5,42 @@ are found without asking the server, and COPY names the line it stumbled over.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 from app.adapters.encodable import EncodingError, fault
-from app.adapters.insert import Session
+from app.adapters.insert import COLUMNS, PARAMETERS, Session
 from app.adapters.sqlstate import DATABASE_ERRORS, Failure, classify, words
 from app.core.model import Row
 from app.core.write import Effect, Written
 
+_COLUMN = re.compile(r"COPY iot_batch, line \d+, column (\w+)")
+_PARAMETER = re.compile(r"portal parameter \$(\d+)")  # "unnamed portal", and of a statement kept
+_ARGUMENT = re.compile(r"query argument \$(\d+)")  # asyncpg's own words
 _LINE = re.compile(r"COPY iot_batch, line (\d+)")
 _LINES_BELIEVED = 4  # bad rows taken out by COPY's word; with more of them halving is quicker
 _SMALL = 8  # a failing piece of this size is tried row by row
 
 
-async def store(session: Session, rows: Sequence[Row], effects: Sequence[Effect], copy_min_rows: int) -> Written:
-    """Store one caller's rows and effects. Raises DATABASE_ERRORS for anything but data: then nothing is stored."""
+async def store(
+    session: Session, rows: Sequence[Row], effects: Sequence[Effect], copy_min_rows: int, first: str = ""
+) -> Written:
+    """Store one caller's rows and effects. Raises DATABASE_ERRORS for anything but data: then nothing is stored.
+
+    `first` is a statement for the beginning of the transaction.
+    """
     copy = len(rows) >= copy_min_rows
     try:
-        if not copy and not effects and session.keeps_state:
+        if not copy and not effects and not first and session.keeps_state:
             count = await session.insert(rows, copy=False)  # a single statement is its own transaction
         else:
-            async with session.connection.transaction():
+            async with _transaction(session, first):
                 count = await session.insert(rows, copy=copy)
                 await session.apply(effects)
     except (EncodingError, *DATABASE_ERRORS) as error:
         if not is_data(error):
             raise
-        return await _sift(session, rows, effects)
+        return await _sift(session, rows, effects, first)
     return Written(count, len(rows) - count)
 
 
@@ -40,9 +49,17 @@ def is_data(error: BaseException) -> bool:
     return isinstance(error, EncodingError) or classify(error) is Failure.DATA
 
 
-async def _sift(session: Session, rows: Sequence[Row], effects: Sequence[Effect]) -> Written:
-    refused = {index: wrong for index, row in enumerate(rows) if (wrong := fault(row))}
+@asynccontextmanager
+async def _transaction(session: Session, first: str) -> AsyncIterator[None]:
     async with session.connection.transaction():
+        if first:
+            await session.connection.execute(first)
+        yield
+
+
+async def _sift(session: Session, rows: Sequence[Row], effects: Sequence[Effect], first: str) -> Written:
+    refused = {index: wrong for index, row in enumerate(rows) if (wrong := fault(row))}
+    async with _transaction(session, first):
         count = await _sift_rows(session, rows, refused)
         refused_effects = await _sift_effects(session, effects)
     return Written(count, len(rows) - count - len(refused), tuple(sorted(refused.items())), refused_effects)
@@ -61,10 +78,10 @@ async def _sift_rows(session: Session, rows: Sequence[Row], refused: dict[int, s
                 raise
             line = _LINE.search(getattr(error, "context", None) or "")
             if len(piece) == 1:
-                refused[piece[0]] = words(error)
+                refused[piece[0]] = refusal(error, COLUMNS)
             elif line and believed < _LINES_BELIEVED:
                 believed += 1
-                refused[piece.pop(int(line[1]) - 1)] = words(error)
+                refused[piece.pop(int(line[1]) - 1)] = refusal(error, COLUMNS)
                 pieces.append(piece)
             else:
                 pieces += _split(piece)
@@ -98,5 +115,16 @@ async def _sift_effects(session: Session, effects: Sequence[Effect]) -> tuple[tu
         except DATABASE_ERRORS as error:
             if not is_data(error):
                 raise
-            refused.append((index, words(error)))
+            refused.append((index, refusal(error, PARAMETERS[effect.statement])))
     return tuple(refused)
+
+
+def refusal(error: BaseException, columns: Sequence[str]) -> str:
+    """The database's words, after the column that is at fault; `columns` are the statement's parameters in order."""
+    context = getattr(error, "context", None) or ""
+    column = getattr(error, "column_name", None)
+    if found := _COLUMN.search(context):
+        column = found[1]
+    elif found := _PARAMETER.search(context) or _ARGUMENT.search(str(error)):
+        column = columns[int(found[1]) - 1] if int(found[1]) <= len(columns) else None
+    return f"{column}: {words(error)}" if column else words(error)

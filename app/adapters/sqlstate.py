@@ -1,13 +1,14 @@
-"""What an error of the database means for the batch at hand: its SQLSTATE in, one of three words out."""
+"""What an error of the database means for the batch at hand: its SQLSTATE in, one of three words out.
+
+docs/store.md shows KNOWN to operators; `make docs` writes it there.
+"""
 
 import ssl
 from collections.abc import Mapping
-from enum import Enum, auto
-from typing import TypeVar
+from enum import Enum
+from typing import NamedTuple
 
 import asyncpg
-
-T = TypeVar("T")
 
 # Everything asyncpg and the socket below it raise for a failed call. Whatever else comes up is a bug.
 DATABASE_ERRORS = (
@@ -22,30 +23,91 @@ DATABASE_ERRORS = (
 class Failure(Enum):
     """The three kinds of failure, and what is done about each."""
 
-    DATA = auto()  # a row's fault: find it, refuse it alone, store the others
-    TRANSIENT = auto()  # an outage: hold the batch, try again
-    PERMANENT = auto()  # an operator has to act: hold the batch, try again, and say so
+    DATA = "data"  # a row's fault: find it, refuse it alone, store the others
+    TRANSIENT = "transient"  # an outage: hold the batch, try again
+    PERMANENT = "permanent"  # an operator has to act: hold the batch, try again, and say so
 
 
-# Longest prefix wins. Codes: https://www.postgresql.org/docs/18/errcodes-appendix.html
-_BY_CODE = {
-    "08": Failure.TRANSIENT,  # connection
-    "21": Failure.DATA,  # cardinality
-    "22": Failure.DATA,  # values: range, encoding, JSON syntax
-    "22P03": Failure.PERMANENT,  # binary format: program and schema disagree, no row is at fault
-    "22P04": Failure.PERMANENT,
-    "23": Failure.DATA,  # constraints
-    "25": Failure.TRANSIENT,  # 25006 read-only after a failover, 25P03 idle too long
-    "40": Failure.TRANSIENT,  # deadlock, serialization
-    "44": Failure.DATA,  # WITH CHECK OPTION
-    "53": Failure.TRANSIENT,  # disk, memory, connections used up
-    "54": Failure.DATA,  # key too large for an index page, JSON too deep for the stack
-    "55": Failure.TRANSIENT,  # locked, in use
-    "57": Failure.TRANSIENT,  # shutdown, starting up, cancelled by a timeout
-    "58": Failure.TRANSIENT,  # the server's file system
-    "P0001": Failure.DATA,  # RAISE EXCEPTION in a trigger: the schema's own check
-    "P0004": Failure.DATA,  # ASSERT in a trigger
+class Known(NamedTuple):
+    """What a SQLSTATE means here; `advice`: what an operator does about it, where waiting may not be enough."""
+
+    failure: Failure
+    meaning: str
+    advice: str | None = None
+
+
+_DATA, _TRANSIENT, _PERMANENT = Failure
+_BOUNCER = "behind PgBouncer in transaction mode set IOT_DATABASE_STATEMENT_CACHE=false"
+
+# By class or code; the longest wins. Codes: https://www.postgresql.org/docs/18/errcodes-appendix.html
+KNOWN: Mapping[str, Known] = {
+    "08": Known(_TRANSIENT, "the connection broke, or cannot be made"),
+    "08P01": Known(_TRANSIENT, "protocol violation", _BOUNCER),
+    "21": Known(_DATA, "cardinality"),
+    "22": Known(_DATA, "a value does not fit: range, encoding, JSON syntax"),
+    "22P03": Known(_PERMANENT, "binary format: program and schema disagree, no row is at fault"),
+    "22P04": Known(_PERMANENT, "COPY format: program and schema disagree, no row is at fault"),
+    "23": Known(_DATA, "a constraint: NOT NULL, CHECK, foreign key, exclusion"),
+    "25": Known(_TRANSIENT, "state of the transaction, such as idle for too long"),
+    "25006": Known(
+        _TRANSIENT,
+        "read-only: a standby after a fail-over, or set so",
+        "name all hosts in IOT_DATABASE_URL with target_session_attrs=read-write, or end the read-only mode",
+    ),
+    "26": Known(_PERMANENT, "a prepared statement is not there", _BOUNCER),
+    "28": Known(
+        _PERMANENT,
+        "the account or its password is refused",
+        "check the account and password in IOT_DATABASE_URL or IOT_DATABASE_PASSWORD_FILE, and pg_hba.conf",
+    ),
+    "3D": Known(
+        _PERMANENT,
+        "the database does not exist",
+        "create the database named in IOT_DATABASE_URL, then run `iot-stream db init`",
+    ),
+    "40": Known(_TRANSIENT, "deadlock, serialization failure"),
+    "42501": Known(
+        _PERMANENT,
+        "a right is missing",
+        "grant the missing right, or run `iot-stream db init` as the owner: it grants iot_worker its rights",
+    ),
+    "42703": Known(
+        _PERMANENT, "a column is missing", "the schema is older than this program: run `iot-stream db init`"
+    ),
+    "42804": Known(
+        _PERMANENT,
+        "a column has another type",
+        "a column's type differs from init.sql: change the column back, or adapt the schema in the code too",
+    ),
+    "42P01": Known(_PERMANENT, "a table is missing", "the schema is missing: run `iot-stream db init`"),
+    "42P05": Known(_PERMANENT, "a prepared statement is there already", _BOUNCER),
+    "44": Known(_DATA, "WITH CHECK OPTION of a view"),
+    "53": Known(_TRANSIENT, "disk, memory or connections are used up"),
+    "53100": Known(_TRANSIENT, "the disk is full", "the database's disk is full: free or add space"),
+    "53300": Known(
+        _TRANSIENT,
+        "no connection is left",
+        "the database has no connection left: raise max_connections, or lower IOT_WRITES_IN_FLIGHT",
+    ),
+    "53400": Known(
+        _TRANSIENT,
+        "a configured limit; for late rows TimescaleDB's tuple decompression limit",
+        "raise timescaledb.max_tuples_decompressed_per_dml_transaction for the worker's role, or decompress the chunks "
+        "that late rows go to",
+    ),
+    "54": Known(_DATA, "a value too large for an index page, JSON too deep for the stack"),
+    "55": Known(_TRANSIENT, "locked (lock_timeout), in use"),
+    "57": Known(_TRANSIENT, "shutdown, starting up, cancelled by statement_timeout"),
+    "58": Known(_TRANSIENT, "the server's file system"),
+    "P0001": Known(_DATA, "RAISE EXCEPTION in a trigger: the schema's own check"),
+    "P0004": Known(_DATA, "ASSERT in a trigger"),
 }
+LIMIT_REACHED = "53400"
+_READ_IT = "waiting does not help: read the database's words and change its set-up or IOT_DATABASE_URL"
+UNKNOWN = Known(_PERMANENT, "anything else, such as XX000 (internal error)", _READ_IT)
+
+# Of late rows: the database is well, it is these rows that wait for a lock or take too much decompression.
+_OF_LATE_ROWS = ("40", "53400", "55", "57014")
 _PERMANENT_CLIENT = (
     asyncpg.ClientConfigurationError,
     asyncpg.UnsupportedClientFeatureError,
@@ -53,20 +115,6 @@ _PERMANENT_CLIENT = (
     asyncpg.InvalidAuthorizationSpecificationError,
     ssl.SSLCertVerificationError,
 )
-_ADVICE = {
-    "28": "check the account and password in IOT_DATABASE_URL or IOT_DATABASE_PASSWORD_FILE, and pg_hba.conf",
-    "3D": "create the database named in IOT_DATABASE_URL, then run `iot-stream db init`",
-    "42P01": "the schema is missing: run `iot-stream db init`",
-    "42703": "the schema is older than this program: run `iot-stream db init`",
-    "42804": "a column's type differs from init.sql: change the column back, or adapt the schema in the code too",
-    "42501": "grant the missing right, or run `iot-stream db init` as the owner: it grants iot_worker its rights",
-    "08P01": "behind PgBouncer in transaction mode set IOT_DATABASE_STATEMENT_CACHE=false",
-    "26": "behind PgBouncer in transaction mode set IOT_DATABASE_STATEMENT_CACHE=false",
-    "42P05": "behind PgBouncer in transaction mode set IOT_DATABASE_STATEMENT_CACHE=false",
-    "53100": "the database's disk is full: free or add space",
-    "53300": "the database has no connection left: raise max_connections, or lower IOT_WRITES_IN_FLIGHT",
-    "25006": "the database is read-only: name all hosts in IOT_DATABASE_URL with target_session_attrs=read-write",
-}
 
 
 def classify(error: BaseException) -> Failure:
@@ -76,7 +124,7 @@ def classify(error: BaseException) -> Failure:
     if isinstance(error, _PERMANENT_CLIENT):
         return Failure.PERMANENT
     if isinstance(error, asyncpg.PostgresError):
-        return _longest(_BY_CODE, error.sqlstate or "") or Failure.PERMANENT
+        return (_known(error) or UNKNOWN).failure
     if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
         return Failure.DATA  # an argument asyncpg cannot encode
     if isinstance(error, DATABASE_ERRORS):
@@ -86,14 +134,28 @@ def classify(error: BaseException) -> Failure:
 
 def advice(error: BaseException) -> str | None:
     """Tell an operator what to do about an error, or None when waiting is all there is to do."""
-    known = _longest(_ADVICE, getattr(error, "sqlstate", None) or "")
-    if known:
-        return known
+    known = _known(error)
+    if known and known.advice:
+        return known.advice
     if isinstance(error, ssl.SSLCertVerificationError):
         return "the database's certificate is not trusted: name its CA with sslrootcert= in IOT_DATABASE_URL"
-    if classify(error) is Failure.PERMANENT:
-        return "waiting does not help: read the database's words and change its set-up or IOT_DATABASE_URL"
-    return None
+    return _READ_IT if classify(error) is Failure.PERMANENT else None
+
+
+def limit_reached(error: BaseException) -> bool:
+    """Whether fewer rows at a time may be what it takes."""
+    return getattr(error, "sqlstate", None) == LIMIT_REACHED
+
+
+def of_late_rows(error: BaseException) -> bool:
+    """Whether late rows can be the reason, and live ones may well be stored meanwhile."""
+    return (getattr(error, "sqlstate", None) or "").startswith(_OF_LATE_ROWS)
+
+
+def unreachable(error: BaseException) -> bool:
+    """Whether nobody answers, or only to say that it shuts down or starts up."""
+    code = getattr(error, "sqlstate", None)
+    return isinstance(error, DATABASE_ERRORS) and (code is None or code.startswith(("08", "57P")))
 
 
 def words(error: BaseException, limit: int = 300) -> str:
@@ -105,5 +167,6 @@ def words(error: BaseException, limit: int = 300) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def _longest(table: Mapping[str, T], code: str) -> T | None:
-    return next((table[code[:n]] for n in (5, 2) if code[:n] in table), None)
+def _known(error: BaseException) -> Known | None:
+    code = getattr(error, "sqlstate", None) or ""
+    return next((KNOWN[code[:n]] for n in (5, 2) if code[:n] in KNOWN), None)

@@ -11,8 +11,17 @@ class StoreEvents(BreakerEvents, Protocol):
     def write_finished(self, seconds: float, rows: int) -> None:
         """A transaction of this many rows is done."""
 
+    def write_failed(self, failure: str, error: str) -> None:
+        """A try failed, "transient" or "permanent"; it will be tried again."""
+
+    def late_rows(self, waiting: int) -> None:
+        """How many late rows wait in the slow lane now."""
+
     def operator_needed(self, message: str) -> None:
         """Waiting alone will not help; the message says what will. Told once a minute at most."""
+
+    def operator_done(self) -> None:
+        """Nobody has to act any more."""
 
 
 class Silent:
@@ -23,4 +32,7 @@ class Silent:
     def breaker_closed(self) -> None: ...
     def write_rejected(self) -> None: ...
     def write_finished(self, seconds: float, rows: int) -> None: ...
+    def write_failed(self, failure: str, error: str) -> None: ...
+    def late_rows(self, waiting: int) -> None: ...
     def operator_needed(self, message: str) -> None: ...
+    def operator_done(self) -> None: ...

@@ -14,8 +14,14 @@ log = structlog.get_logger()
 REMIND_SECONDS = 60.0  # how often an operator is told the same thing
 
 
+FAILURES_EVERY = 5.0  # seconds between two log lines about tries that failed
+
+
 class StoreReport:
     """Events of the store (adapters/timescale.py)."""
+
+    def __init__(self) -> None:
+        self._quiet_until, self._untold = 0.0, 0
 
     def breaker_opened(self, wait: float, error: str) -> None:
         """The database failed too often: nothing is tried for `wait` seconds; offsets are held."""
@@ -30,7 +36,6 @@ class StoreReport:
     def breaker_closed(self) -> None:
         """The database is back."""
         metrics.BREAKER_STATE.set(0)
-        metrics.OPERATOR_NEEDED.set(0)
         log.warning("circuit_breaker_CLOSED")
 
     def write_rejected(self) -> None:
@@ -40,12 +45,28 @@ class StoreReport:
     def write_finished(self, seconds: float, rows: int) -> None:
         """A transaction is done."""
         metrics.DB_WRITE_SECONDS.observe(seconds)
-        metrics.OPERATOR_NEEDED.set(0)
+
+    def write_failed(self, failure: str, error: str) -> None:
+        """A try failed and will be made again; many of them share a log line."""
+        metrics.DB_FAILURES.labels(failure).inc()
+        self._untold += 1
+        if (now := time.monotonic()) >= self._quiet_until:
+            log.warning("database_write_failed", failure=failure, error=error, times=self._untold)
+            self._quiet_until, self._untold = now + FAILURES_EVERY, 0
+
+    def late_rows(self, waiting: int) -> None:
+        """How many late rows wait."""
+        metrics.LATE_WAITING.set(waiting)
 
     def operator_needed(self, message: str) -> None:
         """Waiting alone will not help; `message` says what will."""
         metrics.OPERATOR_NEEDED.set(1)
         log.error("operator_needed", what=message)
+
+    def operator_done(self) -> None:
+        """Nobody has to act any more."""
+        metrics.OPERATOR_NEEDED.set(0)
+        log.warning("operator_no_longer_needed")
 
 
 class WriteReport:

@@ -8,17 +8,19 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 # Each answers what is checked and whether it is well, e.g. {"assigned": True, "database": False}.
 Check = Callable[[], Awaitable[Mapping[str, bool]]]
+Advice = Callable[[], Mapping[str, str]]
 
 
 class HealthServer:
     """Serves on `host:port` until stopped; port 0 takes a free one, then found in `port`."""
 
-    def __init__(self, host: str, port: int, live: Check, ready: Check) -> None:
+    def __init__(self, host: str, port: int, live: Check, ready: Check, advice: Advice = dict) -> None:
+        """`advice` is shown with /ready: {what is held up: why, and what an operator does about it}."""
         self._host, self.port = host, port
         app = web.Application()
         app.router.add_get("/metrics", _metrics)
         app.router.add_get("/live", _answer(live))
-        app.router.add_get("/ready", _answer(ready))
+        app.router.add_get("/ready", _answer(ready, advice))
         self._runner = web.AppRunner(app, access_log=None)
 
     async def start(self) -> None:
@@ -37,11 +39,14 @@ async def _metrics(_: web.Request) -> web.Response:
     return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-def _answer(check: Check) -> Callable[[web.Request], Awaitable[web.Response]]:
+def _answer(check: Check, advice: Advice = dict) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def handle(_: web.Request) -> web.Response:
         checks = dict(await check())
         well = all(checks.values())
-        body = json.dumps({"status": "ok" if well else "not ready", "checks": checks})
+        answer: dict[str, object] = {"status": "ok" if well else "not ready", "checks": checks}
+        if what := advice():
+            answer["advice"] = dict(what)
+        body = json.dumps(answer)
         return web.Response(text=body, status=200 if well else 503, content_type="application/json")
 
     return handle

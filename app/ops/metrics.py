@@ -36,6 +36,12 @@ RULES_REFUSED = Counter("iot_rules_refused_total", "Rule sets refused whole; the
 RULES_USERS = Gauge("iot_rules_users", "Users with rules in force")
 
 DB_WRITE_SECONDS = Histogram("iot_db_write_seconds", "Time of one database transaction", buckets=_FAST)
+DB_FAILURES = Counter(
+    "iot_db_failures_total",
+    "Tries the database failed: transient (an outage) or permanent (an operator acts)",
+    ["kind"],
+)
+LATE_WAITING = Gauge("iot_late_rows_waiting", "Late rows in the slow lane, not yet stored")
 BREAKER_STATE = Gauge("db_circuit_breaker_state", "1 open, 0.5 half-open, 0 closed")
 BREAKER_REJECTED = Counter("db_circuit_breaker_rejected_total", "Writes not tried because the breaker was open")
 KAFKA_WRITE_HELD = Gauge(
