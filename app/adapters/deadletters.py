@@ -46,21 +46,25 @@ class KafkaDeadLetters:
         recent = await self._recent_of(batch, target)
         now = datetime.now(UTC).isoformat()
         fresh = [one for one in rejected if not _is_there(one.record, recent)]
-        self._check(batch, fresh, recent)
+        self._check(batch, rejected, fresh, recent)
         outgoing = []
         for one in fresh:
             key, value, headers = to_record(one, batch.topic, partition, now)
             outgoing.append(Outgoing(key, value, headers, target))
         await self._producer.send(self._topic, outgoing)
 
-    def _check(self, batch: Batch, fresh: Sequence[Rejected], recent: Recent) -> None:
+    def _check(self, batch: Batch, rejected: Sequence[Rejected], fresh: Sequence[Rejected], recent: Recent) -> None:
         if self._limit is None or not fresh:
             return
         source = (batch.topic, batch.partition)
         if source not in self._resumed:
             self._resumed.add(source)
             self._limit.resume(_right_before(fresh[0].record.offset, recent))
-        excess = self._limit.check(batch.records, fresh)
+        records = batch.records
+        if len(fresh) < len(rejected):  # what is there already is neither one more nor a good one
+            there = {one.record.offset for one in rejected} - {one.record.offset for one in fresh}
+            records = [record for record in records if record.offset not in there]
+        excess = self._limit.check(records, fresh)
         if excess:
             raise DeadLetterLimitError(_words(excess, batch))
 

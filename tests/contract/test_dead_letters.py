@@ -10,8 +10,9 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from app.adapters.dead_letter_tail import STEP, DeadLetterTail, Recent
 from app.adapters.deadletters import KafkaDeadLetters
 from app.adapters.producer import Outgoing, Producer
+from app.core.limit import DeadLetterLimit
 from app.core.model import Reason, Record, Rejected, Stage
-from app.errors import TransientError
+from app.errors import DeadLetterLimitError, TransientError
 from app.ports import Batch
 from tests.contract import faust_worker as fw
 from tests.servers import KafkaServer
@@ -47,11 +48,11 @@ class Subject:
         self.give_up = asyncio.Event()
         self.producers: list[Producer] = []
 
-    def process(self, topic: str = "") -> KafkaDeadLetters:
+    def process(self, topic: str = "", limit: DeadLetterLimit | None = None) -> KafkaDeadLetters:
         topic = topic or self.topic
         self.producers.append(Producer(self.kafka.bootstrap, "test", self.give_up))
         tail = DeadLetterTail(self.kafka.bootstrap, topic, self.give_up)
-        return KafkaDeadLetters(self.producers[-1], topic, tail)
+        return KafkaDeadLetters(self.producers[-1], topic, tail, limit)
 
     async def letters(self, partition: int = 0) -> list[ConsumerRecord]:
         async with AIOKafkaConsumer(bootstrap_servers=self.kafka.bootstrap) as consumer:
@@ -200,6 +201,33 @@ async def test_a_topic_with_fewer_partitions_is_used_by_key_and_read_back_whole(
     assert [await subject.offsets(partition) for partition in (0, 1)] == places
 
 
+def of_many_devices(first: int, following: int) -> Given:
+    batch = Given(first, following)
+    batch.records = [Message(b"bad %d" % n, offset=n, key=b"u/d%d" % n) for n in range(first, following)]
+    return batch
+
+
+async def test_over_the_limit_none_of_the_batch_is_sent_and_a_restart_counts_on(subject: Subject) -> None:
+    first, second = of_many_devices(0, 60), of_many_devices(60, 120)
+    process = subject.process(limit=DeadLetterLimit(100, 1.0, 10**6))
+    await process.send(first, rejected(first))
+    for _ in range(2):
+        with pytest.raises(DeadLetterLimitError, match=r"bad_json 101.*in-0 offset (60|50).*IOT_DEAD_LETTERS_IN_A_ROW"):
+            await process.send(second, rejected(second))
+        assert await subject.offsets() == list(range(60))
+        process = subject.process(limit=DeadLetterLimit(100, 1.0, 10**6))  # starts again
+        second = of_many_devices(50, 120)  # and what was not committed comes again
+    await subject.process().send(second, rejected(second))
+    assert await subject.offsets() == list(range(120))
+
+
+async def test_good_records_between_the_last_dead_letters_and_now_end_the_row(subject: Subject) -> None:
+    first, second = of_many_devices(0, 60), of_many_devices(61, 121)
+    await subject.process(limit=DeadLetterLimit(100, 1.0, 10**6)).send(first, rejected(first))
+    await subject.process(limit=DeadLetterLimit(100, 1.0, 10**6)).send(second, rejected(second))
+    assert len(await subject.offsets()) == 120
+
+
 async def test_gives_up_when_told(subject: Subject) -> None:
     batch = Given(0, 3)
     subject.kafka = Unreachable()
@@ -217,4 +245,4 @@ async def test_reading_back_gives_up_when_told() -> None:
     await asyncio.sleep(0.3)
     give_up.set()
     with pytest.raises(TransientError):
-        await asyncio.wait_for(read, 8)
+        await asyncio.wait_for(read, 2)
