@@ -1,0 +1,62 @@
+"""`iot-stream doctor`: every dependency, the workers' books, and what to do about what is wrong."""
+
+import asyncio
+import json
+import logging
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from app.ops.doctor.examine import examine
+from app.ops.doctor.finding import Finding, Level, worst
+from app.settings import load
+
+COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.BROKEN: "red"}
+
+
+def doctor(
+    metrics: Annotated[
+        list[str] | None, typer.Option(help="A worker's metrics address; repeat it. Default: the one of the settings.")
+    ] = None,
+    watch: Annotated[
+        float, typer.Option(help="Look at each worker twice, this many seconds apart: counts may only grow.", min=0)
+    ] = 0.0,
+    count: Annotated[
+        int, typer.Option(help="Look up the newest N committed records of each partition, one by one.", min=0)
+    ] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="For a machine.")] = False,
+) -> None:
+    """Check Kafka, the database, the MQTT broker and the workers, and say what to do. Changes nothing.
+
+    Exit code 0: healthy, 1: warnings, 2: broken.
+
+    Example: iot-stream doctor --metrics http://worker-1:9000 --metrics http://worker-2:9000 --watch 5 --count 1000
+    """
+    logging.disable(logging.CRITICAL)  # what the clients have to say is in the findings
+    findings = asyncio.run(examine(load(), metrics or (), watch, count))
+    level = worst(findings)
+    if as_json:
+        print(json.dumps({"status": level.name.lower(), "findings": [_as_dict(finding) for finding in findings]}))
+    else:
+        show(findings)
+    raise typer.Exit(int(level))
+
+
+def _as_dict(finding: Finding) -> dict[str, str]:
+    return {**finding._asdict(), "level": finding.level.name.lower()}
+
+
+def show(findings: Sequence[Finding]) -> None:
+    """A table for a person, the worst last, where the eye is."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", "area", "what", "what to do", show_lines=False)
+    for finding in sorted(findings, key=lambda one: one.level):
+        colour = COLOURS[finding.level]
+        table.add_row(f"[{colour}]{finding.level.name.lower()}", finding.area, finding.what, finding.cure)
+    console = Console()
+    console.print(table)
+    counts = [f"{sum(one.level is level for one in findings)} {level.name.lower()}" for level in Level]
+    console.print(f"[{COLOURS[worst(findings)]}]{', '.join(counts)}")

@@ -1,0 +1,1 @@
+"""What `iot-stream doctor` looks at; each module takes the settings and gives findings, and raises for no outage."""

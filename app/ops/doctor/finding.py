@@ -1,0 +1,42 @@
+"""What a look at one thing has found: how bad it is, what it is, and what to do about it."""
+
+from collections.abc import Iterable
+from enum import IntEnum
+from typing import NamedTuple
+
+
+class Level(IntEnum):
+    """How bad; the value is the exit code."""
+
+    OK = 0
+    WARNING = 1
+    BROKEN = 2
+
+
+class Finding(NamedTuple):
+    """One line of the report. `cure` is empty where there is nothing to do."""
+
+    level: Level
+    area: str  # kafka, database, mqtt, worker, count
+    what: str
+    cure: str = ""
+
+
+def ok(area: str, what: str) -> Finding:
+    """All is well."""
+    return Finding(Level.OK, area, what)
+
+
+def warning(area: str, what: str, cure: str) -> Finding:
+    """It works; somebody should look."""
+    return Finding(Level.WARNING, area, what, cure)
+
+
+def broken(area: str, what: str, cure: str) -> Finding:
+    """It does not work, or a promise is not kept."""
+    return Finding(Level.BROKEN, area, what, cure)
+
+
+def worst(findings: Iterable[Finding]) -> Level:
+    """Of all of them."""
+    return max((finding.level for finding in findings), default=Level.OK)

@@ -1,0 +1,63 @@
+"""A worker's /metrics and /ready, read once: in, its address; out, the samples, or why there are none."""
+
+import json
+import urllib.error
+import urllib.request
+from typing import Any, NamedTuple
+
+from prometheus_client.parser import text_string_to_metric_families
+
+TIMEOUT = 5.0  # seconds
+
+
+class Page(NamedTuple):
+    """What one process says of itself."""
+
+    url: str
+    samples: dict[tuple[str, tuple[tuple[str, str], ...]], float]  # by name and labels in order
+    checks: dict[str, Any]  # of /ready
+
+    def value(self, name: str) -> float:
+        """Of a metric without labels; 0 when it is not there."""
+        return self.samples.get((name, ()), 0.0)
+
+    def by(self, name: str, label: str) -> dict[str, float]:
+        """Sums of a metric by one of its labels."""
+        found: dict[str, float] = {}
+        for (sample, labels), value in self.samples.items():
+            if sample == name:
+                key = dict(labels)[label]
+                found[key] = found.get(key, 0.0) + value
+        return found
+
+    def ledger(self) -> dict[int, dict[str, int]]:
+        """{partition: {outcome: records}}."""
+        found: dict[int, dict[str, int]] = {}
+        for (sample, labels), value in self.samples.items():
+            if sample == "iot_ledger_total":
+                one = dict(labels)
+                found.setdefault(int(one["partition"]), {})[one["outcome"]] = int(value)
+        return found
+
+
+def read(url: str) -> Page:
+    """Ask the process at `url`. Raises OSError when it does not answer, ValueError when that is no metrics page."""
+    text = _get(f"{url.rstrip('/')}/metrics")
+    samples = {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    ready = json.loads(_get(f"{url.rstrip('/')}/ready"))
+    return Page(url, samples, ready.get("checks", {}))
+
+
+def _get(url: str) -> str:
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:  # noqa: S310 - the operator's own address
+            return str(answer.read().decode())
+    except urllib.error.HTTPError as error:
+        if error.code != 503:  # which /ready answers with when it is not
+            raise
+        with error:
+            return error.read().decode()

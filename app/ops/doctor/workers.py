@@ -1,0 +1,116 @@
+"""Running workers, by their own words: do the books balance, do they only grow, is anything held or about to stop."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from app.ops.doctor.finding import Finding, broken, ok, warning
+from app.ops.doctor.page import Page, read
+from app.settings import Settings
+
+AREA = "worker"
+BUG = "this is a bug: keep the log, restart the worker, and compare with: iot-stream doctor --count 1000"
+
+
+async def look(settings: Settings, urls: Sequence[str], apart: float = 0.0) -> list[Finding]:
+    """Read each worker's page, twice when `apart` seconds are given; no URLs: the one the settings name."""
+    if not urls and settings.metrics_port == 0:
+        what = "IOT_METRICS_PORT is 0, so nobody knows where a worker's metrics are"
+        return [warning(AREA, what, "name them: iot-stream doctor --metrics http://host:port")]
+    found = [
+        await _look_at(settings, url, apart, named=bool(urls))
+        for url in urls or [f"http://{settings.metrics_host}:{settings.metrics_port}"]
+    ]
+    return [finding for each in found for finding in each]
+
+
+async def _look_at(settings: Settings, url: str, apart: float, named: bool) -> list[Finding]:
+    try:
+        page = await asyncio.to_thread(read, url)
+        if ("db_circuit_breaker_state", ()) not in page.samples:
+            return [broken(AREA, f"{url} is no worker's metrics page", "give the worker's address with --metrics")]
+        found = [*books(page), *_held(page), *_near_the_limit(page, settings)]
+        if apart:
+            await asyncio.sleep(apart)
+            found += grown(page, await asyncio.to_thread(read, url), apart)
+    except (OSError, ValueError) as error:
+        what = f"no worker answers at {url}: {error}"
+        cure = "start one, or give the addresses with --metrics"
+        return [broken(AREA, what, cure) if named else warning(AREA, what, cure)]
+    return found
+
+
+def books(page: Page) -> list[Finding]:
+    """Whether received = stored + duplicate + dead_lettered + dropped_by_policy, in each partition."""
+    found, total = [], 0
+    for partition, outcomes in sorted(page.ledger().items()):
+        received = outcomes.pop("received", 0)
+        total += received
+        missing = received - sum(outcomes.values())
+        if missing:
+            sums = " + ".join(f"{name} {count}" for name, count in sorted(outcomes.items())) or "nothing"
+            wrong = f"{missing} lost" if missing > 0 else f"{-missing} too many"
+            what = (
+                f"{page.url}: the books of partition {partition} do not balance: received {received}, {sums}: {wrong}"
+            )
+            found.append(broken(AREA, what, BUG))
+    return found or [ok(AREA, f"{page.url}: the books balance, {total:,} records since its start")]
+
+
+def grown(before: Page, after: Page, seconds: float) -> list[Finding]:
+    """Whether the books have only grown between two looks, and still balance."""
+    if before.value("process_start_time_seconds") != after.value("process_start_time_seconds"):
+        return [
+            warning(AREA, f"{after.url}: the worker was started anew meanwhile", "look into its log for the reason")
+        ]
+    shrunk = [
+        f"{outcome} of partition {partition} from {count} to {after.ledger().get(partition, {}).get(outcome, 0)}"
+        for partition, outcomes in before.ledger().items()
+        for outcome, count in outcomes.items()
+        if after.ledger().get(partition, {}).get(outcome, 0) < count
+    ]
+    if shrunk:
+        return [broken(AREA, f"{after.url}: counts went back: {'; '.join(shrunk)}", BUG)]
+    more = _received(after) - _received(before)
+    wrong = [finding for finding in books(after) if finding.level]
+    return wrong or [ok(AREA, f"{after.url}: {more:,} records more after {seconds:g} s, and the books balance")]
+
+
+def _received(page: Page) -> int:
+    return sum(outcomes.get("received", 0) for outcomes in page.ledger().values())
+
+
+def _held(page: Page) -> list[Finding]:
+    """What waits, and for whom."""
+    found = []
+    state = page.value("db_circuit_breaker_state")
+    if state:
+        word = "open" if state == 1 else "half-open"
+        what = f"{page.url}: the circuit breaker is {word}: the database failed, offsets are held"
+        found.append(warning(AREA, what, "mend the database; the worker goes on by itself"))
+    for topic, held in page.by("iot_kafka_write_held", "topic").items():
+        if held:
+            what = f"{page.url}: Kafka does not take what it writes to {topic}; offsets are held"
+            found.append(broken(AREA, what, "the worker's log line operator_needed says what to do"))
+    if page.value("iot_operator_needed"):
+        cure = "the worker's log line operator_needed says what to do"
+        found.append(broken(AREA, f"{page.url}: the database refuses writes until somebody acts", cure))
+    if no := [name for name, well in page.checks.items() if well is False]:
+        found.append(warning(AREA, f"{page.url} is not ready: {', '.join(no)}", "see docs/metrics.md on /ready"))
+    return found + _lost(page)
+
+
+def _lost(page: Page) -> list[Finding]:
+    missing: Mapping[str, float] = page.by("iot_offsets_missing_total", "partition")
+    if not any(missing.values()):
+        return []
+    which = ", ".join(f"{partition}: {count:.0f}" for partition, count in missing.items() if count)
+    cure = "transactional producers leave such gaps; else raise retention.ms and start more workers"
+    return [warning(AREA, f"{page.url}: the log no longer held offsets when they were read ({which})", cure)]
+
+
+def _near_the_limit(page: Page, settings: Settings) -> list[Finding]:
+    row, limit = page.value("iot_dead_letters_in_a_row"), settings.dead_letters_in_a_row
+    if not limit or row <= limit / 2:
+        return []
+    what = f"{page.url}: {row:.0f} dead letters in a row; at {limit} the worker stops"
+    return [warning(AREA, what, "read them: docs/deadletters.md")]
