@@ -24,7 +24,7 @@ run: setup ## Start everything on this machine with a simulated fleet, and watch
 	@$(BIN)/iot-stream run
 
 test: setup ## All tests: unit, pipeline, contract, integration, faults
-	@$(PYTEST) --hypothesis-profile=default tests/unit tests/pipeline tests/contract tests/integration tests/faults
+	@$(PYTEST) --hypothesis-profile=default tests/unit tests/deploy tests/pipeline tests/contract tests/integration tests/faults
 
 check: setup ## Lint, format and types; changes nothing
 	@$(BIN)/ruff check .
@@ -42,10 +42,10 @@ type: setup ## mypy --strict alone
 	@$(BIN)/mypy
 
 unit: setup ## Tests that need no server (seconds)
-	@$(PYTEST) tests/unit tests/pipeline tests/contract -m 'not integration and not faults'
+	@$(PYTEST) tests/unit tests/deploy tests/pipeline tests/contract -m 'not integration and not faults'
 
 integration: setup ## Tests against real Kafka, PostgreSQL and Mosquitto
-	@$(PYTEST) tests/pipeline tests/contract tests/integration -m integration
+	@$(PYTEST) tests/deploy tests/pipeline tests/contract tests/integration -m integration
 
 faults: setup ## Kill and cut real processes while messages flow; compare the books
 	@$(PYTEST) tests/faults
