@@ -21,6 +21,7 @@ from app.adapters.batches import BatchLimits, BatchTopic
 from app.adapters.dead_letter_tail import DeadLetterTail
 from app.adapters.deadletters import KafkaDeadLetters
 from app.adapters.faust_app import build_app
+from app.adapters.fetched import fetched_bytes
 from app.adapters.outbox import KafkaOutbox
 from app.adapters.producer import Producer
 from app.adapters.rules_table import RulesTable
@@ -164,6 +165,7 @@ async def watch() -> None:
 async def gauge() -> None:
     """Refresh the gauges that no batch refreshes."""
     metrics.BUFFERED.set(app.consumer.flight.weight)
+    metrics.FETCHED.set(fetched_bytes(app.consumer))
     metrics.STATE_KEYS.set(processor.devices)
     metrics.DEAD_LETTER_ROW.set(limit.row)
     rejections.tell()

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
+from xxhash import xxh3_128_digest
 
 from app.adapters.interrupt import Interrupt
 from app.adapters.producer import GiveUp, gave_up, log_retry
@@ -19,9 +20,14 @@ STEP = 2_000
 class Recent(NamedTuple):
     """What the dead-letter topic holds of a source partition."""
 
-    payloads: dict[int, bytes]  # by source offset
+    payloads: dict[int, bytes]  # digests, by source offset: payloads themselves could take gigabytes
     marks: set[bytes]  # of MQTT messages, see delivery_mark
     causes: dict[int, tuple[bytes | None, str]]  # key and reason, by source offset
+
+
+def digest(payload: bytes) -> bytes:
+    """Stands for a payload in Recent."""
+    return xxh3_128_digest(payload)
 
 
 class DeadLetterTail:
@@ -80,7 +86,7 @@ class DeadLetterTail:
             begin = max(start, end - step)
             recent = await self._read_from(consumer, tp, begin, end, source)
             if begin == start or any(offset < first for offset in recent.payloads):
-                return recent
+                return _pruned(recent, first)
             step *= 10
         return Recent({}, set(), {})
 
@@ -93,8 +99,15 @@ class DeadLetterTail:
             for record in (await consumer.getmany(tp, timeout_ms=1000)).get(tp, []):
                 letter = from_record(record.value, record.headers)
                 if isinstance(letter, DeadLetter) and (letter.source_topic, letter.source_partition) == source:
-                    found.payloads[letter.source_offset] = letter.payload
+                    found.payloads[letter.source_offset] = digest(letter.payload)
                     found.causes[letter.source_offset] = (letter.key, letter.reason)
                     if mark := delivery_mark(letter.payload, letter.headers):
                         found.marks.add(mark)
         return found
+
+
+def _pruned(recent: Recent, first: int) -> Recent:
+    """What anybody asks for: the records from `first` on, and why those right before them were refused."""
+    payloads = {offset: payload for offset, payload in recent.payloads.items() if offset >= first}
+    causes = {offset: cause for offset, cause in recent.causes.items() if offset >= first - STEP}
+    return Recent(payloads, recent.marks, causes)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from app.adapters.dead_letter_tail import DeadLetterTail, Recent
+from app.adapters.dead_letter_tail import DeadLetterTail, Recent, digest
 from app.adapters.producer import Outgoing, Producer
 from app.core.deadletter import REDELIVERED, delivery_mark, to_record
 from app.core.limit import DeadLetterLimit, Excess
@@ -102,7 +102,7 @@ def _words(excess: Excess, batch: Batch) -> str:
 def _is_there(record: Any, recent: Recent) -> bool:
     """Whether the topic holds this record already, or the MQTT message it brings again; notes its mark for later."""
     payload = record.value or b""
-    if recent.payloads.get(record.offset) == payload:
+    if record.offset in recent.payloads and recent.payloads[record.offset] == digest(payload):
         return True
     mark = delivery_mark(payload, record.headers)
     if mark is None:

@@ -27,6 +27,7 @@ EVENT_AGE = Histogram(
 )
 LAG = Gauge("iot_consumer_lag", "Records in the topic after the last one done", ["partition"])
 BUFFERED = Gauge("iot_buffered_bytes", "Memory of batches taken and not yet done (estimate)")
+FETCHED = Gauge("iot_fetched_bytes", "Fetched from Kafka and not yet taken, compressed as it came")
 OFFSETS_MISSING = Counter("iot_offsets_missing_total", "Offsets the log no longer holds", ["partition"])
 GAPS_HEALED = Counter("iot_gaps_healed_total", "Seeks back because a batch did not follow the one before it")
 
