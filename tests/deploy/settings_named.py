@@ -1,0 +1,22 @@
+"""Variables a deployed file sets, held against app/settings.py."""
+
+from collections.abc import Iterable
+
+from app.settings import Settings
+
+NAMES = {f"IOT_{name.upper()}" for name in Settings.model_fields} | {"IOT_SETTINGS_FILE"}
+
+
+def unknown(variables: Iterable[str]) -> set[str]:
+    """Those that begin with IOT_ and are no setting."""
+    return {name for name in variables if name.startswith("IOT_")} - NAMES
+
+
+def refused(variables: dict[str, str]) -> list[str]:
+    """Values the settings do not take; files and secrets are not looked at, they are elsewhere."""
+    given = {
+        name.removeprefix("IOT_").lower(): value
+        for name, value in variables.items()
+        if name.startswith("IOT_") and not name.endswith("_FILE")
+    }
+    return [] if Settings(_env_file=None, **given) else [str(given)]  # type: ignore[arg-type]

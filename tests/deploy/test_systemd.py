@@ -1,0 +1,78 @@
+"""The systemd units: their commands and variables exist, they are confined, and systemd itself takes them."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from app.adapters.faust_app import LIMIT_EXIT_CODE
+from app.cli.main import COMMANDS
+from app.settings import Settings
+from tests.deploy.settings_named import refused, unknown
+from tests.documents import ROOT
+
+DIRECTORY = ROOT / "deploy" / "systemd"
+UNITS = sorted(DIRECTORY.glob("*.service"))
+FILES = sorted(DIRECTORY.glob("*.env"))
+SETTINGS = Settings(_env_file=None)
+
+
+def values(unit: Path, key: str) -> list[str]:
+    """All values of a key, in order."""
+    return re.findall(rf"^{key}=(.*)$", unit.read_text(), re.MULTILINE)
+
+
+def variables(lines: list[str]) -> dict[str, str]:
+    """NAME=value lines."""
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_units(unit: Path) -> None:
+    (start,) = values(unit, "ExecStart")
+    assert start.split()[0].endswith("/bin/iot-stream")
+    assert start.split()[1] in COMMANDS
+    given = variables(values(unit, "Environment"))
+    assert unknown(given) == set()
+    assert values(unit, "DynamicUser") == ["yes"]
+    assert values(unit, "ProtectSystem") == ["strict"]
+    assert int(values(unit, "TimeoutStopSec")[0]) > SETTINGS.shutdown_timeout + SETTINGS.database_timeout
+    loaded = {value.split(":")[0] for value in values(unit, "LoadCredential")}
+    assert {value.removeprefix("%d/") for name, value in given.items() if name.endswith("_FILE")} == loaded
+    documentation = Path(values(unit, "Documentation")[0].removeprefix("file:///opt/iot-stream/"))
+    assert (ROOT / documentation).is_file()
+
+
+def test_a_worker_that_gave_up_is_not_started_again() -> None:
+    (codes,) = values(DIRECTORY / "iot-stream-worker@.service", "RestartPreventExitStatus")
+    assert str(LIMIT_EXIT_CODE) in codes.split()
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_environment_files(file: Path) -> None:
+    given = variables(file.read_text().splitlines())
+    assert unknown(given) == set()
+    assert refused(given) == []
+    assert [name for name in given if "PASSWORD" in name] == []
+    assert not re.search(r"://[^/@]*:[^/@]*@", file.read_text()), "a password in a URL"
+
+
+def test_no_two_share_a_port() -> None:
+    ports = [variables(values(unit, "Environment"))["IOT_METRICS_PORT"] for unit in UNITS]
+    assert len({port.replace("%i", "0") for port in ports}) == len(UNITS) == 3
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed: no systemd")
+def test_systemd_takes_them_and_finds_them_confined(tmp_path: Path) -> None:
+    for unit in UNITS:
+        copy = tmp_path / unit.name.replace("@.", "@0.")
+        text = re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", unit.read_text(), flags=re.MULTILINE)
+        copy.write_text(re.sub(r"^WorkingDirectory=.*$", "", text, flags=re.MULTILINE))
+        for command in (["verify"], ["security", "--offline=true", "--threshold=20"]):
+            done = subprocess.run(
+                ["systemd-analyze", "--no-pager", *command, str(copy)], capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, f"{unit.name}: {done.stdout[-300:]}{done.stderr}"
+            assert command != ["verify"] or done.stderr == ""
