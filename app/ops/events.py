@@ -106,6 +106,8 @@ class TransportReport(TransportEvents):
 
     def position_reset(self, tp: TP, position: Position) -> None:
         """The committed offset is outside the log."""
+        if position.committed is not None and position.committed < position.offset:
+            metrics.OFFSETS_MISSING.labels(str(tp.partition)).inc(position.offset - position.committed)
         log.error(
             "committed_offset_outside_log",
             partition=tp.partition,

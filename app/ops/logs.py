@@ -2,10 +2,14 @@
 
 import logging
 import sys
+import time
+from collections.abc import Callable
 
 import structlog
 
 from app.settings import Settings
+
+MOST_TEXTS = 1000
 
 
 class _LibrariesOnlyWarn(logging.Filter):
@@ -13,6 +17,34 @@ class _LibrariesOnlyWarn(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         return isinstance(record.msg, dict) or record.levelno >= logging.WARNING  # structlog's message is a dict
+
+
+class OncePerInterval(logging.Filter):
+    """Of a library's lines with the same text before its values are put in, one an interval; the rest are counted.
+
+    While Kafka is away its client alone writes thirty lines a second.
+    """
+
+    def __init__(self, seconds: float = 10.0, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._seconds, self._clock = seconds, clock
+        self._told: dict[tuple[str, str], tuple[float, int]] = {}  # when, and how many were left out since
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to write the line; notes in it how many like it were left out."""
+        if isinstance(record.msg, dict) or record.exc_info:  # ours, or a crash
+            return True
+        key, now = (record.name, str(record.msg)), self._clock()
+        at, left_out = self._told.get(key, (-self._seconds, 0))
+        if now - at < self._seconds:
+            self._told[key] = (at, left_out + 1)
+            return False
+        if len(self._told) > MOST_TEXTS:  # somebody puts values into the text itself
+            self._told.clear()
+        self._told[key] = (now, 0)
+        if left_out:
+            record.msg, record.args = f"{record.getMessage()} (and {left_out} more like it)", ()
+        return True
 
 
 def configure(settings: Settings) -> None:
@@ -46,6 +78,7 @@ def configure(settings: Settings) -> None:
     )
     if settings.log_level != "DEBUG":
         handler.addFilter(_LibrariesOnlyWarn())
+        handler.addFilter(OncePerInterval())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level)
