@@ -1,11 +1,9 @@
 """The store against a real server that is killed, stopped, locked, and that refuses."""
 
 import asyncio
+import math
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -13,84 +11,16 @@ from pydantic import SecretStr
 
 from app.adapters import schema
 from app.adapters.breaker import State
-from app.adapters.store_events import Silent
 from app.adapters.timescale import TimescaleStore
 from app.core.write import Effect, Statement, Written
 from app.errors import TransientError
 from app.local.postgres import Postgres
 from app.settings import Settings
 from tests.contract.test_store import START, row
+from tests.integration.stores import Told, as_role, connected, count, opened, until, waiting_backend
 from tests.servers import PostgresServer
 
 pytestmark = pytest.mark.integration
-
-
-class Told(Silent):
-    """Keeps what the store tells."""
-
-    def __init__(self) -> None:
-        self.operator: list[str] = []
-        self.breaker: list[str] = []
-        self.written: list[int] = []
-
-    def operator_needed(self, message: str) -> None:
-        self.operator.append(message)
-
-    def breaker_opened(self, wait: float, error: str) -> None:
-        self.breaker.append("opened")
-
-    def breaker_half_open(self) -> None:
-        self.breaker.append("half-open")
-
-    def breaker_closed(self) -> None:
-        self.breaker.append("closed")
-
-    def write_finished(self, seconds: float, rows: int) -> None:
-        self.written.append(rows)
-
-
-@asynccontextmanager
-async def opened(dsn: str, events: Told | None = None, **changes: float) -> AsyncIterator[TimescaleStore]:
-    """A store with short waits."""
-    waits: dict[str, float] = {"breaker_reset_min": 0.2, "breaker_reset_max": 0.4, "shutdown_timeout": 2.0} | changes
-    store = TimescaleStore(Settings(database_url=SecretStr(dsn), **waits), asyncio.Event(), events)  # type: ignore[arg-type]
-    await store.start()
-    try:
-        yield store
-    finally:
-        await store.stop()
-
-
-@asynccontextmanager
-async def connected(dsn: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
-    connection = await asyncpg.connect(dsn)
-    try:
-        yield connection
-    finally:
-        await connection.close()
-
-
-async def count(dsn: str) -> int:
-    async with connected(dsn) as connection:
-        return int(await connection.fetchval("SELECT count(*) FROM raw_telemetry"))
-
-
-async def until(true: Callable[[], bool], seconds: float = 10) -> None:
-    """Wait for something to become true."""
-    async with asyncio.timeout(seconds):
-        while not true():  # noqa: ASYNC110 - nothing tells us
-            await asyncio.sleep(0.01)
-
-
-async def waiting_backend(watcher: "asyncpg.Connection[asyncpg.Record]", but: int = 0) -> int:
-    """Process id of the backend that waits for a lock, and is not `but`."""
-    query = """SELECT pid FROM pg_stat_activity
-        WHERE datname = current_database() AND wait_event_type = 'Lock' AND pid <> $1"""
-    async with asyncio.timeout(10):
-        while True:
-            if pid := await watcher.fetchval(query, but):
-                return int(pid)
-            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("rows", [3, 1200])
@@ -236,11 +166,6 @@ async def test_a_missing_table_holds_and_calls_an_operator(postgres: PostgresSer
         await admin.execute(f"DROP DATABASE {unique} WITH (FORCE)")
 
 
-def as_role(dsn: str, role: str, password: str) -> str:
-    parts = urlsplit(dsn)
-    return f"postgresql://{role}:{password}@{parts.hostname}:{parts.port}{parts.path}"
-
-
 @pytest.fixture
 async def worker_dsn(database: str) -> str:
     """The database as iot_worker."""
@@ -282,23 +207,25 @@ async def test_the_workers_role_can_do_its_work_and_no_more(worker_dsn: str) -> 
                 await worker.execute(forbidden)
 
 
-async def test_a_wrong_password_is_told_without_it(worker_dsn: str) -> None:
+async def test_a_wrong_password_is_told_without_it(database: str, worker_dsn: str) -> None:
     told = Told()
     async with opened(worker_dsn.replace("w0rk", "s3cret"), told) as store:
         write = asyncio.create_task(store.write([row(0)]))
         await until(lambda: bool(told.operator))
         assert "28P01" in told.operator[0]
-        assert "s3cret" not in told.operator[0] + repr(store) + repr(vars(store))
-        write.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await write
+        assert "s3cret" not in told.operator[0] + repr(store) + repr(vars(store)) + repr(store.advice)
+        assert not write.done()
+        async with connected(database) as admin:
+            await admin.execute("ALTER ROLE iot_worker PASSWORD 's3cret'")
+        assert await asyncio.wait_for(write, 10) == Written(1, 0)
+        assert store.advice == {}
 
 
 async def test_one_bad_row_in_thousands_costs_little(database: str) -> None:
+    """At most three times a good batch: the best of three, since others use the machine too."""
     async with opened(database) as store:
-        took = {}
-        for name, bad in (
-            ("warm-up", {}),
+        took: dict[str, float] = {}
+        for name, bad in 3 * (
             ("good", {}),
             ("refused by the server", {"extra_data": '{"a":NaN}'}),
             ("refused by a constraint", {"device_id": None}),
@@ -311,11 +238,13 @@ async def test_one_bad_row_in_thousands_costs_little(database: str) -> None:
                 rows[3210] = row(3210, **bad)
             started = time.perf_counter()
             written = await store.write(rows)
-            took[name] = time.perf_counter() - started
+            took[name] = min(time.perf_counter() - started, took.get(name, math.inf))
             assert [index for index, _ in written.refused] == ([3210] if bad else [])
             assert written.rows == 5000 - len(written.refused)
+            assert not bad or written.refused[0][1].startswith(f"{next(iter(bad))}"), written.refused
         for name, seconds in took.items():
             print(f"{name}: {seconds * 1000:.0f} ms, {seconds / took['good']:.1f} times a good batch")
+        assert max(took.values()) <= 3 * took["good"]
 
 
 async def test_small_writes_that_wait_together_share_a_transaction(database: str) -> None:
