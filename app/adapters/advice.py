@@ -1,12 +1,13 @@
-"""What an operator has to do, by part of the program: told when it comes up and once a minute until it is settled."""
+"""What is wrong with the database, by part of the program, and what an operator has to do about it."""
 
 import time
 from collections.abc import Callable, Mapping
 
-from app.adapters.sqlstate import advice, words
+from app.adapters.sqlstate import advice, classify, words
 from app.adapters.store_events import Silent, StoreEvents
 
 REMIND_SECONDS = 60.0  # how often an operator is told the same thing
+WAIT = "wait, it goes on by itself"
 
 
 class Advice:
@@ -16,20 +17,23 @@ class Advice:
         self._events: StoreEvents = events or Silent()
         self._clock = clock
         self._now: dict[str, str] = {}
+        self._acting: set[str] = set()  # parts that wait for an operator
         self._told: dict[str, tuple[str, float]] = {}
 
     @property
     def now(self) -> Mapping[str, str]:
-        """{part: the database's words and what to do}; empty when nobody has to act."""
+        """{part: the database's words and what to do}; empty when all is well."""
         return self._now
 
     def failed(self, part: str, error: BaseException) -> None:
-        """A call of `part` failed: call for an operator if waiting may not be enough."""
+        """A call of `part` failed and will be made again: call for an operator if waiting may not be enough."""
+        self._events.database_failed(part, classify(error).value, words(error))
         what = advice(error)
+        message, now = f"{words(error)}: {what or WAIT}", self._clock()
+        self._now[part] = message
         if what is None:
             return
-        message, now = f"{words(error)}: {what}", self._clock()
-        self._now[part] = message
+        self._acting.add(part)
         told, at = self._told.get(part, ("", 0.0))
         if told != message or now >= at + REMIND_SECONDS:
             self._told[part] = (message, now)
@@ -37,7 +41,9 @@ class Advice:
 
     def settled(self, part: str) -> None:
         """A call of `part` went through, or nothing of it is waiting any more."""
-        if self._now.pop(part, None) is not None:
-            self._told.pop(part, None)
-            if not self._now:
-                self._events.operator_done()
+        if self._now.pop(part, None) is None or part not in self._acting:
+            return
+        self._acting.discard(part)
+        self._told.pop(part, None)
+        if not self._acting:
+            self._events.operator_done()

@@ -118,11 +118,6 @@ class Breaker:
             self._wake()
 
     @property
-    def error(self) -> str:
-        """The latest failure in words."""
-        return self._error
-
-    @property
     def unreachable(self) -> bool:
         """Whether it opened for the first time, and because nobody answered."""
         return self._openings == 1 and self._unreachable

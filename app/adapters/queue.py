@@ -15,13 +15,13 @@ from app.adapters.insert import Session
 from app.adapters.interrupt import Interrupt
 from app.adapters.lane import Lane
 from app.adapters.pending import Pending
-from app.adapters.sqlstate import DATABASE_ERRORS, classify, words
+from app.adapters.sqlstate import DATABASE_ERRORS
 from app.adapters.store_events import StoreEvents
 from app.core.model import Row
 from app.core.write import Effect, Written
 from app.errors import TransientError
 
-BACKOFF_FIRST, BACKOFF_MAX = 0.1, 1.6  # seconds between the tries of one write; the breaker's wait comes on top
+BACKOFF_FIRST, BACKOFF_MAX = 0.1, 1.6  # seconds between the tries of one write, while the breaker is closed
 
 
 class Work(Protocol):
@@ -115,8 +115,9 @@ class Queue:
             try:
                 await self._try(lane, group)
             except DATABASE_ERRORS:
-                await self._shared.interrupt.sleep(backoff * random.uniform(0.5, 1.0))
-                backoff = min(backoff * 2, BACKOFF_MAX)
+                if self._shared.breaker.state is not State.OPEN:  # else that is what it waits for
+                    await self._shared.interrupt.sleep(backoff * random.uniform(0.5, 1.0))
+                    backoff = min(backoff * 2, BACKOFF_MAX)
             else:
                 backoff = BACKOFF_FIRST
                 if self._shared.interrupt.event.is_set() and any(not pending.answer.done() for pending in group):
@@ -153,7 +154,6 @@ class Queue:
 
     def _failed(self, error: BaseException) -> None:
         shared = self._shared
-        shared.events.write_failed(classify(error).value, words(error))
         shared.advice.failed(self._work.part, error)
         if self._work.outage(error):
             shared.breaker.failed(error)

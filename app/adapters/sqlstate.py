@@ -42,7 +42,7 @@ _BOUNCER = "behind PgBouncer in transaction mode set IOT_DATABASE_STATEMENT_CACH
 # By class or code; the longest wins. Codes: https://www.postgresql.org/docs/18/errcodes-appendix.html
 KNOWN: Mapping[str, Known] = {
     "08": Known(_TRANSIENT, "the connection broke, or cannot be made"),
-    "08P01": Known(_TRANSIENT, "protocol violation", _BOUNCER),
+    "08P01": Known(_TRANSIENT, "protocol; what PgBouncer itself says (`unsupported startup parameter`)", _BOUNCER),
     "21": Known(_DATA, "cardinality"),
     "22": Known(_DATA, "a value does not fit: range, encoding, JSON syntax"),
     "22P03": Known(_PERMANENT, "binary format: program and schema disagree, no row is at fault"),
@@ -136,7 +136,7 @@ def advice(error: BaseException) -> str | None:
     """Tell an operator what to do about an error, or None when waiting is all there is to do."""
     known = _known(error)
     if known and known.advice:
-        return known.advice
+        return known.advice if known is not KNOWN["08P01"] or "startup parameter" in str(error) else None
     if isinstance(error, ssl.SSLCertVerificationError):
         return "the database's certificate is not trusted: name its CA with sslrootcert= in IOT_DATABASE_URL"
     return _READ_IT if classify(error) is Failure.PERMANENT else None

@@ -76,9 +76,7 @@ class TimescaleStore:
     @property
     def advice(self) -> Mapping[str, str]:
         """{what is held up: why, and what to do}; empty when all is well."""
-        if self._advice.now or self._breaker.state is State.CLOSED:
-            return dict(self._advice.now)
-        return {Live.part: f"{self._breaker.error}: wait; goes on by itself once the database is back"}
+        return self._advice.now
 
     async def write(self, rows: Sequence[Row], effects: Sequence[Effect] = ()) -> Written:
         """Store rows, and carry out effects after them in the same transaction; wait out an outage.

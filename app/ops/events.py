@@ -14,14 +14,14 @@ log = structlog.get_logger()
 REMIND_SECONDS = 60.0  # how often an operator is told the same thing
 
 
-FAILURES_EVERY = 5.0  # seconds between two log lines about tries that failed
+FAILURES_SECONDS = 5.0  # least time between two log lines about a part's failures
 
 
 class StoreReport:
     """Events of the store (adapters/timescale.py)."""
 
     def __init__(self) -> None:
-        self._quiet_until, self._untold = 0.0, 0
+        self._failures: dict[str, tuple[str, float, int]] = {}  # by part: last told, when, how many since
 
     def breaker_opened(self, wait: float, error: str) -> None:
         """The database failed too often: nothing is tried for `wait` seconds; offsets are held."""
@@ -46,13 +46,16 @@ class StoreReport:
         """A transaction is done."""
         metrics.DB_WRITE_SECONDS.observe(seconds)
 
-    def write_failed(self, failure: str, error: str) -> None:
-        """A try failed and will be made again; many of them share a log line."""
-        metrics.DB_FAILURES.labels(failure).inc()
-        self._untold += 1
-        if (now := time.monotonic()) >= self._quiet_until:
-            log.warning("database_write_failed", failure=failure, error=error, times=self._untold)
-            self._quiet_until, self._untold = now + FAILURES_EVERY, 0
+    def database_failed(self, part: str, kind: str, error: str) -> None:
+        """A call failed and will be made again; many that fail alike share a log line."""
+        metrics.DB_FAILURES.labels(kind).inc()
+        told, at, untold = self._failures.get(part, ("", 0.0, 0))
+        now = time.monotonic()
+        if now >= at + (REMIND_SECONDS if error == told else FAILURES_SECONDS):
+            log.warning("database_failed", part=part, kind=kind, error=error, times=untold + 1)
+            self._failures[part] = (error, now, 0)
+        else:
+            self._failures[part] = (told, at, untold + 1)
 
     def late_rows(self, waiting: int) -> None:
         """How many late rows wait."""

@@ -1,4 +1,4 @@
-"""What every store promises: run on the fake, on PostgreSQL, and on PostgreSQL as PgBouncer shows it."""
+"""What every store promises: run on the fake, on PostgreSQL, as PgBouncer shows it, and with all rows late."""
 
 import asyncio
 import math
@@ -94,6 +94,7 @@ class Subject:
         "fake",
         pytest.param("postgres", marks=pytest.mark.integration),
         pytest.param("pgbouncer", marks=pytest.mark.integration),
+        pytest.param("late", marks=pytest.mark.integration),
     ]
 )
 def place(request: pytest.FixtureRequest) -> tuple[str, str | None]:
@@ -110,7 +111,9 @@ async def subject(place: tuple[str, str | None]) -> AsyncIterator[Subject]:
         return
     settings = Settings(
         database_url=SecretStr(database),
-        database_statement_cache=kind == "postgres",
+        database_statement_cache=kind != "pgbouncer",
+        late_after=3600 if kind == "late" else None,
+        late_batch_rows=300,
         breaker_reset_min=0.2,
         breaker_reset_max=0.4,
     )

@@ -24,18 +24,22 @@ class Told(Silent):
         self.failed: list[str] = []
         self.rejected = 0
         self.done = 0  # how often nobody had to act any more
+        self.log: list[str] = []  # what concerns the breaker, in order
 
     def operator_needed(self, message: str) -> None:
         self.operator.append(message)
 
     def breaker_opened(self, wait: float, error: str) -> None:
         self.breaker.append("opened")
+        self.log.append("opened")
 
     def breaker_half_open(self) -> None:
         self.breaker.append("half-open")
+        self.log.append("half-open")
 
     def breaker_closed(self) -> None:
         self.breaker.append("closed")
+        self.log.append("closed")
 
     def operator_done(self) -> None:
         self.done += 1
@@ -43,11 +47,13 @@ class Told(Silent):
     def write_rejected(self) -> None:
         self.rejected += 1
 
-    def write_failed(self, failure: str, error: str) -> None:
+    def database_failed(self, part: str, kind: str, error: str) -> None:
         self.failed.append(error)
+        self.log.append("failed")
 
     def write_finished(self, seconds: float, rows: int) -> None:
         self.written.append(rows)
+        self.log.append("written")
 
 
 @asynccontextmanager

@@ -3,11 +3,13 @@
 import asyncio
 import math
 
+import asyncpg
 import pytest
 
 from app.adapters.breaker import JITTER, Breaker, State
 from app.adapters.interrupt import Interrupt
 from app.errors import TransientError
+from app.settings import Settings
 
 
 class Clock:
@@ -135,3 +137,42 @@ async def test_the_interrupt_ends_the_wait() -> None:
     event.set()
     with pytest.raises(TransientError):
         await asyncio.wait_for(waiter, 1)
+
+
+def test_the_settings_are_five_failures_and_five_to_sixty_seconds() -> None:
+    settings = Settings()
+    assert (settings.breaker_failures, settings.breaker_reset_min, settings.breaker_reset_max) == (5, 5, 60)
+
+
+def test_a_database_that_answers_again_ends_the_wait() -> None:
+    breaker, clock, told = made()
+    breaker.bring_forward()
+    assert breaker.admit() == 0
+    fail(breaker, 3)
+    assert breaker.unreachable
+    breaker.bring_forward()
+    assert (breaker.admit(), breaker.admit(), breaker.state) == (0, math.inf, State.HALF_OPEN)
+    fail(breaker)
+    assert not breaker.unreachable  # not for the first time
+    assert breaker.admit() == pytest.approx(told.waits[1])
+    assert told.waits[1] >= 10 * (1 - JITTER)
+    clock.now += 61
+    assert breaker.admit() == 0
+    breaker.answered()
+    assert (breaker.state, told.events[-1]) == (State.CLOSED, "closed")
+
+
+def test_a_refusal_is_not_being_unreachable() -> None:
+    breaker, _, _ = made()
+    for _ in range(3):
+        breaker.failed(asyncpg.UndefinedTableError("no such table"))
+    assert (breaker.state, breaker.unreachable) == (State.OPEN, False)
+
+
+async def test_bringing_forward_wakes_those_who_wait() -> None:
+    breaker, _, _ = made()
+    fail(breaker, 3)
+    waiter = asyncio.create_task(breaker.enter(Interrupt(asyncio.Event())))
+    await asyncio.sleep(0.01)
+    breaker.bring_forward()
+    await asyncio.wait_for(waiter, 1)

@@ -91,7 +91,8 @@ def test_the_clients_errors(error: Exception, kind: Failure) -> None:
 
 def test_advice_goes_by_the_longest_code() -> None:
     assert "db init" in (advice(failed("42P01")) or "")
-    assert "PgBouncer" in (advice(failed("08P01")) or "")
+    assert "PgBouncer" in (advice(failed("08P01", "unsupported startup parameter: jit")) or "")
+    assert advice(failed("08P01", "query_wait_timeout")) is None
     assert "disk" in (advice(failed("53100")) or "")
     assert advice(failed("08006")) is None
     assert advice(ConnectionRefusedError()) is None

@@ -1,0 +1,90 @@
+"""The store and the rules behind a real PgBouncer in transaction mode, with fewer servers than lanes."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from pydantic import SecretStr
+
+from app.adapters.rules_table import RulesTable
+from app.core.write import Effect, Statement, Written
+from app.settings import Settings
+from tests.contract.test_store import POISON, alert, row
+from tests.integration.stores import Told, connected, count, opened, until
+from tests.pgbouncer import transaction_mode
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def pooled(database: str) -> Iterator[str]:
+    """The database's URL through PgBouncer."""
+    with transaction_mode(database) as dsn:
+        yield dsn
+
+
+async def test_many_writers_share_two_servers(database: str, pooled: str) -> None:
+    told = Told()
+    async with opened(pooled, told, database_statement_cache=False, writes_in_flight=6) as store:
+        sizes = [3, 700] * 20
+        batches = [[row(n * 1000 + m) for m in range(size)] for n, size in enumerate(sizes)]
+        answers = await asyncio.gather(*(store.write(batch) for batch in batches))
+        assert [answer.rows for answer in answers] == sizes
+        again = await asyncio.gather(*(store.write(batch) for batch in batches))
+        assert [answer.duplicates for answer in again] == sizes
+        rows = [row(-n) for n in range(1, 1001)] + list(POISON.values())
+        config = Effect(Statement.UPSERT_CONFIG, ("u1", "not JSON"))
+        written = await store.write(rows, [alert(31), config])
+        assert (written.rows, len(written.refused), len(written.refused_effects)) == (1000, len(POISON), 1)
+        assert await store.ready()
+        assert (told.failed, told.operator) == ([], [])
+    assert await count(database) == sum(sizes) + 1000
+
+
+async def test_late_rows_too(database: str, pooled: str) -> None:
+    async with opened(pooled, database_statement_cache=False, late_after=3600, late_batch_rows=100) as store:
+        answers = await asyncio.gather(*(store.write([row(n * 1000 + m) for m in range(700)]) for n in range(6)))
+        assert answers == [Written(700, 0)] * 6
+    assert await count(database) == 4200
+
+
+async def test_rules_are_followed(database: str, pooled: str) -> None:
+    settings = Settings(database_url=SecretStr(pooled), rules_poll=0.05, database_statement_cache=False)
+    tables = [RulesTable(settings, compare_seconds=0.1).changes() for _ in range(4)]
+    try:
+        assert [await asyncio.wait_for(anext(table), 10) for table in tables] == [[]] * 4
+        async with connected(database) as admin:
+            await admin.execute("INSERT INTO user_configs (user_id, rules) VALUES ('u1', '[1]')")
+        assert [await asyncio.wait_for(anext(table), 10) for table in tables] == [[("u1", "[1]")]] * 4
+    finally:
+        for table in tables:
+            await table.aclose()
+
+
+async def test_the_database_goes_away_behind_it(database: str, pooled: str) -> None:
+    told = Told()
+    async with opened(pooled, told, database_statement_cache=False) as store, connected(database) as admin:
+        name = await admin.fetchval("SELECT current_database()")
+        assert await store.write([row(0)]) == Written(1, 0)
+        async with connected(database.replace(name, "postgres")) as other:
+            await admin.close()
+            await other.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+            await other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
+            writes = [asyncio.create_task(store.write([row(n)])) for n in range(1, 10)]
+            await until(lambda: "opened" in told.breaker, 30)
+            assert not any(write.done() for write in writes)
+            await other.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+            answers = await asyncio.wait_for(asyncio.gather(*writes), 30)
+        assert answers == [Written(1, 0)] * 9
+    assert await count(database) == 10
+
+
+async def test_the_wrong_setting_is_named(pooled: str) -> None:
+    told = Told()
+    async with opened(pooled, told) as store:
+        writes = [asyncio.create_task(store.write([row(n)])) for n in range(6)]
+        await until(lambda: bool(told.operator), 30)
+        assert "IOT_DATABASE_STATEMENT_CACHE=false" in told.operator[0]
+        for write in writes:
+            write.cancel()
+        await asyncio.wait(writes)

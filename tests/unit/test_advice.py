@@ -1,0 +1,56 @@
+"""Who is told what an operator has to do, and how often."""
+
+import asyncpg
+
+from app.adapters.advice import REMIND_SECONDS, Advice
+from app.adapters.store_events import Silent
+
+
+class Told(Silent):
+    """Keeps it."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def operator_needed(self, message: str) -> None:
+        self.events.append(message)
+
+    def operator_done(self) -> None:
+        self.events.append("done")
+
+
+def test_told_once_a_minute_and_when_it_changes() -> None:
+    told, now = Told(), [0.0]
+    advice = Advice(told, lambda: now[0])
+    table, right = asyncpg.UndefinedTableError("no table"), asyncpg.InsufficientPrivilegeError("no right")
+    for _ in range(3):
+        advice.failed("writes", table)
+    assert len(told.events) == 1
+    assert told.events[0].startswith("writes: 42P01 no table: ")
+    advice.failed("writes", right)
+    now[0] += REMIND_SECONDS
+    advice.failed("writes", right)
+    assert [event[8:13] for event in told.events] == ["42P01", "42501", "42501"]
+
+
+def test_done_once_every_part_is() -> None:
+    told = Told()
+    advice = Advice(told)
+    advice.failed("writes", asyncpg.DiskFullError("full"))
+    advice.failed("rules", asyncpg.UndefinedTableError("no table"))
+    assert set(advice.now) == {"writes", "rules"}
+    advice.settled("writes")
+    assert "done" not in told.events
+    advice.settled("rules")
+    advice.settled("rules")
+    assert told.events[2:] == ["done"]
+    assert advice.now == {}
+
+
+def test_an_outage_needs_nobody() -> None:
+    told = Told()
+    advice = Advice(told)
+    advice.failed("writes", ConnectionRefusedError("refused"))
+    assert advice.now["writes"] == "ConnectionRefusedError: refused: wait, it goes on by itself"
+    advice.settled("writes")
+    assert (advice.now, told.events) == ({}, [])
