@@ -189,4 +189,6 @@ async def ready() -> Mapping[str, bool]:
     }
 
 
-health = HealthServer(settings.metrics_host, settings.metrics_port, live, ready, lambda: store.advice)
+health = HealthServer(
+    settings.metrics_host, settings.metrics_port, live, ready, lambda: {**store.advice, **producer.held}
+)

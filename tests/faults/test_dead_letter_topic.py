@@ -97,7 +97,10 @@ async def held(worker: Running, *words: str) -> None:
 
     async def says_so() -> bool:
         status, body = await worker.get("/ready")
-        return status == 503 and not json.loads(body)["checks"]["kafka_writes"]
+        if status != 503 or json.loads(body)["checks"]["kafka_writes"]:
+            return False
+        advice = json.loads(body)["advice"][worker_topic(worker)]
+        return all(word in advice for word in words)
 
     await until(says_so, 60, worker.tail)
     metrics = (await worker.get("/metrics"))[1]

@@ -23,7 +23,7 @@ def page(ledger: Mapping[int, Mapping[str, int]], start: float = 1.0, **more: fl
         for outcome, count in outcomes.items()
     }
     samples[("process_start_time_seconds", ())] = start
-    return Page("http://w", samples | {(name, ()): value for name, value in more.items()}, {})
+    return Page("http://w", samples | {(name, ()): value for name, value in more.items()}, {}, {})
 
 
 def only(findings: list[Finding]) -> Finding:
@@ -98,6 +98,10 @@ iot_dead_letters_in_a_row 501.0
 """
 
 
+READY = b"""{"checks": {"assigned": true, "database": false},
+    "advice": {"database": "grant the right", "iot-stream-dlq": "make the topic"}}"""
+
+
 @contextmanager
 def serving(metrics: bytes) -> Iterator[str]:
     """A process with this page, that is not ready."""
@@ -107,7 +111,7 @@ def serving(metrics: bytes) -> Iterator[str]:
             ready = self.path == "/ready"
             self.send_response(503 if ready else 200)
             self.end_headers()
-            self.wfile.write(b'{"checks": {"assigned": true, "database": false}}' if ready else metrics)
+            self.wfile.write(READY if ready else metrics)
 
         def log_message(self, format: str, *args: object) -> None:
             pass
@@ -137,6 +141,7 @@ async def test_everything_a_worker_complains_of_is_told() -> None:
         "501 dead letters in a row; at 1000 the worker stops",
     ):
         assert words in said
+    assert {"grant the right", "make the topic"} <= {finding.cure for finding in found}
     assert worst(found) is Level.BROKEN
     assert all(finding.cure for finding in found if finding.level)
 

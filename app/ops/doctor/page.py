@@ -16,6 +16,7 @@ class Page(NamedTuple):
     url: str
     samples: dict[tuple[str, tuple[tuple[str, str], ...]], float]  # by name and labels in order
     checks: dict[str, Any]  # of /ready
+    advice: dict[str, str]  # of /ready: what is held up, and what to do about it
 
     def value(self, name: str) -> float:
         """Of a metric without labels; 0 when it is not there."""
@@ -49,7 +50,7 @@ def read(url: str) -> Page:
         for sample in family.samples
     }
     ready = json.loads(_get(f"{url.rstrip('/')}/ready"))
-    return Page(url, samples, ready.get("checks", {}))
+    return Page(url, samples, ready.get("checks", {}), ready.get("advice", {}))
 
 
 def _get(url: str) -> str:

@@ -8,6 +8,7 @@ from app.ops.doctor.page import Page, read
 from app.settings import Settings
 
 AREA = "worker"
+LOG = "the worker's log line operator_needed says what to do"
 BUG = "this is a bug: keep the log, restart the worker, and compare with: iot-stream doctor --count 1000"
 
 
@@ -87,12 +88,13 @@ def _held(page: Page) -> list[Finding]:
         word = "open" if state == 1 else "half-open"
         what = f"{page.url}: the circuit breaker is {word}: the database failed, offsets are held"
         found.append(warning(AREA, what, "mend the database; the worker goes on by itself"))
-    for topic, held in page.by("iot_kafka_write_held", "topic").items():
+    topics = page.by("iot_kafka_write_held", "topic")
+    for topic, held in topics.items():
         if held:
             what = f"{page.url}: Kafka does not take what it writes to {topic}; offsets are held"
-            found.append(broken(AREA, what, "the worker's log line operator_needed says what to do"))
+            found.append(broken(AREA, what, page.advice.get(topic, LOG)))
     if page.value("iot_operator_needed"):
-        cure = "the worker's log line operator_needed says what to do"
+        cure = "; ".join(what for part, what in page.advice.items() if part not in topics) or LOG
         found.append(broken(AREA, f"{page.url}: the database refuses writes until somebody acts", cure))
     if no := [name for name, well in page.checks.items() if well is False]:
         found.append(warning(AREA, f"{page.url} is not ready: {', '.join(no)}", "see docs/metrics.md on /ready"))
