@@ -2,24 +2,16 @@
 
 import re
 import shutil
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
 import pytest
 
-from app.adapters.schema import INIT_SQL
-from app.adapters.schema import apply as apply_schema
 from app.core.mqtt_topics import is_own_output
-from app.local import postgres_home
-from app.local.postgres import Postgres
-from tests import servers
+from tests.deploy.accounts import NAMES, apply
 from tests.documents import ROOT
 
-SQL = ROOT / "deploy" / "postgres" / "accounts.sql"
 EMQX = (ROOT / "deploy" / "emqx" / "emqx.conf").read_text()
-NAMES = re.findall(r"cat :secrets/(\w+)", SQL.read_text())
 AUTHENTICATION, AUTHORIZATION = re.findall(r'query = "([^"]+)"', EMQX)
 
 pytestmark = [
@@ -33,58 +25,14 @@ def query(template: str) -> str:
     return template.replace("${username}", "$1::text").replace("${clientid}", "$2::text")
 
 
-def apply(database: str, secrets: Path) -> subprocess.CompletedProcess[str]:
-    """Run the script with psql, as the stack does."""
-    command = ["psql", "-X", "-q", "-v", f"secrets={secrets}", "-f", str(SQL), database]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Postgres]:
-    """A server that has pgcrypto, as TimescaleDB's image has: the system's, since the wheel's comes without."""
-    system = [path for path in postgres_home._installed() if "site-packages" not in str(path)]
-    with pytest.MonkeyPatch.context() as patch, servers.server_directory() as directory:
-        patch.setattr(postgres_home, "_installed", lambda: system)
-        if not system:
-            pytest.skip("the system's PostgreSQL is not installed: apt-get install postgresql")
-        server = Postgres(directory)
-        server.start()
-        try:
-            server.wait_ready()
-            yield server
-        finally:
-            server.stop()
-
-
-@pytest.fixture
-async def database(server: Postgres, unique: str) -> str:
-    """URL of a database with init.sql applied, roles and all."""
-    connection = await asyncpg.connect(server.dsn)
-    try:
-        if not await connection.fetchval("SELECT count(*) FROM pg_available_extensions WHERE name = 'pgcrypto'"):
-            pytest.skip("the system's PostgreSQL has no pgcrypto: apt-get install postgresql-contrib")
-        await connection.execute(f"CREATE DATABASE {unique}")
-    finally:
-        await connection.close()
-    await apply_schema(server.dsn_of(unique), INIT_SQL)
-    return server.dsn_of(unique)
-
-
-@pytest.fixture
-def secrets(tmp_path: Path) -> Path:
-    for name in NAMES:
-        (tmp_path / name).write_text(f"a password of {name}'s \\ own\n")
-    return tmp_path
-
-
-async def test_accounts(database: str, secrets: Path) -> None:
+async def test_accounts(accounts_database: str, secrets: Path) -> None:
     assert len(NAMES) == 6
     for _ in range(2):
-        done = apply(database, secrets)
+        done = apply(accounts_database, secrets)
         assert (done.returncode, done.stderr) == (0, "")
     (secrets / "bridge_mqtt_password").write_text("another password\n")
-    assert apply(database, secrets).returncode == 0
-    connection = await asyncpg.connect(database)
+    assert apply(accounts_database, secrets).returncode == 0
+    connection = await asyncpg.connect(accounts_database)
     try:
         await check_mqtt(connection, secrets)
         configured = await connection.fetchval("SELECT rolconfig FROM pg_roles WHERE rolname = 'iot_worker'")
@@ -113,12 +61,12 @@ async def check_mqtt(connection: "asyncpg.Connection[asyncpg.Record]", secrets: 
     assert await connection.fetch(query(AUTHENTICATION), "iot_bridge", "+") == [], "a client id must not be a wildcard"
 
 
-async def test_a_missing_password_is_refused(database: str, secrets: Path) -> None:
+async def test_a_missing_password_is_refused(accounts_database: str, secrets: Path) -> None:
     (secrets / "bridge_mqtt_password").unlink()
-    done = apply(database, secrets)
+    done = apply(accounts_database, secrets)
     assert done.returncode == 3
     assert "a password is shorter than 12 characters, or its file is missing" in done.stderr
-    connection = await asyncpg.connect(database)
+    connection = await asyncpg.connect(accounts_database)
     try:
         assert await connection.fetchval("SELECT count(*) FROM mqtt_users") == 0
     finally:

@@ -1,0 +1,258 @@
+"""docker-compose.yml against the code and itself: paths, images, variables, ports, commands, order, limits, secrets."""
+
+import json
+import re
+import shutil
+import stat
+import subprocess
+from configparser import ConfigParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.cli.main import COMMANDS
+from app.settings import Settings
+from tests.deploy import compose, vector
+from tests.deploy.settings_named import refused, unknown
+from tests.documents import ROOT
+
+SERVICES, OURS, SECRETS = compose.services(), compose.ours(), compose.config()["secrets"]
+SETTINGS = Settings(_env_file=None)
+each_service = pytest.mark.parametrize("name", SERVICES)
+each_of_ours = pytest.mark.parametrize("name", OURS)
+
+# What a health check may run: the image brings it (its Dockerfile or package list says so).
+PROGRAMS = {
+    "iot-stream": {"python"},
+    "redpandadata/redpanda": {"rpk", "grep"},
+    "timescale/timescaledb": {"pg_isready"},
+    "edoburu/pgbouncer": {"pg_isready"},
+    "emqx/emqx": {"/opt/emqx/bin/emqx"},
+    "timberio/vector": {"sh"},
+    "prom/prometheus": {"wget"},
+    "grafana/grafana": {"wget"},
+}
+NOTHING_TO_RUN = {"redpandadata/console", "otel/opentelemetry-collector-contrib", "grafana/tempo", "grafana/loki"}
+
+
+def image(name: str) -> str:
+    """The image without its tag."""
+    return str(SERVICES[name]["image"]).partition(":")[0]
+
+
+def environment(name: str) -> dict[str, str]:
+    """A service's variables."""
+    return {key: str(value) for key, value in SERVICES[name].get("environment", {}).items()}
+
+
+def binds(name: str) -> list[tuple[str, str]]:
+    """(path here, path there) of what is mounted from the checkout."""
+    volumes = [volume for volume in SERVICES[name].get("volumes", []) if isinstance(volume, str)]
+    return [(here, there) for here, there, *_ in (volume.split(":") for volume in volumes) if here.startswith(".")]
+
+
+@each_service
+def test_mounts(name: str) -> None:
+    for here, _ in binds(name):
+        assert (ROOT / here).exists(), here
+    volumes = [volume for volume in SERVICES[name].get("volumes", []) if isinstance(volume, str)]
+    assert [volume for volume in volumes if volume.startswith(".") and not volume.endswith(":ro")] == []
+    named = {volume.split(":")[0] for volume in volumes if not volume.startswith(".")}
+    assert named <= set(compose.config()["volumes"])
+
+
+@each_service
+def test_images_are_pinned(name: str) -> None:
+    _, _, tag = SERVICES[name]["image"].partition(":")
+    assert re.match(r"v?\d+\.\d+\.\d+", tag), "a full version"
+
+
+@each_service
+def test_nothing_has_more_than_it_needs(name: str) -> None:
+    service = SERVICES[name]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert re.fullmatch(r"\d+[mg]", service["mem_limit"])
+    assert "privileged" not in service
+    assert [port for port in service.get("ports", []) if not port.startswith("127.0.0.1:")] == []
+
+
+@each_of_ours
+def test_ours(name: str) -> None:
+    service = OURS[name]
+    assert service["command"][0] in COMMANDS
+    assert service["read_only"]
+    assert unknown(environment(name)) == set()
+    assert refused(environment(name)) == []
+    assert "user" not in service, "the image's own, which is nobody's"
+    assert compose.seconds(service["stop_grace_period"]) > SETTINGS.shutdown_timeout + SETTINGS.database_timeout
+
+
+def test_a_worker_may_be_scaled() -> None:
+    worker = SERVICES["worker"]
+    assert "ports" not in worker
+    assert "container_name" not in worker
+    (state,) = worker["volumes"]
+    assert state == {"type": "volume", "target": "/var/lib/iot-stream"}, "state is not shared between workers"
+    assert f"IOT_STATE_DIR={state['target']}" in (ROOT / "Dockerfile").read_text()
+
+
+@each_service
+def test_health_checks(name: str) -> None:
+    check = SERVICES[name].get("healthcheck", {})
+    if image(name) in NOTHING_TO_RUN:
+        assert not check
+    elif SERVICES[name]["restart"].startswith("on-failure"):
+        assert check.get("disable") or not check
+    else:
+        assert words(check["test"])[0] in PROGRAMS[image(name)]
+        assert check["start_period"]
+        assert check["retries"]
+
+
+def words(test: list[str]) -> list[str]:
+    return test[1].split() if test[0] == "CMD-SHELL" else test[1:]
+
+
+def test_our_health_check_asks_ready_of_the_port_it_listens_on() -> None:
+    (check,) = {json.dumps(OURS[name]["healthcheck"]["test"]) for name in ("worker", "bridge", "notifier")}
+    assert f"http://127.0.0.1:{SETTINGS.metrics_port}/ready" in check
+    assert '"/ready"' in (ROOT / "app" / "ops" / "http.py").read_text()
+
+
+@each_service
+def test_the_order_of_the_start(name: str) -> None:
+    needed = SERVICES[name].get("depends_on", {})
+    if isinstance(needed, list):
+        assert set(needed) <= set(SERVICES)
+        return
+    for other, how in needed.items():
+        once = SERVICES[other]["restart"].startswith("on-failure")
+        assert how["condition"] == ("service_completed_successfully" if once else "service_healthy")
+        assert once or "healthcheck" in SERVICES[other]
+
+
+def before(name: str) -> set[str]:
+    """All that has to be there first."""
+    direct = set(SERVICES[name].get("depends_on", {}))
+    return direct.union(*(before(other) for other in direct))
+
+
+def test_nothing_is_written_before_there_is_where_to() -> None:
+    for way_in in ("vector", "bridge"):
+        assert {"emqx", "topics", "accounts"} <= before(way_in)
+    assert {"topics", "schema", "accounts", "pgbouncer"} <= before("worker") & before("notifier")
+    assert before("schema") == {"timescaledb"}
+
+
+def test_addresses() -> None:
+    ini = ConfigParser()
+    ini.read(ROOT / "deploy" / "pgbouncer" / "pgbouncer.ini")
+    port = ini["pgbouncer"]["listen_port"]
+    for name in ("worker", "notifier"):
+        assert f"@pgbouncer:{port}/iot" in environment(name)["IOT_DATABASE_URL"]
+        assert environment(name)["IOT_DATABASE_STATEMENT_CACHE"] == "false"
+    assert SERVICES["pgbouncer"]["healthcheck"]["test"][-1] == port
+    assert ini["pgbouncer"]["pool_mode"] == "transaction"
+    source, sink = vector.config()["sources"]["mqtt_in"], vector.config()["sinks"]["kafka_out"]
+    assert (source["host"], source["port"]) == ("emqx", SETTINGS.mqtt_port)
+    assert (sink["bootstrap_servers"], sink["topic"]) == (
+        environment("worker")["IOT_KAFKA_BROKER"],
+        SETTINGS.kafka_topic,
+    )
+    assert f'bind = "0.0.0.0:{SETTINGS.mqtt_port}"' in (ROOT / "deploy" / "emqx" / "emqx.conf").read_text()
+    hosts = re.findall(r"@(\w+):\d+/|^(\w+):\d+$", "\n".join(v for n in OURS for v in environment(n).values()), re.M)
+    assert {one or other for one, other in hosts} <= set(SERVICES)
+
+
+def test_all_agree_on_the_topics() -> None:
+    kafka = {
+        name: {key: value for key, value in environment(name).items() if key.startswith("IOT_KAFKA_")}
+        for name in ("topics", "worker", "notifier", "bridge")
+    }
+    assert len({json.dumps(given, sort_keys=True) for given in kafka.values()}) == 1
+    assert OURS["topics"]["command"] == ["topics", "create"], "made as app/adapters/topics.py wants them"
+
+
+def test_both_ways_in_take_the_same_topics() -> None:
+    filters = json.loads(environment("bridge")["IOT_BRIDGE_FILTERS"])
+    assert filters == vector.config()["sources"]["mqtt_in"]["topic"][:-1]
+    accounts = (ROOT / "deploy" / "postgres" / "accounts.sql").read_text()
+    user = environment("bridge")["IOT_MQTT_USERNAME"]
+    assert set(re.findall(rf"\('{user}', +'allow', 'subscribe', '([^']+)'", accounts)) == set(filters)
+
+
+# --- secrets ---------------------------------------------------------------------------------------------------------
+
+
+def mounted_text(name: str) -> str:
+    """The service and all configuration it mounts."""
+    return json.dumps(SERVICES[name]) + "".join(
+        (ROOT / here).read_text() for here, _ in binds(name) if (ROOT / here).is_file()
+    )
+
+
+@each_service
+def test_a_service_gets_the_secrets_it_reads(name: str) -> None:
+    text = mounted_text(name)
+    read = set(re.findall(r"/run/secrets/(\w+)", text)) | set(re.findall(r":secrets/(\w+)", text))
+    read |= set(re.findall(r"SECRET\[files\.(\w+)\]", text))
+    assert read == set(SERVICES[name].get("secrets", []))
+    assert read <= set(SECRETS)
+
+
+@each_service
+def test_no_secret_is_written_down(name: str) -> None:
+    for key, value in environment(name).items():
+        assert "PASSWORD" not in key or key.endswith("_FILE"), key
+        assert not re.search(r"://[^/@]*:[^/@]*@", str(value)), f"a password in {key}"
+
+
+def test_the_script_makes_them(tmp_path: Path) -> None:
+    script = [str(ROOT / "scripts" / "secrets"), str(tmp_path / "secrets")]
+    subprocess.run(script, check=True, capture_output=True, timeout=60)
+    made = {path.name: path.read_text() for path in (tmp_path / "secrets").iterdir()}
+    assert set(made) == set(SECRETS)
+    assert len(set(made.values())) == len(made)
+    assert all(len(text) >= 48 for text in made.values())
+    assert stat.S_IMODE((tmp_path / "secrets").stat().st_mode) == 0o700
+    assert f'"iot_worker" "{made["worker_db_password"]}"\n' in made["pgbouncer_userlist"]
+    again = subprocess.run(script, check=True, capture_output=True, text=True, timeout=60)
+    assert again.stdout == ""
+    assert {path.name: path.read_text() for path in (tmp_path / "secrets").iterdir()} == made
+
+
+def test_they_are_never_committed() -> None:
+    ignored = (ROOT / ".gitignore").read_text().splitlines()
+    assert {"deploy/secrets/", ".env"} <= set(ignored)
+    assert {Path(secret["file"]).parent for secret in SECRETS.values()} == {Path("deploy/secrets")}
+
+
+def test_the_example_names_every_variable_and_its_default() -> None:
+    example = re.findall(r"^#(\w+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE)
+    instead = {"COMPOSE_PROFILES", "VECTOR_REPLICAS", "EMQX_DURABLE_SESSIONS"}  # shown as what the bridge wants
+    wanted = compose.variables()
+    assert {name for name, _ in example} == set(wanted) | {"COMPOSE_PROFILES"}
+    assert {name: value for name, value in example if name not in instead} == {
+        name: value for name, value in wanted.items() if name not in instead
+    }
+    assert SERVICES["bridge"]["profiles"] == [dict(example)["COMPOSE_PROFILES"]]
+    assert str(SETTINGS.kafka_partitions) == wanted["IOT_KAFKA_PARTITIONS"]
+
+
+def has_compose() -> bool:
+    """Whether Docker and its Compose plugin are here; neither needs an engine."""
+    docker = shutil.which("docker")
+    command: list[Any] = [docker, "compose", "version"]
+    return bool(docker) and subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.skipif(not has_compose(), reason="docker compose is not installed: its own check of the file is left out")
+def test_docker_compose_takes_it() -> None:
+    for profile in ("", "bridge"):
+        done = subprocess.run(
+            ["docker", "compose", "--profile", profile, "-f", str(compose.FILE), "config", "--quiet"],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, "")
