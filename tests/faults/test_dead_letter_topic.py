@@ -4,8 +4,10 @@ import asyncio
 import itertools
 import json
 import os
+import subprocess
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,8 +17,11 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from app.adapters.faust_app import LIMIT_EXIT_CODE
 from app.adapters.topics import create, wanted
+from app.local.jars import kafka_jars
+from app.local.kafka import Kafka
 from tests.audit import Sent, audit, expected_alerts, header, read
-from tests.faults.load import THRESHOLD, messages
+from tests.faults.load import RULES, THRESHOLD, messages
+from tests.servers import MqttServer
 from tests.workers import Running, Site, until
 
 pytestmark = [pytest.mark.faults, pytest.mark.integration]
@@ -167,3 +172,50 @@ async def test_a_dead_letter_of_a_mebibyte_fits_and_a_topic_that_is_too_small_is
         await site.settled_input()
         await worker.ready()
     (await audit(site, [large])).must_balance()
+
+
+class GuardedKafka(Kafka):
+    """A broker that knows access rights; whoever no right is given or denied for may do everything."""
+
+    def _configure(self) -> Path:
+        properties = super()._configure()
+        with properties.open("a") as file:
+            file.write("authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n")
+            file.write("allow.everyone.if.no.acl.found=true\n")
+        return properties
+
+    def acl(self, *arguments: str) -> None:
+        """Kafka's own command for access rights."""
+        command = ["java", "-cp", f"{kafka_jars()}/*", "org.apache.kafka.tools.AclCommand"]
+        subprocess.run([*command, "--bootstrap-server", self.bootstrap, "--force", *arguments], check=True, timeout=60)
+
+
+@pytest.mark.skipif(os.environ.get("IOT_FAULTS") != "full", reason="a broker of its own; with IOT_FAULTS=full")
+async def test_the_right_to_write_is_taken_away_and_given_back(
+    server_dir: Path, database: str, mosquitto: MqttServer, unique: str, tmp_path: Path
+) -> None:
+    kafka = GuardedKafka(server_dir / "kafka")
+    kafka.start()
+    try:
+        await asyncio.to_thread(kafka.wait_ready)
+        site = Site(kafka.bootstrap, database, mosquitto, unique, tmp_path)
+        await site.prepare(RULES)
+        rights = [
+            "--deny-principal",
+            "User:ANONYMOUS",
+            "--operation",
+            "Write",
+            "--topic",
+            site.settings.kafka_dlq_topic,
+        ]
+        with site.program("worker") as worker:
+            await asyncio.to_thread(kafka.acl, "--add", *rights)
+            sent = some(site, 1000, seed=4)
+            await send(site, sent)
+            await held(worker, "ACLs Write and Describe")
+            await asyncio.to_thread(kafka.acl, "--remove", *rights)
+            await site.settled_input()
+            await worker.ready()
+        (await audit(site, sent, expected_alerts(sent, THRESHOLD))).must_balance()
+    finally:
+        await asyncio.to_thread(kafka.stop)
