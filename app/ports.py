@@ -31,12 +31,12 @@ class Source(Protocol):
 
 
 class Store(Protocol):
-    """raw_telemetry. A write is one transaction: all rows durable, or none."""
+    """raw_telemetry. A write answers once all its rows are durable."""
 
     async def write(self, rows: Sequence[Row], effects: Sequence[Effect] = ()) -> Written:
-        """Store rows and, in the same transaction, effects; wait out an outage.
+        """Store rows and, in the same transaction, effects; wait out an outage. Late rows may go apart.
 
-        Raises TransientError only when told to give up (rebalance, shutdown).
+        Raises TransientError only when told to give up (rebalance, shutdown): then the write comes again, whole.
         """
 
 

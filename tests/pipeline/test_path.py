@@ -258,6 +258,18 @@ async def test_a_slow_write_holds_its_own_partition_only_and_its_batches_stay_in
     assert [one for one in worker.ledger.done if one.partition == 0] == slow
 
 
+async def test_the_small_batches_that_wait_in_a_slow_partition_take_no_slots() -> None:
+    worker, gate, make = gated(slots=2)
+    gate.open(1)
+    slow, fast = [make(0, n) for n in range(30)], [make(1, n) for n in range(3)]
+    task = asyncio.create_task(worker.run([*slow, *fast]))
+    await until(lambda: fast[2].acked)
+    assert not any(one.acked for one in slow)
+    gate.open(0)
+    await task
+    assert [one for one in worker.ledger.done if one.partition == 0] == slow
+
+
 @pytest.mark.parametrize("slots", [1, 2, 3])
 async def test_slots_bound_what_is_in_work(slots: int) -> None:
     worker, gate, make = gated(slots)
