@@ -51,11 +51,13 @@ def show(findings: Sequence[Finding]) -> None:
     """A table for a person, the worst last, where the eye is."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table("", "area", "what", "what to do", show_lines=False)
     for finding in sorted(findings, key=lambda one: one.level):
         colour = COLOURS[finding.level]
-        table.add_row(f"[{colour}]{finding.level.name.lower()}", finding.area, finding.what, finding.cure)
+        level = Text(finding.level.name.lower(), colour)
+        table.add_row(level, finding.area, Text(finding.what), Text(finding.cure))  # Text: no markup in others' words
     console = Console()
     console.print(table)
     counts = [f"{sum(one.level is level for one in findings)} {level.name.lower()}" for level in Level]
