@@ -23,6 +23,7 @@ from prometheus_client import Counter
 from app.adapters import alert_history, sqlstate
 from app.adapters.alert_history import Key
 from app.adapters.alert_records import REPEATS, Events, alert_events
+from app.adapters.closing import close_consumer
 from app.adapters.database import Connection, connect
 from app.adapters.mqtt import MqttPublisher
 from app.core.model import Record
@@ -73,7 +74,7 @@ class Notifier:
             log.info("notifier_stopped_waiting", note="what was taken and not published comes again")
         finally:
             if self._consumer is not None:
-                await self._consumer.stop()
+                await close_consumer(self._consumer)
             await self._disconnect()
 
     async def notify(self, records: Sequence[Record]) -> None:
@@ -149,7 +150,7 @@ class Notifier:
         try:
             await consumer.start()
         except BaseException:
-            await consumer.stop()
+            await close_consumer(consumer)
             raise
         return consumer
 
@@ -161,7 +162,7 @@ class Notifier:
             taken: Mapping[Any, Sequence[Any]] = await self._consumer.getmany(timeout_ms=500, max_records=BATCH)
         except KafkaError:
             failed, self._consumer = self._consumer, None
-            await failed.stop()
+            await close_consumer(failed)
             raise
         return taken
 

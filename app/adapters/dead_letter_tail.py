@@ -9,8 +9,9 @@ from aiokafka.errors import KafkaError
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 from xxhash import xxh3_128_digest
 
+from app.adapters.closing import close_consumer
 from app.adapters.interrupt import Interrupt
-from app.adapters.producer import GiveUp, gave_up, log_retry
+from app.adapters.retry import GiveUp, gave_up, log_retry
 from app.core.deadletter import DeadLetter, delivery_mark, from_record
 
 # Read back this many dead letters at first, ten times as many if that does not reach far enough.
@@ -74,7 +75,7 @@ class DeadLetterTail:
                 found.causes.update(recent.causes)
             return found
         finally:
-            await consumer.stop()
+            await close_consumer(consumer)
 
     async def _read_back(
         self, consumer: AIOKafkaConsumer, tp: TopicPartition, source: tuple[str, int], first: int

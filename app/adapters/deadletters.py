@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from app.adapters.dead_letter_tail import DeadLetterTail, Recent, digest
-from app.adapters.producer import Outgoing, Producer
+from app.adapters.outgoing import Outgoing
+from app.adapters.producer import Producer
 from app.core.deadletter import REDELIVERED, delivery_mark, to_record
 from app.core.limit import DeadLetterLimit, Excess
 from app.core.model import Rejected

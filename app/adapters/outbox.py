@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from app.adapters.producer import Outgoing, Producer
+from app.adapters.outgoing import Outgoing
+from app.adapters.producer import Producer
 
 
 class KafkaOutbox:

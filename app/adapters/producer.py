@@ -4,39 +4,26 @@ Messages go as whole batches, one future a batch: aiokafka's per-message `send` 
 """
 
 import asyncio
-import logging
-import time
-from collections.abc import Sequence
-from typing import Any, NoReturn, Protocol
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any, Protocol
 
 import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
-from aiokafka.partitioner import murmur2
-from msgspec import Struct
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
-from tenacity.stop import stop_base
 
+from app.adapters.closing import close_producer
 from app.adapters.kafka_advice import advice
+from app.adapters.outgoing import BATCH_BYTES, Outgoing, Sent, Unsent
+from app.adapters.retry import GiveUp, gave_up, log_retry
 from app.errors import TransientError
 
 log = structlog.get_logger()
 
-BATCH_BYTES = 256 << 10
 # A dead letter carries its payload in base64: 1 MiB becomes 1.4 MB, and headers come on top.
 MAX_REQUEST_BYTES = 4 << 20
-CLOSE_SECONDS = 1.0
 LAST_SECONDS = 2.0  # for acks under way when told to give up
 METADATA_SECONDS = 2.0  # aiokafka would look for a missing topic for 40 s, deaf to `give_up`
-
-
-class Outgoing(Struct, frozen=True, gc=False):
-    """One message to send; `partition` None lets the key decide (murmur2)."""
-
-    key: bytes | None
-    value: bytes | None
-    headers: list[tuple[str, bytes]] = []
-    partition: int | None = None
 
 
 class WriteEvents(Protocol):
@@ -54,22 +41,6 @@ class Silent:
 
     def write_held(self, topic: str, attempts: int, error: str, cure: str | None) -> None: ...
     def write_resumed(self, topic: str) -> None: ...
-
-
-class GiveUp(stop_base):
-    """Stop retrying when the process stops or its partitions are taken away."""
-
-    def __init__(self, event: asyncio.Event) -> None:
-        self._event = event
-
-    def __call__(self, retry_state: Any) -> bool:
-        """Whether to stop (tenacity's contract)."""
-        return self._event.is_set()
-
-
-def gave_up(state: Any) -> NoReturn:
-    """What tenacity calls once it stops: the outage has not ended before we had to."""
-    raise TransientError(f"told to give up while waiting for Kafka: {state.outcome.exception()!r}")
 
 
 class Producer:
@@ -101,10 +72,11 @@ class Producer:
         if not messages:
             return {}
         try:
+            unsent = Unsent(messages)
             async for attempt in self._retrying(topic):
                 with attempt:
-                    return await self._send_once(topic, messages)
-            raise AssertionError("unreachable: tenacity returns or raises")
+                    await self._send_once(topic, unsent)
+            return unsent.offsets
         finally:
             self._resumed(topic)
 
@@ -122,7 +94,7 @@ class Producer:
         """Close; safe to call twice. Everything acked is written, everything else belongs to un-acked batches."""
         client, self._client = self._client, None
         if client is not None:
-            await _discard(client)
+            await close_producer(client)
 
     async def _connected(self) -> AIOKafkaProducer:
         async with self._starting:
@@ -144,37 +116,33 @@ class Producer:
             message = f"the brokers name no topic {topic}; if they are up, make it: iot-stream topics create"
             raise UnknownTopicOrPartitionError(message) from None
 
-    async def _send_once(self, topic: str, messages: Sequence[Outgoing]) -> dict[int, int]:
-        """Send all or raise the first failure; then all are sent again, so a partition may get repeats, in order."""
+    async def _send_once(self, topic: str, unsent: Unsent) -> None:
+        """Send all of it, or take off what was acked and raise the first failure."""
         client = await self._connected()
         count = await self._count(client, topic)
-        sent = []
-        for partition, part in _by_partition(messages, count).items():
-            for batch, size in _batches(client, part):
-                sent.append((await client.send_batch(batch, topic, partition=partition), partition, size))
+        sent: list[Sent] = []
         try:
-            await self._acked([future for future, _, _ in sent])
+            await self._until_told(_put(client, topic, unsent.batches(client, count), sent))
         except (TransientError, asyncio.CancelledError):
             await self.stop()  # a batch sent later could overwrite what the partition's next owner has written
             raise
-        failure = next((error for future, _, _ in sent if (error := future.exception())), None)
+        failure = unsent.settle(sent)
         if failure is not None:
             await self.stop()  # a lost batch leaves a gap in the idempotent sequence: begin a new one
             raise failure
-        return {partition: future.result().offset + size - 1 for future, partition, size in sent}
 
-    async def _acked(self, futures: Sequence["asyncio.Future[Any]"]) -> None:
-        """Wait for all of them; raise TransientError when told to give up and they do not come soon."""
-        all_of_them = asyncio.ensure_future(asyncio.wait(futures))
-        signal = asyncio.ensure_future(self._give_up.wait())
+    async def _until_told(self, putting: Coroutine[Any, Any, None]) -> None:
+        """Wait for all acks; raise TransientError when told to give up and they do not come soon."""
+        task, signal = asyncio.ensure_future(putting), asyncio.ensure_future(self._give_up.wait())
         try:
-            await asyncio.wait({all_of_them, signal}, return_when=asyncio.FIRST_COMPLETED)
-            await asyncio.wait({all_of_them}, timeout=LAST_SECONDS)
-            if not all_of_them.done():
+            await asyncio.wait({task, signal}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({task}, timeout=LAST_SECONDS)
+            if not task.done():
                 raise TransientError("told to give up while waiting for Kafka's ack")
+            task.result()
         finally:
-            for task in (all_of_them, signal):
-                task.cancel()
+            task.cancel()
+            signal.cancel()
 
     def _held(self, topic: str, state: Any) -> None:
         error = state.outcome.exception()
@@ -205,44 +173,13 @@ class Producer:
             return
 
 
-def _by_partition(messages: Sequence[Outgoing], count: int) -> dict[int, list[Outgoing]]:
-    parts: dict[int, list[Outgoing]] = {}
-    for message in messages:
-        partition = message.partition
-        if partition is None:
-            partition = (murmur2(message.key or b"") & 0x7FFFFFFF) % count
-        parts.setdefault(partition, []).append(message)
-    return parts
-
-
-def _batches(client: AIOKafkaProducer, messages: Sequence[Outgoing]) -> list[tuple[Any, int]]:
-    """Whole batches of at most BATCH_BYTES (a larger message has one of its own), each with its size."""
-    now = int(time.time() * 1000)
-    batches = [client.create_batch()]
-    for message in messages:
-        fields = {"timestamp": now, "key": message.key, "value": message.value, "headers": message.headers}
-        if batches[-1].append(**fields) is None:
-            batches.append(client.create_batch())
-            batches[-1].append(**fields)
-    for batch in batches:
-        batch.close()
-    return [(batch, batch.record_count()) for batch in batches]
-
-
-async def _discard(client: AIOKafkaProducer) -> None:
-    """Close without delivering: client.stop() alone waits for Kafka as long as a batch is pending."""
-    try:
-        async with asyncio.timeout(CLOSE_SECONDS):
-            await client.client.close()  # ends the requests under way, and so what the sender waits for
-            await client._sender.close()
-    except (TimeoutError, KafkaError) as error:
-        log.warning("kafka_producer_close", error=repr(error))
-    finally:
-        client._closed = True  # or it complains of that when it is collected
-
-
-def log_retry(event: str, topic: str, state: Any) -> None:
-    """What tenacity calls before each pause: the first failures of many, then every tenth."""
-    error = state.outcome.exception()
-    level = logging.WARNING if state.attempt_number <= 3 or state.attempt_number % 10 == 0 else logging.DEBUG
-    log.log(level, event, topic=topic, attempt=state.attempt_number, error=f"{error!r}")
+async def _put(client: AIOKafkaProducer, topic: str, batches: Iterable[tuple[int, Any, int]], sent: list[Sent]) -> None:
+    """Hand all batches over and wait until each is acked or has failed; `sent` says which."""
+    for partition, batch, size in batches:
+        try:
+            ack = await client.send_batch(batch, topic, partition=partition)
+        except KafkaError as error:  # it finds no room for longer than a request may take
+            ack = asyncio.get_running_loop().create_future()
+            ack.set_exception(error)
+        sent.append(Sent(partition, size, ack))
+    await asyncio.wait([one.ack for one in sent])

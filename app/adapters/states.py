@@ -16,7 +16,8 @@ from faust.events import Event
 from faust.stores.rocksdb import Store
 from faust.types import TP
 
-from app.adapters.producer import Outgoing, Producer
+from app.adapters.outgoing import Outgoing
+from app.adapters.producer import Producer
 
 log = structlog.get_logger()
 

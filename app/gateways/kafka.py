@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooL
 from aiokafka.partitioner import murmur2
 from aiokafka.producer.message_accumulator import BatchBuilder
 
+from app.adapters.closing import close_producer
 from app.gateways.backoff import delay
 from app.gateways.metrics import KAFKA_FAILURES, REFUSED, WRITTEN
 from app.gateways.records import Outgoing
@@ -29,7 +30,6 @@ BATCH_BYTES = 512 << 10
 REQUEST_TIMEOUT_MS = 10_000
 # A producer that delivers nothing for this long is replaced: it may be wedged, and a new one costs only duplicates.
 STUCK_SECONDS = 60.0
-CLOSE_SECONDS = 1.0  # with IOT_SHUTDOWN_TIMEOUT's 8 s a stop stays below the 10 s that supervisors grant
 MAX_DEAD_LETTER_BYTES = 16 << 20  # the client's own limit; the broker's is what counts
 CACHED_KEYS = 131_072
 FOR_EVER = (MessageSizeTooLargeError, RecordListTooLargeError)
@@ -85,7 +85,7 @@ class KafkaWriter:
             try:
                 await asyncio.wait_for(producer.start(), STUCK_SECONDS)
             except BaseException:
-                await _close(producer)
+                await close_producer(producer)
                 raise
             self._producer = producer
             self.available = True
@@ -95,7 +95,7 @@ class KafkaWriter:
         """Close the connections; what is not acked by now is the MQTT broker's to send again."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            await _close(producer)
+            await close_producer(producer)
 
     async def _failed(self, error: BaseException, attempt: int) -> None:
         await self.close()
@@ -190,18 +190,3 @@ def _settle(
             if not pending[partition]:
                 del pending[partition]
     return failure
-
-
-async def _close(producer: AIOKafkaProducer) -> None:
-    """Stop without delivering: producer.stop() would wait for Kafka as long as a batch is pending.
-
-    Leans on private parts of aiokafka 0.14, which is pinned; tests/contract/test_mqtt5_codec.py watches them.
-    """
-    try:
-        async with asyncio.timeout(CLOSE_SECONDS):
-            await producer.client.close()  # ends the requests under way, and so what the sender waits for
-            await producer._sender.close()
-    except (TimeoutError, KafkaError) as error:
-        log.warning("bridge_producer_close", error=repr(error))
-    finally:
-        producer._closed = True  # or it complains of that when it is collected

@@ -9,7 +9,8 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from app.adapters.dead_letter_tail import STEP, DeadLetterTail, Recent
 from app.adapters.deadletters import KafkaDeadLetters
-from app.adapters.producer import Outgoing, Producer
+from app.adapters.outgoing import Outgoing
+from app.adapters.producer import Producer
 from app.core.limit import DeadLetterLimit
 from app.core.model import Reason, Record, Rejected, Stage
 from app.errors import DeadLetterLimitError, TransientError

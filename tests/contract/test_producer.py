@@ -8,8 +8,11 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from app.adapters.producer import Outgoing, Producer
+from app.adapters.outgoing import Outgoing
+from app.adapters.producer import Producer
 from app.errors import TransientError
 from app.local.kafka import Kafka
 from tests.contract.faust_worker import make_topic
@@ -111,6 +114,34 @@ async def test_messages_of_any_size_go_in_order(kafka: KafkaServer, unique: str,
     last = await make(kafka.bootstrap).send(unique, [Outgoing(b"k", os.urandom(n), partition=0) for n in sizes])
     assert last == {0: len(sizes) - 1}
     assert [len(value or b"") for value in await values(kafka.bootstrap, unique)] == sizes
+
+
+async def test_only_what_was_refused_is_sent_again(kafka: KafkaServer, unique: str, make: Make) -> None:
+    """Partition 1 takes no message of that size until the topic is mended; what partition 0 has taken stays one."""
+    await make_topic(kafka.bootstrap, unique, max_message_bytes="20000")
+    large = [Outgoing(b"k", b"0", partition=1), Outgoing(b"k", os.urandom(100_000), partition=1)]
+    sending = asyncio.create_task(make(kafka.bootstrap).send(unique, [*numbered(0, 50), *large]))
+    async with asyncio.timeout(30):
+        while not await values(kafka.bootstrap, unique):  # noqa: ASYNC110 - the broker tells nobody
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(1.5)  # and some more tries
+    assert not sending.done()
+    await raise_limit(kafka.bootstrap, unique, 200_000)
+    async with asyncio.timeout(60):
+        assert await sending == {0: 49, 1: 1}
+    assert await values(kafka.bootstrap, unique) == expected(50)
+    assert [len(value or b"") for value in await values(kafka.bootstrap, unique, 1)] == [1, 100_000]
+
+
+async def raise_limit(broker: str, topic: str, size: int) -> None:
+    """Let the topic take larger messages."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=broker)
+    await admin.start()
+    try:
+        resource = ConfigResource(ConfigResourceType.TOPIC, topic, {"max.message.bytes": str(size)})
+        await admin.alter_configs([resource])
+    finally:
+        await admin.close()
 
 
 async def test_key_value_and_headers_arrive_as_given(kafka: KafkaServer, unique: str, make: Make) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import rocksdict
 
-from app.adapters.producer import Outgoing, Producer
+from app.adapters.outgoing import Outgoing
+from app.adapters.producer import Producer
 from app.adapters.states import FaustStates
 from app.errors import TransientError
 from tests.contract import faust_worker as fw

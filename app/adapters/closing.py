@@ -1,0 +1,60 @@
+"""Closing Kafka clients within a time: in, an aiokafka client; afterwards its connections and tasks are gone.
+
+aiokafka's own `stop` waits for Kafka: the producer's until all is delivered, the consumer's until it has left its
+group. What is not acknowledged by then belongs to batches whose offsets are not committed, so nothing is lost.
+Leans on private parts of aiokafka 0.14, which is pinned; tests/contract/test_closing.py watches them.
+"""
+
+import asyncio
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+log = structlog.get_logger()
+
+PRODUCER_SECONDS = 1.0
+LEAVE_SECONDS = 2.0  # for the group's coordinator to answer; if it does not, it finds out by the session's end
+CUT_SECONDS = 0.5
+
+
+async def close_producer(client: AIOKafkaProducer) -> None:
+    """Close without delivering."""
+    try:
+        async with asyncio.timeout(PRODUCER_SECONDS):
+            await client.client.close()  # ends the requests under way, and so what the sender waits for
+            await client._sender.close()
+    except (TimeoutError, KafkaError) as error:
+        log.warning("kafka_producer_close", error=repr(error))
+    finally:
+        client._closed = True  # or it complains of that when it is collected
+
+
+async def close_consumer(client: AIOKafkaConsumer, seconds: float = LEAVE_SECONDS) -> None:
+    """Leave the group and close; without the answer of a Kafka that gives none within `seconds`."""
+    stopping = asyncio.create_task(client.stop())
+    try:
+        await asyncio.wait({stopping}, timeout=seconds)
+    finally:
+        if not stopping.done() or stopping.cancelled() or stopping.exception():
+            await _cut(client, stopping)
+
+
+async def _cut(client: AIOKafkaConsumer, stopping: "asyncio.Task[None]") -> None:
+    """End whatever `stop` has left: it waits for requests, and stumbles over its own cancelled tasks."""
+    if not stopping.done():
+        log.warning("kafka_consumer_cut_off", note="Kafka does not answer; the group goes on at the session's end")
+    await asyncio.wait({asyncio.create_task(client._client.close())}, timeout=CUT_SECONDS)
+    left = {stopping, *_tasks(client)}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+
+
+def _tasks(client: AIOKafkaConsumer) -> list["asyncio.Task[Any]"]:
+    parts = [part for part in (client._coordinator, client._fetcher) if part is not None]
+    values = [value for part in parts for value in vars(part).values()]
+    return [each for each in values if isinstance(each, asyncio.Task)] + (
+        list(client._fetcher._pending_tasks) if client._fetcher is not None else []
+    )

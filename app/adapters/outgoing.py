@@ -1,0 +1,86 @@
+"""Messages on their way to Kafka: in, messages of a topic; out, whole batches by partition, until each is acked."""
+
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.partitioner import murmur2
+from msgspec import Struct
+
+BATCH_BYTES = 256 << 10
+
+
+class Outgoing(Struct, frozen=True, gc=False):
+    """One message to send; `partition` None lets the key decide (murmur2)."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes]] = []
+    partition: int | None = None
+
+
+class Sent(NamedTuple):
+    """A batch under way."""
+
+    partition: int
+    size: int  # messages
+    ack: "asyncio.Future[Any]"
+
+
+class Unsent:
+    """What of one send Kafka has not acked yet, by partition; and the last offset of what it has."""
+
+    def __init__(self, messages: Sequence[Outgoing]) -> None:
+        self._messages = messages
+        self._parts: dict[int, list[Outgoing]] | None = None
+        self.offsets: dict[int, int] = {}
+
+    def batches(self, client: AIOKafkaProducer, count: int) -> Iterator[tuple[int, Any, int]]:
+        """Yield (partition, batch, size), in order per partition, of a topic with `count` partitions."""
+        if self._parts is None:
+            self._parts = _by_partition(self._messages, count)
+        for partition, messages in self._parts.items():
+            for batch, size in _batches(client, messages):
+                yield partition, batch, size
+
+    def settle(self, sent: Sequence[Sent]) -> BaseException | None:
+        """Take off what was acked; returns a failure, if there was one.
+
+        A partition is sent again from its first batch that failed, so that its messages stay in order.
+        """
+        assert self._parts is not None
+        failures: dict[int, BaseException] = {}
+        for partition, size, ack in sent:
+            if error := ack.exception():
+                failures.setdefault(partition, error)
+            if partition not in failures:
+                self.offsets[partition] = ack.result().offset + size - 1
+                del self._parts[partition][:size]
+        self._parts = {partition: messages for partition, messages in self._parts.items() if messages}
+        return next(iter(failures.values()), None)
+
+
+def _by_partition(messages: Sequence[Outgoing], count: int) -> dict[int, list[Outgoing]]:
+    parts: dict[int, list[Outgoing]] = {}
+    for message in messages:
+        partition = message.partition
+        if partition is None:
+            partition = (murmur2(message.key or b"") & 0x7FFFFFFF) % count
+        parts.setdefault(partition, []).append(message)
+    return parts
+
+
+def _batches(client: AIOKafkaProducer, messages: Sequence[Outgoing]) -> list[tuple[Any, int]]:
+    """Whole batches of at most BATCH_BYTES (a larger message has one of its own), each with its size."""
+    now = int(time.time() * 1000)
+    batches = [client.create_batch()]
+    for message in messages:
+        fields = {"timestamp": now, "key": message.key, "value": message.value, "headers": message.headers}
+        if batches[-1].append(**fields) is None:
+            batches.append(client.create_batch())
+            batches[-1].append(**fields)
+    for batch in batches:
+        batch.close()
+    return [(batch, batch.record_count()) for batch in batches]
