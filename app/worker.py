@@ -22,6 +22,7 @@ from app.adapters.dead_letter_tail import DeadLetterTail
 from app.adapters.deadletters import KafkaDeadLetters
 from app.adapters.faust_app import build_app
 from app.adapters.fetched import fetched_bytes
+from app.adapters.interrupt import Interrupt
 from app.adapters.outbox import KafkaOutbox
 from app.adapters.producer import Producer
 from app.adapters.rules_table import RulesTable
@@ -67,10 +68,13 @@ class WorkerApp(faust.App):  # type: ignore[misc]
 
     async def _topics_exist(self) -> None:
         """Faust would wait for a missing topic without a word, or take partitions without their state."""
+        until_stopped = Interrupt(self._stopped)
         while not self.should_stop:
             try:
-                missing = await topics.missing(settings.kafka_broker, topics.wanted(settings))
+                missing = await until_stopped.race(topics.missing(settings.kafka_broker, topics.wanted(settings)))
             except TransientError as error:
+                if self.should_stop:
+                    return
                 log.warning("waiting_for_kafka", broker=settings.kafka_broker, error=str(error))
             else:
                 if not missing:
@@ -82,7 +86,7 @@ class WorkerApp(faust.App):  # type: ignore[misc]
         """Faust drains and commits first (BatchConsumer.wait_empty)."""
         await super().on_stop()
         await producer.stop()
-        await store.stop()
+        await store.stop(1.0)  # what still runs has had its time, and nobody waits for it
         await health.stop()
         log.info("worker_stopped")
 
@@ -182,7 +186,7 @@ async def ready() -> Mapping[str, bool]:
     """Whether the worker does its job: partitions assigned, tables recovered, database reachable."""
     return {
         "assigned": not app.rebalancing and app.consumer_generation_id > 0,
-        "tables_recovered": app.tables.recovery.completed.is_set(),
+        "tables_recovered": app.tables.actives_ready,
         "rules_loaded": rules_loaded.is_set(),
         "database": await store.ready(),
         "kafka_writes": not producer.held,

@@ -1,21 +1,109 @@
-"""The thread that polls Kafka: records as aiokafka decoded them, and the position of each partition."""
+"""The thread that talks to Kafka: connects, polls, commits and knows positions; waits out an outage at each step."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
-from inspect import GEN_CREATED, getgeneratorstate
-from itertools import chain, islice
-from typing import Any
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
-from aiokafka.consumer.fetcher import FetchResult
-from aiokafka.errors import CorruptRecordException
+import structlog
+from aiokafka.errors import CommitFailedError, ConsumerStoppedError, IllegalStateError, KafkaError
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+from mode import Service
+from mode.threads import MethodQueue
 
+from app.adapters.closing import close_consumer
 from app.adapters.positions import Position, choose_position
+from app.adapters.taking import take_ready
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+RETRY_SECONDS = 1.0
+ASK_SECONDS = 10.0  # the watchdog asks again soon
+# What may wait for Kafka at the same time: a poll, a commit, a recovery, the watchdog. Faust has two.
+CALLS_AT_ONCE = 4
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
-    """Faust's, with one question more: where should each partition be read from?"""
+    """Faust's, which ends the process at the first failure of nearly every step."""
+
+    # -- start and stop
+
+    async def on_start(self) -> None:
+        """Connect, for as long as it takes; a stop ends the waiting."""
+        self.time_started = time.monotonic()
+        while not self.should_stop:
+            consumer = self._create_consumer(loop=self.thread_loop)
+            starting = asyncio.create_task(consumer.start())
+            stopping = asyncio.create_task(self._stopped.wait())
+            await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            if starting.done() and starting.exception() is None:
+                self._consumer = consumer
+                return
+            starting.cancel()
+            await close_consumer(consumer)
+            if starting.done() and not starting.cancelled():
+                error = starting.exception()
+                if not isinstance(error, KafkaError | OSError | TimeoutError):
+                    raise error or AssertionError
+                log.warning("waiting_for_kafka", broker=str(self.transport.url), error=repr(error))
+                await self.sleep(RETRY_SECONDS)
+
+    async def on_thread_stop(self) -> None:
+        """Drop the calls nobody has begun, end those under way, leave the group."""
+        queue = self.method_queue._queue
+        while not queue.empty():
+            promise = queue.get_nowait().promise
+            self.parent_loop.call_soon_threadsafe(promise.cancel)
+        await self.method_queue.stop()
+        if self._consumer is not None:
+            await close_consumer(self._consumer)
+
+    @property
+    def method_queue(self) -> MethodQueue:
+        """What other threads ask of this one; one call that waits for Kafka must not keep the others waiting."""
+        if self._method_queue is None:  # type: ignore[has-type]
+            self._method_queue = MethodQueue(num_workers=CALLS_AT_ONCE, loop=self.thread_loop, beacon=self.beacon)
+        return self._method_queue
+
+    @Service.task  # type: ignore[untyped-decorator]
+    async def _watch_group(self) -> None:
+        """At an error it does not know, aiokafka takes no part in the group until somebody asks; Faust never does."""
+        while not self.should_stop:
+            await self.sleep(RETRY_SECONDS)
+            coordinator = self._ensure_consumer()._coordinator
+            try:
+                coordinator.check_errors()
+            except KafkaError as error:
+                if coordinator._coordination_task.done():
+                    raise  # a bug: it does not begin again
+                log.error("kafka_group_error", group=coordinator.group_id, error=repr(error), next="joining again")
+                coordinator.request_rejoin()
+
+    # -- commit
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        """Commit; False when Kafka refuses. The next round tries again, or the next owner does the work again."""
+        consumer = self._ensure_consumer()
+        ours = self.assignment()
+        wanted = {
+            TopicPartition(tp.topic, tp.partition): OffsetAndMetadata(offset, "")
+            for tp, offset in offsets.items()
+            if tp in ours
+        }
+        try:
+            await consumer.commit(wanted)
+        except (CommitFailedError, IllegalStateError):  # a rebalance was quicker
+            return False
+        except KafkaError as error:
+            log.warning("kafka_commit_refused", error=repr(error), next="tried again with the next commit")
+            return False
+        return True
+
+    # -- where to read
 
     async def positions(self, topic: str) -> Mapping[TP, Position]:
         """Seek every assigned partition of `topic` to where reading must go on, and say where that is."""
@@ -27,6 +115,40 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         found: int | None = await self.call_thread(self._reached, tp)
         return found
 
+    async def ends(self, tps: Iterable[TP]) -> Mapping[TP, int]:
+        """End offsets. Raises KafkaError or TimeoutError within 10 s."""
+        found: Mapping[TP, int] = await self.call_thread(self._ends, list(tps))
+        return found
+
+    async def starts(self, tps: Iterable[TP]) -> Mapping[TP, int]:
+        """First offsets kept. Raises KafkaError or TimeoutError within 10 s."""
+        found: Mapping[TP, int] = await self.call_thread(self._starts, list(tps))
+        return found
+
+    async def earliest_offsets(self, *partitions: TP) -> Mapping[TP, int]:
+        """First offsets; waits out an outage (Faust's recovery asks)."""
+        found: Mapping[TP, int] = await self.call_thread(self._earliest_offsets, partitions)
+        return found
+
+    async def _earliest_offsets(self, partitions: Iterable[TP]) -> Mapping[TP, int]:
+        consumer = self._ensure_consumer()
+        return await self._insist(lambda: consumer.beginning_offsets(partitions))
+
+    async def _highwaters(self, partitions: Iterable[TP]) -> Mapping[TP, int]:
+        """End offsets; waits out an outage (Faust's recovery asks)."""
+        consumer = self._ensure_consumer()
+        return await self._insist(lambda: consumer.end_offsets(partitions))
+
+    async def _ends(self, tps: list[TP]) -> Mapping[TP, int]:
+        async with asyncio.timeout(ASK_SECONDS):
+            ends: Mapping[TP, int] = await self._ensure_consumer().end_offsets(tps)
+        return ends
+
+    async def _starts(self, tps: list[TP]) -> Mapping[TP, int]:
+        async with asyncio.timeout(ASK_SECONDS):
+            starts: Mapping[TP, int] = await self._ensure_consumer().beginning_offsets(tps)
+        return starts
+
     async def _reached(self, tp: TP) -> int | None:
         consumer = self._ensure_consumer()
         return int(await consumer.position(tp)) if tp in consumer.assignment() else None
@@ -36,15 +158,31 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         tps = [tp for tp in consumer.assignment() if tp.topic == topic]
         if not tps:
             return {}
-        starts = await consumer.beginning_offsets(tps)
-        ends = await consumer.end_offsets(tps)
-        committed = await asyncio.gather(*(consumer.committed(tp) for tp in tps))
+        starts = await self._insist(lambda: consumer.beginning_offsets(tps))
+        ends = await self._insist(lambda: consumer.end_offsets(tps))
+        committed = await self._insist(lambda: consumer._coordinator.fetch_committed_offsets(tps))
         found = {}
-        for tp, offset in zip(tps, committed, strict=True):
-            position = choose_position(offset, starts[tp], ends[tp])
+        for tp in tps:
+            position = choose_position(committed[tp].offset if tp in committed else None, starts[tp], ends[tp])
             consumer.seek(tp, position.offset)
             found[TP(tp.topic, tp.partition)] = position
         return found
+
+    async def _insist(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask until Kafka answers. Raises IllegalStateError when the group rebalances meanwhile."""
+        generation = self.app.consumer_generation_id
+        while True:
+            try:
+                return await ask()
+            except IllegalStateError:
+                raise
+            except (KafkaError, TimeoutError) as error:
+                log.warning("waiting_for_kafka", step="recovery", error=repr(error))
+            await asyncio.sleep(RETRY_SECONDS)
+            if self.app.consumer_generation_id != generation:
+                raise IllegalStateError("the group has rebalanced")
+
+    # -- records
 
     async def _fetch_records(
         self, consumer: Any, active_partitions: Any, timeout: float | None = None, max_records: int | None = None
@@ -53,97 +191,11 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             ready = take_ready(consumer._fetcher, self.consumer.limits.topic, active_partitions, max_records)
             if ready:
                 return ready
-        return await super()._fetch_records(consumer, active_partitions, timeout, max_records)
-
-
-def take_ready(fetcher: Any, topic: str, active: Any, most: int) -> dict[Any, list[Any]]:
-    """Take up to `most` records of `topic` that are fetched already, as C records: {partition: records}.
-
-    fetched_records gives the same, a record at a time and each wrapped in a ConsumerRecord, for 1 us and 300 bytes
-    more; what arrives while a poll waits still comes that way.
-    """
-    taken: dict[Any, list[Any]] = {}
-    if fetcher._subscriptions.reassignment_in_progress:
-        return taken
-    with fetcher._subscriptions.fetch_context():
-        for tp, result in list(fetcher._records.items()):
-            if most <= 0:
-                break
-            if tp.topic != topic or tp not in active or type(result) is not FetchResult or not result.has_more():
-                continue
-            decoded = _decoded(result)
-            if decoded is None:
-                continue
-            records: list[Any] = []
-            if result.check_assignment(tp):  # else a seek or rebalance has overtaken it
-                records = decoded.take(most)
-                result._update_position()
-            if not records or decoded.exhausted:
-                result._partition_records = None
-                del fetcher._records[tp]
-                fetcher._notify(fetcher._wait_consume_future)
-            if records:
-                taken[tp] = records
-                most -= len(records)
-    return taken
-
-
-def _decoded(result: Any) -> "Decoded | None":
-    """The reader of a fetch result: ours, put in the place of aiokafka's; None where that one has begun."""
-    records = result._partition_records
-    if type(records._records_iterator) is not Decoded:
-        if getgeneratorstate(records._records_iterator) != GEN_CREATED:
-            return None
-        records._records_iterator = Decoded(records)
-    decoded: Decoded = records._records_iterator
-    return decoded
-
-
-class Decoded:
-    """PartitionRecords._unpack_records that can also give many records at once; for us, who read uncommitted.
-
-    As an iterator it serves aiokafka's own path, so the two may take turns.
-    """
-
-    def __init__(self, source: Any) -> None:
-        self._source = source
-        self._current: Iterator[Any] = iter(())
-        self._after: int | None = None  # where the log goes on after the current Kafka batch
-        self.exhausted = False
-
-    def take(self, most: int) -> list[Any]:
-        """Up to `most` records; fewer, or none, only at the end."""
-        source = self._source
-        found: list[Any] = []
-        while len(found) < most:
-            part = list(islice(self._current, most - len(found)))
-            if part:
-                if part[0].offset < source.next_fetch_offset:
-                    part = [record for record in part if record.offset >= source.next_fetch_offset]
-                found += part
-                source.next_fetch_offset = found[-1].offset + 1 if found else source.next_fetch_offset
-            elif not self._next_batch():
-                self.exhausted = True
-                break
-        return found
-
-    def __iter__(self) -> "Decoded":
-        return self
-
-    def __next__(self) -> Any:
-        for record in self.take(1):
-            return record
-        raise StopIteration
-
-    def _next_batch(self) -> bool:
-        source = self._source
-        if self._after is not None:
-            source.next_fetch_offset = self._after
-        if not source._records.has_next():
-            return False
-        batch = source._records.next_batch()
-        if source._check_crcs and not batch.validate_crc():
-            raise CorruptRecordException(f"Invalid CRC - {source._tp}")
-        self._after = batch.next_offset
-        self._current = iter(()) if batch.is_control_batch else chain(batch)
-        return True
+        try:
+            return await super()._fetch_records(consumer, active_partitions, timeout, max_records)
+        except ConsumerStoppedError:
+            raise
+        except KafkaError as error:  # of the group, or of a partition: the client has noted it, and goes on
+            log.warning("kafka_fetch_failed", error=repr(error), next="fetching again")
+            await asyncio.sleep(RETRY_SECONDS)
+            return {}

@@ -1,42 +1,37 @@
 """Settings -> a Faust app: every Faust setting this project relies on, with its reason."""
 
-import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import faust
+from faust.app.base import BootStrategy
 from yarl import URL
 
-from app.errors import DeadLetterLimitError
+from app.adapters.faust_process import Process
+from app.adapters.recovery import Tables
 from app.settings import Settings
 
 # A held partition (the database is away) is not polled. Kafka must not mistake that for a dead worker: a dead one is
 # found by its missing heartbeats, which a thread of their own sends.
 MAX_POLL_INTERVAL = 24 * 3600.0
 
-LIMIT_EXIT_CODE = 3  # too many dead letters; 1 is any other crash, 2 wrong settings
+METADATA_SECONDS = 30.0  # what a broker says of topics while it starts is not always true; by default 5 min
+# Beyond shutdown_timeout, which is for running writes: the last commit, leaving the group, closing connections.
+STOP_REST_SECONDS = 6.0
 
 
-class Process(faust.Worker):  # type: ignore[misc]
-    """`faust worker`, with an exit code of its own where starting again does not help."""
+class WithoutProducer(BootStrategy):  # type: ignore[misc]
+    """Faust's own producer is left out: nobody sends with it, and it would have to be started, flushed and stopped."""
 
-    def execute_from_commandline(self) -> NoReturn:
-        """Run until stopped; leaves by SystemExit: 0 stopped, 1 crashed, LIMIT_EXIT_CODE."""
-        try:
-            super().execute_from_commandline()
-        except SystemExit:
-            if isinstance(self.crash_reason, DeadLetterLimitError):
-                print(f"iot-stream: {self.crash_reason}", file=sys.stderr)  # noqa: T201 - the last words, after logging
-                raise SystemExit(LIMIT_EXIT_CODE) from None
-            raise
-        raise AssertionError("unreachable: faust leaves by SystemExit")
+    enable_kafka_producer = False
 
 
 def build_app(settings: Settings, app_class: type[faust.App] = faust.App) -> faust.App:
     """A Faust app with no agents yet."""
     session = settings.kafka_session_timeout
-    return app_class(
+    app = app_class(
         settings.group_id,
+        TableManager=Tables,
         broker=[URL(f"kafka://{broker.strip()}") for broker in settings.kafka_broker.split(",")],
         datadir=Path(settings.state_dir),
         Worker=Process,
@@ -54,6 +49,7 @@ def build_app(settings: Settings, app_class: type[faust.App] = faust.App) -> fau
         broker_rebalance_timeout=max(30.0, 2 * session),
         broker_request_timeout=max(60.0, 2 * session),
         broker_max_poll_interval=MAX_POLL_INTERVAL,
+        consumer_metadata_max_age_ms=int(METADATA_SECONDS * 1000),
         stream_processing_timeout=MAX_POLL_INTERVAL,  # only ever logs, and a held partition is no error
         broker_commit_livelock_soft_timeout=MAX_POLL_INTERVAL,
         # throughput: one poll gives at most one batch of a busy partition
@@ -73,6 +69,9 @@ def build_app(settings: Settings, app_class: type[faust.App] = faust.App) -> fau
         worker_redirect_stdouts=False,
         **_unique_address(settings),
     )
+    app.boot_strategy = WithoutProducer(app)
+    app.stop_seconds = settings.shutdown_timeout + STOP_REST_SECONDS
+    return app
 
 
 def _unique_address(settings: Settings) -> dict[str, Any]:

@@ -57,11 +57,11 @@ class TimescaleStore:
         self._stopped = False
         self._probe.start()
 
-    async def stop(self) -> None:
-        """End all waiting, let running transactions end for up to shutdown_timeout, close the connections."""
+    async def stop(self, seconds: float | None = None) -> None:
+        """End all waiting, close the connections; running transactions have `seconds` (shutdown_timeout) to end."""
         self._stopped = True
         self._give_up.set()
-        seconds = self._settings.shutdown_timeout
+        seconds = self._settings.shutdown_timeout if seconds is None else seconds
         await asyncio.gather(self._live.stop(seconds), self._late.stop(seconds), self._probe.close())
 
     async def ready(self) -> bool:

@@ -118,9 +118,11 @@ class _Admin:
         self._client = AIOKafkaAdminClient(bootstrap_servers=self._broker, request_timeout_ms=30_000)
         try:
             await self._client.start()
-        except KafkaConnectionError as error:
+        except BaseException as error:
             await self._client.close()
-            raise TransientError(f"cannot reach Kafka at {self._broker}: {error}") from error
+            if isinstance(error, KafkaConnectionError):
+                raise TransientError(f"cannot reach Kafka at {self._broker}: {error}") from error
+            raise
         return self._client
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:

@@ -5,48 +5,33 @@ transport hands over runs, and commits only a prefix: an offset moves when every
 What it leans on in Faust and aiokafka is listed, and checked, in tests/contract/test_faust_internals.py.
 """
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import faust
 from aiokafka import ConsumerRecord
+from aiokafka.errors import KafkaError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
 from app.adapters.batches import BatchLimits, BatchMessage, cut
+from app.adapters.commits import PrefixConsumer
 from app.adapters.consumer_thread import ConsumerThread
-from app.adapters.flight import Flight, Follow
-from app.adapters.positions import Position
+from app.adapters.flight import Follow
+from app.adapters.markers import Markers
+from app.adapters.transport_events import TransportEvents
 
 
-class TransportEvents:
-    """What the transport reports; the worker's subclass counts and logs it. Silent by default."""
-
-    def gap_healed(self, tp: TP, expected: int, found: int) -> None:
-        """Seeking back to `expected`: records from there to `found` were fetched but not handed over."""
-
-    def offsets_missing(self, tp: TP, expected: int, found: int) -> None:
-        """The log holds nothing from `expected` to `found` any more: retention, or transaction markers."""
-
-    def position_reset(self, tp: TP, position: Position) -> None:
-        """The committed offset is outside the log: retention, or a topic made anew."""
-
-
-class BatchConsumer(driver.Consumer):  # type: ignore[misc]
-    """Faust's consumer with batches, prefix commits, a contiguity check and bounded buffers for one topic."""
+class BatchConsumer(PrefixConsumer):
+    """A consumer with batches, a contiguity check and bounded buffers for one topic."""
 
     transport: "BatchTransport"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.limits = self.transport.limits
         self.events = self.transport.events
-        self.flight = Flight(self.limits)
-        self.last_progress: dict[TP, float] = {}
-        self._settling: dict[TP, int] = {}
-        self._room = asyncio.Event()
+        self._markers = Markers(self.flight)
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -72,7 +57,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
     async def _wait_next_records(self, timeout: float) -> tuple[Any, set[TP] | None]:
         if not self.flow_active:
             await self.wait(self.can_resume_flow)
-        await self._settle()
+        for tp in self._markers.looking:  # between two polls nothing is under way
+            self._markers.reached(tp, await self._thread.reached(tp))
         active = self._get_active_partitions()
         placed = {tp for tp in active if self._placed(tp)}
         fetchable = {tp for tp in placed if self._has_room(tp)}
@@ -122,66 +108,27 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
                 await self.seek(tp, expected)
                 return []
             case Follow.MISSING:
-                self.events.offsets_missing(tp, expected, found)
-                return records
+                return records if await self._passed_over(tp, expected, found) else []
+
+    async def _passed_over(self, tp: TP, expected: int, found: int) -> bool:
+        """Tell what is not there from `expected` to `found`; False when Kafka does not say, and it is read again."""
+        try:
+            start = (await self._thread.starts([tp]))[tp]
+        except (KafkaError, TimeoutError):
+            await self.seek(tp, expected)
+            return False
+        if start > expected:
+            self.events.offsets_missing(tp, expected, min(start, found))
+        return True  # from the log's start on only markers of transactions take offsets and hold no records
 
     async def look_again(self, tp: TP) -> None:
         """Read again what comes after the last batch; if that is nothing but markers, they count as done.
 
         For a partition with all batches acked whose log goes on, by its end offset, and brings no records.
         """
-        expected = self.flight.expected.get(tp)
-        if expected is not None and self.flight.idle(tp) and tp not in self._settling:
-            self._settling[tp] = expected
-            await self.seek(tp, expected)
-
-    async def _settle(self) -> None:
-        # Between two polls nothing is under way: a position past `expected` means that there were no records.
-        for tp, expected in list(self._settling.items()):
-            reached = await self._thread.reached(tp)
-            if self.flight.expected.get(tp) != expected or not self.flight.idle(tp):
-                self._settling.pop(tp, None)
-            elif reached is not None and reached > expected:
-                del self._settling[tp]
-                self.flight.expected[tp] = self.flight.done[tp] = reached
-
-    # -- ack and commit: a prefix, never past an un-acked batch
-
-    def ack(self, message: ConsumerMessage) -> bool:
-        """Mark a message as done. Batches leave the flight from its head alone."""
-        if not isinstance(message, BatchMessage):
-            return bool(super().ack(message))
-        message.acked = True
-        self._unacked_messages.discard(message)
-        self.last_progress[message.tp] = time.monotonic()
-        self.flight.acked(message.tp)
-        self._room.set()
-        return True
-
-    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
-        yield from super()._filter_tps_with_pending_acks(topics)
-        yield from [tp for tp in self.flight.done if topics is None or tp in topics or tp.topic in topics]
-
-    def _new_offset(self, tp: TP) -> int | None:
-        if tp.topic != self.limits.topic:
-            offset: int | None = super()._new_offset(tp)
-            return offset
-        return self.flight.done.get(tp)
-
-    async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:
-        """Commit; on refusal nothing is remembered as committed, and the next round tries again."""
-        assigned = self.assignment()
-        ours = {tp: offset for tp, offset in offsets.items() if tp in assigned}
-        if not ours or not await self._commit(ours):
-            return False
-        self.app.tables.on_commit(ours)
-        self._committed_offset.update(ours)
-        self.app.monitor.on_tp_commit(ours)
-        return True
-
-    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
-        if tp.topic != self.limits.topic:
-            await super()._add_gap(tp, offset_from, offset_to)
+        offset = self._markers.look(tp)
+        if offset is not None:
+            await self.seek(tp, offset)
 
     # -- rebalance, seek and stop
 
@@ -204,7 +151,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
 
     def _forget(self) -> None:
         self.flight.begin_anew()
-        self._settling.clear()
+        self._markers.forget()
         self.last_progress.clear()
         self._room.set()
 
@@ -213,13 +160,13 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         await super().on_partitions_revoked(revoked)
         self._forget()
 
-    async def wait_empty(self) -> None:
-        """Let the pipeline finish or give up (bounded by its own time limit), then commit the done prefix."""
-        await self.transport.drain()
-        self._unacked_messages.clear()
-        await self.commit_and_end_transactions()
-
     # -- what others may ask
+
+    async def ends(self) -> Mapping[TP, int]:
+        """End offsets of our partitions of the topic. Raises KafkaError or TimeoutError within 10 s."""
+        tps = [tp for tp in self.assignment() if tp.topic == self.limits.topic]
+        found = await self._thread.ends(tps) if tps else {}
+        return {TP(tp.topic, tp.partition): end for tp, end in found.items()}
 
     def current(self, message: BatchMessage) -> bool:
         """Whether the batch is still ours to work on: no seek and no rebalance since it was fetched."""

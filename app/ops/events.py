@@ -6,7 +6,7 @@ import structlog
 from faust.types import TP
 
 from app.adapters.positions import Position
-from app.adapters.transport import TransportEvents
+from app.adapters.transport_events import TransportEvents
 from app.ops import metrics
 
 log = structlog.get_logger()
@@ -103,7 +103,7 @@ class TransportReport(TransportEvents):
         log.warning("offset_gap_seeking_back", partition=tp.partition, expected=expected, found=found)
 
     def offsets_missing(self, tp: TP, expected: int, found: int) -> None:
-        """Records were deleted before they were read, or the producer is transactional."""
+        """Retention has removed records before they were read."""
         metrics.OFFSETS_MISSING.labels(str(tp.partition)).inc(found - expected)
         log.error("offsets_missing_in_log", partition=tp.partition, expected=expected, found=found)
 

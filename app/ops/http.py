@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+CLOSE_SECONDS = 1.0  # for requests under way; by default aiohttp waits a minute for them
+
 # Each answers what is checked and whether it is well, e.g. {"assigned": True, "database": False}.
 Check = Callable[[], Awaitable[Mapping[str, bool]]]
 Advice = Callable[[], Mapping[str, str]]
@@ -21,7 +23,7 @@ class HealthServer:
         app.router.add_get("/metrics", _metrics)
         app.router.add_get("/live", _answer(live))
         app.router.add_get("/ready", _answer(ready, advice))
-        self._runner = web.AppRunner(app, access_log=None)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=CLOSE_SECONDS)
 
     async def start(self) -> None:
         """Listen. Raises OSError when the port is taken."""

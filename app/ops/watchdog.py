@@ -84,10 +84,4 @@ class Watchdog:
 
     async def _measure_lag(self, consumer: BatchConsumer) -> dict[TP, int]:
         done = consumer.flight.done_offsets()
-        tps = [tp for tp in consumer.assignment() if tp.topic == self._topic]
-        if not tps:
-            return {}
-        ends = await consumer.highwaters(*tps)
-        return {
-            TP(tp.topic, tp.partition): end - (done.get(TP(tp.topic, tp.partition)) or 0) for tp, end in ends.items()
-        }
+        return {tp: end - (done.get(tp) or 0) for tp, end in (await consumer.ends()).items()}

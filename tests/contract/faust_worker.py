@@ -16,7 +16,8 @@ from app.adapters.faust_app import build_app
 from app.adapters.positions import Position
 from app.adapters.source import FaustBatch, FaustSource
 from app.adapters.topics import Topic, create
-from app.adapters.transport import BatchConsumer, BatchTransport, TransportEvents
+from app.adapters.transport import BatchConsumer, BatchTransport
+from app.adapters.transport_events import TransportEvents
 from app.core.model import Record
 from app.settings import Settings
 

@@ -27,10 +27,13 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from mode import Service
 
-from app.adapters import consumer_thread
+from app.adapters import taking
 from app.adapters.batches import BatchMessage, BatchTopic
+from app.adapters.commits import PrefixConsumer
 from app.adapters.consumer_thread import ConsumerThread
 from app.adapters.faust_app import build_app
+from app.adapters.faust_process import Process
+from app.adapters.recovery import PatientRecovery, Tables
 from app.adapters.states import ROCKSDB_OPTIONS, ChangelogTopic, FaustStates, StateStore
 from app.adapters.transport import BatchConsumer
 from app.settings import Settings
@@ -118,7 +121,17 @@ def test_signature(method: Callable[..., Any], parameters: list[str]) -> None:
     assert list(inspect.signature(method).parameters) == parameters
 
 
-OURS = [BatchConsumer, ConsumerThread, StateStore, BatchTopic, ChangelogTopic]
+OURS = [
+    BatchConsumer,
+    PrefixConsumer,
+    ConsumerThread,
+    PatientRecovery,
+    Tables,
+    Process,
+    StateStore,
+    BatchTopic,
+    ChangelogTopic,
+]
 OWN: dict[Any, set[str]] = {
     BatchConsumer: {
         "_placed",
@@ -127,10 +140,12 @@ OWN: dict[Any, set[str]] = {
         "_batches",
         "_contiguous",
         "_forget",
-        "_settle",
+        "_passed_over",
     }
-    | {"look_again", "current"},
-    ConsumerThread: {"positions", "reached", "_reached", "_seek_to_positions"},
+    | {"look_again", "current", "ends"},
+    PrefixConsumer: {"_commit_now", "_commit_and_leave_it"},
+    ConsumerThread: {"positions", "reached", "starts", "ends", "_reached", "_seek_to_positions", "_starts", "_ends"}
+    | {"_earliest_offsets", "_insist", "_watch_group"},
     StateStore: {"read", "write"},
 }
 
@@ -398,8 +413,8 @@ def test_what_a_seek_has_overtaken_is_not_returned() -> None:
 
 
 def test_the_names_under_which_decoded_records_are_kept() -> None:
-    """consumer_thread.take_ready does what these do, for whole batches."""
-    assert vars(consumer_thread)["FetchResult"] is aiokafka_fetcher.FetchResult
+    """taking.take_ready does what these do, for whole batches."""
+    assert vars(taking)["FetchResult"] is aiokafka_fetcher.FetchResult
     in_order(aiokafka_fetcher.FetchResult.__init__, "self._partition_records = partition_records")
     records = aiokafka_fetcher.PartitionRecords
     in_order(records.__init__, "self._records = records", "self._check_crcs = check_crcs")

@@ -1,10 +1,11 @@
 """How runs of records are cut, checked and forgotten; a consumer of the transport that is connected to nothing."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka.errors import KafkaTimeoutError
 from faust.types import TP
 
 from app.adapters.batches import BatchMessage
@@ -32,11 +33,18 @@ class Unconnected:
         self.report: Report = worker.report
         self.seeks: list[tuple[TP, int]] = []
         self.highwaters: dict[TP, int] = {}
+        self.starts: dict[TP, int] = {}  # of the logs; without one Kafka does not answer
         self.consumer.seek = self._seek
         self.consumer.highwater = self.highwaters.get
+        self.consumer._thread.starts = self._starts
 
     async def _seek(self, tp: TP, offset: int) -> None:
         self.seeks.append((tp, offset))
+
+    async def _starts(self, tps: Iterable[TP]) -> Mapping[TP, int]:
+        if not self.starts:
+            raise KafkaTimeoutError
+        return {tp: self.starts[tp] for tp in tps}
 
     def close(self) -> None:
         """A consumer's thread makes its loop before it starts, and closes it when it ends."""
@@ -102,7 +110,9 @@ async def test_a_batch_names_its_records(make: Make) -> None:
 
 
 async def test_a_gap_is_read_again_once_and_then_believed(make: Make) -> None:
+    """Retention has removed what was not read: the log begins at 10."""
     subject = make()
+    subject.starts = {ZERO: 10}
     subject.place(ZERO, 0)
     assert await subject.take(ZERO, records(10, 20)) == []
     assert (subject.seeks, subject.report.healed) == ([(ZERO, 0)], [(0, 0, 10)])
@@ -112,6 +122,33 @@ async def test_a_gap_is_read_again_once_and_then_believed(make: Make) -> None:
     assert subject.seeks[1:] == [(ZERO, 20)]
     assert await subject.take(ZERO, records(20, 40)) == [(20, 40)]
     assert len(subject.report.missing) == 1
+
+
+async def test_a_gap_in_the_middle_of_the_log_is_markers_and_nothing_is_missing(make: Make) -> None:
+    subject = make()
+    subject.starts = {ZERO: 3}
+    subject.place(ZERO, 5)
+    assert await subject.take(ZERO, records(6, 20)) == []
+    assert await subject.take(ZERO, records(6, 20)) == [(6, 20)]
+    assert subject.report.missing == []
+
+
+async def test_retention_may_have_removed_the_first_part_of_a_gap_alone(make: Make) -> None:
+    subject = make()
+    subject.starts = {ZERO: 8}
+    subject.place(ZERO, 5)
+    assert await subject.take(ZERO, records(10, 20)) == []
+    assert await subject.take(ZERO, records(10, 20)) == [(10, 20)]
+    assert subject.report.missing == [(0, 5, 8)]
+
+
+async def test_a_gap_is_not_believed_while_kafka_does_not_say_where_its_log_begins(make: Make) -> None:
+    subject = make()
+    subject.place(ZERO, 5)
+    assert await subject.take(ZERO, records(6, 20)) == []
+    assert await subject.take(ZERO, records(6, 20)) == []
+    assert subject.seeks == [(ZERO, 5), (ZERO, 5)]
+    assert await subject.take(ZERO, records(5, 20)) == [(5, 20)]
 
 
 async def test_what_was_handed_over_already_is_left_out(make: Make) -> None:

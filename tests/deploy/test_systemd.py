@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.adapters.faust_app import LIMIT_EXIT_CODE
+from app.adapters.faust_process import LIMIT_EXIT_CODE
 from app.cli.main import COMMANDS
 from app.settings import Settings
 from tests.deploy.settings_named import refused, unknown

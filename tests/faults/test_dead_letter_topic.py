@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from app.adapters.faust_app import LIMIT_EXIT_CODE
+from app.adapters.faust_process import LIMIT_EXIT_CODE
 from app.adapters.topics import create, wanted
 from app.local.jars import kafka_jars
 from app.local.kafka import Kafka

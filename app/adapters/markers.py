@@ -1,0 +1,41 @@
+"""Offsets at the end of a partition that hold no records: markers of transactions, which nobody is going to ack."""
+
+from collections.abc import Sequence
+
+from faust.types import TP
+
+from app.adapters.flight import Flight
+
+
+class Markers:
+    """Partitions that are read again from where their last batch ended, to see whether any record comes."""
+
+    def __init__(self, flight: Flight) -> None:
+        self._flight = flight
+        self._from: dict[TP, int] = {}
+
+    @property
+    def looking(self) -> Sequence[TP]:
+        """Partitions that are being looked at."""
+        return list(self._from)
+
+    def look(self, tp: TP) -> int | None:
+        """Begin; the offset to seek to, None when something is in flight or it is being looked at already."""
+        expected = self._flight.expected.get(tp)
+        if expected is None or not self._flight.idle(tp) or tp in self._from:
+            return None
+        self._from[tp] = expected
+        return expected
+
+    def reached(self, tp: TP, offset: int | None) -> None:
+        """The client reads `offset` next: one past where it began, and no record came: markers, and done."""
+        expected, flight = self._from.get(tp), self._flight
+        if expected is None or flight.expected.get(tp) != expected or not flight.idle(tp):
+            self._from.pop(tp, None)
+        elif offset is not None and offset > expected:
+            del self._from[tp]
+            flight.expected[tp] = flight.done[tp] = offset
+
+    def forget(self) -> None:
+        """A seek or rebalance: nobody is looked at any more."""
+        self._from.clear()

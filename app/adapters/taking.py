@@ -1,0 +1,102 @@
+"""Records that are fetched already: in, aiokafka's fetcher; out, whole runs of C records, and no wrapper for each."""
+
+from collections.abc import Iterator
+from inspect import GEN_CREATED, getgeneratorstate
+from itertools import chain, islice
+from typing import Any
+
+from aiokafka.consumer.fetcher import FetchResult
+from aiokafka.errors import CorruptRecordException
+
+
+def take_ready(fetcher: Any, topic: str, active: Any, most: int) -> dict[Any, list[Any]]:
+    """Take up to `most` records of `topic` that are fetched already, as C records: {partition: records}.
+
+    fetched_records gives the same, a record at a time and each wrapped in a ConsumerRecord, for 1 us and 300 bytes
+    more; what arrives while a poll waits still comes that way.
+    """
+    taken: dict[Any, list[Any]] = {}
+    if fetcher._subscriptions.reassignment_in_progress:
+        return taken
+    with fetcher._subscriptions.fetch_context():
+        for tp, result in list(fetcher._records.items()):
+            if most <= 0:
+                break
+            if tp.topic != topic or tp not in active or type(result) is not FetchResult or not result.has_more():
+                continue
+            decoded = _decoded(result)
+            if decoded is None:
+                continue
+            records: list[Any] = []
+            if result.check_assignment(tp):  # else a seek or rebalance has overtaken it
+                records = decoded.take(most)
+                result._update_position()
+            if not records or decoded.exhausted:
+                result._partition_records = None
+                del fetcher._records[tp]
+                fetcher._notify(fetcher._wait_consume_future)
+            if records:
+                taken[tp] = records
+                most -= len(records)
+    return taken
+
+
+def _decoded(result: Any) -> "Decoded | None":
+    """The reader of a fetch result: ours, put in the place of aiokafka's; None where that one has begun."""
+    records = result._partition_records
+    if type(records._records_iterator) is not Decoded:
+        if getgeneratorstate(records._records_iterator) != GEN_CREATED:
+            return None
+        records._records_iterator = Decoded(records)
+    decoded: Decoded = records._records_iterator
+    return decoded
+
+
+class Decoded:
+    """PartitionRecords._unpack_records that can also give many records at once; for us, who read uncommitted.
+
+    As an iterator it serves aiokafka's own path, so the two may take turns.
+    """
+
+    def __init__(self, source: Any) -> None:
+        self._source = source
+        self._current: Iterator[Any] = iter(())
+        self._after: int | None = None  # where the log goes on after the current Kafka batch
+        self.exhausted = False
+
+    def take(self, most: int) -> list[Any]:
+        """Up to `most` records; fewer, or none, only at the end."""
+        source = self._source
+        found: list[Any] = []
+        while len(found) < most:
+            part = list(islice(self._current, most - len(found)))
+            if part:
+                if part[0].offset < source.next_fetch_offset:
+                    part = [record for record in part if record.offset >= source.next_fetch_offset]
+                found += part
+                source.next_fetch_offset = found[-1].offset + 1 if found else source.next_fetch_offset
+            elif not self._next_batch():
+                self.exhausted = True
+                break
+        return found
+
+    def __iter__(self) -> "Decoded":
+        return self
+
+    def __next__(self) -> Any:
+        for record in self.take(1):
+            return record
+        raise StopIteration
+
+    def _next_batch(self) -> bool:
+        source = self._source
+        if self._after is not None:
+            source.next_fetch_offset = self._after
+        if not source._records.has_next():
+            return False
+        batch = source._records.next_batch()
+        if source._check_crcs and not batch.validate_crc():
+            raise CorruptRecordException(f"Invalid CRC - {source._tp}")
+        self._after = batch.next_offset
+        self._current = iter(()) if batch.is_control_batch else chain(batch)
+        return True

@@ -1,0 +1,18 @@
+"""What the transport tells whoever wants to know."""
+
+from faust.types import TP
+
+from app.adapters.positions import Position
+
+
+class TransportEvents:
+    """What the transport reports; the worker's subclass counts and logs it. Silent by default."""
+
+    def gap_healed(self, tp: TP, expected: int, found: int) -> None:
+        """Seeking back to `expected`: records from there to `found` were fetched but not handed over."""
+
+    def offsets_missing(self, tp: TP, expected: int, found: int) -> None:
+        """The log holds nothing from `expected` to `found` any more: retention has removed what was not read."""
+
+    def position_reset(self, tp: TP, position: Position) -> None:
+        """The committed offset is outside the log: retention, or a topic made anew."""

@@ -1,0 +1,29 @@
+"""The last resort of a stop: in, a number of seconds; when they are over and the process still runs, it is ended."""
+
+import os
+import threading
+
+import structlog
+
+log = structlog.get_logger()
+
+EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: start it again, there is nothing to mend
+
+
+class StopDeadline:
+    """Ends the process like a kill -9, which loses nothing: what is not acknowledged is done again."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._thread = threading.Thread(target=self._watch, name="stop-deadline", daemon=True)
+
+    def begin(self) -> None:
+        """Start to count; calling it again changes nothing. A thread of its own, as the loop may be what hangs."""
+        if self._thread.ident is None:
+            self._thread.start()
+
+    def _watch(self) -> None:
+        threading.Event().wait(self._seconds)
+        left = [thread.name for thread in threading.enumerate() if thread is not self._thread]
+        log.error("stop_given_up", after_seconds=self._seconds, threads=left, exit_code=EXIT_CODE)
+        os._exit(EXIT_CODE)
