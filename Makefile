@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 PYTEST := $(BIN)/pytest -q
 
-.PHONY: help setup run test check fmt lint type unit integration faults bench docs lock clean
+.PHONY: help setup run test check fmt lint type unit integration faults soak bench docs lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,8 +47,12 @@ unit: setup ## Tests that need no server (seconds)
 integration: setup ## Tests against real Kafka, PostgreSQL and Mosquitto
 	@$(PYTEST) tests/deploy tests/pipeline tests/contract tests/integration -m integration
 
-faults: setup ## Kill and cut real processes while messages flow; compare the books
+faults: setup ## Kill and cut real processes while messages flow; compare the books. Again: make faults SEED=1
 	@$(PYTEST) tests/faults
+	@$(BIN)/python -m tests.faults$(if $(SEED), --seed $(SEED))
+
+soak: setup ## The same at random for hours, a new seed each round, until a promise is broken: make soak HOURS=8
+	@$(BIN)/python -m tests.faults --hours $(or $(HOURS),8)
 
 bench: setup ## Measure, four minutes; asserts no speed. One alone, at full length: make bench BENCH=latency
 	@$(BIN)/python -m tests.bench$(if $(BENCH),.$(BENCH))

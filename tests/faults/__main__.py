@@ -1,0 +1,90 @@
+"""`python -m tests.faults`: hurt everything at random, by a seed, and account for every message.
+
+Exit code 0 when every promise is kept, 1 when one is broken; the logs are kept then.
+"""
+
+import argparse
+import asyncio
+import json
+import logging
+import secrets
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.faults.clocks import available
+from tests.faults.outcome import Outcome
+from tests.faults.report import machine, summary, table
+from tests.faults.run import run
+from tests.faults.schedule import kinds, schedule
+
+HOUR = 3600.0
+
+
+def main() -> None:
+    """Run once, or for hours with a new seed each round."""
+    options = arguments().parse_args()
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # the auditors' clients see the faults too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started is stopped, as with Ctrl-C
+    until = time.monotonic() + options.hours * HOUR
+    seed = secrets.randbelow(10**9) if options.seed is None else options.seed
+    while True:
+        outcome = once(options, seed)
+        if outcome.broken:
+            sys.exit(1)
+        if time.monotonic() >= until:
+            return
+        seed += 1
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser("python -m tests.faults", description=__doc__)
+    parser.add_argument("--seed", type=int, help="the same seed gives the same faults; without it one is drawn by lot")
+    parser.add_argument("--messages", type=int, default=100_000)
+    parser.add_argument("--faults", type=int, default=30)
+    parser.add_argument(
+        "--only", default="", help="only faults whose name has this in it, such as 'postgres' or 'kill'"
+    )
+    parser.add_argument("--hours", type=float, default=0.0, help="go on with the next seed until so many have passed")
+    parser.add_argument("--json", action="store_true", help="the outcome as JSON on stdout; progress on stderr")
+    return parser
+
+
+def once(options: argparse.Namespace, seed: int) -> Outcome:
+    """One run, with its report."""
+    clocks = available()
+    among = [kind for kind in kinds(clocks=clocks) if options.only in str(kind)]
+    if not among:
+        sys.exit(f"no fault has {options.only!r} in its name; there are: {', '.join(map(str, kinds(clocks=clocks)))}")
+    directory = Path(tempfile.mkdtemp(prefix="iot-"))
+    directory.chmod(0o711)  # PostgreSQL may run as another account
+    say(f"seed {seed}: {options.messages:,} messages, {options.faults} faults of {len(among)} kinds; {directory}")
+    if not clocks:
+        say("no C compiler, so no clock jumps")
+    faults = schedule(seed, options.faults, among)
+    outcome = asyncio.run(run(directory, seed, options.messages, faults, say, clocks=clocks))
+    say(f"\n{table(outcome)}\n\n{summary(outcome)}")
+    if options.json:
+        print(json.dumps(machine(outcome)), flush=True)
+    if outcome.broken:
+        shutil.rmtree(directory / "servers", ignore_errors=True)
+        say(
+            f"logs: {directory}; once more: python -m tests.faults --seed {seed} --messages {options.messages} "
+            f"--faults {options.faults}" + (f" --only {options.only!r}" if options.only else "")
+        )
+    else:
+        shutil.rmtree(directory)
+    return outcome
+
+
+def say(line: str) -> None:
+    """To whoever watches."""
+    print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

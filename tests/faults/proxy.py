@@ -1,0 +1,145 @@
+"""A TCP proxy on the loopback address that can be hurt: what lies between a program and a server."""
+
+import asyncio
+import contextlib
+import socket
+import struct
+import time
+
+from app.local.server import LOOPBACK
+
+CHUNK = 65536
+AHEAD = 32  # chunks on their way in one direction
+RST_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER on, for no time
+
+Chunk = tuple[float, bytes]  # when it is due on time.monotonic, bytes; no bytes: the sender has closed
+
+
+class Proxy:
+    """Passes bytes between its own port and `target`, until one of its faults is on; `heal` ends them all.
+
+    While nothing passes, nothing is lost either: it goes on where it stopped, as TCP does after an outage of a
+    network. Ends of connections pass, or wait, like bytes.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.port = 0
+        self.target = 0
+        self.latency = 0.0  # seconds, each way
+        self._up, self._down = asyncio.Event(), asyncio.Event()  # client to server and back: bytes pass
+        self._server: asyncio.Server | None = None
+        self._links: dict[asyncio.Task[None], tuple[asyncio.StreamWriter, ...]] = {}
+        self._open_gates()
+
+    def _open_gates(self) -> None:
+        self._up.set()
+        self._down.set()
+
+    async def start(self) -> None:
+        """Listen; the port stays the same over cuts."""
+        self._server = await asyncio.start_server(self._accept, LOOPBACK, self.port)
+        self.port = int(self._server.sockets[0].getsockname()[1])
+
+    async def stop(self) -> None:
+        """Close everything."""
+        await self.cut()
+
+    # -- the faults
+
+    async def cut(self) -> None:
+        """Close all connections and refuse new ones."""
+        if self._server:
+            self._server.close()
+            self._server = None
+        await self._end(reset=False)
+
+    async def reset(self) -> None:
+        """RST to both ends of all connections; new ones are welcome."""
+        await self._end(reset=True)
+
+    def stall(self) -> None:
+        """Accept connections and pass no bytes."""
+        self._up.clear()
+        self._down.clear()
+
+    def half_open(self, *, up: bool) -> None:
+        """Pass no bytes to the server (`up`), or none from it."""
+        (self._up if up else self._down).clear()
+
+    def delay(self, seconds: float) -> None:
+        """Bytes take this long, each way; as many as before may be on their way."""
+        self.latency = seconds
+
+    async def heal(self) -> None:
+        """End every fault."""
+        self.latency = 0.0
+        self._open_gates()
+        if self._server is None:
+            await self.start()
+
+    async def _end(self, *, reset: bool) -> None:
+        links = dict(self._links)
+        for task, writers in links.items():
+            task.cancel()
+            for writer in writers:
+                if reset:
+                    sock: socket.socket = writer.get_extra_info("socket")
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RST_ON_CLOSE)
+                    writer.transport.abort()
+        await asyncio.gather(*links, return_exceptions=True)
+
+    # -- the bytes
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task
+        self._links[task] = (writer,)
+        try:
+            await self._link(task, reader, writer)
+        except (OSError, asyncio.CancelledError):
+            return  # one of the ends is gone, or a fault has ended it
+        finally:
+            for one in self._links.pop(task):
+                one.close()
+                with contextlib.suppress(OSError):
+                    await one.wait_closed()
+
+    async def _link(self, task: asyncio.Task[None], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        server_reader, server_writer = await asyncio.open_connection(LOOPBACK, self.target)
+        self._links[task] = (writer, server_writer)
+        ways = (self._way(reader, server_writer, self._up), self._way(server_reader, writer, self._down))
+        pumps = [asyncio.ensure_future(way) for way in ways]
+        try:
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for pump in pumps:
+                pump.cancel()
+            await asyncio.gather(*pumps, return_exceptions=True)
+
+    async def _way(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, gate: asyncio.Event) -> None:
+        """One direction of a connection; returns when its end has passed too."""
+        ahead: asyncio.Queue[Chunk] = asyncio.Queue(AHEAD)
+        take = asyncio.ensure_future(self._take(reader, ahead))
+        try:
+            while True:
+                due, data = await ahead.get()
+                if (left := due - time.monotonic()) > 0:
+                    await asyncio.sleep(left)
+                await gate.wait()
+                if not data:
+                    return
+                writer.write(data)
+                await writer.drain()
+        finally:
+            take.cancel()
+            await asyncio.gather(take, return_exceptions=True)
+
+    async def _take(self, reader: asyncio.StreamReader, ahead: asyncio.Queue[Chunk]) -> None:
+        data = b"-"
+        while data:
+            try:
+                data = await reader.read(CHUNK)
+            except OSError:
+                data = b""
+            await ahead.put((time.monotonic() + self.latency, data))

@@ -1,0 +1,119 @@
+"""Everything a run needs, up and sending: servers behind proxies, four programs, senders and auditors."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psutil
+
+from tests.faults.clocks import Clock
+from tests.faults.load import RULES
+from tests.faults.mqtt import Ear
+from tests.faults.senders import Pace, send_to_kafka, send_to_mqtt
+from tests.faults.servers import Servers, servers
+from tests.faults.stream import Stream
+from tests.faults.tail import Tail
+from tests.workers import Running, Site
+
+PROGRAMS = {"worker 1": "worker", "worker 2": "worker", "bridge": "bridge", "notifier": "notifier"}
+DEVICES = 48  # of each stream
+YOUNG = timedelta(days=1)  # how old the first reading is: no jump of a clock makes one come from the future
+# Breaker: the product's own first wait, but at most 10 s, so that a run of 100 faults ends the same hour.
+SETTINGS = {"breaker_reset_min": 2, "breaker_reset_max": 10}
+
+
+@dataclass
+class Rig:
+    """What faults are done to, and who looks on."""
+
+    servers: Servers
+    site: Site
+    programs: dict[str, Running]
+    clocks: dict[str, Clock]  # of each program; empty when clocks cannot jump here
+    mqtt: Pace
+    kafka: Pace
+    tail: Tail
+    ear: Ear
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    @property
+    def streams(self) -> list[Stream]:
+        """Both."""
+        return [self.mqtt.stream, self.kafka.stream]
+
+    @property
+    def sent(self) -> int:
+        """Messages sent and acknowledged so far."""
+        return sum(stream.sent for stream in self.streams)
+
+    def check(self) -> None:
+        """Raise what a sender or an auditor raised."""
+        for task in self.tasks:
+            if task.done():
+                task.result()
+
+
+@asynccontextmanager
+async def rig(directory: Path, seed: int, unique: str, *, clocks: bool) -> AsyncIterator[Rig]:
+    """All of it, ready; gone afterwards. Logs of the programs are in `directory`, data of the servers below it."""
+    async with AsyncExitStack() as stack:
+        made = await stack.enter_async_context(servers(directory / "servers"))
+        site = await made.site(unique, directory, **SETTINGS)
+        await site.prepare(RULES)
+        begin = (datetime.now(UTC) - YOUNG).replace(microsecond=1)  # never 0: alerts write times without it
+        streams = [Stream(letter, unique, DEVICES, seed, begin) for letter in "mk"]
+        skewed = {name: Clock(directory, name) for name in PROGRAMS} if clocks else {}
+        programs = {name: program(site, name, skewed.get(name)) for name in PROGRAMS}
+        ear, tail = Ear(site.mqtt, unique), Tail(site, streams)
+        found = Rig(made, site, programs, skewed, Pace(streams[0]), Pace(streams[1]), tail, ear)
+        stack.push_async_callback(_close, found)
+        await _begin(found)
+        yield found
+
+
+async def _begin(rig: Rig) -> None:
+    rig.tasks.append(asyncio.create_task(rig.ear.run()))
+    await asyncio.wait_for(rig.ear.listening.wait(), 20)
+    for one in rig.programs.values():
+        one.start()
+    for one in rig.programs.values():
+        await one.ready(90)
+    rig.tasks += [
+        asyncio.create_task(rig.tail.run()),
+        asyncio.create_task(send_to_kafka(rig.site, rig.kafka)),
+        asyncio.create_task(send_to_mqtt(rig.site.mqtt, rig.site.unique, rig.mqtt)),
+    ]
+
+
+async def _close(rig: Rig) -> None:
+    for task in rig.tasks:
+        task.cancel()
+    await asyncio.gather(*rig.tasks, return_exceptions=True)
+    for one in rig.programs.values():
+        if one.alive:
+            os.kill(one.pid, signal.SIGCONT)
+        one.close()
+    for server in rig.servers.by_name.values():
+        with contextlib.suppress(ProcessLookupError):
+            for pid in tree(server.pid):
+                os.kill(pid, signal.SIGCONT)
+
+
+def program(site: Site, name: str, clock: Clock | None) -> Running:
+    """One of the four, not started."""
+    environment = {f"IOT_{key.upper()}": str(value) for key, value in site.values.items()}
+    return Running(
+        PROGRAMS[name], name.replace(" ", ""), site.directory, environment | (clock.environment if clock else {})
+    )
+
+
+def tree(pid: int) -> list[int]:
+    """A process and all its descendants."""
+    process = psutil.Process(pid)
+    return [pid, *(child.pid for child in process.children(recursive=True))]

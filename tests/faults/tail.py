@@ -1,0 +1,67 @@
+"""The auditor that reads along: what is on the input topic, before retention takes it away."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from tests.audit import header
+from tests.faults.stream import Stream, number_of
+from tests.workers import Site
+
+
+class Tail:
+    """Counts the messages of each stream on the input topic; `problems` names what is there and should not be."""
+
+    def __init__(self, site: Site, streams: Iterable[Stream]) -> None:
+        self._site = site
+        self._streams = {stream.letter: stream for stream in streams}
+        self.times = {letter: bytearray() for letter in self._streams}  # per message: how often it is there
+        self.bad: dict[tuple[int, int], tuple[str, int]] = {}  # (partition, offset) -> message that has no row
+        self.partition: dict[str, int] = {}  # of each device
+        self.next: dict[int, int] = {}  # offset that is read next, by partition
+        self.problems: list[str] = []
+        self._latest: dict[str, int] = {}
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        topic = self._site.settings.kafka_topic
+        options = {"enable_auto_commit": False, "auto_offset_reset": "none", "request_timeout_ms": 10_000}
+        async with AIOKafkaConsumer(bootstrap_servers=self._site.kafka, **options) as consumer:
+            parts = [TopicPartition(topic, number) for number in range(self._site.settings.kafka_partitions)]
+            consumer.assign(parts)
+            for part in parts:
+                consumer.seek(part, 0)
+            while True:
+                for part, records in (await consumer.getmany(timeout_ms=200, max_records=2000)).items():
+                    for record in records:
+                        self._note(record)
+                    self.next[part.partition] = records[-1].offset + 1
+                    await asyncio.sleep(0)
+
+    def _note(self, record: Any) -> None:
+        topic, n = (header(record, "mqtt_topic") or b"").decode(), number_of(record.value)
+        stream = self._streams.get(topic.split("/")[3][:1]) if topic.count("/") == 4 else None
+        if stream is None or n < 0 or stream.message(n)[:3] != (topic, record.key, record.value):
+            self.problems.append(f"input topic: an altered or foreign message at {record.partition}/{record.offset}")
+            return
+        times, device = self.times[stream.letter], stream.device(n)
+        times.extend(bytes(max(0, n + 1 - len(times))))
+        self.partition[device] = record.partition
+        if not times[n]:
+            if self._latest.get(device, -1) > n:
+                self.problems.append(f"input topic: message {n} of {device} came after {self._latest[device]}")
+            self._latest[device] = n
+            if stream.bad(n):
+                self.bad[record.partition, record.offset] = stream.letter, n
+        times[n] = min(times[n] + 1, 255)
+
+    def has(self, stream: Stream) -> bool:
+        """Whether everything that the stream has sent was seen."""
+        times = self.times[stream.letter]
+        return len(times) >= stream.sent and not times.count(0, 0, stream.sent)
+
+    def repeats(self) -> int:
+        """Messages that are there again: MQTT delivers at least once."""
+        return sum(sum(times) - len(times) + times.count(0) for times in self.times.values())
