@@ -41,8 +41,8 @@ async def delete_before(site: Site, offsets: dict[int, int]) -> None:
 
 async def rows(site: Site) -> int:
     """Rows there are."""
-    count: int = (await site.fetch("SELECT count(*) FROM raw_telemetry"))[0][0]
-    return count
+    [(count,)] = await site.fetch("SELECT count(*) FROM raw_telemetry")
+    return int(count)
 
 
 def good(stream: Stream, numbers: Iterable[int]) -> int:
