@@ -1,6 +1,9 @@
 """Variables a deployed file sets, held against app/settings.py."""
 
 from collections.abc import Iterable
+from typing import Any
+
+from pydantic import ValidationError
 
 from app.settings import Settings
 
@@ -14,9 +17,13 @@ def unknown(variables: Iterable[str]) -> set[str]:
 
 def refused(variables: dict[str, str]) -> list[str]:
     """Values the settings do not take; files and secrets are not looked at, they are elsewhere."""
-    given = {
+    given: dict[str, Any] = {
         name.removeprefix("IOT_").lower(): value
         for name, value in variables.items()
         if name.startswith("IOT_") and not name.endswith("_FILE")
     }
-    return [] if Settings(_env_file=None, **given) else [str(given)]  # type: ignore[arg-type]
+    try:
+        Settings(_env_file=None, **given)
+    except ValidationError as error:
+        return [f"{problem['loc']}: {problem['msg']}" for problem in error.errors()]
+    return []

@@ -1,0 +1,51 @@
+-- The accounts of the stack: passwords for the roles init.sql makes, and the MQTT accounts EMQX asks for.
+--   psql -v secrets=/run/secrets -f accounts.sql        after init.sql, as a superuser, as often as you like
+-- Each password is a file of the directory `secrets`; a changed file is a changed password.
+\set ON_ERROR_STOP on
+\set worker_db `cat :secrets/worker_db_password`
+\set notifier_db `cat :secrets/notifier_db_password`
+\set emqx_db `cat :secrets/emqx_db_password`
+\set vector_mqtt `cat :secrets/vector_mqtt_password`
+\set bridge_mqtt `cat :secrets/bridge_mqtt_password`
+\set notifier_mqtt `cat :secrets/notifier_mqtt_password`
+
+BEGIN;
+SET LOCAL client_min_messages = warning;
+ALTER ROLE iot_worker PASSWORD :'worker_db';
+ALTER ROLE iot_notifier PASSWORD :'notifier_db';
+ALTER ROLE emqx_ro PASSWORD :'emqx_db';
+-- PgBouncer passes no session settings on, so the roles carry what a worker else sets itself (adapters/database.py).
+ALTER ROLE iot_worker SET statement_timeout = '60s';
+ALTER ROLE iot_worker SET idle_in_transaction_session_timeout = '60s';
+ALTER ROLE iot_worker SET jit = off;
+ALTER ROLE iot_notifier SET statement_timeout = '60s';
+ALTER ROLE iot_notifier SET idle_in_transaction_session_timeout = '60s';
+
+CREATE EXTENSION IF NOT EXISTS pgcrypto;
+CREATE TEMP TABLE account (username text, clientid text, password text) ON COMMIT DROP;
+INSERT INTO account VALUES
+  ('vector_bridge', 'vector-bridge-1', :'vector_mqtt'),
+  ('iot_bridge',    NULL,              :'bridge_mqtt'),
+  ('iot_notifier',  NULL,              :'notifier_mqtt');
+DO $$ BEGIN
+  IF EXISTS (SELECT FROM account WHERE length(password) < 12) THEN
+    RAISE EXCEPTION 'a password is shorter than 12 characters, or its file is missing';
+  END IF;
+END $$;
+INSERT INTO mqtt_users (username, clientid, user_id, password_hash)
+SELECT username, clientid, '-', crypt(password, gen_salt('bf', 10)) FROM account
+ON CONFLICT (username) DO UPDATE SET clientid = EXCLUDED.clientid, password_hash = EXCLUDED.password_hash
+WHERE mqtt_users.password_hash <>
+  crypt((SELECT password FROM account WHERE account.username = mqtt_users.username), mqtt_users.password_hash);
+
+-- Vector needs the broker's heartbeat to tell a lost session from an idle fleet; the bridge the topics it brings.
+INSERT INTO mqtt_acl (username, permission, action, topic, priority) VALUES
+  ('vector_bridge', 'allow', 'subscribe', '$SYS/brokers/+/uptime',       10),
+  ('iot_bridge',    'allow', 'subscribe', 'users/+/devices/+/telemetry', 10),
+  ('iot_bridge',    'allow', 'subscribe', 'users/+/config',              10),
+  ('iot_bridge',    'allow', 'subscribe', 'users/+/alerts/manage',       10),
+  ('iot_bridge',    'allow', 'subscribe', 'iot/+/+/telemetry',           10),
+  ('iot_bridge',    'allow', 'subscribe', 'iot/+/status',                10),
+  ('iot_bridge',    'deny',  'publish',   '#',                           20)
+ON CONFLICT DO NOTHING;
+COMMIT;

@@ -1,0 +1,289 @@
+"""k8s/ against the code: commands, settings, ports, probes, secrets, rights; and built, where kubectl is."""
+
+import re
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from app.cli.main import COMMANDS
+from app.settings import Settings
+from tests.deploy import compose
+from tests.deploy.settings_named import refused, unknown
+from tests.documents import ROOT
+
+K8S = ROOT / "k8s"
+SETTINGS = Settings(_env_file=None)
+Document = dict[str, Any]
+DOCUMENTS: list[Document] = [
+    {"_file": path, **document}
+    for path in sorted(K8S.rglob("*.yaml"))
+    for document in yaml.safe_load_all(path.read_text())
+]
+KUSTOMIZATIONS = [d for d in DOCUMENTS if d["_file"].name == "kustomization.yaml"]
+WORKLOADS = [d for d in DOCUMENTS if d["kind"] in ("StatefulSet", "Deployment", "Job")]
+OVERLAYS = ["local", "production"]
+
+
+def name_of(document: Document) -> str:
+    return f"{document['kind']} {document.get('metadata', {}).get('name', document['_file'].parent.name)}"
+
+
+def find(kind: str, name: str) -> Document:
+    (found,) = [d for d in DOCUMENTS if (d["kind"], d.get("metadata", {}).get("name")) == (kind, name)]
+    return found
+
+
+def pod(workload: Document) -> Document:
+    found: Document = workload["spec"]["template"]["spec"]
+    return found
+
+
+def container(workload: Document) -> Document:
+    (found,) = pod(workload)["containers"]
+    return dict(found)
+
+
+OURS = [workload for workload in WORKLOADS if container(workload)["image"] == "iot-stream"]
+SERVERS = [workload for workload in WORKLOADS if workload not in OURS]
+PROGRAMS = [workload for workload in OURS if workload["kind"] == "StatefulSet"]
+each_workload = pytest.mark.parametrize("workload", WORKLOADS, ids=name_of)
+each_of_ours = pytest.mark.parametrize("workload", OURS, ids=name_of)
+each_program = pytest.mark.parametrize("workload", PROGRAMS, ids=name_of)
+
+
+def literals(kustomization: Document) -> dict[str, str]:
+    """The settings a kustomization gives."""
+    (generator,) = [g for g in kustomization.get("configMapGenerator", []) if g["name"] == "iot-stream"]
+    return dict(line.split("=", 1) for line in generator["literals"])
+
+
+@pytest.mark.parametrize("kustomization", KUSTOMIZATIONS, ids=name_of)
+def test_every_file_is_part_of_something(kustomization: Document) -> None:
+    directory = kustomization["_file"].parent
+    listed = kustomization.get("resources", []) + kustomization.get("components", [])
+    assert [entry for entry in listed if not (directory / entry).exists()] == []
+    here = {path.name for path in directory.glob("*.yaml")} - {"kustomization.yaml"}
+    assert here == {entry for entry in listed if "/" not in entry}
+
+
+@each_workload
+def test_pod_security_restricted(workload: Document) -> None:
+    spec, security = pod(workload), container(workload)["securityContext"]
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert (security["allowPrivilegeEscalation"], security["capabilities"]) == (False, {"drop": ["ALL"]})
+    assert not any(spec.get(key) for key in ("hostNetwork", "hostPID", "hostIPC"))
+    assert not [volume for volume in spec.get("volumes", []) if "hostPath" in volume]
+    assert spec["automountServiceAccountToken"] is False
+
+
+@each_workload
+def test_resources(workload: Document) -> None:
+    resources = container(workload)["resources"]
+    assert set(resources["requests"]) == {"cpu", "memory"}
+    assert "memory" in resources["limits"]
+
+
+@each_of_ours
+def test_commands_and_settings(workload: Document) -> None:
+    args = container(workload)["args"]
+    assert args[0] in COMMANDS
+    given = {entry["name"]: entry.get("value", "") for entry in container(workload).get("env", [])}
+    assert unknown(given) == set()
+    assert refused({name: value for name, value in given.items() if value}) == []
+    assert container(workload)["securityContext"]["readOnlyRootFilesystem"] is True
+    keys = {
+        e["valueFrom"]["configMapKeyRef"]["key"] for e in container(workload).get("env", []) if e["name"] == "DATABASE"
+    }
+    assert keys <= set(literals(base()))
+
+
+def base() -> Document:
+    (found,) = [d for d in KUSTOMIZATIONS if d["_file"].parent.name == "base"]
+    return found
+
+
+@pytest.mark.parametrize("directory", ["base", "production"])
+def test_config_maps_hold_settings(directory: str) -> None:
+    (kustomization,) = [d for d in KUSTOMIZATIONS if d["_file"].parent.name == directory]
+    given = {**literals(base()), **literals(kustomization)}
+    assert unknown(given) == set()
+    assert refused(given) == []
+    assert {name for name in given if not name.startswith("IOT_")} == {"DATABASE", "DATABASE_ADMIN"}
+    assert [name for name in given if "PASSWORD" in name] == []
+    bridge = compose.services()["bridge"]["environment"]["IOT_BRIDGE_FILTERS"]
+    assert yaml.safe_load(given["IOT_BRIDGE_FILTERS"]) == yaml.safe_load(bridge)
+
+
+@each_program
+def test_probes_and_the_time_to_stop(workload: Document) -> None:
+    main = container(workload)
+    assert main["ports"] == [{"name": "metrics", "containerPort": SETTINGS.metrics_port}]
+    paths = {kind: main[kind]["httpGet"] for kind in ("startupProbe", "livenessProbe", "readinessProbe")}
+    assert {kind: get["path"] for kind, get in paths.items()} == {
+        "startupProbe": "/live", "livenessProbe": "/live", "readinessProbe": "/ready",
+    }  # fmt: skip
+    assert {get["port"] for get in paths.values()} == {"metrics"}
+    assert pod(workload)["terminationGracePeriodSeconds"] > SETTINGS.shutdown_timeout + SETTINGS.database_timeout
+
+
+@each_program
+def test_spread_budget_and_service(workload: Document) -> None:
+    labels = workload["spec"]["template"]["metadata"]["labels"]
+    assert workload["spec"]["selector"]["matchLabels"] == labels
+    spread = pod(workload)["topologySpreadConstraints"]
+    assert {one["topologyKey"] for one in spread} == {"topology.kubernetes.io/zone", "kubernetes.io/hostname"}
+    assert all(one["labelSelector"]["matchLabels"] == labels for one in spread)
+    name = workload["metadata"]["name"]
+    assert find("PodDisruptionBudget", name)["spec"]["selector"]["matchLabels"] == labels
+    service = find("Service", name)["spec"]
+    assert service["selector"] == labels
+    assert workload["spec"]["serviceName"] == name
+    assert service["ports"][0]["port"] == SETTINGS.metrics_port
+
+
+def test_the_state_has_a_volume_where_the_image_puts_it() -> None:
+    worker = find("StatefulSet", "iot-worker")
+    (claim,) = worker["spec"]["volumeClaimTemplates"]
+    (path,) = [m["mountPath"] for m in container(worker)["volumeMounts"] if m["name"] == claim["metadata"]["name"]]
+    assert f"IOT_STATE_DIR={path}" in (ROOT / "Dockerfile").read_text()
+
+
+# --- secrets ---------------------------------------------------------------------------------------------------------
+
+
+def secrets_of(workload: Document) -> dict[str, str]:
+    """File -> the secret it comes from."""
+    volumes = [volume["secret"] for volume in pod(workload).get("volumes", []) if "secret" in volume]
+    return {item["path"]: secret["secretName"] for secret in volumes for item in secret.get("items", [])}
+
+
+@each_of_ours
+def test_each_gets_the_passwords_it_reads_and_no_other(workload: Document) -> None:
+    files = {
+        Path(entry["value"]) for entry in container(workload).get("env", []) if entry["name"].endswith("_FILE")
+    }  # fmt: skip
+    assert {path.parent for path in files} <= {Path("/run/secrets")}
+    assert {path.name for path in files} == set(secrets_of(workload))
+    external = {
+        (d["spec"]["target"]["name"], entry["secretKey"])
+        for d in DOCUMENTS
+        if d["kind"] == "ExternalSecret"
+        for entry in d["spec"]["data"]
+    }
+    script = (K8S / "scripts" / "setup_local.sh").read_text()
+    for key, secret in secrets_of(workload).items():
+        assert (secret, key) in external
+        assert re.search(rf"^secret {secret} .*\b{key}\b", script, re.MULTILINE)
+        assert key in compose.config()["secrets"], "scripts/secrets makes it"
+
+
+def test_only_the_schema_job_has_the_owners_password() -> None:
+    owners = {name_of(w) for w in OURS if "postgres_password" in secrets_of(w)}
+    assert owners == {"Job iot-schema"}
+
+
+# --- what leans on names of the code ---------------------------------------------------------------------------------
+
+
+def test_scaling() -> None:
+    spec = find("ScaledObject", "iot-worker")["spec"]
+    triggers = {trigger["name"]: trigger["metadata"] for trigger in spec["triggers"]}
+    assert triggers["lag"]["consumerGroup"] == SETTINGS.group_id
+    assert triggers["lag"]["topic"] == SETTINGS.kafka_topic
+    assert spec["maxReplicaCount"] == SETTINGS.kafka_partitions
+    formula = spec["advanced"]["scalingModifiers"]
+    assert set(re.findall(r"[a-z]+", formula["formula"])) == set(triggers)
+    assert f"workers * {formula['target']}" in formula["formula"], "as many as there are, when the database is slow"
+    behavior = spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+    assert (
+        behavior["scaleDown"]["stabilizationWindowSeconds"] >= 1800 > behavior["scaleUp"]["stabilizationWindowSeconds"]
+    )
+    queries = " ".join(trigger.get("query", "") for trigger in triggers.values())
+    series = set(re.findall(r"\b(?:iot|db)_\w+", queries))
+    assert series
+    assert series <= set(compose.exposed())
+
+
+def test_copies_are_the_originals() -> None:
+    alerts = yaml.safe_load((ROOT / "deploy" / "prometheus" / "alerts.yml").read_text())
+    assert find("PrometheusRule", "iot-stream")["spec"] == alerts
+    local = K8S / "overlays" / "local"
+    assert (local / "accounts.sql").read_text() == (ROOT / "deploy" / "postgres" / "accounts.sql").read_text()
+    assert (local / "emqx.conf").read_text() == (ROOT / "deploy" / "emqx" / "emqx.conf").read_text()
+    images = {service["image"] for service in compose.services().values()}
+    assert {container(workload)["image"] for workload in SERVERS} <= images
+
+
+def test_the_network_policy_lets_through_what_is_needed() -> None:
+    spec = find("NetworkPolicy", "iot-stream")["spec"]
+    out = {entry["port"] for rule in spec["egress"] for entry in rule["ports"]}
+    assert {53, 9092, 5432, 6432, SETTINGS.mqtt_port, 8883} == out
+    assert [entry["port"] for rule in spec["ingress"] for entry in rule["ports"]] == [SETTINGS.metrics_port]
+    for kustomization in (d for d in KUSTOMIZATIONS if d["_file"].parent.name in ("base", "production")):
+        given = {**literals(base()), **literals(kustomization)}
+        ports = re.findall(
+            r":(\d+)", " ".join(given[key] for key in ("IOT_KAFKA_BROKER", "DATABASE", "DATABASE_ADMIN"))
+        )
+        assert {*map(int, ports), int(given["IOT_MQTT_PORT"])} <= out
+
+
+def test_pods_of_the_namespace_are_restricted() -> None:
+    for document in (d for d in DOCUMENTS if d["kind"] == "Namespace"):
+        assert document["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def test_scripts_and_links() -> None:
+    for script in (K8S / "scripts").iterdir():
+        subprocess.run(["bash", "-n", str(script)], check=True, timeout=30)
+        assert script.stat().st_mode & 0o111
+    text = (K8S / "README.md").read_text()
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
+    assert links
+    assert [link for link in links if not (K8S / link).exists()] == []
+
+
+# --- built -----------------------------------------------------------------------------------------------------------
+
+
+@cache
+def built(overlay: str) -> tuple[Document, ...]:
+    """What kubectl would apply."""
+    if shutil.which("kubectl") is None:
+        pytest.skip("kubectl is not installed: the overlays are not built (they need no cluster for that)")
+    done = subprocess.run(
+        ["kubectl", "kustomize", str(K8S / "overlays" / overlay)],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    return tuple(yaml.safe_load_all(done.stdout))
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_what_is_built_refers_to_what_is_built(overlay: str) -> None:
+    documents = built(overlay)
+    names = {(d["kind"], d["metadata"]["name"]) for d in documents}
+    assert {d["metadata"].get("namespace", "iot-stream") for d in documents} == {"iot-stream"}
+    secrets = {name for kind, name in names if kind == "ExternalSecret"} or {"iot-stream", "iot-stream-admin", "emqx"}
+    maps = {name for kind, name in names if kind == "ConfigMap"}
+    text = yaml.safe_dump([pod(d) for d in documents if d["kind"] in ("StatefulSet", "Job")])
+    assert set(re.findall(r"configMap(?:Ref)?:\n\s+name: (\S+)", text)) <= maps
+    assert set(re.findall(r"configMapKeyRef:\n\s+key: \S+\n\s+name: (\S+)", text)) <= maps
+    assert set(re.findall(r"secretName: (\S+)", text)) <= secrets
+    scaled = {d["spec"]["scaleTargetRef"]["name"] for d in documents if d["kind"] == "ScaledObject"}
+    without = {d["metadata"]["name"] for d in documents if d["kind"] == "StatefulSet" and "replicas" not in d["spec"]}
+    assert without == scaled, "how many there are is the autoscaler's to say"
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_kubernetes_would_take_it(overlay: str) -> None:
+    validator = pytest.importorskip("kubernetes_validate", reason="pip install kubernetes-validate, for its schemas")
+    custom = {"ScaledObject", "ExternalSecret", "PrometheusRule", "ServiceMonitor"}
+    for document in built(overlay):
+        if document["kind"] not in custom:
+            validator.validate(document, "1.30", strict=True)
