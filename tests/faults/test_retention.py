@@ -54,9 +54,9 @@ def missing(worker: Running) -> int:
     """Offsets the worker has said are gone, by its log lines."""
     before = worker.events("committed_offset_outside_log")
     between = worker.events("offsets_missing_in_log")
-    return sum(one["continue_at"] - one["committed"] for one in before) + sum(
-        one["found"] - one["expected"] for one in between
-    )
+    gaps = [one["continue_at"] - one["committed"] for one in before]
+    gaps += [one["found"] - one["expected"] for one in between]
+    return int(sum(gaps))
 
 
 @pytest.fixture
