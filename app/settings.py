@@ -97,7 +97,10 @@ class Settings(BaseSettings):
     mqtt_tls: bool = Field(False, description="TLS to the MQTT broker, certificate verified")
     mqtt_ca_file: ExistingFile = Field(None, description="CA certificates instead of the system's")
     bridge_client_id: str = Field("iot-bridge-1", description="client id, and so the session, of this bridge")
-    bridge_share: str = Field("iot-bridge", description="name of the shared subscription all bridges join")
+    bridge_share: str = Field(
+        "iot-bridge",
+        description="shared subscription all bridges join; `-`: none, for one bridge (Mosquitto forgets shared ones)",
+    )
     bridge_in_flight: Annotated[int, Field(ge=1, le=65535)] = Field(
         20000, description="messages taken from the broker and not yet acknowledged (MQTT 5 receive maximum)"
     )

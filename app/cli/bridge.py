@@ -17,6 +17,10 @@ from app.settings import Settings, load
 
 log = structlog.get_logger()
 
+# Mosquitto forgets shared subscriptions, and them alone, when it restarts: what it acknowledges to devices before the
+# bridge is back reaches nobody.
+NO_SHARE = "-"
+
 
 def bridge() -> None:
     """Bring MQTT messages into Kafka. Nothing is acknowledged to the broker before Kafka has it."""
@@ -35,7 +39,7 @@ def build(settings: Settings) -> tuple[Bridge, KafkaWriter]:
         client_id=settings.bridge_client_id,
         username=settings.mqtt_username,
         password=settings.mqtt_secret,
-        filters=tuple(f"$share/{settings.bridge_share}/{pattern}" for pattern in settings.bridge_filters),
+        filters=filters(settings),
         receive_max=settings.bridge_in_flight,
         session_expiry=settings.bridge_session_expiry,
         max_packet=settings.bridge_packet_max_bytes,
@@ -45,6 +49,13 @@ def build(settings: Settings) -> tuple[Bridge, KafkaWriter]:
     )
     address = (settings.mqtt_host, settings.mqtt_port)
     return Bridge(address, tls_context(settings), login, writer, settings.bridge_buffer_bytes), writer
+
+
+def filters(settings: Settings) -> tuple[str, ...]:
+    """What the bridge subscribes to, below its share unless that is `-`."""
+    if settings.bridge_share == NO_SHARE:
+        return settings.bridge_filters
+    return tuple(f"$share/{settings.bridge_share}/{pattern}" for pattern in settings.bridge_filters)
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext | None:

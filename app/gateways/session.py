@@ -29,7 +29,7 @@ class Login(Struct, frozen=True):
     client_id: str
     username: str | None
     password: str | None
-    filters: tuple[str, ...]  # as subscribed, with $share/<name>/
+    filters: tuple[str, ...]  # as subscribed, with $share/<name>/ if they are shared
     receive_max: int  # messages the broker may send ahead of our acks
     session_expiry: int  # seconds
     max_packet: int  # bytes
@@ -158,8 +158,9 @@ class Session(asyncio.Protocol):
                 f"the broker refused the connection: {packet.reason_code.name} {packet.reason_str or ''}".rstrip()
             )
             return
-        if not packet.shared_subscription_available:
-            self.abort("the broker offers no shared subscriptions, which the bridge needs")
+        shared = any(pattern.startswith("$share/") for pattern in self._login.filters)
+        if shared and not packet.shared_subscription_available:
+            self.abort("the broker offers no shared subscriptions; with one bridge, set IOT_BRIDGE_SHARE=-")
             return
         self._resumed = packet.session_present
         self._keep_alive = packet.server_keep_alive or KEEP_ALIVE

@@ -80,6 +80,7 @@ class Stack:
             "IOT_MQTT_USERNAME": account,
             "IOT_MQTT_PASSWORD_FILE": str(self.mosquitto.password_file(account)),
             "IOT_MQTT_TLS": "false",
+            "IOT_BRIDGE_SHARE": "-",  # Mosquitto keeps plain subscriptions alone over a restart
             "IOT_METRICS_HOST": LOOPBACK,
             "IOT_METRICS_PORT": str(self.ports.get(name, 0)),
             "IOT_STATE_DIR": str(self.layout.root / "state"),
