@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import paho.mqtt.client as paho
 import structlog
@@ -28,6 +28,19 @@ class Account(Struct, frozen=True):
     tls: ssl.SSLContext | None
 
 
+class _Client(paho.Client):
+    """paho's, whose thread says when it dies."""
+
+    died: Callable[[BaseException], object]
+
+    def _thread_main(self) -> None:
+        try:
+            super()._thread_main()
+        except BaseException as error:
+            self.died(error)
+            raise
+
+
 class MqttPublisher:
     """Publishes with QoS 1. While the broker is away messages wait in paho and go out in order afterwards."""
 
@@ -35,7 +48,8 @@ class MqttPublisher:
         self._account = account
         self._waiting: dict[int, asyncio.Future[str | None]] = {}
         self._loop = asyncio.get_running_loop()
-        client = paho.Client(CallbackAPIVersion.VERSION2, account.client_id, protocol=MQTTProtocolVersion.MQTTv5)
+        self.died: asyncio.Future[None] = self._loop.create_future()  # fails when paho's thread does
+        client = _Client(CallbackAPIVersion.VERSION2, account.client_id, protocol=MQTTProtocolVersion.MQTTv5)
         if account.username is not None:
             client.username_pw_set(account.username, account.password)
         if account.tls is not None:
@@ -45,6 +59,7 @@ class MqttPublisher:
         client.on_publish = self._on_publish
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
+        client.died = lambda error: self._loop.call_soon_threadsafe(self._fail, error)
         self._client = client
 
     @property
@@ -68,6 +83,10 @@ class MqttPublisher:
             # Its PUBACK is handed to this very loop, so it cannot be handled before the next await.
             waiting.append(self._waiting.setdefault(info.mid, self._loop.create_future()))
         return list(await asyncio.gather(*waiting))
+
+    def _fail(self, error: BaseException) -> None:
+        if not self.died.done():
+            self.died.set_exception(RuntimeError(f"the MQTT client's thread has died: {error!r}"))
 
     async def stop(self) -> None:
         """Disconnect; safe before start and twice."""

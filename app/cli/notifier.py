@@ -3,6 +3,7 @@
 import asyncio
 import signal
 from collections.abc import Mapping
+from typing import Any
 
 import structlog
 
@@ -57,21 +58,26 @@ async def _main(settings: Settings) -> None:
     log.info("notifier_started", metrics_port=health.port, topic=settings.kafka_alerts_topic)
     publisher.start()
     try:
-        await _until(stop, asyncio.create_task(made.run()), settings.shutdown_timeout)
+        await _until(stop, asyncio.create_task(made.run()), publisher.died, settings.shutdown_timeout)
     finally:
         await publisher.stop()
         await health.stop()
 
 
-async def _until(stop: asyncio.Event, running: "asyncio.Task[None]", seconds: float) -> None:
-    """Wait for the end of `running`; after `stop`, for at most `seconds` more."""
+async def _until(
+    stop: asyncio.Event, running: "asyncio.Task[None]", died: "asyncio.Future[None]", seconds: float
+) -> None:
+    """Wait for the end of `running`; after `stop`, for at most `seconds` more. Raises what `died` fails with."""
     stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
+    ends: list[asyncio.Future[Any]] = [running, stopping, died]
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
-    _, unfinished = await asyncio.wait([running], timeout=seconds)
+    _, unfinished = await asyncio.wait([running], timeout=0 if died.done() else seconds)
     if unfinished:
         log.warning("notifier_unfinished", note="what was not acknowledged is published again by the next start")
         running.cancel()
         await asyncio.wait([running])
     elif running.exception():
         raise running.exception() or AssertionError
+    if died.done():
+        died.result()
