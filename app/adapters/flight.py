@@ -13,14 +13,16 @@ from app.adapters.batches import BatchLimits, BatchMessage
 from app.adapters.positions import Position
 from app.errors import StreamGapError
 
+READS = 2  # more of the same place, before what comes is believed: the client may drop what it has fetched
+
 
 class Follow(Enum):
     """How a run of records follows what was handed over before."""
 
     NEXT = "next"  # it starts where the last batch ended
     OVERLAP = "overlap"  # it starts earlier: its first records were handed over already
-    GAP = "gap"  # it starts later, for the first time: read again from where the last batch ended
-    MISSING = "missing"  # it starts later again: the log holds nothing in between
+    GAP = "gap"  # it starts later: read again from where the last batch ended
+    MISSING = "missing"  # it starts later each time it is read: the log holds nothing in between
 
 
 class Flight:
@@ -35,7 +37,7 @@ class Flight:
         self.done: dict[TP, int] = {}  # up to here everything is acked
         self._out: dict[TP, deque[BatchMessage]] = {}  # not yet acked, in offset order
         self._weights: dict[TP, int] = {}  # of `_out`
-        self._healing: dict[TP, int] = {}  # read again from here, once
+        self._healing: dict[TP, tuple[int, int]] = {}  # read again from here, for the how-manieth time
 
     def begin_anew(self) -> None:
         """Forget everything: what was in flight is stale from now on."""
@@ -61,8 +63,9 @@ class Flight:
             if end is not None and end < expected:
                 raise StreamGapError(f"{tp} now ends before offset {expected}: the topic was made anew")
             return Follow.OVERLAP
-        if self._healing.get(tp) != expected:
-            self._healing[tp] = expected
+        start, times = self._healing.get(tp, (expected, 0))
+        if start != expected or times < READS:
+            self._healing[tp] = (expected, times + 1 if start == expected else 1)
             return Follow.GAP
         del self._healing[tp]
         return Follow.MISSING

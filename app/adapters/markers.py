@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from faust.types import TP
 
-from app.adapters.flight import Flight
+from app.adapters.flight import READS, Flight
 
 
 class Markers:
@@ -12,7 +12,7 @@ class Markers:
 
     def __init__(self, flight: Flight) -> None:
         self._flight = flight
-        self._from: dict[TP, int] = {}
+        self._from: dict[TP, tuple[int, int]] = {}  # offset, and how often it was read
 
     @property
     def looking(self) -> Sequence[TP]:
@@ -24,17 +24,25 @@ class Markers:
         expected = self._flight.expected.get(tp)
         if expected is None or not self._flight.idle(tp) or tp in self._from:
             return None
-        self._from[tp] = expected
+        self._from[tp] = (expected, 1)
         return expected
 
-    def reached(self, tp: TP, offset: int | None) -> None:
-        """The client reads `offset` next: one past where it began, and no record came: markers, and done."""
-        expected, flight = self._from.get(tp), self._flight
+    def reached(self, tp: TP, offset: int | None) -> int | None:
+        """The client reads `offset` next. Past where it began, and no record came, each time: markers, and done.
+
+        Returns the offset to seek to when it is to be read once more.
+        """
+        expected, times = self._from.get(tp, (None, 0))
+        flight = self._flight
         if expected is None or flight.expected.get(tp) != expected or not flight.idle(tp):
             self._from.pop(tp, None)
         elif offset is not None and offset > expected:
+            if times < READS:
+                self._from[tp] = (expected, times + 1)
+                return expected
             del self._from[tp]
             flight.expected[tp] = flight.done[tp] = offset
+        return None
 
     def forget(self) -> None:
         """A seek or rebalance: nobody is looked at any more."""

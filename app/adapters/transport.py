@@ -58,7 +58,9 @@ class BatchConsumer(PrefixConsumer):
         if not self.flow_active:
             await self.wait(self.can_resume_flow)
         for tp in self._markers.looking:  # between two polls nothing is under way
-            self._markers.reached(tp, await self._thread.reached(tp))
+            again = self._markers.reached(tp, await self._thread.reached(tp))
+            if again is not None:
+                await self.seek(tp, again)
         active = self._get_active_partitions()
         placed = {tp for tp in active if self._placed(tp)}
         fetchable = {tp for tp in placed if self._has_room(tp)}
@@ -148,6 +150,7 @@ class BatchConsumer(PrefixConsumer):
             self.last_progress[tp] = time.monotonic()
             if position.reset:
                 self.events.position_reset(tp, position)
+                self.flight.done[tp] = position.offset  # committed at once, or each rebalance would tell it again
 
     def _forget(self) -> None:
         self.flight.begin_anew()

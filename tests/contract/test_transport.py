@@ -250,7 +250,7 @@ async def test_markers_of_transactions_do_not_stall(kafka: KafkaServer, unique: 
         await fw.produce_in_transactions(kafka.bootstrap, unique, 1, 10)
         await until(lambda: worker.records == 60)
         await until(lambda: worker.consumer._committed_offset[TP(unique, 0)] == 65)
-        watchdog = Watchdog(unique, 6.0)
+        watchdog = Watchdog(unique, 20.0)  # three reads of what follows take a second each
         watch = asyncio.create_task(watchdog.watch(worker.consumer))
         await until(lambda: watch.done() or watchdog.lag.get(TP(unique, 0)) == 1, 20)
         # the marker at the end is nothing that waits

@@ -109,17 +109,19 @@ async def test_a_batch_names_its_records(make: Make) -> None:
     assert not subject.consumer.current(message)
 
 
-async def test_a_gap_is_read_again_once_and_then_believed(make: Make) -> None:
+async def test_a_gap_is_read_again_twice_and_then_believed(make: Make) -> None:
     """Retention has removed what was not read: the log begins at 10."""
     subject = make()
     subject.starts = {ZERO: 10}
     subject.place(ZERO, 0)
     assert await subject.take(ZERO, records(10, 20)) == []
     assert (subject.seeks, subject.report.healed) == ([(ZERO, 0)], [(0, 0, 10)])
+    assert await subject.take(ZERO, records(10, 20)) == []  # the client may have dropped what it read again, too
+    assert subject.seeks == [(ZERO, 0)] * 2
     assert await subject.take(ZERO, records(10, 20)) == [(10, 20)]
     assert subject.report.missing == [(0, 0, 10)]
     assert await subject.take(ZERO, records(30, 40)) == []  # another gap is another matter
-    assert subject.seeks[1:] == [(ZERO, 20)]
+    assert subject.seeks[2:] == [(ZERO, 20)]
     assert await subject.take(ZERO, records(20, 40)) == [(20, 40)]
     assert len(subject.report.missing) == 1
 
@@ -128,7 +130,8 @@ async def test_a_gap_in_the_middle_of_the_log_is_markers_and_nothing_is_missing(
     subject = make()
     subject.starts = {ZERO: 3}
     subject.place(ZERO, 5)
-    assert await subject.take(ZERO, records(6, 20)) == []
+    for _ in range(2):
+        assert await subject.take(ZERO, records(6, 20)) == []
     assert await subject.take(ZERO, records(6, 20)) == [(6, 20)]
     assert subject.report.missing == []
 
@@ -137,7 +140,8 @@ async def test_retention_may_have_removed_the_first_part_of_a_gap_alone(make: Ma
     subject = make()
     subject.starts = {ZERO: 8}
     subject.place(ZERO, 5)
-    assert await subject.take(ZERO, records(10, 20)) == []
+    for _ in range(2):
+        assert await subject.take(ZERO, records(10, 20)) == []
     assert await subject.take(ZERO, records(10, 20)) == [(10, 20)]
     assert subject.report.missing == [(0, 5, 8)]
 
@@ -145,9 +149,9 @@ async def test_retention_may_have_removed_the_first_part_of_a_gap_alone(make: Ma
 async def test_a_gap_is_not_believed_while_kafka_does_not_say_where_its_log_begins(make: Make) -> None:
     subject = make()
     subject.place(ZERO, 5)
-    assert await subject.take(ZERO, records(6, 20)) == []
-    assert await subject.take(ZERO, records(6, 20)) == []
-    assert subject.seeks == [(ZERO, 5), (ZERO, 5)]
+    for _ in range(5):
+        assert await subject.take(ZERO, records(6, 20)) == []
+    assert subject.seeks == [(ZERO, 5)] * 5
     assert await subject.take(ZERO, records(5, 20)) == [(5, 20)]
 
 
