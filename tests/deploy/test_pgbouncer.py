@@ -35,8 +35,9 @@ pytestmark = [
 def pgbouncer(directory: Path, server: Postgres, database: str, secrets: Path) -> Iterator[int]:
     """PgBouncer on a port of its own; but for addresses and paths its configuration is the deployed one."""
     port = free_port()
-    password = (secrets / "worker_db_password").read_text().strip()
-    (directory / "users").write_text(f'"iot_worker" "{password}"\n')
+    passwords = {name: (secrets / f"{name}_db_password").read_text().strip() for name in ("worker", "notifier")}
+    users = [f'"iot_{name}" "{password}"\n' for name, password in passwords.items()]
+    (directory / "users").write_text("".join(users))
     text = (ROOT / "deploy" / "pgbouncer" / "pgbouncer.ini").read_text()
     for here, there in {
         "host=timescaledb port=5432 dbname=iot": f"host=127.0.0.1 port={server.port} dbname={Path(database).name}",
