@@ -25,7 +25,8 @@ PROGRAMS = {"worker 1": "worker", "worker 2": "worker", "bridge": "bridge", "not
 DEVICES = 48  # of each stream
 YOUNG = timedelta(days=1)  # how old the first reading is: no jump of a clock makes one come from the future
 # Breaker: the product's own first wait, but at most 10 s, so that a run of 100 faults ends the same hour.
-SETTINGS = {"breaker_reset_min": 2, "breaker_reset_max": 10}
+# Share: Mosquitto forgets shared subscriptions when it restarts.
+SETTINGS = {"breaker_reset_min": 2, "breaker_reset_max": 10, "bridge_share": "-"}
 
 
 @dataclass
