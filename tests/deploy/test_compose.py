@@ -133,6 +133,13 @@ def test_the_order_of_the_start(name: str) -> None:
         assert once or "healthcheck" in SERVICES[other]
 
 
+def test_what_runs_once_is_waited_for_by_something_that_stays() -> None:
+    stays = {name for name, service in SERVICES.items() if service["restart"] == "unless-stopped"}
+    awaited = set().union(*(SERVICES[name].get("depends_on", {}) for name in stays - {"bridge"}))
+    assert set(SERVICES) - stays == {"topics", "schema", "accounts"}
+    assert set(SERVICES) - stays <= awaited
+
+
 def before(name: str) -> set[str]:
     """All that has to be there first."""
     direct = set(SERVICES[name].get("depends_on", {}))
