@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 PYTEST := $(BIN)/pytest -q
 
-.PHONY: help setup run test check fmt lint type unit integration faults soak bench docs lock clean
+.PHONY: help setup run test check fmt lint type unit integration faults soak simulate bench docs lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,7 +24,7 @@ run: setup ## Start everything on this machine with a simulated fleet, and watch
 	@$(BIN)/iot-stream run
 
 test: setup ## All tests: unit, pipeline, contract, integration, faults
-	@$(PYTEST) --hypothesis-profile=default tests/unit tests/deploy tests/pipeline tests/contract tests/integration tests/faults
+	@$(PYTEST) --hypothesis-profile=default tests/unit tests/deploy tests/pipeline tests/simulation tests/contract tests/integration tests/faults
 
 check: setup ## Lint, format and types; changes nothing
 	@$(BIN)/ruff check .
@@ -53,6 +53,10 @@ faults: setup ## Kill and cut real processes while messages flow; compare the bo
 
 soak: setup ## The same at random for hours, a new seed each round, until a promise is broken: make soak HOURS=8
 	@$(BIN)/python -m tests.faults --hours $(or $(HOURS),8)
+
+simulate: setup ## The worker on simulated servers, a random fault at any step: SECONDS= SCHEDULES= JOBS=, or SEED= for a trace
+	@$(BIN)/python -m tests.simulation $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SCHEDULES),--schedules $(SCHEDULES)) \
+	  $(if $(JOBS),--jobs $(JOBS)) $(if $(FIRST),--first $(FIRST)) $(if $(SEED),--seed $(SEED)) $(if $(WITHOUT),--without $(WITHOUT))
 
 bench: setup ## Measure, four minutes; asserts no speed. One alone, at full length: make bench BENCH=latency
 	@$(BIN)/python -m tests.bench$(if $(BENCH),.$(BENCH))

@@ -82,7 +82,7 @@ class Queue:
         """Let running transactions end for up to `seconds`, close the connections; the interrupt must be set."""
         if self._running:
             await asyncio.wait(self._running, timeout=seconds)
-        for lane in set(self._lanes) - set(self._free):
+        for lane in [lane for lane in self._lanes if lane not in self._free]:
             lane.drop()  # fails what still runs there
         if self._running:
             await asyncio.wait(self._running)

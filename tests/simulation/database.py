@@ -1,0 +1,205 @@
+"""PostgreSQL in memory, as far as the store talks to it: rows with a primary key, effects, transactions, refusals.
+
+A transaction has the database to itself from its first statement to its end: what two of them could do to one another
+is PostgreSQL's business, and tested against it (tests/integration/test_timescale_faults.py).
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import asyncpg
+
+from app.adapters.insert import EFFECTS
+from app.core.model import Row
+from app.core.write import Statement
+from tests.simulation.life import Life
+from tests.simulation.link import Link
+from tests.simulation.world import World
+
+POISON = '"poison"'  # in extra_data: a CHECK constraint refuses the row
+_STATEMENTS = {" ".join(sql.split()): statement for statement, sql in EFFECTS.items()}
+
+Key = tuple[Any, str, str, int]
+
+
+class Database:
+    """What is committed, and who has the turn."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.rows: dict[Key, Row] = {}
+        self.configs: dict[str, str] = {}
+        self.statuses: dict[str, tuple[Any, ...]] = {}
+        self.owner: Connection | None = None
+        self._queue: list[tuple[Connection, asyncio.Future[None]]] = []
+
+    async def connect(self, life: Life) -> "Connection":
+        """Raises what a try to connect raises during an outage."""
+        if "database" in self.world.down:
+            error = self.world.down["database"]
+            await asyncio.sleep(0.05)
+            raise error
+        return Connection(self, life)
+
+    async def turn(self, connection: "Connection") -> None:
+        """Wait until the database is this connection's."""
+        if self.owner is None:
+            self.owner = connection
+        elif self.owner is not connection:
+            future: asyncio.Future[None] = self.world.loop.create_future()
+            self._queue.append((connection, future))
+            await future
+
+    def release(self, connection: "Connection") -> None:
+        """The next one's turn."""
+        self._queue = [(other, future) for other, future in self._queue if other is not connection]
+        if self.owner is connection:
+            self.owner = None
+            while self._queue and self.owner is None:
+                other, future = self._queue.pop(0)
+                if not future.done():
+                    self.owner = other
+                    future.set_result(None)
+
+    def carry_out(self, statement: Statement, args: Sequence[Any]) -> None:
+        """An effect, committed."""
+        match statement:
+            case Statement.UPSERT_CONFIG:
+                self.configs[args[0]] = args[1]
+            case Statement.UPSERT_STATUS:
+                if args[0] not in self.statuses or self.statuses[args[0]][4] <= args[4]:
+                    self.statuses[args[0]] = tuple(args)
+            case _:
+                raise NotImplementedError(f"the simulated database does not do {statement}")
+
+
+class Connection:
+    """Stands in for asyncpg's, with the statements of app.adapters.insert."""
+
+    def __init__(self, database: Database, life: Life) -> None:
+        self._database = database
+        self._link = Link(database.world, life, "database")
+        self._link.on_close = self._lost
+        self._levels: list[tuple[dict[Key, Row], list[tuple[Statement, Sequence[Any]]]]] = []  # open transactions
+        self._staged: list[Row] = []
+
+    # -- asyncpg's names
+
+    def is_closed(self) -> bool:
+        return not self._link.open
+
+    def terminate(self) -> None:
+        self._link.close()
+
+    async def close(self, timeout: float | None = None) -> None:
+        self._link.close()
+
+    def transaction(self, *, readonly: bool = False) -> Any:
+        return contextlib.nullcontext() if readonly else Transaction(self)
+
+    async def fetchval(self, sql: str) -> None:
+        """It is no hypertable, and has no compression policy."""
+
+    async def execute(self, sql: str, *columns: Any) -> str:
+        text = " ".join(sql.split())
+        if text.startswith("INSERT INTO raw_telemetry") and "unnest" in text:
+            return f"INSERT 0 {await self._insert(list(zip(*columns, strict=True)))}"
+        if text.startswith("INSERT INTO raw_telemetry") and "FROM iot_batch" in text:
+            return f"INSERT 0 {await self._insert(self._staged)}"
+        if text == "SELECT 1":
+            await self._link.call("sql select 1", lambda: None)
+            return "SELECT 1"
+        if text.startswith(("CREATE TEMP TABLE", "TRUNCATE iot_batch", "SET ")):
+            self._staged = []
+            return "OK"
+        raise NotImplementedError(f"the simulated database does not know: {text}")
+
+    async def copy_records_to_table(self, table: str, *, records: Iterable[Row], columns: Sequence[str]) -> str:
+        self._staged = list(records)
+        return f"COPY {len(self._staged)}"
+
+    async def executemany(self, sql: str, args: Iterable[Sequence[Any]]) -> None:
+        statement = _STATEMENTS[" ".join(sql.split())]
+        every = list(args)
+        await self.ask(f"{statement} x{len(every)}", lambda: self._apply(statement, every))
+
+    # -- the server's side
+
+    async def ask(self, what: str, apply: Any) -> Any:
+        """Do something in the transaction that is open, or in one of its own. Any error ends the connection."""
+        await self._database.turn(self)
+        try:
+            return await self._link.call(f"sql {what}", apply)
+        except asyncpg.IntegrityConstraintViolationError:
+            raise
+        except Exception:
+            self._link.close()
+            raise
+        finally:
+            if not self._levels:
+                self._database.release(self)
+
+    async def begin(self) -> None:
+        self._levels.append(({}, []))
+
+    async def end(self, *, keep: bool) -> None:
+        """Commit or roll back the innermost level."""
+        if len(self._levels) > 1:
+            rows, effects = self._levels.pop()
+            if keep:
+                self._levels[-1][0].update(rows)
+                self._levels[-1][1].extend(effects)
+        elif keep and self._levels:
+            rows, effects = self._levels[0]
+            try:
+                await self.ask("commit", lambda: self._commit(rows, effects))
+            finally:
+                self._levels.clear()
+                self._database.release(self)
+        else:
+            self._levels.clear()
+            self._database.release(self)
+
+    async def _insert(self, rows: Sequence[Row]) -> int:
+        count: int = await self.ask(f"insert {len(rows)} rows", lambda: self._new(rows))
+        return count
+
+    def _new(self, rows: Sequence[Row]) -> int:
+        if any(POISON in row[6] for row in rows):
+            raise asyncpg.CheckViolationError("a row violates the check constraint no_poison")
+        seen = [self._database.rows, *(level[0] for level in self._levels)]
+        new = {row[:4]: row for row in reversed(rows) if not any(row[:4] in known for known in seen)}
+        (self._levels[-1][0] if self._levels else self._database.rows).update(new)
+        return len(new)
+
+    def _apply(self, statement: Statement, every: Sequence[Sequence[Any]]) -> None:
+        for args in every:
+            if self._levels:
+                self._levels[-1][1].append((statement, args))
+            else:
+                self._database.carry_out(statement, args)
+
+    def _commit(self, rows: dict[Key, Row], effects: list[tuple[Statement, Sequence[Any]]]) -> None:
+        self._database.rows.update(rows)
+        for statement, args in effects:
+            self._database.carry_out(statement, args)
+
+    def _lost(self) -> None:
+        self._database.release(self)
+
+
+class Transaction:
+    """`async with connection.transaction()`, and savepoints within."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def __aenter__(self) -> None:
+        await self._connection.begin()
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+        if kind is not None and issubclass(kind, asyncio.CancelledError):
+            self._connection.terminate()
+        await self._connection.end(keep=kind is None)

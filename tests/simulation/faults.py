@@ -1,0 +1,198 @@
+"""What goes wrong in a schedule, and when: a plan drawn from the seed before anything runs.
+
+A fault strikes before the step with its number, so leaving one out (to shrink a failing schedule) moves no other.
+"""
+
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tests.simulation.group import SESSION_SECONDS
+from tests.simulation.life import Handle
+from tests.simulation.worker import Worker
+from tests.simulation.world import DATABASE_FAILURES
+
+if TYPE_CHECKING:
+    from tests.simulation.schedule import Schedule
+
+HORIZON = 500  # steps within which faults strike; a schedule without any has 100 to 800
+KINDS = ("crash", "crash", "crash", "request", "request", "request", "rebalance", "stop", "database", "kafka", "gap",
+         "pause", "zombie", "replay")  # fmt: skip
+REQUESTS = ("produce", "produce", "sql", "sql", "commit", "fetch", "recover", "read dead letters", "join")
+MODES = ("lost", "ack lost", "slow", "slow answer")
+
+
+Watch = Callable[[Handle, "Schedule"], None]  # told of every callback before it runs
+
+
+class Fault(NamedTuple):
+    """One thing that goes wrong."""
+
+    step: int
+    kind: str
+    args: tuple[Any, ...] = ()
+
+    def __str__(self) -> str:
+        return f"step {self.step}: {self.kind} {' '.join(map(str, self.args))}".rstrip()
+
+
+def draw_plan(seed: str, workers: int) -> tuple[Fault, ...]:
+    """Up to six faults, none in one schedule of ten."""
+    chosen = random.Random(f"{seed} plan")
+    faults = []
+    for _ in range(chosen.choice((0, 1, 1, 2, 2, 3, 3, 4, 5, 6))):
+        kind, step = chosen.choice(KINDS), chosen.randrange(HORIZON)
+        faults.append(Fault(step, kind, _args(chosen, kind, workers)))
+    return tuple(sorted(faults))
+
+
+def _args(chosen: random.Random, kind: str, workers: int) -> tuple[Any, ...]:
+    match kind:
+        case "crash" | "stop" | "gap":
+            return (chosen.randrange(workers),)
+        case "pause":
+            return chosen.randrange(workers), chosen.choice((0.1, 1.0, 5.0))
+        case "zombie":
+            return chosen.randrange(workers), chosen.choice((11.0, 14.0, 25.0))
+        case "rebalance":
+            return chosen.choice(((), (), ("produce", "lost"), ("sql", "slow answer"), ("commit", "lost")))
+        case "request":
+            return chosen.choice(REQUESTS), chosen.choice(MODES)
+        case "database":
+            return chosen.choice(tuple(DATABASE_FAILURES)), chosen.choice((0.05, 0.5, 3.0, 20.0))
+        case "kafka":
+            return (chosen.choice((0.05, 0.5, 3.0, 12.0)),)
+        case "replay":
+            return (chosen.random(),)
+    return ()
+
+
+class Faults:
+    """Strikes when a fault's step has come."""
+
+    def __init__(self, schedule: "Schedule", plan: tuple[Fault, ...]) -> None:
+        self._schedule, self._plan, self._next = schedule, plan, 0
+        self.last = 0.0  # virtual time at which the last one ended
+        self.pending_restart = 0
+        self._watch: Watch | None = None
+
+    def arm(self, watch: Watch | None) -> None:
+        """Be called by the loop when the next fault is due; before every callback if somebody watches."""
+        loop = self._schedule.world.loop
+        self._watch, loop.before_step = watch, self._before_step
+        loop.next_fault = self._due()
+
+    def _due(self) -> int:
+        if self._watch is not None:
+            return 0
+        return self._plan[self._next].step if self._next < len(self._plan) else 1 << 60
+
+    def _before_step(self, handle: Handle) -> None:
+        loop = self._schedule.world.loop
+        while self._next < len(self._plan) and self._plan[self._next].step <= loop.step:
+            fault = self._plan[self._next]
+            self._next += 1
+            self.strike(fault)
+        loop.next_fault = self._due()
+        if self._watch is not None:
+            self._watch(handle, self._schedule)
+
+    def strike(self, fault: Fault) -> None:
+        """Do it."""
+        world = self._schedule.world
+        world.note("FAULT", str(fault))
+        if fault.kind != "request":
+            world.count(fault.kind)
+        self.last = max(self.last, world.loop.now)
+        getattr(self, f"_{fault.kind}")(*fault.args)
+
+    def _worker(self, slot: int) -> Worker | None:
+        return self._schedule.workers[slot]
+
+    def _crash(self, slot: int, under_way: str = "") -> None:
+        """kill -9. What is `under_way` to a server then "arrives" or is "lost"; chance decides when it is neither."""
+        worker = self._worker(slot)
+        if worker is not None:
+            self._kill(slot, worker, under_way)
+            self._restart(slot, self._schedule.world.random.random() * 2)
+
+    def _kill(self, slot: int, worker: Worker, under_way: str = "") -> None:
+        life, schedule = worker.life, self._schedule
+        life.dead = True
+        schedule.workers[slot] = None
+        for link in list(life.links):
+            link.close(under_way)
+        schedule.world.loop.bury(life)
+        schedule.world.later(SESSION_SECONDS, schedule.servers.group.leave, life)
+
+    def _restart(self, slot: int, seconds: float) -> None:
+        self.pending_restart += 1
+
+        def start() -> None:
+            self.pending_restart -= 1
+            self._schedule.start(slot)
+            self._schedule.look()
+
+        self._schedule.world.later(seconds, start)
+
+    def _stop(self, slot: int) -> None:
+        worker = self._worker(slot)
+        if worker is not None:
+            worker.stopping.set()
+
+    def _pause(self, slot: int, seconds: float) -> None:
+        """SIGSTOP, or a machine that is overloaded: for less than the session lasts."""
+        worker, world = self._worker(slot), self._schedule.world
+        if worker is not None and worker.life.parked is None:
+            worker.life.parked = []
+            self.last = max(self.last, world.loop.now + seconds)
+            world.later(seconds, world.loop.wake, worker.life)
+
+    def _zombie(self, slot: int, seconds: float) -> None:
+        """SIGSTOP for longer than the session lasts: somebody else goes on meanwhile, then this one does as well."""
+        worker, group = self._worker(slot), self._schedule.servers.group
+        if worker is not None and worker.life.parked is None:
+            self._pause(slot, seconds)
+            self._schedule.world.later(SESSION_SECONDS, group.leave, worker.life)
+
+    def _rebalance(self, *request: str) -> None:
+        if request:
+            self._request(*request)
+        self._schedule.servers.group.prepare()
+
+    def _gap(self, slot: int) -> None:
+        worker = self._worker(slot)
+        if worker is not None and hasattr(worker, "consumer"):
+            worker.consumer.lose_next = True
+
+    def _request(self, what: str, mode: str) -> None:
+        self._schedule.world.armed.append((what, mode))
+
+    def _database(self, failure: str, seconds: float) -> None:
+        self._outage("database", DATABASE_FAILURES[failure](failure), seconds)
+
+    def _kafka(self, seconds: float) -> None:
+        world = self._schedule.world
+        self._outage("kafka", world.random.choice(world.kafka_outages)("no broker answers"), seconds)
+
+    def _outage(self, server: str, error: Exception, seconds: float) -> None:
+        world = self._schedule.world
+        world.down[server] = error
+        self.last = max(self.last, world.loop.now + seconds)
+
+        def over() -> None:
+            if world.down.get(server) is error:
+                del world.down[server]
+
+        world.later(seconds, over)
+
+    def _replay(self, share: float) -> None:
+        """Everybody is stopped, the committed offsets are put back, everybody starts again."""
+        schedule = self._schedule
+        for slot, worker in enumerate(schedule.workers):
+            if worker is not None:
+                self._kill(slot, worker)
+                schedule.servers.group.leave(worker.life)
+            self._restart(slot, schedule.world.random.random())
+        for partition, offset in schedule.servers.kafka.committed.items():
+            schedule.servers.kafka.committed[partition] = int(offset * share)

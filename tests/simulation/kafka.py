@@ -1,0 +1,189 @@
+"""Kafka in memory: logs, a consumer group, and what stands in for aiokafka's producer and consumer."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaConnectionError
+from msgspec import Struct
+
+from tests.simulation.life import Life
+from tests.simulation.link import Link
+from tests.simulation.world import EPOCH, World
+
+INPUT, LETTERS, ALERTS, CHANGELOG = "iot-stream", "iot-stream-dlq", "iot-alerts", "iot-worker-state-changelog"
+
+
+class LogRecord(Struct):
+    """A record as aiokafka's consumer gives it."""
+
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]] = ()
+    timestamp: int = int(EPOCH * 1000)
+    timestamp_type: int = 0
+    by: str = ""  # the life that wrote it
+    zombie: bool = False  # its writer had lost its partitions
+    unseen: bool = True  # the writer has not seen its ack, and so may write it again
+
+
+class Kafka:
+    """The brokers. Everything here happens at one instant."""
+
+    def __init__(self, world: World, partitions: int) -> None:
+        self.world, self.partitions = world, partitions
+        self.logs: dict[tuple[str, int], list[LogRecord]] = {
+            (topic, number): [] for topic in (INPUT, LETTERS, ALERTS, CHANGELOG) for number in range(partitions)
+        }
+        self.committed: dict[int, int] = {}
+        self.on_append: Callable[[str, int, LogRecord], None] = lambda topic, partition, record: None
+        self.on_commit: Callable[[int, int], None] = lambda partition, offset: None
+        self.waiting: list[asyncio.Future[None]] = []  # for the next record of the input topic
+
+    def log(self, topic: str, partition: int) -> list[LogRecord]:
+        """The records of a partition."""
+        return self.logs[topic, partition]
+
+    def topic(self, name: str) -> Iterable[LogRecord]:
+        """The records of all partitions of a topic, each in order."""
+        return (record for number in range(self.partitions) for record in self.logs[name, number])
+
+    def append(self, topic: str, partition: int, records: Sequence[LogRecord]) -> int:
+        """Write at the end; returns the offset of the first."""
+        log = self.logs[topic, partition]
+        first = len(log)
+        for record in records:
+            record.offset = len(log)
+            log.append(record)
+            self.on_append(topic, partition, record)
+        if topic == INPUT:
+            waiting, self.waiting = self.waiting, []
+            for one in waiting:
+                if not one.done():
+                    one.set_result(None)
+        return first
+
+    def commit(self, offsets: dict[int, int]) -> None:
+        """Take committed offsets, and let the promises be checked."""
+        for partition, offset in offsets.items():
+            self.committed[partition] = offset
+            self.on_commit(partition, offset)
+
+
+class Batch:
+    """What `create_batch` gives."""
+
+    def __init__(self) -> None:
+        self.records: list[LogRecord] = []
+
+    def append(self, *, timestamp: int, key: Any, value: Any, headers: Any) -> object:
+        self.records.append(LogRecord(0, key, value, headers))
+        return self
+
+    def close(self) -> None: ...
+
+    def record_count(self) -> int:
+        return len(self.records)
+
+
+class Acked(Struct):
+    """Where a batch was written."""
+
+    offset: int
+
+
+class ProducerClient:
+    """Stands in for AIOKafkaProducer; one connection, whose failure fails what is under way."""
+
+    def __init__(self, kafka: Kafka, life: Life) -> None:
+        self._kafka, self._life = kafka, life
+        self._link: Link | None = None
+        self._closed = False
+        self.client = self._sender = self  # app.adapters.producer closes both
+
+    async def start(self) -> None:
+        if "kafka" in self._kafka.world.down:
+            await asyncio.sleep(0.1)
+            raise KafkaConnectionError("nobody answers")
+        self._link = Link(self._kafka.world, self._life, "kafka")
+
+    async def stop(self) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        if self._link is not None:
+            self._link.close()
+
+    async def partitions_for(self, topic: str) -> set[int]:
+        return set(range(self._kafka.partitions))
+
+    def create_batch(self) -> Any:
+        return Batch()
+
+    async def send_batch(self, batch: Any, topic: str, *, partition: int) -> asyncio.Future[Any]:
+        assert isinstance(batch, Batch)
+        assert self._link is not None
+        records = batch.records
+        for record in records:
+            record.by = self._life.name
+        return self._link.call(
+            f"produce {len(records)} to {topic}/{partition}",
+            lambda: self._append(topic, partition, records),
+            seen=lambda: _note_seen(records),
+        )
+
+    def _append(self, topic: str, partition: int, records: list[LogRecord]) -> Acked:
+        for record in records:
+            record.zombie = self._life.zombie and not self._life.dead
+        return Acked(self._kafka.append(topic, partition, records))
+
+
+def _note_seen(records: Iterable[LogRecord]) -> None:
+    for record in records:
+        record.unseen = False
+
+
+class TailClient:
+    """Stands in for AIOKafkaConsumer as app.adapters.dead_letter_tail uses it."""
+
+    def __init__(self, kafka: Kafka, life: Life) -> None:
+        self._kafka, self._link = kafka, Link(kafka.world, life, "kafka")
+        self._positions: dict[TopicPartition, int] = {}
+        self._client = self  # app.adapters.closing closes it
+        self._coordinator = self._fetcher = None
+
+    async def start(self) -> None:
+        if "kafka" in self._kafka.world.down:
+            await asyncio.sleep(0.1)
+            raise KafkaConnectionError("nobody answers")
+
+    async def stop(self) -> None:
+        self._link.close()
+
+    close = stop
+
+    def assign(self, tps: Iterable[TopicPartition]) -> None: ...
+
+    async def beginning_offsets(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(tps, 0)
+
+    async def end_offsets(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        found: dict[TopicPartition, int] = await self._link.call(
+            "ends of dead letters", lambda: {tp: len(self._kafka.log(tp.topic, tp.partition)) for tp in tps}
+        )
+        return found
+
+    def seek(self, tp: TopicPartition, offset: int) -> None:
+        self._positions[tp] = offset
+
+    async def position(self, tp: TopicPartition) -> int:
+        return self._positions[tp]
+
+    async def getmany(self, tp: TopicPartition, timeout_ms: int) -> dict[TopicPartition, list[LogRecord]]:
+        found: list[LogRecord] = await self._link.call(
+            "read dead letters", lambda: self._kafka.log(tp.topic, tp.partition)[self._positions[tp] :]
+        )
+        self._positions[tp] += len(found)
+        return {tp: found}

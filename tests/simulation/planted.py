@@ -1,0 +1,183 @@
+"""Bugs for the simulator to find: each a small variation of the real code, as somebody might write it.
+
+`python -m tests.simulation.search` says which seed finds each.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from msgspec.structs import replace
+
+from app.adapters.breaker import State
+from app.adapters.dead_letter_tail import Recent
+from app.adapters.deadletters import KafkaDeadLetters
+from app.adapters.timescale import TimescaleStore
+from app.core.deadletter import REDELIVERED
+from app.core.model import Rejected, Row
+from app.core.process import MARK_KEY, Processor
+from app.core.state import decode, encode
+from app.core.work import Work
+from app.core.write import Effect, Written
+from app.errors import TransientError
+from app.ops.ledger import BatchLedger
+from app.pipeline import Pipeline, Seconds, Stored
+from app.ports import Batch
+from tests.simulation.consumer import SimConsumer
+from tests.simulation.worker import Parts, SimStates
+
+PLANTED: dict[str, type[Parts]] = {}
+
+
+def plant(port: str, *bugs: type) -> None:
+    """Name a worker with a bug after the part that has it."""
+    for bug in bugs:
+        PLANTED[bug.__name__] = type(bug.__name__, (Parts,), {port: bug})
+
+
+class AcksBeforeItStores(Pipeline):
+    async def _store(self, batch: Batch, work: Work, previous: Any, seconds: Seconds) -> None:
+        await batch.ack()
+        await super()._store(batch, work, previous, seconds)
+
+
+class PutsStateBeforeRows(Pipeline):
+    async def _store(self, batch: Batch, work: Work, previous: Any, seconds: Seconds) -> None:
+        await self._follow(previous)
+        await self._ports.states.put({batch.partition: work.states})
+        await super()._store(batch, work, previous, seconds)
+
+
+class PutsStateBeforeAlerts(Pipeline):
+    async def _close(self, together: list[Stored]) -> None:
+        for one in together:
+            await self._ports.states.put({one.batch.partition: one.work.states})
+        await super()._close(together)
+
+
+class AcksBeforeState(Pipeline):
+    async def _close(self, together: list[Stored]) -> None:
+        for one in together:
+            await one.batch.ack()
+        await super()._close(together)
+
+
+class ClosesInAnyOrder(Pipeline):
+    async def _close(self, together: list[Stored]) -> None:
+        await super()._close(together[::-1])
+
+
+class GoesOnAfterABatchGivenUp(Pipeline):
+    async def _follow(self, previous: Any) -> None:
+        if previous is not None and not previous.done():
+            await asyncio.wait({previous})
+
+
+class ClosesALostEpoch(Pipeline):
+    def _close_soon(self, stored: Stored) -> None:
+        self._lost_epoch = -1
+        super()._close_soon(stored)
+
+
+class ForgetsTheAppliedOffset(SimStates):
+    async def put(self, states: Mapping[int, Mapping[bytes, bytes]]) -> None:
+        await super().put({partition: dict(map(_without_offset, of_it.items())) for partition, of_it in states.items()})
+
+
+def _without_offset(item: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+    key, value = item
+    if key == MARK_KEY:
+        return item
+    state = decode(value)
+    state.applied_offset = -1
+    return key, encode(state)
+
+
+class AlertsAgainOnReplay(SimStates):
+    def get(self, partition: int, key: bytes) -> bytes | None:
+        return None
+
+
+class KeepsStateOverRebalances(Processor):
+    def _partition(self, batch: Batch) -> Any:
+        self._epoch = batch.epoch
+        return super()._partition(batch)
+
+
+class DoesNotAwaitDeadLetters(KafkaDeadLetters):
+    async def send(self, batch: Batch, rejected: Sequence[Rejected]) -> None:
+        if rejected:
+            self.task = asyncio.ensure_future(super().send(batch, rejected))
+
+
+class SendsDeadLettersAgain(KafkaDeadLetters):
+    async def _recent_of(self, batch: Batch, target: int | None) -> Recent:
+        return (await super()._recent_of(batch, target))._replace(payloads={}, marks=set())
+
+
+class TakesRedeliveriesForNew(KafkaDeadLetters):
+    async def send(self, batch: Batch, rejected: Sequence[Rejected]) -> None:
+        await super().send(batch, [_first_time(one) for one in rejected])
+
+
+def _first_time(one: Rejected) -> Rejected:
+    headers = [(name, value) for name, value in one.record.headers if name != REDELIVERED]
+    return replace(one, record=replace(one.record, headers=headers))
+
+
+class DeadLettersAnOutage(TimescaleStore):
+    async def write(self, rows: Sequence[Row], effects: Sequence[Effect] = ()) -> Written:
+        if self.breaker_state is not State.CLOSED:
+            return Written(refused=tuple((index, "the database is down") for index in range(len(rows))))
+        return await super().write(rows, effects)
+
+
+class RefusesTheWholeBatch(TimescaleStore):
+    async def write(self, rows: Sequence[Row], effects: Sequence[Effect] = ()) -> Written:
+        written = await super().write(rows, effects)
+        if not written.refused:
+            return written
+        return Written(refused=tuple((index, "the batch failed") for index in range(len(rows))))
+
+
+class TakesGivingUpForStored(TimescaleStore):
+    async def write(self, rows: Sequence[Row], effects: Sequence[Effect] = ()) -> Written:
+        try:
+            return await super().write(rows, effects)
+        except TransientError:
+            return Written(len(rows))
+
+
+class LosesTheHead(SimConsumer):  # type: ignore[misc]
+    async def _contiguous(self, tp: Any, records: list[Any]) -> list[Any]:
+        return records
+
+
+class RemembersAcrossRebalances(SimConsumer):  # type: ignore[misc]
+    def _forget(self) -> None:
+        self._room.set()
+
+
+class CommitsWhatItFetched(SimConsumer):  # type: ignore[misc]
+    async def commit_and_end_transactions(self) -> bool:
+        self.flight.done.update(self.flight.expected)
+        done: bool = await super().commit_and_end_transactions()
+        return done
+
+
+class CountsDuplicatesAsStored(BatchLedger):
+    def batch_done(self, batch: Batch, work: Work, written: Written, seconds: Seconds) -> None:
+        all_stored = Written(written.rows + written.duplicates, 0, written.refused, written.refused_effects)
+        super().batch_done(batch, work, all_stored, seconds)
+
+
+plant(
+    "pipeline", AcksBeforeItStores, PutsStateBeforeRows, PutsStateBeforeAlerts, AcksBeforeState, ClosesInAnyOrder,
+    GoesOnAfterABatchGivenUp, ClosesALostEpoch,
+)  # fmt: skip
+plant("states", ForgetsTheAppliedOffset, AlertsAgainOnReplay)
+plant("processor", KeepsStateOverRebalances)
+plant("dead_letters", DoesNotAwaitDeadLetters, SendsDeadLettersAgain, TakesRedeliveriesForNew)
+plant("store", DeadLettersAnOutage, RefusesTheWholeBatch, TakesGivingUpForStored)
+plant("consumer", LosesTheHead, RemembersAcrossRebalances, CommitsWhatItFetched)
+plant("ledger", CountsDuplicatesAsStored)

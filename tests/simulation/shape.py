@@ -1,0 +1,50 @@
+"""How large a schedule is, and with which settings its workers run; drawn from its seed."""
+
+import random
+from dataclasses import dataclass
+from functools import lru_cache
+
+from app.settings import Settings
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Of a schedule."""
+
+    partitions: int = 2
+    length: int = 9
+    workers: int = 2
+    batch_rows: int = 3
+    copy_min_rows: int = 500
+    late_after: float | None = None
+    probe: float = 0.0
+    shuffled: bool = True
+    edits: bool = False
+
+
+def draw_shape(seed: str) -> Shape:
+    """A shape for a seed."""
+    chosen = random.Random(f"{seed} shape")
+    return Shape(
+        partitions=chosen.choice((1, 2, 2)),
+        length=chosen.choice((3, 3, 4, 4, 5, 6, 6, 12)),
+        workers=chosen.choice((1, 2, 2)),
+        batch_rows=chosen.choice((1, 2, 3, 4)),
+        copy_min_rows=chosen.choice((500, 500, 3)),
+        late_after=chosen.choice((None, None, 3598.0)),
+        probe=chosen.choice((0.0, 0.0, 1.0)),
+        shuffled=chosen.random() < 0.5,
+        edits=chosen.random() < 0.1,
+    )
+
+
+@lru_cache(maxsize=64)
+def settings(batch_rows: int, copy_min_rows: int, late_after: float | None, probe: float) -> Settings:
+    return Settings(
+        _env_file=None,
+        batch_max_rows=batch_rows,
+        copy_min_rows=copy_min_rows,
+        late_after=late_after,
+        late_batch_rows=2,
+        breaker_probe=probe,
+    )

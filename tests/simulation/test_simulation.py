@@ -1,0 +1,74 @@
+"""20,000 schedules of the real worker on simulated servers, the same in every process, and the bugs they would find."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.simulation.faults import KINDS, MODES
+from tests.simulation.planted import PLANTED
+
+pytestmark = pytest.mark.timeout(1500)  # a minute on two cores at rest
+
+SCHEDULES = 20_000
+DIGESTS = "from tests.simulation.schedule import run\nfor seed in range({}, 60): print(seed, run(str(seed)).digest)"
+
+
+def python(*arguments: str, expect: int = 0) -> str:
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        env=os.environ | {"PYTHONHASHSEED": "0"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == expect, done.stdout[-6000:]
+    return done.stdout
+
+
+def test_no_schedule_breaks_a_promise() -> None:
+    said = python("-m", "tests.simulation", "--schedules", str(SCHEDULES), "--first", "0")
+    count = re.search(r"^([\d,]+) schedules in", said, re.MULTILINE)
+    assert count, said
+    assert int(count[1].replace(",", "")) > SCHEDULES  # and those with every single and double crash
+    injected = {kind: int(number.replace(",", "")) for number, kind in re.findall(r"^ +([\d,]+)  (.+)$", said, re.M)}
+    missing = [kind for kind in {*KINDS} - {"request"} if injected.get(kind, 0) < 1000]
+    missing += [mode for mode in MODES if sum(n for kind, n in injected.items() if kind.endswith(f" {mode}")) < 1000]
+    assert not missing, f"hardly ever happened: {missing}, of {injected}"
+
+
+def test_a_seed_means_the_same_in_every_process() -> None:
+    """Alone, and after others."""
+    alone, after_others = python("-c", DIGESTS.format(50)), python("-c", DIGESTS.format(0))
+    assert alone.splitlines() == after_others.splitlines()[50:]
+    assert len({line.split()[1] for line in after_others.splitlines()}) == 60
+
+
+def test_a_trace_names_every_step_and_what_changed() -> None:
+    said = python("-m", "tests.simulation", "--seed", "46")
+    assert said == python("-m", "tests.simulation", "--seed", "46")
+    steps = [int(step) for step in re.findall(r"^ +(\d+) +[\d.]+  \[", said, re.MULTILINE)]
+    assert steps == list(range(1, len(steps) + 1))
+    assert "app/pipeline.py:" in said
+    assert re.search(r"^ +- +[\d.]+  FAULT: step", said, re.MULTILINE)
+    assert "no promise was broken" in said
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, dict[str, Any]]:
+    lines = [json.loads(line) for line in python("-m", "tests.simulation.search").splitlines()]
+    return {line["bug"]: line for line in lines}
+
+
+@pytest.mark.parametrize("bug", PLANTED)
+def test_it_finds_a_planted_bug_within_2000_schedules(bug: str, found: dict[str, dict[str, Any]]) -> None:
+    what = found[bug]
+    assert what["seed"] is not None, f"{bug} was not found"
+    assert what["again"], f"{what} does not happen again"
+    assert what["still_fails"]
+    assert what["enough"] <= what["faults"]

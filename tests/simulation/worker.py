@@ -1,0 +1,187 @@
+"""One worker of the fleet, composed as in app.worker: the real path, processor, store, producer and adapters.
+
+Its lives follow one another on the same disk. Faust's part, joining the group and recovering the states, is played here
+in the order in which Faust does it.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from app.adapters.batches import BatchLimits
+from app.adapters.dead_letter_tail import DeadLetterTail
+from app.adapters.deadletters import KafkaDeadLetters
+from app.adapters.outbox import KafkaOutbox
+from app.adapters.producer import Producer
+from app.adapters.source import FaustSource
+from app.adapters.states import FaustStates
+from app.adapters.timescale import TimescaleStore
+from app.core.decode import Limits
+from app.core.process import Processor
+from app.core.rulebook import RuleBook
+from app.ops.ledger import BatchLedger
+from app.ops.watchdog import Watchdog
+from app.pipeline import Pipeline, Ports
+from app.settings import Settings
+from tests.simulation.consumer import SimConsumer
+from tests.simulation.kafka import ALERTS, CHANGELOG, INPUT, LETTERS
+from tests.simulation.life import Life
+from tests.simulation.link import Link
+from tests.simulation.script import Script
+from tests.simulation.servers import Servers
+from tests.simulation.stream import SimStream
+
+RULES_SECONDS = 1.0
+
+
+class Disk:
+    """RocksDB: what a worker has of each partition's states, and up to which changelog offset."""
+
+    def __init__(self) -> None:
+        self.states: dict[int, dict[bytes, bytes]] = {}
+        self.offsets: dict[int, int] = {}
+
+    def read(self, partition: int, key: bytes) -> bytes | None:
+        return self.states.get(partition, {}).get(key)
+
+    def write(self, partition: int, states: Mapping[bytes, bytes], offset: int) -> None:
+        self.states.setdefault(partition, {}).update(states)
+        self.offsets[partition] = offset
+
+
+class SimStates(FaustStates):
+    """The real get and put, on this disk."""
+
+    def __init__(self, disk: Disk, sender: Producer) -> None:
+        self.changelog, self._producer, self._disk = CHANGELOG, sender, disk
+
+    @property
+    def _store(self) -> Any:
+        return self._disk
+
+
+class Parts:
+    """The pieces a worker is made of; a test of the simulator replaces one by one with a bug in it."""
+
+    pipeline: type[Pipeline] = Pipeline
+    processor: type[Processor] = Processor
+    dead_letters: type[KafkaDeadLetters] = KafkaDeadLetters
+    outbox: type[KafkaOutbox] = KafkaOutbox
+    states: type[SimStates] = SimStates
+    store: type[TimescaleStore] = TimescaleStore
+    consumer: Any = SimConsumer
+    ledger: type[BatchLedger] = BatchLedger
+
+
+class Worker:
+    """One life of a worker."""
+
+    def __init__(
+        self, servers: Servers, name: str, disk: Disk, settings: Settings, parts: type[Parts], script: Script
+    ) -> None:
+        self.servers, self.disk, self.life = servers, disk, Life(name)
+        self._settings, self._parts, self._script = settings, parts, script
+        self.rebalance = asyncio.Event()
+        self.stopping = asyncio.Event()
+        self.task = servers.world.loop.start(self.life, self._live())
+
+    def _compose(self) -> None:
+        settings, parts, world = self._settings, self._parts, self.servers.world
+        give_up = asyncio.Event()
+        self.link = Link(world, self.life, "kafka")
+        limits = BatchLimits(INPUT, settings.batch_max_rows, settings.batch_max_bytes, settings.buffer_max_bytes)
+        self.consumer = parts.consumer(world, self.servers.kafka, self.servers.group, self.link, limits)
+        self.stream = SimStream(self.consumer)
+        sender = Producer("simulated", "out", give_up)
+        store = parts.store(settings, give_up)
+        store._breaker._clock, store._horizon._clock = world.loop.time, world.wall
+        states = parts.states(self.disk, sender)
+        self.rules = RuleBook()
+        self.processor = parts.processor(Limits(), self.rules, states.get)
+        tail = DeadLetterTail("simulated", LETTERS, give_up)
+        ports = Ports(
+            store=store,
+            dead_letters=parts.dead_letters(sender, LETTERS, tail),
+            outbox=parts.outbox(sender, ALERTS),
+            states=states,
+            ledger=parts.ledger(),
+        )
+        self.pipeline = parts.pipeline(
+            ports,
+            self.processor.slices,
+            slots=settings.writes_in_flight + self.servers.kafka.partitions,
+            give_up=give_up,
+        )
+        self.consumer.drain = lambda: self.pipeline.drain(settings.shutdown_timeout)
+        self._store, self._sender = store, sender
+
+    async def _live(self) -> None:
+        self._compose()
+        settings = self._settings
+        await self._store.start()
+        self._load_rules()
+        async with asyncio.TaskGroup() as group:
+            work = [
+                group.create_task(self.pipeline.run(FaustSource(self.stream, self.consumer))),
+                group.create_task(self.stream.filling()),
+                group.create_task(self.consumer.committing()),
+                group.create_task(self._follow_rules()),
+                group.create_task(Watchdog(INPUT, settings.watchdog_seconds).watch(self.consumer)),
+            ]
+            await self._be_a_member()
+            for task in work:
+                task.cancel()
+        await self._sender.stop()
+        await self._store.stop(1.0)
+        self.link.close()
+
+    async def _be_a_member(self) -> None:
+        """Join, recover, work; let go when a rebalance or the end comes."""
+        stopping = asyncio.ensure_future(self.stopping.wait())
+        while not self.stopping.is_set():
+            await self._join()
+            rebalance = asyncio.ensure_future(self.rebalance.wait())
+            await asyncio.wait({stopping, rebalance}, return_when=asyncio.FIRST_COMPLETED)
+            rebalance.cancel()
+            self.consumer.stop_flow()
+            self.consumer.app.should_stop = self.stopping.is_set()
+            await self.consumer.wait_empty()
+            self.consumer.revoked()
+        self.servers.group.leave(self.life)
+
+    async def _join(self) -> None:
+        self.rebalance.clear()
+        answer = await self._insist("join", lambda: self.servers.group.join(self.life, self.rebalance))
+        generation, partitions = await answer
+        self.consumer.assign(generation, partitions)
+        for partition in sorted(partitions):
+            await self._recover(partition)
+        await self.consumer.perform_seek()
+        self.stream.clear()
+        self.consumer.app.rebalancing = False
+
+    async def _recover(self, partition: int) -> None:
+        log = self.servers.kafka.log(CHANGELOG, partition)
+        after = self.disk.offsets.get(partition, -1)
+        for record in await self._insist(f"recover {partition}", lambda: log[after + 1 :]):
+            self.disk.write(partition, {record.key: record.value}, record.offset)
+
+    async def _insist(self, what: str, apply: Any) -> Any:
+        while True:
+            try:
+                return await self.link.call(what, apply)
+            except self.servers.world.kafka_errors:
+                await asyncio.sleep(0.5)
+
+    def _load_rules(self) -> None:
+        self.rules.apply({**self._script.rules, **self.servers.database.configs}.items())
+
+    async def _follow_rules(self) -> None:
+        if not self._script.edits:
+            return
+        known = dict(self.servers.database.configs)
+        while True:
+            await asyncio.sleep(RULES_SECONDS)
+            if self.servers.database.configs != known:
+                known = dict(self.servers.database.configs)
+                self._load_rules()
