@@ -1,7 +1,7 @@
 """One caller's rows and effects in one transaction; what the database refuses is found and left out, alone.
 
-Binary splitting within savepoints. Two short cuts keep one bad row in thousands cheap: values that cannot be encoded
-are found without asking the server, and COPY names the line it stumbled over.
+Binary splitting within savepoints. Short cuts keep one bad row in thousands cheap: values that cannot be encoded are
+found without asking the server, COPY names the line it stumbled over, and a constraint quotes the row.
 """
 
 import re
@@ -17,8 +17,9 @@ from app.core.write import Effect, Written
 _COLUMN = re.compile(r"COPY iot_batch, line \d+, column (\w+)")
 _PARAMETER = re.compile(r"portal parameter \$(\d+)")  # "unnamed portal", and of a statement kept
 _ARGUMENT = re.compile(r"query argument \$(\d+)")  # asyncpg's own words
+_QUOTED = re.compile(r"Failing row contains \((.*)", re.DOTALL)
 _LINE = re.compile(r"COPY iot_batch, line (\d+)")
-_LINES_BELIEVED = 4  # bad rows taken out by COPY's word; with more of them halving is quicker
+_SUSPECTS = 4  # rows tried alone on the database's word; with more bad ones halving is quicker
 _SMALL = 8  # a failing piece of this size is tried row by row
 
 
@@ -40,7 +41,7 @@ async def store(
     except (EncodingError, *DATABASE_ERRORS) as error:
         if not is_data(error):
             raise
-        return await _sift(session, rows, effects, first)
+        return await _sift(session, rows, effects, first, error)
     return Written(count, len(rows) - count)
 
 
@@ -57,18 +58,23 @@ async def _transaction(session: Session, first: str) -> AsyncIterator[None]:
         yield
 
 
-async def _sift(session: Session, rows: Sequence[Row], effects: Sequence[Effect], first: str) -> Written:
+async def _sift(
+    session: Session, rows: Sequence[Row], effects: Sequence[Effect], first: str, error: BaseException
+) -> Written:
     refused = {index: wrong for index, row in enumerate(rows) if (wrong := fault(row))}
+    pieces = [[index for index in range(len(rows)) if index not in refused]]
+    if not refused:  # the whole was sent already, and failed
+        suspect = _suspect(error, rows, pieces[0])
+        pieces = _split(pieces[0]) if suspect is None else _apart(pieces[0], suspect)
     async with _transaction(session, first):
-        count = await _sift_rows(session, rows, refused)
+        count = await _sift_rows(session, rows, pieces, refused)
         refused_effects = await _sift_effects(session, effects)
     return Written(count, len(rows) - count - len(refused), tuple(sorted(refused.items())), refused_effects)
 
 
-async def _sift_rows(session: Session, rows: Sequence[Row], refused: dict[int, str]) -> int:
-    """Insert all rows but those refused, which are added to `refused`; return how many are new."""
-    pieces = [[index for index in range(len(rows)) if index not in refused]]
-    count = believed = 0
+async def _sift_rows(session: Session, rows: Sequence[Row], pieces: list[list[int]], refused: dict[int, str]) -> int:
+    """Insert the rows of all pieces but those refused, which are added to `refused`; return how many are new."""
+    count = suspects = 0
     while pieces:
         piece = pieces.pop()
         try:
@@ -76,16 +82,33 @@ async def _sift_rows(session: Session, rows: Sequence[Row], refused: dict[int, s
         except (EncodingError, *DATABASE_ERRORS) as error:
             if not is_data(error):
                 raise
-            line = _LINE.search(getattr(error, "context", None) or "")
             if len(piece) == 1:
                 refused[piece[0]] = refusal(error, COLUMNS)
-            elif line and believed < _LINES_BELIEVED:
-                believed += 1
-                refused[piece.pop(int(line[1]) - 1)] = refusal(error, COLUMNS)
-                pieces.append(piece)
+            elif suspects < _SUSPECTS and (suspect := _suspect(error, rows, piece)) is not None:
+                suspects += 1
+                pieces += _apart(piece, suspect)
             else:
                 pieces += _split(piece)
     return count
+
+
+def _suspect(error: BaseException, rows: Sequence[Row], piece: list[int]) -> int | None:
+    """Where in `piece` the row is that the database names, if it names one."""
+    if line := _LINE.search(getattr(error, "context", None) or ""):
+        return int(line[1]) - 1
+    if not (quoted := _QUOTED.search(getattr(error, "detail", None) or "")):
+        return None
+    named = [at for at, index in enumerate(piece) if f", {_identity(rows[index])}, " in quoted[1]]
+    return named[0] if len(named) == 1 else None
+
+
+def _identity(row: Row) -> str:
+    return f"{row[1]}, {row[2]}, {row[3]}"
+
+
+def _apart(piece: list[int], at: int) -> list[list[int]]:
+    """One row alone, tried after the others."""
+    return [[piece[at]], piece[:at] + piece[at + 1 :]]
 
 
 def _split(piece: list[int]) -> list[list[int]]:
