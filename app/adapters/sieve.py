@@ -61,11 +61,14 @@ async def _transaction(session: Session, first: str) -> AsyncIterator[None]:
 async def _sift(
     session: Session, rows: Sequence[Row], effects: Sequence[Effect], first: str, error: BaseException
 ) -> Written:
-    refused = {index: wrong for index, row in enumerate(rows) if (wrong := fault(row))}
-    pieces = [[index for index in range(len(rows)) if index not in refused]]
-    if not refused:  # the whole was sent already, and failed
-        suspect = _suspect(error, rows, pieces[0])
-        pieces = _split(pieces[0]) if suspect is None else _apart(pieces[0], suspect)
+    everything = list(range(len(rows)))
+    refused: dict[int, str] = {}
+    if (suspect := _suspect(error, rows, everything)) is not None:
+        pieces = _apart(everything, suspect)
+    elif refused := {index: wrong for index, row in enumerate(rows) if (wrong := fault(row))}:
+        pieces = [[index for index in everything if index not in refused]]
+    else:  # the whole was sent already, and failed
+        pieces = _split(everything)
     async with _transaction(session, first):
         count = await _sift_rows(session, rows, pieces, refused)
         refused_effects = await _sift_effects(session, effects)
@@ -103,7 +106,7 @@ def _suspect(error: BaseException, rows: Sequence[Row], piece: list[int]) -> int
 
 
 def _identity(row: Row) -> str:
-    return f"{row[1]}, {row[2]}, {row[3]}"
+    return ", ".join("null" if value is None else str(value) for value in row[1:4])
 
 
 def _apart(piece: list[int], at: int) -> list[list[int]]:

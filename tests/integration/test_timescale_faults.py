@@ -226,7 +226,7 @@ async def test_a_wrong_password_is_told_without_it(database: str, worker_dsn: st
 LONG = "".join(random.Random(1).choices(string.ascii_letters, k=6000))  # does not fit an index page
 WORDS = {
     "refused by the server": "extra_data: 22P02",
-    "null": "device_id is not text",
+    "null": "device_id: 23502",
     "refused by a constraint": '"hot"',
     "refused by an index": "54000",
     "not encodable": "battery does not fit",
