@@ -1,7 +1,6 @@
 """The store against a real server that is killed, stopped, locked, and that refuses."""
 
 import asyncio
-import math
 import random
 import string
 import time
@@ -13,6 +12,7 @@ from pydantic import SecretStr
 
 from app.adapters import schema
 from app.adapters.breaker import State
+from app.adapters.database import Connection
 from app.adapters.timescale import TimescaleStore
 from app.core.write import Effect, Statement, Written
 from app.errors import TransientError
@@ -233,36 +233,44 @@ WORDS = {
 }
 
 
+BAD: dict[str, dict[str, object]] = {
+    "good": {},
+    "refused by the server": {"extra_data": '{"a":NaN}'},
+    "null": {"device_id": None},
+    "refused by a constraint": {"temperature": 600.0},
+    "refused by an index": {"user_id": LONG},
+    "not encodable": {"battery": 2**31},
+}
+
+
 async def test_one_bad_row_in_thousands_costs_little(database: str) -> None:
-    """At most three times a good batch: the best of three, since others use the machine too."""
+    """The server inserts no more than three times as many rows, those it rolls back among them; time is printed."""
     async with connected(database) as admin:
         await admin.execute("ALTER TABLE raw_telemetry ADD CONSTRAINT hot CHECK (temperature < 500)")
-    async with opened(database) as store:
-        took: dict[str, float] = {}
-        for name, bad in 3 * (
-            ("good", {}),
-            ("refused by the server", {"extra_data": '{"a":NaN}'}),
-            ("null", {"device_id": None}),
-            ("refused by a constraint", {"temperature": 600.0}),
-            ("refused by an index", {"user_id": LONG}),
-            ("not encodable", {"battery": 2**31}),
-        ):
-            async with connected(database) as admin:
-                await admin.execute("TRUNCATE raw_telemetry")
+        for name, bad in BAD.items():
+            await admin.execute("TRUNCATE raw_telemetry")
             rows = [row(n) for n in range(5000)]
-            if bad:
-                rows[3210] = row(3210, **bad)
-            started = time.perf_counter()
-            written = await store.write(rows)
-            took[name] = min(time.perf_counter() - started, took.get(name, math.inf))
+            rows[3210] = row(3210, **bad)
+            before = await inserted(admin)
+            async with opened(database) as store:
+                started = time.perf_counter()
+                written = await store.write(rows)
+                seconds = time.perf_counter() - started
+            cost = (await inserted(admin) - before) / 5000
+            print(f"{name}: {seconds * 1000:.0f} ms, {cost:.1f} times the inserts of a good batch")
             assert [index for index, _ in written.refused] == ([3210] if bad else [])
             assert written.rows == 5000 - len(written.refused)
             assert not bad or WORDS[name] in written.refused[0][1], written.refused
-        for name, seconds in took.items():
-            print(f"{name}: {seconds * 1000:.0f} ms, {seconds / took['good']:.1f} times a good batch")
-        halved = took.pop("refused by an index")  # nothing names the row; and the core lets no such key through
-        assert max(took.values()) <= 3 * took["good"]
-        assert halved <= 5 * took["good"]
+            assert (1 if name == "good" else 3) >= cost >= 0.99
+
+
+async def inserted(admin: Connection) -> int:
+    """Rows ever inserted into raw_telemetry, rolled back or not; told once the stores' backends have ended."""
+    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    async with asyncio.timeout(20):
+        while await admin.fetchval(query):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    return int(await admin.fetchval("SELECT n_tup_ins FROM pg_stat_user_tables WHERE relname = 'raw_telemetry'"))
 
 
 async def test_small_writes_that_wait_together_share_a_transaction(database: str) -> None:
