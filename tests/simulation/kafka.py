@@ -136,7 +136,7 @@ class ProducerClient:
 
     def _append(self, topic: str, partition: int, records: list[LogRecord]) -> Acked:
         for record in records:
-            record.zombie = self._life.zombie and not self._life.dead
+            record.zombie = self._life.zombie
         return Acked(self._kafka.append(topic, partition, records))
 
 

@@ -138,7 +138,7 @@ class Schedule:
         for life in self.lives:
             life.dead = True
             for link in list(life.links):
-                link.close()
+                link.close("lost")
             self.world.loop.bury(life)
 
 
@@ -166,6 +166,9 @@ def run(
         schedule.run()
     except (BrokenPromise, StuckError) as error:
         outcome.failure = str(error)
+    except BaseException as error:
+        error.add_note(f"in the schedule with seed {seed} and plan {plan}")
+        raise
     finally:
         schedule.bury_all()
     world = schedule.world
