@@ -35,7 +35,7 @@ from app.core.limit import DeadLetterLimit
 from app.core.process import Processor
 from app.core.rulebook import RuleBook
 from app.errors import SettingsError, TransientError
-from app.ops import logs, metrics
+from app.ops import allocator, logs, metrics
 from app.ops.events import StoreReport, TransportReport, WriteReport
 from app.ops.http import HealthServer
 from app.ops.ledger import BatchLedger
@@ -57,6 +57,7 @@ class WorkerApp(faust.App):  # type: ignore[misc]
     async def on_start(self) -> None:
         """Faust sets up logging on its own; ours comes after."""
         logs.configure(settings)
+        allocator.give_large_buffers_back()
         # Batches are large and free of cycles: by default the collector runs for every 700 objects, for nothing.
         gc.freeze()
         gc.set_threshold(100_000, 20, 50)
