@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from app.cli.bridge import NO_SHARE
 from app.cli.main import COMMANDS
 from app.settings import Settings
 from tests.deploy import compose, vector
@@ -182,6 +183,12 @@ def test_all_agree_on_the_topics() -> None:
     assert OURS["topics"]["command"] == ["topics", "create"], "made as app/adapters/topics.py wants them"
 
 
+def test_one_bridge_has_its_session_on_disk() -> None:
+    assert environment("bridge")["IOT_BRIDGE_SHARE"] == NO_SHARE, "EMQX keeps no shared subscription there"
+    assert "durable_sessions { enable = true" in (ROOT / "deploy" / "emqx" / "emqx.conf").read_text()
+    assert not any(key.startswith("EMQX_DURABLE") for key in environment("emqx"))
+
+
 def test_both_ways_in_take_the_same_topics() -> None:
     filters = json.loads(environment("bridge")["IOT_BRIDGE_FILTERS"])
     assert filters == vector.config()["sources"]["mqtt_in"]["topic"][:-1]
@@ -238,7 +245,7 @@ def test_they_are_never_committed() -> None:
 
 def test_the_example_names_every_variable_and_its_default() -> None:
     example = re.findall(r"^#(\w+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE)
-    instead = {"COMPOSE_PROFILES", "VECTOR_REPLICAS", "EMQX_DURABLE_SESSIONS"}  # shown as what the bridge wants
+    instead = {"COMPOSE_PROFILES", "VECTOR_REPLICAS"}  # shown as what the bridge wants
     wanted = compose.variables()
     assert {name for name, _ in example} == set(wanted) | {"COMPOSE_PROFILES"}
     assert {name: value for name, value in example if name not in instead} == {

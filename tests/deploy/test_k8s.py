@@ -160,6 +160,8 @@ def test_the_state_has_a_volume_where_the_image_puts_it() -> None:
 def secrets_of(workload: Document) -> dict[str, str]:
     """File -> the secret it comes from."""
     volumes = [volume["secret"] for volume in pod(workload).get("volumes", []) if "secret" in volume]
+    items = [item for secret in volumes for item in secret.get("items", [])]
+    assert [item for item in items if item["key"] != item["path"]] == []
     return {item["path"]: secret["secretName"] for secret in volumes for item in secret.get("items", [])}
 
 
