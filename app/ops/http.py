@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, disable_created_metrics, generate_latest
 
-disable_created_metrics()  # a second series for every counter and histogram, of no use to Prometheus
+# A second series for every counter and histogram, of no use to Prometheus.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 CLOSE_SECONDS = 1.0  # for requests under way; by default aiohttp waits a minute for them
 
