@@ -1,8 +1,8 @@
 """How the C library gives memory back: large buffers at once, instead of keeping them for later.
 
 A response of Kafka is a buffer of up to 4 MiB. glibc learns from the first one that is freed to take the next ones from
-its heap, among millions of small objects: the holes they leave are too small for the next one, and the process grows by
-more than 1 GB an hour while everything in it is bounded. With a fixed limit each has pages of its own.
+its heap, among millions of small objects, and the holes they leave are too small for the next one. With a fixed limit
+each has pages of its own. Measured with full buffers (docs/memory.md): 362 MB after four minutes instead of 398.
 """
 
 import ctypes
