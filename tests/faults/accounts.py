@@ -144,8 +144,10 @@ async def _alerts(site: Site, streams: Sequence[Stream], heard: Sequence[Heard],
 
 def _compare(what: str, wanted: Sequence[Alert], found: Sequence[Heard], accounts: Accounts) -> Told:
     """The first message of each (alert_id, status) counts; a repeat says the same again and does no harm."""
-    first = list({one[:2]: one for one in reversed(found)}.values())[::-1]
-    alerts = [Alert(one.device, one.first_seen, one.status) for one in first]
+    first: dict[tuple[str, str], Heard] = {}
+    for one in found:
+        first.setdefault(one[:2], one)
+    alerts = [Alert(one.device, one.first_seen, one.status) for one in first.values()]
     have, want = Counter(alerts), Counter(wanted)
     lost, doubled = want - have, have - want
     accounts.problem(f"{what}: lost", lost.elements())

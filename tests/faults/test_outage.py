@@ -1,8 +1,6 @@
-"""PostgreSQL stopped, Kafka frozen, under load: nothing is lost or dead-lettered, and it goes on by itself."""
+"""PostgreSQL stopped under load: nothing is lost or dead-lettered, and it goes on by itself."""
 
 import asyncio
-import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -98,24 +96,6 @@ async def metric(worker: Running, name: str) -> bool:
     """Whether a gauge without labels is above 0."""
     lines = (await worker.get("/metrics"))[1].splitlines()
     return any(float(line.split()[1]) > 0 for line in lines if line.startswith(f"{name} "))
-
-
-async def test_kafka_is_frozen(hurt: Site, own: tuple[Kafka, Postgres]) -> None:
-    kafka = own[0]
-    async with listening(hurt.mqtt, hurt.unique) as heard:
-        with hurt.program("worker") as worker, hurt.program("notifier"):
-            await worker.ready()
-            async with load(hurt, RATE, seed=6) as sent:
-                await asyncio.sleep(2)
-                os.kill(kafka.pid, signal.SIGSTOP)
-                try:
-                    await asyncio.sleep(OUTAGE)
-                finally:
-                    os.kill(kafka.pid, signal.SIGCONT)
-                seconds = await hurt.committed_to(await hurt.ends())
-            await hurt.settled()
-            assert worker.alive, worker.tail()
-            print(f"{await check(hurt, sent, heard)}; caught up {seconds:.1f} s after Kafka went on")
 
 
 async def test_a_stop_while_the_database_is_down(hurt: Site, own: tuple[Kafka, Postgres]) -> None:
