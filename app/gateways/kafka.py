@@ -19,7 +19,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from app.adapters.closing import close_producer
 from app.gateways.backoff import delay
 from app.gateways.metrics import KAFKA_FAILURES, REFUSED, WRITTEN
-from app.gateways.records import Outgoing
+from app.gateways.records import Outgoing, may_be_there
 from app.gateways.refused import dead_letter
 
 log = structlog.get_logger()
@@ -189,4 +189,6 @@ def _settle(
             del pending[partition][:taken]
             if not pending[partition]:
                 del pending[partition]
+        else:
+            may_be_there(pending[partition][:taken])
     return failure

@@ -1,5 +1,7 @@
 """An MQTT message -> the Kafka record every gateway puts on the input topic: key, untouched value, headers."""
 
+from collections.abc import Iterable
+
 import msgspec
 from msgspec import Struct
 
@@ -46,6 +48,13 @@ def to_record(message: Publish | Damaged, ingest_ms: int) -> Outgoing:
         headers += trace_headers(message.properties, message.payload)
     key = routed.key if routed.kind is not Kind.ALERTS_MANAGE else _manage_key(routed, message.payload)
     return Outgoing(routed.kind, key, message.payload, headers, message.packet_id, ingest_ms)
+
+
+def may_be_there(records: Iterable[Outgoing]) -> None:
+    """Note on each that Kafka may have it already: a write failed, and nobody knows how far it came."""
+    for record in records:
+        if record.packet_id and (REDELIVERED, b"1") not in record.headers:
+            record.headers.append((REDELIVERED, b"1"))
 
 
 def _delivery(message: Publish | Damaged) -> list[tuple[str, bytes]]:

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.core.deadletter import REDELIVERED
 from app.core.model import Kind
 from app.gateways.backoff import delay
-from app.gateways.records import own_output, to_record
+from app.gateways.records import may_be_there, own_output, to_record
 from app.gateways.refused import dead_letter
 from app.gateways.wire import Damaged, Publish
 
@@ -37,6 +38,16 @@ def test_a_message_that_comes_again_says_so() -> None:
 def as_json(**fields: object) -> bytes:
     """A payload."""
     return json.dumps(fields).encode()
+
+
+def test_a_record_that_kafka_may_have_already_says_so_once() -> None:
+    """A write whose ack does not come: sent again, its dead letter must be known as a repeat."""
+    sent = to_record(Publish("users/u/devices/d/telemetry", b"{}", 7, []), 1)
+    unacked = to_record(Publish("users/u/devices/d/telemetry", b"{}", 0, []), 1)  # QoS 0 has no id to know it by
+    for _ in range(2):
+        may_be_there([sent, unacked])
+    assert sent.headers.count((REDELIVERED, b"1")) == 1
+    assert unacked.headers.count((REDELIVERED, b"1")) == 0
 
 
 @pytest.mark.parametrize(
