@@ -12,22 +12,14 @@ import asyncio
 import json
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
-import threading
 import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import asyncpg
-from aiokafka import AIOKafkaProducer
-from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
 from app.adapters import topics
@@ -36,7 +28,8 @@ from app.local.postgres import Postgres
 from app.local.server import free_port
 from app.settings import Settings
 from tests.bench.end_to_end import prepare
-from tests.bench.load import reading
+from tests.bench.feeder import Feeder
+from tests.bench.subject import Subject, worker
 from tests.bench.throttle import Throttle
 
 TOPIC = "memory"
@@ -100,92 +93,6 @@ class Result:
         )
 
 
-class Feeder:
-    """Writes readings from a thread, until told how many the topic may hold."""
-
-    def __init__(self, kafka: str, devices: int) -> None:
-        self._kafka, self._devices = kafka, devices
-        self._begin = time.time() - 30 * 86400
-        self.wanted = 0
-        self.written = 0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._feed()), daemon=True)
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End; what is under way is still written."""
-        self._stop.set()
-        self._thread.join()
-
-    async def _feed(self) -> None:
-        async with AIOKafkaProducer(bootstrap_servers=self._kafka, linger_ms=20, max_batch_size=1 << 18) as producer:
-            while not self._stop.is_set():
-                if self.written >= self.wanted:
-                    await asyncio.sleep(0.05)
-                    continue
-                for number in range(self.written, self.written + 1000):
-                    key, value = reading(number, self._devices, self._begin, 100)
-                    await producer.send(TOPIC, value, key=key)
-                self.written += 1000
-
-
-class Subject:
-    """The worker, seen from outside."""
-
-    def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
-        self.process, self._port = process, port
-
-    def rss(self) -> float:
-        """Resident memory, MB."""
-        if self.process.poll() is not None:
-            raise ChildProcessError(f"the worker ended with {self.process.returncode}")
-        text = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(text.partition("VmRSS:")[2].split()[0]) * 1024 / 1e6
-
-    def metrics(self) -> dict[str, float]:
-        """Metrics without labels; none while it does not answer."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/metrics", timeout=5) as answer:
-                text = answer.read().decode()
-        except OSError:
-            return {}
-        families = text_string_to_metric_families(text)
-        return {sample.name: sample.value for family in families for sample in family.samples if not sample.labels}
-
-    def stored(self) -> float:
-        """Rows so far."""
-        return self.metrics().get("iot_rows_stored_total", 0.0)
-
-
-@contextmanager
-def worker(settings: Settings, home: str) -> Iterator[Subject]:
-    """`faust -A app worker` with these settings; its log is shown when it does not end well."""
-    environment = {
-        **os.environ,
-        "IOT_APP": settings.app,
-        "IOT_KAFKA_BROKER": settings.kafka_broker,
-        "IOT_KAFKA_TOPIC": settings.kafka_topic,
-        "IOT_DATABASE_URL": settings.database_url.get_secret_value(),
-        "IOT_METRICS_PORT": str(settings.metrics_port),
-        "IOT_STATE_DIR": f"{home}/state",
-    }
-    faust = Path(sys.executable).with_name("faust")
-    with open(f"{home}/worker.log", "w") as log:
-        command = [str(faust), "-A", "app", "worker", "-l", "warn", "--without-web"]
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        try:
-            yield Subject(process, settings.metrics_port)
-        except (TimeoutError, ChildProcessError):
-            print(Path(log.name).read_text()[-4000:], file=sys.stderr)
-            raise
-        finally:
-            process.terminate()
-            process.wait(30)
-
-
 def full_speed(subject: Subject, feeder: Feeder, throttle: Throttle) -> tuple[float, float]:
     """Rows and bytes a second with nothing in the way."""
     first: tuple[float, float, int] | None = None
@@ -241,7 +148,7 @@ def measure(kafka: Kafka, postgres: Postgres, options: argparse.Namespace, home:
         metrics_port=free_port(),
     )  # fmt: skip
     asyncio.run(topics.create(kafka.bootstrap, topics.wanted(settings), 1))
-    feeder = Feeder(kafka.bootstrap, options.devices)
+    feeder = Feeder(kafka.bootstrap, TOPIC, options.devices)
     feeder.start()
     try:
         feeder.wanted = FULL_ROWS
