@@ -1,8 +1,9 @@
 """Servers that may be hurt: left by killing or freezing them, and brought back on the same data and address."""
 
 import asyncio
-import signal
 from dataclasses import dataclass
+
+import psutil
 
 from app.local.kafka import Kafka
 from app.local.mosquitto import Mosquitto
@@ -24,13 +25,21 @@ def leave(process: Process, how: str) -> None:
     if how == "killed":
         process.kill()
     else:
-        process.signal(signal.SIGSTOP, group=True)
+        for each in family(process):
+            each.suspend()
+
+
+def family(process: Process) -> list[psutil.Process]:
+    """It and its children: PostgreSQL's have sessions of their own."""
+    parent = psutil.Process(process.pid)
+    return [parent, *parent.children(recursive=True)]
 
 
 async def come_back(server: Kafka | Postgres | Mosquitto, how: str) -> None:
     """On the same data and address; returns once it is ready."""
     if how == "frozen":
-        server.process.signal(signal.SIGCONT, group=True)
+        for each in family(server.process):
+            each.resume()
     else:
         server.start()
         await asyncio.to_thread(server.wait_ready)
