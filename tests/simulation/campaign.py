@@ -59,7 +59,10 @@ class Campaign:
         workers = [context.Process(target=self._work, args=(job, tallies), daemon=True) for job in range(self.jobs)]
         for worker in workers:
             worker.start()
-        print(f"seeds from {self.first} in {self.jobs} processes, after every single and double crash of short runs")
+        print(
+            f"seeds from {self.first} in {self.jobs} processes, after every single and double crash of short runs",
+            flush=True,
+        )
         total = Tally()
         while any(worker.is_alive() for worker in workers) or not tallies.empty():
             try:
