@@ -22,6 +22,9 @@ from tests.faults.run import run
 from tests.faults.schedule import kinds, schedule
 
 HOUR = 3600.0
+DOCUMENT = Path(__file__).parents[2] / "docs" / "reliability.md"
+BEGIN, END = "<!-- begin run -->", "<!-- end run -->"
+MARGIN = 200  # letters of a line that fit there
 
 
 def main() -> None:
@@ -51,6 +54,7 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("--hours", type=float, default=0.0, help="go on with the next seed until so many have passed")
     parser.add_argument("--json", action="store_true", help="the outcome as JSON on stdout; progress on stderr")
+    parser.add_argument("--document", action="store_true", help="put the table into docs/reliability.md")
     return parser
 
 
@@ -68,6 +72,8 @@ def once(options: argparse.Namespace, seed: int) -> Outcome:
     faults = schedule(seed, options.faults, among)
     outcome = asyncio.run(run(directory, seed, options.messages, faults, say, clocks=clocks))
     say(f"\n{table(outcome)}\n\n{summary(outcome)}")
+    if options.document:
+        document(options, outcome)
     if options.json:
         print(json.dumps(machine(outcome)), flush=True)
     if outcome.broken:
@@ -79,6 +85,15 @@ def once(options: argparse.Namespace, seed: int) -> Outcome:
     else:
         shutil.rmtree(directory)
     return outcome
+
+
+def document(options: argparse.Namespace, outcome: Outcome) -> None:
+    """Put the run into docs/reliability.md, in the place of the one that is there."""
+    text = DOCUMENT.read_text()
+    head, tail = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
+    command = f"python -m tests.faults --seed {outcome.seed} --messages {options.messages} --faults {options.faults}"
+    verdict = "\n".join(f"    {line[:MARGIN]}" for line in summary(outcome).splitlines())
+    DOCUMENT.write_text(f"{head}\n    {command}\n\n{table(outcome)}\n\n{verdict}\n{tail}")
 
 
 def say(line: str) -> None:
