@@ -2,13 +2,14 @@
 
 Batches of different partitions overlap: one is decoded while the database writes others. Those of one partition are
 stored one after another, and closed (steps 5 to 7) in the same order, so that its rows, alerts and states come in order
-and its offset moves in order. Batches of all partitions are closed together: a small one would cost Kafka as much as
-all of them.
+and its offset moves in order; what arrives while one is stored and the next is decoded is joined (app.joined). Batches
+of all partitions are closed together: a small one would cost Kafka as much as all of them.
 """
 
 import asyncio
 import contextlib
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -17,6 +18,7 @@ from app.core.books import books
 from app.core.work import Work
 from app.core.write import Written
 from app.errors import TransientError
+from app.joined import Most, take
 from app.ports import Batch, DeadLetters, Outbox, Source, States, Store
 
 # Stored batches are closed this long after the first of them, at once when one has alerts or they have this many rows.
@@ -70,10 +72,15 @@ class Stored(NamedTuple):
 class Pipeline:
     """Takes batches until the source ends; at most `slots` of them are between steps 2 and 4."""
 
-    def __init__(self, ports: Ports, process: Process, slots: int, give_up: asyncio.Event) -> None:
-        self._ports, self._process, self._give_up = ports, process, give_up
-        self._slots = asyncio.Semaphore(slots)
-        self._last: dict[tuple[int, int], asyncio.Task[None]] = {}  # by (epoch, partition)
+    def __init__(
+        self, ports: Ports, process: Process, slots: int, give_up: asyncio.Event, most: Most | None = None
+    ) -> None:
+        self._ports, self._process, self._give_up, self._most = ports, process, give_up, most or Most()
+        self._slots, self._turn = asyncio.Semaphore(slots), asyncio.Lock()
+        # by (epoch, partition): what has arrived, who takes from it, and what was started last
+        self._waiting: dict[tuple[int, int], deque[Batch]] = {}
+        self._takers: dict[tuple[int, int], asyncio.Task[None]] = {}
+        self._last: dict[tuple[int, int], asyncio.Task[None]] = {}
         self._running: set[asyncio.Task[None]] = set()
         self._stored: list[Stored] = []
         self._closer: asyncio.Task[None] | None = None
@@ -85,16 +92,31 @@ class Pipeline:
         try:
             async with asyncio.TaskGroup() as self._group:
                 async for batch in source.batches():  # 1 take: one partition, offset order
-                    await self._slots.acquire()
-                    started = time.perf_counter()
-                    # 2 decode, validate, step rules and state: pure
-                    work = await self._processed(batch) if batch.current() else None
-                    if work and batch.current():
-                        self._start(batch, work, Seconds(process=time.perf_counter() - started))
-                    else:  # a rebalance came: it comes again, and what was stepped is forgotten with its epoch
-                        self._slots.release()
+                    self._arrived(batch)
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None
+
+    async def _take(self, key: tuple[int, int]) -> None:
+        """Step 2 of a partition's batches, one ahead of the one that is stored; what comes meanwhile is joined."""
+        waiting = self._waiting[key]
+        while waiting:
+            previous = self._last.get(key)
+            batch = take(waiting, self._most)
+            await self._slots.acquire()
+            started = False
+            try:
+                async with self._turn:
+                    begin = time.perf_counter()
+                    # 2 decode, validate, step rules and state: pure
+                    work = await self._processed(batch) if batch.current() else None
+                if work and batch.current():
+                    self._start(key, batch, work, Seconds(process=time.perf_counter() - begin))
+                    started = True
+            finally:
+                if not started:  # a rebalance came: it comes again, and what was stepped is forgotten with its epoch
+                    self._slots.release()
+            if previous and not previous.done():
+                await asyncio.wait({previous})
 
     async def _store(self, batch: Batch, work: Work, previous: asyncio.Task[None] | None, seconds: Seconds) -> None:
         ports, clock = self._ports, time.perf_counter
@@ -134,10 +156,19 @@ class Pipeline:
                 return work
             await asyncio.sleep(0)
 
-    def _start(self, batch: Batch, work: Work, seconds: Seconds) -> None:
+    def _arrived(self, batch: Batch) -> None:
         key = (batch.epoch, batch.partition)
-        if key not in self._last:  # a new epoch: what came before was drained, and is nobody's predecessor
-            self._last = {k: task for k, task in self._last.items() if k[0] == batch.epoch}
+        if key not in self._waiting:  # a new epoch: what came before was drained, and is nobody's predecessor
+            for old in [old for old in self._waiting if old[0] != batch.epoch]:
+                del self._waiting[old]
+                self._takers.pop(old, None)
+                self._last.pop(old, None)
+            self._waiting[key] = deque()
+        self._waiting[key].append(batch)
+        if key not in self._takers or self._takers[key].done():
+            self._takers[key] = self._spawn(self._take(key))
+
+    def _start(self, key: tuple[int, int], batch: Batch, work: Work, seconds: Seconds) -> None:
         task = self._spawn(self._guarded(batch, work, self._last.get(key), seconds))
         self._last[key] = task
         task.add_done_callback(lambda _: self._slots.release())
@@ -212,10 +243,11 @@ class Pipeline:
             if stuck:
                 await asyncio.wait(stuck)
             self._stored.clear()
+            self._waiting.clear()
         finally:
             self._give_up.clear()
 
     @property
     def in_work(self) -> int:
         """Tasks that carry batches through steps 3 to 7."""
-        return len(self._running)
+        return len(self._running - set(self._takers.values()))

@@ -35,6 +35,7 @@ from app.core.limit import DeadLetterLimit
 from app.core.process import Processor
 from app.core.rulebook import RuleBook
 from app.errors import SettingsError, TransientError
+from app.joined import Most
 from app.ops import allocator, logs, metrics
 from app.ops.events import StoreReport, TransportReport, WriteReport
 from app.ops.http import HealthServer
@@ -134,6 +135,7 @@ pipeline = Pipeline(
     processor.slices,
     slots=settings.writes_in_flight + settings.kafka_partitions,  # small ones of all partitions share a write
     give_up=give_up,
+    most=Most(settings.batch_max_rows, settings.batch_max_bytes),
 )
 watchdog = Watchdog(settings.kafka_topic, settings.watchdog_seconds)
 transport.drain = lambda: pipeline.drain(settings.shutdown_timeout)

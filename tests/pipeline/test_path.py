@@ -10,6 +10,7 @@ from app.core.model import Reason, Rejected, Stage
 from app.core.work import Work
 from app.core.write import Written
 from app.errors import PermanentError, TransientError
+from app.joined import Most
 from tests.pipeline.world import ABORT, Crash, Life, MemoryBatch, MemoryStore, Worker, World
 from tests.unit.records import Message
 from tests.waiting import until
@@ -205,6 +206,9 @@ async def test_the_source_s_end_waits_for_what_is_in_work_and_its_crash_does_not
     assert not one.acked
 
 
+BYTES = len(Message().value or b"")
+
+
 class Gate(MemoryStore):
     """A store whose writes wait until let through, partition by partition (rows carry the partition)."""
 
@@ -212,11 +216,13 @@ class Gate(MemoryStore):
         super().__init__(world, life.tick)
         self.gates: dict[int, asyncio.Event] = {}
         self.writing: list[int] = []
+        self.sizes: dict[int, list[int]] = {}
         self.most = 0
 
     async def write(self, rows: Any, effects: Any = ()) -> Written:
         partition = rows[0][0]
         self.writing.append(partition)
+        self.sizes.setdefault(partition, []).append(len(rows))
         self.most = max(self.most, len(self.writing))
         assert self.writing.count(partition) == 1, "two writes of a partition at once"
         try:
@@ -232,15 +238,15 @@ class Gate(MemoryStore):
 
 def its_partition(batch: Any, now: float) -> Work:
     work = Work()
-    work.rows.append((batch.partition,))  # type: ignore[arg-type]
-    work.sources.append(batch.records[0])
+    work.rows += [(batch.partition,) for _ in batch.records]  # type: ignore[misc]
+    work.sources += batch.records
     return work
 
 
-def gated(slots: int = 4) -> tuple[Worker, Gate, Callable[..., MemoryBatch]]:
+def gated(slots: int = 4, most: Most | None = None) -> tuple[Worker, Gate, Callable[..., MemoryBatch]]:
     world, life = World(), Life()
     gate = Gate(world, life)
-    worker = Worker(world, life, its_partition, slots, store=gate)
+    worker = Worker(world, life, its_partition, slots, most, store=gate)
     return worker, gate, lambda partition, first=0: batch(world, life, partition, first)
 
 
@@ -258,7 +264,7 @@ async def test_a_slow_write_holds_its_own_partition_only_and_its_batches_stay_in
     assert [one for one in worker.ledger.done if one.partition == 0] == slow
 
 
-async def test_the_small_batches_that_wait_in_a_slow_partition_take_no_slots() -> None:
+async def test_the_small_batches_that_wait_in_a_slow_partition_are_joined_and_take_no_slots() -> None:
     worker, gate, make = gated(slots=2)
     gate.open(1)
     slow, fast = [make(0, n) for n in range(30)], [make(1, n) for n in range(3)]
@@ -267,7 +273,31 @@ async def test_the_small_batches_that_wait_in_a_slow_partition_take_no_slots() -
     assert not any(one.acked for one in slow)
     gate.open(0)
     await task
-    assert [one for one in worker.ledger.done if one.partition == 0] == slow
+    assert all(one.acked for one in slow)
+    assert worker.world.committed == {0: 30, 1: 3}
+    assert gate.sizes[0] == [1, 1, 28]  # one was stored, one was ready, the rest had arrived
+
+
+async def test_batches_are_joined_up_to_a_number_of_rows_and_of_bytes() -> None:
+    for most, sizes in ((Most(rows=10), [1, 1, 10, 10, 8]), (Most(bytes=10 * BYTES), [1, 1, 10, 10, 8])):
+        worker, gate, make = gated(slots=2, most=most)
+        task = asyncio.create_task(worker.run([make(0, n) for n in range(30)]))
+        await until(lambda gate=gate: gate.writing == [0])  # type: ignore[misc]
+        gate.open(0)
+        await task
+        assert gate.sizes[0] == sizes
+        assert worker.world.committed == {0: 30}
+
+
+async def test_no_part_of_a_joined_batch_is_acked_when_one_of_them_is_stale() -> None:
+    worker, gate, make = gated()
+    all_of_them = [make(0, n) for n in range(6)]
+    task = asyncio.create_task(worker.run(all_of_them))
+    await until(lambda: worker.pipeline.in_work == 2)
+    all_of_them[4].stale = True
+    gate.open(0)
+    await task
+    assert [one.acked for one in all_of_them] == [True, True, False, False, False, False]
 
 
 @pytest.mark.parametrize("slots", [1, 2, 3])

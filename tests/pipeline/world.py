@@ -12,6 +12,7 @@ from typing import Any
 from app.core.model import Record, Rejected, Row
 from app.core.work import Work
 from app.core.write import Effect, Written
+from app.joined import Most
 from app.pipeline import Pipeline, Ports, Process, Seconds
 from app.ports import Batch
 from tests.fakes import FakeStore
@@ -176,7 +177,9 @@ def in_one_slice(process: AtOneGo) -> Process:
 class Worker:
     """A pipeline over a world, for one life. Replace a port in `ports` before `run`."""
 
-    def __init__(self, world: World, life: Life, process: AtOneGo, slots: int = 4, **ports: Any) -> None:
+    def __init__(
+        self, world: World, life: Life, process: AtOneGo, slots: int = 4, most: Most | None = None, **ports: Any
+    ) -> None:
         self.world, self.life, self.give_up = world, life, asyncio.Event()
         world.store.give_up = self.give_up
         self.ledger = MemoryLedger()
@@ -187,7 +190,7 @@ class Worker:
             "states": MemoryStates(world, life.tick),
             "ledger": self.ledger,
         } | ports
-        self.pipeline = Pipeline(Ports(**chosen), in_one_slice(process), slots, self.give_up)
+        self.pipeline = Pipeline(Ports(**chosen), in_one_slice(process), slots, self.give_up, most)
 
     async def run(self, items: Sequence[Any]) -> None:
         await self.pipeline.run(ListSource(items))
