@@ -38,7 +38,8 @@ class Pace:
             await asyncio.sleep(TICK)
             await self.free.wait()
             now = time.monotonic()
-            rate = self.rate if self.next < self.share else min(self.rate, TRICKLE)
+            trickle = min(TRICKLE, (self.goal - self.next) / 30)  # never ends
+            rate = min(self.rate, trickle) if self.next >= self.share and self.share < self.goal else self.rate
             credit, last = min(credit + rate * (now - last), self.rate), now
             due = min(int(credit), self.goal - self.next)
             if due > 0:
