@@ -37,11 +37,14 @@ def wanted(settings: Settings) -> list[Topic]:
 
 
 # Small segments: only closed ones are compacted, and a worker that starts reads what is not.
+# min.compaction.lag: a stalled worker may write an older state behind a newer one. The newer one must be there when
+# the partition is recovered next, which is when the stalled one joins again, so for longer than a rebalance takes.
 CHANGELOG = {
     "cleanup.policy": "compact",
     "segment.bytes": str(16 << 20),
     "segment.ms": str(3_600_000),
     "min.cleanable.dirty.ratio": "0.3",
+    "min.compaction.lag.ms": str(300_000),
     "delete.retention.ms": str(DAY_MS),
 }
 

@@ -69,8 +69,14 @@ class _Encoded(Struct, array_like=True):
     instants: dict[str, tuple[int, int]] = {}
 
 
+class _Applied(Struct, array_like=True):
+    version: int
+    applied_offset: int
+
+
 _version_of = msgspec.msgpack.Decoder(_Version).decode
 _decode = msgspec.msgpack.Decoder(_Encoded).decode
+_applied_of = msgspec.msgpack.Decoder(_Applied).decode
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -95,6 +101,14 @@ def decode(data: bytes) -> DeviceState:
     offset, time = encoded.applied_offset, encoded.latest_time
     latest = NEVER if time is None else moment(time)
     return DeviceState(offset, latest, encoded.episodes, encoded.instants, persisted_offset=offset)
+
+
+def applied_offset(data: bytes) -> int:
+    """The applied offset of what `encode` made, of any version, without decoding the rest; -1 for what is no state."""
+    try:
+        return _applied_of(data).applied_offset
+    except msgspec.DecodeError:
+        return -1
 
 
 def step(

@@ -7,10 +7,14 @@ from pathlib import Path
 
 import pytest
 import rocksdict
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from structlog.testing import capture_logs
 
 from app.adapters.outgoing import Outgoing
 from app.adapters.producer import Producer
 from app.adapters.states import FaustStates
+from app.core.process import MARK_KEY
+from app.core.state import DeviceState, encode
 from app.errors import TransientError
 from tests.contract import faust_worker as fw
 from tests.contract.faust_worker import Worker
@@ -100,6 +104,64 @@ async def test_states_acked_by_the_changelog_alone_are_there(subject: Subject) -
     async with subject.process() as states:
         assert (states.get(0, b"u/d1"), states.get(0, b"u/d2")) == (b"late", b"two")
         assert states.persisted_offset(0) == 2
+
+
+async def read(subject: Subject, partition: int) -> list[tuple[bytes | None, bytes | None]]:
+    """The changelog of a partition."""
+    tp = TopicPartition(subject.changelog, partition)
+    async with AIOKafkaConsumer(bootstrap_servers=subject.kafka.bootstrap, auto_offset_reset="earliest") as consumer:
+        consumer.assign([tp])
+        end = (await consumer.end_offsets([tp]))[tp]
+        found: list[tuple[bytes | None, bytes | None]] = []
+        while len(found) < end:
+            found += [
+                (record.key, record.value) for record in (await consumer.getmany(tp, timeout_ms=1000)).get(tp, [])
+            ]
+    return found
+
+
+async def test_an_older_state_of_a_stalled_worker_replaces_none_and_is_written_over(subject: Subject) -> None:
+    """It writes behind the owner's state: the offset waits there, recovery keeps the newer one and repeats it."""
+    await subject.make_topics()
+    older, newer, newest = (encode(DeviceState(offset)) for offset in (5, 9, 12))
+    stalled = Producer(subject.kafka.bootstrap, "stalled", asyncio.Event())
+    with capture_logs() as logs:
+        async with subject.process() as states:
+            await states.put({0: {b"u/d1": newer, MARK_KEY: b"9"}})
+            await stalled.send(
+                subject.changelog,
+                [Outgoing(b"u/d1", older, partition=0), Outgoing(MARK_KEY, b"5", partition=0)],
+            )
+            for value in (newest, newest):
+                await states.put({0: {b"u/d2": value}, 1: {b"v/d1": value}})
+            assert states.get(0, b"u/d1") == newer
+            assert (states.persisted_offset(0), states.persisted_offset(1)) == (1, 1)
+    await stalled.stop()
+    (told,) = [line for line in logs if line["event"] == "state_changelog_shared"]
+    assert (told["partition"], told["foreign_records"]) == (0, 2)
+    for directory in ("first", "another"):
+        async with subject.process(directory) as states:
+            assert [states.get(0, key) for key in (b"u/d1", b"u/d2", MARK_KEY)] == [newer, newest, b"9"]
+            assert states.persisted_offset(0) == 5
+    async with subject.process("third") as states:
+        await states.put({0: {b"u/d2": newest}})
+        assert states.persisted_offset(0) == 8
+        await states.put({0: {b"u/d2": newest}})
+        assert states.persisted_offset(0) == 9
+    written = await read(subject, 0)
+    assert sorted(written[6:8], key=str) == sorted([(b"u/d1", newer), (MARK_KEY, b"9")], key=str)
+    assert written[8:] == [(b"u/d2", newest)] * 2
+
+
+async def test_two_that_take_turns_do_not_take_each_other_for_stalled(subject: Subject) -> None:
+    await subject.make_topics()
+    with capture_logs() as logs:
+        for turn in range(4):
+            async with subject.process(f"directory {turn % 2}") as states:
+                for offset in range(3):
+                    await states.put({0: {b"u/d1": encode(DeviceState(10 * turn + offset))}})
+                assert states.persisted_offset(0) == 3 * turn + 2
+    assert not [line for line in logs if line["event"] == "state_changelog_shared"]
 
 
 async def test_a_corrupt_database_is_rebuilt_from_the_changelog(subject: Subject) -> None:

@@ -1,4 +1,4 @@
-"""Many schedules in several processes: every crash of short runs first, then random faults; counts, and failures."""
+"""Many schedules in several processes: every crash and stall of short runs, then random faults; counts, failures."""
 
 import gc
 import time
@@ -60,7 +60,7 @@ class Campaign:
         for worker in workers:
             worker.start()
         print(
-            f"seeds from {self.first} in {self.jobs} processes, after every single and double crash of short runs",
+            f"seeds from {self.first} in {self.jobs} processes, after every crash, two crashes and stall of short runs",
             flush=True,
         )
         total = Tally()
@@ -111,6 +111,8 @@ class Campaign:
         for script in exhaustive.SEEDS:
             for first in exhaustive.first_crashes(script)[job :: self.jobs]:
                 yield from exhaustive.outcomes(script, first)
+        for script in exhaustive.STALL_SEEDS:
+            yield from exhaustive.stalls(script, share=slice(job, None, self.jobs))
         for number in count(job, self.jobs):
             if self.most is not None and number >= self.most:
                 return

@@ -1,4 +1,4 @@
-"""Every single crash, and every two, of a short run.
+"""Every single crash, and every two, of a short run; and a worker stalled at every point of one.
 
 Between two changes of the world (a request sent, carried out, answered) all crashes are the same one: a dead process
 has forgotten whatever else it did. So it is enough to crash right after each change, with what was under way then once
@@ -38,3 +38,22 @@ def outcomes(seed: str, first: Fault, parts: type[Parts] = Parts) -> Iterator[Ou
     yield once
     for second in crashes(once, first.step):
         yield run(seed, shape=SHORT, plan=(first, second), parts=parts)
+
+
+# What the first worker has read and not yet stored, the second does meanwhile.
+PAIR = Shape(partitions=1, length=12, workers=2, batch_rows=3, shuffled=False)
+STALL_SEEDS = ("stall 1", "stall 3", "stall 6")
+
+
+def stalls(seed: str, parts: type[Parts] = Parts, share: slice = slice(None)) -> Iterator[Outcome]:
+    """Runs of two workers, one of them stalled for longer than its session at a point of its own; then a replay.
+
+    `share` takes some of all these points.
+    """
+    points = [
+        Fault(step + 1, "zombie", (slot, 14.0, "replay"))
+        for step in run(seed, shape=PAIR, plan=(), parts=parts).changes
+        for slot in range(PAIR.workers)
+    ]
+    for point in points[share]:
+        yield run(seed, shape=PAIR, plan=(point,), parts=parts)

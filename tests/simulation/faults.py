@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tests.simulation.group import SESSION_SECONDS
+from tests.simulation.group import REBALANCE_SECONDS, SESSION_SECONDS
 from tests.simulation.life import Handle
 from tests.simulation.worker import Worker
 from tests.simulation.world import DATABASE_FAILURES
@@ -148,12 +148,29 @@ class Faults:
             self.last = max(self.last, world.loop.now + seconds)
             world.later(seconds, world.loop.wake, worker.life)
 
-    def _zombie(self, slot: int, seconds: float) -> None:
-        """SIGSTOP for longer than the session lasts: somebody else goes on meanwhile, then this one does as well."""
+    def _zombie(self, slot: int, seconds: float, then: str = "") -> None:
+        """SIGSTOP for longer than the session lasts: somebody else goes on meanwhile, then this one does as well.
+
+        `then` "replay": everything is replayed once it has joined again, which shows the states it left behind.
+        """
         worker, group = self._worker(slot), self._schedule.servers.group
         if worker is not None and worker.life.parked is None:
             self._pause(slot, seconds)
             self._schedule.world.later(SESSION_SECONDS, group.leave, worker.life)
+            if then == "replay":
+                self._after(seconds + REBALANCE_SECONDS, self._replay, 0.0)
+
+    def _after(self, seconds: float, do: Callable[..., None], *args: Any) -> None:
+        """A fault that follows from another; until then the schedule goes on."""
+        self.pending_restart += 1
+
+        def strike() -> None:
+            self.pending_restart -= 1
+            self.last = self._schedule.world.loop.now
+            do(*args)
+
+        self.last = max(self.last, self._schedule.world.loop.now + seconds)
+        self._schedule.world.later(seconds, strike)
 
     def _rebalance(self, *request: str) -> None:
         if request:

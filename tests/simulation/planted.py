@@ -24,15 +24,17 @@ from app.ops.ledger import BatchLedger
 from app.pipeline import Pipeline, Seconds, Stored
 from app.ports import Batch
 from tests.simulation.consumer import SimConsumer
+from tests.simulation.kafka import LogRecord
 from tests.simulation.worker import Parts, SimStates
 
 PLANTED: dict[str, type[Parts]] = {}
+STALLED: dict[str, type[Parts]] = {}  # those that only a stalled worker shows: tests.simulation.exhaustive finds them
 
 
-def plant(port: str, *bugs: type) -> None:
+def plant(port: str, *bugs: type, into: dict[str, type[Parts]] = PLANTED) -> None:
     """Name a worker with a bug after the part that has it."""
     for bug in bugs:
-        PLANTED[bug.__name__] = type(bug.__name__, (Parts,), {port: bug})
+        into[bug.__name__] = type(bug.__name__, (Parts,), {port: bug})
 
 
 class AcksBeforeItStores(Pipeline):
@@ -96,6 +98,16 @@ def _without_offset(item: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
 class AlertsAgainOnReplay(SimStates):
     def get(self, partition: int, key: bytes) -> bytes | None:
         return None
+
+
+class TakesTheLastState(SimStates):
+    def recover(self, partition: int, records: Sequence[LogRecord]) -> None:
+        self._disk.write(partition, {record.key or b"": record.value for record in records}, records[-1].offset)
+
+
+class SkipsForeignStates(SimStates):
+    def _follows(self, partition: int, count: int, last: int) -> bool:
+        return True
 
 
 class KeepsStateOverRebalances(Processor):
@@ -176,6 +188,7 @@ plant(
     GoesOnAfterABatchGivenUp, ClosesALostEpoch,
 )  # fmt: skip
 plant("states", ForgetsTheAppliedOffset, AlertsAgainOnReplay)
+plant("states", TakesTheLastState, SkipsForeignStates, into=STALLED)
 plant("processor", KeepsStateOverRebalances)
 plant("dead_letters", DoesNotAwaitDeadLetters, SendsDeadLettersAgain, TakesRedeliveriesForNew)
 plant("store", DeadLettersAnOutage, RefusesTheWholeBatch, TakesGivingUpForStored)

@@ -37,7 +37,6 @@ class Promises:
         self._told: dict[str, dict[tuple[str, str], Event]] = defaultdict(dict)  # device -> (alert_id, status) -> it
         self._applied: dict[tuple[int, bytes], int] = {}
         self._by_owners: dict[tuple[int, bytes], int] = {}  # the same, without what zombies wrote
-        self._taken_back = False  # a zombie has put an older state over a newer one: alerts are not promised any more
         self._settled: dict[int, int] = {}  # offsets below were looked at
         self._books = self._counts()
         self.faulty = False
@@ -68,7 +67,7 @@ class Promises:
         _, user, device, _ = message.key
         applied = self._applied.get((partition, f"{user}/{device}".encode()), -1)
         _ensure(applied >= number, f"{where}, the state of {user}/{device} on the changelog is from {applied}")
-        if not self._script.edits and not self._taken_back:
+        if not self._script.edits:
             told = self._told[f"{user}/{device}"].values()
             for event in message.events:
                 _ensure(event in told, f"{where}, its alert {event} was not sent")
@@ -109,7 +108,7 @@ class Promises:
         known = self._told[device].setdefault((event["alert_id"], event["status"]), told)
         partition, number = self._caused.get(told, (0, -1))
         applied = self._by_owners.get((partition, device.encode()), -1)
-        if not self._script.edits and not record.zombie and not self._taken_back:
+        if not self._script.edits and not record.zombie:
             _ensure(number > applied, f"P5 {told} is told when the state that {partition}/{number} led to is durable")
         same = known[:4] == told[:4] if self._script.edits else known == told  # rules of another moment
         _ensure(same, f"P5 alert {event['alert_id']} {event['status']} says {told}, before it said {known}")
@@ -117,8 +116,6 @@ class Promises:
     def _take_state(self, partition: int, record: LogRecord) -> None:
         key, value = record.key or b"", record.value or b""
         applied = int(value) if key == MARK_KEY else decode(value).applied_offset
-        if record.zombie and applied < self._applied.get((partition, key), -1):
-            self._taken_back = True
         self._applied[partition, key] = max(applied, self._applied.get((partition, key), -1))
         if record.zombie:
             return
@@ -153,7 +150,7 @@ class Promises:
                     wanted[event[0]].append(event)
         for device in wanted.keys() | self._told.keys():
             told = list(self._told[device].values())
-            if self._script.edits or self._taken_back:
+            if self._script.edits:
                 continue
             _ensure(told == wanted[device], f"P5 P6 alerts of {device}: {told} instead of {wanted[device]}")
 

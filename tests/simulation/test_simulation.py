@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.simulation.faults import KINDS, MODES
-from tests.simulation.planted import PLANTED
+from tests.simulation.planted import PLANTED, STALLED
 
 pytestmark = pytest.mark.timeout(1500)  # a minute on two cores at rest
 
@@ -72,3 +72,18 @@ def test_it_finds_a_planted_bug_within_2000_schedules(bug: str, found: dict[str,
     assert what["again"], f"{what} does not happen again"
     assert what["still_fails"]
     assert what["enough"] <= what["faults"]
+
+
+STALLS = """
+from tests.simulation.exhaustive import STALL_SEEDS, stalls
+from tests.simulation.planted import STALLED
+for seed in STALL_SEEDS:
+    for outcome in stalls(seed, STALLED[{!r}]):
+        if outcome.failure:
+            print(outcome.failure)
+"""
+
+
+@pytest.mark.parametrize("bug", STALLED)
+def test_a_stall_at_every_point_finds_a_planted_bug(bug: str) -> None:
+    assert len(re.findall("^P5 ", python("-c", STALLS.format(bug)), re.MULTILINE)) > 5

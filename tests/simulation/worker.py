@@ -5,8 +5,10 @@ in the order in which Faust does it.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from faust.types import TP
 
 from app.adapters.batches import BatchLimits
 from app.adapters.dead_letter_tail import DeadLetterTail
@@ -16,6 +18,7 @@ from app.adapters.producer import Producer
 from app.adapters.source import FaustSource
 from app.adapters.states import FaustStates
 from app.adapters.timescale import TimescaleStore
+from app.core.changelog import newest
 from app.core.decode import Limits
 from app.core.process import Processor
 from app.core.rulebook import RuleBook
@@ -24,7 +27,7 @@ from app.ops.watchdog import Watchdog
 from app.pipeline import Pipeline, Ports
 from app.settings import Settings
 from tests.simulation.consumer import SimConsumer
-from tests.simulation.kafka import ALERTS, CHANGELOG, INPUT, LETTERS
+from tests.simulation.kafka import ALERTS, CHANGELOG, INPUT, LETTERS, LogRecord
 from tests.simulation.life import Life
 from tests.simulation.link import Link
 from tests.simulation.script import Script
@@ -40,24 +43,39 @@ class Disk:
     def __init__(self) -> None:
         self.states: dict[int, dict[bytes, bytes]] = {}
         self.offsets: dict[int, int] = {}
+        self.overtaken: dict[int, set[bytes]] = {}  # of the process, so forgotten with it
 
     def read(self, partition: int, key: bytes) -> bytes | None:
         return self.states.get(partition, {}).get(key)
 
-    def write(self, partition: int, states: Mapping[bytes, bytes], offset: int) -> None:
-        self.states.setdefault(partition, {}).update(states)
-        self.offsets[partition] = offset
+    def write(self, partition: int, states: Mapping[bytes, bytes | None], offset: int | None) -> None:
+        there = self.states.setdefault(partition, {})
+        for key, value in states.items():
+            assert value is not None, "nobody deletes states"
+            there[key] = value
+        if offset is not None:
+            self.offsets[partition] = offset
+
+    def persisted_offset(self, tp: TP) -> int | None:
+        return self.offsets.get(tp.partition)
 
 
 class SimStates(FaustStates):
     """The real get and put, on this disk."""
 
     def __init__(self, disk: Disk, sender: Producer) -> None:
-        self.changelog, self._producer, self._disk = CHANGELOG, sender, disk
+        self.changelog, self._producer, self._disk, self._foreign = CHANGELOG, sender, disk, set()
 
     @property
     def _store(self) -> Any:
         return self._disk
+
+    def recover(self, partition: int, records: Sequence[LogRecord]) -> None:
+        """As StateStore.apply_changelog_batch does it."""
+        pairs = [(record.key or b"", record.value) for record in records]
+        overtaken = self._disk.overtaken.setdefault(partition, set())
+        states = newest(pairs, lambda key: self.get(partition, key), overtaken)
+        self._disk.write(partition, states, records[-1].offset)
 
 
 class Parts:
@@ -80,6 +98,7 @@ class Worker:
         self, servers: Servers, name: str, disk: Disk, settings: Settings, parts: type[Parts], script: Script
     ) -> None:
         self.servers, self.disk, self.life = servers, disk, Life(name)
+        disk.overtaken = {}
         self._settings, self._parts, self._script = settings, parts, script
         self.rebalance = asyncio.Event()
         self.stopping = asyncio.Event()
@@ -113,7 +132,7 @@ class Worker:
             give_up=give_up,
         )
         self.consumer.drain = lambda: self.pipeline.drain(settings.shutdown_timeout)
-        self._store, self._sender = store, sender
+        self._store, self._sender, self._states = store, sender, states
 
     async def _live(self) -> None:
         self._compose()
@@ -163,8 +182,9 @@ class Worker:
     async def _recover(self, partition: int) -> None:
         log = self.servers.kafka.log(CHANGELOG, partition)
         after = self.disk.offsets.get(partition, -1)
-        for record in await self._insist(f"recover {partition}", lambda: log[after + 1 :]):
-            self.disk.write(partition, {record.key: record.value}, record.offset)
+        records = await self._insist(f"recover {partition}", lambda: log[after + 1 :])
+        if records:
+            self._states.recover(partition, records)
 
     async def _insist(self, what: str, apply: Any) -> Any:
         while True:
