@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from inspect import GEN_CREATED, getgeneratorstate
 from itertools import chain, islice
 from typing import Any
+from weakref import ref
 
 from aiokafka.consumer.fetcher import FetchResult
 from aiokafka.errors import CorruptRecordException
@@ -55,18 +56,19 @@ def _decoded(result: Any) -> "Decoded | None":
 class Decoded:
     """PartitionRecords._unpack_records that can also give many records at once; for us, who read uncommitted.
 
-    As an iterator it serves aiokafka's own path, so the two may take turns.
+    As an iterator it serves aiokafka's own path, so the two may take turns. Its source holds it, so it must not hold
+    its source: the two would keep 4 MiB of fetched bytes until the garbage collector looks at the oldest objects.
     """
 
     def __init__(self, source: Any) -> None:
-        self._source = source
+        self._source_of: Any = ref(source)
         self._current: Iterator[Any] = iter(())
         self._after: int | None = None  # where the log goes on after the current Kafka batch
         self.exhausted = False
 
     def take(self, most: int) -> list[Any]:
         """Up to `most` records; fewer, or none, only at the end."""
-        source = self._source
+        source = self._source_of()
         found: list[Any] = []
         while len(found) < most:
             part = list(islice(self._current, most - len(found)))
@@ -75,7 +77,7 @@ class Decoded:
                     part = [record for record in part if record.offset >= source.next_fetch_offset]
                 found += part
                 source.next_fetch_offset = found[-1].offset + 1 if found else source.next_fetch_offset
-            elif not self._next_batch():
+            elif not self._next_batch(source):
                 self.exhausted = True
                 break
         return found
@@ -88,8 +90,7 @@ class Decoded:
             return record
         raise StopIteration
 
-    def _next_batch(self) -> bool:
-        source = self._source
+    def _next_batch(self, source: Any) -> bool:
         if self._after is not None:
             source.next_fetch_offset = self._after
         if not source._records.has_next():
