@@ -8,6 +8,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 PYTEST := $(BIN)/pytest -q
+# Most tests wait for a server most of the time. A file's tests stay together: they share their servers.
+PARALLEL := -n 3 --dist loadfile
 
 .PHONY: help setup run test check fmt lint type unit integration faults soak simulate bench docs lock clean
 
@@ -24,7 +26,7 @@ run: setup ## Start everything on this machine with a simulated fleet, and watch
 	@$(BIN)/iot-stream run
 
 test: setup ## All tests: unit, pipeline, contract, integration, faults
-	@$(PYTEST) --hypothesis-profile=default tests/unit tests/deploy tests/pipeline tests/simulation tests/contract tests/integration tests/faults
+	@$(PYTEST) $(PARALLEL) --hypothesis-profile=default tests/unit tests/deploy tests/pipeline tests/simulation tests/contract tests/integration tests/faults
 
 check: setup ## Lint, format and types; changes nothing
 	@$(BIN)/ruff check .
