@@ -1,9 +1,13 @@
 """The programs the embedded stack needs besides Python: found, installed by apt-get when we may, or named."""
 
+import fcntl
 import os
 import re
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from app.errors import PermanentError
@@ -19,13 +23,23 @@ def require(*commands: str) -> None:
         return
     packages = sorted({PACKAGES[command] for command in missing})
     if may_install():
-        install(packages)
+        with _one_installation_at_a_time():
+            if not all(map(find, missing)):  # another start may have done it
+                install(packages)
         missing = [command for command in missing if not find(command)]
     if missing:
         raise PermanentError(
             f"missing: {', '.join(missing)}. Install {' '.join(packages)} (Java {JAVA_AT_LEAST} or newer), "
             "or use `docker compose up`, which needs none of them"
         )
+
+
+@contextmanager
+def _one_installation_at_a_time() -> Iterator[None]:
+    """apt-get fails when another one runs."""
+    with (Path(tempfile.gettempdir()) / "iot-stream-install.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def find(command: str) -> str | None:
