@@ -22,6 +22,7 @@ from app.core.decode import Decoder, Limits
 from app.core.model import Kind, Reading, Rejected
 from app.core.route import route
 from app.ops.doctor.finding import Finding, broken, ok, warning
+from app.ops.doctor.patience import coordinated
 from app.settings import Settings
 
 AREA = "count"
@@ -97,7 +98,7 @@ async def _partitions(settings: Settings, connection: Connection, newest: int) -
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_broker, request_timeout_ms=TIMEOUT_MS)
     await admin.start()
     try:
-        offsets = await admin.list_consumer_group_offsets(settings.group_id)
+        offsets = await coordinated(lambda: admin.list_consumer_group_offsets(settings.group_id))
         described = await admin.describe_topics([settings.kafka_dlq_topic])
     finally:
         await admin.close()

@@ -10,6 +10,7 @@ from aiokafka.errors import KafkaError
 
 from app.adapters.topics import Topic, wanted
 from app.ops.doctor.finding import Finding, broken, ok, warning
+from app.ops.doctor.patience import coordinated
 from app.settings import Settings
 
 AREA = "kafka"
@@ -89,10 +90,10 @@ def _config(topic: Topic, there: Mapping[str, str]) -> list[Finding]:
 async def _progress(admin: AIOKafkaAdminClient, settings: Settings, partitions: int) -> list[Finding]:
     """The group, and each partition's committed offset against its log."""
     group, members, state = settings.group_id, 0, "Dead"
-    for answer in await admin.describe_consumer_groups([group]):
+    for answer in await coordinated(lambda: admin.describe_consumer_groups([group])):
         for described in answer.groups:
             state, members = described[2], len(described[5])
-    offsets = await admin.list_consumer_group_offsets(group)
+    offsets = await coordinated(lambda: admin.list_consumer_group_offsets(group))
     committed = {tp.partition: at.offset for tp, at in offsets.items() if tp.topic == settings.kafka_topic}
     async with AIOKafkaConsumer(bootstrap_servers=settings.kafka_broker, request_timeout_ms=TIMEOUT_MS) as consumer:
         tps = [TopicPartition(settings.kafka_topic, n) for n in range(partitions)]
