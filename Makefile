@@ -26,7 +26,7 @@ run: setup ## Start everything on this machine with a simulated fleet, and watch
 	@$(BIN)/iot-stream run
 
 test: setup ## All tests: unit, pipeline, contract, integration, faults
-	@$(PYTEST) $(PARALLEL) --hypothesis-profile=default tests/unit tests/deploy tests/pipeline tests/simulation tests/contract tests/integration tests/faults
+	@$(PYTEST) $(PARALLEL) --hypothesis-profile=full tests/unit tests/deploy tests/pipeline tests/simulation tests/contract tests/integration tests/faults
 
 check: setup ## Lint, format and types; changes nothing
 	@$(BIN)/ruff check .

@@ -11,8 +11,10 @@ import pytest
 
 from tests import servers
 
-# `make unit` is for every save of a file; `make test` asks for --hypothesis-profile=default, which is 100 examples.
-hypothesis.settings.register_profile("quick", max_examples=20)
+# `make unit` is for every save of a file; `make test` asks for --hypothesis-profile=full. No deadlines: they time the
+# machine, and a busy one is no bug.
+hypothesis.settings.register_profile("quick", max_examples=20, deadline=None)
+hypothesis.settings.register_profile("full", max_examples=100, deadline=None)
 hypothesis.settings.load_profile("quick")
 
 INIT_SQL = Path(__file__).parents[1] / "init.sql"
