@@ -4,7 +4,11 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from app.ops.deadline import EXIT_CODE
+
+pytestmark = pytest.mark.integration
 
 PROGRAM = """
 import threading, time

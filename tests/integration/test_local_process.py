@@ -12,6 +12,8 @@ from app.errors import PermanentError, TransientError
 from app.local.process import Process
 from app.local.server import wait_until_ready
 
+pytestmark = pytest.mark.integration
+
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
 
 
