@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -284,8 +285,7 @@ def test_what_is_built_refers_to_what_is_built(overlay: str) -> None:
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_kubernetes_would_take_it(overlay: str) -> None:
-    validator = pytest.importorskip("kubernetes_validate", reason="pip install kubernetes-validate, for its schemas")
     custom = {"ScaledObject", "ExternalSecret", "PrometheusRule", "ServiceMonitor"}
     for document in built(overlay):
         if document["kind"] not in custom:
-            validator.validate(document, "1.30", strict=True)
+            kubernetes_validate.validate(document, "1.30", strict=True)
