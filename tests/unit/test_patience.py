@@ -14,7 +14,7 @@ async def test_a_coordinator_that_comes_is_waited_for() -> None:
             raise errors.pop()
         return 7
 
-    assert await coordinated(ask) == 7
+    assert await coordinated(lambda: ask()) == 7
 
 
 async def test_other_errors_are_told_at_once() -> None:

@@ -21,4 +21,7 @@ async def coordinated(ask: Callable[[], Awaitable[T]]) -> T:
     patient = AsyncRetrying(
         retry=retry_if_exception_type(_COMING), stop=stop_after_delay(SECONDS), wait=wait_fixed(0.2), reraise=True
     )
-    return await patient(ask)
+    async for attempt in patient:
+        with attempt:
+            return await ask()
+    raise AssertionError  # tenacity raises what was raised last
