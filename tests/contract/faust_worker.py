@@ -140,7 +140,7 @@ async def make_topic(broker: str, name: str, partitions: int = 2, **config: str)
     await create(broker, [Topic(name, partitions, {key.replace("_", "."): value for key, value in config.items()})], 1)
 
 
-async def remake_topic(broker: str, name: str, partitions: int = 2) -> None:
+async def remake_topic(broker: str, name: str, partitions: int = 2, **config: str) -> None:
     """Delete the topic and make it again."""
     admin = AIOKafkaAdminClient(bootstrap_servers=broker)
     await admin.start()
@@ -151,7 +151,7 @@ async def remake_topic(broker: str, name: str, partitions: int = 2) -> None:
                 await asyncio.sleep(0.05)
     finally:
         await admin.close()
-    await make_topic(broker, name, partitions)
+    await make_topic(broker, name, partitions, **config)
 
 
 async def delete_before(broker: str, topic: str, offsets: Mapping[int, int]) -> None:

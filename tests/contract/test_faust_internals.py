@@ -33,8 +33,9 @@ from app.adapters.commits import PrefixConsumer
 from app.adapters.consumer_thread import ConsumerThread
 from app.adapters.faust_app import build_app
 from app.adapters.faust_process import Process
-from app.adapters.recovery import PatientRecovery, Tables
-from app.adapters.states import ROCKSDB_OPTIONS, ChangelogTopic, FaustStates, StateStore
+from app.adapters.recovery import StateRecovery, Tables
+from app.adapters.state_store import ROCKSDB_OPTIONS, StateStore
+from app.adapters.states import FaustStates
 from app.adapters.transport import BatchConsumer
 from app.settings import Settings
 from tests.contract.faust_worker import Worker
@@ -98,7 +99,6 @@ SIGNATURES: list[tuple[Callable[..., Any], list[str]]] = [
     (Store._db_for_partition, ["self", "partition"]),
     (Store.partition_path, ["self", "partition"]),
     (Store.persisted_offset, ["self", "tp"]),
-    (Store.apply_changelog_batch, ["self", "batch", "to_key", "to_value"]),
     (faust.Table._new_store, ["self"]),
     (TableManager.add, ["self", "table"]),
     (TableManager.on_commit, ["self", "offsets"]),
@@ -111,6 +111,10 @@ SIGNATURES: list[tuple[Callable[..., Any], list[str]]] = [
     (aiokafka.AIOKafkaConsumer.committed, ["self", "partition"]),
     (aiokafka.AIOKafkaConsumer.position, ["self", "partition"]),
     (aiokafka.AIOKafkaConsumer.seek, ["self", "partition", "offset"]),
+    (aiokafka.AIOKafkaConsumer.assign, ["self", "partitions"]),
+    (aiokafka.AIOKafkaConsumer.getmany, ["self", "partitions", "timeout_ms", "max_records"]),
+    (driver.server_list, ["urls", "default_port"]),
+    (driver.credentials_to_aiokafka_auth, ["credentials", "ssl_context"]),
     (aiokafka_fetcher.Fetcher.fetched_records, ["self", "partitions", "timeout", "max_records"]),
     (aiokafka_fetcher.FetchResult.getall, ["self", "max_records"]),
 ]
@@ -125,12 +129,11 @@ OURS = [
     BatchConsumer,
     PrefixConsumer,
     ConsumerThread,
-    PatientRecovery,
+    StateRecovery,
     Tables,
     Process,
     StateStore,
     BatchTopic,
-    ChangelogTopic,
 ]
 OWN: dict[Any, set[str]] = {
     BatchConsumer: {
@@ -146,7 +149,8 @@ OWN: dict[Any, set[str]] = {
     PrefixConsumer: {"_commit_now", "_commit_and_leave_it"},
     ConsumerThread: {"positions", "reached", "starts", "ends", "_reached", "_seek_to_positions", "_starts", "_ends"}
     | {"_earliest_offsets", "_insist", "_watch_group"},
-    StateStore: {"read", "write"},
+    StateStore: {"read", "write", "place", "take"},
+    StateRecovery: {"_catch_up", "_until_rebalanced"},
 }
 
 
@@ -315,8 +319,26 @@ def test_after_recovery_partitions_are_resumed_then_sought_then_the_flow(method:
     in_order(method, "self.app.consumer_generation_id != generation_id", "return", "perform_seek")
 
 
-def test_recovery_lets_the_flow_run_with_our_partitions_paused() -> None:
-    in_order(Recovery._restart_recovery.fun, "consumer.resume_partitions)(active_tps)", "resume_flow)()")
+def test_recovery_does_what_we_replace_and_nothing_else() -> None:
+    """Ours begins and ends as Faust's; what lies between is the reading of changelogs, which stay paused."""
+    in_order(
+        Recovery._restart_recovery.fun,
+        "wait_for_stopped( self.signal_recovery_start",
+        "self.signal_recovery_start.clear()",
+        "generation_id = self._generation_id",
+        "self._set_recovery_started()",
+        "self.on_recovery_completed)(generation_id)",
+        "except RebalanceAgain",
+        "except IllegalStateError",
+        "except ServiceStopped",
+    )
+    in_order(Recovery._wait, "self.wait_first( coro, signal", "raise ServiceStopped()", "raise RebalanceAgain()")
+    in_order(Recovery.add_active, "self.active_tps.add(tp)", "self._add(table, tp")
+    in_order(Recovery._add, "self.tp_to_table[tp] = table")
+    in_order(Recovery.on_rebalance, "self.active_tps.clear()", "self.add_active(table, tp)")
+    in_order(Recovery.on_rebalance, "self.add_active(table, tp)", "signal_recovery_start.set()")
+    in_order(TableManager.on_start, "self.sleep(1.0)", "self._update_channels()", "self.recovery.start()")
+    in_order(Recovery.on_recovery_completed, "_set_recovery_ended()", "if not self._is_changelog_tp(tp)")
     in_order(Recovery.on_recovery_completed, "resume_flow()", "app.on_rebalance_end()")
     in_order(App.on_rebalance_start, "self.rebalancing = True")
     in_order(App.on_rebalance_end, "self.rebalancing = False")
@@ -456,9 +478,8 @@ def store(tmp_path: Path) -> Any:
     return states._store
 
 
-def event(offset: int, key: bytes, value: bytes | None, partition: int = 1) -> Any:
-    tp = TP("log", partition)
-    return SimpleNamespace(message=SimpleNamespace(tp=tp, partition=partition, offset=offset, key=key, value=value))
+def record(offset: int, key: bytes, value: bytes | None) -> Any:
+    return SimpleNamespace(offset=offset, key=key, value=value)
 
 
 async def test_the_table_has_our_store_and_options_reach_rocksdb(store: Any) -> None:
@@ -469,15 +490,19 @@ async def test_the_table_has_our_store_and_options_reach_rocksdb(store: Any) -> 
         assert getattr(options, name) == value
 
 
-async def test_the_changelog_is_applied_as_raw_bytes_with_its_offset(store: Any) -> None:
-    batch = [event(4, b"k", b"\xff1"), event(6, b"k", b"\xff2"), event(5, b"gone", b"x"), event(7, b"gone", None)]
+async def test_the_changelog_is_taken_as_raw_bytes_with_its_offset(store: Any) -> None:
+    store.take(1, [record(4, b"k", b"\xff1"), record(6, b"k", b"\xff2"), record(8, b"x", b""), record(9, b"x", None)])
+    assert (store.read(1, b"k"), store.read(1, b"x")) == (b"\xff2", None)
+    assert store.persisted_offset(TP("log", 1)) == 9
+    assert (store.place(1, 10), store.place(1, 12)) == (10, 10)
 
-    def unused(_: Any) -> Any:
-        raise AssertionError("the store decodes nothing")
 
-    store.apply_changelog_batch(batch, unused, unused)
-    assert (store.read(1, b"k"), store.read(1, b"gone")) == (b"\xff2", None)
-    assert store.persisted_offset(TP("log", 1)) == 7
+async def test_a_database_that_has_seen_more_than_the_log_holds_is_dropped(store: Any) -> None:
+    store.write(1, {b"k": b"v"}, 41)
+    store.write(0, {b"k": b"v"}, 41)
+    assert (store.place(0, 42), store.place(1, 41)) == (42, 0)
+    assert (store.read(0, b"k"), store.read(1, b"k")) == (b"v", None)
+    assert store.persisted_offset(TP("log", 1)) is None
 
 
 async def test_our_write_and_theirs_agree_on_where_the_offset_is(store: Any) -> None:

@@ -179,6 +179,22 @@ async def test_a_corrupt_database_is_rebuilt_from_the_changelog(subject: Subject
         assert states.get(1, b"v/d1") == b"other"
 
 
+async def test_a_changelog_made_anew_replaces_the_states(subject: Subject) -> None:
+    """The old ones are of readings that nobody has any more; a worker that refused to start would help nobody."""
+    await subject.make_topics()
+    async with subject.process() as states:
+        await states.put({0: MANY, 1: {b"v/d1": b"other"}})
+    await fw.remake_topic(subject.kafka.bootstrap, subject.changelog, cleanup_policy="compact")
+    producer = Producer(subject.kafka.bootstrap, "test", asyncio.Event())
+    await producer.send(subject.changelog, [Outgoing(b"u/d1", b"new", partition=0)])
+    await producer.stop()
+    async with subject.process() as states:
+        assert [states.get(0, key) for key in (b"u/d1", b"u/d2")] == [b"new", None]
+        assert states.get(1, b"v/d1") is None
+        await states.put({1: {b"v/d1": b"again"}})
+        assert (states.persisted_offset(0), states.persisted_offset(1)) == (0, 0)
+
+
 async def test_told_to_give_up_nothing_is_kept(subject: Subject) -> None:
     await subject.make_topics()
     async with subject.process() as states:

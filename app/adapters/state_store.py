@@ -1,0 +1,90 @@
+"""The database of device states: RocksDB, one a partition, that holds states and up to where the changelog is in them.
+
+The changelog decides; a database that is corrupt, or of another changelog, is dropped and read anew.
+"""
+
+import shutil
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import rocksdict
+import structlog
+from aiokafka import ConsumerRecord
+from faust.stores.rocksdb import Store
+from faust.types import TP
+
+from app.core.changelog import newest
+
+log = structlog.get_logger()
+
+# Per partition; the defaults (2 GiB block cache each) are sized for one table on one machine.
+ROCKSDB_OPTIONS = {
+    "block_cache_size": 8 << 20,
+    "write_buffer_size": 4 << 20,
+    "max_open_files": 64,
+    "bloom_filter_size": 10,
+}
+
+
+class StateStore(Store):  # type: ignore[misc]
+    """RocksDB, one database a partition; a corrupt one is removed and rebuilt from the changelog."""
+
+    def _open_for_partition(self, partition: int) -> Any:
+        try:
+            return super()._open_for_partition(partition)
+        except Exception as error:  # rocksdict raises nothing more exact; re-raised unless corrupt
+            if "Corruption" not in str(error):
+                raise
+        path = self.partition_path(partition)
+        log.error("state_corrupt_rebuilding", partition=partition, path=str(path))
+        shutil.rmtree(path, ignore_errors=True)
+        return super()._open_for_partition(partition)
+
+    def read(self, partition: int, key: bytes) -> bytes | None:
+        """The stored state of `key`, None when there is none."""
+        value: bytes | None = self._db_for_partition(partition).get(key)
+        return value
+
+    def write(self, partition: int, states: Mapping[bytes, bytes | None], offset: int | None) -> None:
+        """Store states (None deletes) together with the changelog offset that covers them, all or nothing.
+
+        `offset` None leaves the recorded one where it is: recovery reads on from there.
+        """
+        batch = rocksdict.WriteBatch(raw_mode=True)
+        for key, value in states.items():
+            if value is None:
+                batch.delete(key)
+            else:
+                batch.put(key, value)
+        if offset is not None:
+            batch.put(self.offset_key, str(offset).encode())
+        self._db_for_partition(partition).write(batch)
+
+    @cached_property
+    def overtaken(self) -> dict[int, set[bytes]]:
+        """By partition: keys whose last record in the changelog is older than the state stored here."""
+        return defaultdict(set)
+
+    def place(self, partition: int, end: int) -> int:
+        """Offset from which the changelog, which ends at `end`, has still to be read.
+
+        A database that has seen more than the log holds belongs to a log that is gone: it is dropped.
+        """
+        seen: int | None = self.persisted_offset(TP(self.table_name, partition))
+        if seen is None:
+            return 0
+        if seen < end:
+            return seen + 1
+        log.error("state_changelog_made_anew", partition=partition, end=end, seen=seen, next="states are read anew")
+        self._dbs.pop(partition, None)
+        shutil.rmtree(self.partition_path(partition))
+        self.overtaken.pop(partition, None)
+        return 0
+
+    def take(self, partition: int, records: Sequence[ConsumerRecord]) -> None:
+        """Store a run of the changelog, each key's newest state, and how far it goes."""
+        known = self._db_for_partition(partition).get
+        states = newest([(record.key, record.value) for record in records], known, self.overtaken[partition])
+        self.write(partition, states, records[-1].offset)
