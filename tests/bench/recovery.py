@@ -1,0 +1,99 @@
+"""How fast a worker with an empty disk gets the states of its devices back, and what they weigh.
+
+    python -m tests.bench.recovery --devices 1000000
+
+Writes each device's state, with an open alert, into the changelog of a Kafka of its own, then lets the worker's own
+reader bring an empty RocksDB up to the end. Prints keys a second, CPU seconds, RSS of this process (the interpreter
+and its libraries are 75 MB of it) and the bytes on disk.
+"""
+
+import argparse
+import asyncio
+import tempfile
+import time
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import psutil
+from faust.types import TP
+
+from app.adapters.changelog_reader import ChangelogReader
+from app.adapters.faust_app import build_app
+from app.adapters.outgoing import Outgoing
+from app.adapters.producer import Producer
+from app.adapters.states import FaustStates
+from app.adapters.topics import Topic, create
+from app.core.state import DeviceState, encode, step
+from app.settings import Settings
+from tests import servers
+from tests.bench.state import FIVE, readings, rules
+
+PARTITIONS = 12
+AT_ONCE = 20_000
+
+
+def states(devices: int) -> Iterator[Outgoing]:
+    """A state for each device, of the same reading, with an open alert."""
+    state = DeviceState()
+    step(state, readings(changing=True)[3], rules(FIVE), 1)
+    for number in range(devices):
+        state.applied_offset = number
+        yield Outgoing(f"user-{number % 5000}/device-{number}".encode(), encode(state), partition=number % PARTITIONS)
+
+
+async def fill(broker: str, changelog: str, devices: int) -> int:
+    """Write the changelog; bytes of keys and values."""
+    producer, size, left = Producer(broker, "bench", asyncio.Event()), 0, states(devices)
+    while some := list(islice(left, AT_ONCE)):
+        size += sum(len(one.key or b"") + len(one.value or b"") for one in some)
+        await producer.send(changelog, some)
+    await producer.stop()
+    return size
+
+
+async def run(devices: int, directory: Path) -> None:
+    """Fill, recover, print."""
+    with servers.kafka() as kafka:
+        settings = Settings(app="bench", kafka_broker=kafka.bootstrap, state_dir=directory, kafka_partitions=PARTITIONS)
+        app = build_app(settings)
+        table = FaustStates(app, PARTITIONS, Producer(kafka.bootstrap, "unused", asyncio.Event()))
+        await create(kafka.bootstrap, [Topic(table.changelog, PARTITIONS, {"cleanup.policy": "compact"})], 1)
+        size = await fill(kafka.bootstrap, table.changelog, devices)
+        app.conf.tabledir.mkdir(parents=True)
+        process, store = psutil.Process(), table._store
+        before, cpu, began = process.memory_info().rss, process.cpu_times(), time.monotonic()
+        await ChangelogReader(app).catch_up({TP(table.changelog, n): store for n in range(PARTITIONS)})
+        seconds, after = time.monotonic() - began, process.cpu_times()
+        told(devices, size, seconds, (after.user + after.system) - (cpu.user + cpu.system))
+        disk = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+        print(
+            f"RSS {process.memory_info().rss / 1e6:,.0f} MB, before {before / 1e6:,.0f}; on disk {disk / 1e6:,.0f} MB"
+        )
+
+
+def told(devices: int, size: int, seconds: float, cpu: float) -> None:
+    """The first line."""
+    print(
+        f"{devices:,} states of {size / devices:,.0f} bytes: {seconds:.1f} s, {devices / seconds:,.0f} keys/s", end=", "
+    )
+    print(f"{cpu:.1f} CPU s")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made: Any = argparse.ArgumentParser(prog="python -m tests.bench.recovery", description=__doc__)
+    made.add_argument("--devices", type=int, default=1_000_000)
+    return made  # type: ignore[no-any-return]
+
+
+def main() -> None:
+    """Run it in a directory that is removed afterwards."""
+    args = parser().parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        asyncio.run(run(args.devices, Path(directory)))
+
+
+if __name__ == "__main__":
+    main()
