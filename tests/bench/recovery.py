@@ -67,10 +67,13 @@ async def run(devices: int, directory: Path) -> None:
         await ChangelogReader(app).catch_up({TP(table.changelog, n): store for n in range(PARTITIONS)})
         seconds, after = time.monotonic() - began, process.cpu_times()
         told(devices, size, seconds, (after.user + after.system) - (cpu.user + cpu.system))
-        disk = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
-        print(
-            f"RSS {process.memory_info().rss / 1e6:,.0f} MB, before {before / 1e6:,.0f}; on disk {disk / 1e6:,.0f} MB"
-        )
+        rss, disk = process.memory_info().rss, weight(directory)
+        print(f"RSS {rss / 1e6:,.0f} MB, before {before / 1e6:,.0f}; on disk {disk / 1e6:,.0f} MB")
+
+
+def weight(directory: Path) -> int:
+    """Bytes of all files in it."""
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
 
 
 def told(devices: int, size: int, seconds: float, cpu: float) -> None:
