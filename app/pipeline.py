@@ -19,7 +19,7 @@ from app.core.work import Work
 from app.core.write import Written
 from app.errors import TransientError
 from app.joined import Most, take
-from app.ports import Batch, DeadLetters, Outbox, Source, States, Store
+from app.ports import Batch, DeadLetters, Lease, Outbox, Source, States, Store
 
 # Stored batches are closed this long after the first of them, at once when one has alerts or they have this many rows.
 # Rows are visible before; offsets are committed once a second. 640 small batches a second cost 50 closings.
@@ -57,6 +57,7 @@ class Ports:
     outbox: Outbox
     states: States
     ledger: Ledger
+    lease: Lease
 
 
 class Stored(NamedTuple):
@@ -100,6 +101,8 @@ class Pipeline:
         """Step 2 of a partition's batches, one ahead of the one that is stored; what comes meanwhile is joined."""
         waiting = self._waiting[key]
         while waiting:
+            if not await self._held():
+                return
             previous = self._last.get(key)
             batch = take(waiting, self._most)
             await self._slots.acquire()
@@ -124,6 +127,7 @@ class Pipeline:
         await self._follow(previous)
         begin = clock()
         await ports.dead_letters.send(batch, work.rejected)  # 3 acked by Kafka
+        await ports.lease.held()  # a worker that was stalled leaves the rest to the new owner; steps 3, 5, 6 ask too
         written = await ports.store.write(work.rows, work.effects)  # 4 one transaction
         refused = work.refusals(written.refused, written.refused_effects)
         await ports.dead_letters.send(batch, refused)  # 4a what the database refused, alone
@@ -144,6 +148,14 @@ class Pipeline:
             await batch.ack()  # 7 last, always
             seconds.finish = time.perf_counter() - stored_at
             ports.ledger.batch_done(batch, work, written, seconds)
+
+    async def _held(self) -> bool:
+        """Wait until the partitions are surely ours; False when told to give up: then all of it comes again."""
+        try:
+            await self._ports.lease.held()
+        except TransientError:
+            return False
+        return True
 
     async def _processed(self, batch: Batch) -> Work:
         """Between slices the loop serves the connections: a write under way is not kept waiting for a whole batch."""

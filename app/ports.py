@@ -54,6 +54,16 @@ class Outbox(Protocol):
         """Send (key, alert event as JSON) in order; return once the broker has acknowledged all of them."""
 
 
+class Lease(Protocol):
+    """Whether the partitions are still ours. Every write to Kafka asks by itself (app.adapters.producer)."""
+
+    async def held(self) -> None:
+        """Return once they surely are, which is at once but for a worker that was stalled or cut off from Kafka.
+
+        Raises TransientError when told to give up first.
+        """
+
+
 class States(Protocol):
     """Per-device state, partitioned as the input topic."""
 

@@ -23,6 +23,7 @@ from app.adapters.deadletters import KafkaDeadLetters
 from app.adapters.faust_app import build_app
 from app.adapters.fetched import fetched_bytes
 from app.adapters.interrupt import Interrupt
+from app.adapters.lease import SessionLease
 from app.adapters.outbox import KafkaOutbox
 from app.adapters.producer import Producer
 from app.adapters.rules_table import RulesTable
@@ -100,16 +101,18 @@ except SettingsError as error:
 app = build_app(settings, WorkerApp)
 
 give_up = asyncio.Event()
+lease = SessionLease(settings.kafka_session_timeout, give_up)
 transport = BatchTransport(
     app,
     BatchLimits(
         settings.kafka_topic, settings.batch_max_rows, settings.batch_max_bytes, buffer_bytes=settings.buffer_max_bytes
     ),
     TransportReport(),
+    lease,
 )
 app.transport = transport  # before the first agent, which would build stock Faust's
 
-producer = Producer(settings.kafka_broker, f"{settings.group_id}-out", give_up, WriteReport())
+producer = Producer(settings.kafka_broker, f"{settings.group_id}-out", give_up, WriteReport(), lease)
 store_report = StoreReport()
 advice = Advice(store_report)
 store = TimescaleStore(settings, give_up, store_report, advice)
@@ -131,6 +134,7 @@ pipeline = Pipeline(
         outbox=KafkaOutbox(producer, settings.kafka_alerts_topic),
         states=states,
         ledger=BatchLedger(limit, rejections),
+        lease=lease,
     ),
     processor.slices,
     slots=settings.writes_in_flight + settings.kafka_partitions,  # small ones of all partitions share a write

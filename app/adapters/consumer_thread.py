@@ -41,6 +41,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
             if starting.done() and starting.exception() is None:
+                if self.transport.lease is not None:
+                    self.transport.lease.watch(consumer._coordinator)
                 self._consumer = consumer
                 return
             starting.cancel()

@@ -14,9 +14,11 @@ from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponen
 
 from app.adapters.closing import close_producer
 from app.adapters.kafka_advice import advice
+from app.adapters.lease import Unlimited
 from app.adapters.outgoing import BATCH_BYTES, Outgoing, Sent, Unsent
 from app.adapters.retry import GiveUp, gave_up, log_retry
 from app.errors import TransientError
+from app.ports import Lease
 
 log = structlog.get_logger()
 
@@ -46,8 +48,16 @@ class Silent:
 class Producer:
     """Sends and waits for acks=all; waits out an outage of Kafka for as long as nobody says `give_up`."""
 
-    def __init__(self, brokers: str, client_id: str, give_up: asyncio.Event, events: WriteEvents | None = None) -> None:
+    def __init__(
+        self,
+        brokers: str,
+        client_id: str,
+        give_up: asyncio.Event,
+        events: WriteEvents | None = None,
+        lease: Lease | None = None,
+    ) -> None:
         self._events: WriteEvents = events or Silent()
+        self._lease: Lease = lease or Unlimited()
         self.held: dict[str, str] = {}  # topics that take no writes now, and why
         self._options: dict[str, Any] = {
             "bootstrap_servers": brokers,
@@ -122,7 +132,7 @@ class Producer:
         count = await self._count(client, topic)
         sent: list[Sent] = []
         try:
-            await self._until_told(_put(client, topic, unsent.batches(client, count), sent))
+            await self._until_told(self._put(client, topic, unsent.batches(client, count), sent))
         except (TransientError, asyncio.CancelledError):
             await self.stop()  # a batch sent later could overwrite what the partition's next owner has written
             raise
@@ -130,6 +140,20 @@ class Producer:
         if failure is not None:
             await self.stop()  # a lost batch leaves a gap in the idempotent sequence: begin a new one
             raise failure
+
+    async def _put(
+        self, client: AIOKafkaProducer, topic: str, batches: Iterable[tuple[int, Any, int]], sent: list[Sent]
+    ) -> None:
+        """Hand all batches over and wait until each is acked or has failed; `sent` says which."""
+        for partition, batch, size in batches:
+            await self._lease.held()  # right before, or a stall falls in between
+            try:
+                ack = await client.send_batch(batch, topic, partition=partition)
+            except KafkaError as error:  # it finds no room for longer than a request may take
+                ack = asyncio.get_running_loop().create_future()
+                ack.set_exception(error)
+            sent.append(Sent(partition, size, ack))
+        await asyncio.wait([one.ack for one in sent])
 
     async def _until_told(self, putting: Coroutine[Any, Any, None]) -> None:
         """Wait for all acks; raise TransientError when told to give up and they do not come soon."""
@@ -171,15 +195,3 @@ class Producer:
             await asyncio.wait_for(self._give_up.wait(), seconds)
         except TimeoutError:
             return
-
-
-async def _put(client: AIOKafkaProducer, topic: str, batches: Iterable[tuple[int, Any, int]], sent: list[Sent]) -> None:
-    """Hand all batches over and wait until each is acked or has failed; `sent` says which."""
-    for partition, batch, size in batches:
-        try:
-            ack = await client.send_batch(batch, topic, partition=partition)
-        except KafkaError as error:  # it finds no room for longer than a request may take
-            ack = asyncio.get_running_loop().create_future()
-            ack.set_exception(error)
-        sent.append(Sent(partition, size, ack))
-    await asyncio.wait([one.ack for one in sent])

@@ -20,6 +20,7 @@ from app.adapters.batches import BatchLimits, BatchMessage, cut
 from app.adapters.commits import PrefixConsumer
 from app.adapters.consumer_thread import ConsumerThread
 from app.adapters.flight import Follow
+from app.adapters.lease import SessionLease
 from app.adapters.markers import Markers
 from app.adapters.transport_events import TransportEvents
 
@@ -191,8 +192,11 @@ class BatchTransport(driver.Transport):  # type: ignore[misc]
 
     Consumer = BatchConsumer
 
-    def __init__(self, app: faust.App, limits: BatchLimits, events: TransportEvents) -> None:
+    def __init__(
+        self, app: faust.App, limits: BatchLimits, events: TransportEvents, lease: SessionLease | None = None
+    ) -> None:
         super().__init__(app.conf.broker_consumer, app)
         self.limits = limits
         self.events = events
+        self.lease = lease  # told of our membership in the group
         self.drain: Callable[[], Awaitable[None]] = _nothing_to_drain

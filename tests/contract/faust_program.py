@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from app.adapters.lease import Unlimited
 from app.adapters.source import FaustBatch, FaustSource
 from app.core.model import Row
 from app.core.work import Work
@@ -66,6 +67,7 @@ pipeline = Pipeline(
         MemoryOutbox(world, life.tick),
         MemoryStates(world, life.tick),
         MemoryLedger(),
+        Unlimited(),
     ),
     in_one_slice(process),
     4,

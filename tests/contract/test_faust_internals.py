@@ -17,6 +17,7 @@ import aiokafka
 import faust
 import pytest
 from aiokafka.consumer import fetcher as aiokafka_fetcher
+from aiokafka.consumer.group_coordinator import CoordinatorGroupRebalance, GroupCoordinator
 from faust.app.base import App
 from faust.stores.rocksdb import RocksDBOptions, Store
 from faust.streams import Stream
@@ -117,6 +118,8 @@ SIGNATURES: list[tuple[Callable[..., Any], list[str]]] = [
     (driver.credentials_to_aiokafka_auth, ["credentials", "ssl_context"]),
     (aiokafka_fetcher.Fetcher.fetched_records, ["self", "partitions", "timeout", "max_records"]),
     (aiokafka_fetcher.FetchResult.getall, ["self", "max_records"]),
+    (GroupCoordinator._send_req, ["self", "request"]),
+    (GroupCoordinator.reset_generation, ["self"]),
 ]
 
 
@@ -463,6 +466,60 @@ def test_the_names_under_which_decoded_records_are_kept() -> None:
         "self._notify(self._wait_consume_future)",
     )
     assert "self._records = collections.OrderedDict()" in source(aiokafka_fetcher.Fetcher.__init__)
+
+
+# -- the group
+
+
+def test_all_that_is_heard_of_our_membership_goes_through_two_methods() -> None:
+    """lease.SessionLease.watch puts its own around them, before Faust subscribes and so before the first join."""
+    in_order(
+        GroupCoordinator._do_heartbeat,
+        "HeartbeatRequest(",
+        "await self._send_req(request)",
+        "if error_type is Errors.NoError:",
+        "return True",
+        "elif error_type is Errors.RebalanceInProgressError:",
+        "return True",
+        "elif error_type is Errors.IllegalGenerationError:",
+        "self.reset_generation()",
+        "elif error_type is Errors.UnknownMemberIdError:",
+        "self.reset_generation()",
+    )
+    rebalance = CoordinatorGroupRebalance
+    in_order(rebalance._send_sync_group_request, "await self._coordinator._send_req(request)", "reset_generation()")
+    for method in (rebalance._on_join_leader, rebalance._on_join_follower):
+        in_order(method, "SyncGroupRequest(", "_send_sync_group_request(request)")
+    in_order(GroupCoordinator._do_commit_offsets, "Errors.UnknownMemberIdError", "self.reset_generation()")
+    in_order(GroupCoordinator._maybe_leave_group, "self._send_req(request)", "self.reset_generation()")
+    assert "__slots__" not in vars(GroupCoordinator)
+
+
+def test_a_heartbeat_that_is_late_is_sent_at_once() -> None:
+    """It sleeps by the loop's clock, which went on while the process was stopped; a failed one is soon repeated."""
+    in_order(GroupCoordinator._heartbeat_routine, "retry_backoff = self._retry_backoff_ms / 1000")
+    in_order(GroupCoordinator._heartbeat_routine, "await asyncio.sleep(sleep_time)", "await self._do_heartbeat()")
+    in_order(GroupCoordinator._heartbeat_routine, "else:", "sleep_time = retry_backoff")
+    assert inspect.signature(GroupCoordinator).parameters["retry_backoff_ms"].default == 100
+
+
+def test_who_loses_the_membership_lets_go_before_joining_again() -> None:
+    """So whatever waits for the lease is told to give up before a new generation renews it."""
+    in_order(
+        GroupCoordinator.ensure_active_group,
+        "await self._on_join_prepare(prev_assignment)",
+        "await self._stop_heartbeat_task()",
+        "await self._do_rejoin_group(subscription)",
+    )
+    in_order(GroupCoordinator._on_join_prepare, "listener.on_partitions_revoked(revoked)", "await res")
+
+
+def test_the_group_is_joined_when_faust_subscribes() -> None:
+    in_order(
+        driver.AIOKafkaConsumerThread._create_worker_consumer,
+        "return aiokafka.AIOKafkaConsumer( **consumer_kwargs, client_id=",
+    )
+    in_order(driver.AIOKafkaConsumerThread.subscribe, "_ensure_consumer().subscribe")
 
 
 # -- tables

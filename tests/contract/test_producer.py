@@ -11,12 +11,14 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from app.adapters.lease import SessionLease, awake_or_not
 from app.adapters.outgoing import Outgoing
 from app.adapters.producer import Producer
 from app.errors import TransientError
 from app.local.kafka import Kafka
 from tests.contract.faust_worker import make_topic
 from tests.servers import KafkaServer, server_directory
+from tests.waiting import until
 
 pytestmark = pytest.mark.integration
 
@@ -84,6 +86,27 @@ async def test_order_is_kept_and_offsets_come_back(kafka: KafkaServer, unique: s
     assert last == [{0: n + 99} for n in range(3000, 5000, 100)]
     assert await values(kafka.bootstrap, unique) == expected(5000)
     assert await producer.partitions(unique) == 2
+
+
+async def test_nothing_is_sent_while_the_lease_is_out(kafka: KafkaServer, unique: str, give_up: asyncio.Event) -> None:
+    await make_topic(kafka.bootstrap, unique)
+    lease = SessionLease(1e9, give_up)
+    producer = Producer(kafka.bootstrap, "test", give_up, lease=lease)
+    try:
+        sending = asyncio.create_task(producer.send(unique, numbered(0, 10)))
+        await until(lambda: bool(lease._waiting))
+        assert await values(kafka.bootstrap, unique) == []
+        lease.renew(awake_or_not())
+        assert await sending == {0: 9}
+        lease.end()
+        sending = asyncio.create_task(producer.send(unique, numbered(10, 20)))
+        await until(lambda: bool(lease._waiting))
+        give_up.set()
+        with pytest.raises(TransientError, match="given the partitions to others"):
+            await sending
+    finally:
+        await producer.stop()
+    assert await values(kafka.bootstrap, unique) == expected(10)
 
 
 async def test_the_key_decides_where_no_partition_is_given(kafka: KafkaServer, unique: str, make: Make) -> None:

@@ -2,16 +2,18 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from app.adapters.lease import SessionLease, awake_or_not
 from app.core.model import Reason, Rejected, Stage
 from app.core.work import Work
 from app.core.write import Written
 from app.errors import PermanentError, TransientError
 from app.joined import Most
-from tests.pipeline.world import ABORT, Crash, Life, MemoryBatch, MemoryStore, Worker, World
+from tests.pipeline.world import ABORT, Crash, Life, MemoryBatch, MemoryDeadLetters, MemoryStore, Worker, World
 from tests.unit.records import Message
 from tests.waiting import until
 
@@ -339,6 +341,63 @@ async def test_drain_ends_waits_for_an_outage_at_once() -> None:
     assert [one for one, _ in worker.ledger.given_up] == [running, waiting]
     assert not worker.give_up.is_set()
     await task
+
+
+async def leased() -> tuple[Worker, SessionLease]:
+    """A worker whose lease lasts until it is ended, and the lease."""
+    worker = Worker(World(), Life(), everything)
+    lease = SessionLease(1e9, worker.give_up)
+    lease.renew(awake_or_not())
+    ports = replace(worker.pipeline._ports, lease=lease)
+    worker.pipeline._ports = ports
+    return worker, lease
+
+
+async def test_without_the_lease_no_batch_is_begun_and_none_is_dropped() -> None:
+    """Kafka may have been away for longer than the session, and nobody was expelled."""
+    worker, lease = await leased()
+    lease.end()
+    ours = [batch(worker, worker.life, partition) for partition in range(3)]
+    task = asyncio.create_task(worker.run(ours))
+    await until(lambda: len(lease._waiting) == 3)
+    assert not worker.life.trace
+    lease.renew(awake_or_not())
+    await task
+    assert all(one.acked for one in ours)
+    assert not worker.ledger.given_up
+
+
+async def test_a_batch_that_loses_the_lease_on_its_way_waits_before_its_rows() -> None:
+    worker, lease = await leased()
+
+    class Stalls(MemoryDeadLetters):
+        async def send(self, batch: Any, rejected: Any) -> None:
+            await super().send(batch, rejected)
+            lease.end()
+
+    worker.pipeline._ports = replace(worker.pipeline._ports, dead_letters=Stalls(worker.world, worker.life.tick))
+    one = batch(worker, worker.life)
+    task = asyncio.create_task(worker.run([one]))
+    await until(lambda: bool(lease._waiting))
+    assert worker.life.trace == ["dead letters", "dead letter"]
+    async with asyncio.timeout(1):
+        await worker.pipeline.drain(60)
+    await task
+    assert worker.life.trace == ["dead letters", "dead letter"]
+    assert worker.ledger.given_up == [(one, "told to give up while Kafka may have given the partitions to others")]
+
+
+async def test_a_drain_without_the_lease_drops_what_is_not_begun() -> None:
+    worker, lease = await leased()
+    lease.end()
+    one, other = batch(worker, worker.life), batch(worker, worker.life, first=1)
+    task = asyncio.create_task(worker.run([one, other]))
+    await until(lambda: bool(lease._waiting))
+    async with asyncio.timeout(1):
+        await worker.pipeline.drain(60)
+    await task
+    assert not worker.life.trace
+    assert not one.acked
 
 
 async def test_drain_cancels_what_does_not_end_in_time_and_what_waits_behind_it() -> None:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mappi
 from dataclasses import dataclass, field
 from typing import Any
 
+from app.adapters.lease import Unlimited
 from app.core.model import Record, Rejected, Row
 from app.core.work import Work
 from app.core.write import Effect, Written
@@ -189,6 +190,7 @@ class Worker:
             "outbox": MemoryOutbox(world, life.tick),
             "states": MemoryStates(world, life.tick),
             "ledger": self.ledger,
+            "lease": Unlimited(),
         } | ports
         self.pipeline = Pipeline(Ports(**chosen), in_one_slice(process), slots, self.give_up, most)
 

@@ -11,6 +11,7 @@ from queue import Empty
 from typing import Any
 
 from tests.simulation import exhaustive
+from tests.simulation.parts import Parts, Unleased
 from tests.simulation.schedule import Outcome, run
 from tests.simulation.trace import report
 
@@ -112,7 +113,8 @@ class Campaign:
             for first in exhaustive.first_crashes(script)[job :: self.jobs]:
                 yield from exhaustive.outcomes(script, first)
         for script in exhaustive.STALL_SEEDS:
-            yield from exhaustive.stalls(script, share=slice(job, None, self.jobs))
+            for parts in (Parts, Unleased):
+                yield from exhaustive.stalls(script, parts, share=slice(job, None, self.jobs))
         for number in count(job, self.jobs):
             if self.most is not None and number >= self.most:
                 return

@@ -8,9 +8,9 @@ arrived and once lost.
 from collections.abc import Iterator
 
 from tests.simulation.faults import Fault
+from tests.simulation.parts import Parts
 from tests.simulation.schedule import Outcome, run
 from tests.simulation.shape import Shape
-from tests.simulation.worker import Parts
 
 SHORT = Shape(partitions=1, length=3, workers=1, batch_rows=2, shuffled=False)
 # Scripts of four messages, with rows, alerts and: a dead letter and a redelivered row; a row that the database

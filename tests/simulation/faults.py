@@ -156,7 +156,7 @@ class Faults:
         worker, group = self._worker(slot), self._schedule.servers.group
         if worker is not None and worker.life.parked is None:
             self._pause(slot, seconds)
-            self._schedule.world.later(SESSION_SECONDS, group.leave, worker.life)
+            self._schedule.world.later(group.session_left(worker.life), group.leave, worker.life)
             if then == "replay":
                 self._after(seconds + REBALANCE_SECONDS, self._replay, 0.0)
 

@@ -23,6 +23,7 @@ class Group:
         self.generation = 0
         self.members: dict[Life, asyncio.Event] = {}  # with what tells them of a rebalance
         self.owners: dict[int, Life] = {}
+        self._heard: dict[Life, float] = {}  # when it sent a heartbeat last
         self._joined: dict[Life, asyncio.Future[Assignment]] = {}
         self._preparing = 0  # number of the rebalance under way, 0 for none
         self._rebalances = 0
@@ -67,6 +68,16 @@ class Group:
             self._complete_if_all()
         else:
             self._preparing = 0
+
+    def heartbeat(self, life: Life) -> bool:
+        """Whether it is a member; its session begins anew."""
+        if life in self.members:
+            self._heard[life] = self._world.loop.now
+        return life in self.members
+
+    def session_left(self, life: Life) -> float:
+        """Seconds until a member of which nothing is heard any more is out."""
+        return max(0.0, self._heard.get(life, self._world.loop.now) + SESSION_SECONDS - self._world.loop.now)
 
     def commit(self, life: Life, generation: int, offsets: dict[int, int]) -> None:
         """Raises CommitFailedError for a member of another generation than the current one."""

@@ -25,16 +25,16 @@ from app.pipeline import Pipeline, Seconds, Stored
 from app.ports import Batch
 from tests.simulation.consumer import SimConsumer
 from tests.simulation.kafka import LogRecord
-from tests.simulation.worker import Parts, SimStates
+from tests.simulation.parts import NeverEnds, Parts, SimStates, Unleased
 
 PLANTED: dict[str, type[Parts]] = {}
 STALLED: dict[str, type[Parts]] = {}  # those that only a stalled worker shows: tests.simulation.exhaustive finds them
 
 
-def plant(port: str, *bugs: type, into: dict[str, type[Parts]] = PLANTED) -> None:
+def plant(port: str, *bugs: type, into: dict[str, type[Parts]] = PLANTED, among: type[Parts] = Parts) -> None:
     """Name a worker with a bug after the part that has it."""
     for bug in bugs:
-        into[bug.__name__] = type(bug.__name__, (Parts,), {port: bug})
+        into[bug.__name__] = type(bug.__name__, (among,), {port: bug})
 
 
 class AcksBeforeItStores(Pipeline):
@@ -188,7 +188,8 @@ plant(
     GoesOnAfterABatchGivenUp, ClosesALostEpoch,
 )  # fmt: skip
 plant("states", ForgetsTheAppliedOffset, AlertsAgainOnReplay)
-plant("states", TakesTheLastState, SkipsForeignStates, into=STALLED)
+plant("states", TakesTheLastState, SkipsForeignStates, into=STALLED, among=Unleased)
+plant("lease", NeverEnds, into=STALLED)
 plant("processor", KeepsStateOverRebalances)
 plant("dead_letters", DoesNotAwaitDeadLetters, SendsDeadLettersAgain, TakesRedeliveriesForNew)
 plant("store", DeadLettersAnOutage, RefusesTheWholeBatch, TakesGivingUpForStored)

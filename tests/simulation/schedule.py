@@ -11,11 +11,12 @@ from tests.simulation.faults import Fault, Faults, Watch, draw_plan
 from tests.simulation.kafka import INPUT
 from tests.simulation.life import SERVERS, Life
 from tests.simulation.loop import StuckError
+from tests.simulation.parts import Disk, Parts
 from tests.simulation.promises import BrokenPromise, Promises
 from tests.simulation.script import Script
 from tests.simulation.servers import Servers
 from tests.simulation.shape import Shape, draw_shape, settings
-from tests.simulation.worker import Disk, Parts, Worker
+from tests.simulation.worker import Worker
 from tests.simulation.world import World
 
 DRAIN_SECONDS = 300.0  # virtual, after the last fault: session time-out, breaker and back-off all fit in
@@ -52,7 +53,7 @@ class Schedule:
         self.world = World(seed, shuffled=shape.shuffled)
         self.servers = Servers(self.world, shape.partitions)
         self.script = Script(random.Random(f"{seed} script"), shape.partitions, shape.length, edits=shape.edits)
-        self.promises = Promises(self.servers, self.script)
+        self.promises = Promises(self.servers, self.script, zombies_write=parts.zombies_write)
         self.promises.faulty = bool(plan) or shape.workers > 1  # a joining worker is a rebalance
         self.servers.kafka.on_commit = self._committed
         self.disks = [Disk() for _ in range(shape.workers)]

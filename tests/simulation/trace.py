@@ -6,9 +6,9 @@ from typing import Any
 
 from tests.simulation.faults import Fault, draw_plan
 from tests.simulation.life import Handle
+from tests.simulation.parts import Parts
 from tests.simulation.schedule import Outcome, Schedule, run
 from tests.simulation.shape import draw_shape
-from tests.simulation.worker import Parts
 
 _HERE = os.getcwd() + os.sep
 

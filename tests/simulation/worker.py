@@ -5,90 +5,30 @@ in the order in which Faust does it.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import contextlib
 from typing import Any
-
-from faust.types import TP
 
 from app.adapters.batches import BatchLimits
 from app.adapters.dead_letter_tail import DeadLetterTail
-from app.adapters.deadletters import KafkaDeadLetters
-from app.adapters.outbox import KafkaOutbox
 from app.adapters.producer import Producer
 from app.adapters.source import FaustSource
-from app.adapters.states import FaustStates
-from app.adapters.timescale import TimescaleStore
-from app.core.changelog import newest
 from app.core.decode import Limits
-from app.core.process import Processor
 from app.core.rulebook import RuleBook
-from app.ops.ledger import BatchLedger
 from app.ops.watchdog import Watchdog
-from app.pipeline import Pipeline, Ports
+from app.pipeline import Ports
 from app.settings import Settings
-from tests.simulation.consumer import SimConsumer
-from tests.simulation.kafka import ALERTS, CHANGELOG, INPUT, LETTERS, LogRecord
+from tests.simulation.group import SESSION_SECONDS
+from tests.simulation.kafka import ALERTS, CHANGELOG, INPUT, LETTERS
 from tests.simulation.life import Life
 from tests.simulation.link import Link
+from tests.simulation.parts import Disk, Parts
 from tests.simulation.script import Script
 from tests.simulation.servers import Servers
 from tests.simulation.stream import SimStream
 
 RULES_SECONDS = 1.0
-
-
-class Disk:
-    """RocksDB: what a worker has of each partition's states, and up to which changelog offset."""
-
-    def __init__(self) -> None:
-        self.states: dict[int, dict[bytes, bytes]] = {}
-        self.offsets: dict[int, int] = {}
-        self.overtaken: dict[int, set[bytes]] = {}  # of the process, so forgotten with it
-
-    def read(self, partition: int, key: bytes) -> bytes | None:
-        return self.states.get(partition, {}).get(key)
-
-    def write(self, partition: int, states: Mapping[bytes, bytes | None], offset: int | None) -> None:
-        there = self.states.setdefault(partition, {})
-        for key, value in states.items():
-            assert value is not None, "nobody deletes states"
-            there[key] = value
-        if offset is not None:
-            self.offsets[partition] = offset
-
-    def persisted_offset(self, tp: TP) -> int | None:
-        return self.offsets.get(tp.partition)
-
-
-class SimStates(FaustStates):
-    """The real get and put, on this disk."""
-
-    def __init__(self, disk: Disk, sender: Producer) -> None:
-        self.changelog, self._producer, self._disk, self._foreign = CHANGELOG, sender, disk, set()
-
-    @property
-    def _store(self) -> Any:
-        return self._disk
-
-    def recover(self, partition: int, records: Sequence[LogRecord]) -> None:
-        """As StateStore.apply_changelog_batch does it."""
-        pairs = [(record.key or b"", record.value) for record in records]
-        overtaken = self._disk.overtaken.setdefault(partition, set())
-        states = newest(pairs, lambda key: self.get(partition, key), overtaken)
-        self._disk.write(partition, states, records[-1].offset)
-
-
-class Parts:
-    """The pieces a worker is made of; a test of the simulator replaces one by one with a bug in it."""
-
-    pipeline: type[Pipeline] = Pipeline
-    processor: type[Processor] = Processor
-    dead_letters: type[KafkaDeadLetters] = KafkaDeadLetters
-    outbox: type[KafkaOutbox] = KafkaOutbox
-    states: type[SimStates] = SimStates
-    store: type[TimescaleStore] = TimescaleStore
-    consumer: Any = SimConsumer
-    ledger: type[BatchLedger] = BatchLedger
+HEARTBEAT_SECONDS = SESSION_SECONDS / 3.5
+RETRY_SECONDS = 0.5  # after one that failed; aiokafka's 0.1 would be most steps of an outage
 
 
 class Worker:
@@ -111,7 +51,8 @@ class Worker:
         limits = BatchLimits(INPUT, settings.batch_max_rows, settings.batch_max_bytes, settings.buffer_max_bytes)
         self.consumer = parts.consumer(world, self.servers.kafka, self.servers.group, self.link, limits)
         self.stream = SimStream(self.consumer)
-        sender = Producer("simulated", "out", give_up)
+        self.lease = parts.lease(SESSION_SECONDS, give_up, world.loop.time)
+        sender = Producer("simulated", "out", give_up, lease=self.lease)
         store = parts.store(settings, give_up)
         store._breaker._clock, store._horizon._clock = world.loop.time, world.wall
         states = parts.states(self.disk, sender)
@@ -124,6 +65,7 @@ class Worker:
             outbox=parts.outbox(sender, ALERTS),
             states=states,
             ledger=parts.ledger(),
+            lease=self.lease,
         )
         self.pipeline = parts.pipeline(
             ports,
@@ -145,6 +87,7 @@ class Worker:
                 group.create_task(self.stream.filling()),
                 group.create_task(self.consumer.committing()),
                 group.create_task(self._follow_rules()),
+                group.create_task(self._heartbeats()),
                 group.create_task(Watchdog(INPUT, settings.watchdog_seconds).watch(self.consumer)),
             ]
             await self._be_a_member()
@@ -172,6 +115,7 @@ class Worker:
         self.rebalance.clear()
         answer = await self._insist("join", lambda: self.servers.group.join(self.life, self.rebalance))
         generation, partitions = await answer
+        await self._heartbeat()  # aiokafka's SyncGroup request
         self.consumer.assign(generation, partitions)
         for partition in sorted(partitions):
             await self._recover(partition)
@@ -192,6 +136,25 @@ class Worker:
                 return await self.link.call(what, apply)
             except self.servers.world.kafka_errors:
                 await asyncio.sleep(0.5)
+
+    async def _heartbeats(self) -> None:
+        """As aiokafka sends them: also while it lets go, and at once after a stall."""
+        while True:
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+            await self._heartbeat()
+
+    async def _heartbeat(self) -> None:
+        """Tell the lease what the group says."""
+        while True:
+            asked = self.servers.world.loop.now
+            with contextlib.suppress(*self.servers.world.kafka_errors):
+                member = await self.link.call("heartbeat", lambda: self.servers.group.heartbeat(self.life))
+                break
+            await asyncio.sleep(RETRY_SECONDS)
+        if member:
+            self.lease.renew(asked)
+        else:
+            self.lease.end()
 
     def _load_rules(self) -> None:
         self.rules.apply({**self._script.rules, **self.servers.database.configs}.items())

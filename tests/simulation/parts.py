@@ -1,0 +1,89 @@
+"""The pieces a simulated worker is made of, and what stands in for RocksDB."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from faust.types import TP
+
+from app.adapters.deadletters import KafkaDeadLetters
+from app.adapters.lease import SessionLease
+from app.adapters.outbox import KafkaOutbox
+from app.adapters.producer import Producer
+from app.adapters.states import FaustStates
+from app.adapters.timescale import TimescaleStore
+from app.core.changelog import newest
+from app.core.process import Processor
+from app.ops.ledger import BatchLedger
+from app.pipeline import Pipeline
+from tests.simulation.consumer import SimConsumer
+from tests.simulation.kafka import CHANGELOG, LogRecord
+
+
+class Disk:
+    """RocksDB: what a worker has of each partition's states, and up to which changelog offset."""
+
+    def __init__(self) -> None:
+        self.states: dict[int, dict[bytes, bytes]] = {}
+        self.offsets: dict[int, int] = {}
+        self.overtaken: dict[int, set[bytes]] = {}  # of the process, so forgotten with it
+
+    def read(self, partition: int, key: bytes) -> bytes | None:
+        return self.states.get(partition, {}).get(key)
+
+    def write(self, partition: int, states: Mapping[bytes, bytes | None], offset: int | None) -> None:
+        there = self.states.setdefault(partition, {})
+        for key, value in states.items():
+            assert value is not None, "nobody deletes states"
+            there[key] = value
+        if offset is not None:
+            self.offsets[partition] = offset
+
+    def persisted_offset(self, tp: TP) -> int | None:
+        return self.offsets.get(tp.partition)
+
+
+class SimStates(FaustStates):
+    """The real get and put, on this disk."""
+
+    def __init__(self, disk: Disk, sender: Producer) -> None:
+        self.changelog, self._producer, self._disk, self._foreign = CHANGELOG, sender, disk, set()
+
+    @property
+    def _store(self) -> Any:
+        return self._disk
+
+    def recover(self, partition: int, records: Sequence[LogRecord]) -> None:
+        """As StateStore.apply_changelog_batch does it."""
+        pairs = [(record.key or b"", record.value) for record in records]
+        overtaken = self._disk.overtaken.setdefault(partition, set())
+        states = newest(pairs, lambda key: self.get(partition, key), overtaken)
+        self._disk.write(partition, states, records[-1].offset)
+
+
+class Parts:
+    """The pieces a worker is made of; a test of the simulator replaces one by one with a bug in it."""
+
+    pipeline: type[Pipeline] = Pipeline
+    processor: type[Processor] = Processor
+    dead_letters: type[KafkaDeadLetters] = KafkaDeadLetters
+    outbox: type[KafkaOutbox] = KafkaOutbox
+    states: type[SimStates] = SimStates
+    store: type[TimescaleStore] = TimescaleStore
+    consumer: Any = SimConsumer
+    ledger: type[BatchLedger] = BatchLedger
+    lease: type[SessionLease] = SessionLease
+    zombies_write = False  # what a worker writes after it has lost its partitions breaks no promise by itself
+
+
+class NeverEnds(SessionLease):
+    """No lease."""
+
+    def lasts(self) -> bool:
+        return True
+
+
+class Unleased(Parts):
+    """As if every stall fell between asking for the lease and writing: what zombies write does no lasting harm."""
+
+    lease = NeverEnds
+    zombies_write = True
