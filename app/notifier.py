@@ -25,6 +25,7 @@ from app.adapters.alert_history import Key
 from app.adapters.alert_records import REPEATS, Events, alert_events
 from app.adapters.closing import close_consumer
 from app.adapters.database import Connection, connect
+from app.adapters.kafka_access import access, start
 from app.adapters.mqtt import MqttPublisher
 from app.core.model import Record
 from app.errors import IotStreamError
@@ -53,6 +54,7 @@ class Notifier:
 
     def __init__(self, settings: Settings, publisher: MqttPublisher, stop: asyncio.Event) -> None:
         self._settings, self._publisher, self._stop = settings, publisher, stop
+        self._kafka = access(settings)
         self._connection: Connection | None = None
         self._consumer: Any = None
 
@@ -138,7 +140,7 @@ class Notifier:
     async def _subscribe(self) -> Any:
         consumer = AIOKafkaConsumer(
             self._settings.kafka_alerts_topic,
-            bootstrap_servers=self._settings.kafka_broker,
+            **self._kafka.options,
             group_id=f"{self._settings.group_id}-notifier",
             client_id=self._settings.notifier_client_id,
             group_instance_id=self._settings.notifier_client_id,  # after a kill it goes on at once, not after 10 s
@@ -148,7 +150,7 @@ class Notifier:
             max_poll_interval_ms=MAX_POLL_MS,
         )
         try:
-            await consumer.start()
+            await start(consumer, self._kafka)
         except BaseException:
             await close_consumer(consumer)
             raise

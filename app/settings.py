@@ -1,42 +1,20 @@
 """One frozen Settings: environment (prefix IOT_), `.env`, then a TOML file; all wrong values are named at once."""
 
-import json
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
-    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
 
 from app.errors import SettingsError
-
-
-def _existing(path: Path | None) -> Path | None:
-    if path is not None and not path.is_file():
-        raise ValueError(f"no such file: {path}")
-    return path
-
-
-def _from_json(value: Any) -> Any:
-    """A list in the environment is JSON; in TOML it is one already."""
-    try:
-        return json.loads(value) if isinstance(value, str) else value
-    except ValueError as error:
-        raise ValueError(f"give a JSON array: {error}") from None
-
-
-ExistingFile = Annotated[Path | None, AfterValidator(_existing)]
-Topics = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_from_json)]
-PositiveInt = Annotated[int, Field(gt=0)]
-PositiveFloat = Annotated[float, Field(gt=0)]
-Port = Annotated[int, Field(ge=1, le=65535)]
+from app.setting_values import CaFile, CertificateFile, ExistingFile, KeyFile, Port, PositiveFloat, PositiveInt, Topics
 
 
 class Settings(BaseSettings):
@@ -51,6 +29,20 @@ class Settings(BaseSettings):
     )
 
     kafka_broker: str = Field("127.0.0.1:9092", description="bootstrap servers, host:port[,host:port]")
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="SSL: encrypted; SASL: with an account"
+    )
+    kafka_ca_file: CaFile = Field(None, description="CA certificates instead of the system's, PEM")
+    kafka_certificate_file: CertificateFile = Field(
+        None, description="own certificate, if the brokers ask for one, PEM"
+    )
+    kafka_key_file: KeyFile = Field(None, description="its key; default: in the file of the certificate")
+    kafka_sasl_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = Field(
+        "SCRAM-SHA-512", description="how the password is shown; PLAIN with SASL_SSL alone"
+    )
+    kafka_username: str | None = Field(None, description="account, with SASL", validate_default=True)
+    kafka_password: SecretStr | None = Field(None, description="its password; never logged")
+    kafka_password_file: ExistingFile = Field(None, description="file that holds the password", validate_default=True)
     kafka_topic: str = Field("iot-stream", description="input topic")
     kafka_dlq_topic: str = Field("iot-stream-dlq", description="dead letters")
     kafka_alerts_topic: str = Field("iot-alerts", description="outbox of alert events")
@@ -65,6 +57,12 @@ class Settings(BaseSettings):
         description="PostgreSQL or TimescaleDB; never logged",
     )
     database_password_file: ExistingFile = Field(None, description="file that holds the password, instead of the URL")
+    database_tls: bool = Field(
+        False, description="TLS to the database, certificate and name verified; false: what sslmode of the URL says"
+    )
+    database_ca_file: CaFile = Field(None, description="CA certificates instead of the system's, PEM")
+    database_certificate_file: CertificateFile = Field(None, description="own certificate, if the database asks for it")
+    database_key_file: KeyFile = Field(None, description="its key; default: in the file of the certificate")
     batch_max_rows: PositiveInt = Field(5000, description="most records in one batch")
     batch_max_bytes: PositiveInt = Field(1 << 20, description="most payload bytes in one batch")
     buffer_max_bytes: PositiveInt = Field(
@@ -94,8 +92,10 @@ class Settings(BaseSettings):
     mqtt_username: str | None = Field(None, description="account of the bridge and the notifier")
     mqtt_password: SecretStr | None = Field(None, description="its password; never logged")
     mqtt_password_file: ExistingFile = Field(None, description="file that holds the password")
-    mqtt_tls: bool = Field(False, description="TLS to the MQTT broker, certificate verified")
-    mqtt_ca_file: ExistingFile = Field(None, description="CA certificates instead of the system's")
+    mqtt_tls: bool = Field(False, description="TLS to the MQTT broker, certificate and name verified")
+    mqtt_ca_file: CaFile = Field(None, description="CA certificates instead of the system's, PEM")
+    mqtt_certificate_file: CertificateFile = Field(None, description="own certificate, if the broker asks for one, PEM")
+    mqtt_key_file: KeyFile = Field(None, description="its key; default: in the file of the certificate")
     bridge_client_id: str = Field("iot-bridge-1", description="client id, and so the session, of this bridge")
     bridge_share: str = Field(
         "iot-bridge",
@@ -142,6 +142,21 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "json", "human"] = Field("auto", description="auto: human on a terminal, else json")
 
     # One value at a time and not the whole model: that is not looked at once any value is wrong.
+    @field_validator("kafka_sasl_mechanism")
+    @classmethod
+    def _no_readable_password(cls, value: str, info: ValidationInfo) -> str:
+        if value == "PLAIN" and info.data.get("kafka_security_protocol") == "SASL_PLAINTEXT":
+            raise ValueError("PLAIN shows the password to all on the way: set IOT_KAFKA_SECURITY_PROTOCOL to SASL_SSL")
+        return value
+
+    @field_validator("kafka_username", "kafka_password_file")
+    @classmethod
+    def _there_with_sasl(cls, value: str | Path | None, info: ValidationInfo) -> str | Path | None:
+        protocol = info.data.get("kafka_security_protocol", "")
+        if protocol.startswith("SASL") and not (value or info.data.get("kafka_password")):
+            raise ValueError(f"{protocol} needs one")
+        return value
+
     @field_validator("breaker_reset_max")
     @classmethod
     def _not_below_the_first_wait(cls, value: float, info: ValidationInfo) -> float:
@@ -173,11 +188,20 @@ class Settings(BaseSettings):
         return self.database_password_file.read_text().strip() if self.database_password_file else None
 
     @property
+    def kafka_secret(self) -> str | None:
+        """The Kafka password, from the file when one is named."""
+        return _secret(self.kafka_password_file, self.kafka_password)
+
+    @property
     def mqtt_secret(self) -> str | None:
         """The MQTT password, from the file when one is named."""
-        if self.mqtt_password_file:
-            return self.mqtt_password_file.read_text().strip()
-        return self.mqtt_password.get_secret_value() if self.mqtt_password else None
+        return _secret(self.mqtt_password_file, self.mqtt_password)
+
+
+def _secret(file: Path | None, value: SecretStr | None) -> str | None:
+    if file:
+        return file.read_text().strip()
+    return value.get_secret_value() if value else None
 
 
 def load() -> Settings:

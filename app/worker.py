@@ -23,6 +23,7 @@ from app.adapters.deadletters import KafkaDeadLetters
 from app.adapters.faust_app import build_app
 from app.adapters.fetched import fetched_bytes
 from app.adapters.interrupt import Interrupt
+from app.adapters.kafka_access import access
 from app.adapters.lease import SessionLease
 from app.adapters.outbox import KafkaOutbox
 from app.adapters.producer import Producer
@@ -74,7 +75,7 @@ class WorkerApp(faust.App):  # type: ignore[misc]
         until_stopped = Interrupt(self._stopped)
         while not self.should_stop:
             try:
-                missing = await until_stopped.race(topics.missing(settings.kafka_broker, topics.wanted(settings)))
+                missing = await until_stopped.race(topics.missing(kafka, topics.wanted(settings)))
             except TransientError as error:
                 if self.should_stop:
                     return
@@ -98,6 +99,7 @@ try:
     settings = settings_module.load()
 except SettingsError as error:
     raise SystemExit(f"iot-stream: {error}") from None
+kafka = access(settings)
 app = build_app(settings, WorkerApp)
 
 give_up = asyncio.Event()
@@ -112,7 +114,7 @@ transport = BatchTransport(
 )
 app.transport = transport  # before the first agent, which would build stock Faust's
 
-producer = Producer(settings.kafka_broker, f"{settings.group_id}-out", give_up, WriteReport(), lease)
+producer = Producer(kafka, f"{settings.group_id}-out", give_up, WriteReport(), lease)
 store_report = StoreReport()
 advice = Advice(store_report)
 store = TimescaleStore(settings, give_up, store_report, advice)
@@ -126,7 +128,7 @@ processor = Processor(
 )
 limit = DeadLetterLimit(settings.dead_letters_in_a_row, settings.dead_letters_ratio, settings.dead_letters_window)
 rejections = Rejections()
-tail = DeadLetterTail(settings.kafka_broker, settings.kafka_dlq_topic, give_up)
+tail = DeadLetterTail(kafka, settings.kafka_dlq_topic, give_up)
 pipeline = Pipeline(
     Ports(
         store=store,

@@ -20,6 +20,7 @@ import asyncpg
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
+from app.adapters.kafka_access import Access
 from app.adapters.topics import create, wanted
 from app.settings import Settings
 from tests.servers import MqttServer
@@ -165,7 +166,7 @@ class Site:
 
     async def prepare(self, rules: list[dict[str, object]]) -> None:
         """Make the topics, and the rules of the user `unique`."""
-        await create(self.kafka, wanted(self.settings), 1)
+        await create(Access(self.kafka), wanted(self.settings), 1)
         await self.set_rules(rules)
 
     async def set_rules(self, rules: list[dict[str, object]]) -> None:

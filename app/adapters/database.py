@@ -1,9 +1,11 @@
 """One way to connect to PostgreSQL, for everyone who does."""
 
+import ssl
 from typing import Any, TypeAlias
 
 import asyncpg
 
+from app.adapters.encryption import database_context
 from app.settings import Settings
 
 Connection: TypeAlias = "asyncpg.Connection[Any]"  # generic in its stubs alone
@@ -14,8 +16,7 @@ CONNECT_TIMEOUT = 10.0  # seconds; a host that drops packets would hold a try fo
 async def connect(settings: Settings, name: str) -> Connection:
     """Open a connection that calls itself `name`. Raises sqlstate.DATABASE_ERRORS; none of them tells the password.
 
-    TLS is the URL's business (sslmode, sslrootcert). Without a statement cache the server is taken to be behind
-    PgBouncer, which passes no session settings on.
+    Without a statement cache the server is taken to be behind PgBouncer, which passes no session settings on.
     """
     milliseconds = str(int(settings.database_timeout * 1000))
     session = {
@@ -27,7 +28,15 @@ async def connect(settings: Settings, name: str) -> Connection:
     return await asyncpg.connect(
         settings.database_url.get_secret_value(),
         password=settings.database_password,
+        ssl=_encrypted(settings),
         timeout=CONNECT_TIMEOUT,
         statement_cache_size=100 if cached else 0,
         server_settings={"application_name": name, **(session if cached else {})},
     )
+
+
+def _encrypted(settings: Settings) -> ssl.SSLContext | None:
+    try:
+        return database_context(settings)
+    except ValueError as error:  # the files were right when the program started
+        raise asyncpg.ClientConfigurationError(str(error)) from error

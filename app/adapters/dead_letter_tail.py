@@ -11,6 +11,7 @@ from xxhash import xxh3_128_digest
 
 from app.adapters.closing import close_consumer
 from app.adapters.interrupt import Interrupt
+from app.adapters.kafka_access import Access, start
 from app.adapters.retry import GiveUp, gave_up, log_retry
 from app.core.deadletter import DeadLetter, delivery_mark, from_record
 
@@ -34,9 +35,10 @@ def digest(payload: bytes) -> bytes:
 class DeadLetterTail:
     """Reads the dead-letter topic backwards, in its own short-lived consumer with no group."""
 
-    def __init__(self, brokers: str, topic: str, give_up: asyncio.Event) -> None:
+    def __init__(self, kafka: Access, topic: str, give_up: asyncio.Event) -> None:
+        self._kafka = kafka
         self._options: dict[str, Any] = {
-            "bootstrap_servers": brokers,
+            **kafka.options,
             "enable_auto_commit": False,
             # The client fetches at the log's end before we seek, and would wait there for half a second.
             "fetch_max_wait_ms": 10,
@@ -65,7 +67,7 @@ class DeadLetterTail:
     async def _read_once(self, topic: str, partition: int, tps: list[TopicPartition], first: int) -> Recent:
         consumer = AIOKafkaConsumer(**self._options)
         try:
-            await consumer.start()
+            await start(consumer, self._kafka)
             consumer.assign(tps)
             found = Recent({}, set(), {})
             for tp in tps:

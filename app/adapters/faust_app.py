@@ -5,9 +5,11 @@ from typing import Any
 
 import faust
 from faust.app.base import BootStrategy
+from faust.auth import SASLCredentials, SSLCredentials
 from yarl import URL
 
 from app.adapters.faust_process import Process
+from app.adapters.kafka_access import Access, access
 from app.adapters.recovery import Tables
 from app.settings import Settings
 
@@ -33,6 +35,7 @@ def build_app(settings: Settings, app_class: type[faust.App] = faust.App) -> fau
         settings.group_id,
         TableManager=Tables,
         broker=[URL(f"kafka://{broker.strip()}") for broker in settings.kafka_broker.split(",")],
+        broker_credentials=_credentials(access(settings)),
         datadir=Path(settings.state_dir),
         Worker=Process,
         store="memory://",  # the state table brings its own RocksDB store (adapters/states.py)
@@ -72,6 +75,19 @@ def build_app(settings: Settings, app_class: type[faust.App] = faust.App) -> fau
     app.boot_strategy = WithoutProducer(app)
     app.stop_seconds = settings.shutdown_timeout + STOP_REST_SECONDS
     return app
+
+
+def _credentials(kafka: Access) -> SASLCredentials | SSLCredentials | None:
+    """The same in Faust's words."""
+    security = kafka.security
+    if "sasl_mechanism" in security:
+        return SASLCredentials(
+            mechanism=security["sasl_mechanism"],
+            username=security["sasl_plain_username"],
+            password=security["sasl_plain_password"],
+            ssl_context=security.get("ssl_context"),
+        )
+    return SSLCredentials(security["ssl_context"]) if "ssl_context" in security else None
 
 
 def _unique_address(settings: Settings) -> dict[str, Any]:

@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 import paho.mqtt.client as paho
 import structlog
 from msgspec import Struct
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+
+from app.tls import words
 
 log = structlog.get_logger()
 
@@ -32,6 +34,15 @@ class _Client(paho.Client):
     """paho's, whose thread says when it dies."""
 
     died: Callable[[BaseException], object]
+    failed: Callable[[OSError], object]
+
+    def reconnect(self) -> MQTTErrorCode:
+        """paho swallows why it cannot connect."""
+        try:
+            return super().reconnect()
+        except OSError as error:
+            self.failed(error)
+            raise
 
     def _thread_main(self) -> None:
         try:
@@ -59,6 +70,7 @@ class MqttPublisher:
         client.on_publish = self._on_publish
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
+        client.failed = self._on_failure
         client.died = lambda error: self._loop.call_soon_threadsafe(self._fail, error)
         self._client = client
 
@@ -104,9 +116,14 @@ class MqttPublisher:
         if future is not None and not future.done():
             future.set_result(refusal)
 
+    def _on_failure(self, error: OSError) -> None:
+        where = f"the MQTT broker at {self._account.host}:{self._account.port}"
+        log.warning("notifier_mqtt_unreachable", error=words(error, where, "IOT_MQTT"))
+
     def _on_connect(self, _: paho.Client, __: object, ___: object, reason: ReasonCode, ____: Properties | None) -> None:
         if reason.is_failure:
-            log.error("notifier_mqtt_refused", reason=str(reason), username=self._account.username)
+            cure = "look at IOT_MQTT_USERNAME and IOT_MQTT_PASSWORD_FILE"
+            log.error("notifier_mqtt_refused", reason=str(reason), username=self._account.username, cure=cure)
         else:
             log.info("notifier_mqtt_connected", host=self._account.host, port=self._account.port)
 

@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from app.adapters.closing import close_producer
+from app.adapters.kafka_access import Access, start
 from app.adapters.kafka_advice import advice
 from app.adapters.lease import Unlimited
 from app.adapters.outgoing import BATCH_BYTES, Outgoing, Sent, Unsent
@@ -50,7 +51,7 @@ class Producer:
 
     def __init__(
         self,
-        brokers: str,
+        kafka: Access,
         client_id: str,
         give_up: asyncio.Event,
         events: WriteEvents | None = None,
@@ -59,8 +60,9 @@ class Producer:
         self._events: WriteEvents = events or Silent()
         self._lease: Lease = lease or Unlimited()
         self.held: dict[str, str] = {}  # topics that take no writes now, and why
+        self._kafka = kafka
         self._options: dict[str, Any] = {
-            "bootstrap_servers": brokers,
+            **kafka.options,
             "client_id": client_id,
             "acks": "all",
             "enable_idempotence": True,
@@ -111,7 +113,7 @@ class Producer:
             if self._client is None:
                 client = AIOKafkaProducer(**self._options)
                 try:
-                    await client.start()
+                    await start(client, self._kafka)
                 except BaseException:
                     await client.stop()
                     raise

@@ -1,6 +1,7 @@
 """init.sql applied to a database."""
 
 import re
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,13 +16,15 @@ INIT_SQL = Path(__file__).parents[2] / "init.sql"
 CONNECT_TIMEOUT = 10.0  # seconds
 
 
-async def apply(dsn: str, file: Path = INIT_SQL, password: str | None = None) -> None:
+async def apply(
+    dsn: str, file: Path = INIT_SQL, password: str | None = None, encrypted: ssl.SSLContext | None = None
+) -> None:
     """Execute a file of SQL in one round trip; init.sql brings its own BEGIN and COMMIT: all of it, or nothing.
 
     Raises TransientError when the database is away, PermanentError when it refuses or the file cannot be read.
     """
     sql = _read(file)
-    async with _connected(dsn, password, file.name) as connection:
+    async with _connected(dsn, file.name, password, encrypted) as connection:
         await connection.execute(sql)
 
 
@@ -29,7 +32,7 @@ async def make_database(superuser_dsn: str, database: str) -> None:
     """CREATE DATABASE unless it exists. Raises TransientError or PermanentError."""
     if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", database):
         raise PermanentError(f"cannot make database {database!r}: a name is small letters, digits and _")
-    async with _connected(superuser_dsn, None, f"cannot make database {database}") as connection:
+    async with _connected(superuser_dsn, f"cannot make database {database}") as connection:
         if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", database):
             await connection.execute(f"CREATE DATABASE {database}")
 
@@ -42,10 +45,12 @@ def _read(file: Path) -> str:
 
 
 @asynccontextmanager
-async def _connected(dsn: str, password: str | None, what: str) -> AsyncIterator[Connection]:
+async def _connected(
+    dsn: str, what: str, password: str | None = None, encrypted: ssl.SSLContext | None = None
+) -> AsyncIterator[Connection]:
     """A connection for one thing to do; the database's errors become this project's, with `what` before its words."""
     try:
-        connection = await asyncpg.connect(dsn, password=password, timeout=CONNECT_TIMEOUT)
+        connection = await asyncpg.connect(dsn, password=password, ssl=encrypted, timeout=CONNECT_TIMEOUT)
         try:
             yield connection
         finally:

@@ -58,7 +58,8 @@ KNOWN: Mapping[str, Known] = {
     "28": Known(
         _PERMANENT,
         "the account or its password is refused",
-        "check the account and password in IOT_DATABASE_URL or IOT_DATABASE_PASSWORD_FILE, and pg_hba.conf",
+        "check the account and password in IOT_DATABASE_URL or IOT_DATABASE_PASSWORD_FILE, and pg_hba.conf; where that "
+        "wants encryption, IOT_DATABASE_TLS, and where it wants a certificate, IOT_DATABASE_CERTIFICATE_FILE",
     ),
     "3D": Known(
         _PERMANENT,
@@ -138,7 +139,12 @@ def advice(error: BaseException) -> str | None:
     if known and known.advice:
         return known.advice if known is not KNOWN["08P01"] or "startup parameter" in str(error) else None
     if isinstance(error, ssl.SSLCertVerificationError):
-        return "the database's certificate is not trusted: name its CA with sslrootcert= in IOT_DATABASE_URL"
+        return (
+            "the database's certificate is not trusted, or is for another name: name its CA in IOT_DATABASE_CA_FILE "
+            "(sslrootcert= in IOT_DATABASE_URL), and the host as the certificate has it"
+        )
+    if "rejected SSL upgrade" in str(error):
+        return "the database takes no TLS: switch it on there (ssl = on), or off here (IOT_DATABASE_TLS)"
     return _READ_IT if classify(error) is Failure.PERMANENT else None
 
 

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaConnectionError, KafkaError, for_code
+from aiokafka.errors import KafkaError, for_code
 
+from app.adapters.kafka_access import Access, start
 from app.errors import PermanentError, TransientError
 from app.settings import Settings
 
@@ -49,27 +50,27 @@ CHANGELOG = {
 }
 
 
-async def existing(broker: str, names: list[str]) -> dict[str, int]:
+async def existing(kafka: Access, names: list[str]) -> dict[str, int]:
     """Partition count of those of the topics that exist. Raises TransientError when the broker is away."""
-    async with _Admin(broker) as admin:
+    async with _Admin(kafka) as admin:
         described = await admin.describe_topics(names) if names else []
     return {topic["topic"]: len(topic["partitions"]) for topic in described if topic["error_code"] == 0}
 
 
-async def create(broker: str, topics: list[Topic], replication: int) -> list[str]:
+async def create(kafka: Access, topics: list[Topic], replication: int) -> list[str]:
     """Make the missing ones; the names made. Raises PermanentError when one exists with another partition count."""
-    there = await existing(broker, [topic.name for topic in topics])
+    there = await existing(kafka, [topic.name for topic in topics])
     _compare(topics, there)
     missing = [topic for topic in topics if topic.name not in there]
     if missing:
-        await _make(broker, missing, replication)
-        _compare(missing, await _known(broker, [topic.name for topic in missing]))
+        await _make(kafka, missing, replication)
+        _compare(missing, await _known(kafka, [topic.name for topic in missing]))
     return [topic.name for topic in missing]
 
 
-async def missing(broker: str, topics: list[Topic]) -> list[str]:
+async def missing(kafka: Access, topics: list[Topic]) -> list[str]:
     """Names that do not exist. Raises PermanentError for a wrong partition count, TransientError without Kafka."""
-    there = await existing(broker, [topic.name for topic in topics])
+    there = await existing(kafka, [topic.name for topic in topics])
     _compare(topics, there)
     return [topic.name for topic in topics if topic.name not in there]
 
@@ -87,22 +88,22 @@ def _compare(topics: list[Topic], there: Mapping[str, int]) -> None:
         )
 
 
-async def _known(broker: str, names: list[str]) -> dict[str, int]:
+async def _known(kafka: Access, names: list[str]) -> dict[str, int]:
     """The controller has made them; the brokers learn of them a moment later."""
     for _ in range(LOOKS):
-        there = await existing(broker, names)
+        there = await existing(kafka, names)
         if len(there) == len(names):
             return there
         await asyncio.sleep(0.1)
     raise TransientError(f"Kafka does not publish the topics it has just made: {', '.join(names)}")
 
 
-async def _make(broker: str, topics: list[Topic], replication: int) -> None:
+async def _make(kafka: Access, topics: list[Topic], replication: int) -> None:
     safe = {"min.insync.replicas": "2"} if replication > 2 else {}
     new = [
         NewTopic(topic.name, topic.partitions, replication, topic_configs={**topic.config, **safe}) for topic in topics
     ]
-    async with _Admin(broker) as admin:
+    async with _Admin(kafka) as admin:
         answer = await admin.create_topics(new, timeout_ms=30_000)
     for name, code, *rest in answer.topic_errors:
         if code not in (0, ALREADY_EXISTS):
@@ -114,17 +115,17 @@ async def _make(broker: str, topics: list[Topic], replication: int) -> None:
 class _Admin:
     """An admin client for the length of a block, its errors translated."""
 
-    def __init__(self, broker: str) -> None:
-        self._broker = broker
+    def __init__(self, kafka: Access) -> None:
+        self._kafka = kafka
 
     async def __aenter__(self) -> AIOKafkaAdminClient:
-        self._client = AIOKafkaAdminClient(bootstrap_servers=self._broker, request_timeout_ms=30_000)
+        self._client = AIOKafkaAdminClient(**self._kafka.options, request_timeout_ms=30_000)
         try:
-            await self._client.start()
+            await start(self._client, self._kafka)
         except BaseException as error:
             await self._client.close()
-            if isinstance(error, KafkaConnectionError):
-                raise TransientError(f"cannot reach Kafka at {self._broker}: {error}") from error
+            if isinstance(error, (KafkaError, OSError)):
+                raise TransientError(f"cannot reach Kafka at {self._kafka}: {error}") from error
             raise
         return self._client
 

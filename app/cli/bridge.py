@@ -2,12 +2,13 @@
 
 import asyncio
 import signal
-import ssl
 from collections.abc import Mapping
 
 import structlog
 import uvloop
 
+from app.adapters.encryption import mqtt_context
+from app.adapters.kafka_access import access
 from app.gateways.bridge import Bridge
 from app.gateways.kafka import KafkaWriter
 from app.gateways.session import Login
@@ -44,11 +45,9 @@ def build(settings: Settings) -> tuple[Bridge, KafkaWriter]:
         session_expiry=settings.bridge_session_expiry,
         max_packet=settings.bridge_packet_max_bytes,
     )
-    writer = KafkaWriter(
-        settings.kafka_broker, settings.bridge_client_id, settings.kafka_topic, settings.kafka_dlq_topic
-    )
+    writer = KafkaWriter(access(settings), settings.bridge_client_id, settings.kafka_topic, settings.kafka_dlq_topic)
     address = (settings.mqtt_host, settings.mqtt_port)
-    return Bridge(address, tls_context(settings), login, writer, settings.bridge_buffer_bytes), writer
+    return Bridge(address, mqtt_context(settings), login, writer, settings.bridge_buffer_bytes), writer
 
 
 def filters(settings: Settings) -> tuple[str, ...]:
@@ -56,13 +55,6 @@ def filters(settings: Settings) -> tuple[str, ...]:
     if settings.bridge_share == NO_SHARE:
         return settings.bridge_filters
     return tuple(f"$share/{settings.bridge_share}/{pattern}" for pattern in settings.bridge_filters)
-
-
-def tls_context(settings: Settings) -> ssl.SSLContext | None:
-    """Verifying TLS towards the MQTT broker, or None when it is off."""
-    if not settings.mqtt_tls:
-        return None
-    return ssl.create_default_context(cafile=str(settings.mqtt_ca_file) if settings.mqtt_ca_file else None)
 
 
 async def _main(settings: Settings) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from app.adapters.encryption import database_context
 from app.adapters.schema import INIT_SQL, apply
 from app.settings import load
 
@@ -26,5 +27,6 @@ def init(
     Example: IOT_DATABASE_URL=postgresql://iot@db/iot iot-stream db init
     """
     settings = load()
-    asyncio.run(apply(settings.database_url.get_secret_value(), file, settings.database_password))
+    url, encrypted = settings.database_url.get_secret_value(), database_context(settings)
+    asyncio.run(apply(url, file, settings.database_password, encrypted))
     print(f"applied {file.name}")

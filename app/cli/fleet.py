@@ -10,6 +10,7 @@ from typing import Annotated
 import asyncpg
 import typer
 
+from app.adapters.database import connect
 from app.cli.up import Directory
 from app.errors import PermanentError, TransientError
 from app.local.fleet import USERS, Fleet
@@ -46,7 +47,7 @@ def fleet(
 async def seed_rules(settings: Settings) -> None:
     """Give the simulated users their rules; those that have some keep them. Raises TransientError, PermanentError."""
     try:
-        connection = await asyncpg.connect(settings.database_url.get_secret_value(), timeout=10)
+        connection = await connect(settings, "iot-stream fleet")
         try:
             await connection.executemany(
                 "INSERT INTO user_configs (user_id, rules) VALUES ($1, $2::jsonb) ON CONFLICT (user_id) DO NOTHING",

@@ -7,8 +7,8 @@ from typing import Any
 
 import structlog
 
+from app.adapters.encryption import mqtt_context
 from app.adapters.mqtt import Account, MqttPublisher
-from app.cli.bridge import tls_context
 from app.notifier import Notifier
 from app.ops import logs
 from app.ops.http import HealthServer
@@ -36,7 +36,7 @@ def account(settings: Settings) -> Account:
         client_id=settings.notifier_client_id,
         username=settings.mqtt_username,
         password=settings.mqtt_secret,
-        tls=tls_context(settings),
+        tls=mqtt_context(settings),
     )
 
 

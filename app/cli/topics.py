@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from app.adapters.kafka_access import access
 from app.adapters.topics import create as make
 from app.adapters.topics import existing, wanted
 from app.settings import load
@@ -26,7 +27,7 @@ def create(as_json: AsJson = False) -> None:
     Example: IOT_KAFKA_BROKER=kafka:9092 iot-stream topics create
     """
     settings = load()
-    made = asyncio.run(make(settings.kafka_broker, wanted(settings), settings.kafka_replication_factor))
+    made = asyncio.run(make(access(settings), wanted(settings), settings.kafka_replication_factor))
     print(json.dumps({"created": made}) if as_json else f"created: {', '.join(made) or 'none, all were there'}")
 
 
@@ -38,7 +39,7 @@ def show(as_json: AsJson = False) -> None:
     """
     settings = load()
     needed = wanted(settings)
-    there = asyncio.run(existing(settings.kafka_broker, [topic.name for topic in needed]))
+    there = asyncio.run(existing(access(settings), [topic.name for topic in needed]))
     rows = [
         {"topic": topic.name, "partitions": there.get(topic.name, 0), "wanted": topic.partitions} for topic in needed
     ]

@@ -33,6 +33,7 @@ from app.gateways.kafka import KafkaWriter
 from app.gateways.metrics import CONNECTED, IGNORED, IN_FLIGHT, MESSAGES, RECONNECTS, WRITE_SECONDS
 from app.gateways.records import Outgoing, own_output
 from app.gateways.session import Login, Session
+from app.tls import words
 
 log = structlog.get_logger()
 
@@ -97,7 +98,7 @@ class Bridge:
             try:
                 reason = await self._connection()
             except (OSError, TransientError, TimeoutError) as error:
-                reason = str(error) or repr(error)
+                reason = words(error, "the MQTT broker", "IOT_MQTT")
             CONNECTED.set(0)
             if self._stopping:
                 return

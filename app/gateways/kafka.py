@@ -9,6 +9,7 @@ one a message, 1.5 us of CPU a message instead of 12 (tests/bench/bridge.py).
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaProducer
@@ -17,6 +18,7 @@ from aiokafka.partitioner import murmur2
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from app.adapters.closing import close_producer
+from app.adapters.kafka_access import Access, start
 from app.gateways.backoff import delay
 from app.gateways.metrics import KAFKA_FAILURES, REFUSED, WRITTEN
 from app.gateways.records import Outgoing, may_be_there
@@ -40,9 +42,10 @@ Outcome = dict[int, tuple[int, BaseException | None]]  # partition -> records se
 class KafkaWriter:
     """Owns one idempotent producer at a time; replaces it when a batch fails, which leaves a gap in its sequence."""
 
-    def __init__(self, brokers: str, client_id: str, topic: str, dead_letter_topic: str) -> None:
-        self._options = {
-            "bootstrap_servers": brokers,
+    def __init__(self, kafka: Access, client_id: str, topic: str, dead_letter_topic: str) -> None:
+        self._kafka = kafka
+        self._options: dict[str, Any] = {
+            **kafka.options,
             "client_id": client_id,
             "acks": "all",
             "enable_idempotence": True,
@@ -83,7 +86,7 @@ class KafkaWriter:
         if self._producer is None:
             producer = AIOKafkaProducer(**self._options)
             try:
-                await asyncio.wait_for(producer.start(), STUCK_SECONDS)
+                await asyncio.wait_for(start(producer, self._kafka), STUCK_SECONDS)
             except BaseException:
                 await close_producer(producer)
                 raise

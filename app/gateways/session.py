@@ -14,6 +14,7 @@ from app.errors import TransientError, WireError
 from app.gateways.metrics import ACKED, DAMAGED
 from app.gateways.records import Outgoing, to_record
 from app.gateways.wire import Damaged, Publish, Reader
+from app.tls import words
 
 log = structlog.get_logger()
 
@@ -94,7 +95,7 @@ class Session(asyncio.Protocol):
         """Resolve `closed` (asyncio.Protocol)."""
         if self._timer:
             self._timer.cancel()
-        reason = f"{self._reason}: {exc}" if exc else self._reason
+        reason = f"{self._reason}: {words(exc, 'the MQTT broker', 'IOT_MQTT')}" if exc else self._reason
         self.closed.set_result(reason)
         if not self.subscribed.done():
             self.subscribed.set_exception(TransientError(reason))
@@ -154,9 +155,9 @@ class Session(asyncio.Protocol):
 
     def _connected(self, packet: "mqtt5.ConnAckPacket") -> None:
         if packet.reason_code.value >= REFUSED:
-            self.abort(
-                f"the broker refused the connection: {packet.reason_code.name} {packet.reason_str or ''}".rstrip()
-            )
+            what = f"the broker refused the connection: {packet.reason_code.name} {packet.reason_str or ''}".rstrip()
+            who = self._login.username or "nobody"
+            self.abort(f"{what}; account {who}: look at IOT_MQTT_USERNAME and IOT_MQTT_PASSWORD_FILE")
             return
         shared = any(pattern.startswith("$share/") for pattern in self._login.filters)
         if shared and not packet.shared_subscription_available:

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 
 from pydantic import SecretStr
 
+from app.adapters.kafka_access import access
 from app.adapters.schema import apply, make_database
 from app.adapters.topics import create, wanted
 from app.local.fleet import USERS
@@ -63,7 +64,12 @@ class Stack:
     def settings(self) -> Settings:
         """Our settings with this stack's addresses in them."""
         return load().model_copy(
-            update={"kafka_broker": self.kafka.bootstrap, "database_url": SecretStr(self.postgres.dsn_of(DATABASE))}
+            update={
+                "kafka_broker": self.kafka.bootstrap,
+                "kafka_security_protocol": "PLAINTEXT",
+                "database_url": SecretStr(self.postgres.dsn_of(DATABASE)),
+                "database_tls": False,
+            }
         )
 
     def _program(self, name: str) -> Program:
@@ -79,7 +85,9 @@ class Stack:
         return values | {
             "IOT_MQTT_USERNAME": account,
             "IOT_MQTT_PASSWORD_FILE": str(self.mosquitto.password_file(account)),
-            "IOT_MQTT_TLS": "false",
+            "IOT_MQTT_TLS": "false",  # its servers listen on the loopback address alone
+            "IOT_KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
+            "IOT_DATABASE_TLS": "false",
             "IOT_BRIDGE_SHARE": "-",  # Mosquitto keeps plain subscriptions alone over a restart
             "IOT_METRICS_HOST": LOOPBACK,
             "IOT_METRICS_PORT": str(self.ports.get(name, 0)),
@@ -123,7 +131,7 @@ class Stack:
         settings = self.settings()
 
         async def topics() -> None:
-            if made := await create(settings.kafka_broker, wanted(settings), 1):
+            if made := await create(access(settings), wanted(settings), 1):
                 self._say(f"topics made: {', '.join(made)}")
 
         async def schema() -> None:

@@ -26,6 +26,7 @@ import psutil
 from pydantic import SecretStr
 
 from app.adapters import schema, topics
+from app.adapters.kafka_access import Access
 from app.local.kafka import Kafka
 from app.local.postgres import Postgres
 from app.local.server import free_port
@@ -155,12 +156,12 @@ def compare(kafka: Kafka, postgres: Postgres, options: argparse.Namespace, home:
     database = postgres.dsn
     asyncio.run(prepare(database))
     base = Settings(kafka_broker=kafka.bootstrap, database_url=SecretStr(database), kafka_topic="bench")
-    asyncio.run(topics.create(kafka.bootstrap, topics.wanted(base), 1))
+    asyncio.run(topics.create(Access(kafka.bootstrap), topics.wanted(base), 1))
     asyncio.run(fill(kafka.bootstrap, "bench", options.rows, options.devices, options.headers, options.spike_every))
     results: dict[str, list[Result]] = {"floor": [], "worker": []}
     for run in range(options.runs):
         settings = base.model_copy(update={"app": f"run{run}", "metrics_port": free_port()})
-        asyncio.run(topics.create(kafka.bootstrap, topics.wanted(settings), 1))
+        asyncio.run(topics.create(Access(kafka.bootstrap), topics.wanted(settings), 1))
         for name in ("floor", "worker") if run % 2 == 0 else ("worker", "floor"):
             asyncio.run(empty(database))
             if name == "floor":

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import uvloop
 
+from app.adapters.kafka_access import Access
 from app.adapters.topics import Topic, create, wanted
 from tests import servers
 from tests.bench import hops
@@ -155,7 +156,7 @@ async def running() -> AsyncIterator[Bench]:
         home = stack.enter_context(tempfile.TemporaryDirectory(prefix="iot-bench-"))
         site = Site(kafka.bootstrap, postgres.dsn, mqtt, "latency", Path(home), {"log_level": "INFO"})
         await prepare(site.database)
-        await create(site.kafka, _stamped_by_the_broker(site), 1)
+        await create(Access(site.kafka), _stamped_by_the_broker(site), 1)
         programs = {name: stack.enter_context(site.program(name)) for name in ("bridge", "worker")}
         for program in programs.values():
             await program.ready()

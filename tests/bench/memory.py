@@ -23,6 +23,7 @@ import asyncpg
 from pydantic import SecretStr
 
 from app.adapters import topics
+from app.adapters.kafka_access import Access
 from app.local.kafka import Kafka
 from app.local.postgres import Postgres
 from app.local.server import free_port
@@ -147,7 +148,7 @@ def measure(kafka: Kafka, postgres: Postgres, options: argparse.Namespace, home:
         app="memory", kafka_broker=kafka.bootstrap, kafka_topic=TOPIC, database_url=SecretStr(slowed),
         metrics_port=free_port(),
     )  # fmt: skip
-    asyncio.run(topics.create(kafka.bootstrap, topics.wanted(settings), 1))
+    asyncio.run(topics.create(Access(kafka.bootstrap), topics.wanted(settings), 1))
     feeder = Feeder(kafka.bootstrap, TOPIC, options.devices)
     feeder.start()
     try:

@@ -21,6 +21,7 @@ from faust.types import TP
 
 from app.adapters.changelog_reader import ChangelogReader
 from app.adapters.faust_app import build_app
+from app.adapters.kafka_access import Access
 from app.adapters.outgoing import Outgoing
 from app.adapters.producer import Producer
 from app.adapters.states import FaustStates
@@ -58,7 +59,7 @@ async def run(devices: int, directory: Path) -> None:
     with servers.kafka() as kafka:
         settings = Settings(app="bench", kafka_broker=kafka.bootstrap, state_dir=directory, kafka_partitions=PARTITIONS)
         app = build_app(settings)
-        table = FaustStates(app, PARTITIONS, Producer(kafka.bootstrap, "unused", asyncio.Event()))
+        table = FaustStates(app, PARTITIONS, Producer(Access(kafka.bootstrap), "unused", asyncio.Event()))
         await create(kafka.bootstrap, [Topic(table.changelog, PARTITIONS, {"cleanup.policy": "compact"})], 1)
         size = await fill(kafka.bootstrap, table.changelog, devices)
         app.conf.tabledir.mkdir(parents=True)

@@ -13,6 +13,7 @@ from faust.types import TP
 
 from app.adapters.batches import BatchLimits, BatchTopic
 from app.adapters.faust_app import build_app
+from app.adapters.kafka_access import Access
 from app.adapters.positions import Position
 from app.adapters.source import FaustBatch, FaustSource
 from app.adapters.topics import Topic, create
@@ -137,7 +138,9 @@ class Worker:
 
 
 async def make_topic(broker: str, name: str, partitions: int = 2, **config: str) -> None:
-    await create(broker, [Topic(name, partitions, {key.replace("_", "."): value for key, value in config.items()})], 1)
+    await create(
+        Access(broker), [Topic(name, partitions, {key.replace("_", "."): value for key, value in config.items()})], 1
+    )
 
 
 async def remake_topic(broker: str, name: str, partitions: int = 2, **config: str) -> None:

@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from app.adapters.dead_letter_tail import STEP, DeadLetterTail, Recent
 from app.adapters.deadletters import KafkaDeadLetters
+from app.adapters.kafka_access import Access
 from app.adapters.outgoing import Outgoing
 from app.adapters.producer import Producer
 from app.core.limit import DeadLetterLimit
@@ -51,8 +52,8 @@ class Subject:
 
     def process(self, topic: str = "", limit: DeadLetterLimit | None = None) -> KafkaDeadLetters:
         topic = topic or self.topic
-        self.producers.append(Producer(self.kafka.bootstrap, "test", self.give_up))
-        tail = DeadLetterTail(self.kafka.bootstrap, topic, self.give_up)
+        self.producers.append(Producer(Access(self.kafka.bootstrap), "test", self.give_up))
+        tail = DeadLetterTail(Access(self.kafka.bootstrap), topic, self.give_up)
         return KafkaDeadLetters(self.producers[-1], topic, tail, limit)
 
     async def letters(self, partition: int = 0) -> list[ConsumerRecord]:
@@ -130,7 +131,7 @@ async def test_letters_of_others_in_between_hide_none(subject: Subject) -> None:
     first = subject.process()
     await first.send(mine, rejected(mine))
     await first.send(other, rejected(other))
-    noise = Producer(subject.kafka.bootstrap, "test", subject.give_up)
+    noise = Producer(Access(subject.kafka.bootstrap), "test", subject.give_up)
     subject.producers.append(noise)
     await noise.send(subject.topic, [Outgoing(b"k", b"no envelope", partition=0), Outgoing(None, None, partition=0)])
     await subject.process().send(mine, rejected(mine))
@@ -242,7 +243,7 @@ async def test_gives_up_when_told(subject: Subject) -> None:
 
 async def test_reading_back_gives_up_when_told() -> None:
     give_up = asyncio.Event()
-    read = asyncio.create_task(DeadLetterTail("127.0.0.1:1", "t", give_up).read("in", 0, [0], 0))
+    read = asyncio.create_task(DeadLetterTail(Access("127.0.0.1:1"), "t", give_up).read("in", 0, [0], 0))
     await asyncio.sleep(0.3)
     give_up.set()
     with pytest.raises(TransientError):

@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from app.adapters.kafka_access import Access
 from app.adapters.lease import SessionLease, awake_or_not
 from app.adapters.outgoing import Outgoing
 from app.adapters.producer import Producer
@@ -50,7 +51,7 @@ async def make(give_up: asyncio.Event) -> AsyncIterator[Make]:
     made: list[Producer] = []
 
     def one(broker: str) -> Producer:
-        made.append(Producer(broker, "test", give_up))
+        made.append(Producer(Access(broker), "test", give_up))
         return made[-1]
 
     yield one
@@ -91,7 +92,7 @@ async def test_order_is_kept_and_offsets_come_back(kafka: KafkaServer, unique: s
 async def test_nothing_is_sent_while_the_lease_is_out(kafka: KafkaServer, unique: str, give_up: asyncio.Event) -> None:
     await make_topic(kafka.bootstrap, unique)
     lease = SessionLease(1e9, give_up)
-    producer = Producer(kafka.bootstrap, "test", give_up, lease=lease)
+    producer = Producer(Access(kafka.bootstrap), "test", give_up, lease=lease)
     try:
         sending = asyncio.create_task(producer.send(unique, numbered(0, 10)))
         await until(lambda: bool(lease._waiting))

@@ -10,6 +10,7 @@ import rocksdict
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from structlog.testing import capture_logs
 
+from app.adapters.kafka_access import Access
 from app.adapters.outgoing import Outgoing
 from app.adapters.producer import Producer
 from app.adapters.states import FaustStates
@@ -39,7 +40,7 @@ class Subject:
     @asynccontextmanager
     async def process(self, directory: str = "first") -> AsyncIterator[FaustStates]:
         give_up = asyncio.Event()
-        producer = Producer(self.kafka.bootstrap, "test", give_up)
+        producer = Producer(Access(self.kafka.bootstrap), "test", give_up)
         worker = Worker(self.kafka.bootstrap, self.name, self.name, self.directory / directory)
         states = FaustStates(worker.app, 2, producer)
         self.give_up = give_up
@@ -98,7 +99,7 @@ async def test_states_acked_by_the_changelog_alone_are_there(subject: Subject) -
     await subject.make_topics()
     async with subject.process() as states:
         await states.put({0: {b"u/d1": b"one", b"u/d2": b"two"}})
-    producer = Producer(subject.kafka.bootstrap, "test", asyncio.Event())
+    producer = Producer(Access(subject.kafka.bootstrap), "test", asyncio.Event())
     await producer.send(subject.changelog, [Outgoing(b"u/d1", b"late", partition=0)])
     await producer.stop()
     async with subject.process() as states:
@@ -124,7 +125,7 @@ async def test_an_older_state_of_a_stalled_worker_replaces_none_and_is_written_o
     """It writes behind the owner's state: the offset waits there, recovery keeps the newer one and repeats it."""
     await subject.make_topics()
     older, newer, newest = (encode(DeviceState(offset)) for offset in (5, 9, 12))
-    stalled = Producer(subject.kafka.bootstrap, "stalled", asyncio.Event())
+    stalled = Producer(Access(subject.kafka.bootstrap), "stalled", asyncio.Event())
     with capture_logs() as logs:
         async with subject.process() as states:
             await states.put({0: {b"u/d1": newer, MARK_KEY: b"9"}})
@@ -185,7 +186,7 @@ async def test_a_changelog_made_anew_replaces_the_states(subject: Subject) -> No
     async with subject.process() as states:
         await states.put({0: MANY, 1: {b"v/d1": b"other"}})
     await fw.remake_topic(subject.kafka.bootstrap, subject.changelog, cleanup_policy="compact")
-    producer = Producer(subject.kafka.bootstrap, "test", asyncio.Event())
+    producer = Producer(Access(subject.kafka.bootstrap), "test", asyncio.Event())
     await producer.send(subject.changelog, [Outgoing(b"u/d1", b"new", partition=0)])
     await producer.stop()
     async with subject.process() as states:

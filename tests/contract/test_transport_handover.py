@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 
+from app.adapters.kafka_access import Access
 from app.adapters.producer import Producer
 from app.adapters.states import FaustStates
 from app.adapters.transport import BatchConsumer
@@ -42,7 +43,7 @@ async def test_nothing_is_handed_over_between_the_seek_and_the_end_of_recovery(
     async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap) as producer:  # with a state, recovery fetches
         await producer.send_and_wait(changelog, b"state", key=b"device", partition=0)
     worker = Worker(kafka.bootstrap, unique, unique, tmp_path)
-    FaustStates(worker.app, 2, Producer(kafka.bootstrap, unique, asyncio.Event()))
+    FaustStates(worker.app, 2, Producer(Access(kafka.bootstrap), unique, asyncio.Event()))
     worker.work = late
     async with worker:
         await until(lambda: worker.records == 600)

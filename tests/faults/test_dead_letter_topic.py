@@ -16,6 +16,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from app.adapters.faust_process import LIMIT_EXIT_CODE
+from app.adapters.kafka_access import Access
 from app.adapters.topics import create, wanted
 from app.local.jars import kafka_jars
 from app.local.kafka import Kafka
@@ -143,7 +144,7 @@ async def test_the_topic_is_deleted_in_mid_run_and_made_again(site: Site) -> Non
         await held(worker, "iot-stream topics create")
         assert await asyncio.to_thread(worker.stop) < 6
         worker.start()
-        await create(site.kafka, wanted(site.settings), 1)
+        await create(Access(site.kafka), wanted(site.settings), 1)
         await site.settled_input()
         assert sum(committed.values()) < sum((await site.committed()).values())
     records = await read(site, site.settings.kafka_topic)

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from app.adapters.kafka_access import Access
 from app.adapters.topics import create, wanted
 from tests.audit import audit, expected_alerts
 from tests.faults.away import Servers, come_back, leave
@@ -98,7 +99,7 @@ async def test_programs_start_in_any_order(fragile: Site, breakable: Servers) ->
             program.start()
         await come_back(breakable.kafka, "killed")
         await waits(programs[0], "waiting_for_topics")
-        await create(site.kafka, wanted(site.settings), 1)
+        await create(Access(site.kafka), wanted(site.settings), 1)
         await come_back(breakable.postgres, "killed")
         for program in programs:
             await program.ready(60)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 
+from app.adapters.kafka_access import Access
 from app.gateways import kafka as writing
 from app.gateways.kafka import KafkaWriter
 from app.gateways.records import Outgoing, to_record
@@ -32,7 +33,7 @@ async def test_a_producer_that_delivers_nothing_is_replaced_and_nothing_is_overt
     broker = Kafka(server_dir)
     broker.start()
     broker.wait_ready()
-    writer = KafkaWriter(broker.bootstrap, "writer", unique, f"{unique}-dlq")
+    writer = KafkaWriter(Access(broker.bootstrap), "writer", unique, f"{unique}-dlq")
     try:
         await create_topics(broker.bootstrap, unique)
         await writer.write(records(10, range(50)))
@@ -54,7 +55,7 @@ async def test_a_producer_that_delivers_nothing_is_replaced_and_nothing_is_overt
 
 async def test_new_partitions_are_used(kafka: KafkaServer, unique: str) -> None:
     await create_topics(kafka.bootstrap, unique, partitions=1)
-    writer = KafkaWriter(kafka.bootstrap, "writer", unique, f"{unique}-dlq")
+    writer = KafkaWriter(Access(kafka.bootstrap), "writer", unique, f"{unique}-dlq")
     try:
         await writer.write(records(20, range(1)))
         admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)

@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from app.adapters.kafka_access import Access
 from app.adapters.topics import create, wanted
 from app.ops.doctor import count, database, kafka, mqtt
 from app.ops.doctor.finding import Finding, Level
@@ -92,7 +93,7 @@ async def test_a_dead_letter_that_vanished_is_missed(site: Site) -> None:
         await site.settled_input()
         assert [one.level for one in await count.look(site.settings, 100)] == [Level.OK]
         await admin(site, "delete_topics", [site.settings.kafka_dlq_topic])
-        await create(site.kafka, wanted(site.settings), 1)
+        await create(Access(site.kafka), wanted(site.settings), 1)
         found = await count.look(site.settings, 100)
     assert {one.level for one in found} == {Level.BROKEN}
     assert sum(int(one.what.split(": ")[1].split()[0]) for one in found) == 20
@@ -122,9 +123,10 @@ async def test_nobody_answers(site: Site) -> None:
             "database_url": Settings.model_fields["database_url"].default,
         }
     )
-    for found in (await kafka.look(nowhere), await database.look(nowhere), await mqtt.look(nowhere)):
+    for look, words in ((kafka.look, "not answer"), (database.look, "not answer"), (mqtt.look, "no way into")):
+        found = await look(nowhere)
         assert [one.level for one in found] == [Level.BROKEN]
-        told(found, Level.BROKEN, "not answer")
+        told(found, Level.BROKEN, words)
 
 
 async def test_topics_that_are_missing_or_wrong(site: Site) -> None:
@@ -132,7 +134,7 @@ async def test_topics_that_are_missing_or_wrong(site: Site) -> None:
     found = await kafka.look(settings)
     for topic in wanted(settings):
         told(found, Level.BROKEN, f"the topic {topic.name} is missing")
-    await create(site.kafka, wanted(settings), 1)
+    await create(Access(site.kafka), wanted(settings), 1)
     found = await kafka.look(settings)
     assert [one for one in found if one.level is Level.BROKEN] == []
     told(found, Level.WARNING, "no worker runs")
@@ -152,7 +154,7 @@ async def test_topics_that_are_missing_or_wrong(site: Site) -> None:
 
 async def test_offsets_outside_the_log(site: Site) -> None:
     topic = site.settings.kafka_topic
-    await create(site.kafka, wanted(site.settings), 1)
+    await create(Access(site.kafka), wanted(site.settings), 1)
     await send(site, list(itertools.islice(messages(site.unique, seed=10), 600)))
     async with AIOKafkaConsumer(bootstrap_servers=site.kafka, group_id=site.settings.group_id) as consumer:
         consumer.assign([TopicPartition(topic, 0), TopicPartition(topic, 1)])

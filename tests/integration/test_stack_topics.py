@@ -4,6 +4,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from app.adapters.kafka_access import Access
 from app.adapters.topics import create, existing, wanted
 from app.errors import PermanentError, TransientError
 from app.local.server import free_port
@@ -27,13 +28,13 @@ def settings(kafka: KafkaServer, unique: str) -> Settings:
 
 async def test_makes_the_missing_ones_and_then_none(settings: Settings, unique: str) -> None:
     names = [f"{unique}-in", f"{unique}-dlq", f"{unique}-alerts", f"iot-{unique}-state-changelog"]
-    assert await create(settings.kafka_broker, wanted(settings), 1) == names
-    assert await create(settings.kafka_broker, wanted(settings), 1) == []
-    assert await existing(settings.kafka_broker, [*names, f"{unique}-none"]) == dict.fromkeys(names, 3)
+    assert await create(Access(settings.kafka_broker), wanted(settings), 1) == names
+    assert await create(Access(settings.kafka_broker), wanted(settings), 1) == []
+    assert await existing(Access(settings.kafka_broker), [*names, f"{unique}-none"]) == dict.fromkeys(names, 3)
 
 
 async def test_topics_have_the_settings_they_need(settings: Settings, unique: str) -> None:
-    await create(settings.kafka_broker, wanted(settings), 1)
+    await create(Access(settings.kafka_broker), wanted(settings), 1)
     assert await _config(settings.kafka_broker, f"iot-{unique}-state-changelog", "cleanup.policy") == "compact"
     assert int(await _config(settings.kafka_broker, f"{unique}-in", "max.message.bytes")) >= 1_200_000
     # 1 MiB in base64
@@ -46,13 +47,13 @@ async def test_another_partition_count_is_refused_by_name(settings: Settings, un
     await admin.create_topics([NewTopic(f"{unique}-alerts", 5, 1)])
     await admin.close()
     with pytest.raises(PermanentError, match=f"{unique}-alerts has 5 partitions, the settings say 3"):
-        await create(settings.kafka_broker, wanted(settings), 1)
-    assert await existing(settings.kafka_broker, [f"{unique}-in"]) == {}, "none is made when one is wrong"
+        await create(Access(settings.kafka_broker), wanted(settings), 1)
+    assert await existing(Access(settings.kafka_broker), [f"{unique}-in"]) == {}, "none is made when one is wrong"
 
 
 async def test_no_broker_is_an_outage() -> None:
     with pytest.raises(TransientError, match="cannot reach Kafka"):
-        await existing(f"127.0.0.1:{free_port()}", ["x"])
+        await existing(Access(f"127.0.0.1:{free_port()}"), ["x"])
 
 
 async def _config(broker: str, topic: str, name: str) -> str:

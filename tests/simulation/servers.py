@@ -36,11 +36,15 @@ class Servers:
         async def connect(settings: object, name: str) -> Connection:
             return await self.database.connect(_life())
 
+        async def nobody(*_: object, **__: object) -> None:
+            raise ConnectionRefusedError("nobody answers")
+
         clock = SimpleNamespace(time=world.wall, monotonic=world.loop.time, perf_counter=world.loop.time)
         with (
             mock.patch.object(producer, "AIOKafkaProducer", sender),
             mock.patch.object(dead_letter_tail, "AIOKafkaConsumer", reader),
             mock.patch.object(lane, "connect", connect),
+            mock.patch("app.adapters.kafka_access.create_conn", nobody),
             mock.patch("app.pipeline.time", clock),
             mock.patch("app.adapters.transport.time", clock),
             mock.patch("app.ops.watchdog.time", clock),

@@ -10,6 +10,7 @@ from typing import Any
 
 from app.adapters.batches import BatchLimits
 from app.adapters.dead_letter_tail import DeadLetterTail
+from app.adapters.kafka_access import Access
 from app.adapters.producer import Producer
 from app.adapters.source import FaustSource
 from app.core.decode import Limits
@@ -52,13 +53,13 @@ class Worker:
         self.consumer = parts.consumer(world, self.servers.kafka, self.servers.group, self.link, limits)
         self.stream = SimStream(self.consumer)
         self.lease = parts.lease(SESSION_SECONDS, give_up, world.loop.time)
-        sender = Producer("simulated", "out", give_up, lease=self.lease)
+        sender = Producer(Access("simulated"), "out", give_up, lease=self.lease)
         store = parts.store(settings, give_up)
         store._breaker._clock, store._horizon._clock = world.loop.time, world.wall
         states = parts.states(self.disk, sender)
         self.rules = RuleBook()
         self.processor = parts.processor(Limits(), self.rules, states.get)
-        tail = DeadLetterTail("simulated", LETTERS, give_up)
+        tail = DeadLetterTail(Access("simulated"), LETTERS, give_up)
         ports = Ports(
             store=store,
             dead_letters=parts.dead_letters(sender, LETTERS, tail),

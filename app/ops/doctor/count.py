@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError
 
 from app.adapters.database import Connection, connect
 from app.adapters.dead_letter_tail import DeadLetterTail, Recent
+from app.adapters.kafka_access import access
 from app.adapters.sqlstate import DATABASE_ERRORS, words
 from app.core.deadletter import delivery_mark
 from app.core.decode import Decoder, Limits
@@ -84,7 +85,7 @@ class _Letters:
 
     def __init__(self, settings: Settings, partitions: int) -> None:
         self._partitions = partitions
-        self._tail = DeadLetterTail(settings.kafka_broker, settings.kafka_dlq_topic, asyncio.Event())
+        self._tail = DeadLetterTail(access(settings), settings.kafka_dlq_topic, asyncio.Event())
 
     async def since(self, tp: TopicPartition, first: int) -> Recent:
         """Those of `tp` from offset `first` on, from where a worker puts them."""
@@ -95,7 +96,7 @@ class _Letters:
 
 
 async def _partitions(settings: Settings, connection: Connection, newest: int) -> dict[int, Tally]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_broker, request_timeout_ms=TIMEOUT_MS)
+    admin = AIOKafkaAdminClient(**access(settings).options, request_timeout_ms=TIMEOUT_MS)
     await admin.start()
     try:
         offsets = await coordinated(lambda: admin.list_consumer_group_offsets(settings.group_id))
@@ -104,7 +105,7 @@ async def _partitions(settings: Settings, connection: Connection, newest: int) -
         await admin.close()
     tally, letters = {}, _Letters(settings, len(described[0]["partitions"]))
     options = {"enable_auto_commit": False, "fetch_max_wait_ms": 10}
-    async with AIOKafkaConsumer(bootstrap_servers=settings.kafka_broker, **options) as consumer:
+    async with AIOKafkaConsumer(**access(settings).options, **options) as consumer:
         for tp in sorted(tp for tp in offsets if tp.topic == settings.kafka_topic):
             records = await _read(consumer, tp, offsets[tp].offset, newest)
             if records:

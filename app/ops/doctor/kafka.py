@@ -8,6 +8,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 
+from app.adapters.kafka_access import access, start
 from app.adapters.topics import Topic, wanted
 from app.ops.doctor.finding import Finding, broken, ok, warning
 from app.ops.doctor.patience import coordinated
@@ -21,17 +22,18 @@ MAKE = "run: iot-stream topics create"
 
 async def look(settings: Settings) -> list[Finding]:
     """Everything about Kafka; a single finding when nobody answers."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_broker, request_timeout_ms=TIMEOUT_MS)
+    kafka = access(settings)
+    admin = AIOKafkaAdminClient(**kafka.options, request_timeout_ms=TIMEOUT_MS)
     try:
-        await admin.start()
+        await start(admin, kafka)
         described = await admin.describe_topics([topic.name for topic in wanted(settings)])
         there = {one["topic"]: one for one in described if not one["error_code"]}
-        found = [ok(AREA, f"reached at {settings.kafka_broker}"), *await _topics(admin, settings, there)]
+        found = [ok(AREA, f"reached at {kafka}"), *await _topics(admin, settings, there)]
         if settings.kafka_topic in there:
             found += await _progress(admin, settings, len(there[settings.kafka_topic]["partitions"]))
     except (KafkaError, OSError) as error:
-        what = f"Kafka at {settings.kafka_broker} does not answer: {error!r}"
-        return [broken(AREA, what, "start it, or set IOT_KAFKA_BROKER to where it is")]
+        what = f"no way into Kafka at {kafka}: {error}"
+        return [broken(AREA, what, "start it, or set IOT_KAFKA_BROKER and the settings below it to what it has")]
     finally:
         await admin.close()
     return found
@@ -95,7 +97,7 @@ async def _progress(admin: AIOKafkaAdminClient, settings: Settings, partitions: 
             state, members = described[2], len(described[5])
     offsets = await coordinated(lambda: admin.list_consumer_group_offsets(group))
     committed = {tp.partition: at.offset for tp, at in offsets.items() if tp.topic == settings.kafka_topic}
-    async with AIOKafkaConsumer(bootstrap_servers=settings.kafka_broker, request_timeout_ms=TIMEOUT_MS) as consumer:
+    async with AIOKafkaConsumer(**access(settings).options, request_timeout_ms=TIMEOUT_MS) as consumer:
         tps = [TopicPartition(settings.kafka_topic, n) for n in range(partitions)]
         starts, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
     found, lags = [], {}

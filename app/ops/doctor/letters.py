@@ -5,6 +5,7 @@ from collections import Counter
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from app.adapters.kafka_access import access
 from app.adapters.topics import existing
 from app.errors import PermanentError, TransientError
 from app.ops.doctor.finding import Finding, ok, warning
@@ -19,7 +20,7 @@ async def look(settings: Settings) -> list[Finding]:
     """Reasons of the newest ones, and how many there are. Kafka's own findings say why when they cannot be read."""
     topic = settings.kafka_dlq_topic
     try:
-        count = (await existing(settings.kafka_broker, [topic])).get(topic, 0)
+        count = (await existing(access(settings), [topic])).get(topic, 0)
         if not count:
             return []
         kept, reasons = await _newest(settings, [TopicPartition(topic, number) for number in range(count)])
@@ -35,7 +36,7 @@ async def _newest(settings: Settings, parts: list[TopicPartition]) -> tuple[int,
     """How many are kept, and the reasons of the newest."""
     reasons: Counter[str] = Counter()
     options = {"request_timeout_ms": TIMEOUT_MS, "enable_auto_commit": False, "fetch_max_wait_ms": 10}
-    async with AIOKafkaConsumer(bootstrap_servers=settings.kafka_broker, **options) as consumer:
+    async with AIOKafkaConsumer(**access(settings).options, **options) as consumer:
         consumer.assign(parts)
         starts, ends = await consumer.beginning_offsets(parts), await consumer.end_offsets(parts)
         for tp in parts:

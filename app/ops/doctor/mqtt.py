@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import ssl
 import threading
 
 import paho.mqtt.client as paho
@@ -10,8 +9,10 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from app.adapters.encryption import mqtt_context
 from app.ops.doctor.finding import Finding, broken, ok
 from app.settings import Settings
+from app.tls import words
 
 AREA = "mqtt"
 TIMEOUT = 5.0  # seconds
@@ -27,8 +28,8 @@ def _log_in(settings: Settings) -> list[Finding]:
     client = paho.Client(CallbackAPIVersion.VERSION2, f"iot-doctor-{os.getpid()}", protocol=MQTTProtocolVersion.MQTTv5)
     if settings.mqtt_username is not None:
         client.username_pw_set(settings.mqtt_username, settings.mqtt_secret)
-    if settings.mqtt_tls:
-        client.tls_set_context(ssl.create_default_context(cafile=settings.mqtt_ca_file))
+    if encrypted := mqtt_context(settings):
+        client.tls_set_context(encrypted)
     answered, answer = threading.Event(), []
 
     def connected(_: paho.Client, __: object, ___: object, reason: ReasonCode, ____: Properties | None) -> None:
@@ -42,7 +43,8 @@ def _log_in(settings: Settings) -> list[Finding]:
         answered.wait(TIMEOUT)
     except OSError as error:  # ssl's errors are OSErrors
         cure = "start it, or set IOT_MQTT_HOST, IOT_MQTT_PORT, IOT_MQTT_TLS and IOT_MQTT_CA_FILE to what it has"
-        return [broken(AREA, f"the broker at {where} does not answer: {error}", cure)]
+        what = f"no way into the broker at {where}: {words(error, 'the broker', 'IOT_MQTT')}"
+        return [broken(AREA, what, cure)]
     finally:
         client.disconnect()
         client.loop_stop()
@@ -52,4 +54,5 @@ def _log_in(settings: Settings) -> list[Finding]:
         who = settings.mqtt_username or "nobody (no IOT_MQTT_USERNAME)"
         cure = "set IOT_MQTT_USERNAME and IOT_MQTT_PASSWORD, or make the account"
         return [broken(AREA, f"the broker at {where} refuses {who}: {answer[0]}", cure)]
-    return [ok(AREA, f"{settings.mqtt_username or 'an anonymous client'} is let in at {where}")]
+    how = ", encrypted" if encrypted else ""
+    return [ok(AREA, f"{settings.mqtt_username or 'an anonymous client'} is let in at {where}{how}")]

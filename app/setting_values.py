@@ -1,0 +1,70 @@
+"""What a setting may be: types of values, each with the check that says what would be right."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
+from pydantic_settings import NoDecode
+
+from app import tls
+
+# Which setting says that a connection is encrypted.
+_SWITCHES = {"kafka": "kafka_security_protocol", "database": "database_tls", "mqtt": "mqtt_tls"}
+_ENCRYPTED = ("SSL", "SASL_SSL", True)
+
+
+def _existing(path: Path | None) -> Path | None:
+    if path is not None and not path.is_file():
+        raise ValueError(f"no such file: {path}")
+    return path
+
+
+def _from_json(value: Any) -> Any:
+    """A list in the environment is JSON; in TOML it is one already."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError as error:
+        raise ValueError(f"give a JSON array: {error}") from None
+
+
+def _used(path: Path | None, info: ValidationInfo) -> Path | None:
+    """A certificate that is never looked at would be taken for one that is."""
+    switch = _SWITCHES[_side(info)]
+    if path is not None and info.data.get(switch, True) not in _ENCRYPTED:
+        right = "SSL or SASL_SSL" if switch.startswith("kafka") else "true"
+        raise ValueError(f"nothing is encrypted: set IOT_{switch.upper()} to {right}")
+    return path
+
+
+def _ca(path: Path | None) -> Path | None:
+    if path is not None:
+        tls.context(path)
+    return path
+
+
+def _fitting(path: Path | None, info: ValidationInfo) -> Path | None:
+    """A key fits its certificate, and there is none without the other."""
+    name = f"{_side(info)}_certificate_file"
+    if name not in info.data:  # it is wrong itself
+        return path
+    certificate = info.data[name]
+    if certificate is not None:
+        tls.context(None, certificate, path)
+    elif path is not None:
+        raise ValueError(f"a key without its certificate: set IOT_{name.upper()}")
+    return path
+
+
+def _side(info: ValidationInfo) -> str:
+    return (info.field_name or "").partition("_")[0]
+
+
+ExistingFile = Annotated[Path | None, AfterValidator(_existing)]
+CaFile = Annotated[ExistingFile, AfterValidator(_ca), AfterValidator(_used)]
+CertificateFile = Annotated[ExistingFile, AfterValidator(_used)]
+KeyFile = Annotated[ExistingFile, AfterValidator(_fitting), Field(validate_default=True)]
+Topics = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_from_json)]
+PositiveInt = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+Port = Annotated[int, Field(ge=1, le=65535)]
