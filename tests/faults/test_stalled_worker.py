@@ -1,0 +1,53 @@
+"""A worker stalled for longer than its session wakes with work in hand that is another worker's by now: it writes none."""
+
+import asyncio
+import os
+import signal
+
+import pytest
+
+from tests.audit import audit, expected_alerts
+from tests.faults.load import THRESHOLD, load
+from tests.integration.test_notifier import listening
+from tests.workers import Site
+
+pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.timeout(300)]
+
+RATE = 1500
+
+
+async def test_a_stalled_worker_leaves_its_work_to_the_new_owner(site: Site) -> None:
+    """All books balance; then both die, and an empty disk is filled from the log, where nothing was taken back."""
+    async with listening(site.mqtt, site.unique) as heard:
+        with (
+            site.program("notifier"),
+            site.program("worker", "stalled") as stalled,
+            site.program("worker", "owner") as owner,
+        ):
+            await asyncio.gather(stalled.ready(), owner.ready())
+            async with load(site, RATE, seed=9) as before:
+                await asyncio.sleep(2)
+                os.kill(stalled.pid, signal.SIGSTOP)
+                await asyncio.sleep(5)
+            await site.settled_input()
+            os.kill(stalled.pid, signal.SIGCONT)
+            await asyncio.sleep(2)
+            stalled.kill()
+            owner.kill()
+            owner.forget()
+            owner.start()
+            async with load(site, RATE, seed=10) as after:
+                await owner.ready()
+                await asyncio.sleep(2)
+            await site.settled()
+            sent = before + after
+            books = await audit(site, sent, expected_alerts(sent, THRESHOLD), heard)
+            waited = stalled.events("kafka_session_unsure")
+            shared = [line["foreign_records"] for line in stalled.events("state_changelog_shared")]
+            owner.stop()
+    print(
+        f"{len(sent)} messages, {books.rows} rows, {books.dead} dead letters, {books.heard} alerts; the stalled worker "
+        f"waited: {bool(waited)}, wrote states behind those of the owner: {shared}"
+    )
+    books.must_balance()
+    assert waited, "it had nothing in work when it woke: the test proves nothing"
