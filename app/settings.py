@@ -49,6 +49,10 @@ class Settings(BaseSettings):
     kafka_partitions: PositiveInt = Field(12, description="partitions of the input topic and of the state changelog")
     kafka_replication_factor: PositiveInt = Field(1, description="replicas of the topics `iot-stream topics` makes")
     kafka_session_timeout: PositiveFloat = Field(10.0, description="a worker silent for this long loses its partitions")
+    kafka_instance_id: str | None = Field(
+        None,
+        description="name of this worker alone: back within the session timeout, it has its partitions back",
+    )
     kafka_commit_interval: PositiveFloat = Field(1.0, description="how often offsets are committed")
     kafka_max_fetch_bytes: PositiveInt = Field(4 << 20, description="fetched at once per partition")
 

@@ -27,6 +27,7 @@ from app.adapters.kafka_access import access
 from app.adapters.lease import SessionLease
 from app.adapters.outbox import KafkaOutbox
 from app.adapters.producer import Producer
+from app.adapters.rebalances import Rebalances
 from app.adapters.rules_table import RulesTable
 from app.adapters.source import FaustSource
 from app.adapters.states import FaustStates
@@ -39,7 +40,7 @@ from app.core.rulebook import RuleBook
 from app.errors import SettingsError, TransientError
 from app.joined import Most
 from app.ops import allocator, logs, metrics
-from app.ops.events import StoreReport, TransportReport, WriteReport
+from app.ops.events import RebalanceReport, StoreReport, TransportReport, WriteReport
 from app.ops.http import HealthServer
 from app.ops.ledger import BatchLedger
 from app.ops.rejections import Rejections
@@ -113,6 +114,7 @@ transport = BatchTransport(
     lease,
 )
 app.transport = transport  # before the first agent, which would build stock Faust's
+app.sensors.add(Rebalances(settings.kafka_topic, RebalanceReport()))
 
 producer = Producer(kafka, f"{settings.group_id}-out", give_up, WriteReport(), lease)
 store_report = StoreReport()

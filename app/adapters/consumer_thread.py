@@ -22,6 +22,9 @@ T = TypeVar("T")
 
 RETRY_SECONDS = 1.0
 ASK_SECONDS = 10.0  # the watchdog asks again soon
+# How long Kafka may hold back its answer to a fetch that finds nothing new. It answers one request of a connection at a
+# time: a rebalance, which asks for offsets there, waits so long for each answer. Faust has 1.5 s.
+FETCH_WAIT_MS = 200
 # What may wait for Kafka at the same time: a poll, a commit, a recovery, the watchdog. Faust has two.
 CALLS_AT_ONCE = 4
 
@@ -53,6 +56,17 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
                     raise error or AssertionError
                 log.warning("waiting_for_kafka", broker=str(self.transport.url), error=repr(error))
                 await self.sleep(RETRY_SECONDS)
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MS
+        return consumer
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Changelogs are recovery's to read, with a client of its own; this one would fetch them, and keep it."""
+        changelogs = self.app.tables.changelog_topics
+        self._ensure_consumer().pause(*(TopicPartition(*tp) for tp in assigned if tp.topic in changelogs))
+        await super().on_partitions_assigned(assigned, generation_id)
 
     async def on_thread_stop(self) -> None:
         """Drop the calls nobody has begun, end those under way, leave the group."""
@@ -160,9 +174,13 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         tps = [tp for tp in consumer.assignment() if tp.topic == topic]
         if not tps:
             return {}
-        starts = await self._insist(lambda: consumer.beginning_offsets(tps))
-        ends = await self._insist(lambda: consumer.end_offsets(tps))
-        committed = await self._insist(lambda: consumer._coordinator.fetch_committed_offsets(tps))
+        starts, ends, committed = await self._insist(
+            lambda: asyncio.gather(
+                consumer.beginning_offsets(tps),
+                consumer.end_offsets(tps),
+                consumer._coordinator.fetch_committed_offsets(tps),
+            )
+        )
         found = {}
         for tp in tps:
             position = choose_position(committed[tp].offset if tp in committed else None, starts[tp], ends[tp])

@@ -17,6 +17,9 @@ from app.settings import Settings
 # found by its missing heartbeats, which a thread of their own sends.
 MAX_POLL_INTERVAL = 24 * 3600.0
 
+# A worker hears of a rebalance with its next heartbeat, and until then everybody waits for it.
+HEARTBEAT_SECONDS = 0.5
+
 METADATA_SECONDS = 30.0  # what a broker says of topics while it starts is not always true; by default 5 min
 # Beyond shutdown_timeout, which is for running writes: the last commit, leaving the group, closing connections.
 STOP_REST_SECONDS = 6.0
@@ -48,7 +51,8 @@ def build_app(settings: Settings, app_class: type[faust.App] = faust.App) -> fau
         broker_commit_every=10**9,  # by time alone: committing by count blocks the fetch loop
         # liveness
         broker_session_timeout=session,
-        broker_heartbeat_interval=session / 3.5,
+        broker_heartbeat_interval=min(session / 3.5, HEARTBEAT_SECONDS),
+        consumer_group_instance_id=settings.kafka_instance_id,
         broker_rebalance_timeout=max(30.0, 2 * session),
         broker_request_timeout=max(60.0, 2 * session),
         broker_max_poll_interval=MAX_POLL_INTERVAL,

@@ -1,6 +1,7 @@
 """What happens to the connections of a worker: each event writes its log line and moves its metric, together."""
 
 import time
+from collections.abc import Collection
 
 import structlog
 from faust.types import TP
@@ -118,3 +119,32 @@ class TransportReport(TransportEvents):
             continue_at=position.offset,
             cause="retention removed unread records, or the topic was made anew",
         )
+
+
+class RebalanceReport:
+    """Events of the consumer group (adapters/rebalances.py)."""
+
+    def rebalance_begins(self, generation: int, partitions: Collection[int]) -> None:
+        """A worker came, went or was missed: everybody gives up its partitions and joins anew."""
+        metrics.REBALANCES.inc()
+        log.info("rebalance_begins", generation=generation, partitions=sorted(partitions))
+
+    def rebalance_ended(
+        self, generation: int, before: Collection[int], now: Collection[int], joined: float, seconds: float, rounds: int
+    ) -> None:
+        """Partitions are read again; `rounds` above 1: others came or went in the middle."""
+        metrics.REBALANCE_SECONDS.observe(seconds)
+        log.info(
+            "rebalance_ended",
+            generation=generation,
+            partitions=sorted(now),
+            gained=sorted(set(now) - set(before)),
+            lost=sorted(set(before) - set(now)),
+            joined_after=round(joined, 2),
+            seconds=round(seconds, 2),
+            rounds=rounds,
+        )
+
+    def first_batch(self, generation: int, partition: int, seconds: float) -> None:
+        """Records flow again."""
+        log.info("rebalance_first_batch", generation=generation, partition=partition, seconds=round(seconds, 2))

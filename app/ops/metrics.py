@@ -29,6 +29,12 @@ LAG = Gauge("iot_consumer_lag", "Records in the topic after the last one done", 
 BUFFERED = Gauge("iot_buffered_bytes", "Memory of batches taken and not yet done (estimate)")
 FETCHED = Gauge("iot_fetched_bytes", "Fetched from Kafka and not yet taken, compressed as it came")
 OFFSETS_MISSING = Counter("iot_offsets_missing_total", "Offsets the log no longer holds", ["partition"])
+REBALANCES = Counter("iot_rebalances_total", "Times this worker gave up its partitions to join its group anew")
+REBALANCE_SECONDS = Histogram(
+    "iot_rebalance_seconds",
+    "From giving up partitions until batches may come again",
+    buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+)
 GAPS_HEALED = Counter("iot_gaps_healed_total", "Seeks back because a batch did not follow the one before it")
 
 ALERTS = Counter("iot_alerts_total", "Alert events sent to the outbox", ["status", "severity"])

@@ -471,6 +471,34 @@ def test_the_names_under_which_decoded_records_are_kept() -> None:
 # -- the group
 
 
+def test_a_fetch_waits_as_long_as_the_client_was_told_before_its_start() -> None:
+    assert "fetch_max_wait_ms=self._fetch_max_wait_ms" in source(aiokafka.AIOKafkaConsumer.start)
+    assert "fetch_max_wait_ms=1500" in source(driver.AIOKafkaConsumerThread._create_worker_consumer)
+
+
+def test_what_the_client_has_paused_it_does_not_fetch() -> None:
+    in_order(
+        aiokafka_fetcher.Fetcher._get_actions_per_node, "elif tp_state.paused:", "else:", "fetchable[node_id].append"
+    )
+
+
+def test_a_named_member_joins_under_its_name_and_does_not_leave() -> None:
+    thread = driver.AIOKafkaConsumerThread
+    assert "group_instance_id=conf.consumer_group_instance_id" in source(thread._create_worker_consumer)
+    assert "self._coordinator._group_instance_id" in source(CoordinatorGroupRebalance.perform_group_join)
+    assert "if self.generation > 0 and self._group_instance_id is None" in source(GroupCoordinator._maybe_leave_group)
+
+
+def test_sensors_hear_of_each_part_of_a_rebalance() -> None:
+    in_order(driver.ConsumerRebalanceListener.on_partitions_revoked, "app.on_rebalance_start()")
+    in_order(App.on_rebalance_start, "self._rebalancing_sensor_state = self.sensors.on_rebalance_start(self)")
+    in_order(App.on_rebalance_return, "self.sensors.on_rebalance_return(self, sensor_state)")
+    in_order(App.on_rebalance_end, "self.sensors.on_rebalance_end(self, sensor_state)")
+    in_order(faust_consumer.Consumer.on_partitions_assigned, "self.app.on_rebalance_return()")
+    in_order(Recovery.on_recovery_completed, "self.app.on_rebalance_end()")
+    in_order(faust_consumer.Consumer.track_message, "self._on_message_in(message.tp, message.offset, message)")
+
+
 def test_all_that_is_heard_of_our_membership_goes_through_two_methods() -> None:
     """lease.SessionLease.watch puts its own around them, before Faust subscribes and so before the first join."""
     in_order(

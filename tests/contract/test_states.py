@@ -43,7 +43,7 @@ class Subject:
         producer = Producer(Access(self.kafka.bootstrap), "test", give_up)
         worker = Worker(self.kafka.bootstrap, self.name, self.name, self.directory / directory)
         states = FaustStates(worker.app, 2, producer)
-        self.give_up = give_up
+        self.give_up, self.app = give_up, worker.app
         try:
             async with worker:
                 await until(lambda: len(worker.partitions) == 2, 30)
@@ -75,6 +75,15 @@ async def test_states_are_read_back_at_once_each_in_its_partition(subject: Subje
         await states.put({0: {b"u/d1": b"two"}})
         assert states.get(0, b"u/d1") == b"two"
         assert states.persisted_offset(0) == 2
+
+
+async def test_nobody_but_recovery_fetches_the_changelog(subject: Subject) -> None:
+    """Faust pauses a partition for its own polls alone: its client would fetch the changelog, and keep it."""
+    await subject.make_topics()
+    async with subject.process() as states:
+        client = subject.app.consumer._thread._consumer
+        assert {(tp.topic, tp.partition) for tp in client.paused()} == {(subject.changelog, 0), (subject.changelog, 1)}
+        await states.put({0: MANY})
 
 
 @pytest.mark.parametrize("directory", ["first", "another"])
