@@ -46,7 +46,7 @@ def states(devices: int) -> Iterator[Outgoing]:
 
 async def fill(broker: str, changelog: str, devices: int) -> int:
     """Write the changelog; bytes of keys and values."""
-    producer, size, left = Producer(broker, "bench", asyncio.Event()), 0, states(devices)
+    producer, size, left = Producer(Access(broker), "bench", asyncio.Event()), 0, states(devices)
     while some := list(islice(left, AT_ONCE)):
         size += sum(len(one.key or b"") + len(one.value or b"") for one in some)
         await producer.send(changelog, some)
@@ -60,7 +60,7 @@ async def run(devices: int, directory: Path) -> None:
         settings = Settings(app="bench", kafka_broker=kafka.bootstrap, state_dir=directory, kafka_partitions=PARTITIONS)
         app = build_app(settings)
         table = FaustStates(app, PARTITIONS, Producer(Access(kafka.bootstrap), "unused", asyncio.Event()))
-        await create(kafka.bootstrap, [Topic(table.changelog, PARTITIONS, {"cleanup.policy": "compact"})], 1)
+        await create(Access(kafka.bootstrap), [Topic(table.changelog, PARTITIONS, {"cleanup.policy": "compact"})], 1)
         size = await fill(kafka.bootstrap, table.changelog, devices)
         app.conf.tabledir.mkdir(parents=True)
         process, store = psutil.Process(), table._store
