@@ -1,4 +1,4 @@
-"""A worker stalled for longer than its session wakes with work in hand that is another worker's by now: it writes none."""
+"""A worker stalled for longer than its session wakes with work in hand that is another worker's now: it writes none."""
 
 import asyncio
 import os
