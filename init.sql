@@ -58,10 +58,12 @@ CREATE TABLE IF NOT EXISTS active_alerts (
   PRIMARY KEY (user_id, device_id, rule_id)
 );
 
--- Every transition that was told to a user; the key lets the notifier drop a repeat.
+-- Every transition of an alert. The worker writes it together with what caused it, the notifier notes when it was sent;
+-- the key lets both drop a repeat. repeat: 0, or which of the times that an open alert was told again.
 CREATE TABLE IF NOT EXISTS alert_history (
   alert_id    text        NOT NULL,
   status      text        NOT NULL,
+  repeat      integer     NOT NULL DEFAULT 0,
   user_id     text        NOT NULL,
   device_id   text        NOT NULL,
   rule_id     text        NOT NULL,
@@ -74,8 +76,16 @@ CREATE TABLE IF NOT EXISTS alert_history (
   event       jsonb,
   sent_at     timestamptz,
   recorded_at timestamptz NOT NULL DEFAULT now(),
-  PRIMARY KEY (alert_id, status)
+  PRIMARY KEY (alert_id, status, repeat)
 );
+-- A table of version 0.1.0 has no repeat yet, and a key without it.
+ALTER TABLE alert_history ADD COLUMN IF NOT EXISTS repeat integer NOT NULL DEFAULT 0;
+DO $$
+BEGIN
+  IF (SELECT count(*) FROM pg_index, unnest(indkey) WHERE indrelid = 'alert_history'::regclass AND indisprimary) = 2 THEN
+    ALTER TABLE alert_history DROP CONSTRAINT alert_history_pkey, ADD PRIMARY KEY (alert_id, status, repeat);
+  END IF;
+END $$;
 CREATE INDEX IF NOT EXISTS alert_history_user_idx ON alert_history (user_id, recorded_at);
 
 CREATE TABLE IF NOT EXISTS device_status (

@@ -6,8 +6,9 @@
     4 mark them sent
     5 commit the offset, last of all
 
-A crash between 3 and 4 repeats messages with the same (alert_id, status) and loses none; a crash anywhere else repeats
-nothing. What cannot be an alert event is logged, counted and left out. An outage of any of the three is waited out.
+A crash between 3 and 4 repeats messages with the same (alert_id, status, repeat) and loses none; a crash anywhere else
+repeats nothing. What cannot be an alert event is logged, counted and left out. An outage of any of the three is waited
+out.
 """
 
 import asyncio
@@ -91,7 +92,7 @@ class Notifier:
             answers = dict(zip(events, await self._publisher.publish(messages), strict=True))
             acked = [key for key, refusal in answers.items() if refusal is None]
             await self._database(partial(alert_history.mark_sent, keys=acked))
-            for _, status in acked:
+            for _, status, _ in acked:
                 PUBLISHED.labels(status).inc()
             refusals = {refusal for refusal in answers.values() if refusal}
             if not refusals:

@@ -128,7 +128,7 @@ class Pipeline:
         begin = clock()
         await ports.dead_letters.send(batch, work.rejected)  # 3 acked by Kafka
         await ports.lease.held()  # a worker that was stalled leaves the rest to the new owner; steps 3, 5, 6 ask too
-        written = await ports.store.write(work.rows, work.effects)  # 4 one transaction
+        written = await ports.store.write(work.rows, work.effects + work.alert_effects)  # 4 one transaction
         refused = work.refusals(written.refused, written.refused_effects)
         await ports.dead_letters.send(batch, refused)  # 4a what the database refused, alone
         books(batch.records, work, written)  # 4b every record is accounted for once, or nothing is acknowledged

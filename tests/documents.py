@@ -16,6 +16,7 @@ import app.gateways.metrics
 import app.notifier
 import app.ops.metrics
 from app.adapters import sqlstate
+from app.core.phases import diagram
 from app.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -112,6 +113,7 @@ def filled(text: str) -> str:
     """`text` with every generated part made anew."""
     parts = {
         "settings": settings_table(),
+        "alert states": f"```mermaid\n{diagram()}\n```",
         "sqlstate": sqlstate_table(),
         **{f"metrics {name}": metrics_table(name) for name in METRICS},
     }

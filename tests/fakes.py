@@ -22,6 +22,7 @@ class FakeStore:
         self.configs: dict[str, str] = {}
         self.statuses: dict[str, tuple[Any, ...]] = {}
         self.active_alerts: dict[tuple[str, str, str], tuple[Any, ...]] = {}
+        self.history: dict[tuple[str, str, int], tuple[Any, ...]] = {}
         self.give_up = give_up or asyncio.Event()
         self.available = asyncio.Event()
         self.available.set()
@@ -60,9 +61,17 @@ class FakeStore:
                 if args[0] not in self.statuses or self.statuses[args[0]][4] <= args[4]:
                     self.statuses[args[0]] = args
             case Statement.UPSERT_ACTIVE_ALERT:
-                self.active_alerts[args[0], args[1], args[2]] = args
+                stored = self.active_alerts.get(args[:3])
+                if not self._resolved(args[3]) and (stored is None or stored[9] <= args[9]):
+                    self.active_alerts[args[0], args[1], args[2]] = args
             case Statement.DELETE_ACTIVE_ALERT:
-                self.active_alerts.pop((args[0], args[1], args[2]), None)
+                if args[:3] in self.active_alerts and self.active_alerts[args[:3]][8] <= args[3]:
+                    del self.active_alerts[args[:3]]
+            case Statement.INSERT_HISTORY:
+                self.history.setdefault(args[:3], args)
+
+    def _resolved(self, alert_id: str) -> bool:
+        return any(key[:2] == (alert_id, "RESOLVED") for key in self.history)
 
 
 def _effect_fault(effect: Effect) -> str | None:

@@ -6,7 +6,7 @@ import msgspec
 import structlog
 from prometheus_client import Counter
 
-from app.adapters.alert_history import Key
+from app.adapters.alert_history import Key, key
 from app.core.alerts import AlertEvent
 from app.core.model import Record
 
@@ -22,7 +22,7 @@ _decode = msgspec.json.Decoder(AlertEvent).decode
 
 
 def alert_events(records: Sequence[Record]) -> Events:
-    """The alert events among the records, each (alert_id, status) once, in order. Never raises."""
+    """The alert events among the records, each key once, in order. Never raises."""
     events: Events = {}
     for record in records:
         try:
@@ -32,9 +32,9 @@ def alert_events(records: Sequence[Record]) -> Events:
             INVALID.inc()
             log.error("notifier_invalid", offset=record.offset, error=str(error)[:200])
             continue
-        if (event.alert_id, event.status.value) in events:
+        if key(event) in events:
             REPEATS.inc()
-        events.setdefault((event.alert_id, event.status.value), (event, bytes(record.value or b"")))
+        events.setdefault(key(event), (event, bytes(record.value or b"")))
     return events
 
 

@@ -34,15 +34,25 @@ EFFECTS = {
         ON CONFLICT (device_key) DO UPDATE SET user_id = EXCLUDED.user_id, device_id = EXCLUDED.device_id,
             status = EXCLUDED.status, last_seen = EXCLUDED.last_seen, detail = EXCLUDED.detail
         WHERE device_status.last_seen <= EXCLUDED.last_seen""",
+    # The history is asked so that a writer that comes too late cannot bring back what is over.
     Statement.UPSERT_ACTIVE_ALERT: """
         INSERT INTO active_alerts (user_id, device_id, rule_id, alert_id, severity, message, value, threshold,
             first_seen, last_seen, state, snoozed_until)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+        SELECT $1::text, $2::text, $3::text, $4::text, $5::text, $6::text, $7::double precision, $8::double precision,
+            $9::timestamptz, $10::timestamptz, $11::text, $12::timestamptz
+        WHERE NOT EXISTS (SELECT FROM alert_history WHERE alert_id = $4::text AND status = 'RESOLVED')
         ON CONFLICT (user_id, device_id, rule_id) DO UPDATE SET alert_id = EXCLUDED.alert_id,
             severity = EXCLUDED.severity, message = EXCLUDED.message, value = EXCLUDED.value,
             threshold = EXCLUDED.threshold, first_seen = EXCLUDED.first_seen, last_seen = EXCLUDED.last_seen,
-            state = EXCLUDED.state, snoozed_until = EXCLUDED.snoozed_until""",
-    Statement.DELETE_ACTIVE_ALERT: "DELETE FROM active_alerts WHERE user_id = $1 AND device_id = $2 AND rule_id = $3",
+            state = EXCLUDED.state, snoozed_until = EXCLUDED.snoozed_until
+        WHERE active_alerts.last_seen <= EXCLUDED.last_seen""",
+    Statement.DELETE_ACTIVE_ALERT: """
+        DELETE FROM active_alerts WHERE user_id = $1 AND device_id = $2 AND rule_id = $3 AND first_seen <= $4""",
+    Statement.INSERT_HISTORY: """
+        INSERT INTO alert_history (alert_id, status, repeat, user_id, device_id, rule_id, severity, message, value,
+            threshold, event_time, first_seen, event)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13::jsonb)
+        ON CONFLICT (alert_id, status, repeat) DO NOTHING""",
 }
 
 # Of each statement, the column that $1, $2, ... goes to; for an error's words.
@@ -63,7 +73,22 @@ PARAMETERS = {
         "state",
         "snoozed_until",
     ),
-    Statement.DELETE_ACTIVE_ALERT: ("user_id", "device_id", "rule_id"),
+    Statement.DELETE_ACTIVE_ALERT: ("user_id", "device_id", "rule_id", "first_seen"),
+    Statement.INSERT_HISTORY: (
+        "alert_id",
+        "status",
+        "repeat",
+        "user_id",
+        "device_id",
+        "rule_id",
+        "severity",
+        "message",
+        "value",
+        "threshold",
+        "event_time",
+        "first_seen",
+        "event",
+    ),
 }
 
 

@@ -30,15 +30,19 @@ class Severity(StrEnum):
 
 
 class Cause(StrEnum):
-    """Why an alert resolved, when it was not its own condition that cleared."""
+    """Why an alert is told, when it is not simply that its condition began or ended."""
 
-    RULE_CHANGED = "rule_changed"
+    RULE_CHANGED = "rule_changed"  # RESOLVED: the rule is gone or means something else
+    UNMUTED = "unmuted"  # FIRING again: its snooze is over or it was enabled, and the condition still holds
+    ESCALATED = "escalated"  # REMINDER: it has been firing for so long that it is worse now
+    FLAPPING = "flapping"  # FIRING: once too often; it resolves only after a long quiet time
 
 
 class AlertEvent(Struct, frozen=True, gc=False):
     """One line of an alert's life; the fields and their order are those of the JSON. Times are aware UTC.
 
-    `traceparent` belongs to the record, not to the reading: set it with `msgspec.structs.replace`.
+    `repeat` counts what is told of an alert after its first FIRING and before its RESOLVED: 1, 2, ...; absent for those
+    two. `traceparent` belongs to the record, not to the reading: set it with `msgspec.structs.replace`.
     """
 
     alert_id: str
@@ -53,6 +57,7 @@ class AlertEvent(Struct, frozen=True, gc=False):
     event_time: datetime
     first_seen: datetime
     cause: Cause | UnsetType = UNSET
+    repeat: int | UnsetType = UNSET
     traceparent: str | UnsetType = UNSET
 
 
@@ -70,7 +75,7 @@ def alert_id(user_id: str, device_id: str, rule_id: str, first_seen: int, nth: i
 
 
 def to_json(event: AlertEvent) -> bytes:
-    """The value on `iot-alerts` and on MQTT; absent `cause` and `traceparent` are left out, times end in Z."""
+    """The value on `iot-alerts` and on MQTT; absent optional fields are left out, times end in Z."""
     return msgspec.json.encode(event)
 
 

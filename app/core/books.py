@@ -21,7 +21,7 @@ class Books(NamedTuple):
     """Numbers of records; the fields are the outcomes of `iot_ledger_total`."""
 
     received: int
-    stored: int  # rows that are new, and every effect that was carried out
+    stored: int  # rows that are new, every effect that was carried out, every command that was obeyed
     duplicate: int
     dead_lettered: int  # on the dead-letter topic now, whether sent this time or found there
     dropped_by_policy: int
@@ -39,11 +39,12 @@ def books(records: Sequence[Record], work: Work, written: Written) -> Books:
 
 def count(records: Sequence[Record], work: Work, written: Written) -> Books:
     """The same, unchecked."""
+    refused_effects = sum(index < len(work.effects) for index, _ in written.refused_effects)
     return Books(
         received=len(records),
-        stored=written.rows + len(work.effects) - len(written.refused_effects),
-        duplicate=written.duplicates,
-        dead_lettered=len(work.rejected) + len(written.refused) + len(written.refused_effects),
+        stored=written.rows + len(work.effects) - refused_effects + len(work.commands) - work.commands_again,
+        duplicate=written.duplicates + work.commands_again,
+        dead_lettered=len(work.rejected) + len(written.refused) + refused_effects,
         dropped_by_policy=sum(work.dropped.values()),
     )
 
@@ -55,7 +56,8 @@ def _wrong_answer(work: Work, written: Written) -> str | None:
     answered = written.rows + written.duplicates + len(written.refused)
     if answered != len(work.rows):
         return f"{len(work.rows)} rows were given to the store and it answers for {answered}"
-    if not (_distinct(written.refused, len(work.rows)) and _distinct(written.refused_effects, len(work.effects))):
+    effects = len(work.effects) + len(work.alert_effects)
+    if not (_distinct(written.refused, len(work.rows)) and _distinct(written.refused_effects, effects)):
         return "the store refuses a row twice, or one that it was not given"
     return None
 
@@ -74,6 +76,7 @@ def _wrong_work(found: Books, records: Sequence[Record], work: Work) -> str | No
     # One lost and another doubled leave the numbers right. The sum of the offsets tells, at 30 ns a record.
     if not found.dropped_by_policy:
         accounted = sum(map(_offset, work.sources)) + sum(map(_offset, work.effect_sources))
+        accounted += sum(map(_offset, work.commands))
         if accounted + sum(one.record.offset for one in work.rejected) != _sum_of_offsets(records):
             return "a record is missing and another one is there twice"
     return None

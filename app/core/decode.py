@@ -82,7 +82,7 @@ class Decoder:
             elif (time := typed.time) is not None:
                 pop("time")
             elif address.lenient:
-                time = _ingest_time(record)
+                time = ingest_time(record)
             if type(time) is not datetime:
                 time = from_epoch(time)  # type: ignore[arg-type]  # TypeError for None
             elif time.tzinfo is not UTC:
@@ -140,7 +140,7 @@ class Decoder:
         known = read_known(fields, address)
         if isinstance(known, Fault):
             return known
-        time = known.time or _ingest_time(record)
+        time = known.time or ingest_time(record)
         if time is None:
             detail = "timestamp is missing, and the record has neither a header ingest_ms nor a timestamp of its own"
             return Fault(Reason.MISSING_FIELD, Stage.VALIDATE, detail)
@@ -169,7 +169,7 @@ def _hash(payload: bytes) -> int:
     return xxh3_64_intdigest(payload) & (2**63 - 1)
 
 
-def _ingest_time(record: Record) -> datetime | None:
+def ingest_time(record: Record) -> datetime | None:
     """When the record came in; the header first, for it survives a replay, which gives a record a new timestamp."""
     for name, value in record.headers:
         if name == "ingest_ms" and value is not None and value.isdigit() and len(value) <= 14:  # up to the year 5138

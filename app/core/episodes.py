@@ -6,10 +6,11 @@ from msgspec import UNSET, Struct, UnsetType
 
 from app.core.alerts import AlertEvent, Cause, Status, Value, alert_id
 from app.core.model import Reading
+from app.core.phases import Phase
 from app.core.rules import Rule
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
 
 
 class Episode(Struct, array_like=True):
@@ -28,19 +29,46 @@ class Episode(Struct, array_like=True):
     value: Value  # at last_seen
     last_seen: int  # latest reading for which the condition held
     fired: bool = True  # FIRING was sent; an episode that never fired ends in silence
+    count: int = 0  # readings in a row for which the condition held, until it fires
+    fired_at: int = 0  # 0: with first_seen, as all did before there was anything to wait for
+    clear_since: int | None = None  # the first of the latest readings in a row for which the condition did not hold
+    muted: bool = False  # snoozed or disabled since it was told
+    acked: bool = False
+    escalated: bool = False
+    flapping: bool = False  # it fired too often: it has to stay clear for longer
+    repeat: int = 0  # how often it was told again
+
+    @property
+    def phase(self) -> Phase:
+        """Where it is in its life; never NORMAL."""
+        if not self.fired:
+            return Phase.PENDING
+        if self.muted:
+            return Phase.MUTED
+        return Phase.FIRING if self.clear_since is None else Phase.CLEARING
 
 
-def opened(rule: Rule, reading: Reading, value: Value, nth: int) -> Episode:
-    """The episode that this reading opens; `nth` counts those the rule opened at this instant before (see alert_id)."""
+def opened(rule: Rule, reading: Reading, shown: tuple[Value, Value], nth: int) -> Episode:
+    """The episode that this reading opens, not yet told; `shown` are its value and the threshold it passed.
+
+    `nth` counts the episodes that the rule opened at this instant before (see alert_id).
+    """
     now = micros(reading.time)
     name = alert_id(reading.user_id, reading.device_id, rule.id, now, nth)
-    return Episode(name, now, rule.fingerprint, rule.severity, rule.message, rule.threshold, value, now)
+    value, threshold = shown
+    return Episode(name, now, rule.fingerprint, rule.severity, rule.message, threshold, value, now, fired=False)
 
 
 def told(
-    rule_id: str, episode: Episode, reading: Reading, status: Status, value: Value, cause: Cause | UnsetType = UNSET
+    rule_id: str,
+    episode: Episode,
+    reading: Reading,
+    status: Status,
+    value: Value,
+    cause: Cause | UnsetType = UNSET,
 ) -> AlertEvent:
     """The event that tells of a change of the episode, caused by this reading."""
+    once = status is Status.RESOLVED or not episode.repeat
     return AlertEvent(
         alert_id=episode.alert_id,
         user_id=reading.user_id,
@@ -54,14 +82,15 @@ def told(
         event_time=reading.time,
         first_seen=moment(episode.first_seen),
         cause=cause,
+        repeat=UNSET if once else episode.repeat,
     )
 
 
 def micros(time: datetime) -> int:
     """Microseconds since 1970, exact, of an aware time."""
-    return (time - _EPOCH) // _MICROSECOND
+    return (time - EPOCH) // MICROSECOND
 
 
 def moment(micros: int) -> datetime:
     """The time, in UTC, of microseconds since 1970."""
-    return _EPOCH + timedelta(microseconds=micros)
+    return EPOCH + timedelta(microseconds=micros)

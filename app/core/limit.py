@@ -13,7 +13,7 @@ from app.core.model import Reason, Record, Rejected, Stage
 
 SHARE = 0.1
 # What a person sends, not a device: its key may name any device, so one account could reach every limit with them.
-NOT_COUNTED = frozenset({Reason.UNSUPPORTED_KIND, Reason.INVALID_RULES})
+NOT_COUNTED = frozenset({Reason.UNSUPPORTED_KIND, Reason.INVALID_RULES, Reason.INVALID_COMMAND})
 
 
 class Excess(NamedTuple):

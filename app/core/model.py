@@ -45,6 +45,7 @@ class Reason(StrEnum):
     UNKNOWN_TOPIC = "unknown_topic"
     UNSUPPORTED_KIND = "unsupported_kind"
     INVALID_RULES = "invalid_rules"
+    INVALID_COMMAND = "invalid_command"
     REFUSED_BY_DATABASE = "refused_by_database"
 
 

@@ -7,48 +7,31 @@ Beside its devices' states a partition has a mark: the offset up to which everyt
 its first state starts from there, so that replaying history alerts nobody, also where rules came later.
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from datetime import UTC, datetime
 
 import msgspec
 
+from app.core.active import active_effects, history_effect
+from app.core.ahead import not_ahead, soonest_ahead
 from app.core.alerts import AlertEvent, outbox_key, to_json
+from app.core.commands import command, obey
 from app.core.controls import config_effect, status_effect
 from app.core.decode import Decoder, Limits
+from app.core.devices import MARK_KEY as MARK_KEY
+from app.core.devices import Device, Devices, Load, Partition
+from app.core.fault import printable
 from app.core.model import Kind, Reason, Record, Rejected, Stage
 from app.core.route import Address, route
 from app.core.rows import row
-from app.core.rulebook import RuleBook, Watch
-from app.core.state import DeviceState, decode, encode, step
+from app.core.rulebook import RuleBook
+from app.core.state import encode
+from app.core.step import step
 from app.core.work import Work
 from app.ports import Batch
 
-Load = Callable[[int, bytes], bytes | None]  # (partition, key) -> stored state
-
-MARK_KEY = b"\0applied"  # no device has this key: ids hold no NUL
 SLICE = 500  # records, about 2 ms: connections are not kept waiting longer than that
 MARK_SECONDS = 5.0  # a mark alone is stored at most this often; with states it costs nothing
-
-
-class Device:
-    """A device's working state, its rules and where it is stored."""
-
-    __slots__ = ("key", "moved_in", "rules_version", "state", "watch")
-
-    def __init__(self, key: bytes, state: DeviceState | None, watch: Watch) -> None:
-        self.key, self.state, self.watch = key, state, watch
-        self.rules_version = -1
-        self.moved_in: Work | None = None  # the batch that it is in the list of those that moved of
-
-
-class Partition:
-    """The devices of a partition that were seen in this epoch, and its mark."""
-
-    __slots__ = ("devices", "mark", "marked_at")
-
-    def __init__(self, mark: int) -> None:
-        self.devices: dict[tuple[str, str], Device] = {}
-        self.mark, self.marked_at = mark, 0.0
 
 
 class Processor:
@@ -56,9 +39,8 @@ class Processor:
 
     def __init__(self, limits: Limits, rules: RuleBook, load: Load) -> None:
         self._decode = Decoder(limits).decode
-        self._rules, self._load = rules, load
-        self._epoch = -1
-        self._partitions: dict[int, Partition] = {}
+        self._rules = rules
+        self._devices = Devices(rules, load)
 
     def __call__(self, batch: Batch, now: float) -> Work:
         """All that `batch` asks of the world, at one go. Never raises for any record."""
@@ -77,11 +59,11 @@ class Processor:
         """
         work = Work()
         clock = datetime.fromtimestamp(now, UTC)
-        partition = self._partition(batch)
+        partition = self._devices.partition(batch.epoch, batch.partition)
         devices = partition.devices
         moved: list[Device] = []
         decode_record, rows, sources, version = self._decode, work.rows, work.sources, self._rules.version
-        telemetry, pause = 0, SLICE
+        telemetry, pause, second, soon, usual = 0, SLICE, -1, clock, Kind.TELEMETRY
         for record in batch.records:
             if telemetry >= pause:  # anything else is rare, and quick
                 yield
@@ -91,8 +73,11 @@ class Processor:
                 _count(work, Kind.UNKNOWN)
                 work.rejected.append(address)
                 continue
-            if address.kind is not Kind.TELEMETRY:  # type: ignore[union-attr]  # an Address
-                _control(work, record, address)  # type: ignore[arg-type]
+            if address.kind is not usual:  # type: ignore[union-attr]  # an Address
+                if address.kind is Kind.ALERTS_MANAGE:  # type: ignore[union-attr]
+                    self._command(work, moved, partition, record, address)  # type: ignore[arg-type]
+                else:
+                    _control(work, record, address)  # type: ignore[arg-type]
                 continue
             telemetry += 1
             reading = decode_record(record, address, clock)  # type: ignore[arg-type]
@@ -104,9 +89,14 @@ class Processor:
             name = (reading.user_id, reading.device_id)  # type: ignore[union-attr]
             device = devices.get(name)
             if device is None or device.rules_version != version:
-                device = self._device(partition, batch.partition, name)
+                device = self._devices.watched(partition, name)
             state = device.state
             if state is not None:
+                if second != record.timestamp // 1000:
+                    second = record.timestamp // 1000
+                    soon = soonest_ahead(second)
+                if reading.time > soon:  # type: ignore[union-attr]
+                    reading = not_ahead(reading, record)  # type: ignore[arg-type]
                 watch = device.watch
                 events = step(state, reading, watch.rules, record.offset, watch.quiet)  # type: ignore[arg-type]
                 if device.moved_in is not work:
@@ -122,33 +112,32 @@ class Processor:
         _mark(work, partition, batch.next_offset - 1, now)
         return work
 
+    def _command(self, work: Work, moved: list[Device], partition: Partition, record: Record, address: Address) -> None:
+        """Obey a record of kind alerts_manage, or reject it."""
+        _count(work, Kind.ALERTS_MANAGE)
+        found = command(record, address)
+        if isinstance(found, Rejected):
+            work.rejected.append(found)
+            return
+        device = self._devices.known(partition, (found.user_id, found.device_id))
+        if device is None or device.state is None:
+            wrong: str | None = f"no reading of device {printable(found.device_id)} has come here under a rule"
+        else:
+            again = record.offset <= device.state.applied_offset
+            wrong = obey(device.state, found, device.watch.rules, record.offset)
+        if device is None or wrong is not None:
+            work.rejected.append(Rejected(record, Reason.INVALID_COMMAND, Stage.VALIDATE, str(wrong)))
+            return
+        work.commands.append(record)
+        work.commands_again += again
+        if device.moved_in is not work:
+            device.moved_in = work
+            moved.append(device)
+
     @property
     def devices(self) -> int:
         """How many devices are kept in memory."""
-        return sum(len(partition.devices) for partition in self._partitions.values())
-
-    def _partition(self, batch: Batch) -> Partition:
-        if batch.epoch != self._epoch:
-            self._epoch = batch.epoch
-            self._partitions = {}
-        found = self._partitions.get(batch.partition)
-        if found is None:
-            stored = self._load(batch.partition, MARK_KEY)
-            found = self._partitions[batch.partition] = Partition(-1 if stored is None else int(stored))
-        return found
-
-    def _device(self, partition: Partition, number: int, name: tuple[str, str]) -> Device:
-        device = partition.devices.get(name)
-        if device is None:
-            key = f"{name[0]}/{name[1]}".encode()
-            stored = self._load(number, key)
-            state = None if stored is None else decode(stored)
-            device = partition.devices[name] = Device(key, state, self._rules.watch_for(*name))
-        device.watch = self._rules.watch_for(*name)
-        device.rules_version = self._rules.version
-        if device.watch.rules and device.state is None:
-            device.state = DeviceState(applied_offset=partition.mark, persisted_offset=partition.mark)
-        return device
+        return self._devices.count
 
 
 def _count(work: Work, kind: Kind, count: int = 1) -> None:
@@ -190,13 +179,18 @@ def _alert(work: Work, record: Record, events: tuple[AlertEvent, ...]) -> None:
     for event in events:
         if trace is not None:
             event = msgspec.structs.replace(event, traceparent=trace.decode("ascii", "replace"))
+        text = to_json(event)
         work.events.append(event)
-        work.alerts.append((outbox_key(event), to_json(event)))
+        work.alerts.append((outbox_key(event), text))
+        work.alert_effects.append(history_effect(event, text))
 
 
 def _encode_moved(work: Work, moved: list[Device]) -> None:
     for device in moved:
         device.moved_in = None
-        if device.state is not None and device.state.dirty:
-            work.states[device.key] = encode(device.state)
-            device.state.mark_persisted()
+        state = device.state
+        if state is not None and state.applied_offset != state.persisted_offset:  # dirty
+            work.states[device.key] = encode(state)
+            if state.touched:
+                work.alert_effects += active_effects(state, *device.name)
+            state.mark_persisted()

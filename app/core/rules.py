@@ -1,19 +1,18 @@
 """A user's rules as JSON -> a RuleSet of compiled rules, or every reason why not; and which of them a device has."""
 
 import math
-import operator
 from collections.abc import Callable
 from fnmatch import fnmatchcase
-from functools import partial
-from hashlib import blake2b
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from app.core.alerts import Severity, Value
+from app.core.alerts import Severity
+from app.core.conditions import Comparison, Joined, Verdict, comparison, joined
+from app.core.fingerprint import fingerprint
 from app.core.model import Reading
-from app.core.readers import COLUMNS, Kind, Read, reader
+from app.core.readers import COLUMNS
 from app.core.rule_checks import problems_of
 
 # A user's rules are evaluated on every reading of the user's devices: 200 cost 20 us, nested keys 66.
@@ -21,30 +20,45 @@ RULES_MAX = 200
 RULES_BYTES_MAX = 1 << 18  # 262144: 200 rules with every text at half its limit
 REASONS_MAX = 20
 
-Condition = Callable[[Any], bool]
 Quiet = Callable[[Reading], bool]
+_MICRO = 1_000_000
 
-# `value > threshold` is `threshold < value`: with the threshold first, functools.partial makes a C function of it,
-# which costs 30 ns a call where a lambda costs 50.
-_SWAPPED: dict[str, Callable[[Any, Any], bool]] = {
-    ">": operator.lt, "<": operator.gt, ">=": operator.le, "<=": operator.ge, "==": operator.eq,
-}  # fmt: skip
+
+class Escalation(Struct, frozen=True, gc=False):
+    """How bad an alert is once it has been firing for so long."""
+
+    after: int  # microseconds from its FIRING
+    severity: Severity
+
+
+class Flap(Struct, frozen=True, gc=False):
+    """How often a rule may fire in a time before it has to stay clear for as long to be over."""
+
+    times: int
+    within: int  # microseconds
 
 
 class Rule(Struct, frozen=True, gc=False):
-    """One compiled rule. `holds` and `stays` take what `read` gave and must not be asked about None."""
+    """One compiled rule. Durations are microseconds of event time; 0 is none."""
 
     id: str
-    key: str
-    operator: str
-    threshold: Value
     message: str
     severity: Severity
     devices: tuple[str, ...]  # globs
-    fingerprint: str  # of what the rule means: key, operator, thresholds, severity; not of its id, message or devices
-    read: Read
-    holds: Condition  # opens an episode
-    stays: Condition  # keeps it open: the same operator on clear_threshold when there is one
+    # Of what the rule means: its condition, when that opens and ends an alert, its severity. Not of its id, message or
+    # devices, nor of what only decides how often it is told: a change of those keeps open alerts open.
+    fingerprint: str
+    condition: Comparison | Joined
+    # The condition's own, so that asking costs one step less; not to be asked about None.
+    read: Callable[[Reading], Any]
+    holds: Callable[[Any], Verdict]
+    stays: Callable[[Any], Verdict]
+    for_time: int = 0
+    clear_for: int = 0
+    consecutive: int = 1
+    cooldown: int = 0
+    escalate: Escalation | None = None
+    flap: Flap | None = None
 
 
 class RuleSet(Struct, frozen=True, gc=False):
@@ -108,17 +122,19 @@ def quiet_for(rules: tuple[Rule, ...]) -> Quiet:
     """
     low = {column: -math.inf for column in COLUMNS}
     high = {column: math.inf for column in COLUMNS}
-    others = []
+    others, several = [], []
     for rule in rules:
-        bound = rule.threshold
-        if rule.key not in low or rule.operator == "==" or isinstance(bound, str | bool):
+        one = rule.condition
+        if isinstance(one, Joined):
+            several.append(one.might_hold)
+        elif one.key not in low or one.operator == "==":
             others.append(rule)
-        elif rule.operator in (">", ">="):
-            high[rule.key] = min(high[rule.key], bound)
+        elif one.operator in (">", ">="):
+            high[one.key] = min(high[one.key], float(one.threshold))
         else:
-            low[rule.key] = max(low[rule.key], bound)
+            low[one.key] = max(low[one.key], float(one.threshold))
     cold, hot, empty, full = low["temperature"], high["temperature"], low["battery"], high["battery"]
-    rest = tuple(others)
+    rest, mights = tuple(others), tuple(several)
 
     def quiet(reading: Reading) -> bool:
         temperature = reading.temperature
@@ -127,7 +143,12 @@ def quiet_for(rules: tuple[Rule, ...]) -> Quiet:
         battery = reading.battery
         if battery is not None and not empty < battery < full:
             return False
-        return not rest or not any_holds(rest, reading)
+        if rest and any_holds(rest, reading):
+            return False
+        for might_hold in mights:  # noqa: SIM110  # a loop costs less than a generator
+            if might_hold(reading):
+                return False
+        return True
 
     return quiet
 
@@ -145,26 +166,29 @@ def _duplicates(rules: list[dict[str, Any]]) -> list[str]:
 
 
 def _compile(rule: dict[str, Any]) -> Rule:
-    threshold, clear = rule["threshold"], rule.get("clear_threshold")
+    word = next((word for word in ("all", "any") if rule.get(word)), None)
+    condition = joined(rule[word], word) if word else comparison(rule)
     severity = Severity(rule.get("severity") or Severity.WARNING)
-    compare = _SWAPPED[rule["operator"]]
-    kind: Kind = "text" if isinstance(threshold, str) else "truth" if isinstance(threshold, bool) else "number"
+    escalate, flap = rule.get("escalate"), rule.get("flap")
+    timing = (_micros(rule.get("for_seconds")), _micros(rule.get("clear_for_seconds")), rule.get("consecutive") or 1)
     return Rule(
         id=rule.get("id") or rule["key"],
-        key=rule["key"],
-        operator=rule["operator"],
-        threshold=threshold,
         message=rule["message"],
         severity=severity,
         devices=tuple(rule.get("devices") or ("*",)),
-        fingerprint=_fingerprint(rule["key"], rule["operator"], threshold, clear, severity),
-        read=reader(rule["key"], kind),
-        holds=partial(compare, threshold),
-        stays=partial(compare, threshold if clear is None else clear),
+        fingerprint=fingerprint(condition, severity, timing),
+        condition=condition,
+        read=condition.read,
+        holds=condition.holds,
+        stays=condition.stays,
+        for_time=timing[0],
+        clear_for=timing[1],
+        consecutive=timing[2],
+        cooldown=_micros(rule.get("cooldown_seconds")),
+        escalate=escalate and Escalation(_micros(escalate["after_seconds"]), Severity(escalate["severity"])),
+        flap=flap and Flap(flap["times"], _micros(flap["within_seconds"])),
     )
 
 
-def _fingerprint(*meaning: Value | None) -> str:
-    """Equal for equal meanings: 80 and 80.0 are the same threshold."""
-    plain = [int(part) if isinstance(part, float) and part.is_integer() else part for part in meaning]
-    return blake2b(msgspec.json.encode(plain), digest_size=8).hexdigest()
+def _micros(seconds: float | None) -> int:
+    return round((seconds or 0) * _MICRO)

@@ -17,6 +17,9 @@ class Work(Struct, gc=False):
     sources: list[Any] = []  # the Record of each row, for the ones the database may refuse
     effects: list[Effect] = []
     effect_sources: list[Any] = []
+    alert_effects: list[Effect] = []  # what the alerts below do to the database; after `effects`, of no record's own
+    commands: list[Any] = []  # the Records of commands that were obeyed; nothing is left to do for them
+    commands_again: int = 0  # how many of those were obeyed before
     rejected: list[Rejected] = []
     events: list[AlertEvent] = []
     alerts: list[tuple[bytes, bytes]] = []  # (key, JSON) of `events`, as the outbox takes them
@@ -28,6 +31,6 @@ class Work(Struct, gc=False):
     def refusals(self, rows: Sequence[tuple[int, str]], effects: Sequence[tuple[int, str]] = ()) -> list[Rejected]:
         """The dead letters of what the database refused: (index into `rows` or `effects`, its words), by offset."""
         sources = [(self.sources[i], words) for i, words in rows]
-        sources += [(self.effect_sources[i], words) for i, words in effects]
+        sources += [(self.effect_sources[i], words) for i, words in effects if i < len(self.effects)]
         sources.sort(key=lambda one: int(one[0].offset))
         return [Rejected(record, Reason.REFUSED_BY_DATABASE, Stage.STORE, words) for record, words in sources]

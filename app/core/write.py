@@ -18,14 +18,19 @@ class Statement(StrEnum):
                             detail str (JSON text); an older last_seen than the stored one changes nothing
     UPSERT_ACTIVE_ALERT     user_id str, device_id str, rule_id str, alert_id str, severity str, message str,
                             value float | None, threshold float | None, first_seen datetime, last_seen datetime,
-                            state str, snoozed_until datetime | None
-    DELETE_ACTIVE_ALERT     user_id str, device_id str, rule_id str
+                            state str, snoozed_until datetime | None; an older last_seen than the stored one, or an
+                            alert that alert_history knows to be resolved, changes nothing
+    DELETE_ACTIVE_ALERT     user_id str, device_id str, rule_id str, first_seen datetime; a later one stays
+    INSERT_HISTORY          alert_id str, status str, repeat int, user_id str, device_id str, rule_id str, severity str,
+                            message str, value float | None, threshold float | None, event_time datetime,
+                            first_seen datetime, event str (JSON text); one that is there already stays as it is
     """
 
     UPSERT_CONFIG = "upsert_config"
     UPSERT_STATUS = "upsert_status"
     UPSERT_ACTIVE_ALERT = "upsert_active_alert"
     DELETE_ACTIVE_ALERT = "delete_active_alert"
+    INSERT_HISTORY = "insert_history"
 
 
 class Effect(Struct, frozen=True):

@@ -42,14 +42,16 @@ def telemetry(
     for i in range(count):
         user, device = f"u{i % 50}", f"d{i % devices}"
         temperature = 95.5 if hot and i // devices % hot == hot - 1 else 21.5
-        at = (NOW - timedelta(hours=1) + timedelta(milliseconds=i)).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
+        time = NOW - timedelta(hours=1) + timedelta(milliseconds=i)
+        at = time.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
+        taken = round(time.timestamp() * 1000) + 5
         value = (
             f'{{"time":"{at}Z","user_id":"{user}","device_id":"{device}","sequence_id":{i},'
             f'"temperature":{temperature},"battery":80,{extra}}}'
         )
         topic = f"users/{user}/devices/{device}/telemetry".encode()
         known = (("mqtt_topic", topic), ("kind", b"telemetry"), ("ingest_ms", b"1795226400000")) if headers else ()
-        messages.append(Message(i, 1795226400000, f"{user}/{device}".encode(), value.encode(), known))
+        messages.append(Message(i, taken, f"{user}/{device}".encode(), value.encode(), known))
     return messages
 
 
@@ -72,6 +74,14 @@ def path(messages: Sequence[Message]) -> None:
             rows.append(row(reading))
 
 
+FIVE_RULES = (
+    '[{"key":"temperature","operator":">","threshold":80,"message":"hot","clear_threshold":75,"for_seconds":60},'
+    '{"key":"battery","operator":"<","threshold":20,"message":"low","cooldown_seconds":600},'
+    '{"key":"humidity","operator":">=","threshold":95,"message":"wet","consecutive":3},'
+    '{"key":"engine.oil","operator":">","threshold":120,"message":"oil"},'
+    '{"id":"both","all":[{"key":"temperature","operator":">","threshold":60},'
+    '{"key":"humidity","operator":">","threshold":80}],"message":"sultry"}]'
+)
 RULES = (
     '[{"key":"temperature","operator":">","threshold":80,"message":"hot"},'
     '{"key":"battery","operator":"<","threshold":20,"message":"low"}]'
@@ -97,6 +107,11 @@ def process(messages: Sequence[Message], rules: str | None = RULES) -> None:
         part = messages[start : start + BATCH]
         work = processor(Run(part, part[-1].offset + 1), NOW.timestamp())  # type: ignore[arg-type]  # no ack here
         assert len(work.rows) == len(part)
+
+
+def process_five_rules(messages: Sequence[Message]) -> None:
+    """The same with five rules, of which two are not on a column of their own and one has two conditions."""
+    process(messages, FIVE_RULES)
 
 
 def process_without_rules(messages: Sequence[Message]) -> None:
@@ -146,6 +161,8 @@ def main() -> None:
         ("2 rules, state, alerts 1 in 50", process, telemetry(count, devices=500, hot=100)),
         ("2 rules, state, alerts 2 in 3", process, telemetry(count, devices=500, hot=3)),
         ("2 rules, state, 5000 devices", process, telemetry(count)),
+        ("5 rules, state, 10000 devices", process_five_rules, telemetry(max(count, 100_000), devices=10_000)),
+        ("5 rules, alerts 2 in 3", process_five_rules, telemetry(count, devices=500, hot=3)),
     ]
     print(f"{'route + decode + row':32}{'bytes':>6}{'us best':>9}{'us median':>11}{'msg/s/core':>12}")
     for name, run, messages in cases:

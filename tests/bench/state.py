@@ -8,7 +8,8 @@ import msgspec
 
 from app.core.model import Reading
 from app.core.rules import Rule, RuleSet, any_holds, compile_for, parse
-from app.core.state import DeviceState, decode, encode, step
+from app.core.state import DeviceState, decode, encode
+from app.core.step import step
 
 READINGS = 30_000
 REPEATS = 5

@@ -230,13 +230,46 @@ def alert(value: float, state: str = "FIRING") -> Effect:
 
 
 async def test_effects_come_with_the_rows_in_order(subject: Subject) -> None:
-    gone = Effect(Statement.DELETE_ACTIVE_ALERT, ("u1", "d1", "r1"))
+    gone = Effect(Statement.DELETE_ACTIVE_ALERT, ("u1", "d1", "r1", START))
     config = Effect(Statement.UPSERT_CONFIG, ("u1", '[{"key": "a"}]'))
     assert await subject.store.write([row(1)], [alert(31), gone, config, alert(32), alert(33)]) == Written(1, 0)
     assert [kept[6] for kept in await subject.alerts()] == [33.0]
     assert await subject.configs() == {"u1": '[{"key": "a"}]'}
     assert await subject.store.write([], [gone]) == Written()
     assert await subject.alerts() == []
+
+
+def open_alert(alert_id: str, first: int, last: int) -> Effect:
+    times = (START + timedelta(seconds=first), START + timedelta(seconds=last))
+    args = ("u1", "d1", "r1", alert_id, "warning", "hot", 31.0, 30.0, *times, "FIRING", None)
+    return Effect(Statement.UPSERT_ACTIVE_ALERT, args)
+
+
+def history(alert_id: str, status: str, repeat: int = 0) -> Effect:
+    args = (alert_id, status, repeat, "u1", "d1", "r1", "warning", "hot", 31.0, None, START, START, "{}")
+    return Effect(Statement.INSERT_HISTORY, args)
+
+
+async def test_what_comes_too_late_changes_no_open_alert(subject: Subject) -> None:
+    """A writer that lost its partition may still commit: it brings nothing back and takes nothing away."""
+
+    async def open_now() -> list[tuple[str, datetime]]:
+        return [(kept[3], kept[9]) for kept in await subject.alerts()]
+
+    def gone(first: int) -> Effect:
+        return Effect(Statement.DELETE_ACTIVE_ALERT, ("u1", "d1", "r1", START + timedelta(seconds=first)))
+
+    later = START + timedelta(seconds=9)
+    await subject.store.write([], [history("a", "FIRING"), open_alert("a", 1, 9)])
+    assert await subject.store.write([], [open_alert("a", 1, 5), gone(0)]) == Written()
+    assert await open_now() == [("a", later)]
+    await subject.store.write([], [history("a", "RESOLVED"), gone(1)])
+    await subject.store.write([], [open_alert("a", 1, 12)])
+    assert await open_now() == []
+    twice = [history("b", "FIRING"), history("b", "FIRING"), history("b", "FIRING", 1), open_alert("b", 9, 9)]
+    assert await subject.store.write([], twice) == Written()
+    assert await subject.store.write([], [open_alert("c", 10, 10), gone(9)]) == Written()
+    assert [alert for alert, _ in await open_now()] == ["c"]
 
 
 async def test_an_older_status_changes_nothing(subject: Subject) -> None:

@@ -69,6 +69,12 @@ BAD: list[tuple[str, str, bytes, str]] = [
     ("another user's id", TELEMETRY, reading(',"user_id":"somebody"'), "identity_mismatch"),
     ("a topic nobody knows", "users/{u}/devices/d1/video", reading(), "unknown_topic"),
     ("bad rules", "users/{u}/config", b'[{"key":"t","operator":"~","threshold":1,"message":"m"}]', "invalid_rules"),
+    (
+        "a command for no rule",
+        "users/{u}/alerts/manage",
+        b'{"device_id":"d1","rule_id":"x","action":"ACK"}',
+        "invalid_command",
+    ),
     ("what the schema's owner forbids", TELEMETRY, reading(',"battery":101'), "refused_by_database"),
 ]
 

@@ -193,7 +193,11 @@ async def test_the_workers_role_can_do_its_work_and_no_more(worker_dsn: str) -> 
         Effect(Statement.UPSERT_CONFIG, ("u1", "[]")),
         Effect(Statement.UPSERT_STATUS, ("n1", "n1", "n1", "online", START, "{}")),
         Effect(Statement.UPSERT_ACTIVE_ALERT, ("u", "d", "r", "i", "s", "m", 1.0, 1.0, START, START, "FIRING", None)),
-        Effect(Statement.DELETE_ACTIVE_ALERT, ("u", "d", "r")),
+        Effect(Statement.DELETE_ACTIVE_ALERT, ("u", "d", "r", START)),
+        Effect(
+            Statement.INSERT_HISTORY,
+            ("i", "FIRING", 0, "u", "d", "r", "s", "m", 1.0, None, START, START, "{}"),
+        ),
     ]
     async with opened(worker_dsn) as store:
         assert await store.write([row(n) for n in range(600)], effects * 2) == Written(600, 0)

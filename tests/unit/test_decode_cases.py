@@ -21,8 +21,8 @@ CASES: list[dict[str, Any]] = [
     for path in sorted((Path(__file__).parent / "cases").glob("*.json"))
     for case in json.loads(path.read_text())
 ]
-# What only later steps can find: rules are read by another part, and the database speaks for itself.
-NOT_OURS = {Reason.INVALID_RULES, Reason.REFUSED_BY_DATABASE}
+# What only later steps can find: rules and commands are read by other parts, and the database speaks for itself.
+NOT_OURS = {Reason.INVALID_RULES, Reason.INVALID_COMMAND, Reason.REFUSED_BY_DATABASE}
 
 
 def joined(parts: Any) -> str:

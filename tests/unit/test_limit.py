@@ -109,7 +109,7 @@ def test_a_restart_goes_on_counting_where_the_topic_ends() -> None:
     assert excess.reasons == {"bad_json": 101}
 
 
-@pytest.mark.parametrize("reason", [Reason.UNSUPPORTED_KIND, Reason.INVALID_RULES])
+@pytest.mark.parametrize("reason", [Reason.UNSUPPORTED_KIND, Reason.INVALID_RULES, Reason.INVALID_COMMAND])
 def test_what_people_send_does_not_count(reason: Reason) -> None:
     limit, batch = DeadLetterLimit(10, 0.1, 100), records(1000, 1000)
     assert limit.check(batch, bad(batch, reason)) is None

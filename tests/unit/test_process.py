@@ -9,8 +9,9 @@ import msgspec
 import pytest
 
 from app.core.decode import Limits
+from app.core.devices import MARK_KEY
 from app.core.model import Kind, Reason, Record, Stage
-from app.core.process import MARK_KEY, MARK_SECONDS, SLICE, Processor
+from app.core.process import MARK_SECONDS, SLICE, Processor
 from app.core.rulebook import RuleBook
 from app.core.state import decode
 from app.core.work import Work
@@ -62,11 +63,11 @@ class Subject:
 def telemetry(offset: int, device: str = "d", headers: Any = (), **fields: Any) -> Message:
     body = {"time": START + timedelta(seconds=offset), "sequence_id": offset} | fields
     topic = ("mqtt_topic", f"users/u/devices/{device}/telemetry".encode())
-    return Message(msgspec.json.encode(body), (topic, *headers), f"u/{device}".encode(), offset=offset)
+    return Message(msgspec.json.encode(body), (topic, *headers), f"u/{device}".encode(), int(NOW * 1000), offset)
 
 
 def other(topic: str, payload: bytes, offset: int) -> Message:
-    return Message(payload, (("mqtt_topic", topic.encode()),), b"k", offset=offset)
+    return Message(payload, (("mqtt_topic", topic.encode()),), b"k", int(NOW * 1000), offset)
 
 
 HOT = rule("temperature", ">", 80)
@@ -91,7 +92,7 @@ def test_every_record_ends_in_exactly_one_place() -> None:
     assert work.effect_sources == [records[1], records[2]]
     assert [(one.record.offset, one.reason) for one in work.rejected] == [
         (3, Reason.INVALID_RULES),
-        (4, Reason.UNSUPPORTED_KIND),
+        (4, Reason.INVALID_COMMAND),
         (6, Reason.UNKNOWN_TOPIC),
         (7, Reason.BAD_JSON),
     ]

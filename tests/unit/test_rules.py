@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core.readers import reportable
-from app.core.rules import RULES_BYTES_MAX, RULES_MAX, InvalidRules, RuleSet, any_holds, compile_for, parse
+from app.core.rules import RULES_BYTES_MAX, RULES_MAX, InvalidRules, RuleSet, any_holds, compile_for, parse, quiet_for
 from tests.unit.readings import reading, rule, rules, ruleset
 
 
@@ -204,9 +204,20 @@ WRONG = [
     ({"devices": ["a", 5]}, ".devices: [1]: 5 is not a device id or glob"),
     ({"treshold": 1}, ".treshold: unknown field; did you mean threshold?"),
     ({"colour": 1}, ".colour: unknown field; known are key, operator, threshold"),
-    ({"for_seconds": 5}, "not supported yet: for_seconds"),
-    ({"clear_for_seconds": 5}, "not supported yet: clear_for_seconds"),
-    ({"consecutive": 2}, "not supported yet: consecutive"),
+    ({"for_seconds": -1}, ".for_seconds: -1 is not a number of seconds from 0 to 2592000"),
+    ({"clear_for_seconds": -1}, ".clear_for_seconds: -1 is not a number of seconds from 0 to 2592000"),
+    ({"cooldown_seconds": "5"}, '.cooldown_seconds: "5" is not a number of seconds'),
+    ({"consecutive": 0}, ".consecutive: 0 is not a whole number from 1 to 10000"),
+    ({"consecutive": 2.5}, ".consecutive: 2.5 is not a whole number"),
+    ({"consecutive": True}, ".consecutive: true is not a whole number"),
+    ({"escalate": 5}, '.escalate: 5 is not an object such as {"after_seconds": 600, "severity": "critical"}'),
+    ({"escalate": {"after_seconds": 5}}, "is not an object such as"),
+    ({"escalate": {"after_seconds": 0, "severity": "critical"}}, "after_seconds: 0 is not a number of seconds above 0"),
+    ({"escalate": {"after_seconds": 5, "severity": "bad"}}, 'severity: "bad" is not one of info, warning, critical'),
+    ({"escalate": {"after_seconds": 5, "severity": "info"}}, '"info" is not above the rule\'s own severity, warning'),
+    ({"flap": {"times": 3}}, '.flap: {"times":3} is not an object such as {"times": 3, "within_seconds": 600}'),
+    ({"flap": {"times": 0, "within_seconds": 5}}, "times: 0 is not a whole number from 1 to 50"),
+    ({"flap": {"times": 1, "within_seconds": 0}}, "within_seconds: 0 is not a number of seconds above 0"),
     ({"no_data_seconds": 60}, "not supported yet: no_data_seconds"),
 ]  # fmt: skip
 
@@ -226,11 +237,59 @@ def test_missing_fields_are_named() -> None:
     ]
 
 
-@pytest.mark.parametrize("field", ["all", "any"])
-def test_combined_conditions_are_refused_without_noise(field: str) -> None:
-    assert reasons({field: [rule()], "message": "m"}) == (
-        f"rules[0].{field}: not supported yet: {field}; leave it out",
-    )
+PART = {"key": "battery", "operator": "<", "threshold": 10}
+WRONG_PARTS = [
+    ({"all": PART}, ".all: {"),
+    ({"all": []}, ".all: [] is not a list of 1 to 20 conditions"),
+    ({"any": [PART, 5]}, ".any: [1]: 5 is not an object"),
+    ({"all": [{**PART, "id": "m"}]}, ".all: [0].id: a condition has only key, operator, threshold, clear_threshold"),
+    ({"all": [{"key": "battery", "operator": "<"}]}, ".all: [0].threshold: missing"),
+    ({"all": [{**PART, "operator": "~"}]}, '.all: [0].operator: "~" is not one of'),
+    ({"all": [PART], "any": [PART]}, ".all: not beside any"),
+    ({"all": [PART], "key": "battery"}, ".key: not beside all"),
+    ({"all": [PART], "id": None}, ".id: missing; a rule of several conditions needs it"),
+    ({"all": [PART], "message": None}, ".message: missing"),
+]
+
+
+@pytest.mark.parametrize(("change", "words"), WRONG_PARTS, ids=[words for _, words in WRONG_PARTS])
+def test_a_wrong_condition_among_several_is_named(change: dict[str, object], words: str) -> None:
+    (found,) = reasons({"id": "both", "message": "m", **change})
+    assert words in found
+
+
+# values of (temperature > 80, battery < 10) -> does all hold, does any
+@pytest.mark.parametrize(
+    ("values", "both", "either"),
+    [
+        ((90, 5), True, True), ((90, 50), False, True), ((70, 50), False, False),
+        ((90, None), None, True), ((70, None), False, None), ((None, 50), False, None), ((None, None), None, None),
+        ((math.nan, 5), None, True),
+    ],
+)  # fmt: skip
+def test_what_is_not_known_decides_nothing(values: tuple[float, int], both: object, either: object) -> None:
+    parts = [{"key": "temperature", "operator": ">", "threshold": 80}, PART]
+    one = reading(temperature=values[0], battery=values[1])
+    for word, wanted in (("all", both), ("any", either)):
+        (joined,) = rules({"id": "r", "message": "m", word: parts})
+        assert joined.holds(joined.read(one)) is wanted
+        if wanted is True:
+            assert not quiet_for((joined,))(one)
+        elif values[0] is None or not math.isnan(values[0]):
+            assert quiet_for((joined,))(one)
+
+
+def test_the_fingerprint_of_a_plain_rule_is_what_stored_episodes_have() -> None:
+    """As version 0.1.0 made them; another value would end every open alert at an update."""
+    plain, damped = ruleset(rule(), rule("x.y", "<=", 1, clear_threshold=2.5, severity="critical")).rules
+    assert (plain.fingerprint, damped.fingerprint) == ("7456ff259e8f0d77", "e4ff0a4329367f28")
+    same: tuple[dict[str, object], ...] = (
+        {"for_seconds": 0}, {"consecutive": 1}, {"cooldown_seconds": 5}, {"flap": {"times": 1, "within_seconds": 2}},
+        {"escalate": {"after_seconds": 5, "severity": "critical"}},
+    )  # fmt: skip
+    assert {ruleset({**rule(), **change}).rules[0].fingerprint for change in same} == {plain.fingerprint}
+    others = ({"for_seconds": 1}, {"clear_for_seconds": 1}, {"consecutive": 2})
+    assert len({plain.fingerprint} | {ruleset({**rule(), **change}).rules[0].fingerprint for change in others}) == 4
 
 
 def test_every_problem_is_named_at_once() -> None:
@@ -290,9 +349,11 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=5,
 )
-fields = st.sampled_from(
-    ["key", "operator", "threshold", "message", "id", "severity", "clear_threshold", "devices", "all", "other"]
+FIELDS = (
+    *("key", "operator", "threshold", "message", "id", "severity", "clear_threshold", "devices", "other"),
+    *("all", "any", "for_seconds", "consecutive", "escalate", "flap"),
 )
+fields = st.sampled_from(FIELDS)
 plausible = st.sampled_from(["temperature", "a.b", ">", "==", 80, "x", True, "info", ["*"], "m"])
 
 

@@ -7,9 +7,11 @@ import msgspec
 import pytest
 
 from app.core.alerts import AlertEvent, alert_id
+from app.core.episodes import Episode
 from app.core.model import Reading
 from app.core.rules import Rule
-from app.core.state import DeviceState, decode, encode, step
+from app.core.state import DeviceState, decode, encode
+from app.core.step import step
 from app.errors import PermanentError
 from tests.unit.readings import START, reading, rule, rules
 
@@ -242,13 +244,19 @@ def test_states_of_older_and_newer_programs_decode() -> None:
     older = msgspec.msgpack.encode([1, 41])
     assert decode(older) == DeviceState(41, persisted_offset=41)
     episode = ["id", COUNTED, "fp", "warning", "m", 80, 81.5, COUNTED]
-    newer = msgspec.msgpack.encode([1, 41, COUNTED, {"t": [*episode, False, "pending", 5]}, {}, {"snoozed": 1}, 9])
+    longer = [*episode, False, 3, 0, None, False, False, False, False, 0, "of a later program"]
+    assert len(longer) == len(msgspec.structs.fields(Episode)) + 1
+    note = ["fp", 0, True, 0, [], 0, "of a later program"]
+    newer = msgspec.msgpack.encode([1, 41, COUNTED, {"t": longer}, {}, {"t": note}, "of a later program"])
     state = decode(newer)
+    assert state.notes["t"].disabled
     assert (state.applied_offset, state.latest_time) == (41, COUNTED)
     assert state.episodes["t"].value == 81.5
     assert state.episodes["t"].fired is False
     without_defaults = msgspec.msgpack.encode([1, 41, COUNTED, {"t": episode}])
     assert decode(without_defaults).episodes["t"].fired is True
+    first_version = msgspec.msgpack.encode([1, 41, COUNTED, {"t": [*episode, True]}, {"t": [COUNTED, 2]}])
+    assert decode(first_version).instants == {"t": (COUNTED, 2)}
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from app.core.alerts import AlertEvent
 from app.core.model import Reading
 from app.core.rules import compile_for
-from app.core.state import DeviceState, decode, encode, step
+from app.core.state import DeviceState, decode, encode
+from app.core.step import step
 from tests.unit.readings import reading, rule, ruleset
 
 RULES = ruleset(

@@ -1,0 +1,55 @@
+"""Changed alerts -> Effects that keep `active_alerts` and `alert_history` in step with the device's state."""
+
+import math
+from collections.abc import Iterator
+
+from app.core.alerts import AlertEvent, Value
+from app.core.episodes import Episode, micros, moment
+from app.core.notes import NOTHING, Note
+from app.core.state import DeviceState
+from app.core.write import Effect, Statement
+
+
+def active_effects(state: DeviceState, user_id: str, device_id: str) -> Iterator[Effect]:
+    """One a rule whose open alert changed since the state was persisted, whatever happened in between."""
+    for rule_id, last in state.touched.items():
+        key = (user_id, device_id, rule_id)
+        episode = state.episodes.get(rule_id)
+        if episode is None or not episode.fired:
+            yield Effect(Statement.DELETE_ACTIVE_ALERT, (*key, moment(last.first_seen)))
+            continue
+        note = state.notes.get(rule_id, NOTHING)
+        now = micros(state.latest)
+        texts = (episode.alert_id, episode.severity, episode.message)
+        numbers = (number(episode.value), number(episode.threshold))
+        times = (moment(episode.first_seen), moment(episode.last_seen))
+        until = moment(note.snoozed_until) if note.snoozed_until > now else None
+        args = (*key, *texts, *numbers, *times, _word(episode, note, now), until)
+        yield Effect(Statement.UPSERT_ACTIVE_ALERT, args)
+
+
+def history_effect(event: AlertEvent, text: bytes) -> Effect:
+    """The row that says of a transition that it happened; `text` is the event as JSON."""
+    ids = (event.alert_id, event.status.value, event.repeat or 0, event.user_id, event.device_id, event.rule_id)
+    rest = (event.severity, event.message, number(event.value), number(event.threshold))
+    return Effect(Statement.INSERT_HISTORY, (*ids, *rest, event.event_time, event.first_seen, text.decode()))
+
+
+def number(value: Value) -> float | None:
+    """For a numeric column; texts, booleans and integers beyond a double are None there."""
+    if isinstance(value, bool | str):
+        return None
+    try:
+        found = float(value)
+    except OverflowError:
+        return None
+    return found if math.isfinite(found) else None
+
+
+def _word(episode: Episode, note: Note, now: int) -> str:
+    """active_alerts.state: what an operator has to know first."""
+    if note.disabled:
+        return "DISABLED"
+    if note.snoozed_until > now:
+        return "SNOOZED"
+    return "ACKED" if episode.acked else "FIRING"

@@ -1,0 +1,127 @@
+"""`users/{user}/alerts/manage` -> a Command, and what it does to a device's state.
+
+A command counts from the moment it entered Kafka, so that a replay says the same; readings meet it in offset order.
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+import msgspec
+from msgspec import Struct
+
+from app.core.decode import ingest_time
+from app.core.episodes import micros
+from app.core.fault import printable
+from app.core.identity import ids_fault
+from app.core.model import Reason, Record, Rejected, Stage
+from app.core.phases import TRANSITIONS, Phase, Signal
+from app.core.route import Address
+from app.core.rules import Rule
+from app.core.state import DeviceState
+
+MINUTES_MAX = 525_600  # a year; to be quiet for good there is DISABLE
+_EXAMPLE = '{"device_id": "truck-1", "rule_id": "temperature", "action": "SNOOZE", "duration_minutes": 30}'
+
+
+class Action(StrEnum):
+    """What can be asked."""
+
+    SNOOZE = "SNOOZE"  # quiet for duration_minutes
+    DISABLE = "DISABLE"  # quiet until ENABLE, or until the rule changes its meaning
+    ENABLE = "ENABLE"  # neither snoozed nor disabled any more
+    ACK = "ACK"  # somebody has seen the open alert: it is not escalated
+
+
+class Command(Struct, frozen=True, gc=False):
+    """One command, checked as far as it can be without the device's state."""
+
+    user_id: str
+    device_id: str
+    rule_id: str
+    action: Action
+    until: int = 0  # end of a snooze, microseconds since 1970
+
+
+class _Payload(Struct):
+    device_id: str
+    rule_id: str
+    action: Action
+    duration_minutes: int | float | None = None
+    user_id: str | None = None
+
+
+_payload = msgspec.json.Decoder(_Payload).decode
+
+
+def command(record: Record, address: Address) -> Command | Rejected:
+    """Read a command. Never raises; fields it does not know are somebody's comment and left alone."""
+    if not record.value:
+        return _refuse(record, f"the command is empty; send {_EXAMPLE}")
+    try:
+        found = _payload(record.value)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        return _refuse(record, f"{printable(str(error), 200)}; send {_EXAMPLE}")
+    user = address.user_id or found.user_id or ""
+    if not user or found.user_id not in (None, user):
+        return _refuse(record, f"user_id is {printable(found.user_id)}; leave it to the topic users/{{user}}/...")
+    if not found.device_id or "/" in found.device_id or ids_fault(user, found.device_id):
+        return _refuse(record, f"device_id is {printable(found.device_id)}, which no device has")
+    minutes = found.duration_minutes
+    if found.action is not Action.SNOOZE:
+        return Command(user, found.device_id, found.rule_id, found.action)
+    if minutes is None or not 0 < minutes <= MINUTES_MAX:
+        return _refuse(
+            record, f"SNOOZE needs duration_minutes, above 0 and up to {MINUTES_MAX}; here it is {printable(minutes)}"
+        )
+    begin = ingest_time(record)
+    if begin is None:
+        return _refuse(
+            record, "the record has neither a header ingest_ms nor a timestamp: SNOOZE cannot say until when"
+        )
+    until = micros(begin) + round(minutes * 60_000_000)
+    return Command(user, found.device_id, found.rule_id, found.action, until)
+
+
+def obey(state: DeviceState, given: Command, rules: Sequence[Rule], offset: int) -> str | None:
+    """Carry out a command on its device, in place, or return what is wrong with it, and change nothing.
+
+    `offset` is its record's; one at or below the state's was obeyed before.
+    """
+    if offset <= state.applied_offset:
+        return None
+    rule = next((rule for rule in rules if rule.id == given.rule_id), None)
+    if rule is None:
+        known = ", ".join(rule.id for rule in rules)
+        return f"rule_id is {printable(given.rule_id)}; the rules of this device are {printable(known, 200) or 'none'}"
+    episode = state.episodes.get(rule.id)
+    if episode is not None and (not episode.fired or episode.fingerprint != rule.fingerprint):
+        episode = None
+    if given.action is Action.ACK and episode is None:
+        return f"there is no open alert of {printable(rule.id)} to acknowledge"
+    state.applied_offset = offset
+    if episode is not None:
+        state.touched[rule.id] = episode
+        if given.action is Action.ACK:
+            episode.acked = True
+        elif given.action is not Action.ENABLE:
+            after, _ = TRANSITIONS[episode.phase, Signal.MUTE]
+            episode.muted = after is Phase.MUTED
+    _remember(state, given, rule)
+    return None
+
+
+def _remember(state: DeviceState, given: Command, rule: Rule) -> None:
+    note = state.note(rule.id, rule.fingerprint)
+    match given.action:
+        case Action.SNOOZE:
+            note.snoozed_until = given.until
+        case Action.DISABLE:
+            note.disabled = True
+        case Action.ENABLE:
+            note.disabled, note.snoozed_until = False, 0
+        case Action.ACK:
+            pass
+
+
+def _refuse(record: Record, detail: str) -> Rejected:
+    return Rejected(record, Reason.INVALID_COMMAND, Stage.VALIDATE, detail)

@@ -1,0 +1,116 @@
+"""One condition as decoded JSON -> everything that is wrong with its key, operator and thresholds."""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from app.core.readers import COLUMNS, TEXT_MAX
+
+OPERATORS = (">", "<", ">=", "<=", "==")
+KEY_MAX = 200
+DEPTH_MAX = 32  # names in a key; a payload is not nested deeper
+PARTS_MAX = 20  # conditions of one rule; each costs 0.3 us a reading
+
+# What a reading is called and when it was taken; not among its measured fields.
+_NOT_MEASURED = ("time", "timestamp", "sequence_id", "device_id", "user_id", "traceparent", "tracestate")
+_UNREADABLE = re.compile(r'["\\\x00-\x1f]')
+
+Check = Callable[[dict[str, Any]], Iterator[str]]
+
+
+def key(rule: dict[str, Any]) -> Iterator[str]:
+    """Of `key`."""
+    name = rule["key"]
+    if not isinstance(name, str) or not 1 <= len(name) <= KEY_MAX or _UNREADABLE.search(name):
+        yield (f"{shown(name)} is not the name of a field: 1 to {KEY_MAX} characters, no quotes, backslashes or "
+               f'control characters, for example "temperature" or "engine.oil.temp"')  # fmt: skip
+    elif name in _NOT_MEASURED:
+        yield f"{shown(name)} is not a measured field; name one of the payload's other fields"
+    elif "" in name.split(".") or name.count(".") >= DEPTH_MAX:
+        yield f"{shown(name)} is not 1 to {DEPTH_MAX} names with single dots between them"
+
+
+def operator(rule: dict[str, Any]) -> Iterator[str]:
+    """Of `operator`."""
+    if rule["operator"] not in OPERATORS:
+        yield f"{shown(rule['operator'])} is not one of {' '.join(OPERATORS)}"
+
+
+def threshold(rule: dict[str, Any]) -> Iterator[str]:
+    """Of `threshold`."""
+    value = rule["threshold"]
+    if is_number(value):
+        return
+    if rule.get("operator") != "==" or rule.get("key") in COLUMNS:
+        why = f"the key {rule['key']}" if rule.get("key") in COLUMNS else "every operator but =="
+        yield f"{shown(value)} is not a number, which {why} needs, for example 80.5"
+    elif not isinstance(value, bool) and not (isinstance(value, str) and len(value) <= TEXT_MAX):
+        yield f"{shown(value)} is not a number within 64 bits, true, false, or a text of at most {TEXT_MAX} characters"
+
+
+def clear_threshold(rule: dict[str, Any]) -> Iterator[str]:
+    """Of `clear_threshold`."""
+    value, sign, bound = rule["clear_threshold"], rule.get("operator"), rule.get("threshold")
+    if not is_number(value):
+        yield f"{shown(value)} is not a number, for example 75"
+    elif sign == "==":
+        yield "== has no clear_threshold; leave it out, or use another operator"
+    elif is_number(bound) and sign in (">", ">=") and value > bound:
+        yield f"{shown(value)} is above the threshold {shown(bound)}; with {sign} it has to be at or below it"
+    elif is_number(bound) and sign in ("<", "<=") and value < bound:
+        yield f"{shown(value)} is below the threshold {shown(bound)}; with {sign} it has to be at or above it"
+
+
+def is_number(value: Any) -> bool:
+    """A number the state can carry; NaN and 1e400 are not JSON and do not come this far."""
+    if isinstance(value, float):
+        return True
+    return isinstance(value, int) and not isinstance(value, bool) and -(1 << 63) <= value < 1 << 63
+
+
+def shown(value: Any) -> str:
+    """The value as JSON, shortened, for a sentence about it."""
+    try:
+        text = msgspec.json.encode(value).decode()
+    except RecursionError:
+        return "a deeply nested value"
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+CONDITION: dict[str, Check] = {
+    "key": key, "operator": operator, "threshold": threshold, "clear_threshold": clear_threshold,
+}  # fmt: skip
+REQUIRED = ("key", "operator", "threshold")
+
+
+def several(field: str) -> Check:
+    """Of `all` or `any`."""
+
+    def check(rule: dict[str, Any]) -> Iterator[str]:
+        parts = rule[field]
+        if not isinstance(parts, list) or not 1 <= len(parts) <= PARTS_MAX:
+            yield f"{shown(parts)} is not a list of 1 to {PARTS_MAX} conditions; {_EXAMPLE}"
+            return
+        for index, part in enumerate(parts):
+            yield from (f"[{index}]{problem}" for problem in _part(part))
+
+    return check
+
+
+def _part(part: Any) -> Iterator[str]:
+    if not isinstance(part, dict):
+        yield f": {shown(part)} is not an object; {_EXAMPLE}"
+        return
+    for field in part.keys() - CONDITION.keys():
+        yield f".{shown(field)[1:-1]}: a condition has only {', '.join(CONDITION)}"
+    given = {field: value for field, value in part.items() if value is not None}
+    for field, problems in CONDITION.items():
+        if field in given:
+            yield from (f".{field}: {problem}" for problem in problems(given))
+        elif field in REQUIRED:
+            yield f".{field}: missing; {_EXAMPLE}"
+
+
+_EXAMPLE = 'for example [{"key": "temperature", "operator": ">", "threshold": 80}]'

@@ -1,0 +1,84 @@
+"""The devices of this worker's partitions as they are worked on: each one's state, rules and key, kept for an epoch."""
+
+from collections.abc import Callable
+
+from app.core.rulebook import RuleBook, Watch
+from app.core.state import DeviceState, decode
+from app.core.work import Work
+
+Load = Callable[[int, bytes], bytes | None]  # (partition, key) -> stored state
+Name = tuple[str, str]  # user, device
+
+MARK_KEY = b"\0applied"  # no device has this key: ids hold no NUL
+
+
+class Device:
+    """A device's working state, its rules and where it is stored."""
+
+    __slots__ = ("key", "moved_in", "name", "rules_version", "state", "watch")
+
+    def __init__(self, name: Name, key: bytes, state: DeviceState | None, watch: Watch) -> None:
+        self.name, self.key, self.state, self.watch = name, key, state, watch
+        self.rules_version = -1
+        self.moved_in: Work | None = None  # the batch that it is in the list of those that moved of
+
+
+class Partition:
+    """The devices of a partition that were seen in this epoch, and its mark."""
+
+    __slots__ = ("devices", "mark", "marked_at", "number")
+
+    def __init__(self, number: int, mark: int) -> None:
+        self.number = number
+        self.devices: dict[Name, Device] = {}
+        self.mark, self.marked_at = mark, 0.0
+
+
+class Devices:
+    """Looks states up once a device and epoch (see app.ports.Batch), and rules when they have changed."""
+
+    def __init__(self, rules: RuleBook, load: Load) -> None:
+        self._rules, self._load = rules, load
+        self._epoch = -1
+        self._partitions: dict[int, Partition] = {}
+
+    @property
+    def count(self) -> int:
+        """How many are kept in memory."""
+        return sum(len(partition.devices) for partition in self._partitions.values())
+
+    def partition(self, epoch: int, number: int) -> Partition:
+        """A new epoch forgets all that was kept: it may have run ahead of what is stored."""
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._partitions = {}
+        found = self._partitions.get(number)
+        if found is None:
+            stored = self._load(number, MARK_KEY)
+            found = self._partitions[number] = Partition(number, -1 if stored is None else int(stored))
+        return found
+
+    def watched(self, partition: Partition, name: Name) -> Device:
+        """The device of a reading, under the rules of now; it begins to have a state when it has rules."""
+        device = self.known(partition, name)
+        if device is None:
+            device = partition.devices[name] = Device(name, _key(name), None, self._rules.watch_for(*name))
+        device.rules_version = self._rules.version
+        if device.watch.rules and device.state is None:
+            device.state = DeviceState(applied_offset=partition.mark, persisted_offset=partition.mark)
+        return device
+
+    def known(self, partition: Partition, name: Name) -> Device | None:
+        """The device under the rules of now, None if nothing is known of it."""
+        device = partition.devices.get(name)
+        if device is None:
+            stored = self._load(partition.number, _key(name))
+            if stored is None:
+                return None
+            device = partition.devices[name] = Device(name, _key(name), decode(stored), self._rules.watch_for(*name))
+        device.watch = self._rules.watch_for(*name)
+        return device
+
+
+def _key(name: Name) -> bytes:
+    return f"{name[0]}/{name[1]}".encode()

@@ -1,0 +1,73 @@
+"""The life of an alert as a table: what a reading or a command says decides the next phase, and what is told.
+
+`app.core.step` looks up every change here, and docs/alerts.md draws its diagram from it.
+"""
+
+from enum import StrEnum
+
+from app.core.alerts import Status
+
+
+class Phase(StrEnum):
+    """Where one rule stands on one device. All but NORMAL have an episode in the device's state."""
+
+    NORMAL = "NORMAL"
+    PENDING = "PENDING"  # the condition holds, nobody was told
+    FIRING = "FIRING"
+    CLEARING = "CLEARING"  # told, and the condition has ended, but not for long enough
+    MUTED = "MUTED"  # told, then snoozed or disabled
+
+
+class Signal(StrEnum):
+    """What a reading or a command says of the rule."""
+
+    HOLDS = "holds"  # the condition holds and nothing is due
+    DUE = "is due"  # it holds, and it is time to tell
+    CLEARS = "clears"  # it does not hold, but must not for longer
+    CLEARED = "cleared"  # it does not hold, for long enough
+    CHANGED = "rule changed"  # the rule is gone, or means something else
+    MUTE = "mute"  # SNOOZE or DISABLE
+
+
+# fmt: off
+TRANSITIONS: dict[tuple[Phase, Signal], tuple[Phase, Status | None]] = {
+    (Phase.NORMAL, Signal.HOLDS): (Phase.PENDING, None),
+    (Phase.NORMAL, Signal.DUE): (Phase.FIRING, Status.FIRING),
+    (Phase.PENDING, Signal.HOLDS): (Phase.PENDING, None),
+    (Phase.PENDING, Signal.DUE): (Phase.FIRING, Status.FIRING),
+    (Phase.PENDING, Signal.CLEARED): (Phase.NORMAL, None),
+    (Phase.PENDING, Signal.CHANGED): (Phase.NORMAL, None),
+    (Phase.FIRING, Signal.HOLDS): (Phase.FIRING, None),
+    (Phase.FIRING, Signal.DUE): (Phase.FIRING, Status.REMINDER),
+    (Phase.FIRING, Signal.CLEARS): (Phase.CLEARING, None),
+    (Phase.FIRING, Signal.CLEARED): (Phase.NORMAL, Status.RESOLVED),
+    (Phase.FIRING, Signal.CHANGED): (Phase.NORMAL, Status.RESOLVED),
+    (Phase.FIRING, Signal.MUTE): (Phase.MUTED, None),
+    (Phase.CLEARING, Signal.HOLDS): (Phase.FIRING, None),
+    (Phase.CLEARING, Signal.DUE): (Phase.FIRING, Status.REMINDER),
+    (Phase.CLEARING, Signal.CLEARS): (Phase.CLEARING, None),
+    (Phase.CLEARING, Signal.CLEARED): (Phase.NORMAL, Status.RESOLVED),
+    (Phase.CLEARING, Signal.CHANGED): (Phase.NORMAL, Status.RESOLVED),
+    (Phase.CLEARING, Signal.MUTE): (Phase.MUTED, None),
+    (Phase.MUTED, Signal.HOLDS): (Phase.MUTED, None),
+    (Phase.MUTED, Signal.DUE): (Phase.FIRING, Status.FIRING),
+    (Phase.MUTED, Signal.CLEARS): (Phase.MUTED, None),
+    (Phase.MUTED, Signal.CLEARED): (Phase.NORMAL, Status.RESOLVED),
+    (Phase.MUTED, Signal.CHANGED): (Phase.NORMAL, Status.RESOLVED),
+    (Phase.MUTED, Signal.MUTE): (Phase.MUTED, None),
+}
+# fmt: on
+
+
+def diagram() -> str:
+    """The table as a Mermaid state diagram; what stays where it is and tells nothing is left out."""
+    arrows = [
+        f"    {_box(before)} --> {_box(after)}: {signal}" + (f" / {status}" if status else "")
+        for (before, signal), (after, status) in TRANSITIONS.items()
+        if before is not after or status
+    ]
+    return "\n".join(["stateDiagram-v2", "    [*] --> NORMAL", *arrows])
+
+
+def _box(phase: Phase) -> str:
+    return phase.value

@@ -1,0 +1,195 @@
+"""One step of a device: (state, reading, rules, offset) -> alerts.
+
+Within its partition a device's readings are stepped in offset order, and:
+- an offset at or below `applied_offset` was stepped before: it changes nothing and alerts nobody;
+- a reading older than `latest` came late: it moves `applied_offset` and nothing else;
+- a reading as old as `latest` counts, in offset order, like a newer one.
+So the same records give the same alerts however they are cut into batches, as long as each batch starts from the
+whole state that the one before it left. Every duration is one of event time: between two readings nothing happens.
+"""
+
+from msgspec import UNSET, UnsetType
+
+from app.core.alerts import AlertEvent, Cause
+from app.core.conditions import Shown
+from app.core.episodes import Episode, micros, opened, told
+from app.core.model import Reading
+from app.core.notes import NOTHING, Note
+from app.core.phases import TRANSITIONS, Phase, Signal
+from app.core.rules import Quiet, Rule, any_holds
+from app.core.state import DeviceState
+
+
+def step(
+    state: DeviceState, reading: Reading, rules: tuple[Rule, ...], offset: int, quiet: Quiet | None = None
+) -> tuple[AlertEvent, ...]:
+    """Apply one reading to its device's state, in place, and return the alerts it causes, in order.
+
+    `rules` are the device's own (`compile_for`), `quiet` is `quiet_for` them, made once by a caller in a hurry;
+    `offset` is the record's, in the one partition the device has.
+    """
+    if offset <= state.applied_offset:
+        return ()
+    state.applied_offset = offset
+    time = reading.time
+    if time < state.latest:
+        return ()
+    state.latest = time
+    if not state.episodes and (quiet(reading) if quiet else not any_holds(rules, reading)):
+        return ()
+    return tuple(_transitions(state, reading, rules))
+
+
+def _transitions(state: DeviceState, reading: Reading, rules: tuple[Rule, ...]) -> list[AlertEvent]:
+    now, events = micros(reading.time), list[AlertEvent]()
+    if state.episodes or state.notes:
+        _end_changed(state, reading, now, {rule.id: rule.fingerprint for rule in rules}, events)
+    for rule in rules:
+        value = rule.read(reading)
+        if value is None:  # missing, or of another kind: says nothing about the condition
+            continue
+        episode = state.episodes.get(rule.id)
+        verdict = rule.stays(value) if episode is not None and episode.fired else rule.holds(value)
+        if verdict is None or (not verdict and episode is None):
+            continue
+        shown = rule.condition.show(value, verdict)
+        if shown is not None:  # else NaN or beyond float64
+            _transition(state, reading, now, rule, episode, verdict, shown, events)
+    return events
+
+
+def _transition(
+    state: DeviceState,
+    reading: Reading,
+    now: int,
+    rule: Rule,
+    episode: Episode | None,
+    verdict: bool,
+    shown: Shown,
+    events: list[AlertEvent],
+) -> None:
+    """What one verdict does to one rule: find the signal, look up what follows, do it."""
+    before = Phase.NORMAL if episode is None else episode.phase
+    if episode is None:
+        episode = opened(rule, reading, shown, _nth(state, rule.id, now))
+        state.episodes[rule.id] = episode
+        state.episodes_changed = True
+    note = state.notes.get(rule.id, NOTHING)
+    if verdict:
+        episode.value, episode.threshold = shown
+        episode.last_seen = now
+        episode.count += before is Phase.PENDING or before is Phase.NORMAL
+    signal = _holding(rule, episode, note, now) if verdict else _clearing(rule, episode, now)
+    after, status = TRANSITIONS[before, signal]
+    if episode.fired:
+        state.touched[rule.id] = episode
+        episode.clear_since = None if verdict else now if episode.clear_since is None else episode.clear_since
+    if after is Phase.NORMAL:
+        _close(state, rule.id, now)
+        if status:
+            _rest(state, rule, now)
+            episode.threshold = shown[1]
+            events.append(told(rule.id, episode, reading, status, shown[0]))
+    elif status:
+        cause = _tell(state, rule, episode, before, now)
+        events.append(told(rule.id, episode, reading, status, shown[0], cause))
+
+
+def _holding(rule: Rule, episode: Episode, note: Note, now: int) -> Signal:
+    """The signal of a reading for which the condition holds."""
+    if not episode.fired:
+        due = (
+            episode.count >= rule.consecutive
+            and now - episode.first_seen >= rule.for_time
+            and now >= note.rest_until
+            and not note.mutes(now)
+        )
+    elif episode.muted:
+        due = not note.mutes(now)
+    else:
+        due = _escalates(rule, episode, now)
+    return Signal.DUE if due else Signal.HOLDS
+
+
+def _clearing(rule: Rule, episode: Episode, now: int) -> Signal:
+    """The signal of a reading for which it does not."""
+    if not episode.fired:
+        return Signal.CLEARED
+    needed = max(rule.clear_for, rule.flap.within) if episode.flapping and rule.flap else rule.clear_for
+    since = now if episode.clear_since is None else episode.clear_since
+    return Signal.CLEARED if now - since >= needed else Signal.CLEARS
+
+
+def _escalates(rule: Rule, episode: Episode, now: int) -> bool:
+    if rule.escalate is None or episode.escalated or episode.acked:
+        return False
+    return now - (episode.fired_at or episode.first_seen) >= rule.escalate.after
+
+
+def _tell(state: DeviceState, rule: Rule, episode: Episode, before: Phase, now: int) -> Cause | UnsetType:
+    """Note in the episode that it is told now, for the first time or again; why."""
+    state.touched[rule.id] = episode
+    if not episode.fired:
+        episode.fired, episode.fired_at = True, now
+        if rule.flap and _too_often(state, rule, now):
+            episode.flapping = True
+            return Cause.FLAPPING
+        return UNSET
+    episode.repeat += 1
+    if rule.escalate and _escalates(rule, episode, now):
+        episode.escalated, episode.severity = True, rule.escalate.severity
+    if before is not Phase.MUTED:
+        return Cause.ESCALATED
+    episode.muted = episode.acked = False
+    return Cause.UNMUTED
+
+
+def _too_often(state: DeviceState, rule: Rule, now: int) -> bool:
+    """Whether the rule has fired `times` within the time already; notes that it fires now."""
+    assert rule.flap
+    note = state.note(rule.id, rule.fingerprint)
+    recent = tuple(time for time in note.fired if now - time < rule.flap.within)
+    note.fired = (*recent, now)[-rule.flap.times :]
+    note.fired_until = now + rule.flap.within
+    return len(recent) >= rule.flap.times
+
+
+def _rest(state: DeviceState, rule: Rule, now: int) -> None:
+    """An alert has resolved: its rule may rest now."""
+    if rule.cooldown:
+        state.note(rule.id, rule.fingerprint).rest_until = now + rule.cooldown
+
+
+def _end_changed(
+    state: DeviceState, reading: Reading, now: int, fingerprints: dict[str, str], events: list[AlertEvent]
+) -> None:
+    """End what belongs to a rule that is gone, no longer for this device, or means something else now."""
+    for rule_id, note in tuple(state.notes.items()):
+        if fingerprints.get(rule_id) != note.fingerprint:
+            del state.notes[rule_id]
+    for rule_id, episode in tuple(state.episodes.items()):
+        if fingerprints.get(rule_id) == episode.fingerprint:
+            continue
+        _, status = TRANSITIONS[episode.phase, Signal.CHANGED]
+        _close(state, rule_id, now)
+        if status:
+            state.touched[rule_id] = episode
+            events.append(told(rule_id, episode, reading, status, episode.value, Cause.RULE_CHANGED))
+
+
+def _close(state: DeviceState, rule_id: str, now: int) -> None:
+    episode = state.episodes.pop(rule_id)
+    state.episodes_changed = True
+    nth = _nth(state, rule_id, now)
+    if state.instants:
+        state.instants = {name: seen for name, seen in state.instants.items() if seen[0] == now}
+    if episode.first_seen == now:
+        state.instants[rule_id] = (now, nth + 1)
+
+
+def _nth(state: DeviceState, rule_id: str, now: int) -> int:
+    """How many episodes the rule has opened and closed at this instant."""
+    if not state.instants:
+        return 0
+    instant, count = state.instants.get(rule_id, (0, 0))
+    return count if instant == now else 0

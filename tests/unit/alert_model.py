@@ -1,0 +1,174 @@
+"""What alerts a device's history must cause, worked out slowly from the promise; shares no code with the app.
+
+One rule at a time, over the whole history of readings that count: nothing is kept from one moment to the next but what
+was told. Times are whole seconds.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+Told = tuple[str, int, int, Any, str, str, int]  # status, time, first_seen, value, severity, cause, repeat
+
+
+@dataclass
+class Alert:
+    """One that was told and is not over."""
+
+    first_seen: int
+    fired_at: int
+    severity: str
+    index: int  # of the reading that fired it
+    flapping: bool
+    muted: bool = False
+    acked: bool = False
+    repeat: int = 0
+
+
+@dataclass
+class Model:
+    """Of one rule, as its JSON, on one device."""
+
+    rule: dict[str, Any]
+    readings: list[tuple[int, Any, Any]] = field(default_factory=list)  # (time, holds, stays), of those that count
+    commands: list[tuple[str, int]] = field(default_factory=list)  # (action, end of a snooze)
+    fired: list[int] = field(default_factory=list)
+    resolved: list[int] = field(default_factory=list)
+    begin: int = 0  # index of the first reading after the last alert
+    alert: Alert | None = None
+    changed: bool = False
+    last: tuple[int, Any] = (0, None)  # latest time, value of the open alert
+
+    def read(self, time: int, fields: dict[str, Any]) -> list[Told]:
+        """A reading that is not late."""
+        told: list[Told] = []
+        if self.changed and self.alert:
+            told.append(self._event("RESOLVED", time, self.last[1], "rule_changed"))
+            self.alert = None
+        self.changed = False
+        holds, stays, value = self._judge(fields)
+        told_before = self.alert is not None
+        if (stays if told_before else holds) is None:
+            return told
+        self.readings.append((time, holds, stays))
+        if self.alert is None:
+            return told + self._open(time, value)
+        return told + (self._go_on(time, value) if stays else self._clear(time, value))
+
+    def _open(self, time: int, value: Any) -> list[Told]:
+        run = self._run()
+        if not run or self._muted(time) or len(run) < self.rule.get("consecutive", 1):
+            return []
+        if time - run[0] < self.rule.get("for_seconds", 0):
+            return []
+        if self.resolved and time < self.resolved[-1] + self.rule.get("cooldown_seconds", 0):
+            return []
+        flap: dict[str, Any] | None = self.rule.get("flap")
+        often = flap is not None and sum(time - t < flap["within_seconds"] for t in self.fired) >= flap["times"]
+        self.fired.append(time)
+        self.alert = Alert(run[0], time, self.rule.get("severity", "warning"), len(self.readings) - 1, often)
+        self.last = (time, value)
+        return [self._event("FIRING", time, value, "flapping" if often else "")]
+
+    def _run(self) -> list[int]:
+        """Times of the latest readings in a row that hold, none of them before the last alert was over."""
+        run: list[int] = []
+        for time, holds, _ in reversed(self.readings[self.begin :]):
+            if not holds:
+                break
+            run.insert(0, time)
+        return run
+
+    def _go_on(self, time: int, value: Any) -> list[Told]:
+        alert = self.alert
+        assert alert
+        self.last = (time, value)
+        escalate: dict[str, Any] = self.rule.get("escalate", {})
+        due = bool(escalate) and not alert.acked and alert.severity != escalate["severity"]
+        due = due and time - alert.fired_at >= escalate["after_seconds"]
+        unmuted = alert.muted and not self._muted(time)
+        if (alert.muted and not unmuted) or not (due or unmuted):
+            return []
+        if due:
+            alert.severity = escalate["severity"]
+        alert.repeat += 1
+        if not unmuted:
+            return [self._event("REMINDER", time, value, "escalated", alert.repeat)]
+        alert.muted = alert.acked = False
+        return [self._event("FIRING", time, value, "unmuted", alert.repeat)]
+
+    def _clear(self, time: int, value: Any) -> list[Told]:
+        assert self.alert
+        since = time
+        for when, _, stays in reversed(self.readings[self.alert.index :]):
+            if stays:
+                break
+            since = when
+        needed = self.rule.get("clear_for_seconds", 0)
+        if self.alert.flapping:
+            needed = max(needed, self.rule["flap"]["within_seconds"])
+        if time - since < needed:
+            return []
+        event = self._event("RESOLVED", time, value, "")
+        self.alert, self.begin = None, len(self.readings)
+        self.resolved.append(time)
+        return [event]
+
+    def command(self, action: str, until: int) -> bool:
+        """Whether it is accepted."""
+        alert = None if self.changed else self.alert
+        if action == "ACK" and alert is None:
+            return False
+        self.commands.append((action, until))
+        if alert and action == "ACK":
+            alert.acked = True
+        if alert and action in ("SNOOZE", "DISABLE"):
+            alert.muted = True
+        return True
+
+    def edit(self, rule: dict[str, Any]) -> None:
+        """The rule means something else from now on: all that was said of the old one is void."""
+        self.rule, self.changed = rule, True
+        self.readings, self.begin = [], 0
+        self.commands, self.fired, self.resolved = [], [], []
+
+    def _muted(self, time: int) -> bool:
+        disabled, until = False, -1000
+        for action, end in self.commands:
+            if action == "ENABLE":
+                disabled, until = False, -1000
+            disabled = disabled or action == "DISABLE"
+            until = end if action == "SNOOZE" else until
+        return disabled or time < until
+
+    def _event(self, status: str, time: int, value: Any, cause: str, repeat: int = 0) -> Told:
+        assert self.alert
+        return status, time, self.alert.first_seen, value, self.alert.severity, cause, repeat
+
+    def _judge(self, fields: dict[str, Any]) -> tuple[Any, Any, Any]:
+        """(holds, stays, the value to tell); None where nothing is known."""
+        word = next((word for word in ("all", "any") if word in self.rule), None)
+        if word is None:
+            return *_compare(self.rule, fields), fields.get(self.rule["key"])
+        pairs = [_compare(part, fields) for part in self.rule[word]]
+        holds, stays = (_join(word, [pair[side] for pair in pairs]) for side in (0, 1))
+        verdict = stays if self.alert else holds
+        order = [0, 1] if verdict in [pair[0] for pair in pairs] else [1]
+        for place in order:
+            for part, pair in zip(self.rule[word], pairs, strict=True):
+                if pair[place] is verdict and verdict is not None:
+                    return holds, stays, fields[part["key"]]
+        return holds, stays, None
+
+
+def _compare(part: dict[str, Any], fields: dict[str, Any]) -> tuple[Any, Any]:
+    value, bound = fields.get(part["key"]), part["threshold"]
+    if value is None:
+        return None, None
+    end = part.get("clear_threshold", bound)
+    return (value > bound, value > end) if part["operator"] == ">" else (value < bound, value < end)
+
+
+def _join(word: str, verdicts: list[Any]) -> Any:
+    if word == "all":
+        return False if False in verdicts else None if None in verdicts else True
+    return True if True in verdicts else None if None in verdicts else False

@@ -1,0 +1,62 @@
+"""Golden timelines: what each field of a rule and each command makes of a device's readings (timelines.json).
+
+A line is [second, what, told...]: what is a temperature, an object of fields, or a command; told, words of the event.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.core.commands import Action, Command, obey
+from app.core.episodes import micros
+from app.core.rule_checks import _CHECKS
+from app.core.state import DeviceState, decode, encode
+from app.core.step import step
+from tests.unit.readings import START, reading, rule, rules
+
+CASES = json.loads((Path(__file__).parent / "timelines.json").read_text())
+PLAIN = rule(id="r")
+
+
+def rule_of(case: dict[str, Any]) -> dict[str, Any]:
+    several = case["rule"].keys() & {"all", "any"}
+    return {"id": "r", "message": "m", **case["rule"]} if several else {**PLAIN, **case["rule"]}
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
+def test_timeline(case: dict[str, Any]) -> None:
+    compiled, state = rules(rule_of(case)), DeviceState()
+    for offset, (second, what, *told) in enumerate(case["timeline"]):
+        if isinstance(what, str):
+            action, _, rest = what.partition(" ")
+            until = micros(START) + round((second + float(rest) * 60) * 1e6) if action == "SNOOZE" else 0
+            wrong = obey(state, Command("u", "d", "r", Action(action), until), compiled, offset)
+            assert (wrong is not None) is (rest == "refused"), f"{second}: {what}: {wrong}"
+            continue
+        fields = what if isinstance(what, dict) else {"temperature": what}
+        events = step(state, reading(second, **fields), compiled, offset)
+        assert len(events) == len(told), f"at second {second}: {events}"
+        for event, words in zip(events, told, strict=True):
+            said = {str(event.status), event.severity, event.cause or "", str(event.repeat or 0)}
+            assert set(words.split()) <= said, f"at second {second}: {event}"
+            assert words.split()[0] == event.status
+            assert ("unmuted" in words or "escalated" in words) is bool(event.repeat)
+        state = decode(encode(state))
+
+
+def test_every_field_and_command_has_a_timeline() -> None:
+    text = json.dumps(CASES)
+    about_the_rule = {"message", "devices", "severity", "id"}
+    assert [field for field in _CHECKS.keys() - about_the_rule - PLAIN.keys() if f'"{field}"' not in text] == []
+    assert [action for action in Action if f'"{action}' not in text] == []
+
+
+def test_a_device_at_rest_is_as_small_as_one_that_never_alerted() -> None:
+    compiled, state = rules(rule(cooldown_seconds=10, flap={"times": 2, "within_seconds": 30})), DeviceState()
+    sizes = []
+    for offset, (second, value) in enumerate([(0, 20), (1, 90), (2, 20), (20, 20), (31, 20)]):
+        step(state, reading(second, temperature=value), compiled, offset)
+        sizes.append(len(encode(state)))
+    assert sizes[0] == sizes[4] == len(encode(DeviceState(0, state.latest))) < sizes[2]

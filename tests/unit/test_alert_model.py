@@ -1,0 +1,158 @@
+"""Every field of a rule and every command, against a slow model: any readings, edits, batches, restarts and replays."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.core.active import active_effects
+from app.core.alerts import AlertEvent
+from app.core.commands import Action, Command, obey
+from app.core.episodes import micros
+from app.core.rules import Rule, quiet_for
+from app.core.state import DeviceState, decode, encode
+from app.core.step import step
+from app.core.write import Statement
+from tests.unit.alert_model import Model, Told
+from tests.unit.readings import START, reading, rules
+
+HOT = {"key": "temperature", "operator": ">", "threshold": 80}
+DAMPED = {**HOT, "clear_threshold": 60}
+LOW = {"key": "battery", "operator": "<", "threshold": 10}
+CONDITIONS: list[dict[str, Any]] = [HOT, DAMPED, {"all": [DAMPED, LOW]}, {"any": [LOW, DAMPED]}]
+TIMING = {
+    "for_seconds": st.sampled_from([2, 5]),
+    "clear_for_seconds": st.sampled_from([2, 5]),
+    "consecutive": st.sampled_from([2, 3]),
+    "cooldown_seconds": st.sampled_from([3, 9]),
+    "escalate": st.just({"after_seconds": 4, "severity": "critical"}),
+    "flap": st.fixed_dictionaries({"times": st.sampled_from([1, 2]), "within_seconds": st.sampled_from([4, 10])}),
+}
+timings = st.sets(st.sampled_from(sorted(TIMING)), max_size=3).flatmap(
+    lambda names: st.fixed_dictionaries({name: TIMING[name] for name in sorted(names)})
+)
+rule_of = st.builds(
+    lambda condition, timing: {**condition, **timing, "id": "r", "message": "m"}, st.sampled_from(CONDITIONS), timings
+)
+readings = st.tuples(
+    st.just("reading"),
+    st.sampled_from([0, 1, 1, 1, 2, 5, -2]),  # seconds after the one before
+    st.fixed_dictionaries(
+        {}, optional={"temperature": st.sampled_from([50.0, 70.0, 90.0, 90.0]), "battery": st.sampled_from([5, 50])}
+    ),
+)
+commands = st.tuples(st.just("command"), st.sampled_from([0, 3, 8]), st.sampled_from(list(Action)))
+edits = st.tuples(st.just("edit"), st.booleans(), st.none())
+logs = st.lists(st.one_of(readings, readings, readings, readings, commands, edits), max_size=40)
+
+
+def edited(rule: dict[str, Any], number: int, *, meaning: bool) -> dict[str, Any]:
+    """Another meaning that no reading tells from the old one, or the same meaning in other words."""
+    if not meaning:
+        return {**rule, "message": f"m{number}", "devices": ["d", "e"]}
+    parts: dict[str, Any] = {word: [{**part, "threshold": part["threshold"] + number / 1000} for part in rule[word]]
+             for word in ("all", "any") if word in rule}  # fmt: skip
+    return {**rule, **parts} if parts else {**rule, "threshold": rule["threshold"] + number / 1000}
+
+
+@dataclass
+class Device:
+    """The app's own state of one device, and what `active_alerts` and the receivers make of what it says."""
+
+    state: DeviceState = field(default_factory=DeviceState)
+    rows: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    told: list[AlertEvent] = field(default_factory=list)
+    refused: list[int] = field(default_factory=list)
+
+    def do(self, offset: int, rule: tuple[Rule, ...], entry: tuple[str, Any, Any], now: int) -> list[Told]:
+        """Apply one entry of a log."""
+        kind, number, what = entry
+        if kind == "reading":
+            events = step(self.state, reading(now, **what), rule, offset, quiet_for(rule))
+            self.told += events
+            return [_plain(event) for event in events]
+        if kind == "command":
+            until = micros(START) + (now + number) * 1_000_000 if what is Action.SNOOZE else 0
+            if obey(self.state, Command("u", "d", "r", what, until), rule, offset):
+                self.refused.append(offset)
+        return []
+
+    def store(self) -> None:
+        """The end of a batch: its effects are carried out, its state is written, and the worker starts anew."""
+        for effect in active_effects(self.state, "u", "d"):
+            if effect.statement is Statement.UPSERT_ACTIVE_ALERT:
+                self.rows[effect.args[2]] = effect.args
+            elif effect.args[2] in self.rows and self.rows[effect.args[2]][8] <= effect.args[3]:
+                del self.rows[effect.args[2]]
+        self.state.mark_persisted()
+        self.state = decode(encode(self.state))
+
+
+def _plain(event: AlertEvent) -> Told:
+    at, first = ((micros(t) - micros(START)) // 1_000_000 for t in (event.event_time, event.first_seen))
+    return (str(event.status), at, first, event.value, str(event.severity), str(event.cause or ""), event.repeat or 0)
+
+
+@given(rule_of, logs, st.sets(st.integers(0, 40)), st.sets(st.integers(0, 40)))
+def test_alerts_are_those_of_the_model(
+    given_rule: dict[str, Any], log: list[tuple[str, Any, Any]], cuts: set[int], replays: set[int]
+) -> None:
+    device, model, rule = Device(), Model(given_rule), rules(given_rule)
+    now, latest = 0, -1000
+    refused = []
+    done: list[tuple[int, tuple[str, Any, Any], int]] = []
+    for offset, entry in enumerate(log):
+        kind, number, what = entry
+        now += number if kind == "reading" else 0
+        expected: list[Told] = []
+        if kind == "edit":
+            given_rule = edited(given_rule, offset, meaning=number)
+            rule = rules(given_rule)
+            if number:
+                model.edit(given_rule)
+        elif kind == "command":
+            if not model.command(what.value, now + number):
+                refused.append(offset)
+        elif now >= latest:
+            latest = now
+            expected = model.read(now, what)
+        assert device.do(offset, rule, entry, now) == expected
+        done.append((offset, entry, now))
+        if offset in cuts:
+            device.store()
+            _agrees(device, model)
+        if offset in replays and device.state.applied_offset == offset:
+            before = encode(device.state)
+            assert [device.do(number, rule, one, at) for number, one, at in done] == [[]] * len(done)
+            assert encode(device.state) == before
+    device.store()
+    _agrees(device, model)
+    assert sorted(set(device.refused)) == refused
+    _each_once(device.told)
+
+
+def _agrees(device: Device, model: Model) -> None:
+    """active_alerts has the alert that was told and is not over, and nothing else."""
+    if model.alert is None:
+        assert device.rows == {}
+        return
+    (row,) = device.rows.values()
+    seconds = (micros(row[8]) - micros(START)) // 1_000_000
+    assert (seconds, row[4], row[6]) == (model.alert.first_seen, model.alert.severity, model.last[1])
+    assert (micros(row[9]) - micros(START)) // 1_000_000 == model.last[0]
+
+
+def _each_once(told: list[AlertEvent]) -> None:
+    """One id an episode; FIRING first, RESOLVED last, each thing told once."""
+    keys = [(event.alert_id, event.status, event.repeat or 0) for event in told]
+    assert len(set(keys)) == len(keys)
+    episodes: dict[str, list[AlertEvent]] = {}
+    for event in told:
+        episodes.setdefault(event.alert_id, []).append(event)
+    for events in episodes.values():
+        told = [event for event in events if event.status != "RESOLVED"]
+        assert told[0].status == "FIRING"
+        assert [event.repeat or 0 for event in told] == list(range(len(told)))
+        assert events in (told, [*told, events[-1]])
+        assert len({event.first_seen for event in events}) == 1
