@@ -18,8 +18,7 @@ from app.core.alerts import AlertEvent, outbox_key, to_json
 from app.core.commands import command, obey
 from app.core.controls import config_effect, status_effect
 from app.core.decode import Decoder, Limits
-from app.core.devices import MARK_KEY as MARK_KEY
-from app.core.devices import Device, Devices, Load, Partition
+from app.core.devices import MARK_KEY, Device, Devices, Load, Partition
 from app.core.fault import printable
 from app.core.model import Kind, Reason, Record, Rejected, Stage
 from app.core.route import Address, route

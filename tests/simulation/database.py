@@ -32,6 +32,8 @@ class Database:
         self.rows: dict[Key, Row] = {}
         self.configs: dict[str, str] = {}
         self.statuses: dict[str, tuple[Any, ...]] = {}
+        self.active: dict[tuple[str, str, str], tuple[Any, ...]] = {}
+        self.history: set[tuple[str, str, int]] = set()  # the keys alone
         self.owner: Connection | None = None
         self._queue: list[tuple[Connection, asyncio.Future[None]]] = []
 
@@ -71,6 +73,16 @@ class Database:
             case Statement.UPSERT_STATUS:
                 if args[0] not in self.statuses or self.statuses[args[0]][4] <= args[4]:
                     self.statuses[args[0]] = tuple(args)
+            case Statement.UPSERT_ACTIVE_ALERT:
+                stored = self.active.get(tuple(args[:3]))
+                if (args[3], "RESOLVED", 0) not in self.history and (stored is None or stored[9] <= args[9]):
+                    self.active[args[0], args[1], args[2]] = tuple(args)
+            case Statement.DELETE_ACTIVE_ALERT:
+                stored = self.active.get(tuple(args[:3]))
+                if stored is not None and stored[8] <= args[3]:
+                    del self.active[args[0], args[1], args[2]]
+            case Statement.INSERT_HISTORY:
+                self.history.add((args[0], args[1], args[2]))
             case _:
                 raise NotImplementedError(f"the simulated database does not do {statement}")
 

@@ -14,8 +14,11 @@ from app.adapters.dead_letter_tail import Recent
 from app.adapters.deadletters import KafkaDeadLetters
 from app.adapters.timescale import TimescaleStore
 from app.core.deadletter import REDELIVERED
+from app.core.decode import Limits
+from app.core.devices import MARK_KEY, Devices, Load, Partition
 from app.core.model import Rejected, Row
-from app.core.process import MARK_KEY, Processor
+from app.core.process import Processor
+from app.core.rulebook import RuleBook
 from app.core.state import decode, encode
 from app.core.work import Work
 from app.core.write import Effect, Written
@@ -111,9 +114,15 @@ class SkipsForeignStates(SimStates):
 
 
 class KeepsStateOverRebalances(Processor):
-    def _partition(self, batch: Batch) -> Any:
-        self._epoch = batch.epoch
-        return super()._partition(batch)
+    def __init__(self, limits: Limits, rules: RuleBook, load: Load) -> None:
+        super().__init__(limits, rules, load)
+        self._devices = _OfEveryEpoch(rules, load)
+
+
+class _OfEveryEpoch(Devices):
+    def partition(self, epoch: int, number: int) -> Partition:
+        self._epoch = epoch
+        return super().partition(epoch, number)
 
 
 class DoesNotAwaitDeadLetters(KafkaDeadLetters):

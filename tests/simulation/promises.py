@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from typing import Any
 
 from app.core.deadletter import from_record
-from app.core.process import MARK_KEY
+from app.core.devices import MARK_KEY
 from app.core.state import decode
 from app.ops import metrics
 from tests.simulation import kafka as names
@@ -157,6 +157,17 @@ class Promises:
             if self._script.edits:
                 continue
             _ensure(told == wanted[device], f"P5 P6 alerts of {device}: {told} instead of {wanted[device]}")
+        if not self._script.edits and not self._taken_back:
+            self._tables_say_what_was_told()
+
+    def _tables_say_what_was_told(self) -> None:
+        told = {key for of_device in self._told.values() for key in of_device}
+        open_now = {alert for alert, status in told if status == "FIRING"} - {a for a, s in told if s == "RESOLVED"}
+        database = self._servers.database
+        found = {row[3] for row in database.active.values()}
+        _ensure(found == open_now, f"P5 active_alerts has {found}, and {open_now} are open")
+        recorded = {key[:2] for key in database.history}
+        _ensure(recorded == told, f"P5 alert_history has {recorded}, and {told} were told")
 
     def _books_balance(self, rows: int) -> None:
         total = 0.0
