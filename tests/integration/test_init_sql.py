@@ -179,3 +179,22 @@ async def test_errors_say_what_to_do(database: str) -> None:
         await schema.apply("postgresql://postgres@127.0.0.1:1/postgres")
     with pytest.raises(PermanentError, match="small letters"):
         await schema.make_database(database, 'x"; DROP DATABASE postgres')
+
+
+async def test_the_history_of_the_first_version_gets_the_longer_key(connection: Connection, database: str) -> None:
+    await connection.execute(
+        "ALTER TABLE alert_history DROP CONSTRAINT alert_history_pkey; ALTER TABLE alert_history DROP COLUMN repeat; "
+        "ALTER TABLE alert_history ADD PRIMARY KEY (alert_id, status); INSERT INTO alert_history "
+        "(alert_id, status, user_id, device_id, rule_id, sent_at) VALUES ('a', 'FIRING', 'u', 'd', 'r', now())"
+    )
+    for _ in range(2):
+        await schema.apply(database)
+    rows = await connection.fetch("SELECT alert_id, status, repeat, sent_at IS NOT NULL FROM alert_history")
+    assert [tuple(row) for row in rows] == [("a", "FIRING", 0, True)]
+    again = (
+        "INSERT INTO alert_history (alert_id, status, repeat, user_id, device_id, rule_id) "
+        "VALUES ($1, $2, $3, 'u', 'd', 'r')"
+    )
+    await connection.execute(again, "a", "FIRING", 1)
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await connection.execute(again, "a", "FIRING", 1)
