@@ -41,6 +41,7 @@ class BatchLedger:
             metrics.DROPPED.labels(policy).inc(count)
         for (status, severity), count in Counter((e.status, e.severity) for e in work.events).items():
             metrics.ALERTS.labels(status, severity).inc(count)
+        self._count_refused_alerts(batch, work, written)
         self._time(batch, work, seconds)
 
     def batch_given_up(self, batch: Batch, reason: str) -> None:
@@ -60,6 +61,13 @@ class BatchLedger:
         for reason, count in Counter(one.reason for one in dead).items():
             metrics.DEAD_LETTERS.labels(reason).inc(count)
         self._rejections.add(batch.partition, dead)
+
+    def _count_refused_alerts(self, batch: Batch, work: Work, written: Written) -> None:
+        """No record is to blame for them, so they are no dead letters; the alert itself is told."""
+        refused = [words for index, words in written.refused_effects if index >= len(work.effects)]
+        if refused:
+            metrics.ALERT_ROWS_REFUSED.inc(len(refused))
+            log.error("alert_rows_refused", partition=batch.partition, count=len(refused), error=refused[0])
 
     def _time(self, batch: Batch, work: Work, seconds: Seconds) -> None:
         metrics.BATCH_ROWS.observe(len(batch.records))

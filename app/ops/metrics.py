@@ -38,6 +38,9 @@ REBALANCE_SECONDS = Histogram(
 GAPS_HEALED = Counter("iot_gaps_healed_total", "Seeks back because a batch did not follow the one before it")
 
 ALERTS = Counter("iot_alerts_total", "Alert events sent to the outbox", ["status", "severity"])
+ALERT_ROWS_REFUSED = Counter(
+    "iot_alert_rows_refused_total", "Changes of active_alerts or alert_history that the database refuses; they are lost"
+)
 STATE_KEYS = Gauge("iot_state_keys", "Devices whose state is held in memory")
 RULES_REFUSED = Counter("iot_rules_refused_total", "Rule sets refused whole; the old rules stay")
 RULES_USERS = Gauge("iot_rules_users", "Users with rules in force")

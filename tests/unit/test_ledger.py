@@ -9,6 +9,7 @@ import pytest
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
+from app.core import books
 from app.core.alerts import AlertEvent, Status
 from app.core.limit import DeadLetterLimit
 from app.core.model import Kind, Reason, Record, Rejected, Stage
@@ -180,3 +181,18 @@ def test_a_batch_given_up_is_logged_and_not_counted() -> None:
         BatchLedger().batch_given_up(Given(3, 10), "told to give up")
     assert (logs[0]["event"], logs[0]["partition"], logs[0]["reason"]) == ("batch_given_up", 3, "told to give up")
     assert set(counted.books(3).values()) == {0}
+
+
+def test_a_refused_row_of_an_alert_is_counted_and_is_nobody_s_dead_letter() -> None:
+    config = Effect(Statement.UPSERT_CONFIG, ("u", "[]"))
+    row = Effect(Statement.DELETE_ACTIVE_ALERT, ("u", "d", "r", datetime(2026, 1, 1, tzinfo=UTC)))
+    record = Message(offset=0)
+    work = Work(effects=[config], effect_sources=[record], alert_effects=[row, row])
+    written = Written(refused_effects=((2, "no such column"),))
+    before = REGISTRY.get_sample_value("iot_alert_rows_refused_total") or 0.0
+    with capture_logs() as logs:
+        BatchLedger().batch_done(Given(93, 1), work, written, SECONDS)
+    assert REGISTRY.get_sample_value("iot_alert_rows_refused_total") == before + 1
+    assert [(line["event"], line["error"]) for line in logs] == [("alert_rows_refused", "no such column")]
+    assert work.refusals((), written.refused_effects) == []
+    assert books.count([record], work, written) == books.Books(1, 1, 0, 0, 0)
