@@ -7,7 +7,7 @@ seen most is right.
 
 from collections.abc import Callable, Iterable, Mapping
 
-from app.core.process import MARK_KEY
+from app.core.devices import MARK_KEY
 from app.core.state import applied_offset
 
 

@@ -14,7 +14,7 @@ from app.adapters.kafka_access import Access
 from app.adapters.outgoing import Outgoing
 from app.adapters.producer import Producer
 from app.adapters.states import FaustStates
-from app.core.process import MARK_KEY
+from app.core.devices import MARK_KEY
 from app.core.state import DeviceState, encode
 from app.errors import TransientError
 from tests.contract import faust_worker as fw

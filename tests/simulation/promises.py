@@ -157,7 +157,7 @@ class Promises:
             if self._script.edits:
                 continue
             _ensure(told == wanted[device], f"P5 P6 alerts of {device}: {told} instead of {wanted[device]}")
-        if not self._script.edits and not self._taken_back:
+        if not self._script.edits:
             self._tables_say_what_was_told()
 
     def _tables_say_what_was_told(self) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core.changelog import newest
-from app.core.process import MARK_KEY
+from app.core.devices import MARK_KEY
 from app.core.state import VERSION, DeviceState, applied_offset, encode
 
 KEYS = [b"u/d1", b"u/d2", MARK_KEY]
