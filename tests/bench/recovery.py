@@ -26,7 +26,8 @@ from app.adapters.outgoing import Outgoing
 from app.adapters.producer import Producer
 from app.adapters.states import FaustStates
 from app.adapters.topics import Topic, create
-from app.core.state import DeviceState, encode, step
+from app.core.state import DeviceState, encode
+from app.core.step import step
 from app.settings import Settings
 from tests import servers
 from tests.bench.state import FIVE, readings, rules
