@@ -13,6 +13,9 @@ from app.local.account import Account
 from app.local.process import Process
 
 LOOPBACK = "127.0.0.1"
+# Below those that Linux gives to outgoing connections, any of which could take the port of a server that is down for a
+# moment; a client that tries to reach it may even connect to itself.
+PORTS = range(20_000, 32_768)
 
 
 def port_is_free(port: int) -> bool:
@@ -27,12 +30,13 @@ def port_is_free(port: int) -> bool:
 
 
 def free_port(preferred: int = 0) -> int:
-    """`preferred` if nobody listens there, else one the system picks."""
+    """`preferred` if nobody listens there, else one of PORTS. Raises TransientError when all are taken."""
     if preferred and port_is_free(preferred):
         return preferred
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
+    for port in secrets.SystemRandom().sample(PORTS, len(PORTS)):
+        if port_is_free(port):
+            return port
+    raise TransientError(f"no port from {PORTS.start} to {PORTS.stop - 1} is free")
 
 
 def exchange(port: int, request: bytes, size: int, timeout: float = 1.0) -> bytes:

@@ -6,7 +6,7 @@ import socket
 import struct
 import time
 
-from app.local.server import LOOPBACK
+from app.local.server import LOOPBACK, free_port
 
 CHUNK = 65536
 AHEAD = 32  # chunks on their way in one direction
@@ -24,7 +24,7 @@ class Proxy:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.port = 0
+        self.port = free_port()
         self.target = 0
         self.latency = 0.0  # seconds, each way
         self._up, self._down = asyncio.Event(), asyncio.Event()  # client to server and back: bytes pass
@@ -39,7 +39,6 @@ class Proxy:
     async def start(self) -> None:
         """Listen; the port stays the same over cuts."""
         self._server = await asyncio.start_server(self._accept, LOOPBACK, self.port)
-        self.port = int(self._server.sockets[0].getsockname()[1])
 
     async def stop(self) -> None:
         """Close everything."""

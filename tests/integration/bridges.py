@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,13 +18,6 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from tests.servers import MqttServer
 
 MAX_MESSAGE_BYTES = 1_200_000  # as docker-compose and `iot-stream topics` create the input topic
-
-
-def free_port() -> int:
-    """A port nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Program:

@@ -18,7 +18,8 @@ from aiokafka import AIOKafkaProducer
 
 from app.core.alerts import AlertEvent, Severity, Status, to_json
 from app.local.mosquitto import BRIDGE, Mosquitto
-from tests.integration.bridges import Program, create_topics, free_port, program, until
+from app.local.server import free_port
+from tests.integration.bridges import Program, create_topics, program, until
 from tests.servers import KafkaServer, MqttServer
 
 pytestmark = pytest.mark.integration
