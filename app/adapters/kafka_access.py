@@ -86,7 +86,8 @@ async def _why(kafka: Access) -> KafkaError | None:
         except ssl.SSLError as error:
             told.append(_explained(error, f"Kafka at {host}:{port}", kafka))
         except OSError as error:  # TimeoutError too
-            what = error.strerror or f"nothing within {ASK_MS / 1000:g} s"
+            what = error.strerror or f"nothing comes within {ASK_MS / 1000:g} s"
+            what += " (does it speak TLS?)" if "ssl_context" in kafka.security and not error.strerror else ""
             silent.append(KafkaConnectionError(f"Kafka at {host}:{port} does not answer: {what}"))
         except KafkaError as error:
             told.append(_explained(error, f"Kafka at {host}:{port}", kafka))

@@ -59,7 +59,7 @@ class Postgres:
         if self.process.alive():
             return
         self.data_dir.mkdir(parents=True, exist_ok=True)
-        home = find_home(self.data_dir)
+        home = self._home()
         if not (home.data / "PG_VERSION").exists():
             self._make_cluster(home)
         socket = str(home.data) if len(f"{home.data}/.s.PGSQL.{self.port}") <= LONGEST_SOCKET_PATH else ""
@@ -68,6 +68,9 @@ class Postgres:
         self.process.command = [f"{home.bin}/postgres", "-D", str(home.data), *flags]
         self.process.env, self.process.cwd, self.process.account = {"LC_ALL": "C"}, home.data, home.account
         self.process.start()
+
+    def _home(self) -> Home:
+        return find_home(self.data_dir)
 
     def _make_cluster(self, home: Home) -> None:
         """initdb beside its place, then rename: one that was killed half-way is thrown away, it holds nothing yet."""

@@ -7,6 +7,7 @@ from pydantic import SecretStr, ValidationError
 
 from app.errors import SettingsError
 from app.settings import Settings, load
+from tests.secured import Certificates
 
 SECRET = "hunter2-not-for-logs"
 
@@ -112,6 +113,66 @@ def test_all_values_that_do_not_fit_together_are_in_one_message(monkeypatch: pyt
     files = ["IOT_DATABASE_PASSWORD_FILE", "IOT_MQTT_PASSWORD_FILE", "IOT_MQTT_CA_FILE"]
     names = sorted([*files, "IOT_BRIDGE_FILTERS", "IOT_MQTT_PORT", "IOT_BREAKER_RESET_MAX"], key=_place)
     assert [line.split(":")[0].strip() for line in lines] == names
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """A CA and what it has signed."""
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+def test_all_that_is_wrong_with_certificates_and_accounts_is_in_one_message(
+    monkeypatch: pytest.MonkeyPatch, certificates: Certificates
+) -> None:
+    text = certificates.ca.with_name("text.pem")
+    text.write_text("no certificate")
+    for name, value in {
+        "IOT_KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+        "IOT_KAFKA_CA_FILE": str(text),
+        "IOT_KAFKA_CERTIFICATE_FILE": str(certificates.client),
+        "IOT_KAFKA_KEY_FILE": str(certificates.strange_key),
+        "IOT_DATABASE_CA_FILE": str(certificates.ca),
+        "IOT_DATABASE_KEY_FILE": str(certificates.client_key),
+        "IOT_MQTT_TLS": "true",
+        "IOT_MQTT_CERTIFICATE_FILE": str(certificates.client),
+    }.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as raised:
+        load()
+    said = dict(line.strip().split(": ", 1) for line in str(raised.value).splitlines()[1:])
+    assert set(said) == {
+        "IOT_KAFKA_CA_FILE", "IOT_KAFKA_KEY_FILE", "IOT_KAFKA_USERNAME", "IOT_KAFKA_PASSWORD_FILE",
+        "IOT_DATABASE_CA_FILE", "IOT_DATABASE_KEY_FILE", "IOT_MQTT_KEY_FILE",
+    }  # fmt: skip
+    assert "holds no CA certificate" in said["IOT_KAFKA_CA_FILE"]
+    assert "no certificate and its key" in said["IOT_KAFKA_KEY_FILE"]
+    assert "set IOT_DATABASE_TLS to true" in said["IOT_DATABASE_CA_FILE"]
+    assert "set IOT_DATABASE_CERTIFICATE_FILE" in said["IOT_DATABASE_KEY_FILE"]
+
+
+def test_a_key_that_asks_for_a_password_is_refused_and_not_asked_for(
+    monkeypatch: pytest.MonkeyPatch, certificates: Certificates
+) -> None:
+    monkeypatch.setenv("IOT_MQTT_TLS", "true")
+    monkeypatch.setenv("IOT_MQTT_CERTIFICATE_FILE", str(certificates.client))
+    monkeypatch.setenv("IOT_MQTT_KEY_FILE", str(certificates.encrypted_key))
+    with pytest.raises(SettingsError, match="IOT_MQTT_KEY_FILE: the key must not be encrypted"):
+        load()
+
+
+def test_a_certificate_with_its_key_in_one_file(monkeypatch: pytest.MonkeyPatch, certificates: Certificates) -> None:
+    monkeypatch.setenv("IOT_DATABASE_TLS", "true")
+    both = certificates.together(certificates.client, certificates.client_key)
+    monkeypatch.setenv("IOT_DATABASE_CERTIFICATE_FILE", str(both))
+    assert load().database_certificate_file == both
+
+
+def test_a_password_is_not_sent_readably(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"SECURITY_PROTOCOL": "SASL_PLAINTEXT", "SASL_MECHANISM": "PLAIN", "USERNAME": "u"}.items():
+        monkeypatch.setenv(f"IOT_KAFKA_{name}", value)
+    monkeypatch.setenv("IOT_KAFKA_PASSWORD", SECRET)
+    with pytest.raises(SettingsError, match="IOT_KAFKA_SASL_MECHANISM: PLAIN shows the password"):
+        load()
 
 
 def test_a_file_that_is_no_toml_is_a_wrong_setting() -> None:

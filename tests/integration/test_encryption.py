@@ -1,0 +1,320 @@
+"""TLS and accounts against real listeners: who is let in, who is not and is told why, and the whole path encrypted."""
+
+import asyncio
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+from pydantic import SecretStr
+
+from app.adapters.database import connect
+from app.adapters.kafka_access import access
+from app.adapters.sqlstate import DATABASE_ERRORS, Failure, advice, classify
+from app.adapters.topics import Topic, create, existing
+from app.errors import TransientError
+from app.ops.doctor import database, kafka, mqtt
+from app.ops.doctor.finding import Level
+from app.settings import Settings
+from tests.conftest import INIT_SQL
+from tests.faults.load import RULES
+from tests.integration.bridges import program as bridge_program
+from tests.integration.bridges import publisher
+from tests.integration.test_notifier import listening
+from tests.integration.test_path import Device
+from tests.secured import ACCOUNT, PASSWORD, Certificates, SecuredKafka, SecuredMosquitto, SecuredPostgres, running
+from tests.servers import PostgresServer, server_directory
+from tests.workers import ROOT, Site, until
+
+pytestmark = pytest.mark.integration
+
+Values = dict[str, object]
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """Of this module."""
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="module")
+def secured_kafka(certificates: Certificates) -> Iterator[SecuredKafka]:
+    """A broker with every kind of listener."""
+    with server_directory() as directory, running(server := SecuredKafka(directory, certificates)):
+        yield server
+
+
+@pytest.fixture(scope="module")
+def secured_postgres(certificates: Certificates) -> Iterator[SecuredPostgres]:
+    """A server that takes TLS alone."""
+    with server_directory() as directory, running(server := SecuredPostgres(directory, certificates)):
+        server.secure()
+        yield server
+
+
+@pytest.fixture(scope="module")
+def secured_mosquitto(certificates: Certificates) -> Iterator[SecuredMosquitto]:
+    """A broker with TLS."""
+    with server_directory() as directory, running(server := SecuredMosquitto(directory, certificates)):
+        yield server
+
+
+@pytest.fixture(scope="module")
+def password_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Holds the password of ACCOUNT."""
+    path = tmp_path_factory.mktemp("secrets") / "kafka"
+    path.write_text(f"{PASSWORD}\n")
+    return path
+
+
+def kafka_values(server: SecuredKafka, made: Certificates, listener: str, **more: object) -> Values:
+    """Settings that are let in there."""
+    encrypted = listener != "SASL_PLAINTEXT"
+    values: Values = {
+        "kafka_broker": server.at(listener),
+        "kafka_security_protocol": "SSL" if listener == "MTLS" else listener,
+    }
+    values |= {"kafka_ca_file": made.ca} if encrypted else {}
+    values |= {"kafka_certificate_file": made.client, "kafka_key_file": made.client_key} if listener == "MTLS" else {}
+    values |= {"kafka_username": ACCOUNT, "kafka_password": SecretStr(PASSWORD)} if "SASL" in listener else {}
+    return values | more
+
+
+WAYS_IN = [
+    ("SSL", {}),
+    ("MTLS", {}),
+    ("SASL_SSL", {"kafka_sasl_mechanism": "SCRAM-SHA-512"}),
+    ("SASL_SSL", {"kafka_sasl_mechanism": "SCRAM-SHA-256"}),
+    ("SASL_SSL", {"kafka_sasl_mechanism": "PLAIN"}),
+    ("SASL_PLAINTEXT", {"kafka_sasl_mechanism": "SCRAM-SHA-256"}),
+]
+
+
+@pytest.mark.parametrize(("listener", "more"), WAYS_IN)
+async def test_kafka_lets_in(
+    secured_kafka: SecuredKafka, certificates: Certificates, unique: str, listener: str, more: Values
+) -> None:
+    into = access(Settings(**kafka_values(secured_kafka, certificates, listener, **more)))  # type: ignore[arg-type]
+    assert await create(into, [Topic(unique, 1, {})], 1) == [unique]
+    assert await existing(into, [unique]) == {unique: 1}
+    assert PASSWORD not in repr(into)
+
+
+REFUSALS: list[tuple[str, Values, str]] = [
+    ("SSL", {"kafka_ca_file": "strange_ca"}, "certificate of Kafka at .* is not trusted .*IOT_KAFKA_CA_FILE"),
+    ("SSL", {"kafka_ca_file": None}, "certificate of Kafka at .* is not trusted .*IOT_KAFKA_CA_FILE"),
+    ("MTLS", {"kafka_certificate_file": None, "kafka_key_file": None}, "IOT_KAFKA_CERTIFICATE_FILE"),
+    ("MTLS", {"kafka_certificate_file": "strange", "kafka_key_file": "strange_key"}, "IOT_KAFKA_CERTIFICATE_FILE"),
+    ("SASL_SSL", {"kafka_password": SecretStr("wrong")}, f"refuses the account {ACCOUNT} .*IOT_KAFKA_PASSWORD_FILE"),
+    ("SASL_SSL", {"kafka_username": "nobody"}, "refuses the account nobody .*IOT_KAFKA_USERNAME"),
+    (
+        "SASL_SSL",
+        {"kafka_password": SecretStr("wrong"), "kafka_sasl_mechanism": "PLAIN"},
+        f"refuses the account {ACCOUNT} ",
+    ),
+    ("SSL", {"kafka_security_protocol": "PLAINTEXT", "kafka_ca_file": None}, "IOT_KAFKA_SECURITY_PROTOCOL"),
+    ("SASL_SSL", {"kafka_security_protocol": "SSL"}, "IOT_KAFKA_SECURITY_PROTOCOL"),
+    ("SASL_PLAINTEXT", {"kafka_security_protocol": "SASL_SSL"}, "does it speak TLS"),
+]
+
+
+@pytest.mark.parametrize(("listener", "wrong", "words"), REFUSALS)
+async def test_kafka_refuses_and_it_is_said_why(
+    secured_kafka: SecuredKafka, certificates: Certificates, listener: str, wrong: Values, words: str
+) -> None:
+    wrong = {name: getattr(certificates, str(v)) if hasattr(certificates, str(v)) else v for name, v in wrong.items()}
+    settings = Settings(**kafka_values(secured_kafka, certificates, listener, **wrong))  # type: ignore[arg-type]
+    with pytest.raises(TransientError, match=words) as raised:
+        await existing(access(settings), ["x"])
+    assert "wrong" not in str(raised.value)
+    (found,) = [one for one in await kafka.look(settings) if one.level is Level.BROKEN]
+    assert found.what in str(raised.value).replace("cannot reach", "no way into") or words.split(".*")[-1] in found.what
+
+
+async def test_a_broker_that_answers_has_the_word(secured_kafka: SecuredKafka, certificates: Certificates) -> None:
+    """One of several brokers may be away; the password is wrong at the other one."""
+    values = kafka_values(secured_kafka, certificates, "SASL_SSL", kafka_password=SecretStr("wrong"))
+    settings = Settings(**{**values, "kafka_broker": f"127.0.0.1:1,{values['kafka_broker']}"})  # type: ignore[arg-type]
+    with pytest.raises(TransientError, match="refuses the account"):
+        await existing(access(settings), ["x"])
+
+
+def database_values(server: SecuredPostgres, made: Certificates, **more: object) -> Values:
+    """Settings that are let in there."""
+    return {"database_url": SecretStr(server.dsn), "database_tls": True, "database_ca_file": made.ca, **more}
+
+
+async def test_postgres_lets_in(secured_postgres: SecuredPostgres, certificates: Certificates) -> None:
+    connection = await connect(Settings(**database_values(secured_postgres, certificates)), "test")  # type: ignore[arg-type]
+    assert await connection.fetchval("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()") is True
+    await connection.close()
+    own = {"database_certificate_file": certificates.client, "database_key_file": certificates.client_key}
+    dsn = SecretStr(secured_postgres.dsn.replace(f"postgres:{secured_postgres.password}@", "certified:certified@"))
+    values = database_values(secured_postgres, certificates, database_url=dsn, **own)
+    connection = await connect(Settings(**values), "test")  # type: ignore[arg-type]
+    assert await connection.fetchval("SELECT client_dn FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
+    await connection.close()
+    by_url = f"{secured_postgres.dsn}?sslmode=verify-full&sslrootcert={certificates.ca}"
+    await (await connect(Settings(database_url=SecretStr(by_url)), "test")).close()
+
+
+async def test_postgres_refuses_and_it_is_said_why(
+    secured_postgres: SecuredPostgres, certificates: Certificates
+) -> None:
+    dsn = secured_postgres.dsn
+    certified = dsn.replace(f"postgres:{secured_postgres.password}@", "certified:certified@")
+    for wrong, words in (
+        ({"database_ca_file": certificates.strange_ca}, "IOT_DATABASE_CA_FILE"),
+        ({"database_ca_file": None}, "IOT_DATABASE_CA_FILE"),
+        ({"database_url": SecretStr(dsn.replace(secured_postgres.password, "wrong"))}, "IOT_DATABASE_PASSWORD_FILE"),
+        ({"database_url": SecretStr(certified)}, "IOT_DATABASE_CERTIFICATE_FILE"),
+        (
+            {"database_url": SecretStr(f"{dsn}?sslmode=disable"), "database_tls": False, "database_ca_file": None},
+            "IOT_DATABASE_TLS",
+        ),
+    ):
+        settings = Settings(**{**database_values(secured_postgres, certificates), **wrong})  # type: ignore[arg-type]
+        with pytest.raises(DATABASE_ERRORS) as raised:
+            await connect(settings, "test")
+        assert classify(raised.value) is Failure.PERMANENT
+        assert words in (advice(raised.value) or ""), raised.value
+        (found,) = await database.look(settings)
+        assert words in found.cure
+
+
+async def test_a_postgres_without_tls_is_not_talked_to(postgres: PostgresServer) -> None:
+    with pytest.raises(ConnectionError) as refused:
+        await connect(Settings(database_url=SecretStr(postgres.dsn), database_tls=True), "test")
+    assert "switch it on" in (advice(refused.value) or "")
+
+
+async def test_the_name_of_a_server_is_checked(secured_postgres: SecuredPostgres, certificates: Certificates) -> None:
+    """The certificate is for 127.0.0.1 and localhost; 127.0.0.2 is the same server."""
+    dsn = SecretStr(secured_postgres.dsn.replace("@127.0.0.1", "@127.0.0.2"))
+    values = database_values(secured_postgres, certificates, database_url=dsn)
+    with pytest.raises((*DATABASE_ERRORS,)):
+        await connect(Settings(**values), "test")  # type: ignore[arg-type]
+
+
+def mqtt_values(server: SecuredMosquitto, made: Certificates, **more: object) -> Values:
+    """Settings that are let in there."""
+    return {
+        "mqtt_host": server.host,
+        "mqtt_port": server.tls_port,
+        "mqtt_username": server.username,
+        "mqtt_password": server.password,
+        "mqtt_tls": True,
+        "mqtt_ca_file": made.ca,
+        **more,
+    }
+
+
+async def test_mosquitto_lets_in(secured_mosquitto: SecuredMosquitto, certificates: Certificates) -> None:
+    own = {"mqtt_certificate_file": certificates.client, "mqtt_key_file": certificates.client_key}
+    for more in ({}, {"mqtt_port": secured_mosquitto.mtls_port, **own}, {"mqtt_host": "localhost"}):
+        values = mqtt_values(secured_mosquitto, certificates, **more)
+        (found,) = await mqtt.look(Settings(**values))  # type: ignore[arg-type]
+        assert (found.level, "encrypted" in found.what) == (Level.OK, True), found
+
+
+WRONG_MQTT: list[tuple[Values, str]] = [
+    ({"mqtt_ca_file": "strange_ca"}, "is not trusted .*IOT_MQTT_CA_FILE"),
+    ({"mqtt_password": "wrong"}, "IOT_MQTT_USERNAME"),
+    ({"mqtt_port": "mtls_port"}, "IOT_MQTT_CERTIFICATE_FILE"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "words"), WRONG_MQTT)
+async def test_the_bridge_says_why_it_is_not_let_in(
+    secured_mosquitto: SecuredMosquitto, certificates: Certificates, tmp_path: Path, wrong: Values, words: str
+) -> None:
+    places = [certificates, secured_mosquitto]
+    wrong = {k: next((getattr(p, str(v)) for p in places if hasattr(p, str(v))), v) for k, v in wrong.items()}
+    values = mqtt_values(secured_mosquitto, certificates, **wrong)
+    with bridge_program("bridge", tmp_path / "log", kafka_broker="127.0.0.1:1", **values) as bridge:
+        await bridge.logged("bridge_mqtt_disconnected")
+        bridge.stop()
+    text = bridge.log.read_text()
+    assert re.search(words, text), text
+
+
+async def test_the_notifier_says_why_it_is_not_let_in(
+    secured_mosquitto: SecuredMosquitto, certificates: Certificates, tmp_path: Path
+) -> None:
+    values = mqtt_values(secured_mosquitto, certificates, mqtt_ca_file=certificates.strange_ca)
+    with bridge_program("notifier", tmp_path / "log", kafka_broker="127.0.0.1:1", **values) as notifier:
+        await notifier.logged("notifier_mqtt_unreachable")
+        notifier.stop()
+    assert "is not trusted" in notifier.log.read_text()
+
+
+@pytest.fixture
+async def secured_database(secured_postgres: SecuredPostgres, unique: str) -> str:
+    """URL of a fresh database with the schema."""
+    admin = await asyncpg.connect(secured_postgres.dsn)
+    await admin.execute(f"CREATE DATABASE {unique}")
+    await admin.close()
+    dsn = secured_postgres.dsn_of(unique)
+    connection = await asyncpg.connect(dsn)
+    await connection.execute(INIT_SQL.read_text())
+    await connection.close()
+    return dsn
+
+
+async def test_the_whole_path_encrypted(
+    secured_kafka: SecuredKafka,
+    secured_mosquitto: SecuredMosquitto,
+    secured_database: str,
+    certificates: Certificates,
+    password_file: Path,
+    unique: str,
+    tmp_path: Path,
+) -> None:
+    more = kafka_values(secured_kafka, certificates, "SASL_SSL", kafka_password_file=password_file)
+    del more["kafka_password"]
+    more |= {"database_tls": True, "database_ca_file": certificates.ca}
+    more |= mqtt_values(secured_mosquitto, certificates)
+    site = Site(secured_kafka.bootstrap, secured_database, secured_mosquitto, unique, tmp_path, more)
+    environment = {f"IOT_{key.upper()}": str(value) for key, value in site.values.items()}
+    assert await command("topics", "create", **environment) == 0
+    await site.set_rules(RULES)
+    async with listening(site.mqtt, unique) as heard, publisher(site.mqtt, f"device-{unique}") as client:
+        with site.program("worker") as worker, site.program("notifier") as notifier, site.program("bridge") as bridge:
+            for one in (worker, notifier, bridge):
+                await one.ready()
+            device = Device(client, unique)
+            for temperature in (70, 95, 60):
+                await device.reads(temperature=temperature)
+            await device.publishes(b"no json")
+
+            async def told() -> bool:
+                return len(heard) == 2
+
+            await until(told, 30, lambda: f"heard {heard}\n{worker.tail()}")
+            await site.settled()
+            encrypted = await site.fetch(
+                "SELECT DISTINCT application_name, ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            assert {row["application_name"] for row in encrypted} >= {"iot-stream store", f"notifier-{unique}"}
+            assert all(row["ssl"] for row in encrypted)
+            assert await command("doctor", "--count", "10", **environment) in (0, 1)
+            for one in (bridge, worker, notifier):
+                one.stop()
+    assert [event["status"] for event in heard] == ["FIRING", "RESOLVED"]
+    (count,) = await site.fetch("SELECT count(*) FROM raw_telemetry")
+    assert count[0] == 3
+    assert sum((await site.ends(site.settings.kafka_dlq_topic)).values()) == 1
+    for one in (bridge, worker, notifier):
+        assert PASSWORD not in one.log.read_text()
+
+
+async def command(*arguments: str, **environment: str) -> int:
+    """Exit code of `iot-stream ...`."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "app", *arguments, env={**os.environ, **environment}, cwd=ROOT
+    )
+    return await asyncio.wait_for(process.wait(), 60)
