@@ -49,7 +49,7 @@ class Settings(BaseSettings):
     kafka_partitions: PositiveInt = Field(12, description="partitions of the input topic and of the state changelog")
     kafka_replication_factor: PositiveInt = Field(1, description="replicas of the topics `iot-stream topics` makes")
     kafka_session_timeout: PositiveFloat = Field(10.0, description="a worker silent for this long loses its partitions")
-    kafka_instance_id: str | None = Field(
+    kafka_instance_id: Annotated[str | None, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,99}$")] = Field(
         None,
         description="name of this worker alone: back within the session timeout, it has its partitions back",
     )

@@ -95,8 +95,10 @@ def _credentials(kafka: Access) -> SASLCredentials | SSLCredentials | None:
 
 
 def _unique_address(settings: Settings) -> dict[str, Any]:
-    # The assignor tells workers apart by this URL, though nothing listens there: two with the same corrupt routing.
+    # The assignor tells workers apart by this URL, though nothing listens there: two with the same corrupt routing. A
+    # static member that comes back is given the assignment of the one before it, which must have had the same.
     import os
     import socket
 
-    return {"canonical_url": URL(f"http://{socket.gethostname()}-{os.getpid()}:{settings.metrics_port or 1}")}
+    name = settings.kafka_instance_id or f"{socket.gethostname()}-{os.getpid()}"
+    return {"canonical_url": URL(f"http://{name}:{settings.metrics_port or 1}")}

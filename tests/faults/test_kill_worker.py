@@ -6,13 +6,14 @@ IOT_FAULTS=full kills ten times instead of twice.
 import asyncio
 import os
 import random
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import Any
 
 import pytest
 
 from tests.audit import audit, expected_alerts
 from tests.faults.load import THRESHOLD, load
+from tests.faults.takeover import worker
 from tests.integration.test_notifier import listening
 from tests.workers import Running, Site
 
@@ -62,3 +63,30 @@ async def test_kill(site: Site, count: int) -> None:
             print(await kill_under_load(site, workers, heard, seed=count))
             for worker in workers:
                 worker.stop()
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["unnamed", "with IOT_KAFKA_INSTANCE_ID"])
+async def test_started_again_while_the_other_takes_over(site: Site, named: bool) -> None:
+    """Around the end of the session it has left, so that its joining meets the take-over; each of the two in turn."""
+    async with listening(site.mqtt, site.unique) as heard:
+        with ExitStack() as stack:
+            stack.enter_context(site.program("notifier"))
+            workers = [stack.enter_context(closing(worker(site, name, named=named))) for name in ("one", "two")]
+            for one in workers:
+                one.start()
+                await one.ready()
+            async with load(site, RATE // 2, seed=7) as sent:
+                for victim, seconds in zip(workers, (4.0, 5.0), strict=True):
+                    await asyncio.sleep(1)
+                    victim.kill()
+                    await asyncio.sleep(seconds)
+                    victim.start()
+                    await victim.ready()
+            await site.settled()
+            books = await audit(site, sent, expected_alerts(sent, THRESHOLD), heard)
+            books.must_balance()
+            ends = [line for one in workers for line in one.events("rebalance_ended")]
+            for one in workers:
+                one.stop()
+    assert sum(bool(line["gained"]) for line in ends) >= len(workers)
+    print(f"{len(sent)} messages; rebalances, in seconds: {[line['seconds'] for line in ends]}")
