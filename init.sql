@@ -134,15 +134,23 @@ SELECT * FROM (VALUES
   ('$all',          'allow', 'publish',   'iot/${clientid}/status',                          100),
   ('$all',          'allow', 'subscribe', 'users/${username}/devices/${clientid}/commands',  100),
   ('$all',          'allow', 'subscribe', 'users/${username}/alerts',                        100),
+  ('$all',          'allow', 'subscribe', 'users/${username}/alerts/errors',                 100),
+  ('$all',          'allow', 'subscribe', 'users/${username}/config/errors',                 100),
   ('vector_bridge', 'allow', 'subscribe', 'users/+/devices/+/telemetry',                      10),
   ('vector_bridge', 'allow', 'subscribe', 'users/+/config',                                   10),
   ('vector_bridge', 'allow', 'subscribe', 'users/+/alerts/manage',                            10),
   ('vector_bridge', 'allow', 'subscribe', 'iot/+/+/telemetry',                                10),
   ('vector_bridge', 'allow', 'subscribe', 'iot/+/status',                                     10),
   ('vector_bridge', 'deny',  'publish',   '#',                                                20),
-  ('iot_notifier',  'allow', 'publish',   'users/+/alerts',                                   10)
+  ('iot_notifier',  'allow', 'publish',   'users/+/alerts',                                   10),
+  ('iot_notifier',  'allow', 'publish',   'users/+/alerts/errors',                            10),
+  ('iot_notifier',  'allow', 'publish',   'users/+/config/errors',                            10)
 ) AS rule (username, permission, action, topic, priority)
-WHERE NOT EXISTS (SELECT FROM mqtt_acl);
+WHERE NOT EXISTS (SELECT FROM mqtt_acl)
+-- Those that came after version 0.1.0 are put in once as well; the table's comment says up to which it was done.
+   OR (rule.topic LIKE '%/errors' AND obj_description('mqtt_acl'::regclass) IS NULL)
+ON CONFLICT DO NOTHING;
+COMMENT ON TABLE mqtt_acl IS 'defaults of 0.2.0';
 
 -- TimescaleDB, when the server has loaded it. Its functions and options are only named in strings, so that a plain
 -- server never looks at them. Columnstore, retention and continuous aggregates need its community licence.

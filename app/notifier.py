@@ -6,6 +6,7 @@
     4 mark them sent
     5 commit the offset, last of all
 
+Answers to refused rules and commands only take 3 and 5.
 A crash between 3 and 4 repeats messages with the same (alert_id, status, repeat) and loses none; a crash anywhere else
 repeats nothing. What cannot be an alert event is logged, counted and left out. An outage of any of the three is waited
 out.
@@ -23,7 +24,7 @@ from prometheus_client import Counter
 
 from app.adapters import alert_history, sqlstate
 from app.adapters.alert_history import Key
-from app.adapters.alert_records import REPEATS, Events, alert_events
+from app.adapters.alert_records import REPEATS, Events, alert_events, answers
 from app.adapters.closing import close_consumer
 from app.adapters.database import Connection, connect
 from app.adapters.kafka_access import access, start
@@ -37,6 +38,7 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 PUBLISHED = Counter("iot_notifier_published", "Alert messages acknowledged by the MQTT broker", ["status"])
+ANSWERS = Counter("iot_notifier_answers", "Answers to refused rules and commands, by what became of them", ["outcome"])
 UNRECORDED = Counter("iot_notifier_unrecorded", "Alerts published though the database refuses their row")
 FAILURES = Counter("iot_notifier_failures", "Steps that failed and were tried again", ["step"])
 
@@ -82,6 +84,7 @@ class Notifier:
 
     async def notify(self, records: Sequence[Record]) -> None:
         """Steps 2 to 4 for records of one partition; returns when each is published or known to have been."""
+        await self._answer(answers(records))
         events = alert_events(records)
         attempt = 0
         while events:
@@ -89,17 +92,26 @@ class Notifier:
             REPEATS.inc(len(known))
             events = {key: event for key, event in events.items() if key not in known}
             messages = [(f"users/{event.user_id}/alerts", value) for event, value in events.values()]
-            answers = dict(zip(events, await self._publisher.publish(messages), strict=True))
-            acked = [key for key, refusal in answers.items() if refusal is None]
+            outcomes = dict(zip(events, await self._publisher.publish(messages), strict=True))
+            acked = [key for key, refusal in outcomes.items() if refusal is None]
             await self._database(partial(alert_history.mark_sent, keys=acked))
             for _, status, _ in acked:
                 PUBLISHED.labels(status).inc()
-            refusals = {refusal for refusal in answers.values() if refusal}
+            refusals = {refusal for refusal in outcomes.values() if refusal}
             if not refusals:
                 return
             log.error("notifier_refused", reasons=sorted(refusals), cure="let the account publish to users/+/alerts")
-            events = {key: event for key, event in events.items() if answers[key]}
+            events = {key: event for key, event in events.items() if outcomes[key]}
             await self._pause("mqtt_publish", attempt := attempt + 1)
+
+    async def _answer(self, messages: Sequence[tuple[str, bytes]]) -> None:
+        """Publish answers; one that the broker refuses is left out, so that alerts do not wait for it."""
+        outcomes = await self._publisher.publish(messages) if messages else []
+        for refusal in outcomes:
+            ANSWERS.labels("refused" if refusal else "published").inc()
+        if refusals := {refusal for refusal in outcomes if refusal}:
+            cure = "let the account publish to users/+/config/errors and users/+/alerts/errors"
+            log.error("notifier_answers_refused", reasons=sorted(refusals), cure=cure)
 
     async def _note(self, events: Events) -> set[Key]:
         """Record the events; returns those that were acknowledged before."""

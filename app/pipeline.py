@@ -139,7 +139,8 @@ class Pipeline:
         """Of all partitions at once: a step costs one request to Kafka, however many batches it is for."""
         ports = self._ports
         alerts = [alert for one in together for alert in one.work.alerts]
-        await ports.outbox.send(alerts)  # 5 acked by Kafka
+        answers = [answer for one in together for answer in one.work.answers]
+        await ports.outbox.send(alerts, answers)  # 5 acked by Kafka
         states: dict[int, dict[bytes, bytes]] = {}
         for one in together:
             states.setdefault(one.batch.partition, {}).update(one.work.states)

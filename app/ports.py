@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
+from app.core.answers import Answer
 from app.core.model import Record, Rejected, Row
 from app.core.write import Effect, Written
 
@@ -50,8 +51,8 @@ class DeadLetters(Protocol):
 class Outbox(Protocol):
     """The alert topic."""
 
-    async def send(self, events: Sequence[tuple[bytes, bytes]]) -> None:
-        """Send (key, alert event as JSON) in order; return once the broker has acknowledged all of them."""
+    async def send(self, events: Sequence[tuple[bytes, bytes]], answers: Sequence[Answer] = ()) -> None:
+        """Send (key, alert event as JSON) in order, then answers; return once the broker has acknowledged all."""
 
 
 class Lease(Protocol):

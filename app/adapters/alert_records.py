@@ -1,4 +1,4 @@
-"""Records of the alert topic -> alert events that can be published; what cannot is logged, counted and left out."""
+"""Records of the alert topic -> alert events and answers to publish; the rest is logged, counted and left out."""
 
 from collections.abc import Sequence
 
@@ -7,8 +7,10 @@ import structlog
 from prometheus_client import Counter
 
 from app.adapters.alert_history import Key, key
+from app.adapters.outbox import TOPIC_HEADER
 from app.core.alerts import AlertEvent
 from app.core.model import Record
+from app.core.mqtt_topics import is_own_output
 
 log = structlog.get_logger()
 
@@ -25,6 +27,8 @@ def alert_events(records: Sequence[Record]) -> Events:
     """The alert events among the records, each key once, in order. Never raises."""
     events: Events = {}
     for record in records:
+        if _topic(record) is not None:
+            continue
         try:
             event = _decode(record.value or b"")
             _check_topic(event.user_id)
@@ -36,6 +40,30 @@ def alert_events(records: Sequence[Record]) -> Events:
             REPEATS.inc()
         events.setdefault(key(event), (event, bytes(record.value or b"")))
     return events
+
+
+def answers(records: Sequence[Record]) -> list[tuple[str, bytes]]:
+    """(MQTT topic, payload) of the answers among the records, in order. Never raises."""
+    found = []
+    for record in records:
+        topic = _topic(record)
+        if topic is None:
+            continue
+        try:
+            name = topic.decode()
+            _check_topic(name.removeprefix("users/").partition("/")[0])
+            if not is_own_output(name) or not name.endswith("/errors"):
+                raise ValueError(f"no answer goes to the topic {name[:80]!r}")
+        except ValueError as error:  # also of decode
+            INVALID.inc()
+            log.error("notifier_invalid", offset=record.offset, error=str(error)[:200])
+            continue
+        found.append((name, bytes(record.value or b"")))
+    return found
+
+
+def _topic(record: Record) -> bytes | None:
+    return next((value for name, value in record.headers if name == TOPIC_HEADER), None)
 
 
 def _check_topic(user_id: str) -> None:

@@ -1,9 +1,15 @@
-"""The outbox behind the port: in, alert events; out, records on `iot-alerts`, acked, in order per device."""
+"""The outbox behind the port: in, alert events and answers; out, records on `iot-alerts`, acked, in order per device.
+
+An answer's record has the MQTT topic it is for as a header; an event's has none.
+"""
 
 from collections.abc import Sequence
 
 from app.adapters.outgoing import Outgoing
 from app.adapters.producer import Producer
+from app.core.answers import Answer
+
+TOPIC_HEADER = "mqtt_topic"
 
 
 class KafkaOutbox:
@@ -12,6 +18,8 @@ class KafkaOutbox:
     def __init__(self, producer: Producer, topic: str) -> None:
         self._producer, self._topic = producer, topic
 
-    async def send(self, events: Sequence[tuple[bytes, bytes]]) -> None:
+    async def send(self, events: Sequence[tuple[bytes, bytes]], answers: Sequence[Answer] = ()) -> None:
         """Send (key `user/device`, event as JSON), until Kafka has acked all. Raises TransientError on give-up."""
-        await self._producer.send(self._topic, [Outgoing(key, value) for key, value in events])
+        outgoing = [Outgoing(key, value) for key, value in events]
+        outgoing += [Outgoing(one.key, one.value, [(TOPIC_HEADER, one.topic.encode())]) for one in answers]
+        await self._producer.send(self._topic, outgoing)

@@ -15,6 +15,7 @@ import msgspec
 from app.core.active import active_effects, history_effect
 from app.core.ahead import not_ahead, soonest_ahead
 from app.core.alerts import AlertEvent, outbox_key, to_json
+from app.core.answers import answer
 from app.core.commands import command, obey
 from app.core.controls import config_effect, status_effect
 from app.core.decode import Decoder, Limits
@@ -76,7 +77,7 @@ class Processor:
                 if address.kind is Kind.ALERTS_MANAGE:  # type: ignore[union-attr]
                     self._command(work, moved, partition, record, address)  # type: ignore[arg-type]
                 else:
-                    _control(work, record, address)  # type: ignore[arg-type]
+                    _control(work, partition, record, address)  # type: ignore[arg-type]
                 continue
             telemetry += 1
             reading = decode_record(record, address, clock)  # type: ignore[arg-type]
@@ -116,7 +117,7 @@ class Processor:
         _count(work, Kind.ALERTS_MANAGE)
         found = command(record, address)
         if isinstance(found, Rejected):
-            work.rejected.append(found)
+            _refuse(work, partition, found, address)
             return
         device = self._devices.known(partition, (found.user_id, found.device_id))
         if device is None or device.state is None:
@@ -125,7 +126,8 @@ class Processor:
             again = record.offset <= device.state.applied_offset
             wrong = obey(device.state, found, device.watch.rules, record.offset)
         if device is None or wrong is not None:
-            work.rejected.append(Rejected(record, Reason.INVALID_COMMAND, Stage.VALIDATE, str(wrong)))
+            refused = Rejected(record, Reason.INVALID_COMMAND, Stage.VALIDATE, str(wrong))
+            _refuse(work, partition, refused, address, found.user_id)
             return
         work.commands.append(record)
         work.commands_again += again
@@ -143,7 +145,16 @@ def _count(work: Work, kind: Kind, count: int = 1) -> None:
     work.kinds[kind] = work.kinds.get(kind, 0) + count
 
 
-def _control(work: Work, record: Record, address: Address) -> None:
+def _refuse(work: Work, partition: Partition, found: Rejected, address: Address, user_id: str = "") -> None:
+    """Reject a record, and tell its sender if somebody waits for an answer; a replay is told to nobody."""
+    work.rejected.append(found)
+    if found.record.offset > partition.mark:
+        told = answer(found, address.kind, address.user_id or user_id, partition.number)
+        if told is not None:
+            work.answers.append(told)
+
+
+def _control(work: Work, partition: Partition, record: Record, address: Address) -> None:
     _count(work, address.kind)
     match address.kind:
         case Kind.STATUS:
@@ -157,7 +168,7 @@ def _control(work: Work, record: Record, address: Address) -> None:
             detail = f"{address.kind} records are not handled by this version; they can be replayed to one that does"
             found = Rejected(record, Reason.UNSUPPORTED_KIND, Stage.ROUTE, detail)
     if isinstance(found, Rejected):
-        work.rejected.append(found)
+        _refuse(work, partition, found, address)
     else:
         work.effects.append(found)
         work.effect_sources.append(record)
@@ -168,7 +179,7 @@ def _mark(work: Work, partition: Partition, offset: int, now: float) -> None:
     if offset <= partition.mark:  # a replay
         return
     partition.mark = offset
-    if work.states or now - partition.marked_at >= MARK_SECONDS:
+    if work.states or work.answers or now - partition.marked_at >= MARK_SECONDS:
         work.states[MARK_KEY] = b"%d" % offset
         partition.marked_at = now
 

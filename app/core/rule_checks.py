@@ -81,8 +81,8 @@ def _devices(rule: dict[str, Any]) -> Iterator[str]:
         yield f'{shown(globs)} is not a list of 1 to {DEVICES_MAX} device ids or globs, for example ["truck-*"]'
         return
     for index, glob in enumerate(globs):
-        if not isinstance(glob, str) or not 1 <= len(glob) <= GLOB_MAX:
-            yield f"[{index}]: {shown(glob)} is not a device id or glob of 1 to {GLOB_MAX} characters"
+        if not isinstance(glob, str) or not 1 <= len(glob) <= GLOB_MAX or "\0" in glob:
+            yield f"[{index}]: {shown(glob)} is not a device id or glob of 1 to {GLOB_MAX} characters without NUL"
 
 
 _CHECKS: dict[str, Check] = {

@@ -6,6 +6,7 @@ from typing import Any
 from msgspec import Struct
 
 from app.core.alerts import AlertEvent
+from app.core.answers import Answer
 from app.core.model import Reason, Rejected, Row, Stage
 from app.core.write import Effect
 
@@ -23,6 +24,7 @@ class Work(Struct, gc=False):
     rejected: list[Rejected] = []
     events: list[AlertEvent] = []
     alerts: list[tuple[bytes, bytes]] = []  # (key, JSON) of `events`, as the outbox takes them
+    answers: list[Answer] = []  # to those whose rules or command were refused
     states: dict[bytes, bytes] = {}  # encoded, one per device that moved
     kinds: dict[str, int] = {}  # records by kind
     dropped: dict[str, int] = {}  # records left out on purpose, by policy

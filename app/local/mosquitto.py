@@ -50,6 +50,8 @@ topic read iot/#
 
 user {NOTIFIER}
 topic write users/+/alerts
+topic write users/+/alerts/errors
+topic write users/+/config/errors
 topic read users/+/config
 
 pattern write users/%u/devices/%c/telemetry
@@ -58,6 +60,8 @@ pattern write users/%u/alerts/manage
 pattern write iot/%u/%c/telemetry
 pattern write iot/%u/status
 pattern read users/%u/alerts
+pattern read users/%u/alerts/errors
+pattern read users/%u/config/errors
 pattern read users/%u/devices/%c/commands
 """
 

@@ -7,6 +7,7 @@ import structlog
 
 from app.core import books
 from app.core.limit import DeadLetterLimit
+from app.core.model import Reason
 from app.core.work import Work
 from app.core.write import Written
 from app.ops import metrics
@@ -60,6 +61,8 @@ class BatchLedger:
         dead = work.rejected + work.refusals(written.refused, written.refused_effects)
         for reason, count in Counter(one.reason for one in dead).items():
             metrics.DEAD_LETTERS.labels(reason).inc(count)
+            if reason is Reason.INVALID_RULES:
+                metrics.RULES_REFUSED.inc(count)
         self._rejections.add(batch.partition, dead)
 
     def _count_refused_alerts(self, batch: Batch, work: Work, written: Written) -> None:

@@ -42,7 +42,9 @@ ALERT_ROWS_REFUSED = Counter(
     "iot_alert_rows_refused_total", "Changes of active_alerts or alert_history that the database refuses; they are lost"
 )
 STATE_KEYS = Gauge("iot_state_keys", "Devices whose state is held in memory")
-RULES_REFUSED = Counter("iot_rules_refused_total", "Rule sets refused whole; the old rules stay")
+RULES_REFUSED = Counter(
+    "iot_rules_refused_total", "Rule sets refused whole, over MQTT or in user_configs; the old rules stay"
+)
 RULES_USERS = Gauge("iot_rules_users", "Users with rules in force")
 
 DB_WRITE_SECONDS = Histogram("iot_db_write_seconds", "Time of one database transaction", buckets=_FAST)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from app.core.fault import printable
 from app.core.model import Reason, Rejected
 
 log = structlog.get_logger()
@@ -20,6 +21,7 @@ class _Untold:
     count: int
     partition: int
     offset: int
+    key: str  # whose it is
     detail: str
     due: float
 
@@ -39,9 +41,10 @@ class Rejections:
         for one in rejected:
             untold = self._untold.get(one.reason)
             if untold is None:
-                untold = self._untold[one.reason] = _Untold(0, 0, 0, "", self._clock())
+                untold = self._untold[one.reason] = _Untold(0, 0, 0, "", "", self._clock())
             if untold.count == 0:
                 untold.partition, untold.offset, untold.detail = partition, one.record.offset, one.detail
+                untold.key = printable(one.record.key or b"")
             untold.count += 1
         self.tell()
 
@@ -56,6 +59,7 @@ class Rejections:
                     count=untold.count,
                     partition=untold.partition,
                     offset=untold.offset,
+                    key=untold.key,
                     detail=untold.detail,
                 )
                 untold.count, untold.due = 0, now + self._interval

@@ -51,6 +51,18 @@ async def test_again_and_at_once_changes_nothing(database: str, connection: Conn
     assert await connection.fetchval("SELECT count(*) FROM mqtt_acl") == rules  # what was deleted stays so
 
 
+async def test_new_rights_come_once_to_a_table_that_was_there(database: str, connection: Connection) -> None:
+    errors = "SELECT count(*) FROM mqtt_acl WHERE topic LIKE '%/errors'"
+    await connection.execute("DELETE FROM mqtt_acl WHERE topic LIKE '%/errors'; COMMENT ON TABLE mqtt_acl IS NULL")
+    rules = await connection.fetchval("SELECT count(*) FROM mqtt_acl")
+    await schema.apply(database)
+    assert await connection.fetchval(errors) == 4
+    assert await connection.fetchval("SELECT count(*) FROM mqtt_acl") == rules + 4
+    await connection.execute("DELETE FROM mqtt_acl WHERE topic LIKE '%/errors'")
+    await schema.apply(database)
+    assert await connection.fetchval(errors) == 0
+
+
 @pytest.fixture
 def empty_database(database: str) -> str:
     """`database` without the schema."""

@@ -67,14 +67,17 @@ async def outbox(bootstrap: str, topic: str, events: Sequence[tuple[bytes, bytes
 
 
 @asynccontextmanager
-async def listening(server: MqttServer, user: str) -> AsyncIterator[list[dict[str, Any]]]:
-    """What arrives on users/<user>/alerts while this is open, from a kept session."""
+async def listening(server: MqttServer, user: str, below: str = "alerts") -> AsyncIterator[list[dict[str, Any]]]:
+    """What arrives on users/<user>/<below> while this is open, from a kept session."""
     reader, writer = await asyncio.open_connection(server.host, server.port)
     found: list[dict[str, Any]] = []
     connect = mqtt5.ConnectPacket(
-        f"listener-{user}", username=server.username, password=server.password.encode(), session_expiry_interval=3600
+        f"listener-{user}-{below}",
+        username=server.username,
+        password=server.password.encode(),
+        session_expiry_interval=3600,
     )
-    topic = mqtt5.TopicFilter(f"users/{user}/alerts", max_qos=mqtt5.QoS.AT_LEAST_ONCE)
+    topic = mqtt5.TopicFilter(f"users/{user}/{below}", max_qos=mqtt5.QoS.AT_LEAST_ONCE)
     writer.write(connect.write() + mqtt5.SubscribePacket(1, [topic]).write())
     ready = asyncio.Event()
 

@@ -48,6 +48,10 @@ class Device:
         """Publish bytes as telemetry."""
         await self._client.publish([(f"users/{self._user}/devices/d1/telemetry", payload)])
 
+    async def manages(self, **command: object) -> None:
+        """Publish a command."""
+        await self._client.publish([(f"users/{self._user}/alerts/manage", json.dumps(command).encode())])
+
     async def configures(self, rules: list[dict[str, object]]) -> None:
         """Publish the user's rules."""
         await self._client.publish([(f"users/{self._user}/config", json.dumps(rules).encode())])
@@ -64,8 +68,9 @@ async def test_the_path(site: Site) -> None:
             await bad_bytes_become_a_dead_letter(site, device)
             await changed_rules_are_picked_up(site, device, heard)
             await rules_come_over_mqtt(site, device, heard)
+            await what_is_wrong_is_answered(site, device)
             await site.settled()
-            await the_books_balance(worker, received=device.sequence + 2)
+            await the_books_balance(worker, received=device.sequence + 4)
             for program in (bridge, worker, notifier):
                 assert program.stop() < 10
     firing = [event["alert_id"] for event in heard if event["status"] == "FIRING"]
@@ -130,6 +135,21 @@ async def rules_come_over_mqtt(site: Site, device: Device, heard: list[dict[str,
     assert heard[4]["rule_id"] == "battery"
     (row,) = await site.fetch("SELECT rules FROM user_configs")
     assert json.loads(row["rules"]) == rules
+
+
+async def what_is_wrong_is_answered(site: Site, device: Device) -> None:
+    before = await site.fetch("SELECT rules FROM user_configs")
+    async with (
+        listening(site.mqtt, site.unique, "config/errors") as refused,
+        listening(site.mqtt, site.unique, "alerts/errors") as wrong,
+    ):
+        await device.configures([{"key": "battery", "operator": "<", "threshold": "5", "message": "empty"}])
+        await device.manages(device_id="d1", rule_id="battery", action="SNOOZ")
+        await until(lambda: at_least(refused, 1), 10, lambda: "no answer to the wrong rules")
+        await until(lambda: at_least(wrong, 1), 10, lambda: "no answer to the wrong command")
+    assert refused[0]["error"].startswith('rules[0].threshold: "5" is not a number')
+    assert "'SNOOZ'" in wrong[0]["error"]
+    assert await site.fetch("SELECT rules FROM user_configs") == before
 
 
 async def fires_and_resolves(

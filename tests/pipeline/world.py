@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.adapters.lease import Unlimited
+from app.core.answers import Answer
 from app.core.model import Record, Rejected, Row
 from app.core.work import Work
 from app.core.write import Effect, Written
@@ -51,6 +52,7 @@ class World:
     store: FakeStore = field(default_factory=FakeStore)
     letters: list[tuple[int, int, str]] = field(default_factory=list)  # (partition, offset, reason)
     alerts: list[tuple[bytes, bytes]] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
     states: dict[tuple[int, bytes], bytes] = field(default_factory=dict)
     committed: dict[int, int] = field(default_factory=dict)
     stored: int = 0  # rows the store called new
@@ -123,11 +125,12 @@ class MemoryOutbox:
     def __init__(self, world: World, tick: Tick) -> None:
         self._world, self._tick = world, tick
 
-    async def send(self, events: Sequence[tuple[bytes, bytes]]) -> None:
+    async def send(self, events: Sequence[tuple[bytes, bytes]], answers: Sequence[Answer] = ()) -> None:
         await self._tick("outbox")
         for event in events:
             await self._tick("alert")
             self._world.alerts.append(event)
+        self._world.answers.extend(answers)
 
 
 class MemoryStates:

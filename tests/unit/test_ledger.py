@@ -132,7 +132,7 @@ def test_normal_work_logs_nothing_and_dead_letters_one_line_a_reason() -> None:
     assert logs == []
     with capture_logs() as logs:
         BatchLedger().batch_done(Given(2, 10), *work_of_ten(), SECONDS)
-    line: dict[str, Any] = {"event": "dead_letters", "log_level": "warning", "partition": 2}
+    line: dict[str, Any] = {"event": "dead_letters", "log_level": "warning", "partition": 2, "key": "u1/d1"}
     assert logs == [
         line | {"reason": "bad_json", "count": 1, "offset": 1, "detail": "what is wrong"},
         line | {"reason": "too_deep", "count": 1, "offset": 2, "detail": "what is wrong"},
