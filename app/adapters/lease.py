@@ -14,10 +14,12 @@ from collections.abc import Callable
 from typing import Any
 
 import structlog
-from aiokafka.errors import RebalanceInProgressError
+from aiokafka.errors import KafkaError, RebalanceInProgressError
 from aiokafka.protocol.group import HeartbeatRequest, SyncGroupRequest
+from aiokafka.protocol.produce import ProduceRequest
 
 from app.errors import TransientError
+from app.ports import Lease
 
 log = structlog.get_logger()
 
@@ -107,6 +109,35 @@ class SessionLease:
         finally:
             self._waiting.pop(renewed, None)
             told.cancel()
+
+
+def guard(client: Any, lease: Lease) -> None:
+    """Let a producer's aiokafka client ask for the lease right before each request that writes, also a repeated one.
+
+    Messages wait in it for the answer to those before them: most stalls of a busy worker fall there.
+    """
+    send, close = client.send, client.close
+    held: set[asyncio.Task[Any] | None] = set()
+
+    async def send_held(node: int, request: Any, **options: Any) -> Any:
+        if isinstance(request, ProduceRequest):
+            task = asyncio.current_task()
+            held.add(task)
+            try:
+                await lease.held()
+            except (TransientError, asyncio.CancelledError) as told:
+                raise KafkaError("told to give up before it was sent") from told  # fails the messages, not the sender
+            finally:
+                held.discard(task)
+        return await send(node, request, **options)
+
+    async def close_held() -> None:
+        for task in held:
+            if task is not None:
+                task.cancel()
+        await close()
+
+    client.send, client.close = send_held, close_held
 
 
 def _settle(waiting: "asyncio.Future[Any]") -> None:

@@ -15,7 +15,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponen
 from app.adapters.closing import close_producer
 from app.adapters.kafka_access import Access, start
 from app.adapters.kafka_advice import advice
-from app.adapters.lease import Unlimited
+from app.adapters.lease import Unlimited, guard
 from app.adapters.outgoing import BATCH_BYTES, Outgoing, Sent, Unsent
 from app.adapters.retry import GiveUp, gave_up, log_retry
 from app.errors import TransientError
@@ -117,6 +117,7 @@ class Producer:
                 except BaseException:
                     await client.stop()
                     raise
+                guard(client.client, self._lease)
                 self._client = client
         return self._client
 
@@ -154,6 +155,7 @@ class Producer:
             except KafkaError as error:  # it finds no room for longer than a request may take
                 ack = asyncio.get_running_loop().create_future()
                 ack.set_exception(error)
+            ack.add_done_callback(_look)
             sent.append(Sent(partition, size, ack))
         await asyncio.wait([one.ack for one in sent])
 
@@ -197,3 +199,9 @@ class Producer:
             await asyncio.wait_for(self._give_up.wait(), seconds)
         except TimeoutError:
             return
+
+
+def _look(ack: "asyncio.Future[Any]") -> None:
+    """A failure that comes after somebody has given up is nobody's, and not worth a traceback."""
+    if not ack.cancelled():
+        ack.exception()

@@ -18,6 +18,7 @@ import faust
 import pytest
 from aiokafka.consumer import fetcher as aiokafka_fetcher
 from aiokafka.consumer.group_coordinator import CoordinatorGroupRebalance, GroupCoordinator
+from aiokafka.producer import sender as aiokafka_sender
 from faust.app.base import App
 from faust.stores.rocksdb import RocksDBOptions, Store
 from faust.streams import Stream
@@ -34,6 +35,7 @@ from app.adapters.commits import PrefixConsumer
 from app.adapters.consumer_thread import ConsumerThread
 from app.adapters.faust_app import build_app
 from app.adapters.faust_process import Process
+from app.adapters.offset_thread import OffsetThread
 from app.adapters.recovery import StateRecovery, Tables
 from app.adapters.state_store import ROCKSDB_OPTIONS, StateStore
 from app.adapters.states import FaustStates
@@ -132,6 +134,7 @@ OURS = [
     BatchConsumer,
     PrefixConsumer,
     ConsumerThread,
+    OffsetThread,
     StateRecovery,
     Tables,
     Process,
@@ -150,8 +153,9 @@ OWN: dict[Any, set[str]] = {
     }
     | {"look_again", "current", "ends"},
     PrefixConsumer: {"_commit_now", "_commit_and_leave_it"},
-    ConsumerThread: {"positions", "reached", "starts", "ends", "_reached", "_seek_to_positions", "_starts", "_ends"}
-    | {"_earliest_offsets", "_insist", "_watch_group"},
+    ConsumerThread: {"_watch_group", "_or_crash"},
+    OffsetThread: {"positions", "reached", "starts", "ends", "_reached", "_seek_to_positions", "_starts", "_ends"}
+    | {"_earliest_offsets", "_insist"},
     StateStore: {"read", "write", "place", "take"},
     StateRecovery: {"_catch_up", "_until_rebalanced"},
 }
@@ -320,6 +324,14 @@ def test_after_recovery_partitions_are_resumed_then_sought_then_the_flow(method:
     """Partitions are active before they are placed: BatchConsumer hands over nothing before perform_seek."""
     in_order(method, "consumer.resume_partitions(", "consumer.perform_seek()", "flow_control.resume()", "resume_flow()")
     in_order(method, "self.app.consumer_generation_id != generation_id", "return", "perform_seek")
+
+
+def test_what_fails_in_a_rebalance_comes_to_the_thread_which_aiokafka_lets_go_on() -> None:
+    for method in (GroupCoordinator._on_join_prepare, GroupCoordinator._on_join_complete):
+        in_order(method, "self._subscription.listener.on_partitions", "except Exception:", "log.exception(")
+    consumer = faust_consumer.ThreadDelegateConsumer
+    for method in (consumer.threadsafe_partitions_revoked, consumer.threadsafe_partitions_assigned):
+        in_order(method, "promise = await self._method_queue.call(", "await promise")
 
 
 def test_recovery_does_what_we_replace_and_nothing_else() -> None:
@@ -521,6 +533,19 @@ def test_all_that_is_heard_of_our_membership_goes_through_two_methods() -> None:
     in_order(GroupCoordinator._do_commit_offsets, "Errors.UnknownMemberIdError", "self.reset_generation()")
     in_order(GroupCoordinator._maybe_leave_group, "self._send_req(request)", "self.reset_generation()")
     assert "__slots__" not in vars(GroupCoordinator)
+
+
+def test_what_a_producer_writes_goes_through_one_method_and_its_failure_fails_the_messages() -> None:
+    """lease.guard puts its own around it; a KafkaError that is not retriable ends a batch and not the sender."""
+    in_order(
+        aiokafka_sender.SendProduceReqHandler.do,
+        "response = await self._client.send(node_id, request)",
+        "except KafkaError as err:",
+        "if not self._can_retry(err, batch):",
+        "batch.failure(exception=err)",
+    )
+    assert "self._client = sender.client" in source(aiokafka_sender.SendProduceReqHandler.__init__)
+    assert not aiokafka.errors.KafkaError.retriable
 
 
 def test_a_heartbeat_that_is_late_is_sent_at_once() -> None:

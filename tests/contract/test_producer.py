@@ -110,6 +110,48 @@ async def test_nothing_is_sent_while_the_lease_is_out(kafka: KafkaServer, unique
     assert await values(kafka.bootstrap, unique) == expected(10)
 
 
+class Gate:
+    """A lease that ends when it has been asked once."""
+
+    def __init__(self, give_up: asyncio.Event) -> None:
+        self.asked, self.lease = 0, SessionLease(1e9, give_up)
+
+    async def held(self) -> None:
+        self.asked += 1
+        if self.asked > 1:
+            await self.lease.held()
+
+
+@pytest.mark.parametrize("how", ["renewed", "given up", "stopped"])
+async def test_what_the_client_has_taken_waits_for_the_lease(
+    kafka: KafkaServer, unique: str, give_up: asyncio.Event, how: str
+) -> None:
+    """The stall falls between handing over and sending."""
+    await make_topic(kafka.bootstrap, unique)
+    gate = Gate(give_up)
+    producer = Producer(Access(kafka.bootstrap), "test", give_up, lease=gate)
+    try:
+        sending = asyncio.create_task(producer.send(unique, numbered(0, 10)))
+        await until(lambda: bool(gate.lease._waiting))
+        assert await values(kafka.bootstrap, unique) == []
+        if how == "renewed":
+            gate.lease.renew(awake_or_not())
+            assert await sending == {0: 9}
+        elif how == "given up":
+            give_up.set()
+            with pytest.raises(TransientError):
+                await sending
+        else:
+            sending.cancel()
+            await asyncio.wait({sending})
+            began = time.monotonic()
+            await producer.stop()
+            assert time.monotonic() - began < 0.9, "it waited for what was held"
+    finally:
+        await producer.stop()
+    assert await values(kafka.bootstrap, unique) == expected(10 if how == "renewed" else 0)
+
+
 async def test_the_key_decides_where_no_partition_is_given(kafka: KafkaServer, unique: str, make: Make) -> None:
     """As Java's murmur2 does: whoever looks for the alerts of a device finds them where its key says."""
     await make_topic(kafka.bootstrap, unique, 12)
