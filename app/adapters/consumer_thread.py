@@ -1,27 +1,24 @@
-"""The thread that talks to Kafka: connects, polls, commits and knows positions; waits out an outage at each step."""
+"""The thread that talks to Kafka: connects, polls, commits, rebalances; waits out an outage at each step."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 
 import structlog
 from aiokafka.errors import CommitFailedError, ConsumerStoppedError, IllegalStateError, KafkaError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
-from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode import Service
 from mode.threads import MethodQueue
 
 from app.adapters.closing import close_consumer
-from app.adapters.positions import Position, choose_position
+from app.adapters.offset_thread import RETRY_SECONDS, OffsetThread
 from app.adapters.taking import take_ready
 
 log = structlog.get_logger()
 T = TypeVar("T")
 
-RETRY_SECONDS = 1.0
-ASK_SECONDS = 10.0  # the watchdog asks again soon
 # How long Kafka may hold back its answer to a fetch that finds nothing new. It answers one request of a connection at a
 # time: a rebalance, which asks for offsets there, waits so long for each answer. Faust has 1.5 s.
 FETCH_WAIT_MS = 200
@@ -29,7 +26,7 @@ FETCH_WAIT_MS = 200
 CALLS_AT_ONCE = 4
 
 
-class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+class ConsumerThread(OffsetThread):
     """Faust's, which ends the process at the first failure of nearly every step."""
 
     # -- start and stop
@@ -62,11 +59,28 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
         return consumer
 
+    # -- rebalance
+
+    _rebalance_failure: BaseException | None = None
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Let what runs end, and forget it."""
+        await self._or_crash(super().on_partitions_revoked(revoked))
+
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Changelogs are recovery's to read, with a client of its own; this one would fetch them, and keep it."""
         changelogs = self.app.tables.changelog_topics
         self._ensure_consumer().pause(*(TopicPartition(*tp) for tp in assigned if tp.topic in changelogs))
-        await super().on_partitions_assigned(assigned, generation_id)
+        await self._or_crash(super().on_partitions_assigned(assigned, generation_id))
+
+    async def _or_crash(self, step: Coroutine[Any, Any, None]) -> None:
+        """aiokafka logs what fails here and goes on, with a worker that does nothing; so _watch_group raises it."""
+        task = asyncio.ensure_future(step)
+        try:
+            await task
+        finally:
+            if task.done() and not task.cancelled():
+                self._rebalance_failure = task.exception()
 
     async def on_thread_stop(self) -> None:
         """Drop the calls nobody has begun, end those under way, leave the group."""
@@ -90,6 +104,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         """At an error it does not know, aiokafka takes no part in the group until somebody asks; Faust never does."""
         while not self.should_stop:
             await self.sleep(RETRY_SECONDS)
+            if self._rebalance_failure is not None:
+                raise self._rebalance_failure
             coordinator = self._ensure_consumer()._coordinator
             try:
                 coordinator.check_errors()
@@ -118,89 +134,6 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             log.warning("kafka_commit_refused", error=repr(error), next="tried again with the next commit")
             return False
         return True
-
-    # -- where to read
-
-    async def positions(self, topic: str) -> Mapping[TP, Position]:
-        """Seek every assigned partition of `topic` to where reading must go on, and say where that is."""
-        found: Mapping[TP, Position] = await self.call_thread(self._seek_to_positions, topic)
-        return found
-
-    async def reached(self, tp: TP) -> int | None:
-        """The offset the client reads next; None when the partition is not ours any more."""
-        found: int | None = await self.call_thread(self._reached, tp)
-        return found
-
-    async def ends(self, tps: Iterable[TP]) -> Mapping[TP, int]:
-        """End offsets. Raises KafkaError or TimeoutError within 10 s."""
-        found: Mapping[TP, int] = await self.call_thread(self._ends, list(tps))
-        return found
-
-    async def starts(self, tps: Iterable[TP]) -> Mapping[TP, int]:
-        """First offsets kept. Raises KafkaError or TimeoutError within 10 s."""
-        found: Mapping[TP, int] = await self.call_thread(self._starts, list(tps))
-        return found
-
-    async def earliest_offsets(self, *partitions: TP) -> Mapping[TP, int]:
-        """First offsets; waits out an outage (Faust's recovery asks)."""
-        found: Mapping[TP, int] = await self.call_thread(self._earliest_offsets, partitions)
-        return found
-
-    async def _earliest_offsets(self, partitions: Iterable[TP]) -> Mapping[TP, int]:
-        consumer = self._ensure_consumer()
-        return await self._insist(lambda: consumer.beginning_offsets(partitions))
-
-    async def _highwaters(self, partitions: Iterable[TP]) -> Mapping[TP, int]:
-        """End offsets; waits out an outage (Faust's recovery asks)."""
-        consumer = self._ensure_consumer()
-        return await self._insist(lambda: consumer.end_offsets(partitions))
-
-    async def _ends(self, tps: list[TP]) -> Mapping[TP, int]:
-        async with asyncio.timeout(ASK_SECONDS):
-            ends: Mapping[TP, int] = await self._ensure_consumer().end_offsets(tps)
-        return ends
-
-    async def _starts(self, tps: list[TP]) -> Mapping[TP, int]:
-        async with asyncio.timeout(ASK_SECONDS):
-            starts: Mapping[TP, int] = await self._ensure_consumer().beginning_offsets(tps)
-        return starts
-
-    async def _reached(self, tp: TP) -> int | None:
-        consumer = self._ensure_consumer()
-        return int(await consumer.position(tp)) if tp in consumer.assignment() else None
-
-    async def _seek_to_positions(self, topic: str) -> Mapping[TP, Position]:
-        consumer = self._ensure_consumer()
-        tps = [tp for tp in consumer.assignment() if tp.topic == topic]
-        if not tps:
-            return {}
-        starts, ends, committed = await self._insist(
-            lambda: asyncio.gather(
-                consumer.beginning_offsets(tps),
-                consumer.end_offsets(tps),
-                consumer._coordinator.fetch_committed_offsets(tps),
-            )
-        )
-        found = {}
-        for tp in tps:
-            position = choose_position(committed[tp].offset if tp in committed else None, starts[tp], ends[tp])
-            consumer.seek(tp, position.offset)
-            found[TP(tp.topic, tp.partition)] = position
-        return found
-
-    async def _insist(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Ask until Kafka answers. Raises IllegalStateError when the group rebalances meanwhile."""
-        generation = self.app.consumer_generation_id
-        while True:
-            try:
-                return await ask()
-            except IllegalStateError:
-                raise
-            except (KafkaError, TimeoutError) as error:
-                log.warning("waiting_for_kafka", step="recovery", error=repr(error))
-            await asyncio.sleep(RETRY_SECONDS)
-            if self.app.consumer_generation_id != generation:
-                raise IllegalStateError("the group has rebalanced")
 
     # -- records
 

@@ -302,3 +302,18 @@ async def test_a_held_batch_is_not_stuck(kafka: KafkaServer, unique: str, tmp_pa
         await until(lambda: len(held.batches) == 1)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(Watchdog(unique, 0.5).watch(worker.consumer), 1.5)
+
+
+async def test_what_fails_in_a_rebalance_ends_the_worker(kafka: KafkaServer, unique: str, tmp_path: Path) -> None:
+    """aiokafka logs it and goes on: a worker that has partitions, and does nothing."""
+    await fw.make_topic(kafka.bootstrap, unique)
+    async with Worker(kafka.bootstrap, unique, unique, tmp_path, number=1) as worker:
+        await until(lambda: worker.partitions == {0, 1}, 30)
+
+        async def fails(*_: object) -> None:
+            raise RuntimeError("a bug")
+
+        worker.consumer.on_partitions_assigned = fails
+        async with Worker(kafka.bootstrap, unique, unique, tmp_path, number=2):
+            await until(lambda: worker.app.crashed, 30)
+    assert isinstance(worker.app.crash_reason, RuntimeError)

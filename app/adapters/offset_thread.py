@@ -1,0 +1,103 @@
+"""What is asked of Kafka about offsets, by the thread that talks to it: positions, first and last offsets."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import TypeVar
+
+import structlog
+from aiokafka.errors import IllegalStateError, KafkaError
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+from app.adapters.positions import Position, choose_position
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+RETRY_SECONDS = 1.0
+ASK_SECONDS = 10.0  # the watchdog asks again soon
+
+
+class OffsetThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+    """Faust's thread that answers questions about offsets, and waits out an outage where it must."""
+
+    async def positions(self, topic: str) -> Mapping[TP, Position]:
+        """Seek every assigned partition of `topic` to where reading must go on, and say where that is."""
+        found: Mapping[TP, Position] = await self.call_thread(self._seek_to_positions, topic)
+        return found
+
+    async def reached(self, tp: TP) -> int | None:
+        """The offset the client reads next; None when the partition is not ours any more."""
+        found: int | None = await self.call_thread(self._reached, tp)
+        return found
+
+    async def ends(self, tps: Iterable[TP]) -> Mapping[TP, int]:
+        """End offsets. Raises KafkaError or TimeoutError within 10 s."""
+        found: Mapping[TP, int] = await self.call_thread(self._ends, list(tps))
+        return found
+
+    async def starts(self, tps: Iterable[TP]) -> Mapping[TP, int]:
+        """First offsets kept. Raises KafkaError or TimeoutError within 10 s."""
+        found: Mapping[TP, int] = await self.call_thread(self._starts, list(tps))
+        return found
+
+    async def earliest_offsets(self, *partitions: TP) -> Mapping[TP, int]:
+        """First offsets; waits out an outage (Faust's recovery asks)."""
+        found: Mapping[TP, int] = await self.call_thread(self._earliest_offsets, partitions)
+        return found
+
+    async def _earliest_offsets(self, partitions: Iterable[TP]) -> Mapping[TP, int]:
+        consumer = self._ensure_consumer()
+        return await self._insist(lambda: consumer.beginning_offsets(partitions))
+
+    async def _highwaters(self, partitions: Iterable[TP]) -> Mapping[TP, int]:
+        """End offsets; waits out an outage (Faust's recovery asks)."""
+        consumer = self._ensure_consumer()
+        return await self._insist(lambda: consumer.end_offsets(partitions))
+
+    async def _ends(self, tps: list[TP]) -> Mapping[TP, int]:
+        async with asyncio.timeout(ASK_SECONDS):
+            ends: Mapping[TP, int] = await self._ensure_consumer().end_offsets(tps)
+        return ends
+
+    async def _starts(self, tps: list[TP]) -> Mapping[TP, int]:
+        async with asyncio.timeout(ASK_SECONDS):
+            starts: Mapping[TP, int] = await self._ensure_consumer().beginning_offsets(tps)
+        return starts
+
+    async def _reached(self, tp: TP) -> int | None:
+        consumer = self._ensure_consumer()
+        return int(await consumer.position(tp)) if tp in consumer.assignment() else None
+
+    async def _seek_to_positions(self, topic: str) -> Mapping[TP, Position]:
+        consumer = self._ensure_consumer()
+        tps = [tp for tp in consumer.assignment() if tp.topic == topic]
+        if not tps:
+            return {}
+        starts, ends, committed = await self._insist(
+            lambda: asyncio.gather(
+                consumer.beginning_offsets(tps),
+                consumer.end_offsets(tps),
+                consumer._coordinator.fetch_committed_offsets(tps),
+            )
+        )
+        found = {}
+        for tp in tps:
+            position = choose_position(committed[tp].offset if tp in committed else None, starts[tp], ends[tp])
+            consumer.seek(tp, position.offset)
+            found[TP(tp.topic, tp.partition)] = position
+        return found
+
+    async def _insist(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask until Kafka answers. Raises IllegalStateError when the group rebalances meanwhile."""
+        generation = self.app.consumer_generation_id
+        while True:
+            try:
+                return await ask()
+            except IllegalStateError:
+                raise
+            except (KafkaError, TimeoutError) as error:
+                log.warning("waiting_for_kafka", step="recovery", error=repr(error))
+            await asyncio.sleep(RETRY_SECONDS)
+            if self.app.consumer_generation_id != generation:
+                raise IllegalStateError("the group has rebalanced")
