@@ -18,6 +18,7 @@ import faust
 import pytest
 from aiokafka.consumer import fetcher as aiokafka_fetcher
 from aiokafka.consumer.group_coordinator import CoordinatorGroupRebalance, GroupCoordinator
+from aiokafka.producer import sender as aiokafka_sender
 from faust.app.base import App
 from faust.stores.rocksdb import RocksDBOptions, Store
 from faust.streams import Stream
@@ -532,6 +533,19 @@ def test_all_that_is_heard_of_our_membership_goes_through_two_methods() -> None:
     in_order(GroupCoordinator._do_commit_offsets, "Errors.UnknownMemberIdError", "self.reset_generation()")
     in_order(GroupCoordinator._maybe_leave_group, "self._send_req(request)", "self.reset_generation()")
     assert "__slots__" not in vars(GroupCoordinator)
+
+
+def test_what_a_producer_writes_goes_through_one_method_and_its_failure_fails_the_messages() -> None:
+    """lease.guard puts its own around it; a KafkaError that is not retriable ends a batch and not the sender."""
+    in_order(
+        aiokafka_sender.SendProduceReqHandler.do,
+        "response = await self._client.send(node_id, request)",
+        "except KafkaError as err:",
+        "if not self._can_retry(err, batch):",
+        "batch.failure(exception=err)",
+    )
+    assert "self._client = sender.client" in source(aiokafka_sender.SendProduceReqHandler.__init__)
+    assert not aiokafka.errors.KafkaError.retriable
 
 
 def test_a_heartbeat_that_is_late_is_sent_at_once() -> None:
