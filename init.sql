@@ -131,7 +131,7 @@ SELECT * FROM (VALUES
   ('$all',          'allow', 'publish',   'users/${username}/config',                        100),
   ('$all',          'allow', 'publish',   'users/${username}/alerts/manage',                 100),
   ('$all',          'allow', 'publish',   'iot/${username}/${clientid}/telemetry',           100),
-  ('$all',          'allow', 'publish',   'iot/${clientid}/status',                          100),
+  ('$all',          'allow', 'publish',   'iot/${username}/status',                          100),
   ('$all',          'allow', 'subscribe', 'users/${username}/devices/${clientid}/commands',  100),
   ('$all',          'allow', 'subscribe', 'users/${username}/alerts',                        100),
   ('$all',          'allow', 'subscribe', 'users/${username}/alerts/errors',                 100),

@@ -6,7 +6,9 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
+from app.core.mqtt_acl import DEVICES, for_mosquitto
 from app.errors import PermanentError
+from app.local.mosquitto_accounts import AddedAccounts
 from app.local.process import Process
 from app.local.server import LOOPBACK, exchange, free_port, secret_file, wait_until_ready, write_private
 from app.local.tools import find, require
@@ -38,8 +40,9 @@ log_type error
 log_type warning
 """
 
-# An account is a user; its client id is the device.
+# The devices' rules are those of the table mqtt_acl.
 ACL = f"""\
+{for_mosquitto(DEVICES)}
 user {OPERATOR}
 topic readwrite #
 topic read $SYS/#
@@ -54,15 +57,6 @@ topic write users/+/alerts/errors
 topic write users/+/config/errors
 topic read users/+/config
 
-pattern write users/%u/devices/%c/telemetry
-pattern write users/%u/config
-pattern write users/%u/alerts/manage
-pattern write iot/%u/%c/telemetry
-pattern write iot/%u/status
-pattern read users/%u/alerts
-pattern read users/%u/alerts/errors
-pattern read users/%u/config/errors
-pattern read users/%u/devices/%c/commands
 """
 
 
@@ -77,6 +71,7 @@ class Mosquitto:
         self.data_dir = data_dir.absolute()
         self.port = port or free_port()
         self.accounts = [OPERATOR, BRIDGE, NOTIFIER, *accounts]
+        self.added = AddedAccounts(self.data_dir / "accounts.json")
         self.process = Process("mosquitto", [], log or self.data_dir / "mosquitto.log")
 
     def password_file(self, account: str) -> Path:
@@ -108,13 +103,22 @@ class Mosquitto:
 
     def _configure(self) -> Path:
         (self.data_dir / "data").mkdir(parents=True, exist_ok=True)
-        write_private(self.data_dir / "acl", ACL)
-        self._write_passwords()
+        self.write_accounts()
         # Started by root, Mosquitto would become an account that cannot read our private files.
         user = "user root" if os.geteuid() == 0 else "# runs as whoever starts it"
         path = self.data_dir / "mosquitto.conf"
         path.write_text(CONFIGURATION.format(port=self.port, host=LOOPBACK, user=user, directory=self.data_dir))
         return path
+
+    def write_accounts(self) -> None:
+        """Write who may do what; a running broker looks at it again when it is told to (`reload`)."""
+        write_private(self.data_dir / "acl", ACL + self.added.acl_lines())
+        self._write_passwords()
+
+    def reload(self) -> None:
+        """Have a running broker look at its accounts again."""
+        if self.process.alive():
+            os.kill(self.pid, signal.SIGHUP)
 
     def _write_passwords(self) -> None:
         path = self.data_dir / "passwords.new"
@@ -123,7 +127,8 @@ class Mosquitto:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise PermanentError(f"mosquitto_passwd: {(done.stderr or done.stdout).strip()}")
-        path.replace(self.data_dir / "passwords")
+        write_private(self.data_dir / "passwords", path.read_text() + self.added.password_lines())
+        path.unlink()
 
     def ready(self) -> bool:
         """Whether it answers a CONNECT; the answer is a refusal, as this one names no account."""

@@ -42,7 +42,7 @@ async def columns(connection: Connection) -> dict[str, str]:
 
 async def test_again_and_at_once_changes_nothing(database: str, connection: Connection) -> None:
     await connection.execute("INSERT INTO user_configs (user_id) VALUES ('u1')")
-    await connection.execute("DELETE FROM mqtt_acl WHERE topic = 'iot/${clientid}/status'")
+    await connection.execute("DELETE FROM mqtt_acl WHERE topic = 'iot/${username}/status'")
     rules = await connection.fetchval("SELECT count(*) FROM mqtt_acl")
     await schema.apply(database)
     await asyncio.gather(*(schema.apply(database) for _ in range(4)))

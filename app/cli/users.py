@@ -1,0 +1,187 @@
+"""`iot-stream users`: the MQTT accounts of devices, in the database EMQX asks, and in the local stack's Mosquitto."""
+
+import asyncio
+import json
+import sys
+from getpass import getpass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from app.adapters.mqtt_accounts import Account, accounts, password_fault
+from app.cli.up import Directory, say
+from app.core.mqtt_acl import name_fault, rule
+from app.errors import PermanentError
+from app.local.layout import Layout, default_root
+from app.local.mosquitto import Mosquitto
+from app.local.stack import Stack
+from app.settings import Settings, load
+
+users = typer.Typer(no_args_is_help=True)
+
+Name = Annotated[
+    str, typer.Argument(help="User name: the <user> of users/<user>/..., the <nodeId> of iot/<nodeId>/...")
+]
+PasswordFile = Annotated[
+    str | None, typer.Option(help="File that holds the password, `-` for standard input. Without it you are asked.")
+]
+Local = Annotated[bool, typer.Option("--local", help="Of the stack `iot-stream up` has started: Mosquitto as well.")]
+AsJson = Annotated[bool, typer.Option("--json", help="For a machine.")]
+
+
+@users.callback()
+def group() -> None:
+    """Manage the MQTT accounts. A user name is a user, a client id a device; each is confined to its own topics."""
+
+
+@users.command()
+def add(
+    username: Name,
+    client_id: Annotated[str | None, typer.Option(help="The only client id it may use. Default: any safe one.")] = None,
+    allow: Annotated[
+        list[str] | None, typer.Option(help="One more topic filter: publish:TOPIC or subscribe:TOPIC; repeat it.")
+    ] = None,
+    password_file: PasswordFile = None,
+    local: Local = False,
+    directory: Directory = None,
+) -> None:
+    """Make an account.
+
+    Example: iot-stream users add truck-fleet --allow subscribe:users/truck-fleet/# --password-file /run/secrets/trucks
+    """
+    _checked("user name", username)
+    if client_id is not None:
+        _checked("client id", client_id)
+    try:
+        rules = [rule(username, text) for text in allow or ()]
+    except ValueError as error:
+        raise PermanentError(f"--allow: {error}") from None
+    settings, broker = _target(local, directory)
+    if broker and client_id is not None:
+        raise PermanentError("Mosquitto cannot bind an account to a client id: leave --client-id out, or use EMQX")
+    if broker and username in broker.accounts:
+        raise PermanentError(f"{username} is an account of the local stack itself")
+    password = _password(password_file)
+
+    async def done() -> None:
+        async with accounts(settings) as table:
+            await table.add(username, client_id, password, rules)
+            if broker:
+                broker.added.put(username, password, rules)
+
+    asyncio.run(done())
+    _told(broker)
+    print(f"added {username}")
+
+
+@users.command("list")
+def show(as_json: AsJson = False, local: Local = False, directory: Directory = None) -> None:
+    """Each account with what it may do beyond its own topics.
+
+    Example: iot-stream users list --json
+    """
+    settings, _ = _target(local, directory)
+
+    async def found() -> list[Account]:
+        async with accounts(settings) as table:
+            return await table.all()
+
+    rows = [_as_dict(account) for account in asyncio.run(found())]
+    if as_json:
+        print(json.dumps(rows))
+        return
+    for row in rows:
+        print(f"{row['username']:<32} client id {row['client_id'] or 'any':<24} {'; '.join(row['rules'])}".rstrip())
+
+
+@users.command()
+def remove(username: Name, local: Local = False, directory: Directory = None) -> None:
+    """Remove an account and its rules. A client that is connected stays so until EMQX is told to kick it out.
+
+    Example: iot-stream users remove truck-fleet
+    """
+    settings, broker = _target(local, directory)
+
+    async def done() -> None:
+        async with accounts(settings) as table:
+            await table.remove(username)
+            if broker:
+                broker.added.remove(username)
+
+    asyncio.run(done())
+    _told(broker)
+    print(f"removed {username}")
+
+
+@users.command()
+def passwd(
+    username: Name, password_file: PasswordFile = None, local: Local = False, directory: Directory = None
+) -> None:
+    """Change a password. A client that is connected stays so until it connects again.
+
+    Example: pwgen -s 24 1 | tee new-password | iot-stream users passwd truck-fleet --password-file -
+    """
+    settings, broker = _target(local, directory)
+    password = _password(password_file)
+
+    async def done() -> None:
+        async with accounts(settings) as table:
+            await table.set_password(username, password)
+            if broker:
+                broker.added.put(username, password)
+
+    asyncio.run(done())
+    _told(broker)
+    print(f"changed the password of {username}")
+
+
+def _target(local: bool, directory: Path | None) -> tuple[Settings, Mosquitto | None]:
+    """The database, and the broker whose files are to be written as well."""
+    if not local:
+        return load(), None
+    layout = Layout(directory or default_root())
+    if not layout.env.exists():
+        raise PermanentError(f"no local stack runs in {layout.root}: start one with `iot-stream up`")
+    stack = Stack(layout, layout.remembered_ports(), say)
+    stack.supervisor.adopt(stack.services)
+    return stack.settings(), stack.mosquitto
+
+
+def _told(broker: Mosquitto | None) -> None:
+    if broker:
+        broker.write_accounts()
+        broker.reload()
+
+
+def _checked(what: str, name: str) -> None:
+    if fault := name_fault(name):
+        raise PermanentError(f"{name!r} cannot be a {what}: {fault}")
+
+
+def _password(file: str | None) -> str:
+    """From the file, standard input or a prompt; never from the command line, which others can see."""
+    try:
+        if file is not None:
+            password = (sys.stdin.read() if file == "-" else Path(file).read_text()).rstrip("\r\n")
+        elif sys.stdin.isatty():
+            password = getpass("Password: ")
+            if getpass("Again: ") != password:
+                raise PermanentError("the two passwords differ")
+        else:
+            raise PermanentError("no password: name its file with --password-file, or - for standard input")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PermanentError(f"cannot read the password from {file}: {error}") from error
+    if fault := password_fault(password):
+        raise PermanentError(fault)
+    return password
+
+
+def _as_dict(account: Account) -> dict[str, Any]:
+    return {
+        "username": account.username,
+        "client_id": account.client_id,
+        "superuser": account.superuser,
+        "created": account.created.isoformat(),
+        "rules": [f"{one.permission} {one.action.value}:{one.topic}" for one in account.rules],
+    }

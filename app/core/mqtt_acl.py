@@ -1,0 +1,109 @@
+"""MQTT accounts: names that are safe in a topic, what each may do, and the same for Mosquitto."""
+
+import re
+from collections.abc import Iterable
+from enum import Enum
+
+from msgspec import Struct
+
+ALL = "$all"  # every user, in mqtt_acl
+NAME_MAX = 200  # bytes; the ids of a device take up to 2048 in a primary key
+
+_UNSAFE = re.compile(r"[/+#\x00-\x1f\x7f-\x9f]")
+_MOSQUITTO = {"${username}": "%u", "${clientid}": "%c"}
+
+
+class Action(Enum):
+    """What a rule is about."""
+
+    PUBLISH = "publish"
+    SUBSCRIBE = "subscribe"
+
+
+class Rule(Struct, frozen=True):
+    """A row of mqtt_acl."""
+
+    username: str
+    permission: str  # allow, deny
+    action: Action
+    topic: str  # a filter; ${username} and ${clientid} stand for those of the client
+    priority: int = 100
+
+
+def _allow(username: str, action: Action, priority: int, *topics: str) -> list[Rule]:
+    return [Rule(username, "allow", action, topic, priority) for topic in topics]
+
+
+# A user name is the user (or node), a client id the device (or sensor). init.sql puts the same rows in.
+DEVICES = (
+    *_allow(
+        ALL,
+        Action.PUBLISH,
+        100,
+        "users/${username}/devices/${clientid}/telemetry",
+        "users/${username}/config",
+        "users/${username}/alerts/manage",
+        "iot/${username}/${clientid}/telemetry",
+        "iot/${username}/status",
+    ),
+    *_allow(
+        ALL,
+        Action.SUBSCRIBE,
+        100,
+        "users/${username}/devices/${clientid}/commands",
+        "users/${username}/alerts",
+        "users/${username}/alerts/errors",
+        "users/${username}/config/errors",
+    ),
+)
+
+
+def name_fault(name: str) -> str | None:
+    """What keeps `name` from being a user name or client id; None when nothing does.
+
+    The broker puts both into topics: one that holds a level or a wildcard would open the topics of others.
+    """
+    if not name or len(name.encode()) > NAME_MAX:
+        return f"give 1 to {NAME_MAX} bytes"
+    if _UNSAFE.search(name):
+        return "/, +, # and control characters would reach into the topics of others"
+    if name.startswith("$"):
+        return "names with $ are the broker's own"
+    if name != name.strip() or ":" in name:
+        return "no blanks around it and no colon, which separates it from its password in files"
+    return None
+
+
+def rule(username: str, text: str) -> Rule:
+    """`publish:TOPIC` or `subscribe:TOPIC` as a rule that allows it. Raises ValueError."""
+    action, _, topic = text.partition(":")
+    if action not in ("publish", "subscribe"):
+        raise ValueError(f"{text!r}: write publish:TOPIC or subscribe:TOPIC")
+    levels = topic.split("/")
+    wild = [level for level in levels[:-1] if level != "+" and set(level) & set("+#")]
+    if not topic or wild or "#" in levels[:-1] or (levels[-1] not in ("+", "#") and set(levels[-1]) & set("+#")):
+        raise ValueError(f"{topic!r} is no topic filter: + stands for a whole level, # for the last ones")
+    if re.search(r"[\x00-\x1f\x7f]", topic):
+        raise ValueError(f"{topic!r}: a topic holds no control characters")
+    return Rule(username, "allow", Action(action), topic, 10)
+
+
+def for_mosquitto(rules: Iterable[Rule]) -> str:
+    """The rules as lines of an acl_file, where what no line allows is denied as well.
+
+    Mosquitto grants every subscription, and withholds what the client may not read.
+    """
+    lines, by_user = [], dict[str, list[str]]()
+    for one in rules:
+        if one.permission != "allow":
+            continue  # nothing else is allowed anyway, and its "deny" would take both actions
+        access, topic = "write" if one.action is Action.PUBLISH else "read", one.topic
+        for name, short in _MOSQUITTO.items():
+            topic = topic.replace(name, short)
+        if one.username == ALL:
+            lines.append(f"pattern {access} {topic}")
+        else:
+            by_user.setdefault(one.username, []).append(f"topic {access} {topic}")
+    for username, own in by_user.items():
+        lines += ["", f"user {username}", *own]
+    return "\n".join(lines) + "\n"
