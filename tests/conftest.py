@@ -18,7 +18,15 @@ hypothesis.settings.register_profile("full", max_examples=100, deadline=None)
 hypothesis.settings.register_profile("many", max_examples=1500, deadline=None)  # after a change of app/core/step.py
 hypothesis.settings.load_profile("quick")
 
+SLOW = ("faults", "integration", "simulation", "contract")
+
 INIT_SQL = Path(__file__).parents[1] / "init.sql"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Directories of slow files first: of files that run three at a time, a slow one at the end runs alone."""
+    items.sort(key=lambda item: SLOW.index(item.path.parent.name) if item.path.parent.name in SLOW else len(SLOW))
 
 
 @pytest.fixture(scope="session")
