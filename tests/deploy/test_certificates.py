@@ -1,0 +1,78 @@
+"""MQTT with TLS for devices from elsewhere: the certificates of scripts/certificates, and where EMQX finds them."""
+
+import asyncio
+import os
+import re
+import shutil
+import ssl
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from app import tls
+from tests.documents import ROOT
+
+SCRIPT = ROOT / "scripts" / "certificates"
+pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is missing: apt-get install openssl")
+
+
+def make(directory: Path, *names: str) -> "subprocess.CompletedProcess[str]":
+    environment = {**os.environ, "SECRETS": str(directory)}
+    return subprocess.run([SCRIPT, *names], env=environment, capture_output=True, text=True, check=False)
+
+
+async def handshake(directory: Path, name: str) -> str:
+    """The TLS version a client that verifies agrees on with a server that has these files."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(directory / "mqtt_certificate", directory / "mqtt_key")
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        client = tls.context(directory / "mqtt_ca.pem")
+        _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client, server_hostname=name)
+        version = str(writer.get_extra_info("ssl_object").version())
+        writer.close()
+        await writer.wait_closed()
+    return version
+
+
+async def test_the_certificate_is_for_its_names_alone(tmp_path: Path) -> None:
+    made = make(tmp_path, "mqtt.example.com", "127.0.0.1", "::1")
+    assert made.returncode == 0, made.stderr
+    for name in ("mqtt.example.com", "127.0.0.1", "::1"):
+        assert await handshake(tmp_path, name) == "TLSv1.3"
+    with pytest.raises(ssl.SSLCertVerificationError):
+        await handshake(tmp_path, "other.example.com")
+
+
+def test_they_are_made_once(tmp_path: Path) -> None:
+    assert make(tmp_path).returncode == 2
+    assert make(tmp_path, "a.example").returncode == 0
+    before = (tmp_path / "mqtt_certificate").read_bytes()
+    assert (tmp_path / "mqtt_ca.key").stat().st_mode & 0o077 == 0
+    assert tmp_path.stat().st_mode & 0o077 == 0
+    again = make(tmp_path, "b.example")
+    assert (again.returncode, "remove mqtt_*" in again.stderr) == (1, True)
+    assert (tmp_path / "mqtt_certificate").read_bytes() == before
+
+
+def test_emqx_finds_them() -> None:
+    emqx = (ROOT / "deploy" / "emqx" / "emqx.conf").read_text()
+    listener = emqx.partition("listeners.ssl.default {")[2].partition("\n}")[0]
+    added = yaml.safe_load((ROOT / "docker-compose.tls.yml").read_text())
+    files = set(re.findall(r'file = "/run/secrets/(\w+)"', listener))
+    assert files == set(added["secrets"]) == set(added["services"]["emqx"]["secrets"])
+    assert all(added["secrets"][name]["file"].endswith(f"/{name}") for name in files)
+    assert all(name in SCRIPT.read_text() for name in files)
+    (port,) = re.findall(r'bind = "0\.0\.0\.0:(\d+)"', listener)
+    assert added["services"]["emqx"]["ports"][0].endswith(f":{port}")
+    assert "enable = false" in listener
+    assert "enable_authn = true" in listener
+    assert added["services"]["emqx"]["environment"] == {"EMQX_LISTENERS__SSL__DEFAULT__ENABLE": "true"}
