@@ -17,12 +17,17 @@ CREATE TABLE IF NOT EXISTS raw_telemetry (
   PRIMARY KEY (time, user_id, device_id, sequence_id)
 );
 
--- The rules in force. rules: JSON array, see the README.
+-- The rules in force. rules, maintenance: JSON arrays, see docs/alerts.md.
+-- edited_at: of an edit over MQTT, when it was received; an older one changes nothing. Of any other, when it was made.
 CREATE TABLE IF NOT EXISTS user_configs (
-  user_id    text        PRIMARY KEY,
-  rules      jsonb       NOT NULL DEFAULT '[]'::jsonb,
-  updated_at timestamptz NOT NULL DEFAULT clock_timestamp()
+  user_id     text        PRIMARY KEY,
+  rules       jsonb       NOT NULL DEFAULT '[]'::jsonb,
+  updated_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+  maintenance jsonb       NOT NULL DEFAULT '[]'::jsonb,
+  edited_at   timestamptz NOT NULL DEFAULT clock_timestamp()
 );
+ALTER TABLE user_configs ADD COLUMN IF NOT EXISTS maintenance jsonb NOT NULL DEFAULT '[]'::jsonb,  -- not in 0.1.0
+  ADD COLUMN IF NOT EXISTS edited_at timestamptz NOT NULL DEFAULT clock_timestamp();
 CREATE INDEX IF NOT EXISTS user_configs_updated_at_idx ON user_configs (updated_at);
 
 -- Workers ask for what changed by updated_at, so nobody else may set it: it moves with every change, and never back.
@@ -30,10 +35,13 @@ CREATE OR REPLACE FUNCTION iot_touch_user_configs() RETURNS trigger LANGUAGE plp
 BEGIN
   NEW.updated_at := clock_timestamp();
   IF TG_OP = 'UPDATE' THEN
-    IF (NEW.user_id, NEW.rules) IS NOT DISTINCT FROM (OLD.user_id, OLD.rules) THEN
+    IF (NEW.user_id, NEW.rules, NEW.maintenance) IS NOT DISTINCT FROM (OLD.user_id, OLD.rules, OLD.maintenance) THEN
       NEW.updated_at := OLD.updated_at;
     ELSE
       NEW.updated_at := greatest(NEW.updated_at, OLD.updated_at + interval '1 microsecond');
+      IF NEW.edited_at IS NOT DISTINCT FROM OLD.edited_at THEN
+        NEW.edited_at := clock_timestamp();
+      END IF;
     END IF;
   END IF;
   RETURN NEW;

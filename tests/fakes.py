@@ -20,6 +20,8 @@ class FakeStore:
     def __init__(self, give_up: asyncio.Event | None = None) -> None:
         self.rows: dict[Key, Row] = {}
         self.configs: dict[str, str] = {}
+        self.maintenance: dict[str, str] = {}
+        self.edited: dict[str, datetime] = {}
         self.statuses: dict[str, tuple[Any, ...]] = {}
         self.active_alerts: dict[tuple[str, str, str], tuple[Any, ...]] = {}
         self.history: dict[tuple[str, str, int], tuple[Any, ...]] = {}
@@ -56,7 +58,7 @@ class FakeStore:
         args = effect.args
         match effect.statement:
             case Statement.UPSERT_CONFIG:
-                self.configs[args[0]] = args[1]
+                self._configure(*args)
             case Statement.UPSERT_STATUS:
                 if args[0] not in self.statuses or self.statuses[args[0]][4] <= args[4]:
                     self.statuses[args[0]] = args
@@ -70,6 +72,13 @@ class FakeStore:
             case Statement.INSERT_HISTORY:
                 self.history.setdefault(args[:3], args)
 
+    def _configure(self, user: str, rules: str | None, maintenance: str | None, edited: datetime) -> None:
+        if user in self.edited and edited < self.edited[user]:
+            return
+        self.configs[user] = rules or self.configs.get(user, "[]")
+        self.maintenance[user] = maintenance or self.maintenance.get(user, "[]")
+        self.edited[user] = edited
+
     def _resolved(self, alert_id: str) -> bool:
         return any(key[:2] == (alert_id, "RESOLVED") for key in self.history)
 
@@ -79,8 +88,9 @@ def _effect_fault(effect: Effect) -> str | None:
     for value in effect.args:
         if isinstance(value, str) and ("\0" in value or any("\ud800" <= c <= "\udfff" for c in value)):
             return "not text that the database can hold"
-    json_at = {Statement.UPSERT_CONFIG: 1, Statement.UPSERT_STATUS: 5}.get(effect.statement)
-    return None if json_at is None else _json_fault(effect.args[json_at])
+    json_at = {Statement.UPSERT_CONFIG: (1, 2), Statement.UPSERT_STATUS: (5,)}.get(effect.statement, ())
+    texts = (effect.args[index] for index in json_at if effect.args[index] is not None)
+    return next((wrong for text in texts if (wrong := _json_fault(text))), None)
 
 
 def _json_fault(text: str) -> str | None:

@@ -25,15 +25,21 @@ _STAGE = f"""CREATE TEMP TABLE IF NOT EXISTS {STAGING} (time timestamptz, user_i
 
 EFFECTS = {
     Statement.UPSERT_CONFIG: """
-        INSERT INTO user_configs (user_id, rules) VALUES ($1, $2::jsonb)
-        ON CONFLICT (user_id) DO UPDATE SET rules = EXCLUDED.rules
-        WHERE user_configs.rules IS DISTINCT FROM EXCLUDED.rules""",
+        INSERT INTO user_configs (user_id, rules, maintenance, edited_at)
+        VALUES ($1, coalesce($2::jsonb, '[]'), coalesce($3::jsonb, '[]'), least($4::timestamptz, clock_timestamp()))
+        ON CONFLICT (user_id) DO UPDATE SET rules = coalesce($2::jsonb, user_configs.rules),
+            maintenance = coalesce($3::jsonb, user_configs.maintenance),
+            edited_at = greatest(EXCLUDED.edited_at, user_configs.edited_at + interval '1 microsecond')
+        WHERE date_trunc('milliseconds', user_configs.edited_at) <= EXCLUDED.edited_at
+            AND (coalesce($2::jsonb, user_configs.rules), coalesce($3::jsonb, user_configs.maintenance))
+                IS DISTINCT FROM (user_configs.rules, user_configs.maintenance)""",
     Statement.UPSERT_STATUS: """
         INSERT INTO device_status (device_key, user_id, device_id, status, last_seen, detail)
         VALUES ($1, $2, $3, $4, $5, $6::jsonb)
         ON CONFLICT (device_key) DO UPDATE SET user_id = EXCLUDED.user_id, device_id = EXCLUDED.device_id,
             status = EXCLUDED.status, last_seen = EXCLUDED.last_seen, detail = EXCLUDED.detail
         WHERE device_status.last_seen <= EXCLUDED.last_seen""",
+    # edited_at always moves, which tells the trigger that this is no edit by hand.
     # The history is asked so that a writer that comes too late cannot bring back what is over.
     Statement.UPSERT_ACTIVE_ALERT: """
         INSERT INTO active_alerts (user_id, device_id, rule_id, alert_id, severity, message, value, threshold,
@@ -57,7 +63,7 @@ EFFECTS = {
 
 # Of each statement, the column that $1, $2, ... goes to; for an error's words.
 PARAMETERS = {
-    Statement.UPSERT_CONFIG: ("user_id", "rules"),
+    Statement.UPSERT_CONFIG: ("user_id", "rules", "maintenance", "edited_at"),
     Statement.UPSERT_STATUS: ("device_key", "user_id", "device_id", "status", "last_seen", "detail"),
     Statement.UPSERT_ACTIVE_ALERT: (
         "user_id",

@@ -1,4 +1,4 @@
-"""user_configs, followed: first all of it, then what changed, as (user_id, rules as JSON text, None once deleted)."""
+"""user_configs, followed: first all of it, then what changed, as (user_id, JSON text; None once deleted)."""
 
 import asyncio
 import time
@@ -19,13 +19,15 @@ OUTAGE_WAIT_MAX = 10.0  # seconds
 TIMEOUT = 30.0  # seconds for one poll
 
 _STATE = "SELECT count(*), clock_timestamp() FROM user_configs"
-_CHANGED = "SELECT user_id, rules::text, updated_at FROM user_configs WHERE updated_at > $1 ORDER BY updated_at"
+_CONFIG = """CASE WHEN maintenance = '[]' THEN rules::text
+    ELSE jsonb_build_object('rules', rules, 'maintenance', maintenance)::text END"""
+_CHANGED = f"SELECT user_id, {_CONFIG}, updated_at FROM user_configs WHERE updated_at > $1 ORDER BY updated_at"  # noqa: S608
 _STAMPS = "SELECT user_id, updated_at FROM user_configs"
-_SOME = "SELECT user_id, rules::text, updated_at FROM user_configs WHERE user_id = ANY($1::text[])"
+_SOME = f"SELECT user_id, {_CONFIG}, updated_at FROM user_configs WHERE user_id = ANY($1::text[])"  # noqa: S608
 _BEGINNING = datetime.fromisoformat("1971-01-01T00:00:00+00:00")
 
 Changes = list[tuple[str, str | None]]
-Found = dict[str, tuple[str, datetime]]  # user_id -> rules, updated_at
+Found = dict[str, tuple[str, datetime]]  # user_id -> configuration, updated_at
 
 
 class RulesTable:

@@ -52,4 +52,6 @@ def _word(episode: Episode, note: Note, now: int) -> str:
         return "DISABLED"
     if note.snoozed_until > now:
         return "SNOOZED"
+    if episode.suppressed:
+        return "SUPPRESSED"
     return "ACKED" if episode.acked else "FIRING"

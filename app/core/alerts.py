@@ -35,6 +35,7 @@ class Cause(StrEnum):
     RULE_CHANGED = "rule_changed"  # RESOLVED: the rule is gone or means something else
     UNMUTED = "unmuted"  # FIRING again: its snooze is over or it was enabled, and the condition still holds
     ESCALATED = "escalated"  # REMINDER: it has been firing for so long that it is worse now
+    MAINTENANCE_ENDED = "maintenance_ended"  # FIRING: it was suppressed before, and the condition still holds
     FLAPPING = "flapping"  # FIRING: once too often; it resolves only after a long quiet time
 
 
@@ -42,7 +43,8 @@ class AlertEvent(Struct, frozen=True, gc=False):
     """One line of an alert's life; the fields and their order are those of the JSON. Times are aware UTC.
 
     `repeat` counts what is told of an alert after its first FIRING and before its RESOLVED: 1, 2, ...; absent for those
-    two. `traceparent` belongs to the record, not to the reading: set it with `msgspec.structs.replace`.
+    two. `suppressed` is true or absent: such an event is in alert_history and is not sent. `traceparent` belongs to the
+    record, not to the reading: set it with `msgspec.structs.replace`.
     """
 
     alert_id: str
@@ -58,6 +60,7 @@ class AlertEvent(Struct, frozen=True, gc=False):
     first_seen: datetime
     cause: Cause | UnsetType = UNSET
     repeat: int | UnsetType = UNSET
+    suppressed: bool | UnsetType = UNSET
     traceparent: str | UnsetType = UNSET
 
 

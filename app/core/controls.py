@@ -4,10 +4,12 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from app.core.config import parse_config
+from app.core.decode import ingest_time
 from app.core.fault import printable
 from app.core.model import Reason, Record, Rejected, Stage
 from app.core.route import Address
-from app.core.rules import InvalidRules, parse
+from app.core.rules import InvalidRules
 from app.core.write import Effect, Statement
 
 STATUS_MAX = 64  # characters; a status is a word such as "online"
@@ -42,15 +44,25 @@ def status_effect(record: Record, address: Address) -> Effect | Rejected:
 
 
 def config_effect(record: Record, address: Address) -> Effect | Rejected:
-    """`users/{user}/config`: the user's whole rule set, an array or {"rules": [...]}; one bad rule refuses it."""
+    """`users/{user}/config`: the user's whole rule set, an array or {"rules": [...]}; one bad rule refuses it.
+
+    `maintenance` beside `rules` or alone: the user's maintenance windows. It counts from when it entered Kafka, so that
+    a redelivery takes back no later edit.
+    """
     payload = record.value or b""
     if not payload:
         return _rejected(record, Reason.EMPTY_PAYLOAD, 'config is empty; send {"rules": [...]}')
-    found = parse(payload, address.user_id)
+    found = parse_config(payload, address.user_id)
     if isinstance(found, InvalidRules):
         return _rejected(record, Reason.INVALID_RULES, "; ".join(found.reasons))
-    rules = bytes(_object(payload)["rules"]) if payload.lstrip().startswith(b"{") else payload
-    return Effect(Statement.UPSERT_CONFIG, (address.user_id, rules.decode()))
+    edited = ingest_time(record)
+    if edited is None:
+        detail = "the record has neither a header ingest_ms nor a timestamp: nobody knows whether it is the newest"
+        return _rejected(record, Reason.MISSING_FIELD, detail)
+    is_object = payload.lstrip().startswith(b"{")
+    parts = _object(payload) if is_object else {"rules": msgspec.Raw(payload)}
+    texts = [bytes(parts[name]).decode() if name in parts else None for name in ("rules", "maintenance")]
+    return Effect(Statement.UPSERT_CONFIG, (address.user_id, *texts, edited))
 
 
 def _rejected(record: Record, reason: Reason, detail: str) -> Rejected:

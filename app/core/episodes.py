@@ -37,12 +37,15 @@ class Episode(Struct, array_like=True):
     escalated: bool = False
     flapping: bool = False  # it fired too often: it has to stay clear for longer
     repeat: int = 0  # how often it was told again
+    suppressed: bool = False  # it fired in a maintenance window: recorded, and sent to nobody so far
 
     @property
     def phase(self) -> Phase:
         """Where it is in its life; never NORMAL."""
         if not self.fired:
             return Phase.PENDING
+        if self.suppressed:
+            return Phase.SUPPRESSED
         if self.muted:
             return Phase.MUTED
         return Phase.FIRING if self.clear_since is None else Phase.CLEARING
@@ -83,6 +86,7 @@ def told(
         first_seen=moment(episode.first_seen),
         cause=cause,
         repeat=UNSET if once else episode.repeat,
+        suppressed=episode.suppressed or UNSET,
     )
 
 

@@ -16,6 +16,7 @@ class Phase(StrEnum):
     FIRING = "FIRING"
     CLEARING = "CLEARING"  # told, and the condition has ended, but not for long enough
     MUTED = "MUTED"  # told, then snoozed or disabled
+    SUPPRESSED = "SUPPRESSED"  # due in a maintenance window: recorded, not sent
 
 
 class Signal(StrEnum):
@@ -27,14 +28,17 @@ class Signal(StrEnum):
     CLEARED = "cleared"  # it does not hold, for long enough
     CHANGED = "rule changed"  # the rule is gone, or means something else
     MUTE = "mute"  # SNOOZE or DISABLE
+    MAINTENANCE = "is due in maintenance"
 
 
 # fmt: off
 TRANSITIONS: dict[tuple[Phase, Signal], tuple[Phase, Status | None]] = {
     (Phase.NORMAL, Signal.HOLDS): (Phase.PENDING, None),
     (Phase.NORMAL, Signal.DUE): (Phase.FIRING, Status.FIRING),
+    (Phase.NORMAL, Signal.MAINTENANCE): (Phase.SUPPRESSED, Status.FIRING),
     (Phase.PENDING, Signal.HOLDS): (Phase.PENDING, None),
     (Phase.PENDING, Signal.DUE): (Phase.FIRING, Status.FIRING),
+    (Phase.PENDING, Signal.MAINTENANCE): (Phase.SUPPRESSED, Status.FIRING),
     (Phase.PENDING, Signal.CLEARED): (Phase.NORMAL, None),
     (Phase.PENDING, Signal.CHANGED): (Phase.NORMAL, None),
     (Phase.FIRING, Signal.HOLDS): (Phase.FIRING, None),
@@ -55,6 +59,12 @@ TRANSITIONS: dict[tuple[Phase, Signal], tuple[Phase, Status | None]] = {
     (Phase.MUTED, Signal.CLEARED): (Phase.NORMAL, Status.RESOLVED),
     (Phase.MUTED, Signal.CHANGED): (Phase.NORMAL, Status.RESOLVED),
     (Phase.MUTED, Signal.MUTE): (Phase.MUTED, None),
+    (Phase.SUPPRESSED, Signal.HOLDS): (Phase.SUPPRESSED, None),
+    (Phase.SUPPRESSED, Signal.DUE): (Phase.FIRING, Status.FIRING),
+    (Phase.SUPPRESSED, Signal.CLEARS): (Phase.SUPPRESSED, None),
+    (Phase.SUPPRESSED, Signal.CLEARED): (Phase.NORMAL, Status.RESOLVED),
+    (Phase.SUPPRESSED, Signal.CHANGED): (Phase.NORMAL, Status.RESOLVED),
+    (Phase.SUPPRESSED, Signal.MUTE): (Phase.SUPPRESSED, None),
 }
 # fmt: on
 

@@ -98,7 +98,7 @@ class Processor:
                 if reading.time > soon:  # type: ignore[union-attr]
                     reading = not_ahead(reading, record)  # type: ignore[arg-type]
                 watch = device.watch
-                events = step(state, reading, watch.rules, record.offset, watch.quiet)  # type: ignore[arg-type]
+                events = step(state, reading, watch.rules, record.offset, watch.quiet, watch.maintenance)  # type: ignore[arg-type]
                 if device.moved_in is not work:
                     device.moved_in = work
                     moved.append(device)
@@ -190,8 +190,11 @@ def _alert(work: Work, record: Record, events: tuple[AlertEvent, ...]) -> None:
         if trace is not None:
             event = msgspec.structs.replace(event, traceparent=trace.decode("ascii", "replace"))
         text = to_json(event)
-        work.events.append(event)
-        work.alerts.append((outbox_key(event), text))
+        if event.suppressed is True:
+            work.suppressed += 1
+        else:
+            work.events.append(event)
+            work.alerts.append((outbox_key(event), text))
         work.alert_effects.append(history_effect(event, text))
 
 

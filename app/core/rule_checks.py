@@ -8,11 +8,10 @@ from app.core import condition_checks as conditions
 from app.core import timing_checks as timing
 from app.core.alerts import Severity
 from app.core.condition_checks import Check, shown
+from app.core.glob_checks import globs
 
 ID_MAX = 200  # characters; part of the primary key of active_alerts, whose index takes 2704 bytes
 MESSAGE_MAX = 1000
-DEVICES_MAX = 100
-GLOB_MAX = 200
 
 # Their meaning is reserved, and a rule that relied on one would alert at the wrong times without it.
 NOT_SUPPORTED_YET = ("no_data_seconds",)
@@ -76,13 +75,7 @@ def _severity(rule: dict[str, Any]) -> Iterator[str]:
 
 
 def _devices(rule: dict[str, Any]) -> Iterator[str]:
-    globs = rule["devices"]
-    if not isinstance(globs, list) or not 1 <= len(globs) <= DEVICES_MAX:
-        yield f'{shown(globs)} is not a list of 1 to {DEVICES_MAX} device ids or globs, for example ["truck-*"]'
-        return
-    for index, glob in enumerate(globs):
-        if not isinstance(glob, str) or not 1 <= len(glob) <= GLOB_MAX or "\0" in glob:
-            yield f"[{index}]: {shown(glob)} is not a device id or glob of 1 to {GLOB_MAX} characters without NUL"
+    yield from globs(rule["devices"])
 
 
 _CHECKS: dict[str, Check] = {

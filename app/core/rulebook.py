@@ -1,10 +1,13 @@
 """The rules in force: user_configs as (user, JSON) in; per device, the compiled rules out."""
 
 from collections.abc import Iterable
+from typing import TypeVar
 
 from msgspec import Struct
 
-from app.core.rules import InvalidRules, Quiet, Rule, RuleSet, compile_for, parse, quiet_for
+from app.core.config import STORED_BYTES_MAX, Config, parse_config
+from app.core.maintenance import Span, Window, spans_of
+from app.core.rules import InvalidRules, Quiet, Rule, RuleSet, compile_for, quiet_for
 
 
 class Watch(Struct, frozen=True, gc=False):
@@ -12,6 +15,7 @@ class Watch(Struct, frozen=True, gc=False):
 
     rules: tuple[Rule, ...]
     quiet: Quiet
+    maintenance: tuple[Span, ...] = ()
 
 
 class RuleBook:
@@ -20,21 +24,20 @@ class RuleBook:
     def __init__(self) -> None:
         self.version = 0
         self._sets: dict[str, RuleSet] = {}
-        self._watches: dict[str, dict[tuple[str, ...], Watch]] = {}  # user -> ids of rules -> Watch
+        self._windows: dict[str, tuple[Window, ...]] = {}
+        self._watches: dict[str, dict[_Same, Watch]] = {}  # by user
 
     def apply(self, changes: Iterable[tuple[str, str | None]]) -> list[InvalidRules]:
-        """Take (user_id, rules as JSON; None: no rules any more). What is refused leaves the user's old rules."""
+        """Take (user_id, configuration as JSON; None: none any more). What is refused leaves what the user had."""
         refused = []
         for user_id, text in changes:
-            found = RuleSet(user_id, ()) if text is None else parse(text, user_id)
+            found = Config(None, None) if text is None else parse_config(text, user_id, STORED_BYTES_MAX)
             if isinstance(found, InvalidRules):
                 refused.append(found)
                 continue
             self._watches.pop(user_id, None)
-            if found.rules:
-                self._sets[user_id] = found
-            else:
-                self._sets.pop(user_id, None)
+            _put(self._sets, user_id, found.rules if found.rules and found.rules.rules else None)
+            _put(self._windows, user_id, found.windows)
         self.version += 1
         return refused
 
@@ -47,10 +50,11 @@ class RuleBook:
         """The same, with the quick test that goes with them."""
         rules = self.rules_for(user_id, device_id)
         shared = self._watches.setdefault(user_id, {}) if rules else _NONE
-        ids = tuple(rule.id for rule in rules)
-        if ids not in shared:
-            shared[ids] = Watch(rules, quiet_for(rules))
-        return shared[ids]
+        spans = spans_of(self._windows.get(user_id, ()), device_id) if rules else ()
+        same = tuple(rule.id for rule in rules), spans
+        if same not in shared:
+            shared[same] = Watch(rules, quiet_for(rules), spans)
+        return shared[same]
 
     @property
     def users(self) -> int:
@@ -58,4 +62,15 @@ class RuleBook:
         return len(self._sets)
 
 
-_NONE: dict[tuple[str, ...], Watch] = {}  # of all users without rules
+_Same = tuple[tuple[str, ...], tuple[Span, ...]]  # ids of rules, and maintenance: equal for devices that share a Watch
+_T = TypeVar("_T")
+
+
+def _put(kept: dict[str, _T], user_id: str, value: _T | None) -> None:
+    if value:
+        kept[user_id] = value
+    else:
+        kept.pop(user_id, None)
+
+
+_NONE: dict[_Same, Watch] = {}  # of all users without rules

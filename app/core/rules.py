@@ -75,12 +75,10 @@ class InvalidRules(Struct, frozen=True, gc=False):
     reasons: tuple[str, ...]
 
 
-def parse(rules_json: str | bytes, user_id: str) -> RuleSet | InvalidRules:
+def parse(rules_json: str | bytes, user_id: str, bytes_max: int = RULES_BYTES_MAX) -> RuleSet | InvalidRules:
     """Compile a JSON array of rules, or an object with the array as "rules". Never raises for any text."""
-    if len(rules_json) > RULES_BYTES_MAX:
-        return InvalidRules(
-            user_id, (f"rules: {len(rules_json)} bytes of JSON; at most {RULES_BYTES_MAX} are allowed",)
-        )
+    if len(rules_json) > bytes_max:
+        return InvalidRules(user_id, (f"rules: {len(rules_json)} bytes of JSON; at most {bytes_max} are allowed",))
     try:
         document = msgspec.json.decode(rules_json)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:

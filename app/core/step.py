@@ -13,6 +13,7 @@ from msgspec import UNSET, UnsetType
 from app.core.alerts import AlertEvent, Cause
 from app.core.conditions import Shown
 from app.core.episodes import Episode, micros, opened, told
+from app.core.maintenance import Span
 from app.core.model import Reading
 from app.core.notes import NOTHING, Note
 from app.core.phases import TRANSITIONS, Phase, Signal
@@ -21,12 +22,18 @@ from app.core.state import DeviceState
 
 
 def step(
-    state: DeviceState, reading: Reading, rules: tuple[Rule, ...], offset: int, quiet: Quiet | None = None
+    state: DeviceState,
+    reading: Reading,
+    rules: tuple[Rule, ...],
+    offset: int,
+    quiet: Quiet | None = None,
+    maintenance: tuple[Span, ...] = (),
 ) -> tuple[AlertEvent, ...]:
     """Apply one reading to its device's state, in place, and return the alerts it causes, in order.
 
     `rules` are the device's own (`compile_for`), `quiet` is `quiet_for` them, made once by a caller in a hurry;
-    `offset` is the record's, in the one partition the device has.
+    `offset` is the record's, in the one partition the device has; `maintenance` are the spans of event time in which
+    what would be told is suppressed.
     """
     if offset <= state.applied_offset:
         return ()
@@ -37,11 +44,14 @@ def step(
     state.latest = time
     if not state.episodes and (quiet(reading) if quiet else not any_holds(rules, reading)):
         return ()
-    return tuple(_transitions(state, reading, rules))
+    return tuple(_transitions(state, reading, rules, maintenance))
 
 
-def _transitions(state: DeviceState, reading: Reading, rules: tuple[Rule, ...]) -> list[AlertEvent]:
+def _transitions(
+    state: DeviceState, reading: Reading, rules: tuple[Rule, ...], maintenance: tuple[Span, ...]
+) -> list[AlertEvent]:
     now, events = micros(reading.time), list[AlertEvent]()
+    suppress = any(begin <= now < end for begin, end in maintenance)
     if state.episodes or state.notes:
         _end_changed(state, reading, now, {rule.id: rule.fingerprint for rule in rules}, events)
     for rule in rules:
@@ -54,7 +64,7 @@ def _transitions(state: DeviceState, reading: Reading, rules: tuple[Rule, ...]) 
             continue
         shown = rule.condition.show(value, verdict)
         if shown is not None:  # else NaN or beyond float64
-            _transition(state, reading, now, rule, episode, verdict, shown, events)
+            _transition(state, reading, now, rule, episode, verdict, shown, events, suppress)
     return events
 
 
@@ -67,6 +77,7 @@ def _transition(
     verdict: bool,
     shown: Shown,
     events: list[AlertEvent],
+    suppress: bool,
 ) -> None:
     """What one verdict does to one rule: find the signal, look up what follows, do it."""
     before = Phase.NORMAL if episode is None else episode.phase
@@ -79,7 +90,7 @@ def _transition(
         episode.value, episode.threshold = shown
         episode.last_seen = now
         episode.count += before is Phase.PENDING or before is Phase.NORMAL
-    signal = _holding(rule, episode, note, now) if verdict else _clearing(rule, episode, now)
+    signal = _holding(rule, episode, note, now, suppress) if verdict else _clearing(rule, episode, now)
     after, status = TRANSITIONS[before, signal]
     if episode.fired:
         state.touched[rule.id] = episode
@@ -91,11 +102,11 @@ def _transition(
             episode.threshold = shown[1]
             events.append(told(rule.id, episode, reading, status, shown[0]))
     elif status:
-        cause = _tell(state, rule, episode, before, now)
+        cause = _tell(state, rule, episode, before, now, suppress)
         events.append(told(rule.id, episode, reading, status, shown[0], cause))
 
 
-def _holding(rule: Rule, episode: Episode, note: Note, now: int) -> Signal:
+def _holding(rule: Rule, episode: Episode, note: Note, now: int, suppress: bool) -> Signal:
     """The signal of a reading for which the condition holds."""
     if not episode.fired:
         due = (
@@ -104,10 +115,9 @@ def _holding(rule: Rule, episode: Episode, note: Note, now: int) -> Signal:
             and now >= note.rest_until
             and not note.mutes(now)
         )
-    elif episode.muted:
-        due = not note.mutes(now)
-    else:
-        due = _escalates(rule, episode, now)
+        return Signal.HOLDS if not due else Signal.MAINTENANCE if suppress else Signal.DUE
+    due = not note.mutes(now) if episode.suppressed or episode.muted else _escalates(rule, episode, now)
+    due = due and not suppress
     return Signal.DUE if due else Signal.HOLDS
 
 
@@ -126,11 +136,13 @@ def _escalates(rule: Rule, episode: Episode, now: int) -> bool:
     return now - (episode.fired_at or episode.first_seen) >= rule.escalate.after
 
 
-def _tell(state: DeviceState, rule: Rule, episode: Episode, before: Phase, now: int) -> Cause | UnsetType:
+def _tell(
+    state: DeviceState, rule: Rule, episode: Episode, before: Phase, now: int, suppress: bool
+) -> Cause | UnsetType:
     """Note in the episode that it is told now, for the first time or again; why."""
     state.touched[rule.id] = episode
     if not episode.fired:
-        episode.fired, episode.fired_at = True, now
+        episode.fired, episode.fired_at, episode.suppressed = True, now, suppress
         if rule.flap and _too_often(state, rule, now):
             episode.flapping = True
             return Cause.FLAPPING
@@ -138,6 +150,9 @@ def _tell(state: DeviceState, rule: Rule, episode: Episode, before: Phase, now: 
     episode.repeat += 1
     if rule.escalate and _escalates(rule, episode, now):
         episode.escalated, episode.severity = True, rule.escalate.severity
+    if before is Phase.SUPPRESSED:
+        episode.suppressed = episode.muted = False
+        return Cause.MAINTENANCE_ENDED
     if before is not Phase.MUTED:
         return Cause.ESCALATED
     episode.muted = episode.acked = False

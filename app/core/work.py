@@ -18,12 +18,15 @@ class Work(Struct, gc=False):
     sources: list[Any] = []  # the Record of each row, for the ones the database may refuse
     effects: list[Effect] = []
     effect_sources: list[Any] = []
-    alert_effects: list[Effect] = []  # what the alerts below do to the database; after `effects`, of no record's own
+    alert_effects: list[
+        Effect
+    ] = []  # what the alerts below and suppressed ones do to the database; after `effects`, of no record's own
     commands: list[Any] = []  # the Records of commands that were obeyed; nothing is left to do for them
     commands_again: int = 0  # how many of those were obeyed before
     rejected: list[Rejected] = []
     events: list[AlertEvent] = []
     alerts: list[tuple[bytes, bytes]] = []  # (key, JSON) of `events`, as the outbox takes them
+    suppressed: int = 0  # events of maintenance windows: written to the database, not sent
     answers: list[Answer] = []  # to those whose rules or command were refused
     states: dict[bytes, bytes] = {}  # encoded, one per device that moved
     kinds: dict[str, int] = {}  # records by kind

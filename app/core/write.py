@@ -13,7 +13,8 @@ from msgspec import Struct
 class Statement(StrEnum):
     """Every statement an Effect can ask for. The arguments, in order, with their Python types:
 
-    UPSERT_CONFIG           user_id str, rules str (JSON text)
+    UPSERT_CONFIG           user_id str, rules str | None (JSON text), maintenance str | None (JSON text), edited_at
+                            datetime of whole milliseconds; None leaves what is there, an older edited_at all of it
     UPSERT_STATUS           device_key str, user_id str, device_id str, status str, last_seen datetime,
                             detail str (JSON text); an older last_seen than the stored one changes nothing
     UPSERT_ACTIVE_ALERT     user_id str, device_id str, rule_id str, alert_id str, severity str, message str,

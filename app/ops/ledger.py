@@ -42,6 +42,8 @@ class BatchLedger:
             metrics.DROPPED.labels(policy).inc(count)
         for (status, severity), count in Counter((e.status, e.severity) for e in work.events).items():
             metrics.ALERTS.labels(status, severity).inc(count)
+        if work.suppressed:
+            metrics.ALERTS_SUPPRESSED.inc(work.suppressed)
         self._count_refused_alerts(batch, work, written)
         self._time(batch, work, seconds)
 

@@ -38,6 +38,9 @@ REBALANCE_SECONDS = Histogram(
 GAPS_HEALED = Counter("iot_gaps_healed_total", "Seeks back because a batch did not follow the one before it")
 
 ALERTS = Counter("iot_alerts_total", "Alert events sent to the outbox", ["status", "severity"])
+ALERTS_SUPPRESSED = Counter(
+    "iot_alerts_suppressed_total", "Alert events of maintenance windows: in alert_history, sent to nobody"
+)
 ALERT_ROWS_REFUSED = Counter(
     "iot_alert_rows_refused_total", "Changes of active_alerts or alert_history that the database refuses; they are lost"
 )

@@ -20,6 +20,7 @@ from app.settings import Settings
 from tests.fakes import FakeStore
 
 START = datetime(2026, 5, 4, 3, 2, 1, 5, tzinfo=UTC)
+EDITED = datetime(2025, 5, 4, tzinfo=UTC)  # of rules that came over MQTT: whole milliseconds
 SMALL, LARGE = 5, 1200  # one either side of copy_min_rows
 
 
@@ -60,6 +61,11 @@ class Subject:
         if isinstance(self.store, FakeStore):
             return self.store.configs
         return dict(await self.ask("SELECT user_id, rules::text FROM user_configs"))
+
+    async def maintenance(self) -> dict[str, str]:
+        if isinstance(self.store, FakeStore):
+            return self.store.maintenance
+        return dict(await self.ask("SELECT user_id, maintenance::text FROM user_configs"))
 
     async def alerts(self) -> list[tuple[Any, ...]]:
         if isinstance(self.store, FakeStore):
@@ -231,7 +237,7 @@ def alert(value: float, state: str = "FIRING") -> Effect:
 
 async def test_effects_come_with_the_rows_in_order(subject: Subject) -> None:
     gone = Effect(Statement.DELETE_ACTIVE_ALERT, ("u1", "d1", "r1", START))
-    config = Effect(Statement.UPSERT_CONFIG, ("u1", '[{"key": "a"}]'))
+    config = Effect(Statement.UPSERT_CONFIG, ("u1", '[{"key": "a"}]', None, EDITED))
     assert await subject.store.write([row(1)], [alert(31), gone, config, alert(32), alert(33)]) == Written(1, 0)
     assert [kept[6] for kept in await subject.alerts()] == [33.0]
     assert await subject.configs() == {"u1": '[{"key": "a"}]'}
@@ -272,6 +278,27 @@ async def test_what_comes_too_late_changes_no_open_alert(subject: Subject) -> No
     assert [alert for alert, _ in await open_now()] == ["c"]
 
 
+async def test_rules_and_maintenance_leave_each_other_alone(subject: Subject) -> None:
+    def config(rules: str | None, maintenance: str | None) -> Effect:
+        return Effect(Statement.UPSERT_CONFIG, ("u1", rules, maintenance, EDITED))
+
+    await subject.store.write([], [config(None, "[1]")])
+    assert (await subject.configs(), await subject.maintenance()) == ({"u1": "[]"}, {"u1": "[1]"})
+    await subject.store.write([], [config("[2]", None)])
+    await subject.store.write([], [config(None, "[3]"), config("[4]", None)])
+    assert (await subject.configs(), await subject.maintenance()) == ({"u1": "[4]"}, {"u1": "[3]"})
+
+
+async def test_an_older_config_that_comes_again_changes_nothing(subject: Subject) -> None:
+    def config(rules: str, milliseconds: int) -> Effect:
+        return Effect(Statement.UPSERT_CONFIG, ("u1", rules, None, EDITED + timedelta(milliseconds=milliseconds)))
+
+    for rules, milliseconds, kept in (("[1]", 5, "[1]"), ("[2]", 5, "[2]"), ("[3]", 4, "[2]"), ("[4]", 6, "[4]"),
+                                      ("[5]", 6, "[5]"), ("[6]", 6, "[6]"), ("[2]", 5, "[6]")):  # fmt: skip
+        assert await subject.store.write([], [config(rules, milliseconds)]) == Written()
+        assert await subject.configs() == {"u1": kept}, (rules, milliseconds)
+
+
 async def test_an_older_status_changes_nothing(subject: Subject) -> None:
     def status(word: str, seen: datetime) -> Effect:
         return Effect(Statement.UPSERT_STATUS, ("n1", "n1", "n1", word, seen, "{}"))
@@ -282,9 +309,9 @@ async def test_an_older_status_changes_nothing(subject: Subject) -> None:
 
 
 async def test_a_bad_effect_is_refused_alone(subject: Subject) -> None:
-    bad = Effect(Statement.UPSERT_CONFIG, ("u2", '["\\u0000"]'))
+    bad = Effect(Statement.UPSERT_CONFIG, ("u2", '["\\u0000"]', None, EDITED))
     written = await subject.store.write(
-        [row(1), row(1)], [alert(31), bad, Effect(Statement.UPSERT_CONFIG, ("u3", "[]"))]
+        [row(1), row(1)], [alert(31), bad, Effect(Statement.UPSERT_CONFIG, ("u3", "[]", None, EDITED))]
     )
     assert (written.rows, written.duplicates, written.refused) == (1, 1, ())
     assert [index for index, _ in written.refused_effects] == [1]
@@ -294,7 +321,7 @@ async def test_a_bad_effect_is_refused_alone(subject: Subject) -> None:
 
 async def test_writers_with_effects_do_not_mix(subject: Subject) -> None:
     def effects(n: int) -> Sequence[Effect]:
-        return [Effect(Statement.UPSERT_CONFIG, (f"u{n}", "not JSON" if n == 4 else "[]"))]
+        return [Effect(Statement.UPSERT_CONFIG, (f"u{n}", "not JSON" if n == 4 else "[]", None, EDITED))]
 
     answers = await asyncio.gather(*(subject.store.write([row(n)], effects(n)) for n in range(10)))
     assert [written.rows for written in answers] == [1] * 10

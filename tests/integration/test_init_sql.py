@@ -2,19 +2,22 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
 
 from app.adapters import schema
 from app.adapters.database import Connection
+from app.adapters.insert import EFFECTS
+from app.core.write import Statement
 from app.errors import PermanentError, TransientError
 
 pytestmark = pytest.mark.integration
 
 TABLES = {
     "raw_telemetry": "time user_id device_id sequence_id temperature battery extra_data",
-    "user_configs": "user_id rules updated_at",
+    "user_configs": "user_id rules updated_at maintenance edited_at",
     "active_alerts": "user_id device_id rule_id alert_id severity message value threshold first_seen last_seen state "
     "snoozed_until",
     "alert_history": "alert_id status repeat user_id device_id rule_id severity message value threshold event_time "
@@ -49,6 +52,36 @@ async def test_again_and_at_once_changes_nothing(database: str, connection: Conn
     assert await columns(connection) == TABLES
     assert await connection.fetchval("SELECT count(*) FROM user_configs") == 1
     assert await connection.fetchval("SELECT count(*) FROM mqtt_acl") == rules  # what was deleted stays so
+
+
+async def test_an_edit_by_hand_bears_its_own_time(connection: Connection) -> None:
+    stamp = "SELECT edited_at FROM user_configs WHERE user_id = 'u1'"
+    old = datetime(2020, 1, 1, tzinfo=UTC)
+    by_message = EFFECTS[Statement.UPSERT_CONFIG]
+    await connection.execute(by_message, "u1", "[1]", None, old)
+    assert await connection.fetchval(stamp) == old
+    await connection.execute(by_message, "u1", "[2]", None, old)
+    assert await connection.fetchval(stamp) == old + timedelta(microseconds=1)
+    await connection.execute("UPDATE user_configs SET maintenance = '[3]'")
+    by_hand = await connection.fetchval(stamp)
+    assert by_hand > old + timedelta(days=365)
+    await connection.execute(by_message, "u1", "[4]", None, old + timedelta(days=1))
+    assert await connection.fetchval("SELECT rules::text || maintenance::text FROM user_configs") == "[2][3]"
+    await connection.execute(by_message, "u1", "[5]", None, by_hand + timedelta(days=365))  # a clock that is ahead
+    assert await connection.fetchval("SELECT rules::text FROM user_configs") == "[5]"
+    assert await connection.fetchval("SELECT edited_at <= clock_timestamp() FROM user_configs")
+
+
+async def test_a_table_of_version_0_1_0_gets_the_new_columns(database: str, connection: Connection) -> None:
+    await connection.execute("ALTER TABLE user_configs DROP COLUMN maintenance, DROP COLUMN edited_at")
+    await connection.execute("DROP TRIGGER user_configs_touch ON user_configs")
+    await connection.execute("INSERT INTO user_configs (user_id, rules) VALUES ('u1', '[1]')")
+    before = await connection.fetchval("SELECT updated_at FROM user_configs")
+    await schema.apply(database)
+    assert await columns(connection) == TABLES
+    row = await connection.fetchrow("SELECT * FROM user_configs")
+    assert row is not None
+    assert (row["rules"], row["maintenance"], row["updated_at"]) == ("[1]", "[]", before)
 
 
 async def test_new_rights_come_once_to_a_table_that_was_there(database: str, connection: Connection) -> None:

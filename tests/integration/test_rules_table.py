@@ -52,6 +52,13 @@ async def test_all_first_then_what_changes(admin: Connection, changes: AsyncIter
     assert await following(changes) == [("u3", "[]")]
 
 
+async def test_maintenance_comes_with_the_rules(admin: Connection, changes: AsyncIterator[Changes]) -> None:
+    await admin.execute(PUT, "u1", "[1]")
+    assert await following(changes) == [("u1", "[1]")]
+    await admin.execute("UPDATE user_configs SET maintenance = '[2]'")
+    assert await following(changes) == [("u1", '{"rules": [1], "maintenance": [2]}')]
+
+
 async def test_an_empty_table_is_told_too(changes: AsyncIterator[Changes]) -> None:
     assert await following(changes) == []
 

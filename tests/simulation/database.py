@@ -31,6 +31,7 @@ class Database:
         self.world = world
         self.rows: dict[Key, Row] = {}
         self.configs: dict[str, str] = {}
+        self.edited: dict[str, Any] = {}
         self.statuses: dict[str, tuple[Any, ...]] = {}
         self.active: dict[tuple[str, str, str], tuple[Any, ...]] = {}
         self.history: set[tuple[str, str, int]] = set()  # the keys alone
@@ -69,7 +70,8 @@ class Database:
         """An effect, committed."""
         match statement:
             case Statement.UPSERT_CONFIG:
-                self.configs[args[0]] = args[1]
+                if self.edited.get(args[0], args[3]) <= args[3]:
+                    self.configs[args[0]], self.edited[args[0]] = args[1], args[3]
             case Statement.UPSERT_STATUS:
                 if args[0] not in self.statuses or self.statuses[args[0]][4] <= args[4]:
                     self.statuses[args[0]] = tuple(args)

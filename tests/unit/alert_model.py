@@ -7,7 +7,9 @@ was told. Times are whole seconds.
 from dataclasses import dataclass, field
 from typing import Any
 
-Told = tuple[str, int, int, Any, str, str, int]  # status, time, first_seen, value, severity, cause, repeat
+Told = tuple[
+    str, int, int, Any, str, str, int, bool
+]  # status, time, first_seen, value, severity, cause, repeat, suppressed
 
 
 @dataclass
@@ -22,6 +24,7 @@ class Alert:
     muted: bool = False
     acked: bool = False
     repeat: int = 0
+    suppressed: bool = False
 
 
 @dataclass
@@ -37,6 +40,7 @@ class Model:
     alert: Alert | None = None
     changed: bool = False
     last: tuple[int, Any] = (0, None)  # latest time, value of the open alert
+    maintenance: list[tuple[int, int]] = field(default_factory=list)
 
     def read(self, time: int, fields: dict[str, Any]) -> list[Told]:
         """A reading that is not late."""
@@ -66,6 +70,7 @@ class Model:
         often = flap is not None and sum(time - t < flap["within_seconds"] for t in self.fired) >= flap["times"]
         self.fired.append(time)
         self.alert = Alert(run[0], time, self.rule.get("severity", "warning"), len(self.readings) - 1, often)
+        self.alert.suppressed = self._in_maintenance(time)
         self.last = (time, value)
         return [self._event("FIRING", time, value, "flapping" if often else "")]
 
@@ -85,14 +90,17 @@ class Model:
         escalate: dict[str, Any] = self.rule.get("escalate", {})
         due = bool(escalate) and not alert.acked and alert.severity != escalate["severity"]
         due = due and time - alert.fired_at >= escalate["after_seconds"]
-        unmuted = alert.muted and not self._muted(time)
-        if (alert.muted and not unmuted) or not (due or unmuted):
+        unmuted = (alert.muted or alert.suppressed) and not self._muted(time)
+        if ((alert.muted or alert.suppressed) and not unmuted) or not (due or unmuted) or self._in_maintenance(time):
             return []
         if due:
             alert.severity = escalate["severity"]
         alert.repeat += 1
         if not unmuted:
             return [self._event("REMINDER", time, value, "escalated", alert.repeat)]
+        if alert.suppressed:
+            alert.suppressed = alert.muted = False
+            return [self._event("FIRING", time, value, "maintenance_ended", alert.repeat)]
         alert.muted = alert.acked = False
         return [self._event("FIRING", time, value, "unmuted", alert.repeat)]
 
@@ -121,7 +129,7 @@ class Model:
         self.commands.append((action, until))
         if alert and action == "ACK":
             alert.acked = True
-        if alert and action in ("SNOOZE", "DISABLE"):
+        if alert and not alert.suppressed and action in ("SNOOZE", "DISABLE"):
             alert.muted = True
         return True
 
@@ -142,7 +150,11 @@ class Model:
 
     def _event(self, status: str, time: int, value: Any, cause: str, repeat: int = 0) -> Told:
         assert self.alert
-        return status, time, self.alert.first_seen, value, self.alert.severity, cause, repeat
+        alert = self.alert
+        return status, time, alert.first_seen, value, alert.severity, cause, repeat, alert.suppressed
+
+    def _in_maintenance(self, time: int) -> bool:
+        return any(begin <= time < end for begin, end in self.maintenance)
 
     def _judge(self, fields: dict[str, Any]) -> tuple[Any, Any, Any]:
         """(holds, stays, the value to tell); None where nothing is known."""

@@ -1,6 +1,7 @@
 """Golden timelines: what each field of a rule and each command makes of a device's readings (timelines.json).
 
 A line is [second, what, told...]: what is a temperature, an object of fields, or a command; told, words of the event.
+`maintenance` has spans of seconds.
 """
 
 import json
@@ -28,6 +29,8 @@ def rule_of(case: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
 def test_timeline(case: dict[str, Any]) -> None:
     compiled, state = rules(rule_of(case)), DeviceState()
+    begin = micros(START)
+    spans = tuple((begin + first * 1_000_000, begin + last * 1_000_000) for first, last in case.get("maintenance", ()))
     for offset, (second, what, *told) in enumerate(case["timeline"]):
         if isinstance(what, str):
             action, _, rest = what.partition(" ")
@@ -36,13 +39,16 @@ def test_timeline(case: dict[str, Any]) -> None:
             assert (wrong is not None) is (rest == "refused"), f"{second}: {what}: {wrong}"
             continue
         fields = what if isinstance(what, dict) else {"temperature": what}
-        events = step(state, reading(second, **fields), compiled, offset)
+        events = step(state, reading(second, **fields), compiled, offset, None, spans)
         assert len(events) == len(told), f"at second {second}: {events}"
         for event, words in zip(events, told, strict=True):
             said = {str(event.status), event.severity, event.cause or "", str(event.repeat or 0)}
+            said |= {"suppressed"} if event.suppressed is True else set()
             assert set(words.split()) <= said, f"at second {second}: {event}"
             assert words.split()[0] == event.status
-            assert ("unmuted" in words or "escalated" in words) is bool(event.repeat)
+            again = ("unmuted", "escalated", "maintenance_ended")
+            assert any(cause in words for cause in again) is bool(event.repeat)
+            assert ("suppressed" in words) is (event.suppressed is True)
         state = decode(encode(state))
 
 

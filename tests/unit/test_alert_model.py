@@ -44,6 +44,7 @@ readings = st.tuples(
 )
 commands = st.tuples(st.just("command"), st.sampled_from([0, 3, 8]), st.sampled_from(list(Action)))
 edits = st.tuples(st.just("edit"), st.booleans(), st.none())
+spans = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 15)).map(lambda s: (s[0], s[0] + s[1])), max_size=2)
 logs = st.lists(st.one_of(readings, readings, readings, readings, commands, edits), max_size=40)
 
 
@@ -64,12 +65,13 @@ class Device:
     rows: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     told: list[AlertEvent] = field(default_factory=list)
     refused: list[int] = field(default_factory=list)
+    maintenance: tuple[tuple[int, int], ...] = ()
 
     def do(self, offset: int, rule: tuple[Rule, ...], entry: tuple[str, Any, Any], now: int) -> list[Told]:
         """Apply one entry of a log."""
         kind, number, what = entry
         if kind == "reading":
-            events = step(self.state, reading(now, **what), rule, offset, quiet_for(rule))
+            events = step(self.state, reading(now, **what), rule, offset, quiet_for(rule), self.maintenance)
             self.told += events
             return [_plain(event) for event in events]
         if kind == "command":
@@ -91,14 +93,22 @@ class Device:
 
 def _plain(event: AlertEvent) -> Told:
     at, first = ((micros(t) - micros(START)) // 1_000_000 for t in (event.event_time, event.first_seen))
-    return (str(event.status), at, first, event.value, str(event.severity), str(event.cause or ""), event.repeat or 0)
+    words = (str(event.severity), str(event.cause or ""), event.repeat or 0, event.suppressed is True)
+    return (str(event.status), at, first, event.value, *words)
 
 
-@given(rule_of, logs, st.sets(st.integers(0, 40)), st.sets(st.integers(0, 40)))
+@given(rule_of, logs, st.sets(st.integers(0, 40)), st.sets(st.integers(0, 40)), spans)
 def test_alerts_are_those_of_the_model(
-    given_rule: dict[str, Any], log: list[tuple[str, Any, Any]], cuts: set[int], replays: set[int]
+    given_rule: dict[str, Any],
+    log: list[tuple[str, Any, Any]],
+    cuts: set[int],
+    replays: set[int],
+    maintenance: list[tuple[int, int]],
 ) -> None:
-    device, model, rule = Device(), Model(given_rule), rules(given_rule)
+    begin = micros(START)
+    in_micros = tuple((begin + first * 1_000_000, begin + last * 1_000_000) for first, last in maintenance)
+    device, model = Device(maintenance=in_micros), Model(given_rule, maintenance=maintenance)
+    rule = rules(given_rule)
     now, latest = 0, -1000
     refused = []
     done: list[tuple[int, tuple[str, Any, Any], int]] = []

@@ -10,7 +10,7 @@ from app.core.model import Reason, Rejected, Stage
 from app.core.work import Work
 from app.core.write import Effect, Statement, Written
 from app.errors import BooksError
-from tests.unit.records import Message
+from tests.unit.records import NOW, Message
 
 RECORDS = [Message(offset=n) for n in range(5, 15)]
 
@@ -20,7 +20,7 @@ def good() -> tuple[Work, Written]:
     work = Work()
     work.rows += [("row",)] * 5  # type: ignore[list-item]
     work.sources += RECORDS[:5]
-    work.effects += [Effect(Statement.UPSERT_CONFIG, ("u", "[]"))] * 2
+    work.effects += [Effect(Statement.UPSERT_CONFIG, ("u", "[]", None, NOW))] * 2
     work.effect_sources += RECORDS[5:7]
     work.rejected += [Rejected(one, Reason.BAD_JSON, Stage.DECODE, "x") for one in RECORDS[7:]]
     return work, Written(3, 1, ((4, "no"),), ((1, "no"),))

@@ -10,7 +10,7 @@ from app.core.model import Kind, Reason, Rejected, Stage
 from app.core.route import Address
 from app.core.write import Effect, Statement
 from tests.unit.readings import rule
-from tests.unit.records import NOW_MS, Message
+from tests.unit.records import NOW, NOW_MS, Message
 
 NODE = Address(Kind.STATUS, "n1", "n1", "iot/n1/status")
 USER = Address(Kind.CONFIG, "u1", "", "users/u1/config")
@@ -77,11 +77,30 @@ def test_status_that_cannot_be_stored(payload: bytes | None, reason: Reason) -> 
 
 @pytest.mark.parametrize("payload", [RULES, b' {"rules": ' + RULES + b', "other": 1}'])
 def test_config(payload: bytes) -> None:
-    assert config(payload) == Effect(Statement.UPSERT_CONFIG, ("u1", RULES.decode()))
+    assert config(payload) == Effect(Statement.UPSERT_CONFIG, ("u1", RULES.decode(), None, NOW))
 
 
 def test_config_that_takes_all_rules_away() -> None:
-    assert config(b"[]") == Effect(Statement.UPSERT_CONFIG, ("u1", "[]"))
+    assert config(b"[]") == Effect(Statement.UPSERT_CONFIG, ("u1", "[]", None, NOW))
+
+
+WINDOWS = b'[{"from": "2026-11-21T22:00:00Z", "until": "2026-11-22T04:00:00+01:00", "devices": ["d*"], "note": "n"}]'
+
+
+def test_config_with_maintenance() -> None:
+    alone = config(b'{"maintenance": ' + WINDOWS + b"}")
+    assert alone == Effect(Statement.UPSERT_CONFIG, ("u1", None, WINDOWS.decode(), NOW))
+    both = config(b'{"maintenance": [], "rules": ' + RULES + b"}")
+    assert both == Effect(Statement.UPSERT_CONFIG, ("u1", RULES.decode(), "[]", NOW))
+
+
+def test_a_config_bears_the_time_it_came_in() -> None:
+    found = config_effect(Message(b"[]", (("ingest_ms", b"1000"),)), USER)
+    assert isinstance(found, Effect)
+    assert found.args[3] == datetime.fromtimestamp(1, UTC)
+    timeless = config_effect(Message(b"[]", (), timestamp=-1), USER)
+    assert isinstance(timeless, Rejected)
+    assert timeless.reason is Reason.MISSING_FIELD
 
 
 @pytest.mark.parametrize(
@@ -89,6 +108,8 @@ def test_config_that_takes_all_rules_away() -> None:
     [
         (None, Reason.EMPTY_PAYLOAD),
         (b"", Reason.EMPTY_PAYLOAD),
+        (b'{"maintenance": {}}', Reason.INVALID_RULES),
+        (b'{"maintenance": [], "rules": 5}', Reason.INVALID_RULES),
         (b"{", Reason.INVALID_RULES),
         (b"{}", Reason.INVALID_RULES),
         (b"7", Reason.INVALID_RULES),

@@ -18,7 +18,7 @@ from app.core.write import Effect, Statement, Written
 from app.ops.ledger import BatchLedger
 from app.ops.rejections import Rejections
 from app.pipeline import Seconds
-from tests.unit.records import Message
+from tests.unit.records import NOW, Message
 
 SECONDS = Seconds(0.1, 0.2, 0.3, 0.4)
 
@@ -69,7 +69,7 @@ def work_of_ten() -> tuple[Work, Written]:
     work.rows += [()] * 5  # type: ignore[list-item]
     work.sources += [Message(offset=n) for n in (0, 3, 4, 5, 6)]
     work.effect_sources += [Message(offset=n) for n in (7, 8)]
-    work.effects += [Effect(Statement.UPSERT_CONFIG, ("u", "[]"))] * 2
+    work.effects += [Effect(Statement.UPSERT_CONFIG, ("u", "[]", None, NOW))] * 2
     work.rejected += [rejected(1, Reason.BAD_JSON), rejected(2, Reason.TOO_DEEP)]
     work.dropped["silence"] = 1
     work.kinds |= {Kind.TELEMETRY: 7, Kind.CONFIG: 2, Kind.SILENCE: 1}
@@ -184,7 +184,7 @@ def test_a_batch_given_up_is_logged_and_not_counted() -> None:
 
 
 def test_a_refused_row_of_an_alert_is_counted_and_is_nobody_s_dead_letter() -> None:
-    config = Effect(Statement.UPSERT_CONFIG, ("u", "[]"))
+    config = Effect(Statement.UPSERT_CONFIG, ("u", "[]", None, NOW))
     row = Effect(Statement.DELETE_ACTIVE_ALERT, ("u", "d", "r", datetime(2026, 1, 1, tzinfo=UTC)))
     record = Message(offset=0)
     work = Work(effects=[config], effect_sources=[record], alert_effects=[row, row])
