@@ -11,7 +11,7 @@ PYTEST := $(BIN)/pytest -q
 # Most tests wait for a server most of the time. A file's tests stay together: they share their servers.
 PARALLEL := -n 3 --dist loadfile
 
-.PHONY: help setup run test check fmt lint type unit integration faults soak simulate bench docs lock clean
+.PHONY: help setup run test check fmt lint type unit integration faults soak simulate bench docs lock clean audit sbom
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,10 +28,17 @@ run: setup ## Start everything on this machine with a simulated fleet, and watch
 test: setup ## All tests: unit, pipeline, contract, integration, faults
 	@$(PYTEST) $(PARALLEL) --hypothesis-profile=full tests/unit tests/deploy tests/pipeline tests/simulation tests/contract tests/integration tests/faults
 
-check: setup ## Lint, format and types; changes nothing
+check: setup ## Lint, format, types, no secret in a file; changes nothing
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/python -m tests.secret_scan
+
+audit: setup ## Known vulnerabilities of what the lock files pin (asks the package index, so not part of check)
+	@scripts/audit $(VENV)
+
+sbom: setup ## The bill of materials: build/iot-stream.cdx.json (CycloneDX)
+	@$(BIN)/python -m tests.sbom build/iot-stream.cdx.json
 
 fmt: setup ## Format, and fix what can be fixed safely
 	@$(BIN)/ruff check --fix .

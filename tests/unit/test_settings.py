@@ -9,7 +9,7 @@ from app.errors import SettingsError
 from app.settings import Settings, load
 from tests.secured import Certificates
 
-SECRET = "hunter2-not-for-logs"
+SECRET = "hunter2-not-for-logs"  # not a secret
 
 
 @pytest.fixture(autouse=True)
