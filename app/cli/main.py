@@ -24,6 +24,8 @@ COMMANDS = {
     "users": ("app.cli.users:users", "Manage the MQTT accounts of devices."),
     "dlq": ("app.cli.dlq:dlq", "Look into dead letters and send them again."),
     "replay": ("app.cli.replay:replay", "Take a stretch of the topic again."),
+    "alerts": ("app.cli.alerts:alerts", "The open alerts, what was told, and snooze, ack, disable, enable."),
+    "rules": ("app.cli.rules:rules", "Check, try and store rule sets; see what they would have told."),
     "doctor": ("app.cli.doctor:doctor", "Check every dependency, and whether the books balance."),
 }
 

@@ -1,0 +1,37 @@
+"""user_configs as an operator sees it: everybody's rule sets, one of them, and a new one in its place."""
+
+from datetime import datetime
+
+from msgspec import Struct
+
+from app.adapters.database import Connection
+
+_SOME = """SELECT user_id, rules::text, maintenance::text, updated_at FROM user_configs
+WHERE user_id = coalesce($1, user_id) ORDER BY user_id"""
+_STORE = """INSERT INTO user_configs (user_id, rules, maintenance) VALUES ($1, $2::jsonb, coalesce($3::jsonb, '[]'))
+ON CONFLICT (user_id) DO UPDATE SET rules = EXCLUDED.rules,
+  maintenance = coalesce($3::jsonb, user_configs.maintenance)"""
+
+
+class Stored(Struct, frozen=True):
+    """A user's row, right or wrong, as JSON texts."""
+
+    user_id: str
+    rules: str
+    maintenance: str
+    updated_at: datetime
+
+    @property
+    def document(self) -> bytes:
+        """Both as they could be published."""
+        return f'{{"rules": {self.rules}, "maintenance": {self.maintenance}}}'.encode()
+
+
+async def stored(connection: Connection, user_id: str | None = None) -> list[Stored]:
+    """Everybody's, or that of one user; none if there is none. Raises sqlstate.DATABASE_ERRORS."""
+    return [Stored(*row) for row in await connection.fetch(_SOME, user_id)]
+
+
+async def store(connection: Connection, user_id: str, rules: str, maintenance: str | None) -> None:
+    """Put valid rules in the place of the user's, and windows too unless None. Raises sqlstate.DATABASE_ERRORS."""
+    await connection.execute(_STORE, user_id, rules, maintenance)

@@ -1,0 +1,39 @@
+"""raw_telemetry read back: a user's readings in the order of event time, page by page."""
+
+from collections.abc import AsyncGenerator
+from datetime import datetime
+
+import asyncpg
+import msgspec
+
+from app.adapters.database import Connection
+from app.core.model import Reading
+
+PAGE = 5000  # rows a round trip
+
+# The order of the primary key, so that the server reads along it and sorts nothing.
+_SQL = """
+SELECT time, user_id, device_id, sequence_id, temperature, battery,
+  CASE jsonb_typeof(extra_data) WHEN 'object' THEN extra_data::text ELSE '{}' END FROM raw_telemetry
+WHERE time >= $1 AND time < $2 AND user_id = $3 AND starts_with(device_id, $4)
+ORDER BY time, user_id, device_id, sequence_id"""
+
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+async def pages(
+    connection: Connection, user_id: str, begin: datetime, end: datetime, prefix: str = ""
+) -> AsyncGenerator[list[Reading], None]:
+    """The readings of devices whose id begins with `prefix`, through a cursor of a read-only transaction.
+
+    Each device's come in the order of their time, then of their sequence_id. Raises sqlstate.DATABASE_ERRORS.
+    """
+    async with connection.transaction(readonly=True):
+        cursor = await connection.cursor(_SQL, begin, end, user_id, prefix)
+        while rows := await cursor.fetch(PAGE):
+            yield [_reading(row) for row in rows]
+
+
+def _reading(row: asyncpg.Record) -> Reading:
+    time, user_id, device_id, sequence_id, temperature, battery, extra = row
+    return Reading(time, user_id, device_id, sequence_id, temperature, battery, _fields(extra), extra)

@@ -1,0 +1,155 @@
+"""`iot-stream alerts`: the open alerts, what was told, and the commands SNOOZE, DISABLE, ENABLE and ACK."""
+
+import asyncio
+import json
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from typing import Annotated
+
+import msgspec
+import typer
+
+from app.adapters.alert_lists import OpenAlert, ToldAlert, open_alerts, told_alerts
+from app.adapters.inquiry import inquiry
+from app.adapters.mqtt_message import publish
+from app.core.commands import Action, command
+from app.core.model import Kind, Rejected
+from app.core.route import Address
+from app.errors import PermanentError
+from app.rehearsal.duration import duration
+from app.settings import load
+
+alerts = typer.Typer(no_args_is_help=True)
+AsJson = Annotated[bool, typer.Option("--json", help="For a machine.")]
+OfUser = Annotated[str | None, typer.Option("--user", help="Of this user alone.")]
+OfRule = Annotated[str | None, typer.Option("--rule", help="Of this rule alone.")]
+User = Annotated[str, typer.Argument(help="Whose device it is.")]
+Device = Annotated[str, typer.Argument(help="Its id.")]
+Rule = Annotated[str, typer.Argument(help="The rule's id.")]
+
+
+@alerts.callback()
+def group() -> None:
+    """Look at alerts, and command them: the commands go to users/{user}/alerts/manage, as anybody's do."""
+
+
+@alerts.command("list")
+def show(
+    user: OfUser = None,
+    rule: OfRule = None,
+    device: Annotated[str, typer.Option(help="Only devices that this glob takes in.")] = "*",
+    as_json: AsJson = False,
+) -> None:
+    """The alerts that are open, the oldest first, and whether they are snoozed, disabled or acknowledged.
+
+    Example: iot-stream alerts list --user alice --device 'truck-*'
+    """
+    found = [one for one in asyncio.run(_open(user, rule)) if fnmatchcase(one.device_id, device)]
+    if as_json:
+        print(msgspec.json.encode(found).decode())
+        return
+    from app.cli.alert_tables import opened
+
+    opened(found)
+
+
+@alerts.command()
+def history(
+    user: OfUser = None,
+    rule: OfRule = None,
+    device: Annotated[str | None, typer.Option(help="Of this device alone.")] = None,
+    since: Annotated[str, typer.Option(help="How far to look back: 90s, 15m, 12h, 7d, 2w.")] = "24h",
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="Not more than so many.")] = 100,
+    as_json: AsJson = False,
+) -> None:
+    """What was told, the newest first, and when the MQTT broker had it.
+
+    Example: iot-stream alerts history --user alice --since 7d
+    """
+    begin = datetime.now(UTC) - duration(since)
+    found = asyncio.run(_told(user, rule, device, begin, limit))
+    if as_json:
+        print(msgspec.json.encode(found).decode())
+        return
+    from app.cli.alert_tables import told
+
+    told(found)
+
+
+@alerts.command()
+def snooze(
+    user: User,
+    device: Device,
+    rule: Rule,
+    minutes: Annotated[float, typer.Option(help="For how long, from now on.")] = 60.0,
+) -> None:
+    """Tell nothing of an alert but its RESOLVED, for some time; then it fires again if it still holds.
+
+    Example: iot-stream alerts snooze alice truck-1 temperature --minutes 30
+    """
+    _send(user, device, rule, Action.SNOOZE, minutes)
+
+
+@alerts.command()
+def disable(user: User, device: Device, rule: Rule) -> None:
+    """The same, until `enable`, or until the rule means something else.
+
+    Example: iot-stream alerts disable alice truck-1 temperature
+    """
+    _send(user, device, rule, Action.DISABLE)
+
+
+@alerts.command()
+def enable(user: User, device: Device, rule: Rule) -> None:
+    """End `snooze` and `disable`: an alert that is still open fires again at the next reading.
+
+    Example: iot-stream alerts enable alice truck-1 temperature
+    """
+    _send(user, device, rule, Action.ENABLE)
+
+
+@alerts.command()
+def ack(user: User, device: Device, rule: Rule) -> None:
+    """Somebody has seen the open alert: it is not escalated.
+
+    Example: iot-stream alerts ack alice truck-1 temperature
+    """
+    _send(user, device, rule, Action.ACK)
+
+
+class _Record(msgspec.Struct):
+    """As much of a Kafka record as checking a command asks for."""
+
+    value: bytes | None
+    timestamp: int
+    offset: int = 0
+    key: bytes | None = None
+    headers: Sequence[tuple[str, bytes]] = ()
+
+
+def _send(user: str, device: str, rule: str, action: Action, minutes: float | None = None) -> None:
+    """Check the command as a worker does before it looks at the device, then publish it."""
+    if not user or any(char in user for char in "/+#\0"):
+        raise PermanentError(f"{user!r} is no user: the id is one level of an MQTT topic")
+    wanted: dict[str, object] = {"device_id": device, "rule_id": rule, "action": action.value}
+    if minutes is not None:
+        wanted["duration_minutes"] = minutes
+    payload = json.dumps(wanted).encode()
+    found = command(_Record(payload, time.time_ns() // 1_000_000), Address(Kind.ALERTS_MANAGE, user, ""))
+    if isinstance(found, Rejected):
+        raise PermanentError(found.detail)
+    topic = f"users/{user}/alerts/manage"
+    publish(load(), topic, payload)
+    print(f"sent {action} to {topic}; if a worker refuses it, users/{user}/alerts/errors says why")
+
+
+async def _open(user: str | None, rule: str | None) -> list[OpenAlert]:
+    async with inquiry(load(), "alerts") as connection:
+        return await open_alerts(connection, user, rule)
+
+
+async def _told(user: str | None, rule: str | None, device: str | None, since: datetime, limit: int) -> list[ToldAlert]:
+    async with inquiry(load(), "alerts") as connection:
+        return await told_alerts(connection, user, rule, device, since, limit)

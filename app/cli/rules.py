@@ -1,0 +1,179 @@
+"""`iot-stream rules`: look at rule sets, check, try and store them."""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from app.adapters.inquiry import inquiry
+from app.adapters.rule_sets import Stored, store, stored
+from app.cli.backtest import backtest
+from app.core.alerts import AlertEvent, to_json
+from app.core.config import STORED_BYTES_MAX
+from app.core.rules import RuleSet
+from app.errors import PermanentError
+from app.rehearsal import readings_file, rules_file
+from app.rehearsal.readings_file import Refused
+from app.rehearsal.rehearsal import Rehearsal
+from app.rehearsal.spans import Span, Spans
+from app.settings import load
+
+rules = typer.Typer(no_args_is_help=True)
+rules.command()(backtest)
+AsJson = Annotated[bool, typer.Option("--json", help="For a machine.")]
+Compiled = RuleSet | tuple[rules_file.Mistake, ...]
+RulesFile = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="JSON array of rules.")]
+
+
+@rules.callback()
+def group() -> None:
+    """Look at rule sets, check, try and store them."""
+
+
+@rules.command("list")
+def show(
+    user: Annotated[str | None, typer.Option(help="Of this user alone, in full.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """The rule sets in user_configs. Exit code 1 when one of them is refused by the workers.
+
+    Example: iot-stream rules list --user alice
+    """
+    found = asyncio.run(_stored(user))
+    if user and not found:
+        raise PermanentError(f"user {user} has no rules; give some with `iot-stream rules set {user} FILE`")
+    compiled = [(one, _compiled(one)) for one in found]
+    if as_json:
+        print(msgspec.json.encode([_as_dict(*one) for one in compiled]).decode())
+    elif user:
+        print(json.dumps(json.loads(found[0].rules), indent=2, ensure_ascii=False))
+    else:
+        for one, rule_set in compiled:
+            state = "ok" if isinstance(rule_set, RuleSet) else "REFUSED: " + "; ".join(_reasons(rule_set))
+            count = len(rule_set.rules) if isinstance(rule_set, RuleSet) else "?"
+            print(f"{one.user_id:<24} {count:>4} rules  {one.updated_at:%Y-%m-%d %H:%M:%S}Z  {state}")
+    if not all(isinstance(rule_set, RuleSet) for _, rule_set in compiled):
+        raise typer.Exit(1)
+
+
+@rules.command("set")
+def put(user: Annotated[str, typer.Argument(help="Whose rules they are.")], file: RulesFile) -> None:
+    """Put a rule set in the place of a user's; the workers follow within IOT_RULES_POLL. One mistake refuses it whole.
+
+    Alerts that are open stay open under a rule that means the same, and resolve under one that changed or is gone.
+
+    Example: iot-stream rules set alice rules.json
+    """
+    text = file.read_bytes()
+    found = _valid(file, text, user)
+    before = asyncio.run(_replace(user, text))
+    old = _compiled(before) if before else None
+    known = {rule.id: rule.fingerprint for rule in old.rules} if isinstance(old, RuleSet) else {}
+    same = sum(known.get(rule.id) == rule.fingerprint for rule in found.rules)
+    print(f"stored {len(found.rules)} rules of {user}: {same} mean what they did, {len(found.rules) - same} are new or "
+          f"changed, {len(known.keys() - {rule.id for rule in found.rules})} are gone")  # fmt: skip
+
+
+@rules.command()
+def check(file: RulesFile, as_json: AsJson = False) -> None:
+    """Name every mistake of a rule set, with its line. Exit code 0: none, 1: some. Needs no server.
+
+    Example: iot-stream rules check rules.json
+    """
+    found = rules_file.read(file.read_bytes(), "")
+    mistakes = () if isinstance(found, RuleSet) else found
+    if as_json:
+        print(msgspec.json.encode({"valid": not mistakes, "mistakes": mistakes}).decode())
+    elif isinstance(found, RuleSet):
+        print(f"{file}: {len(found.rules)} rules, no mistakes")
+    else:
+        print("\n".join(f"{file}:{one.line}: {one.what}" for one in found))
+    if mistakes:
+        raise typer.Exit(1)
+
+
+@rules.command("test")
+def try_out(
+    file: RulesFile,
+    readings: Annotated[
+        Path, typer.Option(exists=True, dir_okay=False, help="JSON lines as devices send them, or CSV with a header.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Try a rule set on a file of readings, and show when it alerts. Needs no server.
+
+    The readings come in as they are in the file, one after another: a late one moves nothing, as in a worker.
+
+    Example: iot-stream rules test rules.json --readings readings.csv
+    """
+    found = _valid(file, file.read_bytes(), readings_file.NOBODY)
+    rehearsal, events, spans, refused = Rehearsal(found), list[AlertEvent](), Spans(), list[Refused]()
+    over: list[Span] = []
+    for reading in readings_file.read(readings):
+        if isinstance(reading, Refused):
+            refused.append(reading)
+            continue
+        for event in rehearsal.take(reading):
+            events.append(event)
+            if (ended := spans.tell(event)) is not None:
+                over.append(ended)
+    alerts = sorted([*over, *spans.open.values()], key=lambda span: span.fired_at)
+    if as_json:
+        figures = {"readings": rehearsal.readings, "devices": rehearsal.devices, "late": rehearsal.late}
+        told = [msgspec.Raw(to_json(event)) for event in events]
+        print(msgspec.json.encode({**figures, "refused": refused, "events": told, "alerts": alerts}).decode())
+        return
+    _print_test(readings, rehearsal, events, alerts, refused)
+
+
+def _print_test(
+    file: Path, done: Rehearsal, events: list[AlertEvent], alerts: list[Span], refused: list[Refused]
+) -> None:
+    from rich.console import Console
+
+    from app.cli.rule_tables import print_on, timeline
+
+    for one in refused:
+        print(f"{file}:{one.line}: would be a dead letter: {one.reason}: {one.detail}", file=sys.stderr)
+    if events:
+        print_on(Console(), timeline(events, alerts))
+    still = sum(span.resolved_at is None for span in alerts)
+    print(f"{done.readings} readings of {done.devices} devices, {done.late} of them late: {len(alerts)} alerts, "
+          f"{still} still open")  # fmt: skip
+
+
+def _valid(file: Path, text: bytes, user: str) -> RuleSet:
+    found = rules_file.read(text, user)
+    if isinstance(found, RuleSet):
+        return found
+    raise PermanentError("\n".join(["the rules are refused:", *(f"{file}:{one.line}: {one.what}" for one in found)]))
+
+
+async def _stored(user: str | None) -> list[Stored]:
+    async with inquiry(load(), "rules") as connection:
+        return await stored(connection, user)
+
+
+async def _replace(user: str, text: bytes) -> Stored | None:
+    """Store the rules of a file without mistakes; what was there before."""
+    async with inquiry(load(), "rules") as connection, connection.transaction():
+        before = await stored(connection, user)
+        await store(connection, user, *rules_file.parts(text))
+        return before[0] if before else None
+
+
+def _compiled(one: Stored) -> Compiled:
+    return rules_file.read(one.document, one.user_id, STORED_BYTES_MAX)
+
+
+def _reasons(compiled: Compiled) -> tuple[str, ...]:
+    return () if isinstance(compiled, RuleSet) else tuple(mistake.what for mistake in compiled)
+
+
+def _as_dict(one: Stored, compiled: Compiled) -> dict[str, Any]:
+    parts = {"rules": msgspec.Raw(one.rules.encode()), "maintenance": msgspec.Raw(one.maintenance.encode())}
+    return {"user_id": one.user_id, "updated_at": one.updated_at, **parts, "refused": _reasons(compiled)}

@@ -1,0 +1,41 @@
+"""A file of rules, as it may be published to users/{user}/config -> its RuleSet, or every mistake with its line."""
+
+import msgspec
+from msgspec import Struct
+
+from app.core.config import parse_config
+from app.core.rules import RULES_BYTES_MAX, InvalidRules, RuleSet
+from app.rehearsal.places import line_of, line_of_syntax, lines_of
+
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+class Mistake(Struct, frozen=True):
+    """One thing that is wrong with a rule set."""
+
+    line: int  # from 1 on
+    what: str  # names the field, its value and what would be right
+
+
+def read(text: bytes, user_id: str, bytes_max: int = RULES_BYTES_MAX) -> RuleSet | tuple[Mistake, ...]:
+    """Compile the rules of a file as a worker would; its maintenance windows, if it has any, are checked alone."""
+    found = parse_config(text, user_id, bytes_max)
+    if isinstance(found, InvalidRules):
+        return tuple(Mistake(*one) for one in sorted(_placed(text, found.reasons)))
+    return found.rules or (Mistake(1, "rules: missing; maintenance windows alone can be published, not tried"),)
+
+
+def parts(text: bytes) -> tuple[str, str | None]:
+    """The rules and the maintenance windows of a file without mistakes, each as user_configs has it."""
+    if not text.lstrip().startswith(b"{"):
+        return text.decode(), None
+    fields = _fields(text)
+    windows = fields.get("maintenance")
+    return bytes(fields["rules"]).decode(), None if windows is None else bytes(windows).decode()
+
+
+def _placed(text: bytes, reasons: tuple[str, ...]) -> list[tuple[int, str]]:
+    if any(reason.startswith("rules: not JSON") for reason in reasons):
+        return [(line_of_syntax(reason, text), reason) for reason in reasons]
+    lines = lines_of(text.decode())
+    return [(line_of(reason, lines), reason) for reason in reasons]
