@@ -67,7 +67,8 @@ CREATE TABLE IF NOT EXISTS active_alerts (
 );
 
 -- Every transition of an alert. The worker writes it together with what caused it, the notifier notes when it was sent;
--- the key lets both drop a repeat. repeat: 0, or which of the times that an open alert was told again.
+-- the key lets both drop a repeat. repeat: 0, or which of the times that an open alert was told again. held_at: it was kept
+-- back for a digest; sent_at is then that of the digest.
 CREATE TABLE IF NOT EXISTS alert_history (
   alert_id    text        NOT NULL,
   status      text        NOT NULL,
@@ -84,10 +85,12 @@ CREATE TABLE IF NOT EXISTS alert_history (
   event       jsonb,
   sent_at     timestamptz,
   recorded_at timestamptz NOT NULL DEFAULT now(),
+  held_at     timestamptz,
   PRIMARY KEY (alert_id, status, repeat)
 );
 -- A table of version 0.1.0 has no repeat yet, and a key without it.
-ALTER TABLE alert_history ADD COLUMN IF NOT EXISTS repeat integer NOT NULL DEFAULT 0;
+ALTER TABLE alert_history ADD COLUMN IF NOT EXISTS repeat integer NOT NULL DEFAULT 0,
+  ADD COLUMN IF NOT EXISTS held_at timestamptz;
 DO $$
 BEGIN
   IF (SELECT count(*) FROM pg_index, unnest(indkey) WHERE indrelid = 'alert_history'::regclass AND indisprimary) = 2 THEN
@@ -95,6 +98,9 @@ BEGIN
   END IF;
 END $$;
 CREATE INDEX IF NOT EXISTS alert_history_user_idx ON alert_history (user_id, recorded_at);
+-- A user's budget of messages (IOT_ALERTS_PER_MINUTE), and what is held back for the digest.
+CREATE INDEX IF NOT EXISTS alert_history_sent_idx ON alert_history (user_id, sent_at) WHERE sent_at IS NOT NULL;
+CREATE INDEX IF NOT EXISTS alert_history_held_idx ON alert_history (user_id) WHERE held_at IS NOT NULL AND sent_at IS NULL;
 
 CREATE TABLE IF NOT EXISTS device_status (
   device_key text        PRIMARY KEY,

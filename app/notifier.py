@@ -2,6 +2,7 @@
 
     1 take records of the outbox, in order per device                        (Kafka consumer group of its own)
     2 note them in alert_history, leave out what was acknowledged before      (adapters/alert_history)
+    2a hold back what is above the user's budget, for a digest a minute       (adapters/storms)
     3 publish with QoS 1 and wait for every PUBACK                            (adapters/mqtt)
     4 mark them sent
     5 commit the offset, last of all
@@ -13,96 +14,145 @@ out.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import time
+from collections import Counter as Count
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from functools import partial
-from typing import Any, TypeVar
 
 import structlog
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
 from prometheus_client import Counter
 
-from app.adapters import alert_history, sqlstate
+from app.adapters import alert_history, sqlstate, storms
+from app.adapters.alert_consumer import KAFKA_ERRORS, AlertConsumer
 from app.adapters.alert_history import Key
 from app.adapters.alert_records import REPEATS, Events, alert_events, answers
-from app.adapters.closing import close_consumer
-from app.adapters.database import Connection, connect
-from app.adapters.kafka_access import access, start
+from app.adapters.insistence import Insistence, StoppedError
 from app.adapters.mqtt import MqttPublisher
+from app.adapters.patient_database import PatientDatabase
+from app.core.alerts import as_told
+from app.core.digest import Held, digest
 from app.core.model import Record
-from app.errors import IotStreamError
-from app.gateways.backoff import delay
 from app.settings import Settings
 
 log = structlog.get_logger()
-T = TypeVar("T")
 
 PUBLISHED = Counter("iot_notifier_published", "Alert messages acknowledged by the MQTT broker", ["status"])
 ANSWERS = Counter("iot_notifier_answers", "Answers to refused rules and commands, by what became of them", ["outcome"])
 UNRECORDED = Counter("iot_notifier_unrecorded", "Alerts published though the database refuses their row")
-FAILURES = Counter("iot_notifier_failures", "Steps that failed and were tried again", ["step"])
+HELD = Counter("iot_notifier_held", "Alerts above a user's budget, which are told in a digest")
 
-BATCH = 500
-METADATA_MS = 10_000  # a topic created after the start is found this soon
-MAX_POLL_MS = 24 * 3600 * 1000  # an outage of the broker is waited out between two polls
-KAFKA_ERRORS = (KafkaError, OSError)
-
-
-class _StoppedError(IotStreamError):
-    """Told to stop while waiting out an outage."""
+DIGEST_SECONDS = 1.0  # how often it is asked who is due
+CURE = "let the account publish to users/+/alerts"
 
 
 class Notifier:
     """Runs until told to stop; waits out every absence of Kafka, the database or the MQTT broker."""
 
     def __init__(self, settings: Settings, publisher: MqttPublisher, stop: asyncio.Event) -> None:
-        self._settings, self._publisher, self._stop = settings, publisher, stop
-        self._kafka = access(settings)
-        self._connection: Connection | None = None
-        self._consumer: Any = None
+        self._settings, self._publisher = settings, publisher
+        self._consumer = AlertConsumer(settings, "notifier", settings.notifier_client_id)
+        self._insist = Insistence(stop)
+        self._database = PatientDatabase(settings, settings.notifier_client_id, self._insist)
+        self._asked = 0.0  # when it was last asked who is due, monotonic
 
     def ready(self) -> Mapping[str, bool]:
         """What it needs, and whether that is there."""
-        database = self._connection is not None and not self._connection.is_closed()
-        return {"kafka": self._consumer is not None, "mqtt": self._publisher.connected, "database": database}
+        return {
+            "kafka": self._consumer.connected,
+            "mqtt": self._publisher.connected,
+            "database": self._database.connected,
+        }
 
     async def run(self) -> None:
         """Take, publish, commit; returns once `stop` is set and the batch at hand is done."""
         try:
-            while not self._stop.is_set():
-                await self._insist("database", self._connected, sqlstate.DATABASE_ERRORS)  # kept open, for /ready
-                taken = await self._insist("kafka_take", self._take, KAFKA_ERRORS)
+            while not self._insist.stopped:
+                await self._database.open()  # kept open, for /ready
+                taken = await self._insist.on("kafka_take", self._consumer.take, KAFKA_ERRORS)
                 for partition, records in taken.items():
                     await self.notify(records)
-                    await self._commit(partition, records[-1].offset + 1)
-        except _StoppedError:
+                    await self._consumer.commit(partition, records[-1].offset + 1)
+                await self._tell_digests()
+        except StoppedError:
             log.info("notifier_stopped_waiting", note="what was taken and not published comes again")
         finally:
-            if self._consumer is not None:
-                await close_consumer(self._consumer)
-            await self._disconnect()
+            await self._consumer.close()
+            self._database.close()
 
     async def notify(self, records: Sequence[Record]) -> None:
-        """Steps 2 to 4 for records of one partition; returns when each is published or known to have been."""
+        """Steps 2 to 4 for records of one partition; returns when each is published, held or known to have been."""
         await self._answer(answers(records))
         events = alert_events(records)
+        if not events:
+            return
+        known = await self._note(events)
+        REPEATS.inc(len(known))
+        events = {key: event for key, event in events.items() if key not in known}
+        held = await self._hold(events)
+        await self._publish({key: event for key, event in events.items() if key not in held})
+
+    async def _publish(self, events: Events) -> None:
+        """Steps 3 and 4, until the broker has taken each of them."""
         attempt = 0
         while events:
-            known = await self._note(events)
-            REPEATS.inc(len(known))
-            events = {key: event for key, event in events.items() if key not in known}
-            messages = [(f"users/{event.user_id}/alerts", value) for event, value in events.values()]
+            await self._online()
+            now, late = datetime.now(UTC), self._settings.alert_delayed_after
+            messages = [(f"users/{one.user_id}/alerts", as_told(one, text, now, late)) for one, text in events.values()]
             outcomes = dict(zip(events, await self._publisher.publish(messages), strict=True))
             acked = [key for key, refusal in outcomes.items() if refusal is None]
-            await self._database(partial(alert_history.mark_sent, keys=acked))
+            await self._database.ask(partial(alert_history.mark_sent, keys=acked))
             for _, status, _ in acked:
                 PUBLISHED.labels(status).inc()
-            refusals = {refusal for refusal in outcomes.values() if refusal}
-            if not refusals:
-                return
-            log.error("notifier_refused", reasons=sorted(refusals), cure="let the account publish to users/+/alerts")
             events = {key: event for key, event in events.items() if outcomes[key]}
-            await self._pause("mqtt_publish", attempt := attempt + 1)
+            if events:
+                log.error("notifier_refused", reasons=sorted({r for r in outcomes.values() if r}), cure=CURE)
+                await self._insist.pause("mqtt_publish", attempt := attempt + 1)
+
+    async def _online(self) -> None:
+        """Messages are made when there is a connection: those that waited for it say so."""
+        while not await self._publisher.online(1.0):
+            if self._insist.stopped:
+                raise StoppedError("mqtt_connect")
+
+    async def _hold(self, events: Events) -> set[Key]:
+        """Step 2a: the keys of those that are held back."""
+        budget = self._settings.alerts_per_minute
+        if not budget or not events:
+            return set()
+        users = Count(event.user_id for event, _ in events.values())
+        left = await self._database.ask(partial(storms.left, users=users, budget=budget))
+        above = []
+        for key, (event, _) in events.items():
+            left[event.user_id] -= 1
+            if left[event.user_id] < 0:
+                above.append(key)
+        held = await self._database.ask(partial(storms.hold, keys=above))
+        HELD.inc(len(held))
+        return held
+
+    async def _tell_digests(self) -> None:
+        if not self._settings.alerts_per_minute or time.monotonic() < self._asked + DIGEST_SECONDS:
+            return
+        self._asked = time.monotonic()
+        for user in await self._database.ask(storms.due):
+            held = await self._database.ask(partial(storms.held, user_id=user))
+            if held:
+                await self._tell(user, held)
+
+    async def _tell(self, user: str, held: Sequence[Held]) -> None:
+        """One digest; a crash before it is marked tells it again, with the same digest_id."""
+        attempt = 0
+        while True:
+            await self._online()
+            (refusal,) = await self._publisher.publish([(f"users/{user}/alerts", digest(user, held))])
+            if refusal is None:
+                break
+            log.error("notifier_refused", reasons=[refusal], cure=CURE)
+            await self._insist.pause("mqtt_publish", attempt := attempt + 1)
+        keys = [(one.alert_id, one.status, one.repeat) for one in held]
+        await self._database.ask(partial(alert_history.mark_sent, keys=keys))
+        PUBLISHED.labels("DIGEST").inc()
 
     async def _answer(self, messages: Sequence[tuple[str, bytes]]) -> None:
         """Publish answers; one that the broker refuses is left out, so that alerts do not wait for it."""
@@ -116,7 +166,7 @@ class Notifier:
     async def _note(self, events: Events) -> set[Key]:
         """Record the events; returns those that were acknowledged before."""
         try:
-            await self._database(lambda connection: alert_history.record(connection, list(events.values())))
+            await self._database.ask(lambda connection: alert_history.record(connection, list(events.values())))
         except sqlstate.DATABASE_ERRORS as error:  # of kind DATA: one of the rows
             if len(events) == 1:
                 UNRECORDED.inc()
@@ -126,86 +176,4 @@ class Notifier:
             for key, event in events.items():
                 known |= await self._note({key: event})
             return known
-        return await self._database(lambda connection: alert_history.already_sent(connection, list(events)))
-
-    async def _database(self, call: Callable[[Connection], Awaitable[T]]) -> T:
-        """Wait out an outage; raises sqlstate.DATABASE_ERRORS only when the data is at fault."""
-        return await self._insist("database", lambda: self._on_connection(call), sqlstate.DATABASE_ERRORS)
-
-    async def _on_connection(self, call: Callable[[Connection], Awaitable[T]]) -> T:
-        try:
-            return await call(await self._connected())
-        except sqlstate.DATABASE_ERRORS as error:
-            if sqlstate.classify(error) is not sqlstate.Failure.DATA:
-                await self._disconnect()
-            raise
-
-    async def _connected(self) -> Connection:
-        if self._connection is None or self._connection.is_closed():
-            self._connection = await connect(self._settings, self._settings.notifier_client_id)
-        return self._connection
-
-    async def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.terminate()
-
-    async def _subscribe(self) -> Any:
-        consumer = AIOKafkaConsumer(
-            self._settings.kafka_alerts_topic,
-            **self._kafka.options,
-            group_id=f"{self._settings.group_id}-notifier",
-            client_id=self._settings.notifier_client_id,
-            group_instance_id=self._settings.notifier_client_id,  # after a kill it goes on at once, not after 10 s
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            metadata_max_age_ms=METADATA_MS,
-            max_poll_interval_ms=MAX_POLL_MS,
-        )
-        try:
-            await start(consumer, self._kafka)
-        except BaseException:
-            await close_consumer(consumer)
-            raise
-        return consumer
-
-    async def _take(self) -> Mapping[Any, Sequence[Any]]:
-        """Records by partition; a consumer that fails is replaced, as some of its errors last."""
-        if self._consumer is None:
-            self._consumer = await self._subscribe()
-        try:
-            taken: Mapping[Any, Sequence[Any]] = await self._consumer.getmany(timeout_ms=500, max_records=BATCH)
-        except KafkaError:
-            failed, self._consumer = self._consumer, None
-            await close_consumer(failed)
-            raise
-        return taken
-
-    async def _commit(self, partition: TopicPartition, offset: int) -> None:
-        """A commit that fails costs a repeat, which alert_history drops."""
-        try:
-            await self._consumer.commit({partition: offset})
-        except KafkaError as error:
-            log.warning("notifier_commit_failed", partition=partition.partition, error=repr(error))
-
-    async def _insist(self, step: str, call: Callable[[], Awaitable[T]], errors: tuple[type[BaseException], ...]) -> T:
-        """Call until it succeeds. Raises the error of bad data, and _StoppedError when told to stop."""
-        attempt = 0
-        while True:
-            try:
-                return await call()
-            except errors as error:
-                if step == "database" and sqlstate.classify(error) is sqlstate.Failure.DATA:
-                    raise
-                attempt += 1
-                level = log.warning if attempt < 5 or attempt % 10 == 0 else log.debug
-                level("notifier_retry", step=step, attempt=attempt, error=sqlstate.words(error))
-            await self._pause(step, attempt)
-
-    async def _pause(self, step: str, attempt: int) -> None:
-        FAILURES.labels(step).inc()
-        try:
-            await asyncio.wait_for(self._stop.wait(), delay(attempt))
-        except TimeoutError:
-            return
-        raise _StoppedError(step)
+        return await self._database.ask(lambda connection: alert_history.already_sent(connection, list(events)))

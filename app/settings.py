@@ -117,6 +117,18 @@ class Settings(BaseSettings):
     bridge_buffer_bytes: PositiveInt = Field(64 << 20, description="payload bytes held before reading pauses")
     bridge_session_expiry: PositiveInt = Field(604800, description="how long the broker keeps the bridge's session")
     notifier_client_id: str = Field("iot-notifier-1", description="client id of the notifier")
+    alert_delayed_after: PositiveFloat = Field(
+        60.0, description="an alert published this long after its event time says so (`delayed`)"
+    )
+    alerts_per_minute: Annotated[int, Field(ge=0)] = Field(
+        0, description="most alert messages to a user in a minute; the rest comes as one digest a minute; 0: no limit"
+    )
+    webhook_url: Annotated[str, Field(pattern=r"^https?://[^\s]+$")] | None = Field(
+        None, description="the notifier posts every alert event there too"
+    )
+    webhook_secret: SecretStr | None = Field(None, description="key of its signature (HMAC-SHA256); never logged")
+    webhook_secret_file: ExistingFile = Field(None, description="file that holds the key")
+    webhook_timeout: PositiveFloat = Field(10.0, description="longest the webhook may take to answer")
 
     time_future_max: PositiveFloat = Field(300.0, description="a reading further in the future is a dead letter")
     time_past_max: PositiveFloat = Field(90 * 86400.0, description="a reading older than this is a dead letter")
@@ -195,6 +207,11 @@ class Settings(BaseSettings):
     def kafka_secret(self) -> str | None:
         """The Kafka password, from the file when one is named."""
         return _secret(self.kafka_password_file, self.kafka_password)
+
+    @property
+    def webhook_key(self) -> str | None:
+        """The key of the webhook's signature, from the file when one is named."""
+        return _secret(self.webhook_secret_file, self.webhook_secret)
 
     @property
     def mqtt_secret(self) -> str | None:

@@ -12,9 +12,11 @@ from prometheus_client.metrics import MetricWrapperBase
 from pydantic import SecretStr
 
 import app.adapters.alert_records
+import app.adapters.insistence
 import app.gateways.metrics
 import app.notifier
 import app.ops.metrics
+import app.webhook
 from app.adapters import sqlstate
 from app.core.phases import diagram
 from app.settings import Settings
@@ -24,7 +26,7 @@ DOCS = ROOT / "docs"
 METRICS: dict[str, tuple[ModuleType, ...]] = {
     "worker": (app.ops.metrics,),
     "bridge": (app.gateways.metrics,),
-    "notifier": (app.notifier, app.adapters.alert_records),
+    "notifier": (app.notifier, app.adapters.alert_records, app.adapters.insistence, app.webhook),
 }
 
 

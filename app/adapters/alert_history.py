@@ -1,4 +1,6 @@
-"""alert_history: which alert events were published; one row per Key, `sent_at` set after the PUBACK."""
+"""alert_history: which alert events were published; one row per Key, `sent_at` set after the PUBACK.
+
+`held_at` is set when one is held back for a digest (app.adapters.storms)."""
 
 from collections.abc import Sequence
 
@@ -18,7 +20,7 @@ ON CONFLICT (alert_id, status, repeat) DO NOTHING"""
 _KEYS = "unnest($1::text[], $2::text[], $3::integer[]) AS asked (alert_id, status, repeat)"
 _SENT = f"""
 SELECT alert_id, status, repeat FROM alert_history JOIN {_KEYS} USING (alert_id, status, repeat)
-WHERE sent_at IS NOT NULL"""  # noqa: S608
+WHERE sent_at IS NOT NULL OR held_at IS NOT NULL"""  # noqa: S608
 _MARK = f"""
 UPDATE alert_history AS kept SET sent_at = now() FROM {_KEYS}
 WHERE (kept.alert_id, kept.status, kept.repeat) = (asked.alert_id, asked.status, asked.repeat)
@@ -37,7 +39,7 @@ async def record(connection: Connection, events: Sequence[tuple[AlertEvent, byte
 
 
 async def already_sent(connection: Connection, keys: Sequence[Key]) -> set[Key]:
-    """Those of `keys` whose PUBACK is on record. Raises sqlstate.DATABASE_ERRORS."""
+    """Those of `keys` whose PUBACK is on record, or that are held back. Raises sqlstate.DATABASE_ERRORS."""
     if not keys:
         return set()
     rows = await connection.fetch(_SENT, *map(list, zip(*keys, strict=True)))

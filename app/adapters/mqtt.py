@@ -1,6 +1,7 @@
 """Outgoing MQTT: in, messages in order; out, the broker's PUBACK for each; paho keeps the connection."""
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import Callable, Sequence
 
@@ -59,6 +60,7 @@ class MqttPublisher:
         self._account = account
         self._waiting: dict[int, asyncio.Future[str | None]] = {}
         self._loop = asyncio.get_running_loop()
+        self._online = asyncio.Event()
         self.died: asyncio.Future[None] = self._loop.create_future()  # fails when paho's thread does
         client = _Client(CallbackAPIVersion.VERSION2, account.client_id, protocol=MQTTProtocolVersion.MQTTv5)
         if account.username is not None:
@@ -78,6 +80,12 @@ class MqttPublisher:
     def connected(self) -> bool:
         """Whether the broker has accepted the connection."""
         return self._client.is_connected()
+
+    async def online(self, seconds: float) -> bool:
+        """Wait until there is a connection, for so long at most; whether there is one."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._online.wait(), seconds)
+        return self._online.is_set()
 
     def start(self) -> None:
         """Connect in the background, for as long as it takes."""
@@ -125,9 +133,11 @@ class MqttPublisher:
             cure = "look at IOT_MQTT_USERNAME and IOT_MQTT_PASSWORD_FILE"
             log.error("notifier_mqtt_refused", reason=str(reason), username=self._account.username, cure=cure)
         else:
+            self._loop.call_soon_threadsafe(self._online.set)
             log.info("notifier_mqtt_connected", host=self._account.host, port=self._account.port)
 
     def _on_disconnect(
         self, _: paho.Client, __: object, ___: object, reason: ReasonCode, ____: Properties | None
     ) -> None:
+        self._loop.call_soon_threadsafe(self._online.clear)
         log.warning("notifier_mqtt_disconnected", reason=str(reason))

@@ -8,11 +8,13 @@ from typing import Any
 import structlog
 
 from app.adapters.encryption import mqtt_context
+from app.adapters.hook import Hook
 from app.adapters.mqtt import Account, MqttPublisher
 from app.notifier import Notifier
 from app.ops import logs
 from app.ops.http import HealthServer
 from app.settings import Settings, load
+from app.webhook import WebhookSender
 
 log = structlog.get_logger()
 
@@ -58,10 +60,21 @@ async def _main(settings: Settings) -> None:
     log.info("notifier_started", metrics_port=health.port, topic=settings.kafka_alerts_topic)
     publisher.start()
     try:
-        await _until(stop, asyncio.create_task(made.run()), publisher.died, settings.shutdown_timeout)
+        await _until(
+            stop, asyncio.create_task(_deliver(settings, made, stop)), publisher.died, settings.shutdown_timeout
+        )
     finally:
         await publisher.stop()
         await health.stop()
+
+
+async def _deliver(settings: Settings, made: Notifier, stop: asyncio.Event) -> None:
+    """Publish, and post to the webhook if there is one; when one ends unexpectedly, so does the other."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(made.run())
+        if settings.webhook_url:
+            hook = Hook(settings.webhook_url, settings.webhook_key, settings.webhook_timeout)
+            group.create_task(WebhookSender(settings, hook, stop).run())
 
 
 async def _until(

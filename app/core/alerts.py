@@ -1,6 +1,6 @@
 """What the world is told of an episode: the alert event, its id, its key and its JSON."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from hashlib import blake2b
 
@@ -80,6 +80,12 @@ def alert_id(user_id: str, device_id: str, rule_id: str, first_seen: int, nth: i
 def to_json(event: AlertEvent) -> bytes:
     """The value on `iot-alerts` and on MQTT; absent optional fields are left out, times end in Z."""
     return msgspec.json.encode(event)
+
+
+def as_told(event: AlertEvent, text: bytes, now: datetime, late_after: float) -> bytes:
+    """The event's JSON `text`, with `"delayed": true` when it happened more than `late_after` seconds before `now`."""
+    late = now - event.event_time > timedelta(seconds=late_after)
+    return text.rstrip()[:-1] + b',"delayed":true}' if late else text
 
 
 def outbox_key(event: AlertEvent) -> bytes:

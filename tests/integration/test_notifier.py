@@ -37,12 +37,15 @@ def settings(kafka: str, mqtt: MqttServer, database: str, unique: str) -> dict[s
         "mqtt_username": mqtt.username,
         "mqtt_password": mqtt.password,
         "notifier_client_id": f"notifier-{unique}",
+        "alert_delayed_after": 1e9,  # the events of these tests are of no time in particular
     }
 
 
-def event(user: str, number: int, status: Status = Status.FIRING, device: str = "d1") -> tuple[bytes, bytes]:
+def event(
+    user: str, number: int, status: Status = Status.FIRING, device: str = "d1", time: datetime | None = None
+) -> tuple[bytes, bytes]:
     """Key and value of an alert event."""
-    now = datetime(2026, 11, 21, tzinfo=UTC) + timedelta(seconds=number)
+    now = time or datetime(2026, 11, 21, tzinfo=UTC) + timedelta(seconds=number)
     made = AlertEvent(
         alert_id=f"{user}-{device}-{number}",
         user_id=user,
@@ -203,6 +206,72 @@ async def test_the_broker_away_then_back(
         broker.stop()
     assert found + later == [json.loads(value) for _, value in events]
     assert await unsent(database) == 0
+
+
+async def test_what_waited_for_the_broker_is_told_as_delayed(
+    kafka: KafkaServer, server_dir: Path, database: str, unique: str, tmp_path: Path
+) -> None:
+    await create_topics(kafka.bootstrap, unique, partitions=1)
+    broker = Mosquitto(server_dir)
+    made = settings(kafka.bootstrap, broker, database, unique) | {"alert_delayed_after": 20}
+    began = datetime.now(UTC)
+    old = [event(unique, n, time=began - timedelta(seconds=15)) for n in range(5)]  # not late when they are put there
+    try:
+        with program("notifier", tmp_path / "log", **made) as notifier:
+            await notifier.logged("notifier_started")
+            await outbox(kafka.bootstrap, unique, old)
+            await asyncio.sleep((began + timedelta(seconds=6) - datetime.now(UTC)).total_seconds())
+            async with comes_back(broker, notifier), listening(broker, unique) as found:
+                os.kill(notifier.pid, signal.SIGCONT)
+                await until(lambda: len(found) >= 5, 40)
+                await outbox(kafka.bootstrap, unique, [event(unique, 5, time=datetime.now(UTC))])
+                await until(lambda: len(found) >= 6)
+            assert notifier.stop() < 10
+    finally:
+        broker.stop()
+    assert [one["alert_id"] for one in found] == [f"{unique}-d1-{n}" for n in range(6)]
+    assert [one.get("delayed") for one in found] == [True] * 5 + [None]
+    assert found[0] == json.loads(old[0][1]) | {"delayed": True}
+
+
+async def test_a_storm_is_told_as_a_digest_and_nothing_is_lost(
+    kafka: KafkaServer, mosquitto: MqttServer, database: str, unique: str, tmp_path: Path
+) -> None:
+    await create_topics(kafka.bootstrap, unique, partitions=1)
+    calm = f"{unique}-calm"
+    made = settings(kafka.bootstrap, mosquitto, database, unique) | {"alerts_per_minute": 5}
+    events = [event(unique, n, device=f"d{n % 7}") for n in range(300)]
+    connection = await asyncpg.connect(database)
+    held = "SELECT count(*) FROM alert_history WHERE held_at IS NOT NULL AND sent_at IS NULL"
+    a_minute_later = "UPDATE alert_history SET sent_at = sent_at - $1::interval, held_at = held_at - $1::interval"
+    async with listening(mosquitto, unique) as found, listening(mosquitto, calm) as others:
+        with program("notifier", tmp_path / "log", **made) as notifier:
+            await outbox(kafka.bootstrap, unique, [*events[:250], event(calm, 1)])
+            await until(lambda: len(others) == 1)
+            notifier.kill()  # what is held is in the table
+            notifier.start()
+            await outbox(kafka.bootstrap, unique, [*events[240:], event(calm, 2)])  # ten of them again
+            await until(lambda: len(others) >= 2)
+            names = [json.loads(value)["alert_id"] for _, value in events]
+            assert list(dict.fromkeys(one["alert_id"] for one in found)) == names[:5]
+            assert await connection.fetchval(held) == 295
+            found.clear()  # the kill may have repeated some
+            await connection.execute(a_minute_later, timedelta(seconds=61))
+            await until(lambda: len(found) == 1)
+            async with asyncio.timeout(20):
+                while await connection.fetchval(held):  # noqa: ASYNC110 - another process writes it
+                    await asyncio.sleep(0.05)
+            await outbox(kafka.bootstrap, unique, [event(unique, 300), event(calm, 3)])
+            await until(lambda: len(found) == 2)
+            assert notifier.stop() < 10
+    digest, single = found
+    assert (digest["status"], digest["count"], digest["devices"], digest["omitted"]) == ("DIGEST", 295, 7, 95)
+    assert [one["alert_id"] for one in digest["alerts"]] == names[5:205]
+    assert digest["by_status"] == {"FIRING": 295}
+    assert single["alert_id"] == f"{unique}-d1-300", "after the digest the budget begins anew"
+    assert await connection.fetchval("SELECT count(*) FROM alert_history WHERE user_id = $1", unique) == 301
+    assert await unsent(database) == 0
+    await connection.close()
 
 
 async def test_the_database_away_then_back(

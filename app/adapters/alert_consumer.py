@@ -1,0 +1,81 @@
+"""A consumer group of the alert topic: records by partition, committed by hand once they are delivered."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from app.adapters.closing import close_consumer
+from app.adapters.kafka_access import access, start
+from app.settings import Settings
+
+log = structlog.get_logger()
+
+BATCH = 500
+METADATA_MS = 10_000  # a topic created after the start is found this soon
+MAX_POLL_MS = 24 * 3600 * 1000  # an outage of the receiver is waited out between two polls
+KAFKA_ERRORS = (KafkaError, OSError)
+
+
+class AlertConsumer:
+    """One member of the group `<group>-<name>`. Connects with the first `take`."""
+
+    def __init__(self, settings: Settings, name: str, client_id: str) -> None:
+        self._settings, self._access = settings, access(settings)
+        self._group, self._client_id = f"{settings.group_id}-{name}", client_id
+        self._consumer: Any = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether it is in its group."""
+        return self._consumer is not None
+
+    async def take(self) -> Mapping[TopicPartition, Sequence[Any]]:
+        """Records by partition, none after half a second of silence. Raises KAFKA_ERRORS.
+
+        A consumer that fails is replaced by the next call, as some of its errors last.
+        """
+        if self._consumer is None:
+            self._consumer = await self._subscribe()
+        try:
+            taken: Mapping[TopicPartition, Sequence[Any]] = await self._consumer.getmany(
+                timeout_ms=500, max_records=BATCH
+            )
+        except KafkaError:
+            failed, self._consumer = self._consumer, None
+            await close_consumer(failed)
+            raise
+        return taken
+
+    async def commit(self, partition: TopicPartition, offset: int) -> None:
+        """A commit that fails costs repeats."""
+        try:
+            await self._consumer.commit({partition: offset})
+        except KafkaError as error:
+            log.warning("notifier_commit_failed", partition=partition.partition, error=repr(error))
+
+    async def close(self) -> None:
+        """Leave the group."""
+        if self._consumer is not None:
+            await close_consumer(self._consumer)
+
+    async def _subscribe(self) -> Any:
+        consumer = AIOKafkaConsumer(
+            self._settings.kafka_alerts_topic,
+            **self._access.options,
+            group_id=self._group,
+            client_id=self._client_id,
+            group_instance_id=self._client_id,  # after a kill it goes on at once, not after 10 s
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            metadata_max_age_ms=METADATA_MS,
+            max_poll_interval_ms=MAX_POLL_MS,
+        )
+        try:
+            await start(consumer, self._access)
+        except BaseException:
+            await close_consumer(consumer)
+            raise
+        return consumer

@@ -1,0 +1,54 @@
+"""A webhook: in, a message; out, whether its receiver has taken it; signed, so that the receiver knows who sent it."""
+
+import hashlib
+import hmac
+import time
+
+from aiohttp import ClientError, ClientSession, ClientTimeout
+
+from app.errors import PermanentError, TransientError
+
+# What a receiver says about this message; anything else that is no success is its trouble, or its operator's.
+REFUSED = frozenset({400, 409, 413, 415, 422})
+ANSWER_SHOWN = 200  # characters
+
+
+def signature(secret: bytes, timestamp: str, body: bytes) -> str:
+    """`sha256=` and the HMAC-SHA256 of timestamp, a dot and body, in hex."""
+    return "sha256=" + hmac.new(secret, timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
+
+
+class Hook:
+    """Posts to one URL."""
+
+    def __init__(self, url: str, secret: str | None, seconds: float) -> None:
+        """`seconds` is the longest an answer may take."""
+        self._url, self._secret = url, secret.encode() if secret else None
+        self._timeout = ClientTimeout(total=seconds)
+        self._session: ClientSession | None = None
+
+    async def post(self, name: str, body: bytes) -> None:
+        """Post JSON; `name` is the same for a repeat.
+
+        Raises PermanentError when the receiver refuses this message, TransientError when it did not take it now.
+        """
+        if self._session is None:
+            self._session = ClientSession(timeout=self._timeout)
+        headers = {"Content-Type": "application/json", "Idempotency-Key": name}
+        if self._secret is not None:
+            stamp = str(int(time.time()))
+            headers |= {"X-Iot-Timestamp": stamp, "X-Iot-Signature": signature(self._secret, stamp, body)}
+        try:
+            async with self._session.post(self._url, data=body, headers=headers, allow_redirects=False) as answer:
+                if answer.status in range(200, 300):
+                    return
+                shown = (await answer.content.read(ANSWER_SHOWN)).decode("utf-8", "replace")
+        except (ClientError, OSError, TimeoutError) as error:
+            raise TransientError(f"the webhook does not answer: {error!r}") from error
+        failure = PermanentError if answer.status in REFUSED else TransientError
+        raise failure(f"the webhook answers {answer.status}: {shown}")
+
+    async def close(self) -> None:
+        """Drop the connections; safe before the first post."""
+        if self._session is not None:
+            await self._session.close()

@@ -1,0 +1,61 @@
+"""A storm of alerts as one message: what was held back, counted, and the first of it one by one."""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+from hashlib import blake2b
+
+import msgspec
+from msgspec import Struct
+
+LISTED_MAX = 200  # alerts one by one, 30 kB
+RULES_MAX = 20
+
+
+class Held(Struct, frozen=True, gc=False):
+    """An event that was held back, as alert_history has it."""
+
+    alert_id: str
+    status: str
+    repeat: int
+    device_id: str
+    rule_id: str
+    severity: str | None
+    event_time: datetime | None
+
+
+class _Digest(Struct):
+    digest_id: str  # the same when it is told again
+    user_id: str
+    status: str
+    begin: datetime | None
+    end: datetime | None
+    count: int
+    devices: int
+    by_status: dict[str, int]
+    by_severity: dict[str, int]
+    by_rule: dict[str, int]  # the RULES_MAX that have most
+    alerts: list[Held]
+    omitted: int  # how many are not in `alerts`
+
+
+def digest(user_id: str, held: Sequence[Held]) -> bytes:
+    """JSON of the events of a user, which are in the order in which they happened; at least one."""
+    times = [one.event_time for one in held if one.event_time]
+    first = held[0]
+    name = msgspec.json.encode([user_id, first.alert_id, first.status, first.repeat])
+    body = _Digest(
+        digest_id=blake2b(name, digest_size=16).hexdigest(),
+        user_id=user_id,
+        status="DIGEST",
+        begin=min(times, default=None),
+        end=max(times, default=None),
+        count=len(held),
+        devices=len({one.device_id for one in held}),
+        by_status=dict(Counter(one.status for one in held)),
+        by_severity=dict(Counter(one.severity or "" for one in held)),
+        by_rule=dict(Counter(one.rule_id for one in held).most_common(RULES_MAX)),
+        alerts=list(held[:LISTED_MAX]),
+        omitted=max(0, len(held) - LISTED_MAX),
+    )
+    return msgspec.json.encode(body)
