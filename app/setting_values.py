@@ -1,10 +1,11 @@
 """What a setting may be: types of values, each with the check that says what would be right."""
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo
 from pydantic_settings import NoDecode
 
 from app import tls
@@ -60,6 +61,13 @@ def _side(info: ValidationInfo) -> str:
     return (info.field_name or "").partition("_")[0]
 
 
+def _http(url: SecretStr | None) -> SecretStr | None:
+    if url is not None and not re.fullmatch(r"https?://[^\s/?#]+\S*", url.get_secret_value()):
+        raise ValueError("give a URL such as https://alerts.example.com/hook")
+    return url
+
+
+WebUrl = Annotated[SecretStr | None, AfterValidator(_http)]  # secret: that of a webhook often has a token in it
 ExistingFile = Annotated[Path | None, AfterValidator(_existing)]
 CaFile = Annotated[ExistingFile, AfterValidator(_ca), AfterValidator(_used)]
 CertificateFile = Annotated[ExistingFile, AfterValidator(_used)]

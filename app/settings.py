@@ -14,7 +14,17 @@ from pydantic_settings import (
 )
 
 from app.errors import SettingsError
-from app.setting_values import CaFile, CertificateFile, ExistingFile, KeyFile, Port, PositiveFloat, PositiveInt, Topics
+from app.setting_values import (
+    CaFile,
+    CertificateFile,
+    ExistingFile,
+    KeyFile,
+    Port,
+    PositiveFloat,
+    PositiveInt,
+    Topics,
+    WebUrl,
+)
 
 
 class Settings(BaseSettings):
@@ -123,9 +133,7 @@ class Settings(BaseSettings):
     alerts_per_minute: Annotated[int, Field(ge=0)] = Field(
         0, description="most alert messages to a user in a minute; the rest comes as one digest a minute; 0: no limit"
     )
-    webhook_url: Annotated[str, Field(pattern=r"^https?://[^\s]+$")] | None = Field(
-        None, description="the notifier posts every alert event there too"
-    )
+    webhook_url: WebUrl = Field(None, description="the notifier posts every alert event there too; never logged")
     webhook_secret: SecretStr | None = Field(None, description="key of its signature (HMAC-SHA256); never logged")
     webhook_secret_file: ExistingFile = Field(None, description="file that holds the key")
     webhook_timeout: PositiveFloat = Field(10.0, description="longest the webhook may take to answer")

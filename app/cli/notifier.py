@@ -73,7 +73,7 @@ async def _deliver(settings: Settings, made: Notifier, stop: asyncio.Event) -> N
     async with asyncio.TaskGroup() as group:
         group.create_task(made.run())
         if settings.webhook_url:
-            hook = Hook(settings.webhook_url, settings.webhook_key, settings.webhook_timeout)
+            hook = Hook(settings.webhook_url.get_secret_value(), settings.webhook_key, settings.webhook_timeout)
             group.create_task(WebhookSender(settings, hook, stop).run())
 
 

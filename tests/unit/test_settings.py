@@ -217,6 +217,16 @@ def test_secrets_are_the_secrets() -> None:
     assert [name for name in plain if not name.endswith("_file")] == []
 
 
+@pytest.mark.parametrize("url", ["ftp://h/x", "h/x", "https:///x", "https://h/a b"])
+def test_a_webhook_is_a_url(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("IOT_WEBHOOK_URL", url)
+    with pytest.raises(SettingsError, match="IOT_WEBHOOK_URL: give a URL such as https://") as raised:
+        load()
+    assert url not in str(raised.value)
+    monkeypatch.setenv("IOT_WEBHOOK_URL", "https://hooks.example.com:8443/T0/token?x=1")
+    assert "token" not in repr(load())
+
+
 def test_passwords_come_from_files_too(tmp_path: Path) -> None:
     file = tmp_path / "password"
     file.write_text(f"{SECRET}\n")
