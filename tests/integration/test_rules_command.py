@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from app.adapters.stored_readings import PAGE
+from app.adapters.stored_readings import ALONG_THE_KEY, PAGE, SQL
 from app.local.server import free_port
 from app.rehearsal.summary import BINS
 from tests.command import Done, iot_stream
@@ -195,6 +195,25 @@ async def test_pages_follow_each_other_and_equal_what_a_file_gives(rules: Rules)
         by_file[key] = by_file.get(key, 0) + 1
     assert {(one["rule_id"], one["device_id"]): one["alerts"] for one in found["figures"]} == by_file
     assert min(by_file.values()) > 100
+
+
+async def test_the_server_reads_along_the_key_and_sorts_nothing(rules: Rules) -> None:
+    await rules.fetch(
+        "INSERT INTO raw_telemetry (time, user_id, device_id, sequence_id) SELECT $1::timestamptz + n * '1 s'::interval,"
+        " 'u' || n % 5, 'd' || n % 50, n FROM generate_series(1, 50000) n",
+        rules.began,
+    )
+    await rules.fetch("ANALYZE raw_telemetry")
+    connection = await asyncpg.connect(rules.database)
+    try:
+        async with connection.transaction():
+            await connection.execute(ALONG_THE_KEY)
+            rows = await connection.fetch(f"EXPLAIN {SQL}", rules.began, rules.began + LENGTH, "u1", "")
+    finally:
+        await connection.close()
+    plan = "\n".join(row[0] for row in rows)
+    assert "Sort" not in plan, plan
+    assert "raw_telemetry_pkey" in plan
 
 
 async def test_what_cannot_be_done_is_said_in_a_line(rules: Rules) -> None:
