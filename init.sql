@@ -4,7 +4,25 @@
 -- One transaction: all of it, or nothing. Two at once wait for each other.
 BEGIN;
 SET LOCAL client_min_messages = warning;
-SELECT pg_advisory_xact_lock(hashtextextended('iot-stream init.sql', 0));
+SELECT pg_advisory_xact_lock(hashtextextended('iot-stream init.sql', 0)),
+  set_config('iot_stream.empty', (to_regclass('raw_telemetry') IS NULL)::text, true);
+
+-- What this file comes to, as numbered steps: app/adapters/migrations. `iot-stream db migrate` takes those that a database
+-- has not taken yet; an empty one, for which this file was made, has taken all of them.
+CREATE TABLE IF NOT EXISTS iot_migrations (
+  version    integer     PRIMARY KEY,
+  name       text        NOT NULL,
+  checksum   text        NOT NULL,
+  applied_at timestamptz NOT NULL DEFAULT now()
+);
+INSERT INTO iot_migrations (version, name, checksum)
+SELECT * FROM (VALUES
+  (1, 'first_release', '26368dec2bfcbf096945a261744c3ba6e639806c9999aeb21953007f3f1baa82'),
+  (2, 'alerts', '31b664fd090b51f1eebbdf308c125dac0e64dfbbdf49aedb14f462cbf3a1a7c3'),
+  (3, 'accounts', 'cc6334c77a5f7c8b393daa54735ee74db9c15e844f16dbc5083697fe80214e1e')
+) AS taken (version, name, checksum)
+WHERE current_setting('iot_stream.empty') = 'true'
+ON CONFLICT DO NOTHING;
 
 CREATE TABLE IF NOT EXISTS raw_telemetry (
   time        timestamptz      NOT NULL,
@@ -240,12 +258,22 @@ DECLARE
     ['iot_reader',   'SELECT',                         'device_status'],
     ['iot_reader',   'SELECT',                         'telemetry_1m'],
     ['iot_reader',   'SELECT',                         'telemetry_1h'],
+    ['iot_admin',    'SELECT, INSERT, UPDATE, DELETE', 'mqtt_users'],
+    ['iot_admin',    'SELECT, INSERT, UPDATE, DELETE', 'mqtt_acl'],
+    ['iot_admin',    'SELECT, INSERT, UPDATE, DELETE', 'user_configs'],
+    ['iot_admin',    'SELECT',                         'active_alerts'],
+    ['iot_admin',    'SELECT',                         'alert_history'],
+    ['iot_admin',    'SELECT',                         'device_status'],
+    ['iot_admin',    'SELECT',                         'raw_telemetry'],
+    ['iot_admin',    'SELECT',                         'iot_migrations'],
+    ['iot_worker',   'SELECT',                         'iot_migrations'],
+    ['iot_reader',   'SELECT',                         'iot_migrations'],
     ['emqx_ro',      'SELECT',                         'mqtt_users'],
     ['emqx_ro',      'SELECT',                         'mqtt_acl']];
   line text[];
 BEGIN
   FOR account IN SELECT * FROM (VALUES ('iot_worker', 'LOGIN'), ('iot_notifier', 'LOGIN'), ('iot_reader', 'NOLOGIN'),
-                                       ('emqx_ro', 'LOGIN')) AS a (name, login) LOOP
+                                       ('emqx_ro', 'LOGIN'), ('iot_admin', 'LOGIN')) AS a (name, login) LOOP
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = account.name) THEN
       BEGIN
         EXECUTE format('CREATE ROLE %I %s', account.name, account.login);

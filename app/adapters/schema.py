@@ -24,7 +24,7 @@ async def apply(
     Raises TransientError when the database is away, PermanentError when it refuses or the file cannot be read.
     """
     sql = _read(file)
-    async with _connected(dsn, file.name, password, encrypted) as connection:
+    async with connected(dsn, file.name, password, encrypted) as connection:
         await connection.execute(sql)
 
 
@@ -32,7 +32,7 @@ async def make_database(superuser_dsn: str, database: str) -> None:
     """CREATE DATABASE unless it exists. Raises TransientError or PermanentError."""
     if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", database):
         raise PermanentError(f"cannot make database {database!r}: a name is small letters, digits and _")
-    async with _connected(superuser_dsn, f"cannot make database {database}") as connection:
+    async with connected(superuser_dsn, f"cannot make database {database}") as connection:
         if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", database):
             await connection.execute(f"CREATE DATABASE {database}")
 
@@ -45,7 +45,7 @@ def _read(file: Path) -> str:
 
 
 @asynccontextmanager
-async def _connected(
+async def connected(
     dsn: str, what: str, password: str | None = None, encrypted: ssl.SSLContext | None = None
 ) -> AsyncIterator[Connection]:
     """A connection for one thing to do; the database's errors become this project's, with `what` before its words."""

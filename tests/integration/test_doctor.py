@@ -129,6 +129,17 @@ async def test_nobody_answers(site: Site) -> None:
         told(found, Level.BROKEN, words)
 
 
+async def test_a_schema_that_is_older_or_newer(site: Site) -> None:
+    assert not [one for one in await database.look(site.settings) if one.level is not Level.OK]
+    await site.fetch("DELETE FROM iot_migrations WHERE version = 3")
+    await site.fetch("INSERT INTO iot_migrations VALUES (9001, 'of_tomorrow', 'x')")
+    found = await database.look(site.settings)
+    told(found, Level.WARNING, "0003 accounts", "has not had")
+    told(found, Level.WARNING, "9001 of_tomorrow", "older than the database")
+    await site.fetch("DROP TABLE iot_migrations")
+    told(await database.look(site.settings), Level.WARNING, "before there were migrations")
+
+
 async def test_topics_that_are_missing_or_wrong(site: Site) -> None:
     settings = site.settings
     found = await kafka.look(settings)

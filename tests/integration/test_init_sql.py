@@ -16,6 +16,7 @@ from app.errors import PermanentError, TransientError
 pytestmark = pytest.mark.integration
 
 TABLES = {
+    "iot_migrations": "version name checksum applied_at",
     "raw_telemetry": "time user_id device_id sequence_id temperature battery extra_data",
     "user_configs": "user_id rules updated_at maintenance edited_at",
     "active_alerts": "user_id device_id rule_id alert_id severity message value threshold first_seen last_seen state "
@@ -196,7 +197,8 @@ async def test_roles_have_no_more_than_their_work_needs(connection: Connection) 
     rows = await connection.fetch(
         "SELECT grantee || ' ' || table_name || ' ' || string_agg(left(privilege_type, 1), '' ORDER BY privilege_type) "
         "FROM information_schema.role_table_grants WHERE table_schema = 'public' AND table_name NOT LIKE 'telemetry%' "
-        "AND grantee IN ('iot_worker', 'iot_notifier', 'iot_reader', 'emqx_ro') GROUP BY grantee, table_name"
+        "AND grantee IN ('iot_worker', 'iot_notifier', 'iot_reader', 'iot_admin', 'emqx_ro') "
+        "GROUP BY grantee, table_name"
     )
     assert {row[0] for row in rows} == {
         "iot_worker raw_telemetry IS",
@@ -213,6 +215,16 @@ async def test_roles_have_no_more_than_their_work_needs(connection: Connection) 
         "iot_reader device_status S",
         "emqx_ro mqtt_users S",
         "emqx_ro mqtt_acl S",
+        "iot_worker iot_migrations S",
+        "iot_reader iot_migrations S",
+        "iot_admin iot_migrations S",
+        "iot_admin mqtt_users DISU",
+        "iot_admin mqtt_acl DISU",
+        "iot_admin user_configs DISU",
+        "iot_admin active_alerts S",
+        "iot_admin alert_history S",
+        "iot_admin device_status S",
+        "iot_admin raw_telemetry S",
     }
 
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 from app.adapters.database import Connection, connect
 from app.adapters.insert import COLUMNS
+from app.adapters.migrate import known, status
 from app.adapters.sqlstate import DATABASE_ERRORS, advice, words
 from app.core.rulebook import RuleBook
 from app.ops.doctor.finding import Finding, broken, ok, warning
@@ -12,6 +13,7 @@ from app.settings import Settings
 
 AREA = "database"
 INIT = "run as the owner: iot-stream db init"
+MIGRATE = "run as the owner: iot-stream db migrate"
 SKEW_SECONDS = 2.0  # a device's reading may be this much in the future without anybody noticing
 # What a worker does with each table (init.sql grants it to iot_worker).
 RIGHTS = {
@@ -81,8 +83,22 @@ async def _schema(connection: Connection) -> list[Finding]:
     if not await connection.fetchval("SELECT has_database_privilege(current_database(), 'TEMPORARY')"):
         found.append(broken(AREA, "this account may make no temporary tables, which COPY goes through", INIT))
     if "raw_telemetry" in there:
-        found += await _raw_telemetry(connection)
+        found += [*await _raw_telemetry(connection), *await _steps(connection)]
     return found or [ok(AREA, f"{len(there)} tables, with all columns, keys and rights")]
+
+
+async def _steps(connection: Connection) -> list[Finding]:
+    """Whether the schema is the one this program was made for."""
+    if not await connection.fetchval("SELECT to_regclass('iot_migrations') IS NOT NULL"):
+        return [warning(AREA, "the schema is that of a version before there were migrations", MIGRATE)]
+    if not await connection.fetchval("SELECT has_table_privilege('iot_migrations', 'SELECT')"):
+        return []
+    states = await status(connection, known())
+    lacking = [f"{one.version:04} {one.name}" for one in states if one.applied is None]
+    found = [warning(AREA, f"migrations the schema has not had: {', '.join(lacking)}", MIGRATE)] if lacking else []
+    wrong = [one for one in states if one.problem]
+    cure = "start the program that belongs to the database, or find out who changed the file"
+    return found + [warning(AREA, f"migration {one.version:04} {one.name}: {one.problem}", cure) for one in wrong]
 
 
 async def _raw_telemetry(connection: Connection) -> list[Finding]:
