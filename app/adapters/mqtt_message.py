@@ -23,26 +23,15 @@ def publish(settings: Settings, topic: str, payload: bytes) -> None:
     Raises TransientError when the broker is away or has nobody to give it to, PermanentError when it refuses.
     """
     where = f"the MQTT broker at {settings.mqtt_host}:{settings.mqtt_port}"
-    client = paho.Client(CallbackAPIVersion.VERSION2, f"iot-stream-{os.getpid()}", protocol=MQTTProtocolVersion.MQTTv5)
-    if settings.mqtt_username is not None:
-        client.username_pw_set(settings.mqtt_username, settings.mqtt_secret)
-    if encrypted := mqtt_context(settings):
-        client.tls_set_context(encrypted)
+    who = settings.mqtt_username or "an anonymous client"
+    client = _client(settings)
     let_in, taken = _answers(client)
     try:
         client.connect(settings.mqtt_host, settings.mqtt_port, keepalive=30)
         client.loop_start()
-        reason = let_in.result(TIMEOUT)
-        if reason.is_failure:
-            who = settings.mqtt_username or "an anonymous client"
-            raise PermanentError(f"{where} refuses {who}: {reason}; look at IOT_MQTT_USERNAME and IOT_MQTT_PASSWORD")
+        _check(let_in.result(TIMEOUT), f"{where} refuses {who}", "look at IOT_MQTT_USERNAME and IOT_MQTT_PASSWORD")
         client.publish(topic, payload, qos=1)
-        reason = taken.result(TIMEOUT)
-        if reason.is_failure:
-            who = settings.mqtt_username or "an anonymous client"
-            raise PermanentError(f"{where} refuses the message: {reason}; may {who} publish to {topic}?")
-        if reason.value == NOBODY:
-            raise TransientError(f"{where} knows nobody who takes {topic}: start the bridge, then do it again")
+        _check(taken.result(TIMEOUT), f"{where} does not take {topic} of {who}", "may this account publish there?")
     except TimeoutError:
         raise TransientError(f"{where} does not answer within {TIMEOUT:g} s") from None
     except OSError as error:  # ssl's errors are OSErrors
@@ -51,6 +40,22 @@ def publish(settings: Settings, topic: str, payload: bytes) -> None:
     finally:
         client.disconnect()
         client.loop_stop()
+    if taken.result().value == NOBODY:
+        raise TransientError(f"{where} knows nobody who takes {topic}: start the bridge, then do it again")
+
+
+def _client(settings: Settings) -> paho.Client:
+    client = paho.Client(CallbackAPIVersion.VERSION2, f"iot-stream-{os.getpid()}", protocol=MQTTProtocolVersion.MQTTv5)
+    if settings.mqtt_username is not None:
+        client.username_pw_set(settings.mqtt_username, settings.mqtt_secret)
+    if encrypted := mqtt_context(settings):
+        client.tls_set_context(encrypted)
+    return client
+
+
+def _check(reason: ReasonCode, what: str, cure: str) -> None:
+    if reason.is_failure:
+        raise PermanentError(f"{what}: {reason}; {cure}")
 
 
 def _answers(client: paho.Client) -> "tuple[Future[ReasonCode], Future[ReasonCode]]":

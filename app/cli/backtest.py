@@ -5,9 +5,8 @@ import time
 from collections.abc import Callable
 from contextlib import aclosing
 from datetime import UTC, datetime
-from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
@@ -20,11 +19,12 @@ from app.core.config import STORED_BYTES_MAX
 from app.core.rules import RuleSet
 from app.errors import PermanentError
 from app.rehearsal import rules_file
+from app.rehearsal.backtest import Backtest
 from app.rehearsal.duration import duration, spoken
-from app.rehearsal.rehearsal import Rehearsal
-from app.rehearsal.spans import Spans
-from app.rehearsal.summary import Summary
 from app.settings import load
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Told = Callable[[float], None]  # the share that is done, 0 to 1
 
@@ -44,9 +44,9 @@ def backtest(
 
     Example: iot-stream rules backtest --user alice --since 7d --rules rules.json --device 'truck-*'
     """
-    end = datetime.now(UTC)
-    summary, began = Summary(end - duration(since), end), time.monotonic()
-    text = rules.read_bytes() if rules else None
+    end, began = datetime.now(UTC), time.monotonic()
+    stretch = (end - duration(since), end)
+    given = rules_file.valid(str(rules), rules.read_bytes(), user) if rules else None
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
@@ -54,77 +54,52 @@ def backtest(
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
         task = progress.add_task(f"readings of {user}", total=1.0)
-        done, ruleset = asyncio.run(
-            _run(user, device, text, str(rules), summary, lambda share: progress.update(task, completed=share))
-        )
+        done = asyncio.run(_run(user, device, given, stretch, lambda share: progress.update(task, completed=share)))
     seconds = time.monotonic() - began
     if as_json:
-        print(_as_json(user, summary, done, ruleset, seconds))
+        print(_as_json(user, done, seconds))
         return
-    from app.cli.rule_tables import print_on
-    from app.cli.rule_tables import summary as table
-
-    if done.readings:
-        print_on(Console(), table(summary, ruleset))
-    count = sum(one.alerts for one in summary.figures)
-    print(f"{done.readings:,} readings of {done.devices:,} devices since {summary.begin:%Y-%m-%d %H:%M}Z: {count:,} "
-          f"alerts (took {spoken(seconds)})")  # fmt: skip
+    _print(Console(), done, seconds)
 
 
-async def _run(
-    user: str, glob: str, text: bytes | None, name: str, summary: Summary, told: Told
-) -> tuple[Rehearsal, RuleSet]:
+async def _run(user: str, glob: str, rules: RuleSet | None, stretch: tuple[datetime, datetime], told: Told) -> Backtest:
     async with inquiry(load(), "backtest") as connection:
-        if text is None:
-            text, name = await _in_force(connection, user), f"the rules of {user} in user_configs"
-        found = rules_file.read(text, user, STORED_BYTES_MAX)
-        if not isinstance(found, RuleSet):
-            lines = (f"{name}:{one.line}: {one.what}" for one in found)
-            raise PermanentError("\n".join(["the rules are refused:", *lines]))
-        rehearsal, spans = Rehearsal(found), Spans()
-        await _rehearse(connection, user, glob, rehearsal, spans, summary, told)
-    for span in spans.open.values():
-        summary.add(span)
-    return rehearsal, found
+        made = Backtest(rules or await _in_force(connection, user), glob, *stretch)
+        async with aclosing(pages(connection, user, *stretch, made.prefix)) as found:
+            async for page in found:
+                made.take(page)
+                told(made.share(page[-1].time))
+    made.finish()
+    return made
 
 
-async def _in_force(connection: Connection, user: str) -> bytes:
-    found = await stored(connection, user)
-    if not found:
+async def _in_force(connection: Connection, user: str) -> RuleSet:
+    if not (found := await stored(connection, user)):
         raise PermanentError(f"user {user} has no rules in user_configs; name a file with --rules")
-    return found[0].document
+    return rules_file.valid("user_configs", found[0].document, user, STORED_BYTES_MAX)
 
 
-async def _rehearse(
-    connection: Connection, user: str, glob: str, rehearsal: Rehearsal, spans: Spans, summary: Summary, told: Told
-) -> None:
-    prefix = glob[: next((at for at, char in enumerate(glob) if char in "*?["), len(glob))]
-    wanted: dict[str, bool] = {}
-    length = summary.end - summary.begin
-    async with aclosing(pages(connection, user, summary.begin, summary.end, prefix)) as found:
-        async for page in found:
-            for reading in page:
-                name = reading.device_id
-                if name not in wanted:
-                    wanted[name] = fnmatchcase(name, glob)
-                if not wanted[name]:
-                    continue
-                for event in rehearsal.take(reading):
-                    if (ended := spans.tell(event)) is not None:
-                        summary.add(ended)
-            told((page[-1].time - summary.begin) / length)
+def _print(console: "Console", done: Backtest, seconds: float) -> None:
+    from app.cli.rule_tables import print_on, summary
+
+    figures, begin = done.rehearsal, done.summary.begin
+    if figures.readings:
+        print_on(console, summary(done.summary, done.rules))
+    alerts = sum(one.alerts for one in done.summary.figures)
+    took = f"{alerts:,} alerts (took {spoken(seconds)})"
+    print(f"{figures.readings:,} readings of {figures.devices:,} devices since {begin:%Y-%m-%d %H:%M}Z: {took}")
 
 
-def _as_json(user: str, summary: Summary, done: Rehearsal, rules: RuleSet, seconds: float) -> str:
+def _as_json(user: str, done: Backtest, seconds: float) -> str:
     document = {
         "user_id": user,
-        "begin": summary.begin,
-        "end": summary.end,
-        "readings": done.readings,
-        "devices": done.devices,
+        "begin": done.summary.begin,
+        "end": done.summary.end,
+        "readings": done.rehearsal.readings,
+        "devices": done.rehearsal.devices,
         "seconds": round(seconds, 3),
-        "rules": [rule.id for rule in rules.rules],
-        "figures": summary.figures,
-        "over_time": summary.over_time,
+        "rules": [rule.id for rule in done.rules.rules],
+        "figures": done.summary.figures,
+        "over_time": done.summary.over_time,
     }
     return msgspec.json.encode(document).decode()

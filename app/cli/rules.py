@@ -69,7 +69,7 @@ def put(user: Annotated[str, typer.Argument(help="Whose rules they are.")], file
     Example: iot-stream rules set alice rules.json
     """
     text = file.read_bytes()
-    found = _valid(file, text, user)
+    found = rules_file.valid(str(file), text, user)
     before = asyncio.run(_replace(user, text))
     old = _compiled(before) if before else None
     known = {rule.id: rule.fingerprint for rule in old.rules} if isinstance(old, RuleSet) else {}
@@ -110,7 +110,7 @@ def try_out(
 
     Example: iot-stream rules test rules.json --readings readings.csv
     """
-    found = _valid(file, file.read_bytes(), readings_file.NOBODY)
+    found = rules_file.valid(str(file), file.read_bytes(), readings_file.NOBODY)
     rehearsal, events, spans, refused = Rehearsal(found), list[AlertEvent](), Spans(), list[Refused]()
     over: list[Span] = []
     for reading in readings_file.read(readings):
@@ -144,13 +144,6 @@ def _print_test(
     still = sum(span.resolved_at is None for span in alerts)
     print(f"{done.readings} readings of {done.devices} devices, {done.late} of them late: {len(alerts)} alerts, "
           f"{still} still open")  # fmt: skip
-
-
-def _valid(file: Path, text: bytes, user: str) -> RuleSet:
-    found = rules_file.read(text, user)
-    if isinstance(found, RuleSet):
-        return found
-    raise PermanentError("\n".join(["the rules are refused:", *(f"{file}:{one.line}: {one.what}" for one in found)]))
 
 
 async def _stored(user: str | None) -> list[Stored]:

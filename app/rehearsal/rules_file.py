@@ -5,6 +5,7 @@ from msgspec import Struct
 
 from app.core.config import parse_config
 from app.core.rules import RULES_BYTES_MAX, InvalidRules, RuleSet
+from app.errors import PermanentError
 from app.rehearsal.places import line_of, line_of_syntax, lines_of
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -23,6 +24,14 @@ def read(text: bytes, user_id: str, bytes_max: int = RULES_BYTES_MAX) -> RuleSet
     if isinstance(found, InvalidRules):
         return tuple(Mistake(*one) for one in sorted(_placed(text, found.reasons)))
     return found.rules or (Mistake(1, "rules: missing; maintenance windows alone can be published, not tried"),)
+
+
+def valid(name: str, text: bytes, user_id: str, bytes_max: int = RULES_BYTES_MAX) -> RuleSet:
+    """The same of a file that has to be right. Raises PermanentError that names it and every mistake."""
+    found = read(text, user_id, bytes_max)
+    if isinstance(found, RuleSet):
+        return found
+    raise PermanentError("\n".join(["the rules are refused:", *(f"{name}:{one.line}: {one.what}" for one in found)]))
 
 
 def parts(text: bytes) -> tuple[str, str | None]:

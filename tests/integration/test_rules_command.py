@@ -199,8 +199,8 @@ async def test_pages_follow_each_other_and_equal_what_a_file_gives(rules: Rules)
 
 async def test_the_server_reads_along_the_key_and_sorts_nothing(rules: Rules) -> None:
     await rules.fetch(
-        "INSERT INTO raw_telemetry (time, user_id, device_id, sequence_id) SELECT $1::timestamptz + n * '1 s'::interval,"
-        " 'u' || n % 5, 'd' || n % 50, n FROM generate_series(1, 50000) n",
+        "INSERT INTO raw_telemetry (time, user_id, device_id, sequence_id) "
+        "SELECT $1::timestamptz + n * interval '1 s', 'u' || n % 5, 'd' || n % 50, n FROM generate_series(1, 50000) n",
         rules.began,
     )
     await rules.fetch("ANALYZE raw_telemetry")
