@@ -25,6 +25,7 @@ from app.local.postgres import Postgres
 from app.local.postgres_home import Home
 from app.local.server import LOOPBACK, free_port
 
+PROGRAMS = ("worker", "bridge", "notifier", "topics create", "doctor")  # each has an account of its own, too
 ACCOUNT, PASSWORD = "iot-program", "a pass=word with blanks"
 LISTENERS = ("SSL", "MTLS", "SASL_SSL", "SASL_PLAINTEXT")
 
@@ -101,6 +102,9 @@ class SecuredKafka(Kafka):
             f"ssl.keystore.type=PEM\nssl.keystore.location={both}\n"
             f"ssl.truststore.type=PEM\nssl.truststore.location={self._certificates.ca}\n"
             "listener.name.mtls.ssl.client.auth=required\n"
+            f"ssl.principal.mapping.rules=RULE:^.*$/{ACCOUNT}/\n"
+            "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n"
+            f"super.users=User:ANONYMOUS;User:{ACCOUNT}\n"  # all others may do what they are allowed to alone
         )
         for name in ("sasl_ssl", "sasl_plaintext"):
             text += _LISTENER.format(lower=name, account=ACCOUNT, password=PASSWORD)
@@ -111,10 +115,16 @@ class SecuredKafka(Kafka):
         """With the accounts in the first records of the log: there is no other way before anybody can log in."""
         command = [*base, "kafka.tools.StorageTool", "format", "--cluster-id=iot-secured-cluster-00", "-c"]
         command.append(str(properties))
-        for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512"):
-            command += ["--add-scram", f'{mechanism}=[name={ACCOUNT},password="{PASSWORD}"]']
+        accounts = [(ACCOUNT, "SCRAM-SHA-256"), *((name, "SCRAM-SHA-512") for name in (ACCOUNT, *PROGRAMS))]
+        for name, mechanism in accounts:
+            command += ["--add-scram", f'{mechanism}=[name={account_of(name)},password="{PASSWORD}"]']
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr or done.stdout
+
+
+def account_of(program: str) -> str:
+    """The account of a program."""
+    return program.replace(" ", "-")
 
 
 class SecuredMosquitto(Mosquitto):

@@ -9,23 +9,36 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.protocol.admin import CreateAclsRequest
 from pydantic import SecretStr
 
 from app.adapters.database import connect
 from app.adapters.kafka_access import access
 from app.adapters.sqlstate import DATABASE_ERRORS, Failure, advice, classify
-from app.adapters.topics import Topic, create, existing
+from app.adapters.topics import Topic, create, existing, wanted
 from app.errors import TransientError
 from app.ops.doctor import database, kafka, mqtt
 from app.ops.doctor.finding import Level
 from app.settings import Settings
 from tests.conftest import INIT_SQL
+from tests.documents import DOCS
 from tests.faults.load import RULES
 from tests.integration.bridges import program as bridge_program
 from tests.integration.bridges import publisher
 from tests.integration.test_notifier import listening
 from tests.integration.test_path import Device
-from tests.secured import ACCOUNT, PASSWORD, Certificates, SecuredKafka, SecuredMosquitto, SecuredPostgres, running
+from tests.secured import (
+    ACCOUNT,
+    PASSWORD,
+    PROGRAMS,
+    Certificates,
+    SecuredKafka,
+    SecuredMosquitto,
+    SecuredPostgres,
+    account_of,
+    running,
+)
 from tests.servers import PostgresServer, server_directory
 from tests.workers import ROOT, Site, until
 
@@ -278,8 +291,7 @@ async def test_the_whole_path_encrypted(
     more |= {"database_tls": True, "database_ca_file": certificates.ca}
     more |= mqtt_values(secured_mosquitto, certificates)
     site = Site(secured_kafka.bootstrap, secured_database, secured_mosquitto, unique, tmp_path, more)
-    environment = {f"IOT_{key.upper()}": str(value) for key, value in site.values.items()}
-    assert await command("topics", "create", **environment) == 0
+    assert await command("topics", "create", **environment(site)) == 0
     await site.set_rules(RULES)
     async with listening(site.mqtt, unique) as heard, publisher(site.mqtt, f"device-{unique}") as client:
         with site.program("worker") as worker, site.program("notifier") as notifier, site.program("bridge") as bridge:
@@ -301,7 +313,7 @@ async def test_the_whole_path_encrypted(
             )
             assert {row["application_name"] for row in encrypted} >= {"iot-stream store", f"notifier-{unique}"}
             assert all(row["ssl"] for row in encrypted)
-            assert await command("doctor", "--count", "10", **environment) in (0, 1)
+            assert await command("doctor", "--count", "10", **environment(site)) in (0, 1)
             for one in (bridge, worker, notifier):
                 one.stop()
     assert [event["status"] for event in heard] == ["FIRING", "RESOLVED"]
@@ -310,6 +322,81 @@ async def test_the_whole_path_encrypted(
     assert sum((await site.ends(site.settings.kafka_dlq_topic)).values()) == 1
     for one in (bridge, worker, notifier):
         assert PASSWORD not in one.log.read_text()
+
+
+OPERATIONS = {"Read": 3, "Write": 4, "Create": 5, "Describe": 8, "DescribeConfigs": 10}
+TOPIC, GROUP, LITERAL, ALLOW = 2, 3, 3, 3
+
+
+def documented_rights(settings: Settings) -> list[tuple[str, int, str, int]]:
+    """(account, kind of resource, name, operation) of the table in docs/encryption.md."""
+    topics = [topic.name for topic in wanted(settings)]
+    names = dict(zip(("iot-stream", "iot-stream-dlq", "iot-alerts", "iot-<app>-state-changelog"), topics, strict=True))
+    names |= {"iot-<app>": settings.group_id, "iot-<app>-notifier": f"{settings.group_id}-notifier"}
+    found = []
+    table = (DOCS / "encryption.md").read_text().partition("| program |")[2].partition("\n\n")[0]
+    for program, topic_cell, group_cell in re.findall(r"^\| (`?[a-z ]+`?) \| (.*?) \| ?(.*?) ?\|$", table, re.M):
+        for kind, cell in ((TOPIC, topic_cell), (GROUP, group_cell)):
+            for part in filter(None, cell.split("; ")):
+                rights, _, where = part.partition(" on ")
+                every = topics if kind == TOPIC else [names["iot-<app>"], names["iot-<app>-notifier"]]
+                resources = every if "`" not in where else [names[name] for name in re.findall(r"`(.+?)`", where)]
+                account = account_of(program.strip("`"))
+                found += [(account, kind, name, OPERATIONS[one]) for name in resources for one in rights.split(", ")]
+    return found
+
+
+async def test_the_rights_in_the_documentation_are_all_that_is_needed(
+    secured_kafka: SecuredKafka,
+    secured_mosquitto: SecuredMosquitto,
+    certificates: Certificates,
+    database: str,
+    unique: str,
+    tmp_path: Path,
+) -> None:
+    def site(program: str) -> Site:
+        more = kafka_values(secured_kafka, certificates, "SASL_SSL", kafka_username=account_of(program))
+        more["kafka_password"] = PASSWORD
+        return Site(secured_kafka.bootstrap, database, secured_mosquitto, unique, tmp_path, more)
+
+    plain = site("worker")
+    rights = documented_rights(plain.settings)
+    assert {account for account, *_ in rights} == {account_of(program) for program in PROGRAMS}
+    admin = AIOKafkaAdminClient(bootstrap_servers=secured_kafka.bootstrap)
+    await admin.start()
+    for account, kind, name, operation in rights:
+        request = CreateAclsRequest(kind, name, LITERAL, f"User:{account}", "*", operation, ALLOW)
+        answer = await admin._send_request(request)
+        assert [code for code, _ in answer.creation_responses] == [0], answer
+    await admin.close()
+    assert await command("topics", "create", **environment(site("topics create"))) == 0
+    await plain.set_rules(RULES)
+    async with listening(plain.mqtt, unique) as heard, publisher(plain.mqtt, f"device-{unique}") as client:
+        with (
+            plain.program("worker") as worker,
+            site("notifier").program("notifier") as notifier,
+            site("bridge").program("bridge") as bridge,
+        ):
+            for one in (worker, notifier, bridge):
+                await one.ready()
+            device = Device(client, unique)
+            for temperature in (70, 95, 60):
+                await device.reads(temperature=temperature)
+            await device.publishes(b"no json")
+
+            async def told() -> bool:
+                return len(heard) == 2
+
+            await until(told, 30, lambda: f"heard {heard}\n{worker.tail()}\n{notifier.tail()}")
+            await plain.settled()
+            assert await command("doctor", "--count", "10", **environment(site("doctor"))) in (0, 1)
+            for one in (bridge, worker, notifier):
+                one.stop()
+
+
+def environment(site: Site) -> dict[str, str]:
+    """Its settings as variables."""
+    return {f"IOT_{key.upper()}": str(value) for key, value in site.values.items()}
 
 
 async def command(*arguments: str, **environment: str) -> int:
