@@ -226,7 +226,7 @@ def test_copies_are_the_originals() -> None:
 def test_the_network_policy_lets_through_what_is_needed() -> None:
     spec = find("NetworkPolicy", "iot-stream")["spec"]
     out = {entry["port"] for rule in spec["egress"] for entry in rule["ports"]}
-    assert {53, 9092, 5432, 6432, SETTINGS.mqtt_port, 8883} == out
+    assert {53, 9092, 9093, 5432, 6432, SETTINGS.mqtt_port, 8883} == out
     assert [entry["port"] for rule in spec["ingress"] for entry in rule["ports"]] == [SETTINGS.metrics_port]
     for kustomization in (d for d in KUSTOMIZATIONS if d["_file"].parent.name in ("base", "production")):
         given = {**literals(base()), **literals(kustomization)}
@@ -260,7 +260,7 @@ def built(overlay: str) -> tuple[Document, ...]:
     if shutil.which("kubectl") is None:
         pytest.skip("kubectl is not installed: the overlays are not built (they need no cluster for that)")
     done = subprocess.run(
-        ["kubectl", "kustomize", str(K8S / "overlays" / overlay)],
+        ["kubectl", "kustomize", str(K8S / "overlays" / overlay)],  # an absolute path stays what it is
         capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
@@ -281,6 +281,35 @@ def test_what_is_built_refers_to_what_is_built(overlay: str) -> None:
     scaled = {d["spec"]["scaleTargetRef"]["name"] for d in documents if d["kind"] == "ScaledObject"}
     without = {d["metadata"]["name"] for d in documents if d["kind"] == "StatefulSet" and "replicas" not in d["spec"]}
     assert without == scaled, "how many there are is the autoscaler's to say"
+
+
+def test_encrypted(tmp_path: Path) -> None:
+    """components/encryption on top of production: every program finds its files, and only its own password."""
+    shutil.copytree(K8S, tmp_path / "k8s")
+    overlay = tmp_path / "k8s" / "overlays" / "encrypted"
+    overlay.mkdir()
+    (overlay / "kustomization.yaml").write_text(
+        "resources: [../production]\ncomponents: [../../components/encryption]\nnamespace: iot-stream\n"
+    )
+    documents = built(str(overlay))
+    (shared,) = [d["data"] for d in documents if d["kind"] == "ConfigMap" and "IOT_KAFKA_BROKER" in d.get("data", {})]
+    ours = {d["metadata"]["name"]: d for d in documents if d["kind"] in ("StatefulSet", "Job")}
+    assert set(ours) == {"iot-worker", "iot-bridge", "iot-notifier", "iot-topics", "iot-schema"}
+    for name, document in ours.items():
+        kubernetes_validate.validate(document, "1.30", strict=True)
+        (made,) = pod(document)["containers"]
+        given = shared | {entry["name"]: entry.get("value", "") for entry in made.get("env", [])}
+        assert unknown({key: value for key, value in given.items() if key.startswith("IOT_")}) == set()
+        mounted = {mount["mountPath"]: mount["name"] for mount in made["volumeMounts"]}
+        volumes = {volume["name"]: volume for volume in pod(document)["volumes"]}
+        assert set(mounted.values()) <= set(volumes) | {"state"}
+        assert len(volumes) == len(pod(document)["volumes"])
+        files = {key: Path(value) for key, value in given.items() if key.endswith("_FILE")}
+        assert all(str(file.parent) in mounted for file in files.values()), files
+        assert (given["IOT_DATABASE_TLS"], given["IOT_MQTT_TLS"]) == ("true", "true")
+        if name != "iot-schema":
+            assert (given["IOT_KAFKA_SECURITY_PROTOCOL"], given["IOT_KAFKA_USERNAME"]) == ("SASL_SSL", name)
+            assert volumes["kafka"]["secret"]["items"] == [{"key": name.removeprefix("iot-"), "path": "password"}]
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
