@@ -5,10 +5,12 @@ import re
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo
+import msgspec
+from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf, SecretStr, ValidationInfo
 from pydantic_settings import NoDecode
 
 from app import tls
+from app.core.device_classes import DeviceClass
 
 # Which setting says that a connection is encrypted.
 _SWITCHES = {"kafka": "kafka_security_protocol", "database": "database_tls", "mqtt": "mqtt_tls"}
@@ -27,6 +29,14 @@ def _from_json(value: Any) -> Any:
         return json.loads(value) if isinstance(value, str) else value
     except ValueError as error:
         raise ValueError(f"give a JSON array: {error}") from None
+
+
+def _classes(value: Any) -> Any:
+    try:
+        return msgspec.convert(_from_json(value), tuple[DeviceClass, ...])
+    except msgspec.ValidationError as error:
+        example = '[{"devices": "alice/truck-*", "offline_after": 300, "alert": true}]'
+        raise ValueError(f"{error}; classes are for example {example}") from None
 
 
 def _used(path: Path | None, info: ValidationInfo) -> Path | None:
@@ -72,6 +82,7 @@ ExistingFile = Annotated[Path | None, AfterValidator(_existing)]
 CaFile = Annotated[ExistingFile, AfterValidator(_ca), AfterValidator(_used)]
 CertificateFile = Annotated[ExistingFile, AfterValidator(_used)]
 KeyFile = Annotated[ExistingFile, AfterValidator(_fitting), Field(validate_default=True)]
+Classes = Annotated[tuple[InstanceOf[DeviceClass], ...], NoDecode, BeforeValidator(_classes)]
 Topics = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_from_json)]
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]

@@ -17,6 +17,7 @@ from app.errors import SettingsError
 from app.setting_values import (
     CaFile,
     CertificateFile,
+    Classes,
     ExistingFile,
     KeyFile,
     Port,
@@ -143,6 +144,24 @@ class Settings(BaseSettings):
     payload_max_bytes: PositiveInt = Field(1 << 20, description="larger payloads are dead letters")
     payload_max_depth: PositiveInt = Field(32, description="deeper nesting is a dead letter")
     rules_poll: PositiveFloat = Field(1.0, description="how often user_configs is asked for changes")
+
+    offline_after: Annotated[float, Field(ge=0)] = Field(
+        5.0, description="a device or node silent for so long is offline; 0: not watched"
+    )
+    offline_classes: Classes = Field(
+        (), description="other times for some; JSON array, see [presence.md](presence.md#classes-of-devices)"
+    )
+    offline_poll: PositiveFloat = Field(1.0, description="how often silence is looked for")
+    offline_grace: Annotated[float, Field(ge=0)] = Field(
+        15.0, description="nobody is taken for silent for so long after a start, a rebalance or a lag"
+    )
+    offline_lag_max: PositiveFloat = Field(
+        4.0, description="while a partition is further behind, nobody is taken for silent"
+    )
+    offline_mass_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.3, description="more of a worker's devices silent at once are one alert, and none of their own; 1: never"
+    )
+    last_seen_every: PositiveFloat = Field(60.0, description="how often last_seen of what stays online is written")
 
     dead_letters_in_a_row: Annotated[int, Field(ge=0)] = Field(
         1000, description="more of them in a row stop the worker; a device counts for a tenth at most; 0: no limit"

@@ -29,14 +29,19 @@ from app.adapters.outbox import KafkaOutbox
 from app.adapters.producer import Producer
 from app.adapters.rebalances import Rebalances
 from app.adapters.rules_table import RulesTable
+from app.adapters.silences import KafkaSilences
 from app.adapters.source import FaustSource
 from app.adapters.states import FaustStates
+from app.adapters.tide_gauge import tides
 from app.adapters.timescale import TimescaleStore
 from app.adapters.transport import BatchTransport
 from app.core.decode import Limits
+from app.core.device_classes import DeviceClasses
 from app.core.limit import DeadLetterLimit
+from app.core.presence import Limits as PresenceLimits
 from app.core.process import Processor
 from app.core.rulebook import RuleBook
+from app.core.sweep import Care, Sweep
 from app.errors import SettingsError, TransientError
 from app.joined import Most
 from app.ops import allocator, logs, metrics
@@ -46,6 +51,7 @@ from app.ops.ledger import BatchLedger
 from app.ops.rejections import Rejections
 from app.ops.watchdog import Watchdog
 from app.pipeline import Pipeline, Ports
+from app.presence import Presence
 
 log = structlog.get_logger()
 
@@ -91,6 +97,7 @@ class WorkerApp(faust.App):  # type: ignore[misc]
         """Faust drains and commits first (BatchConsumer.wait_empty)."""
         await super().on_stop()
         await producer.stop()
+        await silences.stop()
         await store.stop(1.0)  # what still runs has had its time, and nobody waits for it
         await health.stop()
         log.info("worker_stopped")
@@ -127,7 +134,12 @@ processor = Processor(
     Limits(settings.time_future_max, settings.time_past_max, settings.payload_max_bytes, settings.payload_max_depth),
     rules,
     states.get,
+    DeviceClasses(settings.offline_classes, PresenceLimits(settings.offline_after)),
+    settings.last_seen_every,
 )
+silences = Producer(kafka, f"{settings.group_id}-silence", give_up, lease=lease)
+care = Care(settings.offline_poll, settings.offline_grace, settings.offline_lag_max, settings.offline_mass_share)
+sweep = Sweep(processor.partitions, care)
 limit = DeadLetterLimit(settings.dead_letters_in_a_row, settings.dead_letters_ratio, settings.dead_letters_window)
 rejections = Rejections()
 tail = DeadLetterTail(kafka, settings.kafka_dlq_topic, give_up)
@@ -170,6 +182,15 @@ async def follow_rules() -> None:
 
 
 @app.task  # type: ignore[untyped-decorator]
+async def look_for_silence() -> None:
+    """Claim silence of those nothing comes from any more."""
+    await rules_loaded.wait()
+    claims = KafkaSilences(silences, settings.kafka_topic)
+    found = Presence(processor.partitions, sweep, claims, lambda: tides(app.consumer), states.items)
+    await found.run(settings.offline_poll)
+
+
+@app.task  # type: ignore[untyped-decorator]
 async def watch() -> None:
     """End the process when a partition is stuck."""
     await rules_loaded.wait()
@@ -182,6 +203,9 @@ async def gauge() -> None:
     metrics.BUFFERED.set(app.consumer.flight.weight)
     metrics.FETCHED.set(fetched_bytes(app.consumer))
     metrics.STATE_KEYS.set(processor.devices)
+    metrics.DEVICES_ONLINE.set(sweep.watched)
+    metrics.SILENCE_SUSPENDED.set(sweep.suspended)
+    metrics.MASS_SILENCE.set(sweep.mass)
     metrics.DEAD_LETTER_ROW.set(limit.row)
     rejections.tell()
     for tp, waiting in watchdog.lag.items():

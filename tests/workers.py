@@ -156,6 +156,7 @@ class Site:
             "notifier_client_id": f"notifier-{self.unique}",
             "metrics_port": 0,
             "log_format": "json",
+            "offline_after": 0,  # tests that count every alert ask for it where they want it
             **self.more,
         }
 

@@ -39,6 +39,10 @@ EFFECTS = {
         ON CONFLICT (device_key) DO UPDATE SET user_id = EXCLUDED.user_id, device_id = EXCLUDED.device_id,
             status = EXCLUDED.status, last_seen = EXCLUDED.last_seen, detail = EXCLUDED.detail
         WHERE device_status.last_seen <= EXCLUDED.last_seen""",
+    Statement.UPSERT_PRESENCE: """
+        INSERT INTO device_status (device_key, user_id, device_id, status, last_seen) VALUES ($1, $2, $3, $4, $5)
+        ON CONFLICT (device_key) DO UPDATE SET status = EXCLUDED.status, last_seen = EXCLUDED.last_seen
+        WHERE device_status.last_seen <= EXCLUDED.last_seen""",
     # edited_at always moves, which tells the trigger that this is no edit by hand.
     # The history is asked so that a writer that comes too late cannot bring back what is over.
     Statement.UPSERT_ACTIVE_ALERT: """
@@ -65,6 +69,7 @@ EFFECTS = {
 PARAMETERS = {
     Statement.UPSERT_CONFIG: ("user_id", "rules", "maintenance", "edited_at"),
     Statement.UPSERT_STATUS: ("device_key", "user_id", "device_id", "status", "last_seen", "detail"),
+    Statement.UPSERT_PRESENCE: ("device_key", "user_id", "device_id", "status", "last_seen"),
     Statement.UPSERT_ACTIVE_ALERT: (
         "user_id",
         "device_id",

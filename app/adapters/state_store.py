@@ -5,7 +5,7 @@ The changelog decides; a database that is corrupt, or of another changelog, is d
 
 import shutil
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -46,6 +46,12 @@ class StateStore(Store):  # type: ignore[misc]
         """The stored state of `key`, None when there is none."""
         value: bytes | None = self._db_for_partition(partition).get(key)
         return value
+
+    def items(self, partition: int) -> Iterator[tuple[bytes, bytes]]:
+        """Every key with its state, as they were when the iteration began."""
+        for key, value in self._db_for_partition(partition).items():
+            if key != self.offset_key:
+                yield key, value
 
     def write(self, partition: int, states: Mapping[bytes, bytes | None], offset: int | None) -> None:
         """Store states (None deletes) together with the changelog offset that covers them, all or nothing.

@@ -8,7 +8,7 @@ A stalled worker may write to the changelog after its partitions were given to a
 replaced by one that has seen less, and the offset that is recorded never passes records that were not read.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import faust
 import structlog
@@ -52,6 +52,10 @@ class FaustStates:
     def get(self, partition: int, key: bytes) -> bytes | None:
         """The state of a device whose records come in `partition`."""
         return self._store.read(partition, key)
+
+    def items(self, partition: int) -> Iterator[tuple[bytes, bytes]]:
+        """Every key of `partition` with its state."""
+        return self._store.items(partition)
 
     async def put(self, states: Mapping[int, Mapping[bytes, bytes]]) -> None:
         """Take {partition: {key: state}}; return once the changelog holds them, and RocksDB too.

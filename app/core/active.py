@@ -54,4 +54,6 @@ def _word(episode: Episode, note: Note, now: int) -> str:
         return "SNOOZED"
     if episode.suppressed:
         return "SUPPRESSED"
+    if episode.stale:
+        return "STALE"
     return "ACKED" if episode.acked else "FIRING"

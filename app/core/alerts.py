@@ -36,15 +36,21 @@ class Cause(StrEnum):
     UNMUTED = "unmuted"  # FIRING again: its snooze is over or it was enabled, and the condition still holds
     ESCALATED = "escalated"  # REMINDER: it has been firing for so long that it is worse now
     MAINTENANCE_ENDED = "maintenance_ended"  # FIRING: it was suppressed before, and the condition still holds
+    DATA_AGAIN = "data_again"  # FIRING again: it was STALE, and readings come again
     FLAPPING = "flapping"  # FIRING: once too often; it resolves only after a long quiet time
+
+
+OFFLINE_RULE_ID = "$offline"  # of alerts that no rule of a user makes
+MASS_RULE_ID = "$mass-offline"
 
 
 class AlertEvent(Struct, frozen=True, gc=False):
     """One line of an alert's life; the fields and their order are those of the JSON. Times are aware UTC.
 
     `repeat` counts what is told of an alert after its first FIRING and before its RESOLVED: 1, 2, ...; absent for those
-    two. `suppressed` is true or absent: such an event is in alert_history and is not sent. `traceparent` belongs to the
-    record, not to the reading: set it with `msgspec.structs.replace`.
+    two. `age_seconds`, of STALE, says how old `value` is. `suppressed` is true or absent: such an event is in
+    alert_history and is not sent. `traceparent` belongs to the record, not to the reading: set it with
+    `msgspec.structs.replace`.
     """
 
     alert_id: str
@@ -61,6 +67,7 @@ class AlertEvent(Struct, frozen=True, gc=False):
     cause: Cause | UnsetType = UNSET
     repeat: int | UnsetType = UNSET
     suppressed: bool | UnsetType = UNSET
+    age_seconds: float | UnsetType = UNSET
     traceparent: str | UnsetType = UNSET
 
 

@@ -1,9 +1,13 @@
 """The devices of this worker's partitions as they are worked on: each one's state, rules and key, kept for an epoch."""
 
 from collections.abc import Callable
+from functools import partial
 
+from app.core.attendance import Attendance
+from app.core.device_classes import NOBODY, DeviceClasses
+from app.core.presence import PREFIX, Thing
 from app.core.rulebook import RuleBook, Watch
-from app.core.state import DeviceState, decode
+from app.core.state import AT_REST, DeviceState, decode
 from app.core.work import Work
 
 Load = Callable[[int, bytes], bytes | None]  # (partition, key) -> stored state
@@ -13,23 +17,25 @@ MARK_KEY = b"\0applied"  # no device has this key: ids hold no NUL
 
 
 class Device:
-    """A device's working state, its rules and where it is stored."""
+    """A device's working state, its rules, where it is stored, and whether it is there."""
 
-    __slots__ = ("key", "moved_in", "name", "rules_version", "state", "watch")
+    __slots__ = ("key", "moved_in", "name", "rules_version", "state", "thing", "watch")
 
     def __init__(self, name: Name, key: bytes, state: DeviceState | None, watch: Watch) -> None:
         self.name, self.key, self.state, self.watch = name, key, state, watch
         self.rules_version = -1
+        self.thing: Thing | None = None  # None: not looked up yet
         self.moved_in: Work | None = None  # the batch that it is in the list of those that moved of
 
 
 class Partition:
-    """The devices of a partition that were seen in this epoch, and its mark."""
+    """The devices of a partition that were seen in this epoch, who is there, and its mark."""
 
-    __slots__ = ("devices", "mark", "marked_at", "number")
+    __slots__ = ("devices", "here", "mark", "marked_at", "number", "stepped")
 
-    def __init__(self, number: int, mark: int) -> None:
-        self.number = number
+    def __init__(self, number: int, mark: int, here: Attendance) -> None:
+        self.number, self.here = number, here
+        self.stepped = -1  # offset after the last batch, -1 before the first
         self.devices: dict[Name, Device] = {}
         self.mark, self.marked_at = mark, 0.0
 
@@ -37,8 +43,8 @@ class Partition:
 class Devices:
     """Looks states up once a device and epoch (see app.ports.Batch), and rules when they have changed."""
 
-    def __init__(self, rules: RuleBook, load: Load) -> None:
-        self._rules, self._load = rules, load
+    def __init__(self, rules: RuleBook, load: Load, classes: DeviceClasses = NOBODY) -> None:
+        self._rules, self._load, self._classes = rules, load, classes
         self._epoch = -1
         self._partitions: dict[int, Partition] = {}
 
@@ -55,7 +61,9 @@ class Devices:
         found = self._partitions.get(number)
         if found is None:
             stored = self._load(number, MARK_KEY)
-            found = self._partitions[number] = Partition(number, -1 if stored is None else int(stored))
+            mark = -1 if stored is None else int(stored)
+            here = Attendance(number, mark, self._classes, partial(self._load, number))
+            found = self._partitions[number] = Partition(number, mark, here)
         return found
 
     def watched(self, partition: Partition, name: Name) -> Device:
@@ -78,6 +86,29 @@ class Devices:
             device = partition.devices[name] = Device(name, _key(name), decode(stored), self._rules.watch_for(*name))
         device.watch = self._rules.watch_for(*name)
         return device
+
+    def in_maintenance(self, name: Name, seconds: float) -> bool:
+        """Whether the device is in a maintenance window at that time, seconds since 1970."""
+        return self._rules.in_maintenance(name, seconds)
+
+    def holds(self, partition: Partition) -> bool:
+        """Whether it is still of this epoch."""
+        return self._partitions.get(partition.number) is partition
+
+    def seed(self, partition: Partition, key: bytes, value: bytes, now: float) -> None:
+        """Take what is stored of an earlier life that may have to be told of silence: who is online, what is open."""
+        if key.startswith(PREFIX):
+            partition.here.seed(key, now)
+        elif not key.startswith(b"\0") and value[:1] != AT_REST:
+            user, _, device_id = key.decode().partition("/")
+            device = self.known(partition, (user, device_id))
+            if device is None or device.state is None:
+                return
+            for rule_id, episode in device.state.episodes.items():
+                alarm = (device.name, rule_id)
+                if episode.fired and rule_id in device.watch.no_data and alarm not in partition.here.heard:
+                    partition.here.heard[alarm] = now
+                    partition.here.alarms.arm(alarm, now + device.watch.no_data[rule_id])
 
 
 def _key(name: Name) -> bytes:

@@ -38,6 +38,10 @@ class Episode(Struct, array_like=True):
     flapping: bool = False  # it fired too often: it has to stay clear for longer
     repeat: int = 0  # how often it was told again
     suppressed: bool = False  # it fired in a maintenance window: recorded, and sent to nobody so far
+    stale: bool = False  # it was told to be STALE, and no reading has said anything since
+    heard: int = -1  # offset of the latest reading that said whether it holds, once it was told
+    heard_time: int = 0  # that reading's time, and its value
+    last: Value | None = None
 
     @property
     def phase(self) -> Phase:
@@ -48,6 +52,8 @@ class Episode(Struct, array_like=True):
             return Phase.SUPPRESSED
         if self.muted:
             return Phase.MUTED
+        if self.stale:
+            return Phase.STALE
         return Phase.FIRING if self.clear_since is None else Phase.CLEARING
 
 

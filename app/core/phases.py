@@ -1,4 +1,4 @@
-"""The life of an alert as a table: what a reading or a command says decides the next phase, and what is told.
+"""The life of an alert as a table: what a reading, a command or silence says decides what comes next, and what is told.
 
 `app.core.step` looks up every change here, and docs/alerts.md draws its diagram from it.
 """
@@ -15,18 +15,20 @@ class Phase(StrEnum):
     PENDING = "PENDING"  # the condition holds, nobody was told
     FIRING = "FIRING"
     CLEARING = "CLEARING"  # told, and the condition has ended, but not for long enough
+    STALE = "STALE"  # told, and then nothing came for too long that says whether it still holds
     MUTED = "MUTED"  # told, then snoozed or disabled
     SUPPRESSED = "SUPPRESSED"  # due in a maintenance window: recorded, not sent
 
 
 class Signal(StrEnum):
-    """What a reading or a command says of the rule."""
+    """What a reading, a command or silence says of the rule."""
 
     HOLDS = "holds"  # the condition holds and nothing is due
     DUE = "is due"  # it holds, and it is time to tell
     CLEARS = "clears"  # it does not hold, but must not for longer
     CLEARED = "cleared"  # it does not hold, for long enough
     CHANGED = "rule changed"  # the rule is gone, or means something else
+    SILENT = "no data"  # nothing came for no_data_seconds
     MUTE = "mute"  # SNOOZE or DISABLE
     MAINTENANCE = "is due in maintenance"
 
@@ -46,24 +48,35 @@ TRANSITIONS: dict[tuple[Phase, Signal], tuple[Phase, Status | None]] = {
     (Phase.FIRING, Signal.CLEARS): (Phase.CLEARING, None),
     (Phase.FIRING, Signal.CLEARED): (Phase.NORMAL, Status.RESOLVED),
     (Phase.FIRING, Signal.CHANGED): (Phase.NORMAL, Status.RESOLVED),
+    (Phase.FIRING, Signal.SILENT): (Phase.STALE, Status.STALE),
     (Phase.FIRING, Signal.MUTE): (Phase.MUTED, None),
     (Phase.CLEARING, Signal.HOLDS): (Phase.FIRING, None),
     (Phase.CLEARING, Signal.DUE): (Phase.FIRING, Status.REMINDER),
     (Phase.CLEARING, Signal.CLEARS): (Phase.CLEARING, None),
     (Phase.CLEARING, Signal.CLEARED): (Phase.NORMAL, Status.RESOLVED),
     (Phase.CLEARING, Signal.CHANGED): (Phase.NORMAL, Status.RESOLVED),
+    (Phase.CLEARING, Signal.SILENT): (Phase.STALE, Status.STALE),
     (Phase.CLEARING, Signal.MUTE): (Phase.MUTED, None),
+    (Phase.STALE, Signal.HOLDS): (Phase.FIRING, Status.FIRING),
+    (Phase.STALE, Signal.DUE): (Phase.FIRING, Status.REMINDER),
+    (Phase.STALE, Signal.CLEARS): (Phase.CLEARING, Status.FIRING),
+    (Phase.STALE, Signal.CLEARED): (Phase.NORMAL, Status.RESOLVED),
+    (Phase.STALE, Signal.CHANGED): (Phase.NORMAL, Status.RESOLVED),
+    (Phase.STALE, Signal.SILENT): (Phase.STALE, None),
+    (Phase.STALE, Signal.MUTE): (Phase.MUTED, None),
     (Phase.MUTED, Signal.HOLDS): (Phase.MUTED, None),
     (Phase.MUTED, Signal.DUE): (Phase.FIRING, Status.FIRING),
     (Phase.MUTED, Signal.CLEARS): (Phase.MUTED, None),
     (Phase.MUTED, Signal.CLEARED): (Phase.NORMAL, Status.RESOLVED),
     (Phase.MUTED, Signal.CHANGED): (Phase.NORMAL, Status.RESOLVED),
+    (Phase.MUTED, Signal.SILENT): (Phase.MUTED, None),
     (Phase.MUTED, Signal.MUTE): (Phase.MUTED, None),
     (Phase.SUPPRESSED, Signal.HOLDS): (Phase.SUPPRESSED, None),
     (Phase.SUPPRESSED, Signal.DUE): (Phase.FIRING, Status.FIRING),
     (Phase.SUPPRESSED, Signal.CLEARS): (Phase.SUPPRESSED, None),
     (Phase.SUPPRESSED, Signal.CLEARED): (Phase.NORMAL, Status.RESOLVED),
     (Phase.SUPPRESSED, Signal.CHANGED): (Phase.NORMAL, Status.RESOLVED),
+    (Phase.SUPPRESSED, Signal.SILENT): (Phase.SUPPRESSED, None),
     (Phase.SUPPRESSED, Signal.MUTE): (Phase.SUPPRESSED, None),
 }
 # fmt: on

@@ -10,23 +10,20 @@ its first state starts from there, so that replaying history alerts nobody, also
 from collections.abc import Generator
 from datetime import UTC, datetime
 
-import msgspec
-
-from app.core.active import active_effects, history_effect
+from app.core.active import active_effects
 from app.core.ahead import not_ahead, soonest_ahead
-from app.core.alerts import AlertEvent, outbox_key, to_json
-from app.core.answers import answer
-from app.core.commands import command, obey
-from app.core.controls import config_effect, status_effect
 from app.core.decode import Decoder, Limits
+from app.core.device_classes import NOBODY, DeviceClasses
 from app.core.devices import MARK_KEY, Device, Devices, Load, Partition
-from app.core.fault import printable
-from app.core.model import Kind, Reason, Record, Rejected, Stage
-from app.core.route import Address, route
+from app.core.hearing import Hearing
+from app.core.model import Kind, Rejected
+from app.core.others import Others, Place
+from app.core.route import route
 from app.core.rows import row
 from app.core.rulebook import RuleBook
 from app.core.state import encode
 from app.core.step import step
+from app.core.telling import tell
 from app.core.work import Work
 from app.ports import Batch
 
@@ -37,10 +34,16 @@ MARK_SECONDS = 5.0  # a mark alone is stored at most this often; with states it 
 class Processor:
     """Makes Work of batches. Those of one partition must come in offset order within an epoch."""
 
-    def __init__(self, limits: Limits, rules: RuleBook, load: Load) -> None:
+    def __init__(
+        self, limits: Limits, rules: RuleBook, load: Load, classes: DeviceClasses = NOBODY, note_every: float = 60.0
+    ) -> None:
+        """`classes` say which devices are watched for being there, `note_every` seconds their last_seen is noted."""
         self._decode = Decoder(limits).decode
         self._rules = rules
-        self._devices = Devices(rules, load)
+        self.partitions = Devices(rules, load, classes)
+        self._devices = self.partitions
+        self._watching, self._hearing = classes.watching, Hearing(note_every, rules.in_maintenance)
+        self._other = Others(self._devices, self._hearing, watching=classes.watching)
 
     def __call__(self, batch: Batch, now: float) -> Work:
         """All that `batch` asks of the world, at one go. Never raises for any record."""
@@ -57,10 +60,11 @@ class Processor:
 
         Only one batch may be between its first and its last slice.
         """
-        work = Work()
+        end = batch.next_offset
+        work = Work(end)
         clock = datetime.fromtimestamp(now, UTC)
         partition = self._devices.partition(batch.epoch, batch.partition)
-        devices = partition.devices
+        devices, here, watching = partition.devices, partition.here, self._watching
         moved: list[Device] = []
         decode_record, rows, sources, version = self._decode, work.rows, work.sources, self._rules.version
         telemetry, pause, second, soon, usual = 0, SLICE, -1, clock, Kind.TELEMETRY
@@ -70,14 +74,11 @@ class Processor:
                 pause += SLICE
             address = route(record)
             if type(address) is Rejected:
-                _count(work, Kind.UNKNOWN)
+                work.count(Kind.UNKNOWN)
                 work.rejected.append(address)
                 continue
             if address.kind is not usual:  # type: ignore[union-attr]  # an Address
-                if address.kind is Kind.ALERTS_MANAGE:  # type: ignore[union-attr]
-                    self._command(work, moved, partition, record, address)  # type: ignore[arg-type]
-                else:
-                    _control(work, partition, record, address)  # type: ignore[arg-type]
+                self._other(Place(work, moved, partition, now), record, address)  # type: ignore[arg-type]
                 continue
             telemetry += 1
             reading = decode_record(record, address, clock)  # type: ignore[arg-type]
@@ -90,6 +91,17 @@ class Processor:
             device = devices.get(name)
             if device is None or device.rules_version != version:
                 device = self._devices.watched(partition, name)
+            if watching:
+                thing = device.thing
+                if thing is None:
+                    thing = device.thing = here.of(name, address.lenient)  # type: ignore[union-attr]
+                thing.seen = record.offset
+                if thing.seen_in != end:
+                    at = record.timestamp
+                    if at < thing.note_ms and thing.node is None:
+                        thing.seen_in, thing.seen_at, thing.last_ms = end, now, at
+                    else:
+                        self._hearing.heard(work, here, thing, record, now)
             state = device.state
             if state is not None:
                 if second != record.timestamp // 1000:
@@ -103,75 +115,21 @@ class Processor:
                     device.moved_in = work
                     moved.append(device)
                 if events:
-                    _alert(work, record, events)
+                    tell(work, record, events)
         if telemetry:
-            _count(work, Kind.TELEMETRY, telemetry)
+            work.count(Kind.TELEMETRY, telemetry)
         if rows:
             work.oldest = rows[0][0].timestamp()  # looking for the minimum costs 0.1 us a row
-        _encode_moved(work, moved)
-        _mark(work, partition, batch.next_offset - 1, now)
+        _encode_moved(work, moved, partition, now)
+        work.alert_effects += work.presence.values()
+        partition.stepped = end
+        _mark(work, partition, end - 1, now)
         return work
-
-    def _command(self, work: Work, moved: list[Device], partition: Partition, record: Record, address: Address) -> None:
-        """Obey a record of kind alerts_manage, or reject it."""
-        _count(work, Kind.ALERTS_MANAGE)
-        found = command(record, address)
-        if isinstance(found, Rejected):
-            _refuse(work, partition, found, address)
-            return
-        device = self._devices.known(partition, (found.user_id, found.device_id))
-        if device is None or device.state is None:
-            wrong: str | None = f"no reading of device {printable(found.device_id)} has come here under a rule"
-        else:
-            again = record.offset <= device.state.applied_offset
-            wrong = obey(device.state, found, device.watch.rules, record.offset)
-        if device is None or wrong is not None:
-            refused = Rejected(record, Reason.INVALID_COMMAND, Stage.VALIDATE, str(wrong))
-            _refuse(work, partition, refused, address, found.user_id)
-            return
-        work.commands.append(record)
-        work.commands_again += again
-        if device.moved_in is not work:
-            device.moved_in = work
-            moved.append(device)
 
     @property
     def devices(self) -> int:
         """How many devices are kept in memory."""
         return self._devices.count
-
-
-def _count(work: Work, kind: Kind, count: int = 1) -> None:
-    work.kinds[kind] = work.kinds.get(kind, 0) + count
-
-
-def _refuse(work: Work, partition: Partition, found: Rejected, address: Address, user_id: str = "") -> None:
-    """Reject a record, and tell its sender if somebody waits for an answer; a replay is told to nobody."""
-    work.rejected.append(found)
-    if found.record.offset > partition.mark:
-        told = answer(found, address.kind, address.user_id or user_id, partition.number)
-        if told is not None:
-            work.answers.append(told)
-
-
-def _control(work: Work, partition: Partition, record: Record, address: Address) -> None:
-    _count(work, address.kind)
-    match address.kind:
-        case Kind.STATUS:
-            found = status_effect(record, address)
-        case Kind.CONFIG:
-            found = config_effect(record, address)
-        case Kind.SILENCE:
-            work.dropped["silence"] = work.dropped.get("silence", 0) + 1
-            return
-        case _:
-            detail = f"{address.kind} records are not handled by this version; they can be replayed to one that does"
-            found = Rejected(record, Reason.UNSUPPORTED_KIND, Stage.ROUTE, detail)
-    if isinstance(found, Rejected):
-        _refuse(work, partition, found, address)
-    else:
-        work.effects.append(found)
-        work.effect_sources.append(record)
 
 
 def _mark(work: Work, partition: Partition, offset: int, now: float) -> None:
@@ -184,21 +142,7 @@ def _mark(work: Work, partition: Partition, offset: int, now: float) -> None:
         partition.marked_at = now
 
 
-def _alert(work: Work, record: Record, events: tuple[AlertEvent, ...]) -> None:
-    trace = next((value for name, value in record.headers if name == "traceparent" and value), None)
-    for event in events:
-        if trace is not None:
-            event = msgspec.structs.replace(event, traceparent=trace.decode("ascii", "replace"))
-        text = to_json(event)
-        if event.suppressed is True:
-            work.suppressed += 1
-        else:
-            work.events.append(event)
-            work.alerts.append((outbox_key(event), text))
-        work.alert_effects.append(history_effect(event, text))
-
-
-def _encode_moved(work: Work, moved: list[Device]) -> None:
+def _encode_moved(work: Work, moved: list[Device], partition: Partition, now: float) -> None:
     for device in moved:
         device.moved_in = None
         state = device.state
@@ -206,4 +150,17 @@ def _encode_moved(work: Work, moved: list[Device]) -> None:
             work.states[device.key] = encode(state)
             if state.touched:
                 work.alert_effects += active_effects(state, *device.name)
+                if device.watch.no_data:
+                    _set_alarms(device, partition, now)
             state.mark_persisted()
+
+
+def _set_alarms(device: Device, partition: Partition, now: float) -> None:
+    """A reading spoke of open alerts: from now on they may go stale."""
+    here = partition.here
+    for rule_id in device.state.touched:  # type: ignore[union-attr]  # it has moved
+        if rule_id in device.watch.no_data:
+            alarm = (device.name, rule_id)
+            if alarm not in here.heard:
+                here.alarms.arm(alarm, now + device.watch.no_data[rule_id])
+            here.heard[alarm] = now

@@ -6,16 +6,15 @@ from typing import Any
 
 from app.core import condition_checks as conditions
 from app.core import timing_checks as timing
-from app.core.alerts import Severity
+from app.core.alerts import MASS_RULE_ID, OFFLINE_RULE_ID, Severity
 from app.core.condition_checks import Check, shown
 from app.core.glob_checks import globs
 
 ID_MAX = 200  # characters; part of the primary key of active_alerts, whose index takes 2704 bytes
 MESSAGE_MAX = 1000
 
-# Their meaning is reserved, and a rule that relied on one would alert at the wrong times without it.
-NOT_SUPPORTED_YET = ("no_data_seconds",)
 JOINING = ("all", "any")
+RESERVED = (OFFLINE_RULE_ID, MASS_RULE_ID)
 
 
 def problems_of(rule: Any) -> Iterator[str]:
@@ -29,12 +28,11 @@ def problems_of(rule: Any) -> Iterator[str]:
     for field in rule:
         yield from _unknown(field)
     given = {field: value for field, value in rule.items() if value is not None}
-    for field in NOT_SUPPORTED_YET:
-        if field in given:
-            yield f".{field}: not supported yet: {field}; leave it out"
     for field, problems in _CHECKS.items():
         if field in given:
             yield from (f".{field}: {problem}" for problem in problems(given))
+    if (name := given.get("id", given.get("key"))) in RESERVED:
+        yield f".id: {shown(name)} is the name of alerts that the program makes itself; choose another one"
     joining = given.keys() & set(JOINING)
     for field in ("id", "message") if joining else (*conditions.REQUIRED, "message"):
         if field not in given:
@@ -50,9 +48,8 @@ def _alone(given: dict[str, Any], word: str) -> Iterator[str]:
 
 
 def _unknown(field: str) -> Iterator[str]:
-    known = (*_CHECKS, *NOT_SUPPORTED_YET)
-    if field not in known:
-        close = get_close_matches(field, known, n=1)
+    if field not in _CHECKS:
+        close = get_close_matches(field, _CHECKS, n=1)
         hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(_CHECKS)}"
         yield f".{shown(field)[1:-1]}: unknown field; {hint}"
 
@@ -84,5 +81,6 @@ _CHECKS: dict[str, Check] = {
     "all": conditions.several("all"), "any": conditions.several("any"), "for_seconds": timing.seconds("for_seconds"),
     "clear_for_seconds": timing.seconds("clear_for_seconds"), "consecutive": timing.consecutive,
     "cooldown_seconds": timing.seconds("cooldown_seconds"), "escalate": timing.escalate, "flap": timing.flap,
+    "no_data_seconds": timing.no_data,
 }  # fmt: skip
 _EXAMPLE = 'a rule is for example {"key": "temperature", "operator": ">", "threshold": 80, "message": "too hot"}'

@@ -15,6 +15,7 @@ class Watch(Struct, frozen=True, gc=False):
 
     rules: tuple[Rule, ...]
     quiet: Quiet
+    no_data: dict[str, float]  # seconds, by rule id, of rules that ask for it
     maintenance: tuple[Span, ...] = ()
 
 
@@ -53,8 +54,16 @@ class RuleBook:
         spans = spans_of(self._windows.get(user_id, ()), device_id) if rules else ()
         same = tuple(rule.id for rule in rules), spans
         if same not in shared:
-            shared[same] = Watch(rules, quiet_for(rules), spans)
+            no_data = {rule.id: rule.no_data / 1_000_000 for rule in rules if rule.no_data}
+            shared[same] = Watch(rules, quiet_for(rules), no_data, spans)
         return shared[same]
+
+    def in_maintenance(self, name: tuple[str, str], seconds: float) -> bool:
+        """Whether a device (user, device) is in a maintenance window at that time, seconds since 1970."""
+        windows = self._windows.get(name[0])
+        if not windows:
+            return False
+        return any(begin <= seconds * 1_000_000 < end for begin, end in spans_of(windows, name[1]))
 
     @property
     def users(self) -> int:

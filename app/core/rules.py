@@ -39,7 +39,7 @@ class Flap(Struct, frozen=True, gc=False):
 
 
 class Rule(Struct, frozen=True, gc=False):
-    """One compiled rule. Durations are microseconds of event time; 0 is none."""
+    """One compiled rule. Durations are microseconds of event time, if nothing else is said; 0 is none."""
 
     id: str
     message: str
@@ -59,6 +59,7 @@ class Rule(Struct, frozen=True, gc=False):
     cooldown: int = 0
     escalate: Escalation | None = None
     flap: Flap | None = None
+    no_data: int = 0  # of arrival, not of event time: an open alert that no reading speaks of for so long is stale
 
 
 class RuleSet(Struct, frozen=True, gc=False):
@@ -185,6 +186,7 @@ def _compile(rule: dict[str, Any]) -> Rule:
         cooldown=_micros(rule.get("cooldown_seconds")),
         escalate=escalate and Escalation(_micros(escalate["after_seconds"]), Severity(escalate["severity"])),
         flap=flap and Flap(flap["times"], _micros(flap["within_seconds"])),
+        no_data=_micros(rule.get("no_data_seconds")),
     )
 
 

@@ -11,6 +11,7 @@ from app.core.notes import Note
 from app.errors import PermanentError
 
 VERSION = 1  # of the encoding; raise it only when an older program would misread it, not for fields added at the end
+AT_REST = b"\x93"  # how an encoded state begins that has neither episodes nor anything after them
 NEVER = datetime.min.replace(tzinfo=UTC)
 
 

@@ -5,7 +5,8 @@ Within its partition a device's readings are stepped in offset order, and:
 - a reading older than `latest` came late: it moves `applied_offset` and nothing else;
 - a reading as old as `latest` counts, in offset order, like a newer one.
 So the same records give the same alerts however they are cut into batches, as long as each batch starts from the
-whole state that the one before it left. Every duration is one of event time: between two readings nothing happens.
+whole state that the one before it left. Every duration is one of event time: between two readings nothing happens,
+but for an alert that goes stale (app.core.stale).
 """
 
 from msgspec import UNSET, UnsetType
@@ -94,6 +95,7 @@ def _transition(
     after, status = TRANSITIONS[before, signal]
     if episode.fired:
         state.touched[rule.id] = episode
+        episode.heard, episode.heard_time, episode.last = state.applied_offset, now, shown[0]
         episode.clear_since = None if verdict else now if episode.clear_since is None else episode.clear_since
     if after is Phase.NORMAL:
         _close(state, rule.id, now)
@@ -102,8 +104,10 @@ def _transition(
             episode.threshold = shown[1]
             events.append(told(rule.id, episode, reading, status, shown[0]))
     elif status:
-        cause = _tell(state, rule, episode, before, now, suppress)
+        cause = _tell(state, rule, episode, (before, signal), now, suppress)
         events.append(told(rule.id, episode, reading, status, shown[0], cause))
+    if before is Phase.MUTED:
+        episode.stale = False
 
 
 def _holding(rule: Rule, episode: Episode, note: Note, now: int, suppress: bool) -> Signal:
@@ -137,26 +141,29 @@ def _escalates(rule: Rule, episode: Episode, now: int) -> bool:
 
 
 def _tell(
-    state: DeviceState, rule: Rule, episode: Episode, before: Phase, now: int, suppress: bool
+    state: DeviceState, rule: Rule, episode: Episode, why: tuple[Phase, Signal], now: int, suppress: bool
 ) -> Cause | UnsetType:
     """Note in the episode that it is told now, for the first time or again; why."""
+    before, signal = why
     state.touched[rule.id] = episode
     if not episode.fired:
         episode.fired, episode.fired_at, episode.suppressed = True, now, suppress
+        episode.heard, episode.heard_time = state.applied_offset, now
         if rule.flap and _too_often(state, rule, now):
             episode.flapping = True
             return Cause.FLAPPING
         return UNSET
     episode.repeat += 1
-    if rule.escalate and _escalates(rule, episode, now):
+    if signal is Signal.DUE and rule.escalate and _escalates(rule, episode, now):
         episode.escalated, episode.severity = True, rule.escalate.severity
     if before is Phase.SUPPRESSED:
         episode.suppressed = episode.muted = False
         return Cause.MAINTENANCE_ENDED
-    if before is not Phase.MUTED:
-        return Cause.ESCALATED
-    episode.muted = episode.acked = False
-    return Cause.UNMUTED
+    if before is Phase.MUTED:
+        episode.muted = episode.acked = False
+        return Cause.UNMUTED
+    episode.stale = False
+    return Cause.DATA_AGAIN if signal is not Signal.DUE else Cause.ESCALATED
 
 
 def _too_often(state: DeviceState, rule: Rule, now: int) -> bool:

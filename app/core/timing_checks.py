@@ -21,6 +21,11 @@ def consecutive(rule: dict[str, Any]) -> Iterator[str]:
     yield from _whole(rule["consecutive"], 1, CONSECUTIVE_MAX)
 
 
+def no_data(rule: dict[str, Any]) -> Iterator[str]:
+    """Of `no_data_seconds`."""
+    yield from _some_seconds(rule["no_data_seconds"])
+
+
 def escalate(rule: dict[str, Any]) -> Iterator[str]:
     """Of `escalate`."""
     value = rule["escalate"]

@@ -14,6 +14,7 @@ from app.core.write import Effect
 class Work(Struct, gc=False):
     """Filled by core.process in the order of the batch's records; `rows[i]` comes from `sources[i]`."""
 
+    end: int = 0  # offset after the batch
     rows: list[Row] = []
     sources: list[Any] = []  # the Record of each row, for the ones the database may refuse
     effects: list[Effect] = []
@@ -31,7 +32,12 @@ class Work(Struct, gc=False):
     states: dict[bytes, bytes] = {}  # encoded, one per device that moved
     kinds: dict[str, int] = {}  # records by kind
     dropped: dict[str, int] = {}  # records left out on purpose, by policy
+    presence: dict[str, Effect] = {}  # rows of device_status, the last one of each; part of `alert_effects` in the end
     oldest: float | None = None  # event time of the first row, seconds since 1970
+
+    def count(self, kind: str, number: int = 1) -> None:
+        """So many records of a kind came."""
+        self.kinds[kind] = self.kinds.get(kind, 0) + number
 
     def refusals(self, rows: Sequence[tuple[int, str]], effects: Sequence[tuple[int, str]] = ()) -> list[Rejected]:
         """The dead letters of what the database refused: (index into `rows` or `effects`, its words), by offset."""

@@ -17,6 +17,8 @@ class Statement(StrEnum):
                             datetime of whole milliseconds; None leaves what is there, an older edited_at all of it
     UPSERT_STATUS           device_key str, user_id str, device_id str, status str, last_seen datetime,
                             detail str (JSON text); an older last_seen than the stored one changes nothing
+    UPSERT_PRESENCE         device_key str, user_id str, device_id str, status str, last_seen datetime; the same, and
+                            what a status message said beside its word stays
     UPSERT_ACTIVE_ALERT     user_id str, device_id str, rule_id str, alert_id str, severity str, message str,
                             value float | None, threshold float | None, first_seen datetime, last_seen datetime,
                             state str, snoozed_until datetime | None; an older last_seen than the stored one, or an
@@ -29,6 +31,7 @@ class Statement(StrEnum):
 
     UPSERT_CONFIG = "upsert_config"
     UPSERT_STATUS = "upsert_status"
+    UPSERT_PRESENCE = "upsert_presence"
     UPSERT_ACTIVE_ALERT = "upsert_active_alert"
     DELETE_ACTIVE_ALERT = "delete_active_alert"
     INSERT_HISTORY = "insert_history"

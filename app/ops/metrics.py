@@ -48,6 +48,12 @@ STATE_KEYS = Gauge("iot_state_keys", "Devices whose state is held in memory")
 RULES_REFUSED = Counter(
     "iot_rules_refused_total", "Rule sets refused whole, over MQTT or in user_configs; the old rules stay"
 )
+DEVICES_ONLINE = Gauge("iot_devices_online", "Devices and nodes that are online, of this worker's partitions")
+SILENCE_CLAIMS = Counter("iot_silence_claims_total", "Claims that a device is silent, sent into the input topic")
+SILENCE_SUSPENDED = Gauge(
+    "iot_silence_suspended_partitions", "Partitions that are new here or behind: nobody there is taken for silent"
+)
+MASS_SILENCE = Gauge("iot_mass_silence", "1 while so many devices are silent that none is told on its own")
 RULES_USERS = Gauge("iot_rules_users", "Users with rules in force")
 
 DB_WRITE_SECONDS = Histogram("iot_db_write_seconds", "Time of one database transaction", buckets=_FAST)

@@ -13,7 +13,9 @@ from time import process_time
 from msgspec import Struct
 
 from app.core.decode import Decoder, Limits
+from app.core.device_classes import NOBODY, DeviceClasses
 from app.core.model import Reading, Rejected
+from app.core.presence import Limits as PresenceLimits
 from app.core.process import Processor
 from app.core.route import Address, route
 from app.core.rows import row
@@ -97,12 +99,12 @@ class Run(Struct):
     epoch: int = 0
 
 
-def process(messages: Sequence[Message], rules: str | None = RULES) -> None:
+def process(messages: Sequence[Message], rules: str | None = RULES, classes: DeviceClasses = NOBODY) -> None:
     """All of step 2: routing, decoding, two rules, device state and its encoding, rows; a batch at a time."""
     book = RuleBook()
     if rules:
         assert not book.apply([(f"u{user}", rules) for user in range(50)])
-    processor = Processor(Limits(), book, lambda partition, key: None)
+    processor = Processor(Limits(), book, lambda partition, key: None, classes)
     for start in range(0, len(messages), BATCH):
         part = messages[start : start + BATCH]
         work = processor(Run(part, part[-1].offset + 1), NOW.timestamp())  # type: ignore[arg-type]  # no ack here
@@ -112,6 +114,16 @@ def process(messages: Sequence[Message], rules: str | None = RULES) -> None:
 def process_five_rules(messages: Sequence[Message]) -> None:
     """The same with five rules, of which two are not on a column of their own and one has two conditions."""
     process(messages, FIVE_RULES)
+
+
+def process_present(messages: Sequence[Message]) -> None:
+    """Five rules, and every device is watched for being there."""
+    process(messages, FIVE_RULES, DeviceClasses((), PresenceLimits(5.0)))
+
+
+def process_present_without_rules(messages: Sequence[Message]) -> None:
+    """No rules, and every device is watched for being there."""
+    process(messages, None, DeviceClasses((), PresenceLimits(5.0)))
 
 
 def process_without_rules(messages: Sequence[Message]) -> None:
@@ -162,6 +174,8 @@ def main() -> None:
         ("2 rules, state, alerts 2 in 3", process, telemetry(count, devices=500, hot=3)),
         ("2 rules, state, 5000 devices", process, telemetry(count)),
         ("5 rules, state, 10000 devices", process_five_rules, telemetry(max(count, 100_000), devices=10_000)),
+        ("the same, all are watched", process_present, telemetry(max(count, 100_000), devices=10_000)),
+        ("no rules, all are watched", process_present_without_rules, telemetry(count, devices=500)),
         ("5 rules, alerts 2 in 3", process_five_rules, telemetry(count, devices=500, hot=3)),
     ]
     print(f"{'route + decode + row':32}{'bytes':>6}{'us best':>9}{'us median':>11}{'msg/s/core':>12}")

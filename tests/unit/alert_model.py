@@ -25,6 +25,9 @@ class Alert:
     acked: bool = False
     repeat: int = 0
     suppressed: bool = False
+    stale: bool = False
+    gap: int = 0  # readings before this index were before it went stale
+    heard: tuple[int, int, Any] = (0, 0, None)  # number, time and value of the latest reading that said something
 
 
 @dataclass
@@ -42,7 +45,7 @@ class Model:
     last: tuple[int, Any] = (0, None)  # latest time, value of the open alert
     maintenance: list[tuple[int, int]] = field(default_factory=list)
 
-    def read(self, time: int, fields: dict[str, Any]) -> list[Told]:
+    def read(self, time: int, fields: dict[str, Any], number: int = 0) -> list[Told]:
         """A reading that is not late."""
         told: list[Told] = []
         if self.changed and self.alert:
@@ -55,8 +58,26 @@ class Model:
             return told
         self.readings.append((time, holds, stays))
         if self.alert is None:
-            return told + self._open(time, value)
-        return told + (self._go_on(time, value) if stays else self._clear(time, value))
+            told += self._open(time, value)
+        else:
+            told += self._go_on(time, value) if stays else self._clear(time, value)
+        if self.alert is not None:
+            self.alert.heard, self.alert.stale = (number, time, value), False
+        return told
+
+    def silence(self, time: int, up_to: int) -> list[Told]:
+        """Nothing has come since the entry `up_to` of the log; told with the age in the place of the cause."""
+        alert = self.alert
+        if not self.rule.get("no_data_seconds") or self.changed or alert is None or alert.muted or alert.stale:
+            return []
+        if alert.suppressed or self._in_maintenance(time):
+            return []
+        number, heard, value = alert.heard
+        if number >= up_to:
+            return []
+        alert.stale, alert.gap = True, len(self.readings)
+        alert.repeat += 1
+        return [self._event("STALE", time, value, str(time - heard), alert.repeat)]
 
     def _open(self, time: int, value: Any) -> list[Told]:
         run = self._run()
@@ -90,12 +111,19 @@ class Model:
         escalate: dict[str, Any] = self.rule.get("escalate", {})
         due = bool(escalate) and not alert.acked and alert.severity != escalate["severity"]
         due = due and time - alert.fired_at >= escalate["after_seconds"]
-        unmuted = (alert.muted or alert.suppressed) and not self._muted(time)
-        if ((alert.muted or alert.suppressed) and not unmuted) or not (due or unmuted) or self._in_maintenance(time):
+        in_maintenance, held_back = self._in_maintenance(time), alert.muted or alert.suppressed
+        unmuted = held_back and not self._muted(time)
+        if held_back and (not unmuted or in_maintenance):
+            return []
+        due = due and not in_maintenance
+        if not held_back and not due and not alert.stale:
+            return []
             return []
         if due:
             alert.severity = escalate["severity"]
         alert.repeat += 1
+        if not unmuted and not due:
+            return [self._event("FIRING", time, value, "data_again", alert.repeat)]
         if not unmuted:
             return [self._event("REMINDER", time, value, "escalated", alert.repeat)]
         if alert.suppressed:
@@ -107,7 +135,7 @@ class Model:
     def _clear(self, time: int, value: Any) -> list[Told]:
         assert self.alert
         since = time
-        for when, _, stays in reversed(self.readings[self.alert.index :]):
+        for when, _, stays in reversed(self.readings[max(self.alert.index, self.alert.gap) :]):
             if stays:
                 break
             since = when
@@ -115,7 +143,10 @@ class Model:
         if self.alert.flapping:
             needed = max(needed, self.rule["flap"]["within_seconds"])
         if time - since < needed:
-            return []
+            if not self.alert.stale or self.alert.muted:
+                return []
+            self.alert.repeat += 1
+            return [self._event("FIRING", time, value, "data_again", self.alert.repeat)]
         event = self._event("RESOLVED", time, value, "")
         self.alert, self.begin = None, len(self.readings)
         self.resolved.append(time)

@@ -1,7 +1,7 @@
 """Golden timelines: what each field of a rule and each command makes of a device's readings (timelines.json).
 
-A line is [second, what, told...]: what is a temperature, an object of fields, or a command; told, words of the event.
-`maintenance` has spans of seconds.
+A line is [second, what, told...]: what is a temperature, an object of fields, a command or SILENCE; told, words of the
+event. `maintenance` has spans of seconds.
 """
 
 import json
@@ -9,13 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import UNSET
 
+from app.core.alerts import AlertEvent
 from app.core.commands import Action, Command, obey
 from app.core.episodes import micros
 from app.core.rule_checks import _CHECKS
+from app.core.silence import Claim
+from app.core.stale import silent
 from app.core.state import DeviceState, decode, encode
 from app.core.step import step
 from tests.unit.readings import START, reading, rule, rules
+from tests.unit.records import Message
 
 CASES = json.loads((Path(__file__).parent / "timelines.json").read_text())
 PLAIN = rule(id="r")
@@ -32,6 +37,11 @@ def test_timeline(case: dict[str, Any]) -> None:
     begin = micros(START)
     spans = tuple((begin + first * 1_000_000, begin + last * 1_000_000) for first, last in case.get("maintenance", ()))
     for offset, (second, what, *told) in enumerate(case["timeline"]):
+        if what == "SILENCE":
+            claim = Claim("no_data", "u", "d", up_to=offset, rule_ids=("r",))
+            record = Message(timestamp=round((START.timestamp() + second) * 1000), offset=offset)
+            _told(second, silent(state, claim, compiled, record, spans), told)
+            continue
         if isinstance(what, str):
             action, _, rest = what.partition(" ")
             until = micros(START) + round((second + float(rest) * 60) * 1e6) if action == "SNOOZE" else 0
@@ -40,16 +50,21 @@ def test_timeline(case: dict[str, Any]) -> None:
             continue
         fields = what if isinstance(what, dict) else {"temperature": what}
         events = step(state, reading(second, **fields), compiled, offset, None, spans)
-        assert len(events) == len(told), f"at second {second}: {events}"
-        for event, words in zip(events, told, strict=True):
-            said = {str(event.status), event.severity, event.cause or "", str(event.repeat or 0)}
-            said |= {"suppressed"} if event.suppressed is True else set()
-            assert set(words.split()) <= said, f"at second {second}: {event}"
-            assert words.split()[0] == event.status
-            again = ("unmuted", "escalated", "maintenance_ended")
-            assert any(cause in words for cause in again) is bool(event.repeat)
-            assert ("suppressed" in words) is (event.suppressed is True)
+        _told(second, events, told)
         state = decode(encode(state))
+
+
+def _told(second: float, events: tuple[AlertEvent, ...], told: list[str]) -> None:
+    assert len(events) == len(told), f"at second {second}: {events}"
+    for event, words in zip(events, told, strict=True):
+        age = "" if event.age_seconds is UNSET else f"age={event.age_seconds:.0f}"
+        said = {str(event.status), event.severity, event.cause or "", str(event.repeat or 0), age}
+        said |= {"suppressed"} if event.suppressed is True else set()
+        assert set(words.split()) <= said, f"at second {second}: {event}"
+        assert words.split()[0] == event.status
+        again = {"unmuted", "escalated", "data_again", "maintenance_ended", "STALE"} & set(words.split())
+        assert bool(again) is bool(event.repeat)
+        assert ("suppressed" in words) is (event.suppressed is True)
 
 
 def test_every_field_and_command_has_a_timeline() -> None:

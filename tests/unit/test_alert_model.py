@@ -5,17 +5,21 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import UNSET
 
 from app.core.active import active_effects
 from app.core.alerts import AlertEvent
 from app.core.commands import Action, Command, obey
 from app.core.episodes import micros
 from app.core.rules import Rule, quiet_for
+from app.core.silence import Claim
+from app.core.stale import silent
 from app.core.state import DeviceState, decode, encode
 from app.core.step import step
 from app.core.write import Statement
 from tests.unit.alert_model import Model, Told
 from tests.unit.readings import START, reading, rules
+from tests.unit.records import Message
 
 HOT = {"key": "temperature", "operator": ">", "threshold": 80}
 DAMPED = {**HOT, "clear_threshold": 60}
@@ -26,6 +30,7 @@ TIMING = {
     "clear_for_seconds": st.sampled_from([2, 5]),
     "consecutive": st.sampled_from([2, 3]),
     "cooldown_seconds": st.sampled_from([3, 9]),
+    "no_data_seconds": st.just(5),
     "escalate": st.just({"after_seconds": 4, "severity": "critical"}),
     "flap": st.fixed_dictionaries({"times": st.sampled_from([1, 2]), "within_seconds": st.sampled_from([4, 10])}),
 }
@@ -45,7 +50,8 @@ readings = st.tuples(
 commands = st.tuples(st.just("command"), st.sampled_from([0, 3, 8]), st.sampled_from(list(Action)))
 edits = st.tuples(st.just("edit"), st.booleans(), st.none())
 spans = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 15)).map(lambda s: (s[0], s[0] + s[1])), max_size=2)
-logs = st.lists(st.one_of(readings, readings, readings, readings, commands, edits), max_size=40)
+silences = st.tuples(st.just("silence"), st.sampled_from([0, 0, 1, 3]), st.none())  # claimed so many entries before
+logs = st.lists(st.one_of(readings, readings, readings, readings, commands, edits, silences, silences), max_size=40)
 
 
 def edited(rule: dict[str, Any], number: int, *, meaning: bool) -> dict[str, Any]:
@@ -74,6 +80,12 @@ class Device:
             events = step(self.state, reading(now, **what), rule, offset, quiet_for(rule), self.maintenance)
             self.told += events
             return [_plain(event) for event in events]
+        if kind == "silence":
+            claim = Claim("no_data", "u", "d", up_to=offset - number, rule_ids=("r",))
+            record = Message(timestamp=(micros(START) + now * 1_000_000) // 1000, offset=offset)
+            events = silent(self.state, claim, rule, record, self.maintenance)
+            self.told += events
+            return [_plain(event) for event in events]
         if kind == "command":
             until = micros(START) + (now + number) * 1_000_000 if what is Action.SNOOZE else 0
             if obey(self.state, Command("u", "d", "r", what, until), rule, offset):
@@ -93,7 +105,8 @@ class Device:
 
 def _plain(event: AlertEvent) -> Told:
     at, first = ((micros(t) - micros(START)) // 1_000_000 for t in (event.event_time, event.first_seen))
-    words = (str(event.severity), str(event.cause or ""), event.repeat or 0, event.suppressed is True)
+    why = str(event.cause or "") if event.age_seconds is UNSET else f"{event.age_seconds:.0f}"
+    words = (str(event.severity), why, event.repeat or 0, event.suppressed is True)
     return (str(event.status), at, first, event.value, *words)
 
 
@@ -124,9 +137,11 @@ def test_alerts_are_those_of_the_model(
         elif kind == "command":
             if not model.command(what.value, now + number):
                 refused.append(offset)
+        elif kind == "silence":
+            expected = model.silence(now, offset - number)
         elif now >= latest:
             latest = now
-            expected = model.read(now, what)
+            expected = model.read(now, what, offset)
         assert device.do(offset, rule, entry, now) == expected
         done.append((offset, entry, now))
         if offset in cuts:

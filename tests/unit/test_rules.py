@@ -218,7 +218,10 @@ WRONG = [
     ({"flap": {"times": 3}}, '.flap: {"times":3} is not an object such as {"times": 3, "within_seconds": 600}'),
     ({"flap": {"times": 0, "within_seconds": 5}}, "times: 0 is not a whole number from 1 to 50"),
     ({"flap": {"times": 1, "within_seconds": 0}}, "within_seconds: 0 is not a number of seconds above 0"),
-    ({"no_data_seconds": 60}, "not supported yet: no_data_seconds"),
+    ({"id": "$offline"}, '.id: "$offline" is the name of alerts that the program makes itself'),
+    ({"key": "$mass-offline"}, '.id: "$mass-offline" is the name of alerts that the program makes itself'),
+    ({"no_data_seconds": 0}, ".no_data_seconds: 0 is not a number of seconds above 0, up to 2592000"),
+    ({"no_data_seconds": "60"}, '.no_data_seconds: "60" is not a number of seconds from 0'),
 ]  # fmt: skip
 
 

@@ -244,7 +244,8 @@ def test_states_of_older_and_newer_programs_decode() -> None:
     older = msgspec.msgpack.encode([1, 41])
     assert decode(older) == DeviceState(41, persisted_offset=41)
     episode = ["id", COUNTED, "fp", "warning", "m", 80, 81.5, COUNTED]
-    longer = [*episode, False, 3, 0, None, False, False, False, False, 0, False, "of a later program"]
+    more = [False, False, -1, 0, None]
+    longer = [*episode, False, 3, 0, None, False, False, False, False, 0, *more, "of a later program"]
     assert len(longer) == len(msgspec.structs.fields(Episode)) + 1
     note = ["fp", 0, True, 0, [], 0, "of a later program"]
     newer = msgspec.msgpack.encode([1, 41, COUNTED, {"t": longer}, {}, {"t": note}, "of a later program"])

@@ -1,0 +1,156 @@
+"""Signs of life and claims of silence, record by record: what they change, and what a batch asks for on their account.
+
+Everything is decided from what is stored and from the log, in the order of the log; so a batch that comes again decides
+the same, and an event that is told twice has the same id.
+"""
+
+from collections.abc import Callable
+
+import msgspec
+
+from app.core.alerts import MASS_RULE_ID, AlertEvent, Status, alert_id
+from app.core.attendance import UNWATCHED, Attendance
+from app.core.model import Record
+from app.core.presence import Name, Thing, encode
+from app.core.silence import Claim
+from app.core.telling import tell
+from app.core.work import Work
+from app.core.write import Effect, Statement
+
+OFFLINE_WORD = "offline"  # of iot/{node}/status; any other word is a sign of life
+
+
+class Hearing:
+    """Has no state of its own."""
+
+    def __init__(self, note_every: float, in_maintenance: Callable[[Name, float], bool]) -> None:
+        """`note_every` seconds the `last_seen` of what stays online is noted."""
+        self._note_every_ms, self._in_maintenance = int(note_every * 1000), in_maintenance
+
+    def heard(self, work: Work, here: Attendance, thing: Thing, record: Record, now: float) -> None:
+        """The first record of a thing in a batch, or since a claim was sent.
+
+        Where nothing but `note_ms` matters, and there is no node, the caller may do it for itself.
+        """
+        thing.seen_in = work.end
+        if thing is UNWATCHED:
+            return
+        thing.seen_at = now
+        node = thing.node
+        if node is not None and node.seen_in != work.end:
+            self.heard(work, here, node, record, now)
+        at = record.timestamp
+        if not thing.note_ms and thing.online and not thing.claimed:  # it was read from the state table
+            thing.note_ms = thing.noted_ms + self._note_every_ms
+            if record.offset > thing.applied:  # the worker before may have claimed it: whoever comes next has to know
+                thing.applied, thing.last_ms = record.offset, at
+                work.states[thing.key] = encode(thing)
+        if at < thing.note_ms:
+            thing.last_ms = at
+        elif record.offset > thing.applied:  # else it is history that comes again
+            self._note(work, here, thing, record)
+
+    def _note(self, work: Work, here: Attendance, thing: Thing, record: Record) -> None:
+        """It is online again, or for the first time; or its last sign of life is noted."""
+        at = record.timestamp
+        if not thing.online:
+            if thing.alert:
+                self._tell(work, record, thing, Status.RESOLVED)
+                thing.alert = False
+            thing.online_now(record.offset, at)
+            here.online += 1
+            for sensor in thing.held or ():
+                if sensor.online:
+                    sensor.seen_at = thing.seen_at
+                    here.arm(sensor)
+            thing.held = None
+        thing.claimed = False
+        thing.applied = record.offset
+        thing.last_ms = thing.noted_ms = at
+        thing.note_ms = at + self._note_every_ms
+        if not thing.timer:
+            here.arm(thing)
+        _keep(work, thing)
+
+    def silent(self, work: Work, here: Attendance, claim: Claim, record: Record) -> bool:
+        """A claim that a thing is offline; whether it is true."""
+        thing = here.known((claim.user_id, claim.device_id))
+        if thing is None:
+            return False
+        thing.claimed = False
+        if not thing.online:
+            return False
+        if thing.latest >= claim.up_to or self._in_maintenance(thing.name, record.timestamp / 1000):
+            if thing.seen_at:
+                here.arm(thing)
+            return False
+        self._offline(work, here, thing, record, claim.since)
+        _keep(work, thing)
+        return True
+
+    def said(self, work: Work, here: Attendance, node: str, word: str, record: Record, now: float) -> None:
+        """A node's status, or its last will. Its row is that of the message."""
+        thing = here.of((node, ""), sensor=False)
+        if thing is UNWATCHED:
+            return
+        thing.seen = record.offset
+        if word.lower() != OFFLINE_WORD:
+            self.heard(work, here, thing, record, now)
+        elif record.offset > thing.applied:
+            if thing.online:
+                self._offline(work, here, thing, record, record.timestamp)
+            thing.applied = record.offset
+            work.states[thing.key] = encode(thing)
+        work.presence.pop(thing.row_key, None)
+
+    def mass(self, work: Work, here: Attendance, claim: Claim, record: Record) -> bool:
+        """A claim that too many are silent for each to be told, or that this is over; whether that is news."""
+        thing = here.mass
+        thing.claimed = False
+        begins = claim.what == "mass"
+        if record.offset <= thing.applied or begins is not thing.online:
+            return False
+        thing.online, thing.applied = not begins, record.offset
+        if begins:
+            thing.since_ms = max(record.timestamp, thing.since_ms + 1)
+            thing.last_ms = claim.since or record.timestamp
+        self._tell(work, record, thing, Status.FIRING if begins else Status.RESOLVED, _words(claim))
+        work.states[thing.key] = encode(thing)
+        return True
+
+    def _offline(self, work: Work, here: Attendance, thing: Thing, record: Record, since_ms: int) -> None:
+        thing.offline_now(record.offset, since_ms)
+        here.online -= 1
+        thing.alert &= not self._in_maintenance(thing.name, record.timestamp / 1000)
+        if thing.alert:
+            self._tell(work, record, thing, Status.FIRING)
+
+    def _tell(self, work: Work, record: Record, thing: Thing, status: Status, mass: str | None = None) -> None:
+        event = thing.event(status, record.timestamp)
+        if mass is not None:
+            name = alert_id(*thing.name, MASS_RULE_ID, thing.since_ms * 1000)
+            event = msgspec.structs.replace(
+                event, alert_id=name, rule_id=MASS_RULE_ID, severity="critical", message=mass
+            )
+        tell(work, record, [event])
+        work.alert_effects.append(_active(event))
+
+
+def _keep(work: Work, thing: Thing) -> None:
+    work.states[thing.key] = encode(thing)
+    work.presence[thing.row_key] = thing.row()
+
+
+def _active(event: AlertEvent) -> Effect:
+    key = (event.user_id, event.device_id, event.rule_id)
+    if event.status is Status.RESOLVED:  # whatever is open there is older than this
+        return Effect(Statement.DELETE_ACTIVE_ALERT, (*key, event.event_time))
+    texts = (event.alert_id, event.severity, event.message)
+    times = (event.first_seen, event.first_seen)
+    return Effect(Statement.UPSERT_ACTIVE_ALERT, (*key, *texts, None, None, *times, Status.FIRING.value, None))
+
+
+def _words(claim: Claim) -> str:
+    if claim.what == "mass_over":
+        return f"devices are back: {claim.silent} of {claim.watched} are still silent"
+    return f"{claim.silent} of {claim.watched} devices fell silent at once; none is told alone until they are back"

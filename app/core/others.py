@@ -1,0 +1,116 @@
+"""Records that are no telemetry, one by one: commands, claims of silence, statuses and rule changes."""
+
+from typing import NamedTuple
+
+from app.core.answers import answer
+from app.core.commands import command, obey
+from app.core.controls import config_effect, status_effect
+from app.core.devices import Device, Devices, Partition
+from app.core.fault import printable
+from app.core.hearing import Hearing
+from app.core.model import Kind, Reason, Record, Rejected, Stage
+from app.core.route import Address
+from app.core.silence import claim_of
+from app.core.stale import silent
+from app.core.telling import tell
+from app.core.work import Work
+
+
+class Place(NamedTuple):
+    """Where a record is worked on: the batch's Work, the devices that have moved in it, its partition, the time."""
+
+    work: Work
+    moved: list[Device]
+    partition: Partition
+    clock: float  # seconds since 1970
+
+    def move(self, device: Device) -> None:
+        """The device's state has changed in this batch."""
+        if device.moved_in is not self.work:
+            device.moved_in = self.work
+            self.moved.append(device)
+
+
+class Others:
+    """They are rare: this is no hot path."""
+
+    def __init__(self, devices: Devices, hearing: Hearing, *, watching: bool) -> None:
+        self._devices, self._hearing, self._watching = devices, hearing, watching
+
+    def __call__(self, place: Place, record: Record, address: Address) -> None:
+        """Do what one record asks for, or reject it."""
+        place.work.count(address.kind)
+        match address.kind:
+            case Kind.ALERTS_MANAGE:
+                self._command(place, record, address)
+            case Kind.SILENCE:
+                self._silence(place, record)
+            case _:
+                self._control(place, record, address)
+
+    def _command(self, place: Place, record: Record, address: Address) -> None:
+        work = place.work
+        found = command(record, address)
+        if isinstance(found, Rejected):
+            _refuse(place, found, address)
+            return
+        device = self._devices.known(place.partition, (found.user_id, found.device_id))
+        if device is None or device.state is None:
+            wrong: str | None = f"no reading of device {printable(found.device_id)} has come here under a rule"
+        else:
+            again = record.offset <= device.state.applied_offset
+            wrong = obey(device.state, found, device.watch.rules, record.offset)
+        if device is None or wrong is not None:
+            refused = Rejected(record, Reason.INVALID_COMMAND, Stage.VALIDATE, str(wrong))
+            _refuse(place, refused, address, found.user_id)
+            return
+        work.commands.append(record)
+        work.commands_again += again
+        place.move(device)
+
+    def _silence(self, place: Place, record: Record) -> None:
+        """A claim of silence is decided here, and left out of everything else."""
+        work, partition = place.work, place.partition
+        work.dropped["silence"] = work.dropped.get("silence", 0) + 1
+        claim = claim_of(record)
+        if claim is None:
+            return
+        if claim.what == "no_data":
+            device = self._devices.known(partition, (claim.user_id, claim.device_id))
+            if device is not None and device.state is not None:
+                events = silent(device.state, claim, device.watch.rules, record, device.watch.maintenance)
+                tell(work, record, events)
+                if events:
+                    place.move(device)
+        elif self._watching:
+            decide = self._hearing.silent if claim.what == "offline" else self._hearing.mass
+            decide(work, partition.here, claim, record)
+
+    def _control(self, place: Place, record: Record, address: Address) -> None:
+        """A status or a config."""
+        work = place.work
+        match address.kind:
+            case Kind.STATUS:
+                found = status_effect(record, address)
+            case Kind.CONFIG:
+                found = config_effect(record, address)
+            case _:
+                detail = f"{address.kind} records are not handled by this version; replay them to one that does"
+                found = Rejected(record, Reason.UNSUPPORTED_KIND, Stage.ROUTE, detail)
+        if isinstance(found, Rejected):
+            _refuse(place, found, address)
+            return
+        work.effects.append(found)
+        work.effect_sources.append(record)
+        if self._watching and address.kind is Kind.STATUS:
+            _, node, _, word, *_ = found.args
+            self._hearing.said(work, place.partition.here, node, word, record, place.clock)
+
+
+def _refuse(place: Place, found: Rejected, address: Address, user_id: str = "") -> None:
+    """Reject a record, and tell its sender if somebody waits for an answer; a replay is told to nobody."""
+    place.work.rejected.append(found)
+    if found.record.offset > place.partition.mark:
+        told = answer(found, address.kind, address.user_id or user_id, place.partition.number)
+        if told is not None:
+            place.work.answers.append(told)

@@ -1,0 +1,143 @@
+"""Whether a device or a node is there: what is known of one, how that is stored, and the alert events of a change.
+
+Silence is a matter of arrival: no time in a reading counts here, only when it came. A Thing is online from a sign of
+life until a claim of silence (app.core.silence) that nothing has refuted, or until its node says `offline`.
+"""
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from app.core.alerts import OFFLINE_RULE_ID, AlertEvent, Severity, alert_id
+from app.core.alerts import Status as AlertStatus
+from app.core.episodes import moment
+from app.core.write import Effect, Statement
+from app.errors import PermanentError
+
+PREFIX = b"\0seen/"  # of the keys in the state table; no device's own key begins so
+
+Name = tuple[str, str]  # user or node, device or sensor; a node itself is (node, "")
+
+
+class Limits(Struct, frozen=True):
+    """What holds for a class of devices."""
+
+    after: float  # seconds of silence until one is offline; 0: it is not watched
+    alert: bool = True  # whether that is told, or only noted in device_status
+
+
+class Thing:
+    """A device, a sensor or a node, in a worker's memory. Times `_ms` are milliseconds since 1970, of arrival."""
+
+    __slots__ = (
+        "alert", "applied", "claimed", "held", "here", "last_ms", "limits", "name", "node", "note_ms", "noted_ms",
+        "online", "seen", "seen_at", "seen_in", "sensors", "since_ms", "timer",
+    )  # fmt: skip
+
+    def __init__(self, name: Name, limits: Limits, applied: int, here: Any = None) -> None:
+        """`here` is the Attendance that it belongs to."""
+        self.name, self.limits, self.applied, self.here = name, limits, applied, here
+        self.online = False
+        self.alert = False  # that it is offline was told
+        self.since_ms = 0  # when it came online last: what its alert's id is made of
+        self.last_ms = 0  # last sign of life
+        self.noted_ms = 0  # last_ms in device_status and in the state table
+        self.note_ms = 0  # a record before then only says that it is still there; 0: there is more to do
+        self.seen = -1  # offset of its latest record in this epoch
+        self.seen_at = 0.0  # when that was read here, by this worker's clock, seconds since 1970
+        self.seen_in = -1  # the batch it was noted in: where that ends
+        self.claimed = False  # a claim that it is silent is under way
+        self.timer = 0.0  # when it is looked at, seconds since 1970; 0: never
+        self.node: Thing | None = None
+        self.sensors: list[Thing] | None = None  # of a node: those in memory
+        self.held: list[Thing] | None = None  # of a node: those that fell silent with it
+
+    @property
+    def latest(self) -> int:
+        """Offset of the latest sign of life that is known."""
+        return max(self.seen, self.applied, *[sensor.seen for sensor in self.sensors or ()])
+
+    @property
+    def key(self) -> bytes:
+        """In the state table."""
+        return PREFIX + f"{self.name[0]}/{self.name[1]}".encode()
+
+    def online_now(self, offset: int, ms: int) -> None:
+        """A sign of life has come."""
+        self.online, self.applied = True, offset
+        self.since_ms = max(ms, self.since_ms + 1)  # another one each time, or two alerts would have one id
+        self.last_ms = self.noted_ms = ms
+
+    def offline_now(self, offset: int, since_ms: int) -> None:
+        """It is silent since then."""
+        self.online, self.applied, self.alert = False, offset, self.limits.alert
+        self.last_ms = self.noted_ms = since_ms or self.last_ms
+        self.seen_in, self.note_ms = -1, 0
+
+    def claim(self) -> None:
+        """A claim that it is silent is sent: its next record has to be noted, also if it is of the same batch."""
+        self.claimed, self.seen_in, self.note_ms = True, -1, 0
+
+    def event(self, status: AlertStatus, now_ms: int) -> AlertEvent:
+        """FIRING or RESOLVED of its alert; the id is the same whoever finds it offline, and how often."""
+        user, device = self.name
+        offline = status is AlertStatus.FIRING
+        event = AlertEvent(
+            alert_id=alert_id(user, device, OFFLINE_RULE_ID, self.since_ms * 1000),
+            user_id=user,
+            device_id=device,
+            rule_id=OFFLINE_RULE_ID,
+            status=status,
+            severity=Severity.WARNING,
+            message=f"{'device' if device else 'node'} is {'offline' if offline else 'online again'}",
+            value="offline" if offline else "online",
+            threshold=self.limits.after,
+            event_time=moment(now_ms * 1000),
+            first_seen=moment(self.last_ms * 1000),
+        )
+        return msgspec.structs.replace(event, age_seconds=max(0, now_ms - self.last_ms) / 1000) if offline else event
+
+    def row(self) -> Effect:
+        """Its row of device_status."""
+        user, device = self.name
+        word = "online" if self.online else "offline"
+        return Effect(Statement.UPSERT_PRESENCE, (self.row_key, user, device, word, moment(self.last_ms * 1000)))
+
+    @property
+    def row_key(self) -> str:
+        """The key of that row."""
+        return f"{self.name[0]}/{self.name[1]}" if self.name[1] else self.name[0]
+
+
+class _Stored(Struct, array_like=True):
+    version: int
+    applied: int  # in the same place as in a device's state: the changelog looks at it (app.core.changelog)
+    online: bool
+    alert: bool
+    sensor: bool
+    since_ms: int
+    last_ms: int
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(_Stored).decode
+
+
+def encode(thing: Thing) -> bytes:
+    """What a worker that takes over has to know, some 30 bytes."""
+    sensor = thing.node is not None
+    return _encode((1, thing.applied, thing.online, thing.alert, sensor, thing.since_ms, thing.last_ms))
+
+
+def restore(thing: Thing, data: bytes) -> bool:
+    """Put what `encode` made into a new Thing; whether it is a sensor. Raises PermanentError for anything else."""
+    try:
+        stored = _decode(data)
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise PermanentError(f"not a device's presence ({error}): {data[:40]!r}") from error
+    thing.online, thing.alert, thing.since_ms, thing.applied = (
+        stored.online, stored.alert, stored.since_ms, stored.applied,
+    )  # fmt: skip
+    thing.last_ms = thing.noted_ms = stored.last_ms
+    return stored.sensor

@@ -1,0 +1,55 @@
+"""Open alerts that no reading speaks of any more: a claim of silence in, the STALE events out."""
+
+import msgspec
+
+from app.core.alerts import AlertEvent
+from app.core.episodes import Episode, moment, told
+from app.core.maintenance import Span
+from app.core.model import Reading, Record
+from app.core.phases import TRANSITIONS, Phase, Signal
+from app.core.rules import Rule
+from app.core.silence import Claim
+from app.core.state import DeviceState
+
+
+def silent(
+    state: DeviceState, claim: Claim, rules: tuple[Rule, ...], record: Record, maintenance: tuple[Span, ...] = ()
+) -> tuple[AlertEvent, ...]:
+    """Apply a `no_data` claim to its device's state, in place; `record` is the claim's, `rules` are the device's.
+
+    Nothing happens to an alert that a reading has spoken of since, or is closed, or whose rule asks for it no more; nor
+    in a maintenance window.
+    """
+    now = record.timestamp * 1000
+    if record.offset <= state.applied_offset or any(begin <= now < end for begin, end in maintenance):
+        return ()
+    events = []
+    for rule in rules:
+        episode = state.episodes.get(rule.id)
+        if episode is None or rule.id not in claim.rule_ids or episode.heard >= claim.up_to:
+            continue
+        if goes_stale(rule, episode):
+            state.applied_offset = record.offset
+            state.touched[rule.id] = episode
+            events.append(_stale(rule.id, episode, claim, record))
+    return tuple(events)
+
+
+def goes_stale(rule: Rule, episode: Episode) -> bool:
+    """Whether silence means anything to this alert now."""
+    if not rule.no_data or not episode.fired or episode.fingerprint != rule.fingerprint:
+        return False
+    after, status = TRANSITIONS[episode.phase, Signal.SILENT]
+    return after is Phase.STALE and status is not None
+
+
+def _stale(rule_id: str, episode: Episode, claim: Claim, record: Record) -> AlertEvent:
+    _, status = TRANSITIONS[episode.phase, Signal.SILENT]
+    assert status
+    episode.stale, episode.clear_since = True, None  # what comes after the gap begins to clear anew
+    episode.repeat += 1
+    now = record.timestamp * 1000
+    value = episode.value if episode.last is None else episode.last
+    age = max(0, now - (episode.heard_time or episode.last_seen)) / 1_000_000
+    nothing = Reading(moment(now), claim.user_id, claim.device_id, 0, None, None, {}, "")
+    return msgspec.structs.replace(told(rule_id, episode, nothing, status, value), age_seconds=age)

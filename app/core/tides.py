@@ -1,0 +1,28 @@
+"""How far a worker has read a partition, and since when that is behind what there is."""
+
+from collections import deque
+from typing import NamedTuple
+
+
+class Tide(NamedTuple):
+    """A partition as Kafka told it last."""
+
+    epoch: int  # of the assignment
+    start: int  # where reading began
+    end: int | None  # offset after the last record; None: not told yet
+    told_at: float | None  # when that was, seconds since 1970
+
+
+class Even:
+    """Up to when all that had come into a partition is processed, by this worker's clock alone."""
+
+    def __init__(self, now: float) -> None:
+        self.at = now  # seconds since 1970
+        self._ends: deque[tuple[float, int]] = deque()
+
+    def look(self, tide: Tide, processed: int) -> None:
+        """Look again; `processed` is the offset up to which everything is."""
+        if tide.end is not None and tide.told_at is not None:
+            self._ends.append((tide.told_at, tide.end))
+        while self._ends and self._ends[0][1] <= processed:
+            self.at = max(self.at, self._ends.popleft()[0])
