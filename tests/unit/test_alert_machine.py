@@ -1,0 +1,187 @@
+"""Any order of readings, duplicates, commands, edits, crashes, rebalances and replays, against the slow model.
+
+Each episode is told to begin once and to end once, whoever works on it, and the tables say what was told.
+"""
+
+from typing import Any
+
+import msgspec
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from app.core.alerts import AlertEvent
+from app.core.commands import Action
+from app.core.decode import Limits
+from app.core.episodes import micros
+from app.core.process import Processor
+from app.core.rulebook import RuleBook
+from tests.fakes import FakeStore
+from tests.unit.alert_model import Model, Told
+from tests.unit.readings import START
+from tests.unit.records import Message
+from tests.unit.test_alert_model import _each_once, _plain, edited, rule_of
+from tests.unit.test_process import Given
+
+DEVICES = st.sampled_from("ab")
+READINGS = st.tuples(
+    DEVICES,
+    st.sampled_from([0, 1, 1, 1, 2, 5, -2]),  # seconds after the one before
+    st.fixed_dictionaries(
+        {"temperature": st.sampled_from([50.0, 70.0, 90.0, 90.0])}, optional={"battery": st.sampled_from([5, 50])}
+    ),
+)
+NOW = START.timestamp() + 3600
+# What of a batch outlives a crash; the order is that of the path.
+STEPS = ["nothing", "tables", "alerts", "states", "all"]
+
+
+class Device:
+    """What the model knows of one."""
+
+    def __init__(self, given: dict[str, Any]) -> None:
+        self.model = Model(given)
+        self.latest = -1
+        self.wanted: list[Told] = []
+        self.refused = 0
+
+
+class Alerts(RuleBasedStateMachine):
+    """A partition with two devices, worked on by one worker at a time."""
+
+    @initialize(given=rule_of)
+    def begin(self, given: dict[str, Any]) -> None:
+        self.given = given
+        self.log: list[Message] = []
+        self.devices = {name: Device(given) for name in "ab"}
+        self.now = self.committed = self.epoch = self.edits = 0
+        self.states: dict[tuple[int, bytes], bytes] = {}
+        self.tables = FakeStore()
+        self.sent: list[AlertEvent] = []
+        self.rejected: set[int] = set()
+        self.book = RuleBook()
+        self._configure()
+        self.rebalance(again=False)
+
+    @rule(several=st.lists(READINGS, min_size=1, max_size=8))
+    def readings(self, several: list[tuple[str, int, dict[str, Any]]]) -> None:
+        for device, later, fields in several:
+            self.now = max(0, self.now + later)
+            body = {"timestamp": START.timestamp() + self.now, "sequence_id": len(self.log), **fields}
+            self._append(device, "devices/" + device + "/telemetry", body)
+            self._measure(device, self.now, fields)
+
+    @precondition(lambda self: self.log)
+    @rule(data=st.data())
+    def duplicate(self, data: st.DataObject) -> None:
+        """A bridge that died brings a message again: another record of the same."""
+        message = data.draw(st.sampled_from(self.log))
+        body = msgspec.json.decode(message.value or b"")
+        self.log.append(msgspec.structs.replace(message, offset=len(self.log)))
+        device = (message.key or b"").decode()[-1]
+        if "timestamp" in body:
+            fields = {name: body[name] for name in ("temperature", "battery") if name in body}
+            self._measure(device, round(body["timestamp"] - START.timestamp()), fields)
+        else:
+            at = int(dict(message.headers)["ingest_ms"]) / 1000 - START.timestamp()
+            self._command(device, body["action"], round(at + body.get("duration_minutes", 0) * 60))
+
+    @rule(device=DEVICES, action=st.sampled_from(list(Action)), seconds=st.sampled_from([1, 3, 8]))
+    def command(self, device: str, action: Action, seconds: int) -> None:
+        body: dict[str, Any] = {"device_id": device, "rule_id": "r", "action": action}
+        if action is Action.SNOOZE:
+            body["duration_minutes"] = seconds / 60
+        self._append(device, "alerts/manage", body)
+        self._command(device, action, self.now + seconds)
+
+    @precondition(lambda self: self.committed == len(self.log))
+    @rule(meaning=st.booleans())
+    def edit(self, meaning: bool) -> None:
+        """When all is done: else nobody can say which readings come under which rule."""
+        self.edits += 1
+        self.given = edited(self.given, self.edits, meaning=meaning) | {"devices": ["a", "b"]}
+        self._configure()
+        if meaning:
+            for device in self.devices.values():
+                device.model.edit(self.given)
+
+    @precondition(lambda self: self.committed < len(self.log))
+    @rule(size=st.integers(1, 8), kept=st.sampled_from([*STEPS, "all", "all"]), again=st.booleans())
+    def batch(self, size: int, kept: str, again: bool) -> None:
+        """Steps 2 to 7, or a crash on the way; or the partition is lost there, and comes back (`again`)."""
+        records = self.log[self.committed : self.committed + size]
+        work = self.processor(Given(records, epoch=self.epoch), NOW)
+        done = STEPS.index(kept)
+        self.rejected |= {one.record.offset for one in work.rejected}
+        if done >= 1:
+            assert self.tables._apply(work.effects + work.alert_effects) == ()
+        if done >= 2:
+            self.sent += work.events
+        if done >= 3:
+            self.states |= {(0, key): value for key, value in work.states.items()}
+        if done >= 4:
+            self.committed += len(records)
+        else:
+            self.rebalance(again)
+
+    @rule(again=st.booleans())
+    def rebalance(self, again: bool) -> None:
+        """The partition goes to another worker, or to one started anew: it has what was stored.
+
+        Or it comes back to the same worker (`again`), and what that one kept is void.
+        """
+        self.epoch += 1
+        if not again:
+            self.processor = Processor(Limits(), self.book, lambda partition, key: self.states.get((partition, key)))
+
+    @rule(back=st.integers(1, 30))
+    def replay(self, back: int) -> None:
+        """An operator sets the offset back."""
+        self.committed = max(0, self.committed - back)
+        self.rebalance(again=False)
+
+    @invariant()
+    def what_is_told_again_is_the_same(self) -> None:
+        known: dict[tuple[str, str, int], AlertEvent] = {}
+        for event in getattr(self, "sent", []):
+            assert known.setdefault((event.alert_id, event.status, event.repeat or 0), event) == event
+
+    def teardown(self) -> None:
+        if not hasattr(self, "log"):
+            return
+        while self.committed < len(self.log):
+            self.batch(8, "all", False)
+        told = list({(event.alert_id, event.status, event.repeat or 0): event for event in self.sent}.values())
+        _each_once(told)
+        for name, device in self.devices.items():
+            assert [_plain(event) for event in told if event.device_id == name] == device.wanted
+            row = self.tables.active_alerts.get(("u", name, "r"))
+            alert = device.model.alert
+            seconds = None if row is None else (micros(row[8]) - micros(START)) // 1_000_000
+            assert seconds == (alert.first_seen if alert else None)
+        assert set(self.tables.history) == {(event.alert_id, event.status, event.repeat or 0) for event in told}
+        assert len(self.rejected) == sum(device.refused for device in self.devices.values())
+
+    def _configure(self) -> None:
+        assert self.book.apply([("u", msgspec.json.encode([self.given]).decode())]) == []
+
+    def _append(self, device: str, topic: str, body: dict[str, Any]) -> None:
+        at = round((START.timestamp() + self.now) * 1000)
+        headers = (("mqtt_topic", f"users/u/{topic}".encode()), ("ingest_ms", b"%d" % at))
+        self.log.append(Message(msgspec.json.encode(body), headers, f"u/{device}".encode(), at, len(self.log)))
+
+    def _measure(self, name: str, at: int, fields: dict[str, Any]) -> None:
+        device = self.devices[name]
+        if at >= device.latest:
+            device.latest = at
+            device.wanted += device.model.read(at, fields)
+
+    def _command(self, name: str, action: str, until: int) -> None:
+        device = self.devices[name]
+        if device.latest < 0 or not device.model.command(action, until):
+            device.refused += 1
+
+
+TestAlerts = Alerts.TestCase
+assert settings.default
+TestAlerts.settings = settings(max_examples=2 * settings.default.max_examples, stateful_step_count=40)
