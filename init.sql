@@ -19,7 +19,8 @@ INSERT INTO iot_migrations (version, name, checksum)
 SELECT * FROM (VALUES
   (1, 'first_release', '26368dec2bfcbf096945a261744c3ba6e639806c9999aeb21953007f3f1baa82'),
   (2, 'alerts', '31b664fd090b51f1eebbdf308c125dac0e64dfbbdf49aedb14f462cbf3a1a7c3'),
-  (3, 'accounts', 'cc6334c77a5f7c8b393daa54735ee74db9c15e844f16dbc5083697fe80214e1e')
+  (3, 'accounts', 'cc6334c77a5f7c8b393daa54735ee74db9c15e844f16dbc5083697fe80214e1e'),
+  (4, 'digests', '2e7f63766a5b88da13e23a713b3afdd199bc1cb39443fbdcb7ab41256c46fda4')
 ) AS taken (version, name, checksum)
 WHERE current_setting('iot_stream.empty') = 'true'
 ON CONFLICT DO NOTHING;
