@@ -89,7 +89,7 @@ async def test_a_serialization_failure(database: str) -> None:
         async with opened(database, told) as store:
             lock = other.transaction()
             await lock.start()
-            await other.execute("UPDATE user_configs SET rules = '[1]'")
+            await other.execute("UPDATE user_configs SET rules = '[1]', edited_at = '2000-01-01'")
             write = asyncio.create_task(store.write([row(n) for n in range(3)], [CONFIG]))
             await waiting_backend(watcher)
             await lock.commit()
