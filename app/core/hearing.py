@@ -133,7 +133,7 @@ class Hearing:
                 event, alert_id=name, rule_id=MASS_RULE_ID, severity="critical", message=mass
             )
         tell(work, record, [event])
-        work.alert_effects.append(_active(event))
+        work.silent[event.user_id, event.device_id, event.rule_id] = _active(event)
 
 
 def _keep(work: Work, thing: Thing) -> None:

@@ -121,7 +121,7 @@ class Processor:
         if rows:
             work.oldest = rows[0][0].timestamp()  # looking for the minimum costs 0.1 us a row
         _encode_moved(work, moved, partition, now)
-        work.alert_effects += work.presence.values()
+        work.gather()
         partition.stepped = end
         _mark(work, partition, end - 1, now)
         return work

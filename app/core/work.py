@@ -32,12 +32,20 @@ class Work(Struct, gc=False):
     states: dict[bytes, bytes] = {}  # encoded, one per device that moved
     kinds: dict[str, int] = {}  # records by kind
     dropped: dict[str, int] = {}  # records left out on purpose, by policy
-    presence: dict[str, Effect] = {}  # rows of device_status, the last one of each; part of `alert_effects` in the end
+    # Rows of device_status and of active_alerts for devices that fell silent or came back, the last one of each; in the
+    # end they go into `alert_effects`, equal statements together: the database takes neighbours of one kind at once.
+    presence: dict[str, Effect] = {}
+    silent: dict[tuple[str, ...], Effect] = {}
     oldest: float | None = None  # event time of the first row, seconds since 1970
 
     def count(self, kind: str, number: int = 1) -> None:
         """So many records of a kind came."""
         self.kinds[kind] = self.kinds.get(kind, 0) + number
+
+    def gather(self) -> None:
+        """Put the rows of `presence` and `silent` to the other effects."""
+        self.alert_effects += sorted(self.silent.values(), key=lambda effect: effect.statement)
+        self.alert_effects += self.presence.values()
 
     def refusals(self, rows: Sequence[tuple[int, str]], effects: Sequence[tuple[int, str]] = ()) -> list[Rejected]:
         """The dead letters of what the database refused: (index into `rows` or `effects`, its words), by offset."""

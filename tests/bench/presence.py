@@ -134,7 +134,7 @@ async def fleet(kafka: Kafka, settings: Settings, subject: Subject, options: arg
         sending.cancel()
         await asyncio.wait([sending])
         await producer.stop()
-    late = sorted(told[f"d{n}"] - senders.last[n] - AFTER for n in gone if f"d{n}" in told)
+    late = sorted(told[f"d{n}"] - senders.last[n] - options.after for n in gone if f"d{n}" in told)
     rate = options.devices / options.every
     others = len(told) - len(late)
     print(f"worker, {options.devices:,} devices, {rate:,.0f} messages a second, {options.silent:,} fall silent:")
@@ -166,7 +166,7 @@ async def _told(kafka: Kafka, settings: Settings, count: int) -> dict[str, float
     topic = settings.kafka_alerts_topic
     async with AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap, auto_offset_reset="earliest") as consumer:
         consumer.assign([TopicPartition(topic, number) for number in range(settings.kafka_partitions)])
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 60 + settings.offline_after
         while time.monotonic() < deadline:
             for records in (await consumer.getmany(timeout_ms=500)).values():
                 for record in records:
@@ -190,10 +190,11 @@ def run(options: argparse.Namespace) -> bool:
             postgres.wait_ready()
             settings = Settings(
                 app=TOPIC, kafka_broker=kafka.bootstrap, kafka_topic=TOPIC, database_url=SecretStr(postgres.dsn),
-                metrics_port=free_port(),
+                metrics_port=free_port(), offline_after=options.after,
             )  # fmt: skip
             asyncio.run(schema.apply(postgres.dsn))
             asyncio.run(topics.create(Access(kafka.bootstrap), topics.wanted(settings), 1))
+            os.environ["IOT_OFFLINE_AFTER"] = str(options.after)  # the worker's, and what comes after it
             with worker(settings, home) as subject:
                 return asyncio.run(fleet(kafka, settings, subject, options))
         finally:
@@ -207,6 +208,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--devices", type=int, default=100_000)
     made.add_argument("--silent", type=int, default=5_000, help="of them, at one moment")
     made.add_argument("--every", type=float, default=4.0, help="seconds between two messages of a device")
+    made.add_argument("--after", type=float, default=AFTER, help="seconds of silence (IOT_OFFLINE_AFTER)")
     made.add_argument("--seed", type=int, default=1)
     return made
 
