@@ -1,5 +1,7 @@
 """`iot-stream topics`: made once, compared afterwards."""
 
+import asyncio
+
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
@@ -46,6 +48,9 @@ async def test_another_partition_count_is_refused_by_name(settings: Settings, un
     await admin.start()
     await admin.create_topics([NewTopic(f"{unique}-alerts", 5, 1)])
     await admin.close()
+    async with asyncio.timeout(20):  # a topic that was just made is not told of at once
+        while not await existing(Access(settings.kafka_broker), [f"{unique}-alerts"]):  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
     with pytest.raises(PermanentError, match=f"{unique}-alerts has 5 partitions, the settings say 3"):
         await create(Access(settings.kafka_broker), wanted(settings), 1)
     assert await existing(Access(settings.kafka_broker), [f"{unique}-in"]) == {}, "none is made when one is wrong"

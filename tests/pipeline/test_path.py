@@ -284,7 +284,9 @@ async def test_batches_are_joined_up_to_a_number_of_rows_and_of_bytes() -> None:
     for most, sizes in ((Most(rows=10), [1, 1, 10, 10, 8]), (Most(bytes=10 * BYTES), [1, 1, 10, 10, 8])):
         worker, gate, make = gated(slots=2, most=most)
         task = asyncio.create_task(worker.run([make(0, n) for n in range(30)]))
-        await until(lambda gate=gate: gate.writing == [0])  # type: ignore[misc]
+        # one is written, one is ready, all others have come
+        await until(lambda worker=worker: [len(some) for some in worker.pipeline._waiting.values()] == [28])  # type: ignore[misc]
+        assert gate.writing == [0]
         gate.open(0)
         await task
         assert gate.sizes[0] == sizes
