@@ -3,71 +3,24 @@
 Batches of different partitions overlap: one is decoded while the database writes others. Those of one partition are
 stored one after another, and closed (steps 5 to 7) in the same order, so that its rows, alerts and states come in order
 and its offset moves in order; what arrives while one is stored and the next is decoded is joined (app.joined). Batches
-of all partitions are closed together: a small one would cost Kafka as much as all of them.
+of all partitions are closed together (app.closing).
 """
 
 import asyncio
-import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
+from app.closing import Closing, Stored
 from app.core.books import books
 from app.core.work import Work
-from app.core.write import Written
 from app.errors import TransientError
 from app.joined import Most, take
-from app.ports import Batch, DeadLetters, Lease, Outbox, Source, States, Store
-
-# Stored batches are closed this long after the first of them, at once when one has alerts or they have this many rows.
-# Rows are visible before; offsets are committed once a second. 640 small batches a second cost 50 closings.
-CLOSE_SECONDS = 0.02
-CLOSE_ROWS = 1000
+from app.ports import Batch, Ports, Seconds, Source
 
 # Step 2, pure but for the working state it keeps: app.core.process.Processor.slices. `now` in seconds since 1970.
 Process = Callable[[Batch, float], Generator[None, None, Work]]
-
-
-class Ledger(Protocol):
-    """Told of every batch that is done; counts and logs it."""
-
-    def batch_done(self, batch: Batch, work: Work, written: Written, seconds: "Seconds") -> None: ...
-
-    def batch_given_up(self, batch: Batch, reason: str) -> None: ...
-
-
-@dataclass(slots=True)
-class Seconds:
-    """How long the stages of one batch took."""
-
-    process: float = 0.0
-    wait: float = 0.0
-    store: float = 0.0
-    finish: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Ports:
-    """What the path needs of the world."""
-
-    store: Store
-    dead_letters: DeadLetters
-    outbox: Outbox
-    states: States
-    ledger: Ledger
-    lease: Lease
-
-
-class Stored(NamedTuple):
-    """A batch between steps 4 and 7, and when it was stored (perf_counter)."""
-
-    batch: Batch
-    work: Work
-    written: Written
-    seconds: Seconds
-    at: float
 
 
 class Pipeline:
@@ -83,10 +36,7 @@ class Pipeline:
         self._takers: dict[tuple[int, int], asyncio.Task[None]] = {}
         self._last: dict[tuple[int, int], asyncio.Task[None]] = {}
         self._running: set[asyncio.Task[None]] = set()
-        self._stored: list[Stored] = []
-        self._closer: asyncio.Task[None] | None = None
-        self._lost_epoch = -1  # a batch of it was stored and not closed: none of it is closed any more
-        self._urgent = asyncio.Event()
+        self._closing = Closing(self._close, self._spawn, ports.ledger.batch_given_up)
 
     async def run(self, source: Source) -> None:
         """Work until the source ends or something unexpected happens, which is raised with all offsets un-acked."""
@@ -133,7 +83,7 @@ class Pipeline:
         await ports.dead_letters.send(batch, refused)  # 4a what the database refused, alone
         books(batch.records, work, written)  # 4b every record is accounted for once, or nothing is acknowledged
         seconds.wait, seconds.store = begin - start, clock() - begin
-        self._close_soon(Stored(batch, work, written, seconds, clock()))
+        self._closing.add(Stored(batch, work, written, seconds, clock()))
 
     async def _close(self, together: list[Stored]) -> None:
         """Of all partitions at once: a step costs one request to Kafka, however many batches it is for."""
@@ -209,33 +159,6 @@ class Pipeline:
         if previous.cancelled() or previous.exception() is not None:
             raise TransientError("the batch before it was not done")
 
-    def _close_soon(self, stored: Stored) -> None:
-        if stored.batch.epoch == self._lost_epoch:
-            raise TransientError("a batch stored before it was not closed")
-        self._stored.append(stored)
-        if stored.work.alerts or sum(len(one.work.rows) for one in self._stored) >= CLOSE_ROWS:
-            self._urgent.set()
-        if self._closer is None or self._closer.done():
-            self._closer = self._spawn(self._close_all())
-
-    async def _close_all(self) -> None:
-        while self._stored:
-            if not self._urgent.is_set():
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._urgent.wait(), CLOSE_SECONDS)
-            self._urgent.clear()
-            together, self._stored = self._stored, []
-            try:
-                await self._close(together)
-            except BaseException as error:
-                self._lost_epoch = together[-1].batch.epoch
-                together, self._stored = together + self._stored, []
-                if not isinstance(error, TransientError):
-                    raise
-                for one in together:
-                    self._ports.ledger.batch_given_up(one.batch, str(error))
-                raise asyncio.CancelledError from None
-
     def _spawn(self, steps: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._group.create_task(steps)
         self._running.add(task)
@@ -245,7 +168,7 @@ class Pipeline:
     async def drain(self, seconds: float) -> None:
         """Before a rebalance or stop: end waits for outages at once, let running writes end, cancel what is left."""
         self._give_up.set()
-        self._urgent.set()
+        self._closing.hurry()
         deadline = time.monotonic() + seconds
         try:
             while self._running and (left := deadline - time.monotonic()) > 0:
@@ -255,7 +178,7 @@ class Pipeline:
                 task.cancel()
             if stuck:
                 await asyncio.wait(stuck)
-            self._stored.clear()
+            self._closing.forget()
             self._waiting.clear()
         finally:
             self._give_up.clear()

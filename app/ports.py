@@ -1,10 +1,12 @@
 """What the path needs of the world: one small Protocol a port, each with one real adapter and one fake."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from app.core.answers import Answer
 from app.core.model import Record, Rejected, Row
+from app.core.work import Work
 from app.core.write import Effect, Written
 
 
@@ -72,3 +74,33 @@ class States(Protocol):
 
     async def put(self, states: Mapping[int, Mapping[bytes, bytes]]) -> None:
         """Take {partition: {key: state}}; return once the changelog holds them."""
+
+
+@dataclass(slots=True)
+class Seconds:
+    """How long the stages of one batch took."""
+
+    process: float = 0.0
+    wait: float = 0.0
+    store: float = 0.0
+    finish: float = 0.0
+
+
+class Ledger(Protocol):
+    """Told of every batch that is done; counts and logs it."""
+
+    def batch_done(self, batch: Batch, work: Work, written: Written, seconds: Seconds) -> None: ...
+
+    def batch_given_up(self, batch: Batch, reason: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """What the path needs of the world."""
+
+    store: Store
+    dead_letters: DeadLetters
+    outbox: Outbox
+    states: States
+    ledger: Ledger
+    lease: Lease

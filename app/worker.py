@@ -50,7 +50,8 @@ from app.ops.http import HealthServer
 from app.ops.ledger import BatchLedger
 from app.ops.rejections import Rejections
 from app.ops.watchdog import Watchdog
-from app.pipeline import Pipeline, Ports
+from app.pipeline import Pipeline
+from app.ports import Ports
 from app.presence import Presence
 
 log = structlog.get_logger()

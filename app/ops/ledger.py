@@ -12,8 +12,7 @@ from app.core.work import Work
 from app.core.write import Written
 from app.ops import metrics
 from app.ops.rejections import Rejections
-from app.pipeline import Seconds
-from app.ports import Batch
+from app.ports import Batch, Seconds
 
 log = structlog.get_logger()
 

@@ -16,7 +16,8 @@ from app.core.model import Row
 from app.core.work import Work
 from app.core.write import Effect, Written
 from app.ops.watchdog import Watchdog
-from app.pipeline import Pipeline, Ports
+from app.pipeline import Pipeline
+from app.ports import Ports
 from tests.contract.faust_worker import Worker
 from tests.pipeline.world import Life, MemoryDeadLetters, MemoryLedger, MemoryOutbox, MemoryStates, World, in_one_slice
 

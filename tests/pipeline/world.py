@@ -15,8 +15,8 @@ from app.core.model import Record, Rejected, Row
 from app.core.work import Work
 from app.core.write import Effect, Written
 from app.joined import Most
-from app.pipeline import Pipeline, Ports, Process, Seconds
-from app.ports import Batch
+from app.pipeline import Pipeline, Process
+from app.ports import Batch, Ports, Seconds
 from tests.fakes import FakeStore
 
 

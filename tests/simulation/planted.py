@@ -13,6 +13,7 @@ from app.adapters.breaker import State
 from app.adapters.dead_letter_tail import Recent
 from app.adapters.deadletters import KafkaDeadLetters
 from app.adapters.timescale import TimescaleStore
+from app.closing import Closing, Stored
 from app.core.deadletter import REDELIVERED
 from app.core.decode import Limits
 from app.core.devices import MARK_KEY, Devices, Load, Partition
@@ -24,8 +25,8 @@ from app.core.work import Work
 from app.core.write import Effect, Written
 from app.errors import TransientError
 from app.ops.ledger import BatchLedger
-from app.pipeline import Pipeline, Seconds, Stored
-from app.ports import Batch
+from app.pipeline import Pipeline
+from app.ports import Batch, Seconds
 from tests.simulation.consumer import SimConsumer
 from tests.simulation.kafka import LogRecord
 from tests.simulation.parts import NeverEnds, Parts, SimStates, Unleased
@@ -79,9 +80,15 @@ class GoesOnAfterABatchGivenUp(Pipeline):
 
 
 class ClosesALostEpoch(Pipeline):
-    def _close_soon(self, stored: Stored) -> None:
-        self._lost_epoch = -1
-        super()._close_soon(stored)
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._closing = _Careless(self._close, self._spawn, self._ports.ledger.batch_given_up)
+
+
+class _Careless(Closing):
+    def add(self, stored: Stored) -> None:
+        self.lost_epoch = -1
+        super().add(stored)
 
 
 class ForgetsTheAppliedOffset(SimStates):

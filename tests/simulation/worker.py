@@ -16,7 +16,7 @@ from app.adapters.source import FaustSource
 from app.core.decode import Limits
 from app.core.rulebook import RuleBook
 from app.ops.watchdog import Watchdog
-from app.pipeline import Ports
+from app.ports import Ports
 from app.settings import Settings
 from tests.simulation.group import SESSION_SECONDS
 from tests.simulation.kafka import ALERTS, CHANGELOG, INPUT, LETTERS

@@ -17,7 +17,7 @@ from app.core.work import Work
 from app.core.write import Effect, Statement, Written
 from app.ops.ledger import BatchLedger
 from app.ops.rejections import Rejections
-from app.pipeline import Seconds
+from app.ports import Seconds
 from tests.unit.records import NOW, Message
 
 SECONDS = Seconds(0.1, 0.2, 0.3, 0.4)
