@@ -52,7 +52,7 @@ def show(
         return
     from app.cli.alert_tables import opened
 
-    opened(found)
+    opened(found, datetime.now(UTC))
 
 
 @alerts.command()

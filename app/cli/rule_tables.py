@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from app.core.alerts import AlertEvent, Status
@@ -60,13 +60,16 @@ def _table(of: str, rows: Sequence[Figures]) -> Table:
 
 
 def _plot(found: Summary, rules: RuleSet) -> Table:
-    """Alerts that fired over time: all together in columns, each rule in a line; at its right the highest count."""
-    table = Table.grid(padding=(0, 2))
+    """Alerts that fired over time: all together in columns, each rule in a line; at its right the highest count.
+
+    Where it is too wide for the terminal the names of the rules are folded, never the plot.
+    """
+    table = Table.grid(Column(overflow="fold"), Column(no_wrap=True), Column(no_wrap=True), padding=(0, 2))
     together = [sum(counts) for counts in zip(*found.over_time.values(), strict=True)]
     step = spoken((found.end - found.begin).total_seconds() / BINS)
+    table.add_row("", f"at most {max(together):,} alerts in {step}", "")
     for level, line in enumerate(bars(together, HEIGHT)):
-        note = f"{max(together):,} in {step}" if not level else ""
-        table.add_row("all rules" if level == HEIGHT - 1 else "", Text(line, style="red"), note)
+        table.add_row("all rules" if level == HEIGHT - 1 else "", Text(line, style="red"), "")
     for rule in rules.rules:
         if counts := found.over_time.get(rule.id):
             table.add_row(Text(rule.id), Text(blocks(counts), style="yellow"), f"{max(counts):,}")

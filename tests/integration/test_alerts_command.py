@@ -136,9 +136,9 @@ async def test_the_tables_for_a_person(site: Site) -> None:
     names = "user_id, device_id, rule_id, alert_id, severity, message, value, threshold, first_seen, last_seen, state"
     await site.fetch(
         f"INSERT INTO active_alerts ({names}, snoozed_until) VALUES "
-        "('alice', 'truck-1', 'temperature', 'a', 'critical', '[red]hot', 91.5, 80, now() - '2 h'::interval, now(),"
-        " 'SNOOZED', '2026-11-21T09:00:00Z'),"
-        "('bob', 'van-1', 'door', 'b', 'info', 'open', NULL, NULL, now(), now(), 'FIRING', NULL)"
+        "('alice', 'truck-1', 'temperature', 'a', 'critical', '[red]hot', 91.5, 80, now() - '2 h'::interval,"
+        " now() - '2 h'::interval, 'SNOOZED', '2026-11-21T09:00:00Z'),"
+        "('bob', 'van-1', 'door', 'b', 'info', 'open', NULL, NULL, now() + '1 h'::interval, now(), 'FIRING', NULL)"
     )
     shown = await alerts(site, "list")
     lines = [" ".join(line.split()) for line in shown.out.splitlines()]
