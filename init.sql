@@ -20,7 +20,8 @@ SELECT * FROM (VALUES
   (1, 'first_release', '26368dec2bfcbf096945a261744c3ba6e639806c9999aeb21953007f3f1baa82'),
   (2, 'alerts', '31b664fd090b51f1eebbdf308c125dac0e64dfbbdf49aedb14f462cbf3a1a7c3'),
   (3, 'accounts', 'cc6334c77a5f7c8b393daa54735ee74db9c15e844f16dbc5083697fe80214e1e'),
-  (4, 'digests', '2e7f63766a5b88da13e23a713b3afdd199bc1cb39443fbdcb7ab41256c46fda4')
+  (4, 'digests', '2e7f63766a5b88da13e23a713b3afdd199bc1cb39443fbdcb7ab41256c46fda4'),
+  (5, 'sampling', 'b4e9dcda9f258bbb28ef70b084370a754d39b359b62322472b73729c4de03683')
 ) AS taken (version, name, checksum)
 WHERE current_setting('iot_stream.empty') = 'true'
 ON CONFLICT DO NOTHING;
@@ -43,10 +44,12 @@ CREATE TABLE IF NOT EXISTS user_configs (
   rules       jsonb       NOT NULL DEFAULT '[]'::jsonb,
   updated_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
   maintenance jsonb       NOT NULL DEFAULT '[]'::jsonb,
-  edited_at   timestamptz NOT NULL DEFAULT clock_timestamp()
+  edited_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+  sampling    jsonb       NOT NULL DEFAULT '{}'::jsonb
 );
 ALTER TABLE user_configs ADD COLUMN IF NOT EXISTS maintenance jsonb NOT NULL DEFAULT '[]'::jsonb,  -- not in 0.1.0
-  ADD COLUMN IF NOT EXISTS edited_at timestamptz NOT NULL DEFAULT clock_timestamp();
+  ADD COLUMN IF NOT EXISTS edited_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  ADD COLUMN IF NOT EXISTS sampling jsonb NOT NULL DEFAULT '{}'::jsonb;
 CREATE INDEX IF NOT EXISTS user_configs_updated_at_idx ON user_configs (updated_at);
 
 -- Workers ask for what changed by updated_at, so nobody else may set it: it moves with every change, and never back.
@@ -54,7 +57,8 @@ CREATE OR REPLACE FUNCTION iot_touch_user_configs() RETURNS trigger LANGUAGE plp
 BEGIN
   NEW.updated_at := clock_timestamp();
   IF TG_OP = 'UPDATE' THEN
-    IF (NEW.user_id, NEW.rules, NEW.maintenance) IS NOT DISTINCT FROM (OLD.user_id, OLD.rules, OLD.maintenance) THEN
+    IF (NEW.user_id, NEW.rules, NEW.maintenance, NEW.sampling)
+       IS NOT DISTINCT FROM (OLD.user_id, OLD.rules, OLD.maintenance, OLD.sampling) THEN
       NEW.updated_at := OLD.updated_at;
     ELSE
       NEW.updated_at := greatest(NEW.updated_at, OLD.updated_at + interval '1 microsecond');
@@ -128,6 +132,20 @@ CREATE TABLE IF NOT EXISTS device_status (
   status     text        NOT NULL,
   last_seen  timestamptz NOT NULL,
   detail     jsonb       NOT NULL DEFAULT '{}'::jsonb
+);
+
+-- What the rolling windows of each device say as of its newest reading, of which `time` is: docs/averages.md.
+CREATE TABLE IF NOT EXISTS rolling_averages (
+  user_id        text             NOT NULL,
+  device_id      text             NOT NULL,
+  key            text             NOT NULL,
+  window_seconds integer          NOT NULL,
+  time           timestamptz      NOT NULL,
+  count          bigint           NOT NULL,
+  mean           double precision NOT NULL,
+  minimum        double precision NOT NULL,
+  maximum        double precision NOT NULL,
+  PRIMARY KEY (user_id, device_id, key, window_seconds)
 );
 
 -- EMQX asks these two (emqx.conf); Mosquitto's files are made from them in the local stack.
@@ -249,6 +267,7 @@ DECLARE
     ['iot_worker',   'SELECT, INSERT, UPDATE',         'user_configs'],
     ['iot_worker',   'SELECT, INSERT, UPDATE, DELETE', 'active_alerts'],
     ['iot_worker',   'SELECT, INSERT, UPDATE',         'device_status'],
+    ['iot_worker',   'SELECT, INSERT, UPDATE',         'rolling_averages'],
     ['iot_worker',   'SELECT, INSERT',                 'alert_history'],
     ['iot_notifier', 'SELECT, INSERT, UPDATE',         'alert_history'],
     ['iot_notifier', 'SELECT',                         'active_alerts'],
@@ -257,6 +276,7 @@ DECLARE
     ['iot_reader',   'SELECT',                         'active_alerts'],
     ['iot_reader',   'SELECT',                         'alert_history'],
     ['iot_reader',   'SELECT',                         'device_status'],
+    ['iot_reader',   'SELECT',                         'rolling_averages'],
     ['iot_reader',   'SELECT',                         'telemetry_1m'],
     ['iot_reader',   'SELECT',                         'telemetry_1h'],
     ['iot_admin',    'SELECT, INSERT, UPDATE, DELETE', 'mqtt_users'],
@@ -265,6 +285,7 @@ DECLARE
     ['iot_admin',    'SELECT',                         'active_alerts'],
     ['iot_admin',    'SELECT',                         'alert_history'],
     ['iot_admin',    'SELECT',                         'device_status'],
+    ['iot_admin',    'SELECT',                         'rolling_averages'],
     ['iot_admin',    'SELECT',                         'raw_telemetry'],
     ['iot_admin',    'SELECT',                         'iot_migrations'],
     ['iot_worker',   'SELECT',                         'iot_migrations'],

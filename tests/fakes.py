@@ -21,6 +21,8 @@ class FakeStore:
         self.rows: dict[Key, Row] = {}
         self.configs: dict[str, str] = {}
         self.maintenance: dict[str, str] = {}
+        self.sampling: dict[str, str] = {}
+        self.averages: dict[tuple[Any, ...], tuple[Any, ...]] = {}  # by user, device, key and seconds
         self.edited: dict[str, datetime] = {}
         self.statuses: dict[str, tuple[Any, ...]] = {}
         self.active_alerts: dict[tuple[str, str, str], tuple[Any, ...]] = {}
@@ -59,6 +61,13 @@ class FakeStore:
         match effect.statement:
             case Statement.UPSERT_CONFIG:
                 self._configure(*args)
+            case Statement.UPSERT_SAMPLED_CONFIG:
+                if args[3] >= self.edited.get(args[0], args[3]):
+                    self.sampling[args[0]] = args[4]
+                self._configure(*args[:4])
+            case Statement.UPSERT_AVERAGE:
+                if args[:4] not in self.averages or self.averages[args[:4]][4] <= args[4]:
+                    self.averages[args[:4]] = args
             case Statement.UPSERT_STATUS:
                 if args[0] not in self.statuses or self.statuses[args[0]][4] <= args[4]:
                     self.statuses[args[0]] = args
@@ -92,7 +101,11 @@ def _effect_fault(effect: Effect) -> str | None:
     for value in effect.args:
         if isinstance(value, str) and ("\0" in value or any("\ud800" <= c <= "\udfff" for c in value)):
             return "not text that the database can hold"
-    json_at = {Statement.UPSERT_CONFIG: (1, 2), Statement.UPSERT_STATUS: (5,)}.get(effect.statement, ())
+    json_at = {
+        Statement.UPSERT_CONFIG: (1, 2),
+        Statement.UPSERT_SAMPLED_CONFIG: (1, 2, 4),
+        Statement.UPSERT_STATUS: (5,),
+    }.get(effect.statement, ())
     texts = (effect.args[index] for index in json_at if effect.args[index] is not None)
     return next((wrong for text in texts if (wrong := _json_fault(text))), None)
 

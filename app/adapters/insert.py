@@ -33,6 +33,23 @@ EFFECTS = {
         WHERE date_trunc('milliseconds', user_configs.edited_at) <= EXCLUDED.edited_at
             AND (coalesce($2::jsonb, user_configs.rules), coalesce($3::jsonb, user_configs.maintenance))
                 IS DISTINCT FROM (user_configs.rules, user_configs.maintenance)""",
+    Statement.UPSERT_SAMPLED_CONFIG: """
+        INSERT INTO user_configs (user_id, rules, maintenance, edited_at, sampling)
+        VALUES ($1, coalesce($2::jsonb, '[]'), coalesce($3::jsonb, '[]'), least($4::timestamptz, clock_timestamp()),
+            $5::jsonb)
+        ON CONFLICT (user_id) DO UPDATE SET rules = coalesce($2::jsonb, user_configs.rules),
+            maintenance = coalesce($3::jsonb, user_configs.maintenance), sampling = EXCLUDED.sampling,
+            edited_at = greatest(EXCLUDED.edited_at, user_configs.edited_at + interval '1 microsecond')
+        WHERE date_trunc('milliseconds', user_configs.edited_at) <= EXCLUDED.edited_at
+            AND (coalesce($2::jsonb, user_configs.rules), coalesce($3::jsonb, user_configs.maintenance),
+                EXCLUDED.sampling)
+                IS DISTINCT FROM (user_configs.rules, user_configs.maintenance, user_configs.sampling)""",
+    Statement.UPSERT_AVERAGE: """
+        INSERT INTO rolling_averages (user_id, device_id, key, window_seconds, time, count, mean, minimum, maximum)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+        ON CONFLICT (user_id, device_id, key, window_seconds) DO UPDATE SET time = EXCLUDED.time,
+            count = EXCLUDED.count, mean = EXCLUDED.mean, minimum = EXCLUDED.minimum, maximum = EXCLUDED.maximum
+        WHERE rolling_averages.time <= EXCLUDED.time""",
     Statement.UPSERT_STATUS: """
         INSERT INTO device_status (device_key, user_id, device_id, status, last_seen, detail)
         VALUES ($1, $2, $3, $4, $5, $6::jsonb)
@@ -68,6 +85,18 @@ EFFECTS = {
 # Of each statement, the column that $1, $2, ... goes to; for an error's words.
 PARAMETERS = {
     Statement.UPSERT_CONFIG: ("user_id", "rules", "maintenance", "edited_at"),
+    Statement.UPSERT_SAMPLED_CONFIG: ("user_id", "rules", "maintenance", "edited_at", "sampling"),
+    Statement.UPSERT_AVERAGE: (
+        "user_id",
+        "device_id",
+        "key",
+        "window_seconds",
+        "time",
+        "count",
+        "mean",
+        "minimum",
+        "maximum",
+    ),
     Statement.UPSERT_STATUS: ("device_key", "user_id", "device_id", "status", "last_seen", "detail"),
     Statement.UPSERT_PRESENCE: ("device_key", "user_id", "device_id", "status", "last_seen"),
     Statement.UPSERT_ACTIVE_ALERT: (

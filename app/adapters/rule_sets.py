@@ -6,11 +6,12 @@ from msgspec import Struct
 
 from app.adapters.database import Connection
 
-_SOME = """SELECT user_id, rules::text, maintenance::text, updated_at FROM user_configs
+_SOME = """SELECT user_id, rules::text, maintenance::text, updated_at, sampling::text FROM user_configs
 WHERE user_id = coalesce($1, user_id) ORDER BY user_id"""
-_STORE = """INSERT INTO user_configs (user_id, rules, maintenance) VALUES ($1, $2::jsonb, coalesce($3::jsonb, '[]'))
+_STORE = """INSERT INTO user_configs (user_id, rules, maintenance, sampling)
+VALUES ($1, $2::jsonb, coalesce($3::jsonb, '[]'), coalesce($4::jsonb, '{}'))
 ON CONFLICT (user_id) DO UPDATE SET rules = EXCLUDED.rules,
-  maintenance = coalesce($3::jsonb, user_configs.maintenance)"""
+  maintenance = coalesce($3::jsonb, user_configs.maintenance), sampling = coalesce($4::jsonb, user_configs.sampling)"""
 
 
 class Stored(Struct, frozen=True):
@@ -20,11 +21,13 @@ class Stored(Struct, frozen=True):
     rules: str
     maintenance: str
     updated_at: datetime
+    sampling: str
 
     @property
     def document(self) -> bytes:
-        """Both as they could be published."""
-        return f'{{"rules": {self.rules}, "maintenance": {self.maintenance}}}'.encode()
+        """All of it as it could be published."""
+        parts = f'"rules": {self.rules}, "maintenance": {self.maintenance}, "sampling": {self.sampling}'
+        return f"{{{parts}}}".encode()
 
 
 async def stored(connection: Connection, user_id: str | None = None) -> list[Stored]:
@@ -32,6 +35,8 @@ async def stored(connection: Connection, user_id: str | None = None) -> list[Sto
     return [Stored(*row) for row in await connection.fetch(_SOME, user_id)]
 
 
-async def store(connection: Connection, user_id: str, rules: str, maintenance: str | None) -> None:
-    """Put valid rules in the place of the user's, and windows too unless None. Raises sqlstate.DATABASE_ERRORS."""
-    await connection.execute(_STORE, user_id, rules, maintenance)
+async def store(
+    connection: Connection, user_id: str, rules: str, maintenance: str | None, sampling: str | None = None
+) -> None:
+    """Put valid rules in the place of the user's, and the rest too unless None. Raises sqlstate.DATABASE_ERRORS."""
+    await connection.execute(_STORE, user_id, rules, maintenance, sampling)

@@ -19,7 +19,9 @@ OUTAGE_WAIT_MAX = 10.0  # seconds
 TIMEOUT = 30.0  # seconds for one poll
 
 _STATE = "SELECT count(*), clock_timestamp() FROM user_configs"
-_CONFIG = """CASE WHEN maintenance = '[]' THEN rules::text
+_CONFIG = """CASE WHEN sampling <> '{}'
+    THEN jsonb_build_object('rules', rules, 'maintenance', maintenance, 'sampling', sampling)::text
+    WHEN maintenance = '[]' THEN rules::text
     ELSE jsonb_build_object('rules', rules, 'maintenance', maintenance)::text END"""
 _CHANGED = f"SELECT user_id, {_CONFIG}, updated_at FROM user_configs WHERE updated_at > $1 ORDER BY updated_at"  # noqa: S608
 _STAMPS = "SELECT user_id, updated_at FROM user_configs"

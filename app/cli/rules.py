@@ -169,4 +169,5 @@ def _reasons(compiled: Compiled) -> tuple[str, ...]:
 
 def _as_dict(one: Stored, compiled: Compiled) -> dict[str, Any]:
     parts = {"rules": msgspec.Raw(one.rules.encode()), "maintenance": msgspec.Raw(one.maintenance.encode())}
+    parts["sampling"] = msgspec.Raw(one.sampling.encode())
     return {"user_id": one.user_id, "updated_at": one.updated_at, **parts, "refused": _reasons(compiled)}

@@ -7,6 +7,8 @@ from typing import Any
 import msgspec
 
 from app.core.readers import COLUMNS, TEXT_MAX
+from app.core.window_keys import EXAMPLE as _WINDOW_EXAMPLE
+from app.core.window_keys import FUNCTIONS, SECONDS_MAX, looks_like_one, window_key
 
 OPERATORS = (">", "<", ">=", "<=", "==")
 KEY_MAX = 200
@@ -23,13 +25,24 @@ Check = Callable[[dict[str, Any]], Iterator[str]]
 def key(rule: dict[str, Any]) -> Iterator[str]:
     """Of `key`."""
     name = rule["key"]
-    if not isinstance(name, str) or not 1 <= len(name) <= KEY_MAX or _UNREADABLE.search(name):
+    if isinstance(name, str) and looks_like_one(name):
+        yield from _window(name)
+    elif not isinstance(name, str) or not 1 <= len(name) <= KEY_MAX or _UNREADABLE.search(name):
         yield (f"{shown(name)} is not the name of a field: 1 to {KEY_MAX} characters, no quotes, backslashes or "
                f'control characters, for example "temperature" or "engine.oil.temp"')  # fmt: skip
     elif name in _NOT_MEASURED:
         yield f"{shown(name)} is not a measured field; name one of the payload's other fields"
     elif "" in name.split(".") or name.count(".") >= DEPTH_MAX:
         yield f"{shown(name)} is not 1 to {DEPTH_MAX} names with single dots between them"
+
+
+def _window(name: str) -> Iterator[str]:
+    found = window_key(name)
+    if found is None or found.seconds > SECONDS_MAX or looks_like_one(found.key):
+        yield (f"{shown(name)} is not {', '.join(FUNCTIONS)} of a field in the last 1 to {SECONDS_MAX} seconds, for "
+               f'example "{_WINDOW_EXAMPLE}"')  # fmt: skip
+    else:
+        yield from key({"key": found.key})
 
 
 def operator(rule: dict[str, Any]) -> Iterator[str]:
@@ -43,8 +56,10 @@ def threshold(rule: dict[str, Any]) -> Iterator[str]:
     value = rule["threshold"]
     if is_number(value):
         return
-    if rule.get("operator") != "==" or rule.get("key") in COLUMNS:
-        why = f"the key {rule['key']}" if rule.get("key") in COLUMNS else "every operator but =="
+    name = rule.get("key")
+    number = name in COLUMNS or (isinstance(name, str) and looks_like_one(name))
+    if rule.get("operator") != "==" or number:
+        why = f"the key {name}" if number else "every operator but =="
         yield f"{shown(value)} is not a number, which {why} needs, for example 80.5"
     elif not isinstance(value, bool) and not (isinstance(value, str) and len(value) <= TEXT_MAX):
         yield f"{shown(value)} is not a number within 64 bits, true, false, or a text of at most {TEXT_MAX} characters"

@@ -1,44 +1,60 @@
-"""A user's configuration as JSON -> compiled rules and maintenance windows, or every reason why not.
+"""A user's configuration as JSON -> compiled rules, maintenance windows and sampling, or every reason why not.
 
-Either an array of rules, or an object with `rules`, `maintenance`, or both; what an object leaves out stays as it is.
+Either an array of rules, or an object with some of PARTS; what an object leaves out stays as it is.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from app.core.maintenance import Window, compile_windows, problems_of
+from app.core import maintenance, sampling_checks
+from app.core.maintenance import Window, compile_windows
 from app.core.rules import RULES_BYTES_MAX, InvalidRules, RuleSet, parse
+from app.core.sampling_config import UserSampling, compile_sampling, too_many_windows
 
 STORED_BYTES_MAX = 4 * RULES_BYTES_MAX  # jsonb gives back what was taken with more spaces and escapes
+PARTS = ("rules", "maintenance", "sampling")
 
 
 class Config(Struct, frozen=True, gc=False):
     """None for what the document does not speak of."""
 
-    rules: RuleSet | None
-    windows: tuple[Window, ...] | None
+    rules: RuleSet | None = None
+    windows: tuple[Window, ...] | None = None
+    sampling: UserSampling | None = None
 
 
 def parse_config(text: str | bytes, user_id: str, bytes_max: int = RULES_BYTES_MAX) -> Config | InvalidRules:
     """Compile a document; one mistake refuses it whole. Never raises for any text."""
-    windows = _windows_in(text) if len(text) <= bytes_max else msgspec.UNSET
-    if windows is msgspec.UNSET:
-        rules = parse(text, user_id, bytes_max)
-        return rules if isinstance(rules, InvalidRules) else Config(rules, None)
-    reasons = tuple(f"maintenance{problem}" for problem in problems_of(windows))
-    document = msgspec.json.decode(text)
-    found = parse(text, user_id, bytes_max) if "rules" in document else None
-    if isinstance(found, InvalidRules):
-        return InvalidRules(user_id, found.reasons + reasons)
-    return InvalidRules(user_id, reasons) if reasons else Config(found, compile_windows(windows))
+    others = _beside_rules(text) if len(text) <= bytes_max else {}
+    rules: RuleSet | None = None
+    reasons: tuple[str, ...] = ()
+    if "rules" in others or not others.keys() & set(PARTS):
+        found = parse(text, user_id, bytes_max)
+        if isinstance(found, RuleSet):
+            rules, many = found, too_many_windows(found)
+            reasons = (many,) if many else ()
+        else:
+            reasons = found.reasons
+    reasons += tuple(_problems(others))
+    if reasons:
+        return InvalidRules(user_id, reasons)
+    windows = compile_windows(others["maintenance"]) if "maintenance" in others else None
+    return Config(rules, windows, compile_sampling(others["sampling"]) if "sampling" in others else None)
 
 
-def _windows_in(text: str | bytes) -> Any:
-    """What the document has as `maintenance`; UNSET if it has none, or is no object."""
+def _problems(document: dict[str, Any]) -> Iterator[str]:
+    for name, problems_of in (("maintenance", maintenance.problems_of), ("sampling", sampling_checks.problems_of)):
+        if name in document:
+            yield from (f"{name}{problem}" for problem in problems_of(document[name]))
+
+
+def _beside_rules(text: str | bytes) -> dict[str, Any]:
+    """The document, if it is an object; what is wrong with any other is for the rules' checks to say."""
     try:
         document = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return msgspec.UNSET
-    return document.get("maintenance", msgspec.UNSET) if isinstance(document, dict) else msgspec.UNSET
+        return {}
+    return document if isinstance(document, dict) else {}

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from app.core.config import parse_config
+from app.core.config import PARTS, parse_config
 from app.core.decode import ingest_time
 from app.core.fault import printable
 from app.core.model import Reason, Record, Rejected, Stage
@@ -46,7 +46,8 @@ def status_effect(record: Record, address: Address) -> Effect | Rejected:
 def config_effect(record: Record, address: Address) -> Effect | Rejected:
     """`users/{user}/config`: the user's whole rule set, an array or {"rules": [...]}; one bad rule refuses it.
 
-    `maintenance` beside `rules` or alone: the user's maintenance windows. It counts from when it entered Kafka, so that
+    `maintenance` and `sampling` beside `rules` or without: the user's maintenance windows, and which readings are
+    stored and averaged. It counts from when it entered Kafka, so that
     a redelivery takes back no later edit.
     """
     payload = record.value or b""
@@ -61,8 +62,10 @@ def config_effect(record: Record, address: Address) -> Effect | Rejected:
         return _rejected(record, Reason.MISSING_FIELD, detail)
     is_object = payload.lstrip().startswith(b"{")
     parts = _object(payload) if is_object else {"rules": msgspec.Raw(payload)}
-    texts = [bytes(parts[name]).decode() if name in parts else None for name in ("rules", "maintenance")]
-    return Effect(Statement.UPSERT_CONFIG, (address.user_id, *texts, edited))
+    rules, windows, sampling = [bytes(parts[name]).decode() if name in parts else None for name in PARTS]
+    if sampling is None:
+        return Effect(Statement.UPSERT_CONFIG, (address.user_id, rules, windows, edited))
+    return Effect(Statement.UPSERT_SAMPLED_CONFIG, (address.user_id, rules, windows, edited, sampling))
 
 
 def _rejected(record: Record, reason: Reason, detail: str) -> Rejected:

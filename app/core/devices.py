@@ -67,13 +67,16 @@ class Devices:
         return found
 
     def watched(self, partition: Partition, name: Name) -> Device:
-        """The device of a reading, under the rules of now; it begins to have a state when it has rules."""
+        """The device of a reading, under the rules of now; it begins to have a state when anything is asked of it."""
         device = self.known(partition, name)
         if device is None:
             device = partition.devices[name] = Device(name, _key(name), None, self._rules.watch_for(*name))
         device.rules_version = self._rules.version
-        if device.watch.rules and device.state is None:
+        watch = device.watch
+        if (watch.rules or watch.sampling) and device.state is None:
             device.state = DeviceState(applied_offset=partition.mark, persisted_offset=partition.mark)
+        elif watch.sampling is None and device.state is not None:
+            device.state.samples = None
         return device
 
     def known(self, partition: Partition, name: Name) -> Device | None:

@@ -21,10 +21,12 @@ from app.core.others import Others, Place
 from app.core.route import route
 from app.core.rows import row
 from app.core.rulebook import RuleBook
+from app.core.sampling import average_effects, sample
 from app.core.state import encode
 from app.core.step import step
 from app.core.telling import tell
 from app.core.work import Work
+from app.core.write import Effect
 from app.ports import Batch
 
 SLICE = 500  # records, about 2 ms: connections are not kept waiting longer than that
@@ -110,7 +112,12 @@ class Processor:
                 if reading.time > soon:  # type: ignore[union-attr]
                     reading = not_ahead(reading, record)  # type: ignore[arg-type]
                 watch = device.watch
-                events = step(state, reading, watch.rules, record.offset, watch.quiet, watch.maintenance)  # type: ignore[arg-type]
+                if watch.sampling is None:
+                    events = step(state, reading, watch.rules, record.offset, watch.quiet, watch.maintenance)  # type: ignore[arg-type]
+                else:
+                    events, dropped = sample(state, reading, watch.sampling, watch, record.offset)  # type: ignore[arg-type]
+                    if dropped:
+                        work.drop_last("cov")
                 if device.moved_in is not work:
                     device.moved_in = work
                     moved.append(device)
@@ -143,6 +150,7 @@ def _mark(work: Work, partition: Partition, offset: int, now: float) -> None:
 
 
 def _encode_moved(work: Work, moved: list[Device], partition: Partition, now: float) -> None:
+    averages: list[Effect] = []
     for device in moved:
         device.moved_in = None
         state = device.state
@@ -152,7 +160,10 @@ def _encode_moved(work: Work, moved: list[Device], partition: Partition, now: fl
                 work.alert_effects += active_effects(state, *device.name)
                 if device.watch.no_data:
                     _set_alarms(device, partition, now)
+            if state.sampled and device.watch.sampling:
+                averages += average_effects(state, device.watch.sampling, *device.name)
             state.mark_persisted()
+    work.alert_effects += averages  # together, so that they are one statement
 
 
 def _set_alarms(device: Device, partition: Partition, now: float) -> None:

@@ -8,6 +8,8 @@ from msgspec import Struct
 from app.core.config import STORED_BYTES_MAX, Config, parse_config
 from app.core.maintenance import Span, Window, spans_of
 from app.core.rules import InvalidRules, Quiet, Rule, RuleSet, compile_for, quiet_for
+from app.core.sampling import Sampling
+from app.core.sampling_config import UserSampling, sampling_for
 
 
 class Watch(Struct, frozen=True, gc=False):
@@ -17,6 +19,7 @@ class Watch(Struct, frozen=True, gc=False):
     quiet: Quiet
     no_data: dict[str, float]  # seconds, by rule id, of rules that ask for it
     maintenance: tuple[Span, ...] = ()
+    sampling: Sampling | None = None
 
 
 class RuleBook:
@@ -26,19 +29,21 @@ class RuleBook:
         self.version = 0
         self._sets: dict[str, RuleSet] = {}
         self._windows: dict[str, tuple[Window, ...]] = {}
+        self._samplings: dict[str, UserSampling] = {}
         self._watches: dict[str, dict[_Same, Watch]] = {}  # by user
 
     def apply(self, changes: Iterable[tuple[str, str | None]]) -> list[InvalidRules]:
         """Take (user_id, configuration as JSON; None: none any more). What is refused leaves what the user had."""
         refused = []
         for user_id, text in changes:
-            found = Config(None, None) if text is None else parse_config(text, user_id, STORED_BYTES_MAX)
+            found = Config() if text is None else parse_config(text, user_id, STORED_BYTES_MAX)
             if isinstance(found, InvalidRules):
                 refused.append(found)
                 continue
             self._watches.pop(user_id, None)
             _put(self._sets, user_id, found.rules if found.rules and found.rules.rules else None)
             _put(self._windows, user_id, found.windows)
+            _put(self._samplings, user_id, found.sampling)
         self.version += 1
         return refused
 
@@ -50,12 +55,13 @@ class RuleBook:
     def watch_for(self, user_id: str, device_id: str) -> Watch:
         """The same, with the quick test that goes with them."""
         rules = self.rules_for(user_id, device_id)
-        shared = self._watches.setdefault(user_id, {}) if rules else _NONE
+        sampling = sampling_for(self._samplings.get(user_id), rules, device_id)
+        shared = self._watches.setdefault(user_id, {}) if rules or sampling else _NONE
         spans = spans_of(self._windows.get(user_id, ()), device_id) if rules else ()
-        same = tuple(rule.id for rule in rules), spans
+        same = tuple(rule.id for rule in rules), spans, sampling
         if same not in shared:
             no_data = {rule.id: rule.no_data / 1_000_000 for rule in rules if rule.no_data}
-            shared[same] = Watch(rules, quiet_for(rules), no_data, spans)
+            shared[same] = Watch(rules, quiet_for(rules), no_data, spans, sampling)
         return shared[same]
 
     def in_maintenance(self, name: tuple[str, str], seconds: float) -> bool:
@@ -71,7 +77,8 @@ class RuleBook:
         return len(self._sets)
 
 
-_Same = tuple[tuple[str, ...], tuple[Span, ...]]  # ids of rules, and maintenance: equal for devices that share a Watch
+# Ids of rules, maintenance and sampling: equal for devices that share a Watch.
+_Same = tuple[tuple[str, ...], tuple[Span, ...], Sampling | None]
 _T = TypeVar("_T")
 
 

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from app.core.episodes import EPOCH, MICROSECOND, Episode, micros, moment
 from app.core.notes import Note
+from app.core.samples import Samples
 from app.errors import PermanentError
 
 VERSION = 1  # of the encoding; raise it only when an older program would misread it, not for fields added at the end
@@ -32,6 +33,8 @@ class DeviceState:
     touched: dict[str, Episode] = field(default_factory=dict, compare=False)
     episodes_changed: bool = False  # an episode opened or closed since `decode` or `mark_persisted`
     persisted_offset: int = -1  # applied_offset at that moment
+    samples: Samples | None = None  # of a device with change of value or rolling windows
+    sampled: bool = field(default=False, compare=False)  # a window moved since `decode` or `mark_persisted`
 
     @property
     def latest_time(self) -> int | None:
@@ -46,7 +49,7 @@ class DeviceState:
     def mark_persisted(self) -> None:
         """Clear the flags; for a caller that keeps the state beyond its batch."""
         self.persisted_offset = self.applied_offset
-        self.episodes_changed = False
+        self.episodes_changed = self.sampled = False
         if self.touched:
             self.touched = {}
 
@@ -69,6 +72,7 @@ class _Encoded(Struct, array_like=True):
     episodes: dict[str, Episode] = {}
     instants: dict[str, tuple[int, int]] = {}
     notes: dict[str, Note] = {}
+    samples: Samples | None = None
 
 
 class _Applied(Struct, array_like=True):
@@ -83,18 +87,20 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 def encode(state: DeviceState) -> bytes:
-    """MessagePack array: version, applied offset, latest time; then, if there are any, episodes, instants, notes.
+    """MessagePack array: version, applied offset, latest time; if there are any, episodes, instants, notes, samples.
 
     Notes that say nothing more are left out, so that a device at rest is as small as one that never alerted.
     """
-    notes, latest = state.notes, state.latest
+    notes, latest, samples = state.notes, state.latest, state.samples
     time = None if latest is NEVER else (latest - EPOCH) // MICROSECOND  # `latest_time`, written out: 0.1 us of 1.2
-    if not notes and not state.episodes and not state.instants:
+    if not notes and not state.episodes and not state.instants and samples is None:
         return _encode((VERSION, state.applied_offset, time))
     if notes:
         now = time or 0
         notes = {rule_id: note for rule_id, note in notes.items() if not note.spent(now)}
     fields = (VERSION, state.applied_offset, time, state.episodes, state.instants, notes)
+    if samples is not None:
+        return _encode((*fields, samples))
     return _encode(fields if notes else fields[:5] if state.instants else fields[:4] if state.episodes else fields[:3])
 
 
@@ -112,7 +118,9 @@ def decode(data: bytes) -> DeviceState:
         raise PermanentError(f"not a device state ({error}): {data[:40]!r}") from error
     offset, time = encoded.applied_offset, encoded.latest_time
     latest = NEVER if time is None else moment(time)
-    return DeviceState(offset, latest, encoded.episodes, encoded.instants, encoded.notes, persisted_offset=offset)
+    state = DeviceState(offset, latest, encoded.episodes, encoded.instants, encoded.notes, persisted_offset=offset)
+    state.samples = encoded.samples
+    return state
 
 
 def applied_offset(data: bytes) -> int:

@@ -47,6 +47,12 @@ class Work(Struct, gc=False):
         self.alert_effects += sorted(self.silent.values(), key=lambda effect: effect.statement)
         self.alert_effects += self.presence.values()
 
+    def drop_last(self, policy: str) -> None:
+        """Leave the last row out after all."""
+        self.rows.pop()
+        self.sources.pop()
+        self.dropped[policy] = self.dropped.get(policy, 0) + 1
+
     def refusals(self, rows: Sequence[tuple[int, str]], effects: Sequence[tuple[int, str]] = ()) -> list[Rejected]:
         """The dead letters of what the database refused: (index into `rows` or `effects`, its words), by offset."""
         sources = [(self.sources[i], words) for i, words in rows]

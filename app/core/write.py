@@ -15,6 +15,7 @@ class Statement(StrEnum):
 
     UPSERT_CONFIG           user_id str, rules str | None (JSON text), maintenance str | None (JSON text), edited_at
                             datetime of whole milliseconds; None leaves what is there, an older edited_at all of it
+    UPSERT_SAMPLED_CONFIG   the same, and sampling str (JSON text)
     UPSERT_STATUS           device_key str, user_id str, device_id str, status str, last_seen datetime,
                             detail str (JSON text); an older last_seen than the stored one changes nothing
     UPSERT_PRESENCE         device_key str, user_id str, device_id str, status str, last_seen datetime; the same, and
@@ -24,16 +25,20 @@ class Statement(StrEnum):
                             state str, snoozed_until datetime | None; an older last_seen than the stored one, or an
                             alert that alert_history knows to be resolved, changes nothing
     DELETE_ACTIVE_ALERT     user_id str, device_id str, rule_id str, first_seen datetime; a later one stays
+    UPSERT_AVERAGE          user_id str, device_id str, key str, window_seconds int, time datetime, count int,
+                            mean float, minimum float, maximum float; an older time than the stored one changes nothing
     INSERT_HISTORY          alert_id str, status str, repeat int, user_id str, device_id str, rule_id str, severity str,
                             message str, value float | None, threshold float | None, event_time datetime,
                             first_seen datetime, event str (JSON text); one that is there already stays as it is
     """
 
     UPSERT_CONFIG = "upsert_config"
+    UPSERT_SAMPLED_CONFIG = "upsert_sampled_config"
     UPSERT_STATUS = "upsert_status"
     UPSERT_PRESENCE = "upsert_presence"
     UPSERT_ACTIVE_ALERT = "upsert_active_alert"
     DELETE_ACTIVE_ALERT = "delete_active_alert"
+    UPSERT_AVERAGE = "upsert_average"
     INSERT_HISTORY = "insert_history"
 
 

@@ -3,6 +3,8 @@
 from app.core.alerts import AlertEvent
 from app.core.model import Reading
 from app.core.rules import Quiet, Rule, RuleSet, compile_for, quiet_for
+from app.core.sampling import sample
+from app.core.sampling_config import sampling_for
 from app.core.state import DeviceState
 from app.core.step import step
 
@@ -26,6 +28,8 @@ class Rehearsal:
         offset = self.readings
         self.readings += 1
         self.late += reading.time < device.state.latest
+        if device.sampling is not None:
+            return sample(device.state, reading, device.sampling, device, offset)[0]
         return step(device.state, reading, device.rules, offset, device.quiet)
 
     @property
@@ -38,12 +42,15 @@ class Rehearsal:
         ids = tuple(rule.id for rule in rules)
         if ids not in self._quiet:
             self._quiet[ids] = quiet_for(rules)
-        return _Device(rules, self._quiet[ids])
+        return _Device(rules, self._quiet[ids], device_id)
 
 
 class _Device:
-    __slots__ = ("quiet", "rules", "state")
+    __slots__ = ("quiet", "rules", "sampling", "state")
 
-    def __init__(self, rules: tuple[Rule, ...], quiet: Quiet) -> None:
+    maintenance = ()
+
+    def __init__(self, rules: tuple[Rule, ...], quiet: Quiet, device_id: str) -> None:
         self.rules, self.quiet = rules, quiet
+        self.sampling = sampling_for(None, rules, device_id)
         self.state = DeviceState()

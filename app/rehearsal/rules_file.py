@@ -19,11 +19,13 @@ class Mistake(Struct, frozen=True):
 
 
 def read(text: bytes, user_id: str, bytes_max: int = RULES_BYTES_MAX) -> RuleSet | tuple[Mistake, ...]:
-    """Compile the rules of a file as a worker would; its maintenance windows, if it has any, are checked alone."""
+    """Compile the rules of a file as a worker would; what else it has is checked alone."""
     found = parse_config(text, user_id, bytes_max)
     if isinstance(found, InvalidRules):
         return tuple(Mistake(*one) for one in sorted(_placed(text, found.reasons)))
-    return found.rules or (Mistake(1, "rules: missing; maintenance windows alone can be published, not tried"),)
+    return found.rules or (
+        Mistake(1, "rules: missing; maintenance windows and sampling alone can be published, not tried"),
+    )
 
 
 def valid(name: str, text: bytes, user_id: str, bytes_max: int = RULES_BYTES_MAX) -> RuleSet:
@@ -34,13 +36,15 @@ def valid(name: str, text: bytes, user_id: str, bytes_max: int = RULES_BYTES_MAX
     raise PermanentError("\n".join(["the rules are refused:", *(f"{name}:{one.line}: {one.what}" for one in found)]))
 
 
-def parts(text: bytes) -> tuple[str, str | None]:
-    """The rules and the maintenance windows of a file without mistakes, each as user_configs has it."""
+def parts(text: bytes) -> tuple[str, str | None, str | None]:
+    """The rules, the maintenance windows and the sampling of a file without mistakes, each as user_configs has it."""
     if not text.lstrip().startswith(b"{"):
-        return text.decode(), None
+        return text.decode(), None, None
     fields = _fields(text)
-    windows = fields.get("maintenance")
-    return bytes(fields["rules"]).decode(), None if windows is None else bytes(windows).decode()
+    windows, sampling = (
+        bytes(fields[name]).decode() if name in fields else None for name in ("maintenance", "sampling")
+    )
+    return bytes(fields["rules"]).decode(), windows, sampling
 
 
 def _placed(text: bytes, reasons: tuple[str, ...]) -> list[tuple[int, str]]:

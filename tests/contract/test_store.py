@@ -67,6 +67,16 @@ class Subject:
             return self.store.maintenance
         return dict(await self.ask("SELECT user_id, maintenance::text FROM user_configs"))
 
+    async def sampling(self) -> dict[str, str]:
+        if isinstance(self.store, FakeStore):
+            return self.store.sampling
+        return dict(await self.ask("SELECT user_id, sampling::text FROM user_configs"))
+
+    async def averages(self) -> list[tuple[Any, ...]]:
+        if isinstance(self.store, FakeStore):
+            return sorted(self.store.averages.values())
+        return await self.ask("SELECT * FROM rolling_averages ORDER BY device_id, window_seconds")
+
     async def alerts(self) -> list[tuple[Any, ...]]:
         if isinstance(self.store, FakeStore):
             return list(self.store.active_alerts.values())
@@ -287,6 +297,36 @@ async def test_rules_and_maintenance_leave_each_other_alone(subject: Subject) ->
     await subject.store.write([], [config("[2]", None)])
     await subject.store.write([], [config(None, "[3]"), config("[4]", None)])
     assert (await subject.configs(), await subject.maintenance()) == ({"u1": "[4]"}, {"u1": "[3]"})
+
+
+async def test_sampling_beside_rules_and_maintenance(subject: Subject) -> None:
+    def config(rules: str | None, sampling: str, milliseconds: int = 0) -> Effect:
+        edited = EDITED + timedelta(milliseconds=milliseconds)
+        return Effect(Statement.UPSERT_SAMPLED_CONFIG, ("u1", rules, None, edited, sampling))
+
+    await subject.store.write([], [config(None, '{"cov": []}')])
+    assert (await subject.configs(), await subject.sampling()) == ({"u1": "[]"}, {"u1": '{"cov": []}'})
+    await subject.store.write([], [Effect(Statement.UPSERT_CONFIG, ("u1", "[1]", "[2]", EDITED))])
+    assert await subject.sampling() == {"u1": '{"cov": []}'}
+    await subject.store.write([], [config("[3]", "{}", 5), config("[4]", '{"cov": [4]}', 4)])
+    assert (await subject.configs(), await subject.sampling()) == ({"u1": "[3]"}, {"u1": "{}"})
+    assert await subject.maintenance() == {"u1": "[2]"}
+    refused = (await subject.store.write([], [config(None, '{"\\u0000": 1}', 9)])).refused_effects
+    assert [index for index, _ in refused] == [0]
+
+
+async def test_the_newest_averages_stay(subject: Subject) -> None:
+    def average(seconds: float, count: int, mean: float, device: str = "d1", window: int = 60) -> Effect:
+        time = START + timedelta(seconds=seconds)
+        args = ("u1", device, "engine.oil", window, time, count, mean, mean - 1, mean + 1.5)
+        return Effect(Statement.UPSERT_AVERAGE, args)
+
+    batch = [average(1, 2, 20), average(1, 9, 21, window=900), average(0, 1, 1, device="d2")]
+    for _ in range(2):  # it comes again
+        assert await subject.store.write([row(1)], [alert(31), *batch]) in (Written(1), Written(0, 1))
+        assert await subject.averages() == [batch[0].args, batch[1].args, batch[2].args]
+    await subject.store.write([], [average(0.5, 1, 99), average(1, 3, 30)])  # older; as new: a late reading counted
+    assert (await subject.averages())[0] == average(1, 3, 30).args
 
 
 async def test_an_older_config_that_comes_again_changes_nothing(subject: Subject) -> None:

@@ -18,7 +18,8 @@ pytestmark = pytest.mark.integration
 TABLES = {
     "iot_migrations": "version name checksum applied_at",
     "raw_telemetry": "time user_id device_id sequence_id temperature battery extra_data",
-    "user_configs": "user_id rules updated_at maintenance edited_at",
+    "user_configs": "user_id rules updated_at maintenance edited_at sampling",
+    "rolling_averages": "user_id device_id key window_seconds time count mean minimum maximum",
     "active_alerts": "user_id device_id rule_id alert_id severity message value threshold first_seen last_seen state "
     "snoozed_until",
     "alert_history": "alert_id status repeat user_id device_id rule_id severity message value threshold event_time "
@@ -74,7 +75,9 @@ async def test_an_edit_by_hand_bears_its_own_time(connection: Connection) -> Non
 
 
 async def test_a_table_of_version_0_1_0_gets_the_new_columns(database: str, connection: Connection) -> None:
-    await connection.execute("ALTER TABLE user_configs DROP COLUMN maintenance, DROP COLUMN edited_at")
+    await connection.execute(
+        "ALTER TABLE user_configs DROP COLUMN maintenance, DROP COLUMN edited_at, DROP COLUMN sampling"
+    )
     await connection.execute("DROP TRIGGER user_configs_touch ON user_configs")
     await connection.execute("INSERT INTO user_configs (user_id, rules) VALUES ('u1', '[1]')")
     before = await connection.fetchval("SELECT updated_at FROM user_configs")
@@ -205,6 +208,7 @@ async def test_roles_have_no_more_than_their_work_needs(connection: Connection) 
         "iot_worker user_configs ISU",
         "iot_worker active_alerts DISU",
         "iot_worker device_status ISU",
+        "iot_worker rolling_averages ISU",
         "iot_worker alert_history IS",
         "iot_notifier alert_history ISU",
         "iot_notifier active_alerts S",
@@ -213,6 +217,7 @@ async def test_roles_have_no_more_than_their_work_needs(connection: Connection) 
         "iot_reader active_alerts S",
         "iot_reader alert_history S",
         "iot_reader device_status S",
+        "iot_reader rolling_averages S",
         "emqx_ro mqtt_users S",
         "emqx_ro mqtt_acl S",
         "iot_worker iot_migrations S",
@@ -224,6 +229,7 @@ async def test_roles_have_no_more_than_their_work_needs(connection: Connection) 
         "iot_admin active_alerts S",
         "iot_admin alert_history S",
         "iot_admin device_status S",
+        "iot_admin rolling_averages S",
         "iot_admin raw_telemetry S",
     }
 

@@ -32,6 +32,7 @@ class Database:
         self.rows: dict[Key, Row] = {}
         self.configs: dict[str, str] = {}
         self.edited: dict[str, Any] = {}
+        self.averages: dict[tuple[Any, ...], tuple[Any, ...]] = {}
         self.statuses: dict[str, tuple[Any, ...]] = {}
         self.active: dict[tuple[str, str, str], tuple[Any, ...]] = {}
         self.history: set[tuple[str, str, int]] = set()  # the keys alone
@@ -72,6 +73,10 @@ class Database:
             case Statement.UPSERT_CONFIG:
                 if self.edited.get(args[0], args[3]) <= args[3]:
                     self.configs[args[0]], self.edited[args[0]] = args[1], args[3]
+            case Statement.UPSERT_AVERAGE:
+                key = tuple(args[:4])
+                if key not in self.averages or self.averages[key][4] <= args[4]:
+                    self.averages[key] = tuple(args)
             case Statement.UPSERT_STATUS:
                 if args[0] not in self.statuses or self.statuses[args[0]][4] <= args[4]:
                     self.statuses[args[0]] = tuple(args)

@@ -21,6 +21,7 @@ RIGHTS = {
     "user_configs": ("SELECT", "INSERT", "UPDATE"),
     "device_status": ("SELECT", "INSERT", "UPDATE"),
     "active_alerts": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "rolling_averages": ("SELECT", "INSERT", "UPDATE"),
     "alert_history": ("SELECT", "INSERT"),
 }
 KEY = {"time", "user_id", "device_id", "sequence_id"}

@@ -1,0 +1,150 @@
+"""What is asked of a device's readings beside its rules, compiled, and one step of a device of which something is.
+
+Readings that are dropped by change of value are stepped and averaged like all others; only their rows are left out.
+"""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import msgspec
+from msgspec import Struct
+
+from app.core.alerts import AlertEvent
+from app.core.cov import Chain, Policy
+from app.core.episodes import micros
+from app.core.maintenance import Span
+from app.core.model import Reading
+from app.core.readers import Read, reportable
+from app.core.rules import Quiet, Rule
+from app.core.samples import Samples
+from app.core.state import DeviceState
+from app.core.step import step
+from app.core.windows import Figures, Window, bucket_of
+from app.core.write import Effect, Statement
+
+_FIGURE = {"avg": 1, "min": 2, "max": 3, "count": 0}  # where it is in Figures
+_NONE_YET = {"count": b"0"}  # what a window without readings says
+
+
+class Wanted(Struct, frozen=True, gc=False):
+    """One rolling window of a device."""
+
+    name: str
+    key: str
+    seconds: int
+    read: Read
+
+
+class Asked(Struct, frozen=True, gc=False):
+    """A rule's key that is a figure of a window."""
+
+    key: str  # as the rule has it
+    function: str
+    window: str  # its name
+
+
+class Sampling(Struct, frozen=True, gc=False):
+    """All of one device."""
+
+    policy: Policy | None
+    windows: tuple[Wanted, ...]
+    landing: tuple[Wanted, ...]  # those of them that land in rolling_averages
+    asked: tuple[Asked, ...]
+
+
+class Rules(Protocol):
+    """What `step` needs of a device's rules; a Watch fits."""
+
+    @property
+    def rules(self) -> tuple[Rule, ...]: ...
+    @property
+    def quiet(self) -> Quiet: ...
+    @property
+    def maintenance(self) -> tuple[Span, ...]: ...
+
+
+def sample(
+    state: DeviceState, reading: Reading, sampling: Sampling, rules: Rules, offset: int
+) -> tuple[tuple[AlertEvent, ...], bool]:
+    """Step a reading through windows, rules and change of value: the alerts it causes, and whether its row is dropped.
+
+    An offset that was stepped before changes nothing: its row is dropped if it is known that it was, else stored.
+    """
+    samples = state.samples
+    if offset <= state.applied_offset:
+        chain = samples.chain if samples and sampling.policy else None
+        return (), chain is not None and chain.dropped(offset)
+    if samples is None:
+        samples = state.samples = Samples()
+    late = reading.time < state.latest
+    if sampling.windows:
+        _count(state, samples, reading, sampling)
+    elif samples.windows:
+        samples.windows = {}
+    shown = _with_figures(reading, samples, sampling.asked) if sampling.asked and not late else reading
+    before, state.episodes_changed = state.episodes_changed, False
+    events = step(state, shown, rules.rules, offset, rules.quiet, rules.maintenance)
+    spoke = bool(events) or state.episodes_changed
+    state.episodes_changed = state.episodes_changed or before
+    return events, _drops(samples, reading, sampling.policy, offset, late, spoke)
+
+
+def _drops(samples: Samples, reading: Reading, policy: Policy | None, offset: int, late: bool, spoke: bool) -> bool:
+    """A reading that came late is stored, and so is one that opens, tells of or ends an alert."""
+    if policy is None:
+        samples.chain = None
+        return False
+    chain = samples.chain
+    if chain is None:
+        chain = samples.chain = Chain(offset)
+    if not late:
+        more = chain.says_more(reading, micros(reading.time), policy, must=spoke)
+        if not more:
+            return True
+    chain.stored(offset)
+    return False
+
+
+def _count(state: DeviceState, samples: Samples, reading: Reading, sampling: Sampling) -> None:
+    time, windows = micros(reading.time), samples.windows
+    for wanted in sampling.windows:
+        window = windows.get(wanted.name)
+        if window is None:
+            window = windows[wanted.name] = Window()
+        number = bucket_of(time, wanted.seconds)
+        value = reportable(wanted.read(reading))
+        if value is None or isinstance(value, str):
+            window.move(number)
+        else:
+            window.add(number, float(value))
+    state.sampled = True
+    if len(windows) > len(sampling.windows):  # the configuration has changed
+        names = {wanted.name for wanted in sampling.windows}
+        samples.windows = {name: window for name, window in windows.items() if name in names}
+
+
+def _with_figures(reading: Reading, samples: Samples, asked: tuple[Asked, ...]) -> Reading:
+    """The reading as rules see it: a figure of a window is one more field of it, and no device can send it."""
+    extra, figures = dict(reading.extra), dict[str, Figures | None]()
+    for one in asked:
+        if one.window not in figures:
+            figures[one.window] = samples.windows[one.window].figures()
+        found = figures[one.window]
+        text = _NONE_YET.get(one.function) if found is None else b"%r" % found[_FIGURE[one.function]]
+        if text is None:
+            extra.pop(one.key, None)
+        else:
+            extra[one.key] = msgspec.Raw(text)
+    return msgspec.structs.replace(reading, extra=extra)
+
+
+def average_effects(state: DeviceState, sampling: Sampling, user_id: str, device_id: str) -> Iterator[Effect]:
+    """The rows of rolling_averages after a batch in which the windows moved: one a window that has readings."""
+    if not state.sampled or state.samples is None:
+        return
+    for wanted in sampling.landing:
+        window = state.samples.windows.get(wanted.name)
+        figures = window.figures() if window else None
+        if figures is not None:
+            args = (user_id, device_id, wanted.key, wanted.seconds, state.latest, *figures)
+            yield Effect(Statement.UPSERT_AVERAGE, args)

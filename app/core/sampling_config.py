@@ -1,0 +1,101 @@
+"""`sampling` of a user's configuration, and the windows in its rules -> what is asked of each device."""
+
+from fnmatch import fnmatchcase
+from typing import Any
+
+from msgspec import Struct
+
+from app.core.conditions import Joined
+from app.core.cov import Band, Policy
+from app.core.readers import reader
+from app.core.rules import Rule, RuleSet
+from app.core.sampling import Asked, Sampling, Wanted
+from app.core.window_keys import name_of, window_key
+
+WINDOWS_MAX = 20  # different windows in the rules of a user; each costs 1 us a reading and up to 500 bytes a device
+
+
+class DevicePolicy(Struct, frozen=True, gc=False):
+    """One entry of `cov`."""
+
+    devices: tuple[str, ...]  # globs
+    policy: Policy
+
+
+class DeviceWindow(Struct, frozen=True, gc=False):
+    """One entry of `averages`."""
+
+    devices: tuple[str, ...]
+    wanted: Wanted
+
+
+class UserSampling(Struct, frozen=True, gc=False):
+    """All entries of a user, in the user's order. False when there are none."""
+
+    policies: tuple[DevicePolicy, ...] = ()
+    averages: tuple[DeviceWindow, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.policies or self.averages)
+
+
+def compile_sampling(sampling: dict[str, Any]) -> UserSampling:
+    """Of what passed the checks."""
+    policies = [DevicePolicy(_devices(one), _policy(one)) for one in sampling.get("cov") or ()]
+    averages = [
+        DeviceWindow(_devices(one), _wanted(one["key"], one["seconds"])) for one in sampling.get("averages") or ()
+    ]
+    return UserSampling(tuple(policies), tuple(averages))
+
+
+def sampling_for(user: UserSampling | None, rules: tuple[Rule, ...], device_id: str) -> Sampling | None:
+    """What is asked of a device with these rules; None for nothing. Of `cov` the first entry for it counts."""
+    user = user or _NOTHING
+    policy = next((one.policy for one in user.policies if _takes_in(one.devices, device_id)), None)
+    landing = {one.wanted.name: one.wanted for one in user.averages if _takes_in(one.devices, device_id)}
+    asked, windows = list[Asked](), dict(landing)
+    for key in sorted({key for rule in rules for key in _keys(rule)}):
+        if (found := window_key(key)) is not None:
+            wanted = _wanted(found.key, found.seconds)
+            windows.setdefault(wanted.name, wanted)
+            asked.append(Asked(key, found.function, wanted.name))
+    if policy is None and not windows:
+        return None
+    return Sampling(policy, tuple(windows.values()), tuple(landing.values()), tuple(asked))
+
+
+def too_many_windows(rules: RuleSet) -> str | None:
+    """What is wrong with rules that ask for more windows than a device's state should hold."""
+    found = {window_key(key) for rule in rules.rules for key in _keys(rule)} - {None}
+    different = {(one.key, one.seconds) for one in found if one}
+    if len(different) <= WINDOWS_MAX:
+        return None
+    return f"rules: they ask for {len(different)} different windows; at most {WINDOWS_MAX} are allowed"
+
+
+def _keys(rule: Rule) -> list[str]:
+    one = rule.condition
+    return [part.key for part in one.parts] if isinstance(one, Joined) else [one.key]
+
+
+def _policy(one: dict[str, Any]) -> Policy:
+    bands = tuple(
+        Band(key, reader(key, "number"), float(band.get("absolute", 0)), float(band.get("percent", 0)) / 100)
+        for key, band in one["keys"].items()
+    )
+    return Policy(bands, one["heartbeat_seconds"] * 1_000_000)
+
+
+def _wanted(key: str, seconds: int) -> Wanted:
+    return Wanted(name_of(key, seconds), key, seconds, reader(key, "number"))
+
+
+def _devices(one: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(one.get("devices") or ("*",))
+
+
+def _takes_in(globs: tuple[str, ...], device_id: str) -> bool:
+    return any(fnmatchcase(device_id, glob) for glob in globs)
+
+
+_NOTHING = UserSampling()
