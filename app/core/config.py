@@ -14,8 +14,9 @@ from app.core.maintenance import Window, compile_windows
 from app.core.rules import RULES_BYTES_MAX, InvalidRules, RuleSet, parse
 from app.core.sampling_config import UserSampling, compile_sampling, too_many_windows
 
-STORED_BYTES_MAX = 4 * RULES_BYTES_MAX  # jsonb gives back what was taken with more spaces and escapes
 PARTS = ("rules", "maintenance", "sampling")
+# Each part may have come alone, and jsonb gives back what was taken with more spaces and escapes.
+STORED_BYTES_MAX = 2 * len(PARTS) * RULES_BYTES_MAX
 
 
 class Config(Struct, frozen=True, gc=False):

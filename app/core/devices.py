@@ -7,7 +7,7 @@ from app.core.attendance import Attendance
 from app.core.device_classes import NOBODY, DeviceClasses
 from app.core.presence import PREFIX, Thing
 from app.core.rulebook import RuleBook, Watch
-from app.core.state import AT_REST, DeviceState, decode
+from app.core.state import DeviceState, at_rest, decode
 from app.core.work import Work
 
 Load = Callable[[int, bytes], bytes | None]  # (partition, key) -> stored state
@@ -102,7 +102,7 @@ class Devices:
         """Take what is stored of an earlier life that may have to be told of silence: who is online, what is open."""
         if key.startswith(PREFIX):
             partition.here.seed(key, now)
-        elif not key.startswith(b"\0") and value[:1] != AT_REST:
+        elif not key.startswith(b"\0") and not at_rest(value):
             user, _, device_id = key.decode().partition("/")
             device = self.known(partition, (user, device_id))
             if device is None or device.state is None:

@@ -9,7 +9,7 @@ from app.core.config import STORED_BYTES_MAX, Config, parse_config
 from app.core.maintenance import Span, Window, spans_of
 from app.core.rules import InvalidRules, Quiet, Rule, RuleSet, compile_for, quiet_for
 from app.core.sampling import Sampling
-from app.core.sampling_config import UserSampling, sampling_for
+from app.core.sampling_config import UserSampling, sampling_for, with_rules
 
 
 class Watch(Struct, frozen=True, gc=False):
@@ -43,7 +43,7 @@ class RuleBook:
             self._watches.pop(user_id, None)
             _put(self._sets, user_id, found.rules if found.rules and found.rules.rules else None)
             _put(self._windows, user_id, found.windows)
-            _put(self._samplings, user_id, found.sampling)
+            _put(self._samplings, user_id, with_rules(found.sampling, found.rules))
         self.version += 1
         return refused
 
@@ -55,7 +55,8 @@ class RuleBook:
     def watch_for(self, user_id: str, device_id: str) -> Watch:
         """The same, with the quick test that goes with them."""
         rules = self.rules_for(user_id, device_id)
-        sampling = sampling_for(self._samplings.get(user_id), rules, device_id)
+        asked = self._samplings.get(user_id)
+        sampling = sampling_for(asked, rules, device_id) if asked else None
         shared = self._watches.setdefault(user_id, {}) if rules or sampling else _NONE
         spans = spans_of(self._windows.get(user_id, ()), device_id) if rules else ()
         same = tuple(rule.id for rule in rules), spans, sampling

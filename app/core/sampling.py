@@ -23,7 +23,7 @@ from app.core.windows import Figures, Window, bucket_of
 from app.core.write import Effect, Statement
 
 _FIGURE = {"avg": 1, "min": 2, "max": 3, "count": 0}  # where it is in Figures
-_NONE_YET = {"count": b"0"}  # what a window without readings says
+_NONE_YET = {"count": b"0"}  # what a window without readings says; of all others, null
 
 
 class Wanted(Struct, frozen=True, gc=False):
@@ -68,11 +68,12 @@ def sample(
 ) -> tuple[tuple[AlertEvent, ...], bool]:
     """Step a reading through windows, rules and change of value: the alerts it causes, and whether its row is dropped.
 
-    An offset that was stepped before changes nothing: its row is dropped if it is known that it was, else stored.
+    An offset that was stepped before changes nothing: its row is dropped if it is known that it was, else stored. One
+    that is newer than everything stepped is no such record (the topic was made anew, and counts from 0 again): stored.
     """
     samples = state.samples
     if offset <= state.applied_offset:
-        chain = samples.chain if samples and sampling.policy else None
+        chain = samples.chain if samples and sampling.policy and reading.time <= state.latest else None
         return (), chain is not None and chain.dropped(offset)
     if samples is None:
         samples = state.samples = Samples()
@@ -130,11 +131,8 @@ def _with_figures(reading: Reading, samples: Samples, asked: tuple[Asked, ...]) 
         if one.window not in figures:
             figures[one.window] = samples.windows[one.window].figures()
         found = figures[one.window]
-        text = _NONE_YET.get(one.function) if found is None else b"%r" % found[_FIGURE[one.function]]
-        if text is None:
-            extra.pop(one.key, None)
-        else:
-            extra[one.key] = msgspec.Raw(text)
+        text = _NONE_YET.get(one.function, b"null") if found is None else b"%r" % found[_FIGURE[one.function]]
+        extra[one.key] = msgspec.Raw(text)
     return msgspec.structs.replace(reading, extra=extra)
 
 

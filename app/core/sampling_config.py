@@ -29,14 +29,22 @@ class DeviceWindow(Struct, frozen=True, gc=False):
     wanted: Wanted
 
 
+class AskedWindow(Struct, frozen=True, gc=False):
+    """A key of the user's rules that is a figure of a window."""
+
+    asked: Asked
+    wanted: Wanted
+
+
 class UserSampling(Struct, frozen=True, gc=False):
-    """All entries of a user, in the user's order. False when there are none."""
+    """All entries of a user, in the user's order, and what the rules ask for, by key. False when there is nothing."""
 
     policies: tuple[DevicePolicy, ...] = ()
     averages: tuple[DeviceWindow, ...] = ()
+    asked: dict[str, AskedWindow] = {}
 
     def __bool__(self) -> bool:
-        return bool(self.policies or self.averages)
+        return bool(self.policies or self.averages or self.asked)
 
 
 def compile_sampling(sampling: dict[str, Any]) -> UserSampling:
@@ -48,20 +56,31 @@ def compile_sampling(sampling: dict[str, Any]) -> UserSampling:
     return UserSampling(tuple(policies), tuple(averages))
 
 
-def sampling_for(user: UserSampling | None, rules: tuple[Rule, ...], device_id: str) -> Sampling | None:
-    """What is asked of a device with these rules; None for nothing. Of `cov` the first entry for it counts."""
-    user = user or _NOTHING
+def with_rules(user: UserSampling | None, rules: RuleSet | None) -> UserSampling:
+    """The same, and the windows that the user's rules ask for: found once a user, not once a device."""
+    found, user = dict[str, AskedWindow](), user or UserSampling()
+    for key in sorted({key for rule in rules.rules for key in _keys(rule)}) if rules else ():
+        if (one := window_key(key)) is not None:
+            wanted = _wanted(one.key, one.seconds)
+            found[key] = AskedWindow(Asked(key, one.function, wanted.name), wanted)
+    return UserSampling(user.policies, user.averages, found)
+
+
+def sampling_for(user: UserSampling, rules: tuple[Rule, ...], device_id: str) -> Sampling | None:
+    """What is asked of a device with these rules; None for nothing. Of `cov` the first entry for it counts.
+
+    `with_rules` was given the rules of which these are.
+    """
     policy = next((one.policy for one in user.policies if _takes_in(one.devices, device_id)), None)
     landing = {one.wanted.name: one.wanted for one in user.averages if _takes_in(one.devices, device_id)}
-    asked, windows = list[Asked](), dict(landing)
-    for key in sorted({key for rule in rules for key in _keys(rule)}):
-        if (found := window_key(key)) is not None:
-            wanted = _wanted(found.key, found.seconds)
-            windows.setdefault(wanted.name, wanted)
-            asked.append(Asked(key, found.function, wanted.name))
+    keys = {key for rule in rules for key in _keys(rule)} if user.asked else set()
+    found, windows = [one for key, one in user.asked.items() if key in keys], dict(landing)
+    for of_rule in found:
+        windows.setdefault(of_rule.wanted.name, of_rule.wanted)
     if policy is None and not windows:
         return None
-    return Sampling(policy, tuple(windows.values()), tuple(landing.values()), tuple(asked))
+    asked = tuple(of_rule.asked for of_rule in found)
+    return Sampling(policy, tuple(windows.values()), tuple(landing.values()), asked)
 
 
 def too_many_windows(rules: RuleSet) -> str | None:
@@ -96,6 +115,3 @@ def _devices(one: dict[str, Any]) -> tuple[str, ...]:
 
 def _takes_in(globs: tuple[str, ...], device_id: str) -> bool:
     return any(fnmatchcase(device_id, glob) for glob in globs)
-
-
-_NOTHING = UserSampling()

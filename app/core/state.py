@@ -12,7 +12,7 @@ from app.core.samples import Samples
 from app.errors import PermanentError
 
 VERSION = 1  # of the encoding; raise it only when an older program would misread it, not for fields added at the end
-AT_REST = b"\x93"  # how an encoded state begins that has neither episodes nor anything after them
+_SHORT = b"\x93"  # how an encoded state begins that has neither episodes nor anything after them
 NEVER = datetime.min.replace(tzinfo=UTC)
 
 
@@ -80,9 +80,17 @@ class _Applied(Struct, array_like=True):
     applied_offset: int
 
 
+class _Open(Struct, array_like=True):
+    version: int
+    applied_offset: int
+    latest_time: int | None = None
+    episodes: dict[str, msgspec.Raw] = {}
+
+
 _version_of = msgspec.msgpack.Decoder(_Version).decode
 _decode = msgspec.msgpack.Decoder(_Encoded).decode
 _applied_of = msgspec.msgpack.Decoder(_Applied).decode
+_open_of = msgspec.msgpack.Decoder(_Open).decode
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -129,3 +137,11 @@ def applied_offset(data: bytes) -> int:
         return _applied_of(data).applied_offset
     except msgspec.DecodeError:
         return -1
+
+
+def at_rest(data: bytes) -> bool:
+    """Whether no episode is open in what `encode` made, without decoding the rest; False for what is no state."""
+    try:
+        return data[:1] == _SHORT or not _open_of(data).episodes
+    except msgspec.DecodeError:
+        return False

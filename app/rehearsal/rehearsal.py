@@ -3,8 +3,8 @@
 from app.core.alerts import AlertEvent
 from app.core.model import Reading
 from app.core.rules import Quiet, Rule, RuleSet, compile_for, quiet_for
-from app.core.sampling import sample
-from app.core.sampling_config import sampling_for
+from app.core.sampling import Sampling, sample
+from app.core.sampling_config import sampling_for, with_rules
 from app.core.state import DeviceState
 from app.core.step import step
 
@@ -13,7 +13,7 @@ class Rehearsal:
     """Steps readings in the order given, each device with a state of its own that begins empty."""
 
     def __init__(self, rules: RuleSet) -> None:
-        self._rules = rules
+        self._rules, self._asked = rules, with_rules(None, rules)
         self._devices: dict[tuple[str, str], _Device] = {}
         self._quiet: dict[tuple[str, ...], Quiet] = {}  # devices with the same rules share one
         self.readings = 0
@@ -42,7 +42,7 @@ class Rehearsal:
         ids = tuple(rule.id for rule in rules)
         if ids not in self._quiet:
             self._quiet[ids] = quiet_for(rules)
-        return _Device(rules, self._quiet[ids], device_id)
+        return _Device(rules, self._quiet[ids], sampling_for(self._asked, rules, device_id))
 
 
 class _Device:
@@ -50,7 +50,6 @@ class _Device:
 
     maintenance = ()
 
-    def __init__(self, rules: tuple[Rule, ...], quiet: Quiet, device_id: str) -> None:
-        self.rules, self.quiet = rules, quiet
-        self.sampling = sampling_for(None, rules, device_id)
+    def __init__(self, rules: tuple[Rule, ...], quiet: Quiet, sampling: Sampling | None) -> None:
+        self.rules, self.quiet, self.sampling = rules, quiet, sampling
         self.state = DeviceState()

@@ -15,7 +15,7 @@ from app.core.state import decode
 from app.core.work import Work
 from app.core.write import Statement, Written
 from tests.unit.readings import rule
-from tests.unit.test_process import HOT, START, Subject, other, telemetry
+from tests.unit.test_process import HOT, NOW, START, Subject, other, telemetry
 
 COV = {"keys": {"temperature": {"absolute": 1}}, "heartbeat_seconds": 300}
 AVERAGE = {"key": "temperature", "seconds": 60}
@@ -179,6 +179,32 @@ def test_figures_as_keys_of_rules() -> None:
         at_offset(telemetry(190, temperature=100), 201), telemetry(202, battery=6)
     )  # late, and in the window
     assert [(event.rule_id, event.value) for event in work.events] == [("avg(temperature,60s)", 100.0)]
+
+
+def test_no_device_can_send_a_figure_that_is_not_there() -> None:
+    """`avg(engine.oil,60s)` with its point is no path into what a device sent either."""
+    process = subject({}, rule("avg(engine.oil,60s)", ">", 80))
+    spoofed: dict[str, Any] = {"avg(engine": {"oil,60s)": 99}}
+    assert process(telemetry(0, **spoofed)).events == []
+    (event,) = process(telemetry(1, **spoofed, engine={"oil": 90})).events
+    assert event.value == 90.0
+
+
+def test_a_topic_made_anew_loses_no_row() -> None:
+    """Its offsets are those of records that were stepped long ago, but what they hold is newer."""
+    process = subject({"cov": [COV]})
+    assert sequence(process(*(telemetry(n, temperature=20) for n in range(50)))) == [0]
+    anew = [at_offset(telemetry(100 + n, temperature=20), n) for n in range(50)]
+    assert sequence(process(*anew, epoch=2)) == list(range(100, 150))
+
+
+def test_a_start_does_not_load_devices_that_are_sampled_and_at_rest() -> None:
+    process = subject({"cov": [COV]}, HOT | {"no_data_seconds": 9})
+    work = process(telemetry(0, temperature=20), telemetry(1, device="hot", temperature=90))
+    partition = process.processor.partitions.partition(2, 0)
+    for key, value in work.states.items():
+        process.processor.partitions.seed(partition, key, value, NOW)
+    assert partition.devices.keys() == {("u", "hot")}
 
 
 def test_a_joined_rule_of_a_window_and_a_field() -> None:

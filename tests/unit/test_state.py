@@ -7,11 +7,14 @@ import msgspec
 import pytest
 
 from app.core.alerts import AlertEvent, alert_id
+from app.core.cov import Chain
 from app.core.episodes import Episode
 from app.core.model import Reading
 from app.core.rules import Rule
-from app.core.state import DeviceState, decode, encode
+from app.core.samples import Samples
+from app.core.state import DeviceState, at_rest, decode, encode
 from app.core.step import step
+from app.core.windows import Window
 from app.errors import PermanentError
 from tests.unit.readings import START, reading, rule, rules
 
@@ -258,6 +261,15 @@ def test_states_of_older_and_newer_programs_decode() -> None:
     assert decode(without_defaults).episodes["t"].fired is True
     first_version = msgspec.msgpack.encode([1, 41, COUNTED, {"t": [*episode, True]}, {"t": [COUNTED, 2]}])
     assert decode(first_version).instants == {"t": (COUNTED, 2)}
+
+
+def test_whether_an_alert_is_open_is_read_without_the_rest() -> None:
+    state = DeviceState(samples=Samples(Chain(3), {"temperature,60s": Window()}))
+    assert at_rest(encode(DeviceState()))
+    assert at_rest(encode(state))
+    run(state, HOT, reading(temperature=90))
+    assert not at_rest(encode(state))
+    assert not at_rest(b"\xff")  # for `decode` to complain of
 
 
 @pytest.mark.parametrize(
