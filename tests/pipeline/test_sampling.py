@@ -13,8 +13,7 @@ from app.core.process import Processor
 from app.core.rulebook import RuleBook
 from app.core.work import Work
 from app.core.write import Written
-from app.pipeline import Seconds
-from app.ports import Batch
+from app.ports import Batch, Seconds
 from tests.pipeline.world import Crash, Life, MemoryBatch, MemoryLedger, Worker, World
 from tests.unit.readings import rule
 from tests.unit.records import Message
