@@ -44,7 +44,7 @@ from app.core.rulebook import RuleBook
 from app.core.sweep import Care, Sweep
 from app.errors import SettingsError, TransientError
 from app.joined import Most
-from app.ops import allocator, logs, metrics
+from app.ops import allocator, lag, logs, metrics
 from app.ops.events import RebalanceReport, StoreReport, TransportReport, WriteReport
 from app.ops.http import HealthServer
 from app.ops.ledger import BatchLedger
@@ -209,8 +209,7 @@ async def gauge() -> None:
     metrics.MASS_SILENCE.set(sweep.mass)
     metrics.DEAD_LETTER_ROW.set(limit.row)
     rejections.tell()
-    for tp, waiting in watchdog.lag.items():
-        metrics.LAG.labels(str(tp.partition)).set(max(0, waiting))
+    lag.tell(watchdog.lag)
 
 
 async def live() -> Mapping[str, bool]:

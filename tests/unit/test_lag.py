@@ -1,0 +1,26 @@
+"""The lag a worker tells is that of the partitions it has."""
+
+from faust.types import TP
+
+from app.ops import lag, metrics
+
+
+def told() -> dict[str, float]:
+    """Partition -> what the gauge says."""
+    (family,) = metrics.LAG.collect()
+    return {sample.labels["partition"]: sample.value for sample in family.samples}
+
+
+def test_a_partition_that_went_is_no_longer_told() -> None:
+    lag.tell({TP("t", 0): 7, TP("t", 1): 12})
+    assert told() == {"0": 7, "1": 12}
+    lag.tell({TP("t", 1): 3})
+    assert told() == {"1": 3}
+    lag.tell({})
+    assert told() == {}
+
+
+def test_an_end_that_was_read_before_the_batch_was_done_is_no_debt() -> None:
+    lag.tell({TP("t", 0): -5})
+    assert told() == {"0": 0}
+    lag.tell({})
