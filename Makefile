@@ -11,7 +11,7 @@ PYTEST := $(BIN)/pytest -q
 # Most tests wait for a server most of the time. A file's tests stay together: they share their servers.
 PARALLEL := -n 3 --dist loadfile
 
-.PHONY: help setup run test check fmt lint type unit integration faults soak simulate bench docs lock clean audit sbom
+.PHONY: help setup run test check fmt lint type unit integration faults soak simulate bench docs lock clean audit sbom tools
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,7 +25,10 @@ $(STAMP): requirements-dev.lock pyproject.toml scripts/setup
 run: setup ## Start everything on this machine with a simulated fleet, and watch it; Ctrl-C stops it
 	@$(BIN)/iot-stream run
 
-test: setup ## All tests: unit, pipeline, contract, integration, faults
+tools: ## Build what checks the deployed files (kustomize, promtool, ...), once, with Go; says so when it cannot
+	@scripts/deploy-tools
+
+test: setup tools ## All tests: unit, pipeline, contract, integration, faults
 	@$(PYTEST) $(PARALLEL) --hypothesis-profile=full tests/unit tests/deploy tests/pipeline tests/simulation tests/contract tests/integration tests/faults
 
 check: setup ## Lint, format, types, no secret in a file; changes nothing

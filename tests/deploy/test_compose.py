@@ -14,7 +14,7 @@ import pytest
 from app.cli.bridge import NO_SHARE
 from app.cli.main import COMMANDS
 from app.settings import Settings
-from tests.deploy import compose, vector
+from tests.deploy import compose, programs, vector
 from tests.deploy.settings_named import refused, unknown
 from tests.documents import ROOT
 
@@ -271,3 +271,51 @@ def test_docker_compose_takes_it() -> None:
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert (done.returncode, done.stderr) == (0, "")
+
+
+def read_by_compose(*arguments: str) -> dict[str, Any]:
+    """The project as the library of Compose makes it; fails with its words when it does not."""
+    done = programs.run("compose", *arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    read: dict[str, Any] = json.loads(done.stdout)
+    return read
+
+
+def test_compose_reads_it_as_these_tests_do() -> None:
+    services = read_by_compose("-profile", "bridge", str(compose.FILE))["services"]
+    assert set(services) == set(SERVICES)
+    for name, read in services.items():
+        ours = SERVICES[name]
+        assert (read["image"], read.get("read_only", False)) == (ours["image"], ours.get("read_only", False))
+        assert {key: str(value) for key, value in read.get("environment", {}).items()} == environment(name)
+        assert {secret["source"] for secret in read.get("secrets", [])} == set(ours.get("secrets", []))
+        assert set(read.get("depends_on", {})) == set(ours.get("depends_on", {}))
+        published = {(port["host_ip"], port["published"], port["target"]) for port in read.get("ports", [])}
+        wanted = [port.split(":") for port in ours.get("ports", [])]
+        assert published == {(host, there, int(here)) for host, there, here in wanted}
+        assert int(read["mem_limit"]) >= 128 << 20
+
+
+def test_the_bridge_is_off_unless_asked_for() -> None:
+    assert set(SERVICES) - set(read_by_compose(str(compose.FILE))["services"]) == {"bridge"}
+
+
+def test_the_listener_with_tls_is_added() -> None:
+    emqx = read_by_compose(str(compose.FILE), str(ROOT / "docker-compose.tls.yml"))["services"]["emqx"]
+    assert [port["target"] for port in emqx["ports"]] == [1883, 18083, 8883]
+    assert {secret["source"] for secret in emqx["secrets"]} == {
+        *SERVICES["emqx"]["secrets"], "mqtt_certificate", "mqtt_key",
+    }  # fmt: skip
+
+
+def test_what_compose_would_refuse_is_refused(tmp_path: Path) -> None:
+    text = compose.FILE.read_text()
+    for good, bad in (
+        ("secrets: [grafana_password]", "secrets: [no_such_password]"),
+        ("prometheus: {condition: service_healthy}", "no_such_service: {condition: service_healthy}"),
+        ("    shm_size: 256m", "    shm_sise: 256m"),
+    ):
+        assert good in text
+        file = tmp_path / "docker-compose.yml"
+        file.write_text(text.replace(good, bad))
+        assert programs.run("compose", str(file)).returncode == 1, bad

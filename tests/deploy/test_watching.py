@@ -2,12 +2,13 @@
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.deploy import compose, vector
+from tests.deploy import compose, programs, vector
 from tests.documents import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -58,6 +59,76 @@ def test_alerts_say_what_to_do_and_their_labels_survive() -> None:
         kept = {label.strip() for group in re.findall(r"by \(([^)]*)\)", rule["expr"]) for label in group.split(",")}
         named = set(re.findall(r"\$labels\.(\w+)", summary))
         assert not kept or named <= kept, rule["alert"]
+
+
+ALERT_TESTS = ROOT / "tests" / "deploy" / "alerts.test.yml"
+
+
+def test_each_alert_fires_when_it_should_and_only_then() -> None:
+    told = ALERT_TESTS.read_text()
+    assert [rule["alert"] for rule in RULES if not re.search(rf"alertname[:=] ?\"?{rule['alert']}\b", told)] == []
+    done = programs.run("promtool", "test", "rules", ALERT_TESTS)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_prometheus_takes_its_configuration(tmp_path: Path) -> None:
+    text = (DEPLOY / "prometheus" / "prometheus.yml").read_text()
+    assert "/etc/prometheus/alerts.yml" in text
+    (tmp_path / "prometheus.yml").write_text(text.replace("/etc/prometheus/", f"{DEPLOY}/prometheus/"))
+    done = programs.run("promtool", "check", "config", "--lint=all", tmp_path / "prometheus.yml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(RULES)} rules found" in done.stdout
+
+
+def test_the_autoscalers_queries_are_prometheus_queries(tmp_path: Path) -> None:
+    """As recording rules, so that promtool can say what they give."""
+    scaled = yaml.safe_load((ROOT / "k8s" / "components" / "autoscaling" / "scaledobject.yaml").read_text())
+    triggers = {one["name"]: one["metadata"] for one in scaled["spec"]["triggers"] if one["type"] == "prometheus"}
+    rules = [{"record": f"asked:{name}", "expr": trigger["query"]} for name, trigger in triggers.items()]
+    (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "keda", "rules": rules}]}))
+    (tmp_path / "test.yml").write_text(
+        yaml.safe_dump({"rule_files": ["rules.yml"], "evaluation_interval": "30s", "tests": SCALING})
+    )
+    done = programs.run("promtool", "test", "rules", tmp_path / "test.yml")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def scaling_case(name: str, slow: int, workers: int, **series: str) -> dict[str, Any]:
+    """After ten minutes of these series the queries give these two numbers."""
+    names = {
+        "quick": 'iot_db_write_seconds_bucket{instance="w1", le="1"}',
+        "all": 'iot_db_write_seconds_bucket{instance="w1", le="5"}',
+        "infinite": 'iot_db_write_seconds_bucket{instance="w1", le="+Inf"}',
+        "breaker": 'db_circuit_breaker_state{instance="w1"}',
+        "w1": 'up{job="worker", instance="w1"}',
+        "w2": 'up{job="worker", instance="w2"}',
+        "bridge": 'up{job="bridge", instance="b1"}',
+    }
+    expected = {"asked:slow": slow, "asked:workers": workers}
+    return {
+        "name": name,
+        "interval": "30s",
+        "input_series": [{"series": names[key], "values": values} for key, values in series.items()],
+        "promql_expr_test": [
+            {"expr": f"sum({record})", "eval_time": "10m", "exp_samples": [{"value": value}]}
+            for record, value in expected.items()
+        ],
+    }
+
+
+UP = {"w1": "1x30", "w2": "1x30", "bridge": "1x30"}
+QUICK = {"quick": "0+100x30", "all": "0+100x30", "infinite": "0+100x30"}
+SLOW = {"quick": "0+90x30", "all": "0+100x30", "infinite": "0+100x30"}
+IDLE = {"quick": "5x30", "all": "5x30", "infinite": "5x30"}
+SCALING = [
+    scaling_case("a quick database", 0, 2, **UP, **QUICK, breaker="0x30"),
+    scaling_case("one write in ten takes longer than a second", 1, 2, **UP, **SLOW, breaker="0x30"),
+    scaling_case("nothing is written, breaker open", 1, 2, **UP, **IDLE, breaker="1x30"),
+    scaling_case("both", 2, 2, **UP, **SLOW, breaker="0.5x30"),
+    scaling_case("nothing comes", 0, 2, **UP, **IDLE, breaker="0x30"),
+    scaling_case("one worker is away", 0, 1, **{**UP, "w2": "0x30"}, **QUICK, breaker="0x30"),
+    scaling_case("Prometheus knows nothing", 0, 1, bridge="1x30"),
+]
 
 
 WATCHED = [

@@ -1,0 +1,30 @@
+"""The programs that check the deployed files by their own rules, built by scripts/deploy-tools (`make tools`)."""
+
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tests.documents import ROOT
+
+
+@cache
+def _directory() -> Path:
+    done = subprocess.run(
+        [str(ROOT / "scripts" / "deploy-tools"), "--where"], capture_output=True, text=True, check=True, timeout=60
+    )
+    return Path(done.stdout.strip())
+
+
+def has(name: str) -> bool:
+    """Whether it was built."""
+    return (_directory() / name).exists()
+
+
+def run(name: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """What the program says. Skips the test when it was not built."""
+    if not has(name):
+        pytest.skip(f"{name} was not built, so what it checks is NOT checked: `make tools` (wants Go)")
+    command = [str(_directory() / name), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
