@@ -46,6 +46,11 @@ class OffsetThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         found: Mapping[TP, int] = await self.call_thread(self._earliest_offsets, partitions)
         return found
 
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Nothing. Faust's own look for stuck partitions asserts that each has a position, which one whose records
+        retention has deleted has not until it is found again, and that ended the worker. app/ops/watchdog.py looks.
+        """
+
     async def _earliest_offsets(self, partitions: Iterable[TP]) -> Mapping[TP, int]:
         consumer = self._ensure_consumer()
         return await self._insist(lambda: consumer.beginning_offsets(partitions))

@@ -18,6 +18,7 @@ import faust
 import pytest
 from aiokafka.consumer import fetcher as aiokafka_fetcher
 from aiokafka.consumer.group_coordinator import CoordinatorGroupRebalance, GroupCoordinator
+from aiokafka.consumer.subscription_state import TopicPartitionState
 from aiokafka.producer import sender as aiokafka_sender
 from faust.app.base import App
 from faust.stores.rocksdb import RocksDBOptions, Store
@@ -332,6 +333,22 @@ def test_what_fails_in_a_rebalance_comes_to_the_thread_which_aiokafka_lets_go_on
     consumer = faust_consumer.ThreadDelegateConsumer
     for method in (consumer.threadsafe_partitions_revoked, consumer.threadsafe_partitions_assigned):
         in_order(method, "promise = await self._method_queue.call(", "await promise")
+
+
+async def test_fausts_own_look_for_stuck_partitions_finds_one_without_a_position(consumer: Any) -> None:
+    """It crashes on a partition that has none; ours says nothing."""
+    in_order(driver.AIOKafkaConsumerThread.verify_event_path, "committed_offset = tp_state.position")
+    in_order(faust_consumer.Consumer.verify_all_partitions_active, "self.verify_event_path(now, tp)")
+    in_order(driver.Consumer.verify_event_path, "self._thread.verify_event_path(now, tp)")
+    consumer.assignment = lambda: {READINGS}
+    consumer._thread._verify_aiokafka_event_path = lambda now, tp: False
+    await consumer.verify_all_partitions_active()
+    found = SimpleNamespace(state_value=lambda tp: TopicPartitionState(None))
+    subscriptions = SimpleNamespace(subscription=SimpleNamespace(assignment=found))
+    consumer._thread.time_started = 0.0
+    consumer._thread._ensure_consumer = lambda: SimpleNamespace(_fetcher=SimpleNamespace(_subscriptions=subscriptions))
+    with pytest.raises(AssertionError):
+        driver.AIOKafkaConsumerThread.verify_event_path(consumer._thread, 0.0, READINGS)
 
 
 def test_recovery_does_what_we_replace_and_nothing_else() -> None:
