@@ -1,6 +1,7 @@
 """Servers every test may use: started once a session, on first use; names and databases are fresh for each test."""
 
 import asyncio
+import gc
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,20 @@ INIT_SQL = Path(__file__).parents[1] / "init.sql"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Directories of slow files first: of files that run three at a time, a slow one at the end runs alone."""
     items.sort(key=lambda item: SLOW.index(item.path.parent.name) if item.path.parent.name in SLOW else len(SLOW))
+
+
+def pytest_collection_finish() -> None:
+    """What is imported stays: the collections after each test (below) need not look at it."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def _collected(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A connection that a test left open is told of at that test, not at whichever one runs when it is collected."""
+    yield
+    if request.path.parent.name != "unit":
+        gc.collect()
 
 
 @pytest.fixture(scope="session")

@@ -99,8 +99,10 @@ class Proxy:
         except (OSError, asyncio.CancelledError):
             return  # one of the ends is gone, or a fault has ended it
         finally:
-            for one in self._links.pop(task):
+            ends = self._links.pop(task)
+            for one in ends:  # all of them before the first is waited for, which may be cancelled
                 one.close()
+            for one in ends:
                 with contextlib.suppress(OSError):
                     await one.wait_closed()
 
