@@ -1,9 +1,11 @@
 """The Dockerfile: what it copies exists and is sent, it runs as nobody, asks /live, and stays below 250 MB."""
 
 import ast
+import asyncio
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from app.cli.main import COMMANDS
+from app.ops.http import HealthServer
 from app.settings import Settings
 from tests.deploy.settings_named import unknown
 from tests.documents import ROOT
@@ -64,6 +67,36 @@ def test_its_health_check_asks_live() -> None:
     assert f"http://127.0.0.1:{ENV['IOT_METRICS_PORT']}/live" in command[-1]
     assert '"/live"' in (ROOT / "app" / "ops" / "http.py").read_text()
     compile(command[-1], "HEALTHCHECK", "exec")
+
+
+async def test_its_health_check_runs() -> None:
+    """The very command, with this test's port, against the server every program has."""
+    alive = True
+
+    async def live() -> Mapping[str, bool]:
+        return {"running": alive}
+
+    command = ast.literal_eval(instruction("HEALTHCHECK")[0].partition("CMD")[2].strip())
+    server = HealthServer("127.0.0.1", 0, live, live)
+    await server.start()
+    try:
+        words = [
+            sys.executable,
+            *command[1:-1],
+            command[-1].replace(f":{ENV['IOT_METRICS_PORT']}/", f":{server.port}/"),
+        ]
+        assert await ends_with(words) == 0
+        alive = False
+        assert await ends_with(words) == 1
+    finally:
+        await server.stop()
+    assert await ends_with(words) == 1, "nothing listens"
+
+
+async def ends_with(words: list[str]) -> int:
+    """A command's exit code."""
+    process = await asyncio.create_subprocess_exec(*words, stderr=asyncio.subprocess.DEVNULL)
+    return await asyncio.wait_for(process.wait(), 60)
 
 
 def test_its_command_exists() -> None:

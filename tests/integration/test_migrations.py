@@ -85,6 +85,47 @@ async def test_every_way_ends_at_the_same_schema(made: list[str]) -> None:
         assert await migrate(three, STEPS) == []
 
 
+DATA = """
+INSERT INTO raw_telemetry SELECT '2026-01-01'::timestamptz + n * interval '1 s', 'alice', 'truck', n, n / 7.0, n % 100,
+  jsonb_build_object('n', n) FROM generate_series(1, 2000) n;
+INSERT INTO user_configs (user_id, rules)
+  VALUES ('alice', '[{"key": "temperature", "operator": ">", "threshold": 80}]');
+INSERT INTO active_alerts (user_id, device_id, rule_id, alert_id, severity, message, value, threshold, first_seen,
+  last_seen, state) VALUES ('alice', 'truck', 'temperature', 'a1', 'warning', 'too hot', 91.5, 80, now(), now(), 'FIRING');
+INSERT INTO alert_history (alert_id, status, user_id, device_id, rule_id, event, sent_at)
+  VALUES ('a1', 'FIRING', 'alice', 'truck', 'temperature', '{"alert_id": "a1"}', now());
+INSERT INTO device_status (device_key, user_id, device_id, status, last_seen)
+  VALUES ('alice/truck', 'alice', 'truck', 'online', now());
+INSERT INTO mqtt_users (username, user_id, password_hash) VALUES ('alice', 'alice', 'x');
+INSERT INTO mqtt_acl (username, permission, action, topic) VALUES ('dash', 'allow', 'subscribe', 'users/+/alerts');
+"""
+OF_THE_FLEET = ("raw_telemetry", "user_configs", "active_alerts", "alert_history", "device_status", "mqtt_users")
+
+
+async def rows(connection: Connection, columns: dict[str, list[str]]) -> dict[str, list[str]]:
+    """All rows of the tables, of these columns."""
+    return {
+        table: sorted(map(str, await connection.fetch(f"SELECT {', '.join(names)} FROM {table}")))
+        for table, names in columns.items()
+    }
+
+
+async def test_what_the_first_release_has_stored_stays(made: list[str]) -> None:
+    """Row by row and column by column; and what it stored is a duplicate still."""
+    async with opened(made[0]) as connection:
+        await connection.execute(STEPS[0].sql)
+        await connection.execute(DATA)
+        names = "SELECT column_name FROM information_schema.columns WHERE table_name = $1 ORDER BY 1"
+        columns = {table: [row[0] for row in await connection.fetch(names, table)] for table in OF_THE_FLEET}
+        before = await rows(connection, columns)
+        assert await migrate(connection, STEPS) == STEPS[1:]
+        assert await rows(connection, columns) == before
+        assert [len(before[table]) for table in OF_THE_FLEET] == [2000, 1, 1, 1, 1, 1]
+        assert await connection.fetchval("SELECT count(*) FROM mqtt_acl WHERE username = 'dash'") == 1
+        again = "INSERT INTO raw_telemetry SELECT * FROM raw_telemetry ON CONFLICT DO NOTHING"
+        assert await connection.execute(again) == "INSERT 0 0"
+
+
 async def test_a_database_that_init_sql_has_upgraded(made: list[str]) -> None:
     fresh, other, _ = made
     await schema.apply(fresh)
