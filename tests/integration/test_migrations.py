@@ -91,7 +91,8 @@ INSERT INTO raw_telemetry SELECT '2026-01-01'::timestamptz + n * interval '1 s',
 INSERT INTO user_configs (user_id, rules)
   VALUES ('alice', '[{"key": "temperature", "operator": ">", "threshold": 80}]');
 INSERT INTO active_alerts (user_id, device_id, rule_id, alert_id, severity, message, value, threshold, first_seen,
-  last_seen, state) VALUES ('alice', 'truck', 'temperature', 'a1', 'warning', 'too hot', 91.5, 80, now(), now(), 'FIRING');
+  last_seen, state)
+  VALUES ('alice', 'truck', 'temperature', 'a1', 'warning', 'too hot', 91.5, 80, now(), now(), 'FIRING');
 INSERT INTO alert_history (alert_id, status, user_id, device_id, rule_id, event, sent_at)
   VALUES ('a1', 'FIRING', 'alice', 'truck', 'temperature', '{"alert_id": "a1"}', now());
 INSERT INTO device_status (device_key, user_id, device_id, status, last_seen)
