@@ -31,13 +31,14 @@ tools: ## Build what checks the deployed files (kustomize, promtool, ...), once,
 test: setup tools ## All tests: unit, pipeline, contract, integration, faults
 	@$(PYTEST) $(PARALLEL) --hypothesis-profile=full tests/unit tests/deploy tests/pipeline tests/simulation tests/contract tests/integration tests/faults
 
-check: setup ## Lint, format, types, no secret in a file; changes nothing
+check: setup ## Lint, format, types, no secret in a file, no vulnerable package (if that can be asked); changes nothing
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/python -m tests.secret_scan
+	@scripts/audit --if-possible $(VENV)
 
-audit: setup ## Known vulnerabilities of what the lock files pin (asks the package index, so not part of check)
+audit: setup ## Known vulnerabilities of what the lock files pin; fails when the package index cannot be asked
 	@scripts/audit $(VENV)
 
 sbom: setup ## The bill of materials: build/iot-stream.cdx.json (CycloneDX)

@@ -1,5 +1,9 @@
 """What is shipped: no secret in a file, every package pinned with its digest, a bill of materials with all of them."""
 
+import re
+import subprocess
+from pathlib import Path
+
 import pytest
 
 from tests import sbom, secret_scan
@@ -72,3 +76,36 @@ def test_the_bill_names_every_package_once() -> None:
             reached.add(ref)
             left += depends[ref]
     assert {"pkg:pypi/aiokafka@" + packages["aiokafka"], "pkg:pypi/bcrypt@" + packages["bcrypt"]} <= reached
+
+
+FOUND = "Found 1 known vulnerability in 1 package\nName Version ID\n---- ------- --\nx    1       CVE-1"
+UNREACHABLE = "ERROR:pip_audit._cli:x: Dependency not found and could not be audited: x (1)"
+
+
+def audit(tmp_path: Path, said: str, code: int, *options: str) -> subprocess.CompletedProcess[str]:
+    """scripts/audit with a stand-in for pip-audit that says and ends as it is told."""
+    tool = tmp_path / "audit" / "bin" / "pip-audit"
+    tool.parent.mkdir(parents=True, exist_ok=True)
+    tool.write_text(f"#!/bin/sh\necho \"$@\" > '{tmp_path}/asked'\ncat >&2 <<'E'\n{said}\nE\nexit {code}\n")
+    tool.chmod(0o755)
+    command = [str(ROOT / "scripts" / "audit"), *options, str(tmp_path)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=60)
+
+
+def test_a_vulnerability_fails_the_check_and_silence_does_not(tmp_path: Path) -> None:
+    found = audit(tmp_path, FOUND, 1, "--if-possible")
+    assert (found.returncode, "CVE-1" in found.stderr) == (1, True)
+    asked = (tmp_path / "asked").read_text()
+    assert all(f"--requirement {name}" in asked for name in LOCKS)
+    silent = audit(tmp_path, UNREACHABLE, 1, "--if-possible")
+    assert silent.returncode == 0
+    assert silent.stderr.startswith("audit: NOT DONE: ERROR")
+    well = audit(tmp_path, "No known vulnerabilities found", 0, "--if-possible")
+    assert (well.returncode, well.stdout) == (0, "audit: no known vulnerabilities\n")
+    assert [audit(tmp_path, said, 1).returncode for said in (FOUND, UNREACHABLE)] == [1, 1]
+
+
+def test_make_check_looks_for_both() -> None:
+    (recipe,) = re.findall(r"^check: .*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert "tests.secret_scan" in recipe
+    assert "scripts/audit --if-possible" in recipe
