@@ -223,6 +223,32 @@ def test_copies_are_the_originals() -> None:
     assert {container(workload)["image"] for workload in SERVERS} <= images
 
 
+def test_the_cluster_on_this_machine_is_watched() -> None:
+    """The alerts and the dashboard find their files; each program is scraped under the name the alerts have for it."""
+    (config,) = [d["data"]["prometheus.yml"] for d in DOCUMENTS if d.get("metadata", {}).get("name") == "prometheus"
+                 and d["kind"] == "ConfigMap"]  # fmt: skip
+    jobs = {job["job_name"]: job for job in yaml.safe_load(config)["scrape_configs"]}
+    for job in ("worker", "bridge", "notifier"):
+        (found,) = jobs[job]["dns_sd_configs"]
+        service = find("Service", found["names"][0])
+        assert service["spec"]["clusterIP"] == "None", "so that its name is that of each pod"
+        assert service["metadata"]["labels"]["app.kubernetes.io/component"] == job
+        assert found["port"] == SETTINGS.metrics_port
+    script = (K8S / "scripts" / "setup_local.sh").read_text()
+    files: set[str] = set()
+    for path in re.findall(r"--from-file=(deploy/(?:prometheus|grafana)[\w/.-]*)", script):
+        files |= {one.name for one in (ROOT / path).iterdir()} if (ROOT / path).is_dir() else {Path(path).name}
+    mounts = container(find("StatefulSet", "grafana"))["volumeMounts"]
+    assert {mount["subPath"] for mount in mounts if "subPath" in mount} == files - {"alerts.yml"}
+    assert "alerts.yml" in files
+    grafana = yaml.safe_load(
+        (ROOT / "deploy" / "grafana" / "provisioning" / "dashboards" / "dashboards.yml").read_text()
+    )
+    (provider,) = grafana["providers"]
+    assert f"{provider['options']['path']}/iot-stream.json" in {mount["mountPath"] for mount in mounts}
+    assert {d["metadata"]["name"] for d in SERVERS} >= {"redpanda", "timescaledb", "emqx", "prometheus", "grafana"}
+
+
 def test_the_network_policy_lets_through_what_is_needed() -> None:
     spec = find("NetworkPolicy", "iot-stream")["spec"]
     out = {entry["port"] for rule in spec["egress"] for entry in rule["ports"]}
@@ -271,13 +297,19 @@ def built(overlay: str) -> tuple[Document, ...]:
     return tuple(yaml.safe_load_all(built_text(str(K8S / "overlays" / overlay))))
 
 
+def made_by_the_script(kind: str) -> set[str]:
+    """Secrets or ConfigMaps that are in no file, being made of files of elsewhere."""
+    script = (K8S / "scripts" / "setup_local.sh").read_text()
+    return set(re.findall(rf"^(?:.*create )?{kind} ([a-z-]+) ", script, re.MULTILINE))
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_what_is_built_refers_to_what_is_built(overlay: str) -> None:
     documents = built(overlay)
     names = {(d["kind"], d["metadata"]["name"]) for d in documents}
     assert {d["metadata"].get("namespace", "iot-stream") for d in documents} == {"iot-stream"}
-    secrets = {name for kind, name in names if kind == "ExternalSecret"} or {"iot-stream", "iot-stream-admin", "emqx"}
-    maps = {name for kind, name in names if kind == "ConfigMap"}
+    secrets = {name for kind, name in names if kind == "ExternalSecret"} or made_by_the_script("secret")
+    maps = {name for kind, name in names if kind == "ConfigMap"} | made_by_the_script("configmap")
     text = yaml.safe_dump([pod(d) for d in documents if d["kind"] in ("StatefulSet", "Job")])
     assert set(re.findall(r"configMap(?:Ref)?:\n\s+name: (\S+)", text)) <= maps
     assert set(re.findall(r"configMapKeyRef:\n\s+key: \S+\n\s+name: (\S+)", text)) <= maps
@@ -285,6 +317,13 @@ def test_what_is_built_refers_to_what_is_built(overlay: str) -> None:
     scaled = {d["spec"]["scaleTargetRef"]["name"] for d in documents if d["kind"] == "ScaledObject"}
     without = {d["metadata"]["name"] for d in documents if d["kind"] == "StatefulSet" and "replicas" not in d["spec"]}
     assert without == scaled, "how many there are is the autoscaler's to say"
+
+
+def test_prometheus_may_ask_the_programs_on_this_machine() -> None:
+    (policy,) = [d for d in built("local") if d["kind"] == "NetworkPolicy"]
+    (rule,) = policy["spec"]["ingress"]
+    (asks,) = [one["podSelector"]["matchLabels"] for one in rule["from"] if "podSelector" in one]
+    assert find("StatefulSet", "prometheus")["spec"]["template"]["metadata"]["labels"] == asks
 
 
 def test_encrypted(tmp_path: Path) -> None:
