@@ -1,4 +1,4 @@
-"""k8s/scripts/setup_local.sh and teardown.sh, with stand-ins for docker, kind and kubectl that write down their calls."""
+"""k8s/scripts/setup_local.sh and teardown.sh: stand-ins for docker, kind and kubectl write down what is called."""
 
 import os
 import shutil
