@@ -86,7 +86,7 @@ async def test_every_way_ends_at_the_same_schema(made: list[str]) -> None:
 
 
 DATA = """
-INSERT INTO raw_telemetry SELECT '2026-01-01'::timestamptz + n * interval '1 s', 'alice', 'truck', n, n / 7.0, n % 100,
+INSERT INTO raw_telemetry SELECT date_trunc('day', now()) - n * interval '1 s', 'alice', 'truck', n, n / 7.0, n % 100,
   jsonb_build_object('n', n) FROM generate_series(1, 2000) n;
 INSERT INTO user_configs (user_id, rules)
   VALUES ('alice', '[{"key": "temperature", "operator": ">", "threshold": 80}]');

@@ -8,6 +8,7 @@ from app.adapters.insert import COLUMNS
 from app.adapters.migrate import known, status
 from app.adapters.sqlstate import DATABASE_ERRORS, advice, words
 from app.core.rulebook import RuleBook
+from app.ops.doctor import jobs
 from app.ops.doctor.finding import Finding, broken, ok, warning
 from app.settings import Settings
 
@@ -38,7 +39,8 @@ async def look(settings: Settings) -> list[Finding]:
     try:
         connection = await connect(settings, "iot-stream doctor")
         try:
-            return [*await _server(connection), *await _schema(connection), *await _rules(connection)]
+            found = [*await _server(connection), *await _schema(connection), *await _rules(connection)]
+            return [*found, *await jobs.look(AREA, connection)]
         finally:
             await connection.close(timeout=5)
     except DATABASE_ERRORS as error:
