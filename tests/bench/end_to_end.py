@@ -107,7 +107,8 @@ def _measure(process: subprocess.Popen[bytes], port: int, rows: int) -> Result:
         if stored >= rows and first:
             done = stored - first[0]
             return Result(done / (now - first[1]), (cpu - first[2]) / done * 1e6, rss)
-        time.sleep(0.1)
+        # Each look costs the worker 2.5 ms: often where the first and the last rows are expected, else seldom.
+        time.sleep(0.1 if not stored or stored > 0.9 * rows else 0.5)
     raise TimeoutError(f"the worker stored {_stored(port):.0f} of {rows} rows in {GIVE_UP:.0f} s")
 
 
