@@ -21,7 +21,8 @@ SELECT * FROM (VALUES
   (2, 'alerts', '31b664fd090b51f1eebbdf308c125dac0e64dfbbdf49aedb14f462cbf3a1a7c3'),
   (3, 'accounts', 'cc6334c77a5f7c8b393daa54735ee74db9c15e844f16dbc5083697fe80214e1e'),
   (4, 'digests', '2e7f63766a5b88da13e23a713b3afdd199bc1cb39443fbdcb7ab41256c46fda4'),
-  (5, 'sampling', 'b4e9dcda9f258bbb28ef70b084370a754d39b359b62322472b73729c4de03683')
+  (5, 'sampling', 'b4e9dcda9f258bbb28ef70b084370a754d39b359b62322472b73729c4de03683'),
+  (6, 'in_force', '9c9f4c59f75a460509490e783c79041afd88810a84e164938526ef94f6a04a4f')
 ) AS taken (version, name, checksum)
 WHERE current_setting('iot_stream.empty') = 'true'
 ON CONFLICT DO NOTHING;
@@ -45,11 +46,13 @@ CREATE TABLE IF NOT EXISTS user_configs (
   updated_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
   maintenance jsonb       NOT NULL DEFAULT '[]'::jsonb,
   edited_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
-  sampling    jsonb       NOT NULL DEFAULT '{}'::jsonb
+  sampling    jsonb       NOT NULL DEFAULT '{}'::jsonb,
+  accepted    jsonb  -- the last configuration that workers took; in force while they refuse the present one
 );
 ALTER TABLE user_configs ADD COLUMN IF NOT EXISTS maintenance jsonb NOT NULL DEFAULT '[]'::jsonb,  -- not in 0.1.0
   ADD COLUMN IF NOT EXISTS edited_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-  ADD COLUMN IF NOT EXISTS sampling jsonb NOT NULL DEFAULT '{}'::jsonb;
+  ADD COLUMN IF NOT EXISTS sampling jsonb NOT NULL DEFAULT '{}'::jsonb,
+  ADD COLUMN IF NOT EXISTS accepted jsonb;
 CREATE INDEX IF NOT EXISTS user_configs_updated_at_idx ON user_configs (updated_at);
 
 -- Workers ask for what changed by updated_at, so nobody else may set it: it moves with every change, and never back.
@@ -131,8 +134,10 @@ CREATE TABLE IF NOT EXISTS device_status (
   device_id  text        NOT NULL,
   status     text        NOT NULL,
   last_seen  timestamptz NOT NULL,
-  detail     jsonb       NOT NULL DEFAULT '{}'::jsonb
+  detail     jsonb       NOT NULL DEFAULT '{}'::jsonb,
+  clock_skew double precision  -- seconds by which its clock was ahead when it was looked at last
 );
+ALTER TABLE device_status ADD COLUMN IF NOT EXISTS clock_skew double precision;  -- not in 0.1.0
 
 -- What the rolling windows of each device say as of its newest reading, of which `time` is: docs/averages.md.
 CREATE TABLE IF NOT EXISTS rolling_averages (

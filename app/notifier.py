@@ -30,7 +30,7 @@ from app.adapters.alert_records import REPEATS, Events, alert_events, answers
 from app.adapters.insistence import Insistence, StoppedError
 from app.adapters.mqtt import MqttPublisher
 from app.adapters.patient_database import PatientDatabase
-from app.core.alerts import as_told
+from app.core.alerts import as_told, is_late
 from app.core.digest import Held, digest
 from app.core.model import Record
 from app.settings import Settings
@@ -38,6 +38,7 @@ from app.settings import Settings
 log = structlog.get_logger()
 
 PUBLISHED = Counter("iot_notifier_published", "Alert messages acknowledged by the MQTT broker", ["status"])
+DELAYED = Counter("iot_notifier_delayed", "Those of them that said they were `delayed`")
 ANSWERS = Counter("iot_notifier_answers", "Answers to refused rules and commands, by what became of them", ["outcome"])
 UNRECORDED = Counter("iot_notifier_unrecorded", "Alerts published though the database refuses their row")
 HELD = Counter("iot_notifier_held", "Alerts above a user's budget, which are told in a digest")
@@ -97,11 +98,16 @@ class Notifier:
         attempt = 0
         while events:
             await self._online()
-            now, late = datetime.now(UTC), self._settings.alert_delayed_after
-            messages = [(f"users/{one.user_id}/alerts", as_told(one, text, now, late)) for one, text in events.values()]
+            now, after = datetime.now(UTC), self._settings.alert_delayed_after
+            late = {key for key, (event, _) in events.items() if is_late(event, now, after)}
+            messages = [
+                (f"users/{event.user_id}/alerts", as_told(text, late=key in late))
+                for key, (event, text) in events.items()
+            ]
             outcomes = dict(zip(events, await self._publisher.publish(messages), strict=True))
             acked = [key for key, refusal in outcomes.items() if refusal is None]
             await self._database.ask(partial(alert_history.mark_sent, keys=acked))
+            DELAYED.inc(len(late.intersection(acked)))
             for _, status, _ in acked:
                 PUBLISHED.labels(status).inc()
             events = {key: event for key, event in events.items() if outcomes[key]}

@@ -20,7 +20,7 @@ from app.adapters.alert_consumer import KAFKA_ERRORS, AlertConsumer
 from app.adapters.alert_records import alert_events
 from app.adapters.hook import Hook
 from app.adapters.insistence import FAILURES, Insistence, StoppedError
-from app.core.alerts import AlertEvent, as_told
+from app.core.alerts import AlertEvent, as_told, is_late
 from app.errors import PermanentError, TransientError
 from app.settings import Settings
 
@@ -88,8 +88,8 @@ class WebhookSender:
         POSTED.labels(event.status).inc()
 
     async def _post(self, name: str, event: AlertEvent, text: bytes) -> None:
-        late = self._settings.alert_delayed_after
-        await self._hook.post(name, as_told(event, text, datetime.now(UTC), late))
+        late = is_late(event, datetime.now(UTC), self._settings.alert_delayed_after)
+        await self._hook.post(name, as_told(text, late=late))
 
 
 def _log(state: RetryCallState) -> None:

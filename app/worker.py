@@ -26,6 +26,7 @@ from app.adapters.interrupt import Interrupt
 from app.adapters.kafka_access import access
 from app.adapters.lease import SessionLease
 from app.adapters.outbox import KafkaOutbox
+from app.adapters.outgoing import key_partition
 from app.adapters.producer import Producer
 from app.adapters.rebalances import Rebalances
 from app.adapters.rules_table import RulesTable
@@ -42,6 +43,7 @@ from app.core.presence import Limits as PresenceLimits
 from app.core.process import Processor
 from app.core.rulebook import RuleBook
 from app.core.sweep import Care, Sweep
+from app.edits import Edits
 from app.errors import SettingsError, TransientError
 from app.joined import Most
 from app.ops import allocator, lag, logs, metrics
@@ -143,12 +145,13 @@ care = Care(settings.offline_poll, settings.offline_grace, settings.offline_lag_
 sweep = Sweep(processor.partitions, care)
 limit = DeadLetterLimit(settings.dead_letters_in_a_row, settings.dead_letters_ratio, settings.dead_letters_window)
 rejections = Rejections()
+outbox = KafkaOutbox(producer, settings.kafka_alerts_topic)
 tail = DeadLetterTail(kafka, settings.kafka_dlq_topic, give_up)
 pipeline = Pipeline(
     Ports(
         store=store,
         dead_letters=KafkaDeadLetters(producer, settings.kafka_dlq_topic, tail, limit),
-        outbox=KafkaOutbox(producer, settings.kafka_alerts_topic),
+        outbox=outbox,
         states=states,
         ledger=BatchLedger(limit, rejections),
         lease=lease,
@@ -174,12 +177,12 @@ async def ingest(stream: Any) -> None:
 @app.task  # type: ignore[untyped-decorator]
 async def follow_rules() -> None:
     """Keep the rules in force equal to user_configs."""
-    async for changes in RulesTable(settings, advice).changes():
-        for refused in rules.apply(changes):
-            metrics.RULES_REFUSED.inc()
-            log.warning("rules_refused", user_id=refused.user_id, reasons=list(refused.reasons))
-        metrics.RULES_USERS.set(rules.users)
-        rules_loaded.set()
+    await Edits(RulesTable(settings, advice), rules, outbox, has_messages_of).follow(rules_loaded)
+
+
+def has_messages_of(user_id: str) -> bool:
+    """Whether this worker has the partition of the user's own messages."""
+    return key_partition(user_id.encode(), settings.kafka_partitions) in tides(app.consumer)
 
 
 @app.task  # type: ignore[untyped-decorator]

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args, get_origin
 from prometheus_client.metrics import MetricWrapperBase
 from pydantic import SecretStr
 
+import app.adapters.alert_consumer
 import app.adapters.alert_records
 import app.adapters.insistence
 import app.gateways.metrics
@@ -26,7 +27,13 @@ DOCS = ROOT / "docs"
 METRICS: dict[str, tuple[ModuleType, ...]] = {
     "worker": (app.ops.metrics,),
     "bridge": (app.gateways.metrics,),
-    "notifier": (app.notifier, app.adapters.alert_records, app.adapters.insistence, app.webhook),
+    "notifier": (
+        app.notifier,
+        app.adapters.alert_records,
+        app.adapters.alert_consumer,
+        app.adapters.insistence,
+        app.webhook,
+    ),
 }
 
 

@@ -74,7 +74,7 @@ class FakeStore:
             case Statement.UPSERT_PRESENCE:
                 stored = self.statuses.get(args[0])
                 if stored is None or stored[4] <= args[4]:
-                    self.statuses[args[0]] = (*args, stored[5] if stored else "{}")
+                    self.statuses[args[0]] = (*args[:5], stored[5] if stored else "{}")
             case Statement.UPSERT_ACTIVE_ALERT:
                 stored = self.active_alerts.get(args[:3])
                 if not self._resolved(args[3]) and (stored is None or stored[9] <= args[9]):

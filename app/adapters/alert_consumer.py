@@ -1,17 +1,25 @@
 """A consumer group of the alert topic: records by partition, committed by hand once they are delivered."""
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
+from prometheus_client import Gauge
 
 from app.adapters.closing import close_consumer
 from app.adapters.kafka_access import access, start
 from app.settings import Settings
 
 log = structlog.get_logger()
+
+WAITING = Gauge(
+    "iot_notifier_waiting_seconds",
+    "How long ago the oldest alert in hand was put on the alert topic; 0 when all that was taken is delivered",
+    ["group"],
+)
 
 BATCH = 500
 METADATA_MS = 10_000  # a topic created after the start is found this soon
@@ -26,6 +34,12 @@ class AlertConsumer:
         self._settings, self._access = settings, access(settings)
         self._group, self._client_id = f"{settings.group_id}-{name}", client_id
         self._consumer: Any = None
+        self._in_hand: dict[TopicPartition, float] = {}  # since when, seconds since 1970
+        WAITING.labels(name).set_function(self.waiting)
+
+    def waiting(self) -> float:
+        """Seconds since the oldest record was written that is taken and not committed; 0 when there is none."""
+        return max(0.0, time.time() - min(self._in_hand.values())) if self._in_hand else 0.0
 
     @property
     def connected(self) -> bool:
@@ -47,10 +61,12 @@ class AlertConsumer:
             failed, self._consumer = self._consumer, None
             await close_consumer(failed)
             raise
+        self._in_hand = {partition: records[0].timestamp / 1000 for partition, records in taken.items()}
         return taken
 
     async def commit(self, partition: TopicPartition, offset: int) -> None:
-        """A commit that fails costs repeats."""
+        """All before `offset` is delivered. A commit that fails costs repeats."""
+        self._in_hand.pop(partition, None)
         try:
             await self._consumer.commit({partition: offset})
         except KafkaError as error:

@@ -57,8 +57,10 @@ EFFECTS = {
             status = EXCLUDED.status, last_seen = EXCLUDED.last_seen, detail = EXCLUDED.detail
         WHERE device_status.last_seen <= EXCLUDED.last_seen""",
     Statement.UPSERT_PRESENCE: """
-        INSERT INTO device_status (device_key, user_id, device_id, status, last_seen) VALUES ($1, $2, $3, $4, $5)
-        ON CONFLICT (device_key) DO UPDATE SET status = EXCLUDED.status, last_seen = EXCLUDED.last_seen
+        INSERT INTO device_status (device_key, user_id, device_id, status, last_seen, clock_skew)
+        VALUES ($1, $2, $3, $4, $5, $6)
+        ON CONFLICT (device_key) DO UPDATE SET status = EXCLUDED.status, last_seen = EXCLUDED.last_seen,
+            clock_skew = coalesce(EXCLUDED.clock_skew, device_status.clock_skew)
         WHERE device_status.last_seen <= EXCLUDED.last_seen""",
     # edited_at always moves, which tells the trigger that this is no edit by hand.
     # The history is asked so that a writer that comes too late cannot bring back what is over.
@@ -98,7 +100,7 @@ PARAMETERS = {
         "maximum",
     ),
     Statement.UPSERT_STATUS: ("device_key", "user_id", "device_id", "status", "last_seen", "detail"),
-    Statement.UPSERT_PRESENCE: ("device_key", "user_id", "device_id", "status", "last_seen"),
+    Statement.UPSERT_PRESENCE: ("device_key", "user_id", "device_id", "status", "last_seen", "clock_skew"),
     Statement.UPSERT_ACTIVE_ALERT: (
         "user_id",
         "device_id",

@@ -62,12 +62,17 @@ class Unsent:
         return next(iter(failures.values()), None)
 
 
+def key_partition(key: bytes, count: int) -> int:
+    """The partition, of so many, that Kafka's own clients put a key into."""
+    return int((murmur2(key) & 0x7FFFFFFF) % count)
+
+
 def _by_partition(messages: Sequence[Outgoing], count: int) -> dict[int, list[Outgoing]]:
     parts: dict[int, list[Outgoing]] = {}
     for message in messages:
         partition = message.partition
         if partition is None:
-            partition = (murmur2(message.key or b"") & 0x7FFFFFFF) % count
+            partition = key_partition(message.key or b"", count)
         parts.setdefault(partition, []).append(message)
     return parts
 

@@ -1,4 +1,4 @@
-"""user_configs, followed: first all of it, then what changed, as (user_id, JSON text; None once deleted)."""
+"""user_configs, followed: first all of it, then what changed; and back, what was taken of it."""
 
 import asyncio
 import time
@@ -9,6 +9,7 @@ from typing import Any
 from app.adapters.advice import Advice
 from app.adapters.database import Connection, connect
 from app.adapters.sqlstate import DATABASE_ERRORS
+from app.core.in_force import Change
 from app.settings import Settings
 
 # A change becomes visible when its transaction commits, but bears the time of the statement. Polls look this far back,
@@ -23,13 +24,18 @@ _CONFIG = """CASE WHEN sampling <> '{}'
     THEN jsonb_build_object('rules', rules, 'maintenance', maintenance, 'sampling', sampling)::text
     WHEN maintenance = '[]' THEN rules::text
     ELSE jsonb_build_object('rules', rules, 'maintenance', maintenance)::text END"""
-_CHANGED = f"SELECT user_id, {_CONFIG}, updated_at FROM user_configs WHERE updated_at > $1 ORDER BY updated_at"  # noqa: S608
+_ROW = f"user_id, {_CONFIG}, updated_at, accepted::text"
+_CHANGED = f"SELECT {_ROW} FROM user_configs WHERE updated_at > $1 ORDER BY updated_at"  # noqa: S608
 _STAMPS = "SELECT user_id, updated_at FROM user_configs"
-_SOME = f"SELECT user_id, {_CONFIG}, updated_at FROM user_configs WHERE user_id = ANY($1::text[])"  # noqa: S608
+_SOME = f"SELECT {_ROW} FROM user_configs WHERE user_id = ANY($1::text[])"  # noqa: S608
+# Every worker says so, and the first one writes. A row that has changed meanwhile is left to whoever takes that.
+_ACCEPT = """UPDATE user_configs AS kept SET accepted = taken.text::jsonb
+FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS taken (user_id, text, updated_at)
+WHERE (kept.user_id, kept.updated_at) = (taken.user_id, taken.updated_at)
+  AND kept.accepted IS DISTINCT FROM taken.text::jsonb"""
 _BEGINNING = datetime.fromisoformat("1971-01-01T00:00:00+00:00")
 
-Changes = list[tuple[str, str | None]]
-Found = dict[str, tuple[str, datetime]]  # user_id -> configuration, updated_at
+Found = dict[str, Change]  # by user_id
 
 
 class RulesTable:
@@ -43,11 +49,16 @@ class RulesTable:
         self._known: dict[str, datetime] = {}  # user_id -> updated_at of what was handed out
         self._asked = _BEGINNING  # on the server's clock
         self._compared = 0.0  # on the monotonic clock
+        self._taken: list[Change] = []  # to be noted
 
-    async def changes(self) -> AsyncGenerator[Changes, None]:
+    def take(self, changes: Sequence[Change]) -> None:
+        """What is in force now: noted with the next poll, so that whoever starts later knows it if it has to."""
+        self._taken += changes
+
+    async def changes(self) -> AsyncGenerator[list[Change], None]:
         """Yield the whole table first (an empty list if it is), then each poll's changes, if any.
 
-        A deleted row is yielded once with None for rules. Never ends; close the iterator to give the connection back.
+        A deleted row is yielded once, as None. Never ends; close the iterator to give the connection back.
         """
         connection: Connection | None = None
         first, failures = True, 0
@@ -56,6 +67,7 @@ class RulesTable:
                 try:
                     async with asyncio.timeout(TIMEOUT):
                         connection = connection or await connect(self._settings, "iot-stream rules")
+                        await self._accept(connection)
                         async with connection.transaction(readonly=True):  # PgBouncer: one server for all of it
                             changes = await self._poll(connection)
                 except DATABASE_ERRORS as error:
@@ -75,7 +87,13 @@ class RulesTable:
             if connection is not None:
                 connection.terminate()
 
-    async def _poll(self, connection: Connection) -> Changes:
+    async def _accept(self, connection: Connection) -> None:
+        if self._taken:
+            columns = zip(*((one.user_id, one.text, one.updated_at) for one in self._taken), strict=True)
+            await connection.execute(_ACCEPT, *map(list, columns))
+            self._taken = []
+
+    async def _poll(self, connection: Connection) -> list[Change]:
         """Ask for changes since the last poll; compare all when due, or when the number of rows says so.
 
         What is known moves only once all questions are answered: a poll that fails half-way hands out nothing.
@@ -91,10 +109,10 @@ class RulesTable:
             gone = await self._compare(connection, found)
             self._compared = now
         self._asked = asked
-        self._known.update((user, updated) for user, (_, updated) in found.items())
+        self._known.update((user, change.updated_at) for user, change in found.items())
         for user in gone:
             del self._known[user]
-        return [(user, rules) for user, (rules, _) in found.items()] + [(user, None) for user in gone]
+        return [*found.values(), *(Change(user, None, asked) for user in gone)]
 
     async def _compare(self, connection: Connection, found: Found) -> set[str]:
         """Add to `found` what was committed long after it was changed; return the users whose row is gone."""
@@ -108,4 +126,4 @@ class RulesTable:
 
     def _fresh(self, rows: Iterable[Sequence[Any]]) -> Found:
         """What was not handed out yet."""
-        return {user: (rules, updated) for user, rules, updated in rows if self._known.get(user) != updated}
+        return {row[0]: Change(*row) for row in rows if self._known.get(row[0]) != row[2]}

@@ -89,9 +89,13 @@ def to_json(event: AlertEvent) -> bytes:
     return msgspec.json.encode(event)
 
 
-def as_told(event: AlertEvent, text: bytes, now: datetime, late_after: float) -> bytes:
-    """The event's JSON `text`, with `"delayed": true` when it happened more than `late_after` seconds before `now`."""
-    late = now - event.event_time > timedelta(seconds=late_after)
+def is_late(event: AlertEvent, now: datetime, late_after: float) -> bool:
+    """Whether it happened more than `late_after` seconds before `now`."""
+    return now - event.event_time > timedelta(seconds=late_after)
+
+
+def as_told(text: bytes, *, late: bool) -> bytes:
+    """The event's JSON `text`, with `"delayed": true` when it is told late."""
     return text.rstrip()[:-1] + b',"delayed":true}' if late else text
 
 

@@ -9,7 +9,8 @@ from msgspec import Struct
 
 from app.core.decode import ingest_time
 from app.core.fault import printable
-from app.core.model import Kind, Rejected
+from app.core.in_force import Refusal
+from app.core.model import Kind, Reason, Rejected
 from app.core.mqtt_topics import device_key
 
 PAYLOAD_MAX = 1000  # characters of what was refused, so that its sender knows it again
@@ -38,13 +39,22 @@ def answer(rejected: Rejected, kind: Kind, user_id: str, partition: int) -> Answ
     if topic is None or not user_id:
         return None
     record = rejected.record
-    name = msgspec.json.encode([user_id, topic, partition, record.offset])
-    received = ingest_time(record)
-    body = _Body(
-        id=blake2b(name, digest_size=16).hexdigest(),
-        reason=rejected.reason,
-        error=rejected.detail,
-        payload=printable(record.value or b"", PAYLOAD_MAX),
-        received=received,
-    )
+    payload = printable(record.value or b"", PAYLOAD_MAX)
+    body = _Body("", rejected.reason, rejected.detail, payload, ingest_time(record))
+    return _answer(user_id, topic, body, partition, record.offset)
+
+
+def answer_to_edit(refusal: Refusal) -> Answer | None:
+    """The same to a configuration that was written into user_configs by hand; any worker would give it the same id."""
+    user_id, text, edited, _ = refusal.change
+    if not user_id or any(char in user_id for char in "/+#\0"):  # no level of an MQTT topic
+        return None
+    payload = printable((text or "").encode(), PAYLOAD_MAX)
+    body = _Body("", Reason.INVALID_RULES, "; ".join(refusal.reasons), payload, edited)
+    return _answer(user_id, _TOPICS[Kind.CONFIG], body, edited.isoformat())
+
+
+def _answer(user_id: str, topic: str, body: _Body, *place: str | int) -> Answer:
+    """`place` tells apart what is answered."""
+    body.id = blake2b(msgspec.json.encode([user_id, topic, *place]), digest_size=16).hexdigest()
     return Answer(device_key(user_id, ""), msgspec.json.encode(body), f"users/{user_id}/{topic}")

@@ -27,10 +27,13 @@ class Hearing:
         """`note_every` seconds the `last_seen` of what stays online is noted."""
         self._note_every_ms, self._in_maintenance = int(note_every * 1000), in_maintenance
 
-    def heard(self, work: Work, here: Attendance, thing: Thing, record: Record, now: float) -> None:
+    def heard(
+        self, work: Work, here: Attendance, thing: Thing, record: Record, now: float, skew: float | None = None
+    ) -> None:
         """The first record of a thing in a batch, or since a claim was sent.
 
-        Where nothing but `note_ms` matters, and there is no node, the caller may do it for itself.
+        `skew` is by how many seconds the reading's time is ahead of the record's; None for what has no
+        time. Where nothing but `note_ms` matters, and there is no node, the caller may do it for itself.
         """
         thing.seen_in = work.end
         if thing is UNWATCHED:
@@ -48,9 +51,9 @@ class Hearing:
         if at < thing.note_ms:
             thing.last_ms = at
         elif record.offset > thing.applied:  # else it is history that comes again
-            self._note(work, here, thing, record)
+            self._note(work, here, thing, record, skew)
 
-    def _note(self, work: Work, here: Attendance, thing: Thing, record: Record) -> None:
+    def _note(self, work: Work, here: Attendance, thing: Thing, record: Record, skew: float | None) -> None:
         """It is online again, or for the first time; or its last sign of life is noted."""
         at = record.timestamp
         if not thing.online:
@@ -70,7 +73,9 @@ class Hearing:
         thing.note_ms = at + self._note_every_ms
         if not thing.timer:
             here.arm(thing)
-        _keep(work, thing)
+        _keep(work, thing, skew)
+        if skew is not None:
+            work.skews.append(skew)
 
     def silent(self, work: Work, here: Attendance, claim: Claim, record: Record) -> bool:
         """A claim that a thing is offline; whether it is true."""
@@ -136,9 +141,9 @@ class Hearing:
         work.silent[event.user_id, event.device_id, event.rule_id] = _active(event)
 
 
-def _keep(work: Work, thing: Thing) -> None:
+def _keep(work: Work, thing: Thing, skew: float | None = None) -> None:
     work.states[thing.key] = encode(thing)
-    work.presence[thing.row_key] = thing.row()
+    work.presence[thing.row_key] = thing.row(skew)
 
 
 def _active(event: AlertEvent) -> Effect:

@@ -98,11 +98,12 @@ class Thing:
         )
         return msgspec.structs.replace(event, age_seconds=max(0, now_ms - self.last_ms) / 1000) if offline else event
 
-    def row(self) -> Effect:
-        """Its row of device_status."""
+    def row(self, skew: float | None = None) -> Effect:
+        """Its row of device_status; `skew` as it was measured just now, None leaves the one before."""
         user, device = self.name
         word = "online" if self.online else "offline"
-        return Effect(Statement.UPSERT_PRESENCE, (self.row_key, user, device, word, moment(self.last_ms * 1000)))
+        args = (self.row_key, user, device, word, moment(self.last_ms * 1000), skew)
+        return Effect(Statement.UPSERT_PRESENCE, args)
 
     @property
     def row_key(self) -> str:

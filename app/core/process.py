@@ -103,7 +103,8 @@ class Processor:
                     if at < thing.note_ms and thing.node is None:
                         thing.seen_in, thing.seen_at, thing.last_ms = end, now, at
                     else:
-                        self._hearing.heard(work, here, thing, record, now)
+                        skew = reading.time.timestamp() - at / 1000  # type: ignore[union-attr]
+                        self._hearing.heard(work, here, thing, record, now, skew)
             state = device.state
             if state is not None:
                 if second != record.timestamp // 1000:

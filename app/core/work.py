@@ -36,6 +36,7 @@ class Work(Struct, gc=False):
     # end they go into `alert_effects`, equal statements together: the database takes neighbours of one kind at once.
     presence: dict[str, Effect] = {}
     silent: dict[tuple[str, ...], Effect] = {}
+    skews: list[float] = []  # of devices whose clock was looked at: seconds that a reading was ahead of its arrival
     oldest: float | None = None  # event time of the first row, seconds since 1970
 
     def count(self, kind: str, number: int = 1) -> None:

@@ -18,8 +18,9 @@ class Statement(StrEnum):
     UPSERT_SAMPLED_CONFIG   the same, and sampling str (JSON text)
     UPSERT_STATUS           device_key str, user_id str, device_id str, status str, last_seen datetime,
                             detail str (JSON text); an older last_seen than the stored one changes nothing
-    UPSERT_PRESENCE         device_key str, user_id str, device_id str, status str, last_seen datetime; the same, and
-                            what a status message said beside its word stays
+    UPSERT_PRESENCE         device_key str, user_id str, device_id str, status str, last_seen datetime,
+                            clock_skew float | None (seconds; None leaves what is there); an older last_seen as above,
+                            and what a status message said beside its word stays
     UPSERT_ACTIVE_ALERT     user_id str, device_id str, rule_id str, alert_id str, severity str, message str,
                             value float | None, threshold float | None, first_seen datetime, last_seen datetime,
                             state str, snoozed_until datetime | None; an older last_seen than the stored one, or an

@@ -43,6 +43,8 @@ class BatchLedger:
             metrics.ALERTS.labels(status, severity).inc(count)
         if work.suppressed:
             metrics.ALERTS_SUPPRESSED.inc(work.suppressed)
+        for skew in work.skews:
+            metrics.CLOCK_SKEW.observe(skew)
         self._count_refused_alerts(batch, work, written)
         self._time(batch, work, seconds)
 

@@ -54,6 +54,11 @@ SILENCE_SUSPENDED = Gauge(
     "iot_silence_suspended_partitions", "Partitions that are new here or behind: nobody there is taken for silent"
 )
 MASS_SILENCE = Gauge("iot_mass_silence", "1 while so many devices are silent that none is told on its own")
+CLOCK_SKEW = Histogram(
+    "iot_clock_skew_seconds",
+    "By how much the time in a reading was ahead of its arrival; of each device now and then, see docs/presence.md",
+    buckets=(-86400, -3600, -300, -60, -10, -1, 0, 1, 10, 60, 300, 3600, 86400),
+)
 RULES_USERS = Gauge("iot_rules_users", "Users with rules in force")
 
 DB_WRITE_SECONDS = Histogram("iot_db_write_seconds", "Time of one database transaction", buckets=_FAST)

@@ -18,13 +18,13 @@ pytestmark = pytest.mark.integration
 TABLES = {
     "iot_migrations": "version name checksum applied_at",
     "raw_telemetry": "time user_id device_id sequence_id temperature battery extra_data",
-    "user_configs": "user_id rules updated_at maintenance edited_at sampling",
+    "user_configs": "user_id rules updated_at maintenance edited_at sampling accepted",
     "rolling_averages": "user_id device_id key window_seconds time count mean minimum maximum",
     "active_alerts": "user_id device_id rule_id alert_id severity message value threshold first_seen last_seen state "
     "snoozed_until",
     "alert_history": "alert_id status repeat user_id device_id rule_id severity message value threshold event_time "
     "first_seen event sent_at recorded_at held_at",
-    "device_status": "device_key user_id device_id status last_seen detail",
+    "device_status": "device_key user_id device_id status last_seen detail clock_skew",
     "mqtt_users": "id username clientid user_id password_hash salt is_superuser created_at",
     "mqtt_acl": "id username clientid permission action topic qos retain priority",
 }
@@ -76,7 +76,8 @@ async def test_an_edit_by_hand_bears_its_own_time(connection: Connection) -> Non
 
 async def test_a_table_of_version_0_1_0_gets_the_new_columns(database: str, connection: Connection) -> None:
     await connection.execute(
-        "ALTER TABLE user_configs DROP COLUMN maintenance, DROP COLUMN edited_at, DROP COLUMN sampling"
+        "ALTER TABLE user_configs DROP COLUMN maintenance, DROP COLUMN edited_at, DROP COLUMN sampling,"
+        " DROP COLUMN accepted"
     )
     await connection.execute("DROP TRIGGER user_configs_touch ON user_configs")
     await connection.execute("INSERT INTO user_configs (user_id, rules) VALUES ('u1', '[1]')")

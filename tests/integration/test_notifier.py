@@ -1,6 +1,7 @@
 """The notifier on real Kafka, PostgreSQL and Mosquitto: one message per (alert_id, status), in order, none lost."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -11,14 +12,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import asyncpg
 import mqtt5
 import pytest
 from aiokafka import AIOKafkaProducer
+from prometheus_client.parser import text_string_to_metric_families
 
 from app.core.alerts import AlertEvent, Severity, Status, to_json
 from app.local.mosquitto import BRIDGE, Mosquitto
 from app.local.server import free_port
+from tests.faults.clocks import Clock, available
 from tests.integration.bridges import Program, create_topics, program, until
 from tests.servers import KafkaServer, MqttServer
 
@@ -196,10 +200,7 @@ async def test_the_broker_away_then_back(
             async with comes_back(broker, notifier), listening(broker, unique) as found:  # the broker comes last
                 os.kill(notifier.pid, signal.SIGCONT)
                 await until(lambda: len(found) >= 10)
-                async with asyncio.timeout(20):
-                    # A PUBACK that the stop overtakes would cost a repeat.
-                    while await unsent(database):  # noqa: ASYNC110 - another process writes it
-                        await asyncio.sleep(0.05)
+                await all_sent(database)
             broker.stop()
             await outbox(kafka.bootstrap, unique, events[10:20])
             await asyncio.sleep(1)
@@ -238,6 +239,85 @@ async def test_what_waited_for_the_broker_is_told_as_delayed(
     assert [one["alert_id"] for one in found] == [f"{unique}-d1-{n}" for n in range(6)]
     assert [one.get("delayed") for one in found] == [True] * 5 + [None]
     assert found[0] == json.loads(old[0][1]) | {"delayed": True}
+
+
+async def test_an_hour_without_the_broker(
+    kafka: KafkaServer,
+    server_dir: Path,
+    database: str,
+    unique: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An event in five seconds; the broker is away, and the notifier's clock takes the hour in six steps."""
+    if not available():
+        pytest.skip("no C compiler: a process cannot have a clock of its own")
+    await create_topics(kafka.bootstrap, unique, partitions=2)
+    broker, clock, port, began = Mosquitto(server_dir), Clock(tmp_path, "notifier"), free_port(), datetime.now(UTC)
+    made = settings(kafka.bootstrap, broker, database, unique) | {"alert_delayed_after": 60, "metrics_port": port}
+    steps = timedelta(seconds=5)
+    events = [event(unique, n, device=f"d{n % 7}", time=began + n * steps) for n in range(720)]
+    try:
+        with contextlib.ExitStack() as stack:
+            with monkeypatch.context() as own:
+                for name, value in clock.environment.items():
+                    own.setenv(name, value)
+                notifier = stack.enter_context(program("notifier", tmp_path / "log", **made))
+            await notifier.logged("notifier_started")
+            async with comes_back(broker, notifier), listening(broker, unique) as found:
+                os.kill(notifier.pid, signal.SIGCONT)
+                await outbox(kafka.bootstrap, unique, events[:20])
+                await until(lambda: len(found) >= 20, 40)
+                await all_sent(database)
+            broker.stop()
+            for part in range(6):
+                await outbox(kafka.bootstrap, unique, events[20 + part * 100 : 120 + part * 100])
+                clock.jump(600 * (part + 1))
+            await outbox(kafka.bootstrap, unique, events[620:])
+            await waits_for(port, 3000)
+            async with comes_back(broker, notifier), listening(broker, unique) as later:
+                os.kill(notifier.pid, signal.SIGCONT)
+                await until(lambda: len(later) >= 700, 60)
+                fresh = datetime.now(UTC) + timedelta(hours=1)
+                await outbox(kafka.bootstrap, unique, [event(unique, 720, device="d6", time=fresh)])
+                await until(lambda: len(later) >= 701, 40)
+                await all_sent(database)
+                assert await metric(port, "iot_notifier_waiting_seconds", group="notifier") == 0
+                delayed = await metric(port, "iot_notifier_delayed_total")
+            assert notifier.stop() < 10
+    finally:
+        broker.stop()
+    for device in range(7):
+        ids = [one["alert_id"] for one in found + later if one["device_id"] == f"d{device}"]
+        assert ids == [f"{unique}-d{device}-{n}" for n in range(721) if n % 7 == device], "all, once, in order"
+    assert len(found) == 20
+    assert len(later) == 701
+    assert [one for one in found if "delayed" in one] == []
+    old = {f"{unique}-d{n % 7}-{n}" for n in range(20, 690)}  # the last of the hour are within the minute, perhaps
+    assert old - {one["alert_id"] for one in later if one.get("delayed") is True} == set()
+    assert "delayed" not in next(one for one in later if one["alert_id"].endswith("-720"))
+    assert delayed == sum("delayed" in one for one in later)
+
+
+async def all_sent(dsn: str) -> None:
+    """A PUBACK that a stop of the broker overtakes would cost a repeat."""
+    async with asyncio.timeout(40):
+        while await unsent(dsn):  # noqa: ASYNC110 - another process writes it
+            await asyncio.sleep(0.05)
+
+
+async def metric(port: int, name: str, **labels: str) -> float:
+    """One series of a program."""
+    async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/metrics") as answer:
+        families = text_string_to_metric_families(await answer.text())
+    return next(s.value for family in families for s in family.samples if s.name == name and s.labels == labels)
+
+
+async def waits_for(port: int, seconds: float) -> None:
+    """Wait until it says that an alert has waited for so long."""
+    async with asyncio.timeout(40):
+        while await metric(port, "iot_notifier_waiting_seconds", group="notifier") < seconds:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
 
 
 async def test_a_storm_is_told_as_a_digest_and_nothing_is_lost(

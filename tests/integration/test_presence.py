@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +48,11 @@ class Fleet:
         headers = [("mqtt_topic", topic.encode())]
         await self._producer.send_and_wait(self._site.settings.kafka_topic, payload, key.encode(), headers=headers)
 
-    async def reads(self, device: str, temperature: float = 20) -> None:
-        """One reading of a device."""
+    async def reads(self, device: str, temperature: float = 20, ahead: float = 0) -> None:
+        """One reading of a device, whose clock may be some seconds ahead."""
         self._number += 1
-        body = {"time": datetime.now(UTC).isoformat(), "sequence_id": self._number, "temperature": temperature}
+        time_ = datetime.now(UTC) + timedelta(seconds=ahead)
+        body = {"time": time_.isoformat(), "sequence_id": self._number, "temperature": temperature}
         user = self._site.unique
         self.last[device] = time.time()
         await self.send(f"users/{user}/devices/{device}/telemetry", f"{user}/{device}", json.dumps(body).encode())
@@ -265,6 +266,79 @@ async def test_the_last_will_of_a_node(site: Site) -> None:
             await status_of(site, node, "offline")
             await until(lambda: _heard(heard, 1), 20, lambda: f"heard {heard}")
     assert [(event["rule_id"], event["device_id"], event["status"]) for event in heard] == [("$offline", "", "FIRING")]
+
+
+async def test_a_silent_node_is_told_and_its_sensors_are_not(site: Site) -> None:
+    node, talking = f"n-{site.unique}", {"s1", "s2", "s3"}
+    async with fleet(site) as devices, sensors(devices, node, talking):
+        with site.program("worker") as worker:
+            await worker.ready()
+            await watching(worker, 4)  # the node too
+            talking.remove("s1")
+            await told(site, "s1", "FIRING")
+            talking.clear()
+            await told(site, "", "FIRING")
+            await asyncio.sleep(AFTER + 2)  # so long the sensors have been due
+            assert [one["device_id"] for one in await events(site)] == ["s1", ""]
+            assert len(await site.fetch("SELECT FROM active_alerts")) == 2
+            talking.add("s2")
+            await told(site, "", "FIRING", "RESOLVED")
+            await told(site, "s3", "FIRING")  # the node is back, and this one is not
+            talking |= {"s1", "s3"}
+            await told(site, "s3", "FIRING", "RESOLVED")
+            await told(site, "s1", "FIRING", "RESOLVED")
+            assert await told(site, "s2") == []
+            worker.stop()
+    assert {one["user_id"] for one in await events(site)} == {node}
+
+
+@asynccontextmanager
+async def sensors(devices: Fleet, node: str, talking: set[str]) -> AsyncIterator[None]:
+    """Sensors of a node that send twice a second, those that are in `talking` at the moment."""
+
+    async def talk() -> None:
+        while True:
+            for sensor in sorted(talking):
+                body = {"time": datetime.now(UTC).isoformat(), "value": 1}
+                await devices.send(f"iot/{node}/{sensor}/telemetry", node, json.dumps(body).encode())
+            await asyncio.sleep(0.5)
+
+    task = asyncio.create_task(talk())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def test_clocks_are_measured(site: Site) -> None:
+    async with fleet(site) as devices:
+        with site.program("worker") as worker:
+            await worker.ready()
+            for device, ahead in (("right", 0), ("ahead", 200), ("behind", -3600)):
+                await devices.reads(device, ahead=ahead)
+            await until(lambda: measured(worker, 3), 40, lambda: worker.tail())
+            skews = dict(map(tuple, await site.fetch("SELECT device_id, clock_skew FROM device_status")))
+            assert abs(skews["right"]) < 30
+            assert abs(skews["ahead"] - 200) < 30
+            assert abs(skews["behind"] + 3600) < 30
+            _, page = await worker.get("/metrics")
+            assert 'iot_clock_skew_seconds_bucket{le="-60.0"} 1.0' in page
+            assert 'iot_clock_skew_seconds_bucket{le="60.0"} 2.0' in page
+            await devices.reads("ahead", temperature=90, ahead=200)
+            await told_of_rule(site, "FIRING")
+
+            async def over() -> bool:
+                await devices.reads("ahead", temperature=20)  # set right by now
+                return any(one["status"] == "RESOLVED" for one in await events(site))
+
+            await until(over, 30, lambda: "the device is frozen until the time that it had")
+            worker.stop()
+
+
+async def measured(worker: Running, devices: int) -> bool:
+    """Whether the clocks of so many have been looked at."""
+    return (await gauges(worker)).get("iot_clock_skew_seconds_count") == devices
 
 
 async def status_of(site: Site, node: str, status: str) -> None:

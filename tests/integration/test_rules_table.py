@@ -8,7 +8,8 @@ import pytest
 from pydantic import SecretStr
 
 from app.adapters.database import Connection
-from app.adapters.rules_table import Changes, RulesTable
+from app.adapters.rules_table import RulesTable
+from app.core.in_force import Change
 from app.settings import Settings
 
 pytestmark = pytest.mark.integration
@@ -22,26 +23,30 @@ async def admin(database: str) -> AsyncIterator[Connection]:
         await connection.close()
 
 
-def follow(database: str, compare_seconds: float = 60) -> AsyncGenerator[Changes, None]:
-    settings = Settings(database_url=SecretStr(database), rules_poll=0.05)
-    return RulesTable(settings, compare_seconds=compare_seconds).changes()
+def table(database: str, compare_seconds: float = 60) -> RulesTable:
+    return RulesTable(Settings(database_url=SecretStr(database), rules_poll=0.05), compare_seconds=compare_seconds)
+
+
+def follow(database: str, compare_seconds: float = 60) -> AsyncGenerator[list[Change], None]:
+    return table(database, compare_seconds).changes()
 
 
 @pytest.fixture
-async def changes(database: str) -> AsyncIterator[AsyncIterator[Changes]]:
+async def changes(database: str) -> AsyncIterator[AsyncIterator[list[Change]]]:
     following = follow(database)
     yield following
     await following.aclose()
 
 
-async def following(changes: AsyncIterator[Changes]) -> Changes:
-    return await asyncio.wait_for(anext(changes), 10)
+async def following(changes: AsyncIterator[list[Change]]) -> list[tuple[str, str | None]]:
+    """The next changes: user and configuration."""
+    return [one[:2] for one in await asyncio.wait_for(anext(changes), 10)]
 
 
 PUT = "INSERT INTO user_configs (user_id, rules) VALUES ($1, $2::jsonb) ON CONFLICT (user_id) DO UPDATE SET rules = $2"
 
 
-async def test_all_first_then_what_changes(admin: Connection, changes: AsyncIterator[Changes]) -> None:
+async def test_all_first_then_what_changes(admin: Connection, changes: AsyncIterator[list[Change]]) -> None:
     await admin.execute(PUT, "u1", "[1]")
     await admin.execute(PUT, "u2", "[2]")
     assert await following(changes) == [("u1", "[1]"), ("u2", "[2]")]
@@ -52,18 +57,18 @@ async def test_all_first_then_what_changes(admin: Connection, changes: AsyncIter
     assert await following(changes) == [("u3", "[]")]
 
 
-async def test_maintenance_comes_with_the_rules(admin: Connection, changes: AsyncIterator[Changes]) -> None:
+async def test_maintenance_comes_with_the_rules(admin: Connection, changes: AsyncIterator[list[Change]]) -> None:
     await admin.execute(PUT, "u1", "[1]")
     assert await following(changes) == [("u1", "[1]")]
     await admin.execute("UPDATE user_configs SET maintenance = '[2]'")
     assert await following(changes) == [("u1", '{"rules": [1], "maintenance": [2]}')]
 
 
-async def test_an_empty_table_is_told_too(changes: AsyncIterator[Changes]) -> None:
+async def test_an_empty_table_is_told_too(changes: AsyncIterator[list[Change]]) -> None:
     assert await following(changes) == []
 
 
-async def test_a_deleted_row_means_no_rules(admin: Connection, changes: AsyncIterator[Changes]) -> None:
+async def test_a_deleted_row_means_no_rules(admin: Connection, changes: AsyncIterator[list[Change]]) -> None:
     await admin.execute(PUT, "u1", "[1]")
     await following(changes)
     await admin.execute("DELETE FROM user_configs")
@@ -73,7 +78,7 @@ async def test_a_deleted_row_means_no_rules(admin: Connection, changes: AsyncIte
 
 
 async def test_a_change_that_commits_late_is_seen(
-    database: str, admin: Connection, changes: AsyncIterator[Changes]
+    database: str, admin: Connection, changes: AsyncIterator[list[Change]]
 ) -> None:
     await admin.execute(PUT, "u1", "[1]")
     await following(changes)
@@ -99,7 +104,7 @@ async def test_a_change_that_commits_very_late_is_found_by_comparing(database: s
     await changes.aclose()
 
 
-async def test_an_outage_is_waited_out(database: str, admin: Connection, changes: AsyncIterator[Changes]) -> None:
+async def test_an_outage_is_waited_out(database: str, admin: Connection, changes: AsyncIterator[list[Change]]) -> None:
     await admin.execute(PUT, "u1", "[1]")
     await following(changes)
     waiting = asyncio.ensure_future(following(changes))
@@ -111,3 +116,22 @@ async def test_an_outage_is_waited_out(database: str, admin: Connection, changes
     await asyncio.sleep(0.2)
     await admin.execute(PUT, "u1", "[2]")
     assert await waiting == [("u1", "[2]")]
+
+
+async def test_what_was_taken_is_noted_for_whoever_starts_later(database: str, admin: Connection) -> None:
+    await admin.execute(PUT, "u1", "[1.50]")
+    await admin.execute(PUT, "u2", "[2]")
+    followed = table(database)
+    changes = followed.changes()
+    found = await asyncio.wait_for(anext(changes), 10)
+    assert [one.accepted for one in found] == [None, None]
+    followed.take(found)
+    await admin.execute(PUT, "u2", "[3]")  # before it is noted: whoever takes that notes that
+    (later,) = await asyncio.wait_for(anext(changes), 10)
+    assert (later.user_id, later.text, later.accepted) == ("u2", "[3]", None)
+    before = await admin.fetch("SELECT user_id, updated_at FROM user_configs WHERE user_id = 'u1'")
+    await admin.execute(PUT, "u1", "[4]")
+    (later,) = await asyncio.wait_for(anext(changes), 10)
+    assert (later.text, later.accepted) == ("[4]", "[1.50]")
+    assert before[0]["updated_at"] == found[0].updated_at, "noting it is no edit"
+    await changes.aclose()

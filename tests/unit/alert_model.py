@@ -118,7 +118,6 @@ class Model:
         due = due and not in_maintenance
         if not held_back and not due and not alert.stale:
             return []
-            return []
         if due:
             alert.severity = escalate["severity"]
         alert.repeat += 1

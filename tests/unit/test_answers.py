@@ -1,12 +1,16 @@
 """What is told to whose rules or command were refused: to whom, what, and not again by a replay."""
 
+from datetime import timedelta
+
 import msgspec
 
 from app.adapters.alert_records import alert_events, answers
 from app.adapters.outbox import TOPIC_HEADER
-from app.core.answers import Answer
+from app.core.answers import Answer, answer_to_edit
 from app.core.devices import MARK_KEY
+from app.core.in_force import Change, Refusal
 from app.core.model import Record
+from tests.unit.readings import START
 from tests.unit.records import Message
 from tests.unit.test_process import HOT, Subject, other, telemetry
 
@@ -76,3 +80,20 @@ def test_an_answer_is_no_alert_event() -> None:
     (told,) = Subject()(other("users/u/config", b"{", 3)).answers
     assert isinstance(told, Answer)
     assert alert_events([Message(told.value, ((TOPIC_HEADER, told.topic.encode()),))]) == {}
+
+
+def test_an_edit_by_hand_is_answered_by_any_worker_alike() -> None:
+    refusal = Refusal(
+        Change("u", '[{"key": 1}]', START, None), ("rules[0].key: 1 is no name", "rules[0].message: missing")
+    )
+    told = answer_to_edit(refusal)
+    assert told is not None
+    assert told == answer_to_edit(refusal._replace(change=refusal.change._replace(accepted="[]")))
+    assert (told.topic, told.key) == ("users/u/config/errors", b"u/")
+    body = msgspec.json.decode(told.value)
+    assert body["error"] == "rules[0].key: 1 is no name; rules[0].message: missing"
+    assert (body["payload"], body["reason"]) == ('[{"key": 1}]', "invalid_rules")
+    later = answer_to_edit(refusal._replace(change=refusal.change._replace(updated_at=START + timedelta(seconds=1))))
+    assert later is not None
+    assert msgspec.json.decode(later.value)["id"] != body["id"]
+    assert answer_to_edit(refusal._replace(change=refusal.change._replace(user_id="a/b"))) is None, "no topic has it"

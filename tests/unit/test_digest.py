@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from app.core.alerts import AlertEvent, Severity, Status, as_told, to_json
+from app.core.alerts import AlertEvent, Severity, Status, as_told, is_late, to_json
 from app.core.digest import LISTED_MAX, RULES_MAX, Held, digest
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
@@ -38,6 +38,8 @@ def test_a_digest_that_is_told_again_has_the_same_id() -> None:
 def test_only_an_old_alert_is_delayed() -> None:
     event = AlertEvent("a", "u", "d", "r", Status.FIRING, Severity.INFO, "}", 1, 2, NOW, NOW)
     text = to_json(event)
-    assert as_told(event, text, NOW + timedelta(seconds=60), 60) == text
-    late = as_told(event, text + b"\n", NOW + timedelta(seconds=60, microseconds=1), 60)
+    assert not is_late(event, NOW + timedelta(seconds=60), 60)
+    assert is_late(event, NOW + timedelta(seconds=60, microseconds=1), 60)
+    assert as_told(text, late=False) == text
+    late = as_told(text + b"\n", late=True)
     assert msgspec.json.decode(late) == msgspec.json.decode(text) | {"delayed": True}

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.cli.main import COMMANDS
+from app.core.alerts import AlertEvent
 from app.core.model import Reason
 from app.settings import Settings
 from tests.documents import DOCS, METRICS, ROOT, filled, metrics_of, stages_of_reasons, steps_of_the_path
@@ -101,6 +102,28 @@ def test_commands_exist(page: Path) -> None:
 def test_what_is_not_there_yet_is_named() -> None:
     section = README.partition("## Not there yet")[2].partition("\n## ")[0]
     assert set(re.findall(r"`([a-z_]+)`", section)) & set(_rule_fields()) == set()
+
+
+def test_every_field_of_a_rule_and_of_an_alert_is_documented() -> None:
+    page = (DOCS / "alerts.md").read_text()
+    assert documented(page, "## Rules") == set(_rule_fields())
+    assert documented(page, "## What is told") == {*AlertEvent.__struct_fields__, "delayed"}
+    active, history = page.partition("\n## Tables")[2].split("`alert_history` has")
+    assert documented(active) == set(columns_of("active_alerts"))
+    assert documented(history) == set(columns_of("alert_history"))
+
+
+def documented(page: str, section: str = "") -> set[str]:
+    """The names in the first column of the first table of a section."""
+    text = page.partition(section)[2] if section else page
+    (first, *_) = re.findall(r"^\| (?:field|column) \| meaning \|\n\| --- \| --- \|\n((?:\|.*\n)+)", text, re.M)
+    return {name for line in first.splitlines() for name in re.findall(r"`(\w+)`", line.split("|")[1])}
+
+
+def columns_of(table: str) -> list[str]:
+    """The columns of a table in init.sql."""
+    body = (ROOT / "init.sql").read_text().partition(f"CREATE TABLE IF NOT EXISTS {table} (\n")[2].partition("\n);")[0]
+    return re.findall(r"^  ([a-z_]+) +[a-z]", body, re.M)
 
 
 def _rule_fields() -> list[str]:

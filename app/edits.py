@@ -1,0 +1,51 @@
+"""user_configs as anybody edits it -> the rules in force, what is refused in the log and a metric, and answers to it.
+
+A refusal is answered by the one worker that has the partition of the user's own messages, to an edit that it has seen:
+not to what stands there when it starts, nor while partitions move.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from app.adapters.rules_table import RulesTable
+from app.core.answers import answer_to_edit
+from app.core.in_force import InForce, Refusal
+from app.core.rulebook import RuleBook
+from app.errors import TransientError
+from app.ops import metrics
+from app.ports import Outbox
+
+log = structlog.get_logger()
+
+
+class Edits:
+    """Follows them until cancelled."""
+
+    def __init__(self, table: RulesTable, book: RuleBook, outbox: Outbox, ours: Callable[[str], bool]) -> None:
+        """`ours`: whether this worker answers that user."""
+        self._table, self._book, self._outbox, self._ours = table, book, outbox, ours
+        self._in_force = InForce(book)
+
+    async def follow(self, loaded: asyncio.Event) -> None:
+        """Set `loaded` once the rules of the beginning are in force."""
+        async for changes in self._table.changes():
+            refused, taken = self._in_force.apply(changes)
+            self._table.take(taken)
+            metrics.RULES_USERS.set(self._book.users)
+            for one in refused:
+                metrics.RULES_REFUSED.inc()
+                log.warning("rules_refused", user_id=one.change.user_id, reasons=list(one.reasons))
+            if loaded.is_set():
+                await self._answer(refused)
+            loaded.set()
+
+    async def _answer(self, refused: Sequence[Refusal]) -> None:
+        answers = [told for one in refused if self._ours(one.change.user_id) and (told := answer_to_edit(one))]
+        if not answers:
+            return
+        try:
+            await self._outbox.send([], answers)
+        except TransientError as error:  # a rebalance or a stop
+            log.warning("refusal_not_answered", answers=len(answers), error=str(error))
