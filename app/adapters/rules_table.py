@@ -52,7 +52,7 @@ class RulesTable:
         self._taken: list[Change] = []  # to be noted
 
     def take(self, changes: Sequence[Change]) -> None:
-        """What is in force now: noted with the next poll, so that whoever starts later knows it if it has to."""
+        """What is in force now: noted before the next poll, so that whoever starts later knows it if it has to."""
         self._taken += changes
 
     async def changes(self) -> AsyncGenerator[list[Change], None]:
@@ -82,7 +82,8 @@ class RulesTable:
                 if changes or first:
                     first = False
                     yield changes
-                await asyncio.sleep(self._settings.rules_poll)
+                if not self._taken:  # else it is noted at once
+                    await asyncio.sleep(self._settings.rules_poll)
         finally:
             if connection is not None:
                 connection.terminate()
@@ -90,7 +91,8 @@ class RulesTable:
     async def _accept(self, connection: Connection) -> None:
         if self._taken:
             columns = zip(*((one.user_id, one.text, one.updated_at) for one in self._taken), strict=True)
-            await connection.execute(_ACCEPT, *map(list, columns))
+            async with connection.transaction():  # as above
+                await connection.execute(_ACCEPT, *map(list, columns))
             self._taken = []
 
     async def _poll(self, connection: Connection) -> list[Change]:

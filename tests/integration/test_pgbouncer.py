@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 from pydantic import SecretStr
 
+from app.adapters.database import Connection
 from app.adapters.rules_table import RulesTable
 from app.core.write import Effect, Statement, Written
 from app.settings import Settings
@@ -48,17 +49,37 @@ async def test_late_rows_too(database: str, pooled: str) -> None:
     assert await count(database) == 4200
 
 
+async def noted(admin: Connection, rules: str) -> None:
+    """Wait until these rules are known to be in force."""
+    async with asyncio.timeout(10):
+        while await admin.fetchval("SELECT accepted FROM user_configs") != rules:  # noqa: ASYNC110 - polled by others
+            await asyncio.sleep(0.02)
+
+
 async def test_rules_are_followed(database: str, pooled: str) -> None:
     settings = Settings(database_url=SecretStr(pooled), rules_poll=0.05, database_statement_cache=False)
-    tables = [RulesTable(settings, compare_seconds=0.1).changes() for _ in range(4)]
+    tables = [RulesTable(settings, compare_seconds=0.1) for _ in range(4)]
+    followed = [table.changes() for table in tables]
     try:
-        assert [await asyncio.wait_for(anext(table), 10) for table in tables] == [[]] * 4
+        assert [await asyncio.wait_for(anext(changes), 10) for changes in followed] == [[]] * 4
         async with connected(database) as admin:
-            await admin.execute("INSERT INTO user_configs (user_id, rules) VALUES ('u1', '[1]')")
-        assert [await asyncio.wait_for(anext(table), 10) for table in tables] == [[("u1", "[1]")]] * 4
+            for rules in ("[1]", "[2]", "[3]"):
+                await admin.execute(
+                    "INSERT INTO user_configs VALUES ('u1', $1::jsonb) ON CONFLICT (user_id) DO UPDATE SET rules = $1",
+                    rules,
+                )
+                for table, changes in zip(tables, followed, strict=True):
+                    (found,) = await asyncio.wait_for(anext(changes), 10)
+                    assert found.text == rules
+                    table.take([found])
+            waiting = [asyncio.ensure_future(anext(changes)) for changes in followed]
+            await noted(admin, "[3]")
+            for one in waiting:
+                one.cancel()
+            await asyncio.wait(waiting)
     finally:
-        for table in tables:
-            await table.aclose()
+        for changes in followed:
+            await changes.aclose()
 
 
 async def test_the_database_goes_away_behind_it(database: str, pooled: str) -> None:
