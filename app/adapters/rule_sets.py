@@ -6,8 +6,8 @@ from msgspec import Struct
 
 from app.adapters.database import Connection
 
-_SOME = """SELECT user_id, rules::text, maintenance::text, updated_at, sampling::text FROM user_configs
-WHERE user_id = coalesce($1, user_id) ORDER BY user_id"""
+_SOME = """SELECT user_id, rules::text, maintenance::text, updated_at, sampling::text, accepted IS NOT NULL
+FROM user_configs WHERE user_id = coalesce($1, user_id) ORDER BY user_id"""
 _STORE = """INSERT INTO user_configs (user_id, rules, maintenance, sampling)
 VALUES ($1, $2::jsonb, coalesce($3::jsonb, '[]'), coalesce($4::jsonb, '{}'))
 ON CONFLICT (user_id) DO UPDATE SET rules = EXCLUDED.rules,
@@ -22,6 +22,7 @@ class Stored(Struct, frozen=True):
     maintenance: str
     updated_at: datetime
     sampling: str
+    accepted: bool  # workers have taken it, or an earlier one, which is in force while they refuse this one
 
     @property
     def document(self) -> bytes:

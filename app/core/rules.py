@@ -80,6 +80,8 @@ def parse(rules_json: str | bytes, user_id: str, bytes_max: int = RULES_BYTES_MA
     """Compile a JSON array of rules, or an object with the array as "rules". Never raises for any text."""
     if len(rules_json) > bytes_max:
         return InvalidRules(user_id, (f"rules: {len(rules_json)} bytes of JSON; at most {bytes_max} are allowed",))
+    if not rules_json.strip():
+        return InvalidRules(user_id, ("rules: there is nothing; give a JSON array of rules, [] for none",))
     try:
         document = msgspec.json.decode(rules_json)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
