@@ -323,7 +323,8 @@ def test_sizes_are_capped() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "there is nothing"), ("\n ", "there is nothing"), ("{", "not JSON"), ("[NaN]", "not JSON"), (b"\xff", "not JSON"), (b'["\xff"]', "not JSON"),
+        ("", "there is nothing"), ("\n ", "there is nothing"), ("{", "not JSON"),
+        ("[NaN]", "not JSON"), (b"\xff", "not JSON"), (b'["\xff"]', "not JSON"),
         ('[{"threshold": 1e400}]', "not JSON"), ('["\ud800"]', "not JSON"), ("[" * 100_000, "not JSON"),
         ("5", "give a JSON array"), ("null", "give a JSON array"), ("{}", "give a JSON array"),
         ('{"rules":{}}', "give a JSON array"), ("[5]", "rules[0]: 5 is not an object"), ("[null]", "rules[0]: null is"),
