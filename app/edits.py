@@ -1,7 +1,7 @@
 """user_configs as anybody edits it -> the rules in force, what is refused in the log and a metric, and answers to it.
 
 A refusal is answered by the one worker that has the partition of the user's own messages, to an edit that it has seen:
-not to what stands there when it starts, nor while partitions move.
+not to what stands there when it starts, nor while partitions move or Kafka is away.
 """
 
 import asyncio
@@ -19,12 +19,14 @@ from app.ports import Outbox
 
 log = structlog.get_logger()
 
+ANSWER_SECONDS = 5.0  # while Kafka is away the rules are followed all the same
+
 
 class Edits:
     """Follows them until cancelled."""
 
     def __init__(self, table: RulesTable, book: RuleBook, outbox: Outbox, ours: Callable[[str], bool]) -> None:
-        """`ours`: whether this worker answers that user."""
+        """`ours`: whether this worker answers that user. The outbox must bear being told to give up."""
         self._table, self._book, self._outbox, self._ours = table, book, outbox, ours
         self._in_force = InForce(book)
 
@@ -46,6 +48,7 @@ class Edits:
         if not answers:
             return
         try:
-            await self._outbox.send([], answers)
-        except TransientError as error:  # a rebalance or a stop
-            log.warning("refusal_not_answered", answers=len(answers), error=str(error))
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await self._outbox.send([], answers)
+        except (TimeoutError, TransientError) as error:  # also a rebalance or a stop
+            log.warning("refusal_not_answered", answers=len(answers), error=repr(error))

@@ -100,7 +100,7 @@ class WorkerApp(faust.App):  # type: ignore[misc]
         """Faust drains and commits first (BatchConsumer.wait_empty)."""
         await super().on_stop()
         await producer.stop()
-        await silences.stop()
+        await best_effort.stop()
         await store.stop(1.0)  # what still runs has had its time, and nobody waits for it
         await health.stop()
         log.info("worker_stopped")
@@ -140,18 +140,18 @@ processor = Processor(
     DeviceClasses(settings.offline_classes, PresenceLimits(settings.offline_after)),
     settings.last_seen_every,
 )
-silences = Producer(kafka, f"{settings.group_id}-silence", give_up, lease=lease)
+# Of what is not waited for: it is closed when Kafka does not answer soon.
+best_effort = Producer(kafka, f"{settings.group_id}-silence", give_up, lease=lease)
 care = Care(settings.offline_poll, settings.offline_grace, settings.offline_lag_max, settings.offline_mass_share)
 sweep = Sweep(processor.partitions, care)
 limit = DeadLetterLimit(settings.dead_letters_in_a_row, settings.dead_letters_ratio, settings.dead_letters_window)
 rejections = Rejections()
-outbox = KafkaOutbox(producer, settings.kafka_alerts_topic)
 tail = DeadLetterTail(kafka, settings.kafka_dlq_topic, give_up)
 pipeline = Pipeline(
     Ports(
         store=store,
         dead_letters=KafkaDeadLetters(producer, settings.kafka_dlq_topic, tail, limit),
-        outbox=outbox,
+        outbox=KafkaOutbox(producer, settings.kafka_alerts_topic),
         states=states,
         ledger=BatchLedger(limit, rejections),
         lease=lease,
@@ -177,7 +177,8 @@ async def ingest(stream: Any) -> None:
 @app.task  # type: ignore[untyped-decorator]
 async def follow_rules() -> None:
     """Keep the rules in force equal to user_configs."""
-    await Edits(RulesTable(settings, advice), rules, outbox, has_messages_of).follow(rules_loaded)
+    answers = KafkaOutbox(best_effort, settings.kafka_alerts_topic)
+    await Edits(RulesTable(settings, advice), rules, answers, has_messages_of).follow(rules_loaded)
 
 
 def has_messages_of(user_id: str) -> bool:
@@ -189,7 +190,7 @@ def has_messages_of(user_id: str) -> bool:
 async def look_for_silence() -> None:
     """Claim silence of those nothing comes from any more."""
     await rules_loaded.wait()
-    claims = KafkaSilences(silences, settings.kafka_topic)
+    claims = KafkaSilences(best_effort, settings.kafka_topic)
     found = Presence(processor.partitions, sweep, claims, lambda: tides(app.consumer), states.items)
     await found.run(settings.offline_poll)
 

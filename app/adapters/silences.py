@@ -16,7 +16,7 @@ class KafkaSilences:
     """Sends, or gives up soon: whoever is still silent is claimed again."""
 
     def __init__(self, producer: Producer, topic: str) -> None:
-        """`producer` must be nobody else's: it is closed when Kafka does not answer."""
+        """`producer` is closed when Kafka does not answer: it must not be one that others wait for."""
         self._producer, self._topic = producer, topic
 
     async def send(self, claims: Sequence[tuple[int, Claim]]) -> bool:
