@@ -1,6 +1,7 @@
 """`iot-stream up` and `down` as a person uses them: one stack, brought up, hurt, joined, stopped and started again."""
 
 import asyncio
+import ipaddress
 import json
 import os
 import signal
@@ -102,6 +103,7 @@ def test_up_hurt_down_and_up_again(stack: Stack, unique: str) -> None:
         assert (stack.directory / file).stat().st_mode & 0o777 == 0o600
     code, status = stack.status()
     assert code == 0, status
+    _nothing_can_be_reached_from_elsewhere(stack)
     stack.publish(unique, 1)
     assert wait(lambda: stack.rows(unique) == 1), "a message published by the operator is stored"
 
@@ -120,6 +122,20 @@ def test_up_hurt_down_and_up_again(stack: Stack, unique: str) -> None:
     seconds = stack.up()
     print(f"second start {seconds:.1f} s")
     assert stack.rows(unique) == 2
+
+
+def _nothing_can_be_reached_from_elsewhere(stack: Stack) -> None:
+    """Every server, and what it starts, listens on the loopback address alone; and each of ours where it says."""
+    listening: dict[str, set[int]] = {}
+    for name, pid in stack.pids.items():
+        tree = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+        found = [one.laddr for each in tree for one in each.net_connections("inet") if one.status == psutil.CONN_LISTEN]
+        hosts = {ipaddress.ip_address(address.ip.removeprefix("::ffff:")) for address in found}  # as Java has them
+        assert [host for host in hosts if not host.is_loopback] == [], name
+        listening[name] = {address.port for address in found}
+    assert int(stack.env["MQTT_PORT"]) in listening["mosquitto"]
+    assert int(stack.env["KAFKA_BROKER"].rpartition(":")[2]) in listening["kafka"]
+    assert int(stack.env["METRICS_URL"].rpartition(":")[2]) in listening["worker"]
 
 
 def _dies_and_is_started_again(stack: Stack, name: str) -> None:
