@@ -3,6 +3,7 @@
 `app.core.step` looks up every change here, and docs/alerts.md draws its diagram from it.
 """
 
+from collections import defaultdict
 from enum import StrEnum
 
 from app.core.alerts import Status
@@ -83,14 +84,16 @@ TRANSITIONS: dict[tuple[Phase, Signal], tuple[Phase, Status | None]] = {
 
 
 def diagram() -> str:
-    """The table as a Mermaid state diagram; what stays where it is and tells nothing is left out."""
-    arrows = [
-        f"    {_box(before)} --> {_box(after)}: {signal}" + (f" / {status}" if status else "")
-        for (before, signal), (after, status) in TRANSITIONS.items()
-        if before is not after or status
+    """The table as a Mermaid state diagram; what stays where it is and tells nothing is left out.
+
+    Signals that lead to the same and tell the same share an arrow.
+    """
+    arrows = defaultdict[tuple[Phase, Phase, Status | None], list[str]](list)
+    for (before, signal), (after, status) in TRANSITIONS.items():
+        if before is not after or status:
+            arrows[before, after, status].append(signal)
+    lines = [
+        f"    {before.value} --> {after.value}: {', '.join(signals)}" + (f" / {status}" if status else "")
+        for (before, after, status), signals in arrows.items()
     ]
-    return "\n".join(["stateDiagram-v2", "    [*] --> NORMAL", *arrows])
-
-
-def _box(phase: Phase) -> str:
-    return phase.value
+    return "\n".join(["stateDiagram-v2", "    [*] --> NORMAL", *lines])

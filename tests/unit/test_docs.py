@@ -10,6 +10,7 @@ import pytest
 from app.cli.main import COMMANDS
 from app.core.alerts import AlertEvent
 from app.core.model import Reason
+from app.core.phases import Phase
 from app.settings import Settings
 from tests.documents import DOCS, METRICS, ROOT, filled, metrics_of, stages_of_reasons, steps_of_the_path
 
@@ -108,6 +109,8 @@ def test_every_field_of_a_rule_and_of_an_alert_is_documented() -> None:
     page = (DOCS / "alerts.md").read_text()
     assert documented(page, "## Rules") == set(_rule_fields())
     assert documented(page, "## What is told") == {*AlertEvent.__struct_fields__, "delayed"}
+    states = re.findall(r"^\| `([A-Z]+)` \| ", page.partition("## The life of an alert")[2].partition("<!--")[0], re.M)
+    assert states == list(Phase)
     active, history = page.partition("\n## Tables")[2].split("`alert_history` has")
     assert documented(active) == set(columns_of("active_alerts"))
     assert documented(history) == set(columns_of("alert_history"))
