@@ -169,14 +169,19 @@ class Model:
         self.readings, self.begin = [], 0
         self.commands, self.fired, self.resolved = [], [], []
 
-    def _muted(self, time: int) -> bool:
+    def muted_until(self) -> int | None:
+        """When the last snooze ends, -1000 if there is none; None while it is disabled."""
         disabled, until = False, -1000
         for action, end in self.commands:
             if action == "ENABLE":
                 disabled, until = False, -1000
             disabled = disabled or action == "DISABLE"
             until = end if action == "SNOOZE" else until
-        return disabled or time < until
+        return None if disabled else until
+
+    def _muted(self, time: int) -> bool:
+        until = self.muted_until()
+        return until is None or time < until
 
     def _event(self, status: str, time: int, value: Any, cause: str, repeat: int = 0) -> Told:
         assert self.alert

@@ -3,6 +3,7 @@
 Each episode is told to begin once and to end once, whoever works on it, and the tables say what was told.
 """
 
+import itertools
 from typing import Any
 
 import msgspec
@@ -26,7 +27,7 @@ from tests.unit.test_process import Given
 DEVICES = st.sampled_from("ab")
 READINGS = st.tuples(
     DEVICES,
-    st.sampled_from([0, 1, 1, 1, 2, 5, -2]),  # seconds after the one before
+    st.sampled_from([0, 0, 1, 1, 1, 2, 5, -2]),  # seconds after the one before
     st.fixed_dictionaries(
         {"temperature": st.sampled_from([50.0, 70.0, 90.0, 90.0])}, optional={"battery": st.sampled_from([5, 50])}
     ),
@@ -44,14 +45,40 @@ class Device:
         self.latest = -1
         self.wanted: list[Told] = []
         self.refused = 0
+        self.word = ""  # active_alerts.state as of the last message that spoke of the open alert
+
+    def reads(self, at: int, fields: dict[str, Any], number: int) -> None:
+        """A reading, the `number`th message of the log."""
+        if at < self.latest:
+            return
+        self.latest = at
+        self.wanted += self.model.read(at, fields, number)
+        if self.model.alert and self.model.alert.heard[0] == number:
+            self.word = self._word()
+
+    def obeys(self, action: str, until: int) -> None:
+        """A command."""
+        if not self.model.command(action, until):
+            self.refused += 1
+        elif self.model.alert and not self.model.changed:
+            self.word = self._word()
+
+    def _word(self) -> str:
+        until, alert = self.model.muted_until(), self.model.alert
+        if until is None:
+            return "DISABLED"
+        if until > self.latest:
+            return "SNOOZED"
+        return "ACKED" if alert and alert.acked else "FIRING"
 
 
 class Alerts(RuleBasedStateMachine):
     """A partition with two devices, worked on by one worker at a time."""
 
-    @initialize(given=rule_of)
-    def begin(self, given: dict[str, Any]) -> None:
-        self.given = given
+    @initialize(given=rule_of, asleep=st.booleans())
+    def begin(self, given: dict[str, Any], asleep: bool) -> None:
+        """`asleep`: at first there is no rule for these devices."""
+        self.given, self.asleep, self.clock = given, asleep, NOW
         self.log: list[Message] = []
         self.devices = {name: Device(given) for name in "ab"}
         self.now = self.committed = self.epoch = self.edits = 0
@@ -71,6 +98,13 @@ class Alerts(RuleBasedStateMachine):
             self._append(device, "devices/" + device + "/telemetry", body)
             self._measure(device, self.now, fields)
 
+    @precondition(lambda self: self.asleep and self.committed == len(self.log))
+    @rule()
+    def wake(self) -> None:
+        """The rule comes to the devices; what was read before it is history, for good."""
+        self.asleep = False
+        self._configure()
+
     @precondition(lambda self: self.log)
     @rule(data=st.data())
     def duplicate(self, data: st.DataObject) -> None:
@@ -86,15 +120,18 @@ class Alerts(RuleBasedStateMachine):
             at = int(dict(message.headers)["ingest_ms"]) / 1000 - START.timestamp()
             self._command(device, body["action"], round(at + body.get("duration_minutes", 0) * 60))
 
+    @precondition(lambda self: not self.asleep)
     @rule(device=DEVICES, action=st.sampled_from(list(Action)), seconds=st.sampled_from([1, 3, 8]))
     def command(self, device: str, action: Action, seconds: int) -> None:
+        if self.devices[device].latest < 0:
+            return
         body: dict[str, Any] = {"device_id": device, "rule_id": "r", "action": action}
         if action is Action.SNOOZE:
             body["duration_minutes"] = seconds / 60
         self._append(device, "alerts/manage", body)
         self._command(device, action, self.now + seconds)
 
-    @precondition(lambda self: self.committed == len(self.log))
+    @precondition(lambda self: not self.asleep and self.committed == len(self.log))
     @rule(meaning=st.booleans())
     def edit(self, meaning: bool) -> None:
         """When all is done: else nobody can say which readings come under which rule."""
@@ -110,7 +147,8 @@ class Alerts(RuleBasedStateMachine):
     def batch(self, size: int, kept: str, again: bool) -> None:
         """Steps 2 to 7, or a crash on the way; or the partition is lost there, and comes back (`again`)."""
         records = self.log[self.committed : self.committed + size]
-        work = self.processor(Given(records, epoch=self.epoch), NOW)
+        self.clock += 10  # so that every batch may note how far it came
+        work = self.processor(Given(records, epoch=self.epoch), self.clock)
         done = STEPS.index(kept)
         self.rejected |= {one.record.offset for one in work.rejected}
         if done >= 1:
@@ -149,8 +187,10 @@ class Alerts(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "log"):
             return
-        while self.committed < len(self.log):
-            self.batch(8, "all", False)
+        for number, step in enumerate(itertools.cycle(STEPS)):  # what is left meets a crash after each step
+            if self.committed == len(self.log):
+                break
+            self.batch(1 + number % 4, step, number % 2 == 0)
         told = list({(event.alert_id, event.status, event.repeat or 0): event for event in self.sent}.values())
         _each_once(told)
         for name, device in self.devices.items():
@@ -159,11 +199,13 @@ class Alerts(RuleBasedStateMachine):
             alert = device.model.alert
             seconds = None if row is None else (micros(row[8]) - micros(START)) // 1_000_000
             assert seconds == (alert.first_seen if alert else None)
+            assert row is None or row[10] == device.word
         assert set(self.tables.history) == {(event.alert_id, event.status, event.repeat or 0) for event in told}
         assert len(self.rejected) == sum(device.refused for device in self.devices.values())
 
     def _configure(self) -> None:
-        assert self.book.apply([("u", msgspec.json.encode([self.given]).decode())]) == []
+        given = self.given | ({"devices": ["z"]} if self.asleep else {})
+        assert self.book.apply([("u", msgspec.json.encode([given]).decode())]) == []
 
     def _append(self, device: str, topic: str, body: dict[str, Any]) -> None:
         at = round((START.timestamp() + self.now) * 1000)
@@ -171,15 +213,11 @@ class Alerts(RuleBasedStateMachine):
         self.log.append(Message(msgspec.json.encode(body), headers, f"u/{device}".encode(), at, len(self.log)))
 
     def _measure(self, name: str, at: int, fields: dict[str, Any]) -> None:
-        device = self.devices[name]
-        if at >= device.latest:
-            device.latest = at
-            device.wanted += device.model.read(at, fields)
+        if not self.asleep:
+            self.devices[name].reads(at, fields, len(self.log))
 
     def _command(self, name: str, action: str, until: int) -> None:
-        device = self.devices[name]
-        if device.latest < 0 or not device.model.command(action, until):
-            device.refused += 1
+        self.devices[name].obeys(action, until)
 
 
 TestAlerts = Alerts.TestCase
