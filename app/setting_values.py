@@ -11,6 +11,8 @@ from pydantic_settings import NoDecode
 
 from app import tls
 from app.core.device_classes import DeviceClass
+from app.errors import SettingsError
+from app.named_schema import named
 
 # Which setting says that a connection is encrypted.
 _SWITCHES = {"kafka": "kafka_security_protocol", "database": "database_tls", "mqtt": "mqtt_tls"}
@@ -77,6 +79,14 @@ def _http(url: SecretStr | None) -> SecretStr | None:
     return url
 
 
+def _schema(name: str) -> str:
+    try:
+        named(name)
+    except SettingsError as error:
+        raise ValueError(str(error)) from None
+    return name
+
+
 WebUrl = Annotated[SecretStr | None, AfterValidator(_http)]  # secret: that of a webhook often has a token in it
 ExistingFile = Annotated[Path | None, AfterValidator(_existing)]
 CaFile = Annotated[ExistingFile, AfterValidator(_ca), AfterValidator(_used)]
@@ -86,4 +96,5 @@ Classes = Annotated[tuple[InstanceOf[DeviceClass], ...], NoDecode, BeforeValidat
 Topics = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_from_json)]
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
+SchemaStruct = Annotated[str, AfterValidator(_schema)]
 Port = Annotated[int, Field(ge=1, le=65535)]

@@ -13,7 +13,9 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from app.core import columns
 from app.errors import SettingsError
+from app.named_schema import named
 from app.setting_values import (
     CaFile,
     CertificateFile,
@@ -23,6 +25,7 @@ from app.setting_values import (
     Port,
     PositiveFloat,
     PositiveInt,
+    SchemaStruct,
     Topics,
     WebUrl,
 )
@@ -37,6 +40,10 @@ class Settings(BaseSettings):
 
     app: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")] = Field(
         "worker", description="name of the fleet: consumer group and state changelog are named after it"
+    )
+
+    schema_struct: SchemaStruct = Field(
+        "app.telemetry:Telemetry", description="what a reading measures, `module:Struct`: docs/adapting.md"
     )
 
     kafka_broker: str = Field("127.0.0.1:9092", description="bootstrap servers, host:port[,host:port]")
@@ -253,12 +260,14 @@ def _secret(file: Path | None, value: SecretStr | None) -> str | None:
 
 
 def load() -> Settings:
-    """Read the settings. Raises SettingsError that names all wrong ones, with no secret in it."""
+    """Read the settings, and put their schema in force. Raises SettingsError that names all wrong ones, no secrets."""
     file = os.environ.get("IOT_SETTINGS_FILE")
     if file and not Path(file).is_file():
         raise SettingsError(f"wrong settings:\n  IOT_SETTINGS_FILE: no such file: {file}")
     try:
-        return Settings()
+        settings = Settings()
+        columns.use(named(settings.schema_struct))
+        return settings
     except ValidationError as error:
         lines = []
         for problem in error.errors(include_url=False, include_context=False, include_input=False):

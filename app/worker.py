@@ -8,20 +8,21 @@ answers that with a segmentation fault, at one stop in ten that comes during the
 
 import asyncio
 import gc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import faust
 import structlog
 
 from app import settings as settings_module
-from app.adapters import topics
+from app.adapters import table, topics
 from app.adapters.advice import Advice
 from app.adapters.batches import BatchLimits, BatchTopic
 from app.adapters.dead_letter_tail import DeadLetterTail
 from app.adapters.deadletters import KafkaDeadLetters
 from app.adapters.faust_app import build_app
 from app.adapters.fetched import fetched_bytes
+from app.adapters.inquiry import inquiry
 from app.adapters.interrupt import Interrupt
 from app.adapters.kafka_access import access
 from app.adapters.lease import SessionLease
@@ -36,6 +37,7 @@ from app.adapters.states import FaustStates
 from app.adapters.tide_gauge import tides
 from app.adapters.timescale import TimescaleStore
 from app.adapters.transport import BatchTransport
+from app.core.columns import in_force
 from app.core.decode import Limits
 from app.core.device_classes import DeviceClasses
 from app.core.limit import DeadLetterLimit
@@ -44,7 +46,7 @@ from app.core.process import Processor
 from app.core.rulebook import RuleBook
 from app.core.sweep import Care, Sweep
 from app.edits import Edits
-from app.errors import SettingsError, TransientError
+from app.errors import IotStreamError, SettingsError, TransientError
 from app.joined import Most
 from app.ops import allocator, lag, logs, metrics
 from app.ops.events import RebalanceReport, StoreReport, TransportReport, WriteReport
@@ -133,6 +135,7 @@ store = TimescaleStore(settings, give_up, store_report, advice)
 states = FaustStates(app, settings.kafka_partitions, producer)
 rules = RuleBook()
 rules_loaded = asyncio.Event()
+schema_fits = asyncio.Event()
 processor = Processor(
     Limits(settings.time_future_max, settings.time_past_max, settings.payload_max_bytes, settings.payload_max_depth),
     rules,
@@ -170,7 +173,7 @@ topic = BatchTopic(app, topics=[settings.kafka_topic], partitions=settings.kafka
 @app.agent(topic, name="ingest", concurrency=1)  # type: ignore[untyped-decorator]
 async def ingest(stream: Any) -> None:
     """Take batches from Kafka and do the path with each (app.pipeline)."""
-    await rules_loaded.wait()
+    await schema_fits.wait()
     await pipeline.run(FaustSource(stream, app.consumer))
 
 
@@ -189,16 +192,38 @@ def has_messages_of(user_id: str) -> bool:
 @app.task  # type: ignore[untyped-decorator]
 async def look_for_silence() -> None:
     """Claim silence of those nothing comes from any more."""
-    await rules_loaded.wait()
+    await schema_fits.wait()
     claims = KafkaSilences(best_effort, settings.kafka_topic)
     found = Presence(processor.partitions, sweep, claims, lambda: tides(app.consumer), states.items)
     await found.run(settings.offline_poll)
 
 
 @app.task  # type: ignore[untyped-decorator]
+async def check_schema() -> None:
+    """A column of another type would be filled with what the database makes of the value: nothing starts before."""
+    await rules_loaded.wait()  # the database answers
+    told: Sequence[table.Difference] = ()
+    while not app.should_stop:
+        try:
+            async with inquiry(settings, "schema") as connection:
+                # A table that is missing is the store's to tell.
+                found = await table.differences(connection, in_force()) if await table.exists(connection) else ()
+        except IotStreamError as error:
+            log.warning("schema_unknown", error=str(error))
+        else:
+            if not found:
+                schema_fits.set()
+                return
+            for one in found if found != told else ():
+                log.error("schema_differs", column=one.column, what=one.what, cure=one.cure)
+            told = found
+        await app.sleep(2.0)
+
+
+@app.task  # type: ignore[untyped-decorator]
 async def watch() -> None:
     """End the process when a partition is stuck."""
-    await rules_loaded.wait()
+    await schema_fits.wait()
     await watchdog.watch(app.consumer)
 
 
@@ -227,6 +252,7 @@ async def ready() -> Mapping[str, bool]:
         "assigned": not app.rebalancing and app.consumer_generation_id > 0,
         "tables_recovered": app.tables.actives_ready,
         "rules_loaded": rules_loaded.is_set(),
+        "schema_fits": schema_fits.is_set(),
         "database": await store.ready(),
         "kafka_writes": not producer.held,
     }

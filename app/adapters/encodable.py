@@ -5,8 +5,10 @@ Only asked once something failed: asyncpg's encoder says that a batch is at faul
 
 from collections.abc import Callable
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
+from app.core.columns import in_force
 from app.core.model import Row
 
 
@@ -16,7 +18,9 @@ class EncodingError(ValueError):
 
 def fault(row: Row) -> str | None:
     """Return the column and what is wrong with its value, or None when all of them fit."""
-    for (column, check), value in zip(_CHECKS, row, strict=True):
+    schema = in_force()
+    for column, kind, value in zip(schema.names, schema.types, row, strict=True):
+        check = _REQUIRED.get(column) or _optional(_CHECKS[kind])
         wrong = check(value)
         if wrong:
             return f"{column} {wrong}"
@@ -56,12 +60,15 @@ def _optional(check: Callable[[Any], str | None]) -> Callable[[Any], str | None]
     return lambda value: None if value is None else check(value)
 
 
-_CHECKS: tuple[tuple[str, Callable[[Any], str | None]], ...] = (
-    ("time", _time),
-    ("user_id", _text),
-    ("device_id", _text),
-    ("sequence_id", _integer(64)),
-    ("temperature", _optional(_double)),
-    ("battery", _optional(_integer(32))),
-    ("extra_data", _text),
-)
+_REQUIRED: dict[str, Callable[[Any], str | None]] = {
+    "time": _time, "user_id": _text, "device_id": _text, "sequence_id": _integer(64), "extra_data": _text,
+}  # fmt: skip
+_CHECKS: dict[str, Callable[[Any], str | None]] = {
+    "double precision": _double,
+    "bigint": _integer(64),
+    "integer": _integer(32),
+    "smallint": _integer(16),
+    "boolean": lambda value: None if isinstance(value, bool) else "is not a boolean",
+    "text": _text,
+    "numeric": lambda value: None if isinstance(value, Decimal) else "is not a decimal",
+}

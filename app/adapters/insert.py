@@ -6,22 +6,12 @@ from itertools import groupby
 from app.adapters.database import Connection
 from app.adapters.encodable import EncodingError
 from app.adapters.sqlstate import DATABASE_ERRORS
+from app.core.columns import in_force
 from app.core.model import Row
 from app.core.write import Effect, Statement
 
-COLUMNS = ("time", "user_id", "device_id", "sequence_id", "temperature", "battery", "extra_data")
-_NAMES = ", ".join(COLUMNS)
 STAGING = "iot_batch"
 
-# No conflict target: any unique key added to the table counts as a duplicate too.
-_UNNEST = (
-    f"INSERT INTO raw_telemetry ({_NAMES}) SELECT * FROM unnest($1::timestamptz[], $2::text[], $3::text[], "  # noqa: S608
-    "$4::bigint[], $5::double precision[], $6::integer[], $7::jsonb[]) ON CONFLICT DO NOTHING"
-)
-_FROM_STAGING = f"INSERT INTO raw_telemetry ({_NAMES}) SELECT {_NAMES} FROM {STAGING} ON CONFLICT DO NOTHING"  # noqa: S608
-# The types that rows are encoded to, with no constraint: what else the table asks for, the INSERT checks.
-_STAGE = f"""CREATE TEMP TABLE IF NOT EXISTS {STAGING} (time timestamptz, user_id text, device_id text,
-    sequence_id bigint, temperature double precision, battery integer, extra_data jsonb) ON COMMIT"""
 
 EFFECTS = {
     Statement.UPSERT_CONFIG: """
@@ -141,11 +131,23 @@ class Session:
         """`keeps_state`: whether temp tables and prepared statements outlive a transaction (not behind PgBouncer)."""
         self.connection = connection
         self.keeps_state = keeps_state
+        schema = in_force()
+        self._columns = schema.names
+        names = ", ".join(f'"{name}"' for name in schema.names)
+        # The names are identifiers (columns.py). No conflict target: any unique key added to the table counts as a
+        # duplicate too.
+        arrays = ", ".join(f"${at}::{kind}[]" for at, kind in enumerate(schema.types, 1))
+        into = f"INSERT INTO raw_telemetry ({names}) SELECT"
+        self._unnest = f"{into} * FROM unnest({arrays}) ON CONFLICT DO NOTHING"
+        self._from_staging = f"{into} {names} FROM {STAGING} ON CONFLICT DO NOTHING"
+        # The types that rows are encoded to, with no constraint: what else the table asks for, the INSERT checks.
+        typed = ", ".join(f'"{name}" {kind}' for name, kind in zip(schema.names, schema.types, strict=True))
+        self._stage = f"CREATE TEMP TABLE IF NOT EXISTS {STAGING} ({typed}) ON COMMIT"
 
     async def prepare(self) -> None:
         """Make the staging table, where it can be kept."""
         if self.keeps_state:
-            await self.connection.execute(f"{_STAGE} DELETE ROWS")
+            await self.connection.execute(f"{self._stage} DELETE ROWS")
 
     async def insert(self, rows: Sequence[Row], *, copy: bool) -> int:
         """Insert the rows that are not there yet; return how many those were. COPY needs an open transaction.
@@ -155,16 +157,16 @@ class Session:
         if not rows:
             return 0
         if not copy:
-            return _count(await self.connection.execute(_UNNEST, *map(list, zip(*rows, strict=True))))
+            return _count(await self.connection.execute(self._unnest, *map(list, zip(*rows, strict=True))))
         if not self.keeps_state:
-            await self.connection.execute(f"{_STAGE} DROP")
+            await self.connection.execute(f"{self._stage} DROP")
         try:
-            await self.connection.copy_records_to_table(STAGING, records=rows, columns=COLUMNS)
+            await self.connection.copy_records_to_table(STAGING, records=rows, columns=self._columns)
         except (TypeError, ValueError, OverflowError) as error:
             if isinstance(error, DATABASE_ERRORS):
                 raise
             raise EncodingError(f"a row cannot be encoded: {error}") from error  # asyncpg lets these through as is
-        return _count(await self.connection.execute(_FROM_STAGING))
+        return _count(await self.connection.execute(self._from_staging))
 
     async def clear_staging(self) -> None:
         """Empty the staging table, so that the same transaction can COPY again."""

@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from app.adapters.encodable import EncodingError, fault
-from app.adapters.insert import COLUMNS, PARAMETERS, Session
+from app.adapters.insert import PARAMETERS, Session
 from app.adapters.sqlstate import DATABASE_ERRORS, Failure, classify, words
+from app.core.columns import in_force
 from app.core.model import Row
 from app.core.write import Effect, Written
 
@@ -86,7 +87,7 @@ async def _sift_rows(session: Session, rows: Sequence[Row], pieces: list[list[in
             if not is_data(error):
                 raise
             if len(piece) == 1:
-                refused[piece[0]] = refusal(error, COLUMNS)
+                refused[piece[0]] = refusal(error, in_force().names)
             elif suspects < _SUSPECTS and (suspect := _suspect(error, rows, piece)) is not None:
                 suspects += 1
                 pieces += _apart(piece, suspect)

@@ -7,6 +7,7 @@ import asyncpg
 import msgspec
 
 from app.adapters.database import Connection
+from app.core.columns import in_force
 from app.core.model import Reading
 
 PAGE = 5000  # rows a round trip
@@ -14,13 +15,18 @@ PAGE = 5000  # rows a round trip
 # The order of the primary key. The planner takes a cursor for a reader of everything and would rather sort it all
 # first: on the server's disk, and for longer than IOT_DATABASE_TIMEOUT. Along the key the first page comes at once.
 ALONG_THE_KEY = "SET LOCAL enable_sort = off"
-SQL = """
-SELECT time, user_id, device_id, sequence_id, temperature, battery,
-  CASE jsonb_typeof(extra_data) WHEN 'object' THEN extra_data::text ELSE '{}' END FROM raw_telemetry
+_SQL = """
+SELECT time, user_id, device_id, sequence_id,
+  CASE jsonb_typeof(extra_data) WHEN 'object' THEN extra_data::text ELSE '{}' END%s FROM raw_telemetry
 WHERE time >= $1 AND time < $2 AND user_id = $3 AND starts_with(device_id, $4)
 ORDER BY time, user_id, device_id, sequence_id"""
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def query() -> str:
+    """The query: the columns of the schema in force come last."""
+    return _SQL % "".join(f', "{column.name}"' for column in in_force().columns)
 
 
 async def pages(
@@ -32,11 +38,11 @@ async def pages(
     """
     async with connection.transaction(readonly=True):
         await connection.execute(ALONG_THE_KEY)
-        cursor = await connection.cursor(SQL, begin, end, user_id, prefix)
+        cursor = await connection.cursor(query(), begin, end, user_id, prefix)
         while rows := await cursor.fetch(PAGE):
             yield [_reading(row) for row in rows]
 
 
 def _reading(row: asyncpg.Record) -> Reading:
-    time, user_id, device_id, sequence_id, temperature, battery, extra = row
-    return Reading(time, user_id, device_id, sequence_id, temperature, battery, _fields(extra), extra)
+    time, user_id, device_id, sequence_id, extra, *values = row
+    return in_force().reading(time, user_id, device_id, sequence_id, _fields(extra), extra, *values)

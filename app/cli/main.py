@@ -21,6 +21,7 @@ COMMANDS = {
     "fleet": ("app.cli.fleet:fleet", "Simulated devices that publish telemetry over MQTT."),
     "topics": ("app.cli.topics:topics", "Make or list the Kafka topics."),
     "db": ("app.cli.db:db", "Set up the database."),
+    "schema": ("app.cli.schema:schema", "Your own columns: the SQL for them, and whether the database has them."),
     "users": ("app.cli.users:users", "Manage the MQTT accounts of devices."),
     "dlq": ("app.cli.dlq:dlq", "Look into dead letters and send them again."),
     "replay": ("app.cli.replay:replay", "Take a stretch of the topic again."),

@@ -32,6 +32,7 @@ RulesFile = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="JS
 @rules.callback()
 def group() -> None:
     """Look at rule sets, check, try and store them."""
+    load()  # the schema says which keys are columns
 
 
 @rules.command("list")

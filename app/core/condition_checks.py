@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from app.core.readers import COLUMNS, TEXT_MAX
+from app.core.columns import in_force
+from app.core.readers import TEXT_MAX
 from app.core.window_keys import EXAMPLE as _WINDOW_EXAMPLE
 from app.core.window_keys import FUNCTIONS, SECONDS_MAX, looks_like_one, window_key
 
@@ -57,9 +58,11 @@ def threshold(rule: dict[str, Any]) -> Iterator[str]:
     if is_number(value):
         return
     name = rule.get("key")
-    number = name in COLUMNS or (isinstance(name, str) and looks_like_one(name))
-    if rule.get("operator") != "==" or number:
-        why = f"the key {name}" if number else "every operator but =="
+    column = in_force().keys.get(name) if isinstance(name, str) else None
+    window = isinstance(name, str) and looks_like_one(name)
+    numeric = window or (column is not None and column.type.judged == "number")
+    if rule.get("operator") != "==" or numeric:
+        why = f"the key {name}" if numeric else "every operator but =="
         yield f"{shown(value)} is not a number, which {why} needs, for example 80.5"
     elif not isinstance(value, bool) and not (isinstance(value, str) and len(value) <= TEXT_MAX):
         yield f"{shown(value)} is not a number within 64 bits, true, false, or a text of at most {TEXT_MAX} characters"

@@ -7,8 +7,9 @@ were stored, so that records that come again after a crash are decided as they w
 
 from msgspec import Struct
 
+from app.core.columns import in_force
 from app.core.model import Reading
-from app.core.readers import COLUMNS, Read, reportable
+from app.core.readers import Read, reportable
 
 KEPT = 64  # 5 bytes each in the state; a crash repeats about a second of records, and most of them were dropped
 
@@ -72,4 +73,6 @@ class Chain(Struct, array_like=True):
 
 
 def _is_there(key: str, reading: Reading) -> bool:
-    return key not in COLUMNS and (key in reading.extra or key.partition(".")[0] in reading.extra)
+    if column := in_force().keys.get(key):
+        return getattr(reading, column.name) is not None
+    return key in reading.extra or key.partition(".")[0] in reading.extra

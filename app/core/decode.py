@@ -7,14 +7,16 @@ read again field by field (strictjson.py, fields.py), and that decides.
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import Any
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import Raw, Struct
 from xxhash import xxh3_64_intdigest
 
+from app.core.columns import Schema, in_force
+from app.core.compiled import reading_maker
 from app.core.fault import Fault
-from app.core.fields import from_epoch, from_epoch_ms, read_known
+from app.core.fields import from_epoch, from_epoch_ms, read_column, read_known
 from app.core.identity import is_own, own_fault
 from app.core.model import Reading, Reason, Record, Rejected, Stage
 from app.core.route import Address
@@ -30,23 +32,9 @@ class Limits(Struct, frozen=True):
     payload_max_depth: int = 32
 
 
-_Time = Annotated[datetime, Meta(tz=True)] | int | float | None
-
-
-class _Typed(Struct, gc=False):
-    timestamp: _Time = None
-    time: _Time = None
-    user_id: str | None = None
-    device_id: str | None = None
-    sequence_id: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
-    temperature: float | None = None
-    battery: Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)] | None = None
-
-
-_COLUMNS = frozenset({"user_id", "device_id", "sequence_id", "temperature", "battery"})
+_IDS = ("user_id", "device_id", "sequence_id")
 _YEARS_300 = 300 * 365 * 86400.0  # keeps time bounds within what datetime and timestamptz can say
 _LONG = 16_000  # shorter numbers without an exponent fit into numeric
-_typed = msgspec.json.Decoder(_Typed).decode
 _raw_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode = msgspec.json.Encoder().encode
 # Four digits of exponent can be too many for numeric. Two patterns, since one first letter is found with memchr.
@@ -57,8 +45,17 @@ _capital_exponent = re.compile("E[-+]?[0-9]{4}").search
 class Decoder:
     """Decodes telemetry within some limits. Keeps nothing but the time bounds that belong to the last `now`."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, schema: Schema | None = None) -> None:
+        """`schema` defaults to the one in force."""
+        schema = schema or in_force()
         self._limits = limits
+        self._columns = schema.columns
+        self._typed, self._reading = schema.typed, schema.reading
+        self._careful = tuple(one for one in schema.columns if one.careful)
+        names = tuple(one.name for one in schema.columns)
+        plain = _IDS + tuple(one.fields[0] for one in schema.columns if not one.careful)
+        care = self._read_with_care if self._careful else None
+        self._make = reading_maker(schema.reading, names, plain, _encode, care)
         self._plain_bytes = min(limits.payload_max_bytes, _LONG)
         self._max_depth = limits.payload_max_depth
         self._bound(datetime(2000, 1, 1, tzinfo=UTC))
@@ -71,39 +68,35 @@ class Decoder:
         """
         if now is not self._now:
             self._bound(now)
+        typed_of, make = self._typed, self._make  # an attribute is called more slowly than a local
         try:
             payload: bytes = record.value  # type: ignore[assignment]  # AttributeError for None
             text = payload.decode()
-            typed = _typed(text)
+            typed = typed_of(text)
             extra = _raw_fields(text)
-            pop = extra.pop
             if (time := typed.timestamp) is not None:
-                pop("timestamp")
+                extra.pop("timestamp")
             elif (time := typed.time) is not None:
-                pop("time")
+                extra.pop("time")
             elif address.lenient:
                 time = ingest_time(record)
             if type(time) is not datetime:
-                time = from_epoch(time)  # type: ignore[arg-type]  # TypeError for None
+                time = from_epoch(time)
             elif time.tzinfo is not UTC:
                 time = time.astimezone(UTC)
+            sequence_id = typed.sequence_id
+            if sequence_id is None and address.lenient:
+                sequence_id = _hash(payload)
+            said_user, said_device = typed.user_id, typed.device_id
+            user_id = address.user_id or said_user or ""
+            device_id = address.device_id or said_device or ""
+            reading: Reading = make(time, user_id, device_id, sequence_id, extra, typed)
         except (ValueError, TypeError, OverflowError, RecursionError, AttributeError):  # ValueError: also msgspec's
             return self._decode_slowly(record, address)
-        pop("user_id", None)
-        pop("device_id", None)
-        pop("sequence_id", None)
-        pop("temperature", None)
-        pop("battery", None)
-        extra_json = _encode(extra).decode()
-        max_depth = self._max_depth
-        sequence_id = typed.sequence_id
-        if sequence_id is None and address.lenient:
-            sequence_id = _hash(payload)
-        user_id = address.user_id or typed.user_id or ""
-        device_id = address.device_id or typed.device_id or ""
+        extra_json, max_depth = reading.extra_json, self._max_depth
         if (
-            (typed.user_id is not None and typed.user_id != user_id)
-            or (typed.device_id is not None and typed.device_id != device_id)
+            (said_user is not None and said_user != user_id)
+            or (said_device is not None and said_device != device_id)
             or (not address.user_id and not is_own(user_id, device_id, record.key))
             or sequence_id is None
             or not self._earliest <= time <= self._latest
@@ -114,7 +107,18 @@ class Decoder:
             or ("E" in extra_json and _capital_exponent(extra_json))
         ):
             return self._decode_slowly(record, address)
-        return Reading(time, user_id, device_id, sequence_id, typed.temperature, typed.battery, extra, extra_json)
+        return reading
+
+    def _read_with_care(self, typed: Any, extra: dict[str, Raw]) -> None:
+        """Take the columns that `typed` leaves out from `extra` into it. Raises ValueError when one is refused."""
+        taken: set[str] = set()
+        for column in self._careful:
+            value = read_column(extra, column, taken)
+            if isinstance(value, Fault):
+                raise ValueError(value.detail)
+            setattr(typed, column.name, value)
+        for name in taken:
+            extra.pop(name, None)
 
     def _bound(self, now: datetime) -> None:
         self._now = now
@@ -137,7 +141,7 @@ class Decoder:
         fields = read_fields(payload, self._max_depth)
         if isinstance(fields, Fault):
             return fields
-        known = read_known(fields, address)
+        known = read_known(fields, address, self._columns)
         if isinstance(known, Fault):
             return known
         time = known.time or ingest_time(record)
@@ -148,10 +152,11 @@ class Decoder:
         if fault := fault or self._time_fault(time):
             return fault
         sequence_id = _hash(payload) if known.sequence_id is None else known.sequence_id
-        extra = {name: raw for name, raw in fields.items() if name not in _COLUMNS and name != known.time_field}
+        taken = known.taken.union(_IDS, (known.time_field,))
+        extra = {name: raw for name, raw in fields.items() if name not in taken}
         extra_json = _encode(extra).decode()
-        return jsonb_fault(extra_json, self._max_depth) or Reading(
-            time, known.user_id, known.device_id, sequence_id, known.temperature, known.battery, extra, extra_json
+        return jsonb_fault(extra_json, self._max_depth) or self._reading(
+            time, known.user_id, known.device_id, sequence_id, extra, extra_json, *known.values
         )
 
     def _time_fault(self, time: datetime) -> Fault | None:

@@ -5,13 +5,16 @@ that refuses.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from math import isinf
+from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
 
+from app.core.column_types import INTEGERS, Column, ColumnType
 from app.core.fault import Fault, printable
 from app.core.model import Reason, Stage
 from app.core.route import Address
@@ -21,6 +24,9 @@ MILLISECONDS_FROM = 100_000_000_000
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _INTEGER = re.compile(rb"-?[0-9]+")
+_NUMBER = re.compile(rb"-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]{1,6})?")
+_EXPONENT = re.compile(rb"[eE]([-+]?[0-9]+)")
+_DIGITS_MAX = 1000  # of a numeric; far more than any measurement has, far less than what PostgreSQL takes
 _text = msgspec.json.Decoder(str).decode
 _datetime = msgspec.json.Decoder(datetime).decode
 _NULL = b"null"
@@ -32,13 +38,13 @@ class Known(Struct, frozen=True, gc=False):
     time: datetime | None
     time_field: str | None
     sequence_id: int | None
-    temperature: float | None
-    battery: int | None
     user_id: str
     device_id: str
+    values: tuple[Any, ...]  # of the schema's columns
+    taken: frozenset[str]  # the fields those come from
 
 
-def read_known(fields: Mapping[str, Raw], address: Address) -> Known | Fault:
+def read_known(fields: Mapping[str, Raw], address: Address, columns: Sequence[Column]) -> Known | Fault:
     """Read the fields that have a column. Ids are those of the address, else of the payload. Never raises."""
     user_id = _identity(fields, "user_id", address.user_id)
     if isinstance(user_id, Fault):
@@ -50,19 +56,37 @@ def read_known(fields: Mapping[str, Raw], address: Address) -> Known | Fault:
     time = _time(time_field, bytes(fields[time_field])) if time_field else None
     if isinstance(time, Fault):
         return time
-    sequence_id = _integer(fields, "sequence_id", 64)
+    number = bytes(fields.get("sequence_id", _NULL))
+    sequence_id = None if number == _NULL else _integer("sequence_id", number, INTEGERS[64])
     if isinstance(sequence_id, Fault):
         return sequence_id
-    temperature = _float(fields, "temperature")
-    if isinstance(temperature, Fault):
-        return temperature
-    battery = _integer(fields, "battery", 32)
-    if isinstance(battery, Fault):
-        return battery
+    values = []
+    taken: set[str] = set()
+    for column in columns:
+        value = read_column(fields, column, taken)
+        if isinstance(value, Fault):
+            return value
+        values.append(value)
     for name, value in (("sequence_id", sequence_id), ("timestamp", time)):
         if value is None and not address.lenient:
             return Fault(Reason.MISSING_FIELD, Stage.VALIDATE, f"{name} is missing; {_WANTED[name]}")
-    return Known(time, time_field, sequence_id, temperature, battery, user_id, device_id)
+    return Known(time, time_field, sequence_id, user_id, device_id, tuple(values), frozenset(taken))
+
+
+def read_column(fields: Mapping[str, Raw], column: Column, taken: set[str]) -> Any | Fault:
+    """The value of the first field of the column that is there and not null, else None or, if required, a Fault.
+
+    The fields looked at are added to `taken`; those after the first stay what they are.
+    """
+    for name in column.fields:
+        taken.add(name)
+        raw = bytes(fields.get(name, _NULL))
+        if raw != _NULL:
+            return _READ[column.type.python](name, raw, column.type)
+    if not column.required:
+        return None
+    detail = f"{' or '.join(column.fields)} is missing; {column.type.wanted}"
+    return Fault(Reason.MISSING_FIELD, Stage.VALIDATE, detail)
 
 
 def from_epoch(number: float) -> datetime:
@@ -84,8 +108,6 @@ _WANTED = {
     "sequence_id": "send a 64-bit integer that grows with each message",
     "timestamp": "send RFC 3339 with an offset (2026-11-21T02:00:00Z), or seconds or milliseconds since 1970",
     "time": "send RFC 3339 with an offset (2026-11-21T02:00:00Z), or seconds or milliseconds since 1970",
-    "temperature": "send a number",
-    "battery": "send a 32-bit integer",
 }
 
 
@@ -128,27 +150,48 @@ def _bad_time(name: str, raw: bytes, problem: str) -> Fault:
     return Fault(Reason.BAD_TIME, Stage.VALIDATE, f"{name} {printable(raw)} {problem}; {_WANTED[name]}")
 
 
-def _integer(fields: Mapping[str, Raw], name: str, bits: int) -> int | Fault | None:
-    raw = bytes(fields.get(name, _NULL))
-    if raw == _NULL:
-        return None
+def _integer(name: str, raw: bytes, kind: ColumnType) -> int | Fault:
     if not _INTEGER.fullmatch(raw):
-        return Fault(Reason.WRONG_TYPE, Stage.VALIDATE, f"{name} is {printable(raw)}; {_WANTED[name]}")
-    limit = 1 << (bits - 1)
+        return _wrong_type(name, raw, _WANTED.get(name, kind.wanted))
+    limit = 1 << (kind.bits - 1)
     if len(raw) > 20 or not -limit <= int(raw) < limit:  # no int64 is longer
-        detail = f"{name} is {printable(raw)}, beyond {-limit} to {limit - 1}; {_WANTED[name]}"
+        detail = f"{name} is {printable(raw)}, beyond {-limit} to {limit - 1}; {_WANTED.get(name, kind.wanted)}"
         return Fault(Reason.OUT_OF_RANGE, Stage.VALIDATE, detail)
     return int(raw)
 
 
-def _float(fields: Mapping[str, Raw], name: str) -> float | Fault | None:
-    raw = bytes(fields.get(name, _NULL))
-    if raw == _NULL:
-        return None
+def _float(name: str, raw: bytes, kind: ColumnType) -> float | Fault:
     if raw[0] not in b"-0123456789":
-        return Fault(Reason.WRONG_TYPE, Stage.VALIDATE, f"{name} is {printable(raw)}; {_WANTED[name]}")
+        return _wrong_type(name, raw, kind.wanted)
     number = float(raw)
     if isinf(number):
-        detail = f"{name} is {printable(raw)}, beyond what a double can hold; {_WANTED[name]}"
+        detail = f"{name} is {printable(raw)}, beyond what a double can hold; {kind.wanted}"
         return Fault(Reason.OUT_OF_RANGE, Stage.VALIDATE, detail)
     return number
+
+
+def _decimal(name: str, raw: bytes, kind: ColumnType) -> Decimal | Fault:
+    digits = raw[1:-1] if raw[0] == ord('"') else raw
+    if not _NUMBER.fullmatch(digits):
+        return _wrong_type(name, raw, kind.wanted)
+    if len(digits) > _DIGITS_MAX or ((power := _EXPONENT.search(digits)) and abs(int(power[1])) > _DIGITS_MAX):
+        detail = f"{name} is {printable(raw)}; at most {_DIGITS_MAX} characters, and as large an exponent, are taken"
+        return Fault(Reason.OUT_OF_RANGE, Stage.VALIDATE, detail)
+    return Decimal(digits.decode())
+
+
+def _bool(name: str, raw: bytes, kind: ColumnType) -> bool | Fault:
+    return raw == b"true" if raw in (b"true", b"false") else _wrong_type(name, raw, kind.wanted)
+
+
+def _str(name: str, raw: bytes, kind: ColumnType) -> str | Fault:
+    return _text(raw) if raw[0] == ord('"') else _wrong_type(name, raw, kind.wanted)
+
+
+def _wrong_type(name: str, raw: bytes, wanted: str) -> Fault:
+    return Fault(Reason.WRONG_TYPE, Stage.VALIDATE, f"{name} is {printable(raw)}; {wanted}")
+
+
+_READ: dict[type, Callable[[str, bytes, ColumnType], Any]] = {
+    int: _integer, float: _float, Decimal: _decimal, bool: _bool, str: _str,
+}  # fmt: skip

@@ -7,7 +7,7 @@ of them can be part of a reference cycle.
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct
 
@@ -36,7 +36,7 @@ class Reason(StrEnum):
     LONE_SURROGATE = "lone_surrogate"
     MISSING_FIELD = "missing_field"
     WRONG_TYPE = "wrong_type"  # "90" or 90.5 for an integer, true for a number
-    OUT_OF_RANGE = "out_of_range"  # sequence_id beyond int64, battery beyond int32, temperature beyond float64
+    OUT_OF_RANGE = "out_of_range"  # sequence_id beyond int64, a column's value beyond its type
     BAD_TIME = "bad_time"
     TIME_IN_FUTURE = "time_in_future"
     TIME_TOO_OLD = "time_too_old"
@@ -77,13 +77,13 @@ class Rejected(Struct, frozen=True, gc=False):
     detail: str  # one line for a human; names the field and what would be right
 
 
-# A row of raw_telemetry in init.sql column order:
-# time (aware UTC), user_id, device_id, sequence_id, temperature, battery, extra_data (JSON text).
-Row = tuple[datetime, str, str, int, float | None, int | None, str]
+# A row of raw_telemetry: time (aware UTC), user_id, device_id, sequence_id, the schema's own columns, extra_data (JSON
+# text).
+Row = tuple[Any, ...]
 
 
 class Reading(Struct, frozen=True, gc=False):
-    """One validated telemetry message, `time` in UTC.
+    """One validated telemetry message, `time` in UTC. Those of a schema (columns.py) have its columns as well.
 
     `extra` maps each other field to its exact JSON bytes (msgspec.Raw), for rules; `extra_json` is the same as
     one JSON text, for the row: decoding has to make it anyway to check it, so nobody makes it twice.
@@ -93,7 +93,9 @@ class Reading(Struct, frozen=True, gc=False):
     user_id: str
     device_id: str
     sequence_id: int
-    temperature: float | None
-    battery: int | None
     extra: dict[str, Any]
     extra_json: str
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...  # a column

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 from app.core.active import active_effects
 from app.core.ahead import not_ahead, soonest_ahead
+from app.core.columns import in_force
 from app.core.decode import Decoder, Limits
 from app.core.device_classes import NOBODY, DeviceClasses
 from app.core.devices import MARK_KEY, Device, Devices, Load, Partition
@@ -19,7 +20,6 @@ from app.core.hearing import Hearing
 from app.core.model import Kind, Rejected
 from app.core.others import Others, Place
 from app.core.route import route
-from app.core.rows import row
 from app.core.rulebook import RuleBook
 from app.core.sampling import average_effects, sample
 from app.core.state import encode
@@ -40,7 +40,7 @@ class Processor:
         self, limits: Limits, rules: RuleBook, load: Load, classes: DeviceClasses = NOBODY, note_every: float = 60.0
     ) -> None:
         """`classes` say which devices are watched for being there, `note_every` seconds their last_seen is noted."""
-        self._decode = Decoder(limits).decode
+        self._decode, self._row = Decoder(limits).decode, in_force().row
         self._rules = rules
         self.partitions = Devices(rules, load, classes)
         self._devices = self.partitions
@@ -68,7 +68,8 @@ class Processor:
         partition = self._devices.partition(batch.epoch, batch.partition)
         devices, here, watching = partition.devices, partition.here, self._watching
         moved: list[Device] = []
-        decode_record, rows, sources, version = self._decode, work.rows, work.sources, self._rules.version
+        decode_record, row, rows, sources = self._decode, self._row, work.rows, work.sources
+        version = self._rules.version
         telemetry, pause, second, soon, usual = 0, SLICE, -1, clock, Kind.TELEMETRY
         for record in batch.records:
             if telemetry >= pause:  # anything else is rare, and quick

@@ -1,6 +1,7 @@
 """A rule's key -> a function that takes the key's value out of a Reading, fast."""
 
 from collections.abc import Callable
+from decimal import Decimal
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Literal
@@ -9,12 +10,12 @@ import msgspec
 from msgspec.json import Decoder
 
 from app.core.alerts import Value
+from app.core.column_types import Column
+from app.core.columns import in_force
 from app.core.model import Reading
 
 Kind = Literal["number", "text", "truth"]
 Read = Callable[[Reading], Value | None]
-
-COLUMNS = ("temperature", "battery")  # numbers; attributes of a Reading, everything else is in `extra`
 
 # Lengths beyond which an alert's value is cut: the topic takes 1 MiB a message and people read it.
 TEXT_MAX = 256
@@ -29,10 +30,24 @@ def reader(key: str, kind: Kind) -> Read:
     None is a field that is missing, null or of another kind. `a.b` is the field b in the object a, unless there is a
     field with the name "a.b". Keys must not hold quotes, backslashes or control characters (msgspec's limit).
     """
-    if key in COLUMNS:
-        return attrgetter(key)
+    if column := in_force().keys.get(key):
+        return _column(column, kind)
     wanted = _TYPES[kind]
     return _field(key, wanted) if "." not in key else _nested(key, wanted)
+
+
+def _column(column: Column, kind: Kind) -> Read:
+    if column.type.judged != kind:
+        return lambda reading: None
+    value = attrgetter(column.name)
+    if column.type.python is not Decimal:
+        return value
+
+    def read(reading: Reading) -> Value | None:
+        exact = value(reading)
+        return None if exact is None else float(exact)
+
+    return read
 
 
 def _field(key: str, wanted: Any) -> Read:

@@ -3,9 +3,10 @@
 import msgspec
 
 from app.core.alerts import AlertEvent
+from app.core.columns import in_force
 from app.core.episodes import Episode, moment, told
 from app.core.maintenance import Span
-from app.core.model import Reading, Record
+from app.core.model import Record
 from app.core.phases import TRANSITIONS, Phase, Signal
 from app.core.rules import Rule
 from app.core.silence import Claim
@@ -51,5 +52,5 @@ def _stale(rule_id: str, episode: Episode, claim: Claim, record: Record) -> Aler
     now = record.timestamp * 1000
     value = episode.value if episode.last is None else episode.last
     age = max(0, now - (episode.heard_time or episode.last_seen)) / 1_000_000
-    nothing = Reading(moment(now), claim.user_id, claim.device_id, 0, None, None, {}, "")
+    nothing = in_force().reading(moment(now), claim.user_id, claim.device_id, 0, {}, "")
     return msgspec.structs.replace(told(rule_id, episode, nothing, status, value), age_seconds=age)

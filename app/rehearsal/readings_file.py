@@ -7,12 +7,14 @@ also as psql writes raw_telemetry, with `extra_data` as a column of JSON.
 import csv
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TextIO
 
 import msgspec
 from msgspec import Struct
 
+from app.core.columns import Schema, in_force
 from app.core.decode import Decoder, Limits
 from app.core.identity import ids_fault
 from app.core.model import Kind, Reading, Rejected
@@ -50,7 +52,11 @@ class _Ids(Struct):
 
 
 _ids = msgspec.json.Decoder(_Ids).decode
-_decoder = Decoder(Limits(time_future_max=_AGES, time_past_max=_AGES))
+
+
+@lru_cache
+def _decoder(schema: Schema) -> Decoder:
+    return Decoder(Limits(time_future_max=_AGES, time_past_max=_AGES), schema)
 
 
 def read(path: Path) -> Iterator[Reading | Refused]:
@@ -104,7 +110,7 @@ def _reading(line: int, payload: bytes) -> Reading | Refused:
     user, device = str(named.user_id or NOBODY), str(named.device_id or NOTHING)
     if fault := ids_fault(user, device):
         return Refused(line, fault.reason, fault.detail)
-    found = _decoder.decode(record, Address(Kind.TELEMETRY, user, device, lenient=True), _any)
+    found = _decoder(in_force()).decode(record, Address(Kind.TELEMETRY, user, device, lenient=True), _any)
     if isinstance(found, Rejected):
         return Refused(line, found.reason, found.detail)
     return found

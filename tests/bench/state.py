@@ -6,6 +6,7 @@ from time import perf_counter
 
 import msgspec
 
+from app.core.columns import DEFAULT
 from app.core.model import Reading
 from app.core.rules import Rule, RuleSet, any_holds, compile_for, parse
 from app.core.state import DeviceState, decode, encode
@@ -44,7 +45,7 @@ def readings(changing: bool) -> list[Reading]:
     def one(i: int) -> Reading:
         hot = changing and (i // 3) % 2
         time = START + timedelta(milliseconds=i)
-        return Reading(time, "user-1", "device-1", i, 90.0 if hot else 21.5, 77, EXTRA, "{}")
+        return DEFAULT.reading(time, "user-1", "device-1", i, EXTRA, "{}", 90.0 if hot else 21.5, 77)
 
     return [one(i) for i in range(READINGS)]
 

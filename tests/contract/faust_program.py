@@ -42,7 +42,7 @@ def append(path: Path, lines: list[str]) -> None:
 
 def process(batch: Any, now: float) -> Work:
     work = Work()
-    work.rows += [(batch.partition, record.offset) for record in batch.records]  # type: ignore[misc]
+    work.rows += [(batch.partition, record.offset) for record in batch.records]
     work.sources += batch.records
     return work
 

@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from app.adapters.stored_readings import ALONG_THE_KEY, PAGE, SQL
+from app.adapters.stored_readings import ALONG_THE_KEY, PAGE, query
 from app.local.server import free_port
 from app.rehearsal.summary import BINS
 from tests.command import Done, iot_stream
@@ -210,7 +210,7 @@ async def test_the_server_reads_along_the_key_and_sorts_nothing(rules: Rules) ->
     try:
         async with connection.transaction():
             await connection.execute(ALONG_THE_KEY)
-            rows = await connection.fetch(f"EXPLAIN {SQL}", rules.began, rules.began + LENGTH, "u1", "")
+            rows = await connection.fetch(f"EXPLAIN {query()}", rules.began, rules.began + LENGTH, "u1", "")
     finally:
         await connection.close()
     plan = "\n".join(row[0] for row in rows)

@@ -56,7 +56,7 @@ async def test_what_the_database_refuses_is_dead_lettered_alone_before_the_ack()
 
     def two_rows(batch: Any, now: float) -> Work:
         work = Work()
-        work.rows += [("r1",), ("r2",)]  # type: ignore[list-item]
+        work.rows += [("r1",), ("r2",)]
         work.sources += batch.records
         return work
 
@@ -240,7 +240,7 @@ class Gate(MemoryStore):
 
 def its_partition(batch: Any, now: float) -> Work:
     work = Work()
-    work.rows += [(batch.partition,) for _ in batch.records]  # type: ignore[misc]
+    work.rows += [(batch.partition,) for _ in batch.records]
     work.sources += batch.records
     return work
 

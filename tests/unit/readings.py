@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
+from app.core.columns import DEFAULT
 from app.core.model import Reading
 from app.core.rules import Rule, RuleSet, compile_for, parse
 
@@ -22,7 +23,9 @@ def reading(
     """A reading `seconds` after START. `extra` may hold msgspec.Raw for exact JSON."""
     raw = {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in extra.items()}
     text = msgspec.json.encode(raw).decode(errors="replace")
-    return Reading(START + timedelta(seconds=seconds), user, device, 1, temperature, battery, raw, text)
+    time = START + timedelta(seconds=seconds)
+    made: Reading = DEFAULT.reading(time, user, device, 1, raw, text, temperature, battery)
+    return made
 
 
 def rule(key: str = "temperature", operator: str = ">", threshold: object = 80, **more: object) -> dict[str, object]:

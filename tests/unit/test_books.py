@@ -18,7 +18,7 @@ RECORDS = [Message(offset=n) for n in range(5, 15)]
 def good() -> tuple[Work, Written]:
     """Rows: 3 new, 1 duplicate, 1 refused. Effects: 1 done, 1 refused. 3 rejected: 10 records."""
     work = Work()
-    work.rows += [("row",)] * 5  # type: ignore[list-item]
+    work.rows += [("row",)] * 5
     work.sources += RECORDS[:5]
     work.effects += [Effect(Statement.UPSERT_CONFIG, ("u", "[]", None, NOW))] * 2
     work.effect_sources += RECORDS[5:7]
@@ -44,7 +44,7 @@ def test_left_out_on_purpose() -> None:
 def test_a_log_with_gaps() -> None:
     records = [Message(offset=n) for n in (3, 4, 9)]
     work = Work()
-    work.rows, work.sources = [("row",)] * 3, list(records)  # type: ignore[list-item]
+    work.rows, work.sources = [("row",)] * 3, list(records)
     assert books(records, work, Written(3)).stored == 3
 
 

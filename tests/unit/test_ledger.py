@@ -66,7 +66,7 @@ def rejected(offset: int, reason: Reason) -> Rejected:
 def work_of_ten() -> tuple[Work, Written]:
     """Rows: 3 new, 1 duplicate, 1 refused. Effects: 1 done, 1 refused. 2 rejected and 1 dropped: 10 records."""
     work = Work()
-    work.rows += [()] * 5  # type: ignore[list-item]
+    work.rows += [()] * 5
     work.sources += [Message(offset=n) for n in (0, 3, 4, 5, 6)]
     work.effect_sources += [Message(offset=n) for n in (7, 8)]
     work.effects += [Effect(Statement.UPSERT_CONFIG, ("u", "[]", None, NOW))] * 2
@@ -170,7 +170,7 @@ def test_good_batches_end_a_row_of_dead_letters() -> None:
     assert limit.check(batch.records, [rejected(n, Reason.BAD_JSON) for n in range(8)]) is None
     assert limit.row == 1  # one device
     work = Work()
-    work.rows.append(())  # type: ignore[arg-type]
+    work.rows.append(())
     BatchLedger(limit).batch_done(Given(0, 1), work, Written(1), SECONDS)
     assert limit.row == 0
 

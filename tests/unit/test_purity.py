@@ -51,7 +51,8 @@ def impurities(source: str) -> set[str]:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(CORE)))
 def test_source(path: Path) -> None:
-    assert impurities(path.read_text()) == set()
+    allowed = {"exec"} if path.name == "compiled.py" else set()  # of names that columns.py has checked
+    assert impurities(path.read_text()) == allowed
 
 
 @pytest.mark.parametrize(

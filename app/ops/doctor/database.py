@@ -4,9 +4,10 @@ import time
 from datetime import UTC, datetime
 
 from app.adapters.database import Connection, connect
-from app.adapters.insert import COLUMNS
 from app.adapters.migrate import known, status
 from app.adapters.sqlstate import DATABASE_ERRORS, advice, words
+from app.adapters.table import differences
+from app.core.columns import in_force
 from app.core.rulebook import RuleBook
 from app.ops.doctor import jobs
 from app.ops.doctor.finding import Finding, broken, ok, warning
@@ -27,8 +28,6 @@ RIGHTS = {
 }
 KEY = {"time", "user_id", "device_id", "sequence_id"}
 
-_COLUMNS = """SELECT attname FROM pg_attribute
-    WHERE attrelid = 'raw_telemetry'::regclass AND attnum > 0 AND NOT attisdropped"""
 _UNIQUE = """SELECT array_agg(attname::text) FROM pg_index JOIN pg_attribute ON attrelid = indrelid
     AND attnum = ANY (indkey) WHERE indrelid = 'raw_telemetry'::regclass AND indisunique AND indisvalid
     AND indpred IS NULL GROUP BY indexrelid"""
@@ -105,8 +104,7 @@ async def _steps(connection: Connection) -> list[Finding]:
 
 
 async def _raw_telemetry(connection: Connection) -> list[Finding]:
-    missing = set(COLUMNS) - {row[0] for row in await connection.fetch(_COLUMNS)}
-    found = [broken(AREA, f"raw_telemetry has no column {name}", INIT) for name in sorted(missing)]
+    found = [broken(AREA, one.what, one.cure) for one in await differences(connection, in_force())]
     if KEY not in [set(row[0]) for row in await connection.fetch(_UNIQUE)]:
         key = "(time, user_id, device_id, sequence_id)"
         what = f"raw_telemetry has no unique key {key}: rows can be stored twice"

@@ -1,0 +1,71 @@
+"""`iot-stream schema`: the columns of raw_telemetry that the struct of IOT_SCHEMA_STRUCT asks for."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from app.adapters import table
+from app.adapters.inquiry import inquiry
+from app.core.columns import in_force
+from app.settings import load
+
+AsJson = Annotated[bool, typer.Option("--json", help="For a machine.")]
+schema = typer.Typer(no_args_is_help=True)
+
+
+@schema.callback()
+def group() -> None:
+    """Your own columns: a struct in Python, named by IOT_SCHEMA_STRUCT, and the table that fits it. docs/adapting.md.
+
+    Example: IOT_SCHEMA_STRUCT=mydata:Parcel iot-stream schema check
+    """
+
+
+@schema.command()
+def sql(
+    from_database: Annotated[bool, typer.Option(help="Only what the database of the settings lacks.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print the SQL of raw_telemetry: all of it, or what brings the database there. Nothing is changed.
+
+    Example: iot-stream schema sql --from-database | psql "$IOT_DATABASE_URL"
+    """
+    load()
+    statements = [one.cure for one in _differences()] if from_database else [table.create(in_force())]
+    if from_database and any(not one.startswith("ALTER") for one in statements):
+        statements = [table.create(in_force())]
+    if as_json:
+        print(json.dumps({"schema": in_force().name, "sql": statements}))
+    else:
+        print("\n".join(statements) or "-- nothing to do")
+
+
+@schema.command()
+def check(as_json: AsJson = False) -> None:
+    """Compare the database with the struct; each difference with its cure. Exit code 1 when there is one.
+
+    Example: iot-stream schema check --json
+    """
+    load()
+    found = _differences()
+    if as_json:
+        differences = [{"column": one.column, "what": one.what, "cure": one.cure} for one in found]
+        print(json.dumps({"schema": in_force().name, "differences": differences}))
+    elif found:
+        for one in found:
+            print(f"{one.what}\n  {one.cure}")
+    else:
+        print(f"raw_telemetry fits {in_force().name}: {', '.join(in_force().names)}")
+    if found:
+        raise typer.Exit(1)
+
+
+def _differences() -> Sequence[table.Difference]:
+    async def asked() -> Sequence[table.Difference]:
+        async with inquiry(load(), "schema") as connection:
+            return await table.differences(connection, in_force())
+
+    return asyncio.run(asked())
