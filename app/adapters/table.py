@@ -38,6 +38,11 @@ class Difference(Struct, frozen=True):
     what: str
     cure: str
 
+    @property
+    def loosens(self) -> bool:
+        """Whether the cure rewrites nothing and refuses nothing that was taken before."""
+        return "ADD COLUMN" in self.cure or "DROP NOT NULL" in self.cure
+
 
 def create(schema: Schema) -> str:
     """The SQL of the whole table, for a database that has none."""
@@ -73,6 +78,14 @@ async def differences(connection: Connection, schema: Schema) -> Sequence[Differ
         if filled and not default:
             what = f"{TABLE} wants a value for {name}, which {schema.name} does not have"
             found.append(Difference(name, what, _alter(f'ALTER COLUMN "{name}" DROP NOT NULL')))
+    return found
+
+
+async def add_missing(connection: Connection, schema: Schema) -> Sequence[Difference]:
+    """Take the cures that loosen the table; returns those. Raises sqlstate.DATABASE_ERRORS."""
+    found = [one for one in await differences(connection, schema) if one.loosens]
+    for one in found:
+        await connection.execute(one.cure)
     return found
 
 

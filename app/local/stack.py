@@ -8,8 +8,10 @@ from importlib.util import find_spec
 from pydantic import SecretStr
 
 from app.adapters.kafka_access import access
-from app.adapters.schema import apply, make_database
+from app.adapters.schema import apply, connected, make_database
+from app.adapters.table import add_missing
 from app.adapters.topics import create, wanted
+from app.core.columns import in_force
 from app.local.fleet import USERS
 from app.local.kafka import Kafka
 from app.local.layout import Layout
@@ -136,7 +138,11 @@ class Stack:
 
         async def schema() -> None:
             await make_database(self.postgres.dsn, DATABASE)
-            await apply(settings.database_url.get_secret_value())
+            url = settings.database_url.get_secret_value()
+            await apply(url)
+            async with connected(url, "schema") as connection:
+                for one in await add_missing(connection, in_force()):
+                    self._say(f"raw_telemetry: {one.cure}")
 
         async def both() -> None:
             await asyncio.gather(topics(), schema())

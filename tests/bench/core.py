@@ -7,12 +7,16 @@ import gc
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from functools import partial
 from statistics import median
 from time import process_time
+from typing import Annotated
 
 from msgspec import Struct
 
-from app.core.columns import DEFAULT
+from app.core.column_types import Fields, Int32
+from app.core.columns import DEFAULT, Schema, schema_of
 from app.core.decode import Decoder, Limits
 from app.core.device_classes import NOBODY, DeviceClasses
 from app.core.model import Rejected
@@ -63,9 +67,9 @@ def sensors(count: int) -> list[Message]:
     return [Message(i, 1795226400000, b"n1", b'{"value":%d.5,"unit":"C"}' % i, head) for i in range(count)]
 
 
-def path(messages: Sequence[Message]) -> None:
+def path(messages: Sequence[Message], schema: Schema = DEFAULT) -> None:
     """Route, decode and make rows, a batch at a time."""
-    decoder, row = Decoder(Limits()), DEFAULT.row
+    decoder, row = Decoder(Limits(), schema), schema.row
     for start in range(0, len(messages), BATCH):
         rows = []
         for record in messages[start : start + BATCH]:
@@ -74,6 +78,34 @@ def path(messages: Sequence[Message]) -> None:
             reading = decoder.decode(record, address, NOW)
             assert type(reading) is not Rejected, reading
             rows.append(row(reading))  # type: ignore[arg-type]  # looked at above
+
+
+class Six(Struct):
+    """As many columns again as the default has, each of one field."""
+
+    temperature: float | None = None
+    battery: Int32 | None = None
+    humidity: float | None = None
+    pressure: float | None = None
+    state: str | None = None
+    level: int | None = None
+
+
+class TwoNames(Struct):
+    """A column with two names."""
+
+    temperature: Annotated[float | None, Fields("temperature", "temp")] = None
+    battery: Int32 | None = None
+
+
+class Exact(Struct):
+    """A column of decimals."""
+
+    temperature: Decimal | None = None
+    battery: Int32 | None = None
+
+
+SIX = '"humidity":41.2,"pressure":1013.25,"state":"on","level":3'
 
 
 FIVE_RULES = (
@@ -166,6 +198,10 @@ def main() -> None:
             path,
             telemetry(count, '"pressure":1013.25,"engine":{"oil":90.1,"rpm":900},"state":"on","level":3,"code":"é"'),
         ),
+        ("four fields in extra_data", path, telemetry(count, SIX)),
+        ("the same with columns of their own", partial(path, schema=schema_of(Six)), telemetry(count, SIX)),
+        ("a column with two names", partial(path, schema=schema_of(TwoNames)), telemetry(count)),
+        ("a column of decimals", partial(path, schema=schema_of(Exact)), telemetry(count)),
         ("an escape (slow way)", path, telemetry(count, '"name":"a\\nb"')),
         ("iot, no id and no time", path, sensors(count)),
         ("truncated JSON", refuse, bad),
@@ -178,11 +214,11 @@ def main() -> None:
         ("no rules, watched", process_present_without_rules, telemetry(count, devices=500)),
         ("5 rules, alerts 2 in 3", process_five_rules, telemetry(count, devices=500, hot=3)),
     ]
-    print(f"{'route + decode + row':32}{'bytes':>6}{'us best':>9}{'us median':>11}{'msg/s/core':>12}")
+    print(f"{'route + decode + row':36}{'bytes':>6}{'us best':>9}{'us median':>11}{'msg/s/core':>12}")
     for name, run, messages in cases:
         size = sum(len(message.value or b"") for message in messages) // len(messages)
         best, middle = measure(run, messages)
-        print(f"{name:32}{size:>6}{best:>9.2f}{middle:>11.2f}{1e6 / middle:>12,.0f}")
+        print(f"{name:36}{size:>6}{best:>9.2f}{middle:>11.2f}{1e6 / middle:>12,.0f}")
 
 
 if __name__ == "__main__":

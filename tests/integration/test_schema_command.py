@@ -123,6 +123,15 @@ async def test_every_difference_is_told_at_once_in_order(connection: Connection)
     assert [column for column, _, _ in found] == ["price", "size", "side", "site"]
 
 
+async def test_what_loosens_the_table_is_taken_alone(connection: Connection) -> None:
+    """As the local stack does with its own database."""
+    changes = "DROP COLUMN battery, ADD COLUMN site text NOT NULL, ALTER COLUMN temperature TYPE real"
+    await connection.execute(f"ALTER TABLE raw_telemetry {changes}")
+    taken = await table.add_missing(connection, DEFAULT)
+    assert [one.column for one in taken] == ["battery", "site"]
+    assert [column for column, _, _ in await told(connection)] == ["temperature"]
+
+
 @pytest.mark.parametrize("struct", ["app.telemetry:Telemetry", *EXAMPLES])
 async def test_what_sql_prints_makes_a_table_that_fits(empty: str, struct: str) -> None:
     """On a server without TimescaleDB it says so, and the table is there."""

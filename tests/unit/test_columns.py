@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from msgspec import Meta, Struct, defstruct, field
 
-from app.core import columns, readers
+from app.core import columns, cov, readers
 from app.core.column_types import Bits, Fields, Int16, Int32
 from app.core.columns import DEFAULT, schema_of
 from app.core.rules import InvalidRules, RuleSet, parse, quiet_for
@@ -169,6 +169,21 @@ def test_a_rule_reads_a_column_by_its_name_and_by_its_fields(machine: columns.Sc
     assert readers.reader("mode", "text")(made) == "run"
     assert readers.reader("mode", "truth")(made) is None
     assert readers.reader("price", "number")(machine.reading(NOW, "u", "d", 1, {}, "{}")) is None
+
+
+def test_change_of_value_of_own_columns(machine: columns.Schema) -> None:
+    """What is no number cannot be within a dead-band: such a reading is stored."""
+    bands = tuple(cov.Band(key, readers.reader(key, "number"), absolute=10.0) for key in ("speed", "mode"))
+    policy, chain = cov.Policy(bands, 3_600_000_000), cov.Chain(0)
+
+    def says_more(second: int, rpm: int | None, mode: str | None) -> bool:
+        made = machine.reading(NOW, "u", "d", 1, {}, "{}", None, None, mode, rpm)
+        return chain.says_more(made, second * 1_000_000, policy)
+
+    said = [
+        says_more(at, rpm, mode) for at, (rpm, mode) in enumerate([(900, None), (905, None), (905, "run"), (911, None)])
+    ]
+    assert said == [True, False, True, False]
 
 
 @pytest.mark.parametrize("key", ["price", "p", "rpm", "speed"])
