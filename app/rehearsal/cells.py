@@ -6,30 +6,43 @@ from collections.abc import Mapping
 import msgspec
 from msgspec import Raw
 
-EXTRA = "extra_data"  # the column of raw_telemetry that holds every other field
+from app.core.column_types import EXTRA, Column
 
 _TEXTS = ("user_id", "device_id")
 _TIMES = ("time", "timestamp")
+_TRUTHS = {"t": b"true", "f": b"false"}  # as psql writes them
 _short_offset = re.compile(r"[+-][0-9]{2}$").search  # psql's, for whole hours
 
 _object = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
-def fields_of(row: Mapping[str, str | None]) -> dict[str, Raw]:
+def fields_of(row: Mapping[str, str | None], columns: Mapping[str, Column]) -> dict[str, Raw]:
     """Numbers, true and false are what they look like, everything else is text; an empty cell is no field.
 
-    Ids are always text, and an object in the column extra_data is taken apart.
+    Ids are always text, and an object in the column extra_data is taken apart. `columns`: those of the schema, by name
+    and by field (Schema.keys); a cell under the name of one is its first field, and of its type.
     """
     fields: dict[str, Raw] = {}
     for name, cell in row.items():
-        text = (cell or "").strip()
+        text, column = (cell or "").strip(), columns.get(name)
         if not text:
             continue
         if name == EXTRA and text.startswith("{"):
             fields |= _parts(text)
-        else:
+        elif column is None:
             fields[name] = _value(name, text)
+        else:
+            field = column.fields[0] if name == column.name and column.fields[0] not in row else name
+            fields[field] = _typed(column, name, text)
     return fields
+
+
+def _typed(column: Column, name: str, text: str) -> Raw:
+    if column.type.python is str:
+        return _text(text)
+    if column.type.python is bool and text in _TRUTHS:
+        return Raw(_TRUTHS[text])
+    return _value(name, text)
 
 
 def _parts(text: str) -> dict[str, Raw]:

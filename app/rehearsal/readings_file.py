@@ -96,7 +96,7 @@ def _csv(path: Path, file: TextIO) -> Iterator[tuple[int, bytes]]:
         for row in rows:
             if None in row:  # what csv calls the cells beyond the last column
                 raise PermanentError(f"{path}:{rows.line_num}: more cells than the first line has columns")
-            yield rows.line_num, msgspec.json.encode(fields_of(row))
+            yield rows.line_num, msgspec.json.encode(fields_of(row, in_force().keys))
     except csv.Error as error:
         raise PermanentError(f"{path}:{rows.reader.line_num}: not CSV: {error}") from error
 

@@ -10,10 +10,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from app.core import columns
 from app.core.alerts import AlertEvent
 from app.core.model import Reading
 from app.core.rules import RuleSet, parse
 from app.errors import PermanentError
+from app.named_schema import named
 from app.rehearsal.readings_file import Refused, read
 from app.rehearsal.rehearsal import Rehearsal
 from tests.unit.readings import START, rule, ruleset
@@ -119,6 +121,22 @@ def test_what_psql_writes_of_raw_telemetry_is_read(tmp_path: Path) -> None:
         None,
     )
     assert found.extra_json == '{"door":"open","engine":{"rpm": 12345678901234567890}}'
+
+
+def test_what_psql_writes_of_own_columns_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Columns by their names, though devices call the fields otherwise; what devices send stays readable."""
+    monkeypatch.setattr(columns, "_chosen", [named("examples.logistics:Package")])
+    file = tmp_path / "export.csv"
+    head = "time,user_id,device_id,sequence_id,weight_kg,hub,latitude,longitude,shock_g,opened,extra_data\n"
+    file.write_text(
+        f'{head}2026-11-21 10:00:00+01,u,d,5,2.4,12,53.5,,3,t,"{{""weight_kg"": 9, ""opened_by"": ""t""}}"\n'
+    )
+    found = only(file)
+    assert (found.weight_kg, found.hub, found.latitude, found.shock_g, found.opened) == (2.4, "12", 53.5, 3, True)
+    assert json.loads(found.extra_json) == {"weight_kg": 9, "opened_by": "t"}
+    file.write_text("time,weight,weight_kg,shock,opened\n1000000000,2,9,3,false\n")
+    found = only(file)
+    assert (found.weight_kg, found.shock_g, found.opened, found.extra_json) == (2.0, 3, False, '{"weight_kg":9}')
 
 
 def test_cells_are_what_they_look_like(tmp_path: Path) -> None:
