@@ -6,6 +6,8 @@ from app.adapters.table import create
 from app.core.columns import DEFAULT
 from tests.conftest import INIT_SQL
 
+ROOT = INIT_SQL.parent
+
 
 def squeezed(sql: str) -> str:
     """Without quotes of names, and with single spaces."""
@@ -21,3 +23,12 @@ def test_the_table_and_the_hypertable_are_those_of_init_sql() -> None:
     assert table[0] in written
     assert hypertable
     assert hypertable[0] in written
+
+
+def test_an_image_looks_where_the_guide_puts_a_struct() -> None:
+    guide, image = (ROOT / "docs" / "adapting.md").read_text(), (ROOT / "Dockerfile").read_text()
+    place = re.search(r"COPY mydata.py (\S+)/\n", guide)
+    path = re.search(r"\bPYTHONPATH=(\S+)", image)
+    assert place
+    assert path
+    assert place[1] == path[1]
