@@ -9,7 +9,7 @@ of all partitions are closed together (app.closing).
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Coroutine
 from typing import Any
 
 from app.closing import Closing, Stored
@@ -17,10 +17,7 @@ from app.core.books import books
 from app.core.work import Work
 from app.errors import TransientError
 from app.joined import Most, take
-from app.ports import Batch, Ports, Seconds, Source
-
-# Step 2, pure but for the working state it keeps: app.core.process.Processor.slices. `now` in seconds since 1970.
-Process = Callable[[Batch, float], Generator[None, None, Work]]
+from app.ports import Batch, Ports, Process, Seconds, Source
 
 
 class Pipeline:
@@ -96,6 +93,7 @@ class Pipeline:
             states.setdefault(one.batch.partition, {}).update(one.work.states)
         await ports.states.put(states)  # 6 acked by Kafka
         for batch, work, written, seconds, stored_at in together:
+            self._process.closed(batch)
             await batch.ack()  # 7 last, always
             seconds.finish = time.perf_counter() - stored_at
             ports.ledger.batch_done(batch, work, written, seconds)
@@ -110,7 +108,7 @@ class Pipeline:
 
     async def _processed(self, batch: Batch) -> Work:
         """Between slices the loop serves the connections: a write under way is not kept waiting for a whole batch."""
-        steps = self._process(batch, time.time())
+        steps = self._process.slices(batch, time.time())
         while True:
             try:
                 next(steps)

@@ -1,6 +1,6 @@
 """What the path needs of the world: one small Protocol a port, each with one real adapter and one fake."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,6 +31,16 @@ class Source(Protocol):
     """Where batches come from; those of one partition come in order and without a gap."""
 
     def batches(self) -> AsyncIterator[Batch]: ...
+
+
+class Process(Protocol):
+    """What makes Work of batches: pure, but for the working state it keeps (app.core.process.Processor)."""
+
+    def slices(self, batch: Batch, now: float) -> Generator[None, None, Work]:
+        """All that `batch` asks of the world, with pauses; `now` in seconds since 1970."""
+
+    def closed(self, batch: Batch) -> None:
+        """The batch's states are stored, and those of all before it in its partition: they need not be kept."""
 
 
 class Store(Protocol):

@@ -168,6 +168,9 @@ class Settings(BaseSettings):
     offline_mass_share: Annotated[float, Field(gt=0, le=1)] = Field(
         0.3, description="more of a worker's devices silent at once are one alert, and none of their own; 1: never"
     )
+    devices_in_memory: PositiveInt = Field(
+        100_000, description="devices whose state a worker keeps in memory; of all others it is on its disk"
+    )
     last_seen_every: PositiveFloat = Field(60.0, description="how often last_seen of what stays online is written")
 
     dead_letters_in_a_row: Annotated[int, Field(ge=0)] = Field(

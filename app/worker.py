@@ -142,6 +142,7 @@ processor = Processor(
     states.get,
     DeviceClasses(settings.offline_classes, PresenceLimits(settings.offline_after)),
     settings.last_seen_every,
+    settings.devices_in_memory,
 )
 # Of what is not waited for: it is closed when Kafka does not answer soon.
 best_effort = Producer(kafka, f"{settings.group_id}-silence", give_up, lease=lease)
@@ -159,7 +160,7 @@ pipeline = Pipeline(
         ledger=BatchLedger(limit, rejections),
         lease=lease,
     ),
-    processor.slices,
+    processor,
     slots=settings.writes_in_flight + settings.kafka_partitions,  # small ones of all partitions share a write
     give_up=give_up,
     most=Most(settings.batch_max_rows, settings.batch_max_bytes),

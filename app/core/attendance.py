@@ -1,9 +1,13 @@
-"""The things of one partition that are watched, and their timers; forgotten with the epoch, as all working state."""
+"""The things of one partition that are watched, and their timers; forgotten with the epoch, as all working state.
 
+Who is online has to be in memory, to be found silent. Who is offline leaves it once that is stored, and is read again.
+"""
+
+from collections import deque
 from collections.abc import Callable, Iterator
 
 from app.core.device_classes import DeviceClasses
-from app.core.presence import PREFIX, Limits, Name, Thing, restore
+from app.core.presence import PREFIX, Limits, Name, Thing, is_online, restore
 from app.core.wheel import Wheel
 
 TICK = 0.25  # seconds; how much later than it could a timer is due
@@ -27,6 +31,7 @@ class Attendance:
         self.things: dict[Name, Thing] = {}
         self.timers: Wheel[Thing] = Wheel(TICK)
         self.online = 0  # how many of the things are
+        self._offline: deque[Thing] = deque()  # those that may leave memory
         self.heard: dict[Alarm, float] = {}  # when a reading last spoke of an open alert, seconds since 1970
         self.alarms: Wheel[Alarm] = Wheel(TICK)
         self.seeded = False  # what is stored as online has its timer
@@ -57,16 +62,38 @@ class Attendance:
         if stored is not None:
             sensor |= restore(thing, stored)
             self.online += thing.online
+        if not thing.online:
+            self._offline.append(thing)
         if sensor:
             node = self.of((name[0], ""), sensor=False)
             if node is not UNWATCHED:
                 thing.node = node
-                node.sensors = node.sensors or []
-                node.sensors.append(thing)
+                node.sensors = node.sensors or {}
+                node.sensors[thing] = None
         return thing
 
-    def seed(self, key: bytes, now: float) -> None:
+    def falls_silent(self, thing: Thing) -> None:
+        """It is offline now."""
+        self.online -= 1
+        self._offline.append(thing)
+
+    def stored(self, closed: int) -> Iterator[Thing]:
+        """All is stored of the records before this offset: those that are offline leave; who that was."""
+        waiting = self._offline
+        while waiting and waiting[0].applied < closed:
+            thing = waiting.popleft()
+            if not thing.online and not thing.sensors and self.things.get(thing.name) is thing:
+                del self.things[thing.name]
+                yield thing
+                if (node := thing.node) is not None:
+                    node.loses(thing)
+                    if not node.online and not node.sensors:
+                        waiting.append(node)
+
+    def seed(self, key: bytes, value: bytes, now: float) -> None:
         """Give what is stored as online its timer, by its key in the state table; it counts as heard of now."""
+        if not is_online(value):
+            return
         user, _, device = key.removeprefix(PREFIX).decode().partition("/")
         thing = None if (user, device) == self.mass.name else self.known((user, device))
         if thing is not None and thing.online and not thing.timer:

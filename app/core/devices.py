@@ -1,4 +1,7 @@
-"""The devices of this worker's partitions as they are worked on: each one's state, rules and key, kept for an epoch."""
+"""The devices of this worker's partitions as they are worked on: each one's state, rules and key.
+
+They are kept for an epoch, and no more of them than is wanted: one whose state is stored may leave, and is read again.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -6,36 +9,47 @@ from functools import partial
 from app.core.attendance import Attendance
 from app.core.device_classes import NOBODY, DeviceClasses
 from app.core.presence import PREFIX, Thing
+from app.core.recent import Recent
 from app.core.rulebook import RuleBook, Watch
 from app.core.state import DeviceState, at_rest, decode
-from app.core.work import Work
 
 Load = Callable[[int, bytes], bytes | None]  # (partition, key) -> stored state
 Name = tuple[str, str]  # user, device
 
 MARK_KEY = b"\0applied"  # no device has this key: ids hold no NUL
+IN_MEMORY = 100_000  # devices; each takes some 800 bytes
 
 
 class Device:
     """A device's working state, its rules, where it is stored, and whether it is there."""
 
-    __slots__ = ("key", "moved_in", "name", "rules_version", "state", "thing", "watch")
+    __slots__ = ("key", "moved_in", "name", "partition", "rules_version", "state", "thing", "used", "watch")
 
-    def __init__(self, name: Name, key: bytes, state: DeviceState | None, watch: Watch) -> None:
-        self.name, self.key, self.state, self.watch = name, key, state, watch
+    def __init__(self, partition: "Partition", name: Name, state: DeviceState | None, watch: Watch) -> None:
+        self.partition, self.name, self.key, self.state, self.watch = partition, name, _key(name), state, watch
         self.rules_version = -1
         self.thing: Thing | None = None  # None: not looked up yet
-        self.moved_in: Work | None = None  # the batch that it is in the list of those that moved of
+        self.moved_in = -1  # the batch that its state changed in last: where that ends
+        self.used = True
+
+    @property
+    def stored(self) -> bool:
+        """Whether its state can be read again."""
+        return self.moved_in <= self.partition.closed
+
+    def leave(self) -> None:
+        """Be forgotten."""
+        del self.partition.devices[self.name]
 
 
 class Partition:
     """The devices of a partition that were seen in this epoch, who is there, and its mark."""
 
-    __slots__ = ("devices", "here", "mark", "marked_at", "number", "stepped")
+    __slots__ = ("closed", "devices", "here", "mark", "marked_at", "number", "stepped")
 
     def __init__(self, number: int, mark: int, here: Attendance) -> None:
         self.number, self.here = number, here
-        self.stepped = -1  # offset after the last batch, -1 before the first
+        self.stepped = self.closed = -1  # offset after the last batch, and after the last one whose states are stored
         self.devices: dict[Name, Device] = {}
         self.mark, self.marked_at = mark, 0.0
 
@@ -43,21 +57,24 @@ class Partition:
 class Devices:
     """Looks states up once a device and epoch (see app.ports.Batch), and rules when they have changed."""
 
-    def __init__(self, rules: RuleBook, load: Load, classes: DeviceClasses = NOBODY) -> None:
-        self._rules, self._load, self._classes = rules, load, classes
+    def __init__(
+        self, rules: RuleBook, load: Load, classes: DeviceClasses = NOBODY, in_memory: int = IN_MEMORY
+    ) -> None:
+        self._rules, self._load, self._classes, self._in_memory = rules, load, classes, in_memory
         self._epoch = -1
         self._partitions: dict[int, Partition] = {}
+        self._recent: Recent[Device] = Recent(in_memory)
 
     @property
     def count(self) -> int:
         """How many are kept in memory."""
-        return sum(len(partition.devices) for partition in self._partitions.values())
+        return len(self._recent)
 
     def partition(self, epoch: int, number: int) -> Partition:
         """A new epoch forgets all that was kept: it may have run ahead of what is stored."""
         if epoch != self._epoch:
             self._epoch = epoch
-            self._partitions = {}
+            self._partitions, self._recent = {}, Recent(self._in_memory)
         found = self._partitions.get(number)
         if found is None:
             stored = self._load(number, MARK_KEY)
@@ -70,7 +87,7 @@ class Devices:
         """The device of a reading, under the rules of now; it begins to have a state when anything is asked of it."""
         device = self.known(partition, name)
         if device is None:
-            device = partition.devices[name] = Device(name, _key(name), None, self._rules.watch_for(*name))
+            device = self._keep(partition, name, None)
         device.rules_version = self._rules.version
         watch = device.watch
         if (watch.rules or watch.sampling) and device.state is None:
@@ -86,9 +103,25 @@ class Devices:
             stored = self._load(partition.number, _key(name))
             if stored is None:
                 return None
-            device = partition.devices[name] = Device(name, _key(name), decode(stored), self._rules.watch_for(*name))
-        device.watch = self._rules.watch_for(*name)
+            return self._keep(partition, name, decode(stored))
+        device.used, device.watch = True, self._rules.watch_for(*name)
         return device
+
+    def _keep(self, partition: Partition, name: Name, state: DeviceState | None) -> Device:
+        device = Device(partition, name, state, self._rules.watch_for(*name))
+        self._recent.add(device)
+        partition.devices[name] = device
+        return device
+
+    def closed(self, epoch: int, number: int, end: int) -> None:
+        """All states of a batch that ends there are stored; batches of a partition come in order."""
+        if epoch == self._epoch and number in self._partitions:
+            partition = self._partitions[number]
+            partition.closed = end
+            for thing in partition.here.stored(end):
+                if (device := partition.devices.get(thing.name)) is not None:
+                    device.thing = None
+            self._recent.more_stored()
 
     def in_maintenance(self, name: Name, seconds: float) -> bool:
         """Whether the device is in a maintenance window at that time, seconds since 1970."""
@@ -101,17 +134,18 @@ class Devices:
     def seed(self, partition: Partition, key: bytes, value: bytes, now: float) -> None:
         """Take what is stored of an earlier life that may have to be told of silence: who is online, what is open."""
         if key.startswith(PREFIX):
-            partition.here.seed(key, now)
+            partition.here.seed(key, value, now)
         elif not key.startswith(b"\0") and not at_rest(value):
             user, _, device_id = key.decode().partition("/")
-            device = self.known(partition, (user, device_id))
-            if device is None or device.state is None:
-                return
-            for rule_id, episode in device.state.episodes.items():
-                alarm = (device.name, rule_id)
-                if episode.fired and rule_id in device.watch.no_data and alarm not in partition.here.heard:
+            name = (user, device_id)
+            device = partition.devices.get(name)
+            state = device.state if device else decode(value)
+            no_data = self._rules.watch_for(*name).no_data
+            for rule_id, episode in state.episodes.items() if state and no_data else ():
+                alarm = (name, rule_id)
+                if episode.fired and rule_id in no_data and alarm not in partition.here.heard:
                     partition.here.heard[alarm] = now
-                    partition.here.alarms.arm(alarm, now + device.watch.no_data[rule_id])
+                    partition.here.alarms.arm(alarm, now + no_data[rule_id])
 
 
 def _key(name: Name) -> bytes:

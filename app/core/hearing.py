@@ -33,16 +33,19 @@ class Hearing:
         """The first record of a thing in a batch, or since a claim was sent.
 
         `skew` is by how many seconds the reading's time is ahead of the record's; None for what has no
-        time. Where nothing but `note_ms` matters, and there is no node, the caller may do it for itself.
+        time. Where nothing but `note_ms` matters, and there is no node, the caller may do it for itself. Of those that follow
+        nothing counts but their time, which is the `last_ms` of the thing and of its node while they are online.
         """
         thing.seen_in = work.end
         if thing is UNWATCHED:
             return
         thing.seen_at = now
         node = thing.node
+        at = record.timestamp
         if node is not None and node.seen_in != work.end:
             self.heard(work, here, node, record, now)
-        at = record.timestamp
+        elif node is not None and node.online:
+            node.last_ms = at
         if not thing.note_ms and thing.online and not thing.claimed:  # it was read from the state table
             thing.note_ms = thing.noted_ms + self._note_every_ms
             if record.offset > thing.applied:  # the worker before may have claimed it: whoever comes next has to know
@@ -125,7 +128,7 @@ class Hearing:
 
     def _offline(self, work: Work, here: Attendance, thing: Thing, record: Record, since_ms: int) -> None:
         thing.offline_now(record.offset, since_ms)
-        here.online -= 1
+        here.falls_silent(thing)
         thing.alert &= not self._in_maintenance(thing.name, record.timestamp / 1000)
         if thing.alert:
             self._tell(work, record, thing, Status.FIRING)

@@ -26,8 +26,8 @@ class Place(NamedTuple):
 
     def move(self, device: Device) -> None:
         """The device's state has changed in this batch."""
-        if device.moved_in is not self.work:
-            device.moved_in = self.work
+        if device.moved_in != self.work.end:
+            device.moved_in = self.work.end
             self.moved.append(device)
 
 

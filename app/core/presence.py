@@ -50,7 +50,7 @@ class Thing:
         self.claimed = False  # a claim that it is silent is under way
         self.timer = 0.0  # when it is looked at, seconds since 1970; 0: never
         self.node: Thing | None = None
-        self.sensors: list[Thing] | None = None  # of a node: those in memory
+        self.sensors: dict[Thing, None] | None = None  # of a node: those in memory
         self.held: list[Thing] | None = None  # of a node: those that fell silent with it
 
     @property
@@ -78,6 +78,12 @@ class Thing:
     def claim(self) -> None:
         """A claim that it is silent is sent: its next record has to be noted, also if it is of the same batch."""
         self.claimed, self.seen_in, self.note_ms = True, -1, 0
+
+    def loses(self, sensor: "Thing") -> None:
+        """A node's sensor leaves memory; what was heard of it stays heard of the node."""
+        assert self.sensors
+        del self.sensors[sensor]
+        self.seen = max(self.seen, sensor.seen)
 
     def event(self, status: AlertStatus, now_ms: int) -> AlertEvent:
         """FIRING or RESOLVED of its alert; the id is the same whoever finds it offline, and how often."""
@@ -131,12 +137,21 @@ def encode(thing: Thing) -> bytes:
     return _encode((1, thing.applied, thing.online, thing.alert, sensor, thing.since_ms, thing.last_ms))
 
 
-def restore(thing: Thing, data: bytes) -> bool:
-    """Put what `encode` made into a new Thing; whether it is a sensor. Raises PermanentError for anything else."""
+def is_online(data: bytes) -> bool:
+    """Whether `encode` made it of one that is online. Raises PermanentError for anything else."""
+    return _stored(data).online
+
+
+def _stored(data: bytes) -> _Stored:
     try:
-        stored = _decode(data)
+        return _decode(data)
     except (msgspec.DecodeError, UnicodeError) as error:
         raise PermanentError(f"not a device's presence ({error}): {data[:40]!r}") from error
+
+
+def restore(thing: Thing, data: bytes) -> bool:
+    """Put what `encode` made into a new Thing; whether it is a sensor. Raises PermanentError for anything else."""
+    stored = _stored(data)
     thing.online, thing.alert, thing.since_ms, thing.applied = (
         stored.online, stored.alert, stored.since_ms, stored.applied,
     )  # fmt: skip

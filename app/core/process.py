@@ -15,7 +15,7 @@ from app.core.ahead import not_ahead, soonest_ahead
 from app.core.columns import in_force
 from app.core.decode import Decoder, Limits
 from app.core.device_classes import NOBODY, DeviceClasses
-from app.core.devices import MARK_KEY, Device, Devices, Load, Partition
+from app.core.devices import IN_MEMORY, MARK_KEY, Device, Devices, Load, Partition
 from app.core.hearing import Hearing
 from app.core.model import Kind, Rejected
 from app.core.others import Others, Place
@@ -37,12 +37,21 @@ class Processor:
     """Makes Work of batches. Those of one partition must come in offset order within an epoch."""
 
     def __init__(
-        self, limits: Limits, rules: RuleBook, load: Load, classes: DeviceClasses = NOBODY, note_every: float = 60.0
+        self,
+        limits: Limits,
+        rules: RuleBook,
+        load: Load,
+        classes: DeviceClasses = NOBODY,
+        note_every: float = 60.0,
+        in_memory: int = IN_MEMORY,
     ) -> None:
-        """`classes` say which devices are watched for being there, `note_every` seconds their last_seen is noted."""
+        """`classes` say which devices are watched for being there, `note_every` seconds their last_seen is noted.
+
+        `in_memory` devices are kept between batches.
+        """
         self._decode, self._row = Decoder(limits).decode, in_force().row
         self._rules = rules
-        self.partitions = Devices(rules, load, classes)
+        self.partitions = Devices(rules, load, classes, in_memory)
         self._devices = self.partitions
         self._watching, self._hearing = classes.watching, Hearing(note_every, rules.in_maintenance)
         self._other = Others(self._devices, self._hearing, watching=classes.watching)
@@ -94,6 +103,7 @@ class Processor:
             device = devices.get(name)
             if device is None or device.rules_version != version:
                 device = self._devices.watched(partition, name)
+            device.used = True
             if watching:
                 thing = device.thing
                 if thing is None:
@@ -106,6 +116,10 @@ class Processor:
                     else:
                         skew = reading.time.timestamp() - at / 1000  # type: ignore[union-attr]
                         self._hearing.heard(work, here, thing, record, now, skew)
+                elif thing.online:
+                    thing.last_ms = record.timestamp
+                    if thing.node is not None:
+                        thing.node.last_ms = record.timestamp
             state = device.state
             if state is not None:
                 if second != record.timestamp // 1000:
@@ -120,8 +134,8 @@ class Processor:
                     events, dropped = sample(state, reading, watch.sampling, watch, record.offset)  # type: ignore[arg-type]
                     if dropped:
                         work.drop_last("cov")
-                if device.moved_in is not work:
-                    device.moved_in = work
+                if device.moved_in != end:
+                    device.moved_in = end
                     moved.append(device)
                 if events:
                     tell(work, record, events)
@@ -134,6 +148,10 @@ class Processor:
         partition.stepped = end
         _mark(work, partition, end - 1, now)
         return work
+
+    def closed(self, batch: Batch) -> None:
+        """Its states can be read from where they are stored. Tell it of the batches of a partition in their order."""
+        self._devices.closed(batch.epoch, batch.partition, batch.next_offset)
 
     @property
     def devices(self) -> int:
@@ -154,7 +172,6 @@ def _mark(work: Work, partition: Partition, offset: int, now: float) -> None:
 def _encode_moved(work: Work, moved: list[Device], partition: Partition, now: float) -> None:
     averages: list[Effect] = []
     for device in moved:
-        device.moved_in = None
         state = device.state
         if state is not None and state.applied_offset != state.persisted_offset:  # dirty
             work.states[device.key] = encode(state)

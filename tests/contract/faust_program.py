@@ -19,7 +19,7 @@ from app.ops.watchdog import Watchdog
 from app.pipeline import Pipeline
 from app.ports import Ports
 from tests.contract.faust_worker import Worker
-from tests.pipeline.world import Life, MemoryDeadLetters, MemoryLedger, MemoryOutbox, MemoryStates, World, in_one_slice
+from tests.pipeline.world import InOneSlice, Life, MemoryDeadLetters, MemoryLedger, MemoryOutbox, MemoryStates, World
 
 FILE = Path(os.environ["TEST_FILE"])
 SECONDS = {"quick": 0.0, "slow": 1.0, "never": 3600.0}[os.environ.get("TEST_STORE", "quick")]
@@ -70,7 +70,7 @@ pipeline = Pipeline(
         MemoryLedger(),
         Unlimited(),
     ),
-    in_one_slice(process),
+    InOneSlice(process),
     4,
     give_up,
 )

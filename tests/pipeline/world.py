@@ -12,10 +12,11 @@ from typing import Any
 from app.adapters.lease import Unlimited
 from app.core.answers import Answer
 from app.core.model import Record, Rejected, Row
+from app.core.process import Processor
 from app.core.work import Work
 from app.core.write import Effect, Written
 from app.joined import Most
-from app.pipeline import Pipeline, Process
+from app.pipeline import Pipeline
 from app.ports import Batch, Ports, Seconds
 from tests.fakes import FakeStore
 
@@ -167,15 +168,20 @@ class MemoryLedger:
 AtOneGo = Callable[[Any, float], Work]
 
 
-def in_one_slice(process: AtOneGo) -> Process:
+class InOneSlice:
     """A Process that pauses once, after its work: what comes in between finds the batch processed and not started."""
 
-    def slices(batch: Any, now: float) -> Generator[None, None, Work]:
-        work = process(batch, now)
+    def __init__(self, process: AtOneGo) -> None:
+        self._process = process
+
+    def slices(self, batch: Any, now: float) -> Generator[None, None, Work]:
+        work = self._process(batch, now)
         yield
         return work
 
-    return slices
+    def closed(self, batch: Batch) -> None:
+        if isinstance(self._process, Processor):
+            self._process.closed(batch)
 
 
 class Worker:
@@ -195,7 +201,7 @@ class Worker:
             "ledger": self.ledger,
             "lease": Unlimited(),
         } | ports
-        self.pipeline = Pipeline(Ports(**chosen), in_one_slice(process), slots, self.give_up, most)
+        self.pipeline = Pipeline(Ports(**chosen), InOneSlice(process), slots, self.give_up, most)
 
     async def run(self, items: Sequence[Any]) -> None:
         await self.pipeline.run(ListSource(items))

@@ -4,7 +4,7 @@
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -121,15 +121,35 @@ class SkipsForeignStates(SimStates):
 
 
 class KeepsStateOverRebalances(Processor):
-    def __init__(self, limits: Limits, rules: RuleBook, load: Load) -> None:
-        super().__init__(limits, rules, load)
-        self._devices = _OfEveryEpoch(rules, load)
+    def __init__(self, limits: Limits, rules: RuleBook, load: Load, in_memory: int) -> None:
+        super().__init__(limits, rules, load, in_memory=in_memory)
+        self._devices = _OfEveryEpoch(rules, load, in_memory=in_memory)
 
 
 class _OfEveryEpoch(Devices):
     def partition(self, epoch: int, number: int) -> Partition:
         self._epoch = epoch
         return super().partition(epoch, number)
+
+
+class ForgetsDevicesOfAnUnclosedBatch(Processor):
+    def __init__(self, limits: Limits, rules: RuleBook, load: Load, in_memory: int) -> None:
+        super().__init__(limits, rules, load, in_memory=in_memory)
+        self._devices = _TooForgetful(rules, load, in_memory=in_memory)
+
+
+class _TooForgetful(Devices):
+    def partition(self, epoch: int, number: int) -> Partition:
+        found = super().partition(epoch, number)
+        found.closed = 1 << 62
+        return found
+
+
+class TakesWhatIsProcessedForStored(Processor):
+    def slices(self, batch: Batch, now: float) -> Generator[None, None, Work]:
+        work = yield from super().slices(batch, now)
+        self.closed(batch)
+        return work
 
 
 class DoesNotAwaitDeadLetters(KafkaDeadLetters):
@@ -206,7 +226,7 @@ plant(
 plant("states", ForgetsTheAppliedOffset, AlertsAgainOnReplay)
 plant("states", TakesTheLastState, SkipsForeignStates, into=STALLED, among=Unleased)
 plant("lease", NeverEnds, into=STALLED)
-plant("processor", KeepsStateOverRebalances)
+plant("processor", KeepsStateOverRebalances, ForgetsDevicesOfAnUnclosedBatch, TakesWhatIsProcessedForStored)
 plant("dead_letters", DoesNotAwaitDeadLetters, SendsDeadLettersAgain, TakesRedeliveriesForNew)
 plant("store", DeadLettersAnOutage, RefusesTheWholeBatch, TakesGivingUpForStored)
 plant("consumer", LosesTheHead, RemembersAcrossRebalances, CommitsWhatItFetched)

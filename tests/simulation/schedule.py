@@ -81,7 +81,7 @@ class Schedule:
         if self.workers[slot] is not None:
             return
         shape = self.shape
-        given = settings(shape.batch_rows, shape.copy_min_rows, shape.late_after, shape.probe)
+        given = settings(shape.batch_rows, shape.copy_min_rows, shape.late_after, shape.probe, shape.in_memory)
         name = f"worker {slot}.{len(self.lives) + 1}"
         self.world.note(name, "starts")
         worker = Worker(self.servers, name, self.disks[slot], given, self.parts, self.script)

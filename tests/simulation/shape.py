@@ -4,6 +4,7 @@ import random
 from dataclasses import dataclass
 from functools import lru_cache
 
+from app.core.devices import IN_MEMORY
 from app.settings import Settings
 
 
@@ -20,6 +21,7 @@ class Shape:
     probe: float = 0.0
     shuffled: bool = True
     edits: bool = False
+    in_memory: int = IN_MEMORY
 
 
 def draw_shape(seed: str) -> Shape:
@@ -35,11 +37,14 @@ def draw_shape(seed: str) -> Shape:
         probe=chosen.choice((0.0, 0.0, 1.0)),
         shuffled=chosen.random() < 0.5,
         edits=chosen.random() < 0.1,
+        in_memory=chosen.choice((IN_MEMORY, 1, 2)),
     )
 
 
 @lru_cache(maxsize=64)
-def settings(batch_rows: int, copy_min_rows: int, late_after: float | None, probe: float) -> Settings:
+def settings(
+    batch_rows: int, copy_min_rows: int, late_after: float | None, probe: float, in_memory: int = IN_MEMORY
+) -> Settings:
     return Settings(
         _env_file=None,
         batch_max_rows=batch_rows,
@@ -47,4 +52,5 @@ def settings(batch_rows: int, copy_min_rows: int, late_after: float | None, prob
         late_after=late_after,
         late_batch_rows=2,
         breaker_probe=probe,
+        devices_in_memory=in_memory,
     )

@@ -58,7 +58,7 @@ class Worker:
         store._breaker._clock, store._horizon._clock = world.loop.time, world.wall
         states = parts.states(self.disk, sender)
         self.rules = RuleBook()
-        self.processor = parts.processor(Limits(), self.rules, states.get)
+        self.processor = parts.processor(Limits(), self.rules, states.get, in_memory=settings.devices_in_memory)
         tail = DeadLetterTail(Access("simulated"), LETTERS, give_up)
         ports = Ports(
             store=store,
@@ -70,7 +70,7 @@ class Worker:
         )
         self.pipeline = parts.pipeline(
             ports,
-            self.processor.slices,
+            self.processor,
             slots=settings.writes_in_flight + self.servers.kafka.partitions,
             give_up=give_up,
         )

@@ -54,6 +54,9 @@ class World:
     claims: list[Claim] = field(default_factory=list)
     committed: int = 0
     epoch: int = 0
+    in_memory: int = 2
+    unclosed_max: int = 0  # batches that are told, and not stored yet
+    unclosed: list[tuple[Given, dict[bytes, bytes]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.book = RuleBook()
@@ -66,9 +69,11 @@ class World:
     def begin(self) -> None:
         """A new worker; what the old one had in memory is lost."""
         self.epoch += 1
-        self.position = self.committed
+        self.position, self.unclosed = self.committed, []
         classes = DeviceClasses(self.classes, PresenceLimits(AFTER))
-        self.processor = Processor(Limits(), self.book, lambda _, key: self.states.get(key), classes, note_every=20)
+        self.processor = Processor(
+            Limits(), self.book, lambda _, key: self.states.get(key), classes, 20, self.in_memory
+        )
         self.sweep = Sweep(self.processor.partitions, self.care)
 
     def passes(self, seconds: float) -> None:
@@ -95,7 +100,8 @@ class World:
         records = self.log[self.position : self.position + most]
         if not records:
             return
-        work = self.processor(Given(records, records[-1].offset + 1, self.epoch), self.now)  # type: ignore[arg-type]
+        given = Given(records, records[-1].offset + 1, self.epoch)
+        work = self.processor(given, self.now)  # type: ignore[arg-type]
         assert not work.rejected
         for effect in work.effects + work.alert_effects:
             self._apply(effect.statement, effect.args)
@@ -106,12 +112,16 @@ class World:
                 self.repeats += 1
             else:
                 self.told.append(event)
-        if crash != "told":
-            self.states |= work.states
+        self.unclosed.append((given, work.states))
+        self.position = given.next_offset
+        while crash != "told" and len(self.unclosed) > (0 if crash else self.unclosed_max):
+            closed, states = self.unclosed.pop(0)
+            self.states |= states
+            self.processor.closed(closed)  # type: ignore[arg-type]
+            if not crash:
+                self.committed = closed.next_offset
         if crash:
             self.begin()
-        else:
-            self.position = self.committed = records[-1].offset + 1
 
     def look(self, *, loses: bool = False, end: int | None = None) -> list[Claim]:
         """The sweeper looks; what it claims goes to the end of the log, or is lost."""

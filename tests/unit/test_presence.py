@@ -176,6 +176,40 @@ def test_a_last_will() -> None:
     assert world.rows["n"][3] == "rebooting"
 
 
+def test_who_is_offline_leaves_memory_and_is_known_again() -> None:
+    world = World()
+    world.goes_on(20, ["d", "e", "n/a"])
+    here = world.processor.partitions.partition(world.epoch, 0).here
+    assert set(here.things) == {("u", "d"), ("u", "e"), ("n", "a"), ("n", "")}
+    world.goes_on(8, ["e", "n/b"])
+    assert world.statuses("d") == world.statuses("n/a") == ["FIRING"]
+    assert set(here.things) == {("u", "e"), ("n", "b"), ("n", "")}
+    world.goes_on(8, ["e", "d", "n/a", "n/b"])
+    assert world.statuses("d") == world.statuses("n/a") == ["FIRING", "RESOLVED"]
+    assert {id(sensor) for sensor in here.things["n", ""].sensors or ()} == {
+        id(here.things["n", name]) for name in ("a", "b")
+    }
+    world.begin()
+    world.goes_on(30, ["e"])
+    here = world.processor.partitions.partition(world.epoch, 0).here
+    assert here.online == 3  # e, and the sensors of the node, which fell silent as a whole
+    assert world.statuses("d")[-1] == world.statuses("n/")[-1] == "FIRING"
+
+
+def test_who_is_offline_stays_in_memory_until_that_is_stored() -> None:
+    world = World(unclosed_max=4)
+    world.goes_on(20, ["d"])
+    here = world.processor.partitions.partition(world.epoch, 0).here
+    while not world.statuses("d"):
+        world.goes_on(1)
+    for _ in range(4):
+        assert ("u", "d") in here.things
+        assert not here.things["u", "d"].online
+        world.reads("e")
+        world.work()
+    assert ("u", "d") not in here.things
+
+
 def test_a_will_of_a_node_nobody_knew() -> None:
     world = World()
     world.says("n", "offline")
@@ -289,9 +323,11 @@ actions = st.one_of(
 )
 
 
-@given(st.lists(actions, max_size=40))
-def test_any_order_of_readings_claims_crashes_and_replays(log: list[tuple[str, Any]]) -> None:
-    world = World(Care(grace=1.0, mass_share=1.0))
+@given(log=st.lists(actions, max_size=40), in_memory=st.sampled_from([1, 2, 100]), unclosed=st.integers(0, 3))
+def test_any_order_of_readings_claims_crashes_and_replays(
+    log: list[tuple[str, Any]], in_memory: int, unclosed: int
+) -> None:
+    world = World(Care(grace=1.0, mass_share=1.0), in_memory=in_memory, unclosed_max=unclosed)
     world.goes_on(4, DEVICES)
     for action, what in log:
         match action:
