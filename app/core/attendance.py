@@ -1,13 +1,15 @@
 """The things of one partition that are watched, and their timers; forgotten with the epoch, as all working state.
 
-Who is online has to be in memory, to be found silent. Who is offline leaves it once that is stored, and is read again.
+Who is online has to be in memory, to be found silent: as an object while it has to do with a device in memory or a
+claim, else as bytes (app.core.dense). Who is offline leaves it once that is stored, and is read again.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterator
 
+from app.core import dense
 from app.core.device_classes import DeviceClasses
-from app.core.presence import PREFIX, Limits, Name, Thing, is_online, restore
+from app.core.presence import PREFIX, Limits, Name, Thing, is_online, label, restore
 from app.core.wheel import Wheel
 
 TICK = 0.25  # seconds; how much later than it could a timer is due
@@ -28,8 +30,8 @@ class Attendance:
         self.partition = partition
         self.even_at = 0.0  # all that had come by then was seen when the sweeper looked last, seconds since 1970
         self.up_to = mark + 1  # every record before this offset was seen when the sweeper looked last
-        self.things: dict[Name, Thing] = {}
-        self.timers: Wheel[Thing] = Wheel(TICK)
+        self.things: dict[str, Thing | bytes] = {}  # by label
+        self.timers: Wheel[str] = Wheel(TICK)
         self.online = 0  # how many of the things are
         self._offline: deque[Thing] = deque()  # those that may leave memory
         self.heard: dict[Alarm, float] = {}  # when a reading last spoke of an open alert, seconds since 1970
@@ -42,35 +44,58 @@ class Attendance:
 
     def of(self, name: Name, sensor: bool) -> Thing:
         """A thing, whatever is known of it; `sensor`: it belongs to a node."""
-        thing = self.things.get(name)
+        thing = self._in_memory(label(name))
         if thing is None:
             limits = self._classes(name)
             if not limits.after:
                 return UNWATCHED
-            thing = self._take(name, limits, self._load(_key(name)), sensor)
+            thing = self._take(name, limits, self._stored(name), sensor)
         return thing
 
     def known(self, name: Name) -> Thing | None:
         """The same, None if nothing was heard of it ever."""
-        thing = self.things.get(name)
-        if thing is None and (stored := self._load(_key(name))) is not None and (limits := self._classes(name)).after:
+        thing = self._in_memory(label(name))
+        if thing is None and (stored := self._stored(name)) is not None and (limits := self._classes(name)).after:
             thing = self._take(name, limits, stored, False)
         return thing
 
+    def _in_memory(self, key: str) -> Thing | None:
+        found = self.things.get(key)
+        if isinstance(found, bytes):
+            user, _, device = key.partition("/")
+            name = (user, device)
+            thing = self.things[key] = Thing(name, self._classes(name), self._mark, self)
+            self._belongs(thing, sensor=dense.restore(thing, found))
+            return thing
+        return found
+
+    def _stored(self, name: Name) -> bytes | None:
+        return self._load(PREFIX + label(name).encode())
+
     def _take(self, name: Name, limits: Limits, stored: bytes | None, sensor: bool) -> Thing:
-        thing = self.things[name] = Thing(name, limits, self._mark, self)
+        thing = Thing(name, limits, self._mark, self)
+        self.things[thing.label] = thing
         if stored is not None:
             sensor |= restore(thing, stored)
             self.online += thing.online
         if not thing.online:
             self._offline.append(thing)
-        if sensor:
-            node = self.of((name[0], ""), sensor=False)
-            if node is not UNWATCHED:
-                thing.node = node
-                node.sensors = node.sensors or {}
-                node.sensors[thing] = None
+        self._belongs(thing, sensor=sensor)
         return thing
+
+    def _belongs(self, thing: Thing, *, sensor: bool) -> None:
+        node = self.of((thing.name[0], ""), sensor=False) if sensor else UNWATCHED
+        if node is not UNWATCHED:
+            thing.node = node
+            node.sensors = node.sensors or {}
+            node.sensors[thing] = None
+
+    def rest(self, thing: Thing) -> None:
+        """Nobody has to do with it for now."""
+        if dense.can_be(thing):
+            self.things[thing.label] = dense.dense(thing)
+            if thing.node is not None:
+                thing.node.loses(thing)
 
     def falls_silent(self, thing: Thing) -> None:
         """It is offline now."""
@@ -82,8 +107,8 @@ class Attendance:
         waiting = self._offline
         while waiting and waiting[0].applied < closed:
             thing = waiting.popleft()
-            if not thing.online and not thing.sensors and self.things.get(thing.name) is thing:
-                del self.things[thing.name]
+            if not thing.online and not thing.sensors and self.things.get(thing.label) is thing:
+                del self.things[thing.label]
                 yield thing
                 if (node := thing.node) is not None:
                     node.loses(thing)
@@ -94,24 +119,31 @@ class Attendance:
         """Give what is stored as online its timer, by its key in the state table; it counts as heard of now."""
         if not is_online(value):
             return
-        user, _, device = key.removeprefix(PREFIX).decode().partition("/")
-        thing = None if (user, device) == self.mass.name else self.known((user, device))
+        text = key.removeprefix(PREFIX).decode()
+        if text == self.mass.label or isinstance(there := self.things.get(text), bytes):
+            return
+        user, _, device = text.partition("/")
+        thing = self.known((user, device))
         if thing is not None and thing.online and not thing.timer:
             thing.seen_at = now
             self.arm(thing)
+            if there is None:
+                self.rest(thing)
 
     def arm(self, thing: Thing, at: float | None = None) -> None:
         """Its timer: when it would be offline if nothing more came, or at that time. One that it has is void."""
         thing.timer = thing.seen_at + thing.limits.after if at is None else at
-        self.timers.arm(thing, thing.timer)
+        self.timers.arm(thing.label, thing.timer)
 
     def due(self, now: float) -> Iterator[Thing]:
         """Those that are to be looked at now; they have no timer any more."""
-        for thing in self.timers.due(now):
-            if 0 < thing.timer <= now:
+        for key in self.timers.due(now):
+            found = self.things.get(key)
+            if isinstance(found, bytes) and dense.timer(found) > now:
+                continue
+            thing = self._in_memory(key)
+            if thing is not None and 0 < thing.timer <= now:
                 thing.timer = 0.0
                 yield thing
-
-
-def _key(name: Name) -> bytes:
-    return PREFIX + f"{name[0]}/{name[1]}".encode()
+                if found is not thing:
+                    self.rest(thing)

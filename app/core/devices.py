@@ -40,6 +40,8 @@ class Device:
     def leave(self) -> None:
         """Be forgotten."""
         del self.partition.devices[self.name]
+        if self.thing is not None:
+            self.partition.here.rest(self.thing)
 
 
 class Partition:

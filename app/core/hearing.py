@@ -32,20 +32,18 @@ class Hearing:
     ) -> None:
         """The first record of a thing in a batch, or since a claim was sent.
 
-        `skew` is by how many seconds the reading's time is ahead of the record's; None for what has no
-        time. Where nothing but `note_ms` matters, and there is no node, the caller may do it for itself. Of those that follow
-        nothing counts but their time, which is the `last_ms` of the thing and of its node while they are online.
+        `skew` is by how many seconds the reading's time is ahead of the record's; None for what has no time. Where nothing
+        but `note_ms` matters, and there is no node, the caller may do it for itself. Of those that follow nothing counts
+        but their time, which is the `last_ms` of one that is online; and its node has to hear of each.
         """
         thing.seen_in = work.end
         if thing is UNWATCHED:
             return
         thing.seen_at = now
         node = thing.node
+        if node is not None:
+            self.node_heard(work, here, node, record, now)
         at = record.timestamp
-        if node is not None and node.seen_in != work.end:
-            self.heard(work, here, node, record, now)
-        elif node is not None and node.online:
-            node.last_ms = at
         if not thing.note_ms and thing.online and not thing.claimed:  # it was read from the state table
             thing.note_ms = thing.noted_ms + self._note_every_ms
             if record.offset > thing.applied:  # the worker before may have claimed it: whoever comes next has to know
@@ -55,6 +53,13 @@ class Hearing:
             thing.last_ms = at
         elif record.offset > thing.applied:  # else it is history that comes again
             self._note(work, here, thing, record, skew)
+
+    def node_heard(self, work: Work, here: Attendance, node: Thing, record: Record, now: float) -> None:
+        """A record of a node's sensor."""
+        if node.seen_in != work.end:
+            self.heard(work, here, node, record, now)
+        elif node.online:
+            node.last_ms = record.timestamp
 
     def _note(self, work: Work, here: Attendance, thing: Thing, record: Record, skew: float | None) -> None:
         """It is online again, or for the first time; or its last sign of life is noted."""

@@ -20,6 +20,11 @@ PREFIX = b"\0seen/"  # of the keys in the state table; no device's own key begin
 Name = tuple[str, str]  # user or node, device or sensor; a node itself is (node, "")
 
 
+def label(name: Name) -> str:
+    """What it is known by in memory; ids hold no slash."""
+    return f"{name[0]}/{name[1]}"
+
+
 class Limits(Struct, frozen=True):
     """What holds for a class of devices."""
 
@@ -31,13 +36,14 @@ class Thing:
     """A device, a sensor or a node, in a worker's memory. Times `_ms` are milliseconds since 1970, of arrival."""
 
     __slots__ = (
-        "alert", "applied", "claimed", "held", "here", "last_ms", "limits", "name", "node", "note_ms", "noted_ms",
-        "online", "seen", "seen_at", "seen_in", "sensors", "since_ms", "timer",
+        "alert", "applied", "claimed", "held", "here", "label", "last_ms", "limits", "name", "node", "note_ms",
+        "noted_ms", "online", "seen", "seen_at", "seen_in", "sensors", "since_ms", "timer",
     )  # fmt: skip
 
     def __init__(self, name: Name, limits: Limits, applied: int, here: Any = None) -> None:
         """`here` is the Attendance that it belongs to."""
         self.name, self.limits, self.applied, self.here = name, limits, applied, here
+        self.label = label(name)
         self.online = False
         self.alert = False  # that it is offline was told
         self.since_ms = 0  # when it came online last: what its alert's id is made of
@@ -61,7 +67,7 @@ class Thing:
     @property
     def key(self) -> bytes:
         """In the state table."""
-        return PREFIX + f"{self.name[0]}/{self.name[1]}".encode()
+        return PREFIX + self.label.encode()
 
     def online_now(self, offset: int, ms: int) -> None:
         """A sign of life has come."""
@@ -114,7 +120,7 @@ class Thing:
     @property
     def row_key(self) -> str:
         """The key of that row."""
-        return f"{self.name[0]}/{self.name[1]}" if self.name[1] else self.name[0]
+        return self.label if self.name[1] else self.name[0]
 
 
 class _Stored(Struct, array_like=True):

@@ -119,7 +119,7 @@ class Processor:
                 elif thing.online:
                     thing.last_ms = record.timestamp
                     if thing.node is not None:
-                        thing.node.last_ms = record.timestamp
+                        self._hearing.node_heard(work, here, thing.node, record, now)
             state = device.state
             if state is not None:
                 if second != record.timestamp // 1000:

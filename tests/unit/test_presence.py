@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.core import dense
 from app.core.device_classes import DeviceClass, DeviceClasses
 from app.core.presence import Limits, Thing, encode, restore
 from app.core.silence import claim_of, to_record
@@ -180,14 +181,14 @@ def test_who_is_offline_leaves_memory_and_is_known_again() -> None:
     world = World()
     world.goes_on(20, ["d", "e", "n/a"])
     here = world.processor.partitions.partition(world.epoch, 0).here
-    assert set(here.things) == {("u", "d"), ("u", "e"), ("n", "a"), ("n", "")}
+    assert set(here.things) == {"u/d", "u/e", "n/a", "n/"}
     world.goes_on(8, ["e", "n/b"])
     assert world.statuses("d") == world.statuses("n/a") == ["FIRING"]
-    assert set(here.things) == {("u", "e"), ("n", "b"), ("n", "")}
+    assert set(here.things) == {"u/e", "n/b", "n/"}
     world.goes_on(8, ["e", "d", "n/a", "n/b"])
     assert world.statuses("d") == world.statuses("n/a") == ["FIRING", "RESOLVED"]
-    assert {id(sensor) for sensor in here.things["n", ""].sensors or ()} == {
-        id(here.things["n", name]) for name in ("a", "b")
+    assert {sensor.name for sensor in here.of(("n", ""), sensor=False).sensors or ()} == {
+        (node, name) for node, name in (("n", "a"), ("n", "b")) if not isinstance(here.things[f"n/{name}"], bytes)
     }
     world.begin()
     world.goes_on(30, ["e"])
@@ -203,11 +204,10 @@ def test_who_is_offline_stays_in_memory_until_that_is_stored() -> None:
     while not world.statuses("d"):
         world.goes_on(1)
     for _ in range(4):
-        assert ("u", "d") in here.things
-        assert not here.things["u", "d"].online
+        assert "u/d" in here.things
         world.reads("e")
         world.work()
-    assert ("u", "d") not in here.things
+    assert "u/d" not in here.things
 
 
 def test_a_will_of_a_node_nobody_knew() -> None:
@@ -328,6 +328,21 @@ def test_any_order_of_readings_claims_crashes_and_replays(
     log: list[tuple[str, Any]], in_memory: int, unclosed: int
 ) -> None:
     world = World(Care(grace=1.0, mass_share=1.0), in_memory=in_memory, unclosed_max=unclosed)
+    other = World(Care(grace=1.0, mass_share=1.0), in_memory=1000, unclosed_max=unclosed)
+    for one in world, other:
+        _happens(one, log)
+    assert (world.told, world.claims) == (other.told, other.claims)  # whoever is in memory
+    known = {device for device in DEVICES if f"u/{device}" in world.rows or device in world.rows}
+    for device in [*DEVICES, "n/"]:
+        _alternates(world, device, open_now=device in known - {"d", "n/a"})
+    _only_when_silent(world)
+    assert world.active == {(*_name(device), "$offline") for device in known - {"d", "n/a"}}
+    assert {device: world.rows[_key(device)][3] for device in known} == {
+        device: "online" if device in ("d", "n/a") else "offline" for device in known
+    }
+
+
+def _happens(world: World, log: list[tuple[str, Any]]) -> None:
     world.goes_on(4, DEVICES)
     for action, what in log:
         match action:
@@ -354,14 +369,6 @@ def test_any_order_of_readings_claims_crashes_and_replays(
             case "goes":
                 world.goes_on(what[0], sorted(what[1]))
     world.goes_on(60, ["d", "n/a"])  # long enough for all to be known
-    known = {device for device in DEVICES if f"u/{device}" in world.rows or device in world.rows}
-    for device in [*DEVICES, "n/"]:
-        _alternates(world, device, open_now=device in known - {"d", "n/a"})
-    _only_when_silent(world)
-    assert world.active == {(*_name(device), "$offline") for device in known - {"d", "n/a"}}
-    assert {device: world.rows[_key(device)][3] for device in known} == {
-        device: "online" if device in ("d", "n/a") else "offline" for device in known
-    }
 
 
 def _name(device: str) -> tuple[str, str]:
@@ -441,6 +448,26 @@ def test_a_wheel_is_never_early_and_at_most_a_tick_late(timers: list[tuple[float
         assert all(at <= now for at in found)
         waiting -= found
         assert all(at > now - 0.5 for at in waiting)
+
+
+@given(data=st.data())
+def test_a_thing_at_rest_is_bytes_and_nothing_is_forgotten(data: st.DataObject) -> None:
+    numbers, times = st.integers(0, 2**50), st.floats(1, 2e9)
+    thing = Thing(("u", "d"), Limits(5.0), data.draw(numbers))
+    thing.online, thing.seen = True, data.draw(st.integers(-1, 2**50))
+    thing.since_ms, thing.last_ms, thing.note_ms = data.draw(numbers), data.draw(numbers), data.draw(numbers)
+    thing.noted_ms, thing.claimed = data.draw(st.sampled_from([thing.last_ms, 7])), data.draw(st.booleans())
+    thing.seen_at, thing.timer = data.draw(times), data.draw(st.one_of(st.just(0.0), times))
+    if not dense.can_be(thing):
+        assert thing.claimed or not thing.timer or (not thing.note_ms and thing.noted_ms == 7)
+        return
+    data_of_it = dense.dense(thing)
+    again = Thing(("u", "d"), Limits(5.0), -1)
+    assert not dense.restore(again, data_of_it)
+    assert dense.timer(data_of_it) == thing.timer
+    again.noted_ms = thing.noted_ms  # is not asked for any more
+    for slot in set(Thing.__slots__) - {"limits"}:
+        assert getattr(again, slot) == getattr(thing, slot), slot
 
 
 def test_what_is_stored_of_a_thing() -> None:
