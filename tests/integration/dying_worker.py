@@ -15,7 +15,7 @@ from faust.cli.faust import cli
 
 from app.core.work import Work
 from app.pipeline import Pipeline
-from app.ports import Batch
+from app.ports import Batch, Process
 
 # In the order of the path: the step's name, its port and method. "process" is no port's.
 PORTS = {
@@ -63,17 +63,22 @@ class Mortal:
         return answer
 
 
-def make_mortal(pipeline: Pipeline, death: Death) -> None:
-    """Let the path die after each of its steps."""
-    process = pipeline._process
+class MortalProcess:
+    """Step 2, after which it may die."""
 
-    def mortal(batch: Batch, now: float) -> Generator[None, None, Work]:
-        work = yield from process(batch, now)
-        death.armed = death.armed or bool(work.rows or work.commands)
-        death.after("process")
+    def __init__(self, process: Process, death: Death) -> None:
+        self._process, self._death, self.closed = process, death, process.closed
+
+    def slices(self, batch: Batch, now: float) -> Generator[None, None, Work]:
+        work = yield from self._process.slices(batch, now)
+        self._death.armed = self._death.armed or bool(work.rows or work.commands)
+        self._death.after("process")
         return work
 
-    pipeline._process = mortal
+
+def make_mortal(pipeline: Pipeline, death: Death) -> None:
+    """Let the path die after each of its steps."""
+    pipeline._process = MortalProcess(pipeline._process, death)
     for step, (port, _) in PORTS.items():
         object.__setattr__(pipeline._ports, port, Mortal(step, getattr(pipeline._ports, port), death))
 
