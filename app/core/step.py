@@ -16,9 +16,10 @@ from app.core.conditions import Shown
 from app.core.episodes import Episode, micros, opened, told
 from app.core.maintenance import Span
 from app.core.model import Reading
-from app.core.notes import NOTHING, Note
+from app.core.notes import NOTHING
 from app.core.phases import TRANSITIONS, Phase, Signal
 from app.core.rules import Quiet, Rule, any_holds
+from app.core.signals import clearing, escalates, holding
 from app.core.state import DeviceState
 
 
@@ -91,7 +92,7 @@ def _transition(
         episode.value, episode.threshold = shown
         episode.last_seen = now
         episode.count += before is Phase.PENDING or before is Phase.NORMAL
-    signal = _holding(rule, episode, note, now, suppress) if verdict else _clearing(rule, episode, now)
+    signal = holding(rule, episode, note, now, suppress) if verdict else clearing(rule, episode, now)
     after, status = TRANSITIONS[before, signal]
     if episode.fired:
         state.touched[rule.id] = episode
@@ -110,36 +111,6 @@ def _transition(
         episode.stale = False
 
 
-def _holding(rule: Rule, episode: Episode, note: Note, now: int, suppress: bool) -> Signal:
-    """The signal of a reading for which the condition holds."""
-    if not episode.fired:
-        due = (
-            episode.count >= rule.consecutive
-            and now - episode.first_seen >= rule.for_time
-            and now >= note.rest_until
-            and not note.mutes(now)
-        )
-        return Signal.HOLDS if not due else Signal.MAINTENANCE if suppress else Signal.DUE
-    due = not note.mutes(now) if episode.suppressed or episode.muted else _escalates(rule, episode, now)
-    due = due and not suppress
-    return Signal.DUE if due else Signal.HOLDS
-
-
-def _clearing(rule: Rule, episode: Episode, now: int) -> Signal:
-    """The signal of a reading for which it does not."""
-    if not episode.fired:
-        return Signal.CLEARED
-    needed = max(rule.clear_for, rule.flap.within) if episode.flapping and rule.flap else rule.clear_for
-    since = now if episode.clear_since is None else episode.clear_since
-    return Signal.CLEARED if now - since >= needed else Signal.CLEARS
-
-
-def _escalates(rule: Rule, episode: Episode, now: int) -> bool:
-    if rule.escalate is None or episode.escalated or episode.acked:
-        return False
-    return now - (episode.fired_at or episode.first_seen) >= rule.escalate.after
-
-
 def _tell(
     state: DeviceState, rule: Rule, episode: Episode, why: tuple[Phase, Signal], now: int, suppress: bool
 ) -> Cause | UnsetType:
@@ -154,7 +125,7 @@ def _tell(
             return Cause.FLAPPING
         return UNSET
     episode.repeat += 1
-    if signal is Signal.DUE and rule.escalate and _escalates(rule, episode, now):
+    if signal is Signal.DUE and rule.escalate and escalates(rule, episode, now):
         episode.escalated, episode.severity = True, rule.escalate.severity
     if before is Phase.SUPPRESSED:
         episode.suppressed = episode.muted = False
