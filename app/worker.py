@@ -7,23 +7,19 @@ answers that with a segmentation fault, at one stop in ten that comes during the
 """
 
 import asyncio
-import gc
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import faust
 import structlog
 
 from app import settings as settings_module
-from app.adapters import table, topics
+from app.adapters import table
 from app.adapters.advice import Advice
 from app.adapters.batches import BatchLimits, BatchTopic
 from app.adapters.dead_letter_tail import DeadLetterTail
 from app.adapters.deadletters import KafkaDeadLetters
 from app.adapters.faust_app import build_app
-from app.adapters.fetched import fetched_bytes
 from app.adapters.inquiry import inquiry
-from app.adapters.interrupt import Interrupt
 from app.adapters.kafka_access import access
 from app.adapters.lease import SessionLease
 from app.adapters.outbox import KafkaOutbox
@@ -46,9 +42,9 @@ from app.core.process import Processor
 from app.core.rulebook import RuleBook
 from app.core.sweep import Care, Sweep
 from app.edits import Edits
-from app.errors import IotStreamError, SettingsError, TransientError
+from app.errors import IotStreamError, SettingsError
 from app.joined import Most
-from app.ops import allocator, lag, logs, metrics
+from app.ops import gauges, lag
 from app.ops.events import RebalanceReport, StoreReport, TransportReport, WriteReport
 from app.ops.http import HealthServer
 from app.ops.ledger import BatchLedger
@@ -57,55 +53,9 @@ from app.ops.watchdog import Watchdog
 from app.pipeline import Pipeline
 from app.ports import Ports
 from app.presence import Presence
+from app.worker_app import Resources, WorkerApp
 
 log = structlog.get_logger()
-
-
-class WorkerApp(faust.App):  # type: ignore[misc]
-    """The Faust app with our resources started before its consumer and stopped after it."""
-
-    async def on_first_start(self) -> None:
-        """Faust makes the state directory, but not the ones above it."""
-        settings.state_dir.mkdir(parents=True, exist_ok=True)
-        await super().on_first_start()
-
-    async def on_start(self) -> None:
-        """Faust sets up logging on its own; ours comes after."""
-        logs.configure(settings)
-        allocator.give_large_buffers_back()
-        # Batches are large and free of cycles: by default the collector runs for every 700 objects, for nothing.
-        gc.freeze()
-        gc.set_threshold(100_000, 20, 50)
-        await super().on_start()
-        await store.start()
-        await health.start()
-        log.info("worker_starting", group=settings.group_id, topic=settings.kafka_topic, metrics_port=health.port)
-        await self._topics_exist()
-
-    async def _topics_exist(self) -> None:
-        """Faust would wait for a missing topic without a word, or take partitions without their state."""
-        until_stopped = Interrupt(self._stopped)
-        while not self.should_stop:
-            try:
-                missing = await until_stopped.race(topics.missing(kafka, topics.wanted(settings)))
-            except TransientError as error:
-                if self.should_stop:
-                    return
-                log.warning("waiting_for_kafka", broker=settings.kafka_broker, error=str(error))
-            else:
-                if not missing:
-                    return
-                log.warning("waiting_for_topics", missing=missing, cure="iot-stream topics create")
-            await self.sleep(2.0)
-
-    async def on_stop(self) -> None:
-        """Faust drains and commits first (BatchConsumer.wait_empty)."""
-        await super().on_stop()
-        await producer.stop()
-        await best_effort.stop()
-        await store.stop(1.0)  # what still runs has had its time, and nobody waits for it
-        await health.stop()
-        log.info("worker_stopped")
 
 
 try:
@@ -231,13 +181,7 @@ async def watch() -> None:
 @app.timer(1.0)  # type: ignore[untyped-decorator]
 async def gauge() -> None:
     """Refresh the gauges that no batch refreshes."""
-    metrics.BUFFERED.set(app.consumer.flight.weight)
-    metrics.FETCHED.set(fetched_bytes(app.consumer))
-    metrics.STATE_KEYS.set(processor.devices)
-    metrics.DEVICES_ONLINE.set(sweep.watched)
-    metrics.SILENCE_SUSPENDED.set(sweep.suspended)
-    metrics.MASS_SILENCE.set(sweep.mass)
-    metrics.DEAD_LETTER_ROW.set(limit.row)
+    gauges.refresh(app.consumer, processor, sweep, limit)
     rejections.tell()
     lag.tell(watchdog.lag)
 
@@ -255,10 +199,11 @@ async def ready() -> Mapping[str, bool]:
         "rules_loaded": rules_loaded.is_set(),
         "schema_fits": schema_fits.is_set(),
         "database": await store.ready(),
-        "kafka_writes": not producer.held,
+        "kafka_writes": not producer.writes.held,
     }
 
 
 health = HealthServer(
-    settings.metrics_host, settings.metrics_port, live, ready, lambda: {**store.advice, **producer.held}
+    settings.metrics_host, settings.metrics_port, live, ready, lambda: {**store.advice, **producer.writes.held}
 )
+app.resources = Resources(settings, kafka, store, (producer, best_effort), health)

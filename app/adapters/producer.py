@@ -5,45 +5,25 @@ Messages go as whole batches, one future a batch: aiokafka's per-message `send` 
 
 import asyncio
 from collections.abc import Coroutine, Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
-import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from app.adapters.closing import close_producer
 from app.adapters.kafka_access import Access, start
-from app.adapters.kafka_advice import advice
 from app.adapters.lease import Unlimited, guard
 from app.adapters.outgoing import BATCH_BYTES, Outgoing, Sent, Unsent
-from app.adapters.retry import GiveUp, gave_up, log_retry
+from app.adapters.retry import GiveUp, gave_up
+from app.adapters.writes import Silent, WriteEvents, Writes
 from app.errors import TransientError
 from app.ports import Lease
-
-log = structlog.get_logger()
 
 # A dead letter carries its payload in base64: 1 MiB becomes 1.4 MB, and headers come on top.
 MAX_REQUEST_BYTES = 4 << 20
 LAST_SECONDS = 2.0  # for acks under way when told to give up
 METADATA_SECONDS = 2.0  # aiokafka would look for a missing topic for 40 s, deaf to `give_up`
-
-
-class WriteEvents(Protocol):
-    """What happens to writes; whoever listens must not raise."""
-
-    def write_held(self, topic: str, attempts: int, error: str, cure: str | None) -> None:
-        """`attempts` tries in a row failed; they go on. `cure` is what an operator must do, when waiting is not it."""
-
-    def write_resumed(self, topic: str) -> None:
-        """A write went through again, or nobody waits for one any more."""
-
-
-class Silent:
-    """Tells nobody."""
-
-    def write_held(self, topic: str, attempts: int, error: str, cure: str | None) -> None: ...
-    def write_resumed(self, topic: str) -> None: ...
 
 
 class Producer:
@@ -57,9 +37,8 @@ class Producer:
         events: WriteEvents | None = None,
         lease: Lease | None = None,
     ) -> None:
-        self._events: WriteEvents = events or Silent()
         self._lease: Lease = lease or Unlimited()
-        self.held: dict[str, str] = {}  # topics that take no writes now, and why
+        self.writes = Writes(events or Silent())
         self._kafka = kafka
         self._options: dict[str, Any] = {
             **kafka.options,
@@ -90,7 +69,7 @@ class Producer:
                     await self._send_once(topic, unsent)
             return unsent.offsets
         finally:
-            self._resumed(topic)
+            self.writes.resumed(topic)
 
     async def partitions(self, topic: str) -> int:
         """How many partitions `topic` has. Raises TransientError when told to give up first."""
@@ -100,7 +79,7 @@ class Producer:
                     return await self._count(await self._connected(), topic)
             raise AssertionError("unreachable: tenacity returns or raises")
         finally:
-            self._resumed(topic)
+            self.writes.resumed(topic)
 
     async def stop(self) -> None:
         """Close; safe to call twice. Everything acked is written, everything else belongs to un-acked batches."""
@@ -172,25 +151,13 @@ class Producer:
             task.cancel()
             signal.cancel()
 
-    def _held(self, topic: str, state: Any) -> None:
-        error = state.outcome.exception()
-        cure = advice(topic, error)
-        log_retry("kafka_send_retry", topic, state)
-        if cure or state.attempt_number > 1:  # a first failure may be a leader that moved
-            self.held[topic] = f"{error!r}: {cure}" if cure else repr(error)
-            self._events.write_held(topic, state.attempt_number, repr(error), cure)
-
-    def _resumed(self, topic: str) -> None:
-        if self.held.pop(topic, None) is not None:
-            self._events.write_resumed(topic)
-
     def _retrying(self, topic: str) -> AsyncRetrying:
         return AsyncRetrying(
             retry=retry_if_exception_type((KafkaError, OSError)),
             wait=wait_random_exponential(multiplier=0.2, max=5.0),
             stop=GiveUp(self._give_up),
             sleep=self._pause,
-            before_sleep=lambda state: self._held(topic, state),
+            before_sleep=lambda state: self.writes.failed(topic, state),
             retry_error_callback=gave_up,
         )
 

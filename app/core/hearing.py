@@ -32,9 +32,9 @@ class Hearing:
     ) -> None:
         """The first record of a thing in a batch, or since a claim was sent.
 
-        `skew` is by how many seconds the reading's time is ahead of the record's; None for what has no time. Where nothing
-        but `note_ms` matters, and there is no node, the caller may do it for itself. Of those that follow nothing counts
-        but their time, which is the `last_ms` of one that is online; and its node has to hear of each.
+        `skew` is by how many seconds the reading's time is ahead of the record's; None for what has no time. Where
+        nothing but `note_ms` matters, and there is no node, the caller may do it for itself. Of those that follow
+        nothing counts but their time, which is the `last_ms` of one that is online; and its node has to hear of each.
         """
         thing.seen_in = work.end
         if thing is UNWATCHED:

@@ -74,7 +74,7 @@ class StoreReport:
 
 
 class WriteReport:
-    """Events of the Kafka producer (adapters/producer.py)."""
+    """Events of the Kafka producer (adapters/writes.py)."""
 
     def __init__(self) -> None:
         self._told: dict[str, tuple[str, float]] = {}  # by topic: what, and when

@@ -1,0 +1,82 @@
+"""The Faust app of a worker: what it needs is open before its consumer starts, and closed after that has stopped."""
+
+import gc
+from dataclasses import dataclass
+
+import faust
+import structlog
+
+from app.adapters import topics
+from app.adapters.interrupt import Interrupt
+from app.adapters.kafka_access import Access
+from app.adapters.producer import Producer
+from app.adapters.timescale import TimescaleStore
+from app.errors import TransientError
+from app.ops import allocator, logs
+from app.ops.http import HealthServer
+from app.settings import Settings
+
+log = structlog.get_logger()
+
+TOPICS_SECONDS = 2.0  # between two looks for topics that are missing
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What is open while the worker runs."""
+
+    settings: Settings
+    kafka: Access
+    store: TimescaleStore
+    producers: tuple[Producer, ...]
+    health: HealthServer
+
+
+class WorkerApp(faust.App):  # type: ignore[misc]
+    """Give it its `resources` before it starts."""
+
+    resources: Resources
+
+    async def on_first_start(self) -> None:
+        """Faust makes the state directory, but not the ones above it."""
+        self.resources.settings.state_dir.mkdir(parents=True, exist_ok=True)
+        await super().on_first_start()
+
+    async def on_start(self) -> None:
+        """Faust sets up logging on its own; ours comes after."""
+        settings, health = self.resources.settings, self.resources.health
+        logs.configure(settings)
+        allocator.give_large_buffers_back()
+        # Batches are large and free of cycles: by default the collector runs for every 700 objects, for nothing.
+        gc.freeze()
+        gc.set_threshold(100_000, 20, 50)
+        await super().on_start()
+        await self.resources.store.start()
+        await health.start()
+        log.info("worker_starting", group=settings.group_id, topic=settings.kafka_topic, metrics_port=health.port)
+        await self._topics_exist(settings)
+
+    async def _topics_exist(self, settings: Settings) -> None:
+        """Faust would wait for a missing topic without a word, or take partitions without their state."""
+        until_stopped = Interrupt(self._stopped)
+        while not self.should_stop:
+            try:
+                missing = await until_stopped.race(topics.missing(self.resources.kafka, topics.wanted(settings)))
+            except TransientError as error:
+                if self.should_stop:
+                    return
+                log.warning("waiting_for_kafka", broker=settings.kafka_broker, error=str(error))
+            else:
+                if not missing:
+                    return
+                log.warning("waiting_for_topics", missing=missing, cure="iot-stream topics create")
+            await self.sleep(TOPICS_SECONDS)
+
+    async def on_stop(self) -> None:
+        """Faust drains and commits first (BatchConsumer.wait_empty)."""
+        await super().on_stop()
+        for producer in self.resources.producers:
+            await producer.stop()
+        await self.resources.store.stop(1.0)  # what still runs has had its time, and nobody waits for it
+        await self.resources.health.stop()
+        log.info("worker_stopped")
