@@ -15,6 +15,7 @@ from app.adapters.horizon import Horizon
 from app.adapters.interrupt import Interrupt
 from app.adapters.lane import Lane
 from app.adapters.late import Late
+from app.adapters.lease import Unlimited
 from app.adapters.probe import Probe
 from app.adapters.queue import Queue, Shared
 from app.adapters.split import Split
@@ -22,6 +23,7 @@ from app.adapters.store_events import Silent, StoreEvents
 from app.core.model import Row
 from app.core.write import Effect, Written
 from app.errors import TransientError
+from app.ports import Lease
 from app.settings import Settings
 
 
@@ -34,8 +36,9 @@ class TimescaleStore:
         give_up: asyncio.Event,
         events: StoreEvents | None = None,
         advice: Advice | None = None,
+        lease: Lease | None = None,
     ) -> None:
-        """`advice` is shared with others that use the database."""
+        """`advice` is shared with others that use the database; no transaction begins while `lease` is not held."""
         self._settings, self._give_up = settings, give_up
         self._events: StoreEvents = events or Silent()
         self._advice = advice or Advice(self._events)
@@ -43,7 +46,8 @@ class TimescaleStore:
             settings.breaker_failures, settings.breaker_reset_min, settings.breaker_reset_max, self._events
         )
         self._horizon = Horizon(settings.late_after)
-        shared = Shared(self._breaker, Interrupt(give_up), self._horizon, self._advice, self._events)
+        lease = lease or Unlimited()
+        shared = Shared(self._breaker, Interrupt(give_up), self._horizon, self._advice, self._events, lease)
         self._live = Queue(
             [Lane(settings) for _ in range(settings.writes_in_flight)], Live(settings.copy_min_rows), shared
         )

@@ -54,7 +54,7 @@ class Worker:
         self.stream = SimStream(self.consumer)
         self.lease = parts.lease(SESSION_SECONDS, give_up, world.loop.time)
         sender = Producer(Access("simulated"), "out", give_up, lease=self.lease)
-        store = parts.store(settings, give_up)
+        store = parts.store(settings, give_up, lease=self.lease)
         store._breaker._clock, store._horizon._clock = world.loop.time, world.wall
         states = parts.states(self.disk, sender)
         self.rules = RuleBook()
