@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from app.core.config import STORED_BYTES_MAX, Config, parse_config
 from app.core.maintenance import Span, Window, spans_of
-from app.core.rules import InvalidRules, Quiet, Rule, RuleSet, compile_for, quiet_for
+from app.core.rules import EVERY, InvalidRules, Quiet, Rule, RuleSet, compile_for, quiet_for
 from app.core.sampling import Sampling
 from app.core.sampling_config import UserSampling, sampling_for, with_rules
 
@@ -31,6 +31,7 @@ class RuleBook:
         self._windows: dict[str, tuple[Window, ...]] = {}
         self._samplings: dict[str, UserSampling] = {}
         self._watches: dict[str, dict[_Same, Watch]] = {}  # by user
+        self._alike: dict[str, Watch] = {}  # of users all of whose devices have the same
 
     def apply(self, changes: Iterable[tuple[str, str | None]]) -> list[InvalidRules]:
         """Take (user_id, configuration as JSON; None: none any more). What is refused leaves what the user had."""
@@ -41,6 +42,7 @@ class RuleBook:
                 refused.append(found)
                 continue
             self._watches.pop(user_id, None)
+            self._alike.pop(user_id, None)
             _put(self._sets, user_id, found.rules if found.rules and found.rules.rules else None)
             _put(self._windows, user_id, found.windows)
             _put(self._samplings, user_id, with_rules(found.sampling, found.rules))
@@ -54,6 +56,9 @@ class RuleBook:
 
     def watch_for(self, user_id: str, device_id: str) -> Watch:
         """The same, with the quick test that goes with them."""
+        alike = self._alike.get(user_id)
+        if alike is not None:
+            return alike
         rules = self.rules_for(user_id, device_id)
         asked = self._samplings.get(user_id)
         sampling = sampling_for(asked, rules, device_id) if asked else None
@@ -63,7 +68,15 @@ class RuleBook:
         if same not in shared:
             no_data = {rule.id: rule.no_data / 1_000_000 for rule in rules if rule.no_data}
             shared[same] = Watch(rules, quiet_for(rules), no_data, spans, sampling)
+        if self._names_no_device(user_id):
+            self._alike[user_id] = shared[same]
         return shared[same]
+
+    def _names_no_device(self, user_id: str) -> bool:
+        """Whether the user has rules, and nothing that the name of a device decides."""
+        if user_id not in self._sets or user_id in self._windows or user_id in self._samplings:
+            return False
+        return all(rule.devices == EVERY for rule in self._sets[user_id].rules)
 
     def in_maintenance(self, name: tuple[str, str], seconds: float) -> bool:
         """Whether a device (user, device) is in a maintenance window at that time, seconds since 1970."""

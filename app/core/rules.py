@@ -20,6 +20,7 @@ from app.core.rule_checks import problems_of
 RULES_MAX = 200
 RULES_BYTES_MAX = 1 << 18  # 262144: 200 rules with every text at half its limit
 REASONS_MAX = 20
+EVERY = ("*",)  # globs of a rule that names no devices
 
 Quiet = Callable[[Reading], bool]
 _MICRO = 1_000_000
@@ -174,7 +175,7 @@ def _compile(rule: dict[str, Any]) -> Rule:
         id=rule.get("id") or rule["key"],
         message=rule["message"],
         severity=severity,
-        devices=tuple(rule.get("devices") or ("*",)),
+        devices=tuple(rule.get("devices") or EVERY),
         fingerprint=fingerprint(condition, severity, timing),
         condition=condition,
         read=condition.read,

@@ -79,3 +79,19 @@ def test_what_is_watched_changes_with_the_rules_and_is_shared_while_they_stay() 
     assert after.rules == book.rules_for("u", "d")
     book.apply([("u", None)])
     assert book.watch_for("u", "d").rules == ()
+
+
+def test_a_device_is_asked_for_by_name_once_anything_names_devices() -> None:
+    book = RuleBook()
+    everywhere, somewhere = rule("temperature"), rule("battery", devices=["d*"])
+    window = {"from": "2026-11-21T22:00:00Z", "until": "2026-11-22T04:00:00Z", "devices": ["d*"]}
+    for config in (
+        {"rules": [everywhere, somewhere]},
+        {"rules": [everywhere], "maintenance": [window]},
+        {"rules": [everywhere], "sampling": {"averages": [{"key": "battery", "seconds": 60, "devices": ["d*"]}]}},
+    ):
+        book.apply([("u", text(everywhere))])
+        assert book.watch_for("u", "d1") is book.watch_for("u", "e1")
+        assert book.apply([("u", msgspec.json.encode(config).decode())]) == []
+        assert book.watch_for("u", "d1") != book.watch_for("u", "e1")
+        assert book.watch_for("u", "d1") is book.watch_for("u", "d2")

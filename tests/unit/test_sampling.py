@@ -198,13 +198,14 @@ def test_a_topic_made_anew_loses_no_row() -> None:
     assert sequence(process(*anew, epoch=2)) == list(range(100, 150))
 
 
-def test_a_start_does_not_load_devices_that_are_sampled_and_at_rest() -> None:
+def test_a_start_loads_no_devices_and_knows_whose_alerts_are_open() -> None:
     process = subject({"cov": [COV]}, HOT | {"no_data_seconds": 9})
     work = process(telemetry(0, temperature=20), telemetry(1, device="hot", temperature=90))
     partition = process.processor.partitions.partition(2, 0)
     for key, value in work.states.items():
         process.processor.partitions.seed(partition, key, value, NOW)
-    assert partition.devices.keys() == {("u", "hot")}
+    assert process.processor.devices == 0
+    assert [name for name, _ in partition.here.heard] == [("u", "hot")]
 
 
 def test_a_joined_rule_of_a_window_and_a_field() -> None:
