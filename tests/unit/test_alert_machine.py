@@ -150,7 +150,8 @@ class Alerts(RuleBasedStateMachine):
         """Steps 2 to 7, or a crash on the way; or the partition is lost there, and comes back (`again`)."""
         records = self.log[self.committed : self.committed + size]
         self.clock += 10  # so that every batch may note how far it came
-        work = self.processor(Given(records, epoch=self.epoch), self.clock)
+        given = Given(records, epoch=self.epoch)
+        work = self.processor(given, self.clock)
         done = STEPS.index(kept)
         self.rejected |= {one.record.offset for one in work.rejected}
         if done >= 1:
@@ -161,6 +162,7 @@ class Alerts(RuleBasedStateMachine):
             self.states |= {(0, key): value for key, value in work.states.items()}
         if done >= 4:
             self.committed += len(records)
+            self.processor.closed(given)
         else:
             self.rebalance(again)
 
@@ -172,7 +174,9 @@ class Alerts(RuleBasedStateMachine):
         """
         self.epoch += 1
         if not again:
-            self.processor = Processor(Limits(), self.book, lambda partition, key: self.states.get((partition, key)))
+            in_memory = 1 + self.epoch % 2  # of two devices
+            load = lambda partition, key: self.states.get((partition, key))  # noqa: E731
+            self.processor = Processor(Limits(), self.book, load, in_memory=in_memory)
 
     @rule(back=st.integers(1, 30))
     def replay(self, back: int) -> None:

@@ -148,6 +148,41 @@ def test_state_is_loaded_once_an_epoch() -> None:
     assert [str(event.status) for event in work.events] == ["RESOLVED"]
 
 
+def test_a_device_leaves_memory_when_its_state_is_stored_and_no_sooner() -> None:
+    stored: dict[bytes, bytes] = {}
+    book = RuleBook()
+    book.apply([("u", msgspec.json.encode([HOT]).decode())])
+    processor = Processor(Limits(), book, lambda partition, key: stored.get(key), in_memory=1)
+    batches = [
+        Given([telemetry(0, "a", temperature=90)]),
+        Given([telemetry(1, "b", temperature=20)]),
+        Given([telemetry(2, "a", temperature=20), telemetry(3, "a", temperature=90)]),
+    ]
+    works = [processor(batch, NOW) for batch in batches]
+    told = [(event.status, event.alert_id) for work in works for event in work.events]
+    assert [status for status, _ in told] == ["FIRING", "RESOLVED", "FIRING"]
+    assert told[0][1] == told[1][1]
+    for batch, work, left in zip(batches, works, [2, 1, 1], strict=True):
+        stored |= work.states
+        processor.closed(batch)
+        assert processor.devices == left
+    (again,) = processor(Given([telemetry(4, "b", temperature=90)]), NOW).events
+    (over,) = processor(Given([telemetry(5, "a", temperature=20)]), NOW).events
+    assert (again.device_id, again.status) == ("b", "FIRING")
+    assert (over.status, over.alert_id) == ("RESOLVED", told[2][1])
+
+
+def test_what_is_closed_of_an_epoch_that_is_over_means_nothing() -> None:
+    processor = Processor(Limits(), RuleBook(), lambda partition, key: None, in_memory=1)
+    old, new = Given([telemetry(9)]), Given([telemetry(0)], epoch=2)
+    processor(old, NOW)
+    processor(new, NOW)
+    processor.closed(old)
+    assert processor.partitions.partition(2, 0).closed == -1
+    processor.closed(new)
+    assert processor.partitions.partition(2, 0).closed == 1
+
+
 def test_a_new_epoch_starts_from_what_was_stored() -> None:
     subject = Subject(HOT)
     lost = subject.processor(Given([telemetry(0, temperature=90)]), NOW)  # not stored
