@@ -8,8 +8,8 @@ from functools import partial
 
 from app.core.attendance import Attendance
 from app.core.device_classes import NOBODY, DeviceClasses
+from app.core.kept import Kept
 from app.core.presence import PREFIX, Thing
-from app.core.recent import Recent
 from app.core.rulebook import RuleBook, Watch
 from app.core.state import DeviceState, at_rest, decode
 
@@ -23,14 +23,13 @@ IN_MEMORY = 100_000  # devices; each takes some 800 bytes
 class Device:
     """A device's working state, its rules, where it is stored, and whether it is there."""
 
-    __slots__ = ("key", "moved_in", "name", "partition", "rules_version", "state", "thing", "used", "watch")
+    __slots__ = ("key", "moved_in", "name", "partition", "rules_version", "state", "thing", "watch")
 
     def __init__(self, partition: "Partition", name: Name, state: DeviceState | None, watch: Watch) -> None:
         self.partition, self.name, self.key, self.state, self.watch = partition, name, _key(name), state, watch
         self.rules_version = -1
         self.thing: Thing | None = None  # None: not looked up yet
         self.moved_in = -1  # the batch that its state changed in last: where that ends
-        self.used = True
 
     @property
     def stored(self) -> bool:
@@ -65,18 +64,18 @@ class Devices:
         self._rules, self._load, self._classes, self._in_memory = rules, load, classes, in_memory
         self._epoch = -1
         self._partitions: dict[int, Partition] = {}
-        self._recent: Recent[Device] = Recent(in_memory)
+        self._kept: Kept[Device] = Kept(in_memory)
 
     @property
     def count(self) -> int:
         """How many are kept in memory."""
-        return len(self._recent)
+        return len(self._kept)
 
     def partition(self, epoch: int, number: int) -> Partition:
         """A new epoch forgets all that was kept: it may have run ahead of what is stored."""
         if epoch != self._epoch:
             self._epoch = epoch
-            self._partitions, self._recent = {}, Recent(self._in_memory)
+            self._partitions, self._kept = {}, Kept(self._in_memory)
         found = self._partitions.get(number)
         if found is None:
             stored = self._load(number, MARK_KEY)
@@ -106,12 +105,12 @@ class Devices:
             if stored is None:
                 return None
             return self._keep(partition, name, decode(stored))
-        device.used, device.watch = True, self._rules.watch_for(*name)
+        device.watch = self._rules.watch_for(*name)
         return device
 
     def _keep(self, partition: Partition, name: Name, state: DeviceState | None) -> Device:
         device = Device(partition, name, state, self._rules.watch_for(*name))
-        self._recent.add(device)
+        self._kept.add(device)
         partition.devices[name] = device
         return device
 
@@ -123,7 +122,7 @@ class Devices:
             for thing in partition.here.stored(end):
                 if (device := partition.devices.get(thing.name)) is not None:
                     device.thing = None
-            self._recent.more_stored()
+            self._kept.more_stored()
 
     def in_maintenance(self, name: Name, seconds: float) -> bool:
         """Whether the device is in a maintenance window at that time, seconds since 1970."""

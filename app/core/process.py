@@ -103,7 +103,6 @@ class Processor:
             device = devices.get(name)
             if device is None or device.rules_version != version:
                 device = self._devices.watched(partition, name)
-            device.used = True
             if watching:
                 thing = device.thing
                 if thing is None:

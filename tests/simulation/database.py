@@ -6,7 +6,7 @@ is PostgreSQL's business, and tested against it (tests/integration/test_timescal
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import asyncpg
@@ -37,6 +37,7 @@ class Database:
         self.active: dict[tuple[str, str, str], tuple[Any, ...]] = {}
         self.history: set[tuple[str, str, int]] = set()  # the keys alone
         self.owner: Connection | None = None
+        self.on_begin: Callable[[Life], None] = lambda life: None
         self._queue: list[tuple[Connection, asyncio.Future[None]]] = []
 
     async def connect(self, life: Life) -> "Connection":
@@ -98,7 +99,7 @@ class Connection:
     """Stands in for asyncpg's, with the statements of app.adapters.insert."""
 
     def __init__(self, database: Database, life: Life) -> None:
-        self._database = database
+        self._database, self._life = database, life
         self._link = Link(database.world, life, "database")
         self._link.on_close = self._lost
         self._levels: list[tuple[dict[Key, Row], list[tuple[Statement, Sequence[Any]]]]] = []  # open transactions
@@ -161,6 +162,8 @@ class Connection:
                 self._database.release(self)
 
     async def begin(self) -> None:
+        if not self._levels:
+            self._database.on_begin(self._life)
         self._levels.append(({}, []))
 
     async def end(self, *, keep: bool) -> None:
@@ -182,6 +185,8 @@ class Connection:
             self._database.release(self)
 
     async def _insert(self, rows: Sequence[Row]) -> int:
+        if not self._levels:
+            self._database.on_begin(self._life)
         count: int = await self.ask(f"insert {len(rows)} rows", lambda: self._new(rows))
         return count
 

@@ -12,7 +12,7 @@ from tests.simulation.parts import Parts
 from tests.simulation.schedule import Outcome, run
 from tests.simulation.shape import Shape
 
-SHORT = Shape(partitions=1, length=3, workers=1, batch_rows=2, shuffled=False)
+SHORT = Shape(partitions=1, length=3, workers=1, batch_rows=2, shuffled=False, in_memory=1)
 # Scripts of four messages, with rows, alerts and: a dead letter and a redelivered row; a row that the database
 # refuses; a redelivered dead letter.
 SEEDS = ("short 16", "short 28", "short 29")
@@ -41,7 +41,7 @@ def outcomes(seed: str, first: Fault, parts: type[Parts] = Parts) -> Iterator[Ou
 
 
 # What the first worker has read and not yet stored, the second does meanwhile.
-PAIR = Shape(partitions=1, length=12, workers=2, batch_rows=3, shuffled=False)
+PAIR = Shape(partitions=1, length=12, workers=2, batch_rows=3, shuffled=False, in_memory=1)
 STALL_SEEDS = ("stall 1", "stall 3", "stall 6")
 
 

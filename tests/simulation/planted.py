@@ -26,7 +26,8 @@ from app.core.write import Effect, Written
 from app.errors import TransientError
 from app.ops.ledger import BatchLedger
 from app.pipeline import Pipeline
-from app.ports import Batch, Seconds
+from app.ports import Batch, Lease, Seconds
+from app.settings import Settings
 from tests.simulation.consumer import SimConsumer
 from tests.simulation.kafka import LogRecord
 from tests.simulation.parts import NeverEnds, Parts, SimStates, Unleased
@@ -196,6 +197,11 @@ class TakesGivingUpForStored(TimescaleStore):
             return Written(len(rows))
 
 
+class AsksForTheLeaseOnceOnly(TimescaleStore):
+    def __init__(self, settings: Settings, give_up: asyncio.Event, lease: Lease) -> None:
+        super().__init__(settings, give_up)
+
+
 class LosesTheHead(SimConsumer):  # type: ignore[misc]
     async def _contiguous(self, tp: Any, records: list[Any]) -> list[Any]:
         return records
@@ -226,6 +232,7 @@ plant(
 plant("states", ForgetsTheAppliedOffset, AlertsAgainOnReplay)
 plant("states", TakesTheLastState, SkipsForeignStates, into=STALLED, among=Unleased)
 plant("lease", NeverEnds, into=STALLED)
+plant("store", AsksForTheLeaseOnceOnly, into=STALLED)
 plant("processor", KeepsStateOverRebalances, ForgetsDevicesOfAnUnclosedBatch, TakesWhatIsProcessedForStored)
 plant("dead_letters", DoesNotAwaitDeadLetters, SendsDeadLettersAgain, TakesRedeliveriesForNew)
 plant("store", DeadLettersAnOutage, RefusesTheWholeBatch, TakesGivingUpForStored)

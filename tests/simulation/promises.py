@@ -10,6 +10,7 @@ from app.core.state import decode
 from app.ops import metrics
 from tests.simulation import kafka as names
 from tests.simulation.kafka import LogRecord
+from tests.simulation.life import Life
 from tests.simulation.script import Event, Message, Script
 from tests.simulation.servers import Servers
 
@@ -27,7 +28,7 @@ class Promises:
         """`zombies_write`: what a worker writes after it has lost its partitions is excused where it can be."""
         self._servers, self._kafka, self._script = servers, servers.kafka, script
         self._zombies_write = zombies_write
-        servers.kafka.on_append = self.at_append
+        servers.kafka.on_append, servers.database.on_begin = self.at_append, self.at_begin
         self._caused = {
             event: (partition, number)
             for partition, log in enumerate(script.messages)
@@ -87,6 +88,10 @@ class Promises:
                 self._take_alert(record)
             case names.CHANGELOG:
                 self._take_state(partition, record)
+
+    def at_begin(self, life: Life) -> None:
+        """A worker begins to write to the database."""
+        _ensure(self._zombies_write or not life.zombie, f"P3 {life.name} has lost its partitions and writes rows")
 
     def _take_letter(self, record: LogRecord) -> None:
         letter = from_record(record.value, record.headers)

@@ -72,6 +72,8 @@ class Schedule:
             for slot in range(self.shape.workers):
                 self.world.later(self.world.random.random() * 0.5 * slot, self.start, slot)
             self.world.loop.run()
+            if isinstance(self.died, BrokenPromise):
+                raise self.died
             if self.died is not None:
                 raise BrokenPromise(f"a worker died: {self.died!r}") from self.died
             self.promises.at_end()
