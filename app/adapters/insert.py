@@ -9,6 +9,7 @@ from app.adapters.sqlstate import DATABASE_ERRORS
 from app.core.columns import in_force
 from app.core.model import Row
 from app.core.write import Effect, Statement
+from app.ports import Lease
 
 STAGING = "iot_batch"
 
@@ -127,10 +128,14 @@ PARAMETERS = {
 class Session:
     """One connection and what it knows how to do. A transaction is its caller's business."""
 
-    def __init__(self, connection: Connection, *, keeps_state: bool) -> None:
-        """`keeps_state`: whether temp tables and prepared statements outlive a transaction (not behind PgBouncer)."""
+    def __init__(self, connection: Connection, *, keeps_state: bool, lease: Lease) -> None:
+        """`keeps_state`: whether temp tables and prepared statements outlive a transaction (not behind PgBouncer).
+
+        Ask for the `lease` before each transaction.
+        """
         self.connection = connection
         self.keeps_state = keeps_state
+        self.lease = lease
         schema = in_force()
         self._columns = schema.names
         names = ", ".join(f'"{name}"' for name in schema.names)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from app.adapters.database import connect
 from app.adapters.insert import Session
 from app.adapters.sqlstate import DATABASE_ERRORS
+from app.ports import Lease
 from app.settings import Settings
 
 GRACE = 1.0  # seconds beyond the server's own statement timeout, before the connection is cut
@@ -16,15 +17,15 @@ CLOSE_TIMEOUT = 2.0  # seconds for a farewell
 class Lane:
     """Holds a session, or none."""
 
-    def __init__(self, settings: Settings, name: str = "store") -> None:
-        """`name` tells its connection apart in pg_stat_activity."""
-        self._settings, self._name = settings, f"iot-stream {name}"
+    def __init__(self, settings: Settings, lease: Lease, name: str = "store") -> None:
+        """No transaction begins without the `lease`; `name` tells its connection apart in pg_stat_activity."""
+        self._settings, self._lease, self._name = settings, lease, f"iot-stream {name}"
         self.session: Session | None = None
 
     async def open(self) -> Session:
         """Connect and prepare. Raises DATABASE_ERRORS. May be cancelled."""
         connection = await connect(self._settings, self._name)
-        session = Session(connection, keeps_state=self._settings.database_statement_cache)
+        session = Session(connection, keeps_state=self._settings.database_statement_cache, lease=self._lease)
         try:
             await session.prepare()
         except BaseException:

@@ -20,7 +20,6 @@ from app.adapters.store_events import StoreEvents
 from app.core.model import Row
 from app.core.write import Effect, Written
 from app.errors import TransientError
-from app.ports import Lease
 
 BACKOFF_FIRST, BACKOFF_MAX = 0.1, 1.6  # seconds between the tries of one write, while the breaker is closed
 
@@ -51,7 +50,6 @@ class Shared(NamedTuple):
     horizon: Horizon
     advice: Advice
     events: StoreEvents
-    lease: Lease
 
 
 class Queue:
@@ -141,7 +139,7 @@ class Queue:
                 session = await shared.interrupt.race(lane.open())
             with lane.deadline():
                 await shared.horizon.refresh(session.connection)
-            await shared.lease.held()  # it may have waited for long
+            await session.lease.held()  # the write may have waited for long
             with lane.deadline():
                 rows = await self._work.store(session, wanted)
         except DATABASE_ERRORS as error:

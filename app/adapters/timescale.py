@@ -46,12 +46,13 @@ class TimescaleStore:
             settings.breaker_failures, settings.breaker_reset_min, settings.breaker_reset_max, self._events
         )
         self._horizon = Horizon(settings.late_after)
+        shared = Shared(self._breaker, Interrupt(give_up), self._horizon, self._advice, self._events)
         lease = lease or Unlimited()
-        shared = Shared(self._breaker, Interrupt(give_up), self._horizon, self._advice, self._events, lease)
         self._live = Queue(
-            [Lane(settings) for _ in range(settings.writes_in_flight)], Live(settings.copy_min_rows), shared
+            [Lane(settings, lease) for _ in range(settings.writes_in_flight)], Live(settings.copy_min_rows), shared
         )
-        self._late = Queue([Lane(settings, "late")], Late(settings.late_batch_rows, settings.copy_min_rows), shared)
+        late = Late(settings.late_batch_rows, settings.copy_min_rows)
+        self._late = Queue([Lane(settings, lease, "late")], late, shared)
         self._late_waiting = 0
         self._probe = Probe(settings, self._breaker)
         self._stopped = False

@@ -20,6 +20,7 @@ import uvloop
 from app.adapters import schema
 from app.adapters.database import Connection
 from app.adapters.insert import Session
+from app.adapters.lease import Unlimited
 from app.core.model import Row
 
 DATABASE = "iot_bench_store"
@@ -80,7 +81,7 @@ def _cpu() -> float:
 
 async def table(dsn: str, repeats: int) -> None:
     """Measure and print."""
-    sessions = [Session(await asyncpg.connect(dsn), keeps_state=True) for _ in range(3)]
+    sessions = [Session(await asyncpg.connect(dsn), keeps_state=True, lease=Unlimited()) for _ in range(3)]
     for session in sessions:
         await session.prepare()
     print(f"{'batch':>6} {'in flight':>9} " + " ".join(f"{way:>24}" for way in WAYS))

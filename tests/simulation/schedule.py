@@ -100,6 +100,8 @@ class Schedule:
             return
         if worker.task.exception() is not None:
             self.died = worker.task.exception()
+            while isinstance(self.died, BaseExceptionGroup):
+                self.died = self.died.exceptions[0]
             self.world.loop.over = True
         self.world.note(worker.life.name, "has stopped")
         self.workers[slot] = None
