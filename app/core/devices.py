@@ -54,6 +54,11 @@ class Partition:
         self.devices: dict[Name, Device] = {}
         self.mark, self.marked_at = mark, 0.0
 
+    def forget(self) -> None:
+        """Let go of all at once: devices know their partition, so the garbage collector would have to find them."""
+        self.devices.clear()
+        self.here.things.clear()
+
 
 class Devices:
     """Looks states up once a device and epoch (see app.ports.Batch), and rules when they have changed."""
@@ -74,6 +79,8 @@ class Devices:
     def partition(self, epoch: int, number: int) -> Partition:
         """A new epoch forgets all that was kept: it may have run ahead of what is stored."""
         if epoch != self._epoch:
+            for old in self._partitions.values():
+                old.forget()
             self._epoch = epoch
             self._partitions, self._kept = {}, Kept(self._in_memory)
         found = self._partitions.get(number)
@@ -110,7 +117,8 @@ class Devices:
 
     def _keep(self, partition: Partition, name: Name, state: DeviceState | None) -> Device:
         device = Device(partition, name, state, self._rules.watch_for(*name))
-        self._kept.add(device)
+        if self.holds(partition):  # else it is for a batch of an epoch that is over, which leads to nothing
+            self._kept.add(device)
         partition.devices[name] = device
         return device
 

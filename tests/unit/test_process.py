@@ -1,5 +1,6 @@
 """A batch in, all that it asks of the world out."""
 
+import gc
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -9,7 +10,7 @@ import msgspec
 import pytest
 
 from app.core.decode import Limits
-from app.core.devices import MARK_KEY
+from app.core.devices import MARK_KEY, Device
 from app.core.model import Kind, Reason, Record, Stage
 from app.core.process import MARK_SECONDS, SLICE, Processor
 from app.core.rulebook import RuleBook
@@ -181,6 +182,36 @@ def test_what_is_closed_of_an_epoch_that_is_over_means_nothing() -> None:
     assert processor.partitions.partition(2, 0).closed == -1
     processor.closed(new)
     assert processor.partitions.partition(2, 0).closed == 1
+
+
+def test_a_batch_that_goes_on_after_its_epoch_keeps_nothing_in_memory() -> None:
+    book = RuleBook()
+    book.apply([("u", msgspec.json.encode([HOT]).decode())])
+    processor = Processor(Limits(), book, lambda partition, key: None)
+    steps = processor.slices(Given([telemetry(n, f"d{n}") for n in range(SLICE + 10)]), NOW)
+    next(steps)
+    assert processor.devices == SLICE
+    processor.partitions.partition(2, 0)
+    assert processor.devices == 0
+    assert list(steps) == []
+    assert processor.devices == 0
+
+
+def test_what_is_kept_of_an_epoch_is_freed_with_it() -> None:
+    def devices() -> int:
+        return sum(isinstance(one, Device) for one in gc.get_objects())
+
+    processor = Processor(Limits(), RuleBook(), lambda partition, key: None)
+    gc.collect()
+    gc.disable()
+    try:
+        before = devices()
+        processor(Given([telemetry(n, f"d{n}") for n in range(20)]), NOW)
+        assert devices() == before + 20
+        processor(Given([telemetry(0)], epoch=2), NOW)
+        assert devices() == before + 1
+    finally:
+        gc.enable()
 
 
 def test_a_new_epoch_starts_from_what_was_stored() -> None:
