@@ -279,7 +279,7 @@ async def test_a_silent_node_is_told_and_its_sensors_are_not(site: Site) -> None
             talking.clear()
             await told(site, "", "FIRING")
             await asyncio.sleep(AFTER + 2)  # so long the sensors have been due
-            assert [one["device_id"] for one in await events(site)] == ["s1", ""]
+            assert sorted(one["device_id"] for one in await events(site)) == ["", "s1"]  # in partitions of their own
             assert len(await site.fetch("SELECT FROM active_alerts")) == 2
             talking.add("s2")
             await told(site, "", "FIRING", "RESOLVED")
