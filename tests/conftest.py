@@ -14,7 +14,7 @@ from tests import servers
 
 # `make unit` is for every save of a file; `make test` asks for --hypothesis-profile=full. No deadlines: they time the
 # machine, and a busy one is no bug.
-hypothesis.settings.register_profile("quick", max_examples=20, deadline=None)
+hypothesis.settings.register_profile("quick", max_examples=10, deadline=None)
 hypothesis.settings.register_profile("full", max_examples=100, deadline=None)
 hypothesis.settings.register_profile("many", max_examples=1500, deadline=None)  # after a change of app/core/step.py
 hypothesis.settings.load_profile("quick")
