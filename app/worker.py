@@ -7,19 +7,17 @@ answers that with a segmentation fault, at one stop in ten that comes during the
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
 
 from app import settings as settings_module
-from app.adapters import table
 from app.adapters.advice import Advice
 from app.adapters.batches import BatchLimits, BatchTopic
 from app.adapters.dead_letter_tail import DeadLetterTail
 from app.adapters.deadletters import KafkaDeadLetters
 from app.adapters.faust_app import build_app
-from app.adapters.inquiry import inquiry
 from app.adapters.kafka_access import access
 from app.adapters.lease import SessionLease
 from app.adapters.outbox import KafkaOutbox
@@ -33,7 +31,6 @@ from app.adapters.states import FaustStates
 from app.adapters.tide_gauge import tides
 from app.adapters.timescale import TimescaleStore
 from app.adapters.transport import BatchTransport
-from app.core.columns import in_force
 from app.core.decode import Limits
 from app.core.device_classes import DeviceClasses
 from app.core.limit import DeadLetterLimit
@@ -42,7 +39,8 @@ from app.core.process import Processor
 from app.core.rulebook import RuleBook
 from app.core.sweep import Care, Sweep
 from app.edits import Edits
-from app.errors import IotStreamError, SettingsError
+from app.errors import SettingsError
+from app.fit import until_it_fits
 from app.joined import Most
 from app.ops import gauges, lag
 from app.ops.events import RebalanceReport, StoreReport, TransportReport, WriteReport
@@ -151,24 +149,10 @@ async def look_for_silence() -> None:
 
 @app.task  # type: ignore[untyped-decorator]
 async def check_schema() -> None:
-    """A column of another type would be filled with what the database makes of the value: nothing starts before."""
+    """Let nothing start before the table has the columns in force."""
     await rules_loaded.wait()  # the database answers
-    told: Sequence[table.Difference] = ()
-    while not app.should_stop:
-        try:
-            async with inquiry(settings, "schema") as connection:
-                # A table that is missing is the store's to tell.
-                found = await table.differences(connection, in_force()) if await table.exists(connection) else ()
-        except IotStreamError as error:
-            log.warning("schema_unknown", error=str(error))
-        else:
-            if not found:
-                schema_fits.set()
-                return
-            for one in found if found != told else ():
-                log.error("schema_differs", column=one.column, what=one.what, cure=one.cure)
-            told = found
-        await app.sleep(2.0)
+    if await until_it_fits(settings, app):
+        schema_fits.set()
 
 
 @app.task  # type: ignore[untyped-decorator]

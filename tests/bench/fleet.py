@@ -137,7 +137,7 @@ def run(options: argparse.Namespace, directory: Path) -> float:
     print(f"{fleet.sweep.watched:,} online, {fleet.processor.devices:,} states in memory")
     seconds = fleet.assigned_anew()
     print(f"assigned anew: {seconds:.1f} CPU s, RSS {_rss(process):,.0f} MB")
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
     print(f"most RSS {most:,.0f} MB; on disk {weight(directory) / 1e6:,.0f} MB")
     return most
 
