@@ -66,7 +66,7 @@ class FakeStore:
                     self.sampling[args[0]] = args[4]
                 self._configure(*args[:4])
             case Statement.UPSERT_AVERAGE:
-                if args[:4] not in self.averages or self.averages[args[:4]][4] <= args[4]:
+                if args[:4] not in self.averages or self.averages[args[:4]][4:6] <= args[4:6]:
                     self.averages[args[:4]] = args
             case Statement.UPSERT_STATUS:
                 if args[0] not in self.statuses or self.statuses[args[0]][4] <= args[4]:

@@ -40,7 +40,7 @@ EFFECTS = {
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
         ON CONFLICT (user_id, device_id, key, window_seconds) DO UPDATE SET time = EXCLUDED.time,
             count = EXCLUDED.count, mean = EXCLUDED.mean, minimum = EXCLUDED.minimum, maximum = EXCLUDED.maximum
-        WHERE rolling_averages.time <= EXCLUDED.time""",
+        WHERE (rolling_averages.time, rolling_averages.count) <= (EXCLUDED.time, EXCLUDED.count)""",
     Statement.UPSERT_STATUS: """
         INSERT INTO device_status (device_key, user_id, device_id, status, last_seen, detail)
         VALUES ($1, $2, $3, $4, $5, $6::jsonb)

@@ -27,7 +27,8 @@ class Statement(StrEnum):
                             alert that alert_history knows to be resolved, changes nothing
     DELETE_ACTIVE_ALERT     user_id str, device_id str, rule_id str, first_seen datetime; a later one stays
     UPSERT_AVERAGE          user_id str, device_id str, key str, window_seconds int, time datetime, count int,
-                            mean float, minimum float, maximum float; an older time than the stored one changes nothing
+                            mean float, minimum float, maximum float; an older time than the stored one changes nothing,
+                            nor does a lower count of the same time: late readings only add to it
     INSERT_HISTORY          alert_id str, status str, repeat int, user_id str, device_id str, rule_id str, severity str,
                             message str, value float | None, threshold float | None, event_time datetime,
                             first_seen datetime, event str (JSON text); one that is there already stays as it is

@@ -325,7 +325,8 @@ async def test_the_newest_averages_stay(subject: Subject) -> None:
     for _ in range(2):  # it comes again
         assert await subject.store.write([row(1)], [alert(31), *batch]) in (Written(1), Written(0, 1))
         assert await subject.averages() == [batch[0].args, batch[1].args, batch[2].args]
-    await subject.store.write([], [average(0.5, 1, 99), average(1, 3, 30)])  # older; as new: a late reading counted
+    # Older; as new, for a late reading counted; as new, before it did: a batch that comes again, or came too late.
+    await subject.store.write([], [average(0.5, 1, 99), average(1, 3, 30), average(1, 2, 20)])
     assert (await subject.averages())[0] == average(1, 3, 30).args
 
 

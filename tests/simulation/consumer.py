@@ -7,7 +7,7 @@ sought. Machinery gives them what they ask of Faust: the flow, the assignment, a
 import asyncio
 import contextlib
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -44,13 +44,19 @@ class Machinery:
         self.can_resume_flow = asyncio.Event()
         self.drain: Callable[[], Awaitable[None]]
         nothing = SimpleNamespace(on_commit=lambda _: None, on_tp_commit=lambda _: None)
+        tables = SimpleNamespace(**vars(nothing), actives_ready=True)
         self.app = SimpleNamespace(
-            consumer_generation_id=0, rebalancing=True, should_stop=False, tables=nothing, monitor=nothing
+            consumer_generation_id=0, rebalancing=True, should_stop=False, tables=tables, monitor=nothing
         )
+        self._polled: dict[int, tuple[float, int]] = {}  # when Kafka told where the partition ends, and that
         self.transport = SimpleNamespace(drain=lambda: self.drain())
         self._thread = SimpleNamespace(
-            positions=self.positions, reached=self.reached, starts=self.starts, ends=self.ask_ends
-        )
+            positions=self.positions, reached=self.reached, starts=self.starts, ends=self.ask_ends,
+            _consumer=SimpleNamespace(
+                last_poll_timestamp=lambda tp: self._polled_ms(tp.partition),
+                highwater=lambda tp: self._tide(tp.partition)[1],
+            ),
+        )  # fmt: skip
         self._markers = Markers(self.flight)
         self._commit_fut, self._last_commit = None, False
         self._room = asyncio.Event()
@@ -145,6 +151,7 @@ class Machinery:
             return {}
         if seeks != self._seeks:
             return {}
+        self._note_ends(ready)
         for tp, records in fetched.items():
             self._positions[tp] += len(records)
         if self.lose_next and fetched and not self._markers.looking and not self.flight._healing:
@@ -155,6 +162,20 @@ class Machinery:
 
     def _fetched(self, ready: list[TP], at: Mapping[TP, int]) -> dict[TP, list[LogRecord]]:
         return {tp: self.kafka.log(INPUT, tp.partition)[at[tp] :][:FETCH_RECORDS] for tp in ready}
+
+    def _note_ends(self, tps: Iterable[TP]) -> None:
+        now = self.world.wall()
+        self._polled |= {tp.partition: (now, self.highwater(tp)) for tp in tps}
+
+    def _tide(self, partition: int) -> tuple[float | None, int | None]:
+        """What the client knows of a partition's end, and since when; while it waits it asks again all the time."""
+        if self._moved is not None and not self._moved.done() and "kafka" not in self.world.down:
+            self._note_ends(self._assigned)
+        return self._polled.get(partition, (None, None))
+
+    def _polled_ms(self, partition: int) -> int | None:
+        seconds, _ = self._tide(partition)
+        return None if seconds is None else int(seconds * 1000)
 
     async def _data(self, timeout: float) -> None:
         """Wait for a record, a seek or a change of the assignment."""

@@ -33,6 +33,7 @@ class Database:
         self.configs: dict[str, str] = {}
         self.edited: dict[str, Any] = {}
         self.averages: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+        self.on_average: Callable[[tuple[Any, ...]], None] = lambda row: None
         self.statuses: dict[str, tuple[Any, ...]] = {}
         self.active: dict[tuple[str, str, str], tuple[Any, ...]] = {}
         self.history: set[tuple[str, str, int]] = set()  # the keys alone
@@ -76,11 +77,16 @@ class Database:
                     self.configs[args[0]], self.edited[args[0]] = args[1], args[3]
             case Statement.UPSERT_AVERAGE:
                 key = tuple(args[:4])
-                if key not in self.averages or self.averages[key][4] <= args[4]:
+                self.on_average(tuple(args))
+                if key not in self.averages or self.averages[key][4:6] <= tuple(args[4:6]):
                     self.averages[key] = tuple(args)
             case Statement.UPSERT_STATUS:
                 if args[0] not in self.statuses or self.statuses[args[0]][4] <= args[4]:
                     self.statuses[args[0]] = tuple(args)
+            case Statement.UPSERT_PRESENCE:
+                before = self.statuses.get(args[0], (*args, "{}"))
+                if before[4] <= args[4]:
+                    self.statuses[args[0]] = (*before[:3], *args[3:5], before[5])
             case Statement.UPSERT_ACTIVE_ALERT:
                 stored = self.active.get(tuple(args[:3]))
                 if (args[3], "RESOLVED", 0) not in self.history and (stored is None or stored[9] <= args[9]):

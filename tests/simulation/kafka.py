@@ -56,6 +56,8 @@ class Kafka:
         first = len(log)
         for record in records:
             record.offset = len(log)
+            if topic == INPUT:
+                record.timestamp = int(self.world.wall() * 1000)
             log.append(record)
             self.on_append(topic, partition, record)
         if topic == INPUT:

@@ -1,6 +1,6 @@
 """The pieces a simulated worker is made of, and what stands in for RocksDB."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from faust.types import TP
@@ -29,6 +29,9 @@ class Disk:
 
     def read(self, partition: int, key: bytes) -> bytes | None:
         return self.states.get(partition, {}).get(key)
+
+    def items(self, partition: int) -> Iterator[tuple[bytes, bytes]]:
+        return iter(list(self.states.get(partition, {}).items()))
 
     def write(self, partition: int, states: Mapping[bytes, bytes | None], offset: int | None) -> None:
         there = self.states.setdefault(partition, {})

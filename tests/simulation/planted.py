@@ -4,7 +4,7 @@
 """
 
 import asyncio
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -15,12 +15,7 @@ from app.adapters.deadletters import KafkaDeadLetters
 from app.adapters.timescale import TimescaleStore
 from app.closing import Closing, Stored
 from app.core.deadletter import REDELIVERED
-from app.core.decode import Limits
-from app.core.devices import MARK_KEY, Devices, Load, Partition
 from app.core.model import Rejected, Row
-from app.core.process import Processor
-from app.core.rulebook import RuleBook
-from app.core.state import decode, encode
 from app.core.work import Work
 from app.core.write import Effect, Written
 from app.errors import TransientError
@@ -28,9 +23,9 @@ from app.ops.ledger import BatchLedger
 from app.pipeline import Pipeline
 from app.ports import Batch, Lease, Seconds
 from app.settings import Settings
+from tests.simulation import planted_states as remembered
 from tests.simulation.consumer import SimConsumer
-from tests.simulation.kafka import LogRecord
-from tests.simulation.parts import NeverEnds, Parts, SimStates, Unleased
+from tests.simulation.parts import NeverEnds, Parts, Unleased
 
 PLANTED: dict[str, type[Parts]] = {}
 STALLED: dict[str, type[Parts]] = {}  # those that only a stalled worker shows: tests.simulation.exhaustive finds them
@@ -90,67 +85,6 @@ class _Careless(Closing):
     def add(self, stored: Stored) -> None:
         self.lost_epoch = -1
         super().add(stored)
-
-
-class ForgetsTheAppliedOffset(SimStates):
-    async def put(self, states: Mapping[int, Mapping[bytes, bytes]]) -> None:
-        await super().put({partition: dict(map(_without_offset, of_it.items())) for partition, of_it in states.items()})
-
-
-def _without_offset(item: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
-    key, value = item
-    if key == MARK_KEY:
-        return item
-    state = decode(value)
-    state.applied_offset = -1
-    return key, encode(state)
-
-
-class AlertsAgainOnReplay(SimStates):
-    def get(self, partition: int, key: bytes) -> bytes | None:
-        return None
-
-
-class TakesTheLastState(SimStates):
-    def recover(self, partition: int, records: Sequence[LogRecord]) -> None:
-        self._disk.write(partition, {record.key or b"": record.value for record in records}, records[-1].offset)
-
-
-class SkipsForeignStates(SimStates):
-    def _follows(self, partition: int, count: int, last: int) -> bool:
-        return True
-
-
-class KeepsStateOverRebalances(Processor):
-    def __init__(self, limits: Limits, rules: RuleBook, load: Load, in_memory: int) -> None:
-        super().__init__(limits, rules, load, in_memory=in_memory)
-        self._devices = _OfEveryEpoch(rules, load, in_memory=in_memory)
-
-
-class _OfEveryEpoch(Devices):
-    def partition(self, epoch: int, number: int) -> Partition:
-        self._epoch = epoch
-        return super().partition(epoch, number)
-
-
-class ForgetsDevicesOfAnUnclosedBatch(Processor):
-    def __init__(self, limits: Limits, rules: RuleBook, load: Load, in_memory: int) -> None:
-        super().__init__(limits, rules, load, in_memory=in_memory)
-        self._devices = _TooForgetful(rules, load, in_memory=in_memory)
-
-
-class _TooForgetful(Devices):
-    def partition(self, epoch: int, number: int) -> Partition:
-        found = super().partition(epoch, number)
-        found.closed = 1 << 62
-        return found
-
-
-class TakesWhatIsProcessedForStored(Processor):
-    def slices(self, batch: Batch, now: float) -> Generator[None, None, Work]:
-        work = yield from super().slices(batch, now)
-        self.closed(batch)
-        return work
 
 
 class DoesNotAwaitDeadLetters(KafkaDeadLetters):
@@ -229,10 +163,17 @@ plant(
     "pipeline", AcksBeforeItStores, PutsStateBeforeRows, PutsStateBeforeAlerts, AcksBeforeState, ClosesInAnyOrder,
     GoesOnAfterABatchGivenUp, ClosesALostEpoch,
 )  # fmt: skip
-plant("states", ForgetsTheAppliedOffset, AlertsAgainOnReplay)
-plant("states", TakesTheLastState, SkipsForeignStates, into=STALLED, among=Unleased)
+plant("pipeline", remembered.PutsLastValuesBeforeRows)
+plant(
+    "states", remembered.ForgetsTheAppliedOffset, remembered.AlertsAgainOnReplay, remembered.ForgetsWhatItLeftOut,
+    remembered.ForgetsThatSilenceWasTold, remembered.GoesStaleAgainAfterARestart,
+)  # fmt: skip
+plant("states", remembered.TakesTheLastState, remembered.SkipsForeignStates, into=STALLED, among=Unleased)
 plant("lease", NeverEnds, into=STALLED)
-plant("processor", KeepsStateOverRebalances, ForgetsDevicesOfAnUnclosedBatch, TakesWhatIsProcessedForStored)
+plant(
+    "processor", remembered.KeepsStateOverRebalances, remembered.ForgetsDevicesOfAnUnclosedBatch,
+    remembered.TakesWhatIsProcessedForStored, remembered.CountsAgainOnReplay, remembered.KeepsAClaimAfterASign,
+)  # fmt: skip
 plant("dead_letters", DoesNotAwaitDeadLetters, SendsDeadLettersAgain, TakesRedeliveriesForNew)
 plant("store", DeadLettersAnOutage, RefusesTheWholeBatch, TakesGivingUpForStored, AsksForTheLeaseOnceOnly)
 plant("consumer", LosesTheHead, RemembersAcrossRebalances, CommitsWhatItFetched)

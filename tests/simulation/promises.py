@@ -6,19 +6,19 @@ from typing import Any
 
 from app.core.deadletter import from_record
 from app.core.devices import MARK_KEY
-from app.core.state import decode
+from app.core.presence import PREFIX
+from app.core.state import applied_offset
 from app.ops import metrics
 from tests.simulation import kafka as names
+from tests.simulation import tables
 from tests.simulation.kafka import LogRecord
 from tests.simulation.life import Life
+from tests.simulation.oracle import OFFLINE, Oracle
 from tests.simulation.script import Event, Message, Script
 from tests.simulation.servers import Servers
+from tests.simulation.tables import Told, ensure
 
 OUTCOMES = ("received", "stored", "duplicate", "dead_lettered", "dropped_by_policy")
-
-
-class BrokenPromise(AssertionError):
-    """What was promised and does not hold."""
 
 
 class Promises:
@@ -29,15 +29,14 @@ class Promises:
         self._servers, self._kafka, self._script = servers, servers.kafka, script
         self._zombies_write = zombies_write
         servers.kafka.on_append, servers.database.on_begin = self.at_append, self.at_begin
-        self._caused = {
-            event: (partition, number)
-            for partition, log in enumerate(script.messages)
-            for number, message in enumerate(log)
-            for event in message.events
-        }
+        servers.database.on_average = self.at_average
+        self._scripted = {id(message.record): message for log in script.messages for message in log}
+        self._log: list[list[Message]] = [[] for _ in script.messages]  # what has come in, claims of silence too
+        self._oracles = [Oracle(script) for _ in script.messages]
+        self._caused: dict[Event, tuple[int, int]] = {}
         self._letters: dict[tuple[int, int], list[LogRecord]] = defaultdict(list)  # by source
         self._marks: set[bytes] = set()
-        self._told: dict[str, dict[tuple[str, str], Event]] = defaultdict(dict)  # device -> (alert_id, status) -> it
+        self._told: dict[str, dict[Told, Event]] = defaultdict(dict)  # by device
         self._applied: dict[tuple[int, bytes], int] = {}
         self._by_owners: dict[tuple[int, bytes], int] = {}  # the same, without what zombies wrote
         self._settled: dict[int, int] = {}  # offsets below were looked at
@@ -48,7 +47,7 @@ class Promises:
 
     def at_commit(self, partition: int, offset: int) -> None:
         """Everything before a committed offset is durable: rows, dead letters, alerts and states."""
-        messages = self._script.messages[partition]
+        messages = self._log[partition]
         for number in range(self._settled.get(partition, 0), offset):
             self._durable(partition, number, messages[number])
         self._settled[partition] = max(offset, self._settled.get(partition, 0))
@@ -57,31 +56,29 @@ class Promises:
         where = f"P1 {partition}/{number} is committed"
         match message.fate:
             case "row":
-                _ensure(message.key in self._servers.database.rows, f"{where}, its row is not stored")
-            case "effect":
+                ensure(message.key in self._servers.database.rows, f"{where}, its row is not stored")
+            case "effect" | "dropped" | "left out":
                 pass  # looked at in the end
-            case "dropped":
-                pass
             case reason:
                 known = (partition, number) in self._letters or (message.redelivered and message.mark in self._marks)
-                _ensure(known, f"{where}, its dead letter ({reason}) is not on the topic")
-        if message.key is None:
-            return
-        _, user, device, _ = message.key
-        applied = self._applied.get((partition, f"{user}/{device}".encode()), -1)
-        _ensure(applied >= number, f"{where}, the state of {user}/{device} on the changelog is from {applied}")
+                ensure(known, f"{where}, its dead letter ({reason}) is not on the topic")
+        if message.reading is not None:
+            device = message.reading[0]
+            applied = self._applied.get((partition, device.encode()), -1)
+            ensure(applied >= number, f"{where}, the state of {device} on the changelog is from {applied}")
         if not self._script.edits:
-            told = self._told[f"{user}/{device}"].values()
             for event in message.events:
-                _ensure(event in told, f"{where}, its alert {event} was not sent")
+                ensure(event in self._told[event[0]].values(), f"{where}, its alert {event} was not sent")
 
     # -- what the servers hold by now
 
     def at_append(self, topic: str, partition: int, record: LogRecord) -> None:
-        """Look at what is written to the topics that only workers write to."""
+        """Look at what is written; all but the input topic only workers write to."""
         if topic != names.INPUT and not self._zombies_write:
-            _ensure(not record.zombie, f"P3 P5 {record.by} has lost its partitions and writes to {topic}/{partition}")
+            ensure(not record.zombie, f"P3 P5 {record.by} has lost its partitions and writes to {topic}/{partition}")
         match topic:
+            case names.INPUT:
+                self._take_input(partition, record)
             case names.LETTERS:
                 self._take_letter(record)
             case names.ALERTS:
@@ -91,69 +88,89 @@ class Promises:
 
     def at_begin(self, life: Life) -> None:
         """A worker begins to write to the database."""
-        _ensure(self._zombies_write or not life.zombie, f"P3 {life.name} has lost its partitions and writes rows")
+        ensure(self._zombies_write or not life.zombie, f"P3 {life.name} has lost its partitions and writes rows")
+
+    def _take_input(self, partition: int, record: LogRecord) -> None:
+        message = self._scripted.get(id(record)) or Message(record, "dropped")
+        self._log[partition].append(message)
+        self._oracles[partition].take(message)
+        self._caused |= dict.fromkeys(message.events, (partition, record.offset))
+
+    def at_average(self, row: tuple[Any, ...]) -> None:
+        """What is written to rolling_averages was once true."""
+        known = [average for oracle in self._oracles for average in oracle.averages[f"{row[0]}/{row[1]}"]]
+        ensure(row in known, f"rolling_averages is told {row}, which never was one of {known}")
 
     def _take_letter(self, record: LogRecord) -> None:
         letter = from_record(record.value, record.headers)
-        _ensure(letter is not None, f"P3 no dead letter: {record.value!r}")
+        ensure(letter is not None, f"P3 no dead letter: {record.value!r}")
         assert letter is not None
         partition, offset = letter.source_partition, letter.source_offset
-        message = self._script.messages[partition][offset]
-        _ensure(
-            letter.reason == message.fate, f"P3 {partition}/{offset} is {message.fate}, dead letter {letter.reason}"
-        )
-        _ensure(letter.payload == (message.record.value or b""), f"P3 {partition}/{offset} with another payload")
+        message = self._log[partition][offset]
+        ensure(letter.reason == message.fate, f"P3 {partition}/{offset} is {message.fate}, dead letter {letter.reason}")
+        ensure(letter.payload == (message.record.value or b""), f"P3 {partition}/{offset} with another payload")
         earlier = self._letters[partition, offset]
         excused = record.zombie or all(one.zombie or (one.unseen and one.by == record.by) for one in earlier)
-        _ensure(excused, f"P3 {partition}/{offset} is dead-lettered again, by {record.by}")
+        ensure(excused, f"P3 {partition}/{offset} is dead-lettered again, by {record.by}")
         earlier.append(record)
         self._marks.add(message.mark)
 
     def _take_alert(self, record: LogRecord) -> None:
         event = json.loads(record.value or b"")
-        device = f"{event['user_id']}/{event['device_id']}"
-        value = float(event["value"])
-        told = (device, event["rule_id"], event["status"], event["first_seen"], event["event_time"], value)
-        known = self._told[device].setdefault((event["alert_id"], event["status"]), told)
+        device, rule, value = f"{event['user_id']}/{event['device_id']}", event["rule_id"], event["value"]
+        silence = rule == OFFLINE
+        since, value = ("", value) if silence else (event["first_seen"], float(value))
+        told = (device, rule, event["status"], since, event["event_time"], value)
+        key = (event["alert_id"], event["status"], event.get("repeat", 0))
+        known = self._told[device].setdefault(key, told)
         partition, number = self._caused.get(told, (0, -1))
-        applied = self._by_owners.get((partition, device.encode()), -1)
+        state = PREFIX + device.encode() if silence else device.encode()
+        applied = self._by_owners.get((partition, state), -1)
         if not self._script.edits and not record.zombie:
-            _ensure(number > applied, f"P5 {told} is told when the state that {partition}/{number} led to is durable")
+            ensure(number > applied, f"P5 {told} is told when the state that {partition}/{number} led to is durable")
         same = known[:4] == told[:4] if self._script.edits else known == told  # rules of another moment
-        _ensure(same, f"P5 alert {event['alert_id']} {event['status']} says {told}, before it said {known}")
+        ensure(same, f"P5 alert {event['alert_id']} {event['status']} says {told}, before it said {known}")
 
     def _take_state(self, partition: int, record: LogRecord) -> None:
         key, value = record.key or b"", record.value or b""
-        applied = int(value) if key == MARK_KEY else decode(value).applied_offset
+        applied = int(value) if key == MARK_KEY else applied_offset(value)
         self._applied[partition, key] = max(applied, self._applied.get((partition, key), -1))
         if record.zombie:
             return
         before = self._by_owners.get((partition, key), -1)
-        _ensure(applied >= before, f"P5 the state of {key!r} on the changelog goes back from {before} to {applied}")
+        ensure(applied >= before, f"P5 the state of {key!r} on the changelog goes back from {before} to {applied}")
         self._by_owners[partition, key] = applied
 
     # -- when all has drained
 
+    @property
+    def settled(self) -> bool:
+        """Whether nothing more is to be told, as nobody speaks any more."""
+        return all(oracle.settled for oracle in self._oracles)
+
     def at_end(self) -> None:
         """All that was sent has become what it must."""
-        everything = [(p, n, m) for p, log in enumerate(self._script.messages) for n, m in enumerate(log)]
+        everything = [(p, n, m) for p, log in enumerate(self._log) for n, m in enumerate(log)]
         for partition, number, message in everything:
             self._durable(partition, number, message)
         rows = {message.key for _, _, message in everything if message.fate == "row"}
         strange = self._servers.database.rows.keys() - rows
-        _ensure(not strange, f"P2 rows that nobody sent: {strange}")
+        ensure(not strange, f"P2 rows that nobody sent: {strange}")
         marks = Counter(self._mark(p, n) for (p, n), all_of in self._letters.items() if not any_zombie(all_of))
-        _ensure(max(marks.values(), default=1) == 1, f"P3 a redelivered message is dead-lettered twice: {marks}")
+        ensure(max(marks.values(), default=1) == 1, f"P3 a redelivered message is dead-lettered twice: {marks}")
         self._alerts_are_the_model_s()
+        tables.averages_are(self._servers.database, self._oracles)
+        if self._script.watched:
+            tables.everybody_is_offline(self._servers.database, self._oracles)
         self._books_balance(len(rows))
 
     def _mark(self, partition: int, number: int) -> Any:
-        message = self._script.messages[partition][number]
+        message = self._log[partition][number]
         return partition, message.mark or number
 
     def _alerts_are_the_model_s(self) -> None:
         wanted: dict[str, list[Event]] = defaultdict(list)
-        for log in self._script.messages:
+        for log in self._log:
             for message in log:
                 for event in message.events:
                     wanted[event[0]].append(event)
@@ -161,31 +178,26 @@ class Promises:
             told = list(self._told[device].values())
             if self._script.edits:
                 continue
-            _ensure(told == wanted[device], f"P5 P6 alerts of {device}: {told} instead of {wanted[device]}")
+            ensure(told == wanted[device], f"P5 P6 alerts of {device}: {told} instead of {wanted[device]}")
         if not self._script.edits:
-            self._tables_say_what_was_told()
-
-    def _tables_say_what_was_told(self) -> None:
-        told = {key for of_device in self._told.values() for key in of_device}
-        open_now = {alert for alert, status in told if status == "FIRING"} - {a for a, s in told if s == "RESOLVED"}
-        database = self._servers.database
-        found = {row[3] for row in database.active.values()}
-        _ensure(found == open_now, f"P5 active_alerts has {found}, and {open_now} are open")
-        recorded = {key[:2] for key in database.history}
-        _ensure(recorded == told, f"P5 alert_history has {recorded}, and {told} were told")
+            every = {key for of_device in self._told.values() for key in of_device}
+            tables.alerts_are_those_told(self._servers.database, every)
 
     def _books_balance(self, rows: int) -> None:
-        total = 0.0
+        total = dropped = 0.0
         for partition in range(self._kafka.partitions):
             books = {one: self._counts()[partition, one] - self._books[partition, one] for one in OUTCOMES}
             sums = sum(books.values()) - books["received"]
-            _ensure(books["received"] == sums, f"P4 the books of partition {partition} do not balance: {books}")
+            ensure(books["received"] == sums, f"P4 the books of partition {partition} do not balance: {books}")
             total += books["stored"]
-        effects = sum(message.fate == "effect" for log in self._script.messages for message in log)
+            dropped += books["dropped_by_policy"]
+        fates = Counter(message.fate for log in self._log for message in log)
+        effects, left_out = fates["effect"], fates["dropped"] + fates["left out"]
         if not self.faulty:
-            _ensure(total == rows + effects, f"P4 {total} stored by the books, {rows} rows and {effects} effects")
+            ensure(total == rows + effects, f"P4 {total} stored by the books, {rows} rows and {effects} effects")
+            ensure(dropped == left_out, f"P4 {dropped} dropped by the books, {left_out} to be left out")
         elif not effects:
-            _ensure(total <= rows, f"P4 {total} stored by the books, but {rows} rows")
+            ensure(total <= rows, f"P4 {total} stored by the books, but {rows} rows")
 
     def _counts(self) -> dict[tuple[int, str], float]:
         return {
@@ -198,8 +210,3 @@ class Promises:
 def any_zombie(records: list[LogRecord]) -> bool:
     """Whether one of them was written by a worker that had lost its partitions."""
     return any(record.zombie for record in records)
-
-
-def _ensure(holds: bool, otherwise: str) -> None:
-    if not holds:
-        raise BrokenPromise(otherwise)

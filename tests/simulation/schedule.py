@@ -4,6 +4,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from itertools import islice
 
 import structlog
 
@@ -12,15 +13,17 @@ from tests.simulation.kafka import INPUT
 from tests.simulation.life import SERVERS, Life
 from tests.simulation.loop import StuckError
 from tests.simulation.parts import Disk, Parts
-from tests.simulation.promises import BrokenPromise, Promises
+from tests.simulation.promises import Promises
 from tests.simulation.script import Script
 from tests.simulation.servers import Servers
 from tests.simulation.shape import Shape, draw_shape, settings
+from tests.simulation.tables import BrokenPromise
 from tests.simulation.worker import Worker
 from tests.simulation.world import World
 
 DRAIN_SECONDS = 300.0  # virtual, after the last fault: session time-out, breaker and back-off all fit in
 STEPS_MAX = 60_000
+SPEECH_SECONDS = 20.0  # within which watched devices speak
 
 
 @dataclass
@@ -52,7 +55,14 @@ class Schedule:
         self.shape, self.parts = shape, parts
         self.world = World(seed, shuffled=shape.shuffled)
         self.servers = Servers(self.world, shape.partitions)
-        self.script = Script(random.Random(f"{seed} script"), shape.partitions, shape.length, edits=shape.edits)
+        self.script = Script(
+            random.Random(f"{seed} script"),
+            shape.partitions,
+            shape.length,
+            edits=shape.edits,
+            sampled=shape.sampled,
+            watched=shape.watched,
+        )
         self.promises = Promises(self.servers, self.script, zombies_write=parts.zombies_write)
         self.promises.faulty = bool(plan) or shape.workers > 1  # a joining worker is a rebalance
         self.servers.kafka.on_commit = self._committed
@@ -109,19 +119,20 @@ class Schedule:
 
     def _feed(self) -> None:
         chance, last = self.world.random, 0.0
+        at_once, within = (0.0, SPEECH_SECONDS) if self.script.watched else (0.5, 1.0)
+        self._coming = [iter(messages) for messages in self.script.messages]
         for partition, messages in enumerate(self.script.messages):
             left = len(messages)
             while left:
                 count = min(left, 1 + int(chance.random() * 4))
                 left -= count
-                at = 0.0 if chance.random() < 0.5 else chance.random()
+                at = 0.0 if chance.random() < at_once else chance.random() * within
                 last = max(last, at)
                 self.world.later(at, self._feed_some, partition, count)
         self.world.later(last + 0.001, self._all_fed)
 
     def _feed_some(self, partition: int, count: int) -> None:
-        start = len(self.servers.kafka.log(INPUT, partition))
-        records = [message.record for message in self.script.messages[partition][start : start + count]]
+        records = [message.record for message in islice(self._coming[partition], count)]
         self.servers.kafka.append(INPUT, partition, records)
 
     def _all_fed(self) -> None:
@@ -135,8 +146,9 @@ class Schedule:
     def look(self) -> None:
         """Whether everything has drained: called after what may have been the last thing to wait for."""
         if self.fed and not self.faults.pending_restart:
-            committed = self.servers.kafka.committed
-            self.world.loop.over = all(committed.get(p) == len(log) for p, log in enumerate(self.script.messages))
+            kafka = self.servers.kafka
+            done = all(kafka.committed.get(p) == len(kafka.log(INPUT, p)) for p in range(kafka.partitions))
+            self.world.loop.over = done and self.promises.settled
 
     def bury_all(self) -> None:
         """End every task, so that nothing of this schedule is left."""

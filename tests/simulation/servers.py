@@ -48,6 +48,7 @@ class Servers:
             mock.patch("app.pipeline.time", clock),
             mock.patch("app.adapters.transport.time", clock),
             mock.patch("app.ops.watchdog.time", clock),
+            mock.patch("app.presence.time", clock),
         ):
             yield
 

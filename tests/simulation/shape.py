@@ -1,7 +1,7 @@
 """How large a schedule is, and with which settings its workers run; drawn from its seed."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from app.core.devices import IN_MEMORY
@@ -22,12 +22,14 @@ class Shape:
     shuffled: bool = True
     edits: bool = False
     in_memory: int = IN_MEMORY
+    sampled: bool = False
+    watched: bool = False
 
 
 def draw_shape(seed: str) -> Shape:
     """A shape for a seed."""
     chosen = random.Random(f"{seed} shape")
-    return Shape(
+    shape = Shape(
         partitions=chosen.choice((1, 2, 2)),
         length=chosen.choice((3, 3, 4, 4, 5, 6, 6, 12)),
         workers=chosen.choice((1, 2, 2)),
@@ -39,6 +41,9 @@ def draw_shape(seed: str) -> Shape:
         edits=chosen.random() < 0.1,
         in_memory=chosen.choice((IN_MEMORY, 1, 2)),
     )
+    if shape.edits:  # then nobody can say beforehand what rules a reading meets
+        return shape
+    return replace(shape, sampled=chosen.random() < 0.3, watched=chosen.random() < 0.2)
 
 
 @lru_cache(maxsize=64)

@@ -12,11 +12,17 @@ from app.adapters.batches import BatchLimits
 from app.adapters.dead_letter_tail import DeadLetterTail
 from app.adapters.kafka_access import Access
 from app.adapters.producer import Producer
+from app.adapters.silences import KafkaSilences
 from app.adapters.source import FaustSource
+from app.adapters.tide_gauge import tides
 from app.core.decode import Limits
+from app.core.device_classes import NOBODY, DeviceClasses
+from app.core.presence import Limits as PresenceLimits
 from app.core.rulebook import RuleBook
+from app.core.sweep import Care, Sweep
 from app.ops.watchdog import Watchdog
 from app.ports import Ports
+from app.presence import Presence
 from app.settings import Settings
 from tests.simulation.group import SESSION_SECONDS
 from tests.simulation.kafka import ALERTS, CHANGELOG, INPUT, LETTERS
@@ -28,6 +34,8 @@ from tests.simulation.servers import Servers
 from tests.simulation.stream import SimStream
 
 RULES_SECONDS = 1.0
+OFFLINE_AFTER = 3.0
+CARE = Care(poll=1.0, grace=2.0, lag_max=4.0, mass_share=1.0)
 HEARTBEAT_SECONDS = SESSION_SECONDS / 3.5
 RETRY_SECONDS = 0.5  # after one that failed; aiokafka's 0.1 would be most steps of an outage
 
@@ -58,7 +66,18 @@ class Worker:
         store._breaker._clock, store._horizon._clock = world.loop.time, world.wall
         states = parts.states(self.disk, sender)
         self.rules = RuleBook()
-        self.processor = parts.processor(Limits(), self.rules, states.get, in_memory=settings.devices_in_memory)
+        classes = DeviceClasses((), PresenceLimits(OFFLINE_AFTER)) if self._script.watched else NOBODY
+        self.processor = parts.processor(
+            Limits(), self.rules, states.get, classes, in_memory=settings.devices_in_memory
+        )
+        self._silences = Producer(Access("simulated"), "silence", give_up, lease=self.lease)
+        self.presence = Presence(
+            self.processor.partitions,
+            Sweep(self.processor.partitions, CARE),
+            KafkaSilences(self._silences, INPUT),
+            lambda: tides(self.consumer),
+            states.items,
+        )
         tail = DeadLetterTail(Access("simulated"), LETTERS, give_up)
         ports = Ports(
             store=store,
@@ -91,10 +110,13 @@ class Worker:
                 group.create_task(self._heartbeats()),
                 group.create_task(Watchdog(INPUT, settings.watchdog_seconds).watch(self.consumer)),
             ]
+            if self._script.watched:
+                work.append(group.create_task(self.presence.run(CARE.poll)))
             await self._be_a_member()
             for task in work:
                 task.cancel()
         await self._sender.stop()
+        await self._silences.stop()
         await self._store.stop(1.0)
         self.link.close()
 

@@ -1,0 +1,173 @@
+"""Bugs in what is remembered of devices: where it is kept, alerts, change of value, rolling windows, silence."""
+
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any
+from unittest import mock
+
+import msgspec
+
+from app.core import sampling
+from app.core.alerts import AlertEvent
+from app.core.attendance import Attendance
+from app.core.decode import Limits
+from app.core.device_classes import DeviceClasses
+from app.core.devices import MARK_KEY, Devices, Load, Partition
+from app.core.hearing import Hearing
+from app.core.model import Reading, Record
+from app.core.presence import PREFIX
+from app.core.process import Processor
+from app.core.rulebook import RuleBook
+from app.core.sampling import Rules, Sampling
+from app.core.silence import Claim
+from app.core.state import DeviceState, decode, encode
+from app.core.work import Work
+from app.pipeline import Pipeline
+from app.ports import Batch, Seconds
+from tests.simulation.kafka import LogRecord
+from tests.simulation.parts import SimStates
+
+
+class ForgetsTheAppliedOffset(SimStates):
+    async def put(self, states: Mapping[int, Mapping[bytes, bytes]]) -> None:
+        await super().put({partition: dict(map(_without_offset, of_it.items())) for partition, of_it in states.items()})
+
+
+def _without_offset(item: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+    key, value = item
+    if key == MARK_KEY:
+        return item
+    state = decode(value)
+    state.applied_offset = -1
+    return key, encode(state)
+
+
+class AlertsAgainOnReplay(SimStates):
+    def get(self, partition: int, key: bytes) -> bytes | None:
+        return None
+
+
+class TakesTheLastState(SimStates):
+    def recover(self, partition: int, records: Sequence[LogRecord]) -> None:
+        self._disk.write(partition, {record.key or b"": record.value for record in records}, records[-1].offset)
+
+
+class SkipsForeignStates(SimStates):
+    def _follows(self, partition: int, count: int, last: int) -> bool:
+        return True
+
+
+class KeepsStateOverRebalances(Processor):
+    def __init__(self, limits: Limits, rules: RuleBook, load: Load, classes: DeviceClasses, in_memory: int) -> None:
+        super().__init__(limits, rules, load, classes, in_memory=in_memory)
+        _keep_in(self, _OfEveryEpoch(rules, load, classes, in_memory=in_memory))
+
+
+def _keep_in(processor: Processor, devices: Devices) -> None:
+    processor.partitions = processor._devices = processor._other._devices = devices
+
+
+class _OfEveryEpoch(Devices):
+    def partition(self, epoch: int, number: int) -> Partition:
+        self._epoch = epoch
+        return super().partition(epoch, number)
+
+
+class ForgetsDevicesOfAnUnclosedBatch(Processor):
+    def __init__(self, limits: Limits, rules: RuleBook, load: Load, classes: DeviceClasses, in_memory: int) -> None:
+        super().__init__(limits, rules, load, classes, in_memory=in_memory)
+        _keep_in(self, _TooForgetful(rules, load, classes, in_memory=in_memory))
+
+
+class _TooForgetful(Devices):
+    def partition(self, epoch: int, number: int) -> Partition:
+        found = super().partition(epoch, number)
+        found.closed = 1 << 62
+        return found
+
+
+class TakesWhatIsProcessedForStored(Processor):
+    def slices(self, batch: Batch, now: float) -> Generator[None, None, Work]:
+        work = yield from super().slices(batch, now)
+        self.closed(batch)
+        return work
+
+
+class PutsLastValuesBeforeRows(Pipeline):
+    """As if change of value had a table of its own, written before the rows."""
+
+    async def _store(self, batch: Batch, work: Work, previous: Any, seconds: Seconds) -> None:
+        await self._follow(previous)
+        states: Any = self._ports.states
+        for key, value in work.states.items():
+            if not key.startswith(b"\0") and (samples := decode(value).samples) is not None:
+                before = states.get(batch.partition, key)
+                state = decode(before) if before else DeviceState()
+                state.samples = samples
+                await states.put({batch.partition: {key: encode(state)}})
+        await super()._store(batch, work, previous, seconds)
+
+
+class ForgetsWhatItLeftOut(SimStates):
+    def get(self, partition: int, key: bytes) -> bytes | None:
+        value = super().get(partition, key)
+        if value is None or key.startswith(b"\0"):
+            return value
+        state = decode(value)
+        if state.samples is not None and state.samples.chain is not None:
+            state.samples.chain.since = state.applied_offset + 1
+        return encode(state)
+
+
+class CountsAgainOnReplay(Processor):
+    def slices(self, batch: Batch, now: float) -> Generator[None, None, Work]:
+        steps = super().slices(batch, now)
+        while True:
+            with mock.patch("app.core.process.sample", _counts_again):
+                try:
+                    next(steps)
+                except StopIteration as done:
+                    work: Work = done.value
+                    return work
+            yield
+
+
+def _counts_again(
+    state: DeviceState, reading: Reading, asked: Sampling, rules: Rules, offset: int
+) -> tuple[tuple[AlertEvent, ...], bool]:
+    if offset <= state.applied_offset and state.samples is not None:
+        sampling._count(state, state.samples, reading, asked)
+    return sampling.sample(state, reading, asked, rules, offset)
+
+
+class KeepsAClaimAfterASign(Processor):
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._hearing = self._other._hearing = _Deaf(60.0, lambda *_: False)
+
+
+class _Deaf(Hearing):
+    def silent(self, work: Work, here: Attendance, claim: Claim, record: Record) -> bool:
+        thing = here.known((claim.user_id, claim.device_id))
+        if thing is not None:
+            thing.seen = thing.applied = -1
+        return super().silent(work, here, claim, record)
+
+
+class ForgetsThatSilenceWasTold(SimStates):
+    def get(self, partition: int, key: bytes) -> bytes | None:
+        value = super().get(partition, key)
+        if value is None or not key.startswith(PREFIX):
+            return value
+        version, applied, online, _, *more = msgspec.msgpack.decode(value)
+        return msgspec.msgpack.encode((version, applied, online, False, *more))
+
+
+class GoesStaleAgainAfterARestart(SimStates):
+    def get(self, partition: int, key: bytes) -> bytes | None:
+        value = super().get(partition, key)
+        if value is None or key.startswith(b"\0"):
+            return value
+        state = decode(value)
+        for episode in state.episodes.values():
+            episode.stale = False
+        return encode(state)
