@@ -102,7 +102,7 @@ class Hearing:
         return True
 
     def said(self, work: Work, here: Attendance, node: str, word: str, record: Record, now: float) -> None:
-        """A node's status, or its last will. Its row is that of the message."""
+        """A node's status, or its last will. Its row is that of the message, but for history that comes again."""
         thing = here.of((node, ""), sensor=False)
         if thing is UNWATCHED:
             return
@@ -114,7 +114,10 @@ class Hearing:
                 self._offline(work, here, thing, record, record.timestamp)
             thing.applied = record.offset
             work.states[thing.key] = encode(thing)
-        work.presence.pop(thing.row_key, None)
+        if thing.online is (word.lower() != OFFLINE_WORD):
+            work.presence.pop(thing.row_key, None)
+        else:  # what came later holds, and the message has just been written once more
+            work.presence[thing.row_key] = thing.row()
 
     def mass(self, work: Work, here: Attendance, claim: Claim, record: Record) -> bool:
         """A claim that too many are silent for each to be told, or that this is over; whether that is news."""

@@ -17,6 +17,7 @@ from app.core.model import Reading, Record
 from app.core.presence import PREFIX
 from app.core.process import Processor
 from app.core.rulebook import RuleBook
+from app.core.samples import Samples
 from app.core.sampling import Rules, Sampling
 from app.core.silence import Claim
 from app.core.state import DeviceState, decode, encode
@@ -102,7 +103,7 @@ class PutsLastValuesBeforeRows(Pipeline):
             if not key.startswith(b"\0") and (samples := decode(value).samples) is not None:
                 before = states.get(batch.partition, key)
                 state = decode(before) if before else DeviceState()
-                state.samples = samples
+                state.samples = Samples(samples.chain, state.samples.windows if state.samples else {})
                 await states.put({batch.partition: {key: encode(state)}})
         await super()._store(batch, work, previous, seconds)
 

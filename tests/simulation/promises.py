@@ -123,7 +123,8 @@ class Promises:
         told = (device, rule, event["status"], since, event["event_time"], value)
         key = (event["alert_id"], event["status"], event.get("repeat", 0))
         known = self._told[device].setdefault(key, told)
-        partition, number = self._caused.get(told, (0, -1))
+        ensure(self._script.edits or told in self._caused, f"P5 {told} is told, which nothing in the log causes")
+        partition, number = self._caused.get(told, (0, 0))
         state = PREFIX + device.encode() if silence else device.encode()
         applied = self._by_owners.get((partition, state), -1)
         if not self._script.edits and not record.zombie:

@@ -54,6 +54,8 @@ class Schedule:
     def __init__(self, seed: str, shape: Shape, plan: tuple[Fault, ...], parts: type[Parts]) -> None:
         self.shape, self.parts = shape, parts
         self.world = World(seed, shuffled=shape.shuffled)
+        if shape.watched:  # a claim of silence that is long under way may meet a sign of life
+            self.world.latency["kafka"] *= self.world.random.choice((1, 10))
         self.servers = Servers(self.world, shape.partitions)
         self.script = Script(
             random.Random(f"{seed} script"),

@@ -14,7 +14,7 @@ from app.core.silence import claim_of, to_record
 from app.core.sweep import RETRY, Care
 from app.core.wheel import Wheel
 from app.errors import PermanentError
-from tests.unit.presence_world import AFTER, START, World
+from tests.unit.presence_world import AFTER, START, Crash, World
 from tests.unit.readings import rule
 from tests.unit.records import Message
 
@@ -175,6 +175,24 @@ def test_a_last_will() -> None:
     world.work()
     assert world.statuses("n/") == ["FIRING", "RESOLVED"]
     assert world.rows["n"][3] == "rebooting"
+
+
+@pytest.mark.parametrize("crash", ["told", "stored"])
+def test_a_status_that_comes_again_does_not_undo_what_came_later(crash: Crash) -> None:
+    world = World()
+    world.says("n", "online")
+    world.goes_on(20)
+    assert world.rows["n"][3] == "offline"
+    world.committed = 0
+    world.begin()
+    world.work(most=1, crash=crash)  # the status alone, and then its claim is not processed for a while
+    assert world.rows["n"][3] == "offline"
+    world.work()
+    world.says("n", "offline")
+    world.says("n", "online")
+    world.work()
+    assert world.rows["n"][3] == "online"
+    assert world.statuses("n/") == ["FIRING", "RESOLVED"]
 
 
 def test_who_is_offline_leaves_memory_and_is_known_again() -> None:
