@@ -43,15 +43,18 @@ class Hearing:
         node = thing.node
         if node is not None:
             self.node_heard(work, here, node, record, now)
+        if record.offset <= thing.applied:  # history that comes again; what follows it in this batch may be news
+            thing.seen_in = -1
+            return
         at = record.timestamp
         if not thing.note_ms and thing.online and not thing.claimed:  # it was read from the state table
             thing.note_ms = thing.noted_ms + self._note_every_ms
-            if record.offset > thing.applied:  # the worker before may have claimed it: whoever comes next has to know
-                thing.applied, thing.last_ms = record.offset, at
-                work.states[thing.key] = encode(thing)
+            # The worker before may have claimed it: whoever comes next has to know.
+            thing.applied, thing.last_ms = record.offset, at
+            work.states[thing.key] = encode(thing)
         if at < thing.note_ms:
             thing.last_ms = at
-        elif record.offset > thing.applied:  # else it is history that comes again
+        else:
             self._note(work, here, thing, record, skew)
 
     def node_heard(self, work: Work, here: Attendance, node: Thing, record: Record, now: float) -> None:
@@ -108,6 +111,7 @@ class Hearing:
             return
         thing.seen = record.offset
         if word.lower() != OFFLINE_WORD:
+            thing.note_ms = 0  # its row bears the time of this message: a claim by whoever comes next has to be as late
             self.heard(work, here, thing, record, now)
         elif record.offset > thing.applied:
             if thing.online:

@@ -177,6 +177,33 @@ def test_a_last_will() -> None:
     assert world.rows["n"][3] == "rebooting"
 
 
+@pytest.mark.parametrize("device", ["d", "n/a"])
+def test_what_follows_history_in_one_batch_is_news(device: str) -> None:
+    world = World()
+    world.reads(device)
+    world.goes_on(20)
+    world.begin()
+    world.position = world.committed = 0
+    world.passes(1)
+    world.reads(device)
+    world.work()
+    assert world.statuses(device) == (["FIRING", "RESOLVED"] if device == "d" else [])
+    if device == "n/a":
+        assert world.statuses("n/") == ["FIRING", "RESOLVED"]
+
+
+def test_a_node_that_said_something_just_before_a_restart_is_shown_offline() -> None:
+    world = World()
+    for _ in range(2):  # the second is within the time in which a sign of life is not noted
+        world.says("n", "online")
+        world.work()
+        world.passes(1)
+    world.begin()
+    world.goes_on(30)
+    assert world.statuses("n/") == ["FIRING"]
+    assert world.rows["n"][3] == "offline"
+
+
 @pytest.mark.parametrize("crash", ["told", "stored"])
 def test_a_status_that_comes_again_does_not_undo_what_came_later(crash: Crash) -> None:
     world = World()
