@@ -20,10 +20,7 @@ KINDS = ("crash", "crash", "crash", "request", "request", "request", "rebalance"
          "pause", "zombie", "replay")  # fmt: skip
 REQUESTS = ("produce", "produce", "sql", "sql", "commit", "fetch", "recover", "read dead letters", "join")
 MODES = ("lost", "ack lost", "slow", "slow answer")
-# What becomes of requests in the middle of letting go; the last: one batch is not closed, and another is stored later.
-REBALANCED = (
-    (), (), ("produce", "lost"), ("sql", "slow answer"), ("commit", "lost"), ("produce", "lost", "sql", "slow answer"),
-)  # fmt: skip
+LETTING_GO = ((), (), ("produce", "lost"), ("sql", "slow answer"), ("commit", "lost"))  # of a request meanwhile
 
 
 Watch = Callable[[Handle, "Schedule"], None]  # told of every callback before it runs
@@ -52,14 +49,16 @@ def draw_plan(seed: str, workers: int) -> tuple[Fault, ...]:
 
 def _args(chosen: random.Random, kind: str, workers: int) -> tuple[Any, ...]:
     match kind:
-        case "crash" | "stop" | "gap":
+        case "crash" | "gap":
             return (chosen.randrange(workers),)
+        case "stop":
+            return chosen.randrange(workers), *chosen.choice(LETTING_GO)
         case "pause":
             return chosen.randrange(workers), chosen.choice((0.1, 1.0, 5.0))
         case "zombie":
             return chosen.randrange(workers), chosen.choice((11.0, 14.0, 25.0))
         case "rebalance":
-            return chosen.choice(REBALANCED)
+            return chosen.choice(LETTING_GO)
         case "request":
             return chosen.choice(REQUESTS), chosen.choice(MODES)
         case "database":
@@ -139,9 +138,15 @@ class Faults:
 
         self._schedule.world.later(seconds, start)
 
-    def _stop(self, slot: int) -> None:
+    def _letting_go(self, request: tuple[str, ...]) -> None:
+        if request:
+            what, mode = request
+            self._schedule.world.letting_go.append((what, mode))
+
+    def _stop(self, slot: int, *request: str) -> None:
         worker = self._worker(slot)
         if worker is not None:
+            self._letting_go(request)
             worker.stopping.set()
 
     def _pause(self, slot: int, seconds: float) -> None:
@@ -177,8 +182,7 @@ class Faults:
         self._schedule.world.later(seconds, strike)
 
     def _rebalance(self, *request: str) -> None:
-        for what, mode in zip(request[::2], request[1::2], strict=True):
-            self._request(what, mode)
+        self._letting_go(request)
         self._schedule.servers.group.prepare()
 
     def _gap(self, slot: int) -> None:

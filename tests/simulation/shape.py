@@ -43,7 +43,7 @@ def draw_shape(seed: str) -> Shape:
     )
     if shape.edits:  # then nobody can say beforehand what rules a reading meets
         return shape
-    return replace(shape, sampled=chosen.random() < 0.3, watched=chosen.random() < 0.2)
+    return replace(shape, sampled=chosen.random() < 0.3, watched=chosen.random() < 0.15)
 
 
 @lru_cache(maxsize=64)

@@ -129,6 +129,7 @@ class Worker:
             await asyncio.wait({stopping, rebalance}, return_when=asyncio.FIRST_COMPLETED)
             rebalance.cancel()
             self.consumer.stop_flow()
+            self.servers.world.lets_go()
             self.consumer.app.should_stop = self.stopping.is_set()
             await self.consumer.wait_empty()
             self.consumer.revoked()

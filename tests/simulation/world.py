@@ -35,6 +35,7 @@ class World:
         self.latency = {server: self.random.choice((0.01, 0.01, 0.1)) for server in ("kafka", "database")}
         self.down: dict[str, Exception] = {}  # server -> what it answers during its outage
         self.armed: list[tuple[str, str]] = []  # (first letters of a request, what becomes of the next such)
+        self.letting_go: list[tuple[str, str]] = []  # the same, for the first worker that lets go of its partitions
         self.injected: dict[str, int] = {}
         self.changes: list[int] = []  # the steps at which something durable or promised changed
         self.asked: set[int] = set()  # those at which a request was sent
@@ -58,6 +59,11 @@ class World:
     def later(self, seconds: float, call: Callable[..., Any], *args: Any) -> None:
         """Let the servers do something."""
         self.loop.call_at(self.loop.now + seconds, call, *args, context=SERVERS)
+
+    def lets_go(self) -> None:
+        """A worker does."""
+        self.armed += self.letting_go
+        self.letting_go.clear()
 
     def fate(self, what: str) -> str:
         """What becomes of this request: "" for nothing special."""
