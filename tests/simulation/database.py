@@ -84,7 +84,7 @@ class Database:
                 if args[0] not in self.statuses or self.statuses[args[0]][4] <= args[4]:
                     self.statuses[args[0]] = tuple(args)
             case Statement.UPSERT_PRESENCE:
-                before = self.statuses.get(args[0], (*args, "{}"))
+                before = self.statuses.get(args[0], (*args[:5], "{}"))
                 if before[4] <= args[4]:
                     self.statuses[args[0]] = (*before[:3], *args[3:5], before[5])
             case Statement.UPSERT_ACTIVE_ALERT:
