@@ -20,7 +20,8 @@ KINDS = ("crash", "crash", "crash", "request", "request", "request", "rebalance"
          "pause", "zombie", "replay")  # fmt: skip
 REQUESTS = ("produce", "produce", "sql", "sql", "commit", "fetch", "recover", "read dead letters", "join")
 MODES = ("lost", "ack lost", "slow", "slow answer")
-LETTING_GO = ((), ("produce", "lost"), ("produce", "lost"), ("sql", "slow answer"), ("commit", "lost"))  # of a request meanwhile
+# What becomes of a request while a worker lets go.
+LETTING_GO = ((), ("produce", "lost"), ("produce", "lost"), ("sql", "slow answer"), ("commit", "lost"))
 
 
 Watch = Callable[[Handle, "Schedule"], None]  # told of every callback before it runs
