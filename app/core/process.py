@@ -103,34 +103,34 @@ class Processor:
             device = devices.get(name)
             if device is None or device.rules_version != version:
                 device = self._devices.watched(partition, name)
+            offset, at = record.offset, record.timestamp  # each asked for makes a number anew
             if watching:
                 thing = device.thing
                 if thing is None:
                     thing = device.thing = here.of(name, address.lenient)  # type: ignore[union-attr]
-                thing.seen = record.offset
+                thing.seen = offset
                 if thing.seen_in != end:
-                    at = record.timestamp
                     if at < thing.note_ms and thing.node is None:
                         thing.seen_in, thing.seen_at, thing.last_ms = end, now, at
                     else:
                         skew = reading.time.timestamp() - at / 1000  # type: ignore[union-attr]
                         self._hearing.heard(work, here, thing, record, now, skew)
                 elif thing.online:
-                    thing.last_ms = record.timestamp
+                    thing.last_ms = at
                     if thing.node is not None:
                         self._hearing.node_heard(work, here, thing.node, record, now)
             state = device.state
             if state is not None:
-                if second != record.timestamp // 1000:
-                    second = record.timestamp // 1000
+                if second != at // 1000:
+                    second = at // 1000
                     soon = soonest_ahead(second)
                 if reading.time > soon:  # type: ignore[union-attr]
                     reading = not_ahead(reading, record)  # type: ignore[arg-type]
                 watch = device.watch
                 if watch.sampling is None:
-                    events = step(state, reading, watch.rules, record.offset, watch.quiet, watch.maintenance)  # type: ignore[arg-type]
+                    events = step(state, reading, watch.rules, offset, watch.quiet, watch.maintenance)  # type: ignore[arg-type]
                 else:
-                    events, dropped = sample(state, reading, watch.sampling, watch, record.offset)  # type: ignore[arg-type]
+                    events, dropped = sample(state, reading, watch.sampling, watch, offset)  # type: ignore[arg-type]
                     if dropped:
                         work.drop_last("cov")
                 if device.moved_in != end:
