@@ -24,7 +24,7 @@ def number(pattern: str, text: str) -> float:
 
 def test_the_arithmetic_of_scale() -> None:
     measured, scale = (DOCS / "benchmarks.md").read_text(), (DOCS / "scale.md").read_text()
-    worker = number(r"\| worker \| [\d,]+ \| ([\d.]+) \|", measured)
+    worker = number(r"\| worker \| [\d,]+ \([^)]+\) \| ([\d.]+) \([^)]+\) \|", measured)
     simple = number(r"with two rules and device state, an alert in 50 messages \| ([\d,]+) \|", measured)
     heavy = number(r"with five rules, 10,000 devices \| ([\d,]+) \|", measured)
     bridge = 1e6 / number(r"bridge \| ([\d,]+) messages a CPU second", scale)
