@@ -1,8 +1,5 @@
 """The composition root of the worker: settings in, the Faust app out. The only file that knows everything; no logic.
 
-The loop is asyncio's own: Faust closes its loops while its consumer thread may still use them. uvloop
-answers that with a segmentation fault, at one stop in ten that comes during the start; it would save 4 % of the CPU.
-
 `faust -A app worker` imports it. Connections open when the app starts, not when this is imported.
 """
 
@@ -20,6 +17,7 @@ from app.adapters.deadletters import KafkaDeadLetters
 from app.adapters.faust_app import build_app
 from app.adapters.kafka_access import access
 from app.adapters.lease import SessionLease
+from app.adapters.loop import use_uvloop
 from app.adapters.outbox import KafkaOutbox
 from app.adapters.outgoing import key_partition
 from app.adapters.producer import Producer
@@ -60,6 +58,7 @@ try:
     settings = settings_module.load()
 except SettingsError as error:
     raise SystemExit(f"iot-stream: {error}") from None
+use_uvloop()
 kafka = access(settings)
 app = build_app(settings, WorkerApp)
 

@@ -1,0 +1,30 @@
+"""The event loop of a worker: uvloop, which takes a quarter less CPU for small batches than asyncio's own.
+
+Faust closes its loops when it stops, and its consumer thread may still call them: asyncio's own loop answers that with
+an error that nobody sees, uvloop with a segmentation fault. So they are closed once no thread is left.
+"""
+
+import asyncio
+import atexit
+
+import uvloop
+
+
+class Loop(uvloop.Loop):
+    """A loop that is closed at the end of the process, and only looks closed to who closes it before."""
+
+    def close(self) -> None:
+        """Note it: threads that are not daemons have ended when `atexit` comes."""
+        atexit.register(super().close)
+
+
+class LoopPolicy(uvloop.EventLoopPolicy):  # type: ignore[misc]
+    """Makes such loops: for Faust, and for the thread in which it talks to Kafka."""
+
+    def _loop_factory(self) -> Loop:
+        return Loop()
+
+
+def use_uvloop() -> None:
+    """For every loop that is made from now on in this process."""
+    asyncio.set_event_loop_policy(LoopPolicy())
