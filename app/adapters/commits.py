@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import structlog
-from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
 from app.adapters.batches import BatchMessage
+from app.adapters.delivery import Delivery
 from app.adapters.flight import Flight
 
 log = structlog.get_logger()
@@ -17,7 +17,7 @@ log = structlog.get_logger()
 LAST_COMMIT_SECONDS = 2.0  # a stop does not wait longer: what is not committed is done again, and not stored twice
 
 
-class PrefixConsumer(driver.Consumer):  # type: ignore[misc]
+class PrefixConsumer(Delivery):
     """Faust's consumer, which commits an offset once every batch before it has been acked."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
