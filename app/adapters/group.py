@@ -8,8 +8,12 @@ from app.adapters.encodable import EncodingError
 from app.adapters.insert import Session
 from app.adapters.pending import Pending
 from app.adapters.sqlstate import DATABASE_ERRORS, limit_reached, words
-from app.core.write import Written
+from app.core.column_types import KEY
+from app.core.model import Row
+from app.core.write import Effect, Written
 from app.errors import IotStreamError
+
+TOLD_ROWS = 64  # up to so many the database tells which are new: less work than BEGIN and COMMIT
 
 
 class LimitReachedError(IotStreamError):
@@ -61,23 +65,41 @@ class _NotAllNewError(Exception):
 
 
 async def _store_together(session: Session, group: Sequence[Pending], copy_min_rows: int) -> bool:
-    """Store the group in one transaction if all its rows are new; else store nothing and return False.
-
-    With a duplicate among them the server's count does not tell whose it was. Live traffic has hardly any, and a
-    replay comes in batches too large to be grouped: so no statement pays for telling them apart.
-    """
+    """Store the group at once, and settle each write in it; or store nothing and return False."""
     rows = [row for pending in group for row in pending.rows]
+    effects = [effect for pending in group for effect in pending.effects]
     try:
-        async with session.connection.transaction():
-            if await session.insert(rows, copy=len(rows) >= copy_min_rows) != len(rows):
-                raise _NotAllNewError
-            await session.apply([effect for pending in group for effect in pending.effects])
+        if len(rows) <= TOLD_ROWS and not effects:
+            _settle(group, await session.insert_and_tell(rows))
+        else:
+            await _store_new(session, rows, effects, copy_min_rows)
+            for pending in group:
+                pending.settle(Written(len(pending.rows)))
     except _NotAllNewError:
         return False
     except (EncodingError, *DATABASE_ERRORS) as error:
         if not sieve.is_data(error) and not limit_reached(error):
             raise
         return False
-    for pending in group:
-        pending.settle(Written(len(pending.rows)))
     return True
+
+
+def _settle(group: Sequence[Pending], new: set[tuple[object, ...]]) -> None:
+    """Give each write its count of the keys that are new; one that comes twice is new to the first."""
+    for pending in group:
+        count = len(new)
+        new.difference_update(row[: len(KEY)] for row in pending.rows)
+        count -= len(new)
+        pending.settle(Written(count, len(pending.rows) - count))
+
+
+async def _store_new(session: Session, rows: Sequence[Row], effects: Sequence[Effect], copy_min_rows: int) -> None:
+    """One transaction for rows that are all new; raises _NotAllNewError, with nothing stored, if they are not.
+
+    With a duplicate among them the server's count does not tell whose it was. Live traffic has hardly any, and a
+    replay comes in batches too large to be grouped: so no large statement pays for telling them apart.
+    """
+    async with session.connection.transaction():
+        if await session.insert(rows, copy=len(rows) >= copy_min_rows) != len(rows):
+            raise _NotAllNewError
+        await session.apply(effects)

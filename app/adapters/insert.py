@@ -1,11 +1,13 @@
 """The statements of a write, on one connection: rows by unnest or COPY, then effects; no retries, no judgement."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
+from typing import Any
 
 from app.adapters.database import Connection
 from app.adapters.encodable import EncodingError
 from app.adapters.sqlstate import DATABASE_ERRORS
+from app.core.column_types import KEY
 from app.core.columns import in_force
 from app.core.model import Row
 from app.core.write import Effect, Statement
@@ -144,6 +146,7 @@ class Session:
         arrays = ", ".join(f"${at}::{kind}[]" for at, kind in enumerate(schema.types, 1))
         into = f"INSERT INTO raw_telemetry ({names}) SELECT"
         self._unnest = f"{into} * FROM unnest({arrays}) ON CONFLICT DO NOTHING"
+        self._unnest_told = f"{self._unnest} RETURNING {', '.join(KEY)}"
         self._from_staging = f"{into} {names} FROM {STAGING} ON CONFLICT DO NOTHING"
         # The types that rows are encoded to, with no constraint: what else the table asks for, the INSERT checks.
         typed = ", ".join(f'"{name}" {kind}' for name, kind in zip(schema.names, schema.types, strict=True))
@@ -162,7 +165,7 @@ class Session:
         if not rows:
             return 0
         if not copy:
-            return _count(await self.connection.execute(self._unnest, *map(list, zip(*rows, strict=True))))
+            return _count(await self.connection.execute(self._unnest, *_arrays(rows)))
         if not self.keeps_state:
             await self.connection.execute(f"{self._stage} DROP")
         try:
@@ -173,6 +176,13 @@ class Session:
             raise EncodingError(f"a row cannot be encoded: {error}") from error  # asyncpg lets these through as is
         return _count(await self.connection.execute(self._from_staging))
 
+    async def insert_and_tell(self, rows: Sequence[Row]) -> set[tuple[Any, ...]]:
+        """Insert few rows, in one statement that is its own transaction; return the keys of those that are new.
+
+        Raises EncodingError or DATABASE_ERRORS, with nothing stored.
+        """
+        return {tuple(key) for key in await self.connection.fetch(self._unnest_told, *_arrays(rows))}
+
     async def clear_staging(self) -> None:
         """Empty the staging table, so that the same transaction can COPY again."""
         await self.connection.execute(f"TRUNCATE {STAGING}")
@@ -181,6 +191,11 @@ class Session:
         """Carry out the effects in their order, neighbours of one kind together."""
         for statement, run in groupby(effects, key=lambda effect: effect.statement):
             await self.connection.executemany(EFFECTS[statement], [effect.args for effect in run])
+
+
+def _arrays(rows: Sequence[Row]) -> Iterator[list[Any]]:
+    """A list for each column."""
+    return map(list, zip(*rows, strict=True))
 
 
 def _count(tag: str) -> int:

@@ -21,6 +21,8 @@ from app.core.model import Row
 from app.core.write import Effect, Written
 from app.errors import TransientError
 
+# While transactions follow one another this closely, a small write waits a little for others to share one with.
+BUSY_SECONDS, SHARE_SECONDS, SMALL_ROWS = 0.006, 0.002, 100
 BACKOFF_FIRST, BACKOFF_MAX = 0.1, 1.6  # seconds between the tries of one write, while the breaker is closed
 
 
@@ -60,13 +62,15 @@ class Queue:
         self._waiting: deque[Pending] = deque()
         self._running: dict[asyncio.Task[None], list[Pending]] = {}
         self._signal: asyncio.Task[bool] | None = None
+        self._timer: asyncio.Handle | None = None  # of the next dispatch
+        self._dispatched = 0.0  # when the last one was (loop's time)
 
     async def write(self, rows: Sequence[Row], effects: Sequence[Effect] = ()) -> Written:
         """Have it stored. Raises TransientError when told to give up before it is in its last transaction."""
         pending = Pending(rows, effects)
-        if not self._waiting:  # at the end of this turn of the loop: all who come in it can share
-            asyncio.get_running_loop().call_soon(self._dispatch)
         self._waiting.append(pending)
+        if self._timer is None:
+            self._timer = self._dispatch_soon(len(rows))
         if self._signal is None or self._signal.done():
             self._signal = asyncio.ensure_future(self._shared.interrupt.event.wait())
         either: set[asyncio.Future[Any]] = {pending.answer, self._signal}
@@ -89,8 +93,19 @@ class Queue:
         await asyncio.gather(*(lane.close() for lane in self._lanes))
         if self._signal:
             self._signal.cancel()
+        if self._timer:
+            self._timer.cancel()
+
+    def _dispatch_soon(self, rows: int) -> asyncio.Handle:
+        """At the end of this turn of the loop at the earliest: all who come in it can share."""
+        loop = asyncio.get_running_loop()
+        if rows >= SMALL_ROWS or loop.time() - self._dispatched > BUSY_SECONDS:
+            return loop.call_soon(self._dispatch)
+        return loop.call_later(SHARE_SECONDS, self._dispatch)
 
     def _dispatch(self) -> None:
+        self._timer = None
+        self._dispatched = asyncio.get_running_loop().time()
         while self._free and (group := self._work.take(self._waiting)):
             lane = self._free.pop()
             task = asyncio.create_task(self._hold(lane, group))
@@ -104,7 +119,8 @@ class Queue:
             if error:
                 pending.fail(error)
         self._free.append(lane)
-        self._dispatch()
+        if self._timer is None:
+            self._dispatch()
         if not self._running:
             self._shared.advice.settled(self._work.part)  # given up, or stored: nothing of it is held here
 

@@ -131,9 +131,9 @@ class Connection:
     async def execute(self, sql: str, *columns: Any) -> str:
         text = " ".join(sql.split())
         if text.startswith("INSERT INTO raw_telemetry") and "unnest" in text:
-            return f"INSERT 0 {await self._insert(list(zip(*columns, strict=True)))}"
+            return f"INSERT 0 {len(await self._insert(list(zip(*columns, strict=True))))}"
         if text.startswith("INSERT INTO raw_telemetry") and "FROM iot_batch" in text:
-            return f"INSERT 0 {await self._insert(self._staged)}"
+            return f"INSERT 0 {len(await self._insert(self._staged))}"
         if text == "SELECT 1":
             await self._link.call("sql select 1", lambda: None)
             return "SELECT 1"
@@ -141,6 +141,10 @@ class Connection:
             self._staged = []
             return "OK"
         raise NotImplementedError(f"the simulated database does not know: {text}")
+
+    async def fetch(self, sql: str, *columns: Any) -> list[Key]:
+        assert "RETURNING time, user_id, device_id, sequence_id" in sql
+        return await self._insert(list(zip(*columns, strict=True)))
 
     async def copy_records_to_table(self, table: str, *, records: Iterable[Row], columns: Sequence[str]) -> str:
         self._staged = list(records)
@@ -190,19 +194,19 @@ class Connection:
             self._levels.clear()
             self._database.release(self)
 
-    async def _insert(self, rows: Sequence[Row]) -> int:
+    async def _insert(self, rows: Sequence[Row]) -> list[Key]:
         if not self._levels:
             self._database.on_begin(self._life)
-        count: int = await self.ask(f"insert {len(rows)} rows", lambda: self._new(rows))
-        return count
+        new: list[Key] = await self.ask(f"insert {len(rows)} rows", lambda: self._new(rows))
+        return new
 
-    def _new(self, rows: Sequence[Row]) -> int:
+    def _new(self, rows: Sequence[Row]) -> list[Key]:
         if any(POISON in row[6] for row in rows):
             raise asyncpg.CheckViolationError("a row violates the check constraint no_poison")
         seen = [self._database.rows, *(level[0] for level in self._levels)]
         new = {row[:4]: row for row in reversed(rows) if not any(row[:4] in known for known in seen)}
         (self._levels[-1][0] if self._levels else self._database.rows).update(new)
-        return len(new)
+        return list(new)
 
     def _apply(self, statement: Statement, every: Sequence[Sequence[Any]]) -> None:
         for args in every:

@@ -1,0 +1,130 @@
+"""Which writes share a transaction: those that wait for a lane, and small ones that follow closely."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from app.adapters import queue
+from app.adapters.advice import Advice
+from app.adapters.breaker import Breaker
+from app.adapters.group import Live
+from app.adapters.horizon import Horizon
+from app.adapters.interrupt import Interrupt
+from app.adapters.lease import Unlimited
+from app.adapters.pending import Pending
+from app.adapters.queue import Queue, Shared
+from app.adapters.store_events import Silent
+from app.core.write import Written
+
+ROW = (datetime(2026, 5, 4, tzinfo=UTC), "u1", "d1", 1)
+
+
+class Groups:
+    """Work that notes how many rows each write of a transaction has."""
+
+    part = "writes"
+
+    def __init__(self) -> None:
+        self.seen: list[list[int]] = []
+
+    def take(self, waiting: deque[Pending]) -> list[Pending]:
+        return Live(500).take(waiting)
+
+    async def store(self, session: Any, group: Sequence[Pending]) -> int:
+        self.seen.append([len(pending.rows) for pending in group])
+        await asyncio.sleep(0.001)
+        for pending in group:
+            pending.settle(Written(len(pending.rows)))
+        return 0
+
+    def outage(self, error: BaseException) -> bool:
+        return True
+
+
+class Lane:
+    """Always connected."""
+
+    session: Any = SimpleNamespace(lease=Unlimited(), connection=None)
+
+    def deadline(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def drop(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+@pytest.fixture
+async def groups() -> AsyncIterator[tuple[Queue, Groups]]:
+    events, work = Silent(), Groups()
+    shared = Shared(Breaker(5, 1.0, 2.0, events), Interrupt(asyncio.Event()), Horizon(1.0), Advice(events), events)
+    lanes: Any = [Lane() for _ in range(3)]
+    store = Queue(lanes, work, shared)
+    yield store, work
+    await store.stop(1.0)
+
+
+async def one_after_another(store: Queue, *sizes: int) -> None:
+    """Writes of so many rows, a few turns of the loop apart."""
+    writes = []
+    for size in sizes:
+        writes.append(asyncio.ensure_future(store.write([ROW] * size)))
+        for _ in range(5):
+            await asyncio.sleep(0)
+    await asyncio.gather(*writes)
+
+
+async def test_a_lone_write_waits_for_nobody(groups: tuple[Queue, Groups], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue, "SHARE_SECONDS", 60.0)
+    monkeypatch.setattr(queue, "BUSY_SECONDS", 0.0)
+    store, work = groups
+    await asyncio.wait_for(one_after_another(store, 1, 2), 10)
+    assert work.seen == [[1], [2]]
+
+
+async def test_small_writes_that_follow_closely_share(
+    groups: tuple[Queue, Groups], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "SHARE_SECONDS", 0.3)
+    monkeypatch.setattr(queue, "BUSY_SECONDS", 60.0)
+    store, work = groups
+    store._dispatched = asyncio.get_running_loop().time()
+    await one_after_another(store, 1, 2, 3)
+    assert work.seen == [[1, 2, 3]]
+
+
+async def test_a_large_write_waits_for_nobody(groups: tuple[Queue, Groups], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue, "SHARE_SECONDS", 60.0)
+    monkeypatch.setattr(queue, "BUSY_SECONDS", 60.0)
+    store, work = groups
+    store._dispatched = asyncio.get_running_loop().time()
+    await asyncio.wait_for(one_after_another(store, 100, 400), 10)
+    assert work.seen == [[100], [400]]
+
+
+async def test_those_that_waited_for_a_lane_share_the_first_one_free(groups: tuple[Queue, Groups]) -> None:
+    store, work = groups
+    await one_after_another(store, 400, 400, 400, 100, 100, 200, 200)
+    assert work.seen == [[400], [400], [400], [100, 100, 200], [200]]
+
+
+async def test_a_queue_that_is_stopped_begins_nothing(
+    groups: tuple[Queue, Groups], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "SHARE_SECONDS", 0.05)
+    monkeypatch.setattr(queue, "BUSY_SECONDS", 60.0)
+    store, work = groups
+    store._dispatched = asyncio.get_running_loop().time()
+    write = asyncio.ensure_future(store.write([ROW]))
+    await asyncio.sleep(0)
+    await store.stop(0.0)
+    await asyncio.sleep(0.1)
+    assert work.seen == []
+    write.cancel()
+    await asyncio.wait({write})
