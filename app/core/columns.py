@@ -14,7 +14,7 @@ from app.core.struct_fields import column, conflicts
 from app.errors import SettingsError
 from app.telemetry import Telemetry
 
-_Time = Annotated[datetime, Meta(tz=True)] | int | float | None
+TIME = Annotated[datetime, Meta(tz=True)] | int | float | None
 
 
 class Schema(Struct, frozen=True, eq=False):
@@ -67,7 +67,7 @@ def schema_of(struct: type[Struct]) -> Schema:
 def _typed(columns: list[Column]) -> type[Struct]:
     """Every column has its place. Those read with more care get a name no device sends; their value is set later."""
     fields: list[Any] = [
-        ("timestamp", _Time, None), ("time", _Time, None), ("user_id", str | None, None),
+        ("timestamp", TIME, None), ("time", TIME, None), ("user_id", str | None, None),
         ("device_id", str | None, None), ("sequence_id", INTEGERS[64].typed | None, None),
     ]  # fmt: skip
     rename = {}

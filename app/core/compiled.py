@@ -40,6 +40,30 @@ def reading_maker(
     )
 
 
+def shaped_maker(
+    reading: Callable[..., Any],
+    names: Sequence[str],
+    others: Sequence[str],
+    none: object,
+    encode: Callable[[Any], bytes],
+) -> Callable[..., Any]:
+    """A function of a reading's time and ids, and of what has its columns as attributes `names` and the JSON of the
+    fields `others` as other_0, other_1, ..., which is `none` where the payload lacks them.
+    """
+    takes = "".join(
+        f" v = it.other_{number}\n if v is not none: extra[name_{number}] = v\n" for number in range(len(others))
+    )
+    values = "".join(f", it.{name}" for name in names)
+    return _compiled(
+        f"def made(time, user_id, device_id, sequence_id, it):\n extra = {{}}\n{takes}"
+        f" return reading(time, user_id, device_id, sequence_id, extra, encode(extra).decode(){values})",
+        reading=reading,
+        encode=encode,
+        none=none,
+        **{f"name_{number}": name for number, name in enumerate(others)},
+    )
+
+
 @lru_cache(maxsize=256)  # one for each set of columns that some user's rules are about
 def bounds_maker(names: tuple[str, ...]) -> Callable[..., Callable[[Any], bool]]:
     """A function of low0, high0, low1, ... that gives the test whether each attribute is None or between its two."""

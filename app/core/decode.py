@@ -10,16 +10,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, ValidationError
 from xxhash import xxh3_64_intdigest
 
-from app.core.columns import Schema, in_force
+from app.core.columns import TIME, Schema, in_force
 from app.core.compiled import reading_maker
 from app.core.fault import Fault
 from app.core.fields import from_epoch, from_epoch_ms, read_column, read_known
 from app.core.identity import is_own, own_fault
 from app.core.model import Reading, Reason, Record, Rejected, Stage
 from app.core.route import Address
+from app.core.shape import MISSES_MAX, Shape
 from app.core.strictjson import jsonb_fault, read_fields
 
 
@@ -56,8 +57,10 @@ class Decoder:
         plain = _IDS + tuple(one.fields[0] for one in schema.columns if not one.careful)
         care = self._read_with_care if self._careful else None
         self._make = reading_maker(schema.reading, names, plain, _encode, care)
+        self._shape = Shape(TIME, schema.columns, schema.reading, _encode)
         self._plain_bytes = min(limits.payload_max_bytes, _LONG)
         self._max_depth = limits.payload_max_depth
+        self._misses_max = 0 if self._careful else MISSES_MAX
         self._bound(datetime(2000, 1, 1, tzinfo=UTC))
 
     def decode(self, record: Record, address: Address, now: datetime) -> Reading | Rejected:
@@ -68,18 +71,26 @@ class Decoder:
         """
         if now is not self._now:
             self._bound(now)
-        typed_of, make = self._typed, self._make  # an attribute is called more slowly than a local
+        typed_of, make, shape, extra = self._typed, self._make, self._shape, None  # locals are quicker to call
         try:
             payload: bytes = record.value  # type: ignore[assignment]  # AttributeError for None
             text = payload.decode()
-            typed = typed_of(text)
-            extra = _raw_fields(text)
-            if (time := typed.timestamp) is not None:
-                extra.pop("timestamp")
-            elif (time := typed.time) is not None:
-                extra.pop("time")
-            elif address.lenient:
-                time = ingest_time(record)
+            time: Any = None
+            if shape.misses < self._misses_max:
+                try:
+                    typed = shape.typed(text)
+                    time = typed.time
+                except ValidationError:
+                    shape.misses += 1
+            if time is None:
+                typed = typed_of(text)
+                extra = _raw_fields(text)
+                if (time := typed.timestamp) is not None:
+                    extra.pop(field := "timestamp")
+                elif (time := typed.time) is not None:
+                    extra.pop(field := "time")
+                elif address.lenient:
+                    time, field = ingest_time(record), ""
             if type(time) is not datetime:
                 time = from_epoch(time)
             elif time.tzinfo is not UTC:
@@ -90,7 +101,10 @@ class Decoder:
             said_user, said_device = typed.user_id, typed.device_id
             user_id = address.user_id or said_user or ""
             device_id = address.device_id or said_device or ""
-            reading: Reading = make(time, user_id, device_id, sequence_id, extra, typed)
+            if extra is None:
+                reading: Reading = shape.make(time, user_id, device_id, sequence_id, typed)
+            else:
+                reading = make(time, user_id, device_id, sequence_id, extra, typed)
         except (ValueError, TypeError, OverflowError, RecursionError, AttributeError):  # ValueError: also msgspec's
             return self._decode_slowly(record, address)
         extra_json, max_depth = reading.extra_json, self._max_depth
@@ -107,6 +121,8 @@ class Decoder:
             or ("E" in extra_json and _capital_exponent(extra_json))
         ):
             return self._decode_slowly(record, address)
+        if extra is not None and field and shape.misses < self._misses_max:
+            shape.learn(field, extra)
         return reading
 
     def _read_with_care(self, typed: Any, extra: dict[str, Raw]) -> None:
@@ -122,6 +138,7 @@ class Decoder:
 
     def _bound(self, now: datetime) -> None:
         self._now = now
+        self._shape.misses = 0
         self._earliest = now - timedelta(seconds=min(self._limits.time_past_max, _YEARS_300))
         self._latest = now + timedelta(seconds=min(self._limits.time_future_max, _YEARS_300))
 
