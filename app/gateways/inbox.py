@@ -38,11 +38,15 @@ class Inbox:
         self._arrived.set()
         BUFFERED_BYTES.set(self._bytes)
 
-    async def take(self, max_count: int, max_bytes: int) -> list[Outgoing]:
-        """Wait for the first record, then return what has gathered, up to the limits (but at least one)."""
+    async def arrived(self) -> None:
+        """Wait until there is a record."""
         while not self._records:
             self._arrived.clear()
             await self._arrived.wait()
+
+    async def take(self, max_count: int, max_bytes: int) -> list[Outgoing]:
+        """Wait for the first record, then return what has gathered, up to the limits (but at least one)."""
+        await self.arrived()
         taken: list[Outgoing] = []
         size = 0
         while self._records and len(taken) < max_count and size < max_bytes:
