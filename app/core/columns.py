@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import lru_cache
 from typing import Annotated, Any, get_type_hints
 
 import msgspec
@@ -38,6 +39,7 @@ class Schema(Struct, frozen=True, eq=False):
         return ("timestamptz", "text", "text", "bigint", *(column.type.sql for column in self.columns), "jsonb")
 
 
+@lru_cache(maxsize=8)
 def schema_of(struct: type[Struct]) -> Schema:
     """Work a struct out. Raises SettingsError that names all that is wrong with it."""
     hints = get_type_hints(struct, include_extras=True)
