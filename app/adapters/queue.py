@@ -151,7 +151,9 @@ class Queue:
         started = time.perf_counter()
         try:
             session = lane.session
-            if session is None:
+            # What was idle in an outage may be dead without knowing it, and would open the circuit again.
+            if session is None or session.connection.is_closed() or breaker.state is State.HALF_OPEN:
+                lane.drop()
                 session = await shared.interrupt.race(lane.open())
             with lane.deadline():
                 await shared.horizon.refresh(session.connection)

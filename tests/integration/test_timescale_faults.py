@@ -42,6 +42,19 @@ async def test_a_backend_killed_in_mid_write_doubles_nothing(database: str, rows
         assert await count(database) == rows
 
 
+async def test_a_connection_that_ended_while_nobody_wrote_is_no_outage(database: str) -> None:
+    told = Told()
+    async with opened(database, told) as store, connected(database) as watcher:
+        large = [[row(n) for n in range(1000 * part, 1000 * part + 1000)] for part in range(3)]
+        await asyncio.gather(*(store.write(rows) for rows in large))  # each lane has connected
+        ended = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name ~ 'stream store'"
+        assert await watcher.fetchval(ended + " AND datname = current_database()") == 3
+        await asyncio.sleep(0.3)
+        answers = await asyncio.gather(*(store.write([row(9000 + n)] * 600) for n in range(3)))
+        assert answers == [Written(1, 599)] * 3
+        assert told.failed == []
+
+
 async def test_a_server_that_stops_and_comes_back(server_dir: Path) -> None:
     server, told = Postgres(server_dir), Told()
     server.start()

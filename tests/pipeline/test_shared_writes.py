@@ -50,7 +50,7 @@ class Groups:
 class Lane:
     """Always connected."""
 
-    session: Any = SimpleNamespace(lease=Unlimited(), connection=None)
+    session: Any = SimpleNamespace(lease=Unlimited(), connection=SimpleNamespace(is_closed=lambda: False))
 
     def deadline(self) -> AbstractContextManager[None]:
         return nullcontext()
