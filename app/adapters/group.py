@@ -69,7 +69,7 @@ async def _store_together(session: Session, group: Sequence[Pending], copy_min_r
     rows = [row for pending in group for row in pending.rows]
     effects = [effect for pending in group for effect in pending.effects]
     try:
-        if len(rows) <= TOLD_ROWS and not effects:
+        if session.keeps_state and len(rows) <= TOLD_ROWS and not effects:
             _settle(group, await session.insert_and_tell(rows))
         else:
             await _store_new(session, rows, effects, copy_min_rows)

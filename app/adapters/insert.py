@@ -179,6 +179,7 @@ class Session:
     async def insert_and_tell(self, rows: Sequence[Row]) -> set[tuple[Any, ...]]:
         """Insert few rows, in one statement that is its own transaction; return the keys of those that are new.
 
+        Only where the session keeps state: it is prepared in one transaction and carried out in the next.
         Raises EncodingError or DATABASE_ERRORS, with nothing stored.
         """
         return {tuple(key) for key in await self.connection.fetch(self._unnest_told, *_arrays(rows))}

@@ -42,6 +42,20 @@ async def test_many_writers_share_two_servers(database: str, pooled: str) -> Non
     assert await count(database) == sum(sizes) + 1000
 
 
+async def test_small_writes_that_share_a_statement(database: str, pooled: str) -> None:
+    told = Told()
+    async with opened(pooled, told, database_statement_cache=False, writes_in_flight=6) as store:
+
+        async def writer(number: int) -> None:
+            for n in range(8):
+                rows = [row(1000 * number + n), row(1000 * number + n + 1)]
+                assert await store.write(rows) == (Written(1, 1) if n else Written(2))
+
+        await asyncio.gather(*(writer(number) for number in range(30)))
+        assert told.failed == []
+    assert await count(database) == 30 * 9
+
+
 async def test_late_rows_too(database: str, pooled: str) -> None:
     async with opened(pooled, database_statement_cache=False, late_after=3600, late_batch_rows=100) as store:
         answers = await asyncio.gather(*(store.write([row(n * 1000 + m) for m in range(700)]) for n in range(6)))
