@@ -97,7 +97,7 @@ def kafka() -> Iterator[KafkaServer]:
     elif wants_containers():
         from testcontainers.kafka import RedpandaContainer
 
-        with RedpandaContainer("docker.redpanda.com/redpandadata/redpanda:v25.2.4") as container:
+        with RedpandaContainer("docker.redpanda.com/redpandadata/redpanda:v25.3.6") as container:
             yield GivenKafka(container.get_bootstrap_server())
     else:
         with server_directory() as directory, _running(Kafka(directory)) as server:
@@ -112,7 +112,7 @@ def postgres() -> Iterator[PostgresServer]:
     elif wants_containers():
         from testcontainers.postgres import PostgresContainer
 
-        with PostgresContainer("timescale/timescaledb:2.21.3-pg16", driver=None) as container:
+        with PostgresContainer("timescale/timescaledb:2.28.3-pg16", driver=None) as container:
             yield GivenPostgres(container.get_connection_url())
     else:
         with server_directory() as directory, _running(Postgres(directory)) as server:
@@ -128,7 +128,7 @@ def mosquitto() -> Iterator[MqttServer]:
         from testcontainers.core.container import DockerContainer
         from testcontainers.core.wait_strategies import PortWaitStrategy
 
-        emqx = DockerContainer("emqx/emqx:5.8.8").with_exposed_ports(1883).waiting_for(PortWaitStrategy(1883))
+        emqx = DockerContainer("emqx/emqx:5.8.9").with_exposed_ports(1883).waiting_for(PortWaitStrategy(1883))
         with emqx as container:  # without authenticators EMQX takes any account
             address = container.get_container_host_ip()
             yield GivenMqtt(address, int(container.get_exposed_port(1883)), "operator", "operator")

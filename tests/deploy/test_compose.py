@@ -36,6 +36,9 @@ PROGRAMS = {
 }
 NOTHING_TO_RUN = {"redpandadata/console", "otel/opentelemetry-collector-contrib", "grafana/tempo", "grafana/loki"}
 
+# Ours is built here; of the others no second source names the digest, and no engine was there to ask for it.
+NO_DIGEST = {"iot-stream", "redpandadata/redpanda", "redpandadata/console", "emqx/emqx"}
+
 
 def image(name: str) -> str:
     """The image without its tag."""
@@ -65,8 +68,9 @@ def test_mounts(name: str) -> None:
 
 @each_service
 def test_images_are_pinned(name: str) -> None:
-    _, _, tag = SERVICES[name]["image"].partition(":")
+    tag, _, digest = SERVICES[name]["image"].partition(":")[2].partition("@")
     assert re.match(r"v?\d+\.\d+\.\d+", tag), "a full version"
+    assert re.fullmatch(r"sha256:[0-9a-f]{64}", digest) or image(name) in NO_DIGEST
 
 
 @each_service
