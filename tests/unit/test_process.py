@@ -103,6 +103,16 @@ def test_every_record_ends_in_exactly_one_place() -> None:
     assert work.kinds[Kind.TELEMETRY] == 2
 
 
+def test_what_changed_is_written_once() -> None:
+    """A replay within an epoch changes no state, and none is written again; nor is the row of an open alert."""
+    subject = Subject(HOT)
+    records = [telemetry(n, temperature=90) for n in range(3)]
+    first, again = subject(*records), subject(*records[:2])
+    assert b"u/d" in first.states
+    assert [effect.statement for effect in first.alert_effects].count(Statement.UPSERT_ACTIVE_ALERT) == 1
+    assert (again.states, again.alert_effects, again.events) == ({}, [], [])
+
+
 def test_an_alert_fires_once_and_resolves_once() -> None:
     work = Subject(HOT)(*(telemetry(n, temperature=t) for n, t in enumerate([20, 90, 95, 20, 20])))
     assert [str(event.status) for event in work.events] == ["FIRING", "RESOLVED"]
