@@ -81,7 +81,7 @@ class Closing:
                 await self._close(together)
             except BaseException as error:
                 self.lost_epoch = together[-1].batch.epoch
-                together, self._stored = together + self._stored, []
+                together, self._stored, self._rows = together + self._stored, [], 0
                 if not isinstance(error, TransientError):
                     raise
                 for one in together:

@@ -95,6 +95,7 @@ class Queue:
             self._signal.cancel()
         if self._timer:
             self._timer.cancel()
+            self._timer = None  # it may be started again
 
     def _dispatch_soon(self, rows: int) -> asyncio.Handle:
         """At the end of this turn of the loop at the earliest: all who come in it can share."""

@@ -39,7 +39,7 @@ log = structlog.get_logger()
 
 CHUNK_RECORDS = 5_000  # acked together, so a crash repeats at most this many and what is under way
 CHUNK_BYTES = 4 << 20  # twelve batches of 512 KiB hold it even when the keys are uneven
-CHUNK_SECONDS = 0.003  # from one to the next at the least: at 1,000 messages a second half the CPU, here and in Kafka
+CHUNK_SECONDS = 0.003  # from one to the next at the least; saves a third of the CPU at 1,000 messages a second
 CONNECT_SECONDS = 10.0
 STEADY_SECONDS = 5.0  # a connection that lived this long resets the back-off
 

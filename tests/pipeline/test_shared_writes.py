@@ -128,3 +128,5 @@ async def test_a_queue_that_is_stopped_begins_nothing(
     assert work.seen == []
     write.cancel()
     await asyncio.wait({write})
+    await asyncio.wait_for(store.write([ROW] * 2), 10)  # started again
+    assert work.seen == [[2]]
