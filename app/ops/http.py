@@ -1,15 +1,26 @@
-"""/metrics, /live and /ready over HTTP: in, two questions; out, 200 or 503 with the reasons as JSON."""
+"""/metrics, /live and /ready over HTTP: in, two questions; out, 200 or 503 with the reasons as JSON.
 
+Whoever reaches the port may try to hold it: so a connection is for one request, whose head comes whole within
+HEAD_SECONDS, and there are CONNECTIONS at most. One more, and the oldest that has not asked anything yet is dropped:
+a probe asks at once, and is answered however many half requests there are.
+"""
+
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
 
-from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, disable_created_metrics, generate_latest
+
+from app.ops.requests import HEAD_BYTES, Answer, Request, parse, written, wrong
 
 # A second series for every counter and histogram, of no use to Prometheus.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
-CLOSE_SECONDS = 1.0  # for requests under way; by default aiohttp waits a minute for them
+CONNECTIONS = 64  # of 1,024 files that a process may have open by default
+HEAD_SECONDS = 5.0
+ANSWER_SECONDS = 10.0  # to take the answer: the metrics of a worker are 50 kB
+CLOSE_SECONDS = 1.0  # for requests under way at the end
 
 # Each answers what is checked and whether it is well, e.g. {"assigned": True, "database": False}.
 Check = Callable[[], Awaitable[Mapping[str, bool]]]
@@ -22,36 +33,105 @@ class HealthServer:
     def __init__(self, host: str, port: int, live: Check, ready: Check, advice: Advice = dict) -> None:
         """`advice` is shown with /ready: {what is held up: why, and what an operator does about it}."""
         self._host, self.port = host, port
-        app = web.Application()
-        app.router.add_get("/metrics", _metrics)
-        app.router.add_get("/live", _answer(live))
-        app.router.add_get("/ready", _answer(ready, advice))
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=CLOSE_SECONDS)
+        self._pages: dict[str, Callable[[], Awaitable[Answer]]] = {
+            "/metrics": _metrics,
+            "/live": _answer(live),
+            "/ready": _answer(ready, advice),
+        }
+        self._server: asyncio.Server | None = None
+        self._asking: dict[asyncio.StreamWriter, None] = {}  # their heads are not there yet; the oldest first
+        self._answering: dict[asyncio.StreamWriter, None] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Listen. Raises OSError when the port is taken."""
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, self._host, self.port)
-        await site.start()
-        self.port = self._runner.addresses[0][1]
+        self._server = await asyncio.start_server(self._serve, self._host, self.port, limit=HEAD_BYTES)
+        self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
         """Close; safe before start and twice."""
-        await self._runner.cleanup()
+        if self._server is None:
+            return
+        self._server.close()
+        for writer in self._asking:
+            writer.transport.abort()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
+        for writer in self._answering:
+            writer.transport.abort()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
+        self._server = None
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection."""
+        task = asyncio.current_task()
+        assert task
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        self._make_room()
+        self._asking[writer] = None
+        try:
+            answer, request = await self._asked(reader)
+            self._asking.pop(writer, None)
+            self._answering[writer] = None
+            async with asyncio.timeout(ANSWER_SECONDS):
+                if answer is None and request is not None:
+                    answer = await self._answer(request)
+                if answer is not None:
+                    writer.write(written(answer, request))
+                    await writer.drain()
+                    writer.close()
+                    await writer.wait_closed()
+        except (OSError, TimeoutError):
+            pass  # it went away, or takes its time
+        finally:
+            self._asking.pop(writer, None)
+            self._answering.pop(writer, None)
+            writer.transport.abort()
+
+    def _make_room(self) -> None:
+        """Drop the oldest that has not asked yet; where all have, the one that takes longest over its answer."""
+        if len(self._asking) + len(self._answering) >= CONNECTIONS:
+            among = self._asking or self._answering
+            oldest = next(iter(among))
+            del among[oldest]
+            oldest.transport.abort()
+
+    @staticmethod
+    async def _asked(reader: asyncio.StreamReader) -> tuple[Answer | None, Request | None]:
+        """The request, or the answer to what is none; neither for one that never came."""
+        try:
+            async with asyncio.timeout(HEAD_SECONDS):
+                head = await reader.readuntil(b"\r\n\r\n")
+        except asyncio.LimitOverrunError:
+            return wrong(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE), None
+        except (asyncio.IncompleteReadError, TimeoutError):
+            return None, None
+        request = parse(head)
+        return (None, request) if request else (wrong(HTTPStatus.BAD_REQUEST), None)
+
+    async def _answer(self, request: Request) -> Answer:
+        page = self._pages.get(request.path)
+        if page is None:
+            return wrong(HTTPStatus.NOT_FOUND)
+        if request.method not in ("GET", "HEAD"):
+            return wrong(HTTPStatus.METHOD_NOT_ALLOWED, "Allow: GET, HEAD")
+        return await page()
 
 
-async def _metrics(_: web.Request) -> web.Response:
-    return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+async def _metrics() -> Answer:
+    return Answer(HTTPStatus.OK, generate_latest(), CONTENT_TYPE_LATEST)
 
 
-def _answer(check: Check, advice: Advice = dict) -> Callable[[web.Request], Awaitable[web.Response]]:
-    async def handle(_: web.Request) -> web.Response:
+def _answer(check: Check, advice: Advice = dict) -> Callable[[], Awaitable[Answer]]:
+    async def page() -> Answer:
         checks = dict(await check())
         well = all(checks.values())
         answer: dict[str, object] = {"status": "ok" if well else "not ready", "checks": checks}
         if what := advice():
             answer["advice"] = dict(what)
-        body = json.dumps(answer)
-        return web.Response(text=body, status=200 if well else 503, content_type="application/json")
+        status = HTTPStatus.OK if well else HTTPStatus.SERVICE_UNAVAILABLE
+        return Answer(status, json.dumps(answer).encode(), "application/json")
 
-    return handle
+    return page

@@ -1,0 +1,51 @@
+"""One HTTP request and its answer: in, the head of a request, or an answer; out, what is asked for, or its bytes."""
+
+from http import HTTPStatus
+from typing import NamedTuple
+
+HEAD_BYTES = 8 << 10  # a request of Prometheus has 300
+
+
+class Request(NamedTuple):
+    """What is asked for; `path` without its query."""
+
+    method: str
+    path: str
+    version: str
+
+
+class Answer(NamedTuple):
+    """What is answered."""
+
+    status: HTTPStatus
+    body: bytes
+    content_type: str = "text/plain; charset=utf-8"
+    more: tuple[str, ...] = ()  # header lines
+
+
+def parse(head: bytes) -> Request | None:
+    """The request whose head this is; None when it is none of HTTP/1."""
+    line = head.partition(b"\r\n")[0].decode("latin-1")
+    words = line.split(" ")
+    if len(words) != 3 or words[2] not in ("HTTP/1.0", "HTTP/1.1") or not words[1].startswith("/"):
+        return None
+    return Request(words[0], words[1].partition("?")[0], words[2])
+
+
+def wrong(status: HTTPStatus, *more: str) -> Answer:
+    """An answer that says no."""
+    return Answer(status, f"{status.value}: {status.phrase}\n".encode(), more=more)
+
+
+def written(answer: Answer, request: Request | None = None) -> bytes:
+    """The bytes of an answer, the last on its connection."""
+    version = request.version if request else "HTTP/1.1"
+    lines = [
+        f"{version} {answer.status.value} {answer.status.phrase}",
+        f"Content-Type: {answer.content_type}",
+        f"Content-Length: {len(answer.body)}",
+        "Connection: close",
+        *answer.more,
+    ]
+    head = "\r\n".join([*lines, "", ""]).encode("latin-1")
+    return head if request and request.method == "HEAD" else head + answer.body
