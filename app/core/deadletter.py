@@ -15,6 +15,7 @@ from app.core.model import Rejected
 
 PACKET_ID = "mqtt_id"  # header: the MQTT packet id under which the bridge received it
 REDELIVERED = "mqtt_dup"  # header: the MQTT broker has sent it before
+RETAINED = "retained"  # header: the MQTT broker had kept it for whoever subscribes; history, not news
 
 Headers = Sequence[tuple[str, bytes]]
 

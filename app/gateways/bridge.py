@@ -7,6 +7,8 @@
 
 What is held in memory is what the broker still holds too: a crash at any point costs duplicates and nothing else, and
 those fall on the primary key downstream. QoS 0 messages are forwarded as well, but a crash loses those in memory.
+When the connection ends nothing is forgotten: the broker may come back without the session, or with less than it had
+acknowledged to devices. What it does send again is not written twice (held).
 
 Order per device: the broker sends in order, the inbox keeps it, chunks are written one after another, and one whose
 write fails is written again before the next. After a reconnect the broker repeats what was not acked, in order; a copy
@@ -28,9 +30,10 @@ import structlog
 
 from app.errors import TransientError
 from app.gateways.backoff import delay
+from app.gateways.held import Held
 from app.gateways.inbox import Inbox
 from app.gateways.kafka import KafkaWriter
-from app.gateways.metrics import CONNECTED, IGNORED, IN_FLIGHT, MESSAGES, RECONNECTS, WRITE_SECONDS
+from app.gateways.metrics import CONNECTED, IGNORED, IN_FLIGHT, MESSAGES, RECONNECTS, SESSIONS_LOST, WRITE_SECONDS
 from app.gateways.records import Outgoing, own_output
 from app.gateways.session import Login, Session
 from app.tls import words
@@ -42,6 +45,11 @@ CHUNK_BYTES = 4 << 20  # twelve batches of 512 KiB hold it even when the keys ar
 CHUNK_SECONDS = 0.003  # from one to the next at the least; saves a third of the CPU at 1,000 messages a second
 CONNECT_SECONDS = 10.0
 STEADY_SECONDS = 5.0  # a connection that lived this long resets the back-off
+SILENT = f"no answer from the MQTT broker within {CONNECT_SECONDS:.0f} s"
+SESSION_CURE = (
+    "what the broker had queued beyond this is lost: does it keep sessions on its disk, and long enough"
+    " (IOT_BRIDGE_SESSION_EXPIRY), and does anybody else use this client id?"
+)
 
 
 class Bridge:
@@ -53,7 +61,9 @@ class Bridge:
         self._address, self._tls, self._login, self._writer = address, tls, login, writer
         self._inbox = Inbox(max_bytes)
         self._session: Session | None = None
-        self._writing = 0
+        self._held = Held()
+        self._writing: list[Outgoing] = []
+        self._had_session = False
         self._stopping = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -90,7 +100,10 @@ class Bridge:
         try:
             await asyncio.wait_for(self._idle.wait(), seconds)
         except TimeoutError:
-            log.warning("bridge_unfinished", messages=self._writing + len(self._inbox), note="the broker keeps them")
+            left = [*self._writing, *self._inbox]
+            kept = len(self._held) + sum(record.packet_id > 0 for record in left)
+            note = "the broker keeps `kept_by_broker` of them; what is neither there nor in Kafka is lost"
+            log.warning("bridge_unfinished", messages=len(left), kept_by_broker=kept, note=note)
 
     async def _receive(self) -> None:
         attempt = 0
@@ -104,7 +117,8 @@ class Bridge:
             if self._stopping:
                 return
             RECONNECTS.inc()
-            self._inbox.forget_unacked()
+            self._held.keep(self._writing)
+            self._inbox.orphan(self._held)
             if not self._writing:
                 self._go_on()
             attempt = 0 if time.monotonic() - started > STEADY_SECONDS else attempt + 1
@@ -114,29 +128,42 @@ class Bridge:
 
     async def _connection(self) -> str:
         """Connect, subscribe and receive until the connection ends; returns why."""
-        loop = asyncio.get_running_loop()
-        session: Session | None = None
+        host, port = self._address
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                host, port = self._address
+                loop = asyncio.get_running_loop()
                 _, session = await loop.create_connection(self._new_session, host, port, ssl=self._tls)
-                kept = await asyncio.shield(session.subscribed)  # shielded: they belong to the session
         except TimeoutError:
-            if session:
+            raise TransientError(SILENT) from None
+        # A full inbox stops reading at the first message that comes again, which may be before the broker's SUBACK.
+        while not (await asyncio.wait([session.subscribed], timeout=CONNECT_SECONDS))[0]:
+            if not session.paused:
                 session.abort("")
-            raise TransientError(f"no answer from the MQTT broker within {CONNECT_SECONDS:.0f} s") from None
+                raise TransientError(SILENT)
+        kept = session.subscribed.result()
         CONNECTED.set(1)
         log.info("bridge_mqtt_connected", host=host, port=port, session_kept=kept, filters=self._login.filters)
         return await asyncio.shield(session.closed)
 
     def _new_session(self) -> Session:
-        self._session = Session(self._login, self._arrived)
+        self._session = Session(self._login, self._arrived, self._accepted)
         return self._session
 
+    def _accepted(self, kept: bool) -> None:
+        """The broker took the login, and has our session or has not; no message of this connection is here yet."""
+        if not kept:
+            self._held.forget()
+            if self._had_session:
+                SESSIONS_LOST.inc()
+                log.error("bridge_session_lost", held=len(self._writing) + len(self._inbox), cure=SESSION_CURE)
+        self._had_session = True
+
     def _arrived(self, records: list[Outgoing]) -> None:
+        if self._held:
+            records = self._held.without_copies(records)
         self._inbox.put(records)
         self._idle.clear()
-        IN_FLIGHT.set(self._writing + len(self._inbox))
+        IN_FLIGHT.set(len(self._writing) + len(self._inbox))
         if self._inbox.full and self._session:
             self._session.pause()
 
@@ -147,17 +174,16 @@ class Bridge:
             await self._inbox.arrived()
             await asyncio.sleep(max(0.0, began + CHUNK_SECONDS - time.perf_counter()))
             chunk = await self._inbox.take(CHUNK_RECORDS, CHUNK_BYTES)
-            session = self._session
-            self._writing = len(chunk)
-            wanted = [record for record in chunk if not own_output(record)]
+            session, self._writing = self._session, chunk
+            wanted = [record for record in chunk if not (record.written or own_output(record))]
             began = time.perf_counter()
             if wanted:
                 await self._writer.write(wanted)
                 WRITE_SECONDS.observe(time.perf_counter() - began)
             if session:
                 session.ack([record.packet_id for record in chunk if record.packet_id])
-            self._writing = 0
-            self._count(wanted, len(chunk))
+            self._writing = []
+            self._count(wanted, chunk)
             self._go_on()
 
     def _go_on(self) -> None:
@@ -166,8 +192,9 @@ class Bridge:
         if self._session and self._inbox.roomy and not self._stopping:
             self._session.resume()
 
-    def _count(self, wanted: list[Outgoing], taken: int) -> None:
+    def _count(self, wanted: list[Outgoing], chunk: list[Outgoing]) -> None:
         for kind, number in Counter([record.kind for record in wanted]).items():
             MESSAGES.labels(kind.value).inc(number)
-        IGNORED.inc(taken - len(wanted))
+        if len(wanted) < len(chunk):
+            IGNORED.inc(len(chunk) - len(wanted) - sum(record.written for record in chunk))
         IN_FLIGHT.set(len(self._inbox))

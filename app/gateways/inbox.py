@@ -2,7 +2,9 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Iterator
 
+from app.gateways.held import Held
 from app.gateways.metrics import BUFFERED_BYTES
 from app.gateways.records import Outgoing
 
@@ -20,6 +22,9 @@ class Inbox:
 
     def __len__(self) -> int:
         return len(self._records)
+
+    def __iter__(self) -> Iterator[Outgoing]:
+        return iter(self._records)
 
     @property
     def full(self) -> bool:
@@ -57,12 +62,13 @@ class Inbox:
         BUFFERED_BYTES.set(self._bytes)
         return taken
 
-    def forget_unacked(self) -> None:
-        """Drop what the broker will send again: the QoS 1 messages of a connection that is gone. QoS 0 ones stay."""
-        self._records = deque(record for record in self._records if not record.packet_id)
+    def orphan(self, held: Held) -> None:
+        """The connection is gone: all records stay, to be written; what only asks for a PUBACK on it goes."""
+        held.keep(self._records)
+        self._records = deque(record for record in self._records if not record.written)
         self._bytes = sum(map(_size, self._records))
         BUFFERED_BYTES.set(self._bytes)
 
 
 def _size(record: Outgoing) -> int:
-    return len(record.value) + RECORD_OVERHEAD
+    return RECORD_OVERHEAD if record.written else len(record.value) + RECORD_OVERHEAD

@@ -12,6 +12,7 @@ IN_FLIGHT = Gauge("iot_bridge_in_flight", "Messages taken from the broker and no
 BUFFERED_BYTES = Gauge("iot_bridge_buffered_bytes", "Payload bytes waiting for Kafka")
 CONNECTED = Gauge("iot_bridge_connected", "1 while connected and subscribed")
 RECONNECTS = Counter("iot_bridge_reconnects", "Connections to the MQTT broker lost or refused")
+SESSIONS_LOST = Counter("iot_bridge_sessions_lost", "Reconnects at which the MQTT broker had no session any more")
 KAFKA_FAILURES = Counter("iot_bridge_kafka_failures", "Writes to Kafka that failed and were tried again")
 WRITE_SECONDS = Histogram(
     "iot_bridge_write_seconds",

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import msgspec
 from msgspec import Struct
 
-from app.core.deadletter import PACKET_ID, REDELIVERED
+from app.core.deadletter import PACKET_ID, REDELIVERED, RETAINED
 from app.core.model import Kind
 from app.core.mqtt_topics import Route, is_own_output, manage_key, route
 from app.gateways.trace import trace_headers
@@ -16,15 +16,17 @@ PREPARED_TOPICS = 32_768
 PREPARED_LENGTH = 256
 
 
-class Outgoing(Struct, frozen=True, gc=False):
+class Outgoing(Struct, gc=False):
     """A record for the input topic, and the MQTT packet id that is owed an ack once Kafka has it."""
 
     kind: Kind
     key: bytes
     value: bytes
     headers: list[tuple[str, bytes]]
-    packet_id: int  # 0: nothing is owed
+    packet_id: int  # 0: nothing is owed (any more: the connection is gone, see held.py)
     ingest_ms: int  # when it was received, ms since 1970; the record's timestamp
+    again: bool = False  # the broker has sent it before
+    written: bool = False  # it is held already, or needs no writing; only its PUBACK is owed
 
 
 class _Device(Struct, gc=False):
@@ -41,28 +43,35 @@ def to_record(message: Publish | Damaged, ingest_ms: int) -> Outgoing:
     if isinstance(message, Damaged):
         headers = [("mqtt_topic", message.topic), ("kind", Kind.UNKNOWN.value.encode()), arrived]
         headers += _delivery(message)
-        return Outgoing(Kind.UNKNOWN, message.topic, message.payload, headers, message.packet_id, ingest_ms)
+        again = message.again
+        return Outgoing(Kind.UNKNOWN, message.topic, message.payload, headers, message.packet_id, ingest_ms, again)
     routed, topic_header, kind_header = _prepared.get(message.topic) or _prepare(message.topic)
     headers = [topic_header, kind_header, arrived, *_delivery(message)]
     if message.properties or b"traceparent" in message.payload:
         headers += trace_headers(message.properties, message.payload)
     key = routed.key if routed.kind is not Kind.ALERTS_MANAGE else _manage_key(routed, message.payload)
-    return Outgoing(routed.kind, key, message.payload, headers, message.packet_id, ingest_ms)
+    return Outgoing(routed.kind, key, message.payload, headers, message.packet_id, ingest_ms, message.again)
 
 
 def may_be_there(records: Iterable[Outgoing]) -> None:
     """Note on each that Kafka may have it already: a write failed, and nobody knows how far it came."""
     for record in records:
-        if record.packet_id and (REDELIVERED, b"1") not in record.headers:
+        known = any(name == PACKET_ID for name, _ in record.headers)
+        if known and (REDELIVERED, b"1") not in record.headers:
             record.headers.append((REDELIVERED, b"1"))
 
 
 def _delivery(message: Publish | Damaged) -> list[tuple[str, bytes]]:
-    """What tells a message that comes again from one that is only equal: its packet id, and whether it comes again."""
-    if not message.packet_id:
-        return []
-    known = (PACKET_ID, b"%d" % message.packet_id)
-    return [known, (REDELIVERED, b"1")] if message.again else [known]
+    """What tells a message that comes again from one that is only equal: its packet id, and whether it comes again.
+
+    And whether the broker had retained it: such a message is history, published who knows when.
+    """
+    headers = [(PACKET_ID, b"%d" % message.packet_id)] if message.packet_id else []
+    if message.again and message.packet_id:
+        headers.append((REDELIVERED, b"1"))
+    if message.retained:
+        headers.append((RETAINED, b"1"))
+    return headers
 
 
 def own_output(record: Outgoing) -> bool:

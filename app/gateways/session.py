@@ -42,12 +42,18 @@ class Session(asyncio.Protocol):
     `subscribed` resolves once the broker grants every filter, `closed` with the reason once the connection is gone.
     """
 
-    def __init__(self, login: Login, deliver: Callable[[list[Outgoing]], None]) -> None:
+    def __init__(
+        self,
+        login: Login,
+        deliver: Callable[[list[Outgoing]], None],
+        accepted: Callable[[bool], None] = lambda kept: None,
+    ) -> None:
+        """`accepted` hears, before any message, whether the broker had kept the session."""
         loop = asyncio.get_running_loop()
         self.subscribed: asyncio.Future[bool] = loop.create_future()  # True: the broker had kept the session
         self.closed: asyncio.Future[str] = loop.create_future()
         self._login = login
-        self._deliver = deliver
+        self._deliver, self._accepted = deliver, accepted
         self._reader = Reader(login.max_packet)
         self._transport: asyncio.Transport | None = None
         self._reading = True
@@ -56,6 +62,11 @@ class Session(asyncio.Protocol):
         self._heard = loop.time()
         self._timer: asyncio.TimerHandle | None = None
         self._reason = "connection lost"
+
+    @property
+    def paused(self) -> bool:
+        """Whether reading stands still at our own wish."""
+        return not self._reading
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send CONNECT (asyncio.Protocol)."""
@@ -164,10 +175,11 @@ class Session(asyncio.Protocol):
             self.abort("the broker offers no shared subscriptions; with one bridge, set IOT_BRIDGE_SHARE=-")
             return
         self._resumed = packet.session_present
+        self._accepted(packet.session_present)
         self._keep_alive = packet.server_keep_alive or KEEP_ALIVE
         self._timer = asyncio.get_running_loop().call_later(self._keep_alive / 2, self._tick)
         # Always, so that a lost or changed session never leaves the bridge deaf; on a kept one it changes nothing.
-        wanted = [mqtt5.TopicFilter(pattern, max_qos=mqtt5.QoS.AT_LEAST_ONCE) for pattern in self._login.filters]
+        wanted = [_subscription(pattern) for pattern in self._login.filters]
         assert self._transport
         self._transport.write(mqtt5.SubscribePacket(packet_id=SUBSCRIBE_ID, topic_filters=wanted).write())
 
@@ -192,3 +204,17 @@ class Session(asyncio.Protocol):
         assert self._transport
         self._transport.write(mqtt5.PingReqPacket().write())
         self._timer = loop.call_later(self._keep_alive / 2, self._tick)
+
+
+def _subscription(pattern: str) -> mqtt5.TopicFilter:
+    """A filter at QoS 1. What the broker retains comes once, when the subscription is new, and bears the RETAIN flag.
+
+    Live messages come without it (no "retain as published"), so that one that its device wants retained is news still.
+    On a shared subscription MQTT 5 has brokers send nothing retained; Mosquitto 2.0 does all the same, with the flag.
+    """
+    return mqtt5.TopicFilter(
+        pattern,
+        max_qos=mqtt5.QoS.AT_LEAST_ONCE,
+        retain_as_published=False,
+        retain_handling=mqtt5.RetainHandling.SEND_IF_SUBSCRIPTION_NOT_EXISTS,
+    )

@@ -22,6 +22,7 @@ class Publish(Struct, frozen=True, gc=False):
     packet_id: int  # 0: QoS 0, wants no PUBACK
     properties: list[tuple[str, str]]  # MQTT 5 user properties
     again: bool = False  # DUP: it was sent before, perhaps to a bridge that died
+    retained: bool = False  # RETAIN: it lay at the broker when the subscription was made; live ones come without
 
 
 class Damaged(Struct, frozen=True, gc=False):
@@ -35,6 +36,7 @@ class Damaged(Struct, frozen=True, gc=False):
     payload: bytes
     packet_id: int
     again: bool = False
+    retained: bool = False
 
 
 Item: TypeAlias = Publish | Damaged | Any  # Any: a control packet of mqtt5
@@ -102,13 +104,13 @@ def _message(data: bytes, at: int, body: int, stop: int) -> Publish | Damaged:
         properties, payload_at = user_properties(data, ids_end, stop)
     payload = data[payload_at:stop]
     topic = data[body + 2 : topic_end]
-    again = data[at] & 0x08 != 0
+    again, retained = data[at] & 0x08 != 0, data[at] & 0x01 != 0
     if properties is not None and topic:
         try:
-            return Publish(topic.decode(), payload, packet_id, properties, again)
+            return Publish(topic.decode(), payload, packet_id, properties, again, retained)
         except UnicodeDecodeError:
             pass
-    return Damaged(topic, payload, packet_id, again)
+    return Damaged(topic, payload, packet_id, again, retained)
 
 
 def _control(packet: bytes) -> Any:

@@ -67,7 +67,9 @@ class Broker:
 
 
 @asynccontextmanager
-async def session(script: Script) -> AsyncIterator[tuple[Session, list[Outgoing], "asyncio.Task[None]"]]:
+async def session(
+    script: Script, accepted: Callable[[bool], None] = lambda kept: None
+) -> AsyncIterator[tuple[Session, list[Outgoing], "asyncio.Task[None]"]]:
     """A session connected to the script, what it delivers, and the script's task."""
     delivered: list[Outgoing] = []
     started: asyncio.Future[asyncio.Task[None]] = asyncio.get_running_loop().create_future()
@@ -86,7 +88,7 @@ async def session(script: Script) -> AsyncIterator[tuple[Session, list[Outgoing]
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         loop = asyncio.get_running_loop()
-        _, made = await loop.create_connection(lambda: Session(LOGIN, delivered.extend), "127.0.0.1", port)
+        _, made = await loop.create_connection(lambda: Session(LOGIN, delivered.extend, accepted), "127.0.0.1", port)
         task = await started
         yield made, delivered, task
         made.disconnect()
@@ -105,6 +107,8 @@ async def test_it_asks_for_what_the_bridge_needs() -> None:
         subscribe = await broker.next(mqtt5.SubscribePacket)
         assert [f.pattern for f in subscribe.topic_filters] == list(LOGIN.filters)
         assert [f.max_qos.value for f in subscribe.topic_filters] == [1, 1]
+        assert not any(f.retain_as_published for f in subscribe.topic_filters), "live messages come without the flag"
+        assert {f.retain_handling.name for f in subscribe.topic_filters} == {"SEND_IF_SUBSCRIPTION_NOT_EXISTS"}
         assert not any(f.no_local for f in subscribe.topic_filters), "an error for shared subscriptions"
         broker.send(mqtt5.SubAckPacket(subscribe.packet_id, [GRANTED, GRANTED]))
         assert (await broker.rest())[-2:] == b"\xe0\x00", "DISCONNECT"
@@ -134,6 +138,20 @@ async def test_pubacks_go_out_in_the_order_given_and_a_damaged_message_is_one_of
         (Kind.UNKNOWN, b"p3"),
         (Kind.CONFIG, b"p65535"),
     ]
+
+
+async def test_what_the_broker_kept_is_told_before_any_message() -> None:
+    told: list[object] = []
+
+    async def script(broker: Broker) -> None:
+        await broker.next(mqtt5.ConnectPacket)
+        message = mqtt5.PublishPacket("users/u/config", b"m", qos=mqtt5.QoS.AT_LEAST_ONCE, packet_id=1)
+        broker.send(mqtt5.ConnAckPacket(session_present=True), message)  # in one piece, before any SUBACK
+        await broker.rest()
+
+    async with session(script, told.append) as (_, delivered, _):
+        await until(lambda: len(delivered) == 1, 5)
+        assert told == [True]
 
 
 async def refused_login(broker: Broker) -> None:

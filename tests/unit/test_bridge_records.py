@@ -35,6 +35,12 @@ def test_a_message_that_comes_again_says_so() -> None:
         assert (found["mqtt_id"], found["mqtt_dup"]) == (b"7", b"1")
 
 
+def test_what_the_broker_had_retained_says_so() -> None:
+    for message in (Publish(TOPIC, b"{}", 7, [], False, True), Damaged(b"\xff", b"{}", 0, False, True)):
+        assert dict(to_record(message, 1).headers)["retained"] == b"1"
+    assert "retained" not in dict(to_record(Publish(TOPIC, b"{}", 7, [], True), 1).headers)
+
+
 def as_json(**fields: object) -> bytes:
     """A payload."""
     return json.dumps(fields).encode()
