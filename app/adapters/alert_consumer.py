@@ -11,6 +11,7 @@ from prometheus_client import Gauge
 
 from app.adapters.closing import close_consumer
 from app.adapters.kafka_access import access, start
+from app.core.arrival import arrived_ms
 from app.settings import Settings
 
 log = structlog.get_logger()
@@ -61,7 +62,8 @@ class AlertConsumer:
             failed, self._consumer = self._consumer, None
             await close_consumer(failed)
             raise
-        self._in_hand = {partition: records[0].timestamp / 1000 for partition, records in taken.items()}
+        now_ms = int(time.time() * 1000)
+        self._in_hand = {tp: arrived_ms(records[0], now_ms) / 1000 for tp, records in taken.items()}
         return taken
 
     async def commit(self, partition: TopicPartition, offset: int) -> None:

@@ -137,7 +137,8 @@ def _send(user: str, device: str, rule: str, action: Action, minutes: float | No
     if minutes is not None:
         wanted["duration_minutes"] = minutes
     payload = json.dumps(wanted).encode()
-    found = command(_Record(payload, time.time_ns() // 1_000_000), Address(Kind.ALERTS_MANAGE, user, ""))
+    now_ms = time.time_ns() // 1_000_000
+    found = command(_Record(payload, now_ms), Address(Kind.ALERTS_MANAGE, user, ""), now_ms)
     if isinstance(found, Rejected):
         raise PermanentError(found.detail)
     topic = f"users/{user}/alerts/manage"

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Struct
 
-from app.core.decode import ingest_time
+from app.core.arrival import moment_of
 from app.core.fault import printable
 from app.core.in_force import Refusal
 from app.core.model import Kind, Reason, Rejected
@@ -33,14 +33,17 @@ class _Body(Struct):
     received: datetime | None
 
 
-def answer(rejected: Rejected, kind: Kind, user_id: str, partition: int) -> Answer | None:
-    """The answer to a refused record of `partition`; None where nobody is to be told, or nobody knows whom."""
+def answer(rejected: Rejected, kind: Kind, user_id: str, partition: int, at: int) -> Answer | None:
+    """The answer to a refused record of `partition` that came in `at`, in ms since 1970.
+
+    None where nobody is to be told, or nobody knows whom.
+    """
     topic = _TOPICS.get(kind)
     if topic is None or not user_id:
         return None
     record = rejected.record
     payload = printable(record.value or b"", PAYLOAD_MAX)
-    body = _Body("", rejected.reason, rejected.detail, payload, ingest_time(record))
+    body = _Body("", rejected.reason, rejected.detail, payload, moment_of(at))
     return _answer(user_id, topic, body, partition, record.offset)
 
 

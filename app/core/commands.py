@@ -9,8 +9,6 @@ from enum import StrEnum
 import msgspec
 from msgspec import Struct
 
-from app.core.decode import ingest_time
-from app.core.episodes import micros
 from app.core.fault import printable
 from app.core.identity import ids_fault
 from app.core.model import Reason, Record, Rejected, Stage
@@ -53,8 +51,8 @@ class _Payload(Struct):
 _payload = msgspec.json.Decoder(_Payload).decode
 
 
-def command(record: Record, address: Address) -> Command | Rejected:
-    """Read a command. Never raises; fields it does not know are somebody's comment and left alone."""
+def command(record: Record, address: Address, at: int) -> Command | Rejected:
+    """Read a command that came in `at`, in ms since 1970. Never raises; fields it does not know are left alone."""
     if not record.value:
         return _refuse(record, f"the command is empty; send {_EXAMPLE}")
     try:
@@ -73,12 +71,7 @@ def command(record: Record, address: Address) -> Command | Rejected:
         return _refuse(
             record, f"SNOOZE needs duration_minutes, above 0 and up to {MINUTES_MAX}; here it is {printable(minutes)}"
         )
-    begin = ingest_time(record)
-    if begin is None:
-        return _refuse(
-            record, "the record has neither a header ingest_ms nor a timestamp: SNOOZE cannot say until when"
-        )
-    until = micros(begin) + round(minutes * 60_000_000)
+    until = at * 1000 + round(minutes * 60_000_000)
     return Command(user, found.device_id, found.rule_id, found.action, until)
 
 

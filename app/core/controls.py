@@ -1,11 +1,9 @@
 """Records that are no telemetry -> Effects on the database, or Rejected: device status and rule changes."""
 
-from datetime import UTC, datetime
-
 import msgspec
 
+from app.core.arrival import moment_of
 from app.core.config import PARTS, parse_config
-from app.core.decode import ingest_time
 from app.core.fault import printable
 from app.core.model import Reason, Record, Rejected, Stage
 from app.core.route import Address
@@ -18,10 +16,10 @@ _object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _text = msgspec.json.Decoder(str).decode
 
 
-def status_effect(record: Record, address: Address) -> Effect | Rejected:
+def status_effect(record: Record, address: Address, at: int) -> Effect | Rejected:
     """`iot/{node}/status`: a word ("online"), or a JSON object with the word as `status`; the rest is kept as detail.
 
-    `last_seen` is when the record entered Kafka, so that a replay says the same.
+    `last_seen` is when the record came in, `at` ms since 1970, so that a replay says the same.
     """
     payload = record.value or b""
     if not payload:
@@ -38,12 +36,11 @@ def status_effect(record: Record, address: Address) -> Effect | Rejected:
         )
     if not word or len(word) > STATUS_MAX or not word.isprintable():
         return _rejected(record, Reason.WRONG_TYPE, f"status must be a word of 1 to {STATUS_MAX} characters")
-    seen = datetime.fromtimestamp(record.timestamp / 1000, UTC)
     key = f"{address.user_id}/{address.device_id}" if address.device_id else address.user_id
-    return Effect(Statement.UPSERT_STATUS, (key, address.user_id, address.device_id, word, seen, detail))
+    return Effect(Statement.UPSERT_STATUS, (key, address.user_id, address.device_id, word, moment_of(at), detail))
 
 
-def config_effect(record: Record, address: Address) -> Effect | Rejected:
+def config_effect(record: Record, address: Address, at: int) -> Effect | Rejected:
     """`users/{user}/config`: the user's whole rule set, an array or {"rules": [...]}; one bad rule refuses it.
 
     `maintenance` and `sampling` beside `rules` or without: the user's maintenance windows, and which readings are
@@ -56,10 +53,7 @@ def config_effect(record: Record, address: Address) -> Effect | Rejected:
     found = parse_config(payload, address.user_id)
     if isinstance(found, InvalidRules):
         return _rejected(record, Reason.INVALID_RULES, "; ".join(found.reasons))
-    edited = ingest_time(record)
-    if edited is None:
-        detail = "the record has neither a header ingest_ms nor a timestamp: nobody knows whether it is the newest"
-        return _rejected(record, Reason.MISSING_FIELD, detail)
+    edited = moment_of(at)
     is_object = payload.lstrip().startswith(b"{")
     parts = _object(payload) if is_object else {"rules": msgspec.Raw(payload)}
     rules, windows, sampling = [bytes(parts[name]).decode() if name in parts else None for name in PARTS]

@@ -6,12 +6,14 @@ input topic, and the producer a max_request_size to match.
 
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
+from datetime import datetime
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 from xxhash import xxh3_128_digest
 
-from app.core.model import Rejected
+from app.core.arrival import INGEST, arrived_ms
+from app.core.model import Record, Rejected
 
 PACKET_ID = "mqtt_id"  # header: the MQTT packet id under which the bridge received it
 REDELIVERED = "mqtt_dup"  # header: the MQTT broker has sent it before
@@ -71,7 +73,8 @@ def to_record(
 ) -> tuple[bytes | None, bytes, list[tuple[str, bytes]]]:
     """Make (key, value, headers) of a dead letter; `topic` and `partition` are where the record was read. Never raises.
 
-    Key and headers are the original's, with `reason` added; a `reason` of an earlier rejection is replaced.
+    Key and headers are the original's, with `reason` added; a `reason` of an earlier rejection is replaced. So is
+    `ingest_ms` where the original had none to believe: a replay has another timestamp, and must not be judged by it.
     """
     record = rejected.record
     key, key_base64 = _as_text(record.key)
@@ -87,7 +90,7 @@ def to_record(
         replay_count=_replay_count(record.headers),
     )
     headers = [(name, value) for name, value in record.headers if name != "reason"]
-    headers.append(("reason", rejected.reason.encode()))
+    headers = [*_with_arrival(headers, record, now_iso), ("reason", rejected.reason.encode())]
     return record.key, _encode(envelope), headers
 
 
@@ -130,6 +133,15 @@ def delivery_mark(payload: bytes, headers: Headers) -> bytes | None:
     if packet_id is None:
         return None
     return xxh3_128_digest(b"\0".join((known.get("mqtt_topic") or b"", packet_id, payload)))
+
+
+def _with_arrival(headers: list[tuple[str, bytes]], record: Record, now_iso: str) -> list[tuple[str, bytes]]:
+    """The headers with one that says when it came in: before any that says so and is not believed."""
+    at = arrived_ms(record, int(datetime.fromisoformat(now_iso).timestamp() * 1000))
+    header = (INGEST, b"%d" % at)
+    if header in headers:
+        return headers
+    return [header, *headers] if any(name == INGEST for name, _ in headers) else [*headers, header]
 
 
 def _as_text(key: bytes | None) -> tuple[str | None, str | UnsetType]:

@@ -13,10 +13,11 @@ import msgspec
 from msgspec import Raw, Struct, ValidationError
 from xxhash import xxh3_64_intdigest
 
+from app.core.arrival import moment_of, said_ms
 from app.core.columns import TIME, Schema, in_force
 from app.core.compiled import reading_maker
 from app.core.fault import Fault
-from app.core.fields import from_epoch, from_epoch_ms, read_column, read_known
+from app.core.fields import from_epoch, read_column, read_known
 from app.core.identity import is_own, own_fault
 from app.core.model import Reading, Reason, Record, Rejected, Stage
 from app.core.route import Address
@@ -35,6 +36,7 @@ class Limits(Struct, frozen=True):
 
 _IDS = ("user_id", "device_id", "sequence_id")
 _YEARS_300 = 300 * 365 * 86400.0  # keeps time bounds within what datetime and timestamptz can say
+_SPAN_MAX = 64_000  # milliseconds of arrival that share the bounds of the fast way
 _LONG = 16_000  # shorter numbers without an exponent fit into numeric
 _raw_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode = msgspec.json.Encoder().encode
@@ -44,7 +46,7 @@ _capital_exponent = re.compile("E[-+]?[0-9]{4}").search
 
 
 class Decoder:
-    """Decodes telemetry within some limits. Keeps nothing but the time bounds that belong to the last `now`."""
+    """Decodes telemetry within some limits. Keeps nothing but the time bounds of the records before."""
 
     def __init__(self, limits: Limits, schema: Schema | None = None) -> None:
         """`schema` defaults to the one in force."""
@@ -61,16 +63,23 @@ class Decoder:
         self._plain_bytes = min(limits.payload_max_bytes, _LONG)
         self._max_depth = limits.payload_max_depth
         self._misses_max = 0 if self._careful else MISSES_MAX
-        self._bound(datetime(2000, 1, 1, tzinfo=UTC))
+        self._future = timedelta(seconds=min(limits.time_future_max, _YEARS_300))
+        self._past = timedelta(seconds=min(limits.time_past_max, _YEARS_300))
+        self._span = max(1, min(_SPAN_MAX, int(limits.time_future_max * 250), int(limits.time_past_max * 250)))
+        self._until = self._bound(0)
 
-    def decode(self, record: Record, address: Address, now: datetime) -> Reading | Rejected:
+    def begin(self) -> None:
+        """A batch begins: it may have so many payloads of a shape of their own."""
+        self._shape.misses = 0
+
+    def decode(self, record: Record, address: Address, at: int) -> Reading | Rejected:
         """Decode a record whose address (route.py) is telemetry. Never raises.
 
-        `now` is aware; give the same object for a whole batch. A repeated JSON key's last value counts, as in jsonb.
-        `timestamp` wins over `time`, which then stays in `extra`; a time is rounded to the nearest microsecond.
+        `at` is when it came in (arrival.py), which times are held to. A repeated JSON key's last value counts, as in
+        jsonb. `timestamp` wins over `time`, which then stays in `extra`; a time is rounded to the nearest microsecond.
         """
-        if now is not self._now:
-            self._bound(now)
+        if not self._since <= at < self._until:
+            self._until = self._bound(at)
         typed_of, make, shape, extra = self._typed, self._make, self._shape, None  # locals are quicker to call
         try:
             payload: bytes = record.value  # type: ignore[assignment]  # AttributeError for None
@@ -90,7 +99,7 @@ class Decoder:
                 elif (time := typed.time) is not None:
                     extra.pop(field := "time")
                 elif address.lenient:
-                    time, field = ingest_time(record), ""
+                    time, field = _own_time(record, at), ""
             if type(time) is not datetime:
                 time = from_epoch(time)
             elif time.tzinfo is not UTC:
@@ -106,7 +115,7 @@ class Decoder:
             else:
                 reading = make(time, user_id, device_id, sequence_id, extra, typed)
         except (ValueError, TypeError, OverflowError, RecursionError, AttributeError):  # ValueError: also msgspec's
-            return self._decode_slowly(record, address)
+            return self._decode_slowly(record, address, at)
         extra_json, max_depth = reading.extra_json, self._max_depth
         if (
             (said_user is not None and said_user != user_id)
@@ -120,7 +129,7 @@ class Decoder:
             or ("e" in extra_json and _exponent(extra_json))
             or ("E" in extra_json and _capital_exponent(extra_json))
         ):
-            return self._decode_slowly(record, address)
+            return self._decode_slowly(record, address, at)
         if extra is not None and field and shape.misses < self._misses_max:
             shape.learn(field, extra)
         return reading
@@ -136,19 +145,20 @@ class Decoder:
         for name in taken:
             extra.pop(name, None)
 
-    def _bound(self, now: datetime) -> None:
-        self._now = now
-        self._shape.misses = 0
-        self._earliest = now - timedelta(seconds=min(self._limits.time_past_max, _YEARS_300))
-        self._latest = now + timedelta(seconds=min(self._limits.time_future_max, _YEARS_300))
+    def _bound(self, at: int) -> int:
+        """Hold times to what is taken of every record of this span of arrival; what is beyond is looked at alone."""
+        self._since = at - at % self._span
+        until = self._since + self._span
+        self._earliest, self._latest = moment_of(until) - self._past, moment_of(self._since) + self._future
+        return until
 
-    def _decode_slowly(self, record: Record, address: Address) -> Reading | Rejected:
-        found = self._read(record, address)
+    def _decode_slowly(self, record: Record, address: Address, at: int) -> Reading | Rejected:
+        found = self._read(record, address, at)
         if isinstance(found, Fault):
             return Rejected(record, found.reason, found.stage, found.detail)
         return found
 
-    def _read(self, record: Record, address: Address) -> Reading | Fault:
+    def _read(self, record: Record, address: Address, at: int) -> Reading | Fault:
         payload = record.value
         if not payload:
             return Fault(Reason.EMPTY_PAYLOAD, Stage.DECODE, "payload is empty; send a JSON object")
@@ -161,12 +171,14 @@ class Decoder:
         known = read_known(fields, address, self._columns)
         if isinstance(known, Fault):
             return known
-        time = known.time or ingest_time(record)
+        time = known.time or _own_time(record, at)
         if time is None:
-            detail = "timestamp is missing, and the record has neither a header ingest_ms nor a timestamp of its own"
+            detail = (
+                "timestamp is missing, and neither the record's header ingest_ms nor its own timestamp is plausible"
+            )
             return Fault(Reason.MISSING_FIELD, Stage.VALIDATE, detail)
         fault = None if address.user_id else own_fault(known.user_id, known.device_id, record.key)
-        if fault := fault or self._time_fault(time):
+        if fault := fault or self._time_fault(time, moment_of(at)):
             return fault
         sequence_id = _hash(payload) if known.sequence_id is None else known.sequence_id
         taken = known.taken.union(_IDS, (known.time_field,))
@@ -176,12 +188,14 @@ class Decoder:
             time, known.user_id, known.device_id, sequence_id, extra, extra_json, *known.values
         )
 
-    def _time_fault(self, time: datetime) -> Fault | None:
-        if time > self._latest:
-            detail = f"{time.isoformat()} is after {self._latest.isoformat()}, the latest taken now; set the clock"
+    def _time_fault(self, time: datetime, arrived: datetime) -> Fault | None:
+        latest, earliest = arrived + self._future, arrived - self._past
+        came = f"taken of what came in at {arrived.isoformat()}"
+        if time > latest:
+            detail = f"{time.isoformat()} is after {latest.isoformat()}, the latest {came}; set the clock"
             return Fault(Reason.TIME_IN_FUTURE, Stage.VALIDATE, detail)
-        if time < self._earliest:
-            detail = f"{time.isoformat()} is before {self._earliest.isoformat()}, the earliest taken now"
+        if time < earliest:
+            detail = f"{time.isoformat()} is before {earliest.isoformat()}, the earliest {came}"
             return Fault(Reason.TIME_TOO_OLD, Stage.VALIDATE, detail)
         return None
 
@@ -191,9 +205,6 @@ def _hash(payload: bytes) -> int:
     return xxh3_64_intdigest(payload) & (2**63 - 1)
 
 
-def ingest_time(record: Record) -> datetime | None:
-    """When the record came in; the header first, for it survives a replay, which gives a record a new timestamp."""
-    for name, value in record.headers:
-        if name == "ingest_ms" and value is not None and value.isdigit() and len(value) <= 14:  # up to the year 5138
-            return from_epoch_ms(int(value))
-    return from_epoch_ms(record.timestamp) if 0 < record.timestamp < 10**14 else None
+def _own_time(record: Record, at: int) -> datetime | None:
+    """The time of a payload without one; none where the clock of a worker says it, which is another each time."""
+    return None if said_ms(record, at) is None else moment_of(at)

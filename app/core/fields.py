@@ -99,11 +99,6 @@ def from_epoch(number: float) -> datetime:
     return _EPOCH + timedelta(seconds=number)
 
 
-def from_epoch_ms(milliseconds: int) -> datetime:
-    """Milliseconds since 1970, as Kafka counts; below 10**14, so that datetime can say it."""
-    return _EPOCH + timedelta(milliseconds=milliseconds)
-
-
 _WANTED = {
     "sequence_id": "send a 64-bit integer that grows with each message",
     "timestamp": "send RFC 3339 with an offset (2026-11-21T02:00:00Z), or seconds or milliseconds since 1970",

@@ -28,9 +28,16 @@ class Hearing:
         self._note_every_ms, self._in_maintenance = int(note_every * 1000), in_maintenance
 
     def heard(
-        self, work: Work, here: Attendance, thing: Thing, record: Record, now: float, skew: float | None = None
+        self,
+        work: Work,
+        here: Attendance,
+        thing: Thing,
+        record: Record,
+        at: int,
+        now: float,
+        skew: float | None = None,
     ) -> None:
-        """The first record of a thing in a batch, or since a claim was sent.
+        """The first record of a thing in a batch, or since a claim was sent; it came in `at`, in ms.
 
         `skew` is by how many seconds the reading's time is ahead of the record's; None for what has no time. Where
         nothing but `note_ms` matters, and there is no node, the caller may do it for itself. Of those that follow
@@ -42,11 +49,10 @@ class Hearing:
         thing.seen_at = now
         node = thing.node
         if node is not None:
-            self.node_heard(work, here, node, record, now)
+            self.node_heard(work, here, node, record, at, now)
         if record.offset <= thing.applied:  # history that comes again; what follows it in this batch may be news
             thing.seen_in = -1
             return
-        at = record.timestamp
         if not thing.note_ms and thing.online and not thing.claimed:  # it was read from the state table
             thing.note_ms = thing.noted_ms + self._note_every_ms
             # The worker before may have claimed it: whoever comes next has to know.
@@ -55,21 +61,20 @@ class Hearing:
         if at < thing.note_ms:
             thing.last_ms = at
         else:
-            self._note(work, here, thing, record, skew)
+            self._note(work, here, thing, record, at, skew)
 
-    def node_heard(self, work: Work, here: Attendance, node: Thing, record: Record, now: float) -> None:
+    def node_heard(self, work: Work, here: Attendance, node: Thing, record: Record, at: int, now: float) -> None:
         """A record of a node's sensor."""
         if node.seen_in != work.end:
-            self.heard(work, here, node, record, now)
+            self.heard(work, here, node, record, at, now)
         elif node.online:
-            node.last_ms = record.timestamp
+            node.last_ms = at
 
-    def _note(self, work: Work, here: Attendance, thing: Thing, record: Record, skew: float | None) -> None:
+    def _note(self, work: Work, here: Attendance, thing: Thing, record: Record, at: int, skew: float | None) -> None:
         """It is online again, or for the first time; or its last sign of life is noted."""
-        at = record.timestamp
         if not thing.online:
             if thing.alert:
-                self._tell(work, record, thing, Status.RESOLVED)
+                self._tell(work, record, at, thing, Status.RESOLVED)
                 thing.alert = False
             thing.online_now(record.offset, at)
             here.online += 1
@@ -88,7 +93,7 @@ class Hearing:
         if skew is not None:
             work.skews.append(skew)
 
-    def silent(self, work: Work, here: Attendance, claim: Claim, record: Record) -> bool:
+    def silent(self, work: Work, here: Attendance, claim: Claim, record: Record, at: int) -> bool:
         """A claim that a thing is offline; whether it is true."""
         thing = here.known((claim.user_id, claim.device_id))
         if thing is None:
@@ -96,15 +101,15 @@ class Hearing:
         thing.claimed = False
         if not thing.online:
             return False
-        if thing.latest >= claim.up_to or self._in_maintenance(thing.name, record.timestamp / 1000):
+        if thing.latest >= claim.up_to or self._in_maintenance(thing.name, at / 1000):
             if thing.seen_at:
                 here.arm(thing)
             return False
-        self._offline(work, here, thing, record, claim.since)
+        self._offline(work, here, thing, record, at, claim.since)
         _keep(work, thing)
         return True
 
-    def said(self, work: Work, here: Attendance, node: str, word: str, record: Record, now: float) -> None:
+    def said(self, work: Work, here: Attendance, node: str, word: str, record: Record, at: int, now: float) -> None:
         """A node's status, or its last will. Its row is that of the message, but for history that comes again."""
         thing = here.of((node, ""), sensor=False)
         if thing is UNWATCHED:
@@ -112,10 +117,10 @@ class Hearing:
         thing.seen = record.offset
         if word.lower() != OFFLINE_WORD:
             thing.note_ms = 0  # its row bears the time of this message: a claim by whoever comes next has to be as late
-            self.heard(work, here, thing, record, now)
+            self.heard(work, here, thing, record, at, now)
         elif record.offset > thing.applied:
             if thing.online:
-                self._offline(work, here, thing, record, record.timestamp)
+                self._offline(work, here, thing, record, at, at)
             thing.applied = record.offset
             work.states[thing.key] = encode(thing)
         if thing.online is (word.lower() != OFFLINE_WORD):
@@ -123,7 +128,7 @@ class Hearing:
         else:  # what came later holds, and the message has just been written once more
             work.presence[thing.row_key] = thing.row()
 
-    def mass(self, work: Work, here: Attendance, claim: Claim, record: Record) -> bool:
+    def mass(self, work: Work, here: Attendance, claim: Claim, record: Record, at: int) -> bool:
         """A claim that too many are silent for each to be told, or that this is over; whether that is news."""
         thing = here.mass
         thing.claimed = False
@@ -132,21 +137,21 @@ class Hearing:
             return False
         thing.online, thing.applied = not begins, record.offset
         if begins:
-            thing.since_ms = max(record.timestamp, thing.since_ms + 1)
-            thing.last_ms = claim.since or record.timestamp
-        self._tell(work, record, thing, Status.FIRING if begins else Status.RESOLVED, _words(claim))
+            thing.since_ms = max(at, thing.since_ms + 1)
+            thing.last_ms = claim.since or at
+        self._tell(work, record, at, thing, Status.FIRING if begins else Status.RESOLVED, _words(claim))
         work.states[thing.key] = encode(thing)
         return True
 
-    def _offline(self, work: Work, here: Attendance, thing: Thing, record: Record, since_ms: int) -> None:
+    def _offline(self, work: Work, here: Attendance, thing: Thing, record: Record, at: int, since_ms: int) -> None:
         thing.offline_now(record.offset, since_ms)
         here.falls_silent(thing)
-        thing.alert &= not self._in_maintenance(thing.name, record.timestamp / 1000)
+        thing.alert &= not self._in_maintenance(thing.name, at / 1000)
         if thing.alert:
-            self._tell(work, record, thing, Status.FIRING)
+            self._tell(work, record, at, thing, Status.FIRING)
 
-    def _tell(self, work: Work, record: Record, thing: Thing, status: Status, mass: str | None = None) -> None:
-        event = thing.event(status, record.timestamp)
+    def _tell(self, work: Work, record: Record, at: int, thing: Thing, status: Status, mass: str | None = None) -> None:
+        event = thing.event(status, at)
         if mass is not None:
             name = alert_id(*thing.name, MASS_RULE_ID, thing.since_ms * 1000)
             event = msgspec.structs.replace(

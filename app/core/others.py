@@ -23,6 +23,7 @@ class Place(NamedTuple):
     moved: list[Device]
     partition: Partition
     clock: float  # seconds since 1970
+    at: int  # when the record came in, ms since 1970
 
     def move(self, device: Device) -> None:
         """The device's state has changed in this batch."""
@@ -50,7 +51,7 @@ class Others:
 
     def _command(self, place: Place, record: Record, address: Address) -> None:
         work = place.work
-        found = command(record, address)
+        found = command(record, address, place.at)
         if isinstance(found, Rejected):
             _refuse(place, found, address)
             return
@@ -78,22 +79,22 @@ class Others:
         if claim.what == "no_data":
             device = self._devices.known(partition, (claim.user_id, claim.device_id))
             if device is not None and device.state is not None:
-                events = silent(device.state, claim, device.watch.rules, record, device.watch.maintenance)
+                events = silent(device.state, claim, device.watch.rules, record, place.at, device.watch.maintenance)
                 tell(work, record, events)
                 if events:
                     place.move(device)
         elif self._watching:
             decide = self._hearing.silent if claim.what == "offline" else self._hearing.mass
-            decide(work, partition.here, claim, record)
+            decide(work, partition.here, claim, record, place.at)
 
     def _control(self, place: Place, record: Record, address: Address) -> None:
         """A status or a config."""
         work = place.work
         match address.kind:
             case Kind.STATUS:
-                found = status_effect(record, address)
+                found = status_effect(record, address, place.at)
             case Kind.CONFIG:
-                found = config_effect(record, address)
+                found = config_effect(record, address, place.at)
             case _:
                 detail = f"{address.kind} records are not handled by this version; replay them to one that does"
                 found = Rejected(record, Reason.UNSUPPORTED_KIND, Stage.ROUTE, detail)
@@ -104,13 +105,13 @@ class Others:
         work.effect_sources.append(record)
         if self._watching and address.kind is Kind.STATUS:
             _, node, _, word, *_ = found.args
-            self._hearing.said(work, place.partition.here, node, word, record, place.clock)
+            self._hearing.said(work, place.partition.here, node, word, record, place.at, place.clock)
 
 
 def _refuse(place: Place, found: Rejected, address: Address, user_id: str = "") -> None:
     """Reject a record, and tell its sender if somebody waits for an answer; a replay is told to nobody."""
     place.work.rejected.append(found)
     if found.record.offset > place.partition.mark:
-        told = answer(found, address.kind, address.user_id or user_id, place.partition.number)
+        told = answer(found, address.kind, address.user_id or user_id, place.partition.number, place.at)
         if told is not None:
             place.work.answers.append(told)

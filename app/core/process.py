@@ -8,10 +8,10 @@ its first state starts from there, so that replaying history alerts nobody, also
 """
 
 from collections.abc import Generator
-from datetime import UTC, datetime
 
 from app.core.active import active_effects
 from app.core.ahead import not_ahead, soonest_ahead
+from app.core.arrival import arrived_ms, moment_of, same_for
 from app.core.columns import in_force
 from app.core.decode import Decoder, Limits
 from app.core.device_classes import NOBODY, DeviceClasses
@@ -49,7 +49,7 @@ class Processor:
 
         `in_memory` devices are kept between batches.
         """
-        self._decode, self._row = Decoder(limits).decode, in_force().row
+        self._decoder, self._row = Decoder(limits), in_force().row
         self._rules = rules
         self.partitions = Devices(rules, load, classes, in_memory)
         self._devices = self.partitions
@@ -73,13 +73,14 @@ class Processor:
         """
         end = batch.next_offset
         work = Work(end)
-        clock = datetime.fromtimestamp(now, UTC)
+        clock, header, at = int(now * 1000), None, 0  # ms; when the last record came in, and which header said so
         partition = self._devices.partition(batch.epoch, batch.partition)
         devices, here, watching = partition.devices, partition.here, self._watching
         moved: list[Device] = []
-        decode_record, row, rows, sources = self._decode, self._row, work.rows, work.sources
+        self._decoder.begin()
+        decode_record, row, rows, sources = self._decoder.decode, self._row, work.rows, work.sources
         version = self._rules.version
-        telemetry, pause, second, soon, usual = 0, SLICE, -1, clock, Kind.TELEMETRY
+        telemetry, pause, second, soon, usual = 0, SLICE, -1, moment_of(0), Kind.TELEMETRY
         for record in batch.records:
             if telemetry >= pause:  # anything else is rare, and quick
                 yield
@@ -89,11 +90,15 @@ class Processor:
                 work.count(Kind.UNKNOWN)
                 work.rejected.append(address)
                 continue
+            known = record.headers
+            if len(known) < 3 or known[2] != header or known[0][0] == "ingest_ms" or known[1][0] == "ingest_ms":
+                at = arrived_ms(record, clock)
+                header = same_for(record, at)
             if address.kind is not usual:  # type: ignore[union-attr]  # an Address
-                self._other(Place(work, moved, partition, now), record, address)  # type: ignore[arg-type]
+                self._other(Place(work, moved, partition, now, at), record, address)  # type: ignore[arg-type]
                 continue
             telemetry += 1
-            reading = decode_record(record, address, clock)  # type: ignore[arg-type]
+            reading = decode_record(record, address, at)  # type: ignore[arg-type]
             if type(reading) is Rejected:
                 work.rejected.append(reading)
                 continue
@@ -103,7 +108,7 @@ class Processor:
             device = devices.get(name)
             if device is None or device.rules_version != version:
                 device = self._devices.watched(partition, name)
-            offset, at = record.offset, record.timestamp  # each asked for makes a number anew
+            offset = record.offset  # asked for, it makes a number anew
             if watching:
                 thing = device.thing
                 if thing is None:
@@ -114,18 +119,18 @@ class Processor:
                         thing.seen_in, thing.seen_at, thing.last_ms = end, now, at
                     else:
                         skew = reading.time.timestamp() - at / 1000  # type: ignore[union-attr]
-                        self._hearing.heard(work, here, thing, record, now, skew)
+                        self._hearing.heard(work, here, thing, record, at, now, skew)
                 elif thing.online:
                     thing.last_ms = at
                     if thing.node is not None:
-                        self._hearing.node_heard(work, here, thing.node, record, now)
+                        self._hearing.node_heard(work, here, thing.node, record, at, now)
             state = device.state
             if state is not None:
                 if second != at // 1000:
                     second = at // 1000
                     soon = soonest_ahead(second)
                 if reading.time > soon:  # type: ignore[union-attr]
-                    reading = not_ahead(reading, record)  # type: ignore[arg-type]
+                    reading = not_ahead(reading, at)  # type: ignore[arg-type]
                 watch = device.watch
                 if watch.sampling is None:
                     events = step(state, reading, watch.rules, offset, watch.quiet, watch.maintenance)  # type: ignore[arg-type]

@@ -14,14 +14,19 @@ from app.core.state import DeviceState
 
 
 def silent(
-    state: DeviceState, claim: Claim, rules: tuple[Rule, ...], record: Record, maintenance: tuple[Span, ...] = ()
+    state: DeviceState,
+    claim: Claim,
+    rules: tuple[Rule, ...],
+    record: Record,
+    at: int,
+    maintenance: tuple[Span, ...] = (),
 ) -> tuple[AlertEvent, ...]:
-    """Apply a `no_data` claim to its device's state, in place; `record` is the claim's, `rules` are the device's.
+    """Apply a `no_data` claim to its device's state, in place; `record` is the claim's and came in `at`, in ms.
 
     Nothing happens to an alert that a reading has spoken of since, or is closed, or whose rule asks for it no more; nor
     in a maintenance window.
     """
-    now = record.timestamp * 1000
+    now = at * 1000
     if record.offset <= state.applied_offset or any(begin <= now < end for begin, end in maintenance):
         return ()
     events = []
@@ -32,7 +37,7 @@ def silent(
         if goes_stale(rule, episode):
             state.applied_offset = record.offset
             state.touched[rule.id] = episode
-            events.append(_stale(rule.id, episode, claim, record))
+            events.append(_stale(rule.id, episode, claim, now))
     return tuple(events)
 
 
@@ -44,12 +49,11 @@ def goes_stale(rule: Rule, episode: Episode) -> bool:
     return after is Phase.STALE and status is not None
 
 
-def _stale(rule_id: str, episode: Episode, claim: Claim, record: Record) -> AlertEvent:
+def _stale(rule_id: str, episode: Episode, claim: Claim, now: int) -> AlertEvent:
     _, status = TRANSITIONS[episode.phase, Signal.SILENT]
     assert status
     episode.stale, episode.clear_since = True, None  # what comes after the gap begins to clear anew
     episode.repeat += 1
-    now = record.timestamp * 1000
     value = episode.value if episode.last is None else episode.last
     age = max(0, now - (episode.heard_time or episode.last_seen)) / 1_000_000
     nothing = in_force().reading(moment(now), claim.user_id, claim.device_id, 0, {}, "")

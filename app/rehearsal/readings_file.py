@@ -6,7 +6,6 @@ also as psql writes raw_telemetry, with `extra_data` as a column of JSON.
 
 import csv
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TextIO
@@ -25,7 +24,7 @@ from app.rehearsal.cells import fields_of
 NOBODY, NOTHING = "user", "device"  # ids where a file has none
 
 _AGES = 300 * 365 * 86400.0  # seconds; a rehearsal may be of any time
-_any = datetime(2026, 1, 1, tzinfo=UTC)
+_ANY_MS = 1_767_225_600_000
 
 
 class Refused(Struct, frozen=True):
@@ -110,7 +109,7 @@ def _reading(line: int, payload: bytes) -> Reading | Refused:
     user, device = str(named.user_id or NOBODY), str(named.device_id or NOTHING)
     if fault := ids_fault(user, device):
         return Refused(line, fault.reason, fault.detail)
-    found = _decoder(in_force()).decode(record, Address(Kind.TELEMETRY, user, device, lenient=True), _any)
+    found = _decoder(in_force()).decode(record, Address(Kind.TELEMETRY, user, device, lenient=True), _ANY_MS)
     if isinstance(found, Rejected):
         return Refused(line, found.reason, found.detail)
     return found

@@ -147,11 +147,11 @@ class KeepsAClaimAfterASign(Processor):
 
 
 class _Deaf(Hearing):
-    def silent(self, work: Work, here: Attendance, claim: Claim, record: Record) -> bool:
+    def silent(self, work: Work, here: Attendance, claim: Claim, record: Record, at: int) -> bool:
         thing = here.known((claim.user_id, claim.device_id))
         if thing is not None:
             thing.seen = thing.applied = -1
-        return super().silent(work, here, claim, record)
+        return super().silent(work, here, claim, record, at)
 
 
 class ForgetsThatSilenceWasTold(SimStates):

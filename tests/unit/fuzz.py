@@ -9,11 +9,12 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from app.core.arrival import arrived_ms
 from app.core.columns import DEFAULT
 from app.core.decode import Decoder, Limits
 from app.core.model import Reading, Reason
 from app.core.route import Address, route
-from tests.unit.records import GOOD, NOW, Message, read
+from tests.unit.records import GOOD, NOW, NOW_MS, Message, read
 
 SEEDS = [
     GOOD,
@@ -169,7 +170,7 @@ def check_both_ways_agree(decoder: Decoder, record: Message, found: Reading) -> 
     """The careful way alone makes the same reading."""
     address = route(record)
     assert isinstance(address, Address)
-    slow = decoder._decode_slowly(record, address)
+    slow = decoder._decode_slowly(record, address, arrived_ms(record, NOW_MS))
     assert isinstance(slow, Reading), slow
     plain = [{n: bytes(r) for n, r in reading.extra.items()} for reading in (found, slow)]
     assert plain[0] == plain[1]

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 from msgspec import Struct
 
+from app.core.arrival import arrived_ms
 from app.core.decode import Decoder, Limits
 from app.core.model import Reading, Rejected
 from app.core.route import Address, route
@@ -34,5 +35,5 @@ def read(record: Message, now: datetime = NOW, decoder: Decoder = _decoder) -> R
     """Route and decode."""
     address = route(record)
     if isinstance(address, Address):
-        return decoder.decode(record, address, now)
+        return decoder.decode(record, address, arrived_ms(record, int(now.timestamp() * 1000)))
     return address

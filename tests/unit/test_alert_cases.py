@@ -40,7 +40,7 @@ def test_timeline(case: dict[str, Any]) -> None:
         if what == "SILENCE":
             claim = Claim("no_data", "u", "d", up_to=offset, rule_ids=("r",))
             record = Message(timestamp=round((START.timestamp() + second) * 1000), offset=offset)
-            _told(second, silent(state, claim, compiled, record, spans), told)
+            _told(second, silent(state, claim, compiled, record, record.timestamp, spans), told)
             continue
         if isinstance(what, str):
             action, _, rest = what.partition(" ")

@@ -83,7 +83,7 @@ class Device:
         if kind == "silence":
             claim = Claim("no_data", "u", "d", up_to=offset - number, rule_ids=("r",))
             record = Message(timestamp=(micros(START) + now * 1_000_000) // 1000, offset=offset)
-            events = silent(self.state, claim, rule, record, self.maintenance)
+            events = silent(self.state, claim, rule, record, record.timestamp, self.maintenance)
             self.told += events
             return [_plain(event) for event in events]
         if kind == "command":

@@ -20,7 +20,7 @@ SNOOZE = {"device_id": "d", "rule_id": "temperature", "action": "SNOOZE", "durat
 
 
 def read(payload: object, address: Address = ADDRESS, **more: Any) -> Command | Rejected:
-    return command(Message(msgspec.json.encode(payload), **more), address)
+    return command(Message(msgspec.json.encode(payload), **more), address, NOW_MS)
 
 
 def manage(offset: int, action: str = "SNOOZE", headers: Any = (), **changes: object) -> Message:
@@ -38,9 +38,9 @@ def test_commands() -> None:
 
 
 def test_a_snooze_counts_from_when_it_came_in_also_when_it_is_replayed() -> None:
-    found = read(SNOOZE, headers=(("ingest_ms", b"1000"),))
+    found = command(Message(msgspec.json.encode(SNOOZE)), ADDRESS, NOW_MS - 86_400_000)
     assert isinstance(found, Command)
-    assert found.until == 1_000_000 + 30 * 60_000_000
+    assert found.until == (NOW_MS - 86_400_000) * 1000 + 30 * 60_000_000
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_a_snooze_counts_from_when_it_came_in_also_when_it_is_replayed() -> None
 )  # fmt: skip
 def test_what_is_no_command(payload: Any, words: str) -> None:
     value = payload if isinstance(payload, bytes) else msgspec.json.encode(payload)
-    found = command(Message(value), ADDRESS)
+    found = command(Message(value), ADDRESS, NOW_MS)
     assert isinstance(found, Rejected)
     assert (found.reason, found.stage) == (Reason.INVALID_COMMAND, Stage.VALIDATE)
     assert words in found.detail

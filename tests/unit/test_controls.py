@@ -1,6 +1,6 @@
 """Status and config records -> effects on the database, or the reason why not."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
@@ -18,11 +18,11 @@ RULES = msgspec.json.encode([rule("temperature")])
 
 
 def status(payload: bytes | None, address: Address = NODE) -> Effect | Rejected:
-    return status_effect(Message(payload), address)
+    return status_effect(Message(payload), address, NOW_MS)
 
 
 def config(payload: bytes | None) -> Effect | Rejected:
-    return config_effect(Message(payload), USER)
+    return config_effect(Message(payload), USER, NOW_MS)
 
 
 @pytest.mark.parametrize(
@@ -95,12 +95,9 @@ def test_config_with_maintenance() -> None:
 
 
 def test_a_config_bears_the_time_it_came_in() -> None:
-    found = config_effect(Message(b"[]", (("ingest_ms", b"1000"),)), USER)
+    found = config_effect(Message(b"[]"), USER, NOW_MS - 1000)
     assert isinstance(found, Effect)
-    assert found.args[3] == datetime.fromtimestamp(1, UTC)
-    timeless = config_effect(Message(b"[]", (), timestamp=-1), USER)
-    assert isinstance(timeless, Rejected)
-    assert timeless.reason is Reason.MISSING_FIELD
+    assert found.args[3] == NOW - timedelta(seconds=1)
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,13 @@ from base64 import b64encode
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.core.arrival import arrived_ms
 from app.core.deadletter import DeadLetter, Headers, from_record, to_record
 from app.core.model import Reason, Rejected, Stage
-from tests.unit.records import TOPIC, Message
+from tests.unit.records import NOW_MS, TOPIC, Message
 
 AT = "2026-11-21T03:00:00.000Z"
+CAME = ("ingest_ms", b"%d" % NOW_MS)
 ANY_HEADERS = st.lists(st.tuples(st.text(max_size=12), st.binary(max_size=30)), max_size=6)
 
 
@@ -41,7 +43,7 @@ def test_the_envelope_is_the_published_one() -> None:
         "source": {"topic": "iot-stream", "partition": 3, "offset": 42, "key": "u1/d1"},
         "replay_count": 0,
     }
-    assert headers == [*record.headers, ("reason", b"wrong_type")]
+    assert headers == [*record.headers, CAME, ("reason", b"wrong_type")]
 
 
 def test_without_an_mqtt_topic_it_is_the_kafka_topic() -> None:
@@ -51,8 +53,25 @@ def test_without_an_mqtt_topic_it_is_the_kafka_topic() -> None:
 def test_an_earlier_reason_is_replaced_and_replays_are_counted() -> None:
     record = Message(headers=[("reason", b"bad_time"), ("replay_count", b"2"), ("x", b"\xff")])
     _, value, headers = to_record(rejected(record), "iot-stream", 3, AT)
-    assert headers == [("replay_count", b"2"), ("x", b"\xff"), ("reason", b"wrong_type")]
+    assert headers == [("replay_count", b"2"), ("x", b"\xff"), CAME, ("reason", b"wrong_type")]
     assert json.loads(value)["replay_count"] == 2
+
+
+def test_a_replay_knows_when_the_original_came_in() -> None:
+    """It gets another timestamp, and the limits on time are those of the first time."""
+    hour = 3_600_000
+    for headers, timestamp, came in [
+        ([("ingest_ms", b"%d" % (NOW_MS - hour))], NOW_MS, NOW_MS - hour),
+        ([], NOW_MS - hour, NOW_MS - hour),
+        ([], NOW_MS * 1000, NOW_MS),
+        ([("ingest_ms", b"%d" % (NOW_MS + 48 * hour))], NOW_MS * 1000, NOW_MS),
+        ([("ingest_ms", b"soon"), ("ingest_ms", b"%d" % (NOW_MS - hour))], NOW_MS, NOW_MS - hour),
+    ]:
+        replay = Message(headers=back(Message(headers=headers, timestamp=timestamp)).headers, timestamp=NOW_MS + hour)
+        for later in (0, 100 * hour):
+            assert arrived_ms(replay, NOW_MS + later) == came
+        assert [one for one in replay.headers if one in headers] == headers
+        assert back(replay).headers == replay.headers
 
 
 def test_a_key_that_is_no_text_is_base64() -> None:
@@ -83,7 +102,7 @@ def test_the_original_comes_back_byte_for_byte(
     found = back(Message(payload, headers, key, offset=offset))
     assert (None if found.tombstone else found.payload) == payload
     assert found.key == key
-    assert found.headers == list(headers)
+    assert found.headers == [*headers, CAME]
     assert (found.source_topic, found.source_partition, found.source_offset) == ("iot-stream", 3, offset)
     assert found.reason == Reason.WRONG_TYPE
 

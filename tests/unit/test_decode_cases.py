@@ -4,6 +4,7 @@
 """
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from xxhash import xxh3_64_intdigest
 from app.core.decode import Decoder, Limits
 from app.core.model import Reading, Reason, Rejected, Stage
 from app.settings import Settings
-from tests.unit.records import NOW, TOPIC, Message, read
+from tests.unit.records import NOW, NOW_MS, TOPIC, Message, read
 
 CASES: list[dict[str, Any]] = [
     {"file": path.stem, **case}
@@ -80,12 +81,22 @@ def test_a_missing_sequence_id_is_the_hash_of_the_payload(value: int) -> None:
     assert found.sequence_id == xxh3_64_intdigest(payload) % 2**63
 
 
-def test_the_time_bounds_move_with_now() -> None:
-    record = Message(b'{"time":"2026-11-21T03:06:00Z","sequence_id":1}')
+@pytest.mark.parametrize(
+    ("time", "taken"),
+    [(300.0, True), (300.001, False), (-90 * 86400.0, True), (-90 * 86400 - 0.001, False), (0.0, True)],
+)
+@pytest.mark.parametrize("arrived", [NOW_MS, NOW_MS - 63_999, NOW_MS + 1, NOW_MS - 400 * 86_400_000])
+def test_times_are_held_to_when_the_record_came_in_and_not_to_the_clock(time: float, taken: bool, arrived: int) -> None:
+    payload = b'{"time":%d,"sequence_id":1}' % round(arrived + time * 1000)
     decoder = Decoder(Limits())
-    assert isinstance(read(record, NOW, decoder), Rejected)
-    assert isinstance(read(record, NOW.replace(minute=2), decoder), Reading)
-    assert isinstance(read(record, NOW, decoder), Rejected)
+    topic = ("mqtt_topic", TOPIC.encode())
+    for record in (
+        Message(payload, [topic], timestamp=arrived),
+        Message(payload, [topic, ("ingest_ms", b"%d" % arrived)], timestamp=NOW_MS),
+    ):
+        for later in (timedelta(), timedelta(days=7), timedelta(days=800)):
+            found = read(record, NOW + later, decoder)
+            assert isinstance(found, Reading) is taken, found
 
 
 def test_limits_beyond_what_a_time_can_say() -> None:

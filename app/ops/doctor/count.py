@@ -6,8 +6,9 @@ lost by the database.
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -18,6 +19,7 @@ from app.adapters.database import Connection, connect
 from app.adapters.dead_letter_tail import DeadLetterTail, Recent
 from app.adapters.kafka_access import access
 from app.adapters.sqlstate import DATABASE_ERRORS, words
+from app.core.arrival import arrived_ms
 from app.core.deadletter import delivery_mark
 from app.core.decode import Decoder, Limits
 from app.core.model import Kind, Reading, Rejected
@@ -146,7 +148,7 @@ async def _missing(
 def _sort(settings: Settings, records: Sequence[Any]) -> tuple[list[tuple[Any, Reading]], int, list[tuple[Any, str]]]:
     """Records that must be rows, the number of others that are carried out, and those that must be dead letters."""
     limits = Limits(CENTURY, CENTURY, settings.payload_max_bytes, settings.payload_max_depth)
-    decode, now = Decoder(limits).decode, datetime.now(UTC)
+    decode, now_ms = Decoder(limits).decode, int(time.time() * 1000)
     readings, others, dead = [], 0, []
     for record in records:
         address = route(record)
@@ -154,7 +156,7 @@ def _sort(settings: Settings, records: Sequence[Any]) -> tuple[list[tuple[Any, R
             dead.append((record, address.detail))
         elif address.kind is not Kind.TELEMETRY:
             others += 1
-        elif isinstance(reading := decode(record, address, now), Rejected):
+        elif isinstance(reading := decode(record, address, arrived_ms(record, now_ms)), Rejected):
             dead.append((record, reading.detail))
         else:
             readings.append((record, reading))

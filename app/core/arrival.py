@@ -1,0 +1,50 @@
+"""When a record came in: one time, bounded, for all that asks, whatever its producer has put on it.
+
+The header first, for it survives a replay, which gives a record a new timestamp; so limits, snoozes and alerts of a
+replay are those of the first time. A producer that gives Kafka seconds or microseconds where milliseconds belong is
+not believed, nor is a clock that is a day ahead.
+"""
+
+from datetime import UTC, datetime, timedelta
+
+from app.core.model import Record
+
+INGEST = "ingest_ms"  # header: when a gateway took the message in, milliseconds since 1970
+EARLIEST_MS = 946_684_800_000  # the year 2000; seconds, taken for milliseconds, are January 1970
+AHEAD_MS = 86_400_000  # of the worker's clock
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def said_ms(record: Record, now_ms: int) -> int | None:
+    """When the record says it came in, milliseconds since 1970; None where nothing it says is plausible at `now_ms`."""
+    latest = now_ms + AHEAD_MS
+    for name, value in record.headers:
+        if name == INGEST and value is not None and value.isdigit() and len(value) < 16:
+            ms = int(value)
+            if EARLIEST_MS <= ms <= latest:
+                return ms
+    at = record.timestamp
+    return at if EARLIEST_MS <= at <= latest else None
+
+
+def arrived_ms(record: Record, now_ms: int) -> int:
+    """Its header `ingest_ms`, else Kafka's timestamp, else the worker's clock `now_ms`: the first that is plausible."""
+    said = said_ms(record, now_ms)
+    return now_ms if said is None else said
+
+
+def moment_of(ms: int) -> datetime:
+    """The time, in UTC, of milliseconds since 1970."""
+    return _EPOCH + timedelta(milliseconds=ms)
+
+
+def same_for(record: Record, at: int) -> tuple[str, bytes] | None:
+    """The header that gave a record its time `at`, if it is the third, where a bridge puts it; else None.
+
+    Whatever bears the same one there, and no other of that name before it, has the same time: those that came in
+    together do, and a caller in a hurry need not read it again.
+    """
+    headers = record.headers
+    said = (INGEST, b"%d" % at)
+    return said if len(headers) > 2 and headers[2] == said else None
