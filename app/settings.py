@@ -146,8 +146,8 @@ class Settings(BaseSettings):
     webhook_secret_file: ExistingFile = Field(None, description="file that holds the key")
     webhook_timeout: PositiveFloat = Field(10.0, description="longest the webhook may take to answer")
 
-    time_future_max: PositiveFloat = Field(300.0, description="a reading that is further ahead of when it came in is a dead letter")
-    time_past_max: PositiveFloat = Field(90 * 86400.0, description="a reading that was older when it came in is a dead letter")
+    time_future_max: PositiveFloat = Field(300.0, description="a reading further ahead of its arrival is a dead letter")
+    time_past_max: PositiveFloat = Field(90 * 86400.0, description="a reading older at its arrival is a dead letter")
     payload_max_bytes: PositiveInt = Field(1 << 20, description="larger payloads are dead letters")
     payload_max_depth: PositiveInt = Field(32, description="deeper nesting is a dead letter")
     rules_poll: PositiveFloat = Field(1.0, description="how often user_configs is asked for changes")
