@@ -15,6 +15,7 @@ from app.adapters.alert_lists import OpenAlert, ToldAlert, open_alerts, told_ale
 from app.adapters.inquiry import inquiry
 from app.adapters.mqtt_message import publish
 from app.core.commands import Action, command
+from app.core.identity import bad_character
 from app.core.model import Kind, Rejected
 from app.core.route import Address
 from app.errors import PermanentError
@@ -131,7 +132,7 @@ class _Record(msgspec.Struct):
 
 def _send(user: str, device: str, rule: str, action: Action, minutes: float | None = None) -> None:
     """Check the command as a worker does before it looks at the device, then publish it."""
-    if not user or any(char in user for char in "/+#\0"):
+    if not user or any(char in user for char in "/+#\0") or bad_character(user):
         raise PermanentError(f"{user!r} is no user: the id is one level of an MQTT topic")
     wanted: dict[str, object] = {"device_id": device, "rule_id": rule, "action": action.value}
     if minutes is not None:

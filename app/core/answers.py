@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from app.core.arrival import moment_of
 from app.core.fault import printable
+from app.core.identity import bad_character
 from app.core.in_force import Refusal
 from app.core.model import Kind, Reason, Rejected
 from app.core.mqtt_topics import device_key
@@ -50,7 +51,7 @@ def answer(rejected: Rejected, kind: Kind, user_id: str, partition: int, at: int
 def answer_to_edit(refusal: Refusal) -> Answer | None:
     """The same to a configuration that was written into user_configs by hand; any worker would give it the same id."""
     user_id, text, edited, _ = refusal.change
-    if not user_id or any(char in user_id for char in "/+#\0"):  # no level of an MQTT topic
+    if not user_id or any(char in user_id for char in "/+#\0") or bad_character(user_id):  # no level of a topic
         return None
     payload = printable((text or "").encode(), PAYLOAD_MAX)
     body = _Body("", Reason.INVALID_RULES, "; ".join(refusal.reasons), payload, edited)

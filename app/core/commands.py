@@ -62,7 +62,10 @@ def command(record: Record, address: Address, at: int) -> Command | Rejected:
     user = address.user_id or found.user_id or ""
     if not user or found.user_id not in (None, user):
         return _refuse(record, f"user_id is {printable(found.user_id)}; leave it to the topic users/{{user}}/...")
-    if not found.device_id or "/" in found.device_id or ids_fault(user, found.device_id):
+    fault = ids_fault(user, found.device_id)
+    if fault is not None and fault.reason is Reason.BAD_ID:
+        return Rejected(record, fault.reason, fault.stage, fault.detail)
+    if not found.device_id or "/" in found.device_id or fault:
         return _refuse(record, f"device_id is {printable(found.device_id)}, which no device has")
     minutes = found.duration_minutes
     if found.action is not Action.SNOOZE:

@@ -8,6 +8,7 @@ from functools import partial
 
 from app.core.attendance import Attendance
 from app.core.device_classes import NOBODY, DeviceClasses
+from app.core.identity import bad_character
 from app.core.kept import Kept
 from app.core.presence import PREFIX, Thing
 from app.core.rulebook import RuleBook, Watch
@@ -141,7 +142,12 @@ class Devices:
         return self._partitions.get(partition.number) is partition
 
     def seed(self, partition: Partition, key: bytes, value: bytes, now: float) -> None:
-        """Take what is stored of an earlier life that may have to be told of silence: who is online, what is open."""
+        """Take what is stored of an earlier life that may have to be told of silence: who is online, what is open.
+
+        But for ids that were taken once and are refused now: no claim about them would come back.
+        """
+        if bad_character(key.decode()):
+            return
         if key.startswith(PREFIX):
             partition.here.seed(key, value, now)
         elif not key.startswith(b"\0") and not at_rest(value):

@@ -1,5 +1,7 @@
 """Whose a reading is: ids of topic, payload and key that agree and can be stored, or what is wrong with them."""
 
+import re
+
 from app.core.fault import Fault, printable
 from app.core.model import Reason, Stage
 from app.core.mqtt_topics import CACHED_LENGTH, CACHED_TOPICS, device_key
@@ -9,15 +11,34 @@ from app.core.mqtt_topics import CACHED_LENGTH, CACHED_TOPICS, device_key
 IDS_MAX_BYTES = 2048
 
 
+# What MQTT 5 (section 1.5.4) advises against: control characters, and what Unicode says is no character. Brokers end
+# the connection of whoever publishes to a topic with one of these, so its alerts would stop everybody's.
+_PLANE_ENDS = "".join(chr(plane << 16 | end) for plane in range(17) for end in (0xFFFE, 0xFFFF))
+_not_in_topics = re.compile(f"[\x01-\x1f\x7f-\x9f\ufdd0-\ufdef{_PLANE_ENDS}]").search
+
+
 def ids_fault(user_id: str, device_id: str) -> Fault | None:
-    """What keeps a pair of ids from being stored as a key: a NUL, or too many bytes."""
+    """What keeps a pair of ids from being stored as a key, or from being in a topic.
+
+    A NUL or another control character, a noncharacter, or too many bytes.
+    """
     if "\0" in user_id or "\0" in device_id:
         return Fault(Reason.NUL_CHARACTER, Stage.VALIDATE, "user_id or device_id contains U+0000; leave it out")
+    for name, value in (("user_id", user_id), ("device_id", device_id)):
+        if (found := bad_character(value)) is not None:
+            detail = f"{name} {printable(value)} contains U+{ord(found):04X}, which MQTT advises against; leave it out"
+            return Fault(Reason.BAD_ID, Stage.VALIDATE, detail)
     size = len(user_id.encode()) + len(device_id.encode())
     if size > IDS_MAX_BYTES:
         detail = f"user_id and device_id are {size} bytes together; {IDS_MAX_BYTES} fit into the primary key"
         return Fault(Reason.KEY_TOO_LONG, Stage.VALIDATE, detail)
     return None
+
+
+def bad_character(text: str) -> str | None:
+    """The first control character (but for NUL) or noncharacter."""
+    found = _not_in_topics(text)
+    return found[0] if found else None
 
 
 _own: dict[tuple[str, str], bytes] = {}  # ids -> key, for those that are plainly good

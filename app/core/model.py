@@ -40,6 +40,7 @@ class Reason(StrEnum):
     BAD_TIME = "bad_time"
     TIME_IN_FUTURE = "time_in_future"
     TIME_TOO_OLD = "time_too_old"
+    BAD_ID = "bad_id"  # control characters and noncharacters, which MQTT 5 (1.5.4) advises against
     KEY_TOO_LONG = "key_too_long"  # the primary key would not fit a btree page
     IDENTITY_MISMATCH = "identity_mismatch"
     UNKNOWN_TOPIC = "unknown_topic"

@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from app.core.identity import ids_fault
 from app.core.model import Record
 from app.core.mqtt_topics import device_key
 
@@ -41,8 +42,9 @@ _decode = msgspec.json.Decoder(Claim).decode
 
 
 def claim_of(record: Record) -> Claim | None:
-    """The claim in a record of kind silence; None if there is none that this version can read."""
+    """The claim in a record of kind silence; None if there is none that this version can read, or of no device."""
     try:
-        return _decode(record.value or b"")
+        claim = _decode(record.value or b"")
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
+    return None if ids_fault(claim.user_id, claim.device_id) else claim

@@ -28,6 +28,14 @@ def manage(offset: int, action: str = "SNOOZE", headers: Any = (), **changes: ob
     return other("users/u/alerts/manage", msgspec.json.encode(body), offset)
 
 
+@pytest.mark.parametrize("bad", ["\n", "\x7f", "\x9f", "\ufdd0", "\U0001fffe"])
+def test_a_device_id_that_no_topic_should_have(bad: str) -> None:
+    found = read({**SNOOZE, "device_id": f"d{bad}"})
+    assert isinstance(found, Rejected)
+    assert (found.reason, found.stage) == (Reason.BAD_ID, Stage.VALIDATE)
+    assert found.detail.isprintable()
+
+
 def test_commands() -> None:
     until = NOW_MS * 1000 + 30 * 60_000_000
     assert read(SNOOZE, headers=()) == Command("u", "d", "temperature", Action.SNOOZE, until)
