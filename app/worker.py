@@ -5,6 +5,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import structlog
@@ -17,17 +18,20 @@ from app.adapters.deadletters import KafkaDeadLetters
 from app.adapters.faust_app import build_app
 from app.adapters.kafka_access import access
 from app.adapters.lease import SessionLease
+from app.adapters.log_book import LogBook
 from app.adapters.loop import use_uvloop
 from app.adapters.outbox import KafkaOutbox
 from app.adapters.outgoing import key_partition
 from app.adapters.producer import Producer
 from app.adapters.rebalances import Rebalances
+from app.adapters.record_times import record_times
 from app.adapters.rules_table import RulesTable
 from app.adapters.silences import KafkaSilences
 from app.adapters.source import FaustSource
 from app.adapters.states import FaustStates
 from app.adapters.tide_gauge import tides
 from app.adapters.timescale import TimescaleStore
+from app.adapters.topic_ids import TopicIds
 from app.adapters.transport import BatchTransport
 from app.core.decode import Limits
 from app.core.device_classes import DeviceClasses
@@ -41,9 +45,10 @@ from app.errors import SettingsError
 from app.fit import until_it_fits
 from app.joined import Most
 from app.ops import gauges, lag
-from app.ops.events import RebalanceReport, StoreReport, TransportReport, WriteReport
+from app.ops.events import RebalanceReport, StoreReport, TransportReport, WriteReport, state_unreadable
 from app.ops.http import HealthServer
 from app.ops.ledger import BatchLedger
+from app.ops.log_watch import LogWatch
 from app.ops.rejections import Rejections
 from app.ops.watchdog import Watchdog
 from app.pipeline import Pipeline
@@ -64,22 +69,27 @@ app = build_app(settings, WorkerApp)
 
 give_up = asyncio.Event()
 lease = SessionLease(settings.kafka_session_timeout, give_up)
+producer = Producer(kafka, f"{settings.group_id}-out", give_up, WriteReport(), lease)
+states = FaustStates(app, settings.kafka_partitions, producer)
+transport_report = TransportReport()
+topic_ids = TopicIds(kafka)
+times = partial(record_times, kafka)
+logs = LogBook(settings.kafka_topic, transport_report, topic_ids, times, states.get, states.items)
 transport = BatchTransport(
     app,
     BatchLimits(
         settings.kafka_topic, settings.batch_max_rows, settings.batch_max_bytes, buffer_bytes=settings.buffer_max_bytes
     ),
-    TransportReport(),
+    transport_report,
     lease,
+    logs,
 )
 app.transport = transport  # before the first agent, which would build stock Faust's
 app.sensors.add(Rebalances(settings.kafka_topic, RebalanceReport()))
 
-producer = Producer(kafka, f"{settings.group_id}-out", give_up, WriteReport(), lease)
 store_report = StoreReport()
 advice = Advice(store_report)
 store = TimescaleStore(settings, give_up, store_report, advice, lease)
-states = FaustStates(app, settings.kafka_partitions, producer)
 rules = RuleBook()
 rules_loaded = asyncio.Event()
 schema_fits = asyncio.Event()
@@ -90,6 +100,8 @@ processor = Processor(
     DeviceClasses(settings.offline_classes, PresenceLimits(settings.offline_after)),
     settings.last_seen_every,
     settings.devices_in_memory,
+    logs.of,
+    state_unreadable,
 )
 # Of what is not waited for: it is closed when Kafka does not answer soon.
 best_effort = Producer(kafka, f"{settings.group_id}-silence", give_up, lease=lease)
@@ -159,6 +171,12 @@ async def watch() -> None:
     """End the process when a partition is stuck."""
     await schema_fits.wait()
     await watchdog.watch(app.consumer)
+
+
+@app.task  # type: ignore[untyped-decorator]
+async def watch_logs() -> None:
+    """See that the topics are still those that the states are about."""
+    await LogWatch(topic_ids, logs, states).watch(app.consumer)
 
 
 @app.timer(1.0)  # type: ignore[untyped-decorator]

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import structlog
+from aiokafka.structs import OffsetAndMetadata
 from faust.types import TP, ConsumerMessage
 
 from app.adapters.batches import BatchMessage
@@ -22,7 +23,7 @@ class PrefixConsumer(Delivery):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.limits = self.transport.limits
+        self.limits, self.logs = self.transport.limits, self.transport.logs
         self.flight = Flight(self.limits)
         self.last_progress: dict[TP, float] = {}
         self._room = asyncio.Event()
@@ -52,13 +53,19 @@ class PrefixConsumer(Delivery):
     async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:
         """Commit; on refusal nothing is remembered as committed, and the next round tries again."""
         assigned = self.assignment()
-        ours = {tp: offset for tp, offset in offsets.items() if tp in assigned}
-        if not ours or not await self._commit(ours):
+        ours = {tp: offset for tp, offset in offsets.items() if tp in assigned and self._still_done(tp, offset)}
+        # Signed here: what was done before a take-over is not of the log that was found then.
+        signed = {tp: OffsetAndMetadata(offset, self.logs.signature(tp.partition)) for tp, offset in ours.items()}
+        if not ours or not await self._commit(signed):
             return False
         self.app.tables.on_commit(ours)
         self._committed_offset.update(ours)
         self.app.monitor.on_tp_commit(ours)
         return True
+
+    def _still_done(self, tp: TP, offset: int) -> bool:
+        """False for what was done before a seek: it may be of another log than the one found there."""
+        return tp.topic != self.limits.topic or offset <= self.flight.done.get(tp, -1)
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         if tp.topic != self.limits.topic:

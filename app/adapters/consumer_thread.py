@@ -119,15 +119,11 @@ class ConsumerThread(OffsetThread):
 
     # -- commit
 
-    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+    async def _commit(self, offsets: Mapping[TP, OffsetAndMetadata]) -> bool:
         """Commit; False when Kafka refuses. The next round tries again, or the next owner does the work again."""
         consumer = self._ensure_consumer()
         ours = self.assignment()
-        wanted = {
-            TopicPartition(tp.topic, tp.partition): OffsetAndMetadata(offset, "")
-            for tp, offset in offsets.items()
-            if tp in ours
-        }
+        wanted = {TopicPartition(tp.topic, tp.partition): offset for tp, offset in offsets.items() if tp in ours}
         try:
             await consumer.commit(wanted)
         except (CommitFailedError, IllegalStateError):  # a rebalance was quicker

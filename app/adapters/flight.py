@@ -11,7 +11,6 @@ from faust.types import TP
 
 from app.adapters.batches import BatchLimits, BatchMessage
 from app.adapters.positions import Position
-from app.errors import StreamGapError
 
 READS = 2  # more of the same place, before what comes is believed: the client may drop what it has fetched
 
@@ -20,7 +19,7 @@ class Follow(Enum):
     """How a run of records follows what was handed over before."""
 
     NEXT = "next"  # it starts where the last batch ended
-    OVERLAP = "overlap"  # it starts earlier: its first records were handed over already
+    OVERLAP = "overlap"  # it starts earlier: the log was made anew, or cut
     GAP = "gap"  # it starts later: read again from where the last batch ended
     MISSING = "missing"  # it starts later each time it is read: the log holds nothing in between
 
@@ -50,18 +49,13 @@ class Flight:
         """Reading of `tp` goes on here."""
         self.expected[tp] = self.start[tp] = position.offset
 
-    def follow(self, tp: TP, found: int, end: int | None) -> Follow:
-        """How a run that starts at offset `found` follows, in a log that ends at `end` (None: not known).
-
-        Raises StreamGapError when the log ends before what was handed over: the topic was made anew under us.
-        """
+    def follow(self, tp: TP, found: int) -> Follow:
+        """How a run that starts at offset `found` follows."""
         expected = self.expected[tp]
         if found == expected:
             self._healing.pop(tp, None)
             return Follow.NEXT
         if found < expected:
-            if end is not None and end < expected:
-                raise StreamGapError(f"{tp} now ends before offset {expected}: the topic was made anew")
             return Follow.OVERLAP
         start, times = self._healing.get(tp, (expected, 0))
         if start != expected or times < READS:

@@ -6,10 +6,11 @@ from typing import TypeVar
 
 import structlog
 from aiokafka.errors import IllegalStateError, KafkaError
+from aiokafka.structs import TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from app.adapters.positions import Position, choose_position
+from app.adapters.positions import Extent, Position
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -21,10 +22,18 @@ ASK_SECONDS = 10.0  # the watchdog asks again soon
 class OffsetThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     """Faust's thread that answers questions about offsets, and waits out an outage where it must."""
 
-    async def positions(self, topic: str) -> Mapping[TP, Position]:
-        """Seek every assigned partition of `topic` to where reading must go on, and say where that is."""
-        found: Mapping[TP, Position] = await self.call_thread(self._seek_to_positions, topic)
+    async def extents(self, topic: str) -> Mapping[TP, Extent]:
+        """What there is of every assigned partition of `topic`; waits out an outage."""
+        found: Mapping[TP, Extent] = await self.call_thread(self._extents, topic)
         return found
+
+    async def seek_to(self, positions: Mapping[TP, Position]) -> None:
+        """Read on from there. Raises IllegalStateError when one is not ours any more."""
+        await self.call_thread(self._seek_to, positions)
+
+    async def rejoin(self) -> None:
+        """Let the group rebalance: all positions and states are looked up anew."""
+        await self.call_thread(self._rejoin)
 
     async def reached(self, tp: TP) -> int | None:
         """The offset the client reads next; None when the partition is not ours any more."""
@@ -74,7 +83,15 @@ class OffsetThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         consumer = self._ensure_consumer()
         return int(await consumer.position(tp)) if tp in consumer.assignment() else None
 
-    async def _seek_to_positions(self, topic: str) -> Mapping[TP, Position]:
+    async def _rejoin(self) -> None:
+        self._ensure_consumer()._coordinator.request_rejoin()
+
+    async def _seek_to(self, positions: Mapping[TP, Position]) -> None:
+        consumer = self._ensure_consumer()
+        for tp, position in positions.items():
+            consumer.seek(TopicPartition(tp.topic, tp.partition), position.offset)
+
+    async def _extents(self, topic: str) -> Mapping[TP, Extent]:
         consumer = self._ensure_consumer()
         tps = [tp for tp in consumer.assignment() if tp.topic == topic]
         if not tps:
@@ -88,9 +105,8 @@ class OffsetThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         )
         found = {}
         for tp in tps:
-            position = choose_position(committed[tp].offset if tp in committed else None, starts[tp], ends[tp])
-            consumer.seek(tp, position.offset)
-            found[TP(tp.topic, tp.partition)] = position
+            offset, metadata = (committed[tp].offset, committed[tp].metadata) if tp in committed else (None, "")
+            found[TP(tp.topic, tp.partition)] = Extent(starts[tp], ends[tp], offset, metadata or "")
         return found
 
     async def _insist(self, ask: Callable[[], Awaitable[T]]) -> T:

@@ -4,12 +4,23 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class Extent:
+    """What there is of a partition: from `start` (first kept) to `end` (next written); and what is committed."""
+
+    start: int
+    end: int
+    committed: int | None = None
+    metadata: str = ""  # committed beside the offset
+
+
+@dataclass(frozen=True, slots=True)
 class Position:
     """`offset` is read next; `committed` is what the group has committed (None: nothing yet)."""
 
     offset: int
     committed: int | None
     reset: bool = False  # the committed offset lies outside the log
+    anew: bool = False  # the log is another one than that which was read before
 
 
 def choose_position(committed: int | None, start: int, end: int) -> Position:

@@ -20,6 +20,7 @@ from app.core.changelog import newest
 log = structlog.get_logger()
 
 # Per partition; the defaults (2 GiB block cache each) are sized for one table on one machine.
+INTERNAL = b"__faust\0"  # how keys begin under which the database keeps what it knows of itself
 ROCKSDB_OPTIONS = {
     "block_cache_size": 8 << 20,
     "write_buffer_size": 4 << 20,
@@ -50,7 +51,7 @@ class StateStore(Store):  # type: ignore[misc]
     def items(self, partition: int) -> Iterator[tuple[bytes, bytes]]:
         """Every key with its state, as they were when the iteration began."""
         for key, value in self._db_for_partition(partition).items():
-            if key != self.offset_key:
+            if not key.startswith(INTERNAL):
                 yield key, value
 
     def write(self, partition: int, states: Mapping[bytes, bytes | None], offset: int | None) -> None:
@@ -92,5 +93,12 @@ class StateStore(Store):  # type: ignore[misc]
     def take(self, partition: int, records: Sequence[ConsumerRecord]) -> None:
         """Store a run of the changelog, each key's newest state, and how far it goes."""
         known = self._db_for_partition(partition).get
-        states = newest([(record.key, record.value) for record in records], known, self.overtaken[partition])
-        self.write(partition, states, records[-1].offset)
+        keyed = [(record.key, record.value) for record in records if _is_state(record.key)]
+        if len(keyed) < len(records):
+            log.error("state_changelog_foreign_records", partition=partition, records=len(records) - len(keyed))
+        self.write(partition, newest(keyed, known, self.overtaken[partition]), records[-1].offset)
+
+
+def _is_state(key: bytes | None) -> bool:
+    """Whether anything of this project has such a key; the database keeps its own beside them."""
+    return key is not None and not key.startswith(INTERNAL)

@@ -8,6 +8,7 @@ What it leans on in Faust and aiokafka is listed, and checked, in tests/contract
 import gc
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import faust
@@ -21,6 +22,7 @@ from app.adapters.commits import PrefixConsumer
 from app.adapters.consumer_thread import ConsumerThread
 from app.adapters.flight import Follow
 from app.adapters.lease import SessionLease
+from app.adapters.log_book import LogBook
 from app.adapters.markers import Markers
 from app.adapters.transport_events import TransportEvents
 
@@ -34,6 +36,7 @@ class BatchConsumer(PrefixConsumer):
         super().__init__(*args, **kwargs)
         self.events = self.transport.events
         self._markers = Markers(self.flight)
+        self.in_doubt = False  # whether the log is the one that `flight` is about
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -78,7 +81,9 @@ class BatchConsumer(PrefixConsumer):
         """Whether what is fetched reaches the agent. Recovery lets the flow run, seeks, and then empties all queues:
         what it threw away would stay un-acked for ever. Its last act is to call the rebalance ended.
         """
-        return tp.topic != self.limits.topic or (tp in self.flight.expected and not self.app.rebalancing)
+        if tp.topic != self.limits.topic:
+            return True
+        return tp in self.flight.expected and not self.app.rebalancing and not self.in_doubt
 
     def _has_room(self, tp: TP) -> bool:
         return tp.topic != self.limits.topic or self.flight.has_room(tp)
@@ -102,11 +107,12 @@ class BatchConsumer(PrefixConsumer):
         if not records:
             return records
         expected, found = self.flight.expected[tp], records[0].offset
-        match self.flight.follow(tp, found, self.highwater(tp)):
+        match self.flight.follow(tp, found):
             case Follow.NEXT:
                 return records
-            case Follow.OVERLAP:
-                return [record for record in records if record.offset >= expected]
+            case Follow.OVERLAP:  # the client began at the start, as there was nothing where it wanted to read on
+                await self.doubt(f"{tp.topic}-{tp.partition} is read from {found} on, and {expected} was to follow")
+                return []
             case Follow.GAP:
                 self.events.gap_healed(tp, expected, found)
                 await self.seek(tp, expected)
@@ -143,8 +149,10 @@ class BatchConsumer(PrefixConsumer):
         then comes from the old positions.
         """
         self._forget()
-        positions = await self._thread.positions(self.limits.topic)
+        positions = await self.logs.positions(partial(self._thread.extents, self.limits.topic))
+        await self._thread.seek_to(positions)
         self._forget()
+        self.in_doubt = False
         for tp, position in positions.items():
             self.flight.place(tp, position)
             self._committed_offset[tp] = position.committed
@@ -152,7 +160,16 @@ class BatchConsumer(PrefixConsumer):
             self.last_progress[tp] = time.monotonic()
             if position.reset:
                 self.events.position_reset(tp, position)
+            if position.reset or position.anew:
                 self.flight.done[tp] = position.offset  # committed at once, or each rebalance would tell it again
+
+    async def doubt(self, what: str, *, rejoin: bool = True) -> None:
+        """Nothing is read before a rebalance has shown what log there is; `rejoin`: that begins now."""
+        if not self.in_doubt:
+            self.in_doubt = True
+            self.events.log_in_doubt(what)
+        if rejoin:
+            await self._thread.rejoin()
 
     def _forget(self) -> None:
         self.flight.begin_anew()
@@ -193,10 +210,16 @@ class BatchTransport(driver.Transport):  # type: ignore[misc]
     Consumer = BatchConsumer
 
     def __init__(
-        self, app: faust.App, limits: BatchLimits, events: TransportEvents, lease: SessionLease | None = None
+        self,
+        app: faust.App,
+        limits: BatchLimits,
+        events: TransportEvents,
+        lease: SessionLease | None = None,
+        logs: LogBook | None = None,
     ) -> None:
         super().__init__(app.conf.broker_consumer, app)
         self.limits = limits
         self.events = events
         self.lease = lease  # told of our membership in the group
+        self.logs = logs or LogBook(limits.topic, events)
         self.drain: Callable[[], Awaitable[None]] = _nothing_to_drain

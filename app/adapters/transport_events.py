@@ -1,5 +1,7 @@
 """What the transport tells whoever wants to know."""
 
+from collections.abc import Sequence
+
 from faust.types import TP
 
 from app.adapters.positions import Position
@@ -13,6 +15,12 @@ class TransportEvents:
 
     def offsets_missing(self, tp: TP, expected: int, found: int) -> None:
         """The log holds nothing from `expected` to `found` any more: retention has removed what was not read."""
+
+    def log_made_anew(self, cause: str, partitions: Sequence[int]) -> None:
+        """Offsets of these partitions begin anew: states keep what they know of their devices, and no offset."""
+
+    def log_in_doubt(self, what: str) -> None:
+        """Nothing is read before it is known whether the log is still the same one."""
 
     def position_reset(self, tp: TP, position: Position) -> None:
         """The committed offset is outside the log: retention, or a topic made anew."""

@@ -11,6 +11,7 @@ from app.core import dense
 from app.core.device_classes import DeviceClasses
 from app.core.presence import PREFIX, Limits, Name, Thing, is_online, label, restore
 from app.core.wheel import Wheel
+from app.errors import PermanentError
 
 TICK = 0.25  # seconds; how much later than it could a timer is due
 PLATFORM = "platform"  # the user who is told of what is no single device's matter
@@ -24,9 +25,17 @@ class Attendance:
     """Of one partition. `mark` is the offset up to which all was applied when its first record comes."""
 
     def __init__(
-        self, partition: int, mark: int, classes: DeviceClasses, load: Callable[[bytes], bytes | None]
+        self,
+        partition: int,
+        mark: int,
+        classes: DeviceClasses,
+        load: Callable[[bytes], bytes | None],
+        log: int = 0,
+        unreadable: Callable[[bytes, str], None] = lambda key, error: None,
     ) -> None:
+        """`log` is the generation of the partition's log (app.core.logs)."""
         self._mark, self._classes, self._load = mark, classes, load
+        self.log, self._unreadable = log, unreadable
         self.partition = partition
         self.even_at = 0.0  # all that had come by then was seen when the sweeper looked last, seconds since 1970
         self.up_to = mark + 1  # every record before this offset was seen when the sweeper looked last
@@ -37,10 +46,11 @@ class Attendance:
         self.heard: dict[Alarm, float] = {}  # when a reading last spoke of an open alert, seconds since 1970
         self.alarms: Wheel[Alarm] = Wheel(TICK)
         self.seeded = False  # what is stored as online has its timer
-        self.mass = Thing((PLATFORM, f"partition-{partition}"), Limits(0.0), mark)  # offline: mass silence is told
+        name = (PLATFORM, f"partition-{partition}")
+        self.mass = Thing(name, Limits(0.0), mark, self)  # offline: mass silence is told
         self.mass.online, self.mass.since_ms = True, 0
         if classes.watching and (stored := load(self.mass.key)) is not None:
-            restore(self.mass, stored)
+            self._restore(self.mass, stored)
 
     def of(self, name: Name, sensor: bool) -> Thing:
         """A thing, whatever is known of it; `sensor`: it belongs to a node."""
@@ -76,12 +86,20 @@ class Attendance:
         thing = Thing(name, limits, self._mark, self)
         self.things[thing.label] = thing
         if stored is not None:
-            sensor |= restore(thing, stored)
+            sensor |= self._restore(thing, stored)
             self.online += thing.online
         if not thing.online:
             self._offline.append(thing)
         self._belongs(thing, sensor=sensor)
         return thing
+
+    def _restore(self, thing: Thing, stored: bytes) -> bool:
+        """What is stored of it; whether it is a sensor. One that cannot be read begins anew from the mark."""
+        try:
+            return restore(thing, stored, self.log)
+        except PermanentError as error:
+            self._unreadable(thing.key, str(error))
+            return False
 
     def _belongs(self, thing: Thing, *, sensor: bool) -> None:
         node = self.of((thing.name[0], ""), sensor=False) if sensor else UNWATCHED
@@ -117,9 +135,13 @@ class Attendance:
 
     def seed(self, key: bytes, value: bytes, now: float) -> None:
         """Give what is stored as online its timer, by its key in the state table; it counts as heard of now."""
-        if not is_online(value):
+        try:
+            if not is_online(value):
+                return
+            text = key.removeprefix(PREFIX).decode()
+        except (PermanentError, UnicodeDecodeError) as error:
+            self._unreadable(key, str(error))
             return
-        text = key.removeprefix(PREFIX).decode()
         if text == self.mass.label or isinstance(there := self.things.get(text), bytes):
             return
         user, _, device = text.partition("/")

@@ -2,13 +2,14 @@
 
 A worker that was stalled for longer than its session, and does not know yet that its partitions are somebody else's,
 may write an older state behind a newer one. A state holds everything up to its applied offset, so the one that has
-seen most is right.
+seen most is right, and one of a later log before all (app.core.logs).
 """
 
 from collections.abc import Callable, Iterable, Mapping
 
-from app.core.devices import MARK_KEY
-from app.core.state import applied_offset
+from app.core.devices import MARK_KEY, mark_of
+from app.core.logs import LOG_KEY, noted
+from app.core.state import seen
 
 
 def newest(
@@ -30,8 +31,11 @@ def newest(
     return found
 
 
-def _seen(key: bytes, value: bytes) -> int:
-    """Offset up to which this value has seen its partition; -1 when it does not say."""
+def _seen(key: bytes, value: bytes) -> tuple[int, int]:
+    """Up to where this value has seen its partition: generation of the log, and offset; -1 when it does not say."""
     if key == MARK_KEY:
-        return int(value) if value.isdigit() else -1
-    return applied_offset(value)
+        return (0, mark_of(value))
+    if key == LOG_KEY:
+        found = noted(value)
+        return (found.generation, found.offset) if found else (-1, -1)
+    return seen(value)

@@ -11,6 +11,7 @@ _TIMER = Struct("<d")
 def can_be(thing: Thing) -> bool:
     """Whether it is a device or sensor that is online, has its timer, and nothing is claimed or told of it."""
     at_rest = thing.online and thing.timer > 0 and not thing.claimed and bool(thing.name[1])
+    at_rest = at_rest and thing.history_ms < 0
     return at_rest and (thing.note_ms > 0 or thing.noted_ms == thing.last_ms)
 
 

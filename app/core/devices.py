@@ -10,14 +10,19 @@ from app.core.attendance import Attendance
 from app.core.device_classes import NOBODY, DeviceClasses
 from app.core.identity import bad_character
 from app.core.kept import Kept
+from app.core.logs import LOG_KEY, Log, noted
 from app.core.presence import PREFIX, Thing
 from app.core.rulebook import RuleBook, Watch
 from app.core.state import DeviceState, at_rest, decode
+from app.errors import PermanentError
 
 Load = Callable[[int, bytes], bytes | None]  # (partition, key) -> stored state
+LogOf = Callable[[int], Log]  # partition -> its log
 Name = tuple[str, str]  # user, device
 
 MARK_KEY = b"\0applied"  # no device has this key: ids hold no NUL
+Unreadable = Callable[[int, bytes, str], None]  # (partition, key, what is wrong with what is stored there)
+OFFSET_DIGITS = 20  # one more than an offset may have
 IN_MEMORY = 100_000  # devices; each takes some 800 bytes
 
 
@@ -45,12 +50,12 @@ class Device:
 
 
 class Partition:
-    """The devices of a partition that were seen in this epoch, who is there, and its mark."""
+    """The devices of a partition that were seen in this epoch, who is there, its mark, and which log that is of."""
 
-    __slots__ = ("closed", "devices", "here", "mark", "marked_at", "number", "stepped")
+    __slots__ = ("closed", "devices", "here", "log", "mark", "marked_at", "number", "stepped")
 
-    def __init__(self, number: int, mark: int, here: Attendance) -> None:
-        self.number, self.here = number, here
+    def __init__(self, number: int, mark: int, here: Attendance, log: Log) -> None:
+        self.number, self.here, self.log = number, here, log
         self.stepped = self.closed = -1  # offset after the last batch, and after the last one whose states are stored
         self.devices: dict[Name, Device] = {}
         self.mark, self.marked_at = mark, 0.0
@@ -65,9 +70,17 @@ class Devices:
     """Looks states up once a device and epoch (see app.ports.Batch), and rules when they have changed."""
 
     def __init__(
-        self, rules: RuleBook, load: Load, classes: DeviceClasses = NOBODY, in_memory: int = IN_MEMORY
+        self,
+        rules: RuleBook,
+        load: Load,
+        classes: DeviceClasses = NOBODY,
+        in_memory: int = IN_MEMORY,
+        log_of: LogOf = lambda _: Log(),
+        unreadable: Unreadable = lambda partition, key, error: None,
     ) -> None:
+        """`log_of` says what log a partition has in this epoch; `unreadable` is told of what cannot be read."""
         self._rules, self._load, self._classes, self._in_memory = rules, load, classes, in_memory
+        self._log_of, self._unreadable = log_of, unreadable
         self._epoch = -1
         self._partitions: dict[int, Partition] = {}
         self._kept: Kept[Device] = Kept(in_memory)
@@ -86,11 +99,18 @@ class Devices:
             self._partitions, self._kept = {}, Kept(self._in_memory)
         found = self._partitions.get(number)
         if found is None:
-            stored = self._load(number, MARK_KEY)
-            mark = -1 if stored is None else int(stored)
-            here = Attendance(number, mark, self._classes, partial(self._load, number))
-            found = self._partitions[number] = Partition(number, mark, here)
+            log = self._log_of(number)
+            mark = self._mark(number, log)
+            load, unreadable = partial(self._load, number), partial(self._unreadable, number)
+            here = Attendance(number, mark, self._classes, load, log.generation, unreadable)
+            found = self._partitions[number] = Partition(number, mark, here, log)
         return found
+
+    def _mark(self, number: int, log: Log) -> int:
+        """Offset up to which everything of that log is applied."""
+        found = noted(self._load(number, LOG_KEY) or b"")
+        mark = found.offset if found is not None and found.generation == log.generation else -1
+        return max(mark, mark_of(self._load(number, MARK_KEY))) if not log.generation else mark
 
     def watched(self, partition: Partition, name: Name) -> Device:
         """The device of a reading, under the rules of now; it begins to have a state when anything is asked of it."""
@@ -100,7 +120,8 @@ class Devices:
         device.rules_version = self._rules.version
         watch = device.watch
         if (watch.rules or watch.sampling) and device.state is None:
-            device.state = DeviceState(applied_offset=partition.mark, persisted_offset=partition.mark)
+            mark, generation = partition.mark, partition.log.generation
+            device.state = DeviceState(applied_offset=mark, persisted_offset=mark, log=generation)
         elif watch.sampling is None and device.state is not None:
             device.state.samples = None
         return device
@@ -112,9 +133,22 @@ class Devices:
             stored = self._load(partition.number, _key(name))
             if stored is None:
                 return None
-            return self._keep(partition, name, decode(stored))
+            return self._keep(partition, name, self._read(partition, _key(name), stored))
         device.watch = self._rules.watch_for(*name)
         return device
+
+    def _read(self, partition: Partition, key: bytes, stored: bytes) -> DeviceState:
+        """A device whose state cannot be read begins anew from the mark: all that was applied is history to it."""
+        try:
+            state = decode(stored)
+        except PermanentError as error:
+            self._unreadable(partition.number, key, str(error))
+            state = DeviceState(log=partition.log.generation)
+            state.applied_offset = state.persisted_offset = partition.mark
+            return state
+        if state.log != partition.log.generation:
+            state.begin_anew(partition.log.generation)
+        return state
 
     def _keep(self, partition: Partition, name: Name, state: DeviceState | None) -> Device:
         device = Device(partition, name, state, self._rules.watch_for(*name))
@@ -146,15 +180,17 @@ class Devices:
 
         But for ids that were taken once and are refused now: no claim about them would come back.
         """
-        if bad_character(key.decode()):
+        if bad_character(key.decode(errors="replace")):
             return
         if key.startswith(PREFIX):
             partition.here.seed(key, value, now)
         elif not key.startswith(b"\0") and not at_rest(value):
-            user, _, device_id = key.decode().partition("/")
-            name = (user, device_id)
+            name = _name(key)
+            if name is None:
+                self._unreadable(partition.number, key, "no device has this key")
+                return
             device = partition.devices.get(name)
-            state = device.state if device else decode(value)
+            state = device.state if device else self._read(partition, key, value)
             no_data = self._rules.watch_for(*name).no_data
             for rule_id, episode in state.episodes.items() if state and no_data else ():
                 alarm = (name, rule_id)
@@ -165,3 +201,16 @@ class Devices:
 
 def _key(name: Name) -> bytes:
     return f"{name[0]}/{name[1]}".encode()
+
+
+def _name(key: bytes) -> Name | None:
+    try:
+        user, slash, device_id = key.decode().partition("/")
+    except UnicodeDecodeError:
+        return None
+    return (user, device_id) if slash else None
+
+
+def mark_of(stored: bytes | None) -> int:
+    """The offset of a mark, -1 for what is none."""
+    return int(stored) if stored is not None and stored.isdigit() and len(stored) < OFFSET_DIGITS else -1

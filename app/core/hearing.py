@@ -12,7 +12,7 @@ from app.core.alerts import MASS_RULE_ID, AlertEvent, Status, alert_id
 from app.core.attendance import UNWATCHED, Attendance
 from app.core.model import Record
 from app.core.presence import Name, Thing, encode
-from app.core.silence import Claim
+from app.core.silence import Claim, of_this_log
 from app.core.telling import tell
 from app.core.work import Work
 from app.core.write import Effect, Statement
@@ -50,9 +50,11 @@ class Hearing:
         node = thing.node
         if node is not None:
             self.node_heard(work, here, node, record, at, now)
-        if record.offset <= thing.applied:  # history that comes again; what follows it in this batch may be news
+        if record.offset <= thing.applied or at <= thing.history_ms:
+            # history that comes again; what follows it in this batch may be news
             thing.seen_in = -1
             return
+        thing.history_ms = -1
         if not thing.note_ms and thing.online and not thing.claimed:  # it was read from the state table
             thing.note_ms = thing.noted_ms + self._note_every_ms
             # The worker before may have claimed it: whoever comes next has to know.
@@ -99,7 +101,7 @@ class Hearing:
         if thing is None:
             return False
         thing.claimed = False
-        if not thing.online:
+        if not thing.online or not of_this_log(claim, record) or at <= thing.history_ms:
             return False
         if thing.latest >= claim.up_to or self._in_maintenance(thing.name, at / 1000):
             if thing.seen_at:
@@ -118,7 +120,7 @@ class Hearing:
         if word.lower() != OFFLINE_WORD:
             thing.note_ms = 0  # its row bears the time of this message: a claim by whoever comes next has to be as late
             self.heard(work, here, thing, record, at, now)
-        elif record.offset > thing.applied:
+        elif record.offset > thing.applied and at > thing.history_ms:
             if thing.online:
                 self._offline(work, here, thing, record, at, at)
             thing.applied = record.offset
@@ -133,7 +135,7 @@ class Hearing:
         thing = here.mass
         thing.claimed = False
         begins = claim.what == "mass"
-        if record.offset <= thing.applied or begins is not thing.online:
+        if record.offset <= thing.applied or at <= thing.history_ms or begins is not thing.online:
             return False
         thing.online, thing.applied = not begins, record.offset
         if begins:

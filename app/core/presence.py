@@ -36,8 +36,8 @@ class Thing:
     """A device, a sensor or a node, in a worker's memory. Times `_ms` are milliseconds since 1970, of arrival."""
 
     __slots__ = (
-        "alert", "applied", "claimed", "held", "here", "label", "last_ms", "limits", "name", "node", "note_ms",
-        "noted_ms", "online", "seen", "seen_at", "seen_in", "sensors", "since_ms", "timer",
+        "alert", "applied", "claimed", "held", "here", "history_ms", "label", "last_ms", "limits", "name", "node",
+        "note_ms", "noted_ms", "online", "seen", "seen_at", "seen_in", "sensors", "since_ms", "timer",
     )  # fmt: skip
 
     def __init__(self, name: Name, limits: Limits, applied: int, here: Any = None) -> None:
@@ -48,6 +48,7 @@ class Thing:
         self.alert = False  # that it is offline was told
         self.since_ms = 0  # when it came online last: what its alert's id is made of
         self.last_ms = 0  # last sign of life
+        self.history_ms = -1  # what came up to then is known from an earlier log
         self.noted_ms = 0  # last_ms in device_status and in the state table
         self.note_ms = 0  # a record before then only says that it is still there; 0: there is more to do
         self.seen = -1  # offset of its latest record in this epoch
@@ -125,12 +126,13 @@ class Thing:
 
 class _Stored(Struct, array_like=True):
     version: int
-    applied: int  # in the same place as in a device's state: the changelog looks at it (app.core.changelog)
+    applied: int  # this and `log` are where a device's state has them: the changelog looks at it (app.core.changelog)
     online: bool
     alert: bool
     sensor: bool
     since_ms: int
     last_ms: int
+    log: int = 0
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -139,8 +141,9 @@ _decode = msgspec.msgpack.Decoder(_Stored).decode
 
 def encode(thing: Thing) -> bytes:
     """What a worker that takes over has to know, some 30 bytes."""
-    sensor = thing.node is not None
-    return _encode((1, thing.applied, thing.online, thing.alert, sensor, thing.since_ms, thing.last_ms))
+    sensor, log = thing.node is not None, thing.here.log if thing.here else 0
+    fields = (1, thing.applied, thing.online, thing.alert, sensor, thing.since_ms, thing.last_ms)
+    return _encode((*fields, log) if log else fields)
 
 
 def is_online(data: bytes) -> bool:
@@ -150,16 +153,26 @@ def is_online(data: bytes) -> bool:
 
 def _stored(data: bytes) -> _Stored:
     try:
-        return _decode(data)
-    except (msgspec.DecodeError, UnicodeError) as error:
+        stored = _decode(data)
+        if stored.version != 1:
+            raise PermanentError(f"a device's presence has version {stored.version}, this program reads 1")
+        moment(stored.since_ms * 1000), moment(stored.last_ms * 1000)
+    except (msgspec.DecodeError, UnicodeError, RecursionError, OverflowError) as error:
         raise PermanentError(f"not a device's presence ({error}): {data[:40]!r}") from error
+    return stored
 
 
-def restore(thing: Thing, data: bytes) -> bool:
-    """Put what `encode` made into a new Thing; whether it is a sensor. Raises PermanentError for anything else."""
+def restore(thing: Thing, data: bytes, log: int = 0) -> bool:
+    """Put what `encode` made into a new Thing; whether it is a sensor. Raises PermanentError for anything else.
+
+    `log` is the generation of the log that is there now: what was stored under another one knows none of its offsets,
+    and what came before the last sign of life is history in it, too.
+    """
     stored = _stored(data)
     thing.online, thing.alert, thing.since_ms, thing.applied = (
         stored.online, stored.alert, stored.since_ms, stored.applied,
     )  # fmt: skip
     thing.last_ms = thing.noted_ms = stored.last_ms
+    if stored.log != log:
+        thing.applied, thing.history_ms = -1, stored.last_ms
     return stored.sensor

@@ -15,8 +15,9 @@ from app.core.arrival import arrived_ms, moment_of, same_for
 from app.core.columns import in_force
 from app.core.decode import Decoder, Limits
 from app.core.device_classes import NOBODY, DeviceClasses
-from app.core.devices import IN_MEMORY, MARK_KEY, Device, Devices, Load, Partition
+from app.core.devices import IN_MEMORY, MARK_KEY, Device, Devices, Load, LogOf, Partition, Unreadable
 from app.core.hearing import Hearing
+from app.core.logs import LOG_KEY, Log, note
 from app.core.model import Kind, Rejected
 from app.core.others import Others, Place
 from app.core.route import route
@@ -44,14 +45,16 @@ class Processor:
         classes: DeviceClasses = NOBODY,
         note_every: float = 60.0,
         in_memory: int = IN_MEMORY,
+        log_of: LogOf = lambda _: Log(),
+        unreadable: Unreadable = lambda partition, key, error: None,
     ) -> None:
         """`classes` say which devices are watched for being there, `note_every` seconds their last_seen is noted.
 
-        `in_memory` devices are kept between batches.
+        `in_memory` devices are kept between batches. For `log_of` and `unreadable` see app.core.devices.
         """
         self._decoder, self._row = Decoder(limits), in_force().row
         self._rules = rules
-        self.partitions = Devices(rules, load, classes, in_memory)
+        self.partitions = Devices(rules, load, classes, in_memory, log_of, unreadable)
         self._devices = self.partitions
         self._watching, self._hearing = classes.watching, Hearing(note_every, rules.in_maintenance)
         self._other = Others(self._devices, self._hearing, watching=classes.watching)
@@ -150,7 +153,7 @@ class Processor:
         _encode_moved(work, moved, partition, now)
         work.gather()
         partition.stepped = end
-        _mark(work, partition, end - 1, now)
+        _mark(work, partition, batch, now)
         return work
 
     def closed(self, batch: Batch) -> None:
@@ -163,13 +166,17 @@ class Processor:
         return self._devices.count
 
 
-def _mark(work: Work, partition: Partition, offset: int, now: float) -> None:
-    """Note that everything up to `offset` was stepped; after the states, so that a mark never runs ahead of them."""
+def _mark(work: Work, partition: Partition, batch: Batch, now: float) -> None:
+    """Note that everything of the batch was stepped; after the states, so that a mark never runs ahead of them."""
+    offset, log = batch.next_offset - 1, partition.log
     if offset <= partition.mark:  # a replay
         return
     partition.mark = offset
     if work.states or work.answers or now - partition.marked_at >= MARK_SECONDS:
-        work.states[MARK_KEY] = b"%d" % offset
+        if not log.generation:
+            work.states[MARK_KEY] = b"%d" % offset
+        if log.identity:
+            work.states[LOG_KEY] = note(log, offset, batch.records[-1].timestamp)
         partition.marked_at = now
 
 

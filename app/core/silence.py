@@ -38,6 +38,11 @@ def to_record(claim: Claim) -> tuple[bytes, bytes]:
     return key, msgspec.json.encode(claim)
 
 
+def of_this_log(claim: Claim, record: Record) -> bool:
+    """Whether the claim was made about the log it is found in: its sender had seen only what came before it."""
+    return claim.up_to <= record.offset
+
+
 _decode = msgspec.json.Decoder(Claim).decode
 
 

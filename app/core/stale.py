@@ -9,7 +9,7 @@ from app.core.maintenance import Span
 from app.core.model import Record
 from app.core.phases import TRANSITIONS, Phase, Signal
 from app.core.rules import Rule
-from app.core.silence import Claim
+from app.core.silence import Claim, of_this_log
 from app.core.state import DeviceState
 
 
@@ -27,7 +27,9 @@ def silent(
     in a maintenance window.
     """
     now = at * 1000
-    if record.offset <= state.applied_offset or any(begin <= now < end for begin, end in maintenance):
+    if record.offset <= state.applied_offset or not of_this_log(claim, record):
+        return ()
+    if any(begin <= now < end for begin, end in maintenance):
         return ()
     events = []
     for rule in rules:

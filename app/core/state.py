@@ -13,6 +13,7 @@ from app.errors import PermanentError
 
 VERSION = 1  # of the encoding; raise it only when an older program would misread it, not for fields added at the end
 _SHORT = b"\x93"  # how an encoded state begins that has neither episodes nor anything after them
+_NOTHING = msgspec.Raw()
 NEVER = datetime.min.replace(tzinfo=UTC)
 
 
@@ -35,6 +36,7 @@ class DeviceState:
     persisted_offset: int = -1  # applied_offset at that moment
     samples: Samples | None = None  # of a device with change of value or rolling windows
     sampled: bool = field(default=False, compare=False)  # a window moved since `decode` or `mark_persisted`
+    log: int = 0  # generation of the log that the offsets are of (app.core.logs)
 
     @property
     def latest_time(self) -> int | None:
@@ -45,6 +47,14 @@ class DeviceState:
     def dirty(self) -> bool:
         """Whether anything at all changed since `decode` or `mark_persisted`; true whenever episodes_changed is."""
         return self.applied_offset != self.persisted_offset
+
+    def begin_anew(self, log: int, applied: int = -1) -> None:
+        """Its partition has another log: no offset of the one before means anything, all else is kept."""
+        self.log, self.applied_offset, self.persisted_offset = log, applied, applied
+        for episode in self.episodes.values():
+            episode.heard = -1
+        if self.samples is not None and self.samples.chain is not None:
+            self.samples.chain.since, self.samples.chain.offsets = applied + 1, []
 
     def mark_persisted(self) -> None:
         """Clear the flags; for a caller that keeps the state beyond its batch."""
@@ -73,11 +83,20 @@ class _Encoded(Struct, array_like=True):
     instants: dict[str, tuple[int, int]] = {}
     notes: dict[str, Note] = {}
     samples: Samples | None = None
+    log: int | None = None
 
 
-class _Applied(Struct, array_like=True):
+class _Seen(Struct, array_like=True):
+    """What a state and a device's presence have in the same places."""
+
     version: int
     applied_offset: int
+    _2: msgspec.Raw = _NOTHING
+    _3: msgspec.Raw = _NOTHING
+    _4: msgspec.Raw = _NOTHING
+    _5: msgspec.Raw = _NOTHING
+    _6: msgspec.Raw = _NOTHING
+    log: int | None = None
 
 
 class _Open(Struct, array_like=True):
@@ -89,24 +108,27 @@ class _Open(Struct, array_like=True):
 
 _version_of = msgspec.msgpack.Decoder(_Version).decode
 _decode = msgspec.msgpack.Decoder(_Encoded).decode
-_applied_of = msgspec.msgpack.Decoder(_Applied).decode
+_seen_of = msgspec.msgpack.Decoder(_Seen).decode
 _open_of = msgspec.msgpack.Decoder(_Open).decode
 _encode = msgspec.msgpack.Encoder().encode
 
 
 def encode(state: DeviceState) -> bytes:
-    """MessagePack array: version, applied offset, latest time; if there are any, episodes, instants, notes, samples.
+    """MessagePack array: version, applied offset, latest time; if there are any, episodes, instants, notes, samples,
+    generation of the log.
 
     Notes that say nothing more are left out, so that a device at rest is as small as one that never alerted.
     """
     notes, latest, samples = state.notes, state.latest, state.samples
     time = None if latest is NEVER else (latest - EPOCH) // MICROSECOND  # `latest_time`, written out: 0.1 us of 1.2
-    if not notes and not state.episodes and not state.instants and samples is None:
+    if not notes and not state.episodes and not state.instants and samples is None and not state.log:
         return _encode((VERSION, state.applied_offset, time))
     if notes:
         now = time or 0
         notes = {rule_id: note for rule_id, note in notes.items() if not note.spent(now)}
     fields = (VERSION, state.applied_offset, time, state.episodes, state.instants, notes)
+    if state.log:
+        return _encode((*fields, samples, state.log))
     if samples is not None:
         return _encode((*fields, samples))
     return _encode(fields if notes else fields[:5] if state.instants else fields[:4] if state.episodes else fields[:3])
@@ -122,26 +144,32 @@ def decode(data: bytes) -> DeviceState:
         if version != VERSION:
             raise PermanentError(f"device state has version {version}, this program reads {VERSION}: run a newer one")
         encoded = _decode(data)
-    except (msgspec.DecodeError, UnicodeError) as error:
+        offset, time = encoded.applied_offset, encoded.latest_time
+        latest = NEVER if time is None else moment(time)
+        for episode in encoded.episodes.values():
+            moment(episode.first_seen), moment(episode.last_seen)
+    except (msgspec.DecodeError, UnicodeError, RecursionError, OverflowError) as error:
         raise PermanentError(f"not a device state ({error}): {data[:40]!r}") from error
-    offset, time = encoded.applied_offset, encoded.latest_time
-    latest = NEVER if time is None else moment(time)
     state = DeviceState(offset, latest, encoded.episodes, encoded.instants, encoded.notes, persisted_offset=offset)
-    state.samples = encoded.samples
+    state.samples, state.log = encoded.samples, encoded.log or 0
     return state
 
 
-def applied_offset(data: bytes) -> int:
-    """The applied offset of what `encode` made, of any version, without decoding the rest; -1 for what is no state."""
+def seen(data: bytes) -> tuple[int, int]:
+    """Generation of its log and applied offset of what `encode` made, of any version, without decoding the rest.
+
+    What is no state has seen nothing: (-1, -1).
+    """
     try:
-        return _applied_of(data).applied_offset
-    except msgspec.DecodeError:
-        return -1
+        found = _seen_of(data)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return (-1, -1)
+    return (found.log or 0, found.applied_offset)
 
 
 def at_rest(data: bytes) -> bool:
     """Whether no episode is open in what `encode` made, without decoding the rest; False for what is no state."""
     try:
         return data[:1] == _SHORT or not _open_of(data).episodes
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return False

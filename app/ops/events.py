@@ -1,7 +1,7 @@
 """What happens to the connections of a worker: each event writes its log line and moves its metric, together."""
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import structlog
 from faust.types import TP
@@ -108,6 +108,20 @@ class TransportReport(TransportEvents):
         metrics.OFFSETS_MISSING.labels(str(tp.partition)).inc(found - expected)
         log.error("offsets_missing_in_log", partition=tp.partition, expected=expected, found=found)
 
+    def log_made_anew(self, cause: str, partitions: Sequence[int]) -> None:
+        """Offsets of these partitions begin anew."""
+        metrics.TOPIC_MADE_ANEW.labels("input").inc(len(partitions))
+        log.error(
+            "input_topic_made_anew",
+            partitions=list(partitions),
+            cause=cause,
+            next="read from its start; devices keep their open alerts, and their offsets begin anew",
+        )
+
+    def log_in_doubt(self, what: str) -> None:
+        """Nothing is read before it is known whether the log is still the same one."""
+        log.warning("input_topic_in_doubt", what=what, next="nothing is read until it is looked up")
+
     def position_reset(self, tp: TP, position: Position) -> None:
         """The committed offset is outside the log."""
         if position.committed is not None and position.committed < position.offset:
@@ -148,3 +162,25 @@ class RebalanceReport:
     def first_batch(self, generation: int, partition: int, seconds: float) -> None:
         """Records flow again."""
         log.info("rebalance_first_batch", generation=generation, partition=partition, seconds=round(seconds, 2))
+
+
+UNREADABLE_SECONDS = 5.0  # least time between two log lines
+_unreadable = [0.0, 0]  # when it was told last, and how many came since
+
+
+def state_unreadable(partition: int, key: bytes, error: str) -> None:
+    """What is stored under a key cannot be read: its device begins anew. Many at once share a log line."""
+    metrics.STATES_UNREADABLE.inc()
+    now = time.monotonic()
+    if now < _unreadable[0] + UNREADABLE_SECONDS:
+        _unreadable[1] += 1
+        return
+    log.error(
+        "state_unreadable",
+        partition=partition,
+        key=key.decode(errors="backslashreplace"),
+        error=error,
+        others=_unreadable[1],
+        next="the device begins anew: an alert that it had open is not known any more",
+    )
+    _unreadable[:] = [now, 0]

@@ -29,6 +29,14 @@ LAG = Gauge("iot_consumer_lag", "Records in the topic after the last one done", 
 BUFFERED = Gauge("iot_buffered_bytes", "Memory of batches taken and not yet done (estimate)")
 FETCHED = Gauge("iot_fetched_bytes", "Fetched from Kafka and not yet taken, compressed as it came")
 OFFSETS_MISSING = Counter("iot_offsets_missing_total", "Offsets the log no longer holds", ["partition"])
+TOPIC_MADE_ANEW = Counter(
+    "iot_topic_made_anew_total",
+    "Partitions whose offsets began anew, as their topic is another one or was cut: input, or the changelog of states",
+    ["topic"],
+)
+STATES_UNREADABLE = Counter(
+    "iot_states_unreadable_total", "Stored states that cannot be read: their devices begin anew"
+)
 REBALANCES = Counter("iot_rebalances_total", "Times this worker gave up its partitions to join its group anew")
 REBALANCE_SECONDS = Histogram(
     "iot_rebalance_seconds",

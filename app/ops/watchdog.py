@@ -50,6 +50,9 @@ class Watchdog:
                 continue
             self.check(self.lag, consumer.flight.heads(), consumer.last_progress, passed)
             await self._doubt(consumer)
+            for tp, records in self.lag.items():
+                if records < 0:
+                    await consumer.doubt(f"{tp.topic}-{tp.partition} ends {-records} records before what is done")
 
     def check(
         self, lag: Mapping[TP, int], heads: Mapping[TP, BatchMessage], progress: Mapping[TP, float], passed: float

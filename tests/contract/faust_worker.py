@@ -32,12 +32,20 @@ class Report(TransportEvents):
         self.healed: list[tuple[int, int, int]] = []
         self.missing: list[tuple[int, int, int]] = []
         self.reset: list[tuple[int, Position]] = []
+        self.doubts: list[str] = []
+        self.anew: list[tuple[str, list[int]]] = []
 
     def gap_healed(self, tp: TP, expected: int, found: int) -> None:
         self.healed.append((tp.partition, expected, found))
 
     def offsets_missing(self, tp: TP, expected: int, found: int) -> None:
         self.missing.append((tp.partition, expected, found))
+
+    def log_in_doubt(self, what: str) -> None:
+        self.doubts.append(what)
+
+    def log_made_anew(self, cause: str, partitions: Sequence[int]) -> None:
+        self.anew.append((cause, list(partitions)))
 
     def position_reset(self, tp: TP, position: Position) -> None:
         self.reset.append((tp.partition, position))

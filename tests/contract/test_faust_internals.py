@@ -152,11 +152,11 @@ OWN: dict[Any, set[str]] = {
         "_forget",
         "_passed_over",
     }
-    | {"look_again", "current", "ends"},
-    PrefixConsumer: {"_commit_now", "_commit_and_leave_it"},
+    | {"look_again", "current", "ends", "doubt"},
+    PrefixConsumer: {"_commit_now", "_commit_and_leave_it", "_still_done"},
     ConsumerThread: {"_watch_group", "_or_crash"},
-    OffsetThread: {"positions", "reached", "starts", "ends", "_reached", "_seek_to_positions", "_starts", "_ends"}
-    | {"_earliest_offsets", "_insist"},
+    OffsetThread: {"extents", "reached", "starts", "ends", "_reached", "_extents", "_starts", "_ends"}
+    | {"seek_to", "_seek_to", "rejoin", "_rejoin", "_earliest_offsets", "_insist"},
     StateStore: {"read", "write", "place", "take"},
     StateRecovery: {"_catch_up", "_until_rebalanced"},
 }

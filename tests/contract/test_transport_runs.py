@@ -11,7 +11,6 @@ from faust.types import TP
 from app.adapters.batches import BatchMessage
 from app.adapters.positions import Position
 from app.adapters.transport import BatchConsumer
-from app.errors import StreamGapError
 from tests.contract.faust_worker import Report, Worker, ack
 from tests.unit.records import Message
 
@@ -37,9 +36,14 @@ class Unconnected:
         self.consumer.seek = self._seek
         self.consumer.highwater = self.highwaters.get
         self.consumer._thread.starts = self._starts
+        self.rejoins = 0
+        self.consumer._thread.rejoin = self._rejoin
 
     async def _seek(self, tp: TP, offset: int) -> None:
         self.seeks.append((tp, offset))
+
+    async def _rejoin(self) -> None:
+        self.rejoins += 1
 
     async def _starts(self, tps: Iterable[TP]) -> Mapping[TP, int]:
         if not self.starts:
@@ -155,20 +159,18 @@ async def test_a_gap_is_not_believed_while_kafka_does_not_say_where_its_log_begi
     assert await subject.take(ZERO, records(5, 20)) == [(5, 20)]
 
 
-async def test_what_was_handed_over_already_is_left_out(make: Make) -> None:
+@pytest.mark.parametrize("following", [3, 15])
+async def test_a_log_that_is_read_from_its_start_again_is_looked_up_before_anything_of_it_is_taken(
+    make: Make, following: int
+) -> None:
+    """The client goes there by itself when there is nothing at the offset it asks for."""
     subject = make()
     subject.place(ZERO, 10)
-    subject.highwaters[ZERO] = 100
-    assert await subject.take(ZERO, records(5, 15)) == [(10, 15)]
-    assert await subject.take(ZERO, records(5, 15)) == []
-
-
-async def test_a_log_that_ends_before_what_was_read_is_another_log(make: Make) -> None:
-    subject = make()
-    subject.place(ZERO, 10)
-    subject.highwaters[ZERO] = 3
-    with pytest.raises(StreamGapError, match="ends before offset 10: the topic was made anew"):
-        await subject.take(ZERO, records(0, 3))
+    subject.place(ONE, 0)
+    assert await subject.take(ZERO, records(0, following)) == []
+    assert subject.rejoins == 1
+    assert subject.report.doubts == ["readings-0 is read from 0 on, and 10 was to follow"]
+    assert await subject.take(ONE, records(0, 5)) == [], "another partition of the topic may be another log, too"
 
 
 async def test_offsets_move_by_the_prefix_alone(make: Make) -> None:

@@ -11,13 +11,15 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
+from aiokafka.structs import OffsetAndMetadata
 from faust.types import TP
 
 from app.adapters.batches import BatchLimits
 from app.adapters.commits import PrefixConsumer
 from app.adapters.flight import Flight
+from app.adapters.log_book import LogBook
 from app.adapters.markers import Markers
-from app.adapters.positions import Position, choose_position
+from app.adapters.positions import Extent, Position
 from app.adapters.transport import BatchConsumer
 from app.adapters.transport_events import TransportEvents
 from tests.simulation.group import Group
@@ -51,13 +53,15 @@ class Machinery:
         self._polled: dict[int, tuple[float, int]] = {}  # when Kafka told where the partition ends, and that
         self.transport = SimpleNamespace(drain=lambda: self.drain())
         self._thread = SimpleNamespace(
-            positions=self.positions, reached=self.reached, starts=self.starts, ends=self.ask_ends,
+            extents=self.extents, seek_to=self.seek_to, rejoin=self.rejoin, reached=self.reached, 
+            starts=self.starts, ends=self.ask_ends,
             _consumer=SimpleNamespace(
                 last_poll_timestamp=lambda tp: self._polled_ms(tp.partition),
                 highwater=lambda tp: self._tide(tp.partition)[1],
             ),
         )  # fmt: skip
-        self._markers = Markers(self.flight)
+        self.logs = LogBook(INPUT, self.events)
+        self._markers, self.in_doubt = Markers(self.flight), False
         self._commit_fut, self._last_commit = None, False
         self._room = asyncio.Event()
         self._unacked_messages: set[Any] = set()
@@ -123,20 +127,27 @@ class Machinery:
     async def reached(self, tp: TP) -> int | None:
         return self._positions.get(tp)
 
-    async def positions(self, topic: str) -> Mapping[TP, Position]:
-        """Seek to the committed offsets, by the real rule (app.adapters.positions)."""
+    async def extents(self, topic: str) -> Mapping[TP, Extent]:
+        """What there is to read, and what is committed."""
         while True:
             with contextlib.suppress(*self.world.kafka_errors):
-                committed: dict[int, int] = await self.link.call("committed offsets", self.kafka.committed.copy)
-                break
+                found: dict[TP, Extent] = await self.link.call("committed offsets", self._extents)
+                return found
             await asyncio.sleep(0.5)
-        found = {}
-        for tp in sorted(self._assigned):
-            position = choose_position(committed.get(tp.partition), 0, self.highwater(tp))
-            self._positions[tp] = position.offset
-            found[tp] = position
+
+    def _extents(self) -> dict[TP, Extent]:
+        committed, signatures = self.kafka.committed, self.kafka.signatures
+        return {
+            tp: Extent(0, self.highwater(tp), committed.get(tp.partition), signatures.get(tp.partition, ""))
+            for tp in sorted(self._assigned)
+        }
+
+    async def seek_to(self, positions: Mapping[TP, Position]) -> None:
+        self._positions |= {tp: position.offset for tp, position in positions.items()}
         self._nudge()
-        return found
+
+    async def rejoin(self) -> None:
+        self.group.rejoin(self.link.life)
 
     async def _getmany(self, active_partitions: set[TP], timeout: float) -> Mapping[TP, list[LogRecord]]:
         ready = [tp for tp in sorted(active_partitions) if self._positions.get(tp, 1 << 60) < self.highwater(tp)]
@@ -212,12 +223,13 @@ class Machinery:
             done = {tp: offset for tp, offset in self.flight.done.items() if self._committed_offset.get(tp) != offset}
             return not done or await self._commit_offsets(done)
 
-    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+    async def _commit(self, offsets: Mapping[TP, OffsetAndMetadata]) -> bool:
         generation = self.app.consumer_generation_id
-        by_number = {tp.partition: offset for tp, offset in offsets.items()}
+        by_number = {tp.partition: one.offset for tp, one in offsets.items()}
+        signed = {tp.partition: one.metadata for tp, one in offsets.items()}
         try:
             await self.link.call(
-                f"commit {by_number}", lambda: self.group.commit(self.link.life, generation, by_number)
+                f"commit {by_number}", lambda: self.group.commit(self.link.life, generation, by_number, signed)
             )
         except self.world.kafka_errors:
             return False

@@ -51,6 +51,11 @@ class Group:
             self._world.later(self._world.random.random() * HEARTBEAT_SECONDS, self._tell, life)
         self._world.later(REBALANCE_SECONDS, self._overdue, self._preparing)
 
+    def rejoin(self, life: Life) -> None:
+        """A member asks for a rebalance."""
+        if life in self.members:
+            self.prepare()
+
     def leave(self, life: Life) -> None:
         """Of its own will, or because nobody hears of it any more."""
         if life not in self.members:
@@ -79,11 +84,11 @@ class Group:
         """Seconds until a member of which nothing is heard any more is out."""
         return max(0.0, self._heard.get(life, self._world.loop.now) + SESSION_SECONDS - self._world.loop.now)
 
-    def commit(self, life: Life, generation: int, offsets: dict[int, int]) -> None:
+    def commit(self, life: Life, generation: int, offsets: dict[int, int], signatures: dict[int, str]) -> None:
         """Raises CommitFailedError for a member of another generation than the current one."""
         if life not in self.members or generation != self.generation:
             raise CommitFailedError("the group has already rebalanced")
-        self._kafka.commit(offsets)
+        self._kafka.commit(offsets, signatures)
 
     def _tell(self, life: Life) -> None:
         if self._preparing and life in self.members and life not in self._joined:

@@ -8,6 +8,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError
 from msgspec import Struct
 
+from app.adapters.topic_ids import Topic
 from tests.simulation.life import Life
 from tests.simulation.link import Link
 from tests.simulation.world import EPOCH, World
@@ -38,6 +39,8 @@ class Kafka:
             (topic, number): [] for topic in (INPUT, LETTERS, ALERTS, CHANGELOG) for number in range(partitions)
         }
         self.committed: dict[int, int] = {}
+        self.signatures: dict[int, str] = {}  # committed beside the offsets
+        self.ids = {topic: f"{topic} 0" for topic in (INPUT, LETTERS, ALERTS, CHANGELOG)}
         self.on_append: Callable[[str, int, LogRecord], None] = lambda topic, partition, record: None
         self.on_commit: Callable[[int, int], None] = lambda partition, offset: None
         self.waiting: list[asyncio.Future[None]] = []  # for the next record of the input topic
@@ -67,8 +70,13 @@ class Kafka:
                     one.set_result(None)
         return first
 
-    def commit(self, offsets: dict[int, int]) -> None:
+    def topics(self, names: Iterable[str]) -> dict[str, Topic]:
+        """What there is of them."""
+        return {name: Topic(self.ids[name], dict.fromkeys(range(self.partitions), 0)) for name in names}
+
+    def commit(self, offsets: dict[int, int], signatures: dict[int, str]) -> None:
         """Take committed offsets, and let the promises be checked."""
+        self.signatures |= signatures
         for partition, offset in offsets.items():
             self.committed[partition] = offset
             self.on_commit(partition, offset)

@@ -7,7 +7,7 @@ from typing import Any
 from app.core.deadletter import from_record
 from app.core.devices import MARK_KEY
 from app.core.presence import PREFIX
-from app.core.state import applied_offset
+from app.core.state import seen
 from app.ops import metrics
 from tests.simulation import kafka as names
 from tests.simulation import tables
@@ -134,7 +134,7 @@ class Promises:
 
     def _take_state(self, partition: int, record: LogRecord) -> None:
         key, value = record.key or b"", record.value or b""
-        applied = int(value) if key == MARK_KEY else applied_offset(value)
+        applied = int(value) if key == MARK_KEY else seen(value)[1]
         self._applied[partition, key] = max(applied, self._applied.get((partition, key), -1))
         if record.zombie:
             return

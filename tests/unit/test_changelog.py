@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from app.core.changelog import newest
 from app.core.devices import MARK_KEY
-from app.core.state import VERSION, DeviceState, applied_offset, encode
+from app.core.logs import LOG_KEY, Log, note
+from app.core.state import VERSION, DeviceState, encode, seen
 
 KEYS = [b"u/d1", b"u/d2", MARK_KEY]
 
@@ -43,7 +44,7 @@ def test_the_highest_wins_however_the_log_is_ordered_and_cut(
 
 def test_of_two_that_have_seen_as_much_the_later_is_taken() -> None:
     one, two = encode(DeviceState(7)), b"\x94\x01\x07\xc0\x80"
-    assert applied_offset(one) == applied_offset(two) == 7
+    assert seen(one) == seen(two) == (0, 7)
     assert newest([(b"k", one), (b"k", two)], nothing, set()) == {b"k": two}
 
 
@@ -63,8 +64,24 @@ def test_a_deletion_is_taken() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"7", b"\x91\x01", b"\x92\x01\xa1x", b"\xc1", b"\xff\0", b"one"])
 def test_what_is_no_state_has_seen_nothing(data: bytes) -> None:
-    assert applied_offset(data) == -1
+    assert seen(data) == (-1, -1)
 
 
 def test_a_state_of_a_newer_program_can_be_compared() -> None:
-    assert applied_offset(encode(DeviceState(5)).replace(bytes([VERSION]), bytes([VERSION + 1]), 1)) == 5
+    assert seen(encode(DeviceState(5)).replace(bytes([VERSION]), bytes([VERSION + 1]), 1)) == (0, 5)
+
+
+def test_a_state_of_a_later_log_is_newer_whatever_its_offset() -> None:
+    older, newer = encode(DeviceState(300)), encode(DeviceState(2, log=1))
+    assert seen(newer) == (1, 2)
+    for records in ([older, newer], [newer, older]):
+        assert newest([(b"k", one) for one in records], nothing, set()) == {b"k": newer}
+    first, second = note(Log(0, "a"), 300, 5), note(Log(1, "b"), 2, 6)
+    for records in ([first, second], [second, first]):
+        assert newest([(LOG_KEY, one) for one in records], nothing, set()) == {LOG_KEY: second}
+    assert newest([(LOG_KEY, b"garbage")], {LOG_KEY: first}.get, set()) == {}
+
+
+@pytest.mark.parametrize("mark", [b"", b"-1", b"x", b"9" * 5000, b"\xff"])
+def test_a_mark_that_cannot_be_read_has_seen_nothing(mark: bytes) -> None:
+    assert newest([(MARK_KEY, mark)], {MARK_KEY: b"0"}.get, set()) == {}

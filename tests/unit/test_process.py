@@ -11,6 +11,7 @@ import pytest
 
 from app.core.decode import Limits
 from app.core.devices import MARK_KEY, Device
+from app.core.logs import LOG_KEY
 from app.core.model import Kind, Reason, Record, Stage
 from app.core.process import MARK_SECONDS, SLICE, Processor
 from app.core.rulebook import RuleBook
@@ -153,9 +154,9 @@ def test_state_is_loaded_once_an_epoch() -> None:
     subject = Subject(HOT)
     for offset in range(3):
         subject(telemetry(offset, temperature=90))
-    assert subject.loads == [(0, MARK_KEY), (0, b"u/d")]
+    assert subject.loads == [(0, LOG_KEY), (0, MARK_KEY), (0, b"u/d")]
     work = subject(telemetry(3, temperature=20), epoch=2)
-    assert subject.loads == [(0, MARK_KEY), (0, b"u/d")] * 2
+    assert subject.loads == [(0, LOG_KEY), (0, MARK_KEY), (0, b"u/d")] * 2
     assert [str(event.status) for event in work.events] == ["RESOLVED"]
 
 

@@ -1,0 +1,116 @@
+"""Which log a partition's offsets are of: in, what was noted with the mark and what Kafka says now; out, a Log.
+
+A topic that is deleted and made anew, a cluster that takes over, or an unclean election leaves a log whose offsets mean
+other records than those a state has applied. So each partition counts the logs it has had: the generation. A state of
+an earlier one begins its offsets anew, and keeps what it knows of the device.
+"""
+
+from enum import Enum
+
+import msgspec
+from msgspec import Struct
+
+LOG_KEY = b"\0log"  # in the state table, beside the mark; no device has this key
+NAMELESS = "-"  # the identity of every log of a broker that names none
+
+
+class Log(Struct, frozen=True):
+    """The log of one partition. `identity` is the topic's id; empty: nobody has asked, and nothing is noted."""
+
+    generation: int = 0
+    identity: str = ""
+    election: int = -1  # how many leaders it has had, as Kafka counts them; -1: not known
+
+
+class Noted(Struct, array_like=True, frozen=True):
+    """What a worker notes with its mark. Fields are added at the end only."""
+
+    version: int
+    offset: int  # the mark: everything up to it is applied
+    generation: int
+    identity: str
+    timestamp: int = -1  # of the record there, milliseconds since 1970
+    election: int = -1
+
+
+class Present(Struct, frozen=True):
+    """A partition's log as Kafka has it now, from offset `start` (first kept) to `end` (next written)."""
+
+    identity: str
+    start: int
+    end: int
+    election: int = -1
+    timestamp: int | None = None  # of the record at the noted offset; None: nobody looked, or it is not held
+
+
+class Verdict(Enum):
+    """Whether the log is the one that the states are of."""
+
+    SAME = "same"
+    OTHER = "the topic was made anew, or another cluster took over"
+    CUT = "the log has lost what was applied: it was cut, or made anew"
+
+
+_decode = msgspec.msgpack.Decoder(Noted).decode
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def note(log: Log, offset: int, timestamp: int) -> bytes:
+    """What is kept under LOG_KEY once everything up to `offset`, a record of that time, is applied."""
+    return _encode((1, offset, log.generation, log.identity, timestamp, log.election))
+
+
+def noted(data: bytes) -> Noted | None:
+    """What `note` made; None for anything else."""
+    try:
+        return _decode(data)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return None
+
+
+def look_closer(before: Noted, now: Present) -> bool:
+    """Whether the record at the noted offset has to say if it is still the same log, and is held.
+
+    A log that has had another election may have lost its end and grown again. Where a broker names no log it is all
+    there is.
+    """
+    unsure = NAMELESS in (before.identity, now.identity) or before.election != now.election
+    return unsure and before.timestamp >= 0 and now.start <= before.offset < now.end
+
+
+def judge(before: Noted, now: Present) -> tuple[Log, Verdict]:
+    """The log that is there now, and why it is another one, if it is; `look_closer` says what to look up before.
+
+    `before` of a worker that did not note any
+    identity (it is empty) belongs to the log that is there, unless that ends too early.
+    """
+    named = before.identity not in ("", NAMELESS) and now.identity not in ("", NAMELESS)
+    verdict = Verdict.SAME
+    if named and before.identity != now.identity:
+        verdict = Verdict.OTHER
+    elif now.end <= before.offset:
+        verdict = Verdict.CUT
+    elif before.timestamp >= 0 and now.timestamp is not None and now.timestamp != before.timestamp:
+        verdict = Verdict.CUT if named else Verdict.OTHER
+    generation = before.generation + (verdict is not Verdict.SAME)
+    return Log(generation, now.identity or before.identity, now.election), verdict
+
+
+_PREFIX = "log="
+
+
+def signature(log: Log) -> str:
+    """What is committed with an offset, as its metadata: which log it is of."""
+    return f"{_PREFIX}{log.identity}" if log.identity else ""
+
+
+def commit_counts(metadata: str, log: Log, verdict: Verdict) -> bool:
+    """Whether a committed offset is one of this log.
+
+    One without a signature is an operator's, or an older program's: it counts as long as the log is the same. Of a log
+    that was cut nobody knows where: all that is left of it is read again.
+    """
+    signed = metadata.removeprefix(_PREFIX) if metadata.startswith(_PREFIX) else ""
+    if not signed or NAMELESS in (signed, log.identity):
+        return verdict is Verdict.SAME
+    return signed == log.identity and verdict is not Verdict.CUT
