@@ -22,7 +22,8 @@ SELECT * FROM (VALUES
   (3, 'accounts', 'cc6334c77a5f7c8b393daa54735ee74db9c15e844f16dbc5083697fe80214e1e'),
   (4, 'digests', '2e7f63766a5b88da13e23a713b3afdd199bc1cb39443fbdcb7ab41256c46fda4'),
   (5, 'sampling', 'b4e9dcda9f258bbb28ef70b084370a754d39b359b62322472b73729c4de03683'),
-  (6, 'in_force', '9c9f4c59f75a460509490e783c79041afd88810a84e164938526ef94f6a04a4f')
+  (6, 'in_force', '9c9f4c59f75a460509490e783c79041afd88810a84e164938526ef94f6a04a4f'),
+  (7, 'client_ids', '5662166b7141d71f5ecc77a2f66e9ee4b0bf1e0ae9d403d4463564adff160b85')
 ) AS taken (version, name, checksum)
 WHERE current_setting('iot_stream.empty') = 'true'
 ON CONFLICT DO NOTHING;
@@ -159,13 +160,16 @@ CREATE TABLE IF NOT EXISTS mqtt_users (
   id            bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   username      text        NOT NULL UNIQUE
                             CHECK (username !~ '[/+#[:cntrl:]]' AND username <> '' AND username !~ '^\$'),
-  clientid      text        CHECK (clientid !~ '[/+#[:cntrl:]]'),  -- NULL: any safe one
+  clientid      text        CHECK (clientid !~ '[/+#[:cntrl:]]'),  -- nobody else's; `name-*`: all ids that begin so;
+                                                                   -- NULL: any that is not another's
   user_id       text        NOT NULL,
   password_hash text        NOT NULL,                              -- bcrypt
   salt          text        NOT NULL DEFAULT '',
   is_superuser  boolean     NOT NULL DEFAULT false,                -- skips every ACL: leave it false
   created_at    timestamptz NOT NULL DEFAULT now()
 );
+CREATE INDEX IF NOT EXISTS mqtt_users_clientid_idx ON mqtt_users (clientid);
+CREATE INDEX IF NOT EXISTS mqtt_users_clientids_idx ON mqtt_users (clientid) WHERE clientid LIKE '%*';
 CREATE TABLE IF NOT EXISTS mqtt_acl (
   id         bigint   GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   username   text     NOT NULL,                                    -- '$all': every user

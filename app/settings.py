@@ -118,10 +118,14 @@ class Settings(BaseSettings):
     mqtt_ca_file: CaFile = Field(None, description="CA certificates instead of the system's, PEM")
     mqtt_certificate_file: CertificateFile = Field(None, description="own certificate, if the broker asks for one, PEM")
     mqtt_key_file: KeyFile = Field(None, description="its key; default: in the file of the certificate")
+    mqtt_guarded_ids: bool = Field(
+        True,
+        description="client ids and share end in a digest of the MQTT password: no other account can take them; "
+        "false where the broker binds ids to accounts, see [users.md](users.md#client-ids)",
+    )
     bridge_client_id: str = Field("iot-bridge-1", description="client id, and so the session, of this bridge")
     bridge_share: str = Field(
-        "iot-bridge",
-        description="shared subscription all bridges join; `-`: none, for one bridge (Mosquitto forgets shared ones)",
+        "-", description="shared subscription all bridges join, with EMQX; `-`: none, one bridge has its filters alone"
     )
     bridge_in_flight: Annotated[int, Field(ge=1, le=65535)] = Field(
         20000, description="messages taken from the broker and not yet acknowledged (MQTT 5 receive maximum)"

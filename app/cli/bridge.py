@@ -9,6 +9,7 @@ import uvloop
 
 from app.adapters.encryption import mqtt_context
 from app.adapters.kafka_access import access
+from app.core.client_ids import client_id, share
 from app.gateways.bridge import Bridge
 from app.gateways.kafka import KafkaWriter
 from app.gateways.session import Login
@@ -19,7 +20,7 @@ from app.settings import Settings, load
 log = structlog.get_logger()
 
 # Mosquitto forgets shared subscriptions, and them alone, when it restarts: what it acknowledges to devices before the
-# bridge is back reaches nobody.
+# bridge is back reaches nobody. So a share has to be asked for.
 NO_SHARE = "-"
 
 
@@ -36,8 +37,16 @@ def run(settings: Settings) -> None:
 
 def build(settings: Settings) -> tuple[Bridge, KafkaWriter]:
     """The bridge and its writer, not yet connected."""
-    login = Login(
-        client_id=settings.bridge_client_id,
+    login = build_login(settings)
+    writer = KafkaWriter(access(settings), settings.bridge_client_id, settings.kafka_topic, settings.kafka_dlq_topic)
+    address = (settings.mqtt_host, settings.mqtt_port)
+    return Bridge(address, mqtt_context(settings), login, writer, settings.bridge_buffer_bytes), writer
+
+
+def build_login(settings: Settings) -> Login:
+    """What the bridge asks of the broker."""
+    return Login(
+        client_id=client_id(settings.bridge_client_id, id_secret(settings)),
         username=settings.mqtt_username,
         password=settings.mqtt_secret,
         filters=filters(settings),
@@ -45,16 +54,19 @@ def build(settings: Settings) -> tuple[Bridge, KafkaWriter]:
         session_expiry=settings.bridge_session_expiry,
         max_packet=settings.bridge_packet_max_bytes,
     )
-    writer = KafkaWriter(access(settings), settings.bridge_client_id, settings.kafka_topic, settings.kafka_dlq_topic)
-    address = (settings.mqtt_host, settings.mqtt_port)
-    return Bridge(address, mqtt_context(settings), login, writer, settings.bridge_buffer_bytes), writer
 
 
 def filters(settings: Settings) -> tuple[str, ...]:
     """What the bridge subscribes to, below its share unless that is `-`."""
     if settings.bridge_share == NO_SHARE:
         return settings.bridge_filters
-    return tuple(f"$share/{settings.bridge_share}/{pattern}" for pattern in settings.bridge_filters)
+    name = share(settings.bridge_share, id_secret(settings))
+    return tuple(f"$share/{name}/{pattern}" for pattern in settings.bridge_filters)
+
+
+def id_secret(settings: Settings) -> str | None:
+    """What makes client ids and shares unguessable; None: they are as configured."""
+    return settings.mqtt_secret if settings.mqtt_guarded_ids else None
 
 
 async def _main(settings: Settings) -> None:

@@ -10,6 +10,7 @@ import structlog
 from app.adapters.encryption import mqtt_context
 from app.adapters.hook import Hook
 from app.adapters.mqtt import Account, MqttPublisher
+from app.core.client_ids import client_id
 from app.notifier import Notifier
 from app.ops import logs
 from app.ops.http import HealthServer
@@ -35,7 +36,7 @@ def account(settings: Settings) -> Account:
     return Account(
         host=settings.mqtt_host,
         port=settings.mqtt_port,
-        client_id=settings.notifier_client_id,
+        client_id=client_id(settings.notifier_client_id, settings.mqtt_secret if settings.mqtt_guarded_ids else None),
         username=settings.mqtt_username,
         password=settings.mqtt_secret,
         tls=mqtt_context(settings),

@@ -35,7 +35,7 @@ from app.gateways.inbox import Inbox
 from app.gateways.kafka import KafkaWriter
 from app.gateways.metrics import CONNECTED, IGNORED, IN_FLIGHT, MESSAGES, RECONNECTS, SESSIONS_LOST, WRITE_SECONDS
 from app.gateways.records import Outgoing, own_output
-from app.gateways.session import Login, Session
+from app.gateways.session import Login, Session, unshared
 from app.tls import words
 
 log = structlog.get_logger()
@@ -142,7 +142,8 @@ class Bridge:
                 raise TransientError(SILENT)
         kept = session.subscribed.result()
         CONNECTED.set(1)
-        log.info("bridge_mqtt_connected", host=host, port=port, session_kept=kept, filters=self._login.filters)
+        filters = [unshared(pattern) for pattern in self._login.filters]
+        log.info("bridge_mqtt_connected", host=host, port=port, session_kept=kept, filters=filters)
         return await asyncio.shield(session.closed)
 
     def _new_session(self) -> Session:

@@ -160,13 +160,15 @@ class Session(asyncio.Protocol):
         elif isinstance(packet, mqtt5.SubAckPacket):
             self._granted(packet)
         elif isinstance(packet, mqtt5.DisconnectPacket):
-            self.abort(f"the broker disconnected: {packet.reason_code.name} {packet.reason_str or ''}".rstrip())
+            self.abort(f"the broker disconnected: {packet.reason_code.name} {self._said(packet.reason_str)}".rstrip())
         elif not isinstance(packet, mqtt5.PingRespPacket):
             raise WireError(f"an unexpected {type(packet).__name__}")
 
     def _connected(self, packet: "mqtt5.ConnAckPacket") -> None:
         if packet.reason_code.value >= REFUSED:
-            what = f"the broker refused the connection: {packet.reason_code.name} {packet.reason_str or ''}".rstrip()
+            what = (
+                f"the broker refused the connection: {packet.reason_code.name} {self._said(packet.reason_str)}".rstrip()
+            )
             who = self._login.username or "nobody"
             self.abort(f"{what}; account {who}: look at IOT_MQTT_USERNAME and IOT_MQTT_PASSWORD_FILE")
             return
@@ -185,7 +187,7 @@ class Session(asyncio.Protocol):
 
     def _granted(self, packet: "mqtt5.SubAckPacket") -> None:
         refused = [
-            f"{pattern} ({code.name})"
+            f"{unshared(pattern)} ({code.name})"
             for pattern, code in zip(self._login.filters, packet.reason_codes, strict=False)
             if code.value >= REFUSED
         ]
@@ -195,6 +197,9 @@ class Session(asyncio.Protocol):
             )
         elif not self.subscribed.done():
             self.subscribed.set_result(self._resumed)
+
+    def _said(self, reason: str | None) -> str:
+        return (reason or "").replace(self._login.client_id, "(our client id)")  # which is a secret
 
     def _tick(self) -> None:
         loop = asyncio.get_running_loop()
@@ -218,3 +223,8 @@ def _subscription(pattern: str) -> mqtt5.TopicFilter:
         retain_as_published=False,
         retain_handling=mqtt5.RetainHandling.SEND_IF_SUBSCRIPTION_NOT_EXISTS,
     )
+
+
+def unshared(pattern: str) -> str:
+    """A filter without its share, whose name is a secret."""
+    return pattern.split("/", 2)[2] if pattern.startswith("$share/") else pattern

@@ -186,7 +186,7 @@ async def nonsense(broker: Broker) -> None:
     ("script", "words"),
     [
         (refused_login, "refused the connection: BAD_USER_NAME_OR_PASSWORD no such user"),
-        (refused_subscription, r"let who subscribe: \$share/s/iot/# \(NOT_AUTHORIZED\)"),
+        (refused_subscription, r"let who subscribe: iot/# \(NOT_AUTHORIZED\)"),
         (no_shares, "no shared subscriptions"),
         (taken_over, "SESSION_TAKEN_OVER"),
         (nonsense, "malformed packet"),

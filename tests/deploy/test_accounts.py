@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import tomllib
 from pathlib import Path
 
 import asyncpg
@@ -12,6 +13,8 @@ from tests.deploy.accounts import NAMES, apply
 from tests.documents import ROOT
 
 EMQX = (ROOT / "deploy" / "emqx" / "emqx.conf").read_text()
+VECTOR = tomllib.loads((ROOT / "vector.toml").read_text())["sources"]["mqtt_in"]["topic"]
+VECTOR_TOPICS = [topic for topic in VECTOR if not topic.startswith("$")]
 AUTHENTICATION, AUTHORIZATION = re.findall(r'query = "([^"]+)"', EMQX)
 
 pytestmark = [
@@ -47,7 +50,7 @@ async def check_mqtt(connection: "asyncpg.Connection[asyncpg.Record]", secrets: 
     """What EMQX would find."""
     for user, client, name in (
         ("vector_bridge", "vector-bridge-1", "vector_mqtt_password"),
-        ("iot_bridge", "anything", "bridge_mqtt_password"),
+        ("iot_bridge", "iot-bridge-0", "bridge_mqtt_password"),
         ("iot_notifier", "iot-notifier-1", "notifier_mqtt_password"),
     ):
         (found,) = await connection.fetch(query(AUTHENTICATION), user, client)
@@ -58,7 +61,70 @@ async def check_mqtt(connection: "asyncpg.Connection[asyncpg.Record]", secrets: 
         may = {row["topic"] for row in rows if (row["permission"], row["action"]) == ("allow", "subscribe")}
         assert not any(is_own_output(topic.replace("+", "x")) for topic in may if "${" not in topic)
     assert await connection.fetch(query(AUTHENTICATION), "vector_bridge", "another") == []
-    assert await connection.fetch(query(AUTHENTICATION), "iot_bridge", "+") == [], "a client id must not be a wildcard"
+    assert await connection.fetch(query(AUTHENTICATION), "iot_bridge", "iot-bridge-+") == [], "it must be no wildcard"
+
+
+async def test_a_bound_client_id_is_for_its_account_alone(accounts_database: str, secrets: Path) -> None:
+    assert apply(accounts_database, secrets).returncode == 0
+    connection = await asyncpg.connect(accounts_database)
+    try:
+        await connection.execute("UPDATE mqtt_users SET clientid = NULL WHERE username = 'iot_bridge'")  # as it was
+        assert apply(accounts_database, secrets).returncode == 0
+        await connection.executemany(
+            "INSERT INTO mqtt_users (username, clientid, user_id, password_hash) VALUES ($1, $2, $1, 'x')",
+            [("mallory", None), ("bob", "truck-1"), ("carol", "truck-1")],
+        )
+
+        async def let_in(username: str, client: str) -> bool:
+            return bool(await connection.fetch(query(AUTHENTICATION), username, client))
+
+        for client in ("iot-bridge-1", "iot-bridge-", "iot-notifier-0", "vector-bridge-1", "truck-1", "iot-bridge-*"):
+            assert not await let_in("mallory", client), client
+        for client in ("iot-bridge", "iot_bridge-1", "vector-bridge-2", "truck-10", "any", "*", "%"):
+            assert await let_in("mallory", client), client
+        assert await let_in("iot_bridge", "iot-bridge-1")
+        assert not await let_in("iot_bridge", "iot-notifier-1")
+        assert not await let_in("iot_notifier", "iot-bridge-1")
+        assert await let_in("bob", "truck-1"), "what an operator bound twice is not locked for both"
+        assert not await let_in("bob", "truck-2")
+    finally:
+        await connection.close()
+
+
+async def test_the_user_may_stand_before_the_device_in_a_client_id(accounts_database: str, secrets: Path) -> None:
+    """Client ids are global: truck-1 of two users would take the connection from each other."""
+    assert apply(accounts_database, secrets).returncode == 0
+    connection = await asyncpg.connect(accounts_database)
+    try:
+        for client, device in (("truck-1", "truck-1"), ("alice:truck-1", "truck-1"), ("bob:truck-1", "bob:truck-1")):
+            rows = await connection.fetch(query(AUTHORIZATION), "alice", client)
+            # EMQX puts in what is left of the placeholders.
+            found = {row["topic"].replace("${username}", "alice").replace("${clientid}", client) for row in rows}
+            assert {f"users/alice/devices/{device}/telemetry", f"iot/alice/{device}/telemetry"} <= found
+            assert not any("$" in topic for topic in found)
+    finally:
+        await connection.close()
+
+
+async def test_retained_messages_are_refused_for_vector_alone(accounts_database: str, secrets: Path) -> None:
+    connection = await asyncpg.connect(accounts_database)
+
+    async def retained() -> dict[str, int]:
+        rows = await connection.fetch(query(AUTHORIZATION), "alice", "truck-1")
+        publish = [row for row in rows if row["action"] == "publish"]
+        denied = {row["topic"]: row["retain"] for row in publish if row["permission"] == "deny"}
+        if denied:
+            assert [row["permission"] for row in publish[: len(denied)]] == ["deny"] * len(denied), "they come first"
+        return denied
+
+    try:
+        for _ in range(2):
+            assert apply(accounts_database, secrets).returncode == 0
+            assert await retained() == dict.fromkeys(VECTOR_TOPICS, 1)
+            assert apply(accounts_database, secrets, vector=0).returncode == 0
+            assert await retained() == {}
+    finally:
+        await connection.close()
 
 
 async def test_a_missing_password_is_refused(accounts_database: str, secrets: Path) -> None:

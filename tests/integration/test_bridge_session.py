@@ -8,16 +8,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import mqtt5
 import pytest
 
+from app.core.client_ids import client_id
+from app.core.client_ids import share as share_name
 from app.local.kafka import Kafka
-from app.local.mosquitto import Mosquitto
+from app.local.mosquitto import BRIDGE, Mosquitto
 from tests.integration.bridges import create_topics, program, publisher, read_topic, until
-from tests.integration.test_bridge import numbered, ours, settings
-from tests.servers import KafkaServer, MqttServer
+from tests.integration.test_bridge import assert_first_occurrences_in_order, complete, numbered, ours, settings
+from tests.servers import GivenMqtt, KafkaServer, MqttServer
 
 pytestmark = pytest.mark.integration
 DEVICES, EACH = 10, 60
+QOS_1 = mqtt5.QoS.AT_LEAST_ONCE
 
 
 @pytest.fixture
@@ -130,3 +134,39 @@ async def test_what_is_retained_is_no_news_on_a_shared_subscription_either(
     told = [(record.value, dict(record.headers).get("retained")) for record in ours(found, unique)]
     assert (b"live", None) in told
     assert set(told) <= {(b"live", None), (b"old", b"1")}
+
+
+async def test_another_account_takes_neither_the_session_nor_a_share(
+    kafka: KafkaServer, server_dir: Path, unique: str, tmp_path: Path
+) -> None:
+    """It knows the configured names, and comes while the bridge is there and while it is not."""
+    await create_topics(kafka.bootstrap, unique, f"{unique}-dlq")
+    broker = Mosquitto(server_dir / "mqtt", accounts=["mallory"])
+    broker.start()
+    broker.wait_ready()
+    mallory = GivenMqtt(broker.host, broker.port, "mallory", broker.password_of("mallory"))
+    account = {"mqtt_username": BRIDGE, "mqtt_password": broker.password_of(BRIDGE)}
+    used = {**settings(kafka.bootstrap, broker, unique), **account}
+    log, name = tmp_path / "log", str(used["bridge_client_id"])
+    try:
+        with program("bridge", log, **used, metrics_host="127.0.0.1") as bridge:
+            await bridge.logged("bridge_mqtt_connected")
+            async with publisher(broker) as client, publisher(mallory, "in-the-share") as share:
+                for pattern in ("users/#", "iot/#"):
+                    topics = [mqtt5.TopicFilter(f"$share/{used['bridge_share']}/{pattern}", max_qos=QOS_1)]
+                    share.send_raw(mqtt5.SubscribePacket(1, topics).write())
+                for round_ in range(4):
+                    async with publisher(mallory, name):  # with a clean start: it would end the session
+                        await client.publish(numbered(DEVICES, range(round_ * 10, round_ * 10 + 10)))
+                    if round_ == 2:
+                        bridge.stop()
+                bridge.start()
+            found = await read_topic(kafka.bootstrap, unique, lambda r: complete(r, DEVICES, 40))
+            page = log.read_text()
+            assert figure(log, "iot_bridge_sessions_lost_total") == 0
+            assert page.count('"event": "bridge_mqtt_disconnected"') == 0
+    finally:
+        broker.stop()
+    assert_first_occurrences_in_order(found, DEVICES, 40)
+    for secret in (client_id(name, account["mqtt_password"]), share_name(unique, account["mqtt_password"])):
+        assert secret.rpartition("-")[2] not in page
