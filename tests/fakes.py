@@ -65,6 +65,12 @@ class FakeStore:
                 if args[3] >= self.edited.get(args[0], args[3]):
                     self.sampling[args[0]] = args[4]
                 self._configure(*args[:4])
+            case Statement.INSERT_CONFIG:
+                if args[0] not in self.configs:
+                    self.sampling[args[0]] = args[4] or "{}"
+                    self._configure(*args[:4])
+            case Statement.INSERT_STATUS:
+                self.statuses.setdefault(args[0], args)
             case Statement.UPSERT_AVERAGE:
                 if args[:4] not in self.averages or self.averages[args[:4]][4:6] <= args[4:6]:
                     self.averages[args[:4]] = args
@@ -104,7 +110,9 @@ def _effect_fault(effect: Effect) -> str | None:
     json_at = {
         Statement.UPSERT_CONFIG: (1, 2),
         Statement.UPSERT_SAMPLED_CONFIG: (1, 2, 4),
+        Statement.INSERT_CONFIG: (1, 2, 4),
         Statement.UPSERT_STATUS: (5,),
+        Statement.INSERT_STATUS: (5,),
     }.get(effect.statement, ())
     texts = (effect.args[index] for index in json_at if effect.args[index] is not None)
     return next((wrong for text in texts if (wrong := _json_fault(text))), None)

@@ -37,6 +37,11 @@ EFFECTS = {
             AND (coalesce($2::jsonb, user_configs.rules), coalesce($3::jsonb, user_configs.maintenance),
                 EXCLUDED.sampling)
                 IS DISTINCT FROM (user_configs.rules, user_configs.maintenance, user_configs.sampling)""",
+    Statement.INSERT_CONFIG: """
+        INSERT INTO user_configs (user_id, rules, maintenance, edited_at, sampling)
+        VALUES ($1, coalesce($2::jsonb, '[]'), coalesce($3::jsonb, '[]'), least($4::timestamptz, clock_timestamp()),
+            coalesce($5::jsonb, '{}'))
+        ON CONFLICT (user_id) DO NOTHING""",
     Statement.UPSERT_AVERAGE: """
         INSERT INTO rolling_averages (user_id, device_id, key, window_seconds, time, count, mean, minimum, maximum)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
@@ -49,6 +54,10 @@ EFFECTS = {
         ON CONFLICT (device_key) DO UPDATE SET user_id = EXCLUDED.user_id, device_id = EXCLUDED.device_id,
             status = EXCLUDED.status, last_seen = EXCLUDED.last_seen, detail = EXCLUDED.detail
         WHERE device_status.last_seen <= EXCLUDED.last_seen""",
+    Statement.INSERT_STATUS: """
+        INSERT INTO device_status (device_key, user_id, device_id, status, last_seen, detail)
+        VALUES ($1, $2, $3, $4, $5, $6::jsonb)
+        ON CONFLICT (device_key) DO NOTHING""",
     Statement.UPSERT_PRESENCE: """
         INSERT INTO device_status (device_key, user_id, device_id, status, last_seen, clock_skew)
         VALUES ($1, $2, $3, $4, $5, $6)
@@ -81,6 +90,7 @@ EFFECTS = {
 PARAMETERS = {
     Statement.UPSERT_CONFIG: ("user_id", "rules", "maintenance", "edited_at"),
     Statement.UPSERT_SAMPLED_CONFIG: ("user_id", "rules", "maintenance", "edited_at", "sampling"),
+    Statement.INSERT_CONFIG: ("user_id", "rules", "maintenance", "edited_at", "sampling"),
     Statement.UPSERT_AVERAGE: (
         "user_id",
         "device_id",
@@ -93,6 +103,7 @@ PARAMETERS = {
         "maximum",
     ),
     Statement.UPSERT_STATUS: ("device_key", "user_id", "device_id", "status", "last_seen", "detail"),
+    Statement.INSERT_STATUS: ("device_key", "user_id", "device_id", "status", "last_seen", "detail"),
     Statement.UPSERT_PRESENCE: ("device_key", "user_id", "device_id", "status", "last_seen", "clock_skew"),
     Statement.UPSERT_ACTIVE_ALERT: (
         "user_id",

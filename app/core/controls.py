@@ -5,6 +5,7 @@ import msgspec
 from app.core.arrival import moment_of
 from app.core.config import PARTS, parse_config
 from app.core.fault import printable
+from app.core.last_will import word_of
 from app.core.model import Reason, Record, Rejected, Stage
 from app.core.route import Address
 from app.core.rules import InvalidRules
@@ -13,13 +14,13 @@ from app.core.write import Effect, Statement
 STATUS_MAX = 64  # characters; a status is a word such as "online"
 
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_text = msgspec.json.Decoder(str).decode
 
 
 def status_effect(record: Record, address: Address, at: int) -> Effect | Rejected:
-    """`iot/{node}/status`: a word ("online"), or a JSON object with the word as `status`; the rest is kept as detail.
+    """`iot/{node}/status`: a word ("online"), or a JSON object that has it (app.core.last_will); it is kept as detail.
 
-    `last_seen` is when the record came in, `at` ms since 1970, so that a replay says the same.
+    `last_seen` is when the record came in, `at` ms since 1970, so that a replay says the same. What the broker had
+    retained is taken where the node has no row yet.
     """
     payload = record.value or b""
     if not payload:
@@ -27,7 +28,7 @@ def status_effect(record: Record, address: Address, at: int) -> Effect | Rejecte
     is_object = payload.lstrip().startswith(b"{")
     try:
         detail = payload.decode() if is_object else "{}"
-        word = _text(_object(payload)["status"]) if is_object else payload.decode().strip().strip('"')
+        word = word_of(payload)
     except UnicodeDecodeError:
         return _rejected(record, Reason.BAD_ENCODING, "status is not UTF-8")
     except (msgspec.DecodeError, KeyError, RecursionError):
@@ -37,7 +38,8 @@ def status_effect(record: Record, address: Address, at: int) -> Effect | Rejecte
     if not word or len(word) > STATUS_MAX or not word.isprintable():
         return _rejected(record, Reason.WRONG_TYPE, f"status must be a word of 1 to {STATUS_MAX} characters")
     key = f"{address.user_id}/{address.device_id}" if address.device_id else address.user_id
-    return Effect(Statement.UPSERT_STATUS, (key, address.user_id, address.device_id, word, moment_of(at), detail))
+    statement = Statement.INSERT_STATUS if address.retained else Statement.UPSERT_STATUS
+    return Effect(statement, (key, address.user_id, address.device_id, word, moment_of(at), detail))
 
 
 def config_effect(record: Record, address: Address, at: int) -> Effect | Rejected:
@@ -45,7 +47,7 @@ def config_effect(record: Record, address: Address, at: int) -> Effect | Rejecte
 
     `maintenance` and `sampling` beside `rules` or without: the user's maintenance windows, and which readings are
     stored and averaged. It counts from when it entered Kafka, so that
-    a redelivery takes back no later edit.
+    a redelivery takes back no later edit. What the broker had retained is taken where the user has none.
     """
     payload = record.value or b""
     if not payload:
@@ -57,6 +59,8 @@ def config_effect(record: Record, address: Address, at: int) -> Effect | Rejecte
     is_object = payload.lstrip().startswith(b"{")
     parts = _object(payload) if is_object else {"rules": msgspec.Raw(payload)}
     rules, windows, sampling = [bytes(parts[name]).decode() if name in parts else None for name in PARTS]
+    if address.retained:
+        return Effect(Statement.INSERT_CONFIG, (address.user_id, rules, windows, edited, sampling))
     if sampling is None:
         return Effect(Statement.UPSERT_CONFIG, (address.user_id, rules, windows, edited))
     return Effect(Statement.UPSERT_SAMPLED_CONFIG, (address.user_id, rules, windows, edited, sampling))

@@ -38,6 +38,7 @@ _IDS = ("user_id", "device_id", "sequence_id")
 _YEARS_300 = 300 * 365 * 86400.0  # keeps time bounds within what datetime and timestamptz can say
 _SPAN_MAX = 64_000  # milliseconds of arrival that share the bounds of the fast way
 _LONG = 16_000  # shorter numbers without an exponent fit into numeric
+
 _raw_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode = msgspec.json.Encoder().encode
 # Four digits of exponent can be too many for numeric. Two patterns, since one first letter is found with memchr.

@@ -10,14 +10,13 @@ import msgspec
 
 from app.core.alerts import MASS_RULE_ID, AlertEvent, Status, alert_id
 from app.core.attendance import UNWATCHED, Attendance
+from app.core.last_will import says_offline
 from app.core.model import Record
 from app.core.presence import Name, Thing, encode
 from app.core.silence import Claim, of_this_log
 from app.core.telling import tell
 from app.core.work import Work
 from app.core.write import Effect, Statement
-
-OFFLINE_WORD = "offline"  # of iot/{node}/status; any other word is a sign of life
 
 
 class Hearing:
@@ -116,8 +115,8 @@ class Hearing:
         thing = here.of((node, ""), sensor=False)
         if thing is UNWATCHED:
             return
-        thing.seen = record.offset
-        if word.lower() != OFFLINE_WORD:
+        thing.seen, lives = record.offset, not says_offline(word)
+        if lives:
             thing.note_ms = 0  # its row bears the time of this message: a claim by whoever comes next has to be as late
             self.heard(work, here, thing, record, at, now)
         elif record.offset > thing.applied and at > thing.history_ms:
@@ -125,7 +124,7 @@ class Hearing:
                 self._offline(work, here, thing, record, at, at)
             thing.applied = record.offset
             work.states[thing.key] = encode(thing)
-        if thing.online is (word.lower() != OFFLINE_WORD):
+        if thing.online is lives:
             work.presence.pop(thing.row_key, None)
         else:  # what came later holds, and the message has just been written once more
             work.presence[thing.row_key] = thing.row()

@@ -13,7 +13,7 @@ from app.core.route import Address
 from app.core.silence import claim_of
 from app.core.stale import silent
 from app.core.telling import tell
-from app.core.work import Work
+from app.core.work import EMPTY, HISTORY, Work
 
 
 class Place(NamedTuple):
@@ -39,9 +39,14 @@ class Others:
         self._devices, self._hearing, self._watching = devices, hearing, watching
 
     def __call__(self, place: Place, record: Record, address: Address) -> None:
-        """Do what one record asks for, or reject it."""
+        """Do what one record asks for, or reject it, or leave it out."""
         place.work.count(address.kind)
+        if not record.value and address.topic:  # it cleared what the MQTT broker retained: nobody's mistake
+            place.work.drop(EMPTY)
+            return
         match address.kind:
+            case Kind.ALERTS_MANAGE if address.retained:  # obeyed long ago, or meant for an alert of then
+                place.work.drop(HISTORY)
             case Kind.ALERTS_MANAGE:
                 self._command(place, record, address)
             case Kind.SILENCE:
@@ -72,7 +77,7 @@ class Others:
     def _silence(self, place: Place, record: Record) -> None:
         """A claim of silence is decided here, and left out of everything else."""
         work, partition = place.work, place.partition
-        work.dropped["silence"] = work.dropped.get("silence", 0) + 1
+        work.drop("silence")
         claim = claim_of(record)
         if claim is None:
             return
@@ -103,15 +108,15 @@ class Others:
             return
         work.effects.append(found)
         work.effect_sources.append(record)
-        if self._watching and address.kind is Kind.STATUS:
+        if self._watching and address.kind is Kind.STATUS and not address.retained:
             _, node, _, word, *_ = found.args
             self._hearing.said(work, place.partition.here, node, word, record, place.at, place.clock)
 
 
 def _refuse(place: Place, found: Rejected, address: Address, user_id: str = "") -> None:
-    """Reject a record, and tell its sender if somebody waits for an answer; a replay is told to nobody."""
+    """Reject a record, and tell its sender if somebody waits for an answer; history is told to nobody."""
     place.work.rejected.append(found)
-    if found.record.offset > place.partition.mark:
+    if found.record.offset > place.partition.mark and not address.retained:
         told = answer(found, address.kind, address.user_id or user_id, place.partition.number, place.at)
         if told is not None:
             place.work.answers.append(told)

@@ -13,6 +13,7 @@ from app.core.active import active_effects
 from app.core.ahead import not_ahead, soonest_ahead
 from app.core.arrival import arrived_ms, moment_of, same_for
 from app.core.columns import in_force
+from app.core.dated import is_dated
 from app.core.decode import Decoder, Limits
 from app.core.device_classes import NOBODY, DeviceClasses
 from app.core.devices import IN_MEMORY, MARK_KEY, Device, Devices, Load, LogOf, Partition, Unreadable
@@ -26,7 +27,7 @@ from app.core.sampling import average_effects, sample
 from app.core.state import encode
 from app.core.step import step
 from app.core.telling import tell
-from app.core.work import Work
+from app.core.work import EMPTY, HISTORY, Work
 from app.core.write import Effect
 from app.ports import Batch
 
@@ -91,7 +92,7 @@ class Processor:
             address = route(record)
             if type(address) is Rejected:
                 work.count(Kind.UNKNOWN)
-                work.rejected.append(address)
+                _refuse(work, address)
                 continue
             known = record.headers
             if len(known) < 3 or known[2] != header or known[0][0] == "ingest_ms" or known[1][0] == "ingest_ms":
@@ -103,7 +104,11 @@ class Processor:
             telemetry += 1
             reading = decode_record(record, address, at)  # type: ignore[arg-type]
             if type(reading) is Rejected:
-                work.rejected.append(reading)
+                _refuse(work, reading)
+                continue
+            history = address.retained  # type: ignore[union-attr]
+            if history and not is_dated(record.value):  # type: ignore[arg-type]
+                work.drop(HISTORY)  # it would be stored again, as of now, each time that a bridge subscribes
                 continue
             rows.append(row(reading))  # type: ignore[arg-type]  # a Reading
             sources.append(record)
@@ -112,7 +117,7 @@ class Processor:
             if device is None or device.rules_version != version:
                 device = self._devices.watched(partition, name)
             offset = record.offset  # asked for, it makes a number anew
-            if watching:
+            if watching and not history:
                 thing = device.thing
                 if thing is None:
                     thing = device.thing = here.of(name, address.lenient)  # type: ignore[union-attr]
@@ -128,7 +133,7 @@ class Processor:
                     if thing.node is not None:
                         self._hearing.node_heard(work, here, thing.node, record, at, now)
             state = device.state
-            if state is not None:
+            if state is not None and not (history and reading.time <= state.latest):  # type: ignore[union-attr]
                 if second != at // 1000:
                     second = at // 1000
                     soon = soonest_ahead(second)
@@ -164,6 +169,15 @@ class Processor:
     def devices(self) -> int:
         """How many devices are kept in memory."""
         return self._devices.count
+
+
+def _refuse(work: Work, found: Rejected) -> None:
+    """Reject a record; one without a payload that came by MQTT only cleared what the broker retains."""
+    record = found.record
+    if not record.value and any(name == "mqtt_topic" for name, _ in record.headers):
+        work.drop(EMPTY)
+    else:
+        work.rejected.append(found)
 
 
 def _mark(work: Work, partition: Partition, batch: Batch, now: float) -> None:

@@ -3,7 +3,9 @@
 from functools import lru_cache
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from app.core.deadletter import RETAINED
 from app.core.fault import Fault, printable
 from app.core.identity import ids_fault
 from app.core.model import Kind, Reason, Record, Rejected, Stage
@@ -19,6 +21,7 @@ class Address(Struct, frozen=True, gc=False):
     device_id: str
     topic: str = ""  # the MQTT topic; empty for a record without one
     lenient: bool = False  # iot/*: sequence_id and time may be missing
+    retained: bool = False  # the MQTT broker had kept it for whoever subscribes: history, published who knows when
 
 
 def route(record: Record) -> Address | Rejected:
@@ -37,6 +40,9 @@ def route(record: Record) -> Address | Rejected:
     else:
         found = _by_kind(record)
     if type(found) is Address:
+        for name, value in headers:
+            if name == RETAINED and value not in _NOT:
+                return replace(found, retained=True)
         return found
     return Rejected(record, found.reason, found.stage, found.detail)  # type: ignore[union-attr]  # a Fault
 
@@ -57,6 +63,7 @@ def _by_topic(header: bytes) -> Address | Fault:
 _cached = lru_cache(maxsize=CACHED_TOPICS)(_by_topic)
 
 
+_NOT = (None, b"", b"0")  # values of a header that says no
 _BARE = Address(Kind.TELEMETRY, "", "")  # no headers at all
 
 

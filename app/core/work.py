@@ -10,6 +10,10 @@ from app.core.answers import Answer
 from app.core.model import Reason, Rejected, Row, Stage
 from app.core.write import Effect
 
+# Policies by which records are left out; beside them there are `silence` and `cov`.
+HISTORY = "retained"  # a command, or a reading without a time, that the MQTT broker had retained
+EMPTY = "empty"  # no payload: it clears what the MQTT broker retains
+
 
 class Work(Struct, gc=False):
     """Filled by core.process in the order of the batch's records; `rows[i]` comes from `sources[i]`."""
@@ -48,11 +52,15 @@ class Work(Struct, gc=False):
         self.alert_effects += sorted(self.silent.values(), key=lambda effect: effect.statement)
         self.alert_effects += self.presence.values()
 
+    def drop(self, policy: str) -> None:
+        """Leave a record out on purpose."""
+        self.dropped[policy] = self.dropped.get(policy, 0) + 1
+
     def drop_last(self, policy: str) -> None:
         """Leave the last row out after all."""
         self.rows.pop()
         self.sources.pop()
-        self.dropped[policy] = self.dropped.get(policy, 0) + 1
+        self.drop(policy)
 
     def refusals(self, rows: Sequence[tuple[int, str]], effects: Sequence[tuple[int, str]] = ()) -> list[Rejected]:
         """The dead letters of what the database refused: (index into `rows` or `effects`, its words), by offset."""

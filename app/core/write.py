@@ -16,8 +16,10 @@ class Statement(StrEnum):
     UPSERT_CONFIG           user_id str, rules str | None (JSON text), maintenance str | None (JSON text), edited_at
                             datetime of whole milliseconds; None leaves what is there, an older edited_at all of it
     UPSERT_SAMPLED_CONFIG   the same, and sampling str (JSON text)
+    INSERT_CONFIG           the same, with sampling str | None; for a user who has no configuration at all
     UPSERT_STATUS           device_key str, user_id str, device_id str, status str, last_seen datetime,
                             detail str (JSON text); an older last_seen than the stored one changes nothing
+    INSERT_STATUS           the same, for a device that has no row
     UPSERT_PRESENCE         device_key str, user_id str, device_id str, status str, last_seen datetime,
                             clock_skew float | None (seconds; None leaves what is there); an older last_seen as above,
                             and what a status message said beside its word stays
@@ -36,7 +38,9 @@ class Statement(StrEnum):
 
     UPSERT_CONFIG = "upsert_config"
     UPSERT_SAMPLED_CONFIG = "upsert_sampled_config"
+    INSERT_CONFIG = "insert_config"
     UPSERT_STATUS = "upsert_status"
+    INSERT_STATUS = "insert_status"
     UPSERT_PRESENCE = "upsert_presence"
     UPSERT_ACTIVE_ALERT = "upsert_active_alert"
     DELETE_ACTIVE_ALERT = "delete_active_alert"

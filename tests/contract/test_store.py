@@ -349,6 +349,23 @@ async def test_an_older_status_changes_nothing(subject: Subject) -> None:
     assert [kept[3] for kept in await subject.statuses()] == ["online"]
 
 
+async def test_what_was_retained_is_taken_where_there_is_nothing(subject: Subject) -> None:
+    def config(user: str, sampling: str | None) -> Effect:
+        return Effect(Statement.INSERT_CONFIG, (user, "[9]", None, EDITED + timedelta(hours=1), sampling))
+
+    def status(node: str) -> Effect:
+        return Effect(Statement.INSERT_STATUS, (node, node, "", "retained", START + timedelta(hours=1), "{}"))
+
+    await subject.store.write([], [Effect(Statement.UPSERT_CONFIG, ("u1", "[1]", None, EDITED))])
+    await subject.store.write([], [Effect(Statement.UPSERT_STATUS, ("n1", "n1", "", "online", START, "{}"))])
+    for _ in range(2):
+        effects = [config("u1", None), config("u2", '{"cov": []}'), config("u3", None), status("n1"), status("n2")]
+        assert (await subject.store.write([], effects)).refused_effects == ()
+        assert await subject.configs() == {"u1": "[1]", "u2": "[9]", "u3": "[9]"}
+        assert (await subject.sampling())["u2"] == '{"cov": []}'
+        assert [kept[3] for kept in await subject.statuses()] == ["online", "retained"]
+
+
 async def test_a_bad_effect_is_refused_alone(subject: Subject) -> None:
     bad = Effect(Statement.UPSERT_CONFIG, ("u2", '["\\u0000"]', None, EDITED))
     written = await subject.store.write(

@@ -75,6 +75,11 @@ class Database:
             case Statement.UPSERT_CONFIG:
                 if self.edited.get(args[0], args[3]) <= args[3]:
                     self.configs[args[0]], self.edited[args[0]] = args[1], args[3]
+            case Statement.INSERT_CONFIG:
+                if args[0] not in self.edited:
+                    self.configs[args[0]], self.edited[args[0]] = args[1], args[3]
+            case Statement.INSERT_STATUS:
+                self.statuses.setdefault(args[0], tuple(args))
             case Statement.UPSERT_AVERAGE:
                 key = tuple(args[:4])
                 self.on_average(tuple(args))

@@ -158,6 +158,8 @@ class World:
             case Statement.UPSERT_STATUS | Statement.UPSERT_PRESENCE:
                 if args[0] not in self.rows or self.rows[args[0]][4] <= args[4]:
                     self.rows[args[0]] = args
+            case Statement.INSERT_STATUS:
+                self.rows.setdefault(args[0], args)
             case Statement.UPSERT_ACTIVE_ALERT:
                 self.active.add(args[:3])
             case Statement.DELETE_ACTIVE_ALERT:

@@ -56,7 +56,7 @@ def test_status_of_a_node_without_a_device() -> None:
         (b'{"status":"\xff"}', Reason.BAD_ENCODING),
         (b"{", Reason.BAD_JSON),
         (b"{}", Reason.BAD_JSON),
-        (b'{"status":7}', Reason.BAD_JSON),
+        (b'{"status":[7]}', Reason.BAD_JSON),
         (b'{"status":"\\ud800"}', Reason.BAD_JSON),
         (b'{"rssi":1}', Reason.BAD_JSON),
         (b'{"status":"ok","a":' + b"[" * 100_000, Reason.BAD_JSON),
