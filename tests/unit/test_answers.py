@@ -44,7 +44,7 @@ def test_a_command_without_a_topic_is_answered_to_the_user_it_names() -> None:
 
 
 def test_what_nobody_asked_for_is_answered_to_nobody() -> None:
-    work = Subject()(other("users/u/config", b"[]", 0), telemetry(1, temperature="hot"), other("nowhere", b"", 2))
+    work = Subject()(other("users/u/config", b"[]", 0), telemetry(1, temperature="hot"), other("nowhere", b"{}", 2))
     assert (len(work.rejected), work.answers) == (2, [])
 
 
