@@ -43,7 +43,7 @@ def count(records: Sequence[Record], work: Work, written: Written) -> Books:
     return Books(
         received=len(records),
         stored=written.rows + len(work.effects) - refused_effects + len(work.commands) - work.commands_again,
-        duplicate=written.duplicates + work.commands_again,
+        duplicate=written.duplicates + work.commands_again + len(work.again),
         dead_lettered=len(work.rejected) + len(written.refused) + refused_effects,
         dropped_by_policy=sum(work.dropped.values()),
     )
@@ -76,7 +76,7 @@ def _wrong_work(found: Books, records: Sequence[Record], work: Work) -> str | No
     # One lost and another doubled leave the numbers right. The sum of the offsets tells, at 30 ns a record.
     if not found.dropped_by_policy:
         accounted = sum(map(_offset, work.sources)) + sum(map(_offset, work.effect_sources))
-        accounted += sum(map(_offset, work.commands))
+        accounted += sum(map(_offset, work.commands)) + sum(map(_offset, work.again))
         if accounted + sum(one.record.offset for one in work.rejected) != _sum_of_offsets(records):
             return "a record is missing and another one is there twice"
     return None

@@ -42,6 +42,12 @@ class Device:
         """Whether its state can be read again."""
         return self.moved_in <= self.partition.closed
 
+    def begins(self) -> DeviceState:
+        """It gets its first state, from the mark on."""
+        mark, generation = self.partition.mark, self.partition.log.generation
+        self.state = DeviceState(applied_offset=mark, persisted_offset=mark, log=generation)
+        return self.state
+
     def leave(self) -> None:
         """Be forgotten."""
         del self.partition.devices[self.name]
@@ -120,8 +126,7 @@ class Devices:
         device.rules_version = self._rules.version
         watch = device.watch
         if (watch.rules or watch.sampling) and device.state is None:
-            mark, generation = partition.mark, partition.log.generation
-            device.state = DeviceState(applied_offset=mark, persisted_offset=mark, log=generation)
+            device.begins()
         elif watch.sampling is None and device.state is not None:
             device.state.samples = None
         return device

@@ -19,8 +19,9 @@ from app.core.device_classes import NOBODY, DeviceClasses
 from app.core.devices import IN_MEMORY, MARK_KEY, Device, Devices, Load, LogOf, Partition, Unreadable
 from app.core.hearing import Hearing
 from app.core.logs import LOG_KEY, Log, note
-from app.core.model import Kind, Rejected
+from app.core.model import Kind, Record, Rejected
 from app.core.others import Others, Place
+from app.core.redelivered import delivery, is_known
 from app.core.route import route
 from app.core.rulebook import RuleBook
 from app.core.sampling import average_effects, sample
@@ -132,6 +133,10 @@ class Processor:
                     thing.last_ms = at
                     if thing.node is not None:
                         self._hearing.node_heard(work, here, thing.node, record, at, now)
+            if address.lenient and self._comes_again(device, record, at):  # type: ignore[union-attr]
+                rows.pop()
+                work.again.append(sources.pop())
+                continue
             state = device.state
             if state is not None and not (history and reading.time <= state.latest):  # type: ignore[union-attr]
                 if second != at // 1000:
@@ -160,6 +165,12 @@ class Processor:
         partition.stepped = end
         _mark(work, partition, batch, now)
         return work
+
+    def _comes_again(self, device: Device, record: Record, at: int) -> bool:
+        """Whether it is a redelivery of a message that bears no time, without which it would be another reading."""
+        if is_dated(record.value or b"") or (delivered := delivery(record)) is None:
+            return False
+        return is_known(device.state or device.begins(), record, delivered, at)
 
     def closed(self, batch: Batch) -> None:
         """Its states can be read from where they are stored. Tell it of the batches of a partition in their order."""

@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from app.core.episodes import EPOCH, MICROSECOND, Episode, micros, moment
+from app.core.marks import Marks
 from app.core.notes import Note
 from app.core.samples import Samples
 from app.errors import PermanentError
@@ -37,6 +39,8 @@ class DeviceState:
     samples: Samples | None = None  # of a device with change of value or rolling windows
     sampled: bool = field(default=False, compare=False)  # a window moved since `decode` or `mark_persisted`
     log: int = 0  # generation of the log that the offsets are of (app.core.logs)
+    marks: Marks | None = None  # of the last messages of a device of iot/* that sends no time
+    replayed: Marks | None = field(default=None, compare=False)  # of those that came again in this epoch
 
     @property
     def latest_time(self) -> int | None:
@@ -84,6 +88,8 @@ class _Encoded(Struct, array_like=True):
     notes: dict[str, Note] = {}
     samples: Samples | None = None
     log: int | None = None
+    clock: Any = None  # 8 is not used yet
+    marks: Marks | None = None
 
 
 class _Seen(Struct, array_like=True):
@@ -115,18 +121,22 @@ _encode = msgspec.msgpack.Encoder().encode
 
 def encode(state: DeviceState) -> bytes:
     """MessagePack array: version, applied offset, latest time; if there are any, episodes, instants, notes, samples,
-    generation of the log.
+    generation of the log, nothing, marks.
 
     Notes that say nothing more are left out, so that a device at rest is as small as one that never alerted.
     """
     notes, latest, samples = state.notes, state.latest, state.samples
     time = None if latest is NEVER else (latest - EPOCH) // MICROSECOND  # `latest_time`, written out: 0.1 us of 1.2
-    if not notes and not state.episodes and not state.instants and samples is None and not state.log:
+    marks = state.marks
+    empty = not notes and not state.episodes and not state.instants and samples is None
+    if empty and marks is None and not state.log:
         return _encode((VERSION, state.applied_offset, time))
     if notes:
         now = time or 0
         notes = {rule_id: note for rule_id, note in notes.items() if not note.spent(now)}
     fields = (VERSION, state.applied_offset, time, state.episodes, state.instants, notes)
+    if marks is not None:
+        return _encode((*fields, samples, state.log, None, marks))
     if state.log:
         return _encode((*fields, samples, state.log))
     if samples is not None:
@@ -151,7 +161,7 @@ def decode(data: bytes) -> DeviceState:
     except (msgspec.DecodeError, UnicodeError, RecursionError, OverflowError) as error:
         raise PermanentError(f"not a device state ({error}): {data[:40]!r}") from error
     state = DeviceState(offset, latest, encoded.episodes, encoded.instants, encoded.notes, persisted_offset=offset)
-    state.samples, state.log = encoded.samples, encoded.log or 0
+    state.samples, state.log, state.marks = encoded.samples, encoded.log or 0, encoded.marks
     return state
 
 

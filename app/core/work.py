@@ -28,6 +28,7 @@ class Work(Struct, gc=False):
     ] = []  # what the alerts below and suppressed ones do to the database; after `effects`, of no record's own
     commands: list[Any] = []  # the Records of commands that were obeyed; nothing is left to do for them
     commands_again: int = 0  # how many of those were obeyed before
+    again: list[Any] = []  # the Records of redeliveries that the state knows: duplicates, whatever time they would bear
     rejected: list[Rejected] = []
     events: list[AlertEvent] = []
     alerts: list[tuple[bytes, bytes]] = []  # (key, JSON) of `events`, as the outbox takes them
