@@ -178,12 +178,17 @@ class Settings(BaseSettings):
     last_seen_every: PositiveFloat = Field(60.0, description="how often last_seen of what stays online is written")
 
     dead_letters_in_a_row: Annotated[int, Field(ge=0)] = Field(
-        1000, description="more of them in a row stop the worker; a device counts for a tenth at most; 0: no limit"
+        1000,
+        description="more of them in a row stop the worker; 0: no limit",
     )
     dead_letters_ratio: Annotated[float, Field(gt=0, le=1)] = Field(
         0.5, description="more than this share of a window stop the worker, counted alike; 1: no limit"
     )
     dead_letters_window: PositiveInt = Field(10_000, description="records the share is of")
+    dead_letters_user_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.1,
+        description="of either limit one user counts for at most, if there are others; 1: as much as all",
+    )
 
     state_dir: Path = Field(
         Path(".local/state"), description="RocksDB tables of this worker; not shared between workers"

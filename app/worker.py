@@ -107,7 +107,13 @@ processor = Processor(
 best_effort = Producer(kafka, f"{settings.group_id}-silence", give_up, lease=lease)
 care = Care(settings.offline_poll, settings.offline_grace, settings.offline_lag_max, settings.offline_mass_share)
 sweep = Sweep(processor.partitions, care)
-limit = DeadLetterLimit(settings.dead_letters_in_a_row, settings.dead_letters_ratio, settings.dead_letters_window)
+limit = DeadLetterLimit(
+    settings.dead_letters_in_a_row,
+    settings.dead_letters_ratio,
+    settings.dead_letters_window,
+    settings.dead_letters_user_share,
+    rules.some_users,
+)
 rejections = Rejections()
 tail = DeadLetterTail(kafka, settings.kafka_dlq_topic, give_up)
 pipeline = Pipeline(

@@ -14,6 +14,7 @@ from app.adapters.interrupt import Interrupt
 from app.adapters.kafka_access import Access, start
 from app.adapters.retry import GiveUp, gave_up, log_retry
 from app.core.deadletter import DeadLetter, delivery_mark, from_record
+from app.core.limit import Cause, cause_of
 
 # Read back this many dead letters at first, ten times as many if that does not reach far enough.
 STEP = 2_000
@@ -24,7 +25,7 @@ class Recent(NamedTuple):
 
     payloads: dict[int, bytes]  # digests, by source offset: payloads themselves could take gigabytes
     marks: set[bytes]  # of MQTT messages, see delivery_mark
-    causes: dict[int, tuple[bytes | None, str]]  # key and reason, by source offset
+    causes: dict[int, Cause]  # by source offset
 
 
 def digest(payload: bytes) -> bytes:
@@ -103,7 +104,7 @@ class DeadLetterTail:
                 letter = from_record(record.value, record.headers)
                 if isinstance(letter, DeadLetter) and (letter.source_topic, letter.source_partition) == source:
                     found.payloads[letter.source_offset] = digest(letter.payload)
-                    found.causes[letter.source_offset] = (letter.key, letter.reason)
+                    found.causes[letter.source_offset] = cause_of(letter.key, letter.headers, letter.reason)
                     if mark := delivery_mark(letter.payload, letter.headers):
                         found.marks.add(mark)
         return found

@@ -14,7 +14,7 @@ from app.adapters.dead_letter_tail import DeadLetterTail, Recent, digest
 from app.adapters.outgoing import Outgoing
 from app.adapters.producer import Producer
 from app.core.deadletter import REDELIVERED, delivery_mark, to_record
-from app.core.limit import DeadLetterLimit, Excess
+from app.core.limit import Cause, DeadLetterLimit, Excess
 from app.core.model import Rejected
 from app.errors import DeadLetterLimitError
 from app.ports import Batch
@@ -81,8 +81,8 @@ class KafkaDeadLetters:
         return recent
 
 
-def _right_before(offset: int, recent: Recent) -> Iterator[tuple[bytes | None, str]]:
-    """Key and reason of the dead letters whose records come right before `offset`, without a gap."""
+def _right_before(offset: int, recent: Recent) -> Iterator[Cause]:
+    """What counts of the dead letters whose records come right before `offset`, without a gap."""
     while (cause := recent.causes.get(offset := offset - 1)) is not None:
         yield cause
 
@@ -91,8 +91,8 @@ def _words(excess: Excess, batch: Batch) -> str:
     reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(excess.reasons.items(), key=lambda x: -x[1]))
     sample = excess.sample
     return (
-        f"too many dead letters: {excess.rule} can never be stored ({reasons}; a device counts for a tenth of the "
-        f"limit at most). None of the batch at {batch.topic}-{batch.partition} offset {batch.first_offset} was "
+        f"too many dead letters: {excess.rule} can never be stored ({reasons}; a device and a user count for a "
+        f"part of it at most). None of the batch at {batch.topic}-{batch.partition} offset {batch.first_offset} was "
         f"dead-lettered or committed; offset {sample.record.offset} of it: {sample.detail}. Stop whoever sends these, "
         "or install the version that reads them, and start the worker again: it goes on at this batch. If they are to "
         "be dead letters, start it with a higher IOT_DEAD_LETTERS_IN_A_ROW or IOT_DEAD_LETTERS_RATIO; 0 and 1 mean "

@@ -1,6 +1,7 @@
 """The rules in force: user_configs as (user, JSON) in; per device, the compiled rules out."""
 
 from collections.abc import Iterable
+from itertools import islice
 from typing import TypeVar
 
 from msgspec import Struct
@@ -84,6 +85,10 @@ class RuleBook:
         if not windows:
             return False
         return any(begin <= seconds * 1_000_000 < end for begin, end in spans_of(windows, name[1]))
+
+    def some_users(self) -> list[str]:
+        """Two of those who have rules, if there are so many."""
+        return list(islice(self._sets, 2))
 
     @property
     def users(self) -> int:

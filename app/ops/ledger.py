@@ -36,7 +36,8 @@ class BatchLedger:
         metrics.DUPLICATE.inc(found.duplicate)
         self._count_dead_letters(batch, work, written)
         if self._limit:
-            self._limit.done(found.received, found.dead_lettered)
+            users = (work.rows[0][1], work.rows[-1][1]) if work.rows else ()
+            self._limit.done(found.received, found.dead_lettered, users)
         for policy, count in work.dropped.items():
             metrics.DROPPED.labels(policy).inc(count)
         for (status, severity), count in Counter((e.status, e.severity) for e in work.events).items():

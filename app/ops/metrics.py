@@ -13,7 +13,8 @@ STORED = Counter("iot_rows_stored_total", "Records newly stored, as the database
 DUPLICATE = Counter("iot_rows_duplicate_total", "Records that were stored already")
 DEAD_LETTERS = Counter("iot_dead_letters_total", "Records sent to the dead-letter topic and acknowledged", ["reason"])
 DEAD_LETTER_ROW = Gauge(
-    "iot_dead_letters_in_a_row", "Dead letters since the last good batch, as the limit counts them: a device a tenth"
+    "iot_dead_letters_in_a_row",
+    "Dead letters since the last good batch, as the limit counts them: users a tenth",
 )
 DROPPED = Counter("iot_dropped_total", "Records left out on purpose", ["policy"])
 LEDGER = Counter("iot_ledger_total", "Records of a partition by what became of them", ["partition", "outcome"])

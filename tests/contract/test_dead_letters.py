@@ -203,14 +203,22 @@ async def test_a_topic_with_fewer_partitions_is_used_by_key_and_read_back_whole(
     assert [await subject.offsets(partition) for partition in (0, 1)] == places
 
 
-def of_many_devices(first: int, following: int) -> Given:
+def of_many_users(first: int, following: int, users: int = 10**6) -> Given:
     batch = Given(first, following)
-    batch.records = [Message(b"bad %d" % n, offset=n, key=b"u/d%d" % n) for n in range(first, following)]
+    batch.records = [
+        Message(
+            b"bad %d" % n,
+            [("mqtt_topic", b"users/u%d/devices/d%d/telemetry" % (n % users, n))],
+            offset=n,
+            key=b"%d" % n,
+        )
+        for n in range(first, following)
+    ]
     return batch
 
 
 async def test_over_the_limit_none_of_the_batch_is_sent_and_a_restart_counts_on(subject: Subject) -> None:
-    first, second = of_many_devices(0, 60), of_many_devices(60, 120)
+    first, second = of_many_users(0, 60), of_many_users(60, 120)
     process = subject.process(limit=DeadLetterLimit(100, 1.0, 10**6))
     await process.send(first, rejected(first))
     for _ in range(2):
@@ -218,13 +226,22 @@ async def test_over_the_limit_none_of_the_batch_is_sent_and_a_restart_counts_on(
             await process.send(second, rejected(second))
         assert await subject.offsets() == list(range(60))
         process = subject.process(limit=DeadLetterLimit(100, 1.0, 10**6))  # starts again
-        second = of_many_devices(50, 120)  # and what was not committed comes again
+        second = of_many_users(50, 120)  # and what was not committed comes again
     await subject.process().send(second, rejected(second))
     assert await subject.offsets() == list(range(120))
 
 
+async def test_what_one_user_has_on_the_topic_counts_for_a_tenth_after_a_restart(subject: Subject) -> None:
+    batches = [of_many_users(0, 60, users=1), of_many_users(60, 260, users=2)]
+    for batch in batches:
+        limit = DeadLetterLimit(100, 1.0, 10**6, users=lambda: ["alice", "bob"])
+        await subject.process(limit=limit).send(batch, rejected(batch))
+    assert limit.row == 20
+    assert len(await subject.offsets()) == 260
+
+
 async def test_good_records_between_the_last_dead_letters_and_now_end_the_row(subject: Subject) -> None:
-    first, second = of_many_devices(0, 60), of_many_devices(61, 121)
+    first, second = of_many_users(0, 60), of_many_users(61, 121)
     await subject.process(limit=DeadLetterLimit(100, 1.0, 10**6)).send(first, rejected(first))
     await subject.process(limit=DeadLetterLimit(100, 1.0, 10**6)).send(second, rejected(second))
     assert len(await subject.offsets()) == 120

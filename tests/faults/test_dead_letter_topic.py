@@ -30,11 +30,11 @@ pytestmark = [pytest.mark.faults, pytest.mark.integration]
 LIMIT = 300
 
 
-def wrong_schema(user: str, first: int, count: int) -> list[Sent]:
-    """Every device sends what nobody here reads."""
+def wrong_schema(name: str, first: int, count: int) -> list[Sent]:
+    """Every device of 20 users sends what nobody here reads."""
     found = []
     for n in range(first, first + count):
-        device = f"d{n % 200}"
+        user, device = f"{name}{n % 20}", f"d{n % 200}"
         payload = json.dumps({"schema": 2, "data": {"n": n}}).encode()
         found.append(
             Sent(f"users/{user}/devices/{device}/telemetry", f"{user}/{device}".encode(), payload, "missing_field")

@@ -170,7 +170,7 @@ def test_good_batches_end_a_row_of_dead_letters() -> None:
     assert limit.check(batch.records, [rejected(n, Reason.BAD_JSON) for n in range(8)]) is None
     assert limit.row == 1  # one device
     work = Work()
-    work.rows.append(())
+    work.rows.append((NOW, "u2", "d1"))
     BatchLedger(limit).batch_done(Given(0, 1), work, Written(1), SECONDS)
     assert limit.row == 0
 
