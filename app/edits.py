@@ -11,6 +11,7 @@ import structlog
 
 from app.adapters.rules_table import RulesTable
 from app.core.answers import answer_to_edit
+from app.core.edit_pace import batches
 from app.core.in_force import InForce, Refusal
 from app.core.rulebook import RuleBook
 from app.errors import TransientError
@@ -33,8 +34,12 @@ class Edits:
     async def follow(self, loaded: asyncio.Event) -> None:
         """Set `loaded` once the rules of the beginning are in force."""
         async for changes in self._table.changes():
-            refused, taken = self._in_force.apply(changes)
-            self._table.take(taken)
+            refused: list[Refusal] = []
+            for portion in batches(changes):
+                wrong, taken = self._in_force.apply(portion)
+                refused += wrong
+                self._table.take(taken)
+                await asyncio.sleep(0)  # everything else of the worker waits for these
             metrics.RULES_USERS.set(self._book.users)
             for one in refused:
                 metrics.RULES_REFUSED.inc()

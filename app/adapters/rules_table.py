@@ -9,6 +9,7 @@ from typing import Any
 from app.adapters.advice import Advice
 from app.adapters.database import Connection, connect
 from app.adapters.sqlstate import DATABASE_ERRORS
+from app.core.edit_pace import EditPace
 from app.core.in_force import Change
 from app.settings import Settings
 
@@ -50,6 +51,7 @@ class RulesTable:
         self._asked = _BEGINNING  # on the server's clock
         self._compared = 0.0  # on the monotonic clock
         self._taken: list[Change] = []  # to be noted
+        self._pace: EditPace[Change] = EditPace()
 
     def take(self, changes: Sequence[Change]) -> None:
         """What is in force now: noted before the next poll, so that whoever starts later knows it if it has to."""
@@ -58,7 +60,9 @@ class RulesTable:
     async def changes(self) -> AsyncGenerator[list[Change], None]:
         """Yield the whole table first (an empty list if it is), then each poll's changes, if any.
 
-        A deleted row is yielded once, as None. Never ends; close the iterator to give the connection back.
+        A deleted row is yielded once, as None. Of a user who changes large rules again and again the last change is
+        yielded when the user's time has come (app.core.edit_pace). Never ends; close the iterator to give
+        the connection back.
         """
         connection: Connection | None = None
         first, failures = True, 0
@@ -69,7 +73,7 @@ class RulesTable:
                         connection = connection or await connect(self._settings, "iot-stream rules")
                         await self._accept(connection)
                         async with connection.transaction(readonly=True):  # PgBouncer: one server for all of it
-                            changes = await self._poll(connection)
+                            changes = self._pace.due(await self._poll(connection), time.monotonic())
                 except DATABASE_ERRORS as error:
                     if connection is not None:
                         connection.terminate()

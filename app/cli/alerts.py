@@ -5,7 +5,6 @@ import json
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from fnmatch import fnmatchcase
 from typing import Annotated
 
 import msgspec
@@ -15,6 +14,7 @@ from app.adapters.alert_lists import OpenAlert, ToldAlert, open_alerts, told_ale
 from app.adapters.inquiry import inquiry
 from app.adapters.mqtt_message import publish
 from app.core.commands import Action, command
+from app.core.globs import Globs
 from app.core.identity import bad_character
 from app.core.model import Kind, Rejected
 from app.core.route import Address
@@ -47,7 +47,8 @@ def show(
 
     Example: iot-stream alerts list --user alice --device 'truck-*'
     """
-    found = [one for one in asyncio.run(_open(user, rule)) if fnmatchcase(one.device_id, device)]
+    globs = Globs([device])
+    found = [one for one in asyncio.run(_open(user, rule)) if globs.takes_in(one.device_id)]
     if as_json:
         print(msgspec.json.encode(found).decode())
         return

@@ -1,10 +1,10 @@
 """Which devices are watched, and how: classes by glob; the first that takes a device in decides."""
 
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 
 from msgspec import Struct
 
+from app.core.globs import Globs
 from app.core.presence import Limits, Name
 
 
@@ -20,15 +20,15 @@ class DeviceClasses:
     """A device's name in, its Limits out; what no class takes in is `other`."""
 
     def __init__(self, classes: Sequence[DeviceClass], other: Limits) -> None:
-        self._classes = [(one.devices, Limits(one.offline_after, one.alert)) for one in classes]
+        self._classes = [(Globs([one.devices]), Limits(one.offline_after, one.alert)) for one in classes]
         self._other = other
         self.watching = other.after > 0 or any(limits.after > 0 for _, limits in self._classes)
 
     def __call__(self, name: Name) -> Limits:
         """The limits of a device, a sensor (node, sensor) or a node (node, "")."""
         text = f"{name[0]}/{name[1]}" if name[1] else name[0]
-        for glob, limits in self._classes:
-            if fnmatchcase(text, glob):
+        for globs, limits in self._classes:
+            if globs.takes_in(text):
                 return limits
         return self._other
 

@@ -120,9 +120,14 @@ class Devices:
 
     def watched(self, partition: Partition, name: Name) -> Device:
         """The device of a reading, under the rules of now; it begins to have a state when anything is asked of it."""
-        device = self.known(partition, name)
+        device = partition.devices.get(name)
         if device is None:
-            device = self._keep(partition, name, None)
+            device = self.known(partition, name) or self._keep(partition, name, None)
+        elif device.rules_version >= 0 and not self._rules.changed_since(name[0], device.rules_version):
+            device.rules_version = self._rules.version  # somebody else's rules have changed
+            return device
+        else:
+            device.watch = self._rules.watch_for(*name)
         device.rules_version = self._rules.version
         watch = device.watch
         if (watch.rules or watch.sampling) and device.state is None:

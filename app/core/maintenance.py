@@ -5,7 +5,6 @@ A window is a span of event time on some devices: what their rules find in it is
 
 from collections.abc import Iterator
 from datetime import datetime
-from fnmatch import fnmatchcase
 from typing import Any
 
 import msgspec
@@ -13,7 +12,8 @@ from msgspec import Struct
 
 from app.core.condition_checks import shown
 from app.core.episodes import micros
-from app.core.glob_checks import globs
+from app.core.glob_checks import globs, too_costly
+from app.core.globs import Globs
 
 WINDOWS_MAX = 100
 NOTE_MAX = 1000
@@ -26,7 +26,7 @@ class Window(Struct, frozen=True, gc=False):
     """One window."""
 
     span: Span
-    devices: tuple[str, ...]  # globs
+    devices: Globs
 
 
 def problems_of(windows: Any) -> Iterator[str]:
@@ -34,20 +34,25 @@ def problems_of(windows: Any) -> Iterator[str]:
     if not isinstance(windows, list) or len(windows) > WINDOWS_MAX:
         yield f": {shown(windows)} is not a list of at most {WINDOWS_MAX} windows such as {EXAMPLE}"
         return
-    for index, window in enumerate(windows):
-        yield from (f"[{index}]{problem}" for problem in _problems(window))
+    problems = [f"[{index}]{problem}" for index, window in enumerate(windows) for problem in _problems(window)]
+    yield from problems or too_costly("", (window.get("devices") for window in windows))
 
 
 def compile_windows(windows: list[dict[str, Any]]) -> tuple[Window, ...]:
     """Of windows that passed the check."""
     return tuple(
-        Window((_micros(one["from"]), _micros(one["until"])), tuple(one.get("devices") or ("*",))) for one in windows
+        Window((_micros(one["from"]), _micros(one["until"])), Globs(one.get("devices") or ("*",))) for one in windows
     )
 
 
 def spans_of(windows: tuple[Window, ...], device_id: str) -> tuple[Span, ...]:
     """Those of a device."""
-    return tuple(one.span for one in windows if any(fnmatchcase(device_id, glob) for glob in one.devices))
+    return tuple(one.span for one in windows if one.devices.takes_in(device_id))
+
+
+def within(windows: tuple[Window, ...], device_id: str, at: int) -> bool:
+    """Whether a device is in one of them at that time, microseconds since 1970."""
+    return any(one.span[0] <= at < one.span[1] and one.devices.takes_in(device_id) for one in windows)
 
 
 def _problems(window: Any) -> Iterator[str]:

@@ -33,6 +33,7 @@ from app.core.write import Effect
 from app.ports import Batch
 
 SLICE = 500  # records, about 2 ms: connections are not kept waiting longer than that
+OTHER_BYTES = 512  # of a record that is no telemetry (rules, for example) take as long as one that is
 MARK_SECONDS = 5.0  # a mark alone is stored at most this often; with states it costs nothing
 
 
@@ -87,7 +88,7 @@ class Processor:
         version = self._rules.version
         telemetry, pause, second, soon, usual = 0, SLICE, -1, moment_of(0), Kind.TELEMETRY
         for record in batch.records:
-            if telemetry >= pause:  # anything else is rare, and quick
+            if telemetry >= pause:
                 yield
                 pause += SLICE
             address = route(record)
@@ -101,6 +102,7 @@ class Processor:
                 header = same_for(record, at)
             if address.kind is not usual:  # type: ignore[union-attr]  # an Address
                 self._other(Place(work, moved, partition, now, at), record, address)  # type: ignore[arg-type]
+                pause -= 1 + len(record.value or b"") // OTHER_BYTES
                 continue
             telemetry += 1
             reading = decode_record(record, address, at)  # type: ignore[arg-type]

@@ -7,10 +7,14 @@ from typing import TypeVar
 from msgspec import Struct
 
 from app.core.config import STORED_BYTES_MAX, Config, parse_config
-from app.core.maintenance import Span, Window, spans_of
+from app.core.maintenance import Span, Window, spans_of, within
 from app.core.rules import EVERY, InvalidRules, Quiet, Rule, RuleSet, compile_for, quiet_for
 from app.core.sampling import Sampling
 from app.core.sampling_config import UserSampling, sampling_for, with_rules
+
+# Of one user, of devices that do not have the same. Whoever invents names for globs can ask for a new one each time,
+# and each takes some kilobytes; what is forgotten here lives on with its devices, which are bounded.
+WATCHES_MAX = 1_000
 
 
 class Watch(Struct, frozen=True, gc=False):
@@ -33,10 +37,12 @@ class RuleBook:
         self._samplings: dict[str, UserSampling] = {}
         self._watches: dict[str, dict[_Same, Watch]] = {}  # by user
         self._alike: dict[str, Watch] = {}  # of users all of whose devices have the same
+        self._versions: dict[str, int] = {}  # by user: the version that changed what the user has
 
     def apply(self, changes: Iterable[tuple[str, str | None]]) -> list[InvalidRules]:
         """Take (user_id, configuration as JSON; None: none any more). What is refused leaves what the user had."""
         refused = []
+        self.version += 1
         for user_id, text in changes:
             found = Config() if text is None else parse_config(text, user_id, STORED_BYTES_MAX)
             if isinstance(found, InvalidRules):
@@ -47,8 +53,12 @@ class RuleBook:
             _put(self._sets, user_id, found.rules if found.rules and found.rules.rules else None)
             _put(self._windows, user_id, found.windows)
             _put(self._samplings, user_id, with_rules(found.sampling, found.rules))
-        self.version += 1
+            self._versions[user_id] = self.version
         return refused
+
+    def changed_since(self, user_id: str, version: int) -> bool:
+        """Whether what is watched of a user's devices may be another than at that version."""
+        return self._versions.get(user_id, 0) > version
 
     def rules_for(self, user_id: str, device_id: str) -> tuple[Rule, ...]:
         """The rules that take in this device; empty when there are none."""
@@ -67,6 +77,8 @@ class RuleBook:
         spans = spans_of(self._windows.get(user_id, ()), device_id) if rules else ()
         same = tuple(rule.id for rule in rules), spans, sampling
         if same not in shared:
+            if len(shared) >= WATCHES_MAX:
+                shared.clear()
             no_data = {rule.id: rule.no_data / 1_000_000 for rule in rules if rule.no_data}
             shared[same] = Watch(rules, quiet_for(rules), no_data, spans, sampling)
         if self._names_no_device(user_id):
@@ -81,10 +93,7 @@ class RuleBook:
 
     def in_maintenance(self, name: tuple[str, str], seconds: float) -> bool:
         """Whether a device (user, device) is in a maintenance window at that time, seconds since 1970."""
-        windows = self._windows.get(name[0])
-        if not windows:
-            return False
-        return any(begin <= seconds * 1_000_000 < end for begin, end in spans_of(windows, name[1]))
+        return within(self._windows.get(name[0], ()), name[1], int(seconds * 1_000_000))
 
     def some_users(self) -> list[str]:
         """Two of those who have rules, if there are so many."""

@@ -1,8 +1,7 @@
 """A user's rules as JSON -> a RuleSet of compiled rules, or every reason why not; and which of them a device has."""
 
 import math
-from collections.abc import Callable
-from fnmatch import fnmatchcase
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -12,6 +11,8 @@ from app.core.alerts import Severity
 from app.core.columns import in_force
 from app.core.conditions import Comparison, Joined, Verdict, comparison, joined
 from app.core.fingerprint import fingerprint
+from app.core.glob_checks import too_costly
+from app.core.globs import Globs
 from app.core.intervals import Interval, within
 from app.core.model import Reading
 from app.core.rule_checks import problems_of
@@ -20,6 +21,7 @@ from app.core.rule_checks import problems_of
 RULES_MAX = 200
 RULES_BYTES_MAX = 1 << 18  # 262144: 200 rules with every text at half its limit
 REASONS_MAX = 20
+CONDITIONS_MAX = 1_000  # of all rules together; each costs up to 0.3 us a reading
 EVERY = ("*",)  # globs of a rule that names no devices
 
 Quiet = Callable[[Reading], bool]
@@ -46,7 +48,7 @@ class Rule(Struct, frozen=True, gc=False):
     id: str
     message: str
     severity: Severity
-    devices: tuple[str, ...]  # globs
+    devices: tuple[str, ...]  # ids and globs
     # Of what the rule means: its condition, when that opens and ends an alert, its severity. Not of its id, message or
     # devices, nor of what only decides how often it is told: a change of those keeps open alerts open.
     fingerprint: str
@@ -69,6 +71,7 @@ class RuleSet(Struct, frozen=True, gc=False):
 
     user_id: str
     rules: tuple[Rule, ...]
+    globs: Globs | None = None  # of all of them together; None where all rules are for every device
 
 
 class InvalidRules(Struct, frozen=True, gc=False):
@@ -94,15 +97,18 @@ def parse(rules_json: str | bytes, user_id: str, bytes_max: int = RULES_BYTES_MA
     if len(rules) > RULES_MAX:
         return InvalidRules(user_id, (f"rules: {len(rules)} rules; at most {RULES_MAX} are allowed",))
     reasons = [f"rules[{index}]{problem}" for index, rule in enumerate(rules) for problem in problems_of(rule)]
-    reasons = reasons or _duplicates(rules)
+    reasons = reasons or [*_duplicates(rules), *_too_much(rules)]
     if len(reasons) > REASONS_MAX:
         reasons[REASONS_MAX:] = [f"and {len(reasons) - REASONS_MAX} more problems"]
-    return InvalidRules(user_id, tuple(reasons)) if reasons else RuleSet(user_id, tuple(map(_compile, rules)))
+    return InvalidRules(user_id, tuple(reasons)) if reasons else _compiled(user_id, rules)
 
 
 def compile_for(ruleset: RuleSet, device_id: str) -> tuple[Rule, ...]:
-    """The rules whose `devices` globs take in this device, in order. Cache it per device and RuleSet."""
-    return tuple(rule for rule in ruleset.rules if any(fnmatchcase(device_id, glob) for glob in rule.devices))
+    """The rules whose `devices` name this device or take it in, in order. Cache it per device and RuleSet."""
+    if ruleset.globs is None:
+        return ruleset.rules
+    hits = ruleset.globs.hits(device_id)  # each glob is looked at once, in however many rules it is
+    return tuple(rule for rule in ruleset.rules if not hits.isdisjoint(rule.devices))
 
 
 def any_holds(rules: tuple[Rule, ...], reading: Reading) -> bool:
@@ -163,6 +169,19 @@ def _duplicates(rules: list[dict[str, Any]]) -> list[str]:
                            f"give each rule its own id")  # fmt: skip
         first.setdefault(name, index)
     return reasons
+
+
+def _too_much(rules: list[dict[str, Any]]) -> Iterator[str]:
+    yield from too_costly("rules", (rule.get("devices") for rule in rules), once=True)
+    conditions = sum(len(rule.get("all") or rule.get("any") or "1") for rule in rules)
+    if conditions > CONDITIONS_MAX:
+        yield f"rules: {conditions} conditions in all rules together; at most {CONDITIONS_MAX} are allowed"
+
+
+def _compiled(user_id: str, rules: list[dict[str, Any]]) -> RuleSet:
+    made = tuple(map(_compile, rules))
+    texts = {text for rule in made for text in rule.devices}
+    return RuleSet(user_id, made, Globs(texts) if texts.difference(EVERY) else None)
 
 
 def _compile(rule: dict[str, Any]) -> Rule:

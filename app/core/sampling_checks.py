@@ -5,7 +5,7 @@ from typing import Any
 
 from app.core import condition_checks as conditions
 from app.core.condition_checks import shown
-from app.core.glob_checks import globs
+from app.core.glob_checks import globs, too_costly
 from app.core.window_keys import SECONDS_MAX, looks_like_one
 
 POLICIES_MAX = 100
@@ -25,9 +25,13 @@ def problems_of(sampling: Any) -> Iterator[str]:
     if not isinstance(sampling, dict):
         yield f": {shown(sampling)} is not an object such as {EXAMPLE}"
         return
-    yield from _only(sampling, "cov", "averages")
-    yield from _each(sampling, "cov", POLICIES_MAX, _COV, _policy)
-    yield from _each(sampling, "averages", AVERAGES_MAX, _AVERAGE, _average)
+    problems = [
+        *_only(sampling, "cov", "averages"),
+        *_each(sampling, "cov", POLICIES_MAX, _COV, _policy),
+        *_each(sampling, "averages", AVERAGES_MAX, _AVERAGE, _average),
+    ]
+    entries = () if problems else (*(sampling.get("cov") or ()), *(sampling.get("averages") or ()))
+    yield from problems or too_costly("", (entry.get("devices") for entry in entries))
 
 
 def _each(

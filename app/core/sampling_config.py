@@ -1,12 +1,12 @@
 """`sampling` of a user's configuration, and the windows in its rules -> what is asked of each device."""
 
-from fnmatch import fnmatchcase
 from typing import Any
 
 from msgspec import Struct
 
 from app.core.conditions import Joined
 from app.core.cov import Band, Policy
+from app.core.globs import Globs
 from app.core.readers import reader
 from app.core.rules import Rule, RuleSet
 from app.core.sampling import Asked, Sampling, Wanted
@@ -18,14 +18,14 @@ WINDOWS_MAX = 20  # different windows in the rules of a user; each costs 1 us a 
 class DevicePolicy(Struct, frozen=True, gc=False):
     """One entry of `cov`."""
 
-    devices: tuple[str, ...]  # globs
+    devices: Globs
     policy: Policy
 
 
 class DeviceWindow(Struct, frozen=True, gc=False):
     """One entry of `averages`."""
 
-    devices: tuple[str, ...]
+    devices: Globs
     wanted: Wanted
 
 
@@ -71,8 +71,8 @@ def sampling_for(user: UserSampling, rules: tuple[Rule, ...], device_id: str) ->
 
     `with_rules` was given the rules of which these are.
     """
-    policy = next((one.policy for one in user.policies if _takes_in(one.devices, device_id)), None)
-    landing = {one.wanted.name: one.wanted for one in user.averages if _takes_in(one.devices, device_id)}
+    policy = next((one.policy for one in user.policies if one.devices.takes_in(device_id)), None)
+    landing = {one.wanted.name: one.wanted for one in user.averages if one.devices.takes_in(device_id)}
     keys = {key for rule in rules for key in _keys(rule)} if user.asked else set()
     found, windows = [one for key, one in user.asked.items() if key in keys], dict(landing)
     for of_rule in found:
@@ -109,9 +109,5 @@ def _wanted(key: str, seconds: int) -> Wanted:
     return Wanted(name_of(key, seconds), key, seconds, reader(key, "number"))
 
 
-def _devices(one: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(one.get("devices") or ("*",))
-
-
-def _takes_in(globs: tuple[str, ...], device_id: str) -> bool:
-    return any(fnmatchcase(device_id, glob) for glob in globs)
+def _devices(one: dict[str, Any]) -> Globs:
+    return Globs(one.get("devices") or ("*",))

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 from datetime import datetime
-from fnmatch import fnmatchcase
 
+from app.core.globs import Globs
 from app.core.model import Reading
 from app.core.rules import RuleSet
 from app.rehearsal.rehearsal import Rehearsal
@@ -15,7 +15,7 @@ class Backtest:
     """Of the devices that a glob takes in, between two times."""
 
     def __init__(self, rules: RuleSet, glob: str, begin: datetime, end: datetime) -> None:
-        self.rules, self._glob = rules, glob
+        self.rules, self._glob, self._globs = rules, glob, Globs([glob])
         self.rehearsal, self.summary = Rehearsal(rules), Summary(begin, end)
         self._spans = Spans()
         self._wanted: dict[str, bool] = {}  # by device
@@ -31,7 +31,7 @@ class Backtest:
         for reading in readings:
             device = reading.device_id
             if device not in wanted:
-                wanted[device] = fnmatchcase(device, self._glob)
+                wanted[device] = self._globs.takes_in(device)
             if wanted[device]:
                 for event in rehearse(reading):
                     if (ended := tell(event)) is not None:

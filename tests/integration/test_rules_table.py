@@ -64,6 +64,21 @@ async def test_maintenance_comes_with_the_rules(admin: Connection, changes: Asyn
     assert await following(changes) == [("u1", '{"rules": [1], "maintenance": [2]}')]
 
 
+async def test_a_user_who_changes_large_rules_again_and_again_waits_and_nobody_else(
+    admin: Connection, changes: AsyncIterator[list[Change]]
+) -> None:
+    large = [f'["{letter * 100_000}"]' for letter in "abc"]
+    await admin.execute(PUT, "u1", large[0])
+    assert await following(changes) == [("u1", large[0])]
+    await admin.execute(PUT, "u1", large[1])
+    await admin.execute(PUT, "u2", "[1]")
+    assert await following(changes) == [("u2", "[1]")]
+    await admin.execute(PUT, "u1", large[2])
+    await admin.execute(PUT, "u2", "[2]")
+    assert await following(changes) == [("u2", "[2]")]
+    assert await following(changes) == [("u1", large[2])]  # the last one, once its time has come
+
+
 async def test_an_empty_table_is_told_too(changes: AsyncIterator[list[Change]]) -> None:
     assert await following(changes) == []
 

@@ -13,7 +13,7 @@ from app.core.decode import Limits
 from app.core.devices import MARK_KEY, Device
 from app.core.logs import LOG_KEY
 from app.core.model import Kind, Reason, Record, Stage
-from app.core.process import MARK_SECONDS, SLICE, Processor
+from app.core.process import MARK_SECONDS, OTHER_BYTES, SLICE, Processor
 from app.core.rulebook import RuleBook
 from app.core.state import decode
 from app.core.work import Work
@@ -55,6 +55,9 @@ class Subject:
     def _load(self, partition: int, key: bytes) -> bytes | None:
         self.loads.append((partition, key))
         return self.states.get((partition, key))
+
+    def device(self, name: str) -> Device:
+        return self.processor.partitions.partition(1, 0).devices["u", name]
 
     def __call__(self, *records: Message, partition: int = 0, epoch: int = 1, now: float = NOW) -> Work:
         work = self.processor(Given(records, partition, epoch), now)
@@ -280,6 +283,25 @@ def test_slices_and_one_go_are_the_same(count: int) -> None:
         pauses += 1
     assert sliced == whole
     assert pauses == max(0, count - 1) // SLICE
+
+
+def test_configs_pause_by_their_size_as_well() -> None:
+    rules = msgspec.json.encode([rule("temperature", message="x" * 900, id=f"r{n}") for n in range(60)])
+    records = [other("users/u/config", rules, n) for n in range(50)]
+    pauses = sum(1 for _ in Subject().processor.slices(Given(records), NOW))
+    assert pauses == sum(1 + len(one.value or b"") // OTHER_BYTES for one in records[:-1]) // SLICE > 5
+
+
+def test_what_others_edit_compiles_nothing_of_a_device() -> None:
+    subject = Subject(HOT)
+    subject(telemetry(0, temperature=20))
+    before = subject.device("d").watch
+    assert subject.book.apply([("other", msgspec.json.encode([HOT]).decode()), ("third", None)]) == []
+    assert len(subject(telemetry(1, temperature=90)).events) == 1
+    assert subject.device("d").watch is before
+    subject.rules(HOT)  # the same anew
+    subject(telemetry(2, temperature=90))
+    assert subject.device("d").watch is not before
 
 
 def test_refusals_go_back_to_their_records_in_offset_order() -> None:
