@@ -55,10 +55,12 @@ class Presence:
         tides = self._tides()
         await self._seed(tides)
         tides = self._tides()  # seeding takes a while, in which a partition may go
-        was_on = self.sweep.mass
+        was_on, were_held = self.sweep.mass, self.sweep.users_held
         claims = self.sweep.look(tides, time.time(), time.monotonic())
         if self.sweep.mass is not was_on:
             log.warning("mass_silence" if not was_on else "mass_silence_over", watched=self.sweep.watched)
+        if self.sweep.users_held != were_held:
+            log.warning("mass_silence_of_users", users=self.sweep.users_held[:5], count=len(self.sweep.users_held))
         if not claims:
             return 0
         if not await self._silences.send(claims):

@@ -170,7 +170,11 @@ class Settings(BaseSettings):
         4.0, description="while a partition is further behind, nobody is taken for silent"
     )
     offline_mass_share: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.3, description="more of a worker's devices silent at once are one alert, and none of their own; 1: never"
+        0.3,
+        description="more of a user's or of all devices silent at once are one alert, and none of their own; 1: never",
+    )
+    offline_mass_hold: PositiveFloat = Field(
+        600.0, description="for so long they are not told of on their own, if they do not come back before"
     )
     devices_in_memory: PositiveInt = Field(
         100_000, description="devices whose state a worker keeps in memory; of all others it is on its disk"

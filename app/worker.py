@@ -105,7 +105,13 @@ processor = Processor(
 )
 # Of what is not waited for: it is closed when Kafka does not answer soon.
 best_effort = Producer(kafka, f"{settings.group_id}-silence", give_up, lease=lease)
-care = Care(settings.offline_poll, settings.offline_grace, settings.offline_lag_max, settings.offline_mass_share)
+care = Care(
+    settings.offline_poll,
+    settings.offline_grace,
+    settings.offline_lag_max,
+    settings.offline_mass_share,
+    settings.offline_mass_hold,
+)
 sweep = Sweep(processor.partitions, care)
 limit = DeadLetterLimit(
     settings.dead_letters_in_a_row,

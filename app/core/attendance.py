@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator
 from app.core import dense
 from app.core.device_classes import DeviceClasses
 from app.core.presence import PREFIX, Limits, Name, Thing, is_online, label, restore
+from app.core.roll import Roll
 from app.core.wheel import Wheel
 from app.errors import PermanentError
 
 TICK = 0.25  # seconds; how much later than it could a timer is due
-PLATFORM = "platform"  # the user who is told of what is no single device's matter
+PLATFORM = "platform"  # the user who is told of what is no single device's matter, and no single user's
+MASS_PREFIX = b"\0mass/"  # of the keys in the state table under which mass silence of one user is kept
 
 UNWATCHED = Thing(("", ""), Limits(0.0), -1)  # of all devices that nobody watches
 
@@ -32,8 +34,9 @@ class Attendance:
         load: Callable[[bytes], bytes | None],
         log: int = 0,
         unreadable: Callable[[bytes, str], None] = lambda key, error: None,
+        roll: Roll | None = None,
     ) -> None:
-        """`log` is the generation of the partition's log (app.core.logs)."""
+        """`log` is the generation of the partition's log (app.core.logs), `roll` that of all partitions of the epoch."""
         self._mark, self._classes, self._load = mark, classes, load
         self.log, self._unreadable = log, unreadable
         self.partition = partition
@@ -42,6 +45,7 @@ class Attendance:
         self.things: dict[str, Thing | bytes] = {}  # by label
         self.timers: Wheel[str] = Wheel(TICK)
         self.online = 0  # how many of the things are
+        self._roll = roll or Roll()
         self._offline: deque[Thing] = deque()  # those that may leave memory
         self.heard: dict[Alarm, float] = {}  # when a reading last spoke of an open alert, seconds since 1970
         self.alarms: Wheel[Alarm] = Wheel(TICK)
@@ -51,6 +55,19 @@ class Attendance:
         self.mass.online, self.mass.since_ms = True, 0
         if classes.watching and (stored := load(self.mass.key)) is not None:
             self._restore(self.mass, stored)
+        self.masses: dict[str, Thing] = {}  # the same of single users, as far as they were asked for
+
+    def mass_of(self, user_id: str) -> tuple[bytes, Thing]:
+        """What is known here of mass silence of one user, or of all (PLATFORM): its key in the state table, and it."""
+        if user_id == PLATFORM:
+            return self.mass.key, self.mass
+        key, thing = MASS_PREFIX + user_id.encode(), self.masses.get(user_id)
+        if thing is None:
+            thing = self.masses[user_id] = Thing((user_id, self.mass.name[1]), Limits(0.0), self._mark, self)
+            thing.online = True
+            if (stored := self._load(key)) is not None:
+                self._restore(thing, stored)
+        return key, thing
 
     def of(self, name: Name, sensor: bool) -> Thing:
         """A thing, whatever is known of it; `sensor`: it belongs to a node."""
@@ -87,7 +104,8 @@ class Attendance:
         self.things[thing.label] = thing
         if stored is not None:
             sensor |= self._restore(thing, stored)
-            self.online += thing.online
+            if thing.online:
+                self.comes(thing)
         if not thing.online:
             self._offline.append(thing)
         self._belongs(thing, sensor=sensor)
@@ -115,9 +133,15 @@ class Attendance:
             if thing.node is not None:
                 thing.node.loses(thing)
 
+    def comes(self, thing: Thing) -> None:
+        """It is online now."""
+        self.online += 1
+        self._roll.comes(thing.name[0])
+
     def falls_silent(self, thing: Thing) -> None:
         """It is offline now."""
         self.online -= 1
+        self._roll.goes(thing.name[0])
         self._offline.append(thing)
 
     def stored(self, closed: int) -> Iterator[Thing]:

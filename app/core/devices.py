@@ -6,12 +6,13 @@ They are kept for an epoch, and no more of them than is wanted: one whose state 
 from collections.abc import Callable
 from functools import partial
 
-from app.core.attendance import Attendance
+from app.core.attendance import MASS_PREFIX, Attendance
 from app.core.device_classes import NOBODY, DeviceClasses
 from app.core.identity import bad_character
 from app.core.kept import Kept
 from app.core.logs import LOG_KEY, Log, noted
 from app.core.presence import PREFIX, Thing
+from app.core.roll import Roll
 from app.core.rulebook import RuleBook, Watch
 from app.core.state import DeviceState, at_rest, decode
 from app.errors import PermanentError
@@ -90,6 +91,7 @@ class Devices:
         self._epoch = -1
         self._partitions: dict[int, Partition] = {}
         self._kept: Kept[Device] = Kept(in_memory)
+        self.roll = Roll()
 
     @property
     def count(self) -> int:
@@ -102,13 +104,13 @@ class Devices:
             for old in self._partitions.values():
                 old.forget()
             self._epoch = epoch
-            self._partitions, self._kept = {}, Kept(self._in_memory)
+            self._partitions, self._kept, self.roll = {}, Kept(self._in_memory), Roll()
         found = self._partitions.get(number)
         if found is None:
             log = self._log_of(number)
             mark = self._mark(number, log)
             load, unreadable = partial(self._load, number), partial(self._unreadable, number)
-            here = Attendance(number, mark, self._classes, load, log.generation, unreadable)
+            here = Attendance(number, mark, self._classes, load, log.generation, unreadable, self.roll)
             found = self._partitions[number] = Partition(number, mark, here, log)
         return found
 
@@ -194,6 +196,8 @@ class Devices:
             return
         if key.startswith(PREFIX):
             partition.here.seed(key, value, now)
+        elif key.startswith(MASS_PREFIX):
+            partition.here.mass_of(key.removeprefix(MASS_PREFIX).decode("utf-8", "replace"))
         elif not key.startswith(b"\0") and not at_rest(value):
             name = _name(key)
             if name is None:

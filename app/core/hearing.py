@@ -78,7 +78,7 @@ class Hearing:
                 self._tell(work, record, at, thing, Status.RESOLVED)
                 thing.alert = False
             thing.online_now(record.offset, at)
-            here.online += 1
+            here.comes(thing)
             for sensor in thing.held or ():
                 if sensor.online:
                     sensor.seen_at = thing.seen_at
@@ -131,7 +131,7 @@ class Hearing:
 
     def mass(self, work: Work, here: Attendance, claim: Claim, record: Record, at: int) -> bool:
         """A claim that too many are silent for each to be told, or that this is over; whether that is news."""
-        thing = here.mass
+        key, thing = here.mass_of(claim.user_id)
         thing.claimed = False
         begins = claim.what == "mass"
         if record.offset <= thing.applied or at <= thing.history_ms or begins is not thing.online:
@@ -141,7 +141,7 @@ class Hearing:
             thing.since_ms = max(at, thing.since_ms + 1)
             thing.last_ms = claim.since or at
         self._tell(work, record, at, thing, Status.FIRING if begins else Status.RESOLVED, _words(claim))
-        work.states[thing.key] = encode(thing)
+        work.states[key] = encode(thing)
         return True
 
     def _offline(self, work: Work, here: Attendance, thing: Thing, record: Record, at: int, since_ms: int) -> None:
@@ -178,5 +178,5 @@ def _active(event: AlertEvent) -> Effect:
 
 def _words(claim: Claim) -> str:
     if claim.what == "mass_over":
-        return f"devices are back: {claim.silent} of {claim.watched} are still silent"
+        return f"it is over: of {claim.watched} devices those that are still silent are told on their own"
     return f"{claim.silent} of {claim.watched} devices fell silent at once; none is told alone until they are back"

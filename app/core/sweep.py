@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 
 from msgspec import Struct
 
-from app.core.attendance import Alarm, Attendance
+from app.core.attendance import PLATFORM, Alarm, Attendance
 from app.core.devices import Devices, Partition
-from app.core.mass import MassGuard
+from app.core.mass import ALL, MassGuard
 from app.core.presence import Name, Thing
 from app.core.silence import Claim, What
 from app.core.stale import goes_stale
@@ -19,6 +19,7 @@ from app.core.tides import Even, Tide
 
 RETRY = 10.0  # seconds after which a claim is sent again if nothing came of it
 SETTLE = 10.0  # seconds after a grace in which those that are still silent will have been found
+USER_WAIT = 5.0  # seconds until a user is told: by then it is known whether all others are silent too
 CLOCKS_DIFFER = 1.0  # seconds; the wall clock was set, or the process stood still
 
 
@@ -29,6 +30,7 @@ class Care(Struct, frozen=True):
     grace: float = 15.0  # nobody is claimed silent for so long after a partition was taken over or was behind
     lag_max: float = 4.0  # more is behind
     mass_share: float = 0.3
+    mass_hold: float = 600.0  # nobody is held back for longer
 
 
 class _Watch:
@@ -43,18 +45,23 @@ class Sweep:
 
     def __init__(self, devices: Devices, care: Care) -> None:
         self._devices, self._care = devices, care
-        self._mass = MassGuard(care.mass_share)
+        self._mass = MassGuard(care.mass_share, care.mass_hold)
         self._epoch = -1
         self._watches: dict[int, _Watch] = {}
         self._last = (0.0, 0.0)
-        self._mass_claimed = 0.0
+        self._mass_claimed: dict[str, float] = {}  # by user, when
         self.watched = 0  # devices that are online
         self.suspended = 0  # partitions that are not looked at
 
     @property
     def mass(self) -> bool:
-        """Whether too many are silent for each to be told."""
-        return self._mass.on
+        """Whether too many of all are silent for each to be told."""
+        return ALL in self._mass.holds
+
+    @property
+    def users_held(self) -> list[str]:
+        """The users of whose own devices too many are."""
+        return [user_id for user_id in self._mass.holds if user_id != ALL]
 
     def look(self, tides: Mapping[int, Tide], now: float, clock: float) -> list[tuple[int, Claim]]:
         """(partition, claim): what is to be sent. `tides` are of the partitions whose states may be read now."""
@@ -72,11 +79,11 @@ class Sweep:
                 continue
             fallen += self._overdue(here, now)
             claims += [(number, claim) for claim in self._stale(partition, now)]
-        claims += [self._claim(thing, now) for thing in self._mass.passed(fallen, self.watched, now)]
+        claims += [self._claim(thing, now) for thing in self._mass.passed(fallen, self._devices.roll, now)]
         for thing in self._mass.later:
             thing.here.arm(thing, now)
-        for thing in self._mass.back(self.watched, now):
-            thing.here.arm(thing, max(now, thing.seen_at) + thing.limits.after)
+        for thing in self._mass.back(self._devices.roll, now):
+            thing.here.arm(thing, now if thing in self._mass.let_go else max(now, thing.seen_at) + thing.limits.after)
         return claims + self._about_mass(now)
 
     def _begin(self, tides: Mapping[int, Tide], now: float, clock: float) -> None:
@@ -141,10 +148,10 @@ class Sweep:
             if wait is None:
                 del here.heard[alarm]
                 continue
-            due = here.heard[alarm] + wait
-            if due <= now and not self._mass.on and not self._devices.in_maintenance(name, now):
+            due, held = here.heard[alarm] + wait, self._mass.holds_back(name[0])
+            if due <= now and not held and not self._devices.in_maintenance(name, now):
                 rules.setdefault(name, []).append(rule_id)
-            here.alarms.arm(alarm, due if due > now else now + (1.0 if self._mass.on else RETRY))
+            here.alarms.arm(alarm, due if due > now else now + (1.0 if held else RETRY))
         for name, rule_ids in rules.items():
             yield Claim("no_data", *name, up_to=here.up_to, rule_ids=tuple(rule_ids))
 
@@ -161,18 +168,33 @@ class Sweep:
         return None
 
     def _about_mass(self, now: float) -> list[tuple[int, Claim]]:
-        """Claims that make the platform's alert agree with the guard; it is kept in a partition, as all state is."""
+        """Claims that make the alerts about it agree with the guard; they are kept in a partition, as all state is."""
         places = [(number, self._devices.partition(self._epoch, number).here) for number in sorted(self._watches)]
-        told = [(number, here) for number, here in places if not here.mass.online]
-        if not places or bool(told) is self._mass.on or now < self._mass_claimed + RETRY:
+        users = {user_id for _, here in places for user_id, thing in here.masses.items() if not thing.online}
+        asked = sorted(users.union(self.users_held) - {PLATFORM})
+        return [claim for name in (ALL, *asked) for claim in self._about(name, places, now)] if places else []
+
+    def _about(self, name: str, places: list[tuple[int, Attendance]], now: float) -> list[tuple[int, Claim]]:
+        """Of one user, or of all. While all are held nothing changes for a user."""
+        masses = [(number, here, here.mass_of(name or PLATFORM)[1]) for number, here in places]
+        told = [one for one in masses if not one[2].online]
+        hold = self._mass.holds.get(name)
+        if hold and told:  # it began under an earlier worker
+            hold.since = min(hold.since, *(mass.since_ms / 1000 for _, _, mass in told))
+        if bool(told) is (hold is not None) or now < self._mass_claimed.get(name, 0.0) + RETRY:
             return []
-        what: What = "mass" if self._mass.on else "mass_over"
-        if not self._mass.on and now < max(watch.quiet_until for watch in self._watches.values()) + SETTLE:
+        if not hold and self._mass.lets_go(name):
+            return []  # or the next worker would hold them back anew
+        if name != ALL and (self.mass or (hold and now < hold.since + USER_WAIT)):
+            return []
+        what: What = "mass" if hold else "mass_over"
+        if not hold and now < max(watch.quiet_until for watch in self._watches.values()) + SETTLE:
             return []  # a worker that has just taken over does not know yet
-        self._mass_claimed = now
-        since = min((round(thing.seen_at * 1000) for thing in self._mass.silent), default=0)
-        numbers = (len(self._mass.silent), self.watched)
+        self._mass_claimed[name] = now
+        silent = hold.silent if hold else ()
+        since = min((round(thing.seen_at * 1000) for thing in silent), default=0)
+        watched = self.watched if name == ALL else self._devices.roll.of(name)
         return [
-            (number, Claim(what, *here.mass.name, up_to=here.up_to, since=since, silent=numbers[0], watched=numbers[1]))
-            for number, here in (told or places[:1])
+            (number, Claim(what, *mass.name, up_to=here.up_to, since=since, silent=len(silent), watched=watched))
+            for number, here, mass in (told or masses[:1])
         ]

@@ -16,4 +16,5 @@ def refresh(consumer: BatchConsumer, processor: Processor, sweep: Sweep, limit: 
     metrics.DEVICES_ONLINE.set(sweep.watched)
     metrics.SILENCE_SUSPENDED.set(sweep.suspended)
     metrics.MASS_SILENCE.set(sweep.mass)
+    metrics.MASS_SILENCE_USERS.set(len(sweep.users_held))
     metrics.DEAD_LETTER_ROW.set(limit.row)

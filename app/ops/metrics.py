@@ -63,6 +63,9 @@ SILENCE_SUSPENDED = Gauge(
     "iot_silence_suspended_partitions", "Partitions that are new here or behind: nobody there is taken for silent"
 )
 MASS_SILENCE = Gauge("iot_mass_silence", "1 while so many devices are silent that none is told on its own")
+MASS_SILENCE_USERS = Gauge(
+    "iot_mass_silence_users", "Users of whose own devices so many are silent that none of these is told on its own"
+)
 CLOCK_SKEW = Histogram(
     "iot_clock_skew_seconds",
     "By how much the time in a reading was ahead of its arrival; of each device now and then, see docs/presence.md",

@@ -85,10 +85,11 @@ class World:
         return len(self.log) - 1
 
     def reads(self, device: str, **fields: object) -> int:
-        """A reading: of the user u, or of a node when `device` is node/sensor."""
+        """A reading: of the user u, of another when `device` is user:device, or of a node when it is node/sensor."""
+        user, _, device = device.rpartition(":")
         node, _, sensor = device.rpartition("/")
         time = {"time": datetime.fromtimestamp(self.now, UTC), "sequence_id": len(self.log)}
-        topic = f"iot/{node}/{sensor}/telemetry" if node else f"users/u/devices/{device}/telemetry"
+        topic = f"iot/{node}/{sensor}/telemetry" if node else f"users/{user or 'u'}/devices/{device}/telemetry"
         return self.append(b"", msgspec.json.encode(time | fields), [("mqtt_topic", topic.encode())])
 
     def says(self, node: str, word: str) -> int:
