@@ -36,7 +36,7 @@ class Attendance:
         unreadable: Callable[[bytes, str], None] = lambda key, error: None,
         roll: Roll | None = None,
     ) -> None:
-        """`log` is the generation of the partition's log (app.core.logs), `roll` that of all partitions of the epoch."""
+        """`log` is the generation of the partition's log (app.core.logs), `roll` that of all partitions."""
         self._mark, self._classes, self._load = mark, classes, load
         self.log, self._unreadable = log, unreadable
         self.partition = partition
