@@ -1,7 +1,6 @@
 """What a setting may be: types of values, each with the check that says what would be right."""
 
 import json
-import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +8,7 @@ import msgspec
 from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf, SecretStr, ValidationInfo
 from pydantic_settings import NoDecode
 
-from app import tls
+from app import addresses, database_url, secret_files, tls
 from app.core.device_classes import DeviceClass
 from app.errors import SettingsError
 from app.named_schema import named
@@ -74,9 +73,17 @@ def _side(info: ValidationInfo) -> str:
 
 
 def _http(url: SecretStr | None) -> SecretStr | None:
-    if url is not None and not re.fullmatch(r"https?://[^\s/?#]+\S*", url.get_secret_value()):
-        raise ValueError("give a URL such as https://alerts.example.com/hook")
-    return url
+    return None if url is None else SecretStr(addresses.web(url.get_secret_value()))
+
+
+def _database(url: SecretStr) -> SecretStr:
+    return SecretStr(database_url.normal(url.get_secret_value()))
+
+
+def _with_secret(path: Path | None) -> Path | None:
+    if path is not None:
+        secret_files.check(path)
+    return path
 
 
 def _schema(name: str) -> str:
@@ -88,7 +95,11 @@ def _schema(name: str) -> str:
 
 
 WebUrl = Annotated[SecretStr | None, AfterValidator(_http)]  # secret: that of a webhook often has a token in it
+DatabaseUrl = Annotated[SecretStr, AfterValidator(_database)]
+Brokers = Annotated[str, AfterValidator(addresses.brokers)]
+Host = Annotated[str, AfterValidator(addresses.host)]
 ExistingFile = Annotated[Path | None, AfterValidator(_existing)]
+SecretFile = Annotated[Path | None, AfterValidator(_with_secret)]
 CaFile = Annotated[ExistingFile, AfterValidator(_ca), AfterValidator(_used)]
 CertificateFile = Annotated[ExistingFile, AfterValidator(_used)]
 KeyFile = Annotated[ExistingFile, AfterValidator(_fitting), Field(validate_default=True)]

@@ -1,31 +1,30 @@
 """One frozen Settings: environment (prefix IOT_), `.env`, then a TOML file; all wrong values are named at once."""
 
-import os
-import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
-)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from app import secret_files
 from app.core import columns
 from app.errors import SettingsError
 from app.named_schema import named
+from app.setting_names import strangers, tell_of_bare
+from app.setting_sources import ENCODING, ENV_FILE, Environment, Toml, toml_file
 from app.setting_values import (
+    Brokers,
     CaFile,
     CertificateFile,
     Classes,
-    ExistingFile,
+    DatabaseUrl,
+    Host,
     KeyFile,
     Port,
     PositiveFloat,
     PositiveInt,
     SchemaStruct,
+    SecretFile,
     Topics,
     WebUrl,
 )
@@ -35,7 +34,12 @@ class Settings(BaseSettings):
     """Everything that can be set. Times are seconds, sizes bytes, unless the name says otherwise."""
 
     model_config = SettingsConfigDict(
-        env_prefix="IOT_", env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True
+        env_prefix="IOT_",
+        env_file=ENV_FILE,
+        env_file_encoding=ENCODING,
+        extra="ignore",  # what is unknown is named by load(), with the nearest name
+        frozen=True,
+        env_ignore_empty=True,
     )
 
     app: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")] = Field(
@@ -46,7 +50,9 @@ class Settings(BaseSettings):
         "app.telemetry:Telemetry", description="what a reading measures, `module:Struct`: docs/adapting.md"
     )
 
-    kafka_broker: str = Field("127.0.0.1:9092", description="bootstrap servers, host:port[,host:port]")
+    kafka_broker: Brokers = Field(
+        "127.0.0.1:9092", description="bootstrap servers, host:port[,host:port]; IPv6 as [::1]:9092"
+    )
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="SSL: encrypted; SASL: with an account"
     )
@@ -60,7 +66,7 @@ class Settings(BaseSettings):
     )
     kafka_username: str | None = Field(None, description="account, with SASL", validate_default=True)
     kafka_password: SecretStr | None = Field(None, description="its password; never logged")
-    kafka_password_file: ExistingFile = Field(None, description="file that holds the password", validate_default=True)
+    kafka_password_file: SecretFile = Field(None, description="file that holds the password", validate_default=True)
     kafka_topic: str = Field("iot-stream", description="input topic")
     kafka_dlq_topic: str = Field("iot-stream-dlq", description="dead letters")
     kafka_alerts_topic: str = Field("iot-alerts", description="outbox of alert events")
@@ -74,11 +80,11 @@ class Settings(BaseSettings):
     kafka_commit_interval: PositiveFloat = Field(1.0, description="how often offsets are committed")
     kafka_max_fetch_bytes: PositiveInt = Field(4 << 20, description="fetched at once per partition")
 
-    database_url: SecretStr = Field(
+    database_url: DatabaseUrl = Field(
         SecretStr("postgresql://iot@127.0.0.1:5432/iot"),
-        description="PostgreSQL or TimescaleDB; never logged",
+        description="PostgreSQL or TimescaleDB; a password in it is percent-encoded; never logged",
     )
-    database_password_file: ExistingFile = Field(None, description="file that holds the password, instead of the URL")
+    database_password_file: SecretFile = Field(None, description="file that holds the password, instead of the URL")
     database_tls: bool = Field(
         False, description="TLS to the database, certificate and name verified; false: what sslmode of the URL says"
     )
@@ -109,11 +115,11 @@ class Settings(BaseSettings):
     )
     late_batch_rows: PositiveInt = Field(1000, description="most late rows in one transaction")
 
-    mqtt_host: str = Field("127.0.0.1", description="MQTT broker")
+    mqtt_host: Host = Field("127.0.0.1", description="MQTT broker, without a scheme or a port")
     mqtt_port: Port = Field(1883, description="MQTT broker's port")
     mqtt_username: str | None = Field(None, description="account of the bridge and the notifier")
     mqtt_password: SecretStr | None = Field(None, description="its password; never logged")
-    mqtt_password_file: ExistingFile = Field(None, description="file that holds the password")
+    mqtt_password_file: SecretFile = Field(None, description="file that holds the password")
     mqtt_tls: bool = Field(False, description="TLS to the MQTT broker, certificate and name verified")
     mqtt_ca_file: CaFile = Field(None, description="CA certificates instead of the system's, PEM")
     mqtt_certificate_file: CertificateFile = Field(None, description="own certificate, if the broker asks for one, PEM")
@@ -147,7 +153,7 @@ class Settings(BaseSettings):
     )
     webhook_url: WebUrl = Field(None, description="the notifier posts every alert event there too; never logged")
     webhook_secret: SecretStr | None = Field(None, description="key of its signature (HMAC-SHA256); never logged")
-    webhook_secret_file: ExistingFile = Field(None, description="file that holds the key")
+    webhook_secret_file: SecretFile = Field(None, description="file that holds the key")
     webhook_timeout: PositiveFloat = Field(10.0, description="longest the webhook may take to answer")
 
     time_future_max: PositiveFloat = Field(300.0, description="a reading further ahead of its arrival is a dead letter")
@@ -202,7 +208,7 @@ class Settings(BaseSettings):
     )
     shutdown_timeout: PositiveFloat = Field(8.0, description="longest a stop or rebalance waits for running writes")
 
-    metrics_host: str = Field("127.0.0.1", description="address of /metrics, /live and /ready")
+    metrics_host: Host = Field("127.0.0.1", description="address of /metrics, /live and /ready; all: 0.0.0.0 or ::")
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = Field(9000, description="its port; 0 takes a free one")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="least severe level logged")
     log_format: Literal["auto", "json", "human"] = Field("auto", description="auto: human on a terminal, else json")
@@ -240,8 +246,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Environment over `.env` over TOML ($IOT_SETTINGS_FILE, default iot-stream.toml)."""
-        toml = TomlConfigSettingsSource(settings_cls, Path(os.environ.get("IOT_SETTINGS_FILE", "iot-stream.toml")))
-        return init_settings, env_settings, dotenv_settings, toml
+        return init_settings, Environment(settings_cls), dotenv_settings, Toml(settings_cls, toml_file())
 
     @property
     def group_id(self) -> str:
@@ -251,7 +256,7 @@ class Settings(BaseSettings):
     @property
     def database_password(self) -> str | None:
         """From the password file, else None: asyncpg then takes it from the URL."""
-        return self.database_password_file.read_text().strip() if self.database_password_file else None
+        return secret_files.read(self.database_password_file) if self.database_password_file else None
 
     @property
     def kafka_secret(self) -> str | None:
@@ -271,24 +276,21 @@ class Settings(BaseSettings):
 
 def _secret(file: Path | None, value: SecretStr | None) -> str | None:
     if file:
-        return file.read_text().strip()
+        return secret_files.read(file)
     return value.get_secret_value() if value else None
 
 
 def load() -> Settings:
     """Read the settings, and put their schema in force. Raises SettingsError that names all wrong ones, no secrets."""
-    file = os.environ.get("IOT_SETTINGS_FILE")
-    if file and not Path(file).is_file():
-        raise SettingsError(f"wrong settings:\n  IOT_SETTINGS_FILE: no such file: {file}")
+    wrong = strangers(Settings.model_fields)  # first: a file that cannot be read is named here
     try:
         settings = Settings()
-        columns.use(named(settings.schema_struct))
-        return settings
     except ValidationError as error:
-        lines = []
         for problem in error.errors(include_url=False, include_context=False, include_input=False):
             name = str(problem["loc"][0]).upper()
-            lines.append(f"  IOT_{name}: {problem['msg'].removeprefix('Value error, ')}")
-        raise SettingsError("wrong settings:\n" + "\n".join(lines)) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"wrong settings:\n  {file or 'iot-stream.toml'} is not TOML: {error}") from None
+            wrong.append(f"IOT_{name}: {problem['msg'].removeprefix('Value error, ')}")
+    if wrong:
+        raise SettingsError("\n  ".join(["wrong settings:", *wrong])) from None
+    columns.use(named(settings.schema_struct))
+    tell_of_bare(settings.model_fields_set, Settings.model_fields)
+    return settings

@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import sys
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -62,7 +63,8 @@ log = structlog.get_logger()
 try:
     settings = settings_module.load()
 except SettingsError as error:
-    raise SystemExit(f"iot-stream: {error}") from None
+    print(error, file=sys.stderr)  # noqa: T201 - as `iot-stream` says it, and with its exit code
+    raise SystemExit(2) from None
 use_uvloop()
 kafka = access(settings)
 app = build_app(settings, WorkerApp)

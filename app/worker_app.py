@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import faust
 import structlog
 
-from app.adapters import topics
+from app.adapters import state_directory, topics
 from app.adapters.interrupt import Interrupt
 from app.adapters.kafka_access import Access
 from app.adapters.producer import Producer
@@ -37,10 +37,10 @@ class WorkerApp(faust.App):  # type: ignore[misc]
 
     resources: Resources
 
-    async def on_first_start(self) -> None:
-        """Faust makes the state directory, but not the ones above it."""
-        self.resources.settings.state_dir.mkdir(parents=True, exist_ok=True)
-        await super().on_first_start()
+    def before_start(self) -> None:
+        """What can be wrong on this machine is told before anything runs. Raises PermanentError."""
+        state_directory.prepare(self.resources.settings.state_dir)
+        self.resources.health.bind()
 
     async def on_start(self) -> None:
         """Faust sets up logging on its own; ours comes after."""

@@ -20,6 +20,7 @@ import app.ops.metrics
 import app.webhook
 from app.adapters import sqlstate
 from app.core.phases import diagram
+from app.setting_names import OTHERS
 from app.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -51,6 +52,11 @@ def settings_table() -> str:
         meaning = f"{field.description} ({choices})" if choices else str(field.description)
         rows.append((f"`IOT_{name.upper()}`", _default(field.default), meaning))
     return table(("name", "default", "meaning"), rows)
+
+
+def others_table() -> str:
+    """Each variable that is read outside the settings."""
+    return table(("name", "default", "meaning"), ((f"`{name}`", *other) for name, other in OTHERS.items()))
 
 
 def _default(value: Any) -> str:
@@ -122,6 +128,7 @@ def filled(text: str) -> str:
     """`text` with every generated part made anew."""
     parts = {
         "settings": settings_table(),
+        "other variables": others_table(),
         "alert states": f"```mermaid\n{diagram()}\n```",
         "sqlstate": sqlstate_table(),
         **{f"metrics {name}": metrics_table(name) for name in METRICS},

@@ -1,6 +1,5 @@
 """One way to connect to PostgreSQL, for everyone who does."""
 
-import ssl
 from typing import Any, TypeAlias
 
 import asyncpg
@@ -25,18 +24,27 @@ async def connect(settings: Settings, name: str) -> Connection:
         "jit": "off",  # compiling costs more than any statement here takes
     }
     cached = settings.database_statement_cache
-    return await asyncpg.connect(
+    try:
+        password, encrypted = settings.database_password, database_context(settings)
+    except ValueError as error:  # the files were right when the program started
+        raise asyncpg.ClientConfigurationError(str(error)) from error
+    return await opened(
         settings.database_url.get_secret_value(),
-        password=settings.database_password,
-        ssl=_encrypted(settings),
-        timeout=CONNECT_TIMEOUT,
+        password=password,
+        ssl=encrypted,
         statement_cache_size=100 if cached else 0,
         server_settings={"application_name": name, **(session if cached else {})},
     )
 
 
-def _encrypted(settings: Settings) -> ssl.SSLContext | None:
+async def opened(dsn: str, **options: Any) -> Connection:
+    """asyncpg.connect, whose ValueErrors are of the DATABASE_ERRORS too, and quote nothing of what was wrong."""
     try:
-        return database_context(settings)
-    except ValueError as error:  # the files were right when the program started
-        raise asyncpg.ClientConfigurationError(str(error)) from error
+        connection: Connection = await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT, **options)
+    except asyncpg.InterfaceError:
+        raise
+    except ValueError:
+        # The URL itself was looked at when it was read (app/database_url.py).
+        what = "a variable of libpq (PGPORT and the like), or the file its PGSERVICE names, is wrong"
+        raise asyncpg.ClientConfigurationError(what) from None
+    return connection

@@ -25,10 +25,15 @@ METADATA_SECONDS = 30.0  # what a broker says of topics while it starts is not a
 STOP_REST_SECONDS = 6.0
 
 
-class WithoutProducer(BootStrategy):  # type: ignore[misc]
-    """Faust's own producer is left out: nobody sends with it, and it would have to be started, flushed and stopped."""
+class ConsumerAlone(BootStrategy):  # type: ignore[misc]
+    """Faust's own producer is left out: nobody sends with it, and it would have to be started, flushed and stopped.
+
+    So is its web server, which shows tables to anybody on every address: ours is in ops/http.py. The worker command
+    switches `web_enabled` on again (--with-web is its default), so a setting alone does not keep it out.
+    """
 
     enable_kafka_producer = False
+    enable_web = False
 
 
 def build_app(settings: Settings, app_class: type[faust.App] = faust.App) -> faust.App:
@@ -37,7 +42,7 @@ def build_app(settings: Settings, app_class: type[faust.App] = faust.App) -> fau
     app = app_class(
         settings.group_id,
         TableManager=Tables,
-        broker=[URL(f"kafka://{broker.strip()}") for broker in settings.kafka_broker.split(",")],
+        broker=[URL(f"kafka://{broker}") for broker in settings.kafka_broker.split(",")],
         broker_credentials=_credentials(access(settings)),
         datadir=Path(settings.state_dir),
         Worker=Process,
@@ -69,14 +74,13 @@ def build_app(settings: Settings, app_class: type[faust.App] = faust.App) -> fau
         topic_partitions=settings.kafka_partitions,
         topic_replication_factor=settings.kafka_replication_factor,
         table_standby_replicas=0,
-        # Faust's own web pages have no authentication; ours are in ops/http.py
         web_enabled=False,
         web_tables_enabled=False,
         web_router_enabled=False,
         worker_redirect_stdouts=False,
         **_unique_address(settings),
     )
-    app.boot_strategy = WithoutProducer(app)
+    app.boot_strategy = ConsumerAlone(app)
     app.stop_seconds = settings.shutdown_timeout + STOP_REST_SECONDS
     return app
 

@@ -7,22 +7,32 @@ from typing import Any, NoReturn
 import faust
 from faust.cli.worker import worker as worker_command
 
-from app.errors import DeadLetterLimitError
+from app.errors import DeadLetterLimitError, PermanentError, TransientError
 from app.ops.deadline import StopDeadline
 
 LIMIT_EXIT_CODE = 3  # too many dead letters; 1 is any other crash, 2 wrong settings
+
+
+def _nothing() -> None:
+    """What an app that needs nothing does before it starts."""
 
 
 class Process(faust.Worker):  # type: ignore[misc]
     """`faust worker` without banner and spinner: our log lines alone; and it ends when it is told to."""
 
     def __init__(self, app: Any, *args: Any, **options: Any) -> None:
-        super().__init__(app, *args, **options)
+        # Without debugging (-d, $FAUST_DEBUG): it opens a console that lets anybody on this machine run code.
+        super().__init__(app, *args, **{**options, "debug": False})
         self.spinner = None
         self._deadline = StopDeadline(app.stop_seconds)
 
     def execute_from_commandline(self) -> NoReturn:
         """Run until stopped; leaves by SystemExit: 0 stopped, 1 crashed, LIMIT_EXIT_CODE."""
+        try:
+            getattr(self.app, "before_start", _nothing)()
+        except (PermanentError, TransientError) as error:
+            print(f"iot-stream: {error}", file=sys.stderr)  # noqa: T201 - as every command says it
+            raise SystemExit(1) from None
         try:
             super().execute_from_commandline()
         except SystemExit:
@@ -47,3 +57,5 @@ class Process(faust.Worker):  # type: ignore[misc]
 
 # It prints a banner, and asks no setting whether to.
 worker_command.on_worker_created = lambda _command, _worker: None
+# Its options for a web server: there is none, and --web-port would change the name the assignor knows the worker by.
+worker_command._init_worker_options = lambda _command, *_, **__: None

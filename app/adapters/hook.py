@@ -4,7 +4,7 @@ import hashlib
 import hmac
 import time
 
-from aiohttp import ClientError, ClientSession, ClientTimeout
+from aiohttp import ClientConnectorError, ClientError, ClientResponseError, ClientSession, ClientTimeout
 
 from app.errors import PermanentError, TransientError
 
@@ -44,7 +44,7 @@ class Hook:
                     return
                 shown = (await answer.content.read(ANSWER_SHOWN)).decode("utf-8", "replace")
         except (ClientError, OSError, TimeoutError) as error:
-            raise TransientError(f"the webhook does not answer: {error!r}") from error
+            raise TransientError(f"the webhook does not answer: {_words(error)}") from None  # it holds the URL
         failure = PermanentError if answer.status in REFUSED else TransientError
         raise failure(f"the webhook answers {answer.status}: {shown}")
 
@@ -52,3 +52,13 @@ class Hook:
         """Drop the connections; safe before the first post."""
         if self._session is not None:
             await self._session.close()
+
+
+def _words(error: BaseException) -> str:
+    """What went wrong, without the URL: that of a webhook often has a token in it, and some errors repeat it."""
+    name = type(error).__name__
+    if isinstance(error, ClientResponseError):
+        return f"{name}: {error.status} {error.message}"
+    if isinstance(error, ClientConnectorError) or not isinstance(error, ClientError):
+        return f"{name}: {error}"
+    return name

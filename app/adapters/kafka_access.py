@@ -16,6 +16,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 from msgspec import Struct
 
 from app import tls
+from app.addresses import Address
 from app.settings import Settings
 
 ASK_MS = 5_000
@@ -76,6 +77,7 @@ async def _why(kafka: Access) -> KafkaError | None:
     """The first thing a broker has to say against us; None when one lets us in after all."""
     silent, told = [], []
     for host, port, _ in collect_hosts(kafka.servers, randomize=False):
+        where = f"Kafka at {Address(host, port)}"
         try:
             connection = await create_conn(host, port, request_timeout_ms=ASK_MS, **kafka.security)
             try:
@@ -84,13 +86,13 @@ async def _why(kafka: Access) -> KafkaError | None:
                 connection.close()
             return None
         except ssl.SSLError as error:
-            told.append(_explained(error, f"Kafka at {host}:{port}", kafka))
+            told.append(_explained(error, where, kafka))
         except OSError as error:  # TimeoutError too
             what = error.strerror or f"nothing comes within {ASK_MS / 1000:g} s"
             what += " (does it speak TLS?)" if "ssl_context" in kafka.security and not error.strerror else ""
-            silent.append(KafkaConnectionError(f"Kafka at {host}:{port} does not answer: {what}"))
+            silent.append(KafkaConnectionError(f"{where} does not answer: {what}"))
         except KafkaError as error:
-            told.append(_explained(error, f"Kafka at {host}:{port}", kafka))
+            told.append(_explained(error, where, kafka))
     return (told or silent or [None])[0]
 
 

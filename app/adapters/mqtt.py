@@ -12,6 +12,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersi
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from app.addresses import Address
 from app.tls import words
 
 log = structlog.get_logger()
@@ -29,6 +30,9 @@ class Account(Struct, frozen=True):
     username: str | None
     password: str | None
     tls: ssl.SSLContext | None
+
+    def __repr__(self) -> str:
+        return f"Account({self.username} as {self.client_id} at {Address(self.host, self.port)})"
 
 
 class _Client(paho.Client):
@@ -125,7 +129,7 @@ class MqttPublisher:
             future.set_result(refusal)
 
     def _on_failure(self, error: OSError) -> None:
-        where = f"the MQTT broker at {self._account.host}:{self._account.port}"
+        where = f"the MQTT broker at {Address(self._account.host, self._account.port)}"
         log.warning("notifier_mqtt_unreachable", error=words(error, where, "IOT_MQTT"))
 
     def _on_connect(self, _: paho.Client, __: object, ___: object, reason: ReasonCode, ____: Properties | None) -> None:

@@ -9,6 +9,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from app.adapters.encryption import mqtt_context
+from app.addresses import Address
 from app.errors import PermanentError, TransientError
 from app.settings import Settings
 from app.tls import words
@@ -22,7 +23,7 @@ def publish(settings: Settings, topic: str, payload: bytes) -> None:
 
     Raises TransientError when the broker is away or has nobody to give it to, PermanentError when it refuses.
     """
-    where = f"the MQTT broker at {settings.mqtt_host}:{settings.mqtt_port}"
+    where = f"the MQTT broker at {Address(settings.mqtt_host, settings.mqtt_port)}"
     who = settings.mqtt_username or "an anonymous client"
     client = _client(settings)
     let_in, taken = _answers(client)

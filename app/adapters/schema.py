@@ -6,14 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import asyncpg
-
-from app.adapters.database import Connection
+from app.adapters.database import Connection, opened
 from app.adapters.sqlstate import DATABASE_ERRORS, Failure, advice, classify, words
 from app.errors import PermanentError, TransientError
 
 INIT_SQL = Path(__file__).parents[2] / "init.sql"
-CONNECT_TIMEOUT = 10.0  # seconds
 
 
 async def apply(
@@ -39,9 +36,11 @@ async def make_database(superuser_dsn: str, database: str) -> None:
 
 def _read(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise PermanentError(f"cannot read {file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise PermanentError(f"{file}: byte {error.start} is not UTF-8") from error
 
 
 @asynccontextmanager
@@ -50,7 +49,7 @@ async def connected(
 ) -> AsyncIterator[Connection]:
     """A connection for one thing to do; the database's errors become this project's, with `what` before its words."""
     try:
-        connection = await asyncpg.connect(dsn, password=password, ssl=encrypted, timeout=CONNECT_TIMEOUT)
+        connection = await opened(dsn, password=password, ssl=encrypted)
         try:
             yield connection
         finally:

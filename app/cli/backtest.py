@@ -46,7 +46,7 @@ def backtest(
     """
     end, began = datetime.now(UTC), time.monotonic()
     stretch = (end - duration(since), end)
-    given = rules_file.valid(str(rules), rules.read_bytes(), user) if rules else None
+    given = rules_file.valid(str(rules), rules_file.text_of(rules), user) if rules else None
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 

@@ -30,7 +30,7 @@ def bridge() -> None:
 
 
 def run(settings: Settings) -> None:
-    """Bridge until SIGTERM or SIGINT. Raises OSError when the metrics port is taken."""
+    """Bridge until SIGTERM or SIGINT. Raises PermanentError when the metrics port is taken."""
     logs.configure(settings)
     uvloop.run(_main(settings))
 

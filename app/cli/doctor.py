@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from app.addresses import web
 from app.ops.doctor.examine import examine
 from app.ops.doctor.finding import Finding, Level, worst
 from app.settings import load
@@ -33,14 +34,23 @@ def doctor(
 
     Example: iot-stream doctor --metrics http://worker-1:9000 --metrics http://worker-2:9000 --watch 5 --count 1000
     """
+    workers = [_address(text) for text in metrics or ()]
     logging.disable(logging.CRITICAL)  # what the clients have to say is in the findings
-    findings = asyncio.run(examine(load(), metrics or (), watch, count))
+    findings = asyncio.run(examine(load(), workers, watch, count))
     level = worst(findings)
     if as_json:
         print(json.dumps({"status": level.name.lower(), "findings": [_as_dict(finding) for finding in findings]}))
     else:
         show(findings)
     raise typer.Exit(int(level))
+
+
+def _address(text: str) -> str:
+    """With the scheme that people leave out."""
+    try:
+        return web(text if "://" in text else f"http://{text}")
+    except ValueError:
+        raise typer.BadParameter("give each worker's as http://host:port", param_hint="--metrics") from None
 
 
 def _as_dict(finding: Finding) -> dict[str, str]:

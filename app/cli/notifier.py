@@ -26,7 +26,7 @@ def notifier() -> None:
 
 
 def run(settings: Settings) -> None:
-    """Publish until SIGTERM or SIGINT. Raises OSError when the metrics port is taken."""
+    """Publish until SIGTERM or SIGINT. Raises PermanentError when the metrics port is taken."""
     logs.configure(settings)
     asyncio.run(_main(settings))
 

@@ -70,7 +70,7 @@ def put(user: Annotated[str, typer.Argument(help="Whose rules they are.")], file
 
     Example: iot-stream rules set alice rules.json
     """
-    text = file.read_bytes()
+    text = rules_file.text_of(file)
     found = rules_file.valid(str(file), text, user)
     before = asyncio.run(_replace(user, text))
     old = _compiled(before) if before else None
@@ -86,7 +86,7 @@ def check(file: RulesFile, as_json: AsJson = False) -> None:
 
     Example: iot-stream rules check rules.json
     """
-    found = rules_file.read(file.read_bytes(), "")
+    found = rules_file.read(rules_file.text_of(file), "")
     mistakes = () if isinstance(found, RuleSet) else found
     if as_json:
         print(msgspec.json.encode({"valid": not mistakes, "mistakes": mistakes}).decode())
@@ -112,7 +112,7 @@ def try_out(
 
     Example: iot-stream rules test rules.json --readings readings.csv
     """
-    found = rules_file.valid(str(file), file.read_bytes(), readings_file.NOBODY)
+    found = rules_file.valid(str(file), rules_file.text_of(file), readings_file.NOBODY)
     rehearsal, events, spans, refused = Rehearsal(found), list[AlertEvent](), Spans(), list[Refused]()
     over: list[Span] = []
     for reading in readings_file.read(readings):

@@ -163,7 +163,8 @@ def _password(file: str | None) -> str:
     """From the file, standard input or a prompt; never from the command line, which others can see."""
     try:
         if file is not None:
-            password = (sys.stdin.read() if file == "-" else Path(file).read_text()).rstrip("\r\n")
+            text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+            password = text.removeprefix("\ufeff").rstrip("\r\n")  # the mark that editors of Windows begin with
         elif sys.stdin.isatty():
             password = getpass("Password: ")
             if getpass("Again: ") != password:

@@ -35,6 +35,9 @@ class Login(Struct, frozen=True):
     session_expiry: int  # seconds
     max_packet: int  # bytes
 
+    def __repr__(self) -> str:
+        return f"Login({self.username} as {self.client_id})"
+
 
 class Session(asyncio.Protocol):
     """A connection and its MQTT session; `subscribed` and `closed` are its two futures.

@@ -7,11 +7,13 @@ a probe asks at once, and is answered however many half requests there are.
 
 import asyncio
 import json
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 
 from prometheus_client import CONTENT_TYPE_LATEST, disable_created_metrics, generate_latest
 
+from app.ops.listening import listen
 from app.ops.requests import HEAD_BYTES, Answer, Request, parse, written, wrong
 
 # A second series for every counter and histogram, of no use to Prometheus.
@@ -38,21 +40,30 @@ class HealthServer:
             "/live": _answer(live),
             "/ready": _answer(ready, advice),
         }
-        self._server: asyncio.Server | None = None
+        self._sockets: list[socket.socket] = []
+        self._servers: list[asyncio.Server] = []
         self._asking: dict[asyncio.StreamWriter, None] = {}  # their heads are not there yet; the oldest first
         self._answering: dict[asyncio.StreamWriter, None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
+    def bind(self) -> None:
+        """Take the port, ahead of `start`; who connects waits until then. Raises PermanentError when it is taken."""
+        if not self._sockets:
+            self._sockets = listen(self._host, self.port)
+            self.port = self._sockets[0].getsockname()[1]
+
     async def start(self) -> None:
-        """Listen. Raises OSError when the port is taken."""
-        self._server = await asyncio.start_server(self._serve, self._host, self.port, limit=HEAD_BYTES)
-        self.port = self._server.sockets[0].getsockname()[1]
+        """Serve. Raises PermanentError when the port is taken."""
+        self.bind()
+        for one in self._sockets:
+            self._servers.append(await asyncio.start_server(self._serve, sock=one, limit=HEAD_BYTES))
 
     async def stop(self) -> None:
         """Close; safe before start and twice."""
-        if self._server is None:
-            return
-        self._server.close()
+        for server in self._servers:
+            server.close()
+        for one in self._sockets:
+            one.close()
         for writer in self._asking:
             writer.transport.abort()
         if self._tasks:
@@ -61,7 +72,8 @@ class HealthServer:
             writer.transport.abort()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
-        self._server = None
+        self._servers.clear()
+        self._sockets.clear()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""

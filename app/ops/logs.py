@@ -59,7 +59,7 @@ def configure(settings: Settings) -> None:
         structlog.processors.StackInfoRenderer(),
     ]
     render: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer()]
+        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]  # no locals: secrets
         if human
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )

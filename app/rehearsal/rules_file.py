@@ -1,5 +1,8 @@
 """A file of rules, as it may be published to users/{user}/config -> its RuleSet, or every mistake with its line."""
 
+import codecs
+from pathlib import Path
+
 import msgspec
 from msgspec import Struct
 
@@ -34,6 +37,17 @@ def valid(name: str, text: bytes, user_id: str, bytes_max: int = RULES_BYTES_MAX
     if isinstance(found, RuleSet):
         return found
     raise PermanentError("\n".join(["the rules are refused:", *(f"{name}:{one.line}: {one.what}" for one in found)]))
+
+
+def text_of(path: Path) -> bytes:
+    """What is in a file, without a byte order mark. Raises PermanentError when it cannot be read, or is UTF-16."""
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise PermanentError(f"cannot read {path}: {error.strerror}") from error
+    if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise PermanentError(f"{path} is UTF-16: save it as UTF-8")
+    return text.removeprefix(codecs.BOM_UTF8)
 
 
 def parts(text: bytes) -> tuple[str, str | None, str | None]:

@@ -5,14 +5,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from app.setting_names import variables
 from app.settings import Settings
 
-NAMES = {f"IOT_{name.upper()}" for name in Settings.model_fields} | {"IOT_SETTINGS_FILE"}
 
-
-def unknown(variables: Iterable[str]) -> set[str]:
+def unknown(names: Iterable[str]) -> set[str]:
     """Those that begin with IOT_ and are no setting."""
-    return {name for name in variables if name.startswith("IOT_")} - NAMES
+    return {name for name in names if name.startswith("IOT_")} - variables(Settings.model_fields)
 
 
 def refused(variables: dict[str, str]) -> list[str]:

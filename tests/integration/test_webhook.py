@@ -1,5 +1,6 @@
 """The webhook of the notifier, on a real Kafka and a real receiver: signed, in order, tried again, refused."""
 
+import asyncio
 import hashlib
 import hmac
 import json
@@ -11,6 +12,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from app.adapters.hook import Hook
+from app.errors import TransientError
 from tests.integration.bridges import create_topics, program, until
 from tests.integration.test_notifier import event, listening, outbox, settings
 from tests.servers import KafkaServer, MqttServer
@@ -114,3 +117,23 @@ async def test_a_receiver_that_is_away_keeps_no_mqtt_message_waiting(
             await notifier.logged("webhook_retry", times=2)
             assert notifier.stop() < 10, "told to stop, it does not wait for the receiver"
     assert KEY not in (tmp_path / "log").read_text()
+
+
+async def test_a_webhook_that_speaks_no_http_is_told_without_its_url() -> None:
+    """The errors of the HTTP client repeat the URL, and that of a webhook has a token in it."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"220 mail.example.com ESMTP\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server:
+        hook = Hook(f"http://127.0.0.1:{port}/T0/token-of-the-hook", None, 5.0)
+        with pytest.raises(TransientError, match="the webhook does not answer: ") as raised:
+            await hook.post("name", b"{}")
+        await hook.close()
+    assert "token-of-the-hook" not in str(raised.value)
+    assert raised.value.__suppress_context__

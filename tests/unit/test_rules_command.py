@@ -34,6 +34,20 @@ def run(*words: str) -> Result:
     return CliRunner().invoke(build("rules"), ["rules", *words])
 
 
+def test_a_byte_order_mark_is_no_mistake(files: Path) -> None:
+    (files / "marked.json").write_text(RULES.replace("\n", "\r\n"), encoding="utf-8-sig")
+    (files / "marked.csv").write_text(READINGS, encoding="utf-8-sig")
+    assert run("check", "marked.json").stdout == "marked.json: 1 rules, no mistakes\n"
+    plain = run("test", "rules.json", "--readings", "readings.csv", "--json")
+    marked = run("test", "marked.json", "--readings", "marked.csv", "--json")
+    assert (marked.exit_code, marked.stdout) == (0, plain.stdout)
+
+
+def test_a_file_in_utf_16_is_named_so(files: Path) -> None:
+    (files / "wide.json").write_text(RULES, encoding="utf-16")
+    assert "wide.json is UTF-16: save it as UTF-8" in str(run("check", "wide.json").exception)
+
+
 @pytest.mark.usefixtures("files")
 def test_check() -> None:
     good, bad = run("check", "rules.json"), run("check", "bad.json")

@@ -90,8 +90,7 @@ def _place(name: str) -> int:
             {"IOT_BREAKER_RESET_MIN": "9", "IOT_BREAKER_RESET_MAX": "3"},
             "IOT_BREAKER_RESET_MAX: must not be below IOT_BREAKER_RESET_MIN",
         ),
-        ({"IOT_DATABASE_PASSWORD_FILE": "/no/such/file"}, "IOT_DATABASE_PASSWORD_FILE: no such file: /no/such/file"),
-        ({"IOT_MQTT_PASSWORD_FILE": "/no/such/file"}, "IOT_MQTT_PASSWORD_FILE: no such file: /no/such/file"),
+        ({"IOT_MQTT_TLS": "1", "IOT_MQTT_CA_FILE": "/no/such/file"}, "IOT_MQTT_CA_FILE: no such file: /no/such/file"),
     ],
 )
 def test_values_that_do_not_fit_together(monkeypatch: pytest.MonkeyPatch, values: dict[str, str], words: str) -> None:
@@ -239,3 +238,115 @@ def test_passwords_come_from_files_too(tmp_path: Path) -> None:
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValidationError):
         Settings().batch_max_rows = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("sign", "?#/[]@% ")
+@pytest.mark.parametrize("name", ["IOT_DATABASE_URL", "IOT_WEBHOOK_URL"])
+def test_a_password_that_takes_a_url_apart_is_refused_and_not_repeated(
+    monkeypatch: pytest.MonkeyPatch, name: str, sign: str
+) -> None:
+    scheme = "postgresql" if "DATABASE" in name else "https"
+    monkeypatch.setenv(name, f"{scheme}://iot:Zx9{sign}{SECRET}@db.example.com:5432/iot")
+    with pytest.raises(SettingsError, match=name) as raised:
+        load()
+    assert SECRET not in str(raised.value)
+    assert "Zx9" not in str(raised.value)
+    assert "percent-encode" in str(raised.value) or name == "IOT_WEBHOOK_URL"
+
+
+def test_a_password_is_what_it_was_before_it_was_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IOT_DATABASE_URL", "postgres://iot:Zx9:%23%2F%3f%40%5B%5D%25%20\u00e4@db/iot?sslmode=require")
+    url = load().database_url.get_secret_value()
+    assert url == "postgresql://iot:Zx9%3A%23%2F%3F%40%5B%5D%25%20%C3%A4@db/iot?sslmode=require"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "the file is empty"),
+        (b"\xef\xbb\xbf \n", "the file is empty"),
+        ("s\u00e4cret".encode("utf-16"), "not UTF-8"),
+        (None, "no such file"),
+    ],
+)
+def test_a_file_with_a_secret_is_looked_at_when_a_program_starts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes | None, words: str
+) -> None:
+    file = tmp_path / SECRET  # somebody may write the secret in place of the path
+    if content is not None:
+        file.write_bytes(content)
+    for name in ("IOT_DATABASE_PASSWORD_FILE", "IOT_MQTT_PASSWORD_FILE", "IOT_WEBHOOK_SECRET_FILE"):
+        monkeypatch.setenv(name, str(file))
+    with pytest.raises(SettingsError) as raised:
+        load()
+    assert str(raised.value).count(words) == 3
+    assert SECRET not in str(raised.value)
+
+
+def test_byte_order_marks_are_no_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text(f"{SECRET}\r\n", encoding="utf-8-sig")
+    Path(".env").write_text(f"IOT_RULES_POLL=7\nIOT_MQTT_PASSWORD_FILE={secret}\n", encoding="utf-8-sig")
+    Path("iot-stream.toml").write_text("copy_min_rows = 4\n", encoding="utf-8-sig")
+    settings = load()
+    assert (settings.rules_poll, settings.copy_min_rows, settings.mqtt_secret) == (7.0, 4, SECRET)
+
+
+@pytest.mark.parametrize("file", [".env", "iot-stream.toml"])
+def test_a_file_of_another_encoding_is_named(file: str) -> None:
+    Path(file).write_text("IOT_RULES_POLL=7\n", encoding="utf-16")
+    with pytest.raises(SettingsError, match=f"{file} is not"):
+        load()
+
+
+WRONG_ADDRESSES = {
+    "IOT_KAFKA_BROKER": [
+        "PLAINTEXT://kafka:9092", "kafka:word", "kafka:99999", "kafka:0", ",", "::1:9092", "[::1", "[::g]:1", "a:1,b:",
+        "user:secret@kafka:9092", "a..b:9092", "300.1.1.1:9092", "kafka:9092/path",
+    ],
+    "IOT_MQTT_HOST": ["mqtt://broker", "broker:1883", "a b", "[::1]:1883", "me@broker", "broker/x", "*", "x" * 70],
+    "IOT_METRICS_HOST": ["http://0.0.0.0", "0.0.0.0:9000", "*", "0.0.0.0.0"],
+    "IOT_DATABASE_URL": [
+        "jdbc:postgresql://db/iot", "postgresql+asyncpg://iot@db/iot", "host=db dbname=iot", "mysql://iot@db/iot",
+        "postgresql://iot@db:pg/iot", "postgresql://iot@db:70000/iot", "postgresql://iot@db/iot?sslmode=sometimes",
+        "postgresql://iot@db/iot?sslrootcert=/no/such/file", "postgresql://iot@db/iot?host", "postgresql://iot@,/iot",
+        "postgresql:///iot?host=db&port=word", "postgresql://iot@a,b/iot?port=1,2,3", "postgresql://%FF@db/iot",
+        "postgresql://iot:a%00b@db/iot", "postgresql://iot@[::1/iot", "db.example.com",
+    ],
+    "IOT_WEBHOOK_URL": ["https://h:99999/x", "https://h:port/x", "hooks.example.com/x", "https://[::1/x", "https://h/\tx"],
+    "IOT_MQTT_PORT": ["0", "65536", "mqtt"],
+    "IOT_METRICS_PORT": ["-1", "65536", "9000/tcp"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, one) for name, all_ in WRONG_ADDRESSES.items() for one in all_])
+def test_a_wrong_address_is_named_and_not_repeated(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=f"\n  {name}: ") as raised:
+        load()
+    (line,) = str(raised.value).splitlines()[1:]
+    assert len(value) < 5 or value not in line
+    assert "secret" not in line
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "taken"),
+    [
+        ("kafka_broker", " a:1, b ,,[::1]:9093,", "a:1,b:9092,[::1]:9093"),
+        ("kafka_broker", "[::1],my_kafka:9092", "[::1]:9092,my_kafka:9092"),
+        ("mqtt_host", "[::1]", "::1"),
+        ("mqtt_host", " fe80::1%eth0 ", "fe80::1%eth0"),
+        ("mqtt_host", "m\u00fcller.example", "m\u00fcller.example"),
+        ("metrics_host", "::", "::"),
+        ("metrics_host", "localhost", "localhost"),
+        ("database_url", "postgresql:///iot?host=/run/pg&port=1", "postgresql:///iot?host=/run/pg&port=1"),
+        ("database_url", "postgresql://u@[::1]:1,h:2,/iot", "postgresql://u@[::1]:1,h:2/iot"),
+        ("database_url", "postgresql://%2Frun%2Fpg/iot?user=me@corp", "postgresql://%2Frun%2Fpg/iot?user=me@corp"),
+        ("database_url", "POSTGRES://h", "postgresql://h"),
+        ("webhook_url", "http://u:p%40@[::1]:8/a?b=@#c", "http://u:p%40@[::1]:8/a?b=@#c"),
+    ],
+)
+def test_addresses_as_people_write_them(monkeypatch: pytest.MonkeyPatch, name: str, value: str, taken: str) -> None:
+    monkeypatch.setenv(f"IOT_{name.upper()}", value)
+    found = getattr(load(), name)
+    assert (found.get_secret_value() if isinstance(found, SecretStr) else found) == taken

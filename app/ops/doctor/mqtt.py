@@ -10,6 +10,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from app.adapters.encryption import mqtt_context
+from app.addresses import Address
 from app.ops.doctor.finding import Finding, broken, ok
 from app.settings import Settings
 from app.tls import words
@@ -24,7 +25,7 @@ async def look(settings: Settings) -> list[Finding]:
 
 
 def _log_in(settings: Settings) -> list[Finding]:
-    where = f"{settings.mqtt_host}:{settings.mqtt_port}"
+    where = f"{Address(settings.mqtt_host, settings.mqtt_port)}"
     client = paho.Client(CallbackAPIVersion.VERSION2, _client_id(settings), protocol=MQTTProtocolVersion.MQTTv5)
     if settings.mqtt_username is not None:
         client.username_pw_set(settings.mqtt_username, settings.mqtt_secret)

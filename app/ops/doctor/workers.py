@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 
+from app.addresses import Address
 from app.ops.doctor.finding import Finding, broken, ok, warning
 from app.ops.doctor.page import Page, read
 from app.settings import Settings
@@ -19,7 +20,7 @@ async def look(settings: Settings, urls: Sequence[str], apart: float = 0.0) -> l
         return [warning(AREA, what, "name them: iot-stream doctor --metrics http://host:port")]
     found = [
         await _look_at(settings, url, apart, named=bool(urls))
-        for url in urls or [f"http://{settings.metrics_host}:{settings.metrics_port}"]
+        for url in urls or [f"http://{Address(settings.metrics_host, settings.metrics_port)}"]
     ]
     return [finding for each in found for finding in each]
 

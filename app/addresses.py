@@ -1,0 +1,139 @@
+"""Addresses as people write them: text in; out, the one form every client takes, or ValueError.
+
+What a ValueError says is shown to people and kept in logs: it names what would be right and quotes nothing of the text,
+which may hold a password.
+"""
+
+import ipaddress
+import re
+import socket
+from typing import NamedTuple
+from urllib.parse import quote, unquote
+
+ENCODE = (
+    "percent-encode the account and the password: # is %23, / is %2F, ? is %3F, @ is %40, : is %3A, [ is %5B, "
+    "] is %5D, % is %25, a blank is %20"
+)
+_BROKERS = "give host:port[,host:port], an IPv6 address as [::1]:9092"
+_HOST = "give a host name or an IP address"
+_WEB = "give a URL such as https://alerts.example.com/hook"
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+
+
+class Address(NamedTuple):
+    """Where a server is."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        """host:port, an IPv6 address in brackets."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def host(text: str) -> str:
+    """A host alone; an IPv6 address may stand in brackets, and has none afterwards."""
+    name = text.strip()
+    if "://" in name:
+        raise ValueError(f"{_HOST} alone, without a scheme")
+    if name.startswith("[") and name.endswith("]"):
+        return _ipv6(name[1:-1])
+    if name.count(":") > 1:
+        return _ipv6(name)
+    if ":" in name:
+        raise ValueError(f"{_HOST} alone, the port has a setting of its own")
+    return _name(name)
+
+
+def port(text: str) -> int:
+    """From 1 to 65535."""
+    if not re.fullmatch(r"[0-9]{1,5}", text) or not 1 <= int(text) <= 65535:
+        raise ValueError("a port is a number from 1 to 65535")
+    return int(text)
+
+
+def address(text: str, default: int) -> Address:
+    """`host:port`, or a host alone: `default` is its port."""
+    if text.startswith("["):
+        name, closed, rest = text[1:].partition("]")
+        if not closed or (rest and not rest.startswith(":")):
+            raise ValueError("an IPv6 address stands in brackets, as [::1]:9092")
+        return Address(_ipv6(name), port(rest[1:]) if rest else default)
+    if text.count(":") > 1:
+        raise ValueError("an IPv6 address stands in brackets, as [::1]:9092")
+    name, colon, digits = text.partition(":")
+    return Address(_name(name), port(digits) if colon else default)
+
+
+def brokers(text: str) -> str:
+    """Kafka's bootstrap servers; empty items are left out."""
+    if "://" in text:
+        raise ValueError(f"{_BROKERS}, without a scheme: IOT_KAFKA_SECURITY_PROTOCOL says how they are spoken to")
+    found = []
+    for number, item in enumerate(items(text), 1):
+        try:
+            found.append(str(address(item, 9092)))
+        except ValueError as error:
+            raise ValueError(f"broker {number}: {error}; {_BROKERS}") from None
+    if not found:
+        raise ValueError(_BROKERS)
+    return ",".join(found)
+
+
+def items(text: str) -> list[str]:
+    """Those of a list with commas that are not empty."""
+    return [item for item in map(str.strip, text.split(",")) if item]
+
+
+def web(text: str) -> str:
+    """A URL of HTTP, as it is."""
+    url = text.strip()
+    scheme, _, rest = url.partition("://")
+    if scheme.lower() not in ("http", "https") or re.search(r"[\s\x00-\x1f\x7f]", rest):
+        raise ValueError(_WEB)
+    account, at, where = re.split(r"[/?#]", rest, maxsplit=1)[0].rpartition("@")
+    try:
+        if at:
+            login(account)
+        address(where, 443)
+    except ValueError as error:
+        raise ValueError(f"{_WEB}: {error}") from None
+    return url
+
+
+def login(text: str) -> str:
+    """`account` or `account:password` of a URL, each percent-encoded throughout."""
+    if "@" in text or "[" in text or "]" in text or _BAD_ESCAPE.search(text):
+        raise ValueError(ENCODE)
+    account, colon, password = text.partition(":")
+    return "".join([_encoded(account), colon, _encoded(password)])
+
+
+def _encoded(text: str) -> str:
+    try:
+        plain = unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        raise ValueError("percent-encode the account and the password as UTF-8") from None
+    if "\0" in plain:
+        raise ValueError("an account or password holds no NUL")
+    return quote(plain, safe="")
+
+
+def _ipv6(text: str) -> str:
+    try:
+        return str(ipaddress.IPv6Address(text))
+    except ValueError:
+        raise ValueError("what has more than one colon, or stands in brackets, is an IPv6 address") from None
+
+
+def _name(text: str) -> str:
+    """A host name or an IPv4 address."""
+    if not re.fullmatch(r"[\w.-]+", text):
+        raise ValueError(_HOST)
+    try:
+        if re.fullmatch(r"[0-9.]+", text):
+            socket.inet_aton(text)
+        text.encode("idna")  # what every look-up does first
+    except (OSError, UnicodeError):
+        raise ValueError(f"{_HOST}; this is neither") from None
+    return text
