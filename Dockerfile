@@ -19,7 +19,7 @@ COPY init.sql LICENSE /opt/iot-stream/
 RUN python -m compileall -q --invalidation-mode unchecked-hash /opt/iot-stream/app \
     && printf '#!/bin/sh\nexec /opt/venv/bin/python -m app "$@"\n' > /opt/venv/bin/iot-stream \
     && chmod 755 /opt/venv/bin/iot-stream \
-    && mkdir -p -m 700 /var/lib/iot-stream
+    && mkdir -p /var/lib/iot-stream && chmod 700 /var/lib/iot-stream
 
 FROM ${BASE}
 LABEL org.opencontainers.image.title="iot-stream" \

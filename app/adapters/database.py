@@ -41,7 +41,7 @@ async def opened(dsn: str, **options: Any) -> Connection:
     """asyncpg.connect, whose ValueErrors are of the DATABASE_ERRORS too, and quote nothing of what was wrong."""
     try:
         connection: Connection = await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT, **options)
-    except asyncpg.InterfaceError:
+    except (asyncpg.InterfaceError, OSError):  # TLS has errors that are ValueErrors too
         raise
     except ValueError:
         # The URL itself was looked at when it was read (app/database_url.py).

@@ -28,7 +28,7 @@ _CONFIG = """CASE WHEN sampling <> '{}'
 _ROW = f"user_id, {_CONFIG}, updated_at, accepted::text"
 _CHANGED = f"SELECT {_ROW} FROM user_configs WHERE updated_at > $1 ORDER BY updated_at"  # noqa: S608
 _STAMPS = "SELECT user_id, updated_at FROM user_configs"
-_SOME = f"SELECT {_ROW} FROM user_configs WHERE user_id = ANY($1::text[])"  # noqa: S608
+ROWS_OF = f"SELECT {_ROW} FROM user_configs WHERE user_id = ANY($1::text[])"  # noqa: S608
 # Every worker says so, and the first one writes. A row that has changed meanwhile is left to whoever takes that.
 _ACCEPT = """UPDATE user_configs AS kept SET accepted = taken.text::jsonb
 FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS taken (user_id, text, updated_at)
@@ -125,7 +125,7 @@ class RulesTable:
         stamps: dict[str, datetime] = dict(map(tuple, await connection.fetch(_STAMPS)))
         missed = [user for user, updated in stamps.items() if self._known.get(user) != updated and user not in found]
         if missed:
-            found.update(self._fresh(await connection.fetch(_SOME, missed)))
+            found.update(self._fresh(await connection.fetch(ROWS_OF, missed)))
         for user in found.keys() - stamps.keys():  # deleted between the two questions
             del found[user]
         return self._known.keys() - stamps.keys()

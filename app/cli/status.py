@@ -1,15 +1,14 @@
 """`iot-stream status`: each process of the stack, and whether it is well."""
 
 import json
-import time
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from app.cli.up import Directory, say
+from app.cli.up import Directory
+from app.local.health import Processes, look
 from app.local.layout import Layout, default_root
 from app.local.session import supervisor_pid
-from app.local.stack import PROGRAMS, SERVERS, Stack
 
 
 def status(
@@ -31,24 +30,7 @@ def status(
         raise typer.Exit(1)
 
 
-def look(layout: Layout) -> dict[str, dict[str, Any]]:
-    """What is known of each process; one that should run and does not is there with pid null."""
-    known = layout.read_json(layout.processes)
-    stack = Stack(layout, layout.remembered_ports(), say)
-    running = stack.supervisor.adopt(stack.services)
-    expected = [*SERVERS, *PROGRAMS, *(["fleet"] if layout.fleet_wanted.exists() else [])]
-    return {
-        name: {
-            "pid": stack.services[name].process.pid if name in running else None,
-            "uptime_seconds": round(time.time() - known[name]["created"]) if name in running else 0,
-            "restarts": known.get(name, {}).get("restarts", 0),
-            "healthy": name in running and stack.services[name].ready(),
-        }
-        for name in expected
-    }
-
-
-def show(processes: dict[str, dict[str, Any]]) -> None:
+def show(processes: Processes) -> None:
     """A table for a person."""
     from rich.console import Console
     from rich.table import Table

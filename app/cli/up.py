@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from app.errors import PermanentError
+from app.local.health import wait_until_well
 from app.local.layout import Layout, default_root, parse_env
 from app.local.session import Session, locked, log_of_detached, supervisor_pid, wait_for
 
@@ -26,7 +27,8 @@ def up(
 ) -> None:
     """Start Kafka, PostgreSQL, Mosquitto, bridge, worker, notifier and a simulated fleet; print `ready` and addresses.
 
-    On a running stack only what is missing is started. Addresses are in .local/stack.env, logs in .local/log.
+    `ready` means that every one of them is; else the exit code is 1, and the reason is told. On a running stack only
+    what is missing is started. Addresses are in .local/stack.env, logs in .local/log.
 
     Example: iot-stream up --no-fleet --detach && set -a && . .local/stack.env
     """
@@ -37,6 +39,7 @@ def up(
         start_in_background(layout, no_fleet)
     else:
         prepare(layout, no_fleet)
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # another `up` that finds us before we take it would end us
         with locked(layout), Session(layout, say) as session:
             if session.wait_ready():
                 print(ready_line(layout), flush=True)
@@ -60,6 +63,7 @@ def join(layout: Layout, pid: int, no_fleet: bool) -> None:
     os.kill(pid, signal.SIGUSR1)
     if not wait_for(layout.env.exists, LONGEST_START):
         raise PermanentError(f"the supervisor (process {pid}) does not get ready; see {layout.root}/log")
+    wait_until_well(layout)
     print(ready_line(layout), flush=True)
 
 
@@ -75,7 +79,8 @@ def start_in_background(layout: Layout, no_fleet: bool) -> None:
         )
     wait_for(lambda: layout.env.exists() or child.poll() is not None, LONGEST_START)
     if child.poll() is not None or not layout.env.exists():
-        raise PermanentError(f"the stack did not start; {log} says:\n{log.read_text().strip()}")
+        raise PermanentError(f"the stack did not start; {log} says:\n{log.read_text(errors='replace').strip()}")
+    wait_until_well(layout)
     print(ready_line(layout), flush=True)
 
 

@@ -32,7 +32,8 @@ class BatchLedger:
                 metrics.LEDGER.labels(partition, outcome).inc(number)
         for kind, count in work.kinds.items():
             metrics.RECEIVED.labels(kind).inc(count)
-        metrics.STORED.inc(found.stored)
+        metrics.STORED.inc(written.rows)
+        metrics.CARRIED_OUT.inc(found.stored - written.rows)
         metrics.DUPLICATE.inc(found.duplicate)
         self._count_dead_letters(batch, work, written)
         if self._limit:

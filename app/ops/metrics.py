@@ -9,7 +9,10 @@ from prometheus_client import Counter, Gauge, Histogram
 _FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 RECEIVED = Counter("iot_messages_received_total", "Records taken from Kafka and done with", ["kind"])
-STORED = Counter("iot_rows_stored_total", "Records newly stored, as the database counts them")
+STORED = Counter("iot_rows_stored_total", "Rows of raw_telemetry newly stored, as the database counts them")
+CARRIED_OUT = Counter(
+    "iot_records_carried_out_total", "Records that leave no row of their own and were done: settings, status, commands"
+)
 DUPLICATE = Counter("iot_rows_duplicate_total", "Records that were stored already")
 DEAD_LETTERS = Counter("iot_dead_letters_total", "Records sent to the dead-letter topic and acknowledged", ["reason"])
 DEAD_LETTER_ROW = Gauge(

@@ -1,5 +1,6 @@
 """Variables a deployed file sets, held against app/settings.py."""
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,7 +18,7 @@ def unknown(names: Iterable[str]) -> set[str]:
 def refused(variables: dict[str, str]) -> list[str]:
     """Values the settings do not take; files and secrets are not looked at, they are elsewhere."""
     given: dict[str, Any] = {
-        name.removeprefix("IOT_").lower(): value
+        name.removeprefix("IOT_").lower(): re.sub(r"\$\(\w+\)", "db:5432/iot", value)  # a variable of Kubernetes
         for name, value in variables.items()
         if name.startswith("IOT_") and not name.endswith("_FILE")
     }

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from app.ops.doctor import count
+from app.ops.doctor.finding import Level
 from tests.integration.bridges import Publisher, publisher
 from tests.integration.test_notifier import listening
 from tests.servers import KafkaServer, MqttServer
@@ -110,3 +112,29 @@ async def the_books_balance(worker: Any) -> None:
     dropped = [line for line in page.splitlines() if line.startswith('iot_dropped_total{policy="cov"}')]
     assert dropped
     assert float(dropped[0].split()[-1]) >= 11
+
+
+async def test_the_doctor_does_not_miss_what_was_left_out(site: Site) -> None:
+    await site.fetch(
+        "INSERT INTO user_configs (user_id, rules, sampling) VALUES ($1, '[]', $2::jsonb)"
+        " ON CONFLICT (user_id) DO UPDATE SET sampling = excluded.sampling",
+        site.unique,
+        json.dumps(DOCUMENT["sampling"]),
+    )
+    async with publisher(site.mqtt, f"device-{site.unique}") as client:
+        with site.program("worker") as worker, site.program("bridge") as bridge:
+            for program in (worker, bridge):
+                await program.ready()
+            await publish(site, client, 0, [20, 20.5, 20.9, 20.8, 30, 30.1, 29.5])
+            await site.settled_input()
+            assert await rows(site) == [0, 4]
+            (found,) = await count.look(site.settings, 100)
+            assert (found.level, "are rows" in found.what) == (Level.OK, True), found
+            assert "2 are rows" in found.what
+            assert "5 left out by change of value; none is missing" in found.what
+            _, page = await worker.get("/metrics")
+            assert "iot_rows_stored_total 2.0" in page.splitlines()
+            await site.fetch("DELETE FROM raw_telemetry WHERE sequence_id = 4")
+            (found,) = await count.look(site.settings, 100)
+            assert found.level is Level.WARNING, found
+            assert f"{site.unique}/d1, sequence_id 4" in found.what

@@ -155,3 +155,31 @@ def _supervisor_dies_and_the_next_takes_over(stack: Stack) -> None:
     stack.up()
     after = stack.pids
     assert {name for name in NAMES if after[name] != before[name]} == {"bridge"}, "only what was missing is started"
+
+
+def test_up_is_not_ready_while_its_worker_is_down(stack: Stack) -> None:
+    """A worker that ends again and again: joined, the stack is not called ready; nor when it is started with it."""
+    stack.up()
+    (stack.directory / "state").rename(stack.directory / "kept")
+    (stack.directory / "state").write_text("a file where the worker's directory should be")
+    os.kill(stack.pids["worker"], signal.SIGKILL)
+    assert wait(lambda: "worker" not in stack.pids)
+    done = stack.run("up", "--detach", "--no-fleet")
+    assert (done.returncode, done.stdout) == (1, ""), done
+    assert "worker does not run" in done.stderr
+    assert "worker ended with exit code 1" in done.stderr
+    assert "iot-stream: IOT_STATE_DIR" in done.stderr, "the last lines of its log"
+    assert "Traceback" not in done.stderr
+    code, status = stack.status()
+    assert (code, status["healthy"], status["processes"]["worker"]["healthy"]) == (1, False, False)
+    assert all(one["healthy"] for name, one in status["processes"].items() if name != "worker")
+
+    assert stack.run("down").returncode == 0
+    done = stack.run("up", "--detach", "--no-fleet")
+    assert (done.returncode, done.stdout) == (1, ""), done
+    assert "iot-stream: IOT_STATE_DIR" in done.stderr
+    assert not (stack.directory / "stack.env").exists()
+
+    (stack.directory / "state").unlink()
+    stack.up()
+    assert stack.status()[0] == 0

@@ -18,13 +18,17 @@ from aiokafka.errors import KafkaError
 from app.adapters.database import Connection, connect
 from app.adapters.dead_letter_tail import DeadLetterTail, Recent
 from app.adapters.kafka_access import access
+from app.adapters.rules_table import ROWS_OF
 from app.adapters.sqlstate import DATABASE_ERRORS, words
 from app.core.arrival import arrived_ms
+from app.core.cov import Policy
 from app.core.deadletter import delivery_mark
 from app.core.decode import Decoder, Limits
 from app.core.model import Kind, Reading, Rejected
 from app.core.route import route
+from app.core.rulebook import RuleBook
 from app.ops.doctor.finding import Finding, broken, ok, warning
+from app.ops.doctor.left_out import judge
 from app.ops.doctor.patience import coordinated
 from app.settings import Settings
 
@@ -45,6 +49,8 @@ class Tally(NamedTuple):
     rows: int
     dead: int
     others: int  # settings, status and the like: they overwrite one another, so nobody can look them up
+    left_out: int  # by change of value
+    doubtful: list[tuple[int, str]]  # those it would have kept, as it is set now
     missing: list[tuple[int, str]]  # (offset, what it is)
 
 
@@ -75,10 +81,16 @@ def report(settings: Settings, tallies: dict[int, Tally]) -> list[Finding]:
                 f"{tally.missing[0][0]} of {settings.kafka_topic}-{partition} and start them; rows that are there stay"
             )
             found.append(broken(AREA, what + examples, cure))
-    rows, dead, others = (sum(tally[n] for tally in tallies.values()) for n in range(3))  # type: ignore[misc]
+        if tally.doubtful:
+            examples = "; ".join(f"offset {offset}: {what}" for offset, what in tally.doubtful[:EXAMPLES])
+            what = f"partition {partition}: {len(tally.doubtful)} readings are no row, though the change of value that "
+            cure = "if it was changed since, or they were deleted, all is well; else as for records that are missing"
+            found.append(warning(AREA, f"{what}is set now would keep them: {examples}", cure))
+    rows, dead, others, left_out = (sum(tally[n] for tally in tallies.values()) for n in range(4))  # type: ignore[misc]
     total = (
         f"of the newest committed records {rows:,} are rows, {dead:,} dead letters, {others:,} settings and the like"
     )
+    total += f", {left_out:,} left out by change of value" if left_out else ""
     return found or [ok(AREA, f"{total}; none is missing")]
 
 
@@ -115,8 +127,33 @@ async def _partitions(settings: Settings, connection: Connection, newest: int) -
                 absent = await _absent(connection, readings)
                 missing = await _missing(letters, tp, records[0].offset, dead + absent)
                 lettered = len(dead) + len(absent) - len(missing)
-                tally[tp.partition] = Tally(len(readings) - len(absent), lettered, others, missing)
+                judged = await _judged(connection, readings, missing)
+                rows = len(readings) - len(absent)
+                tally[tp.partition] = Tally(rows, lettered, others, *judged)
     return tally
+
+
+async def _judged(
+    connection: Connection, readings: Sequence[tuple[Any, Reading]], missing: list[tuple[int, str]]
+) -> tuple[int, list[tuple[int, str]], list[tuple[int, str]]]:
+    """Of the missing ones: how many change of value left out, those it would have kept, and those that are lost."""
+    if not missing:
+        return 0, [], []
+    offsets = {offset for offset, _ in missing}
+    users = {one.user_id for record, one in readings if record.offset in offsets}
+    book, since = RuleBook(), dict[str, float]()
+    for row in await connection.fetch(ROWS_OF, list(users)):
+        since[row[0]] = row[2].timestamp()
+        if book.apply([(row[0], row[1])]) and row[3]:  # refused: what was accepted before is in force
+            book.apply([(row[0], row[3])])
+
+    def policy(user_id: str, device_id: str) -> Policy | None:
+        sampling = book.watch_for(user_id, device_id).sampling
+        return sampling.policy if sampling else None
+
+    judged = judge(readings, offsets, policy, since)
+    doubtful = [one for one in missing if one[0] in judged.doubtful]
+    return len(judged.left_out), doubtful, [one for one in missing if one[0] not in judged.left_out | judged.doubtful]
 
 
 async def _read(consumer: AIOKafkaConsumer, tp: TopicPartition, end: int, newest: int) -> list[Any]:

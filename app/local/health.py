@@ -1,0 +1,62 @@
+"""Whether a stack is well: its directory in, each process with how it is out; and a wait until all of them are."""
+
+import time
+from typing import Any
+
+from app.errors import TransientError
+from app.local.layout import Layout
+from app.local.session import log_of_detached, supervisor_pid
+from app.local.stack import PROGRAMS, SERVERS, Stack
+
+WELL_SECONDS = 60.0  # as long as each gets to be ready when it is started
+LOOK_SECONDS = 0.2
+
+Processes = dict[str, dict[str, Any]]
+
+
+def look(layout: Layout) -> Processes:
+    """What is known of each process; one that should run and does not is there with pid null."""
+    known = layout.read_json(layout.processes)
+    stack = Stack(layout, layout.remembered_ports(), lambda _: None)
+    running = stack.supervisor.adopt(stack.services)
+    expected = [*SERVERS, *PROGRAMS, *(["fleet"] if layout.fleet_wanted.exists() else [])]
+    return {
+        name: {
+            "pid": stack.services[name].process.pid if name in running else None,
+            "uptime_seconds": round(time.time() - known[name]["created"]) if name in running else 0,
+            "restarts": known.get(name, {}).get("restarts", 0),
+            "healthy": name in running and stack.services[name].ready(),
+        }
+        for name in expected
+    }
+
+
+def wait_until_well(layout: Layout, seconds: float = WELL_SECONDS) -> None:
+    """Return once every process is well. Raises TransientError that says which is not, with the end of its log.
+
+    At once for one that was started anew meanwhile and ended again: it will not get well by itself.
+    """
+    deadline, found = time.monotonic() + seconds, look(layout)
+    first = {name: one["pid"] for name, one in found.items()}
+    anew: set[str] = set()
+    while ill := [name for name, one in found.items() if not one["healthy"]]:
+        anew |= {name for name, one in found.items() if one["pid"] not in (None, first.get(name))}
+        hopeless = [name for name in ill if found[name]["pid"] is None and name in anew]
+        if hopeless or time.monotonic() > deadline or supervisor_pid(layout) is None:
+            raise TransientError(reason(layout, hopeless or ill, found))
+        time.sleep(LOOK_SECONDS)
+        found = look(layout)
+
+
+def reason(layout: Layout, ill: list[str], found: Processes) -> str:
+    """What is wrong with each of them, for a person."""
+    log = log_of_detached(layout)
+    said = log.read_text(errors="replace").splitlines() if log.exists() else []
+    parts = []
+    for name in ill:
+        what = "does not get ready" if found[name]["pid"] else "does not run"
+        ends = [line for line in said if line.startswith(f"{name} ended")][-1:]
+        text = layout.log(name).read_text(errors="replace") if layout.log(name).exists() else ""
+        tail = "\n".join(text.splitlines()[-8:])
+        parts.append("\n".join([f"{name} {what}", *ends, f"{layout.log(name)} says:", tail]))
+    return "\n".join([*parts, "the rest runs on: `iot-stream status` shows it, `iot-stream down` stops it"])

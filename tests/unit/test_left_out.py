@@ -1,0 +1,71 @@
+"""What `doctor --count` makes of readings that are no row where change of value is set."""
+
+from msgspec import Struct
+
+from app.core.cov import Policy
+from app.core.model import Reading
+from app.core.rulebook import RuleBook
+from app.ops.doctor.left_out import Absent, judge
+from tests.unit.readings import START, reading
+
+SETTINGS = """{"rules": [], "sampling": {"cov": [
+    {"keys": {"temperature": {"absolute": 1}}, "heartbeat_seconds": 300, "devices": ["d*"]}]}}"""
+CHANGED = START.timestamp()  # when the settings were
+
+
+class Record(Struct):
+    offset: int
+    timestamp: int
+
+
+def policies() -> RuleBook:
+    book = RuleBook()
+    assert book.apply([("u", SETTINGS)]) == []
+    return book
+
+
+def policy_of(user_id: str, device_id: str) -> Policy | None:
+    sampling = policies().watch_for(user_id, device_id).sampling
+    return sampling.policy if sampling else None
+
+
+def log(
+    *values: float | None, device: str = "d1", seconds: int = 1, after: float = 3600
+) -> list[tuple[Record, Reading]]:
+    """A reading a second, at offsets from 0 on; the records came `after` seconds after the settings."""
+    return [
+        (
+            Record(number, int((CHANGED + after) * 1000)),
+            reading(number * seconds, device=device, temperature=value),
+        )
+        for number, value in enumerate(values)
+    ]
+
+
+def judged(readings: list[tuple[Record, Reading]], *absent: int) -> Absent:
+    return judge(readings, set(absent), policy_of, {"u": CHANGED})
+
+
+def test_what_is_within_the_dead_band_of_the_row_before_is_left_out() -> None:
+    assert judged(log(20, 20.5, 21, 19, 25, 25.9), 1, 2, 3, 5) == Absent({1, 2, 3, 5}, set())
+
+
+def test_what_moved_is_lost_and_stays_so_whatever_comes_after() -> None:
+    assert judged(log(20, 20.5, 25, 20.2), 1, 2, 3) == Absent({1, 3}, set())
+
+
+def test_what_is_older_than_the_settings_may_have_been_left_out_by_others() -> None:
+    assert judged(log(20, 20.5, 25, after=5), 1, 2) == Absent({1}, {2})
+    assert judged(log(20, 20.5, 25, after=-3600), 1, 2) == Absent({1}, {2})
+
+
+def test_a_heartbeat_is_not_left_out() -> None:
+    assert judged(log(20, 20, 20, 20, seconds=100), 1, 2, 3) == Absent({1, 2}, set())
+
+
+def test_before_the_first_row_nothing_is_known() -> None:
+    assert judged(log(20, 30, 40, 40), 0, 1) == Absent({0, 1}, set())
+
+
+def test_a_device_without_change_of_value_leaves_nothing_out() -> None:
+    assert judged(log(20, 20, device="e1"), 0, 1) == Absent(set(), set())
