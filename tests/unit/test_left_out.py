@@ -16,6 +16,7 @@ CHANGED = START.timestamp()  # when the settings were
 class Record(Struct):
     offset: int
     timestamp: int
+    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 def policies() -> RuleBook:
@@ -43,7 +44,7 @@ def log(
 
 
 def judged(readings: list[tuple[Record, Reading]], *absent: int) -> Absent:
-    return judge(readings, set(absent), policy_of, {"u": CHANGED})
+    return judge(readings, set(absent), policy_of, {"u": CHANGED}, int(CHANGED * 1000) + 7_200_000)
 
 
 def test_what_is_within_the_dead_band_of_the_row_before_is_left_out() -> None:

@@ -151,7 +151,7 @@ async def _judged(
         sampling = book.watch_for(user_id, device_id).sampling
         return sampling.policy if sampling else None
 
-    judged = judge(readings, offsets, policy, since)
+    judged = judge(readings, offsets, policy, since, int(time.time() * 1000))
     doubtful = [one for one in missing if one[0] in judged.doubtful]
     return len(judged.left_out), doubtful, [one for one in missing if one[0] not in judged.left_out | judged.doubtful]
 

@@ -8,6 +8,7 @@ than the record.
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from app.core.arrival import said_ms
 from app.core.cov import Chain, Policy
 from app.core.episodes import micros
 from app.core.model import Reading
@@ -24,7 +25,11 @@ class Absent(NamedTuple):
 
 
 def judge(
-    readings: Sequence[tuple[Any, Reading]], absent: Collection[int], policy_of: PolicyOf, since: Mapping[str, float]
+    readings: Sequence[tuple[Any, Reading]],
+    absent: Collection[int],
+    policy_of: PolicyOf,
+    since: Mapping[str, float],
+    now_ms: int,
 ) -> Absent:
     """Take the readings of a partition in the order of its log; offsets out.
 
@@ -42,7 +47,7 @@ def judge(
             chain.says_more(reading, micros(reading.time), policy, must=True)
         elif _within(chain, reading, policy):
             found.left_out.add(record.offset)
-        elif record.timestamp / 1000 < since[reading.user_id] + SETTLED_SECONDS:
+        elif (said_ms(record, now_ms) or 0) / 1000 < since[reading.user_id] + SETTLED_SECONDS:
             found.doubtful.add(record.offset)
     return found
 
