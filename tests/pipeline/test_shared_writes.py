@@ -32,12 +32,15 @@ class Groups:
 
     def __init__(self) -> None:
         self.seen: list[list[int]] = []
+        self.go_on = asyncio.Event()  # a transaction ends once this is set
+        self.go_on.set()
 
     def take(self, waiting: deque[Pending]) -> list[Pending]:
         return Live(500).take(waiting)
 
     async def store(self, session: Any, group: Sequence[Pending]) -> int:
         self.seen.append([len(pending.rows) for pending in group])
+        await self.go_on.wait()
         await asyncio.sleep(0.001)
         for pending in group:
             pending.settle(Written(len(pending.rows)))
@@ -110,7 +113,12 @@ async def test_a_large_write_waits_for_nobody(groups: tuple[Queue, Groups], monk
 
 async def test_those_that_waited_for_a_lane_share_the_first_one_free(groups: tuple[Queue, Groups]) -> None:
     store, work = groups
-    await one_after_another(store, 400, 400, 400, 100, 100, 200, 200)
+    work.go_on.clear()
+    writing = asyncio.ensure_future(one_after_another(store, 400, 400, 400, 100, 100, 200, 200))
+    for _ in range(100):  # all are there before a lane is free, however busy the machine is
+        await asyncio.sleep(0)
+    work.go_on.set()
+    await writing
     assert work.seen == [[400], [400], [400], [100, 100, 200], [200]]
 
 
