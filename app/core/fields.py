@@ -17,6 +17,7 @@ from msgspec import Raw, Struct
 from app.core.column_types import INTEGERS, Column, ColumnType
 from app.core.fault import Fault, printable
 from app.core.model import Reason, Stage
+from app.core.odd_times import odd_time
 from app.core.route import Address
 
 # From here on a number is milliseconds: as seconds it would be the year 5138, as milliseconds it is March 1973.
@@ -25,6 +26,9 @@ MILLISECONDS_FROM = 100_000_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _INTEGER = re.compile(rb"-?[0-9]+")
 _NUMBER = re.compile(rb"-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]{1,6})?")
+_ANY_NUMBER = re.compile(rb"-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
+_INT64_LENGTH, _EXPONENT_LENGTH = 20, 6  # characters; no int64 is longer
+_BEYOND = 1 << 64
 _EXPONENT = re.compile(rb"[eE]([-+]?[0-9]+)")
 _DIGITS_MAX = 1000  # of a numeric; far more than any measurement has, far less than what PostgreSQL takes
 _text = msgspec.json.Decoder(str).decode
@@ -137,6 +141,8 @@ def _time(name: str, raw: bytes) -> datetime | Fault:
             # A float where int() would refuse the digits; both are far beyond the year 9999.
             return from_epoch(int(raw) if len(raw) < 20 and _INTEGER.fullmatch(raw) else float(raw))
     except (OverflowError, ValueError):  # also msgspec's, which is a ValueError
+        if (words := odd_time(raw)) is not None:
+            return Fault(Reason.BAD_TIME, Stage.VALIDATE, f"{name} {printable(raw)} {words}")
         return _bad_time(name, raw, "is no time in the years 1 to 9999")
     return Fault(Reason.WRONG_TYPE, Stage.VALIDATE, f"{name} is {printable(raw)}; {_WANTED[name]}")
 
@@ -146,13 +152,32 @@ def _bad_time(name: str, raw: bytes, problem: str) -> Fault:
 
 
 def _integer(name: str, raw: bytes, kind: ColumnType) -> int | Fault:
-    if not _INTEGER.fullmatch(raw):
-        return _wrong_type(name, raw, _WANTED.get(name, kind.wanted))
+    """90, and what is the same number exactly: 90.0, 9e1. Many a sender knows no other numbers than floats."""
+    wanted = _WANTED.get(name, kind.wanted)
+    found = _whole(raw)
+    if found is None:
+        return _wrong_type(name, raw, wanted)
     limit = 1 << (kind.bits - 1)
-    if len(raw) > 20 or not -limit <= int(raw) < limit:  # no int64 is longer
-        detail = f"{name} is {printable(raw)}, beyond {-limit} to {limit - 1}; {_WANTED.get(name, kind.wanted)}"
+    if not -limit <= found < limit:
+        detail = f"{name} is {printable(raw)}, beyond {-limit} to {limit - 1}; {wanted}"
         return Fault(Reason.OUT_OF_RANGE, Stage.VALIDATE, detail)
-    return int(raw)
+    return found
+
+
+def _whole(raw: bytes) -> int | None:
+    """The integer that a JSON number is, exactly; None for a fraction or no number. Beyond 64 bits, any beyond them."""
+    if _INTEGER.fullmatch(raw):
+        return int(raw) if len(raw) <= _INT64_LENGTH else _BEYOND
+    if not _ANY_NUMBER.fullmatch(raw):
+        return None
+    power = _EXPONENT.search(raw)
+    if power and len(power[1]) > _EXPONENT_LENGTH:  # also of a 0: nobody means that
+        return None if power[1].startswith(b"-") else _BEYOND
+    number = Decimal(raw.decode())
+    if number.adjusted() > _INT64_LENGTH:
+        return _BEYOND
+    whole = int(number)
+    return whole if whole == number else None
 
 
 def _float(name: str, raw: bytes, kind: ColumnType) -> float | Fault:

@@ -25,6 +25,7 @@ _NUMBERS = re.compile(r"-?+([0-9]++)(?:\.([0-9]++))?+(?:[eE]([-+]?+[0-9]++))?+")
 _BYTE = re.compile(r"\(byte ([0-9]+)\)")
 _NOT_NUMBERS = re.compile(rb"-?(?:NaN|Infinity|nan|inf)")
 _BOM = "\N{ZERO WIDTH NO-BREAK SPACE}"
+_BOM_16 = (b"\xff\xfe", b"\xfe\xff")
 
 _fields = msgspec.json.Decoder(dict[str, Raw]).decode
 
@@ -38,6 +39,8 @@ def read_fields(payload: bytes, max_depth: int) -> dict[str, Raw] | Fault:
         text = payload.decode()
     except UnicodeDecodeError as error:
         detail = f"byte {error.start} (0x{payload[error.start]:02x}) is not UTF-8; send JSON in UTF-8"
+        if payload.startswith(_BOM_16):
+            detail = f"payload begins with a byte order mark of UTF-16 (0x{payload[:2].hex()}); send JSON in UTF-8"
         return Fault(Reason.BAD_ENCODING, Stage.DECODE, detail)
     try:
         fields = _fields(payload)
@@ -82,7 +85,7 @@ def _fits(whole: str, fraction: str, exponent: str | None) -> bool:
 
 def _syntax(payload: bytes, text: str, error: str) -> Fault:
     if text.startswith(_BOM):
-        detail = "payload begins with a byte order mark; send UTF-8 without one"
+        detail = "payload begins with a byte order mark (U+FEFF, 0xefbbbf); send JSON in UTF-8 without one"
         return Fault(Reason.BAD_JSON, Stage.DECODE, detail)
     if _has_lone_surrogate(text):
         detail = "a \\uD800 to \\uDFFF escape is not one of a pair; no Unicode text can hold it"

@@ -126,7 +126,7 @@ def used(column: Column, sent: dict[str, str]) -> list[str]:
         ('"weight":"2.4"', Reason.WRONG_TYPE, 'weight is "2.4"; send a number'),
         ('"weight":null,"w":true', Reason.WRONG_TYPE, "w is true; send a number"),
         ('"w":1,"s":32768', Reason.OUT_OF_RANGE, "s is 32768, beyond -32768 to 32767; send a 16-bit integer"),
-        ('"w":1,"half":1.0', Reason.WRONG_TYPE, "half is 1.0; send a 32-bit integer"),
+        ('"w":1,"half":1.5', Reason.WRONG_TYPE, "half is 1.5; send a 32-bit integer"),
         ('"w":1,"on":1', Reason.WRONG_TYPE, "on is 1; send true or false"),
         ('"w":1,"hub":5', Reason.WRONG_TYPE, "hub is 5; send a string"),
         ('"w":1,"p":"12,5"', Reason.WRONG_TYPE, 'p is "12,5"; send a number, or a string that is one'),

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
@@ -85,3 +86,11 @@ def test_timestamp_wins_also_where_both_are_known() -> None:
     both = GOOD.replace(b'"time"', b'"timestamp":"2026-11-20T00:00:00Z","time"')
     for payload in (GOOD, null, both, null, both):
         assert told(read(Message(payload), decoder=decoder)) == told(read(Message(payload), decoder=Decoder(Limits())))
+
+
+@pytest.mark.parametrize("number", [b"90.0", b"9e1", b"90.00", b"90.5", b"2147483648.0"])
+def test_an_integer_as_a_float_is_read_alike_by_whoever_has_learned(number: bytes) -> None:
+    decoder = Decoder(Limits())
+    read(Message(), decoder=decoder)
+    record = Message(GOOD.replace(b'"battery":80', b'"battery":' + number))
+    assert told(read(record, decoder=decoder)) == told(read(record, decoder=Decoder(Limits())))
