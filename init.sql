@@ -23,7 +23,8 @@ SELECT * FROM (VALUES
   (4, 'digests', '2e7f63766a5b88da13e23a713b3afdd199bc1cb39443fbdcb7ab41256c46fda4'),
   (5, 'sampling', 'b4e9dcda9f258bbb28ef70b084370a754d39b359b62322472b73729c4de03683'),
   (6, 'in_force', '9c9f4c59f75a460509490e783c79041afd88810a84e164938526ef94f6a04a4f'),
-  (7, 'client_ids', '5662166b7141d71f5ecc77a2f66e9ee4b0bf1e0ae9d403d4463564adff160b85')
+  (7, 'client_ids', '5662166b7141d71f5ecc77a2f66e9ee4b0bf1e0ae9d403d4463564adff160b85'),
+  (8, 'clocks', '6919925b1699d1739a7be12e6ea33dfd8f4a2ac1a4f6e5fe0d2d04d410fab597')
 ) AS taken (version, name, checksum)
 WHERE current_setting('iot_stream.empty') = 'true'
 ON CONFLICT DO NOTHING;
@@ -40,7 +41,8 @@ CREATE TABLE IF NOT EXISTS raw_telemetry (
 );
 
 -- The rules in force. rules, maintenance: JSON arrays, see docs/alerts.md.
--- edited_at: of an edit over MQTT, when it was received; an older one changes nothing. Of any other, when it was made.
+-- edited_at: of an edit over MQTT, when it was received. Of any other, when it was made: a message from before then
+-- changes nothing.
 CREATE TABLE IF NOT EXISTS user_configs (
   user_id     text        PRIMARY KEY,
   rules       jsonb       NOT NULL DEFAULT '[]'::jsonb,
@@ -48,12 +50,22 @@ CREATE TABLE IF NOT EXISTS user_configs (
   maintenance jsonb       NOT NULL DEFAULT '[]'::jsonb,
   edited_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
   sampling    jsonb       NOT NULL DEFAULT '{}'::jsonb,
-  accepted    jsonb  -- the last configuration that workers took; in force while they refuse the present one
+  accepted    jsonb,  -- the last configuration that workers took; in force while they refuse the present one
+  -- Of the newest configuration over MQTT: edited_at as it left it, which an edit by hand has moved since; when it came in
+  -- (the latest of all); its place in the log.
+  message_edited_at timestamptz,
+  message_at        timestamptz,
+  message_partition integer,
+  message_offset    bigint
 );
 ALTER TABLE user_configs ADD COLUMN IF NOT EXISTS maintenance jsonb NOT NULL DEFAULT '[]'::jsonb,  -- not in 0.1.0
   ADD COLUMN IF NOT EXISTS edited_at timestamptz NOT NULL DEFAULT clock_timestamp(),
   ADD COLUMN IF NOT EXISTS sampling jsonb NOT NULL DEFAULT '{}'::jsonb,
-  ADD COLUMN IF NOT EXISTS accepted jsonb;
+  ADD COLUMN IF NOT EXISTS accepted jsonb,
+  ADD COLUMN IF NOT EXISTS message_edited_at timestamptz,
+  ADD COLUMN IF NOT EXISTS message_at timestamptz,
+  ADD COLUMN IF NOT EXISTS message_partition integer,
+  ADD COLUMN IF NOT EXISTS message_offset bigint;
 CREATE INDEX IF NOT EXISTS user_configs_updated_at_idx ON user_configs (updated_at);
 
 -- Workers ask for what changed by updated_at, so nobody else may set it: it moves with every change, and never back.
@@ -136,9 +148,13 @@ CREATE TABLE IF NOT EXISTS device_status (
   status     text        NOT NULL,
   last_seen  timestamptz NOT NULL,
   detail     jsonb       NOT NULL DEFAULT '{}'::jsonb,
-  clock_skew double precision  -- seconds by which its clock was ahead when it was looked at last
+  clock_skew double precision,  -- seconds by which its clock was ahead when it was looked at last
+  clock_set_back_at timestamptz,     -- when it showed that its clock had been set back,
+  clock_set_back    double precision -- and by how many seconds
 );
-ALTER TABLE device_status ADD COLUMN IF NOT EXISTS clock_skew double precision;  -- not in 0.1.0
+ALTER TABLE device_status ADD COLUMN IF NOT EXISTS clock_skew double precision,  -- not in 0.1.0
+  ADD COLUMN IF NOT EXISTS clock_set_back_at timestamptz,
+  ADD COLUMN IF NOT EXISTS clock_set_back double precision;
 
 -- What the rolling windows of each device say as of its newest reading, of which `time` is: docs/averages.md.
 CREATE TABLE IF NOT EXISTS rolling_averages (

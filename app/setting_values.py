@@ -106,6 +106,7 @@ KeyFile = Annotated[ExistingFile, AfterValidator(_fitting), Field(validate_defau
 Classes = Annotated[tuple[InstanceOf[DeviceClass], ...], NoDecode, BeforeValidator(_classes)]
 Topics = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_from_json)]
 PositiveInt = Annotated[int, Field(gt=0)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 SchemaStruct = Annotated[str, AfterValidator(_schema)]
 Port = Annotated[int, Field(ge=1, le=65535)]

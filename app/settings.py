@@ -20,6 +20,7 @@ from app.setting_values import (
     DatabaseUrl,
     Host,
     KeyFile,
+    NonNegativeInt,
     Port,
     PositiveFloat,
     PositiveInt,
@@ -158,6 +159,10 @@ class Settings(BaseSettings):
 
     time_future_max: PositiveFloat = Field(300.0, description="a reading further ahead of its arrival is a dead letter")
     time_past_max: PositiveFloat = Field(90 * 86400.0, description="a reading older at its arrival is a dead letter")
+    clock_back_readings: NonNegativeInt = Field(
+        5,
+        description="after so many live readings in a row with old times a device's clock counts as set back; 0: never",
+    )
     payload_max_bytes: PositiveInt = Field(1 << 20, description="larger payloads are dead letters")
     payload_max_depth: PositiveInt = Field(32, description="deeper nesting is a dead letter")
     rules_poll: PositiveFloat = Field(1.0, description="how often user_configs is asked for changes")

@@ -104,6 +104,7 @@ processor = Processor(
     settings.devices_in_memory,
     logs.of,
     state_unreadable,
+    settings.clock_back_readings,
 )
 # Of what is not waited for: it is closed when Kafka does not answer soon.
 best_effort = Producer(kafka, f"{settings.group_id}-silence", give_up, lease=lease)

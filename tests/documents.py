@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 import app.adapters.alert_consumer
 import app.adapters.alert_records
+import app.adapters.config_edits
 import app.adapters.insistence
 import app.gateways.metrics
 import app.notifier
@@ -26,7 +27,7 @@ from app.settings import Settings
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 METRICS: dict[str, tuple[ModuleType, ...]] = {
-    "worker": (app.ops.metrics,),
+    "worker": (app.ops.metrics, app.adapters.config_edits),
     "bridge": (app.gateways.metrics,),
     "notifier": (
         app.notifier,

@@ -23,7 +23,7 @@ class FakeStore:
         self.maintenance: dict[str, str] = {}
         self.sampling: dict[str, str] = {}
         self.averages: dict[tuple[Any, ...], tuple[Any, ...]] = {}  # by user, device, key and seconds
-        self.edited: dict[str, datetime] = {}
+        self.edited: dict[str, tuple[datetime, int, int]] = {}
         self.statuses: dict[str, tuple[Any, ...]] = {}
         self.active_alerts: dict[tuple[str, str, str], tuple[Any, ...]] = {}
         self.history: dict[tuple[str, str, int], tuple[Any, ...]] = {}
@@ -62,13 +62,12 @@ class FakeStore:
             case Statement.UPSERT_CONFIG:
                 self._configure(*args)
             case Statement.UPSERT_SAMPLED_CONFIG:
-                if args[3] >= self.edited.get(args[0], args[3]):
-                    self.sampling[args[0]] = args[4]
-                self._configure(*args[:4])
+                if self._configure(*args[:7]):
+                    self.sampling[args[0]] = args[7]
             case Statement.INSERT_CONFIG:
                 if args[0] not in self.configs:
                     self.sampling[args[0]] = args[4] or "{}"
-                    self._configure(*args[:4])
+                    self._configure(*(*args[:4], 0, -1, True))
             case Statement.INSERT_STATUS:
                 self.statuses.setdefault(args[0], args)
             case Statement.UPSERT_AVERAGE:
@@ -91,12 +90,24 @@ class FakeStore:
             case Statement.INSERT_HISTORY:
                 self.history.setdefault(args[:3], args)
 
-    def _configure(self, user: str, rules: str | None, maintenance: str | None, edited: datetime) -> None:
-        if user in self.edited and edited < self.edited[user]:
-            return
+    def _configure(
+        self,
+        user: str,
+        rules: str | None,
+        maintenance: str | None,
+        at: datetime,
+        partition: int,
+        offset: int,
+        live: bool,
+    ) -> bool:
+        last = self.edited.get(user)
+        later = last is not None and live and partition == last[1] and offset >= last[2]
+        if last is not None and not later and at <= last[0]:
+            return False
         self.configs[user] = rules or self.configs.get(user, "[]")
         self.maintenance[user] = maintenance or self.maintenance.get(user, "[]")
-        self.edited[user] = edited
+        self.edited[user] = (at if last is None else max(at, last[0]), partition, offset)
+        return True
 
     def _resolved(self, alert_id: str) -> bool:
         return any(key[:2] == (alert_id, "RESOLVED") for key in self.history)
@@ -109,7 +120,7 @@ def _effect_fault(effect: Effect) -> str | None:
             return "not text that the database can hold"
     json_at = {
         Statement.UPSERT_CONFIG: (1, 2),
-        Statement.UPSERT_SAMPLED_CONFIG: (1, 2, 4),
+        Statement.UPSERT_SAMPLED_CONFIG: (1, 2, 7),
         Statement.INSERT_CONFIG: (1, 2, 4),
         Statement.UPSERT_STATUS: (5,),
         Statement.INSERT_STATUS: (5,),

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
+from app.adapters import config_edits
 from app.adapters.database import Connection
 from app.adapters.encodable import EncodingError
 from app.adapters.sqlstate import DATABASE_ERRORS
@@ -17,30 +18,12 @@ STAGING = "iot_batch"
 
 
 EFFECTS = {
-    Statement.UPSERT_CONFIG: """
-        INSERT INTO user_configs (user_id, rules, maintenance, edited_at)
-        VALUES ($1, coalesce($2::jsonb, '[]'), coalesce($3::jsonb, '[]'), least($4::timestamptz, clock_timestamp()))
-        ON CONFLICT (user_id) DO UPDATE SET rules = coalesce($2::jsonb, user_configs.rules),
-            maintenance = coalesce($3::jsonb, user_configs.maintenance),
-            edited_at = greatest(EXCLUDED.edited_at, user_configs.edited_at + interval '1 microsecond')
-        WHERE date_trunc('milliseconds', user_configs.edited_at) <= EXCLUDED.edited_at
-            AND (coalesce($2::jsonb, user_configs.rules), coalesce($3::jsonb, user_configs.maintenance))
-                IS DISTINCT FROM (user_configs.rules, user_configs.maintenance)""",
-    Statement.UPSERT_SAMPLED_CONFIG: """
-        INSERT INTO user_configs (user_id, rules, maintenance, edited_at, sampling)
-        VALUES ($1, coalesce($2::jsonb, '[]'), coalesce($3::jsonb, '[]'), least($4::timestamptz, clock_timestamp()),
-            $5::jsonb)
-        ON CONFLICT (user_id) DO UPDATE SET rules = coalesce($2::jsonb, user_configs.rules),
-            maintenance = coalesce($3::jsonb, user_configs.maintenance), sampling = EXCLUDED.sampling,
-            edited_at = greatest(EXCLUDED.edited_at, user_configs.edited_at + interval '1 microsecond')
-        WHERE date_trunc('milliseconds', user_configs.edited_at) <= EXCLUDED.edited_at
-            AND (coalesce($2::jsonb, user_configs.rules), coalesce($3::jsonb, user_configs.maintenance),
-                EXCLUDED.sampling)
-                IS DISTINCT FROM (user_configs.rules, user_configs.maintenance, user_configs.sampling)""",
+    Statement.UPSERT_CONFIG: config_edits.UPSERT,
+    Statement.UPSERT_SAMPLED_CONFIG: config_edits.UPSERT_SAMPLED,
     Statement.INSERT_CONFIG: """
-        INSERT INTO user_configs (user_id, rules, maintenance, edited_at, sampling)
+        INSERT INTO user_configs (user_id, rules, maintenance, edited_at, message_edited_at, message_at, sampling)
         VALUES ($1, coalesce($2::jsonb, '[]'), coalesce($3::jsonb, '[]'), least($4::timestamptz, clock_timestamp()),
-            coalesce($5::jsonb, '{}'))
+            least($4::timestamptz, clock_timestamp()), $4, coalesce($5::jsonb, '{}'))
         ON CONFLICT (user_id) DO NOTHING""",
     Statement.UPSERT_AVERAGE: """
         INSERT INTO rolling_averages (user_id, device_id, key, window_seconds, time, count, mean, minimum, maximum)
@@ -64,6 +47,11 @@ EFFECTS = {
         ON CONFLICT (device_key) DO UPDATE SET status = EXCLUDED.status, last_seen = EXCLUDED.last_seen,
             clock_skew = coalesce(EXCLUDED.clock_skew, device_status.clock_skew)
         WHERE device_status.last_seen <= EXCLUDED.last_seen""",
+    Statement.UPSERT_SET_BACK: """
+        INSERT INTO device_status (device_key, user_id, device_id, status, last_seen, clock_set_back_at, clock_set_back)
+        VALUES ($1, $2, $3, 'online', $4, $4, $5)
+        ON CONFLICT (device_key) DO UPDATE SET clock_set_back_at = EXCLUDED.clock_set_back_at,
+            clock_set_back = EXCLUDED.clock_set_back""",
     # edited_at always moves, which tells the trigger that this is no edit by hand.
     # The history is asked so that a writer that comes too late cannot bring back what is over.
     Statement.UPSERT_ACTIVE_ALERT: """
@@ -86,10 +74,11 @@ EFFECTS = {
         ON CONFLICT (alert_id, status, repeat) DO NOTHING""",
 }
 
+CONFIG = ("user_id", "rules", "maintenance", "edited_at", "message_partition", "message_offset", "message_live")
 # Of each statement, the column that $1, $2, ... goes to; for an error's words.
 PARAMETERS = {
-    Statement.UPSERT_CONFIG: ("user_id", "rules", "maintenance", "edited_at"),
-    Statement.UPSERT_SAMPLED_CONFIG: ("user_id", "rules", "maintenance", "edited_at", "sampling"),
+    Statement.UPSERT_CONFIG: CONFIG,
+    Statement.UPSERT_SAMPLED_CONFIG: (*CONFIG, "sampling"),
     Statement.INSERT_CONFIG: ("user_id", "rules", "maintenance", "edited_at", "sampling"),
     Statement.UPSERT_AVERAGE: (
         "user_id",
@@ -104,6 +93,7 @@ PARAMETERS = {
     ),
     Statement.UPSERT_STATUS: ("device_key", "user_id", "device_id", "status", "last_seen", "detail"),
     Statement.INSERT_STATUS: ("device_key", "user_id", "device_id", "status", "last_seen", "detail"),
+    Statement.UPSERT_SET_BACK: ("device_key", "user_id", "device_id", "clock_set_back_at", "clock_set_back"),
     Statement.UPSERT_PRESENCE: ("device_key", "user_id", "device_id", "status", "last_seen", "clock_skew"),
     Statement.UPSERT_ACTIVE_ALERT: (
         "user_id",
@@ -202,7 +192,11 @@ class Session:
     async def apply(self, effects: Sequence[Effect]) -> None:
         """Carry out the effects in their order, neighbours of one kind together."""
         for statement, run in groupby(effects, key=lambda effect: effect.statement):
-            await self.connection.executemany(EFFECTS[statement], [effect.args for effect in run])
+            every = [effect.args for effect in run]
+            if statement in (Statement.UPSERT_CONFIG, Statement.UPSERT_SAMPLED_CONFIG):
+                await config_edits.carry_out(self.connection, EFFECTS[statement], every)
+            else:
+                await self.connection.executemany(EFFECTS[statement], every)
 
 
 def _arrays(rows: Sequence[Row]) -> Iterator[list[Any]]:

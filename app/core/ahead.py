@@ -6,10 +6,7 @@ reading is never later than its record's own time (arrival.py), which is the sam
 
 from datetime import datetime, timedelta
 
-import msgspec
-
 from app.core.arrival import moment_of
-from app.core.model import Reading
 
 AHEAD_MAX = timedelta(seconds=1)  # clocks differ; a device that is ahead by less keeps its own times
 
@@ -17,9 +14,3 @@ AHEAD_MAX = timedelta(seconds=1)  # clocks differ; a device that is ahead by les
 def soonest_ahead(second: int) -> datetime:
     """No reading up to then is ahead of a record that came in in this second since 1970."""
     return moment_of(second * 1000) + AHEAD_MAX
-
-
-def not_ahead(reading: Reading, at: int) -> Reading:
-    """The reading as rules see it: no later than just after it came in. Its row keeps the time it bears."""
-    latest = moment_of(at) + AHEAD_MAX
-    return msgspec.structs.replace(reading, time=latest) if reading.time > latest else reading

@@ -12,6 +12,9 @@ from app.core.model import Record
 INGEST = "ingest_ms"  # header: when a gateway took the message in, milliseconds since 1970
 EARLIEST_MS = 946_684_800_000  # the year 2000; seconds, taken for milliseconds, are January 1970
 AHEAD_MS = 86_400_000  # of the worker's clock
+LATEST_MS = 4_102_444_800_000  # the year 2100; microseconds, taken for milliseconds, are later
+REPLAYED = "replay_count"  # header: how often it was put back from the dead-letter topic
+LIVE_MS = 60_000  # from being sent on by a gateway to Kafka's log
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -32,6 +35,19 @@ def arrived_ms(record: Record, now_ms: int) -> int:
     """Its header `ingest_ms`, else Kafka's timestamp, else the worker's clock `now_ms`: the first that is plausible."""
     said = said_ms(record, now_ms)
     return now_ms if said is None else said
+
+
+def is_replay(record: Record) -> bool:
+    """Whether it was put back from the dead-letter topic."""
+    return any(name == REPLAYED for name, _ in record.headers)
+
+
+def is_live(record: Record, at: int) -> bool:
+    """Whether it came into the log within a minute of being sent on by its gateway; a replay did not."""
+    if said_ms(record, at) is None or is_replay(record):
+        return False
+    stamp = record.timestamp
+    return abs(stamp - at) <= LIVE_MS or not EARLIEST_MS <= stamp < LATEST_MS
 
 
 def moment_of(ms: int) -> datetime:

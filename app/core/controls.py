@@ -2,7 +2,7 @@
 
 import msgspec
 
-from app.core.arrival import moment_of
+from app.core.arrival import is_replay, moment_of
 from app.core.config import PARTS, parse_config
 from app.core.fault import printable
 from app.core.last_will import word_of
@@ -42,12 +42,13 @@ def status_effect(record: Record, address: Address, at: int) -> Effect | Rejecte
     return Effect(statement, (key, address.user_id, address.device_id, word, moment_of(at), detail))
 
 
-def config_effect(record: Record, address: Address, at: int) -> Effect | Rejected:
+def config_effect(record: Record, address: Address, at: int, partition: int) -> Effect | Rejected:
     """`users/{user}/config`: the user's whole rule set, an array or {"rules": [...]}; one bad rule refuses it.
 
     `maintenance` and `sampling` beside `rules` or without: the user's maintenance windows, and which readings are
-    stored and averaged. It counts from when it entered Kafka, so that
-    a redelivery takes back no later edit. What the broker had retained is taken where the user has none.
+    stored and averaged. Its place in the log says whether it is the newest, and against edits by hand when it came in,
+    `at`: so a redelivery takes back no later edit. What the broker had
+    retained is taken where the user has none.
     """
     payload = record.value or b""
     if not payload:
@@ -55,15 +56,15 @@ def config_effect(record: Record, address: Address, at: int) -> Effect | Rejecte
     found = parse_config(payload, address.user_id)
     if isinstance(found, InvalidRules):
         return _rejected(record, Reason.INVALID_RULES, "; ".join(found.reasons))
-    edited = moment_of(at)
+    place = (moment_of(at), partition, record.offset, not is_replay(record))
     is_object = payload.lstrip().startswith(b"{")
     parts = _object(payload) if is_object else {"rules": msgspec.Raw(payload)}
     rules, windows, sampling = [bytes(parts[name]).decode() if name in parts else None for name in PARTS]
     if address.retained:
-        return Effect(Statement.INSERT_CONFIG, (address.user_id, rules, windows, edited, sampling))
+        return Effect(Statement.INSERT_CONFIG, (address.user_id, rules, windows, moment_of(at), sampling))
     if sampling is None:
-        return Effect(Statement.UPSERT_CONFIG, (address.user_id, rules, windows, edited))
-    return Effect(Statement.UPSERT_SAMPLED_CONFIG, (address.user_id, rules, windows, edited, sampling))
+        return Effect(Statement.UPSERT_CONFIG, (address.user_id, rules, windows, *place))
+    return Effect(Statement.UPSERT_SAMPLED_CONFIG, (address.user_id, rules, windows, *place, sampling))
 
 
 def _rejected(record: Record, reason: Reason, detail: str) -> Rejected:

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 from xxhash import xxh3_128_digest
 
-from app.core.arrival import INGEST, arrived_ms
+from app.core.arrival import INGEST, REPLAYED, arrived_ms
 from app.core.model import Record, Rejected
 
 PACKET_ID = "mqtt_id"  # header: the MQTT packet id under which the bridge received it
@@ -160,5 +160,5 @@ def _mqtt_topic(headers: Headers) -> str:
 
 def _replay_count(headers: Headers) -> int:
     """How often the record was replayed, as the replay counted in its header; the last one, should there be several."""
-    counts = [value for name, value in headers if name == "replay_count" and value is not None]
+    counts = [value for name, value in headers if name == REPLAYED and value is not None]
     return int(counts[-1]) if counts and counts[-1].isdigit() and len(counts[-1]) <= 9 else 0

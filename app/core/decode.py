@@ -107,7 +107,7 @@ class Decoder:
                 time = time.astimezone(UTC)
             sequence_id = typed.sequence_id
             if sequence_id is None and address.lenient:
-                sequence_id = _hash(payload)
+                sequence_id = hashed_id(payload)
             said_user, said_device = typed.user_id, typed.device_id
             user_id = address.user_id or said_user or ""
             device_id = address.device_id or said_device or ""
@@ -181,7 +181,7 @@ class Decoder:
         fault = None if address.user_id else own_fault(known.user_id, known.device_id, record.key)
         if fault := fault or self._time_fault(time, moment_of(at)):
             return fault
-        sequence_id = _hash(payload) if known.sequence_id is None else known.sequence_id
+        sequence_id = hashed_id(payload) if known.sequence_id is None else known.sequence_id
         taken = known.taken.union(_IDS, (known.time_field,))
         extra = {name: raw for name, raw in fields.items() if name not in taken}
         extra_json = _encode(extra).decode()
@@ -201,7 +201,7 @@ class Decoder:
         return None
 
 
-def _hash(payload: bytes) -> int:
+def hashed_id(payload: bytes) -> int:
     """A sequence_id for a payload without one: equal bytes give equal ids, so a redelivery is a duplicate."""
     return xxh3_64_intdigest(payload) & (2**63 - 1)
 

@@ -99,7 +99,7 @@ class Others:
             case Kind.STATUS:
                 found = status_effect(record, address, place.at)
             case Kind.CONFIG:
-                found = config_effect(record, address, place.at)
+                found = config_effect(record, address, place.at, place.partition.number)
             case _:
                 detail = f"{address.kind} records are not handled by this version; replay them to one that does"
                 found = Rejected(record, Reason.UNSUPPORTED_KIND, Stage.ROUTE, detail)

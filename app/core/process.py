@@ -10,8 +10,9 @@ its first state starts from there, so that replaying history alerts nobody, also
 from collections.abc import Generator
 
 from app.core.active import active_effects
-from app.core.ahead import not_ahead, soonest_ahead
+from app.core.ahead import soonest_ahead
 from app.core.arrival import arrived_ms, moment_of, same_for
+from app.core.clock_back import on_time
 from app.core.columns import in_force
 from app.core.dated import is_dated
 from app.core.decode import Decoder, Limits
@@ -50,11 +51,15 @@ class Processor:
         in_memory: int = IN_MEMORY,
         log_of: LogOf = lambda _: Log(),
         unreadable: Unreadable = lambda partition, key, error: None,
+        set_back_after: int = 5,
     ) -> None:
         """`classes` say which devices are watched for being there, `note_every` seconds their last_seen is noted.
 
-        `in_memory` devices are kept between batches. For `log_of` and `unreadable` see app.core.devices.
+        `in_memory` devices are kept between batches. For `log_of` and `unreadable` see app.core.devices. After
+        `set_back_after` readings in a row the clock of a device is believed to be set back (app.core.clock_back); 0:
+        never.
         """
+        self._set_back_after = set_back_after
         self._decoder, self._row = Decoder(limits), in_force().row
         self._rules = rules
         self.partitions = Devices(rules, load, classes, in_memory, log_of, unreadable)
@@ -144,8 +149,10 @@ class Processor:
                 if second != at // 1000:
                     second = at // 1000
                     soon = soonest_ahead(second)
-                if reading.time > soon:  # type: ignore[union-attr]
-                    reading = not_ahead(reading, at)  # type: ignore[arg-type]
+                if not state.latest <= reading.time <= soon or state.back is not None:  # type: ignore[union-attr]
+                    reading, found = on_time(state, reading, record, at, self._set_back_after)  # type: ignore[arg-type]
+                    if found is not None:
+                        work.set_back.append(found)
                 watch = device.watch
                 if watch.sampling is None:
                     events = step(state, reading, watch.rules, offset, watch.quiet, watch.maintenance)  # type: ignore[arg-type]

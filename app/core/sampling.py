@@ -73,7 +73,7 @@ def sample(
     """
     samples = state.samples
     if offset <= state.applied_offset:
-        chain = samples.chain if samples and sampling.policy and reading.time <= state.latest else None
+        chain = samples.chain if samples and sampling.policy and reading.time <= state.newest else None
         return (), chain is not None and chain.dropped(offset)
     if samples is None:
         samples = state.samples = Samples()

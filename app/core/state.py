@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -11,6 +10,7 @@ from app.core.episodes import EPOCH, MICROSECOND, Episode, micros, moment
 from app.core.marks import Marks
 from app.core.notes import Note
 from app.core.samples import Samples
+from app.core.set_back import Back
 from app.errors import PermanentError
 
 VERSION = 1  # of the encoding; raise it only when an older program would misread it, not for fields added at the end
@@ -37,6 +37,7 @@ class DeviceState:
     episodes_changed: bool = False  # an episode opened or closed since `decode` or `mark_persisted`
     persisted_offset: int = -1  # applied_offset at that moment
     samples: Samples | None = None  # of a device with change of value or rolling windows
+    back: Back | None = None  # of a device whose clock may have been set back, or was
     sampled: bool = field(default=False, compare=False)  # a window moved since `decode` or `mark_persisted`
     log: int = 0  # generation of the log that the offsets are of (app.core.logs)
     marks: Marks | None = None  # of the last messages of a device of iot/* that sends no time
@@ -46,6 +47,11 @@ class DeviceState:
     def latest_time(self) -> int | None:
         """Newest event time applied, in microseconds since 1970; None before the first reading."""
         return None if self.latest is NEVER else micros(self.latest)
+
+    @property
+    def newest(self) -> datetime:
+        """The newest event time ever applied: `latest`, unless the device's clock was set back."""
+        return self.latest if self.back is None else max(self.latest, moment(self.back.high))
 
     @property
     def dirty(self) -> bool:
@@ -88,7 +94,7 @@ class _Encoded(Struct, array_like=True):
     notes: dict[str, Note] = {}
     samples: Samples | None = None
     log: int | None = None
-    clock: Any = None  # 8 is not used yet
+    back: Back | None = None
     marks: Marks | None = None
 
 
@@ -120,23 +126,26 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 def encode(state: DeviceState) -> bytes:
-    """MessagePack array: version, applied offset, latest time; if there are any, episodes, instants, notes, samples,
-    generation of the log, nothing, marks.
+    """MessagePack array: version, applied offset, latest time; then episodes, instants, notes, samples, generation of
+    the log, what is known of the clock, marks.
 
-    Notes that say nothing more are left out, so that a device at rest is as small as one that never alerted.
+    What is empty at the end is left out, and notes that say nothing more are: a device at rest is as small as one that
+    never alerted.
     """
-    notes, latest, samples = state.notes, state.latest, state.samples
+    notes, latest, samples, back = state.notes, state.latest, state.samples, state.back
     time = None if latest is NEVER else (latest - EPOCH) // MICROSECOND  # `latest_time`, written out: 0.1 us of 1.2
     marks = state.marks
     empty = not notes and not state.episodes and not state.instants and samples is None
-    if empty and marks is None and not state.log:
+    if empty and marks is None and back is None and not state.log:
         return _encode((VERSION, state.applied_offset, time))
     if notes:
         now = time or 0
         notes = {rule_id: note for rule_id, note in notes.items() if not note.spent(now)}
     fields = (VERSION, state.applied_offset, time, state.episodes, state.instants, notes)
     if marks is not None:
-        return _encode((*fields, samples, state.log, None, marks))
+        return _encode((*fields, samples, state.log, back, marks))
+    if back is not None:
+        return _encode((*fields, samples, state.log, back))
     if state.log:
         return _encode((*fields, samples, state.log))
     if samples is not None:
@@ -162,6 +171,7 @@ def decode(data: bytes) -> DeviceState:
         raise PermanentError(f"not a device state ({error}): {data[:40]!r}") from error
     state = DeviceState(offset, latest, encoded.episodes, encoded.instants, encoded.notes, persisted_offset=offset)
     state.samples, state.log, state.marks = encoded.samples, encoded.log or 0, encoded.marks
+    state.back = encoded.back
     return state
 
 

@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from app.core.alerts import AlertEvent
 from app.core.answers import Answer
+from app.core.clock_back import SetBack
 from app.core.model import Reason, Rejected, Row, Stage
 from app.core.write import Effect
 
@@ -41,6 +42,7 @@ class Work(Struct, gc=False):
     # end they go into `alert_effects`, equal statements together: the database takes neighbours of one kind at once.
     presence: dict[str, Effect] = {}
     silent: dict[tuple[str, ...], Effect] = {}
+    set_back: list[SetBack] = []  # devices whose clock was set back
     skews: list[float] = []  # of devices whose clock was looked at: seconds that a reading was ahead of its arrival
     oldest: float | None = None  # event time of the first row, seconds since 1970
 
@@ -52,6 +54,7 @@ class Work(Struct, gc=False):
         """Put the rows of `presence` and `silent` to the other effects."""
         self.alert_effects += sorted(self.silent.values(), key=lambda effect: effect.statement)
         self.alert_effects += self.presence.values()
+        self.alert_effects += [found.effect() for found in self.set_back]
 
     def drop(self, policy: str) -> None:
         """Leave a record out on purpose."""

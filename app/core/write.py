@@ -14,7 +14,9 @@ class Statement(StrEnum):
     """Every statement an Effect can ask for. The arguments, in order, with their Python types:
 
     UPSERT_CONFIG           user_id str, rules str | None (JSON text), maintenance str | None (JSON text), edited_at
-                            datetime of whole milliseconds; None leaves what is there, an older edited_at all of it
+                            datetime of whole milliseconds, partition int, offset int, live bool: whether the place in
+                            the log is that of its sending. None leaves what is there, a config that is not the newest
+                            all of it (app.adapters.config_edits)
     UPSERT_SAMPLED_CONFIG   the same, and sampling str (JSON text)
     INSERT_CONFIG           the same, with sampling str | None; for a user who has no configuration at all
     UPSERT_STATUS           device_key str, user_id str, device_id str, status str, last_seen datetime,
@@ -23,6 +25,7 @@ class Statement(StrEnum):
     UPSERT_PRESENCE         device_key str, user_id str, device_id str, status str, last_seen datetime,
                             clock_skew float | None (seconds; None leaves what is there); an older last_seen as above,
                             and what a status message said beside its word stays
+    UPSERT_SET_BACK         device_key str, user_id str, device_id str, at datetime, seconds float: of its clock
     UPSERT_ACTIVE_ALERT     user_id str, device_id str, rule_id str, alert_id str, severity str, message str,
                             value float | None, threshold float | None, first_seen datetime, last_seen datetime,
                             state str, snoozed_until datetime | None; an older last_seen than the stored one, or an
@@ -42,6 +45,7 @@ class Statement(StrEnum):
     UPSERT_STATUS = "upsert_status"
     INSERT_STATUS = "insert_status"
     UPSERT_PRESENCE = "upsert_presence"
+    UPSERT_SET_BACK = "upsert_set_back"
     UPSERT_ACTIVE_ALERT = "upsert_active_alert"
     DELETE_ACTIVE_ALERT = "delete_active_alert"
     UPSERT_AVERAGE = "upsert_average"

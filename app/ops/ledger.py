@@ -47,6 +47,16 @@ class BatchLedger:
             metrics.ALERTS_SUPPRESSED.inc(work.suppressed)
         for skew in work.skews:
             metrics.CLOCK_SKEW.observe(skew)
+        if work.set_back:
+            metrics.CLOCKS_SET_BACK.inc(len(work.set_back))
+            one = work.set_back[0]
+            log.warning(
+                "device_clock_set_back",
+                devices=len(work.set_back),
+                user_id=one.user_id,
+                device_id=one.device_id,
+                seconds=one.seconds,
+            )
         self._count_refused_alerts(batch, work, written)
         self._time(batch, work, seconds)
 

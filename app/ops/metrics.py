@@ -74,6 +74,10 @@ CLOCK_SKEW = Histogram(
     "By how much the time in a reading was ahead of its arrival; of each device now and then, see docs/presence.md",
     buckets=(-86400, -3600, -300, -60, -10, -1, 0, 1, 10, 60, 300, 3600, 86400),
 )
+CLOCKS_SET_BACK = Counter(
+    "iot_clocks_set_back_total",
+    "How often the clock of a device was set back, after which its rules follow it; device_status says of which",
+)
 RULES_USERS = Gauge("iot_rules_users", "Users with rules in force")
 
 DB_WRITE_SECONDS = Histogram("iot_db_write_seconds", "Time of one database transaction", buckets=_FAST)

@@ -21,6 +21,7 @@ from tests.fakes import FakeStore
 
 START = datetime(2026, 5, 4, 3, 2, 1, 5, tzinfo=UTC)
 EDITED = datetime(2025, 5, 4, tzinfo=UTC)  # of rules that came over MQTT: whole milliseconds
+LOG = (0, 1, True)  # their place: partition and offset, and that they were sent on just then
 SMALL, LARGE = 5, 1200  # one either side of copy_min_rows
 
 
@@ -247,7 +248,7 @@ def alert(value: float, state: str = "FIRING") -> Effect:
 
 async def test_effects_come_with_the_rows_in_order(subject: Subject) -> None:
     gone = Effect(Statement.DELETE_ACTIVE_ALERT, ("u1", "d1", "r1", START))
-    config = Effect(Statement.UPSERT_CONFIG, ("u1", '[{"key": "a"}]', None, EDITED))
+    config = Effect(Statement.UPSERT_CONFIG, ("u1", '[{"key": "a"}]', None, EDITED, *LOG))
     assert await subject.store.write([row(1)], [alert(31), gone, config, alert(32), alert(33)]) == Written(1, 0)
     assert [kept[6] for kept in await subject.alerts()] == [33.0]
     assert await subject.configs() == {"u1": '[{"key": "a"}]'}
@@ -290,7 +291,7 @@ async def test_what_comes_too_late_changes_no_open_alert(subject: Subject) -> No
 
 async def test_rules_and_maintenance_leave_each_other_alone(subject: Subject) -> None:
     def config(rules: str | None, maintenance: str | None) -> Effect:
-        return Effect(Statement.UPSERT_CONFIG, ("u1", rules, maintenance, EDITED))
+        return Effect(Statement.UPSERT_CONFIG, ("u1", rules, maintenance, EDITED, *LOG))
 
     await subject.store.write([], [config(None, "[1]")])
     assert (await subject.configs(), await subject.maintenance()) == ({"u1": "[]"}, {"u1": "[1]"})
@@ -302,11 +303,11 @@ async def test_rules_and_maintenance_leave_each_other_alone(subject: Subject) ->
 async def test_sampling_beside_rules_and_maintenance(subject: Subject) -> None:
     def config(rules: str | None, sampling: str, milliseconds: int = 0) -> Effect:
         edited = EDITED + timedelta(milliseconds=milliseconds)
-        return Effect(Statement.UPSERT_SAMPLED_CONFIG, ("u1", rules, None, edited, sampling))
+        return Effect(Statement.UPSERT_SAMPLED_CONFIG, ("u1", rules, None, edited, *LOG, sampling))
 
     await subject.store.write([], [config(None, '{"cov": []}')])
     assert (await subject.configs(), await subject.sampling()) == ({"u1": "[]"}, {"u1": '{"cov": []}'})
-    await subject.store.write([], [Effect(Statement.UPSERT_CONFIG, ("u1", "[1]", "[2]", EDITED))])
+    await subject.store.write([], [Effect(Statement.UPSERT_CONFIG, ("u1", "[1]", "[2]", EDITED, *LOG))])
     assert await subject.sampling() == {"u1": '{"cov": []}'}
     await subject.store.write([], [config("[3]", "{}", 5), config("[4]", '{"cov": [4]}', 4)])
     assert (await subject.configs(), await subject.sampling()) == ({"u1": "[3]"}, {"u1": "{}"})
@@ -331,13 +332,29 @@ async def test_the_newest_averages_stay(subject: Subject) -> None:
 
 
 async def test_an_older_config_that_comes_again_changes_nothing(subject: Subject) -> None:
-    def config(rules: str, milliseconds: int) -> Effect:
-        return Effect(Statement.UPSERT_CONFIG, ("u1", rules, None, EDITED + timedelta(milliseconds=milliseconds)))
+    """Its place in the log says whether it is older; when it came in does, where its place says nothing."""
 
-    for rules, milliseconds, kept in (("[1]", 5, "[1]"), ("[2]", 5, "[2]"), ("[3]", 4, "[2]"), ("[4]", 6, "[4]"),
-                                      ("[5]", 6, "[5]"), ("[6]", 6, "[6]"), ("[2]", 5, "[6]")):  # fmt: skip
-        assert await subject.store.write([], [config(rules, milliseconds)]) == Written()
-        assert await subject.configs() == {"u1": kept}, (rules, milliseconds)
+    def config(rules: str, seconds: int, *log: Any) -> Effect:
+        return Effect(Statement.UPSERT_CONFIG, ("u1", rules, None, EDITED + timedelta(seconds=seconds), *log))
+
+    for rules, seconds, partition, offset, live, kept in (
+        ("[1]", 100, 0, 10, True, "[1]"),
+        ("[2]", -500, 0, 11, True, "[2]"),  # the bridge's clock was set back
+        ("[1]", 100, 0, 10, True, "[2]"),  # all of it comes again
+        ("[2]", -500, 0, 11, True, "[2]"),
+        ("[3]", 3600, 0, 12, True, "[3]"),  # the clock is ahead
+        ("[4]", 200, 0, 13, True, "[4]"),  # and right again
+        ("[5]", 200, 0, 14, True, "[5]"),  # in the same millisecond
+        ("[3]", 3600, 0, 12, True, "[5]"),
+        ("[3]", 3600, 0, 15, False, "[5]"),  # a replay from the dead-letter topic
+        ("[6]", 4000, 0, 16, False, "[6]"),  # a newer one
+        ("[7]", 3900, 1, 0, True, "[6]"),  # in another partition: only its time says something
+        ("[8]", 4100, 1, 1, True, "[8]"),
+        ("[6]", 4000, 0, 16, True, "[8]"),
+        ("[9]", 4200, 1, 0, True, "[9]"),  # the topic was made anew
+    ):
+        assert await subject.store.write([], [config(rules, seconds, partition, offset, live)]) == Written()
+        assert await subject.configs() == {"u1": kept}, (rules, seconds)
 
 
 async def test_an_older_status_changes_nothing(subject: Subject) -> None:
@@ -367,9 +384,9 @@ async def test_what_was_retained_is_taken_where_there_is_nothing(subject: Subjec
 
 
 async def test_a_bad_effect_is_refused_alone(subject: Subject) -> None:
-    bad = Effect(Statement.UPSERT_CONFIG, ("u2", '["\\u0000"]', None, EDITED))
+    bad = Effect(Statement.UPSERT_CONFIG, ("u2", '["\\u0000"]', None, EDITED, *LOG))
     written = await subject.store.write(
-        [row(1), row(1)], [alert(31), bad, Effect(Statement.UPSERT_CONFIG, ("u3", "[]", None, EDITED))]
+        [row(1), row(1)], [alert(31), bad, Effect(Statement.UPSERT_CONFIG, ("u3", "[]", None, EDITED, *LOG))]
     )
     assert (written.rows, written.duplicates, written.refused) == (1, 1, ())
     assert [index for index, _ in written.refused_effects] == [1]
@@ -379,7 +396,7 @@ async def test_a_bad_effect_is_refused_alone(subject: Subject) -> None:
 
 async def test_writers_with_effects_do_not_mix(subject: Subject) -> None:
     def effects(n: int) -> Sequence[Effect]:
-        return [Effect(Statement.UPSERT_CONFIG, (f"u{n}", "not JSON" if n == 4 else "[]", None, EDITED))]
+        return [Effect(Statement.UPSERT_CONFIG, (f"u{n}", "not JSON" if n == 4 else "[]", None, EDITED, *LOG))]
 
     answers = await asyncio.gather(*(subject.store.write([row(n)], effects(n)) for n in range(10)))
     assert [written.rows for written in answers] == [1] * 10

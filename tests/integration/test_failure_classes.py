@@ -16,13 +16,13 @@ from app.adapters.timescale import TimescaleStore
 from app.core.write import Effect, Statement, Written
 from app.local.account import run
 from app.local.postgres import Postgres
-from tests.contract.test_store import EDITED, row
+from tests.contract.test_store import EDITED, LOG, row
 from tests.integration.stores import Told, as_role, connected, count, opened, until, waiting_backend
 from tests.servers import PostgresServer, server_directory
 
 pytestmark = pytest.mark.integration
 
-CONFIG = Effect(Statement.UPSERT_CONFIG, ("u1", '[{"key": "a"}]', None, EDITED))
+CONFIG = Effect(Statement.UPSERT_CONFIG, ("u1", '[{"key": "a"}]', None, EDITED, *LOG))
 
 
 @pytest.fixture(scope="module")

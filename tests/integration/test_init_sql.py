@@ -18,13 +18,14 @@ pytestmark = pytest.mark.integration
 TABLES = {
     "iot_migrations": "version name checksum applied_at",
     "raw_telemetry": "time user_id device_id sequence_id temperature battery extra_data",
-    "user_configs": "user_id rules updated_at maintenance edited_at sampling accepted",
+    "user_configs": "user_id rules updated_at maintenance edited_at sampling accepted message_edited_at message_at"
+    " message_partition message_offset",
     "rolling_averages": "user_id device_id key window_seconds time count mean minimum maximum",
     "active_alerts": "user_id device_id rule_id alert_id severity message value threshold first_seen last_seen state "
     "snoozed_until",
     "alert_history": "alert_id status repeat user_id device_id rule_id severity message value threshold event_time "
     "first_seen event sent_at recorded_at held_at",
-    "device_status": "device_key user_id device_id status last_seen detail clock_skew",
+    "device_status": "device_key user_id device_id status last_seen detail clock_skew clock_set_back_at clock_set_back",
     "mqtt_users": "id username clientid user_id password_hash salt is_superuser created_at",
     "mqtt_acl": "id username clientid permission action topic qos retain priority",
 }
@@ -57,27 +58,38 @@ async def test_again_and_at_once_changes_nothing(database: str, connection: Conn
 
 
 async def test_an_edit_by_hand_bears_its_own_time(connection: Connection) -> None:
+    """It is respected, whatever the clock of a bridge says, and by what comes again."""
     stamp = "SELECT edited_at FROM user_configs WHERE user_id = 'u1'"
     old = datetime(2020, 1, 1, tzinfo=UTC)
-    by_message = EFFECTS[Statement.UPSERT_CONFIG]
-    await connection.execute(by_message, "u1", "[1]", None, old)
+
+    async def message(rules: str, came: datetime, offset: int) -> str:
+        sql = EFFECTS[Statement.UPSERT_CONFIG]
+        await connection.execute(sql, "u1", rules, None, came, 3, offset, True)
+        found: str = await connection.fetchval("SELECT rules::text || maintenance::text FROM user_configs")
+        return found
+
+    assert await message("[1]", old, 1) == "[1][]"
     assert await connection.fetchval(stamp) == old
-    await connection.execute(by_message, "u1", "[2]", None, old)
+    assert await message("[2]", old - timedelta(days=1), 2) == "[2][]"  # the bridge's clock was set back
     assert await connection.fetchval(stamp) == old + timedelta(microseconds=1)
+    assert await message("[1]", old, 1) == "[2][]"
     await connection.execute("UPDATE user_configs SET maintenance = '[3]'")
     by_hand = await connection.fetchval(stamp)
     assert by_hand > old + timedelta(days=365)
-    await connection.execute(by_message, "u1", "[4]", None, old + timedelta(days=1))
-    assert await connection.fetchval("SELECT rules::text || maintenance::text FROM user_configs") == "[2][3]"
-    await connection.execute(by_message, "u1", "[5]", None, by_hand + timedelta(days=365))  # a clock that is ahead
-    assert await connection.fetchval("SELECT rules::text FROM user_configs") == "[5]"
+    assert await message("[4]", old + timedelta(days=1), 3) == "[2][3]"
+    ahead = by_hand + timedelta(days=365)
+    assert await message("[5]", ahead, 4) == "[5][3]"
     assert await connection.fetchval("SELECT edited_at <= clock_timestamp() FROM user_configs")
+    await connection.execute("UPDATE user_configs SET rules = '[6]'")
+    assert await message("[5]", ahead, 4) == "[6][3]"  # it comes again
+    assert await message("[7]", by_hand - timedelta(hours=1), 5) == "[6][3]"
 
 
 async def test_a_table_of_version_0_1_0_gets_the_new_columns(database: str, connection: Connection) -> None:
     await connection.execute(
         "ALTER TABLE user_configs DROP COLUMN maintenance, DROP COLUMN edited_at, DROP COLUMN sampling,"
-        " DROP COLUMN accepted"
+        " DROP COLUMN accepted, DROP COLUMN message_edited_at, DROP COLUMN message_at, DROP COLUMN message_partition,"
+        " DROP COLUMN message_offset"
     )
     await connection.execute("DROP TRIGGER user_configs_touch ON user_configs")
     await connection.execute("INSERT INTO user_configs (user_id, rules) VALUES ('u1', '[1]')")

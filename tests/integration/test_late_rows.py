@@ -16,7 +16,7 @@ from app.adapters.breaker import State
 from app.adapters.database import Connection
 from app.core.model import Row
 from app.core.write import Effect, Statement, Written
-from tests.contract.test_store import EDITED, row
+from tests.contract.test_store import EDITED, LOG, row
 from tests.integration.stores import Told, connected, count, opened, until, waiting_backend
 
 pytestmark = pytest.mark.integration
@@ -68,7 +68,7 @@ async def test_late_rows_go_in_small_transactions_of_their_own(database: str) ->
     told = Told()
     async with opened(database, told, late_batch_rows=100, **HOUR) as store:
         rows = [late(n) if n % 2 else live(n) for n in range(1000)]
-        config = Effect(Statement.UPSERT_CONFIG, ("u1", "[]", None, EDITED))
+        config = Effect(Statement.UPSERT_CONFIG, ("u1", "[]", None, EDITED, *LOG))
         assert await store.write(rows, [config]) == Written(1000, 0)
         assert sorted(told.written) == [100] * 5 + [500]
         assert await store.write(rows) == Written(0, 1000)
@@ -138,7 +138,7 @@ async def test_a_lock_that_late_rows_wait_for_holds_nobody_else(database: str) -
 async def test_live_rows_that_meet_the_limit_go_the_same_way(database: str, limited: Connection) -> None:
     await limited.execute("UPDATE unpacked SET tuples = 1000")
     told = Told()
-    config = Effect(Statement.UPSERT_CONFIG, ("u1", "[]", None, EDITED))
+    config = Effect(Statement.UPSERT_CONFIG, ("u1", "[]", None, EDITED, *LOG))
     async with opened(database, told) as store:  # none is late by age
         answers = await asyncio.gather(
             store.write([late(n) for n in range(1000)], [config]),

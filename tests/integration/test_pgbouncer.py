@@ -10,7 +10,7 @@ from app.adapters.database import Connection
 from app.adapters.rules_table import RulesTable
 from app.core.write import Effect, Statement, Written
 from app.settings import Settings
-from tests.contract.test_store import EDITED, POISON, alert, row
+from tests.contract.test_store import EDITED, LOG, POISON, alert, row
 from tests.integration.stores import Told, connected, count, opened, until
 from tests.pgbouncer import transaction_mode
 
@@ -34,7 +34,7 @@ async def test_many_writers_share_two_servers(database: str, pooled: str) -> Non
         again = await asyncio.gather(*(store.write(batch) for batch in batches))
         assert [answer.duplicates for answer in again] == sizes
         rows = [row(-n) for n in range(1, 1001)] + list(POISON.values())
-        config = Effect(Statement.UPSERT_CONFIG, ("u1", "not JSON", None, EDITED))
+        config = Effect(Statement.UPSERT_CONFIG, ("u1", "not JSON", None, EDITED, *LOG))
         written = await store.write(rows, [alert(31), config])
         assert (written.rows, len(written.refused), len(written.refused_effects)) == (1000, len(POISON), 1)
         assert await store.ready()

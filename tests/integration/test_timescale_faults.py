@@ -18,7 +18,7 @@ from app.core.write import Effect, Statement, Written
 from app.errors import TransientError
 from app.local.postgres import Postgres
 from app.settings import Settings
-from tests.contract.test_store import EDITED, START, row
+from tests.contract.test_store import EDITED, LOG, START, row
 from tests.integration.stores import Told, as_role, connected, count, opened, until, waiting_backend
 from tests.servers import PostgresServer
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.integration
 @pytest.mark.parametrize("rows", [3, 1200])
 async def test_a_backend_killed_in_mid_write_doubles_nothing(database: str, rows: int) -> None:
     batch = [row(n) for n in range(rows)]
-    effect = Effect(Statement.UPSERT_CONFIG, ("u1", "[]", None, EDITED))
+    effect = Effect(Statement.UPSERT_CONFIG, ("u1", "[]", None, EDITED, *LOG))
     async with opened(database) as store, connected(database) as other, connected(database) as watcher:
         lock = other.transaction()
         await lock.start()
@@ -203,7 +203,7 @@ async def test_a_missing_right_holds_and_calls_an_operator(database: str, worker
 
 async def test_the_workers_role_can_do_its_work_and_no_more(worker_dsn: str) -> None:
     effects = [
-        Effect(Statement.UPSERT_CONFIG, ("u1", "[]", None, EDITED)),
+        Effect(Statement.UPSERT_CONFIG, ("u1", "[]", None, EDITED, *LOG)),
         Effect(Statement.UPSERT_STATUS, ("n1", "n1", "n1", "online", START, "{}")),
         Effect(Statement.UPSERT_ACTIVE_ALERT, ("u", "d", "r", "i", "s", "m", 1.0, 1.0, START, START, "FIRING", None)),
         Effect(Statement.DELETE_ACTIVE_ALERT, ("u", "d", "r", START)),

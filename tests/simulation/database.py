@@ -31,7 +31,8 @@ class Database:
         self.world = world
         self.rows: dict[Key, Row] = {}
         self.configs: dict[str, str] = {}
-        self.edited: dict[str, Any] = {}
+        self.edited: dict[str, Any] = {}  # when the newest config came in, and its place in the log
+        self.set_back: dict[str, frozenset[Any]] = {}
         self.averages: dict[tuple[Any, ...], tuple[Any, ...]] = {}
         self.on_average: Callable[[tuple[Any, ...]], None] = lambda row: None
         self.statuses: dict[str, tuple[Any, ...]] = {}
@@ -73,11 +74,16 @@ class Database:
         """An effect, committed."""
         match statement:
             case Statement.UPSERT_CONFIG:
-                if self.edited.get(args[0], args[3]) <= args[3]:
-                    self.configs[args[0]], self.edited[args[0]] = args[1], args[3]
+                at, partition, offset, live = args[3:7]
+                last = self.edited.get(args[0])
+                if last is None or (live and partition == last[1] and offset >= last[2]) or at > last[0]:
+                    self.configs[args[0]] = args[1]
+                    self.edited[args[0]] = (at if last is None else max(at, last[0]), partition, offset)
+            case Statement.UPSERT_SET_BACK:
+                self.set_back[args[0]] = self.set_back.get(args[0], frozenset()) | {tuple(args)}
             case Statement.INSERT_CONFIG:
                 if args[0] not in self.edited:
-                    self.configs[args[0]], self.edited[args[0]] = args[1], args[3]
+                    self.configs[args[0]], self.edited[args[0]] = args[1], (args[3], None, None)
             case Statement.INSERT_STATUS:
                 self.statuses.setdefault(args[0], tuple(args))
             case Statement.UPSERT_AVERAGE:
@@ -139,6 +145,9 @@ class Connection:
             return f"INSERT 0 {len(await self._insert(list(zip(*columns, strict=True))))}"
         if text.startswith("INSERT INTO raw_telemetry") and "FROM iot_batch" in text:
             return f"INSERT 0 {len(await self._insert(self._staged))}"
+        if (statement := _STATEMENTS.get(text)) is not None:
+            await self.ask(f"{statement}", lambda: self._apply(statement, [columns]))
+            return "INSERT 0 1"
         if text == "SELECT 1":
             await self._link.call("sql select 1", lambda: None)
             return "SELECT 1"

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from app.core.arrival import AHEAD_MS, EARLIEST_MS, arrived_ms, moment_of, said_ms, same_for
+from app.core.arrival import AHEAD_MS, EARLIEST_MS, arrived_ms, is_live, moment_of, said_ms, same_for
 from tests.unit.records import NOW, NOW_MS, Message
 
 HOUR = 3_600_000
@@ -58,6 +58,23 @@ def test_what_bears_the_same_third_header_came_in_at_the_same_time() -> None:
             at = arrived_ms(one, NOW_MS)
             header = same_for(one, at)
         assert at == arrived_ms(one, NOW_MS), headers
+
+
+@pytest.mark.parametrize(
+    ("headers", "timestamp", "live"),
+    [
+        ([], NOW_MS, True),
+        ([("ingest_ms", b"%d" % (NOW_MS - 60_000))], NOW_MS, True),
+        ([("ingest_ms", b"%d" % (NOW_MS - 60_001))], NOW_MS, False),  # a replay, or Kafka was away for so long
+        ([("ingest_ms", b"%d" % (NOW_MS - 24 * HOUR * 9))], NOW_MS, False),
+        ([("ingest_ms", b"%d" % (NOW_MS - 1)), ("replay_count", b"1")], NOW_MS, False),
+        ([("ingest_ms", b"%d" % (NOW_MS - 1))], NOW_MS * 1000, True),
+        ([], NOW_MS * 1000, False),  # nobody knows
+    ],
+)
+def test_what_came_live(headers: list[tuple[str, bytes]], timestamp: int, live: bool) -> None:
+    record = Message(headers=headers, timestamp=timestamp)
+    assert is_live(record, arrived_ms(record, NOW_MS)) is live
 
 
 def test_moments() -> None:

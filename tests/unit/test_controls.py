@@ -14,6 +14,7 @@ from tests.unit.records import NOW, NOW_MS, Message
 
 NODE = Address(Kind.STATUS, "n1", "n1", "iot/n1/status")
 USER = Address(Kind.CONFIG, "u1", "", "users/u1/config")
+PLACE = (3, 42, True)  # partition, offset, and that it has just been sent
 RULES = msgspec.json.encode([rule("temperature")])
 
 
@@ -22,7 +23,7 @@ def status(payload: bytes | None, address: Address = NODE) -> Effect | Rejected:
 
 
 def config(payload: bytes | None) -> Effect | Rejected:
-    return config_effect(Message(payload), USER, NOW_MS)
+    return config_effect(Message(payload), USER, NOW_MS, 3)
 
 
 @pytest.mark.parametrize(
@@ -77,11 +78,11 @@ def test_status_that_cannot_be_stored(payload: bytes | None, reason: Reason) -> 
 
 @pytest.mark.parametrize("payload", [RULES, b' {"rules": ' + RULES + b', "other": 1}'])
 def test_config(payload: bytes) -> None:
-    assert config(payload) == Effect(Statement.UPSERT_CONFIG, ("u1", RULES.decode(), None, NOW))
+    assert config(payload) == Effect(Statement.UPSERT_CONFIG, ("u1", RULES.decode(), None, NOW, *PLACE))
 
 
 def test_config_that_takes_all_rules_away() -> None:
-    assert config(b"[]") == Effect(Statement.UPSERT_CONFIG, ("u1", "[]", None, NOW))
+    assert config(b"[]") == Effect(Statement.UPSERT_CONFIG, ("u1", "[]", None, NOW, *PLACE))
 
 
 WINDOWS = b'[{"from": "2026-11-21T22:00:00Z", "until": "2026-11-22T04:00:00+01:00", "devices": ["d*"], "note": "n"}]'
@@ -89,15 +90,22 @@ WINDOWS = b'[{"from": "2026-11-21T22:00:00Z", "until": "2026-11-22T04:00:00+01:0
 
 def test_config_with_maintenance() -> None:
     alone = config(b'{"maintenance": ' + WINDOWS + b"}")
-    assert alone == Effect(Statement.UPSERT_CONFIG, ("u1", None, WINDOWS.decode(), NOW))
+    assert alone == Effect(Statement.UPSERT_CONFIG, ("u1", None, WINDOWS.decode(), NOW, *PLACE))
     both = config(b'{"maintenance": [], "rules": ' + RULES + b"}")
-    assert both == Effect(Statement.UPSERT_CONFIG, ("u1", RULES.decode(), "[]", NOW))
+    assert both == Effect(Statement.UPSERT_CONFIG, ("u1", RULES.decode(), "[]", NOW, *PLACE))
 
 
 def test_a_config_bears_the_time_it_came_in() -> None:
-    found = config_effect(Message(b"[]"), USER, NOW_MS - 1000)
+    found = config_effect(Message(b"[]"), USER, NOW_MS - 1000, 3)
     assert isinstance(found, Effect)
-    assert found.args[3] == NOW - timedelta(seconds=1)
+    assert found.args[3:] == (NOW - timedelta(seconds=1), *PLACE)
+
+
+@pytest.mark.parametrize("headers", [[], [("ingest_ms", b"%d" % (NOW_MS - 600_000))], [("replay_count", b"1")]])
+def test_a_config_knows_whether_its_place_in_the_log_is_that_of_its_sending(headers: list[tuple[str, bytes]]) -> None:
+    found = config_effect(Message(b"[]", headers), USER, NOW_MS, 3)
+    assert isinstance(found, Effect)
+    assert found.args[-1] == (("replay_count", b"1") not in headers)
 
 
 @pytest.mark.parametrize(

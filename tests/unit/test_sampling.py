@@ -221,4 +221,4 @@ def test_sampling_over_mqtt_is_its_own_statement() -> None:
     (effect,) = Subject()(other("users/u/config", msgspec.json.encode(document), 0)).effects
     assert effect.statement is Statement.UPSERT_SAMPLED_CONFIG
     assert effect.args[:3] == ("u", None, None)
-    assert msgspec.json.decode(effect.args[4]) == document["sampling"]
+    assert msgspec.json.decode(effect.args[7]) == document["sampling"]
