@@ -32,11 +32,14 @@ ON CONFLICT (user_id) DO UPDATE SET rules = coalesce($2::jsonb, user_configs.rul
     message_edited_at = greatest(EXCLUDED.edited_at, user_configs.edited_at + interval '1 microsecond'),
     message_at = greatest(EXCLUDED.message_at, user_configs.message_at),
     message_partition = EXCLUDED.message_partition, message_offset = EXCLUDED.message_offset
-WHERE (user_configs.message_at IS NULL OR EXCLUDED.message_at > user_configs.message_at
+WHERE CASE WHEN user_configs.edited_at IS NOT DISTINCT FROM user_configs.message_edited_at
+    THEN EXCLUDED.message_at > user_configs.message_at
         OR ($7::boolean AND EXCLUDED.message_partition = user_configs.message_partition
-            AND EXCLUDED.message_offset >= user_configs.message_offset))
-    AND (user_configs.edited_at IS NOT DISTINCT FROM user_configs.message_edited_at
-        OR date_trunc('milliseconds', user_configs.edited_at) <= EXCLUDED.edited_at)"""
+            AND EXCLUDED.message_offset >= user_configs.message_offset)
+    ELSE date_trunc('milliseconds', user_configs.edited_at) <= EXCLUDED.edited_at
+        AND (user_configs.message_at IS NULL OR EXCLUDED.message_at > user_configs.message_at
+            OR ($7::boolean AND EXCLUDED.message_partition = user_configs.message_partition
+                AND EXCLUDED.message_offset > user_configs.message_offset)) END"""
 
 UPSERT = _SQL.format(column="", value="", change="")
 UPSERT_SAMPLED = _SQL.format(column=", sampling", value=", $8::jsonb", change="\n    sampling = EXCLUDED.sampling,")

@@ -303,7 +303,7 @@ async def test_rules_and_maintenance_leave_each_other_alone(subject: Subject) ->
 async def test_sampling_beside_rules_and_maintenance(subject: Subject) -> None:
     def config(rules: str | None, sampling: str, milliseconds: int = 0) -> Effect:
         edited = EDITED + timedelta(milliseconds=milliseconds)
-        return Effect(Statement.UPSERT_SAMPLED_CONFIG, ("u1", rules, None, edited, *LOG, sampling))
+        return Effect(Statement.UPSERT_SAMPLED_CONFIG, ("u1", rules, None, edited, 0, milliseconds, True, sampling))
 
     await subject.store.write([], [config(None, '{"cov": []}')])
     assert (await subject.configs(), await subject.sampling()) == ({"u1": "[]"}, {"u1": '{"cov": []}'})
