@@ -46,7 +46,7 @@ from app.errors import SettingsError
 from app.fit import until_it_fits
 from app.joined import Most
 from app.ops import gauges, lag
-from app.ops.events import RebalanceReport, StoreReport, TransportReport, WriteReport, state_unreadable
+from app.ops.events import RebalanceReport, StoreReport, TransportReport, WriteReport, state_unreadable, states_moved
 from app.ops.http import HealthServer
 from app.ops.ledger import BatchLedger
 from app.ops.log_watch import LogWatch
@@ -72,7 +72,7 @@ app = build_app(settings, WorkerApp)
 give_up = asyncio.Event()
 lease = SessionLease(settings.kafka_session_timeout, give_up)
 producer = Producer(kafka, f"{settings.group_id}-out", give_up, WriteReport(), lease)
-states = FaustStates(app, settings.kafka_partitions, producer)
+states = FaustStates(app, settings.kafka_partitions, producer, states_moved)
 transport_report = TransportReport()
 topic_ids = TopicIds(kafka)
 times = partial(record_times, kafka)

@@ -33,8 +33,10 @@ class ChangelogReader:
     def __init__(self, app: faust.App) -> None:
         self._app = app
 
-    async def catch_up(self, stores: Mapping[TP, StateStore]) -> None:
+    async def catch_up(self, stores: Mapping[TP, StateStore], identities: Mapping[str, str]) -> None:
         """Read each changelog partition from where its store is to its present end; wait out an outage of Kafka.
+
+        `identities` are those of the topics, as far as they are known.
 
         May be cancelled at any time: what a store has taken it has, and it knows from where to go on.
         """
@@ -43,7 +45,7 @@ class ChangelogReader:
             consumer = AIOKafkaConsumer(**self._options())
             try:
                 await consumer.start()
-                read += await _read(consumer, stores)
+                read += await _read(consumer, stores, identities)
                 break
             except (KafkaError, OSError) as error:
                 log.warning("waiting_for_kafka", step="state recovery", error=repr(error))
@@ -67,10 +69,10 @@ class ChangelogReader:
         }
 
 
-async def _read(consumer: AIOKafkaConsumer, stores: Mapping[TP, StateStore]) -> int:
+async def _read(consumer: AIOKafkaConsumer, stores: Mapping[TP, StateStore], identities: Mapping[str, str]) -> int:
     """How many records there were up to the ends of now."""
     ends = await consumer.end_offsets(list(stores))
-    places = {tp: stores[tp].place(tp.partition, end) for tp, end in ends.items()}
+    places = {tp: stores[tp].place(tp.partition, end, identities.get(tp.topic, "")) for tp, end in ends.items()}
     left = {tp: end for tp, end in ends.items() if places[tp] < end}
     consumer.assign(list(left))
     for tp in left:

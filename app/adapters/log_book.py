@@ -69,9 +69,9 @@ class LogBook:
     async def positions(self, ask: Callable[[], Awaitable[Mapping[TP, Extent]]]) -> Mapping[TP, Position]:
         """Choose where each partition of `ask`'s answer is read from; waits out an outage of Kafka."""
         while True:
-            before = await self._topic()
+            before = await self.topic_now(self.topic)
             extents = await ask()
-            topic = await self._topic()
+            topic = await self.topic_now(self.topic)
             if topic.identity == before.identity:
                 break
         self.identity = topic.identity
@@ -115,13 +115,14 @@ class LogBook:
             return structs.replace(found, offset=mark, timestamp=-1)
         return found
 
-    async def _topic(self) -> Topic:
+    async def topic_now(self, name: str) -> Topic:
+        """What a topic is now; waits until it exists and somebody answers."""
         while self.ids is not None:
             try:
-                topics = await self.ids.ask([self.topic])
-                if self.topic in topics:
-                    return topics[self.topic]
-                log.warning("waiting_for_topics", missing=[self.topic], cure="iot-stream topics create")
+                topics = await self.ids.ask([name])
+                if name in topics:
+                    return topics[name]
+                log.warning("waiting_for_topics", missing=[name], cure="iot-stream topics create")
             except (KafkaError, OSError) as error:
                 log.warning("waiting_for_kafka", step="identity of the topic", error=repr(error))
             await asyncio.sleep(RETRY_SECONDS)

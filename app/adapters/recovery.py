@@ -37,8 +37,12 @@ class StateRecovery(Recovery):  # type: ignore[misc]
         """Nothing comes this way: changelog partitions stay paused from their assignment on."""
 
     async def _catch_up(self) -> None:
-        stores = {tp: self.tp_to_table[tp].data for tp in self.active_tps}
-        await ChangelogReader(self.app).catch_up(stores)
+        tables = {tp: self.tp_to_table[tp] for tp in self.active_tps}
+        logs, changelogs = self.app.transport.logs, sorted(self.tables.changelog_topics)
+        identities = {name: (await logs.topic_now(name)).identity for name in changelogs}
+        await ChangelogReader(self.app).catch_up({tp: table.data for tp, table in tables.items()}, identities)
+        for tp, table in tables.items():
+            await table.owner.recovered(tp.partition, identities[tp.topic])
 
     async def _until_rebalanced(self, step: Coroutine[Any, Any, None]) -> None:
         """Do it to its end; or end it at the next rebalance, and wait until it has ended."""

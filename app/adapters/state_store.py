@@ -1,6 +1,8 @@
 """The database of device states: RocksDB, one a partition, that holds states and up to where the changelog is in them.
 
-The changelog decides; a database that is corrupt, or of another changelog, is dropped and read anew.
+The changelog decides; a database that is corrupt is dropped and read anew. One of another changelog than the one there
+is now, which was deleted and made anew, may be the only copy of its states: it is kept, takes what is newer in the new
+changelog, and is then written into it (app.adapters.states).
 """
 
 import shutil
@@ -16,10 +18,14 @@ from faust.stores.rocksdb import Store
 from faust.types import TP
 
 from app.core.changelog import newest
+from app.core.logs import NAMELESS
 
 log = structlog.get_logger()
 
 # Per partition; the defaults (2 GiB block cache each) are sized for one table on one machine.
+HELD_KEY = b"__faust\0log__"  # beside Faust's offset: identity of the changelog that has all that is in the database
+NOT_HELD = b"?"  # none has
+
 INTERNAL = b"__faust\0"  # how keys begin under which the database keeps what it knows of itself
 ROCKSDB_OPTIONS = {
     "block_cache_size": 8 << 20,
@@ -74,21 +80,42 @@ class StateStore(Store):  # type: ignore[misc]
         """By partition: keys whose last record in the changelog is older than the state stored here."""
         return defaultdict(set)
 
-    def place(self, partition: int, end: int) -> int:
-        """Offset from which the changelog, which ends at `end`, has still to be read.
+    def place(self, partition: int, end: int, identity: str = "") -> int:
+        """Offset from which the changelog, which ends at `end`, has still to be read; `identity` is its topic's.
 
-        A database that has seen more than the log holds belongs to a log that is gone: it is dropped.
+        A database that is of another log, or has seen more than this one holds, has to be written into it (`homeless`).
         """
+        database = self._db_for_partition(partition)
         seen: int | None = self.persisted_offset(TP(self.table_name, partition))
-        if seen is None:
+        held = database.get(HELD_KEY)
+        other = held is not None and _named(held) and _named(identity.encode()) and held != identity.encode()
+        if held == NOT_HELD or other or (seen is not None and seen >= end):
+            log.error("state_changelog_made_anew", partition=partition, end=end, seen=seen, next="states are kept")
+            self.homeless.add(partition)
+            batch = rocksdict.WriteBatch(raw_mode=True)
+            batch.delete(self.offset_key)
+            batch.put(HELD_KEY, NOT_HELD)
+            database.write(batch)
             return 0
-        if seen < end:
-            return seen + 1
-        log.error("state_changelog_made_anew", partition=partition, end=end, seen=seen, next="states are read anew")
-        self._dbs.pop(partition, None)
-        shutil.rmtree(self.partition_path(partition))
-        self.overtaken.pop(partition, None)
-        return 0
+        return 0 if seen is None else seen + 1
+
+    def held(self, partition: int, identity: str, offset: int | None = None) -> None:
+        """All states of the partition are in the changelog of this identity, up to `offset`, if that is told."""
+        database = self._db_for_partition(partition)
+        if offset is not None or database.get(HELD_KEY) != identity.encode():
+            batch = rocksdict.WriteBatch(raw_mode=True)
+            batch.put(HELD_KEY, identity.encode())
+            if offset is not None:
+                batch.put(self.offset_key, str(offset).encode())
+            database.write(batch)
+        if partition in self.homeless:
+            self.homeless.discard(partition)
+            self.overtaken.pop(partition, None)
+
+    @cached_property
+    def homeless(self) -> set[int]:
+        """Partitions whose states are not all in the changelog that is there."""
+        return set()
 
     def take(self, partition: int, records: Sequence[ConsumerRecord]) -> None:
         """Store a run of the changelog, each key's newest state, and how far it goes."""
@@ -97,6 +124,10 @@ class StateStore(Store):  # type: ignore[misc]
         if len(keyed) < len(records):
             log.error("state_changelog_foreign_records", partition=partition, records=len(records) - len(keyed))
         self.write(partition, newest(keyed, known, self.overtaken[partition]), records[-1].offset)
+
+
+def _named(identity: bytes) -> bool:
+    return identity not in (b"", NAMELESS.encode())
 
 
 def _is_state(key: bytes | None) -> bool:

@@ -8,7 +8,9 @@ A stalled worker may write to the changelog after its partitions were given to a
 replaced by one that has seen less, and the offset that is recorded never passes records that were not read.
 """
 
-from collections.abc import Iterator, Mapping
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 
 import faust
 import structlog
@@ -17,12 +19,18 @@ from faust.types import TP
 from app.adapters.outgoing import Outgoing
 from app.adapters.producer import Producer
 from app.adapters.state_store import ROCKSDB_OPTIONS, StateStore
+from app.errors import TransientError
 
 log = structlog.get_logger()
+
+RETRY_SECONDS = 0.5
+CHUNK = 1_000  # states in one go, when all of a partition are written
 
 
 class StateTable(faust.Table):  # type: ignore[misc]
     """A Faust table whose store is a StateStore."""
+
+    owner: "FaustStates"
 
     def _new_store(self) -> StateStore:
         return StateStore(
@@ -41,12 +49,19 @@ class StateTable(faust.Table):  # type: ignore[misc]
 class FaustStates:
     """States behind the port: reads from RocksDB, writes through the changelog."""
 
-    def __init__(self, app: faust.App, partitions: int, producer: Producer) -> None:
+    def __init__(
+        self, app: faust.App, partitions: int, producer: Producer, made_anew: Callable[[int, int], None] | None = None
+    ) -> None:
+        """`made_anew` is told of a partition whose states were written into a new changelog, and how many."""
         self.changelog = f"{app.conf.id}-state-changelog"
         topic = faust.Topic(app, topics=[self.changelog], partitions=partitions, compacting=True, internal=True)
         self._table = StateTable(app, name="state", partitions=partitions, changelog_topic=topic, help="device state")
         app.tables.add(self._table)
-        self._producer = producer
+        self._table.owner = self
+        self._producer, self._made_anew = producer, made_anew
+        self._writing = asyncio.Lock()
+        self.identity = ""  # of the changelog, as it was when states were recovered last
+        self.begun_anew: set[int] = set()  # partitions whose changelog counts from 0 again
         self._foreign: set[int] = set()  # partitions whose changelog holds, since recovery, what we did not write
 
     def get(self, partition: int, key: bytes) -> bytes | None:
@@ -62,6 +77,10 @@ class FaustStates:
 
         Raises TransientError when told to give up.
         """
+        async with self._writing:
+            await self._put(states)
+
+    async def _put(self, states: Mapping[int, Mapping[bytes, bytes]]) -> None:
         together = {partition: {**self._overtaken(partition), **of_it} for partition, of_it in states.items()}
         messages = [
             Outgoing(key, value, partition=partition)
@@ -72,6 +91,37 @@ class FaustStates:
             follows = self._follows(partition, len(together[partition]), offset)
             self._store.write(partition, together[partition], offset if follows else None)
             self._store.overtaken.pop(partition, None)
+
+    async def recovered(self, partition: int, identity: str) -> None:
+        """What the changelog of this identity holds was read; write into it what it lacks."""
+        self.identity = identity
+        while partition in self._store.homeless:
+            try:
+                await self.move(partition, identity)
+            except TransientError:  # a rebalance begins, which ends this recovery
+                await asyncio.sleep(RETRY_SECONDS)
+        self._store.held(partition, identity)
+
+    async def move(self, partition: int, identity: str, ours: Callable[[], bool] = lambda: True) -> None:
+        """Write all states of a partition into the changelog, which was made anew; nothing else is written meanwhile.
+
+        Only by who owns the partition: it has the newest of each key. Ends when it is not `ours` any more. Raises
+        TransientError when told to give up.
+        """
+        async with self._writing:
+            count, last, in_a_row = 0, None, True
+            items = self._store.items(partition)
+            while chunk := list(islice(items, CHUNK)):
+                if not ours():
+                    return
+                messages = [Outgoing(key, value, partition=partition) for key, value in chunk]
+                end = (await self._producer.send(self.changelog, messages))[partition]
+                in_a_row = in_a_row and (last is None or end == last + len(chunk))
+                count, last = count + len(chunk), end
+            self._store.held(partition, identity, last if in_a_row else None)
+            self.begun_anew.discard(partition)
+        if self._made_anew is not None:
+            self._made_anew(partition, count)
 
     def _overtaken(self, partition: int) -> dict[bytes, bytes]:
         """States behind which a stalled worker wrote older ones: written again, they outlast compaction."""
@@ -90,6 +140,9 @@ class FaustStates:
         if last == expected:
             self._foreign.discard(partition)
             return True
+        if last < expected:
+            self.begun_anew.add(partition)
+            return False
         if partition not in self._foreign:
             self._foreign.add(partition)
             log.warning("state_changelog_shared", partition=partition, foreign_records=last - expected)

@@ -184,3 +184,9 @@ def state_unreadable(partition: int, key: bytes, error: str) -> None:
         next="the device begins anew: an alert that it had open is not known any more",
     )
     _unreadable[:] = [now, 0]
+
+
+def states_moved(partition: int, states: int) -> None:
+    """The changelog was made anew; all states of a partition are in it now."""
+    metrics.TOPIC_MADE_ANEW.labels("states").inc()
+    log.error("states_written_into_new_changelog", partition=partition, states=states)

@@ -66,7 +66,7 @@ async def run(devices: int, directory: Path) -> None:
         app.conf.tabledir.mkdir(parents=True)
         process, store = psutil.Process(), table._store
         before, cpu, began = process.memory_info().rss, process.cpu_times(), time.monotonic()
-        await ChangelogReader(app).catch_up({TP(table.changelog, n): store for n in range(PARTITIONS)})
+        await ChangelogReader(app).catch_up({TP(table.changelog, n): store for n in range(PARTITIONS)}, {})
         seconds, after = time.monotonic() - began, process.cpu_times()
         told(devices, size, seconds, (after.user + after.system) - (cpu.user + cpu.system))
         rss, disk = process.memory_info().rss, weight(directory)

@@ -157,7 +157,7 @@ OWN: dict[Any, set[str]] = {
     ConsumerThread: {"_watch_group", "_or_crash"},
     OffsetThread: {"extents", "reached", "starts", "ends", "_reached", "_extents", "_starts", "_ends"}
     | {"seek_to", "_seek_to", "rejoin", "_rejoin", "_earliest_offsets", "_insist"},
-    StateStore: {"read", "write", "place", "take"},
+    StateStore: {"read", "write", "place", "take", "held"},
     StateRecovery: {"_catch_up", "_until_rebalanced"},
 }
 

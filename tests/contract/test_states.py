@@ -14,6 +14,7 @@ from app.adapters.kafka_access import Access
 from app.adapters.outgoing import Outgoing
 from app.adapters.producer import Producer
 from app.adapters.states import FaustStates
+from app.adapters.topic_ids import TopicIds
 from app.core.devices import MARK_KEY
 from app.core.state import DeviceState, encode
 from app.errors import TransientError
@@ -32,6 +33,7 @@ class Subject:
     def __init__(self, kafka: KafkaServer, name: str, directory: Path) -> None:
         self.kafka, self.name, self.directory = kafka, name, directory
         self.changelog = f"iot-{name}-state-changelog"
+        self.ids: TopicIds | None = None
 
     async def make_topics(self) -> None:
         await fw.make_topic(self.kafka.bootstrap, self.name)
@@ -42,6 +44,7 @@ class Subject:
         give_up = asyncio.Event()
         producer = Producer(Access(self.kafka.bootstrap), "test", give_up)
         worker = Worker(self.kafka.bootstrap, self.name, self.name, self.directory / directory)
+        worker.transport.logs.ids = self.ids
         states = FaustStates(worker.app, 2, producer)
         self.give_up, self.app = give_up, worker.app
         try:
@@ -189,20 +192,75 @@ async def test_a_corrupt_database_is_rebuilt_from_the_changelog(subject: Subject
         assert states.get(1, b"v/d1") == b"other"
 
 
-async def test_a_changelog_made_anew_replaces_the_states(subject: Subject) -> None:
-    """The old ones are of readings that nobody has any more; a worker that refused to start would help nobody."""
+async def test_a_changelog_made_anew_gets_the_states_there_are(subject: Subject) -> None:
+    """They may be the only copy. What another worker has written meanwhile counts where it has seen more."""
     await subject.make_topics()
     async with subject.process() as states:
         await states.put({0: MANY, 1: {b"v/d1": b"other"}})
+        await states.put({0: {b"u/d1": encode(DeviceState(7)), b"u/d2": encode(DeviceState(7))}})
     await fw.remake_topic(subject.kafka.bootstrap, subject.changelog, cleanup_policy="compact")
+    newer, older = encode(DeviceState(8)), encode(DeviceState(6))
     producer = Producer(Access(subject.kafka.bootstrap), "test", asyncio.Event())
-    await producer.send(subject.changelog, [Outgoing(b"u/d1", b"new", partition=0)])
+    others = [Outgoing(b"u/d1", newer, partition=0), Outgoing(b"u/d2", older, partition=0)]
+    await producer.send(subject.changelog, others)
+    await producer.stop()
+    known = MANY | {b"u/d1": newer, b"u/d2": encode(DeviceState(7))}
+    for directory in ("first", "first", "another"):
+        async with subject.process(directory) as states:
+            assert {key: states.get(0, key) for key in known} == known
+            assert states.get(1, b"v/d1") == b"other"
+            assert (states.persisted_offset(0), states.persisted_offset(1)) == (501, 0)
+    written = await read(subject, 0)
+    assert (len(written), dict(written)) == (502, known)
+
+
+async def test_a_changelog_that_has_grown_past_the_old_one_is_told_by_its_id(subject: Subject) -> None:
+    subject.ids = TopicIds(Access(subject.kafka.bootstrap))
+    await subject.make_topics()
+    async with subject.process() as states:
+        await states.put({0: {b"u/d1": b"one", b"u/d2": b"two"}})
+    await fw.remake_topic(subject.kafka.bootstrap, subject.changelog, cleanup_policy="compact")
+    async with subject.process("another") as states:
+        for _ in range(3):
+            await states.put({0: {b"u/d3": b"three"}})
+    async with subject.process() as states:
+        assert [states.get(0, b"u/d%d" % n) for n in (1, 2, 3)] == [b"one", b"two", b"three"]
+    async with subject.process("third") as states:
+        assert [states.get(0, b"u/d%d" % n) for n in (1, 2, 3)] == [b"one", b"two", b"three"]
+    await subject.ids.close()
+
+
+async def test_a_changelog_made_anew_under_a_running_worker_gets_all_it_has(subject: Subject) -> None:
+    await subject.make_topics()
+    async with subject.process() as states:
+        await states.put({0: MANY, 1: {b"v/d1": b"other"}})
+        await fw.remake_topic(subject.kafka.bootstrap, subject.changelog, cleanup_policy="compact")
+        await states.put({0: {b"u/d1": b"newer"}})
+        assert states.begun_anew == {0}
+        await states.move(0, "new", lambda: False)
+        assert states.begun_anew == {0}, "it is somebody else's partition now"
+        for partition in (0, 1):
+            await states.move(partition, "new")
+        assert states.begun_anew == set()
+        await states.put({0: {b"u/d2": b"newest"}})
+        assert (states.persisted_offset(0), states.persisted_offset(1)) == (501, 0)
+    async with subject.process("another") as states:
+        assert {key: states.get(0, key) for key in MANY} == MANY | {b"u/d1": b"newer", b"u/d2": b"newest"}
+        assert states.get(1, b"v/d1") == b"other"
+
+
+async def test_records_of_others_in_the_changelog_are_left_out(subject: Subject) -> None:
+    """With a key that the database keeps for itself; one without any is refused by Kafka, as the topic is compacted."""
+    await subject.make_topics()
+    producer = Producer(Access(subject.kafka.bootstrap), "test", asyncio.Event())
+    keys = [b"__faust\0offset__", b"__faust\0log__", b"\xff\xfe"]
+    await producer.send(subject.changelog, [Outgoing(key, b"999", partition=0) for key in keys])
     await producer.stop()
     async with subject.process() as states:
-        assert [states.get(0, key) for key in (b"u/d1", b"u/d2")] == [b"new", None]
-        assert states.get(1, b"v/d1") is None
-        await states.put({1: {b"v/d1": b"again"}})
-        assert (states.persisted_offset(0), states.persisted_offset(1)) == (0, 0)
+        assert dict(states.items(0)) == {b"\xff\xfe": b"999"}
+        assert states.persisted_offset(0) == 2
+        await states.put({0: {b"u/d1": b"one"}})
+        assert states.persisted_offset(0) == 3
 
 
 async def test_told_to_give_up_nothing_is_kept(subject: Subject) -> None:

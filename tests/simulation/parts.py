@@ -1,5 +1,6 @@
 """The pieces a simulated worker is made of, and what stands in for RocksDB."""
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -50,6 +51,7 @@ class SimStates(FaustStates):
 
     def __init__(self, disk: Disk, sender: Producer) -> None:
         self.changelog, self._producer, self._disk, self._foreign = CHANGELOG, sender, disk, set()
+        self._writing, self._made_anew, self.identity, self.begun_anew = asyncio.Lock(), None, "", set()
 
     @property
     def _store(self) -> Any:
