@@ -64,6 +64,7 @@ BAD: list[tuple[str, str, bytes, str]] = [
     ("100 days ago", TELEMETRY, reading(time=at(days=100)), "time_too_old"),
     ("the year 1", TELEMETRY, reading(time='"0001-01-01T00:00:00Z"'), "time_too_old"),
     ("ids beyond a btree page", "users/{u}/devices/" + "d" * 2800 + "/telemetry", reading(), "key_too_long"),
+    ("a control character in an id", "users/{u}/devices/d\u0001/telemetry", reading(), "bad_id"),
     ("another device's id", TELEMETRY, reading(',"device_id":"d2"'), "identity_mismatch"),
     ("another user's id", TELEMETRY, reading(',"user_id":"somebody"'), "identity_mismatch"),
     ("a topic nobody knows", "users/{u}/devices/d1/video", reading(), "unknown_topic"),

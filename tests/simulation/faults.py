@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 HORIZON = 500  # steps within which faults strike; a schedule without any has 100 to 800
 KINDS = ("crash", "crash", "crash", "request", "request", "request", "rebalance", "stop", "database", "kafka", "gap",
-         "pause", "zombie", "replay")  # fmt: skip
+         "pause", "zombie", "replay", "clock")  # fmt: skip
 REQUESTS = ("produce", "produce", "sql", "sql", "commit", "fetch", "recover", "read dead letters", "join")
 MODES = ("lost", "ack lost", "slow", "slow answer")
+JUMPS = (-3600.0, -400.0, 400.0, 3600.0, 100 * 86400.0)  # of the workers' clocks, in seconds
 # What becomes of a request while a worker lets go.
 LETTING_GO = ((), ("produce", "lost"), ("produce", "lost"), ("sql", "slow answer"), ("commit", "lost"))
 
@@ -68,6 +69,8 @@ def _args(chosen: random.Random, kind: str, workers: int) -> tuple[Any, ...]:
             return (chosen.choice((0.05, 0.5, 3.0, 12.0)),)
         case "replay":
             return (chosen.random(),)
+        case "clock":
+            return chosen.choice(JUMPS), chosen.choice(("", "", "replay"))
     return ()
 
 
@@ -211,6 +214,13 @@ class Faults:
                 del world.down[server]
 
         world.later(seconds, over)
+
+    def _clock(self, seconds: float, then: str) -> None:
+        """The clocks of all workers jump, as if everything happened so much earlier or later; then a replay, or not."""
+        if not self._schedule.shape.watched:  # silence is a matter of their clocks, and they wait for a jump to pass
+            self._schedule.world.off += seconds
+        if then == "replay":
+            self._replay(0.0)
 
     def _replay(self, share: float) -> None:
         """Everybody is stopped, the committed offsets are put back, everybody starts again."""

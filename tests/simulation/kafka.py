@@ -60,7 +60,7 @@ class Kafka:
         for record in records:
             record.offset = len(log)
             if topic == INPUT:
-                record.timestamp = int(self.world.wall() * 1000)
+                record.timestamp = int(self.world.true() * 1000)
             log.append(record)
             self.on_append(topic, partition, record)
         if topic == INPUT:

@@ -13,7 +13,8 @@ from typing import Any
 
 import msgspec
 
-from tests.simulation.script import BAND, HEARTBEAT, WINDOW, Event, Message, Script, moment, text
+from tests.simulation.script import BAND, HEARTBEAT, SET_BACK_AFTER, WINDOW, Event, Message, Script, moment, text
+from tests.simulation.world import EPOCH
 
 OFFLINE = "$offline"
 WARM = f"avg(temperature,{WINDOW}s)"
@@ -25,17 +26,27 @@ class Device:
     """What is known of one device's readings."""
 
     name: str
-    latest: int = -1
+    latest: int | None = None
     since: dict[str, str] = field(default_factory=dict)  # rule -> when its episode opened
     stale: bool = False  # of the episode of temperature
     heard: int = -1  # offset of the reading that spoke of temperature last
     temperature: float = 0.0
     taken: list[tuple[int, float]] = field(default_factory=list)
     kept: tuple[int, float] | None = None  # time and temperature of the row stored last
+    run: list[tuple[int, int]] = field(default_factory=list)  # late ones in a row: time, and when they came in
+
+    def is_set_back(self, second: int, came: int) -> bool:
+        """Whether the clock was set back, as this late reading shows: in order, and about as fast as time passes."""
+        if self.run and second < self.run[-1][0]:
+            self.run = []
+        self.run.append((second, came))
+        passed, took = second - self.run[0][0], came - self.run[0][1]
+        return len(self.run) >= SET_BACK_AFTER and 0 < passed <= 4 * took and took <= 4 * passed
 
     def window(self) -> list[float]:
         """What is in the rolling window. It has 12 parts of half a second, and readings come at whole ones."""
-        return [value for second, value in self.taken if second > self.latest - WINDOW]
+        latest = self.latest or 0
+        return [value for second, value in self.taken if second > latest - WINDOW]
 
     def alerts(self, second: int, temperature: float, battery: int | None, *, averaged: bool) -> tuple[Event, ...]:
         """Those that a reading causes that is not late."""
@@ -79,6 +90,7 @@ class Oracle:
         self._devices: dict[str, Device] = {}
         self.lives: dict[str, Life] = defaultdict(Life)
         self.averages: dict[str, list[Average]] = defaultdict(list)  # by device, after each of its readings
+        self.set_back: list[tuple[Any, ...]] = []  # devices whose clock was
 
     def take(self, message: Message) -> None:
         """The next record of a log."""
@@ -101,8 +113,16 @@ class Oracle:
         assert message.reading is not None
         name, second, temperature, battery = message.reading
         device, sampled = self._devices.setdefault(name, Device(name)), self._script.sampled
-        late, events = second < device.latest, tuple[Event, ...]()
-        device.latest = max(second, device.latest)
+        late, events = device.latest is not None and second < device.latest, tuple[Event, ...]()
+        if not late:
+            device.run = []
+        elif message.came is not None and not message.redelivered and device.is_set_back(second, message.came):
+            assert device.latest is not None
+            user, _, one = name.partition("/")
+            came = datetime.fromtimestamp(EPOCH + message.came, UTC)
+            self.set_back.append((name, user, one, came, float(device.latest - device.run[0][0])))
+            late, device.run, device.latest = False, [], second
+        device.latest = second if device.latest is None else max(second, device.latest)
         device.taken.append((second, temperature))
         if not late:
             device.heard, device.temperature = message.record.offset, temperature
@@ -144,7 +164,7 @@ def _average(device: Device) -> Average:
     values, (user, _, name) = device.window(), device.name.partition("/")
     mean = sum(values) / len(values)
     figures = (len(values), mean, min(values), max(values))
-    return (user, name, "temperature", WINDOW, moment(device.latest), *figures)
+    return (user, name, "temperature", WINDOW, moment(device.latest or 0), *figures)
 
 
 def _time(ms: int) -> str:

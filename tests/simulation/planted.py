@@ -23,6 +23,7 @@ from app.ops.ledger import BatchLedger
 from app.pipeline import Pipeline
 from app.ports import Batch, Lease, Seconds
 from app.settings import Settings
+from tests.simulation import planted_clocks as clocks
 from tests.simulation import planted_states as remembered
 from tests.simulation.consumer import SimConsumer
 from tests.simulation.parts import NeverEnds, Parts, Unleased
@@ -174,6 +175,9 @@ plant(
     "processor", remembered.KeepsStateOverRebalances, remembered.ForgetsDevicesOfAnUnclosedBatch,
     remembered.TakesWhatIsProcessedForStored, remembered.CountsAgainOnReplay, remembered.KeepsAClaimAfterASign,
 )  # fmt: skip
+plant("processor", clocks.HoldsTimesToTheClock, clocks.TakesHistoryForASetBack, clocks.TakesRedeliveriesForReadings)
+plant("processor", clocks.GivesAnIdTwice)
+plant("states", clocks.ForgetsTheRun)
 plant("dead_letters", DoesNotAwaitDeadLetters, SendsDeadLettersAgain, TakesRedeliveriesForNew)
 plant("store", DeadLettersAnOutage, RefusesTheWholeBatch, TakesGivingUpForStored, AsksForTheLeaseOnceOnly)
 plant("consumer", LosesTheHead, RemembersAcrossRebalances, CommitsWhatItFetched)

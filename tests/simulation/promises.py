@@ -161,6 +161,7 @@ class Promises:
         ensure(max(marks.values(), default=1) == 1, f"P3 a redelivered message is dead-lettered twice: {marks}")
         self._alerts_are_the_model_s()
         tables.averages_are(self._servers.database, self._oracles)
+        tables.clocks_are(self._servers.database, self._oracles)
         if self._script.watched:
             tables.everybody_is_offline(self._servers.database, self._oracles)
         self._books_balance(len(rows))

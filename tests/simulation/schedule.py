@@ -64,6 +64,7 @@ class Schedule:
             edits=shape.edits,
             sampled=shape.sampled,
             watched=shape.watched,
+            clocks=shape.clocks,
         )
         self.promises = Promises(self.servers, self.script, zombies_write=parts.zombies_write)
         self.promises.faulty = bool(plan) or shape.workers > 1  # a joining worker is a rebalance

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
@@ -21,6 +21,8 @@ SAMPLING = {
     "averages": [{"key": "temperature", "seconds": WINDOW}],
 }
 EDITED_RULES = json.dumps([{"key": "temperature", "operator": ">", "threshold": 70, "message": "warm"}])
+SET_BACK_AFTER = 3
+AHEAD, HISTORY = 3600 + 400, 600  # seconds: more than is taken (readings are an hour old); and older than any other
 TEMPERATURES, BATTERIES = (20, 55, 70, 90, 95), (5, 50, None, None)
 
 Event = tuple[str, str, str, str, str, float | str]  # device, rule, status, first_seen, event_time, value
@@ -37,6 +39,7 @@ class Message:
     mark: bytes = b""  # of its MQTT delivery; a redelivery of a dead letter is none
     redelivered: bool = False
     reading: Reading | None = None
+    came: int | None = None  # second in which a gateway took it in, where one says so
     sign: str = ""  # the device, or node with a slash, of whose life it is a sign
     events: tuple[Event, ...] = ()  # the alerts it causes
 
@@ -53,9 +56,12 @@ class Script:
         edits: bool = False,
         sampled: bool = False,
         watched: bool = False,
+        clocks: bool = False,
     ) -> None:
-        """`edits`: users change their rules; `sampled`: rows are left out, and averaged; `watched`: silence is told."""
-        self.edits, self.sampled, self.watched = edits, sampled, watched
+        """`edits`: users change their rules; `sampled`: rows are left out, and averaged; `watched`: silence is told;
+        `clocks`: those of devices are set back, and are ahead; and devices send what they had kept.
+        """
+        self.edits, self.sampled, self.watched, self.clocks = edits, sampled, watched, clocks
         self.messages: list[list[Message]] = []
         for partition in range(partitions):
             self._partition(random, partition, length)
@@ -66,9 +72,12 @@ class Script:
     def _partition(self, random: Random, partition: int, length: int) -> None:
         messages: list[Message] = []
         self.messages.append(messages)
+        turns = Turns(random, length) if self.clocks else None
         for second in range(length):
             device = f"d{int(random.random() * 2)}"
             messages.append(self._message(random, partition, device, second))
+            if turns is not None:
+                messages[-1:] = turns.take(random, messages[-1], second)
             if random.random() < 0.12:
                 again = messages[int(random.random() * len(messages))]
                 if not again.redelivered and again.fate != "effect":
@@ -104,10 +113,48 @@ class Script:
         return message
 
 
+class Turns:
+    """What clocks do to the readings of a partition, and what its second device sends of history."""
+
+    def __init__(self, random: Random, length: int) -> None:
+        self._back_at, self._back_by = int(random.random() * length * 0.7), random.choice((0, 3, 1800))
+        self._history_at = int(random.random() * length * 1.5)  # or never
+
+    def take(self, random: Random, message: Message, second: int) -> list[Message]:
+        """A message that a gateway took in at that second, as it is sent, and history in the same second."""
+        by = self._back_by if second >= self._back_at else 0
+        if message.reading is not None and message.reading[0].endswith("/d0") and random.random() < 0.05:
+            by = -AHEAD
+        sent = [_turned(message, second, by, second)]
+        if message.reading is not None and second >= self._history_at:
+            self._history_at += 1 << 30
+            sent += [_turned(message, second, HISTORY - 10 * kept, 1000 + kept, 95) for kept in range(5)]
+        return sent
+
+
+def _turned(one: Message, came: int, by: int, sequence: int, temperature: int | None = None) -> Message:
+    """The message with its reading's clock so many seconds behind."""
+    record = one.record
+    headers = (*record.headers, ("ingest_ms", b"%d" % (round(EPOCH * 1000) + came * 1000)))
+    if one.reading is None:
+        turned = LogRecord(0, record.key, record.value, headers)
+        return Message(turned, one.fate, one.key, one.mark, sign=one.sign, came=came)
+    device, second, measured, battery = one.reading
+    reading = (device, second - by, measured if temperature is None else temperature, battery)
+    body = json.loads(record.value or b"") | {"time": text(moment(second - by)), "sequence_id": sequence}
+    body |= {"temperature": reading[2]}
+    mark = one.mark + b"." + str(sequence).encode()
+    again = Message(LogRecord(0, record.key, json.dumps(body).encode(), headers), one.fate, mark=mark, sign=one.sign)
+    again.key, again.came, again.reading = (moment(second - by), one.key[1], one.key[2], sequence), came, reading
+    if by == -AHEAD:
+        again.fate, again.reading, again.sign = "time_in_future", None, ""
+    return again
+
+
 def _redelivered(one: Message) -> Message:
     """The same message again at a new offset: its reading is stepped again too."""
     record = LogRecord(0, one.record.key, one.record.value, (*one.record.headers, ("mqtt_dup", b"1")))
-    return Message(record, one.fate, one.key, one.mark, redelivered=True, reading=one.reading, sign=one.sign)
+    return replace(one, record=record, redelivered=True, events=())
 
 
 def _message(user: str, topic: str, payload: bytes, fate: str, second: int, device: str = "") -> Message:

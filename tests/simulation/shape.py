@@ -7,6 +7,8 @@ from functools import lru_cache
 from app.core.devices import IN_MEMORY
 from app.settings import Settings
 
+CLOCKS_LENGTH = 12  # enough for some readings of one device in a row
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -24,6 +26,7 @@ class Shape:
     in_memory: int = IN_MEMORY
     sampled: bool = False
     watched: bool = False
+    clocks: bool = False
 
 
 def draw_shape(seed: str) -> Shape:
@@ -43,7 +46,10 @@ def draw_shape(seed: str) -> Shape:
     )
     if shape.edits:  # then nobody can say beforehand what rules a reading meets
         return shape
-    return replace(shape, sampled=chosen.random() < 0.3, watched=chosen.random() < 0.15)
+    shape = replace(shape, sampled=chosen.random() < 0.3, watched=chosen.random() < 0.15)
+    if shape.sampled or shape.watched or chosen.random() >= 0.3:
+        return shape
+    return replace(shape, clocks=True, length=CLOCKS_LENGTH)
 
 
 @lru_cache(maxsize=64)

@@ -33,6 +33,13 @@ def averages_are(database: Database, oracles: Sequence[Oracle]) -> None:
     ensure(database.averages == last, f"rolling_averages has {database.averages} instead of {last}")
 
 
+def clocks_are(database: Database, oracles: Sequence[Oracle]) -> None:
+    """Of device_status: each time that a device's clock was set back."""
+    wanted = {row for oracle in oracles for row in oracle.set_back}
+    found = {row for rows in database.set_back.values() for row in rows}
+    ensure(found == wanted, f"device_status was told of clocks {found} instead of {wanted}")
+
+
 def everybody_is_offline(database: Database, oracles: Sequence[Oracle]) -> None:
     """Of device_status, when all have been silent for long."""
     wanted = {name.removesuffix("/"): "offline" for oracle in oracles for name in oracle.lives}

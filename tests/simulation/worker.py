@@ -29,7 +29,7 @@ from tests.simulation.kafka import ALERTS, CHANGELOG, INPUT, LETTERS
 from tests.simulation.life import Life
 from tests.simulation.link import Link
 from tests.simulation.parts import Disk, Parts
-from tests.simulation.script import Script
+from tests.simulation.script import SET_BACK_AFTER, Script
 from tests.simulation.servers import Servers
 from tests.simulation.stream import SimStream
 
@@ -70,6 +70,7 @@ class Worker:
         self.processor = parts.processor(
             Limits(), self.rules, states.get, classes, in_memory=settings.devices_in_memory
         )
+        self.processor._set_back_after = SET_BACK_AFTER
         self._silences = Producer(Access("simulated"), "silence", give_up, lease=self.lease)
         self.presence = Presence(
             self.processor.partitions,

@@ -33,6 +33,7 @@ class World:
         self.loop = SimLoop(order)  # type: ignore[abstract]  # what is missing, nobody here asks for
         self.journal: list[tuple[float, str, str]] = []
         self.latency = {server: self.random.choice((0.01, 0.01, 0.1)) for server in ("kafka", "database")}
+        self.off = 0.0  # by how many seconds the workers' clocks are ahead
         self.down: dict[str, Exception] = {}  # server -> what it answers during its outage
         self.armed: list[tuple[str, str]] = []  # (first letters of a request, what becomes of the next such)
         self.letting_go: list[tuple[str, str]] = []  # the same, for the first worker that lets go of its partitions
@@ -52,9 +53,13 @@ class World:
         """A fault happened."""
         self.injected[kind] = self.injected.get(kind, 0) + 1
 
-    def wall(self) -> float:
-        """Seconds since 1970."""
+    def true(self) -> float:
+        """Seconds since 1970, by the clocks of gateways and of Kafka."""
         return EPOCH + self.loop.now
+
+    def wall(self) -> float:
+        """The same by the clocks of the workers, which may be wrong."""
+        return self.true() + self.off
 
     def later(self, seconds: float, call: Callable[..., Any], *args: Any) -> None:
         """Let the servers do something."""
