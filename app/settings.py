@@ -24,6 +24,7 @@ from app.setting_values import (
     Port,
     PositiveFloat,
     PositiveInt,
+    Rate,
     SchemaStruct,
     SecretFile,
     Topics,
@@ -145,6 +146,14 @@ class Settings(BaseSettings):
     )
     bridge_buffer_bytes: PositiveInt = Field(64 << 20, description="payload bytes held before reading pauses")
     bridge_session_expiry: PositiveInt = Field(604800, description="how long the broker keeps the bridge's session")
+    ingress_user_messages: Rate = Field(
+        0.0,
+        description="messages a second a user may send through the bridge, [users.md](users.md#limits); 0: no limit",
+    )
+    ingress_user_bytes: Rate = Field(0.0, description="payload bytes a second of a user; 0: no limit")
+    ingress_device_messages: Rate = Field(0.0, description="messages a second of a device; 0: no limit")
+    ingress_device_bytes: Rate = Field(0.0, description="payload bytes a second of a device; 0: no limit")
+    ingress_burst: PositiveFloat = Field(10.0, description="seconds' worth of these limits that may come at once")
     notifier_client_id: str = Field("iot-notifier-1", description="client id of the notifier")
     alert_delayed_after: PositiveFloat = Field(
         60.0, description="an alert published this long after its event time says so (`delayed`)"

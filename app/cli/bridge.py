@@ -10,7 +10,9 @@ import uvloop
 from app.adapters.encryption import mqtt_context
 from app.adapters.kafka_access import access
 from app.core.client_ids import client_id, share
+from app.core.ingress import IngressLimits
 from app.gateways.bridge import Bridge
+from app.gateways.gate import Gate
 from app.gateways.kafka import KafkaWriter
 from app.gateways.session import Login
 from app.ops import logs
@@ -40,7 +42,19 @@ def build(settings: Settings) -> tuple[Bridge, KafkaWriter]:
     login = build_login(settings)
     writer = KafkaWriter(access(settings), settings.bridge_client_id, settings.kafka_topic, settings.kafka_dlq_topic)
     address = (settings.mqtt_host, settings.mqtt_port)
-    return Bridge(address, mqtt_context(settings), login, writer, settings.bridge_buffer_bytes), writer
+    gate = Gate(ingress_limits(settings))
+    return Bridge(address, mqtt_context(settings), login, writer, settings.bridge_buffer_bytes, gate), writer
+
+
+def ingress_limits(settings: Settings) -> IngressLimits:
+    """What users and devices may bring in."""
+    return IngressLimits(
+        user_messages=settings.ingress_user_messages,
+        user_bytes=settings.ingress_user_bytes,
+        device_messages=settings.ingress_device_messages,
+        device_bytes=settings.ingress_device_bytes,
+        burst=settings.ingress_burst,
+    )
 
 
 def build_login(settings: Settings) -> Login:

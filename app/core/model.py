@@ -48,6 +48,7 @@ class Reason(StrEnum):
     INVALID_RULES = "invalid_rules"
     INVALID_COMMAND = "invalid_command"
     REFUSED_BY_DATABASE = "refused_by_database"
+    RATE_LIMITED = "rate_limited"  # over an ingress limit: it never was on the input topic
 
 
 class Stage(StrEnum):

@@ -30,11 +30,13 @@ import structlog
 
 from app.errors import TransientError
 from app.gateways.backoff import delay
+from app.gateways.gate import Gate
 from app.gateways.held import Held
 from app.gateways.inbox import Inbox
 from app.gateways.kafka import KafkaWriter
 from app.gateways.metrics import CONNECTED, IGNORED, IN_FLIGHT, MESSAGES, RECONNECTS, SESSIONS_LOST, WRITE_SECONDS
 from app.gateways.records import Outgoing, own_output
+from app.gateways.refused import rate_limited
 from app.gateways.session import Login, Session, unshared
 from app.tls import words
 
@@ -56,10 +58,16 @@ class Bridge:
     """Runs until told to stop; waits out every absence of either side."""
 
     def __init__(
-        self, address: tuple[str, int], tls: ssl.SSLContext | None, login: Login, writer: KafkaWriter, max_bytes: int
+        self,
+        address: tuple[str, int],
+        tls: ssl.SSLContext | None,
+        login: Login,
+        writer: KafkaWriter,
+        max_bytes: int,
+        gate: Gate,
     ) -> None:
         self._address, self._tls, self._login, self._writer = address, tls, login, writer
-        self._inbox = Inbox(max_bytes)
+        self._inbox, self._gate = Inbox(max_bytes), gate
         self._session: Session | None = None
         self._held = Held()
         self._writing: list[Outgoing] = []
@@ -162,6 +170,10 @@ class Bridge:
     def _arrived(self, records: list[Outgoing]) -> None:
         if self._held:
             records = self._held.without_copies(records)
+        if self._gate:
+            records = self._gate.admit(records)
+        if not records:
+            return
         self._inbox.put(records)
         self._idle.clear()
         IN_FLIGHT.set(len(self._writing) + len(self._inbox))
@@ -176,16 +188,21 @@ class Bridge:
             await asyncio.sleep(max(0.0, began + CHUNK_SECONDS - time.perf_counter()))
             chunk = await self._inbox.take(CHUNK_RECORDS, CHUNK_BYTES)
             session, self._writing = self._session, chunk
-            wanted = [record for record in chunk if not (record.written or own_output(record))]
+            wanted = [record for record in chunk if not (record.written or record.over or own_output(record))]
+            dead = self._dead(chunk) if self._gate else []
             began = time.perf_counter()
-            if wanted:
-                await self._writer.write(wanted)
+            if wanted or dead:
+                await self._writer.write(wanted, dead)
                 WRITE_SECONDS.observe(time.perf_counter() - began)
             if session:
                 session.ack([record.packet_id for record in chunk if record.packet_id])
             self._writing = []
-            self._count(wanted, chunk)
+            self._count(wanted, chunk, len(dead))
             self._go_on()
+
+    def _dead(self, chunk: list[Outgoing]) -> list[Outgoing]:
+        over = [record for record in chunk if record.over and not record.written]
+        return [rate_limited(record, record.over or "", self._writer.topic) for record in over]
 
     def _go_on(self) -> None:
         if not len(self._inbox):
@@ -193,9 +210,9 @@ class Bridge:
         if self._session and self._inbox.roomy and not self._stopping:
             self._session.resume()
 
-    def _count(self, wanted: list[Outgoing], chunk: list[Outgoing]) -> None:
+    def _count(self, wanted: list[Outgoing], chunk: list[Outgoing], dead: int) -> None:
         for kind, number in Counter([record.kind for record in wanted]).items():
             MESSAGES.labels(kind.value).inc(number)
         if len(wanted) < len(chunk):
-            IGNORED.inc(len(chunk) - len(wanted) - sum(record.written for record in chunk))
+            IGNORED.inc(len(chunk) - len(wanted) - dead - sum(record.written for record in chunk))
         IN_FLIGHT.set(len(self._inbox))

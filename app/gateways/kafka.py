@@ -8,21 +8,22 @@ one a message, 1.5 us of CPU a message instead of 12 (tests/bench/bridge.py).
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
-from aiokafka.partitioner import murmur2
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from app.adapters.closing import close_producer
 from app.adapters.kafka_access import Access, start
+from app.core.model import Reason
 from app.gateways.backoff import delay
 from app.gateways.metrics import KAFKA_FAILURES, REFUSED, WRITTEN
+from app.gateways.partitions import Partitions
 from app.gateways.records import Outgoing, may_be_there
-from app.gateways.refused import dead_letter
+from app.gateways.refused import NOWHERE, too_large_for
 
 log = structlog.get_logger()
 
@@ -33,10 +34,12 @@ REQUEST_TIMEOUT_MS = 10_000
 # A producer that delivers nothing for this long is replaced: it may be wedged, and a new one costs only duplicates.
 STUCK_SECONDS = 60.0
 MAX_DEAD_LETTER_BYTES = 16 << 20  # the client's own limit; the broker's is what counts
-CACHED_KEYS = 131_072
+TOO_LARGE = ("reason", Reason.PAYLOAD_TOO_LARGE.encode())
 FOR_EVER = (MessageSizeTooLargeError, RecordListTooLargeError)
 
-Outcome = dict[int, tuple[int, BaseException | None]]  # partition -> records sent, and why Kafka did not take them
+Place = tuple[str, int]  # topic, partition; NOWHERE: not yet assigned
+Pending = dict[Place, list[Outgoing]]
+Outcome = dict[Place, tuple[int, BaseException | None]]  # records sent, and why Kafka did not take them
 
 
 class KafkaWriter:
@@ -55,25 +58,25 @@ class KafkaWriter:
             "linger_ms": 0,
             "request_timeout_ms": REQUEST_TIMEOUT_MS,
         }
-        self._topic, self._dead_letter_topic = topic, dead_letter_topic
+        self.topic, self._dead_letter_topic = topic, dead_letter_topic
         self._producer: AIOKafkaProducer | None = None
-        self._count = 0  # partitions of the topic
-        self._partition_of: dict[bytes, int] = {}
+        self._partitions = {topic: Partitions(), dead_letter_topic: Partitions()}
         self.available = False  # whether the last attempt went through; for /ready
 
-    async def write(self, records: Sequence[Outgoing]) -> None:
-        """Return once every record is acked by all in-sync replicas, or refused for ever and dead-lettered."""
+    async def write(self, records: Sequence[Outgoing], dead: Sequence[Outgoing] = ()) -> None:
+        """Return once every record is acked by all in-sync replicas, or refused for ever and dead-lettered.
+
+        `dead` are records for the dead-letter topic, written alike.
+        """
         attempt = 0
-        pending: dict[int, list[Outgoing]] = {-1: list(records)}  # not yet assigned to partitions
-        limits: dict[int, int] = {}  # most records in a batch, after Kafka found one too large
-        refused: list[Outgoing] = []
-        while pending or refused:
+        pending: Pending = {(self.topic, NOWHERE): list(records), (self._dead_letter_topic, NOWHERE): list(dead)}
+        limits: dict[Place, int] = {}  # most records in a batch, after Kafka found one too large
+        while pending:
             try:
                 producer = await self.connect()
-                await self._dead_letters(producer, refused)
                 pending = await self._assign(producer, pending)
                 outcome = await self._round(producer, pending, limits)
-                failure = _settle(outcome, pending, limits, refused)
+                failure = self._settle(outcome, pending, limits)
             except (KafkaError, OSError, TimeoutError) as error:
                 failure = error
             self.available = failure is None or isinstance(failure, FOR_EVER)
@@ -109,59 +112,70 @@ class KafkaWriter:
         log.warning("bridge_kafka_retry", attempt=attempt, error=repr(error), wait_seconds=round(wait, 2))
         await asyncio.sleep(wait)
 
-    async def _assign(
-        self, producer: AIOKafkaProducer, pending: dict[int, list[Outgoing]]
-    ) -> dict[int, list[Outgoing]]:
-        """Records by partition; again whenever the topic's number of partitions has changed."""
-        count = len(await producer.partitions_for(self._topic))
-        if count == self._count and -1 not in pending:
+    async def _assign(self, producer: AIOKafkaProducer, pending: Pending) -> Pending:
+        """Records by partition; again whenever a topic's number of partitions has changed."""
+        changed = False
+        for topic, partitions in self._partitions.items():
+            if any(records and place[0] == topic for place, records in pending.items()):
+                changed = partitions.resize(len(await producer.partitions_for(topic))) or changed
+        if not changed and all(partition != NOWHERE for _, partition in pending):
             return pending
-        if count != self._count or len(self._partition_of) > CACHED_KEYS:
-            self._count = count
-            self._partition_of.clear()
-        return _by_partition((record for part in pending.values() for record in part), self._partition_of, count)
+        assigned: defaultdict[Place, list[Outgoing]] = defaultdict(list)
+        for (topic, _), records in pending.items():
+            of = self._partitions[topic].of
+            for record in records:
+                assigned[topic, of(record.key)].append(record)
+        return dict(assigned)
 
-    async def _round(
-        self, producer: AIOKafkaProducer, pending: dict[int, list[Outgoing]], limits: dict[int, int]
-    ) -> Outcome:
+    async def _round(self, producer: AIOKafkaProducer, pending: Pending, limits: dict[Place, int]) -> Outcome:
         """Send one batch of every partition and wait for all of them."""
         sent = {}
-        for partition, records in pending.items():
-            batch, taken = _batch(producer, records, limits.get(partition, len(records)))
-            sent[partition] = (await producer.send_batch(batch, self._topic, partition=partition), taken)
+        for place, records in pending.items():
+            batch, taken = _batch(producer, records, limits.get(place, len(records)))
+            sent[place] = (await producer.send_batch(batch, place[0], partition=place[1]), taken)
         if sent:
             await asyncio.wait([future for future, _ in sent.values()], timeout=STUCK_SECONDS)
         outcome: Outcome = {}
-        for partition, (future, taken) in sent.items():
+        for place, (future, taken) in sent.items():
             late = None if future.done() else TimeoutError(f"no ack within {STUCK_SECONDS:.0f} s")
             future.cancel()
-            outcome[partition] = (taken, late or future.exception())
+            outcome[place] = (taken, late or future.exception())
         return outcome
 
-    async def _dead_letters(self, producer: AIOKafkaProducer, refused: list[Outgoing]) -> None:
-        while refused:
-            key, value, headers = dead_letter(refused[0], self._topic)
-            try:
-                sent = producer.send_and_wait(self._dead_letter_topic, value, key=key, headers=headers)
-                await asyncio.wait_for(sent, STUCK_SECONDS)
-            except FOR_EVER:
-                lost = refused.pop(0)
-                REFUSED.labels("lost").inc()
-                topic = lost.headers[0][1].decode("utf-8", "replace")
-                log.error("bridge_record_lost", mqtt_topic=topic, bytes=len(lost.value), cure="raise max.message.bytes")
-                raise
-            refused.pop(0)
-            REFUSED.labels("dead_lettered").inc()
+    def _settle(self, outcome: Outcome, pending: Pending, limits: dict[Place, int]) -> BaseException | None:
+        """Take what was written or refused off `pending`; returns a failure, if there was one."""
+        failure = None
+        refused: list[Outgoing] = []
+        for place, (taken, error) in outcome.items():
+            too_large = isinstance(error, FOR_EVER)
+            failure = error if error is not None and (failure is None or not too_large) else failure
+            if too_large and taken > 1:
+                limits[place] = taken // 2
+            elif error is None or too_large:
+                done = pending[place][:taken]
+                del pending[place][:taken]
+                if not pending[place]:
+                    del pending[place]
+                refused += self._done(place[0], done, too_large)
+            else:
+                may_be_there(pending[place][:taken])
+        if refused:
+            pending.setdefault((self._dead_letter_topic, NOWHERE), []).extend(refused)
+        return failure
 
-
-def _by_partition(records: Iterable[Outgoing], known: dict[bytes, int], count: int) -> dict[int, list[Outgoing]]:
-    parts: defaultdict[int, list[Outgoing]] = defaultdict(list)
-    for record in records:
-        partition = known.get(record.key)
-        if partition is None:  # murmur2 in Python takes 2 us for 8 bytes
-            partition = known[record.key] = (murmur2(record.key) & 0x7FFFFFFF) % count
-        parts[partition].append(record)
-    return dict(parts)
+    def _done(self, topic: str, records: list[Outgoing], too_large: bool) -> list[Outgoing]:
+        """Count what became of records; returns those that are to be dead letters instead."""
+        if topic == self.topic:
+            WRITTEN.inc(0 if too_large else len(records))
+            return [too_large_for(record, topic) for record in records] if too_large else []
+        if too_large:
+            REFUSED.labels("lost").inc(len(records))
+            for lost in records:
+                name = lost.headers[0][1].decode("utf-8", "replace")
+                log.error("bridge_record_lost", mqtt_topic=name, bytes=len(lost.value), cure="raise max.message.bytes")
+        else:
+            REFUSED.labels("dead_lettered").inc(sum(TOO_LARGE in record.headers for record in records))
+        return []
 
 
 def _batch(producer: AIOKafkaProducer, records: Sequence[Outgoing], limit: int) -> tuple[BatchBuilder, int]:
@@ -174,24 +188,3 @@ def _batch(producer: AIOKafkaProducer, records: Sequence[Outgoing], limit: int) 
         taken += 1
     batch.close()
     return batch, taken
-
-
-def _settle(
-    outcome: Outcome, pending: dict[int, list[Outgoing]], limits: dict[int, int], refused: list[Outgoing]
-) -> BaseException | None:
-    """Take what was written or refused off `pending`; returns a failure, if there was one."""
-    failure = None
-    for partition, (taken, error) in outcome.items():
-        too_large = isinstance(error, FOR_EVER)
-        failure = error if error is not None and (failure is None or not too_large) else failure
-        if too_large and taken > 1:
-            limits[partition] = taken // 2
-        elif error is None or too_large:
-            refused += pending[partition][:taken] if too_large else []
-            WRITTEN.inc(0 if too_large else taken)
-            del pending[partition][:taken]
-            if not pending[partition]:
-                del pending[partition]
-        else:
-            may_be_there(pending[partition][:taken])
-    return failure

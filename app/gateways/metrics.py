@@ -8,6 +8,16 @@ WRITTEN = Counter("iot_bridge_written", "Records Kafka has acknowledged")
 IGNORED = Counter("iot_bridge_ignored", "Own outputs seen on the subscription and not taken in again")
 DAMAGED = Counter("iot_bridge_damaged", "Messages whose topic or properties are not valid MQTT; forwarded as unknown")
 REFUSED = Counter("iot_bridge_refused", "Records Kafka refuses for ever, by what became of them", ["outcome"])
+LIMITED = Counter("iot_bridge_limited", "Messages over an ingress limit, by what became of them", ["outcome"])
+TOP_MESSAGES = Gauge(
+    "iot_bridge_top_messages", "Messages since the start, of the 20 users with most and of `other`", ["user"]
+)
+TOP_BYTES = Gauge(
+    "iot_bridge_top_bytes", "Payload bytes since the start, of the 20 users with most and of `other`", ["user"]
+)
+TOP_LIMITED = Gauge(
+    "iot_bridge_top_limited", "Messages over a limit, of the 20 users with most and of `other`", ["user"]
+)
 IN_FLIGHT = Gauge("iot_bridge_in_flight", "Messages taken from the broker and not yet acknowledged")
 BUFFERED_BYTES = Gauge("iot_bridge_buffered_bytes", "Payload bytes waiting for Kafka")
 CONNECTED = Gauge("iot_bridge_connected", "1 while connected and subscribed")

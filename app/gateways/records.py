@@ -26,7 +26,8 @@ class Outgoing(Struct, gc=False):
     packet_id: int  # 0: nothing is owed (any more: the connection is gone, see held.py)
     ingest_ms: int  # when it was received, ms since 1970; the record's timestamp
     again: bool = False  # the broker has sent it before
-    written: bool = False  # it is held already, or needs no writing; only its PUBACK is owed
+    written: bool = False  # it is held already; only its PUBACK is owed
+    over: str | None = None  # which limit it is over: it is to be a dead letter
 
 
 class _Device(Struct, gc=False):

@@ -1,10 +1,10 @@
-"""A record Kafka refuses for ever (too large) -> its dead letter, in the envelope every dead letter has."""
+"""A message that does not come onto the input topic -> its dead letter, in the envelope every dead letter has."""
 
 from datetime import UTC, datetime
 
 from msgspec import Struct
 
-from app.core.deadletter import Headers, to_record
+from app.core.deadletter import to_record
 from app.core.model import Reason, Rejected, Stage
 from app.gateways.records import Outgoing
 
@@ -19,9 +19,21 @@ class _Unwritten(Struct, frozen=True, gc=False):
     offset: int = NOWHERE
 
 
-def dead_letter(record: Outgoing, topic: str) -> tuple[bytes | None, bytes, Headers]:
-    """Key, value and headers for the dead-letter topic; the payload is in it whole."""
+def too_large_for(record: Outgoing, topic: str) -> Outgoing:
+    """The dead letter of a record that Kafka refuses for ever; the payload is in it whole."""
     detail = f"Kafka refuses a record of {len(record.value)} bytes; raise max.message.bytes of the topic {topic}"
-    original = _Unwritten(record.key, record.value, record.headers, record.ingest_ms)
-    rejected = Rejected(original, Reason.PAYLOAD_TOO_LARGE, Stage.ROUTE, detail)
-    return to_record(rejected, topic, NOWHERE, datetime.now(UTC).isoformat())
+    return _dead(record, Rejected(_unwritten(record), Reason.PAYLOAD_TOO_LARGE, Stage.ROUTE, detail), topic)
+
+
+def rate_limited(record: Outgoing, limit: str, topic: str) -> Outgoing:
+    """The dead letter of a message over a limit; it can be replayed."""
+    return _dead(record, Rejected(_unwritten(record), Reason.RATE_LIMITED, Stage.ROUTE, limit), topic)
+
+
+def _unwritten(record: Outgoing) -> _Unwritten:
+    return _Unwritten(record.key, record.value, record.headers, record.ingest_ms)
+
+
+def _dead(record: Outgoing, rejected: Rejected, topic: str) -> Outgoing:
+    _, value, headers = to_record(rejected, topic, NOWHERE, datetime.now(UTC).isoformat())
+    return Outgoing(record.kind, record.key, value, headers, record.packet_id, record.ingest_ms)

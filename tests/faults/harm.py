@@ -4,21 +4,19 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Awaitable, Callable
 
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
+from tests.faults.identity import Undo, lose_session, take_client_ids
 from tests.faults.rig import PROGRAMS, Rig, tree
-from tests.faults.schedule import CLOCK, LINKS, TOPIC, Fault
+from tests.faults.schedule import CLOCK, ID_TAKEN, LINKS, SESSION_LOST, TOPIC, Fault
 from tests.faults.servers import start
 from tests.workers import until
 
 DELAYS = (0.05, 0.5)  # seconds, each way
 JUMP = 3600  # seconds a clock jumps at most, either way
 SAVED = 2.5  # seconds after which Mosquitto has written what it holds (it saves every second)
-
-Undo = Callable[[], Awaitable[None]]
 
 
 async def inflict(rig: Rig, fault: Fault) -> Undo:
@@ -28,6 +26,10 @@ async def inflict(rig: Rig, fault: Fault) -> Undo:
         return await _hurt_link(rig, fault)
     if target == TOPIC:
         return await _delete_records(rig)
+    if action == SESSION_LOST:
+        return await lose_session(rig)
+    if action == ID_TAKEN:
+        return await take_client_ids(rig)
     if action == CLOCK:
         return _jump(rig, fault)
     if target in PROGRAMS:

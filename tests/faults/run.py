@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.faults.accounts import draw_up
-from tests.faults.harm import Undo, inflict
+from tests.faults.harm import inflict
+from tests.faults.identity import Undo
 from tests.faults.outcome import Episode, Outcome
 from tests.faults.recovery import LONGEST, back_off, marks, recovered, whole
 from tests.faults.rig import PROGRAMS, Rig, rig

@@ -11,6 +11,7 @@ SERVERS = ("Kafka", "PostgreSQL", "Mosquitto")
 PROCESS_FAULTS = ("kill -9", "freeze", "restart")
 TOPIC, RETENTION = "input topic", "retention"
 CLOCK = "clock jump"
+SESSION_LOST, ID_TAKEN = "session lost", "client id taken"
 
 SHORT, MEDIUM, LONG = (0.2, 2.0), (2.0, 5.0), (7.0, 12.0)  # seconds; the last is longer than a session timeout
 LENGTHS = (SHORT, MEDIUM, LONG)
@@ -41,6 +42,7 @@ def kinds(*, clocks: bool) -> list[Kind]:
     found = [Kind(link, action) for link in LINKS for action in LINK_FAULTS]
     found += [Kind(name, action) for name in PROGRAMS + SERVERS for action in PROCESS_FAULTS]
     found += [Kind(name, CLOCK) for name in PROGRAMS if clocks]
+    found += [Kind("bridge", SESSION_LOST), Kind("bridge", ID_TAKEN)]
     return [*found, Kind(TOPIC, RETENTION)]
 
 

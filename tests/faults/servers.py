@@ -17,6 +17,7 @@ from tests.conftest import INIT_SQL
 from tests.faults.proxy import Proxy
 from tests.workers import Site
 
+STRANGER = "stranger"  # an MQTT account like any device's
 Server = Kafka | Postgres | Mosquitto
 
 
@@ -52,7 +53,7 @@ class Servers:
         self.links = {name: Proxy(name) for name in ("kafka link", "postgres link", "mqtt link")}
         self._directory = directory
         self.postgres = Postgres(directory / "postgres")
-        self.mosquitto = Mosquitto(directory / "mosquitto")
+        self.mosquitto = Mosquitto(directory / "mosquitto", accounts=[STRANGER])
         self.kafka: Broker
 
     @property

@@ -32,6 +32,8 @@ CHOSEN = [
     Fault(Kind("PostgreSQL", "freeze"), 1.0, 0.5, together=False),
     Fault(Kind("bridge", "freeze"), 1.0, 0.5, together=True),
     Fault(Kind("Mosquitto", "restart"), 0.3, 0.5, together=False),
+    Fault(Kind("bridge", "session lost"), 1.5, 0.5, together=False),
+    Fault(Kind("bridge", "client id taken"), 1.5, 0.5, together=False),
 ]
 
 

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.deadletter import REDELIVERED
+from app.core.deadletter import REDELIVERED, from_record
 from app.core.model import Kind
 from app.gateways.backoff import delay
 from app.gateways.records import may_be_there, own_output, to_record
-from app.gateways.refused import dead_letter
+from app.gateways.refused import rate_limited, too_large_for
 from app.gateways.wire import Damaged, Publish
 
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -143,15 +143,26 @@ def test_own_outputs_are_told_apart(topic: str, own: bool) -> None:
 
 def test_a_refused_record_is_dead_lettered_whole() -> None:
     record = to_record(Publish(TOPIC, b"\x00\xff", 1, []), 5)
-    key, value, found = dead_letter(record, "iot-stream")
-    envelope = json.loads(value)
-    assert key == b"u1/d1"
+    dead = too_large_for(record, "iot-stream")
+    envelope = json.loads(dead.value)
+    assert dead.key == b"u1/d1"
     assert (envelope["payload_base64"], envelope["reason"], envelope["original_topic"]) == (
         "AP8=",
         "payload_too_large",
         TOPIC,
     )
-    assert dict(found)["mqtt_topic"] == TOPIC.encode()
+    assert dict(dead.headers)["mqtt_topic"] == TOPIC.encode()
+
+
+def test_a_message_over_a_limit_is_dead_lettered_whole_and_can_be_replayed() -> None:
+    record = to_record(Publish(TOPIC, b"\x00\xff", 7, []), 1795248000123)
+    dead = rate_limited(record, "more than 5 messages a second", "iot-stream")
+    letter = from_record(dead.value, dead.headers)
+    assert letter is not None
+    assert (letter.reason, letter.stage, letter.payload, letter.key) == ("rate_limited", "route", b"\x00\xff", b"u1/d1")
+    assert list(letter.headers) == record.headers
+    assert "more than 5 messages a second" in letter.error
+    assert (letter.source_topic, letter.source_partition, letter.source_offset) == ("iot-stream", -1, -1)
 
 
 def test_the_wait_doubles_up_to_its_bound() -> None:

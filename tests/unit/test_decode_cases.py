@@ -23,7 +23,7 @@ CASES: list[dict[str, Any]] = [
     for case in json.loads(path.read_text())
 ]
 # What only later steps can find: rules and commands are read by other parts, and the database speaks for itself.
-NOT_OURS = {Reason.INVALID_RULES, Reason.INVALID_COMMAND, Reason.REFUSED_BY_DATABASE}
+NOT_OURS = {Reason.INVALID_RULES, Reason.INVALID_COMMAND, Reason.REFUSED_BY_DATABASE, Reason.RATE_LIMITED}
 
 
 def joined(parts: Any) -> str:

@@ -1,0 +1,24 @@
+"""Who counts for most among names that anybody may invent: a few counters, whatever comes (Misra and Gries)."""
+
+COUNTERS = 800
+
+
+class Heavy:
+    """Sums by name. One that counts for more than 1/400 of the whole is always there; its sum may be low by as much."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = {}
+        self.total = 0.0
+
+    def add(self, name: str, amount: float) -> None:
+        """Count it."""
+        self.total += amount
+        self._sums[name] = self._sums.get(name, 0.0) + amount
+        if len(self._sums) > COUNTERS:
+            # The median is taken off each: half of them go, so that names made up cost no more than others.
+            median = sorted(self._sums.values())[len(self._sums) // 2]
+            self._sums = {known: left - median for known, left in self._sums.items() if left > median}
+
+    def top(self, count: int) -> list[tuple[str, float]]:
+        """The largest, by size."""
+        return sorted(self._sums.items(), key=lambda one: (-one[1], one[0]))[:count]

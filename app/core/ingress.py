@@ -1,0 +1,90 @@
+"""What a user and each of his devices may bring in: messages and bytes a second, with a burst; `now` is an argument.
+
+A limit of many is one number for each who is in debt: the time at which his bucket is full again (GCRA). Whoever is not
+there has a full one, so idle ones are dropped, and memory is bounded whatever ids somebody invents.
+"""
+
+from collections.abc import Hashable
+
+from msgspec import Struct
+
+# In each limit, 10 MB of them at most. More than that in debt at once begin anew, with a full bucket.
+MOST = 65_536
+
+ROUNDING = 1e-6  # seconds: sums of floats are a little off, and a limit of 20 is 20
+
+
+class IngressLimits(Struct, frozen=True):
+    """A second, 0: no limit; `burst` is how many seconds' worth may come at once."""
+
+    user_messages: float = 0.0
+    user_bytes: float = 0.0
+    device_messages: float = 0.0
+    device_bytes: float = 0.0
+    burst: float = 10.0
+
+
+class _Meter:
+    """One limit, of all users or of all devices."""
+
+    def __init__(self, rate: float, burst: float) -> None:
+        self._rate, self._burst = rate, burst
+        self._full_at: dict[int, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._full_at)
+
+    def room(self, who: int, cost: float, now: float) -> bool:
+        """Whether there is room for `cost`. One that exceeds the burst finds room in a full bucket."""
+        debt = self._full_at.get(who, now) - now
+        return debt <= 0 or debt + cost / self._rate <= self._burst + ROUNDING * max(1.0, self._burst)
+
+    def take(self, who: int, cost: float, now: float) -> None:
+        """Take it."""
+        if len(self._full_at) >= MOST and who not in self._full_at:
+            self._sweep(now)
+        self._full_at[who] = max(self._full_at.get(who, now), now) + cost / self._rate
+
+    def _sweep(self, now: float) -> None:
+        self._full_at = {who: full_at for who, full_at in self._full_at.items() if full_at > now}
+        if len(self._full_at) > MOST // 2:  # else each message would sweep again
+            self._full_at.clear()
+
+
+class Ingress:
+    """The limits in force, and who has used them up."""
+
+    def __init__(self, limits: IngressLimits) -> None:
+        given = (
+            (True, False, limits.user_messages, "messages a second of a user: IOT_INGRESS_USER_MESSAGES"),
+            (True, True, limits.user_bytes, "bytes a second of a user: IOT_INGRESS_USER_BYTES"),
+            (False, False, limits.device_messages, "messages a second of a device: IOT_INGRESS_DEVICE_MESSAGES"),
+            (False, True, limits.device_bytes, "bytes a second of a device: IOT_INGRESS_DEVICE_BYTES"),
+        )
+        self._meters = [
+            (of_user, in_bytes, _Meter(rate, limits.burst), f"more than {rate:g} {what}")
+            for of_user, in_bytes, rate, what in given
+            if rate
+        ]
+
+    def __bool__(self) -> bool:
+        return bool(self._meters)
+
+    @property
+    def remembered(self) -> int:
+        """Numbers kept."""
+        return sum(len(meter) for _, _, meter, _ in self._meters)
+
+    def fault(self, user: Hashable, device: Hashable, size: int, now: float) -> str | None:
+        """Which limit a message of `size` bytes is over; None: it may come in, and has been counted.
+
+        `device` None is a message of the user himself. What is refused is not counted against him.
+        """
+        ids = {True: hash(user), False: hash(device)}
+        asked = [one for one in self._meters if one[0] or device is not None]
+        for of_user, in_bytes, meter, what in asked:
+            if not meter.room(ids[of_user], size if in_bytes else 1, now):
+                return what
+        for of_user, in_bytes, meter, _ in asked:
+            meter.take(ids[of_user], size if in_bytes else 1, now)
+        return None

@@ -1,0 +1,52 @@
+"""Key -> partition as every producer here computes it, remembered for the keys in use, within a bound in bytes."""
+
+from zlib import crc32
+
+from aiokafka.partitioner import murmur2
+
+REMEMBERED_BYTES = 32 << 20  # some 200,000 keys of devices; whoever invents ids only makes it begin anew
+ENTRY = 140  # bytes a key takes beside its own, by tracemalloc
+# Ids of more than 2048 bytes are refused (`key_too_long`), so that longer keys are no device's and have no order to
+# keep: murmur2, which is Python, would take 16 ms for the longest topic there can be.
+LONGEST = 2100
+
+
+class Partitions:
+    """Of one topic, for as long as it has so many partitions."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, int] = {}
+        self._bytes = 0
+        self._count = 0
+
+    def resize(self, count: int) -> bool:
+        """The topic has `count` partitions; whether that is something new."""
+        if count == self._count:
+            return False
+        self._count = count
+        self._forget()
+        return True
+
+    def of(self, key: bytes) -> int:
+        """The partition of a key. `resize` comes first."""
+        partition = self._known.get(key)
+        if partition is None:
+            partition = self._compute(key)
+        return partition
+
+    def _compute(self, key: bytes) -> int:
+        if len(key) > LONGEST:
+            return crc32(key) % self._count
+        partition: int = (murmur2(key) & 0x7FFFFFFF) % self._count  # 2 us for 8 bytes
+        self._remember(key, partition)
+        return partition
+
+    def _remember(self, key: bytes, partition: int) -> None:
+        if self._bytes > REMEMBERED_BYTES:
+            self._forget()
+        self._bytes += len(key) + ENTRY
+        self._known[key] = partition
+
+    def _forget(self) -> None:
+        self._known.clear()
+        self._bytes = 0
