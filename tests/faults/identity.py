@@ -30,15 +30,26 @@ async def lose_session(rig: Rig) -> Undo:
         rig.mqtt.free.clear()
         with contextlib.suppress(AssertionError):  # another fault keeps the bridge away; then nothing is forgotten
             await _all_in_the_bridge(rig)
-            with contextlib.suppress(*GONE):
-                name = client_id(rig.site.settings.bridge_client_id, rig.site.mqtt.password)
-                async with line(rig.site.mqtt, name, kept=False):  # with a clean start
-                    pass
+            await _forget(rig)
         await proxy.heal()
         await rig.programs["bridge"].ready(60)
         rig.mqtt.free.set()
 
     return undo
+
+
+async def _forget(rig: Rig) -> None:
+    """Until the bridge is there again: what devices publish meanwhile, no session would keep."""
+    bridge, name = rig.programs["bridge"], client_id(rig.site.settings.bridge_client_id, rig.site.mqtt.password)
+    before = len(bridge.events("bridge_mqtt_connected"))
+
+    async def back() -> bool:
+        return len(bridge.events("bridge_mqtt_connected")) > before
+
+    with contextlib.suppress(*GONE):
+        async with line(rig.site.mqtt, name, kept=False):  # with a clean start
+            pass
+        await until(back, 60, lambda: f"{bridge.name} does not come back")
 
 
 async def _all_in_the_bridge(rig: Rig) -> None:
