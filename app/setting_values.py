@@ -32,6 +32,12 @@ def _from_json(value: Any) -> Any:
         raise ValueError(f"give a JSON array: {error}") from None
 
 
+def _filters(topics: tuple[str, ...]) -> tuple[str, ...]:
+    if not topics or not all(topic.strip() for topic in topics):
+        raise ValueError('give at least one topic filter, and no empty one, as ["users/#", "iot/#"]')
+    return topics
+
+
 def _classes(value: Any) -> Any:
     try:
         return msgspec.convert(_from_json(value), tuple[DeviceClass, ...])
@@ -104,7 +110,7 @@ CaFile = Annotated[ExistingFile, AfterValidator(_ca), AfterValidator(_used)]
 CertificateFile = Annotated[ExistingFile, AfterValidator(_used)]
 KeyFile = Annotated[ExistingFile, AfterValidator(_fitting), Field(validate_default=True)]
 Classes = Annotated[tuple[InstanceOf[DeviceClass], ...], NoDecode, BeforeValidator(_classes)]
-Topics = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_from_json)]
+Topics = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_from_json), AfterValidator(_filters)]
 PositiveInt = Annotated[int, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]

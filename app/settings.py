@@ -42,6 +42,7 @@ class Settings(BaseSettings):
         extra="ignore",  # what is unknown is named by load(), with the nearest name
         frozen=True,
         env_ignore_empty=True,
+        allow_inf_nan=False,
     )
 
     app: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")] = Field(

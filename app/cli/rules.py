@@ -32,7 +32,8 @@ RulesFile = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="JS
 @rules.callback()
 def group() -> None:
     """Look at rule sets, check, try and store them."""
-    load()  # the schema says which keys are columns
+    if not {"-h", "--help"} & set(sys.argv):  # which is there for somebody whose settings are wrong, too
+        load()  # the schema says which keys are columns
 
 
 @rules.command("list")

@@ -80,6 +80,14 @@ async def test_a_state_directory_that_cannot_be_is_told_in_a_line(tmp_path: Path
     assert "Traceback" not in done.out + done.error
 
 
+@pytest.mark.parametrize("words", ["worker", "rules check", "rules backtest", "db init", "doctor", "users add"])
+async def test_help_is_there_whatever_the_settings_are(words: str) -> None:
+    done = await ended({"IOT_DATABASE_URL": f"postgresql://u:#{SECRET}@h/d"}, "-m", "app", *words.split(), "--help")
+    assert done.code == 0, done
+    assert "Usage: " in done.out
+    assert SECRET not in done.out + done.error
+
+
 async def test_variables_of_libpq_are_told_in_a_line_too() -> None:
     done = await ended(
         {"IOT_DATABASE_URL": "postgresql://iot@127.0.0.1/iot", "PGPORT": SECRET}, "-m", "app", "db", "init"
