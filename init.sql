@@ -125,11 +125,12 @@ CREATE TABLE IF NOT EXISTS alert_history (
   sent_at     timestamptz,
   recorded_at timestamptz NOT NULL DEFAULT now(),
   held_at     timestamptz,
+  left_out    text,
   PRIMARY KEY (alert_id, status, repeat)
 );
 -- A table of version 0.1.0 has no repeat yet, and a key without it.
 ALTER TABLE alert_history ADD COLUMN IF NOT EXISTS repeat integer NOT NULL DEFAULT 0,
-  ADD COLUMN IF NOT EXISTS held_at timestamptz;
+  ADD COLUMN IF NOT EXISTS held_at timestamptz, ADD COLUMN IF NOT EXISTS left_out text;
 DO $$
 BEGIN
   IF (SELECT count(*) FROM pg_index, unnest(indkey) WHERE indrelid = 'alert_history'::regclass AND indisprimary) = 2 THEN
@@ -138,8 +139,11 @@ BEGIN
 END $$;
 CREATE INDEX IF NOT EXISTS alert_history_user_idx ON alert_history (user_id, recorded_at);
 -- A user's budget of messages (IOT_ALERTS_PER_MINUTE), and what is held back for the digest.
-CREATE INDEX IF NOT EXISTS alert_history_sent_idx ON alert_history (user_id, sent_at) WHERE sent_at IS NOT NULL;
-CREATE INDEX IF NOT EXISTS alert_history_held_idx ON alert_history (user_id) WHERE held_at IS NOT NULL AND sent_at IS NULL;
+DROP INDEX IF EXISTS alert_history_sent_idx, alert_history_held_idx;  -- of 0.2.0, which read all of a storm
+CREATE INDEX IF NOT EXISTS alert_history_told_idx ON alert_history (user_id, sent_at)
+  WHERE sent_at IS NOT NULL AND held_at IS NULL;
+CREATE INDEX IF NOT EXISTS alert_history_waiting_idx ON alert_history (user_id, held_at)
+  WHERE held_at IS NOT NULL AND sent_at IS NULL AND left_out IS NULL;
 
 CREATE TABLE IF NOT EXISTS device_status (
   device_key text        PRIMARY KEY,

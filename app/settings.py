@@ -160,12 +160,16 @@ class Settings(BaseSettings):
         60.0, description="an alert published this long after its event time says so (`delayed`)"
     )
     alerts_per_minute: Annotated[int, Field(ge=0)] = Field(
-        0, description="most alert messages to a user in a minute; the rest comes as one digest a minute; 0: no limit"
+        60,
+        description="most messages to a user in a minute, answers half of it; more come as a digest; 0: no limit",
     )
     webhook_url: WebUrl = Field(None, description="the notifier posts every alert event there too; never logged")
     webhook_secret: SecretStr | None = Field(None, description="key of its signature (HMAC-SHA256); never logged")
     webhook_secret_file: SecretFile = Field(None, description="file that holds the key")
     webhook_timeout: PositiveFloat = Field(10.0, description="longest the webhook may take to answer")
+    webhook_tries: PositiveInt = Field(
+        12, description="an event it does not take in so many tries, taking others in between, is left out (6 minutes)"
+    )
 
     time_future_max: PositiveFloat = Field(300.0, description="a reading further ahead of its arrival is a dead letter")
     time_past_max: PositiveFloat = Field(90 * 86400.0, description="a reading older at its arrival is a dead letter")

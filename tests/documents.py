@@ -17,7 +17,9 @@ import app.adapters.config_edits
 import app.adapters.insistence
 import app.gateways.metrics
 import app.notifier
+import app.noting
 import app.ops.metrics
+import app.publishing
 import app.webhook
 from app.adapters import sqlstate
 from app.core.phases import diagram
@@ -30,7 +32,9 @@ METRICS: dict[str, tuple[ModuleType, ...]] = {
     "worker": (app.ops.metrics, app.adapters.config_edits),
     "bridge": (app.gateways.metrics,),
     "notifier": (
+        app.publishing,
         app.notifier,
+        app.noting,
         app.adapters.alert_records,
         app.adapters.alert_consumer,
         app.adapters.insistence,

@@ -1,4 +1,4 @@
-"""A consumer group of the alert topic: records by partition, committed by hand once they are delivered."""
+"""A consumer group of the alert topic: records by partition, committed by hand once all before them are delivered."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -12,6 +12,7 @@ from prometheus_client import Gauge
 from app.adapters.closing import close_consumer
 from app.adapters.kafka_access import access, start
 from app.core.arrival import arrived_ms
+from app.core.prefix import Prefix
 from app.settings import Settings
 
 log = structlog.get_logger()
@@ -22,7 +23,7 @@ WAITING = Gauge(
     ["group"],
 )
 
-BATCH = 500
+BATCH = 2000
 METADATA_MS = 10_000  # a topic created after the start is found this soon
 MAX_POLL_MS = 24 * 3600 * 1000  # an outage of the receiver is waited out between two polls
 KAFKA_ERRORS = (KafkaError, OSError)
@@ -35,12 +36,19 @@ class AlertConsumer:
         self._settings, self._access = settings, access(settings)
         self._group, self._client_id = f"{settings.group_id}-{name}", client_id
         self._consumer: Any = None
-        self._in_hand: dict[TopicPartition, float] = {}  # since when, seconds since 1970
+        self._taken: dict[TopicPartition, Prefix] = {}
+        self._committed: dict[TopicPartition, int] = {}
         WAITING.labels(name).set_function(self.waiting)
 
     def waiting(self) -> float:
-        """Seconds since the oldest record was written that is taken and not committed; 0 when there is none."""
-        return max(0.0, time.time() - min(self._in_hand.values())) if self._in_hand else 0.0
+        """Seconds since the oldest record was written that is taken and not done; 0 when there is none."""
+        oldest = [prefix.oldest for prefix in self._taken.values() if prefix.oldest is not None]
+        return max(0.0, time.time() - min(oldest)) if oldest else 0.0
+
+    @property
+    def open(self) -> int:
+        """Records that cannot be committed yet."""
+        return sum(map(len, self._taken.values()))
 
     @property
     def connected(self) -> bool:
@@ -48,7 +56,7 @@ class AlertConsumer:
         return self._consumer is not None
 
     async def take(self) -> Mapping[TopicPartition, Sequence[Any]]:
-        """Records by partition, none after half a second of silence. Raises KAFKA_ERRORS.
+        """Records by partition, none after half a second of silence; `done` is due for each. Raises KAFKA_ERRORS.
 
         A consumer that fails is replaced by the next call, as some of its errors last.
         """
@@ -63,16 +71,38 @@ class AlertConsumer:
             await close_consumer(failed)
             raise
         now_ms = int(time.time() * 1000)
-        self._in_hand = {tp: arrived_ms(records[0], now_ms) / 1000 for tp, records in taken.items()}
+        for partition, records in taken.items():
+            prefix = self._taken.setdefault(partition, Prefix())
+            for record in records:
+                prefix.take(record.offset, arrived_ms(record, now_ms) / 1000)
         return taken
 
-    async def commit(self, partition: TopicPartition, offset: int) -> None:
-        """All before `offset` is delivered. A commit that fails costs repeats."""
-        self._in_hand.pop(partition, None)
+    def done(self, partition: TopicPartition, offset: int) -> None:
+        """The record is delivered, or nothing is to be delivered of it."""
+        if prefix := self._taken.get(partition):
+            prefix.done(offset)
+
+    async def commit(self) -> None:
+        """Commit what is done with all before it. A commit that fails costs repeats."""
+        if self._consumer is None:
+            return
+        assigned = self._consumer.assignment()
+        for partition in [one for one in self._taken if one not in assigned]:
+            del self._taken[partition]  # it is another member's
+            self._committed.pop(partition, None)
+        moved = {
+            partition: prefix.position
+            for partition, prefix in self._taken.items()
+            if prefix.position is not None and prefix.position != self._committed.get(partition)
+        }
+        if not moved:
+            return
         try:
-            await self._consumer.commit({partition: offset})
+            await self._consumer.commit(moved)
         except KafkaError as error:
-            log.warning("notifier_commit_failed", partition=partition.partition, error=repr(error))
+            log.warning("notifier_commit_failed", partitions=[one.partition for one in moved], error=repr(error))
+        else:
+            self._committed |= moved
 
     async def close(self) -> None:
         """Leave the group."""

@@ -1,6 +1,8 @@
 """alert_history: which alert events were published; one row per Key, `sent_at` set after the PUBACK.
 
-`held_at` is set when one is held back for a digest (app.adapters.storms)."""
+`held_at` is set when one is held back for a digest (app.adapters.storms), `left_out` when the MQTT broker cannot take
+it.
+"""
 
 from collections.abc import Sequence
 
@@ -18,13 +20,19 @@ SELECT * FROM unnest($1::text[], $2::text[], $3::integer[], $4::text[], $5::text
                      $13::jsonb[])
 ON CONFLICT (alert_id, status, repeat) DO NOTHING"""
 _KEYS = "unnest($1::text[], $2::text[], $3::integer[]) AS asked (alert_id, status, repeat)"
-_SENT = f"""
-SELECT alert_id, status, repeat FROM alert_history JOIN {_KEYS} USING (alert_id, status, repeat)
-WHERE sent_at IS NOT NULL OR held_at IS NOT NULL"""  # noqa: S608
+_STATES = f"""
+SELECT alert_id, status, repeat, sent_at IS NOT NULL OR held_at IS NOT NULL OR left_out IS NOT NULL AS settled
+FROM alert_history JOIN {_KEYS} USING (alert_id, status, repeat)"""  # noqa: S608
 _MARK = f"""
 UPDATE alert_history AS kept SET sent_at = now() FROM {_KEYS}
 WHERE (kept.alert_id, kept.status, kept.repeat) = (asked.alert_id, asked.status, asked.repeat)
   AND sent_at IS NULL"""  # noqa: S608
+
+_LEAVE_OUT = """
+UPDATE alert_history AS kept SET left_out = asked.reason
+FROM unnest($1::text[], $2::text[], $3::integer[], $4::text[]) AS asked (alert_id, status, repeat, reason)
+WHERE (kept.alert_id, kept.status, kept.repeat) = (asked.alert_id, asked.status, asked.repeat)
+  AND kept.sent_at IS NULL"""
 
 
 def key(event: AlertEvent) -> Key:
@@ -38,12 +46,13 @@ async def record(connection: Connection, events: Sequence[tuple[AlertEvent, byte
     await connection.execute(_INSERT, *map(list, zip(*rows, strict=True)))
 
 
-async def already_sent(connection: Connection, keys: Sequence[Key]) -> set[Key]:
-    """Those of `keys` whose PUBACK is on record, or that are held back. Raises sqlstate.DATABASE_ERRORS."""
-    if not keys:
-        return set()
-    rows = await connection.fetch(_SENT, *map(list, zip(*keys, strict=True)))
-    return {(row["alert_id"], row["status"], row["repeat"]) for row in rows}
+async def settled(connection: Connection, keys: Sequence[Key]) -> dict[Key, bool]:
+    """Those of `keys` that are on record, and whether they were acknowledged, held back or left out.
+
+    Raises sqlstate.DATABASE_ERRORS.
+    """
+    rows = await connection.fetch(_STATES, *map(list, zip(*keys, strict=True)))
+    return {(row["alert_id"], row["status"], row["repeat"]): row["settled"] for row in rows}
 
 
 async def mark_sent(connection: Connection, keys: Sequence[Key]) -> None:
@@ -51,3 +60,11 @@ async def mark_sent(connection: Connection, keys: Sequence[Key]) -> None:
     if not keys:
         return
     await connection.execute(_MARK, *map(list, zip(*keys, strict=True)))
+
+
+async def leave_out(connection: Connection, reasons: Sequence[tuple[Key, str]]) -> None:
+    """Note that these are not told, and why. Raises sqlstate.DATABASE_ERRORS."""
+    if not reasons:
+        return
+    rows = [(*one, why.replace("\0", "")) for one, why in reasons]
+    await connection.execute(_LEAVE_OUT, *map(list, zip(*rows, strict=True)))

@@ -1,6 +1,7 @@
 """Records of the alert topic -> alert events and answers to publish; the rest is logged, counted and left out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import msgspec
 import structlog
@@ -23,43 +24,57 @@ MAX_USER_BYTES = 60_000  # an MQTT topic holds 65,535
 _decode = msgspec.json.Decoder(AlertEvent).decode
 
 
-def alert_events(records: Sequence[Record]) -> Events:
-    """The alert events among the records, each key once, in order. Never raises."""
-    events: Events = {}
+class Found(NamedTuple):
+    """What one record asks to publish: an event, or an answer, which has none."""
+
+    offset: int
+    user_id: str
+    topic: str
+    text: bytes
+    event: AlertEvent | None
+
+
+def read(records: Sequence[Record]) -> Iterator[Found]:
+    """What there is to publish, in order. Never raises."""
     for record in records:
-        if _topic(record) is not None:
-            continue
+        topic = _topic(record)
         try:
-            event = _decode(record.value or b"")
-            _check_topic(event.user_id)
+            yield _answer(record, topic) if topic is not None else _event(record)
         except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError) as error:
             INVALID.inc()
             log.error("notifier_invalid", offset=record.offset, error=str(error)[:200])
-            continue
-        if key(event) in events:
+
+
+def alert_events(records: Sequence[Record]) -> Events:
+    """The alert events among the records, each key once, in order. Never raises."""
+    events: Events = {}
+    for found in read([record for record in records if _topic(record) is None]):
+        assert found.event
+        if key(found.event) in events:
             REPEATS.inc()
-        events.setdefault(key(event), (event, bytes(record.value or b"")))
+        events.setdefault(key(found.event), (found.event, found.text))
     return events
 
 
 def answers(records: Sequence[Record]) -> list[tuple[str, bytes]]:
     """(MQTT topic, payload) of the answers among the records, in order. Never raises."""
-    found = []
-    for record in records:
-        topic = _topic(record)
-        if topic is None:
-            continue
-        try:
-            name = topic.decode()
-            _check_topic(name.removeprefix("users/").partition("/")[0])
-            if not is_own_output(name) or not name.endswith("/errors"):
-                raise ValueError(f"no answer goes to the topic {name[:80]!r}")
-        except ValueError as error:  # also of decode
-            INVALID.inc()
-            log.error("notifier_invalid", offset=record.offset, error=str(error)[:200])
-            continue
-        found.append((name, bytes(record.value or b"")))
-    return found
+    return [(found.topic, found.text) for found in read([one for one in records if _topic(one) is not None])]
+
+
+def _event(record: Record) -> Found:
+    text = bytes(record.value or b"")
+    event = _decode(text)
+    _check_topic(event.user_id)
+    return Found(record.offset, event.user_id, f"users/{event.user_id}/alerts", text, event)
+
+
+def _answer(record: Record, topic: bytes) -> Found:
+    name = topic.decode()
+    user_id = name.removeprefix("users/").partition("/")[0]
+    _check_topic(user_id)
+    if not is_own_output(name) or not name.endswith("/errors"):
+        raise ValueError(f"no answer goes to the topic {name[:80]!r}")
+    return Found(record.offset, user_id, name, bytes(record.value or b""), None)
 
 
 def _topic(record: Record) -> bytes | None:

@@ -9,11 +9,14 @@ import structlog
 
 from app.adapters.encryption import mqtt_context
 from app.adapters.hook import Hook
-from app.adapters.mqtt import Account, MqttPublisher
+from app.adapters.insistence import Insistence
+from app.adapters.mqtt import MqttPublisher
+from app.adapters.mqtt_connection import Account
 from app.core.client_ids import client_id
 from app.notifier import Notifier
 from app.ops import logs
 from app.ops.http import HealthServer
+from app.publishing import Publishing
 from app.settings import Settings, load
 from app.webhook import WebhookSender
 
@@ -43,12 +46,20 @@ def account(settings: Settings) -> Account:
     )
 
 
+def probe(settings: Settings) -> str:
+    """Where it publishes to see whether the broker is well: the alerts of a user that has the notifier's name."""
+    name = settings.notifier_client_id
+    return f"users/{'iot-notifier' if any(mark in name for mark in '/+#') else name}/alerts"
+
+
 async def _main(settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    publisher = MqttPublisher(account(settings))
-    made = Notifier(settings, publisher, stop)
+    insist = Insistence(stop)
+    publisher = MqttPublisher(account(settings), insist)
+    publishing = Publishing(publisher, insist, probe(settings), settings.alert_delayed_after)
+    made = Notifier(settings, publishing, insist)
 
     async def live() -> Mapping[str, bool]:
         return {"running": True}
@@ -59,13 +70,10 @@ async def _main(settings: Settings) -> None:
     health = HealthServer(settings.metrics_host, settings.metrics_port, live, ready)
     await health.start()
     log.info("notifier_started", metrics_port=health.port, topic=settings.kafka_alerts_topic)
-    publisher.start()
     try:
-        await _until(
-            stop, asyncio.create_task(_deliver(settings, made, stop)), publisher.died, settings.shutdown_timeout
-        )
+        await _until(stop, asyncio.create_task(_deliver(settings, made, stop)), settings.shutdown_timeout)
     finally:
-        await publisher.stop()
+        await publisher.close()
         await health.stop()
 
 
@@ -78,20 +86,16 @@ async def _deliver(settings: Settings, made: Notifier, stop: asyncio.Event) -> N
             group.create_task(WebhookSender(settings, hook, stop).run())
 
 
-async def _until(
-    stop: asyncio.Event, running: "asyncio.Task[None]", died: "asyncio.Future[None]", seconds: float
-) -> None:
-    """Wait for the end of `running`; after `stop`, for at most `seconds` more. Raises what `died` fails with."""
+async def _until(stop: asyncio.Event, running: "asyncio.Task[None]", seconds: float) -> None:
+    """Wait for the end of `running`; after `stop`, for at most `seconds` more."""
     stopping = asyncio.create_task(stop.wait())
-    ends: list[asyncio.Future[Any]] = [running, stopping, died]
+    ends: list[asyncio.Future[Any]] = [running, stopping]
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
-    _, unfinished = await asyncio.wait([running], timeout=0 if died.done() else seconds)
+    _, unfinished = await asyncio.wait([running], timeout=seconds)
     if unfinished:
         log.warning("notifier_unfinished", note="what was not acknowledged is published again by the next start")
         running.cancel()
         await asyncio.wait([running])
     elif running.exception():
         raise running.exception() or AssertionError
-    if died.done():
-        died.result()

@@ -24,6 +24,18 @@ class Held(Struct, frozen=True, gc=False):
     event_time: datetime | None
 
 
+class Counts(Struct, frozen=True):
+    """What all of the events are."""
+
+    count: int
+    devices: int
+    begin: datetime | None
+    end: datetime | None
+    by_status: dict[str, int]
+    by_severity: dict[str, int]
+    by_rule: dict[str, int]  # the RULES_MAX that have most
+
+
 class _Digest(Struct):
     digest_id: str  # the same when it is told again
     user_id: str
@@ -34,28 +46,44 @@ class _Digest(Struct):
     devices: int
     by_status: dict[str, int]
     by_severity: dict[str, int]
-    by_rule: dict[str, int]  # the RULES_MAX that have most
+    by_rule: dict[str, int]
     alerts: list[Held]
     omitted: int  # how many are not in `alerts`
 
 
-def digest(user_id: str, held: Sequence[Held]) -> bytes:
-    """JSON of the events of a user, which are in the order in which they happened; at least one."""
+def counted(held: Sequence[Held]) -> Counts:
+    """What these are."""
     times = [one.event_time for one in held if one.event_time]
-    first = held[0]
+    return Counts(
+        count=len(held),
+        devices=len({one.device_id for one in held}),
+        begin=min(times, default=None),
+        end=max(times, default=None),
+        by_status=dict(Counter(one.status for one in held)),
+        by_severity=dict(Counter(one.severity or "" for one in held)),
+        by_rule=dict(Counter(one.rule_id for one in held).most_common(RULES_MAX)),
+    )
+
+
+def digest(user_id: str, held: Sequence[Held], counts: Counts | None = None) -> bytes:
+    """JSON of the events of a user, which are in the order in which they happened; at least one.
+
+    Without `counts`, `held` are all there are; else they are the first of them.
+    """
+    first, counts = held[0], counts or counted(held)
     name = msgspec.json.encode([user_id, first.alert_id, first.status, first.repeat])
     body = _Digest(
         digest_id=blake2b(name, digest_size=16).hexdigest(),
         user_id=user_id,
         status="DIGEST",
-        begin=min(times, default=None),
-        end=max(times, default=None),
-        count=len(held),
-        devices=len({one.device_id for one in held}),
-        by_status=dict(Counter(one.status for one in held)),
-        by_severity=dict(Counter(one.severity or "" for one in held)),
-        by_rule=dict(Counter(one.rule_id for one in held).most_common(RULES_MAX)),
+        begin=counts.begin,
+        end=counts.end,
+        count=counts.count,
+        devices=counts.devices,
+        by_status=counts.by_status,
+        by_severity=counts.by_severity,
+        by_rule=counts.by_rule,
         alerts=list(held[:LISTED_MAX]),
-        omitted=max(0, len(held) - LISTED_MAX),
+        omitted=max(0, counts.count - LISTED_MAX),
     )
     return msgspec.json.encode(body)

@@ -15,11 +15,13 @@ from tests.faults.load import RULES
 from tests.servers import KafkaServer, MqttServer, server_directory
 from tests.workers import Site
 
+NO_BUDGET = {"alerts_per_minute": 0}  # every alert is counted
+
 
 @pytest.fixture
 async def site(kafka: KafkaServer, database: str, mosquitto: MqttServer, unique: str, tmp_path: Path) -> Site:
     """Topics and rules of this test alone."""
-    made = Site(kafka.bootstrap, database, mosquitto, unique, tmp_path)
+    made = Site(kafka.bootstrap, database, mosquitto, unique, tmp_path, NO_BUDGET)
     await made.prepare(RULES)
     return made
 
@@ -51,7 +53,7 @@ async def fragile(breakable: Servers, unique: str, tmp_path: Path) -> Site:
         connection = await asyncpg.connect(dsn)
         await connection.execute(sql)
         await connection.close()
-    more = {"breaker_reset_min": 1, "breaker_reset_max": 2, "bridge_share": "-"}
+    more = {"breaker_reset_min": 1, "breaker_reset_max": 2, "bridge_share": "-", **NO_BUDGET}
     made = Site(
         breakable.kafka.bootstrap, breakable.postgres.dsn_of(unique), breakable.mosquitto, unique, tmp_path, more
     )

@@ -90,7 +90,12 @@ class Servers:
             "mqtt_port": mqtt,
         }
         return Site(
-            self.kafka.bootstrap, self.postgres.dsn_of(unique), self.mosquitto, unique, directory, through | more
+            self.kafka.bootstrap,
+            self.postgres.dsn_of(unique),
+            self.mosquitto,
+            unique,
+            directory,
+            through | {"alerts_per_minute": 0} | more,
         )
 
 

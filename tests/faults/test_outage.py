@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.timeout(3
 
 RATE = 2000
 OUTAGE = 8.0  # seconds; longer than the workers' session timeout
-BREAKER = {"breaker_reset_min": 1, "breaker_reset_max": 2}
+BREAKER = {"breaker_reset_min": 1, "breaker_reset_max": 2, "alerts_per_minute": 0}
 
 
 @pytest.fixture(scope="module")

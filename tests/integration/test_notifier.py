@@ -41,6 +41,7 @@ def settings(kafka: str, mqtt: MqttServer, database: str, unique: str) -> dict[s
         "mqtt_username": mqtt.username,
         "mqtt_password": mqtt.password,
         "notifier_client_id": f"notifier-{unique}",
+        "alerts_per_minute": 0,  # these tests count every event
         "alert_delayed_after": 1e9,  # the events of these tests are of no time in particular
     }
 

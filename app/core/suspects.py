@@ -1,0 +1,101 @@
+"""Which message a broker cannot take: in, how sendings end; out, whom to try alone, and what to leave out.
+
+A connection that ends, or a message that is refused, says little: the broker may be down, restarting, or set up wrongly
+for everybody. So the first message without an answer is only a suspect. It is set aside with its user, and the others
+go on. Then it is tried alone, on a connection that has taken others just before; when this ends badly STRIKES times,
+each time after more of the others, it is the message and not the broker. While nothing is taken, nothing is left out.
+"""
+
+from typing import Generic, TypeVar
+
+from msgspec import Struct
+
+T = TypeVar("T")
+
+STRIKES = 3
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0  # seconds before it is tried again
+
+
+class Suspect(Struct, Generic[T], eq=False):
+    """One message, the first of its lane."""
+
+    lane: str
+    message: T
+    why: str
+    due: float  # when it is tried next, as `now`
+    strikes: int = 0
+    tries: int = 0
+
+
+class Suspects(Generic[T]):
+    """Of one receiver; at most one a lane, as the lane waits for it."""
+
+    def __init__(self) -> None:
+        self._lanes: dict[str, Suspect[T]] = {}
+        self._proofs = 0  # messages of others that were taken, on this connection and since the last trial
+        self._trial: Suspect[T] | None = None
+
+    def __len__(self) -> int:
+        return len(self._lanes)
+
+    def __contains__(self, lane: str) -> bool:
+        return lane in self._lanes
+
+    @property
+    def trial(self) -> Suspect[T] | None:
+        """Who is on the way, alone."""
+        return self._trial
+
+    def suspect(self, lane: str, message: T, why: str, now: float) -> None:
+        """The sending of `message`, among others, ended badly."""
+        self._lanes[lane] = Suspect(lane, message, why, now + FIRST_PAUSE)
+
+    def took(self) -> None:
+        """The receiver took a message of somebody else: it is well, so that waiting is of no use."""
+        self._proofs += 1
+
+    def connected(self) -> None:
+        """A new connection: what the one before took proves nothing."""
+        self._proofs = 0
+
+    def next(self, now: float) -> Suspect[T] | None:
+        """Who is due to be tried, once nothing else is on the way."""
+        due = [one for one in self._lanes.values() if one.due <= now]
+        return min(due, key=lambda one: one.due) if due else None
+
+    def proven(self, one: Suspect[T]) -> bool:
+        """Whether the receiver took enough of others that a trial of this one would say something."""
+        return self._proofs > one.strikes
+
+    def waits(self, now: float) -> float | None:
+        """Seconds until somebody is due; None without a suspect."""
+        return max(0.0, min(one.due for one in self._lanes.values()) - now) if self._lanes else None
+
+    def begin(self, one: Suspect[T]) -> None:
+        """It is on its way, alone."""
+        self._trial = one
+
+    def taken(self) -> Suspect[T]:
+        """The trial went well: it was not this one."""
+        assert self._trial
+        one, self._trial = self._trial, None
+        del self._lanes[one.lane]
+        self._proofs += 1
+        return one
+
+    def failed(self, why: str, now: float) -> Suspect[T] | None:
+        """The trial ended badly; returns the suspect when it is to be left out."""
+        assert self._trial
+        one, self._trial = self._trial, None
+        one.why = why
+        one.tries += 1
+        one.due = now + min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(one.tries, 10))
+        if not self.proven(one):
+            return None
+        one.strikes += 1
+        self._proofs = 0
+        if one.strikes < STRIKES:
+            one.due = now + FIRST_PAUSE
+            return None
+        del self._lanes[one.lane]
+        return one

@@ -1,0 +1,71 @@
+"""Whose turn it is: in, items by lane (a user, a device); out, the next one, lane after lane, each in its order."""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Turns(Generic[T]):
+    """However long one lane is, another's next item waits for one item of each lane at most."""
+
+    def __init__(self) -> None:
+        self._lanes: dict[str, deque[T]] = {}
+        self._ring: deque[str] = deque()  # lanes that have an item and are not paused, the next one first
+        self._paused: set[str] = set()
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to take."""
+        return not self._ring
+
+    def put(self, lane: str, item: T) -> None:
+        """At the end of its lane."""
+        self.back(lane, [item], end=True)
+
+    def back(self, lane: str, items: Sequence[T], *, end: bool = False) -> None:
+        """Items that were taken, in their order, to the front of their lane."""
+        if not items:
+            return
+        queue = self._lanes.setdefault(lane, deque())
+        if not queue and lane not in self._paused:
+            self._ring.append(lane)
+        if end:
+            queue.extend(items)
+        else:
+            queue.extendleft(reversed(items))
+        self._count += len(items)
+
+    def take(self) -> tuple[str, T] | None:
+        """The next item and its lane; None when there is none, or all that have one are paused."""
+        if not self._ring:
+            return None
+        lane = self._ring.popleft()
+        queue = self._lanes[lane]
+        item = queue.popleft()
+        self._count -= 1
+        if queue:
+            self._ring.append(lane)
+        else:
+            del self._lanes[lane]
+        return lane, item
+
+    def pause(self, lane: str) -> None:
+        """Take nothing of a lane until it is resumed."""
+        if lane in self._paused:
+            return
+        self._paused.add(lane)
+        if self._lanes.get(lane):
+            self._ring.remove(lane)
+
+    def resume(self, lane: str) -> None:
+        """Take from it again; the lane comes last."""
+        if lane in self._paused:
+            self._paused.discard(lane)
+            if self._lanes.get(lane):
+                self._ring.append(lane)
