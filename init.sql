@@ -24,7 +24,8 @@ SELECT * FROM (VALUES
   (5, 'sampling', 'b4e9dcda9f258bbb28ef70b084370a754d39b359b62322472b73729c4de03683'),
   (6, 'in_force', '9c9f4c59f75a460509490e783c79041afd88810a84e164938526ef94f6a04a4f'),
   (7, 'client_ids', '5662166b7141d71f5ecc77a2f66e9ee4b0bf1e0ae9d403d4463564adff160b85'),
-  (8, 'clocks', '6919925b1699d1739a7be12e6ea33dfd8f4a2ac1a4f6e5fe0d2d04d410fab597')
+  (8, 'clocks', '6919925b1699d1739a7be12e6ea33dfd8f4a2ac1a4f6e5fe0d2d04d410fab597'),
+  (9, 'left_out', '6598f55c6dc7085e81bfc94f4be9eb89e8b4b6693b64509d94416694a2baaf3a')
 ) AS taken (version, name, checksum)
 WHERE current_setting('iot_stream.empty') = 'true'
 ON CONFLICT DO NOTHING;

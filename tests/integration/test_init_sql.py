@@ -24,7 +24,7 @@ TABLES = {
     "active_alerts": "user_id device_id rule_id alert_id severity message value threshold first_seen last_seen state "
     "snoozed_until",
     "alert_history": "alert_id status repeat user_id device_id rule_id severity message value threshold event_time "
-    "first_seen event sent_at recorded_at held_at",
+    "first_seen event sent_at recorded_at held_at left_out",
     "device_status": "device_key user_id device_id status last_seen detail clock_skew clock_set_back_at clock_set_back",
     "mqtt_users": "id username clientid user_id password_hash salt is_superuser created_at",
     "mqtt_acl": "id username clientid permission action topic qos retain priority",
