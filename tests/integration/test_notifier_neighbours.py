@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -38,23 +38,27 @@ class Behind:
 async def proxied(server: MqttServer, ends: Callable[[bytes], bool]) -> AsyncIterator[Behind]:
     """A broker that ends a connection by what it is sent; nothing of that is passed on."""
 
+    links: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+
     async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, judged: bool) -> None:
-        try:
+        with suppress(ConnectionError):
             while data := await reader.read(65536):
                 if judged and ends(data):
                     break
                 writer.write(data)
-        except ConnectionError:
-            pass
         writer.transport.abort()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task
+        links[task] = writer
         there, back = await asyncio.open_connection(server.host, server.port)
         both = [asyncio.create_task(pipe(reader, back, True)), asyncio.create_task(pipe(there, writer, False))]
         await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         for one in (writer, back):
             one.transport.abort()
         await asyncio.wait(both)
+        del links[task]
 
     made = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = made.sockets[0].getsockname()[1]
@@ -62,6 +66,26 @@ async def proxied(server: MqttServer, ends: Callable[[bytes], bool]) -> AsyncIte
         yield Behind("127.0.0.1", port, server.username, server.password)
     finally:
         made.close()
+        for writer in links.values():
+            writer.transport.abort()
+        if links:
+            await asyncio.wait(links)
+
+
+def now_and_then(seed: int) -> Callable[[bytes], bool]:
+    """Says to end a connection after some messages, ten to sixty of them."""
+    chance = random.Random(seed)
+    left = chance.randint(10, 60)
+
+    def ends(data: bytes) -> bool:
+        nonlocal left
+        left -= data.count(b"/alerts")
+        if left >= 0:
+            return False
+        left = chance.randint(10, 60)
+        return True
+
+    return ends
 
 
 @pytest.mark.parametrize("what", ["a user id the broker closes for", "anything else it closes for"])
@@ -137,13 +161,12 @@ async def test_it_is_not_ready_while_a_message_is_in_doubt(
 async def test_a_broker_that_flaps_loses_nothing(
     kafka: KafkaServer, mosquitto: MqttServer, database: str, unique: str, tmp_path: Path
 ) -> None:
-    chance = random.Random(7)
     users = [f"{unique}-{n}" for n in range(5)]
     events = [event(users[n % 5], n, device=f"d{n % 3}") for n in range(400)]
     await create_topics(kafka.bootstrap, unique, partitions=2)
     connection = await asyncpg.connect(database)
     async with (
-        proxied(mosquitto, lambda data: b"/alerts" in data and chance.random() < 0.05) as broker,
+        proxied(mosquitto, now_and_then(7)) as broker,
         listening(mosquitto, "+") as found,
     ):
         made = settings(kafka.bootstrap, broker, database, unique)
