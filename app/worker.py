@@ -139,6 +139,7 @@ pipeline = Pipeline(
     give_up=give_up,
     most=Most(settings.batch_max_rows, settings.batch_max_bytes),
 )
+log_watch = LogWatch(topic_ids, logs, states, advice, (settings.kafka_dlq_topic, settings.kafka_alerts_topic))
 watchdog = Watchdog(settings.kafka_topic, settings.watchdog_seconds)
 transport.drain = lambda: pipeline.drain(settings.shutdown_timeout)
 
@@ -161,7 +162,7 @@ async def follow_rules() -> None:
 
 def has_messages_of(user_id: str) -> bool:
     """Whether this worker has the partition of the user's own messages."""
-    return key_partition(user_id.encode(), settings.kafka_partitions) in tides(app.consumer)
+    return key_partition(user_id.encode(), log_watch.partitions or settings.kafka_partitions) in tides(app.consumer)
 
 
 @app.task  # type: ignore[untyped-decorator]
@@ -191,7 +192,7 @@ async def watch() -> None:
 @app.task  # type: ignore[untyped-decorator]
 async def watch_logs() -> None:
     """See that the topics are still those that the states are about."""
-    await LogWatch(topic_ids, logs, states).watch(app.consumer)
+    await log_watch.watch(app.consumer)
 
 
 @app.timer(1.0)  # type: ignore[untyped-decorator]
@@ -216,10 +217,11 @@ async def ready() -> Mapping[str, bool]:
         "schema_fits": schema_fits.is_set(),
         "database": await store.ready(),
         "kafka_writes": not producer.writes.held,
+        "topics_agree": log_watch.agree,
     }
 
 
 health = HealthServer(
     settings.metrics_host, settings.metrics_port, live, ready, lambda: {**store.advice, **producer.writes.held}
 )
-app.resources = Resources(settings, kafka, store, (producer, best_effort), health)
+app.resources = Resources(settings, kafka, store, (producer, best_effort), health, advice)

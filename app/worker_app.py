@@ -1,12 +1,14 @@
 """The Faust app of a worker: what it needs is open before its consumer starts, and closed after that has stopped."""
 
 import gc
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import faust
 import structlog
 
 from app.adapters import state_directory, topics
+from app.adapters.advice import Advice
 from app.adapters.interrupt import Interrupt
 from app.adapters.kafka_access import Access
 from app.adapters.producer import Producer
@@ -30,6 +32,7 @@ class Resources:
     store: TimescaleStore
     producers: tuple[Producer, ...]
     health: HealthServer
+    advice: Advice
 
 
 class WorkerApp(faust.App):  # type: ignore[misc]
@@ -58,19 +61,36 @@ class WorkerApp(faust.App):  # type: ignore[misc]
 
     async def _topics_exist(self, settings: Settings) -> None:
         """Faust would wait for a missing topic without a word, or take partitions without their state."""
-        until_stopped = Interrupt(self._stopped)
+        until_stopped, names = Interrupt(self._stopped), [topic.name for topic in topics.wanted(settings)]
         while not self.should_stop:
             try:
-                missing = await until_stopped.race(topics.missing(self.resources.kafka, topics.wanted(settings)))
+                there = await until_stopped.race(topics.existing(self.resources.kafka, names))
             except TransientError as error:
                 if self.should_stop:
                     return
                 log.warning("waiting_for_kafka", broker=settings.kafka_broker, error=str(error))
             else:
-                if not missing:
+                if self._agree(there) and len(there) == len(names):
+                    self._compare(settings.kafka_partitions, there[settings.kafka_topic])
                     return
-                log.warning("waiting_for_topics", missing=missing, cure="iot-stream topics create")
+                if missing := [name for name in names if name not in there]:
+                    log.warning("waiting_for_topics", missing=missing, cure="iot-stream topics create")
             await self.sleep(TOPICS_SECONDS)
+
+    def _agree(self, there: Mapping[str, int]) -> bool:
+        cure = topics.disagreement(there)
+        if cure is None:
+            self.resources.advice.settled("topics")
+        else:
+            self.resources.advice.call("topics", cure)
+        return cure is None
+
+    def _compare(self, wanted: int, there: int) -> None:
+        """What all topics have is what counts: the settings are for those that are made."""
+        if wanted != there:
+            log.warning(
+                "partitions_differ_from_settings", settings=wanted, topics=there, cure=f"IOT_KAFKA_PARTITIONS={there}"
+            )
 
     async def on_stop(self) -> None:
         """Faust drains and commits first (BatchConsumer.wait_empty)."""

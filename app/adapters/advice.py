@@ -1,4 +1,4 @@
-"""What is wrong with the database, by part of the program, and what an operator has to do about it."""
+"""What is wrong with the database or the topics, by part of the program, and what an operator has to do about it."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ WAIT = "wait, it goes on by itself"
 
 
 class Advice:
-    """Shared by all that ask the database; `now` is what /ready shows."""
+    """Shared by all that ask the database, and by who watches the topics; `now` is what /ready shows."""
 
     def __init__(self, events: StoreEvents | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._events: StoreEvents = events or Silent()
@@ -29,10 +29,15 @@ class Advice:
         """A call of `part` failed and will be made again: call for an operator if waiting may not be enough."""
         self._events.database_failed(part, classify(error).value, words(error))
         what = advice(error)
-        message, now = f"{words(error)}: {what or WAIT}", self._clock()
+        message = f"{words(error)}: {what or WAIT}"
         self._now[part] = message
-        if what is None:
-            return
+        if what is not None:
+            self.call(part, message)
+
+    def call(self, part: str, message: str) -> None:
+        """Only an operator can help `part`; the message says how."""
+        now = self._clock()
+        self._now[part] = message
         self._acting.add(part)
         told, at = self._told.get(part, ("", 0.0))
         if told != message or now >= at + REMIND_SECONDS:

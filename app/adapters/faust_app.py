@@ -8,6 +8,7 @@ from faust.app.base import BootStrategy
 from faust.auth import SASLCredentials, SSLCredentials
 from yarl import URL
 
+from app.adapters.equal_counts import EqualCounts
 from app.adapters.faust_process import Process
 from app.adapters.kafka_access import Access, access
 from app.adapters.recovery import Tables
@@ -42,6 +43,7 @@ def build_app(settings: Settings, app_class: type[faust.App] = faust.App) -> fau
     app = app_class(
         settings.group_id,
         TableManager=Tables,
+        PartitionAssignor=EqualCounts,
         broker=[URL(f"kafka://{broker}") for broker in settings.kafka_broker.split(",")],
         broker_credentials=_credentials(access(settings)),
         datadir=Path(settings.state_dir),

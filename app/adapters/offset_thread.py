@@ -84,7 +84,9 @@ class OffsetThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         return int(await consumer.position(tp)) if tp in consumer.assignment() else None
 
     async def _rejoin(self) -> None:
-        self._ensure_consumer()._coordinator.request_rejoin()
+        consumer = self._ensure_consumer()
+        await consumer._client.force_metadata_update()  # whoever leads the group goes by what it knows of the topics
+        consumer._coordinator.request_rejoin()
 
     async def _seek_to(self, positions: Mapping[TP, Position]) -> None:
         consumer = self._ensure_consumer()

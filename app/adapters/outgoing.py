@@ -39,11 +39,18 @@ class Unsent:
 
     def batches(self, client: AIOKafkaProducer, count: int) -> Iterator[tuple[int, Any, int]]:
         """Yield (partition, batch, size), in order per partition, of a topic with `count` partitions."""
-        if self._parts is None:
-            self._parts = _by_partition(self._messages, count)
-        for partition, messages in self._parts.items():
+        for partition, messages in self._sorted(count).items():
             for batch, size in _batches(client, messages):
                 yield partition, batch, size
+
+    def fit(self, count: int) -> bool:
+        """Whether all of them have their partition in a topic of so many."""
+        return max(self._sorted(count), default=0) < count
+
+    def _sorted(self, count: int) -> dict[int, list[Outgoing]]:
+        if self._parts is None:
+            self._parts = _by_partition(self._messages, count)
+        return self._parts
 
     def settle(self, sent: Sequence[Sent]) -> BaseException | None:
         """Take off what was acked; returns a failure, if there was one.

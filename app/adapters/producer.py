@@ -112,6 +112,9 @@ class Producer:
         """Send all of it, or take off what was acked and raise the first failure."""
         client = await self._connected()
         count = await self._count(client, topic)
+        if not unsent.fit(count):  # it was given more a moment ago, which the client hears of in minutes
+            await client.client.force_metadata_update()
+            raise UnknownTopicOrPartitionError(f"{topic} has {count} partitions, as far as this client knows")
         sent: list[Sent] = []
         try:
             await self._until_told(self._put(client, topic, unsent.batches(client, count), sent))

@@ -68,11 +68,23 @@ async def create(kafka: Access, topics: list[Topic], replication: int) -> list[s
     return [topic.name for topic in missing]
 
 
-async def missing(kafka: Access, topics: list[Topic]) -> list[str]:
-    """Names that do not exist. Raises PermanentError for a wrong partition count, TransientError without Kafka."""
-    there = await existing(kafka, [topic.name for topic in topics])
-    _compare(topics, there)
-    return [topic.name for topic in topics if topic.name not in there]
+def disagreement(there: Mapping[str, int]) -> str | None:
+    """What an operator does about topics that differ in their partition counts; None when all agree.
+
+    The count can only grow, so the cure is the largest one, for all of them.
+    """
+    if len(set(there.values())) <= 1:
+        return None
+    most = max(there.values())
+    counts = ", ".join(f"{name} has {count} partitions" for name, count in there.items())
+    small = [name for name, count in there.items() if count < most]
+    commands = "; ".join(f"kafka-topics.sh --alter --partitions {most} --topic {name}" for name in small)
+    return (
+        f"{counts}: all must have as many. Nothing is read until then, and it goes on by itself. Give them {most}: "
+        f"{commands}; and set IOT_KAFKA_PARTITIONS={most} for the next start. A device whose messages come in another "
+        "partition from then on begins anew there: its open alerts fire again. To keep them, make the topic that was "
+        "changed anew with its former count instead"
+    )
 
 
 def _compare(topics: list[Topic], there: Mapping[str, int]) -> None:
@@ -83,8 +95,8 @@ def _compare(topics: list[Topic], there: Mapping[str, int]) -> None:
     ]
     if differing:
         raise PermanentError(
-            "; ".join(differing) + ". Set IOT_KAFKA_PARTITIONS to what is there, or use another IOT_APP and topics: "
-            "the partition of a device must not change under its state"
+            "; ".join(differing) + ". Set IOT_KAFKA_PARTITIONS to what all of them have, or use another IOT_APP and "
+            "topics: the partition of a device must not change under its state"
         )
 
 

@@ -181,6 +181,7 @@ class BatchConsumer(PrefixConsumer):
         """Stop, let running writes end, commit what is done, then forget."""
         await super().on_partitions_revoked(revoked)
         self._forget()
+        self.in_doubt = False
         gc.collect()  # aiokafka's readers of what was fetched and not begun hold themselves, and 4 MiB each
 
     # -- what others may ask

@@ -1,24 +1,38 @@
-"""Looks every second whether the input topic and the state changelog are still the ones that were taken over."""
+"""Looks every second whether the topics are still those that were taken over, and agree in their partition counts."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from aiokafka.errors import KafkaError
 
+from app.adapters.advice import Advice
 from app.adapters.log_book import Ids, LogBook
 from app.adapters.states import FaustStates
 from app.adapters.topic_ids import Topic
+from app.adapters.topics import disagreement
 from app.adapters.transport import BatchConsumer
 from app.errors import TransientError
 
+PART = "topics"  # of the program, for the advice
 LOOK_SECONDS = 1.0  # what is read of a topic that was made anew before that is noticed is read once more
 
 
 class LogWatch:
     """Decides nothing: a rebalance looks up what log there is (app.adapters.log_book)."""
 
-    def __init__(self, ids: Ids, logs: LogBook, states: FaustStates) -> None:
-        self._ids, self._logs, self._states = ids, logs, states
+    def __init__(
+        self, ids: Ids, logs: LogBook, states: FaustStates, advice: Advice, written: Sequence[str] = ()
+    ) -> None:
+        """`written` are the topics that are only written to, which have as many partitions as the others."""
+        self._ids, self._logs, self._states, self._advice = ids, logs, states, advice
+        self._names = [logs.topic, *written, states.changelog]
+        self.partitions = 0  # that the topics have; 0: not seen yet
+
+    @property
+    def agree(self) -> bool:
+        """Whether all topics have as many partitions, as far as is known."""
+        return PART not in self._advice.now
 
     async def watch(self, consumer: BatchConsumer) -> None:
         """Run until cancelled."""
@@ -27,14 +41,31 @@ class LogWatch:
             if not consumer.flow_active or consumer.app.rebalancing:
                 continue
             try:
-                topics = await self._ids.ask([self._logs.topic, self._states.changelog])
+                topics = await self._ids.ask(self._names)
             except (KafkaError, OSError):  # an outage is told by whoever waits for it
                 continue
-            if consumer.flow_active and not consumer.app.rebalancing:
+            if consumer.flow_active and not consumer.app.rebalancing and await self._all_agree(consumer, topics):
                 await self._look_at_input(consumer, topics.get(self._logs.topic))
                 await self._look_at_states(consumer, topics.get(self._states.changelog))
 
+    async def _all_agree(self, consumer: BatchConsumer, topics: Mapping[str, Topic]) -> bool:
+        """Whether they do; while not, nobody has a partition (app.adapters.equal_counts)."""
+        cure = disagreement({name: len(topics[name].elections) for name in self._names if name in topics})
+        was, consumer.app.assignor.hold = consumer.app.assignor.hold, cure is not None
+        if cure is not None:
+            self._advice.call(PART, cure)
+            if consumer.flight.expected or not was:
+                await consumer.doubt("the topics differ in their partition counts")
+        elif was or not self.agree:
+            self._advice.settled(PART)
+            await consumer.doubt("the topics agree in their partition counts again")
+        if cure is None and self._logs.topic in topics:
+            self.partitions = len(topics[self._logs.topic].elections)
+        return cure is None and not was
+
     async def _look_at_input(self, consumer: BatchConsumer, topic: Topic | None) -> None:
+        if not consumer.flight.expected:  # it has no partition
+            return
         if topic is None:  # its records may be gone, and others come at their offsets
             await consumer.doubt(f"{self._logs.topic} does not exist any more", rejoin=False)
         elif topic.identity != self._logs.identity or consumer.in_doubt:

@@ -92,4 +92,6 @@ BREAKER_REJECTED = Counter("db_circuit_breaker_rejected_total", "Writes not trie
 KAFKA_WRITE_HELD = Gauge(
     "iot_kafka_write_held", "1 while Kafka does not take what the worker writes to a topic; offsets are held", ["topic"]
 )
-OPERATOR_NEEDED = Gauge("iot_operator_needed", "1 while the database refuses writes for a reason only a human can mend")
+OPERATOR_NEEDED = Gauge(
+    "iot_operator_needed", "1 while the database or the topics are not as they must be, and only a human can mend it"
+)

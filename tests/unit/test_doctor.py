@@ -93,6 +93,11 @@ iot_kafka_write_held{topic="iot-stream-dlq"} 1.0
 iot_operator_needed 1.0
 # TYPE iot_offsets_missing counter
 iot_offsets_missing_total{partition="3"} 5.0
+# TYPE iot_topic_made_anew counter
+iot_topic_made_anew_total{topic="input"} 2.0
+iot_topic_made_anew_total{topic="states"} 3.0
+# TYPE iot_states_unreadable counter
+iot_states_unreadable_total 4.0
 # TYPE iot_dead_letters_in_a_row gauge
 iot_dead_letters_in_a_row 501.0
 """
@@ -135,7 +140,10 @@ async def test_everything_a_worker_complains_of_is_told() -> None:
         "partition 3 do not balance: received 7, stored 6: 1 lost",
         "circuit breaker is open",
         "does not take what it writes to iot-stream-dlq",
-        "the database refuses writes",
+        "it waits until somebody acts",
+        "the input topic is another one than before, or was cut: 2 partitions began anew",
+        "the changelog of states was made anew: those of 3 partitions",
+        "4 stored states could not be read",
         "is not ready: database",
         "no longer held offsets when they were read (3: 5)",
         "501 dead letters in a row; at 1000 the worker stops",

@@ -96,10 +96,10 @@ def _held(page: Page) -> list[Finding]:
             found.append(broken(AREA, what, page.advice.get(topic, LOG)))
     if page.value("iot_operator_needed"):
         cure = "; ".join(what for part, what in page.advice.items() if part not in topics) or LOG
-        found.append(broken(AREA, f"{page.url}: the database refuses writes until somebody acts", cure))
+        found.append(broken(AREA, f"{page.url}: it waits until somebody acts", cure))
     if no := [name for name, well in page.checks.items() if well is False]:
         found.append(warning(AREA, f"{page.url} is not ready: {', '.join(no)}", "see docs/metrics.md on /ready"))
-    return found + _lost(page)
+    return found + _lost(page) + _begun_anew(page)
 
 
 def _lost(page: Page) -> list[Finding]:
@@ -117,3 +117,21 @@ def _near_the_limit(page: Page, settings: Settings) -> list[Finding]:
         return []
     what = f"{page.url}: {row:.0f} dead letters in a row; at {limit} the worker stops"
     return [warning(AREA, what, "read them: docs/deadletters.md")]
+
+
+def _begun_anew(page: Page) -> list[Finding]:
+    """What is not as it was: said for as long as the worker runs."""
+    topics = page.by("iot_topic_made_anew_total", "topic")
+    found = []
+    if topics.get("input"):
+        what = f"the input topic is another one than before, or was cut: {topics['input']:.0f} partitions began anew"
+        cure = "see input_topic_made_anew in its log; records of the old log that nobody had read are gone with it"
+        found.append(warning(AREA, f"{page.url}: {what}", cure))
+    if topics.get("states"):
+        what = f"the changelog of states was made anew: those of {topics['states']:.0f} partitions are written into it"
+        found.append(warning(AREA, f"{page.url}: {what}", "find out who deleted it"))
+    if unreadable := page.value("iot_states_unreadable_total"):
+        what = f"{unreadable:.0f} stored states could not be read; their devices began anew"
+        cure = "see state_unreadable in its log: is it a newer program's, or does somebody else write to the changelog?"
+        found.append(warning(AREA, f"{page.url}: {what}", cure))
+    return found
