@@ -300,7 +300,15 @@ def _secret(file: Path | None, value: SecretStr | None) -> str | None:
 
 
 def load() -> Settings:
-    """Read the settings, and put their schema in force. Raises SettingsError that names all wrong ones, no secrets."""
+    """Read the settings, put their schema in force, and tell of variables that are not read. Raises as `read` does."""
+    settings = read()
+    columns.use(named(settings.schema_struct))
+    tell_of_bare(settings.model_fields_set, Settings.model_fields)
+    return settings
+
+
+def read() -> Settings:
+    """The settings as they are now. Raises SettingsError that names all that is wrong, and no secret."""
     wrong = strangers(Settings.model_fields)  # first: a file that cannot be read is named here
     try:
         settings = Settings()
@@ -310,6 +318,4 @@ def load() -> Settings:
             wrong.append(f"IOT_{name}: {problem['msg'].removeprefix('Value error, ')}")
     if wrong:
         raise SettingsError("\n  ".join(["wrong settings:", *wrong])) from None
-    columns.use(named(settings.schema_struct))
-    tell_of_bare(settings.model_fields_set, Settings.model_fields)
     return settings
