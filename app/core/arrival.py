@@ -16,6 +16,7 @@ LATEST_MS = 4_102_444_800_000  # the year 2100; microseconds, taken for millisec
 REPLAYED = "replay_count"  # header: how often it was put back from the dead-letter topic
 LIVE_MS = 60_000  # from being sent on by a gateway to Kafka's log
 
+_DIGITS = 16  # fewer are looked at; int() takes long for very many
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -23,7 +24,7 @@ def said_ms(record: Record, now_ms: int) -> int | None:
     """When the record says it came in, milliseconds since 1970; None where nothing it says is plausible at `now_ms`."""
     latest = now_ms + AHEAD_MS
     for name, value in record.headers:
-        if name == INGEST and value is not None and value.isdigit() and len(value) < 16:
+        if name == INGEST and value is not None and value.isdigit() and len(value) < _DIGITS:
             ms = int(value)
             if EARLIEST_MS <= ms <= latest:
                 return ms
@@ -55,12 +56,18 @@ def moment_of(ms: int) -> datetime:
     return _EPOCH + timedelta(milliseconds=ms)
 
 
-def same_for(record: Record, at: int) -> tuple[str, bytes] | None:
-    """The header that gave a record its time `at`, if it is the third, where a bridge puts it; else None.
+def arrival(record: Record, now_ms: int) -> tuple[int, tuple[str, bytes] | None]:
+    """`arrived_ms`, and the header that says so if it is the third, where a bridge puts it; else None.
 
-    Whatever bears the same one there, and no other of that name before it, has the same time: those that came in
-    together do, and a caller in a hurry need not read it again.
+    Whatever bears the same one there, and no other of that name before it, came in then too, and a caller in a hurry
+    need not read it again.
     """
     headers = record.headers
-    said = (INGEST, b"%d" % at)
-    return said if len(headers) > 2 and headers[2] == said else None
+    if len(headers) > 2 and headers[0][0] != INGEST and headers[1][0] != INGEST:
+        header = headers[2]
+        name, value = header
+        if name == INGEST and value is not None and value.isdigit() and len(value) < _DIGITS:
+            ms = int(value)
+            if EARLIEST_MS <= ms <= now_ms + AHEAD_MS:
+                return ms, header
+    return arrived_ms(record, now_ms), None

@@ -11,7 +11,7 @@ from collections.abc import Generator
 
 from app.core.active import active_effects
 from app.core.ahead import soonest_ahead
-from app.core.arrival import arrived_ms, moment_of, same_for
+from app.core.arrival import arrival, moment_of
 from app.core.clock_back import on_time
 from app.core.columns import in_force
 from app.core.dated import is_dated
@@ -33,6 +33,8 @@ from app.core.work import EMPTY, HISTORY, Work
 from app.core.write import Effect
 from app.ports import Batch
 
+Times = dict[tuple[str, bytes], int]
+TIMES = 10_000  # headers, and those of a batch: 2 MB
 SLICE = 500  # records, about 2 ms: connections are not kept waiting longer than that
 OTHER_BYTES = 512  # of a record that is no telemetry (rules, for example) take as long as one that is
 MARK_SECONDS = 5.0  # a mark alone is stored at most this often; with states it costs nothing
@@ -60,6 +62,8 @@ class Processor:
         never.
         """
         self._set_back_after = set_back_after
+        self._times: Times = {}
+        self._clock = 0
         self._decoder, self._row = Decoder(limits), in_force().row
         self._rules = rules
         self.partitions = Devices(rules, load, classes, in_memory, log_of, unreadable)
@@ -84,7 +88,8 @@ class Processor:
         """
         end = batch.next_offset
         work = Work(end)
-        clock, header, at = int(now * 1000), None, 0  # ms; when the last record came in, and which header said so
+        clock = int(now * 1000)  # ms
+        times = self._times_at(clock)
         partition = self._devices.partition(batch.epoch, batch.partition)
         devices, here, watching = partition.devices, partition.here, self._watching
         moved: list[Device] = []
@@ -102,9 +107,11 @@ class Processor:
                 _refuse(work, address)
                 continue
             known = record.headers
-            if len(known) < 3 or known[2] != header or known[0][0] == "ingest_ms" or known[1][0] == "ingest_ms":
-                at = arrived_ms(record, clock)
-                header = same_for(record, at)
+            at = times.get(known[2]) if len(known) > 2 else None
+            if at is None or known[0][0] == "ingest_ms" or known[1][0] == "ingest_ms":
+                at, header = arrival(record, clock)
+                if header is not None:
+                    times[header] = at
             if address.kind is not usual:  # type: ignore[union-attr]  # an Address
                 self._other(Place(work, moved, partition, now, at), record, address)  # type: ignore[arg-type]
                 pause -= 1 + len(record.value or b"") // OTHER_BYTES
@@ -174,6 +181,13 @@ class Processor:
         partition.stepped = end
         _mark(work, partition, batch, now)
         return work
+
+    def _times_at(self, clock: int) -> Times:
+        """What headers say, of the last records: those of all partitions that came in together bear the same one."""
+        if len(self._times) > TIMES or clock < self._clock:
+            self._times = {}
+        self._clock = clock
+        return self._times
 
     def _comes_again(self, device: Device, record: Record, at: int) -> bool:
         """Whether it is a redelivery of a message that bears no time, without which it would be another reading."""

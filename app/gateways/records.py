@@ -55,10 +55,12 @@ def to_record(message: Publish | Damaged, ingest_ms: int) -> Outgoing:
 
 
 def may_be_there(records: Iterable[Outgoing]) -> None:
-    """Note on each that Kafka may have it already: a write failed, and nobody knows how far it came."""
+    """Note on each that Kafka may have it already: a write failed, and nobody knows how far it came.
+
+    Also where no packet id tells a repeat: late readings that may be repeats say nothing of their device's clock.
+    """
     for record in records:
-        known = any(name == PACKET_ID for name, _ in record.headers)
-        if known and (REDELIVERED, b"1") not in record.headers:
+        if (REDELIVERED, b"1") not in record.headers:
             record.headers.append((REDELIVERED, b"1"))
 
 

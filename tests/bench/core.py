@@ -57,7 +57,7 @@ def telemetry(
             f'"temperature":{temperature},"battery":80,{extra}}}'
         )
         topic = f"users/{user}/devices/{device}/telemetry".encode()
-        known = (("mqtt_topic", topic), ("kind", b"telemetry"), ("ingest_ms", b"1795226400000")) if headers else ()
+        known = (("mqtt_topic", topic), ("kind", b"telemetry"), ("ingest_ms", b"%d" % taken)) if headers else ()
         messages.append(Message(i, taken, f"{user}/{device}".encode(), value.encode(), known))
     return messages
 
