@@ -82,10 +82,12 @@ class FakeStore:
                     self.statuses[args[0]] = (*args[:5], stored[5] if stored else "{}")
             case Statement.UPSERT_ACTIVE_ALERT:
                 stored = self.active_alerts.get(args[:3])
-                if not self._resolved(args[3]) and (stored is None or stored[9] <= args[9]):
+                older = stored is None or stored[9] <= args[9] or self._resolved(stored[3])
+                if older and not self._resolved(args[3]):
                     self.active_alerts[args[0], args[1], args[2]] = args
             case Statement.DELETE_ACTIVE_ALERT:
-                if args[:3] in self.active_alerts and self.active_alerts[args[:3]][8] <= args[3]:
+                stored = self.active_alerts.get(args[:3])
+                if stored is not None and (stored[8] <= args[3] or self._resolved(stored[3])):
                     del self.active_alerts[args[:3]]
             case Statement.INSERT_HISTORY:
                 self.history.setdefault(args[:3], args)

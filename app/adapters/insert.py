@@ -53,7 +53,8 @@ EFFECTS = {
         ON CONFLICT (device_key) DO UPDATE SET clock_set_back_at = EXCLUDED.clock_set_back_at,
             clock_set_back = EXCLUDED.clock_set_back""",
     # edited_at always moves, which tells the trigger that this is no edit by hand.
-    # The history is asked so that a writer that comes too late cannot bring back what is over.
+    # The history is asked so that a writer that comes too late cannot bring back what is over; and so that a row of
+    # that, newer by the clock of before a device was set back, keeps out nothing that is open.
     Statement.UPSERT_ACTIVE_ALERT: """
         INSERT INTO active_alerts (user_id, device_id, rule_id, alert_id, severity, message, value, threshold,
             first_seen, last_seen, state, snoozed_until)
@@ -64,9 +65,12 @@ EFFECTS = {
             severity = EXCLUDED.severity, message = EXCLUDED.message, value = EXCLUDED.value,
             threshold = EXCLUDED.threshold, first_seen = EXCLUDED.first_seen, last_seen = EXCLUDED.last_seen,
             state = EXCLUDED.state, snoozed_until = EXCLUDED.snoozed_until
-        WHERE active_alerts.last_seen <= EXCLUDED.last_seen""",
+        WHERE active_alerts.last_seen <= EXCLUDED.last_seen OR EXISTS (SELECT FROM alert_history
+            WHERE alert_history.alert_id = active_alerts.alert_id AND alert_history.status = 'RESOLVED')""",
     Statement.DELETE_ACTIVE_ALERT: """
-        DELETE FROM active_alerts WHERE user_id = $1 AND device_id = $2 AND rule_id = $3 AND first_seen <= $4""",
+        DELETE FROM active_alerts WHERE user_id = $1 AND device_id = $2 AND rule_id = $3
+            AND (first_seen <= $4 OR EXISTS (SELECT FROM alert_history
+                WHERE alert_history.alert_id = active_alerts.alert_id AND alert_history.status = 'RESOLVED'))""",
     Statement.INSERT_HISTORY: """
         INSERT INTO alert_history (alert_id, status, repeat, user_id, device_id, rule_id, severity, message, value,
             threshold, event_time, first_seen, event)

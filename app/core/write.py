@@ -29,8 +29,10 @@ class Statement(StrEnum):
     UPSERT_ACTIVE_ALERT     user_id str, device_id str, rule_id str, alert_id str, severity str, message str,
                             value float | None, threshold float | None, first_seen datetime, last_seen datetime,
                             state str, snoozed_until datetime | None; an older last_seen than the stored one, or an
-                            alert that alert_history knows to be resolved, changes nothing
-    DELETE_ACTIVE_ALERT     user_id str, device_id str, rule_id str, first_seen datetime; a later one stays
+                            alert that alert_history knows to be resolved, changes nothing; one there that it knows to
+                            be resolved holds up nothing, whatever its times are
+    DELETE_ACTIVE_ALERT     user_id str, device_id str, rule_id str, first_seen datetime; a later one stays that is not
+                            known to be resolved
     UPSERT_AVERAGE          user_id str, device_id str, key str, window_seconds int, time datetime, count int,
                             mean float, minimum float, maximum float; an older time than the stored one changes nothing,
                             nor does a lower count of the same time: late readings only add to it

@@ -289,6 +289,19 @@ async def test_what_comes_too_late_changes_no_open_alert(subject: Subject) -> No
     assert [alert for alert, _ in await open_now()] == ["c"]
 
 
+async def test_an_alert_that_is_over_keeps_out_none_that_is_open(subject: Subject) -> None:
+    """As when a device's clock was set back: what is open is older than what is over."""
+    await subject.store.write([], [history("a", "FIRING"), open_alert("a", 8, 9)])
+    over = [history("a", "RESOLVED"), history("b", "FIRING"), open_alert("b", 2, 3)]
+    for _ in range(2):
+        assert await subject.store.write([], over) == Written()
+        assert [kept[3] for kept in await subject.alerts()] == ["b"]
+    await subject.store.write([], [open_alert("c", 8, 9), history("c", "RESOLVED")])
+    gone = Effect(Statement.DELETE_ACTIVE_ALERT, ("u1", "d1", "r1", START + timedelta(seconds=4)))
+    assert await subject.store.write([], [gone]) == Written()
+    assert await subject.alerts() == []
+
+
 async def test_rules_and_maintenance_leave_each_other_alone(subject: Subject) -> None:
     def config(rules: str | None, maintenance: str | None) -> Effect:
         return Effect(Statement.UPSERT_CONFIG, ("u1", rules, maintenance, EDITED, *LOG))

@@ -100,11 +100,12 @@ class Database:
                     self.statuses[args[0]] = (*before[:3], *args[3:5], before[5])
             case Statement.UPSERT_ACTIVE_ALERT:
                 stored = self.active.get(tuple(args[:3]))
-                if (args[3], "RESOLVED", 0) not in self.history and (stored is None or stored[9] <= args[9]):
+                older = stored is None or stored[9] <= args[9] or (stored[3], "RESOLVED", 0) in self.history
+                if older and (args[3], "RESOLVED", 0) not in self.history:
                     self.active[args[0], args[1], args[2]] = tuple(args)
             case Statement.DELETE_ACTIVE_ALERT:
                 stored = self.active.get(tuple(args[:3]))
-                if stored is not None and stored[8] <= args[3]:
+                if stored is not None and (stored[8] <= args[3] or (stored[3], "RESOLVED", 0) in self.history):
                     del self.active[args[0], args[1], args[2]]
             case Statement.INSERT_HISTORY:
                 self.history.add((args[0], args[1], args[2]))
