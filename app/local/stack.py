@@ -87,6 +87,7 @@ class Stack:
         return values | {
             "IOT_MQTT_USERNAME": account,
             "IOT_MQTT_PASSWORD_FILE": str(self.mosquitto.password_file(account)),
+            "IOT_MQTT_GUARDED_IDS": "true",  # Mosquitto binds no client id to an account
             "IOT_MQTT_TLS": "false",  # its servers listen on the loopback address alone
             "IOT_KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
             "IOT_DATABASE_TLS": "false",
