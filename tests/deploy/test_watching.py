@@ -135,8 +135,8 @@ WATCHED = [
     "db_circuit_breaker_state", "iot_operator_needed", "iot_kafka_write_held", "iot_offsets_missing_total",
     "iot_rules_refused_total", "iot_alert_rows_refused_total", "iot_mass_silence", "iot_clock_skew_seconds",
     "iot_silence_suspended_partitions", "iot_notifier_waiting_seconds", "iot_notifier_delayed_total",
-    "iot_notifier_held_total", "iot_webhook_refused_total", "iot_bridge_connected", "iot_consumer_lag",
-    "iot_dead_letters_total", 'component_id="mqtt_in"',
+    "iot_notifier_held_total", "iot_notifier_left_out_total", "iot_webhook_refused_total", "iot_bridge_connected",
+    "iot_consumer_lag", "iot_dead_letters_total", 'component_id="mqtt_in"',
 ]  # fmt: skip
 
 
