@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer
@@ -37,11 +37,9 @@ class Unsent:
         self._parts: dict[int, list[Outgoing]] | None = None
         self.offsets: dict[int, int] = {}
 
-    def batches(self, client: AIOKafkaProducer, count: int) -> Iterator[tuple[int, Any, int]]:
-        """Yield (partition, batch, size), in order per partition, of a topic with `count` partitions."""
-        for partition, messages in self._sorted(count).items():
-            for batch, size in _batches(client, messages):
-                yield partition, batch, size
+    def batches(self, client: AIOKafkaProducer, count: int) -> dict[int, list[tuple[Any, int]]]:
+        """The (batch, size) of each partition in their order, of a topic with `count` partitions."""
+        return {partition: _batches(client, messages) for partition, messages in self._sorted(count).items()}
 
     def fit(self, count: int) -> bool:
         """Whether all of them have their partition in a topic of so many."""
@@ -55,18 +53,19 @@ class Unsent:
     def settle(self, sent: Sequence[Sent]) -> BaseException | None:
         """Take off what was acked; returns a failure, if there was one.
 
-        A partition is sent again from its first batch that failed, so that its messages stay in order.
+        `sent` has the batches of a partition in their order, and none after one that failed: it is sent again from
+        there, so that its messages stay in order.
         """
         assert self._parts is not None
-        failures: dict[int, BaseException] = {}
+        failure: BaseException | None = None
         for partition, size, ack in sent:
             if error := ack.exception():
-                failures.setdefault(partition, error)
-            if partition not in failures:
+                failure = failure or error
+            else:
                 self.offsets[partition] = ack.result().offset + size - 1
                 del self._parts[partition][:size]
         self._parts = {partition: messages for partition, messages in self._parts.items() if messages}
-        return next(iter(failures.values()), None)
+        return failure
 
 
 def key_partition(key: bytes, count: int) -> int:

@@ -4,7 +4,7 @@ Messages go as whole batches, one future a batch: aiokafka's per-message `send` 
 """
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
@@ -127,19 +127,32 @@ class Producer:
             raise failure
 
     async def _put(
-        self, client: AIOKafkaProducer, topic: str, batches: Iterable[tuple[int, Any, int]], sent: list[Sent]
+        self, client: AIOKafkaProducer, topic: str, batches: dict[int, list[tuple[Any, int]]], sent: list[Sent]
     ) -> None:
-        """Hand all batches over and wait until each is acked or has failed; `sent` says which."""
-        for partition, batch, size in batches:
-            await self._lease.held()  # right before, or a stall falls in between
-            try:
-                ack = await client.send_batch(batch, topic, partition=partition)
-            except KafkaError as error:  # it finds no room for longer than a request may take
-                ack = asyncio.get_running_loop().create_future()
-                ack.set_exception(error)
-            ack.add_done_callback(_look)
-            sent.append(Sent(partition, size, ack))
-        await asyncio.wait([one.ack for one in sent])
+        """Hand all batches over and wait until each is acked or has failed; `sent` says which.
+
+        A batch of a partition waits for the ack of the one before it, and is not sent after a failure: the client may
+        give up one and still write the next, whose messages would then be there before those that are sent again.
+        """
+        left = {partition: iter(of_it) for partition, of_it in batches.items()}
+        while left:
+            turn: list[Sent] = []
+            for partition, waiting in left.items():
+                if (one := next(waiting, None)) is None:
+                    continue
+                batch, size = one
+                await self._lease.held()  # right before, or a stall falls in between
+                try:
+                    ack = await client.send_batch(batch, topic, partition=partition)
+                except KafkaError as error:  # it finds no room for longer than a request may take
+                    ack = asyncio.get_running_loop().create_future()
+                    ack.set_exception(error)
+                ack.add_done_callback(_look)
+                turn.append(Sent(partition, size, ack))
+                sent.append(turn[-1])
+            if turn:
+                await asyncio.wait([done.ack for done in turn])
+            left = {done.partition: left[done.partition] for done in turn if not done.ack.exception()}
 
     async def _until_told(self, putting: Coroutine[Any, Any, None]) -> None:
         """Wait for all acks; raise TransientError when told to give up and they do not come soon."""

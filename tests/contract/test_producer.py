@@ -199,6 +199,26 @@ async def test_only_what_was_refused_is_sent_again(kafka: KafkaServer, unique: s
     assert [len(value or b"") for value in await values(kafka.bootstrap, unique, 1)] == [1, 100_000]
 
 
+async def test_nothing_of_a_partition_is_written_past_a_batch_that_failed(
+    kafka: KafkaServer, unique: str, make: Make
+) -> None:
+    """The second of three batches is too large: the third waits for it, and the first is not written again."""
+    await make_topic(kafka.bootstrap, unique, max_message_bytes="300000")
+    sizes = [200_000, 1_000_000, 100_000]
+    messages = [Outgoing(b"k", os.urandom(size), partition=0) for size in sizes]
+    sending = asyncio.create_task(make(kafka.bootstrap).send(unique, messages))
+    async with asyncio.timeout(30):
+        while not await values(kafka.bootstrap, unique):  # noqa: ASYNC110 - the broker tells nobody
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(1.5)  # and some more tries
+    assert not sending.done()
+    assert await values(kafka.bootstrap, unique) == [messages[0].value]
+    await raise_limit(kafka.bootstrap, unique, 2_000_000)
+    async with asyncio.timeout(60):
+        assert await sending == {0: 2}
+    assert await values(kafka.bootstrap, unique) == [one.value for one in messages]
+
+
 async def raise_limit(broker: str, topic: str, size: int) -> None:
     """Let the topic take larger messages."""
     admin = AIOKafkaAdminClient(bootstrap_servers=broker)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 HORIZON = 500  # steps within which faults strike; a schedule without any has 100 to 800
 KINDS = ("crash", "crash", "crash", "request", "request", "request", "rebalance", "stop", "database", "kafka", "gap",
-         "pause", "zombie", "replay", "clock")  # fmt: skip
+         "pause", "zombie", "expel", "replay", "clock")  # fmt: skip
 REQUESTS = ("produce", "produce", "sql", "sql", "commit", "fetch", "recover", "read dead letters", "join")
 MODES = ("lost", "ack lost", "slow", "slow answer")
 JUMPS = (-3600.0, -400.0, 400.0, 3600.0, 100 * 86400.0)  # of the workers' clocks, in seconds
@@ -59,6 +59,8 @@ def _args(chosen: random.Random, kind: str, workers: int) -> tuple[Any, ...]:
             return chosen.randrange(workers), chosen.choice((0.1, 1.0, 5.0))
         case "zombie":
             return chosen.randrange(workers), chosen.choice((11.0, 14.0, 25.0))
+        case "expel":
+            return chosen.randrange(workers), chosen.choice((0.05, 0.5, 2.0))
         case "rebalance":
             return chosen.choice(LETTING_GO)
         case "request":
@@ -173,6 +175,25 @@ class Faults:
             if then == "replay":
                 self._after(seconds + REBALANCE_SECONDS, self._replay, 0.0)
 
+    def _expel(self, slot: int, seconds: float, tries: int = 40) -> None:
+        """The coordinator puts a member out before its session is over, and the member hears of it at once.
+
+        The answer to a heartbeat that it sent just before, as a member still, comes so many seconds after that. It
+        happens when nothing that the worker has written is under way: that would arrive, and is no fault of its.
+        """
+        worker, world = self._worker(slot), self._schedule.world
+        group = self._schedule.servers.group
+        if worker is None or worker.life.parked is not None or not group.is_at_work(worker.life):
+            return
+        if any(link.writes for link in worker.life.links):
+            if tries:
+                self._after(0.05, self._expel, slot, seconds, tries - 1)
+            return
+        lease, asked = worker.lease, world.loop.now
+        group.leave(worker.life)
+        lease.end()
+        self._after(seconds, lambda: None if worker.life.dead else lease.renew(asked))
+
     def _after(self, seconds: float, do: Callable[..., None], *args: Any) -> None:
         """A fault that follows from another; until then the schedule goes on."""
         self.pending_restart += 1
@@ -181,6 +202,7 @@ class Faults:
             self.pending_restart -= 1
             self.last = self._schedule.world.loop.now
             do(*args)
+            self._schedule.look()
 
         self.last = max(self.last, self._schedule.world.loop.now + seconds)
         self._schedule.world.later(seconds, strike)

@@ -74,6 +74,10 @@ class Group:
         else:
             self._preparing = 0
 
+    def is_at_work(self, life: Life) -> bool:
+        """Whether it is a member of a generation, and none is being made."""
+        return life in self.members and not self._preparing
+
     def heartbeat(self, life: Life) -> bool:
         """Whether it is a member; its session begins anew."""
         if life in self.members:

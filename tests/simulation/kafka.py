@@ -38,6 +38,7 @@ class Kafka:
         self.logs: dict[tuple[str, int], list[LogRecord]] = {
             (topic, number): [] for topic in (INPUT, LETTERS, ALERTS, CHANGELOG) for number in range(partitions)
         }
+        self.batch_records = 1 << 30  # so many go into one batch of a producer
         self.committed: dict[int, int] = {}
         self.signatures: dict[int, str] = {}  # committed beside the offsets
         self.ids = {topic: f"{topic} 0" for topic in (INPUT, LETTERS, ALERTS, CHANGELOG)}
@@ -83,12 +84,15 @@ class Kafka:
 
 
 class Batch:
-    """What `create_batch` gives."""
+    """What `create_batch` gives; it takes so many records at most."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self._most = most
         self.records: list[LogRecord] = []
 
     def append(self, *, timestamp: int, key: Any, value: Any, headers: Any) -> object:
+        if len(self.records) >= self._most:
+            return None
         self.records.append(LogRecord(0, key, value, headers))
         return self
 
@@ -133,7 +137,7 @@ class ProducerClient:
         return set(range(self._kafka.partitions))
 
     def create_batch(self) -> Any:
-        return Batch()
+        return Batch(self._kafka.batch_records)
 
     async def send_batch(self, batch: Any, topic: str, *, partition: int) -> asyncio.Future[Any]:
         assert isinstance(batch, Batch)

@@ -10,6 +10,8 @@ from aiokafka.errors import KafkaError
 from tests.simulation.life import Life
 from tests.simulation.world import World
 
+WRITES = ("produce", "sql")
+
 
 class Link:
     """A connection of a process to a server. What is under way when it closes has arrived, or never does."""
@@ -41,6 +43,11 @@ class Link:
         delay = world.random.random() * world.latency[self.server] + (3.0 if fate == "slow" else 0.0)
         world.later(delay, request.arrive, fate)
         return request.answer
+
+    @property
+    def writes(self) -> bool:
+        """Whether something that changes a server is under way."""
+        return any(request.what.startswith(WRITES) for request in self._under_way)
 
     def done(self, request: "Request") -> None:
         """It has its answer."""

@@ -13,6 +13,7 @@ from app.adapters.producer import Producer
 from app.adapters.states import FaustStates
 from app.adapters.timescale import TimescaleStore
 from app.core.changelog import newest
+from app.core.limit import DeadLetterLimit
 from app.core.process import Processor
 from app.ops.ledger import BatchLedger
 from app.pipeline import Pipeline
@@ -77,6 +78,8 @@ class Parts:
     consumer: Any = SimConsumer
     ledger: type[BatchLedger] = BatchLedger
     lease: type[SessionLease] = SessionLease
+    producer: type[Producer] = Producer
+    limit: type[DeadLetterLimit] = DeadLetterLimit
     zombies_write = False  # what a worker writes after it has lost its partitions breaks no promise by itself
 
 

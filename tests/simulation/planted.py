@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,9 +13,13 @@ from msgspec.structs import replace
 from app.adapters.breaker import State
 from app.adapters.dead_letter_tail import Recent
 from app.adapters.deadletters import KafkaDeadLetters
+from app.adapters.lease import SessionLease
+from app.adapters.outgoing import Sent, Unsent
+from app.adapters.producer import Producer
 from app.adapters.timescale import TimescaleStore
 from app.closing import Closing, Stored
 from app.core.deadletter import REDELIVERED
+from app.core.limit import DeadLetterLimit
 from app.core.model import Rejected, Row
 from app.core.work import Work
 from app.core.write import Effect, Written
@@ -160,6 +165,32 @@ class CountsDuplicatesAsStored(BatchLedger):
         super().batch_done(batch, work, all_stored, seconds)
 
 
+class RenewsALostLease(SessionLease):
+    def renew(self, asked: float) -> None:
+        self._ended = -math.inf
+        super().renew(asked)
+
+
+class TakesOffTheWrongMessages(Producer):
+    async def _send_once(self, topic: str, unsent: Unsent) -> None:
+        unsent.__class__ = _FromTheWrongEnd
+        await super()._send_once(topic, unsent)
+
+
+class _FromTheWrongEnd(Unsent):
+    def settle(self, sent: Sequence[Sent]) -> BaseException | None:
+        parts = {partition: list(messages) for partition, messages in (self._parts or {}).items()}
+        failure = super().settle(sent)
+        for partition, messages in (self._parts or {}).items():
+            messages[:] = parts[partition][: len(messages)]
+        return failure
+
+
+class CountsAUserInFull(DeadLetterLimit):
+    def __init__(self, row: int, ratio: float, window: int, *_: object) -> None:
+        super().__init__(row, ratio, window, 1.0)
+
+
 plant(
     "pipeline", AcksBeforeItStores, PutsStateBeforeRows, PutsStateBeforeAlerts, AcksBeforeState, ClosesInAnyOrder,
     GoesOnAfterABatchGivenUp, ClosesALostEpoch,
@@ -182,3 +213,6 @@ plant("dead_letters", DoesNotAwaitDeadLetters, SendsDeadLettersAgain, TakesRedel
 plant("store", DeadLettersAnOutage, RefusesTheWholeBatch, TakesGivingUpForStored, AsksForTheLeaseOnceOnly)
 plant("consumer", LosesTheHead, RemembersAcrossRebalances, CommitsWhatItFetched)
 plant("ledger", CountsDuplicatesAsStored)
+plant("lease", RenewsALostLease)
+plant("producer", TakesOffTheWrongMessages)
+plant("limit", CountsAUserInFull)

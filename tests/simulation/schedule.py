@@ -57,6 +57,7 @@ class Schedule:
         if shape.watched:  # a claim of silence that is long under way may meet a sign of life
             self.world.latency["kafka"] *= self.world.random.choice((1, 10))
         self.servers = Servers(self.world, shape.partitions)
+        self.servers.kafka.batch_records = shape.produce_records
         self.script = Script(
             random.Random(f"{seed} script"),
             shape.partitions,

@@ -27,6 +27,7 @@ class Shape:
     sampled: bool = False
     watched: bool = False
     clocks: bool = False
+    produce_records: int = 1 << 30  # in one batch of a producer: as a large send is several of them
 
 
 def draw_shape(seed: str) -> Shape:
@@ -44,6 +45,8 @@ def draw_shape(seed: str) -> Shape:
         edits=chosen.random() < 0.1,
         in_memory=chosen.choice((IN_MEMORY, 1, 2)),
     )
+    produce = random.Random(f"{seed} produce").choice((1 << 30, 1 << 30, 1 << 30, 2, 1))
+    shape = replace(shape, produce_records=produce)
     if shape.edits:  # then nobody can say beforehand what rules a reading meets
         return shape
     shape = replace(shape, sampled=chosen.random() < 0.3, watched=chosen.random() < 0.15)

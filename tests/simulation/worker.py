@@ -61,7 +61,7 @@ class Worker:
         self.consumer = parts.consumer(world, self.servers.kafka, self.servers.group, self.link, limits)
         self.stream = SimStream(self.consumer)
         self.lease = parts.lease(SESSION_SECONDS, give_up, world.loop.time)
-        sender = Producer(Access("simulated"), "out", give_up, lease=self.lease)
+        sender = parts.producer(Access("simulated"), "out", give_up, lease=self.lease)
         store = parts.store(settings, give_up, lease=self.lease)
         store._breaker._clock, store._horizon._clock = world.loop.time, world.wall
         states = parts.states(self.disk, sender)
@@ -80,12 +80,14 @@ class Worker:
             states.items,
         )
         tail = DeadLetterTail(Access("simulated"), LETTERS, give_up)
+        # So low that any one user would reach it, if it counted for more than its share: no worker may end by it.
+        limit = parts.limit(2, 0.05, 40, 0.5, lambda: ["u0", "u1"])
         ports = Ports(
             store=store,
-            dead_letters=parts.dead_letters(sender, LETTERS, tail),
+            dead_letters=parts.dead_letters(sender, LETTERS, tail, limit),
             outbox=parts.outbox(sender, ALERTS),
             states=states,
-            ledger=parts.ledger(),
+            ledger=parts.ledger(limit),
             lease=self.lease,
         )
         self.pipeline = parts.pipeline(
