@@ -25,17 +25,21 @@ MARK_KEY = b"\0applied"  # no device has this key: ids hold no NUL
 Unreadable = Callable[[int, bytes, str], None]  # (partition, key, what is wrong with what is stored there)
 OFFSET_DIGITS = 20  # one more than an offset may have
 IN_MEMORY = 100_000  # devices; each takes some 800 bytes
+# Bytes of a stored state, beyond which a device counts as two in memory, and so on: with 40 rolling windows it has 14
+# kB there and 110 in memory, and whoever asks for them of invented devices would fill it. Most have 30 to 100.
+WEIGHS_ONE = 256
 
 
 class Device:
     """A device's working state, its rules, where it is stored, and whether it is there."""
 
-    __slots__ = ("key", "moved_in", "name", "partition", "rules_version", "state", "thing", "watch")
+    __slots__ = ("kept", "key", "moved_in", "name", "partition", "rules_version", "state", "thing", "watch", "weight")
 
     def __init__(self, partition: "Partition", name: Name, state: DeviceState | None, watch: Watch) -> None:
         self.partition, self.name, self.key, self.state, self.watch = partition, name, _key(name), state, watch
         self.rules_version = -1
         self.thing: Thing | None = None  # None: not looked up yet
+        self.kept, self.weight = False, 1  # whether it counts among those in memory, and as how many
         self.moved_in = -1  # the batch that its state changed in last: where that ends
 
     @property
@@ -51,6 +55,7 @@ class Device:
 
     def leave(self) -> None:
         """Be forgotten."""
+        self.kept = False
         del self.partition.devices[self.name]
         if self.thing is not None:
             self.partition.here.rest(self.thing)
@@ -90,7 +95,7 @@ class Devices:
         self._log_of, self._unreadable = log_of, unreadable
         self._epoch = -1
         self._partitions: dict[int, Partition] = {}
-        self._kept: Kept[Device] = Kept(in_memory)
+        self._kept: Kept[Device] = Kept(in_memory, _weight)
         self.roll = Roll()
 
     @property
@@ -104,7 +109,7 @@ class Devices:
             for old in self._partitions.values():
                 old.forget()
             self._epoch = epoch
-            self._partitions, self._kept, self.roll = {}, Kept(self._in_memory), Roll()
+            self._partitions, self._kept, self.roll = {}, Kept(self._in_memory, _weight), Roll()
         found = self._partitions.get(number)
         if found is None:
             log = self._log_of(number)
@@ -145,7 +150,7 @@ class Devices:
             stored = self._load(partition.number, _key(name))
             if stored is None:
                 return None
-            return self._keep(partition, name, self._read(partition, _key(name), stored))
+            return self._keep(partition, name, self._read(partition, _key(name), stored), len(stored))
         device.watch = self._rules.watch_for(*name)
         return device
 
@@ -162,12 +167,21 @@ class Devices:
             state.begin_anew(partition.log.generation)
         return state
 
-    def _keep(self, partition: Partition, name: Name, state: DeviceState | None) -> Device:
+    def _keep(self, partition: Partition, name: Name, state: DeviceState | None, size: int = 0) -> Device:
         device = Device(partition, name, state, self._rules.watch_for(*name))
+        device.weight = 1 + size // WEIGHS_ONE
         if self.holds(partition):  # else it is for a batch of an epoch that is over, which leads to nothing
+            device.kept = True
             self._kept.add(device)
         partition.devices[name] = device
         return device
+
+    def weigh(self, device: Device, size: int) -> None:
+        """Its state takes so many bytes now where it is stored."""
+        weight = 1 + size // WEIGHS_ONE
+        if device.kept:
+            self._kept.heavier(weight - device.weight)
+        device.weight = weight
 
     def closed(self, epoch: int, number: int, end: int) -> None:
         """All states of a batch that ends there are stored; batches of a partition come in order."""
@@ -211,6 +225,10 @@ class Devices:
                 if episode.fired and rule_id in no_data and alarm not in partition.here.heard:
                     partition.here.heard[alarm] = now
                     partition.here.alarms.arm(alarm, now + no_data[rule_id])
+
+
+def _weight(device: Device) -> int:
+    return device.weight
 
 
 def _key(name: Name) -> bytes:

@@ -17,7 +17,7 @@ from app.core.columns import in_force
 from app.core.dated import is_dated
 from app.core.decode import Decoder, Limits
 from app.core.device_classes import NOBODY, DeviceClasses
-from app.core.devices import IN_MEMORY, MARK_KEY, Device, Devices, Load, LogOf, Partition, Unreadable
+from app.core.devices import IN_MEMORY, MARK_KEY, WEIGHS_ONE, Device, Devices, Load, LogOf, Partition, Unreadable
 from app.core.hearing import Hearing
 from app.core.logs import LOG_KEY, Log, note
 from app.core.model import Kind, Record, Rejected
@@ -176,7 +176,7 @@ class Processor:
             work.count(Kind.TELEMETRY, telemetry)
         if rows:
             work.oldest = rows[0][0].timestamp()  # looking for the minimum costs 0.1 us a row
-        _encode_moved(work, moved, partition, now)
+        self._encode_moved(work, moved, partition, now)
         work.gather()
         partition.stepped = end
         _mark(work, partition, batch, now)
@@ -194,6 +194,23 @@ class Processor:
         if is_dated(record.value or b"") or (delivered := delivery(record)) is None:
             return False
         return is_known(device.state or device.begins(), record, delivered, at)
+
+    def _encode_moved(self, work: Work, moved: list[Device], partition: Partition, now: float) -> None:
+        averages: list[Effect] = []
+        for device in moved:
+            state = device.state
+            if state is not None and state.applied_offset != state.persisted_offset:  # dirty
+                work.states[device.key] = stored = encode(state)
+                if len(stored) >= WEIGHS_ONE or device.weight > 1:
+                    self._devices.weigh(device, len(stored))
+                if state.touched:
+                    work.alert_effects += active_effects(state, *device.name)
+                    if device.watch.no_data:
+                        _set_alarms(device, partition, now)
+                if state.sampled and device.watch.sampling:
+                    averages += average_effects(state, device.watch.sampling, *device.name)
+                state.mark_persisted()
+        work.alert_effects += averages  # together, so that they are one statement
 
     def closed(self, batch: Batch) -> None:
         """Its states can be read from where they are stored. Tell it of the batches of a partition in their order."""
@@ -226,22 +243,6 @@ def _mark(work: Work, partition: Partition, batch: Batch, now: float) -> None:
         if log.identity:
             work.states[LOG_KEY] = note(log, offset, batch.records[-1].timestamp)
         partition.marked_at = now
-
-
-def _encode_moved(work: Work, moved: list[Device], partition: Partition, now: float) -> None:
-    averages: list[Effect] = []
-    for device in moved:
-        state = device.state
-        if state is not None and state.applied_offset != state.persisted_offset:  # dirty
-            work.states[device.key] = encode(state)
-            if state.touched:
-                work.alert_effects += active_effects(state, *device.name)
-                if device.watch.no_data:
-                    _set_alarms(device, partition, now)
-            if state.sampled and device.watch.sampling:
-                averages += average_effects(state, device.watch.sampling, *device.name)
-            state.mark_persisted()
-    work.alert_effects += averages  # together, so that they are one statement
 
 
 def _set_alarms(device: Device, partition: Partition, now: float) -> None:

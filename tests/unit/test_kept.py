@@ -8,8 +8,8 @@ from app.core.kept import Kept
 
 
 class One:
-    def __init__(self, left: list["One"], *, stored: bool = True) -> None:
-        self.stored, self._left = stored, left
+    def __init__(self, left: list["One"], *, stored: bool = True, weight: int = 1) -> None:
+        self.stored, self._left, self.weight = stored, left, weight
 
     def leave(self) -> None:
         self._left.append(self)
@@ -58,6 +58,33 @@ class Memory(RuleBasedStateMachine):
 
 
 TestMemory = Memory.TestCase
+
+
+def test_who_weighs_more_counts_for_more() -> None:
+    left: list[One] = []
+    kept = Kept[One](10, lambda one: one.weight)
+    all_of_them = [One(left) for _ in range(8)]
+    for one in all_of_them:
+        kept.add(one)
+    heavy = One(left, weight=4)
+    kept.add(heavy)
+    assert len(left) == 2
+    assert sum(one.weight for one in [*all_of_them, heavy] if one not in left) == 10
+
+
+def test_others_leave_for_one_that_gets_heavier_and_it_alone_may_stay() -> None:
+    left: list[One] = []
+    kept = Kept[One](10, lambda one: one.weight)
+    all_of_them = [One(left) for _ in range(10)]
+    for one in all_of_them:
+        kept.add(one)
+    heavy = all_of_them[3]
+    for weight in (5, 12):
+        kept.heavier(weight - heavy.weight)
+        heavy.weight, heavy.stored = weight, False
+        kept.more_stored()
+        assert sum(one.weight for one in all_of_them if one not in left) <= max(10, weight)
+    assert [one for one in all_of_them if one not in left] == [heavy]
 
 
 @pytest.mark.parametrize(("most", "least"), [(1000, 1.0), (900, 0.75), (830, 0.6), (500, 0.15)])

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from app.core.decode import Limits
-from app.core.devices import MARK_KEY, Device
+from app.core.devices import MARK_KEY, WEIGHS_ONE, Device
 from app.core.logs import LOG_KEY
 from app.core.model import Kind, Reason, Record, Stage
 from app.core.process import MARK_SECONDS, OTHER_BYTES, SLICE, Processor
@@ -310,3 +310,22 @@ def test_refusals_go_back_to_their_records_in_offset_order() -> None:
     found = work.refusals(((1, "row words"),), ((0, "effect words"),))
     assert [(one.record.offset, one.detail) for one in found] == [(1, "effect words"), (2, "row words")]
     assert {(one.reason, one.stage) for one in found} == {(Reason.REFUSED_BY_DATABASE, Stage.STORE)}
+
+
+def test_devices_with_large_states_count_for_more_in_memory() -> None:
+    """Or whoever invents devices, and asks for windows of each, fills it."""
+    subject = Subject()
+    averages = [{"key": f"k{n}", "seconds": 60} for n in range(20)]
+    config = {"rules": [HOT], "sampling": {"averages": averages}}
+    assert subject.book.apply([("u", msgspec.json.encode(config).decode())]) == []
+    processor = Processor(Limits(), subject.book, subject._load, in_memory=100)
+    fields = {f"k{n}": n for n in range(20)}
+    for n in range(0, 500, 50):
+        given = Given([telemetry(m, f"d{m}", **fields) for m in range(n, n + 50)])
+        work = processor(given, NOW)
+        subject.states |= {(0, key): value for key, value in work.states.items()}
+        processor.closed(given)
+    size = len(subject.states[0, b"u/d0"])
+    assert size > WEIGHS_ONE
+    assert processor.devices <= 100 // (1 + size // WEIGHS_ONE)
+    assert len(subject.states) >= 500  # none is lost
