@@ -47,7 +47,7 @@ UPSERT_SAMPLED = _SQL.format(column=", sampling", value=", $8::jsonb", change="\
 
 async def carry_out(connection: Connection, sql: str, edits: Sequence[Sequence[Any]]) -> None:
     """Write configurations in their order; one that is not the newest is left out, counted and logged."""
-    for edit in edits:
+    for edit in newest(edits):
         if await connection.execute(sql, *edit) == "INSERT 0 0":
             LEFT_OUT.inc()
             log.warning(
@@ -58,3 +58,22 @@ async def carry_out(connection: Connection, sql: str, edits: Sequence[Sequence[A
                 offset=edit[5],
                 note="user_configs has a newer one: of a later message, or edited by hand after this came in",
             )
+
+
+def newest(edits: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
+    """Those that no later one takes the place of: who sends rules again and again makes one write a batch of them."""
+    kept, later = [], dict[str, Sequence[Any]]()
+    for edit in reversed(edits):
+        after = later.get(edit[0])
+        if after is None or not _covers(after, edit):
+            later[edit[0]] = edit
+            kept.append(edit)
+    return kept[::-1]
+
+
+def _covers(after: Sequence[Any], edit: Sequence[Any]) -> bool:
+    """Whether nothing of `edit` is left once `after` is written, and that is written if `edit` would be."""
+    *_, came_in, partition, offset, live = edit[:7]
+    in_place = after[3] >= came_in and after[4] == partition and after[5] >= offset and after[6] >= live
+    parts = [(edit[index], after[index]) for index in (1, 2, *range(7, len(edit)))]
+    return in_place and all(new is not None or old is None for old, new in parts)
