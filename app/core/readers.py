@@ -1,5 +1,6 @@
 """A rule's key -> a function that takes the key's value out of a Reading, fast."""
 
+import contextlib
 from collections.abc import Callable
 from decimal import Decimal
 from functools import lru_cache
@@ -23,7 +24,13 @@ _FLOAT_MAX = 1.7976931348623157e308
 _TYPES: dict[Kind, Any] = {"number": int | float, "text": str, "truth": bool}
 
 
-@lru_cache(maxsize=4096)  # building the types of a nested key costs about 0.2 ms; many users watch the same keys
+_fields = Decoder(dict[str, msgspec.Raw]).decode
+# Bytes. A longer object is taken apart once a reading, and a longer field decoded once, however many conditions are
+# about it: a thousand of them on a reading of 1 MiB would take a second. For shorter ones remembering costs more.
+SMALL, LARGE = 128, 512
+
+
+@lru_cache(maxsize=4096)  # many users watch the same keys
 def reader(key: str, kind: Kind) -> Read:
     """Reader of `key` that gives its value when that is of `kind` (a JSON number, string or boolean), else None.
 
@@ -50,6 +57,29 @@ def _column(column: Column, kind: Kind) -> Read:
     return read
 
 
+class _Taken:
+    """What was taken apart of the reading looked at last, so that each part is decoded once for all rules.
+
+    It is no state: without it the same values would be read, some of them a thousand times.
+    """
+
+    __slots__ = ("objects", "reading", "values")
+
+    def __init__(self, reading: Reading | None) -> None:
+        self.reading = reading
+        self.objects: dict[str, dict[str, Any] | None] = {}  # by path; None: no object
+        self.values: dict[tuple[str, Any], Value | None] = {}  # of large fields, by key and type
+
+
+_last = [_Taken(None)]
+
+
+def _taken(reading: Reading) -> _Taken:
+    if _last[0].reading is not reading:
+        _last[0] = _Taken(reading)
+    return _last[0]
+
+
 def _field(key: str, wanted: Any) -> Read:
     decode = Decoder(wanted).decode
 
@@ -57,6 +87,8 @@ def _field(key: str, wanted: Any) -> Read:
         raw = reading.extra.get(key)
         if raw is None:
             return None
+        if len(raw) > LARGE:
+            return _large(reading, key, raw, wanted, decode)
         try:
             value: Value = decode(raw)
         except (msgspec.DecodeError, UnicodeDecodeError):
@@ -67,25 +99,56 @@ def _field(key: str, wanted: Any) -> Read:
 
 
 def _nested(key: str, wanted: Any) -> Read:
-    # One Struct a level, each with the one field the path goes through: the rest of the object is skipped, not built.
-    top, *path = key.split(".")
-    whole = _field(key, wanted)
-    for name in reversed(path):
-        wanted = msgspec.defstruct("Level", [("f", wanted)], rename={"f": name}, gc=False)
     decode = Decoder(wanted).decode
-    follow = attrgetter(".".join("f" * len(path)))
+    top, *path = key.split(".")
+    inner, _, name = key.rpartition(".")
+    whole = _field(key, wanted)
 
     def read(reading: Reading) -> Value | None:
         raw = reading.extra.get(top)
         if raw is None or key in reading.extra:
             return whole(reading)
         try:
-            value: Value = follow(decode(raw))
-        except (msgspec.DecodeError, UnicodeDecodeError):
+            if len(raw) <= SMALL:
+                for step in path:
+                    raw = _fields(raw)[step]
+            else:
+                inside = _inside(reading, inner)
+                if inside is None or (raw := inside.get(name)) is None:
+                    return None
+                if len(raw) > LARGE:
+                    return _large(reading, key, raw, wanted, decode)
+            value: Value = decode(raw)
+        except (KeyError, msgspec.DecodeError, UnicodeDecodeError):
             return None
         return value
 
     return read
+
+
+def _inside(reading: Reading, path: str) -> dict[str, Any] | None:
+    """The object at a path such as `engine.oil`, its fields as JSON; None if there is none."""
+    objects = _taken(reading).objects
+    if path in objects:
+        return objects[path]
+    inner, _, name = path.rpartition(".")
+    parent = _inside(reading, inner) if inner else reading.extra
+    raw = parent.get(name) if parent is not None else None
+    found = None
+    if raw is not None:
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+            found = _fields(raw)
+    objects[path] = found
+    return found
+
+
+def _large(reading: Reading, key: str, raw: Any, wanted: Any, decode: Callable[[Any], Value]) -> Value | None:
+    values, known = _taken(reading).values, (key, wanted)
+    if known not in values:
+        values[known] = None
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+            values[known] = decode(raw)
+    return values[known]
 
 
 def reportable(value: Value | None) -> Value | None:
