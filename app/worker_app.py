@@ -4,11 +4,11 @@ import gc
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import faust
 import structlog
 
 from app.adapters import state_directory, topics
 from app.adapters.advice import Advice
+from app.adapters.faust_app import RoundsApp
 from app.adapters.interrupt import Interrupt
 from app.adapters.kafka_access import Access
 from app.adapters.producer import Producer
@@ -35,7 +35,7 @@ class Resources:
     advice: Advice
 
 
-class WorkerApp(faust.App):  # type: ignore[misc]
+class WorkerApp(RoundsApp):
     """Give it its `resources` before it starts."""
 
     resources: Resources

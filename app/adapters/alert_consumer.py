@@ -118,6 +118,7 @@ class AlertConsumer:
             group_instance_id=self._client_id,  # after a kill it goes on at once, not after 10 s
             enable_auto_commit=False,
             auto_offset_reset="earliest",
+            isolation_level="read_committed",
             metadata_max_age_ms=METADATA_MS,
             max_poll_interval_ms=MAX_POLL_MS,
         )

@@ -30,6 +30,10 @@ CALLS_AT_ONCE = 4
 class ConsumerThread(OffsetThread):
     """Faust's, which ends the process at the first failure of nearly every step."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._polls = {}
+        super().__init__(*args, **kwargs)
+
     # -- start and stop
 
     async def on_start(self) -> None:
@@ -59,6 +63,7 @@ class ConsumerThread(OffsetThread):
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
+        consumer._isolation_level = "read_committed"  # what a transaction has taken back is no data
         return consumer
 
     # -- rebalance
@@ -66,7 +71,9 @@ class ConsumerThread(OffsetThread):
     _rebalance_failure: BaseException | None = None
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Let what runs end, and forget it."""
+        """Let what runs end, and forget it; a poll under way ends now, or it would wait for the next assignment."""
+        for poll in self._polls:
+            self._polls[poll] = poll.cancel()
         await self._or_crash(super().on_partitions_revoked(revoked))
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
@@ -135,18 +142,32 @@ class ConsumerThread(OffsetThread):
 
     # -- records
 
+    _polls: dict[asyncio.Task[Any], bool]  # who waits for records, and whether a rebalance has ended that
+
     async def _fetch_records(
         self, consumer: Any, active_partitions: Any, timeout: float | None = None, max_records: int | None = None
     ) -> Any:
+        if self.app.rebalancing:
+            return {}
         if self.consumer.flow_active and max_records and not consumer._closed:
             ready = take_ready(consumer._fetcher, self.consumer.limits.topic, active_partitions, max_records)
             if ready:
                 return ready
+        poll = asyncio.current_task()
+        assert poll is not None
+        self._polls[poll] = False
         try:
             return await super()._fetch_records(consumer, active_partitions, timeout, max_records)
+        except asyncio.CancelledError:  # where it waits, so nothing is taken
+            if not self._polls[poll] or poll.uncancel():
+                raise
+            return {}
         except ConsumerStoppedError:
             raise
         except KafkaError as error:  # of the group, or of a partition: the client has noted it, and goes on
+            del self._polls[poll]
             log.warning("kafka_fetch_failed", error=repr(error), next="fetching again")
             await asyncio.sleep(RETRY_SECONDS)
             return {}
+        finally:
+            self._polls.pop(poll, None)

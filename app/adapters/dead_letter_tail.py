@@ -41,6 +41,7 @@ class DeadLetterTail:
         self._options: dict[str, Any] = {
             **kafka.options,
             "enable_auto_commit": False,
+            "isolation_level": "read_uncommitted",  # ours are in no transaction, and somebody else's would hide them
             # The client fetches at the log's end before we seek, and would wait there for half a second.
             "fetch_max_wait_ms": 10,
         }

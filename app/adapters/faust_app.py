@@ -12,6 +12,7 @@ from app.adapters.equal_counts import EqualCounts
 from app.adapters.faust_process import Process
 from app.adapters.kafka_access import Access, access
 from app.adapters.recovery import Tables
+from app.adapters.rounds import Rounds
 from app.settings import Settings
 
 # A held partition (the database is away) is not polled. Kafka must not mistake that for a dead worker: a dead one is
@@ -37,7 +38,11 @@ class ConsumerAlone(BootStrategy):  # type: ignore[misc]
     enable_web = False
 
 
-def build_app(settings: Settings, app_class: type[faust.App] = faust.App) -> faust.App:
+class RoundsApp(Rounds, faust.App):  # type: ignore[misc]
+    """A Faust app that counts rebalances."""
+
+
+def build_app(settings: Settings, app_class: type[RoundsApp] = RoundsApp) -> RoundsApp:
     """A Faust app with no agents yet."""
     session = settings.kafka_session_timeout
     app = app_class(

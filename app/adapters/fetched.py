@@ -1,8 +1,10 @@
-"""How many bytes the Kafka client has fetched ahead of the transport: in, Faust's consumer; out, a number."""
+"""What the Kafka client has fetched and been told, as others than its own thread may ask it."""
 
 from typing import Any
 
 from aiokafka.consumer.fetcher import FetchResult
+from aiokafka.structs import TopicPartition
+from faust.types import TP
 
 
 def fetched_bytes(consumer: Any) -> int:
@@ -20,3 +22,13 @@ def fetched_bytes(consumer: Any) -> int:
         if records is not None:
             total += records._records.size_in_bytes()
     return total
+
+
+def told_of(client: Any, tp: TP) -> Any:
+    """What the client knows of a partition: `position`, `highwater`, `timestamp` (ms); None when it is not ours.
+
+    The client's own questions assert that it is ours, and a rebalance may take it away between that and the answer.
+    """
+    subscription = client._subscription.subscription
+    assignment = subscription and subscription.assignment
+    return assignment and assignment.state_value(TopicPartition(tp.topic, tp.partition))

@@ -64,6 +64,10 @@ class Flight:
         del self._healing[tp]
         return Follow.MISSING
 
+    def pass_over(self, tp: TP, offset: int) -> None:
+        """Nothing is in flight, and there are no records before `offset`: as if reading began there."""
+        self.expected[tp] = self.done[tp] = self.start[tp] = offset
+
     def hand_over(self, message: BatchMessage) -> None:
         """A batch goes to the agent."""
         self._out.setdefault(message.tp, deque()).append(message)

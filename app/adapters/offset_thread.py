@@ -1,22 +1,36 @@
 """What is asked of Kafka about offsets, by the thread that talks to it: positions, first and last offsets."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from copy import copy
+from typing import Any, TypeVar
 
 import structlog
+from aiokafka.consumer.fetcher import READ_UNCOMMITTED
 from aiokafka.errors import IllegalStateError, KafkaError
 from aiokafka.structs import TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from app.adapters.positions import Extent, Position
+from app.adapters.fetched import told_of
+from app.adapters.positions import Extent
 
 log = structlog.get_logger()
 T = TypeVar("T")
 
 RETRY_SECONDS = 1.0
 ASK_SECONDS = 10.0  # the watchdog asks again soon
+
+
+async def log_ends(consumer: Any, tps: Collection[TopicPartition]) -> Mapping[TP, int]:
+    """Where the logs end, whatever the client may read of them: with what transactions that are open have written.
+
+    A commit may lie behind the last stable offset, where end_offsets() ends, and not behind this end.
+    """
+    uncommitted = copy(consumer._fetcher)
+    uncommitted._isolation_level = READ_UNCOMMITTED
+    ends: Mapping[TP, int] = await uncommitted.end_offsets(tps, consumer._request_timeout_ms)
+    return ends
 
 
 class OffsetThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
@@ -27,22 +41,34 @@ class OffsetThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         found: Mapping[TP, Extent] = await self.call_thread(self._extents, topic)
         return found
 
-    async def seek_to(self, positions: Mapping[TP, Position]) -> None:
-        """Read on from there. Raises IllegalStateError when one is not ours any more."""
-        await self.call_thread(self._seek_to, positions)
-
     async def rejoin(self) -> None:
         """Let the group rebalance: all positions and states are looked up anew."""
         await self.call_thread(self._rejoin)
 
+    def highwater(self, tp: TP) -> int | None:
+        """Where the log ended when it was fetched from last; None before that, and when the partition is not ours."""
+        state = told_of(self._ensure_consumer(), tp)
+        end: int | None = state and state.highwater
+        return end
+
     async def reached(self, tp: TP) -> int | None:
-        """The offset the client reads next; None when the partition is not ours any more."""
+        """The offset the client reads next; None while that is looked for, and when the partition is not ours."""
         found: int | None = await self.call_thread(self._reached, tp)
+        return found
+
+    async def seek_to(self, offsets: Mapping[TP, int], rebalances: int) -> Collection[TP]:
+        """Seek where the partition is ours and no rebalance has begun since number `rebalances`; returns those."""
+        found: Collection[TP] = await self.call_thread(self._seek_to, offsets, rebalances)
         return found
 
     async def ends(self, tps: Iterable[TP]) -> Mapping[TP, int]:
         """End offsets. Raises KafkaError or TimeoutError within 10 s."""
         found: Mapping[TP, int] = await self.call_thread(self._ends, list(tps))
+        return found
+
+    async def log_ends(self, tps: Iterable[TP]) -> Mapping[TP, int]:
+        """End offsets of the logs, with what open transactions have written. Raises as `ends` does."""
+        found: Mapping[TP, int] = await self.call_thread(self._log_ends, list(tps))
         return found
 
     async def starts(self, tps: Iterable[TP]) -> Mapping[TP, int]:
@@ -74,37 +100,47 @@ class OffsetThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             ends: Mapping[TP, int] = await self._ensure_consumer().end_offsets(tps)
         return ends
 
+    async def _log_ends(self, tps: list[TP]) -> Mapping[TP, int]:
+        async with asyncio.timeout(ASK_SECONDS):
+            return await log_ends(self._ensure_consumer(), tps)
+
     async def _starts(self, tps: list[TP]) -> Mapping[TP, int]:
         async with asyncio.timeout(ASK_SECONDS):
             starts: Mapping[TP, int] = await self._ensure_consumer().beginning_offsets(tps)
         return starts
 
     async def _reached(self, tp: TP) -> int | None:
+        state = told_of(self._ensure_consumer(), tp)
+        return int(state.position) if state is not None and state.has_valid_position else None
+
+    async def _seek_to(self, offsets: Mapping[TP, int], rebalances: int) -> Collection[TP]:
+        """In the client's own thread and in one step, so that no poll moves the position in between."""
         consumer = self._ensure_consumer()
-        return int(await consumer.position(tp)) if tp in consumer.assignment() else None
+        ours = consumer.assignment() if self.app.rebalancing_count == rebalances else frozenset()
+        sought = [tp for tp in offsets if tp in ours]
+        for tp in sought:
+            consumer.seek(TopicPartition(*tp), offsets[tp])
+        return sought
 
     async def _rejoin(self) -> None:
         consumer = self._ensure_consumer()
         await consumer._client.force_metadata_update()  # whoever leads the group goes by what it knows of the topics
         consumer._coordinator.request_rejoin()
 
-    async def _seek_to(self, positions: Mapping[TP, Position]) -> None:
-        consumer = self._ensure_consumer()
-        for tp, position in positions.items():
-            consumer.seek(TopicPartition(tp.topic, tp.partition), position.offset)
-
     async def _extents(self, topic: str) -> Mapping[TP, Extent]:
-        consumer = self._ensure_consumer()
+        consumer, rebalances = self._ensure_consumer(), self.app.rebalancing_count
         tps = [tp for tp in consumer.assignment() if tp.topic == topic]
         if not tps:
             return {}
         starts, ends, committed = await self._insist(
             lambda: asyncio.gather(
                 consumer.beginning_offsets(tps),
-                consumer.end_offsets(tps),
+                log_ends(consumer, tps),
                 consumer._coordinator.fetch_committed_offsets(tps),
             )
         )
+        if self.app.rebalancing_count != rebalances:
+            raise IllegalStateError("the group rebalances again")
         found = {}
         for tp in tps:
             offset, metadata = (committed[tp].offset, committed[tp].metadata) if tp in committed else (None, "")
@@ -113,7 +149,7 @@ class OffsetThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
     async def _insist(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Ask until Kafka answers. Raises IllegalStateError when the group rebalances meanwhile."""
-        generation = self.app.consumer_generation_id
+        rebalances = self.app.rebalancing_count
         while True:
             try:
                 return await ask()
@@ -122,5 +158,5 @@ class OffsetThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             except (KafkaError, TimeoutError) as error:
                 log.warning("waiting_for_kafka", step="recovery", error=repr(error))
             await asyncio.sleep(RETRY_SECONDS)
-            if self.app.consumer_generation_id != generation:
-                raise IllegalStateError("the group has rebalanced")
+            if self.app.rebalancing_count != rebalances:
+                raise IllegalStateError("the group rebalances again")

@@ -7,9 +7,11 @@ from typing import Any
 from aiokafka.errors import IllegalStateError
 from faust.tables.manager import TableManager
 from faust.tables.recovery import RebalanceAgain, Recovery, ServiceStopped
+from faust.types import TP
 from mode import Service
 
 from app.adapters.changelog_reader import ChangelogReader
+from app.adapters.rounds import Rounds
 
 
 class StateRecovery(Recovery):  # type: ignore[misc]
@@ -22,15 +24,53 @@ class StateRecovery(Recovery):  # type: ignore[misc]
             if await self.wait_for_stopped(self.signal_recovery_start):
                 return
             self.signal_recovery_start.clear()
-            generation = self._generation_id
+            joined = self._rounds.joined
             self._set_recovery_started()
             try:
                 await self._until_rebalanced(self._catch_up())
-                await self._until_rebalanced(self.on_recovery_completed(generation))
+                await self._until_rebalanced(self.on_recovery_completed(joined))
             except (RebalanceAgain, IllegalStateError):
                 continue
             except ServiceStopped:
                 return
+
+    async def on_rebalance(
+        self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
+    ) -> None:
+        """Partitions are given; the consumer's thread waits for us, so no other rebalance begins meanwhile."""
+        await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
+        if generation_id == self.app.consumer_generation_id:
+            self._rounds.joined = self._rounds.rebalancing_count
+
+    async def on_recovery_completed(self, joined: int = 0) -> None:
+        """Find the positions, and let the flow run; not when another rebalance than number `joined` has begun."""
+        app, consumer = self.app, self.app.consumer
+        await app.on_rebalance_complete.send()
+        self._set_recovery_ended()
+        for table in self.tables.values():
+            await table.on_recovery_completed(self.actives_for_table[table], self.standbys_for_table[table])
+        assignment = consumer.assignment()
+        if self._rounds.rebalancing_count != joined:
+            return  # it stops the flow, and its own recovery lets it run again
+        consumer.resume_partitions({tp for tp in assignment if not self._is_changelog_tp(tp)})
+        if assignment:
+            await self._wait(consumer.perform_seek())
+        if self._rounds.rebalancing_count != joined:
+            return
+        self.completed.set()
+        app.flow_control.resume()  # it empties the queues of the agents
+        consumer.resume_flow()
+        await app._fetcher.maybe_start()
+        self.tables.on_actives_ready()
+        self.tables.on_standbys_ready()
+        if self._rounds.rebalancing_count == joined:
+            self._rounds.ended = joined
+            app.on_rebalance_end()
+
+    @property
+    def _rounds(self) -> Rounds:
+        rounds: Rounds = self.app
+        return rounds
 
     @Service.task  # type: ignore[untyped-decorator]
     async def _slurp_changelogs(self) -> None:

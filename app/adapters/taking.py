@@ -6,7 +6,7 @@ from itertools import chain, islice
 from typing import Any
 from weakref import ref
 
-from aiokafka.consumer.fetcher import FetchResult
+from aiokafka.consumer.fetcher import READ_COMMITTED, FetchResult
 from aiokafka.errors import CorruptRecordException
 
 
@@ -54,7 +54,7 @@ def _decoded(result: Any) -> "Decoded | None":
 
 
 class Decoded:
-    """PartitionRecords._unpack_records that can also give many records at once; for us, who read uncommitted.
+    """PartitionRecords._unpack_records that can also give many records at once.
 
     As an iterator it serves aiokafka's own path, so the two may take turns. Its source holds it, so it must not hold
     its source: the two would keep 4 MiB of fetched bytes until the garbage collector looks at the oldest objects.
@@ -99,5 +99,16 @@ class Decoded:
         if source._check_crcs and not batch.validate_crc():
             raise CorruptRecordException(f"Invalid CRC - {source._tp}")
         self._after = batch.next_offset
-        self._current = iter(()) if batch.is_control_batch else chain(batch)
+        self._current = chain(batch) if _holds_data(source, batch) else iter(())
         return True
+
+
+def _holds_data(source: Any, batch: Any) -> bool:
+    """Whether records of the batch may be read: it is no marker, and of no transaction that was aborted."""
+    if source._isolation_level == READ_COMMITTED and batch.producer_id is not None:
+        source._consume_aborted_up_to(batch.base_offset)
+        if batch.is_control_batch and source._contains_abort_marker(batch):
+            source._aborted_producers.discard(batch.producer_id)
+        if batch.is_transactional and batch.producer_id in source._aborted_producers:
+            return False
+    return not batch.is_control_batch

@@ -2,9 +2,7 @@
 
 from collections.abc import Mapping
 
-from aiokafka.errors import IllegalStateError
-from aiokafka.structs import TopicPartition
-
+from app.adapters.fetched import told_of
 from app.adapters.transport import BatchConsumer
 from app.core.tides import Tide
 
@@ -16,11 +14,9 @@ def tides(consumer: BatchConsumer) -> Mapping[int, Tide]:
         return {}
     found = {}
     for tp, start in consumer.flight.start.items():
-        kafka = consumer._thread._consumer
-        raw = TopicPartition(tp.topic, tp.partition)
-        try:
-            told, end = kafka.last_poll_timestamp(raw), kafka.highwater(raw)
-        except IllegalStateError:  # taken away this moment
+        state = told_of(consumer._thread._consumer, tp)
+        if state is None:  # taken away this moment
             return {}
-        found[tp.partition] = Tide(consumer.flight.epoch, start, end, told and told / 1000)
+        at = state.timestamp
+        found[tp.partition] = Tide(consumer.flight.epoch, start, state.highwater, at and at / 1000)
     return found

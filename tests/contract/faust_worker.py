@@ -6,13 +6,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import faust
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from faust.types import TP
 
 from app.adapters.batches import BatchLimits, BatchTopic
-from app.adapters.faust_app import build_app
+from app.adapters.faust_app import RoundsApp, build_app
 from app.adapters.kafka_access import Access
 from app.adapters.positions import Position
 from app.adapters.source import FaustBatch, FaustSource
@@ -51,7 +50,7 @@ class Report(TransportEvents):
         self.reset.append((tp.partition, position))
 
 
-class WorkerApp(faust.App):  # type: ignore[misc]
+class WorkerApp(RoundsApp):
     """Remembers why it crashed; Faust's own would end the process."""
 
     reason: BaseException | None = None

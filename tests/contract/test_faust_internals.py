@@ -151,14 +151,18 @@ OWN: dict[Any, set[str]] = {
         "_contiguous",
         "_forget",
         "_passed_over",
+        "_put_back",
+        "_seek_to",
+        "_now",
+        "_still",
     }
     | {"look_again", "current", "ends", "doubt"},
     PrefixConsumer: {"_commit_now", "_commit_and_leave_it", "_still_done"},
     ConsumerThread: {"_watch_group", "_or_crash"},
     OffsetThread: {"extents", "reached", "starts", "ends", "_reached", "_extents", "_starts", "_ends"}
-    | {"seek_to", "_seek_to", "rejoin", "_rejoin", "_earliest_offsets", "_insist"},
+    | {"seek_to", "_seek_to", "rejoin", "_rejoin", "_earliest_offsets", "_insist", "log_ends", "_log_ends"},
     StateStore: {"read", "write", "place", "take", "held"},
-    StateRecovery: {"_catch_up", "_until_rebalanced"},
+    StateRecovery: {"_catch_up", "_until_rebalanced", "_rounds"},
 }
 
 

@@ -1,6 +1,6 @@
 """How runs of records are cut, checked and forgotten; a consumer of the transport that is connected to nothing."""
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +33,18 @@ class Unconnected:
         self.seeks: list[tuple[TP, int]] = []
         self.highwaters: dict[TP, int] = {}
         self.starts: dict[TP, int] = {}  # of the logs; without one Kafka does not answer
-        self.consumer.seek = self._seek
         self.consumer.highwater = self.highwaters.get
         self.consumer._thread.starts = self._starts
         self.rejoins = 0
         self.consumer._thread.rejoin = self._rejoin
+        self.consumer._thread.seek_to = self._seek_to
+        self.lost: set[TP] = set()  # by the client, while a rebalance goes on that nobody has heard of yet
 
-    async def _seek(self, tp: TP, offset: int) -> None:
-        self.seeks.append((tp, offset))
+    async def _seek_to(self, offsets: Mapping[TP, int], rebalances: int) -> Collection[TP]:
+        assert rebalances == self.consumer.app.rebalancing_count
+        found = offsets.keys() - self.lost
+        self.seeks += [(tp, offsets[tp]) for tp in found]
+        return found
 
     async def _rejoin(self) -> None:
         self.rejoins += 1
@@ -59,8 +63,11 @@ class Unconnected:
         self.consumer.flight.place(tp, Position(offset, None))
 
     async def take(self, tp: TP, run: list[Any]) -> list[tuple[int, int]]:
+        """What is handed over; then what is done before the next poll."""
         batches: AsyncIterator[BatchMessage] = self.consumer._batches(tp, run)
-        return [(batch.first_offset, batch.next_offset) async for batch in batches]
+        found = [(batch.first_offset, batch.next_offset) async for batch in batches]
+        await self.consumer._put_back()
+        return found
 
 
 Make = Callable[..., Unconnected]
@@ -88,6 +95,139 @@ async def test_nothing_is_handed_over_before_its_partition_was_placed(make: Make
     assert await subject.take(ZERO, records(0, 10)) == [(0, 10)]
     subject.consumer._forget()
     assert await subject.take(ZERO, records(10, 20)) == []
+
+
+async def test_what_is_dropped_as_not_placed_is_read_again_once_it_is(make: Make) -> None:
+    """A poll that began before the end of a rebalance returns after its positions were found: nobody else seeks."""
+    subject = make()
+    assert await subject.take(ZERO, records(0, 10)) == []
+    assert subject.seeks == []
+    subject.place(ZERO, 0)
+    subject.consumer.app.rebalancing_count = 1  # placed, and its recovery has not ended
+    assert await subject.take(ZERO, records(0, 10)) == []
+    assert subject.seeks == []
+    subject.consumer.app.ended = 1
+    await subject.consumer._put_back()
+    assert subject.seeks == [(ZERO, 0)]
+    assert await subject.take(ZERO, records(0, 10)) == [(0, 10)]
+    assert len(subject.seeks) == 1
+
+
+async def test_a_rebalance_in_the_middle_of_a_run_leaves_nothing_in_flight_that_nobody_has(make: Make) -> None:
+    """The agent's queue was full; the books are those of another epoch when the next batch is asked for."""
+    subject = make(max_rows=5)
+    subject.place(ZERO, 0)
+    batches = subject.consumer._batches(ZERO, records(0, 10))
+    assert (await anext(batches)).next_offset == 5
+    subject.consumer._forget()
+    subject.place(ZERO, 0)
+    assert [batch async for batch in batches] == []
+    assert subject.consumer.flight.idle(ZERO)
+    await subject.consumer._put_back()
+    assert subject.seeks == [(ZERO, 0)]
+
+
+async def test_a_flow_that_stops_in_the_middle_of_a_run_gives_back_the_rest(make: Make) -> None:
+    subject = make(max_rows=5)
+    subject.place(ZERO, 0)
+    batches = subject.consumer._batches(ZERO, records(0, 10))
+    assert (await anext(batches)).next_offset == 5
+    subject.consumer.stop_flow()
+    assert [batch async for batch in batches] == []
+    subject.consumer.resume_flow()
+    await subject.consumer._put_back()
+    assert subject.seeks == [(ZERO, 5)]
+
+
+async def test_a_run_that_nobody_takes_to_its_end_is_read_again(make: Make) -> None:
+    """Whatever ends it: here the generator is closed."""
+    subject = make(max_rows=5)
+    subject.place(ZERO, 0)
+    batches = subject.consumer._batches(ZERO, records(0, 10))
+    await anext(batches)
+    await batches.aclose()  # type: ignore[attr-defined]
+    await subject.consumer._put_back()
+    assert subject.seeks == [(ZERO, 5)]
+
+
+async def test_what_a_rebalance_takes_away_stays_owed(make: Make) -> None:
+    subject = make()
+    subject.place(ZERO, 0)
+    subject.consumer.stop_flow()
+    subject.lost = {ZERO}
+    assert await subject.take(ZERO, records(0, 10)) == []
+    assert subject.seeks == []
+    subject.lost = set()
+    await subject.consumer._put_back()
+    assert subject.seeks == [(ZERO, 0)]
+
+
+async def test_a_poll_that_fails_owes_what_it_was_asked_for(make: Make) -> None:
+    """It may have taken records before it was cancelled."""
+    subject = make()
+    subject.place(ZERO, 3)
+    consumer = subject.consumer
+
+    async def fails(**_: Any) -> Any:
+        raise TimeoutError
+
+    async def finds(**_: Any) -> Any:
+        return {ZERO: records(3, 5)}
+
+    consumer._set_active_tps({ZERO})
+    consumer._getmany = fails
+    with pytest.raises(TimeoutError):
+        await consumer._wait_next_records(1.0)
+    consumer._getmany = finds
+    assert [message.next_offset async for _, message in consumer.getmany(1.0)] == [5]
+    assert subject.seeks == [(ZERO, 3)]
+    await consumer._put_back()
+    assert len(subject.seeks) == 1
+
+
+async def test_records_dropped_again_and_again_are_never_taken_for_markers(make: Make) -> None:
+    """The client's position is beyond them each time, as it is beyond markers."""
+    subject = make()
+    subject.place(ZERO, 0)
+    consumer = subject.consumer
+    position = 10
+
+    async def reached(_: TP) -> int:
+        return position
+
+    consumer._thread.reached = reached
+    await consumer.look_again(ZERO)
+    for _ in range(5):
+        consumer.stop_flow()
+        subject.lost = {ZERO}
+        assert await subject.take(ZERO, records(0, 10)) == []
+        consumer.resume_flow()
+    assert (consumer.flight.expected, consumer.flight.done) == ({ZERO: 0}, {})
+    subject.lost = set()
+    position = 0
+    await consumer._put_back()
+    assert subject.seeks[-1] == (ZERO, 0)
+    assert await subject.take(ZERO, records(0, 10)) == [(0, 10)]
+
+
+async def test_what_holds_no_records_is_passed_over_after_two_looks(make: Make) -> None:
+    subject = make()
+    subject.place(ZERO, 5)
+    consumer = subject.consumer
+
+    async def reached(_: TP) -> int:
+        return 7
+
+    consumer._thread.reached = reached
+    await consumer.look_again(ZERO)
+    assert subject.seeks == []  # a poll may be under way
+    await consumer._put_back()
+    await consumer._put_back()
+    assert subject.seeks == [(ZERO, 5)] * 2
+    await consumer._put_back()
+    assert consumer._filter_committable_offsets([ZERO]) == {ZERO: 7}
+    assert consumer.flight.start == {ZERO: 7}  # whoever asks how far all is read, as the tide gauge does
+    assert len(subject.seeks) == 2
 
 
 async def test_runs_are_cut_by_rows_and_by_bytes(make: Make) -> None:

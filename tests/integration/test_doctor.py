@@ -10,7 +10,7 @@ from typing import Any
 
 import asyncpg
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
@@ -210,3 +210,18 @@ async def test_a_read_only_database(site: Site, unique: str) -> None:
 async def test_an_account_the_broker_does_not_know(site: Site) -> None:
     stranger = site.settings.model_copy(update={"mqtt_username": "stranger"})
     told(await mqtt.look(stranger), Level.BROKEN, "refuses stranger")
+
+
+async def test_what_a_transaction_has_taken_back_is_not_missed(site: Site) -> None:
+    await site.prepare(RULES)
+    topic = site.settings.kafka_topic
+    async with AIOKafkaProducer(bootstrap_servers=site.kafka, transactional_id=site.unique) as producer:
+        await producer.begin_transaction()
+        for _ in range(3):
+            await producer.send_and_wait(topic, b"{}", partition=0)
+        await producer.abort_transaction()
+    async with AIOKafkaConsumer(bootstrap_servers=site.kafka, group_id=site.settings.group_id) as consumer:
+        consumer.assign([TopicPartition(topic, 0)])
+        await consumer.commit({TopicPartition(topic, 0): 4})  # as a worker does that has read them
+    (found,) = await count.look(site.settings, 100)
+    assert (found.level, found.what.split(";")[1]) == (Level.OK, " none is missing")

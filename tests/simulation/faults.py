@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 HORIZON = 500  # steps within which faults strike; a schedule without any has 100 to 800
 KINDS = ("crash", "crash", "crash", "request", "request", "request", "rebalance", "stop", "database", "kafka", "gap",
-         "pause", "zombie", "expel", "replay", "clock")  # fmt: skip
+         "pause", "zombie", "expel", "replay", "clock", "again", "late")  # fmt: skip
 REQUESTS = ("produce", "produce", "sql", "sql", "commit", "fetch", "recover", "read dead letters", "join")
 MODES = ("lost", "ack lost", "slow", "slow answer")
 JUMPS = (-3600.0, -400.0, 400.0, 3600.0, 100 * 86400.0)  # of the workers' clocks, in seconds
@@ -61,8 +61,10 @@ def _args(chosen: random.Random, kind: str, workers: int) -> tuple[Any, ...]:
             return chosen.randrange(workers), chosen.choice((11.0, 14.0, 25.0))
         case "expel":
             return chosen.randrange(workers), chosen.choice((0.05, 0.5, 2.0))
-        case "rebalance":
+        case "rebalance" | "again":
             return chosen.choice(LETTING_GO)
+        case "late":
+            return chosen.randrange(workers), chosen.choice((0.3, 1.0, 12.0))
         case "request":
             return chosen.choice(REQUESTS), chosen.choice(MODES)
         case "database":
@@ -210,6 +212,18 @@ class Faults:
     def _rebalance(self, *request: str) -> None:
         self._letting_go(request)
         self._schedule.servers.group.prepare()
+
+    def _again(self, *request: str) -> None:
+        """A rebalance, and another one before the states of the first are recovered."""
+        self._schedule.world.upon_recovery.append(self._schedule.servers.group.prepare)
+        self._rebalance(*request)
+
+    def _late(self, slot: int, seconds: float) -> None:
+        """What the client's thread does next reaches the loop late: a poll may return after a rebalance."""
+        worker = self._worker(slot)
+        if worker is not None and hasattr(worker, "consumer"):
+            worker.consumer.late = seconds
+            self.last = max(self.last, self._schedule.world.loop.now + seconds)
 
     def _gap(self, slot: int) -> None:
         worker = self._worker(slot)

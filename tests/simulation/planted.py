@@ -30,6 +30,7 @@ from app.ports import Batch, Lease, Seconds
 from app.settings import Settings
 from tests.simulation import planted_clocks as clocks
 from tests.simulation import planted_states as remembered
+from tests.simulation.client import SimApp
 from tests.simulation.consumer import SimConsumer
 from tests.simulation.parts import NeverEnds, Parts, Unleased
 
@@ -142,21 +143,50 @@ class AsksForTheLeaseOnceOnly(TimescaleStore):
         super().__init__(settings, give_up)
 
 
-class LosesTheHead(SimConsumer):  # type: ignore[misc]
+class LosesTheHead(SimConsumer):
     async def _contiguous(self, tp: Any, records: list[Any]) -> list[Any]:
         return records
 
 
-class RemembersAcrossRebalances(SimConsumer):  # type: ignore[misc]
+class RemembersAcrossRebalances(SimConsumer):
     def _forget(self) -> None:
         self._room.set()
 
 
-class CommitsWhatItFetched(SimConsumer):  # type: ignore[misc]
+class CommitsWhatItFetched(SimConsumer):
     async def commit_and_end_transactions(self) -> bool:
         self.flight.done.update(self.flight.expected)
         done: bool = await super().commit_and_end_transactions()
         return done
+
+
+class DropsWithoutSeekingBack(SimConsumer):
+    async def _put_back(self) -> None:
+        self._owed.clear()
+        await super()._put_back()
+
+
+class TakesWhatItDroppedForMarkers(SimConsumer):
+    async def _put_back(self) -> None: ...
+
+    async def look_again(self, tp: Any) -> None:
+        self._markers.look(tp)
+        self._markers.reached(tp, await self._thread.reached(tp))
+
+
+class _OneFlag(SimApp):
+    flag = True
+    rebalancing = property(lambda self: self.flag, lambda self, _: None)
+
+    def begins(self) -> None:
+        self.flag = True
+
+    def ends(self, number: int) -> None:
+        self.flag = False
+
+
+class HasOneFlagForAllRebalances(SimConsumer):
+    app_class = _OneFlag
 
 
 class CountsDuplicatesAsStored(BatchLedger):
@@ -212,6 +242,7 @@ plant("states", clocks.ForgetsTheRun)
 plant("dead_letters", DoesNotAwaitDeadLetters, SendsDeadLettersAgain, TakesRedeliveriesForNew)
 plant("store", DeadLettersAnOutage, RefusesTheWholeBatch, TakesGivingUpForStored, AsksForTheLeaseOnceOnly)
 plant("consumer", LosesTheHead, RemembersAcrossRebalances, CommitsWhatItFetched)
+plant("consumer", DropsWithoutSeekingBack, TakesWhatItDroppedForMarkers, HasOneFlagForAllRebalances)
 plant("ledger", CountsDuplicatesAsStored)
 plant("lease", RenewsALostLease)
 plant("producer", TakesOffTheWrongMessages)

@@ -18,7 +18,8 @@ class SimStream:
     async def filling(self) -> None:
         """Hand over what is fetched, as Faust's fetcher does."""
         while True:
-            async for _, message in self._consumer.getmany(POLL_SECONDS):
+            async for tp, message in self._consumer.getmany(POLL_SECONDS):
+                self._consumer.handed_over(tp, message.first_offset)
                 self._queue.put_nowait(SimpleNamespace(message=message))
 
     def clear(self) -> None:

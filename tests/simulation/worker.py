@@ -8,6 +8,8 @@ import asyncio
 import contextlib
 from typing import Any
 
+from aiokafka.errors import IllegalStateError
+
 from app.adapters.batches import BatchLimits
 from app.adapters.dead_letter_tail import DeadLetterTail
 from app.adapters.kafka_access import Access
@@ -124,13 +126,20 @@ class Worker:
         self.link.close()
 
     async def _be_a_member(self) -> None:
-        """Join, recover, work; let go when a rebalance or the end comes."""
+        """Join, recover, work; let go when a rebalance or the end comes, wherever the recovery is."""
         stopping = asyncio.ensure_future(self.stopping.wait())
+        recovery: asyncio.Future[None] | None = None
+        self.consumer.begins()
         while not self.stopping.is_set():
-            await self._join()
-            rebalance = asyncio.ensure_future(self.rebalance.wait())
-            await asyncio.wait({stopping, rebalance}, return_when=asyncio.FIRST_COMPLETED)
-            rebalance.cancel()
+            joined, partitions = await self._join()
+            if recovery is not None:
+                recovery.cancel()  # that of the rebalance before ends here, if it has not ended
+                await asyncio.wait({recovery})
+            recovery = asyncio.ensure_future(self._recover_all(joined, partitions))
+            await self._until_rebalance(stopping, recovery)
+            if not self.stopping.is_set():
+                self.consumer.begins()
+                await self.consumer.crossing()
             self.consumer.stop_flow()
             self.servers.world.lets_go()
             self.consumer.app.should_stop = self.stopping.is_set()
@@ -138,17 +147,39 @@ class Worker:
             self.consumer.revoked()
         self.servers.group.leave(self.life)
 
-    async def _join(self) -> None:
+    async def _until_rebalance(self, stopping: asyncio.Future[Any], recovery: asyncio.Future[None]) -> None:
+        rebalance = asyncio.ensure_future(self.rebalance.wait())
+        await asyncio.wait({stopping, rebalance, recovery}, return_when=asyncio.FIRST_COMPLETED)
+        if recovery.done():
+            recovery.result()
+            await asyncio.wait({stopping, rebalance}, return_when=asyncio.FIRST_COMPLETED)
+        rebalance.cancel()
+
+    async def _join(self) -> tuple[int, frozenset[int]]:
         self.rebalance.clear()
         answer = await self._insist("join", lambda: self.servers.group.join(self.life, self.rebalance))
         generation, partitions = await answer
         await self._heartbeat()  # aiokafka's SyncGroup request
-        self.consumer.assign(generation, partitions)
+        return self.consumer.assign(generation, partitions), partitions
+
+    async def _recover_all(self, joined: int, partitions: frozenset[int]) -> None:
+        """In the order of app.adapters.recovery, which asks for the same."""
+        consumer = self.consumer
+        self.servers.world.recovers()
         for partition in sorted(partitions):
             await self._recover(partition)
-        await self.consumer.perform_seek()
+        if consumer.app.rebalancing_count != joined:
+            return
+        consumer.resume_partitions()
+        try:
+            await consumer.perform_seek()
+        except IllegalStateError:
+            return
+        await consumer.crossing()
+        if consumer.app.rebalancing_count != joined:
+            return
         self.stream.clear()
-        self.consumer.app.rebalancing = False
+        consumer.resume(joined)
 
     async def _recover(self, partition: int) -> None:
         log = self.servers.kafka.log(CHANGELOG, partition)

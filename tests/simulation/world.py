@@ -37,6 +37,7 @@ class World:
         self.down: dict[str, Exception] = {}  # server -> what it answers during its outage
         self.armed: list[tuple[str, str]] = []  # (first letters of a request, what becomes of the next such)
         self.letting_go: list[tuple[str, str]] = []  # the same, for the first worker that lets go of its partitions
+        self.upon_recovery: list[Callable[[], None]] = []  # what happens when a worker next recovers its states
         self.injected: dict[str, int] = {}
         self.changes: list[int] = []  # the steps at which something durable or promised changed
         self.asked: set[int] = set()  # those at which a request was sent
@@ -69,6 +70,12 @@ class World:
         """A worker does."""
         self.armed += self.letting_go
         self.letting_go.clear()
+
+    def recovers(self) -> None:
+        """A worker does: its rebalance has not ended yet."""
+        for happens in self.upon_recovery:
+            self.later(self.random.random() * self.latency["kafka"], happens)
+        self.upon_recovery.clear()
 
     def fate(self, what: str) -> str:
         """What becomes of this request: "" for nothing special."""

@@ -118,7 +118,7 @@ async def _partitions(settings: Settings, connection: Connection, newest: int) -
     finally:
         await admin.close()
     tally, letters = {}, _Letters(settings, len(described[0]["partitions"]))
-    options = {"enable_auto_commit": False, "fetch_max_wait_ms": 10}
+    options = {"enable_auto_commit": False, "fetch_max_wait_ms": 10, "isolation_level": "read_committed"}
     async with AIOKafkaConsumer(**access(settings).options, **options) as consumer:
         for tp in sorted(tp for tp in offsets if tp.topic == settings.kafka_topic):
             records = await _read(consumer, tp, offsets[tp].offset, newest)

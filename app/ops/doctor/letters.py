@@ -35,7 +35,12 @@ async def look(settings: Settings) -> list[Finding]:
 async def _newest(settings: Settings, parts: list[TopicPartition]) -> tuple[int, Counter[str]]:
     """How many are kept, and the reasons of the newest."""
     reasons: Counter[str] = Counter()
-    options = {"request_timeout_ms": TIMEOUT_MS, "enable_auto_commit": False, "fetch_max_wait_ms": 10}
+    options = {
+        "request_timeout_ms": TIMEOUT_MS,
+        "enable_auto_commit": False,
+        "fetch_max_wait_ms": 10,
+        "isolation_level": "read_committed",
+    }
     async with AIOKafkaConsumer(**access(settings).options, **options) as consumer:
         consumer.assign(parts)
         starts, ends = await consumer.beginning_offsets(parts), await consumer.end_offsets(parts)

@@ -1,0 +1,27 @@
+"""Rebalances, one upon another: the last record of each partition is stored when they end, with nothing behind it."""
+
+from contextlib import ExitStack
+
+import pytest
+
+from tests.faults.rebalances import rebalances, report
+from tests.workers import Site
+
+pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.timeout(600)]
+
+TIMES = 20
+# On a machine at rest it takes a fraction of a second (python -m tests.faults.rebalances asks for 1 s). Here others may
+# have the processor, so the limit is the watchdog, which doubts at its second look, 2 s after the first: not needed.
+WATCHDOG_SECONDS = 2.0
+
+
+async def test_the_last_records_of_partitions_are_stored_when_a_rebalance_ends(site: Site) -> None:
+    with ExitStack() as stack:
+        workers = [stack.enter_context(site.program("worker", name)) for name in ("one", "two")]
+        for worker in workers:
+            await worker.ready()
+        said, late = report(await rebalances(site, workers, TIMES, seed=1), WATCHDOG_SECONDS)
+        for worker in workers:
+            worker.stop()
+    print(said)
+    assert not late, said
