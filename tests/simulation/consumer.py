@@ -159,7 +159,7 @@ class SimConsumer(Real):  # type: ignore[misc]
         """For the watchdog. There are no markers in these logs."""
         position, expected = self._positions.get(tp, 0), self.flight.expected.get(tp, 1 << 60)
         known = tp in self.excused or tp in self.under_way or tp in self._markers.looking
-        if position > expected and self.flight.idle(tp) and not known:
+        if position > expected and self.flight.idle(tp) and not known and self.resumed == self.begun:
             raise BrokenPromise(f"P7 {tp.partition}/{expected} to {position} were fetched, and handed to nobody")
         self.excused.discard(tp)
         await super().look_again(tp)

@@ -22,7 +22,8 @@ REQUESTS = ("produce", "produce", "sql", "sql", "commit", "fetch", "recover", "r
 MODES = ("lost", "ack lost", "slow", "slow answer")
 JUMPS = (-3600.0, -400.0, 400.0, 3600.0, 100 * 86400.0)  # of the workers' clocks, in seconds
 # What becomes of a request while a worker lets go.
-LETTING_GO = ((), ("produce", "lost"), ("produce", "lost"), ("sql", "slow answer"), ("commit", "lost"))
+LETTING_GO = ((), ("produce", "lost"), ("produce", "lost"), ("sql", "slow answer"), ("commit", "lost"),
+              ("produce", "lost", "sql", "slow answer"))  # fmt: skip
 
 
 Watch = Callable[[Handle, "Schedule"], None]  # told of every callback before it runs
@@ -147,9 +148,7 @@ class Faults:
         self._schedule.world.later(seconds, start)
 
     def _letting_go(self, request: tuple[str, ...]) -> None:
-        if request:
-            what, mode = request
-            self._schedule.world.letting_go.append((what, mode))
+        self._schedule.world.letting_go += zip(request[::2], request[1::2], strict=True)
 
     def _stop(self, slot: int, *request: str) -> None:
         worker = self._worker(slot)
