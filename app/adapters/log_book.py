@@ -98,6 +98,8 @@ class LogBook:
         counts = commit_counts(extent.metadata, current, why)
         position = choose_position(extent.committed if counts else None, extent.start, extent.end)
         ours = counts and extent.metadata == signature(current)
+        if why is Verdict.SAME and not counts and extent.committed is not None:
+            why = Verdict.OTHER  # nothing was noted, but what is committed is of another log
         if why is Verdict.SAME or (why is Verdict.OTHER and ours):  # told by whoever committed that
             return position, why
         return Position(position.offset, None, anew=True), why
