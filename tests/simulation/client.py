@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
-from aiokafka.errors import IllegalStateError
+from aiokafka.errors import IllegalStateError, UnknownTopicOrPartitionError
 from faust.types import TP
 
 from app.adapters.flight import Flight
@@ -32,6 +32,7 @@ class SimApp(Rounds):
         nothing = SimpleNamespace(on_commit=lambda _: None, on_tp_commit=lambda _: None)
         self.tables = SimpleNamespace(**vars(nothing), actives_ready=True)
         self.monitor = nothing
+        self.assignor = SimpleNamespace(hold=False)
         self.consumer_generation_id = 0
         self.should_stop = False
 
@@ -54,7 +55,7 @@ class Client:
         self.app, self._markers = self.app_class(), Markers(flight)
         self._thread = SimpleNamespace(
             extents=self.extents, seek_to=self.seek_to, rejoin=self.rejoin, reached=self.reached,
-            starts=self.starts, ends=self.ask_ends,
+            starts=self.starts, ends=self.ask_ends, log_ends=self.ask_ends,
             _consumer=SimpleNamespace(
                 _subscription=SimpleNamespace(
                     subscription=SimpleNamespace(assignment=SimpleNamespace(state_value=self._told))
@@ -108,7 +109,12 @@ class Client:
             raise IllegalStateError("the group rebalances again")
         return found
 
+    def _there(self) -> None:
+        if INPUT in self.kafka.missing:
+            raise UnknownTopicOrPartitionError(INPUT)
+
     def _extents(self) -> dict[TP, Extent]:
+        self._there()
         committed, signatures = self.kafka.committed, self.kafka.signatures
         return {
             tp: Extent(0, self.highwater(tp), committed.get(tp.partition), signatures.get(tp.partition, ""))
@@ -134,6 +140,8 @@ class Client:
                 return {}
 
     def _readable(self, tp: TP) -> bool:
+        if self._positions[tp] > self.highwater(tp):  # out of range, says Kafka, and the client begins at the start
+            self._positions[tp] = 0
         return not self._reassigning and self._positions[tp] < self.highwater(tp)
 
     async def _take(self, ready: list[TP]) -> Mapping[TP, list[LogRecord]] | None:
@@ -157,6 +165,7 @@ class Client:
         return fetched
 
     def _fetched(self, ready: list[TP], at: Mapping[TP, int]) -> dict[TP, list[LogRecord]]:
+        self._there()
         return {tp: self.kafka.log(INPUT, tp.partition)[at[tp] :][:FETCH_RECORDS] for tp in ready}
 
     def _note_ends(self, tps: Iterable[TP]) -> None:

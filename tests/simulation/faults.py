@@ -7,14 +7,20 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from app.core.devices import MARK_KEY
 from tests.simulation.group import REBALANCE_SECONDS, SESSION_SECONDS
+from tests.simulation.kafka import CHANGELOG, SOMEBODY, LogRecord
 from tests.simulation.life import Handle
+from tests.simulation.tables import ensure
 from tests.simulation.worker import Worker
 from tests.simulation.world import DATABASE_FAILURES
 
 if TYPE_CHECKING:
     from tests.simulation.schedule import Schedule
 
+MOVED_SECONDS = 60  # within which the states are in a new changelog; a session and a restart fit in
+ANEW_SECONDS = 2.5  # a worker looks every second
+POISON = (b"", b"\xff", b"\x93\x01", b"{}", b"\x93\x01\xa1x\xc0", b"7" * 40)
 HORIZON = 500  # steps within which faults strike; a schedule without any has 100 to 800
 KINDS = ("crash", "crash", "crash", "request", "request", "request", "rebalance", "stop", "database", "kafka", "gap",
          "pause", "zombie", "expel", "replay", "clock", "again", "late")  # fmt: skip
@@ -40,12 +46,19 @@ class Fault(NamedTuple):
         return f"step {self.step}: {self.kind} {' '.join(map(str, self.args))}".rstrip()
 
 
-def draw_plan(seed: str, workers: int) -> tuple[Fault, ...]:
-    """Up to six faults, none in one schedule of ten."""
+WORLDS = ("anew", "changelog", "poison")  # each strikes once, in schedules of that world
+CALM = ("crash", "crash", "stop", "rebalance")  # what may come beside a topic that is made anew
+
+
+def draw_plan(seed: str, workers: int, world: str = "") -> tuple[Fault, ...]:
+    """Up to six faults, none in one schedule of ten; and the one of the schedule's world."""
     chosen = random.Random(f"{seed} plan")
     faults = []
+    if world:
+        faults.append(Fault(chosen.randrange(HORIZON), world, (chosen.random(),)))
     for _ in range(chosen.choice((0, 1, 1, 2, 2, 3, 3, 4, 5, 6))):
-        kind, step = chosen.choice(KINDS), chosen.randrange(HORIZON)
+        kinds = KINDS if world in ("", "poison") else CALM
+        kind, step = chosen.choice(kinds), chosen.randrange(HORIZON)
         faults.append(Fault(step, kind, _args(chosen, kind, workers)))
     return tuple(sorted(faults))
 
@@ -207,6 +220,39 @@ class Faults:
 
         self.last = max(self.last, self._schedule.world.loop.now + seconds)
         self._schedule.world.later(seconds, strike)
+
+    def _anew(self, chance: float) -> None:
+        """The input topic is deleted, and made anew after a while."""
+        kafka = self._schedule.servers.kafka
+        kafka.delete_input()
+
+        def make() -> None:
+            kafka.make_input_anew(forget=chance < 0.5)
+            self._schedule.look()
+
+        self._after(ANEW_SECONDS, make)
+
+    def _changelog(self, chance: float) -> None:
+        self._schedule.servers.kafka.make_changelog_anew()
+        self._schedule.promises.forget_states()
+        self._after(1.0, self._look_for_states, MOVED_SECONDS)
+
+    def _look_for_states(self, left: int) -> None:
+        schedule = self._schedule
+        if schedule.promises.states_are_there():
+            schedule.look()
+            return
+        ensure(left > 0, "P1 the changelog that was made anew has not got the states there are")
+        self._after(1.0, self._look_for_states, left - 1)
+
+    def _poison(self, chance: float) -> None:
+        """Somebody writes what is no state, behind the last one of a device or of the mark."""
+        kafka = self._schedule.servers.kafka
+        partition = int(chance * kafka.partitions)
+        keys = [f"u{partition}/d0".encode(), f"u{partition}/d1".encode(), MARK_KEY]
+        for number, key in enumerate(keys):
+            value = POISON[int(chance * 1000 + number) % len(POISON)]
+            kafka.append(CHANGELOG, partition, [LogRecord(0, key, value, by=SOMEBODY)])
 
     def _rebalance(self, *request: str) -> None:
         self._letting_go(request)

@@ -7,6 +7,7 @@ from typing import Any
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError
 from msgspec import Struct
+from msgspec.structs import replace
 
 from app.adapters.topic_ids import Topic
 from tests.simulation.life import Life
@@ -14,6 +15,9 @@ from tests.simulation.link import Link
 from tests.simulation.world import EPOCH, World
 
 INPUT, LETTERS, ALERTS, CHANGELOG = "iot-stream", "iot-stream-dlq", "iot-alerts", "iot-worker-state-changelog"
+
+
+SOMEBODY = "somebody"  # who has no business there
 
 
 class LogRecord(Struct):
@@ -41,6 +45,9 @@ class Kafka:
         self.batch_records = 1 << 30  # so many go into one batch of a producer
         self.committed: dict[int, int] = {}
         self.signatures: dict[int, str] = {}  # committed beside the offsets
+        self.bases = {f"{INPUT} 0": [0] * partitions}  # by identity of the input topic: how many records came before it
+        self.missing: set[str] = set()
+        self._late: list[tuple[int, Sequence[LogRecord]]] = []  # for a topic that is missing
         self.ids = {topic: f"{topic} 0" for topic in (INPUT, LETTERS, ALERTS, CHANGELOG)}
         self.on_append: Callable[[str, int, LogRecord], None] = lambda topic, partition, record: None
         self.on_commit: Callable[[int, int], None] = lambda partition, offset: None
@@ -56,6 +63,9 @@ class Kafka:
 
     def append(self, topic: str, partition: int, records: Sequence[LogRecord]) -> int:
         """Write at the end; returns the offset of the first."""
+        if topic in self.missing:
+            self._late.append((partition, records))
+            return 0
         log = self.logs[topic, partition]
         first = len(log)
         for record in records:
@@ -73,14 +83,53 @@ class Kafka:
 
     def topics(self, names: Iterable[str]) -> dict[str, Topic]:
         """What there is of them."""
-        return {name: Topic(self.ids[name], dict.fromkeys(range(self.partitions), 0)) for name in names}
+        there = [name for name in names if name not in self.missing]
+        return {name: Topic(self.ids[name], dict.fromkeys(range(self.partitions), 0)) for name in there}
+
+    def number(self, partition: int, offset: int, signature: str = "") -> int:
+        """How many records of a partition came before an offset of that log; of the log there is now, unsigned."""
+        return offset + self.bases[signature.removeprefix("log=") or self.ids[INPUT]][partition]
+
+    def drained(self, partition: int) -> bool:
+        """Whether all there is has been committed."""
+        same = self.signatures.get(partition, "").removeprefix("log=") in ("", self.ids[INPUT])
+        return same and self.committed.get(partition, 0) == len(self.log(INPUT, partition)) and not self.missing
+
+    def delete_input(self) -> None:
+        """What comes from now on has to wait."""
+        self.missing.add(INPUT)
+
+    def make_input_anew(self, *, forget: bool) -> None:
+        """With what nobody had committed, as its senders have it; `forget`: so are the offsets that were."""
+        begin = [
+            self.number(part, self.committed.get(part, 0), self.signatures.get(part, ""))
+            for part in range(self.partitions)
+        ]
+        before, self.ids[INPUT] = self.bases[self.ids[INPUT]], f"{INPUT} {len(self.bases)}"
+        self.bases[self.ids[INPUT]] = begin
+        for partition, first in enumerate(begin):
+            left = self.logs[INPUT, partition][first - before[partition] :]
+            self.logs[INPUT, partition][:] = [replace(one, offset=offset) for offset, one in enumerate(left)]
+        if forget:
+            self.committed.clear()
+            self.signatures.clear()
+        self.missing.discard(INPUT)
+        late, self._late = self._late, []
+        for partition, records in late:
+            self.append(INPUT, partition, records)
+
+    def make_changelog_anew(self) -> None:
+        """It is empty."""
+        self.ids[CHANGELOG] += "+"
+        for partition in range(self.partitions):
+            self.logs[CHANGELOG, partition].clear()
 
     def commit(self, offsets: dict[int, int], signatures: dict[int, str]) -> None:
         """Take committed offsets, and let the promises be checked."""
         self.signatures |= signatures
         for partition, offset in offsets.items():
             self.committed[partition] = offset
-            self.on_commit(partition, offset)
+            self.on_commit(partition, self.number(partition, offset, signatures.get(partition, "")))
 
 
 class Batch:

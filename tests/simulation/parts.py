@@ -8,6 +8,7 @@ from faust.types import TP
 
 from app.adapters.deadletters import KafkaDeadLetters
 from app.adapters.lease import SessionLease
+from app.adapters.log_book import LogBook
 from app.adapters.outbox import KafkaOutbox
 from app.adapters.producer import Producer
 from app.adapters.states import FaustStates
@@ -28,6 +29,8 @@ class Disk:
         self.states: dict[int, dict[bytes, bytes]] = {}
         self.offsets: dict[int, int] = {}
         self.overtaken: dict[int, set[bytes]] = {}  # of the process, so forgotten with it
+        self.homeless: set[int] = set()  # too
+        self.identities: dict[int, str] = {}  # of the changelog that has all of a partition's states
 
     def read(self, partition: int, key: bytes) -> bytes | None:
         return self.states.get(partition, {}).get(key)
@@ -45,6 +48,23 @@ class Disk:
 
     def persisted_offset(self, tp: TP) -> int | None:
         return self.offsets.get(tp.partition)
+
+    def place(self, partition: int, end: int, identity: str) -> int:
+        """As StateStore.place does it."""
+        known, offset = self.identities.setdefault(partition, identity), self.offsets.get(partition)
+        if known != identity or (offset is not None and offset >= end):
+            self.homeless.add(partition)
+            self.identities[partition] = "?"
+            self.offsets.pop(partition, None)
+            return 0
+        return 0 if offset is None else offset + 1
+
+    def held(self, partition: int, identity: str, offset: int | None = None) -> None:
+        """As StateStore.held does it."""
+        self.identities[partition] = identity
+        self.homeless.discard(partition)
+        if offset is not None:
+            self.offsets[partition] = offset
 
 
 class SimStates(FaustStates):
@@ -80,6 +100,7 @@ class Parts:
     lease: type[SessionLease] = SessionLease
     producer: type[Producer] = Producer
     limit: type[DeadLetterLimit] = DeadLetterLimit
+    logs: type[LogBook] = LogBook
     zombies_write = False  # what a worker writes after it has lost its partitions breaks no promise by itself
 
 

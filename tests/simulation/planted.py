@@ -29,6 +29,7 @@ from app.pipeline import Pipeline
 from app.ports import Batch, Lease, Seconds
 from app.settings import Settings
 from tests.simulation import planted_clocks as clocks
+from tests.simulation import planted_logs as logs
 from tests.simulation import planted_states as remembered
 from tests.simulation.client import SimApp
 from tests.simulation.consumer import SimConsumer
@@ -247,3 +248,6 @@ plant("ledger", CountsDuplicatesAsStored)
 plant("lease", RenewsALostLease)
 plant("producer", TakesOffTheWrongMessages)
 plant("limit", CountsAUserInFull)
+plant("logs", logs.LooksAtTheEndAlone, logs.KeepsItsOffsetsInAnotherLog, logs.TakesEveryLogForTheFirst)
+plant("states", logs.LeavesStatesOutOfANewChangelog, logs.DropsStatesOfAnotherChangelog)
+plant("processor", logs.EndsAtAStateItCannotRead)

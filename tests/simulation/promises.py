@@ -4,14 +4,15 @@ import json
 from collections import Counter, defaultdict
 from typing import Any
 
-from app.core.deadletter import from_record
+from app.core.deadletter import DeadLetter, from_record
 from app.core.devices import MARK_KEY
+from app.core.logs import LOG_KEY
 from app.core.presence import PREFIX
 from app.core.state import seen
 from app.ops import metrics
 from tests.simulation import kafka as names
 from tests.simulation import tables
-from tests.simulation.kafka import LogRecord
+from tests.simulation.kafka import SOMEBODY, LogRecord
 from tests.simulation.life import Life
 from tests.simulation.oracle import OFFLINE, Oracle
 from tests.simulation.script import Event, Message, Script
@@ -39,6 +40,7 @@ class Promises:
         self._told: dict[str, dict[Told, Event]] = defaultdict(dict)  # by device
         self._applied: dict[tuple[int, bytes], int] = {}
         self._by_owners: dict[tuple[int, bytes], int] = {}  # the same, without what zombies wrote
+        self._logs: dict[tuple[int, bytes], int] = {}  # generation of the log that a state is of
         self._settled: dict[int, int] = {}  # offsets below were looked at
         self._books = self._counts()
         self.faulty = False
@@ -94,7 +96,7 @@ class Promises:
         message = self._scripted.get(id(record)) or Message(record, "dropped")
         self._log[partition].append(message)
         self._oracles[partition].take(message)
-        self._caused |= dict.fromkeys(message.events, (partition, record.offset))
+        self._caused |= dict.fromkeys(message.events, (partition, len(self._log[partition]) - 1))
 
     def at_average(self, row: tuple[Any, ...]) -> None:
         """What is written to rolling_averages was once true."""
@@ -105,15 +107,39 @@ class Promises:
         letter = from_record(record.value, record.headers)
         ensure(letter is not None, f"P3 no dead letter: {record.value!r}")
         assert letter is not None
-        partition, offset = letter.source_partition, letter.source_offset
+        partition, offset = letter.source_partition, self._source(letter)
         message = self._log[partition][offset]
         ensure(letter.reason == message.fate, f"P3 {partition}/{offset} is {message.fate}, dead letter {letter.reason}")
         ensure(letter.payload == (message.record.value or b""), f"P3 {partition}/{offset} with another payload")
         earlier = self._letters[partition, offset]
-        excused = record.zombie or all(one.zombie or (one.unseen and one.by == record.by) for one in earlier)
+        excused = len(self._kafka.bases) > 1  # of another log the dead-letter topic knows nothing
+        excused = excused or record.zombie or all(one.zombie or (one.unseen and one.by == record.by) for one in earlier)
         ensure(excused, f"P3 {partition}/{offset} is dead-lettered again, by {record.by}")
         earlier.append(record)
         self._marks.add(message.mark)
+
+    def _source(self, letter: DeadLetter) -> int:
+        """The number of its record: of the log that is there now, or of the one before."""
+        partition, offset = letter.source_partition, letter.source_offset
+        numbers = [offset + bases[partition] for bases in self._kafka.bases.values()]
+        fits = [n for n in numbers if n < len(self._log[partition]) and self._is_of(letter, self._log[partition][n])]
+        return fits[-1] if fits else numbers[-1]
+
+    def _is_of(self, letter: DeadLetter, message: Message) -> bool:
+        return letter.reason == message.fate and letter.payload == (message.record.value or b"")
+
+    def forget_states(self) -> None:
+        """The changelog is gone: what workers have on their disks is all there is, and may be written again."""
+        self._by_owners.clear()
+
+    def states_are_there(self) -> bool:
+        """Whether the changelog has all that was ever put into it."""
+        there: dict[tuple[int, bytes], int] = defaultdict(lambda: -1)
+        for partition in range(self._kafka.partitions):
+            for record in self._kafka.log(names.CHANGELOG, partition):
+                key, value = record.key or b"", record.value or b""
+                there[partition, key] = max(there[partition, key], int(value) if key == MARK_KEY else seen(value)[1])
+        return all(there[place] >= applied for place, applied in self._applied.items())
 
     def _take_alert(self, record: LogRecord) -> None:
         event = json.loads(record.value or b"")
@@ -134,11 +160,17 @@ class Promises:
 
     def _take_state(self, partition: int, record: LogRecord) -> None:
         key, value = record.key or b"", record.value or b""
-        applied = int(value) if key == MARK_KEY else seen(value)[1]
+        if record.by == SOMEBODY or key == LOG_KEY:
+            return
+        log, applied = (0, int(value)) if key == MARK_KEY else seen(value)
+        if log and applied >= 0:
+            applied = self._kafka.number(partition, applied)
         self._applied[partition, key] = max(applied, self._applied.get((partition, key), -1))
         if record.zombie:
             return
         before = self._by_owners.get((partition, key), -1)
+        if log > self._logs.get((partition, key), 0):  # what was not committed before is read again
+            before, self._logs[partition, key] = -1, log
         ensure(applied >= before, f"P5 the state of {key!r} on the changelog goes back from {before} to {applied}")
         self._by_owners[partition, key] = applied
 

@@ -100,7 +100,7 @@ class Schedule:
         given = settings(shape.batch_rows, shape.copy_min_rows, shape.late_after, shape.probe, shape.in_memory)
         name = f"worker {slot}.{len(self.lives) + 1}"
         self.world.note(name, "starts")
-        worker = Worker(self.servers, name, self.disks[slot], given, self.parts, self.script)
+        worker = Worker(self.servers, name, self.disks[slot], given, self.parts, self.script, self.shape.world)
         self.workers[slot] = worker
         self.lives.append(worker.life)
         worker.task.add_done_callback(lambda task: self._ended(slot, worker), context=SERVERS.copy())
@@ -151,7 +151,7 @@ class Schedule:
         """Whether everything has drained: called after what may have been the last thing to wait for."""
         if self.fed and not self.faults.pending_restart:
             kafka = self.servers.kafka
-            done = all(kafka.committed.get(p) == len(kafka.log(INPUT, p)) for p in range(kafka.partitions))
+            done = all(map(kafka.drained, range(kafka.partitions)))
             self.world.loop.over = done and self.promises.settled
 
     def bury_all(self) -> None:
@@ -179,7 +179,7 @@ def run(
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     drawn = shape is None and plan is None
     shape = shape or draw_shape(seed)
-    plan = draw_plan(seed, shape.workers) if plan is None else plan
+    plan = draw_plan(seed, shape.workers, shape.world) if plan is None else plan
     schedule = Schedule(seed, shape, plan, parts)
     schedule.faults.arm(watch)
     outcome = Outcome(seed, shape, plan, drawn)

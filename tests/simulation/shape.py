@@ -28,6 +28,7 @@ class Shape:
     watched: bool = False
     clocks: bool = False
     produce_records: int = 1 << 30  # in one batch of a producer: as a large send is several of them
+    world: str = ""  # anew: the input topic is made anew; changelog: that of states is; poison: somebody writes to it
 
 
 def draw_shape(seed: str) -> Shape:
@@ -50,9 +51,18 @@ def draw_shape(seed: str) -> Shape:
     if shape.edits:  # then nobody can say beforehand what rules a reading meets
         return shape
     shape = replace(shape, sampled=chosen.random() < 0.3, watched=chosen.random() < 0.15)
-    if shape.sampled or shape.watched or chosen.random() >= 0.3:
-        return shape
-    return replace(shape, clocks=True, length=CLOCKS_LENGTH)
+    if not shape.sampled and not shape.watched and chosen.random() < 0.3:
+        return replace(shape, clocks=True, length=CLOCKS_LENGTH)
+    return shape if shape.watched else _of_a_world(shape, random.Random(f"{seed} world").random())
+
+
+def _of_a_world(shape: Shape, drawn: float) -> Shape:
+    """Where offsets begin anew averages count readings again; with the changelog its only copy is a worker's disk."""
+    if drawn < 0.13:
+        return replace(shape, world="anew", sampled=False)
+    if drawn < 0.26:
+        return replace(shape, world="changelog", workers=1)
+    return replace(shape, world="poison") if drawn < 0.39 else shape
 
 
 @lru_cache(maxsize=64)

@@ -6,10 +6,12 @@ in the order in which Faust does it.
 
 import asyncio
 import contextlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiokafka.errors import IllegalStateError
 
+from app.adapters.advice import Advice
 from app.adapters.batches import BatchLimits
 from app.adapters.dead_letter_tail import DeadLetterTail
 from app.adapters.kafka_access import Access
@@ -17,11 +19,13 @@ from app.adapters.producer import Producer
 from app.adapters.silences import KafkaSilences
 from app.adapters.source import FaustSource
 from app.adapters.tide_gauge import tides
+from app.adapters.topic_ids import Topic
 from app.core.decode import Limits
 from app.core.device_classes import NOBODY, DeviceClasses
 from app.core.presence import Limits as PresenceLimits
 from app.core.rulebook import RuleBook
 from app.core.sweep import Care, Sweep
+from app.ops.log_watch import LogWatch
 from app.ops.watchdog import Watchdog
 from app.ports import Ports
 from app.presence import Presence
@@ -46,10 +50,18 @@ class Worker:
     """One life of a worker."""
 
     def __init__(
-        self, servers: Servers, name: str, disk: Disk, settings: Settings, parts: type[Parts], script: Script
+        self,
+        servers: Servers,
+        name: str,
+        disk: Disk,
+        settings: Settings,
+        parts: type[Parts],
+        script: Script,
+        world: str = "",
     ) -> None:
         self.servers, self.disk, self.life = servers, disk, Life(name)
-        disk.overtaken = {}
+        disk.overtaken, disk.homeless = {}, set()
+        self._world = world
         self._settings, self._parts, self._script = settings, parts, script
         self.rebalance = asyncio.Event()
         self.stopping = asyncio.Event()
@@ -69,10 +81,14 @@ class Worker:
         states = parts.states(self.disk, sender)
         self.rules = RuleBook()
         classes = DeviceClasses((), PresenceLimits(OFFLINE_AFTER)) if self._script.watched else NOBODY
+        ids = self if self._world in ("anew", "changelog") else None
+        self.logs = parts.logs(INPUT, self.consumer.events, ids, load=states.get, items=states.items)
+        self.consumer.logs = self.logs
         self.processor = parts.processor(
             Limits(), self.rules, states.get, classes, in_memory=settings.devices_in_memory
         )
         self.processor._set_back_after = SET_BACK_AFTER
+        self.processor.partitions._log_of = self.logs.of
         self._silences = Producer(Access("simulated"), "silence", give_up, lease=self.lease)
         self.presence = Presence(
             self.processor.partitions,
@@ -115,6 +131,9 @@ class Worker:
                 group.create_task(self._heartbeats()),
                 group.create_task(Watchdog(INPUT, settings.watchdog_seconds).watch(self.consumer)),
             ]
+            if self.logs.ids is not None:
+                watch = LogWatch(self, self.logs, self._states, Advice()).watch(self.consumer)
+                work.append(group.create_task(watch))
             if self._script.watched:
                 work.append(group.create_task(self.presence.run(CARE.poll)))
             await self._be_a_member()
@@ -175,18 +194,27 @@ class Worker:
             await consumer.perform_seek()
         except IllegalStateError:
             return
+        if consumer.flight.done:  # where another log begins
+            consumer.something_done.set()
         await consumer.crossing()
         if consumer.app.rebalancing_count != joined:
             return
         self.stream.clear()
         consumer.resume(joined)
 
+    async def ask(self, names: Sequence[str]) -> Mapping[str, Topic]:
+        """Which topics there are."""
+        found: Mapping[str, Topic] = await self.link.call("topics", lambda: self.servers.kafka.topics(names))
+        return found
+
     async def _recover(self, partition: int) -> None:
-        log = self.servers.kafka.log(CHANGELOG, partition)
-        after = self.disk.offsets.get(partition, -1)
-        records = await self._insist(f"recover {partition}", lambda: log[after + 1 :])
+        kafka = self.servers.kafka
+        log, identity = kafka.log(CHANGELOG, partition), kafka.ids[CHANGELOG]
+        after = self.disk.place(partition, len(log), identity)
+        records = await self._insist(f"recover {partition}", lambda: log[after:])
         if records:
             self._states.recover(partition, records)
+        await self._states.recovered(partition, identity)
 
     async def _insist(self, what: str, apply: Any) -> Any:
         while True:
