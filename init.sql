@@ -25,7 +25,8 @@ SELECT * FROM (VALUES
   (6, 'in_force', '9c9f4c59f75a460509490e783c79041afd88810a84e164938526ef94f6a04a4f'),
   (7, 'client_ids', '5662166b7141d71f5ecc77a2f66e9ee4b0bf1e0ae9d403d4463564adff160b85'),
   (8, 'clocks', '6919925b1699d1739a7be12e6ea33dfd8f4a2ac1a4f6e5fe0d2d04d410fab597'),
-  (9, 'left_out', '6598f55c6dc7085e81bfc94f4be9eb89e8b4b6693b64509d94416694a2baaf3a')
+  (9, 'left_out', '6598f55c6dc7085e81bfc94f4be9eb89e8b4b6693b64509d94416694a2baaf3a'),
+  (10, 'ways', '2a74de8b1211a60392e3b9f5cb4bae48ed52c5f4189b050354514e0a360a6468')
 ) AS taken (version, name, checksum)
 WHERE current_setting('iot_stream.empty') = 'true'
 ON CONFLICT DO NOTHING;
@@ -103,7 +104,8 @@ CREATE TABLE IF NOT EXISTS active_alerts (
   last_seen     timestamptz NOT NULL,
   state         text        NOT NULL,
   snoozed_until timestamptz,
-  PRIMARY KEY (user_id, device_id, rule_id)
+  way           text        NOT NULL DEFAULT '',
+  PRIMARY KEY (user_id, device_id, rule_id, way)
 );
 
 -- Every transition of an alert. The worker writes it together with what caused it, the notifier notes when it was sent;
@@ -147,15 +149,17 @@ CREATE INDEX IF NOT EXISTS alert_history_waiting_idx ON alert_history (user_id, 
   WHERE held_at IS NOT NULL AND sent_at IS NULL AND left_out IS NULL;
 
 CREATE TABLE IF NOT EXISTS device_status (
-  device_key text        PRIMARY KEY,
+  device_key text        NOT NULL,
   user_id    text        NOT NULL,
   device_id  text        NOT NULL,
   status     text        NOT NULL,
   last_seen  timestamptz NOT NULL,
   detail     jsonb       NOT NULL DEFAULT '{}'::jsonb,
   clock_skew double precision,  -- seconds by which its clock was ahead when it was looked at last
-  clock_set_back_at timestamptz,     -- when it showed that its clock had been set back,
-  clock_set_back    double precision -- and by how many seconds
+  clock_set_back_at timestamptz,      -- when it showed that its clock had been set back,
+  clock_set_back    double precision, -- and by how many seconds
+  way        text        NOT NULL DEFAULT '',
+  PRIMARY KEY (device_key, way)
 );
 ALTER TABLE device_status ADD COLUMN IF NOT EXISTS clock_skew double precision,  -- not in 0.1.0
   ADD COLUMN IF NOT EXISTS clock_set_back_at timestamptz,
@@ -172,8 +176,29 @@ CREATE TABLE IF NOT EXISTS rolling_averages (
   mean           double precision NOT NULL,
   minimum        double precision NOT NULL,
   maximum        double precision NOT NULL,
-  PRIMARY KEY (user_id, device_id, key, window_seconds)
+  way            text             NOT NULL DEFAULT '',
+  PRIMARY KEY (user_id, device_id, key, window_seconds, way)
 );
+
+-- users/u/devices/d and iot/u/d are two devices, each with rows of its own: way is 'iot' for those of
+-- iot/{node}/{sensor}. Older tables have no such column, and a key without it.
+ALTER TABLE active_alerts ADD COLUMN IF NOT EXISTS way text NOT NULL DEFAULT '';
+ALTER TABLE device_status ADD COLUMN IF NOT EXISTS way text NOT NULL DEFAULT '';
+ALTER TABLE rolling_averages ADD COLUMN IF NOT EXISTS way text NOT NULL DEFAULT '';
+DO $$
+DECLARE
+  line text[];
+BEGIN
+  FOREACH line SLICE 1 IN ARRAY ARRAY[
+    ['active_alerts',    'user_id, device_id, rule_id, way'],
+    ['device_status',    'device_key, way'],
+    ['rolling_averages', 'user_id, device_id, key, window_seconds, way']] LOOP
+    IF NOT EXISTS (SELECT FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY (indkey)
+                   WHERE indrelid = line[1]::regclass AND indisprimary AND attname = 'way') THEN
+      EXECUTE format('ALTER TABLE %I DROP CONSTRAINT %I, ADD PRIMARY KEY (%s)', line[1], line[1] || '_pkey', line[2]);
+    END IF;
+  END LOOP;
+END $$;
 
 -- EMQX asks these two (emqx.conf); Mosquitto's files are made from them in the local stack.
 -- No MQTT name may hold a wildcard: EMQX puts ${clientid} into a topic filter unchecked.

@@ -87,7 +87,8 @@ class Pipeline:
         ports = self._ports
         alerts = [alert for one in together for alert in one.work.alerts]
         answers = [answer for one in together for answer in one.work.answers]
-        await ports.outbox.send(alerts, answers)  # 5 acked by Kafka
+        forwards = [forward for one in together for forward in one.work.forwards]
+        await ports.outbox.send(alerts, answers, forwards)  # 5 acked by Kafka
         states: dict[int, dict[bytes, bytes]] = {}
         for one in together:
             states.setdefault(one.batch.partition, {}).update(one.work.states)

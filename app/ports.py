@@ -6,7 +6,7 @@ from typing import Protocol
 
 from app.core.answers import Answer
 from app.core.model import Record, Rejected, Row
-from app.core.work import Work
+from app.core.work import Forward, Work
 from app.core.write import Effect, Written
 
 
@@ -63,8 +63,13 @@ class DeadLetters(Protocol):
 class Outbox(Protocol):
     """The alert topic."""
 
-    async def send(self, events: Sequence[tuple[bytes, bytes]], answers: Sequence[Answer] = ()) -> None:
-        """Send (key, alert event as JSON) in order, then answers; return once the broker has acknowledged all."""
+    async def send(
+        self, events: Sequence[tuple[bytes, bytes]], answers: Sequence[Answer] = (), forwards: Sequence[Forward] = ()
+    ) -> None:
+        """Send (key, alert event as JSON) in order, then answers; return once the broker has acknowledged all.
+
+        And `forwards` to the input topic.
+        """
 
 
 class Lease(Protocol):

@@ -105,6 +105,7 @@ processor = Processor(
     logs.of,
     state_unreadable,
     settings.clock_back_readings,
+    lambda key: key_partition(key, settings.kafka_partitions),
 )
 # Of what is not waited for: it is closed when Kafka does not answer soon.
 best_effort = Producer(kafka, f"{settings.group_id}-silence", give_up, lease=lease)
@@ -129,7 +130,7 @@ pipeline = Pipeline(
     Ports(
         store=store,
         dead_letters=KafkaDeadLetters(producer, settings.kafka_dlq_topic, tail, limit),
-        outbox=KafkaOutbox(producer, settings.kafka_alerts_topic),
+        outbox=KafkaOutbox(producer, settings.kafka_alerts_topic, settings.kafka_topic),
         states=states,
         ledger=BatchLedger(limit, rejections),
         lease=lease,

@@ -24,8 +24,8 @@ class FakeStore:
         self.sampling: dict[str, str] = {}
         self.averages: dict[tuple[Any, ...], tuple[Any, ...]] = {}  # by user, device, key and seconds
         self.edited: dict[str, tuple[datetime, int, int]] = {}
-        self.statuses: dict[str, tuple[Any, ...]] = {}
-        self.active_alerts: dict[tuple[str, str, str], tuple[Any, ...]] = {}
+        self.statuses: dict[tuple[str, str], tuple[Any, ...]] = {}  # by key and way
+        self.active_alerts: dict[tuple[Any, ...], tuple[Any, ...]] = {}  # by user, device, rule and way
         self.history: dict[tuple[str, str, int], tuple[Any, ...]] = {}
         self.give_up = give_up or asyncio.Event()
         self.available = asyncio.Event()
@@ -69,26 +69,39 @@ class FakeStore:
                     self.sampling[args[0]] = args[4] or "{}"
                     self._configure(*(*args[:4], 0, -1, True))
             case Statement.INSERT_STATUS:
-                self.statuses.setdefault(args[0], args)
+                self.statuses.setdefault((args[0], ""), args)
             case Statement.UPSERT_AVERAGE:
-                if args[:4] not in self.averages or self.averages[args[:4]][4:6] <= args[4:6]:
-                    self.averages[args[:4]] = args
+                key = (*args[:4], args[9])
+                if key not in self.averages or self.averages[key][4:6] <= args[4:6]:
+                    self.averages[key] = args
             case Statement.UPSERT_STATUS:
-                if args[0] not in self.statuses or self.statuses[args[0]][4] <= args[4]:
-                    self.statuses[args[0]] = args
+                if (args[0], "") not in self.statuses or self.statuses[args[0], ""][4] <= args[4]:
+                    self.statuses[args[0], ""] = args
             case Statement.UPSERT_PRESENCE:
-                stored = self.statuses.get(args[0])
+                stored = self.statuses.get((args[0], args[6]))
                 if stored is None or stored[4] <= args[4]:
-                    self.statuses[args[0]] = (*args[:5], stored[5] if stored else "{}")
+                    self.statuses[args[0], args[6]] = (*args[:5], stored[5] if stored else "{}")
             case Statement.UPSERT_ACTIVE_ALERT:
-                stored = self.active_alerts.get(args[:3])
+                stored = self.active_alerts.get((*args[:3], args[12]))
                 older = stored is None or stored[9] <= args[9] or self._resolved(stored[3])
                 if older and not self._resolved(args[3]):
-                    self.active_alerts[args[0], args[1], args[2]] = args
+                    self.active_alerts[*args[:3], args[12]] = args
             case Statement.DELETE_ACTIVE_ALERT:
-                stored = self.active_alerts.get(args[:3])
+                stored = self.active_alerts.get((*args[:3], args[4]))
                 if stored is not None and (stored[8] <= args[3] or self._resolved(stored[3])):
-                    del self.active_alerts[args[:3]]
+                    del self.active_alerts[*args[:3], args[4]]
+            case Statement.ADOPT_ACTIVE_ALERT:
+                stored = self.active_alerts.get((*args[:3], ""))
+                if stored is not None and stored[3] == args[3] and (*args[:3], "iot") not in self.active_alerts:
+                    del self.active_alerts[*args[:3], ""]
+                    self.active_alerts[*args[:3], "iot"] = (*stored[:12], "iot")
+            case Statement.ADOPT_AVERAGES:
+                for key in [key for key in self.averages if (*key[:2], key[4]) == (*args, "")]:
+                    if (*key[:4], "iot") not in self.averages:
+                        self.averages[*key[:4], "iot"] = (*self.averages.pop(key)[:9], "iot")
+            case Statement.ADOPT_STATUS:
+                if (args[0], "") in self.statuses and (args[0], "iot") not in self.statuses:
+                    self.statuses[args[0], "iot"] = self.statuses.pop((args[0], ""))
             case Statement.INSERT_HISTORY:
                 self.history.setdefault(args[:3], args)
 

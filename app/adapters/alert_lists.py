@@ -10,10 +10,11 @@ from app.adapters.database import Connection
 _OF = "user_id = coalesce($1, user_id) AND rule_id = coalesce($2, rule_id)"
 _OPEN = f"""
 SELECT user_id, device_id, rule_id, severity, state, snoozed_until, first_seen, last_seen, value, threshold, message,
-  alert_id FROM active_alerts WHERE {_OF} ORDER BY first_seen, user_id, device_id, rule_id"""  # noqa: S608
+  alert_id, way FROM active_alerts WHERE {_OF} ORDER BY first_seen, user_id, device_id, rule_id"""  # noqa: S608
 _TOLD = f"""
 SELECT recorded_at, event_time, user_id, device_id, rule_id, status, repeat, event->>'cause', severity,
-  event->>'value', message, coalesce((event->>'suppressed')::boolean, false), sent_at, alert_id FROM alert_history
+  event->>'value', message, coalesce((event->>'suppressed')::boolean, false), sent_at, alert_id,
+  coalesce(event->>'way', '') FROM alert_history
 WHERE {_OF} AND device_id = coalesce($3, device_id) AND recorded_at >= $4
 ORDER BY recorded_at DESC, event_time DESC LIMIT $5"""  # noqa: S608
 
@@ -33,6 +34,7 @@ class OpenAlert(Struct, frozen=True):
     threshold: float | None
     message: str
     alert_id: str
+    way: str  # "iot" of a device of iot/{node}/{sensor}, else empty
 
 
 class ToldAlert(Struct, frozen=True):
@@ -52,6 +54,7 @@ class ToldAlert(Struct, frozen=True):
     suppressed: bool  # in a maintenance window: not to be sent
     sent_at: datetime | None  # None: the MQTT broker has not acknowledged it yet
     alert_id: str
+    way: str  # "iot" of a device of iot/{node}/{sensor}, else empty
 
 
 async def open_alerts(connection: Connection, user: str | None, rule: str | None) -> list[OpenAlert]:

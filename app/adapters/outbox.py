@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from app.adapters.outgoing import Outgoing
 from app.adapters.producer import Producer
 from app.core.answers import Answer
+from app.core.work import Forward
 
 TOPIC_HEADER = "mqtt_topic"
 
@@ -15,11 +16,15 @@ TOPIC_HEADER = "mqtt_topic"
 class KafkaOutbox:
     """Alert events wait in Kafka until the notifier has delivered them."""
 
-    def __init__(self, producer: Producer, topic: str) -> None:
-        self._producer, self._topic = producer, topic
+    def __init__(self, producer: Producer, topic: str, input_topic: str = "") -> None:
+        """`input_topic` is where `forwards` go; who has none needs none."""
+        self._producer, self._topic, self._input = producer, topic, input_topic
 
-    async def send(self, events: Sequence[tuple[bytes, bytes]], answers: Sequence[Answer] = ()) -> None:
+    async def send(
+        self, events: Sequence[tuple[bytes, bytes]], answers: Sequence[Answer] = (), forwards: Sequence[Forward] = ()
+    ) -> None:
         """Send (key `user/device`, event as JSON), until Kafka has acked all. Raises TransientError on give-up."""
         outgoing = [Outgoing(key, value) for key, value in events]
         outgoing += [Outgoing(one.key, one.value, [(TOPIC_HEADER, one.topic.encode())]) for one in answers]
         await self._producer.send(self._topic, outgoing)
+        await self._producer.send(self._input, [Outgoing(*one) for one in forwards])

@@ -25,7 +25,7 @@ def opened(alerts: Sequence[OpenAlert], now: datetime) -> None:
         until = f" until {_time(one.snoozed_until)}" if one.snoozed_until else ""
         open_for = spoken(max(0, round((now - one.first_seen).total_seconds())))
         value = "" if one.value is None else f"{one.value:g}"
-        cells = (one.user_id, one.device_id, one.rule_id, one.severity)
+        cells = (one.user_id, _device(one), one.rule_id, one.severity)
         state = Text(one.state + until, style=COLOURS.get(one.state, ""))
         table.add_row(*map(Text, cells), state, value, open_for, Text(one.message))
     Console().print(table)
@@ -42,7 +42,7 @@ def told(alerts: Sequence[ToldAlert]) -> None:
     table = _table("time (UTC)", "user", "device", "rule", "what", "value", "sent after")
     for one in alerts:
         what = Text(f"{one.status} {(one.cause or '').replace('_', ' ')}".rstrip(), style=COLOURS.get(one.status, ""))
-        ids = (_time(one.event_time), one.user_id, one.device_id, one.rule_id)
+        ids = (_time(one.event_time), one.user_id, _device(one), one.rule_id)
         table.add_row(*map(Text, ids), what, Text(one.value or ""), _sent(one))
     Console().print(table)
 
@@ -53,6 +53,11 @@ def _table(*columns: str) -> Table:
     for column in columns:
         table.add_column(column, overflow="fold", no_wrap=column in _WHOLE, min_width=_WIDTHS.get(column))
     return table
+
+
+def _device(one: OpenAlert | ToldAlert) -> str:
+    """A device of iot/* is another one than that of the same name without it."""
+    return f"{one.device_id} ({one.way})" if one.way else one.device_id
 
 
 def _sent(one: ToldAlert) -> str:

@@ -29,6 +29,9 @@ OfRule = Annotated[str | None, typer.Option("--rule", help="Of this rule alone."
 User = Annotated[str, typer.Argument(help="Whose device it is.")]
 Device = Annotated[str, typer.Argument(help="Its id.")]
 Rule = Annotated[str, typer.Argument(help="The rule's id.")]
+Way = Annotated[
+    str, typer.Option(help="`iot` for a device of iot/{user}/..., `users` for the other; else whose alert is open.")
+]
 
 
 @alerts.callback()
@@ -86,39 +89,40 @@ def snooze(
     device: Device,
     rule: Rule,
     minutes: Annotated[float, typer.Option(help="For how long, from now on.")] = 60.0,
+    way: Way = "",
 ) -> None:
     """Tell nothing of an alert but its RESOLVED, for some time; then it fires again if it still holds.
 
     Example: iot-stream alerts snooze alice truck-1 temperature --minutes 30
     """
-    _send(user, device, rule, Action.SNOOZE, minutes)
+    _send(user, device, rule, Action.SNOOZE, way, minutes)
 
 
 @alerts.command()
-def disable(user: User, device: Device, rule: Rule) -> None:
+def disable(user: User, device: Device, rule: Rule, way: Way = "") -> None:
     """The same, until `enable`, or until the rule means something else.
 
     Example: iot-stream alerts disable alice truck-1 temperature
     """
-    _send(user, device, rule, Action.DISABLE)
+    _send(user, device, rule, Action.DISABLE, way)
 
 
 @alerts.command()
-def enable(user: User, device: Device, rule: Rule) -> None:
+def enable(user: User, device: Device, rule: Rule, way: Way = "") -> None:
     """End `snooze` and `disable`: an alert that is still open fires again at the next reading.
 
     Example: iot-stream alerts enable alice truck-1 temperature
     """
-    _send(user, device, rule, Action.ENABLE)
+    _send(user, device, rule, Action.ENABLE, way)
 
 
 @alerts.command()
-def ack(user: User, device: Device, rule: Rule) -> None:
+def ack(user: User, device: Device, rule: Rule, way: Way = "") -> None:
     """Somebody has seen the open alert: it is not escalated.
 
     Example: iot-stream alerts ack alice truck-1 temperature
     """
-    _send(user, device, rule, Action.ACK)
+    _send(user, device, rule, Action.ACK, way)
 
 
 class _Record(msgspec.Struct):
@@ -131,11 +135,13 @@ class _Record(msgspec.Struct):
     headers: Sequence[tuple[str, bytes]] = ()
 
 
-def _send(user: str, device: str, rule: str, action: Action, minutes: float | None = None) -> None:
+def _send(user: str, device: str, rule: str, action: Action, way: str, minutes: float | None = None) -> None:
     """Check the command as a worker does before it looks at the device, then publish it."""
     if not user or any(char in user for char in "/+#\0") or bad_character(user):
         raise PermanentError(f"{user!r} is no user: the id is one level of an MQTT topic")
     wanted: dict[str, object] = {"device_id": device, "rule_id": rule, "action": action.value}
+    if way:
+        wanted["way"] = way
     if minutes is not None:
         wanted["duration_minutes"] = minutes
     payload = json.dumps(wanted).encode()

@@ -7,16 +7,18 @@ from app.core.alerts import AlertEvent, Value
 from app.core.episodes import Episode, micros, moment
 from app.core.notes import NOTHING, Note
 from app.core.state import DeviceState
+from app.core.ways import user_of, way_of
 from app.core.write import Effect, Statement
 
 
-def active_effects(state: DeviceState, user_id: str, device_id: str) -> Iterator[Effect]:
+def active_effects(state: DeviceState, owner: str, device_id: str) -> Iterator[Effect]:
     """One a rule whose open alert changed since the state was persisted, whatever happened in between."""
+    user_id, way = user_of(owner), way_of(owner)
     for rule_id, last in state.touched.items():
         key = (user_id, device_id, rule_id)
         episode = state.episodes.get(rule_id)
         if episode is None or not episode.fired:
-            yield Effect(Statement.DELETE_ACTIVE_ALERT, (*key, moment(last.first_seen)))
+            yield Effect(Statement.DELETE_ACTIVE_ALERT, (*key, moment(last.first_seen), way))
             continue
         note = state.notes.get(rule_id, NOTHING)
         now = micros(state.latest)
@@ -24,8 +26,18 @@ def active_effects(state: DeviceState, user_id: str, device_id: str) -> Iterator
         numbers = (number(episode.value), number(episode.threshold))
         times = (moment(episode.first_seen), moment(episode.last_seen))
         until = moment(note.snoozed_until) if note.snoozed_until > now else None
-        args = (*key, *texts, *numbers, *times, _word(episode, note, now), until)
+        args = (*key, *texts, *numbers, *times, _word(episode, note, now), until, way)
         yield Effect(Statement.UPSERT_ACTIVE_ALERT, args)
+
+
+def adopted(state: DeviceState, owner: str, device_id: str) -> Iterator[Effect]:
+    """What gives the rows of a device of iot/* their way, if they were written before there were two."""
+    user_id = user_of(owner)
+    for rule_id, episode in state.episodes.items():
+        if episode.fired:
+            yield Effect(Statement.ADOPT_ACTIVE_ALERT, (user_id, device_id, rule_id, episode.alert_id))
+    if state.samples is not None:
+        yield Effect(Statement.ADOPT_AVERAGES, (user_id, device_id))
 
 
 def history_effect(event: AlertEvent, text: bytes) -> Effect:

@@ -69,18 +69,21 @@ class AlertEvent(Struct, frozen=True, gc=False):
     suppressed: bool | UnsetType = UNSET
     age_seconds: float | UnsetType = UNSET
     traceparent: str | UnsetType = UNSET
+    way: str | UnsetType = UNSET  # "iot" of a device of iot/{node}/{sensor}
 
 
-def alert_id(user_id: str, device_id: str, rule_id: str, first_seen: int, nth: int = 0) -> str:
+def alert_id(user_id: str, device_id: str, rule_id: str, first_seen: int, nth: int = 0, way: str = "") -> str:
     """The same 32 hex digits for the same episode, whoever computes them; `first_seen` in microseconds since 1970.
 
     `nth` tells apart the episodes that one rule opens at one instant (readings with equal times): 0 for the first,
-    and then not part of the hash. Hashed as a JSON array, so ("a", "bc") and ("ab", "c") differ; with a
-    cryptographic hash, so that nobody can choose ids that swallow another's alerts.
+    and then not part of the hash, nor is an empty `way`. Hashed as a JSON array, so ("a", "bc") and ("ab", "c") differ;
+    with a cryptographic hash, so that nobody can choose ids that swallow another's alerts.
     """
     parts: list[str | int] = [user_id, device_id, rule_id, first_seen]
     if nth:
         parts.append(nth)
+    if way:
+        parts.append(way)
     return blake2b(msgspec.json.encode(parts), digest_size=16).hexdigest()
 
 

@@ -8,10 +8,13 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from app.core import dense
+from app.core.alerts import OFFLINE_RULE_ID
 from app.core.device_classes import DeviceClasses
-from app.core.presence import PREFIX, Limits, Name, Thing, is_online, label, restore
+from app.core.presence import PREFIX, Limits, Name, Thing, is_online, is_sensor, label, restore
 from app.core.roll import Roll
+from app.core.ways import IOT, owner_of, user_of, way_of
 from app.core.wheel import Wheel
+from app.core.write import Effect, Statement
 from app.errors import PermanentError
 
 TICK = 0.25  # seconds; how much later than it could a timer is due
@@ -49,6 +52,7 @@ class Attendance:
         self._offline: deque[Thing] = deque()  # those that may leave memory
         self.heard: dict[Alarm, float] = {}  # when a reading last spoke of an open alert, seconds since 1970
         self.alarms: Wheel[Alarm] = Wheel(TICK)
+        self.adopted: list[Effect] = []  # rows that are given their way with the next batch
         self.seeded = False  # what is stored as online has its timer
         name = (PLATFORM, f"partition-{partition}")
         self.mass = Thing(name, Limits(0.0), mark, self)  # offline: mass silence is told
@@ -89,15 +93,34 @@ class Attendance:
     def _in_memory(self, key: str) -> Thing | None:
         found = self.things.get(key)
         if isinstance(found, bytes):
-            user, _, device = key.partition("/")
-            name = (user, device)
+            owner, _, device = key.rpartition("/")
+            name = (owner, device)
             thing = self.things[key] = Thing(name, self._classes(name), self._mark, self)
             self._belongs(thing, sensor=dense.restore(thing, found))
             return thing
         return found
 
     def _stored(self, name: Name) -> bytes | None:
-        return self._load(PREFIX + label(name).encode())
+        """What is stored of it; before there were two ways, a sensor was stored by the name of a device of users/*."""
+        stored = self._load(PREFIX + label(name).encode())
+        if way_of(name[0]):
+            if stored is None:
+                stored = self._before(name)
+        elif stored is not None and name[1] and is_sensor(stored):
+            return None
+        return stored
+
+    def _before(self, name: Name) -> bytes | None:
+        old = (user_of(name[0]), name[1])
+        stored = self._load(PREFIX + label(old).encode())
+        if stored is None or not is_sensor(stored):
+            return None
+        thing = Thing(name, Limits(0.0), self._mark)
+        restore(thing, stored)
+        self.adopted.append(Effect(Statement.ADOPT_STATUS, (label(old),)))
+        if thing.alert:
+            self.adopted.append(Effect(Statement.ADOPT_ACTIVE_ALERT, (*old, OFFLINE_RULE_ID, thing.alert_id)))
+        return stored
 
     def _take(self, name: Name, limits: Limits, stored: bytes | None, sensor: bool) -> Thing:
         thing = Thing(name, limits, self._mark, self)
@@ -120,7 +143,7 @@ class Attendance:
             return False
 
     def _belongs(self, thing: Thing, *, sensor: bool) -> None:
-        node = self.of((thing.name[0], ""), sensor=False) if sensor else UNWATCHED
+        node = self.of((user_of(thing.name[0]), ""), sensor=False) if sensor else UNWATCHED
         if node is not UNWATCHED:
             thing.node = node
             node.sensors = node.sensors or {}
@@ -136,12 +159,12 @@ class Attendance:
     def comes(self, thing: Thing) -> None:
         """It is online now."""
         self.online += 1
-        self._roll.comes(thing.name[0])
+        self._roll.comes(thing.user)
 
     def falls_silent(self, thing: Thing) -> None:
         """It is offline now."""
         self.online -= 1
-        self._roll.goes(thing.name[0])
+        self._roll.goes(thing.user)
         self._offline.append(thing)
 
     def stored(self, closed: int) -> Iterator[Thing]:
@@ -166,10 +189,15 @@ class Attendance:
         except (PermanentError, UnicodeDecodeError) as error:
             self._unreadable(key, str(error))
             return
+        owner, _, device = text.rpartition("/")
+        if device and not way_of(owner) and is_sensor(value):  # from before there were two ways
+            owner = owner_of(owner, IOT)
+            text = label((owner, device))
+            if self._load(PREFIX + text.encode()) is not None:
+                return
         if text == self.mass.label or isinstance(there := self.things.get(text), bytes):
             return
-        user, _, device = text.partition("/")
-        thing = self.known((user, device))
+        thing = self.known((owner, device))
         if thing is not None and thing.online and not thing.timer:
             thing.seen_at = now
             self.arm(thing)

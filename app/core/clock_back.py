@@ -33,11 +33,13 @@ class SetBack(Struct, frozen=True, gc=False):
     device_id: str
     at: int  # when the reading came in that showed it, ms since 1970
     seconds: float  # from the newest time known before to the first reading of the run
+    way: str = ""  # of the device (app.core.ways)
 
     def effect(self) -> Effect:
         """For its row of device_status."""
         name = f"{self.user_id}/{self.device_id}"
-        return Effect(Statement.UPSERT_SET_BACK, (name, self.user_id, self.device_id, moment_of(self.at), self.seconds))
+        args = (name, self.user_id, self.device_id, moment_of(self.at), self.seconds, self.way)
+        return Effect(Statement.UPSERT_SET_BACK, args)
 
 
 def on_time(
@@ -57,7 +59,8 @@ def on_time(
     else:
         run = _run(state, reading, micros(time), record, at) if needed else None
         if run is not None and run.readings >= needed and _paced(run):
-            found = SetBack(reading.user_id, reading.device_id, at, (micros(latest) - run.first) / 1_000_000)
+            seconds = (micros(latest) - run.first) / 1_000_000
+            found = SetBack(reading.user_id, reading.device_id, at, seconds, state.way)
             _move(state, micros(latest) - run.first, record.offset)
             state.latest = time
         elif reading.time >= latest:

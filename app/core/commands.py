@@ -5,6 +5,7 @@ A command counts from the moment it entered Kafka, so that a replay says the sam
 
 from collections.abc import Sequence
 from enum import StrEnum
+from typing import Literal
 
 import msgspec
 from msgspec import Struct
@@ -16,6 +17,7 @@ from app.core.phases import TRANSITIONS, Phase, Signal
 from app.core.route import Address
 from app.core.rules import Rule
 from app.core.state import DeviceState
+from app.core.ways import IOT, USERS
 
 MINUTES_MAX = 525_600  # a year; to be quiet for good there is DISABLE
 _EXAMPLE = '{"device_id": "truck-1", "rule_id": "temperature", "action": "SNOOZE", "duration_minutes": 30}'
@@ -38,6 +40,7 @@ class Command(Struct, frozen=True, gc=False):
     rule_id: str
     action: Action
     until: int = 0  # end of a snooze, microseconds since 1970
+    way: str = ""  # of the device: `users` or `iot`; empty when the command does not say
 
 
 class _Payload(Struct):
@@ -46,6 +49,8 @@ class _Payload(Struct):
     action: Action
     duration_minutes: int | float | None = None
     user_id: str | None = None
+    way: Literal["users", "iot"] | None = None
+    node_id: str | None = None  # says `iot` too
 
 
 _payload = msgspec.json.Decoder(_Payload).decode
@@ -67,15 +72,26 @@ def command(record: Record, address: Address, at: int) -> Command | Rejected:
         return Rejected(record, fault.reason, fault.stage, fault.detail)
     if not found.device_id or "/" in found.device_id or fault:
         return _refuse(record, f"device_id is {printable(found.device_id)}, which no device has")
+    if found.node_id not in (None, user) or (found.node_id and found.way == USERS):
+        return _refuse(
+            record, f"node_id is {printable(found.node_id)}; that of iot/{{node}}/... is the user of the topic"
+        )
+    way = IOT if found.node_id else found.way or ""
     minutes = found.duration_minutes
     if found.action is not Action.SNOOZE:
-        return Command(user, found.device_id, found.rule_id, found.action)
+        return Command(user, found.device_id, found.rule_id, found.action, way=way)
     if minutes is None or not 0 < minutes <= MINUTES_MAX:
         return _refuse(
             record, f"SNOOZE needs duration_minutes, above 0 and up to {MINUTES_MAX}; here it is {printable(minutes)}"
         )
     until = at * 1000 + round(minutes * 60_000_000)
-    return Command(user, found.device_id, found.rule_id, found.action, until)
+    return Command(user, found.device_id, found.rule_id, found.action, until, way)
+
+
+def is_open(state: DeviceState, rule_id: str) -> bool:
+    """Whether an alert of the rule was told, and is not over."""
+    episode = state.episodes.get(rule_id)
+    return episode is not None and episode.fired
 
 
 def obey(state: DeviceState, given: Command, rules: Sequence[Rule], offset: int) -> str | None:

@@ -4,7 +4,7 @@ from struct import Struct
 
 from app.core.presence import Thing
 
-_LAYOUT = Struct("<dd?qqqqq")  # timer and seen_at first: they are looked at alone
+_LAYOUT = Struct("<dd??qqqqq")  # timer and seen_at first: they are looked at alone
 _TIMER = Struct("<d")
 
 
@@ -18,7 +18,8 @@ def can_be(thing: Thing) -> bool:
 def dense(thing: Thing) -> bytes:
     """What `can_be`, as bytes."""
     times = (thing.since_ms, thing.last_ms, thing.note_ms)
-    return _LAYOUT.pack(thing.timer, thing.seen_at, thing.node is not None, thing.applied, thing.seen, *times)
+    flags = (thing.node is not None, thing.named)
+    return _LAYOUT.pack(thing.timer, thing.seen_at, *flags, thing.applied, thing.seen, *times)
 
 
 def timer(data: bytes) -> float:
@@ -29,8 +30,7 @@ def timer(data: bytes) -> float:
 
 def restore(thing: Thing, data: bytes) -> bool:
     """Put what `dense` made into a new Thing; whether it is a sensor."""
-    (thing.timer, thing.seen_at, sensor, thing.applied, thing.seen, thing.since_ms, thing.last_ms, thing.note_ms) = (
-        _LAYOUT.unpack(data)
-    )
+    thing.timer, thing.seen_at, sensor, thing.named, thing.applied, thing.seen, *times = _LAYOUT.unpack(data)
+    thing.since_ms, thing.last_ms, thing.note_ms = times
     thing.noted_ms, thing.online = thing.last_ms, True
     return bool(sensor)

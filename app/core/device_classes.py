@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from app.core.globs import Globs
 from app.core.presence import Limits, Name
+from app.core.ways import user_of
 
 
 class DeviceClass(Struct, frozen=True, forbid_unknown_fields=True):
@@ -26,7 +27,7 @@ class DeviceClasses:
 
     def __call__(self, name: Name) -> Limits:
         """The limits of a device, a sensor (node, sensor) or a node (node, "")."""
-        text = f"{name[0]}/{name[1]}" if name[1] else name[0]
+        text = f"{user_of(name[0])}/{name[1]}" if name[1] else name[0]
         for globs, limits in self._classes:
             if globs.takes_in(text):
                 return limits

@@ -6,20 +6,23 @@ They are kept for an epoch, and no more of them than is wanted: one whose state 
 from collections.abc import Callable
 from functools import partial
 
+from app.core.active import adopted
 from app.core.attendance import MASS_PREFIX, Attendance
 from app.core.device_classes import NOBODY, DeviceClasses
 from app.core.identity import bad_character
 from app.core.kept import Kept
 from app.core.logs import LOG_KEY, Log, noted
-from app.core.presence import PREFIX, Thing
+from app.core.presence import PREFIX, Thing, is_sensor
 from app.core.roll import Roll
 from app.core.rulebook import RuleBook, Watch
 from app.core.state import DeviceState, at_rest, decode
+from app.core.ways import IOT, owner_of, user_of, way_of
 from app.errors import PermanentError
 
 Load = Callable[[int, bytes], bytes | None]  # (partition, key) -> stored state
 LogOf = Callable[[int], Log]  # partition -> its log
-Name = tuple[str, str]  # user, device
+Name = tuple[str, str]  # owner (app.core.ways), device
+Home = Callable[[bytes], int]  # the partition that the records with a key go to
 
 MARK_KEY = b"\0applied"  # no device has this key: ids hold no NUL
 Unreadable = Callable[[int, bytes, str], None]  # (partition, key, what is wrong with what is stored there)
@@ -49,8 +52,8 @@ class Device:
 
     def begins(self) -> DeviceState:
         """It gets its first state, from the mark on."""
-        mark, generation = self.partition.mark, self.partition.log.generation
-        self.state = DeviceState(applied_offset=mark, persisted_offset=mark, log=generation)
+        mark, generation, way = self.partition.mark, self.partition.log.generation, way_of(self.name[0])
+        self.state = DeviceState(applied_offset=mark, persisted_offset=mark, log=generation, way=way)
         return self.state
 
     def leave(self) -> None:
@@ -89,10 +92,14 @@ class Devices:
         in_memory: int = IN_MEMORY,
         log_of: LogOf = lambda _: Log(),
         unreadable: Unreadable = lambda partition, key, error: None,
+        home: Home | None = None,
     ) -> None:
-        """`log_of` says what log a partition has in this epoch; `unreadable` is told of what cannot be read."""
+        """`log_of` says what log a partition has in this epoch; `unreadable` is told of what cannot be read.
+
+        `home` tells whose a state is that was stored before there were two ways.
+        """
         self._rules, self._load, self._classes, self._in_memory = rules, load, classes, in_memory
-        self._log_of, self._unreadable = log_of, unreadable
+        self._log_of, self._unreadable, self._home = log_of, unreadable, home
         self._epoch = -1
         self._partitions: dict[int, Partition] = {}
         self._kept: Kept[Device] = Kept(in_memory, _weight)
@@ -130,7 +137,7 @@ class Devices:
         device = partition.devices.get(name)
         if device is None:
             device = self.known(partition, name) or self._keep(partition, name, None)
-        elif device.rules_version >= 0 and not self._rules.changed_since(name[0], device.rules_version):
+        elif device.rules_version >= 0 and not self._rules.changed_since(user_of(name[0]), device.rules_version):
             device.rules_version = self._rules.version  # somebody else's rules have changed
             return device
         else:
@@ -149,10 +156,35 @@ class Devices:
         if device is None:
             stored = self._load(partition.number, _key(name))
             if stored is None:
+<<<<<<< HEAD
                 return None
             return self._keep(partition, name, self._read(partition, _key(name), stored), len(stored))
         device.watch = self._rules.watch_for(*name)
+=======
+                return self._from_before(partition, name)
+            return self._keep(partition, name, self._read(partition, _key(name), stored))
+        device.watch = self._rules.watch_for(user_of(name[0]), name[1])
+>>>>>>> f7a2106 (core: users/u/devices/d and iot/u/d are two devices, and both can be commanded)
         return device
+
+    def _from_before(self, partition: Partition, name: Name) -> Device | None:
+        """A device of iot/* whose state was stored before there were two ways; its rows get their way."""
+        old = (user_of(name[0]), name[1])
+        if not way_of(name[0]) or not self._was_sensor(partition, old):
+            return None
+        stored = self._load(partition.number, _key(old))
+        if stored is None:
+            return None
+        state = self._read(partition, _key(old), stored)
+        partition.here.adopted += adopted(state, *name)
+        return self._keep(partition, name, state)
+
+    def _was_sensor(self, partition: Partition, old: Name) -> bool:
+        """Whether what was stored by that name is of iot/*: no key of users/* comes here, or presence says so."""
+        if self._home is not None and self._home(_key(old)) != partition.number:
+            return True
+        seen = self._load(partition.number, PREFIX + _key(old))
+        return seen is not None and is_sensor(seen)
 
     def _read(self, partition: Partition, key: bytes, stored: bytes) -> DeviceState:
         """A device whose state cannot be read begins anew from the mark: all that was applied is history to it."""
@@ -167,9 +199,16 @@ class Devices:
             state.begin_anew(partition.log.generation)
         return state
 
+<<<<<<< HEAD
     def _keep(self, partition: Partition, name: Name, state: DeviceState | None, size: int = 0) -> Device:
         device = Device(partition, name, state, self._rules.watch_for(*name))
         device.weight = 1 + size // WEIGHS_ONE
+=======
+    def _keep(self, partition: Partition, name: Name, state: DeviceState | None) -> Device:
+        device = Device(partition, name, state, self._rules.watch_for(user_of(name[0]), name[1]))
+        if state is not None:
+            state.way = way_of(name[0])
+>>>>>>> f7a2106 (core: users/u/devices/d and iot/u/d are two devices, and both can be commanded)
         if self.holds(partition):  # else it is for a batch of an epoch that is over, which leads to nothing
             device.kept = True
             self._kept.add(device)
@@ -217,9 +256,13 @@ class Devices:
             if name is None:
                 self._unreadable(partition.number, key, "no device has this key")
                 return
+            if not way_of(name[0]) and self._was_sensor(partition, name):
+                name = (owner_of(name[0], IOT), name[1])
+                if self._load(partition.number, _key(name)) is not None:
+                    return
             device = partition.devices.get(name)
             state = device.state if device else self._read(partition, key, value)
-            no_data = self._rules.watch_for(*name).no_data
+            no_data = self._rules.watch_for(user_of(name[0]), name[1]).no_data
             for rule_id, episode in state.episodes.items() if state and no_data else ():
                 alarm = (name, rule_id)
                 if episode.fired and rule_id in no_data and alarm not in partition.here.heard:
@@ -237,10 +280,10 @@ def _key(name: Name) -> bytes:
 
 def _name(key: bytes) -> Name | None:
     try:
-        user, slash, device_id = key.decode().partition("/")
+        owner, slash, device_id = key.decode().rpartition("/")
     except UnicodeDecodeError:
         return None
-    return (user, device_id) if slash else None
+    return (owner, device_id) if slash else None
 
 
 def mark_of(stored: bytes | None) -> int:

@@ -57,13 +57,13 @@ class Episode(Struct, array_like=True):
         return Phase.FIRING if self.clear_since is None else Phase.CLEARING
 
 
-def opened(rule: Rule, reading: Reading, shown: tuple[Value, Value], nth: int) -> Episode:
+def opened(rule: Rule, reading: Reading, shown: tuple[Value, Value], nth: int, way: str) -> Episode:
     """The episode that this reading opens, not yet told; `shown` are its value and the threshold it passed.
 
-    `nth` counts the episodes that the rule opened at this instant before (see alert_id).
+    `way` is the device's; `nth` counts the episodes that the rule opened at this instant before (see alert_id).
     """
     now = micros(reading.time)
-    name = alert_id(reading.user_id, reading.device_id, rule.id, now, nth)
+    name = alert_id(reading.user_id, reading.device_id, rule.id, now, nth, way)
     value, threshold = shown
     return Episode(name, now, rule.fingerprint, rule.severity, rule.message, threshold, value, now, fired=False)
 

@@ -15,6 +15,7 @@ from app.core.model import Record
 from app.core.presence import Name, Thing, encode
 from app.core.silence import Claim, of_this_log
 from app.core.telling import tell
+from app.core.ways import way_of
 from app.core.work import Work
 from app.core.write import Effect, Statement
 
@@ -96,7 +97,7 @@ class Hearing:
 
     def silent(self, work: Work, here: Attendance, claim: Claim, record: Record, at: int) -> bool:
         """A claim that a thing is offline; whether it is true."""
-        thing = here.known((claim.user_id, claim.device_id))
+        thing = here.known(claim.name)
         if thing is None:
             return False
         thing.claimed = False
@@ -125,9 +126,9 @@ class Hearing:
             thing.applied = record.offset
             work.states[thing.key] = encode(thing)
         if thing.online is lives:
-            work.presence.pop(thing.row_key, None)
+            work.presence.pop(thing.label, None)
         else:  # what came later holds, and the message has just been written once more
-            work.presence[thing.row_key] = thing.row()
+            work.presence[thing.label] = thing.row()
 
     def mass(self, work: Work, here: Attendance, claim: Claim, record: Record, at: int) -> bool:
         """A claim that too many are silent for each to be told, or that this is over; whether that is news."""
@@ -158,22 +159,23 @@ class Hearing:
             event = msgspec.structs.replace(
                 event, alert_id=name, rule_id=MASS_RULE_ID, severity="critical", message=mass
             )
-        tell(work, record, [event])
-        work.silent[event.user_id, event.device_id, event.rule_id] = _active(event)
+        way = way_of(thing.name[0])
+        tell(work, record, [event], way)
+        work.silent[event.user_id, event.device_id, event.rule_id, way] = _active(event, way)
 
 
 def _keep(work: Work, thing: Thing, skew: float | None = None) -> None:
     work.states[thing.key] = encode(thing)
-    work.presence[thing.row_key] = thing.row(skew)
+    work.presence[thing.label] = thing.row(skew)
 
 
-def _active(event: AlertEvent) -> Effect:
+def _active(event: AlertEvent, way: str) -> Effect:
     key = (event.user_id, event.device_id, event.rule_id)
     if event.status is Status.RESOLVED:  # whatever is open there is older than this
-        return Effect(Statement.DELETE_ACTIVE_ALERT, (*key, event.event_time))
+        return Effect(Statement.DELETE_ACTIVE_ALERT, (*key, event.event_time, way))
     texts = (event.alert_id, event.severity, event.message)
     times = (event.first_seen, event.first_seen)
-    return Effect(Statement.UPSERT_ACTIVE_ALERT, (*key, *texts, None, None, *times, Status.FIRING.value, None))
+    return Effect(Statement.UPSERT_ACTIVE_ALERT, (*key, *texts, None, None, *times, Status.FIRING.value, None, way))
 
 
 def _words(claim: Claim) -> str:

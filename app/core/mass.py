@@ -71,7 +71,7 @@ class MassGuard:
 
     def lets_go(self, user_id: str) -> bool:
         """Whether some of the user, or of ALL, are still to be told after a hold that has lasted too long."""
-        return any(user_id in (ALL, thing.name[0]) for thing in self.let_go)
+        return any(user_id in (ALL, thing.user) for thing in self.let_go)
 
     def passed(self, fallen: Sequence[Thing], roll: Roll, now: float) -> list[Thing]:
         """Which of those that are silent may be told now; ask about `later` again. To be asked at every look."""
@@ -155,7 +155,7 @@ class MassGuard:
 
     def _weighed(self, silent: Iterable[Thing], roll: Roll, most: float) -> float:
         """What the silent count for: each user by its share of silent devices, and for a tenth of all at most."""
-        counts = Counter(thing.name[0] for thing in dict.fromkeys(silent))
+        counts = Counter(thing.user for thing in dict.fromkeys(silent))
         weights = ((max(roll.of(user_id), count), count) for user_id, count in counts.items())
         return sum(min(min(watched, WEIGHT) * count / watched, most * TENTH) for watched, count in weights)
 
@@ -184,12 +184,12 @@ class MassGuard:
             return len(hold.silent) >= half * roll.of(name)
         if self._weighed(hold.silent, roll, roll.weight) >= half * roll.weight:
             return True
-        counts = Counter(thing.name[0] for thing in hold.silent)
+        counts = Counter(thing.user for thing in hold.silent)
         return len([user for user, count in counts.items() if count >= half * roll.of(user)]) == roll.users
 
 
 def _by_user(things: Iterable[Thing]) -> dict[str, list[Thing]]:
     found: dict[str, list[Thing]] = {}
     for thing in things:
-        found.setdefault(thing.name[0], []).append(thing)
+        found.setdefault(thing.user, []).append(thing)
     return found

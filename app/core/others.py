@@ -3,17 +3,22 @@
 from typing import NamedTuple
 
 from app.core.answers import answer
-from app.core.commands import command, obey
+from app.core.arrival import INGEST
+from app.core.commands import Command, command, is_open, obey
 from app.core.controls import config_effect, status_effect
+from app.core.deadletter import PACKET_ID, REDELIVERED
 from app.core.devices import Device, Devices, Partition
 from app.core.fault import printable
 from app.core.hearing import Hearing
 from app.core.model import Kind, Reason, Record, Rejected, Stage
+from app.core.mqtt_topics import device_key
 from app.core.route import Address
 from app.core.silence import claim_of
 from app.core.stale import silent
+from app.core.state import DeviceState
 from app.core.telling import tell
-from app.core.work import EMPTY, HISTORY, Work
+from app.core.ways import IOT, USERS, owner_of
+from app.core.work import EMPTY, FORWARDED, HISTORY, Forward, Work
 
 
 class Place(NamedTuple):
@@ -60,19 +65,32 @@ class Others:
         if isinstance(found, Rejected):
             _refuse(place, found, address)
             return
-        device = self._devices.known(place.partition, (found.user_id, found.device_id))
-        if device is None or device.state is None:
-            wrong: str | None = f"no reading of device {printable(found.device_id)} has come here under a rule"
-        else:
-            again = record.offset <= device.state.applied_offset
-            wrong = obey(device.state, found, device.watch.rules, record.offset)
-        if device is None or wrong is not None:
-            refused = Rejected(record, Reason.INVALID_COMMAND, Stage.VALIDATE, str(wrong))
-            _refuse(place, refused, address, found.user_id)
+        wrong = f"no reading of device {printable(found.device_id)} has come here under a rule"
+        meant = self._meant(place.partition, found)
+        for device, state in meant:
+            again = record.offset <= state.applied_offset or (len(meant) > 1 and record.offset <= place.partition.mark)
+            refusal = None if again else obey(state, found, device.watch.rules, record.offset)
+            if refusal is None:
+                work.commands.append(record)
+                work.commands_again += again
+                place.move(device)
+                return
+            wrong = refusal
+        if found.way != USERS and record.key == device_key(found.user_id, found.device_id):
+            work.drop(FORWARDED)  # it came where a device of users/* would be
+            if record.offset > place.partition.mark:
+                work.forwards.append(_forward(record, found, place.at))
             return
-        work.commands.append(record)
-        work.commands_again += again
-        place.move(device)
+        refused = Rejected(record, Reason.INVALID_COMMAND, Stage.VALIDATE, wrong)
+        _refuse(place, refused, address, found.user_id)
+
+    def _meant(self, partition: Partition, found: Command) -> list[tuple[Device, DeviceState]]:
+        """The devices here that a command may be for; first those that have an open alert of the rule."""
+        ways = (found.way,) if found.way else (USERS, IOT)
+        names = [(owner_of(found.user_id, way), found.device_id) for way in ways]
+        known = [self._devices.known(partition, name) for name in names]
+        meant = [(device, device.state) for device in known if device is not None and device.state is not None]
+        return sorted(meant, key=lambda one: not is_open(one[1], found.rule_id))
 
     def _silence(self, place: Place, record: Record) -> None:
         """A claim of silence is decided here, and left out of everything else."""
@@ -82,10 +100,10 @@ class Others:
         if claim is None:
             return
         if claim.what == "no_data":
-            device = self._devices.known(partition, (claim.user_id, claim.device_id))
+            device = self._devices.known(partition, claim.name)
             if device is not None and device.state is not None:
                 events = silent(device.state, claim, device.watch.rules, record, place.at, device.watch.maintenance)
-                tell(work, record, events)
+                tell(work, record, events, claim.way)
                 if events:
                     place.move(device)
         elif self._watching:
@@ -111,6 +129,13 @@ class Others:
         if self._watching and address.kind is Kind.STATUS and not address.retained:
             _, node, _, word, *_ = found.args
             self._hearing.said(work, place.partition.here, node, word, record, place.at, place.clock)
+
+
+def _forward(record: Record, found: Command, at: int) -> Forward:
+    """The same command, keyed as what comes of iot/*; it is no redelivery, and counts from when it first came in."""
+    headers = [(name, value) for name, value in record.headers if name not in (PACKET_ID, REDELIVERED, INGEST)]
+    headers.append((INGEST, b"%d" % at))
+    return Forward(found.user_id.encode(), record.value or b"", headers)
 
 
 def _refuse(place: Place, found: Rejected, address: Address, user_id: str = "") -> None:

@@ -12,16 +12,17 @@ from msgspec import Struct
 from app.core.alerts import OFFLINE_RULE_ID, AlertEvent, Severity, alert_id
 from app.core.alerts import Status as AlertStatus
 from app.core.episodes import moment
+from app.core.ways import user_of, way_of
 from app.core.write import Effect, Statement
 from app.errors import PermanentError
 
 PREFIX = b"\0seen/"  # of the keys in the state table; no device's own key begins so
 
-Name = tuple[str, str]  # user or node, device or sensor; a node itself is (node, "")
+Name = tuple[str, str]  # owner (app.core.ways), device or sensor; a node itself is (node, "")
 
 
 def label(name: Name) -> str:
-    """What it is known by in memory; ids hold no slash."""
+    """What it is known by in memory: its last slash is the one before the device, as ids hold none."""
     return f"{name[0]}/{name[1]}"
 
 
@@ -36,14 +37,15 @@ class Thing:
     """A device, a sensor or a node, in a worker's memory. Times `_ms` are milliseconds since 1970, of arrival."""
 
     __slots__ = (
-        "alert", "applied", "claimed", "held", "here", "history_ms", "label", "last_ms", "limits", "name", "node",
-        "note_ms", "noted_ms", "online", "seen", "seen_at", "seen_in", "sensors", "since_ms", "timer",
+        "alert", "applied", "claimed", "held", "here", "history_ms", "label", "last_ms", "limits", "name", "named",
+        "node", "note_ms", "noted_ms", "online", "seen", "seen_at", "seen_in", "sensors", "since_ms", "timer",
     )  # fmt: skip
 
     def __init__(self, name: Name, limits: Limits, applied: int, here: Any = None) -> None:
         """`here` is the Attendance that it belongs to."""
         self.name, self.limits, self.applied, self.here = name, limits, applied, here
         self.label = label(name)
+        self.named = True  # its alert's id says its way; False since before there were two, until it comes online again
         self.online = False
         self.alert = False  # that it is offline was told
         self.since_ms = 0  # when it came online last: what its alert's id is made of
@@ -66,13 +68,18 @@ class Thing:
         return max(self.seen, self.applied, *[sensor.seen for sensor in self.sensors or ()])
 
     @property
+    def user(self) -> str:
+        """Whose it is; of a node, itself."""
+        return user_of(self.name[0])
+
+    @property
     def key(self) -> bytes:
         """In the state table."""
         return PREFIX + self.label.encode()
 
     def online_now(self, offset: int, ms: int) -> None:
         """A sign of life has come."""
-        self.online, self.applied = True, offset
+        self.online, self.applied, self.named = True, offset, True
         self.since_ms = max(ms, self.since_ms + 1)  # another one each time, or two alerts would have one id
         self.last_ms = self.noted_ms = ms
 
@@ -94,10 +101,10 @@ class Thing:
 
     def event(self, status: AlertStatus, now_ms: int) -> AlertEvent:
         """FIRING or RESOLVED of its alert; the id is the same whoever finds it offline, and how often."""
-        user, device = self.name
+        user, device = user_of(self.name[0]), self.name[1]
         offline = status is AlertStatus.FIRING
         event = AlertEvent(
-            alert_id=alert_id(user, device, OFFLINE_RULE_ID, self.since_ms * 1000),
+            alert_id=self.alert_id,
             user_id=user,
             device_id=device,
             rule_id=OFFLINE_RULE_ID,
@@ -111,17 +118,23 @@ class Thing:
         )
         return msgspec.structs.replace(event, age_seconds=max(0, now_ms - self.last_ms) / 1000) if offline else event
 
+    @property
+    def alert_id(self) -> str:
+        """Of its alert."""
+        way = way_of(self.name[0]) if self.named else ""
+        return alert_id(user_of(self.name[0]), self.name[1], OFFLINE_RULE_ID, self.since_ms * 1000, way=way)
+
     def row(self, skew: float | None = None) -> Effect:
         """Its row of device_status; `skew` as it was measured just now, None leaves the one before."""
-        user, device = self.name
+        owner, device = self.name
         word = "online" if self.online else "offline"
-        args = (self.row_key, user, device, word, moment(self.last_ms * 1000), skew)
+        args = (self.row_key, user_of(owner), device, word, moment(self.last_ms * 1000), skew, way_of(owner))
         return Effect(Statement.UPSERT_PRESENCE, args)
 
     @property
     def row_key(self) -> str:
-        """The key of that row."""
-        return self.label if self.name[1] else self.name[0]
+        """The key of that row, beside its way."""
+        return f"{user_of(self.name[0])}/{self.name[1]}" if self.name[1] else self.name[0]
 
 
 class _Stored(Struct, array_like=True):
@@ -133,6 +146,7 @@ class _Stored(Struct, array_like=True):
     since_ms: int
     last_ms: int
     log: int = 0
+    named: bool = False  # of a sensor
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -143,7 +157,17 @@ def encode(thing: Thing) -> bytes:
     """What a worker that takes over has to know, some 30 bytes."""
     sensor, log = thing.node is not None, thing.here.log if thing.here else 0
     fields = (1, thing.applied, thing.online, thing.alert, sensor, thing.since_ms, thing.last_ms)
+    if sensor:
+        return _encode((*fields, log, thing.named))
     return _encode((*fields, log) if log else fields)
+
+
+def is_sensor(data: bytes) -> bool:
+    """Whether `encode` made it of a sensor of a node."""
+    try:
+        return _stored(data).sensor
+    except PermanentError:
+        return False
 
 
 def is_online(data: bytes) -> bool:
@@ -175,4 +199,5 @@ def restore(thing: Thing, data: bytes, log: int = 0) -> bool:
     thing.last_ms = thing.noted_ms = stored.last_ms
     if stored.log != log:
         thing.applied, thing.history_ms = -1, stored.last_ms
+    thing.named = stored.named or not stored.sensor
     return stored.sensor

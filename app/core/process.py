@@ -17,7 +17,11 @@ from app.core.columns import in_force
 from app.core.dated import is_dated
 from app.core.decode import Decoder, Limits
 from app.core.device_classes import NOBODY, DeviceClasses
+<<<<<<< HEAD
 from app.core.devices import IN_MEMORY, MARK_KEY, WEIGHS_ONE, Device, Devices, Load, LogOf, Partition, Unreadable
+=======
+from app.core.devices import IN_MEMORY, MARK_KEY, Device, Devices, Home, Load, LogOf, Partition, Unreadable
+>>>>>>> f7a2106 (core: users/u/devices/d and iot/u/d are two devices, and both can be commanded)
 from app.core.hearing import Hearing
 from app.core.logs import LOG_KEY, Log, note
 from app.core.model import Kind, Record, Rejected
@@ -54,10 +58,11 @@ class Processor:
         log_of: LogOf = lambda _: Log(),
         unreadable: Unreadable = lambda partition, key, error: None,
         set_back_after: int = 5,
+        home: Home | None = None,
     ) -> None:
         """`classes` say which devices are watched for being there, `note_every` seconds their last_seen is noted.
 
-        `in_memory` devices are kept between batches. For `log_of` and `unreadable` see app.core.devices. After
+        `in_memory` devices are kept between batches. For `log_of`, `unreadable` and `home` see app.core.devices. After
         `set_back_after` readings in a row the clock of a device is believed to be set back (app.core.clock_back); 0:
         never.
         """
@@ -66,7 +71,7 @@ class Processor:
         self._clock = 0
         self._decoder, self._row = Decoder(limits), in_force().row
         self._rules = rules
-        self.partitions = Devices(rules, load, classes, in_memory, log_of, unreadable)
+        self.partitions = Devices(rules, load, classes, in_memory, log_of, unreadable, home)
         self._devices = self.partitions
         self._watching, self._hearing = classes.watching, Hearing(note_every, rules.in_maintenance)
         self._other = Others(self._devices, self._hearing, watching=classes.watching)
@@ -127,7 +132,7 @@ class Processor:
                 continue
             rows.append(row(reading))  # type: ignore[arg-type]  # a Reading
             sources.append(record)
-            name = (reading.user_id, reading.device_id)  # type: ignore[union-attr]
+            name = (address.owner or reading.user_id, reading.device_id)  # type: ignore[union-attr]
             device = devices.get(name)
             if device is None or device.rules_version != version:
                 device = self._devices.watched(partition, name)
@@ -171,13 +176,18 @@ class Processor:
                     device.moved_in = end
                     moved.append(device)
                 if events:
-                    tell(work, record, events)
+                    tell(work, record, events, state.way)
         if telemetry:
             work.count(Kind.TELEMETRY, telemetry)
         if rows:
             work.oldest = rows[0][0].timestamp()  # looking for the minimum costs 0.1 us a row
+<<<<<<< HEAD
         self._encode_moved(work, moved, partition, now)
         work.gather()
+=======
+        _encode_moved(work, moved, partition, now)
+        work.gather(partition.here.adopted)
+>>>>>>> f7a2106 (core: users/u/devices/d and iot/u/d are two devices, and both can be commanded)
         partition.stepped = end
         _mark(work, partition, batch, now)
         return work

@@ -11,6 +11,7 @@ from app.core.identity import ids_fault
 from app.core.model import Kind, Reason, Record, Rejected, Stage
 from app.core.mqtt_topics import CACHED_LENGTH, CACHED_TOPICS
 from app.core.mqtt_topics import route as route_topic
+from app.core.ways import IOT, owner_of
 
 
 class Address(Struct, frozen=True, gc=False):
@@ -21,6 +22,7 @@ class Address(Struct, frozen=True, gc=False):
     device_id: str
     topic: str = ""  # the MQTT topic; empty for a record without one
     lenient: bool = False  # iot/*: sequence_id and time may be missing
+    owner: str = ""  # of a device of iot/* (app.core.ways)
     retained: bool = False  # the MQTT broker had kept it for whoever subscribes: history, published who knows when
 
 
@@ -56,7 +58,9 @@ def _by_topic(header: bytes) -> Address | Fault:
     if found.kind is Kind.UNKNOWN:
         detail = f"no such topic: {printable(topic)}; telemetry is users/{{user}}/devices/{{device}}/telemetry"
         return Fault(Reason.UNKNOWN_TOPIC, Stage.ROUTE, detail)
-    address = Address(found.kind, found.user_id, found.device_id, topic, topic.startswith("iot/"))
+    lenient = topic.startswith("iot/")
+    owner = owner_of(found.user_id, IOT) if lenient and found.device_id else ""
+    address = Address(found.kind, found.user_id, found.device_id, topic, lenient, owner)
     return ids_fault(found.user_id, found.device_id) or address
 
 

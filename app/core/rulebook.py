@@ -11,6 +11,7 @@ from app.core.maintenance import Span, Window, spans_of, within
 from app.core.rules import EVERY, InvalidRules, Quiet, Rule, RuleSet, compile_for, quiet_for
 from app.core.sampling import Sampling
 from app.core.sampling_config import UserSampling, sampling_for, with_rules
+from app.core.ways import user_of
 
 # Of one user, of devices that do not have the same. Whoever invents names for globs can ask for a new one each time,
 # and each takes some kilobytes; what is forgotten here lives on with its devices, which are bounded.
@@ -92,8 +93,8 @@ class RuleBook:
         return all(rule.devices == EVERY for rule in self._sets[user_id].rules)
 
     def in_maintenance(self, name: tuple[str, str], seconds: float) -> bool:
-        """Whether a device (user, device) is in a maintenance window at that time, seconds since 1970."""
-        return within(self._windows.get(name[0], ()), name[1], int(seconds * 1_000_000))
+        """Whether a device (owner, device) is in a maintenance window at that time, seconds since 1970."""
+        return within(self._windows.get(user_of(name[0]), ()), name[1], int(seconds * 1_000_000))
 
     def some_users(self) -> list[str]:
         """Two of those who have rules, if there are so many."""

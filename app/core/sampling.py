@@ -19,6 +19,7 @@ from app.core.rules import Quiet, Rule
 from app.core.samples import Samples
 from app.core.state import DeviceState
 from app.core.step import step
+from app.core.ways import user_of, way_of
 from app.core.windows import Figures, Window, bucket_of
 from app.core.write import Effect, Statement
 
@@ -136,7 +137,7 @@ def _with_figures(reading: Reading, samples: Samples, asked: tuple[Asked, ...]) 
     return msgspec.structs.replace(reading, extra=extra)
 
 
-def average_effects(state: DeviceState, sampling: Sampling, user_id: str, device_id: str) -> Iterator[Effect]:
+def average_effects(state: DeviceState, sampling: Sampling, owner: str, device_id: str) -> Iterator[Effect]:
     """The rows of rolling_averages after a batch in which the windows moved: one a window that has readings."""
     if not state.sampled or state.samples is None:
         return
@@ -144,5 +145,6 @@ def average_effects(state: DeviceState, sampling: Sampling, user_id: str, device
         window = state.samples.windows.get(wanted.name)
         figures = window.figures() if window else None
         if figures is not None:
-            args = (user_id, device_id, wanted.key, wanted.seconds, state.latest, *figures)
+            ids = (user_of(owner), device_id, wanted.key, wanted.seconds)
+            args = (*ids, state.latest, *figures, way_of(owner))
             yield Effect(Statement.UPSERT_AVERAGE, args)

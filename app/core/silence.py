@@ -13,6 +13,7 @@ from msgspec import Struct
 from app.core.identity import ids_fault
 from app.core.model import Record
 from app.core.mqtt_topics import device_key
+from app.core.ways import owner_of, user_of, way_of
 
 HEADERS = [("kind", b"silence")]
 
@@ -30,6 +31,17 @@ class Claim(Struct, frozen=True, omit_defaults=True):
     rule_ids: tuple[str, ...] = ()  # of no_data
     silent: int = 0  # of mass: so many devices ...
     watched: int = 0  # ... of so many
+    way: str = ""  # of the device
+
+    @property
+    def name(self) -> tuple[str, str]:
+        """By which a worker knows the device."""
+        return owner_of(self.user_id, self.way), self.device_id
+
+
+def about(what: What, name: tuple[str, str], up_to: int, since: int = 0, rule_ids: tuple[str, ...] = ()) -> Claim:
+    """A claim about a device, by the name by which a worker knows it."""
+    return Claim(what, user_of(name[0]), name[1], up_to, since, rule_ids, way=way_of(name[0]))
 
 
 def to_record(claim: Claim) -> tuple[bytes, bytes]:

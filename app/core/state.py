@@ -35,6 +35,7 @@ class DeviceState:
     # Rule id -> the episode that was told of, moved or ended last, since `decode` or `mark_persisted`: its row changes.
     touched: dict[str, Episode] = field(default_factory=dict, compare=False)
     episodes_changed: bool = False  # an episode opened or closed since `decode` or `mark_persisted`
+    way: str = field(default="", compare=False)  # of the device (app.core.ways), as its key says
     persisted_offset: int = -1  # applied_offset at that moment
     samples: Samples | None = None  # of a device with change of value or rolling windows
     back: Back | None = None  # of a device whose clock may have been set back, or was

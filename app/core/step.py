@@ -85,7 +85,7 @@ def _transition(
     before = Phase.NORMAL if episode is None else episode.phase
     if episode is None:
         salt = state.back.salt if state.back is not None else 0  # its clock was set back: this time is passed again
-        episode = opened(rule, reading, shown, salt + _nth(state, rule.id, now))
+        episode = opened(rule, reading, shown, salt + _nth(state, rule.id, now), state.way)
         state.episodes[rule.id] = episode
         state.episodes_changed = True
     note = state.notes.get(rule.id, NOTHING)

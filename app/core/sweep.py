@@ -13,9 +13,10 @@ from app.core.attendance import PLATFORM, Alarm, Attendance
 from app.core.devices import Devices, Partition
 from app.core.mass import ALL, MassGuard
 from app.core.presence import Name, Thing
-from app.core.silence import Claim, What
+from app.core.silence import Claim, What, about
 from app.core.stale import goes_stale
 from app.core.tides import Even, Tide
+from app.core.ways import user_of
 
 RETRY = 10.0  # seconds after which a claim is sent again if nothing came of it
 SETTLE = 10.0  # seconds after a grace in which those that are still silent will have been found
@@ -136,7 +137,7 @@ class Sweep:
         here: Attendance = thing.here
         thing.claim()
         here.arm(thing, now + RETRY)
-        return here.partition, Claim("offline", *thing.name, up_to=here.up_to, since=thing.last_ms)
+        return here.partition, about("offline", thing.name, here.up_to, thing.last_ms)
 
     def _stale(self, partition: Partition, now: float) -> Iterator[Claim]:
         """Claims about open alerts that no reading has spoken of for too long, one a device."""
@@ -148,12 +149,12 @@ class Sweep:
             if wait is None:
                 del here.heard[alarm]
                 continue
-            due, held = here.heard[alarm] + wait, self._mass.holds_back(name[0])
+            due, held = here.heard[alarm] + wait, self._mass.holds_back(user_of(name[0]))
             if due <= now and not held and not self._devices.in_maintenance(name, now):
                 rules.setdefault(name, []).append(rule_id)
             here.alarms.arm(alarm, due if due > now else now + (1.0 if held else RETRY))
         for name, rule_ids in rules.items():
-            yield Claim("no_data", *name, up_to=here.up_to, rule_ids=tuple(rule_ids))
+            yield about("no_data", name, here.up_to, rule_ids=tuple(rule_ids))
 
     def _stays_open(self, partition: Partition, alarm: Alarm) -> float | None:
         """Seconds of silence that this open alert goes stale after; None when it is over, or does not."""

@@ -10,12 +10,14 @@ from app.core.model import Record
 from app.core.work import Work
 
 
-def tell(work: Work, record: Record, events: Iterable[AlertEvent]) -> None:
-    """Add the events that `record` has caused."""
+def tell(work: Work, record: Record, events: Iterable[AlertEvent], way: str = "") -> None:
+    """Add the events that `record` has caused of a device of that way."""
     trace = next((value for name, value in record.headers if name == "traceparent" and value), None)
     for event in events:
         if trace is not None:
             event = msgspec.structs.replace(event, traceparent=trace.decode("ascii", "replace"))
+        if way:
+            event = msgspec.structs.replace(event, way=way)
         text = to_json(event)
         if event.suppressed is True:
             work.suppressed += 1

@@ -1,7 +1,7 @@
 """Everything one batch asks of the world: what core.process makes and app.pipeline carries out."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec import Struct
 
@@ -13,7 +13,16 @@ from app.core.write import Effect
 
 # Policies by which records are left out; beside them there are `silence` and `cov`.
 HISTORY = "retained"  # a command, or a reading without a time, that the MQTT broker had retained
+FORWARDED = "forwarded"  # a command on its way to where the device of iot/* is
 EMPTY = "empty"  # no payload: it clears what the MQTT broker retains
+
+
+class Forward(NamedTuple):
+    """A record that belongs where its key says."""
+
+    key: bytes
+    value: bytes
+    headers: list[tuple[str, bytes]]
 
 
 class Work(Struct, gc=False):
@@ -35,6 +44,7 @@ class Work(Struct, gc=False):
     alerts: list[tuple[bytes, bytes]] = []  # (key, JSON) of `events`, as the outbox takes them
     suppressed: int = 0  # events of maintenance windows: written to the database, not sent
     answers: list[Answer] = []  # to those whose rules or command were refused
+    forwards: list[Forward] = []  # records for the input topic
     states: dict[bytes, bytes] = {}  # encoded, one per device that moved
     kinds: dict[str, int] = {}  # records by kind
     dropped: dict[str, int] = {}  # records left out on purpose, by policy
@@ -50,8 +60,11 @@ class Work(Struct, gc=False):
         """So many records of a kind came."""
         self.kinds[kind] = self.kinds.get(kind, 0) + number
 
-    def gather(self) -> None:
-        """Put the rows of `presence` and `silent` to the other effects."""
+    def gather(self, before: list[Effect]) -> None:
+        """Put the rows of `presence` and `silent` to the other effects, and those of `before`, emptied, before them."""
+        if before:
+            self.alert_effects[:0] = before
+            before.clear()
         self.alert_effects += sorted(self.silent.values(), key=lambda effect: effect.statement)
         self.alert_effects += self.presence.values()
         self.alert_effects += [found.effect() for found in self.set_back]

@@ -23,19 +23,24 @@ class Statement(StrEnum):
                             detail str (JSON text); an older last_seen than the stored one changes nothing
     INSERT_STATUS           the same, for a device that has no row
     UPSERT_PRESENCE         device_key str, user_id str, device_id str, status str, last_seen datetime,
-                            clock_skew float | None (seconds; None leaves what is there); an older last_seen as above,
-                            and what a status message said beside its word stays
-    UPSERT_SET_BACK         device_key str, user_id str, device_id str, at datetime, seconds float: of its clock
+                            clock_skew float | None (seconds; None leaves what is there), way str; an older
+                            last_seen as above, and what a status message said beside its word stays
+    UPSERT_SET_BACK         device_key str, user_id str, device_id str, at datetime, seconds float, way str: of its
+                            clock
     UPSERT_ACTIVE_ALERT     user_id str, device_id str, rule_id str, alert_id str, severity str, message str,
                             value float | None, threshold float | None, first_seen datetime, last_seen datetime,
-                            state str, snoozed_until datetime | None; an older last_seen than the stored one, or an
-                            alert that alert_history knows to be resolved, changes nothing; one there that it knows to
-                            be resolved holds up nothing, whatever its times are
-    DELETE_ACTIVE_ALERT     user_id str, device_id str, rule_id str, first_seen datetime; a later one stays that is not
-                            known to be resolved
+                            state str, snoozed_until datetime | None, way str; an older last_seen than the stored one,
+                            or an alert that alert_history knows to be resolved, changes nothing; one there that it
+                            knows to be resolved holds up nothing, whatever its times are
+    DELETE_ACTIVE_ALERT     user_id str, device_id str, rule_id str, first_seen datetime, way str; a later one stays
+                            that is not known to be resolved
+    ADOPT_ACTIVE_ALERT      user_id str, device_id str, rule_id str, alert_id str: its row, written before there were
+                            two ways, is one of `iot`; so
+    ADOPT_AVERAGES          user_id str, device_id str
+    ADOPT_STATUS            device_key str
     UPSERT_AVERAGE          user_id str, device_id str, key str, window_seconds int, time datetime, count int,
-                            mean float, minimum float, maximum float; an older time than the stored one changes nothing,
-                            nor does a lower count of the same time: late readings only add to it
+                            mean float, minimum float, maximum float, way str; an older time than the stored one changes
+                            nothing, nor does a lower count of the same time: late readings only add to it
     INSERT_HISTORY          alert_id str, status str, repeat int, user_id str, device_id str, rule_id str, severity str,
                             message str, value float | None, threshold float | None, event_time datetime,
                             first_seen datetime, event str (JSON text); one that is there already stays as it is
@@ -50,6 +55,9 @@ class Statement(StrEnum):
     UPSERT_SET_BACK = "upsert_set_back"
     UPSERT_ACTIVE_ALERT = "upsert_active_alert"
     DELETE_ACTIVE_ALERT = "delete_active_alert"
+    ADOPT_ACTIVE_ALERT = "adopt_active_alert"
+    ADOPT_AVERAGES = "adopt_averages"
+    ADOPT_STATUS = "adopt_status"
     UPSERT_AVERAGE = "upsert_average"
     INSERT_HISTORY = "insert_history"
 

@@ -32,6 +32,8 @@ class Outgoing(Struct, gc=False):
 
 class _Device(Struct, gc=False):
     device_id: str
+    way: str | None = None
+    node_id: str | None = None
 
 
 _device = msgspec.json.Decoder(_Device)
@@ -93,10 +95,11 @@ def _prepare(topic: str) -> tuple[Route, tuple[str, bytes], tuple[str, bytes]]:
 
 
 def _manage_key(routed: Route, payload: bytes) -> bytes:
-    """The key of the device the payload names; one that names none keeps the user's, and the worker refuses it."""
+    """The key of the device the payload names; a device of iot/* has its node's, which is the user's."""
     try:
-        device_id = _device.decode(payload).device_id
-        key = manage_key(routed, device_id)
+        found = _device.decode(payload)
+        device_id = found.device_id
+        key = routed.key if found.way == "iot" or found.node_id else manage_key(routed, device_id)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return routed.key
     return key if device_id and len(device_id) <= PREPARED_LENGTH else routed.key

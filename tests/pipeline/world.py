@@ -13,7 +13,7 @@ from app.adapters.lease import Unlimited
 from app.core.answers import Answer
 from app.core.model import Record, Rejected, Row
 from app.core.process import Processor
-from app.core.work import Work
+from app.core.work import Forward, Work
 from app.core.write import Effect, Written
 from app.joined import Most
 from app.pipeline import Pipeline
@@ -126,7 +126,9 @@ class MemoryOutbox:
     def __init__(self, world: World, tick: Tick) -> None:
         self._world, self._tick = world, tick
 
-    async def send(self, events: Sequence[tuple[bytes, bytes]], answers: Sequence[Answer] = ()) -> None:
+    async def send(
+        self, events: Sequence[tuple[bytes, bytes]], answers: Sequence[Answer] = (), forwards: Sequence[Forward] = ()
+    ) -> None:
         await self._tick("outbox")
         for event in events:
             await self._tick("alert")

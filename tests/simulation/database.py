@@ -36,7 +36,7 @@ class Database:
         self.averages: dict[tuple[Any, ...], tuple[Any, ...]] = {}
         self.on_average: Callable[[tuple[Any, ...]], None] = lambda row: None
         self.statuses: dict[str, tuple[Any, ...]] = {}
-        self.active: dict[tuple[str, str, str], tuple[Any, ...]] = {}
+        self.active: dict[tuple[Any, ...], tuple[Any, ...]] = {}  # by user, device, rule and way
         self.history: set[tuple[str, str, int]] = set()  # the keys alone
         self.owner: Connection | None = None
         self.on_begin: Callable[[Life], None] = lambda life: None
@@ -87,6 +87,7 @@ class Database:
             case Statement.INSERT_STATUS:
                 self.statuses.setdefault(args[0], tuple(args))
             case Statement.UPSERT_AVERAGE:
+                args = args[:9]  # nobody here has averages of iot/*
                 key = tuple(args[:4])
                 self.on_average(tuple(args))
                 if key not in self.averages or self.averages[key][4:6] <= tuple(args[4:6]):
@@ -95,18 +96,19 @@ class Database:
                 if args[0] not in self.statuses or self.statuses[args[0]][4] <= args[4]:
                     self.statuses[args[0]] = tuple(args)
             case Statement.UPSERT_PRESENCE:
-                before = self.statuses.get(args[0], (*args[:5], "{}"))
+                place = f"{args[6]}/{args[0]}" if args[6] else args[0]
+                before = self.statuses.get(place, (*args[:5], "{}"))
                 if before[4] <= args[4]:
-                    self.statuses[args[0]] = (*before[:3], *args[3:5], before[5])
+                    self.statuses[place] = (*before[:3], *args[3:5], before[5])
             case Statement.UPSERT_ACTIVE_ALERT:
-                stored = self.active.get(tuple(args[:3]))
+                stored = self.active.get((*args[:3], args[12]))
                 older = stored is None or stored[9] <= args[9] or (stored[3], "RESOLVED", 0) in self.history
                 if older and (args[3], "RESOLVED", 0) not in self.history:
-                    self.active[args[0], args[1], args[2]] = tuple(args)
+                    self.active[*args[:3], args[12]] = tuple(args)
             case Statement.DELETE_ACTIVE_ALERT:
-                stored = self.active.get(tuple(args[:3]))
+                stored = self.active.get((*args[:3], args[4]))
                 if stored is not None and (stored[8] <= args[3] or (stored[3], "RESOLVED", 0) in self.history):
-                    del self.active[args[0], args[1], args[2]]
+                    del self.active[*args[:3], args[4]]
             case Statement.INSERT_HISTORY:
                 self.history.add((args[0], args[1], args[2]))
             case _:

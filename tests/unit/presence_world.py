@@ -48,6 +48,7 @@ class World:
     log: list[Message] = field(default_factory=list)
     states: dict[bytes, bytes] = field(default_factory=dict)
     rows: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    ways: dict[str, str] = field(default_factory=dict)  # of the rows
     active: set[tuple[str, str, str]] = field(default_factory=set)
     told: list[dict[str, Any]] = field(default_factory=list)  # each (alert_id, status, repeat) once
     repeats: int = 0
@@ -157,6 +158,8 @@ class World:
     def _apply(self, statement: Statement, args: tuple[Any, ...]) -> None:
         match statement:
             case Statement.UPSERT_STATUS | Statement.UPSERT_PRESENCE:
+                way = args[6] if statement is Statement.UPSERT_PRESENCE else ""
+                self.ways[args[0]] = way
                 if args[0] not in self.rows or self.rows[args[0]][4] <= args[4]:
                     self.rows[args[0]] = args
             case Statement.INSERT_STATUS:

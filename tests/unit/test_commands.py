@@ -126,15 +126,15 @@ def test_alerts_are_written_to_the_tables_once_a_batch() -> None:
     (row,) = [e for e in work.alert_effects if e.statement is not Statement.INSERT_HISTORY]
     assert row.statement is Statement.UPSERT_ACTIVE_ALERT
     times = (START + timedelta(seconds=2), START + timedelta(seconds=3))
-    assert row.args == ("u", "d", "temperature", history[2][0], "warning", "m", 92.0, 80.0, *times, "FIRING", None)
+    assert row.args == ("u", "d", "temperature", history[2][0], "warning", "m", 92.0, 80.0, *times, "FIRING", None, "")
     (snoozed,) = subject(manage(4)).alert_effects
     assert (snoozed.args[10], micros(snoozed.args[11])) == ("SNOOZED", int(NOW * 1_000_000) + 30 * 60_000_000)
     assert subject(manage(5, "DISABLE")).alert_effects[0].args[10] == "DISABLED"
     (enabled,) = subject(manage(6, "ENABLE"), manage(7, "ACK")).alert_effects
-    assert enabled.args[10:] == ("ACKED", None)
+    assert enabled.args[10:] == ("ACKED", None, "")
     assert subject(telemetry(8, battery=5)).alert_effects == []
     _, gone = subject(telemetry(9, temperature=20)).alert_effects
-    assert gone == type(gone)(Statement.DELETE_ACTIVE_ALERT, ("u", "d", "temperature", times[0]))
+    assert gone == type(gone)(Statement.DELETE_ACTIVE_ALERT, ("u", "d", "temperature", times[0], ""))
 
 
 def test_an_alert_whose_rule_changed_leaves_the_table() -> None:

@@ -226,14 +226,14 @@ def test_who_is_offline_leaves_memory_and_is_known_again() -> None:
     world = World()
     world.goes_on(20, ["d", "e", "n/a"])
     here = world.processor.partitions.partition(world.epoch, 0).here
-    assert set(here.things) == {"u/d", "u/e", "n/a", "n/"}
+    assert set(here.things) == {"u/d", "u/e", "iot/n/a", "n/"}
     world.goes_on(8, ["e", "n/b"])
     assert world.statuses("d") == world.statuses("n/a") == ["FIRING"]
-    assert set(here.things) == {"u/e", "n/b", "n/"}
+    assert set(here.things) == {"u/e", "iot/n/b", "n/"}
     world.goes_on(8, ["e", "d", "n/a", "n/b"])
     assert world.statuses("d") == world.statuses("n/a") == ["FIRING", "RESOLVED"]
     assert {sensor.name for sensor in here.of(("n", ""), sensor=False).sensors or ()} == {
-        (node, name) for node, name in (("n", "a"), ("n", "b")) if not isinstance(here.things[f"n/{name}"], bytes)
+        (node, name) for node, name in (("n", "a"), ("n", "b")) if not isinstance(here.things[f"iot/n/{name}"], bytes)
     }
     world.begin()
     world.goes_on(30, ["e"])

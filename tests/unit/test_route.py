@@ -31,7 +31,7 @@ U, D = "u1", "d1"
         (
             [("mqtt_topic", b"iot/n/s/telemetry")],
             b"n",
-            Address(Kind.TELEMETRY, "n", "s", "iot/n/s/telemetry", lenient=True),
+            Address(Kind.TELEMETRY, "n", "s", "iot/n/s/telemetry", lenient=True, owner="iot/n"),
         ),
         ([("mqtt_topic", b"iot/n/status")], b"n", Address(Kind.STATUS, "n", "", "iot/n/status", lenient=True)),
         (

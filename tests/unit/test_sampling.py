@@ -132,7 +132,7 @@ def test_an_older_history_is_stored_whole() -> None:
 def test_a_device_without_rules_is_sampled_and_without_anything_has_no_state() -> None:
     process = subject({"averages": [AVERAGE]})
     work = process(telemetry(0, temperature=20), telemetry(1, temperature=30), telemetry(30, device="e", battery=5))
-    assert averages(work) == [("u", "d", "temperature", 60, START + timedelta(seconds=1), 2, 25.0, 20.0, 30.0)]
+    assert averages(work) == [("u", "d", "temperature", 60, START + timedelta(seconds=1), 2, 25.0, 20.0, 30.0, "")]
     assert work.alert_effects[-1].statement is Statement.UPSERT_AVERAGE
     assert process.book.apply([("u", None)]) == []
     work = process(telemetry(31, temperature=20))
