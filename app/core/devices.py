@@ -156,15 +156,9 @@ class Devices:
         if device is None:
             stored = self._load(partition.number, _key(name))
             if stored is None:
-<<<<<<< HEAD
-                return None
-            return self._keep(partition, name, self._read(partition, _key(name), stored), len(stored))
-        device.watch = self._rules.watch_for(*name)
-=======
                 return self._from_before(partition, name)
-            return self._keep(partition, name, self._read(partition, _key(name), stored))
+            return self._keep(partition, name, self._read(partition, _key(name), stored), len(stored))
         device.watch = self._rules.watch_for(user_of(name[0]), name[1])
->>>>>>> f7a2106 (core: users/u/devices/d and iot/u/d are two devices, and both can be commanded)
         return device
 
     def _from_before(self, partition: Partition, name: Name) -> Device | None:
@@ -177,7 +171,7 @@ class Devices:
             return None
         state = self._read(partition, _key(old), stored)
         partition.here.adopted += adopted(state, *name)
-        return self._keep(partition, name, state)
+        return self._keep(partition, name, state, len(stored))
 
     def _was_sensor(self, partition: Partition, old: Name) -> bool:
         """Whether what was stored by that name is of iot/*: no key of users/* comes here, or presence says so."""
@@ -199,16 +193,11 @@ class Devices:
             state.begin_anew(partition.log.generation)
         return state
 
-<<<<<<< HEAD
     def _keep(self, partition: Partition, name: Name, state: DeviceState | None, size: int = 0) -> Device:
-        device = Device(partition, name, state, self._rules.watch_for(*name))
-        device.weight = 1 + size // WEIGHS_ONE
-=======
-    def _keep(self, partition: Partition, name: Name, state: DeviceState | None) -> Device:
         device = Device(partition, name, state, self._rules.watch_for(user_of(name[0]), name[1]))
+        device.weight = 1 + size // WEIGHS_ONE
         if state is not None:
             state.way = way_of(name[0])
->>>>>>> f7a2106 (core: users/u/devices/d and iot/u/d are two devices, and both can be commanded)
         if self.holds(partition):  # else it is for a batch of an epoch that is over, which leads to nothing
             device.kept = True
             self._kept.add(device)

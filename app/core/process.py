@@ -17,11 +17,18 @@ from app.core.columns import in_force
 from app.core.dated import is_dated
 from app.core.decode import Decoder, Limits
 from app.core.device_classes import NOBODY, DeviceClasses
-<<<<<<< HEAD
-from app.core.devices import IN_MEMORY, MARK_KEY, WEIGHS_ONE, Device, Devices, Load, LogOf, Partition, Unreadable
-=======
-from app.core.devices import IN_MEMORY, MARK_KEY, Device, Devices, Home, Load, LogOf, Partition, Unreadable
->>>>>>> f7a2106 (core: users/u/devices/d and iot/u/d are two devices, and both can be commanded)
+from app.core.devices import (
+    IN_MEMORY,
+    MARK_KEY,
+    WEIGHS_ONE,
+    Device,
+    Devices,
+    Home,
+    Load,
+    LogOf,
+    Partition,
+    Unreadable,
+)
 from app.core.hearing import Hearing
 from app.core.logs import LOG_KEY, Log, note
 from app.core.model import Kind, Record, Rejected
@@ -181,13 +188,8 @@ class Processor:
             work.count(Kind.TELEMETRY, telemetry)
         if rows:
             work.oldest = rows[0][0].timestamp()  # looking for the minimum costs 0.1 us a row
-<<<<<<< HEAD
         self._encode_moved(work, moved, partition, now)
-        work.gather()
-=======
-        _encode_moved(work, moved, partition, now)
         work.gather(partition.here.adopted)
->>>>>>> f7a2106 (core: users/u/devices/d and iot/u/d are two devices, and both can be commanded)
         partition.stepped = end
         _mark(work, partition, batch, now)
         return work
