@@ -100,7 +100,7 @@ def test_the_fifth_reading_in_a_row_shows_it() -> None:
     (found,) = world.works[0].set_back
     assert (found.user_id, found.device_id, found.at) == ("u", "d", NOW_MS + 14_000)
     (effect,) = [one for one in world.works[0].alert_effects if one.statement is Statement.UPSERT_SET_BACK]
-    assert effect.args == ("u/d", "u", "d", NOW + timedelta(seconds=14), HOUR - 1)
+    assert effect.args == ("u/d", "u", "d", NOW + timedelta(seconds=14), HOUR - 1, "")
     assert len(world.works[0].rows) == 18
 
 

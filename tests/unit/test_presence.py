@@ -233,7 +233,7 @@ def test_who_is_offline_leaves_memory_and_is_known_again() -> None:
     world.goes_on(8, ["e", "d", "n/a", "n/b"])
     assert world.statuses("d") == world.statuses("n/a") == ["FIRING", "RESOLVED"]
     assert {sensor.name for sensor in here.of(("n", ""), sensor=False).sensors or ()} == {
-        (node, name) for node, name in (("n", "a"), ("n", "b")) if not isinstance(here.things[f"iot/n/{name}"], bytes)
+        ("iot/n", name) for name in ("a", "b") if not isinstance(here.things[f"iot/n/{name}"], bytes)
     }
     world.begin()
     world.goes_on(30, ["e"])
