@@ -242,12 +242,12 @@ async def test_the_same_rows_from_many_writers_are_new_to_one(subject: Subject) 
 
 
 def alert(value: float, state: str = "FIRING") -> Effect:
-    args = ("u1", "d1", "r1", "id", "warning", "hot", value, 30.0, START, START, state, None)
+    args = ("u1", "d1", "r1", "id", "warning", "hot", value, 30.0, START, START, state, None, "")
     return Effect(Statement.UPSERT_ACTIVE_ALERT, args)
 
 
 async def test_effects_come_with_the_rows_in_order(subject: Subject) -> None:
-    gone = Effect(Statement.DELETE_ACTIVE_ALERT, ("u1", "d1", "r1", START))
+    gone = Effect(Statement.DELETE_ACTIVE_ALERT, ("u1", "d1", "r1", START, ""))
     config = Effect(Statement.UPSERT_CONFIG, ("u1", '[{"key": "a"}]', None, EDITED, *LOG))
     assert await subject.store.write([row(1)], [alert(31), gone, config, alert(32), alert(33)]) == Written(1, 0)
     assert [kept[6] for kept in await subject.alerts()] == [33.0]
@@ -256,9 +256,9 @@ async def test_effects_come_with_the_rows_in_order(subject: Subject) -> None:
     assert await subject.alerts() == []
 
 
-def open_alert(alert_id: str, first: int, last: int) -> Effect:
+def open_alert(alert_id: str, first: int, last: int, way: str = "") -> Effect:
     times = (START + timedelta(seconds=first), START + timedelta(seconds=last))
-    args = ("u1", "d1", "r1", alert_id, "warning", "hot", 31.0, 30.0, *times, "FIRING", None)
+    args = ("u1", "d1", "r1", alert_id, "warning", "hot", 31.0, 30.0, *times, "FIRING", None, way)
     return Effect(Statement.UPSERT_ACTIVE_ALERT, args)
 
 
@@ -274,7 +274,7 @@ async def test_what_comes_too_late_changes_no_open_alert(subject: Subject) -> No
         return [(kept[3], kept[9]) for kept in await subject.alerts()]
 
     def gone(first: int) -> Effect:
-        return Effect(Statement.DELETE_ACTIVE_ALERT, ("u1", "d1", "r1", START + timedelta(seconds=first)))
+        return Effect(Statement.DELETE_ACTIVE_ALERT, ("u1", "d1", "r1", START + timedelta(seconds=first), ""))
 
     later = START + timedelta(seconds=9)
     await subject.store.write([], [history("a", "FIRING"), open_alert("a", 1, 9)])
@@ -330,9 +330,9 @@ async def test_sampling_beside_rules_and_maintenance(subject: Subject) -> None:
 
 
 async def test_the_newest_averages_stay(subject: Subject) -> None:
-    def average(seconds: float, count: int, mean: float, device: str = "d1", window: int = 60) -> Effect:
+    def average(seconds: float, count: int, mean: float, device: str = "d1", window: int = 60, way: str = "") -> Effect:
         time = START + timedelta(seconds=seconds)
-        args = ("u1", device, "engine.oil", window, time, count, mean, mean - 1, mean + 1.5)
+        args = ("u1", device, "engine.oil", window, time, count, mean, mean - 1, mean + 1.5, way)
         return Effect(Statement.UPSERT_AVERAGE, args)
 
     batch = [average(1, 2, 20), average(1, 9, 21, window=900), average(0, 1, 1, device="d2")]
@@ -394,6 +394,39 @@ async def test_what_was_retained_is_taken_where_there_is_nothing(subject: Subjec
         assert await subject.configs() == {"u1": "[1]", "u2": "[9]", "u3": "[9]"}
         assert (await subject.sampling())["u2"] == '{"cov": []}'
         assert [kept[3] for kept in await subject.statuses()] == ["online", "retained"]
+
+
+async def test_two_ways_are_two_devices(subject: Subject) -> None:
+    """Also where rows were written before there were two: those that a worker names become the other one's."""
+
+    def average(way: str) -> Effect:
+        return Effect(Statement.UPSERT_AVERAGE, ("u1", "d1", "t", 60, START, 1, 2.0, 2.0, 2.0, way))
+
+    def presence(way: str, word: str) -> Effect:
+        return Effect(Statement.UPSERT_PRESENCE, ("u1/d1", "u1", "d1", word, START, None, way))
+
+    async def found() -> list[list[str]]:
+        alerts, averages = await subject.alerts(), await subject.averages()
+        return [sorted(row[12] for row in alerts), sorted(row[9] for row in averages)]
+
+    adopt = [
+        Effect(Statement.ADOPT_ACTIVE_ALERT, ("u1", "d1", "r1", "a")),
+        Effect(Statement.ADOPT_AVERAGES, ("u1", "d1")),
+        Effect(Statement.ADOPT_STATUS, ("u1/d1",)),
+    ]
+    before = [open_alert("a", 1, 9), average(""), presence("", "online")]
+    assert (await subject.store.write([], before)).refused_effects == ()
+    for _ in range(2):
+        assert (await subject.store.write([], adopt)).refused_effects == ()
+        assert await found() == [["iot"], ["iot"]]
+    assert len(await subject.statuses()) == 1
+    assert (await subject.store.write([], [open_alert("b", 1, 9), average(""), presence("", "offline")])) == Written()
+    assert (await subject.store.write([], adopt)).refused_effects == ()
+    assert await found() == [["", "iot"], ["", "iot"]]
+    assert sorted(row[3] for row in await subject.statuses()) == ["offline", "online"]
+    gone = Effect(Statement.DELETE_ACTIVE_ALERT, ("u1", "d1", "r1", START + timedelta(seconds=9), "iot"))
+    await subject.store.write([], [gone])
+    assert [row[3] for row in await subject.alerts()] == ["b"]
 
 
 async def test_a_bad_effect_is_refused_alone(subject: Subject) -> None:

@@ -205,8 +205,10 @@ async def test_the_workers_role_can_do_its_work_and_no_more(worker_dsn: str) -> 
     effects = [
         Effect(Statement.UPSERT_CONFIG, ("u1", "[]", None, EDITED, *LOG)),
         Effect(Statement.UPSERT_STATUS, ("n1", "n1", "n1", "online", START, "{}")),
-        Effect(Statement.UPSERT_ACTIVE_ALERT, ("u", "d", "r", "i", "s", "m", 1.0, 1.0, START, START, "FIRING", None)),
-        Effect(Statement.DELETE_ACTIVE_ALERT, ("u", "d", "r", START)),
+        Effect(
+            Statement.UPSERT_ACTIVE_ALERT, ("u", "d", "r", "i", "s", "m", 1.0, 1.0, START, START, "FIRING", None, "")
+        ),
+        Effect(Statement.DELETE_ACTIVE_ALERT, ("u", "d", "r", START, "")),
         Effect(
             Statement.INSERT_HISTORY,
             ("i", "FIRING", 0, "u", "d", "r", "s", "m", 1.0, None, START, START, "{}"),

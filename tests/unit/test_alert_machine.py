@@ -126,7 +126,7 @@ class Alerts(RuleBasedStateMachine):
     def command(self, device: str, action: Action, seconds: int) -> None:
         if self.devices[device].latest < 0:
             return
-        body: dict[str, Any] = {"device_id": device, "rule_id": "r", "action": action}
+        body: dict[str, Any] = {"device_id": device, "rule_id": "r", "action": action, "way": "users"}
         if action is Action.SNOOZE:
             body["duration_minutes"] = seconds / 60
         self._append(device, "alerts/manage", body)
@@ -199,7 +199,7 @@ class Alerts(RuleBasedStateMachine):
         _each_once(told)
         for name, device in self.devices.items():
             assert [_plain(event) for event in told if event.device_id == name] == device.wanted
-            row = self.tables.active_alerts.get(("u", name, "r"))
+            row = self.tables.active_alerts.get(("u", name, "r", ""))
             alert = device.model.alert
             seconds = None if row is None else (micros(row[8]) - micros(START)) // 1_000_000
             assert seconds == (alert.first_seen if alert else None)

@@ -186,7 +186,7 @@ def test_a_batch_given_up_is_logged_and_not_counted() -> None:
 
 def test_a_refused_row_of_an_alert_is_counted_and_is_nobody_s_dead_letter() -> None:
     config = Effect(Statement.UPSERT_CONFIG, ("u", "[]", None, NOW))
-    row = Effect(Statement.DELETE_ACTIVE_ALERT, ("u", "d", "r", datetime(2026, 1, 1, tzinfo=UTC)))
+    row = Effect(Statement.DELETE_ACTIVE_ALERT, ("u", "d", "r", datetime(2026, 1, 1, tzinfo=UTC), ""))
     record = Message(offset=0)
     work = Work(effects=[config], effect_sources=[record], alert_effects=[row, row])
     written = Written(refused_effects=((2, "no such column"),))
