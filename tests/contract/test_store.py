@@ -297,7 +297,7 @@ async def test_an_alert_that_is_over_keeps_out_none_that_is_open(subject: Subjec
         assert await subject.store.write([], over) == Written()
         assert [kept[3] for kept in await subject.alerts()] == ["b"]
     await subject.store.write([], [open_alert("c", 8, 9), history("c", "RESOLVED")])
-    gone = Effect(Statement.DELETE_ACTIVE_ALERT, ("u1", "d1", "r1", START + timedelta(seconds=4)))
+    gone = Effect(Statement.DELETE_ACTIVE_ALERT, ("u1", "d1", "r1", START + timedelta(seconds=4), ""))
     assert await subject.store.write([], [gone]) == Written()
     assert await subject.alerts() == []
 
