@@ -56,13 +56,14 @@ def oracle(column: Column, sent: dict[str, str]) -> Any | Reason:
     kind, number = column.type.python, isinstance(value, Decimal)
     if kind is Decimal:
         return money(value)
-    if kind in (float, int) and not (number and (kind is float or text.lstrip("-").isdigit())):
+    whole = isinstance(value, Decimal) and (value.adjusted() > 30 or value == value.to_integral_value())
+    if kind in (float, int) and not (number and (kind is float or whole)):
         return Reason.WRONG_TYPE
     if kind is float:
         return Reason.OUT_OF_RANGE if isinf(float(text)) else float(text)
     if kind is int:
         limit = 1 << column.type.bits - 1
-        return int(text) if -limit <= int(text) < limit else Reason.OUT_OF_RANGE
+        return int(value) if value.adjusted() <= 30 and -limit <= value < limit else Reason.OUT_OF_RANGE
     return value if isinstance(value, kind) else Reason.WRONG_TYPE
 
 
