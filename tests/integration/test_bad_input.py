@@ -72,7 +72,7 @@ BAD: list[tuple[str, str, bytes, str]] = [
     (
         "a command for no rule",
         "users/{u}/alerts/manage",
-        b'{"device_id":"d1","rule_id":"x","action":"ACK"}',
+        b'{"device_id":"d1","rule_id":"x","action":"ACK","way":"users"}',
         "invalid_command",
     ),
     ("what the schema's owner forbids", TELEMETRY, reading(',"battery":101'), "refused_by_database"),
