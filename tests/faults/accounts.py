@@ -120,9 +120,12 @@ async def _letters(site: Site, streams: Sequence[Stream], tail: Tail, accounts: 
             accounts.dead_good += 1
             wrong.append((where, reason, envelope["error"]))
             continue
-        letter, n = tail.bad[where]
-        sent = by_letter[letter].message(n)
-        if (base64.b64decode(envelope["payload_base64"]), record.key, reason) != (sent.payload, sent.key, sent.reason):
+        found = (base64.b64decode(envelope["payload_base64"]), record.key, reason)
+        for letter, n in reversed(tail.bad[where]):  # of the log that was there last, if several had one there
+            sent = by_letter[letter].message(n)
+            if found == (sent.payload, sent.key, sent.reason):
+                break
+        else:
             wrong.append((where, reason, envelope["error"]))
         accounts.letters[letter][n] += 1
     accounts.problem("dead letters that are wrong", wrong)

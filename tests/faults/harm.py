@@ -8,9 +8,10 @@ import signal
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
+from tests.faults.begun_anew import begin_anew
 from tests.faults.identity import Undo, lose_session, take_client_ids
 from tests.faults.rig import PROGRAMS, Rig, tree
-from tests.faults.schedule import CLOCK, ID_TAKEN, LINKS, SESSION_LOST, TOPIC, Fault
+from tests.faults.schedule import CLOCK, ID_TAKEN, LINKS, OFFSETS, SESSION_LOST, TOPIC, Fault
 from tests.faults.servers import start
 from tests.workers import until
 
@@ -24,6 +25,8 @@ async def inflict(rig: Rig, fault: Fault) -> Undo:
     target, action = fault.kind
     if target in LINKS:
         return await _hurt_link(rig, fault)
+    if action in OFFSETS:
+        return await begin_anew(rig, fault)
     if target == TOPIC:
         return await _delete_records(rig)
     if action == SESSION_LOST:

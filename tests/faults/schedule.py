@@ -10,6 +10,8 @@ PROGRAMS = ("worker 1", "worker 2", "bridge", "notifier")
 SERVERS = ("Kafka", "PostgreSQL", "Mosquitto")
 PROCESS_FAULTS = ("kill -9", "freeze", "restart")
 TOPIC, RETENTION = "input topic", "retention"
+MADE_ANEW, PARTITIONS_ADDED, GROUP_RESET = "made anew", "partitions added", "group reset"
+OFFSETS = (MADE_ANEW, PARTITIONS_ADDED, GROUP_RESET)  # each comes alone: everything has to be read before
 CLOCK = "clock jump"
 SESSION_LOST, ID_TAKEN = "session lost", "client id taken"
 
@@ -43,7 +45,7 @@ def kinds(*, clocks: bool) -> list[Kind]:
     found += [Kind(name, action) for name in PROGRAMS + SERVERS for action in PROCESS_FAULTS]
     found += [Kind(name, CLOCK) for name in PROGRAMS if clocks]
     found += [Kind("bridge", SESSION_LOST), Kind("bridge", ID_TAKEN)]
-    return [*found, Kind(TOPIC, RETENTION)]
+    return [*found, Kind(TOPIC, RETENTION), *(Kind(TOPIC, action) for action in OFFSETS)]
 
 
 def schedule(seed: int, count: int, among: Sequence[Kind]) -> list[Fault]:
@@ -56,6 +58,7 @@ def schedule(seed: int, count: int, among: Sequence[Kind]) -> list[Fault]:
             seconds, lot = round(chance.uniform(low, high), 2), chance.random()
             together = chance.random() < TOGETHER and bool(found) and not found[-1].together
             together = together and found[-1].kind.target != kind.target
+            together = together and not {kind.action, found[-1].kind.action} & {*OFFSETS}
             found.append(Fault(kind, seconds, lot, together))
     return found[:count]
 

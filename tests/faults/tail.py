@@ -18,22 +18,39 @@ class Tail:
         self._site = site
         self._streams = {stream.letter: stream for stream in streams}
         self.times = {letter: bytearray() for letter in self._streams}  # per message: how often it is there
-        self.bad: dict[tuple[int, int], tuple[str, int]] = {}  # (partition, offset) -> message that has no row
+        # (partition, offset) -> messages that have no row, one of each log that the partition has had
+        self.bad: dict[tuple[int, int], list[tuple[str, int]]] = {}
         self.partition: dict[str, int] = {}  # of each device
         self.next: dict[int, int] = {}  # offset that is read next, by partition
         self.problems: list[str] = []
         self._latest: dict[str, int] = {}
+        self._free = asyncio.Event()
+        self._free.set()
+
+    def stop(self) -> None:
+        """Read no more: the topic is about to go."""
+        self._free.clear()
+
+    def begin_anew(self) -> None:
+        """Read it from its start: it is another one."""
+        self.next.clear()
+        self._free.set()
 
     async def run(self) -> None:
         """Until cancelled."""
+        while True:
+            await self._free.wait()
+            await self._follow()
+
+    async def _follow(self) -> None:
         topic = self._site.settings.kafka_topic
         options = {"enable_auto_commit": False, "auto_offset_reset": "none", "request_timeout_ms": 10_000}
         async with AIOKafkaConsumer(bootstrap_servers=self._site.kafka, **options) as consumer:
             parts = [TopicPartition(topic, number) for number in range(self._site.settings.kafka_partitions)]
             consumer.assign(parts)
             for part in parts:
-                consumer.seek(part, 0)
-            while True:
+                consumer.seek(part, self.next.get(part.partition, 0))
+            while self._free.is_set():
                 for part, records in (await consumer.getmany(timeout_ms=200, max_records=2000)).items():
                     for record in records:
                         self._note(record)
@@ -54,7 +71,7 @@ class Tail:
                 self.problems.append(f"input topic: message {n} of {device} came after {self._latest[device]}")
             self._latest[device] = n
             if stream.bad(n):
-                self.bad[record.partition, record.offset] = stream.letter, n
+                self.bad.setdefault((record.partition, record.offset), []).append((stream.letter, n))
         times[n] = min(times[n] + 1, 255)
 
     def has(self, stream: Stream) -> bool:

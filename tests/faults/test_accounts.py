@@ -168,7 +168,7 @@ async def lies_about_letters(perfect: Perfect, good: int) -> None:
     assert (await perfect.accounts()).problems == [f"input topic: k lost: 1, such as {good}"]
     perfect.tail.times["k"][good] = 1
     async with AIOKafkaProducer(bootstrap_servers=perfect.site.kafka) as producer:
-        (partition, offset), (_, bad) = next(iter(perfect.tail.bad.items()))
+        (partition, offset), [(_, bad)] = next(iter(perfect.tail.bad.items()))
         await perfect.letter(producer, bad, partition, offset)
         assert (await perfect.accounts()).problems == [f"dead letters: k doubled: 1, such as {bad}"]
         await perfect.letter(producer, good, 0, 10**6)
