@@ -98,7 +98,8 @@ async def open_alerts(site: Site) -> dict[str, str]:
     """Device -> state, which active_alerts and the changelog of the states agree upon."""
     rows = await site.fetch("SELECT device_id, alert_id, first_seen, last_seen, value, state FROM active_alerts")
     states = {r.key: r.value for r in await read(site, f"{site.settings.group_id}-state-changelog")}
-    del states[MARK_KEY]
+    assert MARK_KEY in states
+    states = {key: value for key, value in states.items() if not key.startswith(b"\0")}
     wanted = []
     for key, value in states.items():
         state = decode(value)

@@ -81,7 +81,7 @@ async def test_the_rows_the_books_and_the_averages() -> None:
     assert sum(one.stored for one in ledger.found) == len(EXPECTED)
     mean = sum(VALUES) / len(VALUES)
     time = START + timedelta(seconds=11)
-    expected = [("u", device, "temperature", 60, time, 12, mean, 20, 80.6) for device in ("d0", "d1")]
+    expected = [("u", device, "temperature", 60, time, 12, mean, 20, 80.6, "") for device in ("d0", "d1")]
     assert sorted(world.store.averages.values()) == expected
 
 
