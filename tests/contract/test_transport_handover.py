@@ -140,6 +140,9 @@ async def test_rebalances_at_any_moment_of_one_another_end_nobody_and_leave_noth
             await worker.consumer._thread.rejoin()
             done = {TP(unique, 0): number, TP(unique, 1): 2 * number}
             await until(lambda done=done: worker.consumer.flight.done_offsets() == done, 60)  # type: ignore[misc]
+        before = worker.app.ended
+        await worker.consumer._thread.rejoin()
+        await until(lambda: worker.app.ended > before and not worker.app.rebalancing, 60)  # none is left to stop in
         assert not looking.done()
         looking.cancel()
         assert worker.app.reason is None
