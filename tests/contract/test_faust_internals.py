@@ -628,12 +628,13 @@ async def test_the_changelog_is_taken_as_raw_bytes_with_its_offset(store: Any) -
     assert (store.place(1, 10), store.place(1, 12)) == (10, 10)
 
 
-async def test_a_database_that_has_seen_more_than_the_log_holds_is_dropped(store: Any) -> None:
+async def test_a_database_that_has_seen_more_than_the_log_holds_is_kept_and_has_to_be_written_there(store: Any) -> None:
     store.write(1, {b"k": b"v"}, 41)
     store.write(0, {b"k": b"v"}, 41)
     assert (store.place(0, 42), store.place(1, 41)) == (42, 0)
-    assert (store.read(0, b"k"), store.read(1, b"k")) == (b"v", None)
+    assert (store.read(0, b"k"), store.read(1, b"k")) == (b"v", b"v")
     assert store.persisted_offset(TP("log", 1)) is None
+    assert store.homeless == {1}
 
 
 async def test_our_write_and_theirs_agree_on_where_the_offset_is(store: Any) -> None:

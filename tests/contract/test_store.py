@@ -386,7 +386,7 @@ async def test_what_was_retained_is_taken_where_there_is_nothing(subject: Subjec
     def status(node: str) -> Effect:
         return Effect(Statement.INSERT_STATUS, (node, node, "", "retained", START + timedelta(hours=1), "{}"))
 
-    await subject.store.write([], [Effect(Statement.UPSERT_CONFIG, ("u1", "[1]", None, EDITED))])
+    await subject.store.write([], [Effect(Statement.UPSERT_CONFIG, ("u1", "[1]", None, EDITED, *LOG))])
     await subject.store.write([], [Effect(Statement.UPSERT_STATUS, ("n1", "n1", "", "online", START, "{}"))])
     for _ in range(2):
         effects = [config("u1", None), config("u2", '{"cov": []}'), config("u3", None), status("n1"), status("n2")]

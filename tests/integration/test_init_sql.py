@@ -20,12 +20,13 @@ TABLES = {
     "raw_telemetry": "time user_id device_id sequence_id temperature battery extra_data",
     "user_configs": "user_id rules updated_at maintenance edited_at sampling accepted message_edited_at message_at"
     " message_partition message_offset",
-    "rolling_averages": "user_id device_id key window_seconds time count mean minimum maximum",
+    "rolling_averages": "user_id device_id key window_seconds time count mean minimum maximum way",
     "active_alerts": "user_id device_id rule_id alert_id severity message value threshold first_seen last_seen state "
-    "snoozed_until",
+    "snoozed_until way",
     "alert_history": "alert_id status repeat user_id device_id rule_id severity message value threshold event_time "
     "first_seen event sent_at recorded_at held_at left_out",
-    "device_status": "device_key user_id device_id status last_seen detail clock_skew clock_set_back_at clock_set_back",
+    "device_status": "device_key user_id device_id status last_seen detail clock_skew clock_set_back_at clock_set_back"
+    " way",
     "mqtt_users": "id username clientid user_id password_hash salt is_superuser created_at",
     "mqtt_acl": "id username clientid permission action topic qos retain priority",
 }

@@ -120,7 +120,7 @@ class Oracle:
             assert device.latest is not None
             user, _, one = name.partition("/")
             came = datetime.fromtimestamp(EPOCH + message.came, UTC)
-            self.set_back.append((name, user, one, came, float(device.latest - device.run[0][0])))
+            self.set_back.append((name, user, one, came, float(device.latest - device.run[0][0]), ""))
             late, device.run, device.latest = False, [], second
         device.latest = second if device.latest is None else max(second, device.latest)
         device.taken.append((second, temperature))
