@@ -151,7 +151,7 @@ class Notifier:
                 self._holding[found.user_id] += 1
         for found, place in answers:
             left[found.user_id] -= 1
-            if left[found.user_id] >= 0 and (not self._budget or self._answers.spend(found.user_id, time.monotonic())):
+            if self._answered(found.user_id, left[found.user_id]):
                 self._answer(found, place)
             else:
                 ANSWERS.labels("over_budget").inc()
@@ -170,6 +170,13 @@ class Notifier:
             user: 0.0 if self._holding[user] else left - self._per_user[user] - self._answers.spent(user, now)
             for user, left in told.items()
         }
+
+    def _answered(self, user_id: str, left: float) -> bool:
+        """Whether one more answer is told. One a minute is in any case: whoever mends rules in a storm must know."""
+        now = time.monotonic()
+        if left < 0 and self._answers.spent(user_id, now):
+            return False
+        return not self._budget or self._answers.spend(user_id, now)
 
     def _publish(self, name: Key, found: Found, place: Place) -> None:
         assert found.event

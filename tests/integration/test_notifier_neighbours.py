@@ -15,8 +15,9 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from app.adapters.outbox import TOPIC_HEADER
+from app.local.server import free_port
 from tests.integration.bridges import create_topics, program, until
-from tests.integration.test_notifier import answers, event, listening, outbox, settings
+from tests.integration.test_notifier import answers, event, listening, metric, outbox, settings
 from tests.integration.test_webhook import KEY, Receiver
 from tests.servers import KafkaServer, MqttServer
 from tests.workers import Site
@@ -249,6 +250,36 @@ async def test_answers_take_at_most_half_of_the_budget(
             assert notifier.stop() < 10
     assert [one["id"] for one in told] == ["0", "1", "2", "3", "4"]
     assert [one["alert_id"] for one in found] == [f"{unique}-d1-{n}" for n in range(5)]
+
+
+async def test_an_answer_is_told_in_a_storm_and_a_flood_of_them_is_not(
+    kafka: KafkaServer, mosquitto: MqttServer, database: str, unique: str, tmp_path: Path
+) -> None:
+    """Whoever mends rules that fire too often hears of a mistake, though alerts have used up the budget."""
+    await create_topics(kafka.bootstrap, unique, partitions=1)
+    made = settings(kafka.bootstrap, mosquitto, database, unique) | {"alerts_per_minute": 5}
+    port = free_port()
+    topic = f"users/{unique}/config/errors".encode()
+    connection = await asyncpg.connect(database)
+    async with (
+        listening(mosquitto, unique, "config/errors") as told,
+        listening(mosquitto, unique) as found,
+        AIOKafkaProducer(bootstrap_servers=kafka.bootstrap) as producer,
+    ):
+        with program("notifier", tmp_path / "log", **made, metrics_port=port) as notifier:
+            await outbox(kafka.bootstrap, unique, [event(unique, n) for n in range(20)])
+            await answers(connection, "SELECT count(*) FROM alert_history WHERE held_at IS NOT NULL", 15)
+            for number in range(10):
+                value = b'{"id": "%d"}' % number
+                await producer.send(unique, value, key=b"u/", headers=[(TOPIC_HEADER, topic)])
+            await producer.flush()
+            await until(lambda: len(told) == 1, 40)
+            async with asyncio.timeout(40):
+                while await metric(port, "iot_notifier_answers_total", outcome="over_budget") < 9:  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
+            assert notifier.stop() < 10
+    await connection.close()
+    assert ([one["id"] for one in told], len(found)) == (["0"], 5)
 
 
 async def test_an_event_the_webhook_never_takes_keeps_only_its_device_waiting(
