@@ -34,14 +34,16 @@ def look(layout: Layout) -> Processes:
 def wait_until_well(layout: Layout, seconds: float = WELL_SECONDS) -> None:
     """Return once every process is well. Raises TransientError that says which is not, with the end of its log.
 
-    At once for one that was started anew meanwhile and ended again: it will not get well by itself.
+    At once for one that was started anew meanwhile and ended again: it will not get well by itself. Once the supervisor
+    has found that too: it says how the process ended before it forgets its pid.
     """
     deadline, found = time.monotonic() + seconds, look(layout)
     first = {name: one["pid"] for name, one in found.items()}
     anew: set[str] = set()
     while ill := [name for name, one in found.items() if not one["healthy"]]:
         anew |= {name for name, one in found.items() if one["pid"] not in (None, first.get(name))}
-        hopeless = [name for name in ill if found[name]["pid"] is None and name in anew]
+        known = layout.read_json(layout.processes)
+        hopeless = [name for name in ill if found[name]["pid"] is None and name in anew and name not in known]
         if hopeless or time.monotonic() > deadline or supervisor_pid(layout) is None:
             raise TransientError(reason(layout, hopeless or ill, found))
         time.sleep(LOOK_SECONDS)
