@@ -87,7 +87,7 @@ class Worker:
         self.processor = parts.processor(
             Limits(), self.rules, states.get, classes, in_memory=settings.devices_in_memory
         )
-        self.processor._set_back_after = SET_BACK_AFTER
+        self.processor._set_back_after = 0 if self._script.sampled else SET_BACK_AFTER
         self.processor.partitions._log_of = self.logs.of
         self._silences = Producer(Access("simulated"), "silence", give_up, lease=self.lease)
         self.presence = Presence(
