@@ -87,8 +87,10 @@ class Account:
         """Connections, one after another, without a goodbye."""
         while True:
             _, writer = await self._connect()
-            await asyncio.sleep(self._chance.uniform(0, 0.2))
-            writer.transport.abort()
+            try:
+                await asyncio.sleep(self._chance.uniform(0, 0.2))
+            finally:
+                writer.transport.abort()
 
     async def half_requests(self) -> None:
         """HTTP requests that never end."""
@@ -99,7 +101,8 @@ class Account:
                 writer.write(b"GET /live HTTP/1.1\r\nX-")
                 opened.append(writer)
                 if len(opened) > 200:
-                    opened.pop(0).transport.abort()
+                    oldest = opened.pop(0)  # named, as a writer that nothing refers to complains before the abort
+                    oldest.transport.abort()
                 await asyncio.sleep(0.02)
         finally:
             for writer in opened:
