@@ -46,6 +46,7 @@ HELD = Counter("iot_notifier_held", "Alerts above a user's budget, which are tol
 IN_HAND, IN_HAND_BYTES = 5_000, 32 << 20  # messages on their way
 OPEN = 100_000  # records that cannot be committed, because one before them is on its way
 STOP_SECONDS = 3.0  # for what is on its way at the end, while the broker takes it
+LAST_TRIES = 0.2  # seconds between two tries to mark what is acknowledged, at the end
 
 Place = tuple[Any, int]  # partition, offset
 
@@ -208,18 +209,30 @@ class Notifier:
         self._publishing.put(Message(found.user_id, found.topic, found.text, settled, patient=False))
 
     async def _mark(self) -> None:
-        while not self._ending:
+        """Until all is marked at the end; what a stop finds waiting for the database is tried again."""
+        while not self._ending or self._settled.is_set():
             await self._settled.wait()
-            await self._mark_once()
+            try:
+                await self._mark_once()
+            except StoppedError:
+                await asyncio.sleep(LAST_TRIES)
 
     async def _mark_once(self) -> None:
-        """Steps 4 and 5, for all that was settled since the last time."""
+        """Steps 4 and 5, for all that was settled since the last time. Raises StoppedError, and nothing is lost."""
         self._settled.clear()
         sent, left_out, above, done = self._sent, self._left_out, self._above, self._done
         self._sent, self._left_out, self._above, self._done = [], [], {}, []
-        await self._marks.ask(partial(alert_history.mark_sent, keys=sent))
-        await self._marks.ask(partial(alert_history.leave_out, reasons=left_out))
-        HELD.inc(len(await self._marks.ask(partial(storms.hold, keys=list(above)))))
+        try:
+            await self._marks.ask(partial(alert_history.mark_sent, keys=sent))
+            await self._marks.ask(partial(alert_history.leave_out, reasons=left_out))
+            HELD.inc(len(await self._marks.ask(partial(storms.hold, keys=list(above)))))
+        except StoppedError:
+            self._sent += sent
+            self._left_out += left_out
+            self._above |= above
+            self._done += done
+            self._settled.set()
+            raise
         for name in [*sent, *(name for name, _ in left_out)]:
             one = self._in_hand.pop(name)
             self._bytes -= len(one.found.text)
