@@ -19,6 +19,7 @@ from faust.types import TP
 from app.adapters.outgoing import Outgoing
 from app.adapters.producer import Producer
 from app.adapters.state_store import ROCKSDB_OPTIONS, StateStore
+from app.core.changelog import marks_last
 from app.errors import TransientError
 
 log = structlog.get_logger()
@@ -85,7 +86,7 @@ class FaustStates:
         messages = [
             Outgoing(key, value, partition=partition)
             for partition, of_it in together.items()
-            for key, value in of_it.items()
+            for key, value in marks_last(of_it.items())
         ]
         for partition, offset in (await self._producer.send(self.changelog, messages)).items():
             follows = self._follows(partition, len(together[partition]), offset)
@@ -110,7 +111,7 @@ class FaustStates:
         """
         async with self._writing:
             count, last, in_a_row = 0, None, True
-            items = self._store.items(partition)
+            items = marks_last(self._store.items(partition))
             while chunk := list(islice(items, CHUNK)):
                 if not ours():
                     return

@@ -5,11 +5,13 @@ may write an older state behind a newer one. A state holds everything up to its 
 seen most is right, and one of a later log before all (app.core.logs).
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from app.core.devices import MARK_KEY, mark_of
 from app.core.logs import LOG_KEY, noted
 from app.core.state import seen
+
+MARKS = (MARK_KEY, LOG_KEY)
 
 
 def newest(
@@ -39,3 +41,18 @@ def _seen(key: bytes, value: bytes) -> tuple[int, int]:
         found = noted(value)
         return (found.generation, found.offset) if found else (-1, -1)
     return seen(value)
+
+
+def marks_last(states: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+    """(key, state) of a partition in the order to write them: a crash in between leaves no mark ahead of a state.
+
+    A device without a state begins at the mark, so that one written before its state would say nothing of what the
+    device's readings meanwhile did.
+    """
+    marks = []
+    for key, value in states:
+        if key in MARKS:
+            marks.append((key, value))
+        else:
+            yield key, value
+    yield from marks

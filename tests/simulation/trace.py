@@ -44,7 +44,7 @@ def replayed(failed: Outcome) -> str:
 def replay(seed: str, without: set[int]) -> int:
     """Print every step of a schedule, and return 1 when it breaks a promise."""
     shape = draw_shape(seed)
-    drawn = draw_plan(seed, shape.workers)
+    drawn = draw_plan(seed, shape.workers, shape.world)
     outcome = traced(seed, tuple(fault for number, fault in enumerate(drawn) if number not in without), print)
     print(f"\nseed {seed}: {shape}")
     for number, fault in enumerate(drawn):

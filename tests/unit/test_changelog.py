@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.changelog import newest
+from app.core.changelog import marks_last, newest
 from app.core.devices import MARK_KEY
 from app.core.logs import LOG_KEY, Log, note
 from app.core.state import VERSION, DeviceState, encode, seen
@@ -85,3 +85,9 @@ def test_a_state_of_a_later_log_is_newer_whatever_its_offset() -> None:
 @pytest.mark.parametrize("mark", [b"", b"-1", b"x", b"9" * 5000, b"\xff"])
 def test_a_mark_that_cannot_be_read_has_seen_nothing(mark: bytes) -> None:
     assert newest([(MARK_KEY, mark)], {MARK_KEY: b"0"}.get, set()) == {}
+
+
+def test_no_mark_is_written_before_a_state() -> None:
+    """Of several batches at once, and of a database in the order of its keys."""
+    states = {MARK_KEY: b"5", LOG_KEY: b"-", b"u/d1": b"1"} | {b"u/d2": b"2", MARK_KEY: b"9"}
+    assert list(marks_last(states.items())) == [(b"u/d1", b"1"), (b"u/d2", b"2"), (MARK_KEY, b"9"), (LOG_KEY, b"-")]
