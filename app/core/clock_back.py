@@ -72,7 +72,7 @@ def _in_order(state: DeviceState, time: int) -> None:
     """The run ends; and from the newest time ever known on, times are new again."""
     back = state.back
     if back is not None:
-        back.run = None
+        back.run, back.anew = None, False
         if time > back.high:
             state.back = None
 
@@ -82,7 +82,7 @@ def _run(state: DeviceState, reading: Reading, time: int, record: Record, at: in
     newest = micros(state.latest)
     came_later = (at + AHEAD_MS) * 1000 >= newest or micros(reading.time) >= newest or time == at * 1000
     again = any(name == REDELIVERED for name, _ in record.headers)
-    if not came_later or again or not is_live(record, at):
+    if not came_later or again or not is_live(record, at) or (state.back is not None and state.back.anew):
         return None
     back = state.back = state.back or Back()
     sequence = None if reading.sequence_id == hashed_id(record.value or b"") else reading.sequence_id

@@ -22,6 +22,9 @@ class Back(Struct, array_like=True):
     # an episode that opens at the very time of an earlier one gets another id. -1: it was not set back.
     offset: int = -1
     high: int = 0
+    # Its partition has another log, which may hold again what was in the one before: late readings say nothing about a
+    # clock until one comes that is not late.
+    anew: bool = False
 
     @property
     def salt(self) -> int:

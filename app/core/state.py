@@ -64,8 +64,9 @@ class DeviceState:
         self.log, self.applied_offset, self.persisted_offset = log, applied, applied
         for episode in self.episodes.values():
             episode.heard = -1
-        if self.back is not None:
-            self.back.run = None  # its offsets were to grow
+        if self.latest is not NEVER:
+            self.back = self.back or Back()
+            self.back.run, self.back.anew = None, True
         if self.samples is not None and self.samples.chain is not None:
             self.samples.chain.since, self.samples.chain.offsets = applied + 1, []
 
