@@ -11,6 +11,7 @@ from prometheus_client import Gauge
 
 from app.adapters.closing import close_consumer
 from app.adapters.kafka_access import access, start
+from app.adapters.sync_limit import limit_sync
 from app.core.arrival import arrived_ms
 from app.core.prefix import Prefix
 from app.settings import Settings
@@ -127,4 +128,5 @@ class AlertConsumer:
         except BaseException:
             await close_consumer(consumer)
             raise
+        limit_sync(consumer._coordinator)
         return consumer

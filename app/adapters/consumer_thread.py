@@ -15,6 +15,7 @@ from mode.threads import MethodQueue
 from app.adapters.closing import close_consumer
 from app.adapters.offset_thread import RETRY_SECONDS, OffsetThread
 from app.adapters.pace import take_breath
+from app.adapters.sync_limit import limit_sync
 from app.adapters.taking import take_ready
 
 log = structlog.get_logger()
@@ -48,6 +49,7 @@ class ConsumerThread(OffsetThread):
             if starting.done() and starting.exception() is None:
                 if self.transport.lease is not None:
                     self.transport.lease.watch(consumer._coordinator)
+                limit_sync(consumer._coordinator)
                 take_breath(consumer._fetcher)
                 self._consumer = consumer
                 return

@@ -3,7 +3,7 @@
 Two workers. A member is thrown out of the group, in every other round a second one while the first rebalance may still
 be under way, and meanwhile every partition gets one record, with none behind it: nothing but the end of the rebalance
 brings it in. A record is late when it is stored more than `--within` seconds after the worker that has its partition
-said that the rebalance had ended, or after it was sent. Exit code 1 when one was.
+said that a rebalance had ended, or after it was sent. Exit code 1 when one was.
 """
 
 import argparse
@@ -52,7 +52,8 @@ class Log:
         self._worker, self._read = worker, 0
         self.begun = 0
         self.calm = False
-        self.ended: dict[int, float] = {}  # by partition: when a rebalance ended after which this worker had it
+        self.partitions: Sequence[int] = ()  # since the last one ended
+        self.ends: list[tuple[float, Sequence[int]]] = []  # when each ended, and what it gave this worker
 
     def look(self) -> None:
         """Read on. Fails when the worker has ended."""
@@ -68,7 +69,8 @@ class Log:
             elif b'"event": "rebalance_ended"' in line:
                 told = json.loads(line[line.find(b"{") :])
                 at = datetime.fromisoformat(told["timestamp"]).timestamp()
-                self.calm, self.ended = True, dict.fromkeys(told["partitions"], at)
+                self.calm, self.partitions = True, told["partitions"]
+                self.ends.append((at, self.partitions))
 
 
 class Round:
@@ -88,16 +90,18 @@ class Round:
         members = await self._members(admin)
         self._chance.shuffle(members)
         await self._throw_out(admin, members[0])
-        sending = asyncio.create_task(self._send(producer))
-        if self._number % 2:
-            await self._throw_out(admin, members[1], self._chance.uniform(0, SPREAD))
-        stored, sent = await self._stored(rows), await sending
+        second = self._throw_out(admin, members[1], self._chance.uniform(0, SPREAD)) if self._number % 2 else _nobody()
+        sent, stored, _ = await asyncio.gather(self._send(producer), self._stored(rows), second)
         await self._calm(before)
-        ended = {partition: at for log in self._logs for partition, at in log.ended.items()}
         return [
-            Late(self._number, partition, max(0.0, at - max(ended[partition], sent[partition])))
+            Late(self._number, partition, at - max(self._ended(partition, at), sent[partition]))
             for partition, at in sorted(stored.items())
         ]
+
+    def _ended(self, partition: int, at: float) -> float:
+        """When the last rebalance ended before `at` that gave somebody this partition."""
+        ends = [end for log in self._logs for end, partitions in log.ends if partition in partitions]
+        return max(end for end in ends if end <= at)
 
     async def warm_up(self, producer: AIOKafkaProducer, rows: asyncpg.Connection) -> None:
         """A record of each partition without a rebalance: the first rows of a process take it longer."""
@@ -157,11 +161,15 @@ class Round:
         async def calm() -> bool:
             for log in self._logs:
                 log.look()
-            owned = [partition for log in self._logs for partition in log.ended]
+            owned = [partition for log in self._logs for partition in log.partitions]
             once = sorted(owned) == sorted(self._devices)
             return once and all(log.calm and log.begun >= least for log, least in zip(self._logs, begun, strict=True))
 
         await until(calm, LONGEST, lambda: f"round {self._number}: {[vars(log) for log in self._logs]}")
+
+
+async def _nobody() -> None:
+    """The second member of every other round."""
 
 
 def _devices(site: Site) -> Mapping[int, str]:
