@@ -85,10 +85,19 @@ class Flight:
             self.done[tp] = message.next_offset
 
     def has_room(self, tp: TP) -> bool:
-        """Whether more of `tp` may be fetched; one batch always may, or a large one could wait for ever."""
-        if not self._out.get(tp):
+        """Whether more of `tp` may be fetched; one batch always may, or a large one could wait for ever.
+
+        While the pipeline has not taken the last one up, records wait in Kafka, where they become one batch: a busy
+        worker would else have a queue of thousands of small ones before it, and take them up one by one.
+        """
+        out = self._out.get(tp)
+        if not out:
             return True
-        return self._weights[tp] < self._limits.partition_bytes and self.weight < self._limits.buffer_bytes
+        return (
+            out[-1].in_work
+            and self._weights[tp] < self._limits.partition_bytes
+            and self.weight < self._limits.buffer_bytes
+        )
 
     def idle(self, tp: TP) -> bool:
         """Whether nothing of `tp` is in flight."""

@@ -176,6 +176,11 @@ class BatchConsumer(PrefixConsumer):
         """
         self._markers.look(tp)  # it begins when no poll is under way, which would move the client on behind it
 
+    def taken_up(self, message: BatchMessage) -> None:
+        """The pipeline has it: whatever holds it from here on, it is no longer to be waited for."""
+        message.in_work = True
+        self._room.set()
+
     # -- rebalance, seek and stop
 
     async def perform_seek(self) -> None:

@@ -153,6 +153,7 @@ OWN: dict[Any, set[str]] = {
         "_passed_over",
         "_put_back",
         "_seek_to",
+        "taken_up",
         "_now",
         "_still",
     }

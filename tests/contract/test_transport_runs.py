@@ -343,12 +343,30 @@ async def test_an_ack_of_another_epoch_commits_nothing(make: Make) -> None:
     assert subject.consumer._filter_committable_offsets([ZERO]) == {ZERO: 5}
 
 
+async def test_a_partition_is_not_polled_while_nobody_has_taken_its_last_batch_up(make: Make) -> None:
+    """What comes meanwhile comes as one batch, and not as many that are taken up one by one."""
+    subject = make(max_rows=5, partition_bytes=1 << 20, buffer_bytes=1 << 20)
+    consumer = subject.consumer
+    subject.place(ZERO, 0)
+    await subject.take(ZERO, records(0, 10))
+    first, last = consumer.flight._out[ZERO]
+    assert not consumer._has_room(ZERO)
+    consumer.taken_up(first)
+    assert not consumer._has_room(ZERO)
+    consumer._room.clear()
+    consumer.taken_up(last)
+    assert consumer._has_room(ZERO)
+    assert consumer._room.is_set()  # whoever waits for room looks again
+
+
 async def test_a_partition_without_room_is_not_polled(make: Make) -> None:
     subject = make(max_rows=5, partition_bytes=4000, buffer_bytes=10_000)
     consumer = subject.consumer
     for tp in (ZERO, ONE):
         subject.place(tp, 0)
     await subject.take(ZERO, records(0, 10))
+    for batch in consumer.flight._out[ZERO]:
+        consumer.taken_up(batch)
     assert (consumer._has_room(ZERO), consumer._has_room(ONE)) == (False, True)
     await subject.take(ONE, records(0, 5, size=4000))
     assert not consumer._has_room(ONE)  # the bytes of all are used up
