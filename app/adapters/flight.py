@@ -12,6 +12,7 @@ from faust.types import TP
 from app.adapters.batches import BatchLimits, BatchMessage
 from app.adapters.positions import Position
 
+WAITING = 3  # batches of a partition that nobody has taken up: the next is there when one is
 READS = 2  # more of the same place, before what comes is believed: the client may drop what it has fetched
 
 
@@ -87,14 +88,14 @@ class Flight:
     def has_room(self, tp: TP) -> bool:
         """Whether more of `tp` may be fetched; one batch always may, or a large one could wait for ever.
 
-        While the pipeline has not taken the last one up, records wait in Kafka, where they become one batch: a busy
+        While the pipeline has not taken up the last WAITING, records wait in Kafka, where they become one batch: a busy
         worker would else have a queue of thousands of small ones before it, and take them up one by one.
         """
         out = self._out.get(tp)
         if not out:
             return True
         return (
-            out[-1].in_work
+            (len(out) < WAITING or out[-WAITING].in_work)
             and self._weights[tp] < self._limits.partition_bytes
             and self.weight < self._limits.buffer_bytes
         )
