@@ -12,7 +12,7 @@ import pytest
 from tests.simulation.faults import KINDS, MODES, WORLDS
 from tests.simulation.planted import PLANTED, STALLED
 
-pytestmark = pytest.mark.timeout(1500)  # a minute on two cores at rest
+pytestmark = pytest.mark.timeout(2400)  # ten minutes of CPU, of which a busy machine gives little
 
 SCHEDULES = 20_000
 # Bugs that are found and not mended yet; whoever mends one takes its seed out. 11454: a topic is made anew and filled
@@ -24,7 +24,8 @@ DIGESTS = "from tests.simulation.schedule import run\nfor seed in range({}, 60):
 
 def python(*arguments: str, expect: int = 0) -> str:
     done = subprocess.run(
-        ["nice", "-n", "15", sys.executable, *arguments],  # it has time: others test what must not wait
+        # It has time, and others test what must not wait; yet beside a busy machine it must come to an end.
+        ["nice", "-n", "2", sys.executable, *arguments],
         env=os.environ | {"PYTHONHASHSEED": "0"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
