@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import OffsetOutOfRangeError
 
 from tests.audit import header
 from tests.faults.stream import Stream, number_of
@@ -24,11 +25,13 @@ class Tail:
         self.next: dict[int, int] = {}  # offset that is read next, by partition
         self.problems: list[str] = []
         self._latest: dict[str, int] = {}
+        self._stops = 0
         self._free = asyncio.Event()
         self._free.set()
 
     def stop(self) -> None:
         """Read no more: the topic is about to go."""
+        self._stops += 1
         self._free.clear()
 
     def begin_anew(self) -> None:
@@ -43,15 +46,23 @@ class Tail:
             await self._follow()
 
     async def _follow(self) -> None:
-        topic = self._site.settings.kafka_topic
+        topic, stops = self._site.settings.kafka_topic, self._stops
         options = {"enable_auto_commit": False, "auto_offset_reset": "none", "request_timeout_ms": 10_000}
         async with AIOKafkaConsumer(bootstrap_servers=self._site.kafka, **options) as consumer:
             parts = [TopicPartition(topic, number) for number in range(self._site.settings.kafka_partitions)]
             consumer.assign(parts)
             for part in parts:
                 consumer.seek(part, self.next.get(part.partition, 0))
-            while self._free.is_set():
-                for part, records in (await consumer.getmany(timeout_ms=200, max_records=2000)).items():
+            while True:
+                try:
+                    found = await consumer.getmany(timeout_ms=200, max_records=2000)
+                except OffsetOutOfRangeError:  # of the topic that is gone, where it was asked for before
+                    if stops == self._stops:
+                        raise
+                    return
+                if stops != self._stops:
+                    return
+                for part, records in found.items():
                     for record in records:
                         self._note(record)
                     self.next[part.partition] = records[-1].offset + 1
