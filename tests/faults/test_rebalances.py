@@ -1,10 +1,11 @@
 """Rebalances, one upon another: the last record of each partition is stored when they end, with nothing behind it."""
 
+import math
 from contextlib import ExitStack
 
 import pytest
 
-from tests.faults.rebalances import rebalances, report
+from tests.faults.rebalances import Calm, rebalances, report, waited
 from tests.workers import Site
 
 pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.timeout(600)]
@@ -25,3 +26,10 @@ async def test_the_last_records_of_partitions_are_stored_when_a_rebalance_ends(s
             worker.stop()
     print(said)
     assert not late, said
+
+
+def test_a_record_that_only_a_second_rebalance_frees_has_waited_since_the_first() -> None:
+    calms = [Calm(10.0, 13.0, (0, 1)), Calm(15.0, math.inf, (1,)), Calm(15.0, math.inf, (0,))]
+    assert waited(calms, 0, sent=11.0, stored=15.5) == 2.5
+    assert waited(calms, 0, sent=14.0, stored=15.5) == 0.5
+    assert waited(calms, 0, sent=16.0, stored=16.25) == 0.25
