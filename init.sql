@@ -7,7 +7,7 @@ SET LOCAL client_min_messages = warning;
 SELECT pg_advisory_xact_lock(hashtextextended('iot-stream init.sql', 0)),
   set_config('iot_stream.empty', (to_regclass('raw_telemetry') IS NULL)::text, true);
 
--- What this file comes to, as numbered steps: app/adapters/migrations. `iot-stream db migrate` takes those that a database
+-- What this file comes to, as numbered steps: app/postgres/schema/migrations. `iot-stream db migrate` takes those that a database
 -- has not taken yet; an empty one, for which this file was made, has taken all of them.
 CREATE TABLE IF NOT EXISTS iot_migrations (
   version    integer     PRIMARY KEY,

@@ -3,13 +3,13 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from app.worker import app as app
+    from app.worker.bootstrap import app as app
 
 
 def __getattr__(name: str) -> Any:
     """Build the Faust app on first use (PEP 562), so that `import app.core` needs neither Faust nor settings."""
     if name == "app":
-        from app.worker import app
+        from app.worker.bootstrap import app
 
         return app
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

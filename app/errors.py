@@ -10,7 +10,7 @@ IotStreamError
 ├── StreamGapError      batches of a partition do not follow one another    (seek back once, then crash)
 └── StuckOffsetError    an offset head does not move                        (exit the process)
 
-A record that can never be stored is not an exception but a value: app.core.model.Rejected.
+A record that can never be stored is not an exception but a value: app.core.model.records.Rejected.
 Anything else that is raised is a bug and crashes the worker with its offsets un-acked.
 """
 

@@ -4,27 +4,11 @@ from collections.abc import AsyncIterator, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from app.core.answers import Answer
-from app.core.model import Record, Rejected, Row
-from app.core.work import Forward, Work
-from app.core.write import Effect, Written
-
-
-class Batch(Protocol):
-    """Records of one partition in offset order, with the ack that commits them."""
-
-    topic: str
-    partition: int
-    first_offset: int
-    next_offset: int  # last offset + 1: what is committed once this batch is done
-    records: Sequence[Record]
-    epoch: int  # counts seeks and rebalances: states read in one epoch mean nothing in the next
-
-    def current(self) -> bool:
-        """False once a rebalance or seek has made the batch someone else's: drop it un-acked."""
-
-    async def ack(self) -> None:
-        """Let the offset be committed. The last thing that is done with a batch, and only when all else is durable."""
+from app.core.batch.batch import Batch
+from app.core.batch.effects import Effect, Written
+from app.core.batch.output import Forward, Work
+from app.core.model.records import Rejected, Row
+from app.core.model.reply import Answer
 
 
 class Source(Protocol):
@@ -34,7 +18,7 @@ class Source(Protocol):
 
 
 class Process(Protocol):
-    """What makes Work of batches: pure, but for the working state it keeps (app.core.process.Processor)."""
+    """What makes Work of batches: pure, but for the working state it keeps (app.core.processing.processor)."""
 
     def slices(self, batch: Batch, now: float) -> Generator[None, None, Work]:
         """All that `batch` asks of the world, with pauses; `now` in seconds since 1970."""
@@ -73,7 +57,7 @@ class Outbox(Protocol):
 
 
 class Lease(Protocol):
-    """Whether the partitions are still ours. Every write to Kafka asks by itself (app.adapters.producer)."""
+    """Whether the partitions are still ours. Every write to Kafka asks by itself (app.kafka.producer)."""
 
     async def held(self) -> None:
         """Return once they surely are, which is at once but for a worker that was stalled or cut off from Kafka.
@@ -119,3 +103,10 @@ class Ports:
     states: States
     ledger: Ledger
     lease: Lease
+
+
+class Unlimited:
+    """For whoever writes on its own account, and not for partitions (app.ports.Lease)."""
+
+    async def held(self) -> None:
+        """Return."""

@@ -6,7 +6,7 @@ is required. Whatever else a payload has goes into extra_data. The decoder, the 
 
 from msgspec import Struct
 
-from app.core.column_types import Int32
+from app.core.schema.column_types import Int32
 
 
 class Telemetry(Struct):

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from msgspec import Struct
 
-from app.core.column_types import Fields, Int16
+from app.core.schema.column_types import Fields, Int16
 
 
 class Package(Struct):

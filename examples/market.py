@@ -5,7 +5,7 @@ from typing import Annotated
 
 from msgspec import Struct
 
-from app.core.column_types import Fields
+from app.core.schema.column_types import Fields
 
 
 class Tick(Struct):

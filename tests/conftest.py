@@ -16,7 +16,9 @@ from tests import servers
 # machine, and a busy one is no bug.
 hypothesis.settings.register_profile("quick", max_examples=10, deadline=None)
 hypothesis.settings.register_profile("full", max_examples=100, deadline=None)
-hypothesis.settings.register_profile("many", max_examples=1500, deadline=None)  # after a change of app/core/step.py
+hypothesis.settings.register_profile(
+    "many", max_examples=1500, deadline=None
+)  # after a change of app/core/alerts/evaluate.py
 hypothesis.settings.load_profile("quick")
 
 SLOW = ("faults", "integration", "simulation", "contract")

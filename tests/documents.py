@@ -11,34 +11,34 @@ from typing import Any, Literal, get_args, get_origin
 from prometheus_client.metrics import MetricWrapperBase
 from pydantic import SecretStr
 
-import app.adapters.alert_consumer
-import app.adapters.alert_records
-import app.adapters.config_edits
-import app.adapters.insistence
 import app.gateways.metrics
-import app.notifier
-import app.noting
+import app.kafka.group_consumer
+import app.notify.alert_records
+import app.notify.history
+import app.notify.notifier
+import app.notify.publishing
+import app.notify.retrying
+import app.notify.webhook
 import app.ops.metrics
-import app.publishing
-import app.webhook
-from app.adapters import sqlstate
-from app.core.phases import diagram
-from app.setting_names import OTHERS
+import app.postgres.store.config_edits
+from app.core.alerts.lifecycle import diagram
+from app.postgres import sqlstate
 from app.settings import Settings
+from app.settings.names import OTHERS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 METRICS: dict[str, tuple[ModuleType, ...]] = {
-    "worker": (app.ops.metrics, app.adapters.config_edits),
+    "worker": (app.ops.metrics, app.postgres.store.config_edits),
     "bridge": (app.gateways.metrics,),
     "notifier": (
-        app.publishing,
-        app.notifier,
-        app.noting,
-        app.adapters.alert_records,
-        app.adapters.alert_consumer,
-        app.adapters.insistence,
-        app.webhook,
+        app.notify.publishing,
+        app.notify.notifier,
+        app.notify.history,
+        app.notify.alert_records,
+        app.kafka.group_consumer,
+        app.notify.retrying,
+        app.notify.webhook,
     ),
 }
 
@@ -101,7 +101,7 @@ def stages_of_reasons() -> dict[str, set[str]]:
     Where a call names no stage, the function it calls does.
     """
     found: dict[str, set[str]] = {}
-    for path in (*(ROOT / "app" / "core").glob("*.py"), *(ROOT / "app" / "gateways").glob("*.py")):
+    for path in (*(ROOT / "app" / "core").rglob("*.py"), *(ROOT / "app" / "gateways").rglob("*.py")):
         tree = ast.parse(path.read_text())
         functions = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
         for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
@@ -122,10 +122,10 @@ def _members(nodes: Iterable[ast.AST], enum: str) -> set[str]:
 
 
 def steps_of_the_path() -> list[str]:
-    """The numbers of the steps in app/pipeline.py, in order."""
-    import app.pipeline
+    """The numbers of the steps in app/pipeline/pipeline.py, in order."""
+    import app.pipeline.pipeline
 
-    comments = (line.partition("  # ")[2] for line in inspect.getsource(app.pipeline).splitlines())
+    comments = (line.partition("  # ")[2] for line in inspect.getsource(app.pipeline.pipeline).splitlines())
     return sorted({words[0] for comment in comments if (words := comment.split()) and words[0][:1].isdigit()})
 
 

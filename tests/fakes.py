@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from app.adapters.encodable import fault
-from app.core.model import Row
-from app.core.write import Effect, Statement, Written
+from app.core.batch.effects import Effect, Statement, Written
+from app.core.model.records import Row
 from app.errors import TransientError
+from app.postgres.store.encode_check import fault
 
 Key = tuple[datetime, str, str, int]
 

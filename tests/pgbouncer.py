@@ -7,10 +7,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from app.local.account import unprivileged
-from app.local.process import Process
-from app.local.server import LOOPBACK, exchange, free_port, wait_until_ready, write_private
-from app.local.tools import find
+from app.local.servers.common import LOOPBACK, exchange, free_port, wait_until_ready, write_private
+from app.local.servers.process import Process
+from app.local.servers.tools import find
+from app.local.servers.unprivileged import unprivileged
 from tests.servers import server_directory
 
 CONFIG = """[databases]

@@ -19,11 +19,11 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from app.local.kafka import Kafka
-from app.local.mosquitto import Mosquitto
-from app.local.postgres import Postgres
-from app.local.postgres_home import Home
-from app.local.server import LOOPBACK, free_port
+from app.local.servers.common import LOOPBACK, free_port
+from app.local.servers.kafka import Kafka
+from app.local.servers.mosquitto import Mosquitto
+from app.local.servers.postgres import Postgres
+from app.local.servers.postgres_home import Home
 
 PROGRAMS = ("worker", "bridge", "notifier", "topics create", "doctor")  # each has an account of its own, too
 ACCOUNT, PASSWORD = "iot-program", "a pass=word with blanks"

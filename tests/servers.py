@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
-from app.local.kafka import Kafka
-from app.local.mosquitto import Mosquitto
-from app.local.postgres import Postgres
+from app.local.servers.kafka import Kafka
+from app.local.servers.mosquitto import Mosquitto
+from app.local.servers.postgres import Postgres
 
 
 class KafkaServer(Protocol):

@@ -20,8 +20,8 @@ import asyncpg
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
-from app.adapters.kafka_access import Access
-from app.adapters.topics import create, wanted
+from app.kafka.access import Access
+from app.kafka.topics import create, wanted
 from app.settings import Settings
 from tests.servers import MqttServer
 

@@ -10,16 +10,16 @@ from typing import Annotated
 import msgspec
 import typer
 
-from app.adapters.alert_lists import OpenAlert, ToldAlert, open_alerts, told_alerts
-from app.adapters.inquiry import inquiry
-from app.adapters.mqtt_message import publish
-from app.core.commands import Action, command
-from app.core.globs import Globs
-from app.core.identity import bad_character
-from app.core.model import Kind, Rejected
-from app.core.route import Address
+from app.backtest.duration import duration
+from app.core.alerts.commands import Action, command
+from app.core.model.identity import bad_character
+from app.core.model.records import Kind, Rejected
+from app.core.routing.address import Address
+from app.core.rules.globs import Globs
 from app.errors import PermanentError
-from app.rehearsal.duration import duration
+from app.mqtt.one_shot import publish
+from app.postgres.connect import inquiry
+from app.postgres.queries.alert_lists import OpenAlert, ToldAlert, open_alerts, told_alerts
 from app.settings import load
 
 alerts = typer.Typer(no_args_is_help=True)
@@ -55,7 +55,7 @@ def show(
     if as_json:
         print(msgspec.json.encode(found).decode())
         return
-    from app.cli.alert_tables import opened
+    from app.cli.render.alerts import opened
 
     opened(found, datetime.now(UTC))
 
@@ -78,7 +78,7 @@ def history(
     if as_json:
         print(msgspec.json.encode(found).decode())
         return
-    from app.cli.alert_tables import told
+    from app.cli.render.alerts import told
 
     told(found)
 

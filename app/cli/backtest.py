@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from app.adapters.database import Connection
-from app.adapters.inquiry import inquiry
-from app.adapters.rule_sets import stored
-from app.adapters.stored_readings import pages
-from app.core.config import STORED_BYTES_MAX
-from app.core.rules import RuleSet
+from app.backtest import rules_file
+from app.backtest.duration import duration, spoken
+from app.backtest.stored import Backtest
+from app.core.rules.rule import RuleSet
+from app.core.user_config.document import STORED_BYTES_MAX
 from app.errors import PermanentError
-from app.rehearsal import rules_file
-from app.rehearsal.backtest import Backtest
-from app.rehearsal.duration import duration, spoken
+from app.postgres.connect import Connection, inquiry
+from app.postgres.queries.readings import pages
+from app.postgres.queries.user_configs import stored
 from app.settings import load
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ async def _in_force(connection: Connection, user: str) -> RuleSet:
 
 
 def _print(console: "Console", done: Backtest, seconds: float) -> None:
-    from app.cli.rule_tables import print_on, summary
+    from app.cli.render.rules import print_on, summary
 
     figures, begin = done.rehearsal, done.summary.begin
     if figures.readings:

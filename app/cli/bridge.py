@@ -7,16 +7,16 @@ from collections.abc import Mapping
 import structlog
 import uvloop
 
-from app.adapters.encryption import mqtt_context
-from app.adapters.kafka_access import access
-from app.core.client_ids import client_id, share
-from app.core.ingress import IngressLimits
-from app.gateways.bridge import Bridge
-from app.gateways.gate import Gate
-from app.gateways.kafka import KafkaWriter
-from app.gateways.session import Login
+from app.core.ingress.limits import IngressLimits
+from app.core.routing.client_ids import client_id, share
+from app.gateways.admission import Gate
+from app.gateways.mqtt.bridge import Bridge
+from app.gateways.mqtt.session import Login
+from app.gateways.writer import KafkaWriter
+from app.kafka.access import access
+from app.mqtt.tls import mqtt_context
 from app.ops import logs
-from app.ops.http import HealthServer
+from app.ops.health import HealthServer
 from app.settings import Settings, load
 
 log = structlog.get_logger()

@@ -8,10 +8,9 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from app.adapters import migrate as migrations
-from app.adapters.database import Connection
-from app.adapters.encryption import database_context
-from app.adapters.schema import INIT_SQL, apply, connected
+from app.postgres.connect import Connection, database_context
+from app.postgres.schema import migrate as migrations
+from app.postgres.schema.init_sql import INIT_SQL, apply, connected
 from app.settings import load
 
 T = TypeVar("T")

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from app.addresses import web
-from app.ops.doctor.examine import examine
-from app.ops.doctor.finding import Finding, Level, worst
+from app.doctor.examine import examine
+from app.doctor.finding import Finding, Level, worst
+from app.runtime.addresses import web
 from app.settings import load
 
 COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.BROKEN: "red"}

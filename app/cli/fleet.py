@@ -10,13 +10,13 @@ from typing import Annotated
 import asyncpg
 import typer
 
-from app.adapters.database import connect
 from app.cli.up import Directory
 from app.errors import PermanentError, TransientError
-from app.local.fleet import USERS, Fleet
+from app.local.fleet.devices import USERS, Fleet
+from app.local.fleet.readings import RULES
 from app.local.layout import Layout, default_root, parse_env
-from app.local.mosquitto import Mosquitto
-from app.local.readings import RULES
+from app.local.servers.mosquitto import Mosquitto
+from app.postgres.connect import connect
 from app.settings import Settings, load
 
 

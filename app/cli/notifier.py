@@ -7,18 +7,18 @@ from typing import Any
 
 import structlog
 
-from app.adapters.encryption import mqtt_context
-from app.adapters.hook import Hook
-from app.adapters.insistence import Insistence
-from app.adapters.mqtt import MqttPublisher
-from app.adapters.mqtt_connection import Account
-from app.core.client_ids import client_id
-from app.notifier import Notifier
+from app.core.routing.client_ids import client_id
+from app.mqtt.connection import Account
+from app.mqtt.publisher import MqttPublisher
+from app.mqtt.tls import mqtt_context
+from app.notify.notifier import Notifier
+from app.notify.publishing import Publishing
+from app.notify.retrying import Insistence
+from app.notify.webhook import WebhookSender
+from app.notify.webhook_client import Hook
 from app.ops import logs
-from app.ops.http import HealthServer
-from app.publishing import Publishing
+from app.ops.health import HealthServer
 from app.settings import Settings, load
-from app.webhook import WebhookSender
 
 log = structlog.get_logger()
 
@@ -57,7 +57,7 @@ async def _main(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     insist = Insistence(stop)
-    publisher = MqttPublisher(account(settings), insist)
+    publisher = MqttPublisher(account(settings), insist.rest)
     publishing = Publishing(publisher, insist, probe(settings), settings.alert_delayed_after)
     made = Notifier(settings, publishing, insist)
 

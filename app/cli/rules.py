@@ -9,17 +9,17 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from app.adapters.inquiry import inquiry
-from app.adapters.rule_sets import Stored, store, stored
+from app.backtest import readings_file, rules_file
+from app.backtest.alert_spans import Span, Spans
+from app.backtest.dry_run import Rehearsal
+from app.backtest.readings_file import Refused
 from app.cli.backtest import backtest
-from app.core.alerts import AlertEvent, to_json
-from app.core.config import STORED_BYTES_MAX
-from app.core.rules import RuleSet
+from app.core.model.alert_event import AlertEvent, to_json
+from app.core.rules.rule import RuleSet
+from app.core.user_config.document import STORED_BYTES_MAX
 from app.errors import PermanentError
-from app.rehearsal import readings_file, rules_file
-from app.rehearsal.readings_file import Refused
-from app.rehearsal.rehearsal import Rehearsal
-from app.rehearsal.spans import Span, Spans
+from app.postgres.connect import inquiry
+from app.postgres.queries.user_configs import Stored, store, stored
 from app.settings import load
 
 rules = typer.Typer(no_args_is_help=True)
@@ -138,7 +138,7 @@ def _print_test(
 ) -> None:
     from rich.console import Console
 
-    from app.cli.rule_tables import print_on, timeline
+    from app.cli.render.rules import print_on, timeline
 
     for one in refused:
         print(f"{file}:{one.line}: would be a dead letter: {one.reason}: {one.detail}", file=sys.stderr)

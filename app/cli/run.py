@@ -8,8 +8,8 @@ from rich.live import Live
 
 from app.cli.up import Directory, NoFleet, join, prepare, ready_line, say
 from app.local.layout import Layout, default_root
-from app.local.observer import Observer
-from app.local.screen import draw, plain
+from app.local.screen.observer import Observer
+from app.local.screen.screen import draw, plain
 from app.local.session import Session, locked, stop_on_signals, supervisor_pid
 from app.local.stack import Stack
 

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from app.adapters import table
-from app.adapters.inquiry import inquiry
-from app.core.columns import in_force
+from app.core.schema.schema import in_force
+from app.postgres.connect import inquiry
+from app.postgres.schema import telemetry_table
 from app.settings import load
 
 AsJson = Annotated[bool, typer.Option("--json", help="For a machine.")]
@@ -34,9 +34,9 @@ def sql(
     Example: iot-stream schema sql --from-database | psql "$IOT_DATABASE_URL"
     """
     load()
-    statements = [one.cure for one in _differences()] if from_database else [table.create(in_force())]
+    statements = [one.cure for one in _differences()] if from_database else [telemetry_table.create(in_force())]
     if from_database and any(not one.startswith("ALTER") for one in statements):
-        statements = [table.create(in_force())]
+        statements = [telemetry_table.create(in_force())]
     if as_json:
         print(json.dumps({"schema": in_force().name, "sql": statements}))
     else:
@@ -63,9 +63,9 @@ def check(as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
-def _differences() -> Sequence[table.Difference]:
-    async def asked() -> Sequence[table.Difference]:
+def _differences() -> Sequence[telemetry_table.Difference]:
+    async def asked() -> Sequence[telemetry_table.Difference]:
         async with inquiry(load(), "schema") as connection:
-            return await table.differences(connection, in_force())
+            return await telemetry_table.differences(connection, in_force())
 
     return asyncio.run(asked())

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from app.adapters.kafka_access import access
-from app.adapters.topics import create as make
-from app.adapters.topics import existing, wanted
+from app.kafka.access import access
+from app.kafka.topics import create as make
+from app.kafka.topics import existing, wanted
 from app.settings import load
 
 topics = typer.Typer(no_args_is_help=True)

@@ -9,13 +9,13 @@ from typing import Annotated, Any
 
 import typer
 
-from app.adapters.mqtt_accounts import Account, accounts, password_fault
 from app.cli.up import Directory, say
-from app.core.mqtt_acl import name_fault, rule
+from app.core.routing.mqtt_acl import name_fault, rule
 from app.errors import PermanentError
 from app.local.layout import Layout, default_root
-from app.local.mosquitto import Mosquitto
+from app.local.servers.mosquitto import Mosquitto
 from app.local.stack import Stack
+from app.postgres.queries.mqtt_accounts import Account, accounts, password_fault
 from app.settings import Settings, load
 
 users = typer.Typer(no_args_is_help=True)

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from app.local.program import program_command
-from app.settings import read
+from app.runtime.command_line import program_command
+from app.settings.settings import read
 
 
 def worker(

@@ -1,0 +1,1 @@
+"""The pure core: same input, same output."""

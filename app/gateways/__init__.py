@@ -1,0 +1,1 @@
+"""Ways in: what every gateway shares."""

@@ -4,9 +4,9 @@ import asyncio
 from collections import deque
 from collections.abc import Iterator
 
-from app.gateways.held import Held
+from app.gateways.held_records import Held
 from app.gateways.metrics import BUFFERED_BYTES
-from app.gateways.records import Outgoing
+from app.gateways.record import Outgoing
 
 RECORD_OVERHEAD = 500  # bytes a record takes next to its payload: 320 by tracemalloc, and its share of a socket read
 

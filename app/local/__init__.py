@@ -1,0 +1,1 @@
+"""The embedded stack: directory layout, supervisor, session."""

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from app.local.process import Process
-from app.local.server import free_port, port_is_free, write_private
+from app.local.servers.common import free_port, port_is_free, write_private
+from app.local.servers.process import Process
 
 # Who may be asked for at a well-known address; the rest take a free port.
 DEFAULT_PORTS = {"kafka": 9092, "postgres": 5432, "mosquitto": 1883, "worker": 9000, "bridge": 9001, "notifier": 9002}

@@ -7,20 +7,21 @@ from importlib.util import find_spec
 
 from pydantic import SecretStr
 
-from app.adapters.kafka_access import access
-from app.adapters.schema import apply, connected, make_database
-from app.adapters.table import add_missing
-from app.adapters.topics import create, wanted
-from app.core.columns import in_force
-from app.local.fleet import USERS
-from app.local.kafka import Kafka
+from app.core.schema.schema import in_force
+from app.kafka.access import access
+from app.kafka.topics import create, wanted
+from app.local.fleet.devices import USERS
 from app.local.layout import Layout
-from app.local.mosquitto import BRIDGE, NOTIFIER, Mosquitto
-from app.local.postgres import Postgres
-from app.local.process import Process
-from app.local.program import Program, program_command
-from app.local.server import LOOPBACK
+from app.local.own_program import Program
+from app.local.servers.common import LOOPBACK
+from app.local.servers.kafka import Kafka
+from app.local.servers.mosquitto import BRIDGE, NOTIFIER, Mosquitto
+from app.local.servers.postgres import Postgres
+from app.local.servers.process import Process
 from app.local.supervisor import Service, Supervisor
+from app.postgres.schema.init_sql import apply, connected, make_database
+from app.postgres.schema.telemetry_table import add_missing
+from app.runtime.command_line import program_command
 from app.settings import Settings, load
 
 STOP_ORDER = ("fleet", "bridge", "worker", "notifier", "mosquitto", "kafka", "postgres")
@@ -111,7 +112,7 @@ class Stack:
         self.start_fleet_if_wanted()
 
     def _exists(self, name: str) -> bool:
-        module = {"worker": "app.worker"}.get(name, f"app.cli.{name}")
+        module = {"worker": "app.worker.bootstrap"}.get(name, f"app.cli.{name}")
         return find_spec(module) is not None
 
     def start_fleet_if_wanted(self) -> None:

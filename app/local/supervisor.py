@@ -8,9 +8,9 @@ from typing import Protocol
 
 from app.errors import IotStreamError
 from app.local.layout import Layout
-from app.local.process import Process
 from app.local.restarts import Action, Restarts
-from app.local.server import write_private
+from app.local.servers.common import write_private
+from app.local.servers.process import Process
 
 
 class Service(Protocol):

@@ -1,0 +1,1 @@
+"""Metrics, logs, the health page and operational events."""

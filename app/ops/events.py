@@ -6,9 +6,9 @@ from collections.abc import Collection, Sequence
 import structlog
 from faust.types import TP
 
-from app.adapters.positions import Position
-from app.adapters.transport_events import TransportEvents
 from app.ops import metrics
+from app.stream.events import TransportEvents
+from app.stream.rebalance.start_position import Position
 
 log = structlog.get_logger()
 
@@ -19,7 +19,7 @@ FAILURES_SECONDS = 5.0  # least time between two log lines about a part's failur
 
 
 class StoreReport:
-    """Events of the store (adapters/timescale.py)."""
+    """Events of the store (postgres/store/store.py)."""
 
     def __init__(self) -> None:
         self._failures: dict[str, tuple[str, float, int]] = {}  # by part: last told, when, how many since
@@ -74,7 +74,7 @@ class StoreReport:
 
 
 class WriteReport:
-    """Events of the Kafka producer (adapters/writes.py)."""
+    """Events of the Kafka producer (kafka/write_health.py)."""
 
     def __init__(self) -> None:
         self._told: dict[str, tuple[str, float]] = {}  # by topic: what, and when
@@ -96,7 +96,7 @@ class WriteReport:
 
 
 class TransportReport(TransportEvents):
-    """Events of the Faust transport (adapters/transport.py)."""
+    """Events of the Faust transport (stream/transport.py)."""
 
     def gap_healed(self, tp: TP, expected: int, found: int) -> None:
         """Batches did not follow one another: reading again from where they stopped."""
@@ -136,7 +136,7 @@ class TransportReport(TransportEvents):
 
 
 class RebalanceReport:
-    """Events of the consumer group (adapters/rebalances.py)."""
+    """Events of the consumer group (stream/rebalance/sensor.py)."""
 
     def rebalance_begins(self, generation: int, partitions: Collection[int]) -> None:
         """A worker came, went or was missed: everybody gives up its partitions and joins anew."""

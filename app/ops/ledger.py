@@ -5,14 +5,15 @@ from collections import Counter
 
 import structlog
 
-from app.core import books
-from app.core.limit import DeadLetterLimit
-from app.core.model import Reason
-from app.core.work import Work
-from app.core.write import Written
+from app.core.batch import books
+from app.core.batch.batch import Batch
+from app.core.batch.effects import Written
+from app.core.batch.output import Work
+from app.core.deadletters.limit import DeadLetterLimit
+from app.core.model.records import Reason
 from app.ops import metrics
 from app.ops.rejections import Rejections
-from app.ports import Batch, Seconds
+from app.ports import Seconds
 
 log = structlog.get_logger()
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import structlog
 
-from app.core.fault import printable
-from app.core.model import Reason, Rejected
+from app.core.model.fault import printable
+from app.core.model.records import Reason, Rejected
 
 log = structlog.get_logger()
 

@@ -15,15 +15,16 @@ from typing import Annotated
 
 from msgspec import Struct
 
-from app.core.column_types import Fields, Int32
-from app.core.columns import DEFAULT, Schema, schema_of
-from app.core.decode import Decoder, Limits
-from app.core.device_classes import NOBODY, DeviceClasses
-from app.core.model import Rejected
-from app.core.presence import Limits as PresenceLimits
-from app.core.process import Processor
-from app.core.route import Address, route
-from app.core.rulebook import RuleBook
+from app.core.decode.decoder import Decoder, Limits
+from app.core.model.records import Rejected
+from app.core.presence.device_classes import NOBODY, DeviceClasses
+from app.core.presence.device_presence import Limits as PresenceLimits
+from app.core.processing.processor import Processor
+from app.core.routing.address import Address, route
+from app.core.schema.column_types import Fields, Int32
+from app.core.schema.schema import Schema, schema_of
+from app.core.user_config.rulebook import RuleBook
+from tests import DEFAULT
 
 NOW = datetime(2026, 11, 21, 3, tzinfo=UTC)
 NOW_MS = int(NOW.timestamp() * 1000)

@@ -18,10 +18,10 @@ from pathlib import Path
 import asyncpg
 from pydantic import SecretStr
 
-from app.adapters import topics
-from app.adapters.kafka_access import Access
-from app.local.postgres import Postgres
-from app.local.server import LOOPBACK, free_port
+from app.kafka import topics
+from app.kafka.access import Access
+from app.local.servers.common import LOOPBACK, free_port
+from app.local.servers.postgres import Postgres
 from app.settings import Settings
 from tests.bench import bridge, end_to_end
 from tests.bench.load import fill

@@ -25,11 +25,12 @@ import asyncpg
 import psutil
 from pydantic import SecretStr
 
-from app.adapters import schema, topics
-from app.adapters.kafka_access import Access
-from app.local.kafka import Kafka
-from app.local.postgres import Postgres
-from app.local.server import free_port
+from app.kafka import topics
+from app.kafka.access import Access
+from app.local.servers.common import free_port
+from app.local.servers.kafka import Kafka
+from app.local.servers.postgres import Postgres
+from app.postgres.schema import init_sql
 from app.settings import Settings
 from tests.bench.load import USERS, fill
 
@@ -135,7 +136,7 @@ def _rss(pid: int) -> float:
 
 async def prepare(database: str) -> None:
     """The schema, and two rules for every user."""
-    await schema.apply(database)
+    await init_sql.apply(database)
     db = await asyncpg.connect(database)
     await db.executemany(
         "INSERT INTO user_configs (user_id, rules) VALUES ($1, $2) ON CONFLICT DO NOTHING",

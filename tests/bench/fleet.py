@@ -21,18 +21,18 @@ from pathlib import Path
 
 import psutil
 
-from app.adapters.faust_app import build_app
-from app.adapters.kafka_access import Access
-from app.adapters.producer import Producer
-from app.adapters.states import FaustStates
-from app.core.decode import Limits as DecodeLimits
-from app.core.device_classes import DeviceClasses
-from app.core.presence import Limits
-from app.core.process import Processor
-from app.core.rulebook import RuleBook
-from app.core.sweep import Care, Sweep
-from app.core.tides import Tide
+from app.core.decode.decoder import Limits as DecodeLimits
+from app.core.presence.device_classes import DeviceClasses
+from app.core.presence.device_presence import Limits
+from app.core.processing.processor import Processor
+from app.core.sweeper.sweeper import Care, Sweep
+from app.core.sweeper.watermark import Tide
+from app.core.user_config.rulebook import RuleBook
+from app.kafka.access import Access
+from app.kafka.producer import Producer
 from app.settings import Settings
+from app.stream.faust_config import build_app
+from app.tables.device_table import FaustStates
 from tests.bench.core import BATCH, FIVE_RULES, Message, Run
 from tests.bench.recovery import weight
 

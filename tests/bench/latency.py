@@ -22,8 +22,8 @@ from pathlib import Path
 
 import uvloop
 
-from app.adapters.kafka_access import Access
-from app.adapters.topics import Topic, create, wanted
+from app.kafka.access import Access
+from app.kafka.topics import Topic, create, wanted
 from tests import servers
 from tests.bench import hops
 from tests.bench.end_to_end import empty, prepare

@@ -22,11 +22,11 @@ from urllib.parse import urlsplit
 import asyncpg
 from pydantic import SecretStr
 
-from app.adapters import topics
-from app.adapters.kafka_access import Access
-from app.local.kafka import Kafka
-from app.local.postgres import Postgres
-from app.local.server import free_port
+from app.kafka import topics
+from app.kafka.access import Access
+from app.local.servers.common import free_port
+from app.local.servers.kafka import Kafka
+from app.local.servers.postgres import Postgres
 from app.settings import Settings
 from tests.bench.end_to_end import prepare
 from tests.bench.feeder import Feeder

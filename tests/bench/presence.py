@@ -22,20 +22,21 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from pydantic import SecretStr
 
-from app.adapters import schema, topics
-from app.adapters.kafka_access import Access
-from app.adapters.outgoing import Outgoing
-from app.adapters.producer import Producer
-from app.core.decode import Limits as DecodeLimits
-from app.core.device_classes import DeviceClasses
-from app.core.presence import Limits
-from app.core.process import Processor
-from app.core.rulebook import RuleBook
-from app.core.sweep import Care, Sweep
-from app.core.tides import Tide
-from app.local.kafka import Kafka
-from app.local.postgres import Postgres
-from app.local.server import free_port
+from app.core.decode.decoder import Limits as DecodeLimits
+from app.core.presence.device_classes import DeviceClasses
+from app.core.presence.device_presence import Limits
+from app.core.processing.processor import Processor
+from app.core.sweeper.sweeper import Care, Sweep
+from app.core.sweeper.watermark import Tide
+from app.core.user_config.rulebook import RuleBook
+from app.kafka import topics
+from app.kafka.access import Access
+from app.kafka.messages import Outgoing
+from app.kafka.producer import Producer
+from app.local.servers.common import free_port
+from app.local.servers.kafka import Kafka
+from app.local.servers.postgres import Postgres
+from app.postgres.schema import init_sql
 from app.settings import Settings
 from tests.bench.core import Message, Run
 from tests.bench.subject import Subject, worker
@@ -192,7 +193,7 @@ def run(options: argparse.Namespace) -> bool:
                 app=TOPIC, kafka_broker=kafka.bootstrap, kafka_topic=TOPIC, database_url=SecretStr(postgres.dsn),
                 metrics_port=free_port(), offline_after=options.after,
             )  # fmt: skip
-            asyncio.run(schema.apply(postgres.dsn))
+            asyncio.run(init_sql.apply(postgres.dsn))
             asyncio.run(topics.create(Access(kafka.bootstrap), topics.wanted(settings), 1))
             os.environ["IOT_OFFLINE_AFTER"] = str(options.after)  # the worker's, and what comes after it
             with worker(settings, home) as subject:

@@ -19,16 +19,16 @@ from typing import Any
 import psutil
 from faust.types import TP
 
-from app.adapters.changelog_reader import ChangelogReader
-from app.adapters.faust_app import build_app
-from app.adapters.kafka_access import Access
-from app.adapters.outgoing import Outgoing
-from app.adapters.producer import Producer
-from app.adapters.states import FaustStates
-from app.adapters.topics import Topic, create
-from app.core.state import DeviceState, encode
-from app.core.step import step
+from app.core.alerts.evaluate import step
+from app.core.state.device_state import DeviceState, encode
+from app.kafka.access import Access
+from app.kafka.messages import Outgoing
+from app.kafka.producer import Producer
+from app.kafka.topics import Topic, create
 from app.settings import Settings
+from app.stream.faust_config import build_app
+from app.tables.changelog_reader import ChangelogReader
+from app.tables.device_table import FaustStates
 from tests import servers
 from tests.bench.state import FIVE, readings, rules
 

@@ -6,11 +6,13 @@ from time import perf_counter
 
 import msgspec
 
-from app.core.columns import DEFAULT
-from app.core.model import Reading
-from app.core.rules import Rule, RuleSet, any_holds, compile_for, parse
-from app.core.state import DeviceState, decode, encode
-from app.core.step import step
+from app.core.alerts.evaluate import step
+from app.core.model.records import Reading
+from app.core.rules.parse import parse
+from app.core.rules.prefilter import any_holds
+from app.core.rules.rule import Rule, RuleSet, compile_for
+from app.core.state.device_state import DeviceState, decode, encode
+from tests import DEFAULT
 
 READINGS = 30_000
 REPEATS = 5

@@ -17,11 +17,11 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import uvloop
 
-from app.adapters import schema
-from app.adapters.database import Connection
-from app.adapters.insert import Session
-from app.adapters.lease import Unlimited
-from app.core.model import Row
+from app.core.model.records import Row
+from app.ports import Unlimited
+from app.postgres.connect import Connection
+from app.postgres.schema import init_sql
+from app.postgres.store.session import Session
 
 DATABASE = "iot_bench_store"
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -109,7 +109,7 @@ async def main() -> None:
     await admin.execute(f"CREATE DATABASE {DATABASE}")
     dsn = arguments.url.rpartition("/")[0] + f"/{DATABASE}"
     try:
-        await schema.apply(dsn)
+        await init_sql.apply(dsn)
         await table(dsn, arguments.repeats)
     finally:
         await admin.execute(f"DROP DATABASE {DATABASE} WITH (FORCE)")

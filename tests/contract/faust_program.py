@@ -10,14 +10,13 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from app.adapters.lease import Unlimited
-from app.adapters.source import FaustBatch, FaustSource
-from app.core.model import Row
-from app.core.work import Work
-from app.core.write import Effect, Written
-from app.ops.watchdog import Watchdog
-from app.pipeline import Pipeline
-from app.ports import Ports
+from app.core.batch.effects import Effect, Written
+from app.core.batch.output import Work
+from app.core.model.records import Row
+from app.pipeline.pipeline import Pipeline
+from app.ports import Ports, Unlimited
+from app.stream.source import FaustBatch, FaustSource
+from app.worker.watchdog import Watchdog
 from tests.contract.faust_worker import Worker
 from tests.pipeline.world import InOneSlice, Life, MemoryDeadLetters, MemoryLedger, MemoryOutbox, MemoryStates, World
 

@@ -10,16 +10,16 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from faust.types import TP
 
-from app.adapters.batches import BatchLimits, BatchTopic
-from app.adapters.faust_app import RoundsApp, build_app
-from app.adapters.kafka_access import Access
-from app.adapters.positions import Position
-from app.adapters.source import FaustBatch, FaustSource
-from app.adapters.topics import Topic, create
-from app.adapters.transport import BatchConsumer, BatchTransport
-from app.adapters.transport_events import TransportEvents
-from app.core.model import Record
+from app.core.model.records import Record
+from app.kafka.access import Access
+from app.kafka.topics import Topic, create
 from app.settings import Settings
+from app.stream.batches import BatchLimits, BatchTopic
+from app.stream.events import TransportEvents
+from app.stream.faust_config import RoundsApp, build_app
+from app.stream.rebalance.start_position import Position
+from app.stream.source import FaustBatch, FaustSource
+from app.stream.transport import BatchConsumer, BatchTransport
 
 Handle = Callable[[FaustBatch], Awaitable[None]]
 

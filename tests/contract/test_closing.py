@@ -12,7 +12,7 @@ from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.producer.sender import Sender
 
-from app.adapters.closing import close_consumer
+from app.kafka.close_clients import close_consumer
 
 
 def test_the_private_parts_are_there() -> None:

@@ -7,15 +7,15 @@ import msgspec
 import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
-from app.adapters.dead_letter_tail import STEP, DeadLetterTail, Recent
-from app.adapters.deadletters import KafkaDeadLetters
-from app.adapters.kafka_access import Access
-from app.adapters.outgoing import Outgoing
-from app.adapters.producer import Producer
-from app.core.limit import DeadLetterLimit
-from app.core.model import Reason, Record, Rejected, Stage
+from app.core.batch.batch import Batch
+from app.core.deadletters.limit import DeadLetterLimit
+from app.core.model.records import Reason, Record, Rejected, Stage
 from app.errors import DeadLetterLimitError, TransientError
-from app.ports import Batch
+from app.kafka.access import Access
+from app.kafka.dead_letter_reader import STEP, DeadLetterTail, Recent
+from app.kafka.dead_letters import KafkaDeadLetters
+from app.kafka.messages import Outgoing
+from app.kafka.producer import Producer
 from tests.contract import faust_worker as fw
 from tests.servers import KafkaServer
 from tests.unit.records import Message

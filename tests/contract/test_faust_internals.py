@@ -30,18 +30,18 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from mode import Service
 
-from app.adapters import taking
-from app.adapters.batches import BatchMessage, BatchTopic
-from app.adapters.commits import PrefixConsumer
-from app.adapters.consumer_thread import ConsumerThread
-from app.adapters.faust_app import build_app
-from app.adapters.faust_process import Process
-from app.adapters.offset_thread import OffsetThread
-from app.adapters.recovery import StateRecovery, Tables
-from app.adapters.state_store import ROCKSDB_OPTIONS, StateStore
-from app.adapters.states import FaustStates
-from app.adapters.transport import BatchConsumer
 from app.settings import Settings
+from app.stream import fetcher
+from app.stream.batches import BatchMessage, BatchTopic
+from app.stream.consumer_thread import ConsumerThread
+from app.stream.faust_config import build_app
+from app.stream.faust_process import Process
+from app.stream.offset_thread import OffsetThread
+from app.stream.prefix_commit import PrefixConsumer
+from app.stream.transport import BatchConsumer
+from app.tables.device_table import FaustStates
+from app.tables.recovery import StateRecovery, Tables
+from app.tables.rocksdb_store import ROCKSDB_OPTIONS, StateStore
 from tests.contract.faust_worker import Worker
 
 READINGS = TP("readings", 0)
@@ -473,7 +473,7 @@ def test_what_a_seek_has_overtaken_is_not_returned() -> None:
 
 def test_the_names_under_which_decoded_records_are_kept() -> None:
     """taking.take_ready does what these do, for whole batches."""
-    assert vars(taking)["FetchResult"] is aiokafka_fetcher.FetchResult
+    assert vars(fetcher)["FetchResult"] is aiokafka_fetcher.FetchResult
     in_order(aiokafka_fetcher.FetchResult.__init__, "self._partition_records = partition_records")
     records = aiokafka_fetcher.PartitionRecords
     in_order(records.__init__, "self._records = records", "self._check_crcs = check_crcs")

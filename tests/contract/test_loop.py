@@ -5,7 +5,7 @@ import sys
 
 PROGRAM = """
 import asyncio, threading, time
-from app.adapters.loop import use_uvloop
+from app.runtime.event_loop import use_uvloop
 
 use_uvloop()
 loop = asyncio.new_event_loop()
@@ -31,4 +31,4 @@ enough.set()
 def test_who_calls_a_closed_loop_does_no_harm() -> None:
     done = subprocess.run([sys.executable, "-W", "error", "-c", PROGRAM], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.strip().splitlines()[-1] == "app.adapters.loop True"
+    assert done.stdout.strip().splitlines()[-1] == "app.runtime.event_loop True"

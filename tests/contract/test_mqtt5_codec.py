@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RequestTimedOutError
 from aiokafka.producer import message_accumulator, sender
 
-from app.gateways.kafka import BATCH_BYTES
+from app.gateways.writer import BATCH_BYTES
 
 
 def test_aiokafka_has_the_private_parts_a_quick_close_needs() -> None:
@@ -47,7 +47,7 @@ def test_the_codec_names_its_errors_as_the_reader_expects() -> None:
 
 
 def test_the_codec_panics_on_text_that_is_not_utf8() -> None:
-    """Why PUBLISH is read by app.gateways.wire; when this fails the codec may do it again. Apart, as it is untidy."""
+    """Why PUBLISH is read by packets.py; when this fails the codec may do it again. Apart, as it is untidy."""
     program = r"import mqtt5; mqtt5.read(memoryview(b'\x30\x06\x00\x03t\xffp\x00'))"
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert "PanicException" in ended.stderr

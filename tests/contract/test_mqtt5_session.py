@@ -8,10 +8,10 @@ from typing import Any
 import mqtt5
 import pytest
 
-from app.core.model import Kind
+from app.core.model.records import Kind
 from app.errors import TransientError
-from app.gateways.records import Outgoing
-from app.gateways.session import Login, Session
+from app.gateways.mqtt.session import Login, Session
+from app.gateways.record import Outgoing
 from tests.integration.bridges import until
 
 LOGIN = Login(

@@ -11,12 +11,12 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from app.adapters.kafka_access import Access
-from app.adapters.lease import SessionLease, awake_or_not
-from app.adapters.outgoing import Outgoing
-from app.adapters.producer import Producer
 from app.errors import TransientError
-from app.local.kafka import Kafka
+from app.kafka.access import Access
+from app.kafka.messages import Outgoing
+from app.kafka.producer import Producer
+from app.kafka.session_lease import SessionLease, awake_or_not
+from app.local.servers.kafka import Kafka
 from tests.contract.faust_worker import make_topic
 from tests.servers import KafkaServer, server_directory
 from tests.waiting import until

@@ -10,14 +10,14 @@ import rocksdict
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from structlog.testing import capture_logs
 
-from app.adapters.kafka_access import Access
-from app.adapters.outgoing import Outgoing
-from app.adapters.producer import Producer
-from app.adapters.states import FaustStates
-from app.adapters.topic_ids import TopicIds
-from app.core.devices import MARK_KEY
-from app.core.state import DeviceState, encode
+from app.core.state.device_state import DeviceState, encode
+from app.core.state.keys import MARK_KEY
 from app.errors import TransientError
+from app.kafka.access import Access
+from app.kafka.messages import Outgoing
+from app.kafka.producer import Producer
+from app.kafka.topic_ids import TopicIds
+from app.tables.device_table import FaustStates
 from tests.contract import faust_worker as fw
 from tests.contract.faust_worker import Worker
 from tests.servers import KafkaServer

@@ -11,11 +11,11 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
-from app.adapters.timescale import TimescaleStore
-from app.core.model import Row
-from app.core.write import Effect, Statement, Written
+from app.core.batch.effects import Effect, Statement, Written
+from app.core.model.records import Row
 from app.errors import TransientError
 from app.ports import Store
+from app.postgres.store.store import TimescaleStore
 from app.settings import Settings
 from tests.fakes import FakeStore
 

@@ -7,11 +7,11 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
-from app.adapters.breaker import State
-from app.adapters.lease import SessionLease
-from app.adapters.timescale import TimescaleStore
-from app.core.write import Written
+from app.core.batch.effects import Written
 from app.errors import TransientError
+from app.kafka.session_lease import SessionLease
+from app.postgres.circuit_breaker import State
+from app.postgres.store.store import TimescaleStore
 from app.settings import Settings
 from tests.contract.test_store import row
 from tests.waiting import until

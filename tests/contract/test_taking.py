@@ -10,7 +10,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from faust.types import TP
 
-from app.adapters import taking
+from app.stream import fetcher
 
 
 def fetched(first: int, count: int) -> Any:
@@ -26,7 +26,7 @@ def fetched(first: int, count: int) -> Any:
 def test_records_come_in_runs_and_from_where_reading_began() -> None:
     records = fetched(100, 50)
     records.next_fetch_offset = 110
-    decoded = taking.Decoded(records)
+    decoded = fetcher.Decoded(records)
     assert [record.offset for record in decoded.take(15)] == list(range(110, 125))
     assert [record.offset for record in decoded.take(100)] == list(range(125, 150))
     assert decoded.exhausted
@@ -41,7 +41,7 @@ def test_what_was_fetched_is_freed_at_once() -> None:
         for most in (10, 100):  # in part, as when a seek overtakes it, and whole
             result: Any = SimpleNamespace(_partition_records=fetched(0, 50))
             gone = weakref.ref(result._partition_records)
-            decoded = taking._decoded(result)
+            decoded = fetcher._decoded(result)
             assert decoded is not None
             assert len(decoded.take(most)) == min(most, 50)
             del decoded

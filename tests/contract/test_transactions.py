@@ -9,10 +9,10 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from faust.types import TP
 
-from app.adapters.alert_consumer import AlertConsumer
-from app.adapters.source import FaustBatch
-from app.ops.watchdog import Watchdog
+from app.kafka.group_consumer import AlertConsumer
 from app.settings import Settings
+from app.stream.source import FaustBatch
+from app.worker.watchdog import Watchdog
 from tests.contract import faust_worker as fw
 from tests.contract.faust_worker import Worker
 from tests.servers import KafkaServer

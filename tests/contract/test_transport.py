@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from faust.types import TP
 
-from app.adapters.positions import Position
-from app.adapters.source import FaustBatch
 from app.errors import StuckOffsetError
-from app.ops.watchdog import Watchdog
+from app.stream.rebalance.start_position import Position
+from app.stream.source import FaustBatch
+from app.worker.watchdog import Watchdog
 from tests.contract import faust_worker as fw
 from tests.contract.faust_worker import Worker
 from tests.servers import KafkaServer

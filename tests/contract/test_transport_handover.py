@@ -11,12 +11,12 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from faust.types import TP
 
-from app.adapters.kafka_access import Access
-from app.adapters.producer import Producer
-from app.adapters.source import FaustBatch
-from app.adapters.states import FaustStates
-from app.adapters.tide_gauge import tides
-from app.adapters.transport import BatchConsumer
+from app.kafka.access import Access
+from app.kafka.producer import Producer
+from app.stream.log_progress import tides
+from app.stream.source import FaustBatch
+from app.stream.transport import BatchConsumer
+from app.tables.device_table import FaustStates
 from tests.contract import faust_worker as fw
 from tests.contract.faust_worker import Worker
 from tests.servers import KafkaServer

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.local.process import Process
+from app.local.servers.process import Process
 from tests.contract import faust_worker as fw
 from tests.servers import KafkaServer
 from tests.waiting import until

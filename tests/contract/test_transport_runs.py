@@ -8,10 +8,10 @@ import pytest
 from aiokafka.errors import KafkaTimeoutError
 from faust.types import TP
 
-from app.adapters.batches import BatchMessage
-from app.adapters.flight import WAITING
-from app.adapters.positions import Position
-from app.adapters.transport import BatchConsumer
+from app.stream.batches import BatchMessage
+from app.stream.in_flight import WAITING
+from app.stream.rebalance.start_position import Position
+from app.stream.transport import BatchConsumer
 from tests.contract.faust_worker import Report, Worker, ack
 from tests.unit.records import Message
 

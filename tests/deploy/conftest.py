@@ -6,10 +6,10 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from app.adapters.schema import INIT_SQL
-from app.adapters.schema import apply as apply_schema
-from app.local import postgres_home
-from app.local.postgres import Postgres
+from app.local.servers import postgres_home
+from app.local.servers.postgres import Postgres
+from app.postgres.schema.init_sql import INIT_SQL
+from app.postgres.schema.init_sql import apply as apply_schema
 from tests import servers
 from tests.deploy.accounts import NAMES
 

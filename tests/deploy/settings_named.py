@@ -1,4 +1,4 @@
-"""Variables a deployed file sets, held against app/settings.py."""
+"""Variables a deployed file sets, held against app/settings/settings.py."""
 
 import re
 from collections.abc import Iterable
@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from app.setting_names import variables
 from app.settings import Settings
+from app.settings.names import variables
 
 
 def unknown(names: Iterable[str]) -> set[str]:

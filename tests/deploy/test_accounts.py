@@ -8,7 +8,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from app.core.mqtt_topics import is_own_output
+from app.core.routing.mqtt_topics import is_own_output
 from tests.deploy.accounts import NAMES, apply
 from tests.documents import ROOT
 

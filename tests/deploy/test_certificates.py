@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from app import tls
+from app.runtime import tls
 from tests.documents import ROOT
 
 SCRIPT = ROOT / "scripts" / "certificates"

@@ -123,7 +123,7 @@ def words(test: list[str]) -> list[str]:
 def test_our_health_check_asks_ready_of_the_port_it_listens_on() -> None:
     (check,) = {json.dumps(OURS[name]["healthcheck"]["test"]) for name in ("worker", "bridge", "notifier")}
     assert f"http://127.0.0.1:{SETTINGS.metrics_port}/ready" in check
-    assert '"/ready"' in (ROOT / "app" / "ops" / "http.py").read_text()
+    assert '"/ready"' in (ROOT / "app" / "ops" / "health.py").read_text()
 
 
 @each_service
@@ -184,7 +184,7 @@ def test_all_agree_on_the_topics() -> None:
         for name in ("topics", "worker", "notifier", "bridge")
     }
     assert len({json.dumps(given, sort_keys=True) for given in kafka.values()}) == 1
-    assert OURS["topics"]["command"] == ["topics", "create"], "made as app/adapters/topics.py wants them"
+    assert OURS["topics"]["command"] == ["topics", "create"], "made as app/kafka/topics.py wants them"
 
 
 def test_one_bridge_has_its_session_on_disk() -> None:

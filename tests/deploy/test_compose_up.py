@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from app.local.server import free_port
+from app.local.servers.common import free_port
 from tests.deploy import compose
 from tests.documents import ROOT
 from tests.waiting import until

@@ -13,7 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from app.cli.main import COMMANDS
-from app.ops.http import HealthServer
+from app.ops.health import HealthServer
 from app.settings import Settings
 from tests.deploy.settings_named import unknown
 from tests.documents import ROOT
@@ -38,7 +38,7 @@ def test_what_is_copied_from_here_exists_and_is_sent() -> None:
 
 
 def test_init_sql_is_where_the_program_looks_for_it() -> None:
-    from app.adapters.schema import INIT_SQL
+    from app.postgres.schema.init_sql import INIT_SQL
 
     assert INIT_SQL.relative_to(ROOT) == Path("init.sql")
     assert "COPY app /opt/iot-stream/app" in TEXT
@@ -65,7 +65,7 @@ def test_its_health_check_asks_live() -> None:
     command = ast.literal_eval(instruction("HEALTHCHECK")[0].partition("CMD")[2].strip())
     assert (command[0], command[-2]) == ("python", "-c")
     assert f"http://127.0.0.1:{ENV['IOT_METRICS_PORT']}/live" in command[-1]
-    assert '"/live"' in (ROOT / "app" / "ops" / "http.py").read_text()
+    assert '"/live"' in (ROOT / "app" / "ops" / "health.py").read_text()
     compile(command[-1], "HEALTHCHECK", "exec")
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from app.gateways.records import to_record
-from app.gateways.wire import Publish
-from app.local.postgres import Postgres
+from app.gateways.mqtt.packets import Publish
+from app.gateways.mqtt.records import to_record
+from app.local.servers.postgres import Postgres
 from tests.deploy import compose
 from tests.deploy.accounts import apply
 from tests.deploy.test_pgbouncer import pgbouncer

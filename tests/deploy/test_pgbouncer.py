@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from app.adapters.database import connect
-from app.adapters.timescale import TimescaleStore
-from app.core.write import Written
-from app.local.account import unprivileged
-from app.local.postgres import Postgres
-from app.local.process import Process
-from app.local.server import free_port, wait_until_ready
+from app.core.batch.effects import Written
+from app.local.servers.common import free_port, wait_until_ready
+from app.local.servers.postgres import Postgres
+from app.local.servers.process import Process
+from app.local.servers.unprivileged import unprivileged
+from app.postgres.connect import connect
+from app.postgres.store.store import TimescaleStore
 from app.settings import Settings
 from tests.deploy.accounts import apply
 from tests.documents import ROOT

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from app.adapters.faust_process import LIMIT_EXIT_CODE
 from app.cli.main import COMMANDS
 from app.settings import Settings
+from app.stream.faust_process import LIMIT_EXIT_CODE
 from tests.deploy.settings_named import refused, unknown
 from tests.documents import ROOT
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from app.adapters.topics import wanted
-from app.core.model import Kind
-from app.core.mqtt_topics import is_own_output, route
+from app.core.model.records import Kind
+from app.core.routing.mqtt_topics import is_own_output, route
+from app.kafka.topics import wanted
 from app.settings import Settings
 from tests.deploy import vector
 from tests.documents import ROOT

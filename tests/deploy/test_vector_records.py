@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.gateways import records
-from app.gateways.wire import Publish
+from app.gateways.mqtt import records
+from app.gateways.mqtt.packets import Publish
 from tests.deploy import vector
 
 TELEMETRY, MANAGE = "users/u1/devices/d1/telemetry", "users/u1/alerts/manage"

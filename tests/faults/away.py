@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import psutil
 
-from app.local.kafka import Kafka
-from app.local.mosquitto import Mosquitto
-from app.local.postgres import Postgres
-from app.local.process import Process
+from app.local.servers.kafka import Kafka
+from app.local.servers.mosquitto import Mosquitto
+from app.local.servers.postgres import Postgres
+from app.local.servers.process import Process
 
 
 @dataclass

@@ -6,9 +6,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from app.local.kafka import Kafka
-from app.local.mosquitto import Mosquitto
-from app.local.postgres import Postgres
+from app.local.servers.kafka import Kafka
+from app.local.servers.mosquitto import Mosquitto
+from app.local.servers.postgres import Postgres
 from tests.conftest import INIT_SQL
 from tests.faults.away import Servers
 from tests.faults.load import RULES

@@ -5,7 +5,7 @@ import contextlib
 import re
 from collections.abc import Awaitable, Callable
 
-from app.core.client_ids import client_id
+from app.core.routing.client_ids import client_id
 from tests.faults.mqtt import GONE, line
 from tests.faults.rig import Rig
 from tests.faults.servers import STRANGER

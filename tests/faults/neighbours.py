@@ -17,7 +17,7 @@ from pathlib import Path
 import asyncpg
 from msgspec import Struct
 
-from app.local.mosquitto import Mosquitto
+from app.local.servers.mosquitto import Mosquitto
 from tests import servers
 from tests.conftest import INIT_SQL
 from tests.faults.misbehaviour import Account

@@ -6,7 +6,7 @@ import socket
 import struct
 import time
 
-from app.local.server import LOOPBACK, free_port
+from app.local.servers.common import LOOPBACK, free_port
 
 CHUNK = 65536
 AHEAD = 32  # chunks on their way in one direction

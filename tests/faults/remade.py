@@ -9,9 +9,9 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.new_partitions import NewPartitions
 
-from app.adapters.kafka_access import Access
-from app.adapters.topic_ids import TopicIds
-from app.adapters.topics import create, wanted
+from app.kafka.access import Access
+from app.kafka.topic_ids import TopicIds
+from app.kafka.topics import create, wanted
 from tests.workers import Site, until
 
 

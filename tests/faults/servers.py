@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 import asyncpg
 
 from app.errors import TransientError
-from app.local.kafka import Kafka
-from app.local.mosquitto import Mosquitto
-from app.local.postgres import Postgres
-from app.local.server import LOOPBACK, free_port
+from app.local.servers.common import LOOPBACK, free_port
+from app.local.servers.kafka import Kafka
+from app.local.servers.mosquitto import Mosquitto
+from app.local.servers.postgres import Postgres
 from tests.conftest import INIT_SQL
 from tests.faults.proxy import Proxy
 from tests.workers import Site

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from app.adapters.database import Connection
+from app.postgres.connect import Connection
 from tests.faults.accounts import Accounts, draw_up
 from tests.faults.mqtt import Heard
 from tests.faults.stream import Stream

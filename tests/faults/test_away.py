@@ -12,9 +12,9 @@ from contextlib import ExitStack, asynccontextmanager
 
 import pytest
 
-from app.local.kafka import Kafka
-from app.local.mosquitto import Mosquitto
-from app.local.postgres import Postgres
+from app.local.servers.kafka import Kafka
+from app.local.servers.mosquitto import Mosquitto
+from app.local.servers.postgres import Postgres
 from tests.audit import Sent, audit, expected_alerts
 from tests.faults.away import Servers, come_back, leave
 from tests.faults.load import THRESHOLD, messages

@@ -15,11 +15,11 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from app.adapters.faust_process import LIMIT_EXIT_CODE
-from app.adapters.kafka_access import Access
-from app.adapters.topics import create, wanted
-from app.local.jars import kafka_jars
-from app.local.kafka import Kafka
+from app.kafka.access import Access
+from app.kafka.topics import create, wanted
+from app.local.servers.kafka import Kafka
+from app.local.servers.kafka_jars import kafka_jars
+from app.stream.faust_process import LIMIT_EXIT_CODE
 from tests.audit import Sent, audit, expected_alerts, header, read
 from tests.faults.load import RULES, THRESHOLD, messages
 from tests.servers import MqttServer

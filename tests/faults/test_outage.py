@@ -8,8 +8,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from app.local.kafka import Kafka
-from app.local.postgres import Postgres
+from app.local.servers.kafka import Kafka
+from app.local.servers.postgres import Postgres
 from tests.audit import audit, expected_alerts
 from tests.conftest import INIT_SQL
 from tests.faults.load import RULES, THRESHOLD, load

@@ -11,8 +11,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from app.adapters.kafka_access import Access
-from app.adapters.topics import create, wanted
+from app.kafka.access import Access
+from app.kafka.topics import create, wanted
 from tests.audit import audit, expected_alerts
 from tests.faults.away import Servers, come_back, leave
 from tests.faults.load import THRESHOLD, load

@@ -13,9 +13,10 @@ from typing import Any
 
 from faust.cli.faust import cli
 
-from app.core.work import Work
-from app.pipeline import Pipeline
-from app.ports import Batch, Process
+from app.core.batch.batch import Batch
+from app.core.batch.output import Work
+from app.pipeline.pipeline import Pipeline
+from app.ports import Process
 
 # In the order of the path: the step's name, its port and method. "process" is no port's.
 PORTS = {
@@ -85,9 +86,9 @@ def make_mortal(pipeline: Pipeline, death: Death) -> None:
 
 def run() -> None:
     """Be `faust -A app worker`."""
-    from app import worker  # reads the settings
+    from app.worker import bootstrap
 
-    make_mortal(worker.pipeline, Death(Path(os.environ["DIE_AFTER"])))
+    make_mortal(bootstrap.pipeline, Death(Path(os.environ["DIE_AFTER"])))
     sys.argv = ["faust", "-A", "app", "worker", "-l", "warn", "--without-web"]
     cli()
 

@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 import asyncpg
 from pydantic import SecretStr
 
-from app.adapters.database import Connection
-from app.adapters.store_events import Silent
-from app.adapters.timescale import TimescaleStore
+from app.postgres.connect import Connection
+from app.postgres.events import Silent
+from app.postgres.store.store import TimescaleStore
 from app.settings import Settings
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from app.core.devices import MARK_KEY
-from app.core.episodes import moment
-from app.core.state import decode
+from app.core.model.times import moment
+from app.core.state.device_state import decode
+from app.core.state.keys import MARK_KEY
 from tests.audit import read
 from tests.integration.dying_worker import STEPS
 from tests.servers import KafkaServer, MqttServer

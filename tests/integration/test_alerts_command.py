@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from app.adapters.mqtt_message import publish
 from app.errors import PermanentError, TransientError
-from app.local.mosquitto import NOTIFIER, Mosquitto
-from app.local.server import free_port
+from app.local.servers.common import free_port
+from app.local.servers.mosquitto import NOTIFIER, Mosquitto
+from app.mqtt.one_shot import publish
 from app.settings import Settings
 from tests.command import Done, iot_stream
 from tests.documents import DOCS

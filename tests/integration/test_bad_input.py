@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from app.core.model import Reason
+from app.core.model.records import Reason
 from tests.audit import Sent, audit, header, read
 from tests.servers import KafkaServer, MqttServer
 from tests.workers import Site

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from app.adapters import schema
-from app.adapters.breaker import State
-from app.core.write import Written
-from app.local.postgres import Postgres
+from app.core.batch.effects import Written
+from app.local.servers.postgres import Postgres
+from app.postgres.circuit_breaker import State
+from app.postgres.schema import init_sql
 from tests.contract.test_store import row
 from tests.integration.stores import Told, connected, count, opened, until
 
@@ -45,7 +45,7 @@ async def test_it_is_over_soon_after_the_server_is_back(server_dir: Path) -> Non
     server.start()
     try:
         server.wait_ready()
-        await schema.apply(server.dsn)
+        await init_sql.apply(server.dsn)
         async with opened(server.dsn, told, breaker_reset_min=60, breaker_reset_max=60) as store:
             for first, away in ((0, 0.0), (100, 1.5)):  # back at once, and after a while
                 await asyncio.to_thread(server.kill)

@@ -13,8 +13,8 @@ import mqtt5
 import psutil
 import pytest
 
-from app.local.kafka import Kafka
-from app.local.mosquitto import BRIDGE, Mosquitto
+from app.local.servers.kafka import Kafka
+from app.local.servers.mosquitto import BRIDGE, Mosquitto
 from tests.integration.bridges import Program, create_topics, program, publisher, read_topic, until
 from tests.servers import KafkaServer, MqttServer
 

@@ -11,10 +11,10 @@ from typing import Any
 import mqtt5
 import pytest
 
-from app.core.client_ids import client_id
-from app.core.client_ids import share as share_name
-from app.local.kafka import Kafka
-from app.local.mosquitto import BRIDGE, Mosquitto
+from app.core.routing.client_ids import client_id
+from app.core.routing.client_ids import share as share_name
+from app.local.servers.kafka import Kafka
+from app.local.servers.mosquitto import BRIDGE, Mosquitto
 from tests.integration.bridges import create_topics, program, publisher, read_topic, until
 from tests.integration.test_bridge import assert_first_occurrences_in_order, complete, numbered, ours, settings
 from tests.servers import GivenMqtt, KafkaServer, MqttServer

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 
-from app.adapters.kafka_access import Access
-from app.gateways import kafka as writing
-from app.gateways.kafka import KafkaWriter
-from app.gateways.records import Outgoing, to_record
-from app.gateways.wire import Publish
-from app.local.kafka import Kafka
+from app.gateways import writer as writing
+from app.gateways.mqtt.packets import Publish
+from app.gateways.mqtt.records import to_record
+from app.gateways.record import Outgoing
+from app.gateways.writer import KafkaWriter
+from app.kafka.access import Access
+from app.local.servers.kafka import Kafka
 from tests.integration.bridges import create_topics, read_topic
 from tests.integration.test_bridge import assert_first_occurrences_in_order, complete, numbered
 from tests.servers import KafkaServer

@@ -6,13 +6,13 @@ import time
 
 import pytest
 
-from app.ops.deadline import EXIT_CODE
+from app.runtime.stop_deadline import EXIT_CODE
 
 pytestmark = pytest.mark.integration
 
 PROGRAM = """
 import threading, time
-from app.ops.deadline import StopDeadline
+from app.runtime.stop_deadline import StopDeadline
 deadline = StopDeadline({seconds})
 deadline.begin()
 deadline.begin()  # a second signal changes nothing

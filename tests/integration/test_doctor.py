@@ -14,10 +14,10 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from app.adapters.kafka_access import Access
-from app.adapters.topics import create, wanted
-from app.ops.doctor import count, database, kafka, mqtt
-from app.ops.doctor.finding import Finding, Level
+from app.doctor import count, database, kafka, mqtt
+from app.doctor.finding import Finding, Level
+from app.kafka.access import Access
+from app.kafka.topics import create, wanted
 from app.settings import Settings
 from tests.audit import audit, expected_alerts
 from tests.faults.load import RULES, THRESHOLD, messages

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from app.adapters.database import Connection
-from app.ops.doctor import jobs
-from app.ops.doctor.finding import Level
+from app.doctor import jobs
+from app.doctor.finding import Level
+from app.postgres.connect import Connection
 
 pytestmark = pytest.mark.integration
 

@@ -13,13 +13,13 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.protocol.admin import CreateAclsRequest
 from pydantic import SecretStr
 
-from app.adapters.database import connect
-from app.adapters.kafka_access import access
-from app.adapters.sqlstate import DATABASE_ERRORS, Failure, advice, classify
-from app.adapters.topics import Topic, create, existing, wanted
+from app.doctor import database, kafka, mqtt
+from app.doctor.finding import Level
 from app.errors import TransientError
-from app.ops.doctor import database, kafka, mqtt
-from app.ops.doctor.finding import Level
+from app.kafka.access import access
+from app.kafka.topics import Topic, create, existing, wanted
+from app.postgres.connect import connect
+from app.postgres.sqlstate import DATABASE_ERRORS, Failure, advice, classify
 from app.settings import Settings
 from tests.conftest import INIT_SQL
 from tests.documents import DOCS

@@ -10,12 +10,12 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from app.adapters import schema
-from app.adapters.breaker import State
-from app.adapters.timescale import TimescaleStore
-from app.core.write import Effect, Statement, Written
-from app.local.account import run
-from app.local.postgres import Postgres
+from app.core.batch.effects import Effect, Statement, Written
+from app.local.servers.postgres import Postgres
+from app.local.servers.unprivileged import run
+from app.postgres.circuit_breaker import State
+from app.postgres.schema import init_sql
+from app.postgres.store.store import TimescaleStore
 from tests.contract.test_store import EDITED, LOG, row
 from tests.integration.stores import Told, as_role, connected, count, opened, until, waiting_backend
 from tests.servers import PostgresServer, server_directory
@@ -33,7 +33,7 @@ def own() -> Iterator[Postgres]:
         server.start()
         try:
             server.wait_ready()
-            asyncio.run(schema.apply(server.dsn))
+            asyncio.run(init_sql.apply(server.dsn))
             yield server
         finally:
             server.stop()
@@ -316,7 +316,7 @@ async def test_a_missing_database(postgres: PostgresServer, unique: str) -> None
         async with opened(dsn, told) as store:
             write = await held(store, told, "3D000")
             assert "create the database" in store.advice["writes"]
-            await schema.make_database(postgres.dsn, unique)
-            await schema.apply(dsn)
+            await init_sql.make_database(postgres.dsn, unique)
+            await init_sql.apply(dsn)
             await goes_on(write, dsn)
         await admin.execute(f"DROP DATABASE {unique} WITH (FORCE)")

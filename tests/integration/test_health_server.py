@@ -10,8 +10,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from app.ops import http
-from app.ops.http import CONNECTIONS, HealthServer
+from app.ops import health
+from app.ops.health import CONNECTIONS, HealthServer
 from tests.servers import KafkaServer, MqttServer
 from tests.workers import Site, until
 
@@ -116,7 +116,7 @@ async def test_a_head_without_end_is_not_kept() -> None:
 
 
 async def test_half_requests_are_closed_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(health, "HEAD_SECONDS", 0.2)
     async with served() as server:
         assert await said(server.port, b"GET /live HTTP/1.1\r\nX-") == b""
         assert await said(server.port, b"") == b""
@@ -137,7 +137,7 @@ async def test_a_probe_is_answered_beside_any_number_of_half_requests() -> None:
 
 async def test_those_who_do_not_read_hold_no_more_than_there_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
     page = b"x" * (32 << 20)
-    monkeypatch.setattr(http, "generate_latest", lambda: page)
+    monkeypatch.setattr(health, "generate_latest", lambda: page)
     with ExitStack() as stack:
         async with served() as server:
             for _ in range(CONNECTIONS + 20):

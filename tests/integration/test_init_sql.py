@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
-from app.adapters import schema
-from app.adapters.database import Connection
-from app.adapters.insert import EFFECTS
-from app.core.write import Statement
+from app.core.batch.effects import Statement
 from app.errors import PermanentError, TransientError
+from app.postgres.connect import Connection
+from app.postgres.schema import init_sql
+from app.postgres.store.statements import EFFECTS
 
 pytestmark = pytest.mark.integration
 
@@ -51,8 +51,8 @@ async def test_again_and_at_once_changes_nothing(database: str, connection: Conn
     await connection.execute("INSERT INTO user_configs (user_id) VALUES ('u1')")
     await connection.execute("DELETE FROM mqtt_acl WHERE topic = 'iot/${username}/status'")
     rules = await connection.fetchval("SELECT count(*) FROM mqtt_acl")
-    await schema.apply(database)
-    await asyncio.gather(*(schema.apply(database) for _ in range(4)))
+    await init_sql.apply(database)
+    await asyncio.gather(*(init_sql.apply(database) for _ in range(4)))
     assert await columns(connection) == TABLES
     assert await connection.fetchval("SELECT count(*) FROM user_configs") == 1
     assert await connection.fetchval("SELECT count(*) FROM mqtt_acl") == rules  # what was deleted stays so
@@ -95,7 +95,7 @@ async def test_a_table_of_version_0_1_0_gets_the_new_columns(database: str, conn
     await connection.execute("DROP TRIGGER user_configs_touch ON user_configs")
     await connection.execute("INSERT INTO user_configs (user_id, rules) VALUES ('u1', '[1]')")
     before = await connection.fetchval("SELECT updated_at FROM user_configs")
-    await schema.apply(database)
+    await init_sql.apply(database)
     assert await columns(connection) == TABLES
     row = await connection.fetchrow("SELECT * FROM user_configs")
     assert row is not None
@@ -106,11 +106,11 @@ async def test_new_rights_come_once_to_a_table_that_was_there(database: str, con
     errors = "SELECT count(*) FROM mqtt_acl WHERE topic LIKE '%/errors'"
     await connection.execute("DELETE FROM mqtt_acl WHERE topic LIKE '%/errors'; COMMENT ON TABLE mqtt_acl IS NULL")
     rules = await connection.fetchval("SELECT count(*) FROM mqtt_acl")
-    await schema.apply(database)
+    await init_sql.apply(database)
     assert await connection.fetchval(errors) == 4
     assert await connection.fetchval("SELECT count(*) FROM mqtt_acl") == rules + 4
     await connection.execute("DELETE FROM mqtt_acl WHERE topic LIKE '%/errors'")
-    await schema.apply(database)
+    await init_sql.apply(database)
     assert await connection.fetchval(errors) == 0
 
 
@@ -131,7 +131,7 @@ def empty_database(database: str) -> str:
 
 
 async def test_an_empty_database_by_many_at_once(empty_database: str) -> None:
-    await asyncio.gather(*(schema.apply(empty_database) for _ in range(4)))
+    await asyncio.gather(*(init_sql.apply(empty_database) for _ in range(4)))
     opened = await asyncpg.connect(empty_database)
     assert await columns(opened) == TABLES
     await opened.close()
@@ -165,7 +165,7 @@ async def test_a_table_with_rows_becomes_a_hypertable(empty_database: str) -> No
         "INSERT INTO raw_telemetry VALUES (now(), 'u', 'd', 1)"
     )
     await opened.close()
-    await schema.apply(empty_database)
+    await init_sql.apply(empty_database)
     opened = await asyncpg.connect(empty_database)
     assert await opened.fetchval("SELECT count(*) FROM timescaledb_information.chunks") == 1
     assert await opened.fetchval("SELECT count(*) FROM raw_telemetry") == 1
@@ -251,11 +251,11 @@ async def test_roles_have_no_more_than_their_work_needs(connection: Connection) 
 async def test_errors_say_what_to_do(database: str) -> None:
     server = database.rpartition("/")[0]
     with pytest.raises(PermanentError, match=r"3D000 .*create the database"):
-        await schema.apply(f"{server}/nobody_made_this")
+        await init_sql.apply(f"{server}/nobody_made_this")
     with pytest.raises(TransientError, match=r"init\.sql: ConnectionRefusedError"):
-        await schema.apply("postgresql://postgres@127.0.0.1:1/postgres")
+        await init_sql.apply("postgresql://postgres@127.0.0.1:1/postgres")
     with pytest.raises(PermanentError, match="small letters"):
-        await schema.make_database(database, 'x"; DROP DATABASE postgres')
+        await init_sql.make_database(database, 'x"; DROP DATABASE postgres')
 
 
 async def test_the_history_of_the_first_version_gets_the_longer_key(connection: Connection, database: str) -> None:
@@ -265,7 +265,7 @@ async def test_the_history_of_the_first_version_gets_the_longer_key(connection: 
         "(alert_id, status, user_id, device_id, rule_id, sent_at) VALUES ('a', 'FIRING', 'u', 'd', 'r', now())"
     )
     for _ in range(2):
-        await schema.apply(database)
+        await init_sql.apply(database)
     rows = await connection.fetch("SELECT alert_id, status, repeat, sent_at IS NOT NULL FROM alert_history")
     assert [tuple(row) for row in rows] == [("a", "FIRING", 0, True)]
     again = (

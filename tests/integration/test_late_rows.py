@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from app.adapters.breaker import State
-from app.adapters.database import Connection
-from app.core.model import Row
-from app.core.write import Effect, Statement, Written
+from app.core.batch.effects import Effect, Statement, Written
+from app.core.model.records import Row
+from app.postgres.circuit_breaker import State
+from app.postgres.connect import Connection
 from tests.contract.test_store import EDITED, LOG, row
 from tests.integration.stores import Told, connected, count, opened, until, waiting_backend
 

@@ -9,8 +9,8 @@ import psutil
 import pytest
 
 from app.errors import PermanentError, TransientError
-from app.local.process import Process
-from app.local.server import wait_until_ready
+from app.local.servers.common import wait_until_ready
+from app.local.servers.process import Process
 
 pytestmark = pytest.mark.integration
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from app.adapters import migrate as migrations
-from app.adapters import schema
-from app.adapters.database import Connection
-from app.adapters.migrate import Migration, known, migrate, status
 from app.errors import PermanentError, TransientError
+from app.postgres.connect import Connection
+from app.postgres.schema import init_sql
+from app.postgres.schema import migrate as migrations
+from app.postgres.schema.migrate import Migration, known, migrate, status
 from tests.conftest import INIT_SQL
 from tests.servers import PostgresServer
 from tests.workers import ROOT
@@ -71,7 +71,7 @@ async def opened(dsn: str) -> AsyncIterator[Connection]:
 
 async def test_every_way_ends_at_the_same_schema(made: list[str]) -> None:
     fresh, stepwise, upgraded = made
-    await schema.apply(fresh)
+    await init_sql.apply(fresh)
     async with opened(fresh) as one, opened(stepwise) as two, opened(upgraded) as three:
         assert await migrate(one, STEPS) == [], "init.sql has taken all of them"
         expected = await look(one)
@@ -129,10 +129,10 @@ async def test_what_the_first_release_has_stored_stays(made: list[str]) -> None:
 
 async def test_a_database_that_init_sql_has_upgraded(made: list[str]) -> None:
     fresh, other, _ = made
-    await schema.apply(fresh)
+    await init_sql.apply(fresh)
     async with opened(fresh) as one, opened(other) as two:
         await two.execute(STEPS[0].sql)
-        await schema.apply(other)
+        await init_sql.apply(other)
         assert [state.applied for state in await status(two, STEPS)] == [None] * len(STEPS)
         assert await migrate(two, STEPS) == STEPS[1:]
         assert await look(two) == await look(one)

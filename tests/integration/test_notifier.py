@@ -19,9 +19,9 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.core.alerts import AlertEvent, Severity, Status, to_json
-from app.local.mosquitto import BRIDGE, Mosquitto
-from app.local.server import free_port
+from app.core.model.alert_event import AlertEvent, Severity, Status, to_json
+from app.local.servers.common import free_port
+from app.local.servers.mosquitto import BRIDGE, Mosquitto
 from tests.faults.clocks import Clock, available
 from tests.integration.bridges import Program, create_topics, program, until
 from tests.servers import KafkaServer, MqttServer

@@ -14,8 +14,8 @@ import asyncpg
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from app.adapters.outbox import TOPIC_HEADER
-from app.local.server import free_port
+from app.kafka.alert_outbox import TOPIC_HEADER
+from app.local.servers.common import free_port
 from tests.integration.bridges import create_topics, program, until
 from tests.integration.test_notifier import answers, event, listening, metric, outbox, settings
 from tests.integration.test_webhook import KEY, Receiver

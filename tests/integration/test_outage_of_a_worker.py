@@ -13,8 +13,8 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 
-from app.adapters import schema
-from app.local.postgres import Postgres
+from app.local.servers.postgres import Postgres
+from app.postgres.schema import init_sql
 from tests.audit import Sent, audit
 from tests.servers import KafkaServer, MqttServer, server_directory
 from tests.workers import Running, Site, until
@@ -37,7 +37,7 @@ async def hurt(
         await asyncio.to_thread(server.start)
         try:
             await asyncio.to_thread(server.wait_ready)
-            await schema.apply(server.dsn)
+            await init_sql.apply(server.dsn)
             more = {"kafka_partitions": PARTITIONS, "buffer_max_bytes": BUFFER, "kafka_max_fetch_bytes": MIB}
             site = Site(kafka.bootstrap, server.dsn, mosquitto, unique, tmp_path, more)
             await site.prepare([])

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 import pytest
 from pydantic import SecretStr
 
-from app.adapters.database import Connection
-from app.adapters.rules_table import RulesTable
-from app.core.write import Effect, Statement, Written
+from app.core.batch.effects import Effect, Statement, Written
+from app.postgres.connect import Connection
+from app.postgres.queries.config_feed import RulesTable
 from app.settings import Settings
 from tests.contract.test_store import EDITED, LOG, POISON, alert, row
 from tests.integration.stores import Told, connected, count, opened, until

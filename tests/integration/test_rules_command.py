@@ -11,9 +11,9 @@ from typing import Any
 import asyncpg
 import pytest
 
-from app.adapters.stored_readings import ALONG_THE_KEY, PAGE, query
-from app.local.server import free_port
-from app.rehearsal.summary import BINS
+from app.backtest.summary import BINS
+from app.local.servers.common import free_port
+from app.postgres.queries.readings import ALONG_THE_KEY, PAGE, query
 from tests.command import Done, iot_stream
 from tests.documents import DOCS
 

@@ -7,9 +7,9 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
-from app.adapters.database import Connection
-from app.adapters.rules_table import RulesTable
-from app.core.in_force import Change
+from app.core.user_config.last_known_good import Change
+from app.postgres.connect import Connection
+from app.postgres.queries.config_feed import RulesTable
 from app.settings import Settings
 
 pytestmark = pytest.mark.integration

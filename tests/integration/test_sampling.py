@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from app.ops.doctor import count
-from app.ops.doctor.finding import Level
+from app.doctor import count
+from app.doctor.finding import Level
 from tests.integration.bridges import Publisher, publisher
 from tests.integration.test_notifier import listening
 from tests.servers import KafkaServer, MqttServer

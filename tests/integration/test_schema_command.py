@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from app.adapters import table
-from app.adapters.database import Connection
-from app.core.columns import DEFAULT, Schema
-from app.named_schema import named
+from app.core.schema.schema import Schema
+from app.postgres.connect import Connection
+from app.postgres.schema import telemetry_table
+from app.settings.schema_struct import named
+from tests import DEFAULT
 from tests.command import Done, iot_stream
 from tests.servers import PostgresServer
 
@@ -41,7 +42,7 @@ async def command(dsn: str, struct: str, *words: str) -> Done:
 
 
 async def told(connection: Connection, schema: Schema = DEFAULT) -> list[tuple[str, str, str]]:
-    return [(one.column, one.what, one.cure) for one in await table.differences(connection, schema)]
+    return [(one.column, one.what, one.cure) for one in await telemetry_table.differences(connection, schema)]
 
 
 async def test_init_sql_fits_the_default(connection: Connection) -> None:
@@ -127,7 +128,7 @@ async def test_what_loosens_the_table_is_taken_alone(connection: Connection) -> 
     """As the local stack does with its own database."""
     changes = "DROP COLUMN battery, ADD COLUMN site text NOT NULL, ALTER COLUMN temperature TYPE real"
     await connection.execute(f"ALTER TABLE raw_telemetry {changes}")
-    taken = await table.add_missing(connection, DEFAULT)
+    taken = await telemetry_table.add_missing(connection, DEFAULT)
     assert [one.column for one in taken] == ["battery", "site"]
     assert [column for column, _, _ in await told(connection)] == ["temperature"]
 
@@ -182,7 +183,7 @@ async def test_for_a_machine(database: str) -> None:
 
 
 async def test_a_wrong_struct_is_told_in_one_line_a_field(database: str) -> None:
-    done = await command(database, "app.core.model:Rejected", "schema", "check")
+    done = await command(database, "app.core.model.records:Rejected", "schema", "check")
     assert done.code not in (0, 1)
     assert "Traceback" not in done.error
     assert "IOT_SCHEMA_STRUCT" in done.error

@@ -13,9 +13,9 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from app.local.kafka import Kafka
-from app.local.mosquitto import BRIDGE, Mosquitto
-from app.local.postgres import Postgres
+from app.local.servers.kafka import Kafka
+from app.local.servers.mosquitto import BRIDGE, Mosquitto
+from app.local.servers.postgres import Postgres
 from tests.servers import KafkaServer
 
 pytestmark = pytest.mark.integration

@@ -6,10 +6,10 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from app.adapters.kafka_access import Access
-from app.adapters.topics import create, existing, wanted
 from app.errors import PermanentError, TransientError
-from app.local.server import free_port
+from app.kafka.access import Access
+from app.kafka.topics import create, existing, wanted
+from app.local.servers.common import free_port
 from app.settings import Settings
 from tests.servers import KafkaServer
 

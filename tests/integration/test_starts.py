@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from app.local.server import free_port
+from app.local.servers.common import free_port
 from app.settings import Settings
 from tests.command import Done
 from tests.servers import KafkaServer, MqttServer
@@ -131,7 +131,7 @@ async def test_a_worker_listens_at_its_metrics_port_alone_whatever_faust_is_told
 
 def test_what_holds_a_password_does_not_show_it() -> None:
     from app.cli.notifier import account
-    from app.gateways.session import Login
+    from app.gateways.mqtt.session import Login
 
     settings = Settings(mqtt_username="u", mqtt_password=SECRET, database_url=f"postgresql://u:{SECRET}@h/d")
     login = Login("id", "u", SECRET, (), 1, 1, 1)

@@ -12,8 +12,8 @@ from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
 from aiokafka.errors import GroupCoordinatorNotAvailableError
 from aiokafka.protocol.group import JoinGroupRequest, LeaveGroupRequest
 
-from app.adapters.closing import close_consumer
-from app.adapters.sync_limit import limit_sync
+from app.kafka.close_clients import close_consumer
+from app.kafka.sync_limit import limit_sync
 from tests.servers import KafkaServer
 from tests.waiting import until
 

@@ -10,13 +10,13 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
-from app.adapters import schema
-from app.adapters.breaker import State
-from app.adapters.database import Connection
-from app.adapters.timescale import TimescaleStore
-from app.core.write import Effect, Statement, Written
+from app.core.batch.effects import Effect, Statement, Written
 from app.errors import TransientError
-from app.local.postgres import Postgres
+from app.local.servers.postgres import Postgres
+from app.postgres.circuit_breaker import State
+from app.postgres.connect import Connection
+from app.postgres.schema import init_sql
+from app.postgres.store.store import TimescaleStore
 from app.settings import Settings
 from tests.contract.test_store import EDITED, LOG, START, row
 from tests.integration.stores import Told, as_role, connected, count, opened, until, waiting_backend
@@ -60,7 +60,7 @@ async def test_a_server_that_stops_and_comes_back(server_dir: Path) -> None:
     server.start()
     try:
         server.wait_ready()
-        await schema.apply(server.dsn)
+        await init_sql.apply(server.dsn)
         async with opened(server.dsn, told) as store:
             assert await store.write([row(0)]) == Written(1, 0)
             assert await store.ready()
@@ -173,7 +173,7 @@ async def test_a_missing_table_holds_and_calls_an_operator(postgres: PostgresSer
             write = asyncio.create_task(store.write([row(0)]))
             await until(lambda: bool(told.operator))
             assert not write.done()
-            await schema.apply(postgres.dsn_of(unique))
+            await init_sql.apply(postgres.dsn_of(unique))
             assert await asyncio.wait_for(write, 10) == Written(1, 0)
         assert len(told.operator) == 1
         assert "42P01" in told.operator[0]

@@ -14,11 +14,11 @@ import asyncpg
 import bcrypt
 import pytest
 
-from app.adapters.schema import apply, make_database
 from app.local.layout import DEFAULT_PORTS, Layout
-from app.local.mosquitto import BRIDGE, NOTIFIER, OPERATOR, Mosquitto
-from app.local.postgres import Postgres
-from app.local.server import free_port
+from app.local.servers.common import free_port
+from app.local.servers.mosquitto import BRIDGE, NOTIFIER, OPERATOR, Mosquitto
+from app.local.servers.postgres import Postgres
+from app.postgres.schema.init_sql import apply, make_database
 from tests.deploy.test_accounts import AUTHENTICATION, AUTHORIZATION, query
 from tests.integration.test_stack_servers import Device
 from tests.workers import ROOT

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from app.adapters.hook import Hook
 from app.errors import TransientError
+from app.notify.webhook_client import Hook
 from tests.integration.bridges import create_topics, program, until
 from tests.integration.test_notifier import event, listening, outbox, settings
 from tests.servers import KafkaServer, MqttServer

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from app.core.decode import Limits
-from app.core.process import Processor
-from app.core.rulebook import RuleBook
-from app.core.work import Work
-from app.core.write import Written
+from app.core.batch.effects import Written
+from app.core.batch.output import Work
+from app.core.decode.decoder import Limits
+from app.core.processing.processor import Processor
+from app.core.user_config.rulebook import RuleBook
 from app.errors import BooksError
 from tests.pipeline.world import Life, MemoryBatch, MemoryStore, Worker, World
 from tests.unit.records import NOW, Message

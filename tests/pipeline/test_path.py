@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from app.adapters.lease import SessionLease, awake_or_not
-from app.core.model import Reason, Rejected, Stage
-from app.core.work import Work
-from app.core.write import Written
+from app.core.batch.effects import Written
+from app.core.batch.output import Work
+from app.core.model.records import Reason, Rejected, Stage
 from app.errors import PermanentError, TransientError
-from app.joined import Most
+from app.kafka.session_lease import SessionLease, awake_or_not
+from app.pipeline.coalesce import Most
 from tests.pipeline.world import ABORT, Crash, Life, MemoryBatch, MemoryDeadLetters, MemoryStore, Worker, World
 from tests.unit.records import Message
 from tests.waiting import until

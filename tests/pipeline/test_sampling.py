@@ -7,13 +7,14 @@ from typing import Any
 
 import msgspec
 
-from app.core.books import Books, books
-from app.core.decode import Limits
-from app.core.process import Processor
-from app.core.rulebook import RuleBook
-from app.core.work import Work
-from app.core.write import Written
-from app.ports import Batch, Seconds
+from app.core.batch.batch import Batch
+from app.core.batch.books import Books, books
+from app.core.batch.effects import Written
+from app.core.batch.output import Work
+from app.core.decode.decoder import Limits
+from app.core.processing.processor import Processor
+from app.core.user_config.rulebook import RuleBook
+from app.ports import Seconds
 from tests.pipeline.world import Crash, Life, MemoryBatch, MemoryLedger, Worker, World
 from tests.unit.readings import rule
 from tests.unit.records import Message

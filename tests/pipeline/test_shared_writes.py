@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from app.adapters import queue
-from app.adapters.advice import Advice
-from app.adapters.breaker import Breaker
-from app.adapters.group import Live
-from app.adapters.horizon import Horizon
-from app.adapters.interrupt import Interrupt
-from app.adapters.lease import Unlimited
-from app.adapters.pending import Pending
-from app.adapters.queue import Queue, Shared
-from app.adapters.store_events import Silent
-from app.core.write import Written
+from app.core.batch.effects import Written
+from app.ports import Unlimited
+from app.postgres.circuit_breaker import Breaker
+from app.postgres.events import Silent
+from app.postgres.operator_advice import Advice
+from app.postgres.store import write_queue
+from app.postgres.store.group_commit import Live
+from app.postgres.store.late_horizon import Horizon
+from app.postgres.store.pending_write import Pending
+from app.postgres.store.write_queue import Queue, Shared
+from app.runtime.interrupt import Interrupt
 
 ROW = (datetime(2026, 5, 4, tzinfo=UTC), "u1", "d1", 1)
 
@@ -84,8 +84,8 @@ async def one_after_another(store: Queue, *sizes: int) -> None:
 
 
 async def test_a_lone_write_waits_for_nobody(groups: tuple[Queue, Groups], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queue, "SHARE_SECONDS", 60.0)
-    monkeypatch.setattr(queue, "BUSY_SECONDS", 0.0)
+    monkeypatch.setattr(write_queue, "SHARE_SECONDS", 60.0)
+    monkeypatch.setattr(write_queue, "BUSY_SECONDS", 0.0)
     store, work = groups
     await asyncio.wait_for(one_after_another(store, 1, 2), 10)
     assert work.seen == [[1], [2]]
@@ -94,8 +94,8 @@ async def test_a_lone_write_waits_for_nobody(groups: tuple[Queue, Groups], monke
 async def test_small_writes_that_follow_closely_share(
     groups: tuple[Queue, Groups], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queue, "SHARE_SECONDS", 0.3)
-    monkeypatch.setattr(queue, "BUSY_SECONDS", 60.0)
+    monkeypatch.setattr(write_queue, "SHARE_SECONDS", 0.3)
+    monkeypatch.setattr(write_queue, "BUSY_SECONDS", 60.0)
     store, work = groups
     store._dispatched = asyncio.get_running_loop().time()
     await one_after_another(store, 1, 2, 3)
@@ -103,8 +103,8 @@ async def test_small_writes_that_follow_closely_share(
 
 
 async def test_a_large_write_waits_for_nobody(groups: tuple[Queue, Groups], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queue, "SHARE_SECONDS", 60.0)
-    monkeypatch.setattr(queue, "BUSY_SECONDS", 60.0)
+    monkeypatch.setattr(write_queue, "SHARE_SECONDS", 60.0)
+    monkeypatch.setattr(write_queue, "BUSY_SECONDS", 60.0)
     store, work = groups
     store._dispatched = asyncio.get_running_loop().time()
     await asyncio.wait_for(one_after_another(store, 100, 400), 10)
@@ -125,8 +125,8 @@ async def test_those_that_waited_for_a_lane_share_the_first_one_free(groups: tup
 async def test_a_queue_that_is_stopped_begins_nothing(
     groups: tuple[Queue, Groups], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queue, "SHARE_SECONDS", 0.05)
-    monkeypatch.setattr(queue, "BUSY_SECONDS", 60.0)
+    monkeypatch.setattr(write_queue, "SHARE_SECONDS", 0.05)
+    monkeypatch.setattr(write_queue, "BUSY_SECONDS", 60.0)
     store, work = groups
     store._dispatched = asyncio.get_running_loop().time()
     write = asyncio.ensure_future(store.write([ROW]))

@@ -9,15 +9,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mappi
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.adapters.lease import Unlimited
-from app.core.answers import Answer
-from app.core.model import Record, Rejected, Row
-from app.core.process import Processor
-from app.core.work import Forward, Work
-from app.core.write import Effect, Written
-from app.joined import Most
-from app.pipeline import Pipeline
-from app.ports import Batch, Ports, Seconds
+from app.core.batch.batch import Batch
+from app.core.batch.effects import Effect, Written
+from app.core.batch.output import Forward, Work
+from app.core.model.records import Record, Rejected, Row
+from app.core.model.reply import Answer
+from app.core.processing.processor import Processor
+from app.pipeline.coalesce import Most
+from app.pipeline.pipeline import Pipeline
+from app.ports import Ports, Seconds, Unlimited
 from tests.fakes import FakeStore
 
 

@@ -12,10 +12,10 @@ from typing import Any
 from aiokafka.errors import IllegalStateError, UnknownTopicOrPartitionError
 from faust.types import TP
 
-from app.adapters.flight import Flight
-from app.adapters.markers import Markers
-from app.adapters.positions import Extent
-from app.adapters.rounds import Rounds
+from app.kafka.rebalance_rounds import Rounds
+from app.stream.in_flight import Flight
+from app.stream.rebalance.start_position import Extent
+from app.stream.transaction_markers import Markers
 from tests.simulation.group import Group
 from tests.simulation.kafka import INPUT, Kafka, LogRecord
 from tests.simulation.link import Link
@@ -179,7 +179,7 @@ class Client:
         return self._polled.get(partition, (None, None))
 
     def _told(self, tp: TP) -> Any:
-        """What the client knows of a partition, as app.adapters.fetched asks for it."""
+        """What the client knows of a partition, as app.stream.fetcher asks for it."""
         if tp not in self._assigned:
             return None
         seconds, end = self._tide(tp.partition)

@@ -1,4 +1,4 @@
-"""The real transport (app.adapters.transport.BatchConsumer) without Faust's and aiokafka's machinery below it.
+"""The real transport (app.stream.transport.BatchConsumer) without Faust's and aiokafka's machinery below it.
 
 Its own functions are taken as they are: what is fetched, how it is cut and followed, acked, committed, forgotten and
 sought. Machinery gives them what they ask of Faust: the flow, the assignment, a fetch, a commit.
@@ -14,12 +14,12 @@ from typing import Any
 from aiokafka.structs import OffsetAndMetadata
 from faust.types import TP
 
-from app.adapters.batches import BatchLimits
-from app.adapters.commits import PrefixConsumer
-from app.adapters.flight import Flight
-from app.adapters.log_book import LogBook
-from app.adapters.transport import BatchConsumer
-from app.adapters.transport_events import TransportEvents
+from app.stream.batches import BatchLimits
+from app.stream.events import TransportEvents
+from app.stream.in_flight import Flight
+from app.stream.log_book import LogBook
+from app.stream.prefix_commit import PrefixConsumer
+from app.stream.transport import BatchConsumer
 from tests.simulation.client import Client
 from tests.simulation.group import Group
 from tests.simulation.kafka import INPUT, Kafka

@@ -11,9 +11,9 @@ from typing import Any
 
 import asyncpg
 
-from app.adapters.insert import EFFECTS
-from app.core.model import Row
-from app.core.write import Statement
+from app.core.batch.effects import Statement
+from app.core.model.records import Row
+from app.postgres.store.statements import EFFECTS
 from tests.simulation.life import Life
 from tests.simulation.link import Link
 from tests.simulation.world import World
@@ -116,7 +116,7 @@ class Database:
 
 
 class Connection:
-    """Stands in for asyncpg's, with the statements of app.adapters.insert."""
+    """Stands in for asyncpg's, with the statements of app.postgres.store.session."""
 
     def __init__(self, database: Database, life: Life) -> None:
         self._database, self._life = database, life

@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from app.core.devices import MARK_KEY
+from app.core.state.keys import MARK_KEY
 from tests.simulation.group import REBALANCE_SECONDS, SESSION_SECONDS
 from tests.simulation.kafka import CHANGELOG, SOMEBODY, LogRecord
 from tests.simulation.life import Handle

@@ -9,7 +9,7 @@ from aiokafka.errors import KafkaConnectionError
 from msgspec import Struct
 from msgspec.structs import replace
 
-from app.adapters.topic_ids import Topic
+from app.kafka.topic_ids import Topic
 from tests.simulation.life import Life
 from tests.simulation.link import Link
 from tests.simulation.world import EPOCH, World
@@ -164,7 +164,7 @@ class ProducerClient:
         self._kafka, self._life = kafka, life
         self._link: Link | None = None
         self._closed = False
-        self.client = self._sender = self  # app.adapters.producer closes both
+        self.client = self._sender = self  # app.kafka.producer closes both
 
     async def start(self) -> None:
         if "kafka" in self._kafka.world.down:
@@ -212,12 +212,12 @@ def _note_seen(records: Iterable[LogRecord]) -> None:
 
 
 class TailClient:
-    """Stands in for AIOKafkaConsumer as app.adapters.dead_letter_tail uses it."""
+    """Stands in for AIOKafkaConsumer as app.kafka.dead_letter_reader uses it."""
 
     def __init__(self, kafka: Kafka, life: Life) -> None:
         self._kafka, self._link = kafka, Link(kafka.world, life, "kafka")
         self._positions: dict[TopicPartition, int] = {}
-        self._client = self  # app.adapters.closing closes it
+        self._client = self  # app.kafka.close_clients closes it
         self._coordinator = self._fetcher = None
 
     async def start(self) -> None:

@@ -6,18 +6,18 @@ from typing import Any
 
 from faust.types import TP
 
-from app.adapters.deadletters import KafkaDeadLetters
-from app.adapters.lease import SessionLease
-from app.adapters.log_book import LogBook
-from app.adapters.outbox import KafkaOutbox
-from app.adapters.producer import Producer
-from app.adapters.states import FaustStates
-from app.adapters.timescale import TimescaleStore
-from app.core.changelog import newest
-from app.core.limit import DeadLetterLimit
-from app.core.process import Processor
+from app.core.deadletters.limit import DeadLetterLimit
+from app.core.processing.processor import Processor
+from app.core.state.changelog import newest
+from app.kafka.alert_outbox import KafkaOutbox
+from app.kafka.dead_letters import KafkaDeadLetters
+from app.kafka.producer import Producer
+from app.kafka.session_lease import SessionLease
 from app.ops.ledger import BatchLedger
-from app.pipeline import Pipeline
+from app.pipeline.pipeline import Pipeline
+from app.postgres.store.store import TimescaleStore
+from app.stream.log_book import LogBook
+from app.tables.device_table import FaustStates
 from tests.simulation.consumer import SimConsumer
 from tests.simulation.kafka import CHANGELOG, LogRecord
 

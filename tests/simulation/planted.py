@@ -10,23 +10,24 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from app.adapters.breaker import State
-from app.adapters.dead_letter_tail import Recent
-from app.adapters.deadletters import KafkaDeadLetters
-from app.adapters.lease import SessionLease
-from app.adapters.outgoing import Sent, Unsent
-from app.adapters.producer import Producer
-from app.adapters.timescale import TimescaleStore
-from app.closing import Closing, Stored
-from app.core.deadletter import REDELIVERED
-from app.core.limit import DeadLetterLimit
-from app.core.model import Rejected, Row
-from app.core.work import Work
-from app.core.write import Effect, Written
+from app.core.batch.batch import Batch
+from app.core.batch.effects import Effect, Written
+from app.core.batch.output import Work
+from app.core.deadletters.limit import DeadLetterLimit
+from app.core.model.headers import REDELIVERED
+from app.core.model.records import Rejected, Row
 from app.errors import TransientError
+from app.kafka.dead_letter_reader import Recent
+from app.kafka.dead_letters import KafkaDeadLetters
+from app.kafka.messages import Sent, Unsent
+from app.kafka.producer import Producer
+from app.kafka.session_lease import SessionLease
 from app.ops.ledger import BatchLedger
-from app.pipeline import Pipeline
-from app.ports import Batch, Lease, Seconds
+from app.pipeline.finalizer import Closing, Stored
+from app.pipeline.pipeline import Pipeline
+from app.ports import Lease, Seconds
+from app.postgres.circuit_breaker import State
+from app.postgres.store.store import TimescaleStore
 from app.settings import Settings
 from tests.simulation import planted_clocks as clocks
 from tests.simulation import planted_logs as logs

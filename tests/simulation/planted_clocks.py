@@ -4,13 +4,13 @@ from collections.abc import Generator
 from typing import Any
 from unittest import mock
 
-from app.core.decode import Decoder, Limits
-from app.core.model import Reading, Record, Rejected
-from app.core.process import Processor
-from app.core.route import Address
-from app.core.state import decode, encode
-from app.core.work import Work
-from app.ports import Batch
+from app.core.batch.batch import Batch
+from app.core.batch.output import Work
+from app.core.decode.decoder import Decoder, Limits
+from app.core.model.records import Reading, Record, Rejected
+from app.core.processing.processor import Processor
+from app.core.routing.address import Address
+from app.core.state.device_state import decode, encode
 from tests.simulation.parts import SimStates
 
 
@@ -63,12 +63,12 @@ class _Patched(Processor):
 
 
 class TakesHistoryForASetBack(_Patched):
-    what, instead = "app.core.clock_back._paced", staticmethod(lambda run: True)
+    what, instead = "app.core.processing.clock_back._paced", staticmethod(lambda run: True)
 
 
 class TakesRedeliveriesForReadings(_Patched):
-    what, instead = "app.core.clock_back.REDELIVERED", "no header"
+    what, instead = "app.core.processing.clock_back.REDELIVERED", "no header"
 
 
 class GivesAnIdTwice(_Patched):
-    what, instead = "app.core.set_back.Back.salt", 0
+    what, instead = "app.core.state.clock_run.Back.salt", 0

@@ -6,12 +6,12 @@ from typing import Any
 from faust.types import TP
 from msgspec import structs
 
-from app.adapters.log_book import LogBook
-from app.adapters.positions import Extent, Position
-from app.core.devices import Devices, Partition
-from app.core.logs import Log, Noted, Present, Verdict
-from app.core.process import Processor
-from app.core.state import DeviceState, decode
+from app.core.processing.device_cache import Devices, Partition
+from app.core.processing.processor import Processor
+from app.core.state.device_state import DeviceState, decode
+from app.core.state.partition_log import Log, Noted, Present, Verdict
+from app.stream.log_book import LogBook
+from app.stream.rebalance.start_position import Extent, Position
 from tests.simulation.parts import SimStates
 
 

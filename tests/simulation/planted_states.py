@@ -6,24 +6,27 @@ from unittest import mock
 
 import msgspec
 
-from app.core import sampling
-from app.core.alerts import AlertEvent
-from app.core.attendance import Attendance
-from app.core.decode import Limits
-from app.core.device_classes import DeviceClasses
-from app.core.devices import MARK_KEY, Devices, Load, Partition
-from app.core.hearing import Hearing
-from app.core.model import Reading, Record
-from app.core.presence import PREFIX
-from app.core.process import Processor
-from app.core.rulebook import RuleBook
-from app.core.samples import Samples
-from app.core.sampling import Rules, Sampling
-from app.core.silence import Claim
-from app.core.state import DeviceState, decode, encode
-from app.core.work import Work
-from app.pipeline import Pipeline
-from app.ports import Batch, Seconds
+from app.core.batch.batch import Batch
+from app.core.batch.output import Work
+from app.core.decode.decoder import Limits
+from app.core.model.alert_event import AlertEvent
+from app.core.model.inactivity_claim import Claim
+from app.core.model.records import Reading, Record
+from app.core.presence.device_classes import DeviceClasses
+from app.core.presence.device_presence import PREFIX
+from app.core.presence.registry import Attendance
+from app.core.presence.tracker import Hearing
+from app.core.processing import sampled_step
+from app.core.processing.device_cache import Devices, Load, Partition
+from app.core.processing.processor import Processor
+from app.core.processing.sampled_step import Rules
+from app.core.sampling.policy import Sampling
+from app.core.state.device_state import DeviceState, decode, encode
+from app.core.state.keys import MARK_KEY
+from app.core.state.samples import Samples
+from app.core.user_config.rulebook import RuleBook
+from app.pipeline.pipeline import Pipeline
+from app.ports import Seconds
 from tests.simulation.kafka import LogRecord
 from tests.simulation.parts import SimStates
 
@@ -123,7 +126,7 @@ class CountsAgainOnReplay(Processor):
     def slices(self, batch: Batch, now: float) -> Generator[None, None, Work]:
         steps = super().slices(batch, now)
         while True:
-            with mock.patch("app.core.process.sample", _counts_again):
+            with mock.patch("app.core.processing.processor.sample", _counts_again):
                 try:
                     next(steps)
                 except StopIteration as done:
@@ -136,8 +139,8 @@ def _counts_again(
     state: DeviceState, reading: Reading, asked: Sampling, rules: Rules, offset: int
 ) -> tuple[tuple[AlertEvent, ...], bool]:
     if offset <= state.applied_offset and state.samples is not None:
-        sampling._count(state, state.samples, reading, asked)
-    return sampling.sample(state, reading, asked, rules, offset)
+        sampled_step._count(state, state.samples, reading, asked)
+    return sampled_step.sample(state, reading, asked, rules, offset)
 
 
 class KeepsAClaimAfterASign(Processor):

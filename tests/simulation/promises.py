@@ -4,11 +4,11 @@ import json
 from collections import Counter, defaultdict
 from typing import Any
 
-from app.core.deadletter import DeadLetter, from_record
-from app.core.devices import MARK_KEY
-from app.core.logs import LOG_KEY
-from app.core.presence import PREFIX
-from app.core.state import seen
+from app.core.deadletters.envelope import DeadLetter, from_record
+from app.core.presence.device_presence import PREFIX
+from app.core.state.device_state import seen
+from app.core.state.keys import MARK_KEY
+from app.core.state.partition_log import LOG_KEY
 from app.ops import metrics
 from tests.simulation import kafka as names
 from tests.simulation import tables

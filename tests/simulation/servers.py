@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from unittest import mock
 
-from app.adapters import dead_letter_tail, lane, producer
+from app.kafka import dead_letter_reader, producer
+from app.postgres.store import lane
 from tests.simulation.database import Connection, Database
 from tests.simulation.group import Group
 from tests.simulation.kafka import Kafka, ProducerClient, TailClient
@@ -42,13 +43,13 @@ class Servers:
         clock = SimpleNamespace(time=world.wall, monotonic=world.loop.time, perf_counter=world.loop.time)
         with (
             mock.patch.object(producer, "AIOKafkaProducer", sender),
-            mock.patch.object(dead_letter_tail, "AIOKafkaConsumer", reader),
+            mock.patch.object(dead_letter_reader, "AIOKafkaConsumer", reader),
             mock.patch.object(lane, "connect", connect),
-            mock.patch("app.adapters.kafka_access.create_conn", nobody),
-            mock.patch("app.pipeline.time", clock),
-            mock.patch("app.adapters.transport.time", clock),
-            mock.patch("app.ops.watchdog.time", clock),
-            mock.patch("app.presence.time", clock),
+            mock.patch("app.kafka.access.create_conn", nobody),
+            mock.patch("app.pipeline.pipeline.time", clock),
+            mock.patch("app.stream.transport.time", clock),
+            mock.patch("app.worker.watchdog.time", clock),
+            mock.patch("app.worker.inactivity_task.time", clock),
         ):
             yield
 

@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from app.core.devices import IN_MEMORY
+from app.core.processing.device_cache import IN_MEMORY
 from app.settings import Settings
 
 CLOCKS_LENGTH = 12  # enough for some readings of one device in a row

@@ -61,7 +61,7 @@ def test_a_trace_names_every_step_and_what_changed() -> None:
     assert said == python("-m", "tests.simulation", "--seed", "46")
     steps = [int(step) for step in re.findall(r"^ +(\d+) +[\d.]+  \[", said, re.MULTILINE)]
     assert steps == list(range(1, len(steps) + 1))
-    assert "app/pipeline.py:" in said
+    assert "app/pipeline/pipeline.py:" in said
     assert re.search(r"^ +- +[\d.]+  FAULT: step", said, re.MULTILINE)
     assert "no promise was broken" in said
 

@@ -1,4 +1,4 @@
-"""One worker of the fleet, composed as in app.worker: the real path, processor, store, producer and adapters.
+"""One worker of the fleet, composed as in app.worker.bootstrap: the real path, processor, store, producer and adapters.
 
 Its lives follow one another on the same disk. Faust's part, joining the group and recovering the states, is played here
 in the order in which Faust does it.
@@ -11,25 +11,25 @@ from typing import Any
 
 from aiokafka.errors import IllegalStateError
 
-from app.adapters.advice import Advice
-from app.adapters.batches import BatchLimits
-from app.adapters.dead_letter_tail import DeadLetterTail
-from app.adapters.kafka_access import Access
-from app.adapters.producer import Producer
-from app.adapters.silences import KafkaSilences
-from app.adapters.source import FaustSource
-from app.adapters.tide_gauge import tides
-from app.adapters.topic_ids import Topic
-from app.core.decode import Limits
-from app.core.device_classes import NOBODY, DeviceClasses
-from app.core.presence import Limits as PresenceLimits
-from app.core.rulebook import RuleBook
-from app.core.sweep import Care, Sweep
-from app.ops.log_watch import LogWatch
-from app.ops.watchdog import Watchdog
+from app.core.decode.decoder import Limits
+from app.core.presence.device_classes import NOBODY, DeviceClasses
+from app.core.presence.device_presence import Limits as PresenceLimits
+from app.core.sweeper.sweeper import Care, Sweep
+from app.core.user_config.rulebook import RuleBook
+from app.kafka.access import Access
+from app.kafka.dead_letter_reader import DeadLetterTail
+from app.kafka.inactivity_claims import KafkaSilences
+from app.kafka.producer import Producer
+from app.kafka.topic_ids import Topic
 from app.ports import Ports
-from app.presence import Presence
+from app.postgres.operator_advice import Advice
 from app.settings import Settings
+from app.stream.batches import BatchLimits
+from app.stream.log_progress import tides
+from app.stream.source import FaustSource
+from app.worker.inactivity_task import Presence
+from app.worker.log_watch import LogWatch
+from app.worker.watchdog import Watchdog
 from tests.simulation.group import SESSION_SECONDS
 from tests.simulation.kafka import ALERTS, CHANGELOG, INPUT, LETTERS
 from tests.simulation.life import Life
@@ -182,7 +182,7 @@ class Worker:
         return self.consumer.assign(generation, partitions), partitions
 
     async def _recover_all(self, joined: int, partitions: frozenset[int]) -> None:
-        """In the order of app.adapters.recovery, which asks for the same."""
+        """In the order of app.tables.recovery, which asks for the same."""
         consumer = self.consumer
         self.servers.world.recovers()
         for partition in sorted(partitions):

@@ -9,11 +9,11 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from app.core.arrival import arrived_ms
-from app.core.columns import DEFAULT
-from app.core.decode import Decoder, Limits
-from app.core.model import Reading, Reason
-from app.core.route import Address, route
+from app.core.decode.decoder import Decoder, Limits
+from app.core.model.arrival import arrived_ms
+from app.core.model.records import Reading, Reason
+from app.core.routing.address import Address, route
+from tests import DEFAULT
 from tests.unit.records import GOOD, NOW, NOW_MS, Message, read
 
 SEEDS = [

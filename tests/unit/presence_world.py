@@ -11,15 +11,15 @@ from typing import Any, Literal
 
 import msgspec
 
-from app.core.decode import Limits
-from app.core.device_classes import DeviceClass, DeviceClasses
-from app.core.presence import Limits as PresenceLimits
-from app.core.process import Processor
-from app.core.rulebook import RuleBook
-from app.core.silence import HEADERS, Claim, to_record
-from app.core.sweep import Care, Sweep
-from app.core.tides import Tide
-from app.core.write import Statement
+from app.core.batch.effects import Statement
+from app.core.decode.decoder import Limits
+from app.core.model.inactivity_claim import HEADERS, Claim, to_record
+from app.core.presence.device_classes import DeviceClass, DeviceClasses
+from app.core.presence.device_presence import Limits as PresenceLimits
+from app.core.processing.processor import Processor
+from app.core.sweeper.sweeper import Care, Sweep
+from app.core.sweeper.watermark import Tide
+from app.core.user_config.rulebook import RuleBook
 from tests.unit.records import Message
 
 START = 1_795_230_000.0

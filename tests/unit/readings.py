@@ -4,9 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from app.core.columns import DEFAULT
-from app.core.model import Reading
-from app.core.rules import Rule, RuleSet, compile_for, parse
+from app.core.model.records import Reading
+from app.core.rules.parse import parse
+from app.core.rules.rule import Rule, RuleSet, compile_for
+from tests import DEFAULT
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 

@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 
 from msgspec import Struct
 
-from app.core.arrival import arrived_ms
-from app.core.decode import Decoder, Limits
-from app.core.model import Reading, Rejected
-from app.core.route import Address, route
+from app.core.decode.decoder import Decoder, Limits
+from app.core.model.arrival import arrived_ms
+from app.core.model.records import Reading, Rejected
+from app.core.routing.address import Address, route
 
 NOW = datetime(2026, 11, 21, 3, tzinfo=UTC)
 NOW_MS = 1_795_230_000_000

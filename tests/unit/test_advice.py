@@ -2,8 +2,8 @@
 
 import asyncpg
 
-from app.adapters.advice import REMIND_SECONDS, Advice
-from app.adapters.store_events import Silent
+from app.postgres.events import Silent
+from app.postgres.operator_advice import REMIND_SECONDS, Advice
 
 
 class Told(Silent):

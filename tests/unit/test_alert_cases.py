@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from msgspec import UNSET
 
-from app.core.alerts import AlertEvent
-from app.core.commands import Action, Command, obey
-from app.core.episodes import micros
-from app.core.rule_checks import _CHECKS
-from app.core.silence import Claim
-from app.core.stale import silent
-from app.core.state import DeviceState, decode, encode
-from app.core.step import step
+from app.core.alerts.commands import Action, Command, obey
+from app.core.alerts.evaluate import step
+from app.core.alerts.staleness import silent
+from app.core.model.alert_event import AlertEvent
+from app.core.model.inactivity_claim import Claim
+from app.core.model.times import micros
+from app.core.rules.rule_checks import _CHECKS
+from app.core.state.device_state import DeviceState, decode, encode
 from tests.unit.readings import START, reading, rule, rules
 from tests.unit.records import Message
 

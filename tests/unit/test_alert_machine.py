@@ -11,12 +11,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from app.core.alerts import AlertEvent
-from app.core.commands import Action
-from app.core.decode import Limits
-from app.core.episodes import micros
-from app.core.process import Processor
-from app.core.rulebook import RuleBook
+from app.core.alerts.commands import Action
+from app.core.decode.decoder import Limits
+from app.core.model.alert_event import AlertEvent
+from app.core.model.times import micros
+from app.core.processing.processor import Processor
+from app.core.user_config.rulebook import RuleBook
 from tests.fakes import FakeStore
 from tests.unit.alert_model import Model, Told
 from tests.unit.readings import START

@@ -7,16 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
-from app.core.active import active_effects
-from app.core.alerts import AlertEvent
-from app.core.commands import Action, Command, obey
-from app.core.episodes import micros
-from app.core.rules import Rule, quiet_for
-from app.core.silence import Claim
-from app.core.stale import silent
-from app.core.state import DeviceState, decode, encode
-from app.core.step import step
-from app.core.write import Statement
+from app.core.alerts.commands import Action, Command, obey
+from app.core.alerts.evaluate import step
+from app.core.alerts.outputs import active_effects
+from app.core.alerts.staleness import silent
+from app.core.batch.effects import Statement
+from app.core.model.alert_event import AlertEvent
+from app.core.model.inactivity_claim import Claim
+from app.core.model.times import micros
+from app.core.rules.prefilter import quiet_for
+from app.core.rules.rule import Rule
+from app.core.state.device_state import DeviceState, decode, encode
 from tests.unit.alert_model import Model, Told
 from tests.unit.readings import START, reading, rules
 from tests.unit.records import Message

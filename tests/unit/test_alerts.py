@@ -6,7 +6,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.alerts import AlertEvent, Cause, Severity, Status, alert_id, outbox_key, to_json
+from app.core.model.alert_event import AlertEvent, Cause, Severity, Status, alert_id, outbox_key, to_json
 
 EVENT = AlertEvent(
     alert_id="ab12",

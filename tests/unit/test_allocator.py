@@ -8,7 +8,7 @@ import pytest
 
 PROGRAM = """
 import sys
-from app.ops.allocator import give_large_buffers_back
+from app.runtime.allocator import give_large_buffers_back
 def mapped():
     with open("/proc/self/maps") as maps:
         heaps = [line.split()[0].split("-") for line in maps if "[heap]" in line]

@@ -4,12 +4,13 @@ from datetime import timedelta
 
 import msgspec
 
-from app.adapters.alert_records import alert_events, answers
-from app.adapters.outbox import TOPIC_HEADER
-from app.core.answers import Answer, answer_to_edit
-from app.core.devices import MARK_KEY
-from app.core.in_force import Change, Refusal
-from app.core.model import Record
+from app.core.model.records import Record
+from app.core.model.reply import Answer
+from app.core.processing.replies import answer_to_edit
+from app.core.state.keys import MARK_KEY
+from app.core.user_config.last_known_good import Change, Refusal
+from app.kafka.alert_outbox import TOPIC_HEADER
+from app.notify.alert_records import alert_events, answers
 from tests.unit.readings import START
 from tests.unit.records import Message
 from tests.unit.test_process import HOT, Subject, other, telemetry

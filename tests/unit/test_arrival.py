@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from app.core.arrival import AHEAD_MS, EARLIEST_MS, arrival, arrived_ms, is_live, moment_of, said_ms
+from app.core.model.arrival import AHEAD_MS, EARLIEST_MS, arrival, arrived_ms, is_live, moment_of, said_ms
 from tests.unit.records import NOW, NOW_MS, Message
 
 HOUR = 3_600_000
@@ -47,7 +47,7 @@ def test_the_first_header_that_can_be_believed_counts() -> None:
 
 
 def test_what_bears_the_same_third_header_came_in_at_the_same_time() -> None:
-    """As app.core.process looks at it: never another time than `arrived_ms`."""
+    """As app.core.processing.processor looks at it: never another time than `arrived_ms`."""
     stamps = [b"%d" % (NOW_MS - 5), b"%d" % (NOW_MS - 7), b"%d" % (NOW_MS * 1000), b"soon"]
     some = [("kind", b"telemetry"), *[("ingest_ms", stamp) for stamp in stamps]]
     times: dict[tuple[str, bytes], int] = {}

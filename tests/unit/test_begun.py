@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app.adapters.begun import begin
+from app.stream.delivery import begin
 
 
 async def at_once(done: list[str]) -> None:

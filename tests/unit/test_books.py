@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from app.core.books import Books, books
-from app.core.model import Reason, Rejected, Stage
-from app.core.work import Work
-from app.core.write import Effect, Statement, Written
+from app.core.batch.books import Books, books
+from app.core.batch.effects import Effect, Statement, Written
+from app.core.batch.output import Work
+from app.core.model.records import Reason, Rejected, Stage
 from app.errors import BooksError
 from tests.unit.records import NOW, Message
 

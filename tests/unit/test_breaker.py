@@ -6,9 +6,9 @@ import math
 import asyncpg
 import pytest
 
-from app.adapters.breaker import JITTER, Breaker, State
-from app.adapters.interrupt import Interrupt
 from app.errors import TransientError
+from app.postgres.circuit_breaker import JITTER, Breaker, State
+from app.runtime.interrupt import Interrupt
 from app.settings import Settings
 
 

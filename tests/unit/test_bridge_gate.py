@@ -3,11 +3,12 @@
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
-from app.core.heavy import Heavy
-from app.core.ingress import IngressLimits
-from app.gateways.gate import USERS, Gate, account, show
-from app.gateways.records import Outgoing, to_record
-from app.gateways.wire import Damaged, Publish
+from app.core.ingress.heavy_hitters import Heavy
+from app.core.ingress.limits import IngressLimits
+from app.gateways.admission import USERS, Gate, account, show
+from app.gateways.mqtt.packets import Damaged, Publish
+from app.gateways.mqtt.records import to_record
+from app.gateways.record import Outgoing
 
 
 def message(topic: str, packet_id: int = 1, *, again: bool = False) -> Outgoing:

@@ -6,10 +6,11 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.gateways.held import Held
+from app.gateways.held_records import Held
 from app.gateways.inbox import Inbox
-from app.gateways.records import Outgoing, to_record
-from app.gateways.wire import Publish
+from app.gateways.mqtt.packets import Publish
+from app.gateways.mqtt.records import to_record
+from app.gateways.record import Outgoing
 
 
 def message(packet_id: int, payload: bytes, *, again: bool = False, device: str = "d") -> Outgoing:

@@ -6,8 +6,8 @@ import tracemalloc
 
 from aiokafka.partitioner import murmur2
 
-from app.gateways import partitions
-from app.gateways.partitions import LONGEST, REMEMBERED_BYTES, Partitions
+from app.gateways import partition_cache
+from app.gateways.partition_cache import LONGEST, REMEMBERED_BYTES, Partitions
 
 
 def test_a_device_s_partition_is_that_of_all_producers() -> None:
@@ -38,4 +38,4 @@ def test_keys_made_up_take_a_bounded_memory() -> None:
         made._remember(os.urandom(860), 3)  # computing each would take this test 20 s
     used, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert max(used, most) < 1.3 * partitions.REMEMBERED_BYTES
+    assert max(used, most) < 1.3 * partition_cache.REMEMBERED_BYTES

@@ -6,12 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.deadletter import REDELIVERED, from_record
-from app.core.model import Kind
-from app.gateways.backoff import delay
-from app.gateways.records import may_be_there, own_output, to_record
-from app.gateways.refused import rate_limited, too_large_for
-from app.gateways.wire import Damaged, Publish
+from app.core.deadletters.envelope import from_record
+from app.core.model.headers import REDELIVERED
+from app.core.model.records import Kind
+from app.gateways.dead_letter import rate_limited, too_large_for
+from app.gateways.mqtt.packets import Damaged, Publish
+from app.gateways.mqtt.records import to_record
+from app.gateways.record import may_be_there, own_output
+from app.runtime.retry import delay
 
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 OTHER = "00-11111111111111111111111111111111-2222222222222222-00"

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from app.errors import WireError
-from app.gateways.wire import Damaged, Publish, Reader, frame
+from app.gateways.mqtt.packets import Damaged, Publish, Reader, frame
 
 LIMIT = 1 << 21
 

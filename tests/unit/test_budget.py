@@ -1,6 +1,6 @@
 """So many messages in a sliding minute for each user."""
 
-from app.core.budget import Budget
+from app.core.delivery.budget import Budget
 
 
 def test_the_minute_slides() -> None:

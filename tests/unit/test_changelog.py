@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.changelog import marks_last, newest
-from app.core.devices import MARK_KEY
-from app.core.logs import LOG_KEY, Log, note
-from app.core.state import VERSION, DeviceState, encode, seen
+from app.core.state.changelog import marks_last, newest
+from app.core.state.device_state import VERSION, DeviceState, encode, seen
+from app.core.state.keys import MARK_KEY
+from app.core.state.partition_log import LOG_KEY, Log, note
 
 KEYS = [b"u/d1", b"u/d2", MARK_KEY]
 

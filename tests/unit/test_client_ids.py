@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from app.cli import bridge, notifier
-from app.core.client_ids import client_id, share
+from app.core.routing.client_ids import client_id, share
 from app.settings import Settings
 
 

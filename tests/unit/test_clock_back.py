@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.active import active_effects
-from app.core.decode import Limits
-from app.core.process import Processor
-from app.core.rulebook import RuleBook
-from app.core.state import DeviceState, decode, encode
-from app.core.work import Work
-from app.core.write import Statement
+from app.core.alerts.outputs import active_effects
+from app.core.batch.effects import Statement
+from app.core.batch.output import Work
+from app.core.decode.decoder import Limits
+from app.core.processing.processor import Processor
+from app.core.state.device_state import DeviceState, decode, encode
+from app.core.user_config.rulebook import RuleBook
 from tests.unit.presence_world import Given
 from tests.unit.readings import rule
 from tests.unit.records import NOW, NOW_MS, Message

@@ -7,12 +7,17 @@ from typing import Annotated, Any, Literal
 import pytest
 from msgspec import Meta, Struct, defstruct, field
 
-from app.core import columns, cov, readers
-from app.core.column_types import Bits, Fields, Int16, Int32
-from app.core.columns import DEFAULT, schema_of
-from app.core.rules import InvalidRules, RuleSet, parse, quiet_for
+from app.core.rules import field_readers
+from app.core.rules.parse import parse
+from app.core.rules.prefilter import quiet_for
+from app.core.rules.rule import InvalidRules, RuleSet
+from app.core.sampling import change_of_value
+from app.core.schema import schema as columns
+from app.core.schema.column_types import Bits, Fields, Int16, Int32
+from app.core.schema.schema import schema_of
 from app.errors import SettingsError
-from app.named_schema import named
+from app.settings.schema_struct import named
+from tests import DEFAULT
 from tests.unit.records import NOW
 
 
@@ -131,7 +136,7 @@ def test_all_that_is_wrong_is_named_at_once() -> None:
         ("examples.market:Nothing", "Nothing is no msgspec.Struct of examples.market"),
         ("examples.market:RULES", "RULES is no msgspec.Struct"),
         ("decimal:Decimal", "Decimal is no msgspec.Struct of decimal"),
-        ("app.core.model:Rejected", "Rejected.record"),
+        ("app.core.model.records:Rejected", "Rejected.record"),
     ],
 )
 def test_a_name_that_is_no_schema(name: str, words: str) -> None:
@@ -154,27 +159,31 @@ def machine() -> Iterator[columns.Schema]:
     """Its schema, in force until the end of the test."""
     schema = schema_of(Machine)
     columns.use(schema)
-    readers.reader.cache_clear()  # a process has one schema, and the cache is of it
+    field_readers.reader.cache_clear()  # a process has one schema, and the cache is of it
     yield schema
     columns.use(DEFAULT)
-    readers.reader.cache_clear()
+    field_readers.reader.cache_clear()
 
 
 def test_a_rule_reads_a_column_by_its_name_and_by_its_fields(machine: columns.Schema) -> None:
     made = machine.reading(NOW, "u", "d", 1, {}, "{}", Decimal("1.5"), True, "run", 900)
-    numbers = {key: readers.reader(key, "number")(made) for key in ("price", "p", "rpm", "n", "speed", "on", "mode")}
+    numbers = {
+        key: field_readers.reader(key, "number")(made) for key in ("price", "p", "rpm", "n", "speed", "on", "mode")
+    }
     assert numbers == {"price": 1.5, "p": 1.5, "rpm": 900, "n": 900, "speed": 900, "on": None, "mode": None}
     assert type(numbers["price"]) is float
-    assert readers.reader("on", "truth")(made) is True
-    assert readers.reader("mode", "text")(made) == "run"
-    assert readers.reader("mode", "truth")(made) is None
-    assert readers.reader("price", "number")(machine.reading(NOW, "u", "d", 1, {}, "{}")) is None
+    assert field_readers.reader("on", "truth")(made) is True
+    assert field_readers.reader("mode", "text")(made) == "run"
+    assert field_readers.reader("mode", "truth")(made) is None
+    assert field_readers.reader("price", "number")(machine.reading(NOW, "u", "d", 1, {}, "{}")) is None
 
 
 def test_change_of_value_of_own_columns(machine: columns.Schema) -> None:
     """What is no number cannot be within a dead-band: such a reading is stored."""
-    bands = tuple(cov.Band(key, readers.reader(key, "number"), absolute=10.0) for key in ("speed", "mode"))
-    policy, chain = cov.Policy(bands, 3_600_000_000), cov.Chain(0)
+    bands = tuple(
+        change_of_value.Band(key, field_readers.reader(key, "number"), absolute=10.0) for key in ("speed", "mode")
+    )
+    policy, chain = change_of_value.Policy(bands, 3_600_000_000), change_of_value.Chain(0)
 
     def says_more(second: int, rpm: int | None, mode: str | None) -> bool:
         made = machine.reading(NOW, "u", "d", 1, {}, "{}", None, None, mode, rpm)

@@ -6,11 +6,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from app.core.commands import MINUTES_MAX, Action, Command, command
-from app.core.episodes import micros
-from app.core.model import Kind, Reason, Rejected, Stage
-from app.core.route import Address
-from app.core.write import Statement
+from app.core.alerts.commands import MINUTES_MAX, Action, Command, command
+from app.core.batch.effects import Statement
+from app.core.model.records import Kind, Reason, Rejected, Stage
+from app.core.model.times import micros
+from app.core.routing.address import Address
 from tests.unit.readings import rule
 from tests.unit.records import NOW_MS, Message
 from tests.unit.test_process import HOT, NOW, START, Subject, other, telemetry

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec import Struct
 from msgspec.json import encode
 
-from app.core.compiled import bounds_maker, reading_maker, row_maker
+from app.core.schema.codegen import bounds_maker, reading_maker, row_maker
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 

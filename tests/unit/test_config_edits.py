@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app.adapters.config_edits import newest
+from app.postgres.store.config_edits import newest
 
 START = datetime(2026, 11, 21, tzinfo=UTC)
 Edit = tuple[object, ...]

@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from app.core.controls import STATUS_MAX, config_effect, status_effect
-from app.core.model import Kind, Reason, Rejected, Stage
-from app.core.route import Address
-from app.core.write import Effect, Statement
+from app.core.batch.effects import Effect, Statement
+from app.core.model.records import Kind, Reason, Rejected, Stage
+from app.core.processing.control_effects import STATUS_MAX, config_effect, status_effect
+from app.core.routing.address import Address
 from tests.unit.readings import rule
 from tests.unit.records import NOW, NOW_MS, Message
 

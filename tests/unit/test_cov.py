@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.alerts import AlertEvent
-from app.core.cov import KEPT
-from app.core.model import Reading
-from app.core.rulebook import RuleBook, Watch
-from app.core.sampling import sample
-from app.core.state import DeviceState, decode, encode
-from app.core.step import step
+from app.core.alerts.evaluate import step
+from app.core.model.alert_event import AlertEvent
+from app.core.model.records import Reading
+from app.core.processing.sampled_step import sample
+from app.core.sampling.change_of_value import KEPT
+from app.core.state.device_state import DeviceState, decode, encode
+from app.core.user_config.rulebook import RuleBook, Watch
 from tests.unit.readings import reading, rule
 
 BAND = {"keys": {"temperature": {"absolute": 1}}, "heartbeat_seconds": 60}

@@ -6,9 +6,9 @@ from base64 import b64encode
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.arrival import arrived_ms
-from app.core.deadletter import DeadLetter, Headers, from_record, to_record
-from app.core.model import Reason, Rejected, Stage
+from app.core.deadletters.envelope import DeadLetter, Headers, from_record, to_record
+from app.core.model.arrival import arrived_ms
+from app.core.model.records import Reason, Rejected, Stage
 from tests.unit.records import NOW_MS, TOPIC, Message
 
 AT = "2026-11-21T03:00:00.000Z"

@@ -12,8 +12,8 @@ import msgspec
 import pytest
 from xxhash import xxh3_64_intdigest
 
-from app.core.decode import Decoder, Limits
-from app.core.model import Reading, Reason, Rejected, Stage
+from app.core.decode.decoder import Decoder, Limits
+from app.core.model.records import Reading, Reason, Rejected, Stage
 from app.settings import Settings
 from tests.unit.records import NOW, NOW_MS, TOPIC, Message, read
 

@@ -1,6 +1,6 @@
 """No bytes make decoding raise, and what it accepts it keeps exactly. tests/pipeline runs 200,000."""
 
-from app.core.model import Reason
+from app.core.model.records import Reason
 from tests.unit.fuzz import run
 
 COUNT = 8_000

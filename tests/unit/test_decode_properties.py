@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.core.decode import Decoder, Limits
-from app.core.fields import MILLISECONDS_FROM, from_epoch
-from app.core.model import Reading, Reason, Rejected
+from app.core.decode.decoder import Decoder, Limits
+from app.core.decode.fields import MILLISECONDS_FROM, from_epoch
+from app.core.model.records import Reading, Reason, Rejected
 from tests.unit.fuzz import strict
 from tests.unit.records import NOW, NOW_MS, Message, read
 

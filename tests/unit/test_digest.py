@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from app.core.alerts import AlertEvent, Severity, Status, as_told, is_late, to_json
-from app.core.digest import LISTED_MAX, RULES_MAX, Held, digest
+from app.core.alerts.digest import LISTED_MAX, RULES_MAX, Held, digest
+from app.core.model.alert_event import AlertEvent, Severity, Status, as_told, is_late, to_json
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 

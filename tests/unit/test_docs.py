@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from app.cli.main import COMMANDS
-from app.core.alerts import AlertEvent
-from app.core.model import Reason
-from app.core.phases import Phase
+from app.core.model.alert_event import AlertEvent
+from app.core.model.alert_phase import Phase
+from app.core.model.records import Reason
 from app.settings import Settings
 from tests.documents import DOCS, METRICS, ROOT, filled, metrics_of, stages_of_reasons, steps_of_the_path
 
@@ -131,7 +131,7 @@ def columns_of(table: str) -> list[str]:
 
 def _rule_fields() -> list[str]:
     """The fields a rule may have, read from the table of checks."""
-    source = SOURCE[ROOT / "app" / "core" / "rule_checks.py"]
+    source = SOURCE[ROOT / "app" / "core" / "rules" / "rule_checks.py"]
     tree = ast.parse(source)
     checks = next(
         node.value

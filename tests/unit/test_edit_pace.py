@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from app.core.edit_pace import BATCH, FREE, EditPace, batches
+from app.core.user_config.edit_pace import BATCH, FREE, EditPace, batches
 
 
 class Edit(NamedTuple):

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.core.config import parse_config
-from app.core.device_classes import DeviceClass, DeviceClasses
-from app.core.glob_checks import GLOBS_CHARS_MAX, GLOBS_MAX, SEARCHED_MAX
-from app.core.globs import Glob, Globs
-from app.core.presence import Limits
-from app.core.rulebook import WATCHES_MAX, RuleBook
-from app.core.rules import InvalidRules
+from app.core.presence.device_classes import DeviceClass, DeviceClasses
+from app.core.presence.device_presence import Limits
+from app.core.rules.condition_checks import GLOBS_CHARS_MAX, GLOBS_MAX, SEARCHED_MAX
+from app.core.rules.globs import Glob, Globs
+from app.core.rules.rule import InvalidRules
+from app.core.user_config.document import parse_config
+from app.core.user_config.rulebook import WATCHES_MAX, RuleBook
 
 LETTERS = st.text(alphabet="ab*?[]!-", max_size=9)
 

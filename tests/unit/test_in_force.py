@@ -2,9 +2,9 @@
 
 from datetime import datetime, timedelta
 
-from app.core.conditions import Comparison
-from app.core.in_force import Change, InForce
-from app.core.rulebook import RuleBook
+from app.core.rules.conditions import Comparison
+from app.core.user_config.last_known_good import Change, InForce
+from app.core.user_config.rulebook import RuleBook
 from tests.unit.readings import START
 
 RULE = '[{"key": "t", "operator": ">", "threshold": 80, "message": "m"}]'

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core import ingress
-from app.core.heavy import COUNTERS, Heavy
-from app.core.ingress import Ingress, IngressLimits
+from app.core.ingress import limits as ingress
+from app.core.ingress.heavy_hitters import COUNTERS, Heavy
+from app.core.ingress.limits import Ingress, IngressLimits
 
 
 def admitted(made: Ingress, count: int, now: float, user: str = "u", device: str | None = "d", size: int = 100) -> int:

@@ -3,7 +3,7 @@
 import pytest
 from aiokafka import errors
 
-from app.adapters.kafka_advice import advice
+from app.kafka.advice import advice
 
 WAITING_HELPS = [
     errors.KafkaConnectionError, errors.NotLeaderForPartitionError, errors.RequestTimedOutError,

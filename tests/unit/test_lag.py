@@ -2,7 +2,8 @@
 
 from faust.types import TP
 
-from app.ops import lag, metrics
+from app.ops import metrics
+from app.worker import gauges
 
 
 def told() -> dict[str, float]:
@@ -12,15 +13,15 @@ def told() -> dict[str, float]:
 
 
 def test_a_partition_that_went_is_no_longer_told() -> None:
-    lag.tell({TP("t", 0): 7, TP("t", 1): 12})
+    gauges.tell({TP("t", 0): 7, TP("t", 1): 12})
     assert told() == {"0": 7, "1": 12}
-    lag.tell({TP("t", 1): 3})
+    gauges.tell({TP("t", 1): 3})
     assert told() == {"1": 3}
-    lag.tell({})
+    gauges.tell({})
     assert told() == {}
 
 
 def test_an_end_that_was_read_before_the_batch_was_done_is_no_debt() -> None:
-    lag.tell({TP("t", 0): -5})
+    gauges.tell({TP("t", 0): -5})
     assert told() == {"0": 0}
-    lag.tell({})
+    gauges.tell({})

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from app.core.last_will import says_offline, word_of
+from app.core.presence.last_will import says_offline, word_of
 from tests.unit.presence_world import World
 
 GONE = [

@@ -9,8 +9,8 @@ import pytest
 from aiokafka.errors import IllegalGenerationError, RebalanceInProgressError, UnknownMemberIdError
 from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, SyncGroupRequest
 
-from app.adapters.lease import SessionLease, awake_or_not
 from app.errors import TransientError
+from app.kafka.session_lease import SessionLease, awake_or_not
 
 SESSION = 10.0
 

@@ -9,12 +9,12 @@ import pytest
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
-from app.core import books
-from app.core.alerts import AlertEvent, Status
-from app.core.limit import DeadLetterLimit
-from app.core.model import Kind, Reason, Record, Rejected, Stage
-from app.core.work import Work
-from app.core.write import Effect, Statement, Written
+from app.core.batch import books
+from app.core.batch.effects import Effect, Statement, Written
+from app.core.batch.output import Work
+from app.core.deadletters.limit import DeadLetterLimit
+from app.core.model.alert_event import AlertEvent, Status
+from app.core.model.records import Kind, Reason, Record, Rejected, Stage
 from app.ops.ledger import BatchLedger
 from app.ops.rejections import Rejections
 from app.ports import Seconds

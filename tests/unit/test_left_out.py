@@ -2,10 +2,10 @@
 
 from msgspec import Struct
 
-from app.core.cov import Policy
-from app.core.model import Reading
-from app.core.rulebook import RuleBook
-from app.ops.doctor.left_out import Absent, judge
+from app.core.model.records import Reading
+from app.core.sampling.change_of_value import Policy
+from app.core.user_config.rulebook import RuleBook
+from app.doctor.left_out import Absent, judge
 from tests.unit.readings import START, reading
 
 SETTINGS = """{"rules": [], "sampling": {"cov": [

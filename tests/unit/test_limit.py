@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from app.core.limit import DeadLetterLimit, Excess, cause_of
-from app.core.model import Reason, Rejected, Stage
+from app.core.deadletters.limit import DeadLetterLimit, Excess, cause_of
+from app.core.model.records import Reason, Rejected, Stage
 from tests.unit.records import Message
 
 

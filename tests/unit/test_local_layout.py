@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.local.layout import DEFAULT_PORTS, Layout, choose_port, parse_env, render_env
-from app.local.server import secret_file
+from app.local.servers.common import secret_file
 
 
 def test_env_has_each_name_plain_and_prefixed(tmp_path: Path) -> None:

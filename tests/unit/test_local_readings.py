@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app.local.readings import BAD_EVERY, BROKEN, RULES, payload, reading
+from app.local.fleet.readings import BAD_EVERY, BROKEN, RULES, payload, reading
 
 
 def value(message: dict[str, Any], key: str) -> float:

@@ -4,8 +4,8 @@ import io
 
 from rich.console import Console
 
-from app.local.figures import Figures, read_figures
-from app.local.screen import View, draw, plain
+from app.local.screen.figures import Figures, read_figures
+from app.local.screen.screen import View, draw, plain
 
 METRICS = """\
 # TYPE iot_messages_received_total counter

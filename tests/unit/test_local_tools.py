@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import PermanentError
-from app.local import tools
+from app.local.servers import tools
 
 
 def fake_java(directory: Path, version: str) -> Path:

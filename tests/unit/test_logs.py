@@ -3,7 +3,7 @@
 import pytest
 from msgspec import structs
 
-from app.core.logs import (
+from app.core.state.partition_log import (
     NAMELESS,
     Log,
     Noted,

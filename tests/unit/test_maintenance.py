@@ -6,12 +6,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from app.core.config import Config, parse_config
-from app.core.episodes import micros
-from app.core.maintenance import WINDOWS_MAX, spans_of
-from app.core.rulebook import RuleBook
-from app.core.rules import InvalidRules
-from app.core.write import Statement
+from app.core.batch.effects import Statement
+from app.core.model.times import micros
+from app.core.rules.maintenance import WINDOWS_MAX, spans_of
+from app.core.rules.rule import InvalidRules
+from app.core.user_config.document import Config, parse_config
+from app.core.user_config.rulebook import RuleBook
 from tests.unit.readings import rule
 from tests.unit.test_process import HOT, START, Subject, telemetry
 

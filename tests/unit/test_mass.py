@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from app.core.presence import Limits, Thing
-from app.core.roll import WEIGHT, Roll
-from app.core.sweep import Care
+from app.core.presence.device_presence import Limits, Thing
+from app.core.presence.online_count import WEIGHT, Roll
+from app.core.sweeper.sweeper import Care
 from tests.unit.presence_world import World
 
 CARE = Care(mass_share=0.3, mass_hold=120.0)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.adapters.mqtt_accounts import hashed, password_fault
-from app.core.mqtt_acl import DEVICES, Action, Rule, for_mosquitto, name_fault, rule
+from app.core.routing.mqtt_acl import DEVICES, Action, Rule, for_mosquitto, name_fault, rule
+from app.postgres.queries.mqtt_accounts import hashed, password_fault
 from tests.documents import ROOT
 
 

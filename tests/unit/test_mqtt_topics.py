@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core import mqtt_topics
-from app.core.model import Kind
-from app.core.mqtt_topics import Route, is_own_output, manage_key, route
+from app.core.model.records import Kind
+from app.core.routing import mqtt_topics
+from app.core.routing.mqtt_topics import Route, is_own_output, manage_key, route
 
 CASES = [
     ("users/u1/devices/d1/telemetry", Route(Kind.TELEMETRY, "u1", "d1", b"u1/d1")),

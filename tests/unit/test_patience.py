@@ -3,7 +3,7 @@
 import pytest
 from aiokafka.errors import GroupAuthorizationFailedError, GroupCoordinatorNotAvailableError, KafkaError
 
-from app.ops.doctor.patience import coordinated
+from app.doctor.coordinator import coordinated
 
 
 async def test_a_coordinator_that_comes_is_waited_for() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.adapters.positions import Position, choose_position
+from app.stream.rebalance.start_position import Position, choose_position
 
 
 @pytest.mark.parametrize(

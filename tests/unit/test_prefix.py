@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.prefix import Prefix
+from app.core.batch.commit_prefix import Prefix
 
 
 def test_nothing_is_committed_past_what_is_open() -> None:

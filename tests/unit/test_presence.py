@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core import dense
-from app.core.device_classes import DeviceClass, DeviceClasses
-from app.core.presence import Limits, Thing, encode, restore
-from app.core.silence import claim_of, to_record
-from app.core.sweep import RETRY, Care
-from app.core.wheel import Wheel
+from app.core.model.inactivity_claim import claim_of, to_record
+from app.core.presence import packed
+from app.core.presence.device_classes import DeviceClass, DeviceClasses
+from app.core.presence.device_presence import Limits, Thing, encode, restore
+from app.core.presence.timing_wheel import Wheel
+from app.core.sweeper.sweeper import RETRY, Care
 from app.errors import PermanentError
 from tests.unit.presence_world import AFTER, START, Crash, World
 from tests.unit.readings import rule
@@ -503,13 +503,13 @@ def test_a_thing_at_rest_is_bytes_and_nothing_is_forgotten(data: st.DataObject) 
     thing.since_ms, thing.last_ms, thing.note_ms = data.draw(numbers), data.draw(numbers), data.draw(numbers)
     thing.noted_ms, thing.claimed = data.draw(st.sampled_from([thing.last_ms, 7])), data.draw(st.booleans())
     thing.seen_at, thing.timer = data.draw(times), data.draw(st.one_of(st.just(0.0), times))
-    if not dense.can_be(thing):
+    if not packed.can_be(thing):
         assert thing.claimed or not thing.timer or (not thing.note_ms and thing.noted_ms == 7)
         return
-    data_of_it = dense.dense(thing)
+    data_of_it = packed.dense(thing)
     again = Thing(("u", "d"), Limits(5.0), -1)
-    assert not dense.restore(again, data_of_it)
-    assert dense.timer(data_of_it) == thing.timer
+    assert not packed.restore(again, data_of_it)
+    assert packed.timer(data_of_it) == thing.timer
     again.noted_ms = thing.noted_ms  # is not asked for any more
     for slot in set(Thing.__slots__) - {"limits"}:
         assert getattr(again, slot) == getattr(thing, slot), slot

@@ -9,15 +9,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from app.core.decode import Limits
-from app.core.devices import MARK_KEY, WEIGHS_ONE, Device
-from app.core.logs import LOG_KEY
-from app.core.model import Kind, Reason, Record, Stage
-from app.core.process import MARK_SECONDS, OTHER_BYTES, SLICE, Processor
-from app.core.rulebook import RuleBook
-from app.core.state import decode
-from app.core.work import Work
-from app.core.write import Statement
+from app.core.batch.effects import Statement
+from app.core.batch.output import Work
+from app.core.decode.decoder import Limits
+from app.core.model.records import Kind, Reason, Record, Stage
+from app.core.processing.device_cache import WEIGHS_ONE, Device
+from app.core.processing.processor import MARK_SECONDS, OTHER_BYTES, SLICE, Processor
+from app.core.state.device_state import decode
+from app.core.state.keys import MARK_KEY
+from app.core.state.partition_log import LOG_KEY
+from app.core.user_config.rulebook import RuleBook
 from tests.unit.readings import rule
 from tests.unit.records import Message
 

@@ -5,20 +5,20 @@ from typing import Any
 import msgspec
 import pytest
 
-from app.core.alerts import OFFLINE_RULE_ID
-from app.core.cov import Chain
-from app.core.decode import Limits
-from app.core.device_classes import DeviceClasses
-from app.core.devices import MARK_KEY
-from app.core.logs import LOG_KEY, Log, noted
-from app.core.presence import PREFIX
-from app.core.presence import Limits as PresenceLimits
-from app.core.process import Processor
-from app.core.rulebook import RuleBook
-from app.core.samples import Samples
-from app.core.silence import Claim, to_record
-from app.core.state import VERSION, DeviceState, decode, encode, seen
-from app.core.work import Work
+from app.core.batch.output import Work
+from app.core.decode.decoder import Limits
+from app.core.model.alert_event import OFFLINE_RULE_ID
+from app.core.model.inactivity_claim import Claim, to_record
+from app.core.presence.device_classes import DeviceClasses
+from app.core.presence.device_presence import PREFIX
+from app.core.presence.device_presence import Limits as PresenceLimits
+from app.core.processing.processor import Processor
+from app.core.sampling.change_of_value import Chain
+from app.core.state.device_state import VERSION, DeviceState, decode, encode, seen
+from app.core.state.keys import MARK_KEY
+from app.core.state.partition_log import LOG_KEY, Log, noted
+from app.core.state.samples import Samples
+from app.core.user_config.rulebook import RuleBook
 from tests.unit.readings import rule
 from tests.unit.records import Message
 from tests.unit.test_process import NOW, Given, telemetry

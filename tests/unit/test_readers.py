@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from app.core.model import Reading
-from app.core.readers import LARGE, SMALL, Kind, reader
+from app.core.model.records import Reading
+from app.core.rules.field_readers import LARGE, SMALL, Kind, reader
 from tests.unit.records import GOOD, Message, read
 
 PADS = ["", "x" * SMALL, "x" * LARGE * 2]

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from faust.types import TP
 
-from app.adapters import rebalances
-from app.adapters.rebalances import Rebalances
+from app.stream.rebalance import sensor
+from app.stream.rebalance.sensor import Rebalances
 
 
 class Told:
@@ -38,7 +38,7 @@ class Group:
         self.consumer_generation_id = 0
         self.consumer = SimpleNamespace(assignment=lambda: self.assigned)
         self.assigned: set[TP] = set()
-        monkeypatch.setattr(rebalances, "time", SimpleNamespace(monotonic=lambda: self.seconds))
+        monkeypatch.setattr(sensor, "time", SimpleNamespace(monotonic=lambda: self.seconds))
 
     def begin(self, after: float) -> dict[str, float]:
         self.seconds += after

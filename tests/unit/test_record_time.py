@@ -6,13 +6,13 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from app.core.decode import Limits
-from app.core.device_classes import DeviceClasses
-from app.core.presence import Limits as PresenceLimits
-from app.core.process import Processor
-from app.core.rulebook import RuleBook
-from app.core.silence import HEADERS, Claim, to_record
-from app.core.work import Work
+from app.core.batch.output import Work
+from app.core.decode.decoder import Limits
+from app.core.model.inactivity_claim import HEADERS, Claim, to_record
+from app.core.presence.device_classes import DeviceClasses
+from app.core.presence.device_presence import Limits as PresenceLimits
+from app.core.processing.processor import Processor
+from app.core.user_config.rulebook import RuleBook
 from tests.unit.presence_world import Given
 from tests.unit.readings import rule
 from tests.unit.records import NOW, NOW_MS, Message

@@ -6,15 +6,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from app.core import marks
-from app.core.books import books
-from app.core.decode import Limits
-from app.core.devices import MARK_KEY
-from app.core.marks import LAST, MOST, SIZE, WITHIN_MS, Marks
-from app.core.process import Processor
-from app.core.rulebook import RuleBook
-from app.core.state import DeviceState, decode, encode
-from app.core.write import Written
+from app.core.batch.books import books
+from app.core.batch.effects import Written
+from app.core.decode.decoder import Limits
+from app.core.processing.processor import Processor
+from app.core.state import message_marks
+from app.core.state.device_state import DeviceState, decode, encode
+from app.core.state.keys import MARK_KEY
+from app.core.state.message_marks import LAST, MOST, SIZE, WITHIN_MS, Marks
+from app.core.user_config.rulebook import RuleBook
 from tests.unit.records import NOW_MS, Message
 from tests.unit.test_process import HOT, Given, Subject
 
@@ -165,4 +165,4 @@ def test_where_rows_are_made_anew_none_is_lost() -> None:
 
 
 def test_what_is_promised_of_the_marks() -> None:
-    assert (marks.LAST, marks.SIZE) == (32, 5)
+    assert (message_marks.LAST, message_marks.SIZE) == (32, 5)

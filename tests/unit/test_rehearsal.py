@@ -10,14 +10,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from app.core import columns
-from app.core.alerts import AlertEvent
-from app.core.model import Reading
-from app.core.rules import RuleSet, parse
+from app.backtest.dry_run import Rehearsal
+from app.backtest.readings_file import Refused, read
+from app.core.model.alert_event import AlertEvent
+from app.core.model.records import Reading
+from app.core.rules.parse import parse
+from app.core.rules.rule import RuleSet
+from app.core.schema import schema
 from app.errors import PermanentError
-from app.named_schema import named
-from app.rehearsal.readings_file import Refused, read
-from app.rehearsal.rehearsal import Rehearsal
+from app.settings.schema_struct import named
 from tests.unit.readings import START, rule, ruleset
 from tests.unit.test_alert_cases import CASES, rule_of
 
@@ -125,7 +126,7 @@ def test_what_psql_writes_of_raw_telemetry_is_read(tmp_path: Path) -> None:
 
 def test_what_psql_writes_of_own_columns_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Columns by their names, though devices call the fields otherwise; what devices send stays readable."""
-    monkeypatch.setattr(columns, "_chosen", [named("examples.logistics:Package")])
+    monkeypatch.setattr(schema, "_chosen", [named("examples.logistics:Package")])
     file = tmp_path / "export.csv"
     head = "time,user_id,device_id,sequence_id,weight_kg,hub,latitude,longitude,shock_g,opened,extra_data\n"
     file.write_text(

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.alerts import AlertEvent, Status
+from app.backtest.alert_spans import Spans
+from app.backtest.duration import duration, spoken
+from app.backtest.plot import BLOCKS, bars, blocks
+from app.backtest.summary import BINS, Figures, Summary
+from app.core.model.alert_event import AlertEvent, Status
 from app.errors import PermanentError
-from app.rehearsal.duration import duration, spoken
-from app.rehearsal.plot import BLOCKS, bars, blocks
-from app.rehearsal.spans import Spans
-from app.rehearsal.summary import BINS, Figures, Summary
 from tests.unit.readings import START
 
 

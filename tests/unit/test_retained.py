@@ -3,10 +3,10 @@
 import msgspec
 import pytest
 
-from app.core.dated import is_dated
-from app.core.route import Address, route
-from app.core.state import decode
-from app.core.write import Statement
+from app.core.batch.effects import Statement
+from app.core.decode.dated import is_dated
+from app.core.routing.address import Address, route
+from app.core.state.device_state import decode
 from tests.unit.presence_world import START, World
 from tests.unit.records import Message
 from tests.unit.test_commands import manage

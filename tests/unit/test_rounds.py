@@ -8,9 +8,9 @@ from aiokafka import TopicPartition
 from aiokafka.consumer.subscription_state import SubscriptionState
 from faust.types import TP
 
-from app.adapters.rounds import Rounds
-from app.adapters.tide_gauge import tides
-from app.core.tides import Tide
+from app.core.sweeper.watermark import Tide
+from app.kafka.rebalance_rounds import Rounds
+from app.stream.log_progress import tides
 
 ZERO = TopicPartition("t", 0)
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.identity import IDS_MAX_BYTES
-from app.core.model import Kind, Reason, Rejected
-from app.core.route import Address, route
+from app.core.model.identity import IDS_MAX_BYTES
+from app.core.model.records import Kind, Reason, Rejected
+from app.core.routing.address import Address, route
 from tests.unit.records import Message
 
 U, D = "u1", "d1"

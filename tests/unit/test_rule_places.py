@@ -6,9 +6,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.rules import RuleSet
-from app.rehearsal.places import lines_of
-from app.rehearsal.rules_file import read
+from app.backtest.locate import lines_of
+from app.backtest.rules_file import read
+from app.core.rules.rule import RuleSet
 
 BAD = """\
 {"name": "fleet", "rules": [

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from app.core.rulebook import RuleBook
+from app.core.user_config.rulebook import RuleBook
 from tests.unit.readings import rule
 
 

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.readers import reportable
-from app.core.rules import RULES_BYTES_MAX, RULES_MAX, InvalidRules, RuleSet, any_holds, compile_for, parse, quiet_for
+from app.core.rules.field_readers import reportable
+from app.core.rules.parse import RULES_BYTES_MAX, RULES_MAX, parse
+from app.core.rules.prefilter import any_holds, quiet_for
+from app.core.rules.rule import InvalidRules, RuleSet, compile_for
 from tests.unit.readings import reading, rule, rules, ruleset
 
 

@@ -6,14 +6,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from app.core.books import books
-from app.core.config import Config, parse_config
-from app.core.rules import InvalidRules
-from app.core.sampling_checks import AVERAGES_MAX
-from app.core.sampling_config import WINDOWS_MAX
-from app.core.state import decode
-from app.core.work import Work
-from app.core.write import Statement, Written
+from app.core.batch.books import books
+from app.core.batch.effects import Statement, Written
+from app.core.batch.output import Work
+from app.core.rules.rule import InvalidRules
+from app.core.sampling.checks import AVERAGES_MAX
+from app.core.sampling.compile import WINDOWS_MAX
+from app.core.state.device_state import decode
+from app.core.user_config.document import Config, parse_config
 from tests.unit.readings import rule
 from tests.unit.test_process import HOT, NOW, START, Subject, other, telemetry
 

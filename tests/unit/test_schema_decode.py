@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from app.core.column_types import Column, Fields, Int16, Int32
-from app.core.columns import schema_of
-from app.core.decode import Decoder, Limits
-from app.core.model import Reading, Reason, Rejected
+from app.core.decode.decoder import Decoder, Limits
+from app.core.model.records import Reading, Reason, Rejected
+from app.core.schema.column_types import Column, Fields, Int16, Int32
+from app.core.schema.schema import schema_of
 from tests.unit.fuzz import check_both_ways_agree, strict
 from tests.unit.records import NOW, NOW_MS, Message, read
 

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from app.core.state import DeviceState, decode, encode
+from app.core.state.device_state import DeviceState, decode, encode
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 

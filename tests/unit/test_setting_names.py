@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from app.errors import SettingsError
-from app.setting_names import OTHERS, bare, variables
 from app.settings import Settings, load
+from app.settings.names import OTHERS, bare, variables
 
 FIELDS = Settings.model_fields
 

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from app.core import decode, shape
-from app.core.decode import Decoder, Limits
-from app.core.model import Reading, Rejected
+from app.core.decode import decoder as decode
+from app.core.decode import learned_shape
+from app.core.decode.decoder import Decoder, Limits
+from app.core.model.records import Reading, Rejected
 from tests.unit.records import GOOD, NOW, Message, read
 
 # Names of fields: known ones, ones to be learned, and ones that are never learned; values of the right type and not.
@@ -67,17 +68,17 @@ def test_it_is_read_at_one_go(monkeypatch: Any) -> None:
 
 def test_ever_new_names_are_not_learned_for_ever() -> None:
     decoder = Decoder(Limits())
-    for number in range(3 * shape.NAMES_MAX):
+    for number in range(3 * learned_shape.NAMES_MAX):
         payload = GOOD.replace(b"humidity", b"field_%d" % number)
         decoder.begin()
         found = read(Message(payload), NOW, decoder)
         assert isinstance(found, Reading)
         assert list(found.extra) == [f"field_{number}"]
-    assert len(decoder._shape._named) == shape.NAMES_MAX
+    assert len(decoder._shape._named) == learned_shape.NAMES_MAX
     assert decoder._shape.misses <= 1  # of the last batch
-    for _ in range(2 * shape.MISSES_MAX):
+    for _ in range(2 * learned_shape.MISSES_MAX):
         read(Message(payload), NOW, decoder)
-    assert decoder._shape.misses == shape.MISSES_MAX
+    assert decoder._shape.misses == learned_shape.MISSES_MAX
 
 
 def test_timestamp_wins_also_where_both_are_known() -> None:

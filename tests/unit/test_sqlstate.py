@@ -8,7 +8,7 @@ import ssl
 import asyncpg
 import pytest
 
-from app.adapters.sqlstate import DATABASE_ERRORS, Failure, advice, classify, words
+from app.postgres.sqlstate import DATABASE_ERRORS, Failure, advice, classify, words
 
 NAMED = {
     name: error

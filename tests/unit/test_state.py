@@ -6,15 +6,15 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from app.core.alerts import AlertEvent, alert_id
-from app.core.cov import Chain
-from app.core.episodes import Episode
-from app.core.model import Reading
-from app.core.rules import Rule
-from app.core.samples import Samples
-from app.core.state import DeviceState, at_rest, decode, encode
-from app.core.step import step
-from app.core.windows import Window
+from app.core.alerts.evaluate import step
+from app.core.model.alert_event import AlertEvent, alert_id
+from app.core.model.records import Reading
+from app.core.rules.rule import Rule
+from app.core.sampling.change_of_value import Chain
+from app.core.sampling.rolling_window import Window
+from app.core.state.device_state import DeviceState, at_rest, decode, encode
+from app.core.state.episode import Episode
+from app.core.state.samples import Samples
 from app.errors import PermanentError
 from tests.unit.readings import START, reading, rule, rules
 

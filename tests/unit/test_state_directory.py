@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from app.adapters.state_directory import prepare
 from app.errors import PermanentError
+from app.tables.state_directory import prepare
 
 
 @pytest.fixture(autouse=True)

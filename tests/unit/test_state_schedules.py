@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.alerts import AlertEvent
-from app.core.model import Reading
-from app.core.rules import compile_for
-from app.core.state import DeviceState, decode, encode
-from app.core.step import step
+from app.core.alerts.evaluate import step
+from app.core.model.alert_event import AlertEvent
+from app.core.model.records import Reading
+from app.core.rules.rule import compile_for
+from app.core.state.device_state import DeviceState, decode, encode
 from tests.unit.readings import reading, rule, ruleset
 
 RULES = ruleset(

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from app.core.suspects import STRIKES, Suspects
+from app.core.delivery.suspects import STRIKES, Suspects
 
 
 class World:

@@ -2,8 +2,8 @@
 
 import re
 
-from app.adapters.table import create
-from app.core.columns import DEFAULT
+from app.postgres.schema.telemetry_table import create
+from tests import DEFAULT
 from tests.conftest import INIT_SQL
 
 ROOT = INIT_SQL.parent

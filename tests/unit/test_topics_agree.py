@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from faust.assignor.client_assignment import ClientMetadata
 
-from app.adapters.equal_counts import EqualCounts
-from app.adapters.topics import disagreement
+from app.kafka.topics import disagreement
+from app.stream.rebalance.assignor import EqualCounts
 
 COUNTS = {"in": 4, "letters": 2, "alerts": 4, "states": 2}
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.turns import Turns
+from app.core.delivery.fair_queue import Turns
 
 
 def drained(turns: Turns[int]) -> list[tuple[str, int]]:

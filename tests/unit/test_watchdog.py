@@ -6,7 +6,7 @@ import pytest
 from faust.types import TP
 
 from app.errors import StuckOffsetError
-from app.ops.watchdog import Watchdog
+from app.worker.watchdog import Watchdog
 
 ZERO, ONE = TP("readings", 0), TP("readings", 1)
 LIMIT = 10.0

@@ -5,13 +5,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from app.core.alerts import alert_id
-from app.core.decode import Limits
-from app.core.device_classes import DeviceClasses
-from app.core.presence import Limits as PresenceLimits
-from app.core.process import Processor
-from app.core.work import Work
-from app.core.write import Statement
+from app.core.batch.effects import Statement
+from app.core.batch.output import Work
+from app.core.decode.decoder import Limits
+from app.core.model.alert_event import alert_id
+from app.core.presence.device_classes import DeviceClasses
+from app.core.presence.device_presence import Limits as PresenceLimits
+from app.core.processing.processor import Processor
 from tests.unit.presence_world import AFTER, World
 from tests.unit.records import Message
 from tests.unit.test_commands import manage

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.windows import BUCKETS, Figures, Window, bucket_of
+from app.core.sampling.rolling_window import BUCKETS, Figures, Window, bucket_of
 
 SECOND = 1_000_000
 numbers = st.floats(allow_nan=False, allow_infinity=False)

@@ -19,7 +19,7 @@ SET LOCAL client_min_messages = warning;
 ALTER ROLE iot_worker PASSWORD :'worker_db';
 ALTER ROLE iot_notifier PASSWORD :'notifier_db';
 ALTER ROLE emqx_ro PASSWORD :'emqx_db';
--- PgBouncer passes no session settings on, so the roles carry what a worker else sets itself (adapters/database.py).
+-- PgBouncer passes no session settings on, so the roles carry what a worker else sets itself (postgres/connect.py).
 ALTER ROLE iot_worker SET statement_timeout = '60s';
 ALTER ROLE iot_worker SET idle_in_transaction_session_timeout = '60s';
 ALTER ROLE iot_worker SET jit = off;

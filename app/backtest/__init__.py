@@ -1,0 +1,1 @@
+"""Rule sets tried on files or on stored readings."""

@@ -1,0 +1,51 @@
+"""Alert events in the order they are told -> spans: each alert from its FIRING to its RESOLVED."""
+
+from datetime import datetime
+
+from msgspec import Struct
+
+from app.core.model.alert_event import AlertEvent, Status, Value
+
+
+class Span(Struct):
+    """One alert, by its first event and what came of it. Times are event times."""
+
+    alert_id: str
+    user_id: str
+    device_id: str
+    rule_id: str
+    severity: str  # the last one told
+    value: Value  # that it fired with
+    first_seen: datetime
+    fired_at: datetime
+    resolved_at: datetime | None = None
+    told: int = 1  # events
+
+    def seconds(self, now: datetime) -> float:
+        """How long it was open; until `now` if it still is."""
+        return ((self.resolved_at or now) - self.fired_at).total_seconds()
+
+
+class Spans:
+    """The alerts that are open."""
+
+    def __init__(self) -> None:
+        self.open: dict[str, Span] = {}  # by alert_id
+
+    def tell(self, event: AlertEvent) -> Span | None:
+        """Take an event in; the span that it ended."""
+        span = self.open.get(event.alert_id)
+        if span is None:
+            self.open[event.alert_id] = _begun(event)
+            return None
+        span.told += 1
+        span.severity = event.severity
+        if event.status is not Status.RESOLVED:
+            return None
+        span.resolved_at = event.event_time
+        return self.open.pop(event.alert_id)
+
+
+def _begun(event: AlertEvent) -> Span:
+    ids = (event.alert_id, event.user_id, event.device_id, event.rule_id)
+    return Span(*ids, event.severity, event.value, event.first_seen, event.event_time)

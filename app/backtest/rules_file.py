@@ -1,0 +1,69 @@
+"""A file of rules, as it may be published to users/{user}/config -> its RuleSet, or every mistake with its line."""
+
+import codecs
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from app.backtest.locate import line_of, line_of_syntax, lines_of
+from app.core.rules.parse import RULES_BYTES_MAX
+from app.core.rules.rule import InvalidRules, RuleSet
+from app.core.user_config.document import parse_config
+from app.errors import PermanentError
+
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+class Mistake(Struct, frozen=True):
+    """One thing that is wrong with a rule set."""
+
+    line: int  # from 1 on
+    what: str  # names the field, its value and what would be right
+
+
+def read(text: bytes, user_id: str, bytes_max: int = RULES_BYTES_MAX) -> RuleSet | tuple[Mistake, ...]:
+    """Compile the rules of a file as a worker would; what else it has is checked alone."""
+    found = parse_config(text, user_id, bytes_max)
+    if isinstance(found, InvalidRules):
+        return tuple(Mistake(*one) for one in sorted(_placed(text, found.reasons)))
+    return found.rules or (
+        Mistake(1, "rules: missing; maintenance windows and sampling alone can be published, not tried"),
+    )
+
+
+def valid(name: str, text: bytes, user_id: str, bytes_max: int = RULES_BYTES_MAX) -> RuleSet:
+    """The same of a file that has to be right. Raises PermanentError that names it and every mistake."""
+    found = read(text, user_id, bytes_max)
+    if isinstance(found, RuleSet):
+        return found
+    raise PermanentError("\n".join(["the rules are refused:", *(f"{name}:{one.line}: {one.what}" for one in found)]))
+
+
+def text_of(path: Path) -> bytes:
+    """What is in a file, without a byte order mark. Raises PermanentError when it cannot be read, or is UTF-16."""
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise PermanentError(f"cannot read {path}: {error.strerror}") from error
+    if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise PermanentError(f"{path} is UTF-16: save it as UTF-8")
+    return text.removeprefix(codecs.BOM_UTF8)
+
+
+def parts(text: bytes) -> tuple[str, str | None, str | None]:
+    """The rules, the maintenance windows and the sampling of a file without mistakes, each as user_configs has it."""
+    if not text.lstrip().startswith(b"{"):
+        return text.decode(), None, None
+    fields = _fields(text)
+    windows, sampling = (
+        bytes(fields[name]).decode() if name in fields else None for name in ("maintenance", "sampling")
+    )
+    return bytes(fields["rules"]).decode(), windows, sampling
+
+
+def _placed(text: bytes, reasons: tuple[str, ...]) -> list[tuple[int, str]]:
+    if any(reason.startswith("rules: not JSON") for reason in reasons):
+        return [(line_of_syntax(reason, text), reason) for reason in reasons]
+    lines = lines_of(text.decode())
+    return [(line_of(reason, lines), reason) for reason in reasons]

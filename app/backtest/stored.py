@@ -1,0 +1,47 @@
+"""A rule set tried on stored readings, page by page -> a summary of what it would have told."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from app.backtest.alert_spans import Spans
+from app.backtest.dry_run import Rehearsal
+from app.backtest.summary import Summary
+from app.core.model.records import Reading
+from app.core.rules.globs import Globs
+from app.core.rules.rule import RuleSet
+
+
+class Backtest:
+    """Of the devices that a glob takes in, between two times."""
+
+    def __init__(self, rules: RuleSet, glob: str, begin: datetime, end: datetime) -> None:
+        self.rules, self._glob, self._globs = rules, glob, Globs([glob])
+        self.rehearsal, self.summary = Rehearsal(rules), Summary(begin, end)
+        self._spans = Spans()
+        self._wanted: dict[str, bool] = {}  # by device
+
+    @property
+    def prefix(self) -> str:
+        """What every id that the glob takes in begins with."""
+        return self._glob[: next((at for at, char in enumerate(self._glob) if char in "*?["), len(self._glob))]
+
+    def take(self, readings: Iterable[Reading]) -> None:
+        """The next ones; each device's have to come in the order of their time."""
+        wanted, rehearse, tell = self._wanted, self.rehearsal.take, self._spans.tell
+        for reading in readings:
+            device = reading.device_id
+            if device not in wanted:
+                wanted[device] = self._globs.takes_in(device)
+            if wanted[device]:
+                for event in rehearse(reading):
+                    if (ended := tell(event)) is not None:
+                        self.summary.add(ended)
+
+    def finish(self) -> None:
+        """After the last one: count what is still open."""
+        for span in self._spans.open.values():
+            self.summary.add(span)
+
+    def share(self, time: datetime) -> float:
+        """How much of the stretch is over at that time, 0 to 1."""
+        return (time - self.summary.begin) / (self.summary.end - self.summary.begin)

@@ -1,0 +1,72 @@
+"""What `iot-stream alerts` shows a person."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from app.backtest.duration import spoken
+from app.postgres.queries.alert_lists import OpenAlert, ToldAlert
+from app.runtime.colours import COLOURS
+
+_WHOLE = ("time (UTC)", "severity", "open for", "sent after")  # never folded
+_WIDTHS = {"what": len("maintenance")}
+
+
+def opened(alerts: Sequence[OpenAlert], now: datetime) -> None:
+    """A line an open alert, and how long its condition has held by now."""
+    if not alerts:
+        print("no alert is open")
+        return
+    table = _table("user", "device", "rule", "severity", "state", "value", "open for", "message")
+    for one in alerts:
+        until = f" until {_time(one.snoozed_until)}" if one.snoozed_until else ""
+        open_for = spoken(max(0, round((now - one.first_seen).total_seconds())))
+        value = "" if one.value is None else f"{one.value:g}"
+        cells = (one.user_id, _device(one), one.rule_id, one.severity)
+        state = Text(one.state + until, style=COLOURS.get(one.state, ""))
+        table.add_row(*map(Text, cells), state, value, open_for, Text(one.message))
+    Console().print(table)
+
+
+def told(alerts: Sequence[ToldAlert]) -> None:
+    """A line an event; `sent after` is from when it was recorded until the MQTT broker had it.
+
+    The severity is left to --json: a terminal of 80 columns has no room for it.
+    """
+    if not alerts:
+        print("nothing was told in this time")
+        return
+    table = _table("time (UTC)", "user", "device", "rule", "what", "value", "sent after")
+    for one in alerts:
+        what = Text(f"{one.status} {(one.cause or '').replace('_', ' ')}".rstrip(), style=COLOURS.get(one.status, ""))
+        ids = (_time(one.event_time), one.user_id, _device(one), one.rule_id)
+        table.add_row(*map(Text, ids), what, Text(one.value or ""), _sent(one))
+    Console().print(table)
+
+
+def _table(*columns: str) -> Table:
+    """Nothing is cut off, however narrow the terminal is."""
+    table = Table(box=None, padding=(0, 2, 0, 0), collapse_padding=True)
+    for column in columns:
+        table.add_column(column, overflow="fold", no_wrap=column in _WHOLE, min_width=_WIDTHS.get(column))
+    return table
+
+
+def _device(one: OpenAlert | ToldAlert) -> str:
+    """A device of iot/* is another one than that of the same name without it."""
+    return f"{one.device_id} ({one.way})" if one.way else one.device_id
+
+
+def _sent(one: ToldAlert) -> str:
+    if one.suppressed:
+        return "suppressed"
+    if one.sent_at is None:
+        return "not yet"
+    return spoken(max(0.0, round((one.sent_at - one.recorded_at).total_seconds(), 2)))
+
+
+def _time(time: datetime | None) -> str:
+    return "" if time is None else f"{time.astimezone(UTC):%m-%d %H:%M:%S}"

@@ -1,0 +1,1 @@
+"""Rules evaluated over device state, the alert lifecycle, its events."""

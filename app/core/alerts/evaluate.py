@@ -1,0 +1,193 @@
+"""One step of a device: (state, reading, rules, offset) -> alerts.
+
+Within its partition a device's readings are stepped in offset order, and:
+- an offset at or below `applied_offset` was stepped before: it changes nothing and alerts nobody;
+- a reading older than `latest` came late: it moves `applied_offset` and nothing else;
+- a reading as old as `latest` counts, in offset order, like a newer one.
+So the same records give the same alerts however they are cut into batches, as long as each batch starts from the
+whole state that the one before it left. Every duration is one of event time: between two readings nothing happens,
+but for an alert that goes stale (app.core.alerts.staleness).
+"""
+
+from msgspec import UNSET, UnsetType
+
+from app.core.alerts.events import opened, told
+from app.core.alerts.lifecycle import TRANSITIONS, Signal
+from app.core.alerts.signals import clearing, escalates, holding
+from app.core.model.alert_event import AlertEvent, Cause
+from app.core.model.alert_phase import Phase
+from app.core.model.records import Reading
+from app.core.model.times import micros
+from app.core.rules.conditions import Shown
+from app.core.rules.maintenance import Span
+from app.core.rules.prefilter import Quiet, any_holds
+from app.core.rules.rule import Rule
+from app.core.state.device_state import DeviceState
+from app.core.state.episode import Episode
+from app.core.state.rule_memory import NOTHING
+
+
+def step(
+    state: DeviceState,
+    reading: Reading,
+    rules: tuple[Rule, ...],
+    offset: int,
+    quiet: Quiet | None = None,
+    maintenance: tuple[Span, ...] = (),
+) -> tuple[AlertEvent, ...]:
+    """Apply one reading to its device's state, in place, and return the alerts it causes, in order.
+
+    `rules` are the device's own (`compile_for`), `quiet` is `quiet_for` them, made once by a caller in a hurry;
+    `offset` is the record's, in the one partition the device has; `maintenance` are the spans of event time in which
+    what would be told is suppressed.
+    """
+    if offset <= state.applied_offset:
+        return ()
+    state.applied_offset = offset
+    time = reading.time
+    if time < state.latest:
+        return ()
+    state.latest = time
+    if not state.episodes and (quiet(reading) if quiet else not any_holds(rules, reading)):
+        return ()
+    return tuple(_transitions(state, reading, rules, maintenance))
+
+
+def _transitions(
+    state: DeviceState, reading: Reading, rules: tuple[Rule, ...], maintenance: tuple[Span, ...]
+) -> list[AlertEvent]:
+    now, events = micros(reading.time), list[AlertEvent]()
+    suppress = any(begin <= now < end for begin, end in maintenance)
+    if state.episodes or state.notes:
+        _end_changed(state, reading, now, {rule.id: rule.fingerprint for rule in rules}, events)
+    for rule in rules:
+        value = rule.read(reading)
+        if value is None:  # missing, or of another kind: says nothing about the condition
+            continue
+        episode = state.episodes.get(rule.id)
+        verdict = rule.stays(value) if episode is not None and episode.fired else rule.holds(value)
+        if verdict is None or (not verdict and episode is None):
+            continue
+        shown = rule.condition.show(value, verdict)
+        if shown is not None:  # else NaN or beyond float64
+            _transition(state, reading, now, rule, episode, verdict, shown, events, suppress)
+    return events
+
+
+def _transition(
+    state: DeviceState,
+    reading: Reading,
+    now: int,
+    rule: Rule,
+    episode: Episode | None,
+    verdict: bool,
+    shown: Shown,
+    events: list[AlertEvent],
+    suppress: bool,
+) -> None:
+    """What one verdict does to one rule: find the signal, look up what follows, do it."""
+    before = Phase.NORMAL if episode is None else episode.phase
+    if episode is None:
+        salt = state.back.salt if state.back is not None else 0  # its clock was set back: this time is passed again
+        episode = opened(rule, reading, shown, salt + _nth(state, rule.id, now), state.way)
+        state.episodes[rule.id] = episode
+        state.episodes_changed = True
+    note = state.notes.get(rule.id, NOTHING)
+    if verdict:
+        episode.value, episode.threshold = shown
+        episode.last_seen = max(episode.last_seen, now)  # of before, where the clock was set back
+        episode.count += before is Phase.PENDING or before is Phase.NORMAL
+    signal = holding(rule, episode, note, now, suppress) if verdict else clearing(rule, episode, now)
+    after, status = TRANSITIONS[before, signal]
+    if episode.fired:
+        state.touched[rule.id] = episode
+        episode.heard, episode.heard_time, episode.last = state.applied_offset, now, shown[0]
+        episode.clear_since = None if verdict else now if episode.clear_since is None else episode.clear_since
+    if after is Phase.NORMAL:
+        _close(state, rule.id, now)
+        if status:
+            _rest(state, rule, now)
+            episode.threshold = shown[1]
+            events.append(told(rule.id, episode, reading, status, shown[0]))
+    elif status:
+        cause = _tell(state, rule, episode, (before, signal), now, suppress)
+        events.append(told(rule.id, episode, reading, status, shown[0], cause))
+    if before is Phase.MUTED:
+        episode.stale = False
+
+
+def _tell(
+    state: DeviceState, rule: Rule, episode: Episode, why: tuple[Phase, Signal], now: int, suppress: bool
+) -> Cause | UnsetType:
+    """Note in the episode that it is told now, for the first time or again; why."""
+    before, signal = why
+    state.touched[rule.id] = episode
+    if not episode.fired:
+        episode.fired, episode.fired_at, episode.suppressed = True, now, suppress
+        episode.heard, episode.heard_time = state.applied_offset, now
+        if rule.flap and _too_often(state, rule, now):
+            episode.flapping = True
+            return Cause.FLAPPING
+        return UNSET
+    episode.repeat += 1
+    if signal is Signal.DUE and rule.escalate and escalates(rule, episode, now):
+        episode.escalated, episode.severity = True, rule.escalate.severity
+    if before is Phase.SUPPRESSED:
+        episode.suppressed = episode.muted = False
+        return Cause.MAINTENANCE_ENDED
+    if before is Phase.MUTED:
+        episode.muted = episode.acked = False
+        return Cause.UNMUTED
+    episode.stale = False
+    return Cause.DATA_AGAIN if signal is not Signal.DUE else Cause.ESCALATED
+
+
+def _too_often(state: DeviceState, rule: Rule, now: int) -> bool:
+    """Whether the rule has fired `times` within the time already; notes that it fires now."""
+    assert rule.flap
+    note = state.note(rule.id, rule.fingerprint)
+    recent = tuple(time for time in note.fired if now - time < rule.flap.within)
+    note.fired = (*recent, now)[-rule.flap.times :]
+    note.fired_until = now + rule.flap.within
+    return len(recent) >= rule.flap.times
+
+
+def _rest(state: DeviceState, rule: Rule, now: int) -> None:
+    """An alert has resolved: its rule may rest now."""
+    if rule.cooldown:
+        state.note(rule.id, rule.fingerprint).rest_until = now + rule.cooldown
+
+
+def _end_changed(
+    state: DeviceState, reading: Reading, now: int, fingerprints: dict[str, str], events: list[AlertEvent]
+) -> None:
+    """End what belongs to a rule that is gone, no longer for this device, or means something else now."""
+    for rule_id, note in tuple(state.notes.items()):
+        if fingerprints.get(rule_id) != note.fingerprint:
+            del state.notes[rule_id]
+    for rule_id, episode in tuple(state.episodes.items()):
+        if fingerprints.get(rule_id) == episode.fingerprint:
+            continue
+        _, status = TRANSITIONS[episode.phase, Signal.CHANGED]
+        _close(state, rule_id, now)
+        if status:
+            state.touched[rule_id] = episode
+            events.append(told(rule_id, episode, reading, status, episode.value, Cause.RULE_CHANGED))
+
+
+def _close(state: DeviceState, rule_id: str, now: int) -> None:
+    episode = state.episodes.pop(rule_id)
+    state.episodes_changed = True
+    nth = _nth(state, rule_id, now)
+    if state.instants:
+        state.instants = {name: seen for name, seen in state.instants.items() if seen[0] == now}
+    if episode.first_seen == now:
+        state.instants[rule_id] = (now, nth + 1)
+
+
+def _nth(state: DeviceState, rule_id: str, now: int) -> int:
+    """How many episodes the rule has opened and closed at this instant."""
+    if not state.instants:
+        return 0
+    instant, count = state.instants.get(rule_id, (0, 0))
+    return count if instant == now else 0

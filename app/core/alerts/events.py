@@ -1,0 +1,48 @@
+"""The alert events of an episode: its opening, and every later one."""
+
+from msgspec import UNSET, UnsetType
+
+from app.core.model.alert_event import AlertEvent, Cause, Status, Value, alert_id
+from app.core.model.records import Reading
+from app.core.model.times import micros, moment
+from app.core.rules.rule import Rule
+from app.core.state.episode import Episode
+
+
+def opened(rule: Rule, reading: Reading, shown: tuple[Value, Value], nth: int, way: str) -> Episode:
+    """The episode that this reading opens, not yet told; `shown` are its value and the threshold it passed.
+
+    `way` is the device's; `nth` counts the episodes that the rule opened at this instant before (see alert_id).
+    """
+    now = micros(reading.time)
+    name = alert_id(reading.user_id, reading.device_id, rule.id, now, nth, way)
+    value, threshold = shown
+    return Episode(name, now, rule.fingerprint, rule.severity, rule.message, threshold, value, now, fired=False)
+
+
+def told(
+    rule_id: str,
+    episode: Episode,
+    reading: Reading,
+    status: Status,
+    value: Value,
+    cause: Cause | UnsetType = UNSET,
+) -> AlertEvent:
+    """The event that tells of a change of the episode, caused by this reading."""
+    once = status is Status.RESOLVED or not episode.repeat
+    return AlertEvent(
+        alert_id=episode.alert_id,
+        user_id=reading.user_id,
+        device_id=reading.device_id,
+        rule_id=rule_id,
+        status=status,
+        severity=episode.severity,
+        message=episode.message,
+        value=value,
+        threshold=episode.threshold,
+        event_time=reading.time,
+        first_seen=moment(episode.first_seen),
+        cause=cause,
+        repeat=UNSET if once else episode.repeat,
+        suppressed=episode.suppressed or UNSET,
+    )

@@ -1,0 +1,65 @@
+"""Open alerts that no reading speaks of any more: a claim of silence in, the STALE events out."""
+
+import msgspec
+
+from app.core.alerts.events import told
+from app.core.alerts.lifecycle import TRANSITIONS, Signal
+from app.core.model.alert_event import AlertEvent
+from app.core.model.alert_phase import Phase
+from app.core.model.inactivity_claim import Claim, of_this_log
+from app.core.model.records import Record
+from app.core.model.times import moment
+from app.core.rules.maintenance import Span
+from app.core.rules.rule import Rule
+from app.core.schema.schema import in_force
+from app.core.state.device_state import DeviceState
+from app.core.state.episode import Episode
+
+
+def silent(
+    state: DeviceState,
+    claim: Claim,
+    rules: tuple[Rule, ...],
+    record: Record,
+    at: int,
+    maintenance: tuple[Span, ...] = (),
+) -> tuple[AlertEvent, ...]:
+    """Apply a `no_data` claim to its device's state, in place; `record` is the claim's and came in `at`, in ms.
+
+    Nothing happens to an alert that a reading has spoken of since, or is closed, or whose rule asks for it no more; nor
+    in a maintenance window.
+    """
+    now = at * 1000
+    if record.offset <= state.applied_offset or not of_this_log(claim, record):
+        return ()
+    if any(begin <= now < end for begin, end in maintenance):
+        return ()
+    events = []
+    for rule in rules:
+        episode = state.episodes.get(rule.id)
+        if episode is None or rule.id not in claim.rule_ids or episode.heard >= claim.up_to:
+            continue
+        if goes_stale(rule, episode):
+            state.applied_offset = record.offset
+            state.touched[rule.id] = episode
+            events.append(_stale(rule.id, episode, claim, now))
+    return tuple(events)
+
+
+def goes_stale(rule: Rule, episode: Episode) -> bool:
+    """Whether silence means anything to this alert now."""
+    if not rule.no_data or not episode.fired or episode.fingerprint != rule.fingerprint:
+        return False
+    after, status = TRANSITIONS[episode.phase, Signal.SILENT]
+    return after is Phase.STALE and status is not None
+
+
+def _stale(rule_id: str, episode: Episode, claim: Claim, now: int) -> AlertEvent:
+    _, status = TRANSITIONS[episode.phase, Signal.SILENT]
+    assert status
+    episode.stale, episode.clear_since = True, None  # what comes after the gap begins to clear anew
+    episode.repeat += 1
+    value = episode.value if episode.last is None else episode.last
+    age = max(0, now - (episode.heard_time or episode.last_seen)) / 1_000_000
+    nothing = in_force().reading(moment(now), claim.user_id, claim.device_id, 0, {}, "")
+    return msgspec.structs.replace(told(rule_id, episode, nothing, status, value), age_seconds=age)

@@ -1,0 +1,1 @@
+"""A batch, its output and effects, its books."""

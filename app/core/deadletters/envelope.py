@@ -1,0 +1,161 @@
+"""Rejected -> the record for the dead-letter topic, and back again, each byte of the original in it.
+
+Base64 makes a payload of 1 MiB a value of 1.4 MB: the dead-letter topic needs a larger max.message.bytes than the
+input topic, and the producer a max_request_size to match.
+"""
+
+from base64 import b64decode, b64encode
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+from xxhash import xxh3_128_digest
+
+from app.core.model.arrival import INGEST, REPLAYED, arrived_ms
+from app.core.model.headers import PACKET_ID
+from app.core.model.records import Record, Rejected
+
+Headers = Sequence[tuple[str, bytes]]
+
+
+class Source(Struct, frozen=True):
+    """Where the original was read. A key that is not UTF-8 is in `key_base64`; one of the two is set, or none."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: str | None
+    key_base64: str | UnsetType = UNSET
+    tombstone: bool | UnsetType = UNSET  # true: the original had no value at all, not an empty one
+
+
+class Envelope(Struct, frozen=True):
+    """The value of a dead letter as JSON. The first four fields are published and never change."""
+
+    original_topic: str  # the MQTT topic when there was one, else the Kafka topic
+    error: str
+    timestamp: str
+    payload_base64: str
+    reason: str
+    stage: str
+    source: Source
+    replay_count: int
+
+
+class DeadLetter(Struct, frozen=True):
+    """A dead letter read back: the original record, where it was read and what was wrong with it."""
+
+    original_topic: str
+    error: str
+    reason: str
+    stage: str
+    timestamp: str
+    replay_count: int
+    source_topic: str
+    source_partition: int
+    source_offset: int
+    key: bytes | None
+    payload: bytes
+    tombstone: bool  # the original's value was None; `payload` is then empty
+    headers: Headers
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Envelope).decode
+
+
+def to_record(
+    rejected: Rejected, topic: str, partition: int, now_iso: str
+) -> tuple[bytes | None, bytes, list[tuple[str, bytes]]]:
+    """Make (key, value, headers) of a dead letter; `topic` and `partition` are where the record was read. Never raises.
+
+    Key and headers are the original's, with `reason` added; a `reason` of an earlier rejection is replaced. So is
+    `ingest_ms` where the original had none to believe: a replay has another timestamp, and must not be judged by it.
+    """
+    record = rejected.record
+    key, key_base64 = _as_text(record.key)
+    tombstone = True if record.value is None else UNSET
+    envelope = Envelope(
+        original_topic=_mqtt_topic(record.headers) or topic,
+        error=f"{rejected.detail} ({rejected.stage}: {rejected.reason})",
+        timestamp=now_iso,
+        payload_base64=b64encode(record.value or b"").decode(),
+        reason=rejected.reason,
+        stage=rejected.stage,
+        source=Source(topic, partition, record.offset, key, key_base64, tombstone),
+        replay_count=_replay_count(record.headers),
+    )
+    headers = [(name, value) for name, value in record.headers if name != "reason"]
+    headers = [*_with_arrival(headers, record, now_iso), ("reason", rejected.reason.encode())]
+    return record.key, _encode(envelope), headers
+
+
+def from_record(value: bytes | None, headers: Headers) -> DeadLetter | None:
+    """Read a dead letter back; None for what to_record did not write. Never raises."""
+    try:
+        envelope = _decode(value or b"")
+        source = envelope.source
+        key = None if source.key is None else source.key.encode()
+        if source.key_base64 is not UNSET:
+            key = b64decode(source.key_base64, validate=True)
+        payload = b64decode(envelope.payload_base64, validate=True)
+    except (ValueError, RecursionError):  # msgspec's and binascii's errors are ValueErrors
+        return None
+    return DeadLetter(
+        original_topic=envelope.original_topic,
+        error=envelope.error,
+        reason=envelope.reason,
+        stage=envelope.stage,
+        timestamp=envelope.timestamp,
+        replay_count=envelope.replay_count,
+        source_topic=source.topic,
+        source_partition=source.partition,
+        source_offset=source.offset,
+        key=key,
+        payload=payload,
+        tombstone=source.tombstone is True,
+        headers=[header for header in headers if header[0] != "reason"],
+    )
+
+
+def delivery_mark(payload: bytes, headers: Headers) -> bytes | None:
+    """The same for a message and for its redelivery over MQTT, which keeps the packet id; None for one without.
+
+    A bridge that dies after Kafka's ack and before its own gets the message again: a second record, with an offset of
+    its own. Rows are told apart by their key, dead letters by this.
+    """
+    known = dict(headers)
+    packet_id = known.get(PACKET_ID)
+    if packet_id is None:
+        return None
+    return xxh3_128_digest(b"\0".join((known.get("mqtt_topic") or b"", packet_id, payload)))
+
+
+def _with_arrival(headers: list[tuple[str, bytes]], record: Record, now_iso: str) -> list[tuple[str, bytes]]:
+    """The headers with one that says when it came in: before any that says so and is not believed."""
+    at = arrived_ms(record, int(datetime.fromisoformat(now_iso).timestamp() * 1000))
+    header = (INGEST, b"%d" % at)
+    if header in headers:
+        return headers
+    return [header, *headers] if any(name == INGEST for name, _ in headers) else [*headers, header]
+
+
+def _as_text(key: bytes | None) -> tuple[str | None, str | UnsetType]:
+    if key is None:
+        return None, UNSET
+    try:
+        return key.decode(), UNSET
+    except UnicodeDecodeError:
+        return None, b64encode(key).decode()
+
+
+def _mqtt_topic(headers: Headers) -> str:
+    topic = next((value for name, value in headers if name == "mqtt_topic" and value is not None), b"")
+    return topic.decode("utf-8", "replace")
+
+
+def _replay_count(headers: Headers) -> int:
+    """How often the record was replayed, as the replay counted in its header; the last one, should there be several."""
+    counts = [value for name, value in headers if name == REPLAYED and value is not None]
+    return int(counts[-1]) if counts and counts[-1].isdigit() and len(counts[-1]) <= 9 else 0

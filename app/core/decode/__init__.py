@@ -1,0 +1,1 @@
+"""Payload bytes to a Reading or a Fault."""

@@ -1,0 +1,211 @@
+"""Telemetry record -> Reading, or Rejected with the reason: nothing that any bytes can make raise.
+
+Most payloads take the fast way: one typed decode of the fields that have a column, one that keeps the JSON of every
+other field as it is, and a few searches for what PostgreSQL would not take. Whatever is refused or suspicious there is
+read again field by field (strict_json.py, fields.py), and that decides.
+"""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct, ValidationError
+from xxhash import xxh3_64_intdigest
+
+from app.core.decode.fields import from_epoch, read_column, read_known
+from app.core.decode.learned_shape import MISSES_MAX, Shape
+from app.core.decode.strict_json import jsonb_fault, read_fields
+from app.core.model.arrival import moment_of, said_ms
+from app.core.model.fault import Fault
+from app.core.model.identity import is_own, own_fault
+from app.core.model.records import Reading, Reason, Record, Rejected, Stage
+from app.core.routing.address import Address
+from app.core.schema.codegen import reading_maker
+from app.core.schema.schema import TIME, Schema, in_force
+
+
+class Limits(Struct, frozen=True):
+    """What is taken; the defaults are those of the settings. Times are seconds, sizes bytes."""
+
+    time_future_max: float = 300.0
+    time_past_max: float = 90 * 86400.0
+    payload_max_bytes: int = 1 << 20
+    payload_max_depth: int = 32
+
+
+_IDS = ("user_id", "device_id", "sequence_id")
+_YEARS_300 = 300 * 365 * 86400.0  # keeps time bounds within what datetime and timestamptz can say
+_SPAN_MAX = 64_000  # milliseconds of arrival that share the bounds of the fast way
+_LONG = 16_000  # shorter numbers without an exponent fit into numeric
+
+_raw_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+_encode = msgspec.json.Encoder().encode
+# Four digits of exponent can be too many for numeric. Two patterns, since one first letter is found with memchr.
+_exponent = re.compile("e[-+]?[0-9]{4}").search
+_capital_exponent = re.compile("E[-+]?[0-9]{4}").search
+
+
+class Decoder:
+    """Decodes telemetry within some limits. Keeps nothing but the time bounds of the records before."""
+
+    def __init__(self, limits: Limits, schema: Schema | None = None) -> None:
+        """`schema` defaults to the one in force."""
+        schema = schema or in_force()
+        self._limits = limits
+        self._columns = schema.columns
+        self._typed, self._reading = schema.typed, schema.reading
+        self._careful = tuple(one for one in schema.columns if one.careful)
+        names = tuple(one.name for one in schema.columns)
+        plain = _IDS + tuple(one.fields[0] for one in schema.columns if not one.careful)
+        care = self._read_with_care if self._careful else None
+        self._make = reading_maker(schema.reading, names, plain, _encode, care)
+        self._shape = Shape(TIME, schema.columns, schema.reading, _encode)
+        self._plain_bytes = min(limits.payload_max_bytes, _LONG)
+        self._max_depth = limits.payload_max_depth
+        self._misses_max = 0 if self._careful else MISSES_MAX
+        self._future = timedelta(seconds=min(limits.time_future_max, _YEARS_300))
+        self._past = timedelta(seconds=min(limits.time_past_max, _YEARS_300))
+        self._span = max(1, min(_SPAN_MAX, int(limits.time_future_max * 250), int(limits.time_past_max * 250)))
+        self._until = self._bound(0)
+
+    def begin(self) -> None:
+        """A batch begins: it may have so many payloads of a shape of their own."""
+        self._shape.misses = 0
+
+    def decode(self, record: Record, address: Address, at: int) -> Reading | Rejected:
+        """Decode a record whose address (address.py) is telemetry. Never raises.
+
+        `at` is when it came in (arrival.py), which times are held to. A repeated JSON key's last value counts, as in
+        jsonb. `timestamp` wins over `time`, which then stays in `extra`; a time is rounded to the nearest microsecond.
+        """
+        if not self._since <= at < self._until:
+            self._until = self._bound(at)
+        typed_of, make, shape, extra = self._typed, self._make, self._shape, None  # locals are quicker to call
+        try:
+            payload: bytes = record.value  # type: ignore[assignment]  # AttributeError for None
+            text = payload.decode()
+            time: Any = None
+            if shape.misses < self._misses_max:
+                try:
+                    typed = shape.typed(text)
+                    time = typed.time
+                except ValidationError:
+                    shape.misses += 1
+            if time is None:
+                typed = typed_of(text)
+                extra = _raw_fields(text)
+                if (time := typed.timestamp) is not None:
+                    extra.pop(field := "timestamp")
+                elif (time := typed.time) is not None:
+                    extra.pop(field := "time")
+                elif address.lenient:
+                    time, field = _own_time(record, at), ""
+            if type(time) is not datetime:
+                time = from_epoch(time)
+            elif time.tzinfo is not UTC:
+                time = time.astimezone(UTC)
+            sequence_id = typed.sequence_id
+            if sequence_id is None and address.lenient:
+                sequence_id = hashed_id(payload)
+            said_user, said_device = typed.user_id, typed.device_id
+            user_id = address.user_id or said_user or ""
+            device_id = address.device_id or said_device or ""
+            if extra is None:
+                reading: Reading = shape.make(time, user_id, device_id, sequence_id, typed)
+            else:
+                reading = make(time, user_id, device_id, sequence_id, extra, typed)
+        except (ValueError, TypeError, OverflowError, RecursionError, AttributeError):  # ValueError: also msgspec's
+            return self._decode_slowly(record, address, at)
+        extra_json, max_depth = reading.extra_json, self._max_depth
+        if (
+            (said_user is not None and said_user != user_id)
+            or (said_device is not None and said_device != device_id)
+            or (not address.user_id and not is_own(user_id, device_id, record.key))
+            or sequence_id is None
+            or not self._earliest <= time <= self._latest
+            or ("\\" in text and "\\u0000" in text)
+            or len(payload) > self._plain_bytes
+            or (len(extra_json) > 2 * max_depth and extra_json.count("{") + extra_json.count("[") > max_depth)
+            or ("e" in extra_json and _exponent(extra_json))
+            or ("E" in extra_json and _capital_exponent(extra_json))
+        ):
+            return self._decode_slowly(record, address, at)
+        if extra is not None and field and shape.misses < self._misses_max:
+            shape.learn(field, extra)
+        return reading
+
+    def _read_with_care(self, typed: Any, extra: dict[str, Raw]) -> None:
+        """Take the columns that `typed` leaves out from `extra` into it. Raises ValueError when one is refused."""
+        taken: set[str] = set()
+        for column in self._careful:
+            value = read_column(extra, column, taken)
+            if isinstance(value, Fault):
+                raise ValueError(value.detail)
+            setattr(typed, column.name, value)
+        for name in taken:
+            extra.pop(name, None)
+
+    def _bound(self, at: int) -> int:
+        """Hold times to what is taken of every record of this span of arrival; what is beyond is looked at alone."""
+        self._since = at - at % self._span
+        until = self._since + self._span
+        self._earliest, self._latest = moment_of(until) - self._past, moment_of(self._since) + self._future
+        return until
+
+    def _decode_slowly(self, record: Record, address: Address, at: int) -> Reading | Rejected:
+        found = self._read(record, address, at)
+        if isinstance(found, Fault):
+            return Rejected(record, found.reason, found.stage, found.detail)
+        return found
+
+    def _read(self, record: Record, address: Address, at: int) -> Reading | Fault:
+        payload = record.value
+        if not payload:
+            return Fault(Reason.EMPTY_PAYLOAD, Stage.DECODE, "payload is empty; send a JSON object")
+        if len(payload) > self._limits.payload_max_bytes:
+            detail = f"payload has {len(payload)} bytes; at most {self._limits.payload_max_bytes} are taken"
+            return Fault(Reason.PAYLOAD_TOO_LARGE, Stage.DECODE, detail)
+        fields = read_fields(payload, self._max_depth)
+        if isinstance(fields, Fault):
+            return fields
+        known = read_known(fields, address, self._columns)
+        if isinstance(known, Fault):
+            return known
+        time = known.time or _own_time(record, at)
+        if time is None:
+            detail = (
+                "timestamp is missing, and neither the record's header ingest_ms nor its own timestamp is plausible"
+            )
+            return Fault(Reason.MISSING_FIELD, Stage.VALIDATE, detail)
+        fault = None if address.user_id else own_fault(known.user_id, known.device_id, record.key)
+        if fault := fault or self._time_fault(time, moment_of(at)):
+            return fault
+        sequence_id = hashed_id(payload) if known.sequence_id is None else known.sequence_id
+        taken = known.taken.union(_IDS, (known.time_field,))
+        extra = {name: raw for name, raw in fields.items() if name not in taken}
+        extra_json = _encode(extra).decode()
+        return jsonb_fault(extra_json, self._max_depth) or self._reading(
+            time, known.user_id, known.device_id, sequence_id, extra, extra_json, *known.values
+        )
+
+    def _time_fault(self, time: datetime, arrived: datetime) -> Fault | None:
+        latest, earliest = arrived + self._future, arrived - self._past
+        came = f"taken of what came in at {arrived.isoformat()}"
+        if time > latest:
+            detail = f"{time.isoformat()} is after {latest.isoformat()}, the latest {came}; set the clock"
+            return Fault(Reason.TIME_IN_FUTURE, Stage.VALIDATE, detail)
+        if time < earliest:
+            detail = f"{time.isoformat()} is before {earliest.isoformat()}, the earliest {came}"
+            return Fault(Reason.TIME_TOO_OLD, Stage.VALIDATE, detail)
+        return None
+
+
+def hashed_id(payload: bytes) -> int:
+    """A sequence_id for a payload without one: equal bytes give equal ids, so a redelivery is a duplicate."""
+    return xxh3_64_intdigest(payload) & (2**63 - 1)
+
+
+def _own_time(record: Record, at: int) -> datetime | None:
+    """The time of a payload without one; none where the clock of a worker says it, which is another each time."""
+    return None if said_ms(record, at) is None else moment_of(at)

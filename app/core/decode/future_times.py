@@ -1,0 +1,16 @@
+"""Readings from the future: what rules see of them.
+
+A reading that is ahead would make all that follow it look late: no alerts until its time has come. So to the rules a
+reading is never later than its record's own time (arrival.py), which is the same at a replay.
+"""
+
+from datetime import datetime, timedelta
+
+from app.core.model.arrival import moment_of
+
+AHEAD_MAX = timedelta(seconds=1)  # clocks differ; a device that is ahead by less keeps its own times
+
+
+def soonest_ahead(second: int) -> datetime:
+    """No reading up to then is ahead of a record that came in in this second since 1970."""
+    return moment_of(second * 1000) + AHEAD_MAX

@@ -1,0 +1,1 @@
+"""What each user and device may bring in."""

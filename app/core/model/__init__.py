@@ -1,0 +1,1 @@
+"""The nouns: record, reading, alert event, fault, inactivity claim, reply, key, time."""

@@ -1,0 +1,73 @@
+"""When a record came in: one time, bounded, for all that asks, whatever its producer has put on it.
+
+The header first, for it survives a replay, which gives a record a new timestamp; so limits, snoozes and alerts of a
+replay are those of the first time. A producer that gives Kafka seconds or microseconds where milliseconds belong is
+not believed, nor is a clock that is a day ahead.
+"""
+
+from datetime import UTC, datetime, timedelta
+
+from app.core.model.records import Record
+
+INGEST = "ingest_ms"  # header: when a gateway took the message in, milliseconds since 1970
+EARLIEST_MS = 946_684_800_000  # the year 2000; seconds, taken for milliseconds, are January 1970
+AHEAD_MS = 86_400_000  # of the worker's clock
+LATEST_MS = 4_102_444_800_000  # the year 2100; microseconds, taken for milliseconds, are later
+REPLAYED = "replay_count"  # header: how often it was put back from the dead-letter topic
+LIVE_MS = 60_000  # from being sent on by a gateway to Kafka's log
+
+_DIGITS = 16  # fewer are looked at; int() takes long for very many
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def said_ms(record: Record, now_ms: int) -> int | None:
+    """When the record says it came in, milliseconds since 1970; None where nothing it says is plausible at `now_ms`."""
+    latest = now_ms + AHEAD_MS
+    for name, value in record.headers:
+        if name == INGEST and value is not None and value.isdigit() and len(value) < _DIGITS:
+            ms = int(value)
+            if EARLIEST_MS <= ms <= latest:
+                return ms
+    at = record.timestamp
+    return at if EARLIEST_MS <= at <= latest else None
+
+
+def arrived_ms(record: Record, now_ms: int) -> int:
+    """Its header `ingest_ms`, else Kafka's timestamp, else the worker's clock `now_ms`: the first that is plausible."""
+    said = said_ms(record, now_ms)
+    return now_ms if said is None else said
+
+
+def is_replay(record: Record) -> bool:
+    """Whether it was put back from the dead-letter topic."""
+    return any(name == REPLAYED for name, _ in record.headers)
+
+
+def is_live(record: Record, at: int) -> bool:
+    """Whether it came into the log within a minute of being sent on by its gateway; a replay did not."""
+    if said_ms(record, at) is None or is_replay(record):
+        return False
+    stamp = record.timestamp
+    return abs(stamp - at) <= LIVE_MS or not EARLIEST_MS <= stamp < LATEST_MS
+
+
+def moment_of(ms: int) -> datetime:
+    """The time, in UTC, of milliseconds since 1970."""
+    return _EPOCH + timedelta(milliseconds=ms)
+
+
+def arrival(record: Record, now_ms: int) -> tuple[int, tuple[str, bytes] | None]:
+    """`arrived_ms`, and the header that says so if it is the third, where a bridge puts it; else None.
+
+    Whatever bears the same one there, and no other of that name before it, came in then too, and a caller in a hurry
+    need not read it again.
+    """
+    headers = record.headers
+    if len(headers) > 2 and headers[0][0] != INGEST and headers[1][0] != INGEST:
+        header = headers[2]
+        name, value = header
+        if name == INGEST and value is not None and value.isdigit() and len(value) < _DIGITS:
+            ms = int(value)
+            if EARLIEST_MS <= ms <= now_ms + AHEAD_MS:
+                return ms, header
+    return arrived_ms(record, now_ms), None

@@ -1,0 +1,206 @@
+"""Whether a device or a node is there: what is known of one, how that is stored, and the alert events of a change.
+
+Silence is a matter of arrival: no time in a reading counts here, only when it came. A Thing is online from a sign of
+life until a claim of silence (app.core.model.inactivity_claim) that nothing has refuted, or until its node says
+`offline`.
+"""
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from app.core.batch.effects import Effect, Statement
+from app.core.model.alert_event import OFFLINE_RULE_ID, AlertEvent, Severity, alert_id
+from app.core.model.alert_event import Status as AlertStatus
+from app.core.model.namespaces import user_of, way_of
+from app.core.model.times import moment
+from app.errors import PermanentError
+
+PREFIX = b"\0seen/"  # of the keys in the state table; no device's own key begins so
+
+Name = tuple[str, str]  # owner (app.core.model.namespaces), device or sensor; a node itself is (node, "")
+
+
+def label(name: Name) -> str:
+    """What it is known by in memory: its last slash is the one before the device, as ids hold none."""
+    return f"{name[0]}/{name[1]}"
+
+
+class Limits(Struct, frozen=True):
+    """What holds for a class of devices."""
+
+    after: float  # seconds of silence until one is offline; 0: it is not watched
+    alert: bool = True  # whether that is told, or only noted in device_status
+
+
+class Thing:
+    """A device, a sensor or a node, in a worker's memory. Times `_ms` are milliseconds since 1970, of arrival."""
+
+    __slots__ = (
+        "alert", "applied", "claimed", "held", "here", "history_ms", "label", "last_ms", "limits", "name", "named",
+        "node", "note_ms", "noted_ms", "online", "seen", "seen_at", "seen_in", "sensors", "since_ms", "timer",
+    )  # fmt: skip
+
+    def __init__(self, name: Name, limits: Limits, applied: int, here: Any = None) -> None:
+        """`here` is the Attendance that it belongs to."""
+        self.name, self.limits, self.applied, self.here = name, limits, applied, here
+        self.label = label(name)
+        self.named = True  # its alert's id says its way; False since before there were two, until it comes online again
+        self.online = False
+        self.alert = False  # that it is offline was told
+        self.since_ms = 0  # when it came online last: what its alert's id is made of
+        self.last_ms = 0  # last sign of life
+        self.history_ms = -1  # what came up to then is known from an earlier log
+        self.noted_ms = 0  # last_ms in device_status and in the state table
+        self.note_ms = 0  # a record before then only says that it is still there; 0: there is more to do
+        self.seen = -1  # offset of its latest record in this epoch
+        self.seen_at = 0.0  # when that was read here, by this worker's clock, seconds since 1970
+        self.seen_in = -1  # the batch it was noted in: where that ends
+        self.claimed = False  # a claim that it is silent is under way
+        self.timer = 0.0  # when it is looked at, seconds since 1970; 0: never
+        self.node: Thing | None = None
+        self.sensors: dict[Thing, None] | None = None  # of a node: those in memory
+        self.held: list[Thing] | None = None  # of a node: those that fell silent with it
+
+    @property
+    def latest(self) -> int:
+        """Offset of the latest sign of life that is known."""
+        return max(self.seen, self.applied, *[sensor.seen for sensor in self.sensors or ()])
+
+    @property
+    def user(self) -> str:
+        """Whose it is; of a node, itself."""
+        return user_of(self.name[0])
+
+    @property
+    def key(self) -> bytes:
+        """In the state table."""
+        return PREFIX + self.label.encode()
+
+    def online_now(self, offset: int, ms: int) -> None:
+        """A sign of life has come."""
+        self.online, self.applied, self.named = True, offset, True
+        self.since_ms = max(ms, self.since_ms + 1)  # another one each time, or two alerts would have one id
+        self.last_ms = self.noted_ms = ms
+
+    def offline_now(self, offset: int, since_ms: int) -> None:
+        """It is silent since then."""
+        self.online, self.applied, self.alert = False, offset, self.limits.alert
+        self.last_ms = self.noted_ms = since_ms or self.last_ms
+        self.seen_in, self.note_ms = -1, 0
+
+    def claim(self) -> None:
+        """A claim that it is silent is sent: its next record has to be noted, also if it is of the same batch."""
+        self.claimed, self.seen_in, self.note_ms = True, -1, 0
+
+    def loses(self, sensor: "Thing") -> None:
+        """A node's sensor leaves memory; what was heard of it stays heard of the node."""
+        assert self.sensors
+        del self.sensors[sensor]
+        self.seen = max(self.seen, sensor.seen)
+
+    def event(self, status: AlertStatus, now_ms: int) -> AlertEvent:
+        """FIRING or RESOLVED of its alert; the id is the same whoever finds it offline, and how often."""
+        user, device = user_of(self.name[0]), self.name[1]
+        offline = status is AlertStatus.FIRING
+        event = AlertEvent(
+            alert_id=self.alert_id,
+            user_id=user,
+            device_id=device,
+            rule_id=OFFLINE_RULE_ID,
+            status=status,
+            severity=Severity.WARNING,
+            message=f"{'device' if device else 'node'} is {'offline' if offline else 'online again'}",
+            value="offline" if offline else "online",
+            threshold=self.limits.after,
+            event_time=moment(now_ms * 1000),
+            first_seen=moment(self.last_ms * 1000),
+        )
+        return msgspec.structs.replace(event, age_seconds=max(0, now_ms - self.last_ms) / 1000) if offline else event
+
+    @property
+    def alert_id(self) -> str:
+        """Of its alert."""
+        way = way_of(self.name[0]) if self.named else ""
+        return alert_id(user_of(self.name[0]), self.name[1], OFFLINE_RULE_ID, self.since_ms * 1000, way=way)
+
+    def row(self, skew: float | None = None) -> Effect:
+        """Its row of device_status; `skew` as it was measured just now, None leaves the one before."""
+        owner, device = self.name
+        word = "online" if self.online else "offline"
+        args = (self.row_key, user_of(owner), device, word, moment(self.last_ms * 1000), skew, way_of(owner))
+        return Effect(Statement.UPSERT_PRESENCE, args)
+
+    @property
+    def row_key(self) -> str:
+        """The key of that row, beside its way."""
+        return f"{user_of(self.name[0])}/{self.name[1]}" if self.name[1] else self.name[0]
+
+
+class _Stored(Struct, array_like=True):
+    version: int
+    applied: (
+        int  # this and `log` are where a device's state has them: the changelog looks at it (app.core.state.changelog)
+    )
+    online: bool
+    alert: bool
+    sensor: bool
+    since_ms: int
+    last_ms: int
+    log: int = 0
+    named: bool = False  # of a sensor
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(_Stored).decode
+
+
+def encode(thing: Thing) -> bytes:
+    """What a worker that takes over has to know, some 30 bytes."""
+    sensor, log = thing.node is not None, thing.here.log if thing.here else 0
+    fields = (1, thing.applied, thing.online, thing.alert, sensor, thing.since_ms, thing.last_ms)
+    if sensor:
+        return _encode((*fields, log, thing.named))
+    return _encode((*fields, log) if log else fields)
+
+
+def is_sensor(data: bytes) -> bool:
+    """Whether `encode` made it of a sensor of a node."""
+    try:
+        return _stored(data).sensor
+    except PermanentError:
+        return False
+
+
+def is_online(data: bytes) -> bool:
+    """Whether `encode` made it of one that is online. Raises PermanentError for anything else."""
+    return _stored(data).online
+
+
+def _stored(data: bytes) -> _Stored:
+    try:
+        stored = _decode(data)
+        if stored.version != 1:
+            raise PermanentError(f"a device's presence has version {stored.version}, this program reads 1")
+        moment(stored.since_ms * 1000), moment(stored.last_ms * 1000)
+    except (msgspec.DecodeError, UnicodeError, RecursionError, OverflowError) as error:
+        raise PermanentError(f"not a device's presence ({error}): {data[:40]!r}") from error
+    return stored
+
+
+def restore(thing: Thing, data: bytes, log: int = 0) -> bool:
+    """Put what `encode` made into a new Thing; whether it is a sensor. Raises PermanentError for anything else.
+
+    `log` is the generation of the log that is there now: what was stored under another one knows none of its offsets,
+    and what came before the last sign of life is history in it, too.
+    """
+    stored = _stored(data)
+    thing.online, thing.alert, thing.since_ms, thing.applied = (
+        stored.online, stored.alert, stored.since_ms, stored.applied,
+    )  # fmt: skip
+    thing.last_ms = thing.noted_ms = stored.last_ms
+    if stored.log != log:
+        thing.applied, thing.history_ms = -1, stored.last_ms
+    thing.named = stored.named or not stored.sensor
+    return stored.sensor

@@ -1,0 +1,1 @@
+"""A batch in, its output out; the cache of devices; control records."""

@@ -1,0 +1,147 @@
+"""Records that are no telemetry, one by one: commands, claims of silence, statuses and rule changes."""
+
+from typing import NamedTuple
+
+from app.core.alerts.commands import Command, command, is_open, obey
+from app.core.alerts.outputs import tell
+from app.core.alerts.staleness import silent
+from app.core.batch.output import EMPTY, FORWARDED, HISTORY, Forward, Work
+from app.core.model.arrival import INGEST
+from app.core.model.fault import printable
+from app.core.model.headers import PACKET_ID, REDELIVERED
+from app.core.model.inactivity_claim import claim_of
+from app.core.model.keys import device_key
+from app.core.model.namespaces import IOT, USERS, owner_of
+from app.core.model.records import Kind, Reason, Record, Rejected, Stage
+from app.core.presence.tracker import Hearing
+from app.core.processing.control_effects import config_effect, status_effect
+from app.core.processing.device_cache import Device, Devices, Partition
+from app.core.processing.replies import answer
+from app.core.routing.address import Address
+from app.core.state.device_state import DeviceState
+
+
+class Place(NamedTuple):
+    """Where a record is worked on: the batch's Work, the devices that have moved in it, its partition, the time."""
+
+    work: Work
+    moved: list[Device]
+    partition: Partition
+    clock: float  # seconds since 1970
+    at: int  # when the record came in, ms since 1970
+
+    def move(self, device: Device) -> None:
+        """The device's state has changed in this batch."""
+        if device.moved_in != self.work.end:
+            device.moved_in = self.work.end
+            self.moved.append(device)
+
+
+class Others:
+    """They are rare: this is no hot path."""
+
+    def __init__(self, devices: Devices, hearing: Hearing, *, watching: bool) -> None:
+        self._devices, self._hearing, self._watching = devices, hearing, watching
+
+    def __call__(self, place: Place, record: Record, address: Address) -> None:
+        """Do what one record asks for, or reject it, or leave it out."""
+        place.work.count(address.kind)
+        if not record.value and address.topic:  # it cleared what the MQTT broker retained: nobody's mistake
+            place.work.drop(EMPTY)
+            return
+        match address.kind:
+            case Kind.ALERTS_MANAGE if address.retained:  # obeyed long ago, or meant for an alert of then
+                place.work.drop(HISTORY)
+            case Kind.ALERTS_MANAGE:
+                self._command(place, record, address)
+            case Kind.SILENCE:
+                self._silence(place, record)
+            case _:
+                self._control(place, record, address)
+
+    def _command(self, place: Place, record: Record, address: Address) -> None:
+        work = place.work
+        found = command(record, address, place.at)
+        if isinstance(found, Rejected):
+            _refuse(place, found, address)
+            return
+        wrong = f"no reading of device {printable(found.device_id)} has come here under a rule"
+        meant = self._meant(place.partition, found)
+        for device, state in meant:
+            again = record.offset <= state.applied_offset or (len(meant) > 1 and record.offset <= place.partition.mark)
+            refusal = None if again else obey(state, found, device.watch.rules, record.offset)
+            if refusal is None:
+                work.commands.append(record)
+                work.commands_again += again
+                place.move(device)
+                return
+            wrong = refusal
+        if found.way != USERS and record.key == device_key(found.user_id, found.device_id):
+            work.drop(FORWARDED)  # it came where a device of users/* would be
+            if record.offset > place.partition.mark:
+                work.forwards.append(_forward(record, found, place.at))
+            return
+        refused = Rejected(record, Reason.INVALID_COMMAND, Stage.VALIDATE, wrong)
+        _refuse(place, refused, address, found.user_id)
+
+    def _meant(self, partition: Partition, found: Command) -> list[tuple[Device, DeviceState]]:
+        """The devices here that a command may be for; first those that have an open alert of the rule."""
+        ways = (found.way,) if found.way else (USERS, IOT)
+        names = [(owner_of(found.user_id, way), found.device_id) for way in ways]
+        known = [self._devices.known(partition, name) for name in names]
+        meant = [(device, device.state) for device in known if device is not None and device.state is not None]
+        return sorted(meant, key=lambda one: not is_open(one[1], found.rule_id))
+
+    def _silence(self, place: Place, record: Record) -> None:
+        """A claim of silence is decided here, and left out of everything else."""
+        work, partition = place.work, place.partition
+        work.drop("silence")
+        claim = claim_of(record)
+        if claim is None:
+            return
+        if claim.what == "no_data":
+            device = self._devices.known(partition, claim.name)
+            if device is not None and device.state is not None:
+                events = silent(device.state, claim, device.watch.rules, record, place.at, device.watch.maintenance)
+                tell(work, record, events, claim.way)
+                if events:
+                    place.move(device)
+        elif self._watching:
+            decide = self._hearing.silent if claim.what == "offline" else self._hearing.mass
+            decide(work, partition.here, claim, record, place.at)
+
+    def _control(self, place: Place, record: Record, address: Address) -> None:
+        """A status or a config."""
+        work = place.work
+        match address.kind:
+            case Kind.STATUS:
+                found = status_effect(record, address, place.at)
+            case Kind.CONFIG:
+                found = config_effect(record, address, place.at, place.partition.number)
+            case _:
+                detail = f"{address.kind} records are not handled by this version; replay them to one that does"
+                found = Rejected(record, Reason.UNSUPPORTED_KIND, Stage.ROUTE, detail)
+        if isinstance(found, Rejected):
+            _refuse(place, found, address)
+            return
+        work.effects.append(found)
+        work.effect_sources.append(record)
+        if self._watching and address.kind is Kind.STATUS and not address.retained:
+            _, node, _, word, *_ = found.args
+            self._hearing.said(work, place.partition.here, node, word, record, place.at, place.clock)
+
+
+def _forward(record: Record, found: Command, at: int) -> Forward:
+    """The same command, keyed as what comes of iot/*; it is no redelivery, and counts from when it first came in."""
+    headers = [(name, value) for name, value in record.headers if name not in (PACKET_ID, REDELIVERED, INGEST)]
+    headers.append((INGEST, b"%d" % at))
+    return Forward(found.user_id.encode(), record.value or b"", headers)
+
+
+def _refuse(place: Place, found: Rejected, address: Address, user_id: str = "") -> None:
+    """Reject a record, and tell its sender if somebody waits for an answer; history is told to nobody."""
+    place.work.rejected.append(found)
+    if found.record.offset > place.partition.mark and not address.retained:
+        told = answer(found, address.kind, address.user_id or user_id, place.partition.number, place.at)
+        if told is not None:
+            place.work.answers.append(told)

@@ -1,0 +1,274 @@
+"""The devices of this worker's partitions as they are worked on: each one's state, rules and key.
+
+They are kept for an epoch, and no more of them than is wanted: one whose state is stored may leave, and is read again.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+from app.core.alerts.outputs import adopted
+from app.core.model.identity import bad_character
+from app.core.model.namespaces import IOT, owner_of, user_of, way_of
+from app.core.presence.device_classes import NOBODY, DeviceClasses
+from app.core.presence.device_presence import PREFIX, Thing, is_sensor
+from app.core.presence.online_count import Roll
+from app.core.presence.registry import MASS_PREFIX, Attendance
+from app.core.processing.eviction import Kept
+from app.core.state.device_state import DeviceState, at_rest, decode
+from app.core.state.keys import MARK_KEY, mark_of
+from app.core.state.partition_log import LOG_KEY, Log, noted
+from app.core.user_config.rulebook import RuleBook, Watch
+from app.errors import PermanentError
+
+Load = Callable[[int, bytes], bytes | None]  # (partition, key) -> stored state
+LogOf = Callable[[int], Log]  # partition -> its log
+Name = tuple[str, str]  # owner (app.core.model.namespaces), device
+Home = Callable[[bytes], int]  # the partition that the records with a key go to
+
+Unreadable = Callable[[int, bytes, str], None]  # (partition, key, what is wrong with what is stored there)
+IN_MEMORY = 100_000  # devices; each takes some 800 bytes
+# Bytes of a stored state, beyond which a device counts as two in memory, and so on: with 40 rolling windows it has 14
+# kB there and 110 in memory, and whoever asks for them of invented devices would fill it. Most have 30 to 100.
+WEIGHS_ONE = 256
+
+
+class Device:
+    """A device's working state, its rules, where it is stored, and whether it is there."""
+
+    __slots__ = ("kept", "key", "moved_in", "name", "partition", "rules_version", "state", "thing", "watch", "weight")
+
+    def __init__(self, partition: "Partition", name: Name, state: DeviceState | None, watch: Watch) -> None:
+        self.partition, self.name, self.key, self.state, self.watch = partition, name, _key(name), state, watch
+        self.rules_version = -1
+        self.thing: Thing | None = None  # None: not looked up yet
+        self.kept, self.weight = False, 1  # whether it counts among those in memory, and as how many
+        self.moved_in = -1  # the batch that its state changed in last: where that ends
+
+    @property
+    def stored(self) -> bool:
+        """Whether its state can be read again."""
+        return self.moved_in <= self.partition.closed
+
+    def begins(self) -> DeviceState:
+        """It gets its first state, from the mark on."""
+        mark, generation, way = self.partition.mark, self.partition.log.generation, way_of(self.name[0])
+        self.state = DeviceState(applied_offset=mark, persisted_offset=mark, log=generation, way=way)
+        return self.state
+
+    def leave(self) -> None:
+        """Be forgotten."""
+        self.kept = False
+        del self.partition.devices[self.name]
+        if self.thing is not None:
+            self.partition.here.rest(self.thing)
+
+
+class Partition:
+    """The devices of a partition that were seen in this epoch, who is there, its mark, and which log that is of."""
+
+    __slots__ = ("closed", "devices", "here", "log", "mark", "marked_at", "number", "stepped")
+
+    def __init__(self, number: int, mark: int, here: Attendance, log: Log) -> None:
+        self.number, self.here, self.log = number, here, log
+        self.stepped = self.closed = -1  # offset after the last batch, and after the last one whose states are stored
+        self.devices: dict[Name, Device] = {}
+        self.mark, self.marked_at = mark, 0.0
+
+    def forget(self) -> None:
+        """Let go of all at once: devices know their partition, so the garbage collector would have to find them."""
+        self.devices.clear()
+        self.here.things.clear()
+
+
+class Devices:
+    """Looks states up once a device and epoch (see app.core.batch.batch.Batch), and rules when they have changed."""
+
+    def __init__(
+        self,
+        rules: RuleBook,
+        load: Load,
+        classes: DeviceClasses = NOBODY,
+        in_memory: int = IN_MEMORY,
+        log_of: LogOf = lambda _: Log(),
+        unreadable: Unreadable = lambda partition, key, error: None,
+        home: Home | None = None,
+    ) -> None:
+        """`log_of` says what log a partition has in this epoch; `unreadable` is told of what cannot be read.
+
+        `home` tells whose a state is that was stored before there were two ways.
+        """
+        self._rules, self._load, self._classes, self._in_memory = rules, load, classes, in_memory
+        self._log_of, self._unreadable, self._home = log_of, unreadable, home
+        self._epoch = -1
+        self._partitions: dict[int, Partition] = {}
+        self._kept: Kept[Device] = Kept(in_memory, _weight)
+        self.roll = Roll()
+
+    @property
+    def count(self) -> int:
+        """How many are kept in memory."""
+        return len(self._kept)
+
+    def partition(self, epoch: int, number: int) -> Partition:
+        """A new epoch forgets all that was kept: it may have run ahead of what is stored."""
+        if epoch != self._epoch:
+            for old in self._partitions.values():
+                old.forget()
+            self._epoch = epoch
+            self._partitions, self._kept, self.roll = {}, Kept(self._in_memory, _weight), Roll()
+        found = self._partitions.get(number)
+        if found is None:
+            log = self._log_of(number)
+            mark = self._mark(number, log)
+            load, unreadable = partial(self._load, number), partial(self._unreadable, number)
+            here = Attendance(number, mark, self._classes, load, log.generation, unreadable, self.roll)
+            found = self._partitions[number] = Partition(number, mark, here, log)
+        return found
+
+    def _mark(self, number: int, log: Log) -> int:
+        """Offset up to which everything of that log is applied."""
+        found = noted(self._load(number, LOG_KEY) or b"")
+        mark = found.offset if found is not None and found.generation == log.generation else -1
+        return max(mark, mark_of(self._load(number, MARK_KEY))) if not log.generation else mark
+
+    def watched(self, partition: Partition, name: Name) -> Device:
+        """The device of a reading, under the rules of now; it begins to have a state when anything is asked of it."""
+        device = partition.devices.get(name)
+        if device is None:
+            device = self.known(partition, name) or self._keep(partition, name, None)
+        elif device.rules_version >= 0 and not self._rules.changed_since(user_of(name[0]), device.rules_version):
+            device.rules_version = self._rules.version  # somebody else's rules have changed
+            return device
+        else:
+            device.watch = self._rules.watch_for(*name)
+        device.rules_version = self._rules.version
+        watch = device.watch
+        if (watch.rules or watch.sampling) and device.state is None:
+            device.begins()
+        elif watch.sampling is None and device.state is not None:
+            device.state.samples = None
+        return device
+
+    def known(self, partition: Partition, name: Name) -> Device | None:
+        """The device under the rules of now, None if nothing is known of it."""
+        device = partition.devices.get(name)
+        if device is None:
+            stored = self._load(partition.number, _key(name))
+            if stored is None:
+                return self._from_before(partition, name)
+            return self._keep(partition, name, self._read(partition, _key(name), stored), len(stored))
+        device.watch = self._rules.watch_for(user_of(name[0]), name[1])
+        return device
+
+    def _from_before(self, partition: Partition, name: Name) -> Device | None:
+        """A device of iot/* whose state was stored before there were two ways; its rows get their way."""
+        old = (user_of(name[0]), name[1])
+        if not way_of(name[0]) or not self._was_sensor(partition, old):
+            return None
+        stored = self._load(partition.number, _key(old))
+        if stored is None:
+            return None
+        state = self._read(partition, _key(old), stored)
+        partition.here.adopted += adopted(state, *name)
+        return self._keep(partition, name, state, len(stored))
+
+    def _was_sensor(self, partition: Partition, old: Name) -> bool:
+        """Whether what was stored by that name is of iot/*: no key of users/* comes here, or presence says so."""
+        if self._home is not None and self._home(_key(old)) != partition.number:
+            return True
+        seen = self._load(partition.number, PREFIX + _key(old))
+        return seen is not None and is_sensor(seen)
+
+    def _read(self, partition: Partition, key: bytes, stored: bytes) -> DeviceState:
+        """A device whose state cannot be read begins anew from the mark: all that was applied is history to it."""
+        try:
+            state = decode(stored)
+        except PermanentError as error:
+            self._unreadable(partition.number, key, str(error))
+            state = DeviceState(log=partition.log.generation)
+            state.applied_offset = state.persisted_offset = partition.mark
+            return state
+        if state.log != partition.log.generation:
+            state.begin_anew(partition.log.generation)
+        return state
+
+    def _keep(self, partition: Partition, name: Name, state: DeviceState | None, size: int = 0) -> Device:
+        device = Device(partition, name, state, self._rules.watch_for(user_of(name[0]), name[1]))
+        device.weight = 1 + size // WEIGHS_ONE
+        if state is not None:
+            state.way = way_of(name[0])
+        if self.holds(partition):  # else it is for a batch of an epoch that is over, which leads to nothing
+            device.kept = True
+            self._kept.add(device)
+        partition.devices[name] = device
+        return device
+
+    def weigh(self, device: Device, size: int) -> None:
+        """Its state takes so many bytes now where it is stored."""
+        weight = 1 + size // WEIGHS_ONE
+        if device.kept:
+            self._kept.heavier(weight - device.weight)
+        device.weight = weight
+
+    def closed(self, epoch: int, number: int, end: int) -> None:
+        """All states of a batch that ends there are stored; batches of a partition come in order."""
+        if epoch == self._epoch and number in self._partitions:
+            partition = self._partitions[number]
+            partition.closed = end
+            for thing in partition.here.stored(end):
+                if (device := partition.devices.get(thing.name)) is not None:
+                    device.thing = None
+            self._kept.more_stored()
+
+    def in_maintenance(self, name: Name, seconds: float) -> bool:
+        """Whether the device is in a maintenance window at that time, seconds since 1970."""
+        return self._rules.in_maintenance(name, seconds)
+
+    def holds(self, partition: Partition) -> bool:
+        """Whether it is still of this epoch."""
+        return self._partitions.get(partition.number) is partition
+
+    def seed(self, partition: Partition, key: bytes, value: bytes, now: float) -> None:
+        """Take what is stored of an earlier life that may have to be told of silence: who is online, what is open.
+
+        But for ids that were taken once and are refused now: no claim about them would come back.
+        """
+        if bad_character(key.decode(errors="replace")):
+            return
+        if key.startswith(PREFIX):
+            partition.here.seed(key, value, now)
+        elif key.startswith(MASS_PREFIX):
+            partition.here.mass_of(key.removeprefix(MASS_PREFIX).decode("utf-8", "replace"))
+        elif not key.startswith(b"\0") and not at_rest(value):
+            name = _name(key)
+            if name is None:
+                self._unreadable(partition.number, key, "no device has this key")
+                return
+            if not way_of(name[0]) and self._was_sensor(partition, name):
+                name = (owner_of(name[0], IOT), name[1])
+                if self._load(partition.number, _key(name)) is not None:
+                    return
+            device = partition.devices.get(name)
+            state = device.state if device else self._read(partition, key, value)
+            no_data = self._rules.watch_for(user_of(name[0]), name[1]).no_data
+            for rule_id, episode in state.episodes.items() if state and no_data else ():
+                alarm = (name, rule_id)
+                if episode.fired and rule_id in no_data and alarm not in partition.here.heard:
+                    partition.here.heard[alarm] = now
+                    partition.here.alarms.arm(alarm, now + no_data[rule_id])
+
+
+def _weight(device: Device) -> int:
+    return device.weight
+
+
+def _key(name: Name) -> bytes:
+    return f"{name[0]}/{name[1]}".encode()
+
+
+def _name(key: bytes) -> Name | None:
+    try:
+        owner, slash, device_id = key.decode().rpartition("/")
+    except UnicodeDecodeError:
+        return None
+    return (owner, device_id) if slash else None

@@ -1,0 +1,56 @@
+"""What somebody is told whose rules or command were refused: a message on a topic beside the one they came on."""
+
+from datetime import datetime
+from hashlib import blake2b
+
+import msgspec
+from msgspec import Struct
+
+from app.core.model.arrival import moment_of
+from app.core.model.fault import printable
+from app.core.model.identity import bad_character
+from app.core.model.keys import device_key
+from app.core.model.records import Kind, Reason, Rejected
+from app.core.model.reply import Answer
+from app.core.user_config.last_known_good import Refusal
+
+PAYLOAD_MAX = 1000  # characters of what was refused, so that its sender knows it again
+_TOPICS = {Kind.CONFIG: "config/errors", Kind.ALERTS_MANAGE: "alerts/errors"}
+
+
+class _Body(Struct):
+    id: str  # the same when it is told again, so that a receiver can drop repeats
+    reason: str
+    error: str
+    payload: str
+    received: datetime | None
+
+
+def answer(rejected: Rejected, kind: Kind, user_id: str, partition: int, at: int) -> Answer | None:
+    """The answer to a refused record of `partition` that came in `at`, in ms since 1970.
+
+    None where nobody is to be told, or nobody knows whom.
+    """
+    topic = _TOPICS.get(kind)
+    if topic is None or not user_id:
+        return None
+    record = rejected.record
+    payload = printable(record.value or b"", PAYLOAD_MAX)
+    body = _Body("", rejected.reason, rejected.detail, payload, moment_of(at))
+    return _answer(user_id, topic, body, partition, record.offset)
+
+
+def answer_to_edit(refusal: Refusal) -> Answer | None:
+    """The same to a configuration that was written into user_configs by hand; any worker would give it the same id."""
+    user_id, text, edited, _ = refusal.change
+    if not user_id or any(char in user_id for char in "/+#\0") or bad_character(user_id):  # no level of a topic
+        return None
+    payload = printable((text or "").encode(), PAYLOAD_MAX)
+    body = _Body("", Reason.INVALID_RULES, "; ".join(refusal.reasons), payload, edited)
+    return _answer(user_id, _TOPICS[Kind.CONFIG], body, edited.isoformat())
+
+
+def _answer(user_id: str, topic: str, body: _Body, *place: str | int) -> Answer:
+    """`place` tells apart what is answered."""
+    body.id = blake2b(msgspec.json.encode([user_id, topic, *place]), digest_size=16).hexdigest()
+    return Answer(device_key(user_id, ""), msgspec.json.encode(body), f"users/{user_id}/{topic}")

@@ -1,0 +1,125 @@
+"""What is asked of a device's readings beside its rules, compiled, and one step of a device of which something is.
+
+Readings that are dropped by change of value are stepped and averaged like all others; only their rows are left out.
+"""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import msgspec
+
+from app.core.alerts.evaluate import step
+from app.core.batch.effects import Effect, Statement
+from app.core.model.alert_event import AlertEvent
+from app.core.model.namespaces import user_of, way_of
+from app.core.model.records import Reading
+from app.core.model.times import micros
+from app.core.rules.field_readers import reportable
+from app.core.rules.maintenance import Span
+from app.core.rules.prefilter import Quiet
+from app.core.rules.rule import Rule
+from app.core.sampling.change_of_value import Chain, Policy
+from app.core.sampling.policy import Asked, Sampling
+from app.core.sampling.rolling_window import Figures, Window, bucket_of
+from app.core.state.device_state import DeviceState
+from app.core.state.samples import Samples
+
+_FIGURE = {"avg": 1, "min": 2, "max": 3, "count": 0}  # where it is in Figures
+_NONE_YET = {"count": b"0"}  # what a window without readings says; of all others, null
+
+
+class Rules(Protocol):
+    """What `step` needs of a device's rules; a Watch fits."""
+
+    @property
+    def rules(self) -> tuple[Rule, ...]: ...
+    @property
+    def quiet(self) -> Quiet: ...
+    @property
+    def maintenance(self) -> tuple[Span, ...]: ...
+
+
+def sample(
+    state: DeviceState, reading: Reading, sampling: Sampling, rules: Rules, offset: int
+) -> tuple[tuple[AlertEvent, ...], bool]:
+    """Step a reading through windows, rules and change of value: the alerts it causes, and whether its row is dropped.
+
+    An offset that was stepped before changes nothing: its row is dropped if it is known that it was, else stored. One
+    that is newer than everything stepped is no such record (the topic was made anew, and counts from 0 again): stored.
+    """
+    samples = state.samples
+    if offset <= state.applied_offset:
+        chain = samples.chain if samples and sampling.policy and reading.time <= state.newest else None
+        return (), chain is not None and chain.dropped(offset)
+    if samples is None:
+        samples = state.samples = Samples()
+    late = reading.time < state.latest
+    if sampling.windows:
+        _count(state, samples, reading, sampling)
+    elif samples.windows:
+        samples.windows = {}
+    shown = _with_figures(reading, samples, sampling.asked) if sampling.asked and not late else reading
+    before, state.episodes_changed = state.episodes_changed, False
+    events = step(state, shown, rules.rules, offset, rules.quiet, rules.maintenance)
+    spoke = bool(events) or state.episodes_changed
+    state.episodes_changed = state.episodes_changed or before
+    return events, _drops(samples, reading, sampling.policy, offset, late, spoke)
+
+
+def _drops(samples: Samples, reading: Reading, policy: Policy | None, offset: int, late: bool, spoke: bool) -> bool:
+    """A reading that came late is stored, and so is one that opens, tells of or ends an alert."""
+    if policy is None:
+        samples.chain = None
+        return False
+    chain = samples.chain
+    if chain is None:
+        chain = samples.chain = Chain(offset)
+    if not late:
+        more = chain.says_more(reading, micros(reading.time), policy, must=spoke)
+        if not more:
+            return True
+    chain.stored(offset)
+    return False
+
+
+def _count(state: DeviceState, samples: Samples, reading: Reading, sampling: Sampling) -> None:
+    time, windows = micros(reading.time), samples.windows
+    for wanted in sampling.windows:
+        window = windows.get(wanted.name)
+        if window is None:
+            window = windows[wanted.name] = Window()
+        number = bucket_of(time, wanted.seconds)
+        value = reportable(wanted.read(reading))
+        if value is None or isinstance(value, str):
+            window.move(number)
+        else:
+            window.add(number, float(value))
+    state.sampled = True
+    if len(windows) > len(sampling.windows):  # the configuration has changed
+        names = {wanted.name for wanted in sampling.windows}
+        samples.windows = {name: window for name, window in windows.items() if name in names}
+
+
+def _with_figures(reading: Reading, samples: Samples, asked: tuple[Asked, ...]) -> Reading:
+    """The reading as rules see it: a figure of a window is one more field of it, and no device can send it."""
+    extra, figures = dict(reading.extra), dict[str, Figures | None]()
+    for one in asked:
+        if one.window not in figures:
+            figures[one.window] = samples.windows[one.window].figures()
+        found = figures[one.window]
+        text = _NONE_YET.get(one.function, b"null") if found is None else b"%r" % found[_FIGURE[one.function]]
+        extra[one.key] = msgspec.Raw(text)
+    return msgspec.structs.replace(reading, extra=extra)
+
+
+def average_effects(state: DeviceState, sampling: Sampling, owner: str, device_id: str) -> Iterator[Effect]:
+    """The rows of rolling_averages after a batch in which the windows moved: one a window that has readings."""
+    if not state.sampled or state.samples is None:
+        return
+    for wanted in sampling.landing:
+        window = state.samples.windows.get(wanted.name)
+        figures = window.figures() if window else None
+        if figures is not None:
+            ids = (user_of(owner), device_id, wanted.key, wanted.seconds)
+            args = (*ids, state.latest, *figures, way_of(owner))
+            yield Effect(Statement.UPSERT_AVERAGE, args)

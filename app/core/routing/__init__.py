@@ -1,0 +1,1 @@
+"""Topics and keys to addresses; the ACL of the broker."""

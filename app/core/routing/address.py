@@ -1,0 +1,87 @@
+"""Record -> Address: what the record is about and whose it is, by its headers and, without them, by its key."""
+
+from functools import lru_cache
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from app.core.model.fault import Fault, printable
+from app.core.model.headers import RETAINED
+from app.core.model.identity import ids_fault
+from app.core.model.keys import CACHED_LENGTH, CACHED_TOPICS
+from app.core.model.namespaces import IOT, owner_of
+from app.core.model.records import Kind, Reason, Record, Rejected, Stage
+from app.core.routing.mqtt_topics import route as route_topic
+
+
+class Address(Struct, frozen=True, gc=False):
+    """What a record is about. Ids are empty where neither topic nor key names them: then the payload has to."""
+
+    kind: Kind
+    user_id: str
+    device_id: str
+    topic: str = ""  # the MQTT topic; empty for a record without one
+    lenient: bool = False  # iot/*: sequence_id and time may be missing
+    owner: str = ""  # of a device of iot/* (app.core.model.namespaces)
+    retained: bool = False  # the MQTT broker had kept it for whoever subscribes: history, published who knows when
+
+
+def route(record: Record) -> Address | Rejected:
+    """Find a record's address. Never raises.
+
+    The header `mqtt_topic` decides (the first, should there be several), whatever the header `kind` says. Without it
+    `kind` decides and the ids come from a key `user/device`; without both it is telemetry whose payload has the ids.
+    """
+    headers = record.headers
+    if not headers:
+        return _BARE
+    for name, value in headers:
+        if name == "mqtt_topic" and value is not None:
+            found = _cached(value) if len(value) <= CACHED_LENGTH else _by_topic(value)
+            break
+    else:
+        found = _by_kind(record)
+    if type(found) is Address:
+        for name, value in headers:
+            if name == RETAINED and value not in _NOT:
+                return replace(found, retained=True)
+        return found
+    return Rejected(record, found.reason, found.stage, found.detail)  # type: ignore[union-attr]  # a Fault
+
+
+def _by_topic(header: bytes) -> Address | Fault:
+    try:
+        topic = header.decode()
+    except UnicodeDecodeError:
+        return Fault(Reason.UNKNOWN_TOPIC, Stage.ROUTE, f"header mqtt_topic is not UTF-8: {printable(header)}")
+    found = route_topic(topic)
+    if found.kind is Kind.UNKNOWN:
+        detail = f"no such topic: {printable(topic)}; telemetry is users/{{user}}/devices/{{device}}/telemetry"
+        return Fault(Reason.UNKNOWN_TOPIC, Stage.ROUTE, detail)
+    lenient = topic.startswith("iot/")
+    owner = owner_of(found.user_id, IOT) if lenient and found.device_id else ""
+    address = Address(found.kind, found.user_id, found.device_id, topic, lenient, owner)
+    return ids_fault(found.user_id, found.device_id) or address
+
+
+_cached = lru_cache(maxsize=CACHED_TOPICS)(_by_topic)
+
+
+_NOT = (None, b"", b"0")  # values of a header that says no
+_BARE = Address(Kind.TELEMETRY, "", "")  # no headers at all
+
+
+def _by_kind(record: Record) -> Address | Fault:
+    header = next((value for name, value in record.headers if name == "kind" and value is not None), None)
+    if header is None or header == b"telemetry":
+        return _BARE
+    try:
+        kind = Kind(header.decode())
+    except ValueError:  # also UnicodeDecodeError
+        detail = f"header kind is {printable(header)}; known kinds are {', '.join(Kind)}"
+        return Fault(Reason.UNSUPPORTED_KIND, Stage.ROUTE, detail)
+    if kind is Kind.UNKNOWN:
+        return Fault(Reason.UNKNOWN_TOPIC, Stage.ROUTE, "header kind is unknown and there is no header mqtt_topic")
+    # A key that is not UTF-8 names nobody: what reads this kind says what it misses.
+    user_id, _, device_id = (record.key or b"").decode("utf-8", "ignore").partition("/")
+    return ids_fault(user_id, device_id) or Address(kind, user_id, device_id)

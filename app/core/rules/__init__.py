@@ -1,0 +1,1 @@
+"""Rules as JSON: checked and compiled."""

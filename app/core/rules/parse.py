@@ -1,0 +1,99 @@
+"""A user's rules as JSON -> a RuleSet of compiled rules, or every reason why not; and which of them a device has."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from app.core.model.alert_event import Severity
+from app.core.rules.condition_checks import too_costly
+from app.core.rules.conditions import comparison, joined
+from app.core.rules.fingerprint import fingerprint
+from app.core.rules.globs import Globs
+from app.core.rules.rule import EVERY, Escalation, Flap, InvalidRules, Rule, RuleSet
+from app.core.rules.rule_checks import problems_of
+
+# A user's rules are evaluated on every reading of the user's devices: 200 cost 20 us, nested keys 66.
+RULES_MAX = 200
+RULES_BYTES_MAX = 1 << 18  # 262144: 200 rules with every text at half its limit
+REASONS_MAX = 20
+CONDITIONS_MAX = 1_000  # of all rules together; each costs up to 0.3 us a reading
+
+_MICRO = 1_000_000
+
+
+def parse(rules_json: str | bytes, user_id: str, bytes_max: int = RULES_BYTES_MAX) -> RuleSet | InvalidRules:
+    """Compile a JSON array of rules, or an object with the array as "rules". Never raises for any text."""
+    if len(rules_json) > bytes_max:
+        return InvalidRules(user_id, (f"rules: {len(rules_json)} bytes of JSON; at most {bytes_max} are allowed",))
+    if not rules_json.strip():
+        return InvalidRules(user_id, ("rules: there is nothing; give a JSON array of rules, [] for none",))
+    try:
+        document = msgspec.json.decode(rules_json)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        return InvalidRules(user_id, (f"rules: not JSON: {error}",))
+    rules = document.get("rules") if isinstance(document, dict) else document
+    if not isinstance(rules, list):
+        return InvalidRules(user_id, ('rules: give a JSON array of rules, or an object {"rules": [...]}',))
+    if len(rules) > RULES_MAX:
+        return InvalidRules(user_id, (f"rules: {len(rules)} rules; at most {RULES_MAX} are allowed",))
+    reasons = [f"rules[{index}]{problem}" for index, rule in enumerate(rules) for problem in problems_of(rule)]
+    reasons = reasons or [*_duplicates(rules), *_too_much(rules)]
+    if len(reasons) > REASONS_MAX:
+        reasons[REASONS_MAX:] = [f"and {len(reasons) - REASONS_MAX} more problems"]
+    return InvalidRules(user_id, tuple(reasons)) if reasons else _compiled(user_id, rules)
+
+
+def _duplicates(rules: list[dict[str, Any]]) -> list[str]:
+    first: dict[str, int] = {}
+    reasons = []
+    for index, rule in enumerate(rules):
+        name = rule.get("id") or rule["key"]
+        if name in first:
+            reasons.append(f'rules[{index}].id: "{name}" is rules[{first[name]}] already (an id defaults to the key); '
+                           f"give each rule its own id")  # fmt: skip
+        first.setdefault(name, index)
+    return reasons
+
+
+def _too_much(rules: list[dict[str, Any]]) -> Iterator[str]:
+    yield from too_costly("rules", (rule.get("devices") for rule in rules), once=True)
+    conditions = sum(len(rule.get("all") or rule.get("any") or "1") for rule in rules)
+    if conditions > CONDITIONS_MAX:
+        yield f"rules: {conditions} conditions in all rules together; at most {CONDITIONS_MAX} are allowed"
+
+
+def _compiled(user_id: str, rules: list[dict[str, Any]]) -> RuleSet:
+    made = tuple(map(_compile, rules))
+    texts = {text for rule in made for text in rule.devices}
+    return RuleSet(user_id, made, Globs(texts) if texts.difference(EVERY) else None)
+
+
+def _compile(rule: dict[str, Any]) -> Rule:
+    word = next((word for word in ("all", "any") if rule.get(word)), None)
+    condition = joined(rule[word], word) if word else comparison(rule)
+    severity = Severity(rule.get("severity") or Severity.WARNING)
+    escalate, flap = rule.get("escalate"), rule.get("flap")
+    timing = (_micros(rule.get("for_seconds")), _micros(rule.get("clear_for_seconds")), rule.get("consecutive") or 1)
+    return Rule(
+        id=rule.get("id") or rule["key"],
+        message=rule["message"],
+        severity=severity,
+        devices=tuple(rule.get("devices") or EVERY),
+        fingerprint=fingerprint(condition, severity, timing),
+        condition=condition,
+        read=condition.read,
+        holds=condition.holds,
+        stays=condition.stays,
+        for_time=timing[0],
+        clear_for=timing[1],
+        consecutive=timing[2],
+        cooldown=_micros(rule.get("cooldown_seconds")),
+        escalate=escalate and Escalation(_micros(escalate["after_seconds"]), Severity(escalate["severity"])),
+        flap=flap and Flap(flap["times"], _micros(flap["within_seconds"])),
+        no_data=_micros(rule.get("no_data_seconds")),
+    )
+
+
+def _micros(seconds: float | None) -> int:
+    return round((seconds or 0) * _MICRO)

@@ -1,0 +1,74 @@
+"""One compiled rule and the rules of a user; which of them a device has."""
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import Struct
+
+from app.core.model.alert_event import Severity
+from app.core.model.records import Reading
+from app.core.rules.conditions import Comparison, Joined, Verdict
+from app.core.rules.globs import Globs
+
+EVERY = ("*",)  # globs of a rule that names no devices
+
+
+class Escalation(Struct, frozen=True, gc=False):
+    """How bad an alert is once it has been firing for so long."""
+
+    after: int  # microseconds from its FIRING
+    severity: Severity
+
+
+class Flap(Struct, frozen=True, gc=False):
+    """How often a rule may fire in a time before it has to stay clear for as long to be over."""
+
+    times: int
+    within: int  # microseconds
+
+
+class Rule(Struct, frozen=True, gc=False):
+    """One compiled rule. Durations are microseconds of event time, if nothing else is said; 0 is none."""
+
+    id: str
+    message: str
+    severity: Severity
+    devices: tuple[str, ...]  # ids and globs
+    # Of what the rule means: its condition, when that opens and ends an alert, its severity. Not of its id, message or
+    # devices, nor of what only decides how often it is told: a change of those keeps open alerts open.
+    fingerprint: str
+    condition: Comparison | Joined
+    # The condition's own, so that asking costs one step less; not to be asked about None.
+    read: Callable[[Reading], Any]
+    holds: Callable[[Any], Verdict]
+    stays: Callable[[Any], Verdict]
+    for_time: int = 0
+    clear_for: int = 0
+    consecutive: int = 1
+    cooldown: int = 0
+    escalate: Escalation | None = None
+    flap: Flap | None = None
+    no_data: int = 0  # of arrival, not of event time: an open alert that no reading speaks of for so long is stale
+
+
+class RuleSet(Struct, frozen=True, gc=False):
+    """All rules of a user, in the user's order; ids are unique."""
+
+    user_id: str
+    rules: tuple[Rule, ...]
+    globs: Globs | None = None  # of all of them together; None where all rules are for every device
+
+
+class InvalidRules(Struct, frozen=True, gc=False):
+    """Rules that are refused whole; each reason names the rule, the field, its value and what would be right."""
+
+    user_id: str
+    reasons: tuple[str, ...]
+
+
+def compile_for(ruleset: RuleSet, device_id: str) -> tuple[Rule, ...]:
+    """The rules whose `devices` name this device or take it in, in order. Cache it per device and RuleSet."""
+    if ruleset.globs is None:
+        return ruleset.rules
+    hits = ruleset.globs.hits(device_id)  # each glob is looked at once, in however many rules it is
+    return tuple(rule for rule in ruleset.rules if not hits.isdisjoint(rule.devices))

@@ -1,0 +1,85 @@
+"""One rule as decoded JSON -> everything that is wrong with it, in words for the person who wrote it."""
+
+from collections.abc import Iterator
+from difflib import get_close_matches
+from typing import Any
+
+from app.core.model.alert_event import MASS_RULE_ID, OFFLINE_RULE_ID, Severity
+from app.core.rules import condition_checks as conditions
+from app.core.rules import timing_checks as timing
+from app.core.rules.condition_checks import Check, globs, shown
+
+ID_MAX = 200  # characters; part of the primary key of active_alerts, whose index takes 2704 bytes
+MESSAGE_MAX = 1000
+
+JOINING = ("all", "any")
+RESERVED = (OFFLINE_RULE_ID, MASS_RULE_ID)
+
+
+def problems_of(rule: Any) -> Iterator[str]:
+    """Yield each problem as `.field: value is not what would be right`; nothing for a rule that can be compiled.
+
+    Optional fields that are null count as absent.
+    """
+    if not isinstance(rule, dict):
+        yield f": {shown(rule)} is not an object; {_EXAMPLE}"
+        return
+    for field in rule:
+        yield from _unknown(field)
+    given = {field: value for field, value in rule.items() if value is not None}
+    for field, problems in _CHECKS.items():
+        if field in given:
+            yield from (f".{field}: {problem}" for problem in problems(given))
+    if (name := given.get("id", given.get("key"))) in RESERVED:
+        yield f".id: {shown(name)} is the name of alerts that the program makes itself; choose another one"
+    joining = given.keys() & set(JOINING)
+    for field in ("id", "message") if joining else (*conditions.REQUIRED, "message"):
+        if field not in given:
+            yield f".{field}: missing; {_EXAMPLE if not joining else 'a rule of several conditions needs it'}"
+    if joining:
+        yield from _alone(given, max(joining))
+
+
+def _alone(given: dict[str, Any], word: str) -> Iterator[str]:
+    """A rule is one condition, or `all`, or `any`."""
+    for field in given.keys() & {*conditions.CONDITION, *JOINING} - {word}:
+        yield f".{field}: not beside {word}; put it into the conditions there, or leave it out"
+
+
+def _unknown(field: str) -> Iterator[str]:
+    if field not in _CHECKS:
+        close = get_close_matches(field, _CHECKS, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(_CHECKS)}"
+        yield f".{shown(field)[1:-1]}: unknown field; {hint}"
+
+
+def _message(rule: dict[str, Any]) -> Iterator[str]:
+    value = rule["message"]
+    if not isinstance(value, str) or len(value) > MESSAGE_MAX or "\0" in value:
+        yield f"{shown(value)} is not a text of at most {MESSAGE_MAX} characters without NUL"
+
+
+def _id(rule: dict[str, Any]) -> Iterator[str]:
+    value = rule["id"]
+    if not isinstance(value, str) or not 1 <= len(value) <= ID_MAX or not value.isprintable():
+        yield f"{shown(value)} is not a text of 1 to {ID_MAX} printable characters"
+
+
+def _severity(rule: dict[str, Any]) -> Iterator[str]:
+    if rule["severity"] not in list(Severity):
+        yield f"{shown(rule['severity'])} is not one of {', '.join(Severity)}"
+
+
+def _devices(rule: dict[str, Any]) -> Iterator[str]:
+    yield from globs(rule["devices"])
+
+
+_CHECKS: dict[str, Check] = {
+    "key": conditions.key, "operator": conditions.operator, "threshold": conditions.threshold, "message": _message,
+    "id": _id, "severity": _severity, "clear_threshold": conditions.clear_threshold, "devices": _devices,
+    "all": conditions.several("all"), "any": conditions.several("any"), "for_seconds": timing.seconds("for_seconds"),
+    "clear_for_seconds": timing.seconds("clear_for_seconds"), "consecutive": timing.consecutive,
+    "cooldown_seconds": timing.seconds("cooldown_seconds"), "escalate": timing.escalate, "flap": timing.flap,
+    "no_data_seconds": timing.no_data,
+}  # fmt: skip
+_EXAMPLE = 'a rule is for example {"key": "temperature", "operator": ">", "threshold": 80, "message": "too hot"}'

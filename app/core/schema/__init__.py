@@ -1,0 +1,1 @@
+"""A struct to columns, SQL types and generated functions."""

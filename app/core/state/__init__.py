@@ -1,0 +1,1 @@
+"""What is stored of one device, its encoding, the order of its changelog."""

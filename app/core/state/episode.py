@@ -1,0 +1,50 @@
+"""An open episode of one rule on one device, and the alert events of its life."""
+
+from msgspec import Struct
+
+from app.core.model.alert_event import Value
+from app.core.model.alert_phase import Phase
+
+
+class Episode(Struct, array_like=True):
+    """From the reading that makes a rule's condition hold to the one that ends it. Times are microseconds since 1970.
+
+    It carries what its events say, because its rule may be gone when it ends. Encoded as an array: add fields only at
+    the end and with defaults.
+    """
+
+    alert_id: str
+    first_seen: int  # time of the reading that opened it
+    fingerprint: str  # of the rule that opened it
+    severity: str
+    message: str
+    threshold: Value
+    value: Value  # at last_seen
+    last_seen: int  # latest reading for which the condition held
+    fired: bool = True  # FIRING was sent; an episode that never fired ends in silence
+    count: int = 0  # readings in a row for which the condition held, until it fires
+    fired_at: int = 0  # 0: with first_seen, as all did before there was anything to wait for
+    clear_since: int | None = None  # the first of the latest readings in a row for which the condition did not hold
+    muted: bool = False  # snoozed or disabled since it was told
+    acked: bool = False
+    escalated: bool = False
+    flapping: bool = False  # it fired too often: it has to stay clear for longer
+    repeat: int = 0  # how often it was told again
+    suppressed: bool = False  # it fired in a maintenance window: recorded, and sent to nobody so far
+    stale: bool = False  # it was told to be STALE, and no reading has said anything since
+    heard: int = -1  # offset of the latest reading that said whether it holds, once it was told
+    heard_time: int = 0  # that reading's time, and its value
+    last: Value | None = None
+
+    @property
+    def phase(self) -> Phase:
+        """Where it is in its life; never NORMAL."""
+        if not self.fired:
+            return Phase.PENDING
+        if self.suppressed:
+            return Phase.SUPPRESSED
+        if self.muted:
+            return Phase.MUTED
+        if self.stale:
+            return Phase.STALE
+        return Phase.FIRING if self.clear_since is None else Phase.CLEARING

@@ -1,0 +1,1 @@
+"""Which devices are due to be called inactive."""

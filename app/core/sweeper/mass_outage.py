@@ -1,0 +1,195 @@
+"""The guard against mass silence: too many devices silent at once is one trouble, and no device's own.
+
+It is one of a single user, whose devices are then held back, and nobody else's; or one of the path, and then all are:
+when so many fall silent of many users that no account can have made it up, or every user is in trouble by itself. Who
+is held is told in the end, when most are back, or when it has lasted too long to be passed over.
+"""
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
+
+from app.core.presence.device_presence import Thing
+from app.core.presence.online_count import WEIGHT, Roll
+
+LEAST = 20  # devices that have to be watched; fewer are told each on its own
+WINDOW = 10.0  # seconds
+TENTH = 0.1  # of what is watched: no user counts for more of the path's trouble
+NEARLY_ALL = 0.9
+ALL = ""  # in place of a user: everybody. No user has this id
+
+Weigh = Callable[[Iterable[Thing]], float]
+
+
+class Hold:
+    """Devices that are not told."""
+
+    __slots__ = ("silent", "since")
+
+    def __init__(self, silent: Iterable[Thing], since: float) -> None:
+        self.silent: dict[Thing, None] = dict.fromkeys(silent)  # those that fell silent
+        self.since = since  # seconds since 1970
+
+
+class _Recent:
+    """Of one user or of all: who was told a moment ago, and how many were watched then."""
+
+    __slots__ = ("looks",)
+
+    def __init__(self) -> None:
+        self.looks: deque[tuple[float, float, list[Thing]]] = deque()
+
+    def at(self, now: float) -> list[Thing]:
+        """Those that were told within WINDOW."""
+        while self.looks and self.looks[0][0] < now - WINDOW:
+            self.looks.popleft()
+        return [thing for _, _, told in self.looks for thing in told]
+
+    def most(self, watched: float) -> float:
+        """The most that were watched within that time."""
+        return max([watched, *(one for _, one, _ in self.looks)])
+
+
+class MassGuard:
+    """Those that fell silent in; out, those that may be told."""
+
+    def __init__(self, share: float, lasts: float) -> None:
+        """`share` of what is watched, silent within WINDOW, is too much; 1: never. A hold `lasts` seconds at most."""
+        self._share, self._lasts = share, lasts
+        self._recent: dict[str, _Recent] = {}
+        self._waited = False  # at the look before
+        self.later: list[Thing] = []  # to be asked about at the next look: many at once may be the first of too many
+        self.holds: dict[str, Hold] = {}  # by user, or ALL alone
+        self.let_go: set[Thing] = set()  # those of a hold that has lasted too long: they are told, however many
+
+    def forget(self) -> None:
+        """A new assignment: other devices."""
+        self._recent, self.later, self.holds, self.let_go = {}, [], {}, set()
+
+    def holds_back(self, user_id: str) -> bool:
+        """Whether the user's devices are not told of now."""
+        return ALL in self.holds or user_id in self.holds
+
+    def lets_go(self, user_id: str) -> bool:
+        """Whether some of the user, or of ALL, are still to be told after a hold that has lasted too long."""
+        return any(user_id in (ALL, thing.user) for thing in self.let_go)
+
+    def passed(self, fallen: Sequence[Thing], roll: Roll, now: float) -> list[Thing]:
+        """Which of those that are silent may be told now; ask about `later` again. To be asked at every look."""
+        self._waited, self.later = bool(self.later), []
+        if self._share >= 1:
+            return list(fallen)
+        free = [thing for thing in fallen if thing in self.let_go]
+        rest = [thing for thing in fallen if thing not in self.let_go]
+        if ALL in self.holds:
+            self.holds[ALL].silent |= dict.fromkeys(rest)
+            return free
+        told = []
+        for user_id, things in _by_user(rest).items():
+            if user_id in self.holds:
+                self.holds[user_id].silent |= dict.fromkeys(things)
+            else:
+                told += self._of_user(user_id, things, roll, now)
+        told = self._of_all(told, roll, now)
+        for user_id, things in _by_user(told).items():
+            self._recent[user_id].looks.append((now, roll.of(user_id), things))
+        if told:
+            self._recent[ALL].looks.append((now, roll.weight, told))
+        self._recent = {name: one for name, one in self._recent.items() if one.at(now)}
+        return free + told
+
+    def _of_user(self, user_id: str, fallen: list[Thing], roll: Roll, now: float) -> list[Thing]:
+        recent = self._recent.setdefault(user_id, _Recent())
+        before = recent.at(now)
+        most = recent.most(roll.of(user_id))
+        if most < LEAST:
+            return fallen
+        return self._few(user_id, fallen, lambda some: len(before) + len(list(some)), self._share * most, now)
+
+    def _of_all(self, fallen: list[Thing], roll: Roll, now: float) -> list[Thing]:
+        """The same among all users, with those that are held already."""
+        recent = self._recent.setdefault(ALL, _Recent())
+        before = recent.at(now) + [thing for hold in self.holds.values() for thing in hold.silent]
+        most = recent.most(roll.weight)
+        if self._nobody_is_heard(roll):
+            self._everybody(fallen, now)
+            return []
+        if most < LEAST or not fallen:
+            return fallen
+
+        def weigh(some: Iterable[Thing]) -> float:
+            return self._weighed([*before, *some], roll, most)
+
+        passed = self._few(ALL, fallen, weigh, self._share * most, now)
+        if ALL in self.holds:
+            self._everybody(fallen, now)
+        return passed
+
+    def _few(self, name: str, fallen: list[Thing], weigh: Weigh, too_many: float, now: float) -> list[Thing]:
+        """Those that pass where there may be too many: then only those count whose silence is certain."""
+        if weigh(fallen) - weigh(()) < too_many / 4 and weigh(fallen) < too_many:
+            return fallen
+        certain = [thing for thing in fallen if thing.seen_at + thing.limits.after <= thing.here.even_at]
+        if weigh(certain) >= too_many:
+            self.holds[name] = Hold(fallen, now)
+            return []
+        if self._waited and weigh(fallen) < too_many:
+            kept = dict.fromkeys(certain)
+            self.later += [thing for thing in fallen if thing not in kept]
+            return certain
+        self.later += fallen
+        return []
+
+    def _nobody_is_heard(self, roll: Roll) -> bool:
+        """Whether every user is in trouble by itself, with nearly all of its devices unless it is the only one."""
+        if not self.holds or len(self.holds) < roll.users:
+            return False
+        return roll.users == 1 or all(
+            len(hold.silent) >= NEARLY_ALL * roll.of(user_id) for user_id, hold in self.holds.items()
+        )
+
+    def _everybody(self, fallen: Iterable[Thing], now: float) -> None:
+        """From now on it is the path's trouble; what a user's own was goes into it."""
+        since = min([now, *(hold.since for hold in self.holds.values())])
+        silent = [thing for hold in self.holds.values() for thing in hold.silent]
+        self.holds, self.later = {ALL: Hold([*silent, *fallen, *self.later], since)}, []
+
+    def _weighed(self, silent: Iterable[Thing], roll: Roll, most: float) -> float:
+        """What the silent count for: each user by its share of silent devices, and for a tenth of all at most."""
+        counts = Counter(thing.user for thing in dict.fromkeys(silent))
+        weights = ((max(roll.of(user_id), count), count) for user_id, count in counts.items())
+        return sum(min(min(watched, WEIGHT) * count / watched, most * TENTH) for watched, count in weights)
+
+    def back(self, roll: Roll, now: float) -> list[Thing]:
+        """Those that were heard of again, and all of a hold that is over: most are back, or it has lasted too long."""
+        self.let_go = {thing for thing in self.let_go if thing.online and thing.seen_at + thing.limits.after <= now}
+        found: list[Thing] = []
+        for name, hold in list(self.holds.items()):
+            back = [thing for thing in hold.silent if not thing.online or thing.seen_at + thing.limits.after > now]
+            for thing in back:
+                del hold.silent[thing]
+            found += back
+            late = now - hold.since >= self._lasts
+            if late or not self._many(name, hold, roll):
+                found += hold.silent
+                if late:
+                    self.let_go |= hold.silent.keys()
+                del self.holds[name]
+                self._recent.clear()
+        return found
+
+    def _many(self, name: str, hold: Hold, roll: Roll) -> bool:
+        """Whether half of what began it is still silent."""
+        half = self._share / 2
+        if name != ALL:
+            return len(hold.silent) >= half * roll.of(name)
+        if self._weighed(hold.silent, roll, roll.weight) >= half * roll.weight:
+            return True
+        counts = Counter(thing.user for thing in hold.silent)
+        return len([user for user, count in counts.items() if count >= half * roll.of(user)]) == roll.users
+
+
+def _by_user(things: Iterable[Thing]) -> dict[str, list[Thing]]:
+    found: dict[str, list[Thing]] = {}
+    for thing in things:
+        found.setdefault(thing.user, []).append(thing)
+    return found

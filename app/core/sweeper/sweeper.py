@@ -1,0 +1,201 @@
+"""The sweeper: looks every second who is due, and says which claims of silence are to be sent.
+
+It decides nothing: a claim does, when it comes by in the log (tracker.py, staleness.py). It is here that false
+alarms are kept from being claimed at all: while a partition was only just taken over, or is behind, or when too many
+fall silent at once, or when a node did and its sensors with it.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from msgspec import Struct
+
+from app.core.alerts.staleness import goes_stale
+from app.core.model.inactivity_claim import Claim, What, about
+from app.core.model.namespaces import user_of
+from app.core.presence.device_presence import Name, Thing
+from app.core.presence.registry import PLATFORM, Alarm, Attendance
+from app.core.processing.device_cache import Devices, Partition
+from app.core.sweeper.mass_outage import ALL, MassGuard
+from app.core.sweeper.watermark import Even, Tide
+
+RETRY = 10.0  # seconds after which a claim is sent again if nothing came of it
+SETTLE = 10.0  # seconds after a grace in which those that are still silent will have been found
+USER_WAIT = 5.0  # seconds until a user is told: by then it is known whether all others are silent too
+CLOCKS_DIFFER = 1.0  # seconds; the wall clock was set, or the process stood still
+
+
+class Care(Struct, frozen=True):
+    """How careful to be; the defaults are those of the settings. Times are seconds."""
+
+    poll: float = 1.0
+    grace: float = 15.0  # nobody is claimed silent for so long after a partition was taken over or was behind
+    lag_max: float = 4.0  # more is behind
+    mass_share: float = 0.3
+    mass_hold: float = 600.0  # nobody is held back for longer
+
+
+class _Watch:
+    """What the sweeper knows of one partition in this epoch."""
+
+    def __init__(self, now: float, grace: float) -> None:
+        self.even, self.quiet_until = Even(now), now + grace
+
+
+class Sweep:
+    """One a worker. Give it `now` in seconds since 1970, and a `clock` that nobody sets."""
+
+    def __init__(self, devices: Devices, care: Care) -> None:
+        self._devices, self._care = devices, care
+        self._mass = MassGuard(care.mass_share, care.mass_hold)
+        self._epoch = -1
+        self._watches: dict[int, _Watch] = {}
+        self._last = (0.0, 0.0)
+        self._mass_claimed: dict[str, float] = {}  # by user, when
+        self.watched = 0  # devices that are online
+        self.suspended = 0  # partitions that are not looked at
+
+    @property
+    def mass(self) -> bool:
+        """Whether too many of all are silent for each to be told."""
+        return ALL in self._mass.holds
+
+    @property
+    def users_held(self) -> list[str]:
+        """The users of whose own devices too many are."""
+        return [user_id for user_id in self._mass.holds if user_id != ALL]
+
+    def look(self, tides: Mapping[int, Tide], now: float, clock: float) -> list[tuple[int, Claim]]:
+        """(partition, claim): what is to be sent. `tides` are of the partitions whose states may be read now."""
+        self._begin(tides, now, clock)
+        claims: list[tuple[int, Claim]] = []
+        fallen: list[Thing] = []
+        self.watched = self.suspended = 0
+        for number, tide in tides.items():
+            partition = self._devices.partition(tide.epoch, number)
+            here = partition.here
+            here.up_to = max(partition.stepped, tide.start)
+            self.watched += here.online
+            if not here.seeded or not self._calm(here, tide, now):
+                self.suspended += 1
+                continue
+            fallen += self._overdue(here, now)
+            claims += [(number, claim) for claim in self._stale(partition, now)]
+        claims += [self._claim(thing, now) for thing in self._mass.passed(fallen, self._devices.roll, now)]
+        for thing in self._mass.later:
+            thing.here.arm(thing, now)
+        for thing in self._mass.back(self._devices.roll, now):
+            thing.here.arm(thing, now if thing in self._mass.let_go else max(now, thing.seen_at) + thing.limits.after)
+        return claims + self._about_mass(now)
+
+    def _begin(self, tides: Mapping[int, Tide], now: float, clock: float) -> None:
+        """Notice what makes all that was seen before worth nothing: another assignment, or time that is missing."""
+        epoch = next((tide.epoch for tide in tides.values()), self._epoch)
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._mass.forget()
+            self._watches = {}
+        passed, by_the_wall = clock - self._last[1], now - self._last[0]
+        if passed > self._care.poll + self._care.lag_max or abs(passed - by_the_wall) > CLOCKS_DIFFER:
+            for watch in self._watches.values():
+                watch.quiet_until = now + self._care.grace
+        self._last = (now, clock)
+        for number in tides:
+            self._watches.setdefault(number, _Watch(now, self._care.grace))
+
+    def _calm(self, here: Attendance, tide: Tide, now: float) -> bool:
+        """Whether silence on this partition means anything."""
+        watch = self._watches[here.partition]
+        watch.even.look(tide, here.up_to)
+        here.even_at = watch.even.at
+        if now - here.even_at > self._care.lag_max:
+            watch.quiet_until = now + self._care.grace
+        return now >= watch.quiet_until
+
+    def _overdue(self, here: Attendance, now: float) -> Iterator[Thing]:
+        """Those that have been silent for too long, and not together with their node."""
+        for thing in here.due(now):
+            due, node = thing.seen_at + thing.limits.after, thing.node
+            if not thing.online:
+                continue
+            if due > now:
+                here.arm(thing)
+            elif here.even_at < thing.seen_at + thing.limits.after / 2:  # its records may wait to be processed
+                here.arm(thing, now)
+            elif self._devices.in_maintenance(thing.name, now):
+                here.arm(thing, now + RETRY)
+            elif node is None:
+                yield thing
+            elif not node.online:
+                node.held = node.held or []
+                node.held.append(thing)
+            elif node.seen_at - thing.seen_at > thing.limits.after / 2:  # the node was heard of in the meantime
+                yield thing
+            else:  # it may have fallen silent too, which the next sign of life, or its own timer, will show
+                here.arm(thing, max(now, min(now + self._care.poll, node.seen_at + node.limits.after)))
+
+    def _claim(self, thing: Thing, now: float) -> tuple[int, Claim]:
+        here: Attendance = thing.here
+        thing.claim()
+        here.arm(thing, now + RETRY)
+        return here.partition, about("offline", thing.name, here.up_to, thing.last_ms)
+
+    def _stale(self, partition: Partition, now: float) -> Iterator[Claim]:
+        """Claims about open alerts that no reading has spoken of for too long, one a device."""
+        here = partition.here
+        rules: dict[Name, list[str]] = {}
+        for alarm in here.alarms.due(now):
+            name, rule_id = alarm
+            wait = self._stays_open(partition, alarm)
+            if wait is None:
+                del here.heard[alarm]
+                continue
+            due, held = here.heard[alarm] + wait, self._mass.holds_back(user_of(name[0]))
+            if due <= now and not held and not self._devices.in_maintenance(name, now):
+                rules.setdefault(name, []).append(rule_id)
+            here.alarms.arm(alarm, due if due > now else now + (1.0 if held else RETRY))
+        for name, rule_ids in rules.items():
+            yield about("no_data", name, here.up_to, rule_ids=tuple(rule_ids))
+
+    def _stays_open(self, partition: Partition, alarm: Alarm) -> float | None:
+        """Seconds of silence that this open alert goes stale after; None when it is over, or does not."""
+        name, rule_id = alarm
+        device = self._devices.known(partition, name)  # under the rules of now
+        if device is None or device.state is None:
+            return None
+        for rule in device.watch.rules:
+            episode = device.state.episodes.get(rule.id) if rule.id == rule_id else None
+            if episode is not None and goes_stale(rule, episode):
+                return rule.no_data / 1_000_000
+        return None
+
+    def _about_mass(self, now: float) -> list[tuple[int, Claim]]:
+        """Claims that make the alerts about it agree with the guard; they are kept in a partition, as all state is."""
+        places = [(number, self._devices.partition(self._epoch, number).here) for number in sorted(self._watches)]
+        users = {user_id for _, here in places for user_id, thing in here.masses.items() if not thing.online}
+        asked = sorted(users.union(self.users_held) - {PLATFORM})
+        return [claim for name in (ALL, *asked) for claim in self._about(name, places, now)] if places else []
+
+    def _about(self, name: str, places: list[tuple[int, Attendance]], now: float) -> list[tuple[int, Claim]]:
+        """Of one user, or of all. While all are held nothing changes for a user."""
+        masses = [(number, here, here.mass_of(name or PLATFORM)[1]) for number, here in places]
+        told = [one for one in masses if not one[2].online]
+        hold = self._mass.holds.get(name)
+        if hold and told:  # it began under an earlier worker
+            hold.since = min(hold.since, *(mass.since_ms / 1000 for _, _, mass in told))
+        if bool(told) is (hold is not None) or now < self._mass_claimed.get(name, 0.0) + RETRY:
+            return []
+        if not hold and self._mass.lets_go(name):
+            return []  # or the next worker would hold them back anew
+        if name != ALL and (self.mass or (hold and now < hold.since + USER_WAIT)):
+            return []
+        what: What = "mass" if hold else "mass_over"
+        if not hold and now < max(watch.quiet_until for watch in self._watches.values()) + SETTLE:
+            return []  # a worker that has just taken over does not know yet
+        self._mass_claimed[name] = now
+        silent = hold.silent if hold else ()
+        since = min((round(thing.seen_at * 1000) for thing in silent), default=0)
+        watched = self.watched if name == ALL else self._devices.roll.of(name)
+        return [
+            (number, Claim(what, *mass.name, up_to=here.up_to, since=since, silent=len(silent), watched=watched))
+            for number, here, mass in (told or masses[:1])
+        ]

@@ -1,0 +1,63 @@
+"""A user's configuration as JSON -> compiled rules, maintenance windows and sampling, or every reason why not.
+
+Either an array of rules, or an object with some of PARTS; what an object leaves out stays as it is.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from app.core.rules import maintenance
+from app.core.rules.maintenance import Window, compile_windows
+from app.core.rules.parse import RULES_BYTES_MAX, parse
+from app.core.rules.rule import InvalidRules, RuleSet
+from app.core.sampling import checks
+from app.core.sampling.compile import UserSampling, compile_sampling, too_many_windows
+
+PARTS = ("rules", "maintenance", "sampling")
+# Each part may have come alone, and jsonb gives back what was taken with more spaces and escapes.
+STORED_BYTES_MAX = 2 * len(PARTS) * RULES_BYTES_MAX
+
+
+class Config(Struct, frozen=True, gc=False):
+    """None for what the document does not speak of."""
+
+    rules: RuleSet | None = None
+    windows: tuple[Window, ...] | None = None
+    sampling: UserSampling | None = None
+
+
+def parse_config(text: str | bytes, user_id: str, bytes_max: int = RULES_BYTES_MAX) -> Config | InvalidRules:
+    """Compile a document; one mistake refuses it whole. Never raises for any text."""
+    others = _beside_rules(text) if len(text) <= bytes_max else {}
+    rules: RuleSet | None = None
+    reasons: tuple[str, ...] = ()
+    if "rules" in others or not others.keys() & set(PARTS):
+        found = parse(text, user_id, bytes_max)
+        if isinstance(found, RuleSet):
+            rules, many = found, too_many_windows(found)
+            reasons = (many,) if many else ()
+        else:
+            reasons = found.reasons
+    reasons += tuple(_problems(others))
+    if reasons:
+        return InvalidRules(user_id, reasons)
+    windows = compile_windows(others["maintenance"]) if "maintenance" in others else None
+    return Config(rules, windows, compile_sampling(others["sampling"]) if "sampling" in others else None)
+
+
+def _problems(document: dict[str, Any]) -> Iterator[str]:
+    for name, problems_of in (("maintenance", maintenance.problems_of), ("sampling", checks.problems_of)):
+        if name in document:
+            yield from (f"{name}{problem}" for problem in problems_of(document[name]))
+
+
+def _beside_rules(text: str | bytes) -> dict[str, Any]:
+    """The document, if it is an object; what is wrong with any other is for the rules' checks to say."""
+    try:
+        document = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}

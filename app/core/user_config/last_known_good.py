@@ -1,0 +1,48 @@
+"""Which configuration of a user is in force: the present one, or the last that was taken while this one is refused."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from app.core.rules.rule import InvalidRules
+from app.core.user_config.rulebook import RuleBook
+
+
+class Change(NamedTuple):
+    """A row of user_configs as it is now."""
+
+    user_id: str
+    text: str | None  # the configuration as JSON; None: there is none any more
+    updated_at: datetime
+    accepted: str | None = None  # the last one that some worker has taken
+
+
+class Refusal(NamedTuple):
+    """A change that is refused, and why."""
+
+    change: Change
+    reasons: tuple[str, ...]
+
+
+class InForce:
+    """Keeps a RuleBook. What a user had stays in force, also in a worker that starts after the mistake was made."""
+
+    def __init__(self, book: RuleBook) -> None:
+        self._book = book
+        self._taken: set[str] = set()  # users of whom something was taken in this process
+
+    def apply(self, changes: Sequence[Change]) -> tuple[list[Refusal], list[Change]]:
+        """Take what is right; returns what is refused, and what was taken and is not noted as accepted yet."""
+        refused = {one.user_id: one for one in self._book.apply((one.user_id, one.text) for one in changes)}
+        self._fall_back([one for one in changes if one.user_id in refused and one.user_id not in self._taken])
+        taken = [one for one in changes if one.user_id not in refused]
+        self._taken |= {one.user_id for one in taken}
+        self._taken -= {one.user_id for one in taken if one.text is None}
+        unnoted = [one for one in taken if one.text is not None and one.text != one.accepted]
+        return [Refusal(one, refused[one.user_id].reasons) for one in changes if one.user_id in refused], unnoted
+
+    def _fall_back(self, unknown: Sequence[Change]) -> None:
+        """Of a user of whom nothing is known here: what another worker took before the mistake."""
+        earlier = [(one.user_id, one.accepted) for one in unknown if one.accepted is not None]
+        failed: list[InvalidRules] = self._book.apply(earlier) if earlier else []
+        self._taken |= {user_id for user_id, _ in earlier} - {one.user_id for one in failed}

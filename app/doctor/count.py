@@ -1,0 +1,214 @@
+"""The count: in, the newest committed records of the input topic; out, those that are neither a row nor a dead letter.
+
+Each record is decoded as a worker does it, and looked up where it must be: its row in the database, else its envelope
+on the dead-letter topic. It trusts no counter, so it finds what the books of a worker cannot: rows deleted since, or
+lost by the database.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from app.core.deadletters.envelope import delivery_mark
+from app.core.decode.decoder import Decoder, Limits
+from app.core.model.arrival import arrived_ms
+from app.core.model.records import Kind, Reading, Rejected
+from app.core.routing.address import route
+from app.core.sampling.change_of_value import Policy
+from app.core.user_config.rulebook import RuleBook
+from app.doctor.coordinator import coordinated
+from app.doctor.finding import Finding, broken, ok, warning
+from app.doctor.left_out import judge
+from app.kafka.access import access
+from app.kafka.dead_letter_reader import DeadLetterTail, Recent
+from app.postgres.connect import Connection, connect
+from app.postgres.queries.config_feed import ROWS_OF
+from app.postgres.sqlstate import DATABASE_ERRORS, words
+from app.settings import Settings
+
+AREA = "count"
+CENTURY = 100 * 365 * 86400.0  # a worker judged the time when it read the record; here any time will do
+TIMEOUT_MS = 10_000
+EXAMPLES = 3
+
+_ABSENT = """SELECT k.n FROM unnest($1::timestamptz[], $2::text[], $3::text[], $4::bigint[])
+    WITH ORDINALITY AS k (time, user_id, device_id, sequence_id, n)
+    WHERE NOT EXISTS (SELECT FROM raw_telemetry r WHERE r.time BETWEEN $5 AND $6 AND r.time = k.time
+      AND r.user_id = k.user_id AND r.device_id = k.device_id AND r.sequence_id = k.sequence_id)"""
+
+
+class Tally(NamedTuple):
+    """Of one partition."""
+
+    rows: int
+    dead: int
+    others: int  # settings, status and the like: they overwrite one another, so nobody can look them up
+    left_out: int  # by change of value
+    doubtful: list[tuple[int, str]]  # those it would have kept, as it is set now
+    missing: list[tuple[int, str]]  # (offset, what it is)
+
+
+async def look(settings: Settings, newest: int) -> list[Finding]:
+    """Count the `newest` committed records of every partition."""
+    try:
+        connection = await connect(settings, "iot-stream doctor")
+        try:
+            tallies = await _partitions(settings, connection, newest)
+        finally:
+            await connection.close(timeout=5)
+    except DATABASE_ERRORS as error:
+        return [warning(AREA, f"nothing counted: {words(error)}", "see what the other findings say")]
+    except KafkaError as error:
+        return [warning(AREA, f"nothing counted: {error!r}", "see what the other findings say")]
+    return report(settings, tallies)
+
+
+def report(settings: Settings, tallies: dict[int, Tally]) -> list[Finding]:
+    """A line for each partition that misses something, or one for all."""
+    found = []
+    for partition, tally in tallies.items():
+        if tally.missing:
+            examples = "; ".join(f"offset {offset}: {what}" for offset, what in tally.missing[:EXAMPLES])
+            what = f"partition {partition}: {len(tally.missing)} committed records are no row and no dead letter: "
+            cure = (
+                f"if nobody deleted them: stop the workers, set group {settings.group_id} back to offset "
+                f"{tally.missing[0][0]} of {settings.kafka_topic}-{partition} and start them; rows that are there stay"
+            )
+            found.append(broken(AREA, what + examples, cure))
+        if tally.doubtful:
+            examples = "; ".join(f"offset {offset}: {what}" for offset, what in tally.doubtful[:EXAMPLES])
+            what = f"partition {partition}: {len(tally.doubtful)} readings are no row, though the change of value that "
+            cure = "if it was changed since, or they were deleted, all is well; else as for records that are missing"
+            found.append(warning(AREA, f"{what}is set now would keep them: {examples}", cure))
+    rows, dead, others, left_out = (sum(tally[n] for tally in tallies.values()) for n in range(4))  # type: ignore[misc]
+    total = (
+        f"of the newest committed records {rows:,} are rows, {dead:,} dead letters, {others:,} settings and the like"
+    )
+    total += f", {left_out:,} left out by change of value" if left_out else ""
+    return found or [ok(AREA, f"{total}; none is missing")]
+
+
+class _Letters:
+    """The dead letters of the input topic's partitions."""
+
+    def __init__(self, settings: Settings, partitions: int) -> None:
+        self._partitions = partitions
+        self._tail = DeadLetterTail(access(settings), settings.kafka_dlq_topic, asyncio.Event())
+
+    async def since(self, tp: TopicPartition, first: int) -> Recent:
+        """Those of `tp` from offset `first` on, from where a worker puts them."""
+        if not self._partitions:
+            return Recent({}, set(), {})
+        places = [tp.partition] if tp.partition < self._partitions else range(self._partitions)
+        return await self._tail.read(tp.topic, tp.partition, places, first)
+
+
+async def _partitions(settings: Settings, connection: Connection, newest: int) -> dict[int, Tally]:
+    admin = AIOKafkaAdminClient(**access(settings).options, request_timeout_ms=TIMEOUT_MS)
+    await admin.start()
+    try:
+        offsets = await coordinated(lambda: admin.list_consumer_group_offsets(settings.group_id))
+        described = await admin.describe_topics([settings.kafka_dlq_topic])
+    finally:
+        await admin.close()
+    tally, letters = {}, _Letters(settings, len(described[0]["partitions"]))
+    options = {"enable_auto_commit": False, "fetch_max_wait_ms": 10, "isolation_level": "read_committed"}
+    async with AIOKafkaConsumer(**access(settings).options, **options) as consumer:
+        for tp in sorted(tp for tp in offsets if tp.topic == settings.kafka_topic):
+            records = await _read(consumer, tp, offsets[tp].offset, newest)
+            if records:
+                readings, others, dead = _sort(settings, records)
+                absent = await _absent(connection, readings)
+                missing = await _missing(letters, tp, records[0].offset, dead + absent)
+                lettered = len(dead) + len(absent) - len(missing)
+                judged = await _judged(connection, readings, missing)
+                rows = len(readings) - len(absent)
+                tally[tp.partition] = Tally(rows, lettered, others, *judged)
+    return tally
+
+
+async def _judged(
+    connection: Connection, readings: Sequence[tuple[Any, Reading]], missing: list[tuple[int, str]]
+) -> tuple[int, list[tuple[int, str]], list[tuple[int, str]]]:
+    """Of the missing ones: how many change of value left out, those it would have kept, and those that are lost."""
+    if not missing:
+        return 0, [], []
+    offsets = {offset for offset, _ in missing}
+    users = {one.user_id for record, one in readings if record.offset in offsets}
+    book, since = RuleBook(), dict[str, float]()
+    for row in await connection.fetch(ROWS_OF, list(users)):
+        since[row[0]] = row[2].timestamp()
+        if book.apply([(row[0], row[1])]) and row[3]:  # refused: what was accepted before is in force
+            book.apply([(row[0], row[3])])
+
+    def policy(user_id: str, device_id: str) -> Policy | None:
+        sampling = book.watch_for(user_id, device_id).sampling
+        return sampling.policy if sampling else None
+
+    judged = judge(readings, offsets, policy, since, int(time.time() * 1000))
+    doubtful = [one for one in missing if one[0] in judged.doubtful]
+    return len(judged.left_out), doubtful, [one for one in missing if one[0] not in judged.left_out | judged.doubtful]
+
+
+async def _read(consumer: AIOKafkaConsumer, tp: TopicPartition, end: int, newest: int) -> list[Any]:
+    consumer.assign([tp])
+    start = (await consumer.beginning_offsets([tp]))[tp]
+    end = min(end, (await consumer.end_offsets([tp]))[tp])
+    consumer.seek(tp, max(start, end - newest))
+    found: list[Any] = []
+    while await consumer.position(tp) < end:
+        found += (await consumer.getmany(tp, timeout_ms=1000)).get(tp, [])
+    return [record for record in found if record.offset < end]
+
+
+async def _missing(
+    letters: _Letters, tp: TopicPartition, first: int, wanted: Sequence[tuple[Any, str]]
+) -> list[tuple[int, str]]:
+    """Those of `wanted` that are not on the dead-letter topic, by offset; a redelivered one counts as its first."""
+    if not wanted:
+        return []
+    recent = await letters.since(tp, first)
+    return sorted(
+        (record.offset, what)
+        for record, what in wanted
+        if record.offset not in recent.payloads
+        and delivery_mark(record.value or b"", record.headers) not in recent.marks
+    )
+
+
+def _sort(settings: Settings, records: Sequence[Any]) -> tuple[list[tuple[Any, Reading]], int, list[tuple[Any, str]]]:
+    """Records that must be rows, the number of others that are carried out, and those that must be dead letters."""
+    limits = Limits(CENTURY, CENTURY, settings.payload_max_bytes, settings.payload_max_depth)
+    decode, now_ms = Decoder(limits).decode, int(time.time() * 1000)
+    readings, others, dead = [], 0, []
+    for record in records:
+        address = route(record)
+        if isinstance(address, Rejected):
+            dead.append((record, address.detail))
+        elif address.kind is not Kind.TELEMETRY:
+            others += 1
+        elif isinstance(reading := decode(record, address, arrived_ms(record, now_ms)), Rejected):
+            dead.append((record, reading.detail))
+        else:
+            readings.append((record, reading))
+    return readings, others, dead
+
+
+async def _absent(connection: Connection, readings: Sequence[tuple[Any, Reading]]) -> list[tuple[Any, str]]:
+    if not readings:
+        return []
+    keys = [(one.time, one.user_id, one.device_id, one.sequence_id) for _, one in readings]
+    first, last = min(key[0] for key in keys), max(key[0] for key in keys)
+    columns = map(list, zip(*keys, strict=True))
+    numbers = await connection.fetch(_ABSENT, *columns, first, last + timedelta(microseconds=1))
+    absent = []
+    for row in numbers:
+        record, one = readings[row[0] - 1]
+        absent.append((record, f"{one.user_id}/{one.device_id}, sequence_id {one.sequence_id}"))
+    return absent

@@ -1,0 +1,19 @@
+"""All looks at once: in, the settings; out, every finding, in the order of the path."""
+
+import asyncio
+from collections.abc import Sequence
+
+from app.doctor import count, database, dead_letters, kafka, mqtt, workers
+from app.doctor.finding import Finding
+from app.settings import Settings
+
+
+async def examine(
+    settings: Settings, metrics: Sequence[str] = (), watch: float = 0.0, newest: int = 0
+) -> list[Finding]:
+    """Look at everything. `watch`: seconds between two looks at each worker; `newest`: records a partition to count."""
+    looks = [kafka.look(settings), dead_letters.look(settings), database.look(settings), mqtt.look(settings)]
+    looks.append(workers.look(settings, metrics, watch))
+    if newest:
+        looks.append(count.look(settings, newest))
+    return [finding for found in await asyncio.gather(*looks) for finding in found]

@@ -1,0 +1,137 @@
+"""Running workers, by their own words: do the books balance, do they only grow, is anything held or about to stop."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from app.doctor.finding import Finding, broken, ok, warning
+from app.doctor.worker_page import Page, read
+from app.runtime.addresses import Address
+from app.settings import Settings
+
+AREA = "worker"
+LOG = "the worker's log line operator_needed says what to do"
+BUG = "this is a bug: keep the log, restart the worker, and compare with: iot-stream doctor --count 1000"
+
+
+async def look(settings: Settings, urls: Sequence[str], apart: float = 0.0) -> list[Finding]:
+    """Read each worker's page, twice when `apart` seconds are given; no URLs: the one the settings name."""
+    if not urls and settings.metrics_port == 0:
+        what = "IOT_METRICS_PORT is 0, so nobody knows where a worker's metrics are"
+        return [warning(AREA, what, "name them: iot-stream doctor --metrics http://host:port")]
+    found = [
+        await _look_at(settings, url, apart, named=bool(urls))
+        for url in urls or [f"http://{Address(settings.metrics_host, settings.metrics_port)}"]
+    ]
+    return [finding for each in found for finding in each]
+
+
+async def _look_at(settings: Settings, url: str, apart: float, named: bool) -> list[Finding]:
+    try:
+        page = await asyncio.to_thread(read, url)
+        if ("db_circuit_breaker_state", ()) not in page.samples:
+            return [broken(AREA, f"{url} is no worker's metrics page", "give the worker's address with --metrics")]
+        found = [*books(page), *_held(page), *_near_the_limit(page, settings)]
+        if apart:
+            await asyncio.sleep(apart)
+            found += grown(page, await asyncio.to_thread(read, url), apart)
+    except (OSError, ValueError) as error:
+        what = f"no worker answers at {url}: {error}"
+        cure = "start one, or give the addresses with --metrics"
+        return [broken(AREA, what, cure) if named else warning(AREA, what, cure)]
+    return found
+
+
+def books(page: Page) -> list[Finding]:
+    """Whether received = stored + duplicate + dead_lettered + dropped_by_policy, in each partition."""
+    found, total = [], 0
+    for partition, outcomes in sorted(page.ledger().items()):
+        received = outcomes.pop("received", 0)
+        total += received
+        missing = received - sum(outcomes.values())
+        if missing:
+            sums = " + ".join(f"{name} {count}" for name, count in sorted(outcomes.items())) or "nothing"
+            wrong = f"{missing} lost" if missing > 0 else f"{-missing} too many"
+            what = (
+                f"{page.url}: the books of partition {partition} do not balance: received {received}, {sums}: {wrong}"
+            )
+            found.append(broken(AREA, what, BUG))
+    return found or [ok(AREA, f"{page.url}: the books balance, {total:,} records since its start")]
+
+
+def grown(before: Page, after: Page, seconds: float) -> list[Finding]:
+    """Whether the books have only grown between two looks, and still balance."""
+    if before.value("process_start_time_seconds") != after.value("process_start_time_seconds"):
+        return [
+            warning(AREA, f"{after.url}: the worker was started anew meanwhile", "look into its log for the reason")
+        ]
+    shrunk = [
+        f"{outcome} of partition {partition} from {count} to {after.ledger().get(partition, {}).get(outcome, 0)}"
+        for partition, outcomes in before.ledger().items()
+        for outcome, count in outcomes.items()
+        if after.ledger().get(partition, {}).get(outcome, 0) < count
+    ]
+    if shrunk:
+        return [broken(AREA, f"{after.url}: counts went back: {'; '.join(shrunk)}", BUG)]
+    more = _received(after) - _received(before)
+    wrong = [finding for finding in books(after) if finding.level]
+    return wrong or [ok(AREA, f"{after.url}: {more:,} records more after {seconds:g} s, and the books balance")]
+
+
+def _received(page: Page) -> int:
+    return sum(outcomes.get("received", 0) for outcomes in page.ledger().values())
+
+
+def _held(page: Page) -> list[Finding]:
+    """What waits, and for whom."""
+    found = []
+    state = page.value("db_circuit_breaker_state")
+    if state:
+        word = "open" if state == 1 else "half-open"
+        what = f"{page.url}: the circuit breaker is {word}: the database failed, offsets are held"
+        found.append(warning(AREA, what, "mend the database; the worker goes on by itself"))
+    topics = page.by("iot_kafka_write_held", "topic")
+    for topic, held in topics.items():
+        if held:
+            what = f"{page.url}: Kafka does not take what it writes to {topic}; offsets are held"
+            found.append(broken(AREA, what, page.advice.get(topic, LOG)))
+    if page.value("iot_operator_needed"):
+        cure = "; ".join(what for part, what in page.advice.items() if part not in topics) or LOG
+        found.append(broken(AREA, f"{page.url}: it waits until somebody acts", cure))
+    if no := [name for name, well in page.checks.items() if well is False]:
+        found.append(warning(AREA, f"{page.url} is not ready: {', '.join(no)}", "see docs/metrics.md on /ready"))
+    return found + _lost(page) + _begun_anew(page)
+
+
+def _lost(page: Page) -> list[Finding]:
+    missing: Mapping[str, float] = page.by("iot_offsets_missing_total", "partition")
+    if not any(missing.values()):
+        return []
+    which = ", ".join(f"{partition}: {count:.0f}" for partition, count in missing.items() if count)
+    cure = "transactional producers leave such gaps; else raise retention.ms and start more workers"
+    return [warning(AREA, f"{page.url}: the log no longer held offsets when they were read ({which})", cure)]
+
+
+def _near_the_limit(page: Page, settings: Settings) -> list[Finding]:
+    row, limit = page.value("iot_dead_letters_in_a_row"), settings.dead_letters_in_a_row
+    if not limit or row <= limit / 2:
+        return []
+    what = f"{page.url}: {row:.0f} dead letters in a row; at {limit} the worker stops"
+    return [warning(AREA, what, "read them: docs/deadletters.md")]
+
+
+def _begun_anew(page: Page) -> list[Finding]:
+    """What is not as it was: said for as long as the worker runs."""
+    topics = page.by("iot_topic_made_anew_total", "topic")
+    found = []
+    if topics.get("input"):
+        what = f"the input topic is another one than before, or was cut: {topics['input']:.0f} partitions began anew"
+        cure = "see input_topic_made_anew in its log; records of the old log that nobody had read are gone with it"
+        found.append(warning(AREA, f"{page.url}: {what}", cure))
+    if topics.get("states"):
+        what = f"the changelog of states was made anew: those of {topics['states']:.0f} partitions are written into it"
+        found.append(warning(AREA, f"{page.url}: {what}", "find out who deleted it"))
+    if unreadable := page.value("iot_states_unreadable_total"):
+        what = f"{unreadable:.0f} stored states could not be read; their devices began anew"
+        cure = "see state_unreadable in its log: is it a newer program's, or does somebody else write to the changelog?"
+        found.append(warning(AREA, f"{page.url}: {what}", cure))
+    return found

@@ -1,0 +1,52 @@
+"""What the bridge still holds of connections that are gone: records to be written whatever the broker kept.
+
+The broker has told the devices that it has these messages. Whether it will send them again is known only once it says
+that it kept the session, and even then it may have lost some; so nothing is forgotten. When it does send one again, the
+copy is not written a second time: it only asks for its PUBACK, which goes out behind the record held.
+"""
+
+from collections.abc import Iterable
+
+from app.gateways.record import Outgoing
+
+
+class Held:
+    """The messages of ended connections that await a PUBACK, by packet id."""
+
+    def __init__(self) -> None:
+        self._records: dict[int, Outgoing] = {}
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def keep(self, records: Iterable[Outgoing]) -> None:
+        """The connection that delivered `records` is gone: they are owed no PUBACK until they come again."""
+        for record in records:
+            if record.packet_id:
+                self._records[record.packet_id] = record
+                record.packet_id = 0
+
+    def forget(self) -> None:
+        """The session is gone, and its packet ids mean nothing any more; the records are written all the same."""
+        self._records.clear()
+
+    def without_copies(self, records: list[Outgoing]) -> list[Outgoing]:
+        """`records` as they arrived, with a `copy` in the place of each that is held already.
+
+        Whoever sends again does so before anything new, with the packet id of the first time: the first message of
+        QoS 1 that is new ends the matching, and a packet id with another content is another message.
+        """
+        found = []
+        for record in records:
+            first = self._records.pop(record.packet_id, None) if record.packet_id else None
+            if record.packet_id and not record.again:
+                self._records.clear()
+            elif first is not None and first.value == record.value and first.headers[0] == record.headers[0]:
+                record = copy(first, record.packet_id)
+            found.append(record)
+        return found
+
+
+def copy(first: Outgoing, packet_id: int) -> Outgoing:
+    """What is owed for a message held already: its PUBACK alone."""
+    return Outgoing(first.kind, first.key, first.value, first.headers, packet_id, first.ingest_ms, True, True)

@@ -1,0 +1,38 @@
+"""What every gateway puts on the input topic: one Kafka record, and what is owed for it."""
+
+from collections.abc import Iterable
+
+from msgspec import Struct
+
+from app.core.model.headers import REDELIVERED
+from app.core.model.records import Kind
+from app.core.routing.mqtt_topics import is_own_output
+
+
+class Outgoing(Struct, gc=False):
+    """A record for the input topic, and the MQTT packet id that is owed an ack once Kafka has it."""
+
+    kind: Kind
+    key: bytes
+    value: bytes
+    headers: list[tuple[str, bytes]]
+    packet_id: int  # 0: nothing is owed (any more: the connection is gone, see held_records.py)
+    ingest_ms: int  # when it was received, ms since 1970; the record's timestamp
+    again: bool = False  # the broker has sent it before
+    written: bool = False  # it is held already; only its PUBACK is owed
+    over: str | None = None  # which limit it is over: it is to be a dead letter
+
+
+def may_be_there(records: Iterable[Outgoing]) -> None:
+    """Note on each that Kafka may have it already: a write failed, and nobody knows how far it came.
+
+    Also where no packet id tells a repeat: late readings that may be repeats say nothing of their device's clock.
+    """
+    for record in records:
+        if (REDELIVERED, b"1") not in record.headers:
+            record.headers.append((REDELIVERED, b"1"))
+
+
+def own_output(record: Outgoing) -> bool:
+    """Whether a record is what this project published itself, and so must not be taken in again."""
+    return record.kind is Kind.UNKNOWN and is_own_output(record.headers[0][1].decode("utf-8", "replace"))

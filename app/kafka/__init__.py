@@ -1,0 +1,1 @@
+"""Kafka clients: access, topics, producer, dead letters, outbox, session lease."""

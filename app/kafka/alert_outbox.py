@@ -1,0 +1,30 @@
+"""The outbox behind the port: in, alert events and answers; out, records on `iot-alerts`, acked, in order per device.
+
+An answer's record has the MQTT topic it is for as a header; an event's has none.
+"""
+
+from collections.abc import Sequence
+
+from app.core.batch.output import Forward
+from app.core.model.reply import Answer
+from app.kafka.messages import Outgoing
+from app.kafka.producer import Producer
+
+TOPIC_HEADER = "mqtt_topic"
+
+
+class KafkaOutbox:
+    """Alert events wait in Kafka until the notifier has delivered them."""
+
+    def __init__(self, producer: Producer, topic: str, input_topic: str = "") -> None:
+        """`input_topic` is where `forwards` go; who has none needs none."""
+        self._producer, self._topic, self._input = producer, topic, input_topic
+
+    async def send(
+        self, events: Sequence[tuple[bytes, bytes]], answers: Sequence[Answer] = (), forwards: Sequence[Forward] = ()
+    ) -> None:
+        """Send (key `user/device`, event as JSON), until Kafka has acked all. Raises TransientError on give-up."""
+        outgoing = [Outgoing(key, value) for key, value in events]
+        outgoing += [Outgoing(one.key, one.value, [(TOPIC_HEADER, one.topic.encode())]) for one in answers]
+        await self._producer.send(self._topic, outgoing)
+        await self._producer.send(self._input, [Outgoing(*one) for one in forwards])

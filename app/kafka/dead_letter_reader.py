@@ -1,0 +1,118 @@
+"""The newest dead letters of a source partition: in, an offset; out, what is dead-lettered from there on and before."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
+from xxhash import xxh3_128_digest
+
+from app.core.deadletters.envelope import DeadLetter, delivery_mark, from_record
+from app.core.deadletters.limit import Cause, cause_of
+from app.kafka.access import Access, start
+from app.kafka.close_clients import close_consumer
+from app.runtime.interrupt import Interrupt
+from app.runtime.retry import GiveUp, gave_up, log_retry
+
+# Read back this many dead letters at first, ten times as many if that does not reach far enough.
+STEP = 2_000
+
+
+class Recent(NamedTuple):
+    """What the dead-letter topic holds of a source partition."""
+
+    payloads: dict[int, bytes]  # digests, by source offset: payloads themselves could take gigabytes
+    marks: set[bytes]  # of MQTT messages, see delivery_mark
+    causes: dict[int, Cause]  # by source offset
+
+
+def digest(payload: bytes) -> bytes:
+    """Stands for a payload in Recent."""
+    return xxh3_128_digest(payload)
+
+
+class DeadLetterTail:
+    """Reads the dead-letter topic backwards, in its own short-lived consumer with no group."""
+
+    def __init__(self, kafka: Access, topic: str, give_up: asyncio.Event) -> None:
+        self._kafka = kafka
+        self._options: dict[str, Any] = {
+            **kafka.options,
+            "enable_auto_commit": False,
+            "isolation_level": "read_uncommitted",  # ours are in no transaction, and somebody else's would hide them
+            # The client fetches at the log's end before we seek, and would wait there for half a second.
+            "fetch_max_wait_ms": 10,
+        }
+        self._topic, self._give_up = topic, give_up
+        self._interrupt = Interrupt(give_up)
+
+    async def read(self, topic: str, partition: int, partitions: Iterable[int], first: int) -> Recent:
+        """Return the dead letters of (topic, partition): all from source offset `first` on, and the last 2,000 or more.
+
+        `partitions` are the dead-letter partitions that may hold them. Raises TransientError when told to give up.
+        """
+        tps = [TopicPartition(self._topic, number) for number in partitions]
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception_type((KafkaError, OSError)),
+            wait=wait_random_exponential(multiplier=0.2, max=5.0),
+            stop=GiveUp(self._give_up),
+            sleep=self._interrupt.sleep,
+            before_sleep=lambda state: log_retry("dead_letters_read_retry", self._topic, state),
+            retry_error_callback=gave_up,
+        ):
+            with attempt:
+                return await self._interrupt.race(self._read_once(topic, partition, tps, first))
+        raise AssertionError("unreachable: tenacity returns or raises")
+
+    async def _read_once(self, topic: str, partition: int, tps: list[TopicPartition], first: int) -> Recent:
+        consumer = AIOKafkaConsumer(**self._options)
+        try:
+            await start(consumer, self._kafka)
+            consumer.assign(tps)
+            found = Recent({}, set(), {})
+            for tp in tps:
+                recent = await self._read_back(consumer, tp, (topic, partition), first)
+                found.payloads.update(recent.payloads)
+                found.marks.update(recent.marks)
+                found.causes.update(recent.causes)
+            return found
+        finally:
+            await close_consumer(consumer)
+
+    async def _read_back(
+        self, consumer: AIOKafkaConsumer, tp: TopicPartition, source: tuple[str, int], first: int
+    ) -> Recent:
+        start = (await consumer.beginning_offsets([tp]))[tp]
+        end = (await consumer.end_offsets([tp]))[tp]
+        step = STEP
+        while start < end:
+            begin = max(start, end - step)
+            recent = await self._read_from(consumer, tp, begin, end, source)
+            if begin == start or any(offset < first for offset in recent.payloads):
+                return _pruned(recent, first)
+            step *= 10
+        return Recent({}, set(), {})
+
+    async def _read_from(
+        self, consumer: AIOKafkaConsumer, tp: TopicPartition, begin: int, end: int, source: tuple[str, int]
+    ) -> Recent:
+        consumer.seek(tp, begin)
+        found = Recent({}, set(), {})
+        while await consumer.position(tp) < end:
+            for record in (await consumer.getmany(tp, timeout_ms=1000)).get(tp, []):
+                letter = from_record(record.value, record.headers)
+                if isinstance(letter, DeadLetter) and (letter.source_topic, letter.source_partition) == source:
+                    found.payloads[letter.source_offset] = digest(letter.payload)
+                    found.causes[letter.source_offset] = cause_of(letter.key, letter.headers, letter.reason)
+                    if mark := delivery_mark(letter.payload, letter.headers):
+                        found.marks.add(mark)
+        return found
+
+
+def _pruned(recent: Recent, first: int) -> Recent:
+    """What anybody asks for: the records from `first` on, and why those right before them were refused."""
+    payloads = {offset: payload for offset, payload in recent.payloads.items() if offset >= first}
+    causes = {offset: cause for offset, cause in recent.causes.items() if offset >= first - STEP}
+    return Recent(payloads, recent.marks, causes)

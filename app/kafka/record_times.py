@@ -1,0 +1,54 @@
+"""Timestamps of single records: in, a place in each of some partitions; out, when the record there was written."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+from faust.types import TP
+
+from app.kafka.access import Access, start
+from app.kafka.close_clients import close_consumer
+
+log = structlog.get_logger()
+
+RETRY_SECONDS = 1.0
+LOOK_SECONDS = 10.0  # a record that has not come by then is not held
+FETCH_BYTES = 1 << 16
+
+
+async def record_times(kafka: Access, places: Mapping[TP, int]) -> Mapping[TP, int]:
+    """Milliseconds since 1970 of the record at each offset; those that are not held are left out.
+
+    Waits out an outage of Kafka.
+    """
+    while True:
+        consumer = AIOKafkaConsumer(
+            **kafka.options, enable_auto_commit=False, auto_offset_reset="earliest",
+            max_partition_fetch_bytes=FETCH_BYTES, fetch_max_wait_ms=100,
+        )  # fmt: skip
+        try:
+            await start(consumer, kafka)
+            return await _look(consumer, places)
+        except (KafkaError, OSError) as error:
+            log.warning("waiting_for_kafka", step="times of records", error=repr(error))
+        finally:
+            await close_consumer(consumer)
+        await asyncio.sleep(RETRY_SECONDS)
+
+
+async def _look(consumer: AIOKafkaConsumer, places: Mapping[TP, int]) -> Mapping[TP, int]:
+    wanted = {TopicPartition(tp.topic, tp.partition): offset for tp, offset in places.items()}
+    consumer.assign(list(wanted))
+    for tp, offset in wanted.items():
+        consumer.seek(tp, offset)
+    found: dict[TP, int] = {}
+    left, deadline = set(wanted), time.monotonic() + LOOK_SECONDS
+    while left and time.monotonic() < deadline:
+        for tp, records in (await consumer.getmany(*left, timeout_ms=500, max_records=len(left))).items():
+            left.discard(tp)
+            if records[0].offset == wanted[tp]:
+                found[TP(tp.topic, tp.partition)] = records[0].timestamp
+    return found

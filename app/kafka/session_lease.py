@@ -1,0 +1,138 @@
+"""How long our partitions are surely ours: in, what Kafka answers to our membership; out, a wait before each write.
+
+A worker that was stalled (SIGSTOP, a swapping or suspended machine) for longer than its session wakes in the middle of
+its work, and Kafka has given its partitions to others. It hears so with its next heartbeat; until then it must write
+nothing. The broker counts a session from when it got a heartbeat, so one that is counted from before the heartbeat was
+sent never lasts longer. Kafka may also be away for longer than a session, and nobody is expelled: so the end of a lease
+is a reason to wait, and never one to drop anything.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from aiokafka.errors import KafkaError, RebalanceInProgressError
+from aiokafka.protocol.group import HeartbeatRequest, SyncGroupRequest
+from aiokafka.protocol.produce import ProduceRequest
+
+from app.errors import TransientError
+from app.ports import Lease
+
+log = structlog.get_logger()
+
+# Kafka's codes for "you are a member": a heartbeat during a rebalance prolongs the session as well.
+MEMBER = (0, RebalanceInProgressError.errno)
+
+
+def awake_or_not() -> float:
+    """Seconds of a clock that goes on while the process is stopped and, where there is one, the machine suspended."""
+    return time.clock_gettime(_CLOCK)
+
+
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # Linux has it
+
+
+class SessionLease:
+    """The lease of a member of a consumer group (app.ports.Lease). Begins with the first join."""
+
+    def __init__(self, seconds: float, give_up: asyncio.Event, clock: Callable[[], float] = awake_or_not) -> None:
+        """`seconds`: the session timeout. `held` is asked in the loop of `give_up`, the rest in any thread."""
+        self._seconds, self._give_up, self._clock = seconds, give_up, clock
+        self._until = self._ended = -math.inf
+        self._waiting: dict[asyncio.Future[Any], None] = {}
+        self._told = False  # that it is out
+
+    def lasts(self) -> bool:
+        """Whether our partitions are surely nobody else's at this moment."""
+        return self._clock() < self._until
+
+    async def held(self) -> None:
+        """Return at once while the lease lasts; when it does not, wait until it is renewed.
+
+        Raises TransientError when told to give up first: what was to be written is somebody else's, or comes again.
+        """
+        while not self.lasts():
+            await self._renewal()
+
+    def renew(self, asked: float) -> None:
+        """Kafka has answered that we are a member to what it was asked at `asked`, by our clock."""
+        if asked <= self._ended:
+            return
+        self._until = asked + self._seconds
+        self._told = self._told and not self.lasts()
+        for waiting in tuple(self._waiting):
+            waiting.get_loop().call_soon_threadsafe(_settle, waiting)
+
+    def end(self) -> None:
+        """Kafka has answered that we are no member any more."""
+        self._ended, self._until = self._clock(), -math.inf
+
+    def watch(self, coordinator: Any) -> None:
+        """Follow what an aiokafka GroupCoordinator hears of our membership; call it before the first join."""
+        send, reset = coordinator._send_req, coordinator.reset_generation
+
+        async def send_and_look(request: Any) -> Any:
+            asked = self._clock()
+            response = await send(request)
+            if isinstance(request, HeartbeatRequest | SyncGroupRequest) and response.error_code in MEMBER:
+                self.renew(asked)
+            return response
+
+        def reset_and_end() -> None:
+            self.end()
+            reset()
+
+        coordinator._send_req, coordinator.reset_generation = send_and_look, reset_and_end
+
+    async def _renewal(self) -> None:
+        renewed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        told: asyncio.Future[Any] = asyncio.ensure_future(self._give_up.wait())
+        if not self._told:
+            self._told = True
+            log.warning("kafka_session_unsure", next="writing nothing until Kafka says whose our partitions are")
+        self._waiting[renewed] = None  # and then look: the other thread renews, and then looks who waits
+        try:
+            if not self.lasts():
+                await asyncio.wait({renewed, told}, return_when=asyncio.FIRST_COMPLETED)
+                if self._give_up.is_set() and not self.lasts():
+                    raise TransientError("told to give up while Kafka may have given the partitions to others")
+        finally:
+            self._waiting.pop(renewed, None)
+            told.cancel()
+
+
+def guard(client: Any, lease: Lease) -> None:
+    """Let a producer's aiokafka client ask for the lease right before each request that writes, also a repeated one.
+
+    Messages wait in it for the answer to those before them: most stalls of a busy worker fall there.
+    """
+    send, close = client.send, client.close
+    held: set[asyncio.Task[Any] | None] = set()
+
+    async def send_held(node: int, request: Any, **options: Any) -> Any:
+        if isinstance(request, ProduceRequest):
+            task = asyncio.current_task()
+            held.add(task)
+            try:
+                await lease.held()
+            except (TransientError, asyncio.CancelledError) as told:
+                raise KafkaError("told to give up before it was sent") from told  # fails the messages, not the sender
+            finally:
+                held.discard(task)
+        return await send(node, request, **options)
+
+    async def close_held() -> None:
+        for task in held:
+            if task is not None:
+                task.cancel()
+        await close()
+
+    client.send, client.close = send_held, close_held
+
+
+def _settle(waiting: "asyncio.Future[Any]") -> None:
+    if not waiting.done():
+        waiting.set_result(None)

@@ -1,0 +1,92 @@
+"""Simulated devices: each its own MQTT 5 client and account, publishing at QoS 1 through the broker."""
+
+import json
+import threading
+import time
+from pathlib import Path
+
+from paho.mqtt.client import Client, MQTTMessageInfo
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from app.errors import TransientError
+from app.local.fleet.readings import payload
+from app.local.servers.common import write_private
+from app.local.servers.mosquitto import Mosquitto
+
+USERS = tuple(f"fleet-{number}" for number in range(1, 5))
+SESSION_SECONDS = 3600  # the broker keeps a device's session this long
+
+
+class Device:
+    """One simulated device."""
+
+    def __init__(self, broker: Mosquitto, number: int, sequence: int) -> None:
+        """`number` decides its user and its readings; `sequence` is the last sequence id it used."""
+        self.user, self.name, self.number = USERS[number % len(USERS)], f"sensor-{number + 1:02}", number
+        self.topic = f"users/{self.user}/devices/{self.name}/telemetry"
+        self.sequence = sequence
+        self._last: MQTTMessageInfo | None = None
+        self._client = Client(CallbackAPIVersion.VERSION2, self.name, protocol=MQTTProtocolVersion.MQTTv5)
+        self._client.username_pw_set(self.user, broker.password_of(self.user))
+        self._client.max_inflight_messages_set(100)
+        self._broker = broker
+
+    def connect(self) -> None:
+        """Connect; after that paho reconnects by itself. Raises TransientError when the broker does not answer."""
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.SessionExpiryInterval = SESSION_SECONDS
+        try:
+            self._client.connect(self._broker.host, self._broker.port, clean_start=False, properties=properties)
+        except OSError as error:
+            raise TransientError(f"fleet: no MQTT broker at port {self._broker.port}: {error}") from error
+        self._client.loop_start()
+
+    def publish(self, now: float) -> None:
+        """Send the reading of this moment (seconds since 1970); kept and sent later while the broker is away."""
+        self.sequence += 1
+        self._last = self._client.publish(self.topic, payload(self.number, self.sequence, now), qos=1)
+
+    def close(self, seconds: float) -> None:
+        """Wait for the broker's ack of what was sent, then disconnect."""
+        if self._last is not None and self._client.is_connected():
+            self._last.wait_for_publish(seconds)
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+class Fleet:
+    """All devices, sending evenly spread over time."""
+
+    def __init__(self, broker: Mosquitto, devices: int, rate: float, memory: Path) -> None:
+        """`rate`: messages a second of each device. `memory`: where sequence ids are kept over restarts."""
+        self._memory, self._rate = memory, rate
+        # After a kill the file is up to a second old: the next ids lie beyond any that can have been used since.
+        base = self._remembered() + int(2 * rate) + 2
+        self.devices = [Device(broker, number, base) for number in range(devices)]
+
+    def _remembered(self) -> int:
+        try:
+            return int(json.loads(self._memory.read_text())["sequence"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return 0
+
+    def _remember(self) -> None:
+        write_private(self._memory, json.dumps({"sequence": max(device.sequence for device in self.devices)}) + "\n")
+
+    def run(self, stop: threading.Event) -> None:
+        """Publish until told to stop. Raises TransientError when there is no broker at the start."""
+        for device in self.devices:
+            device.connect()
+        step = 1 / (self._rate * len(self.devices))
+        due, sent = time.monotonic(), 0
+        self._remember()
+        while not stop.wait(max(0.0, due - time.monotonic())):
+            self.devices[sent % len(self.devices)].publish(time.time())
+            due, sent = max(due + step, time.monotonic() - 1), sent + 1  # at most a second is caught up
+            if sent % max(1, int(1 / step)) == 0:
+                self._remember()
+        for device in self.devices:
+            device.close(5.0)
+        self._remember()

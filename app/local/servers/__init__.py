@@ -1,0 +1,1 @@
+"""Kafka, PostgreSQL and Mosquitto as child processes of the embedded stack."""

@@ -1,0 +1,54 @@
+"""The jars of Apache Kafka: fetched once by Maven from the pinned pom.xml, then kept."""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from app.errors import PermanentError
+from app.local.servers.tools import find, require
+
+POM = Path(__file__).with_name("pom.xml")
+REPOSITORY = Path(__file__).parents[3]
+
+
+def cache_dir() -> Path:
+    """$IOT_CACHE_DIR, else .local of the checkout, else the user's cache directory for an installed package."""
+    if chosen := os.environ.get("IOT_CACHE_DIR"):
+        return Path(chosen)
+    if (REPOSITORY / "pyproject.toml").exists():
+        return REPOSITORY / ".local"
+    return Path.home() / ".cache" / "iot-stream"
+
+
+def kafka_jars() -> Path:
+    """The directory with the jars; fetches them when this pom.xml's are not there. Raises PermanentError."""
+    digest = hashlib.sha256(POM.read_bytes()).hexdigest()[:12]
+    jars = cache_dir() / "kafka-libs" / digest
+    if jars.is_dir():
+        return jars
+    jars.parent.mkdir(parents=True, exist_ok=True)
+    with (jars.parent / "lock").open("w") as lock:  # two starts at once fetch once
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not jars.is_dir():
+            _fetch(jars)
+    return jars
+
+
+def _fetch(jars: Path) -> None:
+    require("java", "mvn")
+    with tempfile.TemporaryDirectory(dir=jars.parent) as scratch:
+        command = [
+            find("mvn") or "mvn", "-B", "-q",
+            "-C",  # a jar whose checksum does not match fails the build
+            "-f", str(POM), "dependency:copy-dependencies",
+            "-DincludeScope=runtime", f"-DoutputDirectory={scratch}/jars",
+        ]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            said = "\n".join(line for line in done.stdout.splitlines() if "ERROR" in line)[:600]
+            raise PermanentError(f"Maven could not fetch Kafka's jars:\n{said or done.stderr.strip()}")
+        shutil.move(f"{scratch}/jars", jars)

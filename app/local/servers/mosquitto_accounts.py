@@ -1,0 +1,60 @@
+"""Accounts added to the local stack's Mosquitto: kept in one file, out come the lines of its two."""
+
+import base64
+import hashlib
+import json
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from app.core.routing.mqtt_acl import Action, Rule, for_mosquitto
+from app.local.servers.common import write_private
+
+ITERATIONS = 20_000  # some 15 ms at each login; Mosquitto's own tool takes 101
+
+
+class AddedAccounts:
+    """What `iot-stream users --local` has added, with hashed passwords; mode 0600."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def put(self, username: str, password: str, rules: Sequence[Rule] | None = None) -> None:
+        """Add an account, or change its password; `rules` None: they stay."""
+        known = self._read()
+        kept = known.get(username, {}).get("rules", [])
+        if rules is not None:
+            kept = [[one.action.value, one.topic] for one in rules]
+        self._write(known | {username: {"hash": hashed(password), "rules": kept}})
+
+    def remove(self, username: str) -> None:
+        """Forget an account, if there is one."""
+        self._write({name: entry for name, entry in self._read().items() if name != username})
+
+    def password_lines(self) -> str:
+        """For the password_file."""
+        return "".join(f"{name}:{entry['hash']}\n" for name, entry in self._read().items())
+
+    def acl_lines(self) -> str:
+        """For the acl_file."""
+        return for_mosquitto(
+            Rule(name, "allow", Action(action), topic)
+            for name, entry in self._read().items()
+            for action, topic in entry["rules"]
+        )
+
+    def _read(self) -> dict[str, Any]:
+        known: dict[str, Any] = json.loads(self._path.read_text()) if self._path.exists() else {}
+        return known
+
+    def _write(self, known: dict[str, Any]) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        write_private(self._path, json.dumps(known, indent=1) + "\n")
+
+
+def hashed(password: str) -> str:
+    """As mosquitto_passwd writes it: PBKDF2 with SHA-512. That tool would cut a password at a colon."""
+    salt = secrets.token_bytes(12)
+    digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, ITERATIONS)
+    return f"$7${ITERATIONS}${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"

@@ -1,0 +1,151 @@
+"""One child process: started in its own session with its output in a log file, adopted again after our death, stopped.
+
+Its own session, because Ctrl-C reaches every process of ours at once and the stop must go in order.
+"""
+
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+from app.errors import PermanentError
+from app.local.servers.unprivileged import Account
+
+
+class Process:
+    """A command that runs beside us, or that we start. One object for the whole life, over restarts."""
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        log: Path,
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        account: Account | None = None,
+    ) -> None:
+        """`env` is added to ours; `account` is whom to run as when we are root; `log` is appended to."""
+        self.name, self.command, self.log = name, list(command), log
+        self.env, self.cwd, self.account = dict(env or {}), cwd, account
+        self._child: subprocess.Popen[bytes] | None = None
+        self._process: psutil.Process | None = None
+
+    def start(self) -> None:
+        """Start it unless it runs. Raises PermanentError when the program cannot be executed at all."""
+        if self.alive():
+            return
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            try:
+                self._child = subprocess.Popen(
+                    self.command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=os.environ | self.env,
+                    cwd=self.cwd,
+                    user=self.account.uid if self.account else None,
+                    group=self.account.gid if self.account else None,
+                    extra_groups=[] if self.account else None,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise PermanentError(f"{self.name}: cannot run {self.command[0]}: {error.strerror}") from error
+        self._process = psutil.Process(self._child.pid)
+
+    def adopt(self, pid: int, created: float) -> bool:
+        """Take over a process an earlier supervisor left. False if that pid is gone or is another process by now."""
+        try:
+            process = psutil.Process(pid)
+            if abs(process.create_time() - created) > 0.05:
+                return False
+        except psutil.NoSuchProcess:
+            return False
+        self._child, self._process = None, process
+        return self.alive()
+
+    def alive(self) -> bool:
+        """Whether it runs now; reaps it when it has ended."""
+        if self._child is not None:
+            return self._child.poll() is None
+        if self._process is None:
+            return False
+        try:
+            return self._process.is_running() and self._process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+    @property
+    def pid(self) -> int:
+        """Process id of the last start; 0 before the first."""
+        return self._process.pid if self._process else 0
+
+    @property
+    def created(self) -> float:
+        """When it started, seconds since 1970: with the pid it names a process for ever. 0: never started, or gone."""
+        try:
+            return float(self._process.create_time()) if self._process else 0.0
+        except psutil.NoSuchProcess:
+            return 0.0
+
+    def listens(self, port: int) -> bool:
+        """Whether it is this process that listens on that port, and not somebody who was there before it."""
+        if not self.alive() or self._process is None:
+            return False
+        try:
+            sockets = self._process.net_connections(kind="tcp")
+        except psutil.Error:
+            return False
+        return any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in sockets)
+
+    @property
+    def exit_code(self) -> int | None:
+        """Exit code of our own child, negative for a signal; None while it runs or when it was adopted."""
+        return self._child.returncode if self._child else None
+
+    def signal(self, number: int, *, group: bool = False) -> None:
+        """Send a signal to it, or to all of its session; none to a process that is gone."""
+        if self.alive():
+            try:
+                (os.killpg if group else os.kill)(self.pid, number)
+            except ProcessLookupError:
+                return
+
+    def stop(self, *signals: tuple[int, float]) -> bool:
+        """Send each (signal, seconds to wait) in turn until it ends, then SIGKILL to all of its session.
+
+        True if it ended before SIGKILL.
+        """
+        for number, seconds in signals or ((signal.SIGTERM, 10.0),):
+            self.signal(number)
+            if self.wait(seconds):
+                return True
+        self.kill()
+        return False
+
+    def kill(self) -> None:
+        """SIGKILL to it and to all of its session, and wait for its end."""
+        self.signal(signal.SIGKILL, group=True)
+        self.wait(10.0)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for its end. False if it still runs after that many seconds."""
+        if self._process is None:
+            return True
+        if self._child is not None:
+            try:
+                self._child.wait(seconds)
+            except subprocess.TimeoutExpired:
+                return False
+            return True
+        return not psutil.wait_procs([self._process], timeout=seconds)[1]
+
+    def tail(self, lines: int = 8) -> str:
+        """The last lines of its log, for an error message."""
+        if not self.log.exists():
+            return ""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])

@@ -1,0 +1,1 @@
+"""Alerts out to MQTT and webhooks, each with a consumer group of its own."""

@@ -1,0 +1,60 @@
+"""What was held back of a storm, told once a minute: in, alert_history; out, one message, and the rows marked."""
+
+import asyncio
+from contextlib import suppress
+from datetime import datetime
+from functools import partial
+
+from app.core.alerts.digest import digest
+from app.notify.publishing import PUBLISHED, Message, Publishing
+from app.notify.retrying import Insistence, PatientDatabase, StoppedError
+from app.postgres.queries import alert_budget
+from app.settings import Settings
+
+LOOK_SECONDS = 1.0  # how often it is asked who is due
+
+
+class Digests:
+    """On a connection to the database of its own: the digest of a large storm keeps no other alert waiting."""
+
+    def __init__(self, settings: Settings, publishing: Publishing, insist: Insistence) -> None:
+        self._budget, self._publishing, self._insist = settings.alerts_per_minute, publishing, insist
+        self._database = PatientDatabase(settings, f"{settings.notifier_client_id}-digests", insist)
+        self._telling: dict[str, asyncio.Task[None]] = {}
+
+    async def run(self) -> None:
+        """Tell those who are due; returns once told to stop."""
+        if not self._budget:
+            return
+        async with asyncio.TaskGroup() as group:
+            while not self._insist.stopped:
+                with suppress(StoppedError):
+                    for user, until in (await self._database.ask(alert_budget.due)).items():
+                        if user not in self._telling:
+                            self._telling[user] = group.create_task(self._tell(user, until))
+                            self._telling[user].add_done_callback(partial(self._forget, user))
+                    await self._insist.rest("digests", LOOK_SECONDS)
+            for task in self._telling.values():
+                task.cancel()
+
+    async def _tell(self, user: str, until: datetime) -> None:
+        """One digest; a crash before it is marked tells it again, with the same digest_id."""
+        first, counts = await self._database.ask(partial(alert_budget.held, user_id=user, until=until))
+        if not first:
+            return
+        told: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        message = Message(user, f"users/{user}/alerts", digest(user, first, counts), told.set_result)
+        self._publishing.put(message)
+        refusal = await told
+        if refusal is None:
+            PUBLISHED.labels("DIGEST").inc()
+            await self._database.ask(partial(alert_budget.told, user_id=user, until=until))
+        else:
+            await self._database.ask(partial(alert_budget.leave_out, user_id=user, until=until, reason=refusal))
+
+    def _forget(self, user: str, _: object) -> None:
+        del self._telling[user]
+
+    def close(self) -> None:
+        """Drop the connection."""
+        self._database.close()

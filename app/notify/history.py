@@ -1,0 +1,44 @@
+"""Alert events into alert_history: in, events; out, which of them are on record, and whether anything is left to do."""
+
+from collections.abc import Mapping
+from functools import partial
+
+import structlog
+from prometheus_client import Counter
+
+from app.notify.alert_records import Found
+from app.notify.retrying import PatientDatabase
+from app.postgres import sqlstate
+from app.postgres.queries import alert_history
+from app.postgres.queries.alert_history import Key
+
+log = structlog.get_logger()
+
+UNRECORDED = Counter("iot_notifier_unrecorded", "Alerts published though the database refuses their row")
+
+
+async def note(database: PatientDatabase, events: Mapping[Key, Found]) -> dict[Key, bool]:
+    """Record those that no worker has; returns of each on record whether it was told, held back or left out."""
+    if not events:
+        return {}
+    known = await database.ask(partial(alert_history.settled, keys=list(events)))
+    missing = {name: found for name, found in events.items() if name not in known}
+    return known | dict.fromkeys(await _record(database, missing), False)
+
+
+async def _record(database: PatientDatabase, events: Mapping[Key, Found]) -> list[Key]:
+    """Insert rows; returns those that the database did not refuse."""
+    names, rows = list(events), [(found.event, found.text) for found in events.values() if found.event]
+    if not names:
+        return []
+    try:
+        await database.ask(partial(alert_history.record, events=rows))
+    except sqlstate.DATABASE_ERRORS as error:  # of kind DATA: one of the rows
+        if len(names) == 1:
+            UNRECORDED.inc()
+            log.error("notifier_unrecorded", alert_id=names[0][0], error=sqlstate.words(error))
+            return []
+        half = len(names) // 2
+        first = await _record(database, {name: events[name] for name in names[:half]})
+        return first + await _record(database, {name: events[name] for name in names[half:]})
+    return names

@@ -1,0 +1,149 @@
+"""/metrics, /live and /ready over HTTP: in, two questions; out, 200 or 503 with the reasons as JSON.
+
+Whoever reaches the port may try to hold it: so a connection is for one request, whose head comes whole within
+HEAD_SECONDS, and there are CONNECTIONS at most. One more, and the oldest that has not asked anything yet is dropped:
+a probe asks at once, and is answered however many half requests there are.
+"""
+
+import asyncio
+import json
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+
+from prometheus_client import CONTENT_TYPE_LATEST, disable_created_metrics, generate_latest
+
+from app.ops.http_messages import HEAD_BYTES, Answer, Request, parse, written, wrong
+from app.ops.listen import listen
+
+# A second series for every counter and histogram, of no use to Prometheus.
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+CONNECTIONS = 64  # of 1,024 files that a process may have open by default
+HEAD_SECONDS = 5.0
+ANSWER_SECONDS = 10.0  # to take the answer: the metrics of a worker are 50 kB
+CLOSE_SECONDS = 1.0  # for requests under way at the end
+
+# Each answers what is checked and whether it is well, e.g. {"assigned": True, "database": False}.
+Check = Callable[[], Awaitable[Mapping[str, bool]]]
+Advice = Callable[[], Mapping[str, str]]
+
+
+class HealthServer:
+    """Serves on `host:port` until stopped; port 0 takes a free one, then found in `port`."""
+
+    def __init__(self, host: str, port: int, live: Check, ready: Check, advice: Advice = dict) -> None:
+        """`advice` is shown with /ready: {what is held up: why, and what an operator does about it}."""
+        self._host, self.port = host, port
+        self._pages: dict[str, Callable[[], Awaitable[Answer]]] = {
+            "/metrics": _metrics,
+            "/live": _answer(live),
+            "/ready": _answer(ready, advice),
+        }
+        self._sockets: list[socket.socket] = []
+        self._servers: list[asyncio.Server] = []
+        self._asking: dict[asyncio.StreamWriter, None] = {}  # their heads are not there yet; the oldest first
+        self._answering: dict[asyncio.StreamWriter, None] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def bind(self) -> None:
+        """Take the port, ahead of `start`; who connects waits until then. Raises PermanentError when it is taken."""
+        if not self._sockets:
+            self._sockets = listen(self._host, self.port)
+            self.port = self._sockets[0].getsockname()[1]
+
+    async def start(self) -> None:
+        """Serve. Raises PermanentError when the port is taken."""
+        self.bind()
+        for one in self._sockets:
+            self._servers.append(await asyncio.start_server(self._serve, sock=one, limit=HEAD_BYTES))
+
+    async def stop(self) -> None:
+        """Close; safe before start and twice."""
+        for server in self._servers:
+            server.close()
+        for one in self._sockets:
+            one.close()
+        for writer in self._asking:
+            writer.transport.abort()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
+        for writer in self._answering:
+            writer.transport.abort()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
+        self._servers.clear()
+        self._sockets.clear()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection."""
+        task = asyncio.current_task()
+        assert task
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        self._make_room()
+        self._asking[writer] = None
+        try:
+            answer, request = await self._asked(reader)
+            self._asking.pop(writer, None)
+            self._answering[writer] = None
+            async with asyncio.timeout(ANSWER_SECONDS):
+                if answer is None and request is not None:
+                    answer = await self._answer(request)
+                if answer is not None:
+                    writer.write(written(answer, request))
+                    await writer.drain()
+                    writer.close()
+                    await writer.wait_closed()
+        except (OSError, TimeoutError):
+            pass  # it went away, or takes its time
+        finally:
+            self._asking.pop(writer, None)
+            self._answering.pop(writer, None)
+            writer.transport.abort()
+
+    def _make_room(self) -> None:
+        """Drop the oldest that has not asked yet; where all have, the one that takes longest over its answer."""
+        if len(self._asking) + len(self._answering) >= CONNECTIONS:
+            among = self._asking or self._answering
+            oldest = next(iter(among))
+            del among[oldest]
+            oldest.transport.abort()
+
+    @staticmethod
+    async def _asked(reader: asyncio.StreamReader) -> tuple[Answer | None, Request | None]:
+        """The request, or the answer to what is none; neither for one that never came."""
+        try:
+            async with asyncio.timeout(HEAD_SECONDS):
+                head = await reader.readuntil(b"\r\n\r\n")
+        except asyncio.LimitOverrunError:
+            return wrong(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE), None
+        except (asyncio.IncompleteReadError, TimeoutError):
+            return None, None
+        request = parse(head)
+        return (None, request) if request else (wrong(HTTPStatus.BAD_REQUEST), None)
+
+    async def _answer(self, request: Request) -> Answer:
+        page = self._pages.get(request.path)
+        if page is None:
+            return wrong(HTTPStatus.NOT_FOUND)
+        if request.method not in ("GET", "HEAD"):
+            return wrong(HTTPStatus.METHOD_NOT_ALLOWED, "Allow: GET, HEAD")
+        return await page()
+
+
+async def _metrics() -> Answer:
+    return Answer(HTTPStatus.OK, generate_latest(), CONTENT_TYPE_LATEST)
+
+
+def _answer(check: Check, advice: Advice = dict) -> Callable[[], Awaitable[Answer]]:
+    async def page() -> Answer:
+        checks = dict(await check())
+        well = all(checks.values())
+        answer: dict[str, object] = {"status": "ok" if well else "not ready", "checks": checks}
+        if what := advice():
+            answer["advice"] = dict(what)
+        status = HTTPStatus.OK if well else HTTPStatus.SERVICE_UNAVAILABLE
+        return Answer(status, json.dumps(answer).encode(), "application/json")
+
+    return page

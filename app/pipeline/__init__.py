@@ -1,0 +1,1 @@
+"""The path of a batch: the order of its steps."""

@@ -1,0 +1,90 @@
+"""Stored batches on their way to be closed: in, one by one; out, those of all partitions together.
+
+A small one would cost Kafka as much as all of them. Where one is not closed, none of its epoch is any more: offsets
+move in order.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, NamedTuple
+
+from app.core.batch.batch import Batch
+from app.core.batch.effects import Written
+from app.core.batch.output import Work
+from app.errors import TransientError
+from app.ports import Seconds
+
+# Stored batches are closed this long after the first of them, at once when one has alerts or they have this many rows.
+# Rows are visible before; offsets are committed once a second. 640 small batches a second cost 10 closings,
+# and those with alerts.
+CLOSE_SECONDS = 0.1
+CLOSE_ROWS = 1000
+
+Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
+
+
+class Stored(NamedTuple):
+    """A batch between steps 4 and 7 of app.pipeline.pipeline, and when it was stored (perf_counter)."""
+
+    batch: Batch
+    work: Work
+    written: Written
+    seconds: Seconds
+    at: float
+
+
+class Closing:
+    """Calls `close` with what was stored, in that order, in one task at a time."""
+
+    def __init__(
+        self,
+        close: Callable[[list[Stored]], Awaitable[None]],
+        spawn: Spawn,
+        given_up: Callable[[Batch, str], None],
+    ) -> None:
+        """`given_up` is told of each batch that was not closed because `close` was told to give up, and why."""
+        self._close, self._spawn, self._given_up = close, spawn, given_up
+        self._stored: list[Stored] = []
+        self._rows = 0  # of `_stored`
+        self._closer: asyncio.Task[None] | None = None
+        self._urgent = asyncio.Event()
+        self.lost_epoch = -1  # a batch of it was stored and not closed: none of it is closed any more
+
+    def add(self, stored: Stored) -> None:
+        """Have it closed soon. Raises TransientError when one before it was not."""
+        if stored.batch.epoch == self.lost_epoch:
+            raise TransientError("a batch stored before it was not closed")
+        self._stored.append(stored)
+        self._rows += len(stored.work.rows)
+        if stored.work.alerts or self._rows >= CLOSE_ROWS:
+            self._urgent.set()
+        if self._closer is None or self._closer.done():
+            self._closer = self._spawn(self._close_all())
+
+    def hurry(self) -> None:
+        """Close what there is, now."""
+        self._urgent.set()
+
+    def forget(self) -> None:
+        """What was not closed comes again."""
+        self._stored.clear()
+        self._rows = 0
+
+    async def _close_all(self) -> None:
+        while self._stored:
+            if not self._urgent.is_set():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._urgent.wait(), CLOSE_SECONDS)
+            self._urgent.clear()
+            together, self._stored, self._rows = self._stored, [], 0
+            try:
+                await self._close(together)
+            except BaseException as error:
+                self.lost_epoch = together[-1].batch.epoch
+                together, self._stored, self._rows = together + self._stored, [], 0
+                if not isinstance(error, TransientError):
+                    raise
+                for one in together:
+                    self._given_up(one.batch, str(error))
+                raise asyncio.CancelledError from None

@@ -1,0 +1,1 @@
+"""The database: connections, the meaning of SQLSTATE, the circuit breaker."""

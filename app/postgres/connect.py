@@ -1,0 +1,81 @@
+"""One way to connect to PostgreSQL, for everyone who does."""
+
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
+
+import asyncpg
+
+from app.errors import PermanentError, TransientError
+from app.postgres.sqlstate import DATABASE_ERRORS, Failure, advice, classify, words
+from app.runtime import tls
+from app.settings import Settings
+
+Connection: TypeAlias = "asyncpg.Connection[Any]"  # generic in its stubs alone
+
+CONNECT_TIMEOUT = 10.0  # seconds; a host that drops packets would hold a try for minutes otherwise
+
+
+async def connect(settings: Settings, name: str, *, planned_anew: bool = False) -> Connection:
+    """Open a connection that calls itself `name`. Raises sqlstate.DATABASE_ERRORS; none of them tells the password.
+
+    `planned_anew`: each statement is planned when it is sent. A plan that was kept from when the table was small reads
+    all of it for every key: 2,000 keys took 5 s where 20 ms is enough.
+    Without a statement cache the server is taken to be behind PgBouncer, which passes no session settings on.
+    """
+    milliseconds = str(int(settings.database_timeout * 1000))
+    session = {
+        "statement_timeout": milliseconds,
+        "idle_in_transaction_session_timeout": milliseconds,  # a worker that lost power keeps no locks
+        "jit": "off",  # compiling costs more than any statement here takes
+    }
+    if planned_anew:
+        session["plan_cache_mode"] = "force_custom_plan"
+    cached = settings.database_statement_cache
+    try:
+        password, encrypted = settings.database_password, database_context(settings)
+    except ValueError as error:  # the files were right when the program started
+        raise asyncpg.ClientConfigurationError(str(error)) from error
+    return await opened(
+        settings.database_url.get_secret_value(),
+        password=password,
+        ssl=encrypted,
+        statement_cache_size=100 if cached else 0,
+        server_settings={"application_name": name, **(session if cached else {})},
+    )
+
+
+async def opened(dsn: str, **options: Any) -> Connection:
+    """asyncpg.connect, whose ValueErrors are of the DATABASE_ERRORS too, and quote nothing of what was wrong."""
+    try:
+        connection: Connection = await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT, **options)
+    except (asyncpg.InterfaceError, OSError):  # TLS has errors that are ValueErrors too
+        raise
+    except ValueError:
+        # The URL itself was looked at when it was read (app/runtime/database_url.py).
+        what = "a variable of libpq (PGPORT and the like), or the file its PGSERVICE names, is wrong"
+        raise asyncpg.ClientConfigurationError(what) from None
+    return connection
+
+
+def database_context(settings: Settings) -> ssl.SSLContext | None:
+    """None: sslmode of the URL says, and asyncpg does as it is told there."""
+    if not settings.database_tls:
+        return None
+    return tls.context(settings.database_ca_file, settings.database_certificate_file, settings.database_key_file)
+
+
+@asynccontextmanager
+async def inquiry(settings: Settings, name: str) -> AsyncIterator[Connection]:
+    """Connect as `iot-stream <name>`. Raises TransientError when nobody answers, PermanentError when it is refused."""
+    try:
+        connection = await connect(settings, f"iot-stream {name}")
+        try:
+            yield connection
+        finally:
+            await connection.close(timeout=5)
+    except DATABASE_ERRORS as error:
+        cure = advice(error) or "is IOT_DATABASE_URL right, and the database up?"
+        kind = TransientError if classify(error) is Failure.TRANSIENT else PermanentError
+        raise kind(f"the database: {words(error)}; {cure}") from error

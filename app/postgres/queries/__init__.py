@@ -1,0 +1,1 @@
+"""Everything else that is asked of the database, one table a file."""

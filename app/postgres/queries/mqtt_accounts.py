@@ -1,0 +1,117 @@
+"""MQTT accounts in PostgreSQL: mqtt_users and mqtt_acl, which EMQX asks (deploy/emqx/emqx.conf)."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+
+import asyncpg
+import bcrypt
+from msgspec import Struct
+
+from app.core.routing.mqtt_acl import Action, Rule
+from app.errors import PermanentError, TransientError
+from app.postgres.connect import Connection, connect
+from app.postgres.sqlstate import DATABASE_ERRORS, Failure, advice, classify, words
+from app.settings import Settings
+
+ROUNDS = 10  # 2^10: some 60 ms for whoever guesses, and for EMQX at each login
+PASSWORD_MIN, PASSWORD_MAX = 12, 72  # bytes; bcrypt looks at no more
+
+
+class Account(Struct, frozen=True):
+    """An account with the rules that are its own; those of all accounts come on top."""
+
+    username: str
+    client_id: str | None  # the only one it may use; None: any safe one
+    superuser: bool  # no rule binds it
+    created: datetime
+    rules: Sequence[Rule]
+
+
+class Accounts:
+    """The accounts of one database, in one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def add(self, username: str, client_id: str | None, password: str, rules: Sequence[Rule]) -> None:
+        """Make an account with its own rules. Raises PermanentError when the name is taken."""
+        try:
+            await self._connection.execute(
+                "INSERT INTO mqtt_users (username, clientid, user_id, password_hash) VALUES ($1, $2, $1, $3)",
+                username,
+                client_id,
+                hashed(password),
+            )
+        except asyncpg.UniqueViolationError as error:
+            raise PermanentError(f"{username} exists already: see `iot-stream users passwd`") from error
+        await self._connection.executemany(
+            "INSERT INTO mqtt_acl (username, permission, action, topic, priority) VALUES ($1, $2, $3, $4, $5)"
+            " ON CONFLICT DO NOTHING",
+            [(username, one.permission, one.action.value, one.topic, one.priority) for one in rules],
+        )
+
+    async def set_password(self, username: str, password: str) -> None:
+        """Raises PermanentError when there is no such account."""
+        statement = "UPDATE mqtt_users SET password_hash = $2, salt = '' WHERE username = $1"
+        _there(username, await self._connection.execute(statement, username, hashed(password)))
+
+    async def remove(self, username: str) -> None:
+        """Remove the account and its own rules. Raises PermanentError when there is no such account."""
+        _there(username, await self._connection.execute("DELETE FROM mqtt_users WHERE username = $1", username))
+        await self._connection.execute("DELETE FROM mqtt_acl WHERE username = $1", username)
+
+    async def all(self) -> list[Account]:
+        """By name."""
+        rows = await self._connection.fetch("SELECT * FROM mqtt_acl ORDER BY priority, id")
+        rules: dict[str, list[Rule]] = {}
+        for row in rows:
+            for action in (row["action"],) if row["action"] != "all" else ("publish", "subscribe"):
+                one = Rule(row["username"], row["permission"], Action(action), row["topic"], row["priority"])
+                rules.setdefault(row["username"], []).append(one)
+        users = await self._connection.fetch("SELECT * FROM mqtt_users ORDER BY username")
+        return [
+            Account(row["username"], row["clientid"], row["is_superuser"], row["created_at"],
+                    rules.get(row["username"], []))
+            for row in users
+        ]  # fmt: skip
+
+
+@asynccontextmanager
+async def accounts(settings: Settings) -> AsyncIterator[Accounts]:
+    """The accounts of the settings' database; what the block did is kept unless it raises.
+
+    Raises TransientError when the database is away, PermanentError when it refuses.
+    """
+    try:
+        connection = await connect(settings, "iot-stream users")
+        try:
+            async with connection.transaction():
+                yield Accounts(connection)
+        finally:
+            await connection.close(timeout=5)
+    except DATABASE_ERRORS as error:
+        if classify(error) is Failure.TRANSIENT:
+            raise TransientError(f"the database: {words(error)}") from error
+        hint = advice(error)
+        raise PermanentError(f"the database: {words(error)}" + (f": {hint}" if hint else "")) from error
+
+
+def password_fault(password: str) -> str | None:
+    """What is wrong with a password to be set."""
+    size = len(password.encode())
+    if size < PASSWORD_MIN:
+        return f"a password of {size} bytes is too short: give at least {PASSWORD_MIN}"
+    if size > PASSWORD_MAX:
+        return f"a password of {size} bytes is too long: bcrypt looks at {PASSWORD_MAX}"
+    return "a password holds no NUL" if "\0" in password else None
+
+
+def hashed(password: str) -> str:
+    """As EMQX and pgcrypto know it ($2a$)."""
+    return bcrypt.hashpw(password.encode(), bcrypt.gensalt(ROUNDS, b"2a")).decode()
+
+
+def _there(username: str, status: str) -> None:
+    if status.endswith(" 0"):
+        raise PermanentError(f"there is no account {username}: see `iot-stream users list`")

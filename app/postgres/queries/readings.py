@@ -1,0 +1,48 @@
+"""raw_telemetry read back: a user's readings in the order of event time, page by page."""
+
+from collections.abc import AsyncGenerator
+from datetime import datetime
+
+import asyncpg
+import msgspec
+
+from app.core.model.records import Reading
+from app.core.schema.schema import in_force
+from app.postgres.connect import Connection
+
+PAGE = 5000  # rows a round trip
+
+# The order of the primary key. The planner takes a cursor for a reader of everything and would rather sort it all
+# first: on the server's disk, and for longer than IOT_DATABASE_TIMEOUT. Along the key the first page comes at once.
+ALONG_THE_KEY = "SET LOCAL enable_sort = off"
+_SQL = """
+SELECT time, user_id, device_id, sequence_id,
+  CASE jsonb_typeof(extra_data) WHEN 'object' THEN extra_data::text ELSE '{}' END%s FROM raw_telemetry
+WHERE time >= $1 AND time < $2 AND user_id = $3 AND starts_with(device_id, $4)
+ORDER BY time, user_id, device_id, sequence_id"""
+
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def query() -> str:
+    """The query: the columns of the schema in force come last."""
+    return _SQL % "".join(f', "{column.name}"' for column in in_force().columns)
+
+
+async def pages(
+    connection: Connection, user_id: str, begin: datetime, end: datetime, prefix: str = ""
+) -> AsyncGenerator[list[Reading], None]:
+    """The readings of devices whose id begins with `prefix`, through a cursor of a read-only transaction.
+
+    Each device's come in the order of their time, then of their sequence_id. Raises sqlstate.DATABASE_ERRORS.
+    """
+    async with connection.transaction(readonly=True):
+        await connection.execute(ALONG_THE_KEY)
+        cursor = await connection.cursor(query(), begin, end, user_id, prefix)
+        while rows := await cursor.fetch(PAGE):
+            yield [_reading(row) for row in rows]
+
+
+def _reading(row: asyncpg.Record) -> Reading:
+    time, user_id, device_id, sequence_id, extra, *values = row
+    return in_force().reading(time, user_id, device_id, sequence_id, _fields(extra), extra, *values)

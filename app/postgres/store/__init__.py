@@ -1,0 +1,1 @@
+"""The write path: queue, lanes, group commit, bisection, late rows."""

@@ -1,0 +1,79 @@
+"""Configurations over MQTT -> user_configs: SQL that takes the newest, and what is said where one is not taken.
+
+Two messages of a user are told apart by their place in the log, which no clock of a bridge changes. An edit by hand has
+no place there: against it counts when the message came in. So does it where places say nothing: the message has come
+to another partition than the last one, its topic was made anew, or it is a replay.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+from prometheus_client import Counter
+
+from app.postgres.connect import Connection
+
+log = structlog.get_logger()
+
+LEFT_OUT = Counter(
+    "iot_configs_left_out_total", "Configurations over MQTT that were not taken, because user_configs has a newer one"
+)
+
+# $4: when it came in; $5, $6: partition and offset; $7: whether its place in the log is that of its sending.
+# edited_at always moves, which tells the trigger that this is no edit by hand.
+_SQL = """
+INSERT INTO user_configs (user_id, rules, maintenance{column}, edited_at,
+    message_edited_at, message_at, message_partition, message_offset)
+VALUES ($1, coalesce($2::jsonb, '[]'), coalesce($3::jsonb, '[]'){value}, least($4::timestamptz, clock_timestamp()),
+    least($4::timestamptz, clock_timestamp()), $4, $5::integer, $6::bigint)
+ON CONFLICT (user_id) DO UPDATE SET rules = coalesce($2::jsonb, user_configs.rules),
+    maintenance = coalesce($3::jsonb, user_configs.maintenance),{change}
+    edited_at = greatest(EXCLUDED.edited_at, user_configs.edited_at + interval '1 microsecond'),
+    message_edited_at = greatest(EXCLUDED.edited_at, user_configs.edited_at + interval '1 microsecond'),
+    message_at = greatest(EXCLUDED.message_at, user_configs.message_at),
+    message_partition = EXCLUDED.message_partition, message_offset = EXCLUDED.message_offset
+WHERE CASE WHEN user_configs.edited_at IS NOT DISTINCT FROM user_configs.message_edited_at
+    THEN EXCLUDED.message_at > user_configs.message_at
+        OR ($7::boolean AND EXCLUDED.message_partition = user_configs.message_partition
+            AND EXCLUDED.message_offset >= user_configs.message_offset)
+    ELSE date_trunc('milliseconds', user_configs.edited_at) <= EXCLUDED.edited_at
+        AND (user_configs.message_at IS NULL OR EXCLUDED.message_at > user_configs.message_at
+            OR ($7::boolean AND EXCLUDED.message_partition = user_configs.message_partition
+                AND EXCLUDED.message_offset > user_configs.message_offset)) END"""
+
+UPSERT = _SQL.format(column="", value="", change="")
+UPSERT_SAMPLED = _SQL.format(column=", sampling", value=", $8::jsonb", change="\n    sampling = EXCLUDED.sampling,")
+
+
+async def carry_out(connection: Connection, sql: str, edits: Sequence[Sequence[Any]]) -> None:
+    """Write configurations in their order; one that is not the newest is left out, counted and logged."""
+    for edit in newest(edits):
+        if await connection.execute(sql, *edit) == "INSERT 0 0":
+            LEFT_OUT.inc()
+            log.warning(
+                "config_left_out",
+                user_id=edit[0],
+                came_in=edit[3].isoformat(),
+                partition=edit[4],
+                offset=edit[5],
+                note="user_configs has a newer one: of a later message, or edited by hand after this came in",
+            )
+
+
+def newest(edits: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
+    """Those that no later one takes the place of: who sends rules again and again makes one write a batch of them."""
+    kept, later = [], dict[str, Sequence[Any]]()
+    for edit in reversed(edits):
+        after = later.get(edit[0])
+        if after is None or not _covers(after, edit):
+            later[edit[0]] = edit
+            kept.append(edit)
+    return kept[::-1]
+
+
+def _covers(after: Sequence[Any], edit: Sequence[Any]) -> bool:
+    """Whether nothing of `edit` is left once `after` is written, and that is written if `edit` would be."""
+    *_, came_in, partition, offset, live = edit[:7]
+    in_place = after[3] >= came_in and after[4] == partition and after[5] >= offset and after[6] >= live
+    parts = [(edit[index], after[index]) for index in (1, 2, *range(7, len(edit)))]
+    return in_place and all(new is not None or old is None for old, new in parts)

@@ -1,0 +1,99 @@
+"""The statements of a write, on one connection: rows by unnest or COPY, then effects; no retries, no judgement."""
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any
+
+from app.core.batch.effects import Effect, Statement
+from app.core.model.records import Row
+from app.core.schema.column_types import KEY
+from app.core.schema.schema import in_force
+from app.ports import Lease
+from app.postgres.connect import Connection
+from app.postgres.sqlstate import DATABASE_ERRORS
+from app.postgres.store import config_edits
+from app.postgres.store.encode_check import EncodingError
+from app.postgres.store.statements import EFFECTS
+
+STAGING = "iot_batch"
+
+
+class Session:
+    """One connection and what it knows how to do. A transaction is its caller's business."""
+
+    def __init__(self, connection: Connection, *, keeps_state: bool, lease: Lease) -> None:
+        """`keeps_state`: whether temp tables and prepared statements outlive a transaction (not behind PgBouncer).
+
+        Ask for the `lease` before each transaction.
+        """
+        self.connection = connection
+        self.keeps_state = keeps_state
+        self.lease = lease
+        schema = in_force()
+        self._columns = schema.names
+        names = ", ".join(f'"{name}"' for name in schema.names)
+        # The names are identifiers (schema.py). No conflict target: any unique key added to the table counts as a
+        # duplicate too.
+        arrays = ", ".join(f"${at}::{kind}[]" for at, kind in enumerate(schema.types, 1))
+        into = f"INSERT INTO raw_telemetry ({names}) SELECT"
+        self._unnest = f"{into} * FROM unnest({arrays}) ON CONFLICT DO NOTHING"
+        self._unnest_told = f"{self._unnest} RETURNING {', '.join(KEY)}"
+        self._from_staging = f"{into} {names} FROM {STAGING} ON CONFLICT DO NOTHING"
+        # The types that rows are encoded to, with no constraint: what else the table asks for, the INSERT checks.
+        typed = ", ".join(f'"{name}" {kind}' for name, kind in zip(schema.names, schema.types, strict=True))
+        self._stage = f"CREATE TEMP TABLE IF NOT EXISTS {STAGING} ({typed}) ON COMMIT"
+
+    async def prepare(self) -> None:
+        """Make the staging table, where it can be kept."""
+        if self.keeps_state:
+            await self.connection.execute(f"{self._stage} DELETE ROWS")
+
+    async def insert(self, rows: Sequence[Row], *, copy: bool) -> int:
+        """Insert the rows that are not there yet; return how many those were. COPY needs an open transaction.
+
+        Raises EncodingError or DATABASE_ERRORS.
+        """
+        if not rows:
+            return 0
+        if not copy:
+            return _count(await self.connection.execute(self._unnest, *_arrays(rows)))
+        if not self.keeps_state:
+            await self.connection.execute(f"{self._stage} DROP")
+        try:
+            await self.connection.copy_records_to_table(STAGING, records=rows, columns=self._columns)
+        except (TypeError, ValueError, OverflowError) as error:
+            if isinstance(error, DATABASE_ERRORS):
+                raise
+            raise EncodingError(f"a row cannot be encoded: {error}") from error  # asyncpg lets these through as is
+        return _count(await self.connection.execute(self._from_staging))
+
+    async def insert_and_tell(self, rows: Sequence[Row]) -> set[tuple[Any, ...]]:
+        """Insert few rows, in one statement that is its own transaction; return the keys of those that are new.
+
+        Only where the session keeps state: it is prepared in one transaction and carried out in the next.
+        Raises EncodingError or DATABASE_ERRORS, with nothing stored.
+        """
+        return {tuple(key) for key in await self.connection.fetch(self._unnest_told, *_arrays(rows))}
+
+    async def clear_staging(self) -> None:
+        """Empty the staging table, so that the same transaction can COPY again."""
+        await self.connection.execute(f"TRUNCATE {STAGING}")
+
+    async def apply(self, effects: Sequence[Effect]) -> None:
+        """Carry out the effects in their order, neighbours of one kind together."""
+        for statement, run in groupby(effects, key=lambda effect: effect.statement):
+            every = [effect.args for effect in run]
+            if statement in (Statement.UPSERT_CONFIG, Statement.UPSERT_SAMPLED_CONFIG):
+                await config_edits.carry_out(self.connection, EFFECTS[statement], every)
+            else:
+                await self.connection.executemany(EFFECTS[statement], every)
+
+
+def _arrays(rows: Sequence[Row]) -> Iterator[list[Any]]:
+    """A list for each column."""
+    return map(list, zip(*rows, strict=True))
+
+
+def _count(tag: str) -> int:
+    """INSERT's command tag is `INSERT 0 <rows>`."""
+    return int(tag.rpartition(" ")[2])

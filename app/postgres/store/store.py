@@ -1,0 +1,153 @@
+"""The store: batches of rows in, each stored once and for good, with an answer counted by the database.
+
+A write holds through every outage until it is stored or told to give up. Live rows have `writes_in_flight` lanes, each
+a connection with one transaction at a time; writes that find none free wait, and small ones then share one. Late rows
+have a lane of their own.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from app.core.batch.effects import Effect, Written
+from app.core.model.records import Row
+from app.errors import TransientError
+from app.ports import Lease, Unlimited
+from app.postgres.circuit_breaker import Breaker, State
+from app.postgres.events import Silent, StoreEvents
+from app.postgres.operator_advice import Advice
+from app.postgres.probe import Probe
+from app.postgres.store.group_commit import LimitReachedError, Live
+from app.postgres.store.lane import Lane
+from app.postgres.store.late_horizon import Horizon
+from app.postgres.store.late_writes import Late
+from app.postgres.store.write_queue import Queue, Shared
+from app.runtime.interrupt import Interrupt
+from app.settings import Settings
+
+
+class Split:
+    """`live` in the order given, `late` in the order of the indexes `late`."""
+
+    def __init__(self, rows: Sequence[Row], late: Sequence[int]) -> None:
+        apart = set(late)
+        self._late = late
+        self._live = [index for index in range(len(rows)) if index not in apart] if len(apart) < len(rows) else []
+        self.live = [rows[index] for index in self._live]
+        self.late = [rows[index] for index in late]
+
+    def join(self, live: Written, late: Written) -> Written:
+        """The answer to the whole write, its indexes those of the rows as given."""
+        refused = [(self._live[index], wrong) for index, wrong in live.refused]
+        refused += [(self._late[index], wrong) for index, wrong in late.refused]
+        return Written(
+            live.rows + late.rows, live.duplicates + late.duplicates, tuple(sorted(refused)), live.refused_effects
+        )
+
+
+class TimescaleStore:
+    """ports.Store on PostgreSQL, with or without TimescaleDB. While `give_up` is set, nothing waits for an outage."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        give_up: asyncio.Event,
+        events: StoreEvents | None = None,
+        advice: Advice | None = None,
+        lease: Lease | None = None,
+    ) -> None:
+        """`advice` is shared with others that use the database; no transaction begins while `lease` is not held."""
+        self._settings, self._give_up = settings, give_up
+        self._events: StoreEvents = events or Silent()
+        self._advice = advice or Advice(self._events)
+        self._breaker = Breaker(
+            settings.breaker_failures, settings.breaker_reset_min, settings.breaker_reset_max, self._events
+        )
+        self._horizon = Horizon(settings.late_after)
+        shared = Shared(self._breaker, Interrupt(give_up), self._horizon, self._advice, self._events)
+        lease = lease or Unlimited()
+        self._live = Queue(
+            [Lane(settings, lease) for _ in range(settings.writes_in_flight)], Live(settings.copy_min_rows), shared
+        )
+        late = Late(settings.late_batch_rows, settings.copy_min_rows)
+        self._late = Queue([Lane(settings, lease, "late")], late, shared)
+        self._late_waiting = 0
+        self._probe = Probe(settings, self._breaker)
+        self._stopped = False
+
+    async def start(self) -> None:
+        """Does not connect: the first write does, and waits if there is nobody yet."""
+        self._stopped = False
+        self._probe.start()
+
+    async def stop(self, seconds: float | None = None) -> None:
+        """End all waiting, close the connections; running transactions have `seconds` (shutdown_timeout) to end."""
+        self._stopped = True
+        self._give_up.set()
+        seconds = self._settings.shutdown_timeout if seconds is None else seconds
+        await asyncio.gather(self._live.stop(seconds), self._late.stop(seconds), self._probe.close())
+
+    async def ready(self) -> bool:
+        """Whether the database answers within 2 s, and takes what is written."""
+        return await self._probe.answers() and Live.part not in self._advice.now
+
+    @property
+    def breaker_state(self) -> State:
+        """Where the circuit breaker stands."""
+        return self._breaker.state
+
+    @property
+    def advice(self) -> Mapping[str, str]:
+        """{what is held up: why, and what to do}; empty when all is well."""
+        return self._advice.now
+
+    async def write(self, rows: Sequence[Row], effects: Sequence[Effect] = ()) -> Written:
+        """Store rows, and carry out effects after them in the same transaction; wait out an outage.
+
+        Late rows go apart, in transactions of their own; the answer waits for them too. Raises TransientError once
+        `give_up` is set and the write is not in a transaction at that moment: then it comes again, whole, and what
+        was stored of it counts as duplicates. When cancelled in a transaction, that one ends on its own.
+        """
+        if self._stopped:
+            raise TransientError("the store is stopped")
+        if not rows and not effects:
+            return Written()
+        late = self._horizon.late(rows)
+        if not late:
+            try:
+                return await self._live.write(rows, effects)
+            except LimitReachedError:  # a live row's chunk is compressed
+                late = self._horizon.sort(rows, range(len(rows)))
+        return await self._write_apart(Split(rows, late), effects)
+
+    async def _write_apart(self, split: Split, effects: Sequence[Effect]) -> Written:
+        """Live rows and effects on their way, late rows on theirs; the one that gives up does not stop the other."""
+        live, late = await asyncio.gather(
+            self._write_live(split, effects), self._write_late(split.late), return_exceptions=True
+        )
+        for answer in (live, late):
+            if isinstance(answer, BaseException):
+                raise answer
+        assert isinstance(live, Written)
+        assert isinstance(late, Written)
+        return split.join(live, late)
+
+    async def _write_live(self, split: Split, effects: Sequence[Effect]) -> Written:
+        if not split.live and not effects:
+            return Written()
+        try:
+            return await self._live.write(split.live, effects)
+        except LimitReachedError:
+            refused = await self._live.write([], effects) if effects else Written()
+            written = await self._write_late(split.live)
+            return Written(written.rows, written.duplicates, written.refused, refused.refused_effects)
+
+    async def _write_late(self, rows: Sequence[Row]) -> Written:
+        self._count(len(rows))
+        try:
+            return await self._late.write(rows)
+        finally:
+            self._count(-len(rows))
+
+    def _count(self, rows: int) -> None:
+        self._late_waiting += rows
+        self._events.late_rows(self._late_waiting)

@@ -1,0 +1,182 @@
+"""Writes that wait for a lane: each is tried until it is stored, or told to give up."""
+
+import asyncio
+import functools
+import random
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+from app.core.batch.effects import Effect, Written
+from app.core.model.records import Row
+from app.errors import TransientError
+from app.postgres.circuit_breaker import Breaker, State
+from app.postgres.events import StoreEvents
+from app.postgres.operator_advice import Advice
+from app.postgres.sqlstate import DATABASE_ERRORS
+from app.postgres.store.lane import Lane
+from app.postgres.store.late_horizon import Horizon
+from app.postgres.store.pending_write import Pending
+from app.postgres.store.session import Session
+from app.runtime.interrupt import Interrupt
+
+# While transactions follow one another this closely, a small write waits a little for others to share one with.
+BUSY_SECONDS, SHARE_SECONDS, SMALL_ROWS = 0.006, 0.002, 100
+BACKOFF_FIRST, BACKOFF_MAX = 0.1, 1.6  # seconds between the tries of one write, while the breaker is closed
+
+
+class Work(Protocol):
+    """What is done with the writes of a queue."""
+
+    part: str  # what /ready and the log call it
+
+    def take(self, waiting: deque[Pending]) -> list[Pending]:
+        """Take what shares a transaction, leaving out what nobody waits for."""
+
+    async def store(self, session: Session, group: Sequence[Pending]) -> int:
+        """Carry out one transaction for the group, settle what is complete, return its rows.
+
+        Raises DATABASE_ERRORS: what is not settled by then is not stored.
+        """
+
+    def outage(self, error: BaseException) -> bool:
+        """Whether this failure is one of the database, and not of what was written."""
+
+
+class Shared(NamedTuple):
+    """What all queues of a store have in common."""
+
+    breaker: Breaker
+    interrupt: Interrupt
+    horizon: Horizon
+    advice: Advice
+    events: StoreEvents
+
+
+class Queue:
+    """As many transactions at a time as there are lanes."""
+
+    def __init__(self, lanes: Sequence[Lane], work: Work, shared: Shared) -> None:
+        self._lanes, self._free, self._work, self._shared = lanes, list(lanes), work, shared
+        self._waiting: deque[Pending] = deque()
+        self._running: dict[asyncio.Task[None], list[Pending]] = {}
+        self._signal: asyncio.Task[bool] | None = None
+        self._timer: asyncio.Handle | None = None  # of the next dispatch
+        self._dispatched = 0.0  # when the last one was (loop's time)
+
+    async def write(self, rows: Sequence[Row], effects: Sequence[Effect] = ()) -> Written:
+        """Have it stored. Raises TransientError when told to give up before it is in its last transaction."""
+        pending = Pending(rows, effects)
+        self._waiting.append(pending)
+        if self._timer is None:
+            self._timer = self._dispatch_soon(len(rows))
+        if self._signal is None or self._signal.done():
+            self._signal = asyncio.ensure_future(self._shared.interrupt.event.wait())
+        either: set[asyncio.Future[Any]] = {pending.answer, self._signal}
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not pending.answer.done() and pending in self._waiting:
+                raise TransientError("told to give up before the write began")
+            return await pending.answer
+        finally:
+            pending.answer.cancel()
+
+    async def stop(self, seconds: float) -> None:
+        """Let running transactions end for up to `seconds`, close the connections; the interrupt must be set."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=seconds)
+        for lane in [lane for lane in self._lanes if lane not in self._free]:
+            lane.drop()  # fails what still runs there
+        if self._running:
+            await asyncio.wait(self._running)
+        await asyncio.gather(*(lane.close() for lane in self._lanes))
+        if self._signal:
+            self._signal.cancel()
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None  # it may be started again
+
+    def _dispatch_soon(self, rows: int) -> asyncio.Handle:
+        """At the end of this turn of the loop at the earliest: all who come in it can share."""
+        loop = asyncio.get_running_loop()
+        if rows >= SMALL_ROWS or loop.time() - self._dispatched > BUSY_SECONDS:
+            return loop.call_soon(self._dispatch)
+        return loop.call_later(SHARE_SECONDS, self._dispatch)
+
+    def _dispatch(self) -> None:
+        self._timer = None
+        self._dispatched = asyncio.get_running_loop().time()
+        while self._free and (group := self._work.take(self._waiting)):
+            lane = self._free.pop()
+            task = asyncio.create_task(self._hold(lane, group))
+            self._running[task] = group
+            task.add_done_callback(functools.partial(self._ended, lane))
+
+    def _ended(self, lane: Lane, task: asyncio.Task[None]) -> None:
+        group = self._running.pop(task)
+        error = TransientError("the store was stopped") if task.cancelled() else task.exception()
+        for pending in group:
+            if error:
+                pending.fail(error)
+        self._free.append(lane)
+        if self._timer is None:
+            self._dispatch()
+        if not self._running:
+            self._shared.advice.settled(self._work.part)  # given up, or stored: nothing of it is held here
+
+    async def _hold(self, lane: Lane, group: list[Pending]) -> None:
+        """Try until the group is stored, or nobody waits for it, or told to give up (TransientError)."""
+        backoff = BACKOFF_FIRST
+        while any(not pending.answer.done() for pending in group):
+            try:
+                await self._try(lane, group)
+            except DATABASE_ERRORS:
+                if self._shared.breaker.state is not State.OPEN:  # else that is what it waits for
+                    await self._shared.interrupt.sleep(backoff * random.uniform(0.5, 1.0))
+                    backoff = min(backoff * 2, BACKOFF_MAX)
+            else:
+                backoff = BACKOFF_FIRST
+                if self._shared.interrupt.event.is_set() and any(not pending.answer.done() for pending in group):
+                    raise TransientError("told to give up between two transactions: the rest is not stored")
+
+    async def _try(self, lane: Lane, group: list[Pending]) -> None:
+        breaker, shared = self._shared.breaker, self._shared
+        await breaker.enter(shared.interrupt)
+        wanted = [pending for pending in group if not pending.answer.done()]
+        if not wanted:
+            breaker.abandoned()
+            return
+        if breaker.state is State.HALF_OPEN:
+            wanted = wanted[:1]  # one batch, not all that would share its transaction
+        started = time.perf_counter()
+        try:
+            session = lane.session
+            # What was idle in an outage may be dead without knowing it, and would open the circuit again.
+            if session is None or session.connection.is_closed() or breaker.state is State.HALF_OPEN:
+                lane.drop()
+                session = await shared.interrupt.race(lane.open())
+            with lane.deadline():
+                await shared.horizon.refresh(session.connection)
+            await session.lease.held()  # the write may have waited for long
+            with lane.deadline():
+                rows = await self._work.store(session, wanted)
+        except DATABASE_ERRORS as error:
+            lane.drop()
+            self._failed(error)
+            raise
+        except (TransientError, asyncio.CancelledError):
+            lane.drop()
+            breaker.abandoned()
+            raise
+        breaker.succeeded()
+        shared.events.write_finished(time.perf_counter() - started, rows)
+        shared.advice.settled(self._work.part)
+
+    def _failed(self, error: BaseException) -> None:
+        shared = self._shared
+        shared.advice.failed(self._work.part, error)
+        if self._work.outage(error):
+            shared.breaker.failed(error)
+        else:
+            shared.breaker.answered()

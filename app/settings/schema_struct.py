@@ -1,0 +1,30 @@
+"""`module:Struct` -> the Schema of that struct."""
+
+import importlib
+import sys
+from functools import lru_cache
+from pathlib import Path
+
+from msgspec import Struct
+
+from app.core.schema.schema import Schema, schema_of
+from app.errors import SettingsError
+
+_RIGHT = "give module:Struct, for example mydata:Parcel for the class Parcel of mydata.py here or on PYTHONPATH"
+
+
+@lru_cache(maxsize=8)
+def named(name: str) -> Schema:
+    """The schema of a name; the working directory is looked in after PYTHONPATH. Raises SettingsError."""
+    module, _, struct = name.partition(":")
+    if not module or not struct:
+        raise SettingsError(f"{name!r} names no struct; {_RIGHT}")
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)
+    try:
+        found = getattr(importlib.import_module(module), struct, None)
+    except (ImportError, SyntaxError, NameError, TypeError) as error:
+        raise SettingsError(f"{name}: cannot import {module}: {error}; {_RIGHT}") from error
+    if not isinstance(found, type) or not issubclass(found, Struct):
+        raise SettingsError(f"{name}: {struct} is no msgspec.Struct of {module}; {_RIGHT}")
+    return schema_of(found)

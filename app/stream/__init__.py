@@ -1,0 +1,1 @@
+"""The Faust transport: fetching, batches in flight, prefix commit, rebalances."""

@@ -1,0 +1,39 @@
+"""What the transport tells whoever wants to know."""
+
+from collections.abc import Collection, Sequence
+from typing import Protocol
+
+from faust.types import TP
+
+from app.stream.rebalance.start_position import Position
+
+
+class TransportEvents:
+    """What the transport reports; the worker's subclass counts and logs it. Silent by default."""
+
+    def gap_healed(self, tp: TP, expected: int, found: int) -> None:
+        """Seeking back to `expected`: records from there to `found` were fetched but not handed over."""
+
+    def offsets_missing(self, tp: TP, expected: int, found: int) -> None:
+        """The log holds nothing from `expected` to `found` any more: retention has removed what was not read."""
+
+    def log_made_anew(self, cause: str, partitions: Sequence[int]) -> None:
+        """Offsets of these partitions begin anew: states keep what they know of their devices, and no offset."""
+
+    def log_in_doubt(self, what: str) -> None:
+        """Nothing is read before it is known whether the log is still the same one."""
+
+    def position_reset(self, tp: TP, position: Position) -> None:
+        """The committed offset is outside the log: retention, or a topic made anew."""
+
+
+class RebalanceEvents(Protocol):
+    """What is told. Times are seconds from the first beginning since partitions were last read."""
+
+    def rebalance_begins(self, generation: int, partitions: Collection[int]) -> None: ...
+
+    def rebalance_ended(
+        self, generation: int, before: Collection[int], now: Collection[int], joined: float, seconds: float, rounds: int
+    ) -> None: ...
+
+    def first_batch(self, generation: int, partition: int, seconds: float) -> None: ...

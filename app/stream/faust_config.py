@@ -1,0 +1,115 @@
+"""Settings -> a Faust app: every Faust setting this project relies on, with its reason."""
+
+from pathlib import Path
+from typing import Any
+
+import faust
+from faust.app.base import BootStrategy
+from faust.auth import SASLCredentials, SSLCredentials
+from yarl import URL
+
+from app.kafka.access import Access, access
+from app.kafka.rebalance_rounds import Rounds
+from app.settings import Settings
+from app.stream.faust_process import Process
+from app.stream.rebalance.assignor import EqualCounts
+from app.tables.recovery import Tables
+
+# A held partition (the database is away) is not polled. Kafka must not mistake that for a dead worker: a dead one is
+# found by its missing heartbeats, which a thread of their own sends.
+MAX_POLL_INTERVAL = 24 * 3600.0
+
+# A worker hears of a rebalance with its next heartbeat, and until then everybody waits for it.
+HEARTBEAT_SECONDS = 0.5
+
+METADATA_SECONDS = 30.0  # what a broker says of topics while it starts is not always true; by default 5 min
+# Beyond shutdown_timeout, which is for running writes: the last commit, leaving the group, closing connections.
+STOP_REST_SECONDS = 6.0
+
+
+class ConsumerAlone(BootStrategy):  # type: ignore[misc]
+    """Faust's own producer is left out: nobody sends with it, and it would have to be started, flushed and stopped.
+
+    So is its web server, which shows tables to anybody on every address: ours is in ops/health.py. The worker command
+    switches `web_enabled` on again (--with-web is its default), so a setting alone does not keep it out.
+    """
+
+    enable_kafka_producer = False
+    enable_web = False
+
+
+class RoundsApp(Rounds, faust.App):  # type: ignore[misc]
+    """A Faust app that counts rebalances."""
+
+
+def build_app(settings: Settings, app_class: type[RoundsApp] = RoundsApp) -> RoundsApp:
+    """A Faust app with no agents yet."""
+    session = settings.kafka_session_timeout
+    app = app_class(
+        settings.group_id,
+        TableManager=Tables,
+        PartitionAssignor=EqualCounts,
+        broker=[URL(f"kafka://{broker}") for broker in settings.kafka_broker.split(",")],
+        broker_credentials=_credentials(access(settings)),
+        datadir=Path(settings.state_dir),
+        Worker=Process,
+        store="memory://",  # the state table brings its own RocksDB store (tables/device_table.py)
+        # delivery: nothing is acked but by the pipeline, and a failure ends the process
+        processing_guarantee="at_least_once",
+        agent_supervisor="mode.CrashingSupervisor",
+        stream_wait_empty=True,
+        consumer_auto_offset_reset="earliest",
+        broker_commit_interval=settings.kafka_commit_interval,
+        broker_commit_every=10**9,  # by time alone: committing by count blocks the fetch loop
+        # liveness
+        broker_session_timeout=session,
+        broker_heartbeat_interval=min(session / 3.5, HEARTBEAT_SECONDS),
+        consumer_group_instance_id=settings.kafka_instance_id,
+        broker_rebalance_timeout=max(30.0, 2 * session),
+        broker_request_timeout=max(60.0, 2 * session),
+        broker_max_poll_interval=MAX_POLL_INTERVAL,
+        consumer_metadata_max_age_ms=int(METADATA_SECONDS * 1000),
+        stream_processing_timeout=MAX_POLL_INTERVAL,  # only ever logs, and a held partition is no error
+        broker_commit_livelock_soft_timeout=MAX_POLL_INTERVAL,
+        # throughput: one poll gives at most one batch of a busy partition
+        broker_max_poll_records=settings.batch_max_rows,
+        consumer_max_fetch_size=settings.kafka_max_fetch_bytes,
+        stream_buffer_maxsize=1 << 16,  # counts batches; the transport bounds bytes
+        # topics are made by `iot-stream topics create`, with the settings they need
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        topic_partitions=settings.kafka_partitions,
+        topic_replication_factor=settings.kafka_replication_factor,
+        table_standby_replicas=0,
+        web_enabled=False,
+        web_tables_enabled=False,
+        web_router_enabled=False,
+        worker_redirect_stdouts=False,
+        **_unique_address(settings),
+    )
+    app.boot_strategy = ConsumerAlone(app)
+    app.stop_seconds = settings.shutdown_timeout + STOP_REST_SECONDS
+    return app
+
+
+def _credentials(kafka: Access) -> SASLCredentials | SSLCredentials | None:
+    """The same in Faust's words."""
+    security = kafka.security
+    if "sasl_mechanism" in security:
+        return SASLCredentials(
+            mechanism=security["sasl_mechanism"],
+            username=security["sasl_plain_username"],
+            password=security["sasl_plain_password"],
+            ssl_context=security.get("ssl_context"),
+        )
+    return SSLCredentials(security["ssl_context"]) if "ssl_context" in security else None
+
+
+def _unique_address(settings: Settings) -> dict[str, Any]:
+    # The assignor tells workers apart by this URL, though nothing listens there: two with the same corrupt routing. A
+    # static member that comes back is given the assignment of the one before it, which must have had the same.
+    import os
+    import socket
+
+    name = settings.kafka_instance_id or f"{socket.gethostname()}-{os.getpid()}"
+    return {"canonical_url": URL(f"http://{name}:{settings.metrics_port or 1}")}

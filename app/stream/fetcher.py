@@ -1,0 +1,166 @@
+"""Records that are fetched already: in, aiokafka's fetcher; out, whole runs of C records, and no wrapper for each."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from inspect import GEN_CREATED, getgeneratorstate
+from itertools import chain, islice
+from typing import Any
+from weakref import ref
+
+from aiokafka.consumer.fetcher import READ_COMMITTED, FetchResult
+from aiokafka.errors import CorruptRecordException
+from aiokafka.structs import TopicPartition
+from faust.types import TP
+
+
+def take_ready(fetcher: Any, topic: str, active: Any, most: int) -> dict[Any, list[Any]]:
+    """Take up to `most` records of `topic` that are fetched already, as C records: {partition: records}.
+
+    fetched_records gives the same, a record at a time and each wrapped in a ConsumerRecord, for 1 us and 300 bytes
+    more; what arrives while a poll waits still comes that way.
+    """
+    taken: dict[Any, list[Any]] = {}
+    if fetcher._subscriptions.reassignment_in_progress:
+        return taken
+    with fetcher._subscriptions.fetch_context():
+        for tp, result in list(fetcher._records.items()):
+            if most <= 0:
+                break
+            if tp.topic != topic or tp not in active or type(result) is not FetchResult or not result.has_more():
+                continue
+            decoded = _decoded(result)
+            if decoded is None:
+                continue
+            records: list[Any] = []
+            if result.check_assignment(tp):  # else a seek or rebalance has overtaken it
+                records = decoded.take(most)
+                result._update_position()
+            if not records or decoded.exhausted:
+                result._partition_records = None
+                del fetcher._records[tp]
+                fetcher._notify(fetcher._wait_consume_future)
+            if records:
+                taken[tp] = records
+                most -= len(records)
+    return taken
+
+
+def _decoded(result: Any) -> "Decoded | None":
+    """The reader of a fetch result: ours, put in the place of aiokafka's; None where that one has begun."""
+    records = result._partition_records
+    if type(records._records_iterator) is not Decoded:
+        if getgeneratorstate(records._records_iterator) != GEN_CREATED:
+            return None
+        records._records_iterator = Decoded(records)
+    decoded: Decoded = records._records_iterator
+    return decoded
+
+
+class Decoded:
+    """PartitionRecords._unpack_records that can also give many records at once.
+
+    As an iterator it serves aiokafka's own path, so the two may take turns. Its source holds it, so it must not hold
+    its source: the two would keep 4 MiB of fetched bytes until the garbage collector looks at the oldest objects.
+    """
+
+    def __init__(self, source: Any) -> None:
+        self._source_of: Any = ref(source)
+        self._current: Iterator[Any] = iter(())
+        self._after: int | None = None  # where the log goes on after the current Kafka batch
+        self.exhausted = False
+
+    def take(self, most: int) -> list[Any]:
+        """Up to `most` records; fewer, or none, only at the end."""
+        source = self._source_of()
+        found: list[Any] = []
+        while len(found) < most:
+            part = list(islice(self._current, most - len(found)))
+            if part:
+                if part[0].offset < source.next_fetch_offset:
+                    part = [record for record in part if record.offset >= source.next_fetch_offset]
+                found += part
+                source.next_fetch_offset = found[-1].offset + 1 if found else source.next_fetch_offset
+            elif not self._next_batch(source):
+                self.exhausted = True
+                break
+        return found
+
+    def __iter__(self) -> "Decoded":
+        return self
+
+    def __next__(self) -> Any:
+        for record in self.take(1):
+            return record
+        raise StopIteration
+
+    def _next_batch(self, source: Any) -> bool:
+        if self._after is not None:
+            source.next_fetch_offset = self._after
+        if not source._records.has_next():
+            return False
+        batch = source._records.next_batch()
+        if source._check_crcs and not batch.validate_crc():
+            raise CorruptRecordException(f"Invalid CRC - {source._tp}")
+        self._after = batch.next_offset
+        self._current = chain(batch) if _holds_data(source, batch) else iter(())
+        return True
+
+
+def _holds_data(source: Any, batch: Any) -> bool:
+    """Whether records of the batch may be read: it is no marker, and of no transaction that was aborted."""
+    if source._isolation_level == READ_COMMITTED and batch.producer_id is not None:
+        source._consume_aborted_up_to(batch.base_offset)
+        if batch.is_control_batch and source._contains_abort_marker(batch):
+            source._aborted_producers.discard(batch.producer_id)
+        if batch.is_transactional and batch.producer_id in source._aborted_producers:
+            return False
+    return not batch.is_control_batch
+
+
+def fetched_bytes(consumer: Any) -> int:
+    """Bytes of responses that still hold records not taken, of all partitions; they are compressed as on the wire.
+
+    A partition is fetched again only once its response is used up, so there is one a partition at most, of
+    IOT_KAFKA_MAX_FETCH_BYTES or one larger record. Called from the loop while the client's thread works.
+    """
+    client = getattr(consumer._thread, "_consumer", None)
+    if client is None or client._fetcher is None:
+        return 0
+    total = 0
+    for result in list(client._fetcher._records.values()):  # list() of a dict's values is one step under the GIL
+        records = result._partition_records if type(result) is FetchResult else None
+        if records is not None:
+            total += records._records.size_in_bytes()
+    return total
+
+
+def told_of(client: Any, tp: TP) -> Any:
+    """What the client knows of a partition: `position`, `highwater`, `timestamp` (ms); None when it is not ours.
+
+    The client's own questions assert that it is ours, and a rebalance may take it away between that and the answer.
+    """
+    subscription = client._subscription.subscription
+    assignment = subscription and subscription.assignment
+    return assignment and assignment.state_value(TopicPartition(tp.topic, tp.partition))
+
+
+FETCH_SECONDS = 0.005  # from one request to a broker to the next
+
+
+def take_breath(fetcher: Any, seconds: float = FETCH_SECONDS) -> None:
+    """Let requests to the same broker follow one another after `seconds` at the earliest."""
+    asked: dict[Any, float] = {}  # broker -> when it was asked last
+    ask = fetcher._proc_fetch_request
+
+    async def paced(assignment: Any, node_id: Any, request: Any) -> Any:
+        wait = asked.get(node_id, 0.0) + seconds - time.monotonic()
+        if wait > 0:
+            try:
+                await asyncio.sleep(wait)
+            except asyncio.CancelledError:  # as aiokafka answers it: nothing new
+                return False
+        asked[node_id] = time.monotonic()
+        return await ask(assignment, node_id, request)
+
+    fetcher._proc_fetch_request = paced

@@ -1,0 +1,113 @@
+"""What is in flight between fetch and commit: per partition, batches handed over and how far everything is done.
+
+Pure: it keeps the books of the transport and does no I/O, so each of its rules is a plain test.
+"""
+
+from collections import deque
+from collections.abc import Mapping
+from enum import Enum
+
+from faust.types import TP
+
+from app.stream.batches import BatchLimits, BatchMessage
+from app.stream.rebalance.start_position import Position
+
+WAITING = 3  # batches of a partition that nobody has taken up: the next is there when one is
+READS = 2  # more of the same place, before what comes is believed: the client may drop what it has fetched
+
+
+class Follow(Enum):
+    """How a run of records follows what was handed over before."""
+
+    NEXT = "next"  # it starts where the last batch ended
+    OVERLAP = "overlap"  # it starts earlier: the log was made anew, or cut
+    GAP = "gap"  # it starts later: read again from where the last batch ended
+    MISSING = "missing"  # it starts later each time it is read: the log holds nothing in between
+
+
+class Flight:
+    """The books of one assignment. `epoch` counts how often they were begun anew; older batches are stale."""
+
+    def __init__(self, limits: BatchLimits) -> None:
+        self._limits = limits
+        self.epoch = 0
+        self.weight = 0  # estimated bytes of all batches in flight
+        self.expected: dict[TP, int] = {}  # offset the next batch of a partition must start at
+        self.start: dict[TP, int] = {}  # where reading began
+        self.done: dict[TP, int] = {}  # up to here everything is acked
+        self._out: dict[TP, deque[BatchMessage]] = {}  # not yet acked, in offset order
+        self._weights: dict[TP, int] = {}  # of `_out`
+        self._healing: dict[TP, tuple[int, int]] = {}  # read again from here, for the how-manieth time
+
+    def begin_anew(self) -> None:
+        """Forget everything: what was in flight is stale from now on."""
+        self.epoch += 1
+        self.weight = 0
+        for kept in (self.expected, self.start, self.done, self._out, self._weights, self._healing):
+            kept.clear()
+
+    def place(self, tp: TP, position: Position) -> None:
+        """Reading of `tp` goes on here."""
+        self.expected[tp] = self.start[tp] = position.offset
+
+    def follow(self, tp: TP, found: int) -> Follow:
+        """How a run that starts at offset `found` follows."""
+        expected = self.expected[tp]
+        if found == expected:
+            self._healing.pop(tp, None)
+            return Follow.NEXT
+        if found < expected:
+            return Follow.OVERLAP
+        start, times = self._healing.get(tp, (expected, 0))
+        if start != expected or times < READS:
+            self._healing[tp] = (expected, times + 1 if start == expected else 1)
+            return Follow.GAP
+        del self._healing[tp]
+        return Follow.MISSING
+
+    def pass_over(self, tp: TP, offset: int) -> None:
+        """Nothing is in flight, and there are no records before `offset`: as if reading began there."""
+        self.expected[tp] = self.done[tp] = self.start[tp] = offset
+
+    def hand_over(self, message: BatchMessage) -> None:
+        """A batch goes to the agent."""
+        self._out.setdefault(message.tp, deque()).append(message)
+        self.weight += message.weight
+        self._weights[message.tp] = self._weights.get(message.tp, 0) + message.weight
+        self.expected[message.tp] = message.next_offset
+
+    def acked(self, tp: TP) -> None:
+        """A batch of `tp` was acked: move on over all acked ones at the head."""
+        waiting = self._out.get(tp)
+        while waiting and waiting[0].acked:
+            message = waiting.popleft()
+            self.weight -= message.weight
+            self._weights[tp] -= message.weight
+            self.done[tp] = message.next_offset
+
+    def has_room(self, tp: TP) -> bool:
+        """Whether more of `tp` may be fetched; one batch always may, or a large one could wait for ever.
+
+        While the pipeline has not taken up the last WAITING, records wait in Kafka, where they become one batch: a busy
+        worker would else have a queue of thousands of small ones before it, and take them up one by one.
+        """
+        out = self._out.get(tp)
+        if not out:
+            return True
+        return (
+            (len(out) < WAITING or out[-WAITING].in_work)
+            and self._weights[tp] < self._limits.partition_bytes
+            and self.weight < self._limits.buffer_bytes
+        )
+
+    def idle(self, tp: TP) -> bool:
+        """Whether nothing of `tp` is in flight."""
+        return not self._out.get(tp)
+
+    def heads(self) -> Mapping[TP, BatchMessage]:
+        """The oldest un-acked batch of each partition that has one."""
+        return {tp: waiting[0] for tp, waiting in self._out.items() if waiting}
+
+    def done_offsets(self) -> Mapping[TP, int]:
+        """For each partition: the offset up to which everything is done; at first where reading began."""
+        return {**self.start, **self.done}

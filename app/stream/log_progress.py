@@ -1,0 +1,22 @@
+"""How far the partitions are read: in, the consumer; out, a Tide of each whose states may be read now."""
+
+from collections.abc import Mapping
+
+from app.core.sweeper.watermark import Tide
+from app.stream.fetcher import told_of
+from app.stream.transport import BatchConsumer
+
+
+def tides(consumer: BatchConsumer) -> Mapping[int, Tide]:
+    """{partition: Tide}; empty while a rebalance or a recovery is under way."""
+    app = consumer.app
+    if not consumer.flow_active or app.rebalancing or not app.tables.actives_ready:
+        return {}
+    found = {}
+    for tp, start in consumer.flight.start.items():
+        state = told_of(consumer._thread._consumer, tp)
+        if state is None:  # taken away this moment
+            return {}
+        at = state.timestamp
+        found[tp.partition] = Tide(consumer.flight.epoch, start, state.highwater, at and at / 1000)
+    return found

@@ -1,0 +1,1 @@
+"""Device state: the RocksDB store, its changelog, its recovery."""

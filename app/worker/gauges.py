@@ -1,0 +1,34 @@
+"""Gauges that no batch refreshes: in, the parts of the worker; out, their numbers as metrics."""
+
+from collections.abc import Mapping
+
+from faust.types import TP
+
+from app.core.deadletters.limit import DeadLetterLimit
+from app.core.processing.processor import Processor
+from app.core.sweeper.sweeper import Sweep
+from app.ops import metrics
+from app.stream.fetcher import fetched_bytes
+from app.stream.transport import BatchConsumer
+
+
+def refresh(consumer: BatchConsumer, processor: Processor, sweep: Sweep, limit: DeadLetterLimit) -> None:
+    """Set them to what is so now."""
+    metrics.BUFFERED.set(consumer.flight.weight)
+    metrics.FETCHED.set(fetched_bytes(consumer))
+    metrics.STATE_KEYS.set(processor.devices)
+    metrics.DEVICES_ONLINE.set(sweep.watched)
+    metrics.SILENCE_SUSPENDED.set(sweep.suspended)
+    metrics.MASS_SILENCE.set(sweep.mass)
+    metrics.MASS_SILENCE_USERS.set(len(sweep.users_held))
+    metrics.DEAD_LETTER_ROW.set(limit.row)
+
+
+def tell(waiting: Mapping[TP, int]) -> None:
+    """Set the lag of each partition, in records; one that has gone to another worker is no longer told here.
+
+    A partition left behind would count twice in the sum over all workers, with the number it had when it went.
+    """
+    metrics.LAG.clear()
+    for tp, records in waiting.items():
+        metrics.LAG.labels(str(tp.partition)).set(max(0, records))

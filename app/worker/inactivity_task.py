@@ -1,0 +1,85 @@
+"""The sweeper's task: every `poll` seconds it looks who has fallen silent, and sends claims (app.core.sweeper.sweeper).
+
+It writes nothing but these claims. They come back as records of the input topic, in the partitions of their devices,
+and only then anything is decided, stored and told, on the path of every other record.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol
+
+import structlog
+
+from app.core.model.inactivity_claim import Claim
+from app.core.processing.device_cache import Devices
+from app.core.sweeper.sweeper import Sweep
+from app.core.sweeper.watermark import Tide
+from app.ops import metrics
+
+log = structlog.get_logger()
+
+SLICE = 500  # stored states between two breaths, about 2 ms
+
+
+class Silences(Protocol):
+    """Where claims go."""
+
+    async def send(self, claims: Sequence[tuple[int, Claim]]) -> bool: ...
+
+
+class Presence:
+    """Runs until cancelled."""
+
+    def __init__(
+        self,
+        devices: Devices,
+        sweep: Sweep,
+        silences: Silences,
+        tides: Callable[[], Mapping[int, Tide]],
+        stored: Callable[[int], Iterator[tuple[bytes, bytes]]],
+    ) -> None:
+        """`tides` are of the partitions whose states may be read; `stored` gives all states of one of them."""
+        self._devices, self.sweep, self._silences = devices, sweep, silences
+        self._tides, self._stored = tides, stored
+
+    async def run(self, poll: float) -> None:
+        """Look, claim, sleep."""
+        while True:
+            began = time.monotonic()
+            await self.once()
+            await asyncio.sleep(max(0.0, poll - (time.monotonic() - began)))
+
+    async def once(self) -> int:
+        """One look; how many claims were sent."""
+        tides = self._tides()
+        await self._seed(tides)
+        tides = self._tides()  # seeding takes a while, in which a partition may go
+        was_on, were_held = self.sweep.mass, self.sweep.users_held
+        claims = self.sweep.look(tides, time.time(), time.monotonic())
+        if self.sweep.mass is not was_on:
+            log.warning("mass_silence" if not was_on else "mass_silence_over", watched=self.sweep.watched)
+        if self.sweep.users_held != were_held:
+            log.warning("mass_silence_of_users", users=self.sweep.users_held[:5], count=len(self.sweep.users_held))
+        if not claims:
+            return 0
+        if not await self._silences.send(claims):
+            log.warning("silence_not_sent", claims=len(claims), note="Kafka does not take them; claimed again later")
+            return 0
+        metrics.SILENCE_CLAIMS.inc(len(claims))
+        return len(claims)
+
+    async def _seed(self, tides: Mapping[int, Tide]) -> None:
+        """Read from the stored states of a partition that is new here who has to be looked at."""
+        for number, tide in tides.items():
+            partition = self._devices.partition(tide.epoch, number)
+            if partition.here.seeded:
+                continue
+            now = time.time()
+            for count, (key, value) in enumerate(self._stored(number), 1):
+                self._devices.seed(partition, key, value, now)
+                if count % SLICE == 0:
+                    await asyncio.sleep(0)
+                    if number not in self._tides() or not self._devices.holds(partition):
+                        return
+            partition.here.seeded = True

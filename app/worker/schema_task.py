@@ -1,0 +1,43 @@
+"""Whether the table has the columns that the schema in force names: asked when a worker starts, until it has.
+
+A column of another type would be filled with what the database makes of the value: nothing is stored before.
+"""
+
+from collections.abc import Sequence
+
+import structlog
+from mode import Service
+
+from app.core.schema.schema import in_force
+from app.errors import IotStreamError
+from app.postgres.connect import inquiry
+from app.postgres.schema import telemetry_table
+from app.settings import Settings
+
+log = structlog.get_logger()
+
+SECONDS = 2.0  # between two looks
+
+
+async def until_it_fits(settings: Settings, service: Service) -> bool:
+    """Look, and tell what differs and what to do, until nothing does. False when the service stops before."""
+    told: Sequence[telemetry_table.Difference] = ()
+    while not service.should_stop:
+        try:
+            async with inquiry(settings, "schema") as connection:
+                # A table that is missing is the store's to tell.
+                found = (
+                    await telemetry_table.differences(connection, in_force())
+                    if await telemetry_table.exists(connection)
+                    else ()
+                )
+        except IotStreamError as error:
+            log.warning("schema_unknown", error=str(error))
+        else:
+            if not found:
+                return True
+            for one in found if found != told else ():
+                log.error("schema_differs", column=one.column, what=one.what, cure=one.cure)
+            told = found
+        await service.sleep(SECONDS)
+    return False
