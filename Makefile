@@ -30,20 +30,20 @@ tools: ## Get what checks the deployed files (kustomize, promtool, ...), once, w
 
 test: setup ## All tests: unit, pipeline, contract, integration, faults
 	@scripts/deploy-tools --quick
-	@$(PYTEST) $(PARALLEL) --hypothesis-profile=full tests/unit tests/deploy tests/pipeline tests/simulation tests/contract tests/integration tests/faults
+	@$(PYTEST) $(PARALLEL) --hypothesis-profile=full tests/test_*.py tests/unit tests/deploy tests/pipeline tests/simulation tests/contract tests/integration tests/faults
 
 check: setup ## Lint, format, types, no secret in a file, no vulnerable package (if that can be asked); changes nothing
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/python -m tests.secret_scan
+	@$(BIN)/python -m tools.secret_scan
 	@scripts/audit --if-possible $(VENV)
 
 audit: setup ## Known vulnerabilities of what the lock files pin; fails when the package index cannot be asked
 	@scripts/audit $(VENV)
 
 sbom: setup ## The bill of materials: build/iot-stream.cdx.json (CycloneDX)
-	@$(BIN)/python -m tests.sbom build/iot-stream.cdx.json
+	@$(BIN)/python -m tools.sbom build/iot-stream.cdx.json
 
 fmt: setup ## Format, and fix what can be fixed safely
 	@$(BIN)/ruff check --fix .
@@ -56,7 +56,7 @@ type: setup ## mypy --strict alone
 	@$(BIN)/mypy
 
 unit: setup ## Tests that need no server (seconds)
-	@$(PYTEST) tests/unit tests/deploy tests/pipeline tests/contract -m 'not integration and not faults'
+	@$(PYTEST) tests/test_*.py tests/unit tests/deploy tests/pipeline tests/contract -m 'not integration and not faults'
 
 integration: setup ## Tests against real Kafka, PostgreSQL and Mosquitto
 	@$(PYTEST) tests/deploy tests/pipeline tests/contract tests/integration -m integration
@@ -76,7 +76,7 @@ bench: setup ## Measure, four minutes; asserts no speed. One alone, at full leng
 	@$(BIN)/python -m tests.bench$(if $(BENCH),.$(BENCH))
 
 docs: setup ## Make the tables of docs/ anew from the code
-	@$(BIN)/python -m tests.documents
+	@$(BIN)/python -m tools.documents
 
 lock: setup ## Resolve pyproject.toml anew into the two lock files (needs uv)
 	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 1; }

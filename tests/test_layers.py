@@ -174,6 +174,10 @@ def test_a_right_import_is_not(module: str, source: str, target: str) -> None:
 
 
 def test_a_circle_is_found() -> None:
-    ring = {"app.core.a": "import app.core.b", "app.core.b": "from app.core import c", "app.core.c": "import app.core.a"}
+    ring = {
+        "app.core.a": "import app.core.b",
+        "app.core.b": "from app.core import c",
+        "app.core.c": "import app.core.a",
+    }
     assert circles(ring) == [["app.core.a", "app.core.b", "app.core.c"]]
     assert circles({"app.core.a": "import app.core.b", "app.core.b": ""}) == []

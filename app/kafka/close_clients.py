@@ -2,7 +2,7 @@
 
 aiokafka's own `stop` waits for Kafka: the producer's until all is delivered, the consumer's until it has left its
 group. What is not acknowledged by then belongs to batches whose offsets are not committed, so nothing is lost.
-Leans on private parts of aiokafka 0.14, which is pinned; tests/contract/test_closing.py watches them.
+Leans on private parts of aiokafka 0.14, which is pinned; tests/contract/kafka/test_close_clients.py watches them.
 """
 
 import asyncio

@@ -3,7 +3,7 @@
 Stock Faust hands over one record at a time (16k a second) and commits past records it lost at a rebalance. This
 transport hands over runs, and commits only a prefix: an offset moves when every batch before it has been acked. What is
 fetched and not handed over, for whatever reason, is owed: it is sought back to before Kafka is asked again.
-What it leans on in Faust and aiokafka is listed, and checked, in tests/contract/test_faust_internals.py.
+What it leans on in Faust and aiokafka is listed, and checked, in tests/contract/stream/test_faust_internals.py.
 """
 
 import gc

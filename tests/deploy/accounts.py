@@ -4,7 +4,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from tests.documents import ROOT
+from tools.documents import ROOT
 
 SQL = ROOT / "deploy" / "postgres" / "accounts.sql"
 NAMES = re.findall(r"cat :secrets/(\w+)", SQL.read_text())

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 from prometheus_client.metrics import MetricWrapperBase
 
-from tests.documents import METRICS, ROOT, metrics_of
+from tools.documents import METRICS, ROOT, metrics_of
 
 FILE = ROOT / "docker-compose.yml"
 _VARIABLE = re.compile(r"(?<!\$)\$\{(\w+)(?::-([^}]*))?\}")

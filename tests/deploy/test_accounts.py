@@ -10,7 +10,7 @@ import pytest
 
 from app.core.routing.mqtt_topics import is_own_output
 from tests.deploy.accounts import NAMES, apply
-from tests.documents import ROOT
+from tools.documents import ROOT
 
 EMQX = (ROOT / "deploy" / "emqx" / "emqx.conf").read_text()
 VECTOR = tomllib.loads((ROOT / "vector.toml").read_text())["sources"]["mqtt_in"]["topic"]

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from app.runtime import tls
-from tests.documents import ROOT
+from tools.documents import ROOT
 
 SCRIPT = ROOT / "scripts" / "certificates"
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is missing: apt-get install openssl")

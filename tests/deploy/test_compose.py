@@ -16,7 +16,7 @@ from app.cli.main import COMMANDS
 from app.settings import Settings
 from tests.deploy import compose, programs, vector
 from tests.deploy.settings_named import refused, unknown
-from tests.documents import ROOT
+from tools.documents import ROOT
 
 SERVICES, OURS, SECRETS = compose.services(), compose.ours(), compose.config()["secrets"]
 SETTINGS = Settings(_env_file=None)

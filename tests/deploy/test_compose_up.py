@@ -12,8 +12,8 @@ import pytest
 
 from app.local.servers.common import free_port
 from tests.deploy import compose
-from tests.documents import ROOT
 from tests.waiting import until
+from tools.documents import ROOT
 
 PORTS = [name for name in compose.variables() if name.endswith("_PORT")]
 MQTT = ("users/alice/devices/truck-1/telemetry", "alice", "truck-1")

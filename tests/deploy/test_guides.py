@@ -9,7 +9,7 @@ import pytest
 from app.cli.main import COMMANDS
 from tests.deploy import compose
 from tests.deploy.test_k8s import DOCUMENTS, WORKLOADS, container, pod
-from tests.documents import DOCS, ROOT
+from tools.documents import DOCS, ROOT
 
 DOCKER, K8S = (DOCS / "docker.md").read_text(), (ROOT / "k8s" / "README.md").read_text()
 SYSTEMD, OPERATIONS = (DOCS / "systemd.md").read_text(), (DOCS / "operations.md").read_text()

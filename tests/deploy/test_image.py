@@ -16,7 +16,7 @@ from app.cli.main import COMMANDS
 from app.ops.health import HealthServer
 from app.settings import Settings
 from tests.deploy.settings_named import unknown
-from tests.documents import ROOT
+from tools.documents import ROOT
 
 TEXT = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
 LINES = [line for line in TEXT.splitlines() if line.strip() and not line.startswith("#")]

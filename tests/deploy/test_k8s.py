@@ -15,7 +15,7 @@ from app.cli.main import COMMANDS
 from app.settings import Settings
 from tests.deploy import compose, programs
 from tests.deploy.settings_named import refused, unknown
-from tests.documents import ROOT
+from tools.documents import ROOT
 
 K8S = ROOT / "k8s"
 SETTINGS = Settings(_env_file=None)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.documents import ROOT
+from tools.documents import ROOT
 
 KUBECTL = """#!/bin/bash
 echo "kubectl $*" >> "$SEEN"

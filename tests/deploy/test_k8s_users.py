@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.documents import ROOT
+from tools.documents import ROOT
 
 pytestmark = pytest.mark.integration
 

@@ -20,7 +20,7 @@ from app.postgres.connect import connect
 from app.postgres.store.store import TimescaleStore
 from app.settings import Settings
 from tests.deploy.accounts import apply
-from tests.documents import ROOT
+from tools.documents import ROOT
 
 pytestmark = [
     pytest.mark.integration,

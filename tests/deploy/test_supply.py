@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import sbom, secret_scan
-from tests.documents import ROOT
+from tools import sbom, secret_scan
+from tools.documents import ROOT
 
 LOCKS = ("requirements.lock", "requirements-dev.lock")
 AT = "@"
@@ -107,5 +107,5 @@ def test_a_vulnerability_fails_the_check_and_silence_does_not(tmp_path: Path) ->
 
 def test_make_check_looks_for_both() -> None:
     (recipe,) = re.findall(r"^check: .*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert "tests.secret_scan" in recipe
+    assert "tools.secret_scan" in recipe
     assert "scripts/audit --if-possible" in recipe

@@ -11,7 +11,7 @@ from app.cli.main import COMMANDS
 from app.settings import Settings
 from app.stream.faust_process import LIMIT_EXIT_CODE
 from tests.deploy.settings_named import refused, unknown
-from tests.documents import ROOT
+from tools.documents import ROOT
 
 DIRECTORY = ROOT / "deploy" / "systemd"
 UNITS = sorted(DIRECTORY.glob("*.service"))

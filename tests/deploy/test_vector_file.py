@@ -16,7 +16,7 @@ from app.core.routing.mqtt_topics import is_own_output, route
 from app.kafka.topics import wanted
 from app.settings import Settings
 from tests.deploy import vector
-from tests.documents import ROOT
+from tools.documents import ROOT
 
 CONFIG = vector.config()
 SOURCE, SINK = CONFIG["sources"]["mqtt_in"], CONFIG["sinks"]["kafka_out"]

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.deploy import compose, programs, vector
-from tests.documents import ROOT
+from tools.documents import ROOT
 
 DEPLOY = ROOT / "deploy"
 PROMETHEUS = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())

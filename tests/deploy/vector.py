@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.documents import ROOT
+from tools.documents import ROOT
 
 FILE = ROOT / "vector.toml"
 # An event enters as JSON: bytes come in by base64, and leave so.

@@ -10,7 +10,7 @@ from app.core.batch.effects import Written
 from app.local.servers.postgres import Postgres
 from app.postgres.circuit_breaker import State
 from app.postgres.schema import init_sql
-from tests.contract.test_store import row
+from tests.contract.postgres.test_store import row
 from tests.integration.stores import Told, connected, count, opened, until
 
 pytestmark = pytest.mark.integration

@@ -22,7 +22,6 @@ from app.postgres.connect import connect
 from app.postgres.sqlstate import DATABASE_ERRORS, Failure, advice, classify
 from app.settings import Settings
 from tests.conftest import INIT_SQL
-from tests.documents import DOCS
 from tests.faults.load import RULES
 from tests.integration.bridges import program as bridge_program
 from tests.integration.bridges import publisher
@@ -41,6 +40,7 @@ from tests.secured import (
 )
 from tests.servers import PostgresServer, server_directory
 from tests.workers import ROOT, Site, until
+from tools.documents import DOCS
 
 pytestmark = pytest.mark.integration
 

@@ -16,7 +16,7 @@ from app.local.servers.unprivileged import run
 from app.postgres.circuit_breaker import State
 from app.postgres.schema import init_sql
 from app.postgres.store.store import TimescaleStore
-from tests.contract.test_store import EDITED, LOG, row
+from tests.contract.postgres.test_store import EDITED, LOG, row
 from tests.integration.stores import Told, as_role, connected, count, opened, until, waiting_backend
 from tests.servers import PostgresServer, server_directory
 

@@ -16,7 +16,7 @@ from app.core.batch.effects import Effect, Statement, Written
 from app.core.model.records import Row
 from app.postgres.circuit_breaker import State
 from app.postgres.connect import Connection
-from tests.contract.test_store import EDITED, LOG, row
+from tests.contract.postgres.test_store import EDITED, LOG, row
 from tests.integration.stores import Told, connected, count, opened, until, waiting_backend
 
 pytestmark = pytest.mark.integration

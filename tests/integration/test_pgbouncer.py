@@ -10,7 +10,7 @@ from app.core.batch.effects import Effect, Statement, Written
 from app.postgres.connect import Connection
 from app.postgres.queries.config_feed import RulesTable
 from app.settings import Settings
-from tests.contract.test_store import EDITED, LOG, POISON, alert, row
+from tests.contract.postgres.test_store import EDITED, LOG, POISON, alert, row
 from tests.integration.stores import Told, connected, count, opened, until
 from tests.pgbouncer import transaction_mode
 

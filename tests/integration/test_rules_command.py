@@ -15,7 +15,7 @@ from app.backtest.summary import BINS
 from app.local.servers.common import free_port
 from app.postgres.queries.readings import ALONG_THE_KEY, PAGE, query
 from tests.command import Done, iot_stream
-from tests.documents import DOCS
+from tools.documents import DOCS
 
 pytestmark = pytest.mark.integration
 

@@ -18,7 +18,7 @@ from app.postgres.connect import Connection
 from app.postgres.schema import init_sql
 from app.postgres.store.store import TimescaleStore
 from app.settings import Settings
-from tests.contract.test_store import EDITED, LOG, START, row
+from tests.contract.postgres.test_store import EDITED, LOG, START, row
 from tests.integration.stores import Told, as_role, connected, count, opened, until, waiting_backend
 from tests.servers import PostgresServer
 
