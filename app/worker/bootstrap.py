@@ -21,6 +21,7 @@ from app.core.user_config.rulebook import RuleBook
 from app.errors import SettingsError
 from app.kafka.access import access
 from app.kafka.alert_outbox import KafkaOutbox
+from app.kafka.closed_socket import raise_connection_errors
 from app.kafka.dead_letter_reader import DeadLetterTail
 from app.kafka.dead_letters import KafkaDeadLetters
 from app.kafka.inactivity_claims import KafkaSilences
@@ -67,6 +68,7 @@ except SettingsError as error:
     print(error, file=sys.stderr)  # noqa: T201 - as `iot-stream` says it, and with its exit code
     raise SystemExit(2) from None
 use_uvloop()
+raise_connection_errors()
 kafka = access(settings)
 app = build_app(settings, WorkerApp)
 
