@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from app.core.batch.batch import Batch
-from app.core.batch.effects import Effect, Written
-from app.core.batch.output import Forward, Work
+from app.core.batch.effects import Effect, WriteResult
+from app.core.batch.output import BatchOutput, Forward
 from app.core.model.records import Rejected, Row
-from app.core.model.reply import Answer
+from app.core.model.reply import Reply
 
 
 class Source(Protocol):
@@ -20,7 +20,7 @@ class Source(Protocol):
 class Process(Protocol):
     """What makes Work of batches: pure, but for the working state it keeps (app.core.processing.processor)."""
 
-    def slices(self, batch: Batch, now: float) -> Generator[None, None, Work]:
+    def run_sliced(self, batch: Batch, now: float) -> Generator[None, None, BatchOutput]:
         """All that `batch` asks of the world, with pauses; `now` in seconds since 1970."""
 
     def closed(self, batch: Batch) -> None:
@@ -30,7 +30,7 @@ class Process(Protocol):
 class Store(Protocol):
     """raw_telemetry. A write answers once all its rows are durable."""
 
-    async def write(self, rows: Sequence[Row], effects: Sequence[Effect] = ()) -> Written:
+    async def write(self, rows: Sequence[Row], effects: Sequence[Effect] = ()) -> WriteResult:
         """Store rows and, in the same transaction, effects; wait out an outage. Late rows may go apart.
 
         Raises TransientError only when told to give up (rebalance, shutdown): then the write comes again, whole.
@@ -48,7 +48,7 @@ class Outbox(Protocol):
     """The alert topic."""
 
     async def send(
-        self, events: Sequence[tuple[bytes, bytes]], answers: Sequence[Answer] = (), forwards: Sequence[Forward] = ()
+        self, events: Sequence[tuple[bytes, bytes]], answers: Sequence[Reply] = (), forwards: Sequence[Forward] = ()
     ) -> None:
         """Send (key, alert event as JSON) in order, then answers; return once the broker has acknowledged all.
 
@@ -88,7 +88,7 @@ class Seconds:
 class Ledger(Protocol):
     """Told of every batch that is done; counts and logs it."""
 
-    def batch_done(self, batch: Batch, work: Work, written: Written, seconds: Seconds) -> None: ...
+    def batch_done(self, batch: Batch, work: BatchOutput, written: WriteResult, seconds: Seconds) -> None: ...
 
     def batch_given_up(self, batch: Batch, reason: str) -> None: ...
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from app.core.batch.effects import Effect, Statement, Written
+from app.core.batch.effects import Effect, Statement, WriteResult
 from app.core.model.records import Row
 from app.errors import TransientError
 from app.postgres.store.encode_check import fault
@@ -31,7 +31,7 @@ class FakeStore:
         self.available = asyncio.Event()
         self.available.set()
 
-    async def write(self, rows: Sequence[Row], effects: Sequence[Effect] = ()) -> Written:
+    async def write(self, rows: Sequence[Row], effects: Sequence[Effect] = ()) -> WriteResult:
         """Store rows and effects, or raise TransientError when told to give up while unavailable."""
         while not self.available.is_set():
             if self.give_up.is_set():
@@ -44,7 +44,7 @@ class FakeStore:
             if index not in bad:
                 self.rows.setdefault((row[0], row[1], row[2], row[3]), row)
         stored = len(self.rows) - before
-        return Written(stored, len(rows) - stored - len(refused), tuple(refused), self._apply(effects))
+        return WriteResult(stored, len(rows) - stored - len(refused), tuple(refused), self._apply(effects))
 
     def _apply(self, effects: Sequence[Effect]) -> tuple[tuple[int, str], ...]:
         refused = []

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from app.local.servers.common import LOOPBACK, exchange, free_port, wait_until_ready, write_private
-from app.local.servers.process import Process
+from app.local.servers.process import ChildProcess
 from app.local.servers.tools import find
 from app.local.servers.unprivileged import unprivileged
 from tests.servers import server_directory
@@ -40,7 +40,7 @@ def transaction_mode(dsn: str) -> Iterator[str]:
         file, account = Path(directory) / "pgbouncer.ini", unprivileged()
         server = {"host": parts.hostname, "server": parts.port, "user": parts.username, "password": parts.password}
         write_private(file, CONFIG.format(**server, listen=LOOPBACK, port=port), account)
-        process = Process("pgbouncer", [program, str(file)], directory / "log", account=account, cwd=directory)
+        process = ChildProcess("pgbouncer", [program, str(file)], directory / "log", account=account, cwd=directory)
         process.start()
         try:
             wait_until_ready(process, lambda: exchange(port, STARTUP, 1) != b"", 10)

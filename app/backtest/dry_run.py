@@ -1,23 +1,23 @@
 """A rule set tried on readings: what a worker would tell of them. Nothing outside of it changes."""
 
-from app.core.alerts.evaluate import step
+from app.core.alerts.evaluate import evaluate
 from app.core.model.alert_event import AlertEvent
 from app.core.model.records import Reading
-from app.core.processing.sampled_step import sample
-from app.core.rules.prefilter import Quiet, quiet_for
+from app.core.processing.sampled_step import evaluate_sampled
+from app.core.rules.prefilter import Prefilter, prefilter_for
 from app.core.rules.rule import Rule, RuleSet, compile_for
 from app.core.sampling.compile import sampling_for, with_rules
 from app.core.sampling.policy import Sampling
 from app.core.state.device_state import DeviceState
 
 
-class Rehearsal:
+class DryRun:
     """Steps readings in the order given, each device with a state of its own that begins empty."""
 
     def __init__(self, rules: RuleSet) -> None:
         self._rules, self._asked = rules, with_rules(None, rules)
-        self._devices: dict[tuple[str, str], _Device] = {}
-        self._quiet: dict[tuple[str, ...], Quiet] = {}  # devices with the same rules share one
+        self._devices: dict[tuple[str, str], _DryRunDevice] = {}
+        self._quiet: dict[tuple[str, ...], Prefilter] = {}  # devices with the same rules share one
         self.readings = 0
         self.late = 0  # older than the newest of their device: they move nothing
 
@@ -31,27 +31,27 @@ class Rehearsal:
         self.readings += 1
         self.late += reading.time < device.state.latest
         if device.sampling is not None:
-            return sample(device.state, reading, device.sampling, device, offset)[0]
-        return step(device.state, reading, device.rules, offset, device.quiet)
+            return evaluate_sampled(device.state, reading, device.sampling, device, offset)[0]
+        return evaluate(device.state, reading, device.rules, offset, device.quiet)
 
     @property
     def devices(self) -> int:
         """How many devices there were readings of."""
         return len(self._devices)
 
-    def _device(self, device_id: str) -> "_Device":
+    def _device(self, device_id: str) -> "_DryRunDevice":
         rules = compile_for(self._rules, device_id)
         ids = tuple(rule.id for rule in rules)
         if ids not in self._quiet:
-            self._quiet[ids] = quiet_for(rules)
-        return _Device(rules, self._quiet[ids], sampling_for(self._asked, rules, device_id))
+            self._quiet[ids] = prefilter_for(rules)
+        return _DryRunDevice(rules, self._quiet[ids], sampling_for(self._asked, rules, device_id))
 
 
-class _Device:
+class _DryRunDevice:
     __slots__ = ("quiet", "rules", "sampling", "state")
 
     maintenance = ()
 
-    def __init__(self, rules: tuple[Rule, ...], quiet: Quiet, sampling: Sampling | None) -> None:
+    def __init__(self, rules: tuple[Rule, ...], quiet: Prefilter, sampling: Sampling | None) -> None:
         self.rules, self.quiet, self.sampling = rules, quiet, sampling
         self.state = DeviceState()

@@ -14,11 +14,11 @@ import msgspec
 from msgspec import Struct
 
 from app.backtest.csv_cells import fields_of
-from app.core.decode.decoder import Decoder, Limits
+from app.core.decode.decoder import DecodeLimits, Decoder
 from app.core.model.identity import ids_fault
 from app.core.model.records import Kind, Reading, Rejected
 from app.core.routing.address import Address
-from app.core.schema.schema import Schema, in_force
+from app.core.schema.schema import Schema, current_schema
 from app.errors import PermanentError
 
 NOBODY, NOTHING = "user", "device"  # ids where a file has none
@@ -35,7 +35,7 @@ class Refused(Struct, frozen=True):
     detail: str
 
 
-class _Record(Struct):
+class _FileRecord(Struct):
     """As much of a Kafka record as decoding asks for."""
 
     value: bytes | None
@@ -55,7 +55,7 @@ _ids = msgspec.json.Decoder(_Ids).decode
 
 @lru_cache
 def _decoder(schema: Schema) -> Decoder:
-    return Decoder(Limits(time_future_max=_AGES, time_past_max=_AGES), schema)
+    return Decoder(DecodeLimits(time_future_max=_AGES, time_past_max=_AGES), schema)
 
 
 def read(path: Path) -> Iterator[Reading | Refused]:
@@ -95,13 +95,13 @@ def _csv(path: Path, file: TextIO) -> Iterator[tuple[int, bytes]]:
         for row in rows:
             if None in row:  # what csv calls the cells beyond the last column
                 raise PermanentError(f"{path}:{rows.line_num}: more cells than the first line has columns")
-            yield rows.line_num, msgspec.json.encode(fields_of(row, in_force().keys))
+            yield rows.line_num, msgspec.json.encode(fields_of(row, current_schema().keys))
     except csv.Error as error:
         raise PermanentError(f"{path}:{rows.reader.line_num}: not CSV: {error}") from error
 
 
 def _reading(line: int, payload: bytes) -> Reading | Refused:
-    record = _Record(payload)
+    record = _FileRecord(payload)
     try:
         named: Any = _ids(payload)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
@@ -109,7 +109,7 @@ def _reading(line: int, payload: bytes) -> Reading | Refused:
     user, device = str(named.user_id or NOBODY), str(named.device_id or NOTHING)
     if fault := ids_fault(user, device):
         return Refused(line, fault.reason, fault.detail)
-    found = _decoder(in_force()).decode(record, Address(Kind.TELEMETRY, user, device, lenient=True), _ANY_MS)
+    found = _decoder(current_schema()).decode(record, Address(Kind.TELEMETRY, user, device, lenient=True), _ANY_MS)
     if isinstance(found, Rejected):
         return Refused(line, found.reason, found.detail)
     return found

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from app.backtest.alert_spans import Spans
-from app.backtest.dry_run import Rehearsal
+from app.backtest.dry_run import DryRun
 from app.backtest.summary import Summary
 from app.core.model.records import Reading
 from app.core.rules.globs import Globs
@@ -16,7 +16,7 @@ class Backtest:
 
     def __init__(self, rules: RuleSet, glob: str, begin: datetime, end: datetime) -> None:
         self.rules, self._glob, self._globs = rules, glob, Globs([glob])
-        self.rehearsal, self.summary = Rehearsal(rules), Summary(begin, end)
+        self.rehearsal, self.summary = DryRun(rules), Summary(begin, end)
         self._spans = Spans()
         self._wanted: dict[str, bool] = {}  # by device
 

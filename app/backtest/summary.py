@@ -11,7 +11,7 @@ FLAP = timedelta(minutes=5)  # an alert that fires so soon after the last one wa
 BINS = 60  # of time; that many blocks are drawn in a line
 
 
-class Figures(Struct):
+class RuleFigures(Struct):
     """Of one rule on one device."""
 
     rule_id: str
@@ -28,7 +28,7 @@ class Summary:
 
     def __init__(self, begin: datetime, end: datetime) -> None:
         self.begin, self.end = begin, end
-        self._figures: dict[tuple[str, str, str], Figures] = {}
+        self._figures: dict[tuple[str, str, str], RuleFigures] = {}
         self._ended: dict[tuple[str, str, str], datetime] = {}
         self.over_time: dict[str, list[int]] = {}  # rule -> alerts that fired in each of BINS equal parts
 
@@ -37,7 +37,7 @@ class Summary:
         key = (span.user_id, span.device_id, span.rule_id)
         figures = self._figures.get(key)
         if figures is None:
-            figures = self._figures[key] = Figures(span.rule_id, span.device_id)
+            figures = self._figures[key] = RuleFigures(span.rule_id, span.device_id)
         seconds = span.seconds(self.end)
         figures.alerts += 1
         figures.open += span.resolved_at is None
@@ -50,19 +50,19 @@ class Summary:
         self.over_time.setdefault(span.rule_id, [0] * BINS)[self._bin(span.fired_at)] += 1
 
     @property
-    def figures(self) -> list[Figures]:
+    def figures(self) -> list[RuleFigures]:
         """One a rule and device, those with the most alerts first."""
         return sorted(self._figures.values(), key=lambda one: (-one.alerts, -one.seconds, one.rule_id, one.device_id))
 
-    def of_rules(self, rule_ids: Iterable[str]) -> list[Figures]:
+    def of_rules(self, rule_ids: Iterable[str]) -> list[RuleFigures]:
         """One a rule, in the order given; `device_id` is the number of devices that it alerted on."""
         return [self._of_rule(rule_id) for rule_id in rule_ids]
 
-    def _of_rule(self, rule_id: str) -> Figures:
+    def _of_rule(self, rule_id: str) -> RuleFigures:
         parts = [one for one in self._figures.values() if one.rule_id == rule_id]
         sums = (sum(one.alerts for one in parts), sum(one.open for one in parts), sum(one.flaps for one in parts))
         seconds = sum(one.seconds for one in parts)
-        return Figures(rule_id, str(len(parts)), *sums, seconds, max((one.longest for one in parts), default=0.0))
+        return RuleFigures(rule_id, str(len(parts)), *sums, seconds, max((one.longest for one in parts), default=0.0))
 
     def _bin(self, time: datetime) -> int:
         share = (time - self.begin) / max(self.end - self.begin, timedelta(microseconds=1))

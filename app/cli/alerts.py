@@ -11,15 +11,15 @@ import msgspec
 import typer
 
 from app.backtest.duration import duration
-from app.core.alerts.commands import Action, command
+from app.core.alerts.commands import CommandAction, command
 from app.core.model.identity import bad_character
 from app.core.model.records import Kind, Rejected
 from app.core.routing.address import Address
 from app.core.rules.globs import Globs
 from app.errors import PermanentError
 from app.mqtt.one_shot import publish
-from app.postgres.connect import inquiry
-from app.postgres.queries.alert_lists import OpenAlert, ToldAlert, open_alerts, told_alerts
+from app.postgres.connect import operator_session
+from app.postgres.queries.alert_lists import OpenAlert, SentAlert, open_alerts, told_alerts
 from app.settings import load
 
 alerts = typer.Typer(no_args_is_help=True)
@@ -95,7 +95,7 @@ def snooze(
 
     Example: iot-stream alerts snooze alice truck-1 temperature --minutes 30
     """
-    _send(user, device, rule, Action.SNOOZE, way, minutes)
+    _send(user, device, rule, CommandAction.SNOOZE, way, minutes)
 
 
 @alerts.command()
@@ -104,7 +104,7 @@ def disable(user: User, device: Device, rule: Rule, way: Way = "") -> None:
 
     Example: iot-stream alerts disable alice truck-1 temperature
     """
-    _send(user, device, rule, Action.DISABLE, way)
+    _send(user, device, rule, CommandAction.DISABLE, way)
 
 
 @alerts.command()
@@ -113,7 +113,7 @@ def enable(user: User, device: Device, rule: Rule, way: Way = "") -> None:
 
     Example: iot-stream alerts enable alice truck-1 temperature
     """
-    _send(user, device, rule, Action.ENABLE, way)
+    _send(user, device, rule, CommandAction.ENABLE, way)
 
 
 @alerts.command()
@@ -122,10 +122,10 @@ def ack(user: User, device: Device, rule: Rule, way: Way = "") -> None:
 
     Example: iot-stream alerts ack alice truck-1 temperature
     """
-    _send(user, device, rule, Action.ACK, way)
+    _send(user, device, rule, CommandAction.ACK, way)
 
 
-class _Record(msgspec.Struct):
+class _HistoryRow(msgspec.Struct):
     """As much of a Kafka record as checking a command asks for."""
 
     value: bytes | None
@@ -135,7 +135,7 @@ class _Record(msgspec.Struct):
     headers: Sequence[tuple[str, bytes]] = ()
 
 
-def _send(user: str, device: str, rule: str, action: Action, way: str, minutes: float | None = None) -> None:
+def _send(user: str, device: str, rule: str, action: CommandAction, way: str, minutes: float | None = None) -> None:
     """Check the command as a worker does before it looks at the device, then publish it."""
     if not user or any(char in user for char in "/+#\0") or bad_character(user):
         raise PermanentError(f"{user!r} is no user: the id is one level of an MQTT topic")
@@ -146,7 +146,7 @@ def _send(user: str, device: str, rule: str, action: Action, way: str, minutes: 
         wanted["duration_minutes"] = minutes
     payload = json.dumps(wanted).encode()
     now_ms = time.time_ns() // 1_000_000
-    found = command(_Record(payload, now_ms), Address(Kind.ALERTS_MANAGE, user, ""), now_ms)
+    found = command(_HistoryRow(payload, now_ms), Address(Kind.ALERTS_MANAGE, user, ""), now_ms)
     if isinstance(found, Rejected):
         raise PermanentError(found.detail)
     topic = f"users/{user}/alerts/manage"
@@ -155,10 +155,10 @@ def _send(user: str, device: str, rule: str, action: Action, way: str, minutes: 
 
 
 async def _open(user: str | None, rule: str | None) -> list[OpenAlert]:
-    async with inquiry(load(), "alerts") as connection:
+    async with operator_session(load(), "alerts") as connection:
         return await open_alerts(connection, user, rule)
 
 
-async def _told(user: str | None, rule: str | None, device: str | None, since: datetime, limit: int) -> list[ToldAlert]:
-    async with inquiry(load(), "alerts") as connection:
+async def _told(user: str | None, rule: str | None, device: str | None, since: datetime, limit: int) -> list[SentAlert]:
+    async with operator_session(load(), "alerts") as connection:
         return await told_alerts(connection, user, rule, device, since, limit)

@@ -17,7 +17,7 @@ from app.backtest.stored import Backtest
 from app.core.rules.rule import RuleSet
 from app.core.user_config.document import STORED_BYTES_MAX
 from app.errors import PermanentError
-from app.postgres.connect import Connection, inquiry
+from app.postgres.connect import Connection, operator_session
 from app.postgres.queries.readings import pages
 from app.postgres.queries.user_configs import stored
 from app.settings import load
@@ -62,7 +62,7 @@ def backtest(
 
 
 async def _run(user: str, glob: str, rules: RuleSet | None, stretch: tuple[datetime, datetime], told: Told) -> Backtest:
-    async with inquiry(load(), "backtest") as connection:
+    async with operator_session(load(), "backtest") as connection:
         made = Backtest(rules or await _in_force(connection, user), glob, *stretch)
         async with aclosing(pages(connection, user, *stretch, made.prefix)) as found:
             async for page in found:

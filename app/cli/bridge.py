@@ -9,7 +9,7 @@ import uvloop
 
 from app.core.ingress.limits import IngressLimits
 from app.core.routing.client_ids import client_id, share
-from app.gateways.admission import Gate
+from app.gateways.admission import Admission
 from app.gateways.mqtt.bridge import Bridge
 from app.gateways.mqtt.session import Login
 from app.gateways.writer import KafkaWriter
@@ -42,7 +42,7 @@ def build(settings: Settings) -> tuple[Bridge, KafkaWriter]:
     login = build_login(settings)
     writer = KafkaWriter(access(settings), settings.bridge_client_id, settings.kafka_topic, settings.kafka_dlq_topic)
     address = (settings.mqtt_host, settings.mqtt_port)
-    gate = Gate(ingress_limits(settings))
+    gate = Admission(ingress_limits(settings))
     return Bridge(address, mqtt_context(settings), login, writer, settings.bridge_buffer_bytes, gate), writer
 
 

@@ -8,14 +8,14 @@ from typing import Any
 import structlog
 
 from app.core.routing.client_ids import client_id
-from app.mqtt.connection import Account
+from app.mqtt.connection import BrokerAccount
 from app.mqtt.publisher import MqttPublisher
 from app.mqtt.tls import mqtt_context
 from app.notify.notifier import Notifier
 from app.notify.publishing import Publishing
-from app.notify.retrying import Insistence
+from app.notify.retrying import RetryUntilStopped
 from app.notify.webhook import WebhookSender
-from app.notify.webhook_client import Hook
+from app.notify.webhook_client import WebhookClient
 from app.ops import logs
 from app.ops.health import HealthServer
 from app.settings import Settings, load
@@ -34,9 +34,9 @@ def run(settings: Settings) -> None:
     asyncio.run(_main(settings))
 
 
-def account(settings: Settings) -> Account:
+def account(settings: Settings) -> BrokerAccount:
     """Where and as whom the notifier publishes."""
-    return Account(
+    return BrokerAccount(
         host=settings.mqtt_host,
         port=settings.mqtt_port,
         client_id=client_id(settings.notifier_client_id, settings.mqtt_secret if settings.mqtt_guarded_ids else None),
@@ -56,7 +56,7 @@ async def _main(settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    insist = Insistence(stop)
+    insist = RetryUntilStopped(stop)
     publisher = MqttPublisher(account(settings), insist.rest)
     publishing = Publishing(publisher, insist, probe(settings), settings.alert_delayed_after)
     made = Notifier(settings, publishing, insist)
@@ -82,7 +82,9 @@ async def _deliver(settings: Settings, made: Notifier, stop: asyncio.Event) -> N
     async with asyncio.TaskGroup() as group:
         group.create_task(made.run())
         if settings.webhook_url:
-            hook = Hook(settings.webhook_url.get_secret_value(), settings.webhook_key, settings.webhook_timeout)
+            hook = WebhookClient(
+                settings.webhook_url.get_secret_value(), settings.webhook_key, settings.webhook_timeout
+            )
             group.create_task(WebhookSender(settings, hook, stop).run())
 
 

@@ -11,15 +11,15 @@ import typer
 
 from app.backtest import readings_file, rules_file
 from app.backtest.alert_spans import Span, Spans
-from app.backtest.dry_run import Rehearsal
+from app.backtest.dry_run import DryRun
 from app.backtest.readings_file import Refused
 from app.cli.backtest import backtest
 from app.core.model.alert_event import AlertEvent, to_json
 from app.core.rules.rule import RuleSet
 from app.core.user_config.document import STORED_BYTES_MAX
 from app.errors import PermanentError
-from app.postgres.connect import inquiry
-from app.postgres.queries.user_configs import Stored, store, stored
+from app.postgres.connect import operator_session
+from app.postgres.queries.user_configs import StoredConfig, store, stored
 from app.settings import load
 
 rules = typer.Typer(no_args_is_help=True)
@@ -114,7 +114,7 @@ def try_out(
     Example: iot-stream rules test rules.json --readings readings.csv
     """
     found = rules_file.valid(str(file), rules_file.text_of(file), readings_file.NOBODY)
-    rehearsal, events, spans, refused = Rehearsal(found), list[AlertEvent](), Spans(), list[Refused]()
+    rehearsal, events, spans, refused = DryRun(found), list[AlertEvent](), Spans(), list[Refused]()
     over: list[Span] = []
     for reading in readings_file.read(readings):
         if isinstance(reading, Refused):
@@ -133,9 +133,7 @@ def try_out(
     _print_test(readings, rehearsal, events, alerts, refused)
 
 
-def _print_test(
-    file: Path, done: Rehearsal, events: list[AlertEvent], alerts: list[Span], refused: list[Refused]
-) -> None:
+def _print_test(file: Path, done: DryRun, events: list[AlertEvent], alerts: list[Span], refused: list[Refused]) -> None:
     from rich.console import Console
 
     from app.cli.render.rules import print_on, timeline
@@ -149,20 +147,20 @@ def _print_test(
           f"{still} still open")  # fmt: skip
 
 
-async def _stored(user: str | None) -> list[Stored]:
-    async with inquiry(load(), "rules") as connection:
+async def _stored(user: str | None) -> list[StoredConfig]:
+    async with operator_session(load(), "rules") as connection:
         return await stored(connection, user)
 
 
-async def _replace(user: str, text: bytes) -> Stored | None:
+async def _replace(user: str, text: bytes) -> StoredConfig | None:
     """Store the rules of a file without mistakes; what was there before."""
-    async with inquiry(load(), "rules") as connection, connection.transaction():
+    async with operator_session(load(), "rules") as connection, connection.transaction():
         before = await stored(connection, user)
         await store(connection, user, *rules_file.parts(text))
         return before[0] if before else None
 
 
-def _compiled(one: Stored) -> Compiled:
+def _compiled(one: StoredConfig) -> Compiled:
     return rules_file.read(one.document, one.user_id, STORED_BYTES_MAX)
 
 
@@ -170,7 +168,7 @@ def _reasons(compiled: Compiled) -> tuple[str, ...]:
     return () if isinstance(compiled, RuleSet) else tuple(mistake.what for mistake in compiled)
 
 
-def _as_dict(one: Stored, compiled: Compiled) -> dict[str, Any]:
+def _as_dict(one: StoredConfig, compiled: Compiled) -> dict[str, Any]:
     parts = {"rules": msgspec.Raw(one.rules.encode()), "maintenance": msgspec.Raw(one.maintenance.encode())}
     parts["sampling"] = msgspec.Raw(one.sampling.encode())
     return {"user_id": one.user_id, "updated_at": one.updated_at, **parts, "refused": _reasons(compiled)}

@@ -10,7 +10,7 @@ from app.cli.up import Directory, NoFleet, join, prepare, ready_line, say
 from app.local.layout import Layout, default_root
 from app.local.screen.observer import Observer
 from app.local.screen.screen import draw, plain
-from app.local.session import Session, locked, stop_on_signals, supervisor_pid
+from app.local.session import StackSession, locked, stop_on_signals, supervisor_pid
 from app.local.stack import Stack
 
 PERIOD = 2.0  # seconds between two looks when nobody draws
@@ -33,7 +33,7 @@ def run(no_fleet: NoFleet = False, directory: Directory = None) -> None:
         return
     prepare(layout, no_fleet)
     say("starting Kafka, PostgreSQL, Mosquitto, bridge, worker, notifier and a simulated fleet")
-    with locked(layout), Session(layout, say) as session:
+    with locked(layout), StackSession(layout, say) as session:
         if session.wait_ready():
             print(ready_line(layout), flush=True)
             watch(session.stack, session.stopped)

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from app.core.schema.schema import in_force
-from app.postgres.connect import inquiry
+from app.core.schema.schema import current_schema
+from app.postgres.connect import operator_session
 from app.postgres.schema import telemetry_table
 from app.settings import load
 
@@ -34,11 +34,11 @@ def sql(
     Example: iot-stream schema sql --from-database | psql "$IOT_DATABASE_URL"
     """
     load()
-    statements = [one.cure for one in _differences()] if from_database else [telemetry_table.create(in_force())]
+    statements = [one.cure for one in _differences()] if from_database else [telemetry_table.create(current_schema())]
     if from_database and any(not one.startswith("ALTER") for one in statements):
-        statements = [telemetry_table.create(in_force())]
+        statements = [telemetry_table.create(current_schema())]
     if as_json:
-        print(json.dumps({"schema": in_force().name, "sql": statements}))
+        print(json.dumps({"schema": current_schema().name, "sql": statements}))
     else:
         print("\n".join(statements) or "-- nothing to do")
 
@@ -53,19 +53,19 @@ def check(as_json: AsJson = False) -> None:
     found = _differences()
     if as_json:
         differences = [{"column": one.column, "what": one.what, "cure": one.cure} for one in found]
-        print(json.dumps({"schema": in_force().name, "differences": differences}))
+        print(json.dumps({"schema": current_schema().name, "differences": differences}))
     elif found:
         for one in found:
             print(f"{one.what}\n  {one.cure}")
     else:
-        print(f"raw_telemetry fits {in_force().name}: {', '.join(in_force().names)}")
+        print(f"raw_telemetry fits {current_schema().name}: {', '.join(current_schema().names)}")
     if found:
         raise typer.Exit(1)
 
 
 def _differences() -> Sequence[telemetry_table.Difference]:
     async def asked() -> Sequence[telemetry_table.Difference]:
-        async with inquiry(load(), "schema") as connection:
-            return await telemetry_table.differences(connection, in_force())
+        async with operator_session(load(), "schema") as connection:
+            return await telemetry_table.differences(connection, current_schema())
 
     return asyncio.run(asked())

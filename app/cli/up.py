@@ -12,7 +12,7 @@ import typer
 from app.errors import PermanentError
 from app.local.health import wait_until_well
 from app.local.layout import Layout, default_root, parse_env
-from app.local.session import Session, locked, log_of_detached, supervisor_pid, wait_for
+from app.local.session import StackSession, locked, log_of_detached, supervisor_pid, wait_for
 
 LONGEST_START = 300.0  # seconds; the first start of a fresh machine installs and downloads
 
@@ -40,7 +40,7 @@ def up(
     else:
         prepare(layout, no_fleet)
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # another `up` that finds us before we take it would end us
-        with locked(layout), Session(layout, say) as session:
+        with locked(layout), StackSession(layout, say) as session:
             if session.wait_ready():
                 print(ready_line(layout), flush=True)
             session.stopped.wait()

@@ -15,7 +15,7 @@ from app.errors import PermanentError
 from app.local.layout import Layout, default_root
 from app.local.servers.mosquitto import Mosquitto
 from app.local.stack import Stack
-from app.postgres.queries.mqtt_accounts import Account, accounts, password_fault
+from app.postgres.queries.mqtt_accounts import MqttAccount, accounts, password_fault
 from app.settings import Settings, load
 
 users = typer.Typer(no_args_is_help=True)
@@ -83,7 +83,7 @@ def show(as_json: AsJson = False, local: Local = False, directory: Directory = N
     """
     settings, _ = _target(local, directory)
 
-    async def found() -> list[Account]:
+    async def found() -> list[MqttAccount]:
         async with accounts(settings) as table:
             return await table.all()
 
@@ -178,7 +178,7 @@ def _password(file: str | None) -> str:
     return password
 
 
-def _as_dict(account: Account) -> dict[str, Any]:
+def _as_dict(account: MqttAccount) -> dict[str, Any]:
     return {
         "username": account.username,
         "client_id": account.client_id,

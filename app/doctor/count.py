@@ -16,17 +16,17 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from app.core.deadletters.envelope import delivery_mark
-from app.core.decode.decoder import Decoder, Limits
+from app.core.decode.decoder import DecodeLimits, Decoder
 from app.core.model.arrival import arrived_ms
 from app.core.model.records import Kind, Reading, Rejected
-from app.core.routing.address import route
+from app.core.routing.address import address_of
 from app.core.sampling.change_of_value import Policy
 from app.core.user_config.rulebook import RuleBook
 from app.doctor.coordinator import coordinated
 from app.doctor.finding import Finding, broken, ok, warning
 from app.doctor.left_out import judge
 from app.kafka.access import access
-from app.kafka.dead_letter_reader import DeadLetterTail, Recent
+from app.kafka.dead_letter_reader import DeadLetterTail, RecentDeadLetters
 from app.postgres.connect import Connection, connect
 from app.postgres.queries.config_feed import ROWS_OF
 from app.postgres.sqlstate import DATABASE_ERRORS, words
@@ -101,10 +101,10 @@ class _Letters:
         self._partitions = partitions
         self._tail = DeadLetterTail(access(settings), settings.kafka_dlq_topic, asyncio.Event())
 
-    async def since(self, tp: TopicPartition, first: int) -> Recent:
+    async def since(self, tp: TopicPartition, first: int) -> RecentDeadLetters:
         """Those of `tp` from offset `first` on, from where a worker puts them."""
         if not self._partitions:
-            return Recent({}, set(), {})
+            return RecentDeadLetters({}, set(), {})
         places = [tp.partition] if tp.partition < self._partitions else range(self._partitions)
         return await self._tail.read(tp.topic, tp.partition, places, first)
 
@@ -184,11 +184,11 @@ async def _missing(
 
 def _sort(settings: Settings, records: Sequence[Any]) -> tuple[list[tuple[Any, Reading]], int, list[tuple[Any, str]]]:
     """Records that must be rows, the number of others that are carried out, and those that must be dead letters."""
-    limits = Limits(CENTURY, CENTURY, settings.payload_max_bytes, settings.payload_max_depth)
+    limits = DecodeLimits(CENTURY, CENTURY, settings.payload_max_bytes, settings.payload_max_depth)
     decode, now_ms = Decoder(limits).decode, int(time.time() * 1000)
     readings, others, dead = [], 0, []
     for record in records:
-        address = route(record)
+        address = address_of(record)
         if isinstance(address, Rejected):
             dead.append((record, address.detail))
         elif address.kind is not Kind.TELEMETRY:

@@ -3,7 +3,7 @@
 import time
 from datetime import UTC, datetime
 
-from app.core.schema.schema import in_force
+from app.core.schema.schema import current_schema
 from app.core.user_config.rulebook import RuleBook
 from app.doctor import jobs
 from app.doctor.finding import Finding, broken, ok, warning
@@ -104,7 +104,7 @@ async def _steps(connection: Connection) -> list[Finding]:
 
 
 async def _raw_telemetry(connection: Connection) -> list[Finding]:
-    found = [broken(AREA, one.what, one.cure) for one in await differences(connection, in_force())]
+    found = [broken(AREA, one.what, one.cure) for one in await differences(connection, current_schema())]
     if KEY not in [set(row[0]) for row in await connection.fetch(_UNIQUE)]:
         key = "(time, user_id, device_id, sequence_id)"
         what = f"raw_telemetry has no unique key {key}: rows can be stored twice"

@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError
 from app.doctor.coordinator import coordinated
 from app.doctor.finding import Finding, broken, ok, warning
 from app.kafka.access import access, start
-from app.kafka.topics import Topic, wanted
+from app.kafka.topics import TopicSpec, wanted
 from app.settings import Settings
 
 AREA = "kafka"
@@ -51,7 +51,7 @@ async def _topics(admin: AIOKafkaAdminClient, settings: Settings, there: Mapping
     return found
 
 
-def _partitions(topic: Topic, described: Mapping[str, Any], settings: Settings) -> list[Finding]:
+def _partitions(topic: TopicSpec, described: Mapping[str, Any], settings: Settings) -> list[Finding]:
     partitions = described["partitions"]
     found = []
     if len(partitions) != topic.partitions:
@@ -73,7 +73,7 @@ async def _configured(admin: AIOKafkaAdminClient, name: str) -> dict[str, str]:
     return {entry[0]: entry[1] or "" for answer in answers for *_, entries in answer.resources for entry in entries}
 
 
-def _config(topic: Topic, there: Mapping[str, str]) -> list[Finding]:
+def _config(topic: TopicSpec, there: Mapping[str, str]) -> list[Finding]:
     """What of its configuration loses or blocks records; the rest is the operator's taste."""
     found = []
     policy, should = there.get("cleanup.policy", "delete"), topic.config.get("cleanup.policy", "delete")

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from app.core.model.arrival import said_ms
 from app.core.model.records import Reading
 from app.core.model.times import micros
-from app.core.sampling.change_of_value import Chain, Policy
+from app.core.sampling.change_of_value import Policy, StoredChain
 
 SETTLED_SECONDS = 60.0  # by then every worker goes by a change of the configuration
 PolicyOf = Callable[[str, str], Policy | None]  # of a user's device
@@ -36,15 +36,15 @@ def judge(
     `absent` are the offsets of those that are no row, `since` when each user's configuration was last changed, seconds
     since 1970. What is absent and in neither set is lost.
     """
-    found, chains = Absent(set(), set()), dict[tuple[str, str], Chain]()
+    found, chains = Absent(set(), set()), dict[tuple[str, str], StoredChain]()
     for record, reading in readings:
         name = (reading.user_id, reading.device_id)
         policy = policy_of(*name)
         if policy is None:
             continue
-        chain = chains.setdefault(name, Chain(0))
+        chain = chains.setdefault(name, StoredChain(0))
         if record.offset not in absent:
-            chain.says_more(reading, micros(reading.time), policy, must=True)
+            chain.must_store(reading, micros(reading.time), policy, must=True)
         elif _within(chain, reading, policy):
             found.left_out.add(record.offset)
         elif (said_ms(record, now_ms) or 0) / 1000 < since[reading.user_id] + SETTLED_SECONDS:
@@ -52,9 +52,9 @@ def judge(
     return found
 
 
-def _within(chain: Chain, reading: Reading, policy: Policy) -> bool:
+def _within(chain: StoredChain, reading: Reading, policy: Policy) -> bool:
     """Whether it says no more than what was stored last; before the first that is known, anything may be so."""
     if chain.time is None:
         return True
-    tried = Chain(0, chain.time, dict(chain.values))
-    return not tried.says_more(reading, micros(reading.time), policy)
+    tried = StoredChain(0, chain.time, dict(chain.values))
+    return not tried.must_store(reading, micros(reading.time), policy)

@@ -11,7 +11,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from app.doctor.finding import Finding, broken, ok
 from app.mqtt.tls import mqtt_context
-from app.runtime.addresses import Address
+from app.runtime.addresses import HostPort
 from app.runtime.tls import words
 from app.settings import Settings
 
@@ -25,7 +25,7 @@ async def look(settings: Settings) -> list[Finding]:
 
 
 def _log_in(settings: Settings) -> list[Finding]:
-    where = f"{Address(settings.mqtt_host, settings.mqtt_port)}"
+    where = f"{HostPort(settings.mqtt_host, settings.mqtt_port)}"
     client = paho.Client(CallbackAPIVersion.VERSION2, _client_id(settings), protocol=MQTTProtocolVersion.MQTTv5)
     if settings.mqtt_username is not None:
         client.username_pw_set(settings.mqtt_username, settings.mqtt_secret)

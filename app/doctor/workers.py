@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from app.doctor.finding import Finding, broken, ok, warning
 from app.doctor.worker_page import Page, read
-from app.runtime.addresses import Address
+from app.runtime.addresses import HostPort
 from app.settings import Settings
 
 AREA = "worker"
@@ -20,7 +20,7 @@ async def look(settings: Settings, urls: Sequence[str], apart: float = 0.0) -> l
         return [warning(AREA, what, "name them: iot-stream doctor --metrics http://host:port")]
     found = [
         await _look_at(settings, url, apart, named=bool(urls))
-        for url in urls or [f"http://{Address(settings.metrics_host, settings.metrics_port)}"]
+        for url in urls or [f"http://{HostPort(settings.metrics_host, settings.metrics_port)}"]
     ]
     return [finding for each in found for finding in each]
 

@@ -10,11 +10,11 @@ import time
 
 from prometheus_client import Gauge
 
-from app.core.ingress.heavy_hitters import Heavy
+from app.core.ingress.heavy_hitters import HeavyHitters
 from app.core.ingress.limits import Ingress, IngressLimits
 from app.core.model.records import Kind
 from app.gateways.metrics import LIMITED, TOP_BYTES, TOP_LIMITED, TOP_MESSAGES
-from app.gateways.record import Outgoing, own_output
+from app.gateways.record import IngestRecord, own_output
 
 USERS = 20  # named in a metric; all others are one
 NAME_MAX = 64  # characters
@@ -22,25 +22,25 @@ TELL_SECONDS = 1.0
 OF_A_DEVICE = (Kind.TELEMETRY, Kind.STATUS)
 
 
-class Gate:
+class Admission:
     """The limits, and who counts for most. Without a limit it is False, and costs nothing."""
 
     def __init__(self, limits: IngressLimits) -> None:
         self._ingress = Ingress(limits)
-        self._sums = {TOP_MESSAGES: Heavy(), TOP_BYTES: Heavy(), TOP_LIMITED: Heavy()}
+        self._sums = {TOP_MESSAGES: HeavyHitters(), TOP_BYTES: HeavyHitters(), TOP_LIMITED: HeavyHitters()}
         self._telling: asyncio.TimerHandle | None = None
 
     def __bool__(self) -> bool:
         return bool(self._ingress)
 
-    def admit(self, records: list[Outgoing]) -> list[Outgoing]:
+    def admit(self, records: list[IngestRecord]) -> list[IngestRecord]:
         """The records without those that are dropped; the others over a limit say which (`over`)."""
         now = time.monotonic()
         if self._telling is None:
             self._telling = asyncio.get_running_loop().call_later(TELL_SECONDS, self._tell)
         return [record for record in records if self._may_go_on(record, now)]
 
-    def _may_go_on(self, record: Outgoing, now: float) -> bool:
+    def _may_go_on(self, record: IngestRecord, now: float) -> bool:
         if record.written or record.again or own_output(record):
             return True
         topic, size = record.headers[0][1], len(record.value)
@@ -61,7 +61,7 @@ class Gate:
             show(gauge, sums)
 
 
-def show(gauge: Gauge, sums: Heavy) -> None:
+def show(gauge: Gauge, sums: HeavyHitters) -> None:
     """The largest by name, and the rest as `other`."""
     top = sums.top(USERS)
     gauge.clear()

@@ -7,19 +7,19 @@ copy is not written a second time: it only asks for its PUBACK, which goes out b
 
 from collections.abc import Iterable
 
-from app.gateways.record import Outgoing
+from app.gateways.record import IngestRecord
 
 
-class Held:
+class HeldRecords:
     """The messages of ended connections that await a PUBACK, by packet id."""
 
     def __init__(self) -> None:
-        self._records: dict[int, Outgoing] = {}
+        self._records: dict[int, IngestRecord] = {}
 
     def __len__(self) -> int:
         return len(self._records)
 
-    def keep(self, records: Iterable[Outgoing]) -> None:
+    def keep(self, records: Iterable[IngestRecord]) -> None:
         """The connection that delivered `records` is gone: they are owed no PUBACK until they come again."""
         for record in records:
             if record.packet_id:
@@ -30,7 +30,7 @@ class Held:
         """The session is gone, and its packet ids mean nothing any more; the records are written all the same."""
         self._records.clear()
 
-    def without_copies(self, records: list[Outgoing]) -> list[Outgoing]:
+    def without_copies(self, records: list[IngestRecord]) -> list[IngestRecord]:
         """`records` as they arrived, with a `copy` in the place of each that is held already.
 
         Whoever sends again does so before anything new, with the packet id of the first time: the first message of
@@ -47,6 +47,6 @@ class Held:
         return found
 
 
-def copy(first: Outgoing, packet_id: int) -> Outgoing:
+def copy(first: IngestRecord, packet_id: int) -> IngestRecord:
     """What is owed for a message held already: its PUBACK alone."""
-    return Outgoing(first.kind, first.key, first.value, first.headers, packet_id, first.ingest_ms, True, True)
+    return IngestRecord(first.kind, first.key, first.value, first.headers, packet_id, first.ingest_ms, True, True)

@@ -4,9 +4,9 @@ import asyncio
 from collections import deque
 from collections.abc import Iterator
 
-from app.gateways.held_records import Held
+from app.gateways.held_records import HeldRecords
 from app.gateways.metrics import BUFFERED_BYTES
-from app.gateways.record import Outgoing
+from app.gateways.record import IngestRecord
 
 RECORD_OVERHEAD = 500  # bytes a record takes next to its payload: 320 by tracemalloc, and its share of a socket read
 
@@ -16,14 +16,14 @@ class Inbox:
 
     def __init__(self, max_bytes: int) -> None:
         self._max = max_bytes
-        self._records: deque[Outgoing] = deque()
+        self._records: deque[IngestRecord] = deque()
         self._bytes = 0
         self._arrived = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._records)
 
-    def __iter__(self) -> Iterator[Outgoing]:
+    def __iter__(self) -> Iterator[IngestRecord]:
         return iter(self._records)
 
     @property
@@ -36,7 +36,7 @@ class Inbox:
         """Whether a paused reader may go on."""
         return self._bytes <= self._max // 2
 
-    def put(self, records: list[Outgoing]) -> None:
+    def put(self, records: list[IngestRecord]) -> None:
         """Append records in the order they were received."""
         self._records.extend(records)
         self._bytes += sum(map(_size, records))
@@ -49,10 +49,10 @@ class Inbox:
             self._arrived.clear()
             await self._arrived.wait()
 
-    async def take(self, max_count: int, max_bytes: int) -> list[Outgoing]:
+    async def take(self, max_count: int, max_bytes: int) -> list[IngestRecord]:
         """Wait for the first record, then return what has gathered, up to the limits (but at least one)."""
         await self.arrived()
-        taken: list[Outgoing] = []
+        taken: list[IngestRecord] = []
         size = 0
         while self._records and len(taken) < max_count and size < max_bytes:
             record = self._records.popleft()
@@ -62,7 +62,7 @@ class Inbox:
         BUFFERED_BYTES.set(self._bytes)
         return taken
 
-    def orphan(self, held: Held) -> None:
+    def orphan(self, held: HeldRecords) -> None:
         """The connection is gone: all records stay, to be written; what only asks for a PUBACK on it goes."""
         held.keep(self._records)
         self._records = deque(record for record in self._records if not record.written)
@@ -70,5 +70,5 @@ class Inbox:
         BUFFERED_BYTES.set(self._bytes)
 
 
-def _size(record: Outgoing) -> int:
+def _size(record: IngestRecord) -> int:
     return RECORD_OVERHEAD if record.written else len(record.value) + RECORD_OVERHEAD

@@ -11,7 +11,7 @@ ENTRY = 140  # bytes a key takes beside its own, by tracemalloc
 LONGEST = 2100
 
 
-class Partitions:
+class PartitionCache:
     """Of one topic, for as long as it has so many partitions."""
 
     def __init__(self) -> None:

@@ -9,7 +9,7 @@ from app.core.model.records import Kind
 from app.core.routing.mqtt_topics import is_own_output
 
 
-class Outgoing(Struct, gc=False):
+class IngestRecord(Struct, gc=False):
     """A record for the input topic, and the MQTT packet id that is owed an ack once Kafka has it."""
 
     kind: Kind
@@ -23,7 +23,7 @@ class Outgoing(Struct, gc=False):
     over: str | None = None  # which limit it is over: it is to be a dead letter
 
 
-def may_be_there(records: Iterable[Outgoing]) -> None:
+def may_be_there(records: Iterable[IngestRecord]) -> None:
     """Note on each that Kafka may have it already: a write failed, and nobody knows how far it came.
 
     Also where no packet id tells a repeat: late readings that may be repeats say nothing of their device's clock.
@@ -33,6 +33,6 @@ def may_be_there(records: Iterable[Outgoing]) -> None:
             record.headers.append((REDELIVERED, b"1"))
 
 
-def own_output(record: Outgoing) -> bool:
+def own_output(record: IngestRecord) -> bool:
     """Whether a record is what this project published itself, and so must not be taken in again."""
     return record.kind is Kind.UNKNOWN and is_own_output(record.headers[0][1].decode("utf-8", "replace"))

@@ -19,8 +19,8 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from app.core.model.records import Reason
 from app.gateways.dead_letter import NOWHERE, too_large_for
 from app.gateways.metrics import KAFKA_FAILURES, REFUSED, WRITTEN
-from app.gateways.partition_cache import Partitions
-from app.gateways.record import Outgoing, may_be_there
+from app.gateways.partition_cache import PartitionCache
+from app.gateways.record import IngestRecord, may_be_there
 from app.kafka.access import Access, start
 from app.kafka.close_clients import close_producer
 from app.runtime.retry import delay
@@ -38,7 +38,7 @@ TOO_LARGE = ("reason", Reason.PAYLOAD_TOO_LARGE.encode())
 FOR_EVER = (MessageSizeTooLargeError, RecordListTooLargeError)
 
 Place = tuple[str, int]  # topic, partition; NOWHERE: not yet assigned
-Pending = dict[Place, list[Outgoing]]
+Pending = dict[Place, list[IngestRecord]]
 Outcome = dict[Place, tuple[int, BaseException | None]]  # records sent, and why Kafka did not take them
 
 
@@ -60,10 +60,10 @@ class KafkaWriter:
         }
         self.topic, self._dead_letter_topic = topic, dead_letter_topic
         self._producer: AIOKafkaProducer | None = None
-        self._partitions = {topic: Partitions(), dead_letter_topic: Partitions()}
+        self._partitions = {topic: PartitionCache(), dead_letter_topic: PartitionCache()}
         self.available = False  # whether the last attempt went through; for /ready
 
-    async def write(self, records: Sequence[Outgoing], dead: Sequence[Outgoing] = ()) -> None:
+    async def write(self, records: Sequence[IngestRecord], dead: Sequence[IngestRecord] = ()) -> None:
         """Return once every record is acked by all in-sync replicas, or refused for ever and dead-lettered.
 
         `dead` are records for the dead-letter topic, written alike.
@@ -120,7 +120,7 @@ class KafkaWriter:
                 changed = partitions.resize(len(await producer.partitions_for(topic))) or changed
         if not changed and all(partition != NOWHERE for _, partition in pending):
             return pending
-        assigned: defaultdict[Place, list[Outgoing]] = defaultdict(list)
+        assigned: defaultdict[Place, list[IngestRecord]] = defaultdict(list)
         for (topic, _), records in pending.items():
             of = self._partitions[topic].of
             for record in records:
@@ -145,7 +145,7 @@ class KafkaWriter:
     def _settle(self, outcome: Outcome, pending: Pending, limits: dict[Place, int]) -> BaseException | None:
         """Take what was written or refused off `pending`; returns a failure, if there was one."""
         failure = None
-        refused: list[Outgoing] = []
+        refused: list[IngestRecord] = []
         for place, (taken, error) in outcome.items():
             too_large = isinstance(error, FOR_EVER)
             failure = error if error is not None and (failure is None or not too_large) else failure
@@ -163,7 +163,7 @@ class KafkaWriter:
             pending.setdefault((self._dead_letter_topic, NOWHERE), []).extend(refused)
         return failure
 
-    def _done(self, topic: str, records: list[Outgoing], too_large: bool) -> list[Outgoing]:
+    def _done(self, topic: str, records: list[IngestRecord], too_large: bool) -> list[IngestRecord]:
         """Count what became of records; returns those that are to be dead letters instead."""
         if topic == self.topic:
             WRITTEN.inc(0 if too_large else len(records))
@@ -178,7 +178,7 @@ class KafkaWriter:
         return []
 
 
-def _batch(producer: AIOKafkaProducer, records: Sequence[Outgoing], limit: int) -> tuple[BatchBuilder, int]:
+def _batch(producer: AIOKafkaProducer, records: Sequence[IngestRecord], limit: int) -> tuple[BatchBuilder, int]:
     """A batch of as many records as fit, at least one, and their number."""
     batch, taken = producer.create_batch(), 0
     append = batch.append

@@ -16,7 +16,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 from msgspec import Struct
 
 from app.runtime import tls
-from app.runtime.addresses import Address
+from app.runtime.addresses import HostPort
 from app.settings import Settings
 
 ASK_MS = 5_000
@@ -77,7 +77,7 @@ async def _why(kafka: Access) -> KafkaError | None:
     """The first thing a broker has to say against us; None when one lets us in after all."""
     silent, told = [], []
     for host, port, _ in collect_hosts(kafka.servers, randomize=False):
-        where = f"Kafka at {Address(host, port)}"
+        where = f"Kafka at {HostPort(host, port)}"
         try:
             connection = await create_conn(host, port, request_timeout_ms=ASK_MS, **kafka.security)
             try:

@@ -6,8 +6,8 @@ An answer's record has the MQTT topic it is for as a header; an event's has none
 from collections.abc import Sequence
 
 from app.core.batch.output import Forward
-from app.core.model.reply import Answer
-from app.kafka.messages import Outgoing
+from app.core.model.reply import Reply
+from app.kafka.messages import OutgoingMessage
 from app.kafka.producer import Producer
 
 TOPIC_HEADER = "mqtt_topic"
@@ -21,10 +21,10 @@ class KafkaOutbox:
         self._producer, self._topic, self._input = producer, topic, input_topic
 
     async def send(
-        self, events: Sequence[tuple[bytes, bytes]], answers: Sequence[Answer] = (), forwards: Sequence[Forward] = ()
+        self, events: Sequence[tuple[bytes, bytes]], answers: Sequence[Reply] = (), forwards: Sequence[Forward] = ()
     ) -> None:
         """Send (key `user/device`, event as JSON), until Kafka has acked all. Raises TransientError on give-up."""
-        outgoing = [Outgoing(key, value) for key, value in events]
-        outgoing += [Outgoing(one.key, one.value, [(TOPIC_HEADER, one.topic.encode())]) for one in answers]
+        outgoing = [OutgoingMessage(key, value) for key, value in events]
+        outgoing += [OutgoingMessage(one.key, one.value, [(TOPIC_HEADER, one.topic.encode())]) for one in answers]
         await self._producer.send(self._topic, outgoing)
-        await self._producer.send(self._input, [Outgoing(*one) for one in forwards])
+        await self._producer.send(self._input, [OutgoingMessage(*one) for one in forwards])

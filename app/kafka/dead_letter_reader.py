@@ -10,26 +10,26 @@ from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponen
 from xxhash import xxh3_128_digest
 
 from app.core.deadletters.envelope import DeadLetter, delivery_mark, from_record
-from app.core.deadletters.limit import Cause, cause_of
+from app.core.deadletters.limit import LimitCause, cause_of
 from app.kafka.access import Access, start
 from app.kafka.close_clients import close_consumer
 from app.runtime.interrupt import Interrupt
-from app.runtime.retry import GiveUp, gave_up, log_retry
+from app.runtime.retry import StopWhenInterrupted, gave_up, log_retry
 
 # Read back this many dead letters at first, ten times as many if that does not reach far enough.
 STEP = 2_000
 
 
-class Recent(NamedTuple):
+class RecentDeadLetters(NamedTuple):
     """What the dead-letter topic holds of a source partition."""
 
     payloads: dict[int, bytes]  # digests, by source offset: payloads themselves could take gigabytes
     marks: set[bytes]  # of MQTT messages, see delivery_mark
-    causes: dict[int, Cause]  # by source offset
+    causes: dict[int, LimitCause]  # by source offset
 
 
 def digest(payload: bytes) -> bytes:
-    """Stands for a payload in Recent."""
+    """Stands for a payload in RecentDeadLetters."""
     return xxh3_128_digest(payload)
 
 
@@ -48,7 +48,7 @@ class DeadLetterTail:
         self._topic, self._give_up = topic, give_up
         self._interrupt = Interrupt(give_up)
 
-    async def read(self, topic: str, partition: int, partitions: Iterable[int], first: int) -> Recent:
+    async def read(self, topic: str, partition: int, partitions: Iterable[int], first: int) -> RecentDeadLetters:
         """Return the dead letters of (topic, partition): all from source offset `first` on, and the last 2,000 or more.
 
         `partitions` are the dead-letter partitions that may hold them. Raises TransientError when told to give up.
@@ -57,7 +57,7 @@ class DeadLetterTail:
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type((KafkaError, OSError)),
             wait=wait_random_exponential(multiplier=0.2, max=5.0),
-            stop=GiveUp(self._give_up),
+            stop=StopWhenInterrupted(self._give_up),
             sleep=self._interrupt.sleep,
             before_sleep=lambda state: log_retry("dead_letters_read_retry", self._topic, state),
             retry_error_callback=gave_up,
@@ -66,12 +66,12 @@ class DeadLetterTail:
                 return await self._interrupt.race(self._read_once(topic, partition, tps, first))
         raise AssertionError("unreachable: tenacity returns or raises")
 
-    async def _read_once(self, topic: str, partition: int, tps: list[TopicPartition], first: int) -> Recent:
+    async def _read_once(self, topic: str, partition: int, tps: list[TopicPartition], first: int) -> RecentDeadLetters:
         consumer = AIOKafkaConsumer(**self._options)
         try:
             await start(consumer, self._kafka)
             consumer.assign(tps)
-            found = Recent({}, set(), {})
+            found = RecentDeadLetters({}, set(), {})
             for tp in tps:
                 recent = await self._read_back(consumer, tp, (topic, partition), first)
                 found.payloads.update(recent.payloads)
@@ -83,7 +83,7 @@ class DeadLetterTail:
 
     async def _read_back(
         self, consumer: AIOKafkaConsumer, tp: TopicPartition, source: tuple[str, int], first: int
-    ) -> Recent:
+    ) -> RecentDeadLetters:
         start = (await consumer.beginning_offsets([tp]))[tp]
         end = (await consumer.end_offsets([tp]))[tp]
         step = STEP
@@ -93,13 +93,13 @@ class DeadLetterTail:
             if begin == start or any(offset < first for offset in recent.payloads):
                 return _pruned(recent, first)
             step *= 10
-        return Recent({}, set(), {})
+        return RecentDeadLetters({}, set(), {})
 
     async def _read_from(
         self, consumer: AIOKafkaConsumer, tp: TopicPartition, begin: int, end: int, source: tuple[str, int]
-    ) -> Recent:
+    ) -> RecentDeadLetters:
         consumer.seek(tp, begin)
-        found = Recent({}, set(), {})
+        found = RecentDeadLetters({}, set(), {})
         while await consumer.position(tp) < end:
             for record in (await consumer.getmany(tp, timeout_ms=1000)).get(tp, []):
                 letter = from_record(record.value, record.headers)
@@ -111,8 +111,8 @@ class DeadLetterTail:
         return found
 
 
-def _pruned(recent: Recent, first: int) -> Recent:
+def _pruned(recent: RecentDeadLetters, first: int) -> RecentDeadLetters:
     """What anybody asks for: the records from `first` on, and why those right before them were refused."""
     payloads = {offset: payload for offset, payload in recent.payloads.items() if offset >= first}
     causes = {offset: cause for offset, cause in recent.causes.items() if offset >= first - STEP}
-    return Recent(payloads, recent.marks, causes)
+    return RecentDeadLetters(payloads, recent.marks, causes)

@@ -12,12 +12,12 @@ from typing import Any
 
 from app.core.batch.batch import Batch
 from app.core.deadletters.envelope import delivery_mark, to_record
-from app.core.deadletters.limit import Cause, DeadLetterLimit, Excess
+from app.core.deadletters.limit import DeadLetterLimit, Excess, LimitCause
 from app.core.model.headers import REDELIVERED
 from app.core.model.records import Rejected
 from app.errors import DeadLetterLimitError
-from app.kafka.dead_letter_reader import DeadLetterTail, Recent, digest
-from app.kafka.messages import Outgoing
+from app.kafka.dead_letter_reader import DeadLetterTail, RecentDeadLetters, digest
+from app.kafka.messages import OutgoingMessage
 from app.kafka.producer import Producer
 
 MARKS_MAX = 50_000  # per partition, 5 MB; what a bridge gets again was sent a moment before
@@ -32,7 +32,7 @@ class KafkaDeadLetters:
         self._producer, self._topic, self._tail, self._limit = producer, topic, tail, limit
         self._partitions = 0
         self._resumed: set[tuple[str, int]] = set()
-        self._recent: dict[tuple[str, int, int], Recent] = {}
+        self._recent: dict[tuple[str, int, int], RecentDeadLetters] = {}
 
     async def send(self, batch: Batch, rejected: Sequence[Rejected]) -> None:
         """Return once Kafka has acked an envelope for every rejected record of `batch`.
@@ -52,10 +52,12 @@ class KafkaDeadLetters:
         outgoing = []
         for one in fresh:
             key, value, headers = to_record(one, batch.topic, partition, now)
-            outgoing.append(Outgoing(key, value, headers, target))
+            outgoing.append(OutgoingMessage(key, value, headers, target))
         await self._producer.send(self._topic, outgoing)
 
-    def _check(self, batch: Batch, rejected: Sequence[Rejected], fresh: Sequence[Rejected], recent: Recent) -> None:
+    def _check(
+        self, batch: Batch, rejected: Sequence[Rejected], fresh: Sequence[Rejected], recent: RecentDeadLetters
+    ) -> None:
         if self._limit is None or not fresh:
             return
         source = (batch.topic, batch.partition)
@@ -70,7 +72,7 @@ class KafkaDeadLetters:
         if excess:
             raise DeadLetterLimitError(_words(excess, batch))
 
-    async def _recent_of(self, batch: Batch, target: int | None) -> Recent:
+    async def _recent_of(self, batch: Batch, target: int | None) -> RecentDeadLetters:
         key = (batch.topic, batch.partition, batch.epoch)
         if key not in self._recent:
             partitions = range(self._partitions) if target is None else [target]
@@ -82,7 +84,7 @@ class KafkaDeadLetters:
         return recent
 
 
-def _right_before(offset: int, recent: Recent) -> Iterator[Cause]:
+def _right_before(offset: int, recent: RecentDeadLetters) -> Iterator[LimitCause]:
     """What counts of the dead letters whose records come right before `offset`, without a gap."""
     while (cause := recent.causes.get(offset := offset - 1)) is not None:
         yield cause
@@ -101,7 +103,7 @@ def _words(excess: Excess, batch: Batch) -> str:
     )
 
 
-def _is_there(record: Any, recent: Recent) -> bool:
+def _is_there(record: Any, recent: RecentDeadLetters) -> bool:
     """Whether the topic holds this record already, or the MQTT message it brings again; notes its mark for later."""
     payload = record.value or b""
     if record.offset in recent.payloads and recent.payloads[record.offset] == digest(payload):

@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from prometheus_client import Gauge
 
-from app.core.batch.commit_prefix import Prefix
+from app.core.batch.commit_prefix import CommitPrefix
 from app.core.model.arrival import arrived_ms
 from app.kafka.access import access, start
 from app.kafka.close_clients import close_consumer
@@ -30,14 +30,14 @@ MAX_POLL_MS = 24 * 3600 * 1000  # an outage of the receiver is waited out betwee
 KAFKA_ERRORS = (KafkaError, OSError)
 
 
-class AlertConsumer:
+class GroupConsumer:
     """One member of the group `<group>-<name>`. Connects with the first `take`."""
 
     def __init__(self, settings: Settings, name: str, client_id: str) -> None:
         self._settings, self._access = settings, access(settings)
         self._group, self._client_id = f"{settings.group_id}-{name}", client_id
         self._consumer: Any = None
-        self._taken: dict[TopicPartition, Prefix] = {}
+        self._taken: dict[TopicPartition, CommitPrefix] = {}
         self._committed: dict[TopicPartition, int] = {}
         WAITING.labels(name).set_function(self.waiting)
 
@@ -73,7 +73,7 @@ class AlertConsumer:
             raise
         now_ms = int(time.time() * 1000)
         for partition, records in taken.items():
-            prefix = self._taken.setdefault(partition, Prefix())
+            prefix = self._taken.setdefault(partition, CommitPrefix())
             for record in records:
                 prefix.take(record.offset, arrived_ms(record, now_ms) / 1000)
         return taken

@@ -3,25 +3,25 @@
 import asyncio
 from collections.abc import Sequence
 
-from app.core.model.inactivity_claim import HEADERS, Claim, to_record
+from app.core.model.inactivity_claim import HEADERS, InactivityClaim, to_record
 from app.errors import TransientError
-from app.kafka.messages import Outgoing
+from app.kafka.messages import OutgoingMessage
 from app.kafka.producer import Producer
 
 # A claim that comes late may come before what devices could not send while Kafka was away: better not to claim then.
 SEND_SECONDS = 2.0
 
 
-class KafkaSilences:
+class KafkaInactivityClaims:
     """Sends, or gives up soon: whoever is still silent is claimed again."""
 
     def __init__(self, producer: Producer, topic: str) -> None:
         """`producer` is closed when Kafka does not answer: it must not be one that others wait for."""
         self._producer, self._topic = producer, topic
 
-    async def send(self, claims: Sequence[tuple[int, Claim]]) -> bool:
+    async def send(self, claims: Sequence[tuple[int, InactivityClaim]]) -> bool:
         """Send (partition, claim); whether Kafka has acked all of them."""
-        messages = [Outgoing(*to_record(claim), HEADERS, partition) for partition, claim in claims]
+        messages = [OutgoingMessage(*to_record(claim), HEADERS, partition) for partition, claim in claims]
         try:
             async with asyncio.timeout(SEND_SECONDS):
                 await self._producer.send(self._topic, messages)

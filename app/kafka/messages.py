@@ -12,7 +12,7 @@ from msgspec import Struct
 BATCH_BYTES = 256 << 10
 
 
-class Outgoing(Struct, frozen=True, gc=False):
+class OutgoingMessage(Struct, frozen=True, gc=False):
     """One message to send; `partition` None lets the key decide (murmur2)."""
 
     key: bytes | None
@@ -29,12 +29,12 @@ class Sent(NamedTuple):
     ack: "asyncio.Future[Any]"
 
 
-class Unsent:
+class PendingSend:
     """What of one send Kafka has not acked yet, by partition; and the last offset of what it has."""
 
-    def __init__(self, messages: Sequence[Outgoing]) -> None:
+    def __init__(self, messages: Sequence[OutgoingMessage]) -> None:
         self._messages = messages
-        self._parts: dict[int, list[Outgoing]] | None = None
+        self._parts: dict[int, list[OutgoingMessage]] | None = None
         self.offsets: dict[int, int] = {}
 
     def batches(self, client: AIOKafkaProducer, count: int) -> dict[int, list[tuple[Any, int]]]:
@@ -45,7 +45,7 @@ class Unsent:
         """Whether all of them have their partition in a topic of so many."""
         return max(self._sorted(count), default=0) < count
 
-    def _sorted(self, count: int) -> dict[int, list[Outgoing]]:
+    def _sorted(self, count: int) -> dict[int, list[OutgoingMessage]]:
         if self._parts is None:
             self._parts = _by_partition(self._messages, count)
         return self._parts
@@ -73,8 +73,8 @@ def key_partition(key: bytes, count: int) -> int:
     return int((murmur2(key) & 0x7FFFFFFF) % count)
 
 
-def _by_partition(messages: Sequence[Outgoing], count: int) -> dict[int, list[Outgoing]]:
-    parts: dict[int, list[Outgoing]] = {}
+def _by_partition(messages: Sequence[OutgoingMessage], count: int) -> dict[int, list[OutgoingMessage]]:
+    parts: dict[int, list[OutgoingMessage]] = {}
     for message in messages:
         partition = message.partition
         if partition is None:
@@ -83,7 +83,7 @@ def _by_partition(messages: Sequence[Outgoing], count: int) -> dict[int, list[Ou
     return parts
 
 
-def _batches(client: AIOKafkaProducer, messages: Sequence[Outgoing]) -> list[tuple[Any, int]]:
+def _batches(client: AIOKafkaProducer, messages: Sequence[OutgoingMessage]) -> list[tuple[Any, int]]:
     """Whole batches of at most BATCH_BYTES (a larger message has one of its own), each with its size."""
     now = int(time.time() * 1000)
     batches = [client.create_batch()]

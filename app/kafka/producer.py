@@ -14,11 +14,11 @@ from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponen
 from app.errors import TransientError
 from app.kafka.access import Access, start
 from app.kafka.close_clients import close_producer
-from app.kafka.messages import BATCH_BYTES, Outgoing, Sent, Unsent
+from app.kafka.messages import BATCH_BYTES, OutgoingMessage, PendingSend, Sent
 from app.kafka.session_lease import guard
-from app.kafka.write_health import Silent, WriteEvents, Writes
+from app.kafka.write_health import NoWriteEvents, WriteEvents, WriteHealth
 from app.ports import Lease, Unlimited
-from app.runtime.retry import GiveUp, gave_up
+from app.runtime.retry import StopWhenInterrupted, gave_up
 
 # A dead letter carries its payload in base64: 1 MiB becomes 1.4 MB, and headers come on top.
 MAX_REQUEST_BYTES = 4 << 20
@@ -38,7 +38,7 @@ class Producer:
         lease: Lease | None = None,
     ) -> None:
         self._lease: Lease = lease or Unlimited()
-        self.writes = Writes(events or Silent())
+        self.writes = WriteHealth(events or NoWriteEvents())
         self._kafka = kafka
         self._options: dict[str, Any] = {
             **kafka.options,
@@ -54,7 +54,7 @@ class Producer:
         self._starting = asyncio.Lock()
         self._give_up = give_up
 
-    async def send(self, topic: str, messages: Sequence[Outgoing]) -> dict[int, int]:
+    async def send(self, topic: str, messages: Sequence[OutgoingMessage]) -> dict[int, int]:
         """Send in order per partition; return {partition: last offset} once the broker has acked every message.
 
         Raises TransientError when told to give up first; some messages may then have been written. When cancelled,
@@ -63,7 +63,7 @@ class Producer:
         if not messages:
             return {}
         try:
-            unsent = Unsent(messages)
+            unsent = PendingSend(messages)
             async for attempt in self._retrying(topic):
                 with attempt:
                     await self._send_once(topic, unsent)
@@ -108,7 +108,7 @@ class Producer:
             message = f"the brokers name no topic {topic}; if they are up, make it: iot-stream topics create"
             raise UnknownTopicOrPartitionError(message) from None
 
-    async def _send_once(self, topic: str, unsent: Unsent) -> None:
+    async def _send_once(self, topic: str, unsent: PendingSend) -> None:
         """Send all of it, or take off what was acked and raise the first failure."""
         client = await self._connected()
         count = await self._count(client, topic)
@@ -171,7 +171,7 @@ class Producer:
         return AsyncRetrying(
             retry=retry_if_exception_type((KafkaError, OSError)),
             wait=wait_random_exponential(multiplier=0.2, max=5.0),
-            stop=GiveUp(self._give_up),
+            stop=StopWhenInterrupted(self._give_up),
             sleep=self._pause,
             before_sleep=lambda state: self.writes.failed(topic, state),
             retry_error_callback=gave_up,

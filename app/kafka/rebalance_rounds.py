@@ -5,7 +5,7 @@ are still being recovered, and the end of the first then clears the flag of the 
 """
 
 
-class Rounds:
+class RebalanceRounds:
     """A part of the app: `class App(Rounds, faust.App)`. Numbers of rebalances; the first is 1."""
 
     rebalancing_count = 0  # the last one that has begun; Faust counts
@@ -22,6 +22,6 @@ class Rounds:
         """Nothing: Faust's flag, which does not know whose end it tells."""
 
     @property
-    def overtaken(self) -> bool:
+    def superseded(self) -> bool:
         """Whether one has begun since we were given the partitions that we have."""
         return self.joined != self.rebalancing_count

@@ -27,7 +27,7 @@ log = structlog.get_logger()
 MEMBER = (0, RebalanceInProgressError.errno)
 
 
-def awake_or_not() -> float:
+def boottime() -> float:
     """Seconds of a clock that goes on while the process is stopped and, where there is one, the machine suspended."""
     return time.clock_gettime(_CLOCK)
 
@@ -38,7 +38,7 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # Linux has it
 class SessionLease:
     """The lease of a member of a consumer group (app.ports.Lease). Begins with the first join."""
 
-    def __init__(self, seconds: float, give_up: asyncio.Event, clock: Callable[[], float] = awake_or_not) -> None:
+    def __init__(self, seconds: float, give_up: asyncio.Event, clock: Callable[[], float] = boottime) -> None:
         """`seconds`: the session timeout. `held` is asked in the loop of `give_up`, the rest in any thread."""
         self._seconds, self._give_up, self._clock = seconds, give_up, clock
         self._until = self._ended = -math.inf

@@ -143,7 +143,7 @@ class _TopicsRequest(Request[_Struct]):  # type: ignore[misc]
         return request_struct_class(wanted, *flags, {})
 
 
-class Topic(NamedTuple):
+class TopicIdentity(NamedTuple):
     """A topic as it is now."""
 
     identity: str  # its id, in base64 as Kafka's own tools print it; NAMELESS where the broker gives none
@@ -158,7 +158,7 @@ class TopicIds:
         self._connection: AIOKafkaConnection | None = None
         self._one_at_a_time = asyncio.Lock()
 
-    async def ask(self, names: Sequence[str]) -> Mapping[str, Topic]:
+    async def ask(self, names: Sequence[str]) -> Mapping[str, TopicIdentity]:
         """Those of the topics that exist. Raises KafkaError or OSError within some seconds."""
         async with self._one_at_a_time:
             try:
@@ -177,7 +177,7 @@ class TopicIds:
         if connection is not None:
             connection.close()
 
-    async def _asked(self, names: Sequence[str]) -> Mapping[str, Topic]:
+    async def _asked(self, names: Sequence[str]) -> Mapping[str, TopicIdentity]:
         connection = await self._connected()
         try:
             answer = await connection.send(_TopicsRequest(names))
@@ -202,7 +202,7 @@ class TopicIds:
         return self._connection
 
 
-def _found(answers: Sequence[tuple[int, str, bytes, Sequence[Any]]]) -> Mapping[str, Topic]:
+def _found(answers: Sequence[tuple[int, str, bytes, Sequence[Any]]]) -> Mapping[str, TopicIdentity]:
     found = {}
     for code, name, identity, partitions in answers:
         if code and code != UNKNOWN_TOPIC:
@@ -210,5 +210,5 @@ def _found(answers: Sequence[tuple[int, str, bytes, Sequence[Any]]]) -> Mapping[
         if not code:
             named = NAMELESS if identity == NO_ID else urlsafe_b64encode(identity).decode().rstrip("=")
             elections = {part[1]: part[3] if identity != NO_ID else -1 for part in partitions}
-            found[name] = Topic(named, elections)
+            found[name] = TopicIdentity(named, elections)
     return found

@@ -16,7 +16,7 @@ LOOKS = 300  # ten a second, for a new topic to be known
 ALREADY_EXISTS = 36  # TOPIC_ALREADY_EXISTS of the protocol: somebody else was quicker
 
 
-class Topic(NamedTuple):
+class TopicSpec(NamedTuple):
     """A topic as it should be."""
 
     name: str
@@ -24,16 +24,16 @@ class Topic(NamedTuple):
     config: Mapping[str, str]
 
 
-def wanted(settings: Settings) -> list[Topic]:
+def wanted(settings: Settings) -> list[TopicSpec]:
     """All topics of one app. Equal partition counts: state and dead letters go to the partition of their record."""
     count = settings.kafka_partitions
     return [
         # 1.3 MB: a payload of 1 MiB with its topic, headers and the record's overhead
-        Topic(settings.kafka_topic, count, {"retention.ms": str(7 * DAY_MS), "max.message.bytes": "1300000"}),
+        TopicSpec(settings.kafka_topic, count, {"retention.ms": str(7 * DAY_MS), "max.message.bytes": "1300000"}),
         # 2 MiB: the same payload in base64; kept longer, as a person has to look at it
-        Topic(settings.kafka_dlq_topic, count, {"retention.ms": str(30 * DAY_MS), "max.message.bytes": "2097152"}),
-        Topic(settings.kafka_alerts_topic, count, {"retention.ms": str(7 * DAY_MS)}),
-        Topic(f"{settings.group_id}-state-changelog", count, CHANGELOG),
+        TopicSpec(settings.kafka_dlq_topic, count, {"retention.ms": str(30 * DAY_MS), "max.message.bytes": "2097152"}),
+        TopicSpec(settings.kafka_alerts_topic, count, {"retention.ms": str(7 * DAY_MS)}),
+        TopicSpec(f"{settings.group_id}-state-changelog", count, CHANGELOG),
     ]
 
 
@@ -57,7 +57,7 @@ async def existing(kafka: Access, names: list[str]) -> dict[str, int]:
     return {topic["topic"]: len(topic["partitions"]) for topic in described if topic["error_code"] == 0}
 
 
-async def create(kafka: Access, topics: list[Topic], replication: int) -> list[str]:
+async def create(kafka: Access, topics: list[TopicSpec], replication: int) -> list[str]:
     """Make the missing ones; the names made. Raises PermanentError when one exists with another partition count."""
     there = await existing(kafka, [topic.name for topic in topics])
     _compare(topics, there)
@@ -87,7 +87,7 @@ def disagreement(there: Mapping[str, int]) -> str | None:
     )
 
 
-def _compare(topics: list[Topic], there: Mapping[str, int]) -> None:
+def _compare(topics: list[TopicSpec], there: Mapping[str, int]) -> None:
     differing = [
         f"{topic.name} has {there[topic.name]} partitions, the settings say {topic.partitions}"
         for topic in topics
@@ -110,7 +110,7 @@ async def _known(kafka: Access, names: list[str]) -> dict[str, int]:
     raise TransientError(f"Kafka does not publish the topics it has just made: {', '.join(names)}")
 
 
-async def _make(kafka: Access, topics: list[Topic], replication: int) -> None:
+async def _make(kafka: Access, topics: list[TopicSpec], replication: int) -> None:
     safe = {"min.insync.replicas": "2"} if replication > 2 else {}
     new = [
         NewTopic(topic.name, topic.partitions, replication, topic_configs={**topic.config, **safe}) for topic in topics

@@ -16,14 +16,14 @@ class WriteEvents(Protocol):
         """A write went through again, or nobody waits for one any more."""
 
 
-class Silent:
+class NoWriteEvents:
     """Tells nobody."""
 
     def write_held(self, topic: str, attempts: int, error: str, cure: str | None) -> None: ...
     def write_resumed(self, topic: str) -> None: ...
 
 
-class Writes:
+class WriteHealth:
     """Of one producer."""
 
     def __init__(self, events: WriteEvents) -> None:

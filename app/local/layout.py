@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from app.local.servers.common import free_port, port_is_free, write_private
-from app.local.servers.process import Process
+from app.local.servers.process import ChildProcess
 
 # Who may be asked for at a well-known address; the rest take a free port.
 DEFAULT_PORTS = {"kafka": 9092, "postgres": 5432, "mosquitto": 1883, "worker": 9000, "bridge": 9001, "notifier": 9002}
@@ -73,7 +73,7 @@ class Layout:
 
     def _left_running(self) -> set[str]:
         known = self.read_json(self.processes)
-        probe = Process("probe", [], self.log("probe"))
+        probe = ChildProcess("probe", [], self.log("probe"))
         return {name for name, entry in known.items() if probe.adopt(int(entry["pid"]), float(entry["created"]))}
 
 

@@ -5,13 +5,13 @@ import urllib.error
 import urllib.request
 
 from app.local.servers.common import LOOPBACK, wait_until_ready
-from app.local.servers.process import Process
+from app.local.servers.process import ChildProcess
 
 
 class Program:
     """A process that says at /ready of its port how it is; without a port it is ready when it runs."""
 
-    def __init__(self, process: Process, port: int | None, stop_within: float) -> None:
+    def __init__(self, process: ChildProcess, port: int | None, stop_within: float) -> None:
         """`port` of its /ready; `stop_within`: seconds it gets to finish its work after SIGTERM."""
         self.process, self.port, self._stop_within = process, port, stop_within
 

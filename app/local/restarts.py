@@ -7,7 +7,7 @@ FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0  # seconds
 STEADY = 60.0  # a process that ran this long has recovered: the next wait is the first one again
 
 
-class Action(Enum):
+class RestartAction(Enum):
     """What to do with a process now."""
 
     NOTHING = "nothing"
@@ -29,15 +29,15 @@ class Restarts:
         """Seconds to wait after the latest death: 1, 2, 4 ... 30."""
         return float(min(LONGEST_WAIT, FIRST_WAIT * 2 ** max(0, self.failures - 1)))
 
-    def decide(self, alive: bool, now: float) -> Action:
+    def decide(self, alive: bool, now: float) -> RestartAction:
         """What to do, given whether it runs now."""
         if alive:
-            return Action.NOTHING
+            return RestartAction.NOTHING
         if self.due is None:
             self.failures = 1 if now - self.started_at >= STEADY else self.failures + 1
             self.due = now + self.wait
-            return Action.REPORT
-        return Action.START if now >= self.due else Action.NOTHING
+            return RestartAction.REPORT
+        return RestartAction.START if now >= self.due else RestartAction.NOTHING
 
     def started(self, now: float) -> None:
         """It was started again."""

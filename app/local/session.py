@@ -15,7 +15,7 @@ from app.local.stack import Stack
 TICK = 0.5  # seconds between two looks at the processes
 
 
-class Session:
+class StackSession:
     """Runs a stack beside the main thread, which waits or draws meanwhile."""
 
     def __init__(self, layout: Layout, say: Callable[[str], None]) -> None:
@@ -26,7 +26,7 @@ class Session:
         self.problem: IotStreamError | None = None
         self._thread = threading.Thread(target=self._run, name="supervisor")
 
-    def __enter__(self) -> "Session":
+    def __enter__(self) -> "StackSession":
         stop_on_signals(self.stopped)
         signal.signal(signal.SIGUSR1, lambda *_: self._refresh())
         self._thread.start()

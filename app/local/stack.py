@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 from pydantic import SecretStr
 
-from app.core.schema.schema import in_force
+from app.core.schema.schema import current_schema
 from app.kafka.access import access
 from app.kafka.topics import create, wanted
 from app.local.fleet.devices import USERS
@@ -17,7 +17,7 @@ from app.local.servers.common import LOOPBACK
 from app.local.servers.kafka import Kafka
 from app.local.servers.mosquitto import BRIDGE, NOTIFIER, Mosquitto
 from app.local.servers.postgres import Postgres
-from app.local.servers.process import Process
+from app.local.servers.process import ChildProcess
 from app.local.supervisor import Service, Supervisor
 from app.postgres.schema.init_sql import apply, connected, make_database
 from app.postgres.schema.telemetry_table import add_missing
@@ -79,7 +79,7 @@ class Stack:
         # A worker may be in the middle of a write when it is told to stop; the others are done at once.
         stop_within = 30.0 if name == "worker" else 15.0
         port = self.ports.get(name)
-        process = Process(name, program_command(name), self.layout.log(name), env=self._program_env(name))
+        process = ChildProcess(name, program_command(name), self.layout.log(name), env=self._program_env(name))
         return Program(process, port, stop_within)
 
     def _program_env(self, name: str) -> Mapping[str, str]:
@@ -143,7 +143,7 @@ class Stack:
             url = settings.database_url.get_secret_value()
             await apply(url)
             async with connected(url, "schema") as connection:
-                for one in await add_missing(connection, in_force()):
+                for one in await add_missing(connection, current_schema()):
                     self._say(f"raw_telemetry: {one.cure}")
 
         async def both() -> None:

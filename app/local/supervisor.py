@@ -8,16 +8,16 @@ from typing import Protocol
 
 from app.errors import IotStreamError
 from app.local.layout import Layout
-from app.local.restarts import Action, Restarts
+from app.local.restarts import RestartAction, Restarts
 from app.local.servers.common import write_private
-from app.local.servers.process import Process
+from app.local.servers.process import ChildProcess
 
 
 class Service(Protocol):
     """A server or one of our programs."""
 
     @property
-    def process(self) -> Process: ...
+    def process(self) -> ChildProcess: ...
     def start(self) -> None: ...
     def ready(self) -> bool: ...
     def wait_ready(self, timeout: float = ...) -> None: ...
@@ -71,13 +71,13 @@ class Supervisor:
     def _look_at(self, name: str) -> bool:
         service, restarts, now = self.services[name], self._restarts[name], time.monotonic()
         match restarts.decide(service.process.alive(), now):
-            case Action.NOTHING:
+            case RestartAction.NOTHING:
                 return False
-            case Action.REPORT:
+            case RestartAction.REPORT:
                 code = service.process.exit_code
                 said = "" if code is None else f" with {f'signal {-code}' if code < 0 else f'exit code {code}'}"
                 self._say(f"{name} ended{said}; starting it again in {restarts.wait:g} s ({service.process.log})")
-            case Action.START:
+            case RestartAction.START:
                 try:
                     service.start()
                 except IotStreamError as error:

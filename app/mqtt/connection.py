@@ -9,7 +9,7 @@ import mqtt5
 from msgspec import Struct
 
 from app.errors import TransientError
-from app.runtime.addresses import Address
+from app.runtime.addresses import HostPort
 from app.runtime.tls import words
 
 KEEP_ALIVE = 30  # seconds; a broker closes after 1.5 times this without a packet, and so do we
@@ -20,7 +20,7 @@ AHEAD = 1000  # messages ahead of their PUBACKs, where the broker allows so many
 Acked = Callable[[str | None], None]  # with the broker's words where it refuses the message
 
 
-class Account(Struct, frozen=True):
+class BrokerAccount(Struct, frozen=True):
     """Where and as whom to publish."""
 
     host: str
@@ -31,7 +31,7 @@ class Account(Struct, frozen=True):
     tls: ssl.SSLContext | None
 
     def __repr__(self) -> str:
-        return f"Account({self.username} as {self.client_id} at {Address(self.host, self.port)})"
+        return f"Account({self.username} as {self.client_id} at {HostPort(self.host, self.port)})"
 
 
 class NotTakenError(TransientError):
@@ -44,7 +44,7 @@ class Connection(asyncio.Protocol):
     Messages that are without a PUBACK then have no answer: whoever has sent them knows which.
     """
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: BrokerAccount) -> None:
         loop = asyncio.get_running_loop()
         self.accepted: asyncio.Future[None] = loop.create_future()
         self.closed: asyncio.Future[str] = loop.create_future()

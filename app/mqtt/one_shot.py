@@ -10,7 +10,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from app.errors import PermanentError, TransientError
 from app.mqtt.tls import mqtt_context
-from app.runtime.addresses import Address
+from app.runtime.addresses import HostPort
 from app.runtime.tls import words
 from app.settings import Settings
 
@@ -23,7 +23,7 @@ def publish(settings: Settings, topic: str, payload: bytes) -> None:
 
     Raises TransientError when the broker is away or has nobody to give it to, PermanentError when it refuses.
     """
-    where = f"the MQTT broker at {Address(settings.mqtt_host, settings.mqtt_port)}"
+    where = f"the MQTT broker at {HostPort(settings.mqtt_host, settings.mqtt_port)}"
     who = settings.mqtt_username or "an anonymous client"
     client = _client(settings)
     let_in, taken = _answers(client)

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from app.errors import TransientError
-from app.mqtt.connection import Account, Connection, NotTakenError
-from app.runtime.addresses import Address
+from app.mqtt.connection import BrokerAccount, Connection, NotTakenError
+from app.runtime.addresses import HostPort
 from app.runtime.retry import delay
 from app.runtime.tls import words
 
@@ -21,7 +21,7 @@ STEADY_SECONDS = 5.0  # a connection that lived this long, or took a message, re
 class MqttPublisher:
     """Of one account; one connection at a time."""
 
-    def __init__(self, account: Account, rest: Callable[[str, float], Awaitable[None]]) -> None:
+    def __init__(self, account: BrokerAccount, rest: Callable[[str, float], Awaitable[None]]) -> None:
         """`rest` waits: the name of a step and seconds in; it raises when the program is told to stop."""
         self._account, self._rest = account, rest
         self._connection: Connection | None = None
@@ -36,7 +36,7 @@ class MqttPublisher:
 
     async def connect(self) -> Connection:
         """The next connection. Raises what `rest` raises."""
-        where = f"the MQTT broker at {Address(self._account.host, self._account.port)}"
+        where = f"the MQTT broker at {HostPort(self._account.host, self._account.port)}"
         while True:
             if self._attempt:
                 await self._rest("mqtt_connect", delay(self._attempt))

@@ -24,7 +24,7 @@ MAX_USER_BYTES = 60_000  # an MQTT topic holds 65,535
 _decode = msgspec.json.Decoder(AlertEvent).decode
 
 
-class Found(NamedTuple):
+class AlertRecord(NamedTuple):
     """What one record asks to publish: an event, or an answer, which has none."""
 
     offset: int
@@ -34,7 +34,7 @@ class Found(NamedTuple):
     event: AlertEvent | None
 
 
-def read(records: Sequence[Record]) -> Iterator[Found]:
+def read(records: Sequence[Record]) -> Iterator[AlertRecord]:
     """What there is to publish, in order. Never raises."""
     for record in records:
         topic = _topic(record)
@@ -61,20 +61,20 @@ def answers(records: Sequence[Record]) -> list[tuple[str, bytes]]:
     return [(found.topic, found.text) for found in read([one for one in records if _topic(one) is not None])]
 
 
-def _event(record: Record) -> Found:
+def _event(record: Record) -> AlertRecord:
     text = bytes(record.value or b"")
     event = _decode(text)
     _check_topic(event.user_id)
-    return Found(record.offset, event.user_id, f"users/{event.user_id}/alerts", text, event)
+    return AlertRecord(record.offset, event.user_id, f"users/{event.user_id}/alerts", text, event)
 
 
-def _answer(record: Record, topic: bytes) -> Found:
+def _answer(record: Record, topic: bytes) -> AlertRecord:
     name = topic.decode()
     user_id = name.removeprefix("users/").partition("/")[0]
     _check_topic(user_id)
     if not is_own_output(name) or not name.endswith("/errors"):
         raise ValueError(f"no answer goes to the topic {name[:80]!r}")
-    return Found(record.offset, user_id, name, bytes(record.value or b""), None)
+    return AlertRecord(record.offset, user_id, name, bytes(record.value or b""), None)
 
 
 def _topic(record: Record) -> bytes | None:

@@ -7,7 +7,7 @@ from functools import partial
 
 from app.core.alerts.digest import digest
 from app.notify.publishing import PUBLISHED, Message, Publishing
-from app.notify.retrying import Insistence, PatientDatabase, StoppedError
+from app.notify.retrying import RetryingDatabase, RetryUntilStopped, StoppedError
 from app.postgres.queries import alert_budget
 from app.settings import Settings
 
@@ -17,9 +17,9 @@ LOOK_SECONDS = 1.0  # how often it is asked who is due
 class Digests:
     """On a connection to the database of its own: the digest of a large storm keeps no other alert waiting."""
 
-    def __init__(self, settings: Settings, publishing: Publishing, insist: Insistence) -> None:
+    def __init__(self, settings: Settings, publishing: Publishing, insist: RetryUntilStopped) -> None:
         self._budget, self._publishing, self._insist = settings.alerts_per_minute, publishing, insist
-        self._database = PatientDatabase(settings, f"{settings.notifier_client_id}-digests", insist)
+        self._database = RetryingDatabase(settings, f"{settings.notifier_client_id}-digests", insist)
         self._telling: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:

@@ -6,8 +6,8 @@ from functools import partial
 import structlog
 from prometheus_client import Counter
 
-from app.notify.alert_records import Found
-from app.notify.retrying import PatientDatabase
+from app.notify.alert_records import AlertRecord
+from app.notify.retrying import RetryingDatabase
 from app.postgres import sqlstate
 from app.postgres.queries import alert_history
 from app.postgres.queries.alert_history import Key
@@ -17,7 +17,7 @@ log = structlog.get_logger()
 UNRECORDED = Counter("iot_notifier_unrecorded", "Alerts published though the database refuses their row")
 
 
-async def note(database: PatientDatabase, events: Mapping[Key, Found]) -> dict[Key, bool]:
+async def note(database: RetryingDatabase, events: Mapping[Key, AlertRecord]) -> dict[Key, bool]:
     """Record those that no worker has; returns of each on record whether it was told, held back or left out."""
     if not events:
         return {}
@@ -26,7 +26,7 @@ async def note(database: PatientDatabase, events: Mapping[Key, Found]) -> dict[K
     return known | dict.fromkeys(await _record(database, missing), False)
 
 
-async def _record(database: PatientDatabase, events: Mapping[Key, Found]) -> list[Key]:
+async def _record(database: RetryingDatabase, events: Mapping[Key, AlertRecord]) -> list[Key]:
     """Insert rows; returns those that the database did not refuse."""
     names, rows = list(events), [(found.event, found.text) for found in events.values() if found.event]
     if not names:

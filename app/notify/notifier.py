@@ -26,12 +26,12 @@ import structlog
 from prometheus_client import Counter
 
 from app.core.delivery.budget import Budget
-from app.kafka.group_consumer import KAFKA_ERRORS, AlertConsumer
-from app.notify.alert_records import REPEATS, Found, read
+from app.kafka.group_consumer import KAFKA_ERRORS, GroupConsumer
+from app.notify.alert_records import REPEATS, AlertRecord, read
 from app.notify.digests import Digests
 from app.notify.history import note
 from app.notify.publishing import PUBLISHED, Message, Publishing
-from app.notify.retrying import Insistence, PatientDatabase, StoppedError
+from app.notify.retrying import RetryingDatabase, RetryUntilStopped, StoppedError
 from app.postgres.queries import alert_budget, alert_history
 from app.postgres.queries.alert_history import Key, key
 from app.settings import Settings
@@ -55,18 +55,18 @@ class _InHand:
 
     __slots__ = ("found", "message", "places")
 
-    def __init__(self, found: Found, message: Message, place: Place) -> None:
+    def __init__(self, found: AlertRecord, message: Message, place: Place) -> None:
         self.found, self.message, self.places = found, message, [place]
 
 
 class Notifier:
     """Runs until told to stop; waits out every absence of Kafka, the database or the MQTT broker."""
 
-    def __init__(self, settings: Settings, publishing: Publishing, insist: Insistence) -> None:
+    def __init__(self, settings: Settings, publishing: Publishing, insist: RetryUntilStopped) -> None:
         self._settings, self._publishing, self._insist = settings, publishing, insist
-        self._consumer = AlertConsumer(settings, "notifier", settings.notifier_client_id)
-        self._database = PatientDatabase(settings, settings.notifier_client_id, insist)
-        self._marks = PatientDatabase(settings, f"{settings.notifier_client_id}-marks", insist)
+        self._consumer = GroupConsumer(settings, "notifier", settings.notifier_client_id)
+        self._database = RetryingDatabase(settings, settings.notifier_client_id, insist)
+        self._marks = RetryingDatabase(settings, f"{settings.notifier_client_id}-marks", insist)
         self._digests = Digests(settings, publishing, insist)
         self._budget = settings.alerts_per_minute
         self._answers = Budget(max(1, self._budget // 2), alert_budget.INTERVAL)  # the rest is for alerts alone
@@ -120,8 +120,8 @@ class Notifier:
 
     async def notify(self, taken: Mapping[Any, Sequence[Any]]) -> None:
         """Steps 2 and 2a for records by partition; what is to be told is then on its way, the rest is done."""
-        events: dict[Key, tuple[Found, Place]] = {}
-        answers: list[tuple[Found, Place]] = []
+        events: dict[Key, tuple[AlertRecord, Place]] = {}
+        answers: list[tuple[AlertRecord, Place]] = []
         places = {(partition, record.offset) for partition, records in taken.items() for record in records}
         for partition, records in taken.items():
             for found in read(records):
@@ -159,7 +159,7 @@ class Notifier:
         self._done += places
         self._settled.set()
 
-    async def _left(self, asked: Sequence[tuple[Found, Place]]) -> dict[str, float]:
+    async def _left(self, asked: Sequence[tuple[AlertRecord, Place]]) -> dict[str, float]:
         """Step 2a: how many messages each of the users may still get now."""
         users = {found.user_id for found, _ in asked}
         if not self._budget or not users:
@@ -178,7 +178,7 @@ class Notifier:
             return False
         return not self._budget or self._answers.spend(user_id, now)
 
-    def _publish(self, name: Key, found: Found, place: Place) -> None:
+    def _publish(self, name: Key, found: AlertRecord, place: Place) -> None:
         assert found.event
         settled = partial(self._told, name)
         message = Message(found.user_id, found.topic, found.text, settled, time=found.event.event_time)
@@ -197,7 +197,7 @@ class Notifier:
             self._left_out.append((name, left_out))
         self._settled.set()
 
-    def _answer(self, found: Found, place: Place) -> None:
+    def _answer(self, found: AlertRecord, place: Place) -> None:
         """One that the broker refuses is left out, so that alerts do not wait for it."""
 
         def settled(refusal: str | None) -> None:

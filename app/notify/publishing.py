@@ -15,12 +15,12 @@ import structlog
 from msgspec import Struct
 from prometheus_client import Counter, Gauge
 
-from app.core.delivery.fair_queue import Turns
+from app.core.delivery.fair_queue import FairQueue
 from app.core.delivery.suspects import Suspects
 from app.core.model.alert_event import as_told
 from app.mqtt.connection import Connection
 from app.mqtt.publisher import MqttPublisher
-from app.notify.retrying import FAILURES, Insistence, StoppedError
+from app.notify.retrying import FAILURES, RetryUntilStopped, StoppedError
 
 log = structlog.get_logger()
 
@@ -52,11 +52,11 @@ class Message(Struct, eq=False):
 class Publishing:
     """Of one account."""
 
-    def __init__(self, publisher: MqttPublisher, insist: Insistence, probe: str, delayed_after: float) -> None:
+    def __init__(self, publisher: MqttPublisher, insist: RetryUntilStopped, probe: str, delayed_after: float) -> None:
         """`probe`: the topic to which something is sent where only a suspect is left, to see if the broker is well."""
         self._publisher, self._insist = publisher, insist
         self._delayed_after = timedelta(seconds=delayed_after)
-        self._turns: Turns[Message] = Turns()
+        self._turns: FairQueue[Message] = FairQueue()
         self._suspects: Suspects[Message] = Suspects()
         self._refused: defaultdict[str, list[Message]] = defaultdict(list)  # sent before their suspect was known
         self._sent: dict[int, Message] = {}  # without a PUBACK, in their order

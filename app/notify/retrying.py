@@ -24,7 +24,7 @@ class StoppedError(IotStreamError):
     """Told to stop while waiting out an outage."""
 
 
-class Insistence:
+class RetryUntilStopped:
     """Of one program, whose `stop` ends all waiting."""
 
     def __init__(self, stop: asyncio.Event) -> None:
@@ -63,10 +63,10 @@ class Insistence:
         raise StoppedError(step)
 
 
-class PatientDatabase:
+class RetryingDatabase:
     """Connects when asked something, and again after a failure; asks one thing at a time."""
 
-    def __init__(self, settings: Settings, name: str, insist: Insistence) -> None:
+    def __init__(self, settings: Settings, name: str, insist: RetryUntilStopped) -> None:
         """`name` is what the server knows the connection by."""
         self._settings, self._name, self._insist = settings, name, insist
         self._connection: Connection | None = None

@@ -16,13 +16,13 @@ import structlog
 from msgspec import Struct
 from prometheus_client import Counter
 
-from app.core.delivery.fair_queue import Turns
+from app.core.delivery.fair_queue import FairQueue
 from app.core.model.alert_event import AlertEvent, as_told, is_late
 from app.errors import PermanentError, TransientError
-from app.kafka.group_consumer import KAFKA_ERRORS, AlertConsumer
+from app.kafka.group_consumer import KAFKA_ERRORS, GroupConsumer
 from app.notify.alert_records import read
-from app.notify.retrying import FAILURES, Insistence, StoppedError
-from app.notify.webhook_client import Hook
+from app.notify.retrying import FAILURES, RetryUntilStopped, StoppedError
+from app.notify.webhook_client import WebhookClient
 from app.postgres.queries.alert_history import Key, key
 from app.runtime.retry import delay
 from app.settings import Settings
@@ -53,10 +53,10 @@ class _Post(Struct, eq=False):
 class WebhookSender:
     """Runs until told to stop; waits out every absence of Kafka or the receiver."""
 
-    def __init__(self, settings: Settings, hook: Hook, stop: asyncio.Event) -> None:
-        self._settings, self._hook, self._insist = settings, hook, Insistence(stop)
-        self._consumer = AlertConsumer(settings, "webhook", f"{settings.notifier_client_id}-webhook")
-        self._turns: Turns[_Post] = Turns()
+    def __init__(self, settings: Settings, hook: WebhookClient, stop: asyncio.Event) -> None:
+        self._settings, self._hook, self._insist = settings, hook, RetryUntilStopped(stop)
+        self._consumer = GroupConsumer(settings, "webhook", f"{settings.notifier_client_id}-webhook")
+        self._turns: FairQueue[_Post] = FairQueue()
         self._in_hand: dict[Key, _Post] = {}
         self._waiting: dict[str, tuple[_Post, asyncio.TimerHandle]] = {}  # by lane
         self._there = asyncio.Event()

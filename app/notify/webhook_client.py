@@ -18,7 +18,7 @@ def signature(secret: bytes, timestamp: str, body: bytes) -> str:
     return "sha256=" + hmac.new(secret, timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
 
 
-class Hook:
+class WebhookClient:
     """Posts to one URL."""
 
     def __init__(self, url: str, secret: str | None, seconds: float) -> None:

@@ -13,7 +13,7 @@ from http import HTTPStatus
 
 from prometheus_client import CONTENT_TYPE_LATEST, disable_created_metrics, generate_latest
 
-from app.ops.http_messages import HEAD_BYTES, Answer, Request, parse, written, wrong
+from app.ops.http_messages import HEAD_BYTES, Request, Response, parse, written, wrong
 from app.ops.listen import listen
 
 # A second series for every counter and histogram, of no use to Prometheus.
@@ -35,7 +35,7 @@ class HealthServer:
     def __init__(self, host: str, port: int, live: Check, ready: Check, advice: Advice = dict) -> None:
         """`advice` is shown with /ready: {what is held up: why, and what an operator does about it}."""
         self._host, self.port = host, port
-        self._pages: dict[str, Callable[[], Awaitable[Answer]]] = {
+        self._pages: dict[str, Callable[[], Awaitable[Response]]] = {
             "/metrics": _metrics,
             "/live": _answer(live),
             "/ready": _answer(ready, advice),
@@ -111,7 +111,7 @@ class HealthServer:
             oldest.transport.abort()
 
     @staticmethod
-    async def _asked(reader: asyncio.StreamReader) -> tuple[Answer | None, Request | None]:
+    async def _asked(reader: asyncio.StreamReader) -> tuple[Response | None, Request | None]:
         """The request, or the answer to what is none; neither for one that never came."""
         try:
             async with asyncio.timeout(HEAD_SECONDS):
@@ -123,7 +123,7 @@ class HealthServer:
         request = parse(head)
         return (None, request) if request else (wrong(HTTPStatus.BAD_REQUEST), None)
 
-    async def _answer(self, request: Request) -> Answer:
+    async def _answer(self, request: Request) -> Response:
         page = self._pages.get(request.path)
         if page is None:
             return wrong(HTTPStatus.NOT_FOUND)
@@ -132,18 +132,18 @@ class HealthServer:
         return await page()
 
 
-async def _metrics() -> Answer:
-    return Answer(HTTPStatus.OK, generate_latest(), CONTENT_TYPE_LATEST)
+async def _metrics() -> Response:
+    return Response(HTTPStatus.OK, generate_latest(), CONTENT_TYPE_LATEST)
 
 
-def _answer(check: Check, advice: Advice = dict) -> Callable[[], Awaitable[Answer]]:
-    async def page() -> Answer:
+def _answer(check: Check, advice: Advice = dict) -> Callable[[], Awaitable[Response]]:
+    async def page() -> Response:
         checks = dict(await check())
         well = all(checks.values())
         answer: dict[str, object] = {"status": "ok" if well else "not ready", "checks": checks}
         if what := advice():
             answer["advice"] = dict(what)
         status = HTTPStatus.OK if well else HTTPStatus.SERVICE_UNAVAILABLE
-        return Answer(status, json.dumps(answer).encode(), "application/json")
+        return Response(status, json.dumps(answer).encode(), "application/json")
 
     return page

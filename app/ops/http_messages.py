@@ -14,7 +14,7 @@ class Request(NamedTuple):
     version: str
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     """What is answered."""
 
     status: HTTPStatus
@@ -32,12 +32,12 @@ def parse(head: bytes) -> Request | None:
     return Request(words[0], words[1].partition("?")[0], words[2])
 
 
-def wrong(status: HTTPStatus, *more: str) -> Answer:
+def wrong(status: HTTPStatus, *more: str) -> Response:
     """An answer that says no."""
-    return Answer(status, f"{status.value}: {status.phrase}\n".encode(), more=more)
+    return Response(status, f"{status.value}: {status.phrase}\n".encode(), more=more)
 
 
-def written(answer: Answer, request: Request | None = None) -> bytes:
+def written(answer: Response, request: Request | None = None) -> bytes:
     """The bytes of an answer, the last on its connection."""
     version = request.version if request else "HTTP/1.1"
     lines = [

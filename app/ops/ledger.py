@@ -7,8 +7,8 @@ import structlog
 
 from app.core.batch import books
 from app.core.batch.batch import Batch
-from app.core.batch.effects import Written
-from app.core.batch.output import Work
+from app.core.batch.effects import WriteResult
+from app.core.batch.output import BatchOutput
 from app.core.deadletters.limit import DeadLetterLimit
 from app.core.model.records import Reason
 from app.ops import metrics
@@ -24,7 +24,7 @@ class BatchLedger:
     def __init__(self, limit: DeadLetterLimit | None = None, rejections: Rejections | None = None) -> None:
         self._limit, self._rejections = limit, rejections or Rejections()
 
-    def batch_done(self, batch: Batch, work: Work, written: Written, seconds: Seconds) -> None:
+    def batch_done(self, batch: Batch, work: BatchOutput, written: WriteResult, seconds: Seconds) -> None:
         """Count one acked batch."""
         found = books.count(batch.records, work, written)
         partition = str(batch.partition)
@@ -71,7 +71,7 @@ class BatchLedger:
             reason=reason,
         )
 
-    def _count_dead_letters(self, batch: Batch, work: Work, written: Written) -> None:
+    def _count_dead_letters(self, batch: Batch, work: BatchOutput, written: WriteResult) -> None:
         if not work.rejected and not written.refused and not written.refused_effects:
             return
         dead = work.rejected + work.refusals(written.refused, written.refused_effects)
@@ -81,14 +81,14 @@ class BatchLedger:
                 metrics.RULES_REFUSED.inc(count)
         self._rejections.add(batch.partition, dead)
 
-    def _count_refused_alerts(self, batch: Batch, work: Work, written: Written) -> None:
+    def _count_refused_alerts(self, batch: Batch, work: BatchOutput, written: WriteResult) -> None:
         """No record is to blame for them, so they are no dead letters; the alert itself is told."""
         refused = [words for index, words in written.refused_effects if index >= len(work.effects)]
         if refused:
             metrics.ALERT_ROWS_REFUSED.inc(len(refused))
             log.error("alert_rows_refused", partition=batch.partition, count=len(refused), error=refused[0])
 
-    def _time(self, batch: Batch, work: Work, seconds: Seconds) -> None:
+    def _time(self, batch: Batch, work: BatchOutput, seconds: Seconds) -> None:
         metrics.BATCH_ROWS.observe(len(batch.records))
         metrics.BATCH_SECONDS.labels("process").observe(seconds.process)
         metrics.BATCH_SECONDS.labels("wait").observe(seconds.wait)

@@ -13,14 +13,14 @@ from app.core.batch.batch import Batch
 from app.core.model.records import Record
 
 
-class Most(NamedTuple):
+class CoalesceLimit(NamedTuple):
     """How much may be joined into one batch; one that is larger by itself stays as it is."""
 
     rows: int = 5000
     bytes: int = 1 << 20  # of payload
 
 
-class Joined:
+class CoalescedBatch:
     """Batches that follow one another, as one (app.core.batch.batch.Batch)."""
 
     def __init__(self, parts: Sequence[Batch]) -> None:
@@ -41,7 +41,7 @@ class Joined:
             await part.ack()
 
 
-def take(waiting: deque[Batch], most: Most) -> Batch:
+def take(waiting: deque[Batch], most: CoalesceLimit) -> Batch:
     """Take the first batch, joined with as many of those after it as fit."""
     parts = [waiting.popleft()]
     rows, size = len(parts[0].records), 0
@@ -50,7 +50,7 @@ def take(waiting: deque[Batch], most: Most) -> Batch:
         if size > most.bytes:
             break
         parts.append(waiting.popleft())
-    return parts[0] if len(parts) == 1 else Joined(parts)
+    return parts[0] if len(parts) == 1 else CoalescedBatch(parts)
 
 
 def _bytes(batch: Batch) -> int:

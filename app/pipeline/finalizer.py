@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, NamedTuple
 
 from app.core.batch.batch import Batch
-from app.core.batch.effects import Written
-from app.core.batch.output import Work
+from app.core.batch.effects import WriteResult
+from app.core.batch.output import BatchOutput
 from app.errors import TransientError
 from app.ports import Seconds
 
@@ -24,34 +24,34 @@ CLOSE_ROWS = 1000
 Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
 
 
-class Stored(NamedTuple):
+class StoredBatch(NamedTuple):
     """A batch between steps 4 and 7 of app.pipeline.pipeline, and when it was stored (perf_counter)."""
 
     batch: Batch
-    work: Work
-    written: Written
+    work: BatchOutput
+    written: WriteResult
     seconds: Seconds
     at: float
 
 
-class Closing:
+class Finalizer:
     """Calls `close` with what was stored, in that order, in one task at a time."""
 
     def __init__(
         self,
-        close: Callable[[list[Stored]], Awaitable[None]],
+        close: Callable[[list[StoredBatch]], Awaitable[None]],
         spawn: Spawn,
         given_up: Callable[[Batch, str], None],
     ) -> None:
         """`given_up` is told of each batch that was not closed because `close` was told to give up, and why."""
         self._close, self._spawn, self._given_up = close, spawn, given_up
-        self._stored: list[Stored] = []
+        self._stored: list[StoredBatch] = []
         self._rows = 0  # of `_stored`
         self._closer: asyncio.Task[None] | None = None
         self._urgent = asyncio.Event()
         self.lost_epoch = -1  # a batch of it was stored and not closed: none of it is closed any more
 
-    def add(self, stored: Stored) -> None:
+    def add(self, stored: StoredBatch) -> None:
         """Have it closed soon. Raises TransientError when one before it was not."""
         if stored.batch.epoch == self.lost_epoch:
             raise TransientError("a batch stored before it was not closed")

@@ -14,10 +14,10 @@ from typing import Any
 
 from app.core.batch.batch import Batch
 from app.core.batch.books import books
-from app.core.batch.output import Work
+from app.core.batch.output import BatchOutput
 from app.errors import TransientError
-from app.pipeline.coalesce import Most, take
-from app.pipeline.finalizer import Closing, Stored
+from app.pipeline.coalesce import CoalesceLimit, take
+from app.pipeline.finalizer import Finalizer, StoredBatch
 from app.ports import Ports, Process, Seconds, Source
 
 
@@ -25,16 +25,16 @@ class Pipeline:
     """Takes batches until the source ends; at most `slots` of them are between steps 2 and 4."""
 
     def __init__(
-        self, ports: Ports, process: Process, slots: int, give_up: asyncio.Event, most: Most | None = None
+        self, ports: Ports, process: Process, slots: int, give_up: asyncio.Event, most: CoalesceLimit | None = None
     ) -> None:
-        self._ports, self._process, self._give_up, self._most = ports, process, give_up, most or Most()
+        self._ports, self._process, self._give_up, self._most = ports, process, give_up, most or CoalesceLimit()
         self._slots, self._turn = asyncio.Semaphore(slots), asyncio.Lock()
         # by (epoch, partition): what has arrived, who takes from it, and what was started last
         self._waiting: dict[tuple[int, int], deque[Batch]] = {}
         self._takers: dict[tuple[int, int], asyncio.Task[None]] = {}
         self._last: dict[tuple[int, int], asyncio.Task[None]] = {}
         self._running: set[asyncio.Task[None]] = set()
-        self._closing = Closing(self._close, self._spawn, ports.ledger.batch_given_up)
+        self._closing = Finalizer(self._close, self._spawn, ports.ledger.batch_given_up)
 
     async def run(self, source: Source) -> None:
         """Work until the source ends or something unexpected happens, which is raised with all offsets un-acked."""
@@ -69,7 +69,9 @@ class Pipeline:
             if previous and not previous.done():
                 await asyncio.wait({previous})
 
-    async def _store(self, batch: Batch, work: Work, previous: asyncio.Task[None] | None, seconds: Seconds) -> None:
+    async def _store(
+        self, batch: Batch, work: BatchOutput, previous: asyncio.Task[None] | None, seconds: Seconds
+    ) -> None:
         ports, clock = self._ports, time.perf_counter
         start = clock()
         await self._follow(previous)
@@ -81,9 +83,9 @@ class Pipeline:
         await ports.dead_letters.send(batch, refused)  # 4a what the database refused, alone
         books(batch.records, work, written)  # 4b every record is accounted for once, or nothing is acknowledged
         seconds.wait, seconds.store = begin - start, clock() - begin
-        self._closing.add(Stored(batch, work, written, seconds, clock()))
+        self._closing.add(StoredBatch(batch, work, written, seconds, clock()))
 
-    async def _close(self, together: list[Stored]) -> None:
+    async def _close(self, together: list[StoredBatch]) -> None:
         """Of all partitions at once: a step costs one request to Kafka, however many batches it is for."""
         ports = self._ports
         alerts = [alert for one in together for alert in one.work.alerts]
@@ -108,14 +110,14 @@ class Pipeline:
             return False
         return True
 
-    async def _processed(self, batch: Batch) -> Work:
+    async def _processed(self, batch: Batch) -> BatchOutput:
         """Between slices the loop serves the connections: a write under way is not kept waiting for a whole batch."""
-        steps = self._process.slices(batch, time.time())
+        steps = self._process.run_sliced(batch, time.time())
         while True:
             try:
                 next(steps)
             except StopIteration as done:
-                work: Work = done.value
+                work: BatchOutput = done.value
                 return work
             await asyncio.sleep(0)
 
@@ -131,12 +133,14 @@ class Pipeline:
         if key not in self._takers or self._takers[key].done():
             self._takers[key] = self._spawn(self._take(key))
 
-    def _start(self, key: tuple[int, int], batch: Batch, work: Work, seconds: Seconds) -> None:
+    def _start(self, key: tuple[int, int], batch: Batch, work: BatchOutput, seconds: Seconds) -> None:
         task = self._spawn(self._guarded(batch, work, self._last.get(key), seconds))
         self._last[key] = task
         task.add_done_callback(lambda _: self._slots.release())
 
-    async def _guarded(self, batch: Batch, work: Work, previous: asyncio.Task[None] | None, seconds: Seconds) -> None:
+    async def _guarded(
+        self, batch: Batch, work: BatchOutput, previous: asyncio.Task[None] | None, seconds: Seconds
+    ) -> None:
         try:
             await self._store(batch, work, previous, seconds)
         except TransientError as error:  # told to give up: the offset stays, the batch comes again

@@ -20,7 +20,7 @@ from app.runtime.interrupt import Interrupt
 JITTER = 0.2  # each wait is off by up to this share, so that a fleet does not come back all at once
 
 
-class State(StrEnum):
+class BreakerState(StrEnum):
     """Of the circuit: closed lets all through, open none, half-open one."""
 
     CLOSED = "closed"
@@ -63,15 +63,15 @@ class Breaker:
         )
 
     @property
-    def state(self) -> State:
+    def state(self) -> BreakerState:
         """Where the circuit stands."""
-        return State(self._circuit.current_state)
+        return BreakerState(self._circuit.current_state)
 
     def admit(self) -> float:
         """Return 0 to who may try now, else the seconds to wait before asking again (inf: until a change)."""
-        if self.state is State.CLOSED:
+        if self.state is BreakerState.CLOSED:
             return 0.0
-        if self.state is State.OPEN:
+        if self.state is BreakerState.OPEN:
             if (wait := self._due - self._clock()) > 0:
                 return wait
             self._circuit.half_open()
@@ -91,13 +91,13 @@ class Breaker:
 
     def succeeded(self) -> None:
         """The try went through: an open or half-open circuit closes."""
-        if self.state is State.OPEN:
+        if self.state is BreakerState.OPEN:
             self._circuit.half_open()  # a try from before the opening came through after all
         self._circuit.call(_nothing)
 
     def failed(self, error: BaseException) -> None:
         """The try failed for an outage. Those under way when the circuit opened no longer count."""
-        if self.state is not State.OPEN:
+        if self.state is not BreakerState.OPEN:
             with contextlib.suppress(type(error)):
                 self._circuit.call(_throw, error)
 
@@ -108,12 +108,12 @@ class Breaker:
 
     def answered(self) -> None:
         """The try ended in a refusal that no outage explains: a half-open circuit closes."""
-        if self.state is State.HALF_OPEN:
+        if self.state is BreakerState.HALF_OPEN:
             self._circuit.call(_nothing)
 
     def bring_forward(self) -> None:
         """The database answers again: an open circuit need not wait for the rest of its time."""
-        if self.state is State.OPEN:
+        if self.state is BreakerState.OPEN:
             self._due = self._clock()
             self._wake()
 
@@ -126,13 +126,13 @@ class Breaker:
         """Remember the latest failure in words, for the opening's event."""
         self._error, self._unreachable = words(error), unreachable(error)
 
-    def turned(self, state: State) -> None:
+    def turned(self, state: BreakerState) -> None:
         """Set the next wait and tell the world; called by the circuit on each transition."""
         self._trying = False
         self._wake()
-        if state is State.HALF_OPEN:
+        if state is BreakerState.HALF_OPEN:
             self._events.breaker_half_open()
-        elif state is State.CLOSED:
+        elif state is BreakerState.CLOSED:
             self._openings = 0
             self._events.breaker_closed()
         else:
@@ -160,7 +160,7 @@ class _Listener(pybreaker.CircuitBreakerListener):  # type: ignore[misc]  # pybr
         self._breaker.note(exc)
 
     def state_change(self, cb: Any, old_state: Any, new_state: Any) -> None:
-        self._breaker.turned(State(new_state.name))
+        self._breaker.turned(BreakerState(new_state.name))
 
 
 def _nothing() -> None:

@@ -67,7 +67,7 @@ def database_context(settings: Settings) -> ssl.SSLContext | None:
 
 
 @asynccontextmanager
-async def inquiry(settings: Settings, name: str) -> AsyncIterator[Connection]:
+async def operator_session(settings: Settings, name: str) -> AsyncIterator[Connection]:
     """Connect as `iot-stream <name>`. Raises TransientError when nobody answers, PermanentError when it is refused."""
     try:
         connection = await connect(settings, f"iot-stream {name}")

@@ -24,7 +24,7 @@ class StoreEvents(BreakerEvents, Protocol):
         """Nobody has to act any more."""
 
 
-class Silent:
+class NoStoreEvents:
     """Tells nobody."""
 
     def breaker_opened(self, wait: float, error: str) -> None: ...

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 
-from app.postgres.events import Silent, StoreEvents
+from app.postgres.events import NoStoreEvents, StoreEvents
 from app.postgres.sqlstate import advice, classify, words
 
 REMIND_SECONDS = 60.0  # how often an operator is told the same thing
@@ -14,7 +14,7 @@ class Advice:
     """Shared by all that ask the database, and by who watches the topics; `now` is what /ready shows."""
 
     def __init__(self, events: StoreEvents | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        self._events: StoreEvents = events or Silent()
+        self._events: StoreEvents = events or NoStoreEvents()
         self._clock = clock
         self._now: dict[str, str] = {}
         self._acting: set[str] = set()  # parts that wait for an operator

@@ -3,7 +3,7 @@
 import asyncio
 import random
 
-from app.postgres.circuit_breaker import Breaker, State
+from app.postgres.circuit_breaker import Breaker, BreakerState
 from app.postgres.connect import Connection, connect
 from app.postgres.sqlstate import DATABASE_ERRORS
 from app.settings import Settings
@@ -55,7 +55,7 @@ class Probe:
         was_away = False
         while True:
             await asyncio.sleep(self._settings.breaker_probe * random.uniform(0.5, 1.0))
-            if self._breaker.state is not State.OPEN:
+            if self._breaker.state is not BreakerState.OPEN:
                 was_away = False
             elif not await self.answers():
                 was_away = True

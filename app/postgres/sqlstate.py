@@ -28,7 +28,7 @@ class Failure(Enum):
     PERMANENT = "permanent"  # an operator has to act: hold the batch, try again, and say so
 
 
-class Known(NamedTuple):
+class SqlstateMeaning(NamedTuple):
     """What a SQLSTATE means here; `advice`: what an operator does about it, where waiting may not be enough."""
 
     failure: Failure
@@ -40,72 +40,74 @@ _DATA, _TRANSIENT, _PERMANENT = Failure
 _BOUNCER = "behind PgBouncer in transaction mode set IOT_DATABASE_STATEMENT_CACHE=false"
 
 # By class or code; the longest wins. Codes: https://www.postgresql.org/docs/18/errcodes-appendix.html
-KNOWN: Mapping[str, Known] = {
-    "08": Known(_TRANSIENT, "the connection broke, or cannot be made"),
-    "08P01": Known(_TRANSIENT, "protocol; what PgBouncer itself says (`unsupported startup parameter`)", _BOUNCER),
-    "21": Known(_DATA, "cardinality"),
-    "22": Known(_DATA, "a value does not fit: range, encoding, JSON syntax"),
-    "22P03": Known(_PERMANENT, "binary format: program and schema disagree, no row is at fault"),
-    "22P04": Known(_PERMANENT, "COPY format: program and schema disagree, no row is at fault"),
-    "23": Known(_DATA, "a constraint: NOT NULL, CHECK, foreign key, exclusion"),
-    "25": Known(_TRANSIENT, "state of the transaction, such as idle for too long"),
-    "25006": Known(
+KNOWN: Mapping[str, SqlstateMeaning] = {
+    "08": SqlstateMeaning(_TRANSIENT, "the connection broke, or cannot be made"),
+    "08P01": SqlstateMeaning(
+        _TRANSIENT, "protocol; what PgBouncer itself says (`unsupported startup parameter`)", _BOUNCER
+    ),
+    "21": SqlstateMeaning(_DATA, "cardinality"),
+    "22": SqlstateMeaning(_DATA, "a value does not fit: range, encoding, JSON syntax"),
+    "22P03": SqlstateMeaning(_PERMANENT, "binary format: program and schema disagree, no row is at fault"),
+    "22P04": SqlstateMeaning(_PERMANENT, "COPY format: program and schema disagree, no row is at fault"),
+    "23": SqlstateMeaning(_DATA, "a constraint: NOT NULL, CHECK, foreign key, exclusion"),
+    "25": SqlstateMeaning(_TRANSIENT, "state of the transaction, such as idle for too long"),
+    "25006": SqlstateMeaning(
         _TRANSIENT,
         "read-only: a standby after a fail-over, or set so",
         "name all hosts in IOT_DATABASE_URL with target_session_attrs=read-write, or end the read-only mode",
     ),
-    "26": Known(_PERMANENT, "a prepared statement is not there", _BOUNCER),
-    "28": Known(
+    "26": SqlstateMeaning(_PERMANENT, "a prepared statement is not there", _BOUNCER),
+    "28": SqlstateMeaning(
         _PERMANENT,
         "the account or its password is refused",
         "check the account and password in IOT_DATABASE_URL or IOT_DATABASE_PASSWORD_FILE, and pg_hba.conf; where that "
         "wants encryption, IOT_DATABASE_TLS, and where it wants a certificate, IOT_DATABASE_CERTIFICATE_FILE",
     ),
-    "3D": Known(
+    "3D": SqlstateMeaning(
         _PERMANENT,
         "the database does not exist",
         "create the database named in IOT_DATABASE_URL, then run `iot-stream db init`",
     ),
-    "40": Known(_TRANSIENT, "deadlock, serialization failure"),
-    "42501": Known(
+    "40": SqlstateMeaning(_TRANSIENT, "deadlock, serialization failure"),
+    "42501": SqlstateMeaning(
         _PERMANENT,
         "a right is missing",
         "grant the missing right, or run `iot-stream db init` as the owner: it grants iot_worker its rights",
     ),
-    "42703": Known(
+    "42703": SqlstateMeaning(
         _PERMANENT, "a column is missing", "the schema is older than this program: run `iot-stream db init`"
     ),
-    "42804": Known(
+    "42804": SqlstateMeaning(
         _PERMANENT,
         "a column has another type",
         "a column's type differs from init.sql: change the column back, or adapt the schema in the code too",
     ),
-    "42P01": Known(_PERMANENT, "a table is missing", "the schema is missing: run `iot-stream db init`"),
-    "42P05": Known(_PERMANENT, "a prepared statement is there already", _BOUNCER),
-    "44": Known(_DATA, "WITH CHECK OPTION of a view"),
-    "53": Known(_TRANSIENT, "disk, memory or connections are used up"),
-    "53100": Known(_TRANSIENT, "the disk is full", "the database's disk is full: free or add space"),
-    "53300": Known(
+    "42P01": SqlstateMeaning(_PERMANENT, "a table is missing", "the schema is missing: run `iot-stream db init`"),
+    "42P05": SqlstateMeaning(_PERMANENT, "a prepared statement is there already", _BOUNCER),
+    "44": SqlstateMeaning(_DATA, "WITH CHECK OPTION of a view"),
+    "53": SqlstateMeaning(_TRANSIENT, "disk, memory or connections are used up"),
+    "53100": SqlstateMeaning(_TRANSIENT, "the disk is full", "the database's disk is full: free or add space"),
+    "53300": SqlstateMeaning(
         _TRANSIENT,
         "no connection is left",
         "the database has no connection left: raise max_connections, or lower IOT_WRITES_IN_FLIGHT",
     ),
-    "53400": Known(
+    "53400": SqlstateMeaning(
         _TRANSIENT,
         "a configured limit; for late rows TimescaleDB's tuple decompression limit",
         "raise timescaledb.max_tuples_decompressed_per_dml_transaction for the worker's role, or decompress the chunks "
         "that late rows go to",
     ),
-    "54": Known(_DATA, "a value too large for an index page, JSON too deep for the stack"),
-    "55": Known(_TRANSIENT, "locked (lock_timeout), in use"),
-    "57": Known(_TRANSIENT, "shutdown, starting up, cancelled by statement_timeout"),
-    "58": Known(_TRANSIENT, "the server's file system"),
-    "P0001": Known(_DATA, "RAISE EXCEPTION in a trigger: the schema's own check"),
-    "P0004": Known(_DATA, "ASSERT in a trigger"),
+    "54": SqlstateMeaning(_DATA, "a value too large for an index page, JSON too deep for the stack"),
+    "55": SqlstateMeaning(_TRANSIENT, "locked (lock_timeout), in use"),
+    "57": SqlstateMeaning(_TRANSIENT, "shutdown, starting up, cancelled by statement_timeout"),
+    "58": SqlstateMeaning(_TRANSIENT, "the server's file system"),
+    "P0001": SqlstateMeaning(_DATA, "RAISE EXCEPTION in a trigger: the schema's own check"),
+    "P0004": SqlstateMeaning(_DATA, "ASSERT in a trigger"),
 }
 LIMIT_REACHED = "53400"
 _READ_IT = "waiting does not help: read the database's words and change its set-up or IOT_DATABASE_URL"
-UNKNOWN = Known(_PERMANENT, "anything else, such as XX000 (internal error)", _READ_IT)
+UNKNOWN = SqlstateMeaning(_PERMANENT, "anything else, such as XX000 (internal error)", _READ_IT)
 
 # Of late rows: the database is well, it is these rows that wait for a lock or take too much decompression.
 _OF_LATE_ROWS = ("40", "53400", "55", "57014")
@@ -173,6 +175,6 @@ def words(error: BaseException, limit: int = 300) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def _known(error: BaseException) -> Known | None:
+def _known(error: BaseException) -> SqlstateMeaning | None:
     code = getattr(error, "sqlstate", None) or ""
     return next((KNOWN[code[:n]] for n in (5, 2) if code[:n] in KNOWN), None)

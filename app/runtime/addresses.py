@@ -20,7 +20,7 @@ _WEB = "give a URL such as https://alerts.example.com/hook"
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
-class Address(NamedTuple):
+class HostPort(NamedTuple):
     """Where a server is."""
 
     host: str
@@ -52,17 +52,17 @@ def port(text: str) -> int:
     return int(text)
 
 
-def address(text: str, default: int) -> Address:
+def address(text: str, default: int) -> HostPort:
     """`host:port`, or a host alone: `default` is its port."""
     if text.startswith("["):
         name, closed, rest = text[1:].partition("]")
         if not closed or (rest and not rest.startswith(":")):
             raise ValueError("an IPv6 address stands in brackets, as [::1]:9092")
-        return Address(_ipv6(name), port(rest[1:]) if rest else default)
+        return HostPort(_ipv6(name), port(rest[1:]) if rest else default)
     if text.count(":") > 1:
         raise ValueError("an IPv6 address stands in brackets, as [::1]:9092")
     name, colon, digits = text.partition(":")
-    return Address(_name(name), port(digits) if colon else default)
+    return HostPort(_name(name), port(digits) if colon else default)
 
 
 def brokers(text: str) -> str:

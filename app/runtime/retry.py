@@ -13,7 +13,7 @@ from app.errors import TransientError
 log = structlog.get_logger()
 
 
-class GiveUp(stop_base):
+class StopWhenInterrupted(stop_base):
     """Stop retrying when the process stops or its partitions are taken away."""
 
     def __init__(self, event: asyncio.Event) -> None:

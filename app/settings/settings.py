@@ -302,7 +302,7 @@ def _secret(file: Path | None, value: SecretStr | None) -> str | None:
 def load() -> Settings:
     """Read the settings, put their schema in force, and tell of variables that are not read. Raises as `read` does."""
     settings = read()
-    schema.use(named(settings.schema_struct))
+    schema.install_schema(named(settings.schema_struct))
     tell_of_bare(settings.model_fields_set, Settings.model_fields)
     return settings
 

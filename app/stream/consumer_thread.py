@@ -14,7 +14,7 @@ from mode.threads import MethodQueue
 
 from app.kafka.close_clients import close_consumer
 from app.kafka.sync_limit import limit_sync
-from app.stream.fetcher import take_breath, take_ready
+from app.stream.fetcher import pace_fetches, take_ready
 from app.stream.offset_thread import RETRY_SECONDS, OffsetThread
 
 log = structlog.get_logger()
@@ -49,7 +49,7 @@ class ConsumerThread(OffsetThread):
                 if self.transport.lease is not None:
                     self.transport.lease.watch(consumer._coordinator)
                 limit_sync(consumer._coordinator)
-                take_breath(consumer._fetcher)
+                pace_fetches(consumer._fetcher)
                 self._consumer = consumer
                 return
             starting.cancel()

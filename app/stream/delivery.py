@@ -15,7 +15,7 @@ class Delivery(driver.Consumer):  # type: ignore[misc]
     async def wait_first(self, *coros: Any, timeout: float | None = None) -> Any:
         """Faust's. It comes here with each message, and makes four tasks; one that nothing holds up needs none."""
         if timeout is None and len(coros) == 2 and all(map(asyncio.iscoroutine, coros)):
-            left = begin(*coros)
+            left = run_eagerly(*coros)
             if left is None:
                 return WaitResults([], [], self.should_stop)
             coros = left
@@ -25,7 +25,7 @@ class Delivery(driver.Consumer):  # type: ignore[misc]
 Work = Coroutine[Any, Any, Any]
 
 
-def begin(work: Work, other: Work) -> tuple[Work, Work] | None:
+def run_eagerly(work: Work, other: Work) -> tuple[Work, Work] | None:
     """Run `work` up to where it waits: returns the rest of it and `other`, or None when it has ended.
 
     `other` has not begun, and is closed unless returned. Raises what `work` raises. Up to where `work` waits, the

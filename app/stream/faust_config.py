@@ -9,10 +9,10 @@ from faust.auth import SASLCredentials, SSLCredentials
 from yarl import URL
 
 from app.kafka.access import Access, access
-from app.kafka.rebalance_rounds import Rounds
+from app.kafka.rebalance_rounds import RebalanceRounds
 from app.settings import Settings
-from app.stream.faust_process import Process
-from app.stream.rebalance.assignor import EqualCounts
+from app.stream.faust_process import FaustProcess
+from app.stream.rebalance.assignor import EqualCountsAssignor
 from app.tables.recovery import Tables
 
 # A held partition (the database is away) is not polled. Kafka must not mistake that for a dead worker: a dead one is
@@ -38,7 +38,7 @@ class ConsumerAlone(BootStrategy):  # type: ignore[misc]
     enable_web = False
 
 
-class RoundsApp(Rounds, faust.App):  # type: ignore[misc]
+class RoundsApp(RebalanceRounds, faust.App):  # type: ignore[misc]
     """A Faust app that counts rebalances."""
 
 
@@ -48,11 +48,11 @@ def build_app(settings: Settings, app_class: type[RoundsApp] = RoundsApp) -> Rou
     app = app_class(
         settings.group_id,
         TableManager=Tables,
-        PartitionAssignor=EqualCounts,
+        PartitionAssignor=EqualCountsAssignor,
         broker=[URL(f"kafka://{broker}") for broker in settings.kafka_broker.split(",")],
         broker_credentials=_credentials(access(settings)),
         datadir=Path(settings.state_dir),
-        Worker=Process,
+        Worker=FaustProcess,
         store="memory://",  # the state table brings its own RocksDB store (tables/device_table.py)
         # delivery: nothing is acked but by the pipeline, and a failure ends the process
         processing_guarantee="at_least_once",

@@ -46,18 +46,18 @@ def take_ready(fetcher: Any, topic: str, active: Any, most: int) -> dict[Any, li
     return taken
 
 
-def _decoded(result: Any) -> "Decoded | None":
+def _decoded(result: Any) -> "BulkDecoder | None":
     """The reader of a fetch result: ours, put in the place of aiokafka's; None where that one has begun."""
     records = result._partition_records
-    if type(records._records_iterator) is not Decoded:
+    if type(records._records_iterator) is not BulkDecoder:
         if getgeneratorstate(records._records_iterator) != GEN_CREATED:
             return None
-        records._records_iterator = Decoded(records)
-    decoded: Decoded = records._records_iterator
+        records._records_iterator = BulkDecoder(records)
+    decoded: BulkDecoder = records._records_iterator
     return decoded
 
 
-class Decoded:
+class BulkDecoder:
     """PartitionRecords._unpack_records that can also give many records at once.
 
     As an iterator it serves aiokafka's own path, so the two may take turns. Its source holds it, so it must not hold
@@ -86,7 +86,7 @@ class Decoded:
                 break
         return found
 
-    def __iter__(self) -> "Decoded":
+    def __iter__(self) -> "BulkDecoder":
         return self
 
     def __next__(self) -> Any:
@@ -148,7 +148,7 @@ def told_of(client: Any, tp: TP) -> Any:
 FETCH_SECONDS = 0.005  # from one request to a broker to the next
 
 
-def take_breath(fetcher: Any, seconds: float = FETCH_SECONDS) -> None:
+def pace_fetches(fetcher: Any, seconds: float = FETCH_SECONDS) -> None:
     """Let requests to the same broker follow one another after `seconds` at the earliest."""
     asked: dict[Any, float] = {}  # broker -> when it was asked last
     ask = fetcher._proc_fetch_request

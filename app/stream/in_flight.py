@@ -25,7 +25,7 @@ class Follow(Enum):
     MISSING = "missing"  # it starts later each time it is read: the log holds nothing in between
 
 
-class Flight:
+class InFlight:
     """The books of one assignment. `epoch` counts how often they were begun anew; older batches are stale."""
 
     def __init__(self, limits: BatchLimits) -> None:

@@ -17,9 +17,9 @@ from app.core.state.device_state import seen
 from app.core.state.keys import MARK_KEY, mark_of
 from app.core.state.partition_log import (
     LOG_KEY,
-    Log,
-    Noted,
-    Present,
+    NotedLog,
+    PartitionLog,
+    PresentLog,
     Verdict,
     commit_counts,
     judge,
@@ -27,7 +27,7 @@ from app.core.state.partition_log import (
     noted,
     signature,
 )
-from app.kafka.topic_ids import Topic
+from app.kafka.topic_ids import TopicIdentity
 from app.stream.events import TransportEvents
 from app.stream.rebalance.start_position import Extent, Position, choose_position
 
@@ -44,7 +44,7 @@ Times = Callable[[Mapping[TP, int]], Awaitable[Mapping[TP, int]]]
 class Ids(Protocol):
     """Says which topics there are (app.kafka.topic_ids)."""
 
-    async def ask(self, names: Sequence[str]) -> Mapping[str, Topic]: ...
+    async def ask(self, names: Sequence[str]) -> Mapping[str, TopicIdentity]: ...
 
 
 async def _no_times(places: Mapping[TP, int]) -> Mapping[TP, int]:
@@ -67,11 +67,11 @@ class LogBook:
         self.topic, self._events, self.ids, self._look_up = topic, events, ids, times
         self._load, self._items = load, items
         self.identity = ""  # of the topic, as it was at the last take-over
-        self._logs: dict[int, Log] = {}
+        self._logs: dict[int, PartitionLog] = {}
 
-    def of(self, partition: int) -> Log:
+    def of(self, partition: int) -> PartitionLog:
         """The log of a partition in this epoch."""
-        return self._logs.get(partition, Log())
+        return self._logs.get(partition, PartitionLog())
 
     def signature(self, partition: int) -> str:
         """What is committed beside its offset."""
@@ -88,7 +88,7 @@ class LogBook:
         self.identity = topic.identity
         known = {tp: self._before(tp.partition) for tp in extents}
         present = {
-            tp: Present(topic.identity, one.start, one.end, topic.elections.get(tp.partition, -1))
+            tp: PresentLog(topic.identity, one.start, one.end, topic.elections.get(tp.partition, -1))
             for tp, one in extents.items()
         }
         times = await self._times(known, present)
@@ -103,7 +103,7 @@ class LogBook:
             self._events.log_made_anew(verdict.value, sorted(partitions))
         return found
 
-    def _place(self, tp: TP, extent: Extent, before: Noted, now: Present) -> tuple[Position, Verdict]:
+    def _place(self, tp: TP, extent: Extent, before: NotedLog, now: PresentLog) -> tuple[Position, Verdict]:
         current, why = judge(before, now)
         self._logs[tp.partition] = current
         counts = commit_counts(extent.metadata, current, why)
@@ -115,20 +115,20 @@ class LogBook:
             return position, why
         return Position(position.offset, None, anew=True), why
 
-    def _before(self, partition: int) -> Noted:
+    def _before(self, partition: int) -> NotedLog:
         """What was noted with the mark. An older program noted nothing but the offset."""
         data, mark = self._load(partition, LOG_KEY), mark_of(self._load(partition, MARK_KEY))
         found = noted(data) if data is not None else None
         if data is not None and found is None:
             log.error("log_note_unreadable", partition=partition, note=data[:40].hex(), next="states say which log")
-            return Noted(1, mark, max((seen(value)[0] for _, value in self._items(partition)), default=0), "")
+            return NotedLog(1, mark, max((seen(value)[0] for _, value in self._items(partition)), default=0), "")
         if found is None:
-            return Noted(1, mark, 0, "")
+            return NotedLog(1, mark, 0, "")
         if not found.generation and mark > found.offset:  # an older program went on from there
             return structs.replace(found, offset=mark, timestamp=-1)
         return found
 
-    async def topic_now(self, name: str) -> Topic:
+    async def topic_now(self, name: str) -> TopicIdentity:
         """What a topic is now; waits until it exists and somebody answers."""
         while self.ids is not None:
             try:
@@ -139,9 +139,9 @@ class LogBook:
             except (KafkaError, OSError) as error:
                 log.warning("waiting_for_kafka", step="identity of the topic", error=repr(error))
             await asyncio.sleep(RETRY_SECONDS)
-        return Topic("", {})
+        return TopicIdentity("", {})
 
-    async def _times(self, known: Mapping[TP, Noted], present: Mapping[TP, Present]) -> Mapping[TP, int]:
+    async def _times(self, known: Mapping[TP, NotedLog], present: Mapping[TP, PresentLog]) -> Mapping[TP, int]:
         """Times of the records at the noted offsets, where nothing else tells one log from another."""
         wanted = {tp: before.offset for tp, before in known.items() if look_closer(before, present[tp])}
         return await self._look_up(wanted) if wanted else {}

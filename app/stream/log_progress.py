@@ -1,13 +1,13 @@
-"""How far the partitions are read: in, the consumer; out, a Tide of each whose states may be read now."""
+"""How far the partitions are read: in, the consumer; out, a LogPosition of each whose states may be read now."""
 
 from collections.abc import Mapping
 
-from app.core.sweeper.watermark import Tide
+from app.core.sweeper.watermark import LogPosition
 from app.stream.fetcher import told_of
 from app.stream.transport import BatchConsumer
 
 
-def tides(consumer: BatchConsumer) -> Mapping[int, Tide]:
+def log_positions(consumer: BatchConsumer) -> Mapping[int, LogPosition]:
     """{partition: Tide}; empty while a rebalance or a recovery is under way."""
     app = consumer.app
     if not consumer.flow_active or app.rebalancing or not app.tables.actives_ready:
@@ -18,5 +18,5 @@ def tides(consumer: BatchConsumer) -> Mapping[int, Tide]:
         if state is None:  # taken away this moment
             return {}
         at = state.timestamp
-        found[tp.partition] = Tide(consumer.flight.epoch, start, state.highwater, at and at / 1000)
+        found[tp.partition] = LogPosition(consumer.flight.epoch, start, state.highwater, at and at / 1000)
     return found

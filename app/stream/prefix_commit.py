@@ -11,7 +11,7 @@ from faust.types import TP, ConsumerMessage
 
 from app.stream.batches import BatchMessage
 from app.stream.delivery import Delivery
-from app.stream.in_flight import Flight
+from app.stream.in_flight import InFlight
 
 log = structlog.get_logger()
 
@@ -24,7 +24,7 @@ class PrefixConsumer(Delivery):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.limits, self.logs = self.transport.limits, self.transport.logs
-        self.flight = Flight(self.limits)
+        self.flight = InFlight(self.limits)
         self.last_progress: dict[TP, float] = {}
         self._room = asyncio.Event()
         self._last_commit = False

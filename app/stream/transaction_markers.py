@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 from faust.types import TP
 
-from app.stream.in_flight import READS, Flight
+from app.stream.in_flight import READS, InFlight
 
 
-class Markers:
+class TransactionMarkers:
     """Partitions that are read again from where their last batch ended, to see whether any record comes."""
 
-    def __init__(self, flight: Flight) -> None:
+    def __init__(self, flight: InFlight) -> None:
         self._flight = flight
         self._from: dict[TP, tuple[int, int]] = {}  # offset, and how often it was read; at first not yet
 

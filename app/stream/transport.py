@@ -25,7 +25,7 @@ from app.stream.events import TransportEvents
 from app.stream.in_flight import Follow
 from app.stream.log_book import LogBook
 from app.stream.prefix_commit import PrefixConsumer
-from app.stream.transaction_markers import Markers
+from app.stream.transaction_markers import TransactionMarkers
 
 
 class BatchConsumer(PrefixConsumer):
@@ -36,7 +36,7 @@ class BatchConsumer(PrefixConsumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.events = self.transport.events
-        self._markers = Markers(self.flight)
+        self._markers = TransactionMarkers(self.flight)
         self.in_doubt = False  # whether the log is the one that `flight` is about
         self._owed: set[TP] = set()  # fetched, or asked for, and not handed over to the end
         self._asked = (0, 0)  # when Kafka was asked last, as _now() has it

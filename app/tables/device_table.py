@@ -18,7 +18,7 @@ from faust.types import TP
 
 from app.core.state.changelog import marks_last
 from app.errors import TransientError
-from app.kafka.messages import Outgoing
+from app.kafka.messages import OutgoingMessage
 from app.kafka.producer import Producer
 from app.tables.rocksdb_store import ROCKSDB_OPTIONS, StateStore
 
@@ -84,14 +84,14 @@ class FaustStates:
     async def _put(self, states: Mapping[int, Mapping[bytes, bytes]]) -> None:
         together = {partition: {**self._overtaken(partition), **of_it} for partition, of_it in states.items()}
         messages = [
-            Outgoing(key, value, partition=partition)
+            OutgoingMessage(key, value, partition=partition)
             for partition, of_it in together.items()
             for key, value in marks_last(of_it.items())
         ]
         for partition, offset in (await self._producer.send(self.changelog, messages)).items():
             follows = self._follows(partition, len(together[partition]), offset)
             self._store.write(partition, together[partition], offset if follows else None)
-            self._store.overtaken.pop(partition, None)
+            self._store.superseded.pop(partition, None)
 
     async def recovered(self, partition: int, identity: str) -> None:
         """What the changelog of this identity holds was read; write into it what it lacks."""
@@ -115,7 +115,7 @@ class FaustStates:
             while chunk := list(islice(items, CHUNK)):
                 if not ours():
                     return
-                messages = [Outgoing(key, value, partition=partition) for key, value in chunk]
+                messages = [OutgoingMessage(key, value, partition=partition) for key, value in chunk]
                 end = (await self._producer.send(self.changelog, messages))[partition]
                 in_a_row = in_a_row and (last is None or end == last + len(chunk))
                 count, last = count + len(chunk), end
@@ -126,7 +126,7 @@ class FaustStates:
 
     def _overtaken(self, partition: int) -> dict[bytes, bytes]:
         """States behind which a stalled worker wrote older ones: written again, they outlast compaction."""
-        found = {key: self._store.read(partition, key) for key in self._store.overtaken.get(partition, ())}
+        found = {key: self._store.read(partition, key) for key in self._store.superseded.get(partition, ())}
         return {key: value for key, value in found.items() if value is not None}
 
     def _follows(self, partition: int, count: int, last: int) -> bool:

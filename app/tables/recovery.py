@@ -10,7 +10,7 @@ from faust.tables.recovery import RebalanceAgain, Recovery, ServiceStopped
 from faust.types import TP
 from mode import Service
 
-from app.kafka.rebalance_rounds import Rounds
+from app.kafka.rebalance_rounds import RebalanceRounds
 from app.tables.changelog_reader import ChangelogReader
 
 
@@ -68,8 +68,8 @@ class StateRecovery(Recovery):  # type: ignore[misc]
             app.on_rebalance_end()
 
     @property
-    def _rounds(self) -> Rounds:
-        rounds: Rounds = self.app
+    def _rounds(self) -> RebalanceRounds:
+        rounds: RebalanceRounds = self.app
         return rounds
 
     @Service.task  # type: ignore[untyped-decorator]

@@ -76,7 +76,7 @@ class StateStore(Store):  # type: ignore[misc]
         self._db_for_partition(partition).write(batch)
 
     @cached_property
-    def overtaken(self) -> dict[int, set[bytes]]:
+    def superseded(self) -> dict[int, set[bytes]]:
         """By partition: keys whose last record in the changelog is older than the state stored here."""
         return defaultdict(set)
 
@@ -110,7 +110,7 @@ class StateStore(Store):  # type: ignore[misc]
             database.write(batch)
         if partition in self.homeless:
             self.homeless.discard(partition)
-            self.overtaken.pop(partition, None)
+            self.superseded.pop(partition, None)
 
     @cached_property
     def homeless(self) -> set[int]:
@@ -123,7 +123,7 @@ class StateStore(Store):  # type: ignore[misc]
         keyed = [(record.key, record.value) for record in records if _is_state(record.key)]
         if len(keyed) < len(records):
             log.error("state_changelog_foreign_records", partition=partition, records=len(records) - len(keyed))
-        self.write(partition, newest(keyed, known, self.overtaken[partition]), records[-1].offset)
+        self.write(partition, newest(keyed, known, self.superseded[partition]), records[-1].offset)
 
 
 def _named(identity: bytes) -> bool:

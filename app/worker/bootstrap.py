@@ -12,11 +12,11 @@ from typing import Any
 import structlog
 
 from app.core.deadletters.limit import DeadLetterLimit
-from app.core.decode.decoder import Limits
+from app.core.decode.decoder import DecodeLimits
 from app.core.presence.device_classes import DeviceClasses
-from app.core.presence.device_presence import Limits as PresenceLimits
+from app.core.presence.device_presence import PresenceLimits as PresenceLimits
 from app.core.processing.processor import Processor
-from app.core.sweeper.sweeper import Care, Sweep
+from app.core.sweeper.sweeper import Sweeper, SweeperConfig
 from app.core.user_config.rulebook import RuleBook
 from app.errors import SettingsError
 from app.kafka.access import access
@@ -24,7 +24,7 @@ from app.kafka.alert_outbox import KafkaOutbox
 from app.kafka.closed_socket import raise_connection_errors
 from app.kafka.dead_letter_reader import DeadLetterTail
 from app.kafka.dead_letters import KafkaDeadLetters
-from app.kafka.inactivity_claims import KafkaSilences
+from app.kafka.inactivity_claims import KafkaInactivityClaims
 from app.kafka.messages import key_partition
 from app.kafka.producer import Producer
 from app.kafka.record_times import record_times
@@ -34,29 +34,29 @@ from app.ops.events import RebalanceReport, StoreReport, TransportReport, WriteR
 from app.ops.health import HealthServer
 from app.ops.ledger import BatchLedger
 from app.ops.rejections import Rejections
-from app.pipeline.coalesce import Most
+from app.pipeline.coalesce import CoalesceLimit
 from app.pipeline.pipeline import Pipeline
 from app.ports import Ports
 from app.postgres.operator_advice import Advice
-from app.postgres.queries.config_feed import RulesTable
+from app.postgres.queries.config_feed import ConfigFeed
 from app.postgres.store.store import TimescaleStore
 from app.runtime.event_loop import use_uvloop
 from app.settings import settings as settings_module
 from app.stream.batches import BatchLimits, BatchTopic
 from app.stream.faust_config import build_app
 from app.stream.log_book import LogBook
-from app.stream.log_progress import tides
-from app.stream.rebalance.sensor import Rebalances
+from app.stream.log_progress import log_positions
+from app.stream.rebalance.sensor import RebalanceSensor
 from app.stream.source import FaustSource
 from app.stream.transport import BatchTransport
 from app.tables.device_table import FaustStates
 from app.worker import gauges
 from app.worker import gauges as lag
-from app.worker.config_task import Edits
-from app.worker.inactivity_task import Presence
+from app.worker.config_task import ConfigTask
+from app.worker.inactivity_task import InactivityTask
 from app.worker.lifecycle import Resources, WorkerApp
 from app.worker.log_watch import LogWatch
-from app.worker.schema_task import until_it_fits
+from app.worker.schema_task import wait_for_schema
 from app.worker.watchdog import Watchdog
 
 log = structlog.get_logger()
@@ -90,7 +90,7 @@ transport = BatchTransport(
     logs,
 )
 app.transport = transport  # before the first agent, which would build stock Faust's
-app.sensors.add(Rebalances(settings.kafka_topic, RebalanceReport()))
+app.sensors.add(RebalanceSensor(settings.kafka_topic, RebalanceReport()))
 
 store_report = StoreReport()
 advice = Advice(store_report)
@@ -99,7 +99,9 @@ rules = RuleBook()
 rules_loaded = asyncio.Event()
 schema_fits = asyncio.Event()
 processor = Processor(
-    Limits(settings.time_future_max, settings.time_past_max, settings.payload_max_bytes, settings.payload_max_depth),
+    DecodeLimits(
+        settings.time_future_max, settings.time_past_max, settings.payload_max_bytes, settings.payload_max_depth
+    ),
     rules,
     states.get,
     DeviceClasses(settings.offline_classes, PresenceLimits(settings.offline_after)),
@@ -112,14 +114,14 @@ processor = Processor(
 )
 # Of what is not waited for: it is closed when Kafka does not answer soon.
 best_effort = Producer(kafka, f"{settings.group_id}-silence", give_up, lease=lease)
-care = Care(
+care = SweeperConfig(
     settings.offline_poll,
     settings.offline_grace,
     settings.offline_lag_max,
     settings.offline_mass_share,
     settings.offline_mass_hold,
 )
-sweep = Sweep(processor.partitions, care)
+sweep = Sweeper(processor.partitions, care)
 limit = DeadLetterLimit(
     settings.dead_letters_in_a_row,
     settings.dead_letters_ratio,
@@ -141,7 +143,7 @@ pipeline = Pipeline(
     processor,
     slots=settings.writes_in_flight + settings.kafka_partitions,  # small ones of all partitions share a write
     give_up=give_up,
-    most=Most(settings.batch_max_rows, settings.batch_max_bytes),
+    most=CoalesceLimit(settings.batch_max_rows, settings.batch_max_bytes),
 )
 log_watch = LogWatch(topic_ids, logs, states, advice, (settings.kafka_dlq_topic, settings.kafka_alerts_topic))
 watchdog = Watchdog(settings.kafka_topic, settings.watchdog_seconds)
@@ -161,20 +163,22 @@ async def ingest(stream: Any) -> None:
 async def follow_rules() -> None:
     """Keep the rules in force equal to user_configs."""
     answers = KafkaOutbox(best_effort, settings.kafka_alerts_topic)
-    await Edits(RulesTable(settings, advice), rules, answers, has_messages_of).follow(rules_loaded)
+    await ConfigTask(ConfigFeed(settings, advice), rules, answers, has_messages_of).follow(rules_loaded)
 
 
 def has_messages_of(user_id: str) -> bool:
     """Whether this worker has the partition of the user's own messages."""
-    return key_partition(user_id.encode(), log_watch.partitions or settings.kafka_partitions) in tides(app.consumer)
+    return key_partition(user_id.encode(), log_watch.partitions or settings.kafka_partitions) in log_positions(
+        app.consumer
+    )
 
 
 @app.task  # type: ignore[untyped-decorator]
 async def look_for_silence() -> None:
     """Claim silence of those nothing comes from any more."""
     await schema_fits.wait()
-    claims = KafkaSilences(best_effort, settings.kafka_topic)
-    found = Presence(processor.partitions, sweep, claims, lambda: tides(app.consumer), states.items)
+    claims = KafkaInactivityClaims(best_effort, settings.kafka_topic)
+    found = InactivityTask(processor.partitions, sweep, claims, lambda: log_positions(app.consumer), states.items)
     await found.run(settings.offline_poll)
 
 
@@ -182,7 +186,7 @@ async def look_for_silence() -> None:
 async def check_schema() -> None:
     """Let nothing start before the table has the columns in force."""
     await rules_loaded.wait()  # the database answers
-    if await until_it_fits(settings, app):
+    if await wait_for_schema(settings, app):
         schema_fits.set()
 
 

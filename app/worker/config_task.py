@@ -11,25 +11,25 @@ import structlog
 
 from app.core.processing.replies import answer_to_edit
 from app.core.user_config.edit_pace import batches
-from app.core.user_config.last_known_good import InForce, Refusal
+from app.core.user_config.last_known_good import LastKnownGood, Refusal
 from app.core.user_config.rulebook import RuleBook
 from app.errors import TransientError
 from app.ops import metrics
 from app.ports import Outbox
-from app.postgres.queries.config_feed import RulesTable
+from app.postgres.queries.config_feed import ConfigFeed
 
 log = structlog.get_logger()
 
 ANSWER_SECONDS = 5.0  # while Kafka is away the rules are followed all the same
 
 
-class Edits:
+class ConfigTask:
     """Follows them until cancelled."""
 
-    def __init__(self, table: RulesTable, book: RuleBook, outbox: Outbox, ours: Callable[[str], bool]) -> None:
+    def __init__(self, table: ConfigFeed, book: RuleBook, outbox: Outbox, ours: Callable[[str], bool]) -> None:
         """`ours`: whether this worker answers that user. The outbox must bear being told to give up."""
         self._table, self._book, self._outbox, self._ours = table, book, outbox, ours
-        self._in_force = InForce(book)
+        self._in_force = LastKnownGood(book)
 
     async def follow(self, loaded: asyncio.Event) -> None:
         """Set `loaded` once the rules of the beginning are in force."""

@@ -6,13 +6,13 @@ from faust.types import TP
 
 from app.core.deadletters.limit import DeadLetterLimit
 from app.core.processing.processor import Processor
-from app.core.sweeper.sweeper import Sweep
+from app.core.sweeper.sweeper import Sweeper
 from app.ops import metrics
 from app.stream.fetcher import fetched_bytes
 from app.stream.transport import BatchConsumer
 
 
-def refresh(consumer: BatchConsumer, processor: Processor, sweep: Sweep, limit: DeadLetterLimit) -> None:
+def refresh(consumer: BatchConsumer, processor: Processor, sweep: Sweeper, limit: DeadLetterLimit) -> None:
     """Set them to what is so now."""
     metrics.BUFFERED.set(consumer.flight.weight)
     metrics.FETCHED.set(fetched_bytes(consumer))

@@ -11,10 +11,10 @@ from typing import Protocol
 
 import structlog
 
-from app.core.model.inactivity_claim import Claim
-from app.core.processing.device_cache import Devices
-from app.core.sweeper.sweeper import Sweep
-from app.core.sweeper.watermark import Tide
+from app.core.model.inactivity_claim import InactivityClaim
+from app.core.processing.device_cache import DeviceCache
+from app.core.sweeper.sweeper import Sweeper
+from app.core.sweeper.watermark import LogPosition
 from app.ops import metrics
 
 log = structlog.get_logger()
@@ -22,21 +22,21 @@ log = structlog.get_logger()
 SLICE = 500  # stored states between two breaths, about 2 ms
 
 
-class Silences(Protocol):
+class InactivityClaims(Protocol):
     """Where claims go."""
 
-    async def send(self, claims: Sequence[tuple[int, Claim]]) -> bool: ...
+    async def send(self, claims: Sequence[tuple[int, InactivityClaim]]) -> bool: ...
 
 
-class Presence:
+class InactivityTask:
     """Runs until cancelled."""
 
     def __init__(
         self,
-        devices: Devices,
-        sweep: Sweep,
-        silences: Silences,
-        tides: Callable[[], Mapping[int, Tide]],
+        devices: DeviceCache,
+        sweep: Sweeper,
+        silences: InactivityClaims,
+        tides: Callable[[], Mapping[int, LogPosition]],
         stored: Callable[[int], Iterator[tuple[bytes, bytes]]],
     ) -> None:
         """`tides` are of the partitions whose states may be read; `stored` gives all states of one of them."""
@@ -69,7 +69,7 @@ class Presence:
         metrics.SILENCE_CLAIMS.inc(len(claims))
         return len(claims)
 
-    async def _seed(self, tides: Mapping[int, Tide]) -> None:
+    async def _seed(self, tides: Mapping[int, LogPosition]) -> None:
         """Read from the stored states of a partition that is new here who has to be looked at."""
         for number, tide in tides.items():
             partition = self._devices.partition(tide.epoch, number)

@@ -7,7 +7,7 @@ from contextlib import suppress
 from aiokafka.errors import KafkaError
 
 from app.errors import TransientError
-from app.kafka.topic_ids import Topic
+from app.kafka.topic_ids import TopicIdentity
 from app.kafka.topics import disagreement
 from app.postgres.operator_advice import Advice
 from app.stream.log_book import Ids, LogBook
@@ -48,7 +48,7 @@ class LogWatch:
                 await self._look_at_input(consumer, topics.get(self._logs.topic))
                 await self._look_at_states(consumer, topics.get(self._states.changelog))
 
-    async def _all_agree(self, consumer: BatchConsumer, topics: Mapping[str, Topic]) -> bool:
+    async def _all_agree(self, consumer: BatchConsumer, topics: Mapping[str, TopicIdentity]) -> bool:
         """Whether they do; while not, nobody has a partition (app.stream.rebalance.assignor)."""
         cure = disagreement({name: len(topics[name].elections) for name in self._names if name in topics})
         was, consumer.app.assignor.hold = consumer.app.assignor.hold, cure is not None
@@ -63,7 +63,7 @@ class LogWatch:
             self.partitions = len(topics[self._logs.topic].elections)
         return cure is None and not was
 
-    async def _look_at_input(self, consumer: BatchConsumer, topic: Topic | None) -> None:
+    async def _look_at_input(self, consumer: BatchConsumer, topic: TopicIdentity | None) -> None:
         if not consumer.flight.expected:  # it has no partition
             return
         if topic is None:  # its records may be gone, and others come at their offsets
@@ -71,7 +71,7 @@ class LogWatch:
         elif topic.identity != self._logs.identity or consumer.in_doubt:
             await consumer.doubt(f"{self._logs.topic} has another id")
 
-    async def _look_at_states(self, consumer: BatchConsumer, topic: Topic | None) -> None:
+    async def _look_at_states(self, consumer: BatchConsumer, topic: TopicIdentity | None) -> None:
         """A new changelog gets the states there are, from who owns their partitions."""
         states, epoch = self._states, consumer.flight.epoch
         if topic is None or not consumer.flow_active:  # writes to it are held, and say so

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import structlog
 from mode import Service
 
-from app.core.schema.schema import in_force
+from app.core.schema.schema import current_schema
 from app.errors import IotStreamError
-from app.postgres.connect import inquiry
+from app.postgres.connect import operator_session
 from app.postgres.schema import telemetry_table
 from app.settings import Settings
 
@@ -19,15 +19,15 @@ log = structlog.get_logger()
 SECONDS = 2.0  # between two looks
 
 
-async def until_it_fits(settings: Settings, service: Service) -> bool:
+async def wait_for_schema(settings: Settings, service: Service) -> bool:
     """Look, and tell what differs and what to do, until nothing does. False when the service stops before."""
     told: Sequence[telemetry_table.Difference] = ()
     while not service.should_stop:
         try:
-            async with inquiry(settings, "schema") as connection:
+            async with operator_session(settings, "schema") as connection:
                 # A table that is missing is the store's to tell.
                 found = (
-                    await telemetry_table.differences(connection, in_force())
+                    await telemetry_table.differences(connection, current_schema())
                     if await telemetry_table.exists(connection)
                     else ()
                 )

@@ -15,12 +15,12 @@ from typing import Annotated
 
 from msgspec import Struct
 
-from app.core.decode.decoder import Decoder, Limits
+from app.core.decode.decoder import DecodeLimits, Decoder
 from app.core.model.records import Rejected
 from app.core.presence.device_classes import NOBODY, DeviceClasses
-from app.core.presence.device_presence import Limits as PresenceLimits
+from app.core.presence.device_presence import PresenceLimits as PresenceLimits
 from app.core.processing.processor import Processor
-from app.core.routing.address import Address, route
+from app.core.routing.address import Address, address_of
 from app.core.schema.column_types import Fields, Int32
 from app.core.schema.schema import Schema, schema_of
 from app.core.user_config.rulebook import RuleBook
@@ -71,11 +71,11 @@ def sensors(count: int) -> list[Message]:
 
 def path(messages: Sequence[Message], schema: Schema = DEFAULT) -> None:
     """Route, decode and make rows, a batch at a time."""
-    decoder, row = Decoder(Limits(), schema), schema.row
+    decoder, row = Decoder(DecodeLimits(), schema), schema.row
     for start in range(0, len(messages), BATCH):
         rows = []
         for record in messages[start : start + BATCH]:
-            address = route(record)
+            address = address_of(record)
             assert type(address) is Address
             reading = decoder.decode(record, address, NOW_MS)
             assert type(reading) is not Rejected, reading
@@ -138,7 +138,7 @@ def process(messages: Sequence[Message], rules: str | None = RULES, classes: Dev
     book = RuleBook()
     if rules:
         assert not book.apply([(f"u{user}", rules) for user in range(50)])
-    processor = Processor(Limits(), book, lambda partition, key: None, classes)
+    processor = Processor(DecodeLimits(), book, lambda partition, key: None, classes)
     for start in range(0, len(messages), BATCH):
         part = messages[start : start + BATCH]
         work = processor(Run(part, part[-1].offset + 1), NOW.timestamp())  # type: ignore[arg-type]  # no ack here
@@ -167,9 +167,9 @@ def process_without_rules(messages: Sequence[Message]) -> None:
 
 def refuse(messages: Sequence[Message]) -> None:
     """The same for messages that are all dead letters."""
-    decoder = Decoder(Limits())
+    decoder = Decoder(DecodeLimits())
     for record in messages:
-        address = route(record)
+        address = address_of(record)
         assert type(address) is Address
         assert type(decoder.decode(record, address, NOW_MS)) is Rejected
 

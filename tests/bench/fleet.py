@@ -21,12 +21,12 @@ from pathlib import Path
 
 import psutil
 
-from app.core.decode.decoder import Limits as DecodeLimits
+from app.core.decode.decoder import DecodeLimits as DecodeLimits
 from app.core.presence.device_classes import DeviceClasses
-from app.core.presence.device_presence import Limits
+from app.core.presence.device_presence import PresenceLimits
 from app.core.processing.processor import Processor
-from app.core.sweeper.sweeper import Care, Sweep
-from app.core.sweeper.watermark import Tide
+from app.core.sweeper.sweeper import Sweeper, SweeperConfig
+from app.core.sweeper.watermark import LogPosition
 from app.core.user_config.rulebook import RuleBook
 from app.kafka.access import Access
 from app.kafka.producer import Producer
@@ -52,9 +52,9 @@ class Fleet:
         self.states = FaustStates(app, PARTITIONS, Producer(Access("nobody:9092"), "unused", asyncio.Event()))
         book = RuleBook()
         assert not book.apply([(f"user-{user}", FIVE_RULES) for user in range(USERS)])
-        classes = DeviceClasses((), Limits(after))
+        classes = DeviceClasses((), PresenceLimits(after))
         self.processor = Processor(DecodeLimits(), book, self.states.get, classes, in_memory=in_memory)
-        self.sweep = Sweep(self.processor.partitions, Care(grace=0.0, mass_share=1.0))
+        self.sweep = Sweeper(self.processor.partitions, SweeperConfig(grace=0.0, mass_share=1.0))
         self.offsets = [0] * PARTITIONS
         self.epoch, self.now, self.cpu = 1, START, 0.0
 
@@ -82,7 +82,7 @@ class Fleet:
     def looks(self) -> float:
         """Once at who is silent; CPU seconds."""
         began = time.process_time()
-        tides = {n: Tide(self.epoch, 0, self.offsets[n], self.now) for n in range(PARTITIONS)}
+        tides = {n: LogPosition(self.epoch, 0, self.offsets[n], self.now) for n in range(PARTITIONS)}
         for number in range(PARTITIONS):
             self.processor.partitions.partition(self.epoch, number).here.seeded = True
         claims = self.sweep.look(tides, self.now, self.now)

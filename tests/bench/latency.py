@@ -23,7 +23,7 @@ from pathlib import Path
 import uvloop
 
 from app.kafka.access import Access
-from app.kafka.topics import Topic, create, wanted
+from app.kafka.topics import TopicSpec, create, wanted
 from tests import servers
 from tests.bench import hops
 from tests.bench.end_to_end import empty, prepare
@@ -168,7 +168,7 @@ async def running() -> AsyncIterator[Bench]:
             program.stop()
 
 
-def _stamped_by_the_broker(site: Site) -> list[Topic]:
+def _stamped_by_the_broker(site: Site) -> list[TopicSpec]:
     """The topics, the input topic with the time of arrival in Kafka on each record."""
     return [
         each._replace(config={**each.config, "message.timestamp.type": "LogAppendTime"})

@@ -22,16 +22,16 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from pydantic import SecretStr
 
-from app.core.decode.decoder import Limits as DecodeLimits
+from app.core.decode.decoder import DecodeLimits as DecodeLimits
 from app.core.presence.device_classes import DeviceClasses
-from app.core.presence.device_presence import Limits
+from app.core.presence.device_presence import PresenceLimits
 from app.core.processing.processor import Processor
-from app.core.sweeper.sweeper import Care, Sweep
-from app.core.sweeper.watermark import Tide
+from app.core.sweeper.sweeper import Sweeper, SweeperConfig
+from app.core.sweeper.watermark import LogPosition
 from app.core.user_config.rulebook import RuleBook
 from app.kafka import topics
 from app.kafka.access import Access
-from app.kafka.messages import Outgoing
+from app.kafka.messages import OutgoingMessage
 from app.kafka.producer import Producer
 from app.local.servers.common import free_port
 from app.local.servers.kafka import Kafka
@@ -62,8 +62,8 @@ def _minute(count: int, after: float) -> tuple[float, list[float]]:
     records = [_message(n) for n in range(count)]
     gc.collect()
     tracemalloc.start()
-    processor = Processor(DecodeLimits(), RuleBook(), lambda *_: None, DeviceClasses((), Limits(after)))
-    sweep = Sweep(processor.partitions, Care(grace=0.0))
+    processor = Processor(DecodeLimits(), RuleBook(), lambda *_: None, DeviceClasses((), PresenceLimits(after)))
+    sweep = Sweeper(processor.partitions, SweeperConfig(grace=0.0))
     processor.partitions.partition(1, 0).here.seeded = True
     seconds: list[float] = []
     offset, size = 0, 0
@@ -78,7 +78,7 @@ def _minute(count: int, after: float) -> tuple[float, list[float]]:
             size = tracemalloc.get_traced_memory()[0]
             tracemalloc.stop()
         began = time.process_time()
-        claims = sweep.look({0: Tide(1, 0, offset, now)}, now, now)
+        claims = sweep.look({0: LogPosition(1, 0, offset, now)}, now, now)
         assert not claims
         if second > 10:
             seconds.append(time.process_time() - began)
@@ -113,9 +113,9 @@ class Senders:
             await asyncio.sleep(max(0.0, due - time.monotonic()))
 
 
-def _outgoing(number: int, turn: int, stamp: str) -> Outgoing:
+def _outgoing(number: int, turn: int, stamp: str) -> OutgoingMessage:
     value = f'{{"time":"{stamp}","sequence_id":{turn},"temperature":21.5}}'.encode()
-    return Outgoing(b"u/d%d" % number, value, [("mqtt_topic", b"users/u/devices/d%d/telemetry" % number)])
+    return OutgoingMessage(b"u/d%d" % number, value, [("mqtt_topic", b"users/u/devices/d%d/telemetry" % number)])
 
 
 async def fleet(kafka: Kafka, settings: Settings, subject: Subject, options: argparse.Namespace) -> bool:

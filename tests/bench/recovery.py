@@ -19,12 +19,12 @@ from typing import Any
 import psutil
 from faust.types import TP
 
-from app.core.alerts.evaluate import step
+from app.core.alerts.evaluate import evaluate
 from app.core.state.device_state import DeviceState, encode
 from app.kafka.access import Access
-from app.kafka.messages import Outgoing
+from app.kafka.messages import OutgoingMessage
 from app.kafka.producer import Producer
-from app.kafka.topics import Topic, create
+from app.kafka.topics import TopicSpec, create
 from app.settings import Settings
 from app.stream.faust_config import build_app
 from app.tables.changelog_reader import ChangelogReader
@@ -36,13 +36,15 @@ PARTITIONS = 12
 AT_ONCE = 20_000
 
 
-def states(devices: int) -> Iterator[Outgoing]:
+def states(devices: int) -> Iterator[OutgoingMessage]:
     """A state for each device, of the same reading, with an open alert."""
     state = DeviceState()
-    step(state, readings(changing=True)[3], rules(FIVE), 1)
+    evaluate(state, readings(changing=True)[3], rules(FIVE), 1)
     for number in range(devices):
         state.applied_offset = number
-        yield Outgoing(f"user-{number % 5000}/device-{number}".encode(), encode(state), partition=number % PARTITIONS)
+        yield OutgoingMessage(
+            f"user-{number % 5000}/device-{number}".encode(), encode(state), partition=number % PARTITIONS
+        )
 
 
 async def fill(broker: str, changelog: str, devices: int) -> int:
@@ -61,7 +63,9 @@ async def run(devices: int, directory: Path) -> None:
         settings = Settings(app="bench", kafka_broker=kafka.bootstrap, state_dir=directory, kafka_partitions=PARTITIONS)
         app = build_app(settings)
         table = FaustStates(app, PARTITIONS, Producer(Access(kafka.bootstrap), "unused", asyncio.Event()))
-        await create(Access(kafka.bootstrap), [Topic(table.changelog, PARTITIONS, {"cleanup.policy": "compact"})], 1)
+        await create(
+            Access(kafka.bootstrap), [TopicSpec(table.changelog, PARTITIONS, {"cleanup.policy": "compact"})], 1
+        )
         size = await fill(kafka.bootstrap, table.changelog, devices)
         app.conf.tabledir.mkdir(parents=True)
         process, store = psutil.Process(), table._store

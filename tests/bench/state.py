@@ -6,7 +6,7 @@ from time import perf_counter
 
 import msgspec
 
-from app.core.alerts.evaluate import step
+from app.core.alerts.evaluate import evaluate
 from app.core.model.records import Reading
 from app.core.rules.parse import parse
 from app.core.rules.prefilter import any_holds
@@ -66,7 +66,7 @@ def stepping(ruleset: tuple[Rule, ...], given: list[Reading]) -> Callable[[], in
     def run() -> int:
         state, alerts = DeviceState(), 0
         for offset, reading in enumerate(given):
-            alerts += len(step(state, reading, ruleset, offset))
+            alerts += len(evaluate(state, reading, ruleset, offset))
         return alerts
 
     return run
@@ -93,7 +93,7 @@ def main() -> None:
     for name, until in (("no episode", 3), ("one open episode", 4)):
         state = DeviceState()
         for offset, reading in enumerate(readings(changing=True)[:until]):
-            step(state, reading, rules(TWO), offset)
+            evaluate(state, reading, rules(TWO), offset)
         print(f"encode and decode, {name}: {best(coding(state), READINGS):6.2f} us, {len(encode(state))} bytes")
 
 

@@ -21,12 +21,12 @@ from app.core.model.records import Row
 from app.ports import Unlimited
 from app.postgres.connect import Connection
 from app.postgres.schema import init_sql
-from app.postgres.store.session import Session
+from app.postgres.store.session import WriteSession
 
 DATABASE = "iot_bench_store"
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
-Insert = Callable[[Session, Sequence[Row]], Awaitable[int]]
+Insert = Callable[[WriteSession, Sequence[Row]], Awaitable[int]]
 
 
 def batches(rows: int, size: int, devices: int = 500) -> list[list[Row]]:
@@ -46,12 +46,12 @@ def batches(rows: int, size: int, devices: int = 500) -> list[list[Row]]:
     return [made[at : at + size] for at in range(0, rows, size)]
 
 
-async def by_unnest(session: Session, rows: Sequence[Row]) -> int:
+async def by_unnest(session: WriteSession, rows: Sequence[Row]) -> int:
     """The way of small batches."""
     return await session.insert(rows, copy=False)
 
 
-async def by_copy(session: Session, rows: Sequence[Row]) -> int:
+async def by_copy(session: WriteSession, rows: Sequence[Row]) -> int:
     """The way of large batches."""
     async with session.connection.transaction():
         return await session.insert(rows, copy=True)
@@ -60,12 +60,12 @@ async def by_copy(session: Session, rows: Sequence[Row]) -> int:
 WAYS: dict[str, Insert] = {"unnest": by_unnest, "COPY": by_copy}
 
 
-async def measure(sessions: list[Session], insert: Insert, work: list[list[Row]]) -> tuple[float, float]:
+async def measure(sessions: list[WriteSession], insert: Insert, work: list[list[Row]]) -> tuple[float, float]:
     """Return rows per second and this process's CPU microseconds per row."""
     await sessions[0].connection.execute("TRUNCATE raw_telemetry")
     waiting = iter(work)
 
-    async def lane(session: Session) -> None:
+    async def lane(session: WriteSession) -> None:
         for batch in waiting:
             await insert(session, batch)
 
@@ -81,7 +81,7 @@ def _cpu() -> float:
 
 async def table(dsn: str, repeats: int) -> None:
     """Measure and print."""
-    sessions = [Session(await asyncpg.connect(dsn), keeps_state=True, lease=Unlimited()) for _ in range(3)]
+    sessions = [WriteSession(await asyncpg.connect(dsn), keeps_state=True, lease=Unlimited()) for _ in range(3)]
     for session in sessions:
         await session.prepare()
     print(f"{'batch':>6} {'in flight':>9} " + " ".join(f"{way:>24}" for way in WAYS))

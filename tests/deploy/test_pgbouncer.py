@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from app.core.batch.effects import Written
+from app.core.batch.effects import WriteResult
 from app.local.servers.common import free_port, wait_until_ready
 from app.local.servers.postgres import Postgres
-from app.local.servers.process import Process
+from app.local.servers.process import ChildProcess
 from app.local.servers.unprivileged import unprivileged
 from app.postgres.connect import connect
 from app.postgres.store.store import TimescaleStore
@@ -51,7 +51,7 @@ def pgbouncer(directory: Path, server: Postgres, database: str, secrets: Path) -
     account = unprivileged()
     user = ["-u", account.name] if account else []
     os.chmod(directory / "users", 0o644)
-    process = Process("pgbouncer", ["pgbouncer", *user, str(directory / "ini")], directory / "log")
+    process = ChildProcess("pgbouncer", ["pgbouncer", *user, str(directory / "ini")], directory / "log")
     process.start()
     try:
         wait_until_ready(process, lambda: process.listens(port), 30.0)
@@ -81,7 +81,7 @@ async def test_the_worker_stores_through_it(
         try:
             for count in (5, 2 * settings.copy_min_rows):  # INSERT, and COPY by way of a temp table
                 rows = [(datetime.now(UTC), "u", f"d{count}", n, 1.5, 80, "{}") for n in range(count)]
-                assert await store.write(rows) == Written(count, 0)
-                assert await store.write(rows) == Written(0, count)
+                assert await store.write(rows) == WriteResult(count, 0)
+                assert await store.write(rows) == WriteResult(0, count)
         finally:
             await store.stop()

@@ -8,7 +8,7 @@ import psutil
 from app.local.servers.kafka import Kafka
 from app.local.servers.mosquitto import Mosquitto
 from app.local.servers.postgres import Postgres
-from app.local.servers.process import Process
+from app.local.servers.process import ChildProcess
 
 
 @dataclass
@@ -20,7 +20,7 @@ class Servers:
     mosquitto: Mosquitto
 
 
-def leave(process: Process, how: str) -> None:
+def leave(process: ChildProcess, how: str) -> None:
     """Kill -9, or freeze with all its children."""
     if how == "killed":
         process.kill()
@@ -29,7 +29,7 @@ def leave(process: Process, how: str) -> None:
             each.suspend()
 
 
-def family(process: Process) -> list[psutil.Process]:
+def family(process: ChildProcess) -> list[psutil.Process]:
     """It and its children: PostgreSQL's have sessions of their own."""
     parent = psutil.Process(process.pid)
     return [parent, *parent.children(recursive=True)]

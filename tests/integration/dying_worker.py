@@ -14,7 +14,7 @@ from typing import Any
 from faust.cli.faust import cli
 
 from app.core.batch.batch import Batch
-from app.core.batch.output import Work
+from app.core.batch.output import BatchOutput
 from app.pipeline.pipeline import Pipeline
 from app.ports import Process
 
@@ -70,8 +70,8 @@ class MortalProcess:
     def __init__(self, process: Process, death: Death) -> None:
         self._process, self._death, self.closed = process, death, process.closed
 
-    def slices(self, batch: Batch, now: float) -> Generator[None, None, Work]:
-        work = yield from self._process.slices(batch, now)
+    def run_sliced(self, batch: Batch, now: float) -> Generator[None, None, BatchOutput]:
+        work = yield from self._process.run_sliced(batch, now)
         self._death.armed = self._death.armed or bool(work.rows or work.commands)
         self._death.after("process")
         return work

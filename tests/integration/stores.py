@@ -9,12 +9,12 @@ import asyncpg
 from pydantic import SecretStr
 
 from app.postgres.connect import Connection
-from app.postgres.events import Silent
+from app.postgres.events import NoStoreEvents
 from app.postgres.store.store import TimescaleStore
 from app.settings import Settings
 
 
-class Told(Silent):
+class Told(NoStoreEvents):
     """Keeps what the store tells."""
 
     def __init__(self) -> None:

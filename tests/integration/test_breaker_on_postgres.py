@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from app.core.batch.effects import Written
+from app.core.batch.effects import WriteResult
 from app.local.servers.postgres import Postgres
-from app.postgres.circuit_breaker import State
+from app.postgres.circuit_breaker import BreakerState
 from app.postgres.schema import init_sql
 from tests.contract.postgres.test_store import row
 from tests.integration.stores import Told, connected, count, opened, until
@@ -30,7 +30,7 @@ async def test_five_failures_open_it_and_half_open_lets_one_batch_through(databa
         assert told.log[: opened_at[0]] == ["failed"] * 5
         assert not any(write.done() for write in writes)
         await admin.execute(CURE)
-        assert await asyncio.wait_for(asyncio.gather(*writes), 10) == [Written(1, 0)] * 20
+        assert await asyncio.wait_for(asyncio.gather(*writes), 10) == [WriteResult(1, 0)] * 20
     tries = " ".join(told.log).split("half-open")[1:]
     assert [part.split() for part in tries[:-1]] == [["failed", "opened"]] * (len(tries) - 1), told.log
     assert tries[-1].split()[:2] == ["closed", "written"]
@@ -50,7 +50,7 @@ async def test_it_is_over_soon_after_the_server_is_back(server_dir: Path) -> Non
             for first, away in ((0, 0.0), (100, 1.5)):  # back at once, and after a while
                 await asyncio.to_thread(server.kill)
                 writes = [asyncio.create_task(store.write([row(first + n)])) for n in range(10)]
-                await until(lambda: store.breaker_state is State.OPEN)
+                await until(lambda: store.breaker_state is BreakerState.OPEN)
                 await asyncio.sleep(away)
                 await asyncio.to_thread(server.start)
                 await asyncio.to_thread(server.wait_ready)

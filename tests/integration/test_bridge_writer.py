@@ -11,7 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from app.gateways import writer as writing
 from app.gateways.mqtt.packets import Publish
 from app.gateways.mqtt.records import to_record
-from app.gateways.record import Outgoing
+from app.gateways.record import IngestRecord
 from app.gateways.writer import KafkaWriter
 from app.kafka.access import Access
 from app.local.servers.kafka import Kafka
@@ -22,7 +22,7 @@ from tests.servers import KafkaServer
 pytestmark = pytest.mark.integration
 
 
-def records(devices: int, numbers: range) -> list[Outgoing]:
+def records(devices: int, numbers: range) -> list[IngestRecord]:
     """Numbered records of several devices."""
     return [to_record(Publish(topic, payload, 1, []), 1795248000000) for topic, payload in numbered(devices, numbers)]
 

@@ -17,7 +17,7 @@ from app.doctor import database, kafka, mqtt
 from app.doctor.finding import Level
 from app.errors import TransientError
 from app.kafka.access import access
-from app.kafka.topics import Topic, create, existing, wanted
+from app.kafka.topics import TopicSpec, create, existing, wanted
 from app.postgres.connect import connect
 from app.postgres.sqlstate import DATABASE_ERRORS, Failure, advice, classify
 from app.settings import Settings
@@ -111,7 +111,7 @@ async def test_kafka_lets_in(
     secured_kafka: SecuredKafka, certificates: Certificates, unique: str, listener: str, more: Values
 ) -> None:
     into = access(Settings(**kafka_values(secured_kafka, certificates, listener, **more)))  # type: ignore[arg-type]
-    assert await create(into, [Topic(unique, 1, {})], 1) == [unique]
+    assert await create(into, [TopicSpec(unique, 1, {})], 1) == [unique]
     assert await existing(into, [unique]) == {unique: 1}
     assert PASSWORD not in repr(into)
 

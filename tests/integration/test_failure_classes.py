@@ -10,10 +10,10 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from app.core.batch.effects import Effect, Statement, Written
+from app.core.batch.effects import Effect, Statement, WriteResult
 from app.local.servers.postgres import Postgres
 from app.local.servers.unprivileged import run
-from app.postgres.circuit_breaker import State
+from app.postgres.circuit_breaker import BreakerState
 from app.postgres.schema import init_sql
 from app.postgres.store.store import TimescaleStore
 from tests.contract.postgres.test_store import EDITED, LOG, row
@@ -49,7 +49,7 @@ async def own_dsn(own: Postgres) -> str:
     return own.dsn
 
 
-async def held(store: TimescaleStore, told: Told, sqlstate: str, rows: int = 3) -> "asyncio.Task[Written]":
+async def held(store: TimescaleStore, told: Told, sqlstate: str, rows: int = 3) -> "asyncio.Task[WriteResult]":
     """Begin a write that fails with `sqlstate` at least twice and is not done."""
     write = asyncio.create_task(store.write([row(n) for n in range(rows)]))
     await until(lambda: sum(error.startswith(sqlstate) for error in told.failed) >= 2)
@@ -57,9 +57,9 @@ async def held(store: TimescaleStore, told: Told, sqlstate: str, rows: int = 3) 
     return write
 
 
-async def goes_on(write: "asyncio.Task[Written]", dsn: str, rows: int = 3) -> None:
+async def goes_on(write: "asyncio.Task[WriteResult]", dsn: str, rows: int = 3) -> None:
     """It is done by itself: all rows new, none refused, each there once."""
-    assert await asyncio.wait_for(write, 20) == Written(rows, 0)
+    assert await asyncio.wait_for(write, 20) == WriteResult(rows, 0)
     assert await count(dsn) == rows
 
 
@@ -169,16 +169,16 @@ async def test_a_fail_over(own: Postgres, own_dsn: str, server_dir: Path) -> Non
             opened(standby.dsn, told) as moved,
             opened(f"{both}?target_session_attrs=read-write", writes_in_flight=1) as following,
         ):
-            assert await following.write([row(100)]) == Written(1, 0)
+            assert await following.write([row(100)]) == WriteResult(1, 0)
             write = await held(moved, told, "25006")
             await _caught_up(own, standby)
             await asyncio.to_thread(own.kill)
             late = asyncio.create_task(following.write([row(101)]))
-            await until(lambda: following.breaker_state is State.OPEN)
+            await until(lambda: following.breaker_state is BreakerState.OPEN)
             async with connected(standby.dsn) as admin:
                 await admin.fetchval("SELECT pg_promote()")
-            assert await asyncio.wait_for(write, 20) == Written(3, 0)
-            assert await asyncio.wait_for(late, 20) == Written(1, 0)
+            assert await asyncio.wait_for(write, 20) == WriteResult(3, 0)
+            assert await asyncio.wait_for(late, 20) == WriteResult(1, 0)
             assert await count(standby.dsn) == 5
 
 
@@ -299,7 +299,7 @@ async def test_a_schema_that_is_not_ours(database: str, sqlstate: str, what: tup
     told = Told()
     hurt, cure, say = what
     async with connected(database) as admin, opened(database, told) as store:
-        assert await store.write([row(1000)]) == Written(1, 0)  # a statement is prepared already
+        assert await store.write([row(1000)]) == WriteResult(1, 0)  # a statement is prepared already
         await admin.execute("TRUNCATE raw_telemetry")
         await admin.execute(hurt)
         write = await held(store, told, sqlstate)

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from app.core.batch.effects import Effect, Statement, Written
+from app.core.batch.effects import Effect, Statement, WriteResult
 from app.core.model.records import Row
-from app.postgres.circuit_breaker import State
+from app.postgres.circuit_breaker import BreakerState
 from app.postgres.connect import Connection
 from tests.contract.postgres.test_store import EDITED, LOG, row
 from tests.integration.stores import Told, connected, count, opened, until, waiting_backend
@@ -69,9 +69,9 @@ async def test_late_rows_go_in_small_transactions_of_their_own(database: str) ->
     async with opened(database, told, late_batch_rows=100, **HOUR) as store:
         rows = [late(n) if n % 2 else live(n) for n in range(1000)]
         config = Effect(Statement.UPSERT_CONFIG, ("u1", "[]", None, EDITED, *LOG))
-        assert await store.write(rows, [config]) == Written(1000, 0)
+        assert await store.write(rows, [config]) == WriteResult(1000, 0)
         assert sorted(told.written) == [100] * 5 + [500]
-        assert await store.write(rows) == Written(0, 1000)
+        assert await store.write(rows) == WriteResult(0, 1000)
         bad = [late(n) if n % 2 else live(n) for n in range(1000, 1300)]
         bad[7], bad[8] = late(1, extra_data="}"), live(2, extra_data="{")
         written = await store.write(bad)
@@ -84,9 +84,9 @@ async def test_pieces_shrink_to_stay_within_the_limit(database: str, limited: Co
     await limited.execute("UPDATE unpacked SET tuples = 1000")  # so 100 rows a transaction
     told = Told()
     async with opened(database, told, **HOUR) as store:
-        assert await store.write([late(n) for n in range(2000)]) == Written(2000, 0)
+        assert await store.write([late(n) for n in range(2000)]) == WriteResult(2000, 0)
         assert max(told.written) <= 100
-        assert (told.failed, told.operator, store.breaker_state) == ([], [], State.CLOSED)
+        assert (told.failed, told.operator, store.breaker_state) == ([], [], BreakerState.CLOSED)
 
 
 async def test_the_smallest_piece_passes_the_limit(database: str, limited: Connection) -> None:
@@ -107,13 +107,13 @@ async def test_a_limit_that_holds_is_waited_out_while_live_rows_go_on(database: 
         held = [asyncio.create_task(store.write([late(n), live(n)])) for n in range(3)]
         await until(lambda: len(told.failed) > 2)  # more than open the breaker
         for n in range(10, 30):
-            assert await asyncio.wait_for(store.write([live(n)]), 5) == Written(1, 0)
+            assert await asyncio.wait_for(store.write([live(n)]), 5) == WriteResult(1, 0)
         assert not any(write.done() for write in held)
-        assert (store.breaker_state, told.breaker, await store.ready()) == (State.CLOSED, [], True)
+        assert (store.breaker_state, told.breaker, await store.ready()) == (BreakerState.CLOSED, [], True)
         assert "53400" in store.advice["late rows"]
         assert "max_tuples_decompressed" in told.operator[0]
         await limited.execute("UPDATE unpacked SET hard = false")
-        assert await asyncio.wait_for(asyncio.gather(*held), 10) == [Written(2, 0)] * 3
+        assert await asyncio.wait_for(asyncio.gather(*held), 10) == [WriteResult(2, 0)] * 3
         assert store.advice == {}
     assert await count(database) == 26
 
@@ -129,10 +129,10 @@ async def test_a_lock_that_late_rows_wait_for_holds_nobody_else(database: str) -
         held = asyncio.create_task(store.write([late(0)]))
         await until(lambda: len(told.failed) > 2)
         for n in range(20):
-            assert await asyncio.wait_for(store.write([live(n)]), 5) == Written(1, 0)
+            assert await asyncio.wait_for(store.write([live(n)]), 5) == WriteResult(1, 0)
         assert (held.done(), told.breaker) == (False, [])
         await lock.rollback()
-        assert await asyncio.wait_for(held, 10) == Written(1, 0)
+        assert await asyncio.wait_for(held, 10) == WriteResult(1, 0)
 
 
 async def test_live_rows_that_meet_the_limit_go_the_same_way(database: str, limited: Connection) -> None:
@@ -144,8 +144,8 @@ async def test_live_rows_that_meet_the_limit_go_the_same_way(database: str, limi
             store.write([late(n) for n in range(1000)], [config]),
             *(store.write([late(n)]) for n in range(1000, 1200)),  # these share transactions
         )
-        assert (answers[0], sum(answer.rows for answer in answers)) == (Written(1000, 0), 1200)
-        assert (told.failed, store.breaker_state) == ([], State.CLOSED)
+        assert (answers[0], sum(answer.rows for answer in answers)) == (WriteResult(1000, 0), 1200)
+        assert (told.failed, store.breaker_state) == ([], BreakerState.CLOSED)
     assert await limited.fetchval("SELECT count(*) FROM user_configs") == 1
 
 
@@ -160,7 +160,7 @@ async def test_an_outage_holds_late_rows_too(database: str) -> None:
             await watcher.execute("SELECT pg_terminate_backend($1)", await waiting_backend(watcher))
         await until(lambda: bool(told.failed))
         await lock.rollback()
-        assert await asyncio.wait_for(write, 10) == Written(200, 0)
+        assert await asyncio.wait_for(write, 10) == WriteResult(200, 0)
 
 
 async def test_give_up_ends_a_late_write_between_its_pieces(database: str) -> None:

@@ -10,15 +10,15 @@ import pytest
 
 from app.errors import PermanentError, TransientError
 from app.local.servers.common import wait_until_ready
-from app.local.servers.process import Process
+from app.local.servers.process import ChildProcess
 
 pytestmark = pytest.mark.integration
 
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
 
 
-def python(tmp_path: Path, code: str) -> Process:
-    return Process("sample", [sys.executable, "-c", code], tmp_path / "log" / "sample.log")
+def python(tmp_path: Path, code: str) -> ChildProcess:
+    return ChildProcess("sample", [sys.executable, "-c", code], tmp_path / "log" / "sample.log")
 
 
 def test_stop_is_soft_when_it_can_be(tmp_path: Path) -> None:
@@ -46,14 +46,14 @@ def test_a_process_that_dies_while_starting_is_reported_with_its_last_words(tmp_
 
 
 def test_a_missing_program_is_named(tmp_path: Path) -> None:
-    process = Process("sample", ["/does/not/exist"], tmp_path / "log")
+    process = ChildProcess("sample", ["/does/not/exist"], tmp_path / "log")
     with pytest.raises(PermanentError, match="/does/not/exist"):
         process.start()
 
 
 def test_adopted_by_pid_and_start_time_only(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True) as other:
-        first = Process("first", [], tmp_path / "a")
+        first = ChildProcess("first", [], tmp_path / "a")
         assert not first.adopt(other.pid, 1.0), "a pid alone may be anybody by now"
         assert first.adopt(other.pid, psutil.Process(other.pid).create_time())
         assert first.pid == other.pid

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 import pytest
 from pydantic import SecretStr
 
-from app.core.batch.effects import Effect, Statement, Written
+from app.core.batch.effects import Effect, Statement, WriteResult
 from app.postgres.connect import Connection
-from app.postgres.queries.config_feed import RulesTable
+from app.postgres.queries.config_feed import ConfigFeed
 from app.settings import Settings
 from tests.contract.postgres.test_store import EDITED, LOG, POISON, alert, row
 from tests.integration.stores import Told, connected, count, opened, until
@@ -49,7 +49,7 @@ async def test_small_writes_that_share_a_statement(database: str, pooled: str) -
         async def writer(number: int) -> None:
             for n in range(8):
                 rows = [row(1000 * number + n), row(1000 * number + n + 1)]
-                assert await store.write(rows) == (Written(1, 1) if n else Written(2))
+                assert await store.write(rows) == (WriteResult(1, 1) if n else WriteResult(2))
 
         await asyncio.gather(*(writer(number) for number in range(30)))
         assert told.failed == []
@@ -59,7 +59,7 @@ async def test_small_writes_that_share_a_statement(database: str, pooled: str) -
 async def test_late_rows_too(database: str, pooled: str) -> None:
     async with opened(pooled, database_statement_cache=False, late_after=3600, late_batch_rows=100) as store:
         answers = await asyncio.gather(*(store.write([row(n * 1000 + m) for m in range(700)]) for n in range(6)))
-        assert answers == [Written(700, 0)] * 6
+        assert answers == [WriteResult(700, 0)] * 6
     assert await count(database) == 4200
 
 
@@ -72,7 +72,7 @@ async def noted(admin: Connection, rules: str) -> None:
 
 async def test_rules_are_followed(database: str, pooled: str) -> None:
     settings = Settings(database_url=SecretStr(pooled), rules_poll=0.05, database_statement_cache=False)
-    tables = [RulesTable(settings, compare_seconds=0.1) for _ in range(4)]
+    tables = [ConfigFeed(settings, compare_seconds=0.1) for _ in range(4)]
     followed = [table.changes() for table in tables]
     try:
         assert [await asyncio.wait_for(anext(changes), 10) for changes in followed] == [[]] * 4
@@ -100,7 +100,7 @@ async def test_the_database_goes_away_behind_it(database: str, pooled: str) -> N
     told = Told()
     async with opened(pooled, told, database_statement_cache=False) as store, connected(database) as admin:
         name = await admin.fetchval("SELECT current_database()")
-        assert await store.write([row(0)]) == Written(1, 0)
+        assert await store.write([row(0)]) == WriteResult(1, 0)
         async with connected(database.replace(name, "postgres")) as other:
             await admin.close()
             await other.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
@@ -110,7 +110,7 @@ async def test_the_database_goes_away_behind_it(database: str, pooled: str) -> N
             assert not any(write.done() for write in writes)
             await other.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
             answers = await asyncio.wait_for(asyncio.gather(*writes), 30)
-        assert answers == [Written(1, 0)] * 9
+        assert answers == [WriteResult(1, 0)] * 9
     assert await count(database) == 10
 
 

@@ -7,9 +7,9 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
-from app.core.user_config.last_known_good import Change
+from app.core.user_config.last_known_good import ConfigRevision
 from app.postgres.connect import Connection
-from app.postgres.queries.config_feed import RulesTable
+from app.postgres.queries.config_feed import ConfigFeed
 from app.settings import Settings
 
 pytestmark = pytest.mark.integration
@@ -23,22 +23,22 @@ async def admin(database: str) -> AsyncIterator[Connection]:
         await connection.close()
 
 
-def table(database: str, compare_seconds: float = 60) -> RulesTable:
-    return RulesTable(Settings(database_url=SecretStr(database), rules_poll=0.05), compare_seconds=compare_seconds)
+def table(database: str, compare_seconds: float = 60) -> ConfigFeed:
+    return ConfigFeed(Settings(database_url=SecretStr(database), rules_poll=0.05), compare_seconds=compare_seconds)
 
 
-def follow(database: str, compare_seconds: float = 60) -> AsyncGenerator[list[Change], None]:
+def follow(database: str, compare_seconds: float = 60) -> AsyncGenerator[list[ConfigRevision], None]:
     return table(database, compare_seconds).changes()
 
 
 @pytest.fixture
-async def changes(database: str) -> AsyncIterator[AsyncIterator[list[Change]]]:
+async def changes(database: str) -> AsyncIterator[AsyncIterator[list[ConfigRevision]]]:
     following = follow(database)
     yield following
     await following.aclose()
 
 
-async def following(changes: AsyncIterator[list[Change]]) -> list[tuple[str, str | None]]:
+async def following(changes: AsyncIterator[list[ConfigRevision]]) -> list[tuple[str, str | None]]:
     """The next changes: user and configuration."""
     return [one[:2] for one in await asyncio.wait_for(anext(changes), 10)]
 
@@ -46,7 +46,7 @@ async def following(changes: AsyncIterator[list[Change]]) -> list[tuple[str, str
 PUT = "INSERT INTO user_configs (user_id, rules) VALUES ($1, $2::jsonb) ON CONFLICT (user_id) DO UPDATE SET rules = $2"
 
 
-async def test_all_first_then_what_changes(admin: Connection, changes: AsyncIterator[list[Change]]) -> None:
+async def test_all_first_then_what_changes(admin: Connection, changes: AsyncIterator[list[ConfigRevision]]) -> None:
     await admin.execute(PUT, "u1", "[1]")
     await admin.execute(PUT, "u2", "[2]")
     assert await following(changes) == [("u1", "[1]"), ("u2", "[2]")]
@@ -57,7 +57,9 @@ async def test_all_first_then_what_changes(admin: Connection, changes: AsyncIter
     assert await following(changes) == [("u3", "[]")]
 
 
-async def test_maintenance_comes_with_the_rules(admin: Connection, changes: AsyncIterator[list[Change]]) -> None:
+async def test_maintenance_comes_with_the_rules(
+    admin: Connection, changes: AsyncIterator[list[ConfigRevision]]
+) -> None:
     await admin.execute(PUT, "u1", "[1]")
     assert await following(changes) == [("u1", "[1]")]
     await admin.execute("UPDATE user_configs SET maintenance = '[2]'")
@@ -65,7 +67,7 @@ async def test_maintenance_comes_with_the_rules(admin: Connection, changes: Asyn
 
 
 async def test_a_user_who_changes_large_rules_again_and_again_waits_and_nobody_else(
-    admin: Connection, changes: AsyncIterator[list[Change]]
+    admin: Connection, changes: AsyncIterator[list[ConfigRevision]]
 ) -> None:
     large = [f'["{letter * 100_000}"]' for letter in "abc"]
     await admin.execute(PUT, "u1", large[0])
@@ -79,11 +81,11 @@ async def test_a_user_who_changes_large_rules_again_and_again_waits_and_nobody_e
     assert await following(changes) == [("u1", large[2])]  # the last one, once its time has come
 
 
-async def test_an_empty_table_is_told_too(changes: AsyncIterator[list[Change]]) -> None:
+async def test_an_empty_table_is_told_too(changes: AsyncIterator[list[ConfigRevision]]) -> None:
     assert await following(changes) == []
 
 
-async def test_a_deleted_row_means_no_rules(admin: Connection, changes: AsyncIterator[list[Change]]) -> None:
+async def test_a_deleted_row_means_no_rules(admin: Connection, changes: AsyncIterator[list[ConfigRevision]]) -> None:
     await admin.execute(PUT, "u1", "[1]")
     await following(changes)
     await admin.execute("DELETE FROM user_configs")
@@ -93,7 +95,7 @@ async def test_a_deleted_row_means_no_rules(admin: Connection, changes: AsyncIte
 
 
 async def test_a_change_that_commits_late_is_seen(
-    database: str, admin: Connection, changes: AsyncIterator[list[Change]]
+    database: str, admin: Connection, changes: AsyncIterator[list[ConfigRevision]]
 ) -> None:
     await admin.execute(PUT, "u1", "[1]")
     await following(changes)
@@ -119,7 +121,9 @@ async def test_a_change_that_commits_very_late_is_found_by_comparing(database: s
     await changes.aclose()
 
 
-async def test_an_outage_is_waited_out(database: str, admin: Connection, changes: AsyncIterator[list[Change]]) -> None:
+async def test_an_outage_is_waited_out(
+    database: str, admin: Connection, changes: AsyncIterator[list[ConfigRevision]]
+) -> None:
     await admin.execute(PUT, "u1", "[1]")
     await following(changes)
     waiting = asyncio.ensure_future(following(changes))

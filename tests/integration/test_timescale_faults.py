@@ -10,10 +10,10 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
-from app.core.batch.effects import Effect, Statement, Written
+from app.core.batch.effects import Effect, Statement, WriteResult
 from app.errors import TransientError
 from app.local.servers.postgres import Postgres
-from app.postgres.circuit_breaker import State
+from app.postgres.circuit_breaker import BreakerState
 from app.postgres.connect import Connection
 from app.postgres.schema import init_sql
 from app.postgres.store.store import TimescaleStore
@@ -38,7 +38,7 @@ async def test_a_backend_killed_in_mid_write_doubles_nothing(database: str, rows
         await watcher.execute("SELECT pg_terminate_backend($1)", first)
         await waiting_backend(watcher, but=first)  # the next try has come as far
         await lock.rollback()
-        assert await asyncio.wait_for(write, 10) == Written(rows, 0)
+        assert await asyncio.wait_for(write, 10) == WriteResult(rows, 0)
         assert await count(database) == rows
 
 
@@ -51,7 +51,7 @@ async def test_a_connection_that_ended_while_nobody_wrote_is_no_outage(database:
         assert await watcher.fetchval(ended + " AND datname = current_database()") == 3
         await asyncio.sleep(0.3)
         answers = await asyncio.gather(*(store.write([row(9000 + n)] * 600) for n in range(3)))
-        assert answers == [Written(1, 599)] * 3
+        assert answers == [WriteResult(1, 599)] * 3
         assert told.failed == []
 
 
@@ -62,12 +62,12 @@ async def test_a_server_that_stops_and_comes_back(server_dir: Path) -> None:
         server.wait_ready()
         await init_sql.apply(server.dsn)
         async with opened(server.dsn, told) as store:
-            assert await store.write([row(0)]) == Written(1, 0)
+            assert await store.write([row(0)]) == WriteResult(1, 0)
             assert await store.ready()
             await asyncio.to_thread(server.kill)
             assert not await store.ready()
             writes = [asyncio.create_task(store.write([row(n)])) for n in range(1, 20)]
-            await until(lambda: store.breaker_state is State.OPEN)
+            await until(lambda: store.breaker_state is BreakerState.OPEN)
             await asyncio.sleep(0.5)
             assert not any(write.done() for write in writes)
             await asyncio.to_thread(server.start)
@@ -115,7 +115,7 @@ async def test_a_statement_that_hangs_is_cut_off_and_tried_again(database: str) 
         await asyncio.sleep(1.2)
         assert not write.done()
         await lock.rollback()
-        assert await asyncio.wait_for(write, 10) == Written(1, 0)
+        assert await asyncio.wait_for(write, 10) == WriteResult(1, 0)
 
 
 async def test_stop_cuts_off_a_transaction_that_does_not_end(database: str) -> None:
@@ -144,7 +144,7 @@ async def test_a_cancelled_write_gives_its_connection_back(database: str) -> Non
         await asyncio.wait({running, queued})
         last = asyncio.create_task(store.write([row(2)]))
         await lock.rollback()
-        assert await asyncio.wait_for(last, 5) == Written(1, 0)
+        assert await asyncio.wait_for(last, 5) == WriteResult(1, 0)
         assert await other.fetchval("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE '%store'") == 1
 
 
@@ -161,7 +161,7 @@ async def test_give_up_lets_a_running_transaction_end(database: str) -> None:
         await asyncio.sleep(0.1)
         assert not write.done()
         await lock.rollback()
-        assert await asyncio.wait_for(write, 5) == Written(1, 0)
+        assert await asyncio.wait_for(write, 5) == WriteResult(1, 0)
     await store.stop()
 
 
@@ -174,7 +174,7 @@ async def test_a_missing_table_holds_and_calls_an_operator(postgres: PostgresSer
             await until(lambda: bool(told.operator))
             assert not write.done()
             await init_sql.apply(postgres.dsn_of(unique))
-            assert await asyncio.wait_for(write, 10) == Written(1, 0)
+            assert await asyncio.wait_for(write, 10) == WriteResult(1, 0)
         assert len(told.operator) == 1
         assert "42P01" in told.operator[0]
         assert "iot-stream db init" in told.operator[0]
@@ -197,7 +197,7 @@ async def test_a_missing_right_holds_and_calls_an_operator(database: str, worker
         await until(lambda: bool(told.operator))
         assert not write.done()
         await admin.execute("GRANT INSERT ON raw_telemetry TO iot_worker")
-        assert await asyncio.wait_for(write, 10) == Written(1, 0)
+        assert await asyncio.wait_for(write, 10) == WriteResult(1, 0)
         assert "42501" in told.operator[0]
 
 
@@ -215,7 +215,7 @@ async def test_the_workers_role_can_do_its_work_and_no_more(worker_dsn: str) -> 
         ),
     ]
     async with opened(worker_dsn) as store:
-        assert await store.write([row(n) for n in range(600)], effects * 2) == Written(600, 0)
+        assert await store.write([row(n) for n in range(600)], effects * 2) == WriteResult(600, 0)
         assert (await store.write([row(0), row(1, extra_data="}")])).duplicates == 1
     async with connected(worker_dsn) as worker:
         for forbidden in (
@@ -238,7 +238,7 @@ async def test_a_wrong_password_is_told_without_it(database: str, worker_dsn: st
         assert not write.done()
         async with connected(database) as admin:
             await admin.execute("ALTER ROLE iot_worker PASSWORD 's3cret'")
-        assert await asyncio.wait_for(write, 10) == Written(1, 0)
+        assert await asyncio.wait_for(write, 10) == WriteResult(1, 0)
         assert store.advice == {}
 
 

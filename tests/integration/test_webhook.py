@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from app.errors import TransientError
-from app.notify.webhook_client import Hook
+from app.notify.webhook_client import WebhookClient
 from tests.integration.bridges import create_topics, program, until
 from tests.integration.test_notifier import event, listening, outbox, settings
 from tests.servers import KafkaServer, MqttServer
@@ -131,7 +131,7 @@ async def test_a_webhook_that_speaks_no_http_is_told_without_its_url() -> None:
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     async with server:
-        hook = Hook(f"http://127.0.0.1:{port}/T0/token-of-the-hook", None, 5.0)
+        hook = WebhookClient(f"http://127.0.0.1:{port}/T0/token-of-the-hook", None, 5.0)
         with pytest.raises(TransientError, match="the webhook does not answer: ") as raised:
             await hook.post("name", b"{}")
         await hook.close()

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from app.core.batch.effects import Written
-from app.core.batch.output import Work
-from app.core.decode.decoder import Limits
+from app.core.batch.effects import WriteResult
+from app.core.batch.output import BatchOutput
+from app.core.decode.decoder import DecodeLimits
 from app.core.processing.processor import Processor
 from app.core.user_config.rulebook import RuleBook
 from app.errors import BooksError
@@ -20,46 +20,46 @@ def payload(number: int) -> bytes:
     return b'{"time":"%s","sequence_id":%d}' % (NOW.isoformat().encode(), number)
 
 
-def honest(batch: Any, now: float) -> Work:
-    process = Processor(Limits(), RuleBook(), lambda partition, key: None)
+def honest(batch: Any, now: float) -> BatchOutput:
+    process = Processor(DecodeLimits(), RuleBook(), lambda partition, key: None)
     return process(batch, NOW.timestamp())
 
 
-def loses_a_row(batch: Any, now: float) -> Work:
+def loses_a_row(batch: Any, now: float) -> BatchOutput:
     work = honest(batch, now)
     work.rows.pop(7)
     work.sources.pop(7)
     return work
 
 
-def doubles_a_row(batch: Any, now: float) -> Work:
+def doubles_a_row(batch: Any, now: float) -> BatchOutput:
     work = honest(batch, now)
     work.rows.append(work.rows[3])
     work.sources.append(work.sources[3])
     return work
 
 
-def loses_one_and_doubles_another(batch: Any, now: float) -> Work:
+def loses_one_and_doubles_another(batch: Any, now: float) -> BatchOutput:
     work = honest(batch, now)
     work.rows[2], work.sources[2] = work.rows[3], work.sources[3]
     return work
 
 
-def forgets_a_dead_letter(batch: Any, now: float) -> Work:
+def forgets_a_dead_letter(batch: Any, now: float) -> BatchOutput:
     work = honest(batch, now)
     work.rejected.clear()
     return work
 
 
 class SkipsARow(MemoryStore):
-    async def write(self, rows: Any, effects: Any = ()) -> Written:
+    async def write(self, rows: Any, effects: Any = ()) -> WriteResult:
         return await super().write(rows[:-1], effects)
 
 
 class CountsTwice(MemoryStore):
-    async def write(self, rows: Any, effects: Any = ()) -> Written:
+    async def write(self, rows: Any, effects: Any = ()) -> WriteResult:
         written = await super().write(rows, effects)
-        return Written(written.rows + 1, written.duplicates, written.refused, written.refused_effects)
+        return WriteResult(written.rows + 1, written.duplicates, written.refused, written.refused_effects)
 
 
 async def run(process: Any, store: type[MemoryStore] = MemoryStore) -> tuple[World, MemoryBatch]:

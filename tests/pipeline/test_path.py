@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from app.core.batch.effects import Written
-from app.core.batch.output import Work
+from app.core.batch.effects import WriteResult
+from app.core.batch.output import BatchOutput
 from app.core.model.records import Reason, Rejected, Stage
 from app.errors import PermanentError, TransientError
-from app.kafka.session_lease import SessionLease, awake_or_not
-from app.pipeline.coalesce import Most
+from app.kafka.session_lease import SessionLease, boottime
+from app.pipeline.coalesce import CoalesceLimit
 from tests.pipeline.world import ABORT, Crash, Life, MemoryBatch, MemoryDeadLetters, MemoryStore, Worker, World
 from tests.unit.records import Message
 from tests.waiting import until
@@ -23,10 +23,10 @@ def batch(worker_or_world: Any, life: Life, partition: int = 0, first: int = 0, 
     return MemoryBatch(world, life.tick, partition, [Message(offset=first + n) for n in range(count)])
 
 
-def everything(batch: Any, now: float) -> Work:
+def everything(batch: Any, now: float) -> BatchOutput:
     """A Process that asks every port for something."""
     record = batch.records[0]
-    work = Work()
+    work = BatchOutput()
     work.rejected.append(Rejected(record, Reason.BAD_JSON, Stage.DECODE, "x"))
     work.alerts.append((b"u1/d1", b"{}"))
     work.states[b"u1/d1"] = b"s%d" % batch.next_offset
@@ -51,11 +51,11 @@ async def test_steps_come_in_order_and_the_ack_is_last() -> None:
 
 async def test_what_the_database_refuses_is_dead_lettered_alone_before_the_ack() -> None:
     class Refusing(MemoryStore):
-        async def write(self, rows: Any, effects: Any = ()) -> Written:
-            return Written(1, 0, ((1, "no room"),))
+        async def write(self, rows: Any, effects: Any = ()) -> WriteResult:
+            return WriteResult(1, 0, ((1, "no room"),))
 
-    def two_rows(batch: Any, now: float) -> Work:
-        work = Work()
+    def two_rows(batch: Any, now: float) -> BatchOutput:
+        work = BatchOutput()
         work.rows += [("r1",), ("r2",)]
         work.sources += batch.records
         return work
@@ -100,7 +100,7 @@ async def test_a_bug_in_any_port_is_raised_and_nothing_is_acked(port: str) -> No
 
 
 async def test_a_bug_in_the_process_is_raised_and_the_batch_is_not_acked() -> None:
-    def broken(batch: Any, now: float) -> Work:
+    def broken(batch: Any, now: float) -> BatchOutput:
         raise ZeroDivisionError
 
     world, life = World(), Life()
@@ -185,7 +185,7 @@ async def test_a_batch_that_goes_stale_between_slices_is_dropped_before_any_port
     world, life = World(), Life()
     one, fresh = batch(world, life), batch(world, life, partition=1)
 
-    def overtaken(given: Any, now: float) -> Work:
+    def overtaken(given: Any, now: float) -> BatchOutput:
         one.stale = True  # a rebalance, while the loop was served
         return everything(given, now)
 
@@ -221,7 +221,7 @@ class Gate(MemoryStore):
         self.sizes: dict[int, list[int]] = {}
         self.most = 0
 
-    async def write(self, rows: Any, effects: Any = ()) -> Written:
+    async def write(self, rows: Any, effects: Any = ()) -> WriteResult:
         partition = rows[0][0]
         self.writing.append(partition)
         self.sizes.setdefault(partition, []).append(len(rows))
@@ -231,21 +231,21 @@ class Gate(MemoryStore):
             await self.gates.setdefault(partition, asyncio.Event()).wait()
         finally:
             self.writing.remove(partition)
-        return Written(len(rows))
+        return WriteResult(len(rows))
 
     def open(self, *partitions: int) -> None:
         for partition in partitions:
             self.gates.setdefault(partition, asyncio.Event()).set()
 
 
-def its_partition(batch: Any, now: float) -> Work:
-    work = Work()
+def its_partition(batch: Any, now: float) -> BatchOutput:
+    work = BatchOutput()
     work.rows += [(batch.partition,) for _ in batch.records]
     work.sources += batch.records
     return work
 
 
-def gated(slots: int = 4, most: Most | None = None) -> tuple[Worker, Gate, Callable[..., MemoryBatch]]:
+def gated(slots: int = 4, most: CoalesceLimit | None = None) -> tuple[Worker, Gate, Callable[..., MemoryBatch]]:
     world, life = World(), Life()
     gate = Gate(world, life)
     worker = Worker(world, life, its_partition, slots, most, store=gate)
@@ -281,7 +281,10 @@ async def test_the_small_batches_that_wait_in_a_slow_partition_are_joined_and_ta
 
 
 async def test_batches_are_joined_up_to_a_number_of_rows_and_of_bytes() -> None:
-    for most, sizes in ((Most(rows=10), [1, 1, 10, 10, 8]), (Most(bytes=10 * BYTES), [1, 1, 10, 10, 8])):
+    for most, sizes in (
+        (CoalesceLimit(rows=10), [1, 1, 10, 10, 8]),
+        (CoalesceLimit(bytes=10 * BYTES), [1, 1, 10, 10, 8]),
+    ):
         worker, gate, make = gated(slots=2, most=most)
         task = asyncio.create_task(worker.run([make(0, n) for n in range(30)]))
         # one is written, one is ready, all others have come
@@ -349,7 +352,7 @@ async def leased() -> tuple[Worker, SessionLease]:
     """A worker whose lease lasts until it is ended, and the lease."""
     worker = Worker(World(), Life(), everything)
     lease = SessionLease(1e9, worker.give_up)
-    lease.renew(awake_or_not())
+    lease.renew(boottime())
     ports = replace(worker.pipeline._ports, lease=lease)
     worker.pipeline._ports = ports
     return worker, lease
@@ -363,7 +366,7 @@ async def test_without_the_lease_no_batch_is_begun_and_none_is_dropped() -> None
     task = asyncio.create_task(worker.run(ours))
     await until(lambda: len(lease._waiting) == 3)
     assert not worker.life.trace
-    lease.renew(awake_or_not())
+    lease.renew(boottime())
     await task
     assert all(one.acked for one in ours)
     assert not worker.ledger.given_up

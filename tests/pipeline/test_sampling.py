@@ -9,9 +9,9 @@ import msgspec
 
 from app.core.batch.batch import Batch
 from app.core.batch.books import Books, books
-from app.core.batch.effects import Written
-from app.core.batch.output import Work
-from app.core.decode.decoder import Limits
+from app.core.batch.effects import WriteResult
+from app.core.batch.output import BatchOutput
+from app.core.decode.decoder import DecodeLimits
 from app.core.processing.processor import Processor
 from app.core.user_config.rulebook import RuleBook
 from app.ports import Seconds
@@ -50,7 +50,7 @@ class Counting(MemoryLedger):
         super().__init__()
         self.found: list[Books] = []
 
-    def batch_done(self, batch: Batch, work: Work, written: Written, seconds: Seconds) -> None:
+    def batch_done(self, batch: Batch, work: BatchOutput, written: WriteResult, seconds: Seconds) -> None:
         super().batch_done(batch, work, written, seconds)
         self.found.append(books(batch.records, work, written))
 
@@ -59,7 +59,7 @@ async def live(world: World, life: Life, size: int, first: int) -> Counting:
     """One worker's life from offset `first` on, in batches of `size`."""
     book, ledger, every = RuleBook(), Counting(), records()
     assert book.apply([("u", msgspec.json.encode(DOCUMENT).decode())]) == []
-    process = Processor(Limits(), book, world.load)
+    process = Processor(DecodeLimits(), book, world.load)
     worker = Worker(world, life, lambda batch, _: process(batch, NOW), ledger=ledger)
     batches = [MemoryBatch(world, life.tick, 0, every[at : at + size]) for at in range(first, COUNT, size)]
     with contextlib.suppress(Crash):

@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 
-from app.core.batch.effects import Written
+from app.core.batch.effects import WriteResult
 from app.ports import Unlimited
 from app.postgres.circuit_breaker import Breaker
-from app.postgres.events import Silent
+from app.postgres.events import NoStoreEvents
 from app.postgres.operator_advice import Advice
 from app.postgres.store import write_queue
-from app.postgres.store.group_commit import Live
-from app.postgres.store.late_horizon import Horizon
-from app.postgres.store.pending_write import Pending
-from app.postgres.store.write_queue import Queue, Shared
+from app.postgres.store.group_commit import LiveWrites
+from app.postgres.store.late_horizon import LateHorizon
+from app.postgres.store.pending_write import PendingWrite
+from app.postgres.store.write_queue import StoreContext, WriteQueue
 from app.runtime.interrupt import Interrupt
 
 ROW = (datetime(2026, 5, 4, tzinfo=UTC), "u1", "d1", 1)
@@ -35,15 +35,15 @@ class Groups:
         self.go_on = asyncio.Event()  # a transaction ends once this is set
         self.go_on.set()
 
-    def take(self, waiting: deque[Pending]) -> list[Pending]:
-        return Live(500).take(waiting)
+    def take(self, waiting: deque[PendingWrite]) -> list[PendingWrite]:
+        return LiveWrites(500).take(waiting)
 
-    async def store(self, session: Any, group: Sequence[Pending]) -> int:
+    async def store(self, session: Any, group: Sequence[PendingWrite]) -> int:
         self.seen.append([len(pending.rows) for pending in group])
         await self.go_on.wait()
         await asyncio.sleep(0.001)
         for pending in group:
-            pending.settle(Written(len(pending.rows)))
+            pending.settle(WriteResult(len(pending.rows)))
         return 0
 
     def outage(self, error: BaseException) -> bool:
@@ -64,16 +64,18 @@ class Lane:
 
 
 @pytest.fixture
-async def groups() -> AsyncIterator[tuple[Queue, Groups]]:
-    events, work = Silent(), Groups()
-    shared = Shared(Breaker(5, 1.0, 2.0, events), Interrupt(asyncio.Event()), Horizon(1.0), Advice(events), events)
+async def groups() -> AsyncIterator[tuple[WriteQueue, Groups]]:
+    events, work = NoStoreEvents(), Groups()
+    shared = StoreContext(
+        Breaker(5, 1.0, 2.0, events), Interrupt(asyncio.Event()), LateHorizon(1.0), Advice(events), events
+    )
     lanes: Any = [Lane() for _ in range(3)]
-    store = Queue(lanes, work, shared)
+    store = WriteQueue(lanes, work, shared)
     yield store, work
     await store.stop(1.0)
 
 
-async def one_after_another(store: Queue, *sizes: int) -> None:
+async def one_after_another(store: WriteQueue, *sizes: int) -> None:
     """Writes of so many rows, a few turns of the loop apart."""
     writes = []
     for size in sizes:
@@ -83,7 +85,9 @@ async def one_after_another(store: Queue, *sizes: int) -> None:
     await asyncio.gather(*writes)
 
 
-async def test_a_lone_write_waits_for_nobody(groups: tuple[Queue, Groups], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_lone_write_waits_for_nobody(
+    groups: tuple[WriteQueue, Groups], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(write_queue, "SHARE_SECONDS", 60.0)
     monkeypatch.setattr(write_queue, "BUSY_SECONDS", 0.0)
     store, work = groups
@@ -92,7 +96,7 @@ async def test_a_lone_write_waits_for_nobody(groups: tuple[Queue, Groups], monke
 
 
 async def test_small_writes_that_follow_closely_share(
-    groups: tuple[Queue, Groups], monkeypatch: pytest.MonkeyPatch
+    groups: tuple[WriteQueue, Groups], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(write_queue, "SHARE_SECONDS", 0.3)
     monkeypatch.setattr(write_queue, "BUSY_SECONDS", 60.0)
@@ -102,7 +106,9 @@ async def test_small_writes_that_follow_closely_share(
     assert work.seen == [[1, 2, 3]]
 
 
-async def test_a_large_write_waits_for_nobody(groups: tuple[Queue, Groups], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_large_write_waits_for_nobody(
+    groups: tuple[WriteQueue, Groups], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(write_queue, "SHARE_SECONDS", 60.0)
     monkeypatch.setattr(write_queue, "BUSY_SECONDS", 60.0)
     store, work = groups
@@ -111,7 +117,7 @@ async def test_a_large_write_waits_for_nobody(groups: tuple[Queue, Groups], monk
     assert work.seen == [[100], [400]]
 
 
-async def test_those_that_waited_for_a_lane_share_the_first_one_free(groups: tuple[Queue, Groups]) -> None:
+async def test_those_that_waited_for_a_lane_share_the_first_one_free(groups: tuple[WriteQueue, Groups]) -> None:
     store, work = groups
     work.go_on.clear()
     writing = asyncio.ensure_future(one_after_another(store, 400, 400, 400, 100, 100, 200, 200))
@@ -123,7 +129,7 @@ async def test_those_that_waited_for_a_lane_share_the_first_one_free(groups: tup
 
 
 async def test_a_queue_that_is_stopped_begins_nothing(
-    groups: tuple[Queue, Groups], monkeypatch: pytest.MonkeyPatch
+    groups: tuple[WriteQueue, Groups], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(write_queue, "SHARE_SECONDS", 0.05)
     monkeypatch.setattr(write_queue, "BUSY_SECONDS", 60.0)

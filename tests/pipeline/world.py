@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.core.batch.batch import Batch
-from app.core.batch.effects import Effect, Written
-from app.core.batch.output import Forward, Work
+from app.core.batch.effects import Effect, WriteResult
+from app.core.batch.output import BatchOutput, Forward
 from app.core.model.records import Record, Rejected, Row
-from app.core.model.reply import Answer
+from app.core.model.reply import Reply
 from app.core.processing.processor import Processor
-from app.pipeline.coalesce import Most
+from app.pipeline.coalesce import CoalesceLimit
 from app.pipeline.pipeline import Pipeline
 from app.ports import Ports, Seconds, Unlimited
 from tests.fakes import FakeStore
@@ -53,7 +53,7 @@ class World:
     store: FakeStore = field(default_factory=FakeStore)
     letters: list[tuple[int, int, str]] = field(default_factory=list)  # (partition, offset, reason)
     alerts: list[tuple[bytes, bytes]] = field(default_factory=list)
-    answers: list[Answer] = field(default_factory=list)
+    answers: list[Reply] = field(default_factory=list)
     states: dict[tuple[int, bytes], bytes] = field(default_factory=dict)
     committed: dict[int, int] = field(default_factory=dict)
     stored: int = 0  # rows the store called new
@@ -99,7 +99,7 @@ class MemoryStore:
     def __init__(self, world: World, tick: Tick) -> None:
         self._world, self._tick = world, tick
 
-    async def write(self, rows: Sequence[Row], effects: Sequence[Effect] = ()) -> Written:
+    async def write(self, rows: Sequence[Row], effects: Sequence[Effect] = ()) -> WriteResult:
         await self._tick("store")
         written = await self._world.store.write(rows, effects)
         self._world.stored += written.rows
@@ -127,7 +127,7 @@ class MemoryOutbox:
         self._world, self._tick = world, tick
 
     async def send(
-        self, events: Sequence[tuple[bytes, bytes]], answers: Sequence[Answer] = (), forwards: Sequence[Forward] = ()
+        self, events: Sequence[tuple[bytes, bytes]], answers: Sequence[Reply] = (), forwards: Sequence[Forward] = ()
     ) -> None:
         await self._tick("outbox")
         for event in events:
@@ -159,7 +159,7 @@ class MemoryLedger:
     given_up: list[tuple[Batch, str]] = field(default_factory=list)
     books: dict[str, int] = field(default_factory=dict)
 
-    def batch_done(self, batch: Batch, work: Work, written: Written, seconds: Seconds) -> None:
+    def batch_done(self, batch: Batch, work: BatchOutput, written: WriteResult, seconds: Seconds) -> None:
         assert min(seconds.process, seconds.wait, seconds.store, seconds.finish) >= 0
         self.done.append(batch)
 
@@ -167,7 +167,7 @@ class MemoryLedger:
         self.given_up.append((batch, reason))
 
 
-AtOneGo = Callable[[Any, float], Work]
+AtOneGo = Callable[[Any, float], BatchOutput]
 
 
 class InOneSlice:
@@ -176,7 +176,7 @@ class InOneSlice:
     def __init__(self, process: AtOneGo) -> None:
         self._process = process
 
-    def slices(self, batch: Any, now: float) -> Generator[None, None, Work]:
+    def run_sliced(self, batch: Any, now: float) -> Generator[None, None, BatchOutput]:
         work = self._process(batch, now)
         yield
         return work
@@ -190,7 +190,13 @@ class Worker:
     """A pipeline over a world, for one life. Replace a port in `ports` before `run`."""
 
     def __init__(
-        self, world: World, life: Life, process: AtOneGo, slots: int = 4, most: Most | None = None, **ports: Any
+        self,
+        world: World,
+        life: Life,
+        process: AtOneGo,
+        slots: int = 4,
+        most: CoalesceLimit | None = None,
+        **ports: Any,
     ) -> None:
         self.world, self.life, self.give_up = world, life, asyncio.Event()
         world.store.give_up = self.give_up

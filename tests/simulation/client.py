@@ -12,10 +12,10 @@ from typing import Any
 from aiokafka.errors import IllegalStateError, UnknownTopicOrPartitionError
 from faust.types import TP
 
-from app.kafka.rebalance_rounds import Rounds
-from app.stream.in_flight import Flight
+from app.kafka.rebalance_rounds import RebalanceRounds
+from app.stream.in_flight import InFlight
 from app.stream.rebalance.start_position import Extent
-from app.stream.transaction_markers import Markers
+from app.stream.transaction_markers import TransactionMarkers
 from tests.simulation.group import Group
 from tests.simulation.kafka import INPUT, Kafka, LogRecord
 from tests.simulation.link import Link
@@ -25,7 +25,7 @@ FETCH_RECORDS = 6
 CROSSING_SECONDS = 0.02  # at most, from the client's thread to the loop
 
 
-class SimApp(Rounds):
+class SimApp(RebalanceRounds):
     """What the transport asks of the Faust app."""
 
     def __init__(self) -> None:
@@ -50,9 +50,9 @@ class Client:
 
     app_class: type[SimApp] = SimApp
 
-    def __init__(self, world: World, kafka: Kafka, group: Group, link: Link, flight: Flight) -> None:
+    def __init__(self, world: World, kafka: Kafka, group: Group, link: Link, flight: InFlight) -> None:
         self.world, self.kafka, self.group, self.link, self.flight = world, kafka, group, link, flight
-        self.app, self._markers = self.app_class(), Markers(flight)
+        self.app, self._markers = self.app_class(), TransactionMarkers(flight)
         self._thread = SimpleNamespace(
             extents=self.extents, seek_to=self.seek_to, rejoin=self.rejoin, reached=self.reached,
             starts=self.starts, ends=self.ask_ends, log_ends=self.ask_ends,

@@ -16,7 +16,7 @@ from faust.types import TP
 
 from app.stream.batches import BatchLimits
 from app.stream.events import TransportEvents
-from app.stream.in_flight import Flight
+from app.stream.in_flight import InFlight
 from app.stream.log_book import LogBook
 from app.stream.prefix_commit import PrefixConsumer
 from app.stream.transport import BatchConsumer
@@ -38,7 +38,7 @@ class Machinery(Client):
     _forget: Callable[[], None]
 
     def __init__(self, world: World, kafka: Kafka, group: Group, link: Link, limits: BatchLimits) -> None:
-        super().__init__(world, kafka, group, link, Flight(limits))
+        super().__init__(world, kafka, group, link, InFlight(limits))
         self.limits, self.events = limits, TransportEvents()
         self.logs, self.in_doubt = LogBook(INPUT, self.events), False
         self.last_progress: dict[TP, float] = {}

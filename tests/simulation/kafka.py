@@ -9,7 +9,7 @@ from aiokafka.errors import KafkaConnectionError
 from msgspec import Struct
 from msgspec.structs import replace
 
-from app.kafka.topic_ids import Topic
+from app.kafka.topic_ids import TopicIdentity
 from tests.simulation.life import Life
 from tests.simulation.link import Link
 from tests.simulation.world import EPOCH, World
@@ -81,10 +81,10 @@ class Kafka:
                     one.set_result(None)
         return first
 
-    def topics(self, names: Iterable[str]) -> dict[str, Topic]:
+    def topics(self, names: Iterable[str]) -> dict[str, TopicIdentity]:
         """What there is of them."""
         there = [name for name in names if name not in self.missing]
-        return {name: Topic(self.ids[name], dict.fromkeys(range(self.partitions), 0)) for name in there}
+        return {name: TopicIdentity(self.ids[name], dict.fromkeys(range(self.partitions), 0)) for name in there}
 
     def number(self, partition: int, offset: int, signature: str = "") -> int:
         """How many records of a partition came before an offset of that log; of the log there is now, unsigned."""

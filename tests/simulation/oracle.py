@@ -68,7 +68,7 @@ class Device:
         self.stale = False
         return tuple(found)
 
-    def says_more(self, second: int, temperature: float) -> bool:
+    def must_store(self, second: int, temperature: float) -> bool:
         """Whether change of value has to keep a reading's row."""
         return self.kept is None or second - self.kept[0] >= HEARTBEAT or abs(temperature - self.kept[1]) > BAND
 
@@ -130,7 +130,7 @@ class Oracle:
             device.heard, device.temperature = message.record.offset, temperature
             events = device.alerts(second, temperature, battery, averaged=sampled)
             if sampled and name.endswith("/d0"):
-                if events or device.says_more(second, temperature):
+                if events or device.must_store(second, temperature):
                     device.kept = second, temperature
                 else:
                     message.fate = "left out"

@@ -28,7 +28,7 @@ class Disk:
     def __init__(self) -> None:
         self.states: dict[int, dict[bytes, bytes]] = {}
         self.offsets: dict[int, int] = {}
-        self.overtaken: dict[int, set[bytes]] = {}  # of the process, so forgotten with it
+        self.superseded: dict[int, set[bytes]] = {}  # of the process, so forgotten with it
         self.homeless: set[int] = set()  # too
         self.identities: dict[int, str] = {}  # of the changelog that has all of a partition's states
 
@@ -81,7 +81,7 @@ class SimStates(FaustStates):
     def recover(self, partition: int, records: Sequence[LogRecord]) -> None:
         """As StateStore.apply_changelog_batch does it."""
         pairs = [(record.key or b"", record.value) for record in records]
-        overtaken = self._disk.overtaken.setdefault(partition, set())
+        overtaken = self._disk.superseded.setdefault(partition, set())
         states = newest(pairs, lambda key: self.get(partition, key), overtaken)
         self._disk.write(partition, states, records[-1].offset)
 

@@ -11,22 +11,22 @@ from typing import Any
 from msgspec.structs import replace
 
 from app.core.batch.batch import Batch
-from app.core.batch.effects import Effect, Written
-from app.core.batch.output import Work
+from app.core.batch.effects import Effect, WriteResult
+from app.core.batch.output import BatchOutput
 from app.core.deadletters.limit import DeadLetterLimit
 from app.core.model.headers import REDELIVERED
 from app.core.model.records import Rejected, Row
 from app.errors import TransientError
-from app.kafka.dead_letter_reader import Recent
+from app.kafka.dead_letter_reader import RecentDeadLetters
 from app.kafka.dead_letters import KafkaDeadLetters
-from app.kafka.messages import Sent, Unsent
+from app.kafka.messages import PendingSend, Sent
 from app.kafka.producer import Producer
 from app.kafka.session_lease import SessionLease
 from app.ops.ledger import BatchLedger
-from app.pipeline.finalizer import Closing, Stored
+from app.pipeline.finalizer import Finalizer, StoredBatch
 from app.pipeline.pipeline import Pipeline
 from app.ports import Lease, Seconds
-from app.postgres.circuit_breaker import State
+from app.postgres.circuit_breaker import BreakerState
 from app.postgres.store.store import TimescaleStore
 from app.settings import Settings
 from tests.simulation import planted_clocks as clocks
@@ -47,34 +47,34 @@ def plant(port: str, *bugs: type, into: dict[str, type[Parts]] = PLANTED, among:
 
 
 class AcksBeforeItStores(Pipeline):
-    async def _store(self, batch: Batch, work: Work, previous: Any, seconds: Seconds) -> None:
+    async def _store(self, batch: Batch, work: BatchOutput, previous: Any, seconds: Seconds) -> None:
         await batch.ack()
         await super()._store(batch, work, previous, seconds)
 
 
 class PutsStateBeforeRows(Pipeline):
-    async def _store(self, batch: Batch, work: Work, previous: Any, seconds: Seconds) -> None:
+    async def _store(self, batch: Batch, work: BatchOutput, previous: Any, seconds: Seconds) -> None:
         await self._follow(previous)
         await self._ports.states.put({batch.partition: work.states})
         await super()._store(batch, work, previous, seconds)
 
 
 class PutsStateBeforeAlerts(Pipeline):
-    async def _close(self, together: list[Stored]) -> None:
+    async def _close(self, together: list[StoredBatch]) -> None:
         for one in together:
             await self._ports.states.put({one.batch.partition: one.work.states})
         await super()._close(together)
 
 
 class AcksBeforeState(Pipeline):
-    async def _close(self, together: list[Stored]) -> None:
+    async def _close(self, together: list[StoredBatch]) -> None:
         for one in together:
             await one.batch.ack()
         await super()._close(together)
 
 
 class ClosesInAnyOrder(Pipeline):
-    async def _close(self, together: list[Stored]) -> None:
+    async def _close(self, together: list[StoredBatch]) -> None:
         await super()._close(together[::-1])
 
 
@@ -90,8 +90,8 @@ class ClosesALostEpoch(Pipeline):
         self._closing = _Careless(self._close, self._spawn, self._ports.ledger.batch_given_up)
 
 
-class _Careless(Closing):
-    def add(self, stored: Stored) -> None:
+class _Careless(Finalizer):
+    def add(self, stored: StoredBatch) -> None:
         self.lost_epoch = -1
         super().add(stored)
 
@@ -103,7 +103,7 @@ class DoesNotAwaitDeadLetters(KafkaDeadLetters):
 
 
 class SendsDeadLettersAgain(KafkaDeadLetters):
-    async def _recent_of(self, batch: Batch, target: int | None) -> Recent:
+    async def _recent_of(self, batch: Batch, target: int | None) -> RecentDeadLetters:
         return (await super()._recent_of(batch, target))._replace(payloads={}, marks=set())
 
 
@@ -118,26 +118,26 @@ def _first_time(one: Rejected) -> Rejected:
 
 
 class DeadLettersAnOutage(TimescaleStore):
-    async def write(self, rows: Sequence[Row], effects: Sequence[Effect] = ()) -> Written:
-        if self.breaker_state is not State.CLOSED:
-            return Written(refused=tuple((index, "the database is down") for index in range(len(rows))))
+    async def write(self, rows: Sequence[Row], effects: Sequence[Effect] = ()) -> WriteResult:
+        if self.breaker_state is not BreakerState.CLOSED:
+            return WriteResult(refused=tuple((index, "the database is down") for index in range(len(rows))))
         return await super().write(rows, effects)
 
 
 class RefusesTheWholeBatch(TimescaleStore):
-    async def write(self, rows: Sequence[Row], effects: Sequence[Effect] = ()) -> Written:
+    async def write(self, rows: Sequence[Row], effects: Sequence[Effect] = ()) -> WriteResult:
         written = await super().write(rows, effects)
         if not written.refused:
             return written
-        return Written(refused=tuple((index, "the batch failed") for index in range(len(rows))))
+        return WriteResult(refused=tuple((index, "the batch failed") for index in range(len(rows))))
 
 
 class TakesGivingUpForStored(TimescaleStore):
-    async def write(self, rows: Sequence[Row], effects: Sequence[Effect] = ()) -> Written:
+    async def write(self, rows: Sequence[Row], effects: Sequence[Effect] = ()) -> WriteResult:
         try:
             return await super().write(rows, effects)
         except TransientError:
-            return Written(len(rows))
+            return WriteResult(len(rows))
 
 
 class AsksForTheLeaseOnceOnly(TimescaleStore):
@@ -192,8 +192,8 @@ class HasOneFlagForAllRebalances(SimConsumer):
 
 
 class CountsDuplicatesAsStored(BatchLedger):
-    def batch_done(self, batch: Batch, work: Work, written: Written, seconds: Seconds) -> None:
-        all_stored = Written(written.rows + written.duplicates, 0, written.refused, written.refused_effects)
+    def batch_done(self, batch: Batch, work: BatchOutput, written: WriteResult, seconds: Seconds) -> None:
+        all_stored = WriteResult(written.rows + written.duplicates, 0, written.refused, written.refused_effects)
         super().batch_done(batch, work, all_stored, seconds)
 
 
@@ -204,12 +204,12 @@ class RenewsALostLease(SessionLease):
 
 
 class TakesOffTheWrongMessages(Producer):
-    async def _send_once(self, topic: str, unsent: Unsent) -> None:
+    async def _send_once(self, topic: str, unsent: PendingSend) -> None:
         unsent.__class__ = _FromTheWrongEnd
         await super()._send_once(topic, unsent)
 
 
-class _FromTheWrongEnd(Unsent):
+class _FromTheWrongEnd(PendingSend):
     def settle(self, sent: Sequence[Sent]) -> BaseException | None:
         parts = {partition: list(messages) for partition, messages in (self._parts or {}).items()}
         failure = super().settle(sent)

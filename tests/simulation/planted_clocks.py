@@ -5,8 +5,8 @@ from typing import Any
 from unittest import mock
 
 from app.core.batch.batch import Batch
-from app.core.batch.output import Work
-from app.core.decode.decoder import Decoder, Limits
+from app.core.batch.output import BatchOutput
+from app.core.decode.decoder import DecodeLimits, Decoder
 from app.core.model.records import Reading, Record, Rejected
 from app.core.processing.processor import Processor
 from app.core.routing.address import Address
@@ -17,13 +17,13 @@ from tests.simulation.parts import SimStates
 class HoldsTimesToTheClock(Processor):
     """Not to when a record came in."""
 
-    def __init__(self, limits: Limits, *args: Any, **options: Any) -> None:
+    def __init__(self, limits: DecodeLimits, *args: Any, **options: Any) -> None:
         super().__init__(limits, *args, **options)
         self._decoder = _Impatient(limits)
 
-    def slices(self, batch: Batch, now: float) -> Generator[None, None, Work]:
+    def run_sliced(self, batch: Batch, now: float) -> Generator[None, None, BatchOutput]:
         self._decoder.now_ms = int(now * 1000)  # type: ignore[attr-defined]
-        return super().slices(batch, now)
+        return super().run_sliced(batch, now)
 
 
 class _Impatient(Decoder):
@@ -50,14 +50,14 @@ class _Patched(Processor):
     what: str = ""
     instead: Any = None
 
-    def slices(self, batch: Batch, now: float) -> Generator[None, None, Work]:
-        steps = super().slices(batch, now)
+    def run_sliced(self, batch: Batch, now: float) -> Generator[None, None, BatchOutput]:
+        steps = super().run_sliced(batch, now)
         while True:
             with mock.patch(self.what, self.instead):
                 try:
                     next(steps)
                 except StopIteration as done:
-                    work: Work = done.value
+                    work: BatchOutput = done.value
                     return work
             yield
 

@@ -6,10 +6,10 @@ from typing import Any
 from faust.types import TP
 from msgspec import structs
 
-from app.core.processing.device_cache import Devices, Partition
+from app.core.processing.device_cache import DeviceCache, PartitionState
 from app.core.processing.processor import Processor
 from app.core.state.device_state import DeviceState, decode
-from app.core.state.partition_log import Log, Noted, Present, Verdict
+from app.core.state.partition_log import NotedLog, PartitionLog, PresentLog, Verdict
 from app.stream.log_book import LogBook
 from app.stream.rebalance.start_position import Extent, Position
 from tests.simulation.parts import SimStates
@@ -18,20 +18,20 @@ from tests.simulation.parts import SimStates
 class LooksAtTheEndAlone(LogBook):
     """As if a log that is long enough were the same one."""
 
-    def _place(self, tp: TP, extent: Extent, before: Noted, now: Present) -> tuple[Position, Verdict]:
+    def _place(self, tp: TP, extent: Extent, before: NotedLog, now: PresentLog) -> tuple[Position, Verdict]:
         unsigned = Extent(extent.start, extent.end, extent.committed)
         return super()._place(tp, unsigned, structs.replace(before, identity=now.identity), now)
 
 
 class KeepsItsOffsetsInAnotherLog(LogBook):
-    def of(self, partition: int) -> Log:
+    def of(self, partition: int) -> PartitionLog:
         return structs.replace(super().of(partition), generation=0)
 
 
 class TakesEveryLogForTheFirst(LogBook):
     """As if it had not noted anything."""
 
-    def _before(self, partition: int) -> Noted:
+    def _before(self, partition: int) -> NotedLog:
         return structs.replace(super()._before(partition), generation=0, identity="", offset=-1)
 
 
@@ -55,8 +55,8 @@ class EndsAtAStateItCannotRead(Processor):
         devices.__class__ = _Strict
 
 
-class _Strict(Devices):
-    def _read(self, partition: Partition, key: bytes, stored: bytes) -> DeviceState:
+class _Strict(DeviceCache):
+    def _read(self, partition: PartitionState, key: bytes, stored: bytes) -> DeviceState:
         state = decode(stored)
         if state.log != partition.log.generation:
             state.begin_anew(partition.log.generation)

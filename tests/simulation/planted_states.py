@@ -7,17 +7,17 @@ from unittest import mock
 import msgspec
 
 from app.core.batch.batch import Batch
-from app.core.batch.output import Work
-from app.core.decode.decoder import Limits
+from app.core.batch.output import BatchOutput
+from app.core.decode.decoder import DecodeLimits
 from app.core.model.alert_event import AlertEvent
-from app.core.model.inactivity_claim import Claim
+from app.core.model.inactivity_claim import InactivityClaim
 from app.core.model.records import Reading, Record
 from app.core.presence.device_classes import DeviceClasses
 from app.core.presence.device_presence import PREFIX
-from app.core.presence.registry import Attendance
-from app.core.presence.tracker import Hearing
+from app.core.presence.registry import PresenceRegistry
+from app.core.presence.tracker import PresenceTracker
 from app.core.processing import sampled_step
-from app.core.processing.device_cache import Devices, Load, Partition
+from app.core.processing.device_cache import DeviceCache, Load, PartitionState
 from app.core.processing.processor import Processor
 from app.core.processing.sampled_step import Rules
 from app.core.sampling.policy import Sampling
@@ -61,37 +61,41 @@ class SkipsForeignStates(SimStates):
 
 
 class KeepsStateOverRebalances(Processor):
-    def __init__(self, limits: Limits, rules: RuleBook, load: Load, classes: DeviceClasses, in_memory: int) -> None:
+    def __init__(
+        self, limits: DecodeLimits, rules: RuleBook, load: Load, classes: DeviceClasses, in_memory: int
+    ) -> None:
         super().__init__(limits, rules, load, classes, in_memory=in_memory)
         _keep_in(self, _OfEveryEpoch(rules, load, classes, in_memory=in_memory))
 
 
-def _keep_in(processor: Processor, devices: Devices) -> None:
+def _keep_in(processor: Processor, devices: DeviceCache) -> None:
     processor.partitions = processor._devices = processor._other._devices = devices
 
 
-class _OfEveryEpoch(Devices):
-    def partition(self, epoch: int, number: int) -> Partition:
+class _OfEveryEpoch(DeviceCache):
+    def partition(self, epoch: int, number: int) -> PartitionState:
         self._epoch = epoch
         return super().partition(epoch, number)
 
 
 class ForgetsDevicesOfAnUnclosedBatch(Processor):
-    def __init__(self, limits: Limits, rules: RuleBook, load: Load, classes: DeviceClasses, in_memory: int) -> None:
+    def __init__(
+        self, limits: DecodeLimits, rules: RuleBook, load: Load, classes: DeviceClasses, in_memory: int
+    ) -> None:
         super().__init__(limits, rules, load, classes, in_memory=in_memory)
         _keep_in(self, _TooForgetful(rules, load, classes, in_memory=in_memory))
 
 
-class _TooForgetful(Devices):
-    def partition(self, epoch: int, number: int) -> Partition:
+class _TooForgetful(DeviceCache):
+    def partition(self, epoch: int, number: int) -> PartitionState:
         found = super().partition(epoch, number)
         found.closed = 1 << 62
         return found
 
 
 class TakesWhatIsProcessedForStored(Processor):
-    def slices(self, batch: Batch, now: float) -> Generator[None, None, Work]:
-        work = yield from super().slices(batch, now)
+    def run_sliced(self, batch: Batch, now: float) -> Generator[None, None, BatchOutput]:
+        work = yield from super().run_sliced(batch, now)
         self.closed(batch)
         return work
 
@@ -99,7 +103,7 @@ class TakesWhatIsProcessedForStored(Processor):
 class PutsLastValuesBeforeRows(Pipeline):
     """As if change of value had a table of its own, written before the rows."""
 
-    async def _store(self, batch: Batch, work: Work, previous: Any, seconds: Seconds) -> None:
+    async def _store(self, batch: Batch, work: BatchOutput, previous: Any, seconds: Seconds) -> None:
         await self._follow(previous)
         states: Any = self._ports.states
         for key, value in work.states.items():
@@ -123,14 +127,14 @@ class ForgetsWhatItLeftOut(SimStates):
 
 
 class CountsAgainOnReplay(Processor):
-    def slices(self, batch: Batch, now: float) -> Generator[None, None, Work]:
-        steps = super().slices(batch, now)
+    def run_sliced(self, batch: Batch, now: float) -> Generator[None, None, BatchOutput]:
+        steps = super().run_sliced(batch, now)
         while True:
             with mock.patch("app.core.processing.processor.sample", _counts_again):
                 try:
                     next(steps)
                 except StopIteration as done:
-                    work: Work = done.value
+                    work: BatchOutput = done.value
                     return work
             yield
 
@@ -140,7 +144,7 @@ def _counts_again(
 ) -> tuple[tuple[AlertEvent, ...], bool]:
     if offset <= state.applied_offset and state.samples is not None:
         sampled_step._count(state, state.samples, reading, asked)
-    return sampled_step.sample(state, reading, asked, rules, offset)
+    return sampled_step.evaluate_sampled(state, reading, asked, rules, offset)
 
 
 class KeepsAClaimAfterASign(Processor):
@@ -149,8 +153,10 @@ class KeepsAClaimAfterASign(Processor):
         self._hearing = self._other._hearing = _Deaf(60.0, lambda *_: False)
 
 
-class _Deaf(Hearing):
-    def silent(self, work: Work, here: Attendance, claim: Claim, record: Record, at: int) -> bool:
+class _Deaf(PresenceTracker):
+    def silent(
+        self, work: BatchOutput, here: PresenceRegistry, claim: InactivityClaim, record: Record, at: int
+    ) -> bool:
         thing = here.known((claim.user_id, claim.device_id))
         if thing is not None:
             thing.seen = thing.applied = -1

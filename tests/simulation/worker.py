@@ -11,23 +11,23 @@ from typing import Any
 
 from aiokafka.errors import IllegalStateError
 
-from app.core.decode.decoder import Limits
+from app.core.decode.decoder import DecodeLimits
 from app.core.presence.device_classes import NOBODY, DeviceClasses
-from app.core.presence.device_presence import Limits as PresenceLimits
-from app.core.sweeper.sweeper import Care, Sweep
+from app.core.presence.device_presence import PresenceLimits as PresenceLimits
+from app.core.sweeper.sweeper import Sweeper, SweeperConfig
 from app.core.user_config.rulebook import RuleBook
 from app.kafka.access import Access
 from app.kafka.dead_letter_reader import DeadLetterTail
-from app.kafka.inactivity_claims import KafkaSilences
+from app.kafka.inactivity_claims import KafkaInactivityClaims
 from app.kafka.producer import Producer
-from app.kafka.topic_ids import Topic
+from app.kafka.topic_ids import TopicIdentity
 from app.ports import Ports
 from app.postgres.operator_advice import Advice
 from app.settings import Settings
 from app.stream.batches import BatchLimits
-from app.stream.log_progress import tides
+from app.stream.log_progress import log_positions
 from app.stream.source import FaustSource
-from app.worker.inactivity_task import Presence
+from app.worker.inactivity_task import InactivityTask
 from app.worker.log_watch import LogWatch
 from app.worker.watchdog import Watchdog
 from tests.simulation.group import SESSION_SECONDS
@@ -41,7 +41,7 @@ from tests.simulation.stream import SimStream
 
 RULES_SECONDS = 1.0
 OFFLINE_AFTER = 3.0
-CARE = Care(poll=1.0, grace=2.0, lag_max=4.0, mass_share=1.0)
+CARE = SweeperConfig(poll=1.0, grace=2.0, lag_max=4.0, mass_share=1.0)
 HEARTBEAT_SECONDS = SESSION_SECONDS / 3.5
 RETRY_SECONDS = 0.5  # after one that failed; aiokafka's 0.1 would be most steps of an outage
 
@@ -60,7 +60,7 @@ class Worker:
         world: str = "",
     ) -> None:
         self.servers, self.disk, self.life = servers, disk, Life(name)
-        disk.overtaken, disk.homeless = {}, set()
+        disk.superseded, disk.homeless = {}, set()
         self._world = world
         self._settings, self._parts, self._script = settings, parts, script
         self.rebalance = asyncio.Event()
@@ -85,16 +85,16 @@ class Worker:
         self.logs = parts.logs(INPUT, self.consumer.events, ids, load=states.get, items=states.items)
         self.consumer.logs = self.logs
         self.processor = parts.processor(
-            Limits(), self.rules, states.get, classes, in_memory=settings.devices_in_memory
+            DecodeLimits(), self.rules, states.get, classes, in_memory=settings.devices_in_memory
         )
         self.processor._set_back_after = 0 if self._script.sampled else SET_BACK_AFTER
         self.processor.partitions._log_of = self.logs.of
         self._silences = Producer(Access("simulated"), "silence", give_up, lease=self.lease)
-        self.presence = Presence(
+        self.presence = InactivityTask(
             self.processor.partitions,
-            Sweep(self.processor.partitions, CARE),
-            KafkaSilences(self._silences, INPUT),
-            lambda: tides(self.consumer),
+            Sweeper(self.processor.partitions, CARE),
+            KafkaInactivityClaims(self._silences, INPUT),
+            lambda: log_positions(self.consumer),
             states.items,
         )
         tail = DeadLetterTail(Access("simulated"), LETTERS, give_up)
@@ -202,9 +202,9 @@ class Worker:
         self.stream.clear()
         consumer.resume(joined)
 
-    async def ask(self, names: Sequence[str]) -> Mapping[str, Topic]:
+    async def ask(self, names: Sequence[str]) -> Mapping[str, TopicIdentity]:
         """Which topics there are."""
-        found: Mapping[str, Topic] = await self.link.call("topics", lambda: self.servers.kafka.topics(names))
+        found: Mapping[str, TopicIdentity] = await self.link.call("topics", lambda: self.servers.kafka.topics(names))
         return found
 
     async def _recover(self, partition: int) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from app.core.decode.decoder import Decoder, Limits
+from app.core.decode.decoder import DecodeLimits, Decoder
 from app.core.model.arrival import arrived_ms
 from app.core.model.records import Reading, Reason
-from app.core.routing.address import Address, route
+from app.core.routing.address import Address, address_of
 from tests import DEFAULT
 from tests.unit.records import GOOD, NOW, NOW_MS, Message, read
 
@@ -149,7 +149,7 @@ HEADERS = [
 def run(count: int, seed: int) -> Counter[str]:
     """Decode `count` payloads and check what came of each; returns how many came to what."""
     outcomes: Counter[str] = Counter()
-    decoder = Decoder(Limits())
+    decoder = Decoder(DecodeLimits())
     for number, payload in enumerate(payloads(count, seed)):
         record = Message(payload, HEADERS[number % 3], None)
         found = read(record, NOW, decoder)
@@ -168,7 +168,7 @@ def run(count: int, seed: int) -> Counter[str]:
 
 def check_both_ways_agree(decoder: Decoder, record: Message, found: Reading) -> None:
     """The careful way alone makes the same reading."""
-    address = route(record)
+    address = address_of(record)
     assert isinstance(address, Address)
     slow = decoder._decode_slowly(record, address, arrived_ms(record, NOW_MS))
     assert isinstance(slow, Reading), slow

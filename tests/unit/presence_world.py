@@ -12,13 +12,13 @@ from typing import Any, Literal
 import msgspec
 
 from app.core.batch.effects import Statement
-from app.core.decode.decoder import Limits
-from app.core.model.inactivity_claim import HEADERS, Claim, to_record
+from app.core.decode.decoder import DecodeLimits
+from app.core.model.inactivity_claim import HEADERS, InactivityClaim, to_record
 from app.core.presence.device_classes import DeviceClass, DeviceClasses
-from app.core.presence.device_presence import Limits as PresenceLimits
+from app.core.presence.device_presence import PresenceLimits as PresenceLimits
 from app.core.processing.processor import Processor
-from app.core.sweeper.sweeper import Care, Sweep
-from app.core.sweeper.watermark import Tide
+from app.core.sweeper.sweeper import Sweeper, SweeperConfig
+from app.core.sweeper.watermark import LogPosition
 from app.core.user_config.rulebook import RuleBook
 from tests.unit.records import Message
 
@@ -40,7 +40,7 @@ class Given(msgspec.Struct):
 class World:
     """One partition and one worker after another."""
 
-    care: Care = field(default_factory=lambda: Care(mass_share=1.0))
+    care: SweeperConfig = field(default_factory=lambda: SweeperConfig(mass_share=1.0))
     classes: tuple[DeviceClass, ...] = ()
     rules: tuple[dict[str, object], ...] = ()
     maintenance: tuple[dict[str, object], ...] = ()
@@ -52,7 +52,7 @@ class World:
     active: set[tuple[str, str, str]] = field(default_factory=set)
     told: list[dict[str, Any]] = field(default_factory=list)  # each (alert_id, status, repeat) once
     repeats: int = 0
-    claims: list[Claim] = field(default_factory=list)
+    claims: list[InactivityClaim] = field(default_factory=list)
     committed: int = 0
     epoch: int = 0
     in_memory: int = 2
@@ -73,9 +73,9 @@ class World:
         self.position, self.unclosed = self.committed, []
         classes = DeviceClasses(self.classes, PresenceLimits(AFTER))
         self.processor = Processor(
-            Limits(), self.book, lambda _, key: self.states.get(key), classes, 20, self.in_memory
+            DecodeLimits(), self.book, lambda _, key: self.states.get(key), classes, 20, self.in_memory
         )
-        self.sweep = Sweep(self.processor.partitions, self.care)
+        self.sweep = Sweeper(self.processor.partitions, self.care)
 
     def passes(self, seconds: float) -> None:
         self.now = round(self.now + seconds, 3)
@@ -125,14 +125,14 @@ class World:
         if crash:
             self.begin()
 
-    def look(self, *, loses: bool = False, end: int | None = None) -> list[Claim]:
+    def look(self, *, loses: bool = False, end: int | None = None) -> list[InactivityClaim]:
         """The sweeper looks; what it claims goes to the end of the log, or is lost."""
         partition = self.processor.partitions.partition(self.epoch, 0)
         if not partition.here.seeded:
             for key, value in self.states.items():
                 self.processor.partitions.seed(partition, key, value, self.now)
             partition.here.seeded = True
-        tide = Tide(self.epoch, self.position, len(self.log) if end is None else end, self.now)
+        tide = LogPosition(self.epoch, self.position, len(self.log) if end is None else end, self.now)
         claims = [claim for _, claim in self.sweep.look({0: tide}, self.now, self.now)]
         self.claims += claims
         for claim in [] if loses else claims:

@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 
 from msgspec import Struct
 
-from app.core.decode.decoder import Decoder, Limits
+from app.core.decode.decoder import DecodeLimits, Decoder
 from app.core.model.arrival import arrived_ms
 from app.core.model.records import Reading, Rejected
-from app.core.routing.address import Address, route
+from app.core.routing.address import Address, address_of
 
 NOW = datetime(2026, 11, 21, 3, tzinfo=UTC)
 NOW_MS = 1_795_230_000_000
@@ -18,7 +18,7 @@ GOOD = (
     b'"temperature":21.5,"battery":80,"humidity":41.20}'
 )
 
-_decoder = Decoder(Limits())
+_decoder = Decoder(DecodeLimits())
 
 
 class Message(Struct):
@@ -33,7 +33,7 @@ class Message(Struct):
 
 def read(record: Message, now: datetime = NOW, decoder: Decoder = _decoder) -> Reading | Rejected:
     """Route and decode."""
-    address = route(record)
+    address = address_of(record)
     if isinstance(address, Address):
         return decoder.decode(record, address, arrived_ms(record, int(now.timestamp() * 1000)))
     return address

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from app.backtest.duration import spoken
-from app.postgres.queries.alert_lists import OpenAlert, ToldAlert
+from app.postgres.queries.alert_lists import OpenAlert, SentAlert
 from app.runtime.colours import COLOURS
 
 _WHOLE = ("time (UTC)", "severity", "open for", "sent after")  # never folded
@@ -31,7 +31,7 @@ def opened(alerts: Sequence[OpenAlert], now: datetime) -> None:
     Console().print(table)
 
 
-def told(alerts: Sequence[ToldAlert]) -> None:
+def told(alerts: Sequence[SentAlert]) -> None:
     """A line an event; `sent after` is from when it was recorded until the MQTT broker had it.
 
     The severity is left to --json: a terminal of 80 columns has no room for it.
@@ -55,12 +55,12 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _device(one: OpenAlert | ToldAlert) -> str:
+def _device(one: OpenAlert | SentAlert) -> str:
     """A device of iot/* is another one than that of the same name without it."""
     return f"{one.device_id} ({one.way})" if one.way else one.device_id
 
 
-def _sent(one: ToldAlert) -> str:
+def _sent(one: SentAlert) -> str:
     if one.suppressed:
         return "suppressed"
     if one.sent_at is None:

@@ -9,7 +9,7 @@ from rich.text import Text
 from app.backtest.alert_spans import Span
 from app.backtest.duration import spoken
 from app.backtest.plot import bars, blocks
-from app.backtest.summary import BINS, Figures, Summary
+from app.backtest.summary import BINS, RuleFigures, Summary
 from app.core.model.alert_event import AlertEvent, Status
 from app.core.rules.rule import RuleSet
 from app.runtime.colours import COLOURS
@@ -46,7 +46,7 @@ def summary(found: Summary, rules: RuleSet) -> RenderableType:
     return Group(*parts)
 
 
-def _table(of: str, rows: Sequence[Figures]) -> Table:
+def _table(of: str, rows: Sequence[RuleFigures]) -> Table:
     table = Table(box=None)
     for name in ("rule", of):
         table.add_column(name, overflow="fold")

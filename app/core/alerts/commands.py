@@ -24,7 +24,7 @@ MINUTES_MAX = 525_600  # a year; to be quiet for good there is DISABLE
 _EXAMPLE = '{"device_id": "truck-1", "rule_id": "temperature", "action": "SNOOZE", "duration_minutes": 30}'
 
 
-class Action(StrEnum):
+class CommandAction(StrEnum):
     """What can be asked."""
 
     SNOOZE = "SNOOZE"  # quiet for duration_minutes
@@ -39,7 +39,7 @@ class Command(Struct, frozen=True, gc=False):
     user_id: str
     device_id: str
     rule_id: str
-    action: Action
+    action: CommandAction
     until: int = 0  # end of a snooze, microseconds since 1970
     way: str = ""  # of the device: `users` or `iot`; empty when the command does not say
 
@@ -47,7 +47,7 @@ class Command(Struct, frozen=True, gc=False):
 class _Payload(Struct):
     device_id: str
     rule_id: str
-    action: Action
+    action: CommandAction
     duration_minutes: int | float | None = None
     user_id: str | None = None
     way: Literal["users", "iot"] | None = None
@@ -79,7 +79,7 @@ def command(record: Record, address: Address, at: int) -> Command | Rejected:
         )
     way = IOT if found.node_id else found.way or ""
     minutes = found.duration_minutes
-    if found.action is not Action.SNOOZE:
+    if found.action is not CommandAction.SNOOZE:
         return Command(user, found.device_id, found.rule_id, found.action, way=way)
     if minutes is None or not 0 < minutes <= MINUTES_MAX:
         return _refuse(
@@ -95,7 +95,7 @@ def is_open(state: DeviceState, rule_id: str) -> bool:
     return episode is not None and episode.fired
 
 
-def obey(state: DeviceState, given: Command, rules: Sequence[Rule], offset: int) -> str | None:
+def apply_command(state: DeviceState, given: Command, rules: Sequence[Rule], offset: int) -> str | None:
     """Carry out a command on its device, in place, or return what is wrong with it, and change nothing.
 
     `offset` is its record's; one at or below the state's was obeyed before.
@@ -109,14 +109,14 @@ def obey(state: DeviceState, given: Command, rules: Sequence[Rule], offset: int)
     episode = state.episodes.get(rule.id)
     if episode is not None and (not episode.fired or episode.fingerprint != rule.fingerprint):
         episode = None
-    if given.action is Action.ACK and episode is None:
+    if given.action is CommandAction.ACK and episode is None:
         return f"there is no open alert of {printable(rule.id)} to acknowledge"
     state.applied_offset = offset
     if episode is not None:
         state.touched[rule.id] = episode
-        if given.action is Action.ACK:
+        if given.action is CommandAction.ACK:
             episode.acked = True
-        elif given.action is not Action.ENABLE:
+        elif given.action is not CommandAction.ENABLE:
             after, _ = TRANSITIONS[episode.phase, Signal.MUTE]
             episode.muted = after is Phase.MUTED
     _remember(state, given, rule)
@@ -126,13 +126,13 @@ def obey(state: DeviceState, given: Command, rules: Sequence[Rule], offset: int)
 def _remember(state: DeviceState, given: Command, rule: Rule) -> None:
     note = state.note(rule.id, rule.fingerprint)
     match given.action:
-        case Action.SNOOZE:
+        case CommandAction.SNOOZE:
             note.snoozed_until = given.until
-        case Action.DISABLE:
+        case CommandAction.DISABLE:
             note.disabled = True
-        case Action.ENABLE:
+        case CommandAction.ENABLE:
             note.disabled, note.snoozed_until = False, 0
-        case Action.ACK:
+        case CommandAction.ACK:
             pass
 
 

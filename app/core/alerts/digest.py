@@ -12,7 +12,7 @@ LISTED_MAX = 200  # alerts one by one, 30 kB
 RULES_MAX = 20
 
 
-class Held(Struct, frozen=True, gc=False):
+class HeldAlert(Struct, frozen=True, gc=False):
     """An event that was held back, as alert_history has it."""
 
     alert_id: str
@@ -47,11 +47,11 @@ class _Digest(Struct):
     by_status: dict[str, int]
     by_severity: dict[str, int]
     by_rule: dict[str, int]
-    alerts: list[Held]
+    alerts: list[HeldAlert]
     omitted: int  # how many are not in `alerts`
 
 
-def counted(held: Sequence[Held]) -> Counts:
+def counted(held: Sequence[HeldAlert]) -> Counts:
     """What these are."""
     times = [one.event_time for one in held if one.event_time]
     return Counts(
@@ -65,7 +65,7 @@ def counted(held: Sequence[Held]) -> Counts:
     )
 
 
-def digest(user_id: str, held: Sequence[Held], counts: Counts | None = None) -> bytes:
+def digest(user_id: str, held: Sequence[HeldAlert], counts: Counts | None = None) -> bytes:
     """JSON of the events of a user, which are in the order in which they happened; at least one.
 
     Without `counts`, `held` are all there are; else they are the first of them.

@@ -11,7 +11,7 @@ but for an alert that goes stale (app.core.alerts.staleness).
 
 from msgspec import UNSET, UnsetType
 
-from app.core.alerts.events import opened, told
+from app.core.alerts.events import event_of, open_episode
 from app.core.alerts.lifecycle import TRANSITIONS, Signal
 from app.core.alerts.signals import clearing, escalates, holding
 from app.core.model.alert_event import AlertEvent, Cause
@@ -20,19 +20,19 @@ from app.core.model.records import Reading
 from app.core.model.times import micros
 from app.core.rules.conditions import Shown
 from app.core.rules.maintenance import Span
-from app.core.rules.prefilter import Quiet, any_holds
+from app.core.rules.prefilter import Prefilter, any_holds
 from app.core.rules.rule import Rule
 from app.core.state.device_state import DeviceState
 from app.core.state.episode import Episode
 from app.core.state.rule_memory import NOTHING
 
 
-def step(
+def evaluate(
     state: DeviceState,
     reading: Reading,
     rules: tuple[Rule, ...],
     offset: int,
-    quiet: Quiet | None = None,
+    quiet: Prefilter | None = None,
     maintenance: tuple[Span, ...] = (),
 ) -> tuple[AlertEvent, ...]:
     """Apply one reading to its device's state, in place, and return the alerts it causes, in order.
@@ -89,7 +89,7 @@ def _transition(
     before = Phase.NORMAL if episode is None else episode.phase
     if episode is None:
         salt = state.back.salt if state.back is not None else 0  # its clock was set back: this time is passed again
-        episode = opened(rule, reading, shown, salt + _nth(state, rule.id, now), state.way)
+        episode = open_episode(rule, reading, shown, salt + _nth(state, rule.id, now), state.way)
         state.episodes[rule.id] = episode
         state.episodes_changed = True
     note = state.notes.get(rule.id, NOTHING)
@@ -108,10 +108,10 @@ def _transition(
         if status:
             _rest(state, rule, now)
             episode.threshold = shown[1]
-            events.append(told(rule.id, episode, reading, status, shown[0]))
+            events.append(event_of(rule.id, episode, reading, status, shown[0]))
     elif status:
         cause = _tell(state, rule, episode, (before, signal), now, suppress)
-        events.append(told(rule.id, episode, reading, status, shown[0], cause))
+        events.append(event_of(rule.id, episode, reading, status, shown[0], cause))
     if before is Phase.MUTED:
         episode.stale = False
 
@@ -172,7 +172,7 @@ def _end_changed(
         _close(state, rule_id, now)
         if status:
             state.touched[rule_id] = episode
-            events.append(told(rule_id, episode, reading, status, episode.value, Cause.RULE_CHANGED))
+            events.append(event_of(rule_id, episode, reading, status, episode.value, Cause.RULE_CHANGED))
 
 
 def _close(state: DeviceState, rule_id: str, now: int) -> None:

@@ -9,7 +9,7 @@ from app.core.rules.rule import Rule
 from app.core.state.episode import Episode
 
 
-def opened(rule: Rule, reading: Reading, shown: tuple[Value, Value], nth: int, way: str) -> Episode:
+def open_episode(rule: Rule, reading: Reading, shown: tuple[Value, Value], nth: int, way: str) -> Episode:
     """The episode that this reading opens, not yet told; `shown` are its value and the threshold it passed.
 
     `way` is the device's; `nth` counts the episodes that the rule opened at this instant before (see alert_id).
@@ -20,7 +20,7 @@ def opened(rule: Rule, reading: Reading, shown: tuple[Value, Value], nth: int, w
     return Episode(name, now, rule.fingerprint, rule.severity, rule.message, threshold, value, now, fired=False)
 
 
-def told(
+def event_of(
     rule_id: str,
     episode: Episode,
     reading: Reading,

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from app.core.batch.effects import Effect, Statement
-from app.core.batch.output import Work
+from app.core.batch.output import BatchOutput
 from app.core.model.alert_event import AlertEvent, Value, outbox_key, to_json
 from app.core.model.namespaces import user_of, way_of
 from app.core.model.records import Record
 from app.core.model.times import micros, moment
 from app.core.state.device_state import DeviceState
 from app.core.state.episode import Episode
-from app.core.state.rule_memory import NOTHING, Note
+from app.core.state.rule_memory import NOTHING, RuleMemory
 
 
 def active_effects(state: DeviceState, owner: str, device_id: str) -> Iterator[Effect]:
@@ -63,7 +63,7 @@ def number(value: Value) -> float | None:
     return found if math.isfinite(found) else None
 
 
-def _word(episode: Episode, note: Note, now: int) -> str:
+def _word(episode: Episode, note: RuleMemory, now: int) -> str:
     """active_alerts.state: what an operator has to know first."""
     if note.disabled:
         return "DISABLED"
@@ -76,7 +76,7 @@ def _word(episode: Episode, note: Note, now: int) -> str:
     return "ACKED" if episode.acked else "FIRING"
 
 
-def tell(work: Work, record: Record, events: Iterable[AlertEvent], way: str = "") -> None:
+def emit(work: BatchOutput, record: Record, events: Iterable[AlertEvent], way: str = "") -> None:
     """Add the events that `record` has caused of a device of that way."""
     trace = next((value for name, value in record.headers if name == "traceparent" and value), None)
     for event in events:

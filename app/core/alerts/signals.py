@@ -6,10 +6,10 @@
 from app.core.alerts.lifecycle import Signal
 from app.core.rules.rule import Rule
 from app.core.state.episode import Episode
-from app.core.state.rule_memory import Note
+from app.core.state.rule_memory import RuleMemory
 
 
-def holding(rule: Rule, episode: Episode, note: Note, now: int, suppress: bool) -> Signal:
+def holding(rule: Rule, episode: Episode, note: RuleMemory, now: int, suppress: bool) -> Signal:
     """The signal of a reading for which the condition holds."""
     if not episode.fired:
         due = (

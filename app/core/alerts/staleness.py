@@ -2,23 +2,23 @@
 
 import msgspec
 
-from app.core.alerts.events import told
+from app.core.alerts.events import event_of
 from app.core.alerts.lifecycle import TRANSITIONS, Signal
 from app.core.model.alert_event import AlertEvent
 from app.core.model.alert_phase import Phase
-from app.core.model.inactivity_claim import Claim, of_this_log
+from app.core.model.inactivity_claim import InactivityClaim, of_this_log
 from app.core.model.records import Record
 from app.core.model.times import moment
 from app.core.rules.maintenance import Span
 from app.core.rules.rule import Rule
-from app.core.schema.schema import in_force
+from app.core.schema.schema import current_schema
 from app.core.state.device_state import DeviceState
 from app.core.state.episode import Episode
 
 
-def silent(
+def mark_stale(
     state: DeviceState,
-    claim: Claim,
+    claim: InactivityClaim,
     rules: tuple[Rule, ...],
     record: Record,
     at: int,
@@ -54,12 +54,12 @@ def goes_stale(rule: Rule, episode: Episode) -> bool:
     return after is Phase.STALE and status is not None
 
 
-def _stale(rule_id: str, episode: Episode, claim: Claim, now: int) -> AlertEvent:
+def _stale(rule_id: str, episode: Episode, claim: InactivityClaim, now: int) -> AlertEvent:
     _, status = TRANSITIONS[episode.phase, Signal.SILENT]
     assert status
     episode.stale, episode.clear_since = True, None  # what comes after the gap begins to clear anew
     episode.repeat += 1
     value = episode.value if episode.last is None else episode.last
     age = max(0, now - (episode.heard_time or episode.last_seen)) / 1_000_000
-    nothing = in_force().reading(moment(now), claim.user_id, claim.device_id, 0, {}, "")
-    return msgspec.structs.replace(told(rule_id, episode, nothing, status, value), age_seconds=age)
+    nothing = current_schema().reading(moment(now), claim.user_id, claim.device_id, 0, {}, "")
+    return msgspec.structs.replace(event_of(rule_id, episode, nothing, status, value), age_seconds=age)

@@ -1,4 +1,4 @@
-"""The books of one batch: in, its Work and the store's answer; out, what became of its records, or a BooksError.
+"""The books of one batch: in, its BatchOutput and the store's answer; out, what became of its records, or a BooksError.
 
 Each record must be in them once: as a row or an effect that is stored, was there already or was refused, as a rejected
 record, or as one left out by a policy. The path checks this before it acknowledges, so a bug that loses or doubles a
@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from operator import attrgetter
 from typing import NamedTuple
 
-from app.core.batch.effects import Written
-from app.core.batch.output import Work
+from app.core.batch.effects import WriteResult
+from app.core.batch.output import BatchOutput
 from app.core.model.records import Record
 from app.errors import BooksError
 
@@ -27,7 +27,7 @@ class Books(NamedTuple):
     dropped_by_policy: int
 
 
-def books(records: Sequence[Record], work: Work, written: Written) -> Books:
+def books(records: Sequence[Record], work: BatchOutput, written: WriteResult) -> Books:
     """Count what became of the records of a batch. Raises BooksError when that is not each of them once."""
     found = count(records, work, written)
     problem = _wrong_answer(work, written) or _wrong_work(found, records, work)
@@ -37,7 +37,7 @@ def books(records: Sequence[Record], work: Work, written: Written) -> Books:
     return found
 
 
-def count(records: Sequence[Record], work: Work, written: Written) -> Books:
+def count(records: Sequence[Record], work: BatchOutput, written: WriteResult) -> Books:
     """The same, unchecked."""
     refused_effects = sum(index < len(work.effects) for index, _ in written.refused_effects)
     return Books(
@@ -49,7 +49,7 @@ def count(records: Sequence[Record], work: Work, written: Written) -> Books:
     )
 
 
-def _wrong_answer(work: Work, written: Written) -> str | None:
+def _wrong_answer(work: BatchOutput, written: WriteResult) -> str | None:
     """What is impossible about the store's answer to `work`."""
     if written.rows < 0 or written.duplicates < 0:
         return f"the store counts less than nothing: {written.rows} new, {written.duplicates} duplicates"
@@ -67,7 +67,7 @@ def _distinct(refused: Iterable[tuple[int, str]], count: int) -> bool:
     return len(set(indices)) == len(indices) and all(0 <= index < count for index in indices)
 
 
-def _wrong_work(found: Books, records: Sequence[Record], work: Work) -> str | None:
+def _wrong_work(found: Books, records: Sequence[Record], work: BatchOutput) -> str | None:
     """What step 2 has lost or doubled."""
     if (len(work.sources), len(work.effect_sources)) != (len(work.rows), len(work.effects)):
         return "a row or an effect has no record it comes from"

@@ -5,18 +5,18 @@ from collections import deque
 from msgspec import Struct
 
 
-class _Open(Struct, eq=False):
+class _OpenOffset(Struct, eq=False):
     offset: int
     since: float  # when its record was written
     done: bool = False
 
 
-class Prefix:
+class CommitPrefix:
     """Of one partition."""
 
     def __init__(self) -> None:
-        self._open: deque[_Open] = deque()
-        self._by_offset: dict[int, _Open] = {}
+        self._open: deque[_OpenOffset] = deque()
+        self._by_offset: dict[int, _OpenOffset] = {}
         self.position: int | None = None  # what may be committed; None: nothing yet
 
     def __len__(self) -> int:
@@ -32,7 +32,7 @@ class Prefix:
         if self._open and offset <= self._open[-1].offset:
             self._open.clear()
             self._by_offset.clear()
-        made = _Open(offset, since)
+        made = _OpenOffset(offset, since)
         self._open.append(made)
         self._by_offset[offset] = made
 

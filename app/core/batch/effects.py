@@ -71,7 +71,7 @@ class Effect(Struct, frozen=True):
     args: tuple[Any, ...]
 
 
-class Written(Struct, frozen=True):
+class WriteResult(Struct, frozen=True):
     """What became of one write: rows + duplicates + len(refused) is the number of rows given."""
 
     rows: int = 0  # newly stored
@@ -80,7 +80,7 @@ class Written(Struct, frozen=True):
     refused_effects: tuple[tuple[int, str], ...] = ()  # (index of the effect, the database's words), by index
 
 
-class SetBack(Struct, frozen=True, gc=False):
+class ClockSetback(Struct, frozen=True, gc=False):
     """That a device's clock was set back."""
 
     user_id: str

@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 
 from msgspec import Struct
 
-from app.core.batch.effects import Effect, SetBack
+from app.core.batch.effects import ClockSetback, Effect
 from app.core.model.alert_event import AlertEvent
 from app.core.model.records import Reason, Rejected, Row, Stage
-from app.core.model.reply import Answer
+from app.core.model.reply import Reply
 
 # Policies by which records are left out; beside them there are `silence` and `cov`.
 HISTORY = "retained"  # a command, or a reading without a time, that the MQTT broker had retained
@@ -24,7 +24,7 @@ class Forward(NamedTuple):
     headers: list[tuple[str, bytes]]
 
 
-class Work(Struct, gc=False):
+class BatchOutput(Struct, gc=False):
     """Filled by core.process in the order of the batch's records; `rows[i]` comes from `sources[i]`."""
 
     end: int = 0  # offset after the batch
@@ -42,7 +42,7 @@ class Work(Struct, gc=False):
     events: list[AlertEvent] = []
     alerts: list[tuple[bytes, bytes]] = []  # (key, JSON) of `events`, as the outbox takes them
     suppressed: int = 0  # events of maintenance windows: written to the database, not sent
-    answers: list[Answer] = []  # to those whose rules or command were refused
+    answers: list[Reply] = []  # to those whose rules or command were refused
     forwards: list[Forward] = []  # records for the input topic
     states: dict[bytes, bytes] = {}  # encoded, one per device that moved
     kinds: dict[str, int] = {}  # records by kind
@@ -51,7 +51,7 @@ class Work(Struct, gc=False):
     # end they go into `alert_effects`, equal statements together: the database takes neighbours of one kind at once.
     presence: dict[str, Effect] = {}
     silent: dict[tuple[str, ...], Effect] = {}
-    set_back: list[SetBack] = []  # devices whose clock was set back
+    set_back: list[ClockSetback] = []  # devices whose clock was set back
     skews: list[float] = []  # of devices whose clock was looked at: seconds that a reading was ahead of its arrival
     oldest: float | None = None  # event time of the first row, seconds since 1970
 

@@ -19,7 +19,7 @@ from app.core.model.records import Record, Rejected
 Headers = Sequence[tuple[str, bytes]]
 
 
-class Source(Struct, frozen=True):
+class Origin(Struct, frozen=True):
     """Where the original was read. A key that is not UTF-8 is in `key_base64`; one of the two is set, or none."""
 
     topic: str
@@ -39,7 +39,7 @@ class Envelope(Struct, frozen=True):
     payload_base64: str
     reason: str
     stage: str
-    source: Source
+    source: Origin
     replay_count: int
 
 
@@ -83,7 +83,7 @@ def to_record(
         payload_base64=b64encode(record.value or b"").decode(),
         reason=rejected.reason,
         stage=rejected.stage,
-        source=Source(topic, partition, record.offset, key, key_base64, tombstone),
+        source=Origin(topic, partition, record.offset, key, key_base64, tombstone),
         replay_count=_replay_count(record.headers),
     )
     headers = [(name, value) for name, value in record.headers if name != "reason"]

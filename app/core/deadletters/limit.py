@@ -21,7 +21,7 @@ UNKNOWN = b""  # whoever published to a topic that names nobody: all of them tog
 Headers = Sequence[tuple[str, bytes]]
 
 
-class Cause(NamedTuple):
+class LimitCause(NamedTuple):
     """What counts of a dead letter."""
 
     user: bytes | None  # None: nobody's
@@ -37,7 +37,7 @@ class Excess(NamedTuple):
     sample: Rejected
 
 
-def cause_of(key: bytes | None, headers: Headers, reason: str) -> Cause:
+def cause_of(key: bytes | None, headers: Headers, reason: str) -> LimitCause:
     """Of a record that was refused, good ids or not.
 
     An MQTT topic names the account, to which the broker binds it, also where it means nothing or its ids are bad:
@@ -48,8 +48,8 @@ def cause_of(key: bytes | None, headers: Headers, reason: str) -> Cause:
         if name == "mqtt_topic" and value is not None:
             levels = value.split(b"/", 2)
             named = len(levels) > 1 and levels[0] in (b"users", b"iot")
-            return Cause(levels[1] if named else UNKNOWN, key, reason)
-    return Cause(None if key is None else key.partition(b"/")[0], key, reason)
+            return LimitCause(levels[1] if named else UNKNOWN, key, reason)
+    return LimitCause(None if key is None else key.partition(b"/")[0], key, reason)
 
 
 class _Tally:
@@ -74,7 +74,7 @@ class _Tally:
                 self.total -= count - int(self._of_user)
                 self._users[user] = int(self._of_user)
 
-    def add(self, cause: Cause, *, alone: bool) -> bool:
+    def add(self, cause: LimitCause, *, alone: bool) -> bool:
         """Count one; whether that is more than there may be. `alone`: of the only user that is known."""
         user, key, reason = cause
         if reason in NOT_COUNTED or (key is not None and self._keys[key] >= self._of_key):
@@ -112,7 +112,7 @@ class DeadLetterLimit:
         """Dead letters in a row, as they count."""
         return max(tally.total for tally in self._rows.values())
 
-    def resume(self, causes: Iterable[Cause]) -> None:
+    def resume(self, causes: Iterable[LimitCause]) -> None:
         """Count the dead letters right before the first record of a partition.
 
         Else each restart would make as many as the limit allows.
@@ -163,7 +163,7 @@ class DeadLetterLimit:
             self._seen = 0
             self._share.clear()
 
-    def _count(self, tally: _Tally, cause: Cause) -> bool:
+    def _count(self, tally: _Tally, cause: LimitCause) -> bool:
         if len(self._known) < 2 and cause.user:
             self._knows((cause.user,))
         return tally.add(cause, alone=self._known == {cause.user})
@@ -178,5 +178,5 @@ class DeadLetterLimit:
                 self._known.add(user)
 
 
-def _cause(one: Rejected) -> Cause:
+def _cause(one: Rejected) -> LimitCause:
     return cause_of(one.record.key, one.record.headers, one.reason)

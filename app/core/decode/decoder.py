@@ -14,7 +14,7 @@ from msgspec import Raw, Struct, ValidationError
 from xxhash import xxh3_64_intdigest
 
 from app.core.decode.fields import from_epoch, read_column, read_known
-from app.core.decode.learned_shape import MISSES_MAX, Shape
+from app.core.decode.learned_shape import MISSES_MAX, LearnedShape
 from app.core.decode.strict_json import jsonb_fault, read_fields
 from app.core.model.arrival import moment_of, said_ms
 from app.core.model.fault import Fault
@@ -22,10 +22,10 @@ from app.core.model.identity import is_own, own_fault
 from app.core.model.records import Reading, Reason, Record, Rejected, Stage
 from app.core.routing.address import Address
 from app.core.schema.codegen import reading_maker
-from app.core.schema.schema import TIME, Schema, in_force
+from app.core.schema.schema import TIME, Schema, current_schema
 
 
-class Limits(Struct, frozen=True):
+class DecodeLimits(Struct, frozen=True):
     """What is taken; the defaults are those of the settings. Times are seconds, sizes bytes."""
 
     time_future_max: float = 300.0
@@ -49,9 +49,9 @@ _capital_exponent = re.compile("E[-+]?[0-9]{4}").search
 class Decoder:
     """Decodes telemetry within some limits. Keeps nothing but the time bounds of the records before."""
 
-    def __init__(self, limits: Limits, schema: Schema | None = None) -> None:
+    def __init__(self, limits: DecodeLimits, schema: Schema | None = None) -> None:
         """`schema` defaults to the one in force."""
-        schema = schema or in_force()
+        schema = schema or current_schema()
         self._limits = limits
         self._columns = schema.columns
         self._typed, self._reading = schema.typed, schema.reading
@@ -60,7 +60,7 @@ class Decoder:
         plain = _IDS + tuple(one.fields[0] for one in schema.columns if not one.careful)
         care = self._read_with_care if self._careful else None
         self._make = reading_maker(schema.reading, names, plain, _encode, care)
-        self._shape = Shape(TIME, schema.columns, schema.reading, _encode)
+        self._shape = LearnedShape(TIME, schema.columns, schema.reading, _encode)
         self._plain_bytes = min(limits.payload_max_bytes, _LONG)
         self._max_depth = limits.payload_max_depth
         self._misses_max = 0 if self._careful else MISSES_MAX

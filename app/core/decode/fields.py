@@ -36,7 +36,7 @@ _datetime = msgspec.json.Decoder(datetime).decode
 _NULL = b"null"
 
 
-class Known(Struct, frozen=True, gc=False):
+class KnownFields(Struct, frozen=True, gc=False):
     """The fields that have a column; None where the payload has none or null. `time_field` is the one `time` is of."""
 
     time: datetime | None
@@ -48,7 +48,7 @@ class Known(Struct, frozen=True, gc=False):
     taken: frozenset[str]  # the fields those come from
 
 
-def read_known(fields: Mapping[str, Raw], address: Address, columns: Sequence[Column]) -> Known | Fault:
+def read_known(fields: Mapping[str, Raw], address: Address, columns: Sequence[Column]) -> KnownFields | Fault:
     """Read the fields that have a column. Ids are those of the address, else of the payload. Never raises."""
     user_id = _identity(fields, "user_id", address.user_id)
     if isinstance(user_id, Fault):
@@ -74,7 +74,7 @@ def read_known(fields: Mapping[str, Raw], address: Address, columns: Sequence[Co
     for name, value in (("sequence_id", sequence_id), ("timestamp", time)):
         if value is None and not address.lenient:
             return Fault(Reason.MISSING_FIELD, Stage.VALIDATE, f"{name} is missing; {_WANTED[name]}")
-    return Known(time, time_field, sequence_id, user_id, device_id, tuple(values), frozenset(taken))
+    return KnownFields(time, time_field, sequence_id, user_id, device_id, tuple(values), frozenset(taken))
 
 
 def read_column(fields: Mapping[str, Raw], column: Column, taken: set[str]) -> Any | Fault:

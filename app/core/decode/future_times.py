@@ -11,6 +11,6 @@ from app.core.model.arrival import moment_of
 AHEAD_MAX = timedelta(seconds=1)  # clocks differ; a device that is ahead by less keeps its own times
 
 
-def soonest_ahead(second: int) -> datetime:
+def latest_allowed(second: int) -> datetime:
     """No reading up to then is ahead of a record that came in in this second since 1970."""
     return moment_of(second * 1000) + AHEAD_MAX

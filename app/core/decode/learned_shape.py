@@ -21,7 +21,7 @@ NOT_THERE = Raw(b"")  # no JSON is empty
 _name = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. -]{0,63}").fullmatch
 
 
-class Shape:
+class LearnedShape:
     """A struct of the fields seen so far. `misses`: how many payloads of this batch it did not fit."""
 
     def __init__(

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Turns(Generic[T]):
+class FairQueue(Generic[T]):
     """However long one lane is, another's next item waits for one item of each lane at most."""
 
     def __init__(self) -> None:

@@ -3,7 +3,7 @@
 COUNTERS = 800
 
 
-class Heavy:
+class HeavyHitters:
     """Sums by name. One that counts for more than 1/400 of the whole is always there; its sum may be low by as much."""
 
     def __init__(self) -> None:

@@ -20,7 +20,7 @@ HEADERS = [("kind", b"silence")]
 What = Literal["no_data", "offline", "mass", "mass_over"]
 
 
-class Claim(Struct, frozen=True, omit_defaults=True):
+class InactivityClaim(Struct, frozen=True, omit_defaults=True):
     """What is said to be silent."""
 
     what: What
@@ -39,26 +39,28 @@ class Claim(Struct, frozen=True, omit_defaults=True):
         return owner_of(self.user_id, self.way), self.device_id
 
 
-def about(what: What, name: tuple[str, str], up_to: int, since: int = 0, rule_ids: tuple[str, ...] = ()) -> Claim:
+def about(
+    what: What, name: tuple[str, str], up_to: int, since: int = 0, rule_ids: tuple[str, ...] = ()
+) -> InactivityClaim:
     """A claim about a device, by the name by which a worker knows it."""
-    return Claim(what, user_of(name[0]), name[1], up_to, since, rule_ids, way=way_of(name[0]))
+    return InactivityClaim(what, user_of(name[0]), name[1], up_to, since, rule_ids, way=way_of(name[0]))
 
 
-def to_record(claim: Claim) -> tuple[bytes, bytes]:
+def to_record(claim: InactivityClaim) -> tuple[bytes, bytes]:
     """Key and value; the headers are HEADERS."""
     key = device_key(claim.user_id, claim.device_id) if claim.device_id else claim.user_id.encode()
     return key, msgspec.json.encode(claim)
 
 
-def of_this_log(claim: Claim, record: Record) -> bool:
+def of_this_log(claim: InactivityClaim, record: Record) -> bool:
     """Whether the claim was made about the log it is found in: its sender had seen only what came before it."""
     return claim.up_to <= record.offset
 
 
-_decode = msgspec.json.Decoder(Claim).decode
+_decode = msgspec.json.Decoder(InactivityClaim).decode
 
 
-def claim_of(record: Record) -> Claim | None:
+def claim_of(record: Record) -> InactivityClaim | None:
     """The claim in a record of kind silence; None if there is none that this version can read, or of no device."""
     try:
         claim = _decode(record.value or b"")

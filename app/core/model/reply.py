@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 
-class Answer(NamedTuple):
+class Reply(NamedTuple):
     """Goes by way of the outbox to the notifier, which publishes it as it is."""
 
     key: bytes  # on the outbox: one user's answers keep their order

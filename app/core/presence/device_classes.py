@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from app.core.model.namespaces import user_of
-from app.core.presence.device_presence import Limits, Name
+from app.core.presence.device_presence import Name, PresenceLimits
 from app.core.rules.globs import Globs
 
 
@@ -18,14 +18,14 @@ class DeviceClass(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DeviceClasses:
-    """A device's name in, its Limits out; what no class takes in is `other`."""
+    """A device's name in, its PresenceLimits out; what no class takes in is `other`."""
 
-    def __init__(self, classes: Sequence[DeviceClass], other: Limits) -> None:
-        self._classes = [(Globs([one.devices]), Limits(one.offline_after, one.alert)) for one in classes]
+    def __init__(self, classes: Sequence[DeviceClass], other: PresenceLimits) -> None:
+        self._classes = [(Globs([one.devices]), PresenceLimits(one.offline_after, one.alert)) for one in classes]
         self._other = other
         self.watching = other.after > 0 or any(limits.after > 0 for _, limits in self._classes)
 
-    def __call__(self, name: Name) -> Limits:
+    def __call__(self, name: Name) -> PresenceLimits:
         """The limits of a device, a sensor (node, sensor) or a node (node, "")."""
         text = f"{user_of(name[0])}/{name[1]}" if name[1] else name[0]
         for globs, limits in self._classes:
@@ -34,4 +34,4 @@ class DeviceClasses:
         return self._other
 
 
-NOBODY = DeviceClasses((), Limits(0.0))
+NOBODY = DeviceClasses((), PresenceLimits(0.0))

@@ -1,7 +1,7 @@
 """Whether a device or a node is there: what is known of one, how that is stored, and the alert events of a change.
 
-Silence is a matter of arrival: no time in a reading counts here, only when it came. A Thing is online from a sign of
-life until a claim of silence (app.core.model.inactivity_claim) that nothing has refuted, or until its node says
+Silence is a matter of arrival: no time in a reading counts here, only when it came. A DevicePresence is online from a
+sign of life until a claim of silence (app.core.model.inactivity_claim) that nothing has refuted, or until its node says
 `offline`.
 """
 
@@ -27,14 +27,14 @@ def label(name: Name) -> str:
     return f"{name[0]}/{name[1]}"
 
 
-class Limits(Struct, frozen=True):
+class PresenceLimits(Struct, frozen=True):
     """What holds for a class of devices."""
 
     after: float  # seconds of silence until one is offline; 0: it is not watched
     alert: bool = True  # whether that is told, or only noted in device_status
 
 
-class Thing:
+class DevicePresence:
     """A device, a sensor or a node, in a worker's memory. Times `_ms` are milliseconds since 1970, of arrival."""
 
     __slots__ = (
@@ -42,8 +42,8 @@ class Thing:
         "node", "note_ms", "noted_ms", "online", "seen", "seen_at", "seen_in", "sensors", "since_ms", "timer",
     )  # fmt: skip
 
-    def __init__(self, name: Name, limits: Limits, applied: int, here: Any = None) -> None:
-        """`here` is the Attendance that it belongs to."""
+    def __init__(self, name: Name, limits: PresenceLimits, applied: int, here: Any = None) -> None:
+        """`here` is the PresenceRegistry that it belongs to."""
         self.name, self.limits, self.applied, self.here = name, limits, applied, here
         self.label = label(name)
         self.named = True  # its alert's id says its way; False since before there were two, until it comes online again
@@ -59,9 +59,9 @@ class Thing:
         self.seen_in = -1  # the batch it was noted in: where that ends
         self.claimed = False  # a claim that it is silent is under way
         self.timer = 0.0  # when it is looked at, seconds since 1970; 0: never
-        self.node: Thing | None = None
-        self.sensors: dict[Thing, None] | None = None  # of a node: those in memory
-        self.held: list[Thing] | None = None  # of a node: those that fell silent with it
+        self.node: DevicePresence | None = None
+        self.sensors: dict[DevicePresence, None] | None = None  # of a node: those in memory
+        self.held: list[DevicePresence] | None = None  # of a node: those that fell silent with it
 
     @property
     def latest(self) -> int:
@@ -94,7 +94,7 @@ class Thing:
         """A claim that it is silent is sent: its next record has to be noted, also if it is of the same batch."""
         self.claimed, self.seen_in, self.note_ms = True, -1, 0
 
-    def loses(self, sensor: "Thing") -> None:
+    def loses(self, sensor: "DevicePresence") -> None:
         """A node's sensor leaves memory; what was heard of it stays heard of the node."""
         assert self.sensors
         del self.sensors[sensor]
@@ -156,7 +156,7 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Stored).decode
 
 
-def encode(thing: Thing) -> bytes:
+def encode(thing: DevicePresence) -> bytes:
     """What a worker that takes over has to know, some 30 bytes."""
     sensor, log = thing.node is not None, thing.here.log if thing.here else 0
     fields = (1, thing.applied, thing.online, thing.alert, sensor, thing.since_ms, thing.last_ms)
@@ -189,7 +189,7 @@ def _stored(data: bytes) -> _Stored:
     return stored
 
 
-def restore(thing: Thing, data: bytes, log: int = 0) -> bool:
+def restore(thing: DevicePresence, data: bytes, log: int = 0) -> bool:
     """Put what `encode` made into a new Thing; whether it is a sensor. Raises PermanentError for anything else.
 
     `log` is the generation of the log that is there now: what was stored under another one knows none of its offsets,

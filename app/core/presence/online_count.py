@@ -5,7 +5,7 @@ from collections import Counter
 WEIGHT = 20  # devices; a user with more counts for no more among all, however many it invents
 
 
-class Roll:
+class OnlineCount:
     """Of all partitions of one epoch."""
 
     __slots__ = ("_of", "total", "weight")

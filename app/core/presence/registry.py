@@ -12,21 +12,30 @@ from app.core.model.alert_event import OFFLINE_RULE_ID
 from app.core.model.namespaces import IOT, owner_of, user_of, way_of
 from app.core.presence import packed
 from app.core.presence.device_classes import DeviceClasses
-from app.core.presence.device_presence import PREFIX, Limits, Name, Thing, is_online, is_sensor, label, restore
-from app.core.presence.online_count import Roll
-from app.core.presence.timing_wheel import Wheel
+from app.core.presence.device_presence import (
+    PREFIX,
+    DevicePresence,
+    Name,
+    PresenceLimits,
+    is_online,
+    is_sensor,
+    label,
+    restore,
+)
+from app.core.presence.online_count import OnlineCount
+from app.core.presence.timing_wheel import TimingWheel
 from app.errors import PermanentError
 
 TICK = 0.25  # seconds; how much later than it could a timer is due
 PLATFORM = "platform"  # the user who is told of what is no single device's matter, and no single user's
 MASS_PREFIX = b"\0mass/"  # of the keys in the state table under which mass silence of one user is kept
 
-UNWATCHED = Thing(("", ""), Limits(0.0), -1)  # of all devices that nobody watches
+UNWATCHED = DevicePresence(("", ""), PresenceLimits(0.0), -1)  # of all devices that nobody watches
 
 Alarm = tuple[Name, str]  # device, rule: an open alert with no_data_seconds
 
 
-class Attendance:
+class PresenceRegistry:
     """Of one partition. `mark` is the offset up to which all was applied when its first record comes."""
 
     def __init__(
@@ -37,7 +46,7 @@ class Attendance:
         load: Callable[[bytes], bytes | None],
         log: int = 0,
         unreadable: Callable[[bytes, str], None] = lambda key, error: None,
-        roll: Roll | None = None,
+        roll: OnlineCount | None = None,
     ) -> None:
         """`log` is the generation of the partition's log (partition_log.py), `roll` that of all partitions."""
         self._mark, self._classes, self._load = mark, classes, load
@@ -45,35 +54,37 @@ class Attendance:
         self.partition = partition
         self.even_at = 0.0  # all that had come by then was seen when the sweeper looked last, seconds since 1970
         self.up_to = mark + 1  # every record before this offset was seen when the sweeper looked last
-        self.things: dict[str, Thing | bytes] = {}  # by label
-        self.timers: Wheel[str] = Wheel(TICK)
+        self.things: dict[str, DevicePresence | bytes] = {}  # by label
+        self.timers: TimingWheel[str] = TimingWheel(TICK)
         self.online = 0  # how many of the things are
-        self._roll = roll or Roll()
-        self._offline: deque[Thing] = deque()  # those that may leave memory
+        self._roll = roll or OnlineCount()
+        self._offline: deque[DevicePresence] = deque()  # those that may leave memory
         self.heard: dict[Alarm, float] = {}  # when a reading last spoke of an open alert, seconds since 1970
-        self.alarms: Wheel[Alarm] = Wheel(TICK)
+        self.alarms: TimingWheel[Alarm] = TimingWheel(TICK)
         self.adopted: list[Effect] = []  # rows that are given their way with the next batch
         self.seeded = False  # what is stored as online has its timer
         name = (PLATFORM, f"partition-{partition}")
-        self.mass = Thing(name, Limits(0.0), mark, self)  # offline: mass silence is told
+        self.mass = DevicePresence(name, PresenceLimits(0.0), mark, self)  # offline: mass silence is told
         self.mass.online, self.mass.since_ms = True, 0
         if classes.watching and (stored := load(self.mass.key)) is not None:
             self._restore(self.mass, stored)
-        self.masses: dict[str, Thing] = {}  # the same of single users, as far as they were asked for
+        self.masses: dict[str, DevicePresence] = {}  # the same of single users, as far as they were asked for
 
-    def mass_of(self, user_id: str) -> tuple[bytes, Thing]:
+    def mass_of(self, user_id: str) -> tuple[bytes, DevicePresence]:
         """What is known here of mass silence of one user, or of all (PLATFORM): its key in the state table, and it."""
         if user_id == PLATFORM:
             return self.mass.key, self.mass
         key, thing = MASS_PREFIX + user_id.encode(), self.masses.get(user_id)
         if thing is None:
-            thing = self.masses[user_id] = Thing((user_id, self.mass.name[1]), Limits(0.0), self._mark, self)
+            thing = self.masses[user_id] = DevicePresence(
+                (user_id, self.mass.name[1]), PresenceLimits(0.0), self._mark, self
+            )
             thing.online = True
             if (stored := self._load(key)) is not None:
                 self._restore(thing, stored)
         return key, thing
 
-    def of(self, name: Name, sensor: bool) -> Thing:
+    def of(self, name: Name, sensor: bool) -> DevicePresence:
         """A thing, whatever is known of it; `sensor`: it belongs to a node."""
         thing = self._in_memory(label(name))
         if thing is None:
@@ -83,19 +94,19 @@ class Attendance:
             thing = self._take(name, limits, self._stored(name), sensor)
         return thing
 
-    def known(self, name: Name) -> Thing | None:
+    def known(self, name: Name) -> DevicePresence | None:
         """The same, None if nothing was heard of it ever."""
         thing = self._in_memory(label(name))
         if thing is None and (stored := self._stored(name)) is not None and (limits := self._classes(name)).after:
             thing = self._take(name, limits, stored, False)
         return thing
 
-    def _in_memory(self, key: str) -> Thing | None:
+    def _in_memory(self, key: str) -> DevicePresence | None:
         found = self.things.get(key)
         if isinstance(found, bytes):
             owner, _, device = key.rpartition("/")
             name = (owner, device)
-            thing = self.things[key] = Thing(name, self._classes(name), self._mark, self)
+            thing = self.things[key] = DevicePresence(name, self._classes(name), self._mark, self)
             self._belongs(thing, sensor=packed.restore(thing, found))
             return thing
         return found
@@ -115,15 +126,15 @@ class Attendance:
         stored = self._load(PREFIX + label(old).encode())
         if stored is None or not is_sensor(stored):
             return None
-        thing = Thing(name, Limits(0.0), self._mark)
+        thing = DevicePresence(name, PresenceLimits(0.0), self._mark)
         restore(thing, stored)
         self.adopted.append(Effect(Statement.ADOPT_STATUS, (label(old),)))
         if thing.alert:
             self.adopted.append(Effect(Statement.ADOPT_ACTIVE_ALERT, (*old, OFFLINE_RULE_ID, thing.alert_id)))
         return stored
 
-    def _take(self, name: Name, limits: Limits, stored: bytes | None, sensor: bool) -> Thing:
-        thing = Thing(name, limits, self._mark, self)
+    def _take(self, name: Name, limits: PresenceLimits, stored: bytes | None, sensor: bool) -> DevicePresence:
+        thing = DevicePresence(name, limits, self._mark, self)
         self.things[thing.label] = thing
         if stored is not None:
             sensor |= self._restore(thing, stored)
@@ -134,7 +145,7 @@ class Attendance:
         self._belongs(thing, sensor=sensor)
         return thing
 
-    def _restore(self, thing: Thing, stored: bytes) -> bool:
+    def _restore(self, thing: DevicePresence, stored: bytes) -> bool:
         """What is stored of it; whether it is a sensor. One that cannot be read begins anew from the mark."""
         try:
             return restore(thing, stored, self.log)
@@ -142,32 +153,32 @@ class Attendance:
             self._unreadable(thing.key, str(error))
             return False
 
-    def _belongs(self, thing: Thing, *, sensor: bool) -> None:
+    def _belongs(self, thing: DevicePresence, *, sensor: bool) -> None:
         node = self.of((user_of(thing.name[0]), ""), sensor=False) if sensor else UNWATCHED
         if node is not UNWATCHED:
             thing.node = node
             node.sensors = node.sensors or {}
             node.sensors[thing] = None
 
-    def rest(self, thing: Thing) -> None:
+    def rest(self, thing: DevicePresence) -> None:
         """Nobody has to do with it for now."""
         if packed.can_be(thing):
             self.things[thing.label] = packed.dense(thing)
             if thing.node is not None:
                 thing.node.loses(thing)
 
-    def comes(self, thing: Thing) -> None:
+    def comes(self, thing: DevicePresence) -> None:
         """It is online now."""
         self.online += 1
         self._roll.comes(thing.user)
 
-    def falls_silent(self, thing: Thing) -> None:
+    def falls_silent(self, thing: DevicePresence) -> None:
         """It is offline now."""
         self.online -= 1
         self._roll.goes(thing.user)
         self._offline.append(thing)
 
-    def stored(self, closed: int) -> Iterator[Thing]:
+    def stored(self, closed: int) -> Iterator[DevicePresence]:
         """All is stored of the records before this offset: those that are offline leave; who that was."""
         waiting = self._offline
         while waiting and waiting[0].applied < closed:
@@ -204,12 +215,12 @@ class Attendance:
             if there is None:
                 self.rest(thing)
 
-    def arm(self, thing: Thing, at: float | None = None) -> None:
+    def arm(self, thing: DevicePresence, at: float | None = None) -> None:
         """Its timer: when it would be offline if nothing more came, or at that time. One that it has is void."""
         thing.timer = thing.seen_at + thing.limits.after if at is None else at
         self.timers.arm(thing.label, thing.timer)
 
-    def due(self, now: float) -> Iterator[Thing]:
+    def due(self, now: float) -> Iterator[DevicePresence]:
         """Those that are to be looked at now; they have no timer any more."""
         for key in self.timers.due(now):
             found = self.things.get(key)

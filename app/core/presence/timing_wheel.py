@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Wheel(Generic[T]):
+class TimingWheel(Generic[T]):
     """Timers in slots of `tick` seconds. One that is not wanted any more stays: whoever takes it out asks the item."""
 
     def __init__(self, tick: float) -> None:

@@ -8,19 +8,19 @@ from collections.abc import Callable
 
 import msgspec
 
-from app.core.alerts.outputs import tell
+from app.core.alerts.outputs import emit
 from app.core.batch.effects import Effect, Statement
-from app.core.batch.output import Work
+from app.core.batch.output import BatchOutput
 from app.core.model.alert_event import MASS_RULE_ID, AlertEvent, Status, alert_id
-from app.core.model.inactivity_claim import Claim, of_this_log
+from app.core.model.inactivity_claim import InactivityClaim, of_this_log
 from app.core.model.namespaces import way_of
 from app.core.model.records import Record
-from app.core.presence.device_presence import Name, Thing, encode
+from app.core.presence.device_presence import DevicePresence, Name, encode
 from app.core.presence.last_will import says_offline
-from app.core.presence.registry import UNWATCHED, Attendance
+from app.core.presence.registry import UNWATCHED, PresenceRegistry
 
 
-class Hearing:
+class PresenceTracker:
     """Has no state of its own."""
 
     def __init__(self, note_every: float, in_maintenance: Callable[[Name, float], bool]) -> None:
@@ -29,9 +29,9 @@ class Hearing:
 
     def heard(
         self,
-        work: Work,
-        here: Attendance,
-        thing: Thing,
+        work: BatchOutput,
+        here: PresenceRegistry,
+        thing: DevicePresence,
         record: Record,
         at: int,
         now: float,
@@ -65,14 +65,24 @@ class Hearing:
         else:
             self._note(work, here, thing, record, at, skew)
 
-    def node_heard(self, work: Work, here: Attendance, node: Thing, record: Record, at: int, now: float) -> None:
+    def node_heard(
+        self, work: BatchOutput, here: PresenceRegistry, node: DevicePresence, record: Record, at: int, now: float
+    ) -> None:
         """A record of a node's sensor."""
         if node.seen_in != work.end:
             self.heard(work, here, node, record, at, now)
         elif node.online:
             node.last_ms = at
 
-    def _note(self, work: Work, here: Attendance, thing: Thing, record: Record, at: int, skew: float | None) -> None:
+    def _note(
+        self,
+        work: BatchOutput,
+        here: PresenceRegistry,
+        thing: DevicePresence,
+        record: Record,
+        at: int,
+        skew: float | None,
+    ) -> None:
         """It is online again, or for the first time; or its last sign of life is noted."""
         if not thing.online:
             if thing.alert:
@@ -95,7 +105,9 @@ class Hearing:
         if skew is not None:
             work.skews.append(skew)
 
-    def silent(self, work: Work, here: Attendance, claim: Claim, record: Record, at: int) -> bool:
+    def silent(
+        self, work: BatchOutput, here: PresenceRegistry, claim: InactivityClaim, record: Record, at: int
+    ) -> bool:
         """A claim that a thing is offline; whether it is true."""
         thing = here.known(claim.name)
         if thing is None:
@@ -111,7 +123,9 @@ class Hearing:
         _keep(work, thing)
         return True
 
-    def said(self, work: Work, here: Attendance, node: str, word: str, record: Record, at: int, now: float) -> None:
+    def said(
+        self, work: BatchOutput, here: PresenceRegistry, node: str, word: str, record: Record, at: int, now: float
+    ) -> None:
         """A node's status, or its last will. Its row is that of the message, but for history that comes again."""
         thing = here.of((node, ""), sensor=False)
         if thing is UNWATCHED:
@@ -130,7 +144,7 @@ class Hearing:
         else:  # what came later holds, and the message has just been written once more
             work.presence[thing.label] = thing.row()
 
-    def mass(self, work: Work, here: Attendance, claim: Claim, record: Record, at: int) -> bool:
+    def mass(self, work: BatchOutput, here: PresenceRegistry, claim: InactivityClaim, record: Record, at: int) -> bool:
         """A claim that too many are silent for each to be told, or that this is over; whether that is news."""
         key, thing = here.mass_of(claim.user_id)
         thing.claimed = False
@@ -145,14 +159,18 @@ class Hearing:
         work.states[key] = encode(thing)
         return True
 
-    def _offline(self, work: Work, here: Attendance, thing: Thing, record: Record, at: int, since_ms: int) -> None:
+    def _offline(
+        self, work: BatchOutput, here: PresenceRegistry, thing: DevicePresence, record: Record, at: int, since_ms: int
+    ) -> None:
         thing.offline_now(record.offset, since_ms)
         here.falls_silent(thing)
         thing.alert &= not self._in_maintenance(thing.name, at / 1000)
         if thing.alert:
             self._tell(work, record, at, thing, Status.FIRING)
 
-    def _tell(self, work: Work, record: Record, at: int, thing: Thing, status: Status, mass: str | None = None) -> None:
+    def _tell(
+        self, work: BatchOutput, record: Record, at: int, thing: DevicePresence, status: Status, mass: str | None = None
+    ) -> None:
         event = thing.event(status, at)
         if mass is not None:
             name = alert_id(*thing.name, MASS_RULE_ID, thing.since_ms * 1000)
@@ -160,11 +178,11 @@ class Hearing:
                 event, alert_id=name, rule_id=MASS_RULE_ID, severity="critical", message=mass
             )
         way = way_of(thing.name[0])
-        tell(work, record, [event], way)
+        emit(work, record, [event], way)
         work.silent[event.user_id, event.device_id, event.rule_id, way] = _active(event, way)
 
 
-def _keep(work: Work, thing: Thing, skew: float | None = None) -> None:
+def _keep(work: BatchOutput, thing: DevicePresence, skew: float | None = None) -> None:
     work.states[thing.key] = encode(thing)
     work.presence[thing.label] = thing.row(skew)
 
@@ -178,7 +196,7 @@ def _active(event: AlertEvent, way: str) -> Effect:
     return Effect(Statement.UPSERT_ACTIVE_ALERT, (*key, *texts, None, None, *times, Status.FIRING.value, None, way))
 
 
-def _words(claim: Claim) -> str:
+def _words(claim: InactivityClaim) -> str:
     if claim.what == "mass_over":
         return f"it is over: of {claim.watched} devices those that are still silent are told on their own"
     return f"{claim.silent} of {claim.watched} devices fell silent at once; none is told alone until they are back"

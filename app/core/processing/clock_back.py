@@ -11,14 +11,14 @@ among readings that are not late.
 
 import msgspec
 
-from app.core.batch.effects import SetBack
+from app.core.batch.effects import ClockSetback
 from app.core.decode.decoder import hashed_id
 from app.core.decode.future_times import AHEAD_MAX
 from app.core.model.arrival import is_live, moment_of
 from app.core.model.headers import REDELIVERED
 from app.core.model.records import Reading, Record
 from app.core.model.times import micros
-from app.core.state.clock_run import Back, Run
+from app.core.state.clock_run import ClockBack, ClockRun
 from app.core.state.device_state import DeviceState
 
 AHEAD_MS = AHEAD_MAX.total_seconds() * 1000
@@ -27,7 +27,7 @@ PACE = 4  # event times move at most so many times as fast as they come in, or a
 
 def on_time(
     state: DeviceState, reading: Reading, record: Record, at: int, needed: int
-) -> tuple[Reading, SetBack | None]:
+) -> tuple[Reading, ClockSetback | None]:
     """A reading as rules see it: no later than just after it came in, `at` ms since 1970; its row keeps its time.
 
     Where it shows that its device's clock was set back, after `needed` readings in a row (0: never), the state is moved
@@ -43,7 +43,7 @@ def on_time(
         run = _run(state, reading, micros(time), record, at) if needed else None
         if run is not None and run.readings >= needed and _paced(run):
             seconds = (micros(latest) - run.first) / 1_000_000
-            found = SetBack(reading.user_id, reading.device_id, at, seconds, state.way)
+            found = ClockSetback(reading.user_id, reading.device_id, at, seconds, state.way)
             _move(state, micros(latest) - run.first, record.offset)
             state.latest = time
         elif reading.time >= latest:
@@ -60,29 +60,29 @@ def _in_order(state: DeviceState, time: int) -> None:
             state.back = None
 
 
-def _run(state: DeviceState, reading: Reading, time: int, record: Record, at: int) -> Run | None:
+def _run(state: DeviceState, reading: Reading, time: int, record: Record, at: int) -> ClockRun | None:
     """The run that this late reading goes on with or begins; None where it says nothing about a clock."""
     newest = micros(state.latest)
     came_later = (at + AHEAD_MS) * 1000 >= newest or micros(reading.time) >= newest or time == at * 1000
     again = any(name == REDELIVERED for name, _ in record.headers)
     if not came_later or again or not is_live(record, at) or (state.back is not None and state.back.anew):
         return None
-    back = state.back = state.back or Back()
+    back = state.back = state.back or ClockBack()
     sequence = None if reading.sequence_id == hashed_id(record.value or b"") else reading.sequence_id
     run = back.run
     if run is None or not _goes_on(run, time, at, sequence):
-        run = back.run = Run(1, time, at, time, at, sequence)
+        run = back.run = ClockRun(1, time, at, time, at, sequence)
     else:
         run.readings, run.last, run.last_at, run.sequence = run.readings + 1, time, at, sequence
     return run
 
 
-def _goes_on(run: Run, time: int, at: int, sequence: int | None) -> bool:
+def _goes_on(run: ClockRun, time: int, at: int, sequence: int | None) -> bool:
     counted = sequence is None or run.sequence is None or sequence > run.sequence
     return counted and time >= run.last and at >= run.last_at
 
 
-def _paced(run: Run) -> bool:
+def _paced(run: ClockRun) -> bool:
     passed, came = run.last - run.first, (run.last_at - run.first_at) * 1000
     return 0 < passed <= PACE * came and came <= PACE * passed
 
@@ -90,7 +90,7 @@ def _paced(run: Run) -> bool:
 def _move(state: DeviceState, by: int, offset: int) -> None:
     """Let all durations go on where they were: whatever is in event time moves back, but for what has been told."""
     high = micros(state.latest)
-    state.back = Back(None, offset, max(high, state.back.high if state.back else high))
+    state.back = ClockBack(None, offset, max(high, state.back.high if state.back else high))
     state.episodes_changed = True
     state.episodes = {name: episode for name, episode in state.episodes.items() if episode.fired}  # others open anew
     for episode in state.episodes.values():

@@ -2,10 +2,10 @@
 
 from typing import NamedTuple
 
-from app.core.alerts.commands import Command, command, is_open, obey
-from app.core.alerts.outputs import tell
-from app.core.alerts.staleness import silent
-from app.core.batch.output import EMPTY, FORWARDED, HISTORY, Forward, Work
+from app.core.alerts.commands import Command, apply_command, command, is_open
+from app.core.alerts.outputs import emit
+from app.core.alerts.staleness import mark_stale
+from app.core.batch.output import EMPTY, FORWARDED, HISTORY, BatchOutput, Forward
 from app.core.model.arrival import INGEST
 from app.core.model.fault import printable
 from app.core.model.headers import PACKET_ID, REDELIVERED
@@ -13,37 +13,37 @@ from app.core.model.inactivity_claim import claim_of
 from app.core.model.keys import device_key
 from app.core.model.namespaces import IOT, USERS, owner_of
 from app.core.model.records import Kind, Reason, Record, Rejected, Stage
-from app.core.presence.tracker import Hearing
+from app.core.presence.tracker import PresenceTracker
 from app.core.processing.control_effects import config_effect, status_effect
-from app.core.processing.device_cache import Device, Devices, Partition
+from app.core.processing.device_cache import CachedDevice, DeviceCache, PartitionState
 from app.core.processing.replies import answer
 from app.core.routing.address import Address
 from app.core.state.device_state import DeviceState
 
 
-class Place(NamedTuple):
+class RecordContext(NamedTuple):
     """Where a record is worked on: the batch's Work, the devices that have moved in it, its partition, the time."""
 
-    work: Work
-    moved: list[Device]
-    partition: Partition
+    work: BatchOutput
+    moved: list[CachedDevice]
+    partition: PartitionState
     clock: float  # seconds since 1970
     at: int  # when the record came in, ms since 1970
 
-    def move(self, device: Device) -> None:
+    def move(self, device: CachedDevice) -> None:
         """The device's state has changed in this batch."""
         if device.moved_in != self.work.end:
             device.moved_in = self.work.end
             self.moved.append(device)
 
 
-class Others:
+class ControlRecords:
     """They are rare: this is no hot path."""
 
-    def __init__(self, devices: Devices, hearing: Hearing, *, watching: bool) -> None:
+    def __init__(self, devices: DeviceCache, hearing: PresenceTracker, *, watching: bool) -> None:
         self._devices, self._hearing, self._watching = devices, hearing, watching
 
-    def __call__(self, place: Place, record: Record, address: Address) -> None:
+    def __call__(self, place: RecordContext, record: Record, address: Address) -> None:
         """Do what one record asks for, or reject it, or leave it out."""
         place.work.count(address.kind)
         if not record.value and address.topic:  # it cleared what the MQTT broker retained: nobody's mistake
@@ -59,7 +59,7 @@ class Others:
             case _:
                 self._control(place, record, address)
 
-    def _command(self, place: Place, record: Record, address: Address) -> None:
+    def _command(self, place: RecordContext, record: Record, address: Address) -> None:
         work = place.work
         found = command(record, address, place.at)
         if isinstance(found, Rejected):
@@ -69,7 +69,7 @@ class Others:
         meant = self._meant(place.partition, found)
         for device, state in meant:
             again = record.offset <= state.applied_offset or (len(meant) > 1 and record.offset <= place.partition.mark)
-            refusal = None if again else obey(state, found, device.watch.rules, record.offset)
+            refusal = None if again else apply_command(state, found, device.watch.rules, record.offset)
             if refusal is None:
                 work.commands.append(record)
                 work.commands_again += again
@@ -84,7 +84,7 @@ class Others:
         refused = Rejected(record, Reason.INVALID_COMMAND, Stage.VALIDATE, wrong)
         _refuse(place, refused, address, found.user_id)
 
-    def _meant(self, partition: Partition, found: Command) -> list[tuple[Device, DeviceState]]:
+    def _meant(self, partition: PartitionState, found: Command) -> list[tuple[CachedDevice, DeviceState]]:
         """The devices here that a command may be for; first those that have an open alert of the rule."""
         ways = (found.way,) if found.way else (USERS, IOT)
         names = [(owner_of(found.user_id, way), found.device_id) for way in ways]
@@ -92,7 +92,7 @@ class Others:
         meant = [(device, device.state) for device in known if device is not None and device.state is not None]
         return sorted(meant, key=lambda one: not is_open(one[1], found.rule_id))
 
-    def _silence(self, place: Place, record: Record) -> None:
+    def _silence(self, place: RecordContext, record: Record) -> None:
         """A claim of silence is decided here, and left out of everything else."""
         work, partition = place.work, place.partition
         work.drop("silence")
@@ -102,15 +102,15 @@ class Others:
         if claim.what == "no_data":
             device = self._devices.known(partition, claim.name)
             if device is not None and device.state is not None:
-                events = silent(device.state, claim, device.watch.rules, record, place.at, device.watch.maintenance)
-                tell(work, record, events, claim.way)
+                events = mark_stale(device.state, claim, device.watch.rules, record, place.at, device.watch.maintenance)
+                emit(work, record, events, claim.way)
                 if events:
                     place.move(device)
         elif self._watching:
             decide = self._hearing.silent if claim.what == "offline" else self._hearing.mass
             decide(work, partition.here, claim, record, place.at)
 
-    def _control(self, place: Place, record: Record, address: Address) -> None:
+    def _control(self, place: RecordContext, record: Record, address: Address) -> None:
         """A status or a config."""
         work = place.work
         match address.kind:
@@ -138,7 +138,7 @@ def _forward(record: Record, found: Command, at: int) -> Forward:
     return Forward(found.user_id.encode(), record.value or b"", headers)
 
 
-def _refuse(place: Place, found: Rejected, address: Address, user_id: str = "") -> None:
+def _refuse(place: RecordContext, found: Rejected, address: Address, user_id: str = "") -> None:
     """Reject a record, and tell its sender if somebody waits for an answer; history is told to nobody."""
     place.work.rejected.append(found)
     if found.record.offset > place.partition.mark and not address.retained:

@@ -10,18 +10,18 @@ from app.core.alerts.outputs import adopted
 from app.core.model.identity import bad_character
 from app.core.model.namespaces import IOT, owner_of, user_of, way_of
 from app.core.presence.device_classes import NOBODY, DeviceClasses
-from app.core.presence.device_presence import PREFIX, Thing, is_sensor
-from app.core.presence.online_count import Roll
-from app.core.presence.registry import MASS_PREFIX, Attendance
-from app.core.processing.eviction import Kept
+from app.core.presence.device_presence import PREFIX, DevicePresence, is_sensor
+from app.core.presence.online_count import OnlineCount
+from app.core.presence.registry import MASS_PREFIX, PresenceRegistry
+from app.core.processing.eviction import EvictionPool
 from app.core.state.device_state import DeviceState, at_rest, decode
 from app.core.state.keys import MARK_KEY, mark_of
-from app.core.state.partition_log import LOG_KEY, Log, noted
-from app.core.user_config.rulebook import RuleBook, Watch
+from app.core.state.partition_log import LOG_KEY, PartitionLog, noted
+from app.core.user_config.rulebook import DeviceRules, RuleBook
 from app.errors import PermanentError
 
 Load = Callable[[int, bytes], bytes | None]  # (partition, key) -> stored state
-LogOf = Callable[[int], Log]  # partition -> its log
+LogOf = Callable[[int], PartitionLog]  # partition -> its log
 Name = tuple[str, str]  # owner (app.core.model.namespaces), device
 Home = Callable[[bytes], int]  # the partition that the records with a key go to
 
@@ -32,15 +32,15 @@ IN_MEMORY = 100_000  # devices; each takes some 800 bytes
 WEIGHS_ONE = 256
 
 
-class Device:
+class CachedDevice:
     """A device's working state, its rules, where it is stored, and whether it is there."""
 
     __slots__ = ("kept", "key", "moved_in", "name", "partition", "rules_version", "state", "thing", "watch", "weight")
 
-    def __init__(self, partition: "Partition", name: Name, state: DeviceState | None, watch: Watch) -> None:
+    def __init__(self, partition: "PartitionState", name: Name, state: DeviceState | None, watch: DeviceRules) -> None:
         self.partition, self.name, self.key, self.state, self.watch = partition, name, _key(name), state, watch
         self.rules_version = -1
-        self.thing: Thing | None = None  # None: not looked up yet
+        self.thing: DevicePresence | None = None  # None: not looked up yet
         self.kept, self.weight = False, 1  # whether it counts among those in memory, and as how many
         self.moved_in = -1  # the batch that its state changed in last: where that ends
 
@@ -63,15 +63,15 @@ class Device:
             self.partition.here.rest(self.thing)
 
 
-class Partition:
+class PartitionState:
     """The devices of a partition that were seen in this epoch, who is there, its mark, and which log that is of."""
 
     __slots__ = ("closed", "devices", "here", "log", "mark", "marked_at", "number", "stepped")
 
-    def __init__(self, number: int, mark: int, here: Attendance, log: Log) -> None:
+    def __init__(self, number: int, mark: int, here: PresenceRegistry, log: PartitionLog) -> None:
         self.number, self.here, self.log = number, here, log
         self.stepped = self.closed = -1  # offset after the last batch, and after the last one whose states are stored
-        self.devices: dict[Name, Device] = {}
+        self.devices: dict[Name, CachedDevice] = {}
         self.mark, self.marked_at = mark, 0.0
 
     def forget(self) -> None:
@@ -80,7 +80,7 @@ class Partition:
         self.here.things.clear()
 
 
-class Devices:
+class DeviceCache:
     """Looks states up once a device and epoch (see app.core.batch.batch.Batch), and rules when they have changed."""
 
     def __init__(
@@ -89,7 +89,7 @@ class Devices:
         load: Load,
         classes: DeviceClasses = NOBODY,
         in_memory: int = IN_MEMORY,
-        log_of: LogOf = lambda _: Log(),
+        log_of: LogOf = lambda _: PartitionLog(),
         unreadable: Unreadable = lambda partition, key, error: None,
         home: Home | None = None,
     ) -> None:
@@ -100,38 +100,38 @@ class Devices:
         self._rules, self._load, self._classes, self._in_memory = rules, load, classes, in_memory
         self._log_of, self._unreadable, self._home = log_of, unreadable, home
         self._epoch = -1
-        self._partitions: dict[int, Partition] = {}
-        self._kept: Kept[Device] = Kept(in_memory, _weight)
-        self.roll = Roll()
+        self._partitions: dict[int, PartitionState] = {}
+        self._kept: EvictionPool[CachedDevice] = EvictionPool(in_memory, _weight)
+        self.roll = OnlineCount()
 
     @property
     def count(self) -> int:
         """How many are kept in memory."""
         return len(self._kept)
 
-    def partition(self, epoch: int, number: int) -> Partition:
+    def partition(self, epoch: int, number: int) -> PartitionState:
         """A new epoch forgets all that was kept: it may have run ahead of what is stored."""
         if epoch != self._epoch:
             for old in self._partitions.values():
                 old.forget()
             self._epoch = epoch
-            self._partitions, self._kept, self.roll = {}, Kept(self._in_memory, _weight), Roll()
+            self._partitions, self._kept, self.roll = {}, EvictionPool(self._in_memory, _weight), OnlineCount()
         found = self._partitions.get(number)
         if found is None:
             log = self._log_of(number)
             mark = self._mark(number, log)
             load, unreadable = partial(self._load, number), partial(self._unreadable, number)
-            here = Attendance(number, mark, self._classes, load, log.generation, unreadable, self.roll)
-            found = self._partitions[number] = Partition(number, mark, here, log)
+            here = PresenceRegistry(number, mark, self._classes, load, log.generation, unreadable, self.roll)
+            found = self._partitions[number] = PartitionState(number, mark, here, log)
         return found
 
-    def _mark(self, number: int, log: Log) -> int:
+    def _mark(self, number: int, log: PartitionLog) -> int:
         """Offset up to which everything of that log is applied."""
         found = noted(self._load(number, LOG_KEY) or b"")
         mark = found.offset if found is not None and found.generation == log.generation else -1
         return max(mark, mark_of(self._load(number, MARK_KEY))) if not log.generation else mark
 
-    def watched(self, partition: Partition, name: Name) -> Device:
+    def watched(self, partition: PartitionState, name: Name) -> CachedDevice:
         """The device of a reading, under the rules of now; it begins to have a state when anything is asked of it."""
         device = partition.devices.get(name)
         if device is None:
@@ -149,7 +149,7 @@ class Devices:
             device.state.samples = None
         return device
 
-    def known(self, partition: Partition, name: Name) -> Device | None:
+    def known(self, partition: PartitionState, name: Name) -> CachedDevice | None:
         """The device under the rules of now, None if nothing is known of it."""
         device = partition.devices.get(name)
         if device is None:
@@ -160,7 +160,7 @@ class Devices:
         device.watch = self._rules.watch_for(user_of(name[0]), name[1])
         return device
 
-    def _from_before(self, partition: Partition, name: Name) -> Device | None:
+    def _from_before(self, partition: PartitionState, name: Name) -> CachedDevice | None:
         """A device of iot/* whose state was stored before there were two ways; its rows get their way."""
         old = (user_of(name[0]), name[1])
         if not way_of(name[0]) or not self._was_sensor(partition, old):
@@ -172,14 +172,14 @@ class Devices:
         partition.here.adopted += adopted(state, *name)
         return self._keep(partition, name, state, len(stored))
 
-    def _was_sensor(self, partition: Partition, old: Name) -> bool:
+    def _was_sensor(self, partition: PartitionState, old: Name) -> bool:
         """Whether what was stored by that name is of iot/*: no key of users/* comes here, or presence says so."""
         if self._home is not None and self._home(_key(old)) != partition.number:
             return True
         seen = self._load(partition.number, PREFIX + _key(old))
         return seen is not None and is_sensor(seen)
 
-    def _read(self, partition: Partition, key: bytes, stored: bytes) -> DeviceState:
+    def _read(self, partition: PartitionState, key: bytes, stored: bytes) -> DeviceState:
         """A device whose state cannot be read begins anew from the mark: all that was applied is history to it."""
         try:
             state = decode(stored)
@@ -192,8 +192,8 @@ class Devices:
             state.begin_anew(partition.log.generation)
         return state
 
-    def _keep(self, partition: Partition, name: Name, state: DeviceState | None, size: int = 0) -> Device:
-        device = Device(partition, name, state, self._rules.watch_for(user_of(name[0]), name[1]))
+    def _keep(self, partition: PartitionState, name: Name, state: DeviceState | None, size: int = 0) -> CachedDevice:
+        device = CachedDevice(partition, name, state, self._rules.watch_for(user_of(name[0]), name[1]))
         device.weight = 1 + size // WEIGHS_ONE
         if state is not None:
             state.way = way_of(name[0])
@@ -203,7 +203,7 @@ class Devices:
         partition.devices[name] = device
         return device
 
-    def weigh(self, device: Device, size: int) -> None:
+    def weigh(self, device: CachedDevice, size: int) -> None:
         """Its state takes so many bytes now where it is stored."""
         weight = 1 + size // WEIGHS_ONE
         if device.kept:
@@ -224,11 +224,11 @@ class Devices:
         """Whether the device is in a maintenance window at that time, seconds since 1970."""
         return self._rules.in_maintenance(name, seconds)
 
-    def holds(self, partition: Partition) -> bool:
+    def holds(self, partition: PartitionState) -> bool:
         """Whether it is still of this epoch."""
         return self._partitions.get(partition.number) is partition
 
-    def seed(self, partition: Partition, key: bytes, value: bytes, now: float) -> None:
+    def seed(self, partition: PartitionState, key: bytes, value: bytes, now: float) -> None:
         """Take what is stored of an earlier life that may have to be told of silence: who is online, what is open.
 
         But for ids that were taken once and are refused now: no claim about them would come back.
@@ -258,7 +258,7 @@ class Devices:
                     partition.here.alarms.arm(alarm, now + no_data[rule_id])
 
 
-def _weight(device: Device) -> int:
+def _weight(device: CachedDevice) -> int:
     return device.weight
 
 

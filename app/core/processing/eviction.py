@@ -25,7 +25,7 @@ class Leaver(Protocol):
 T = TypeVar("T", bound=Leaver)
 
 
-class Kept(Generic[T]):
+class EvictionPool(Generic[T]):
     """As many as weigh `most`, one at least, beside those that are not stored."""
 
     def __init__(self, most: int, weight: Callable[[T], int] = lambda one: 1) -> None:

@@ -1,4 +1,4 @@
-"""The core's one entrance: a batch in, its Work out. Decode, validate, step rules and state; no I/O.
+"""The core's one entrance: a batch in, its BatchOutput out. Decode, validate, step rules and state; no I/O.
 
 State is looked up once a device and then kept between batches of one epoch (see app.core.batch.batch.Batch): what is
 kept runs ahead of what is stored, and an epoch ends whenever anything was not stored.
@@ -9,38 +9,38 @@ its first state starts from there, so that replaying history alerts nobody, also
 
 from collections.abc import Generator
 
-from app.core.alerts.evaluate import step
-from app.core.alerts.outputs import active_effects, tell
+from app.core.alerts.evaluate import evaluate
+from app.core.alerts.outputs import active_effects, emit
 from app.core.batch.batch import Batch
 from app.core.batch.effects import Effect
-from app.core.batch.output import EMPTY, HISTORY, Work
+from app.core.batch.output import EMPTY, HISTORY, BatchOutput
 from app.core.decode.dated import is_dated
-from app.core.decode.decoder import Decoder, Limits
-from app.core.decode.future_times import soonest_ahead
+from app.core.decode.decoder import DecodeLimits, Decoder
+from app.core.decode.future_times import latest_allowed
 from app.core.model.arrival import arrival, moment_of
 from app.core.model.records import Kind, Record, Rejected
 from app.core.presence.device_classes import NOBODY, DeviceClasses
-from app.core.presence.tracker import Hearing
+from app.core.presence.tracker import PresenceTracker
 from app.core.processing.clock_back import on_time
-from app.core.processing.control_records import Others, Place
+from app.core.processing.control_records import ControlRecords, RecordContext
 from app.core.processing.device_cache import (
     IN_MEMORY,
     WEIGHS_ONE,
-    Device,
-    Devices,
+    CachedDevice,
+    DeviceCache,
     Home,
     Load,
     LogOf,
-    Partition,
+    PartitionState,
     Unreadable,
 )
 from app.core.processing.redelivery import delivery, is_known
-from app.core.processing.sampled_step import average_effects, sample
-from app.core.routing.address import route
-from app.core.schema.schema import in_force
+from app.core.processing.sampled_step import average_effects, evaluate_sampled
+from app.core.routing.address import address_of
+from app.core.schema.schema import current_schema
 from app.core.state.device_state import encode
 from app.core.state.keys import MARK_KEY
-from app.core.state.partition_log import LOG_KEY, Log, note
+from app.core.state.partition_log import LOG_KEY, PartitionLog, note
 from app.core.user_config.rulebook import RuleBook
 
 Times = dict[tuple[str, bytes], int]
@@ -55,13 +55,13 @@ class Processor:
 
     def __init__(
         self,
-        limits: Limits,
+        limits: DecodeLimits,
         rules: RuleBook,
         load: Load,
         classes: DeviceClasses = NOBODY,
         note_every: float = 60.0,
         in_memory: int = IN_MEMORY,
-        log_of: LogOf = lambda _: Log(),
+        log_of: LogOf = lambda _: PartitionLog(),
         unreadable: Unreadable = lambda partition, key, error: None,
         set_back_after: int = 5,
         home: Home | None = None,
@@ -74,35 +74,35 @@ class Processor:
         self._set_back_after = set_back_after
         self._times: Times = {}
         self._clock = 0
-        self._decoder, self._row = Decoder(limits), in_force().row
+        self._decoder, self._row = Decoder(limits), current_schema().row
         self._rules = rules
-        self.partitions = Devices(rules, load, classes, in_memory, log_of, unreadable, home)
+        self.partitions = DeviceCache(rules, load, classes, in_memory, log_of, unreadable, home)
         self._devices = self.partitions
-        self._watching, self._hearing = classes.watching, Hearing(note_every, rules.in_maintenance)
-        self._other = Others(self._devices, self._hearing, watching=classes.watching)
+        self._watching, self._hearing = classes.watching, PresenceTracker(note_every, rules.in_maintenance)
+        self._other = ControlRecords(self._devices, self._hearing, watching=classes.watching)
 
-    def __call__(self, batch: Batch, now: float) -> Work:
+    def __call__(self, batch: Batch, now: float) -> BatchOutput:
         """All that `batch` asks of the world, at one go. Never raises for any record."""
-        steps = self.slices(batch, now)
+        steps = self.run_sliced(batch, now)
         while True:
             try:
                 next(steps)
             except StopIteration as done:
-                work: Work = done.value
+                work: BatchOutput = done.value
                 return work
 
-    def slices(self, batch: Batch, now: float) -> Generator[None, None, Work]:
+    def run_sliced(self, batch: Batch, now: float) -> Generator[None, None, BatchOutput]:
         """The same, with a pause after every SLICE records; `now` is in seconds since 1970.
 
         Only one batch may be between its first and its last slice.
         """
         end = batch.next_offset
-        work = Work(end)
+        work = BatchOutput(end)
         clock = int(now * 1000)  # ms
         times = self._times_at(clock)
         partition = self._devices.partition(batch.epoch, batch.partition)
         devices, here, watching = partition.devices, partition.here, self._watching
-        moved: list[Device] = []
+        moved: list[CachedDevice] = []
         self._decoder.begin()
         decode_record, row, rows, sources = self._decoder.decode, self._row, work.rows, work.sources
         version = self._rules.version
@@ -111,7 +111,7 @@ class Processor:
             if telemetry >= pause:
                 yield
                 pause += SLICE
-            address = route(record)
+            address = address_of(record)
             if type(address) is Rejected:
                 work.count(Kind.UNKNOWN)
                 _refuse(work, address)
@@ -123,7 +123,7 @@ class Processor:
                 if header is not None:
                     times[header] = at
             if address.kind is not usual:  # type: ignore[union-attr]  # an Address
-                self._other(Place(work, moved, partition, now, at), record, address)  # type: ignore[arg-type]
+                self._other(RecordContext(work, moved, partition, now, at), record, address)  # type: ignore[arg-type]
                 pause -= 1 + len(record.value or b"") // OTHER_BYTES
                 continue
             telemetry += 1
@@ -165,23 +165,23 @@ class Processor:
             if state is not None and not (history and reading.time <= state.latest):  # type: ignore[union-attr]
                 if second != at // 1000:
                     second = at // 1000
-                    soon = soonest_ahead(second)
+                    soon = latest_allowed(second)
                 if not state.latest <= reading.time <= soon or state.back is not None:  # type: ignore[union-attr]
                     reading, found = on_time(state, reading, record, at, self._set_back_after)  # type: ignore[arg-type]
                     if found is not None:
                         work.set_back.append(found)
                 watch = device.watch
                 if watch.sampling is None:
-                    events = step(state, reading, watch.rules, offset, watch.quiet, watch.maintenance)  # type: ignore[arg-type]
+                    events = evaluate(state, reading, watch.rules, offset, watch.quiet, watch.maintenance)  # type: ignore[arg-type]
                 else:
-                    events, dropped = sample(state, reading, watch.sampling, watch, offset)  # type: ignore[arg-type]
+                    events, dropped = evaluate_sampled(state, reading, watch.sampling, watch, offset)  # type: ignore[arg-type]
                     if dropped:
                         work.drop_last("cov")
                 if device.moved_in != end:
                     device.moved_in = end
                     moved.append(device)
                 if events:
-                    tell(work, record, events, state.way)
+                    emit(work, record, events, state.way)
         if telemetry:
             work.count(Kind.TELEMETRY, telemetry)
         if rows:
@@ -199,13 +199,15 @@ class Processor:
         self._clock = clock
         return self._times
 
-    def _comes_again(self, device: Device, record: Record, at: int) -> bool:
+    def _comes_again(self, device: CachedDevice, record: Record, at: int) -> bool:
         """Whether it is a redelivery of a message that bears no time, without which it would be another reading."""
         if is_dated(record.value or b"") or (delivered := delivery(record)) is None:
             return False
         return is_known(device.state or device.begins(), record, delivered, at)
 
-    def _encode_moved(self, work: Work, moved: list[Device], partition: Partition, now: float) -> None:
+    def _encode_moved(
+        self, work: BatchOutput, moved: list[CachedDevice], partition: PartitionState, now: float
+    ) -> None:
         averages: list[Effect] = []
         for device in moved:
             state = device.state
@@ -232,7 +234,7 @@ class Processor:
         return self._devices.count
 
 
-def _refuse(work: Work, found: Rejected) -> None:
+def _refuse(work: BatchOutput, found: Rejected) -> None:
     """Reject a record; one without a payload that came by MQTT only cleared what the broker retains."""
     record = found.record
     if not record.value and any(name == "mqtt_topic" for name, _ in record.headers):
@@ -241,7 +243,7 @@ def _refuse(work: Work, found: Rejected) -> None:
         work.rejected.append(found)
 
 
-def _mark(work: Work, partition: Partition, batch: Batch, now: float) -> None:
+def _mark(work: BatchOutput, partition: PartitionState, batch: Batch, now: float) -> None:
     """Note that everything of the batch was stepped; after the states, so that a mark never runs ahead of them."""
     offset, log = batch.next_offset - 1, partition.log
     if offset <= partition.mark:  # a replay
@@ -255,7 +257,7 @@ def _mark(work: Work, partition: Partition, batch: Batch, now: float) -> None:
         partition.marked_at = now
 
 
-def _set_alarms(device: Device, partition: Partition, now: float) -> None:
+def _set_alarms(device: CachedDevice, partition: PartitionState, now: float) -> None:
     """A reading spoke of open alerts: from now on they may go stale."""
     here = partition.here
     for rule_id in device.state.touched:  # type: ignore[union-attr]  # it has moved

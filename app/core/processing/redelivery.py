@@ -11,7 +11,7 @@ from xxhash import xxh3_64_intdigest
 from app.core.model.headers import PACKET_ID, REDELIVERED
 from app.core.model.records import Record
 from app.core.state.device_state import DeviceState
-from app.core.state.message_marks import SIZE, Marks
+from app.core.state.message_marks import SIZE, MessageMarks
 
 _BITS = (1 << 8 * SIZE) - 2  # the last bit says that it came as a redelivery
 
@@ -45,7 +45,7 @@ def is_known(state: DeviceState, record: Record, delivered: tuple[int, bool], at
         if replay and state.marks is not None and state.marks.has(first):
             return True
     if marks is None:
-        marks = Marks()
+        marks = MessageMarks()
         if replay:
             state.replayed = marks
         else:

@@ -11,7 +11,7 @@ from app.core.model.fault import printable
 from app.core.model.identity import bad_character
 from app.core.model.keys import device_key
 from app.core.model.records import Kind, Reason, Rejected
-from app.core.model.reply import Answer
+from app.core.model.reply import Reply
 from app.core.user_config.last_known_good import Refusal
 
 PAYLOAD_MAX = 1000  # characters of what was refused, so that its sender knows it again
@@ -26,7 +26,7 @@ class _Body(Struct):
     received: datetime | None
 
 
-def answer(rejected: Rejected, kind: Kind, user_id: str, partition: int, at: int) -> Answer | None:
+def answer(rejected: Rejected, kind: Kind, user_id: str, partition: int, at: int) -> Reply | None:
     """The answer to a refused record of `partition` that came in `at`, in ms since 1970.
 
     None where nobody is to be told, or nobody knows whom.
@@ -40,7 +40,7 @@ def answer(rejected: Rejected, kind: Kind, user_id: str, partition: int, at: int
     return _answer(user_id, topic, body, partition, record.offset)
 
 
-def answer_to_edit(refusal: Refusal) -> Answer | None:
+def answer_to_edit(refusal: Refusal) -> Reply | None:
     """The same to a configuration that was written into user_configs by hand; any worker would give it the same id."""
     user_id, text, edited, _ = refusal.change
     if not user_id or any(char in user_id for char in "/+#\0") or bad_character(user_id):  # no level of a topic
@@ -50,7 +50,7 @@ def answer_to_edit(refusal: Refusal) -> Answer | None:
     return _answer(user_id, _TOPICS[Kind.CONFIG], body, edited.isoformat())
 
 
-def _answer(user_id: str, topic: str, body: _Body, *place: str | int) -> Answer:
+def _answer(user_id: str, topic: str, body: _Body, *place: str | int) -> Reply:
     """`place` tells apart what is answered."""
     body.id = blake2b(msgspec.json.encode([user_id, topic, *place]), digest_size=16).hexdigest()
-    return Answer(device_key(user_id, ""), msgspec.json.encode(body), f"users/{user_id}/{topic}")
+    return Reply(device_key(user_id, ""), msgspec.json.encode(body), f"users/{user_id}/{topic}")

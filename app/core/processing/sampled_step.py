@@ -8,7 +8,7 @@ from typing import Protocol
 
 import msgspec
 
-from app.core.alerts.evaluate import step
+from app.core.alerts.evaluate import evaluate
 from app.core.batch.effects import Effect, Statement
 from app.core.model.alert_event import AlertEvent
 from app.core.model.namespaces import user_of, way_of
@@ -16,30 +16,30 @@ from app.core.model.records import Reading
 from app.core.model.times import micros
 from app.core.rules.field_readers import reportable
 from app.core.rules.maintenance import Span
-from app.core.rules.prefilter import Quiet
+from app.core.rules.prefilter import Prefilter
 from app.core.rules.rule import Rule
-from app.core.sampling.change_of_value import Chain, Policy
-from app.core.sampling.policy import Asked, Sampling
-from app.core.sampling.rolling_window import Figures, Window, bucket_of
+from app.core.sampling.change_of_value import Policy, StoredChain
+from app.core.sampling.policy import Sampling, WindowReference
+from app.core.sampling.rolling_window import RollingWindow, WindowStats, bucket_of
 from app.core.state.device_state import DeviceState
 from app.core.state.samples import Samples
 
-_FIGURE = {"avg": 1, "min": 2, "max": 3, "count": 0}  # where it is in Figures
+_FIGURE = {"avg": 1, "min": 2, "max": 3, "count": 0}  # where it is in WindowStats
 _NONE_YET = {"count": b"0"}  # what a window without readings says; of all others, null
 
 
 class Rules(Protocol):
-    """What `step` needs of a device's rules; a Watch fits."""
+    """What `evaluate` needs of a device's rules; a Watch fits."""
 
     @property
     def rules(self) -> tuple[Rule, ...]: ...
     @property
-    def quiet(self) -> Quiet: ...
+    def quiet(self) -> Prefilter: ...
     @property
     def maintenance(self) -> tuple[Span, ...]: ...
 
 
-def sample(
+def evaluate_sampled(
     state: DeviceState, reading: Reading, sampling: Sampling, rules: Rules, offset: int
 ) -> tuple[tuple[AlertEvent, ...], bool]:
     """Step a reading through windows, rules and change of value: the alerts it causes, and whether its row is dropped.
@@ -60,7 +60,7 @@ def sample(
         samples.windows = {}
     shown = _with_figures(reading, samples, sampling.asked) if sampling.asked and not late else reading
     before, state.episodes_changed = state.episodes_changed, False
-    events = step(state, shown, rules.rules, offset, rules.quiet, rules.maintenance)
+    events = evaluate(state, shown, rules.rules, offset, rules.quiet, rules.maintenance)
     spoke = bool(events) or state.episodes_changed
     state.episodes_changed = state.episodes_changed or before
     return events, _drops(samples, reading, sampling.policy, offset, late, spoke)
@@ -73,9 +73,9 @@ def _drops(samples: Samples, reading: Reading, policy: Policy | None, offset: in
         return False
     chain = samples.chain
     if chain is None:
-        chain = samples.chain = Chain(offset)
+        chain = samples.chain = StoredChain(offset)
     if not late:
-        more = chain.says_more(reading, micros(reading.time), policy, must=spoke)
+        more = chain.must_store(reading, micros(reading.time), policy, must=spoke)
         if not more:
             return True
     chain.stored(offset)
@@ -87,7 +87,7 @@ def _count(state: DeviceState, samples: Samples, reading: Reading, sampling: Sam
     for wanted in sampling.windows:
         window = windows.get(wanted.name)
         if window is None:
-            window = windows[wanted.name] = Window()
+            window = windows[wanted.name] = RollingWindow()
         number = bucket_of(time, wanted.seconds)
         value = reportable(wanted.read(reading))
         if value is None or isinstance(value, str):
@@ -100,9 +100,9 @@ def _count(state: DeviceState, samples: Samples, reading: Reading, sampling: Sam
         samples.windows = {name: window for name, window in windows.items() if name in names}
 
 
-def _with_figures(reading: Reading, samples: Samples, asked: tuple[Asked, ...]) -> Reading:
+def _with_figures(reading: Reading, samples: Samples, asked: tuple[WindowReference, ...]) -> Reading:
     """The reading as rules see it: a figure of a window is one more field of it, and no device can send it."""
-    extra, figures = dict(reading.extra), dict[str, Figures | None]()
+    extra, figures = dict(reading.extra), dict[str, WindowStats | None]()
     for one in asked:
         if one.window not in figures:
             figures[one.window] = samples.windows[one.window].figures()

@@ -26,7 +26,7 @@ class Address(Struct, frozen=True, gc=False):
     retained: bool = False  # the MQTT broker had kept it for whoever subscribes: history, published who knows when
 
 
-def route(record: Record) -> Address | Rejected:
+def address_of(record: Record) -> Address | Rejected:
     """Find a record's address. Never raises.
 
     The header `mqtt_topic` decides (the first, should there be several), whatever the header `kind` says. Without it

@@ -13,32 +13,32 @@ _UNSAFE = re.compile(r"[/+#\x00-\x1f\x7f-\x9f]")
 _MOSQUITTO = {"${username}": "%u", "${clientid}": "%c"}
 
 
-class Action(Enum):
+class AclAction(Enum):
     """What a rule is about."""
 
     PUBLISH = "publish"
     SUBSCRIBE = "subscribe"
 
 
-class Rule(Struct, frozen=True):
+class AclRule(Struct, frozen=True):
     """A row of mqtt_acl."""
 
     username: str
     permission: str  # allow, deny
-    action: Action
+    action: AclAction
     topic: str  # a filter; ${username} and ${clientid} stand for those of the client
     priority: int = 100
 
 
-def _allow(username: str, action: Action, priority: int, *topics: str) -> list[Rule]:
-    return [Rule(username, "allow", action, topic, priority) for topic in topics]
+def _allow(username: str, action: AclAction, priority: int, *topics: str) -> list[AclRule]:
+    return [AclRule(username, "allow", action, topic, priority) for topic in topics]
 
 
 # A user name is the user (or node), a client id the device (or sensor). init.sql puts the same rows in.
 DEVICES = (
     *_allow(
         ALL,
-        Action.PUBLISH,
+        AclAction.PUBLISH,
         100,
         "users/${username}/devices/${clientid}/telemetry",
         "users/${username}/config",
@@ -48,7 +48,7 @@ DEVICES = (
     ),
     *_allow(
         ALL,
-        Action.SUBSCRIBE,
+        AclAction.SUBSCRIBE,
         100,
         "users/${username}/devices/${clientid}/commands",
         "users/${username}/alerts",
@@ -74,7 +74,7 @@ def name_fault(name: str) -> str | None:
     return None
 
 
-def rule(username: str, text: str) -> Rule:
+def rule(username: str, text: str) -> AclRule:
     """`publish:TOPIC` or `subscribe:TOPIC` as a rule that allows it. Raises ValueError."""
     action, _, topic = text.partition(":")
     if action not in ("publish", "subscribe"):
@@ -85,10 +85,10 @@ def rule(username: str, text: str) -> Rule:
         raise ValueError(f"{topic!r} is no topic filter: + stands for a whole level, # for the last ones")
     if re.search(r"[\x00-\x1f\x7f]", topic):
         raise ValueError(f"{topic!r}: a topic holds no control characters")
-    return Rule(username, "allow", Action(action), topic, 10)
+    return AclRule(username, "allow", AclAction(action), topic, 10)
 
 
-def for_mosquitto(rules: Iterable[Rule]) -> str:
+def for_mosquitto(rules: Iterable[AclRule]) -> str:
     """The rules as lines of an acl_file, where what no line allows is denied as well.
 
     Mosquitto grants every subscription, and withholds what the client may not read.
@@ -97,7 +97,7 @@ def for_mosquitto(rules: Iterable[Rule]) -> str:
     for one in rules:
         if one.permission != "allow":
             continue  # nothing else is allowed anyway, and its "deny" would take both actions
-        access, topic = "write" if one.action is Action.PUBLISH else "read", one.topic
+        access, topic = "write" if one.action is AclAction.PUBLISH else "read", one.topic
         for name, short in _MOSQUITTO.items():
             topic = topic.replace(name, short)
         if one.username == ALL:

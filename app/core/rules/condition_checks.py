@@ -10,7 +10,7 @@ from app.core.rules.field_readers import TEXT_MAX
 from app.core.rules.globs import WILD, Glob
 from app.core.rules.window_keys import EXAMPLE as _WINDOW_EXAMPLE
 from app.core.rules.window_keys import FUNCTIONS, SECONDS_MAX, looks_like_one, window_key
-from app.core.schema.schema import in_force
+from app.core.schema.schema import current_schema
 
 OPERATORS = (">", "<", ">=", "<=", "==")
 KEY_MAX = 200
@@ -59,7 +59,7 @@ def threshold(rule: dict[str, Any]) -> Iterator[str]:
     if is_number(value):
         return
     name = rule.get("key")
-    column = in_force().keys.get(name) if isinstance(name, str) else None
+    column = current_schema().keys.get(name) if isinstance(name, str) else None
     window = isinstance(name, str) and looks_like_one(name)
     numeric = window or (column is not None and column.type.judged == "number")
     if rule.get("operator") != "==" or numeric:

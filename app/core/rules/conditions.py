@@ -41,7 +41,7 @@ class Comparison(Struct, frozen=True, gc=False):
         return None if shown is None else (shown, self.threshold)
 
 
-class Joined(Struct, frozen=True, gc=False):
+class CompoundCondition(Struct, frozen=True, gc=False):
     """Several comparisons on one reading; its value is the tuple of theirs.
 
     `all` holds when each does, `any` when one does. What is not known decides nothing: `all` is false as soon as one
@@ -105,6 +105,6 @@ def comparison(condition: dict[str, Any]) -> Comparison:
     )
 
 
-def joined(conditions: list[dict[str, Any]], word: str) -> Joined:
+def compound_condition(conditions: list[dict[str, Any]], word: str) -> CompoundCondition:
     """Compile conditions that passed the checks; `word` is all or any."""
-    return Joined(tuple(map(comparison, conditions)), word == "any")
+    return CompoundCondition(tuple(map(comparison, conditions)), word == "any")

@@ -13,7 +13,7 @@ from msgspec.json import Decoder
 from app.core.model.alert_event import Value
 from app.core.model.records import Reading
 from app.core.schema.column_types import Column
-from app.core.schema.schema import in_force
+from app.core.schema.schema import current_schema
 
 Kind = Literal["number", "text", "truth"]
 Read = Callable[[Reading], Value | None]
@@ -37,7 +37,7 @@ def reader(key: str, kind: Kind) -> Read:
     None is a field that is missing, null or of another kind. `a.b` is the field b in the object a, unless there is a
     field with the name "a.b". Keys must not hold quotes, backslashes or control characters (msgspec's limit).
     """
-    if column := in_force().keys.get(key):
+    if column := current_schema().keys.get(key):
         return _column(column, kind)
     wanted = _TYPES[kind]
     return _field(key, wanted) if "." not in key else _nested(key, wanted)

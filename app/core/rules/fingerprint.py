@@ -6,10 +6,10 @@ from typing import Any
 import msgspec
 
 from app.core.model.alert_event import Severity, Value
-from app.core.rules.conditions import Comparison, Joined
+from app.core.rules.conditions import Comparison, CompoundCondition
 
 
-def fingerprint(condition: Comparison | Joined, severity: Severity, timing: tuple[int, int, int]) -> str:
+def fingerprint(condition: Comparison | CompoundCondition, severity: Severity, timing: tuple[int, int, int]) -> str:
     """16 hex digits; `timing` is for_seconds and clear_for_seconds in microseconds, and consecutive.
 
     80 and 80.0 are the same threshold, 0 seconds are none.

@@ -21,7 +21,7 @@ EXAMPLE = '{"from": "2026-11-21T22:00:00Z", "until": "2026-11-22T04:00:00Z", "de
 Span = tuple[int, int]  # event times, microseconds since 1970: from the first on, up to and without the second
 
 
-class Window(Struct, frozen=True, gc=False):
+class MaintenanceWindow(Struct, frozen=True, gc=False):
     """One window."""
 
     span: Span
@@ -37,19 +37,20 @@ def problems_of(windows: Any) -> Iterator[str]:
     yield from problems or too_costly("", (window.get("devices") for window in windows))
 
 
-def compile_windows(windows: list[dict[str, Any]]) -> tuple[Window, ...]:
+def compile_windows(windows: list[dict[str, Any]]) -> tuple[MaintenanceWindow, ...]:
     """Of windows that passed the check."""
     return tuple(
-        Window((_micros(one["from"]), _micros(one["until"])), Globs(one.get("devices") or ("*",))) for one in windows
+        MaintenanceWindow((_micros(one["from"]), _micros(one["until"])), Globs(one.get("devices") or ("*",)))
+        for one in windows
     )
 
 
-def spans_of(windows: tuple[Window, ...], device_id: str) -> tuple[Span, ...]:
+def spans_of(windows: tuple[MaintenanceWindow, ...], device_id: str) -> tuple[Span, ...]:
     """Those of a device."""
     return tuple(one.span for one in windows if one.devices.takes_in(device_id))
 
 
-def within(windows: tuple[Window, ...], device_id: str, at: int) -> bool:
+def within(windows: tuple[MaintenanceWindow, ...], device_id: str, at: int) -> bool:
     """Whether a device is in one of them at that time, microseconds since 1970."""
     return any(one.span[0] <= at < one.span[1] and one.devices.takes_in(device_id) for one in windows)
 

@@ -7,7 +7,7 @@ import msgspec
 
 from app.core.model.alert_event import Severity
 from app.core.rules.condition_checks import too_costly
-from app.core.rules.conditions import comparison, joined
+from app.core.rules.conditions import comparison, compound_condition
 from app.core.rules.fingerprint import fingerprint
 from app.core.rules.globs import Globs
 from app.core.rules.rule import EVERY, Escalation, Flap, InvalidRules, Rule, RuleSet
@@ -71,7 +71,7 @@ def _compiled(user_id: str, rules: list[dict[str, Any]]) -> RuleSet:
 
 def _compile(rule: dict[str, Any]) -> Rule:
     word = next((word for word in ("all", "any") if rule.get(word)), None)
-    condition = joined(rule[word], word) if word else comparison(rule)
+    condition = compound_condition(rule[word], word) if word else comparison(rule)
     severity = Severity(rule.get("severity") or Severity.WARNING)
     escalate, flap = rule.get("escalate"), rule.get("flap")
     timing = (_micros(rule.get("for_seconds")), _micros(rule.get("clear_for_seconds")), rule.get("consecutive") or 1)

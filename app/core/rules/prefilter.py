@@ -4,12 +4,12 @@ import math
 from collections.abc import Callable
 
 from app.core.model.records import Reading
-from app.core.rules.conditions import Joined
+from app.core.rules.conditions import CompoundCondition
 from app.core.rules.rule import Rule
 from app.core.schema.codegen import Interval, within
-from app.core.schema.schema import in_force
+from app.core.schema.schema import current_schema
 
-Quiet = Callable[[Reading], bool]
+Prefilter = Callable[[Reading], bool]
 
 
 def any_holds(rules: tuple[Rule, ...], reading: Reading) -> bool:
@@ -24,17 +24,17 @@ def any_holds(rules: tuple[Rule, ...], reading: Reading) -> bool:
     return False
 
 
-def quiet_for(rules: tuple[Rule, ...]) -> Quiet:
+def prefilter_for(rules: tuple[Rule, ...]) -> Prefilter:
     """A quick test whether certainly none of `rules` holds: what is asked on every reading of a device at rest.
 
     Thresholds on a column become one open interval, so most readings cost two comparisons a column (0.15 us instead
     of 0.3 us a rule); a value on or beyond its border is for any_holds to judge, and so are all other rules.
     """
-    keys, bounds = in_force().keys, dict[str, Interval]()
+    keys, bounds = current_schema().keys, dict[str, Interval]()
     others, several = [], []
     for rule in rules:
         one = rule.condition
-        if isinstance(one, Joined):
+        if isinstance(one, CompoundCondition):
             several.append(one.might_hold)
         elif (column := keys.get(one.key)) is None or not column.type.ordered or one.operator == "==":
             others.append(rule)

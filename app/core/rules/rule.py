@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from app.core.model.alert_event import Severity
 from app.core.model.records import Reading
-from app.core.rules.conditions import Comparison, Joined, Verdict
+from app.core.rules.conditions import Comparison, CompoundCondition, Verdict
 from app.core.rules.globs import Globs
 
 EVERY = ("*",)  # globs of a rule that names no devices
@@ -37,7 +37,7 @@ class Rule(Struct, frozen=True, gc=False):
     # Of what the rule means: its condition, when that opens and ends an alert, its severity. Not of its id, message or
     # devices, nor of what only decides how often it is told: a change of those keeps open alerts open.
     fingerprint: str
-    condition: Comparison | Joined
+    condition: Comparison | CompoundCondition
     # The condition's own, so that asking costs one step less; not to be asked about None.
     read: Callable[[Reading], Any]
     holds: Callable[[Any], Verdict]

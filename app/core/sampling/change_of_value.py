@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from app.core.model.records import Reading
 from app.core.rules.field_readers import Read, reportable
-from app.core.schema.schema import in_force
+from app.core.schema.schema import current_schema
 
 KEPT = 64  # 5 bytes each in the state; a crash repeats about a second of records, and most of them were dropped
 
@@ -30,7 +30,7 @@ class Policy(Struct, frozen=True, gc=False):
     heartbeat: int  # microseconds of event time
 
 
-class Chain(Struct, array_like=True):
+class StoredChain(Struct, array_like=True):
     """What was stored last, and which offsets were stored."""
 
     since: int  # of the records from here on that were stepped, those in `offsets` were stored and all others dropped
@@ -48,7 +48,7 @@ class Chain(Struct, array_like=True):
         if len(self.offsets) > KEPT:
             self.since = self.offsets.pop(0) + 1
 
-    def says_more(self, reading: Reading, time: int, policy: Policy, must: bool = False) -> bool:
+    def must_store(self, reading: Reading, time: int, policy: Policy, must: bool = False) -> bool:
         """Whether a reading, not older than the last, has to be stored; it is then what the next ones are held to.
 
         `must`: it has, whatever its values are.
@@ -73,6 +73,6 @@ class Chain(Struct, array_like=True):
 
 
 def _is_there(key: str, reading: Reading) -> bool:
-    if column := in_force().keys.get(key):
+    if column := current_schema().keys.get(key):
         return getattr(reading, column.name) is not None
     return key in reading.extra or key.partition(".")[0] in reading.extra

@@ -4,13 +4,13 @@ from typing import Any
 
 from msgspec import Struct
 
-from app.core.rules.conditions import Joined
+from app.core.rules.conditions import CompoundCondition
 from app.core.rules.field_readers import reader
 from app.core.rules.globs import Globs
 from app.core.rules.rule import Rule, RuleSet
 from app.core.rules.window_keys import name_of, window_key
 from app.core.sampling.change_of_value import Band, Policy
-from app.core.sampling.policy import Asked, Sampling, Wanted
+from app.core.sampling.policy import Sampling, WindowReference, WindowSpec
 
 WINDOWS_MAX = 20  # different windows in the rules of a user; each costs 1 us a reading and up to 500 bytes a device
 
@@ -26,14 +26,14 @@ class DeviceWindow(Struct, frozen=True, gc=False):
     """One entry of `averages`."""
 
     devices: Globs
-    wanted: Wanted
+    wanted: WindowSpec
 
 
 class AskedWindow(Struct, frozen=True, gc=False):
     """A key of the user's rules that is a figure of a window."""
 
-    asked: Asked
-    wanted: Wanted
+    asked: WindowReference
+    wanted: WindowSpec
 
 
 class UserSampling(Struct, frozen=True, gc=False):
@@ -62,7 +62,7 @@ def with_rules(user: UserSampling | None, rules: RuleSet | None) -> UserSampling
     for key in sorted({key for rule in rules.rules for key in _keys(rule)}) if rules else ():
         if (one := window_key(key)) is not None:
             wanted = _wanted(one.key, one.seconds)
-            found[key] = AskedWindow(Asked(key, one.function, wanted.name), wanted)
+            found[key] = AskedWindow(WindowReference(key, one.function, wanted.name), wanted)
     return UserSampling(user.policies, user.averages, found)
 
 
@@ -94,7 +94,7 @@ def too_many_windows(rules: RuleSet) -> str | None:
 
 def _keys(rule: Rule) -> list[str]:
     one = rule.condition
-    return [part.key for part in one.parts] if isinstance(one, Joined) else [one.key]
+    return [part.key for part in one.parts] if isinstance(one, CompoundCondition) else [one.key]
 
 
 def _policy(one: dict[str, Any]) -> Policy:
@@ -105,8 +105,8 @@ def _policy(one: dict[str, Any]) -> Policy:
     return Policy(bands, one["heartbeat_seconds"] * 1_000_000)
 
 
-def _wanted(key: str, seconds: int) -> Wanted:
-    return Wanted(name_of(key, seconds), key, seconds, reader(key, "number"))
+def _wanted(key: str, seconds: int) -> WindowSpec:
+    return WindowSpec(name_of(key, seconds), key, seconds, reader(key, "number"))
 
 
 def _devices(one: dict[str, Any]) -> Globs:

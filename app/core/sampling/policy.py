@@ -6,7 +6,7 @@ from app.core.rules.field_readers import Read
 from app.core.sampling.change_of_value import Policy
 
 
-class Wanted(Struct, frozen=True, gc=False):
+class WindowSpec(Struct, frozen=True, gc=False):
     """One rolling window of a device."""
 
     name: str
@@ -15,7 +15,7 @@ class Wanted(Struct, frozen=True, gc=False):
     read: Read
 
 
-class Asked(Struct, frozen=True, gc=False):
+class WindowReference(Struct, frozen=True, gc=False):
     """A rule's key that is a figure of a window."""
 
     key: str  # as the rule has it
@@ -27,6 +27,6 @@ class Sampling(Struct, frozen=True, gc=False):
     """All of one device."""
 
     policy: Policy | None
-    windows: tuple[Wanted, ...]
-    landing: tuple[Wanted, ...]  # those of them that land in rolling_averages
-    asked: tuple[Asked, ...]
+    windows: tuple[WindowSpec, ...]
+    landing: tuple[WindowSpec, ...]  # those of them that land in rolling_averages
+    asked: tuple[WindowReference, ...]

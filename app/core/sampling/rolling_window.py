@@ -13,7 +13,7 @@ BUCKETS = 12
 SCALE = 2.0**-64  # a power of two: it rounds nothing
 
 
-class Figures(NamedTuple):
+class WindowStats(NamedTuple):
     """What a window says; `mean` is within `least` and `greatest`."""
 
     readings: int
@@ -31,7 +31,7 @@ class Bucket(Struct, array_like=True, gc=False):
     greatest: float
 
 
-class Window(Struct, array_like=True):
+class RollingWindow(Struct, array_like=True):
     """`buckets` by number, counted since 1970; only those that are covered at `newest`, and hold readings."""
 
     newest: int = -1
@@ -60,7 +60,7 @@ class Window(Struct, array_like=True):
         elif value > bucket.greatest:
             bucket.greatest = value
 
-    def figures(self) -> Figures | None:
+    def figures(self) -> WindowStats | None:
         """None when it holds no reading."""
         parts = self.buckets.values()
         if not parts:
@@ -68,7 +68,7 @@ class Window(Struct, array_like=True):
         count = sum(part.count for part in parts)
         least, greatest = min(part.least for part in parts), max(part.greatest for part in parts)
         mean = sum(part.total for part in parts) / count / SCALE
-        return Figures(count, min(max(mean, least), greatest), least, greatest)
+        return WindowStats(count, min(max(mean, least), greatest), least, greatest)
 
 
 def bucket_of(time: int, seconds: int) -> int:

@@ -83,13 +83,13 @@ def _typed(columns: list[Column]) -> type[Struct]:
 _chosen: list[Schema] = []
 
 
-def in_force() -> Schema:
-    """The schema of this process. Raises RuntimeError when `use` was not called before."""
+def current_schema() -> Schema:
+    """The schema of this process. Raises RuntimeError when `install_schema` was not called before."""
     if not _chosen:
         raise RuntimeError("no schema is in force; app.settings.load() puts the one of IOT_SCHEMA_STRUCT in force")
     return _chosen[0]
 
 
-def use(schema: Schema) -> None:
+def install_schema(schema: Schema) -> None:
     """Put a schema in force; before anything is made that follows it, so at the start (app.settings.settings.load)."""
     _chosen[:] = [schema]

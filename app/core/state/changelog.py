@@ -19,7 +19,7 @@ def newest(
 ) -> Mapping[bytes, bytes | None]:
     """What to store of a run of a partition's changelog, in the order of the log; None means: delete.
 
-    `read` gives what is stored now. Keys whose last record is older than what is known are put into `overtaken`, the
+    `read` gives what is stored now. Keys whose last record is older than what is known are put into `superseded`, the
     others are taken out: compaction would keep the older state of those, so they have to be written again.
     """
     found: dict[bytes, bytes | None] = {}

@@ -3,7 +3,7 @@
 from msgspec import Struct
 
 
-class Run(Struct, array_like=True):
+class ClockRun(Struct, array_like=True):
     """Late readings in a row. Times are microseconds since 1970, those of arrival milliseconds."""
 
     readings: int
@@ -14,10 +14,10 @@ class Run(Struct, array_like=True):
     sequence: int | None = None  # of the last; None where the device sends none
 
 
-class Back(Struct, array_like=True):
+class ClockBack(Struct, array_like=True):
     """There is none while time only goes on. Encoded as an array: add fields only at the end and with defaults."""
 
-    run: Run | None = None
+    run: ClockRun | None = None
     # Until times are newer than all that were known before, they are passed once more: with the offset that showed it,
     # an episode that opens at the very time of an earlier one gets another id. -1: it was not set back.
     offset: int = -1

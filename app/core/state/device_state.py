@@ -7,10 +7,10 @@ import msgspec
 from msgspec import Struct
 
 from app.core.model.times import EPOCH, MICROSECOND, micros, moment
-from app.core.state.clock_run import Back
+from app.core.state.clock_run import ClockBack
 from app.core.state.episode import Episode
-from app.core.state.message_marks import Marks
-from app.core.state.rule_memory import Note
+from app.core.state.message_marks import MessageMarks
+from app.core.state.rule_memory import RuleMemory
 from app.core.state.samples import Samples
 from app.errors import PermanentError
 
@@ -33,18 +33,18 @@ class DeviceState:
     episodes: dict[str, Episode] = field(default_factory=dict)  # the open ones, by rule id
     # Rule id -> (time, count) of episodes that opened and closed at one instant: the next one there needs another id.
     instants: dict[str, tuple[int, int]] = field(default_factory=dict)
-    notes: dict[str, Note] = field(default_factory=dict)  # by rule id
+    notes: dict[str, RuleMemory] = field(default_factory=dict)  # by rule id
     # Rule id -> the episode that was told of, moved or ended last, since `decode` or `mark_persisted`: its row changes.
     touched: dict[str, Episode] = field(default_factory=dict, compare=False)
     episodes_changed: bool = False  # an episode opened or closed since `decode` or `mark_persisted`
     way: str = field(default="", compare=False)  # of the device (app.core.model.namespaces), as its key says
     persisted_offset: int = -1  # applied_offset at that moment
     samples: Samples | None = None  # of a device with change of value or rolling windows
-    back: Back | None = None  # of a device whose clock may have been set back, or was
+    back: ClockBack | None = None  # of a device whose clock may have been set back, or was
     sampled: bool = field(default=False, compare=False)  # a window moved since `decode` or `mark_persisted`
     log: int = 0  # generation of the log that the offsets are of (app.core.state.partition_log)
-    marks: Marks | None = None  # of the last messages of a device of iot/* that sends no time
-    replayed: Marks | None = field(default=None, compare=False)  # of those that came again in this epoch
+    marks: MessageMarks | None = None  # of the last messages of a device of iot/* that sends no time
+    replayed: MessageMarks | None = field(default=None, compare=False)  # of those that came again in this epoch
 
     @property
     def latest_time(self) -> int | None:
@@ -67,7 +67,7 @@ class DeviceState:
         for episode in self.episodes.values():
             episode.heard = -1
         if self.latest is not NEVER:
-            self.back = self.back or Back()
+            self.back = self.back or ClockBack()
             self.back.run, self.back.anew = None, True
         if self.samples is not None and self.samples.chain is not None:
             self.samples.chain.since, self.samples.chain.offsets = applied + 1, []
@@ -79,11 +79,11 @@ class DeviceState:
         if self.touched:
             self.touched = {}
 
-    def note(self, rule_id: str, fingerprint: str) -> Note:
+    def note(self, rule_id: str, fingerprint: str) -> RuleMemory:
         """The rule's note, a new one if there is none that is about this meaning of the rule."""
         found = self.notes.get(rule_id)
         if found is None or found.fingerprint != fingerprint:
-            found = self.notes[rule_id] = Note(fingerprint)
+            found = self.notes[rule_id] = RuleMemory(fingerprint)
         return found
 
 
@@ -97,11 +97,11 @@ class _Encoded(Struct, array_like=True):
     latest_time: int | None = None
     episodes: dict[str, Episode] = {}
     instants: dict[str, tuple[int, int]] = {}
-    notes: dict[str, Note] = {}
+    notes: dict[str, RuleMemory] = {}
     samples: Samples | None = None
     log: int | None = None
-    back: Back | None = None
-    marks: Marks | None = None
+    back: ClockBack | None = None
+    marks: MessageMarks | None = None
 
 
 class _Seen(Struct, array_like=True):
@@ -117,7 +117,7 @@ class _Seen(Struct, array_like=True):
     log: int | None = None
 
 
-class _Open(Struct, array_like=True):
+class _OpenEpisode(Struct, array_like=True):
     version: int
     applied_offset: int
     latest_time: int | None = None
@@ -127,7 +127,7 @@ class _Open(Struct, array_like=True):
 _version_of = msgspec.msgpack.Decoder(_Version).decode
 _decode = msgspec.msgpack.Decoder(_Encoded).decode
 _seen_of = msgspec.msgpack.Decoder(_Seen).decode
-_open_of = msgspec.msgpack.Decoder(_Open).decode
+_open_of = msgspec.msgpack.Decoder(_OpenEpisode).decode
 _encode = msgspec.msgpack.Encoder().encode
 
 

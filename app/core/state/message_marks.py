@@ -8,7 +8,7 @@ MOST = 1024  # ... up to so many
 SIZE = 5  # bytes of a mark: two messages of one device have the same with a chance of 10**-11
 
 
-class Marks(Struct, array_like=True):
+class MessageMarks(Struct, array_like=True):
     """In two halves: when the newer one is full the older one goes.
 
     Encoded as an array: add fields only at the end and with defaults.

@@ -1,4 +1,4 @@
-"""Which log a partition's offsets are of: in, what was noted with the mark and what Kafka says now; out, a Log.
+"""Which log a partition's offsets are of: in, what was noted with the mark and what Kafka says; out, a PartitionLog.
 
 A topic that is deleted and made anew, a cluster that takes over, or an unclean election leaves a log whose offsets mean
 other records than those a state has applied. So each partition counts the logs it has had: the generation. A state of
@@ -14,7 +14,7 @@ LOG_KEY = b"\0log"  # in the state table, beside the mark; no device has this ke
 NAMELESS = "-"  # the identity of every log of a broker that names none
 
 
-class Log(Struct, frozen=True):
+class PartitionLog(Struct, frozen=True):
     """The log of one partition. `identity` is the topic's id; empty: nobody has asked, and nothing is noted."""
 
     generation: int = 0
@@ -22,7 +22,7 @@ class Log(Struct, frozen=True):
     election: int = -1  # how many leaders it has had, as Kafka counts them; -1: not known
 
 
-class Noted(Struct, array_like=True, frozen=True):
+class NotedLog(Struct, array_like=True, frozen=True):
     """What a worker notes with its mark. Fields are added at the end only."""
 
     version: int
@@ -33,7 +33,7 @@ class Noted(Struct, array_like=True, frozen=True):
     election: int = -1
 
 
-class Present(Struct, frozen=True):
+class PresentLog(Struct, frozen=True):
     """A partition's log as Kafka has it now, from offset `start` (first kept) to `end` (next written)."""
 
     identity: str
@@ -51,16 +51,16 @@ class Verdict(Enum):
     CUT = "the log has lost what was applied: it was cut, or made anew"
 
 
-_decode = msgspec.msgpack.Decoder(Noted).decode
+_decode = msgspec.msgpack.Decoder(NotedLog).decode
 _encode = msgspec.msgpack.Encoder().encode
 
 
-def note(log: Log, offset: int, timestamp: int) -> bytes:
+def note(log: PartitionLog, offset: int, timestamp: int) -> bytes:
     """What is kept under LOG_KEY once everything up to `offset`, a record of that time, is applied."""
     return _encode((1, offset, log.generation, log.identity, timestamp, log.election))
 
 
-def noted(data: bytes) -> Noted | None:
+def noted(data: bytes) -> NotedLog | None:
     """What `note` made; None for anything else."""
     try:
         return _decode(data)
@@ -68,7 +68,7 @@ def noted(data: bytes) -> Noted | None:
         return None
 
 
-def look_closer(before: Noted, now: Present) -> bool:
+def look_closer(before: NotedLog, now: PresentLog) -> bool:
     """Whether the record at the noted offset has to say if it is still the same log, and is held.
 
     A log that has had another election may have lost its end and grown again. Where a broker names no log it is all
@@ -78,7 +78,7 @@ def look_closer(before: Noted, now: Present) -> bool:
     return unsure and before.timestamp >= 0 and now.start <= before.offset < now.end
 
 
-def judge(before: Noted, now: Present) -> tuple[Log, Verdict]:
+def judge(before: NotedLog, now: PresentLog) -> tuple[PartitionLog, Verdict]:
     """The log that is there now, and why it is another one, if it is; `look_closer` says what to look up before.
 
     `before` of a worker that did not note any
@@ -93,18 +93,18 @@ def judge(before: Noted, now: Present) -> tuple[Log, Verdict]:
     elif before.timestamp >= 0 and now.timestamp is not None and now.timestamp != before.timestamp:
         verdict = Verdict.CUT if named else Verdict.OTHER
     generation = before.generation + (verdict is not Verdict.SAME)
-    return Log(generation, now.identity or before.identity, now.election), verdict
+    return PartitionLog(generation, now.identity or before.identity, now.election), verdict
 
 
 _PREFIX = "log="
 
 
-def signature(log: Log) -> str:
+def signature(log: PartitionLog) -> str:
     """What is committed with an offset, as its metadata: which log it is of."""
     return f"{_PREFIX}{log.identity}" if log.identity else ""
 
 
-def commit_counts(metadata: str, log: Log, verdict: Verdict) -> bool:
+def commit_counts(metadata: str, log: PartitionLog, verdict: Verdict) -> bool:
     """Whether a committed offset is one of this log.
 
     One without a signature is an operator's, or an older program's: it counts as long as the log is the same. Of a log

@@ -3,7 +3,7 @@
 from msgspec import Struct
 
 
-class Note(Struct, array_like=True):
+class RuleMemory(Struct, array_like=True):
     """Of one rule on one device; void once the rule means something else. Times are microseconds since 1970.
 
     Encoded as an array: add fields only at the end and with defaults.
@@ -25,4 +25,4 @@ class Note(Struct, array_like=True):
         return not self.disabled and max(self.snoozed_until, self.rest_until, self.fired_until) <= now
 
 
-NOTHING = Note("")
+NOTHING = RuleMemory("")

@@ -2,12 +2,12 @@
 
 from msgspec import Struct
 
-from app.core.sampling.change_of_value import Chain
-from app.core.sampling.rolling_window import Window
+from app.core.sampling.change_of_value import StoredChain
+from app.core.sampling.rolling_window import RollingWindow
 
 
 class Samples(Struct, array_like=True):
     """`windows` by name: see app.core.rules.window_keys."""
 
-    chain: Chain | None = None
-    windows: dict[str, Window] = {}
+    chain: StoredChain | None = None
+    windows: dict[str, RollingWindow] = {}

@@ -8,8 +8,8 @@ is held is told in the end, when most are back, or when it has lasted too long t
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 
-from app.core.presence.device_presence import Thing
-from app.core.presence.online_count import WEIGHT, Roll
+from app.core.presence.device_presence import DevicePresence
+from app.core.presence.online_count import WEIGHT, OnlineCount
 
 LEAST = 20  # devices that have to be watched; fewer are told each on its own
 WINDOW = 10.0  # seconds
@@ -17,7 +17,7 @@ TENTH = 0.1  # of what is watched: no user counts for more of the path's trouble
 NEARLY_ALL = 0.9
 ALL = ""  # in place of a user: everybody. No user has this id
 
-Weigh = Callable[[Iterable[Thing]], float]
+Weigh = Callable[[Iterable[DevicePresence]], float]
 
 
 class Hold:
@@ -25,8 +25,8 @@ class Hold:
 
     __slots__ = ("silent", "since")
 
-    def __init__(self, silent: Iterable[Thing], since: float) -> None:
-        self.silent: dict[Thing, None] = dict.fromkeys(silent)  # those that fell silent
+    def __init__(self, silent: Iterable[DevicePresence], since: float) -> None:
+        self.silent: dict[DevicePresence, None] = dict.fromkeys(silent)  # those that fell silent
         self.since = since  # seconds since 1970
 
 
@@ -36,9 +36,9 @@ class _Recent:
     __slots__ = ("looks",)
 
     def __init__(self) -> None:
-        self.looks: deque[tuple[float, float, list[Thing]]] = deque()
+        self.looks: deque[tuple[float, float, list[DevicePresence]]] = deque()
 
-    def at(self, now: float) -> list[Thing]:
+    def at(self, now: float) -> list[DevicePresence]:
         """Those that were told within WINDOW."""
         while self.looks and self.looks[0][0] < now - WINDOW:
             self.looks.popleft()
@@ -49,7 +49,7 @@ class _Recent:
         return max([watched, *(one for _, one, _ in self.looks)])
 
 
-class MassGuard:
+class MassOutageGuard:
     """Those that fell silent in; out, those that may be told."""
 
     def __init__(self, share: float, lasts: float) -> None:
@@ -57,9 +57,13 @@ class MassGuard:
         self._share, self._lasts = share, lasts
         self._recent: dict[str, _Recent] = {}
         self._waited = False  # at the look before
-        self.later: list[Thing] = []  # to be asked about at the next look: many at once may be the first of too many
+        self.later: list[
+            DevicePresence
+        ] = []  # to be asked about at the next look: many at once may be the first of too many
         self.holds: dict[str, Hold] = {}  # by user, or ALL alone
-        self.let_go: set[Thing] = set()  # those of a hold that has lasted too long: they are told, however many
+        self.let_go: set[DevicePresence] = (
+            set()
+        )  # those of a hold that has lasted too long: they are told, however many
 
     def forget(self) -> None:
         """A new assignment: other devices."""
@@ -73,7 +77,7 @@ class MassGuard:
         """Whether some of the user, or of ALL, are still to be told after a hold that has lasted too long."""
         return any(user_id in (ALL, thing.user) for thing in self.let_go)
 
-    def passed(self, fallen: Sequence[Thing], roll: Roll, now: float) -> list[Thing]:
+    def passed(self, fallen: Sequence[DevicePresence], roll: OnlineCount, now: float) -> list[DevicePresence]:
         """Which of those that are silent may be told now; ask about `later` again. To be asked at every look."""
         self._waited, self.later = bool(self.later), []
         if self._share >= 1:
@@ -97,7 +101,9 @@ class MassGuard:
         self._recent = {name: one for name, one in self._recent.items() if one.at(now)}
         return free + told
 
-    def _of_user(self, user_id: str, fallen: list[Thing], roll: Roll, now: float) -> list[Thing]:
+    def _of_user(
+        self, user_id: str, fallen: list[DevicePresence], roll: OnlineCount, now: float
+    ) -> list[DevicePresence]:
         recent = self._recent.setdefault(user_id, _Recent())
         before = recent.at(now)
         most = recent.most(roll.of(user_id))
@@ -105,7 +111,7 @@ class MassGuard:
             return fallen
         return self._few(user_id, fallen, lambda some: len(before) + len(list(some)), self._share * most, now)
 
-    def _of_all(self, fallen: list[Thing], roll: Roll, now: float) -> list[Thing]:
+    def _of_all(self, fallen: list[DevicePresence], roll: OnlineCount, now: float) -> list[DevicePresence]:
         """The same among all users, with those that are held already."""
         recent = self._recent.setdefault(ALL, _Recent())
         before = recent.at(now) + [thing for hold in self.holds.values() for thing in hold.silent]
@@ -116,7 +122,7 @@ class MassGuard:
         if most < LEAST or not fallen:
             return fallen
 
-        def weigh(some: Iterable[Thing]) -> float:
+        def weigh(some: Iterable[DevicePresence]) -> float:
             return self._weighed([*before, *some], roll, most)
 
         passed = self._few(ALL, fallen, weigh, self._share * most, now)
@@ -124,7 +130,9 @@ class MassGuard:
             self._everybody(fallen, now)
         return passed
 
-    def _few(self, name: str, fallen: list[Thing], weigh: Weigh, too_many: float, now: float) -> list[Thing]:
+    def _few(
+        self, name: str, fallen: list[DevicePresence], weigh: Weigh, too_many: float, now: float
+    ) -> list[DevicePresence]:
         """Those that pass where there may be too many: then only those count whose silence is certain."""
         if weigh(fallen) - weigh(()) < too_many / 4 and weigh(fallen) < too_many:
             return fallen
@@ -139,7 +147,7 @@ class MassGuard:
         self.later += fallen
         return []
 
-    def _nobody_is_heard(self, roll: Roll) -> bool:
+    def _nobody_is_heard(self, roll: OnlineCount) -> bool:
         """Whether every user is in trouble by itself, with nearly all of its devices unless it is the only one."""
         if not self.holds or len(self.holds) < roll.users:
             return False
@@ -147,22 +155,22 @@ class MassGuard:
             len(hold.silent) >= NEARLY_ALL * roll.of(user_id) for user_id, hold in self.holds.items()
         )
 
-    def _everybody(self, fallen: Iterable[Thing], now: float) -> None:
+    def _everybody(self, fallen: Iterable[DevicePresence], now: float) -> None:
         """From now on it is the path's trouble; what a user's own was goes into it."""
         since = min([now, *(hold.since for hold in self.holds.values())])
         silent = [thing for hold in self.holds.values() for thing in hold.silent]
         self.holds, self.later = {ALL: Hold([*silent, *fallen, *self.later], since)}, []
 
-    def _weighed(self, silent: Iterable[Thing], roll: Roll, most: float) -> float:
+    def _weighed(self, silent: Iterable[DevicePresence], roll: OnlineCount, most: float) -> float:
         """What the silent count for: each user by its share of silent devices, and for a tenth of all at most."""
         counts = Counter(thing.user for thing in dict.fromkeys(silent))
         weights = ((max(roll.of(user_id), count), count) for user_id, count in counts.items())
         return sum(min(min(watched, WEIGHT) * count / watched, most * TENTH) for watched, count in weights)
 
-    def back(self, roll: Roll, now: float) -> list[Thing]:
+    def back(self, roll: OnlineCount, now: float) -> list[DevicePresence]:
         """Those that were heard of again, and all of a hold that is over: most are back, or it has lasted too long."""
         self.let_go = {thing for thing in self.let_go if thing.online and thing.seen_at + thing.limits.after <= now}
-        found: list[Thing] = []
+        found: list[DevicePresence] = []
         for name, hold in list(self.holds.items()):
             back = [thing for thing in hold.silent if not thing.online or thing.seen_at + thing.limits.after > now]
             for thing in back:
@@ -177,7 +185,7 @@ class MassGuard:
                 self._recent.clear()
         return found
 
-    def _many(self, name: str, hold: Hold, roll: Roll) -> bool:
+    def _many(self, name: str, hold: Hold, roll: OnlineCount) -> bool:
         """Whether half of what began it is still silent."""
         half = self._share / 2
         if name != ALL:
@@ -188,8 +196,8 @@ class MassGuard:
         return len([user for user, count in counts.items() if count >= half * roll.of(user)]) == roll.users
 
 
-def _by_user(things: Iterable[Thing]) -> dict[str, list[Thing]]:
-    found: dict[str, list[Thing]] = {}
+def _by_user(things: Iterable[DevicePresence]) -> dict[str, list[DevicePresence]]:
+    found: dict[str, list[DevicePresence]] = {}
     for thing in things:
         found.setdefault(thing.user, []).append(thing)
     return found

@@ -10,13 +10,13 @@ from collections.abc import Iterator, Mapping
 from msgspec import Struct
 
 from app.core.alerts.staleness import goes_stale
-from app.core.model.inactivity_claim import Claim, What, about
+from app.core.model.inactivity_claim import InactivityClaim, What, about
 from app.core.model.namespaces import user_of
-from app.core.presence.device_presence import Name, Thing
-from app.core.presence.registry import PLATFORM, Alarm, Attendance
-from app.core.processing.device_cache import Devices, Partition
-from app.core.sweeper.mass_outage import ALL, MassGuard
-from app.core.sweeper.watermark import Even, Tide
+from app.core.presence.device_presence import DevicePresence, Name
+from app.core.presence.registry import PLATFORM, Alarm, PresenceRegistry
+from app.core.processing.device_cache import DeviceCache, PartitionState
+from app.core.sweeper.mass_outage import ALL, MassOutageGuard
+from app.core.sweeper.watermark import LogPosition, Watermark
 
 RETRY = 10.0  # seconds after which a claim is sent again if nothing came of it
 SETTLE = 10.0  # seconds after a grace in which those that are still silent will have been found
@@ -24,7 +24,7 @@ USER_WAIT = 5.0  # seconds until a user is told: by then it is known whether all
 CLOCKS_DIFFER = 1.0  # seconds; the wall clock was set, or the process stood still
 
 
-class Care(Struct, frozen=True):
+class SweeperConfig(Struct, frozen=True):
     """How careful to be; the defaults are those of the settings. Times are seconds."""
 
     poll: float = 1.0
@@ -38,15 +38,15 @@ class _Watch:
     """What the sweeper knows of one partition in this epoch."""
 
     def __init__(self, now: float, grace: float) -> None:
-        self.even, self.quiet_until = Even(now), now + grace
+        self.even, self.quiet_until = Watermark(now), now + grace
 
 
-class Sweep:
+class Sweeper:
     """One a worker. Give it `now` in seconds since 1970, and a `clock` that nobody sets."""
 
-    def __init__(self, devices: Devices, care: Care) -> None:
+    def __init__(self, devices: DeviceCache, care: SweeperConfig) -> None:
         self._devices, self._care = devices, care
-        self._mass = MassGuard(care.mass_share, care.mass_hold)
+        self._mass = MassOutageGuard(care.mass_share, care.mass_hold)
         self._epoch = -1
         self._watches: dict[int, _Watch] = {}
         self._last = (0.0, 0.0)
@@ -64,11 +64,11 @@ class Sweep:
         """The users of whose own devices too many are."""
         return [user_id for user_id in self._mass.holds if user_id != ALL]
 
-    def look(self, tides: Mapping[int, Tide], now: float, clock: float) -> list[tuple[int, Claim]]:
+    def look(self, tides: Mapping[int, LogPosition], now: float, clock: float) -> list[tuple[int, InactivityClaim]]:
         """(partition, claim): what is to be sent. `tides` are of the partitions whose states may be read now."""
         self._begin(tides, now, clock)
-        claims: list[tuple[int, Claim]] = []
-        fallen: list[Thing] = []
+        claims: list[tuple[int, InactivityClaim]] = []
+        fallen: list[DevicePresence] = []
         self.watched = self.suspended = 0
         for number, tide in tides.items():
             partition = self._devices.partition(tide.epoch, number)
@@ -87,7 +87,7 @@ class Sweep:
             thing.here.arm(thing, now if thing in self._mass.let_go else max(now, thing.seen_at) + thing.limits.after)
         return claims + self._about_mass(now)
 
-    def _begin(self, tides: Mapping[int, Tide], now: float, clock: float) -> None:
+    def _begin(self, tides: Mapping[int, LogPosition], now: float, clock: float) -> None:
         """Notice what makes all that was seen before worth nothing: another assignment, or time that is missing."""
         epoch = next((tide.epoch for tide in tides.values()), self._epoch)
         if epoch != self._epoch:
@@ -102,7 +102,7 @@ class Sweep:
         for number in tides:
             self._watches.setdefault(number, _Watch(now, self._care.grace))
 
-    def _calm(self, here: Attendance, tide: Tide, now: float) -> bool:
+    def _calm(self, here: PresenceRegistry, tide: LogPosition, now: float) -> bool:
         """Whether silence on this partition means anything."""
         watch = self._watches[here.partition]
         watch.even.look(tide, here.up_to)
@@ -111,7 +111,7 @@ class Sweep:
             watch.quiet_until = now + self._care.grace
         return now >= watch.quiet_until
 
-    def _overdue(self, here: Attendance, now: float) -> Iterator[Thing]:
+    def _overdue(self, here: PresenceRegistry, now: float) -> Iterator[DevicePresence]:
         """Those that have been silent for too long, and not together with their node."""
         for thing in here.due(now):
             due, node = thing.seen_at + thing.limits.after, thing.node
@@ -133,13 +133,13 @@ class Sweep:
             else:  # it may have fallen silent too, which the next sign of life, or its own timer, will show
                 here.arm(thing, max(now, min(now + self._care.poll, node.seen_at + node.limits.after)))
 
-    def _claim(self, thing: Thing, now: float) -> tuple[int, Claim]:
-        here: Attendance = thing.here
+    def _claim(self, thing: DevicePresence, now: float) -> tuple[int, InactivityClaim]:
+        here: PresenceRegistry = thing.here
         thing.claim()
         here.arm(thing, now + RETRY)
         return here.partition, about("offline", thing.name, here.up_to, thing.last_ms)
 
-    def _stale(self, partition: Partition, now: float) -> Iterator[Claim]:
+    def _stale(self, partition: PartitionState, now: float) -> Iterator[InactivityClaim]:
         """Claims about open alerts that no reading has spoken of for too long, one a device."""
         here = partition.here
         rules: dict[Name, list[str]] = {}
@@ -156,7 +156,7 @@ class Sweep:
         for name, rule_ids in rules.items():
             yield about("no_data", name, here.up_to, rule_ids=tuple(rule_ids))
 
-    def _stays_open(self, partition: Partition, alarm: Alarm) -> float | None:
+    def _stays_open(self, partition: PartitionState, alarm: Alarm) -> float | None:
         """Seconds of silence that this open alert goes stale after; None when it is over, or does not."""
         name, rule_id = alarm
         device = self._devices.known(partition, name)  # under the rules of now
@@ -168,14 +168,16 @@ class Sweep:
                 return rule.no_data / 1_000_000
         return None
 
-    def _about_mass(self, now: float) -> list[tuple[int, Claim]]:
+    def _about_mass(self, now: float) -> list[tuple[int, InactivityClaim]]:
         """Claims that make the alerts about it agree with the guard; they are kept in a partition, as all state is."""
         places = [(number, self._devices.partition(self._epoch, number).here) for number in sorted(self._watches)]
         users = {user_id for _, here in places for user_id, thing in here.masses.items() if not thing.online}
         asked = sorted(users.union(self.users_held) - {PLATFORM})
         return [claim for name in (ALL, *asked) for claim in self._about(name, places, now)] if places else []
 
-    def _about(self, name: str, places: list[tuple[int, Attendance]], now: float) -> list[tuple[int, Claim]]:
+    def _about(
+        self, name: str, places: list[tuple[int, PresenceRegistry]], now: float
+    ) -> list[tuple[int, InactivityClaim]]:
         """Of one user, or of all. While all are held nothing changes for a user."""
         masses = [(number, here, here.mass_of(name or PLATFORM)[1]) for number, here in places]
         told = [one for one in masses if not one[2].online]
@@ -196,6 +198,9 @@ class Sweep:
         since = min((round(thing.seen_at * 1000) for thing in silent), default=0)
         watched = self.watched if name == ALL else self._devices.roll.of(name)
         return [
-            (number, Claim(what, *mass.name, up_to=here.up_to, since=since, silent=len(silent), watched=watched))
+            (
+                number,
+                InactivityClaim(what, *mass.name, up_to=here.up_to, since=since, silent=len(silent), watched=watched),
+            )
             for number, here, mass in (told or masses[:1])
         ]

@@ -4,7 +4,7 @@ from collections import deque
 from typing import NamedTuple
 
 
-class Tide(NamedTuple):
+class LogPosition(NamedTuple):
     """A partition as Kafka told it last."""
 
     epoch: int  # of the assignment
@@ -13,14 +13,14 @@ class Tide(NamedTuple):
     told_at: float | None  # when that was, seconds since 1970
 
 
-class Even:
+class Watermark:
     """Up to when all that had come into a partition is processed, by this worker's clock alone."""
 
     def __init__(self, now: float) -> None:
         self.at = now  # seconds since 1970
         self._ends: deque[tuple[float, int]] = deque()
 
-    def look(self, tide: Tide, processed: int) -> None:
+    def look(self, tide: LogPosition, processed: int) -> None:
         """Look again; `processed` is the offset up to which everything is."""
         if tide.end is not None and tide.told_at is not None:
             self._ends.append((tide.told_at, tide.end))

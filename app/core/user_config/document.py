@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from app.core.rules import maintenance
-from app.core.rules.maintenance import Window, compile_windows
+from app.core.rules.maintenance import MaintenanceWindow, compile_windows
 from app.core.rules.parse import RULES_BYTES_MAX, parse
 from app.core.rules.rule import InvalidRules, RuleSet
 from app.core.sampling import checks
@@ -25,7 +25,7 @@ class Config(Struct, frozen=True, gc=False):
     """None for what the document does not speak of."""
 
     rules: RuleSet | None = None
-    windows: tuple[Window, ...] | None = None
+    windows: tuple[MaintenanceWindow, ...] | None = None
     sampling: UserSampling | None = None
 
 

@@ -8,7 +8,7 @@ from app.core.rules.rule import InvalidRules
 from app.core.user_config.rulebook import RuleBook
 
 
-class Change(NamedTuple):
+class ConfigRevision(NamedTuple):
     """A row of user_configs as it is now."""
 
     user_id: str
@@ -20,18 +20,18 @@ class Change(NamedTuple):
 class Refusal(NamedTuple):
     """A change that is refused, and why."""
 
-    change: Change
+    change: ConfigRevision
     reasons: tuple[str, ...]
 
 
-class InForce:
+class LastKnownGood:
     """Keeps a RuleBook. What a user had stays in force, also in a worker that starts after the mistake was made."""
 
     def __init__(self, book: RuleBook) -> None:
         self._book = book
         self._taken: set[str] = set()  # users of whom something was taken in this process
 
-    def apply(self, changes: Sequence[Change]) -> tuple[list[Refusal], list[Change]]:
+    def apply(self, changes: Sequence[ConfigRevision]) -> tuple[list[Refusal], list[ConfigRevision]]:
         """Take what is right; returns what is refused, and what was taken and is not noted as accepted yet."""
         refused = {one.user_id: one for one in self._book.apply((one.user_id, one.text) for one in changes)}
         self._fall_back([one for one in changes if one.user_id in refused and one.user_id not in self._taken])
@@ -41,7 +41,7 @@ class InForce:
         unnoted = [one for one in taken if one.text is not None and one.text != one.accepted]
         return [Refusal(one, refused[one.user_id].reasons) for one in changes if one.user_id in refused], unnoted
 
-    def _fall_back(self, unknown: Sequence[Change]) -> None:
+    def _fall_back(self, unknown: Sequence[ConfigRevision]) -> None:
         """Of a user of whom nothing is known here: what another worker took before the mistake."""
         earlier = [(one.user_id, one.accepted) for one in unknown if one.accepted is not None]
         failed: list[InvalidRules] = self._book.apply(earlier) if earlier else []

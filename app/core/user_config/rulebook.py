@@ -7,8 +7,8 @@ from typing import TypeVar
 from msgspec import Struct
 
 from app.core.model.namespaces import user_of
-from app.core.rules.maintenance import Span, Window, spans_of, within
-from app.core.rules.prefilter import Quiet, quiet_for
+from app.core.rules.maintenance import MaintenanceWindow, Span, spans_of, within
+from app.core.rules.prefilter import Prefilter, prefilter_for
 from app.core.rules.rule import EVERY, InvalidRules, Rule, RuleSet, compile_for
 from app.core.sampling.compile import UserSampling, sampling_for, with_rules
 from app.core.sampling.policy import Sampling
@@ -19,11 +19,11 @@ from app.core.user_config.document import STORED_BYTES_MAX, Config, parse_config
 WATCHES_MAX = 1_000
 
 
-class Watch(Struct, frozen=True, gc=False):
+class DeviceRules(Struct, frozen=True, gc=False):
     """What is watched on a device; one object for all devices of a user with the same rules."""
 
     rules: tuple[Rule, ...]
-    quiet: Quiet
+    quiet: Prefilter
     no_data: dict[str, float]  # seconds, by rule id, of rules that ask for it
     maintenance: tuple[Span, ...] = ()
     sampling: Sampling | None = None
@@ -35,10 +35,10 @@ class RuleBook:
     def __init__(self) -> None:
         self.version = 0
         self._sets: dict[str, RuleSet] = {}
-        self._windows: dict[str, tuple[Window, ...]] = {}
+        self._windows: dict[str, tuple[MaintenanceWindow, ...]] = {}
         self._samplings: dict[str, UserSampling] = {}
-        self._watches: dict[str, dict[_Same, Watch]] = {}  # by user
-        self._alike: dict[str, Watch] = {}  # of users all of whose devices have the same
+        self._watches: dict[str, dict[_Same, DeviceRules]] = {}  # by user
+        self._alike: dict[str, DeviceRules] = {}  # of users all of whose devices have the same
         self._versions: dict[str, int] = {}  # by user: the version that changed what the user has
 
     def apply(self, changes: Iterable[tuple[str, str | None]]) -> list[InvalidRules]:
@@ -67,7 +67,7 @@ class RuleBook:
         found = self._sets.get(user_id)
         return compile_for(found, device_id) if found else ()
 
-    def watch_for(self, user_id: str, device_id: str) -> Watch:
+    def watch_for(self, user_id: str, device_id: str) -> DeviceRules:
         """The same, with the quick test that goes with them."""
         alike = self._alike.get(user_id)
         if alike is not None:
@@ -82,7 +82,7 @@ class RuleBook:
             if len(shared) >= WATCHES_MAX:
                 shared.clear()
             no_data = {rule.id: rule.no_data / 1_000_000 for rule in rules if rule.no_data}
-            shared[same] = Watch(rules, quiet_for(rules), no_data, spans, sampling)
+            shared[same] = DeviceRules(rules, prefilter_for(rules), no_data, spans, sampling)
         if self._names_no_device(user_id):
             self._alike[user_id] = shared[same]
         return shared[same]
@@ -107,7 +107,7 @@ class RuleBook:
         return len(self._sets)
 
 
-# Ids of rules, maintenance and sampling: equal for devices that share a Watch.
+# Ids of rules, maintenance and sampling: equal for devices that share a DeviceRules.
 _Same = tuple[tuple[str, ...], tuple[Span, ...], Sampling | None]
 _T = TypeVar("_T")
 
@@ -119,4 +119,4 @@ def _put(kept: dict[str, _T], user_id: str, value: _T | None) -> None:
         kept.pop(user_id, None)
 
 
-_NONE: dict[_Same, Watch] = {}  # of all users without rules
+_NONE: dict[_Same, DeviceRules] = {}  # of all users without rules

@@ -29,13 +29,13 @@ from collections import Counter
 import structlog
 
 from app.errors import TransientError
-from app.gateways.admission import Gate
+from app.gateways.admission import Admission
 from app.gateways.dead_letter import rate_limited
-from app.gateways.held_records import Held
+from app.gateways.held_records import HeldRecords
 from app.gateways.inbox import Inbox
 from app.gateways.metrics import CONNECTED, IGNORED, IN_FLIGHT, MESSAGES, RECONNECTS, SESSIONS_LOST, WRITE_SECONDS
-from app.gateways.mqtt.session import Login, Session, unshared
-from app.gateways.record import Outgoing, own_output
+from app.gateways.mqtt.session import Login, MqttSession, unshared
+from app.gateways.record import IngestRecord, own_output
 from app.gateways.writer import KafkaWriter
 from app.runtime.retry import delay
 from app.runtime.tls import words
@@ -64,13 +64,13 @@ class Bridge:
         login: Login,
         writer: KafkaWriter,
         max_bytes: int,
-        gate: Gate,
+        gate: Admission,
     ) -> None:
         self._address, self._tls, self._login, self._writer = address, tls, login, writer
         self._inbox, self._gate = Inbox(max_bytes), gate
-        self._session: Session | None = None
-        self._held = Held()
-        self._writing: list[Outgoing] = []
+        self._session: MqttSession | None = None
+        self._held = HeldRecords()
+        self._writing: list[IngestRecord] = []
         self._had_session = False
         self._stopping = False
         self._idle = asyncio.Event()
@@ -154,8 +154,8 @@ class Bridge:
         log.info("bridge_mqtt_connected", host=host, port=port, session_kept=kept, filters=filters)
         return await asyncio.shield(session.closed)
 
-    def _new_session(self) -> Session:
-        self._session = Session(self._login, self._arrived, self._accepted)
+    def _new_session(self) -> MqttSession:
+        self._session = MqttSession(self._login, self._arrived, self._accepted)
         return self._session
 
     def _accepted(self, kept: bool) -> None:
@@ -167,7 +167,7 @@ class Bridge:
                 log.error("bridge_session_lost", held=len(self._writing) + len(self._inbox), cure=SESSION_CURE)
         self._had_session = True
 
-    def _arrived(self, records: list[Outgoing]) -> None:
+    def _arrived(self, records: list[IngestRecord]) -> None:
         if self._held:
             records = self._held.without_copies(records)
         if self._gate:
@@ -200,7 +200,7 @@ class Bridge:
             self._count(wanted, chunk, len(dead))
             self._go_on()
 
-    def _dead(self, chunk: list[Outgoing]) -> list[Outgoing]:
+    def _dead(self, chunk: list[IngestRecord]) -> list[IngestRecord]:
         over = [record for record in chunk if record.over and not record.written]
         return [rate_limited(record, record.over or "", self._writer.topic) for record in over]
 
@@ -210,7 +210,7 @@ class Bridge:
         if self._session and self._inbox.roomy and not self._stopping:
             self._session.resume()
 
-    def _count(self, wanted: list[Outgoing], chunk: list[Outgoing], dead: int) -> None:
+    def _count(self, wanted: list[IngestRecord], chunk: list[IngestRecord], dead: int) -> None:
         for kind, number in Counter([record.kind for record in wanted]).items():
             MESSAGES.labels(kind.value).inc(number)
         if len(wanted) < len(chunk):

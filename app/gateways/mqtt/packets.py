@@ -25,7 +25,7 @@ class Publish(Struct, frozen=True, gc=False):
     retained: bool = False  # RETAIN: it lay at the broker when the subscription was made; live ones come without
 
 
-class Damaged(Struct, frozen=True, gc=False):
+class MalformedPublish(Struct, frozen=True, gc=False):
     """A PUBLISH whose topic or properties are not valid, but whose payload and packet id can be told.
 
     A broker that checks nothing passes such a packet on, and sends it again on every reconnect: refusing it would
@@ -39,7 +39,7 @@ class Damaged(Struct, frozen=True, gc=False):
     retained: bool = False
 
 
-Item: TypeAlias = Publish | Damaged | Any  # Any: a control packet of mqtt5
+Item: TypeAlias = Publish | MalformedPublish | Any  # Any: a control packet of mqtt5
 
 
 class Reader:
@@ -88,7 +88,7 @@ def frame(data: bytes, at: int, max_bytes: int) -> tuple[int, int]:
     raise WireError("a remaining length of more than four bytes")
 
 
-def _message(data: bytes, at: int, body: int, stop: int) -> Publish | Damaged:
+def _message(data: bytes, at: int, body: int, stop: int) -> Publish | MalformedPublish:
     """A PUBLISH; lengths that do not fit its frame raise WireError, as no packet id could be trusted."""
     qos = data[at] & 0x06
     if qos > 0x02:
@@ -110,7 +110,7 @@ def _message(data: bytes, at: int, body: int, stop: int) -> Publish | Damaged:
             return Publish(topic.decode(), payload, packet_id, properties, again, retained)
         except UnicodeDecodeError:
             pass
-    return Damaged(topic, payload, packet_id, again, retained)
+    return MalformedPublish(topic, payload, packet_id, again, retained)
 
 
 def _control(packet: bytes) -> Any:

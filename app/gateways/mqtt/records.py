@@ -6,8 +6,8 @@ from msgspec import Struct
 from app.core.model.headers import PACKET_ID, REDELIVERED, RETAINED
 from app.core.model.records import Kind
 from app.core.routing.mqtt_topics import Route, manage_key, route
-from app.gateways.mqtt.packets import Damaged, Publish
-from app.gateways.record import Outgoing
+from app.gateways.mqtt.packets import MalformedPublish, Publish
+from app.gateways.record import IngestRecord
 from app.gateways.trace_context import trace_headers
 
 # By tracemalloc a long topic takes 2.8 kB in this cache and that of mqtt_topics: 90 MB at most, whatever is published.
@@ -15,33 +15,33 @@ PREPARED_TOPICS = 32_768
 PREPARED_LENGTH = 256
 
 
-class _Device(Struct, gc=False):
+class _ManagedDevice(Struct, gc=False):
     device_id: str
     way: str | None = None
     node_id: str | None = None
 
 
-_device = msgspec.json.Decoder(_Device)
+_device = msgspec.json.Decoder(_ManagedDevice)
 _prepared: dict[str, tuple[Route, tuple[str, bytes], tuple[str, bytes]]] = {}
 
 
-def to_record(message: Publish | Damaged, ingest_ms: int) -> Outgoing:
+def to_record(message: Publish | MalformedPublish, ingest_ms: int) -> IngestRecord:
     """The record of one message. Never raises; a damaged message is of kind unknown, keyed by its topic's bytes."""
     arrived = ("ingest_ms", b"%d" % ingest_ms)
-    if isinstance(message, Damaged):
+    if isinstance(message, MalformedPublish):
         headers = [("mqtt_topic", message.topic), ("kind", Kind.UNKNOWN.value.encode()), arrived]
         headers += _delivery(message)
         again = message.again
-        return Outgoing(Kind.UNKNOWN, message.topic, message.payload, headers, message.packet_id, ingest_ms, again)
+        return IngestRecord(Kind.UNKNOWN, message.topic, message.payload, headers, message.packet_id, ingest_ms, again)
     routed, topic_header, kind_header = _prepared.get(message.topic) or _prepare(message.topic)
     headers = [topic_header, kind_header, arrived, *_delivery(message)]
     if message.properties or b"traceparent" in message.payload:
         headers += trace_headers(message.properties, message.payload)
     key = routed.key if routed.kind is not Kind.ALERTS_MANAGE else _manage_key(routed, message.payload)
-    return Outgoing(routed.kind, key, message.payload, headers, message.packet_id, ingest_ms, message.again)
+    return IngestRecord(routed.kind, key, message.payload, headers, message.packet_id, ingest_ms, message.again)
 
 
-def _delivery(message: Publish | Damaged) -> list[tuple[str, bytes]]:
+def _delivery(message: Publish | MalformedPublish) -> list[tuple[str, bytes]]:
     """What tells a message that comes again from one that is only equal: its packet id, and whether it comes again.
 
     And whether the broker had retained it: such a message is history, published who knows when.

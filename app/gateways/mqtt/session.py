@@ -12,9 +12,9 @@ from msgspec import Struct
 
 from app.errors import TransientError, WireError
 from app.gateways.metrics import ACKED, DAMAGED
-from app.gateways.mqtt.packets import Damaged, Publish, Reader
+from app.gateways.mqtt.packets import MalformedPublish, Publish, Reader
 from app.gateways.mqtt.records import to_record
-from app.gateways.record import Outgoing
+from app.gateways.record import IngestRecord
 from app.runtime.tls import words
 
 log = structlog.get_logger()
@@ -40,7 +40,7 @@ class Login(Struct, frozen=True):
         return f"Login({self.username} as {self.client_id})"
 
 
-class Session(asyncio.Protocol):
+class MqttSession(asyncio.Protocol):
     """A connection and its MQTT session; `subscribed` and `closed` are its two futures.
 
     `subscribed` resolves once the broker grants every filter, `closed` with the reason once the connection is gone.
@@ -49,7 +49,7 @@ class Session(asyncio.Protocol):
     def __init__(
         self,
         login: Login,
-        deliver: Callable[[list[Outgoing]], None],
+        deliver: Callable[[list[IngestRecord]], None],
         accepted: Callable[[bool], None] = lambda kept: None,
     ) -> None:
         """`accepted` hears, before any message, whether the broker had kept the session."""
@@ -94,9 +94,9 @@ class Session(asyncio.Protocol):
         self._heard = asyncio.get_running_loop().time()
         try:
             items = self._reader.feed(data)
-            messages: list[Publish | Damaged] = []
+            messages: list[Publish | MalformedPublish] = []
             for item in items:
-                if type(item) is Publish or type(item) is Damaged:
+                if type(item) is Publish or type(item) is MalformedPublish:
                     messages.append(item)
                 else:
                     self._control(item)
@@ -149,10 +149,10 @@ class Session(asyncio.Protocol):
         if self._transport:
             self._transport.abort()
 
-    def _receive(self, messages: list[Publish | Damaged]) -> None:
+    def _receive(self, messages: list[Publish | MalformedPublish]) -> None:
         now_ms = int(time.time() * 1000)
         records = [to_record(message, now_ms) for message in messages]
-        damaged = sum(type(message) is Damaged for message in messages)
+        damaged = sum(type(message) is MalformedPublish for message in messages)
         if damaged:
             DAMAGED.inc(damaged)
             log.warning("bridge_damaged_message", count=damaged, note="forwarded as kind unknown")

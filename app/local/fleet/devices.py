@@ -19,7 +19,7 @@ USERS = tuple(f"fleet-{number}" for number in range(1, 5))
 SESSION_SECONDS = 3600  # the broker keeps a device's session this long
 
 
-class Device:
+class SimulatedDevice:
     """One simulated device."""
 
     def __init__(self, broker: Mosquitto, number: int, sequence: int) -> None:
@@ -64,7 +64,7 @@ class Fleet:
         self._memory, self._rate = memory, rate
         # After a kill the file is up to a second old: the next ids lie beyond any that can have been used since.
         base = self._remembered() + int(2 * rate) + 2
-        self.devices = [Device(broker, number, base) for number in range(devices)]
+        self.devices = [SimulatedDevice(broker, number, base) for number in range(devices)]
 
     def _remembered(self) -> int:
         try:

@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 
 @dataclass(frozen=True)
-class Figures:
+class ScreenFigures:
     """Counts since the worker's start; lag is now."""
 
     received: int = 0
@@ -24,12 +24,12 @@ class Figures:
         """Dead letters of every reason."""
         return sum(self.dead_letters.values())
 
-    def rate_since(self, earlier: "Figures", seconds: float) -> float:
+    def rate_since(self, earlier: "ScreenFigures", seconds: float) -> float:
         """Messages a second between two looks; 0 when the worker started anew in between."""
         return max(0.0, (self.received - earlier.received) / seconds) if seconds > 0 else 0.0
 
 
-def read_figures(text: str) -> Figures:
+def read_figures(text: str) -> ScreenFigures:
     """Parse the page of /metrics; what is not on it counts 0."""
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
 
@@ -43,7 +43,7 @@ def read_figures(text: str) -> Figures:
                 counts[sample.labels[label]] = counts.get(sample.labels[label], 0) + int(sample.value)
         return counts
 
-    return Figures(
+    return ScreenFigures(
         received=int(total("iot_messages_received_total")),
         stored=int(total("iot_rows_stored_total")),
         duplicate=int(total("iot_rows_duplicate_total")),

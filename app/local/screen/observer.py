@@ -12,7 +12,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from app.local.screen.figures import Figures, read_figures
+from app.local.screen.figures import ScreenFigures, read_figures
 from app.local.screen.screen import View
 from app.local.servers.mosquitto import Mosquitto
 
@@ -25,7 +25,7 @@ class Observer:
     def __init__(self, broker: Mosquitto, metrics_url: str, where: str) -> None:
         self._url, self._where = f"{metrics_url}/metrics", where
         self._alerts: deque[dict[str, Any]] = deque(maxlen=ALERTS_SHOWN)
-        self._before: tuple[float, Figures] | None = None
+        self._before: tuple[float, ScreenFigures] | None = None
         self._client = Client(CallbackAPIVersion.VERSION2)
         self._client.username_pw_set(broker.username, broker.password)
         self._client.on_connect = self._subscribe
@@ -61,7 +61,7 @@ class Observer:
             self._before = (now, figures)
         return View(figures, rate, tuple(self._alerts), unwell, self._where)
 
-    def _figures(self) -> Figures | None:
+    def _figures(self) -> ScreenFigures | None:
         try:
             with urllib.request.urlopen(self._url, timeout=2) as page:  # noqa: S310 - always http://127.0.0.1
                 return read_figures(page.read().decode())

@@ -9,7 +9,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from app.local.screen.figures import Figures
+from app.local.screen.figures import ScreenFigures
 from app.runtime.colours import COLOURS
 
 
@@ -17,7 +17,7 @@ from app.runtime.colours import COLOURS
 class View:
     """All that is on the screen at one moment."""
 
-    figures: Figures | None  # None: the worker does not answer
+    figures: ScreenFigures | None  # None: the worker does not answer
     rate: float  # messages a second
     alerts: Sequence[dict[str, Any]]  # alert events as published over MQTT, newest first
     unwell: Sequence[str]  # names of processes that do not run

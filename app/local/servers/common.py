@@ -1,4 +1,4 @@
-"""What the three servers have in common: a Process, a port that answers, files with one secret each."""
+"""What the three servers have in common: a ChildProcess, a port that answers, files with one secret each."""
 
 import os
 import secrets
@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from app.errors import TransientError
-from app.local.servers.process import Process
-from app.local.servers.unprivileged import Account
+from app.local.servers.process import ChildProcess
+from app.local.servers.unprivileged import SystemUser
 
 LOOPBACK = "127.0.0.1"
 # Below those that Linux gives to outgoing connections, any of which could take the port of a server that is down for a
@@ -52,7 +52,7 @@ def exchange(port: int, request: bytes, size: int, timeout: float = 1.0) -> byte
     return answer
 
 
-def wait_until_ready(process: Process, ready: Callable[[], bool], timeout: float) -> None:
+def wait_until_ready(process: ChildProcess, ready: Callable[[], bool], timeout: float) -> None:
     """Ask `ready` until it says yes. Raises TransientError with the end of its log if it dies or takes too long."""
     deadline = time.monotonic() + timeout
     while not ready():
@@ -71,7 +71,7 @@ def secret_file(path: Path) -> str:
     return path.read_text().strip()
 
 
-def write_private(path: Path, text: str, account: Account | None = None) -> None:
+def write_private(path: Path, text: str, account: SystemUser | None = None) -> None:
     """Replace a file at once, readable by its owner alone: us, or `account`."""
     new = path.with_name(f".{path.name}.{os.getpid()}")
     new.touch(mode=0o600)

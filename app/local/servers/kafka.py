@@ -11,7 +11,7 @@ from pathlib import Path
 from app.errors import PermanentError
 from app.local.servers.common import LOOPBACK, exchange, free_port, wait_until_ready
 from app.local.servers.kafka_jars import kafka_jars
-from app.local.servers.process import Process
+from app.local.servers.process import ChildProcess
 from app.local.servers.tools import find, require
 
 # C1 compiler and the serial collector: ready in 1.8 s instead of 2.5 s (2 cores).
@@ -54,7 +54,7 @@ class Kafka:
         """`port` 0 takes a free one, and keeps it for the life of this object."""
         self.data_dir = data_dir.absolute()
         self.port = port or free_port()
-        self.process = Process("kafka", [], log or self.data_dir / "kafka.log")
+        self.process = ChildProcess("kafka", [], log or self.data_dir / "kafka.log")
 
     @property
     def bootstrap(self) -> str:

@@ -10,7 +10,7 @@ from app.core.routing.mqtt_acl import DEVICES, for_mosquitto
 from app.errors import PermanentError
 from app.local.servers.common import LOOPBACK, exchange, free_port, secret_file, wait_until_ready, write_private
 from app.local.servers.mosquitto_accounts import AddedAccounts
-from app.local.servers.process import Process
+from app.local.servers.process import ChildProcess
 from app.local.servers.tools import find, require
 
 OPERATOR, BRIDGE, NOTIFIER = "operator", "iot-bridge", "iot-notifier"
@@ -72,7 +72,7 @@ class Mosquitto:
         self.port = port or free_port()
         self.accounts = [OPERATOR, BRIDGE, NOTIFIER, *accounts]
         self.added = AddedAccounts(self.data_dir / "accounts.json")
-        self.process = Process("mosquitto", [], log or self.data_dir / "mosquitto.log")
+        self.process = ChildProcess("mosquitto", [], log or self.data_dir / "mosquitto.log")
 
     def password_file(self, account: str) -> Path:
         """Where an account's password is kept (mode 0600)."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from app.core.routing.mqtt_acl import Action, Rule, for_mosquitto
+from app.core.routing.mqtt_acl import AclAction, AclRule, for_mosquitto
 from app.local.servers.common import write_private
 
 ITERATIONS = 20_000  # some 15 ms at each login; Mosquitto's own tool takes 101
@@ -20,7 +20,7 @@ class AddedAccounts:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def put(self, username: str, password: str, rules: Sequence[Rule] | None = None) -> None:
+    def put(self, username: str, password: str, rules: Sequence[AclRule] | None = None) -> None:
         """Add an account, or change its password; `rules` None: they stay."""
         known = self._read()
         kept = known.get(username, {}).get("rules", [])
@@ -39,7 +39,7 @@ class AddedAccounts:
     def acl_lines(self) -> str:
         """For the acl_file."""
         return for_mosquitto(
-            Rule(name, "allow", Action(action), topic)
+            AclRule(name, "allow", AclAction(action), topic)
             for name, entry in self._read().items()
             for action, topic in entry["rules"]
         )

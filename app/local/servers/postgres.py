@@ -8,7 +8,7 @@ from pathlib import Path
 from app.errors import PermanentError
 from app.local.servers.common import LOOPBACK, exchange, free_port, secret_file, wait_until_ready, write_private
 from app.local.servers.postgres_home import Home, find_home
-from app.local.servers.process import Process
+from app.local.servers.process import ChildProcess
 from app.local.servers.unprivileged import run
 
 SETTINGS = {
@@ -33,7 +33,7 @@ class Postgres:
         """`port` 0 takes a free one, and keeps it for the life of this object."""
         self.data_dir = data_dir.absolute()
         self.port = port or free_port()
-        self.process = Process("postgres", [], log or self.data_dir / "postgres.log")
+        self.process = ChildProcess("postgres", [], log or self.data_dir / "postgres.log")
 
     @property
     def password(self) -> str:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from app.errors import PermanentError
 from app.local.servers.tools import find
-from app.local.servers.unprivileged import Account, run, unprivileged
+from app.local.servers.unprivileged import SystemUser, run, unprivileged
 
 ELSEWHERE = Path("/var/lib/iot-stream")
 
@@ -23,7 +23,7 @@ class Home(NamedTuple):
 
     bin: Path
     data: Path
-    account: Account | None
+    account: SystemUser | None
 
 
 def find_home(data_dir: Path) -> Home:
@@ -33,7 +33,7 @@ def find_home(data_dir: Path) -> Home:
     return Home(_programs(account, data), data, account)
 
 
-def _data(data_dir: Path, account: Account | None) -> Path:
+def _data(data_dir: Path, account: SystemUser | None) -> Path:
     moved = data_dir / "elsewhere"
     if account and not moved.is_symlink() and not _may_enter(data_dir, account):
         moved.symlink_to(ELSEWHERE / f"data-{secrets.token_hex(6)}")
@@ -45,11 +45,11 @@ def _data(data_dir: Path, account: Account | None) -> Path:
     return parent / "data"
 
 
-def _may_enter(directory: Path, account: Account) -> bool:
+def _may_enter(directory: Path, account: SystemUser) -> bool:
     return run(["/bin/sh", "-c", 'cd "$0"', str(directory)], account).returncode == 0
 
 
-def _programs(account: Account | None, data: Path) -> Path:
+def _programs(account: SystemUser | None, data: Path) -> Path:
     for directory in _installed():
         if _version(directory, account) or (account and _version(directory := _copied(directory), account)):
             _same_version(directory, account, data)
@@ -71,7 +71,7 @@ def _installed() -> list[Path]:
     return [directory for directory in found if (directory / "initdb").exists() and (directory / "postgres").exists()]
 
 
-def _version(directory: Path, account: Account | None) -> str:
+def _version(directory: Path, account: SystemUser | None) -> str:
     """Major version, "" if that account cannot run it."""
     try:
         said = run([str(directory / "postgres"), "-V"], account)
@@ -97,7 +97,7 @@ def _copied(directory: Path) -> Path:
     return copy / "bin"
 
 
-def _same_version(directory: Path, account: Account | None, data: Path) -> None:
+def _same_version(directory: Path, account: SystemUser | None, data: Path) -> None:
     marker = data / "PG_VERSION"
     if marker.exists() and (made_by := marker.read_text().strip()) != (found := _version(directory, account)):
         raise PermanentError(

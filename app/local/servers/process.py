@@ -12,10 +12,10 @@ from pathlib import Path
 import psutil
 
 from app.errors import PermanentError
-from app.local.servers.unprivileged import Account
+from app.local.servers.unprivileged import SystemUser
 
 
-class Process:
+class ChildProcess:
     """A command that runs beside us, or that we start. One object for the whole life, over restarts."""
 
     def __init__(
@@ -26,7 +26,7 @@ class Process:
         *,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
-        account: Account | None = None,
+        account: SystemUser | None = None,
     ) -> None:
         """`env` is added to ours; `account` is whom to run as when we are root; `log` is appended to."""
         self.name, self.command, self.log = name, list(command), log

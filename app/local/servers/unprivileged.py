@@ -9,7 +9,7 @@ from typing import NamedTuple
 OWN = "iot-postgres"
 
 
-class Account(NamedTuple):
+class SystemUser(NamedTuple):
     """An unprivileged account of this machine."""
 
     name: str
@@ -17,7 +17,7 @@ class Account(NamedTuple):
     gid: int
 
 
-def unprivileged() -> Account | None:
+def unprivileged() -> SystemUser | None:
     """None when we are not root; else `postgres` if the machine has it, else an account made for this, else nobody."""
     if os.geteuid() != 0:
         return None
@@ -29,15 +29,15 @@ def unprivileged() -> Account | None:
     return _look_up(OWN) or _look_up("nobody")
 
 
-def _look_up(name: str) -> Account | None:
+def _look_up(name: str) -> SystemUser | None:
     try:
         entry = pwd.getpwnam(name)
     except KeyError:
         return None
-    return Account(name, entry.pw_uid, entry.pw_gid)
+    return SystemUser(name, entry.pw_uid, entry.pw_gid)
 
 
-def run(command: list[str], account: Account | None, **options: object) -> "subprocess.CompletedProcess[str]":
+def run(command: list[str], account: SystemUser | None, **options: object) -> "subprocess.CompletedProcess[str]":
     """subprocess.run as that account, from /, output captured as text; the caller looks at the return code."""
     identity = {"user": account.uid, "group": account.gid, "extra_groups": []} if account else {}
     return subprocess.run(  # type: ignore[call-overload, no-any-return]

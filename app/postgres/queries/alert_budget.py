@@ -7,7 +7,7 @@ that follows is held too: so what is told keeps its order. A storm may be of any
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
-from app.core.alerts.digest import LISTED_MAX, RULES_MAX, Counts, Held
+from app.core.alerts.digest import LISTED_MAX, RULES_MAX, Counts, HeldAlert
 from app.postgres.connect import Connection
 from app.postgres.queries.alert_history import Key
 
@@ -70,9 +70,9 @@ async def due(connection: Connection) -> dict[str, datetime]:
     return {row["user_id"]: row["until"] for row in await connection.fetch(_DUE, INTERVAL, SETTLED)}
 
 
-async def held(connection: Connection, user_id: str, until: datetime) -> tuple[list[Held], Counts]:
+async def held(connection: Connection, user_id: str, until: datetime) -> tuple[list[HeldAlert], Counts]:
     """The first of what is held back of a user, in its order, and what all of it is. Raises DATABASE_ERRORS."""
-    first = [Held(*row) for row in await connection.fetch(_HELD, user_id, until)]
+    first = [HeldAlert(*row) for row in await connection.fetch(_HELD, user_id, until)]
     counts = await connection.fetchrow(_COUNTS, user_id, until)
     assert counts
     by = {}

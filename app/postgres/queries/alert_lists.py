@@ -37,7 +37,7 @@ class OpenAlert(Struct, frozen=True):
     way: str  # "iot" of a device of iot/{node}/{sensor}, else empty
 
 
-class ToldAlert(Struct, frozen=True):
+class SentAlert(Struct, frozen=True):
     """A row of alert_history."""
 
     recorded_at: datetime
@@ -64,6 +64,6 @@ async def open_alerts(connection: Connection, user: str | None, rule: str | None
 
 async def told_alerts(
     connection: Connection, user: str | None, rule: str | None, device: str | None, since: datetime, limit: int
-) -> list[ToldAlert]:
+) -> list[SentAlert]:
     """What was told since then, the newest first, `limit` at most. Raises sqlstate.DATABASE_ERRORS."""
-    return [ToldAlert(*row) for row in await connection.fetch(_TOLD, user, rule, device, since, limit)]
+    return [SentAlert(*row) for row in await connection.fetch(_TOLD, user, rule, device, since, limit)]

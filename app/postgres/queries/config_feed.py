@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from app.core.user_config.edit_pace import EditPace
-from app.core.user_config.last_known_good import Change
+from app.core.user_config.last_known_good import ConfigRevision
 from app.postgres.connect import Connection, connect
 from app.postgres.operator_advice import Advice
 from app.postgres.sqlstate import DATABASE_ERRORS
@@ -36,10 +36,10 @@ WHERE (kept.user_id, kept.updated_at) = (taken.user_id, taken.updated_at)
   AND kept.accepted IS DISTINCT FROM taken.text::jsonb"""
 _BEGINNING = datetime.fromisoformat("1971-01-01T00:00:00+00:00")
 
-Found = dict[str, Change]  # by user_id
+Found = dict[str, ConfigRevision]  # by user_id
 
 
-class RulesTable:
+class ConfigFeed:
     """Asks every `rules_poll` seconds; waits out an outage and goes on where it was."""
 
     def __init__(
@@ -50,14 +50,14 @@ class RulesTable:
         self._known: dict[str, datetime] = {}  # user_id -> updated_at of what was handed out
         self._asked = _BEGINNING  # on the server's clock
         self._compared = 0.0  # on the monotonic clock
-        self._taken: list[Change] = []  # to be noted
-        self._pace: EditPace[Change] = EditPace()
+        self._taken: list[ConfigRevision] = []  # to be noted
+        self._pace: EditPace[ConfigRevision] = EditPace()
 
-    def take(self, changes: Sequence[Change]) -> None:
+    def take(self, changes: Sequence[ConfigRevision]) -> None:
         """What is in force now: noted before the next poll, so that whoever starts later knows it if it has to."""
         self._taken += changes
 
-    async def changes(self) -> AsyncGenerator[list[Change], None]:
+    async def changes(self) -> AsyncGenerator[list[ConfigRevision], None]:
         """Yield the whole table first (an empty list if it is), then each poll's changes, if any.
 
         A deleted row is yielded once, as None. Of a user who changes large rules again and again the last change is
@@ -99,7 +99,7 @@ class RulesTable:
                 await connection.execute(_ACCEPT, *map(list, columns))
             self._taken = []
 
-    async def _poll(self, connection: Connection) -> list[Change]:
+    async def _poll(self, connection: Connection) -> list[ConfigRevision]:
         """Ask for changes since the last poll; compare all when due, or when the number of rows says so.
 
         What is known moves only once all questions are answered: a poll that fails half-way hands out nothing.
@@ -118,7 +118,7 @@ class RulesTable:
         self._known.update((user, change.updated_at) for user, change in found.items())
         for user in gone:
             del self._known[user]
-        return [*found.values(), *(Change(user, None, asked) for user in gone)]
+        return [*found.values(), *(ConfigRevision(user, None, asked) for user in gone)]
 
     async def _compare(self, connection: Connection, found: Found) -> set[str]:
         """Add to `found` what was committed long after it was changed; return the users whose row is gone."""
@@ -132,4 +132,4 @@ class RulesTable:
 
     def _fresh(self, rows: Iterable[Sequence[Any]]) -> Found:
         """What was not handed out yet."""
-        return {row[0]: Change(*row) for row in rows if self._known.get(row[0]) != row[2]}
+        return {row[0]: ConfigRevision(*row) for row in rows if self._known.get(row[0]) != row[2]}

@@ -8,7 +8,7 @@ import asyncpg
 import bcrypt
 from msgspec import Struct
 
-from app.core.routing.mqtt_acl import Action, Rule
+from app.core.routing.mqtt_acl import AclAction, AclRule
 from app.errors import PermanentError, TransientError
 from app.postgres.connect import Connection, connect
 from app.postgres.sqlstate import DATABASE_ERRORS, Failure, advice, classify, words
@@ -18,14 +18,14 @@ ROUNDS = 10  # 2^10: some 60 ms for whoever guesses, and for EMQX at each login
 PASSWORD_MIN, PASSWORD_MAX = 12, 72  # bytes; bcrypt looks at no more
 
 
-class Account(Struct, frozen=True):
+class MqttAccount(Struct, frozen=True):
     """An account with the rules that are its own; those of all accounts come on top."""
 
     username: str
     client_id: str | None  # the only one it may use; None: any safe one
     superuser: bool  # no rule binds it
     created: datetime
-    rules: Sequence[Rule]
+    rules: Sequence[AclRule]
 
 
 class Accounts:
@@ -34,7 +34,7 @@ class Accounts:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    async def add(self, username: str, client_id: str | None, password: str, rules: Sequence[Rule]) -> None:
+    async def add(self, username: str, client_id: str | None, password: str, rules: Sequence[AclRule]) -> None:
         """Make an account with its own rules. Raises PermanentError when the name is taken."""
         try:
             await self._connection.execute(
@@ -61,17 +61,17 @@ class Accounts:
         _there(username, await self._connection.execute("DELETE FROM mqtt_users WHERE username = $1", username))
         await self._connection.execute("DELETE FROM mqtt_acl WHERE username = $1", username)
 
-    async def all(self) -> list[Account]:
+    async def all(self) -> list[MqttAccount]:
         """By name."""
         rows = await self._connection.fetch("SELECT * FROM mqtt_acl ORDER BY priority, id")
-        rules: dict[str, list[Rule]] = {}
+        rules: dict[str, list[AclRule]] = {}
         for row in rows:
             for action in (row["action"],) if row["action"] != "all" else ("publish", "subscribe"):
-                one = Rule(row["username"], row["permission"], Action(action), row["topic"], row["priority"])
+                one = AclRule(row["username"], row["permission"], AclAction(action), row["topic"], row["priority"])
                 rules.setdefault(row["username"], []).append(one)
         users = await self._connection.fetch("SELECT * FROM mqtt_users ORDER BY username")
         return [
-            Account(row["username"], row["clientid"], row["is_superuser"], row["created_at"],
+            MqttAccount(row["username"], row["clientid"], row["is_superuser"], row["created_at"],
                     rules.get(row["username"], []))
             for row in users
         ]  # fmt: skip

@@ -7,7 +7,7 @@ import asyncpg
 import msgspec
 
 from app.core.model.records import Reading
-from app.core.schema.schema import in_force
+from app.core.schema.schema import current_schema
 from app.postgres.connect import Connection
 
 PAGE = 5000  # rows a round trip
@@ -26,7 +26,7 @@ _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 def query() -> str:
     """The query: the columns of the schema in force come last."""
-    return _SQL % "".join(f', "{column.name}"' for column in in_force().columns)
+    return _SQL % "".join(f', "{column.name}"' for column in current_schema().columns)
 
 
 async def pages(
@@ -45,4 +45,4 @@ async def pages(
 
 def _reading(row: asyncpg.Record) -> Reading:
     time, user_id, device_id, sequence_id, extra, *values = row
-    return in_force().reading(time, user_id, device_id, sequence_id, _fields(extra), extra, *values)
+    return current_schema().reading(time, user_id, device_id, sequence_id, _fields(extra), extra, *values)

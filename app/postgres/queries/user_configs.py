@@ -14,7 +14,7 @@ ON CONFLICT (user_id) DO UPDATE SET rules = EXCLUDED.rules,
   maintenance = coalesce($3::jsonb, user_configs.maintenance), sampling = coalesce($4::jsonb, user_configs.sampling)"""
 
 
-class Stored(Struct, frozen=True):
+class StoredConfig(Struct, frozen=True):
     """A user's row, right or wrong, as JSON texts."""
 
     user_id: str
@@ -31,9 +31,9 @@ class Stored(Struct, frozen=True):
         return f"{{{parts}}}".encode()
 
 
-async def stored(connection: Connection, user_id: str | None = None) -> list[Stored]:
+async def stored(connection: Connection, user_id: str | None = None) -> list[StoredConfig]:
     """Everybody's, or that of one user; none if there is none. Raises sqlstate.DATABASE_ERRORS."""
-    return [Stored(*row) for row in await connection.fetch(_SOME, user_id)]
+    return [StoredConfig(*row) for row in await connection.fetch(_SOME, user_id)]
 
 
 async def store(

@@ -44,7 +44,7 @@ class Migration(Struct, frozen=True):
         return f"{self.version:04} {self.name}"
 
 
-class State(Struct, frozen=True):
+class MigrationState(Struct, frozen=True):
     """A step, and when the database has taken it; None: not yet."""
 
     version: int
@@ -64,7 +64,7 @@ def known(directory: Path = DIRECTORY) -> list[Migration]:
     return found
 
 
-async def status(connection: Connection, steps: Sequence[Migration]) -> list[State]:
+async def status(connection: Connection, steps: Sequence[Migration]) -> list[MigrationState]:
     """Each step this program or the database knows. Raises asyncpg's errors."""
     taken: dict[int, asyncpg.Record] = {}
     if await connection.fetchval("SELECT to_regclass('iot_migrations') IS NOT NULL"):
@@ -74,9 +74,9 @@ async def status(connection: Connection, steps: Sequence[Migration]) -> list[Sta
         row = taken.pop(step.version, None)
         changed = row is not None and (row["name"], row["checksum"]) != (step.name, step.checksum)
         problem = "the file was changed after the database took it" if changed else None
-        found.append(State(step.version, step.name, row["applied_at"] if row else None, problem))
+        found.append(MigrationState(step.version, step.name, row["applied_at"] if row else None, problem))
     newer = "unknown to this program, which is older than the database"
-    return [*found, *(State(row["version"], row["name"], row["applied_at"], newer) for row in taken.values())]
+    return [*found, *(MigrationState(row["version"], row["name"], row["applied_at"], newer) for row in taken.values())]
 
 
 async def migrate(connection: Connection, steps: Sequence[Migration]) -> list[Migration]:

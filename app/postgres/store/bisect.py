@@ -8,12 +8,12 @@ import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from app.core.batch.effects import Effect, Written
+from app.core.batch.effects import Effect, WriteResult
 from app.core.model.records import Row
-from app.core.schema.schema import in_force
+from app.core.schema.schema import current_schema
 from app.postgres.sqlstate import DATABASE_ERRORS, Failure, classify, words
 from app.postgres.store.encode_check import EncodingError, fault
-from app.postgres.store.session import Session
+from app.postgres.store.session import WriteSession
 from app.postgres.store.statements import PARAMETERS
 
 _COLUMN = re.compile(r"COPY iot_batch, line \d+, column (\w+)")
@@ -26,8 +26,8 @@ _SMALL = 8  # a failing piece of this size is tried row by row
 
 
 async def store(
-    session: Session, rows: Sequence[Row], effects: Sequence[Effect], copy_min_rows: int, first: str = ""
-) -> Written:
+    session: WriteSession, rows: Sequence[Row], effects: Sequence[Effect], copy_min_rows: int, first: str = ""
+) -> WriteResult:
     """Store one caller's rows and effects. Raises DATABASE_ERRORS for anything but data: then nothing is stored.
 
     `first` is a statement for the beginning of the transaction.
@@ -44,8 +44,8 @@ async def store(
     except (EncodingError, *DATABASE_ERRORS) as error:
         if not is_data(error):
             raise
-        return await _sift(session, rows, effects, first, error)
-    return Written(count, len(rows) - count)
+        return await _bisect(session, rows, effects, first, error)
+    return WriteResult(count, len(rows) - count)
 
 
 def is_data(error: BaseException) -> bool:
@@ -54,16 +54,16 @@ def is_data(error: BaseException) -> bool:
 
 
 @asynccontextmanager
-async def _transaction(session: Session, first: str) -> AsyncIterator[None]:
+async def _transaction(session: WriteSession, first: str) -> AsyncIterator[None]:
     async with session.connection.transaction():
         if first:
             await session.connection.execute(first)
         yield
 
 
-async def _sift(
-    session: Session, rows: Sequence[Row], effects: Sequence[Effect], first: str, error: BaseException
-) -> Written:
+async def _bisect(
+    session: WriteSession, rows: Sequence[Row], effects: Sequence[Effect], first: str, error: BaseException
+) -> WriteResult:
     everything = list(range(len(rows)))
     refused: dict[int, str] = {}
     if (suspect := _suspect(error, rows, everything)) is not None:
@@ -76,10 +76,12 @@ async def _sift(
     async with _transaction(session, first):
         count = await _sift_rows(session, rows, pieces, refused)
         refused_effects = await _sift_effects(session, effects)
-    return Written(count, len(rows) - count - len(refused), tuple(sorted(refused.items())), refused_effects)
+    return WriteResult(count, len(rows) - count - len(refused), tuple(sorted(refused.items())), refused_effects)
 
 
-async def _sift_rows(session: Session, rows: Sequence[Row], pieces: list[list[int]], refused: dict[int, str]) -> int:
+async def _sift_rows(
+    session: WriteSession, rows: Sequence[Row], pieces: list[list[int]], refused: dict[int, str]
+) -> int:
     """Insert the rows of all pieces but those refused, which are added to `refused`; return how many are new."""
     count = suspects = 0
     while pieces:
@@ -90,7 +92,7 @@ async def _sift_rows(session: Session, rows: Sequence[Row], pieces: list[list[in
             if not is_data(error):
                 raise
             if len(piece) == 1:
-                refused[piece[0]] = refusal(error, in_force().names)
+                refused[piece[0]] = refusal(error, current_schema().names)
             elif suspects < _SUSPECTS and (suspect := _suspect(error, rows, piece)) is not None:
                 suspects += 1
                 pieces += _apart(piece, suspect)
@@ -126,7 +128,7 @@ def _split(piece: list[int]) -> list[list[int]]:
     return [piece[middle:], piece[:middle]]
 
 
-async def _insert_piece(session: Session, rows: Sequence[Row]) -> int:
+async def _insert_piece(session: WriteSession, rows: Sequence[Row]) -> int:
     copy = len(rows) > _SMALL
     async with session.connection.transaction():  # a savepoint
         count = await session.insert(rows, copy=copy)
@@ -135,7 +137,7 @@ async def _insert_piece(session: Session, rows: Sequence[Row]) -> int:
     return count
 
 
-async def _sift_effects(session: Session, effects: Sequence[Effect]) -> tuple[tuple[int, str], ...]:
+async def _sift_effects(session: WriteSession, effects: Sequence[Effect]) -> tuple[tuple[int, str], ...]:
     """Carry out the effects in order, each in a savepoint; return index and words of those refused."""
     refused = []
     for index, effect in enumerate(effects):

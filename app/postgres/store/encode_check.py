@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from app.core.model.records import Row
-from app.core.schema.schema import in_force
+from app.core.schema.schema import current_schema
 
 
 class EncodingError(ValueError):
@@ -18,7 +18,7 @@ class EncodingError(ValueError):
 
 def fault(row: Row) -> str | None:
     """Return the column and what is wrong with its value, or None when all of them fit."""
-    schema = in_force()
+    schema = current_schema()
     for column, kind, value in zip(schema.names, schema.types, row, strict=True):
         check = _REQUIRED.get(column) or _optional(_CHECKS[kind])
         wrong = check(value)

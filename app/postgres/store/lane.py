@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from app.ports import Lease
 from app.postgres.connect import connect
 from app.postgres.sqlstate import DATABASE_ERRORS
-from app.postgres.store.session import Session
+from app.postgres.store.session import WriteSession
 from app.settings import Settings
 
 GRACE = 1.0  # seconds beyond the server's own statement timeout, before the connection is cut
@@ -20,12 +20,12 @@ class Lane:
     def __init__(self, settings: Settings, lease: Lease, name: str = "store") -> None:
         """No transaction begins without the `lease`; `name` tells its connection apart in pg_stat_activity."""
         self._settings, self._lease, self._name = settings, lease, f"iot-stream {name}"
-        self.session: Session | None = None
+        self.session: WriteSession | None = None
 
-    async def open(self) -> Session:
+    async def open(self) -> WriteSession:
         """Connect and prepare. Raises DATABASE_ERRORS. May be cancelled."""
         connection = await connect(self._settings, self._name)
-        session = Session(connection, keeps_state=self._settings.database_statement_cache, lease=self._lease)
+        session = WriteSession(connection, keeps_state=self._settings.database_statement_cache, lease=self._lease)
         try:
             await session.prepare()
         except BaseException:

@@ -16,7 +16,7 @@ _POLICY = """SELECT min(coalesce(config->>'compress_after', config->>'after')::i
     AND proc_name IN ('policy_compression', 'policy_columnstore') AND hypertable_schema = current_schema()"""
 
 
-class Horizon:
+class LateHorizon:
     """`after`: how old a row is when it counts as late; None: none is."""
 
     def __init__(self, after: float | None, clock: Callable[[], float] = time.time) -> None:

@@ -8,19 +8,19 @@ pieces shrink where the limit is met, down to a size that may pass it.
 from collections import deque
 from collections.abc import Sequence
 
-from app.core.batch.effects import Written
+from app.core.batch.effects import WriteResult
 from app.core.model.records import Row
 from app.postgres.sqlstate import DATABASE_ERRORS, limit_reached, of_late_rows
 from app.postgres.store import bisect
-from app.postgres.store.pending_write import Pending
-from app.postgres.store.session import Session
+from app.postgres.store.pending_write import PendingWrite
+from app.postgres.store.session import WriteSession
 
 SMALLEST = 50  # rows of a piece that is stored without the limit
 GROW_AFTER = 20  # pieces stored in a row before a larger one is tried
 UNLIMITED = "SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0"
 
 
-class Late:
+class LateWrites:
     """Work of the slow lane (queue.Work)."""
 
     part = "late rows"
@@ -35,14 +35,14 @@ class Late:
         """Rows of the next piece."""
         return self._size
 
-    def take(self, waiting: deque[Pending]) -> list[Pending]:
+    def take(self, waiting: deque[PendingWrite]) -> list[PendingWrite]:
         """The first one that is still wanted."""
         while waiting:
             if not (pending := waiting.popleft()).answer.done():
                 return [pending]
         return []
 
-    async def store(self, session: Session, group: Sequence[Pending]) -> int:
+    async def store(self, session: WriteSession, group: Sequence[PendingWrite]) -> int:
         """Store the next piece of the first write, and settle it with its last. Raises DATABASE_ERRORS."""
         pending = group[0]
         begin = sum(_length(one) for one in pending.written)
@@ -62,7 +62,7 @@ class Late:
             pending.settle(joined(pending.written))
         return len(piece)
 
-    async def _store_piece(self, session: Session, piece: Sequence[Row]) -> Written:
+    async def _store_piece(self, session: WriteSession, piece: Sequence[Row]) -> WriteResult:
         try:
             return await bisect.store(session, piece, (), self._copy_min_rows)
         except DATABASE_ERRORS as error:
@@ -80,15 +80,15 @@ class Late:
             self._size, self._stored = min(self._most_rows, self._size * 2), 0
 
 
-def joined(parts: Sequence[Written]) -> Written:
+def joined(parts: Sequence[WriteResult]) -> WriteResult:
     """One answer for pieces of rows that follow one another."""
     refused: list[tuple[int, str]] = []
     begin = 0
     for part in parts:
         refused += [(begin + index, wrong) for index, wrong in part.refused]
         begin += _length(part)
-    return Written(sum(part.rows for part in parts), sum(part.duplicates for part in parts), tuple(refused))
+    return WriteResult(sum(part.rows for part in parts), sum(part.duplicates for part in parts), tuple(refused))
 
 
-def _length(written: Written) -> int:
+def _length(written: WriteResult) -> int:
     return written.rows + written.duplicates + len(written.refused)

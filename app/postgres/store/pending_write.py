@@ -3,19 +3,19 @@
 import asyncio
 from collections.abc import Sequence
 
-from app.core.batch.effects import Effect, Written
+from app.core.batch.effects import Effect, WriteResult
 from app.core.model.records import Row
 
 
-class Pending:
+class PendingWrite:
     """Rows and effects, and the answer once there is one. `written` are the answers to its first pieces."""
 
     def __init__(self, rows: Sequence[Row], effects: Sequence[Effect] = ()) -> None:
         self.rows, self.effects = rows, effects
-        self.written: list[Written] = []
-        self.answer: asyncio.Future[Written] = asyncio.get_running_loop().create_future()
+        self.written: list[WriteResult] = []
+        self.answer: asyncio.Future[WriteResult] = asyncio.get_running_loop().create_future()
 
-    def settle(self, written: Written) -> None:
+    def settle(self, written: WriteResult) -> None:
         """Give the answer, unless nobody waits for it any more."""
         if not self.answer.done():
             self.answer.set_result(written)

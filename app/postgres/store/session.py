@@ -7,7 +7,7 @@ from typing import Any
 from app.core.batch.effects import Effect, Statement
 from app.core.model.records import Row
 from app.core.schema.column_types import KEY
-from app.core.schema.schema import in_force
+from app.core.schema.schema import current_schema
 from app.ports import Lease
 from app.postgres.connect import Connection
 from app.postgres.sqlstate import DATABASE_ERRORS
@@ -18,7 +18,7 @@ from app.postgres.store.statements import EFFECTS
 STAGING = "iot_batch"
 
 
-class Session:
+class WriteSession:
     """One connection and what it knows how to do. A transaction is its caller's business."""
 
     def __init__(self, connection: Connection, *, keeps_state: bool, lease: Lease) -> None:
@@ -29,7 +29,7 @@ class Session:
         self.connection = connection
         self.keeps_state = keeps_state
         self.lease = lease
-        schema = in_force()
+        schema = current_schema()
         self._columns = schema.names
         names = ", ".join(f'"{name}"' for name in schema.names)
         # The names are identifiers (schema.py). No conflict target: any unique key added to the table counts as a

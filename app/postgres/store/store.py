@@ -8,24 +8,24 @@ have a lane of their own.
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from app.core.batch.effects import Effect, Written
+from app.core.batch.effects import Effect, WriteResult
 from app.core.model.records import Row
 from app.errors import TransientError
 from app.ports import Lease, Unlimited
-from app.postgres.circuit_breaker import Breaker, State
-from app.postgres.events import Silent, StoreEvents
+from app.postgres.circuit_breaker import Breaker, BreakerState
+from app.postgres.events import NoStoreEvents, StoreEvents
 from app.postgres.operator_advice import Advice
 from app.postgres.probe import Probe
-from app.postgres.store.group_commit import LimitReachedError, Live
+from app.postgres.store.group_commit import LimitReachedError, LiveWrites
 from app.postgres.store.lane import Lane
-from app.postgres.store.late_horizon import Horizon
-from app.postgres.store.late_writes import Late
-from app.postgres.store.write_queue import Queue, Shared
+from app.postgres.store.late_horizon import LateHorizon
+from app.postgres.store.late_writes import LateWrites
+from app.postgres.store.write_queue import StoreContext, WriteQueue
 from app.runtime.interrupt import Interrupt
 from app.settings import Settings
 
 
-class Split:
+class LateSplit:
     """`live` in the order given, `late` in the order of the indexes `late`."""
 
     def __init__(self, rows: Sequence[Row], late: Sequence[int]) -> None:
@@ -35,11 +35,11 @@ class Split:
         self.live = [rows[index] for index in self._live]
         self.late = [rows[index] for index in late]
 
-    def join(self, live: Written, late: Written) -> Written:
+    def join(self, live: WriteResult, late: WriteResult) -> WriteResult:
         """The answer to the whole write, its indexes those of the rows as given."""
         refused = [(self._live[index], wrong) for index, wrong in live.refused]
         refused += [(self._late[index], wrong) for index, wrong in late.refused]
-        return Written(
+        return WriteResult(
             live.rows + late.rows, live.duplicates + late.duplicates, tuple(sorted(refused)), live.refused_effects
         )
 
@@ -57,19 +57,21 @@ class TimescaleStore:
     ) -> None:
         """`advice` is shared with others that use the database; no transaction begins while `lease` is not held."""
         self._settings, self._give_up = settings, give_up
-        self._events: StoreEvents = events or Silent()
+        self._events: StoreEvents = events or NoStoreEvents()
         self._advice = advice or Advice(self._events)
         self._breaker = Breaker(
             settings.breaker_failures, settings.breaker_reset_min, settings.breaker_reset_max, self._events
         )
-        self._horizon = Horizon(settings.late_after)
-        shared = Shared(self._breaker, Interrupt(give_up), self._horizon, self._advice, self._events)
+        self._horizon = LateHorizon(settings.late_after)
+        shared = StoreContext(self._breaker, Interrupt(give_up), self._horizon, self._advice, self._events)
         lease = lease or Unlimited()
-        self._live = Queue(
-            [Lane(settings, lease) for _ in range(settings.writes_in_flight)], Live(settings.copy_min_rows), shared
+        self._live = WriteQueue(
+            [Lane(settings, lease) for _ in range(settings.writes_in_flight)],
+            LiveWrites(settings.copy_min_rows),
+            shared,
         )
-        late = Late(settings.late_batch_rows, settings.copy_min_rows)
-        self._late = Queue([Lane(settings, lease, "late")], late, shared)
+        late = LateWrites(settings.late_batch_rows, settings.copy_min_rows)
+        self._late = WriteQueue([Lane(settings, lease, "late")], late, shared)
         self._late_waiting = 0
         self._probe = Probe(settings, self._breaker)
         self._stopped = False
@@ -88,10 +90,10 @@ class TimescaleStore:
 
     async def ready(self) -> bool:
         """Whether the database answers within 2 s, and takes what is written."""
-        return await self._probe.answers() and Live.part not in self._advice.now
+        return await self._probe.answers() and LiveWrites.part not in self._advice.now
 
     @property
-    def breaker_state(self) -> State:
+    def breaker_state(self) -> BreakerState:
         """Where the circuit breaker stands."""
         return self._breaker.state
 
@@ -100,7 +102,7 @@ class TimescaleStore:
         """{what is held up: why, and what to do}; empty when all is well."""
         return self._advice.now
 
-    async def write(self, rows: Sequence[Row], effects: Sequence[Effect] = ()) -> Written:
+    async def write(self, rows: Sequence[Row], effects: Sequence[Effect] = ()) -> WriteResult:
         """Store rows, and carry out effects after them in the same transaction; wait out an outage.
 
         Late rows go apart, in transactions of their own; the answer waits for them too. Raises TransientError once
@@ -110,16 +112,16 @@ class TimescaleStore:
         if self._stopped:
             raise TransientError("the store is stopped")
         if not rows and not effects:
-            return Written()
+            return WriteResult()
         late = self._horizon.late(rows)
         if not late:
             try:
                 return await self._live.write(rows, effects)
             except LimitReachedError:  # a live row's chunk is compressed
                 late = self._horizon.sort(rows, range(len(rows)))
-        return await self._write_apart(Split(rows, late), effects)
+        return await self._write_apart(LateSplit(rows, late), effects)
 
-    async def _write_apart(self, split: Split, effects: Sequence[Effect]) -> Written:
+    async def _write_apart(self, split: LateSplit, effects: Sequence[Effect]) -> WriteResult:
         """Live rows and effects on their way, late rows on theirs; the one that gives up does not stop the other."""
         live, late = await asyncio.gather(
             self._write_live(split, effects), self._write_late(split.late), return_exceptions=True
@@ -127,21 +129,21 @@ class TimescaleStore:
         for answer in (live, late):
             if isinstance(answer, BaseException):
                 raise answer
-        assert isinstance(live, Written)
-        assert isinstance(late, Written)
+        assert isinstance(live, WriteResult)
+        assert isinstance(late, WriteResult)
         return split.join(live, late)
 
-    async def _write_live(self, split: Split, effects: Sequence[Effect]) -> Written:
+    async def _write_live(self, split: LateSplit, effects: Sequence[Effect]) -> WriteResult:
         if not split.live and not effects:
-            return Written()
+            return WriteResult()
         try:
             return await self._live.write(split.live, effects)
         except LimitReachedError:
-            refused = await self._live.write([], effects) if effects else Written()
+            refused = await self._live.write([], effects) if effects else WriteResult()
             written = await self._write_late(split.live)
-            return Written(written.rows, written.duplicates, written.refused, refused.refused_effects)
+            return WriteResult(written.rows, written.duplicates, written.refused, refused.refused_effects)
 
-    async def _write_late(self, rows: Sequence[Row]) -> Written:
+    async def _write_late(self, rows: Sequence[Row]) -> WriteResult:
         self._count(len(rows))
         try:
             return await self._late.write(rows)

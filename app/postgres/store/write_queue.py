@@ -8,17 +8,17 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
-from app.core.batch.effects import Effect, Written
+from app.core.batch.effects import Effect, WriteResult
 from app.core.model.records import Row
 from app.errors import TransientError
-from app.postgres.circuit_breaker import Breaker, State
+from app.postgres.circuit_breaker import Breaker, BreakerState
 from app.postgres.events import StoreEvents
 from app.postgres.operator_advice import Advice
 from app.postgres.sqlstate import DATABASE_ERRORS
 from app.postgres.store.lane import Lane
-from app.postgres.store.late_horizon import Horizon
-from app.postgres.store.pending_write import Pending
-from app.postgres.store.session import Session
+from app.postgres.store.late_horizon import LateHorizon
+from app.postgres.store.pending_write import PendingWrite
+from app.postgres.store.session import WriteSession
 from app.runtime.interrupt import Interrupt
 
 # While transactions follow one another this closely, a small write waits a little for others to share one with.
@@ -26,15 +26,15 @@ BUSY_SECONDS, SHARE_SECONDS, SMALL_ROWS = 0.006, 0.002, 100
 BACKOFF_FIRST, BACKOFF_MAX = 0.1, 1.6  # seconds between the tries of one write, while the breaker is closed
 
 
-class Work(Protocol):
+class WritePolicy(Protocol):
     """What is done with the writes of a queue."""
 
     part: str  # what /ready and the log call it
 
-    def take(self, waiting: deque[Pending]) -> list[Pending]:
+    def take(self, waiting: deque[PendingWrite]) -> list[PendingWrite]:
         """Take what shares a transaction, leaving out what nobody waits for."""
 
-    async def store(self, session: Session, group: Sequence[Pending]) -> int:
+    async def store(self, session: WriteSession, group: Sequence[PendingWrite]) -> int:
         """Carry out one transaction for the group, settle what is complete, return its rows.
 
         Raises DATABASE_ERRORS: what is not settled by then is not stored.
@@ -44,30 +44,30 @@ class Work(Protocol):
         """Whether this failure is one of the database, and not of what was written."""
 
 
-class Shared(NamedTuple):
+class StoreContext(NamedTuple):
     """What all queues of a store have in common."""
 
     breaker: Breaker
     interrupt: Interrupt
-    horizon: Horizon
+    horizon: LateHorizon
     advice: Advice
     events: StoreEvents
 
 
-class Queue:
+class WriteQueue:
     """As many transactions at a time as there are lanes."""
 
-    def __init__(self, lanes: Sequence[Lane], work: Work, shared: Shared) -> None:
+    def __init__(self, lanes: Sequence[Lane], work: WritePolicy, shared: StoreContext) -> None:
         self._lanes, self._free, self._work, self._shared = lanes, list(lanes), work, shared
-        self._waiting: deque[Pending] = deque()
-        self._running: dict[asyncio.Task[None], list[Pending]] = {}
+        self._waiting: deque[PendingWrite] = deque()
+        self._running: dict[asyncio.Task[None], list[PendingWrite]] = {}
         self._signal: asyncio.Task[bool] | None = None
         self._timer: asyncio.Handle | None = None  # of the next dispatch
         self._dispatched = 0.0  # when the last one was (loop's time)
 
-    async def write(self, rows: Sequence[Row], effects: Sequence[Effect] = ()) -> Written:
+    async def write(self, rows: Sequence[Row], effects: Sequence[Effect] = ()) -> WriteResult:
         """Have it stored. Raises TransientError when told to give up before it is in its last transaction."""
-        pending = Pending(rows, effects)
+        pending = PendingWrite(rows, effects)
         self._waiting.append(pending)
         if self._timer is None:
             self._timer = self._dispatch_soon(len(rows))
@@ -125,14 +125,14 @@ class Queue:
         if not self._running:
             self._shared.advice.settled(self._work.part)  # given up, or stored: nothing of it is held here
 
-    async def _hold(self, lane: Lane, group: list[Pending]) -> None:
+    async def _hold(self, lane: Lane, group: list[PendingWrite]) -> None:
         """Try until the group is stored, or nobody waits for it, or told to give up (TransientError)."""
         backoff = BACKOFF_FIRST
         while any(not pending.answer.done() for pending in group):
             try:
                 await self._try(lane, group)
             except DATABASE_ERRORS:
-                if self._shared.breaker.state is not State.OPEN:  # else that is what it waits for
+                if self._shared.breaker.state is not BreakerState.OPEN:  # else that is what it waits for
                     await self._shared.interrupt.sleep(backoff * random.uniform(0.5, 1.0))
                     backoff = min(backoff * 2, BACKOFF_MAX)
             else:
@@ -140,20 +140,20 @@ class Queue:
                 if self._shared.interrupt.event.is_set() and any(not pending.answer.done() for pending in group):
                     raise TransientError("told to give up between two transactions: the rest is not stored")
 
-    async def _try(self, lane: Lane, group: list[Pending]) -> None:
+    async def _try(self, lane: Lane, group: list[PendingWrite]) -> None:
         breaker, shared = self._shared.breaker, self._shared
         await breaker.enter(shared.interrupt)
         wanted = [pending for pending in group if not pending.answer.done()]
         if not wanted:
             breaker.abandoned()
             return
-        if breaker.state is State.HALF_OPEN:
+        if breaker.state is BreakerState.HALF_OPEN:
             wanted = wanted[:1]  # one batch, not all that would share its transaction
         started = time.perf_counter()
         try:
             session = lane.session
             # What was idle in an outage may be dead without knowing it, and would open the circuit again.
-            if session is None or session.connection.is_closed() or breaker.state is State.HALF_OPEN:
+            if session is None or session.connection.is_closed() or breaker.state is BreakerState.HALF_OPEN:
                 lane.drop()
                 session = await shared.interrupt.race(lane.open())
             with lane.deadline():

@@ -12,9 +12,9 @@ from app.core.deadletters.limit import DeadLetterLimit
 from app.core.model.records import Reason, Record, Rejected, Stage
 from app.errors import DeadLetterLimitError, TransientError
 from app.kafka.access import Access
-from app.kafka.dead_letter_reader import STEP, DeadLetterTail, Recent
+from app.kafka.dead_letter_reader import STEP, DeadLetterTail, RecentDeadLetters
 from app.kafka.dead_letters import KafkaDeadLetters
-from app.kafka.messages import Outgoing
+from app.kafka.messages import OutgoingMessage
 from app.kafka.producer import Producer
 from tests.contract.stream import faust_worker as fw
 from tests.servers import KafkaServer
@@ -133,7 +133,9 @@ async def test_letters_of_others_in_between_hide_none(subject: Subject) -> None:
     await first.send(other, rejected(other))
     noise = Producer(Access(subject.kafka.bootstrap), "test", subject.give_up)
     subject.producers.append(noise)
-    await noise.send(subject.topic, [Outgoing(b"k", b"no envelope", partition=0), Outgoing(None, None, partition=0)])
+    await noise.send(
+        subject.topic, [OutgoingMessage(b"k", b"no envelope", partition=0), OutgoingMessage(None, None, partition=0)]
+    )
     await subject.process().send(mine, rejected(mine))
     assert len(await subject.letters()) == 10 + STEP + 100 + 2
 
@@ -154,7 +156,7 @@ async def test_within_an_epoch_the_topic_is_asked_once(subject: Subject) -> None
     reads: list[int] = []
     read = process._tail.read
 
-    async def counted(topic: str, partition: int, partitions: Sequence[int], first: int) -> Recent:
+    async def counted(topic: str, partition: int, partitions: Sequence[int], first: int) -> RecentDeadLetters:
         reads.append(first)
         return await read(topic, partition, partitions, first)
 

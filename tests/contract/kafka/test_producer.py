@@ -13,9 +13,9 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from app.errors import TransientError
 from app.kafka.access import Access
-from app.kafka.messages import Outgoing
+from app.kafka.messages import OutgoingMessage
 from app.kafka.producer import Producer
-from app.kafka.session_lease import SessionLease, awake_or_not
+from app.kafka.session_lease import SessionLease, boottime
 from app.local.servers.kafka import Kafka
 from tests.contract.stream.faust_worker import make_topic
 from tests.servers import KafkaServer, server_directory
@@ -35,8 +35,8 @@ async def values(broker: str, topic: str, partition: int = 0) -> list[bytes | No
         return found
 
 
-def numbered(first: int, following: int) -> list[Outgoing]:
-    return [Outgoing(b"k", b"%d" % number, partition=0) for number in range(first, following)]
+def numbered(first: int, following: int) -> list[OutgoingMessage]:
+    return [OutgoingMessage(b"k", b"%d" % number, partition=0) for number in range(first, following)]
 
 
 def expected(count: int) -> list[bytes]:
@@ -97,7 +97,7 @@ async def test_nothing_is_sent_while_the_lease_is_out(kafka: KafkaServer, unique
         sending = asyncio.create_task(producer.send(unique, numbered(0, 10)))
         await until(lambda: bool(lease._waiting))
         assert await values(kafka.bootstrap, unique) == []
-        lease.renew(awake_or_not())
+        lease.renew(boottime())
         assert await sending == {0: 9}
         lease.end()
         sending = asyncio.create_task(producer.send(unique, numbered(10, 20)))
@@ -135,7 +135,7 @@ async def test_what_the_client_has_taken_waits_for_the_lease(
         await until(lambda: bool(gate.lease._waiting))
         assert await values(kafka.bootstrap, unique) == []
         if how == "renewed":
-            gate.lease.renew(awake_or_not())
+            gate.lease.renew(boottime())
             assert await sending == {0: 9}
         elif how == "given up":
             give_up.set()
@@ -156,7 +156,7 @@ async def test_the_key_decides_where_no_partition_is_given(kafka: KafkaServer, u
     """As Java's murmur2 does: whoever looks for the alerts of a device finds them where its key says."""
     await make_topic(kafka.bootstrap, unique, 12)
     producer = make(kafka.bootstrap)
-    await producer.send(unique, [Outgoing(b"u1/d1", b"a"), Outgoing(b"u1/d1", b"b")])
+    await producer.send(unique, [OutgoingMessage(b"u1/d1", b"a"), OutgoingMessage(b"u1/d1", b"b")])
     assert await values(kafka.bootstrap, unique, murmur2(b"u1/d1") % 12) == [b"a", b"b"]
 
 
@@ -177,7 +177,7 @@ async def test_messages_of_any_size_go_in_order(kafka: KafkaServer, unique: str,
     """Some fill a request by themselves: a dead letter of the largest payload has 1.4 MB."""
     await make_topic(kafka.bootstrap, unique, max_message_bytes="2097152")
     sizes = [1, 200_000, 100_000, 1_500_000, 0, 10, 300_000, 1_500_000, 5]
-    last = await make(kafka.bootstrap).send(unique, [Outgoing(b"k", os.urandom(n), partition=0) for n in sizes])
+    last = await make(kafka.bootstrap).send(unique, [OutgoingMessage(b"k", os.urandom(n), partition=0) for n in sizes])
     assert last == {0: len(sizes) - 1}
     assert [len(value or b"") for value in await values(kafka.bootstrap, unique)] == sizes
 
@@ -185,7 +185,7 @@ async def test_messages_of_any_size_go_in_order(kafka: KafkaServer, unique: str,
 async def test_only_what_was_refused_is_sent_again(kafka: KafkaServer, unique: str, make: Make) -> None:
     """Partition 1 takes no message of that size until the topic is mended; what partition 0 has taken stays one."""
     await make_topic(kafka.bootstrap, unique, max_message_bytes="20000")
-    large = [Outgoing(b"k", b"0", partition=1), Outgoing(b"k", os.urandom(100_000), partition=1)]
+    large = [OutgoingMessage(b"k", b"0", partition=1), OutgoingMessage(b"k", os.urandom(100_000), partition=1)]
     sending = asyncio.create_task(make(kafka.bootstrap).send(unique, [*numbered(0, 50), *large]))
     async with asyncio.timeout(30):
         while not await values(kafka.bootstrap, unique):  # noqa: ASYNC110 - the broker tells nobody
@@ -205,7 +205,7 @@ async def test_nothing_of_a_partition_is_written_past_a_batch_that_failed(
     """The second of three batches is too large: the third waits for it, and the first is not written again."""
     await make_topic(kafka.bootstrap, unique, max_message_bytes="300000")
     sizes = [200_000, 1_000_000, 100_000]
-    messages = [Outgoing(b"k", os.urandom(size), partition=0) for size in sizes]
+    messages = [OutgoingMessage(b"k", os.urandom(size), partition=0) for size in sizes]
     sending = asyncio.create_task(make(kafka.bootstrap).send(unique, messages))
     async with asyncio.timeout(30):
         while not await values(kafka.bootstrap, unique):  # noqa: ASYNC110 - the broker tells nobody
@@ -233,7 +233,7 @@ async def raise_limit(broker: str, topic: str, size: int) -> None:
 async def test_key_value_and_headers_arrive_as_given(kafka: KafkaServer, unique: str, make: Make) -> None:
     await make_topic(kafka.bootstrap, unique)
     await make(kafka.bootstrap).send(
-        unique, [Outgoing(None, None, partition=1), Outgoing(b"", b"", [("h", b"\xff")], 1)]
+        unique, [OutgoingMessage(None, None, partition=1), OutgoingMessage(b"", b"", [("h", b"\xff")], 1)]
     )
     async with AIOKafkaConsumer(unique, bootstrap_servers=kafka.bootstrap, auto_offset_reset="earliest") as consumer:
         first, second = [await consumer.getone() for _ in range(2)]

@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
-from app.core.batch.effects import Effect, Statement, Written
+from app.core.batch.effects import Effect, Statement, WriteResult
 from app.core.model.records import Row
 from app.errors import TransientError
 from app.ports import Store
@@ -143,20 +143,20 @@ async def subject(place: tuple[str, str | None]) -> AsyncIterator[Subject]:
 @pytest.mark.parametrize("count", [SMALL, LARGE])
 async def test_counts_what_is_new_and_what_was_there(subject: Subject, count: int) -> None:
     rows = [row(n) for n in range(count)]
-    assert await subject.store.write(rows) == Written(count, 0)
-    assert await subject.store.write(rows) == Written(0, count)
-    assert await subject.store.write([*rows, row(count)]) == Written(1, count)
+    assert await subject.store.write(rows) == WriteResult(count, 0)
+    assert await subject.store.write(rows) == WriteResult(0, count)
+    assert await subject.store.write([*rows, row(count)]) == WriteResult(1, count)
     assert len(await subject.rows()) == count + 1
 
 
 @pytest.mark.parametrize("count", [SMALL, LARGE])
 async def test_a_row_twice_in_one_write_is_a_duplicate_once(subject: Subject, count: int) -> None:
     rows = [row(n) for n in range(count)]
-    assert await subject.store.write([*rows, rows[0], rows[-1]]) == Written(count, 2)
+    assert await subject.store.write([*rows, rows[0], rows[-1]]) == WriteResult(count, 2)
 
 
 async def test_nothing_to_write(subject: Subject) -> None:
-    assert await subject.store.write([]) == Written()
+    assert await subject.store.write([]) == WriteResult()
 
 
 @pytest.mark.parametrize("filler", [0, LARGE])
@@ -169,7 +169,7 @@ async def test_values_are_kept_exactly(subject: Subject, filler: int) -> None:
     ]
     low = row(-(2**63), temperature=math.nan)
     others = [row(n + 10) for n in range(filler)]
-    assert await subject.store.write([low, *rows, *others]) == Written(5 + filler, 0)
+    assert await subject.store.write([low, *rows, *others]) == WriteResult(5 + filler, 0)
     kept = await subject.rows()
     assert [*kept[1:4], kept[-1]] == rows
     assert kept[0][3] == low[3]
@@ -249,10 +249,10 @@ def alert(value: float, state: str = "FIRING") -> Effect:
 async def test_effects_come_with_the_rows_in_order(subject: Subject) -> None:
     gone = Effect(Statement.DELETE_ACTIVE_ALERT, ("u1", "d1", "r1", START, ""))
     config = Effect(Statement.UPSERT_CONFIG, ("u1", '[{"key": "a"}]', None, EDITED, *LOG))
-    assert await subject.store.write([row(1)], [alert(31), gone, config, alert(32), alert(33)]) == Written(1, 0)
+    assert await subject.store.write([row(1)], [alert(31), gone, config, alert(32), alert(33)]) == WriteResult(1, 0)
     assert [kept[6] for kept in await subject.alerts()] == [33.0]
     assert await subject.configs() == {"u1": '[{"key": "a"}]'}
-    assert await subject.store.write([], [gone]) == Written()
+    assert await subject.store.write([], [gone]) == WriteResult()
     assert await subject.alerts() == []
 
 
@@ -278,14 +278,14 @@ async def test_what_comes_too_late_changes_no_open_alert(subject: Subject) -> No
 
     later = START + timedelta(seconds=9)
     await subject.store.write([], [history("a", "FIRING"), open_alert("a", 1, 9)])
-    assert await subject.store.write([], [open_alert("a", 1, 5), gone(0)]) == Written()
+    assert await subject.store.write([], [open_alert("a", 1, 5), gone(0)]) == WriteResult()
     assert await open_now() == [("a", later)]
     await subject.store.write([], [history("a", "RESOLVED"), gone(1)])
     await subject.store.write([], [open_alert("a", 1, 12)])
     assert await open_now() == []
     twice = [history("b", "FIRING"), history("b", "FIRING"), history("b", "FIRING", 1), open_alert("b", 9, 9)]
-    assert await subject.store.write([], twice) == Written()
-    assert await subject.store.write([], [open_alert("c", 10, 10), gone(9)]) == Written()
+    assert await subject.store.write([], twice) == WriteResult()
+    assert await subject.store.write([], [open_alert("c", 10, 10), gone(9)]) == WriteResult()
     assert [alert for alert, _ in await open_now()] == ["c"]
 
 
@@ -294,11 +294,11 @@ async def test_an_alert_that_is_over_keeps_out_none_that_is_open(subject: Subjec
     await subject.store.write([], [history("a", "FIRING"), open_alert("a", 8, 9)])
     over = [history("a", "RESOLVED"), history("b", "FIRING"), open_alert("b", 2, 3)]
     for _ in range(2):
-        assert await subject.store.write([], over) == Written()
+        assert await subject.store.write([], over) == WriteResult()
         assert [kept[3] for kept in await subject.alerts()] == ["b"]
     await subject.store.write([], [open_alert("c", 8, 9), history("c", "RESOLVED")])
     gone = Effect(Statement.DELETE_ACTIVE_ALERT, ("u1", "d1", "r1", START + timedelta(seconds=4), ""))
-    assert await subject.store.write([], [gone]) == Written()
+    assert await subject.store.write([], [gone]) == WriteResult()
     assert await subject.alerts() == []
 
 
@@ -337,7 +337,7 @@ async def test_the_newest_averages_stay(subject: Subject) -> None:
 
     batch = [average(1, 2, 20), average(1, 9, 21, window=900), average(0, 1, 1, device="d2")]
     for _ in range(2):  # it comes again
-        assert await subject.store.write([row(1)], [alert(31), *batch]) in (Written(1), Written(0, 1))
+        assert await subject.store.write([row(1)], [alert(31), *batch]) in (WriteResult(1), WriteResult(0, 1))
         assert await subject.averages() == [batch[0].args, batch[1].args, batch[2].args]
     # Older; as new, for a late reading counted; as new, before it did: a batch that comes again, or came too late.
     await subject.store.write([], [average(0.5, 1, 99), average(1, 3, 30), average(1, 2, 20)])
@@ -366,7 +366,7 @@ async def test_an_older_config_that_comes_again_changes_nothing(subject: Subject
         ("[6]", 4000, 0, 16, True, "[8]"),
         ("[9]", 4200, 1, 0, True, "[9]"),  # the topic was made anew
     ):
-        assert await subject.store.write([], [config(rules, seconds, partition, offset, live)]) == Written()
+        assert await subject.store.write([], [config(rules, seconds, partition, offset, live)]) == WriteResult()
         assert await subject.configs() == {"u1": kept}, (rules, seconds)
 
 
@@ -420,7 +420,9 @@ async def test_two_ways_are_two_devices(subject: Subject) -> None:
         assert (await subject.store.write([], adopt)).refused_effects == ()
         assert await found() == [["iot"], ["iot"]]
     assert len(await subject.statuses()) == 1
-    assert (await subject.store.write([], [open_alert("b", 1, 9), average(""), presence("", "offline")])) == Written()
+    assert (
+        await subject.store.write([], [open_alert("b", 1, 9), average(""), presence("", "offline")])
+    ) == WriteResult()
     assert (await subject.store.write([], adopt)).refused_effects == ()
     assert await found() == [["", "iot"], ["", "iot"]]
     assert sorted(row[3] for row in await subject.statuses()) == ["offline", "online"]
@@ -471,4 +473,4 @@ async def test_give_up_ends_the_wait_and_stores_nothing(subject: Subject) -> Non
         assert all(isinstance(answer, TransientError) for answer in answers)
         subject.give_up.clear()
     assert len(await subject.rows()) == 1
-    assert await asyncio.wait_for(subject.store.write([row(1)]), 20) == Written(1, 0)
+    assert await asyncio.wait_for(subject.store.write([row(1)]), 20) == WriteResult(1, 0)

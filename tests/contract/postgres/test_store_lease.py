@@ -7,10 +7,10 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
-from app.core.batch.effects import Written
+from app.core.batch.effects import WriteResult
 from app.errors import TransientError
 from app.kafka.session_lease import SessionLease
-from app.postgres.circuit_breaker import State
+from app.postgres.circuit_breaker import BreakerState
 from app.postgres.store.store import TimescaleStore
 from app.settings import Settings
 from tests.contract.postgres.test_store import row
@@ -65,12 +65,12 @@ async def test_what_waited_for_a_lane_asks_again_before_it_begins(subject: Subje
     second = asyncio.create_task(subject.store.write([row(2)]))
     subject.now += SESSION + 1  # stalled: somebody else may have the partitions
     await lock.rollback()
-    assert await first == Written(1)  # it had begun
+    assert await first == WriteResult(1)  # it had begun
     await subject.waits()
     assert await subject.rows() == [1]
     assert not second.done()
     subject.lease.renew(subject.now)
-    assert await second == Written(1)
+    assert await second == WriteResult(1)
     assert await subject.rows() == [1, 2]
     await other.close()
 
@@ -82,7 +82,7 @@ async def test_told_to_give_up_while_it_is_not_sure(subject: Subject) -> None:
     with pytest.raises(TransientError):
         await write
     assert await subject.rows() == []
-    assert subject.store.breaker_state is State.CLOSED  # this says nothing of the database
+    assert subject.store.breaker_state is BreakerState.CLOSED  # this says nothing of the database
     subject.give_up.clear()
     subject.lease.renew(subject.now)
-    assert await subject.store.write([row(1)]) == Written(1)
+    assert await subject.store.write([row(1)]) == WriteResult(1)

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from app.core.batch.effects import Effect, Written
-from app.core.batch.output import Work
+from app.core.batch.effects import Effect, WriteResult
+from app.core.batch.output import BatchOutput
 from app.core.model.records import Row
 from app.pipeline.pipeline import Pipeline
 from app.ports import Ports, Unlimited
@@ -27,11 +27,11 @@ SECONDS = {"quick": 0.0, "slow": 1.0, "never": 3600.0}[os.environ.get("TEST_STOR
 class FileStore:
     """A line `partition offset` for each row, once it is durable; says `begin` first, for the test to wait for."""
 
-    async def write(self, rows: Sequence[Row], effects: Sequence[Effect] = ()) -> Written:
+    async def write(self, rows: Sequence[Row], effects: Sequence[Effect] = ()) -> WriteResult:
         append(FILE.with_suffix(".begun"), ["begin\n"])
         await asyncio.sleep(SECONDS)
         append(FILE, [f"{row[0]} {row[1]}\n" for row in rows])
-        return Written(len(rows))
+        return WriteResult(len(rows))
 
 
 def append(path: Path, lines: list[str]) -> None:
@@ -39,8 +39,8 @@ def append(path: Path, lines: list[str]) -> None:
         file.writelines(lines)
 
 
-def process(batch: Any, now: float) -> Work:
-    work = Work()
+def process(batch: Any, now: float) -> BatchOutput:
+    work = BatchOutput()
     work.rows += [(batch.partition, record.offset) for record in batch.records]
     work.sources += batch.records
     return work

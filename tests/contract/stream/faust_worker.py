@@ -12,7 +12,7 @@ from faust.types import TP
 
 from app.core.model.records import Record
 from app.kafka.access import Access
-from app.kafka.topics import Topic, create
+from app.kafka.topics import TopicSpec, create
 from app.settings import Settings
 from app.stream.batches import BatchLimits, BatchTopic
 from app.stream.events import TransportEvents
@@ -146,7 +146,9 @@ class Worker:
 
 async def make_topic(broker: str, name: str, partitions: int = 2, **config: str) -> None:
     await create(
-        Access(broker), [Topic(name, partitions, {key.replace("_", "."): value for key, value in config.items()})], 1
+        Access(broker),
+        [TopicSpec(name, partitions, {key.replace("_", "."): value for key, value in config.items()})],
+        1,
     )
 
 

@@ -35,7 +35,7 @@ from app.stream import fetcher
 from app.stream.batches import BatchMessage, BatchTopic
 from app.stream.consumer_thread import ConsumerThread
 from app.stream.faust_config import build_app
-from app.stream.faust_process import Process
+from app.stream.faust_process import FaustProcess
 from app.stream.offset_thread import OffsetThread
 from app.stream.prefix_commit import PrefixConsumer
 from app.stream.transport import BatchConsumer
@@ -138,7 +138,7 @@ OURS = [
     OffsetThread,
     StateRecovery,
     Tables,
-    Process,
+    FaustProcess,
     StateStore,
     BatchTopic,
 ]

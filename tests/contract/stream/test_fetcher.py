@@ -26,7 +26,7 @@ def fetched(first: int, count: int) -> Any:
 def test_records_come_in_runs_and_from_where_reading_began() -> None:
     records = fetched(100, 50)
     records.next_fetch_offset = 110
-    decoded = fetcher.Decoded(records)
+    decoded = fetcher.BulkDecoder(records)
     assert [record.offset for record in decoded.take(15)] == list(range(110, 125))
     assert [record.offset for record in decoded.take(100)] == list(range(125, 150))
     assert decoded.exhausted

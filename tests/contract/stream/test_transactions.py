@@ -9,7 +9,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from faust.types import TP
 
-from app.kafka.group_consumer import AlertConsumer
+from app.kafka.group_consumer import GroupConsumer
 from app.settings import Settings
 from app.stream.source import FaustBatch
 from app.worker.watchdog import Watchdog
@@ -144,7 +144,7 @@ async def test_batches_of_a_rebalance_in_an_open_transaction(kafka: KafkaServer,
 async def test_alerts_that_were_taken_back_reach_nobody(kafka: KafkaServer, unique: str) -> None:
     await fw.make_topic(kafka.bootstrap, unique, 1)
     settings = Settings(kafka_broker=kafka.bootstrap, kafka_alerts_topic=unique, app=unique)
-    consumer = AlertConsumer(settings, "test", unique)
+    consumer = GroupConsumer(settings, "test", unique)
     async with writer(kafka, unique) as one:
         await one.abort(b"gone")
         await one.commit(b"told")

@@ -13,7 +13,7 @@ from faust.types import TP
 
 from app.kafka.access import Access
 from app.kafka.producer import Producer
-from app.stream.log_progress import tides
+from app.stream.log_progress import log_positions
 from app.stream.source import FaustBatch
 from app.stream.transport import BatchConsumer
 from app.tables.device_table import FaustStates
@@ -108,7 +108,7 @@ async def test_the_end_of_a_recovery_does_not_end_the_rebalance_that_has_begun_m
             await asyncio.sleep(0.01)
             assert worker.app.rebalancing
             assert not worker.consumer.flow_active
-            assert tides(worker.consumer) == {}
+            assert log_positions(worker.consumer) == {}
         assert worker.records == 0
         drained.set()
         await until(lambda: worker.records == 600, 30)
@@ -128,7 +128,7 @@ async def test_rebalances_at_any_moment_of_one_another_end_nobody_and_leave_noth
 
         async def look() -> None:
             while True:
-                tides(worker.consumer)
+                log_positions(worker.consumer)
                 await asyncio.sleep(0.001)
 
         looking = asyncio.create_task(look())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.local.servers.process import Process
+from app.local.servers.process import ChildProcess
 from tests.contract.stream import faust_worker as fw
 from tests.servers import KafkaServer
 from tests.waiting import until
@@ -30,7 +30,7 @@ class Program:
     def __init__(self, kafka: KafkaServer, topic: str, directory: Path, **env: str) -> None:
         self.file, self.begun = directory / "stored", directory / "stored.begun"
         given = {"TEST_BROKER": kafka.bootstrap, "TEST_TOPIC": topic, "TEST_FILE": str(self.file)}
-        self.process = Process("worker", COMMAND, directory / "log", env=given | env)
+        self.process = ChildProcess("worker", COMMAND, directory / "log", env=given | env)
 
     def stored(self) -> Counter[str]:
         return Counter(self.file.read_text().split("\n")[:-1]) if self.file.exists() else Counter()

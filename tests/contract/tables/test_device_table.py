@@ -14,7 +14,7 @@ from app.core.state.device_state import DeviceState, encode
 from app.core.state.keys import MARK_KEY
 from app.errors import TransientError
 from app.kafka.access import Access
-from app.kafka.messages import Outgoing
+from app.kafka.messages import OutgoingMessage
 from app.kafka.producer import Producer
 from app.kafka.topic_ids import TopicIds
 from app.tables.device_table import FaustStates
@@ -112,7 +112,7 @@ async def test_states_acked_by_the_changelog_alone_are_there(subject: Subject) -
     async with subject.process() as states:
         await states.put({0: {b"u/d1": b"one", b"u/d2": b"two"}})
     producer = Producer(Access(subject.kafka.bootstrap), "test", asyncio.Event())
-    await producer.send(subject.changelog, [Outgoing(b"u/d1", b"late", partition=0)])
+    await producer.send(subject.changelog, [OutgoingMessage(b"u/d1", b"late", partition=0)])
     await producer.stop()
     async with subject.process() as states:
         assert (states.get(0, b"u/d1"), states.get(0, b"u/d2")) == (b"late", b"two")
@@ -143,7 +143,7 @@ async def test_an_older_state_of_a_stalled_worker_replaces_none_and_is_written_o
             await states.put({0: {b"u/d1": newer, MARK_KEY: b"9"}})
             await stalled.send(
                 subject.changelog,
-                [Outgoing(b"u/d1", older, partition=0), Outgoing(MARK_KEY, b"5", partition=0)],
+                [OutgoingMessage(b"u/d1", older, partition=0), OutgoingMessage(MARK_KEY, b"5", partition=0)],
             )
             for value in (newest, newest):
                 await states.put({0: {b"u/d2": value}, 1: {b"v/d1": value}})
@@ -200,7 +200,7 @@ async def test_a_changelog_made_anew_gets_the_states_there_are(subject: Subject)
     await fw.remake_topic(subject.kafka.bootstrap, subject.changelog, cleanup_policy="compact")
     newer, older = encode(DeviceState(8)), encode(DeviceState(6))
     producer = Producer(Access(subject.kafka.bootstrap), "test", asyncio.Event())
-    others = [Outgoing(b"u/d1", newer, partition=0), Outgoing(b"u/d2", older, partition=0)]
+    others = [OutgoingMessage(b"u/d1", newer, partition=0), OutgoingMessage(b"u/d2", older, partition=0)]
     await producer.send(subject.changelog, others)
     await producer.stop()
     known = MANY | {b"u/d1": newer, b"u/d2": encode(DeviceState(7))}
@@ -253,7 +253,7 @@ async def test_records_of_others_in_the_changelog_are_left_out(subject: Subject)
     await subject.make_topics()
     producer = Producer(Access(subject.kafka.bootstrap), "test", asyncio.Event())
     keys = [b"__faust\0offset__", b"__faust\0log__", b"\xff\xfe"]
-    await producer.send(subject.changelog, [Outgoing(key, b"999", partition=0) for key in keys])
+    await producer.send(subject.changelog, [OutgoingMessage(key, b"999", partition=0) for key in keys])
     await producer.stop()
     async with subject.process() as states:
         assert dict(states.items(0)) == {b"\xff\xfe": b"999"}

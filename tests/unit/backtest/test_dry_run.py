@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from app.backtest.dry_run import Rehearsal
+from app.backtest.dry_run import DryRun
 from app.backtest.readings_file import Refused, read
 from app.core.model.alert_event import AlertEvent
 from app.core.model.records import Reading
@@ -59,8 +59,8 @@ def as_csv(readings: list[dict[str, Any]]) -> str:
     return text.getvalue()
 
 
-def played(path: Path, rules: RuleSet) -> tuple[Rehearsal, list[tuple[AlertEvent, ...]]]:
-    rehearsal = Rehearsal(rules)
+def played(path: Path, rules: RuleSet) -> tuple[DryRun, list[tuple[AlertEvent, ...]]]:
+    rehearsal = DryRun(rules)
     found = []
     for reading in read(path):
         assert isinstance(reading, Reading), reading

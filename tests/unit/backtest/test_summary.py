@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from app.backtest.alert_spans import Spans
 from app.backtest.duration import duration, spoken
 from app.backtest.plot import BLOCKS, bars, blocks
-from app.backtest.summary import BINS, Figures, Summary
+from app.backtest.summary import BINS, RuleFigures, Summary
 from app.core.model.alert_event import AlertEvent, Status
 from app.errors import PermanentError
 from tests.unit.readings import START
@@ -40,16 +40,16 @@ def test_alerts_flaps_lengths_and_what_is_open() -> None:
     events += [event(22, "4", FIRING, "other"), event(50, "5", FIRING)]
     found = summed(events).figures
     assert found == [
-        Figures("r", "d", alerts=4, open=1, flaps=1, seconds=600 + 6 + 60 + 600, longest=600),
-        Figures("r", "other", alerts=1, open=1, seconds=38 * 60, longest=38 * 60),
+        RuleFigures("r", "d", alerts=4, open=1, flaps=1, seconds=600 + 6 + 60 + 600, longest=600),
+        RuleFigures("r", "other", alerts=1, open=1, seconds=38 * 60, longest=38 * 60),
     ]
 
 
 def test_of_rules() -> None:
     summary = summed([event(0, "1", FIRING), event(1, "1", RESOLVED), event(2, "2", FIRING, "other")])
     assert summary.of_rules(["r", "none"]) == [
-        Figures("r", "2", alerts=2, open=1, seconds=60 + 58 * 60, longest=58 * 60),
-        Figures("none", "0"),
+        RuleFigures("r", "2", alerts=2, open=1, seconds=60 + 58 * 60, longest=58 * 60),
+        RuleFigures("none", "0"),
     ]
 
 

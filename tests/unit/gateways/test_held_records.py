@@ -6,25 +6,25 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.gateways.held_records import Held
+from app.gateways.held_records import HeldRecords
 from app.gateways.inbox import Inbox
 from app.gateways.mqtt.packets import Publish
 from app.gateways.mqtt.records import to_record
-from app.gateways.record import Outgoing
+from app.gateways.record import IngestRecord
 
 
-def message(packet_id: int, payload: bytes, *, again: bool = False, device: str = "d") -> Outgoing:
+def message(packet_id: int, payload: bytes, *, again: bool = False, device: str = "d") -> IngestRecord:
     """A reading as it arrives."""
     return to_record(Publish(f"users/u/devices/{device}/telemetry", payload, packet_id, [], again), 1)
 
 
-def acks(records: list[Outgoing]) -> list[tuple[int, bool]]:
+def acks(records: list[IngestRecord]) -> list[tuple[int, bool]]:
     """What is owed, and whether for a mere copy."""
     return [(record.packet_id, record.written) for record in records if record.packet_id]
 
 
 def test_what_was_held_is_owed_no_ack_until_it_comes_again() -> None:
-    held, inbox = Held(), Inbox(1 << 20)
+    held, inbox = HeldRecords(), Inbox(1 << 20)
     inbox.put([message(7, b"a"), message(0, b"qos 0"), message(3, b"b")])
     inbox.orphan(held)
     assert [record.value for record in inbox] == [b"a", b"qos 0", b"b"]
@@ -36,7 +36,7 @@ def test_what_was_held_is_owed_no_ack_until_it_comes_again() -> None:
 
 
 def test_without_the_session_the_packet_ids_are_other_messages() -> None:
-    held = Held()
+    held = HeldRecords()
     held.keep([message(7, b"a")])
     held.forget()
     assert acks(held.without_copies([message(7, b"a", again=True)])) == [(7, False)]
@@ -44,13 +44,13 @@ def test_without_the_session_the_packet_ids_are_other_messages() -> None:
 
 def test_only_the_same_message_is_a_copy() -> None:
     for other in (message(7, b"b", again=True), message(7, b"a", again=True, device="e"), message(7, b"a")):
-        held = Held()
+        held = HeldRecords()
         held.keep([message(7, b"a")])
         assert acks(held.without_copies([other])) == [(7, False)]
 
 
 def test_the_first_new_message_ends_the_matching_and_qos_0_does_not() -> None:
-    held = Held()
+    held = HeldRecords()
     held.keep([message(7, b"a"), message(8, b"b")])
     found = held.without_copies(
         [message(0, b"x"), message(7, b"a", again=True), message(9, b"y"), message(8, b"b", again=True)]
@@ -59,7 +59,7 @@ def test_the_first_new_message_ends_the_matching_and_qos_0_does_not() -> None:
 
 
 def test_a_copy_is_a_copy_still_after_the_next_loss() -> None:
-    held, inbox = Held(), Inbox(1 << 20)
+    held, inbox = HeldRecords(), Inbox(1 << 20)
     inbox.put([message(7, b"a"), message(8, b"b")])
     for _ in range(3):
         inbox.orphan(held)
@@ -74,7 +74,7 @@ def test_a_copy_is_a_copy_still_after_the_next_loss() -> None:
 def test_all_that_arrived_is_written_in_order_over_any_losses(seed: int, connections: int, kept: bool) -> None:
     """A broker repeats what it has no PUBACK for; only a message whose PUBACK is lost on the way is written again."""
     chance = random.Random(seed)
-    held, inbox = Held(), Inbox(1 << 20)
+    held, inbox = HeldRecords(), Inbox(1 << 20)
     unacked: dict[int, bytes] = {}  # at the broker: packet id -> payload
     sent, arrived, written, unheard = 0, set[bytes](), list[bytes](), 0
     for _ in range(connections):

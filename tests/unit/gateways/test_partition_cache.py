@@ -7,11 +7,11 @@ import tracemalloc
 from aiokafka.partitioner import murmur2
 
 from app.gateways import partition_cache
-from app.gateways.partition_cache import LONGEST, REMEMBERED_BYTES, Partitions
+from app.gateways.partition_cache import LONGEST, REMEMBERED_BYTES, PartitionCache
 
 
 def test_a_device_s_partition_is_that_of_all_producers() -> None:
-    made = Partitions()
+    made = PartitionCache()
     assert made.resize(12)
     assert not made.resize(12)
     for key in (b"u/d", "ü/✓".encode(), b"u/" + b"d" * 2048):
@@ -21,7 +21,7 @@ def test_a_device_s_partition_is_that_of_all_producers() -> None:
 
 
 def test_the_longest_key_there_can_be_takes_no_time() -> None:
-    made, key = Partitions(), b"x" * 65_535
+    made, key = PartitionCache(), b"x" * 65_535
     made.resize(12)
     began = time.process_time()
     assert len({made.of(key + b"%d" % n) for n in range(500)}) == 12
@@ -30,7 +30,7 @@ def test_the_longest_key_there_can_be_takes_no_time() -> None:
 
 
 def test_keys_made_up_take_a_bounded_memory() -> None:
-    made = Partitions()
+    made = PartitionCache()
     made.resize(12)
     count = 2 * REMEMBERED_BYTES // 1000
     tracemalloc.start()

@@ -8,26 +8,26 @@ from aiokafka import TopicPartition
 from aiokafka.consumer.subscription_state import SubscriptionState
 from faust.types import TP
 
-from app.core.sweeper.watermark import Tide
-from app.kafka.rebalance_rounds import Rounds
-from app.stream.log_progress import tides
+from app.core.sweeper.watermark import LogPosition
+from app.kafka.rebalance_rounds import RebalanceRounds
+from app.stream.log_progress import log_positions
 
 ZERO = TopicPartition("t", 0)
 
 
 def test_the_end_of_one_rebalance_says_nothing_of_the_next() -> None:
-    rounds = Rounds()
+    rounds = RebalanceRounds()
     assert not rounds.rebalancing
     rounds.rebalancing_count = 1
     assert rounds.rebalancing
-    assert rounds.overtaken
+    assert rounds.superseded
     rounds.joined = 1
-    assert not rounds.overtaken
+    assert not rounds.superseded
     rounds.rebalancing_count = 2  # in the middle of the recovery of the first
     rounds.ended = 1
     rounds.rebalancing = False  # as Faust says it
     assert rounds.rebalancing
-    assert rounds.overtaken
+    assert rounds.superseded
     rounds.joined = rounds.ended = 2
     assert not rounds.rebalancing
 
@@ -50,25 +50,25 @@ def consumer(kafka: Any, app: Any = None) -> Any:
 @pytest.mark.parametrize("assigned", [None, set(), {TopicPartition("t", 1)}])
 async def test_there_is_no_tide_when_the_assignment_is_gone(assigned: set[TopicPartition] | None) -> None:
     """The client's thread has heard of a second rebalance, and the loop has not."""
-    assert tides(consumer(client(assigned))) == {}
+    assert log_positions(consumer(client(assigned))) == {}
 
 
 async def test_there_is_no_tide_before_the_client_has_subscribed() -> None:
-    assert tides(consumer(SimpleNamespace(_subscription=SubscriptionState()))) == {}
+    assert log_positions(consumer(SimpleNamespace(_subscription=SubscriptionState()))) == {}
 
 
 async def test_a_tide_is_what_the_client_was_told_last() -> None:
     kafka = client({ZERO})
-    assert tides(consumer(kafka)) == {0: Tide(3, 5, None, None)}
+    assert log_positions(consumer(kafka)) == {0: LogPosition(3, 5, None, None)}
     state = kafka._subscription.subscription.assignment.state_value(ZERO)
     state.highwater, state.timestamp = 9, 12_500
-    assert tides(consumer(kafka)) == {0: Tide(3, 5, 9, 12.5)}
+    assert log_positions(consumer(kafka)) == {0: LogPosition(3, 5, 9, 12.5)}
 
 
 async def test_there_is_no_tide_while_one_rebalance_has_ended_and_the_next_has_not() -> None:
-    rounds: Any = Rounds()
+    rounds: Any = RebalanceRounds()
     rounds.tables = SimpleNamespace(actives_ready=True)
     rounds.rebalancing_count, rounds.ended = 2, 1
-    assert tides(consumer(client({ZERO}), rounds)) == {}
+    assert log_positions(consumer(client({ZERO}), rounds)) == {}
     rounds.ended = 2
-    assert 0 in tides(consumer(client({ZERO}), rounds))
+    assert 0 in log_positions(consumer(client({ZERO}), rounds))

@@ -1,6 +1,6 @@
 """When a process is started again."""
 
-from app.local.restarts import LONGEST_WAIT, STEADY, Action, Restarts
+from app.local.restarts import LONGEST_WAIT, STEADY, RestartAction, Restarts
 
 
 def deaths(restarts: Restarts, count: int, lived: float) -> list[float]:
@@ -9,12 +9,12 @@ def deaths(restarts: Restarts, count: int, lived: float) -> list[float]:
     restarts.started_at = now
     for _ in range(count):
         now += lived
-        assert restarts.decide(True, now) is Action.NOTHING
-        assert restarts.decide(False, now) is Action.REPORT
+        assert restarts.decide(True, now) is RestartAction.NOTHING
+        assert restarts.decide(False, now) is RestartAction.REPORT
         waits.append(restarts.wait)
-        assert restarts.decide(False, now + restarts.wait - 0.01) is Action.NOTHING
+        assert restarts.decide(False, now + restarts.wait - 0.01) is RestartAction.NOTHING
         now += restarts.wait
-        assert restarts.decide(False, now) is Action.START
+        assert restarts.decide(False, now) is RestartAction.START
         restarts.started(now)
     return waits
 
@@ -35,8 +35,8 @@ def test_a_start_that_fails_at_once_waits_longer() -> None:
     restarts.decide(False, 0.0)
     restarts.failed(1.0)
     assert restarts.wait == 2
-    assert restarts.decide(False, 2.9) is Action.NOTHING
-    assert restarts.decide(False, 3.0) is Action.START
+    assert restarts.decide(False, 2.9) is RestartAction.NOTHING
+    assert restarts.decide(False, 3.0) is RestartAction.START
 
 
 def test_retry_now_ends_the_wait_of_a_dead_one_only() -> None:
@@ -44,5 +44,5 @@ def test_retry_now_ends_the_wait_of_a_dead_one_only() -> None:
     dead.decide(False, 5.0)
     for restarts in (dead, alive):
         restarts.retry_now(5.1)
-    assert dead.decide(False, 5.1) is Action.START
-    assert alive.decide(True, 5.1) is Action.NOTHING
+    assert dead.decide(False, 5.1) is RestartAction.START
+    assert alive.decide(True, 5.1) is RestartAction.NOTHING

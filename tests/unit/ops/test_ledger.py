@@ -10,8 +10,8 @@ from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from app.core.batch import books
-from app.core.batch.effects import Effect, Statement, Written
-from app.core.batch.output import Work
+from app.core.batch.effects import Effect, Statement, WriteResult
+from app.core.batch.output import BatchOutput
 from app.core.deadletters.limit import DeadLetterLimit
 from app.core.model.alert_event import AlertEvent, Status
 from app.core.model.records import Kind, Reason, Record, Rejected, Stage
@@ -63,9 +63,9 @@ def rejected(offset: int, reason: Reason) -> Rejected:
     return Rejected(Message(offset=offset), reason, Stage.DECODE, "what is wrong")
 
 
-def work_of_ten() -> tuple[Work, Written]:
+def work_of_ten() -> tuple[BatchOutput, WriteResult]:
     """Rows: 3 new, 1 duplicate, 1 refused. Effects: 1 done, 1 refused. 2 rejected and 1 dropped: 10 records."""
-    work = Work()
+    work = BatchOutput()
     work.rows += [()] * 5
     work.sources += [Message(offset=n) for n in (0, 3, 4, 5, 6)]
     work.effect_sources += [Message(offset=n) for n in (7, 8)]
@@ -73,7 +73,7 @@ def work_of_ten() -> tuple[Work, Written]:
     work.rejected += [rejected(1, Reason.BAD_JSON), rejected(2, Reason.TOO_DEEP)]
     work.dropped["silence"] = 1
     work.kinds |= {Kind.TELEMETRY: 7, Kind.CONFIG: 2, Kind.SILENCE: 1}
-    return work, Written(3, 1, ((4, "no"),), ((1, "no"),))
+    return work, WriteResult(3, 1, ((4, "no"),), ((1, "no"),))
 
 
 @pytest.mark.parametrize("partition", [0, 11])
@@ -109,27 +109,27 @@ def test_stages_and_sizes_are_measured_once_a_batch() -> None:
 
 
 def test_an_event_from_the_future_has_no_negative_age() -> None:
-    counted, work = Counted(), Work()
+    counted, work = Counted(), BatchOutput()
     work.oldest = time.time() + 60
-    BatchLedger().batch_done(Given(0, 1), work, Written(1), SECONDS)
+    BatchLedger().batch_done(Given(0, 1), work, WriteResult(1), SECONDS)
     assert counted("iot_event_age_seconds_sum") == 0
 
 
 def test_alerts_are_counted_by_status_and_severity() -> None:
-    counted, work, now = Counted(), Work(), datetime.now(UTC)
+    counted, work, now = Counted(), BatchOutput(), datetime.now(UTC)
 
     def alert(status: Status, severity: str) -> AlertEvent:
         return AlertEvent("id", "u", "d", "r", status, severity, "m", 1.0, 2.0, now, now)
 
     work.events += [alert(Status.FIRING, "critical")] * 2 + [alert(Status.RESOLVED, "info")]
-    BatchLedger().batch_done(Given(0, 3), work, Written(3), SECONDS)
+    BatchLedger().batch_done(Given(0, 3), work, WriteResult(3), SECONDS)
     assert counted("iot_alerts_total", status="FIRING", severity="critical") == 2
     assert counted("iot_alerts_total", status="RESOLVED", severity="info") == 1
 
 
 def test_normal_work_logs_nothing_and_dead_letters_one_line_a_reason() -> None:
     with capture_logs() as logs:
-        BatchLedger().batch_done(Given(0, 1), Work(), Written(1), SECONDS)
+        BatchLedger().batch_done(Given(0, 1), BatchOutput(), WriteResult(1), SECONDS)
     assert logs == []
     with capture_logs() as logs:
         BatchLedger().batch_done(Given(2, 10), *work_of_ten(), SECONDS)
@@ -170,9 +170,9 @@ def test_good_batches_end_a_row_of_dead_letters() -> None:
     batch = Given(0, 8)
     assert limit.check(batch.records, [rejected(n, Reason.BAD_JSON) for n in range(8)]) is None
     assert limit.row == 1  # one device
-    work = Work()
+    work = BatchOutput()
     work.rows.append((NOW, "u2", "d1"))
-    BatchLedger(limit).batch_done(Given(0, 1), work, Written(1), SECONDS)
+    BatchLedger(limit).batch_done(Given(0, 1), work, WriteResult(1), SECONDS)
     assert limit.row == 0
 
 
@@ -188,8 +188,8 @@ def test_a_refused_row_of_an_alert_is_counted_and_is_nobody_s_dead_letter() -> N
     config = Effect(Statement.UPSERT_CONFIG, ("u", "[]", None, NOW))
     row = Effect(Statement.DELETE_ACTIVE_ALERT, ("u", "d", "r", datetime(2026, 1, 1, tzinfo=UTC), ""))
     record = Message(offset=0)
-    work = Work(effects=[config], effect_sources=[record], alert_effects=[row, row])
-    written = Written(refused_effects=((2, "no such column"),))
+    work = BatchOutput(effects=[config], effect_sources=[record], alert_effects=[row, row])
+    written = WriteResult(refused_effects=((2, "no such column"),))
     before = REGISTRY.get_sample_value("iot_alert_rows_refused_total") or 0.0
     with capture_logs() as logs:
         BatchLedger().batch_done(Given(93, 1), work, written, SECONDS)

@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 from app.errors import TransientError
-from app.postgres.circuit_breaker import JITTER, Breaker, State
+from app.postgres.circuit_breaker import JITTER, Breaker, BreakerState
 from app.runtime.interrupt import Interrupt
 from app.settings import Settings
 
@@ -58,9 +58,9 @@ def test_opens_after_failures_in_a_row() -> None:
     fail(breaker, 2)
     breaker.succeeded()
     fail(breaker, 2)
-    assert (breaker.state, breaker.admit(), told.events) == (State.CLOSED, 0, [])
+    assert (breaker.state, breaker.admit(), told.events) == (BreakerState.CLOSED, 0, [])
     fail(breaker)
-    assert breaker.state is State.OPEN
+    assert breaker.state is BreakerState.OPEN
     assert told.events == ["opened: ConnectionRefusedError: refused"]
     assert breaker.admit() == pytest.approx(told.waits[0])
 
@@ -70,10 +70,10 @@ def test_lets_one_try_when_due_and_closes_when_it_succeeds() -> None:
     fail(breaker, 3)
     clock.now += told.waits[0]
     assert breaker.admit() == 0
-    assert breaker.state is State.HALF_OPEN
+    assert breaker.state is BreakerState.HALF_OPEN
     assert breaker.admit() == math.inf
     breaker.succeeded()
-    assert (breaker.state, breaker.admit()) == (State.CLOSED, 0)
+    assert (breaker.state, breaker.admit()) == (BreakerState.CLOSED, 0)
     assert told.events[1:] == ["half-open", "closed"]
 
 
@@ -103,7 +103,7 @@ def test_a_late_success_closes() -> None:
     breaker, _, _ = made()
     fail(breaker, 3)
     breaker.succeeded()
-    assert breaker.state is State.CLOSED
+    assert breaker.state is BreakerState.CLOSED
 
 
 def test_an_abandoned_try_leaves_its_place_to_the_next() -> None:
@@ -122,7 +122,7 @@ async def test_waiters_go_on_one_by_one_and_then_all() -> None:
     interrupt = Interrupt(asyncio.Event())
     waiters = [asyncio.create_task(breaker.enter(interrupt)) for _ in range(4)]
     done, waiting = await asyncio.wait(waiters, timeout=0.2)
-    assert (len(done), len(waiting), breaker.state) == (1, 3, State.HALF_OPEN)
+    assert (len(done), len(waiting), breaker.state) == (1, 3, BreakerState.HALF_OPEN)
     breaker.succeeded()
     await asyncio.wait_for(asyncio.gather(*waiters), 1)
     assert told.events.count("rejected") == 4
@@ -151,7 +151,7 @@ def test_a_database_that_answers_again_ends_the_wait() -> None:
     fail(breaker, 3)
     assert breaker.unreachable
     breaker.bring_forward()
-    assert (breaker.admit(), breaker.admit(), breaker.state) == (0, math.inf, State.HALF_OPEN)
+    assert (breaker.admit(), breaker.admit(), breaker.state) == (0, math.inf, BreakerState.HALF_OPEN)
     fail(breaker)
     assert not breaker.unreachable  # not for the first time
     assert breaker.admit() == pytest.approx(told.waits[1])
@@ -159,14 +159,14 @@ def test_a_database_that_answers_again_ends_the_wait() -> None:
     clock.now += 61
     assert breaker.admit() == 0
     breaker.answered()
-    assert (breaker.state, told.events[-1]) == (State.CLOSED, "closed")
+    assert (breaker.state, told.events[-1]) == (BreakerState.CLOSED, "closed")
 
 
 def test_a_refusal_is_not_being_unreachable() -> None:
     breaker, _, _ = made()
     for _ in range(3):
         breaker.failed(asyncpg.UndefinedTableError("no such table"))
-    assert (breaker.state, breaker.unreachable) == (State.OPEN, False)
+    assert (breaker.state, breaker.unreachable) == (BreakerState.OPEN, False)
 
 
 async def test_bringing_forward_wakes_those_who_wait() -> None:

@@ -2,11 +2,11 @@
 
 import asyncpg
 
-from app.postgres.events import Silent
+from app.postgres.events import NoStoreEvents
 from app.postgres.operator_advice import REMIND_SECONDS, Advice
 
 
-class Told(Silent):
+class Told(NoStoreEvents):
     """Keeps it."""
 
     def __init__(self) -> None:

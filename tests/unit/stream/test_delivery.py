@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app.stream.delivery import begin
+from app.stream.delivery import run_eagerly
 
 
 async def at_once(done: list[str]) -> None:
@@ -34,18 +34,18 @@ async def fails(later: bool) -> None:
 
 def test_what_waits_for_nothing_needs_no_loop() -> None:
     done: list[str] = []
-    assert begin(at_once(done), never_begun()) is None  # and -W error: the other one is closed
+    assert run_eagerly(at_once(done), never_begun()) is None  # and -W error: the other one is closed
     assert done == ["all"]
 
 
 def test_what_fails_at_once_fails_here() -> None:
     with pytest.raises(ValueError, match="no"):
-        begin(fails(later=False), never_begun())
+        run_eagerly(fails(later=False), never_begun())
 
 
 async def test_what_waits_goes_on_in_a_task() -> None:
     gate, done = asyncio.Event(), list[str]()
-    left = begin(waits(gate, done), gate.wait())
+    left = run_eagerly(waits(gate, done), gate.wait())
     assert left
     assert done == ["first"]
     rest, other = map(asyncio.ensure_future, left)
@@ -58,7 +58,7 @@ async def test_what_waits_goes_on_in_a_task() -> None:
 
 async def test_it_can_be_cancelled_where_it_waits() -> None:
     gate, done = asyncio.Event(), list[str]()
-    left = begin(waits(gate, done), gate.wait())
+    left = run_eagerly(waits(gate, done), gate.wait())
     assert left
     rest, other = map(asyncio.ensure_future, left)
     await asyncio.sleep(0.01)
@@ -73,7 +73,7 @@ async def test_it_can_be_cancelled_where_it_waits() -> None:
 
 async def test_what_fails_later_fails_in_the_task() -> None:
     other: Any = asyncio.sleep(0)
-    left = begin(fails(later=True), other)
+    left = run_eagerly(fails(later=True), other)
     assert left
     with pytest.raises(ValueError, match="no"):
         await left[0]

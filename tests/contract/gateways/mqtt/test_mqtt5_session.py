@@ -10,8 +10,8 @@ import pytest
 
 from app.core.model.records import Kind
 from app.errors import TransientError
-from app.gateways.mqtt.session import Login, Session
-from app.gateways.record import Outgoing
+from app.gateways.mqtt.session import Login, MqttSession
+from app.gateways.record import IngestRecord
 from tests.integration.bridges import until
 
 LOGIN = Login(
@@ -69,9 +69,9 @@ class Broker:
 @asynccontextmanager
 async def session(
     script: Script, accepted: Callable[[bool], None] = lambda kept: None
-) -> AsyncIterator[tuple[Session, list[Outgoing], "asyncio.Task[None]"]]:
+) -> AsyncIterator[tuple[MqttSession, list[IngestRecord], "asyncio.Task[None]"]]:
     """A session connected to the script, what it delivers, and the script's task."""
-    delivered: list[Outgoing] = []
+    delivered: list[IngestRecord] = []
     started: asyncio.Future[asyncio.Task[None]] = asyncio.get_running_loop().create_future()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -88,7 +88,9 @@ async def session(
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         loop = asyncio.get_running_loop()
-        _, made = await loop.create_connection(lambda: Session(LOGIN, delivered.extend, accepted), "127.0.0.1", port)
+        _, made = await loop.create_connection(
+            lambda: MqttSession(LOGIN, delivered.extend, accepted), "127.0.0.1", port
+        )
         task = await started
         yield made, delivered, task
         made.disconnect()

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from msgspec import UNSET
 
-from app.core.alerts.commands import Action, Command, obey
-from app.core.alerts.evaluate import step
-from app.core.alerts.staleness import silent
+from app.core.alerts.commands import Command, CommandAction, apply_command
+from app.core.alerts.evaluate import evaluate
+from app.core.alerts.staleness import mark_stale
 from app.core.model.alert_event import AlertEvent
-from app.core.model.inactivity_claim import Claim
+from app.core.model.inactivity_claim import InactivityClaim
 from app.core.model.times import micros
 from app.core.rules.rule_checks import _CHECKS
 from app.core.state.device_state import DeviceState, decode, encode
@@ -38,18 +38,18 @@ def test_timeline(case: dict[str, Any]) -> None:
     spans = tuple((begin + first * 1_000_000, begin + last * 1_000_000) for first, last in case.get("maintenance", ()))
     for offset, (second, what, *told) in enumerate(case["timeline"]):
         if what == "SILENCE":
-            claim = Claim("no_data", "u", "d", up_to=offset, rule_ids=("r",))
+            claim = InactivityClaim("no_data", "u", "d", up_to=offset, rule_ids=("r",))
             record = Message(timestamp=round((START.timestamp() + second) * 1000), offset=offset)
-            _told(second, silent(state, claim, compiled, record, record.timestamp, spans), told)
+            _told(second, mark_stale(state, claim, compiled, record, record.timestamp, spans), told)
             continue
         if isinstance(what, str):
             action, _, rest = what.partition(" ")
             until = micros(START) + round((second + float(rest) * 60) * 1e6) if action == "SNOOZE" else 0
-            wrong = obey(state, Command("u", "d", "r", Action(action), until), compiled, offset)
+            wrong = apply_command(state, Command("u", "d", "r", CommandAction(action), until), compiled, offset)
             assert (wrong is not None) is (rest == "refused"), f"{second}: {what}: {wrong}"
             continue
         fields = what if isinstance(what, dict) else {"temperature": what}
-        events = step(state, reading(second, **fields), compiled, offset, None, spans)
+        events = evaluate(state, reading(second, **fields), compiled, offset, None, spans)
         _told(second, events, told)
         state = decode(encode(state))
 
@@ -71,13 +71,13 @@ def test_every_field_and_command_has_a_timeline() -> None:
     text = json.dumps(CASES)
     about_the_rule = {"message", "devices", "severity", "id"}
     assert [field for field in _CHECKS.keys() - about_the_rule - PLAIN.keys() if f'"{field}"' not in text] == []
-    assert [action for action in Action if f'"{action}' not in text] == []
+    assert [action for action in CommandAction if f'"{action}' not in text] == []
 
 
 def test_a_device_at_rest_is_as_small_as_one_that_never_alerted() -> None:
     compiled, state = rules(rule(cooldown_seconds=10, flap={"times": 2, "within_seconds": 30})), DeviceState()
     sizes = []
     for offset, (second, value) in enumerate([(0, 20), (1, 90), (2, 20), (20, 20), (31, 20)]):
-        step(state, reading(second, temperature=value), compiled, offset)
+        evaluate(state, reading(second, temperature=value), compiled, offset)
         sizes.append(len(encode(state)))
     assert sizes[0] == sizes[4] == len(encode(DeviceState(0, state.latest))) < sizes[2]

@@ -11,8 +11,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from app.core.alerts.commands import Action
-from app.core.decode.decoder import Limits
+from app.core.alerts.commands import CommandAction
+from app.core.decode.decoder import DecodeLimits
 from app.core.model.alert_event import AlertEvent
 from app.core.model.times import micros
 from app.core.processing.processor import Processor
@@ -122,12 +122,12 @@ class Alerts(RuleBasedStateMachine):
             self._command(device, body["action"], round(at + body.get("duration_minutes", 0) * 60))
 
     @precondition(lambda self: not self.asleep)
-    @rule(device=DEVICES, action=st.sampled_from(list(Action)), seconds=st.sampled_from([1, 3, 8]))
-    def command(self, device: str, action: Action, seconds: int) -> None:
+    @rule(device=DEVICES, action=st.sampled_from(list(CommandAction)), seconds=st.sampled_from([1, 3, 8]))
+    def command(self, device: str, action: CommandAction, seconds: int) -> None:
         if self.devices[device].latest < 0:
             return
         body: dict[str, Any] = {"device_id": device, "rule_id": "r", "action": action, "way": "users"}
-        if action is Action.SNOOZE:
+        if action is CommandAction.SNOOZE:
             body["duration_minutes"] = seconds / 60
         self._append(device, "alerts/manage", body)
         self._command(device, action, self.now + seconds)
@@ -177,7 +177,7 @@ class Alerts(RuleBasedStateMachine):
             in_memory = 1 + self.epoch % 2  # of two devices
             load = lambda partition, key: self.states.get((partition, key))  # noqa: E731
             # The model knows no clocks that are set back (0): test_clock_back.py is about those.
-            self.processor = Processor(Limits(), self.book, load, in_memory=in_memory, set_back_after=0)
+            self.processor = Processor(DecodeLimits(), self.book, load, in_memory=in_memory, set_back_after=0)
 
     @rule(back=st.integers(1, 30))
     def replay(self, back: int) -> None:

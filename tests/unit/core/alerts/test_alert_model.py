@@ -7,15 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
-from app.core.alerts.commands import Action, Command, obey
-from app.core.alerts.evaluate import step
+from app.core.alerts.commands import Command, CommandAction, apply_command
+from app.core.alerts.evaluate import evaluate
 from app.core.alerts.outputs import active_effects
-from app.core.alerts.staleness import silent
+from app.core.alerts.staleness import mark_stale
 from app.core.batch.effects import Statement
 from app.core.model.alert_event import AlertEvent
-from app.core.model.inactivity_claim import Claim
+from app.core.model.inactivity_claim import InactivityClaim
 from app.core.model.times import micros
-from app.core.rules.prefilter import quiet_for
+from app.core.rules.prefilter import prefilter_for
 from app.core.rules.rule import Rule
 from app.core.state.device_state import DeviceState, decode, encode
 from tests.unit.alert_model import Model, Told
@@ -48,7 +48,7 @@ readings = st.tuples(
         {}, optional={"temperature": st.sampled_from([50.0, 70.0, 90.0, 90.0]), "battery": st.sampled_from([5, 50])}
     ),
 )
-commands = st.tuples(st.just("command"), st.sampled_from([0, 3, 8]), st.sampled_from(list(Action)))
+commands = st.tuples(st.just("command"), st.sampled_from([0, 3, 8]), st.sampled_from(list(CommandAction)))
 edits = st.tuples(st.just("edit"), st.booleans(), st.none())
 spans = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 15)).map(lambda s: (s[0], s[0] + s[1])), max_size=2)
 silences = st.tuples(st.just("silence"), st.sampled_from([0, 0, 1, 3]), st.none())  # claimed so many entries before
@@ -78,18 +78,18 @@ class Device:
         """Apply one entry of a log."""
         kind, number, what = entry
         if kind == "reading":
-            events = step(self.state, reading(now, **what), rule, offset, quiet_for(rule), self.maintenance)
+            events = evaluate(self.state, reading(now, **what), rule, offset, prefilter_for(rule), self.maintenance)
             self.told += events
             return [_plain(event) for event in events]
         if kind == "silence":
-            claim = Claim("no_data", "u", "d", up_to=offset - number, rule_ids=("r",))
+            claim = InactivityClaim("no_data", "u", "d", up_to=offset - number, rule_ids=("r",))
             record = Message(timestamp=(micros(START) + now * 1_000_000) // 1000, offset=offset)
-            events = silent(self.state, claim, rule, record, record.timestamp, self.maintenance)
+            events = mark_stale(self.state, claim, rule, record, record.timestamp, self.maintenance)
             self.told += events
             return [_plain(event) for event in events]
         if kind == "command":
-            until = micros(START) + (now + number) * 1_000_000 if what is Action.SNOOZE else 0
-            if obey(self.state, Command("u", "d", "r", what, until), rule, offset):
+            until = micros(START) + (now + number) * 1_000_000 if what is CommandAction.SNOOZE else 0
+            if apply_command(self.state, Command("u", "d", "r", what, until), rule, offset):
                 self.refused.append(offset)
         return []
 

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from app.core.alerts.commands import MINUTES_MAX, Action, Command, command
+from app.core.alerts.commands import MINUTES_MAX, Command, CommandAction, command
 from app.core.batch.effects import Statement
 from app.core.model.records import Kind, Reason, Rejected, Stage
 from app.core.model.times import micros
@@ -38,10 +38,10 @@ def test_a_device_id_that_no_topic_should_have(bad: str) -> None:
 
 def test_commands() -> None:
     until = NOW_MS * 1000 + 30 * 60_000_000
-    assert read(SNOOZE, headers=()) == Command("u", "d", "temperature", Action.SNOOZE, until)
+    assert read(SNOOZE, headers=()) == Command("u", "d", "temperature", CommandAction.SNOOZE, until)
     half = read({**SNOOZE, "duration_minutes": 0.5, "user_id": "u", "by": "night shift"}, headers=())
-    assert half == Command("u", "d", "temperature", Action.SNOOZE, NOW_MS * 1000 + 30_000_000)
-    for action in (Action.DISABLE, Action.ENABLE, Action.ACK):
+    assert half == Command("u", "d", "temperature", CommandAction.SNOOZE, NOW_MS * 1000 + 30_000_000)
+    for action in (CommandAction.DISABLE, CommandAction.ENABLE, CommandAction.ACK):
         assert read({**SNOOZE, "action": action}) == Command("u", "d", "temperature", action)
 
 

@@ -4,14 +4,14 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from app.core.alerts.digest import LISTED_MAX, RULES_MAX, Held, digest
+from app.core.alerts.digest import LISTED_MAX, RULES_MAX, HeldAlert, digest
 from app.core.model.alert_event import AlertEvent, Severity, Status, as_told, is_late, to_json
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 
 
-def held(number: int, status: str = "FIRING", severity: str | None = "warning") -> Held:
-    return Held(f"a{number}", status, 0, f"d{number % 3}", f"r{number}", severity, NOW + timedelta(seconds=number))
+def held(number: int, status: str = "FIRING", severity: str | None = "warning") -> HeldAlert:
+    return HeldAlert(f"a{number}", status, 0, f"d{number % 3}", f"r{number}", severity, NOW + timedelta(seconds=number))
 
 
 def test_a_digest_counts_and_names_the_first() -> None:

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from app.core.batch.books import Books, books
-from app.core.batch.effects import Effect, Statement, Written
-from app.core.batch.output import Work
+from app.core.batch.effects import Effect, Statement, WriteResult
+from app.core.batch.output import BatchOutput
 from app.core.model.records import Reason, Rejected, Stage
 from app.errors import BooksError
 from tests.unit.records import NOW, Message
@@ -15,15 +15,15 @@ from tests.unit.records import NOW, Message
 RECORDS = [Message(offset=n) for n in range(5, 15)]
 
 
-def good() -> tuple[Work, Written]:
+def good() -> tuple[BatchOutput, WriteResult]:
     """Rows: 3 new, 1 duplicate, 1 refused. Effects: 1 done, 1 refused. 3 rejected: 10 records."""
-    work = Work()
+    work = BatchOutput()
     work.rows += [("row",)] * 5
     work.sources += RECORDS[:5]
     work.effects += [Effect(Statement.UPSERT_CONFIG, ("u", "[]", None, NOW))] * 2
     work.effect_sources += RECORDS[5:7]
     work.rejected += [Rejected(one, Reason.BAD_JSON, Stage.DECODE, "x") for one in RECORDS[7:]]
-    return work, Written(3, 1, ((4, "no"),), ((1, "no"),))
+    return work, WriteResult(3, 1, ((4, "no"),), ((1, "no"),))
 
 
 def test_each_record_once() -> None:
@@ -31,7 +31,7 @@ def test_each_record_once() -> None:
 
 
 def test_nothing_at_all() -> None:
-    assert books([], Work(), Written()) == Books(0, 0, 0, 0, 0)
+    assert books([], BatchOutput(), WriteResult()) == Books(0, 0, 0, 0, 0)
 
 
 def test_left_out_on_purpose() -> None:
@@ -43,54 +43,54 @@ def test_left_out_on_purpose() -> None:
 
 def test_a_log_with_gaps() -> None:
     records = [Message(offset=n) for n in (3, 4, 9)]
-    work = Work()
+    work = BatchOutput()
     work.rows, work.sources = [("row",)] * 3, list(records)
-    assert books(records, work, Written(3)).stored == 3
+    assert books(records, work, WriteResult(3)).stored == 3
 
 
-def lose_a_row(work: Work) -> None:
+def lose_a_row(work: BatchOutput) -> None:
     work.rows.pop()
     work.sources.pop()
 
 
-def double_a_row(work: Work) -> None:
+def double_a_row(work: BatchOutput) -> None:
     work.rows.append(work.rows[0])
     work.sources.append(work.sources[0])
 
 
-def forget_a_dead_letter(work: Work) -> None:
+def forget_a_dead_letter(work: BatchOutput) -> None:
     work.rejected.pop()
 
 
-def dead_letter_twice(work: Work) -> None:
+def dead_letter_twice(work: BatchOutput) -> None:
     work.rejected.append(work.rejected[0])
 
 
-def store_and_dead_letter(work: Work) -> None:
+def store_and_dead_letter(work: BatchOutput) -> None:
     work.rejected.append(Rejected(work.sources[0], Reason.BAD_JSON, Stage.DECODE, "x"))
 
 
-def lose_one_and_double_another(work: Work) -> None:
+def lose_one_and_double_another(work: BatchOutput) -> None:
     work.rows[0], work.sources[0] = work.rows[1], work.sources[1]
 
 
-def take_one_for_another(work: Work) -> None:
+def take_one_for_another(work: BatchOutput) -> None:
     work.rejected[0] = Rejected(Message(offset=99), Reason.BAD_JSON, Stage.DECODE, "x")
 
 
-def forget_where_a_row_comes_from(work: Work) -> None:
+def forget_where_a_row_comes_from(work: BatchOutput) -> None:
     work.sources.pop()
 
 
-def lose_an_effect(work: Work) -> None:
+def lose_an_effect(work: BatchOutput) -> None:
     work.effects.pop(0)
 
 
-def drop_what_is_there(work: Work) -> None:
+def drop_what_is_there(work: BatchOutput) -> None:
     work.dropped["silence"] = 1
 
 
-BUGS: list[Callable[[Work], None]] = [
+BUGS: list[Callable[[BatchOutput], None]] = [
     lose_a_row, double_a_row, forget_a_dead_letter, dead_letter_twice, store_and_dead_letter,
     lose_one_and_double_another, take_one_for_another, forget_where_a_row_comes_from, lose_an_effect,
     drop_what_is_there,
@@ -98,10 +98,10 @@ BUGS: list[Callable[[Work], None]] = [
 
 
 @pytest.mark.parametrize("bug", BUGS)
-def test_a_bug_before_the_store_is_told(bug: Callable[[Work], None]) -> None:
+def test_a_bug_before_the_store_is_told(bug: Callable[[BatchOutput], None]) -> None:
     work, _ = good()
     bug(work)
-    answer = Written(len(work.rows))  # the store is not to blame
+    answer = WriteResult(len(work.rows))  # the store is not to blame
     with pytest.raises(BooksError, match="batch of 10 records from offset 5 do not balance"):
         books(RECORDS, work, answer)
 
@@ -125,4 +125,4 @@ def test_a_wrong_answer_of_the_store_is_told(answer: dict[str, Any]) -> None:
         "refused": written.refused,
     } | answer
     with pytest.raises(BooksError, match="do not balance"):
-        books(RECORDS, work, Written(**fields))
+        books(RECORDS, work, WriteResult(**fields))

@@ -3,11 +3,11 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.batch.commit_prefix import Prefix
+from app.core.batch.commit_prefix import CommitPrefix
 
 
 def test_nothing_is_committed_past_what_is_open() -> None:
-    prefix = Prefix()
+    prefix = CommitPrefix()
     for offset in (5, 6, 9):  # a compacted topic has holes
         prefix.take(offset, float(offset))
     assert (prefix.position, prefix.oldest, len(prefix)) == (None, 5.0, 3)
@@ -22,7 +22,7 @@ def test_nothing_is_committed_past_what_is_open() -> None:
 
 
 def test_what_is_read_again_is_open_again() -> None:
-    prefix = Prefix()
+    prefix = CommitPrefix()
     for offset in range(4):
         prefix.take(offset, 0.0)
     prefix.done(0)
@@ -38,7 +38,7 @@ def test_what_is_read_again_is_open_again() -> None:
 
 @given(st.permutations(range(12)))
 def test_any_order_ends_at_the_end(order: list[int]) -> None:
-    prefix = Prefix()
+    prefix = CommitPrefix()
     for offset in range(12):
         prefix.take(offset, 0.0)
     done: set[int] = set()

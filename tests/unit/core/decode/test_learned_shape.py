@@ -10,7 +10,7 @@ from msgspec import structs
 
 from app.core.decode import decoder as decode
 from app.core.decode import learned_shape
-from app.core.decode.decoder import Decoder, Limits
+from app.core.decode.decoder import DecodeLimits, Decoder
 from app.core.model.records import Reading, Rejected
 from tests.unit.records import GOOD, NOW, Message, read
 
@@ -50,15 +50,15 @@ def told(found: Reading | Rejected) -> Any:
 
 @given(st.lists(payloads(), min_size=2, max_size=6))
 def test_what_was_read_before_changes_nothing(several: list[bytes]) -> None:
-    learned = Decoder(Limits())
+    learned = Decoder(DecodeLimits())
     for payload in several + several:
         headers = Message.__struct_defaults__[1] if len(payload) % 2 else ()
         record = Message(payload, headers=headers)
-        assert told(read(record, decoder=learned)) == told(read(record, decoder=Decoder(Limits())))
+        assert told(read(record, decoder=learned)) == told(read(record, decoder=Decoder(DecodeLimits())))
 
 
 def test_it_is_read_at_one_go(monkeypatch: Any) -> None:
-    decoder = Decoder(Limits())
+    decoder = Decoder(DecodeLimits())
     first = read(Message(), decoder=decoder)
     monkeypatch.setattr(decode, "_raw_fields", None)  # the second look
     monkeypatch.setattr(Decoder, "_decode_slowly", None)
@@ -67,7 +67,7 @@ def test_it_is_read_at_one_go(monkeypatch: Any) -> None:
 
 
 def test_ever_new_names_are_not_learned_for_ever() -> None:
-    decoder = Decoder(Limits())
+    decoder = Decoder(DecodeLimits())
     for number in range(3 * learned_shape.NAMES_MAX):
         payload = GOOD.replace(b"humidity", b"field_%d" % number)
         decoder.begin()
@@ -82,16 +82,18 @@ def test_ever_new_names_are_not_learned_for_ever() -> None:
 
 
 def test_timestamp_wins_also_where_both_are_known() -> None:
-    decoder = Decoder(Limits())
+    decoder = Decoder(DecodeLimits())
     null = GOOD.replace(b'"time"', b'"timestamp":null,"time"')
     both = GOOD.replace(b'"time"', b'"timestamp":"2026-11-20T00:00:00Z","time"')
     for payload in (GOOD, null, both, null, both):
-        assert told(read(Message(payload), decoder=decoder)) == told(read(Message(payload), decoder=Decoder(Limits())))
+        assert told(read(Message(payload), decoder=decoder)) == told(
+            read(Message(payload), decoder=Decoder(DecodeLimits()))
+        )
 
 
 @pytest.mark.parametrize("number", [b"90.0", b"9e1", b"90.00", b"90.5", b"2147483648.0"])
 def test_an_integer_as_a_float_is_read_alike_by_whoever_has_learned(number: bytes) -> None:
-    decoder = Decoder(Limits())
+    decoder = Decoder(DecodeLimits())
     read(Message(), decoder=decoder)
     record = Message(GOOD.replace(b'"battery":80', b'"battery":' + number))
-    assert told(read(record, decoder=decoder)) == told(read(record, decoder=Decoder(Limits())))
+    assert told(read(record, decoder=decoder)) == told(read(record, decoder=Decoder(DecodeLimits())))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from app.core.decode.decoder import Decoder, Limits
+from app.core.decode.decoder import DecodeLimits, Decoder
 from app.core.model.records import Reading, Reason, Rejected
 from app.core.schema.column_types import Column, Fields, Int16, Int32
 from app.core.schema.schema import schema_of
@@ -33,7 +33,7 @@ class Everything(Struct):
 
 
 SCHEMA = schema_of(Everything)
-DECODER = Decoder(Limits(), SCHEMA)
+DECODER = Decoder(DecodeLimits(), SCHEMA)
 JSON_FIELDS = [field for column in SCHEMA.columns for field in column.fields]
 TOPICS = [b"users/u1/devices/d1/telemetry", b"iot/u1/d1/telemetry"]
 

@@ -3,10 +3,10 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.delivery.fair_queue import Turns
+from app.core.delivery.fair_queue import FairQueue
 
 
-def drained(turns: Turns[int]) -> list[tuple[str, int]]:
+def drained(turns: FairQueue[int]) -> list[tuple[str, int]]:
     found = []
     while (taken := turns.take()) is not None:
         found.append(taken)
@@ -14,7 +14,7 @@ def drained(turns: Turns[int]) -> list[tuple[str, int]]:
 
 
 def test_a_flood_keeps_nobody_waiting() -> None:
-    turns: Turns[int] = Turns()
+    turns: FairQueue[int] = FairQueue()
     for number in range(1000):
         turns.put("flood", number)
     turns.put("calm", 0)
@@ -27,7 +27,7 @@ def test_a_flood_keeps_nobody_waiting() -> None:
 
 
 def test_a_paused_lane_waits_and_keeps_its_order() -> None:
-    turns: Turns[int] = Turns()
+    turns: FairQueue[int] = FairQueue()
     turns.put("a", 1)
     turns.pause("a")
     turns.pause("a")
@@ -48,7 +48,7 @@ def test_a_paused_lane_waits_and_keeps_its_order() -> None:
 @given(st.lists(st.tuples(st.sampled_from(["put", "take", "back", "pause", "resume"]), st.sampled_from("abc"))))
 def test_nothing_is_lost_or_changes_places(steps: list[tuple[str, str]]) -> None:
     """Against plain lists: what is put comes once, in its lane's order, and never from a paused lane."""
-    turns: Turns[int] = Turns()
+    turns: FairQueue[int] = FairQueue()
     lanes: dict[str, list[int]] = {lane: [] for lane in "abc"}
     paused: set[str] = set()
     taken: list[tuple[str, int]] = []

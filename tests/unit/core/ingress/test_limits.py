@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core.ingress import limits as ingress
-from app.core.ingress.heavy_hitters import COUNTERS, Heavy
+from app.core.ingress.heavy_hitters import COUNTERS, HeavyHitters
 from app.core.ingress.limits import Ingress, IngressLimits
 
 
@@ -87,7 +87,7 @@ def test_memory_is_bounded_whatever_ids_are_made_up() -> None:
 
 
 def test_who_counts_for_most_is_known_among_made_up_names() -> None:
-    sums, chance = Heavy(), random.Random(7)
+    sums, chance = HeavyHitters(), random.Random(7)
     for n in range(50_000):
         sums.add(f"made up {n}", 1)
         if chance.random() < 0.2:

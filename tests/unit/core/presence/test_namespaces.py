@@ -6,11 +6,11 @@ import msgspec
 import pytest
 
 from app.core.batch.effects import Statement
-from app.core.batch.output import Work
-from app.core.decode.decoder import Limits
+from app.core.batch.output import BatchOutput
+from app.core.decode.decoder import DecodeLimits
 from app.core.model.alert_event import alert_id
 from app.core.presence.device_classes import DeviceClasses
-from app.core.presence.device_presence import Limits as PresenceLimits
+from app.core.presence.device_presence import PresenceLimits as PresenceLimits
 from app.core.processing.processor import Processor
 from tests.unit.core.alerts.test_commands import manage
 from tests.unit.core.processing.test_processor import HOT, NOW, Subject, telemetry
@@ -24,12 +24,12 @@ def of_node(record: Message) -> Message:
     return msgspec.structs.replace(record, headers=(("mqtt_topic", topic), *record.headers[1:]), key=b"u")
 
 
-def told(work: Work) -> list[tuple[str, str]]:
+def told(work: BatchOutput) -> list[tuple[str, str]]:
     events = [msgspec.json.decode(value) for _, value in work.alerts]
     return [(event.get("way", ""), event["status"]) for event in events]
 
 
-def rows(work: Work) -> list[tuple[Statement, str]]:
+def rows(work: BatchOutput) -> list[tuple[Statement, str]]:
     """Of active_alerts: the statement and the way."""
     return [(one.statement, one.args[-1]) for one in work.alert_effects if "ACTIVE" in one.statement.upper()]
 
@@ -90,7 +90,7 @@ def as_before(states: dict[tuple[int, bytes], bytes]) -> dict[tuple[int, bytes],
 
 def watched(subject: Subject, home: Any = None) -> Processor:
     classes = DeviceClasses((), PresenceLimits(AFTER))
-    return Processor(Limits(), subject.book, subject._load, classes, home=home)
+    return Processor(DecodeLimits(), subject.book, subject._load, classes, home=home)
 
 
 @pytest.mark.parametrize("known_by", ["presence", "key"])

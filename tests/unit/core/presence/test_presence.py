@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from app.core.model.inactivity_claim import claim_of, to_record
 from app.core.presence import packed
 from app.core.presence.device_classes import DeviceClass, DeviceClasses
-from app.core.presence.device_presence import Limits, Thing, encode, restore
-from app.core.presence.timing_wheel import Wheel
-from app.core.sweeper.sweeper import RETRY, Care
+from app.core.presence.device_presence import DevicePresence, PresenceLimits, encode, restore
+from app.core.presence.timing_wheel import TimingWheel
+from app.core.sweeper.sweeper import RETRY, SweeperConfig
 from app.errors import PermanentError
 from tests.unit.presence_world import AFTER, START, Crash, World
 from tests.unit.readings import rule
@@ -83,7 +83,7 @@ def test_nobody_is_claimed_while_the_partition_is_behind() -> None:
 @pytest.mark.parametrize("after", [1.5, 3.0, 5.0])
 @pytest.mark.parametrize("every", [1, 3])
 def test_a_database_that_hangs_is_no_mass_silence(after: float, every: int) -> None:
-    world = World(Care(mass_share=0.3), classes=(DeviceClass("*", after + every),))
+    world = World(SweeperConfig(mass_share=0.3), classes=(DeviceClass("*", after + every),))
     devices = [f"d{n}" for n in range(100)]
     talking = [devices[n::every] for n in range(every)]
     for second in range(45):
@@ -264,7 +264,7 @@ def test_a_will_of_a_node_nobody_knew() -> None:
 
 
 def test_mass_silence_is_one_alert_until_they_are_back() -> None:
-    world = World(Care(mass_share=0.3))
+    world = World(SweeperConfig(mass_share=0.3))
     devices = [f"d{n}" for n in range(100)]
     world.goes_on(30, devices)
     world.goes_on(40, devices[:60])
@@ -281,7 +281,7 @@ def test_mass_silence_is_one_alert_until_they_are_back() -> None:
 
 
 def test_many_but_not_too_many_are_told_each() -> None:
-    world = World(Care(mass_share=0.3))
+    world = World(SweeperConfig(mass_share=0.3))
     devices = [f"d{n}" for n in range(100)]
     world.goes_on(30, devices)
     world.goes_on(9, devices[:80])
@@ -304,7 +304,7 @@ def test_classes() -> None:
     world.goes_on(15, ["quiet-1"])
     assert world.statuses("slow-1") == ["FIRING"]
     assert world.statuses("quiet-1") == []
-    assert DeviceClasses(classes, Limits(5.0))(("u", "slow-2")) == Limits(30.0)
+    assert DeviceClasses(classes, PresenceLimits(5.0))(("u", "slow-2")) == PresenceLimits(30.0)
 
 
 def test_maintenance_windows() -> None:
@@ -372,8 +372,8 @@ actions = st.one_of(
 def test_any_order_of_readings_claims_crashes_and_replays(
     log: list[tuple[str, Any]], in_memory: int, unclosed: int
 ) -> None:
-    world = World(Care(grace=1.0, mass_share=1.0), in_memory=in_memory, unclosed_max=unclosed)
-    other = World(Care(grace=1.0, mass_share=1.0), in_memory=1000, unclosed_max=unclosed)
+    world = World(SweeperConfig(grace=1.0, mass_share=1.0), in_memory=in_memory, unclosed_max=unclosed)
+    other = World(SweeperConfig(grace=1.0, mass_share=1.0), in_memory=1000, unclosed_max=unclosed)
     for one in world, other:
         _happens(one, log)
     assert (world.told, world.claims) == (other.told, other.claims)  # whoever is in memory
@@ -467,7 +467,7 @@ def _life(record: Message, name: tuple[str, str]) -> bool:
 
 
 def test_a_wheel_gives_each_item_once_in_its_time() -> None:
-    wheel: Wheel[str] = Wheel(0.25)
+    wheel: TimingWheel[str] = TimingWheel(0.25)
     wheel.arm("late", 100.0)
     wheel.arm("soon", 1.0)
     assert list(wheel.due(0.9)) == []
@@ -483,7 +483,7 @@ def test_a_wheel_gives_each_item_once_in_its_time() -> None:
 
 @given(st.lists(st.tuples(st.floats(0, 50), st.floats(0, 5)), max_size=50))
 def test_a_wheel_is_never_early_and_at_most_a_tick_late(timers: list[tuple[float, float]]) -> None:
-    wheel: Wheel[float] = Wheel(0.25)
+    wheel: TimingWheel[float] = TimingWheel(0.25)
     now, waiting = 0.0, set[float]()
     for wait, step in timers:
         wheel.arm(now + wait, now + wait)
@@ -498,7 +498,7 @@ def test_a_wheel_is_never_early_and_at_most_a_tick_late(timers: list[tuple[float
 @given(data=st.data())
 def test_a_thing_at_rest_is_bytes_and_nothing_is_forgotten(data: st.DataObject) -> None:
     numbers, times = st.integers(0, 2**50), st.floats(1, 2e9)
-    thing = Thing(("u", "d"), Limits(5.0), data.draw(numbers))
+    thing = DevicePresence(("u", "d"), PresenceLimits(5.0), data.draw(numbers))
     thing.online, thing.seen = True, data.draw(st.integers(-1, 2**50))
     thing.since_ms, thing.last_ms, thing.note_ms = data.draw(numbers), data.draw(numbers), data.draw(numbers)
     thing.noted_ms, thing.claimed = data.draw(st.sampled_from([thing.last_ms, 7])), data.draw(st.booleans())
@@ -507,20 +507,20 @@ def test_a_thing_at_rest_is_bytes_and_nothing_is_forgotten(data: st.DataObject) 
         assert thing.claimed or not thing.timer or (not thing.note_ms and thing.noted_ms == 7)
         return
     data_of_it = packed.dense(thing)
-    again = Thing(("u", "d"), Limits(5.0), -1)
+    again = DevicePresence(("u", "d"), PresenceLimits(5.0), -1)
     assert not packed.restore(again, data_of_it)
     assert packed.timer(data_of_it) == thing.timer
     again.noted_ms = thing.noted_ms  # is not asked for any more
-    for slot in set(Thing.__slots__) - {"limits"}:
+    for slot in set(DevicePresence.__slots__) - {"limits"}:
         assert getattr(again, slot) == getattr(thing, slot), slot
 
 
 def test_what_is_stored_of_a_thing() -> None:
-    thing = Thing(("u", "d"), Limits(5.0), -1)
+    thing = DevicePresence(("u", "d"), PresenceLimits(5.0), -1)
     thing.online_now(7, 1_795_230_000_123)
     data = encode(thing)
     assert len(data) < 40
-    again = Thing(("u", "d"), Limits(5.0), -1)
+    again = DevicePresence(("u", "d"), PresenceLimits(5.0), -1)
     assert restore(again, data) is False
     assert (again.online, again.since_ms, again.last_ms, again.applied) == (True, thing.since_ms, thing.last_ms, 7)
     with pytest.raises(PermanentError, match="not a device's presence"):

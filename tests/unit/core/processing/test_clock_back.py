@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from app.core.alerts.outputs import active_effects
 from app.core.batch.effects import Statement
-from app.core.batch.output import Work
-from app.core.decode.decoder import Limits
+from app.core.batch.output import BatchOutput
+from app.core.decode.decoder import DecodeLimits
 from app.core.processing.processor import Processor
 from app.core.state.device_state import DeviceState, decode, encode
 from app.core.user_config.rulebook import RuleBook
@@ -38,7 +38,7 @@ class World:
         self.needed, self.lenient = needed, lenient
         self.states: dict[bytes, bytes] = {}
         self.log: Log = []
-        self.works: list[Work] = []
+        self.works: list[BatchOutput] = []
         self.epoch = self.sequence = 0
 
     def reads(
@@ -74,7 +74,9 @@ class World:
         for begin, end in zip([start, *cuts], [*cuts, len(self.log)], strict=True):
             if begin == end:
                 continue
-            processor = Processor(Limits(), self.book, lambda _, key: self.states.get(key), set_back_after=self.needed)
+            processor = Processor(
+                DecodeLimits(), self.book, lambda _, key: self.states.get(key), set_back_after=self.needed
+            )
             self.epoch += 1
             given = Given(self.log[begin:end], end, self.epoch)
             self.works.append(processor(given, NOW.timestamp() + now))  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from app.core.processing.eviction import Kept
+from app.core.processing.eviction import EvictionPool
 
 
 class One:
@@ -18,7 +18,7 @@ class One:
 class Memory(RuleBasedStateMachine):
     @initialize(most=st.integers(1, 5))
     def begin(self, most: int) -> None:
-        self.most, self.kept = most, Kept[One](most)
+        self.most, self.kept = most, EvictionPool[One](most)
         self.here: list[One] = []
         self.left: list[One] = []
 
@@ -62,7 +62,7 @@ TestMemory = Memory.TestCase
 
 def test_who_weighs_more_counts_for_more() -> None:
     left: list[One] = []
-    kept = Kept[One](10, lambda one: one.weight)
+    kept = EvictionPool[One](10, lambda one: one.weight)
     all_of_them = [One(left) for _ in range(8)]
     for one in all_of_them:
         kept.add(one)
@@ -74,7 +74,7 @@ def test_who_weighs_more_counts_for_more() -> None:
 
 def test_others_leave_for_one_that_gets_heavier_and_it_alone_may_stay() -> None:
     left: list[One] = []
-    kept = Kept[One](10, lambda one: one.weight)
+    kept = EvictionPool[One](10, lambda one: one.weight)
     all_of_them = [One(left) for _ in range(10)]
     for one in all_of_them:
         kept.add(one)
@@ -100,7 +100,7 @@ def test_of_a_thousand_that_come_in_turn(most: int, least: float) -> None:
         def leave(self) -> None:
             there.remove(self.number)
 
-    kept, there, found, rounds = Kept[Device](most), set[int](), 0, 20
+    kept, there, found, rounds = EvictionPool[Device](most), set[int](), 0, 20
     for turn in range(rounds):
         for number in range(1000):
             if number in there:
@@ -123,7 +123,7 @@ def test_when_nobody_can_leave_nobody_is_asked_again_until_more_is_stored() -> N
         @stored.setter
         def stored(self, value: bool) -> None: ...
 
-    kept: Kept[One] = Kept(10)
+    kept: EvictionPool[One] = EvictionPool(10)
     for _ in range(1000):
         kept.add(Counting([]))
     assert len(kept) == 1000

@@ -10,10 +10,10 @@ import msgspec
 import pytest
 
 from app.core.batch.effects import Statement
-from app.core.batch.output import Work
-from app.core.decode.decoder import Limits
+from app.core.batch.output import BatchOutput
+from app.core.decode.decoder import DecodeLimits
 from app.core.model.records import Kind, Reason, Record, Stage
-from app.core.processing.device_cache import WEIGHS_ONE, Device
+from app.core.processing.device_cache import WEIGHS_ONE, CachedDevice
 from app.core.processing.processor import MARK_SECONDS, OTHER_BYTES, SLICE, Processor
 from app.core.state.device_state import decode
 from app.core.state.keys import MARK_KEY
@@ -48,7 +48,7 @@ class Subject:
         self.book = RuleBook()
         if rules:
             self.rules(*rules)
-        self.processor = Processor(Limits(), self.book, self._load)
+        self.processor = Processor(DecodeLimits(), self.book, self._load)
 
     def rules(self, *rules: dict[str, object]) -> None:
         assert self.book.apply([("u", msgspec.json.encode(rules).decode())]) == []
@@ -57,10 +57,10 @@ class Subject:
         self.loads.append((partition, key))
         return self.states.get((partition, key))
 
-    def device(self, name: str) -> Device:
+    def device(self, name: str) -> CachedDevice:
         return self.processor.partitions.partition(1, 0).devices["u", name]
 
-    def __call__(self, *records: Message, partition: int = 0, epoch: int = 1, now: float = NOW) -> Work:
+    def __call__(self, *records: Message, partition: int = 0, epoch: int = 1, now: float = NOW) -> BatchOutput:
         work = self.processor(Given(records, partition, epoch), now)
         self.states |= {(partition, key): value for key, value in work.states.items()}
         return work
@@ -168,7 +168,7 @@ def test_a_device_leaves_memory_when_its_state_is_stored_and_no_sooner() -> None
     stored: dict[bytes, bytes] = {}
     book = RuleBook()
     book.apply([("u", msgspec.json.encode([HOT]).decode())])
-    processor = Processor(Limits(), book, lambda partition, key: stored.get(key), in_memory=1)
+    processor = Processor(DecodeLimits(), book, lambda partition, key: stored.get(key), in_memory=1)
     batches = [
         Given([telemetry(0, "a", temperature=90)]),
         Given([telemetry(1, "b", temperature=20)]),
@@ -189,7 +189,7 @@ def test_a_device_leaves_memory_when_its_state_is_stored_and_no_sooner() -> None
 
 
 def test_what_is_closed_of_an_epoch_that_is_over_means_nothing() -> None:
-    processor = Processor(Limits(), RuleBook(), lambda partition, key: None, in_memory=1)
+    processor = Processor(DecodeLimits(), RuleBook(), lambda partition, key: None, in_memory=1)
     old, new = Given([telemetry(9)]), Given([telemetry(0)], epoch=2)
     processor(old, NOW)
     processor(new, NOW)
@@ -202,8 +202,8 @@ def test_what_is_closed_of_an_epoch_that_is_over_means_nothing() -> None:
 def test_a_batch_that_goes_on_after_its_epoch_keeps_nothing_in_memory() -> None:
     book = RuleBook()
     book.apply([("u", msgspec.json.encode([HOT]).decode())])
-    processor = Processor(Limits(), book, lambda partition, key: None)
-    steps = processor.slices(Given([telemetry(n, f"d{n}") for n in range(SLICE + 10)]), NOW)
+    processor = Processor(DecodeLimits(), book, lambda partition, key: None)
+    steps = processor.run_sliced(Given([telemetry(n, f"d{n}") for n in range(SLICE + 10)]), NOW)
     next(steps)
     assert processor.devices == SLICE
     processor.partitions.partition(2, 0)
@@ -214,9 +214,9 @@ def test_a_batch_that_goes_on_after_its_epoch_keeps_nothing_in_memory() -> None:
 
 def test_what_is_kept_of_an_epoch_is_freed_with_it() -> None:
     def devices() -> int:
-        return sum(isinstance(one, Device) for one in gc.get_objects())
+        return sum(isinstance(one, CachedDevice) for one in gc.get_objects())
 
-    processor = Processor(Limits(), RuleBook(), lambda partition, key: None)
+    processor = Processor(DecodeLimits(), RuleBook(), lambda partition, key: None)
     gc.collect()
     gc.disable()
     try:
@@ -274,7 +274,7 @@ def test_partitions_do_not_mix() -> None:
 def test_slices_and_one_go_are_the_same(count: int) -> None:
     records = [telemetry(n, temperature=90 if n % 3 else 20) for n in range(count)]
     whole = Subject(HOT).processor(Given(records), NOW)
-    steps, pauses = Subject(HOT).processor.slices(Given(records), NOW), 0
+    steps, pauses = Subject(HOT).processor.run_sliced(Given(records), NOW), 0
     while True:
         try:
             next(steps)
@@ -289,7 +289,7 @@ def test_slices_and_one_go_are_the_same(count: int) -> None:
 def test_configs_pause_by_their_size_as_well() -> None:
     rules = msgspec.json.encode([rule("temperature", message="x" * 900, id=f"r{n}") for n in range(60)])
     records = [other("users/u/config", rules, n) for n in range(50)]
-    pauses = sum(1 for _ in Subject().processor.slices(Given(records), NOW))
+    pauses = sum(1 for _ in Subject().processor.run_sliced(Given(records), NOW))
     assert pauses == sum(1 + len(one.value or b"") // OTHER_BYTES for one in records[:-1]) // SLICE > 5
 
 
@@ -319,7 +319,7 @@ def test_devices_with_large_states_count_for_more_in_memory() -> None:
     averages = [{"key": f"k{n}", "seconds": 60} for n in range(20)]
     config = {"rules": [HOT], "sampling": {"averages": averages}}
     assert subject.book.apply([("u", msgspec.json.encode(config).decode())]) == []
-    processor = Processor(Limits(), subject.book, subject._load, in_memory=100)
+    processor = Processor(DecodeLimits(), subject.book, subject._load, in_memory=100)
     fields = {f"k{n}": n for n in range(20)}
     for n in range(0, 500, 50):
         given = Given([telemetry(m, f"d{m}", **fields) for m in range(n, n + 50)])

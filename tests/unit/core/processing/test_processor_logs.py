@@ -5,18 +5,18 @@ from typing import Any
 import msgspec
 import pytest
 
-from app.core.batch.output import Work
-from app.core.decode.decoder import Limits
+from app.core.batch.output import BatchOutput
+from app.core.decode.decoder import DecodeLimits
 from app.core.model.alert_event import OFFLINE_RULE_ID
-from app.core.model.inactivity_claim import Claim, to_record
+from app.core.model.inactivity_claim import InactivityClaim, to_record
 from app.core.presence.device_classes import DeviceClasses
 from app.core.presence.device_presence import PREFIX
-from app.core.presence.device_presence import Limits as PresenceLimits
+from app.core.presence.device_presence import PresenceLimits as PresenceLimits
 from app.core.processing.processor import Processor
-from app.core.sampling.change_of_value import Chain
+from app.core.sampling.change_of_value import StoredChain
 from app.core.state.device_state import VERSION, DeviceState, decode, encode, seen
 from app.core.state.keys import MARK_KEY
-from app.core.state.partition_log import LOG_KEY, Log, noted
+from app.core.state.partition_log import LOG_KEY, PartitionLog, noted
 from app.core.state.samples import Samples
 from app.core.user_config.rulebook import RuleBook
 from tests.unit.core.processing.test_processor import NOW, Given, telemetry
@@ -32,11 +32,11 @@ class Subject:
 
     def __init__(self, *rules: dict[str, object], watched: float = 0.0) -> None:
         self.states: dict[bytes, bytes] = {}
-        self.log, self.epoch, self.unreadable = Log(0, "first"), 0, list[tuple[int, bytes]]()
+        self.log, self.epoch, self.unreadable = PartitionLog(0, "first"), 0, list[tuple[int, bytes]]()
         book = RuleBook()
         assert book.apply([("u", msgspec.json.encode(rules).decode())]) == []
         self.processor = Processor(
-            Limits(),
+            DecodeLimits(),
             book,
             lambda _, key: self.states.get(key),
             DeviceClasses((), PresenceLimits(watched)),
@@ -44,20 +44,20 @@ class Subject:
             unreadable=lambda partition, key, _: self.unreadable.append((partition, key)),
         )
 
-    def takes_over(self, log: Log | None = None) -> None:
+    def takes_over(self, log: PartitionLog | None = None) -> None:
         self.log, self.epoch = log or self.log, self.epoch + 1
 
-    def __call__(self, *records: Message, now: float = NOW) -> Work:
+    def __call__(self, *records: Message, now: float = NOW) -> BatchOutput:
         work = self.processor(Given(records, 0, self.epoch), now)
         self.states |= work.states
         return work
 
 
-def told(work: Work) -> list[tuple[str, str, str]]:
+def told(work: BatchOutput) -> list[tuple[str, str, str]]:
     return [(event.device_id, event.status, event.alert_id) for event in work.events]
 
 
-SECOND = Log(1, "second")
+SECOND = PartitionLog(1, "second")
 
 
 def test_in_another_log_an_open_alert_is_the_same_alert_and_resolves() -> None:
@@ -119,16 +119,16 @@ def test_a_replay_of_the_other_log_is_silent_too() -> None:
 
 
 def test_what_was_left_out_is_known_by_the_offsets_of_the_log_that_is_there() -> None:
-    samples = Samples(Chain(250, 5, {"temperature": 20}, [299, 300]))
+    samples = Samples(StoredChain(250, 5, {"temperature": 20}, [299, 300]))
     state = decode(encode(DeviceState(300, samples=samples)))
     state.begin_anew(1)
-    assert state.samples == Samples(Chain(0, 5, {"temperature": 20}, []))
+    assert state.samples == Samples(StoredChain(0, 5, {"temperature": 20}, []))
     assert state.samples.chain
     assert state.samples.chain.dropped(2)
 
 
 def claim(offset: int, up_to: int, at: float) -> Message:
-    key, value = to_record(Claim("offline", "u", "d", up_to, int(NOW * 1000)))
+    key, value = to_record(InactivityClaim("offline", "u", "d", up_to, int(NOW * 1000)))
     return Message(value, (("kind", b"silence"),), key, int(at * 1000), offset)
 
 

@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from app.core.batch.output import Work
-from app.core.decode.decoder import Limits
-from app.core.model.inactivity_claim import HEADERS, Claim, to_record
+from app.core.batch.output import BatchOutput
+from app.core.decode.decoder import DecodeLimits
+from app.core.model.inactivity_claim import HEADERS, InactivityClaim, to_record
 from app.core.presence.device_classes import DeviceClasses
-from app.core.presence.device_presence import Limits as PresenceLimits
+from app.core.presence.device_presence import PresenceLimits as PresenceLimits
 from app.core.processing.processor import Processor
 from app.core.user_config.rulebook import RuleBook
 from tests.unit.presence_world import Given
@@ -25,7 +25,9 @@ SNOOZE = {"device_id": "d", "rule_id": "temperature", "action": "SNOOZE", "durat
 
 def log(more: Sequence[Header], timestamp: int) -> list[Message]:
     """One record of each kind there is, with these headers and this timestamp."""
-    claims = [Claim(what, "u", "d", up_to=9, rule_ids=("temperature",)) for what in ("no_data", "offline", "mass")]
+    claims = [
+        InactivityClaim(what, "u", "d", up_to=9, rule_ids=("temperature",)) for what in ("no_data", "offline", "mass")
+    ]
     hot = msgspec.json.encode({"time": NOW, "sequence_id": 1, "temperature": 90})
     told = [
         ("users/u/devices/d/telemetry", hot, b"u/d"),
@@ -42,11 +44,11 @@ def log(more: Sequence[Header], timestamp: int) -> list[Message]:
     return [Message(value, headers, key, timestamp, offset) for offset, (value, headers, key) in enumerate(records)]
 
 
-def worked(records: Sequence[Message], now: float) -> Work:
+def worked(records: Sequence[Message], now: float) -> BatchOutput:
     book = RuleBook()
     assert not book.apply([("u", msgspec.json.encode(HOT).decode())])
     classes = DeviceClasses((), PresenceLimits(5.0))
-    processor = Processor(Limits(), book, lambda *_: None, classes)
+    processor = Processor(DecodeLimits(), book, lambda *_: None, classes)
     return processor(Given(records, records[-1].offset + 1, 0), now)  # type: ignore[arg-type]
 
 

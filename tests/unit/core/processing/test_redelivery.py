@@ -7,13 +7,13 @@ import msgspec
 import pytest
 
 from app.core.batch.books import books
-from app.core.batch.effects import Written
-from app.core.decode.decoder import Limits
+from app.core.batch.effects import WriteResult
+from app.core.decode.decoder import DecodeLimits
 from app.core.processing.processor import Processor
 from app.core.state import message_marks
 from app.core.state.device_state import DeviceState, decode, encode
 from app.core.state.keys import MARK_KEY
-from app.core.state.message_marks import LAST, MOST, SIZE, WITHIN_MS, Marks
+from app.core.state.message_marks import LAST, MOST, SIZE, WITHIN_MS, MessageMarks
 from app.core.user_config.rulebook import RuleBook
 from tests.unit.core.processing.test_processor import HOT, Given, Subject
 from tests.unit.records import NOW_MS, Message
@@ -40,7 +40,7 @@ def test_a_redelivery_is_a_duplicate_and_an_equal_reading_is_none(rules: Any) ->
     work = subject(*records)
     assert [record.offset for record in work.sources] == [0, 1, 3, 4], "9 never came before, and 7 is in use again"
     assert [record.offset for record in work.again] == [2]
-    found = books(records, work, Written(len(work.rows)))
+    found = books(records, work, WriteResult(len(work.rows)))
     assert (found.received, found.stored, found.duplicate) == (5, 4, 1)
     later = subject(undated(5, 9, again=True), epoch=2)
     assert (len(later.rows), len(later.again)) == (0, 1), "the second redelivery of what was one already"
@@ -68,7 +68,7 @@ def test_the_last_messages_are_known() -> None:
 
 
 def test_of_a_fast_device_more_are_known_and_memory_is_bounded() -> None:
-    state = DeviceState(marks=Marks())
+    state = DeviceState(marks=MessageMarks())
     assert state.marks
     for number in range(MOST):
         state.marks.add(number.to_bytes(SIZE, "big"), NOW_MS + number * WITHIN_MS // MOST)
@@ -76,7 +76,7 @@ def test_of_a_fast_device_more_are_known_and_memory_is_bounded() -> None:
     for number in range(10 * MOST):
         state.marks.add(number.to_bytes(SIZE, "big"), NOW_MS)
     assert len(encode(state)) < 2 * MOST * SIZE + 100
-    slow = DeviceState(marks=Marks())
+    slow = DeviceState(marks=MessageMarks())
     assert slow.marks
     for number in range(1000):
         slow.marks.add(number.to_bytes(SIZE, "big"), NOW_MS + 1000 * number)
@@ -86,14 +86,14 @@ def test_of_a_fast_device_more_are_known_and_memory_is_bounded() -> None:
 
 @pytest.mark.parametrize("at", [0, -5, 10**18])
 def test_a_clock_that_says_anything_keeps_the_last_ones(at: int) -> None:
-    subject = Marks()
+    subject = MessageMarks()
     for number in range(200):
         subject.add(number.to_bytes(SIZE, "big"), at * number)
     assert all(subject.has(number.to_bytes(SIZE, "big")) for number in range(200 - LAST, 200))
 
 
 def test_a_mark_is_found_at_its_place_alone() -> None:
-    subject = Marks(0, b"\1\2\3\4\5" + b"\6\7\1\2\3")
+    subject = MessageMarks(0, b"\1\2\3\4\5" + b"\6\7\1\2\3")
     assert subject.has(b"\1\2\3\4\5")
     assert subject.has(b"\6\7\1\2\3")
     assert not subject.has(b"\3\4\5\6\7")
@@ -101,8 +101,8 @@ def test_a_mark_is_found_at_its_place_alone() -> None:
 
 
 def test_they_are_kept_with_the_state() -> None:
-    state = DeviceState(3, marks=Marks(5, b"\1\2\3\4\5"))
-    assert decode(encode(state)) == DeviceState(3, marks=Marks(5, b"\1\2\3\4\5"), persisted_offset=3)
+    state = DeviceState(3, marks=MessageMarks(5, b"\1\2\3\4\5"))
+    assert decode(encode(state)) == DeviceState(3, marks=MessageMarks(5, b"\1\2\3\4\5"), persisted_offset=3)
     assert len(encode(DeviceState(3))) == 4, "and cost nothing where there are none"
 
 
@@ -134,7 +134,7 @@ def test_once_whatever_crashes(seed: int) -> None:
     rows: set[Any] = set()
     committed, lives = 0, chosen.randrange(1, 6)
     for life in range(lives):
-        processor = Processor(Limits(), RuleBook(), load, in_memory=1)
+        processor = Processor(DecodeLimits(), RuleBook(), load, in_memory=1)
         position = committed = chosen.choice([committed, committed, 0])
         while position < len(log):
             batch = Given(log[position : position + chosen.randrange(1, 9)])

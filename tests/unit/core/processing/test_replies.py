@@ -5,10 +5,10 @@ from datetime import timedelta
 import msgspec
 
 from app.core.model.records import Record
-from app.core.model.reply import Answer
+from app.core.model.reply import Reply
 from app.core.processing.replies import answer_to_edit
 from app.core.state.keys import MARK_KEY
-from app.core.user_config.last_known_good import Change, Refusal
+from app.core.user_config.last_known_good import ConfigRevision, Refusal
 from app.kafka.alert_outbox import TOPIC_HEADER
 from app.notify.alert_records import alert_events, answers
 from tests.unit.core.processing.test_processor import HOT, Subject, other, telemetry
@@ -79,13 +79,13 @@ def test_the_notifier_publishes_answers_to_their_topics_alone() -> None:
 
 def test_an_answer_is_no_alert_event() -> None:
     (told,) = Subject()(other("users/u/config", b"{", 3)).answers
-    assert isinstance(told, Answer)
+    assert isinstance(told, Reply)
     assert alert_events([Message(told.value, ((TOPIC_HEADER, told.topic.encode()),))]) == {}
 
 
 def test_an_edit_by_hand_is_answered_by_any_worker_alike() -> None:
     refusal = Refusal(
-        Change("u", '[{"key": 1}]', START, None), ("rules[0].key: 1 is no name", "rules[0].message: missing")
+        ConfigRevision("u", '[{"key": 1}]', START, None), ("rules[0].key: 1 is no name", "rules[0].message: missing")
     )
     told = answer_to_edit(refusal)
     assert told is not None

@@ -5,7 +5,7 @@ import pytest
 
 from app.core.batch.effects import Statement
 from app.core.decode.dated import is_dated
-from app.core.routing.address import Address, route
+from app.core.routing.address import Address, address_of
 from app.core.state.device_state import decode
 from tests.unit.core.alerts.test_commands import manage
 from tests.unit.core.processing.test_processor import HOT, Subject, other, telemetry
@@ -27,10 +27,10 @@ def test_the_header(value: bytes, retained: bool) -> None:
     for place in (0, 1, 2):
         headers = [("mqtt_topic", b"iot/n/s/telemetry"), ("ingest_ms", b"1")]
         headers.insert(place, ("retained", value))
-        address = route(Message(headers=headers))
+        address = address_of(Message(headers=headers))
         assert isinstance(address, Address)
         assert address.retained is retained
-    plain = route(Message(headers=headers[:2]))
+    plain = address_of(Message(headers=headers[:2]))
     assert isinstance(plain, Address)
     assert not plain.retained, "what is cached of a topic must not remember it"
 

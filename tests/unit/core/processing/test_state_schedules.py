@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.alerts.evaluate import step
+from app.core.alerts.evaluate import evaluate
 from app.core.model.alert_event import AlertEvent
 from app.core.model.records import Reading
 from app.core.rules.rule import compile_for
@@ -87,7 +87,7 @@ class World:
         for offset in range(first, self.committed_next):
             one = self.log[offset]
             state = touched.setdefault(one.device_id, self.state_of(one.device_id))
-            events += step(state, one, compile_for(RULES, one.device_id), offset)
+            events += evaluate(state, one, compile_for(RULES, one.device_id), offset)
         todo: list[Callable[[], None]] = [lambda e=event: self.sent.append(e) for event in events]  # type: ignore[misc]
         todo += [lambda d=device, s=state: self.put(d, s)  # type: ignore[misc]
                  for device, state in touched.items() if self.persist(state)]  # fmt: skip
@@ -254,4 +254,4 @@ def test_a_replay_under_new_rules_is_silent_only_when_every_dirty_state_is_persi
     world.finish()
     world.memory.clear()
     state = world.state_of("d1")
-    assert len(step(state, log[0], compile_for(ruleset(rule("humidity")), "d1"), 0)) == alerts
+    assert len(evaluate(state, log[0], compile_for(ruleset(rule("humidity")), "d1"), 0)) == alerts

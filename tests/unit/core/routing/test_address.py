@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from app.core.model.identity import IDS_MAX_BYTES
 from app.core.model.records import Kind, Reason, Rejected
-from app.core.routing.address import Address, route
+from app.core.routing.address import Address, address_of
 from tests.unit.records import Message
 
 U, D = "u1", "d1"
@@ -54,13 +54,15 @@ U, D = "u1", "d1"
     ],
 )
 def test_address(headers: Sequence[tuple[str, bytes]], key: bytes | None, expected: Address) -> None:
-    assert route(Message(headers=headers, key=key)) == expected
+    assert address_of(Message(headers=headers, key=key)) == expected
 
 
 def test_the_longest_ids() -> None:
     fits = "u" * (IDS_MAX_BYTES - 1)
-    assert isinstance(route(Message(headers=[("mqtt_topic", f"users/{fits}/devices/d/telemetry".encode())])), Address)
-    found = route(Message(headers=[("mqtt_topic", f"users/{fits}/devices/dd/telemetry".encode())]))
+    assert isinstance(
+        address_of(Message(headers=[("mqtt_topic", f"users/{fits}/devices/d/telemetry".encode())])), Address
+    )
+    found = address_of(Message(headers=[("mqtt_topic", f"users/{fits}/devices/dd/telemetry".encode())]))
     assert isinstance(found, Rejected)
     assert found.reason is Reason.KEY_TOO_LONG
 
@@ -71,5 +73,5 @@ def test_the_longest_ids() -> None:
 )
 def test_no_headers_make_it_raise(headers: list[tuple[str, bytes]], key: bytes | None) -> None:
     record = Message(headers=headers, key=key)
-    found = route(record)
+    found = address_of(record)
     assert isinstance(found, Address) or found.record is record

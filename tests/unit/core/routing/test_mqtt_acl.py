@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.routing.mqtt_acl import DEVICES, Action, Rule, for_mosquitto, name_fault, rule
+from app.core.routing.mqtt_acl import DEVICES, AclAction, AclRule, for_mosquitto, name_fault, rule
 from app.postgres.queries.mqtt_accounts import hashed, password_fault
 from tools.documents import ROOT
 
@@ -35,19 +35,19 @@ def test_names_that_are_safe(name: str) -> None:
 def test_a_safe_name_is_one_level_without_wildcards(name: str) -> None:
     if name_fault(name) is None:
         assert not set(name) & set("/+#\n\r\0")
-        assert len(for_mosquitto([Rule(name, "allow", Action.PUBLISH, "a")]).splitlines()) == 3
+        assert len(for_mosquitto([AclRule(name, "allow", AclAction.PUBLISH, "a")]).splitlines()) == 3
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("publish:a/b", Rule("u", "allow", Action.PUBLISH, "a/b", 10)),
-        ("subscribe:users/+/alerts", Rule("u", "allow", Action.SUBSCRIBE, "users/+/alerts", 10)),
-        ("subscribe:users/u/#", Rule("u", "allow", Action.SUBSCRIBE, "users/u/#", 10)),
-        ("subscribe:#", Rule("u", "allow", Action.SUBSCRIBE, "#", 10)),
+        ("publish:a/b", AclRule("u", "allow", AclAction.PUBLISH, "a/b", 10)),
+        ("subscribe:users/+/alerts", AclRule("u", "allow", AclAction.SUBSCRIBE, "users/+/alerts", 10)),
+        ("subscribe:users/u/#", AclRule("u", "allow", AclAction.SUBSCRIBE, "users/u/#", 10)),
+        ("subscribe:#", AclRule("u", "allow", AclAction.SUBSCRIBE, "#", 10)),
     ],
 )
-def test_rules(text: str, expected: Rule) -> None:
+def test_rules(text: str, expected: AclRule) -> None:
     assert rule("u", text) == expected
 
 

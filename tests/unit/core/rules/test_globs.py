@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.core.presence.device_classes import DeviceClass, DeviceClasses
-from app.core.presence.device_presence import Limits
+from app.core.presence.device_presence import PresenceLimits
 from app.core.rules.condition_checks import GLOBS_CHARS_MAX, GLOBS_MAX, SEARCHED_MAX
 from app.core.rules.globs import Glob, Globs
 from app.core.rules.rule import InvalidRules
@@ -54,7 +54,7 @@ def test_a_device_is_met_by_what_names_it_exactly_whatever_its_characters(name: 
     assert len(watch.sampling.landing) == 1
     assert book.in_maintenance(("u", name), 1_795_230_060)
     assert not book.in_maintenance(("u", name), 1_795_230_120)
-    classes = DeviceClasses([DeviceClass(f"u/{name}", 7.0)], Limits(5.0))
+    classes = DeviceClasses([DeviceClass(f"u/{name}", 7.0)], PresenceLimits(5.0))
     assert classes(("u", name)).after == 7.0
     other = book.watch_for("u", "quite another")
     assert (other.rules, other.sampling) == ((), None)

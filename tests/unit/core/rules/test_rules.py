@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from app.core.rules.field_readers import reportable
 from app.core.rules.parse import RULES_BYTES_MAX, RULES_MAX, parse
-from app.core.rules.prefilter import any_holds, quiet_for
+from app.core.rules.prefilter import any_holds, prefilter_for
 from app.core.rules.rule import InvalidRules, RuleSet, compile_for
 from tests.unit.readings import reading, rule, rules, ruleset
 
@@ -279,9 +279,9 @@ def test_what_is_not_known_decides_nothing(values: tuple[float, int], both: obje
         (joined,) = rules({"id": "r", "message": "m", word: parts})
         assert joined.holds(joined.read(one)) is wanted
         if wanted is True:
-            assert not quiet_for((joined,))(one)
+            assert not prefilter_for((joined,))(one)
         elif values[0] is None or not math.isnan(values[0]):
-            assert quiet_for((joined,))(one)
+            assert prefilter_for((joined,))(one)
 
 
 def test_the_fingerprint_of_a_plain_rule_is_what_stored_episodes_have() -> None:

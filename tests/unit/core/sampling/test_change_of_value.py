@@ -7,31 +7,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.alerts.evaluate import step
+from app.core.alerts.evaluate import evaluate
 from app.core.model.alert_event import AlertEvent
 from app.core.model.records import Reading
-from app.core.processing.sampled_step import sample
+from app.core.processing.sampled_step import evaluate_sampled
 from app.core.sampling.change_of_value import KEPT
 from app.core.state.device_state import DeviceState, decode, encode
-from app.core.user_config.rulebook import RuleBook, Watch
+from app.core.user_config.rulebook import DeviceRules, RuleBook
 from tests.unit.readings import reading, rule
 
 BAND = {"keys": {"temperature": {"absolute": 1}}, "heartbeat_seconds": 60}
 
 
-def watch(*policies: dict[str, Any], rules: list[dict[str, object]] | None = None, device: str = "d") -> Watch:
+def watch(*policies: dict[str, Any], rules: list[dict[str, object]] | None = None, device: str = "d") -> DeviceRules:
     book = RuleBook()
     document = {"rules": rules or [], "sampling": {"cov": policies}}
     assert book.apply([("u", msgspec.json.encode(document).decode())]) == []
     return book.watch_for("u", device)
 
 
-def take(state: DeviceState, one: Reading, watched: Watch, offset: int) -> tuple[tuple[AlertEvent, ...], bool]:
+def take(state: DeviceState, one: Reading, watched: DeviceRules, offset: int) -> tuple[tuple[AlertEvent, ...], bool]:
     assert watched.sampling is not None
-    return sample(state, one, watched.sampling, watched, offset)
+    return evaluate_sampled(state, one, watched.sampling, watched, offset)
 
 
-def stored(watched: Watch, *readings: Reading) -> list[int]:
+def stored(watched: DeviceRules, *readings: Reading) -> list[int]:
     """Which of them, by their place."""
     state = DeviceState()
     return [offset for offset, one in enumerate(readings) if not take(state, one, watched, offset)[1]]
@@ -123,7 +123,7 @@ def test_alerts_are_those_without_it(steps: list[tuple[int, float | None]]) -> N
     watched, plain, deduped = watch(BAND, rules=RULES), DeviceState(), DeviceState()
     for offset, one in enumerate(walk(steps)):
         before = set(plain.episodes)
-        expected = step(plain, one, watched.rules, offset)
+        expected = evaluate(plain, one, watched.rules, offset)
         events, dropped = take(deduped, one, watched, offset)
         assert events == expected
         assert not (dropped and (events or set(plain.episodes) != before))

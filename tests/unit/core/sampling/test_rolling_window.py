@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.sampling.rolling_window import BUCKETS, Figures, Window, bucket_of
+from app.core.sampling.rolling_window import BUCKETS, RollingWindow, WindowStats, bucket_of
 
 SECOND = 1_000_000
 numbers = st.floats(allow_nan=False, allow_infinity=False)
@@ -38,7 +38,7 @@ class Naive(NamedTuple):
     st.integers(0, 60),
 )
 def test_any_order_is_as_a_list_says(seconds: int, readings: list[tuple[int, float | None]], cut: int) -> None:
-    window, naive = Window(), Naive(seconds, [])
+    window, naive = RollingWindow(), Naive(seconds, [])
     newest = 0
     for index, (tenths, value) in enumerate(readings):
         time = 1_700_000_000 * SECOND + tenths * seconds * SECOND // 40  # ten windows
@@ -50,7 +50,7 @@ def test_any_order_is_as_a_list_says(seconds: int, readings: list[tuple[int, flo
         else:
             window.add(number, value)
         if index == cut:  # stored and loaded
-            window = msgspec.msgpack.decode(msgspec.msgpack.encode(window), type=Window)
+            window = msgspec.msgpack.decode(msgspec.msgpack.encode(window), type=RollingWindow)
         assert len(window.buckets) <= BUCKETS
         found, expected = window.figures(), naive.figures()
         if expected is None:
@@ -64,23 +64,23 @@ def test_any_order_is_as_a_list_says(seconds: int, readings: list[tuple[int, flo
 
 
 def test_a_minute_reaches_55_to_60_seconds_back() -> None:
-    window = Window()
+    window = RollingWindow()
     for second in range(121):
         window.add(bucket_of(second * SECOND, 60), second)
-    assert window.figures() == Figures(56, 92.5, 65, 120)  # 120 is the first second of its part
+    assert window.figures() == WindowStats(56, 92.5, 65, 120)  # 120 is the first second of its part
     window.move(bucket_of(124 * SECOND, 60))
-    assert window.figures() == Figures(56, 92.5, 65, 120)
+    assert window.figures() == WindowStats(56, 92.5, 65, 120)
     window.move(bucket_of(125 * SECOND, 60))
-    assert window.figures() == Figures(51, 95, 70, 120)
+    assert window.figures() == WindowStats(51, 95, 70, 120)
     window.add(bucket_of(69_999_999, 60), 1000)  # no part of it any more
     window.add(bucket_of(70 * SECOND, 60), 69)
-    assert window.figures() == Figures(52, 94.5, 69, 120)
+    assert window.figures() == WindowStats(52, 94.5, 69, 120)
     window.move(bucket_of(10_000 * SECOND, 60))
     assert window.figures() is None
 
 
 def test_the_largest_numbers_do_not_overflow() -> None:
-    window = Window()
+    window = RollingWindow()
     for value in (1.7e308, 1.7e308, -1.7e308, 1.7e308):
         window.add(5, value)
     figures = window.figures()

@@ -7,8 +7,8 @@ import msgspec
 import pytest
 
 from app.core.batch.books import books
-from app.core.batch.effects import Statement, Written
-from app.core.batch.output import Work
+from app.core.batch.effects import Statement, WriteResult
+from app.core.batch.output import BatchOutput
 from app.core.rules.rule import InvalidRules
 from app.core.sampling.checks import AVERAGES_MAX
 from app.core.sampling.compile import WINDOWS_MAX
@@ -96,11 +96,11 @@ def subject(sampling: dict[str, Any], *rules: dict[str, object]) -> Subject:
     return made
 
 
-def sequence(work: Work) -> list[int]:
+def sequence(work: BatchOutput) -> list[int]:
     return [row[3] for row in work.rows]
 
 
-def averages(work: Work) -> list[tuple[Any, ...]]:
+def averages(work: BatchOutput) -> list[tuple[Any, ...]]:
     return [effect.args for effect in work.alert_effects if effect.statement is Statement.UPSERT_AVERAGE]
 
 
@@ -112,7 +112,7 @@ def test_dropped_rows_are_in_the_books_and_a_batch_that_comes_again_is_the_same(
     assert sequence(work) == [0, 2, 4, 7]
     assert work.dropped == {"cov": 4}
     assert [event.status for event in work.events] == ["FIRING", "RESOLVED"]
-    assert books(records, work, Written(rows=4)).dropped_by_policy == 4
+    assert books(records, work, WriteResult(rows=4)).dropped_by_policy == 4
     again = process(*records, epoch=2)  # the states were written, the offset was not committed
     assert (sequence(again), again.dropped, again.events) == ([0, 2, 4, 7], {"cov": 4}, [])
     rest = process(*records[3:], telemetry(8, temperature=20.5), epoch=3)

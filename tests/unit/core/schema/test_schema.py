@@ -9,7 +9,7 @@ from msgspec import Meta, Struct, defstruct, field
 
 from app.core.rules import field_readers
 from app.core.rules.parse import parse
-from app.core.rules.prefilter import quiet_for
+from app.core.rules.prefilter import prefilter_for
 from app.core.rules.rule import InvalidRules, RuleSet
 from app.core.sampling import change_of_value
 from app.core.schema import schema as columns
@@ -75,7 +75,7 @@ def test_names_that_msgspec_knows() -> None:
 
 def test_the_default_is_the_table_of_init_sql() -> None:
     assert DEFAULT.names == ("time", "user_id", "device_id", "sequence_id", "temperature", "battery", "extra_data")
-    assert columns.in_force() is DEFAULT
+    assert columns.current_schema() is DEFAULT
 
 
 def test_a_struct_without_fields_keeps_everything_in_extra_data() -> None:
@@ -158,10 +158,10 @@ class Machine(Struct):
 def machine() -> Iterator[columns.Schema]:
     """Its schema, in force until the end of the test."""
     schema = schema_of(Machine)
-    columns.use(schema)
+    columns.install_schema(schema)
     field_readers.reader.cache_clear()  # a process has one schema, and the cache is of it
     yield schema
-    columns.use(DEFAULT)
+    columns.install_schema(DEFAULT)
     field_readers.reader.cache_clear()
 
 
@@ -183,11 +183,11 @@ def test_change_of_value_of_own_columns(machine: columns.Schema) -> None:
     bands = tuple(
         change_of_value.Band(key, field_readers.reader(key, "number"), absolute=10.0) for key in ("speed", "mode")
     )
-    policy, chain = change_of_value.Policy(bands, 3_600_000_000), change_of_value.Chain(0)
+    policy, chain = change_of_value.Policy(bands, 3_600_000_000), change_of_value.StoredChain(0)
 
     def says_more(second: int, rpm: int | None, mode: str | None) -> bool:
         made = machine.reading(NOW, "u", "d", 1, {}, "{}", None, None, mode, rpm)
-        return chain.says_more(made, second * 1_000_000, policy)
+        return chain.must_store(made, second * 1_000_000, policy)
 
     said = [
         says_more(at, rpm, mode) for at, (rpm, mode) in enumerate([(900, None), (905, None), (905, "run"), (911, None)])
@@ -212,7 +212,7 @@ def test_quick_looks_agree_with_the_rules(machine: columns.Schema) -> None:
         "u",
     )
     assert isinstance(rules, RuleSet)
-    quiet = quiet_for(rules.rules)
+    quiet = prefilter_for(rules.rules)
     for price in (None, Decimal(10), Decimal("10.000001")):
         for on in (None, True, False):
             for mode in (None, "run", "halt"):

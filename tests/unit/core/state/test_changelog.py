@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from app.core.state.changelog import marks_last, newest
 from app.core.state.device_state import VERSION, DeviceState, encode, seen
 from app.core.state.keys import MARK_KEY
-from app.core.state.partition_log import LOG_KEY, Log, note
+from app.core.state.partition_log import LOG_KEY, PartitionLog, note
 
 KEYS = [b"u/d1", b"u/d2", MARK_KEY]
 
@@ -76,7 +76,7 @@ def test_a_state_of_a_later_log_is_newer_whatever_its_offset() -> None:
     assert seen(newer) == (1, 2)
     for records in ([older, newer], [newer, older]):
         assert newest([(b"k", one) for one in records], nothing, set()) == {b"k": newer}
-    first, second = note(Log(0, "a"), 300, 5), note(Log(1, "b"), 2, 6)
+    first, second = note(PartitionLog(0, "a"), 300, 5), note(PartitionLog(1, "b"), 2, 6)
     for records in ([first, second], [second, first]):
         assert newest([(LOG_KEY, one) for one in records], nothing, set()) == {LOG_KEY: second}
     assert newest([(LOG_KEY, b"garbage")], {LOG_KEY: first}.get, set()) == {}

@@ -6,12 +6,12 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from app.core.alerts.evaluate import step
+from app.core.alerts.evaluate import evaluate
 from app.core.model.alert_event import AlertEvent, alert_id
 from app.core.model.records import Reading
 from app.core.rules.rule import Rule
-from app.core.sampling.change_of_value import Chain
-from app.core.sampling.rolling_window import Window
+from app.core.sampling.change_of_value import StoredChain
+from app.core.sampling.rolling_window import RollingWindow
 from app.core.state.device_state import DeviceState, at_rest, decode, encode
 from app.core.state.episode import Episode
 from app.core.state.samples import Samples
@@ -36,7 +36,7 @@ def run(
     for number, one in enumerate(readings):
         copy = decode(encode(state))
         assert replace(copy, persisted_offset=0) == replace(state, persisted_offset=0, episodes_changed=False)
-        events += step(state, one, given, offset + number)
+        events += evaluate(state, one, given, offset + number)
     return events
 
 
@@ -108,8 +108,8 @@ def test_a_late_reading_moves_the_offset_alone() -> None:
     state = DeviceState()
     assert len(run(state, HOT, reading(100, temperature=81))) == 1
     late = reading(99.999999, temperature=20)
-    assert step(state, late, HOT, 7) == ()
-    assert step(state, late, (), 8) == ()
+    assert evaluate(state, late, HOT, 7) == ()
+    assert evaluate(state, late, (), 8) == ()
     assert (state.applied_offset, state.latest_time) == (8, COUNTED + 100_000_000)
     assert state.episodes["temperature"].last_seen == COUNTED + 100_000_000
 
@@ -197,7 +197,7 @@ def test_flags_tell_what_changed() -> None:
     state = DeviceState()
 
     def flags_after(one: Reading, offset: int) -> tuple[bool, bool]:
-        step(state, one, HOT, offset)
+        evaluate(state, one, HOT, offset)
         seen = (state.dirty, state.episodes_changed)
         state.mark_persisted()
         assert not state.dirty
@@ -227,7 +227,7 @@ def test_encoding_is_compact_and_exact() -> None:
     state = DeviceState()
     assert decode(encode(state)) == state
     assert state.latest_time is None
-    step(state, reading(0.000001, temperature=1), HOT, 2**40)
+    evaluate(state, reading(0.000001, temperature=1), HOT, 2**40)
     assert msgspec.msgpack.decode(encode(state)) == [1, 2**40, COUNTED + 1]
     assert decode(encode(state)).latest == state.latest
     assert state.latest > START
@@ -266,7 +266,7 @@ def test_states_of_older_and_newer_programs_decode() -> None:
 
 
 def test_whether_an_alert_is_open_is_read_without_the_rest() -> None:
-    state = DeviceState(samples=Samples(Chain(3), {"temperature,60s": Window()}))
+    state = DeviceState(samples=Samples(StoredChain(3), {"temperature,60s": RollingWindow()}))
     assert at_rest(encode(DeviceState()))
     assert at_rest(encode(state))
     run(state, HOT, reading(temperature=90))

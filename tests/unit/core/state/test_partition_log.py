@@ -5,9 +5,9 @@ from msgspec import structs
 
 from app.core.state.partition_log import (
     NAMELESS,
-    Log,
-    Noted,
-    Present,
+    NotedLog,
+    PartitionLog,
+    PresentLog,
     Verdict,
     commit_counts,
     judge,
@@ -17,13 +17,13 @@ from app.core.state.partition_log import (
     signature,
 )
 
-BEFORE = Noted(1, 300, 2, "topic", 1_000, 7)
-NOW = Present("topic", 0, 301, 7)
+BEFORE = NotedLog(1, 300, 2, "topic", 1_000, 7)
+NOW = PresentLog("topic", 0, 301, 7)
 
 
 def test_a_note_is_read_as_it_was_written_also_by_an_older_program() -> None:
-    assert noted(note(Log(2, "topic", 7), 300, 1_000)) == BEFORE
-    assert noted(b"\x94\x01\x05\x00\xa1a") == Noted(1, 5, 0, "a")
+    assert noted(note(PartitionLog(2, "topic", 7), 300, 1_000)) == BEFORE
+    assert noted(b"\x94\x01\x05\x00\xa1a") == NotedLog(1, 5, 0, "a")
     for garbage in (b"", b"300", b"\xff", b"\x94\x01\xa1x\x00\xa1a", b"\x91" * 5000):
         assert noted(garbage) is None
 
@@ -42,15 +42,15 @@ def test_a_note_is_read_as_it_was_written_also_by_an_older_program() -> None:
         (structs.replace(BEFORE, identity=NAMELESS), NOW, Verdict.SAME),  # the broker was made newer
         (structs.replace(BEFORE, identity=NAMELESS), structs.replace(NOW, timestamp=2_000), Verdict.OTHER),
         (structs.replace(BEFORE, identity=NAMELESS), structs.replace(NOW, end=10), Verdict.CUT),
-        (Noted(1, 300, 0, ""), NOW, Verdict.SAME),  # what an older program has left belongs to what is there
-        (Noted(1, 300, 0, ""), structs.replace(NOW, end=300), Verdict.CUT),
-        (Noted(1, -1, 0, ""), structs.replace(NOW, end=0), Verdict.SAME),
+        (NotedLog(1, 300, 0, ""), NOW, Verdict.SAME),  # what an older program has left belongs to what is there
+        (NotedLog(1, 300, 0, ""), structs.replace(NOW, end=300), Verdict.CUT),
+        (NotedLog(1, -1, 0, ""), structs.replace(NOW, end=0), Verdict.SAME),
     ],
 )
-def test_the_verdict(before: Noted, now: Present, verdict: Verdict) -> None:
+def test_the_verdict(before: NotedLog, now: PresentLog, verdict: Verdict) -> None:
     log, why = judge(before, now)
     assert why is verdict
-    assert log == Log(before.generation + (verdict is not Verdict.SAME), now.identity, now.election)
+    assert log == PartitionLog(before.generation + (verdict is not Verdict.SAME), now.identity, now.election)
 
 
 def test_the_record_is_looked_up_where_nothing_else_tells() -> None:
@@ -78,8 +78,8 @@ def test_the_record_is_looked_up_where_nothing_else_tells() -> None:
     ],
 )
 def test_what_a_commit_is_worth(metadata: str, verdict: Verdict, counts: bool) -> None:
-    assert commit_counts(metadata, Log(3, "topic"), verdict) is counts
+    assert commit_counts(metadata, PartitionLog(3, "topic"), verdict) is counts
 
 
 def test_a_log_without_identity_signs_nothing() -> None:
-    assert [signature(Log()), signature(Log(1, "topic"))] == ["", "log=topic"]
+    assert [signature(PartitionLog()), signature(PartitionLog(1, "topic"))] == ["", "log=topic"]

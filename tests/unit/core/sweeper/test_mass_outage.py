@@ -5,12 +5,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from app.core.presence.device_presence import Limits, Thing
-from app.core.presence.online_count import WEIGHT, Roll
-from app.core.sweeper.sweeper import Care
+from app.core.presence.device_presence import DevicePresence, PresenceLimits
+from app.core.presence.online_count import WEIGHT, OnlineCount
+from app.core.sweeper.sweeper import SweeperConfig
 from tests.unit.presence_world import World
 
-CARE = Care(mass_share=0.3, mass_hold=120.0)
+CARE = SweeperConfig(mass_share=0.3, mass_hold=120.0)
 
 
 def devices(user: str, count: int) -> list[str]:
@@ -137,7 +137,7 @@ def test_a_user_alone_with_invented_devices_holds_back_nobody_who_comes_later() 
 
 @pytest.mark.parametrize("counts", [[5], [20, 3, 1], [400, 19, 21]])
 def test_the_roll_counts_each_user_for_so_many_at_most(counts: Sequence[int]) -> None:
-    roll, thing = Roll(), Thing(("", ""), Limits(0.0), -1)
+    roll, thing = OnlineCount(), DevicePresence(("", ""), PresenceLimits(0.0), -1)
     assert thing.name not in [("user0", "")]
     for user, count in enumerate(counts):
         for _ in range(count + 3):

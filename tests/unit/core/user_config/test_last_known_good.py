@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 from app.core.rules.conditions import Comparison
-from app.core.user_config.last_known_good import Change, InForce
+from app.core.user_config.last_known_good import ConfigRevision, LastKnownGood
 from app.core.user_config.rulebook import RuleBook
 from tests.unit.readings import START
 
@@ -12,8 +12,8 @@ HOT, COLD, WRONG = RULE, RULE.replace(">", "<"), RULE.replace(">", "~")
 _count = iter(range(1000))
 
 
-def change(text: str | None, accepted: str | None = None, user: str = "u") -> Change:
-    return Change(user, text, later(), accepted)
+def change(text: str | None, accepted: str | None = None, user: str = "u") -> ConfigRevision:
+    return ConfigRevision(user, text, later(), accepted)
 
 
 def meaning(book: RuleBook, user: str = "u") -> list[str]:
@@ -26,7 +26,7 @@ def later() -> datetime:
 
 
 def test_what_is_taken_is_noted_once() -> None:
-    in_force = InForce(RuleBook())
+    in_force = LastKnownGood(RuleBook())
     first = change(HOT)
     assert in_force.apply([first]) == ([], [first])
     assert in_force.apply([change(HOT, accepted=HOT)]) == ([], [])
@@ -34,7 +34,7 @@ def test_what_is_taken_is_noted_once() -> None:
 
 def test_a_mistake_leaves_what_was_in_force() -> None:
     book = RuleBook()
-    in_force = InForce(book)
+    in_force = LastKnownGood(book)
     in_force.apply([change(HOT)])
     wrong = change(WRONG, accepted=COLD)  # noting it may have failed: what this worker took is newer
     (refused,), taken = in_force.apply([wrong])
@@ -45,7 +45,7 @@ def test_a_mistake_leaves_what_was_in_force() -> None:
 
 def test_a_worker_that_starts_after_the_mistake_takes_what_others_took() -> None:
     book = RuleBook()
-    in_force = InForce(book)
+    in_force = LastKnownGood(book)
     refused, taken = in_force.apply([change(WRONG, accepted=HOT), change(WRONG, user="v"), change(COLD, user="w")])
     assert [one.change.user_id for one in refused] == ["u", "v"]
     assert [one.user_id for one in taken] == ["w"]
@@ -57,7 +57,7 @@ def test_a_worker_that_starts_after_the_mistake_takes_what_others_took() -> None
 
 def test_what_an_other_version_accepted_may_be_refused_here() -> None:
     book = RuleBook()
-    in_force = InForce(book)
+    in_force = LastKnownGood(book)
     (refused,), _ = in_force.apply([change(WRONG, accepted=WRONG)])
     assert refused.change.user_id == "u"
     in_force.apply([change(WRONG, accepted=HOT)])
@@ -66,7 +66,7 @@ def test_what_an_other_version_accepted_may_be_refused_here() -> None:
 
 def test_a_deleted_row_leaves_nothing() -> None:
     book = RuleBook()
-    in_force = InForce(book)
+    in_force = LastKnownGood(book)
     in_force.apply([change(HOT)])
     assert in_force.apply([change(None)]) == ([], [])
     in_force.apply([change(WRONG)])

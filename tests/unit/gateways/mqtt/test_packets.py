@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from app.errors import WireError
-from app.gateways.mqtt.packets import Damaged, Publish, Reader, frame
+from app.gateways.mqtt.packets import MalformedPublish, Publish, Reader, frame
 
 LIMIT = 1 << 21
 
@@ -71,21 +71,21 @@ def test_a_changed_publish_never_raises_anything_else(data: st.DataObject) -> No
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
     with suppress(WireError):
         for item in read([bytes(whole)]):
-            assert not isinstance(item, Publish | Damaged) or len(item.payload) <= len(whole)
+            assert not isinstance(item, Publish | MalformedPublish) or len(item.payload) <= len(whole)
 
 
 def test_a_topic_that_is_not_utf8_keeps_its_payload_and_packet_id() -> None:
     whole = publish("users/u1/config", bytes(range(256)), 513).replace(b"users", b"us\xff\xfes")
     after = publish("iot/n/status", b"up", 514)
     assert read([whole + after]) == [
-        Damaged(b"us\xff\xfes/u1/config", bytes(range(256)), 513),
+        MalformedPublish(b"us\xff\xfes/u1/config", bytes(range(256)), 513),
         Publish("iot/n/status", b"up", 514, []),
     ]
 
 
 def test_a_user_property_that_is_not_utf8_keeps_the_message() -> None:
     whole = publish(payload=b"body", user_properties=[("a", "zzzz")]).replace(b"zzzz", b"\xff\xff\xff\xff")
-    assert read([whole]) == [Damaged(b"users/u/config", b"body", 7)]
+    assert read([whole]) == [MalformedPublish(b"users/u/config", b"body", 7)]
 
 
 def test_qos_0_has_no_packet_id() -> None:

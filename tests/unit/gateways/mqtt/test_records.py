@@ -10,7 +10,7 @@ from app.core.deadletters.envelope import from_record
 from app.core.model.headers import REDELIVERED
 from app.core.model.records import Kind
 from app.gateways.dead_letter import rate_limited, too_large_for
-from app.gateways.mqtt.packets import Damaged, Publish
+from app.gateways.mqtt.packets import MalformedPublish, Publish
 from app.gateways.mqtt.records import to_record
 from app.gateways.record import may_be_there, own_output
 from app.runtime.retry import delay
@@ -32,13 +32,13 @@ def test_the_fixed_headers() -> None:
 
 
 def test_a_message_that_comes_again_says_so() -> None:
-    for message in (Publish(TOPIC, b"{}", 7, [], True), Damaged(b"\xff", b"{}", 7, True)):
+    for message in (Publish(TOPIC, b"{}", 7, [], True), MalformedPublish(b"\xff", b"{}", 7, True)):
         found = dict(to_record(message, 1).headers)
         assert (found["mqtt_id"], found["mqtt_dup"]) == (b"7", b"1")
 
 
 def test_what_the_broker_had_retained_says_so() -> None:
-    for message in (Publish(TOPIC, b"{}", 7, [], False, True), Damaged(b"\xff", b"{}", 0, False, True)):
+    for message in (Publish(TOPIC, b"{}", 7, [], False, True), MalformedPublish(b"\xff", b"{}", 0, False, True)):
         assert dict(to_record(message, 1).headers)["retained"] == b"1"
     assert "retained" not in dict(to_record(Publish(TOPIC, b"{}", 7, [], True), 1).headers)
 
@@ -125,7 +125,7 @@ def test_value_and_topic_are_never_changed(topic: str, payload: bytes, packet_id
 
 
 def test_a_damaged_message_is_forwarded_as_unknown() -> None:
-    record = to_record(Damaged(b"users/\xff/devices/d/telemetry", b"\0", 3), 1)
+    record = to_record(MalformedPublish(b"users/\xff/devices/d/telemetry", b"\0", 3), 1)
     assert (record.kind, record.key, record.value, record.packet_id) == (
         Kind.UNKNOWN,
         b"users/\xff/devices/d/telemetry",

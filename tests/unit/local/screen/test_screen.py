@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from app.local.screen.figures import Figures, read_figures
+from app.local.screen.figures import ScreenFigures, read_figures
 from app.local.screen.screen import View, draw, plain
 
 METRICS = """\
@@ -45,12 +45,12 @@ def test_figures_are_summed_over_labels() -> None:
     assert (figures.received, figures.stored, figures.duplicate, figures.dead, figures.lag) == (1002, 990, 5, 5, 15)
     assert figures.dead_letters == {"bad_json": 3, "bad_time": 2}
     assert figures.alerts == {"FIRING": 5, "RESOLVED": 1}
-    assert read_figures("") == Figures()
+    assert read_figures("") == ScreenFigures()
 
 
 def test_rate_is_never_negative() -> None:
-    assert Figures(received=300).rate_since(Figures(received=100), 2.0) == 100
-    assert Figures(received=3).rate_since(Figures(received=100), 2.0) == 0, "the worker started anew"
+    assert ScreenFigures(received=300).rate_since(ScreenFigures(received=100), 2.0) == 100
+    assert ScreenFigures(received=3).rate_since(ScreenFigures(received=100), 2.0) == 0, "the worker started anew"
 
 
 def test_screen_shows_figures_alerts_and_who_is_down() -> None:

@@ -7,7 +7,7 @@ import pytest
 from faust.assignor.client_assignment import ClientMetadata
 
 from app.kafka.topics import disagreement
-from app.stream.rebalance.assignor import EqualCounts
+from app.stream.rebalance.assignor import EqualCountsAssignor
 
 COUNTS = {"in": 4, "letters": 2, "alerts": 4, "states": 2}
 
@@ -52,7 +52,7 @@ def test_who_is_given_partitions(counts: dict[str, int], hold: bool, given: int)
     app: Any = SimpleNamespace(
         tables=tables, sensors=sensors, tracer=None, conf=SimpleNamespace(canonical_url="http://worker:1")
     )
-    subject = EqualCounts(app)
+    subject = EqualCountsAssignor(app)
     subject.hold = hold
     member = subject.metadata({"in", "states"})
     assert ClientMetadata.loads(member.user_data).url == "http://worker:1"

@@ -8,7 +8,7 @@ import pytest
 from faust.types import TP
 
 from app.stream.rebalance import sensor
-from app.stream.rebalance.sensor import Rebalances
+from app.stream.rebalance.sensor import RebalanceSensor
 
 
 class Told:
@@ -34,7 +34,7 @@ class Group:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.told, self.seconds = Told(), 100.0
-        self.sensor = Rebalances("readings", self.told)
+        self.sensor = RebalanceSensor("readings", self.told)
         self.consumer_generation_id = 0
         self.consumer = SimpleNamespace(assignment=lambda: self.assigned)
         self.assigned: set[TP] = set()
