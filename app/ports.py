@@ -59,7 +59,7 @@ class Outbox(Protocol):
 class Lease(Protocol):
     """Whether the partitions are still ours. Every write to Kafka asks by itself (app.kafka.producer)."""
 
-    async def held(self) -> None:
+    async def ensure(self) -> None:
         """Return once they surely are, which is at once but for a worker that was stalled or cut off from Kafka.
 
         Raises TransientError when told to give up first.
@@ -108,5 +108,5 @@ class Ports:
 class Unlimited:
     """For whoever writes on its own account, and not for partitions (app.ports.Lease)."""
 
-    async def held(self) -> None:
+    async def ensure(self) -> None:
         """Return."""

@@ -141,8 +141,8 @@ async def _dead_letters(site: Site, books: Books, sent: Sequence[Sent], records:
 
 
 async def _alerts(site: Site, books: Books, alerts: Sequence[Alert], heard: Sequence[Mapping[str, Any]] | None) -> None:
-    told = await read(site, site.settings.kafka_alerts_topic)
-    events = [json.loads(record.value) for record in told if not record.headers]  # answers have one
+    reported = await read(site, site.settings.kafka_alerts_topic)
+    events = [json.loads(record.value) for record in reported if not record.headers]  # answers have one
     books.alerts = len(events)
     first = list({(event["alert_id"], event["status"]): event for event in reversed(events)}.values())[::-1]
     books.alert_repeats = len(events) - len(first)

@@ -15,9 +15,9 @@ Key = tuple[datetime, str, str, int]
 
 
 class FakeStore:
-    """ports.Store in memory. Clear `available` for an outage: writes hold until it is set, or `give_up` is."""
+    """ports.Store in memory. Clear `available` for an outage: writes hold until it is set, or `interrupt` is."""
 
-    def __init__(self, give_up: asyncio.Event | None = None) -> None:
+    def __init__(self, interrupt: asyncio.Event | None = None) -> None:
         self.rows: dict[Key, Row] = {}
         self.configs: dict[str, str] = {}
         self.maintenance: dict[str, str] = {}
@@ -27,14 +27,14 @@ class FakeStore:
         self.statuses: dict[tuple[str, str], tuple[Any, ...]] = {}  # by key and way
         self.active_alerts: dict[tuple[Any, ...], tuple[Any, ...]] = {}  # by user, device, rule and way
         self.history: dict[tuple[str, str, int], tuple[Any, ...]] = {}
-        self.give_up = give_up or asyncio.Event()
+        self.interrupt = interrupt or asyncio.Event()
         self.available = asyncio.Event()
         self.available.set()
 
     async def write(self, rows: Sequence[Row], effects: Sequence[Effect] = ()) -> WriteResult:
         """Store rows and effects, or raise TransientError when told to give up while unavailable."""
         while not self.available.is_set():
-            if self.give_up.is_set():
+            if self.interrupt.is_set():
                 raise TransientError("told to give up")
             await asyncio.sleep(0.01)
         refused = [(index, wrong) for index, row in enumerate(rows) if (wrong := fault(row) or _json_fault(row[6]))]

@@ -43,5 +43,5 @@ def test_the_arithmetic_of_scale() -> None:
         assert int(row[3]) >= 2 * busy[1]
         assert int(row[4]) == max(1, math.ceil(rate * database / 1e6 / 0.6))
         unit = {"G": 1e9, "T": 1e12}[row[7]]
-        for size, told in ((152, row[5]), (264, row[6])):
-            assert abs(rate * size * 86400 / unit - float(told)) <= (0.5 if float(told) >= 10 else 0.06)
+        for size, reported in ((152, row[5]), (264, row[6])):
+            assert abs(rate * size * 86400 / unit - float(reported)) <= (0.5 if float(reported) >= 10 else 0.06)

@@ -237,10 +237,10 @@ class Site:
         await self.settled_input(seconds)
         topic, group = self.settings.kafka_alerts_topic, f"{self.settings.group_id}-notifier"
 
-        async def told() -> bool:
+        async def reported() -> bool:
             return not behind(await self.committed(topic, group), await self.ends(topic))
 
-        await until(told, seconds, lambda: "the notifier has not committed all alerts")
+        await until(reported, seconds, lambda: "the notifier has not committed all alerts")
 
 
 def behind(committed: Mapping[int, int], ends: Mapping[int, int]) -> dict[int, tuple[int, int]]:

@@ -19,7 +19,7 @@ class Span(Struct):
     first_seen: datetime
     fired_at: datetime
     resolved_at: datetime | None = None
-    told: int = 1  # events
+    events: int = 1  # events
 
     def seconds(self, now: datetime) -> float:
         """How long it was open; until `now` if it still is."""
@@ -32,13 +32,13 @@ class Spans:
     def __init__(self) -> None:
         self.open: dict[str, Span] = {}  # by alert_id
 
-    def tell(self, event: AlertEvent) -> Span | None:
+    def add(self, event: AlertEvent) -> Span | None:
         """Take an event in; the span that it ended."""
         span = self.open.get(event.alert_id)
         if span is None:
             self.open[event.alert_id] = _begun(event)
             return None
-        span.told += 1
+        span.events += 1
         span.severity = event.severity
         if event.status is not Status.RESOLVED:
             return None

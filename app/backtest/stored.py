@@ -16,7 +16,7 @@ class Backtest:
 
     def __init__(self, rules: RuleSet, glob: str, begin: datetime, end: datetime) -> None:
         self.rules, self._glob, self._globs = rules, glob, Globs([glob])
-        self.rehearsal, self.summary = DryRun(rules), Summary(begin, end)
+        self.dry_run, self.summary = DryRun(rules), Summary(begin, end)
         self._spans = Spans()
         self._wanted: dict[str, bool] = {}  # by device
 
@@ -27,14 +27,14 @@ class Backtest:
 
     def take(self, readings: Iterable[Reading]) -> None:
         """The next ones; each device's have to come in the order of their time."""
-        wanted, rehearse, tell = self._wanted, self.rehearsal.take, self._spans.tell
+        wanted, rehearse, add = self._wanted, self.dry_run.take, self._spans.add
         for reading in readings:
             device = reading.device_id
             if device not in wanted:
                 wanted[device] = self._globs.takes_in(device)
             if wanted[device]:
                 for event in rehearse(reading):
-                    if (ended := tell(event)) is not None:
+                    if (ended := add(event)) is not None:
                         self.summary.add(ended)
 
     def finish(self) -> None:

@@ -74,13 +74,13 @@ def history(
     Example: iot-stream alerts history --user alice --since 7d
     """
     begin = datetime.now(UTC) - duration(since)
-    found = asyncio.run(_told(user, rule, device, begin, limit))
+    found = asyncio.run(_history(user, rule, device, begin, limit))
     if as_json:
         print(msgspec.json.encode(found).decode())
         return
-    from app.cli.render.alerts import told
+    from app.cli.render.alerts import print_history
 
-    told(found)
+    print_history(found)
 
 
 @alerts.command()
@@ -159,6 +159,8 @@ async def _open(user: str | None, rule: str | None) -> list[OpenAlert]:
         return await open_alerts(connection, user, rule)
 
 
-async def _told(user: str | None, rule: str | None, device: str | None, since: datetime, limit: int) -> list[SentAlert]:
+async def _history(
+    user: str | None, rule: str | None, device: str | None, since: datetime, limit: int
+) -> list[SentAlert]:
     async with operator_session(load(), "alerts") as connection:
         return await told_alerts(connection, user, rule, device, since, limit)

@@ -61,13 +61,15 @@ def backtest(
     _print(Console(), done, seconds)
 
 
-async def _run(user: str, glob: str, rules: RuleSet | None, stretch: tuple[datetime, datetime], told: Told) -> Backtest:
+async def _run(
+    user: str, glob: str, rules: RuleSet | None, stretch: tuple[datetime, datetime], report: Told
+) -> Backtest:
     async with operator_session(load(), "backtest") as connection:
         made = Backtest(rules or await _in_force(connection, user), glob, *stretch)
         async with aclosing(pages(connection, user, *stretch, made.prefix)) as found:
             async for page in found:
                 made.take(page)
-                told(made.share(page[-1].time))
+                report(made.share(page[-1].time))
     made.finish()
     return made
 
@@ -81,7 +83,7 @@ async def _in_force(connection: Connection, user: str) -> RuleSet:
 def _print(console: "Console", done: Backtest, seconds: float) -> None:
     from app.cli.render.rules import print_on, summary
 
-    figures, begin = done.rehearsal, done.summary.begin
+    figures, begin = done.dry_run, done.summary.begin
     if figures.readings:
         print_on(console, summary(done.summary, done.rules))
     alerts = sum(one.alerts for one in done.summary.figures)
@@ -94,8 +96,8 @@ def _as_json(user: str, done: Backtest, seconds: float) -> str:
         "user_id": user,
         "begin": done.summary.begin,
         "end": done.summary.end,
-        "readings": done.rehearsal.readings,
-        "devices": done.rehearsal.devices,
+        "readings": done.dry_run.readings,
+        "devices": done.dry_run.devices,
         "seconds": round(seconds, 3),
         "rules": [rule.id for rule in done.rules.rules],
         "figures": done.summary.figures,

@@ -56,10 +56,10 @@ async def _main(settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    insist = RetryUntilStopped(stop)
-    publisher = MqttPublisher(account(settings), insist.rest)
-    publishing = Publishing(publisher, insist, probe(settings), settings.alert_delayed_after)
-    made = Notifier(settings, publishing, insist)
+    retry = RetryUntilStopped(stop)
+    publisher = MqttPublisher(account(settings), retry.rest)
+    publishing = Publishing(publisher, retry, probe(settings), settings.alert_delayed_after)
+    made = Notifier(settings, publishing, retry)
 
     async def live() -> Mapping[str, bool]:
         return {"running": True}

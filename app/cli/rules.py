@@ -114,23 +114,23 @@ def try_out(
     Example: iot-stream rules test rules.json --readings readings.csv
     """
     found = rules_file.valid(str(file), rules_file.text_of(file), readings_file.NOBODY)
-    rehearsal, events, spans, refused = DryRun(found), list[AlertEvent](), Spans(), list[Refused]()
+    dry_run, events, spans, refused = DryRun(found), list[AlertEvent](), Spans(), list[Refused]()
     over: list[Span] = []
     for reading in readings_file.read(readings):
         if isinstance(reading, Refused):
             refused.append(reading)
             continue
-        for event in rehearsal.take(reading):
+        for event in dry_run.take(reading):
             events.append(event)
-            if (ended := spans.tell(event)) is not None:
+            if (ended := spans.add(event)) is not None:
                 over.append(ended)
     alerts = sorted([*over, *spans.open.values()], key=lambda span: span.fired_at)
     if as_json:
-        figures = {"readings": rehearsal.readings, "devices": rehearsal.devices, "late": rehearsal.late}
-        told = [msgspec.Raw(to_json(event)) for event in events]
-        print(msgspec.json.encode({**figures, "refused": refused, "events": told, "alerts": alerts}).decode())
+        figures = {"readings": dry_run.readings, "devices": dry_run.devices, "late": dry_run.late}
+        emitted = [msgspec.Raw(to_json(event)) for event in events]
+        print(msgspec.json.encode({**figures, "refused": refused, "events": emitted, "alerts": alerts}).decode())
         return
-    _print_test(readings, rehearsal, events, alerts, refused)
+    _print_test(readings, dry_run, events, alerts, refused)
 
 
 def _print_test(file: Path, done: DryRun, events: list[AlertEvent], alerts: list[Span], refused: list[Refused]) -> None:

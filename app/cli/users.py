@@ -71,7 +71,7 @@ def add(
                 broker.added.put(username, password, rules)
 
     asyncio.run(done())
-    _told(broker)
+    _notify_broker(broker)
     print(f"added {username}")
 
 
@@ -110,7 +110,7 @@ def remove(username: Name, local: Local = False, directory: Directory = None) ->
                 broker.added.remove(username)
 
     asyncio.run(done())
-    _told(broker)
+    _notify_broker(broker)
     print(f"removed {username}")
 
 
@@ -132,7 +132,7 @@ def passwd(
                 broker.added.put(username, password)
 
     asyncio.run(done())
-    _told(broker)
+    _notify_broker(broker)
     print(f"changed the password of {username}")
 
 
@@ -148,7 +148,7 @@ def _target(local: bool, directory: Path | None) -> tuple[Settings, Mosquitto | 
     return stack.settings(), stack.mosquitto
 
 
-def _told(broker: Mosquitto | None) -> None:
+def _notify_broker(broker: Mosquitto | None) -> None:
     if broker:
         broker.write_accounts()
         broker.reload()

@@ -48,7 +48,7 @@ class Tally(NamedTuple):
 
     rows: int
     dead: int
-    others: int  # settings, status and the like: they overwrite one another, so nobody can look them up
+    carried_out: int  # settings, status and the like: they overwrite one another, so nobody can look them up
     left_out: int  # by change of value
     doubtful: list[tuple[int, str]]  # those it would have kept, as it is set now
     missing: list[tuple[int, str]]  # (offset, what it is)
@@ -86,10 +86,9 @@ def report(settings: Settings, tallies: dict[int, Tally]) -> list[Finding]:
             what = f"partition {partition}: {len(tally.doubtful)} readings are no row, though the change of value that "
             cure = "if it was changed since, or they were deleted, all is well; else as for records that are missing"
             found.append(warning(AREA, f"{what}is set now would keep them: {examples}", cure))
-    rows, dead, others, left_out = (sum(tally[n] for tally in tallies.values()) for n in range(4))  # type: ignore[misc]
-    total = (
-        f"of the newest committed records {rows:,} are rows, {dead:,} dead letters, {others:,} settings and the like"
-    )
+    rows, dead, carried_out, left_out = (sum(tally[n] for tally in tallies.values()) for n in range(4))  # type: ignore[misc]
+    total = f"of the newest committed records {rows:,} are rows, {dead:,} dead letters, "
+    total += f"{carried_out:,} settings and the like"
     total += f", {left_out:,} left out by change of value" if left_out else ""
     return found or [ok(AREA, f"{total}; none is missing")]
 
@@ -123,13 +122,13 @@ async def _partitions(settings: Settings, connection: Connection, newest: int) -
         for tp in sorted(tp for tp in offsets if tp.topic == settings.kafka_topic):
             records = await _read(consumer, tp, offsets[tp].offset, newest)
             if records:
-                readings, others, dead = _sort(settings, records)
+                readings, carried_out, dead = _sort(settings, records)
                 absent = await _absent(connection, readings)
                 missing = await _missing(letters, tp, records[0].offset, dead + absent)
                 lettered = len(dead) + len(absent) - len(missing)
                 judged = await _judged(connection, readings, missing)
                 rows = len(readings) - len(absent)
-                tally[tp.partition] = Tally(rows, lettered, others, *judged)
+                tally[tp.partition] = Tally(rows, lettered, carried_out, *judged)
     return tally
 
 
@@ -186,18 +185,18 @@ def _sort(settings: Settings, records: Sequence[Any]) -> tuple[list[tuple[Any, R
     """Records that must be rows, the number of others that are carried out, and those that must be dead letters."""
     limits = DecodeLimits(CENTURY, CENTURY, settings.payload_max_bytes, settings.payload_max_depth)
     decode, now_ms = Decoder(limits).decode, int(time.time() * 1000)
-    readings, others, dead = [], 0, []
+    readings, carried_out, dead = [], 0, []
     for record in records:
         address = address_of(record)
         if isinstance(address, Rejected):
             dead.append((record, address.detail))
         elif address.kind is not Kind.TELEMETRY:
-            others += 1
+            carried_out += 1
         elif isinstance(reading := decode(record, address, arrived_ms(record, now_ms)), Rejected):
             dead.append((record, reading.detail))
         else:
             readings.append((record, reading))
-    return readings, others, dead
+    return readings, carried_out, dead
 
 
 async def _absent(connection: Connection, readings: Sequence[tuple[Any, Reading]]) -> list[tuple[Any, str]]:

@@ -65,8 +65,8 @@ async def _server(connection: Connection) -> list[Finding]:
     theirs = row["now"].timestamp()
     skew = 0.0 if begun <= theirs <= ended else min(theirs - begun, theirs - ended, key=abs)
     if abs(skew) > SKEW_SECONDS:
-        here = datetime.fromtimestamp(ended, UTC).isoformat(timespec="seconds")
-        what = f"its clock differs from this machine's by {skew:+.1f} s (here it is {here})"
+        own_time = datetime.fromtimestamp(ended, UTC).isoformat(timespec="seconds")
+        what = f"its clock differs from this machine's by {skew:+.1f} s (here it is {own_time})"
         return [*found, warning(AREA, what, "set both by NTP: a worker refuses readings by its own clock")]
     return [*found, ok(AREA, f"its clock is right to {abs(skew):.1f} s")]
 

@@ -37,7 +37,7 @@ class Admission:
         """The records without those that are dropped; the others over a limit say which (`over`)."""
         now = time.monotonic()
         if self._telling is None:
-            self._telling = asyncio.get_running_loop().call_later(TELL_SECONDS, self._tell)
+            self._telling = asyncio.get_running_loop().call_later(TELL_SECONDS, self._show)
         return [record for record in records if self._may_go_on(record, now)]
 
     def _may_go_on(self, record: IngestRecord, now: float) -> bool:
@@ -55,7 +55,7 @@ class Admission:
         LIMITED.labels("dead_lettered" if record.packet_id else "dropped").inc()
         return record.packet_id > 0
 
-    def _tell(self) -> None:
+    def _show(self) -> None:
         self._telling = None
         for gauge, sums in self._sums.items():
             show(gauge, sums)

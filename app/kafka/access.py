@@ -75,7 +75,7 @@ async def start(client: Client, kafka: Access) -> None:
 
 async def _why(kafka: Access) -> KafkaError | None:
     """The first thing a broker has to say against us; None when one lets us in after all."""
-    silent, told = [], []
+    silent, refusals = [], []
     for host, port, _ in collect_hosts(kafka.servers, randomize=False):
         where = f"Kafka at {HostPort(host, port)}"
         try:
@@ -86,14 +86,14 @@ async def _why(kafka: Access) -> KafkaError | None:
                 connection.close()
             return None
         except ssl.SSLError as error:
-            told.append(_explained(error, where, kafka))
+            refusals.append(_explained(error, where, kafka))
         except OSError as error:  # TimeoutError too
             what = error.strerror or f"nothing comes within {ASK_MS / 1000:g} s"
             what += " (does it speak TLS?)" if "ssl_context" in kafka.security and not error.strerror else ""
             silent.append(KafkaConnectionError(f"{where} does not answer: {what}"))
         except KafkaError as error:
-            told.append(_explained(error, where, kafka))
-    return (told or silent or [None])[0]
+            refusals.append(_explained(error, where, kafka))
+    return (refusals or silent or [None])[0]
 
 
 def _explained(error: BaseException, where: str, kafka: Access) -> KafkaError:

@@ -36,7 +36,7 @@ def digest(payload: bytes) -> bytes:
 class DeadLetterTail:
     """Reads the dead-letter topic backwards, in its own short-lived consumer with no group."""
 
-    def __init__(self, kafka: Access, topic: str, give_up: asyncio.Event) -> None:
+    def __init__(self, kafka: Access, topic: str, interrupt: asyncio.Event) -> None:
         self._kafka = kafka
         self._options: dict[str, Any] = {
             **kafka.options,
@@ -45,8 +45,8 @@ class DeadLetterTail:
             # The client fetches at the log's end before we seek, and would wait there for half a second.
             "fetch_max_wait_ms": 10,
         }
-        self._topic, self._give_up = topic, give_up
-        self._interrupt = Interrupt(give_up)
+        self._topic, self._stopping = topic, interrupt
+        self._interrupt = Interrupt(interrupt)
 
     async def read(self, topic: str, partition: int, partitions: Iterable[int], first: int) -> RecentDeadLetters:
         """Return the dead letters of (topic, partition): all from source offset `first` on, and the last 2,000 or more.
@@ -57,7 +57,7 @@ class DeadLetterTail:
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type((KafkaError, OSError)),
             wait=wait_random_exponential(multiplier=0.2, max=5.0),
-            stop=StopWhenInterrupted(self._give_up),
+            stop=StopWhenInterrupted(self._stopping),
             sleep=self._interrupt.sleep,
             before_sleep=lambda state: log_retry("dead_letters_read_retry", self._topic, state),
             retry_error_callback=gave_up,

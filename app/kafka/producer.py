@@ -23,17 +23,17 @@ from app.runtime.retry import StopWhenInterrupted, gave_up
 # A dead letter carries its payload in base64: 1 MiB becomes 1.4 MB, and headers come on top.
 MAX_REQUEST_BYTES = 4 << 20
 LAST_SECONDS = 2.0  # for acks under way when told to give up
-METADATA_SECONDS = 2.0  # aiokafka would look for a missing topic for 40 s, deaf to `give_up`
+METADATA_SECONDS = 2.0  # aiokafka would look for a missing topic for 40 s, deaf to `interrupt`
 
 
 class Producer:
-    """Sends and waits for acks=all; waits out an outage of Kafka for as long as nobody says `give_up`."""
+    """Sends and waits for acks=all; waits out an outage of Kafka for as long as nobody says `interrupt`."""
 
     def __init__(
         self,
         kafka: Access,
         client_id: str,
-        give_up: asyncio.Event,
+        interrupt: asyncio.Event,
         events: WriteEvents | None = None,
         lease: Lease | None = None,
     ) -> None:
@@ -52,7 +52,7 @@ class Producer:
         }
         self._client: AIOKafkaProducer | None = None
         self._starting = asyncio.Lock()
-        self._give_up = give_up
+        self._interrupt = interrupt
 
     async def send(self, topic: str, messages: Sequence[OutgoingMessage]) -> dict[int, int]:
         """Send in order per partition; return {partition: last offset} once the broker has acked every message.
@@ -141,7 +141,7 @@ class Producer:
                 if (one := next(waiting, None)) is None:
                     continue
                 batch, size = one
-                await self._lease.held()  # right before, or a stall falls in between
+                await self._lease.ensure()  # right before, or a stall falls in between
                 try:
                     ack = await client.send_batch(batch, topic, partition=partition)
                 except KafkaError as error:  # it finds no room for longer than a request may take
@@ -156,7 +156,7 @@ class Producer:
 
     async def _until_told(self, putting: Coroutine[Any, Any, None]) -> None:
         """Wait for all acks; raise TransientError when told to give up and they do not come soon."""
-        task, signal = asyncio.ensure_future(putting), asyncio.ensure_future(self._give_up.wait())
+        task, signal = asyncio.ensure_future(putting), asyncio.ensure_future(self._interrupt.wait())
         try:
             await asyncio.wait({task, signal}, return_when=asyncio.FIRST_COMPLETED)
             await asyncio.wait({task}, timeout=LAST_SECONDS)
@@ -171,7 +171,7 @@ class Producer:
         return AsyncRetrying(
             retry=retry_if_exception_type((KafkaError, OSError)),
             wait=wait_random_exponential(multiplier=0.2, max=5.0),
-            stop=StopWhenInterrupted(self._give_up),
+            stop=StopWhenInterrupted(self._interrupt),
             sleep=self._pause,
             before_sleep=lambda state: self.writes.failed(topic, state),
             retry_error_callback=gave_up,
@@ -179,7 +179,7 @@ class Producer:
 
     async def _pause(self, seconds: float) -> None:
         try:
-            await asyncio.wait_for(self._give_up.wait(), seconds)
+            await asyncio.wait_for(self._interrupt.wait(), seconds)
         except TimeoutError:
             return
 

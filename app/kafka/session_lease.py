@@ -38,23 +38,23 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # Linux has it
 class SessionLease:
     """The lease of a member of a consumer group (app.ports.Lease). Begins with the first join."""
 
-    def __init__(self, seconds: float, give_up: asyncio.Event, clock: Callable[[], float] = boottime) -> None:
-        """`seconds`: the session timeout. `held` is asked in the loop of `give_up`, the rest in any thread."""
-        self._seconds, self._give_up, self._clock = seconds, give_up, clock
+    def __init__(self, seconds: float, interrupt: asyncio.Event, clock: Callable[[], float] = boottime) -> None:
+        """`seconds`: the session timeout. `ensure` is asked in the loop of `interrupt`, the rest in any thread."""
+        self._seconds, self._interrupt, self._clock = seconds, interrupt, clock
         self._until = self._ended = -math.inf
         self._waiting: dict[asyncio.Future[Any], None] = {}
-        self._told = False  # that it is out
+        self._reported = False  # that it is out
 
-    def lasts(self) -> bool:
+    def valid(self) -> bool:
         """Whether our partitions are surely nobody else's at this moment."""
         return self._clock() < self._until
 
-    async def held(self) -> None:
+    async def ensure(self) -> None:
         """Return at once while the lease lasts; when it does not, wait until it is renewed.
 
         Raises TransientError when told to give up first: what was to be written is somebody else's, or comes again.
         """
-        while not self.lasts():
+        while not self.valid():
             await self._renewal()
 
     def renew(self, asked: float) -> None:
@@ -62,7 +62,7 @@ class SessionLease:
         if asked <= self._ended:
             return
         self._until = asked + self._seconds
-        self._told = self._told and not self.lasts()
+        self._reported = self._reported and not self.valid()
         for waiting in tuple(self._waiting):
             waiting.get_loop().call_soon_threadsafe(_settle, waiting)
 
@@ -70,7 +70,7 @@ class SessionLease:
         """Kafka has answered that we are no member any more."""
         self._ended, self._until = self._clock(), -math.inf
 
-    def watch(self, coordinator: Any) -> None:
+    def follow(self, coordinator: Any) -> None:
         """Follow what an aiokafka GroupCoordinator hears of our membership; call it before the first join."""
         send, reset = coordinator._send_req, coordinator.reset_generation
 
@@ -89,19 +89,19 @@ class SessionLease:
 
     async def _renewal(self) -> None:
         renewed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        told: asyncio.Future[Any] = asyncio.ensure_future(self._give_up.wait())
-        if not self._told:
-            self._told = True
+        interrupted: asyncio.Future[Any] = asyncio.ensure_future(self._interrupt.wait())
+        if not self._reported:
+            self._reported = True
             log.warning("kafka_session_unsure", next="writing nothing until Kafka says whose our partitions are")
         self._waiting[renewed] = None  # and then look: the other thread renews, and then looks who waits
         try:
-            if not self.lasts():
-                await asyncio.wait({renewed, told}, return_when=asyncio.FIRST_COMPLETED)
-                if self._give_up.is_set() and not self.lasts():
+            if not self.valid():
+                await asyncio.wait({renewed, interrupted}, return_when=asyncio.FIRST_COMPLETED)
+                if self._interrupt.is_set() and not self.valid():
                     raise TransientError("told to give up while Kafka may have given the partitions to others")
         finally:
             self._waiting.pop(renewed, None)
-            told.cancel()
+            interrupted.cancel()
 
 
 def guard(client: Any, lease: Lease) -> None:
@@ -117,9 +117,11 @@ def guard(client: Any, lease: Lease) -> None:
             task = asyncio.current_task()
             held.add(task)
             try:
-                await lease.held()
-            except (TransientError, asyncio.CancelledError) as told:
-                raise KafkaError("told to give up before it was sent") from told  # fails the messages, not the sender
+                await lease.ensure()
+            except (TransientError, asyncio.CancelledError) as interrupted:
+                raise KafkaError(
+                    "told to give up before it was sent"
+                ) from interrupted  # fails the messages, not the sender
             finally:
                 held.discard(task)
         return await send(node, request, **options)

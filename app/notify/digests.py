@@ -17,9 +17,9 @@ LOOK_SECONDS = 1.0  # how often it is asked who is due
 class Digests:
     """On a connection to the database of its own: the digest of a large storm keeps no other alert waiting."""
 
-    def __init__(self, settings: Settings, publishing: Publishing, insist: RetryUntilStopped) -> None:
-        self._budget, self._publishing, self._insist = settings.alerts_per_minute, publishing, insist
-        self._database = RetryingDatabase(settings, f"{settings.notifier_client_id}-digests", insist)
+    def __init__(self, settings: Settings, publishing: Publishing, retry: RetryUntilStopped) -> None:
+        self._budget, self._publishing, self._retry = settings.alerts_per_minute, publishing, retry
+        self._database = RetryingDatabase(settings, f"{settings.notifier_client_id}-digests", retry)
         self._telling: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
@@ -27,28 +27,28 @@ class Digests:
         if not self._budget:
             return
         async with asyncio.TaskGroup() as group:
-            while not self._insist.stopped:
+            while not self._retry.stopped:
                 with suppress(StoppedError):
                     for user, until in (await self._database.ask(alert_budget.due)).items():
                         if user not in self._telling:
-                            self._telling[user] = group.create_task(self._tell(user, until))
+                            self._telling[user] = group.create_task(self._send(user, until))
                             self._telling[user].add_done_callback(partial(self._forget, user))
-                    await self._insist.rest("digests", LOOK_SECONDS)
+                    await self._retry.rest("digests", LOOK_SECONDS)
             for task in self._telling.values():
                 task.cancel()
 
-    async def _tell(self, user: str, until: datetime) -> None:
+    async def _send(self, user: str, until: datetime) -> None:
         """One digest; a crash before it is marked tells it again, with the same digest_id."""
         first, counts = await self._database.ask(partial(alert_budget.held, user_id=user, until=until))
         if not first:
             return
-        told: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
-        message = Message(user, f"users/{user}/alerts", digest(user, first, counts), told.set_result)
+        settled: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        message = Message(user, f"users/{user}/alerts", digest(user, first, counts), settled.set_result)
         self._publishing.put(message)
-        refusal = await told
+        refusal = await settled
         if refusal is None:
             PUBLISHED.labels("DIGEST").inc()
-            await self._database.ask(partial(alert_budget.told, user_id=user, until=until))
+            await self._database.ask(partial(alert_budget.mark_digest_sent, user_id=user, until=until))
         else:
             await self._database.ask(partial(alert_budget.leave_out, user_id=user, until=until, reason=refusal))
 

@@ -62,12 +62,12 @@ class _InHand:
 class Notifier:
     """Runs until told to stop; waits out every absence of Kafka, the database or the MQTT broker."""
 
-    def __init__(self, settings: Settings, publishing: Publishing, insist: RetryUntilStopped) -> None:
-        self._settings, self._publishing, self._insist = settings, publishing, insist
+    def __init__(self, settings: Settings, publishing: Publishing, retry: RetryUntilStopped) -> None:
+        self._settings, self._publishing, self._retry = settings, publishing, retry
         self._consumer = GroupConsumer(settings, "notifier", settings.notifier_client_id)
-        self._database = RetryingDatabase(settings, settings.notifier_client_id, insist)
-        self._marks = RetryingDatabase(settings, f"{settings.notifier_client_id}-marks", insist)
-        self._digests = Digests(settings, publishing, insist)
+        self._database = RetryingDatabase(settings, settings.notifier_client_id, retry)
+        self._marks = RetryingDatabase(settings, f"{settings.notifier_client_id}-marks", retry)
+        self._digests = Digests(settings, publishing, retry)
         self._budget = settings.alerts_per_minute
         self._answers = Budget(max(1, self._budget // 2), alert_budget.INTERVAL)  # the rest is for alerts alone
         self._in_hand: dict[Key, _InHand] = {}
@@ -110,13 +110,13 @@ class Notifier:
                 database.close()
 
     async def _take(self) -> None:
-        while not self._insist.stopped:
+        while not self._retry.stopped:
             await self._database.open()  # kept open, for /ready
-            taken = await self._insist.on("kafka_take", self._consumer.take, KAFKA_ERRORS)
+            taken = await self._retry.on("kafka_take", self._consumer.take, KAFKA_ERRORS)
             if taken:
                 await self.notify(taken)
             while len(self._in_hand) > IN_HAND or self._bytes > IN_HAND_BYTES or self._consumer.open > OPEN:
-                await self._insist.rest("in_hand", 0.02)
+                await self._retry.rest("in_hand", 0.02)
 
     async def notify(self, taken: Mapping[Any, Sequence[Any]]) -> None:
         """Steps 2 and 2a for records by partition; what is to be told is then on its way, the rest is done."""
@@ -164,11 +164,11 @@ class Notifier:
         users = {found.user_id for found, _ in asked}
         if not self._budget or not users:
             return dict.fromkeys(users, math.inf)
-        told = await self._database.ask(partial(alert_budget.left, users=users, budget=self._budget))
+        budget_left = await self._database.ask(partial(alert_budget.left, users=users, budget=self._budget))
         now = time.monotonic()
         return {
             user: 0.0 if self._holding[user] else left - self._per_user[user] - self._answers.spent(user, now)
-            for user, left in told.items()
+            for user, left in budget_left.items()
         }
 
     def _answered(self, user_id: str, left: float) -> bool:
@@ -180,14 +180,14 @@ class Notifier:
 
     def _publish(self, name: Key, found: AlertRecord, place: Place) -> None:
         assert found.event
-        settled = partial(self._told, name)
+        settled = partial(self._on_settled, name)
         message = Message(found.user_id, found.topic, found.text, settled, time=found.event.event_time)
         self._in_hand[name] = _InHand(found, message, place)
         self._bytes += len(found.text)
         self._per_user[found.user_id] += 1
         self._publishing.put(message)
 
-    def _told(self, name: Key, left_out: str | None) -> None:
+    def _on_settled(self, name: Key, left_out: str | None) -> None:
         """An event is acknowledged, or left out: both are noted before its offset is."""
         if left_out is None:
             self._sent.append(name)

@@ -52,9 +52,9 @@ class Message(Struct, eq=False):
 class Publishing:
     """Of one account."""
 
-    def __init__(self, publisher: MqttPublisher, insist: RetryUntilStopped, probe: str, delayed_after: float) -> None:
+    def __init__(self, publisher: MqttPublisher, retry: RetryUntilStopped, probe: str, delayed_after: float) -> None:
         """`probe`: the topic to which something is sent where only a suspect is left, to see if the broker is well."""
-        self._publisher, self._insist = publisher, insist
+        self._publisher, self._retry = publisher, retry
         self._delayed_after = timedelta(seconds=delayed_after)
         self._turns: FairQueue[Message] = FairQueue()
         self._suspects: Suspects[Message] = Suspects()
@@ -89,13 +89,13 @@ class Publishing:
             self._took, self._others_until = 0, time.monotonic() + OTHERS_SECONDS
             connection.closed.add_done_callback(lambda _: self._changed.set())
             while not connection.closed.done():
-                if self._insist.stopped and not self._sent and (self._turns.idle or len(self._suspects)):
+                if self._retry.stopped and not self._sent and (self._turns.idle or len(self._suspects)):
                     raise StoppedError("mqtt_publish")
                 self._changed.clear()
                 self._send(connection)
                 await self._change()
             self._lost(connection.closed.result())
-            if self._insist.stopped:
+            if self._retry.stopped:
                 raise StoppedError("mqtt_publish")
 
     async def _change(self) -> None:
@@ -186,7 +186,7 @@ class Publishing:
         if self._suspects.trial:
             self._tried(unanswered[0], reason)
             return
-        if unanswered and not self._insist.stopped:
+        if unanswered and not self._retry.stopped:
             self._ahead = max(1, min(self._ahead, len(unanswered)) // NARROWED)
         back: defaultdict[str, list[Message]] = defaultdict(list)
         for message in unanswered:

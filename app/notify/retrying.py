@@ -66,9 +66,9 @@ class RetryUntilStopped:
 class RetryingDatabase:
     """Connects when asked something, and again after a failure; asks one thing at a time."""
 
-    def __init__(self, settings: Settings, name: str, insist: RetryUntilStopped) -> None:
+    def __init__(self, settings: Settings, name: str, retry: RetryUntilStopped) -> None:
         """`name` is what the server knows the connection by."""
-        self._settings, self._name, self._insist = settings, name, insist
+        self._settings, self._name, self._retry = settings, name, retry
         self._connection: Connection | None = None
         self._turn = asyncio.Lock()
 
@@ -79,11 +79,11 @@ class RetryingDatabase:
 
     async def open(self) -> None:
         """Connect, however long it takes. Raises StoppedError when told to stop."""
-        await self._insist.on(DATABASE, self._opened, sqlstate.DATABASE_ERRORS)
+        await self._retry.on(DATABASE, self._opened, sqlstate.DATABASE_ERRORS)
 
     async def ask(self, call: Callable[[Connection], Awaitable[T]]) -> T:
         """Wait out an outage; raises sqlstate.DATABASE_ERRORS only when the data is at fault."""
-        return await self._insist.on(DATABASE, lambda: self._on_connection(call), sqlstate.DATABASE_ERRORS)
+        return await self._retry.on(DATABASE, lambda: self._on_connection(call), sqlstate.DATABASE_ERRORS)
 
     async def _on_connection(self, call: Callable[[Connection], Awaitable[T]]) -> T:
         async with self._turn:

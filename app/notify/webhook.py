@@ -47,14 +47,14 @@ class _Post(Struct, eq=False):
     places: list[tuple[Any, int]]
     tries: int = 0
     strikes: int = 0  # tries that failed after others had been taken since the one before
-    others: int = 0  # taken, as of the last try
+    taken_before: int = 0  # taken, as of the last try
 
 
 class WebhookSender:
     """Runs until told to stop; waits out every absence of Kafka or the receiver."""
 
     def __init__(self, settings: Settings, hook: WebhookClient, stop: asyncio.Event) -> None:
-        self._settings, self._hook, self._insist = settings, hook, RetryUntilStopped(stop)
+        self._settings, self._hook, self._retry = settings, hook, RetryUntilStopped(stop)
         self._consumer = GroupConsumer(settings, "webhook", f"{settings.notifier_client_id}-webhook")
         self._turns: FairQueue[_Post] = FairQueue()
         self._in_hand: dict[Key, _Post] = {}
@@ -81,14 +81,14 @@ class WebhookSender:
             await self._hook.close()
 
     async def _take(self) -> None:
-        while not self._insist.stopped:
-            taken = await self._insist.on("kafka_take", self._consumer.take, KAFKA_ERRORS)
+        while not self._retry.stopped:
+            taken = await self._retry.on("kafka_take", self._consumer.take, KAFKA_ERRORS)
             for partition, records in taken.items():
                 self._add(partition, records)
             self._there.set()
             await self._consumer.commit()
             while len(self._in_hand) > IN_HAND:
-                await self._insist.rest("webhook", 0.05)
+                await self._retry.rest("webhook", 0.05)
                 await self._consumer.commit()
 
     def _add(self, partition: Any, records: Sequence[Any]) -> None:
@@ -140,8 +140,8 @@ class WebhookSender:
 
     def _failed(self, lane: str, one: _Post, error: str) -> bool:
         one.tries += 1
-        one.strikes += one.tries > 1 and self._taken > one.others
-        one.others = self._taken
+        one.strikes += one.tries > 1 and self._taken > one.taken_before
+        one.taken_before = self._taken
         FAILURES.labels("webhook").inc()
         if one.strikes >= self._settings.webhook_tries:
             LEFT_OUT.inc()

@@ -50,13 +50,13 @@ class StoreReport:
     def database_failed(self, part: str, kind: str, error: str) -> None:
         """A call failed and will be made again; many that fail alike share a log line."""
         metrics.DB_FAILURES.labels(kind).inc()
-        told, at, untold = self._failures.get(part, ("", 0.0, 0))
+        reported, at, untold = self._failures.get(part, ("", 0.0, 0))
         now = time.monotonic()
-        if now >= at + (REMIND_SECONDS if error == told else FAILURES_SECONDS):
+        if now >= at + (REMIND_SECONDS if error == reported else FAILURES_SECONDS):
             log.warning("database_failed", part=part, kind=kind, error=error, times=untold + 1)
             self._failures[part] = (error, now, 0)
         else:
-            self._failures[part] = (told, at, untold + 1)
+            self._failures[part] = (reported, at, untold + 1)
 
     def late_rows(self, waiting: int) -> None:
         """How many late rows wait."""
@@ -77,21 +77,21 @@ class WriteReport:
     """Events of the Kafka producer (kafka/write_health.py)."""
 
     def __init__(self) -> None:
-        self._told: dict[str, tuple[str, float]] = {}  # by topic: what, and when
+        self._reported: dict[str, tuple[str, float]] = {}  # by topic: what, and when
 
     def write_held(self, topic: str, attempts: int, error: str, cure: str | None) -> None:
         """Dead letters, alerts or states wait for Kafka; the offsets of their batches are held."""
         metrics.KAFKA_WRITE_HELD.labels(topic).set(1)
         now = time.monotonic()
-        what, at = self._told.get(topic, ("", 0.0))
+        what, at = self._reported.get(topic, ("", 0.0))
         if cure and (what != cure or now >= at + REMIND_SECONDS):
-            self._told[topic] = (cure, now)
+            self._reported[topic] = (cure, now)
             log.error("operator_needed", what=cure, topic=topic, error=error, attempts=attempts)
 
     def write_resumed(self, topic: str) -> None:
         """Kafka takes them again, or this worker was told to give up and somebody else tries."""
         metrics.KAFKA_WRITE_HELD.labels(topic).set(0)
-        self._told.pop(topic, None)
+        self._reported.pop(topic, None)
         log.warning("kafka_write_no_longer_held", topic=topic)
 
 

@@ -28,20 +28,20 @@ class OncePerInterval(logging.Filter):
     def __init__(self, seconds: float = 10.0, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._seconds, self._clock = seconds, clock
-        self._told: dict[tuple[str, str], tuple[float, int]] = {}  # when, and how many were left out since
+        self._logged: dict[tuple[str, str], tuple[float, int]] = {}  # when, and how many were left out since
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether to write the line; notes in it how many like it were left out."""
         if isinstance(record.msg, dict) or record.exc_info:  # ours, or a crash
             return True
         key, now = (record.name, str(record.msg)), self._clock()
-        at, left_out = self._told.get(key, (-self._seconds, 0))
+        at, left_out = self._logged.get(key, (-self._seconds, 0))
         if now - at < self._seconds:
-            self._told[key] = (at, left_out + 1)
+            self._logged[key] = (at, left_out + 1)
             return False
-        if len(self._told) > MOST_TEXTS:  # somebody puts values into the text itself
-            self._told.clear()
-        self._told[key] = (now, 0)
+        if len(self._logged) > MOST_TEXTS:  # somebody puts values into the text itself
+            self._logged.clear()
+        self._logged[key] = (now, 0)
         if left_out:
             record.msg, record.args = f"{record.getMessage()} (and {left_out} more like it)", ()
         return True

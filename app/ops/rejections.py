@@ -29,7 +29,7 @@ class _Untold:
 class Rejections:
     """The first of a reason is told at once, those that follow together when the interval is over.
 
-    Call `tell` now and then: nobody else says what came last.
+    Call `report` now and then: nobody else says what came last.
     """
 
     def __init__(self, interval: float = INTERVAL, clock: Callable[[], float] = time.monotonic) -> None:
@@ -46,9 +46,9 @@ class Rejections:
                 untold.partition, untold.offset, untold.detail = partition, one.record.offset, one.detail
                 untold.key = printable(one.record.key or b"")
             untold.count += 1
-        self.tell()
+        self.report()
 
-    def tell(self) -> None:
+    def report(self) -> None:
         """Write the lines that are due."""
         now = self._clock()
         for reason, untold in self._untold.items():

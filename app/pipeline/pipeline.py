@@ -25,9 +25,9 @@ class Pipeline:
     """Takes batches until the source ends; at most `slots` of them are between steps 2 and 4."""
 
     def __init__(
-        self, ports: Ports, process: Process, slots: int, give_up: asyncio.Event, most: CoalesceLimit | None = None
+        self, ports: Ports, process: Process, slots: int, interrupt: asyncio.Event, most: CoalesceLimit | None = None
     ) -> None:
-        self._ports, self._process, self._give_up, self._most = ports, process, give_up, most or CoalesceLimit()
+        self._ports, self._process, self._interrupt, self._most = ports, process, interrupt, most or CoalesceLimit()
         self._slots, self._turn = asyncio.Semaphore(slots), asyncio.Lock()
         # by (epoch, partition): what has arrived, who takes from it, and what was started last
         self._waiting: dict[tuple[int, int], deque[Batch]] = {}
@@ -77,7 +77,7 @@ class Pipeline:
         await self._follow(previous)
         begin = clock()
         await ports.dead_letters.send(batch, work.rejected)  # 3 acked by Kafka
-        await ports.lease.held()  # a worker that was stalled leaves the rest to the new owner; steps 3, 5, 6 ask too
+        await ports.lease.ensure()  # a worker that was stalled leaves the rest to the new owner; steps 3, 5, 6 ask too
         written = await ports.store.write(work.rows, work.effects + work.alert_effects)  # 4 one transaction
         refused = work.refusals(written.refused, written.refused_effects)
         await ports.dead_letters.send(batch, refused)  # 4a what the database refused, alone
@@ -105,7 +105,7 @@ class Pipeline:
     async def _held(self) -> bool:
         """Wait until the partitions are surely ours; False when told to give up: then all of it comes again."""
         try:
-            await self._ports.lease.held()
+            await self._ports.lease.ensure()
         except TransientError:
             return False
         return True
@@ -171,7 +171,7 @@ class Pipeline:
 
     async def drain(self, seconds: float) -> None:
         """Before a rebalance or stop: end waits for outages at once, let running writes end, cancel what is left."""
-        self._give_up.set()
+        self._interrupt.set()
         self._closing.hurry()
         deadline = time.monotonic() + seconds
         try:
@@ -185,7 +185,7 @@ class Pipeline:
             self._closing.forget()
             self._waiting.clear()
         finally:
-            self._give_up.clear()
+            self._interrupt.clear()
 
     @property
     def in_work(self) -> int:

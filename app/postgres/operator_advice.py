@@ -18,7 +18,7 @@ class Advice:
         self._clock = clock
         self._now: dict[str, str] = {}
         self._acting: set[str] = set()  # parts that wait for an operator
-        self._told: dict[str, tuple[str, float]] = {}
+        self._given: dict[str, tuple[str, float]] = {}
 
     @property
     def now(self) -> Mapping[str, str]:
@@ -39,9 +39,9 @@ class Advice:
         now = self._clock()
         self._now[part] = message
         self._acting.add(part)
-        told, at = self._told.get(part, ("", 0.0))
-        if told != message or now >= at + REMIND_SECONDS:
-            self._told[part] = (message, now)
+        given, at = self._given.get(part, ("", 0.0))
+        if given != message or now >= at + REMIND_SECONDS:
+            self._given[part] = (message, now)
             self._events.operator_needed(f"{part}: {message}")
 
     def settled(self, part: str) -> None:
@@ -49,6 +49,6 @@ class Advice:
         if self._now.pop(part, None) is None or part not in self._acting:
             return
         self._acting.discard(part)
-        self._told.pop(part, None)
+        self._given.pop(part, None)
         if not self._acting:
             self._events.operator_done()

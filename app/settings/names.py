@@ -73,14 +73,14 @@ def bare(
 
 
 @lru_cache
-def _told(line: str) -> None:
+def _warn(line: str) -> None:
     print(f"iot-stream: warning: {line}", file=sys.stderr)  # noqa: T201 - before there is a log
 
 
-def tell_of_bare(given: Collection[str], fields: Iterable[str]) -> None:
+def warn_of_bare(given: Collection[str], fields: Iterable[str]) -> None:
     """Say once on standard error what `bare` finds in the environment and in `.env`."""
     for line in bare(os.environ, env_names(), given, fields):
-        _told(line)
+        _warn(line)
 
 
 def _is_stranger(name: str, known: Collection[str]) -> bool:

@@ -19,8 +19,8 @@ def named(name: str) -> Schema:
     module, _, struct = name.partition(":")
     if not module or not struct:
         raise SettingsError(f"{name!r} names no struct; {_RIGHT}")
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.append(here)
+    if (directory := str(Path.cwd())) not in sys.path:
+        sys.path.append(directory)
     try:
         found = getattr(importlib.import_module(module), struct, None)
     except (ImportError, SyntaxError, NameError, TypeError) as error:

@@ -9,7 +9,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from app.core.schema import schema
 from app.errors import SettingsError
 from app.settings import secret_files
-from app.settings.names import strangers, tell_of_bare
+from app.settings.names import strangers, warn_of_bare
 from app.settings.schema_struct import named
 from app.settings.sources import ENCODING, ENV_FILE, Environment, Toml, toml_file
 from app.settings.values import (
@@ -303,7 +303,7 @@ def load() -> Settings:
     """Read the settings, put their schema in force, and tell of variables that are not read. Raises as `read` does."""
     settings = read()
     schema.install_schema(named(settings.schema_struct))
-    tell_of_bare(settings.model_fields_set, Settings.model_fields)
+    warn_of_bare(settings.model_fields_set, Settings.model_fields)
     return settings
 
 

@@ -47,7 +47,7 @@ class ConsumerThread(OffsetThread):
             stopping.cancel()
             if starting.done() and starting.exception() is None:
                 if self.transport.lease is not None:
-                    self.transport.lease.watch(consumer._coordinator)
+                    self.transport.lease.follow(consumer._coordinator)
                 limit_sync(consumer._coordinator)
                 pace_fetches(consumer._fetcher)
                 self._consumer = consumer

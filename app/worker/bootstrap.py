@@ -72,9 +72,9 @@ raise_connection_errors()
 kafka = access(settings)
 app = build_app(settings, WorkerApp)
 
-give_up = asyncio.Event()
-lease = SessionLease(settings.kafka_session_timeout, give_up)
-producer = Producer(kafka, f"{settings.group_id}-out", give_up, WriteReport(), lease)
+interrupt = asyncio.Event()
+lease = SessionLease(settings.kafka_session_timeout, interrupt)
+producer = Producer(kafka, f"{settings.group_id}-out", interrupt, WriteReport(), lease)
 states = FaustStates(app, settings.kafka_partitions, producer, states_moved)
 transport_report = TransportReport()
 topic_ids = TopicIds(kafka)
@@ -94,7 +94,7 @@ app.sensors.add(RebalanceSensor(settings.kafka_topic, RebalanceReport()))
 
 store_report = StoreReport()
 advice = Advice(store_report)
-store = TimescaleStore(settings, give_up, store_report, advice, lease)
+store = TimescaleStore(settings, interrupt, store_report, advice, lease)
 rules = RuleBook()
 rules_loaded = asyncio.Event()
 schema_fits = asyncio.Event()
@@ -113,7 +113,7 @@ processor = Processor(
     lambda key: key_partition(key, settings.kafka_partitions),
 )
 # Of what is not waited for: it is closed when Kafka does not answer soon.
-best_effort = Producer(kafka, f"{settings.group_id}-silence", give_up, lease=lease)
+best_effort = Producer(kafka, f"{settings.group_id}-silence", interrupt, lease=lease)
 care = SweeperConfig(
     settings.offline_poll,
     settings.offline_grace,
@@ -130,7 +130,7 @@ limit = DeadLetterLimit(
     rules.some_users,
 )
 rejections = Rejections()
-tail = DeadLetterTail(kafka, settings.kafka_dlq_topic, give_up)
+tail = DeadLetterTail(kafka, settings.kafka_dlq_topic, interrupt)
 pipeline = Pipeline(
     Ports(
         store=store,
@@ -142,7 +142,7 @@ pipeline = Pipeline(
     ),
     processor,
     slots=settings.writes_in_flight + settings.kafka_partitions,  # small ones of all partitions share a write
-    give_up=give_up,
+    interrupt=interrupt,
     most=CoalesceLimit(settings.batch_max_rows, settings.batch_max_bytes),
 )
 log_watch = LogWatch(topic_ids, logs, states, advice, (settings.kafka_dlq_topic, settings.kafka_alerts_topic))
@@ -207,8 +207,8 @@ async def watch_logs() -> None:
 async def gauge() -> None:
     """Refresh the gauges that no batch refreshes."""
     gauges.refresh(app.consumer, processor, sweep, limit)
-    rejections.tell()
-    lag.tell(watchdog.lag)
+    rejections.report()
+    lag.set_lag(watchdog.lag)
 
 
 async def live() -> Mapping[str, bool]:

@@ -49,7 +49,7 @@ class ConfigTask:
             loaded.set()
 
     async def _answer(self, refused: Sequence[Refusal]) -> None:
-        answers = [told for one in refused if self._ours(one.change.user_id) and (told := answer_to_edit(one))]
+        answers = [reply for one in refused if self._ours(one.change.user_id) and (reply := answer_to_edit(one))]
         if not answers:
             return
         try:

@@ -73,7 +73,7 @@ class InactivityTask:
         """Read from the stored states of a partition that is new here who has to be looked at."""
         for number, tide in tides.items():
             partition = self._devices.partition(tide.epoch, number)
-            if partition.here.seeded:
+            if partition.registry.seeded:
                 continue
             now = time.time()
             for count, (key, value) in enumerate(self._stored(number), 1):
@@ -82,4 +82,4 @@ class InactivityTask:
                     await asyncio.sleep(0)
                     if number not in self._tides() or not self._devices.holds(partition):
                         return
-            partition.here.seeded = True
+            partition.registry.seeded = True

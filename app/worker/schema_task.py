@@ -21,7 +21,7 @@ SECONDS = 2.0  # between two looks
 
 async def wait_for_schema(settings: Settings, service: Service) -> bool:
     """Look, and tell what differs and what to do, until nothing does. False when the service stops before."""
-    told: Sequence[telemetry_table.Difference] = ()
+    reported: Sequence[telemetry_table.Difference] = ()
     while not service.should_stop:
         try:
             async with operator_session(settings, "schema") as connection:
@@ -36,8 +36,8 @@ async def wait_for_schema(settings: Settings, service: Service) -> bool:
         else:
             if not found:
                 return True
-            for one in found if found != told else ():
+            for one in found if found != reported else ():
                 log.error("schema_differs", column=one.column, what=one.what, cure=one.cure)
-            told = found
+            reported = found
         await service.sleep(SECONDS)
     return False

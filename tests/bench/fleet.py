@@ -84,7 +84,7 @@ class Fleet:
         began = time.process_time()
         tides = {n: LogPosition(self.epoch, 0, self.offsets[n], self.now) for n in range(PARTITIONS)}
         for number in range(PARTITIONS):
-            self.processor.partitions.partition(self.epoch, number).here.seeded = True
+            self.processor.partitions.partition(self.epoch, number).registry.seeded = True
         claims = self.sweep.look(tides, self.now, self.now)
         assert not claims, claims[:3]
         return time.process_time() - began

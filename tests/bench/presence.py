@@ -64,7 +64,7 @@ def _minute(count: int, after: float) -> tuple[float, list[float]]:
     tracemalloc.start()
     processor = Processor(DecodeLimits(), RuleBook(), lambda *_: None, DeviceClasses((), PresenceLimits(after)))
     sweep = Sweeper(processor.partitions, SweeperConfig(grace=0.0))
-    processor.partitions.partition(1, 0).here.seeded = True
+    processor.partitions.partition(1, 0).registry.seeded = True
     seconds: list[float] = []
     offset, size = 0, 0
     for second in range(40):
@@ -130,20 +130,20 @@ async def fleet(kafka: Kafka, settings: Settings, subject: Subject, options: arg
         share = (_cpu(subject) - cpu) / 20
         gone = random.Random(options.seed).sample(range(options.devices), options.silent)
         senders.silent = set(gone)
-        told = await _told(kafka, settings, len(gone))
+        reported = await _reported(kafka, settings, len(gone))
     finally:
         sending.cancel()
         await asyncio.wait([sending])
         await producer.stop()
-    late = sorted(told[f"d{n}"] - senders.last[n] - options.after for n in gone if f"d{n}" in told)
+    late = sorted(reported[f"d{n}"] - senders.last[n] - options.after for n in gone if f"d{n}" in reported)
     rate = options.devices / options.every
-    others = len(told) - len(late)
+    rest = len(reported) - len(late)
     print(f"worker, {options.devices:,} devices, {rate:,.0f} messages a second, {options.silent:,} fall silent:")
-    print(f"  told {len(late):,}; {others} others; worker at {share:.0%} of a core, {subject.rss():.0f} MB")
+    print(f"  told {len(late):,}; {rest} others; worker at {share:.0%} of a core, {subject.rss():.0f} MB")
     if late:
         places = [late[int(len(late) * share)] for share in (0.5, 0.99)]
         print(f"  after it was due: median {places[0]:.2f} s, 99 % {places[1]:.2f} s, at most {late[-1]:.2f} s")
-    return len(late) == len(told) == len(gone) and late[-1] <= PROMISED
+    return len(late) == len(reported) == len(gone) and late[-1] <= PROMISED
 
 
 async def _calm(subject: Subject, devices: int) -> None:
@@ -161,7 +161,7 @@ def _cpu(subject: Subject) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-async def _told(kafka: Kafka, settings: Settings, count: int) -> dict[str, float]:
+async def _reported(kafka: Kafka, settings: Settings, count: int) -> dict[str, float]:
     """{device: when its alert was in Kafka}, once so many were told and 5 s more have passed, or a minute."""
     found: dict[str, float] = {}
     topic = settings.kafka_alerts_topic

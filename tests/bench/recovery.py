@@ -72,7 +72,7 @@ async def run(devices: int, directory: Path) -> None:
         before, cpu, began = process.memory_info().rss, process.cpu_times(), time.monotonic()
         await ChangelogReader(app).catch_up({TP(table.changelog, n): store for n in range(PARTITIONS)}, {})
         seconds, after = time.monotonic() - began, process.cpu_times()
-        told(devices, size, seconds, (after.user + after.system) - (cpu.user + cpu.system))
+        reported(devices, size, seconds, (after.user + after.system) - (cpu.user + cpu.system))
         rss, disk = process.memory_info().rss, weight(directory)
         print(f"RSS {rss / 1e6:,.0f} MB, before {before / 1e6:,.0f}; on disk {disk / 1e6:,.0f} MB")
 
@@ -82,7 +82,7 @@ def weight(directory: Path) -> int:
     return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
 
 
-def told(devices: int, size: int, seconds: float, cpu: float) -> None:
+def reported(devices: int, size: int, seconds: float, cpu: float) -> None:
     """The first line."""
     print(
         f"{devices:,} states of {size / devices:,.0f} bytes: {seconds:.1f} s, {devices / seconds:,.0f} keys/s", end=", "

@@ -53,13 +53,15 @@ def environment(name: str) -> dict[str, str]:
 def binds(name: str) -> list[tuple[str, str]]:
     """(path here, path there) of what is mounted from the checkout."""
     volumes = [volume for volume in SERVICES[name].get("volumes", []) if isinstance(volume, str)]
-    return [(here, there) for here, there, *_ in (volume.split(":") for volume in volumes) if here.startswith(".")]
+    return [
+        (present, there) for present, there, *_ in (volume.split(":") for volume in volumes) if present.startswith(".")
+    ]
 
 
 @each_service
 def test_mounts(name: str) -> None:
-    for here, _ in binds(name):
-        assert (ROOT / here).exists(), here
+    for present, _ in binds(name):
+        assert (ROOT / present).exists(), present
     volumes = [volume for volume in SERVICES[name].get("volumes", []) if isinstance(volume, str)]
     assert [volume for volume in volumes if volume.startswith(".") and not volume.endswith(":ro")] == []
     named = {volume.split(":")[0] for volume in volumes if not volume.startswith(".")}
@@ -207,7 +209,7 @@ def test_both_ways_in_take_the_same_topics() -> None:
 def mounted_text(name: str) -> str:
     """The service and all configuration it mounts."""
     return json.dumps(SERVICES[name]) + "".join(
-        (ROOT / here).read_text() for here, _ in binds(name) if (ROOT / here).is_file()
+        (ROOT / present).read_text() for present, _ in binds(name) if (ROOT / present).is_file()
     )
 
 
@@ -296,7 +298,7 @@ def test_compose_reads_it_as_these_tests_do() -> None:
         assert set(read.get("depends_on", {})) == set(ours.get("depends_on", {}))
         published = {(port["host_ip"], port["published"], port["target"]) for port in read.get("ports", [])}
         wanted = [port.split(":") for port in ours.get("ports", [])]
-        assert published == {(host, there, int(here)) for host, there, here in wanted}
+        assert published == {(host, there, int(present)) for host, there, present in wanted}
         assert int(read["mem_limit"]) >= 128 << 20
 
 

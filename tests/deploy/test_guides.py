@@ -67,8 +67,8 @@ def test_secrets_of_the_guide_are_those_that_are_read() -> None:
     for document in (d for d in WORKLOADS if d["_file"].parent.name == "base"):
         for volume in (volume["secret"] for volume in pod(document).get("volumes", []) if "secret" in volume):
             read.setdefault(volume["secretName"], set()).update(item["key"] for item in volume["items"])
-    told = re.findall(r"create secret generic (\S+) (.*)$", typed(K8S), re.MULTILINE)
-    assert {name: set(re.findall(r"--from-file=(\w+)", rest)) for name, rest in told} == read
+    reported = re.findall(r"create secret generic (\S+) (.*)$", typed(K8S), re.MULTILINE)
+    assert {name: set(re.findall(r"--from-file=(\w+)", rest)) for name, rest in reported} == read
 
 
 def test_the_memory_that_is_told() -> None:
@@ -85,9 +85,9 @@ def test_the_memory_that_is_told() -> None:
 
 def test_ports_of_the_guide() -> None:
     ports = {port.split(":")[1] for service in compose.services().values() for port in service.get("ports", [])}
-    told = set(re.findall(r"(?:127\.0\.0\.1:|http://127\.0\.0\.1:)(\d+)", DOCKER))
-    assert told
-    assert told <= ports
+    reported = set(re.findall(r"(?:127\.0\.0\.1:|http://127\.0\.0\.1:)(\d+)", DOCKER))
+    assert reported
+    assert reported <= ports
 
 
 def test_the_accounts_of_the_guide() -> None:

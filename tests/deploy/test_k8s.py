@@ -68,8 +68,8 @@ def test_every_file_is_part_of_something(kustomization: Document) -> None:
     directory = kustomization["_file"].parent
     listed = kustomization.get("resources", []) + kustomization.get("components", [])
     assert [entry for entry in listed if not (directory / entry).exists()] == []
-    here = {path.name for path in directory.glob("*.yaml")} - {"kustomization.yaml"}
-    assert here == {entry for entry in listed if "/" not in entry}
+    present = {path.name for path in directory.glob("*.yaml")} - {"kustomization.yaml"}
+    assert present == {entry for entry in listed if "/" not in entry}
 
 
 @each_workload

@@ -72,13 +72,13 @@ async def test_the_path_with_no_more_rights_than_it_needs(
                 ("users/other/config", {"rules": RULES}),
             ])  # fmt: skip
 
-            async def told() -> bool:
+            async def reported() -> bool:
                 rows = await site.fetch(
                     "SELECT 1 FROM alert_history WHERE user_id = $1 AND sent_at IS NOT NULL", unique
                 )
                 return len(rows) == 1
 
-            await until(told, 60, lambda: f"{storing.tail()}\n{telling.tail()}")
+            await until(reported, 60, lambda: f"{storing.tail()}\n{telling.tail()}")
             await site.settled_input()
             counts = await site.fetch(
                 "SELECT (SELECT count(*) FROM raw_telemetry), (SELECT count(*) FROM device_status),"

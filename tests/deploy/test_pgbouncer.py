@@ -39,14 +39,14 @@ def pgbouncer(directory: Path, server: Postgres, database: str, secrets: Path) -
     users = [f'"iot_{name}" "{password}"\n' for name, password in passwords.items()]
     (directory / "users").write_text("".join(users))
     text = (ROOT / "deploy" / "pgbouncer" / "pgbouncer.ini").read_text()
-    for here, there in {
+    for present, there in {
         "host=timescaledb port=5432 dbname=iot": f"host=127.0.0.1 port={server.port} dbname={Path(database).name}",
         "listen_addr = 0.0.0.0": "listen_addr = 127.0.0.1",
         "listen_port = 6432": f"listen_port = {port}",
         "/run/secrets/pgbouncer_userlist": str(directory / "users"),
     }.items():
-        assert here in text
-        text = text.replace(here, there)
+        assert present in text
+        text = text.replace(present, there)
     (directory / "ini").write_text(text)
     account = unprivileged()
     user = ["-u", account.name] if account else []

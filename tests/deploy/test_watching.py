@@ -65,8 +65,8 @@ ALERT_TESTS = ROOT / "tests" / "deploy" / "alerts.test.yml"
 
 
 def test_each_alert_fires_when_it_should_and_only_then() -> None:
-    told = ALERT_TESTS.read_text()
-    assert [rule["alert"] for rule in RULES if not re.search(rf"alertname[:=] ?\"?{rule['alert']}\b", told)] == []
+    reported = ALERT_TESTS.read_text()
+    assert [rule["alert"] for rule in RULES if not re.search(rf"alertname[:=] ?\"?{rule['alert']}\b", reported)] == []
     done = programs.run("promtool", "test", "rules", ALERT_TESTS)
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -138,8 +138,8 @@ async def _letters(site: Site, streams: Sequence[Stream], tail: Tail, accounts: 
 
 async def _alerts(site: Site, streams: Sequence[Stream], heard: Sequence[Heard], accounts: Accounts) -> None:
     wanted = [alert for stream in streams for alert in stream.alerts()]
-    told = [record async for record in every_record(site, site.settings.kafka_alerts_topic)]
-    events = [json.loads(record.value) for record in told if not record.headers]  # answers have one
+    reported = [record async for record in every_record(site, site.settings.kafka_alerts_topic)]
+    events = [json.loads(record.value) for record in reported if not record.headers]  # answers have one
     names = ("alert_id", "status", "device_id", "first_seen", "event_time")
     written = [Heard(*(event[name] for name in names)) for event in events]
     accounts.kafka = _compare("alerts", wanted, written, accounts)

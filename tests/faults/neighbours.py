@@ -41,7 +41,7 @@ class Outcome(Struct):
     readings: int
     stored: int
     alerts: int
-    told: int
+    reported: int
     seconds: list[float]  # from a reading to its alert
     messages: int  # of the others
     ended: list[str]  # programs that ended by themselves
@@ -49,7 +49,7 @@ class Outcome(Struct):
     @property
     def lost(self) -> bool:
         """Whether something of his is missing, or a program is."""
-        return self.stored < self.readings or self.told < self.alerts or bool(self.ended)
+        return self.stored < self.readings or self.reported < self.alerts or bool(self.ended)
 
     def slowest(self, share: float) -> float:
         """The time within which this share of the alerts was told."""
@@ -115,20 +115,20 @@ async def run(accounts: int, seconds: float, seed: int) -> Outcome:
             for program in programs:
                 await program.ready(120)
             ports = [_port(program) for program in programs]
-            others = [Account(broker, name, broker.password_of(name), ports, seed + n) for n, name in enumerate(names)]
+            rest = [Account(broker, name, broker.password_of(name), ports, seed + n) for n, name in enumerate(names)]
             until, honest = time.monotonic() + seconds, Honest()
             arrived: list[float] = []
             watch = asyncio.create_task(_watch(heard, arrived))
-            await asyncio.gather(honest.run(broker, until), *[other.run(until) for other in others])
+            await asyncio.gather(honest.run(broker, until), *[other.run(until) for other in rest])
             stored = await _settled(site, honest, arrived)
             watch.cancel()
             return Outcome(
                 readings=honest.readings,
                 stored=stored,
                 alerts=len(honest.due),
-                told=len(arrived),
+                reported=len(arrived),
                 seconds=[at - due for at, due in zip(arrived, honest.due, strict=False)],
-                messages=sum(other.sent for other in others),
+                messages=sum(other.sent for other in rest),
                 ended=[f"{program.name}:\n{program.tail(5)}" for program in programs if not program.alive],
             )
 
@@ -166,7 +166,9 @@ def main() -> None:
     seed = secrets.randbelow(10**9) if options.seed is None else options.seed
     found = asyncio.run(run(options.accounts, options.minutes * 60, seed))
     print(f"seed {seed}: {options.accounts} accounts sent {found.messages:,} messages in {options.minutes:g} minutes")
-    print(f"the honest user: {found.stored} of {found.readings} readings stored, {found.told} of {found.alerts} told")
+    print(
+        f"the honest user: {found.stored} of {found.readings} readings stored, {found.reported} of {found.alerts} told"
+    )
     times = ", ".join(f"{share:.0%} within {found.slowest(share):.3f} s" for share in (0.5, 0.99, 1.0))
     print(f"his alerts: {times}")
     for one in found.ended:

@@ -23,10 +23,10 @@ def marks(rig: Rig) -> dict[str, int]:
     return {pace.stream.letter: pace.next for pace in (rig.mqtt, rig.kafka)}
 
 
-async def recovered(rig: Rig, since: Mapping[str, int], *, told: bool) -> float:
+async def recovered(rig: Rig, since: Mapping[str, int], *, reported: bool) -> float:
     """Wait until messages from `since` on are rows in all partitions; the seconds it took.
 
-    `told`: and an alert of a reading from then on was heard. Raises TimeoutError after LONGEST.
+    `reported`: and an alert of a reading from then on was heard. Raises TimeoutError after LONGEST.
     """
     began = time.monotonic()
     async with asyncio.timeout(LONGEST):
@@ -36,7 +36,7 @@ async def recovered(rig: Rig, since: Mapping[str, int], *, told: bool) -> float:
             waiting = [stream for stream in waiting if not await _flows(rig, stream, since[stream.letter])]
             await asyncio.sleep(LOOK)
         stamp = min(stream.stamp(since[stream.letter]) for stream in rig.streams)
-        while told and not any(one.event_time >= stamp for one in rig.ear.heard[-500:]):  # noqa: ASYNC110 - a list
+        while reported and not any(one.event_time >= stamp for one in rig.ear.heard[-500:]):  # noqa: ASYNC110 - a list
             await asyncio.sleep(LOOK)
     return time.monotonic() - began
 
@@ -48,7 +48,7 @@ async def whole(rig: Rig) -> None:
         while waiting:
             waiting = [one for one in waiting if (await one.get("/ready"))[0] != 200]
             await asyncio.sleep(LOOK)
-    await recovered(rig, marks(rig), told=False)
+    await recovered(rig, marks(rig), reported=False)
 
 
 async def _flows(rig: Rig, stream: Stream, since: int) -> bool:

@@ -43,7 +43,7 @@ async def run(directory: Path, seed: int, messages: int, faults: Sequence[Fault]
 async def _suffer(rig: Rig, outcome: Outcome, todo: Sequence[Sequence[Fault]], say: Say) -> None:
     slot, count = SLOT, 0
     _set_rate(rig, slot, len(todo) + 1)
-    await recovered(rig, marks(rig), told=True)
+    await recovered(rig, marks(rig), reported=True)
     for number, group in enumerate(todo):
         began = time.monotonic()
         _set_rate(rig, slot, len(todo) - number)
@@ -77,14 +77,14 @@ async def _suffer_one(rig: Rig, outcome: Outcome, group: Sequence[Fault]) -> Epi
     episode = Episode(group, marks(rig))
     alone = group[0] if len(group) == 1 else None
     dies = alone is not None and alone.kind.action == "kill -9" and alone.kind.target.startswith("worker")
-    told = any(fault.kind.target == "notifier" for fault in group)
+    reported = any(fault.kind.target == "notifier" for fault in group)
     undone = [await inflict(rig, fault) for fault in group]
-    taken_over = asyncio.create_task(recovered(rig, marks(rig), told=told)) if dies else None
+    taken_over = asyncio.create_task(recovered(rig, marks(rig), reported=reported)) if dies else None
     await asyncio.gather(*(_undo(fault, undo) for fault, undo in zip(group, undone, strict=True)))
     if alone:
         episode.limit = _limit(rig, alone, dies=dies)
     undone_at = time.monotonic()
-    episode.seconds = await (taken_over or recovered(rig, marks(rig), told=told))
+    episode.seconds = await (taken_over or recovered(rig, marks(rig), reported=reported))
     _revive(rig, outcome)
     await whole(rig)
     episode.whole = time.monotonic() - undone_at

@@ -37,7 +37,7 @@ class Times(NamedTuple):
 
     again: float  # from its beginning until each partition has stored a message sent after it
     still: float  # the longest a partition stored nothing, until both workers were ready and all partitions stored
-    others: float  # the longest of a partition that the other worker had
+    rest: float  # the longest of a partition that the other worker had
     whole: float  # from the beginning until then
 
 
@@ -146,7 +146,7 @@ async def times(scene: Scene, case: Callable[[Scene], Awaitable[None]]) -> Times
     await asyncio.sleep(REST)
     scene.watch.forget()
     began, number = time.monotonic(), scene.watch.next
-    others = scene.stays.events("rebalance_ended")[-1]["partitions"]
+    rest = scene.stays.events("rebalance_ended")[-1]["partitions"]
     again = asyncio.create_task(scene.watch.stored(number))
     again_at = asyncio.create_task(_when(again))
     await case(scene)
@@ -154,7 +154,7 @@ async def times(scene: Scene, case: Callable[[Scene], Awaitable[None]]) -> Times
     await scene.stays.ready(LONGEST)
     await scene.stored()
     watch = scene.watch
-    return Times(await again_at - began, watch.still(), watch.still(others), time.monotonic() - began)
+    return Times(await again_at - began, watch.still(), watch.still(rest), time.monotonic() - began)
 
 
 async def _when(task: "asyncio.Task[None]") -> float:

@@ -111,9 +111,9 @@ async def held(worker: Running, *words: str) -> None:
     await until(says_so, 60, worker.tail)
     metrics = (await worker.get("/metrics"))[1]
     assert f'iot_kafka_write_held{{topic="{worker_topic(worker)}"}} 1.0' in metrics
-    told = worker.events("operator_needed")
-    assert told, worker.tail()
-    assert all(word in told[-1]["what"] for word in words)
+    reported = worker.events("operator_needed")
+    assert reported, worker.tail()
+    assert all(word in reported[-1]["what"] for word in words)
 
 
 def worker_topic(worker: Running) -> str:

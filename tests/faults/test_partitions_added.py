@@ -44,7 +44,7 @@ async def held(worker: Running) -> bool:
 @pytest.mark.parametrize("restarted", [False, True], ids=["running", "restarted"])
 async def test_it_takes_no_partition_says_the_whole_cure_and_goes_on_by_itself(site: Site, restarted: bool) -> None:
     sender, settings = Sender(site), site.settings
-    others = [settings.kafka_dlq_topic, settings.kafka_alerts_topic, f"{settings.group_id}-state-changelog"]
+    rest = [settings.kafka_dlq_topic, settings.kafka_alerts_topic, f"{settings.group_id}-state-changelog"]
     with site.program("worker") as worker:
         await worker.ready()
         for device in range(DEVICES):
@@ -59,13 +59,13 @@ async def test_it_takes_no_partition_says_the_whole_cure_and_goes_on_by_itself(s
         _, body = await answer(worker)
         cure = body["advice"]["topics"]
         assert f"{settings.kafka_topic} has 4 partitions" in cure
-        assert [name for name in others if f"--partitions 4 --topic {name}" not in cure] == []
+        assert [name for name in rest if f"--partitions 4 --topic {name}" not in cure] == []
         assert await metric(worker, "iot_operator_needed") == 1
         for device in range(DEVICES):
             await sender.send(f"d{device}", [20])
-        [(told,)] = await site.fetch("SELECT count(*) FROM alert_history")
-        assert told == 0, "nobody is told to be offline meanwhile"
-        await grow(site, 4, *others)
+        [(reported,)] = await site.fetch("SELECT count(*) FROM alert_history")
+        assert reported == 0, "nobody is told to be offline meanwhile"
+        await grow(site, 4, *rest)
 
         async def stored() -> bool:
             assert worker.alive, worker.tail()

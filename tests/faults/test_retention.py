@@ -102,9 +102,9 @@ async def test_while_the_worker_is_frozen(site: Site, stream: Stream) -> None:
         await send(site, stream, MESSAGES)
         await site.settled_input()
 
-        async def told() -> bool:
+        async def reported() -> bool:
             return await rows(site) + missing(worker) == good(stream, range(stream.sent))
 
-        await until(told, 30, lambda: f"{missing(worker)} reported missing; {worker.tail(10)}")
+        await until(reported, 30, lambda: f"{missing(worker)} reported missing; {worker.tail(10)}")
         assert missing(worker) > TAKEN
         worker.stop()

@@ -29,7 +29,7 @@ async def rows(site: Site) -> int:
     return int(count)
 
 
-async def told(site: Site) -> Sequence[Told]:
+async def reported(site: Site) -> Sequence[Told]:
     query = "SELECT device_id, status, alert_id FROM alert_history ORDER BY event_time, status"
     return [tuple(row) for row in await site.fetch(query)]
 
@@ -49,7 +49,7 @@ async def is_told(site: Site, wanted: Sequence[tuple[str, str]], worker: Running
 
     async def all_told() -> bool:
         nonlocal found
-        found = await told(site)
+        found = await reported(site)
         return [one[:2] for one in found] == list(wanted)
 
     await until(all_told, 60, lambda: f"{found} instead of {wanted}; {worker.tail(8)}")

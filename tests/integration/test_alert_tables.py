@@ -114,12 +114,12 @@ async def open_alerts(site: Site) -> dict[str, str]:
 
 async def each_is_told_once(site: Site) -> None:
     """Each device has one alert; what came twice on the topic is the same, and in the table once."""
-    told: dict[tuple[str, str], dict[str, Any]] = {}
+    reported: dict[tuple[str, str], dict[str, Any]] = {}
     for record in await read(site, site.settings.kafka_alerts_topic):
         event = json.loads(record.value)
-        assert told.setdefault((event["device_id"], event["status"]), event) == event
+        assert reported.setdefault((event["device_id"], event["status"]), event) == event
     history = await site.fetch("SELECT device_id, status, alert_id FROM alert_history")
-    assert sorted(map(tuple, history)) == sorted((*key, event["alert_id"]) for key, event in told.items())
+    assert sorted(map(tuple, history)) == sorted((*key, event["alert_id"]) for key, event in reported.items())
     wanted = [(f"{step}_{what}", "FIRING") for step in STEPS for what in ("fires", "resolves", "snoozes")]
-    assert sorted(told) == sorted(wanted + [(f"{step}_resolves", "RESOLVED") for step in STEPS])
-    assert len({event["alert_id"] for event in told.values()}) == 3 * len(STEPS)
+    assert sorted(reported) == sorted(wanted + [(f"{step}_resolves", "RESOLVED") for step in STEPS])
+    assert len({event["alert_id"] for event in reported.values()}) == 3 * len(STEPS)

@@ -111,8 +111,8 @@ async def test_commands_silence_an_alert_of_a_real_worker(site: Site) -> None:
             await site.settled()
             assert await states(site) == {}
             await history_tells_the_same(site, heard)
-    told = {device: [words(one) for one in heard if one["device_id"] == device] for device in ("d1", "d2")}
-    assert told == {
+    reported = {device: [words(one) for one in heard if one["device_id"] == device] for device in ("d1", "d2")}
+    assert reported == {
         "d1": ["FIRING", "FIRING unmuted", "FIRING unmuted", "RESOLVED"],
         "d2": ["FIRING", "REMINDER escalated", "RESOLVED"],
     }

@@ -114,8 +114,8 @@ async def test_what_a_broker_retains_comes_once_and_says_so(
             await client.publish([(new, b"last")])
             found = await read_topic(kafka.bootstrap, unique, lambda found: b"last" in {r.value for r in found})
         await client.publish([(old, b""), (new, b"")], retain=True)
-    told = [(record.value, dict(record.headers).get("retained")) for record in ours(found, unique)]
-    assert sorted(told) == [(b"last", None), (b"live", None), (b"old", b"1")]
+    reported = [(record.value, dict(record.headers).get("retained")) for record in ours(found, unique)]
+    assert sorted(reported) == [(b"last", None), (b"live", None), (b"old", b"1")]
 
 
 async def test_what_is_retained_is_no_news_on_a_shared_subscription_either(
@@ -131,9 +131,9 @@ async def test_what_is_retained_is_no_news_on_a_shared_subscription_either(
             await client.publish([(topic, b"live")])
             found = await read_topic(kafka.bootstrap, unique, lambda found: len(ours(found, unique)) >= 1)
         await client.publish([(topic, b"")], retain=True)
-    told = [(record.value, dict(record.headers).get("retained")) for record in ours(found, unique)]
-    assert (b"live", None) in told
-    assert set(told) <= {(b"live", None), (b"old", b"1")}
+    reported = [(record.value, dict(record.headers).get("retained")) for record in ours(found, unique)]
+    assert (b"live", None) in reported
+    assert set(reported) <= {(b"live", None), (b"old", b"1")}
 
 
 async def test_another_account_takes_neither_the_session_nor_a_share(

@@ -108,7 +108,7 @@ async def admin(site: Site, verb: str, *args: Any) -> None:
         await client.close()
 
 
-def told(findings: list[Finding], level: Level, *words: str) -> None:
+def reported(findings: list[Finding], level: Level, *words: str) -> None:
     """Some finding of that level has all the words, and says what to do."""
     matching = [one for one in findings if one.level is level and all(word in one.what for word in words)]
     assert matching, findings
@@ -126,7 +126,7 @@ async def test_nobody_answers(site: Site) -> None:
     for look, words in ((kafka.look, "not answer"), (database.look, "not answer"), (mqtt.look, "no way into")):
         found = await look(nowhere)
         assert [one.level for one in found] == [Level.BROKEN]
-        told(found, Level.BROKEN, words)
+        reported(found, Level.BROKEN, words)
 
 
 async def test_a_schema_that_is_older_or_newer(site: Site) -> None:
@@ -134,21 +134,21 @@ async def test_a_schema_that_is_older_or_newer(site: Site) -> None:
     await site.fetch("DELETE FROM iot_migrations WHERE version = 3")
     await site.fetch("INSERT INTO iot_migrations VALUES (9001, 'of_tomorrow', 'x')")
     found = await database.look(site.settings)
-    told(found, Level.WARNING, "0003 accounts", "has not had")
-    told(found, Level.WARNING, "9001 of_tomorrow", "older than the database")
+    reported(found, Level.WARNING, "0003 accounts", "has not had")
+    reported(found, Level.WARNING, "9001 of_tomorrow", "older than the database")
     await site.fetch("DROP TABLE iot_migrations")
-    told(await database.look(site.settings), Level.WARNING, "before there were migrations")
+    reported(await database.look(site.settings), Level.WARNING, "before there were migrations")
 
 
 async def test_topics_that_are_missing_or_wrong(site: Site) -> None:
     settings = site.settings
     found = await kafka.look(settings)
     for topic in wanted(settings):
-        told(found, Level.BROKEN, f"the topic {topic.name} is missing")
+        reported(found, Level.BROKEN, f"the topic {topic.name} is missing")
     await create(Access(site.kafka), wanted(settings), 1)
     found = await kafka.look(settings)
     assert [one for one in found if one.level is Level.BROKEN] == []
-    told(found, Level.WARNING, "no worker runs")
+    reported(found, Level.WARNING, "no worker runs")
     for name, wrong in (
         (settings.kafka_topic, {"cleanup.policy": "compact", "retention.ms": "1000"}),
         (settings.kafka_dlq_topic, {"max.message.bytes": "1000000"}),
@@ -156,11 +156,13 @@ async def test_topics_that_are_missing_or_wrong(site: Site) -> None:
     ):
         await admin(site, "alter_configs", [ConfigResource(ConfigResourceType.TOPIC, name, wrong)])
     found = await kafka.look(settings)
-    told(found, Level.BROKEN, settings.kafka_topic, "cleanup.policy is compact")
-    told(found, Level.WARNING, settings.kafka_topic, "retention.ms is 1000")
-    told(found, Level.WARNING, settings.kafka_dlq_topic, "max.message.bytes is 1000000")
-    told(found, Level.BROKEN, "changelog", "cleanup.policy is delete")
-    told(await kafka.look(settings.model_copy(update={"kafka_partitions": 5})), Level.BROKEN, "12 partitions", "say 5")
+    reported(found, Level.BROKEN, settings.kafka_topic, "cleanup.policy is compact")
+    reported(found, Level.WARNING, settings.kafka_topic, "retention.ms is 1000")
+    reported(found, Level.WARNING, settings.kafka_dlq_topic, "max.message.bytes is 1000000")
+    reported(found, Level.BROKEN, "changelog", "cleanup.policy is delete")
+    reported(
+        await kafka.look(settings.model_copy(update={"kafka_partitions": 5})), Level.BROKEN, "12 partitions", "say 5"
+    )
 
 
 async def test_offsets_outside_the_log(site: Site) -> None:
@@ -172,8 +174,8 @@ async def test_offsets_outside_the_log(site: Site) -> None:
         await consumer.commit({TopicPartition(topic, 0): 1, TopicPartition(topic, 1): 10**6})
     await admin(site, "delete_records", {TopicPartition(topic, 0): RecordsToDelete(before_offset=3)})
     found = await kafka.look(site.settings)
-    told(found, Level.BROKEN, f"{topic}-0", "2 records were removed by retention")
-    told(found, Level.BROKEN, f"{topic}-1", "1000000 is after the end of the log", "made anew")
+    reported(found, Level.BROKEN, f"{topic}-0", "2 records were removed by retention")
+    reported(found, Level.BROKEN, f"{topic}-1", "1000000 is after the end of the log", "made anew")
 
 
 async def test_a_database_without_schema_rights_or_key(site: Site, unique: str) -> None:
@@ -182,19 +184,19 @@ async def test_a_database_without_schema_rights_or_key(site: Site, unique: str) 
     await site.fetch("DROP TABLE alert_history")
     await site.fetch("INSERT INTO user_configs (user_id, rules) VALUES ('bob', '[{\"key\": 5}]')")
     found = await database.look(site.settings)
-    told(found, Level.BROKEN, "no unique key")
-    told(found, Level.BROKEN, "no column battery")
-    told(found, Level.BROKEN, "alert_history is missing")
-    told(found, Level.WARNING, "the rules of bob are refused")
+    reported(found, Level.BROKEN, "no unique key")
+    reported(found, Level.BROKEN, "no column battery")
+    reported(found, Level.BROKEN, "alert_history is missing")
+    reported(found, Level.WARNING, "the rules of bob are refused")
     await site.fetch(f"CREATE ROLE {unique} LOGIN PASSWORD 'x'")
     try:
         dsn = site.database.replace(site.database.split("//")[1].split("@")[0], f"{unique}:x")
         limited = await database.look(Settings(**{**site.values, "database_url": dsn}))  # type: ignore[arg-type]
-        told(limited, Level.BROKEN, "may not SELECT, INSERT on raw_telemetry")
+        reported(limited, Level.BROKEN, "may not SELECT, INSERT on raw_telemetry")
         refused = await database.look(
             Settings(**{**site.values, "database_url": dsn.replace(":x@", ":wrong@")})  # type: ignore[arg-type]
         )
-        told(refused, Level.BROKEN, "not answer", "28P01")
+        reported(refused, Level.BROKEN, "not answer", "28P01")
         assert "wrong" not in str(refused)
     finally:
         await site.fetch(f"DROP ROLE {unique}")
@@ -204,12 +206,12 @@ async def test_a_read_only_database(site: Site, unique: str) -> None:
     connection = await asyncpg.connect(site.database)
     await connection.execute(f"ALTER DATABASE {unique} SET default_transaction_read_only = on")
     await connection.close()
-    told(await database.look(site.settings), Level.BROKEN, "read-only")
+    reported(await database.look(site.settings), Level.BROKEN, "read-only")
 
 
 async def test_an_account_the_broker_does_not_know(site: Site) -> None:
     stranger = site.settings.model_copy(update={"mqtt_username": "stranger"})
-    told(await mqtt.look(stranger), Level.BROKEN, "refuses stranger")
+    reported(await mqtt.look(stranger), Level.BROKEN, "refuses stranger")
 
 
 async def test_what_a_transaction_has_taken_back_is_not_missed(site: Site) -> None:

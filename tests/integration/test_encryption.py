@@ -302,10 +302,10 @@ async def test_the_whole_path_encrypted(
                 await device.reads(temperature=temperature)
             await device.publishes(b"no json")
 
-            async def told() -> bool:
+            async def reported() -> bool:
                 return len(heard) == 2
 
-            await until(told, 30, lambda: f"heard {heard}\n{worker.tail()}")
+            await until(reported, 30, lambda: f"heard {heard}\n{worker.tail()}")
             await site.settled()
             encrypted = await site.fetch(
                 "SELECT DISTINCT application_name, ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)"
@@ -384,10 +384,10 @@ async def test_the_rights_in_the_documentation_are_all_that_is_needed(
                 await device.reads(temperature=temperature)
             await device.publishes(b"no json")
 
-            async def told() -> bool:
+            async def reported() -> bool:
                 return len(heard) == 2
 
-            await until(told, 30, lambda: f"heard {heard}\n{worker.tail()}\n{notifier.tail()}")
+            await until(reported, 30, lambda: f"heard {heard}\n{worker.tail()}\n{notifier.tail()}")
             await plain.settled()
             assert await command("doctor", "--count", "10", **environment(site("doctor"))) in (0, 1)
             for one in (bridge, worker, notifier):

@@ -49,10 +49,10 @@ async def own_dsn(own: Postgres) -> str:
     return own.dsn
 
 
-async def held(store: TimescaleStore, told: Told, sqlstate: str, rows: int = 3) -> "asyncio.Task[WriteResult]":
+async def held(store: TimescaleStore, reported: Told, sqlstate: str, rows: int = 3) -> "asyncio.Task[WriteResult]":
     """Begin a write that fails with `sqlstate` at least twice and is not done."""
     write = asyncio.create_task(store.write([row(n) for n in range(rows)]))
-    await until(lambda: sum(error.startswith(sqlstate) for error in told.failed) >= 2)
+    await until(lambda: sum(error.startswith(sqlstate) for error in reported.failed) >= 2)
     assert not write.done()
     return write
 
@@ -64,8 +64,8 @@ async def goes_on(write: "asyncio.Task[WriteResult]", dsn: str, rows: int = 3) -
 
 
 async def test_a_deadlock(database: str) -> None:
-    told = Told()
-    async with opened(database, told) as store, connected(database) as other:
+    reported = Told()
+    async with opened(database, reported) as store, connected(database) as other:
         await other.execute("SET deadlock_timeout = '60s'")  # the store's backend finds it, and is the victim
         lock = other.transaction()
         await lock.start()
@@ -74,19 +74,19 @@ async def test_a_deadlock(database: str) -> None:
         async with connected(database) as watcher:
             await waiting_backend(watcher)  # its rows are in, its effect waits for u1
         await other.execute("INSERT INTO raw_telemetry VALUES ($1, $2, $3, $4)", *row(0)[:4])  # waits for its row
-        await until(lambda: bool(told.failed))
-        assert [error[:5] for error in told.failed] == ["40P01"]
+        await until(lambda: bool(reported.failed))
+        assert [error[:5] for error in reported.failed] == ["40P01"]
         await lock.rollback()
         await goes_on(write, database)
 
 
 async def test_a_serialization_failure(database: str) -> None:
-    told = Told()
+    reported = Told()
     async with connected(database) as other, connected(database) as watcher:
         name = await other.fetchval("SELECT current_database()")
         await other.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'")
         await other.execute("INSERT INTO user_configs (user_id) VALUES ('u1')")
-        async with opened(database, told) as store:
+        async with opened(database, reported) as store:
             lock = other.transaction()
             await lock.start()
             await other.execute("UPDATE user_configs SET rules = '[1]', edited_at = '2000-01-01'")
@@ -94,14 +94,14 @@ async def test_a_serialization_failure(database: str) -> None:
             await waiting_backend(watcher)
             await lock.commit()
             await goes_on(write, database)
-        assert [error[:5] for error in told.failed] == ["40001"]
+        assert [error[:5] for error in reported.failed] == ["40001"]
         assert await other.fetchval("SELECT rules FROM user_configs") == '[{"key": "a"}]'
 
 
 async def test_a_fast_restart(own: Postgres, own_dsn: str) -> None:
     """SIGINT to the postmaster, which is what `pg_ctl restart -m fast` sends: its words reach us."""
-    told = Told()
-    async with opened(own_dsn, told) as store, connected(own_dsn) as other:
+    reported = Told()
+    async with opened(own_dsn, reported) as store, connected(own_dsn) as other:
         lock = other.transaction()
         await lock.start()
         await other.execute("LOCK TABLE raw_telemetry")
@@ -109,24 +109,24 @@ async def test_a_fast_restart(own: Postgres, own_dsn: str) -> None:
         async with connected(own_dsn) as watcher:
             await waiting_backend(watcher)
         await asyncio.to_thread(own.stop)
-        await until(lambda: len(told.failed) > 1)
-        assert "administrator command" in told.failed[0]
+        await until(lambda: len(reported.failed) > 1)
+        assert "administrator command" in reported.failed[0]
         await asyncio.to_thread(own.start)
         await asyncio.to_thread(own.wait_ready)
         await goes_on(write, own_dsn)
 
 
 async def test_a_database_that_is_set_read_only(database: str) -> None:
-    told = Told()
-    async with connected(database) as admin, opened(database, told) as store:
+    reported = Told()
+    async with connected(database) as admin, opened(database, reported) as store:
         await admin.execute("SET default_transaction_read_only = off")
         name = await admin.fetchval("SELECT current_database()")
         await admin.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
-        write = await held(store, told, "25006")
+        write = await held(store, reported, "25006")
         assert "target_session_attrs" in store.advice["writes"]
         await admin.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
         await goes_on(write, database)
-        assert (store.advice, told.done) == ({}, 1)
+        assert (store.advice, reported.done) == ({}, 1)
 
 
 @asynccontextmanager
@@ -164,13 +164,13 @@ def _copy(primary: Postgres, standby: Postgres) -> None:
 async def test_a_fail_over(own: Postgres, own_dsn: str, server_dir: Path) -> None:
     """Clients are sent to a standby, which is read-only until it is promoted; and with both hosts in the URL."""
     async with standby_of(own, server_dir) as standby:
-        told, both = Told(), own_dsn.replace(f":{own.port}/", f":{own.port},127.0.0.1:{standby.port}/")
+        reported, both = Told(), own_dsn.replace(f":{own.port}/", f":{own.port},127.0.0.1:{standby.port}/")
         async with (
-            opened(standby.dsn, told) as moved,
+            opened(standby.dsn, reported) as moved,
             opened(f"{both}?target_session_attrs=read-write", writes_in_flight=1) as following,
         ):
             assert await following.write([row(100)]) == WriteResult(1, 0)
-            write = await held(moved, told, "25006")
+            write = await held(moved, reported, "25006")
             await _caught_up(own, standby)
             await asyncio.to_thread(own.kill)
             late = asyncio.create_task(following.write([row(101)]))
@@ -190,7 +190,7 @@ async def _caught_up(primary: Postgres, standby: Postgres) -> None:
 
 
 async def test_too_many_connections(own: Postgres, own_dsn: str) -> None:
-    told = Told()
+    reported = Told()
     async with connected(own_dsn) as admin:
         await admin.execute("ALTER ROLE iot_worker PASSWORD 'w0rk'")
         free = int(await admin.fetchval("SELECT current_setting('max_connections')")) - 1
@@ -199,8 +199,8 @@ async def test_too_many_connections(own: Postgres, own_dsn: str) -> None:
             with contextlib.suppress(asyncpg.TooManyConnectionsError):
                 for _ in range(free):
                     taken.append(await asyncpg.connect(as_role(own_dsn, "iot_worker", "w0rk")))
-            async with opened(as_role(own_dsn, "iot_worker", "w0rk"), told) as store:
-                write = await held(store, told, "53300")
+            async with opened(as_role(own_dsn, "iot_worker", "w0rk"), reported) as store:
+                write = await held(store, reported, "53300")
                 assert "max_connections" in store.advice["writes"]
                 await taken.pop().close()
                 await goes_on(write, own_dsn)
@@ -223,7 +223,7 @@ def small_disk() -> Iterator[Path]:
 
 
 async def test_a_full_disk(own: Postgres, own_dsn: str, small_disk: Path) -> None:
-    told = Told()
+    reported = Told()
     place = small_disk / "tablespace"
     place.mkdir()
     place.chmod(0o700)
@@ -235,8 +235,8 @@ async def test_a_full_disk(own: Postgres, own_dsn: str, small_disk: Path) -> Non
         filler = small_disk / "filler"
         _fill(filler)
         try:
-            async with opened(own_dsn, told) as store:
-                write = await held(store, told, "53100", rows=5000)
+            async with opened(own_dsn, reported) as store:
+                write = await held(store, reported, "53100", rows=5000)
                 assert "disk is full" in store.advice["writes"]
                 assert not await store.ready()
                 filler.unlink()
@@ -255,26 +255,26 @@ def _fill(file: Path) -> None:
 
 
 async def test_a_lock_that_is_not_given(database: str) -> None:
-    told = Told()
+    reported = Told()
     async with connected(database) as other:
         name = await other.fetchval("SELECT current_database()")
         await other.execute(f"ALTER DATABASE {name} SET lock_timeout = '100ms'")
-        async with opened(database, told) as store:
+        async with opened(database, reported) as store:
             lock = other.transaction()
             await lock.start()
             await other.execute("LOCK TABLE raw_telemetry")
-            write = await held(store, told, "55P03")
+            write = await held(store, reported, "55P03")
             await lock.rollback()
             await goes_on(write, database)
 
 
 async def test_a_statement_timeout(database: str) -> None:
-    told = Told()
-    async with opened(database, told, database_timeout=0.3) as store, connected(database) as other:
+    reported = Told()
+    async with opened(database, reported, database_timeout=0.3) as store, connected(database) as other:
         lock = other.transaction()
         await lock.start()
         await other.execute("LOCK TABLE raw_telemetry")
-        write = await held(store, told, "57014")
+        write = await held(store, reported, "57014")
         await lock.rollback()
         await goes_on(write, database)
 
@@ -296,25 +296,25 @@ MISSING = {
 
 @pytest.mark.parametrize(("sqlstate", "what"), MISSING.items(), ids=MISSING)
 async def test_a_schema_that_is_not_ours(database: str, sqlstate: str, what: tuple[str, str, str]) -> None:
-    told = Told()
+    reported = Told()
     hurt, cure, say = what
-    async with connected(database) as admin, opened(database, told) as store:
+    async with connected(database) as admin, opened(database, reported) as store:
         assert await store.write([row(1000)]) == WriteResult(1, 0)  # a statement is prepared already
         await admin.execute("TRUNCATE raw_telemetry")
         await admin.execute(hurt)
-        write = await held(store, told, sqlstate)
+        write = await held(store, reported, sqlstate)
         assert say in store.advice["writes"]
         assert not await store.ready()
         await admin.execute(cure)
         await goes_on(write, database)
-        assert (store.advice, await store.ready(), len(told.operator)) == ({}, True, 1)
+        assert (store.advice, await store.ready(), len(reported.operator)) == ({}, True, 1)
 
 
 async def test_a_missing_database(postgres: PostgresServer, unique: str) -> None:
-    told, dsn = Told(), postgres.dsn_of(unique)
+    reported, dsn = Told(), postgres.dsn_of(unique)
     async with connected(postgres.dsn) as admin:
-        async with opened(dsn, told) as store:
-            write = await held(store, told, "3D000")
+        async with opened(dsn, reported) as store:
+            write = await held(store, reported, "3D000")
             assert "create the database" in store.advice["writes"]
             await init_sql.make_database(postgres.dsn, unique)
             await init_sql.apply(dsn)

@@ -71,8 +71,8 @@ async def test_its_pages() -> None:
         async with session.get("/live?probe=1") as answer:
             assert (answer.status, await answer.json()) == (200, {"status": "ok", "checks": {"running": True}})
         async with session.get("/ready") as answer:
-            told = await answer.json()
-            assert (answer.status, told["status"], told["advice"]) == (503, "not ready", {"writes": "wait"})
+            reported = await answer.json()
+            assert (answer.status, reported["status"], reported["advice"]) == (503, "not ready", {"writes": "wait"})
             assert answer.content_type == "application/json"
         async with session.get("/metrics") as answer:
             assert "process_open_fds" in await answer.text()

@@ -65,12 +65,12 @@ async def limited(database: str) -> AsyncIterator[Connection]:
 
 
 async def test_late_rows_go_in_small_transactions_of_their_own(database: str) -> None:
-    told = Told()
-    async with opened(database, told, late_batch_rows=100, **HOUR) as store:
+    reported = Told()
+    async with opened(database, reported, late_batch_rows=100, **HOUR) as store:
         rows = [late(n) if n % 2 else live(n) for n in range(1000)]
         config = Effect(Statement.UPSERT_CONFIG, ("u1", "[]", None, EDITED, *LOG))
         assert await store.write(rows, [config]) == WriteResult(1000, 0)
-        assert sorted(told.written) == [100] * 5 + [500]
+        assert sorted(reported.written) == [100] * 5 + [500]
         assert await store.write(rows) == WriteResult(0, 1000)
         bad = [late(n) if n % 2 else live(n) for n in range(1000, 1300)]
         bad[7], bad[8] = late(1, extra_data="}"), live(2, extra_data="{")
@@ -82,36 +82,36 @@ async def test_late_rows_go_in_small_transactions_of_their_own(database: str) ->
 
 async def test_pieces_shrink_to_stay_within_the_limit(database: str, limited: Connection) -> None:
     await limited.execute("UPDATE unpacked SET tuples = 1000")  # so 100 rows a transaction
-    told = Told()
-    async with opened(database, told, **HOUR) as store:
+    reported = Told()
+    async with opened(database, reported, **HOUR) as store:
         assert await store.write([late(n) for n in range(2000)]) == WriteResult(2000, 0)
-        assert max(told.written) <= 100
-        assert (told.failed, told.operator, store.breaker_state) == ([], [], BreakerState.CLOSED)
+        assert max(reported.written) <= 100
+        assert (reported.failed, reported.operator, store.breaker_state) == ([], [], BreakerState.CLOSED)
 
 
 async def test_the_smallest_piece_passes_the_limit(database: str, limited: Connection) -> None:
     await limited.execute("UPDATE unpacked SET tuples = 10_000")  # so 10 rows a transaction
-    told = Told()
-    async with opened(database, told, late_batch_rows=200, **HOUR) as store:
+    reported = Told()
+    async with opened(database, reported, late_batch_rows=200, **HOUR) as store:
         rows = [late(n) for n in range(200)]
         rows[60] = late(60, extra_data="}")
         written = await store.write(rows)
         assert (written.rows, [index for index, _ in written.refused]) == (199, [60])
-        assert told.failed == []
+        assert reported.failed == []
 
 
 async def test_a_limit_that_holds_is_waited_out_while_live_rows_go_on(database: str, limited: Connection) -> None:
     await limited.execute("UPDATE unpacked SET hard = true")
-    told = Told()
-    async with opened(database, told, breaker_failures=2, **HOUR) as store:
+    reported = Told()
+    async with opened(database, reported, breaker_failures=2, **HOUR) as store:
         held = [asyncio.create_task(store.write([late(n), live(n)])) for n in range(3)]
-        await until(lambda: len(told.failed) > 2)  # more than open the breaker
+        await until(lambda: len(reported.failed) > 2)  # more than open the breaker
         for n in range(10, 30):
             assert await asyncio.wait_for(store.write([live(n)]), 5) == WriteResult(1, 0)
         assert not any(write.done() for write in held)
-        assert (store.breaker_state, told.breaker, await store.ready()) == (BreakerState.CLOSED, [], True)
+        assert (store.breaker_state, reported.breaker, await store.ready()) == (BreakerState.CLOSED, [], True)
         assert "53400" in store.advice["late rows"]
-        assert "max_tuples_decompressed" in told.operator[0]
+        assert "max_tuples_decompressed" in reported.operator[0]
         await limited.execute("UPDATE unpacked SET hard = false")
         assert await asyncio.wait_for(asyncio.gather(*held), 10) == [WriteResult(2, 0)] * 3
         assert store.advice == {}
@@ -119,46 +119,46 @@ async def test_a_limit_that_holds_is_waited_out_while_live_rows_go_on(database: 
 
 
 async def test_a_lock_that_late_rows_wait_for_holds_nobody_else(database: str) -> None:
-    told = Told()
+    reported = Told()
     settings = {"database_timeout": 0.2, "breaker_failures": 2} | HOUR
-    async with opened(database, told, **settings) as store, connected(database) as other:
+    async with opened(database, reported, **settings) as store, connected(database) as other:
         await store.write([live(1000), late(1000)])  # TimescaleDB makes their chunks
         lock = other.transaction()
         await lock.start()
         await other.execute("INSERT INTO raw_telemetry VALUES ($1, $2, $3, $4)", *late(0)[:4])
         held = asyncio.create_task(store.write([late(0)]))
-        await until(lambda: len(told.failed) > 2)
+        await until(lambda: len(reported.failed) > 2)
         for n in range(20):
             assert await asyncio.wait_for(store.write([live(n)]), 5) == WriteResult(1, 0)
-        assert (held.done(), told.breaker) == (False, [])
+        assert (held.done(), reported.breaker) == (False, [])
         await lock.rollback()
         assert await asyncio.wait_for(held, 10) == WriteResult(1, 0)
 
 
 async def test_live_rows_that_meet_the_limit_go_the_same_way(database: str, limited: Connection) -> None:
     await limited.execute("UPDATE unpacked SET tuples = 1000")
-    told = Told()
+    reported = Told()
     config = Effect(Statement.UPSERT_CONFIG, ("u1", "[]", None, EDITED, *LOG))
-    async with opened(database, told) as store:  # none is late by age
+    async with opened(database, reported) as store:  # none is late by age
         answers = await asyncio.gather(
             store.write([late(n) for n in range(1000)], [config]),
             *(store.write([late(n)]) for n in range(1000, 1200)),  # these share transactions
         )
         assert (answers[0], sum(answer.rows for answer in answers)) == (WriteResult(1000, 0), 1200)
-        assert (told.failed, store.breaker_state) == ([], BreakerState.CLOSED)
+        assert (reported.failed, store.breaker_state) == ([], BreakerState.CLOSED)
     assert await limited.fetchval("SELECT count(*) FROM user_configs") == 1
 
 
 async def test_an_outage_holds_late_rows_too(database: str) -> None:
-    told = Told()
-    async with opened(database, told, late_batch_rows=50, **HOUR) as store, connected(database) as other:
+    reported = Told()
+    async with opened(database, reported, late_batch_rows=50, **HOUR) as store, connected(database) as other:
         lock = other.transaction()
         await lock.start()
         await other.execute("INSERT INTO raw_telemetry VALUES ($1, $2, $3, $4)", *late(199)[:4])
         write = asyncio.create_task(store.write([late(n) for n in range(200)]))
         async with connected(database) as watcher:
             await watcher.execute("SELECT pg_terminate_backend($1)", await waiting_backend(watcher))
-        await until(lambda: bool(told.failed))
+        await until(lambda: bool(reported.failed))
         await lock.rollback()
         assert await asyncio.wait_for(write, 10) == WriteResult(200, 0)
 

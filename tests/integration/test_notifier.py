@@ -331,15 +331,15 @@ async def test_a_storm_is_told_as_a_digest_and_nothing_is_lost(
     connection = await asyncpg.connect(database)
     held = "SELECT count(*) FROM alert_history WHERE held_at IS NOT NULL AND sent_at IS NULL"
     a_minute_later = "UPDATE alert_history SET sent_at = sent_at - $1::interval, held_at = held_at - $1::interval"
-    async with listening(mosquitto, unique) as found, listening(mosquitto, calm) as others:
+    async with listening(mosquitto, unique) as found, listening(mosquitto, calm) as rest:
         with program("notifier", tmp_path / "log", **made) as notifier:
             await outbox(kafka.bootstrap, unique, [*events[:250], event(calm, 1)])
-            await until(lambda: len(others) == 1, 40)
+            await until(lambda: len(rest) == 1, 40)
             await answers(connection, "SELECT count(*) FROM alert_history WHERE sent_at IS NOT NULL", 6)
             notifier.kill()  # what is held is in the table
             notifier.start()
             await outbox(kafka.bootstrap, unique, [*events[240:], event(calm, 2)])  # ten of them again
-            await until(lambda: len(others) >= 2, 40)
+            await until(lambda: len(rest) >= 2, 40)
             names = [json.loads(value)["alert_id"] for _, value in events]
             assert [one["alert_id"] for one in found] == names[:5]
             await answers(connection, held, 295)

@@ -104,12 +104,12 @@ async def test_a_message_that_ends_the_connection_is_left_out(
     async with (
         proxied(mosquitto, lambda data: b"POISON!" in data) as broker,
         listening(mosquitto, unique) as found,
-        listening(mosquitto, f"{unique}-c") as others,
+        listening(mosquitto, f"{unique}-c") as rest,
     ):
         made = settings(kafka.bootstrap, broker, database, unique)
         with program("notifier", tmp_path / "log", **made) as notifier:
             await outbox(kafka.bootstrap, unique, first)
-            await until(lambda: len(ids(found)) == 2 and len(ids(others)) == 1, 60)
+            await until(lambda: len(ids(found)) == 2 and len(ids(rest)) == 1, 60)
             await notifier.logged("notifier_left_out", seconds=60)
             if what.startswith("a user"):
                 await notifier.logged("notifier_left_out", times=2, seconds=60)  # all of that user's
@@ -232,7 +232,7 @@ async def test_answers_take_at_most_half_of_the_budget(
     made = settings(kafka.bootstrap, mosquitto, database, unique) | {"alerts_per_minute": 10}
     topic = f"users/{unique}/alerts/errors"
     async with (
-        listening(mosquitto, unique, "alerts/errors") as told,
+        listening(mosquitto, unique, "alerts/errors") as reported,
         listening(mosquitto, unique) as found,
         AIOKafkaProducer(bootstrap_servers=kafka.bootstrap) as producer,
     ):
@@ -241,14 +241,14 @@ async def test_answers_take_at_most_half_of_the_budget(
             await producer.send(unique, value, key=b"u/", headers=[(TOPIC_HEADER, topic.encode())])
         await producer.flush()
         with program("notifier", tmp_path / "log", **made) as notifier:
-            await until(lambda: len(told) == 5, 40)
+            await until(lambda: len(reported) == 5, 40)
             await outbox(kafka.bootstrap, unique, [event(unique, n) for n in range(20)])
             await until(lambda: len(found) == 5, 40)
             connection = await asyncpg.connect(database)
             await answers(connection, "SELECT count(*) FROM alert_history WHERE held_at IS NOT NULL", 15)
             await connection.close()
             assert notifier.stop() < 10
-    assert [one["id"] for one in told] == ["0", "1", "2", "3", "4"]
+    assert [one["id"] for one in reported] == ["0", "1", "2", "3", "4"]
     assert [one["alert_id"] for one in found] == [f"{unique}-d1-{n}" for n in range(5)]
 
 
@@ -262,7 +262,7 @@ async def test_an_answer_is_told_in_a_storm_and_a_flood_of_them_is_not(
     topic = f"users/{unique}/config/errors".encode()
     connection = await asyncpg.connect(database)
     async with (
-        listening(mosquitto, unique, "config/errors") as told,
+        listening(mosquitto, unique, "config/errors") as reported,
         listening(mosquitto, unique) as found,
         AIOKafkaProducer(bootstrap_servers=kafka.bootstrap) as producer,
     ):
@@ -273,13 +273,13 @@ async def test_an_answer_is_told_in_a_storm_and_a_flood_of_them_is_not(
                 value = b'{"id": "%d"}' % number
                 await producer.send(unique, value, key=b"u/", headers=[(TOPIC_HEADER, topic)])
             await producer.flush()
-            await until(lambda: len(told) == 1, 40)
+            await until(lambda: len(reported) == 1, 40)
             async with asyncio.timeout(40):
                 while await metric(port, "iot_notifier_answers_total", outcome="over_budget") < 9:  # noqa: ASYNC110
                     await asyncio.sleep(0.1)
             assert notifier.stop() < 10
     await connection.close()
-    assert ([one["id"] for one in told], len(found)) == (["0"], 5)
+    assert ([one["id"] for one in reported], len(found)) == (["0"], 5)
 
 
 async def test_an_event_the_webhook_never_takes_keeps_only_its_device_waiting(

@@ -54,10 +54,10 @@ async def test_late_rows_that_are_refused_hold_their_partition_alone(site: Site)
         await worker.ready()
         await send(site, sent, LATE, 60, timedelta(days=30))
 
-        async def told() -> bool:
+        async def reported() -> bool:
             return "late rows" in (await is_ready(worker))[1]
 
-        await until(told, 20, worker.tail)
+        await until(reported, 20, worker.tail)
         began = time.monotonic()
         await send(site, sent, LIVE, 200, timedelta(minutes=1))
         await site.committed_to({LIVE: 200}, 20)
@@ -81,10 +81,10 @@ async def test_a_missing_table_is_named_and_held(site: Site) -> None:
         await site.fetch("ALTER TABLE raw_telemetry RENAME TO away")
         await send(site, sent, LIVE, 20, timedelta(minutes=1))
 
-        async def told() -> bool:
+        async def reported() -> bool:
             return await logged(worker, "operator_needed")
 
-        await until(told, 20, worker.tail)
+        await until(reported, 20, worker.tail)
         status, advice = await is_ready(worker)
         assert status == 503
         assert "42P01" in advice["writes"]

@@ -25,8 +25,8 @@ def pooled(database: str) -> Iterator[str]:
 
 
 async def test_many_writers_share_two_servers(database: str, pooled: str) -> None:
-    told = Told()
-    async with opened(pooled, told, database_statement_cache=False, writes_in_flight=6) as store:
+    reported = Told()
+    async with opened(pooled, reported, database_statement_cache=False, writes_in_flight=6) as store:
         sizes = [3, 700] * 20
         batches = [[row(n * 1000 + m) for m in range(size)] for n, size in enumerate(sizes)]
         answers = await asyncio.gather(*(store.write(batch) for batch in batches))
@@ -38,13 +38,13 @@ async def test_many_writers_share_two_servers(database: str, pooled: str) -> Non
         written = await store.write(rows, [alert(31), config])
         assert (written.rows, len(written.refused), len(written.refused_effects)) == (1000, len(POISON), 1)
         assert await store.ready()
-        assert (told.failed, told.operator) == ([], [])
+        assert (reported.failed, reported.operator) == ([], [])
     assert await count(database) == sum(sizes) + 1000
 
 
 async def test_small_writes_that_share_a_statement(database: str, pooled: str) -> None:
-    told = Told()
-    async with opened(pooled, told, database_statement_cache=False, writes_in_flight=6) as store:
+    reported = Told()
+    async with opened(pooled, reported, database_statement_cache=False, writes_in_flight=6) as store:
 
         async def writer(number: int) -> None:
             for n in range(8):
@@ -52,7 +52,7 @@ async def test_small_writes_that_share_a_statement(database: str, pooled: str) -
                 assert await store.write(rows) == (WriteResult(1, 1) if n else WriteResult(2))
 
         await asyncio.gather(*(writer(number) for number in range(30)))
-        assert told.failed == []
+        assert reported.failed == []
     assert await count(database) == 30 * 9
 
 
@@ -97,8 +97,8 @@ async def test_rules_are_followed(database: str, pooled: str) -> None:
 
 
 async def test_the_database_goes_away_behind_it(database: str, pooled: str) -> None:
-    told = Told()
-    async with opened(pooled, told, database_statement_cache=False) as store, connected(database) as admin:
+    reported = Told()
+    async with opened(pooled, reported, database_statement_cache=False) as store, connected(database) as admin:
         name = await admin.fetchval("SELECT current_database()")
         assert await store.write([row(0)]) == WriteResult(1, 0)
         async with connected(database.replace(name, "postgres")) as other:
@@ -106,7 +106,7 @@ async def test_the_database_goes_away_behind_it(database: str, pooled: str) -> N
             await other.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
             await other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
             writes = [asyncio.create_task(store.write([row(n)])) for n in range(1, 10)]
-            await until(lambda: "opened" in told.breaker, 30)
+            await until(lambda: "opened" in reported.breaker, 30)
             assert not any(write.done() for write in writes)
             await other.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
             answers = await asyncio.wait_for(asyncio.gather(*writes), 30)
@@ -115,11 +115,11 @@ async def test_the_database_goes_away_behind_it(database: str, pooled: str) -> N
 
 
 async def test_the_wrong_setting_is_named(pooled: str) -> None:
-    told = Told()
-    async with opened(pooled, told) as store:
+    reported = Told()
+    async with opened(pooled, reported) as store:
         writes = [asyncio.create_task(store.write([row(n)])) for n in range(6)]
-        await until(lambda: bool(told.operator), 30)
-        assert "IOT_DATABASE_STATEMENT_CACHE=false" in told.operator[0]
+        await until(lambda: bool(reported.operator), 30)
+        assert "IOT_DATABASE_STATEMENT_CACHE=false" in reported.operator[0]
         for write in writes:
             write.cancel()
         await asyncio.wait(writes)

@@ -83,7 +83,7 @@ async def events(site: Site) -> list[dict[str, Any]]:
     return list({(one["alert_id"], one["status"], one.get("repeat")): one for one in found}.values())
 
 
-async def told(site: Site, device: str, *statuses: str, seconds: float = 40) -> list[dict[str, Any]]:
+async def reported(site: Site, device: str, *statuses: str, seconds: float = 40) -> list[dict[str, Any]]:
     """Wait until that and no more was told of the device."""
     found: list[dict[str, Any]] = []
 
@@ -136,7 +136,7 @@ async def test_offline_and_back_over_a_kill(site: Site) -> None:
             devices.talking = {"a", "b", "c"}
             await watching(worker, 3)
             devices.talking = {"b", "c"}
-            (offline,) = await told(site, "a", "FIRING")
+            (offline,) = await reported(site, "a", "FIRING")
             late = delay(offline, devices)
             print(f"offline told {late:.2f} s after it was due")
             assert 0 <= late < 10, offline  # 2 s on a machine that has time; tests/bench/presence.py holds to that
@@ -149,19 +149,19 @@ async def test_offline_and_back_over_a_kill(site: Site) -> None:
             await asyncio.sleep(1)
             worker.start()
             await worker.ready()
-            firing, resolved = await told(site, "a", "FIRING", "RESOLVED")
+            firing, resolved = await reported(site, "a", "FIRING", "RESOLVED")
             assert firing == offline
             assert resolved["alert_id"] == offline["alert_id"]
             await row(site, "a", "online")
-            (other,) = await told(site, "b", "FIRING")
+            (other,) = await reported(site, "b", "FIRING")
             assert abs(datetime.fromisoformat(other["first_seen"]).timestamp() - devices.last["b"]) < 3
             worker.kill()
             worker.start()
             await worker.ready()
             devices.talking = {"a", "b", "c"}
-            await told(site, "b", "FIRING", "RESOLVED")
+            await reported(site, "b", "FIRING", "RESOLVED")
             await watching(worker, 3)
-            assert not await told(site, "c")
+            assert not await reported(site, "c")
             await until(lambda: _heard(heard, 4), 20, lambda: f"heard {heard}")
             worker.stop()
     assert await site.fetch("SELECT FROM active_alerts") == []
@@ -275,19 +275,19 @@ async def test_a_silent_node_is_told_and_its_sensors_are_not(site: Site) -> None
             await worker.ready()
             await watching(worker, 4)  # the node too
             talking.remove("s1")
-            await told(site, "s1", "FIRING")
+            await reported(site, "s1", "FIRING")
             talking.clear()
-            await told(site, "", "FIRING")
+            await reported(site, "", "FIRING")
             await asyncio.sleep(AFTER + 2)  # so long the sensors have been due
             assert sorted(one["device_id"] for one in await events(site)) == ["", "s1"]  # in partitions of their own
             assert len(await site.fetch("SELECT FROM active_alerts")) == 2
             talking.add("s2")
-            await told(site, "", "FIRING", "RESOLVED")
-            await told(site, "s3", "FIRING")  # the node is back, and this one is not
+            await reported(site, "", "FIRING", "RESOLVED")
+            await reported(site, "s3", "FIRING")  # the node is back, and this one is not
             talking |= {"s1", "s3"}
-            await told(site, "s3", "FIRING", "RESOLVED")
-            await told(site, "s1", "FIRING", "RESOLVED")
-            assert await told(site, "s2") == []
+            await reported(site, "s3", "FIRING", "RESOLVED")
+            await reported(site, "s1", "FIRING", "RESOLVED")
+            assert await reported(site, "s2") == []
             worker.stop()
     assert {one["user_id"] for one in await events(site)} == {node}
 

@@ -62,7 +62,7 @@ class Fleet:
         async def shown() -> bool:
             nonlocal found
             await self.reads()
-            found = {device: status for device, status, _ in await told(self._site)}
+            found = {device: status for device, status, _ in await reported(self._site)}
             return found == wanted
 
         await change()
@@ -70,7 +70,7 @@ class Fleet:
         print(f"{how}: in force on every device of two workers after {time.monotonic() - began:.1f} s")
 
 
-async def told(site: Site) -> list[tuple[str, str, str]]:
+async def reported(site: Site) -> list[tuple[str, str, str]]:
     """(device, status, cause) of every alert event, once each, in order."""
     found = [json.loads(record.value) for record in await read(site, site.settings.kafka_alerts_topic)
              if not record.headers]  # fmt: skip
@@ -93,8 +93,8 @@ async def test_edits_are_in_force_on_every_worker_and_mistakes_are_not(site: Sit
     ):
         with contextlib.ExitStack() as stack:
             programs = [("worker", "a"), ("worker", "b"), ("bridge", "bridge"), ("notifier", "notifier")]
-            a, b, *others = (stack.enter_context(site.program(*names)) for names in programs)
-            for program in (a, b, *others):
+            a, b, *rest = (stack.enter_context(site.program(*names)) for names in programs)
+            for program in (a, b, *rest):
                 await program.ready()
             fleet = Fleet(site, client)
             await both_work(fleet, a, b)
@@ -104,10 +104,10 @@ async def test_edits_are_in_force_on_every_worker_and_mistakes_are_not(site: Sit
             a.start()
             await a.ready()
             b.stop()
-            before = await told(site)
+            before = await reported(site)
             await fleet.reads()
             await site.settled()
-            assert await told(site) == before, "a worker that started after the mistake has the rules of before"
+            assert await reported(site) == before, "a worker that started after the mistake has the rules of before"
             assert await of(a, "iot_rules_users") == 1
             await fleet.sees(lambda: site.set_rules(above(60)), ALL_RESOLVED, "mended by SQL")
     assert len(answers) == 1, "nobody answers what stands there when it starts"
@@ -129,7 +129,7 @@ async def edits_of_both_kinds(site: Site, fleet: Fleet) -> None:
     await fleet.sees(lambda: fleet.configures(above(40)), ALL_FIRING, "MQTT")
     await fleet.sees(lambda: deleted(site), ALL_RESOLVED, "SQL, the row deleted")
     await fleet.sees(lambda: site.set_rules(above(30)), ALL_FIRING, "SQL")
-    assert [cause for _, status, cause in await told(site) if status == "RESOLVED"] == ["rule_changed"] * 24
+    assert [cause for _, status, cause in await reported(site) if status == "RESOLVED"] == ["rule_changed"] * 24
 
 
 async def deleted(site: Site) -> None:
@@ -139,7 +139,7 @@ async def deleted(site: Site) -> None:
 
 async def a_mistake(site: Site, fleet: Fleet, answers: list[dict[str, Any]], *workers: Running) -> None:
     """Named in the log and the metric of each worker, answered once; the alerts stay open."""
-    before = await told(site)
+    before = await reported(site)
     await site.set_rules([*above(60), {"key": "door", "operator": "=", "threshold": 1, "message": "m"}])
 
     async def named() -> bool:
@@ -154,4 +154,4 @@ async def a_mistake(site: Site, fleet: Fleet, answers: list[dict[str, Any]], *wo
     assert (answers[0]["reason"], answers[0]["error"]) == ("invalid_rules", why)
     await fleet.reads()
     await site.settled()
-    assert await told(site) == before
+    assert await reported(site) == before

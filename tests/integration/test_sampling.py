@@ -97,8 +97,8 @@ async def test_on_the_whole_path(site: Site) -> None:
             await site.settled()
             assert (await average(site))[0][4] == 21
             await the_books_balance(worker)
-    told = [(event["rule_id"], event["status"]) for event in heard if event["device_id"] == "d1"]
-    assert told == [
+    reported = [(event["rule_id"], event["status"]) for event in heard if event["device_id"] == "d1"]
+    assert reported == [
         ("temperature", "FIRING"),
         ("temperature", "RESOLVED"),
         ("temperature", "FIRING"),

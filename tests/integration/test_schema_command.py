@@ -41,12 +41,12 @@ async def command(dsn: str, struct: str, *words: str) -> Done:
     return await iot_stream({"database_url": dsn, "schema_struct": struct}, *words)
 
 
-async def told(connection: Connection, schema: Schema = DEFAULT) -> list[tuple[str, str, str]]:
+async def reported(connection: Connection, schema: Schema = DEFAULT) -> list[tuple[str, str, str]]:
     return [(one.column, one.what, one.cure) for one in await telemetry_table.differences(connection, schema)]
 
 
 async def test_init_sql_fits_the_default(connection: Connection) -> None:
-    assert await told(connection) == []
+    assert await reported(connection) == []
 
 
 CHANGES = [
@@ -93,12 +93,12 @@ CHANGES = [
 @pytest.mark.parametrize(("change", "wanted"), CHANGES)
 async def test_a_difference_and_its_cure(connection: Connection, change: str, wanted: tuple[str, str, str]) -> None:
     await connection.execute(f"ALTER TABLE raw_telemetry {change}")
-    [(column, what, cure)] = await told(connection)
+    [(column, what, cure)] = await reported(connection)
     assert column == wanted[0]
     assert wanted[1] in what
     assert wanted[2] in cure
     await connection.execute(cure)
-    assert await told(connection) == []
+    assert await reported(connection) == []
 
 
 @pytest.mark.parametrize(
@@ -115,12 +115,12 @@ async def test_a_difference_and_its_cure(connection: Connection, change: str, wa
 )
 async def test_what_keeps_no_row_out_is_no_difference(connection: Connection, change: str) -> None:
     await connection.execute(f"ALTER TABLE raw_telemetry {change}")
-    assert await told(connection) == []
+    assert await reported(connection) == []
 
 
 async def test_every_difference_is_told_at_once_in_order(connection: Connection) -> None:
     await connection.execute("ALTER TABLE raw_telemetry ADD COLUMN price text, ADD COLUMN site text NOT NULL")
-    found = await told(connection, named("examples.market:Tick"))
+    found = await reported(connection, named("examples.market:Tick"))
     assert [column for column, _, _ in found] == ["price", "size", "side", "site"]
 
 
@@ -130,7 +130,7 @@ async def test_what_loosens_the_table_is_taken_alone(connection: Connection) -> 
     await connection.execute(f"ALTER TABLE raw_telemetry {changes}")
     taken = await telemetry_table.add_missing(connection, DEFAULT)
     assert [one.column for one in taken] == ["battery", "site"]
-    assert [column for column, _, _ in await told(connection)] == ["temperature"]
+    assert [column for column, _, _ in await reported(connection)] == ["temperature"]
 
 
 @pytest.mark.parametrize("struct", ["app.telemetry:Telemetry", *EXAMPLES])

@@ -43,8 +43,8 @@ async def test_a_backend_killed_in_mid_write_doubles_nothing(database: str, rows
 
 
 async def test_a_connection_that_ended_while_nobody_wrote_is_no_outage(database: str) -> None:
-    told = Told()
-    async with opened(database, told) as store, connected(database) as watcher:
+    reported = Told()
+    async with opened(database, reported) as store, connected(database) as watcher:
         large = [[row(n) for n in range(1000 * part, 1000 * part + 1000)] for part in range(3)]
         await asyncio.gather(*(store.write(rows) for rows in large))  # each lane has connected
         ended = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name ~ 'stream store'"
@@ -52,16 +52,16 @@ async def test_a_connection_that_ended_while_nobody_wrote_is_no_outage(database:
         await asyncio.sleep(0.3)
         answers = await asyncio.gather(*(store.write([row(9000 + n)] * 600) for n in range(3)))
         assert answers == [WriteResult(1, 599)] * 3
-        assert told.failed == []
+        assert reported.failed == []
 
 
 async def test_a_server_that_stops_and_comes_back(server_dir: Path) -> None:
-    server, told = Postgres(server_dir), Told()
+    server, reported = Postgres(server_dir), Told()
     server.start()
     try:
         server.wait_ready()
         await init_sql.apply(server.dsn)
-        async with opened(server.dsn, told) as store:
+        async with opened(server.dsn, reported) as store:
             assert await store.write([row(0)]) == WriteResult(1, 0)
             assert await store.ready()
             await asyncio.to_thread(server.kill)
@@ -74,7 +74,7 @@ async def test_a_server_that_stops_and_comes_back(server_dir: Path) -> None:
             await asyncio.to_thread(server.wait_ready)
             answers = await asyncio.wait_for(asyncio.gather(*writes), 20)
             assert sum(answer.rows for answer in answers) == 19
-            assert (told.breaker[:2], told.breaker[-1]) == (["opened", "half-open"], "closed")
+            assert (reported.breaker[:2], reported.breaker[-1]) == (["opened", "half-open"], "closed")
             assert await store.ready()
         assert await count(server.dsn) == 20
     finally:
@@ -149,15 +149,15 @@ async def test_a_cancelled_write_gives_its_connection_back(database: str) -> Non
 
 
 async def test_give_up_lets_a_running_transaction_end(database: str) -> None:
-    give_up = asyncio.Event()
-    store = TimescaleStore(Settings(database_url=SecretStr(database)), give_up)
+    interrupt = asyncio.Event()
+    store = TimescaleStore(Settings(database_url=SecretStr(database)), interrupt)
     async with connected(database) as other:
         lock = other.transaction()
         await lock.start()
         await other.execute("LOCK TABLE raw_telemetry")
         write = asyncio.create_task(store.write([row(0)]))
         await asyncio.sleep(0.3)
-        give_up.set()
+        interrupt.set()
         await asyncio.sleep(0.1)
         assert not write.done()
         await lock.rollback()
@@ -166,18 +166,18 @@ async def test_give_up_lets_a_running_transaction_end(database: str) -> None:
 
 
 async def test_a_missing_table_holds_and_calls_an_operator(postgres: PostgresServer, unique: str) -> None:
-    told = Told()
+    reported = Told()
     async with connected(postgres.dsn) as admin:
         await admin.execute(f"CREATE DATABASE {unique}")
-        async with opened(postgres.dsn_of(unique), told) as store:
+        async with opened(postgres.dsn_of(unique), reported) as store:
             write = asyncio.create_task(store.write([row(0)]))
-            await until(lambda: bool(told.operator))
+            await until(lambda: bool(reported.operator))
             assert not write.done()
             await init_sql.apply(postgres.dsn_of(unique))
             assert await asyncio.wait_for(write, 10) == WriteResult(1, 0)
-        assert len(told.operator) == 1
-        assert "42P01" in told.operator[0]
-        assert "iot-stream db init" in told.operator[0]
+        assert len(reported.operator) == 1
+        assert "42P01" in reported.operator[0]
+        assert "iot-stream db init" in reported.operator[0]
         await admin.execute(f"DROP DATABASE {unique} WITH (FORCE)")
 
 
@@ -190,15 +190,15 @@ async def worker_dsn(database: str) -> str:
 
 
 async def test_a_missing_right_holds_and_calls_an_operator(database: str, worker_dsn: str) -> None:
-    told = Told()
-    async with connected(database) as admin, opened(worker_dsn, told) as store:
+    reported = Told()
+    async with connected(database) as admin, opened(worker_dsn, reported) as store:
         await admin.execute("REVOKE INSERT ON raw_telemetry FROM iot_worker")
         write = asyncio.create_task(store.write([row(0)]))
-        await until(lambda: bool(told.operator))
+        await until(lambda: bool(reported.operator))
         assert not write.done()
         await admin.execute("GRANT INSERT ON raw_telemetry TO iot_worker")
         assert await asyncio.wait_for(write, 10) == WriteResult(1, 0)
-        assert "42501" in told.operator[0]
+        assert "42501" in reported.operator[0]
 
 
 async def test_the_workers_role_can_do_its_work_and_no_more(worker_dsn: str) -> None:
@@ -229,12 +229,12 @@ async def test_the_workers_role_can_do_its_work_and_no_more(worker_dsn: str) -> 
 
 
 async def test_a_wrong_password_is_told_without_it(database: str, worker_dsn: str) -> None:
-    told = Told()
-    async with opened(worker_dsn.replace("w0rk", "s3cret"), told) as store:
+    reported = Told()
+    async with opened(worker_dsn.replace("w0rk", "s3cret"), reported) as store:
         write = asyncio.create_task(store.write([row(0)]))
-        await until(lambda: bool(told.operator))
-        assert "28P01" in told.operator[0]
-        assert "s3cret" not in told.operator[0] + repr(store) + repr(vars(store)) + repr(store.advice)
+        await until(lambda: bool(reported.operator))
+        assert "28P01" in reported.operator[0]
+        assert "s3cret" not in reported.operator[0] + repr(store) + repr(vars(store)) + repr(store.advice)
         assert not write.done()
         async with connected(database) as admin:
             await admin.execute("ALTER ROLE iot_worker PASSWORD 's3cret'")
@@ -295,7 +295,7 @@ async def inserted(admin: Connection) -> int:
 
 
 async def test_small_writes_that_wait_together_share_a_transaction(database: str) -> None:
-    told = Told()
-    async with opened(database, told, writes_in_flight=1) as store:
+    reported = Told()
+    async with opened(database, reported, writes_in_flight=1) as store:
         await asyncio.gather(*(store.write([row(n)]) for n in range(50)))
-        assert told.written == [50]
+        assert reported.written == [50]

@@ -146,16 +146,16 @@ async def test_giving_up_holds_the_partition_and_lets_the_others_go_on(port: str
     ports: dict[str, Any] = {port: GivesUpOnce()}
     worker = Worker(world, life, everything, **ports)
     first, second, third = (batch(world, life, first=n) for n in range(3))
-    others = [batch(world, life, partition=1, first=n) for n in range(2)]
-    await worker.run([first, second, others[0], third, others[1]])
+    rest = [batch(world, life, partition=1, first=n) for n in range(2)]
+    await worker.run([first, second, rest[0], third, rest[1]])
     assert [each.acked for each in (first, second, third)] == [False] * 3
     if port in ("outbox", "states"):  # batches of all partitions are closed together, and told to give up together
-        others = []
-    assert all(each.acked for each in others)
-    assert world.committed == ({1: 2} if others else {})
+        rest = []
+    assert all(each.acked for each in rest)
+    assert world.committed == ({1: 2} if rest else {})
     assert {one for one, _ in worker.ledger.given_up} >= {first, second, third}
     assert worker.ledger.given_up[0][1] == "told to give up"
-    assert worker.ledger.done == others
+    assert worker.ledger.done == rest
 
 
 async def test_a_new_epoch_owes_nothing_to_a_given_up_predecessor() -> None:
@@ -328,7 +328,7 @@ async def test_drain_lets_running_writes_end_and_their_offsets_count() -> None:
     asyncio.get_running_loop().call_later(0.02, gate.open, 0)
     await worker.pipeline.drain(5)
     assert one.acked
-    assert not worker.give_up.is_set()
+    assert not worker.interrupt.is_set()
     await task
 
 
@@ -344,14 +344,14 @@ async def test_drain_ends_waits_for_an_outage_at_once() -> None:
     assert not running.acked
     assert not waiting.acked
     assert [one for one, _ in worker.ledger.given_up] == [running, waiting]
-    assert not worker.give_up.is_set()
+    assert not worker.interrupt.is_set()
     await task
 
 
 async def leased() -> tuple[Worker, SessionLease]:
     """A worker whose lease lasts until it is ended, and the lease."""
     worker = Worker(World(), Life(), everything)
-    lease = SessionLease(1e9, worker.give_up)
+    lease = SessionLease(1e9, worker.interrupt)
     lease.renew(boottime())
     ports = replace(worker.pipeline._ports, lease=lease)
     worker.pipeline._ports = ports
@@ -421,7 +421,7 @@ async def test_drain_cancels_what_does_not_end_in_time_and_what_waits_behind_it(
 async def test_drain_with_nothing_in_work() -> None:
     worker, _, _ = gated()
     await worker.pipeline.drain(5)
-    assert not worker.give_up.is_set()
+    assert not worker.interrupt.is_set()
 
 
 async def test_after_a_drain_the_next_epoch_is_worked_on() -> None:

@@ -99,8 +99,8 @@ async def test_a_crash_at_any_step_stores_what_would_have_been_stored_and_nothin
             await live(world, Life(), size, world.committed.get(0, 0))
             assert stored(world) == EXPECTED, (end, size)
             assert world.store.averages == calm.store.averages, (end, size)
-            told = {(alert["alert_id"], alert["status"]) for alert in map(decoded, world.alerts)}
-            assert len(told) == 4, (end, size)
+            reported = {(alert["alert_id"], alert["status"]) for alert in map(decoded, world.alerts)}
+            assert len(reported) == 4, (end, size)
 
 
 def decoded(alert: tuple[bytes, bytes]) -> dict[str, Any]:

@@ -198,8 +198,8 @@ class Worker:
         most: CoalesceLimit | None = None,
         **ports: Any,
     ) -> None:
-        self.world, self.life, self.give_up = world, life, asyncio.Event()
-        world.store.give_up = self.give_up
+        self.world, self.life, self.interrupt = world, life, asyncio.Event()
+        world.store.interrupt = self.interrupt
         self.ledger = MemoryLedger()
         chosen: dict[str, Any] = {
             "store": MemoryStore(world, life.tick),
@@ -209,7 +209,7 @@ class Worker:
             "ledger": self.ledger,
             "lease": Unlimited(),
         } | ports
-        self.pipeline = Pipeline(Ports(**chosen), InOneSlice(process), slots, self.give_up, most)
+        self.pipeline = Pipeline(Ports(**chosen), InOneSlice(process), slots, self.interrupt, most)
 
     async def run(self, items: Sequence[Any]) -> None:
         await self.pipeline.run(ListSource(items))

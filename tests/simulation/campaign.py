@@ -54,7 +54,7 @@ class Campaign:
 
     def run(self) -> int:
         """Run, print, and return the exit code."""
-        started = told = time.monotonic()
+        started = reported = time.monotonic()
         context = get_context("spawn")
         tallies: Any = context.Queue()
         workers = [context.Process(target=self._work, args=(job, tallies), daemon=True) for job in range(self.jobs)]
@@ -75,9 +75,9 @@ class Campaign:
                 print(failure, flush=True)
             if len(total.failures) >= FAILURES_MAX:
                 break
-            if time.monotonic() >= told + TELL_SECONDS:
-                told = time.monotonic()
-                rate, faults = total.schedules / (told - started), sum(total.injected.values())
+            if time.monotonic() >= reported + TELL_SECONDS:
+                reported = time.monotonic()
+                rate, faults = total.schedules / (reported - started), sum(total.injected.values())
                 print(f"{total.schedules:>9,} schedules, {rate:,.0f} a second, {faults:,} faults", flush=True)
         for worker in workers:
             worker.terminate()

@@ -58,7 +58,7 @@ class Client:
             starts=self.starts, ends=self.ask_ends, log_ends=self.ask_ends,
             _consumer=SimpleNamespace(
                 _subscription=SimpleNamespace(
-                    subscription=SimpleNamespace(assignment=SimpleNamespace(state_value=self._told))
+                    subscription=SimpleNamespace(assignment=SimpleNamespace(state_value=self._reported))
                 )
             ),
         )  # fmt: skip
@@ -178,7 +178,7 @@ class Client:
             self._note_ends(self._assigned)
         return self._polled.get(partition, (None, None))
 
-    def _told(self, tp: TP) -> Any:
+    def _reported(self, tp: TP) -> Any:
         """What the client knows of a partition, as app.stream.fetcher asks for it."""
         if tp not in self._assigned:
             return None

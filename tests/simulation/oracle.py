@@ -78,7 +78,7 @@ class Life:
     """Whether a device or a node is there."""
 
     online: bool = False
-    told: bool = False  # that it is not
+    reported: bool = False  # that it is not
     last: int = -1  # offset of its last sign of life
 
 
@@ -141,9 +141,9 @@ class Oracle:
     def _sign(self, name: str, offset: int, ms: int) -> list[Event]:
         life = self.lives[name]
         life.last, was_online, life.online = offset, life.online, True
-        if was_online or not life.told:
+        if was_online or not life.reported:
             return []
-        life.told = False
+        life.reported = False
         return [(name, OFFLINE, "RESOLVED", "", _time(ms), "online")]
 
     def _claim(self, claim: dict[str, Any], offset: int, ms: int) -> list[Event]:
@@ -158,7 +158,7 @@ class Oracle:
         life = self.lives[name]
         if not life.online or life.last >= claim["up_to"]:
             return []
-        life.online, life.told = False, True
+        life.online, life.reported = False, True
         return [(name, OFFLINE, "FIRING", "", _time(ms), "offline")]
 
 

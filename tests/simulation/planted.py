@@ -141,8 +141,8 @@ class TakesGivingUpForStored(TimescaleStore):
 
 
 class AsksForTheLeaseOnceOnly(TimescaleStore):
-    def __init__(self, settings: Settings, give_up: asyncio.Event, lease: Lease) -> None:
-        super().__init__(settings, give_up)
+    def __init__(self, settings: Settings, interrupt: asyncio.Event, lease: Lease) -> None:
+        super().__init__(settings, interrupt)
 
 
 class LosesTheHead(SimConsumer):

@@ -150,17 +150,17 @@ def _counts_again(
 class KeepsAClaimAfterASign(Processor):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._hearing = self._other._hearing = _Deaf(60.0, lambda *_: False)
+        self._tracker = self._other._tracker = _Deaf(60.0, lambda *_: False)
 
 
 class _Deaf(PresenceTracker):
-    def silent(
-        self, work: BatchOutput, here: PresenceRegistry, claim: InactivityClaim, record: Record, at: int
+    def on_inactivity_claim(
+        self, work: BatchOutput, registry: PresenceRegistry, claim: InactivityClaim, record: Record, at: int
     ) -> bool:
-        thing = here.known((claim.user_id, claim.device_id))
-        if thing is not None:
-            thing.seen = thing.applied = -1
-        return super().silent(work, here, claim, record, at)
+        presence = registry.known((claim.user_id, claim.device_id))
+        if presence is not None:
+            presence.seen = presence.applied = -1
+        return super().on_inactivity_claim(work, registry, claim, record, at)
 
 
 class ForgetsThatSilenceWasTold(SimStates):

@@ -38,7 +38,7 @@ class Promises:
         self._caused: dict[Event, tuple[int, int]] = {}
         self._letters: dict[tuple[int, int], list[LogRecord]] = defaultdict(list)  # by source
         self._marks: set[bytes] = set()
-        self._told: dict[str, dict[Told, Event]] = defaultdict(dict)  # by device
+        self._reported: dict[str, dict[Told, Event]] = defaultdict(dict)  # by device
         self._applied: dict[tuple[int, bytes], int] = {}
         self._by_owners: dict[tuple[int, bytes], int] = {}  # the same, without what zombies wrote
         self._logs: dict[tuple[int, bytes], int] = {}  # generation of the log that a state is of
@@ -71,7 +71,7 @@ class Promises:
             ensure(applied >= number, f"{where}, the state of {device} on the changelog is from {applied}")
         if not self._script.edits:
             for event in message.events:
-                ensure(event in self._told[event[0]].values(), f"{where}, its alert {event} was not sent")
+                ensure(event in self._reported[event[0]].values(), f"{where}, its alert {event} was not sent")
 
     # -- what the servers hold by now
 
@@ -150,17 +150,21 @@ class Promises:
         device, rule, value = f"{event['user_id']}/{event['device_id']}", event["rule_id"], event["value"]
         silence = rule == OFFLINE
         since, value = ("", value) if silence else (event["first_seen"], float(value))
-        told = (device, rule, event["status"], since, event["event_time"], value)
+        reported = (device, rule, event["status"], since, event["event_time"], value)
         key = (event["alert_id"], event["status"], event.get("repeat", 0))
-        known = self._told[device].setdefault(key, told)
-        ensure(self._script.edits or told in self._caused, f"P5 {told} is told, which nothing in the log causes")
-        partition, number = self._caused.get(told, (0, 0))
+        known = self._reported[device].setdefault(key, reported)
+        ensure(
+            self._script.edits or reported in self._caused, f"P5 {reported} is told, which nothing in the log causes"
+        )
+        partition, number = self._caused.get(reported, (0, 0))
         state = PREFIX + device.encode() if silence else device.encode()
         applied = self._by_owners.get((partition, state), -1)
         if not self._script.edits and not record.zombie:
-            ensure(number > applied, f"P5 {told} is told when the state that {partition}/{number} led to is durable")
-        same = known[:4] == told[:4] if self._script.edits else known == told  # rules of another moment
-        ensure(same, f"P5 alert {event['alert_id']} {event['status']} says {told}, before it said {known}")
+            ensure(
+                number > applied, f"P5 {reported} is told when the state that {partition}/{number} led to is durable"
+            )
+        same = known[:4] == reported[:4] if self._script.edits else known == reported  # rules of another moment
+        ensure(same, f"P5 alert {event['alert_id']} {event['status']} says {reported}, before it said {known}")
 
     def _take_state(self, partition: int, record: LogRecord) -> None:
         key, value = record.key or b"", record.value or b""
@@ -212,13 +216,13 @@ class Promises:
             for message in log:
                 for event in message.events:
                     wanted[event[0]].append(event)
-        for device in wanted.keys() | self._told.keys():
-            told = list(self._told[device].values())
+        for device in wanted.keys() | self._reported.keys():
+            reported = list(self._reported[device].values())
             if self._script.edits:
                 continue
-            ensure(told == wanted[device], f"P5 P6 alerts of {device}: {told} instead of {wanted[device]}")
+            ensure(reported == wanted[device], f"P5 P6 alerts of {device}: {reported} instead of {wanted[device]}")
         if not self._script.edits:
-            every = {key for of_device in self._told.values() for key in of_device}
+            every = {key for of_device in self._reported.values() for key in of_device}
             tables.alerts_are_those_told(self._servers.database, every)
 
     def _books_balance(self, rows: int) -> None:

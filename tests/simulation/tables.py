@@ -18,13 +18,13 @@ def ensure(holds: bool, otherwise: str) -> None:
         raise BrokenPromise(otherwise)
 
 
-def alerts_are_those_told(database: Database, told: set[Told]) -> None:
+def alerts_are_those_told(database: Database, reported: set[Told]) -> None:
     """Of active_alerts and alert_history."""
-    over = {alert for alert, status, _ in told if status == "RESOLVED"}
-    open_now = {alert for alert, status, _ in told if status == "FIRING"} - over
+    over = {alert for alert, status, _ in reported if status == "RESOLVED"}
+    open_now = {alert for alert, status, _ in reported if status == "FIRING"} - over
     found = {row[3] for row in database.active.values()}
     ensure(found == open_now, f"P5 active_alerts has {found}, and {open_now} are open")
-    ensure(database.history == told, f"P5 alert_history has {database.history}, and {told} were told")
+    ensure(database.history == reported, f"P5 alert_history has {database.history}, and {reported} were told")
 
 
 def averages_are(database: Database, oracles: Sequence[Oracle]) -> None:

@@ -56,17 +56,17 @@ def replay(seed: str, without: set[int]) -> int:
 
 def traced(seed: str, plan: tuple[Fault, ...] | None, say: Callable[[str], None]) -> Outcome:
     """Run a schedule and say every step of it."""
-    told = 0
+    reported = 0
 
     def watch(handle: Handle, schedule: Schedule) -> None:
-        nonlocal told
-        _say_journal(schedule.world.journal[told:], say)
-        told = len(schedule.world.journal)
+        nonlocal reported
+        _say_journal(schedule.world.journal[reported:], say)
+        reported = len(schedule.world.journal)
         life, loop = handle.life.name if handle.life else "servers", schedule.world.loop
         say(f"{loop.step:>6} {loop.now:10.6f}  [{life}] {_described(handle)}")
 
     outcome = run(seed, plan=plan, watch=watch)
-    _say_journal(outcome.journal[told:], say)
+    _say_journal(outcome.journal[reported:], say)
     return outcome
 
 

@@ -69,14 +69,14 @@ class Worker:
 
     def _compose(self) -> None:
         settings, parts, world = self._settings, self._parts, self.servers.world
-        give_up = asyncio.Event()
+        interrupt = asyncio.Event()
         self.link = Link(world, self.life, "kafka")
         limits = BatchLimits(INPUT, settings.batch_max_rows, settings.batch_max_bytes, settings.buffer_max_bytes)
         self.consumer = parts.consumer(world, self.servers.kafka, self.servers.group, self.link, limits)
         self.stream = SimStream(self.consumer)
-        self.lease = parts.lease(SESSION_SECONDS, give_up, world.loop.time)
-        sender = parts.producer(Access("simulated"), "out", give_up, lease=self.lease)
-        store = parts.store(settings, give_up, lease=self.lease)
+        self.lease = parts.lease(SESSION_SECONDS, interrupt, world.loop.time)
+        sender = parts.producer(Access("simulated"), "out", interrupt, lease=self.lease)
+        store = parts.store(settings, interrupt, lease=self.lease)
         store._breaker._clock, store._horizon._clock = world.loop.time, world.wall
         states = parts.states(self.disk, sender)
         self.rules = RuleBook()
@@ -89,7 +89,7 @@ class Worker:
         )
         self.processor._set_back_after = 0 if self._script.sampled else SET_BACK_AFTER
         self.processor.partitions._log_of = self.logs.of
-        self._silences = Producer(Access("simulated"), "silence", give_up, lease=self.lease)
+        self._silences = Producer(Access("simulated"), "silence", interrupt, lease=self.lease)
         self.presence = InactivityTask(
             self.processor.partitions,
             Sweeper(self.processor.partitions, CARE),
@@ -97,7 +97,7 @@ class Worker:
             lambda: log_positions(self.consumer),
             states.items,
         )
-        tail = DeadLetterTail(Access("simulated"), LETTERS, give_up)
+        tail = DeadLetterTail(Access("simulated"), LETTERS, interrupt)
         # So low that any one user would reach it, if it counted for more than its share: no worker may end by it.
         limit = parts.limit(2, 0.05, 40, 0.5, lambda: ["u0", "u1"])
         ports = Ports(
@@ -112,7 +112,7 @@ class Worker:
             ports,
             self.processor,
             slots=settings.writes_in_flight + self.servers.kafka.partitions,
-            give_up=give_up,
+            interrupt=interrupt,
         )
         self.consumer.drain = lambda: self.pipeline.drain(settings.shutdown_timeout)
         self._store, self._sender, self._states = store, sender, states

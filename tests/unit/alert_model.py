@@ -47,23 +47,23 @@ class Model:
 
     def read(self, time: int, fields: dict[str, Any], number: int = 0) -> list[Told]:
         """A reading that is not late."""
-        told: list[Told] = []
+        reported: list[Told] = []
         if self.changed and self.alert:
-            told.append(self._event("RESOLVED", time, self.last[1], "rule_changed"))
+            reported.append(self._event("RESOLVED", time, self.last[1], "rule_changed"))
             self.alert = None
         self.changed = False
         holds, stays, value = self._judge(fields)
         told_before = self.alert is not None
         if (stays if told_before else holds) is None:
-            return told
+            return reported
         self.readings.append((time, holds, stays))
         if self.alert is None:
-            told += self._open(time, value)
+            reported += self._open(time, value)
         else:
-            told += self._go_on(time, value) if stays else self._clear(time, value)
+            reported += self._go_on(time, value) if stays else self._clear(time, value)
         if self.alert is not None:
             self.alert.heard, self.alert.stale = (number, time, value), False
-        return told
+        return reported
 
     def silence(self, time: int, up_to: int) -> list[Told]:
         """Nothing has come since the entry `up_to` of the log; told with the age in the place of the cause."""

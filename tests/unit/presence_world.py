@@ -50,7 +50,7 @@ class World:
     rows: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     ways: dict[str, str] = field(default_factory=dict)  # of the rows
     active: set[tuple[str, str, str]] = field(default_factory=set)
-    told: list[dict[str, Any]] = field(default_factory=list)  # each (alert_id, status, repeat) once
+    reported: list[dict[str, Any]] = field(default_factory=list)  # each (alert_id, status, repeat) once
     repeats: int = 0
     claims: list[InactivityClaim] = field(default_factory=list)
     committed: int = 0
@@ -110,10 +110,10 @@ class World:
         for _, value in work.alerts:
             event = msgspec.json.decode(value)
             key = (event["alert_id"], event["status"], event.get("repeat", 0))
-            if key in {(one["alert_id"], one["status"], one.get("repeat", 0)) for one in self.told}:
+            if key in {(one["alert_id"], one["status"], one.get("repeat", 0)) for one in self.reported}:
                 self.repeats += 1
             else:
-                self.told.append(event)
+                self.reported.append(event)
         self.unclosed.append((given, work.states))
         self.position = given.next_offset
         while crash != "told" and len(self.unclosed) > (0 if crash else self.unclosed_max):
@@ -128,10 +128,10 @@ class World:
     def look(self, *, loses: bool = False, end: int | None = None) -> list[InactivityClaim]:
         """The sweeper looks; what it claims goes to the end of the log, or is lost."""
         partition = self.processor.partitions.partition(self.epoch, 0)
-        if not partition.here.seeded:
+        if not partition.registry.seeded:
             for key, value in self.states.items():
                 self.processor.partitions.seed(partition, key, value, self.now)
-            partition.here.seeded = True
+            partition.registry.seeded = True
         tide = LogPosition(self.epoch, self.position, len(self.log) if end is None else end, self.now)
         claims = [claim for _, claim in self.sweep.look({0: tide}, self.now, self.now)]
         self.claims += claims
@@ -152,7 +152,7 @@ class World:
     def statuses(self, device: str) -> list[str]:
         """What was told of it, in order."""
         user, _, name = device.rpartition("/")
-        found = [e for e in self.told if (e["user_id"], e["device_id"]) == (user or "u", name)]
+        found = [e for e in self.reported if (e["user_id"], e["device_id"]) == (user or "u", name)]
         return [event["status"] for event in found]
 
     def _apply(self, statement: Statement, args: tuple[Any, ...]) -> None:

@@ -31,7 +31,7 @@ def opened(alerts: Sequence[OpenAlert], now: datetime) -> None:
     Console().print(table)
 
 
-def told(alerts: Sequence[SentAlert]) -> None:
+def print_history(alerts: Sequence[SentAlert]) -> None:
     """A line an event; `sent after` is from when it was recorded until the MQTT broker had it.
 
     The severity is left to --json: a terminal of 80 columns has no room for it.

@@ -110,13 +110,13 @@ def _transition(
             episode.threshold = shown[1]
             events.append(event_of(rule.id, episode, reading, status, shown[0]))
     elif status:
-        cause = _tell(state, rule, episode, (before, signal), now, suppress)
+        cause = _note_emitted(state, rule, episode, (before, signal), now, suppress)
         events.append(event_of(rule.id, episode, reading, status, shown[0], cause))
     if before is Phase.MUTED:
         episode.stale = False
 
 
-def _tell(
+def _note_emitted(
     state: DeviceState, rule: Rule, episode: Episode, why: tuple[Phase, Signal], now: int, suppress: bool
 ) -> Cause | UnsetType:
     """Note in the episode that it is told now, for the first time or again; why."""

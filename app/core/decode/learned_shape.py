@@ -57,10 +57,10 @@ class LearnedShape:
         for one in self._columns:
             fields.append((one.name, one.type.typed) if one.required else (one.name, one.type.typed | None, None))
             rename[one.name] = one.fields[0]
-        others = {f"other_{number}": name for number, name in enumerate(names)}
-        fields += [(other, Raw, NOT_THERE) for other in others]
+        unmatched = {f"other_{number}": name for number, name in enumerate(names)}
+        fields += [(other, Raw, NOT_THERE) for other in unmatched]
         struct: type[Struct] = defstruct(
-            "Shaped", fields, rename=rename | others, gc=False, kw_only=True, forbid_unknown_fields=True
+            "Shaped", fields, rename=rename | unmatched, gc=False, kw_only=True, forbid_unknown_fields=True
         )
         columns = [one.name for one in self._columns]
         self.make = shaped_maker(self._reading, columns, names, NOT_THERE, self._encode)

@@ -38,13 +38,32 @@ class DevicePresence:
     """A device, a sensor or a node, in a worker's memory. Times `_ms` are milliseconds since 1970, of arrival."""
 
     __slots__ = (
-        "alert", "applied", "claimed", "held", "here", "history_ms", "label", "last_ms", "limits", "name", "named",
-        "node", "note_ms", "noted_ms", "online", "seen", "seen_at", "seen_in", "sensors", "since_ms", "timer",
+        "alert",
+        "applied",
+        "claimed",
+        "held",
+        "history_ms",
+        "label",
+        "last_ms",
+        "limits",
+        "name",
+        "named",
+        "node",
+        "note_ms",
+        "noted_ms",
+        "online",
+        "registry",
+        "seen",
+        "seen_at",
+        "seen_in",
+        "sensors",
+        "since_ms",
+        "timer",
     )  # fmt: skip
 
-    def __init__(self, name: Name, limits: PresenceLimits, applied: int, here: Any = None) -> None:
-        """`here` is the PresenceRegistry that it belongs to."""
-        self.name, self.limits, self.applied, self.here = name, limits, applied, here
+    def __init__(self, name: Name, limits: PresenceLimits, applied: int, registry: Any = None) -> None:
+        """`registry` is the PresenceRegistry that it belongs to."""
+        self.name, self.limits, self.applied, self.registry = name, limits, applied, registry
         self.label = label(name)
         self.named = True  # its alert's id says its way; False since before there were two, until it comes online again
         self.online = False
@@ -156,12 +175,12 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Stored).decode
 
 
-def encode(thing: DevicePresence) -> bytes:
+def encode(presence: DevicePresence) -> bytes:
     """What a worker that takes over has to know, some 30 bytes."""
-    sensor, log = thing.node is not None, thing.here.log if thing.here else 0
-    fields = (1, thing.applied, thing.online, thing.alert, sensor, thing.since_ms, thing.last_ms)
+    sensor, log = presence.node is not None, presence.registry.log if presence.registry else 0
+    fields = (1, presence.applied, presence.online, presence.alert, sensor, presence.since_ms, presence.last_ms)
     if sensor:
-        return _encode((*fields, log, thing.named))
+        return _encode((*fields, log, presence.named))
     return _encode((*fields, log) if log else fields)
 
 
@@ -189,18 +208,18 @@ def _stored(data: bytes) -> _Stored:
     return stored
 
 
-def restore(thing: DevicePresence, data: bytes, log: int = 0) -> bool:
+def restore(presence: DevicePresence, data: bytes, log: int = 0) -> bool:
     """Put what `encode` made into a new Thing; whether it is a sensor. Raises PermanentError for anything else.
 
     `log` is the generation of the log that is there now: what was stored under another one knows none of its offsets,
     and what came before the last sign of life is history in it, too.
     """
     stored = _stored(data)
-    thing.online, thing.alert, thing.since_ms, thing.applied = (
+    presence.online, presence.alert, presence.since_ms, presence.applied = (
         stored.online, stored.alert, stored.since_ms, stored.applied,
     )  # fmt: skip
-    thing.last_ms = thing.noted_ms = stored.last_ms
+    presence.last_ms = presence.noted_ms = stored.last_ms
     if stored.log != log:
-        thing.applied, thing.history_ms = -1, stored.last_ms
-    thing.named = stored.named or not stored.sensor
+        presence.applied, presence.history_ms = -1, stored.last_ms
+    presence.named = stored.named or not stored.sensor
     return stored.sensor

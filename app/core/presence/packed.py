@@ -8,18 +8,18 @@ _LAYOUT = Struct("<dd??qqqqq")  # timer and seen_at first: they are looked at al
 _TIMER = Struct("<d")
 
 
-def can_be(thing: DevicePresence) -> bool:
+def can_be(presence: DevicePresence) -> bool:
     """Whether it is a device or sensor that is online, has its timer, and nothing is claimed or told of it."""
-    at_rest = thing.online and thing.timer > 0 and not thing.claimed and bool(thing.name[1])
-    at_rest = at_rest and thing.history_ms < 0
-    return at_rest and (thing.note_ms > 0 or thing.noted_ms == thing.last_ms)
+    at_rest = presence.online and presence.timer > 0 and not presence.claimed and bool(presence.name[1])
+    at_rest = at_rest and presence.history_ms < 0
+    return at_rest and (presence.note_ms > 0 or presence.noted_ms == presence.last_ms)
 
 
-def dense(thing: DevicePresence) -> bytes:
+def dense(presence: DevicePresence) -> bytes:
     """What `can_be`, as bytes."""
-    times = (thing.since_ms, thing.last_ms, thing.note_ms)
-    flags = (thing.node is not None, thing.named)
-    return _LAYOUT.pack(thing.timer, thing.seen_at, *flags, thing.applied, thing.seen, *times)
+    times = (presence.since_ms, presence.last_ms, presence.note_ms)
+    flags = (presence.node is not None, presence.named)
+    return _LAYOUT.pack(presence.timer, presence.seen_at, *flags, presence.applied, presence.seen, *times)
 
 
 def timer(data: bytes) -> float:
@@ -28,9 +28,11 @@ def timer(data: bytes) -> float:
     return found
 
 
-def restore(thing: DevicePresence, data: bytes) -> bool:
+def restore(presence: DevicePresence, data: bytes) -> bool:
     """Put what `dense` made into a new Thing; whether it is a sensor."""
-    thing.timer, thing.seen_at, sensor, thing.named, thing.applied, thing.seen, *times = _LAYOUT.unpack(data)
-    thing.since_ms, thing.last_ms, thing.note_ms = times
-    thing.noted_ms, thing.online = thing.last_ms, True
+    presence.timer, presence.seen_at, sensor, presence.named, presence.applied, presence.seen, *times = _LAYOUT.unpack(
+        data
+    )
+    presence.since_ms, presence.last_ms, presence.note_ms = times
+    presence.noted_ms, presence.online = presence.last_ms, True
     return bool(sensor)

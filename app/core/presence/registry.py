@@ -54,7 +54,7 @@ class PresenceRegistry:
         self.partition = partition
         self.even_at = 0.0  # all that had come by then was seen when the sweeper looked last, seconds since 1970
         self.up_to = mark + 1  # every record before this offset was seen when the sweeper looked last
-        self.things: dict[str, DevicePresence | bytes] = {}  # by label
+        self.presences: dict[str, DevicePresence | bytes] = {}  # by label
         self.timers: TimingWheel[str] = TimingWheel(TICK)
         self.online = 0  # how many of the things are
         self._roll = roll or OnlineCount()
@@ -74,41 +74,41 @@ class PresenceRegistry:
         """What is known here of mass silence of one user, or of all (PLATFORM): its key in the state table, and it."""
         if user_id == PLATFORM:
             return self.mass.key, self.mass
-        key, thing = MASS_PREFIX + user_id.encode(), self.masses.get(user_id)
-        if thing is None:
-            thing = self.masses[user_id] = DevicePresence(
+        key, presence = MASS_PREFIX + user_id.encode(), self.masses.get(user_id)
+        if presence is None:
+            presence = self.masses[user_id] = DevicePresence(
                 (user_id, self.mass.name[1]), PresenceLimits(0.0), self._mark, self
             )
-            thing.online = True
+            presence.online = True
             if (stored := self._load(key)) is not None:
-                self._restore(thing, stored)
-        return key, thing
+                self._restore(presence, stored)
+        return key, presence
 
     def of(self, name: Name, sensor: bool) -> DevicePresence:
         """A thing, whatever is known of it; `sensor`: it belongs to a node."""
-        thing = self._in_memory(label(name))
-        if thing is None:
+        presence = self._in_memory(label(name))
+        if presence is None:
             limits = self._classes(name)
             if not limits.after:
                 return UNWATCHED
-            thing = self._take(name, limits, self._stored(name), sensor)
-        return thing
+            presence = self._take(name, limits, self._stored(name), sensor)
+        return presence
 
     def known(self, name: Name) -> DevicePresence | None:
         """The same, None if nothing was heard of it ever."""
-        thing = self._in_memory(label(name))
-        if thing is None and (stored := self._stored(name)) is not None and (limits := self._classes(name)).after:
-            thing = self._take(name, limits, stored, False)
-        return thing
+        presence = self._in_memory(label(name))
+        if presence is None and (stored := self._stored(name)) is not None and (limits := self._classes(name)).after:
+            presence = self._take(name, limits, stored, False)
+        return presence
 
     def _in_memory(self, key: str) -> DevicePresence | None:
-        found = self.things.get(key)
+        found = self.presences.get(key)
         if isinstance(found, bytes):
             owner, _, device = key.rpartition("/")
             name = (owner, device)
-            thing = self.things[key] = DevicePresence(name, self._classes(name), self._mark, self)
-            self._belongs(thing, sensor=packed.restore(thing, found))
-            return thing
+            presence = self.presences[key] = DevicePresence(name, self._classes(name), self._mark, self)
+            self._belongs(presence, sensor=packed.restore(presence, found))
+            return presence
         return found
 
     def _stored(self, name: Name) -> bytes | None:
@@ -126,68 +126,68 @@ class PresenceRegistry:
         stored = self._load(PREFIX + label(old).encode())
         if stored is None or not is_sensor(stored):
             return None
-        thing = DevicePresence(name, PresenceLimits(0.0), self._mark)
-        restore(thing, stored)
+        presence = DevicePresence(name, PresenceLimits(0.0), self._mark)
+        restore(presence, stored)
         self.adopted.append(Effect(Statement.ADOPT_STATUS, (label(old),)))
-        if thing.alert:
-            self.adopted.append(Effect(Statement.ADOPT_ACTIVE_ALERT, (*old, OFFLINE_RULE_ID, thing.alert_id)))
+        if presence.alert:
+            self.adopted.append(Effect(Statement.ADOPT_ACTIVE_ALERT, (*old, OFFLINE_RULE_ID, presence.alert_id)))
         return stored
 
     def _take(self, name: Name, limits: PresenceLimits, stored: bytes | None, sensor: bool) -> DevicePresence:
-        thing = DevicePresence(name, limits, self._mark, self)
-        self.things[thing.label] = thing
+        presence = DevicePresence(name, limits, self._mark, self)
+        self.presences[presence.label] = presence
         if stored is not None:
-            sensor |= self._restore(thing, stored)
-            if thing.online:
-                self.comes(thing)
-        if not thing.online:
-            self._offline.append(thing)
-        self._belongs(thing, sensor=sensor)
-        return thing
+            sensor |= self._restore(presence, stored)
+            if presence.online:
+                self.comes(presence)
+        if not presence.online:
+            self._offline.append(presence)
+        self._belongs(presence, sensor=sensor)
+        return presence
 
-    def _restore(self, thing: DevicePresence, stored: bytes) -> bool:
+    def _restore(self, presence: DevicePresence, stored: bytes) -> bool:
         """What is stored of it; whether it is a sensor. One that cannot be read begins anew from the mark."""
         try:
-            return restore(thing, stored, self.log)
+            return restore(presence, stored, self.log)
         except PermanentError as error:
-            self._unreadable(thing.key, str(error))
+            self._unreadable(presence.key, str(error))
             return False
 
-    def _belongs(self, thing: DevicePresence, *, sensor: bool) -> None:
-        node = self.of((user_of(thing.name[0]), ""), sensor=False) if sensor else UNWATCHED
+    def _belongs(self, presence: DevicePresence, *, sensor: bool) -> None:
+        node = self.of((user_of(presence.name[0]), ""), sensor=False) if sensor else UNWATCHED
         if node is not UNWATCHED:
-            thing.node = node
+            presence.node = node
             node.sensors = node.sensors or {}
-            node.sensors[thing] = None
+            node.sensors[presence] = None
 
-    def rest(self, thing: DevicePresence) -> None:
+    def rest(self, presence: DevicePresence) -> None:
         """Nobody has to do with it for now."""
-        if packed.can_be(thing):
-            self.things[thing.label] = packed.dense(thing)
-            if thing.node is not None:
-                thing.node.loses(thing)
+        if packed.can_be(presence):
+            self.presences[presence.label] = packed.dense(presence)
+            if presence.node is not None:
+                presence.node.loses(presence)
 
-    def comes(self, thing: DevicePresence) -> None:
+    def comes(self, presence: DevicePresence) -> None:
         """It is online now."""
         self.online += 1
-        self._roll.comes(thing.user)
+        self._roll.comes(presence.user)
 
-    def falls_silent(self, thing: DevicePresence) -> None:
+    def falls_silent(self, presence: DevicePresence) -> None:
         """It is offline now."""
         self.online -= 1
-        self._roll.goes(thing.user)
-        self._offline.append(thing)
+        self._roll.goes(presence.user)
+        self._offline.append(presence)
 
     def stored(self, closed: int) -> Iterator[DevicePresence]:
         """All is stored of the records before this offset: those that are offline leave; who that was."""
         waiting = self._offline
         while waiting and waiting[0].applied < closed:
-            thing = waiting.popleft()
-            if not thing.online and not thing.sensors and self.things.get(thing.label) is thing:
-                del self.things[thing.label]
-                yield thing
-                if (node := thing.node) is not None:
-                    node.loses(thing)
+            presence = waiting.popleft()
+            if not presence.online and not presence.sensors and self.presences.get(presence.label) is presence:
+                del self.presences[presence.label]
+                yield presence
+                if (node := presence.node) is not None:
+                    node.loses(presence)
                     if not node.online and not node.sensors:
                         waiting.append(node)
 
@@ -206,29 +206,29 @@ class PresenceRegistry:
             text = label((owner, device))
             if self._load(PREFIX + text.encode()) is not None:
                 return
-        if text == self.mass.label or isinstance(there := self.things.get(text), bytes):
+        if text == self.mass.label or isinstance(there := self.presences.get(text), bytes):
             return
-        thing = self.known((owner, device))
-        if thing is not None and thing.online and not thing.timer:
-            thing.seen_at = now
-            self.arm(thing)
+        presence = self.known((owner, device))
+        if presence is not None and presence.online and not presence.timer:
+            presence.seen_at = now
+            self.arm(presence)
             if there is None:
-                self.rest(thing)
+                self.rest(presence)
 
-    def arm(self, thing: DevicePresence, at: float | None = None) -> None:
+    def arm(self, presence: DevicePresence, at: float | None = None) -> None:
         """Its timer: when it would be offline if nothing more came, or at that time. One that it has is void."""
-        thing.timer = thing.seen_at + thing.limits.after if at is None else at
-        self.timers.arm(thing.label, thing.timer)
+        presence.timer = presence.seen_at + presence.limits.after if at is None else at
+        self.timers.arm(presence.label, presence.timer)
 
     def due(self, now: float) -> Iterator[DevicePresence]:
         """Those that are to be looked at now; they have no timer any more."""
         for key in self.timers.due(now):
-            found = self.things.get(key)
+            found = self.presences.get(key)
             if isinstance(found, bytes) and packed.timer(found) > now:
                 continue
-            thing = self._in_memory(key)
-            if thing is not None and 0 < thing.timer <= now:
-                thing.timer = 0.0
-                yield thing
-                if found is not thing:
-                    self.rest(thing)
+            presence = self._in_memory(key)
+            if presence is not None and 0 < presence.timer <= now:
+                presence.timer = 0.0
+                yield presence
+                if found is not presence:
+                    self.rest(presence)

@@ -27,11 +27,11 @@ class PresenceTracker:
         """`note_every` seconds the `last_seen` of what stays online is noted."""
         self._note_every_ms, self._in_maintenance = int(note_every * 1000), in_maintenance
 
-    def heard(
+    def on_record(
         self,
         work: BatchOutput,
-        here: PresenceRegistry,
-        thing: DevicePresence,
+        registry: PresenceRegistry,
+        presence: DevicePresence,
         record: Record,
         at: int,
         now: float,
@@ -43,148 +43,164 @@ class PresenceTracker:
         nothing but `note_ms` matters, and there is no node, the caller may do it for itself. Of those that follow
         nothing counts but their time, which is the `last_ms` of one that is online; and its node has to hear of each.
         """
-        thing.seen_in = work.end
-        if thing is UNWATCHED:
+        presence.seen_in = work.end
+        if presence is UNWATCHED:
             return
-        thing.seen_at = now
-        node = thing.node
+        presence.seen_at = now
+        node = presence.node
         if node is not None:
-            self.node_heard(work, here, node, record, at, now)
-        if record.offset <= thing.applied or at <= thing.history_ms:
+            self.on_node_record(work, registry, node, record, at, now)
+        if record.offset <= presence.applied or at <= presence.history_ms:
             # history that comes again; what follows it in this batch may be news
-            thing.seen_in = -1
+            presence.seen_in = -1
             return
-        thing.history_ms = -1
-        if not thing.note_ms and thing.online and not thing.claimed:  # it was read from the state table
-            thing.note_ms = thing.noted_ms + self._note_every_ms
+        presence.history_ms = -1
+        if not presence.note_ms and presence.online and not presence.claimed:  # it was read from the state table
+            presence.note_ms = presence.noted_ms + self._note_every_ms
             # The worker before may have claimed it: whoever comes next has to know.
-            thing.applied, thing.last_ms = record.offset, at
-            work.states[thing.key] = encode(thing)
-        if at < thing.note_ms:
-            thing.last_ms = at
+            presence.applied, presence.last_ms = record.offset, at
+            work.states[presence.key] = encode(presence)
+        if at < presence.note_ms:
+            presence.last_ms = at
         else:
-            self._note(work, here, thing, record, at, skew)
+            self._note(work, registry, presence, record, at, skew)
 
-    def node_heard(
-        self, work: BatchOutput, here: PresenceRegistry, node: DevicePresence, record: Record, at: int, now: float
+    def on_node_record(
+        self, work: BatchOutput, registry: PresenceRegistry, node: DevicePresence, record: Record, at: int, now: float
     ) -> None:
         """A record of a node's sensor."""
         if node.seen_in != work.end:
-            self.heard(work, here, node, record, at, now)
+            self.on_record(work, registry, node, record, at, now)
         elif node.online:
             node.last_ms = at
 
     def _note(
         self,
         work: BatchOutput,
-        here: PresenceRegistry,
-        thing: DevicePresence,
+        registry: PresenceRegistry,
+        presence: DevicePresence,
         record: Record,
         at: int,
         skew: float | None,
     ) -> None:
         """It is online again, or for the first time; or its last sign of life is noted."""
-        if not thing.online:
-            if thing.alert:
-                self._tell(work, record, at, thing, Status.RESOLVED)
-                thing.alert = False
-            thing.online_now(record.offset, at)
-            here.comes(thing)
-            for sensor in thing.held or ():
+        if not presence.online:
+            if presence.alert:
+                self._emit(work, record, at, presence, Status.RESOLVED)
+                presence.alert = False
+            presence.online_now(record.offset, at)
+            registry.comes(presence)
+            for sensor in presence.held or ():
                 if sensor.online:
-                    sensor.seen_at = thing.seen_at
-                    here.arm(sensor)
-            thing.held = None
-        thing.claimed = False
-        thing.applied = record.offset
-        thing.last_ms = thing.noted_ms = at
-        thing.note_ms = at + self._note_every_ms
-        if not thing.timer:
-            here.arm(thing)
-        _keep(work, thing, skew)
+                    sensor.seen_at = presence.seen_at
+                    registry.arm(sensor)
+            presence.held = None
+        presence.claimed = False
+        presence.applied = record.offset
+        presence.last_ms = presence.noted_ms = at
+        presence.note_ms = at + self._note_every_ms
+        if not presence.timer:
+            registry.arm(presence)
+        _keep(work, presence, skew)
         if skew is not None:
             work.skews.append(skew)
 
-    def silent(
-        self, work: BatchOutput, here: PresenceRegistry, claim: InactivityClaim, record: Record, at: int
+    def on_inactivity_claim(
+        self, work: BatchOutput, registry: PresenceRegistry, claim: InactivityClaim, record: Record, at: int
     ) -> bool:
         """A claim that a thing is offline; whether it is true."""
-        thing = here.known(claim.name)
-        if thing is None:
+        presence = registry.known(claim.name)
+        if presence is None:
             return False
-        thing.claimed = False
-        if not thing.online or not of_this_log(claim, record) or at <= thing.history_ms:
+        presence.claimed = False
+        if not presence.online or not of_this_log(claim, record) or at <= presence.history_ms:
             return False
-        if thing.latest >= claim.up_to or self._in_maintenance(thing.name, at / 1000):
-            if thing.seen_at:
-                here.arm(thing)
+        if presence.latest >= claim.up_to or self._in_maintenance(presence.name, at / 1000):
+            if presence.seen_at:
+                registry.arm(presence)
             return False
-        self._offline(work, here, thing, record, at, claim.since)
-        _keep(work, thing)
+        self._offline(work, registry, presence, record, at, claim.since)
+        _keep(work, presence)
         return True
 
-    def said(
-        self, work: BatchOutput, here: PresenceRegistry, node: str, word: str, record: Record, at: int, now: float
+    def on_node_status(
+        self, work: BatchOutput, registry: PresenceRegistry, node: str, word: str, record: Record, at: int, now: float
     ) -> None:
         """A node's status, or its last will. Its row is that of the message, but for history that comes again."""
-        thing = here.of((node, ""), sensor=False)
-        if thing is UNWATCHED:
+        presence = registry.of((node, ""), sensor=False)
+        if presence is UNWATCHED:
             return
-        thing.seen, lives = record.offset, not says_offline(word)
+        presence.seen, lives = record.offset, not says_offline(word)
         if lives:
-            thing.note_ms = 0  # its row bears the time of this message: a claim by whoever comes next has to be as late
-            self.heard(work, here, thing, record, at, now)
-        elif record.offset > thing.applied and at > thing.history_ms:
-            if thing.online:
-                self._offline(work, here, thing, record, at, at)
-            thing.applied = record.offset
-            work.states[thing.key] = encode(thing)
-        if thing.online is lives:
-            work.presence.pop(thing.label, None)
+            presence.note_ms = (
+                0  # its row bears the time of this message: a claim by whoever comes next has to be as late
+            )
+            self.on_record(work, registry, presence, record, at, now)
+        elif record.offset > presence.applied and at > presence.history_ms:
+            if presence.online:
+                self._offline(work, registry, presence, record, at, at)
+            presence.applied = record.offset
+            work.states[presence.key] = encode(presence)
+        if presence.online is lives:
+            work.presence.pop(presence.label, None)
         else:  # what came later holds, and the message has just been written once more
-            work.presence[thing.label] = thing.row()
+            work.presence[presence.label] = presence.row()
 
-    def mass(self, work: BatchOutput, here: PresenceRegistry, claim: InactivityClaim, record: Record, at: int) -> bool:
+    def on_mass_claim(
+        self, work: BatchOutput, registry: PresenceRegistry, claim: InactivityClaim, record: Record, at: int
+    ) -> bool:
         """A claim that too many are silent for each to be told, or that this is over; whether that is news."""
-        key, thing = here.mass_of(claim.user_id)
-        thing.claimed = False
+        key, presence = registry.mass_of(claim.user_id)
+        presence.claimed = False
         begins = claim.what == "mass"
-        if record.offset <= thing.applied or at <= thing.history_ms or begins is not thing.online:
+        if record.offset <= presence.applied or at <= presence.history_ms or begins is not presence.online:
             return False
-        thing.online, thing.applied = not begins, record.offset
+        presence.online, presence.applied = not begins, record.offset
         if begins:
-            thing.since_ms = max(at, thing.since_ms + 1)
-            thing.last_ms = claim.since or at
-        self._tell(work, record, at, thing, Status.FIRING if begins else Status.RESOLVED, _words(claim))
-        work.states[key] = encode(thing)
+            presence.since_ms = max(at, presence.since_ms + 1)
+            presence.last_ms = claim.since or at
+        self._emit(work, record, at, presence, Status.FIRING if begins else Status.RESOLVED, _words(claim))
+        work.states[key] = encode(presence)
         return True
 
     def _offline(
-        self, work: BatchOutput, here: PresenceRegistry, thing: DevicePresence, record: Record, at: int, since_ms: int
+        self,
+        work: BatchOutput,
+        registry: PresenceRegistry,
+        presence: DevicePresence,
+        record: Record,
+        at: int,
+        since_ms: int,
     ) -> None:
-        thing.offline_now(record.offset, since_ms)
-        here.falls_silent(thing)
-        thing.alert &= not self._in_maintenance(thing.name, at / 1000)
-        if thing.alert:
-            self._tell(work, record, at, thing, Status.FIRING)
+        presence.offline_now(record.offset, since_ms)
+        registry.falls_silent(presence)
+        presence.alert &= not self._in_maintenance(presence.name, at / 1000)
+        if presence.alert:
+            self._emit(work, record, at, presence, Status.FIRING)
 
-    def _tell(
-        self, work: BatchOutput, record: Record, at: int, thing: DevicePresence, status: Status, mass: str | None = None
+    def _emit(
+        self,
+        work: BatchOutput,
+        record: Record,
+        at: int,
+        presence: DevicePresence,
+        status: Status,
+        mass: str | None = None,
     ) -> None:
-        event = thing.event(status, at)
+        event = presence.event(status, at)
         if mass is not None:
-            name = alert_id(*thing.name, MASS_RULE_ID, thing.since_ms * 1000)
+            name = alert_id(*presence.name, MASS_RULE_ID, presence.since_ms * 1000)
             event = msgspec.structs.replace(
                 event, alert_id=name, rule_id=MASS_RULE_ID, severity="critical", message=mass
             )
-        way = way_of(thing.name[0])
+        way = way_of(presence.name[0])
         emit(work, record, [event], way)
         work.silent[event.user_id, event.device_id, event.rule_id, way] = _active(event, way)
 
 
-def _keep(work: BatchOutput, thing: DevicePresence, skew: float | None = None) -> None:
-    work.states[thing.key] = encode(thing)
-    work.presence[thing.label] = thing.row(skew)
+def _keep(work: BatchOutput, presence: DevicePresence, skew: float | None = None) -> None:
+    work.states[presence.key] = encode(presence)
+    work.presence[presence.label] = presence.row(skew)
 
 
 def _active(event: AlertEvent, way: str) -> Effect:

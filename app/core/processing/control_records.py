@@ -40,8 +40,8 @@ class RecordContext(NamedTuple):
 class ControlRecords:
     """They are rare: this is no hot path."""
 
-    def __init__(self, devices: DeviceCache, hearing: PresenceTracker, *, watching: bool) -> None:
-        self._devices, self._hearing, self._watching = devices, hearing, watching
+    def __init__(self, devices: DeviceCache, tracker: PresenceTracker, *, watching: bool) -> None:
+        self._devices, self._tracker, self._watching = devices, tracker, watching
 
     def __call__(self, place: RecordContext, record: Record, address: Address) -> None:
         """Do what one record asks for, or reject it, or leave it out."""
@@ -107,8 +107,8 @@ class ControlRecords:
                 if events:
                     place.move(device)
         elif self._watching:
-            decide = self._hearing.silent if claim.what == "offline" else self._hearing.mass
-            decide(work, partition.here, claim, record, place.at)
+            decide = self._tracker.on_inactivity_claim if claim.what == "offline" else self._tracker.on_mass_claim
+            decide(work, partition.registry, claim, record, place.at)
 
     def _control(self, place: RecordContext, record: Record, address: Address) -> None:
         """A status or a config."""
@@ -128,7 +128,7 @@ class ControlRecords:
         work.effect_sources.append(record)
         if self._watching and address.kind is Kind.STATUS and not address.retained:
             _, node, _, word, *_ = found.args
-            self._hearing.said(work, place.partition.here, node, word, record, place.at, place.clock)
+            self._tracker.on_node_status(work, place.partition.registry, node, word, record, place.at, place.clock)
 
 
 def _forward(record: Record, found: Command, at: int) -> Forward:
@@ -142,6 +142,6 @@ def _refuse(place: RecordContext, found: Rejected, address: Address, user_id: st
     """Reject a record, and tell its sender if somebody waits for an answer; history is told to nobody."""
     place.work.rejected.append(found)
     if found.record.offset > place.partition.mark and not address.retained:
-        told = answer(found, address.kind, address.user_id or user_id, place.partition.number, place.at)
-        if told is not None:
-            place.work.answers.append(told)
+        reply = answer(found, address.kind, address.user_id or user_id, place.partition.number, place.at)
+        if reply is not None:
+            place.work.answers.append(reply)

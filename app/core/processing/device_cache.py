@@ -35,12 +35,23 @@ WEIGHS_ONE = 256
 class CachedDevice:
     """A device's working state, its rules, where it is stored, and whether it is there."""
 
-    __slots__ = ("kept", "key", "moved_in", "name", "partition", "rules_version", "state", "thing", "watch", "weight")
+    __slots__ = (
+        "kept",
+        "key",
+        "moved_in",
+        "name",
+        "partition",
+        "presence",
+        "rules_version",
+        "state",
+        "watch",
+        "weight",
+    )
 
     def __init__(self, partition: "PartitionState", name: Name, state: DeviceState | None, watch: DeviceRules) -> None:
         self.partition, self.name, self.key, self.state, self.watch = partition, name, _key(name), state, watch
         self.rules_version = -1
-        self.thing: DevicePresence | None = None  # None: not looked up yet
+        self.presence: DevicePresence | None = None  # None: not looked up yet
         self.kept, self.weight = False, 1  # whether it counts among those in memory, and as how many
         self.moved_in = -1  # the batch that its state changed in last: where that ends
 
@@ -59,17 +70,17 @@ class CachedDevice:
         """Be forgotten."""
         self.kept = False
         del self.partition.devices[self.name]
-        if self.thing is not None:
-            self.partition.here.rest(self.thing)
+        if self.presence is not None:
+            self.partition.registry.rest(self.presence)
 
 
 class PartitionState:
     """The devices of a partition that were seen in this epoch, who is there, its mark, and which log that is of."""
 
-    __slots__ = ("closed", "devices", "here", "log", "mark", "marked_at", "number", "stepped")
+    __slots__ = ("closed", "devices", "log", "mark", "marked_at", "number", "registry", "stepped")
 
-    def __init__(self, number: int, mark: int, here: PresenceRegistry, log: PartitionLog) -> None:
-        self.number, self.here, self.log = number, here, log
+    def __init__(self, number: int, mark: int, registry: PresenceRegistry, log: PartitionLog) -> None:
+        self.number, self.registry, self.log = number, registry, log
         self.stepped = self.closed = -1  # offset after the last batch, and after the last one whose states are stored
         self.devices: dict[Name, CachedDevice] = {}
         self.mark, self.marked_at = mark, 0.0
@@ -77,7 +88,7 @@ class PartitionState:
     def forget(self) -> None:
         """Let go of all at once: devices know their partition, so the garbage collector would have to find them."""
         self.devices.clear()
-        self.here.things.clear()
+        self.registry.presences.clear()
 
 
 class DeviceCache:
@@ -121,8 +132,8 @@ class DeviceCache:
             log = self._log_of(number)
             mark = self._mark(number, log)
             load, unreadable = partial(self._load, number), partial(self._unreadable, number)
-            here = PresenceRegistry(number, mark, self._classes, load, log.generation, unreadable, self.roll)
-            found = self._partitions[number] = PartitionState(number, mark, here, log)
+            registry = PresenceRegistry(number, mark, self._classes, load, log.generation, unreadable, self.roll)
+            found = self._partitions[number] = PartitionState(number, mark, registry, log)
         return found
 
     def _mark(self, number: int, log: PartitionLog) -> int:
@@ -169,7 +180,7 @@ class DeviceCache:
         if stored is None:
             return None
         state = self._read(partition, _key(old), stored)
-        partition.here.adopted += adopted(state, *name)
+        partition.registry.adopted += adopted(state, *name)
         return self._keep(partition, name, state, len(stored))
 
     def _was_sensor(self, partition: PartitionState, old: Name) -> bool:
@@ -215,9 +226,9 @@ class DeviceCache:
         if epoch == self._epoch and number in self._partitions:
             partition = self._partitions[number]
             partition.closed = end
-            for thing in partition.here.stored(end):
-                if (device := partition.devices.get(thing.name)) is not None:
-                    device.thing = None
+            for presence in partition.registry.stored(end):
+                if (device := partition.devices.get(presence.name)) is not None:
+                    device.presence = None
             self._kept.more_stored()
 
     def in_maintenance(self, name: Name, seconds: float) -> bool:
@@ -236,9 +247,9 @@ class DeviceCache:
         if bad_character(key.decode(errors="replace")):
             return
         if key.startswith(PREFIX):
-            partition.here.seed(key, value, now)
+            partition.registry.seed(key, value, now)
         elif key.startswith(MASS_PREFIX):
-            partition.here.mass_of(key.removeprefix(MASS_PREFIX).decode("utf-8", "replace"))
+            partition.registry.mass_of(key.removeprefix(MASS_PREFIX).decode("utf-8", "replace"))
         elif not key.startswith(b"\0") and not at_rest(value):
             name = _name(key)
             if name is None:
@@ -253,9 +264,9 @@ class DeviceCache:
             no_data = self._rules.watch_for(user_of(name[0]), name[1]).no_data
             for rule_id, episode in state.episodes.items() if state and no_data else ():
                 alarm = (name, rule_id)
-                if episode.fired and rule_id in no_data and alarm not in partition.here.heard:
-                    partition.here.heard[alarm] = now
-                    partition.here.alarms.arm(alarm, now + no_data[rule_id])
+                if episode.fired and rule_id in no_data and alarm not in partition.registry.heard:
+                    partition.registry.heard[alarm] = now
+                    partition.registry.alarms.arm(alarm, now + no_data[rule_id])
 
 
 def _weight(device: CachedDevice) -> int:

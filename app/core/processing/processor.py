@@ -78,8 +78,8 @@ class Processor:
         self._rules = rules
         self.partitions = DeviceCache(rules, load, classes, in_memory, log_of, unreadable, home)
         self._devices = self.partitions
-        self._watching, self._hearing = classes.watching, PresenceTracker(note_every, rules.in_maintenance)
-        self._other = ControlRecords(self._devices, self._hearing, watching=classes.watching)
+        self._watching, self._tracker = classes.watching, PresenceTracker(note_every, rules.in_maintenance)
+        self._other = ControlRecords(self._devices, self._tracker, watching=classes.watching)
 
     def __call__(self, batch: Batch, now: float) -> BatchOutput:
         """All that `batch` asks of the world, at one go. Never raises for any record."""
@@ -101,7 +101,7 @@ class Processor:
         clock = int(now * 1000)  # ms
         times = self._times_at(clock)
         partition = self._devices.partition(batch.epoch, batch.partition)
-        devices, here, watching = partition.devices, partition.here, self._watching
+        devices, registry, watching = partition.devices, partition.registry, self._watching
         moved: list[CachedDevice] = []
         self._decoder.begin()
         decode_record, row, rows, sources = self._decoder.decode, self._row, work.rows, work.sources
@@ -143,20 +143,20 @@ class Processor:
                 device = self._devices.watched(partition, name)
             offset = record.offset  # asked for, it makes a number anew
             if watching and not history:
-                thing = device.thing
-                if thing is None:
-                    thing = device.thing = here.of(name, address.lenient)  # type: ignore[union-attr]
-                thing.seen = offset
-                if thing.seen_in != end:
-                    if at < thing.note_ms and thing.node is None:
-                        thing.seen_in, thing.seen_at, thing.last_ms = end, now, at
+                presence = device.presence
+                if presence is None:
+                    presence = device.presence = registry.of(name, address.lenient)  # type: ignore[union-attr]
+                presence.seen = offset
+                if presence.seen_in != end:
+                    if at < presence.note_ms and presence.node is None:
+                        presence.seen_in, presence.seen_at, presence.last_ms = end, now, at
                     else:
                         skew = reading.time.timestamp() - at / 1000  # type: ignore[union-attr]
-                        self._hearing.heard(work, here, thing, record, at, now, skew)
-                elif thing.online:
-                    thing.last_ms = at
-                    if thing.node is not None:
-                        self._hearing.node_heard(work, here, thing.node, record, at, now)
+                        self._tracker.on_record(work, registry, presence, record, at, now, skew)
+                elif presence.online:
+                    presence.last_ms = at
+                    if presence.node is not None:
+                        self._tracker.on_node_record(work, registry, presence.node, record, at, now)
             if address.lenient and self._comes_again(device, record, at):  # type: ignore[union-attr]
                 rows.pop()
                 work.again.append(sources.pop())
@@ -187,7 +187,7 @@ class Processor:
         if rows:
             work.oldest = rows[0][0].timestamp()  # looking for the minimum costs 0.1 us a row
         self._encode_moved(work, moved, partition, now)
-        work.gather(partition.here.adopted)
+        work.gather(partition.registry.adopted)
         partition.stepped = end
         _mark(work, partition, batch, now)
         return work
@@ -259,10 +259,10 @@ def _mark(work: BatchOutput, partition: PartitionState, batch: Batch, now: float
 
 def _set_alarms(device: CachedDevice, partition: PartitionState, now: float) -> None:
     """A reading spoke of open alerts: from now on they may go stale."""
-    here = partition.here
+    registry = partition.registry
     for rule_id in device.state.touched:  # type: ignore[union-attr]  # it has moved
         if rule_id in device.watch.no_data:
             alarm = (device.name, rule_id)
-            if alarm not in here.heard:
-                here.alarms.arm(alarm, now + device.watch.no_data[rule_id])
-            here.heard[alarm] = now
+            if alarm not in registry.heard:
+                registry.alarms.arm(alarm, now + device.watch.no_data[rule_id])
+            registry.heard[alarm] = now

@@ -31,18 +31,18 @@ def prefilter_for(rules: tuple[Rule, ...]) -> Prefilter:
     of 0.3 us a rule); a value on or beyond its border is for any_holds to judge, and so are all other rules.
     """
     keys, bounds = current_schema().keys, dict[str, Interval]()
-    others, several = [], []
+    unbounded, several = [], []
     for rule in rules:
         one = rule.condition
         if isinstance(one, CompoundCondition):
             several.append(one.might_hold)
         elif (column := keys.get(one.key)) is None or not column.type.ordered or one.operator == "==":
-            others.append(rule)
+            unbounded.append(rule)
         else:
             low, high = bounds.get(column.name, (-math.inf, math.inf))
             limit = float(one.threshold)
             bounds[column.name] = (low, min(high, limit)) if one.operator in (">", ">=") else (max(low, limit), high)
-    rest, mights = tuple(others), tuple(several)
+    rest, mights = tuple(unbounded), tuple(several)
     usual = within(bounds)
     if not rest and not mights:
         return usual

@@ -45,15 +45,15 @@ def reading_maker(
 def shaped_maker(
     reading: Callable[..., Any],
     names: Sequence[str],
-    others: Sequence[str],
+    extra_names: Sequence[str],
     none: object,
     encode: Callable[[Any], bytes],
 ) -> Callable[..., Any]:
     """A function of a reading's time and ids, and of what has its columns as attributes `names` and the JSON of the
-    fields `others` as other_0, other_1, ..., which is `none` where the payload lacks them.
+    fields `extra_names` as other_0, other_1, ..., which is `none` where the payload lacks them.
     """
     takes = "".join(
-        f" v = it.other_{number}\n if v is not none: extra[name_{number}] = v\n" for number in range(len(others))
+        f" v = it.other_{number}\n if v is not none: extra[name_{number}] = v\n" for number in range(len(extra_names))
     )
     values = "".join(f", it.{name}" for name in names)
     return _compiled(
@@ -62,7 +62,7 @@ def shaped_maker(
         reading=reading,
         encode=encode,
         none=none,
-        **{f"name_{number}": name for number, name in enumerate(others)},
+        **{f"name_{number}": name for number, name in enumerate(extra_names)},
     )
 
 

@@ -42,7 +42,7 @@ class _Recent:
         """Those that were told within WINDOW."""
         while self.looks and self.looks[0][0] < now - WINDOW:
             self.looks.popleft()
-        return [thing for _, _, told in self.looks for thing in told]
+        return [presence for _, _, free_now in self.looks for presence in free_now]
 
     def most(self, watched: float) -> float:
         """The most that were watched within that time."""
@@ -75,31 +75,31 @@ class MassOutageGuard:
 
     def lets_go(self, user_id: str) -> bool:
         """Whether some of the user, or of ALL, are still to be told after a hold that has lasted too long."""
-        return any(user_id in (ALL, thing.user) for thing in self.let_go)
+        return any(user_id in (ALL, presence.user) for presence in self.let_go)
 
     def passed(self, fallen: Sequence[DevicePresence], roll: OnlineCount, now: float) -> list[DevicePresence]:
         """Which of those that are silent may be told now; ask about `later` again. To be asked at every look."""
         self._waited, self.later = bool(self.later), []
         if self._share >= 1:
             return list(fallen)
-        free = [thing for thing in fallen if thing in self.let_go]
-        rest = [thing for thing in fallen if thing not in self.let_go]
+        free = [presence for presence in fallen if presence in self.let_go]
+        rest = [presence for presence in fallen if presence not in self.let_go]
         if ALL in self.holds:
             self.holds[ALL].silent |= dict.fromkeys(rest)
             return free
-        told = []
-        for user_id, things in _by_user(rest).items():
+        free_now = []
+        for user_id, presences in _by_user(rest).items():
             if user_id in self.holds:
-                self.holds[user_id].silent |= dict.fromkeys(things)
+                self.holds[user_id].silent |= dict.fromkeys(presences)
             else:
-                told += self._of_user(user_id, things, roll, now)
-        told = self._of_all(told, roll, now)
-        for user_id, things in _by_user(told).items():
-            self._recent[user_id].looks.append((now, roll.of(user_id), things))
-        if told:
-            self._recent[ALL].looks.append((now, roll.weight, told))
+                free_now += self._of_user(user_id, presences, roll, now)
+        free_now = self._of_all(free_now, roll, now)
+        for user_id, presences in _by_user(free_now).items():
+            self._recent[user_id].looks.append((now, roll.of(user_id), presences))
+        if free_now:
+            self._recent[ALL].looks.append((now, roll.weight, free_now))
         self._recent = {name: one for name, one in self._recent.items() if one.at(now)}
-        return free + told
+        return free + free_now
 
     def _of_user(
         self, user_id: str, fallen: list[DevicePresence], roll: OnlineCount, now: float
@@ -114,7 +114,7 @@ class MassOutageGuard:
     def _of_all(self, fallen: list[DevicePresence], roll: OnlineCount, now: float) -> list[DevicePresence]:
         """The same among all users, with those that are held already."""
         recent = self._recent.setdefault(ALL, _Recent())
-        before = recent.at(now) + [thing for hold in self.holds.values() for thing in hold.silent]
+        before = recent.at(now) + [presence for hold in self.holds.values() for presence in hold.silent]
         most = recent.most(roll.weight)
         if self._nobody_is_heard(roll):
             self._everybody(fallen, now)
@@ -136,13 +136,15 @@ class MassOutageGuard:
         """Those that pass where there may be too many: then only those count whose silence is certain."""
         if weigh(fallen) - weigh(()) < too_many / 4 and weigh(fallen) < too_many:
             return fallen
-        certain = [thing for thing in fallen if thing.seen_at + thing.limits.after <= thing.here.even_at]
+        certain = [
+            presence for presence in fallen if presence.seen_at + presence.limits.after <= presence.registry.even_at
+        ]
         if weigh(certain) >= too_many:
             self.holds[name] = Hold(fallen, now)
             return []
         if self._waited and weigh(fallen) < too_many:
             kept = dict.fromkeys(certain)
-            self.later += [thing for thing in fallen if thing not in kept]
+            self.later += [presence for presence in fallen if presence not in kept]
             return certain
         self.later += fallen
         return []
@@ -158,23 +160,29 @@ class MassOutageGuard:
     def _everybody(self, fallen: Iterable[DevicePresence], now: float) -> None:
         """From now on it is the path's trouble; what a user's own was goes into it."""
         since = min([now, *(hold.since for hold in self.holds.values())])
-        silent = [thing for hold in self.holds.values() for thing in hold.silent]
+        silent = [presence for hold in self.holds.values() for presence in hold.silent]
         self.holds, self.later = {ALL: Hold([*silent, *fallen, *self.later], since)}, []
 
     def _weighed(self, silent: Iterable[DevicePresence], roll: OnlineCount, most: float) -> float:
         """What the silent count for: each user by its share of silent devices, and for a tenth of all at most."""
-        counts = Counter(thing.user for thing in dict.fromkeys(silent))
+        counts = Counter(presence.user for presence in dict.fromkeys(silent))
         weights = ((max(roll.of(user_id), count), count) for user_id, count in counts.items())
         return sum(min(min(watched, WEIGHT) * count / watched, most * TENTH) for watched, count in weights)
 
     def back(self, roll: OnlineCount, now: float) -> list[DevicePresence]:
         """Those that were heard of again, and all of a hold that is over: most are back, or it has lasted too long."""
-        self.let_go = {thing for thing in self.let_go if thing.online and thing.seen_at + thing.limits.after <= now}
+        self.let_go = {
+            presence for presence in self.let_go if presence.online and presence.seen_at + presence.limits.after <= now
+        }
         found: list[DevicePresence] = []
         for name, hold in list(self.holds.items()):
-            back = [thing for thing in hold.silent if not thing.online or thing.seen_at + thing.limits.after > now]
-            for thing in back:
-                del hold.silent[thing]
+            back = [
+                presence
+                for presence in hold.silent
+                if not presence.online or presence.seen_at + presence.limits.after > now
+            ]
+            for presence in back:
+                del hold.silent[presence]
             found += back
             late = now - hold.since >= self._lasts
             if late or not self._many(name, hold, roll):
@@ -192,12 +200,12 @@ class MassOutageGuard:
             return len(hold.silent) >= half * roll.of(name)
         if self._weighed(hold.silent, roll, roll.weight) >= half * roll.weight:
             return True
-        counts = Counter(thing.user for thing in hold.silent)
+        counts = Counter(presence.user for presence in hold.silent)
         return len([user for user, count in counts.items() if count >= half * roll.of(user)]) == roll.users
 
 
-def _by_user(things: Iterable[DevicePresence]) -> dict[str, list[DevicePresence]]:
+def _by_user(presences: Iterable[DevicePresence]) -> dict[str, list[DevicePresence]]:
     found: dict[str, list[DevicePresence]] = {}
-    for thing in things:
-        found.setdefault(thing.user, []).append(thing)
+    for presence in presences:
+        found.setdefault(presence.user, []).append(presence)
     return found

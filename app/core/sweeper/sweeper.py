@@ -72,19 +72,21 @@ class Sweeper:
         self.watched = self.suspended = 0
         for number, tide in tides.items():
             partition = self._devices.partition(tide.epoch, number)
-            here = partition.here
-            here.up_to = max(partition.stepped, tide.start)
-            self.watched += here.online
-            if not here.seeded or not self._calm(here, tide, now):
+            registry = partition.registry
+            registry.up_to = max(partition.stepped, tide.start)
+            self.watched += registry.online
+            if not registry.seeded or not self._calm(registry, tide, now):
                 self.suspended += 1
                 continue
-            fallen += self._overdue(here, now)
+            fallen += self._overdue(registry, now)
             claims += [(number, claim) for claim in self._stale(partition, now)]
-        claims += [self._claim(thing, now) for thing in self._mass.passed(fallen, self._devices.roll, now)]
-        for thing in self._mass.later:
-            thing.here.arm(thing, now)
-        for thing in self._mass.back(self._devices.roll, now):
-            thing.here.arm(thing, now if thing in self._mass.let_go else max(now, thing.seen_at) + thing.limits.after)
+        claims += [self._claim(presence, now) for presence in self._mass.passed(fallen, self._devices.roll, now)]
+        for presence in self._mass.later:
+            presence.registry.arm(presence, now)
+        for presence in self._mass.back(self._devices.roll, now):
+            presence.registry.arm(
+                presence, now if presence in self._mass.let_go else max(now, presence.seen_at) + presence.limits.after
+            )
         return claims + self._about_mass(now)
 
     def _begin(self, tides: Mapping[int, LogPosition], now: float, clock: float) -> None:
@@ -102,59 +104,61 @@ class Sweeper:
         for number in tides:
             self._watches.setdefault(number, _Watch(now, self._care.grace))
 
-    def _calm(self, here: PresenceRegistry, tide: LogPosition, now: float) -> bool:
+    def _calm(self, registry: PresenceRegistry, tide: LogPosition, now: float) -> bool:
         """Whether silence on this partition means anything."""
-        watch = self._watches[here.partition]
-        watch.even.look(tide, here.up_to)
-        here.even_at = watch.even.at
-        if now - here.even_at > self._care.lag_max:
+        watch = self._watches[registry.partition]
+        watch.even.look(tide, registry.up_to)
+        registry.even_at = watch.even.at
+        if now - registry.even_at > self._care.lag_max:
             watch.quiet_until = now + self._care.grace
         return now >= watch.quiet_until
 
-    def _overdue(self, here: PresenceRegistry, now: float) -> Iterator[DevicePresence]:
+    def _overdue(self, registry: PresenceRegistry, now: float) -> Iterator[DevicePresence]:
         """Those that have been silent for too long, and not together with their node."""
-        for thing in here.due(now):
-            due, node = thing.seen_at + thing.limits.after, thing.node
-            if not thing.online:
+        for presence in registry.due(now):
+            due, node = presence.seen_at + presence.limits.after, presence.node
+            if not presence.online:
                 continue
             if due > now:
-                here.arm(thing)
-            elif here.even_at < thing.seen_at + thing.limits.after / 2:  # its records may wait to be processed
-                here.arm(thing, now)
-            elif self._devices.in_maintenance(thing.name, now):
-                here.arm(thing, now + RETRY)
+                registry.arm(presence)
+            elif (
+                registry.even_at < presence.seen_at + presence.limits.after / 2
+            ):  # its records may wait to be processed
+                registry.arm(presence, now)
+            elif self._devices.in_maintenance(presence.name, now):
+                registry.arm(presence, now + RETRY)
             elif node is None:
-                yield thing
+                yield presence
             elif not node.online:
                 node.held = node.held or []
-                node.held.append(thing)
-            elif node.seen_at - thing.seen_at > thing.limits.after / 2:  # the node was heard of in the meantime
-                yield thing
+                node.held.append(presence)
+            elif node.seen_at - presence.seen_at > presence.limits.after / 2:  # the node was heard of in the meantime
+                yield presence
             else:  # it may have fallen silent too, which the next sign of life, or its own timer, will show
-                here.arm(thing, max(now, min(now + self._care.poll, node.seen_at + node.limits.after)))
+                registry.arm(presence, max(now, min(now + self._care.poll, node.seen_at + node.limits.after)))
 
-    def _claim(self, thing: DevicePresence, now: float) -> tuple[int, InactivityClaim]:
-        here: PresenceRegistry = thing.here
-        thing.claim()
-        here.arm(thing, now + RETRY)
-        return here.partition, about("offline", thing.name, here.up_to, thing.last_ms)
+    def _claim(self, presence: DevicePresence, now: float) -> tuple[int, InactivityClaim]:
+        registry: PresenceRegistry = presence.registry
+        presence.claim()
+        registry.arm(presence, now + RETRY)
+        return registry.partition, about("offline", presence.name, registry.up_to, presence.last_ms)
 
     def _stale(self, partition: PartitionState, now: float) -> Iterator[InactivityClaim]:
         """Claims about open alerts that no reading has spoken of for too long, one a device."""
-        here = partition.here
+        registry = partition.registry
         rules: dict[Name, list[str]] = {}
-        for alarm in here.alarms.due(now):
+        for alarm in registry.alarms.due(now):
             name, rule_id = alarm
             wait = self._stays_open(partition, alarm)
             if wait is None:
-                del here.heard[alarm]
+                del registry.heard[alarm]
                 continue
-            due, held = here.heard[alarm] + wait, self._mass.holds_back(user_of(name[0]))
+            due, held = registry.heard[alarm] + wait, self._mass.holds_back(user_of(name[0]))
             if due <= now and not held and not self._devices.in_maintenance(name, now):
                 rules.setdefault(name, []).append(rule_id)
-            here.alarms.arm(alarm, due if due > now else now + (1.0 if held else RETRY))
+            registry.alarms.arm(alarm, due if due > now else now + (1.0 if held else RETRY))
         for name, rule_ids in rules.items():
-            yield about("no_data", name, here.up_to, rule_ids=tuple(rule_ids))
+            yield about("no_data", name, registry.up_to, rule_ids=tuple(rule_ids))
 
     def _stays_open(self, partition: PartitionState, alarm: Alarm) -> float | None:
         """Seconds of silence that this open alert goes stale after; None when it is over, or does not."""
@@ -170,8 +174,10 @@ class Sweeper:
 
     def _about_mass(self, now: float) -> list[tuple[int, InactivityClaim]]:
         """Claims that make the alerts about it agree with the guard; they are kept in a partition, as all state is."""
-        places = [(number, self._devices.partition(self._epoch, number).here) for number in sorted(self._watches)]
-        users = {user_id for _, here in places for user_id, thing in here.masses.items() if not thing.online}
+        places = [(number, self._devices.partition(self._epoch, number).registry) for number in sorted(self._watches)]
+        users = {
+            user_id for _, registry in places for user_id, presence in registry.masses.items() if not presence.online
+        }
         asked = sorted(users.union(self.users_held) - {PLATFORM})
         return [claim for name in (ALL, *asked) for claim in self._about(name, places, now)] if places else []
 
@@ -179,12 +185,12 @@ class Sweeper:
         self, name: str, places: list[tuple[int, PresenceRegistry]], now: float
     ) -> list[tuple[int, InactivityClaim]]:
         """Of one user, or of all. While all are held nothing changes for a user."""
-        masses = [(number, here, here.mass_of(name or PLATFORM)[1]) for number, here in places]
-        told = [one for one in masses if not one[2].online]
+        masses = [(number, registry, registry.mass_of(name or PLATFORM)[1]) for number, registry in places]
+        notified = [one for one in masses if not one[2].online]
         hold = self._mass.holds.get(name)
-        if hold and told:  # it began under an earlier worker
-            hold.since = min(hold.since, *(mass.since_ms / 1000 for _, _, mass in told))
-        if bool(told) is (hold is not None) or now < self._mass_claimed.get(name, 0.0) + RETRY:
+        if hold and notified:  # it began under an earlier worker
+            hold.since = min(hold.since, *(mass.since_ms / 1000 for _, _, mass in notified))
+        if bool(notified) is (hold is not None) or now < self._mass_claimed.get(name, 0.0) + RETRY:
             return []
         if not hold and self._mass.lets_go(name):
             return []  # or the next worker would hold them back anew
@@ -195,12 +201,14 @@ class Sweeper:
             return []  # a worker that has just taken over does not know yet
         self._mass_claimed[name] = now
         silent = hold.silent if hold else ()
-        since = min((round(thing.seen_at * 1000) for thing in silent), default=0)
+        since = min((round(presence.seen_at * 1000) for presence in silent), default=0)
         watched = self.watched if name == ALL else self._devices.roll.of(name)
         return [
             (
                 number,
-                InactivityClaim(what, *mass.name, up_to=here.up_to, since=since, silent=len(silent), watched=watched),
+                InactivityClaim(
+                    what, *mass.name, up_to=registry.up_to, since=since, silent=len(silent), watched=watched
+                ),
             )
-            for number, here, mass in (told or masses[:1])
+            for number, registry, mass in (notified or masses[:1])
         ]

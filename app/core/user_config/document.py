@@ -31,21 +31,21 @@ class Config(Struct, frozen=True, gc=False):
 
 def parse_config(text: str | bytes, user_id: str, bytes_max: int = RULES_BYTES_MAX) -> Config | InvalidRules:
     """Compile a document; one mistake refuses it whole. Never raises for any text."""
-    others = _beside_rules(text) if len(text) <= bytes_max else {}
+    parts = _beside_rules(text) if len(text) <= bytes_max else {}
     rules: RuleSet | None = None
     reasons: tuple[str, ...] = ()
-    if "rules" in others or not others.keys() & set(PARTS):
+    if "rules" in parts or not parts.keys() & set(PARTS):
         found = parse(text, user_id, bytes_max)
         if isinstance(found, RuleSet):
             rules, many = found, too_many_windows(found)
             reasons = (many,) if many else ()
         else:
             reasons = found.reasons
-    reasons += tuple(_problems(others))
+    reasons += tuple(_problems(parts))
     if reasons:
         return InvalidRules(user_id, reasons)
-    windows = compile_windows(others["maintenance"]) if "maintenance" in others else None
-    return Config(rules, windows, compile_sampling(others["sampling"]) if "sampling" in others else None)
+    windows = compile_windows(parts["maintenance"]) if "maintenance" in parts else None
+    return Config(rules, windows, compile_sampling(parts["sampling"]) if "sampling" in parts else None)
 
 
 def _problems(document: dict[str, Any]) -> Iterator[str]:

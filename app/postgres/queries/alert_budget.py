@@ -83,7 +83,7 @@ async def held(connection: Connection, user_id: str, until: datetime) -> tuple[l
     return first, Counts(**counts, by_status=by["status"], by_severity=by["severity"], by_rule=by["rule_id"])
 
 
-async def told(connection: Connection, user_id: str, until: datetime) -> None:
+async def mark_digest_sent(connection: Connection, user_id: str, until: datetime) -> None:
     """Note that the broker acknowledged the digest. Raises sqlstate.DATABASE_ERRORS."""
     await connection.execute(_TOLD, user_id, until)
 

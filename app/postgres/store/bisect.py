@@ -33,7 +33,7 @@ async def store(
     `first` is a statement for the beginning of the transaction.
     """
     copy = len(rows) >= copy_min_rows
-    await session.lease.held()
+    await session.lease.ensure()
     try:
         if not copy and not effects and not first and session.keeps_state:
             count = await session.insert(rows, copy=False)  # a single statement is its own transaction
@@ -72,7 +72,7 @@ async def _bisect(
         pieces = [[index for index in everything if index not in refused]]
     else:  # the whole was sent already, and failed
         pieces = _split(everything)
-    await session.lease.held()
+    await session.lease.ensure()
     async with _transaction(session, first):
         count = await _sift_rows(session, rows, pieces, refused)
         refused_effects = await _sift_effects(session, effects)

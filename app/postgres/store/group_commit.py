@@ -70,7 +70,7 @@ async def _store_together(session: WriteSession, group: Sequence[PendingWrite], 
     effects = [effect for pending in group for effect in pending.effects]
     try:
         if session.keeps_state and len(rows) <= TOLD_ROWS and not effects:
-            _settle(group, await session.insert_and_tell(rows))
+            _settle(group, await session.insert_returning_keys(rows))
         else:
             await _store_new(session, rows, effects, copy_min_rows)
             for pending in group:

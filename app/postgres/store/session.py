@@ -67,7 +67,7 @@ class WriteSession:
             raise EncodingError(f"a row cannot be encoded: {error}") from error  # asyncpg lets these through as is
         return _count(await self.connection.execute(self._from_staging))
 
-    async def insert_and_tell(self, rows: Sequence[Row]) -> set[tuple[Any, ...]]:
+    async def insert_returning_keys(self, rows: Sequence[Row]) -> set[tuple[Any, ...]]:
         """Insert few rows, in one statement that is its own transaction; return the keys of those that are new.
 
         Only where the session keeps state: it is prepared in one transaction and carried out in the next.

@@ -45,25 +45,25 @@ class LateSplit:
 
 
 class TimescaleStore:
-    """ports.Store on PostgreSQL, with or without TimescaleDB. While `give_up` is set, nothing waits for an outage."""
+    """ports.Store on PostgreSQL, with or without TimescaleDB. While `interrupt` is set, nothing waits for an outage."""
 
     def __init__(
         self,
         settings: Settings,
-        give_up: asyncio.Event,
+        interrupt: asyncio.Event,
         events: StoreEvents | None = None,
         advice: Advice | None = None,
         lease: Lease | None = None,
     ) -> None:
         """`advice` is shared with others that use the database; no transaction begins while `lease` is not held."""
-        self._settings, self._give_up = settings, give_up
+        self._settings, self._interrupt = settings, interrupt
         self._events: StoreEvents = events or NoStoreEvents()
         self._advice = advice or Advice(self._events)
         self._breaker = Breaker(
             settings.breaker_failures, settings.breaker_reset_min, settings.breaker_reset_max, self._events
         )
         self._horizon = LateHorizon(settings.late_after)
-        shared = StoreContext(self._breaker, Interrupt(give_up), self._horizon, self._advice, self._events)
+        shared = StoreContext(self._breaker, Interrupt(interrupt), self._horizon, self._advice, self._events)
         lease = lease or Unlimited()
         self._live = WriteQueue(
             [Lane(settings, lease) for _ in range(settings.writes_in_flight)],
@@ -84,7 +84,7 @@ class TimescaleStore:
     async def stop(self, seconds: float | None = None) -> None:
         """End all waiting, close the connections; running transactions have `seconds` (shutdown_timeout) to end."""
         self._stopped = True
-        self._give_up.set()
+        self._interrupt.set()
         seconds = self._settings.shutdown_timeout if seconds is None else seconds
         await asyncio.gather(self._live.stop(seconds), self._late.stop(seconds), self._probe.close())
 
@@ -106,7 +106,7 @@ class TimescaleStore:
         """Store rows, and carry out effects after them in the same transaction; wait out an outage.
 
         Late rows go apart, in transactions of their own; the answer waits for them too. Raises TransientError once
-        `give_up` is set and the write is not in a transaction at that moment: then it comes again, whole, and what
+        `interrupt` is set and the write is not in a transaction at that moment: then it comes again, whole, and what
         was stored of it counts as duplicates. When cancelled in a transaction, that one ends on its own.
         """
         if self._stopped:

@@ -158,7 +158,7 @@ class WriteQueue:
                 session = await shared.interrupt.race(lane.open())
             with lane.deadline():
                 await shared.horizon.refresh(session.connection)
-            await session.lease.held()  # the write may have waited for long
+            await session.lease.ensure()  # the write may have waited for long
             with lane.deadline():
                 rows = await self._work.store(session, wanted)
         except DATABASE_ERRORS as error:

@@ -47,13 +47,13 @@ class Subject:
 
     def __init__(self, kafka: KafkaServer, topic: str) -> None:
         self.kafka, self.topic = kafka, topic
-        self.give_up = asyncio.Event()
+        self.interrupt = asyncio.Event()
         self.producers: list[Producer] = []
 
     def process(self, topic: str = "", limit: DeadLetterLimit | None = None) -> KafkaDeadLetters:
         topic = topic or self.topic
-        self.producers.append(Producer(Access(self.kafka.bootstrap), "test", self.give_up))
-        tail = DeadLetterTail(Access(self.kafka.bootstrap), topic, self.give_up)
+        self.producers.append(Producer(Access(self.kafka.bootstrap), "test", self.interrupt))
+        tail = DeadLetterTail(Access(self.kafka.bootstrap), topic, self.interrupt)
         return KafkaDeadLetters(self.producers[-1], topic, tail, limit)
 
     async def letters(self, partition: int = 0) -> list[ConsumerRecord]:
@@ -131,7 +131,7 @@ async def test_letters_of_others_in_between_hide_none(subject: Subject) -> None:
     first = subject.process()
     await first.send(mine, rejected(mine))
     await first.send(other, rejected(other))
-    noise = Producer(Access(subject.kafka.bootstrap), "test", subject.give_up)
+    noise = Producer(Access(subject.kafka.bootstrap), "test", subject.interrupt)
     subject.producers.append(noise)
     await noise.send(
         subject.topic, [OutgoingMessage(b"k", b"no envelope", partition=0), OutgoingMessage(None, None, partition=0)]
@@ -142,12 +142,12 @@ async def test_letters_of_others_in_between_hide_none(subject: Subject) -> None:
 
 async def test_after_a_rebalance_the_topic_is_asked_again(subject: Subject) -> None:
     """Somebody else has had the partition meanwhile."""
-    here, there = subject.process(), subject.process()
+    present, there = subject.process(), subject.process()
     first, second = Given(0, 5), Given(5, 10)
-    await here.send(first, rejected(first))
+    await present.send(first, rejected(first))
     await there.send(second, rejected(second))
     back = Given(5, 15, epoch=2)
-    await here.send(back, rejected(back))
+    await present.send(back, rejected(back))
     assert await subject.offsets() == list(range(15))
 
 
@@ -255,15 +255,15 @@ async def test_gives_up_when_told(subject: Subject) -> None:
     send = asyncio.create_task(subject.process().send(batch, rejected(batch)))
     await asyncio.sleep(0.3)
     assert not send.done()
-    subject.give_up.set()
+    subject.interrupt.set()
     with pytest.raises(TransientError, match="told to give up"):
         await asyncio.wait_for(send, 5)
 
 
 async def test_reading_back_gives_up_when_told() -> None:
-    give_up = asyncio.Event()
-    read = asyncio.create_task(DeadLetterTail(Access("127.0.0.1:1"), "t", give_up).read("in", 0, [0], 0))
+    interrupt = asyncio.Event()
+    read = asyncio.create_task(DeadLetterTail(Access("127.0.0.1:1"), "t", interrupt).read("in", 0, [0], 0))
     await asyncio.sleep(0.3)
-    give_up.set()
+    interrupt.set()
     with pytest.raises(TransientError):
         await asyncio.wait_for(read, 2)

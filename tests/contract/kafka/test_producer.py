@@ -47,11 +47,11 @@ Make = Callable[[str], Producer]
 
 
 @pytest.fixture
-async def make(give_up: asyncio.Event) -> AsyncIterator[Make]:
+async def make(interrupt: asyncio.Event) -> AsyncIterator[Make]:
     made: list[Producer] = []
 
     def one(broker: str) -> Producer:
-        made.append(Producer(Access(broker), "test", give_up))
+        made.append(Producer(Access(broker), "test", interrupt))
         return made[-1]
 
     yield one
@@ -61,7 +61,7 @@ async def make(give_up: asyncio.Event) -> AsyncIterator[Make]:
 
 
 @pytest.fixture
-async def give_up() -> asyncio.Event:
+async def interrupt() -> asyncio.Event:
     return asyncio.Event()
 
 
@@ -89,10 +89,12 @@ async def test_order_is_kept_and_offsets_come_back(kafka: KafkaServer, unique: s
     assert await producer.partitions(unique) == 2
 
 
-async def test_nothing_is_sent_while_the_lease_is_out(kafka: KafkaServer, unique: str, give_up: asyncio.Event) -> None:
+async def test_nothing_is_sent_while_the_lease_is_out(
+    kafka: KafkaServer, unique: str, interrupt: asyncio.Event
+) -> None:
     await make_topic(kafka.bootstrap, unique)
-    lease = SessionLease(1e9, give_up)
-    producer = Producer(Access(kafka.bootstrap), "test", give_up, lease=lease)
+    lease = SessionLease(1e9, interrupt)
+    producer = Producer(Access(kafka.bootstrap), "test", interrupt, lease=lease)
     try:
         sending = asyncio.create_task(producer.send(unique, numbered(0, 10)))
         await until(lambda: bool(lease._waiting))
@@ -102,7 +104,7 @@ async def test_nothing_is_sent_while_the_lease_is_out(kafka: KafkaServer, unique
         lease.end()
         sending = asyncio.create_task(producer.send(unique, numbered(10, 20)))
         await until(lambda: bool(lease._waiting))
-        give_up.set()
+        interrupt.set()
         with pytest.raises(TransientError, match="given the partitions to others"):
             await sending
     finally:
@@ -113,23 +115,23 @@ async def test_nothing_is_sent_while_the_lease_is_out(kafka: KafkaServer, unique
 class Gate:
     """A lease that ends when it has been asked once."""
 
-    def __init__(self, give_up: asyncio.Event) -> None:
-        self.asked, self.lease = 0, SessionLease(1e9, give_up)
+    def __init__(self, interrupt: asyncio.Event) -> None:
+        self.asked, self.lease = 0, SessionLease(1e9, interrupt)
 
-    async def held(self) -> None:
+    async def ensure(self) -> None:
         self.asked += 1
         if self.asked > 1:
-            await self.lease.held()
+            await self.lease.ensure()
 
 
 @pytest.mark.parametrize("how", ["renewed", "given up", "stopped"])
 async def test_what_the_client_has_taken_waits_for_the_lease(
-    kafka: KafkaServer, unique: str, give_up: asyncio.Event, how: str
+    kafka: KafkaServer, unique: str, interrupt: asyncio.Event, how: str
 ) -> None:
     """The stall falls between handing over and sending."""
     await make_topic(kafka.bootstrap, unique)
-    gate = Gate(give_up)
-    producer = Producer(Access(kafka.bootstrap), "test", give_up, lease=gate)
+    gate = Gate(interrupt)
+    producer = Producer(Access(kafka.bootstrap), "test", interrupt, lease=gate)
     try:
         sending = asyncio.create_task(producer.send(unique, numbered(0, 10)))
         await until(lambda: bool(gate.lease._waiting))
@@ -138,7 +140,7 @@ async def test_what_the_client_has_taken_waits_for_the_lease(
             gate.lease.renew(boottime())
             assert await sending == {0: 9}
         elif how == "given up":
-            give_up.set()
+            interrupt.set()
             with pytest.raises(TransientError):
                 await sending
         else:
@@ -254,21 +256,21 @@ async def test_a_topic_that_is_made_later_is_waited_for(kafka: KafkaServer, uniq
 
 
 async def test_gives_up_when_told_though_the_topic_is_missing(
-    kafka: KafkaServer, unique: str, make: Make, give_up: asyncio.Event
+    kafka: KafkaServer, unique: str, make: Make, interrupt: asyncio.Event
 ) -> None:
     send = asyncio.create_task(make(kafka.bootstrap).send(unique, numbered(0, 1)))
     await asyncio.sleep(0.5)
-    give_up.set()
+    interrupt.set()
     with pytest.raises(TransientError, match=rf"told to give up while waiting for Kafka.*no topic {unique}"):
         await asyncio.wait_for(send, 5)
 
 
-async def test_gives_up_when_told_though_nobody_listens(make: Make, give_up: asyncio.Event, unique: str) -> None:
+async def test_gives_up_when_told_though_nobody_listens(make: Make, interrupt: asyncio.Event, unique: str) -> None:
     producer = make("127.0.0.1:1")
     send = asyncio.create_task(producer.send(unique, numbered(0, 1)))
     await asyncio.sleep(0.5)
     assert not send.done()
-    give_up.set()
+    interrupt.set()
     with pytest.raises(TransientError):
         await asyncio.wait_for(send, 2)
 

@@ -42,8 +42,8 @@ def row(sequence: int = 0, **changes: Any) -> Row:
 class Subject:
     """A store and a view of what it holds."""
 
-    def __init__(self, store: Store, give_up: asyncio.Event, database: str | None) -> None:
-        self.store, self.give_up, self._database = store, give_up, database
+    def __init__(self, store: Store, interrupt: asyncio.Event, database: str | None) -> None:
+        self.store, self.interrupt, self._database = store, interrupt, database
 
     async def ask(self, query: str, *args: Any) -> list[tuple[Any, ...]]:
         assert self._database
@@ -122,9 +122,9 @@ def place(request: pytest.FixtureRequest) -> tuple[str, str | None]:
 @pytest.fixture
 async def subject(place: tuple[str, str | None]) -> AsyncIterator[Subject]:
     kind, database = place
-    give_up = asyncio.Event()
+    interrupt = asyncio.Event()
     if database is None:
-        yield Subject(FakeStore(give_up), give_up, None)
+        yield Subject(FakeStore(interrupt), interrupt, None)
         return
     settings = Settings(
         database_url=SecretStr(database),
@@ -134,9 +134,9 @@ async def subject(place: tuple[str, str | None]) -> AsyncIterator[Subject]:
         breaker_reset_min=0.2,
         breaker_reset_max=0.4,
     )
-    store = TimescaleStore(settings, give_up)
+    store = TimescaleStore(settings, interrupt)
     await store.start()
-    yield Subject(store, give_up, database)
+    yield Subject(store, interrupt, database)
     await store.stop()
 
 
@@ -168,8 +168,8 @@ async def test_values_are_kept_exactly(subject: Subject, filler: int) -> None:
         row(2**63 - 1, temperature=1e308, battery=2**31 - 1),
     ]
     low = row(-(2**63), temperature=math.nan)
-    others = [row(n + 10) for n in range(filler)]
-    assert await subject.store.write([low, *rows, *others]) == WriteResult(5 + filler, 0)
+    rest = [row(n + 10) for n in range(filler)]
+    assert await subject.store.write([low, *rows, *rest]) == WriteResult(5 + filler, 0)
     kept = await subject.rows()
     assert [*kept[1:4], kept[-1]] == rows
     assert kept[0][3] == low[3]
@@ -468,9 +468,9 @@ async def test_give_up_ends_the_wait_and_stores_nothing(subject: Subject) -> Non
     async with subject.outage():
         writes = [asyncio.create_task(subject.store.write([row(n)])) for n in range(1, 10)]
         await asyncio.sleep(0.3)
-        subject.give_up.set()
+        subject.interrupt.set()
         answers = await asyncio.wait_for(asyncio.gather(*writes, return_exceptions=True), 1)
         assert all(isinstance(answer, TransientError) for answer in answers)
-        subject.give_up.clear()
+        subject.interrupt.clear()
     assert len(await subject.rows()) == 1
     assert await asyncio.wait_for(subject.store.write([row(1)]), 20) == WriteResult(1, 0)

@@ -25,10 +25,10 @@ class Subject:
     """A store with one lane, and a lease on a clock that stands still."""
 
     def __init__(self, database: str) -> None:
-        self.now, self.database, self.give_up = 100.0, database, asyncio.Event()
-        self.lease = SessionLease(SESSION, self.give_up, lambda: self.now)
+        self.now, self.database, self.interrupt = 100.0, database, asyncio.Event()
+        self.lease = SessionLease(SESSION, self.interrupt, lambda: self.now)
         settings = Settings(database_url=SecretStr(database), writes_in_flight=1)
-        self.store = TimescaleStore(settings, self.give_up, lease=self.lease)
+        self.store = TimescaleStore(settings, self.interrupt, lease=self.lease)
 
     async def rows(self) -> list[int]:
         connection = await asyncpg.connect(self.database)
@@ -78,11 +78,11 @@ async def test_what_waited_for_a_lane_asks_again_before_it_begins(subject: Subje
 async def test_told_to_give_up_while_it_is_not_sure(subject: Subject) -> None:
     write = asyncio.create_task(subject.store.write([row(1)]))
     await subject.waits()
-    subject.give_up.set()
+    subject.interrupt.set()
     with pytest.raises(TransientError):
         await write
     assert await subject.rows() == []
     assert subject.store.breaker_state is BreakerState.CLOSED  # this says nothing of the database
-    subject.give_up.clear()
+    subject.interrupt.clear()
     subject.lease.renew(subject.now)
     assert await subject.store.write([row(1)]) == WriteResult(1)

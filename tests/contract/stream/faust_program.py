@@ -58,7 +58,7 @@ class Losing(FaustSource):
 
 worker = Worker(os.environ["TEST_BROKER"], os.environ["TEST_TOPIC"], os.environ["TEST_TOPIC"], FILE.parent)
 app = worker.app
-give_up = asyncio.Event()
+interrupt = asyncio.Event()
 world, life = World(), Life()
 pipeline = Pipeline(
     Ports(
@@ -71,7 +71,7 @@ pipeline = Pipeline(
     ),
     InOneSlice(process),
     4,
-    give_up,
+    interrupt,
 )
 worker.transport.drain = lambda: pipeline.drain(2.0)
 

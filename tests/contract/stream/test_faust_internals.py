@@ -47,19 +47,19 @@ from tests.contract.stream.faust_worker import Worker
 READINGS = TP("readings", 0)
 
 
-def source(thing: Any) -> str:
+def source(subject: Any) -> str:
     """Its code without comments, docstring and layout."""
-    text = inspect.getsource(thing)
+    text = inspect.getsource(subject)
     text = re.sub(r'"""(?:.|\n)*?"""', "", text, count=1)
     return " ".join(re.sub(r"#.*", "", text).split())
 
 
-def in_order(thing: Any, *parts: str) -> None:
-    """Each of `parts` occurs in the code of `thing`, one after another."""
-    text, at = source(thing), 0
+def in_order(subject: Any, *parts: str) -> None:
+    """Each of `parts` occurs in the code of `subject`, one after another."""
+    text, at = source(subject), 0
     for part in parts:
         found = text.find(part, at)
-        assert found >= 0, f"{thing.__qualname__}: {part!r} is gone, or comes earlier than it did:\n{text}"
+        assert found >= 0, f"{subject.__qualname__}: {part!r} is gone, or comes earlier than it did:\n{text}"
         at = found + len(part)
 
 

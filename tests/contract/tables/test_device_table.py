@@ -41,12 +41,12 @@ class Subject:
 
     @asynccontextmanager
     async def process(self, directory: str = "first") -> AsyncIterator[FaustStates]:
-        give_up = asyncio.Event()
-        producer = Producer(Access(self.kafka.bootstrap), "test", give_up)
+        interrupt = asyncio.Event()
+        producer = Producer(Access(self.kafka.bootstrap), "test", interrupt)
         worker = Worker(self.kafka.bootstrap, self.name, self.name, self.directory / directory)
         worker.transport.logs.ids = self.ids
         states = FaustStates(worker.app, 2, producer)
-        self.give_up, self.app = give_up, worker.app
+        self.interrupt, self.app = interrupt, worker.app
         try:
             async with worker:
                 await until(lambda: len(worker.partitions) == 2, 30)
@@ -150,8 +150,8 @@ async def test_an_older_state_of_a_stalled_worker_replaces_none_and_is_written_o
             assert states.get(0, b"u/d1") == newer
             assert (states.persisted_offset(0), states.persisted_offset(1)) == (1, 1)
     await stalled.stop()
-    (told,) = [line for line in logs if line["event"] == "state_changelog_shared"]
-    assert (told["partition"], told["foreign_records"]) == (0, 2)
+    (reported,) = [line for line in logs if line["event"] == "state_changelog_shared"]
+    assert (reported["partition"], reported["foreign_records"]) == (0, 2)
     for directory in ("first", "another"):
         async with subject.process(directory) as states:
             assert [states.get(0, key) for key in (b"u/d1", b"u/d2", MARK_KEY)] == [newer, newest, b"9"]
@@ -200,8 +200,8 @@ async def test_a_changelog_made_anew_gets_the_states_there_are(subject: Subject)
     await fw.remake_topic(subject.kafka.bootstrap, subject.changelog, cleanup_policy="compact")
     newer, older = encode(DeviceState(8)), encode(DeviceState(6))
     producer = Producer(Access(subject.kafka.bootstrap), "test", asyncio.Event())
-    others = [OutgoingMessage(b"u/d1", newer, partition=0), OutgoingMessage(b"u/d2", older, partition=0)]
-    await producer.send(subject.changelog, others)
+    rest = [OutgoingMessage(b"u/d1", newer, partition=0), OutgoingMessage(b"u/d2", older, partition=0)]
+    await producer.send(subject.changelog, rest)
     await producer.stop()
     known = MANY | {b"u/d1": newer, b"u/d2": encode(DeviceState(7))}
     for directory in ("first", "first", "another"):
@@ -268,7 +268,7 @@ async def test_told_to_give_up_nothing_is_kept(subject: Subject) -> None:
         states.changelog = f"{subject.name}-missing"
         put = asyncio.create_task(states.put({0: {b"u/d1": b"one"}}))
         await asyncio.sleep(0.2)
-        subject.give_up.set()
+        subject.interrupt.set()
         with pytest.raises(TransientError):
             await asyncio.wait_for(put, 10)
         assert states.get(0, b"u/d1") is None

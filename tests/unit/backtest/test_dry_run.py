@@ -76,8 +76,8 @@ def test_golden_timelines(case: dict[str, Any], form: str, tmp_path: Path) -> No
     rules = parse(msgspec.json.encode([rule_of(case)]), "u")
     assert isinstance(rules, RuleSet)
     _, found = played(file, rules)
-    told = [[str(event.status) for event in events] for events in found]
-    assert told == [[words.split()[0] for words in words_of] for _, _, *words_of in case["timeline"]]
+    reported = [[str(event.status) for event in events] for events in found]
+    assert reported == [[words.split()[0] for words in words_of] for _, _, *words_of in case["timeline"]]
 
 
 def test_there_are_enough_of_them() -> None:

@@ -26,7 +26,7 @@ FIRING, RESOLVED, REMINDER, STALE = Status.FIRING, Status.RESOLVED, Status.REMIN
 def summed(events: list[AlertEvent], minutes: float = 60) -> Summary:
     summary, spans = Summary(START, START + timedelta(minutes=minutes)), Spans()
     for one in events:
-        if (ended := spans.tell(one)) is not None:
+        if (ended := spans.add(one)) is not None:
             summary.add(ended)
     for span in spans.open.values():
         summary.add(span)

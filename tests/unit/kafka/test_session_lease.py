@@ -36,7 +36,7 @@ async def lease(clock: Clock) -> SessionLease:
 
 async def waits(lease: SessionLease) -> "asyncio.Task[None]":
     """A task that waits for the lease by now."""
-    task = asyncio.create_task(lease.held())
+    task = asyncio.create_task(lease.ensure())
     for _ in range(5):
         await asyncio.sleep(0)
     assert not task.done()
@@ -44,19 +44,19 @@ async def waits(lease: SessionLease) -> "asyncio.Task[None]":
 
 
 async def test_it_begins_with_the_first_answer(lease: SessionLease, clock: Clock) -> None:
-    assert not lease.lasts()
+    assert not lease.valid()
     lease.renew(clock.now)
-    assert lease.lasts()
-    await lease.held()
+    assert lease.valid()
+    await lease.ensure()
 
 
 async def test_it_is_counted_from_before_kafka_was_asked(lease: SessionLease, clock: Clock) -> None:
     asked, clock.now = clock.now, clock.now + 4
     lease.renew(asked)
     clock.now = asked + SESSION - 0.01
-    assert lease.lasts()
+    assert lease.valid()
     clock.now = asked + SESSION
-    assert not lease.lasts()
+    assert not lease.valid()
 
 
 async def test_an_answer_to_what_was_asked_before_a_stall_renews_nothing(lease: SessionLease, clock: Clock) -> None:
@@ -81,36 +81,36 @@ async def test_whoever_waits_goes_on_when_another_thread_renews_it(lease: Sessio
 
 
 async def test_being_told_to_give_up_ends_the_waiting(clock: Clock) -> None:
-    give_up = asyncio.Event()
-    lease = SessionLease(SESSION, give_up, clock)
+    interrupt = asyncio.Event()
+    lease = SessionLease(SESSION, interrupt, clock)
     waiting = await waits(lease)
-    give_up.set()
+    interrupt.set()
     with pytest.raises(TransientError, match="may have given the partitions to others"):
         await waiting
     with pytest.raises(TransientError):
-        await lease.held()
+        await lease.ensure()
     assert not lease._waiting
 
 
 async def test_while_it_lasts_giving_up_is_no_reason_not_to_write(clock: Clock) -> None:
     """A rebalance lets running batches end."""
-    give_up = asyncio.Event()
-    lease = SessionLease(SESSION, give_up, clock)
-    give_up.set()
+    interrupt = asyncio.Event()
+    lease = SessionLease(SESSION, interrupt, clock)
+    interrupt.set()
     lease.renew(clock.now)
-    await lease.held()
+    await lease.ensure()
 
 
 async def test_once_expelled_an_older_answer_counts_for_nothing(lease: SessionLease, clock: Clock) -> None:
     lease.renew(clock.now)
     asked, clock.now = clock.now + 1, clock.now + 2
     lease.end()
-    assert not lease.lasts()
+    assert not lease.valid()
     lease.renew(asked)
-    assert not lease.lasts()
+    assert not lease.valid()
     clock.now += 1
     lease.renew(clock.now)
-    assert lease.lasts()
+    assert lease.valid()
 
 
 def test_the_clock_goes_on() -> None:
@@ -151,17 +151,17 @@ JOIN = JoinGroupRequest("group", 1, 1, "member", None, "consumer", [])
 async def test_what_renews_it(lease: SessionLease, clock: Clock, request_: Any, code: int, renewed: bool) -> None:
     coordinator: Any = Coordinator(clock)
     coordinator.code = code
-    lease.watch(coordinator)
+    lease.follow(coordinator)
     assert (await coordinator._send_req(request_)).error_code == code
-    assert lease.lasts() is renewed
+    assert lease.valid() is renewed
     if renewed:
         clock.now += SESSION - 1  # the request took a second
-        assert not lease.lasts()
+        assert not lease.valid()
 
 
 async def test_a_coordinator_that_resets_its_generation_ends_it(lease: SessionLease, clock: Clock) -> None:
     coordinator: Any = Coordinator(clock)
-    lease.watch(coordinator)
+    lease.follow(coordinator)
     await coordinator._send_req(HEARTBEAT)
     coordinator.reset_generation()
-    assert (lease.lasts(), coordinator.resets) == (False, 1)
+    assert (lease.valid(), coordinator.resets) == (False, 1)

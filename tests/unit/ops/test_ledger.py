@@ -156,12 +156,12 @@ def test_a_flood_of_dead_letters_is_a_line_a_reason_and_interval() -> None:
             rejections.add(1, [rejected(7, Reason.BAD_JSON)] * 5)
         assert [line["count"] for line in logs] == [5]
         clock.now += 10
-        rejections.tell()
-        rejections.tell()
+        rejections.report()
+        rejections.report()
     assert [line["count"] for line in logs] == [5, 4995]
     with capture_logs() as logs:
         clock.now += 60
-        rejections.tell()
+        rejections.report()
     assert logs == []
 
 

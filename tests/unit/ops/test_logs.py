@@ -50,7 +50,7 @@ def test_what_is_remembered_is_bounded() -> None:
     once = OncePerInterval(10, Clock())
     for number in range(3 * MOST_TEXTS):
         once.filter(line(f"value {number} in the text"))
-    assert len(once._told) <= MOST_TEXTS + 1
+    assert len(once._logged) <= MOST_TEXTS + 1
 
 
 def test_a_traceback_for_a_person_shows_no_values(capfd: pytest.CaptureFixture[str]) -> None:
@@ -67,7 +67,7 @@ def test_a_traceback_for_a_person_shows_no_values(capfd: pytest.CaptureFixture[s
     finally:
         logging.getLogger().handlers[:], logging.getLogger().level = before
         structlog.reset_defaults()
-    told = capfd.readouterr().err
-    assert "crashed" in told
-    assert "ValueError" in told
-    assert password not in told
+    reported = capfd.readouterr().err
+    assert "crashed" in reported
+    assert "ValueError" in reported
+    assert password not in reported

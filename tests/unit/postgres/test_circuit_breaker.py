@@ -44,8 +44,8 @@ class Told:
 
 
 def made(reset_min: float = 5, reset_max: float = 60) -> tuple[Breaker, Clock, Told]:
-    clock, told = Clock(), Told()
-    return Breaker(3, reset_min, reset_max, told, clock), clock, told
+    clock, reported = Clock(), Told()
+    return Breaker(3, reset_min, reset_max, reported, clock), clock, reported
 
 
 def fail(breaker: Breaker, times: int = 1) -> None:
@@ -54,49 +54,49 @@ def fail(breaker: Breaker, times: int = 1) -> None:
 
 
 def test_opens_after_failures_in_a_row() -> None:
-    breaker, _, told = made()
+    breaker, _, reported = made()
     fail(breaker, 2)
     breaker.succeeded()
     fail(breaker, 2)
-    assert (breaker.state, breaker.admit(), told.events) == (BreakerState.CLOSED, 0, [])
+    assert (breaker.state, breaker.admit(), reported.events) == (BreakerState.CLOSED, 0, [])
     fail(breaker)
     assert breaker.state is BreakerState.OPEN
-    assert told.events == ["opened: ConnectionRefusedError: refused"]
-    assert breaker.admit() == pytest.approx(told.waits[0])
+    assert reported.events == ["opened: ConnectionRefusedError: refused"]
+    assert breaker.admit() == pytest.approx(reported.waits[0])
 
 
 def test_lets_one_try_when_due_and_closes_when_it_succeeds() -> None:
-    breaker, clock, told = made()
+    breaker, clock, reported = made()
     fail(breaker, 3)
-    clock.now += told.waits[0]
+    clock.now += reported.waits[0]
     assert breaker.admit() == 0
     assert breaker.state is BreakerState.HALF_OPEN
     assert breaker.admit() == math.inf
     breaker.succeeded()
     assert (breaker.state, breaker.admit()) == (BreakerState.CLOSED, 0)
-    assert told.events[1:] == ["half-open", "closed"]
+    assert reported.events[1:] == ["half-open", "closed"]
 
 
 def test_waits_double_to_the_longest_and_start_over_once_closed() -> None:
-    breaker, clock, told = made()
+    breaker, clock, reported = made()
     fail(breaker, 3)
     for _ in range(7):
         clock.now += 61
         assert breaker.admit() == 0
         fail(breaker)
-    for wait, middle in zip(told.waits, [5, 10, 20, 40, 60, 60, 60, 60], strict=True):
+    for wait, middle in zip(reported.waits, [5, 10, 20, 40, 60, 60, 60, 60], strict=True):
         assert middle * (1 - JITTER) <= wait <= min(middle * (1 + JITTER), 60)
     clock.now += 61
     breaker.admit()
     breaker.succeeded()
     fail(breaker, 3)
-    assert told.waits[-1] <= 5 * (1 + JITTER)
+    assert reported.waits[-1] <= 5 * (1 + JITTER)
 
 
 def test_failures_that_began_before_the_opening_do_not_count() -> None:
-    breaker, _, told = made()
+    breaker, _, reported = made()
     fail(breaker, 6)
-    assert len(told.waits) == 1
+    assert len(reported.waits) == 1
 
 
 def test_a_late_success_closes() -> None:
@@ -116,8 +116,8 @@ def test_an_abandoned_try_leaves_its_place_to_the_next() -> None:
 
 
 async def test_waiters_go_on_one_by_one_and_then_all() -> None:
-    told = Told()
-    breaker = Breaker(3, 0.05, 0.05, told)
+    reported = Told()
+    breaker = Breaker(3, 0.05, 0.05, reported)
     fail(breaker, 3)
     interrupt = Interrupt(asyncio.Event())
     waiters = [asyncio.create_task(breaker.enter(interrupt)) for _ in range(4)]
@@ -125,7 +125,7 @@ async def test_waiters_go_on_one_by_one_and_then_all() -> None:
     assert (len(done), len(waiting), breaker.state) == (1, 3, BreakerState.HALF_OPEN)
     breaker.succeeded()
     await asyncio.wait_for(asyncio.gather(*waiters), 1)
-    assert told.events.count("rejected") == 4
+    assert reported.events.count("rejected") == 4
 
 
 async def test_the_interrupt_ends_the_wait() -> None:
@@ -145,7 +145,7 @@ def test_the_settings_are_five_failures_and_five_to_sixty_seconds() -> None:
 
 
 def test_a_database_that_answers_again_ends_the_wait() -> None:
-    breaker, clock, told = made()
+    breaker, clock, reported = made()
     breaker.bring_forward()
     assert breaker.admit() == 0
     fail(breaker, 3)
@@ -154,12 +154,12 @@ def test_a_database_that_answers_again_ends_the_wait() -> None:
     assert (breaker.admit(), breaker.admit(), breaker.state) == (0, math.inf, BreakerState.HALF_OPEN)
     fail(breaker)
     assert not breaker.unreachable  # not for the first time
-    assert breaker.admit() == pytest.approx(told.waits[1])
-    assert told.waits[1] >= 10 * (1 - JITTER)
+    assert breaker.admit() == pytest.approx(reported.waits[1])
+    assert reported.waits[1] >= 10 * (1 - JITTER)
     clock.now += 61
     assert breaker.admit() == 0
     breaker.answered()
-    assert (breaker.state, told.events[-1]) == (BreakerState.CLOSED, "closed")
+    assert (breaker.state, reported.events[-1]) == (BreakerState.CLOSED, "closed")
 
 
 def test_a_refusal_is_not_being_unreachable() -> None:

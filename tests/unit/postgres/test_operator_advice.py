@@ -20,37 +20,37 @@ class Told(NoStoreEvents):
 
 
 def test_told_once_a_minute_and_when_it_changes() -> None:
-    told, now = Told(), [0.0]
-    advice = Advice(told, lambda: now[0])
+    reported, now = Told(), [0.0]
+    advice = Advice(reported, lambda: now[0])
     table, right = asyncpg.UndefinedTableError("no table"), asyncpg.InsufficientPrivilegeError("no right")
     for _ in range(3):
         advice.failed("writes", table)
-    assert len(told.events) == 1
-    assert told.events[0].startswith("writes: 42P01 no table: ")
+    assert len(reported.events) == 1
+    assert reported.events[0].startswith("writes: 42P01 no table: ")
     advice.failed("writes", right)
     now[0] += REMIND_SECONDS
     advice.failed("writes", right)
-    assert [event[8:13] for event in told.events] == ["42P01", "42501", "42501"]
+    assert [event[8:13] for event in reported.events] == ["42P01", "42501", "42501"]
 
 
 def test_done_once_every_part_is() -> None:
-    told = Told()
-    advice = Advice(told)
+    reported = Told()
+    advice = Advice(reported)
     advice.failed("writes", asyncpg.DiskFullError("full"))
     advice.failed("rules", asyncpg.UndefinedTableError("no table"))
     assert set(advice.now) == {"writes", "rules"}
     advice.settled("writes")
-    assert "done" not in told.events
+    assert "done" not in reported.events
     advice.settled("rules")
     advice.settled("rules")
-    assert told.events[2:] == ["done"]
+    assert reported.events[2:] == ["done"]
     assert advice.now == {}
 
 
 def test_an_outage_needs_nobody() -> None:
-    told = Told()
-    advice = Advice(told)
+    reported = Told()
+    advice = Advice(reported)
     advice.failed("writes", ConnectionRefusedError("refused"))
     assert advice.now["writes"] == "ConnectionRefusedError: refused: wait, it goes on by itself"
     advice.settled("writes")
-    assert (advice.now, told.events) == ({}, [])
+    assert (advice.now, reported.events) == ({}, [])

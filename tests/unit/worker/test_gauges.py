@@ -6,22 +6,22 @@ from app.ops import metrics
 from app.worker import gauges
 
 
-def told() -> dict[str, float]:
+def reported() -> dict[str, float]:
     """Partition -> what the gauge says."""
     (family,) = metrics.LAG.collect()
     return {sample.labels["partition"]: sample.value for sample in family.samples}
 
 
 def test_a_partition_that_went_is_no_longer_told() -> None:
-    gauges.tell({TP("t", 0): 7, TP("t", 1): 12})
-    assert told() == {"0": 7, "1": 12}
-    gauges.tell({TP("t", 1): 3})
-    assert told() == {"1": 3}
-    gauges.tell({})
-    assert told() == {}
+    gauges.set_lag({TP("t", 0): 7, TP("t", 1): 12})
+    assert reported() == {"0": 7, "1": 12}
+    gauges.set_lag({TP("t", 1): 3})
+    assert reported() == {"1": 3}
+    gauges.set_lag({})
+    assert reported() == {}
 
 
 def test_an_end_that_was_read_before_the_batch_was_done_is_no_debt() -> None:
-    gauges.tell({TP("t", 0): -5})
-    assert told() == {"0": 0}
-    gauges.tell({})
+    gauges.set_lag({TP("t", 0): -5})
+    assert reported() == {"0": 0}
+    gauges.set_lag({})

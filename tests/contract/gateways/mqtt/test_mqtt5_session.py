@@ -143,7 +143,7 @@ async def test_pubacks_go_out_in_the_order_given_and_a_damaged_message_is_one_of
 
 
 async def test_what_the_broker_kept_is_told_before_any_message() -> None:
-    told: list[object] = []
+    reported: list[object] = []
 
     async def script(broker: Broker) -> None:
         await broker.next(mqtt5.ConnectPacket)
@@ -151,9 +151,9 @@ async def test_what_the_broker_kept_is_told_before_any_message() -> None:
         broker.send(mqtt5.ConnAckPacket(session_present=True), message)  # in one piece, before any SUBACK
         await broker.rest()
 
-    async with session(script, told.append) as (_, delivered, _):
+    async with session(script, reported.append) as (_, delivered, _):
         await until(lambda: len(delivered) == 1, 5)
-        assert told == [True]
+        assert reported == [True]
 
 
 async def refused_login(broker: Broker) -> None:

@@ -36,11 +36,11 @@ def test_timeline(case: dict[str, Any]) -> None:
     compiled, state = rules(rule_of(case)), DeviceState()
     begin = micros(START)
     spans = tuple((begin + first * 1_000_000, begin + last * 1_000_000) for first, last in case.get("maintenance", ()))
-    for offset, (second, what, *told) in enumerate(case["timeline"]):
+    for offset, (second, what, *reported) in enumerate(case["timeline"]):
         if what == "SILENCE":
             claim = InactivityClaim("no_data", "u", "d", up_to=offset, rule_ids=("r",))
             record = Message(timestamp=round((START.timestamp() + second) * 1000), offset=offset)
-            _told(second, mark_stale(state, claim, compiled, record, record.timestamp, spans), told)
+            _reported(second, mark_stale(state, claim, compiled, record, record.timestamp, spans), reported)
             continue
         if isinstance(what, str):
             action, _, rest = what.partition(" ")
@@ -50,13 +50,13 @@ def test_timeline(case: dict[str, Any]) -> None:
             continue
         fields = what if isinstance(what, dict) else {"temperature": what}
         events = evaluate(state, reading(second, **fields), compiled, offset, None, spans)
-        _told(second, events, told)
+        _reported(second, events, reported)
         state = decode(encode(state))
 
 
-def _told(second: float, events: tuple[AlertEvent, ...], told: list[str]) -> None:
-    assert len(events) == len(told), f"at second {second}: {events}"
-    for event, words in zip(events, told, strict=True):
+def _reported(second: float, events: tuple[AlertEvent, ...], reported: list[str]) -> None:
+    assert len(events) == len(reported), f"at second {second}: {events}"
+    for event, words in zip(events, reported, strict=True):
         age = "" if event.age_seconds is UNSET else f"age={event.age_seconds:.0f}"
         said = {str(event.status), event.severity, event.cause or "", str(event.repeat or 0), age}
         said |= {"suppressed"} if event.suppressed is True else set()

@@ -195,16 +195,16 @@ class Alerts(RuleBasedStateMachine):
         if not hasattr(self, "log"):
             return
         self._finish()
-        told = list({(event.alert_id, event.status, event.repeat or 0): event for event in self.sent}.values())
-        _each_once(told)
+        reported = list({(event.alert_id, event.status, event.repeat or 0): event for event in self.sent}.values())
+        _each_once(reported)
         for name, device in self.devices.items():
-            assert [_plain(event) for event in told if event.device_id == name] == device.wanted
+            assert [_plain(event) for event in reported if event.device_id == name] == device.wanted
             row = self.tables.active_alerts.get(("u", name, "r", ""))
             alert = device.model.alert
             seconds = None if row is None else (micros(row[8]) - micros(START)) // 1_000_000
             assert seconds == (alert.first_seen if alert else None)
             assert row is None or row[10] == device.word
-        assert set(self.tables.history) == {(event.alert_id, event.status, event.repeat or 0) for event in told}
+        assert set(self.tables.history) == {(event.alert_id, event.status, event.repeat or 0) for event in reported}
         assert len(self.rejected) == sum(device.refused for device in self.devices.values())
 
     def _finish(self) -> None:

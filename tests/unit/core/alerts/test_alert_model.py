@@ -70,7 +70,7 @@ class Device:
 
     state: DeviceState = field(default_factory=DeviceState)
     rows: dict[str, tuple[Any, ...]] = field(default_factory=dict)
-    told: list[AlertEvent] = field(default_factory=list)
+    reported: list[AlertEvent] = field(default_factory=list)
     refused: list[int] = field(default_factory=list)
     maintenance: tuple[tuple[int, int], ...] = ()
 
@@ -79,13 +79,13 @@ class Device:
         kind, number, what = entry
         if kind == "reading":
             events = evaluate(self.state, reading(now, **what), rule, offset, prefilter_for(rule), self.maintenance)
-            self.told += events
+            self.reported += events
             return [_plain(event) for event in events]
         if kind == "silence":
             claim = InactivityClaim("no_data", "u", "d", up_to=offset - number, rule_ids=("r",))
             record = Message(timestamp=(micros(START) + now * 1_000_000) // 1000, offset=offset)
             events = mark_stale(self.state, claim, rule, record, record.timestamp, self.maintenance)
-            self.told += events
+            self.reported += events
             return [_plain(event) for event in events]
         if kind == "command":
             until = micros(START) + (now + number) * 1_000_000 if what is CommandAction.SNOOZE else 0
@@ -155,7 +155,7 @@ def test_alerts_are_those_of_the_model(
     device.store()
     _agrees(device, model)
     assert sorted(set(device.refused)) == refused
-    _each_once(device.told)
+    _each_once(device.reported)
 
 
 def _agrees(device: Device, model: Model) -> None:
@@ -169,16 +169,16 @@ def _agrees(device: Device, model: Model) -> None:
     assert (micros(row[9]) - micros(START)) // 1_000_000 == model.last[0]
 
 
-def _each_once(told: list[AlertEvent]) -> None:
+def _each_once(reported: list[AlertEvent]) -> None:
     """One id an episode; FIRING first, RESOLVED last, each thing told once."""
-    keys = [(event.alert_id, event.status, event.repeat or 0) for event in told]
+    keys = [(event.alert_id, event.status, event.repeat or 0) for event in reported]
     assert len(set(keys)) == len(keys)
     episodes: dict[str, list[AlertEvent]] = {}
-    for event in told:
+    for event in reported:
         episodes.setdefault(event.alert_id, []).append(event)
     for events in episodes.values():
-        told = [event for event in events if event.status != "RESOLVED"]
-        assert told[0].status == "FIRING"
-        assert [event.repeat or 0 for event in told] == list(range(len(told)))
-        assert events in (told, [*told, events[-1]])
+        reported = [event for event in events if event.status != "RESOLVED"]
+        assert reported[0].status == "FIRING"
+        assert [event.repeat or 0 for event in reported] == list(range(len(reported)))
+        assert events in (reported, [*reported, events[-1]])
         assert len({event.first_seen for event in events}) == 1

@@ -141,8 +141,8 @@ def test_an_alert_whose_rule_changed_leaves_the_table() -> None:
     subject = Subject(HOT)
     subject(telemetry(0, temperature=90))
     subject.rules({**HOT, "threshold": 95})
-    told, gone = subject(telemetry(1, temperature=90)).alert_effects
-    assert (told.args[1], gone.statement) == ("RESOLVED", Statement.DELETE_ACTIVE_ALERT)
+    reported, gone = subject(telemetry(1, temperature=90)).alert_effects
+    assert (reported.args[1], gone.statement) == ("RESOLVED", Statement.DELETE_ACTIVE_ALERT)
 
 
 def test_a_reading_from_the_future_does_not_silence_its_device() -> None:

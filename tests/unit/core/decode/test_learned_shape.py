@@ -29,8 +29,8 @@ OWN = ['"time":"2026-11-21T02:00:00Z"', '"user_id":"u1"', '"device_id":"d1"', '"
 def payloads(draw: st.DrawFn) -> bytes:
     """JSON of fields in any order, the same name twice now and then, most of them good readings."""
     own = draw(st.lists(st.sampled_from(OWN), max_size=2)) if draw(st.booleans()) else OWN
-    others = [f"{escaped(name, draw(st.booleans()))}:{value}" for name, value in draw(FIELDS)]
-    fields = draw(st.permutations([*own, *others]))
+    rest = [f"{escaped(name, draw(st.booleans()))}:{value}" for name, value in draw(FIELDS)]
+    fields = draw(st.permutations([*own, *rest]))
     return f"{{{','.join(fields)}}}".encode()
 
 
@@ -39,7 +39,7 @@ def escaped(name: str, every: bool) -> str:
     return '"' + "".join(f"\\u{ord(letter):04x}" for letter in name) + '"' if every else json.dumps(name)
 
 
-def told(found: Reading | Rejected) -> Any:
+def reported(found: Reading | Rejected) -> Any:
     """All of a reading but for the order of its fields, or why it is none."""
     if isinstance(found, Rejected):
         return found.reason, found.stage, found.detail
@@ -54,7 +54,7 @@ def test_what_was_read_before_changes_nothing(several: list[bytes]) -> None:
     for payload in several + several:
         headers = Message.__struct_defaults__[1] if len(payload) % 2 else ()
         record = Message(payload, headers=headers)
-        assert told(read(record, decoder=learned)) == told(read(record, decoder=Decoder(DecodeLimits())))
+        assert reported(read(record, decoder=learned)) == reported(read(record, decoder=Decoder(DecodeLimits())))
 
 
 def test_it_is_read_at_one_go(monkeypatch: Any) -> None:
@@ -62,8 +62,8 @@ def test_it_is_read_at_one_go(monkeypatch: Any) -> None:
     first = read(Message(), decoder=decoder)
     monkeypatch.setattr(decode, "_raw_fields", None)  # the second look
     monkeypatch.setattr(Decoder, "_decode_slowly", None)
-    assert told(read(Message(), decoder=decoder)) == told(first)
-    assert told(read(Message(GOOD.replace(b',"humidity":41.20', b"")), decoder=decoder))["extra"] == {}
+    assert reported(read(Message(), decoder=decoder)) == reported(first)
+    assert reported(read(Message(GOOD.replace(b',"humidity":41.20', b"")), decoder=decoder))["extra"] == {}
 
 
 def test_ever_new_names_are_not_learned_for_ever() -> None:
@@ -86,7 +86,7 @@ def test_timestamp_wins_also_where_both_are_known() -> None:
     null = GOOD.replace(b'"time"', b'"timestamp":null,"time"')
     both = GOOD.replace(b'"time"', b'"timestamp":"2026-11-20T00:00:00Z","time"')
     for payload in (GOOD, null, both, null, both):
-        assert told(read(Message(payload), decoder=decoder)) == told(
+        assert reported(read(Message(payload), decoder=decoder)) == reported(
             read(Message(payload), decoder=Decoder(DecodeLimits()))
         )
 
@@ -96,4 +96,4 @@ def test_an_integer_as_a_float_is_read_alike_by_whoever_has_learned(number: byte
     decoder = Decoder(DecodeLimits())
     read(Message(), decoder=decoder)
     record = Message(GOOD.replace(b'"battery":80', b'"battery":' + number))
-    assert told(read(record, decoder=decoder)) == told(read(record, decoder=Decoder(DecodeLimits())))
+    assert reported(read(record, decoder=decoder)) == reported(read(record, decoder=Decoder(DecodeLimits())))

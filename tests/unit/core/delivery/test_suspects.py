@@ -13,18 +13,18 @@ class World:
     def __init__(self, suspects: Suspects[str]) -> None:
         self.suspects, self.now = suspects, 0.0
         self.out: list[str] = []
-        self.told: list[str] = []
+        self.reported: list[str] = []
 
-    def trial(self, *, taken: bool, others: int = 0, why: str = "connection lost") -> None:
+    def trial(self, *, taken: bool, rest: int = 0, why: str = "connection lost") -> None:
         """One trial of who is due, after so many of the others on the same connection."""
-        for _ in range(others):
+        for _ in range(rest):
             self.suspects.took()
         self.now += 20
         one = self.suspects.next(self.now)
         assert one
         self.suspects.begin(one)
         if taken:
-            self.told.append(self.suspects.taken().message)
+            self.reported.append(self.suspects.taken().message)
             return
         if left_out := self.suspects.failed(why, self.now):
             self.out.append(left_out.message)
@@ -42,7 +42,7 @@ def world() -> World:
 def test_a_message_that_ends_each_connection_is_left_out(world: World) -> None:
     for strike in range(STRIKES):
         assert world.out == []
-        world.trial(taken=False, others=strike + 1)
+        world.trial(taken=False, rest=strike + 1)
     assert world.out == ["m"]
     assert len(world.suspects) == 0
     assert world.suspects.next(1e9) is None
@@ -50,7 +50,7 @@ def test_a_message_that_ends_each_connection_is_left_out(world: World) -> None:
 
 def test_one_that_is_refused_while_others_are_taken_too(world: World) -> None:
     for strike in range(STRIKES):
-        world.trial(taken=False, others=strike + 1, why="QUOTA_EXCEEDED")
+        world.trial(taken=False, rest=strike + 1, why="QUOTA_EXCEEDED")
     assert world.out == ["m"]
 
 
@@ -60,7 +60,7 @@ def test_while_nothing_is_taken_nothing_is_left_out(world: World) -> None:
     assert world.out == []
     assert (world.suspects.waits(world.now) or 0) <= 10, "and it is tried again, now and then"
     world.trial(taken=True)
-    assert world.told == ["m"]
+    assert world.reported == ["m"]
 
 
 def test_what_the_connection_before_took_proves_nothing(world: World) -> None:
@@ -74,7 +74,7 @@ def test_what_the_connection_before_took_proves_nothing(world: World) -> None:
 def test_a_limit_of_messages_a_connection_is_no_message(world: World) -> None:
     """A broker that ends each connection at its second message: the second trial never has two of the others."""
     for _ in range(1000):
-        world.trial(taken=False, others=1)
+        world.trial(taken=False, rest=1)
     assert world.out == []
 
 
@@ -84,9 +84,9 @@ def test_a_restarting_broker_loses_nothing() -> None:
     for number in range(2000):
         world = World(Suspects())
         world.suspects.suspect("alice", str(number), "connection lost", 0.0)
-        while not world.told and not world.out:
-            world.trial(taken=chance.random() > 0.02, others=chance.randrange(5))
-        assert world.told, number
+        while not world.reported and not world.out:
+            world.trial(taken=chance.random() > 0.02, rest=chance.randrange(5))
+        assert world.reported, number
 
 
 def test_lanes_are_apart() -> None:

@@ -24,7 +24,7 @@ def of_node(record: Message) -> Message:
     return msgspec.structs.replace(record, headers=(("mqtt_topic", topic), *record.headers[1:]), key=b"u")
 
 
-def told(work: BatchOutput) -> list[tuple[str, str]]:
+def reported(work: BatchOutput) -> list[tuple[str, str]]:
     events = [msgspec.json.decode(value) for _, value in work.alerts]
     return [(event.get("way", ""), event["status"]) for event in events]
 
@@ -37,13 +37,13 @@ def rows(work: BatchOutput) -> list[tuple[Statement, str]]:
 def test_neither_resolves_the_other() -> None:
     subject = Subject(HOT)
     work = subject(telemetry(0, temperature=90), of_node(telemetry(1, temperature=90)))
-    assert told(work) == [("", "FIRING"), ("iot", "FIRING")]
+    assert reported(work) == [("", "FIRING"), ("iot", "FIRING")]
     assert rows(work) == [(Statement.UPSERT_ACTIVE_ALERT, ""), (Statement.UPSERT_ACTIVE_ALERT, "iot")]
     assert {b"u/d", b"iot/u/d"} < set(work.states)
     over = subject(of_node(telemetry(2, temperature=20)), epoch=2)
-    assert told(over) == [("iot", "RESOLVED")]
+    assert reported(over) == [("iot", "RESOLVED")]
     assert rows(over) == [(Statement.DELETE_ACTIVE_ALERT, "iot")]
-    assert told(subject(telemetry(3, temperature=20), epoch=3)) == [("", "RESOLVED")]
+    assert reported(subject(telemetry(3, temperature=20), epoch=3)) == [("", "RESOLVED")]
 
 
 def test_alert_ids_differ_and_those_of_users_stay() -> None:
@@ -75,7 +75,7 @@ def test_silence_is_each_ones_own() -> None:
         world.work()
         world.look()
         world.work()
-    assert [(one.get("way", ""), one["device_id"], one["status"]) for one in world.told] == [("iot", "s", "FIRING")]
+    assert [(one.get("way", ""), one["device_id"], one["status"]) for one in world.reported] == [("iot", "s", "FIRING")]
 
 
 def as_before(states: dict[tuple[int, bytes], bytes]) -> dict[tuple[int, bytes], bytes]:
@@ -112,17 +112,17 @@ def test_what_was_stored_before_is_taken_over_once(known_by: str) -> None:
     order = [one.statement for one in work.alert_effects]
     assert order.index(Statement.ADOPT_ACTIVE_ALERT) < order.index(Statement.DELETE_ACTIVE_ALERT)
     later = subject(of_node(telemetry(2, temperature=90)), epoch=3)
-    assert told(later) == [("iot", "FIRING")]
+    assert reported(later) == [("iot", "FIRING")]
     assert Statement.ADOPT_ACTIVE_ALERT not in [one.statement for one in later.alert_effects]
 
 
 def test_a_sensor_that_is_new_takes_nothing_from_a_device_of_that_name() -> None:
     subject = Subject(HOT)
     subject.processor = watched(subject)
-    assert told(subject(telemetry(0, temperature=90))) == [("", "FIRING")]
+    assert reported(subject(telemetry(0, temperature=90))) == [("", "FIRING")]
     subject.processor = watched(subject)
-    assert told(subject(of_node(telemetry(1, temperature=20)), epoch=2)) == []
-    assert told(subject(telemetry(2, temperature=20), epoch=3)) == [("", "RESOLVED")]
+    assert reported(subject(of_node(telemetry(1, temperature=20)), epoch=2)) == []
+    assert reported(subject(telemetry(2, temperature=20), epoch=3)) == [("", "RESOLVED")]
 
 
 def test_a_sensor_that_was_offline_before_is_back_once() -> None:
@@ -130,19 +130,19 @@ def test_a_sensor_that_was_offline_before_is_back_once() -> None:
     world = World()
     world.goes_on(20, ["n/s", "n/other"])
     world.goes_on(20, ["n/other"])
-    (fired,) = world.told
+    (fired,) = world.reported
     world.states = {key: value for (_, key), value in as_before({(0, k): v for k, v in world.states.items()}).items()}
     world.begin()
     # The version before made ids without the way.
     since = msgspec.msgpack.decode(world.states[b"\0seen/n/s"])[5]
     old = alert_id("n", "s", "$offline", since * 1000)
     world.goes_on(10, ["n/other"])
-    assert len(world.told) == 1, "it is not told again"
+    assert len(world.reported) == 1, "it is not told again"
     world.goes_on(2, ["n/s", "n/other"])
-    assert [(one["status"], one["alert_id"]) for one in world.told[1:]] == [("RESOLVED", old)]
+    assert [(one["status"], one["alert_id"]) for one in world.reported[1:]] == [("RESOLVED", old)]
     world.goes_on(20, ["n/other"])
-    assert world.told[2]["status"] == "FIRING"
-    assert world.told[2]["alert_id"] != fired["alert_id"]
+    assert world.reported[2]["status"] == "FIRING"
+    assert world.reported[2]["alert_id"] != fired["alert_id"]
 
 
 def test_no_ghost_of_a_sensor_falls_silent() -> None:
@@ -152,7 +152,7 @@ def test_no_ghost_of_a_sensor_falls_silent() -> None:
     world.states |= {key: value for (_, key), value in as_before({(0, k): v for k, v in world.states.items()}).items()}
     world.begin()
     world.goes_on(60, ["n/s"])
-    assert world.told == []
+    assert world.reported == []
 
 
 COMMAND = {"device_id": "d", "rule_id": "temperature", "action": "ACK"}

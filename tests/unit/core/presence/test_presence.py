@@ -24,11 +24,11 @@ GRACE = 15.0
 def test_a_device_is_offline_after_its_time_and_online_with_its_next_record() -> None:
     world = World()
     world.goes_on(30, ["d", "e"])
-    assert world.told == []
+    assert world.reported == []
     world.goes_on(4, ["e"])
-    assert world.told == []
+    assert world.reported == []
     world.goes_on(3, ["e"])
-    (offline,) = world.told
+    (offline,) = world.reported
     assert (offline["device_id"], offline["status"], offline["rule_id"]) == ("d", "FIRING", "$offline")
     assert (offline["value"], offline["threshold"]) == ("offline", AFTER)
     assert offline["first_seen"] == "2026-11-21T03:00:30Z"
@@ -36,14 +36,14 @@ def test_a_device_is_offline_after_its_time_and_online_with_its_next_record() ->
     assert world.rows["u/d"][3] == "offline"
     assert world.active == {("u", "d", "$offline")}
     world.goes_on(60, ["e"])
-    assert len(world.told) == 1
+    assert len(world.reported) == 1
     world.goes_on(60, ["d", "e"])
-    assert [(one["device_id"], one["status"]) for one in world.told] == [("d", "FIRING"), ("d", "RESOLVED")]
-    assert world.told[0]["alert_id"] == world.told[1]["alert_id"]
+    assert [(one["device_id"], one["status"]) for one in world.reported] == [("d", "FIRING"), ("d", "RESOLVED")]
+    assert world.reported[0]["alert_id"] == world.reported[1]["alert_id"]
     assert world.rows["u/d"][3] == "online"
     assert world.active == set()
     world.goes_on(10, ["e"])
-    assert world.told[2]["alert_id"] != offline["alert_id"]
+    assert world.reported[2]["alert_id"] != offline["alert_id"]
 
 
 def test_last_seen_is_noted_now_and_then() -> None:
@@ -62,7 +62,7 @@ def test_a_new_worker_waits_and_then_tells_of_those_who_left_meanwhile() -> None
     world.passes(60)
     world.begin()
     world.goes_on(GRACE - 2, ["e"])
-    assert world.told == []
+    assert world.reported == []
     world.goes_on(5, ["e"])
     assert world.statuses("d") == ["FIRING"]
     assert world.statuses("e") == []
@@ -95,7 +95,7 @@ def test_a_database_that_hangs_is_no_mass_silence(after: float, every: int) -> N
         assert all(claim.what == "offline" for claim in world.look())
     for second in range(30):
         world.goes_on(1, talking[second % every])
-    assert world.told == []
+    assert world.reported == []
 
 
 def test_nobody_is_claimed_after_the_process_stood_still_or_the_clock_was_set() -> None:
@@ -115,7 +115,7 @@ def test_a_claim_that_is_lost_is_made_again() -> None:
     world.passes(3)
     assert len(world.look(loses=True)) == 1
     world.goes_on(RETRY - 2)
-    assert world.told == []
+    assert world.reported == []
     world.goes_on(3)
     assert world.statuses("d") == ["FIRING"]
 
@@ -131,9 +131,9 @@ def test_a_record_before_the_claim_refutes_it() -> None:
     world.reads("d")
     world.append(*to_record(claim), [("kind", b"silence")])
     world.work()
-    assert world.told == []
+    assert world.reported == []
     world.goes_on(4)
-    assert world.told == []
+    assert world.reported == []
     world.goes_on(3)
     assert world.statuses("d") == ["FIRING"]
 
@@ -170,7 +170,7 @@ def test_a_last_will() -> None:
     assert world.statuses("n/") == ["FIRING"]
     assert world.rows["n"][3] == "offline"
     world.goes_on(20)
-    assert world.told[1:] == []
+    assert world.reported[1:] == []
     world.says("n", "rebooting")
     world.work()
     assert world.statuses("n/") == ["FIRING", "RESOLVED"]
@@ -225,41 +225,41 @@ def test_a_status_that_comes_again_does_not_undo_what_came_later(crash: Crash) -
 def test_who_is_offline_leaves_memory_and_is_known_again() -> None:
     world = World()
     world.goes_on(20, ["d", "e", "n/a"])
-    here = world.processor.partitions.partition(world.epoch, 0).here
-    assert set(here.things) == {"u/d", "u/e", "iot/n/a", "n/"}
+    registry = world.processor.partitions.partition(world.epoch, 0).registry
+    assert set(registry.presences) == {"u/d", "u/e", "iot/n/a", "n/"}
     world.goes_on(8, ["e", "n/b"])
     assert world.statuses("d") == world.statuses("n/a") == ["FIRING"]
-    assert set(here.things) == {"u/e", "iot/n/b", "n/"}
+    assert set(registry.presences) == {"u/e", "iot/n/b", "n/"}
     world.goes_on(8, ["e", "d", "n/a", "n/b"])
     assert world.statuses("d") == world.statuses("n/a") == ["FIRING", "RESOLVED"]
-    assert {sensor.name for sensor in here.of(("n", ""), sensor=False).sensors or ()} == {
-        ("iot/n", name) for name in ("a", "b") if not isinstance(here.things[f"iot/n/{name}"], bytes)
+    assert {sensor.name for sensor in registry.of(("n", ""), sensor=False).sensors or ()} == {
+        ("iot/n", name) for name in ("a", "b") if not isinstance(registry.presences[f"iot/n/{name}"], bytes)
     }
     world.begin()
     world.goes_on(30, ["e"])
-    here = world.processor.partitions.partition(world.epoch, 0).here
-    assert here.online == 3  # e, and the sensors of the node, which fell silent as a whole
+    registry = world.processor.partitions.partition(world.epoch, 0).registry
+    assert registry.online == 3  # e, and the sensors of the node, which fell silent as a whole
     assert world.statuses("d")[-1] == world.statuses("n/")[-1] == "FIRING"
 
 
 def test_who_is_offline_stays_in_memory_until_that_is_stored() -> None:
     world = World(unclosed_max=4)
     world.goes_on(20, ["d"])
-    here = world.processor.partitions.partition(world.epoch, 0).here
+    registry = world.processor.partitions.partition(world.epoch, 0).registry
     while not world.statuses("d"):
         world.goes_on(1)
     for _ in range(4):
-        assert "u/d" in here.things
+        assert "u/d" in registry.presences
         world.reads("e")
         world.work()
-    assert "u/d" not in here.things
+    assert "u/d" not in registry.presences
 
 
 def test_a_will_of_a_node_nobody_knew() -> None:
     world = World()
     world.says("n", "offline")
     world.goes_on(60)
-    assert world.told == []
+    assert world.reported == []
     assert world.rows["n"][3] == "offline"
 
 
@@ -268,15 +268,15 @@ def test_mass_silence_is_one_alert_until_they_are_back() -> None:
     devices = [f"d{n}" for n in range(100)]
     world.goes_on(30, devices)
     world.goes_on(40, devices[:60])
-    (alert,) = world.told
+    (alert,) = world.reported
     assert (alert["user_id"], alert["device_id"], alert["rule_id"]) == ("platform", "partition-0", "$mass-offline")
     assert alert["message"].startswith("40 of 100 devices")
     world.begin()  # the next worker finds it in the state table
     world.goes_on(40, devices[:60])
-    assert len(world.told) == 1
+    assert len(world.reported) == 1
     world.goes_on(40, devices[:95])
-    assert [one["status"] for one in world.told if one["user_id"] == "platform"] == ["FIRING", "RESOLVED"]
-    assert sorted(one["device_id"] for one in world.told if one["user_id"] != "platform") == devices[95:]
+    assert [one["status"] for one in world.reported if one["user_id"] == "platform"] == ["FIRING", "RESOLVED"]
+    assert sorted(one["device_id"] for one in world.reported if one["user_id"] != "platform") == devices[95:]
     assert world.active == {("u", device, "$offline") for device in devices[95:]}
 
 
@@ -285,7 +285,7 @@ def test_many_but_not_too_many_are_told_each() -> None:
     devices = [f"d{n}" for n in range(100)]
     world.goes_on(30, devices)
     world.goes_on(9, devices[:80])
-    assert sorted(one["device_id"] for one in world.told) == sorted(devices[80:])
+    assert sorted(one["device_id"] for one in world.reported) == sorted(devices[80:])
 
 
 def test_classes() -> None:
@@ -297,7 +297,7 @@ def test_classes() -> None:
     world = World(classes=classes)
     world.goes_on(30, ["slow-1", "quiet-1", "ignored", "d"])
     world.goes_on(20)
-    assert [one["device_id"] for one in world.told] == ["d"]
+    assert [one["device_id"] for one in world.reported] == ["d"]
     assert {key: row[3] for key, row in world.rows.items()} == {
         "u/slow-1": "online", "u/quiet-1": "offline", "u/d": "offline",
     }  # fmt: skip
@@ -316,22 +316,22 @@ def test_maintenance_windows() -> None:
     world.says("n", "offline")
     world.goes_on(85, ["e"])
     assert world.rows["n"][3] == "offline"
-    assert [one for one in world.told if one["status"] != "FIRING"] == []
+    assert [one for one in world.reported if one["status"] != "FIRING"] == []
     assert world.statuses("n/") == []
-    assert [one["rule_id"] for one in world.told] == []
+    assert [one["rule_id"] for one in world.reported] == []
     world.goes_on(40, ["e"])
-    assert [one["rule_id"] for one in world.told] == ["$offline"]
+    assert [one["rule_id"] for one in world.reported] == ["$offline"]
 
 
 def test_history_that_is_replayed_moves_nothing() -> None:
     world = World()
     world.goes_on(30, ["d", "e"])
     world.goes_on(20, ["e"])
-    rows, told = dict(world.rows), len(world.told)
+    rows, reported = dict(world.rows), len(world.reported)
     world.committed = 0
     world.begin()
     world.work()
-    assert (world.rows, len(world.told), world.repeats) == (rows, told, 0)
+    assert (world.rows, len(world.reported), world.repeats) == (rows, reported, 0)
 
 
 def test_an_alert_without_data_goes_stale_over_a_new_worker() -> None:
@@ -345,7 +345,7 @@ def test_an_alert_without_data_goes_stale_over_a_new_worker() -> None:
         if world.now % 2:
             world.reads("d")  # says nothing of the rule
     assert world.statuses("d") == ["FIRING", "STALE"]
-    assert world.told[1]["age_seconds"] >= 30
+    assert world.reported[1]["age_seconds"] >= 30
     world.goes_on(60, ["d"])
     world.reads("d", temperature=20)
     world.work()
@@ -376,7 +376,7 @@ def test_any_order_of_readings_claims_crashes_and_replays(
     other = World(SweeperConfig(grace=1.0, mass_share=1.0), in_memory=1000, unclosed_max=unclosed)
     for one in world, other:
         _happens(one, log)
-    assert (world.told, world.claims) == (other.told, other.claims)  # whoever is in memory
+    assert (world.reported, world.claims) == (other.reported, other.claims)  # whoever is in memory
     known = {device for device in DEVICES if f"u/{device}" in world.rows or device in world.rows}
     for device in [*DEVICES, "n/"]:
         _alternates(world, device, open_now=device in known - {"d", "n/a"})
@@ -427,7 +427,7 @@ def _key(device: str) -> str:
 
 def _alternates(world: World, device: str, *, open_now: bool) -> None:
     """FIRING and RESOLVED by turns, each pair with an id of its own."""
-    found = [one for one in world.told if (one["user_id"], one["device_id"]) == _name(device)]
+    found = [one for one in world.reported if (one["user_id"], one["device_id"]) == _name(device)]
     assert [one["status"] for one in found] == (["FIRING", "RESOLVED"] * len(found))[: len(found)], found
     ids = [one["alert_id"] for one in found]
     assert ids[1::2] == ids[::2][: len(ids) // 2]
@@ -437,7 +437,7 @@ def _alternates(world: World, device: str, *, open_now: bool) -> None:
 
 def _only_when_silent(world: World) -> None:
     """Whoever was told to be offline had sent nothing for so long, up to the place of a claim in the log."""
-    for event in world.told:
+    for event in world.reported:
         if event["status"] == "FIRING":
             name = (event["user_id"], event["device_id"])
             place = _place(world, name, datetime.fromisoformat(event["event_time"]).timestamp())
@@ -498,30 +498,35 @@ def test_a_wheel_is_never_early_and_at_most_a_tick_late(timers: list[tuple[float
 @given(data=st.data())
 def test_a_thing_at_rest_is_bytes_and_nothing_is_forgotten(data: st.DataObject) -> None:
     numbers, times = st.integers(0, 2**50), st.floats(1, 2e9)
-    thing = DevicePresence(("u", "d"), PresenceLimits(5.0), data.draw(numbers))
-    thing.online, thing.seen = True, data.draw(st.integers(-1, 2**50))
-    thing.since_ms, thing.last_ms, thing.note_ms = data.draw(numbers), data.draw(numbers), data.draw(numbers)
-    thing.noted_ms, thing.claimed = data.draw(st.sampled_from([thing.last_ms, 7])), data.draw(st.booleans())
-    thing.seen_at, thing.timer = data.draw(times), data.draw(st.one_of(st.just(0.0), times))
-    if not packed.can_be(thing):
-        assert thing.claimed or not thing.timer or (not thing.note_ms and thing.noted_ms == 7)
+    presence = DevicePresence(("u", "d"), PresenceLimits(5.0), data.draw(numbers))
+    presence.online, presence.seen = True, data.draw(st.integers(-1, 2**50))
+    presence.since_ms, presence.last_ms, presence.note_ms = data.draw(numbers), data.draw(numbers), data.draw(numbers)
+    presence.noted_ms, presence.claimed = data.draw(st.sampled_from([presence.last_ms, 7])), data.draw(st.booleans())
+    presence.seen_at, presence.timer = data.draw(times), data.draw(st.one_of(st.just(0.0), times))
+    if not packed.can_be(presence):
+        assert presence.claimed or not presence.timer or (not presence.note_ms and presence.noted_ms == 7)
         return
-    data_of_it = packed.dense(thing)
+    data_of_it = packed.dense(presence)
     again = DevicePresence(("u", "d"), PresenceLimits(5.0), -1)
     assert not packed.restore(again, data_of_it)
-    assert packed.timer(data_of_it) == thing.timer
-    again.noted_ms = thing.noted_ms  # is not asked for any more
+    assert packed.timer(data_of_it) == presence.timer
+    again.noted_ms = presence.noted_ms  # is not asked for any more
     for slot in set(DevicePresence.__slots__) - {"limits"}:
-        assert getattr(again, slot) == getattr(thing, slot), slot
+        assert getattr(again, slot) == getattr(presence, slot), slot
 
 
 def test_what_is_stored_of_a_thing() -> None:
-    thing = DevicePresence(("u", "d"), PresenceLimits(5.0), -1)
-    thing.online_now(7, 1_795_230_000_123)
-    data = encode(thing)
+    presence = DevicePresence(("u", "d"), PresenceLimits(5.0), -1)
+    presence.online_now(7, 1_795_230_000_123)
+    data = encode(presence)
     assert len(data) < 40
     again = DevicePresence(("u", "d"), PresenceLimits(5.0), -1)
     assert restore(again, data) is False
-    assert (again.online, again.since_ms, again.last_ms, again.applied) == (True, thing.since_ms, thing.last_ms, 7)
+    assert (again.online, again.since_ms, again.last_ms, again.applied) == (
+        True,
+        presence.since_ms,
+        presence.last_ms,
+        7,
+    )
     with pytest.raises(PermanentError, match="not a device's presence"):
         restore(again, b"nonsense")

@@ -107,12 +107,12 @@ def test_the_fifth_reading_in_a_row_shows_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("needed", "told"), [(0, []), (1, [("FIRING", 11 - HOUR)]), (2, [("FIRING", 11 - HOUR)]), (9, [])]
+    ("needed", "reported"), [(0, []), (1, [("FIRING", 11 - HOUR)]), (2, [("FIRING", 11 - HOUR)]), (9, [])]
 )
-def test_after_how_many_is_a_setting(needed: int, told: list[tuple[str, float]]) -> None:
+def test_after_how_many_is_a_setting(needed: int, reported: list[tuple[str, float]]) -> None:
     world = World(needed=needed)
     world.goes_on(world.goes_on(0, 10, 0), 2, HOUR, 95)
-    assert world.work() == told
+    assert world.work() == reported
 
 
 @pytest.mark.parametrize("lenient", [False, True])
@@ -127,14 +127,14 @@ def test_however_the_log_is_cut_and_again_it_is_silent(needed: int, lenient: boo
         return one
 
     whole = world()
-    told = whole.work()
-    assert [status for status, _ in told] == ["FIRING", "RESOLVED", "FIRING", "RESOLVED"]
+    reported = whole.work()
+    assert [status for status, _ in reported] == ["FIRING", "RESOLVED", "FIRING", "RESOLVED"]
     assert len(whole.set_back) == 2
     length = len(whole.log)
     for cut in range(length + 1):
         for again in range(0, cut + 1, 3):
             one = world()
-            assert one.work([cut]) == told, cut
+            assert one.work([cut]) == reported, cut
             assert one.states == whole.states
             assert one.work(start=again) == []
             assert one.set_back == []
@@ -234,8 +234,8 @@ def test_a_batch_of_a_gateway_is_believed_once_it_keeps_pace() -> None:
     for batch in range(3):
         for number in range(10):
             world.reads(20 + batch * 10, HOUR - number, 95)
-    told = world.work()
-    assert [status for status, _ in told] == ["FIRING"]
+    reported = world.work()
+    assert [status for status, _ in reported] == ["FIRING"]
     assert len(world.set_back) == 1
 
 
@@ -245,8 +245,8 @@ def test_a_gateway_whose_clock_is_set_back_makes_no_device_late() -> None:
     came = world.goes_on(0, 5, 0)
     for number in range(12):
         world.reads(came + number - 200, -200 + 1, 95)
-    told = world.work()
-    assert [status for status, _ in told] == ["FIRING"]
+    reported = world.work()
+    assert [status for status, _ in reported] == ["FIRING"]
     world = World()
     came = world.goes_on(0, 5, 0)
     world.reads(came - HOUR, -HOUR, 95)
@@ -266,15 +266,15 @@ def test_alerts_go_on_where_they_were() -> None:
     world.work()
     begun = world.state.episodes["slow"].first_seen
     came = world.goes_on(came, 5, HOUR, 20)  # the clock is set back
-    told = world.work(start=5)
+    reported = world.work(start=5)
     assert world.state.episodes["slow"].first_seen == begun
-    assert told == []
+    assert reported == []
     world.goes_on(came, 3, HOUR, 20)
     assert [status for status, _ in world.work(start=10)] == ["RESOLVED"]
     world.goes_on(13, 8, HOUR, 95)
-    told = world.work(start=13)
+    reported = world.work(start=13)
     rules = [event.rule_id for work in world.works for event in work.events]
-    assert (rules, [status for status, _ in told]) == (["slow", "waits"], ["FIRING", "FIRING"])
+    assert (rules, [status for status, _ in reported]) == (["slow", "waits"], ["FIRING", "FIRING"])
     world.goes_on(21, 15, HOUR, 95)
     world.work(start=21)
     assert [event.rule_id for work in world.works for event in work.events] == ["rests"]
@@ -301,8 +301,8 @@ def test_an_alert_at_the_very_time_of_an_earlier_one_is_another() -> None:
         came = world.goes_on(came, 5, turn * hour, 20)
         world.goes_on(came, 1, turn * hour, 95)
         world.goes_on(came + 1, 2, turn * hour, 20)
-    told = world.work()
-    assert told == [("FIRING", 5.0), ("RESOLVED", 6.0)] * 3
+    reported = world.work()
+    assert reported == [("FIRING", 5.0), ("RESOLVED", 6.0)] * 3
     assert len({event.alert_id for work in world.works for event in work.events}) == 3
 
 
@@ -315,8 +315,8 @@ SAMPLING = {
 def test_windows_and_change_of_value_follow() -> None:
     world = World(rule("avg(temperature,6s)", ">", 75), sampling=SAMPLING)
     world.goes_on(world.goes_on(0, 10, 0), 12, HOUR, 95)
-    told = world.work()
-    assert [status for status, _ in told] == ["FIRING"]
+    reported = world.work()
+    assert [status for status, _ in reported] == ["FIRING"]
     rows = [(row[0] - NOW).total_seconds() for row in world.works[0].rows]
     back = [second for second in rows if second < 0]
     assert back == [10 - HOUR, 11 - HOUR, 12 - HOUR, 13 - HOUR, 14 - HOUR, 18 - HOUR]  # late ones, then every 4 s
@@ -345,8 +345,8 @@ def test_any_clock_is_followed_alike_however_the_log_is_cut(
         return one
 
     whole, parts = world(), world()
-    told = whole.work()
-    assert parts.work(sorted(min(cut, len(parts.log)) for cut in cuts)) == told
+    reported = whole.work()
+    assert parts.work(sorted(min(cut, len(parts.log)) for cut in cuts)) == reported
     assert parts.states[b"u/d"] == whole.states[b"u/d"]
     assert encode(decode(whole.states[b"u/d"])) == whole.states[b"u/d"]
     ids = [(event.alert_id, event.status, event.repeat) for work in whole.works for event in work.events]

@@ -19,7 +19,7 @@ class Memory(RuleBasedStateMachine):
     @initialize(most=st.integers(1, 5))
     def begin(self, most: int) -> None:
         self.most, self.kept = most, EvictionPool[One](most)
-        self.here: list[One] = []
+        self.present: list[One] = []
         self.left: list[One] = []
 
     @rule(stored=st.booleans())
@@ -27,34 +27,34 @@ class Memory(RuleBasedStateMachine):
         new = One(self.left)
         self.kept.add(new)
         assert new not in self.left
-        self.here = [one for one in self.here if one not in self.left] + [new]
+        self.present = [one for one in self.present if one not in self.left] + [new]
         new.stored = stored
 
-    @precondition(lambda self: self.here)
+    @precondition(lambda self: self.present)
     @rule(data=st.data())
     def moves(self, data: st.DataObject) -> None:
-        data.draw(st.sampled_from(self.here)).stored = False
+        data.draw(st.sampled_from(self.present)).stored = False
 
     @rule(data=st.data())
     def more_is_stored(self, data: st.DataObject) -> None:
-        for one in self.here:
+        for one in self.present:
             one.stored = one.stored or data.draw(st.booleans())
         self.kept.more_stored()
-        self.here = [one for one in self.here if one not in self.left]
-        assert len(self.kept) <= max(self.most, sum(not one.stored for one in self.here))
+        self.present = [one for one in self.present if one not in self.left]
+        assert len(self.kept) <= max(self.most, sum(not one.stored for one in self.present))
 
     @invariant()
     def those_that_left_were_stored_and_left_once(self) -> None:
         left = getattr(self, "left", [])
         assert all(one.stored for one in left)
         assert len(set(left)) == len(left)
-        assert len(getattr(self, "kept", ())) == len(getattr(self, "here", ()))
+        assert len(getattr(self, "kept", ())) == len(getattr(self, "present", ()))
 
     @invariant()
     def there_are_no_more_than_wanted_unless_they_have_to_stay(self) -> None:
-        here = getattr(self, "here", [])
-        if len(here) > getattr(self, "most", 0):
-            assert any(not one.stored for one in here)
+        present = getattr(self, "present", [])
+        if len(present) > getattr(self, "most", 0):
+            assert any(not one.stored for one in present)
 
 
 TestMemory = Memory.TestCase

@@ -175,9 +175,9 @@ def test_a_device_leaves_memory_when_its_state_is_stored_and_no_sooner() -> None
         Given([telemetry(2, "a", temperature=20), telemetry(3, "a", temperature=90)]),
     ]
     works = [processor(batch, NOW) for batch in batches]
-    told = [(event.status, event.alert_id) for work in works for event in work.events]
-    assert [status for status, _ in told] == ["FIRING", "RESOLVED", "FIRING"]
-    assert told[0][1] == told[1][1]
+    reported = [(event.status, event.alert_id) for work in works for event in work.events]
+    assert [status for status, _ in reported] == ["FIRING", "RESOLVED", "FIRING"]
+    assert reported[0][1] == reported[1][1]
     for batch, work, left in zip(batches, works, [2, 1, 1], strict=True):
         stored |= work.states
         processor.closed(batch)
@@ -185,7 +185,7 @@ def test_a_device_leaves_memory_when_its_state_is_stored_and_no_sooner() -> None
     (again,) = processor(Given([telemetry(4, "b", temperature=90)]), NOW).events
     (over,) = processor(Given([telemetry(5, "a", temperature=20)]), NOW).events
     assert (again.device_id, again.status) == ("b", "FIRING")
-    assert (over.status, over.alert_id) == ("RESOLVED", told[2][1])
+    assert (over.status, over.alert_id) == ("RESOLVED", reported[2][1])
 
 
 def test_what_is_closed_of_an_epoch_that_is_over_means_nothing() -> None:

@@ -53,7 +53,7 @@ class Subject:
         return work
 
 
-def told(work: BatchOutput) -> list[tuple[str, str, str]]:
+def reported(work: BatchOutput) -> list[tuple[str, str, str]]:
     return [(event.device_id, event.status, event.alert_id) for event in work.events]
 
 
@@ -62,11 +62,11 @@ SECOND = PartitionLog(1, "second")
 
 def test_in_another_log_an_open_alert_is_the_same_alert_and_resolves() -> None:
     subject = Subject(HOT)
-    (fired,) = told(subject(telemetry(300, temperature=90)))
+    (fired,) = reported(subject(telemetry(300, temperature=90)))
     subject.takes_over(SECOND)
-    assert told(subject(telemetry(0, temperature=90, time=time_of(301)))) == []
-    assert told(subject(telemetry(1, temperature=20, time=time_of(302)))) == [("d", "RESOLVED", fired[2])]
-    assert told(subject(telemetry(2, temperature=90, time=time_of(303))))[0][1] == "FIRING"
+    assert reported(subject(telemetry(0, temperature=90, time=time_of(301)))) == []
+    assert reported(subject(telemetry(1, temperature=20, time=time_of(302)))) == [("d", "RESOLVED", fired[2])]
+    assert reported(subject(telemetry(2, temperature=90, time=time_of(303))))[0][1] == "FIRING"
     assert seen(subject.states[b"u/d"]) == (1, 2)
 
 
@@ -78,18 +78,18 @@ def test_in_another_log_history_alerts_nobody() -> None:
     """A cluster that takes over may have copied all there was."""
     subject = Subject(HOT)
     records = [telemetry(n, temperature=90 if n % 2 else 20) for n in range(20)]
-    assert len(told(subject(*records))) == 19
+    assert len(reported(subject(*records))) == 19
     subject.takes_over(SECOND)
     copied = [msgspec.structs.replace(record, offset=record.offset + 5) for record in records]
     work = subject(*copied)
-    assert (len(work.rows), told(work)) == (20, [])
+    assert (len(work.rows), reported(work)) == (20, [])
 
 
 def test_in_another_log_a_device_without_a_state_begins_at_its_start() -> None:
     subject = Subject(HOT)
     subject(telemetry(300))
     subject.takes_over(SECOND)
-    assert [event[1] for event in told(subject(telemetry(0, "new", temperature=90)))] == ["FIRING"]
+    assert [event[1] for event in reported(subject(telemetry(0, "new", temperature=90)))] == ["FIRING"]
 
 
 def test_the_mark_says_which_log_it_is_of() -> None:
@@ -112,10 +112,10 @@ def test_a_replay_of_the_other_log_is_silent_too() -> None:
     subject(telemetry(300, temperature=20))
     subject.takes_over(SECOND)
     records = [telemetry(n, temperature=90 if n % 2 else 20, time=time_of(400 + n)) for n in range(6)]
-    assert len(told(subject(*records))) == 5
+    assert len(reported(subject(*records))) == 5
     subject.takes_over()
-    assert told(subject(*records)) == []
-    assert told(subject(telemetry(6, temperature=20, time=time_of(406))))[0][1] == "RESOLVED"
+    assert reported(subject(*records)) == []
+    assert reported(subject(telemetry(6, temperature=20, time=time_of(406))))[0][1] == "RESOLVED"
 
 
 def test_what_was_left_out_is_known_by_the_offsets_of_the_log_that_is_there() -> None:
@@ -138,8 +138,8 @@ def test_a_claim_about_the_log_before_says_nothing_about_this_one() -> None:
     subject.takes_over(SECOND)
     later = msgspec.structs.replace(telemetry(0), timestamp=MS + 9_000)
     subject(later, now=NOW + 9)
-    assert told(subject(claim(1, 301, NOW + 10), now=NOW + 10)) == []
-    found = told(subject(claim(2, 2, NOW + 20), now=NOW + 20))
+    assert reported(subject(claim(1, 301, NOW + 10), now=NOW + 10)) == []
+    found = reported(subject(claim(2, 2, NOW + 20), now=NOW + 20))
     assert [event[1] for event in found] == ["FIRING"]
 
 
@@ -152,7 +152,7 @@ def test_signs_of_life_and_claims_that_were_copied_are_history() -> None:
     (resolved,) = subject(back, now=NOW + 20).events
     subject.takes_over(SECOND)
     copies = [msgspec.structs.replace(telemetry(7), offset=0), claim(1, 0, NOW + 10)]
-    assert told(subject(*copies, msgspec.structs.replace(back, offset=2), now=NOW + 30)) == []
+    assert reported(subject(*copies, msgspec.structs.replace(back, offset=2), now=NOW + 30)) == []
     (again,) = subject(claim(4, 4, NOW + 40), now=NOW + 40).events
     assert again.alert_id not in (fired.alert_id, resolved.alert_id)
 
@@ -173,12 +173,12 @@ def test_what_cannot_be_read_begins_that_device_anew_and_is_told(key: bytes, poi
         subject.processor.partitions.seed(partition, stored, value, NOW)
     work = subject(telemetry(12, temperature=20), telemetry(13, "other", temperature=20), telemetry(14, temperature=90))
     assert len(work.rows) == 3
-    assert ("other", "RESOLVED") in [event[:2] for event in told(work)]
-    assert ("d", "FIRING") in [event[:2] for event in told(work)]
+    assert ("other", "RESOLVED") in [event[:2] for event in reported(work)]
+    assert ("d", "FIRING") in [event[:2] for event in reported(work)]
     if key not in (LOG_KEY, MARK_KEY):
         assert (0, key) in subject.unreadable
         assert subject.states[key] != poison or key.endswith(b"-0")
-    assert told(subject(telemetry(15, temperature=90))) == []
+    assert reported(subject(telemetry(15, temperature=90))) == []
 
 
 @pytest.mark.parametrize("key", [b"\xff\xfe/d", b"nobody", PREFIX + b"\xff/d"])

@@ -29,7 +29,7 @@ def log(more: Sequence[Header], timestamp: int) -> list[Message]:
         InactivityClaim(what, "u", "d", up_to=9, rule_ids=("temperature",)) for what in ("no_data", "offline", "mass")
     ]
     hot = msgspec.json.encode({"time": NOW, "sequence_id": 1, "temperature": 90})
-    told = [
+    reported = [
         ("users/u/devices/d/telemetry", hot, b"u/d"),
         ("iot/n/s/telemetry", b'{"value": 1}', b"n"),
         ("iot/n/status", b"online", b"n"),
@@ -39,7 +39,7 @@ def log(more: Sequence[Header], timestamp: int) -> list[Message]:
         ("users/u/alerts/manage", b"{}", b"u"),
         ("nowhere", b"", b""),
     ]
-    records = [(value, [("mqtt_topic", topic.encode()), *more], key) for topic, value, key in told]
+    records = [(value, [("mqtt_topic", topic.encode()), *more], key) for topic, value, key in reported]
     records += [(value, [*HEADERS, *more], key) for key, value in map(to_record, claims)]
     return [Message(value, headers, key, timestamp, offset) for offset, (value, headers, key) in enumerate(records)]
 

@@ -17,9 +17,9 @@ from tests.unit.records import Message
 
 
 def test_a_refused_config_is_answered_with_every_reason() -> None:
-    (told,) = Subject()(other("users/u/config", b'[{"key": "t", "operator": "~"}]', 3)).answers
-    assert (told.topic, told.key) == ("users/u/config/errors", b"u/")
-    body = msgspec.json.decode(told.value)
+    (reported,) = Subject()(other("users/u/config", b'[{"key": "t", "operator": "~"}]', 3)).answers
+    assert (reported.topic, reported.key) == ("users/u/config/errors", b"u/")
+    body = msgspec.json.decode(reported.value)
     assert body["reason"] == "invalid_rules"
     assert "rules[0].operator" in body["error"]
     assert "rules[0].message: missing" in body["error"]
@@ -39,8 +39,8 @@ def test_a_wrong_command_is_answered() -> None:
 
 def test_a_command_without_a_topic_is_answered_to_the_user_it_names() -> None:
     body = b'{"device_id": "d", "rule_id": "x", "action": "ACK", "user_id": "v"}'
-    (told,) = Subject()(Message(body, (("kind", b"alerts_manage"),), None, offset=1)).answers
-    assert told.topic == "users/v/alerts/errors"
+    (reported,) = Subject()(Message(body, (("kind", b"alerts_manage"),), None, offset=1)).answers
+    assert reported.topic == "users/v/alerts/errors"
     assert Subject()(Message(b"{", (("kind", b"alerts_manage"),), None, offset=1)).answers == []
 
 
@@ -78,20 +78,20 @@ def test_the_notifier_publishes_answers_to_their_topics_alone() -> None:
 
 
 def test_an_answer_is_no_alert_event() -> None:
-    (told,) = Subject()(other("users/u/config", b"{", 3)).answers
-    assert isinstance(told, Reply)
-    assert alert_events([Message(told.value, ((TOPIC_HEADER, told.topic.encode()),))]) == {}
+    (reported,) = Subject()(other("users/u/config", b"{", 3)).answers
+    assert isinstance(reported, Reply)
+    assert alert_events([Message(reported.value, ((TOPIC_HEADER, reported.topic.encode()),))]) == {}
 
 
 def test_an_edit_by_hand_is_answered_by_any_worker_alike() -> None:
     refusal = Refusal(
         ConfigRevision("u", '[{"key": 1}]', START, None), ("rules[0].key: 1 is no name", "rules[0].message: missing")
     )
-    told = answer_to_edit(refusal)
-    assert told is not None
-    assert told == answer_to_edit(refusal._replace(change=refusal.change._replace(accepted="[]")))
-    assert (told.topic, told.key) == ("users/u/config/errors", b"u/")
-    body = msgspec.json.decode(told.value)
+    reported = answer_to_edit(refusal)
+    assert reported is not None
+    assert reported == answer_to_edit(refusal._replace(change=refusal.change._replace(accepted="[]")))
+    assert (reported.topic, reported.key) == ("users/u/config/errors", b"u/")
+    body = msgspec.json.decode(reported.value)
     assert body["error"] == "rules[0].key: 1 is no name; rules[0].message: missing"
     assert (body["payload"], body["reason"]) == ('[{"key": 1}]', "invalid_rules")
     later = answer_to_edit(refusal._replace(change=refusal.change._replace(updated_at=START + timedelta(seconds=1))))

@@ -93,14 +93,14 @@ def test_a_status_is_for_a_node_without_a_row_and_no_sign_of_life() -> None:
         world.says("n", word)
         world.log[-1] = kept(world.log[-1])
         world.work()
-        assert world.told == []
+        assert world.reported == []
     assert world.rows["n"][3] == "online", "the first one; nothing was known of the node"
     world.goes_on(30, ["n/s"])
     world.says("n", "offline")
     world.log[-1] = kept(world.log[-1])
     world.work()
     world.goes_on(5, ["n/s"])
-    assert world.told == []
+    assert world.reported == []
     assert world.rows["n"][3] == "online"
 
 
@@ -109,13 +109,13 @@ def test_a_reading_does_not_bring_the_dead_to_life(device: str) -> None:
     world = World()
     world.goes_on(20, [device])
     world.goes_on(20)
-    told = len(world.told)
-    assert told > 0
+    reported = len(world.reported)
+    assert reported > 0
     world.reads(device)
     world.log[-1] = kept(world.log[-1])
     world.work()
     world.goes_on(20)
-    assert len(world.told) == told
+    assert len(world.reported) == reported
     assert all(row[4].timestamp() < START + 25 for row in world.rows.values())
 
 

@@ -160,12 +160,12 @@ def test_fingerprint_is_of_the_meaning() -> None:
         {"severity": "warning"},
     ):
         assert fingerprint(**same) == base
-    others = [fingerprint(**other) for other in (
+    rest = [fingerprint(**other) for other in (
         {"threshold": 80.5}, {"operator": ">="}, {"key": "battery"}, {"severity": "critical"}, {"clear_threshold": 70},
         {"key": "f", "operator": "==", "threshold": "80"}, {"key": "f", "operator": "==", "threshold": 1},
         {"key": "f", "operator": "==", "threshold": True},
     )]  # fmt: skip
-    assert len({base, *others}) == len(others) + 1
+    assert len({base, *rest}) == len(rest) + 1
 
 
 # what is wrong -> all of the words of the one reason
@@ -293,8 +293,8 @@ def test_the_fingerprint_of_a_plain_rule_is_what_stored_episodes_have() -> None:
         {"escalate": {"after_seconds": 5, "severity": "critical"}},
     )  # fmt: skip
     assert {ruleset({**rule(), **change}).rules[0].fingerprint for change in same} == {plain.fingerprint}
-    others = ({"for_seconds": 1}, {"clear_for_seconds": 1}, {"consecutive": 2})
-    assert len({plain.fingerprint} | {ruleset({**rule(), **change}).rules[0].fingerprint for change in others}) == 4
+    rest = ({"for_seconds": 1}, {"clear_for_seconds": 1}, {"consecutive": 2})
+    assert len({plain.fingerprint} | {ruleset({**rule(), **change}).rules[0].fingerprint for change in rest}) == 4
 
 
 def test_every_problem_is_named_at_once() -> None:

@@ -162,8 +162,8 @@ def test_figures_as_keys_of_rules() -> None:
     process = subject({}, hot, few)
     values = [90, 20, 90, 90, 90]
     work = process(*(telemetry(n, temperature=value) for n, value in enumerate(values)))
-    told = [(event.rule_id, event.status, event.value) for event in work.events]
-    assert told == [
+    reported = [(event.rule_id, event.status, event.value) for event in work.events]
+    assert reported == [
         ("avg(temperature,60s)", "FIRING", 90.0),
         ("count(temperature,60s)", "FIRING", 1),
         ("avg(temperature,60s)", "RESOLVED", 55.0),
@@ -205,7 +205,7 @@ def test_a_start_loads_no_devices_and_knows_whose_alerts_are_open() -> None:
     for key, value in work.states.items():
         process.processor.partitions.seed(partition, key, value, NOW)
     assert process.processor.devices == 0
-    assert [name for name, _ in partition.here.heard] == [("u", "hot")]
+    assert [name for name, _ in partition.registry.heard] == [("u", "hot")]
 
 
 def test_a_joined_rule_of_a_window_and_a_field() -> None:

@@ -22,7 +22,7 @@ HOT = rules(rule())
 COUNTED = 1_735_689_600_000_000  # START in microseconds since 1970
 
 
-def told(events: tuple[AlertEvent, ...]) -> list[str]:
+def reported(events: tuple[AlertEvent, ...]) -> list[str]:
     """The events as `rule STATUS value`, with the cause when there is one."""
     return [f"{e.rule_id} {e.status} {e.value}" + (f" {e.cause}" if e.cause else "") for e in events]
 
@@ -46,7 +46,7 @@ def temperatures(*values: float | None, start: float = 0) -> list[Reading]:
 
 def test_one_firing_and_one_resolved_an_episode() -> None:
     events = run(DeviceState(), HOT, *temperatures(70, 81, 95, 82, 80, 70, 81))
-    assert told(events) == ["temperature FIRING 81", "temperature RESOLVED 80", "temperature FIRING 81"]
+    assert reported(events) == ["temperature FIRING 81", "temperature RESOLVED 80", "temperature FIRING 81"]
     first, resolved, second = events
     assert first.alert_id == resolved.alert_id != second.alert_id
     assert (first.event_time, resolved.event_time) == (reading(1).time, reading(4).time)
@@ -66,7 +66,7 @@ def test_rules_have_their_own_episodes_and_alert_in_their_order() -> None:
     two_hold = reading(1, temperature=90, battery=50, door="open")
     none_holds = reading(2, temperature=9, battery=50, door="shut")
     events = run(DeviceState(), both, all_hold, two_hold, none_holds)
-    assert told(events) == [
+    assert reported(events) == [
         "temperature FIRING 90", "battery FIRING 5", "door FIRING open",
         "battery RESOLVED 50", "temperature RESOLVED 9", "door RESOLVED shut",
     ]  # fmt: skip
@@ -76,21 +76,21 @@ def test_rules_have_their_own_episodes_and_alert_in_their_order() -> None:
 @pytest.mark.parametrize("unknown", [reading(1), reading(1, temperature=math.nan), reading(1, temperature=math.inf)])
 def test_a_value_that_cannot_be_judged_changes_no_episode(unknown: Reading) -> None:
     assert run(DeviceState(), HOT, unknown) == ()
-    assert told(run(DeviceState(), HOT, reading(temperature=81), unknown)) == ["temperature FIRING 81"]
+    assert reported(run(DeviceState(), HOT, reading(temperature=81), unknown)) == ["temperature FIRING 81"]
 
 
 def test_integers_beyond_float64_are_not_judged() -> None:
     huge = reading(f=msgspec.Raw(b"1" + b"0" * 400))
     state = DeviceState()
     assert run(state, rules(rule("f")), huge) == ()
-    assert told(run(state, rules(rule("f")), reading(1, f=10**30))) == ["f FIRING 1e+30"]
+    assert reported(run(state, rules(rule("f")), reading(1, f=10**30))) == ["f FIRING 1e+30"]
     assert decode(encode(state)).episodes == state.episodes
 
 
 def test_clear_threshold_holds_the_episode_open() -> None:
     damped = rules(rule(clear_threshold=75), rule(operator="<", threshold=5, clear_threshold=8, id="cold"))
     events = run(DeviceState(), damped, *temperatures(76, 81, 76, 75.5, 75, 80, 4, 6, 7.5, 8))
-    assert told(events) == ["temperature FIRING 81", "temperature RESOLVED 75", "cold FIRING 4", "cold RESOLVED 8"]
+    assert reported(events) == ["temperature FIRING 81", "temperature RESOLVED 75", "cold FIRING 4", "cold RESOLVED 8"]
 
 
 def test_an_offset_applied_before_is_silent() -> None:
@@ -118,7 +118,7 @@ def test_readings_with_one_time_count_in_offset_order_with_ids_of_their_own() ->
     state = DeviceState()
     same = [reading(5, temperature=value) for value in (81, 70, 82, 71, 83)]
     events = run(state, HOT, *same)
-    assert told(events) == [f"temperature {status} {value}" for status, value in (
+    assert reported(events) == [f"temperature {status} {value}" for status, value in (
         ("FIRING", 81), ("RESOLVED", 70), ("FIRING", 82), ("RESOLVED", 71), ("FIRING", 83))]  # fmt: skip
     assert len({(event.alert_id, event.status) for event in events}) == 5
     assert len({event.alert_id for event in events}) == 3
@@ -163,7 +163,7 @@ def test_a_changed_rule_ends_its_episode_at_the_next_reading(
     state = DeviceState()
     firing = run(state, HOT, reading(temperature=90))
     events = run(state, rules(*after), reading(1, temperature=91, battery=50))
-    assert told(events) == expected
+    assert reported(events) == expected
     if events:
         assert events[0].alert_id == firing[0].alert_id
         assert (events[0].threshold, events[0].message, events[0].severity) == (80, "m", "warning")
@@ -181,7 +181,7 @@ def test_a_rule_edited_within_one_instant_fires_under_a_new_id() -> None:
 def test_a_changed_rule_ends_its_episode_even_when_the_reading_lacks_the_key() -> None:
     state = DeviceState()
     run(state, HOT, reading(temperature=90))
-    assert told(run(state, rules(rule(threshold=70)), reading(1))) == ["temperature RESOLVED 90 rule_changed"]
+    assert reported(run(state, rules(rule(threshold=70)), reading(1))) == ["temperature RESOLVED 90 rule_changed"]
 
 
 def test_an_episode_that_never_fired_ends_in_silence() -> None:

@@ -21,9 +21,9 @@ def fleet(users: int, each: int) -> list[str]:
     return [device for n in range(users) for device in devices(f"user{n}", each)]
 
 
-def told(world: World) -> Counter[tuple[str, str, str]]:
+def reported(world: World) -> Counter[tuple[str, str, str]]:
     """(user, rule, status) of all that was told."""
-    return Counter((one["user_id"], one["rule_id"], one["status"]) for one in world.told)
+    return Counter((one["user_id"], one["rule_id"], one["status"]) for one in world.reported)
 
 
 ALICE = devices("alice", 40)
@@ -37,25 +37,25 @@ def test_invented_devices_of_one_account_hold_back_nobody_else(invented: int) ->
         world.reads(device)
     world.goes_on(15, ALICE)
     world.goes_on(10, ALICE[1:])
-    assert told(world) == {("alice", "$offline", "FIRING"): 1, ("mallory", "$mass-offline", "FIRING"): 1}
+    assert reported(world) == {("alice", "$offline", "FIRING"): 1, ("mallory", "$mass-offline", "FIRING"): 1}
     assert not world.sweep.mass
     assert world.sweep.users_held == ["mallory"]
     world.begin()  # the next worker finds them online in the state table, and knows that mallory was told
     world.goes_on(40, ALICE[1:20])
     expected = {("alice", "$offline", "FIRING"): 1, ("alice", "$mass-offline", "FIRING"): 1,
                 ("mallory", "$mass-offline", "FIRING"): 1}  # fmt: skip
-    assert told(world) == expected  # twenty of alice's own are a trouble of alice's
+    assert reported(world) == expected  # twenty of alice's own are a trouble of alice's
 
 
 def test_an_account_holds_back_nobody_of_users_with_few_devices() -> None:
     world = World(CARE)
-    others = fleet(8, 3)
+    rest = fleet(8, 3)
     for turn in range(4):  # again and again
         for device in devices(f"mallory{turn % 2}", 500):
             world.reads(device)
-        world.goes_on(15, others)
-    world.goes_on(15, others[2:])
-    assert told(world)["user0", "$offline", "FIRING"] == 2
+        world.goes_on(15, rest)
+    world.goes_on(15, rest[2:])
+    assert reported(world)["user0", "$offline", "FIRING"] == 2
     assert not world.sweep.mass
 
 
@@ -71,7 +71,7 @@ def test_what_is_held_back_is_told_in_the_end_and_the_alert_about_it_resolves(re
             world.begin()
             world.goes_on(20, ALICE)
     world.goes_on(60, ALICE)
-    assert told(world) == {
+    assert reported(world) == {
         ("mallory", "$mass-offline", "FIRING"): 1, ("mallory", "$mass-offline", "RESOLVED"): 1,
         ("mallory", "$offline", "FIRING"): 30,
     }  # fmt: skip
@@ -84,10 +84,10 @@ def test_an_outage_of_the_path_is_one_event_whoever_has_the_devices(users: int, 
     everybody = fleet(users, each)
     world.goes_on(30, everybody)
     world.goes_on(40)
-    assert told(world) == {("platform", "$mass-offline", "FIRING"): 1}
+    assert reported(world) == {("platform", "$mass-offline", "FIRING"): 1}
     assert world.sweep.mass
     world.goes_on(40, everybody)
-    assert told(world) == {("platform", "$mass-offline", "FIRING"): 1, ("platform", "$mass-offline", "RESOLVED"): 1}
+    assert reported(world) == {("platform", "$mass-offline", "FIRING"): 1, ("platform", "$mass-offline", "RESOLVED"): 1}
 
 
 def test_invented_devices_do_not_hide_an_outage_of_everybody_else() -> None:
@@ -95,7 +95,7 @@ def test_invented_devices_do_not_hide_an_outage_of_everybody_else() -> None:
     everybody, invented = fleet(30, 4), devices("mallory", 3000)
     world.goes_on(20, everybody + invented)
     world.goes_on(20, invented)
-    assert told(world) == {("platform", "$mass-offline", "FIRING"): 1}
+    assert reported(world) == {("platform", "$mass-offline", "FIRING"): 1}
 
 
 def test_an_outage_that_outlasts_the_hold_is_told_of_each_device() -> None:
@@ -103,10 +103,10 @@ def test_an_outage_that_outlasts_the_hold_is_told_of_each_device() -> None:
     everybody = fleet(30, 2)
     world.goes_on(20, everybody)
     world.goes_on(100)
-    assert told(world) == {("platform", "$mass-offline", "FIRING"): 1}
+    assert reported(world) == {("platform", "$mass-offline", "FIRING"): 1}
     world.goes_on(60)
-    assert sum(told(world)[f"user{n}", "$offline", "FIRING"] for n in range(30)) == 60
-    assert told(world)["platform", "$mass-offline", "RESOLVED"] == 1
+    assert sum(reported(world)[f"user{n}", "$offline", "FIRING"] for n in range(30)) == 60
+    assert reported(world)["platform", "$mass-offline", "RESOLVED"] == 1
     assert not world.sweep.mass
 
 
@@ -115,11 +115,11 @@ def test_what_was_one_users_trouble_goes_into_that_of_all() -> None:
     everybody = fleet(5, 30)
     world.goes_on(20, everybody)
     world.goes_on(20, everybody[30:])
-    assert told(world) == {("user0", "$mass-offline", "FIRING"): 1}
+    assert reported(world) == {("user0", "$mass-offline", "FIRING"): 1}
     world.goes_on(20)
-    assert told(world)["platform", "$mass-offline", "FIRING"] == 1
+    assert reported(world)["platform", "$mass-offline", "FIRING"] == 1
     world.goes_on(40, everybody)
-    assert told(world) == {
+    assert reported(world) == {
         ("user0", "$mass-offline", "FIRING"): 1, ("user0", "$mass-offline", "RESOLVED"): 1,
         ("platform", "$mass-offline", "FIRING"): 1, ("platform", "$mass-offline", "RESOLVED"): 1,
     }  # fmt: skip
@@ -132,13 +132,13 @@ def test_a_user_alone_with_invented_devices_holds_back_nobody_who_comes_later() 
     assert world.sweep.mass  # there is nobody else
     world.goes_on(20, ["alice:d0", "alice:d1"])
     world.goes_on(15, ["alice:d0"])
-    assert told(world)["alice", "$offline", "FIRING"] == 1
+    assert reported(world)["alice", "$offline", "FIRING"] == 1
 
 
 @pytest.mark.parametrize("counts", [[5], [20, 3, 1], [400, 19, 21]])
 def test_the_roll_counts_each_user_for_so_many_at_most(counts: Sequence[int]) -> None:
-    roll, thing = OnlineCount(), DevicePresence(("", ""), PresenceLimits(0.0), -1)
-    assert thing.name not in [("user0", "")]
+    roll, presence = OnlineCount(), DevicePresence(("", ""), PresenceLimits(0.0), -1)
+    assert presence.name not in [("user0", "")]
     for user, count in enumerate(counts):
         for _ in range(count + 3):
             roll.comes(f"user{user}")

@@ -33,8 +33,8 @@ class Group:
     """A worker's app as the sensor sees it, and its clock."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.told, self.seconds = Told(), 100.0
-        self.sensor = RebalanceSensor("readings", self.told)
+        self.reported, self.seconds = Told(), 100.0
+        self.sensor = RebalanceSensor("readings", self.reported)
         self.consumer_generation_id = 0
         self.consumer = SimpleNamespace(assignment=lambda: self.assigned)
         self.assigned: set[TP] = set()
@@ -75,7 +75,7 @@ def test_each_part_has_its_seconds(group: Group) -> None:
     state = group.begin(60)
     group.join(state, 1, {1, 2})
     group.end(state, 1)
-    assert group.told.lines == [
+    assert group.reported.lines == [
         ("begins", 0, set()),
         ("ended", 1, set(), {0, 1}, 2.0, 3.0, 1),
         ("first", 1, 1, 5.0),
@@ -91,7 +91,7 @@ def test_one_that_comes_in_the_middle_counts_from_the_first(group: Group) -> Non
     group.join(second, 1, {1})
     group.end(second, 1)
     group.batch("readings", 1, 1)
-    assert group.told.lines == [
+    assert group.reported.lines == [
         ("begins", 0, set()),
         ("begins", 1, set()),
         ("ended", 2, set(), {1}, 3.0, 4.0, 2),
@@ -105,4 +105,4 @@ def test_one_that_begins_before_the_first_batch_of_the_last_tells_of_none(group:
         group.join(state, 1, {0})
         group.end(state, 1)
     group.batch("readings", 0, 1)
-    assert [line[:2] for line in group.told.lines if line[0] == "first"] == [("first", 2)]
+    assert [line[:2] for line in group.reported.lines if line[0] == "first"] == [("first", 2)]
