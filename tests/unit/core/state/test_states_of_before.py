@@ -14,7 +14,6 @@ from typing import Any
 import msgspec
 
 from app.core.decode.decoder import DecodeLimits
-from app.core.model.records import Record
 from app.core.presence.device_classes import DeviceClasses
 from app.core.presence.device_presence import PresenceLimits
 from app.core.processing.processor import Processor
@@ -89,13 +88,13 @@ def test_a_worker_goes_on_from_the_states_of_an_earlier_one() -> None:
     book = RuleBook()
     document = msgspec.json.encode(DOCUMENT).decode()
     assert book.apply([("u", document), ("n", document)]) == []
-    classes = DeviceClasses({}, PresenceLimits(30.0))
+    classes = DeviceClasses((), PresenceLimits(30.0))
     log = PartitionLog(1, "t1", 3)
     processor = Processor(DecodeLimits(), book, lambda _, key: table.get(key), classes, log_of=lambda _: log)
     rows, alerts, effects = list[int](), list[str](), list[str]()
     given = list(records(800, 400, 2))
     for at in range(0, 400, 40):
-        batch: list[Record] = [
+        batch = [
             Message(payload, (("mqtt_topic", topic.encode()),), key, ms, offset)
             for topic, key, payload, ms, offset in given[at : at + 40]
         ]
