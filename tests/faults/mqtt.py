@@ -34,7 +34,8 @@ class Line:
         """The next packets to come, at least one. Raises GONE."""
         found, self._more = self._more, []
         while not found:
-            more = await asyncio.wait_for(self._reader.read(1 << 16), PATIENCE)
+            async with asyncio.timeout(PATIENCE):  # wait_for of Python 3.11 may swallow a cancellation
+                more = await self._reader.read(1 << 16)
             if not more:
                 raise EOFError("the broker closed the connection")
             self._buffer += more
