@@ -6,16 +6,21 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from app.cli.main import COMMANDS
 from app.core.model.alert_event import AlertEvent
 from app.core.model.alert_phase import Phase
 from app.core.model.records import Reason
 from app.settings import Settings
+from tests.test_layers import APP, LAYERS, NEVER
 from tools.documents import DOCS, METRICS, ROOT, filled, metrics_of, stages_of_reasons, steps_of_the_path
 
 README = (ROOT / "README.md").read_text()
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
+DECISIONS = sorted((DOCS / "decisions").glob("*.md"))
+TEMPLATE = ROOT / ".github" / "PULL_REQUEST_TEMPLATE.md"
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.glob("*.md")), *DECISIONS, TEMPLATE]
+NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 SOURCE = {path: path.read_text() for path in sorted((ROOT / "app").rglob("*.py"))}
 
 
@@ -79,19 +84,19 @@ def test_every_promise_names_tests() -> None:
     assert [cells[0] for cells in promises if "(tests/" not in cells[2]] == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)#]+)\)", page.read_text())
     assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_paths_in_code_exist(page: Path) -> None:
-    paths = re.findall(r"(?<![\w./-])((?:app|tests|docs|scripts)/[\w./-]*\w)", page.read_text())
+    paths = re.findall(r"(?<![\w./-])((?:app|tests|tools|docs|scripts)/[\w./-]*\w)", page.read_text())
     assert [path for path in paths if not (ROOT / path.partition("::")[0]).exists()] == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_commands_exist(page: Path) -> None:
     text = page.read_text()
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
@@ -140,3 +145,98 @@ def _rule_fields() -> list[str]:
     )
     assert isinstance(checks, ast.Dict)
     return [key.value for key in checks.keys if isinstance(key, ast.Constant) and isinstance(key.value, str)]
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = (DOCS / "README.md").read_text()
+    links = {(DOCS / link).resolve() for link in re.findall(r"\]\(([^)#]+)", index)}
+    assert [page for page in DOCS.rglob("*.md") if page.name != "README.md" and page.resolve() not in links] == []
+
+
+def test_decisions_are_numbered_and_have_the_same_parts() -> None:
+    index = re.findall(r"^(\d+)\. \[(.+)\]\(decisions/(.+)\)$", (DOCS / "README.md").read_text(), re.M)
+    assert len(DECISIONS) >= 10
+    for number, (page, entry) in enumerate(zip(DECISIONS, index, strict=True), 1):
+        title, *parts = re.findall(r"^#+ (.+)$", page.read_text(), re.M)
+        assert page.name.startswith(f"{number:04}-")
+        assert (title, entry) == (f"{number}. {entry[1]}", (str(number), entry[1], page.name))
+        assert parts[:4] == ["Context", "Decision", "Rejected", "Consequences"], page.name
+        assert parts[4:] in (["Measured"], ["Source"]), page.name
+
+
+ARCHITECTURE = (DOCS / "architecture.md").read_text()
+
+
+def test_the_picture_has_every_process_topic_and_table() -> None:
+    picture = ARCHITECTURE.partition("```mermaid")[2].partition("```")[0]
+    fields = Settings.model_fields
+    topics = {fields[name].default for name in ("kafka_topic", "kafka_dlq_topic", "kafka_alerts_topic")}
+    tables = set(re.findall(r"CREATE (?:TABLE|MATERIALIZED VIEW) IF NOT EXISTS (\w+)", (ROOT / "init.sql").read_text()))
+    processes = {f"iot-stream {name}" for name in ("bridge", "worker", "notifier")}
+    assert len(tables) > 8
+    drawn = {*topics, f"iot-{fields['app'].default}-state-changelog", *processes} | tables - NOT_DRAWN
+    assert [name for name in sorted(drawn) if name not in picture] == []
+    tabled = re.findall(r"`([\w-]+)`", " ".join(line.split(" | ")[0] for line in ARCHITECTURE.splitlines()))
+    assert sorted((topics | tables) - set(tabled)) == []
+
+
+NOT_DRAWN = {"iot_migrations", "telemetry_1m", "telemetry_1h"}  # no process of the picture is on either side of them
+
+
+def test_the_folders_are_those_of_the_layers() -> None:
+    there = {path.stem for path in APP.iterdir()}
+    lines = [[name for name in line.split() if name in there] for line in LAYERS.split("\n")]
+    table = rows(ARCHITECTURE, "## Folders of app/, and what may import what")
+    assert [re.findall(r"`(\w+)`", cells[1]) for cells in table] == [line for line in lines if line]
+    assert [cells[0] for cells in table] == [str(number) for number in range(1, len(table) + 1)]
+    nevers = rows(ARCHITECTURE, "Never, although the lines would allow it:")
+    assert {cells[0].strip("`"): tuple(re.findall(r"`(\w+)`", cells[1])) for cells in nevers} == NEVER
+
+
+@pytest.mark.parametrize("heading", ["### A payload becomes a row", "### A reading becomes an alert"])
+def test_the_files_of_a_way_are_counted(heading: str) -> None:
+    text = ARCHITECTURE.partition(f"\n{heading}\n")[2]
+    table = rows(ARCHITECTURE, heading)
+    (said,) = re.findall(r"\*\*(\d+) files\*\*", text.partition("\n|")[0])
+    files = [re.findall(r"\]\(\.\./(app/[\w/]+\.py)\)", cells[1]) for cells in table]
+    assert all(len(found) == 1 for found in files)
+    assert int(said) == len(table) == len({found[0] for found in files})
+
+
+def test_the_figures_of_batching_are_those_of_the_code() -> None:
+    said = re.findall(r"`([A-Z_]+ = [^`]+)`", (DOCS / "batching.md").read_text())
+    assert len(said) > 8
+    assert [text for text in said if ast.unparse(ast.parse(text)) not in _constants()] == []
+    page = (DOCS / "batching.md").read_text()
+    defaults = re.findall(r"`IOT_([A-Z_]+)`\s\(([\d,]+)(?: ([MG])iB| s)?\)", page)
+    assert len(defaults) > 4
+    for name, number, unit in defaults:
+        value = int(number.replace(",", "")) << {"": 0, "M": 20, "G": 30}[unit]
+        assert value == Settings.model_fields[name.lower()].default, name
+
+
+def _constants() -> set[str]:
+    """NAME = value, of every module of app/ that gives a name a value of its own."""
+    found = set()
+    for source in SOURCE.values():
+        for node in ast.parse(source).body:
+            match node:
+                case ast.Assign(targets=[ast.Tuple(elts=names)], value=ast.Tuple(elts=values)):
+                    pairs = zip(names, values, strict=True)
+                    found |= {f"{ast.unparse(name)} = {ast.unparse(value)}" for name, value in pairs}
+                case ast.Assign():
+                    found.add(ast.unparse(node))
+    return found
+
+
+def test_hooks_and_the_workflow_run_what_make_runs() -> None:
+    recipe = (ROOT / "Makefile").read_text().partition("\ncheck: ")[2].partition("\n\n")[0]
+    wanted = [line.strip().removeprefix("@").replace("$(BIN)", ".venv/bin") for line in recipe.splitlines()[1:]]
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert [repo["repo"] for repo in hooks] == ["local"]
+    assert [hook["entry"] for hook in hooks[0]["hooks"]] == [line.replace("$(VENV)", ".venv") for line in wanted]
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"].values()
+    steps = [step for job in jobs for step in job["steps"]]
+    assert {"make check", "make test"} <= {step.get("run") for step in steps}
+    assert all(re.search(r"@[0-9a-f]{40}$", step["uses"]) for step in steps if "uses" in step)
+    assert all(job["timeout-minutes"] for job in jobs)
