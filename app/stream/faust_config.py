@@ -1,7 +1,7 @@
 """Settings -> a Faust app: every Faust setting this project relies on, with its reason."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import faust
 from faust.app.base import BootStrategy
@@ -42,8 +42,11 @@ class RoundsApp(RebalanceRounds, faust.App):  # type: ignore[misc]
     """A Faust app that counts rebalances."""
 
 
-def build_app(settings: Settings, app_class: type[RoundsApp] = RoundsApp) -> RoundsApp:
-    """A Faust app with no agents yet."""
+AppClass = TypeVar("AppClass", bound=RoundsApp)
+
+
+def build_app(settings: Settings, app_class: type[AppClass]) -> AppClass:
+    """A Faust app of that class with no agents yet."""
     session = settings.kafka_session_timeout
     app = app_class(
         settings.group_id,

@@ -31,7 +31,7 @@ from app.core.user_config.rulebook import RuleBook
 from app.kafka.access import Access
 from app.kafka.producer import Producer
 from app.settings import Settings
-from app.stream.faust_config import build_app
+from app.stream.faust_config import RoundsApp, build_app
 from app.tables.device_table import FaustStates
 from tests.bench.core import BATCH, FIVE_RULES, Message, Run
 from tests.bench.recovery import weight
@@ -47,7 +47,7 @@ class Fleet:
 
     def __init__(self, directory: Path, in_memory: int, after: float) -> None:
         settings = Settings(app="bench", state_dir=directory, kafka_partitions=PARTITIONS)
-        app = build_app(settings)
+        app = build_app(settings, RoundsApp)
         app.conf.tabledir.mkdir(parents=True)
         self.states = FaustStates(app, PARTITIONS, Producer(Access("nobody:9092"), "unused", asyncio.Event()))
         book = RuleBook()

@@ -26,7 +26,7 @@ from app.kafka.messages import OutgoingMessage
 from app.kafka.producer import Producer
 from app.kafka.topics import TopicSpec, create
 from app.settings import Settings
-from app.stream.faust_config import build_app
+from app.stream.faust_config import RoundsApp, build_app
 from app.tables.changelog_reader import ChangelogReader
 from app.tables.device_table import FaustStates
 from tests import servers
@@ -61,7 +61,7 @@ async def run(devices: int, directory: Path) -> None:
     """Fill, recover, print."""
     with servers.kafka() as kafka:
         settings = Settings(app="bench", kafka_broker=kafka.bootstrap, state_dir=directory, kafka_partitions=PARTITIONS)
-        app = build_app(settings)
+        app = build_app(settings, RoundsApp)
         table = FaustStates(app, PARTITIONS, Producer(Access(kafka.bootstrap), "unused", asyncio.Event()))
         await create(
             Access(kafka.bootstrap), [TopicSpec(table.changelog, PARTITIONS, {"cleanup.policy": "compact"})], 1

@@ -88,7 +88,7 @@ def run() -> None:
     """Be `faust -A app worker`."""
     from app.worker import bootstrap
 
-    make_mortal(bootstrap.pipeline, Death(Path(os.environ["DIE_AFTER"])))
+    make_mortal(bootstrap.worker.parts.pipeline, Death(Path(os.environ["DIE_AFTER"])))
     sys.argv = ["faust", "-A", "app", "worker", "-l", "warn", "--without-web"]
     cli()
 

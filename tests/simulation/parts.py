@@ -7,17 +7,13 @@ from typing import Any
 from faust.types import TP
 
 from app.core.deadletters.limit import DeadLetterLimit
-from app.core.processing.processor import Processor
 from app.core.state.changelog import newest
-from app.kafka.alert_outbox import KafkaOutbox
-from app.kafka.dead_letters import KafkaDeadLetters
 from app.kafka.producer import Producer
 from app.kafka.session_lease import SessionLease
-from app.ops.ledger import BatchLedger
-from app.pipeline.pipeline import Pipeline
 from app.postgres.store.store import TimescaleStore
 from app.stream.log_book import LogBook
 from app.tables.device_table import FaustStates
+from app.worker.parts import PartClasses
 from tests.simulation.consumer import SimConsumer
 from tests.simulation.kafka import CHANGELOG, LogRecord
 
@@ -86,20 +82,22 @@ class SimStates(FaustStates):
         self._disk.write(partition, states, records[-1].offset)
 
 
-class Parts:
-    """The pieces a worker is made of; a test of the simulator replaces one by one with a bug in it."""
+class LimitOfMany(DeadLetterLimit):
+    """A second user is always known: no user's dead letters may stop the worker."""
 
-    pipeline: type[Pipeline] = Pipeline
-    processor: type[Processor] = Processor
-    dead_letters: type[KafkaDeadLetters] = KafkaDeadLetters
-    outbox: type[KafkaOutbox] = KafkaOutbox
+    def __init__(self, row: int, ratio: float, window: int, user_share: float, users: object) -> None:
+        super().__init__(row, ratio, window, user_share, lambda: ["u0", "u1"])
+
+
+class Parts(PartClasses):
+    """What a worker is made of; a test of the simulator replaces one by one with a bug in it."""
+
+    limit: type[DeadLetterLimit] = LimitOfMany
     states: type[SimStates] = SimStates
     store: type[TimescaleStore] = TimescaleStore
     consumer: Any = SimConsumer
-    ledger: type[BatchLedger] = BatchLedger
     lease: type[SessionLease] = SessionLease
     producer: type[Producer] = Producer
-    limit: type[DeadLetterLimit] = DeadLetterLimit
     logs: type[LogBook] = LogBook
     zombies_write = False  # what a worker writes after it has lost its partitions breaks no promise by itself
 

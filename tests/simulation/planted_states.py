@@ -62,10 +62,10 @@ class SkipsForeignStates(SimStates):
 
 class KeepsStateOverRebalances(Processor):
     def __init__(
-        self, limits: DecodeLimits, rules: RuleBook, load: Load, classes: DeviceClasses, in_memory: int
+        self, limits: DecodeLimits, rules: RuleBook, load: Load, classes: DeviceClasses, **options: Any
     ) -> None:
-        super().__init__(limits, rules, load, classes, in_memory=in_memory)
-        _keep_in(self, _OfEveryEpoch(rules, load, classes, in_memory=in_memory))
+        super().__init__(limits, rules, load, classes, **options)
+        _keep_in(self, _OfEveryEpoch(rules, load, classes, options["in_memory"], options["log_of"]))
 
 
 def _keep_in(processor: Processor, devices: DeviceCache) -> None:
@@ -80,10 +80,10 @@ class _OfEveryEpoch(DeviceCache):
 
 class ForgetsDevicesOfAnUnclosedBatch(Processor):
     def __init__(
-        self, limits: DecodeLimits, rules: RuleBook, load: Load, classes: DeviceClasses, in_memory: int
+        self, limits: DecodeLimits, rules: RuleBook, load: Load, classes: DeviceClasses, **options: Any
     ) -> None:
-        super().__init__(limits, rules, load, classes, in_memory=in_memory)
-        _keep_in(self, _TooForgetful(rules, load, classes, in_memory=in_memory))
+        super().__init__(limits, rules, load, classes, **options)
+        _keep_in(self, _TooForgetful(rules, load, classes, options["in_memory"], options["log_of"]))
 
 
 class _TooForgetful(DeviceCache):

@@ -16,7 +16,7 @@ from tests.simulation.parts import Disk, Parts
 from tests.simulation.promises import Promises
 from tests.simulation.script import Script
 from tests.simulation.servers import Servers
-from tests.simulation.shape import Shape, draw_shape, settings
+from tests.simulation.shape import Shape, draw_shape
 from tests.simulation.tables import BrokenPromise
 from tests.simulation.worker import Worker
 from tests.simulation.world import World
@@ -96,11 +96,9 @@ class Schedule:
         """A new life of a worker."""
         if self.workers[slot] is not None:
             return
-        shape = self.shape
-        given = settings(shape.batch_rows, shape.copy_min_rows, shape.late_after, shape.probe, shape.in_memory)
         name = f"worker {slot}.{len(self.lives) + 1}"
         self.world.note(name, "starts")
-        worker = Worker(self.servers, name, self.disks[slot], given, self.parts, self.script, self.shape.world)
+        worker = Worker(self.servers, name, self.disks[slot], self.shape, self.parts, self.script)
         self.workers[slot] = worker
         self.lives.append(worker.life)
         worker.task.add_done_callback(lambda task: self._ended(slot, worker), context=SERVERS.copy())

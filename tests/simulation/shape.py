@@ -6,7 +6,9 @@ from functools import lru_cache
 
 from app.core.processing.device_cache import IN_MEMORY
 from app.settings import Settings
+from tests.simulation.script import SET_BACK_AFTER
 
+OFFLINE_AFTER = 3.0  # seconds of silence
 CLOCKS_LENGTH = 12  # enough for some readings of one device in a row
 
 
@@ -65,16 +67,39 @@ def _of_a_world(shape: Shape, drawn: float) -> Shape:
     return replace(shape, world="poison") if drawn < 0.39 else shape
 
 
-@lru_cache(maxsize=64)
-def settings(
-    batch_rows: int, copy_min_rows: int, late_after: float | None, probe: float, in_memory: int = IN_MEMORY
+def settings(shape: Shape) -> Settings:
+    """Those of the workers. How few records a poll brings is not among them: what waits is joined as in a real one."""
+    return _settings(
+        shape.partitions, shape.copy_min_rows, shape.late_after, shape.probe, shape.in_memory, shape.sampled,
+        shape.watched,
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=512)
+def _settings(
+    partitions: int,
+    copy_min_rows: int,
+    late_after: float | None,
+    probe: float,
+    in_memory: int,
+    sampled: bool,
+    watched: bool,
 ) -> Settings:
     return Settings(
         _env_file=None,
-        batch_max_rows=batch_rows,
+        kafka_partitions=partitions,
         copy_min_rows=copy_min_rows,
         late_after=late_after,
         late_batch_rows=2,
         breaker_probe=probe,
         devices_in_memory=in_memory,
+        clock_back_readings=0 if sampled else SET_BACK_AFTER,
+        offline_after=OFFLINE_AFTER if watched else 0.0,
+        offline_grace=2.0,
+        offline_mass_share=1.0,
+        # So low that any one user would reach it, if it counted for more than its share: no worker may end by it.
+        dead_letters_in_a_row=2,
+        dead_letters_ratio=0.05,
+        dead_letters_window=40,
+        dead_letters_user_share=0.5,
     )

@@ -1,4 +1,4 @@
-"""One worker of the fleet, composed as in app.worker.bootstrap: the real path, processor, store, producer and adapters.
+"""One worker of the fleet: the parts of a real one (app.worker.parts) on the real store, producer and adapters.
 
 Its lives follow one another on the same disk. Faust's part, joining the group and recovering the states, is played here
 in the order in which Faust does it.
@@ -11,137 +11,110 @@ from typing import Any
 
 from aiokafka.errors import IllegalStateError
 
-from app.core.decode.decoder import DecodeLimits
-from app.core.presence.device_classes import NOBODY, DeviceClasses
-from app.core.presence.device_presence import PresenceLimits as PresenceLimits
-from app.core.sweeper.sweeper import Sweeper, SweeperConfig
-from app.core.user_config.rulebook import RuleBook
 from app.kafka.access import Access
 from app.kafka.dead_letter_reader import DeadLetterTail
-from app.kafka.inactivity_claims import KafkaInactivityClaims
 from app.kafka.producer import Producer
 from app.kafka.topic_ids import TopicIdentity
-from app.ports import Ports
 from app.postgres.operator_advice import Advice
-from app.settings import Settings
 from app.stream.batches import BatchLimits
-from app.stream.log_progress import log_positions
 from app.stream.source import FaustSource
-from app.worker.inactivity_task import InactivityTask
-from app.worker.log_watch import LogWatch
-from app.worker.watchdog import Watchdog
+from app.worker.backends import Backends
+from app.worker.parts import build_parts
 from tests.simulation.group import SESSION_SECONDS
-from tests.simulation.kafka import ALERTS, CHANGELOG, INPUT, LETTERS
+from tests.simulation.kafka import CHANGELOG, INPUT, LETTERS
 from tests.simulation.life import Life
 from tests.simulation.link import Link
 from tests.simulation.parts import Disk, Parts
-from tests.simulation.script import SET_BACK_AFTER, Script
+from tests.simulation.script import Script
 from tests.simulation.servers import Servers
+from tests.simulation.shape import Shape, settings
 from tests.simulation.stream import SimStream
 
 RULES_SECONDS = 1.0
-OFFLINE_AFTER = 3.0
-CARE = SweeperConfig(poll=1.0, grace=2.0, lag_max=4.0, mass_share=1.0)
 HEARTBEAT_SECONDS = SESSION_SECONDS / 3.5
 RETRY_SECONDS = 0.5  # after one that failed; aiokafka's 0.1 would be most steps of an outage
+ACCESS = Access("simulated")
 
 
 class Worker:
     """One life of a worker."""
 
     def __init__(
-        self,
-        servers: Servers,
-        name: str,
-        disk: Disk,
-        settings: Settings,
-        parts: type[Parts],
-        script: Script,
-        world: str = "",
+        self, servers: Servers, name: str, disk: Disk, shape: Shape, classes: type[Parts], script: Script
     ) -> None:
         self.servers, self.disk, self.life = servers, disk, Life(name)
         disk.superseded, disk.homeless = {}, set()
-        self._world = world
-        self._settings, self._parts, self._script = settings, parts, script
+        self._shape, self._settings = shape, settings(shape)
+        self._classes, self._script = classes, script
         self.rebalance = asyncio.Event()
         self.stopping = asyncio.Event()
         self.task = servers.world.loop.start(self.life, self._live())
 
-    def _compose(self) -> None:
-        settings, parts, world = self._settings, self._parts, self.servers.world
-        interrupt = asyncio.Event()
-        self.link = Link(world, self.life, "kafka")
-        limits = BatchLimits(INPUT, settings.batch_max_rows, settings.batch_max_bytes, settings.buffer_max_bytes)
-        self.consumer = parts.consumer(world, self.servers.kafka, self.servers.group, self.link, limits)
+    def _build(self) -> None:
+        settings = self._settings
+        self.link = Link(self.servers.world, self.life, "kafka")
+        self.consumer = self._consumer()
         self.stream = SimStream(self.consumer)
-        self.lease = parts.lease(SESSION_SECONDS, interrupt, world.loop.time)
-        sender = parts.producer(Access("simulated"), "out", interrupt, lease=self.lease)
-        store = parts.store(settings, interrupt, lease=self.lease)
-        store._breaker._clock, store._horizon._clock = world.loop.time, world.wall
-        states = parts.states(self.disk, sender)
-        self.rules = RuleBook()
-        classes = DeviceClasses((), PresenceLimits(OFFLINE_AFTER)) if self._script.watched else NOBODY
-        ids = self if self._world in ("anew", "changelog") else None
-        self.logs = parts.logs(INPUT, self.consumer.events, ids, load=states.get, items=states.items)
+        self._backends = self._build_backends()
+        self.lease, self.logs = self._backends.lease, self._backends.logs
         self.consumer.logs = self.logs
-        self.processor = parts.processor(
-            DecodeLimits(), self.rules, states.get, classes, in_memory=settings.devices_in_memory
-        )
-        self.processor._set_back_after = 0 if self._script.sampled else SET_BACK_AFTER
-        self.processor.partitions._log_of = self.logs.of
-        self._silences = Producer(Access("simulated"), "silence", interrupt, lease=self.lease)
-        self.presence = InactivityTask(
-            self.processor.partitions,
-            Sweeper(self.processor.partitions, CARE),
-            KafkaInactivityClaims(self._silences, INPUT),
-            lambda: log_positions(self.consumer),
-            states.items,
-        )
-        tail = DeadLetterTail(Access("simulated"), LETTERS, interrupt)
-        # So low that any one user would reach it, if it counted for more than its share: no worker may end by it.
-        limit = parts.limit(2, 0.05, 40, 0.5, lambda: ["u0", "u1"])
-        ports = Ports(
-            store=store,
-            dead_letters=parts.dead_letters(sender, LETTERS, tail, limit),
-            outbox=parts.outbox(sender, ALERTS),
-            states=states,
-            ledger=parts.ledger(limit),
-            lease=self.lease,
-        )
-        self.pipeline = parts.pipeline(
-            ports,
-            self.processor,
-            slots=settings.writes_in_flight + self.servers.kafka.partitions,
+        self.parts = build_parts(settings, self._backends, self._classes)
+        self.consumer.drain = lambda: self.parts.pipeline.drain(settings.shutdown_timeout)
+
+    def _consumer(self) -> Any:
+        settings, servers = self._settings, self.servers
+        limits = BatchLimits(INPUT, self._shape.batch_rows, settings.batch_max_bytes, settings.buffer_max_bytes)
+        return self._classes.consumer(servers.world, servers.kafka, servers.group, self.link, limits)
+
+    def _build_backends(self) -> Backends:
+        settings, classes, world = self._settings, self._classes, self.servers.world
+        interrupt = asyncio.Event()
+        lease = classes.lease(SESSION_SECONDS, interrupt, world.loop.time)
+        producer = classes.producer(ACCESS, "out", interrupt, lease=lease)
+        store = classes.store(settings, interrupt, lease=lease)
+        store._breaker._clock, store._horizon._clock = world.loop.time, world.wall
+        self._states = classes.states(self.disk, producer)
+        ids = self if self._shape.world in ("anew", "changelog") else None
+        load, items = self._states.get, self._states.items
+        return Backends(
             interrupt=interrupt,
+            lease=lease,
+            producer=producer,
+            best_effort=Producer(ACCESS, "silence", interrupt, lease=lease),
+            dead_letter_tail=DeadLetterTail(ACCESS, LETTERS, interrupt),
+            topic_ids=self,
+            logs=classes.logs(INPUT, self.consumer.events, ids, load=load, items=items),
+            states=self._states,
+            store=store,
+            advice=Advice(),
+            consumer=lambda: self.consumer,
+            home=None,  # a partition is for its user's records, whatever their keys
         )
-        self.consumer.drain = lambda: self.pipeline.drain(settings.shutdown_timeout)
-        self._store, self._sender, self._states = store, sender, states
 
     async def _live(self) -> None:
-        self._compose()
-        settings = self._settings
-        await self._store.start()
+        self._build()
+        backends, parts = self._backends, self.parts
+        await backends.store.start()
         self._load_rules()
         async with asyncio.TaskGroup() as group:
             work = [
-                group.create_task(self.pipeline.run(FaustSource(self.stream, self.consumer))),
+                group.create_task(parts.pipeline.run(FaustSource(self.stream, self.consumer))),
                 group.create_task(self.stream.filling()),
                 group.create_task(self.consumer.committing()),
                 group.create_task(self._follow_rules()),
                 group.create_task(self._heartbeats()),
-                group.create_task(Watchdog(INPUT, settings.watchdog_seconds).watch(self.consumer)),
+                group.create_task(parts.watchdog.watch(self.consumer)),
             ]
             if self.logs.ids is not None:
-                watch = LogWatch(self, self.logs, self._states, Advice()).watch(self.consumer)
-                work.append(group.create_task(watch))
+                work.append(group.create_task(parts.log_watch.watch(self.consumer)))
             if self._script.watched:
-                work.append(group.create_task(self.presence.run(CARE.poll)))
+                work.append(group.create_task(parts.inactivity.run(self._settings.offline_poll)))
             await self._be_a_member()
             for task in work:
                 task.cancel()
-        await self._sender.stop()
-        await self._silences.stop()
-        await self._store.stop(1.0)
+        await backends.producer.stop()
+        await backends.best_effort.stop()
+        await backends.store.stop(1.0)
         self.link.close()
 
     async def _be_a_member(self) -> None:
@@ -243,7 +216,7 @@ class Worker:
             self.lease.end()
 
     def _load_rules(self) -> None:
-        self.rules.apply({**self._script.rules, **self.servers.database.configs}.items())
+        self.parts.rules.apply({**self._script.rules, **self.servers.database.configs}.items())
 
     async def _follow_rules(self) -> None:
         if not self._script.edits:

@@ -34,7 +34,7 @@ from app.settings import Settings
 from app.stream import fetcher
 from app.stream.batches import BatchMessage, BatchTopic
 from app.stream.consumer_thread import ConsumerThread
-from app.stream.faust_config import build_app
+from app.stream.faust_config import RoundsApp, build_app
 from app.stream.faust_process import FaustProcess
 from app.stream.offset_thread import OffsetThread
 from app.stream.prefix_commit import PrefixConsumer
@@ -602,7 +602,7 @@ def test_the_group_is_joined_when_faust_subscribes() -> None:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Any:
-    app = build_app(Settings(state_dir=tmp_path / "s", app="none"))
+    app = build_app(Settings(state_dir=tmp_path / "s", app="none"), RoundsApp)
     app.conf.datadir.mkdir()
     app.conf.appdir.mkdir()
     app.conf.tabledir.mkdir()
@@ -662,7 +662,7 @@ async def test_a_corrupt_database_says_corruption(store: Any) -> None:
 
 
 def test_a_failing_agent_crashes_the_worker() -> None:
-    app = build_app(Settings(app="none"))
+    app = build_app(Settings(app="none"), RoundsApp)
     assert app.conf.agent_supervisor.__name__ == "CrashingSupervisor"
     # It leaves service.supervisor unset; a crash then goes up to the app.
     assert source(app.conf.agent_supervisor._contribute_to_service).endswith("pass")

@@ -1,0 +1,63 @@
+"""The composition root of the worker: settings in, a worker out that connects when its Faust app starts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from app.kafka.access import access
+from app.ops.health import HealthServer
+from app.settings import Settings
+from app.stream.faust_config import build_app
+from app.worker.backends import Backends, build_backends
+from app.worker.lifecycle import Resources, WorkerApp
+from app.worker.parts import WorkerParts, build_parts
+from app.worker.tasks import WorkerTasks
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A worker that is built and not started: `faust -A app worker` starts `app`."""
+
+    app: WorkerApp
+    parts: WorkerParts
+
+
+def build_worker(settings: Settings) -> Worker:
+    """Put the worker together: what it talks to, its parts, its tasks, its health page."""
+    kafka, app = access(settings), build_app(settings, WorkerApp)
+    backends = build_backends(settings, app, kafka)
+    parts = build_parts(settings, backends)
+    app.transport.drain = lambda: parts.pipeline.drain(settings.shutdown_timeout)
+    tasks = WorkerTasks(settings, app, backends, parts)
+    tasks.register()
+    producers = (backends.producer, backends.best_effort)
+    health = _health(settings, app, backends, parts, tasks)
+    app.resources = Resources(settings, kafka, backends.store, producers, health, backends.advice)
+    return Worker(app, parts)
+
+
+def _health(
+    settings: Settings, app: WorkerApp, backends: Backends, parts: WorkerParts, tasks: WorkerTasks
+) -> HealthServer:
+    store, writes = backends.store, backends.producer.writes
+
+    async def live() -> Mapping[str, bool]:
+        """Whether the process is worth keeping."""
+        return {"running": not app.should_stop}
+
+    async def ready() -> Mapping[str, bool]:
+        """Whether the worker does its job: partitions assigned, tables recovered, database reachable."""
+        return {
+            "assigned": not app.rebalancing and app.consumer_generation_id > 0,
+            "tables_recovered": app.tables.actives_ready,
+            "rules_loaded": tasks.rules_loaded.is_set(),
+            "schema_fits": tasks.schema_fits.is_set(),
+            "database": await store.ready(),
+            "kafka_writes": not writes.held,
+            "topics_agree": parts.log_watch.agree,
+        }
+
+    def advice() -> Mapping[str, str]:
+        """What is held up, and what an operator does about it."""
+        return {**store.advice, **writes.held}
+
+    return HealthServer(settings.metrics_host, settings.metrics_port, live, ready, advice)

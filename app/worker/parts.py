@@ -1,0 +1,133 @@
+"""What every worker is put together from, whatever is behind it: the path, and those that look after it.
+
+The real worker (app.worker.build) and the simulated one (tests/simulation) are both built here.
+"""
+
+from dataclasses import dataclass
+
+from app.core.deadletters.limit import DeadLetterLimit
+from app.core.decode.decoder import DecodeLimits
+from app.core.presence.device_classes import DeviceClasses
+from app.core.presence.device_presence import PresenceLimits
+from app.core.processing.processor import Processor
+from app.core.sweeper.sweeper import Sweeper, SweeperConfig
+from app.core.user_config.rulebook import RuleBook
+from app.kafka.alert_outbox import KafkaOutbox
+from app.kafka.dead_letters import KafkaDeadLetters
+from app.kafka.inactivity_claims import KafkaInactivityClaims
+from app.ops.events import state_unreadable
+from app.ops.ledger import BatchLedger
+from app.ops.rejections import Rejections
+from app.pipeline.coalesce import CoalesceLimit
+from app.pipeline.pipeline import Pipeline
+from app.ports import Ports
+from app.settings import Settings
+from app.stream.log_progress import log_positions
+from app.worker.backends import Backends
+from app.worker.inactivity_task import InactivityTask
+from app.worker.log_watch import LogWatch
+from app.worker.watchdog import Watchdog
+
+
+class PartClasses:
+    """The classes of the parts; the simulation replaces one by one with a class that has a bug."""
+
+    pipeline: type[Pipeline] = Pipeline
+    processor: type[Processor] = Processor
+    dead_letters: type[KafkaDeadLetters] = KafkaDeadLetters
+    outbox: type[KafkaOutbox] = KafkaOutbox
+    ledger: type[BatchLedger] = BatchLedger
+    limit: type[DeadLetterLimit] = DeadLetterLimit
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerParts:
+    """Everything that is built and not started."""
+
+    rules: RuleBook
+    processor: Processor
+    limit: DeadLetterLimit
+    rejections: Rejections
+    pipeline: Pipeline
+    sweeper: Sweeper
+    inactivity: InactivityTask
+    watchdog: Watchdog
+    log_watch: LogWatch
+
+
+def build_parts(settings: Settings, backends: Backends, classes: type[PartClasses] = PartClasses) -> WorkerParts:
+    """Settings and what the worker talks to in, its parts out."""
+    rules, rejections = RuleBook(), Rejections()
+    processor = _processor(settings, backends, rules, classes)
+    limit = _dead_letter_limit(settings, rules, classes)
+    ports = Ports(
+        store=backends.store,
+        dead_letters=classes.dead_letters(
+            backends.producer, settings.kafka_dlq_topic, backends.dead_letter_tail, limit
+        ),
+        outbox=classes.outbox(backends.producer, settings.kafka_alerts_topic, settings.kafka_topic),
+        states=backends.states,
+        ledger=classes.ledger(limit, rejections),
+        lease=backends.lease,
+    )
+    pipeline = classes.pipeline(
+        ports,
+        processor,
+        slots=settings.writes_in_flight + settings.kafka_partitions,  # small ones of all partitions share a write
+        interrupt=backends.interrupt,
+        most=CoalesceLimit(settings.batch_max_rows, settings.batch_max_bytes),
+    )
+    sweeper = Sweeper(processor.partitions, _sweeper_config(settings))
+    inactivity = _inactivity_task(settings, backends, processor, sweeper)
+    watchdog = Watchdog(settings.kafka_topic, settings.watchdog_seconds)
+    log_watch = _log_watch(settings, backends)
+    return WorkerParts(rules, processor, limit, rejections, pipeline, sweeper, inactivity, watchdog, log_watch)
+
+
+def _processor(settings: Settings, backends: Backends, rules: RuleBook, classes: type[PartClasses]) -> Processor:
+    return classes.processor(
+        DecodeLimits(
+            settings.time_future_max, settings.time_past_max, settings.payload_max_bytes, settings.payload_max_depth
+        ),
+        rules,
+        backends.states.get,
+        DeviceClasses(settings.offline_classes, PresenceLimits(settings.offline_after)),
+        note_every=settings.last_seen_every,
+        in_memory=settings.devices_in_memory,
+        log_of=backends.logs.of,
+        unreadable=state_unreadable,
+        set_back_after=settings.clock_back_readings,
+        home=backends.home,
+    )
+
+
+def _dead_letter_limit(settings: Settings, rules: RuleBook, classes: type[PartClasses]) -> DeadLetterLimit:
+    return classes.limit(
+        settings.dead_letters_in_a_row,
+        settings.dead_letters_ratio,
+        settings.dead_letters_window,
+        settings.dead_letters_user_share,
+        rules.some_users,
+    )
+
+
+def _sweeper_config(settings: Settings) -> SweeperConfig:
+    return SweeperConfig(
+        settings.offline_poll,
+        settings.offline_grace,
+        settings.offline_lag_max,
+        settings.offline_mass_share,
+        settings.offline_mass_hold,
+    )
+
+
+def _inactivity_task(settings: Settings, backends: Backends, processor: Processor, sweeper: Sweeper) -> InactivityTask:
+    claims = KafkaInactivityClaims(backends.best_effort, settings.kafka_topic)
+    return InactivityTask(
+        processor.partitions, sweeper, claims, lambda: log_positions(backends.consumer()), backends.states.items
+    )
+
+
+def _log_watch(settings: Settings, backends: Backends) -> LogWatch:
+    written = (settings.kafka_dlq_topic, settings.kafka_alerts_topic)
+    return LogWatch(backends.topic_ids, backends.logs, backends.states, backends.advice, written)
