@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,21 @@ def test_commands_exist(page: Path) -> None:
     assert set(re.findall(r"(?:`|^ +)make ([a-z-]+)", text, re.MULTILINE)) - targets == set()
     for command in re.findall(r"(?:`|bin/|^ +|&& |& )iot-stream ([a-z]+)", text, re.MULTILINE):
         assert importlib.util.find_spec(COMMANDS[command][0].partition(":")[0]), f"there is no iot-stream {command}"
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=lambda page: page.name)
+def test_class_names_are_those_of_the_code(page: Path) -> None:
+    text = re.sub(r"^ {4}.*$", "", page.read_text(), flags=re.M)
+    names = set(re.findall(r"`([A-Z][a-z]+(?:[A-Z][a-z]+)+)(?:\.\w+)?`", text))
+    assert sorted(names - _words_of_the_code()) == []
+
+
+@cache
+def _words_of_the_code() -> frozenset[str]:
+    """Every word that a source, a test or an alert of Prometheus has."""
+    files = [*SOURCE.values(), *(path.read_text() for path in (ROOT / "tests").rglob("*.py") if path != Path(__file__))]
+    alerts = (ROOT / "deploy" / "prometheus" / "alerts.yml").read_text()
+    return frozenset(re.findall(r"\w+", " ".join([*files, alerts])))
 
 
 def test_what_is_not_there_yet_is_named() -> None:

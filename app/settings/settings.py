@@ -199,7 +199,7 @@ class Settings(BaseSettings):
         description="more of a user's or of all devices silent at once are one alert, and none of their own; 1: never",
     )
     offline_mass_hold: PositiveFloat = Field(
-        600.0, description="for so long they are not told of on their own, if they do not come back before"
+        600.0, description="for so long none of them is reported on its own, if they do not come back before"
     )
     devices_in_memory: PositiveInt = Field(
         100_000, description="devices whose state a worker keeps in memory; of all others it is on its disk"
