@@ -5,6 +5,7 @@ IotStreamError
 ├── TransientError      an outage: wait, try again, hold the offsets        (never a dead letter)
 │   └── WireError       what a peer sent is not its protocol: close the connection and connect again
 ├── PermanentError      a missing table, topic or right: hold the offsets and say what an operator must do
+├── LimitReachedError   rows of a live write go where late rows go: fewer of them at a time
 ├── BooksError          a record of a batch is not accounted for, or twice: a bug   (crash)
 ├── DeadLetterLimitError  too many dead letters: none of the batch is sent, the worker ends with exit code 3
 ├── StreamGapError      batches of a partition do not follow one another    (seek back once, then crash)
@@ -33,6 +34,10 @@ class WireError(TransientError):
 
 class PermanentError(IotStreamError):
     """The dependency answers and refuses: an operator has to act; str() says how."""
+
+
+class LimitReachedError(IotStreamError):
+    """A live write meets TimescaleDB's decompression limit: its rows are stored as late ones are, in small pieces."""
 
 
 class BooksError(IotStreamError):

@@ -16,10 +16,8 @@ from app.postgres.circuit_breaker import Breaker
 from app.postgres.events import NoStoreEvents
 from app.postgres.operator_advice import Advice
 from app.postgres.store import write_queue
-from app.postgres.store.group_commit import LiveWrites
 from app.postgres.store.late_horizon import LateHorizon
-from app.postgres.store.pending_write import PendingWrite
-from app.postgres.store.write_queue import StoreContext, WriteQueue
+from app.postgres.store.write_queue import LiveWrites, PendingWrite, StoreContext, WriteQueue
 from app.runtime.interrupt import Interrupt
 
 ROW = (datetime(2026, 5, 4, tzinfo=UTC), "u1", "d1", 1)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from unittest import mock
 
 from app.kafka import dead_letter_reader, producer
-from app.postgres.store import lane
+from app.postgres.store import session
 from tests.simulation.database import Connection, Database
 from tests.simulation.group import Group
 from tests.simulation.kafka import Kafka, ProducerClient, TailClient
@@ -44,7 +44,7 @@ class Servers:
         with (
             mock.patch.object(producer, "AIOKafkaProducer", sender),
             mock.patch.object(dead_letter_reader, "AIOKafkaConsumer", reader),
-            mock.patch.object(lane, "connect", connect),
+            mock.patch.object(session, "connect", connect),
             mock.patch("app.kafka.access.create_conn", nobody),
             mock.patch("app.pipeline.pipeline.time", clock),
             mock.patch("app.stream.transport.time", clock),

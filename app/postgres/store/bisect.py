@@ -1,7 +1,8 @@
-"""One caller's rows and effects in one transaction; what the database refuses is found and left out, alone.
+"""What one transaction stores: one caller's rows and effects, or those of several whose rows are all new.
 
-Binary splitting within savepoints. Short cuts keep one bad row in thousands cheap: values that cannot be encoded are
-found without asking the server, COPY names the line it stumbled over, and a constraint quotes the row.
+What the database refuses of one caller's is found and left out, alone, by binary splitting within savepoints. Short
+cuts keep one bad row in thousands cheap: values that cannot be encoded are found without asking the server, COPY names
+the line it stumbled over, and a constraint quotes the row.
 """
 
 import re
@@ -10,8 +11,10 @@ from contextlib import asynccontextmanager
 
 from app.core.batch.effects import Effect, WriteResult
 from app.core.model.records import Row
+from app.core.schema.column_types import KEY
 from app.core.schema.schema import current_schema
-from app.postgres.sqlstate import DATABASE_ERRORS, Failure, classify, words
+from app.errors import IotStreamError
+from app.postgres.sqlstate import DATABASE_ERRORS, Failure, classify, limit_reached, words
 from app.postgres.store.encode_check import EncodingError, fault
 from app.postgres.store.session import WriteSession
 from app.postgres.store.statements import PARAMETERS
@@ -23,6 +26,7 @@ _QUOTED = re.compile(r"Failing row contains \((.*)", re.DOTALL)
 _LINE = re.compile(r"COPY iot_batch, line (\d+)")
 _SUSPECTS = 4  # rows tried alone on the database's word; with more bad ones halving is quicker
 _SMALL = 8  # a failing piece of this size is tried row by row
+RETURNED_ROWS = 64  # up to so many the database returns which are new: less work than BEGIN and COMMIT
 
 
 async def store(
@@ -46,6 +50,50 @@ async def store(
             raise
         return await _bisect(session, rows, effects, first, error)
     return WriteResult(count, len(rows) - count)
+
+
+async def store_together(
+    session: WriteSession, writes: Sequence[tuple[Sequence[Row], Sequence[Effect]]], copy_min_rows: int
+) -> list[WriteResult] | None:
+    """Store the rows and effects of several callers at once; the answer to each, or None: nothing is stored.
+
+    Raises DATABASE_ERRORS for an outage. With a duplicate among many rows the server's count does not tell whose it
+    was. Live traffic has hardly any, and a replay comes in batches too large to be grouped: so no large statement pays
+    for telling them apart.
+    """
+    rows = [row for one, _ in writes for row in one]
+    effects = [effect for _, each in writes for effect in each]
+    try:
+        if session.keeps_state and len(rows) <= RETURNED_ROWS and not effects:
+            return _answers(writes, await session.insert_returning_keys(rows))
+        async with session.connection.transaction():
+            if await session.insert(rows, copy=len(rows) >= copy_min_rows) != len(rows):
+                raise _NotAllNewError
+            await session.apply(effects)
+    except _NotAllNewError:
+        return None
+    except (EncodingError, *DATABASE_ERRORS) as error:
+        if not is_data(error) and not limit_reached(error):
+            raise
+        return None
+    return [WriteResult(len(one)) for one, _ in writes]
+
+
+class _NotAllNewError(IotStreamError):
+    """The answer to a group is not the sum of simple answers: its transaction is rolled back."""
+
+
+def _answers(
+    writes: Sequence[tuple[Sequence[Row], Sequence[Effect]]], new: set[tuple[object, ...]]
+) -> list[WriteResult]:
+    """Count for each write its keys that are new; a key that comes twice is new to the first."""
+    answers = []
+    for rows, _ in writes:
+        count = len(new)
+        new.difference_update(row[: len(KEY)] for row in rows)
+        count -= len(new)
+        answers.append(WriteResult(count, len(rows) - count))
+    return answers
 
 
 def is_data(error: BaseException) -> bool:

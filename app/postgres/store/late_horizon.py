@@ -1,4 +1,4 @@
-"""Which rows are late: older than what the hypertable's policy leaves uncompressed, or than a setting."""
+"""Which rows of a write are late: older than what the hypertable's policy leaves uncompressed, or than a setting."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 
+from app.core.batch.effects import WriteResult
 from app.core.model.records import Row
 from app.postgres.connect import Connection
 
@@ -53,6 +54,25 @@ class LateHorizon:
         except (asyncpg.InsufficientPrivilegeError, asyncpg.UndefinedColumnError):
             self.after = None
         self._asked = now
+
+
+class LateSplit:
+    """`live` in the order given, `late` in the order of the indexes `late`."""
+
+    def __init__(self, rows: Sequence[Row], late: Sequence[int]) -> None:
+        apart = set(late)
+        self._late = late
+        self._live = [index for index in range(len(rows)) if index not in apart] if len(apart) < len(rows) else []
+        self.live = [rows[index] for index in self._live]
+        self.late = [rows[index] for index in late]
+
+    def join(self, live: WriteResult, late: WriteResult) -> WriteResult:
+        """The answer to the whole write, its indexes those of the rows as given."""
+        refused = [(self._live[index], wrong) for index, wrong in live.refused]
+        refused += [(self._late[index], wrong) for index, wrong in late.refused]
+        return WriteResult(
+            live.rows + late.rows, live.duplicates + late.duplicates, tuple(sorted(refused)), live.refused_effects
+        )
 
 
 def _is_time(value: object) -> bool:

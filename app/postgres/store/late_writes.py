@@ -12,8 +12,8 @@ from app.core.batch.effects import WriteResult
 from app.core.model.records import Row
 from app.postgres.sqlstate import DATABASE_ERRORS, limit_reached, of_late_rows
 from app.postgres.store import bisect
-from app.postgres.store.pending_write import PendingWrite
 from app.postgres.store.session import WriteSession
+from app.postgres.store.write_queue import PendingWrite
 
 SMALLEST = 50  # rows of a piece that is stored without the limit
 GROW_AFTER = 20  # pieces stored in a row before a larger one is tried
@@ -21,7 +21,7 @@ UNLIMITED = "SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction =
 
 
 class LateWrites:
-    """Work of the slow lane (queue.Work)."""
+    """The write_queue.WritePolicy of the slow lane."""
 
     part = "late rows"
 

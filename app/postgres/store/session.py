@@ -1,5 +1,7 @@
-"""The statements of a write, on one connection: rows by unnest or COPY, then effects; no retries, no judgement."""
+"""A lane's connection and the statements of a write on it: rows by unnest or COPY, then effects; no retries."""
 
+import asyncio
+import contextlib
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
@@ -9,13 +11,16 @@ from app.core.model.records import Row
 from app.core.schema.column_types import KEY
 from app.core.schema.schema import current_schema
 from app.ports import Lease
-from app.postgres.connect import Connection
+from app.postgres.connect import Connection, connect
 from app.postgres.sqlstate import DATABASE_ERRORS
 from app.postgres.store import config_edits
 from app.postgres.store.encode_check import EncodingError
 from app.postgres.store.statements import EFFECTS
+from app.settings import Settings
 
 STAGING = "iot_batch"
+GRACE = 1.0  # seconds beyond the server's own statement timeout, before the connection is cut
+CLOSE_TIMEOUT = 2.0  # seconds for a farewell
 
 
 class WriteSession:
@@ -37,7 +42,7 @@ class WriteSession:
         arrays = ", ".join(f"${at}::{kind}[]" for at, kind in enumerate(schema.types, 1))
         into = f"INSERT INTO raw_telemetry ({names}) SELECT"
         self._unnest = f"{into} * FROM unnest({arrays}) ON CONFLICT DO NOTHING"
-        self._unnest_told = f"{self._unnest} RETURNING {', '.join(KEY)}"
+        self._unnest_returning = f"{self._unnest} RETURNING {', '.join(KEY)}"
         self._from_staging = f"{into} {names} FROM {STAGING} ON CONFLICT DO NOTHING"
         # The types that rows are encoded to, with no constraint: what else the table asks for, the INSERT checks.
         typed = ", ".join(f'"{name}" {kind}' for name, kind in zip(schema.names, schema.types, strict=True))
@@ -73,7 +78,7 @@ class WriteSession:
         Only where the session keeps state: it is prepared in one transaction and carried out in the next.
         Raises EncodingError or DATABASE_ERRORS, with nothing stored.
         """
-        return {tuple(key) for key in await self.connection.fetch(self._unnest_told, *_arrays(rows))}
+        return {tuple(key) for key in await self.connection.fetch(self._unnest_returning, *_arrays(rows))}
 
     async def clear_staging(self) -> None:
         """Empty the staging table, so that the same transaction can COPY again."""
@@ -87,6 +92,52 @@ class WriteSession:
                 await config_edits.carry_out(self.connection, EFFECTS[statement], every)
             else:
                 await self.connection.executemany(EFFECTS[statement], every)
+
+
+class Lane:
+    """A place for one transaction at a time: a session that is opened when needed and thrown away when in doubt."""
+
+    def __init__(self, settings: Settings, lease: Lease, name: str = "store") -> None:
+        """No transaction begins without the `lease`; `name` tells its connection apart in pg_stat_activity."""
+        self._settings, self._lease, self._name = settings, lease, f"iot-stream {name}"
+        self.session: WriteSession | None = None
+
+    async def open(self) -> WriteSession:
+        """Connect and prepare. Raises DATABASE_ERRORS. May be cancelled."""
+        connection = await connect(self._settings, self._name)
+        session = WriteSession(connection, keeps_state=self._settings.database_statement_cache, lease=self._lease)
+        try:
+            await session.prepare()
+        except BaseException:
+            connection.terminate()
+            raise
+        self.session = session
+        return session
+
+    @contextlib.contextmanager
+    def deadline(self) -> Iterator[None]:
+        """Cut the connection when the block takes longer than database_timeout.
+
+        Not a cancellation: a transaction that is cancelled still talks to the server, which may be gone.
+        """
+        timer = asyncio.get_running_loop().call_later(self._settings.database_timeout + GRACE, self.drop)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def drop(self) -> None:
+        """Cut the connection at once: whatever runs on it fails, and the server rolls it back."""
+        if self.session is not None:
+            self.session.connection.terminate()
+            self.session = None
+
+    async def close(self) -> None:
+        """Say farewell to the server; cut the connection if it does not answer."""
+        if self.session is not None:
+            with contextlib.suppress(*DATABASE_ERRORS):
+                await self.session.connection.close(timeout=CLOSE_TIMEOUT)
+            self.drop()
 
 
 def _arrays(rows: Sequence[Row]) -> Iterator[list[Any]]:

@@ -1,8 +1,8 @@
 """The store: batches of rows in, each stored once and for good, with an answer counted by the database.
 
-A write holds through every outage until it is stored or told to give up. Live rows have `writes_in_flight` lanes, each
+A write holds through every outage until it is stored or interrupted. Live rows have `writes_in_flight` lanes, each
 a connection with one transaction at a time; writes that find none free wait, and small ones then share one. Late rows
-have a lane of their own.
+have a lane of their own. From here to the SQL: write_queue.py, bisect.py, session.py.
 """
 
 import asyncio
@@ -10,38 +10,18 @@ from collections.abc import Mapping, Sequence
 
 from app.core.batch.effects import Effect, WriteResult
 from app.core.model.records import Row
-from app.errors import TransientError
+from app.errors import LimitReachedError, TransientError
 from app.ports import Lease, Unlimited
 from app.postgres.circuit_breaker import Breaker, BreakerState
 from app.postgres.events import NoStoreEvents, StoreEvents
 from app.postgres.operator_advice import Advice
 from app.postgres.probe import Probe
-from app.postgres.store.group_commit import LimitReachedError, LiveWrites
-from app.postgres.store.lane import Lane
-from app.postgres.store.late_horizon import LateHorizon
+from app.postgres.store.late_horizon import LateHorizon, LateSplit
 from app.postgres.store.late_writes import LateWrites
-from app.postgres.store.write_queue import StoreContext, WriteQueue
+from app.postgres.store.session import Lane
+from app.postgres.store.write_queue import LiveWrites, StoreContext, WriteQueue
 from app.runtime.interrupt import Interrupt
 from app.settings import Settings
-
-
-class LateSplit:
-    """`live` in the order given, `late` in the order of the indexes `late`."""
-
-    def __init__(self, rows: Sequence[Row], late: Sequence[int]) -> None:
-        apart = set(late)
-        self._late = late
-        self._live = [index for index in range(len(rows)) if index not in apart] if len(apart) < len(rows) else []
-        self.live = [rows[index] for index in self._live]
-        self.late = [rows[index] for index in late]
-
-    def join(self, live: WriteResult, late: WriteResult) -> WriteResult:
-        """The answer to the whole write, its indexes those of the rows as given."""
-        refused = [(self._live[index], wrong) for index, wrong in live.refused]
-        refused += [(self._late[index], wrong) for index, wrong in late.refused]
-        return WriteResult(
-            live.rows + late.rows, live.duplicates + late.duplicates, tuple(sorted(refused)), live.refused_effects
-        )
 
 
 class TimescaleStore:

@@ -1,4 +1,8 @@
-"""Writes that wait for a lane: each is tried until it is stored, or told to give up."""
+"""Writes that wait for a lane: each is tried until it is stored, or interrupted; small live ones share a transaction.
+
+In order: `write` waits, `_dispatch` gives what shares a transaction to a free lane, `_hold` tries until it is stored,
+`_try` is one transaction, and the policy (LiveWrites here, LateWrites in late_writes.py) says what is stored in it.
+"""
 
 import asyncio
 import functools
@@ -10,20 +14,38 @@ from typing import Any, NamedTuple, Protocol
 
 from app.core.batch.effects import Effect, WriteResult
 from app.core.model.records import Row
-from app.errors import TransientError
+from app.errors import LimitReachedError, TransientError
 from app.postgres.circuit_breaker import Breaker, BreakerState
 from app.postgres.events import StoreEvents
 from app.postgres.operator_advice import Advice
-from app.postgres.sqlstate import DATABASE_ERRORS
-from app.postgres.store.lane import Lane
+from app.postgres.sqlstate import DATABASE_ERRORS, limit_reached, words
+from app.postgres.store import bisect
 from app.postgres.store.late_horizon import LateHorizon
-from app.postgres.store.pending_write import PendingWrite
-from app.postgres.store.session import WriteSession
+from app.postgres.store.session import Lane, WriteSession
 from app.runtime.interrupt import Interrupt
 
 # While transactions follow one another this closely, a small write waits a little for others to share one with.
 BUSY_SECONDS, SHARE_SECONDS, SMALL_ROWS = 0.006, 0.002, 100
 BACKOFF_FIRST, BACKOFF_MAX = 0.1, 1.6  # seconds between the tries of one write, while the breaker is closed
+
+
+class PendingWrite:
+    """Rows and effects, and the answer once there is one. `written` are the answers to its first pieces."""
+
+    def __init__(self, rows: Sequence[Row], effects: Sequence[Effect] = ()) -> None:
+        self.rows, self.effects = rows, effects
+        self.written: list[WriteResult] = []
+        self.answer: asyncio.Future[WriteResult] = asyncio.get_running_loop().create_future()
+
+    def settle(self, written: WriteResult) -> None:
+        """Give the answer, unless nobody waits for it any more."""
+        if not self.answer.done():
+            self.answer.set_result(written)
+
+    def fail(self, error: BaseException) -> None:
+        """Raise the error where the answer is awaited."""
+        if not self.answer.done():
+            self.answer.set_exception(error)
 
 
 class WritePolicy(Protocol):
@@ -42,6 +64,51 @@ class WritePolicy(Protocol):
 
     def outage(self, error: BaseException) -> bool:
         """Whether this failure is one of the database, and not of what was written."""
+
+
+class LiveWrites:
+    """Group commit: small writes that wait at the same time share a transaction, each with its own exact answer."""
+
+    part = "writes"
+
+    def __init__(self, copy_min_rows: int) -> None:
+        self._copy_min_rows = copy_min_rows
+
+    def take(self, waiting: deque[PendingWrite]) -> list[PendingWrite]:
+        """Take the first write that is still wanted, and those after it that fit with it below `copy_min_rows`."""
+        group: list[PendingWrite] = []
+        total = 0
+        while waiting and (not group or total + len(waiting[0].rows) <= self._copy_min_rows):
+            pending = waiting.popleft()
+            if not pending.answer.done():
+                group.append(pending)
+                total += len(pending.rows)
+        return group
+
+    async def store(self, session: WriteSession, group: Sequence[PendingWrite]) -> int:
+        """Store a group and settle each write in it. Raises DATABASE_ERRORS: those not settled are not stored."""
+        together = None
+        if len(group) > 1:
+            writes = [(pending.rows, pending.effects) for pending in group]
+            together = await bisect.store_together(session, writes, self._copy_min_rows)
+        for index, pending in enumerate(group):
+            if together is not None:
+                pending.settle(together[index])
+            elif not pending.answer.done():
+                await self._store_alone(session, pending)
+        return sum(len(pending.rows) for pending in group)
+
+    async def _store_alone(self, session: WriteSession, pending: PendingWrite) -> None:
+        try:
+            pending.settle(await bisect.store(session, pending.rows, pending.effects, self._copy_min_rows))
+        except DATABASE_ERRORS as error:
+            if not limit_reached(error) or not pending.rows:
+                raise
+            pending.fail(LimitReachedError(words(error)))
+
+    def outage(self, error: BaseException) -> bool:
+        """Every failure that a live write waits for is."""
+        return True
 
 
 class StoreContext(NamedTuple):
@@ -66,7 +133,7 @@ class WriteQueue:
         self._dispatched = 0.0  # when the last one was (loop's time)
 
     async def write(self, rows: Sequence[Row], effects: Sequence[Effect] = ()) -> WriteResult:
-        """Have it stored. Raises TransientError when told to give up before it is in its last transaction."""
+        """Have it stored. Raises TransientError when interrupted before it is in its last transaction."""
         pending = PendingWrite(rows, effects)
         self._waiting.append(pending)
         if self._timer is None:
@@ -126,7 +193,7 @@ class WriteQueue:
             self._shared.advice.settled(self._work.part)  # given up, or stored: nothing of it is held here
 
     async def _hold(self, lane: Lane, group: list[PendingWrite]) -> None:
-        """Try until the group is stored, or nobody waits for it, or told to give up (TransientError)."""
+        """Try until the group is stored, or nobody waits for it, or the store is interrupted (TransientError)."""
         backoff = BACKOFF_FIRST
         while any(not pending.answer.done() for pending in group):
             try:
