@@ -11,7 +11,7 @@ from app.core.batch.effects import Statement
 from app.errors import PermanentError, TransientError
 from app.postgres.connect import Connection
 from app.postgres.schema import init_sql
-from app.postgres.store.statements import EFFECTS
+from app.postgres.store.statements import STATEMENTS
 
 pytestmark = pytest.mark.integration
 
@@ -64,7 +64,7 @@ async def test_an_edit_by_hand_bears_its_own_time(connection: Connection) -> Non
     old = datetime(2020, 1, 1, tzinfo=UTC)
 
     async def message(rules: str, came: datetime, offset: int) -> str:
-        sql = EFFECTS[Statement.UPSERT_CONFIG]
+        sql = STATEMENTS[Statement.UPSERT_CONFIG].sql
         await connection.execute(sql, "u1", rules, None, came, 3, offset, True)
         found: str = await connection.fetchval("SELECT rules::text || maintenance::text FROM user_configs")
         return found

@@ -13,13 +13,13 @@ import asyncpg
 
 from app.core.batch.effects import Statement
 from app.core.model.records import Row
-from app.postgres.store.statements import EFFECTS
+from app.postgres.store.statements import STATEMENTS
 from tests.simulation.life import Life
 from tests.simulation.link import Link
 from tests.simulation.world import World
 
 POISON = '"poison"'  # in extra_data: a CHECK constraint refuses the row
-_STATEMENTS = {" ".join(sql.split()): statement for statement, sql in EFFECTS.items()}
+_STATEMENTS = {" ".join(known.sql.split()): statement for statement, known in STATEMENTS.items()}
 
 Key = tuple[Any, str, str, int]
 

@@ -17,7 +17,7 @@ from app.errors import IotStreamError
 from app.postgres.sqlstate import DATABASE_ERRORS, Failure, classify, limit_reached, words
 from app.postgres.store.encode_check import EncodingError, fault
 from app.postgres.store.session import WriteSession
-from app.postgres.store.statements import PARAMETERS
+from app.postgres.store.statements import STATEMENTS
 
 _COLUMN = re.compile(r"COPY iot_batch, line \d+, column (\w+)")
 _PARAMETER = re.compile(r"portal parameter \$(\d+)")  # "unnamed portal", and of a statement kept
@@ -195,7 +195,7 @@ async def _sift_effects(session: WriteSession, effects: Sequence[Effect]) -> tup
         except DATABASE_ERRORS as error:
             if not is_data(error):
                 raise
-            refused.append((index, refusal(error, PARAMETERS[effect.statement])))
+            refused.append((index, refusal(error, tuple(STATEMENTS[effect.statement].parameters))))
     return tuple(refused)
 
 

@@ -15,7 +15,7 @@ from app.postgres.connect import Connection, connect
 from app.postgres.sqlstate import DATABASE_ERRORS
 from app.postgres.store import config_edits
 from app.postgres.store.encode_check import EncodingError
-from app.postgres.store.statements import EFFECTS
+from app.postgres.store.statements import STATEMENTS
 from app.settings import Settings
 
 STAGING = "iot_batch"
@@ -87,11 +87,11 @@ class WriteSession:
     async def apply(self, effects: Sequence[Effect]) -> None:
         """Carry out the effects in their order, neighbours of one kind together."""
         for statement, run in groupby(effects, key=lambda effect: effect.statement):
-            every = [effect.args for effect in run]
+            sql, every = STATEMENTS[statement].sql, [effect.args for effect in run]
             if statement in (Statement.UPSERT_CONFIG, Statement.UPSERT_SAMPLED_CONFIG):
-                await config_edits.carry_out(self.connection, EFFECTS[statement], every)
+                await config_edits.carry_out(self.connection, sql, every)
             else:
-                await self.connection.executemany(EFFECTS[statement], every)
+                await self.connection.executemany(sql, every)
 
 
 class Lane:

@@ -1,49 +1,124 @@
-"""Statements beside the rows: the SQL of each, and the column that each of its parameters goes to."""
+"""Statements that an Effect can ask for, one entry each: what it means, the column each parameter goes to, the SQL."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from app.core.batch.effects import Statement
 from app.postgres.store import config_edits
 
-EFFECTS = {
-    Statement.UPSERT_CONFIG: config_edits.UPSERT,
-    Statement.UPSERT_SAMPLED_CONFIG: config_edits.UPSERT_SAMPLED,
-    Statement.INSERT_CONFIG: """
+
+class SqlStatement(NamedTuple):
+    """`parameters` of $1, $2, ... in order: the column's name, for an error's words, and the Python type it takes."""
+
+    meaning: str
+    parameters: Mapping[str, str]
+    sql: str
+
+
+_DEVICE = {"user_id": "str", "device_id": "str"}
+_STATUS = {"device_key": "str", **_DEVICE, "status": "str", "last_seen": "datetime"}
+_DETAIL = {"detail": "str (JSON text)"}
+_WAY = {"way": "str"}
+_CONFIG = {
+    "user_id": "str",
+    "rules": "str | None (JSON text)",
+    "maintenance": "str | None (JSON text)",
+    "edited_at": "datetime of whole milliseconds",
+}
+_MESSAGE = {"message_partition": "int", "message_offset": "int", "message_live": "bool"}
+_ALERT = {
+    "severity": "str",
+    "message": "str",
+    "value": "float | None",
+    "threshold": "float | None",
+}
+
+STATEMENTS: Mapping[Statement, SqlStatement] = {
+    Statement.UPSERT_CONFIG: SqlStatement(
+        "None leaves what is stored, and a config that is not the newest leaves all of it (config_edits.py); "
+        "`message_live`: the place in the log is that of its sending",
+        _CONFIG | _MESSAGE,
+        config_edits.UPSERT,
+    ),
+    Statement.UPSERT_SAMPLED_CONFIG: SqlStatement(
+        "as UPSERT_CONFIG, with the sampling",
+        _CONFIG | _MESSAGE | {"sampling": "str (JSON text)"},
+        config_edits.UPSERT_SAMPLED,
+    ),
+    Statement.INSERT_CONFIG: SqlStatement(
+        "for a user who has no configuration at all",
+        _CONFIG | {"sampling": "str | None (JSON text)"},
+        """
         INSERT INTO user_configs (user_id, rules, maintenance, edited_at, message_edited_at, message_at, sampling)
         VALUES ($1, coalesce($2::jsonb, '[]'), coalesce($3::jsonb, '[]'), least($4::timestamptz, clock_timestamp()),
             least($4::timestamptz, clock_timestamp()), $4, coalesce($5::jsonb, '{}'))
         ON CONFLICT (user_id) DO NOTHING""",
-    Statement.UPSERT_AVERAGE: """
+    ),
+    Statement.UPSERT_AVERAGE: SqlStatement(
+        "an older time than the stored one changes nothing, nor does a lower count of the same time: late readings "
+        "only add to it",
+        _DEVICE
+        | {"key": "str", "window_seconds": "int", "time": "datetime", "count": "int"}
+        | {"mean": "float", "minimum": "float", "maximum": "float"}
+        | _WAY,
+        """
         INSERT INTO rolling_averages (user_id, device_id, key, window_seconds, time, count, mean, minimum, maximum,
             way)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
         ON CONFLICT (user_id, device_id, key, window_seconds, way) DO UPDATE SET time = EXCLUDED.time,
             count = EXCLUDED.count, mean = EXCLUDED.mean, minimum = EXCLUDED.minimum, maximum = EXCLUDED.maximum
         WHERE (rolling_averages.time, rolling_averages.count) <= (EXCLUDED.time, EXCLUDED.count)""",
-    Statement.UPSERT_STATUS: """
+    ),
+    Statement.UPSERT_STATUS: SqlStatement(
+        "an older last_seen than the stored one changes nothing",
+        _STATUS | _DETAIL,
+        """
         INSERT INTO device_status (device_key, user_id, device_id, status, last_seen, detail)
         VALUES ($1, $2, $3, $4, $5, $6::jsonb)
         ON CONFLICT (device_key, way) DO UPDATE SET user_id = EXCLUDED.user_id, device_id = EXCLUDED.device_id,
             status = EXCLUDED.status, last_seen = EXCLUDED.last_seen, detail = EXCLUDED.detail
         WHERE device_status.last_seen <= EXCLUDED.last_seen""",
-    Statement.INSERT_STATUS: """
+    ),
+    Statement.INSERT_STATUS: SqlStatement(
+        "for a device that has no row",
+        _STATUS | _DETAIL,
+        """
         INSERT INTO device_status (device_key, user_id, device_id, status, last_seen, detail)
         VALUES ($1, $2, $3, $4, $5, $6::jsonb)
         ON CONFLICT (device_key, way) DO NOTHING""",
-    Statement.UPSERT_PRESENCE: """
+    ),
+    Statement.UPSERT_PRESENCE: SqlStatement(
+        "an older last_seen than the stored one changes nothing; the skew is in seconds, None leaves what is stored, "
+        "and what a status message said beside its word stays",
+        _STATUS | {"clock_skew": "float | None"} | _WAY,
+        """
         INSERT INTO device_status (device_key, user_id, device_id, status, last_seen, clock_skew, way)
         VALUES ($1, $2, $3, $4, $5, $6, $7)
         ON CONFLICT (device_key, way) DO UPDATE SET status = EXCLUDED.status, last_seen = EXCLUDED.last_seen,
             clock_skew = coalesce(EXCLUDED.clock_skew, device_status.clock_skew)
         WHERE device_status.last_seen <= EXCLUDED.last_seen""",
-    Statement.UPSERT_SET_BACK: """
+    ),
+    Statement.UPSERT_SET_BACK: SqlStatement(
+        "the clock of a device was set back at this time, by so many seconds",
+        {"device_key": "str", **_DEVICE, "clock_set_back_at": "datetime", "clock_set_back": "float"} | _WAY,
+        """
         INSERT INTO device_status (device_key, user_id, device_id, status, last_seen, clock_set_back_at, clock_set_back,
             way)
         VALUES ($1, $2, $3, 'online', $4, $4, $5, $6)
         ON CONFLICT (device_key, way) DO UPDATE SET clock_set_back_at = EXCLUDED.clock_set_back_at,
             clock_set_back = EXCLUDED.clock_set_back""",
-    # edited_at always moves, which tells the trigger that this is no edit by hand.
+    ),
     # The history is asked so that a writer that comes too late cannot bring back what is over; and so that a row of
     # that, newer by the clock of before a device was set back, keeps out nothing that is open.
-    Statement.UPSERT_ACTIVE_ALERT: """
+    Statement.UPSERT_ACTIVE_ALERT: SqlStatement(
+        "an older last_seen than the stored one, or an alert that alert_history knows to be resolved, changes nothing; "
+        "a stored alert that it knows to be resolved holds up nothing, whatever its times are",
+        _DEVICE
+        | {"rule_id": "str", "alert_id": "str"}
+        | _ALERT
+        | {"first_seen": "datetime", "last_seen": "datetime", "state": "str", "snoozed_until": "datetime | None"}
+        | _WAY,
+        """
         INSERT INTO active_alerts (user_id, device_id, rule_id, alert_id, severity, message, value, threshold,
             first_seen, last_seen, state, snoozed_until, way)
         SELECT $1::text, $2::text, $3::text, $4::text, $5::text, $6::text, $7::double precision, $8::double precision,
@@ -55,89 +130,51 @@ EFFECTS = {
             state = EXCLUDED.state, snoozed_until = EXCLUDED.snoozed_until
         WHERE active_alerts.last_seen <= EXCLUDED.last_seen OR EXISTS (SELECT FROM alert_history
             WHERE alert_history.alert_id = active_alerts.alert_id AND alert_history.status = 'RESOLVED')""",
-    Statement.DELETE_ACTIVE_ALERT: """
+    ),
+    Statement.DELETE_ACTIVE_ALERT: SqlStatement(
+        "an alert that began later stays, unless it is known to be resolved",
+        _DEVICE | {"rule_id": "str", "first_seen": "datetime"} | _WAY,
+        """
         DELETE FROM active_alerts WHERE user_id = $1 AND device_id = $2 AND rule_id = $3 AND way = $5
             AND (first_seen <= $4 OR EXISTS (SELECT FROM alert_history
                 WHERE alert_history.alert_id = active_alerts.alert_id AND alert_history.status = 'RESOLVED'))""",
-    # A second one, should there be one already, says nothing new.
-    Statement.ADOPT_ACTIVE_ALERT: """
+    ),
+    # A second row, should there be one of `iot` already, says nothing new.
+    Statement.ADOPT_ACTIVE_ALERT: SqlStatement(
+        "the alert's row, written before there were two ways, is one of `iot`",
+        _DEVICE | {"rule_id": "str", "alert_id": "str"},
+        """
         UPDATE active_alerts AS old SET way = 'iot'
         WHERE user_id = $1 AND device_id = $2 AND rule_id = $3 AND alert_id = $4 AND way = '' AND NOT EXISTS (
             SELECT FROM active_alerts AS new WHERE (new.user_id, new.device_id, new.rule_id, new.way)
                 = (old.user_id, old.device_id, old.rule_id, 'iot'))""",
-    Statement.ADOPT_AVERAGES: """
+    ),
+    Statement.ADOPT_AVERAGES: SqlStatement(
+        "the device's rows, written before there were two ways, are some of `iot`",
+        _DEVICE,
+        """
         UPDATE rolling_averages AS old SET way = 'iot'
         WHERE user_id = $1 AND device_id = $2 AND way = '' AND NOT EXISTS (
             SELECT FROM rolling_averages AS new
             WHERE (new.user_id, new.device_id, new.key, new.window_seconds, new.way)
                 = (old.user_id, old.device_id, old.key, old.window_seconds, 'iot'))""",
-    Statement.ADOPT_STATUS: """
+    ),
+    Statement.ADOPT_STATUS: SqlStatement(
+        "the device's row, written before there were two ways, is one of `iot`",
+        {"device_key": "str"},
+        """
         UPDATE device_status AS old SET way = 'iot' WHERE device_key = $1 AND way = '' AND NOT EXISTS (
             SELECT FROM device_status AS new WHERE (new.device_key, new.way) = (old.device_key, 'iot'))""",
-    Statement.INSERT_HISTORY: """
+    ),
+    Statement.INSERT_HISTORY: SqlStatement(
+        "an event that is there already stays as it is",
+        {"alert_id": "str", "status": "str", "repeat": "int", **_DEVICE, "rule_id": "str"}
+        | _ALERT
+        | {"event_time": "datetime", "first_seen": "datetime", "event": "str (JSON text)"},
+        """
         INSERT INTO alert_history (alert_id, status, repeat, user_id, device_id, rule_id, severity, message, value,
             threshold, event_time, first_seen, event)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13::jsonb)
         ON CONFLICT (alert_id, status, repeat) DO NOTHING""",
-}
-
-
-CONFIG = ("user_id", "rules", "maintenance", "edited_at", "message_partition", "message_offset", "message_live")
-
-
-# Of each statement, the column that $1, $2, ... goes to; for an error's words.
-PARAMETERS = {
-    Statement.UPSERT_CONFIG: CONFIG,
-    Statement.UPSERT_SAMPLED_CONFIG: (*CONFIG, "sampling"),
-    Statement.INSERT_CONFIG: ("user_id", "rules", "maintenance", "edited_at", "sampling"),
-    Statement.UPSERT_AVERAGE: (
-        "user_id",
-        "device_id",
-        "key",
-        "window_seconds",
-        "time",
-        "count",
-        "mean",
-        "minimum",
-        "maximum",
-        "way",
-    ),
-    Statement.UPSERT_STATUS: ("device_key", "user_id", "device_id", "status", "last_seen", "detail"),
-    Statement.INSERT_STATUS: ("device_key", "user_id", "device_id", "status", "last_seen", "detail"),
-    Statement.UPSERT_SET_BACK: ("device_key", "user_id", "device_id", "clock_set_back_at", "clock_set_back", "way"),
-    Statement.UPSERT_PRESENCE: ("device_key", "user_id", "device_id", "status", "last_seen", "clock_skew", "way"),
-    Statement.UPSERT_ACTIVE_ALERT: (
-        "user_id",
-        "device_id",
-        "rule_id",
-        "alert_id",
-        "severity",
-        "message",
-        "value",
-        "threshold",
-        "first_seen",
-        "last_seen",
-        "state",
-        "snoozed_until",
-        "way",
-    ),
-    Statement.DELETE_ACTIVE_ALERT: ("user_id", "device_id", "rule_id", "first_seen", "way"),
-    Statement.ADOPT_ACTIVE_ALERT: ("user_id", "device_id", "rule_id", "alert_id"),
-    Statement.ADOPT_AVERAGES: ("user_id", "device_id"),
-    Statement.ADOPT_STATUS: ("device_key",),
-    Statement.INSERT_HISTORY: (
-        "alert_id",
-        "status",
-        "repeat",
-        "user_id",
-        "device_id",
-        "rule_id",
-        "severity",
-        "message",
-        "value",
-        "threshold",
-        "event_time",
-        "first_seen",
-        "event",
     ),
 }
