@@ -8,9 +8,9 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from app.postgres.connect import Connection, database_context
+from app.postgres.connect import Connection, database_context, owner_session
 from app.postgres.schema import migrate as migrations
-from app.postgres.schema.init_sql import INIT_SQL, apply, connected
+from app.postgres.schema.init_sql import INIT_SQL, apply
 from app.settings import load
 
 T = TypeVar("T")
@@ -82,7 +82,7 @@ def _run(what: str, call: Callable[[Connection], Awaitable[T]]) -> T:
     url = settings.database_url.get_secret_value()
 
     async def done() -> T:
-        async with connected(url, what, settings.database_password, database_context(settings)) as connection:
+        async with owner_session(url, what, settings.database_password, database_context(settings)) as connection:
             return await call(connection)
 
     return asyncio.run(done())

@@ -7,16 +7,15 @@ import signal
 import threading
 from typing import Annotated
 
-import asyncpg
 import typer
 
 from app.cli.up import Directory
-from app.errors import PermanentError, TransientError
+from app.errors import PermanentError
 from app.local.fleet.devices import USERS, Fleet
 from app.local.fleet.readings import RULES
 from app.local.layout import Layout, default_root, parse_env
 from app.local.servers.mosquitto import Mosquitto
-from app.postgres.connect import connect
+from app.postgres.connect import operator_session
 from app.settings import Settings, load
 
 
@@ -46,16 +45,8 @@ def fleet(
 
 async def seed_rules(settings: Settings) -> None:
     """Give the simulated users their rules; those that have some keep them. Raises TransientError, PermanentError."""
-    try:
-        connection = await connect(settings, "iot-stream fleet")
-        try:
-            await connection.executemany(
-                "INSERT INTO user_configs (user_id, rules) VALUES ($1, $2::jsonb) ON CONFLICT (user_id) DO NOTHING",
-                [(user, json.dumps(RULES)) for user in USERS],
-            )
-        finally:
-            await connection.close()
-    except asyncpg.PostgresError as error:
-        raise PermanentError(f"fleet: cannot store its rules: {error}") from error
-    except (OSError, TimeoutError) as error:
-        raise TransientError(f"fleet: cannot reach the database: {error}") from error
+    async with operator_session(settings, "fleet") as connection:
+        await connection.executemany(
+            "INSERT INTO user_configs (user_id, rules) VALUES ($1, $2::jsonb) ON CONFLICT (user_id) DO NOTHING",
+            [(user, json.dumps(RULES)) for user in USERS],
+        )

@@ -19,7 +19,8 @@ from app.local.servers.mosquitto import BRIDGE, NOTIFIER, Mosquitto
 from app.local.servers.postgres import Postgres
 from app.local.servers.process import ChildProcess
 from app.local.supervisor import Service, Supervisor
-from app.postgres.schema.init_sql import apply, connected, make_database
+from app.postgres.connect import owner_session
+from app.postgres.schema.init_sql import apply, make_database
 from app.postgres.schema.telemetry_table import add_missing
 from app.runtime.command_line import program_command
 from app.settings import Settings, load
@@ -142,7 +143,7 @@ class Stack:
             await make_database(self.postgres.dsn, DATABASE)
             url = settings.database_url.get_secret_value()
             await apply(url)
-            async with connected(url, "schema") as connection:
+            async with owner_session(url, "schema") as connection:
                 for one in await add_missing(connection, current_schema()):
                     self._say(f"raw_telemetry: {one.cure}")
 

@@ -7,14 +7,14 @@ from typing import Any, TypeAlias
 
 import asyncpg
 
-from app.errors import PermanentError, TransientError
-from app.postgres.sqlstate import DATABASE_ERRORS, Failure, advice, classify, words
+from app.postgres.sqlstate import translated
 from app.runtime import tls
 from app.settings import Settings
 
 Connection: TypeAlias = "asyncpg.Connection[Any]"  # generic in its stubs alone
 
 CONNECT_TIMEOUT = 10.0  # seconds; a host that drops packets would hold a try for minutes otherwise
+CLOSE_TIMEOUT = 5.0  # seconds for a farewell
 
 
 async def connect(settings: Settings, name: str, *, planned_anew: bool = False) -> Connection:
@@ -69,13 +69,24 @@ def database_context(settings: Settings) -> ssl.SSLContext | None:
 @asynccontextmanager
 async def operator_session(settings: Settings, name: str) -> AsyncIterator[Connection]:
     """Connect as `iot-stream <name>`. Raises TransientError when nobody answers, PermanentError when it is refused."""
-    try:
-        connection = await connect(settings, f"iot-stream {name}")
-        try:
+    with translated("the database", "is IOT_DATABASE_URL right, and the database up?"):
+        async with _closed_at_the_end(await connect(settings, f"iot-stream {name}")) as connection:
             yield connection
-        finally:
-            await connection.close(timeout=5)
-    except DATABASE_ERRORS as error:
-        cure = advice(error) or "is IOT_DATABASE_URL right, and the database up?"
-        kind = TransientError if classify(error) is Failure.TRANSIENT else PermanentError
-        raise kind(f"the database: {words(error)}; {cure}") from error
+
+
+@asynccontextmanager
+async def owner_session(
+    dsn: str, what: str, password: str | None = None, encrypted: ssl.SSLContext | None = None
+) -> AsyncIterator[Connection]:
+    """Connect with no timeout of a statement, to make or change the schema. Raises as operator_session does."""
+    with translated(what):
+        async with _closed_at_the_end(await opened(dsn, password=password, ssl=encrypted)) as connection:
+            yield connection
+
+
+@asynccontextmanager
+async def _closed_at_the_end(connection: Connection) -> AsyncIterator[Connection]:
+    try:
+        yield connection
+    finally:
+        await connection.close(timeout=CLOSE_TIMEOUT)

@@ -4,11 +4,14 @@ docs/store.md shows KNOWN to operators; `make docs` writes it there.
 """
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from enum import Enum
 from typing import NamedTuple
 
 import asyncpg
+
+from app.errors import PermanentError, TransientError
 
 # Everything asyncpg and the socket below it raise for a failed call. Whatever else comes up is a bug.
 DATABASE_ERRORS = (
@@ -148,6 +151,19 @@ def advice(error: BaseException) -> str | None:
     if "rejected SSL upgrade" in str(error):
         return "the database takes no TLS: switch it on there (ssl = on), or off here (IOT_DATABASE_TLS)"
     return _READ_IT if classify(error) is Failure.PERMANENT else None
+
+
+@contextmanager
+def translated(what: str, cure: str | None = None) -> Iterator[None]:
+    """DATABASE_ERRORS of the block -> TransientError or PermanentError: `what`, the database's words, what to do.
+
+    `cure` is what to do where the error itself does not say.
+    """
+    try:
+        yield
+    except DATABASE_ERRORS as error:
+        kind = TransientError if classify(error) is Failure.TRANSIENT else PermanentError
+        raise kind("; ".join(filter(None, (f"{what}: {words(error)}", advice(error) or cure)))) from error
 
 
 def limit_reached(error: BaseException) -> bool:

@@ -9,9 +9,8 @@ import bcrypt
 from msgspec import Struct
 
 from app.core.routing.mqtt_acl import AclAction, AclRule
-from app.errors import PermanentError, TransientError
-from app.postgres.connect import Connection, connect
-from app.postgres.sqlstate import DATABASE_ERRORS, Failure, advice, classify, words
+from app.errors import PermanentError
+from app.postgres.connect import Connection, operator_session
 from app.settings import Settings
 
 ROUNDS = 10  # 2^10: some 60 ms for whoever guesses, and for EMQX at each login
@@ -83,18 +82,8 @@ async def accounts(settings: Settings) -> AsyncIterator[Accounts]:
 
     Raises TransientError when the database is away, PermanentError when it refuses.
     """
-    try:
-        connection = await connect(settings, "iot-stream users")
-        try:
-            async with connection.transaction():
-                yield Accounts(connection)
-        finally:
-            await connection.close(timeout=5)
-    except DATABASE_ERRORS as error:
-        if classify(error) is Failure.TRANSIENT:
-            raise TransientError(f"the database: {words(error)}") from error
-        hint = advice(error)
-        raise PermanentError(f"the database: {words(error)}" + (f": {hint}" if hint else "")) from error
+    async with operator_session(settings, "users") as connection, connection.transaction():
+        yield Accounts(connection)
 
 
 def password_fault(password: str) -> str | None:

@@ -2,13 +2,10 @@
 
 import re
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
-from app.errors import PermanentError, TransientError
-from app.postgres.connect import Connection, opened
-from app.postgres.sqlstate import DATABASE_ERRORS, Failure, advice, classify, words
+from app.errors import PermanentError
+from app.postgres.connect import owner_session
 
 INIT_SQL = Path(__file__).parents[3] / "init.sql"
 
@@ -21,7 +18,7 @@ async def apply(
     Raises TransientError when the database is away, PermanentError when it refuses or the file cannot be read.
     """
     sql = _read(file)
-    async with connected(dsn, file.name, password, encrypted) as connection:
+    async with owner_session(dsn, file.name, password, encrypted) as connection:
         await connection.execute(sql)
 
 
@@ -29,7 +26,7 @@ async def make_database(superuser_dsn: str, database: str) -> None:
     """CREATE DATABASE unless it exists. Raises TransientError or PermanentError."""
     if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", database):
         raise PermanentError(f"cannot make database {database!r}: a name is small letters, digits and _")
-    async with connected(superuser_dsn, f"cannot make database {database}") as connection:
+    async with owner_session(superuser_dsn, f"cannot make database {database}") as connection:
         if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", database):
             await connection.execute(f"CREATE DATABASE {database}")
 
@@ -41,22 +38,3 @@ def _read(file: Path) -> str:
         raise PermanentError(f"cannot read {file}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise PermanentError(f"{file}: byte {error.start} is not UTF-8") from error
-
-
-@asynccontextmanager
-async def connected(
-    dsn: str, what: str, password: str | None = None, encrypted: ssl.SSLContext | None = None
-) -> AsyncIterator[Connection]:
-    """A connection for one thing to do; the database's errors become this project's, with `what` before its words."""
-    try:
-        connection = await opened(dsn, password=password, ssl=encrypted)
-        try:
-            yield connection
-        finally:
-            await connection.close()
-    except DATABASE_ERRORS as error:
-        message = f"{what}: {words(error)}"
-        if classify(error) is Failure.TRANSIENT:
-            raise TransientError(message) from error
-        hint = advice(error)
-        raise PermanentError(f"{message}: {hint}" if hint else message) from error

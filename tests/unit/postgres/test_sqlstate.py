@@ -1,14 +1,17 @@
 """Every error asyncpg knows is mapped, and to the right kind."""
 
+import ast
 import asyncio
 import inspect
 import socket
 import ssl
+from pathlib import Path
 
 import asyncpg
 import pytest
 
-from app.postgres.sqlstate import DATABASE_ERRORS, Failure, advice, classify, words
+from app.errors import PermanentError, TransientError
+from app.postgres.sqlstate import DATABASE_ERRORS, Failure, advice, classify, translated, words
 
 NAMED = {
     name: error
@@ -109,3 +112,42 @@ def test_words_are_one_short_line() -> None:
     assert len(text) == 300
     assert "\n" not in text
     assert words(TimeoutError()) == "TimeoutError: TimeoutError"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "text"),
+    [
+        (failed("57P01", "shutdown"), TransientError, "db init: 57P01 shutdown"),
+        (failed("3D000", "none"), PermanentError, "db init: 3D000 none; create the database named in IOT_DATABASE_URL"),
+        (failed("22003", "range"), PermanentError, "db init: 22003 range"),
+        (
+            ConnectionRefusedError(111, "refused"),
+            TransientError,
+            "db init: ConnectionRefusedError: ",
+        ),
+    ],
+)
+def test_an_error_of_the_database_becomes_one_of_this_project(
+    error: Exception, kind: type[Exception], text: str
+) -> None:
+    with pytest.raises(kind) as raised, translated("db init"):
+        raise error
+    assert str(raised.value).startswith(text)
+    assert raised.value.__cause__ is error
+
+
+def test_the_callers_cure_is_for_an_error_without_one() -> None:
+    with pytest.raises(TransientError, match=r"refused; is it up\?$"), translated("it", "is it up?"):
+        raise ConnectionRefusedError("refused")
+    with pytest.raises(TransientError, match=r"free or add space$"), translated("it", "is it up?"):
+        raise failed("53100")
+    with pytest.raises(KeyError), translated("it"):
+        raise KeyError("a bug")
+
+
+def test_nobody_but_the_adapter_knows_the_errors_of_asyncpg() -> None:
+    app = Path(__file__).parents[3] / "app"
+    for path in app.rglob("*.py"):
+        if path.relative_to(app).parts[0] != "postgres":
+            names = {node.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)}
+            assert "asyncpg" not in names, path
