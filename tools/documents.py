@@ -12,15 +12,8 @@ from prometheus_client.metrics import MetricWrapperBase
 from pydantic import SecretStr
 
 import app.gateways.metrics
-import app.kafka.group_consumer
-import app.notify.alert_records
-import app.notify.history
-import app.notify.notifier
-import app.notify.publishing
-import app.notify.retrying
-import app.notify.webhook
+import app.notify.metrics
 import app.ops.metrics
-import app.postgres.store.config_edits
 from app.core.alerts.lifecycle import diagram
 from app.postgres import sqlstate
 from app.settings import Settings
@@ -28,18 +21,10 @@ from app.settings.names import OTHERS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-METRICS: dict[str, tuple[ModuleType, ...]] = {
-    "worker": (app.ops.metrics, app.postgres.store.config_edits),
-    "bridge": (app.gateways.metrics,),
-    "notifier": (
-        app.notify.publishing,
-        app.notify.notifier,
-        app.notify.history,
-        app.notify.alert_records,
-        app.kafka.group_consumer,
-        app.notify.retrying,
-        app.notify.webhook,
-    ),
+METRICS: dict[str, ModuleType] = {
+    "worker": app.ops.metrics,
+    "bridge": app.gateways.metrics,
+    "notifier": app.notify.metrics,
 }
 
 
@@ -84,8 +69,7 @@ def metrics_table(program: str) -> str:
 
 def metrics_of(program: str) -> Iterator[MetricWrapperBase]:
     """In the order of the source."""
-    values = (value for module in METRICS[program] for value in vars(module).values())
-    yield from dict.fromkeys(value for value in values if isinstance(value, MetricWrapperBase))  # one may be imported
+    yield from (value for value in vars(METRICS[program]).values() if isinstance(value, MetricWrapperBase))
 
 
 def sqlstate_table() -> str:

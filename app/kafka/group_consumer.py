@@ -7,7 +7,6 @@ from typing import Any
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
-from prometheus_client import Gauge
 
 from app.core.batch.commit_prefix import CommitPrefix
 from app.core.model.arrival import arrived_ms
@@ -17,12 +16,6 @@ from app.kafka.sync_limit import limit_sync
 from app.settings import Settings
 
 log = structlog.get_logger()
-
-WAITING = Gauge(
-    "iot_notifier_waiting_seconds",
-    "How long ago the oldest alert in hand was put on the alert topic; 0 when all that was taken is delivered",
-    ["group"],
-)
 
 BATCH = 2000
 METADATA_MS = 10_000  # a topic created after the start is found this soon
@@ -39,7 +32,6 @@ class GroupConsumer:
         self._consumer: Any = None
         self._taken: dict[TopicPartition, CommitPrefix] = {}
         self._committed: dict[TopicPartition, int] = {}
-        WAITING.labels(name).set_function(self.waiting)
 
     def waiting(self) -> float:
         """Seconds since the oldest record was written that is taken and not done; 0 when there is none."""

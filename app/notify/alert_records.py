@@ -5,20 +5,18 @@ from typing import NamedTuple
 
 import msgspec
 import structlog
-from prometheus_client import Counter
 
 from app.core.model.alert_event import AlertEvent
 from app.core.model.records import Record
 from app.core.routing.mqtt_topics import is_own_output
 from app.kafka.alert_outbox import TOPIC_HEADER
+from app.notify import metrics
 from app.postgres.queries.alert_history import Key, key
 
 log = structlog.get_logger()
 
 Events = dict[Key, tuple[AlertEvent, bytes]]  # with the JSON as it was received, which is what is published
 
-REPEATS = Counter("iot_notifier_repeats", "Alert events left out: acknowledged before")
-INVALID = Counter("iot_notifier_invalid", "Records on the alert topic that are no alert event")
 
 MAX_USER_BYTES = 60_000  # an MQTT topic holds 65,535
 _decode = msgspec.json.Decoder(AlertEvent).decode
@@ -41,7 +39,7 @@ def read(records: Sequence[Record]) -> Iterator[AlertRecord]:
         try:
             yield _answer(record, topic) if topic is not None else _event(record)
         except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError) as error:
-            INVALID.inc()
+            metrics.INVALID.inc()
             log.error("notifier_invalid", offset=record.offset, error=str(error)[:200])
 
 
@@ -51,7 +49,7 @@ def alert_events(records: Sequence[Record]) -> Events:
     for found in read([record for record in records if _topic(record) is None]):
         assert found.event
         if key(found.event) in events:
-            REPEATS.inc()
+            metrics.REPEATS.inc()
         events.setdefault(key(found.event), (found.event, found.text))
     return events
 

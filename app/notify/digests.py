@@ -6,7 +6,8 @@ from datetime import datetime
 from functools import partial
 
 from app.core.alerts.digest import digest
-from app.notify.publishing import PUBLISHED, Message, Publishing
+from app.notify import metrics
+from app.notify.publishing import Message, Publishing
 from app.notify.retrying import RetryingDatabase, RetryUntilStopped, StoppedError
 from app.postgres.queries import alert_budget
 from app.settings import Settings
@@ -47,7 +48,7 @@ class Digests:
         self._publishing.put(message)
         refusal = await settled
         if refusal is None:
-            PUBLISHED.labels("DIGEST").inc()
+            metrics.PUBLISHED.labels("DIGEST").inc()
             await self._database.ask(partial(alert_budget.mark_digest_sent, user_id=user, until=until))
         else:
             await self._database.ask(partial(alert_budget.leave_out, user_id=user, until=until, reason=refusal))

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from functools import partial
 
 import structlog
-from prometheus_client import Counter
 
+from app.notify import metrics
 from app.notify.alert_records import AlertRecord
 from app.notify.retrying import RetryingDatabase
 from app.postgres import sqlstate
@@ -13,8 +13,6 @@ from app.postgres.queries import alert_history
 from app.postgres.queries.alert_history import Key
 
 log = structlog.get_logger()
-
-UNRECORDED = Counter("iot_notifier_unrecorded", "Alerts published though the database refuses their row")
 
 
 async def note(database: RetryingDatabase, events: Mapping[Key, AlertRecord]) -> dict[Key, bool]:
@@ -35,7 +33,7 @@ async def _record(database: RetryingDatabase, events: Mapping[Key, AlertRecord])
         await database.ask(partial(alert_history.record, events=rows))
     except sqlstate.DATABASE_ERRORS as error:  # of kind DATA: one of the rows
         if len(names) == 1:
-            UNRECORDED.inc()
+            metrics.UNRECORDED.inc()
             log.error("notifier_unrecorded", alert_id=names[0][0], error=sqlstate.words(error))
             return []
         half = len(names) // 2

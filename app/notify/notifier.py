@@ -23,14 +23,14 @@ from functools import partial
 from typing import Any
 
 import structlog
-from prometheus_client import Counter
 
 from app.core.delivery.budget import Budget
 from app.kafka.group_consumer import KAFKA_ERRORS, GroupConsumer
-from app.notify.alert_records import REPEATS, AlertRecord, read
+from app.notify import metrics
+from app.notify.alert_records import AlertRecord, read
 from app.notify.digests import Digests
 from app.notify.history import note
-from app.notify.publishing import PUBLISHED, Message, Publishing
+from app.notify.publishing import Message, Publishing
 from app.notify.retrying import RetryingDatabase, RetryUntilStopped, StoppedError
 from app.postgres.queries import alert_budget, alert_history
 from app.postgres.queries.alert_history import Key, key
@@ -38,9 +38,6 @@ from app.settings import Settings
 
 log = structlog.get_logger()
 
-DELAYED = Counter("iot_notifier_delayed", "Those of them that said they were `delayed`")
-ANSWERS = Counter("iot_notifier_answers", "Answers to refused rules and commands, by what became of them", ["outcome"])
-HELD = Counter("iot_notifier_held", "Alerts above a user's budget, which are told in a digest")
 
 IN_HAND, IN_HAND_BYTES = 5_000, 32 << 20  # messages on their way
 OPEN = 100_000  # records that cannot be committed, because one before them is on its way
@@ -65,6 +62,7 @@ class Notifier:
     def __init__(self, settings: Settings, publishing: Publishing, retry: RetryUntilStopped) -> None:
         self._settings, self._publishing, self._retry = settings, publishing, retry
         self._consumer = GroupConsumer(settings, "notifier", settings.notifier_client_id)
+        metrics.WAITING.labels("notifier").set_function(self._consumer.waiting)
         self._database = RetryingDatabase(settings, settings.notifier_client_id, retry)
         self._marks = RetryingDatabase(settings, f"{settings.notifier_client_id}-marks", retry)
         self._digests = Digests(settings, publishing, retry)
@@ -131,7 +129,7 @@ class Notifier:
                 elif one := self._in_hand.get(key(found.event)):  # read again, after a failure of the consumer
                     one.places.append(place)
                 elif key(found.event) in events:
-                    REPEATS.inc()
+                    metrics.REPEATS.inc()
                     continue
                 else:
                     events[key(found.event)] = found, place
@@ -139,7 +137,7 @@ class Notifier:
                 places.discard(place)
         known = await note(self._database, {name: found for name, (found, _) in events.items()})
         fresh = {name: one for name, one in events.items() if not known.get(name)}
-        REPEATS.inc(len(events) - len(fresh))
+        metrics.REPEATS.inc(len(events) - len(fresh))
         left = await self._left([*fresh.values(), *answers])
         for name, (found, place) in fresh.items():
             places.discard(place)
@@ -154,7 +152,7 @@ class Notifier:
             if self._answered(found.user_id, left[found.user_id]):
                 self._answer(found, place)
             else:
-                ANSWERS.labels("over_budget").inc()
+                metrics.ANSWERS.labels("over_budget").inc()
                 places.add(place)
         self._done += places
         self._settled.set()
@@ -191,8 +189,8 @@ class Notifier:
         """An event is acknowledged, or left out: both are noted before its offset is."""
         if left_out is None:
             self._sent.append(name)
-            PUBLISHED.labels(name[1]).inc()
-            DELAYED.inc(self._in_hand[name].message.late)
+            metrics.PUBLISHED.labels(name[1]).inc()
+            metrics.DELAYED.inc(self._in_hand[name].message.late)
         else:
             self._left_out.append((name, left_out))
         self._settled.set()
@@ -201,7 +199,7 @@ class Notifier:
         """One that the broker refuses is left out, so that alerts do not wait for it."""
 
         def settled(refusal: str | None) -> None:
-            ANSWERS.labels("refused" if refusal else "published").inc()
+            metrics.ANSWERS.labels("refused" if refusal else "published").inc()
             self._done.append(place)
             self._settled.set()
 
@@ -224,7 +222,7 @@ class Notifier:
         try:
             await self._marks.ask(partial(alert_history.mark_sent, keys=sent))
             await self._marks.ask(partial(alert_history.leave_out, reasons=left_out))
-            HELD.inc(len(await self._marks.ask(partial(alert_budget.hold, keys=list(above)))))
+            metrics.HELD.inc(len(await self._marks.ask(partial(alert_budget.hold, keys=list(above)))))
         except StoppedError:
             self._sent += sent
             self._left_out += left_out

@@ -13,20 +13,17 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 from msgspec import Struct
-from prometheus_client import Counter, Gauge
 
 from app.core.delivery.fair_queue import FairQueue
 from app.core.delivery.suspects import Suspects
 from app.core.model.alert_event import as_told
 from app.mqtt.connection import Connection
 from app.mqtt.publisher import MqttPublisher
-from app.notify.retrying import FAILURES, RetryUntilStopped, StoppedError
+from app.notify import metrics
+from app.notify.retrying import RetryUntilStopped, StoppedError
 
 log = structlog.get_logger()
 
-PUBLISHED = Counter("iot_notifier_published", "Alert messages acknowledged by the MQTT broker", ["status"])
-SUSPECTS = Gauge("iot_notifier_suspects", "Messages set aside because the broker may not be able to take them")
-LEFT_OUT = Counter("iot_notifier_left_out", "Messages the broker does not take though it takes others; see the log")
 
 CURE = "let the account publish to users/+/alerts, users/+/alerts/errors and users/+/config/errors"
 LOOK_SECONDS = 0.25  # how often it is looked whether to stop
@@ -64,7 +61,7 @@ class Publishing:
         self._probed = False
         self._changed = asyncio.Event()
         self._count, self._ahead, self._took, self._others_until = 0, 1 << 16, 0, 0.0
-        SUSPECTS.set_function(lambda: len(self._suspects))
+        metrics.SUSPECTS.set_function(lambda: len(self._suspects))
 
     @property
     def connected(self) -> bool:
@@ -146,7 +143,7 @@ class Publishing:
             return
         self._took += refusal is None
         if refusal is not None:
-            FAILURES.labels("mqtt_publish").inc()
+            metrics.FAILURES.labels("mqtt_publish").inc()
             log.error("notifier_refused", topic=message.topic, reason=refusal, cure=CURE)
         if message is self._probe:
             if refusal is None:
@@ -207,7 +204,7 @@ class Publishing:
         self._turns.resume(user_id)
 
     def _leave_out(self, message: Message, why: str) -> None:
-        LEFT_OUT.inc()
+        metrics.LEFT_OUT.inc()
         cure = "the broker takes others: look at its log, its limits and its rules for this topic; docs/alerts.md"
         log.error("notifier_left_out", topic=message.topic, bytes=len(message.text), reason=why, cure=cure)
         message.settled(why)

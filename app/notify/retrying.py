@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import structlog
-from prometheus_client import Counter
 
 from app.errors import IotStreamError
+from app.notify import metrics
 from app.postgres import sqlstate
 from app.postgres.connect import Connection, connect
 from app.runtime.retry import delay
@@ -16,7 +16,6 @@ from app.settings import Settings
 log = structlog.get_logger()
 T = TypeVar("T")
 
-FAILURES = Counter("iot_notifier_failures", "Steps that failed and were tried again", ["step"])
 DATABASE = "database"  # the step whose errors may be those of the data
 
 
@@ -51,7 +50,7 @@ class RetryUntilStopped:
 
     async def pause(self, step: str, attempt: int) -> None:
         """Wait before the next attempt. Raises StoppedError when told to stop."""
-        FAILURES.labels(step).inc()
+        metrics.FAILURES.labels(step).inc()
         await self.rest(step, delay(attempt))
 
     async def rest(self, step: str, seconds: float) -> None:

@@ -14,14 +14,14 @@ from zlib import crc32
 
 import structlog
 from msgspec import Struct
-from prometheus_client import Counter
 
 from app.core.delivery.fair_queue import FairQueue
 from app.core.model.alert_event import AlertEvent, as_told, is_late
 from app.errors import PermanentError, TransientError
 from app.kafka.group_consumer import KAFKA_ERRORS, GroupConsumer
+from app.notify import metrics
 from app.notify.alert_records import read
-from app.notify.retrying import FAILURES, RetryUntilStopped, StoppedError
+from app.notify.retrying import RetryUntilStopped, StoppedError
 from app.notify.webhook_client import WebhookClient
 from app.postgres.queries.alert_history import Key, key
 from app.runtime.retry import delay
@@ -29,9 +29,6 @@ from app.settings import Settings
 
 log = structlog.get_logger()
 
-POSTED = Counter("iot_webhook_posted", "Alert events the webhook has taken", ["status"])
-REFUSED = Counter("iot_webhook_refused", "Alert events the webhook refuses (400, 409, 413, 415, 422); left out")
-LEFT_OUT = Counter("iot_webhook_left_out", "Alert events the webhook never took, though it took others; left out")
 
 AT_ONCE = 8  # requests
 LANES = 4  # of a user, each with its devices: so many of the requests at most are those of one user
@@ -56,6 +53,7 @@ class WebhookSender:
     def __init__(self, settings: Settings, hook: WebhookClient, stop: asyncio.Event) -> None:
         self._settings, self._hook, self._retry = settings, hook, RetryUntilStopped(stop)
         self._consumer = GroupConsumer(settings, "webhook", f"{settings.notifier_client_id}-webhook")
+        metrics.WAITING.labels("webhook").set_function(self._consumer.waiting)
         self._turns: FairQueue[_Post] = FairQueue()
         self._in_hand: dict[Key, _Post] = {}
         self._waiting: dict[str, tuple[_Post, asyncio.TimerHandle]] = {}  # by lane
@@ -125,12 +123,12 @@ class WebhookSender:
             late = is_late(event, datetime.now(UTC), self._settings.alert_delayed_after)
             await self._hook.post(f"{event.alert_id}-{event.status}-{event.repeat or 0}", as_told(one.text, late=late))
         except PermanentError as error:
-            REFUSED.inc()
+            metrics.WEBHOOK_REFUSED.inc()
             log.error("webhook_refused", alert_id=event.alert_id, status=event.status, error=str(error))
             return True
         except TransientError as error:
             return self._failed(lane, one, str(error))
-        POSTED.labels(event.status).inc()
+        metrics.WEBHOOK_POSTED.labels(event.status).inc()
         self._taken += 1
         for other, (waiting, timer) in list(self._waiting.items()):
             if not waiting.strikes:  # the receiver was away, and is back
@@ -142,9 +140,9 @@ class WebhookSender:
         one.tries += 1
         one.strikes += one.tries > 1 and self._taken > one.taken_before
         one.taken_before = self._taken
-        FAILURES.labels("webhook").inc()
+        metrics.FAILURES.labels("webhook").inc()
         if one.strikes >= self._settings.webhook_tries:
-            LEFT_OUT.inc()
+            metrics.WEBHOOK_LEFT_OUT.inc()
             cure = "the receiver takes others: see why it does not take this one"
             event = one.event
             log.error("webhook_left_out", alert_id=event.alert_id, status=event.status, error=error, cure=cure)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Collection, Sequence
+from datetime import datetime
 
 import structlog
 from faust.types import TP
@@ -61,6 +62,18 @@ class StoreReport:
     def late_rows(self, waiting: int) -> None:
         """How many late rows wait."""
         metrics.LATE_WAITING.set(waiting)
+
+    def config_left_out(self, user_id: str, came_in: datetime, partition: int | None, offset: int | None) -> None:
+        """A configuration over MQTT is not the newest, so that it changes nothing."""
+        metrics.CONFIGS_LEFT_OUT.inc()
+        log.warning(
+            "config_left_out",
+            user_id=user_id,
+            came_in=came_in.isoformat(),
+            partition=partition,
+            offset=offset,
+            note="user_configs has a newer one: of a later message, or edited by hand after this came in",
+        )
 
     def operator_needed(self, message: str) -> None:
         """Waiting alone will not help; `message` says what will."""

@@ -95,3 +95,6 @@ KAFKA_WRITE_HELD = Gauge(
 OPERATOR_NEEDED = Gauge(
     "iot_operator_needed", "1 while the database or the topics are not as they must be, and only a human can mend it"
 )
+CONFIGS_LEFT_OUT = Counter(
+    "iot_configs_left_out_total", "Configurations over MQTT that were not taken, because user_configs has a newer one"
+)

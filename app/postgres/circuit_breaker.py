@@ -10,10 +10,11 @@ import random
 import time
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 import pybreaker
 
+from app.postgres.events import BreakerEvents
 from app.postgres.sqlstate import unreachable, words
 from app.runtime.interrupt import Interrupt
 
@@ -26,15 +27,6 @@ class BreakerState(StrEnum):
     CLOSED = "closed"
     OPEN = "open"
     HALF_OPEN = "half-open"
-
-
-class BreakerEvents(Protocol):
-    """What the breaker tells the world; called once per transition, and once per write that has to wait."""
-
-    def breaker_opened(self, wait: float, error: str) -> None: ...
-    def breaker_half_open(self) -> None: ...
-    def breaker_closed(self) -> None: ...
-    def write_rejected(self) -> None: ...
 
 
 class Breaker:

@@ -1,8 +1,23 @@
-"""What the store tells the world, for logs and metrics. Whoever listens must not raise."""
+"""What the store reports, for logs and metrics. Whoever listens must not raise."""
 
+from datetime import datetime
 from typing import Protocol
 
-from app.postgres.circuit_breaker import BreakerEvents
+
+class BreakerEvents(Protocol):
+    """What the breaker reports: each transition, and each write that has to wait."""
+
+    def breaker_opened(self, wait: float, error: str) -> None:
+        """Nothing is tried for `wait` seconds; `error` is the latest failure in words."""
+
+    def breaker_half_open(self) -> None:
+        """One write is let through, to see whether the database is back."""
+
+    def breaker_closed(self) -> None:
+        """The database is back."""
+
+    def write_rejected(self) -> None:
+        """A write waits because the breaker is open."""
 
 
 class StoreEvents(BreakerEvents, Protocol):
@@ -17,15 +32,18 @@ class StoreEvents(BreakerEvents, Protocol):
     def late_rows(self, waiting: int) -> None:
         """How many late rows wait in the slow lane now."""
 
+    def config_left_out(self, user_id: str, came_in: datetime, partition: int | None, offset: int | None) -> None:
+        """A configuration over MQTT is not the newest, so that it changes nothing; its place in the log, if known."""
+
     def operator_needed(self, message: str) -> None:
-        """Waiting alone will not help; the message says what will. Told once a minute at most."""
+        """Waiting alone will not help; the message says what will. Reported once a minute at most."""
 
     def operator_done(self) -> None:
         """Nobody has to act any more."""
 
 
 class NoStoreEvents:
-    """Tells nobody."""
+    """Reports to nobody."""
 
     def breaker_opened(self, wait: float, error: str) -> None: ...
     def breaker_half_open(self) -> None: ...
@@ -34,5 +52,6 @@ class NoStoreEvents:
     def write_finished(self, seconds: float, rows: int) -> None: ...
     def database_failed(self, part: str, kind: str, error: str) -> None: ...
     def late_rows(self, waiting: int) -> None: ...
+    def config_left_out(self, user_id: str, came_in: datetime, partition: int | None, offset: int | None) -> None: ...
     def operator_needed(self, message: str) -> None: ...
     def operator_done(self) -> None: ...

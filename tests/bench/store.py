@@ -20,6 +20,7 @@ import uvloop
 from app.core.model.records import Row
 from app.ports import Unlimited
 from app.postgres.connect import Connection
+from app.postgres.events import NoStoreEvents
 from app.postgres.schema import init_sql
 from app.postgres.store.session import WriteSession
 
@@ -81,7 +82,10 @@ def _cpu() -> float:
 
 async def table(dsn: str, repeats: int) -> None:
     """Measure and print."""
-    sessions = [WriteSession(await asyncpg.connect(dsn), keeps_state=True, lease=Unlimited()) for _ in range(3)]
+    sessions = [
+        WriteSession(await asyncpg.connect(dsn), keeps_state=True, lease=Unlimited(), events=NoStoreEvents())
+        for _ in range(3)
+    ]
     for session in sessions:
         await session.prepare()
     print(f"{'batch':>6} {'in flight':>9} " + " ".join(f"{way:>24}" for way in WAYS))

@@ -8,16 +8,8 @@ to another partition than the last one, its topic was made anew, or it is a repl
 from collections.abc import Sequence
 from typing import Any
 
-import structlog
-from prometheus_client import Counter
-
 from app.postgres.connect import Connection
-
-log = structlog.get_logger()
-
-LEFT_OUT = Counter(
-    "iot_configs_left_out_total", "Configurations over MQTT that were not taken, because user_configs has a newer one"
-)
+from app.postgres.events import StoreEvents
 
 # $4: when it came in; $5, $6: partition and offset; $7: whether its place in the log is that of its sending.
 # edited_at always moves, which tells the trigger that this is no edit by hand.
@@ -45,19 +37,12 @@ UPSERT = _SQL.format(column="", value="", change="")
 UPSERT_SAMPLED = _SQL.format(column=", sampling", value=", $8::jsonb", change="\n    sampling = EXCLUDED.sampling,")
 
 
-async def carry_out(connection: Connection, sql: str, edits: Sequence[Sequence[Any]]) -> None:
-    """Write configurations in their order; one that is not the newest is left out, counted and logged."""
+async def carry_out(connection: Connection, sql: str, edits: Sequence[Sequence[Any]], events: StoreEvents) -> None:
+    """Write configurations in their order; one that is not the newest is left out and reported."""
     for edit in newest(edits):
         if await connection.execute(sql, *edit) == "INSERT 0 0":
-            LEFT_OUT.inc()
-            log.warning(
-                "config_left_out",
-                user_id=edit[0],
-                came_in=edit[3].isoformat(),
-                partition=edit[4],
-                offset=edit[5],
-                note="user_configs has a newer one: of a later message, or edited by hand after this came in",
-            )
+            user_id, _, _, came_in, partition, offset = edit[:6]
+            events.config_left_out(user_id, came_in, partition, offset)
 
 
 def newest(edits: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:

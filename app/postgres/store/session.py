@@ -12,6 +12,7 @@ from app.core.schema.column_types import KEY
 from app.core.schema.schema import current_schema
 from app.ports import Lease
 from app.postgres.connect import Connection, connect
+from app.postgres.events import StoreEvents
 from app.postgres.sqlstate import DATABASE_ERRORS
 from app.postgres.store import config_edits
 from app.postgres.store.encode_check import EncodingError
@@ -26,7 +27,7 @@ CLOSE_TIMEOUT = 2.0  # seconds for a farewell
 class WriteSession:
     """One connection and what it knows how to do. A transaction is its caller's business."""
 
-    def __init__(self, connection: Connection, *, keeps_state: bool, lease: Lease) -> None:
+    def __init__(self, connection: Connection, *, keeps_state: bool, lease: Lease, events: StoreEvents) -> None:
         """`keeps_state`: whether temp tables and prepared statements outlive a transaction (not behind PgBouncer).
 
         Ask for the `lease` before each transaction.
@@ -34,6 +35,7 @@ class WriteSession:
         self.connection = connection
         self.keeps_state = keeps_state
         self.lease = lease
+        self._events = events
         schema = current_schema()
         self._columns = schema.names
         names = ", ".join(f'"{name}"' for name in schema.names)
@@ -89,7 +91,7 @@ class WriteSession:
         for statement, run in groupby(effects, key=lambda effect: effect.statement):
             sql, every = STATEMENTS[statement].sql, [effect.args for effect in run]
             if statement in (Statement.UPSERT_CONFIG, Statement.UPSERT_SAMPLED_CONFIG):
-                await config_edits.carry_out(self.connection, sql, every)
+                await config_edits.carry_out(self.connection, sql, every, self._events)
             else:
                 await self.connection.executemany(sql, every)
 
@@ -97,15 +99,16 @@ class WriteSession:
 class Lane:
     """A place for one transaction at a time: a session that is opened when needed and thrown away when in doubt."""
 
-    def __init__(self, settings: Settings, lease: Lease, name: str = "store") -> None:
+    def __init__(self, settings: Settings, lease: Lease, events: StoreEvents, name: str = "store") -> None:
         """No transaction begins without the `lease`; `name` tells its connection apart in pg_stat_activity."""
-        self._settings, self._lease, self._name = settings, lease, f"iot-stream {name}"
+        self._settings, self._lease, self._events, self._name = settings, lease, events, f"iot-stream {name}"
         self.session: WriteSession | None = None
 
     async def open(self) -> WriteSession:
         """Connect and prepare. Raises DATABASE_ERRORS. May be cancelled."""
         connection = await connect(self._settings, self._name)
-        session = WriteSession(connection, keeps_state=self._settings.database_statement_cache, lease=self._lease)
+        keeps_state = self._settings.database_statement_cache
+        session = WriteSession(connection, keeps_state=keeps_state, lease=self._lease, events=self._events)
         try:
             await session.prepare()
         except BaseException:

@@ -46,12 +46,12 @@ class TimescaleStore:
         shared = StoreContext(self._breaker, Interrupt(interrupt), self._horizon, self._advice, self._events)
         lease = lease or Unlimited()
         self._live = WriteQueue(
-            [Lane(settings, lease) for _ in range(settings.writes_in_flight)],
+            [Lane(settings, lease, self._events) for _ in range(settings.writes_in_flight)],
             LiveWrites(settings.copy_min_rows),
             shared,
         )
         late = LateWrites(settings.late_batch_rows, settings.copy_min_rows)
-        self._late = WriteQueue([Lane(settings, lease, "late")], late, shared)
+        self._late = WriteQueue([Lane(settings, lease, self._events, "late")], late, shared)
         self._late_waiting = 0
         self._probe = Probe(settings, self._breaker)
         self._stopped = False
