@@ -1,16 +1,21 @@
 """The exceptions this project raises itself.
 
 IotStreamError
-├── SettingsError       wrong settings; the message names every one of them
-├── TransientError      an outage: wait, try again, hold the offsets        (never a dead letter)
-│   └── WireError       what a peer sent is not its protocol: close the connection and connect again
-├── PermanentError      a missing table, topic or right: hold the offsets and say what an operator must do
-├── LimitReachedError   rows of a live write go where late rows go: fewer of them at a time
-├── BooksError          a record of a batch is not accounted for, or twice: a bug   (crash)
+├── SettingsError         wrong settings; the message names every one of them
+├── TransientError        an outage: wait, try again, hold the offsets      (never a dead letter)
+│   ├── WireError         what a peer sent is not its protocol: close the connection and connect again
+│   └── NotTakenError     the MQTT broker refuses the account               (app/mqtt/connection.py)
+├── PermanentError        a missing table, topic or right: hold the offsets and say what an operator must do
+├── StoppedError          the notifier or the webhook stops in an outage    (app/notify/retrying.py)
+├── EncodingError         a row's value does not fit its column's type      (app/postgres/store/encode_check.py)
+├── LimitReachedError     rows of a live write go where late rows go: fewer of them at a time
+├── _NotAllNewError       writes in one transaction have a duplicate: roll back (app/postgres/store/bisect.py)
+├── BooksError            a record of a batch is not accounted for, or twice: a bug   (crash)
 ├── DeadLetterLimitError  too many dead letters: none of the batch is sent, the worker ends with exit code 3
-├── StreamGapError      batches of a partition do not follow one another    (seek back once, then crash)
-└── StuckOffsetError    an offset head does not move                        (exit the process)
+├── StreamGapError        batches of a partition do not follow one another  (seek back once, then crash)
+└── StuckOffsetError      an offset head does not move                      (exit the process)
 
+The file is named where an exception is one adapter's own.
 A record that can never be stored is not an exception but a value: app.core.model.records.Rejected.
 Anything else that is raised is a bug and crashes the worker with its offsets un-acked.
 """

@@ -10,9 +10,10 @@ from typing import Any
 
 from app.core.model.records import Row
 from app.core.schema.schema import current_schema
+from app.errors import IotStreamError
 
 
-class EncodingError(ValueError):
+class EncodingError(IotStreamError):
     """A value of some row does not fit its column's type."""
 
 
