@@ -1,4 +1,7 @@
-"""What happens to the connections of a worker: each event writes its log line and moves its metric, together."""
+"""What happens to the connections of a worker: each event writes its log line and moves its metric, together.
+
+Each class is the one implementation of a Protocol in the events.py of the package that reports.
+"""
 
 import time
 from collections.abc import Collection, Sequence
@@ -8,15 +11,13 @@ import structlog
 from faust.types import TP
 
 from app.ops import metrics
-from app.stream.events import TransportEvents
 from app.stream.rebalance.start_position import Position
 
 log = structlog.get_logger()
 
 REMIND_SECONDS = 60.0  # how often an operator is told the same thing
-
-
 FAILURES_SECONDS = 5.0  # least time between two log lines about a part's failures
+UNREADABLE_SECONDS = 5.0  # least time between two log lines about unreadable states
 
 
 class StoreReport:
@@ -108,7 +109,7 @@ class WriteReport:
         log.warning("kafka_write_no_longer_held", topic=topic)
 
 
-class TransportReport(TransportEvents):
+class TransportReport:
     """Events of the Faust transport (stream/transport.py)."""
 
     def gap_healed(self, tp: TP, expected: int, found: int) -> None:
@@ -177,29 +178,30 @@ class RebalanceReport:
         log.info("rebalance_first_batch", generation=generation, partition=partition, seconds=round(seconds, 2))
 
 
-UNREADABLE_SECONDS = 5.0  # least time between two log lines
-_unreadable = [0.0, 0]  # when it was told last, and how many came since
+class StateReport:
+    """Events of the device table (tables/device_table.py)."""
 
+    def __init__(self) -> None:
+        self._reported, self._since = 0.0, 0  # when an unreadable state was logged last, and how many came since
 
-def state_unreadable(partition: int, key: bytes, error: str) -> None:
-    """What is stored under a key cannot be read: its device begins anew. Many at once share a log line."""
-    metrics.STATES_UNREADABLE.inc()
-    now = time.monotonic()
-    if now < _unreadable[0] + UNREADABLE_SECONDS:
-        _unreadable[1] += 1
-        return
-    log.error(
-        "state_unreadable",
-        partition=partition,
-        key=key.decode(errors="backslashreplace"),
-        error=error,
-        others=_unreadable[1],
-        next="the device begins anew: an alert that it had open is not known any more",
-    )
-    _unreadable[:] = [now, 0]
+    def state_unreadable(self, partition: int, key: bytes, error: str) -> None:
+        """What is stored under a key cannot be read: its device begins anew. Many at once share a log line."""
+        metrics.STATES_UNREADABLE.inc()
+        now = time.monotonic()
+        if now < self._reported + UNREADABLE_SECONDS:
+            self._since += 1
+            return
+        log.error(
+            "state_unreadable",
+            partition=partition,
+            key=key.decode(errors="backslashreplace"),
+            error=error,
+            others=self._since,
+            next="the device begins anew: an alert that it had open is not known any more",
+        )
+        self._reported, self._since = now, 0
 
-
-def states_moved(partition: int, states: int) -> None:
-    """The changelog was made anew; all states of a partition are in it now."""
-    metrics.TOPIC_MADE_ANEW.labels("states").inc()
-    log.error("states_written_into_new_changelog", partition=partition, states=states)
+    def states_moved(self, partition: int, states: int) -> None:
+        """The changelog was made anew; all states of a partition are in it now."""
+        metrics.TOPIC_MADE_ANEW.labels("states").inc()
+        log.error("states_written_into_new_changelog", partition=partition, states=states)

@@ -1,4 +1,4 @@
-"""What the transport tells whoever wants to know."""
+"""What the transport reports, for logs and metrics. Whoever listens must not raise."""
 
 from collections.abc import Collection, Sequence
 from typing import Protocol
@@ -8,8 +8,8 @@ from faust.types import TP
 from app.stream.rebalance.start_position import Position
 
 
-class TransportEvents:
-    """What the transport reports; the worker's subclass counts and logs it. Silent by default."""
+class TransportEvents(Protocol):
+    """What happens to offsets and to the log of the input topic."""
 
     def gap_healed(self, tp: TP, expected: int, found: int) -> None:
         """Seeking back to `expected`: records from there to `found` were fetched but not handed over."""
@@ -27,8 +27,18 @@ class TransportEvents:
         """The committed offset is outside the log: retention, or a topic made anew."""
 
 
+class NoTransportEvents:
+    """Reports to nobody."""
+
+    def gap_healed(self, tp: TP, expected: int, found: int) -> None: ...
+    def offsets_missing(self, tp: TP, expected: int, found: int) -> None: ...
+    def log_made_anew(self, cause: str, partitions: Sequence[int]) -> None: ...
+    def log_in_doubt(self, what: str) -> None: ...
+    def position_reset(self, tp: TP, position: Position) -> None: ...
+
+
 class RebalanceEvents(Protocol):
-    """What is told. Times are seconds from the first beginning since partitions were last read."""
+    """What the consumer group reports. Times are seconds from the first beginning since partitions were last read."""
 
     def rebalance_begins(self, generation: int, partitions: Collection[int]) -> None: ...
 

@@ -20,6 +20,7 @@ from app.core.state.changelog import marks_last
 from app.errors import TransientError
 from app.kafka.messages import OutgoingMessage
 from app.kafka.producer import Producer
+from app.tables.events import NoStateEvents, StateEvents
 from app.tables.rocksdb_store import ROCKSDB_OPTIONS, StateStore
 
 log = structlog.get_logger()
@@ -50,16 +51,15 @@ class StateTable(faust.Table):  # type: ignore[misc]
 class FaustStates:
     """States behind the port: reads from RocksDB, writes through the changelog."""
 
-    def __init__(
-        self, app: faust.App, partitions: int, producer: Producer, made_anew: Callable[[int, int], None] | None = None
-    ) -> None:
-        """`made_anew` is told of a partition whose states were written into a new changelog, and how many."""
+    def __init__(self, app: faust.App, partitions: int, producer: Producer, events: StateEvents | None = None) -> None:
+        """Put the table into the app, which opens it. Without `events` nobody hears of states that are moved."""
         self.changelog = f"{app.conf.id}-state-changelog"
         topic = faust.Topic(app, topics=[self.changelog], partitions=partitions, compacting=True, internal=True)
         self._table = StateTable(app, name="state", partitions=partitions, changelog_topic=topic, help="device state")
         app.tables.add(self._table)
         self._table.owner = self
-        self._producer, self._made_anew = producer, made_anew
+        self._producer = producer
+        self._events: StateEvents = events or NoStateEvents()
         self._writing = asyncio.Lock()
         self.identity = ""  # of the changelog, as it was when states were recovered last
         self.begun_anew: set[int] = set()  # partitions whose changelog counts from 0 again
@@ -121,8 +121,7 @@ class FaustStates:
                 count, last = count + len(chunk), end
             self._store.held(partition, identity, last if in_a_row else None)
             self.begun_anew.discard(partition)
-        if self._made_anew is not None:
-            self._made_anew(partition, count)
+        self._events.states_moved(partition, count)
 
     def _overtaken(self, partition: int) -> dict[bytes, bytes]:
         """States behind which a stalled worker wrote older ones: written again, they outlast compaction."""

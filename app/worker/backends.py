@@ -13,7 +13,7 @@ from app.kafka.producer import Producer
 from app.kafka.record_times import record_times
 from app.kafka.session_lease import SessionLease
 from app.kafka.topic_ids import TopicIds
-from app.ops.events import RebalanceReport, StoreReport, TransportReport, WriteReport, states_moved
+from app.ops.events import RebalanceReport, StateReport, StoreReport, TransportReport, WriteReport
 from app.postgres.operator_advice import Advice
 from app.postgres.store.store import TimescaleStore
 from app.settings import Settings
@@ -22,6 +22,7 @@ from app.stream.log_book import Ids, LogBook
 from app.stream.rebalance.sensor import RebalanceSensor
 from app.stream.transport import BatchConsumer, BatchTransport
 from app.tables.device_table import FaustStates
+from app.tables.events import StateEvents
 from app.worker.lifecycle import WorkerApp
 
 
@@ -37,6 +38,7 @@ class Backends:
     topic_ids: Ids
     logs: LogBook
     states: FaustStates
+    state_events: StateEvents
     store: TimescaleStore
     advice: Advice
     consumer: Callable[[], BatchConsumer]  # there is none before the worker starts
@@ -48,7 +50,8 @@ def build_backends(settings: Settings, app: WorkerApp, kafka: Access) -> Backend
     interrupt = asyncio.Event()
     lease = SessionLease(settings.kafka_session_timeout, interrupt)
     producer = Producer(kafka, f"{settings.group_id}-out", interrupt, WriteReport(), lease)
-    states = FaustStates(app, settings.kafka_partitions, producer, states_moved)
+    state_report = StateReport()
+    states = FaustStates(app, settings.kafka_partitions, producer, state_report)
     topic_ids, report = TopicIds(kafka), TransportReport()
     times = partial(record_times, kafka)
     logs = LogBook(settings.kafka_topic, report, topic_ids, times, states.get, states.items)
@@ -65,6 +68,7 @@ def build_backends(settings: Settings, app: WorkerApp, kafka: Access) -> Backend
         topic_ids=topic_ids,
         logs=logs,
         states=states,
+        state_events=state_report,
         store=TimescaleStore(settings, interrupt, store_report, advice, lease),
         advice=advice,
         consumer=lambda: app.consumer,

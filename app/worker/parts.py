@@ -15,7 +15,6 @@ from app.core.user_config.rulebook import RuleBook
 from app.kafka.alert_outbox import KafkaOutbox
 from app.kafka.dead_letters import KafkaDeadLetters
 from app.kafka.inactivity_claims import KafkaInactivityClaims
-from app.ops.events import state_unreadable
 from app.ops.ledger import BatchLedger
 from app.ops.rejections import Rejections
 from app.pipeline.coalesce import CoalesceLimit
@@ -95,7 +94,7 @@ def _processor(settings: Settings, backends: Backends, rules: RuleBook, classes:
         note_every=settings.last_seen_every,
         in_memory=settings.devices_in_memory,
         log_of=backends.logs.of,
-        unreadable=state_unreadable,
+        unreadable=backends.state_events.state_unreadable,
         set_back_after=settings.clock_back_readings,
         home=backends.home,
     )

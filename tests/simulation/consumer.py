@@ -15,7 +15,7 @@ from aiokafka.structs import OffsetAndMetadata
 from faust.types import TP
 
 from app.stream.batches import BatchLimits
-from app.stream.events import TransportEvents
+from app.stream.events import NoTransportEvents
 from app.stream.in_flight import InFlight
 from app.stream.log_book import LogBook
 from app.stream.prefix_commit import PrefixConsumer
@@ -39,7 +39,7 @@ class Machinery(Client):
 
     def __init__(self, world: World, kafka: Kafka, group: Group, link: Link, limits: BatchLimits) -> None:
         super().__init__(world, kafka, group, link, InFlight(limits))
-        self.limits, self.events = limits, TransportEvents()
+        self.limits, self.events = limits, NoTransportEvents()
         self.logs, self.in_doubt = LogBook(INPUT, self.events), False
         self.last_progress: dict[TP, float] = {}
         self.should_stop = self.flow_active = False

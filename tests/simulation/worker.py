@@ -15,6 +15,7 @@ from app.kafka.access import Access
 from app.kafka.dead_letter_reader import DeadLetterTail
 from app.kafka.producer import Producer
 from app.kafka.topic_ids import TopicIdentity
+from app.ops.events import StateReport
 from app.postgres.operator_advice import Advice
 from app.stream.batches import BatchLimits
 from app.stream.source import FaustSource
@@ -85,6 +86,7 @@ class Worker:
             topic_ids=self,
             logs=classes.logs(INPUT, self.consumer.events, ids, load=load, items=items),
             states=self._states,
+            state_events=StateReport(),
             store=store,
             advice=Advice(),
             consumer=lambda: self.consumer,

@@ -15,7 +15,7 @@ from app.kafka.access import Access
 from app.kafka.topics import TopicSpec, create
 from app.settings import Settings
 from app.stream.batches import BatchLimits, BatchTopic
-from app.stream.events import TransportEvents
+from app.stream.events import NoTransportEvents
 from app.stream.faust_config import RoundsApp, build_app
 from app.stream.rebalance.start_position import Position
 from app.stream.source import FaustBatch, FaustSource
@@ -24,7 +24,7 @@ from app.stream.transport import BatchConsumer, BatchTransport
 Handle = Callable[[FaustBatch], Awaitable[None]]
 
 
-class Report(TransportEvents):
+class Report(NoTransportEvents):
     """Keeps what the transport reports."""
 
     def __init__(self) -> None:
