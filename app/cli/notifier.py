@@ -3,7 +3,6 @@
 import asyncio
 import signal
 from collections.abc import Mapping
-from typing import Any
 
 import structlog
 
@@ -18,6 +17,7 @@ from app.notify.webhook import WebhookSender
 from app.notify.webhook_client import WebhookClient
 from app.ops import logs
 from app.ops.health import HealthServer
+from app.runtime.interrupt import Interrupt
 from app.settings import Settings, load
 
 log = structlog.get_logger()
@@ -90,10 +90,7 @@ async def _deliver(settings: Settings, made: Notifier, stop: asyncio.Event) -> N
 
 async def _until(stop: asyncio.Event, running: "asyncio.Task[None]", seconds: float) -> None:
     """Wait for the end of `running`; after `stop`, for at most `seconds` more."""
-    stopping = asyncio.create_task(stop.wait())
-    ends: list[asyncio.Future[Any]] = [running, stopping]
-    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
+    await Interrupt(stop).first_of(running)
     _, unfinished = await asyncio.wait([running], timeout=seconds)
     if unfinished:
         log.warning("notifier_unfinished", note="what was not acknowledged is published again by the next start")

@@ -8,7 +8,9 @@ from aiokafka.errors import (
     GroupLoadInProgressError,
     NotCoordinatorForGroupError,
 )
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
+from tenacity import stop_after_delay, wait_fixed
+
+from app.runtime.retry import retry
 
 T = TypeVar("T")
 
@@ -18,10 +20,4 @@ _COMING = (GroupCoordinatorNotAvailableError, GroupLoadInProgressError, NotCoord
 
 async def coordinated(ask: Callable[[], Awaitable[T]]) -> T:
     """The answer to `ask`, asked again for up to 10 s while the coordinator comes. Raises what `ask` raised last."""
-    patient = AsyncRetrying(
-        retry=retry_if_exception_type(_COMING), stop=stop_after_delay(SECONDS), wait=wait_fixed(0.2), reraise=True
-    )
-    async for attempt in patient:
-        with attempt:
-            return await ask()
-    raise AssertionError  # tenacity raises what was raised last
+    return await retry(ask, lambda error: isinstance(error, _COMING), wait_fixed(0.2), stop=stop_after_delay(SECONDS))

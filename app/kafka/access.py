@@ -1,9 +1,10 @@
 """How to get into Kafka: settings in, the options of every client out; and why a client was not let in."""
 
 import ssl
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol, TypeVar
 
+import structlog
 from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.errors import (
     AuthenticationFailedError,
@@ -14,12 +15,21 @@ from aiokafka.errors import (
 )
 from aiokafka.protocol.metadata import MetadataRequest
 from msgspec import Struct
+from tenacity import stop_when_event_set, wait_fixed, wait_random_exponential
 
+from app.errors import TransientError
 from app.runtime import tls
 from app.runtime.addresses import HostPort
+from app.runtime.interrupt import Interrupt
+from app.runtime.retry import Failed, retry
 from app.settings import Settings
 
+log = structlog.get_logger()
+T = TypeVar("T")
+
 ASK_MS = 5_000
+RETRY_SECONDS = 1.0  # between two tries of a question
+KAFKA_ERRORS = (KafkaError, OSError)  # what calls to Kafka raise while it is away
 _REFUSED = (SaslAuthenticationFailed, AuthenticationFailedError)
 
 
@@ -71,6 +81,33 @@ async def start(client: Client, kafka: Access) -> None:
     except KafkaConnectionError as error:
         reason = await _why(kafka)
         raise (reason or error) from error
+
+
+def kafka_away(error: BaseException) -> bool:
+    """Whether the same call may succeed later."""
+    return isinstance(error, KAFKA_ERRORS)
+
+
+async def wait_out(call: Callable[[], Awaitable[T]], failed: Failed, interrupt: Interrupt) -> T:
+    """Call until Kafka takes it, for as long as nobody interrupts; `failed` is called before each wait.
+
+    Raises TransientError when interrupted and the call has failed since.
+    """
+    event: Any = interrupt.event  # tenacity means one of threads, and asks for `is_set` alone
+    wait, stop = wait_random_exponential(multiplier=0.2, max=5.0), stop_when_event_set(event)
+    try:
+        return await retry(call, kafka_away, wait, failed, interrupt.pause, stop)
+    except KAFKA_ERRORS as error:
+        raise TransientError(f"told to give up while waiting for Kafka: {error!r}") from error
+
+
+async def ask_until_answered(step: str, ask: Callable[[], Awaitable[T]]) -> T:
+    """Ask every second until Kafka answers; each failure is a warning that names the step."""
+
+    def failed(failures: int, error: BaseException) -> None:
+        log.warning("waiting_for_kafka", step=step, error=repr(error))
+
+    return await retry(ask, kafka_away, wait_fixed(RETRY_SECONDS), failed)
 
 
 async def _why(kafka: Access) -> KafkaError | None:

@@ -2,19 +2,21 @@
 
 import asyncio
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, NamedTuple
 
+import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
-from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 from xxhash import xxh3_128_digest
 
 from app.core.deadletters.envelope import DeadLetter, delivery_mark, from_record
 from app.core.deadletters.limit import LimitCause, cause_of
-from app.kafka.access import Access, start
+from app.kafka.access import Access, start, wait_out
 from app.kafka.close_clients import close_consumer
 from app.runtime.interrupt import Interrupt
-from app.runtime.retry import StopWhenInterrupted, gave_up, log_retry
+from app.runtime.retry import log_level
+
+log = structlog.get_logger()
 
 # Read back this many dead letters at first, ten times as many if that does not reach far enough.
 STEP = 2_000
@@ -45,35 +47,29 @@ class DeadLetterTail:
             # The client fetches at the log's end before we seek, and would wait there for half a second.
             "fetch_max_wait_ms": 10,
         }
-        self._topic, self._stopping = topic, interrupt
-        self._interrupt = Interrupt(interrupt)
+        self._topic, self._interrupt = topic, Interrupt(interrupt)
 
     async def read(self, topic: str, partition: int, partitions: Iterable[int], first: int) -> RecentDeadLetters:
         """Return the dead letters of (topic, partition): all from source offset `first` on, and the last 2,000 or more.
 
-        `partitions` are the dead-letter partitions that may hold them. Raises TransientError when told to give up.
+        `partitions` are the dead-letter partitions that may hold them. Raises TransientError when interrupted.
         """
         tps = [TopicPartition(self._topic, number) for number in partitions]
-        async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type((KafkaError, OSError)),
-            wait=wait_random_exponential(multiplier=0.2, max=5.0),
-            stop=StopWhenInterrupted(self._stopping),
-            sleep=self._interrupt.sleep,
-            before_sleep=lambda state: log_retry("dead_letters_read_retry", self._topic, state),
-            retry_error_callback=gave_up,
-        ):
-            with attempt:
-                return await self._interrupt.race(self._read_once(topic, partition, tps, first))
-        raise AssertionError("unreachable: tenacity returns or raises")
+        read_once = partial(self._read_once, (topic, partition), tps, first)
+        return await wait_out(lambda: self._interrupt.race(read_once()), self._failed, self._interrupt)
 
-    async def _read_once(self, topic: str, partition: int, tps: list[TopicPartition], first: int) -> RecentDeadLetters:
+    def _failed(self, attempts: int, error: BaseException) -> None:
+        event = "dead_letters_read_retry"
+        log.log(log_level(attempts), event, topic=self._topic, attempt=attempts, error=repr(error))
+
+    async def _read_once(self, source: tuple[str, int], tps: list[TopicPartition], first: int) -> RecentDeadLetters:
         consumer = AIOKafkaConsumer(**self._options)
         try:
             await start(consumer, self._kafka)
             consumer.assign(tps)
             found = RecentDeadLetters({}, set(), {})
             for tp in tps:
-                recent = await self._read_back(consumer, tp, (topic, partition), first)
+                recent = await self._read_back(consumer, tp, source, first)
                 found.payloads.update(recent.payloads)
                 found.marks.update(recent.marks)
                 found.causes.update(recent.causes)

@@ -20,7 +20,6 @@ log = structlog.get_logger()
 BATCH = 2000
 METADATA_MS = 10_000  # a topic created after the start is found this soon
 MAX_POLL_MS = 24 * 3600 * 1000  # an outage of the receiver is waited out between two polls
-KAFKA_ERRORS = (KafkaError, OSError)
 
 
 class GroupConsumer:

@@ -1,33 +1,91 @@
-"""One idempotent Kafka producer for all that a worker writes: in, messages; out, the broker's ack for all of them.
+"""The idempotent producers of this product: in, messages; out, the broker's ack for all of them.
 
 Messages go as whole batches, one future a batch: aiokafka's per-message `send` costs 12 us a message, this 1.5.
 """
 
 import asyncio
-from collections.abc import Coroutine, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
-from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from app.errors import TransientError
-from app.kafka.access import Access, start
+from app.kafka.access import Access, start, wait_out
 from app.kafka.close_clients import close_producer
 from app.kafka.messages import BATCH_BYTES, OutgoingMessage, PendingSend, Sent
 from app.kafka.session_lease import guard
 from app.kafka.write_health import NoWriteEvents, WriteEvents, WriteHealth
 from app.ports import Lease, Unlimited
-from app.runtime.retry import StopWhenInterrupted, gave_up
+from app.runtime.interrupt import Interrupt
+
+T = TypeVar("T")
 
 # A dead letter carries its payload in base64: 1 MiB becomes 1.4 MB, and headers come on top.
 MAX_REQUEST_BYTES = 4 << 20
-LAST_SECONDS = 2.0  # for acks under way when told to give up
-METADATA_SECONDS = 2.0  # aiokafka would look for a missing topic for 40 s, deaf to `interrupt`
+REQUEST_TIMEOUT_MS = 40_000  # aiokafka's own
+LAST_SECONDS = 2.0  # for acks under way when interrupted
+METADATA_SECONDS = 2.0  # aiokafka would look for a missing topic for 40 s, deaf to an interrupt
+
+
+class IdempotentProducer:
+    """One client of aiokafka at a time, made when it is needed: whoever sends batches closes it when one has failed.
+
+    A lost batch leaves a gap in the client's sequence, so the next batch needs a new one.
+    """
+
+    def __init__(
+        self,
+        kafka: Access,
+        client_id: str,
+        lease: Lease,
+        *,
+        batch_bytes: int = BATCH_BYTES,
+        request_bytes: int = MAX_REQUEST_BYTES,
+        request_timeout_ms: int = REQUEST_TIMEOUT_MS,
+        connect_seconds: float | None = None,
+    ) -> None:
+        """No request that writes leaves before `lease` is sure. `connect_seconds` None: connecting takes its time."""
+        self._kafka, self._lease, self._connect_seconds = kafka, lease, connect_seconds
+        self._options: dict[str, Any] = {
+            **kafka.options,
+            "client_id": client_id,
+            "acks": "all",
+            "enable_idempotence": True,
+            "compression_type": "lz4",
+            "max_request_size": request_bytes,
+            "max_batch_size": batch_bytes,
+            "linger_ms": 0,
+            "request_timeout_ms": request_timeout_ms,
+        }
+        self._client: AIOKafkaProducer | None = None
+        self._starting = asyncio.Lock()
+
+    async def connected(self) -> AIOKafkaProducer:
+        """The client, started. Raises KAFKA_ERRORS while Kafka is away."""
+        async with self._starting:
+            if self._client is None:
+                client = AIOKafkaProducer(**self._options)
+                try:
+                    async with asyncio.timeout(self._connect_seconds):
+                        await start(client, self._kafka)
+                except BaseException:
+                    await close_producer(client)
+                    raise
+                guard(client.client, self._lease)
+                self._client = client
+        return self._client
+
+    async def close(self) -> None:
+        """Close the connections; safe to call twice. What is not acked by now may have been written, or not."""
+        client, self._client = self._client, None
+        if client is not None:
+            await close_producer(client)
 
 
 class Producer:
-    """Sends and waits for acks=all; waits out an outage of Kafka for as long as nobody says `interrupt`."""
+    """Sends and waits for acks=all; waits out an outage of Kafka for as long as nobody interrupts."""
 
     def __init__(
         self,
@@ -39,66 +97,37 @@ class Producer:
     ) -> None:
         self._lease: Lease = lease or Unlimited()
         self.writes = WriteHealth(events or NoWriteEvents())
-        self._kafka = kafka
-        self._options: dict[str, Any] = {
-            **kafka.options,
-            "client_id": client_id,
-            "acks": "all",
-            "enable_idempotence": True,
-            "compression_type": "lz4",
-            "max_request_size": MAX_REQUEST_BYTES,
-            "max_batch_size": BATCH_BYTES,
-            "linger_ms": 0,
-        }
-        self._client: AIOKafkaProducer | None = None
-        self._starting = asyncio.Lock()
-        self._interrupt = interrupt
+        self._producer = IdempotentProducer(kafka, client_id, self._lease)
+        self._interrupt = Interrupt(interrupt)
 
     async def send(self, topic: str, messages: Sequence[OutgoingMessage]) -> dict[int, int]:
         """Send in order per partition; return {partition: last offset} once the broker has acked every message.
 
-        Raises TransientError when told to give up first; some messages may then have been written. When cancelled,
-        what is not on its way yet is not sent any more.
+        Raises TransientError when interrupted first; some messages may then have been written. When cancelled, what is
+        not on its way yet is not sent any more.
         """
         if not messages:
             return {}
-        try:
-            unsent = PendingSend(messages)
-            async for attempt in self._retrying(topic):
-                with attempt:
-                    await self._send_once(topic, unsent)
-            return unsent.offsets
-        finally:
-            self.writes.resumed(topic)
+        unsent = PendingSend(messages)
+        await self._insist(topic, lambda: self._send_once(topic, unsent))
+        return unsent.offsets
 
     async def partitions(self, topic: str) -> int:
-        """How many partitions `topic` has. Raises TransientError when told to give up first."""
-        try:
-            async for attempt in self._retrying(topic):
-                with attempt:
-                    return await self._count(await self._connected(), topic)
-            raise AssertionError("unreachable: tenacity returns or raises")
-        finally:
-            self.writes.resumed(topic)
+        """How many partitions `topic` has. Raises TransientError when interrupted first."""
+        return await self._insist(topic, lambda: self._ask_count(topic))
 
     async def stop(self) -> None:
         """Close; safe to call twice. Everything acked is written, everything else belongs to un-acked batches."""
-        client, self._client = self._client, None
-        if client is not None:
-            await close_producer(client)
+        await self._producer.close()
 
-    async def _connected(self) -> AIOKafkaProducer:
-        async with self._starting:
-            if self._client is None:
-                client = AIOKafkaProducer(**self._options)
-                try:
-                    await start(client, self._kafka)
-                except BaseException:
-                    await client.stop()
-                    raise
-                guard(client.client, self._lease)
-                self._client = client
-        return self._client
+    async def _insist(self, topic: str, call: Callable[[], Awaitable[T]]) -> T:
+        try:
+            return await wait_out(call, partial(self.writes.failed, topic), self._interrupt)
+        finally:
+            self.writes.resumed(topic)
+
+    async def _ask_count(self, topic: str) -> int:
+        return await self._count(await self._producer.connected(), topic)
 
     async def _count(self, client: AIOKafkaProducer, topic: str) -> int:
         try:
@@ -110,14 +139,15 @@ class Producer:
 
     async def _send_once(self, topic: str, unsent: PendingSend) -> None:
         """Send all of it, or take off what was acked and raise the first failure."""
-        client = await self._connected()
+        client = await self._producer.connected()
         count = await self._count(client, topic)
         if not unsent.fit(count):  # it was given more a moment ago, which the client hears of in minutes
             await client.client.force_metadata_update()
             raise UnknownTopicOrPartitionError(f"{topic} has {count} partitions, as far as this client knows")
         sent: list[Sent] = []
         try:
-            await self._until_told(self._put(client, topic, unsent.batches(client, count), sent))
+            putting = self._put(client, topic, unsent.batches(client, count), sent)
+            await self._interrupt.race(putting, LAST_SECONDS, "told to give up while waiting for Kafka's ack")
         except (TransientError, asyncio.CancelledError):
             await self.stop()  # a batch sent later could overwrite what the partition's next owner has written
             raise
@@ -153,35 +183,6 @@ class Producer:
             if turn:
                 await asyncio.wait([done.ack for done in turn])
             left = {done.partition: left[done.partition] for done in turn if not done.ack.exception()}
-
-    async def _until_told(self, putting: Coroutine[Any, Any, None]) -> None:
-        """Wait for all acks; raise TransientError when told to give up and they do not come soon."""
-        task, signal = asyncio.ensure_future(putting), asyncio.ensure_future(self._interrupt.wait())
-        try:
-            await asyncio.wait({task, signal}, return_when=asyncio.FIRST_COMPLETED)
-            await asyncio.wait({task}, timeout=LAST_SECONDS)
-            if not task.done():
-                raise TransientError("told to give up while waiting for Kafka's ack")
-            task.result()
-        finally:
-            task.cancel()
-            signal.cancel()
-
-    def _retrying(self, topic: str) -> AsyncRetrying:
-        return AsyncRetrying(
-            retry=retry_if_exception_type((KafkaError, OSError)),
-            wait=wait_random_exponential(multiplier=0.2, max=5.0),
-            stop=StopWhenInterrupted(self._interrupt),
-            sleep=self._pause,
-            before_sleep=lambda state: self.writes.failed(topic, state),
-            retry_error_callback=gave_up,
-        )
-
-    async def _pause(self, seconds: float) -> None:
-        try:
-            await asyncio.wait_for(self._interrupt.wait(), seconds)
-        except TimeoutError:
-            return
 
 
 def _look(ack: "asyncio.Future[Any]") -> None:

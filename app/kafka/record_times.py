@@ -1,20 +1,14 @@
 """Timestamps of single records: in, a place in each of some partitions; out, when the record there was written."""
 
-import asyncio
 import time
 from collections.abc import Mapping
 
-import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
 from faust.types import TP
 
-from app.kafka.access import Access, start
+from app.kafka.access import Access, ask_until_answered, start
 from app.kafka.close_clients import close_consumer
 
-log = structlog.get_logger()
-
-RETRY_SECONDS = 1.0
 LOOK_SECONDS = 10.0  # a record that has not come by then is not held
 FETCH_BYTES = 1 << 16
 
@@ -24,19 +18,19 @@ async def record_times(kafka: Access, places: Mapping[TP, int]) -> Mapping[TP, i
 
     Waits out an outage of Kafka.
     """
-    while True:
-        consumer = AIOKafkaConsumer(
-            **kafka.options, enable_auto_commit=False, auto_offset_reset="earliest",
-            max_partition_fetch_bytes=FETCH_BYTES, fetch_max_wait_ms=100,
-        )  # fmt: skip
-        try:
-            await start(consumer, kafka)
-            return await _look(consumer, places)
-        except (KafkaError, OSError) as error:
-            log.warning("waiting_for_kafka", step="times of records", error=repr(error))
-        finally:
-            await close_consumer(consumer)
-        await asyncio.sleep(RETRY_SECONDS)
+    return await ask_until_answered("times of records", lambda: _ask(kafka, places))
+
+
+async def _ask(kafka: Access, places: Mapping[TP, int]) -> Mapping[TP, int]:
+    consumer = AIOKafkaConsumer(
+        **kafka.options, enable_auto_commit=False, auto_offset_reset="earliest",
+        max_partition_fetch_bytes=FETCH_BYTES, fetch_max_wait_ms=100,
+    )  # fmt: skip
+    try:
+        await start(consumer, kafka)
+        return await _look(consumer, places)
+    finally:
+        await close_consumer(consumer)
 
 
 async def _look(consumer: AIOKafkaConsumer, places: Mapping[TP, int]) -> Mapping[TP, int]:

@@ -20,6 +20,7 @@ from aiokafka.protocol.produce import ProduceRequest
 
 from app.errors import TransientError
 from app.ports import Lease
+from app.runtime.interrupt import Interrupt
 
 log = structlog.get_logger()
 
@@ -40,7 +41,7 @@ class SessionLease:
 
     def __init__(self, seconds: float, interrupt: asyncio.Event, clock: Callable[[], float] = boottime) -> None:
         """`seconds`: the session timeout. `ensure` is asked in the loop of `interrupt`, the rest in any thread."""
-        self._seconds, self._interrupt, self._clock = seconds, interrupt, clock
+        self._seconds, self._interrupt, self._clock = seconds, Interrupt(interrupt), clock
         self._until = self._ended = -math.inf
         self._waiting: dict[asyncio.Future[Any], None] = {}
         self._reported = False  # that it is out
@@ -52,7 +53,7 @@ class SessionLease:
     async def ensure(self) -> None:
         """Return at once while the lease lasts; when it does not, wait until it is renewed.
 
-        Raises TransientError when told to give up first: what was to be written is somebody else's, or comes again.
+        Raises TransientError when interrupted first: what was to be written is somebody else's, or comes again.
         """
         while not self.valid():
             await self._renewal()
@@ -89,19 +90,17 @@ class SessionLease:
 
     async def _renewal(self) -> None:
         renewed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        interrupted: asyncio.Future[Any] = asyncio.ensure_future(self._interrupt.wait())
         if not self._reported:
             self._reported = True
             log.warning("kafka_session_unsure", next="writing nothing until Kafka says whose our partitions are")
         self._waiting[renewed] = None  # and then look: the other thread renews, and then looks who waits
         try:
             if not self.valid():
-                await asyncio.wait({renewed, interrupted}, return_when=asyncio.FIRST_COMPLETED)
+                await self._interrupt.first_of(renewed)
                 if self._interrupt.is_set() and not self.valid():
                     raise TransientError("told to give up while Kafka may have given the partitions to others")
         finally:
             self._waiting.pop(renewed, None)
-            interrupted.cancel()
 
 
 def guard(client: Any, lease: Lease) -> None:

@@ -1,9 +1,13 @@
 """Which topics take no writes now: in, what fails and what goes through; out, the reason and whom to tell."""
 
-from typing import Any, Protocol
+from typing import Protocol
+
+import structlog
 
 from app.kafka.advice import advice
-from app.runtime.retry import log_retry
+from app.runtime.retry import log_level
+
+log = structlog.get_logger()
 
 
 class WriteEvents(Protocol):
@@ -30,14 +34,13 @@ class WriteHealth:
         self.held: dict[str, str] = {}  # topics that take none now, and why
         self._events = events
 
-    def failed(self, topic: str, state: Any) -> None:
-        """What tenacity calls before it tries again."""
-        error = state.outcome.exception()
+    def failed(self, topic: str, attempts: int, error: BaseException) -> None:
+        """A write failed for so many times in a row, and is tried again."""
         cure = advice(topic, error)
-        log_retry("kafka_send_retry", topic, state)
-        if cure or state.attempt_number > 1:  # a first failure may be a leader that moved
+        log.log(log_level(attempts), "kafka_send_retry", topic=topic, attempt=attempts, error=repr(error))
+        if cure or attempts > 1:  # a first failure may be a leader that moved
             self.held[topic] = f"{error!r}: {cure}" if cure else repr(error)
-            self._events.write_held(topic, state.attempt_number, repr(error), cure)
+            self._events.write_held(topic, attempts, repr(error), cure)
 
     def resumed(self, topic: str) -> None:
         """A write has ended, one way or the other."""

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import Enum
 
+from app.runtime.retry import backoff
+
 FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0  # seconds
 STEADY = 60.0  # a process that ran this long has recovered: the next wait is the first one again
 
@@ -27,7 +29,7 @@ class Restarts:
     @property
     def wait(self) -> float:
         """Seconds to wait after the latest death: 1, 2, 4 ... 30."""
-        return float(min(LONGEST_WAIT, FIRST_WAIT * 2 ** max(0, self.failures - 1)))
+        return backoff(max(0, self.failures - 1), FIRST_WAIT, LONGEST_WAIT)
 
     def decide(self, alive: bool, now: float) -> RestartAction:
         """What to do, given whether it runs now."""

@@ -25,7 +25,8 @@ from typing import Any
 import structlog
 
 from app.core.delivery.budget import Budget
-from app.kafka.group_consumer import KAFKA_ERRORS, GroupConsumer
+from app.kafka.access import kafka_away
+from app.kafka.group_consumer import GroupConsumer
 from app.notify import metrics
 from app.notify.alert_records import AlertRecord, read
 from app.notify.digests import Digests
@@ -110,7 +111,7 @@ class Notifier:
     async def _take(self) -> None:
         while not self._retry.stopped:
             await self._database.open()  # kept open, for /ready
-            taken = await self._retry.on("kafka_take", self._consumer.take, KAFKA_ERRORS)
+            taken = await self._retry.on("kafka_take", self._consumer.take, kafka_away)
             if taken:
                 await self.notify(taken)
             while len(self._in_hand) > IN_HAND or self._bytes > IN_HAND_BYTES or self._consumer.open > OPEN:

@@ -8,7 +8,6 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -21,6 +20,7 @@ from app.mqtt.connection import Connection
 from app.mqtt.publisher import MqttPublisher
 from app.notify import metrics
 from app.notify.retrying import RetryUntilStopped, StoppedError
+from app.runtime.interrupt import set_within
 
 log = structlog.get_logger()
 
@@ -98,8 +98,7 @@ class Publishing:
     async def _change(self) -> None:
         waits = self._suspects.waits(time.monotonic())
         seconds = LOOK_SECONDS if waits is None else max(0.01, min(LOOK_SECONDS, waits))
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._changed.wait(), seconds)
+        await set_within(self._changed, seconds)
 
     def _send(self, connection: Connection) -> None:
         """What may go out now."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 
 import structlog
@@ -10,17 +11,18 @@ from app.errors import IotStreamError
 from app.notify import metrics
 from app.postgres import sqlstate
 from app.postgres.connect import Connection, connect
-from app.runtime.retry import delay
+from app.runtime.interrupt import set_within
+from app.runtime.retry import delay, log_level, retry
 from app.settings import Settings
 
 log = structlog.get_logger()
 T = TypeVar("T")
 
-DATABASE = "database"  # the step whose errors may be those of the data
+DATABASE = "database"
 
 
 class StoppedError(IotStreamError):
-    """Told to stop while waiting out an outage."""
+    """The program stops while an outage is waited out."""
 
 
 class RetryUntilStopped:
@@ -34,32 +36,21 @@ class RetryUntilStopped:
         """Whether to end."""
         return self._stop.is_set()
 
-    async def on(self, step: str, call: Callable[[], Awaitable[T]], errors: tuple[type[BaseException], ...]) -> T:
-        """Call until it succeeds. Raises the error of bad data, and StoppedError when told to stop."""
-        attempt = 0
-        while True:
-            try:
-                return await call()
-            except errors as error:
-                if step == DATABASE and sqlstate.classify(error) is sqlstate.Failure.DATA:
-                    raise
-                attempt += 1
-                level = log.warning if attempt < 5 or attempt % 10 == 0 else log.debug
-                level("notifier_retry", step=step, attempt=attempt, error=sqlstate.words(error))
-            await self.pause(step, attempt)
+    async def on(self, step: str, call: Callable[[], Awaitable[T]], again: Callable[[BaseException], bool]) -> T:
+        """Call until it succeeds. Raises what is not to be tried `again`, and StoppedError when the program stops."""
 
-    async def pause(self, step: str, attempt: int) -> None:
-        """Wait before the next attempt. Raises StoppedError when told to stop."""
-        metrics.FAILURES.labels(step).inc()
-        await self.rest(step, delay(attempt))
+        def failed(attempt: int, error: BaseException) -> None:
+            words = sqlstate.words(error)
+            log.log(log_level(attempt, first=4), "notifier_retry", step=step, attempt=attempt, error=words)
+            metrics.FAILURES.labels(step).inc()
+
+        wait, rest = (lambda state: delay(state.attempt_number)), partial(self.rest, step)
+        return await retry(call, again, wait, failed, rest)
 
     async def rest(self, step: str, seconds: float) -> None:
-        """Wait. Raises StoppedError when told to stop."""
-        try:
-            await asyncio.wait_for(self._stop.wait(), seconds)
-        except TimeoutError:
-            return
-        raise StoppedError(step)
+        """Wait. Raises StoppedError when the program stops."""
+        if await set_within(self._stop, seconds):
+            raise StoppedError(step)
 
 
 class RetryingDatabase:
@@ -77,19 +68,19 @@ class RetryingDatabase:
         return self._connection is not None and not self._connection.is_closed()
 
     async def open(self) -> None:
-        """Connect, however long it takes. Raises StoppedError when told to stop."""
-        await self._retry.on(DATABASE, self._opened, sqlstate.DATABASE_ERRORS)
+        """Connect, however long it takes. Raises StoppedError when the program stops."""
+        await self._retry.on(DATABASE, self._opened, _outage)
 
     async def ask(self, call: Callable[[Connection], Awaitable[T]]) -> T:
         """Wait out an outage; raises sqlstate.DATABASE_ERRORS only when the data is at fault."""
-        return await self._retry.on(DATABASE, lambda: self._on_connection(call), sqlstate.DATABASE_ERRORS)
+        return await self._retry.on(DATABASE, lambda: self._on_connection(call), _outage)
 
     async def _on_connection(self, call: Callable[[Connection], Awaitable[T]]) -> T:
         async with self._turn:
             try:
                 return await call(await self._connected())
             except sqlstate.DATABASE_ERRORS as error:
-                if sqlstate.classify(error) is not sqlstate.Failure.DATA:
+                if _outage(error):
                     self.close()
                 raise
 
@@ -107,3 +98,8 @@ class RetryingDatabase:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.terminate()
+
+
+def _outage(error: BaseException) -> bool:
+    """Whether this is a failure of the database, and not one of the data."""
+    return isinstance(error, sqlstate.DATABASE_ERRORS) and sqlstate.classify(error) is not sqlstate.Failure.DATA

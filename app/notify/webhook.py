@@ -6,7 +6,6 @@ out in the end. A crash may repeat what was taken since the last commit, with th
 """
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -18,13 +17,14 @@ from msgspec import Struct
 from app.core.delivery.fair_queue import FairQueue
 from app.core.model.alert_event import AlertEvent, as_told, is_late
 from app.errors import PermanentError, TransientError
-from app.kafka.group_consumer import KAFKA_ERRORS, GroupConsumer
+from app.kafka.access import kafka_away
+from app.kafka.group_consumer import GroupConsumer
 from app.notify import metrics
 from app.notify.alert_records import read
 from app.notify.retrying import RetryUntilStopped, StoppedError
 from app.notify.webhook_client import WebhookClient
 from app.postgres.queries.alert_history import Key, key
-from app.runtime.retry import delay
+from app.runtime.retry import delay, log_level
 from app.settings import Settings
 
 log = structlog.get_logger()
@@ -80,7 +80,7 @@ class WebhookSender:
 
     async def _take(self) -> None:
         while not self._retry.stopped:
-            taken = await self._retry.on("kafka_take", self._consumer.take, KAFKA_ERRORS)
+            taken = await self._retry.on("kafka_take", self._consumer.take, kafka_away)
             for partition, records in taken.items():
                 self._add(partition, records)
             self._there.set()
@@ -147,8 +147,7 @@ class WebhookSender:
             event = one.event
             log.error("webhook_left_out", alert_id=event.alert_id, status=event.status, error=error, cure=cure)
             return True
-        level = logging.WARNING if one.tries <= 3 or one.tries % 10 == 0 else logging.DEBUG
-        log.log(level, "webhook_retry", attempt=one.tries, error=error)
+        log.log(log_level(one.tries), "webhook_retry", attempt=one.tries, error=error)
         self._turns.back(lane, [one])
         seconds = delay(one.tries, FIRST_PAUSE, LONGEST_PAUSE)
         timer = asyncio.get_running_loop().call_later(seconds, self._resume, lane)

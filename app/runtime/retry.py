@@ -1,44 +1,60 @@
-"""How calls to Kafka are tried again (tenacity): until told to give up, and without a log line for every failure."""
+"""How a call that failed is tried again: after how many seconds, until when, and how loudly each failure is logged."""
 
 import asyncio
 import logging
 import random
-from typing import Any, NoReturn
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
-import structlog
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_never
 from tenacity.stop import stop_base
 
-from app.errors import TransientError
+T = TypeVar("T")
 
-log = structlog.get_logger()
-
-
-class StopWhenInterrupted(stop_base):
-    """Stop retrying when the process stops or its partitions are taken away."""
-
-    def __init__(self, event: asyncio.Event) -> None:
-        self._event = event
-
-    def __call__(self, retry_state: Any) -> bool:
-        """Whether to stop (tenacity's contract)."""
-        return self._event.is_set()
+Wait = Callable[[RetryCallState], float]  # tenacity's; seconds
+Failed = Callable[[int, BaseException], None]  # failures in a row so far, and the latest
 
 
-def gave_up(state: Any) -> NoReturn:
-    """What tenacity calls once it stops: the outage has not ended before we had to."""
-    raise TransientError(f"told to give up while waiting for Kafka: {state.outcome.exception()!r}")
+async def retry(
+    call: Callable[[], Awaitable[T]],
+    again: Callable[[BaseException], bool],
+    wait: Wait,
+    failed: Failed = lambda failures, error: None,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    stop: stop_base = stop_never,
+) -> T:
+    """Call until it succeeds, and `again` after a failure that this says may pass; any other is raised at once.
 
-
-def log_retry(event: str, topic: str, state: Any) -> None:
-    """What tenacity calls before each pause: the first failures of many, then every tenth."""
-    error = state.outcome.exception()
-    level = logging.WARNING if state.attempt_number <= 3 or state.attempt_number % 10 == 0 else logging.DEBUG
-    log.log(level, event, topic=topic, attempt=state.attempt_number, error=f"{error!r}")
-
-
-def delay(attempt: int, first: float = 0.1, longest: float = 10.0) -> float:
-    """Seconds before try number `attempt` (0, 1, ...): doubled each time, with a jitter down to the half of it.
-
-    The jitter keeps many bridges from coming back at the same moment after a broker's restart.
+    `failed` is called before each wait. What `sleep` raises ends the retrying; so does `stop`, which is asked after a
+    failure, and the failure is raised.
     """
-    return min(longest, first * 2.0 ** min(attempt, 30)) * random.uniform(0.5, 1.0)
+
+    def before_sleep(state: RetryCallState) -> None:
+        assert state.outcome is not None
+        failed(state.attempt_number, state.outcome.exception() or AssertionError("only failures are tried again"))
+
+    async def attempt() -> T:  # tenacity awaits what is a coroutine function, and no lambda
+        return await call()
+
+    retrying = AsyncRetrying(
+        retry=retry_if_exception(again), wait=wait, before_sleep=before_sleep, sleep=sleep, stop=stop, reraise=True
+    )
+    return await retrying(attempt)
+
+
+def backoff(failures: int, first: float, longest: float) -> float:
+    """Seconds to wait after so many failures (0, 1, ...): doubled each time, from `first` to `longest`."""
+    return min(longest, first * 2.0 ** min(failures, 30))
+
+
+def delay(failures: int, first: float = 0.1, longest: float = 10.0) -> float:
+    """The seconds of `backoff`, with a jitter down to the half of them.
+
+    The jitter keeps many clients from coming back at the same moment after a server's restart.
+    """
+    return backoff(failures, first, longest) * random.uniform(0.5, 1.0)
+
+
+def log_level(failures: int, first: int = 3) -> int:
+    """WARNING for the `first` failures in a row and for every tenth, DEBUG for the rest."""
+    return logging.WARNING if failures <= first or failures % 10 == 0 else logging.DEBUG

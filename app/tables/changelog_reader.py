@@ -5,7 +5,6 @@ interrupted recovery has left in one of them may come after the next one has beg
 skipped: states of the past. So a client of its own reads them, and ends with the recovery it was made for.
 """
 
-import asyncio
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -13,16 +12,15 @@ from typing import Any
 import faust
 import structlog
 from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import KafkaError
 from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth, server_list
 from faust.types import TP
 
+from app.kafka.access import ask_until_answered
 from app.kafka.close_clients import close_consumer
 from app.tables.rocksdb_store import StateStore
 
 log = structlog.get_logger()
 
-RETRY_SECONDS = 1.0
 RECORDS = 5_000  # at once; storing them takes some 50 ms, in which the worker does nothing else
 FETCH_BYTES = 1 << 20
 
@@ -41,19 +39,18 @@ class ChangelogReader:
         May be cancelled at any time: what a store has taken it has, and it knows from where to go on.
         """
         began, read = time.monotonic(), 0
-        while stores:
-            consumer = AIOKafkaConsumer(**self._options())
-            try:
-                await consumer.start()
-                read += await _read(consumer, stores, identities)
-                break
-            except (KafkaError, OSError) as error:
-                log.warning("waiting_for_kafka", step="state recovery", error=repr(error))
-            finally:
-                await close_consumer(consumer)
-            await asyncio.sleep(RETRY_SECONDS)
+        if stores:
+            read = await ask_until_answered("state recovery", lambda: self._read_once(stores, identities))
         seconds = round(time.monotonic() - began, 3)
         log.info("states_recovered", partitions=len(stores), records=read, seconds=seconds)
+
+    async def _read_once(self, stores: Mapping[TP, StateStore], identities: Mapping[str, str]) -> int:
+        consumer = AIOKafkaConsumer(**self._options())
+        try:
+            await consumer.start()
+            return await _read(consumer, stores, identities)
+        finally:
+            await close_consumer(consumer)
 
     def _options(self) -> dict[str, Any]:
         conf, transport = self._app.conf, self._app.transport

@@ -37,6 +37,7 @@ from app.gateways.metrics import CONNECTED, IGNORED, IN_FLIGHT, MESSAGES, RECONN
 from app.gateways.mqtt.session import Login, MqttSession, unshared
 from app.gateways.record import IngestRecord, own_output
 from app.gateways.writer import KafkaWriter
+from app.runtime.interrupt import Interrupt, set_within
 from app.runtime.retry import delay
 from app.runtime.tls import words
 
@@ -85,16 +86,15 @@ class Bridge:
         """Bridge until `stop` is set; then write and ack what was received, for at most `stop_seconds`."""
         receiving = asyncio.create_task(self._receive(), name="receive")
         pumping = asyncio.create_task(self._pump(), name="pump")
-        stopping = asyncio.create_task(stop.wait(), name="stop")
-        done, _ = await asyncio.wait([receiving, pumping, stopping], return_when=asyncio.FIRST_COMPLETED)
-        if stopping in done:
+        await Interrupt(stop).first_of(receiving, pumping)
+        if stop.is_set():
             await self._drain(stop_seconds)
         if self._session:
             self._session.disconnect()
             await asyncio.wait([self._session.closed], timeout=1)  # until the last PUBACKs are out
-        for task in (receiving, pumping, stopping):
+        for task in (receiving, pumping):
             task.cancel()
-        results = await asyncio.gather(receiving, pumping, stopping, return_exceptions=True)
+        results = await asyncio.gather(receiving, pumping, return_exceptions=True)
         await self._writer.close()
         for result in results:
             if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
@@ -105,9 +105,7 @@ class Bridge:
         self._stopping = True
         if self._session:
             self._session.pause()
-        try:
-            await asyncio.wait_for(self._idle.wait(), seconds)
-        except TimeoutError:
+        if not await set_within(self._idle, seconds):
             left = [*self._writing, *self._inbox]
             kept = len(self._held) + sum(record.packet_id > 0 for record in left)
             note = "the broker keeps `kept_by_broker` of them; what is neither there nor in Kafka is lost"

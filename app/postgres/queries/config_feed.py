@@ -11,6 +11,7 @@ from app.core.user_config.last_known_good import ConfigRevision
 from app.postgres.connect import Connection, connect
 from app.postgres.operator_advice import Advice
 from app.postgres.sqlstate import DATABASE_ERRORS
+from app.runtime.retry import backoff
 from app.settings import Settings
 
 # A change becomes visible when its transaction commits, but bears the time of the statement. Polls look this far back,
@@ -79,7 +80,7 @@ class ConfigFeed:
                         connection.terminate()
                     connection, failures = None, failures + 1
                     self._advice.failed("rules", error)
-                    await asyncio.sleep(min(0.25 * 2.0 ** min(failures, 10), OUTAGE_WAIT_MAX))
+                    await asyncio.sleep(backoff(failures, 0.25, OUTAGE_WAIT_MAX))
                     continue
                 failures = 0
                 self._advice.settled("rules")

@@ -6,11 +6,10 @@ In order: `write` waits, `_dispatch` gives what shares a transaction to a free l
 
 import asyncio
 import functools
-import random
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from app.core.batch.effects import Effect, WriteResult
 from app.core.model.records import Row
@@ -23,6 +22,7 @@ from app.postgres.store import bisect
 from app.postgres.store.late_horizon import LateHorizon
 from app.postgres.store.session import Lane, WriteSession
 from app.runtime.interrupt import Interrupt
+from app.runtime.retry import delay
 
 # While transactions follow one another this closely, a small write waits a little for others to share one with.
 BUSY_SECONDS, SHARE_SECONDS, SMALL_ROWS = 0.006, 0.002, 100
@@ -128,7 +128,6 @@ class WriteQueue:
         self._lanes, self._free, self._work, self._shared = lanes, list(lanes), work, shared
         self._waiting: deque[PendingWrite] = deque()
         self._running: dict[asyncio.Task[None], list[PendingWrite]] = {}
-        self._signal: asyncio.Task[bool] | None = None
         self._timer: asyncio.Handle | None = None  # of the next dispatch
         self._dispatched = 0.0  # when the last one was (loop's time)
 
@@ -138,11 +137,8 @@ class WriteQueue:
         self._waiting.append(pending)
         if self._timer is None:
             self._timer = self._dispatch_soon(len(rows))
-        if self._signal is None or self._signal.done():
-            self._signal = asyncio.ensure_future(self._shared.interrupt.event.wait())
-        either: set[asyncio.Future[Any]] = {pending.answer, self._signal}
         try:
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            await self._shared.interrupt.first_of(pending.answer)
             if not pending.answer.done() and pending in self._waiting:
                 raise TransientError("told to give up before the write began")
             return await pending.answer
@@ -158,8 +154,6 @@ class WriteQueue:
         if self._running:
             await asyncio.wait(self._running)
         await asyncio.gather(*(lane.close() for lane in self._lanes))
-        if self._signal:
-            self._signal.cancel()
         if self._timer:
             self._timer.cancel()
             self._timer = None  # it may be started again
@@ -194,17 +188,17 @@ class WriteQueue:
 
     async def _hold(self, lane: Lane, group: list[PendingWrite]) -> None:
         """Try until the group is stored, or nobody waits for it, or the store is interrupted (TransientError)."""
-        backoff = BACKOFF_FIRST
+        failures = 0
         while any(not pending.answer.done() for pending in group):
             try:
                 await self._try(lane, group)
             except DATABASE_ERRORS:
                 if self._shared.breaker.state is not BreakerState.OPEN:  # else that is what it waits for
-                    await self._shared.interrupt.sleep(backoff * random.uniform(0.5, 1.0))
-                    backoff = min(backoff * 2, BACKOFF_MAX)
+                    await self._shared.interrupt.sleep(delay(failures, BACKOFF_FIRST, BACKOFF_MAX))
+                    failures += 1
             else:
-                backoff = BACKOFF_FIRST
-                if self._shared.interrupt.event.is_set() and any(not pending.answer.done() for pending in group):
+                failures = 0
+                if self._shared.interrupt.is_set() and any(not pending.answer.done() for pending in group):
                     raise TransientError("told to give up between two transactions: the rest is not stored")
 
     async def _try(self, lane: Lane, group: list[PendingWrite]) -> None:
