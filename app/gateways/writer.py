@@ -9,11 +9,10 @@ one a message, 1.5 us of CPU a message instead of 12 (tests/bench/bridge.py).
 import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
+from aiokafka.errors import MessageSizeTooLargeError, RecordListTooLargeError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from app.core.model.records import Reason
@@ -21,8 +20,9 @@ from app.gateways.dead_letter import NOWHERE, too_large_for
 from app.gateways.metrics import KAFKA_FAILURES, REFUSED, WRITTEN
 from app.gateways.partition_cache import PartitionCache
 from app.gateways.record import IngestRecord, may_be_there
-from app.kafka.access import Access, start
-from app.kafka.close_clients import close_producer
+from app.kafka.access import KAFKA_ERRORS, Access
+from app.kafka.producer import IdempotentProducer
+from app.ports import Unlimited
 from app.runtime.retry import delay
 
 log = structlog.get_logger()
@@ -43,23 +43,19 @@ Outcome = dict[Place, tuple[int, BaseException | None]]  # records sent, and why
 
 
 class KafkaWriter:
-    """Owns one idempotent producer at a time; replaces it when a batch fails, which leaves a gap in its sequence."""
+    """Writes until Kafka has all of it, with an idempotent producer that is replaced when a batch fails."""
 
     def __init__(self, kafka: Access, client_id: str, topic: str, dead_letter_topic: str) -> None:
-        self._kafka = kafka
-        self._options: dict[str, Any] = {
-            **kafka.options,
-            "client_id": client_id,
-            "acks": "all",
-            "enable_idempotence": True,
-            "compression_type": "lz4",
-            "max_batch_size": BATCH_BYTES,
-            "max_request_size": MAX_DEAD_LETTER_BYTES,
-            "linger_ms": 0,
-            "request_timeout_ms": REQUEST_TIMEOUT_MS,
-        }
+        self._producer = IdempotentProducer(
+            kafka,
+            client_id,
+            Unlimited(),
+            batch_bytes=BATCH_BYTES,
+            request_bytes=MAX_DEAD_LETTER_BYTES,
+            request_timeout_ms=REQUEST_TIMEOUT_MS,
+            connect_seconds=STUCK_SECONDS,
+        )
         self.topic, self._dead_letter_topic = topic, dead_letter_topic
-        self._producer: AIOKafkaProducer | None = None
         self._partitions = {topic: PartitionCache(), dead_letter_topic: PartitionCache()}
         self.available = False  # whether the last attempt went through; for /ready
 
@@ -77,7 +73,7 @@ class KafkaWriter:
                 pending = await self._assign(producer, pending)
                 outcome = await self._round(producer, pending, limits)
                 failure = self._settle(outcome, pending, limits)
-            except (KafkaError, OSError, TimeoutError) as error:
+            except KAFKA_ERRORS as error:
                 failure = error
             self.available = failure is None or isinstance(failure, FOR_EVER)
             attempt = 0 if self.available else attempt + 1
@@ -85,23 +81,14 @@ class KafkaWriter:
                 await self._failed(failure, attempt)
 
     async def connect(self) -> AIOKafkaProducer:
-        """The producer, started. Raises KafkaError, OSError or TimeoutError while Kafka is away."""
-        if self._producer is None:
-            producer = AIOKafkaProducer(**self._options)
-            try:
-                await asyncio.wait_for(start(producer, self._kafka), STUCK_SECONDS)
-            except BaseException:
-                await close_producer(producer)
-                raise
-            self._producer = producer
-            self.available = True
-        return self._producer
+        """The producer, started. Raises KAFKA_ERRORS while Kafka is away."""
+        producer = await self._producer.connected()
+        self.available = True
+        return producer
 
     async def close(self) -> None:
         """Close the connections; what is not acked by now is the MQTT broker's to send again."""
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            await close_producer(producer)
+        await self._producer.close()
 
     async def _failed(self, error: BaseException, attempt: int) -> None:
         await self.close()
