@@ -65,9 +65,9 @@ SILENCE_CLAIMS = Counter("iot_silence_claims_total", "Claims that a device is si
 SILENCE_SUSPENDED = Gauge(
     "iot_silence_suspended_partitions", "Partitions that are new here or behind: nobody there is taken for silent"
 )
-MASS_SILENCE = Gauge("iot_mass_silence", "1 while so many devices are silent that none is told on its own")
+MASS_SILENCE = Gauge("iot_mass_silence", "1 while so many devices are silent that none is reported on its own")
 MASS_SILENCE_USERS = Gauge(
-    "iot_mass_silence_users", "Users of whose own devices so many are silent that none of these is told on its own"
+    "iot_mass_silence_users", "Users of whose own devices so many are silent that none is reported on its own"
 )
 CLOCK_SKEW = Histogram(
     "iot_clock_skew_seconds",
@@ -78,7 +78,7 @@ CLOCKS_SET_BACK = Counter(
     "iot_clocks_set_back_total",
     "How often the clock of a device was set back, after which its rules follow it; device_status says of which",
 )
-RULES_USERS = Gauge("iot_rules_users", "Users with rules in force")
+RULES_USERS = Gauge("iot_rules_users", "Users whose rules this worker applies")
 
 DB_WRITE_SECONDS = Histogram("iot_db_write_seconds", "Time of one database transaction", buckets=_FAST)
 DB_FAILURES = Counter(
