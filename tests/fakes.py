@@ -10,6 +10,7 @@ from app.core.batch.effects import Effect, Statement, WriteResult
 from app.core.model.records import Row
 from app.errors import TransientError
 from app.postgres.store.encode_check import fault
+from tests import DEFAULT
 
 Key = tuple[datetime, str, str, int]
 
@@ -37,7 +38,9 @@ class FakeStore:
             if self.interrupt.is_set():
                 raise TransientError("told to give up")
             await asyncio.sleep(0.01)
-        refused = [(index, wrong) for index, row in enumerate(rows) if (wrong := fault(row) or _json_fault(row[6]))]
+        refused = [
+            (index, wrong) for index, row in enumerate(rows) if (wrong := fault(row, DEFAULT) or _json_fault(row[6]))
+        ]
         bad = {index for index, _ in refused}
         before = len(self.rows)
         for index, row in enumerate(rows):

@@ -13,7 +13,9 @@ from app.cli.main import COMMANDS
 from app.core.model.alert_event import AlertEvent
 from app.core.model.alert_phase import Phase
 from app.core.model.records import Reason
+from app.core.rules.rule_checks import checks_of_rule
 from app.settings import Settings
+from tests import DEFAULT
 from tests.test_layers import APP, LAYERS, NEVER
 from tools.documents import DOCS, METRICS, ROOT, filled, metrics_of, stages_of_reasons, steps_of_the_path
 
@@ -151,16 +153,8 @@ def columns_of(table: str) -> list[str]:
 
 
 def _rule_fields() -> list[str]:
-    """The fields a rule may have, read from the table of checks."""
-    source = SOURCE[ROOT / "app" / "core" / "rules" / "rule_checks.py"]
-    tree = ast.parse(source)
-    checks = next(
-        node.value
-        for node in tree.body
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id == "_CHECKS"
-    )
-    assert isinstance(checks, ast.Dict)
-    return [key.value for key in checks.keys if isinstance(key, ast.Constant) and isinstance(key.value, str)]
+    """The fields a rule may have: those that have a check."""
+    return list(checks_of_rule(DEFAULT))
 
 
 def test_every_page_is_in_the_index() -> None:

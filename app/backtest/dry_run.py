@@ -8,14 +8,16 @@ from app.core.rules.prefilter import Prefilter, prefilter_for
 from app.core.rules.rule import Rule, RuleSet, compile_for
 from app.core.sampling.compile import sampling_for, with_rules
 from app.core.sampling.policy import Sampling
+from app.core.schema.schema import Schema
 from app.core.state.device_state import DeviceState
 
 
 class DryRun:
     """Steps readings in the order given, each device with a state of its own that begins empty."""
 
-    def __init__(self, rules: RuleSet) -> None:
-        self._rules, self._asked = rules, with_rules(None, rules)
+    def __init__(self, rules: RuleSet, schema: Schema) -> None:
+        """`rules` are compiled for `schema`, which the readings are of."""
+        self._rules, self._schema, self._asked = rules, schema, with_rules(None, rules, schema)
         self._devices: dict[tuple[str, str], _DryRunDevice] = {}
         self._quiet: dict[tuple[str, ...], Prefilter] = {}  # devices with the same rules share one
         self.readings = 0
@@ -43,7 +45,7 @@ class DryRun:
         rules = compile_for(self._rules, device_id)
         ids = tuple(rule.id for rule in rules)
         if ids not in self._quiet:
-            self._quiet[ids] = prefilter_for(rules)
+            self._quiet[ids] = prefilter_for(rules, self._schema)
         return _DryRunDevice(rules, self._quiet[ids], sampling_for(self._asked, rules, device_id))
 
 

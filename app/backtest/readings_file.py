@@ -6,7 +6,6 @@ also as psql writes raw_telemetry, with `extra_data` as a column of JSON.
 
 import csv
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -18,7 +17,7 @@ from app.core.decode.decoder import DecodeLimits, Decoder
 from app.core.model.identity import ids_fault
 from app.core.model.records import Kind, Reading, Rejected
 from app.core.routing.address import Address
-from app.core.schema.schema import Schema, current_schema
+from app.core.schema.schema import Schema
 from app.errors import PermanentError
 
 NOBODY, NOTHING = "user", "device"  # ids where a file has none
@@ -53,17 +52,16 @@ class _Ids(Struct):
 _ids = msgspec.json.Decoder(_Ids).decode
 
 
-@lru_cache
-def _decoder(schema: Schema) -> Decoder:
-    return Decoder(DecodeLimits(time_future_max=_AGES, time_past_max=_AGES), schema)
+def read(path: Path, schema: Schema) -> Iterator[Reading | Refused]:
+    """Each reading of the file, in its order, with the columns of `schema`.
 
-
-def read(path: Path) -> Iterator[Reading | Refused]:
-    """Each reading of the file, in its order. Raises PermanentError for a file that is neither JSON lines nor CSV."""
+    Raises PermanentError for a file that is neither JSON lines nor CSV.
+    """
+    decoder = Decoder(DecodeLimits(time_future_max=_AGES, time_past_max=_AGES), schema)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            for line, payload in _csv(path, file) if _is_csv(path, file) else _lines(path, file):
-                yield _reading(line, payload)
+            for line, payload in _csv(path, file, schema) if _is_csv(path, file) else _lines(path, file):
+                yield _reading(decoder, line, payload)
     except UnicodeDecodeError as error:
         raise PermanentError(f"{path}: byte {error.start} is not UTF-8") from error
 
@@ -86,7 +84,7 @@ def _lines(path: Path, file: TextIO) -> Iterator[tuple[int, bytes]]:
             yield number, text.encode()
 
 
-def _csv(path: Path, file: TextIO) -> Iterator[tuple[int, bytes]]:
+def _csv(path: Path, file: TextIO, schema: Schema) -> Iterator[tuple[int, bytes]]:
     rows: csv.DictReader[str] = csv.DictReader(file, strict=True)
     try:
         if not {"time", "timestamp"} & set(rows.fieldnames or ()):
@@ -95,12 +93,12 @@ def _csv(path: Path, file: TextIO) -> Iterator[tuple[int, bytes]]:
         for row in rows:
             if None in row:  # what csv calls the cells beyond the last column
                 raise PermanentError(f"{path}:{rows.line_num}: more cells than the first line has columns")
-            yield rows.line_num, msgspec.json.encode(fields_of(row, current_schema().keys))
+            yield rows.line_num, msgspec.json.encode(fields_of(row, schema.keys))
     except csv.Error as error:
         raise PermanentError(f"{path}:{rows.reader.line_num}: not CSV: {error}") from error
 
 
-def _reading(line: int, payload: bytes) -> Reading | Refused:
+def _reading(decoder: Decoder, line: int, payload: bytes) -> Reading | Refused:
     record = _FileRecord(payload)
     try:
         named: Any = _ids(payload)
@@ -109,7 +107,7 @@ def _reading(line: int, payload: bytes) -> Reading | Refused:
     user, device = str(named.user_id or NOBODY), str(named.device_id or NOTHING)
     if fault := ids_fault(user, device):
         return Refused(line, fault.reason, fault.detail)
-    found = _decoder(current_schema()).decode(record, Address(Kind.TELEMETRY, user, device, lenient=True), _ANY_MS)
+    found = decoder.decode(record, Address(Kind.TELEMETRY, user, device, lenient=True), _ANY_MS)
     if isinstance(found, Rejected):
         return Refused(line, found.reason, found.detail)
     return found

@@ -9,6 +9,7 @@ from msgspec import Struct
 from app.backtest.locate import line_of, line_of_syntax, lines_of
 from app.core.rules.parse import RULES_BYTES_MAX
 from app.core.rules.rule import InvalidRules, RuleSet
+from app.core.schema.schema import Schema
 from app.core.user_config.document import parse_config
 from app.errors import PermanentError
 
@@ -22,9 +23,9 @@ class Mistake(Struct, frozen=True):
     what: str  # names the field, its value and what would be right
 
 
-def read(text: bytes, user_id: str, bytes_max: int = RULES_BYTES_MAX) -> RuleSet | tuple[Mistake, ...]:
-    """Compile the rules of a file as a worker would; what else it has is checked alone."""
-    found = parse_config(text, user_id, bytes_max)
+def read(text: bytes, user_id: str, schema: Schema, bytes_max: int = RULES_BYTES_MAX) -> RuleSet | tuple[Mistake, ...]:
+    """Compile the rules of a file as a worker of `schema` would; what else it has is checked alone."""
+    found = parse_config(text, user_id, schema, bytes_max)
     if isinstance(found, InvalidRules):
         return tuple(Mistake(*one) for one in sorted(_placed(text, found.reasons)))
     return found.rules or (
@@ -32,9 +33,9 @@ def read(text: bytes, user_id: str, bytes_max: int = RULES_BYTES_MAX) -> RuleSet
     )
 
 
-def valid(name: str, text: bytes, user_id: str, bytes_max: int = RULES_BYTES_MAX) -> RuleSet:
+def valid(name: str, text: bytes, user_id: str, schema: Schema, bytes_max: int = RULES_BYTES_MAX) -> RuleSet:
     """The same of a file that has to be right. Raises PermanentError that names it and every mistake."""
-    found = read(text, user_id, bytes_max)
+    found = read(text, user_id, schema, bytes_max)
     if isinstance(found, RuleSet):
         return found
     raise PermanentError("\n".join(["the rules are refused:", *(f"{name}:{one.line}: {one.what}" for one in found)]))

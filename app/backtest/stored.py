@@ -9,14 +9,15 @@ from app.backtest.summary import Summary
 from app.core.model.records import Reading
 from app.core.rules.globs import Globs
 from app.core.rules.rule import RuleSet
+from app.core.schema.schema import Schema
 
 
 class Backtest:
     """Of the devices that a glob takes in, between two times."""
 
-    def __init__(self, rules: RuleSet, glob: str, begin: datetime, end: datetime) -> None:
+    def __init__(self, rules: RuleSet, schema: Schema, glob: str, begin: datetime, end: datetime) -> None:
         self.rules, self._glob, self._globs = rules, glob, Globs([glob])
-        self.dry_run, self.summary = DryRun(rules), Summary(begin, end)
+        self.dry_run, self.summary = DryRun(rules, schema), Summary(begin, end)
         self._spans = Spans()
         self._wanted: dict[str, bool] = {}  # by device
 

@@ -15,12 +15,13 @@ from app.backtest import rules_file
 from app.backtest.duration import duration, spoken
 from app.backtest.stored import Backtest
 from app.core.rules.rule import RuleSet
+from app.core.schema.schema import Schema
 from app.core.user_config.document import STORED_BYTES_MAX
 from app.errors import PermanentError
 from app.postgres.connect import Connection, operator_session
 from app.postgres.queries.readings import pages
 from app.postgres.queries.user_configs import stored
-from app.settings import load
+from app.settings import Settings, load
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,9 +44,10 @@ def backtest(
 
     Example: iot-stream rules backtest --user alice --since 7d --rules rules.json --device 'truck-*'
     """
-    end, began = datetime.now(UTC), time.monotonic()
+    settings, end, began = load(), datetime.now(UTC), time.monotonic()
     stretch = (end - duration(since), end)
-    given = rules_file.valid(str(rules), rules_file.text_of(rules), user) if rules else None
+    schema = settings.telemetry_schema
+    given = rules_file.valid(str(rules), rules_file.text_of(rules), user, schema) if rules else None
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
@@ -53,7 +55,9 @@ def backtest(
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
         task = progress.add_task(f"readings of {user}", total=1.0)
-        done = asyncio.run(_run(user, device, given, stretch, lambda share: progress.update(task, completed=share)))
+        done = asyncio.run(
+            _run(settings, user, device, given, stretch, lambda share: progress.update(task, completed=share))
+        )
     seconds = time.monotonic() - began
     if as_json:
         print(_as_json(user, done, seconds))
@@ -62,11 +66,17 @@ def backtest(
 
 
 async def _run(
-    user: str, glob: str, rules: RuleSet | None, stretch: tuple[datetime, datetime], report: Told
+    settings: Settings,
+    user: str,
+    glob: str,
+    rules: RuleSet | None,
+    stretch: tuple[datetime, datetime],
+    report: Told,
 ) -> Backtest:
-    async with operator_session(load(), "backtest") as connection:
-        made = Backtest(rules or await _in_force(connection, user), glob, *stretch)
-        async with aclosing(pages(connection, user, *stretch, made.prefix)) as found:
+    schema = settings.telemetry_schema
+    async with operator_session(settings, "backtest") as connection:
+        made = Backtest(rules or await _in_force(connection, user, schema), schema, glob, *stretch)
+        async with aclosing(pages(connection, schema, user, *stretch, made.prefix)) as found:
             async for page in found:
                 made.take(page)
                 report(made.share(page[-1].time))
@@ -74,10 +84,10 @@ async def _run(
     return made
 
 
-async def _in_force(connection: Connection, user: str) -> RuleSet:
+async def _in_force(connection: Connection, user: str, schema: Schema) -> RuleSet:
     if not (found := await stored(connection, user)):
         raise PermanentError(f"user {user} has no rules in user_configs; name a file with --rules")
-    return rules_file.valid("user_configs", found[0].document, user, STORED_BYTES_MAX)
+    return rules_file.valid("user_configs", found[0].document, user, schema, STORED_BYTES_MAX)
 
 
 def _print(console: "Console", done: Backtest, seconds: float) -> None:

@@ -16,11 +16,12 @@ from app.backtest.readings_file import Refused
 from app.cli.backtest import backtest
 from app.core.model.alert_event import AlertEvent, to_json
 from app.core.rules.rule import RuleSet
+from app.core.schema.schema import Schema
 from app.core.user_config.document import STORED_BYTES_MAX
 from app.errors import PermanentError
 from app.postgres.connect import operator_session
 from app.postgres.queries.user_configs import StoredConfig, store, stored
-from app.settings import load
+from app.settings import Settings, load
 
 rules = typer.Typer(no_args_is_help=True)
 rules.command()(backtest)
@@ -32,8 +33,6 @@ RulesFile = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="JS
 @rules.callback()
 def group() -> None:
     """Look at rule sets, check, try and store them."""
-    if not {"-h", "--help"} & set(sys.argv):  # which is there for somebody whose settings are wrong, too
-        load()  # the schema says which keys are columns
 
 
 @rules.command("list")
@@ -45,10 +44,11 @@ def show(
 
     Example: iot-stream rules list --user alice
     """
-    found = asyncio.run(_stored(user))
+    settings = load()
+    found = asyncio.run(_stored(settings, user))
     if user and not found:
         raise PermanentError(f"user {user} has no rules; give some with `iot-stream rules set {user} FILE`")
-    compiled = [(one, _compiled(one)) for one in found]
+    compiled = [(one, _compiled(one, settings.telemetry_schema)) for one in found]
     if as_json:
         print(msgspec.json.encode([_as_dict(*one) for one in compiled]).decode())
     elif user:
@@ -71,10 +71,11 @@ def put(user: Annotated[str, typer.Argument(help="Whose rules they are.")], file
 
     Example: iot-stream rules set alice rules.json
     """
-    text = rules_file.text_of(file)
-    found = rules_file.valid(str(file), text, user)
-    before = asyncio.run(_replace(user, text))
-    old = _compiled(before) if before else None
+    settings, text = load(), rules_file.text_of(file)
+    schema = settings.telemetry_schema
+    found = rules_file.valid(str(file), text, user, schema)
+    before = asyncio.run(_replace(settings, user, text))
+    old = _compiled(before, schema) if before else None
     known = {rule.id: rule.fingerprint for rule in old.rules} if isinstance(old, RuleSet) else {}
     same = sum(known.get(rule.id) == rule.fingerprint for rule in found.rules)
     print(f"stored {len(found.rules)} rules of {user}: {same} mean what they did, {len(found.rules) - same} are new or "
@@ -87,7 +88,8 @@ def check(file: RulesFile, as_json: AsJson = False) -> None:
 
     Example: iot-stream rules check rules.json
     """
-    found = rules_file.read(rules_file.text_of(file), "")
+    schema = load().telemetry_schema  # it says which keys are columns
+    found = rules_file.read(rules_file.text_of(file), "", schema)
     mistakes = () if isinstance(found, RuleSet) else found
     if as_json:
         print(msgspec.json.encode({"valid": not mistakes, "mistakes": mistakes}).decode())
@@ -113,10 +115,11 @@ def try_out(
 
     Example: iot-stream rules test rules.json --readings readings.csv
     """
-    found = rules_file.valid(str(file), rules_file.text_of(file), readings_file.NOBODY)
-    dry_run, events, spans, refused = DryRun(found), list[AlertEvent](), Spans(), list[Refused]()
+    schema = load().telemetry_schema
+    found = rules_file.valid(str(file), rules_file.text_of(file), readings_file.NOBODY, schema)
+    dry_run, events, spans, refused = DryRun(found, schema), list[AlertEvent](), Spans(), list[Refused]()
     over: list[Span] = []
-    for reading in readings_file.read(readings):
+    for reading in readings_file.read(readings, schema):
         if isinstance(reading, Refused):
             refused.append(reading)
             continue
@@ -147,21 +150,21 @@ def _print_test(file: Path, done: DryRun, events: list[AlertEvent], alerts: list
           f"{still} still open")  # fmt: skip
 
 
-async def _stored(user: str | None) -> list[StoredConfig]:
-    async with operator_session(load(), "rules") as connection:
+async def _stored(settings: Settings, user: str | None) -> list[StoredConfig]:
+    async with operator_session(settings, "rules") as connection:
         return await stored(connection, user)
 
 
-async def _replace(user: str, text: bytes) -> StoredConfig | None:
+async def _replace(settings: Settings, user: str, text: bytes) -> StoredConfig | None:
     """Store the rules of a file without mistakes; what was there before."""
-    async with operator_session(load(), "rules") as connection, connection.transaction():
+    async with operator_session(settings, "rules") as connection, connection.transaction():
         before = await stored(connection, user)
         await store(connection, user, *rules_file.parts(text))
         return before[0] if before else None
 
 
-def _compiled(one: StoredConfig) -> Compiled:
-    return rules_file.read(one.document, one.user_id, STORED_BYTES_MAX)
+def _compiled(one: StoredConfig, schema: Schema) -> Compiled:
+    return rules_file.read(one.document, one.user_id, schema, STORED_BYTES_MAX)
 
 
 def _reasons(compiled: Compiled) -> tuple[str, ...]:

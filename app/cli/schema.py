@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
-from app.core.schema.schema import current_schema
 from app.postgres.connect import operator_session
 from app.postgres.schema import telemetry_table
-from app.settings import load
+from app.settings import Settings, load
 
 AsJson = Annotated[bool, typer.Option("--json", help="For a machine.")]
 schema = typer.Typer(no_args_is_help=True)
@@ -33,12 +32,13 @@ def sql(
 
     Example: iot-stream schema sql --from-database | psql "$IOT_DATABASE_URL"
     """
-    load()
-    statements = [one.cure for one in _differences()] if from_database else [telemetry_table.create(current_schema())]
+    settings = load()
+    columns = settings.telemetry_schema
+    statements = [one.cure for one in _differences(settings)] if from_database else [telemetry_table.create(columns)]
     if from_database and any(not one.startswith("ALTER") for one in statements):
-        statements = [telemetry_table.create(current_schema())]
+        statements = [telemetry_table.create(columns)]
     if as_json:
-        print(json.dumps({"schema": current_schema().name, "sql": statements}))
+        print(json.dumps({"schema": columns.name, "sql": statements}))
     else:
         print("\n".join(statements) or "-- nothing to do")
 
@@ -49,23 +49,23 @@ def check(as_json: AsJson = False) -> None:
 
     Example: iot-stream schema check --json
     """
-    load()
-    found = _differences()
+    settings = load()
+    columns, found = settings.telemetry_schema, _differences(settings)
     if as_json:
         differences = [{"column": one.column, "what": one.what, "cure": one.cure} for one in found]
-        print(json.dumps({"schema": current_schema().name, "differences": differences}))
+        print(json.dumps({"schema": columns.name, "differences": differences}))
     elif found:
         for one in found:
             print(f"{one.what}\n  {one.cure}")
     else:
-        print(f"raw_telemetry fits {current_schema().name}: {', '.join(current_schema().names)}")
+        print(f"raw_telemetry fits {columns.name}: {', '.join(columns.names)}")
     if found:
         raise typer.Exit(1)
 
 
-def _differences() -> Sequence[telemetry_table.Difference]:
+def _differences(settings: Settings) -> Sequence[telemetry_table.Difference]:
     async def asked() -> Sequence[telemetry_table.Difference]:
-        async with operator_session(load(), "schema") as connection:
-            return await telemetry_table.differences(connection, current_schema())
+        async with operator_session(settings, "schema") as connection:
+            return await telemetry_table.differences(connection, settings.telemetry_schema)
 
     return asyncio.run(asked())

@@ -21,6 +21,7 @@ from app.core.model.arrival import arrived_ms
 from app.core.model.records import Kind, Reading, Rejected
 from app.core.routing.address import address_of
 from app.core.sampling.change_of_value import Policy
+from app.core.schema.schema import Schema
 from app.core.user_config.rulebook import RuleBook
 from app.doctor.coordinator import coordinated
 from app.doctor.finding import Finding, broken, ok, warning
@@ -126,21 +127,24 @@ async def _partitions(settings: Settings, connection: Connection, newest: int) -
                 absent = await _absent(connection, readings)
                 missing = await _missing(letters, tp, records[0].offset, dead + absent)
                 lettered = len(dead) + len(absent) - len(missing)
-                judged = await _judged(connection, readings, missing)
+                judged = await _judged(connection, settings.telemetry_schema, readings, missing)
                 rows = len(readings) - len(absent)
                 tally[tp.partition] = Tally(rows, lettered, carried_out, *judged)
     return tally
 
 
 async def _judged(
-    connection: Connection, readings: Sequence[tuple[Any, Reading]], missing: list[tuple[int, str]]
+    connection: Connection,
+    schema: Schema,
+    readings: Sequence[tuple[Any, Reading]],
+    missing: list[tuple[int, str]],
 ) -> tuple[int, list[tuple[int, str]], list[tuple[int, str]]]:
     """Of the missing ones: how many change of value left out, those it would have kept, and those that are lost."""
     if not missing:
         return 0, [], []
     offsets = {offset for offset, _ in missing}
     users = {one.user_id for record, one in readings if record.offset in offsets}
-    book, since = RuleBook(), dict[str, float]()
+    book, since = RuleBook(schema), dict[str, float]()
     for row in await connection.fetch(ROWS_OF, list(users)):
         since[row[0]] = row[2].timestamp()
         if book.apply([(row[0], row[1])]) and row[3]:  # refused: what was accepted before is in force
@@ -184,7 +188,7 @@ async def _missing(
 def _sort(settings: Settings, records: Sequence[Any]) -> tuple[list[tuple[Any, Reading]], int, list[tuple[Any, str]]]:
     """Records that must be rows, the number of others that are carried out, and those that must be dead letters."""
     limits = DecodeLimits(CENTURY, CENTURY, settings.payload_max_bytes, settings.payload_max_depth)
-    decode, now_ms = Decoder(limits).decode, int(time.time() * 1000)
+    decode, now_ms = Decoder(limits, settings.telemetry_schema).decode, int(time.time() * 1000)
     readings, carried_out, dead = [], 0, []
     for record in records:
         address = address_of(record)

@@ -3,7 +3,7 @@
 import time
 from datetime import UTC, datetime
 
-from app.core.schema.schema import current_schema
+from app.core.schema.schema import Schema
 from app.core.user_config.rulebook import RuleBook
 from app.doctor import jobs
 from app.doctor.finding import Finding, broken, ok, warning
@@ -38,7 +38,8 @@ async def look(settings: Settings) -> list[Finding]:
     try:
         connection = await connect(settings, "iot-stream doctor")
         try:
-            found = [*await _server(connection), *await _schema(connection), *await _rules(connection)]
+            schema = settings.telemetry_schema
+            found = [*await _server(connection), *await _schema(connection, schema), *await _rules(connection, schema)]
             return [*found, *await jobs.look(AREA, connection)]
         finally:
             await connection.close(timeout=5)
@@ -71,7 +72,7 @@ async def _server(connection: Connection) -> list[Finding]:
     return [*found, ok(AREA, f"its clock is right to {abs(skew):.1f} s")]
 
 
-async def _schema(connection: Connection) -> list[Finding]:
+async def _schema(connection: Connection, schema: Schema) -> list[Finding]:
     there = [table for table in RIGHTS if await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", table)]
     found = [broken(AREA, f"the table {table} is missing", INIT) for table in RIGHTS if table not in there]
     for table in there:
@@ -85,7 +86,7 @@ async def _schema(connection: Connection) -> list[Finding]:
     if not await connection.fetchval("SELECT has_database_privilege(current_database(), 'TEMPORARY')"):
         found.append(broken(AREA, "this account may make no temporary tables, which COPY goes through", INIT))
     if "raw_telemetry" in there:
-        found += [*await _raw_telemetry(connection), *await _steps(connection)]
+        found += [*await _raw_telemetry(connection, schema), *await _steps(connection)]
     return found or [ok(AREA, f"{len(there)} tables, with all columns, keys and rights")]
 
 
@@ -103,8 +104,8 @@ async def _steps(connection: Connection) -> list[Finding]:
     return found + [warning(AREA, f"migration {one.version:04} {one.name}: {one.problem}", cure) for one in wrong]
 
 
-async def _raw_telemetry(connection: Connection) -> list[Finding]:
-    found = [broken(AREA, one.what, one.cure) for one in await differences(connection, current_schema())]
+async def _raw_telemetry(connection: Connection, schema: Schema) -> list[Finding]:
+    found = [broken(AREA, one.what, one.cure) for one in await differences(connection, schema)]
     if KEY not in [set(row[0]) for row in await connection.fetch(_UNIQUE)]:
         key = "(time, user_id, device_id, sequence_id)"
         what = f"raw_telemetry has no unique key {key}: rows can be stored twice"
@@ -112,13 +113,13 @@ async def _raw_telemetry(connection: Connection) -> list[Finding]:
     return found
 
 
-async def _rules(connection: Connection) -> list[Finding]:
+async def _rules(connection: Connection, schema: Schema) -> list[Finding]:
     if not await connection.fetchval("SELECT to_regclass('user_configs') IS NOT NULL"):
         return []
     if not await connection.fetchval("SELECT has_table_privilege('user_configs', 'SELECT')"):
         return []
     rows = await connection.fetch("SELECT user_id, rules::text FROM user_configs")
-    refused = RuleBook().apply(map(tuple, rows))
+    refused = RuleBook(schema).apply(map(tuple, rows))
     found = [
         warning(AREA, f"the rules of {one.user_id} are refused: {'; '.join(one.reasons)}", "mend them in user_configs")
         for one in refused

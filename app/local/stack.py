@@ -7,7 +7,6 @@ from importlib.util import find_spec
 
 from pydantic import SecretStr
 
-from app.core.schema.schema import current_schema
 from app.kafka.access import access
 from app.kafka.topics import create, wanted
 from app.local.fleet.devices import USERS
@@ -144,7 +143,7 @@ class Stack:
             url = settings.database_url.get_secret_value()
             await apply(url)
             async with owner_session(url, "schema") as connection:
-                for one in await add_missing(connection, current_schema()):
+                for one in await add_missing(connection, settings.telemetry_schema):
                     self._say(f"raw_telemetry: {one.cure}")
 
         async def both() -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from app.core.schema import schema
+from app.core.schema.schema import Schema
 from app.errors import SettingsError
 from app.settings import secret_files
 from app.settings.names import strangers, warn_of_bare
@@ -273,6 +273,11 @@ class Settings(BaseSettings):
         return f"iot-{self.app}"
 
     @property
+    def telemetry_schema(self) -> Schema:
+        """The columns of a reading, worked out of the struct that `schema_struct` names."""
+        return named(self.schema_struct)
+
+    @property
     def database_password(self) -> str | None:
         """From the password file, else None: asyncpg then takes it from the URL."""
         return secret_files.read(self.database_password_file) if self.database_password_file else None
@@ -300,9 +305,8 @@ def _secret(file: Path | None, value: SecretStr | None) -> str | None:
 
 
 def load() -> Settings:
-    """Read the settings, put their schema in force, and tell of variables that are not read. Raises as `read` does."""
+    """Read the settings, and warn of variables that are not read. Raises as `read` does."""
     settings = read()
-    schema.install_schema(named(settings.schema_struct))
     warn_of_bare(settings.model_fields_set, Settings.model_fields)
     return settings
 

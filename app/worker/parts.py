@@ -56,7 +56,7 @@ class WorkerParts:
 
 def build_parts(settings: Settings, backends: Backends, classes: type[PartClasses] = PartClasses) -> WorkerParts:
     """Settings and what the worker talks to in, its parts out."""
-    rules, rejections = RuleBook(), Rejections()
+    rules, rejections = RuleBook(settings.telemetry_schema), Rejections()
     processor = _processor(settings, backends, rules, classes)
     limit = _dead_letter_limit(settings, rules, classes)
     ports = Ports(
@@ -88,6 +88,7 @@ def _processor(settings: Settings, backends: Backends, rules: RuleBook, classes:
         DecodeLimits(
             settings.time_future_max, settings.time_past_max, settings.payload_max_bytes, settings.payload_max_depth
         ),
+        settings.telemetry_schema,
         rules,
         backends.states.get,
         DeviceClasses(settings.offline_classes, PresenceLimits(settings.offline_after)),

@@ -1,4 +1,4 @@
-"""Whether the table has the columns that the schema in force names: asked when a worker starts, until it has.
+"""Whether the table has the columns of the settings' schema: asked when a worker starts, until it has.
 
 A column of another type would be filled with what the database makes of the value: nothing is stored before.
 """
@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import structlog
 from mode import Service
 
-from app.core.schema.schema import current_schema
 from app.errors import IotStreamError
 from app.postgres.connect import operator_session
 from app.postgres.schema import telemetry_table
@@ -27,7 +26,7 @@ async def wait_for_schema(settings: Settings, service: Service) -> bool:
             async with operator_session(settings, "schema") as connection:
                 # A table that is missing is the store's to tell.
                 found = (
-                    await telemetry_table.differences(connection, current_schema())
+                    await telemetry_table.differences(connection, settings.telemetry_schema)
                     if await telemetry_table.exists(connection)
                     else ()
                 )

@@ -135,10 +135,10 @@ class Run(Struct):
 
 def process(messages: Sequence[Message], rules: str | None = RULES, classes: DeviceClasses = NOBODY) -> None:
     """All of step 2: routing, decoding, two rules, device state and its encoding, rows; a batch at a time."""
-    book = RuleBook()
+    book = RuleBook(DEFAULT)
     if rules:
         assert not book.apply([(f"u{user}", rules) for user in range(50)])
-    processor = Processor(DecodeLimits(), book, lambda partition, key: None, classes)
+    processor = Processor(DecodeLimits(), DEFAULT, book, lambda partition, key: None, classes)
     for start in range(0, len(messages), BATCH):
         part = messages[start : start + BATCH]
         work = processor(Run(part, part[-1].offset + 1), NOW.timestamp())  # type: ignore[arg-type]  # no ack here
@@ -167,7 +167,7 @@ def process_without_rules(messages: Sequence[Message]) -> None:
 
 def refuse(messages: Sequence[Message]) -> None:
     """The same for messages that are all dead letters."""
-    decoder = Decoder(DecodeLimits())
+    decoder = Decoder(DecodeLimits(), DEFAULT)
     for record in messages:
         address = address_of(record)
         assert type(address) is Address

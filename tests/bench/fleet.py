@@ -33,6 +33,7 @@ from app.kafka.producer import Producer
 from app.settings import Settings
 from app.stream.faust_config import RoundsApp, build_app
 from app.tables.device_table import FaustStates
+from tests import DEFAULT
 from tests.bench.core import BATCH, FIVE_RULES, Message, Run
 from tests.bench.recovery import weight
 
@@ -50,10 +51,10 @@ class Fleet:
         app = build_app(settings, RoundsApp)
         app.conf.tabledir.mkdir(parents=True)
         self.states = FaustStates(app, PARTITIONS, Producer(Access("nobody:9092"), "unused", asyncio.Event()))
-        book = RuleBook()
+        book = RuleBook(DEFAULT)
         assert not book.apply([(f"user-{user}", FIVE_RULES) for user in range(USERS)])
         classes = DeviceClasses((), PresenceLimits(after))
-        self.processor = Processor(DecodeLimits(), book, self.states.get, classes, in_memory=in_memory)
+        self.processor = Processor(DecodeLimits(), DEFAULT, book, self.states.get, classes, in_memory=in_memory)
         self.sweep = Sweeper(self.processor.partitions, SweeperConfig(grace=0.0, mass_share=1.0))
         self.offsets = [0] * PARTITIONS
         self.epoch, self.now, self.cpu = 1, START, 0.0

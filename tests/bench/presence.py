@@ -38,6 +38,7 @@ from app.local.servers.kafka import Kafka
 from app.local.servers.postgres import Postgres
 from app.postgres.schema import init_sql
 from app.settings import Settings
+from tests import DEFAULT
 from tests.bench.core import Message, Run
 from tests.bench.subject import Subject, worker
 
@@ -62,7 +63,9 @@ def _minute(count: int, after: float) -> tuple[float, list[float]]:
     records = [_message(n) for n in range(count)]
     gc.collect()
     tracemalloc.start()
-    processor = Processor(DecodeLimits(), RuleBook(), lambda *_: None, DeviceClasses((), PresenceLimits(after)))
+    processor = Processor(
+        DecodeLimits(), DEFAULT, RuleBook(DEFAULT), lambda *_: None, DeviceClasses((), PresenceLimits(after))
+    )
     sweep = Sweeper(processor.partitions, SweeperConfig(grace=0.0))
     processor.partitions.partition(1, 0).registry.seeded = True
     seconds: list[float] = []

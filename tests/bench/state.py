@@ -36,7 +36,7 @@ EXTRA = {
 
 
 def rules(definition: Sequence[object]) -> tuple[Rule, ...]:
-    parsed = parse(msgspec.json.encode(definition), "user-1")
+    parsed = parse(msgspec.json.encode(definition), "user-1", DEFAULT)
     assert isinstance(parsed, RuleSet), parsed
     return compile_for(parsed, "device-1")
 

@@ -23,6 +23,7 @@ from app.postgres.connect import Connection
 from app.postgres.events import NoStoreEvents
 from app.postgres.schema import init_sql
 from app.postgres.store.session import WriteSession
+from tests import DEFAULT
 
 DATABASE = "iot_bench_store"
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -83,7 +84,7 @@ def _cpu() -> float:
 async def table(dsn: str, repeats: int) -> None:
     """Measure and print."""
     sessions = [
-        WriteSession(await asyncpg.connect(dsn), keeps_state=True, lease=Unlimited(), events=NoStoreEvents())
+        WriteSession(await asyncpg.connect(dsn), DEFAULT, keeps_state=True, lease=Unlimited(), events=NoStoreEvents())
         for _ in range(3)
     ]
     for session in sessions:

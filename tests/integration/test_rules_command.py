@@ -14,6 +14,7 @@ import pytest
 from app.backtest.summary import BINS
 from app.local.servers.common import free_port
 from app.postgres.queries.readings import ALONG_THE_KEY, PAGE, query
+from tests import DEFAULT
 from tests.command import Done, iot_stream
 from tools.documents import DOCS
 
@@ -210,7 +211,7 @@ async def test_the_server_reads_along_the_key_and_sorts_nothing(rules: Rules) ->
     try:
         async with connection.transaction():
             await connection.execute(ALONG_THE_KEY)
-            rows = await connection.fetch(f"EXPLAIN {query()}", rules.began, rules.began + LENGTH, "u1", "")
+            rows = await connection.fetch(f"EXPLAIN {query(DEFAULT)}", rules.began, rules.began + LENGTH, "u1", "")
     finally:
         await connection.close()
     plan = "\n".join(row[0] for row in rows)

@@ -10,6 +10,7 @@ from app.core.decode.decoder import DecodeLimits
 from app.core.processing.processor import Processor
 from app.core.user_config.rulebook import RuleBook
 from app.errors import BooksError
+from tests import DEFAULT
 from tests.pipeline.world import Life, MemoryBatch, MemoryStore, Worker, World
 from tests.unit.records import NOW, Message
 
@@ -21,7 +22,7 @@ def payload(number: int) -> bytes:
 
 
 def honest(batch: Any, now: float) -> BatchOutput:
-    process = Processor(DecodeLimits(), RuleBook(), lambda partition, key: None)
+    process = Processor(DecodeLimits(), DEFAULT, RuleBook(DEFAULT), lambda partition, key: None)
     return process(batch, NOW.timestamp())
 
 

@@ -15,6 +15,7 @@ from app.core.decode.decoder import DecodeLimits
 from app.core.processing.processor import Processor
 from app.core.user_config.rulebook import RuleBook
 from app.ports import Seconds
+from tests import DEFAULT
 from tests.pipeline.world import Crash, Life, MemoryBatch, MemoryLedger, Worker, World
 from tests.unit.readings import rule
 from tests.unit.records import Message
@@ -57,9 +58,9 @@ class Counting(MemoryLedger):
 
 async def live(world: World, life: Life, size: int, first: int) -> Counting:
     """One worker's life from offset `first` on, in batches of `size`."""
-    book, ledger, every = RuleBook(), Counting(), records()
+    book, ledger, every = RuleBook(DEFAULT), Counting(), records()
     assert book.apply([("u", msgspec.json.encode(DOCUMENT).decode())]) == []
-    process = Processor(DecodeLimits(), book, world.load)
+    process = Processor(DecodeLimits(), DEFAULT, book, world.load)
     worker = Worker(world, life, lambda batch, _: process(batch, NOW), ledger=ledger)
     batches = [MemoryBatch(world, life.tick, 0, every[at : at + size]) for at in range(first, COUNT, size)]
     with contextlib.suppress(Crash):

@@ -10,6 +10,7 @@ from app.core.decode.decoder import DecodeLimits, Decoder
 from app.core.model.records import Reading, Record, Rejected
 from app.core.processing.processor import Processor
 from app.core.routing.address import Address
+from app.core.schema.schema import Schema
 from app.core.state.device_state import decode, encode
 from tests.simulation.parts import SimStates
 
@@ -17,9 +18,9 @@ from tests.simulation.parts import SimStates
 class HoldsTimesToTheClock(Processor):
     """Not to when a record came in."""
 
-    def __init__(self, limits: DecodeLimits, *args: Any, **options: Any) -> None:
-        super().__init__(limits, *args, **options)
-        self._decoder = _Impatient(limits)
+    def __init__(self, limits: DecodeLimits, schema: Schema, *args: Any, **options: Any) -> None:
+        super().__init__(limits, schema, *args, **options)
+        self._decoder = _Impatient(limits, schema)
 
     def run_sliced(self, batch: Batch, now: float) -> Generator[None, None, BatchOutput]:
         self._decoder.now_ms = int(now * 1000)  # type: ignore[attr-defined]

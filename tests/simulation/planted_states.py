@@ -21,6 +21,7 @@ from app.core.processing.device_cache import DeviceCache, Load, PartitionState
 from app.core.processing.processor import Processor
 from app.core.processing.sampled_step import Rules
 from app.core.sampling.policy import Sampling
+from app.core.schema.schema import Schema
 from app.core.state.device_state import DeviceState, decode, encode
 from app.core.state.keys import MARK_KEY
 from app.core.state.samples import Samples
@@ -62,9 +63,9 @@ class SkipsForeignStates(SimStates):
 
 class KeepsStateOverRebalances(Processor):
     def __init__(
-        self, limits: DecodeLimits, rules: RuleBook, load: Load, classes: DeviceClasses, **options: Any
+        self, limits: DecodeLimits, schema: Schema, rules: RuleBook, load: Load, classes: DeviceClasses, **options: Any
     ) -> None:
-        super().__init__(limits, rules, load, classes, **options)
+        super().__init__(limits, schema, rules, load, classes, **options)
         _keep_in(self, _OfEveryEpoch(rules, load, classes, options["in_memory"], options["log_of"]))
 
 
@@ -80,9 +81,9 @@ class _OfEveryEpoch(DeviceCache):
 
 class ForgetsDevicesOfAnUnclosedBatch(Processor):
     def __init__(
-        self, limits: DecodeLimits, rules: RuleBook, load: Load, classes: DeviceClasses, **options: Any
+        self, limits: DecodeLimits, schema: Schema, rules: RuleBook, load: Load, classes: DeviceClasses, **options: Any
     ) -> None:
-        super().__init__(limits, rules, load, classes, **options)
+        super().__init__(limits, schema, rules, load, classes, **options)
         _keep_in(self, _TooForgetful(rules, load, classes, options["in_memory"], options["log_of"]))
 
 

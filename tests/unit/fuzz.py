@@ -149,7 +149,7 @@ HEADERS = [
 def run(count: int, seed: int) -> Counter[str]:
     """Decode `count` payloads and check what came of each; returns how many came to what."""
     outcomes: Counter[str] = Counter()
-    decoder = Decoder(DecodeLimits())
+    decoder = Decoder(DecodeLimits(), DEFAULT)
     for number, payload in enumerate(payloads(count, seed)):
         record = Message(payload, HEADERS[number % 3], None)
         found = read(record, NOW, decoder)

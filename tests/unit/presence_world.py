@@ -20,6 +20,7 @@ from app.core.processing.processor import Processor
 from app.core.sweeper.sweeper import Sweeper, SweeperConfig
 from app.core.sweeper.watermark import LogPosition
 from app.core.user_config.rulebook import RuleBook
+from tests import DEFAULT
 from tests.unit.records import Message
 
 START = 1_795_230_000.0
@@ -60,7 +61,7 @@ class World:
     unclosed: list[tuple[Given, dict[bytes, bytes]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.book = RuleBook()
+        self.book = RuleBook(DEFAULT)
         of_node = [{**window, "devices": ["*"]} for window in self.maintenance]
         for user, windows in ("u", self.maintenance), ("n", of_node):
             config = {"rules": self.rules, "maintenance": windows}
@@ -73,7 +74,7 @@ class World:
         self.position, self.unclosed = self.committed, []
         classes = DeviceClasses(self.classes, PresenceLimits(AFTER))
         self.processor = Processor(
-            DecodeLimits(), self.book, lambda _, key: self.states.get(key), classes, 20, self.in_memory
+            DecodeLimits(), DEFAULT, self.book, lambda _, key: self.states.get(key), classes, 20, self.in_memory
         )
         self.sweep = Sweeper(self.processor.partitions, self.care)
 

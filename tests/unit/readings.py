@@ -34,7 +34,7 @@ def rule(key: str = "temperature", operator: str = ">", threshold: object = 80, 
 
 
 def ruleset(*definitions: dict[str, object]) -> RuleSet:
-    parsed = parse(msgspec.json.encode(definitions), "u")
+    parsed = parse(msgspec.json.encode(definitions), "u", DEFAULT)
     assert isinstance(parsed, RuleSet), parsed
     return parsed
 

@@ -9,6 +9,7 @@ from app.core.decode.decoder import DecodeLimits, Decoder
 from app.core.model.arrival import arrived_ms
 from app.core.model.records import Reading, Rejected
 from app.core.routing.address import Address, address_of
+from tests import DEFAULT
 
 NOW = datetime(2026, 11, 21, 3, tzinfo=UTC)
 NOW_MS = 1_795_230_000_000
@@ -18,7 +19,7 @@ GOOD = (
     b'"temperature":21.5,"battery":80,"humidity":41.20}'
 )
 
-_decoder = Decoder(DecodeLimits())
+_decoder = Decoder(DecodeLimits(), DEFAULT)
 
 
 class Message(Struct):

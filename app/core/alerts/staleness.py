@@ -7,11 +7,10 @@ from app.core.alerts.lifecycle import TRANSITIONS, Signal
 from app.core.model.alert_event import AlertEvent
 from app.core.model.alert_phase import Phase
 from app.core.model.inactivity_claim import InactivityClaim, of_this_log
-from app.core.model.records import Record
+from app.core.model.records import Reading, Record
 from app.core.model.times import moment
 from app.core.rules.maintenance import Span
 from app.core.rules.rule import Rule
-from app.core.schema.schema import current_schema
 from app.core.state.device_state import DeviceState
 from app.core.state.episode import Episode
 
@@ -61,5 +60,5 @@ def _stale(rule_id: str, episode: Episode, claim: InactivityClaim, now: int) -> 
     episode.repeat += 1
     value = episode.value if episode.last is None else episode.last
     age = max(0, now - (episode.heard_time or episode.last_seen)) / 1_000_000
-    nothing = current_schema().reading(moment(now), claim.user_id, claim.device_id, 0, {}, "")
+    nothing = Reading(moment(now), claim.user_id, claim.device_id, 0, {}, "")
     return msgspec.structs.replace(event_of(rule_id, episode, nothing, status, value), age_seconds=age)

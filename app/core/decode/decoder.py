@@ -22,7 +22,7 @@ from app.core.model.identity import is_own, own_fault
 from app.core.model.records import Reading, Reason, Record, Rejected, Stage
 from app.core.routing.address import Address
 from app.core.schema.codegen import reading_maker
-from app.core.schema.schema import TIME, Schema, current_schema
+from app.core.schema.schema import TIME, Schema
 
 
 class DecodeLimits(Struct, frozen=True):
@@ -47,11 +47,9 @@ _capital_exponent = re.compile("E[-+]?[0-9]{4}").search
 
 
 class Decoder:
-    """Decodes telemetry within some limits. Keeps nothing but the time bounds of the records before."""
+    """Decodes telemetry of a schema within some limits. Keeps nothing but the time bounds of the records before."""
 
-    def __init__(self, limits: DecodeLimits, schema: Schema | None = None) -> None:
-        """`schema` defaults to the one in force."""
-        schema = schema or current_schema()
+    def __init__(self, limits: DecodeLimits, schema: Schema) -> None:
         self._limits = limits
         self._columns = schema.columns
         self._typed, self._reading = schema.typed, schema.reading

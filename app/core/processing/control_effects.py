@@ -9,6 +9,7 @@ from app.core.model.records import Reason, Record, Rejected, Stage
 from app.core.presence.last_will import word_of
 from app.core.routing.address import Address
 from app.core.rules.rule import InvalidRules
+from app.core.schema.schema import Schema
 from app.core.user_config.document import PARTS, parse_config
 
 STATUS_MAX = 64  # characters; a status is a word such as "online"
@@ -42,7 +43,7 @@ def status_effect(record: Record, address: Address, at: int) -> Effect | Rejecte
     return Effect(statement, (key, address.user_id, address.device_id, word, moment_of(at), detail))
 
 
-def config_effect(record: Record, address: Address, at: int, partition: int) -> Effect | Rejected:
+def config_effect(record: Record, address: Address, at: int, partition: int, schema: Schema) -> Effect | Rejected:
     """`users/{user}/config`: the user's whole rule set, an array or {"rules": [...]}; one bad rule refuses it.
 
     `maintenance` and `sampling` beside `rules` or without: the user's maintenance windows, and which readings are
@@ -53,7 +54,7 @@ def config_effect(record: Record, address: Address, at: int, partition: int) -> 
     payload = record.value or b""
     if not payload:
         return _rejected(record, Reason.EMPTY_PAYLOAD, 'config is empty; send {"rules": [...]}')
-    found = parse_config(payload, address.user_id)
+    found = parse_config(payload, address.user_id, schema)
     if isinstance(found, InvalidRules):
         return _rejected(record, Reason.INVALID_RULES, "; ".join(found.reasons))
     place = (moment_of(at), partition, record.offset, not is_replay(record))

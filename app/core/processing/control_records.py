@@ -18,6 +18,7 @@ from app.core.processing.control_effects import config_effect, status_effect
 from app.core.processing.device_cache import CachedDevice, DeviceCache, PartitionState
 from app.core.processing.replies import answer
 from app.core.routing.address import Address
+from app.core.schema.schema import Schema
 from app.core.state.device_state import DeviceState
 
 
@@ -40,8 +41,8 @@ class RecordContext(NamedTuple):
 class ControlRecords:
     """They are rare: this is no hot path."""
 
-    def __init__(self, devices: DeviceCache, tracker: PresenceTracker, *, watching: bool) -> None:
-        self._devices, self._tracker, self._watching = devices, tracker, watching
+    def __init__(self, devices: DeviceCache, tracker: PresenceTracker, schema: Schema, *, watching: bool) -> None:
+        self._devices, self._tracker, self._schema, self._watching = devices, tracker, schema, watching
 
     def __call__(self, place: RecordContext, record: Record, address: Address) -> None:
         """Do what one record asks for, or reject it, or leave it out."""
@@ -117,7 +118,7 @@ class ControlRecords:
             case Kind.STATUS:
                 found = status_effect(record, address, place.at)
             case Kind.CONFIG:
-                found = config_effect(record, address, place.at, place.partition.number)
+                found = config_effect(record, address, place.at, place.partition.number, self._schema)
             case _:
                 detail = f"{address.kind} records are not handled by this version; replay them to one that does"
                 found = Rejected(record, Reason.UNSUPPORTED_KIND, Stage.ROUTE, detail)

@@ -37,7 +37,7 @@ from app.core.processing.device_cache import (
 from app.core.processing.redelivery import delivery, is_known
 from app.core.processing.sampled_step import average_effects, evaluate_sampled
 from app.core.routing.address import address_of
-from app.core.schema.schema import current_schema
+from app.core.schema.schema import Schema
 from app.core.state.device_state import encode
 from app.core.state.keys import MARK_KEY
 from app.core.state.partition_log import LOG_KEY, PartitionLog, note
@@ -56,6 +56,7 @@ class Processor:
     def __init__(
         self,
         limits: DecodeLimits,
+        schema: Schema,
         rules: RuleBook,
         load: Load,
         classes: DeviceClasses = NOBODY,
@@ -66,7 +67,8 @@ class Processor:
         set_back_after: int = 5,
         home: Home | None = None,
     ) -> None:
-        """`classes` say which devices are watched for being there, `note_every` seconds their last_seen is noted.
+        """`rules` are compiled for readings of `schema`. `classes` say which devices are watched for being there,
+        `note_every` seconds their last_seen is noted.
 
         `in_memory` devices are kept between batches. For `log_of`, `unreadable` and `home` see device_cache.py. After
         `set_back_after` readings in a row the clock of a device is believed to be set back (clock_back.py); 0: never.
@@ -74,12 +76,12 @@ class Processor:
         self._set_back_after = set_back_after
         self._times: Times = {}
         self._clock = 0
-        self._decoder, self._row = Decoder(limits), current_schema().row
+        self._decoder, self._row = Decoder(limits, schema), schema.row
         self._rules = rules
         self.partitions = DeviceCache(rules, load, classes, in_memory, log_of, unreadable, home)
         self._devices = self.partitions
         self._watching, self._tracker = classes.watching, PresenceTracker(note_every, rules.in_maintenance)
-        self._other = ControlRecords(self._devices, self._tracker, watching=classes.watching)
+        self._other = ControlRecords(self._devices, self._tracker, schema, watching=classes.watching)
 
     def __call__(self, batch: Batch, now: float) -> BatchOutput:
         """All that `batch` asks of the world, at one go. Never raises for any record."""

@@ -1,7 +1,8 @@
 """One condition as decoded JSON -> everything that is wrong with its key, operator and thresholds."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -10,7 +11,7 @@ from app.core.rules.field_readers import TEXT_MAX
 from app.core.rules.globs import WILD, Glob
 from app.core.rules.window_keys import EXAMPLE as _WINDOW_EXAMPLE
 from app.core.rules.window_keys import FUNCTIONS, SECONDS_MAX, looks_like_one, window_key
-from app.core.schema.schema import current_schema
+from app.core.schema.schema import Schema
 
 OPERATORS = (">", "<", ">=", "<=", "==")
 KEY_MAX = 200
@@ -53,13 +54,13 @@ def operator(rule: dict[str, Any]) -> Iterator[str]:
         yield f"{shown(rule['operator'])} is not one of {' '.join(OPERATORS)}"
 
 
-def threshold(rule: dict[str, Any]) -> Iterator[str]:
-    """Of `threshold`."""
+def threshold(schema: Schema, rule: dict[str, Any]) -> Iterator[str]:
+    """Of `threshold`; a column of numbers is compared with a number alone."""
     value = rule["threshold"]
     if is_number(value):
         return
     name = rule.get("key")
-    column = current_schema().keys.get(name) if isinstance(name, str) else None
+    column = schema.keys.get(name) if isinstance(name, str) else None
     window = isinstance(name, str) and looks_like_one(name)
     numeric = window or (column is not None and column.type.judged == "number")
     if rule.get("operator") != "==" or numeric:
@@ -98,14 +99,19 @@ def shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-CONDITION: dict[str, Check] = {
-    "key": key, "operator": operator, "threshold": threshold, "clear_threshold": clear_threshold,
-}  # fmt: skip
+CONDITION = ("key", "operator", "threshold", "clear_threshold")
 REQUIRED = ("key", "operator", "threshold")
 
 
-def several(field: str) -> Check:
-    """Of `all` or `any`."""
+def checks_of_condition(schema: Schema) -> dict[str, Check]:
+    """The check of each field of CONDITION, for rules about readings of `schema`."""
+    return {
+        "key": key, "operator": operator, "threshold": partial(threshold, schema), "clear_threshold": clear_threshold,
+    }  # fmt: skip
+
+
+def several(field: str, checks: Mapping[str, Check]) -> Check:
+    """Of `all` or `any`; `checks` are those of each condition in it."""
 
     def check(rule: dict[str, Any]) -> Iterator[str]:
         parts = rule[field]
@@ -113,19 +119,19 @@ def several(field: str) -> Check:
             yield f"{shown(parts)} is not a list of 1 to {PARTS_MAX} conditions; {_EXAMPLE}"
             return
         for index, part in enumerate(parts):
-            yield from (f"[{index}]{problem}" for problem in _part(part))
+            yield from (f"[{index}]{problem}" for problem in _part(part, checks))
 
     return check
 
 
-def _part(part: Any) -> Iterator[str]:
+def _part(part: Any, checks: Mapping[str, Check]) -> Iterator[str]:
     if not isinstance(part, dict):
         yield f": {shown(part)} is not an object; {_EXAMPLE}"
         return
-    for field in part.keys() - CONDITION.keys():
+    for field in part.keys() - checks.keys():
         yield f".{shown(field)[1:-1]}: a condition has only {', '.join(CONDITION)}"
     given = {field: value for field, value in part.items() if value is not None}
-    for field, problems in CONDITION.items():
+    for field, problems in checks.items():
         if field in given:
             yield from (f".{field}: {problem}" for problem in problems(given))
         elif field in REQUIRED:

@@ -13,6 +13,7 @@ from msgspec import Struct
 from app.core.model.alert_event import Value
 from app.core.model.records import Reading
 from app.core.rules.field_readers import Kind, Read, reader, reportable
+from app.core.schema.schema import Schema
 
 Verdict = bool | None
 Shown = tuple[Value, Value]  # the value an event tells, and the threshold it passed
@@ -89,8 +90,8 @@ class CompoundCondition(Struct, frozen=True, gc=False):
         return None
 
 
-def comparison(condition: dict[str, Any]) -> Comparison:
-    """Compile a condition that passed the checks."""
+def comparison(condition: dict[str, Any], schema: Schema) -> Comparison:
+    """Compile a condition that passed the checks, for readings of `schema`."""
     threshold, clear = condition["threshold"], condition.get("clear_threshold")
     compare = _SWAPPED[condition["operator"]]
     kind: Kind = "text" if isinstance(threshold, str) else "truth" if isinstance(threshold, bool) else "number"
@@ -99,12 +100,12 @@ def comparison(condition: dict[str, Any]) -> Comparison:
         operator=condition["operator"],
         threshold=threshold,
         clear_threshold=clear,
-        read=reader(condition["key"], kind),
+        read=reader(schema, condition["key"], kind),
         holds=partial(compare, threshold),
         stays=partial(compare, threshold if clear is None else clear),
     )
 
 
-def compound_condition(conditions: list[dict[str, Any]], word: str) -> CompoundCondition:
-    """Compile conditions that passed the checks; `word` is all or any."""
-    return CompoundCondition(tuple(map(comparison, conditions)), word == "any")
+def compound_condition(conditions: list[dict[str, Any]], word: str, schema: Schema) -> CompoundCondition:
+    """Compile conditions that passed the checks, for readings of `schema`; `word` is all or any."""
+    return CompoundCondition(tuple(comparison(one, schema) for one in conditions), word == "any")

@@ -13,7 +13,7 @@ from msgspec.json import Decoder
 from app.core.model.alert_event import Value
 from app.core.model.records import Reading
 from app.core.schema.column_types import Column
-from app.core.schema.schema import current_schema
+from app.core.schema.schema import Schema
 
 Kind = Literal["number", "text", "truth"]
 Read = Callable[[Reading], Value | None]
@@ -31,13 +31,13 @@ SMALL, LARGE = 128, 512
 
 
 @lru_cache(maxsize=4096)  # many users watch the same keys
-def reader(key: str, kind: Kind) -> Read:
-    """Reader of `key` that gives its value when that is of `kind` (a JSON number, string or boolean), else None.
+def reader(schema: Schema, key: str, kind: Kind) -> Read:
+    """Reader of `key` of a reading of `schema`: its value when that is of `kind` (JSON number, string, boolean).
 
     None is a field that is missing, null or of another kind. `a.b` is the field b in the object a, unless there is a
     field with the name "a.b". Keys must not hold quotes, backslashes or control characters (msgspec's limit).
     """
-    if column := current_schema().keys.get(key):
+    if column := schema.keys.get(key):
         return _column(column, kind)
     wanted = _TYPES[kind]
     return _field(key, wanted) if "." not in key else _nested(key, wanted)

@@ -11,7 +11,8 @@ from app.core.rules.conditions import comparison, compound_condition
 from app.core.rules.fingerprint import fingerprint
 from app.core.rules.globs import Globs
 from app.core.rules.rule import EVERY, Escalation, Flap, InvalidRules, Rule, RuleSet
-from app.core.rules.rule_checks import problems_of
+from app.core.rules.rule_checks import checks_of_rule, problems_of
+from app.core.schema.schema import Schema
 
 # A user's rules are evaluated on every reading of the user's devices: 200 cost 20 us, nested keys 66.
 RULES_MAX = 200
@@ -22,8 +23,13 @@ CONDITIONS_MAX = 1_000  # of all rules together; each costs up to 0.3 us a readi
 _MICRO = 1_000_000
 
 
-def parse(rules_json: str | bytes, user_id: str, bytes_max: int = RULES_BYTES_MAX) -> RuleSet | InvalidRules:
-    """Compile a JSON array of rules, or an object with the array as "rules". Never raises for any text."""
+def parse(
+    rules_json: str | bytes, user_id: str, schema: Schema, bytes_max: int = RULES_BYTES_MAX
+) -> RuleSet | InvalidRules:
+    """Compile a JSON array of rules, or an object with the array as "rules", for readings of `schema`.
+
+    Never raises for any text.
+    """
     if len(rules_json) > bytes_max:
         return InvalidRules(user_id, (f"rules: {len(rules_json)} bytes of JSON; at most {bytes_max} are allowed",))
     if not rules_json.strip():
@@ -37,11 +43,12 @@ def parse(rules_json: str | bytes, user_id: str, bytes_max: int = RULES_BYTES_MA
         return InvalidRules(user_id, ('rules: give a JSON array of rules, or an object {"rules": [...]}',))
     if len(rules) > RULES_MAX:
         return InvalidRules(user_id, (f"rules: {len(rules)} rules; at most {RULES_MAX} are allowed",))
-    reasons = [f"rules[{index}]{problem}" for index, rule in enumerate(rules) for problem in problems_of(rule)]
+    checks = checks_of_rule(schema)
+    reasons = [f"rules[{index}]{problem}" for index, rule in enumerate(rules) for problem in problems_of(rule, checks)]
     reasons = reasons or [*_duplicates(rules), *_too_much(rules)]
     if len(reasons) > REASONS_MAX:
         reasons[REASONS_MAX:] = [f"and {len(reasons) - REASONS_MAX} more problems"]
-    return InvalidRules(user_id, tuple(reasons)) if reasons else _compiled(user_id, rules)
+    return InvalidRules(user_id, tuple(reasons)) if reasons else _compiled(user_id, rules, schema)
 
 
 def _duplicates(rules: list[dict[str, Any]]) -> list[str]:
@@ -63,15 +70,15 @@ def _too_much(rules: list[dict[str, Any]]) -> Iterator[str]:
         yield f"rules: {conditions} conditions in all rules together; at most {CONDITIONS_MAX} are allowed"
 
 
-def _compiled(user_id: str, rules: list[dict[str, Any]]) -> RuleSet:
-    made = tuple(map(_compile, rules))
+def _compiled(user_id: str, rules: list[dict[str, Any]], schema: Schema) -> RuleSet:
+    made = tuple(_compile(rule, schema) for rule in rules)
     texts = {text for rule in made for text in rule.devices}
     return RuleSet(user_id, made, Globs(texts) if texts.difference(EVERY) else None)
 
 
-def _compile(rule: dict[str, Any]) -> Rule:
+def _compile(rule: dict[str, Any], schema: Schema) -> Rule:
     word = next((word for word in ("all", "any") if rule.get(word)), None)
-    condition = compound_condition(rule[word], word) if word else comparison(rule)
+    condition = compound_condition(rule[word], word, schema) if word else comparison(rule, schema)
     severity = Severity(rule.get("severity") or Severity.WARNING)
     escalate, flap = rule.get("escalate"), rule.get("flap")
     timing = (_micros(rule.get("for_seconds")), _micros(rule.get("clear_for_seconds")), rule.get("consecutive") or 1)

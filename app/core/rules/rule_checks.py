@@ -1,6 +1,6 @@
 """One rule as decoded JSON -> everything that is wrong with it, in words for the person who wrote it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -8,6 +8,7 @@ from app.core.model.alert_event import MASS_RULE_ID, OFFLINE_RULE_ID, Severity
 from app.core.rules import condition_checks as conditions
 from app.core.rules import timing_checks as timing
 from app.core.rules.condition_checks import Check, globs, shown
+from app.core.schema.schema import Schema
 
 ID_MAX = 200  # characters; part of the primary key of active_alerts, whose index takes 2704 bytes
 MESSAGE_MAX = 1000
@@ -16,18 +17,32 @@ JOINING = ("all", "any")
 RESERVED = (OFFLINE_RULE_ID, MASS_RULE_ID)
 
 
-def problems_of(rule: Any) -> Iterator[str]:
+def checks_of_rule(schema: Schema) -> dict[str, Check]:
+    """The check of each field that a rule may have, for rules about readings of `schema`."""
+    of_condition = conditions.checks_of_condition(schema)
+    return {
+        "key": conditions.key, "operator": conditions.operator, "threshold": of_condition["threshold"],
+        "message": _message, "id": _id, "severity": _severity, "clear_threshold": conditions.clear_threshold,
+        "devices": _devices, "all": conditions.several("all", of_condition),
+        "any": conditions.several("any", of_condition), "for_seconds": timing.seconds("for_seconds"),
+        "clear_for_seconds": timing.seconds("clear_for_seconds"), "consecutive": timing.consecutive,
+        "cooldown_seconds": timing.seconds("cooldown_seconds"), "escalate": timing.escalate, "flap": timing.flap,
+        "no_data_seconds": timing.no_data,
+    }  # fmt: skip
+
+
+def problems_of(rule: Any, checks: Mapping[str, Check]) -> Iterator[str]:
     """Yield each problem as `.field: value is not what would be right`; nothing for a rule that can be compiled.
 
-    Optional fields that are null count as absent.
+    `checks` are those of `checks_of_rule`. Optional fields that are null count as absent.
     """
     if not isinstance(rule, dict):
         yield f": {shown(rule)} is not an object; {_EXAMPLE}"
         return
     for field in rule:
-        yield from _unknown(field)
+        yield from _unknown(field, checks)
     given = {field: value for field, value in rule.items() if value is not None}
-    for field, problems in _CHECKS.items():
+    for field, problems in checks.items():
         if field in given:
             yield from (f".{field}: {problem}" for problem in problems(given))
     if (name := given.get("id", given.get("key"))) in RESERVED:
@@ -46,10 +61,10 @@ def _alone(given: dict[str, Any], word: str) -> Iterator[str]:
         yield f".{field}: not beside {word}; put it into the conditions there, or leave it out"
 
 
-def _unknown(field: str) -> Iterator[str]:
-    if field not in _CHECKS:
-        close = get_close_matches(field, _CHECKS, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(_CHECKS)}"
+def _unknown(field: str, known: Mapping[str, Check]) -> Iterator[str]:
+    if field not in known:
+        close = get_close_matches(field, known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
         yield f".{shown(field)[1:-1]}: unknown field; {hint}"
 
 
@@ -74,12 +89,4 @@ def _devices(rule: dict[str, Any]) -> Iterator[str]:
     yield from globs(rule["devices"])
 
 
-_CHECKS: dict[str, Check] = {
-    "key": conditions.key, "operator": conditions.operator, "threshold": conditions.threshold, "message": _message,
-    "id": _id, "severity": _severity, "clear_threshold": conditions.clear_threshold, "devices": _devices,
-    "all": conditions.several("all"), "any": conditions.several("any"), "for_seconds": timing.seconds("for_seconds"),
-    "clear_for_seconds": timing.seconds("clear_for_seconds"), "consecutive": timing.consecutive,
-    "cooldown_seconds": timing.seconds("cooldown_seconds"), "escalate": timing.escalate, "flap": timing.flap,
-    "no_data_seconds": timing.no_data,
-}  # fmt: skip
 _EXAMPLE = 'a rule is for example {"key": "temperature", "operator": ">", "threshold": 80, "message": "too hot"}'

@@ -9,7 +9,6 @@ from msgspec import Struct
 
 from app.core.model.records import Reading
 from app.core.rules.field_readers import Read, reportable
-from app.core.schema.schema import current_schema
 
 KEPT = 64  # 5 bytes each in the state; a crash repeats about a second of records, and most of them were dropped
 
@@ -21,6 +20,7 @@ class Band(Struct, frozen=True, gc=False):
     read: Read
     absolute: float = 0.0
     share: float = 0.0  # of 1
+    column: str | None = None  # of the reading, where the key is one
 
 
 class Policy(Struct, frozen=True, gc=False):
@@ -58,7 +58,7 @@ class StoredChain(Struct, array_like=True):
         for band in policy.bands:
             value = reportable(band.read(reading))
             if value is None or isinstance(value, str):
-                moved = moved or _is_there(band.key, reading)  # what cannot be compared is not left out
+                moved = moved or _is_there(band, reading)  # what cannot be compared is not left out
                 continue
             found[band.key] = value
             last = self.values.get(band.key)
@@ -72,7 +72,7 @@ class StoredChain(Struct, array_like=True):
         return True
 
 
-def _is_there(key: str, reading: Reading) -> bool:
-    if column := current_schema().keys.get(key):
-        return getattr(reading, column.name) is not None
-    return key in reading.extra or key.partition(".")[0] in reading.extra
+def _is_there(band: Band, reading: Reading) -> bool:
+    if band.column is not None:
+        return getattr(reading, band.column) is not None
+    return band.key in reading.extra or band.key.partition(".")[0] in reading.extra

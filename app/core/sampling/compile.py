@@ -11,6 +11,7 @@ from app.core.rules.rule import Rule, RuleSet
 from app.core.rules.window_keys import name_of, window_key
 from app.core.sampling.change_of_value import Band, Policy
 from app.core.sampling.policy import Sampling, WindowReference, WindowSpec
+from app.core.schema.schema import Schema
 
 WINDOWS_MAX = 20  # different windows in the rules of a user; each costs 1 us a reading and up to 500 bytes a device
 
@@ -47,21 +48,22 @@ class UserSampling(Struct, frozen=True, gc=False):
         return bool(self.policies or self.averages or self.asked)
 
 
-def compile_sampling(sampling: dict[str, Any]) -> UserSampling:
-    """Of what passed the checks."""
-    policies = [DevicePolicy(_devices(one), _policy(one)) for one in sampling.get("cov") or ()]
+def compile_sampling(sampling: dict[str, Any], schema: Schema) -> UserSampling:
+    """Of what passed the checks, for readings of `schema`."""
+    policies = [DevicePolicy(_devices(one), _policy(one, schema)) for one in sampling.get("cov") or ()]
     averages = [
-        DeviceWindow(_devices(one), _wanted(one["key"], one["seconds"])) for one in sampling.get("averages") or ()
+        DeviceWindow(_devices(one), _wanted(one["key"], one["seconds"], schema))
+        for one in sampling.get("averages") or ()
     ]
     return UserSampling(tuple(policies), tuple(averages))
 
 
-def with_rules(user: UserSampling | None, rules: RuleSet | None) -> UserSampling:
+def with_rules(user: UserSampling | None, rules: RuleSet | None, schema: Schema) -> UserSampling:
     """The same, and the windows that the user's rules ask for: found once a user, not once a device."""
     found, user = dict[str, AskedWindow](), user or UserSampling()
     for key in sorted({key for rule in rules.rules for key in _keys(rule)}) if rules else ():
         if (one := window_key(key)) is not None:
-            wanted = _wanted(one.key, one.seconds)
+            wanted = _wanted(one.key, one.seconds, schema)
             found[key] = AskedWindow(WindowReference(key, one.function, wanted.name), wanted)
     return UserSampling(user.policies, user.averages, found)
 
@@ -97,16 +99,18 @@ def _keys(rule: Rule) -> list[str]:
     return [part.key for part in one.parts] if isinstance(one, CompoundCondition) else [one.key]
 
 
-def _policy(one: dict[str, Any]) -> Policy:
-    bands = tuple(
-        Band(key, reader(key, "number"), float(band.get("absolute", 0)), float(band.get("percent", 0)) / 100)
-        for key, band in one["keys"].items()
-    )
+def _policy(one: dict[str, Any], schema: Schema) -> Policy:
+    bands = tuple(_band(key, band, schema) for key, band in one["keys"].items())
     return Policy(bands, one["heartbeat_seconds"] * 1_000_000)
 
 
-def _wanted(key: str, seconds: int) -> WindowSpec:
-    return WindowSpec(name_of(key, seconds), key, seconds, reader(key, "number"))
+def _band(key: str, band: dict[str, Any], schema: Schema) -> Band:
+    absolute, share, column = float(band.get("absolute", 0)), float(band.get("percent", 0)) / 100, schema.keys.get(key)
+    return Band(key, reader(schema, key, "number"), absolute, share, column.name if column else None)
+
+
+def _wanted(key: str, seconds: int, schema: Schema) -> WindowSpec:
+    return WindowSpec(name_of(key, seconds), key, seconds, reader(schema, key, "number"))
 
 
 def _devices(one: dict[str, Any]) -> Globs:

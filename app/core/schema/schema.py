@@ -78,18 +78,3 @@ def _typed(columns: list[Column]) -> type[Struct]:
         fields.append((one.name, kind, NODEFAULT if one.required and not one.careful else None))
         rename[one.name] = f"\x7f{number}" if one.careful else one.fields[0]
     return defstruct("Typed", fields, rename=rename, gc=False, kw_only=True)
-
-
-_chosen: list[Schema] = []
-
-
-def current_schema() -> Schema:
-    """The schema of this process. Raises RuntimeError when `install_schema` was not called before."""
-    if not _chosen:
-        raise RuntimeError("no schema is in force; app.settings.load() puts the one of IOT_SCHEMA_STRUCT in force")
-    return _chosen[0]
-
-
-def install_schema(schema: Schema) -> None:
-    """Put a schema in force; before anything is made that follows it, so at the start (app.settings.settings.load)."""
-    _chosen[:] = [schema]

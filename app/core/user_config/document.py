@@ -15,6 +15,7 @@ from app.core.rules.parse import RULES_BYTES_MAX, parse
 from app.core.rules.rule import InvalidRules, RuleSet
 from app.core.sampling import checks
 from app.core.sampling.compile import UserSampling, compile_sampling, too_many_windows
+from app.core.schema.schema import Schema
 
 PARTS = ("rules", "maintenance", "sampling")
 # Each part may have come alone, and jsonb gives back what was taken with more spaces and escapes.
@@ -29,13 +30,15 @@ class Config(Struct, frozen=True, gc=False):
     sampling: UserSampling | None = None
 
 
-def parse_config(text: str | bytes, user_id: str, bytes_max: int = RULES_BYTES_MAX) -> Config | InvalidRules:
-    """Compile a document; one mistake refuses it whole. Never raises for any text."""
+def parse_config(
+    text: str | bytes, user_id: str, schema: Schema, bytes_max: int = RULES_BYTES_MAX
+) -> Config | InvalidRules:
+    """Compile a document for readings of `schema`; one mistake refuses it whole. Never raises for any text."""
     parts = _beside_rules(text) if len(text) <= bytes_max else {}
     rules: RuleSet | None = None
     reasons: tuple[str, ...] = ()
     if "rules" in parts or not parts.keys() & set(PARTS):
-        found = parse(text, user_id, bytes_max)
+        found = parse(text, user_id, schema, bytes_max)
         if isinstance(found, RuleSet):
             rules, many = found, too_many_windows(found)
             reasons = (many,) if many else ()
@@ -45,7 +48,8 @@ def parse_config(text: str | bytes, user_id: str, bytes_max: int = RULES_BYTES_M
     if reasons:
         return InvalidRules(user_id, reasons)
     windows = compile_windows(parts["maintenance"]) if "maintenance" in parts else None
-    return Config(rules, windows, compile_sampling(parts["sampling"]) if "sampling" in parts else None)
+    sampling = compile_sampling(parts["sampling"], schema) if "sampling" in parts else None
+    return Config(rules, windows, sampling)
 
 
 def _problems(document: dict[str, Any]) -> Iterator[str]:

@@ -12,6 +12,7 @@ from app.core.rules.prefilter import Prefilter, prefilter_for
 from app.core.rules.rule import EVERY, InvalidRules, Rule, RuleSet, compile_for
 from app.core.sampling.compile import UserSampling, sampling_for, with_rules
 from app.core.sampling.policy import Sampling
+from app.core.schema.schema import Schema
 from app.core.user_config.document import STORED_BYTES_MAX, Config, parse_config
 
 # Of one user, of devices that do not have the same. Whoever invents names for globs can ask for a new one each time,
@@ -30,14 +31,19 @@ class DeviceRules(Struct, frozen=True, gc=False):
 
 
 class RuleBook:
-    """Every user's rules. `version` changes whenever any of them does: whoever keeps compiled rules asks again."""
+    """Every user's rules, compiled for readings of one schema.
 
-    def __init__(self) -> None:
+    `version` changes whenever any of them does: whoever keeps compiled rules asks again.
+    """
+
+    def __init__(self, schema: Schema) -> None:
         self.version = 0
+        self._schema = schema
         self._sets: dict[str, RuleSet] = {}
         self._windows: dict[str, tuple[MaintenanceWindow, ...]] = {}
         self._samplings: dict[str, UserSampling] = {}
         self._watches: dict[str, dict[_Same, DeviceRules]] = {}  # by user
+        self._without_rules: dict[_Same, DeviceRules] = {}  # of all users without rules
         self._alike: dict[str, DeviceRules] = {}  # of users all of whose devices have the same
         self._versions: dict[str, int] = {}  # by user: the version that changed what the user has
 
@@ -46,7 +52,7 @@ class RuleBook:
         refused = []
         self.version += 1
         for user_id, text in changes:
-            found = Config() if text is None else parse_config(text, user_id, STORED_BYTES_MAX)
+            found = Config() if text is None else parse_config(text, user_id, self._schema, STORED_BYTES_MAX)
             if isinstance(found, InvalidRules):
                 refused.append(found)
                 continue
@@ -54,7 +60,7 @@ class RuleBook:
             self._alike.pop(user_id, None)
             _put(self._sets, user_id, found.rules if found.rules and found.rules.rules else None)
             _put(self._windows, user_id, found.windows)
-            _put(self._samplings, user_id, with_rules(found.sampling, found.rules))
+            _put(self._samplings, user_id, with_rules(found.sampling, found.rules, self._schema))
             self._versions[user_id] = self.version
         return refused
 
@@ -75,14 +81,14 @@ class RuleBook:
         rules = self.rules_for(user_id, device_id)
         asked = self._samplings.get(user_id)
         sampling = sampling_for(asked, rules, device_id) if asked else None
-        shared = self._watches.setdefault(user_id, {}) if rules or sampling else _NONE
+        shared = self._watches.setdefault(user_id, {}) if rules or sampling else self._without_rules
         spans = spans_of(self._windows.get(user_id, ()), device_id) if rules else ()
         same = tuple(rule.id for rule in rules), spans, sampling
         if same not in shared:
             if len(shared) >= WATCHES_MAX:
                 shared.clear()
             no_data = {rule.id: rule.no_data / 1_000_000 for rule in rules if rule.no_data}
-            shared[same] = DeviceRules(rules, prefilter_for(rules), no_data, spans, sampling)
+            shared[same] = DeviceRules(rules, prefilter_for(rules, self._schema), no_data, spans, sampling)
         if self._names_no_device(user_id):
             self._alike[user_id] = shared[same]
         return shared[same]
@@ -117,6 +123,3 @@ def _put(kept: dict[str, _T], user_id: str, value: _T | None) -> None:
         kept[user_id] = value
     else:
         kept.pop(user_id, None)
-
-
-_NONE: dict[_Same, DeviceRules] = {}  # of all users without rules

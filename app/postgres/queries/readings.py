@@ -7,7 +7,7 @@ import asyncpg
 import msgspec
 
 from app.core.model.records import Reading
-from app.core.schema.schema import current_schema
+from app.core.schema.schema import Schema
 from app.postgres.connect import Connection
 
 PAGE = 5000  # rows a round trip
@@ -24,13 +24,13 @@ ORDER BY time, user_id, device_id, sequence_id"""
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
-def query() -> str:
-    """The query: the columns of the schema in force come last."""
-    return _SQL % "".join(f', "{column.name}"' for column in current_schema().columns)
+def query(schema: Schema) -> str:
+    """The query: the columns of `schema` come last."""
+    return _SQL % "".join(f', "{column.name}"' for column in schema.columns)
 
 
 async def pages(
-    connection: Connection, user_id: str, begin: datetime, end: datetime, prefix: str = ""
+    connection: Connection, schema: Schema, user_id: str, begin: datetime, end: datetime, prefix: str = ""
 ) -> AsyncGenerator[list[Reading], None]:
     """The readings of devices whose id begins with `prefix`, through a cursor of a read-only transaction.
 
@@ -38,11 +38,12 @@ async def pages(
     """
     async with connection.transaction(readonly=True):
         await connection.execute(ALONG_THE_KEY)
-        cursor = await connection.cursor(query(), begin, end, user_id, prefix)
+        cursor = await connection.cursor(query(schema), begin, end, user_id, prefix)
         while rows := await cursor.fetch(PAGE):
-            yield [_reading(row) for row in rows]
+            yield [_reading(schema, row) for row in rows]
 
 
-def _reading(row: asyncpg.Record) -> Reading:
+def _reading(schema: Schema, row: asyncpg.Record) -> Reading:
     time, user_id, device_id, sequence_id, extra, *values = row
-    return current_schema().reading(time, user_id, device_id, sequence_id, _fields(extra), extra, *values)
+    made: Reading = schema.reading(time, user_id, device_id, sequence_id, _fields(extra), extra, *values)
+    return made

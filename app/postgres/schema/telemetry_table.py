@@ -1,4 +1,4 @@
-"""raw_telemetry as the schema in force wants it: its SQL, and what the database's differs in."""
+"""raw_telemetry as a schema asks for it: the SQL of the table, and what the table of the database differs in."""
 
 from collections.abc import Sequence
 

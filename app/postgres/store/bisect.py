@@ -12,7 +12,6 @@ from contextlib import asynccontextmanager
 from app.core.batch.effects import Effect, WriteResult
 from app.core.model.records import Row
 from app.core.schema.column_types import KEY
-from app.core.schema.schema import current_schema
 from app.errors import IotStreamError
 from app.postgres.sqlstate import DATABASE_ERRORS, Failure, classify, limit_reached, words
 from app.postgres.store.encode_check import EncodingError, fault
@@ -116,7 +115,7 @@ async def _bisect(
     refused: dict[int, str] = {}
     if (suspect := _suspect(error, rows, everything)) is not None:
         pieces = _apart(everything, suspect)
-    elif refused := {index: wrong for index, row in enumerate(rows) if (wrong := fault(row))}:
+    elif refused := {index: wrong for index, row in enumerate(rows) if (wrong := fault(row, session.schema))}:
         pieces = [[index for index in everything if index not in refused]]
     else:  # the whole was sent already, and failed
         pieces = _split(everything)
@@ -140,7 +139,7 @@ async def _sift_rows(
             if not is_data(error):
                 raise
             if len(piece) == 1:
-                refused[piece[0]] = refusal(error, current_schema().names)
+                refused[piece[0]] = refusal(error, session.schema.names)
             elif suspects < _SUSPECTS and (suspect := _suspect(error, rows, piece)) is not None:
                 suspects += 1
                 pieces += _apart(piece, suspect)

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from app.core.model.records import Row
-from app.core.schema.schema import current_schema
+from app.core.schema.schema import Schema
 from app.errors import IotStreamError
 
 
@@ -17,9 +17,8 @@ class EncodingError(IotStreamError):
     """A value of some row does not fit its column's type."""
 
 
-def fault(row: Row) -> str | None:
+def fault(row: Row, schema: Schema) -> str | None:
     """Return the column and what is wrong with its value, or None when all of them fit."""
-    schema = current_schema()
     for column, kind, value in zip(schema.names, schema.types, row, strict=True):
         check = _REQUIRED.get(column) or _optional(_CHECKS[kind])
         wrong = check(value)

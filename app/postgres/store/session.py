@@ -9,7 +9,7 @@ from typing import Any
 from app.core.batch.effects import Effect, Statement
 from app.core.model.records import Row
 from app.core.schema.column_types import KEY
-from app.core.schema.schema import current_schema
+from app.core.schema.schema import Schema
 from app.ports import Lease
 from app.postgres.connect import Connection, connect
 from app.postgres.events import StoreEvents
@@ -27,8 +27,11 @@ CLOSE_TIMEOUT = 2.0  # seconds for a farewell
 class WriteSession:
     """One connection and what it knows how to do. A transaction is its caller's business."""
 
-    def __init__(self, connection: Connection, *, keeps_state: bool, lease: Lease, events: StoreEvents) -> None:
-        """`keeps_state`: whether temp tables and prepared statements outlive a transaction (not behind PgBouncer).
+    def __init__(
+        self, connection: Connection, schema: Schema, *, keeps_state: bool, lease: Lease, events: StoreEvents
+    ) -> None:
+        """`schema` is that of the rows; `keeps_state`: whether temp tables and prepared statements outlive a
+        transaction (not behind PgBouncer).
 
         Ask for the `lease` before each transaction.
         """
@@ -36,8 +39,7 @@ class WriteSession:
         self.keeps_state = keeps_state
         self.lease = lease
         self._events = events
-        schema = current_schema()
-        self._columns = schema.names
+        self.schema = schema
         names = ", ".join(f'"{name}"' for name in schema.names)
         # The names are identifiers (schema.py). No conflict target: any unique key added to the table counts as a
         # duplicate too.
@@ -67,7 +69,7 @@ class WriteSession:
         if not self.keeps_state:
             await self.connection.execute(f"{self._stage} DROP")
         try:
-            await self.connection.copy_records_to_table(STAGING, records=rows, columns=self._columns)
+            await self.connection.copy_records_to_table(STAGING, records=rows, columns=self.schema.names)
         except (TypeError, ValueError, OverflowError) as error:
             if isinstance(error, DATABASE_ERRORS):
                 raise
@@ -107,8 +109,8 @@ class Lane:
     async def open(self) -> WriteSession:
         """Connect and prepare. Raises DATABASE_ERRORS. May be cancelled."""
         connection = await connect(self._settings, self._name)
-        keeps_state = self._settings.database_statement_cache
-        session = WriteSession(connection, keeps_state=keeps_state, lease=self._lease, events=self._events)
+        keeps_state, schema = self._settings.database_statement_cache, self._settings.telemetry_schema
+        session = WriteSession(connection, schema, keeps_state=keeps_state, lease=self._lease, events=self._events)
         try:
             await session.prepare()
         except BaseException:

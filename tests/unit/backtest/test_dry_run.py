@@ -16,9 +16,10 @@ from app.core.model.alert_event import AlertEvent
 from app.core.model.records import Reading
 from app.core.rules.parse import parse
 from app.core.rules.rule import RuleSet
-from app.core.schema import schema
+from app.core.schema.schema import Schema
 from app.errors import PermanentError
 from app.settings.schema_struct import named
+from tests import DEFAULT
 from tests.unit.core.alerts.test_alert_cases import CASES, rule_of
 from tests.unit.readings import START, rule, ruleset
 
@@ -60,9 +61,9 @@ def as_csv(readings: list[dict[str, Any]]) -> str:
 
 
 def played(path: Path, rules: RuleSet) -> tuple[DryRun, list[tuple[AlertEvent, ...]]]:
-    rehearsal = DryRun(rules)
+    rehearsal = DryRun(rules, DEFAULT)
     found = []
-    for reading in read(path):
+    for reading in read(path, DEFAULT):
         assert isinstance(reading, Reading), reading
         found.append(rehearsal.take(reading))
     return rehearsal, found
@@ -73,7 +74,7 @@ def played(path: Path, rules: RuleSet) -> tuple[DryRun, list[tuple[AlertEvent, .
 def test_golden_timelines(case: dict[str, Any], form: str, tmp_path: Path) -> None:
     file = tmp_path / f"readings.{form}"
     file.write_text(as_csv(rows(case)) if form == "csv" else as_lines(rows(case)))
-    rules = parse(msgspec.json.encode([rule_of(case)]), "u")
+    rules = parse(msgspec.json.encode([rule_of(case)]), "u", DEFAULT)
     assert isinstance(rules, RuleSet)
     _, found = played(file, rules)
     reported = [[str(event.status) for event in events] for events in found]
@@ -101,8 +102,8 @@ def test_a_late_reading_is_counted_and_moves_nothing(tmp_path: Path) -> None:
     assert rehearsal.late == 1
 
 
-def only(path: Path) -> Reading:
-    (found,) = read(path)
+def only(path: Path, schema: Schema = DEFAULT) -> Reading:
+    (found,) = read(path, schema)
     assert isinstance(found, Reading), found
     return found
 
@@ -124,19 +125,19 @@ def test_what_psql_writes_of_raw_telemetry_is_read(tmp_path: Path) -> None:
     assert found.extra_json == '{"door":"open","engine":{"rpm": 12345678901234567890}}'
 
 
-def test_what_psql_writes_of_own_columns_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_psql_writes_of_own_columns_is_read(tmp_path: Path) -> None:
     """Columns by their names, though devices call the fields otherwise; what devices send stays readable."""
-    monkeypatch.setattr(schema, "_chosen", [named("examples.logistics:Package")])
+    schema = named("examples.logistics:Package")
     file = tmp_path / "export.csv"
     head = "time,user_id,device_id,sequence_id,weight_kg,hub,latitude,longitude,shock_g,opened,extra_data\n"
     file.write_text(
         f'{head}2026-11-21 10:00:00+01,u,d,5,2.4,12,53.5,,3,t,"{{""weight_kg"": 9, ""opened_by"": ""t""}}"\n'
     )
-    found = only(file)
+    found = only(file, schema)
     assert (found.weight_kg, found.hub, found.latitude, found.shock_g, found.opened) == (2.4, "12", 53.5, 3, True)
     assert json.loads(found.extra_json) == {"weight_kg": 9, "opened_by": "t"}
     file.write_text("time,weight,weight_kg,shock,opened\n1000000000,2,9,3,false\n")
-    found = only(file)
+    found = only(file, schema)
     assert (found.weight_kg, found.shock_g, found.opened, found.extra_json) == (2.0, 3, False, '{"weight_kg":9}')
 
 
@@ -157,7 +158,7 @@ def test_what_a_worker_would_refuse_is_named_with_its_line(tmp_path: Path) -> No
     lines = ['{"time": 1000000000, "temperature": 1}', "", '{"time": "noon"}', "{", '{"temperature": 1}',
              '{"time": 1, "temperature": "90"}', '{"time": 1, "device_id": 1.5}', "7"]  # fmt: skip
     file.write_text("\n".join(lines))
-    found = [(one.line, one.reason) for one in read(file) if isinstance(one, Refused)]
+    found = [(one.line, one.reason) for one in read(file, DEFAULT) if isinstance(one, Refused)]
     assert found == [(3, "bad_time"), (4, "bad_json"), (5, "missing_field"), (6, "wrong_type"), (7, "wrong_type"),
                      (8, "not_an_object")]  # fmt: skip
 
@@ -177,4 +178,4 @@ def test_what_a_worker_would_refuse_is_named_with_its_line(tmp_path: Path) -> No
 def test_files_that_are_neither(name: str, content: bytes, words: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(PermanentError, match=words):
-        list(read(tmp_path / name))
+        list(read(tmp_path / name, DEFAULT))

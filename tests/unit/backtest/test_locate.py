@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from app.backtest.locate import lines_of
 from app.backtest.rules_file import read
 from app.core.rules.rule import RuleSet
+from tests import DEFAULT
 
 BAD = """\
 {"name": "fleet", "rules": [
@@ -27,7 +28,7 @@ BAD = """\
 
 
 def mistakes(text: str) -> list[tuple[int, str]]:
-    found = read(text.encode(), "u")
+    found = read(text.encode(), "u", DEFAULT)
     assert isinstance(found, tuple)
     return [(one.line, one.what.partition(": ")[0]) for one in found]
 
@@ -60,7 +61,7 @@ def test_what_is_no_json_has_the_line_where_it_breaks() -> None:
 def test_what_is_no_rule_set() -> None:
     assert mistakes('\n\n{"alerts": []}') == [(1, "rules")]
     assert mistakes('\n{"x": 1,\n"rules": 5}') == [(3, "rules")]
-    found = read(b'[\n"\xff"]', "u")
+    found = read(b'[\n"\xff"]', "u", DEFAULT)
     assert isinstance(found, tuple)
     assert "not JSON" in found[0].what
 
@@ -72,7 +73,7 @@ def test_maintenance_windows_are_checked_too() -> None:
 
 
 def test_a_good_set_is_compiled() -> None:
-    found = read(b'[{"key": "a", "operator": ">", "threshold": 1, "message": "m"}]', "u")
+    found = read(b'[{"key": "a", "operator": ">", "threshold": 1, "message": "m"}]', "u", DEFAULT)
     assert isinstance(found, RuleSet)
     assert [rule.id for rule in found.rules] == ["a"]
 

@@ -6,6 +6,7 @@ from app.core.model.records import Reading
 from app.core.sampling.change_of_value import Policy
 from app.core.user_config.rulebook import RuleBook
 from app.doctor.left_out import Absent, judge
+from tests import DEFAULT
 from tests.unit.readings import START, reading
 
 SETTINGS = """{"rules": [], "sampling": {"cov": [
@@ -20,7 +21,7 @@ class Record(Struct):
 
 
 def policies() -> RuleBook:
-    book = RuleBook()
+    book = RuleBook(DEFAULT)
     assert book.apply([("u", SETTINGS)]) == []
     return book
 

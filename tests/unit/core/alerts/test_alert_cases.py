@@ -17,8 +17,9 @@ from app.core.alerts.staleness import mark_stale
 from app.core.model.alert_event import AlertEvent
 from app.core.model.inactivity_claim import InactivityClaim
 from app.core.model.times import micros
-from app.core.rules.rule_checks import _CHECKS
+from app.core.rules.rule_checks import checks_of_rule
 from app.core.state.device_state import DeviceState, decode, encode
+from tests import DEFAULT
 from tests.unit.readings import START, reading, rule, rules
 from tests.unit.records import Message
 
@@ -70,7 +71,9 @@ def _reported(second: float, events: tuple[AlertEvent, ...], reported: list[str]
 def test_every_field_and_command_has_a_timeline() -> None:
     text = json.dumps(CASES)
     about_the_rule = {"message", "devices", "severity", "id"}
-    assert [field for field in _CHECKS.keys() - about_the_rule - PLAIN.keys() if f'"{field}"' not in text] == []
+    assert [
+        field for field in checks_of_rule(DEFAULT).keys() - about_the_rule - PLAIN.keys() if f'"{field}"' not in text
+    ] == []
     assert [action for action in CommandAction if f'"{action}' not in text] == []
 
 

@@ -17,6 +17,7 @@ from app.core.model.alert_event import AlertEvent
 from app.core.model.times import micros
 from app.core.processing.processor import Processor
 from app.core.user_config.rulebook import RuleBook
+from tests import DEFAULT
 from tests.fakes import FakeStore
 from tests.unit.alert_model import Model, Told
 from tests.unit.core.alerts.test_alert_model import _each_once, _plain, edited, rule_of
@@ -86,7 +87,7 @@ class Alerts(RuleBasedStateMachine):
         self.tables = FakeStore()
         self.sent: list[AlertEvent] = []
         self.rejected: set[int] = set()
-        self.book = RuleBook()
+        self.book = RuleBook(DEFAULT)
         self._configure()
         self.rebalance(again=False)
 
@@ -177,7 +178,7 @@ class Alerts(RuleBasedStateMachine):
             in_memory = 1 + self.epoch % 2  # of two devices
             load = lambda partition, key: self.states.get((partition, key))  # noqa: E731
             # The model knows no clocks that are set back (0): test_clock_back.py is about those.
-            self.processor = Processor(DecodeLimits(), self.book, load, in_memory=in_memory, set_back_after=0)
+            self.processor = Processor(DecodeLimits(), DEFAULT, self.book, load, in_memory=in_memory, set_back_after=0)
 
     @rule(back=st.integers(1, 30))
     def replay(self, back: int) -> None:

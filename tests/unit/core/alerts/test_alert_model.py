@@ -18,6 +18,7 @@ from app.core.model.times import micros
 from app.core.rules.prefilter import prefilter_for
 from app.core.rules.rule import Rule
 from app.core.state.device_state import DeviceState, decode, encode
+from tests import DEFAULT
 from tests.unit.alert_model import Model, Told
 from tests.unit.readings import START, reading, rules
 from tests.unit.records import Message
@@ -78,7 +79,9 @@ class Device:
         """Apply one entry of a log."""
         kind, number, what = entry
         if kind == "reading":
-            events = evaluate(self.state, reading(now, **what), rule, offset, prefilter_for(rule), self.maintenance)
+            events = evaluate(
+                self.state, reading(now, **what), rule, offset, prefilter_for(rule, DEFAULT), self.maintenance
+            )
             self.reported += events
             return [_plain(event) for event in events]
         if kind == "silence":

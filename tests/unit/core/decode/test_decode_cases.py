@@ -15,6 +15,7 @@ from xxhash import xxh3_64_intdigest
 from app.core.decode.decoder import DecodeLimits, Decoder
 from app.core.model.records import Reading, Reason, Rejected, Stage
 from app.settings import Settings
+from tests import DEFAULT
 from tests.unit.records import NOW, NOW_MS, TOPIC, Message, read
 
 CASES: list[dict[str, Any]] = [
@@ -48,7 +49,7 @@ def record_of(case: dict[str, Any]) -> Message:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['file']}: {case['name']}")
 def test_case(case: dict[str, Any]) -> None:
     record = record_of(case)
-    found = read(record, NOW, Decoder(DecodeLimits(payload_max_bytes=case.get("payload_max_bytes", 1 << 20))))
+    found = read(record, NOW, Decoder(DecodeLimits(payload_max_bytes=case.get("payload_max_bytes", 1 << 20)), DEFAULT))
     if "reason" in case:
         assert isinstance(found, Rejected), found
         assert (found.reason, found.stage) == (Reason(case["reason"]), Stage(case["stage"])), found.detail
@@ -88,7 +89,7 @@ def test_a_missing_sequence_id_is_the_hash_of_the_payload(value: int) -> None:
 @pytest.mark.parametrize("arrived", [NOW_MS, NOW_MS - 63_999, NOW_MS + 1, NOW_MS - 400 * 86_400_000])
 def test_times_are_held_to_when_the_record_came_in_and_not_to_the_clock(time: float, taken: bool, arrived: int) -> None:
     payload = b'{"time":%d,"sequence_id":1}' % round(arrived + time * 1000)
-    decoder = Decoder(DecodeLimits())
+    decoder = Decoder(DecodeLimits(), DEFAULT)
     topic = ("mqtt_topic", TOPIC.encode())
     for record in (
         Message(payload, [topic], timestamp=arrived),
@@ -100,7 +101,7 @@ def test_times_are_held_to_when_the_record_came_in_and_not_to_the_clock(time: fl
 
 
 def test_limits_beyond_what_a_time_can_say() -> None:
-    decoder = Decoder(DecodeLimits(time_future_max=1e300, time_past_max=1e300))
+    decoder = Decoder(DecodeLimits(time_future_max=1e300, time_past_max=1e300), DEFAULT)
     found = read(Message(b'{"time":0,"sequence_id":1}'), NOW, decoder)
     assert isinstance(found, Reading)
     assert found.time.timestamp() == 0

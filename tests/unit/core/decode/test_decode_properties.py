@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from app.core.decode.decoder import DecodeLimits, Decoder
 from app.core.decode.fields import MILLISECONDS_FROM, from_epoch
 from app.core.model.records import Reading, Reason, Rejected
+from tests import DEFAULT
 from tests.unit.fuzz import strict
 from tests.unit.records import NOW, NOW_MS, Message, read
 
@@ -147,7 +148,7 @@ def test_the_threshold_is_in_neither_range_anyone_uses() -> None:
 
 def test_payloads_made_to_be_slow_are_not() -> None:
     """A quadratic step would take hours on these; the timeout of the test would tell."""
-    decoder = Decoder(DecodeLimits(payload_max_bytes=2 << 20))
+    decoder = Decoder(DecodeLimits(payload_max_bytes=2 << 20), DEFAULT)
     head = b'{"time":%d,"sequence_id":1,"x":' % NOW_MS
     million = 1 << 20
     for payload in (

@@ -12,6 +12,7 @@ from app.core.decode import decoder as decode
 from app.core.decode import learned_shape
 from app.core.decode.decoder import DecodeLimits, Decoder
 from app.core.model.records import Reading, Rejected
+from tests import DEFAULT
 from tests.unit.records import GOOD, NOW, Message, read
 
 # Names of fields: known ones, ones to be learned, and ones that are never learned; values of the right type and not.
@@ -50,15 +51,17 @@ def reported(found: Reading | Rejected) -> Any:
 
 @given(st.lists(payloads(), min_size=2, max_size=6))
 def test_what_was_read_before_changes_nothing(several: list[bytes]) -> None:
-    learned = Decoder(DecodeLimits())
+    learned = Decoder(DecodeLimits(), DEFAULT)
     for payload in several + several:
         headers = Message.__struct_defaults__[1] if len(payload) % 2 else ()
         record = Message(payload, headers=headers)
-        assert reported(read(record, decoder=learned)) == reported(read(record, decoder=Decoder(DecodeLimits())))
+        assert reported(read(record, decoder=learned)) == reported(
+            read(record, decoder=Decoder(DecodeLimits(), DEFAULT))
+        )
 
 
 def test_it_is_read_at_one_go(monkeypatch: Any) -> None:
-    decoder = Decoder(DecodeLimits())
+    decoder = Decoder(DecodeLimits(), DEFAULT)
     first = read(Message(), decoder=decoder)
     monkeypatch.setattr(decode, "_raw_fields", None)  # the second look
     monkeypatch.setattr(Decoder, "_decode_slowly", None)
@@ -67,7 +70,7 @@ def test_it_is_read_at_one_go(monkeypatch: Any) -> None:
 
 
 def test_ever_new_names_are_not_learned_for_ever() -> None:
-    decoder = Decoder(DecodeLimits())
+    decoder = Decoder(DecodeLimits(), DEFAULT)
     for number in range(3 * learned_shape.NAMES_MAX):
         payload = GOOD.replace(b"humidity", b"field_%d" % number)
         decoder.begin()
@@ -82,18 +85,18 @@ def test_ever_new_names_are_not_learned_for_ever() -> None:
 
 
 def test_timestamp_wins_also_where_both_are_known() -> None:
-    decoder = Decoder(DecodeLimits())
+    decoder = Decoder(DecodeLimits(), DEFAULT)
     null = GOOD.replace(b'"time"', b'"timestamp":null,"time"')
     both = GOOD.replace(b'"time"', b'"timestamp":"2026-11-20T00:00:00Z","time"')
     for payload in (GOOD, null, both, null, both):
         assert reported(read(Message(payload), decoder=decoder)) == reported(
-            read(Message(payload), decoder=Decoder(DecodeLimits()))
+            read(Message(payload), decoder=Decoder(DecodeLimits(), DEFAULT))
         )
 
 
 @pytest.mark.parametrize("number", [b"90.0", b"9e1", b"90.00", b"90.5", b"2147483648.0"])
 def test_an_integer_as_a_float_is_read_alike_by_whoever_has_learned(number: bytes) -> None:
-    decoder = Decoder(DecodeLimits())
+    decoder = Decoder(DecodeLimits(), DEFAULT)
     read(Message(), decoder=decoder)
     record = Message(GOOD.replace(b'"battery":80', b'"battery":' + number))
-    assert reported(read(record, decoder=decoder)) == reported(read(record, decoder=Decoder(DecodeLimits())))
+    assert reported(read(record, decoder=decoder)) == reported(read(record, decoder=Decoder(DecodeLimits(), DEFAULT)))

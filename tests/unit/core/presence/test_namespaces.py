@@ -12,6 +12,7 @@ from app.core.model.alert_event import alert_id
 from app.core.presence.device_classes import DeviceClasses
 from app.core.presence.device_presence import PresenceLimits as PresenceLimits
 from app.core.processing.processor import Processor
+from tests import DEFAULT
 from tests.unit.core.alerts.test_commands import manage
 from tests.unit.core.processing.test_processor import HOT, NOW, Subject, telemetry
 from tests.unit.presence_world import AFTER, World
@@ -90,7 +91,7 @@ def as_before(states: dict[tuple[int, bytes], bytes]) -> dict[tuple[int, bytes],
 
 def watched(subject: Subject, home: Any = None) -> Processor:
     classes = DeviceClasses((), PresenceLimits(AFTER))
-    return Processor(DecodeLimits(), subject.book, subject._load, classes, home=home)
+    return Processor(DecodeLimits(), DEFAULT, subject.book, subject._load, classes, home=home)
 
 
 @pytest.mark.parametrize("known_by", ["presence", "key"])

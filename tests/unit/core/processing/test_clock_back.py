@@ -16,6 +16,7 @@ from app.core.decode.decoder import DecodeLimits
 from app.core.processing.processor import Processor
 from app.core.state.device_state import DeviceState, decode, encode
 from app.core.user_config.rulebook import RuleBook
+from tests import DEFAULT
 from tests.unit.presence_world import Given
 from tests.unit.readings import rule
 from tests.unit.records import NOW, NOW_MS, Message
@@ -31,7 +32,7 @@ class World:
     def __init__(
         self, *rules: dict[str, object], needed: int = 5, sampling: object = None, lenient: bool = False
     ) -> None:
-        self.book = RuleBook()
+        self.book = RuleBook(DEFAULT)
         document: dict[str, object] = {"rules": rules or [HOT]}
         document |= {"sampling": sampling} if sampling else {}
         assert not self.book.apply([(user, msgspec.json.encode(document).decode()) for user in ("u", "n")])
@@ -75,7 +76,7 @@ class World:
             if begin == end:
                 continue
             processor = Processor(
-                DecodeLimits(), self.book, lambda _, key: self.states.get(key), set_back_after=self.needed
+                DecodeLimits(), DEFAULT, self.book, lambda _, key: self.states.get(key), set_back_after=self.needed
             )
             self.epoch += 1
             given = Given(self.log[begin:end], end, self.epoch)

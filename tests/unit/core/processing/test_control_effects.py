@@ -9,6 +9,7 @@ from app.core.batch.effects import Effect, Statement
 from app.core.model.records import Kind, Reason, Rejected, Stage
 from app.core.processing.control_effects import STATUS_MAX, config_effect, status_effect
 from app.core.routing.address import Address
+from tests import DEFAULT
 from tests.unit.readings import rule
 from tests.unit.records import NOW, NOW_MS, Message
 
@@ -23,7 +24,7 @@ def status(payload: bytes | None, address: Address = NODE) -> Effect | Rejected:
 
 
 def config(payload: bytes | None) -> Effect | Rejected:
-    return config_effect(Message(payload), USER, NOW_MS, 3)
+    return config_effect(Message(payload), USER, NOW_MS, 3, DEFAULT)
 
 
 @pytest.mark.parametrize(
@@ -96,14 +97,14 @@ def test_config_with_maintenance() -> None:
 
 
 def test_a_config_bears_the_time_it_came_in() -> None:
-    found = config_effect(Message(b"[]"), USER, NOW_MS - 1000, 3)
+    found = config_effect(Message(b"[]"), USER, NOW_MS - 1000, 3, DEFAULT)
     assert isinstance(found, Effect)
     assert found.args[3:] == (NOW - timedelta(seconds=1), *PLACE)
 
 
 @pytest.mark.parametrize("headers", [[], [("ingest_ms", b"%d" % (NOW_MS - 600_000))], [("replay_count", b"1")]])
 def test_a_config_knows_whether_its_place_in_the_log_is_that_of_its_sending(headers: list[tuple[str, bytes]]) -> None:
-    found = config_effect(Message(b"[]", headers), USER, NOW_MS, 3)
+    found = config_effect(Message(b"[]", headers), USER, NOW_MS, 3, DEFAULT)
     assert isinstance(found, Effect)
     assert found.args[-1] == (("replay_count", b"1") not in headers)
 

@@ -19,6 +19,7 @@ from app.core.state.device_state import decode
 from app.core.state.keys import MARK_KEY
 from app.core.state.partition_log import LOG_KEY
 from app.core.user_config.rulebook import RuleBook
+from tests import DEFAULT
 from tests.unit.readings import rule
 from tests.unit.records import Message
 
@@ -45,10 +46,10 @@ class Subject:
     def __init__(self, *rules: dict[str, object]) -> None:
         self.states: dict[tuple[int, bytes], bytes] = {}
         self.loads: list[tuple[int, bytes]] = []
-        self.book = RuleBook()
+        self.book = RuleBook(DEFAULT)
         if rules:
             self.rules(*rules)
-        self.processor = Processor(DecodeLimits(), self.book, self._load)
+        self.processor = Processor(DecodeLimits(), DEFAULT, self.book, self._load)
 
     def rules(self, *rules: dict[str, object]) -> None:
         assert self.book.apply([("u", msgspec.json.encode(rules).decode())]) == []
@@ -166,9 +167,9 @@ def test_state_is_loaded_once_an_epoch() -> None:
 
 def test_a_device_leaves_memory_when_its_state_is_stored_and_no_sooner() -> None:
     stored: dict[bytes, bytes] = {}
-    book = RuleBook()
+    book = RuleBook(DEFAULT)
     book.apply([("u", msgspec.json.encode([HOT]).decode())])
-    processor = Processor(DecodeLimits(), book, lambda partition, key: stored.get(key), in_memory=1)
+    processor = Processor(DecodeLimits(), DEFAULT, book, lambda partition, key: stored.get(key), in_memory=1)
     batches = [
         Given([telemetry(0, "a", temperature=90)]),
         Given([telemetry(1, "b", temperature=20)]),
@@ -189,7 +190,7 @@ def test_a_device_leaves_memory_when_its_state_is_stored_and_no_sooner() -> None
 
 
 def test_what_is_closed_of_an_epoch_that_is_over_means_nothing() -> None:
-    processor = Processor(DecodeLimits(), RuleBook(), lambda partition, key: None, in_memory=1)
+    processor = Processor(DecodeLimits(), DEFAULT, RuleBook(DEFAULT), lambda partition, key: None, in_memory=1)
     old, new = Given([telemetry(9)]), Given([telemetry(0)], epoch=2)
     processor(old, NOW)
     processor(new, NOW)
@@ -200,9 +201,9 @@ def test_what_is_closed_of_an_epoch_that_is_over_means_nothing() -> None:
 
 
 def test_a_batch_that_goes_on_after_its_epoch_keeps_nothing_in_memory() -> None:
-    book = RuleBook()
+    book = RuleBook(DEFAULT)
     book.apply([("u", msgspec.json.encode([HOT]).decode())])
-    processor = Processor(DecodeLimits(), book, lambda partition, key: None)
+    processor = Processor(DecodeLimits(), DEFAULT, book, lambda partition, key: None)
     steps = processor.run_sliced(Given([telemetry(n, f"d{n}") for n in range(SLICE + 10)]), NOW)
     next(steps)
     assert processor.devices == SLICE
@@ -216,7 +217,7 @@ def test_what_is_kept_of_an_epoch_is_freed_with_it() -> None:
     def devices() -> int:
         return sum(isinstance(one, CachedDevice) for one in gc.get_objects())
 
-    processor = Processor(DecodeLimits(), RuleBook(), lambda partition, key: None)
+    processor = Processor(DecodeLimits(), DEFAULT, RuleBook(DEFAULT), lambda partition, key: None)
     gc.collect()
     gc.disable()
     try:
@@ -319,7 +320,7 @@ def test_devices_with_large_states_count_for_more_in_memory() -> None:
     averages = [{"key": f"k{n}", "seconds": 60} for n in range(20)]
     config = {"rules": [HOT], "sampling": {"averages": averages}}
     assert subject.book.apply([("u", msgspec.json.encode(config).decode())]) == []
-    processor = Processor(DecodeLimits(), subject.book, subject._load, in_memory=100)
+    processor = Processor(DecodeLimits(), DEFAULT, subject.book, subject._load, in_memory=100)
     fields = {f"k{n}": n for n in range(20)}
     for n in range(0, 500, 50):
         given = Given([telemetry(m, f"d{m}", **fields) for m in range(n, n + 50)])

@@ -19,6 +19,7 @@ from app.core.state.keys import MARK_KEY
 from app.core.state.partition_log import LOG_KEY, PartitionLog, noted
 from app.core.state.samples import Samples
 from app.core.user_config.rulebook import RuleBook
+from tests import DEFAULT
 from tests.unit.core.processing.test_processor import NOW, Given, telemetry
 from tests.unit.readings import rule
 from tests.unit.records import Message
@@ -33,10 +34,11 @@ class Subject:
     def __init__(self, *rules: dict[str, object], watched: float = 0.0) -> None:
         self.states: dict[bytes, bytes] = {}
         self.log, self.epoch, self.unreadable = PartitionLog(0, "first"), 0, list[tuple[int, bytes]]()
-        book = RuleBook()
+        book = RuleBook(DEFAULT)
         assert book.apply([("u", msgspec.json.encode(rules).decode())]) == []
         self.processor = Processor(
             DecodeLimits(),
+            DEFAULT,
             book,
             lambda _, key: self.states.get(key),
             DeviceClasses((), PresenceLimits(watched)),

@@ -13,6 +13,7 @@ from app.core.presence.device_classes import DeviceClasses
 from app.core.presence.device_presence import PresenceLimits as PresenceLimits
 from app.core.processing.processor import Processor
 from app.core.user_config.rulebook import RuleBook
+from tests import DEFAULT
 from tests.unit.presence_world import Given
 from tests.unit.readings import rule
 from tests.unit.records import NOW, NOW_MS, Message
@@ -45,10 +46,10 @@ def log(more: Sequence[Header], timestamp: int) -> list[Message]:
 
 
 def worked(records: Sequence[Message], now: float) -> BatchOutput:
-    book = RuleBook()
+    book = RuleBook(DEFAULT)
     assert not book.apply([("u", msgspec.json.encode(HOT).decode())])
     classes = DeviceClasses((), PresenceLimits(5.0))
-    processor = Processor(DecodeLimits(), book, lambda *_: None, classes)
+    processor = Processor(DecodeLimits(), DEFAULT, book, lambda *_: None, classes)
     return processor(Given(records, records[-1].offset + 1, 0), now)  # type: ignore[arg-type]
 
 

@@ -15,6 +15,7 @@ from app.core.state.device_state import DeviceState, decode, encode
 from app.core.state.keys import MARK_KEY
 from app.core.state.message_marks import LAST, MOST, SIZE, WITHIN_MS, MessageMarks
 from app.core.user_config.rulebook import RuleBook
+from tests import DEFAULT
 from tests.unit.core.processing.test_processor import HOT, Given, Subject
 from tests.unit.records import NOW_MS, Message
 
@@ -134,7 +135,7 @@ def test_once_whatever_crashes(seed: int) -> None:
     rows: set[Any] = set()
     committed, lives = 0, chosen.randrange(1, 6)
     for life in range(lives):
-        processor = Processor(DecodeLimits(), RuleBook(), load, in_memory=1)
+        processor = Processor(DecodeLimits(), DEFAULT, RuleBook(DEFAULT), load, in_memory=1)
         position = committed = chosen.choice([committed, committed, 0])
         while position < len(log):
             batch = Given(log[position : position + chosen.randrange(1, 9)])

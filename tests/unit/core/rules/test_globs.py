@@ -15,6 +15,7 @@ from app.core.rules.globs import Glob, Globs
 from app.core.rules.rule import InvalidRules
 from app.core.user_config.document import parse_config
 from app.core.user_config.rulebook import WATCHES_MAX, RuleBook
+from tests import DEFAULT
 
 LETTERS = st.text(alphabet="ab*?[]!-", max_size=9)
 
@@ -44,7 +45,7 @@ def test_a_device_is_met_by_what_names_it_exactly_whatever_its_characters(name: 
     window = {"from": "2026-11-21T03:00:00Z", "until": "2026-11-21T03:02:00Z", "devices": [name]}
     cov = {"keys": {"t": {"absolute": 1}}, "heartbeat_seconds": 60, "devices": [name]}
     sampling = {"cov": [cov], "averages": [{"key": "t", "seconds": 60, "devices": [name]}]}
-    book = RuleBook()
+    book = RuleBook(DEFAULT)
     config = {"rules": [rule], "maintenance": [window], "sampling": sampling}
     assert book.apply([("u", msgspec.json.encode(config).decode())]) == []
     watch = book.watch_for("u", name)
@@ -95,12 +96,12 @@ def split(globs: list[str]) -> list[list[str]]:
 
 
 def reasons(text: str) -> tuple[str, ...]:
-    found = parse_config(text, "u")
+    found = parse_config(text, "u", DEFAULT)
     return found.reasons if isinstance(found, InvalidRules) else ()
 
 
 def test_invented_devices_do_not_fill_the_memory_with_compiled_rules() -> None:
-    book = RuleBook()
+    book = RuleBook(DEFAULT)
     assert book.apply([("u", rules(*[[f"*{letter}*"] for letter in "abcdefghijklmnop"]))]) == []
     for n in range(1, WATCHES_MAX * 3):
         name = "".join(letter for at, letter in enumerate("abcdefghijklmnop") if n >> at & 1)

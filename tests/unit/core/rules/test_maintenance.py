@@ -12,6 +12,7 @@ from app.core.rules.maintenance import WINDOWS_MAX, spans_of
 from app.core.rules.rule import InvalidRules
 from app.core.user_config.document import Config, parse_config
 from app.core.user_config.rulebook import RuleBook
+from tests import DEFAULT
 from tests.unit.core.processing.test_processor import HOT, START, Subject, telemetry
 from tests.unit.readings import rule
 
@@ -19,7 +20,7 @@ DAY = {"from": "2026-11-21T22:00:00Z", "until": "2026-11-22T04:00:00Z"}
 
 
 def read(*windows: object, **more: object) -> Config | InvalidRules:
-    return parse_config(msgspec.json.encode({"maintenance": windows, **more}), "u")
+    return parse_config(msgspec.json.encode({"maintenance": windows, **more}), "u", DEFAULT)
 
 
 def test_windows_with_globs_and_zones() -> None:
@@ -47,7 +48,7 @@ def test_windows_with_globs_and_zones() -> None:
     ],
 )  # fmt: skip
 def test_what_is_no_window(windows: Any, words: str) -> None:
-    found = parse_config(msgspec.json.encode({"maintenance": windows, "rules": [rule()]}), "u")
+    found = parse_config(msgspec.json.encode({"maintenance": windows, "rules": [rule()]}), "u", DEFAULT)
     assert isinstance(found, InvalidRules)
     assert words in found.reasons[0]
 
@@ -59,7 +60,7 @@ def test_all_mistakes_of_a_document_are_named() -> None:
 
 
 def test_a_refused_document_leaves_windows_and_rules() -> None:
-    book, rules = RuleBook(), [rule()]
+    book, rules = RuleBook(DEFAULT), [rule()]
     good = msgspec.json.encode({"rules": rules, "maintenance": [{**DAY, "devices": ["a"]}]}).decode()
     assert book.apply([("u", good)]) == []
     before = book.watch_for("u", "a")
@@ -94,7 +95,7 @@ def test_stored_text_may_be_longer_than_what_was_taken() -> None:
     """jsonb writes a space behind each comma and colon."""
     rules = [rule("k", id=f"{n}", message="m" * 1000, devices=["x" * 30] * 6) for n in range(200)]
     compact = msgspec.json.encode(rules)
-    assert isinstance(parse_config(compact, "u"), Config)
+    assert isinstance(parse_config(compact, "u", DEFAULT), Config)
     padded = compact + b" " * (1 << 18)
-    assert isinstance(parse_config(padded, "u"), InvalidRules)
-    assert RuleBook().apply([("u", padded.decode())]) == []
+    assert isinstance(parse_config(padded, "u", DEFAULT), InvalidRules)
+    assert RuleBook(DEFAULT).apply([("u", padded.decode())]) == []

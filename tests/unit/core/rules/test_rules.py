@@ -11,11 +11,12 @@ from app.core.rules.field_readers import reportable
 from app.core.rules.parse import RULES_BYTES_MAX, RULES_MAX, parse
 from app.core.rules.prefilter import any_holds, prefilter_for
 from app.core.rules.rule import InvalidRules, RuleSet, compile_for
+from tests import DEFAULT
 from tests.unit.readings import reading, rule, rules, ruleset
 
 
 def refused(text: str | bytes) -> tuple[str, ...]:
-    parsed = parse(text, "u")
+    parsed = parse(text, "u", DEFAULT)
     assert isinstance(parsed, InvalidRules), parsed
     assert parsed.user_id == "u"
     return parsed.reasons
@@ -122,11 +123,11 @@ def test_defaults_and_given_fields() -> None:
 def test_the_mqtt_message_and_the_table_give_the_same_rules() -> None:
     array = msgspec.json.encode([rule(), rule("battery", "<", 5)])
     as_object = b'{"rules":' + array + b',"version":3}'
-    sets = [parse(text, "u") for text in (array, array.decode(), as_object, as_object.decode())]
+    sets = [parse(text, "u", DEFAULT) for text in (array, array.decode(), as_object, as_object.decode())]
     prints = [[r.fingerprint for r in s.rules] for s in sets if isinstance(s, RuleSet)]
     assert len(prints) == 4
     assert prints.count(prints[0]) == 4
-    assert parse("[]", "u") == RuleSet("u", ())
+    assert parse("[]", "u", DEFAULT) == RuleSet("u", ())
 
 
 def test_null_means_absent() -> None:
@@ -279,9 +280,9 @@ def test_what_is_not_known_decides_nothing(values: tuple[float, int], both: obje
         (joined,) = rules({"id": "r", "message": "m", word: parts})
         assert joined.holds(joined.read(one)) is wanted
         if wanted is True:
-            assert not prefilter_for((joined,))(one)
+            assert not prefilter_for((joined,), DEFAULT)(one)
         elif values[0] is None or not math.isnan(values[0]):
-            assert prefilter_for((joined,))(one)
+            assert prefilter_for((joined,), DEFAULT)(one)
 
 
 def test_the_fingerprint_of_a_plain_rule_is_what_stored_episodes_have() -> None:
@@ -365,7 +366,7 @@ plausible = st.sampled_from(["temperature", "a.b", ">", "==", 80, "x", True, "in
 
 @given(st.lists(json_values | st.dictionaries(fields, plausible | json_values, max_size=8), max_size=3))
 def test_parse_never_raises_and_what_it_takes_can_be_evaluated(definitions: list[object]) -> None:
-    parsed = parse(msgspec.json.encode(definitions), "u")
+    parsed = parse(msgspec.json.encode(definitions), "u", DEFAULT)
     if isinstance(parsed, InvalidRules):
         assert parsed.reasons
     else:
@@ -375,4 +376,4 @@ def test_parse_never_raises_and_what_it_takes_can_be_evaluated(definitions: list
 
 @given(st.text() | st.binary())
 def test_parse_never_raises_on_any_text(text: str | bytes) -> None:
-    parse(text, "u")
+    parse(text, "u", DEFAULT)

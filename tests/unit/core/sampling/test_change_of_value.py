@@ -14,13 +14,14 @@ from app.core.processing.sampled_step import evaluate_sampled
 from app.core.sampling.change_of_value import KEPT
 from app.core.state.device_state import DeviceState, decode, encode
 from app.core.user_config.rulebook import DeviceRules, RuleBook
+from tests import DEFAULT
 from tests.unit.readings import reading, rule
 
 BAND = {"keys": {"temperature": {"absolute": 1}}, "heartbeat_seconds": 60}
 
 
 def watch(*policies: dict[str, Any], rules: list[dict[str, object]] | None = None, device: str = "d") -> DeviceRules:
-    book = RuleBook()
+    book = RuleBook(DEFAULT)
     document = {"rules": rules or [], "sampling": {"cov": policies}}
     assert book.apply([("u", msgspec.json.encode(document).decode())]) == []
     return book.watch_for("u", device)

@@ -14,6 +14,7 @@ from app.core.sampling.checks import AVERAGES_MAX
 from app.core.sampling.compile import WINDOWS_MAX
 from app.core.state.device_state import decode
 from app.core.user_config.document import Config, parse_config
+from tests import DEFAULT
 from tests.unit.core.processing.test_processor import HOT, NOW, START, Subject, other, telemetry
 from tests.unit.readings import rule
 
@@ -22,7 +23,7 @@ AVERAGE = {"key": "temperature", "seconds": 60}
 
 
 def parsed(sampling: object, **more: object) -> Config | InvalidRules:
-    return parse_config(msgspec.json.encode({"sampling": sampling, **more}), "u")
+    return parse_config(msgspec.json.encode({"sampling": sampling, **more}), "u", DEFAULT)
 
 
 @pytest.mark.parametrize(
@@ -76,15 +77,15 @@ def test_what_is_left_out_is_none_and_an_empty_one_ends_it() -> None:
     ],
 )  # fmt: skip
 def test_keys_of_windows(key: str, right: bool) -> None:
-    assert isinstance(parse_config(msgspec.json.encode([rule(key)]), "u"), Config) is right
+    assert isinstance(parse_config(msgspec.json.encode([rule(key)]), "u", DEFAULT), Config) is right
 
 
 def test_a_window_is_compared_with_numbers_and_there_are_not_too_many() -> None:
-    found = parse_config(msgspec.json.encode([rule("avg(t,5s)", "==", "on")]), "u")
+    found = parse_config(msgspec.json.encode([rule("avg(t,5s)", "==", "on")]), "u", DEFAULT)
     assert isinstance(found, InvalidRules)
     assert "is not a number, which the key avg(t,5s) needs" in found.reasons[0]
     many = [rule(f"avg(t,{n}s)") for n in range(1, WINDOWS_MAX + 2)]
-    found = parse_config(msgspec.json.encode(many), "u")
+    found = parse_config(msgspec.json.encode(many), "u", DEFAULT)
     assert isinstance(found, InvalidRules)
     assert found.reasons == ("rules: they ask for 21 different windows; at most 20 are allowed",)
 

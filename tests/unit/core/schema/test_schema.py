@@ -1,21 +1,21 @@
 """A developer's struct: what becomes of its fields, and what is refused in words that say what would be right."""
 
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 import pytest
-from msgspec import Meta, Struct, defstruct, field
+from msgspec import Meta, Raw, Struct, defstruct, field
 
-from app.core.rules import field_readers
+from app.core.rules.field_readers import reader
 from app.core.rules.parse import parse
 from app.core.rules.prefilter import prefilter_for
 from app.core.rules.rule import InvalidRules, RuleSet
-from app.core.sampling import change_of_value
-from app.core.schema import schema as columns
+from app.core.sampling.change_of_value import StoredChain
+from app.core.sampling.compile import compile_sampling
 from app.core.schema.column_types import Bits, Fields, Int16, Int32
 from app.core.schema.schema import schema_of
 from app.errors import SettingsError
+from app.settings import Settings
 from app.settings.schema_struct import named
 from tests import DEFAULT
 from tests.unit.records import NOW
@@ -75,7 +75,7 @@ def test_names_that_msgspec_knows() -> None:
 
 def test_the_default_is_the_table_of_init_sql() -> None:
     assert DEFAULT.names == ("time", "user_id", "device_id", "sequence_id", "temperature", "battery", "extra_data")
-    assert columns.current_schema() is DEFAULT
+    assert Settings().telemetry_schema is DEFAULT
 
 
 def test_a_struct_without_fields_keeps_everything_in_extra_data() -> None:
@@ -154,39 +154,37 @@ class Machine(Struct):
     rpm: Annotated[int | None, Fields("n", "speed")] = None
 
 
-@pytest.fixture
-def machine() -> Iterator[columns.Schema]:
-    """Its schema, in force until the end of the test."""
-    schema = schema_of(Machine)
-    columns.install_schema(schema)
-    field_readers.reader.cache_clear()  # a process has one schema, and the cache is of it
-    yield schema
-    columns.install_schema(DEFAULT)
-    field_readers.reader.cache_clear()
+MACHINE = schema_of(Machine)
 
 
-def test_a_rule_reads_a_column_by_its_name_and_by_its_fields(machine: columns.Schema) -> None:
-    made = machine.reading(NOW, "u", "d", 1, {}, "{}", Decimal("1.5"), True, "run", 900)
-    numbers = {
-        key: field_readers.reader(key, "number")(made) for key in ("price", "p", "rpm", "n", "speed", "on", "mode")
-    }
+def test_each_schema_has_its_own_columns_in_the_same_process() -> None:
+    """A key that is a column of one schema is a field of extra_data under another."""
+    of_machine = MACHINE.reading(NOW, "u", "d", 1, {"battery": Raw(b"7")}, '{"battery":7}', None, None, None, 900)
+    of_default = DEFAULT.reading(NOW, "u", "d", 1, {"rpm": Raw(b"12")}, '{"rpm":12}', None, 80)
+    for key, machine, default in (("rpm", 900, 12), ("battery", 7, 80)):
+        assert reader(MACHINE, key, "number")(of_machine) == machine
+        assert reader(DEFAULT, key, "number")(of_default) == default
+
+
+def test_a_rule_reads_a_column_by_its_name_and_by_its_fields() -> None:
+    made = MACHINE.reading(NOW, "u", "d", 1, {}, "{}", Decimal("1.5"), True, "run", 900)
+    numbers = {key: reader(MACHINE, key, "number")(made) for key in ("price", "p", "rpm", "n", "speed", "on", "mode")}
     assert numbers == {"price": 1.5, "p": 1.5, "rpm": 900, "n": 900, "speed": 900, "on": None, "mode": None}
     assert type(numbers["price"]) is float
-    assert field_readers.reader("on", "truth")(made) is True
-    assert field_readers.reader("mode", "text")(made) == "run"
-    assert field_readers.reader("mode", "truth")(made) is None
-    assert field_readers.reader("price", "number")(machine.reading(NOW, "u", "d", 1, {}, "{}")) is None
+    assert reader(MACHINE, "on", "truth")(made) is True
+    assert reader(MACHINE, "mode", "text")(made) == "run"
+    assert reader(MACHINE, "mode", "truth")(made) is None
+    assert reader(MACHINE, "price", "number")(MACHINE.reading(NOW, "u", "d", 1, {}, "{}")) is None
 
 
-def test_change_of_value_of_own_columns(machine: columns.Schema) -> None:
+def test_change_of_value_of_own_columns() -> None:
     """What is no number cannot be within a dead-band: such a reading is stored."""
-    bands = tuple(
-        change_of_value.Band(key, field_readers.reader(key, "number"), absolute=10.0) for key in ("speed", "mode")
-    )
-    policy, chain = change_of_value.Policy(bands, 3_600_000_000), change_of_value.StoredChain(0)
+    keys = {"speed": {"absolute": 10.0}, "mode": {"absolute": 10.0}}
+    (of_all,) = compile_sampling({"cov": [{"keys": keys, "heartbeat_seconds": 3600}]}, MACHINE).policies
+    policy, chain = of_all.policy, StoredChain(0)
 
     def says_more(second: int, rpm: int | None, mode: str | None) -> bool:
-        made = machine.reading(NOW, "u", "d", 1, {}, "{}", None, None, mode, rpm)
+        made = MACHINE.reading(NOW, "u", "d", 1, {}, "{}", None, None, mode, rpm)
         return chain.must_store(made, second * 1_000_000, policy)
 
     said = [
@@ -196,13 +194,13 @@ def test_change_of_value_of_own_columns(machine: columns.Schema) -> None:
 
 
 @pytest.mark.parametrize("key", ["price", "p", "rpm", "speed"])
-def test_a_column_of_numbers_is_compared_with_a_number(machine: columns.Schema, key: str) -> None:
-    found = parse(f'[{{"key":"{key}","operator":"==","threshold":"much","message":"m"}}]', "u")
+def test_a_column_of_numbers_is_compared_with_a_number(key: str) -> None:
+    found = parse(f'[{{"key":"{key}","operator":"==","threshold":"much","message":"m"}}]', "u", MACHINE)
     assert isinstance(found, InvalidRules)
     assert f'"much" is not a number, which the key {key} needs' in found.reasons[0]
 
 
-def test_quick_looks_agree_with_the_rules(machine: columns.Schema) -> None:
+def test_quick_looks_agree_with_the_rules() -> None:
     rules = parse(
         '[{"key":"p","operator":">","threshold":10,"message":"dear"},'
         '{"key":"speed","operator":">","threshold":900,"message":"fast"},'
@@ -210,14 +208,15 @@ def test_quick_looks_agree_with_the_rules(machine: columns.Schema) -> None:
         '{"key":"on","operator":"==","threshold":false,"message":"off"},'
         '{"key":"mode","operator":"==","threshold":"halt","message":"halt"}]',
         "u",
+        MACHINE,
     )
     assert isinstance(rules, RuleSet)
-    quiet = prefilter_for(rules.rules)
+    quiet = prefilter_for(rules.rules, MACHINE)
     for price in (None, Decimal(10), Decimal("10.000001")):
         for on in (None, True, False):
             for mode in (None, "run", "halt"):
                 for rpm in (None, 10, 11, 900, 901):
-                    made = machine.reading(NOW, "u", "d", 1, {}, "{}", price, on, mode, rpm)
+                    made = MACHINE.reading(NOW, "u", "d", 1, {}, "{}", price, on, mode, rpm)
                     holds = (
                         (price or 0) > 10 or on is False or mode == "halt" or (rpm is not None and not 10 < rpm <= 900)
                     )

@@ -20,6 +20,7 @@ from app.core.processing.processor import Processor
 from app.core.state.device_state import decode, encode
 from app.core.state.partition_log import PartitionLog
 from app.core.user_config.rulebook import RuleBook
+from tests import DEFAULT
 from tests.unit.core.processing.test_processor import Given
 from tests.unit.records import Message
 
@@ -85,12 +86,12 @@ def test_every_state_is_read_and_written_as_it_was() -> None:
 
 def test_a_worker_goes_on_from_the_states_of_an_earlier_one() -> None:
     table = states("before")
-    book = RuleBook()
+    book = RuleBook(DEFAULT)
     document = msgspec.json.encode(DOCUMENT).decode()
     assert book.apply([("u", document), ("n", document)]) == []
     classes = DeviceClasses((), PresenceLimits(30.0))
     log = PartitionLog(1, "t1", 3)
-    processor = Processor(DecodeLimits(), book, lambda _, key: table.get(key), classes, log_of=lambda _: log)
+    processor = Processor(DecodeLimits(), DEFAULT, book, lambda _, key: table.get(key), classes, log_of=lambda _: log)
     rows, alerts, effects = list[int](), list[str](), list[str]()
     given = list(records(800, 400, 2))
     for at in range(0, 400, 40):

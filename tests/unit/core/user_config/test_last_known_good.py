@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from app.core.rules.conditions import Comparison
 from app.core.user_config.last_known_good import ConfigRevision, LastKnownGood
 from app.core.user_config.rulebook import RuleBook
+from tests import DEFAULT
 from tests.unit.readings import START
 
 RULE = '[{"key": "t", "operator": ">", "threshold": 80, "message": "m"}]'
@@ -26,14 +27,14 @@ def later() -> datetime:
 
 
 def test_what_is_taken_is_noted_once() -> None:
-    in_force = LastKnownGood(RuleBook())
+    in_force = LastKnownGood(RuleBook(DEFAULT))
     first = change(HOT)
     assert in_force.apply([first]) == ([], [first])
     assert in_force.apply([change(HOT, accepted=HOT)]) == ([], [])
 
 
 def test_a_mistake_leaves_what_was_in_force() -> None:
-    book = RuleBook()
+    book = RuleBook(DEFAULT)
     in_force = LastKnownGood(book)
     in_force.apply([change(HOT)])
     wrong = change(WRONG, accepted=COLD)  # noting it may have failed: what this worker took is newer
@@ -44,7 +45,7 @@ def test_a_mistake_leaves_what_was_in_force() -> None:
 
 
 def test_a_worker_that_starts_after_the_mistake_takes_what_others_took() -> None:
-    book = RuleBook()
+    book = RuleBook(DEFAULT)
     in_force = LastKnownGood(book)
     refused, taken = in_force.apply([change(WRONG, accepted=HOT), change(WRONG, user="v"), change(COLD, user="w")])
     assert [one.change.user_id for one in refused] == ["u", "v"]
@@ -56,7 +57,7 @@ def test_a_worker_that_starts_after_the_mistake_takes_what_others_took() -> None
 
 
 def test_what_an_other_version_accepted_may_be_refused_here() -> None:
-    book = RuleBook()
+    book = RuleBook(DEFAULT)
     in_force = LastKnownGood(book)
     (refused,), _ = in_force.apply([change(WRONG, accepted=WRONG)])
     assert refused.change.user_id == "u"
@@ -65,7 +66,7 @@ def test_what_an_other_version_accepted_may_be_refused_here() -> None:
 
 
 def test_a_deleted_row_leaves_nothing() -> None:
-    book = RuleBook()
+    book = RuleBook(DEFAULT)
     in_force = LastKnownGood(book)
     in_force.apply([change(HOT)])
     assert in_force.apply([change(None)]) == ([], [])

@@ -3,6 +3,7 @@
 import msgspec
 
 from app.core.user_config.rulebook import RuleBook
+from tests import DEFAULT
 from tests.unit.readings import rule
 
 
@@ -15,12 +16,12 @@ def ids(book: RuleBook, user: str = "u", device: str = "d") -> list[str]:
 
 
 def test_nobody_has_rules_at_first() -> None:
-    book = RuleBook()
+    book = RuleBook(DEFAULT)
     assert (ids(book), book.users, book.version) == ([], 0, 0)
 
 
 def test_each_user_has_rules_of_their_own() -> None:
-    book = RuleBook()
+    book = RuleBook(DEFAULT)
     assert book.apply([("u", text(rule("temperature"), rule("battery"))), ("v", text(rule("humidity")))]) == []
     assert ids(book) == ["temperature", "battery"]
     assert ids(book, "v") == ["humidity"]
@@ -29,14 +30,14 @@ def test_each_user_has_rules_of_their_own() -> None:
 
 
 def test_globs_choose_the_devices() -> None:
-    book = RuleBook()
+    book = RuleBook(DEFAULT)
     book.apply([("u", text(rule("temperature", devices=["pump-*"]), rule("battery")))])
     assert ids(book, device="pump-1") == ["temperature", "battery"]
     assert ids(book, device="fan") == ["battery"]
 
 
 def test_a_bad_set_is_refused_whole_and_the_old_rules_stay() -> None:
-    book = RuleBook()
+    book = RuleBook(DEFAULT)
     book.apply([("u", text(rule("temperature")))])
     refused = book.apply(
         [("u", text(rule("battery"), {"key": "x", "operator": "~"})), ("v", "{"), ("w", text(rule("humidity")))]
@@ -49,7 +50,7 @@ def test_a_bad_set_is_refused_whole_and_the_old_rules_stay() -> None:
 
 
 def test_no_rules_and_an_empty_set_are_the_same() -> None:
-    book = RuleBook()
+    book = RuleBook(DEFAULT)
     for nothing in (None, "[]"):
         book.apply([("u", text(rule("temperature")))])
         assert book.apply([("u", nothing)]) == []
@@ -58,7 +59,7 @@ def test_no_rules_and_an_empty_set_are_the_same() -> None:
 
 
 def test_every_change_has_a_new_version() -> None:
-    book = RuleBook()
+    book = RuleBook(DEFAULT)
     versions = []
     for change in (text(rule("temperature")), "not JSON", None):
         book.apply([("u", change)])
@@ -67,7 +68,7 @@ def test_every_change_has_a_new_version() -> None:
 
 
 def test_what_is_watched_changes_with_the_rules_and_is_shared_while_they_stay() -> None:
-    book = RuleBook()
+    book = RuleBook(DEFAULT)
     book.apply([("u", text(rule("temperature", threshold=80)))])
     before = book.watch_for("u", "d")
     assert book.watch_for("u", "another") is before
@@ -82,7 +83,7 @@ def test_what_is_watched_changes_with_the_rules_and_is_shared_while_they_stay() 
 
 
 def test_a_device_is_asked_for_by_name_once_anything_names_devices() -> None:
-    book = RuleBook()
+    book = RuleBook(DEFAULT)
     everywhere, somewhere = rule("temperature"), rule("battery", devices=["d*"])
     window = {"from": "2026-11-21T22:00:00Z", "until": "2026-11-22T04:00:00Z", "devices": ["d*"]}
     for config in (
