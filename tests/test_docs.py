@@ -94,6 +94,19 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_anchors_are_headings(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text())
+    assert [(link, name) for link, name in links if name not in anchors(page.parent / link if link else page)] == []
+
+
+@cache
+def anchors(page: Path) -> frozenset[str]:
+    """What GitHub calls the headings of a page in a link."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return frozenset(re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_paths_in_code_exist(page: Path) -> None:
     paths = re.findall(r"(?<![\w./-])((?:app|tests|tools|docs|scripts)/[\w./-]*\w)", page.read_text())
     assert [path for path in paths if not (ROOT / path.partition("::")[0]).exists()] == []
