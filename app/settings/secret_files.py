@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from pydantic import SecretStr
+
 
 def read(path: Path) -> str:
     """Without the line break at its end, and without a byte order mark. Raises OSError, or ValueError: no UTF-8."""
@@ -21,3 +23,10 @@ def check(path: Path) -> None:
             raise ValueError("the file is empty")
     except OSError as error:
         raise ValueError(f"the file cannot be read: {error.strerror}") from None
+
+
+def secret_of(file: Path | None, value: SecretStr | None) -> str | None:
+    """The secret in `file` when one is named, else `value`. Raises as `read` does."""
+    if file:
+        return read(file)
+    return value.get_secret_value() if value else None

@@ -1,4 +1,4 @@
-"""Variables a deployed file sets, held against app/settings/settings.py."""
+"""Variables a deployed file sets, held against the settings there are (app/settings)."""
 
 import re
 from collections.abc import Iterable

@@ -1,0 +1,33 @@
+"""Settings of the notifier: alerts to MQTT and to the webhook."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, Field, SecretStr
+
+from app.settings.secret_files import secret_of
+from app.settings.values import PositiveFloat, PositiveInt, SecretFile, WebUrl
+
+
+class NotifierSettings(BaseModel, frozen=True):
+    """Where alerts go, and how many."""
+
+    notifier_client_id: str = Field("iot-notifier-1", description="client id of the notifier")
+    alert_delayed_after: PositiveFloat = Field(
+        60.0, description="an alert published this long after its event time says so (`delayed`)"
+    )
+    alerts_per_minute: Annotated[int, Field(ge=0)] = Field(
+        60,
+        description="most messages to a user in a minute, answers half of it; more come as a digest; 0: no limit",
+    )
+    webhook_url: WebUrl = Field(None, description="the notifier posts every alert event there too; never logged")
+    webhook_secret: SecretStr | None = Field(None, description="key of its signature (HMAC-SHA256); never logged")
+    webhook_secret_file: SecretFile = Field(None, description="file that holds the key")
+    webhook_timeout: PositiveFloat = Field(10.0, description="longest the webhook may take to answer")
+    webhook_tries: PositiveInt = Field(
+        12, description="an event it does not take in so many tries, taking others in between, is left out (6 minutes)"
+    )
+
+    @property
+    def webhook_key(self) -> str | None:
+        """The key of the webhook's signature, from the file when one is named."""
+        return secret_of(self.webhook_secret_file, self.webhook_secret)
