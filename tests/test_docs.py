@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from app.cli.main import COMMANDS
+from app.cli.main import module_of
 from app.core.model.alert_event import AlertEvent
 from app.core.model.alert_phase import Phase
 from app.core.model.records import Reason
@@ -118,7 +118,7 @@ def test_commands_exist(page: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"(?:`|^ +)make ([a-z-]+)", text, re.MULTILINE)) - targets == set()
     for command in re.findall(r"(?:`|bin/|^ +|&& |& )iot-stream ([a-z]+)", text, re.MULTILINE):
-        assert importlib.util.find_spec(COMMANDS[command][0].partition(":")[0]), f"there is no iot-stream {command}"
+        assert importlib.util.find_spec(module_of(command)), f"there is no iot-stream {command}"
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=lambda page: page.name)

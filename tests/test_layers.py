@@ -162,7 +162,7 @@ def test_a_wrong_import_is_found_and_both_modules_are_named(module: str, source:
 @pytest.mark.parametrize(
     ("module", "source", "target"),
     [
-        ("app.cli.doctor", "from app.doctor.examine import examine", "app.doctor.examine"),
+        ("app.cli.stack.doctor", "from app.doctor.examine import examine", "app.doctor.examine"),
         ("app.stream.transport", "from app.kafka.access import Access", "app.kafka.access"),
         ("app.gateways.mqtt.bridge", "from app.gateways.inbox import Inbox", "app.gateways.inbox"),
         ("app.core.alerts.evaluate", "from app.core.rules.rule import Rule", "app.core.rules.rule"),

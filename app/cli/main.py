@@ -1,7 +1,6 @@
 """`iot-stream`: the list of its commands. Only the one that is asked for is imported, so that --help is quick."""
 
 import importlib
-import importlib.util
 import sys
 from typing import Any
 
@@ -9,25 +8,23 @@ import typer
 
 from app.errors import IotStreamError, SettingsError
 
-# name -> (module:function or module:Typer, one line)
+# name -> (folder of its module, which has a function or a Typer of the same name; one line)
 COMMANDS = {
-    "run": ("app.cli.run:run", "Start everything with a simulated fleet, and show what happens. No Docker needed."),
-    "up": ("app.cli.up:up", "Start everything: Kafka, PostgreSQL, Mosquitto, bridge, worker, notifier, fleet."),
-    "down": ("app.cli.down:down", "Stop everything `up` started, in order, losing nothing."),
-    "status": ("app.cli.status:status", "Each process of the stack and how it is. Exit code 1 if one is not well."),
-    "worker": ("app.cli.worker:worker", "Run one worker: `faust -A app worker` with the right settings."),
-    "bridge": ("app.cli.bridge:bridge", "Bring MQTT messages into Kafka, acknowledged once Kafka has them."),
-    "notifier": ("app.cli.notifier:notifier", "Send alerts from Kafka to MQTT users/<id>/alerts."),
-    "fleet": ("app.cli.fleet:fleet", "Simulated devices that publish telemetry over MQTT."),
-    "topics": ("app.cli.topics:topics", "Make or list the Kafka topics."),
-    "db": ("app.cli.db:db", "Set up the database."),
-    "schema": ("app.cli.schema:schema", "Your own columns: the SQL for them, and whether the database has them."),
-    "users": ("app.cli.users:users", "Manage the MQTT accounts of devices."),
-    "dlq": ("app.cli.dlq:dlq", "Look into dead letters and send them again."),
-    "replay": ("app.cli.replay:replay", "Take a stretch of the topic again."),
-    "alerts": ("app.cli.alerts:alerts", "The open alerts, what was told, and snooze, ack, disable, enable."),
-    "rules": ("app.cli.rules:rules", "Check, try and store rule sets; see what they would have told."),
-    "doctor": ("app.cli.doctor:doctor", "Check every dependency, and whether the books balance."),
+    "run": ("stack", "Start everything with a simulated fleet, and show what happens. No Docker needed."),
+    "up": ("stack", "Start everything: Kafka, PostgreSQL, Mosquitto, bridge, worker, notifier, fleet."),
+    "down": ("stack", "Stop everything `up` started, in order, losing nothing."),
+    "status": ("stack", "Each process of the stack and how it is. Exit code 1 if one is not well."),
+    "worker": ("programs", "Run one worker: `faust -A app worker` with the right settings."),
+    "bridge": ("programs", "Bring MQTT messages into Kafka, acknowledged once Kafka has them."),
+    "notifier": ("programs", "Send alerts from Kafka to MQTT users/<id>/alerts."),
+    "fleet": ("stack", "Simulated devices that publish telemetry over MQTT."),
+    "topics": ("data", "Make or list the Kafka topics."),
+    "db": ("data", "Set up the database."),
+    "schema": ("data", "Your own columns: the SQL for them, and whether the database has them."),
+    "users": ("data", "Manage the MQTT accounts of devices."),
+    "alerts": ("rules", "The open alerts, what was told, and snooze, ack, disable, enable."),
+    "rules": ("rules", "Check, try and store rule sets; see what they would have told."),
+    "doctor": ("stack", "Check every dependency, and whether the books balance."),
 }
 
 
@@ -54,16 +51,18 @@ def build(wanted: str | None) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     cli.callback()(_group)
-    for name, (target, summary) in COMMANDS.items():
-        module, _, attribute = target.partition(":")
-        if importlib.util.find_spec(module) is None:
-            continue
-        command: Any = getattr(importlib.import_module(module), attribute) if name == wanted else _unused
+    for name, (_, summary) in COMMANDS.items():
+        command: Any = getattr(importlib.import_module(module_of(name)), name) if name == wanted else _unused
         if isinstance(command, typer.Typer):
             cli.add_typer(command, name=name, help=summary)
         else:
             cli.command(name, short_help=summary)(command)
     return cli
+
+
+def module_of(name: str) -> str:
+    """The module of a command."""
+    return f"app.cli.{COMMANDS[name][0]}.{name}"
 
 
 def _group() -> None:

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
 
 from pydantic import SecretStr
 
@@ -106,14 +105,10 @@ class Stack:
             self._say(f"already running: {', '.join(sorted(adopted))}")
         self._start_all(SERVERS)
         self._prepare()
-        self._start_all(tuple(name for name in PROGRAMS if self._exists(name)))
+        self._start_all(PROGRAMS)
         self.supervisor.save()
         self.layout.write_env(self.env())
         self.start_fleet_if_wanted()
-
-    def _exists(self, name: str) -> bool:
-        module = {"worker": "app.worker.bootstrap"}.get(name, f"app.cli.{name}")
-        return find_spec(module) is not None
 
     def start_fleet_if_wanted(self) -> None:
         """Start the simulated devices when `up` was asked for them."""

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from app.cli.bridge import NO_SHARE
 from app.cli.main import COMMANDS
+from app.cli.programs.bridge import NO_SHARE
 from app.settings import Settings
 from tests.deploy import compose, programs, vector
 from tests.deploy.settings_named import refused, unknown

@@ -25,7 +25,7 @@ class Program:
 
     def __init__(self, name: str, log: Path, **settings: object) -> None:
         self.log = log
-        self._code = f"from app.cli.{name} import {name}; {name}()"
+        self._code = f"from app.cli.programs.{name} import {name}; {name}()"
         self._settings = {f"IOT_{key.upper()}": str(value) for key, value in settings.items()}
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -130,7 +130,7 @@ async def test_a_worker_listens_at_its_metrics_port_alone_whatever_faust_is_told
 
 
 def test_what_holds_a_password_does_not_show_it() -> None:
-    from app.cli.notifier import account
+    from app.cli.programs.notifier import account
     from app.gateways.mqtt.session import Login
 
     settings = Settings(mqtt_username="u", mqtt_password=SECRET, database_url=f"postgresql://u:{SECRET}@h/d")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app.cli import bridge, notifier
+from app.cli.programs import bridge, notifier
 from app.core.routing.client_ids import client_id, share
 from app.settings import Settings
 

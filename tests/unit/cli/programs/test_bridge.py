@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.cli.bridge import filters
+from app.cli.programs.bridge import filters
 from app.settings import Settings
 
 

@@ -6,7 +6,8 @@ import threading
 from rich.console import Console
 from rich.live import Live
 
-from app.cli.up import Directory, NoFleet, join, prepare, ready_line, say
+from app.cli.options import Directory, say
+from app.cli.stack.up import NoFleet, join, prepare, ready_line
 from app.local.layout import Layout, default_root
 from app.local.screen.observer import Observer
 from app.local.screen.screen import draw, plain

@@ -3,7 +3,7 @@
 import os
 import signal
 
-from app.cli.up import Directory, say
+from app.cli.options import Directory, say
 from app.errors import PermanentError
 from app.local.layout import Layout, default_root
 from app.local.session import locked, supervisor_pid, wait_for

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from app.cli.up import Directory, say
+from app.cli.options import Directory, say
 from app.core.routing.mqtt_acl import name_fault, rule
 from app.errors import PermanentError
 from app.local.layout import Layout, default_root

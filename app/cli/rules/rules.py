@@ -13,7 +13,7 @@ from app.backtest import readings_file, rules_file
 from app.backtest.alert_spans import Span, Spans
 from app.backtest.dry_run import DryRun
 from app.backtest.readings_file import Refused
-from app.cli.backtest import backtest
+from app.cli.rules.backtest import backtest
 from app.core.model.alert_event import AlertEvent, to_json
 from app.core.rules.rule import RuleSet
 from app.core.schema.schema import Schema

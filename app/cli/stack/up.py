@@ -4,11 +4,11 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from app.cli.options import Directory, say
 from app.errors import PermanentError
 from app.local.health import wait_until_well
 from app.local.layout import Layout, default_root, parse_env
@@ -16,7 +16,6 @@ from app.local.session import StackSession, locked, log_of_detached, supervisor_
 
 LONGEST_START = 300.0  # seconds; the first start of a fresh machine installs and downloads
 
-Directory = Annotated[Path | None, typer.Option("--dir", help="Where data, logs and stack.env go. [.local]")]
 NoFleet = Annotated[bool, typer.Option("--no-fleet", help="Without the simulated devices.")]
 
 
@@ -92,8 +91,3 @@ def ready_line(layout: Layout) -> str:
         f"ready  kafka {env['KAFKA_BROKER']}  postgres {database}  mqtt {env['MQTT_HOST']}:{env['MQTT_PORT']}"
         f"  metrics {env['METRICS_URL']}/metrics  env {layout.env}"
     )
-
-
-def say(line: str) -> None:
-    """One line for the person who started it."""
-    print(line, file=sys.stderr, flush=True)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.up import Directory
+from app.cli.options import Directory
 from app.local.health import Processes, look
 from app.local.layout import Layout, default_root
 from app.local.session import supervisor_pid

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.up import Directory
+from app.cli.options import Directory
 from app.errors import PermanentError
 from app.local.fleet.devices import USERS, Fleet
 from app.local.fleet.readings import RULES

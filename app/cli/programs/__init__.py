@@ -1,0 +1,1 @@
+"""The programs of a deployment: each runs until SIGTERM."""

@@ -1,0 +1,1 @@
+"""Commands about rules and the alerts that come of them."""

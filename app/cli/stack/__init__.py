@@ -1,0 +1,1 @@
+"""Commands about the stack of this machine, and whether it is well."""
