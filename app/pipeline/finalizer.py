@@ -43,7 +43,7 @@ class Finalizer:
         spawn: Spawn,
         given_up: Callable[[Batch, str], None],
     ) -> None:
-        """`given_up` is told of each batch that was not closed because `close` was told to give up, and why."""
+        """`given_up` is called with each batch that was not closed because `close` was interrupted, and why."""
         self._close, self._spawn, self._given_up = close, spawn, given_up
         self._stored: list[StoredBatch] = []
         self._rows = 0  # of `_stored`
@@ -80,11 +80,15 @@ class Finalizer:
             together, self._stored, self._rows = self._stored, [], 0
             try:
                 await self._close(together)
-            except BaseException as error:
-                self.lost_epoch = together[-1].batch.epoch
-                together, self._stored, self._rows = together + self._stored, [], 0
-                if not isinstance(error, TransientError):
-                    raise
-                for one in together:
-                    self._given_up(one.batch, str(error))
-                raise asyncio.CancelledError from None
+            except TransientError as error:  # interrupted: these batches come again
+                for stored in self._lose(together):
+                    self._given_up(stored.batch, str(error))
+            except BaseException:  # a bug, or the end of a drain
+                self._lose(together)
+                raise
+
+    def _lose(self, together: list[StoredBatch]) -> list[StoredBatch]:
+        """Close nothing more of the epoch of these; all batches that are not closed."""
+        self.lost_epoch = together[-1].batch.epoch
+        lost, self._stored, self._rows = together + self._stored, [], 0
+        return lost

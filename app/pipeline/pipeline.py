@@ -2,23 +2,25 @@
 
 Batches of different partitions overlap: one is decoded while the database writes others. Those of one partition are
 stored one after another, and closed (steps 5 to 7) in the same order, so that its rows, alerts and states come in order
-and its offset moves in order; what arrives while one is stored and the next is decoded is joined (coalesce.py). Batches
-of all partitions are closed together (finalizer.py).
+and its offset moves in order; what arrives while one is stored and the next is decoded is joined (partition_queue.py).
+Batches of all partitions are closed together (finalizer.py).
 """
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 from app.core.batch.batch import Batch
 from app.core.batch.books import books
 from app.core.batch.output import BatchOutput
 from app.errors import TransientError
-from app.pipeline.coalesce import CoalesceLimit, take
+from app.pipeline.coalesce import CoalesceLimit
 from app.pipeline.finalizer import Finalizer, StoredBatch
+from app.pipeline.partition_queue import PartitionQueue, PartitionQueues, StoreOutcome, is_stored
 from app.ports import Ports, Process, Seconds, Source
+
+T = TypeVar("T")
 
 
 class Pipeline:
@@ -27,66 +29,68 @@ class Pipeline:
     def __init__(
         self, ports: Ports, process: Process, slots: int, interrupt: asyncio.Event, most: CoalesceLimit | None = None
     ) -> None:
-        self._ports, self._process, self._interrupt, self._most = ports, process, interrupt, most or CoalesceLimit()
+        """`interrupt` ends every wait of the ports; `most`: how much of a partition is joined into one batch."""
+        self._ports, self._process, self._interrupt = ports, process, interrupt
         self._slots, self._turn = asyncio.Semaphore(slots), asyncio.Lock()
-        # by (epoch, partition): what has arrived, who takes from it, and what was started last
-        self._waiting: dict[tuple[int, int], deque[Batch]] = {}
-        self._takers: dict[tuple[int, int], asyncio.Task[None]] = {}
-        self._last: dict[tuple[int, int], asyncio.Task[None]] = {}
-        self._running: set[asyncio.Task[None]] = set()
-        self._closing = Finalizer(self._close, self._spawn, ports.ledger.batch_given_up)
+        self._queues = PartitionQueues(most or CoalesceLimit())
+        self._finalizer = Finalizer(self._close, self._spawn, ports.ledger.batch_given_up)
+        self._running: set[asyncio.Task[Any]] = set()
 
     async def run(self, source: Source) -> None:
         """Work until the source ends or something unexpected happens, which is raised with all offsets un-acked."""
         try:
             async with asyncio.TaskGroup() as self._group:
                 async for batch in source.batches():  # 1 take: one partition, offset order
-                    self._arrived(batch)
+                    queue = self._queues.put(batch)
+                    if queue.idle:
+                        queue.processing = self._spawn(self._process_waiting(queue))
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None
 
-    async def _take(self, key: tuple[int, int]) -> None:
+    async def _process_waiting(self, queue: PartitionQueue) -> None:
         """Step 2 of a partition's batches, one ahead of the one that is stored; what comes meanwhile is joined."""
-        waiting = self._waiting[key]
-        while waiting:
-            if not await self._held():
-                return
-            previous = self._last.get(key)
-            batch = take(waiting, self._most)
+        while queue and await self._holds_partitions():
+            previous, batch = queue.storing, queue.take()
+            storing: asyncio.Task[StoreOutcome] | None = None
             await self._slots.acquire()
-            started = False
             try:
                 async with self._turn:
                     begin = time.perf_counter()
-                    # 2 decode, validate, step rules and state: pure
-                    work = await self._processed(batch) if batch.current() else None
+                    work = await self._processed(batch) if batch.current() else None  # 2 decode, step rules: pure
                 if work and batch.current():
-                    self._start(key, batch, work, Seconds(process=time.perf_counter() - begin))
-                    started = True
+                    seconds = Seconds(process=time.perf_counter() - begin)
+                    storing = queue.storing = self._spawn(self._store(batch, work, previous, seconds))
+                    storing.add_done_callback(lambda _: self._slots.release())
             finally:
-                if not started:  # a rebalance came: it comes again, and what was stepped is forgotten with its epoch
+                if storing is None:  # a rebalance came: the batch comes again; its epoch's steps are forgotten
                     self._slots.release()
             if previous and not previous.done():
                 await asyncio.wait({previous})
 
     async def _store(
-        self, batch: Batch, work: BatchOutput, previous: asyncio.Task[None] | None, seconds: Seconds
-    ) -> None:
+        self, batch: Batch, work: BatchOutput, previous: asyncio.Task[StoreOutcome] | None, seconds: Seconds
+    ) -> StoreOutcome:
+        """Steps 3 and 4, after those of the `previous` batch of the same partition."""
         ports, clock = self._ports, time.perf_counter
-        start = clock()
-        await self._follow(previous)
-        begin = clock()
-        await ports.dead_letters.send(batch, work.rejected)  # 3 acked by Kafka
-        await ports.lease.ensure()  # a worker that was stalled leaves the rest to the new owner; steps 3, 5, 6 ask too
-        written = await ports.store.write(work.rows, work.effects + work.alert_effects)  # 4 one transaction
-        refused = work.refusals(written.refused, written.refused_effects)
-        await ports.dead_letters.send(batch, refused)  # 4a what the database refused, alone
-        books(batch.records, work, written)  # 4b every record is accounted for once, or nothing is acknowledged
-        seconds.wait, seconds.store = begin - start, clock() - begin
-        self._closing.add(StoredBatch(batch, work, written, seconds, clock()))
+        try:
+            start = clock()
+            await self._follow(previous)
+            begin = clock()
+            await ports.dead_letters.send(batch, work.rejected)  # 3 acked by Kafka
+            await ports.lease.ensure()  # a stalled worker leaves the rest to the new owner; steps 3, 5 and 6 ask too
+            written = await ports.store.write(work.rows, work.effects + work.alert_effects)  # 4 one transaction
+            refused = work.refusals(written.refused, written.refused_effects)
+            await ports.dead_letters.send(batch, refused)  # 4a what the database refused, alone
+            books(batch.records, work, written)  # 4b every record is accounted for once, or nothing is acknowledged
+            seconds.wait, seconds.store = begin - start, clock() - begin
+            self._finalizer.add(StoredBatch(batch, work, written, seconds, clock()))
+        except TransientError as error:  # interrupted: the offset stays, the batch comes again
+            ports.ledger.batch_given_up(batch, str(error))
+            return StoreOutcome.INTERRUPTED
+        return StoreOutcome.STORED
 
     async def _close(self, together: list[StoredBatch]) -> None:
-        """Of all partitions at once: a step costs one request to Kafka, however many batches it is for."""
+        """Steps 5 to 7 of all partitions at once: each costs one request to Kafka, however many batches it is for."""
         ports = self._ports
         alerts = [alert for one in together for alert in one.work.alerts]
         answers = [answer for one in together for answer in one.work.answers]
@@ -102,8 +106,8 @@ class Pipeline:
             seconds.finish = time.perf_counter() - stored_at
             ports.ledger.batch_done(batch, work, written, seconds)
 
-    async def _held(self) -> bool:
-        """Wait until the partitions are surely ours; False when told to give up: then all of it comes again."""
+    async def _holds_partitions(self) -> bool:
+        """Wait until the partitions are surely ours; False when interrupted first: then all of it comes again."""
         try:
             await self._ports.lease.ensure()
         except TransientError:
@@ -121,33 +125,7 @@ class Pipeline:
                 return work
             await asyncio.sleep(0)
 
-    def _arrived(self, batch: Batch) -> None:
-        key = (batch.epoch, batch.partition)
-        if key not in self._waiting:  # a new epoch: what came before was drained, and is nobody's predecessor
-            for old in [old for old in self._waiting if old[0] != batch.epoch]:
-                del self._waiting[old]
-                self._takers.pop(old, None)
-                self._last.pop(old, None)
-            self._waiting[key] = deque()
-        self._waiting[key].append(batch)
-        if key not in self._takers or self._takers[key].done():
-            self._takers[key] = self._spawn(self._take(key))
-
-    def _start(self, key: tuple[int, int], batch: Batch, work: BatchOutput, seconds: Seconds) -> None:
-        task = self._spawn(self._guarded(batch, work, self._last.get(key), seconds))
-        self._last[key] = task
-        task.add_done_callback(lambda _: self._slots.release())
-
-    async def _guarded(
-        self, batch: Batch, work: BatchOutput, previous: asyncio.Task[None] | None, seconds: Seconds
-    ) -> None:
-        try:
-            await self._store(batch, work, previous, seconds)
-        except TransientError as error:  # told to give up: the offset stays, the batch comes again
-            self._ports.ledger.batch_given_up(batch, str(error))
-            raise asyncio.CancelledError from None
-
-    async def _follow(self, previous: asyncio.Task[None] | None) -> None:
+    async def _follow(self, previous: asyncio.Task[StoreOutcome] | None) -> None:
         """Wait until the batch before this one of the same partition is stored; TransientError when it was not.
 
         Whoever waits has no slot: one partition that is slow would take all of them with its small batches.
@@ -160,19 +138,19 @@ class Pipeline:
                 await asyncio.wait({previous})
             finally:
                 await self._slots.acquire()
-        if previous.cancelled() or previous.exception() is not None:
+        if not is_stored(previous):
             raise TransientError("the batch before it was not done")
 
-    def _spawn(self, steps: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _spawn(self, steps: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = self._group.create_task(steps)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return task
 
     async def drain(self, seconds: float) -> None:
-        """Before a rebalance or stop: end waits for outages at once, let running writes end, cancel what is left."""
+        """Before a rebalance or stop: interrupt waits for outages at once, let writes end, cancel what is left."""
         self._interrupt.set()
-        self._closing.hurry()
+        self._finalizer.hurry()
         deadline = time.monotonic() + seconds
         try:
             while self._running and (left := deadline - time.monotonic()) > 0:
@@ -182,12 +160,12 @@ class Pipeline:
                 task.cancel()
             if stuck:
                 await asyncio.wait(stuck)
-            self._closing.forget()
-            self._waiting.clear()
+            self._finalizer.forget()
+            self._queues.clear()
         finally:
             self._interrupt.clear()
 
     @property
     def in_work(self) -> int:
         """Tasks that carry batches through steps 3 to 7."""
-        return len(self._running - set(self._takers.values()))
+        return len(self._running - {queue.processing for queue in self._queues})

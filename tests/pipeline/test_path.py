@@ -288,7 +288,7 @@ async def test_batches_are_joined_up_to_a_number_of_rows_and_of_bytes() -> None:
         worker, gate, make = gated(slots=2, most=most)
         task = asyncio.create_task(worker.run([make(0, n) for n in range(30)]))
         # one is written, one is ready, all others have come
-        await until(lambda worker=worker: [len(some) for some in worker.pipeline._waiting.values()] == [28])  # type: ignore[misc]
+        await until(lambda worker=worker: [len(queue) for queue in worker.pipeline._queues] == [28])  # type: ignore[misc]
         assert gate.writing == [0]
         gate.open(0)
         await task

@@ -24,6 +24,7 @@ from app.kafka.producer import Producer
 from app.kafka.session_lease import SessionLease
 from app.ops.ledger import BatchLedger
 from app.pipeline.finalizer import Finalizer, StoredBatch
+from app.pipeline.partition_queue import StoreOutcome
 from app.pipeline.pipeline import Pipeline
 from app.ports import Lease, Seconds
 from app.postgres.circuit_breaker import BreakerState
@@ -47,16 +48,14 @@ def plant(port: str, *bugs: type, into: dict[str, type[Parts]] = PLANTED, among:
 
 
 class AcksBeforeItStores(Pipeline):
-    async def _store(self, batch: Batch, work: BatchOutput, previous: Any, seconds: Seconds) -> None:
+    async def _store(self, batch: Batch, work: BatchOutput, previous: Any, seconds: Seconds) -> StoreOutcome:
         await batch.ack()
-        await super()._store(batch, work, previous, seconds)
+        return await super()._store(batch, work, previous, seconds)
 
 
-class PutsStateBeforeRows(Pipeline):
-    async def _store(self, batch: Batch, work: BatchOutput, previous: Any, seconds: Seconds) -> None:
-        await self._follow(previous)
+class PutsStateBeforeRows(remembered.PutsBeforeRows):
+    async def _put(self, batch: Batch, work: BatchOutput) -> None:
         await self._ports.states.put({batch.partition: work.states})
-        await super()._store(batch, work, previous, seconds)
 
 
 class PutsStateBeforeAlerts(Pipeline):
@@ -87,7 +86,7 @@ class GoesOnAfterABatchGivenUp(Pipeline):
 class ClosesALostEpoch(Pipeline):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._closing = _Careless(self._close, self._spawn, self._ports.ledger.batch_given_up)
+        self._finalizer = _Careless(self._close, self._spawn, self._ports.ledger.batch_given_up)
 
 
 class _Careless(Finalizer):

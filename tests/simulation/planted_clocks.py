@@ -72,4 +72,4 @@ class TakesRedeliveriesForReadings(_Patched):
 
 
 class GivesAnIdTwice(_Patched):
-    what, instead = "app.core.state.clock_run.Back.salt", 0
+    what, instead = "app.core.state.clock_run.ClockBack.salt", 0

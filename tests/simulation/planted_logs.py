@@ -6,7 +6,8 @@ from typing import Any
 from faust.types import TP
 from msgspec import structs
 
-from app.core.processing.device_cache import DeviceCache, PartitionState
+from app.core.processing.cached_device import PartitionState
+from app.core.processing.device_cache import DeviceCache
 from app.core.processing.processor import Processor
 from app.core.state.device_state import DeviceState, decode
 from app.core.state.partition_log import NotedLog, PartitionLog, PresentLog, Verdict

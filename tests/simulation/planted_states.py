@@ -17,7 +17,8 @@ from app.core.presence.device_presence import PREFIX
 from app.core.presence.registry import PresenceRegistry
 from app.core.presence.tracker import PresenceTracker
 from app.core.processing import sampled_step
-from app.core.processing.device_cache import DeviceCache, Load, PartitionState
+from app.core.processing.cached_device import PartitionState
+from app.core.processing.device_cache import DeviceCache, Load
 from app.core.processing.processor import Processor
 from app.core.processing.sampled_step import Rules
 from app.core.sampling.policy import Sampling
@@ -26,6 +27,8 @@ from app.core.state.device_state import DeviceState, decode, encode
 from app.core.state.keys import MARK_KEY
 from app.core.state.samples import Samples
 from app.core.user_config.rulebook import RuleBook
+from app.errors import TransientError
+from app.pipeline.partition_queue import StoreOutcome
 from app.pipeline.pipeline import Pipeline
 from app.ports import Seconds
 from tests.simulation.kafka import LogRecord
@@ -101,11 +104,26 @@ class TakesWhatIsProcessedForStored(Processor):
         return work
 
 
-class PutsLastValuesBeforeRows(Pipeline):
+class PutsBeforeRows(Pipeline):
+    """Its `_put` has its turn before step 3."""
+
+    async def _store(self, batch: Batch, work: BatchOutput, previous: Any, seconds: Seconds) -> StoreOutcome:
+        try:
+            await self._follow(previous)
+            await self._put(batch, work)
+        except TransientError as error:
+            self._ports.ledger.batch_given_up(batch, str(error))
+            return StoreOutcome.INTERRUPTED
+        return await super()._store(batch, work, previous, seconds)
+
+    async def _put(self, batch: Batch, work: BatchOutput) -> None:
+        raise NotImplementedError
+
+
+class PutsLastValuesBeforeRows(PutsBeforeRows):
     """As if change of value had a table of its own, written before the rows."""
 
-    async def _store(self, batch: Batch, work: BatchOutput, previous: Any, seconds: Seconds) -> None:
-        await self._follow(previous)
+    async def _put(self, batch: Batch, work: BatchOutput) -> None:
         states: Any = self._ports.states
         for key, value in work.states.items():
             if not key.startswith(b"\0") and (samples := decode(value).samples) is not None:
@@ -113,7 +131,6 @@ class PutsLastValuesBeforeRows(Pipeline):
                 state = decode(before) if before else DeviceState()
                 state.samples = Samples(samples.chain, state.samples.windows if state.samples else {})
                 await states.put({batch.partition: {key: encode(state)}})
-        await super()._store(batch, work, previous, seconds)
 
 
 class ForgetsWhatItLeftOut(SimStates):
@@ -131,7 +148,7 @@ class CountsAgainOnReplay(Processor):
     def run_sliced(self, batch: Batch, now: float) -> Generator[None, None, BatchOutput]:
         steps = super().run_sliced(batch, now)
         while True:
-            with mock.patch("app.core.processing.processor.sample", _counts_again):
+            with mock.patch("app.core.processing.reading_step.evaluate_sampled", _counts_again):
                 try:
                     next(steps)
                 except StopIteration as done:
@@ -151,7 +168,7 @@ def _counts_again(
 class KeepsAClaimAfterASign(Processor):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._tracker = self._other._tracker = _Deaf(60.0, lambda *_: False)
+        self._other._tracker = _Deaf(60.0, lambda *_: False)
 
 
 class _Deaf(PresenceTracker):
