@@ -79,7 +79,7 @@ def path(messages: Sequence[Message], schema: Schema = DEFAULT) -> None:
             assert type(address) is Address
             reading = decoder.decode(record, address, NOW_MS)
             assert type(reading) is not Rejected, reading
-            rows.append(row(reading))  # type: ignore[arg-type]  # looked at above
+            rows.append(row(reading))
 
 
 class Six(Struct):

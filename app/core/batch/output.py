@@ -57,7 +57,8 @@ class BatchOutput(Struct, gc=False):
 
     def count(self, kind: str, number: int = 1) -> None:
         """So many records of a kind came."""
-        self.kinds[kind] = self.kinds.get(kind, 0) + number
+        if number:
+            self.kinds[kind] = self.kinds.get(kind, 0) + number
 
     def gather(self, before: list[Effect]) -> None:
         """Put the rows of `presence` and `silent` to the other effects, and those of `before`, emptied, before them."""
@@ -77,6 +78,11 @@ class BatchOutput(Struct, gc=False):
         self.rows.pop()
         self.sources.pop()
         self.drop(policy)
+
+    def take_back(self) -> None:
+        """Leave the last row out after all: the state knows its record."""
+        self.rows.pop()
+        self.again.append(self.sources.pop())
 
     def refusals(self, rows: Sequence[tuple[int, str]], effects: Sequence[tuple[int, str]] = ()) -> list[Rejected]:
         """The dead letters of what the database refused: (index into `rows` or `effects`, its words), by offset."""

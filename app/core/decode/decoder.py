@@ -47,7 +47,11 @@ _capital_exponent = re.compile("E[-+]?[0-9]{4}").search
 
 
 class Decoder:
-    """Decodes telemetry of a schema within some limits. Keeps nothing but the time bounds of the records before."""
+    """Decodes telemetry of a schema within some limits. Keeps time bounds and the shape of those before.
+
+    A repeated JSON key's last value counts, as in jsonb. `timestamp` wins over `time`, which then stays in `extra`; a
+    time is rounded to the nearest microsecond.
+    """
 
     def __init__(self, limits: DecodeLimits, schema: Schema) -> None:
         self._limits = limits
@@ -58,10 +62,11 @@ class Decoder:
         plain = _IDS + tuple(one.fields[0] for one in schema.columns if not one.careful)
         care = self._read_with_care if self._careful else None
         self._make = reading_maker(schema.reading, names, plain, _encode, care)
-        self._shape = LearnedShape(TIME, schema.columns, schema.reading, _encode)
+        misses_max = 0 if self._careful else MISSES_MAX
+        self._shape = LearnedShape(TIME, schema.columns, schema.reading, _encode, misses_max)
         self._plain_bytes = min(limits.payload_max_bytes, _LONG)
         self._max_depth = limits.payload_max_depth
-        self._misses_max = 0 if self._careful else MISSES_MAX
+        self._flat = 2 * limits.payload_max_depth  # shorter JSON has no more levels than are taken
         self._future = timedelta(seconds=min(limits.time_future_max, _YEARS_300))
         self._past = timedelta(seconds=min(limits.time_past_max, _YEARS_300))
         self._span = max(1, min(_SPAN_MAX, int(limits.time_future_max * 250), int(limits.time_past_max * 250)))
@@ -69,69 +74,71 @@ class Decoder:
 
     def begin(self) -> None:
         """A batch begins: it may have so many payloads of a shape of their own."""
-        self._shape.misses = 0
+        self._shape.begin()
 
     def decode(self, record: Record, address: Address, at: int) -> Reading | Rejected:
-        """Decode a record whose address (address.py) is telemetry. Never raises.
-
-        `at` is when it came in (arrival.py), which times are held to. A repeated JSON key's last value counts, as in
-        jsonb. `timestamp` wins over `time`, which then stays in `extra`; a time is rounded to the nearest microsecond.
-        """
+        """Decode a record whose address (address.py) is telemetry; it came in `at` (arrival.py), ms. Never raises."""
         if not self._since <= at < self._until:
             self._until = self._bound(at)
-        typed_of, make, shape, extra = self._typed, self._make, self._shape, None  # locals are quicker to call
+        shape, extra = self._shape, None
         try:
-            payload: bytes = record.value  # type: ignore[assignment]  # AttributeError for None
+            payload = record.value or b""
             text = payload.decode()
-            time: Any = None
-            if shape.misses < self._misses_max:
-                try:
-                    typed = shape.typed(text)
-                    time = typed.time
-                except ValidationError:
-                    shape.misses += 1
-            if time is None:
-                typed = typed_of(text)
-                extra = _raw_fields(text)
-                if (time := typed.timestamp) is not None:
-                    extra.pop(field := "timestamp")
-                elif (time := typed.time) is not None:
-                    extra.pop(field := "time")
-                elif address.lenient:
-                    time, field = _own_time(record, at), ""
-            if type(time) is not datetime:
-                time = from_epoch(time)
-            elif time.tzinfo is not UTC:
-                time = time.astimezone(UTC)
-            sequence_id = typed.sequence_id
-            if sequence_id is None and address.lenient:
-                sequence_id = hashed_id(payload)
-            said_user, said_device = typed.user_id, typed.device_id
-            user_id = address.user_id or said_user or ""
-            device_id = address.device_id or said_device or ""
+            try:
+                typed = shape.typed(text)
+            except ValidationError:
+                typed = shape.miss()
+            if (time := typed.time) is None:
+                typed, extra, time, field = self._read_apart(text, record, address, at)
+            if type(time) is not datetime or time.tzinfo is not UTC:
+                time = _in_utc(time)
+            user, device = typed.user_id, typed.device_id
+            user_id, device_id = address.user_id or user or "", address.device_id or device or ""
+            sequence_id = hashed_id(payload) if typed.sequence_id is None and address.lenient else typed.sequence_id
             if extra is None:
                 reading: Reading = shape.make(time, user_id, device_id, sequence_id, typed)
             else:
-                reading = make(time, user_id, device_id, sequence_id, extra, typed)
-        except (ValueError, TypeError, OverflowError, RecursionError, AttributeError):  # ValueError: also msgspec's
+                reading = self._make(time, user_id, device_id, sequence_id, extra, typed)
+        except (ValueError, TypeError, OverflowError, RecursionError):  # ValueError: also msgspec's
             return self._decode_slowly(record, address, at)
-        extra_json, max_depth = reading.extra_json, self._max_depth
+        foreign = (user is not None and user != user_id) or (device is not None and device != device_id)
+        rest = reading.extra_json
         if (
-            (said_user is not None and said_user != user_id)
-            or (said_device is not None and said_device != device_id)
-            or (not address.user_id and not is_own(user_id, device_id, record.key))
+            foreign
             or sequence_id is None
             or not self._earliest <= time <= self._latest
-            or ("\\" in text and "\\u0000" in text)
+            or (not address.user_id and not is_own(user_id, device_id, record.key))
             or len(payload) > self._plain_bytes
-            or (len(extra_json) > 2 * max_depth and extra_json.count("{") + extra_json.count("[") > max_depth)
-            or ("e" in extra_json and _exponent(extra_json))
-            or ("E" in extra_json and _capital_exponent(extra_json))
+            or (("\\" in text or "e" in rest or "E" in rest or len(rest) > self._flat) and self._is_odd(text, rest))
         ):
             return self._decode_slowly(record, address, at)
-        if extra is not None and field and shape.misses < self._misses_max:
+        if extra is not None and field:
             shape.learn(field, extra)
         return reading
+
+    def _read_apart(
+        self, text: str, record: Record, address: Address, at: int
+    ) -> tuple[Any, dict[str, Raw], datetime | float | None, str]:
+        """A payload of a shape that is not learned: ids and columns, the other fields, its time, and where that was."""
+        typed, extra = self._typed(text), _raw_fields(text)
+        if (time := typed.timestamp) is not None:
+            field = "timestamp"
+        elif (time := typed.time) is not None:
+            field = "time"
+        else:
+            return typed, extra, _own_time(record, at) if address.lenient else None, ""
+        extra.pop(field)
+        return typed, extra, time, field
+
+    def _is_odd(self, text: str, extra_json: str) -> bool:
+        """Whether PostgreSQL may refuse it: U+0000, too deep, or a number beyond numeric."""
+        if "\\" in text and "\\u0000" in text:
+            return True
+        if len(extra_json) > self._flat and extra_json.count("{") + extra_json.count("[") > self._max_depth:
+            return True
+        return bool(
+            ("e" in extra_json and _exponent(extra_json)) or ("E" in extra_json and _capital_exponent(extra_json))
+        )
 
     def _read_with_care(self, typed: Any, extra: dict[str, Raw]) -> None:
         """Take the columns that `typed` leaves out from `extra` into it. Raises ValueError when one is refused."""
@@ -202,6 +209,11 @@ class Decoder:
 def hashed_id(payload: bytes) -> int:
     """A sequence_id for a payload without one: equal bytes give equal ids, so a redelivery is a duplicate."""
     return xxh3_64_intdigest(payload) & (2**63 - 1)
+
+
+def _in_utc(time: datetime | float) -> datetime:
+    """Raises TypeError for None, OverflowError for what no datetime can say."""
+    return time.astimezone(UTC) if isinstance(time, datetime) else from_epoch(time)
 
 
 def _own_time(record: Record, at: int) -> datetime | None:

@@ -9,16 +9,29 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from msgspec import Raw, Struct, ValidationError, defstruct, json
+from msgspec import Raw, Struct, defstruct, json
 
 from app.core.schema.codegen import shaped_maker
 from app.core.schema.column_types import INTEGERS, Column
 
 # More names cost each payload 20 ns, whether it has them or not; who sends ever new ones is not worth it.
 NAMES_MAX = 16
-MISSES_MAX = 32  # in a batch; a payload of another shape costs half a microsecond
+MISSES_MAX = 32  # in a batch, then all are read as before: a payload of another shape costs half a microsecond
 NOT_THERE = Raw(b"")  # no JSON is empty
 _name = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. -]{0,63}").fullmatch
+
+
+class Unknown:
+    """What is known of a payload whose shape is not: no time."""
+
+    time = None
+
+
+UNKNOWN = Unknown()
+
+
+def _unknown(*_: Any) -> Unknown:
+    return UNKNOWN
 
 
 class LearnedShape:
@@ -30,18 +43,36 @@ class LearnedShape:
         columns: Sequence[Column],
         reading: Callable[..., Any],
         encode: Callable[[Any], bytes],
+        misses_max: int = MISSES_MAX,
     ) -> None:
-        """`time` is the type of a time. No column may be one that is read with care."""
+        """`time` is the type of a time. No column may be one that is read with care, but where `misses_max` is 0."""
         self._time, self._columns, self._reading, self._encode = time, columns, reading, encode
+        self._misses_max = misses_max
         self._named: dict[str, None] = {}
         self._time_field = ""
         self._known = {"timestamp", "time"}
+        self._learned: Callable[[str], Any] = _unknown
         self.misses = 0
-        self.typed: Callable[[str], Any] = _unlearned  # JSON text -> time, ids, columns and the others as they are
-        self.make: Callable[..., Any] = _unlearned  # of that, time and ids: a Reading
+        # JSON text -> time, ids, columns and the others as they are; UNKNOWN where nothing is learned. Raises
+        # ValidationError for a payload of another shape.
+        self.typed: Callable[[str], Any] = _unknown
+        self.make: Callable[..., Any] = _unknown  # of that, time and ids: a Reading
+
+    def begin(self) -> None:
+        """A batch begins: it may have so many misses of its own."""
+        self.misses, self.typed = 0, self._learned
+
+    def miss(self) -> "Unknown":
+        """A payload was of another shape: it is read as before, and so are all that follow when there are too many."""
+        self.misses += 1
+        if self.misses >= self._misses_max:
+            self.typed = _unknown
+        return UNKNOWN
 
     def learn(self, time_field: str, extra: Mapping[str, Any]) -> None:
         """Know the fields of a payload that was read, as far as there is room."""
+        if self.misses >= self._misses_max:
+            return
         new = [name for name in extra if name not in self._named and name not in self._known and _name(name)]
         if len(self._named) + len(new) > NAMES_MAX or (self._time_field and not new):
             return
@@ -64,8 +95,4 @@ class LearnedShape:
         )
         columns = [one.name for one in self._columns]
         self.make = shaped_maker(self._reading, columns, names, NOT_THERE, self._encode)
-        self.typed = json.Decoder(struct).decode
-
-
-def _unlearned(*_: Any) -> Any:
-    raise ValidationError
+        self.typed = self._learned = json.Decoder(struct).decode

@@ -56,8 +56,8 @@ def moment_of(ms: int) -> datetime:
     return _EPOCH + timedelta(milliseconds=ms)
 
 
-def arrival(record: Record, now_ms: int) -> tuple[int, tuple[str, bytes] | None]:
-    """`arrived_ms`, and the header that says so if it is the third, where a bridge puts it; else None.
+def arrival(record: Record, now_ms: int, known: dict[tuple[str, bytes], int]) -> int:
+    """`arrived_ms`; `known` has it from then on by the header that says so, if it is the third, where a bridge puts it.
 
     Whatever bears the same one there, and no other of that name before it, came in then too, and a caller in a hurry
     need not read it again.
@@ -69,5 +69,6 @@ def arrival(record: Record, now_ms: int) -> tuple[int, tuple[str, bytes] | None]
         if name == INGEST and value is not None and value.isdigit() and len(value) < _DIGITS:
             ms = int(value)
             if EARLIEST_MS <= ms <= now_ms + AHEAD_MS:
-                return ms, header
-    return arrived_ms(record, now_ms), None
+                known[header] = ms
+                return ms
+    return arrived_ms(record, now_ms)

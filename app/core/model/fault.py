@@ -1,10 +1,13 @@
 """Why something is refused, in words fit for a log, a terminal and a dead letter."""
 
+from typing import final
+
 from msgspec import Struct
 
 from app.core.model.records import Reason, Stage
 
 
+@final
 class Fault(Struct, frozen=True, gc=False):
     """Why something is refused; with its record it becomes a Rejected."""
 

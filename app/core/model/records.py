@@ -7,7 +7,7 @@ of them can be part of a reference cycle.
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, final
 
 from msgspec import Struct
 
@@ -70,6 +70,7 @@ class Record(Protocol):
     headers: Sequence[tuple[str, bytes]]
 
 
+@final
 class Rejected(Struct, frozen=True, gc=False):
     """A record that can never be stored. `record` is the original, byte for byte."""
 

@@ -10,19 +10,19 @@ from app.core.alerts.outputs import adopted
 from app.core.model.identity import bad_character
 from app.core.model.namespaces import IOT, owner_of, user_of, way_of
 from app.core.presence.device_classes import NOBODY, DeviceClasses
-from app.core.presence.device_presence import PREFIX, DevicePresence, is_sensor
+from app.core.presence.device_presence import PREFIX, is_sensor
 from app.core.presence.online_count import OnlineCount
 from app.core.presence.registry import MASS_PREFIX, PresenceRegistry
+from app.core.processing.cached_device import CachedDevice, Name, PartitionState, key_of, name_of
 from app.core.processing.eviction import EvictionPool
 from app.core.state.device_state import DeviceState, at_rest, decode
 from app.core.state.keys import MARK_KEY, mark_of
 from app.core.state.partition_log import LOG_KEY, PartitionLog, noted
-from app.core.user_config.rulebook import DeviceRules, RuleBook
+from app.core.user_config.rulebook import RuleBook
 from app.errors import PermanentError
 
 Load = Callable[[int, bytes], bytes | None]  # (partition, key) -> stored state
 LogOf = Callable[[int], PartitionLog]  # partition -> its log
-Name = tuple[str, str]  # owner (app.core.model.namespaces), device
 Home = Callable[[bytes], int]  # the partition that the records with a key go to
 
 Unreadable = Callable[[int, bytes, str], None]  # (partition, key, what is wrong with what is stored there)
@@ -30,65 +30,6 @@ IN_MEMORY = 100_000  # devices; each takes some 800 bytes
 # Bytes of a stored state, beyond which a device counts as two in memory, and so on: with 40 rolling windows it has 14
 # kB there and 110 in memory, and whoever asks for them of invented devices would fill it. Most have 30 to 100.
 WEIGHS_ONE = 256
-
-
-class CachedDevice:
-    """A device's working state, its rules, where it is stored, and whether it is there."""
-
-    __slots__ = (
-        "kept",
-        "key",
-        "moved_in",
-        "name",
-        "partition",
-        "presence",
-        "rules_version",
-        "state",
-        "watch",
-        "weight",
-    )
-
-    def __init__(self, partition: "PartitionState", name: Name, state: DeviceState | None, watch: DeviceRules) -> None:
-        self.partition, self.name, self.key, self.state, self.watch = partition, name, _key(name), state, watch
-        self.rules_version = -1
-        self.presence: DevicePresence | None = None  # None: not looked up yet
-        self.kept, self.weight = False, 1  # whether it counts among those in memory, and as how many
-        self.moved_in = -1  # the batch that its state changed in last: where that ends
-
-    @property
-    def stored(self) -> bool:
-        """Whether its state can be read again."""
-        return self.moved_in <= self.partition.closed
-
-    def begins(self) -> DeviceState:
-        """It gets its first state, from the mark on."""
-        mark, generation, way = self.partition.mark, self.partition.log.generation, way_of(self.name[0])
-        self.state = DeviceState(applied_offset=mark, persisted_offset=mark, log=generation, way=way)
-        return self.state
-
-    def leave(self) -> None:
-        """Be forgotten."""
-        self.kept = False
-        del self.partition.devices[self.name]
-        if self.presence is not None:
-            self.partition.registry.rest(self.presence)
-
-
-class PartitionState:
-    """The devices of a partition that were seen in this epoch, who is there, its mark, and which log that is of."""
-
-    __slots__ = ("closed", "devices", "log", "mark", "marked_at", "number", "registry", "stepped")
-
-    def __init__(self, number: int, mark: int, registry: PresenceRegistry, log: PartitionLog) -> None:
-        self.number, self.registry, self.log = number, registry, log
-        self.stepped = self.closed = -1  # offset after the last batch, and after the last one whose states are stored
-        self.devices: dict[Name, CachedDevice] = {}
-        self.mark, self.marked_at = mark, 0.0
-
-    def forget(self) -> None:
-        """Let go of all at once: devices know their partition, so the garbage collector would have to find them."""
-        self.devices.clear()
-        self.registry.presences.clear()
 
 
 class DeviceCache:
@@ -164,10 +105,10 @@ class DeviceCache:
         """The device under the rules of now, None if nothing is known of it."""
         device = partition.devices.get(name)
         if device is None:
-            stored = self._load(partition.number, _key(name))
+            stored = self._load(partition.number, key_of(name))
             if stored is None:
                 return self._from_before(partition, name)
-            return self._keep(partition, name, self._read(partition, _key(name), stored), len(stored))
+            return self._keep(partition, name, self._read(partition, key_of(name), stored), len(stored))
         device.watch = self._rules.watch_for(user_of(name[0]), name[1])
         return device
 
@@ -176,18 +117,18 @@ class DeviceCache:
         old = (user_of(name[0]), name[1])
         if not way_of(name[0]) or not self._was_sensor(partition, old):
             return None
-        stored = self._load(partition.number, _key(old))
+        stored = self._load(partition.number, key_of(old))
         if stored is None:
             return None
-        state = self._read(partition, _key(old), stored)
+        state = self._read(partition, key_of(old), stored)
         partition.registry.adopted += adopted(state, *name)
         return self._keep(partition, name, state, len(stored))
 
     def _was_sensor(self, partition: PartitionState, old: Name) -> bool:
         """Whether what was stored by that name is of iot/*: no key of users/* comes here, or presence says so."""
-        if self._home is not None and self._home(_key(old)) != partition.number:
+        if self._home is not None and self._home(key_of(old)) != partition.number:
             return True
-        seen = self._load(partition.number, PREFIX + _key(old))
+        seen = self._load(partition.number, PREFIX + key_of(old))
         return seen is not None and is_sensor(seen)
 
     def _read(self, partition: PartitionState, key: bytes, stored: bytes) -> DeviceState:
@@ -251,13 +192,13 @@ class DeviceCache:
         elif key.startswith(MASS_PREFIX):
             partition.registry.mass_of(key.removeprefix(MASS_PREFIX).decode("utf-8", "replace"))
         elif not key.startswith(b"\0") and not at_rest(value):
-            name = _name(key)
+            name = name_of(key)
             if name is None:
                 self._unreadable(partition.number, key, "no device has this key")
                 return
             if not way_of(name[0]) and self._was_sensor(partition, name):
                 name = (owner_of(name[0], IOT), name[1])
-                if self._load(partition.number, _key(name)) is not None:
+                if self._load(partition.number, key_of(name)) is not None:
                     return
             device = partition.devices.get(name)
             state = device.state if device else self._read(partition, key, value)
@@ -271,15 +212,3 @@ class DeviceCache:
 
 def _weight(device: CachedDevice) -> int:
     return device.weight
-
-
-def _key(name: Name) -> bytes:
-    return f"{name[0]}/{name[1]}".encode()
-
-
-def _name(key: bytes) -> Name | None:
-    try:
-        owner, slash, device_id = key.decode().rpartition("/")
-    except UnicodeDecodeError:
-        return None
-    return (owner, device_id) if slash else None

@@ -1,6 +1,7 @@
 """Record -> Address: what the record is about and whose it is, by its headers and, without them, by its key."""
 
 from functools import lru_cache
+from typing import final
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -14,6 +15,7 @@ from app.core.model.records import Kind, Reason, Record, Rejected, Stage
 from app.core.routing.mqtt_topics import route as route_topic
 
 
+@final
 class Address(Struct, frozen=True, gc=False):
     """What a record is about. Ids are empty where neither topic nor key names them: then the payload has to."""
 
@@ -46,7 +48,7 @@ def address_of(record: Record) -> Address | Rejected:
             if name == RETAINED and value not in _NOT:
                 return replace(found, retained=True)
         return found
-    return Rejected(record, found.reason, found.stage, found.detail)  # type: ignore[union-attr]  # a Fault
+    return Rejected(record, found.reason, found.stage, found.detail)
 
 
 def _by_topic(header: bytes) -> Address | Fault:

@@ -14,7 +14,8 @@ from app.core.model.inactivity_claim import InactivityClaim, What, about
 from app.core.model.namespaces import user_of
 from app.core.presence.device_presence import DevicePresence, Name
 from app.core.presence.registry import PLATFORM, Alarm, PresenceRegistry
-from app.core.processing.device_cache import DeviceCache, PartitionState
+from app.core.processing.cached_device import PartitionState
+from app.core.processing.device_cache import DeviceCache
 from app.core.sweeper.mass_outage import ALL, MassOutageGuard
 from app.core.sweeper.watermark import LogPosition, Watermark
 

@@ -1,0 +1,83 @@
+"""A device as it is worked on, and the devices of a partition: what is known of them in this epoch."""
+
+from app.core.model.namespaces import way_of
+from app.core.presence.device_presence import DevicePresence
+from app.core.presence.registry import PresenceRegistry
+from app.core.state.device_state import DeviceState
+from app.core.state.partition_log import PartitionLog
+from app.core.user_config.rulebook import DeviceRules
+
+Name = tuple[str, str]  # owner (app.core.model.namespaces), device
+
+
+class CachedDevice:
+    """A device's working state, its rules, where it is stored, and whether it is there."""
+
+    __slots__ = (
+        "kept",
+        "key",
+        "moved_in",
+        "name",
+        "partition",
+        "presence",
+        "rules_version",
+        "state",
+        "watch",
+        "weight",
+    )
+
+    def __init__(self, partition: "PartitionState", name: Name, state: DeviceState | None, watch: DeviceRules) -> None:
+        self.partition, self.name, self.key, self.state, self.watch = partition, name, key_of(name), state, watch
+        self.rules_version = -1
+        self.presence: DevicePresence | None = None  # None: not looked up yet
+        self.kept, self.weight = False, 1  # whether it counts among those in memory, and as how many
+        self.moved_in = -1  # the batch that its state changed in last: where that ends
+
+    @property
+    def stored(self) -> bool:
+        """Whether its state can be read again."""
+        return self.moved_in <= self.partition.closed
+
+    def begins(self) -> DeviceState:
+        """It gets its first state, from the mark on."""
+        mark, generation, way = self.partition.mark, self.partition.log.generation, way_of(self.name[0])
+        self.state = DeviceState(applied_offset=mark, persisted_offset=mark, log=generation, way=way)
+        return self.state
+
+    def leave(self) -> None:
+        """Be forgotten."""
+        self.kept = False
+        del self.partition.devices[self.name]
+        if self.presence is not None:
+            self.partition.registry.rest(self.presence)
+
+
+class PartitionState:
+    """The devices of a partition that were seen in this epoch, who is there, its mark, and which log that is of."""
+
+    __slots__ = ("closed", "devices", "log", "mark", "marked_at", "number", "registry", "stepped")
+
+    def __init__(self, number: int, mark: int, registry: PresenceRegistry, log: PartitionLog) -> None:
+        self.number, self.registry, self.log = number, registry, log
+        self.stepped = self.closed = -1  # offset after the last batch, and after the last one whose states are stored
+        self.devices: dict[Name, CachedDevice] = {}
+        self.mark, self.marked_at = mark, 0.0
+
+    def forget(self) -> None:
+        """Let go of all at once: devices know their partition, so the garbage collector would have to find them."""
+        self.devices.clear()
+        self.registry.presences.clear()
+
+
+def key_of(name: Name) -> bytes:
+    """Of a device's state in the state table."""
+    return f"{name[0]}/{name[1]}".encode()
+
+
+def name_of(key: bytes) -> Name | None:
+    """The device whose key it is; None if it is no device's."""
+    try:
+        owner, slash, device_id = key.decode().rpartition("/")
+    except UnicodeDecodeError:
+        return None
+    return (owner, device_id) if slash else None

@@ -1,0 +1,43 @@
+"""A reading of a device that has a state -> what it changes there, its alerts, and whether its row stays."""
+
+from app.core.alerts.evaluate import evaluate
+from app.core.alerts.outputs import emit
+from app.core.decode.future_times import latest_allowed
+from app.core.model.arrival import moment_of
+from app.core.model.records import Reading, Record
+from app.core.processing.batch_context import BatchContext
+from app.core.processing.cached_device import CachedDevice
+from app.core.processing.clock_back import on_time
+from app.core.processing.sampled_step import evaluate_sampled
+from app.core.state.device_state import DeviceState
+
+
+class ReadingStep:
+    """Keeps nothing but what is the latest time that rules are shown, of the last second of arrival."""
+
+    def __init__(self, set_back_after: int) -> None:
+        """After so many readings in a row a device's clock is believed to be set back (clock_back.py); 0: never."""
+        self._set_back_after = set_back_after
+        self._second, self._latest = -1, moment_of(0)
+
+    def apply(
+        self, batch: BatchContext, device: CachedDevice, state: DeviceState, record: Record, reading: Reading, at: int
+    ) -> None:
+        """Step the `state` of the device, in place; `reading` has the last row, and its record came in `at`, in ms."""
+        output, watch, second = batch.output, device.watch, at // 1000
+        if self._second != second:
+            self._second, self._latest = second, latest_allowed(second)
+        if not state.latest <= reading.time <= self._latest or state.back is not None:
+            reading, found = on_time(state, reading, record, at, self._set_back_after)
+            if found is not None:
+                output.set_back.append(found)
+        if watch.sampling is None:
+            events = evaluate(state, reading, watch.rules, record.offset, watch.quiet, watch.maintenance)
+        else:
+            events, dropped = evaluate_sampled(state, reading, watch.sampling, watch, record.offset)
+            if dropped:
+                output.drop_last("cov")
+        if device.moved_in != batch.end:  # asked here too: a call takes longer
+            batch.move(device)
+        if events:
+            emit(output, record, events, state.way)
