@@ -13,6 +13,7 @@ from app.kafka.session_lease import SessionLease
 from app.postgres.store.store import TimescaleStore
 from app.stream.log_book import LogBook
 from app.tables.device_table import FaustStates
+from app.tables.events import NoStateEvents
 from app.worker.parts import PartClasses
 from tests.simulation.consumer import SimConsumer
 from tests.simulation.kafka import CHANGELOG, LogRecord
@@ -68,7 +69,7 @@ class SimStates(FaustStates):
 
     def __init__(self, disk: Disk, sender: Producer) -> None:
         self.changelog, self._producer, self._disk, self._foreign = CHANGELOG, sender, disk, set()
-        self._writing, self._made_anew, self.identity, self.begun_anew = asyncio.Lock(), None, "", set()
+        self._writing, self._events, self.identity, self.begun_anew = asyncio.Lock(), NoStateEvents(), "", set()
 
     @property
     def _store(self) -> Any:
