@@ -87,7 +87,7 @@ class Decoder:
             try:
                 typed = shape.typed(text)
             except ValidationError:
-                typed = shape.miss()
+                typed = shape.miss(text)
             if (time := typed.time) is None:
                 typed, extra, time, field = self._read_apart(text, record, address, at)
             if type(time) is not datetime or time.tzinfo is not UTC:
@@ -95,10 +95,8 @@ class Decoder:
             user, device = typed.user_id, typed.device_id
             user_id, device_id = address.user_id or user or "", address.device_id or device or ""
             sequence_id = hashed_id(payload) if typed.sequence_id is None and address.lenient else typed.sequence_id
-            if extra is None:
-                reading: Reading = shape.make(time, user_id, device_id, sequence_id, typed)
-            else:
-                reading = self._make(time, user_id, device_id, sequence_id, extra, typed)
+            make = shape.make if extra is None else self._make
+            reading: Reading = make(time, user_id, device_id, sequence_id, extra, typed)
         except (ValueError, TypeError, OverflowError, RecursionError):  # ValueError: also msgspec's
             return self._decode_slowly(record, address, at)
         foreign = (user is not None and user != user_id) or (device is not None and device != device_id)
@@ -109,7 +107,10 @@ class Decoder:
             or not self._earliest <= time <= self._latest
             or (not address.user_id and not is_own(user_id, device_id, record.key))
             or len(payload) > self._plain_bytes
-            or (("\\" in text or "e" in rest or "E" in rest or len(rest) > self._flat) and self._is_odd(text, rest))
+            or ("\\" in text and "\\u0000" in text)
+            or ("e" in rest and _exponent(rest))
+            or ("E" in rest and _capital_exponent(rest))
+            or (len(rest) > self._flat and rest.count("{") + rest.count("[") > self._max_depth)
         ):
             return self._decode_slowly(record, address, at)
         if extra is not None and field:
@@ -129,16 +130,6 @@ class Decoder:
             return typed, extra, _own_time(record, at) if address.lenient else None, ""
         extra.pop(field)
         return typed, extra, time, field
-
-    def _is_odd(self, text: str, extra_json: str) -> bool:
-        """Whether PostgreSQL may refuse it: U+0000, too deep, or a number beyond numeric."""
-        if "\\" in text and "\\u0000" in text:
-            return True
-        if len(extra_json) > self._flat and extra_json.count("{") + extra_json.count("[") > self._max_depth:
-            return True
-        return bool(
-            ("e" in extra_json and _exponent(extra_json)) or ("E" in extra_json and _capital_exponent(extra_json))
-        )
 
     def _read_with_care(self, typed: Any, extra: dict[str, Raw]) -> None:
         """Take the columns that `typed` leaves out from `extra` into it. Raises ValueError when one is refused."""

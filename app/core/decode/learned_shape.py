@@ -21,17 +21,11 @@ NOT_THERE = Raw(b"")  # no JSON is empty
 _name = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. -]{0,63}").fullmatch
 
 
-class Unknown:
-    """What is known of a payload whose shape is not: no time."""
+class Unread(Struct, gc=False):
+    """A payload of a shape that is not learned: nothing is known of it, not even its time."""
 
-    time = None
-
-
-UNKNOWN = Unknown()
-
-
-def _unknown(*_: Any) -> Unknown:
-    return UNKNOWN
+    text: str
+    time: None = None
 
 
 class LearnedShape:
@@ -51,23 +45,23 @@ class LearnedShape:
         self._named: dict[str, None] = {}
         self._time_field = ""
         self._known = {"timestamp", "time"}
-        self._learned: Callable[[str], Any] = _unknown
+        self._learned: Callable[[str], Any] = Unread
         self.misses = 0
-        # JSON text -> time, ids, columns and the others as they are; UNKNOWN where nothing is learned. Raises
+        # JSON text -> time, ids, columns and the others as they are; Unread where nothing is learned. Raises
         # ValidationError for a payload of another shape.
-        self.typed: Callable[[str], Any] = _unknown
-        self.make: Callable[..., Any] = _unknown  # of that, time and ids: a Reading
+        self.typed: Callable[[str], Any] = Unread
+        self.make: Callable[..., Any]  # of that, time and ids: a Reading
 
     def begin(self) -> None:
         """A batch begins: it may have so many misses of its own."""
         self.misses, self.typed = 0, self._learned
 
-    def miss(self) -> "Unknown":
+    def miss(self, text: str) -> Unread:
         """A payload was of another shape: it is read as before, and so are all that follow when there are too many."""
         self.misses += 1
         if self.misses >= self._misses_max:
-            self.typed = _unknown
-        return UNKNOWN
+            self.typed = Unread
+        return Unread(text)
 
     def learn(self, time_field: str, extra: Mapping[str, Any]) -> None:
         """Know the fields of a payload that was read, as far as there is room."""

@@ -51,13 +51,15 @@ def shaped_maker(
 ) -> Callable[..., Any]:
     """A function of a reading's time and ids, and of what has its columns as attributes `names` and the JSON of the
     fields `extra_names` as other_0, other_1, ..., which is `none` where the payload lacks them.
+
+    It takes the arguments of `reading_maker`'s function, so that a caller need not ask which it has, and makes `extra`.
     """
     takes = "".join(
         f" v = it.other_{number}\n if v is not none: extra[name_{number}] = v\n" for number in range(len(extra_names))
     )
     values = "".join(f", it.{name}" for name in names)
     return _compiled(
-        f"def made(time, user_id, device_id, sequence_id, it):\n extra = {{}}\n{takes}"
+        f"def made(time, user_id, device_id, sequence_id, extra, it):\n extra = {{}}\n{takes}"
         f" return reading(time, user_id, device_id, sequence_id, extra, encode(extra).decode(){values})",
         reading=reading,
         encode=encode,
