@@ -87,7 +87,8 @@ def report(settings: Settings, tallies: dict[int, Tally]) -> list[Finding]:
             what = f"partition {partition}: {len(tally.doubtful)} readings are no row, though the change of value that "
             cure = "if it was changed since, or they were deleted, all is well; else as for records that are missing"
             found.append(warning(AREA, f"{what}is set now would keep them: {examples}", cure))
-    rows, dead, carried_out, left_out = (sum(tally[n] for tally in tallies.values()) for n in range(4))  # type: ignore[misc]
+    numbers = zip((0, 0, 0, 0), *(tally[:4] for tally in tallies.values()), strict=True)
+    rows, dead, carried_out, left_out = map(sum, numbers)
     total = f"of the newest committed records {rows:,} are rows, {dead:,} dead letters, "
     total += f"{carried_out:,} settings and the like"
     total += f", {left_out:,} left out by change of value" if left_out else ""

@@ -33,7 +33,7 @@ UNKNOWN_TOPIC = 3
 NO_ID = bytes(16)  # a broker that speaks this version, of a cluster whose metadata has no ids
 
 
-class _Uuid(AbstractType[bytes]):  # type: ignore[misc]
+class _Uuid(AbstractType[bytes]):
     @classmethod
     def encode(cls, value: bytes) -> bytes:
         return value
@@ -83,13 +83,13 @@ _HEAD: tuple[tuple[str, Any], ...] = (
 )
 
 
-class _Response_v10(Response):  # type: ignore[misc]
+class _Response_v10(Response):
     API_KEY = 3
     API_VERSION = 10
     SCHEMA = Schema(*_HEAD, ("topics", _TOPICS), ("cluster_authorized_operations", Int32), ("tags", TaggedFields))
 
 
-class _Response_v12(Response):  # type: ignore[misc]
+class _Response_v12(Response):
     API_KEY = 3
     API_VERSION = 12
     SCHEMA = Schema(*_HEAD, ("topics", _TOPICS), ("tags", TaggedFields))
@@ -98,7 +98,7 @@ class _Response_v12(Response):  # type: ignore[misc]
 _WANTED: Any = CompactArray(("topic_id", _Uuid), ("topic", CompactString("utf-8")), ("tags", TaggedFields))
 
 
-class _Request_v10(RequestStruct):  # type: ignore[misc]
+class _Request_v10(RequestStruct):
     FLEXIBLE_VERSION = True
     API_KEY = 3
     API_VERSION = 10
@@ -112,7 +112,7 @@ class _Request_v10(RequestStruct):  # type: ignore[misc]
     )
 
 
-class _Request_v12(RequestStruct):  # type: ignore[misc]
+class _Request_v12(RequestStruct):
     FLEXIBLE_VERSION = True
     API_KEY = 3
     API_VERSION = 12
@@ -128,7 +128,7 @@ class _Request_v12(RequestStruct):  # type: ignore[misc]
 _Struct: TypeAlias = _Request_v10 | _Request_v12
 
 
-class _TopicsRequest(Request[_Struct]):  # type: ignore[misc]
+class _TopicsRequest(Request[_Struct]):
     """Metadata of the versions that name topics by id, and make none."""
 
     API_KEY = 3

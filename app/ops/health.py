@@ -17,7 +17,7 @@ from app.ops.http_messages import HEAD_BYTES, Request, Response, parse, written,
 from app.ops.listen import listen
 
 # A second series for every counter and histogram, of no use to Prometheus.
-disable_created_metrics()  # type: ignore[no-untyped-call]
+disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client has not typed it
 
 CONNECTIONS = 64  # of 1,024 files that a process may have open by default
 HEAD_SECONDS = 5.0

@@ -19,7 +19,7 @@ class Loop(uvloop.Loop):
         atexit.register(super().close)
 
 
-class LoopPolicy(uvloop.EventLoopPolicy):  # type: ignore[misc]
+class LoopPolicy(uvloop.EventLoopPolicy):
     """Makes such loops: for Faust, and for the thread in which it talks to Kafka."""
 
     def _loop_factory(self) -> Loop:

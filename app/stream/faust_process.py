@@ -17,7 +17,7 @@ def _nothing() -> None:
     """What an app that needs nothing does before it starts."""
 
 
-class FaustProcess(faust.Worker):  # type: ignore[misc]
+class FaustProcess(faust.Worker):
     """`faust worker` without banner and spinner: our log lines alone; and it ends when it is told to."""
 
     def __init__(self, app: Any, *args: Any, **options: Any) -> None:

@@ -29,7 +29,7 @@ RETRY_SECONDS = 0.5
 CHUNK = 1_000  # states in one go, when all of a partition are written
 
 
-class StateTable(faust.Table):  # type: ignore[misc]
+class StateTable(faust.Table):
     """A Faust table whose store is a StateStore."""
 
     owner: "FaustStates"

@@ -35,7 +35,7 @@ ROCKSDB_OPTIONS = {
 }
 
 
-class StateStore(Store):  # type: ignore[misc]
+class StateStore(Store):
     """RocksDB, one database a partition; a corrupt one is removed and rebuilt from the changelog."""
 
     def _open_for_partition(self, partition: int) -> Any:

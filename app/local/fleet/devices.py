@@ -35,7 +35,7 @@ class SimulatedDevice:
 
     def connect(self) -> None:
         """Connect; after that paho reconnects by itself. Raises TransientError when the broker does not answer."""
-        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho has not typed it
         properties.SessionExpiryInterval = SESSION_SECONDS
         try:
             self._client.connect(self._broker.host, self._broker.port, clean_start=False, properties=properties)

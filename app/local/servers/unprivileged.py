@@ -40,6 +40,7 @@ def _look_up(name: str) -> SystemUser | None:
 def run(command: list[str], account: SystemUser | None, **options: object) -> "subprocess.CompletedProcess[str]":
     """subprocess.run as that account, from /, output captured as text; the caller looks at the return code."""
     identity = {"user": account.uid, "group": account.gid, "extra_groups": []} if account else {}
+    # mypy cannot tell which form of `run` a dictionary of arguments is for.
     return subprocess.run(  # type: ignore[call-overload, no-any-return]
         command, cwd="/", capture_output=True, text=True, check=False, **identity, **options
     )

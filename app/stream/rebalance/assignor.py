@@ -11,7 +11,7 @@ from faust.assignor.client_assignment import ClientAssignment
 from faust.assignor.partition_assignor import PartitionAssignor
 
 
-class EqualCountsAssignor(PartitionAssignor):  # type: ignore[misc]
+class EqualCountsAssignor(PartitionAssignor):
     """Looks at the topics that the group reads; `hold` is for those that it only writes."""
 
     def __init__(self, app: faust.App, replicas: int = 0) -> None:

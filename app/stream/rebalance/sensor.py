@@ -13,7 +13,7 @@ from faust.types import TP
 from app.stream.events import RebalanceEvents
 
 
-class RebalanceSensor(faust.Sensor):  # type: ignore[misc]
+class RebalanceSensor(faust.Sensor):
     """Follows the partitions of `topic`: `app.sensors.add(Rebalances(topic, events))`."""
 
     def __init__(self, topic: str, events: RebalanceEvents) -> None:
