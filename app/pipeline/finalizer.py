@@ -74,8 +74,9 @@ class Finalizer:
     async def _close_all(self) -> None:
         while self._stored:
             if not self._urgent.is_set():
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._urgent.wait(), CLOSE_SECONDS)
+                with contextlib.suppress(TimeoutError):  # wait_for of Python 3.11 may swallow a cancellation
+                    async with asyncio.timeout(CLOSE_SECONDS):
+                        await self._urgent.wait()
             self._urgent.clear()
             together, self._stored, self._rows = self._stored, [], 0
             try:
