@@ -1,4 +1,4 @@
-"""What was held back of a storm, told once a minute: in, alert_history; out, one message, and the rows marked."""
+"""What was held back of a storm, sent once a minute: in, alert_history; out, one message, and the rows marked."""
 
 import asyncio
 from contextlib import suppress
@@ -24,7 +24,7 @@ class Digests:
         self._telling: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
-        """Tell those who are due; returns once told to stop."""
+        """Send the digests that are due; returns once stopped."""
         if not self._budget:
             return
         async with asyncio.TaskGroup() as group:
@@ -39,7 +39,7 @@ class Digests:
                 task.cancel()
 
     async def _send(self, user: str, until: datetime) -> None:
-        """One digest; a crash before it is marked tells it again, with the same digest_id."""
+        """One digest; a crash before it is marked sends it again, with the same digest_id."""
         first, counts = await self._database.ask(partial(alert_budget.held, user_id=user, until=until))
         if not first:
             return

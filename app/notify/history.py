@@ -16,7 +16,7 @@ log = structlog.get_logger()
 
 
 async def note(database: RetryingDatabase, events: Mapping[Key, AlertRecord]) -> dict[Key, bool]:
-    """Record those that no worker has; returns of each on record whether it was told, held back or left out."""
+    """Record those that no worker has; returns of each on record whether it was sent, held back or left out."""
     if not events:
         return {}
     known = await database.ask(partial(alert_history.settled, keys=list(events)))

@@ -15,7 +15,7 @@ from app.stream.rebalance.start_position import Position
 
 log = structlog.get_logger()
 
-REMIND_SECONDS = 60.0  # how often an operator is told the same thing
+REMIND_SECONDS = 60.0  # how often the same message is repeated to an operator
 FAILURES_SECONDS = 5.0  # least time between two log lines about a part's failures
 UNREADABLE_SECONDS = 5.0  # least time between two log lines about unreadable states
 
@@ -24,7 +24,7 @@ class StoreReport:
     """Events of the store (postgres/store/store.py)."""
 
     def __init__(self) -> None:
-        self._failures: dict[str, tuple[str, float, int]] = {}  # by part: last told, when, how many since
+        self._failures: dict[str, tuple[str, float, int]] = {}  # by part: logged last, when, how many since
 
     def breaker_opened(self, wait: float, error: str) -> None:
         """The database failed too often: nothing is tried for `wait` seconds; offsets are held."""
@@ -103,7 +103,7 @@ class WriteReport:
             log.error("operator_needed", what=cure, topic=topic, error=error, attempts=attempts)
 
     def write_resumed(self, topic: str) -> None:
-        """Kafka takes them again, or this worker was told to give up and somebody else tries."""
+        """Kafka takes them again, or this worker was interrupted and another one tries."""
         metrics.KAFKA_WRITE_HELD.labels(topic).set(0)
         self._reported.pop(topic, None)
         log.warning("kafka_write_no_longer_held", topic=topic)

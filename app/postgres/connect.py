@@ -18,7 +18,7 @@ CLOSE_TIMEOUT = 5.0  # seconds for a farewell
 
 
 async def connect(settings: Settings, name: str, *, planned_anew: bool = False) -> Connection:
-    """Open a connection that calls itself `name`. Raises sqlstate.DATABASE_ERRORS; none of them tells the password.
+    """Open a connection that calls itself `name`. Raises sqlstate.DATABASE_ERRORS; none of them shows the password.
 
     `planned_anew`: each statement is planned when it is sent. A plan that was kept from when the table was small reads
     all of it for every key: 2,000 keys took 5 s where 20 ms is enough.
@@ -60,7 +60,7 @@ async def opened(dsn: str, **options: Any) -> Connection:
 
 
 def database_context(settings: Settings) -> ssl.SSLContext | None:
-    """None: sslmode of the URL says, and asyncpg does as it is told there."""
+    """The TLS settings as a context; None: asyncpg goes by sslmode of the URL."""
     if not settings.database_tls:
         return None
     return tls.context(settings.database_ca_file, settings.database_certificate_file, settings.database_key_file)

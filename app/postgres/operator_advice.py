@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from app.postgres.events import NoStoreEvents, StoreEvents
 from app.postgres.sqlstate import advice, classify, words
 
-REMIND_SECONDS = 60.0  # how often an operator is told the same thing
+REMIND_SECONDS = 60.0  # how often the same message is repeated to an operator
 WAIT = "wait, it goes on by itself"
 
 

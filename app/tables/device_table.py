@@ -76,7 +76,7 @@ class FaustStates:
     async def put(self, states: Mapping[int, Mapping[bytes, bytes]]) -> None:
         """Take {partition: {key: state}}; return once the changelog holds them, and RocksDB too.
 
-        Raises TransientError when told to give up.
+        Raises TransientError when interrupted.
         """
         async with self._writing:
             await self._put(states)
@@ -107,7 +107,7 @@ class FaustStates:
         """Write all states of a partition into the changelog, which was made anew; nothing else is written meanwhile.
 
         Only by who owns the partition: it has the newest of each key. Ends when it is not `ours` any more. Raises
-        TransientError when told to give up.
+        TransientError when interrupted.
         """
         async with self._writing:
             count, last, in_a_row = 0, None, True

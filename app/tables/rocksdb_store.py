@@ -100,7 +100,7 @@ class StateStore(Store):
         return 0 if seen is None else seen + 1
 
     def held(self, partition: int, identity: str, offset: int | None = None) -> None:
-        """All states of the partition are in the changelog of this identity, up to `offset`, if that is told."""
+        """All states of the partition are in the changelog of this identity, up to `offset`, if one is given."""
         database = self._db_for_partition(partition)
         if offset is not None or database.get(HELD_KEY) != identity.encode():
             batch = rocksdict.WriteBatch(raw_mode=True)

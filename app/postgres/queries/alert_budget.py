@@ -1,7 +1,7 @@
 """The budget of messages a user gets in a minute, kept in alert_history, so that all notifiers share it.
 
-Above it events are held back (`held_at`); once a minute they are told together. While anything of a user is held, all
-that follows is held too: so what is told keeps its order. A storm may be of any size: it is counted by the database.
+Above it events are held back (`held_at`); once a minute they are sent together. While anything of a user is held, all
+that follows is held too: so what is sent keeps its order. A storm may be of any size: it is counted by the database.
 """
 
 from collections.abc import Collection, Sequence
@@ -66,7 +66,7 @@ async def hold(connection: Connection, keys: Sequence[Key]) -> set[Key]:
 
 
 async def due(connection: Connection) -> dict[str, datetime]:
-    """Users whose digest is to be told, and until when it goes. Raises sqlstate.DATABASE_ERRORS."""
+    """Users whose digest is due, and until when it goes. Raises sqlstate.DATABASE_ERRORS."""
     return {row["user_id"]: row["until"] for row in await connection.fetch(_DUE, INTERVAL, SETTLED)}
 
 
@@ -89,5 +89,5 @@ async def mark_digest_sent(connection: Connection, user_id: str, until: datetime
 
 
 async def leave_out(connection: Connection, user_id: str, until: datetime, reason: str) -> None:
-    """Note that the digest is not told, and why. Raises sqlstate.DATABASE_ERRORS."""
+    """Note that the digest is not sent, and why. Raises sqlstate.DATABASE_ERRORS."""
     await connection.execute(_LEFT_OUT, user_id, until, reason)

@@ -10,7 +10,7 @@ from app.core.alerts.outputs import history_effect
 from app.core.model.alert_event import AlertEvent
 from app.postgres.connect import Connection
 
-Key = tuple[str, str, int]  # alert_id, status, repeat: which of the times that it was told in this status
+Key = tuple[str, str, int]  # alert_id, status, repeat: which of the times that it was sent in this status
 
 _INSERT = """
 INSERT INTO alert_history (alert_id, status, repeat, user_id, device_id, rule_id, severity, message, value, threshold,
@@ -36,7 +36,7 @@ WHERE (kept.alert_id, kept.status, kept.repeat) = (asked.alert_id, asked.status,
 
 
 def key(event: AlertEvent) -> Key:
-    """What tells a repeat from another event."""
+    """What a repeat of an event has in common with it, and with no other event."""
     return event.alert_id, event.status.value, event.repeat or 0
 
 
@@ -63,7 +63,7 @@ async def mark_sent(connection: Connection, keys: Sequence[Key]) -> None:
 
 
 async def leave_out(connection: Connection, reasons: Sequence[tuple[Key, str]]) -> None:
-    """Note that these are not told, and why. Raises sqlstate.DATABASE_ERRORS."""
+    """Note that these are not sent, and why. Raises sqlstate.DATABASE_ERRORS."""
     if not reasons:
         return
     rows = [(*one, why.replace("\0", "")) for one, why in reasons]

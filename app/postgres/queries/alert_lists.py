@@ -65,5 +65,5 @@ async def open_alerts(connection: Connection, user: str | None, rule: str | None
 async def told_alerts(
     connection: Connection, user: str | None, rule: str | None, device: str | None, since: datetime, limit: int
 ) -> list[SentAlert]:
-    """What was told since then, the newest first, `limit` at most. Raises sqlstate.DATABASE_ERRORS."""
+    """What was sent since then, the newest first, `limit` at most. Raises sqlstate.DATABASE_ERRORS."""
     return [SentAlert(*row) for row in await connection.fetch(_TOLD, user, rule, device, since, limit)]

@@ -55,7 +55,7 @@ class ConfigFeed:
         self._pace: EditPace[ConfigRevision] = EditPace()
 
     def take(self, changes: Sequence[ConfigRevision]) -> None:
-        """What is in force now: noted before the next poll, so that whoever starts later knows it if it has to."""
+        """Configurations that take effect now: noted before the next poll, so that a worker that starts later knows."""
         self._taken += changes
 
     async def changes(self) -> AsyncGenerator[list[ConfigRevision], None]:

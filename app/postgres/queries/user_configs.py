@@ -22,7 +22,7 @@ class StoredConfig(Struct, frozen=True):
     maintenance: str
     updated_at: datetime
     sampling: str
-    accepted: bool  # workers have taken it, or an earlier one, which is in force while they refuse this one
+    accepted: bool  # workers have taken it, or an earlier one, which takes effect while they refuse this one
 
     @property
     def document(self) -> bytes:

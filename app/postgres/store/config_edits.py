@@ -1,8 +1,8 @@
-"""Configurations over MQTT -> user_configs: SQL that takes the newest, and what is said where one is not taken.
+"""Configurations over MQTT -> user_configs: SQL that takes the newest, and a report of each that is not taken.
 
-Two messages of a user are told apart by their place in the log, which no clock of a bridge changes. An edit by hand has
-no place there: against it counts when the message came in. So does it where places say nothing: the message has come
-to another partition than the last one, its topic was made anew, or it is a replay.
+Which of two messages of a user is newer shows in their place in the log, which no clock of a bridge changes. An edit by
+hand has no place there: against it counts when the message came in. The same counts where places say nothing: the
+message has come to another partition than the last one, its topic was made anew, or it is a replay.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from app.postgres.connect import Connection
 from app.postgres.events import StoreEvents
 
 # $4: when it came in; $5, $6: partition and offset; $7: whether its place in the log is that of its sending.
-# edited_at always moves, which tells the trigger that this is no edit by hand.
+# edited_at always moves, by which the trigger knows that this is no edit by hand.
 _SQL = """
 INSERT INTO user_configs (user_id, rules, maintenance{column}, edited_at,
     message_edited_at, message_at, message_partition, message_offset)

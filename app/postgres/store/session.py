@@ -102,7 +102,7 @@ class Lane:
     """A place for one transaction at a time: a session that is opened when needed and thrown away when in doubt."""
 
     def __init__(self, settings: Settings, lease: Lease, events: StoreEvents, name: str = "store") -> None:
-        """No transaction begins without the `lease`; `name` tells its connection apart in pg_stat_activity."""
+        """No transaction begins without the `lease`; `name` is its connection's in pg_stat_activity."""
         self._settings, self._lease, self._events, self._name = settings, lease, events, f"iot-stream {name}"
         self.session: WriteSession | None = None
 

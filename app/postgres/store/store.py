@@ -102,7 +102,7 @@ class TimescaleStore:
         return await self._write_apart(LateSplit(rows, late), effects)
 
     async def _write_apart(self, split: LateSplit, effects: Sequence[Effect]) -> WriteResult:
-        """Live rows and effects on their way, late rows on theirs; the one that gives up does not stop the other."""
+        """Live rows and effects on their way, late rows on theirs; a failure of one does not stop the other."""
         live, late = await asyncio.gather(
             self._write_live(split, effects), self._write_late(split.late), return_exceptions=True
         )
