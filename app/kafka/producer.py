@@ -8,18 +8,22 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
+import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from app.errors import TransientError
 from app.kafka.access import Access, start, wait_out
+from app.kafka.advice import advice
 from app.kafka.close_clients import close_producer
+from app.kafka.events import NoWriteEvents, WriteEvents
 from app.kafka.messages import BATCH_BYTES, OutgoingMessage, PendingSend, Sent
 from app.kafka.session_lease import guard
-from app.kafka.write_health import NoWriteEvents, WriteEvents, WriteHealth
 from app.ports import Lease, Unlimited
 from app.runtime.interrupt import Interrupt
+from app.runtime.retry import log_level
 
+log = structlog.get_logger()
 T = TypeVar("T")
 
 # A dead letter carries its payload in base64: 1 MiB becomes 1.4 MB, and headers come on top.
@@ -82,6 +86,27 @@ class IdempotentProducer:
         client, self._client = self._client, None
         if client is not None:
             await close_producer(client)
+
+
+class WriteHealth:
+    """Which topics take no writes of one producer now, and why."""
+
+    def __init__(self, events: WriteEvents) -> None:
+        self.held: dict[str, str] = {}  # topics that take none now, and why
+        self._events = events
+
+    def failed(self, topic: str, attempts: int, error: BaseException) -> None:
+        """A write failed for so many times in a row, and is tried again."""
+        cure = advice(topic, error)
+        log.log(log_level(attempts), "kafka_send_retry", topic=topic, attempt=attempts, error=repr(error))
+        if cure or attempts > 1:  # a first failure may be a leader that moved
+            self.held[topic] = f"{error!r}: {cure}" if cure else repr(error)
+            self._events.write_held(topic, attempts, repr(error), cure)
+
+    def resumed(self, topic: str) -> None:
+        """A write has ended, one way or the other."""
+        if self.held.pop(topic, None) is not None:
+            self._events.write_resumed(topic)
 
 
 class Producer:

@@ -88,7 +88,7 @@ class StoreReport:
 
 
 class WriteReport:
-    """Events of the Kafka producer (kafka/write_health.py)."""
+    """Events of the Kafka producer (kafka/producer.py)."""
 
     def __init__(self) -> None:
         self._reported: dict[str, tuple[str, float]] = {}  # by topic: what, and when

@@ -1,0 +1,20 @@
+"""What the producers report, for logs and metrics. Whoever listens must not raise."""
+
+from typing import Protocol
+
+
+class WriteEvents(Protocol):
+    """What happens to the writes to a topic."""
+
+    def write_held(self, topic: str, attempts: int, error: str, cure: str | None) -> None:
+        """`attempts` tries in a row failed; they go on. `cure` is what an operator must do, when waiting is not it."""
+
+    def write_resumed(self, topic: str) -> None:
+        """A write went through again, or nobody waits for one any more."""
+
+
+class NoWriteEvents:
+    """Reports to nobody."""
+
+    def write_held(self, topic: str, attempts: int, error: str, cure: str | None) -> None: ...
+    def write_resumed(self, topic: str) -> None: ...
