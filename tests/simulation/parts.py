@@ -106,7 +106,7 @@ class Parts(PartClasses):
 class NeverEnds(SessionLease):
     """No lease."""
 
-    def lasts(self) -> bool:
+    def valid(self) -> bool:
         return True
 
 
