@@ -1,18 +1,24 @@
-"""Closing Kafka clients within a time: in, an aiokafka client; afterwards its connections and tasks are gone.
+"""The end of Kafka clients and connections: in, an aiokafka client; afterwards its connections and tasks are gone.
 
 aiokafka's own `stop` waits for Kafka: the producer's until all is delivered, the consumer's until it has left its
 group. What is not acknowledged by then belongs to batches whose offsets are not committed, so nothing is lost.
-Leans on private parts of aiokafka 0.14, which is pinned; tests/contract/kafka/test_close_clients.py watches them.
+Leans on private parts of aiokafka 0.14, which is pinned; tests/contract/kafka/test_close_clients.py and
+test_closed_socket.py watch them.
 """
 
 import asyncio
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.conn import AIOKafkaConnection, CloseReason
+from aiokafka.errors import KafkaConnectionError, KafkaError
 
 log = structlog.get_logger()
+
+Send = Callable[..., Any]
 
 PRODUCER_SECONDS = 1.0
 LEAVE_SECONDS = 2.0  # for the group's coordinator to answer; if it does not, it finds out by the session's end
@@ -58,3 +64,31 @@ def _tasks(client: AIOKafkaConsumer) -> list["asyncio.Task[Any]"]:
     return [each for each in values if isinstance(each, asyncio.Task)] + (
         list(client._fetcher._pending_tasks) if client._fetcher is not None else []
     )
+
+
+def raise_connection_errors() -> None:
+    """Let a request on a socket that was just closed raise KafkaConnectionError, in this process, from now on.
+
+    aiokafka was written for asyncio's own transports, which drop what is written after their end; those of uvloop raise
+    RuntimeError. Between the end of a socket (a reset, say) and aiokafka's reader, which then closes the connection,
+    there is a turn of the loop, and a request in that turn ended the worker. A second call changes nothing.
+    """
+    for name in ("send", "_send_sasl_token"):
+        send = getattr(AIOKafkaConnection, name)
+        if not hasattr(send, "__wrapped__"):
+            setattr(AIOKafkaConnection, name, _raising(send))
+
+
+def _raising(send: Send) -> Send:
+    @wraps(send)
+    def raising(connection: Any, *args: Any, **options: Any) -> Any:
+        try:
+            return send(connection, *args, **options)
+        except RuntimeError as error:
+            if isinstance(error, NotImplementedError) or not connection._writer.is_closing():
+                raise
+            connection.close(reason=CloseReason.CONNECTION_BROKEN)
+            where = f"{connection.host}:{connection.port}"
+            raise KafkaConnectionError(f"the connection to {where} is closed: {error}") from error
+
+    return raising

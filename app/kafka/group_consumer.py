@@ -12,7 +12,7 @@ from app.core.batch.commit_prefix import CommitPrefix
 from app.core.model.arrival import arrived_ms
 from app.kafka.access import access, start
 from app.kafka.close_clients import close_consumer
-from app.kafka.sync_limit import limit_sync
+from app.kafka.group_coordinator import coordinator_of, limit_sync
 from app.settings import Settings
 
 log = structlog.get_logger()
@@ -119,5 +119,5 @@ class GroupConsumer:
         except BaseException:
             await close_consumer(consumer)
             raise
-        limit_sync(consumer._coordinator)
+        limit_sync(coordinator_of(consumer))
         return consumer

@@ -19,6 +19,7 @@ from aiokafka.protocol.group import HeartbeatRequest, SyncGroupRequest
 from aiokafka.protocol.produce import ProduceRequest
 
 from app.errors import TransientError
+from app.kafka.group_coordinator import Send, wrap_requests
 from app.ports import Lease
 from app.runtime.interrupt import Interrupt
 
@@ -73,20 +74,24 @@ class SessionLease:
 
     def follow(self, coordinator: Any) -> None:
         """Follow what an aiokafka GroupCoordinator hears of our membership; call it before the first join."""
-        send, reset = coordinator._send_req, coordinator.reset_generation
+        reset = coordinator.reset_generation
 
-        async def send_and_look(request: Any) -> Any:
-            asked = self._clock()
-            response = await send(request)
-            if isinstance(request, HeartbeatRequest | SyncGroupRequest) and response.error_code in MEMBER:
-                self.renew(asked)
-            return response
+        def observed(send: Send) -> Send:
+            async def send_and_look(request: Any) -> Any:
+                asked = self._clock()
+                response = await send(request)
+                if isinstance(request, HeartbeatRequest | SyncGroupRequest) and response.error_code in MEMBER:
+                    self.renew(asked)
+                return response
+
+            return send_and_look
 
         def reset_and_end() -> None:
             self.end()
             reset()
 
-        coordinator._send_req, coordinator.reset_generation = send_and_look, reset_and_end
+        wrap_requests(coordinator, observed)
+        coordinator.reset_generation = reset_and_end
 
     async def _renewal(self) -> None:
         renewed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()

@@ -2,37 +2,36 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine, Mapping
-from typing import Any, TypeVar
+from collections.abc import Coroutine, Iterable, Mapping
+from typing import Any
 
 import structlog
-from aiokafka.errors import CommitFailedError, ConsumerStoppedError, IllegalStateError, KafkaError
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
+from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode import Service
 from mode.threads import MethodQueue
 
 from app.kafka.close_clients import close_consumer
-from app.kafka.sync_limit import limit_sync
-from app.stream.fetcher import pace_fetches, take_ready
-from app.stream.offset_thread import RETRY_SECONDS, OffsetThread
+from app.kafka.group_coordinator import coordinator_of, join_after_error, limit_sync
+from app.stream import fetcher
+from app.stream.offsets import RETRY_SECONDS, Offsets
+from app.stream.polls import Polls
 
 log = structlog.get_logger()
-T = TypeVar("T")
 
-# How long Kafka may hold back its answer to a fetch that finds nothing new. It answers one request of a connection at a
-# time: a rebalance, which asks for offsets there, waits so long for each answer. Faust has 1.5 s.
-FETCH_WAIT_MS = 200
 # What may wait for Kafka at the same time: a poll, a commit, a recovery, the watchdog. Faust has two.
 CALLS_AT_ONCE = 4
 
 
-class ConsumerThread(OffsetThread):
-    """Faust's, which ends the process at the first failure of nearly every step."""
+class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+    """Faust's, which ends the process at the first failure of nearly every step. Its parts: `offsets` and `polls`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._polls = {}
         super().__init__(*args, **kwargs)
+        self.polls, self.offsets = Polls(), Offsets(self, self.app)
+        self._rebalance_failure: BaseException | None = None
 
     # -- start and stop
 
@@ -47,9 +46,9 @@ class ConsumerThread(OffsetThread):
             stopping.cancel()
             if starting.done() and starting.exception() is None:
                 if self.transport.lease is not None:
-                    self.transport.lease.follow(consumer._coordinator)
-                limit_sync(consumer._coordinator)
-                pace_fetches(consumer._fetcher)
+                    self.transport.lease.follow(coordinator_of(consumer))
+                limit_sync(coordinator_of(consumer))
+                fetcher.pace_fetches(consumer)
                 self._consumer = consumer
                 return
             starting.cancel()
@@ -61,20 +60,25 @@ class ConsumerThread(OffsetThread):
                 log.warning("waiting_for_kafka", broker=str(self.transport.url), error=repr(error))
                 await self.sleep(RETRY_SECONDS)
 
+    @property
+    def client(self) -> Any:
+        """aiokafka's consumer; None before it has started."""
+        return self._consumer
+
+    def connected(self) -> Any:
+        """aiokafka's consumer. Raises Faust's ConsumerNotStarted before it has started."""
+        return self._ensure_consumer()
+
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
-        consumer._fetch_max_wait_ms = FETCH_WAIT_MS
-        consumer._isolation_level = "read_committed"  # what a transaction has taken back is no data
+        fetcher.set_up(consumer)
         return consumer
 
     # -- rebalance
 
-    _rebalance_failure: BaseException | None = None
-
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Let what runs end, and forget it; a poll under way ends now, or it would wait for the next assignment."""
-        for poll in self._polls:
-            self._polls[poll] = poll.cancel()
+        self.polls.end()
         await self._or_crash(super().on_partitions_revoked(revoked))
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
@@ -116,14 +120,7 @@ class ConsumerThread(OffsetThread):
             await self.sleep(RETRY_SECONDS)
             if self._rebalance_failure is not None:
                 raise self._rebalance_failure
-            coordinator = self._ensure_consumer()._coordinator
-            try:
-                coordinator.check_errors()
-            except KafkaError as error:
-                if coordinator._coordination_task.done():
-                    raise  # a bug: it does not begin again
-                log.error("kafka_group_error", group=coordinator.group_id, error=repr(error), next="joining again")
-                coordinator.request_rejoin()
+            join_after_error(self._ensure_consumer())
 
     # -- commit
 
@@ -143,32 +140,38 @@ class ConsumerThread(OffsetThread):
 
     # -- records
 
-    _polls: dict[asyncio.Task[Any], bool]  # who waits for records, and whether a rebalance has ended that
-
     async def _fetch_records(
         self, consumer: Any, active_partitions: Any, timeout: float | None = None, max_records: int | None = None
     ) -> Any:
         if self.app.rebalancing:
             return {}
-        if self.consumer.flow_active and max_records and not consumer._closed:
-            ready = take_ready(consumer._fetcher, self.consumer.limits.topic, active_partitions, max_records)
+        if self.consumer.flow_active and max_records:
+            ready = fetcher.take_ready(consumer, self.consumer.limits.topic, active_partitions, max_records)
             if ready:
                 return ready
-        poll = asyncio.current_task()
-        assert poll is not None
-        self._polls[poll] = False
-        try:
-            return await super()._fetch_records(consumer, active_partitions, timeout, max_records)
-        except asyncio.CancelledError:  # where it waits, so nothing is taken
-            if not self._polls[poll] or poll.uncancel():
-                raise
-            return {}
-        except ConsumerStoppedError:
-            raise
-        except KafkaError as error:  # of the group, or of a partition: the client has noted it, and goes on
-            del self._polls[poll]
-            log.warning("kafka_fetch_failed", error=repr(error), next="fetching again")
-            await asyncio.sleep(RETRY_SECONDS)
-            return {}
-        finally:
-            self._polls.pop(poll, None)
+        return await self.polls.wait(super()._fetch_records(consumer, active_partitions, timeout, max_records))
+
+    # -- offsets that Faust asks for
+
+    def highwater(self, tp: TP) -> int | None:
+        """Where the log ended when it was fetched from last (Offsets.highwater)."""
+        return self.offsets.highwater(tp)
+
+    async def earliest_offsets(self, *partitions: TP) -> Mapping[TP, int]:
+        """First offsets; waits out an outage (Faust's recovery asks)."""
+        found: Mapping[TP, int] = await self.call_thread(self._earliest_offsets, partitions)
+        return found
+
+    async def _earliest_offsets(self, partitions: Iterable[TP]) -> Mapping[TP, int]:
+        client = self.connected()
+        return await self.offsets.insist(lambda: client.beginning_offsets(partitions))
+
+    async def _highwaters(self, partitions: Iterable[TP]) -> Mapping[TP, int]:
+        """End offsets; waits out an outage (Faust's recovery asks)."""
+        client = self.connected()
+        return await self.offsets.insist(lambda: client.end_offsets(partitions))
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Nothing. Faust's own look for stuck partitions asserts that each has a position, which one whose records
+        retention has deleted has not until it is found again, and that ended the worker. app/worker/watchdog.py looks.
+        """

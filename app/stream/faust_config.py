@@ -13,7 +13,7 @@ from app.kafka.rebalance_rounds import RebalanceRounds
 from app.settings import Settings
 from app.stream.faust_process import FaustProcess
 from app.stream.rebalance.assignor import EqualCountsAssignor
-from app.tables.recovery import Tables
+from app.stream.rebalance.recovery import Tables
 
 # A held partition (the database is away) is not polled. Kafka must not mistake that for a dead worker: a dead one is
 # found by its missing heartbeats, which a thread of their own sends.
@@ -47,7 +47,6 @@ AppClass = TypeVar("AppClass", bound=RoundsApp)
 
 def build_app(settings: Settings, app_class: type[AppClass]) -> AppClass:
     """A Faust app of that class with no agents yet."""
-    session = settings.kafka_session_timeout
     app = app_class(
         settings.group_id,
         TableManager=Tables,
@@ -57,42 +56,67 @@ def build_app(settings: Settings, app_class: type[AppClass]) -> AppClass:
         datadir=Path(settings.state_dir),
         Worker=FaustProcess,
         store="memory://",  # the state table brings its own RocksDB store (tables/device_table.py)
-        # delivery: nothing is acked but by the pipeline, and a failure ends the process
-        processing_guarantee="at_least_once",
-        agent_supervisor="mode.CrashingSupervisor",
-        stream_wait_empty=True,
-        consumer_auto_offset_reset="earliest",
-        broker_commit_interval=settings.kafka_commit_interval,
-        broker_commit_every=10**9,  # by time alone: committing by count blocks the fetch loop
-        # liveness
-        broker_session_timeout=session,
-        broker_heartbeat_interval=min(session / 3.5, HEARTBEAT_SECONDS),
-        consumer_group_instance_id=settings.kafka_instance_id,
-        broker_rebalance_timeout=max(30.0, 2 * session),
-        broker_request_timeout=max(60.0, 2 * session),
-        broker_max_poll_interval=MAX_POLL_INTERVAL,
-        consumer_metadata_max_age_ms=int(METADATA_SECONDS * 1000),
-        stream_processing_timeout=MAX_POLL_INTERVAL,  # only ever logs, and a held partition is no error
-        broker_commit_livelock_soft_timeout=MAX_POLL_INTERVAL,
-        # throughput: one poll gives at most one batch of a busy partition
-        broker_max_poll_records=settings.batch_max_rows,
-        consumer_max_fetch_size=settings.kafka_max_fetch_bytes,
-        stream_buffer_maxsize=1 << 16,  # counts batches; the transport bounds bytes
-        # topics are made by `iot-stream topics create`, with the settings they need
-        topic_allow_declare=False,
-        topic_disable_leader=True,
-        topic_partitions=settings.kafka_partitions,
-        topic_replication_factor=settings.kafka_replication_factor,
-        table_standby_replicas=0,
-        web_enabled=False,
-        web_tables_enabled=False,
-        web_router_enabled=False,
         worker_redirect_stdouts=False,
+        **_delivery(settings),
+        **_liveness(settings),
+        **_throughput(settings),
+        **_topics(settings),
         **_unique_address(settings),
     )
     app.boot_strategy = ConsumerAlone(app)
     app.stop_seconds = settings.shutdown_timeout + STOP_REST_SECONDS
     return app
+
+
+def _delivery(settings: Settings) -> dict[str, Any]:
+    """Nothing is acked but by the pipeline, and a failure ends the process."""
+    return {
+        "processing_guarantee": "at_least_once",
+        "agent_supervisor": "mode.CrashingSupervisor",
+        "stream_wait_empty": True,
+        "consumer_auto_offset_reset": "earliest",
+        "broker_commit_interval": settings.kafka_commit_interval,
+        "broker_commit_every": 10**9,  # by time alone: committing by count blocks the fetch loop
+    }
+
+
+def _liveness(settings: Settings) -> dict[str, Any]:
+    """When Kafka takes a worker for dead, and how long a worker waits for Kafka."""
+    session = settings.kafka_session_timeout
+    return {
+        "broker_session_timeout": session,
+        "broker_heartbeat_interval": min(session / 3.5, HEARTBEAT_SECONDS),
+        "consumer_group_instance_id": settings.kafka_instance_id,
+        "broker_rebalance_timeout": max(30.0, 2 * session),
+        "broker_request_timeout": max(60.0, 2 * session),
+        "broker_max_poll_interval": MAX_POLL_INTERVAL,
+        "consumer_metadata_max_age_ms": int(METADATA_SECONDS * 1000),
+        "stream_processing_timeout": MAX_POLL_INTERVAL,  # only ever logs, and a held partition is no error
+        "broker_commit_livelock_soft_timeout": MAX_POLL_INTERVAL,
+    }
+
+
+def _throughput(settings: Settings) -> dict[str, Any]:
+    """A poll gives at most one batch of a busy partition."""
+    return {
+        "broker_max_poll_records": settings.batch_max_rows,
+        "consumer_max_fetch_size": settings.kafka_max_fetch_bytes,
+        "stream_buffer_maxsize": 1 << 16,  # counts batches; the transport bounds bytes
+    }
+
+
+def _topics(settings: Settings) -> dict[str, Any]:
+    """Topics are made by `iot-stream topics create`, with the settings they need; nothing is shown on the web."""
+    return {
+        "topic_allow_declare": False,
+        "topic_disable_leader": True,
+        "topic_partitions": settings.kafka_partitions,
+        "topic_replication_factor": settings.kafka_replication_factor,
+        "table_standby_replicas": 0,
+        "web_enabled": False,
+        "web_tables_enabled": False,
+        "web_router_enabled": False,
+    }
 
 
 def _credentials(kafka: Access) -> SASLCredentials | SSLCredentials | None:

@@ -1,27 +1,43 @@
-"""Records that are fetched already: in, aiokafka's fetcher; out, whole runs of C records, and no wrapper for each."""
+"""Records that are fetched already: in, aiokafka's consumer; out, whole runs of C records, and no wrapper for each.
+
+The only file that reaches into the fetcher and the positions of aiokafka 0.14, which is pinned;
+tests/contract/stream/test_aiokafka_internals.py watches what it leans on.
+"""
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
+from copy import copy
 from inspect import GEN_CREATED, getgeneratorstate
 from itertools import chain, islice
 from typing import Any
 from weakref import ref
 
-from aiokafka.consumer.fetcher import READ_COMMITTED, FetchResult
+from aiokafka.consumer.fetcher import READ_COMMITTED, READ_UNCOMMITTED, FetchResult
 from aiokafka.errors import CorruptRecordException
 from aiokafka.structs import TopicPartition
 from faust.types import TP
 
+# How long Kafka may hold back its answer to a fetch that finds nothing new. It answers one request of a connection at a
+# time: a rebalance, which asks for offsets there, waits so long for each answer. Faust has 1.5 s.
+FETCH_WAIT_MS = 200
 
-def take_ready(fetcher: Any, topic: str, active: Any, most: int) -> dict[Any, list[Any]]:
+
+def set_up(client: Any) -> None:
+    """Say how a consumer fetches, before it starts."""
+    client._fetch_max_wait_ms = FETCH_WAIT_MS
+    client._isolation_level = "read_committed"  # what a transaction has taken back is no data
+
+
+def take_ready(client: Any, topic: str, active: Any, most: int) -> dict[Any, list[Any]]:
     """Take up to `most` records of `topic` that are fetched already, as C records: {partition: records}.
 
     fetched_records gives the same, a record at a time and each wrapped in a ConsumerRecord, for 1 us and 300 bytes
     more; what arrives while a poll waits still comes that way.
     """
     taken: dict[Any, list[Any]] = {}
-    if fetcher._subscriptions.reassignment_in_progress:
+    fetcher = client._fetcher
+    if client._closed or fetcher._subscriptions.reassignment_in_progress:
         return taken
     with fetcher._subscriptions.fetch_context():
         for tp, result in list(fetcher._records.items()):
@@ -118,13 +134,12 @@ def _holds_data(source: Any, batch: Any) -> bool:
     return not batch.is_control_batch
 
 
-def fetched_bytes(consumer: Any) -> int:
+def fetched_bytes(client: Any) -> int:
     """Bytes of responses that still hold records not taken, of all partitions; they are compressed as on the wire.
 
     A partition is fetched again only once its response is used up, so there is one a partition at most, of
     IOT_KAFKA_MAX_FETCH_BYTES or one larger record. Called from the loop while the client's thread works.
     """
-    client = getattr(consumer._thread, "_consumer", None)
     if client is None or client._fetcher is None:
         return 0
     total = 0
@@ -135,7 +150,7 @@ def fetched_bytes(consumer: Any) -> int:
     return total
 
 
-def told_of(client: Any, tp: TP) -> Any:
+def partition_state(client: Any, tp: TP) -> Any:
     """What the client knows of a partition: `position`, `highwater`, `timestamp` (ms); None when it is not ours.
 
     The client's own questions assert that it is ours, and a rebalance may take it away between that and the answer.
@@ -148,10 +163,10 @@ def told_of(client: Any, tp: TP) -> Any:
 FETCH_SECONDS = 0.005  # from one request to a broker to the next
 
 
-def pace_fetches(fetcher: Any, seconds: float = FETCH_SECONDS) -> None:
-    """Let requests to the same broker follow one another after `seconds` at the earliest."""
+def pace_fetches(client: Any, seconds: float = FETCH_SECONDS) -> None:
+    """Let requests to the same broker follow one another after `seconds` at the earliest, once it has started."""
     asked: dict[Any, float] = {}  # broker -> when it was asked last
-    ask = fetcher._proc_fetch_request
+    ask = client._fetcher._proc_fetch_request
 
     async def paced(assignment: Any, node_id: Any, request: Any) -> Any:
         wait = asked.get(node_id, 0.0) + seconds - time.monotonic()
@@ -163,4 +178,17 @@ def pace_fetches(fetcher: Any, seconds: float = FETCH_SECONDS) -> None:
         asked[node_id] = time.monotonic()
         return await ask(assignment, node_id, request)
 
-    fetcher._proc_fetch_request = paced
+    client._fetcher._proc_fetch_request = paced
+
+
+async def log_ends(client: Any, tps: Collection[TopicPartition]) -> Mapping[TP, int]:
+    """Where the logs end, whatever the client may read of them: with what transactions that are open have written.
+
+    A commit may lie behind the last stable offset, where end_offsets() ends, and not behind this end.
+
+    Raises KafkaError.
+    """
+    uncommitted = copy(client._fetcher)
+    uncommitted._isolation_level = READ_UNCOMMITTED
+    ends: Mapping[TP, int] = await uncommitted.end_offsets(tps, client._request_timeout_ms)
+    return ends

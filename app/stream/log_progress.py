@@ -3,18 +3,18 @@
 from collections.abc import Mapping
 
 from app.core.sweeper.watermark import LogPosition
-from app.stream.fetcher import told_of
+from app.stream.fetcher import partition_state
 from app.stream.transport import BatchConsumer
 
 
 def log_positions(consumer: BatchConsumer) -> Mapping[int, LogPosition]:
-    """{partition: Tide}; empty while a rebalance or a recovery is under way."""
+    """{partition: LogPosition}; empty while a rebalance or a recovery is under way."""
     app = consumer.app
     if not consumer.flow_active or app.rebalancing or not app.tables.actives_ready:
         return {}
     found = {}
     for tp, start in consumer.flight.start.items():
-        state = told_of(consumer._thread._consumer, tp)
+        state = partition_state(consumer.client, tp)
         if state is None:  # taken away this moment
             return {}
         at = state.timestamp

@@ -25,7 +25,7 @@ class FaustBatch:
 
     def __init__(self, stream: Any, event: Any, consumer: BatchConsumer) -> None:
         message: BatchMessage = event.message
-        consumer.taken_up(message)
+        consumer.reader.taken_up(message)
         self._stream, self._event, self._consumer = stream, event, consumer
         self.topic: str = message.topic
         self.partition: int = message.partition

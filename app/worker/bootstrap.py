@@ -3,7 +3,7 @@
 import sys
 
 from app.errors import SettingsError
-from app.kafka.closed_socket import raise_connection_errors
+from app.kafka.close_clients import raise_connection_errors
 from app.runtime.event_loop import use_uvloop
 from app.settings.settings import load
 from app.worker.build import build_worker

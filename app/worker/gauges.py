@@ -15,7 +15,7 @@ from app.stream.transport import BatchConsumer
 def refresh(consumer: BatchConsumer, processor: Processor, sweep: Sweeper, limit: DeadLetterLimit) -> None:
     """Set them to what is so now."""
     metrics.BUFFERED.set(consumer.flight.weight)
-    metrics.FETCHED.set(fetched_bytes(consumer))
+    metrics.FETCHED.set(fetched_bytes(consumer.client))
     metrics.STATE_KEYS.set(processor.devices)
     metrics.DEVICES_ONLINE.set(sweep.watched)
     metrics.SILENCE_SUSPENDED.set(sweep.suspended)

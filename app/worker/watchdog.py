@@ -48,11 +48,12 @@ class Watchdog:
                 log.warning("kafka_does_not_answer", error=repr(error))
                 self._still.clear()
                 continue
-            self.check(self.lag, consumer.flight.heads(), consumer.last_progress, passed)
+            self.check(self.lag, consumer.flight.heads(), consumer.reader.last_progress, passed)
             await self._doubt(consumer)
             for tp, records in self.lag.items():
                 if records < 0:
-                    await consumer.doubt(f"{tp.topic}-{tp.partition} ends {-records} records before what is done")
+                    what = f"{tp.topic}-{tp.partition} ends {-records} records before what is done"
+                    await consumer.reader.doubt(what)
 
     def check(
         self, lag: Mapping[TP, int], heads: Mapping[TP, BatchMessage], progress: Mapping[TP, float], passed: float
@@ -83,7 +84,7 @@ class Watchdog:
         heads = consumer.flight.heads()
         for tp, (_, still) in self._still.items():
             if tp not in heads and still >= self._interval:
-                await consumer.look_again(tp)
+                await consumer.reader.look_again(tp)
 
     async def _measure_lag(self, consumer: BatchConsumer) -> dict[TP, int]:
         done = consumer.flight.done_offsets()

@@ -13,7 +13,7 @@ from aiokafka.errors import GroupCoordinatorNotAvailableError
 from aiokafka.protocol.group import JoinGroupRequest, LeaveGroupRequest
 
 from app.kafka.close_clients import close_consumer
-from app.kafka.sync_limit import limit_sync
+from app.kafka.group_coordinator import limit_sync
 from tests.servers import KafkaServer
 from tests.waiting import until
 

@@ -13,9 +13,8 @@ from aiokafka.errors import IllegalStateError, UnknownTopicOrPartitionError
 from faust.types import TP
 
 from app.kafka.rebalance_rounds import RebalanceRounds
-from app.stream.in_flight import InFlight
+from app.stream.batch_reader import BatchReader
 from app.stream.rebalance.start_position import Extent
-from app.stream.transaction_markers import TransactionMarkers
 from tests.simulation.group import Group
 from tests.simulation.kafka import INPUT, Kafka, LogRecord
 from tests.simulation.link import Link
@@ -50,18 +49,19 @@ class Client:
 
     app_class: type[SimApp] = SimApp
 
-    def __init__(self, world: World, kafka: Kafka, group: Group, link: Link, flight: InFlight) -> None:
-        self.world, self.kafka, self.group, self.link, self.flight = world, kafka, group, link, flight
-        self.app, self._markers = self.app_class(), TransactionMarkers(flight)
-        self._thread = SimpleNamespace(
+    reader: BatchReader
+
+    def __init__(self, world: World, kafka: Kafka, group: Group, link: Link) -> None:
+        self.world, self.kafka, self.group, self.link = world, kafka, group, link
+        self.app = self.app_class()
+        self.offsets: Any = SimpleNamespace(
             extents=self.extents, seek_to=self.seek_to, rejoin=self.rejoin, reached=self.reached,
             starts=self.starts, ends=self.ask_ends, log_ends=self.ask_ends,
-            _consumer=SimpleNamespace(
-                _subscription=SimpleNamespace(
-                    subscription=SimpleNamespace(assignment=SimpleNamespace(state_value=self._reported))
-                )
-            ),
         )  # fmt: skip
+        assignment = SimpleNamespace(state_value=self._reported)
+        self.client = SimpleNamespace(
+            _subscription=SimpleNamespace(subscription=SimpleNamespace(assignment=assignment))
+        )
         self._assigned: set[TP] = set()
         self._reassigning = False
         self._positions: dict[TP, int] = {}
@@ -82,13 +82,17 @@ class Client:
         return len(self.kafka.log(INPUT, tp.partition))
 
     async def seek_to(self, offsets: Mapping[TP, int], rebalances: int) -> Collection[TP]:
-        """As OffsetThread does it."""
+        """As Offsets does it."""
         ours = self._assigned if self.app.rebalancing_count == rebalances else set()
         sought = [tp for tp in offsets if tp in ours]
         for tp in sought:
             self._positions[tp] = offsets[tp]
             self._nudge()
         return sought
+
+    def position(self, tp: TP) -> int:
+        """The offset it reads next; 0 when the partition is not assigned."""
+        return self._positions.get(tp, 0)
 
     async def starts(self, tps: list[TP]) -> Mapping[TP, int]:
         starts: Mapping[TP, int] = await self.link.call("starts", lambda: dict.fromkeys(tps, 0))
@@ -98,7 +102,7 @@ class Client:
         return self._positions.get(tp)
 
     async def extents(self, topic: str) -> Mapping[TP, Extent]:
-        """What there is to read, and what is committed. Raises as OffsetThread does."""
+        """What there is to read, and what is committed. Raises as Offsets does."""
         rebalances = self.app.rebalancing_count
         while True:
             with contextlib.suppress(*self.world.kafka_errors):
@@ -157,7 +161,7 @@ class Client:
         self._note_ends(ready)
         for tp, records in fetched.items():
             self._positions[tp] += len(records)
-        if self.lose_next and fetched and not self._markers.looking and not self.flight._healing:
+        if self.lose_next and fetched and not self.reader.markers.looking and not self.reader._flight._healing:
             self.lose_next = False
             self.excused.update(fetched)
             self.world.note(self.link.life.name, "the client drops what it fetched")

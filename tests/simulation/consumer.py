@@ -1,7 +1,7 @@
 """The real transport (app.stream.transport.BatchConsumer) without Faust's and aiokafka's machinery below it.
 
-Its own functions are taken as they are: what is fetched, how it is cut and followed, acked, committed, forgotten and
-sought. Machinery gives them what they ask of Faust: the flow, the assignment, a fetch, a commit.
+Its own functions and parts are taken as they are: what is fetched, how it is cut and followed, acked, committed,
+forgotten and sought. Machinery gives them what they ask of Faust: the flow, the assignment, a fetch, a commit.
 """
 
 import asyncio
@@ -14,11 +14,11 @@ from typing import Any
 from aiokafka.structs import OffsetAndMetadata
 from faust.types import TP
 
+from app.stream.batch_reader import BatchReader
 from app.stream.batches import BatchLimits
 from app.stream.events import NoTransportEvents
 from app.stream.in_flight import InFlight
 from app.stream.log_book import LogBook
-from app.stream.prefix_commit import PrefixConsumer
 from app.stream.transport import BatchConsumer
 from tests.simulation.client import Client
 from tests.simulation.group import Group
@@ -34,29 +34,26 @@ COMMIT_SECONDS = 0.3
 class Machinery(Client):
     """What the real functions ask of Faust."""
 
+    _assemble: Callable[[], None]
     _commit_offsets: Callable[..., Awaitable[bool]]
-    _forget: Callable[[], None]
+    flight: InFlight
+    Reader: type[BatchReader]
 
     def __init__(self, world: World, kafka: Kafka, group: Group, link: Link, limits: BatchLimits) -> None:
-        super().__init__(world, kafka, group, link, InFlight(limits))
-        self.limits, self.events = limits, NoTransportEvents()
-        self.logs, self.in_doubt = LogBook(INPUT, self.events), False
-        self.last_progress: dict[TP, float] = {}
+        super().__init__(world, kafka, group, link)
         self.should_stop = self.flow_active = False
         self.can_resume_flow = asyncio.Event()
-        self.drain: Callable[[], Awaitable[None]]
-        self.transport = SimpleNamespace(drain=lambda: self.drain())
-        self._owed: set[TP] = set()
-        self._asked = (0, 0)
-        self._commit_fut, self._last_commit = None, False
-        self._room = asyncio.Event()
-        self._unacked_messages: set[Any] = set()
+        events = NoTransportEvents()
+        self.transport = SimpleNamespace(limits=limits, events=events, logs=LogBook(INPUT, events), drain=None)
+        self._commit_fut = None
+        self.unacked = self._unacked_messages = set[Any]()
         self._committed_offset: dict[TP, int | None] = {}
         self._read_offset: dict[TP, int | None] = {}
         self._active: set[TP] = set()  # of the flow
         self.begun = self.resumed = 0  # rebalances, as they are in truth
         self._committing = asyncio.Lock()
         self.something_done = asyncio.Event()
+        self._assemble()
 
     # -- the assignment and the flow
 
@@ -91,7 +88,7 @@ class Machinery(Client):
     def revoked(self) -> None:
         """The loop has heard of it. What the client has stays assigned until it is given something else."""
         self._active = set()
-        self._forget()
+        self.reader.forget()
 
     def assignment(self) -> set[TP]:
         return self._assigned
@@ -144,25 +141,31 @@ class Machinery(Client):
 
 
 _TAKEN = {
-    name: part
-    for real in (PrefixConsumer, BatchConsumer)
-    for name, part in vars(real).items()
-    if inspect.isfunction(part) and name != "__init__"
+    name: part for name, part in vars(BatchConsumer).items() if inspect.isfunction(part) and name not in vars(Machinery)
 }
 Real: Any = type("Real", (Machinery,), _TAKEN)
 
 
-class SimConsumer(Real):  # type: ignore[misc]
-    """What nobody must have to mend, and what must not be handed over, is noticed here."""
+class SimReader(BatchReader):
+    """What nobody must have to mend is noticed here."""
+
+    _flow: Any
 
     async def look_again(self, tp: TP) -> None:
         """For the watchdog. There are no markers in these logs."""
-        position, expected = self._positions.get(tp, 0), self.flight.expected.get(tp, 1 << 60)
-        known = tp in self.excused or tp in self.under_way or tp in self._markers.looking
-        if position > expected and self.flight.idle(tp) and not known and self.resumed == self.begun:
+        client, flight = self._flow, self._flight
+        position, expected = client.position(tp), flight.expected.get(tp, 1 << 60)
+        known = tp in client.excused or tp in client.under_way or tp in self.markers.looking
+        if position > expected and flight.idle(tp) and not known and client.resumed == client.begun:
             raise BrokenPromise(f"P7 {tp.partition}/{expected} to {position} were fetched, and handed to nobody")
-        self.excused.discard(tp)
+        client.excused.discard(tp)
         await super().look_again(tp)
+
+
+class SimConsumer(Real):  # type: ignore[misc]
+    """What must not be handed over is noticed here."""
+
+    Reader = SimReader
 
     def handed_over(self, tp: TP, offset: int) -> None:
         """The agent has it from now on."""

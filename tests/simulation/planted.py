@@ -34,7 +34,7 @@ from tests.simulation import planted_clocks as clocks
 from tests.simulation import planted_logs as logs
 from tests.simulation import planted_states as remembered
 from tests.simulation.client import SimApp
-from tests.simulation.consumer import SimConsumer
+from tests.simulation.consumer import SimConsumer, SimReader
 from tests.simulation.parts import NeverEnds, Parts, Unleased
 
 PLANTED: dict[str, type[Parts]] = {}
@@ -144,14 +144,22 @@ class AsksForTheLeaseOnceOnly(TimescaleStore):
         super().__init__(settings, interrupt)
 
 
-class LosesTheHead(SimConsumer):
+class _HeadlessReader(SimReader):
     async def _contiguous(self, tp: Any, records: list[Any]) -> list[Any]:
         return records
 
 
+class LosesTheHead(SimConsumer):
+    Reader = _HeadlessReader
+
+
+class _RememberingReader(SimReader):
+    def forget(self) -> None:
+        self.room.set()
+
+
 class RemembersAcrossRebalances(SimConsumer):
-    def _forget(self) -> None:
-        self._room.set()
+    Reader = _RememberingReader
 
 
 class CommitsWhatItFetched(SimConsumer):
@@ -161,18 +169,26 @@ class CommitsWhatItFetched(SimConsumer):
         return done
 
 
-class DropsWithoutSeekingBack(SimConsumer):
-    async def _put_back(self) -> None:
+class _DroppingReader(SimReader):
+    async def put_back(self) -> None:
         self._owed.clear()
-        await super()._put_back()
+        await super().put_back()
+
+
+class DropsWithoutSeekingBack(SimConsumer):
+    Reader = _DroppingReader
+
+
+class _MarkingReader(SimReader):
+    async def put_back(self) -> None: ...
+
+    async def look_again(self, tp: Any) -> None:
+        self.markers.look(tp)
+        self.markers.reached(tp, await self._offsets.reached(tp))
 
 
 class TakesWhatItDroppedForMarkers(SimConsumer):
-    async def _put_back(self) -> None: ...
-
-    async def look_again(self, tp: Any) -> None:
-        self._markers.look(tp)
-        self._markers.reached(tp, await self._thread.reached(tp))
+    Reader = _MarkingReader
 
 
 class _OneFlag(SimApp):

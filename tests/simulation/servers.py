@@ -47,7 +47,7 @@ class Servers:
             mock.patch.object(session, "connect", connect),
             mock.patch("app.kafka.access.create_conn", nobody),
             mock.patch("app.pipeline.pipeline.time", clock),
-            mock.patch("app.stream.transport.time", clock),
+            mock.patch("app.stream.batch_reader.time", clock),
             mock.patch("app.worker.watchdog.time", clock),
             mock.patch("app.worker.inactivity_task.time", clock),
         ):

@@ -60,7 +60,7 @@ class Worker:
         self.lease, self.logs = self._backends.lease, self._backends.logs
         self.consumer.logs = self.logs
         self.parts = build_parts(settings, self._backends, self._classes)
-        self.consumer.drain = lambda: self.parts.pipeline.drain(settings.shutdown_timeout)
+        self.consumer.transport.drain = lambda: self.parts.pipeline.drain(settings.shutdown_timeout)
 
     def _consumer(self) -> Any:
         settings, servers = self._settings, self.servers
@@ -157,7 +157,7 @@ class Worker:
         return self.consumer.assign(generation, partitions), partitions
 
     async def _recover_all(self, joined: int, partitions: frozenset[int]) -> None:
-        """In the order of app.tables.recovery, which asks for the same."""
+        """In the order of app.stream.rebalance.order, which asks for the same."""
         consumer = self.consumer
         self.servers.world.recovers()
         for partition in sorted(partitions):

@@ -8,7 +8,7 @@ from aiokafka.conn import AIOKafkaConnection, create_conn
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.protocol.metadata import MetadataRequest
 
-from app.kafka.closed_socket import raise_connection_errors
+from app.kafka.close_clients import raise_connection_errors
 from app.runtime.event_loop import Loop
 from tests.servers import KafkaServer
 

@@ -39,19 +39,19 @@ class Asked:
 
 async def test_a_broker_is_asked_again_after_a_breath(monkeypatch: pytest.MonkeyPatch) -> None:
     fetcher = Asked(monkeypatch, seconds=0.002)
-    pace_fetches(fetcher, 0.005)
+    pace_fetches(SimpleNamespace(_fetcher=fetcher), 0.005)
     assert await fetcher.ask(1, 1, 1) == [0.005, 0.005]
 
 
 async def test_an_answer_that_took_longer_is_not_kept_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     fetcher = Asked(monkeypatch, seconds=0.2)
-    pace_fetches(fetcher, 0.005)
+    pace_fetches(SimpleNamespace(_fetcher=fetcher), 0.005)
     assert await fetcher.ask(1, 1, 1) == [0.2, 0.2]
 
 
 async def test_each_broker_has_its_own_pace(monkeypatch: pytest.MonkeyPatch) -> None:
     fetcher = Asked(monkeypatch)
-    pace_fetches(fetcher, 0.005)
+    pace_fetches(SimpleNamespace(_fetcher=fetcher), 0.005)
     assert await fetcher.ask(1, 2, 1, 2) == [0, 0.005, 0]
 
 
@@ -64,7 +64,7 @@ async def test_a_question_that_is_taken_back_brings_nothing() -> None:
             return True
 
     fetcher: Any = Fetcher()
-    pace_fetches(fetcher, 60.0)
+    pace_fetches(SimpleNamespace(_fetcher=fetcher), 60.0)
     assert await fetcher._proc_fetch_request(None, 1, "first")
     waiting = asyncio.ensure_future(fetcher._proc_fetch_request(None, 1, "second"))
     await asyncio.sleep(0.01)

@@ -99,7 +99,7 @@ async def test_the_end_of_a_recovery_does_not_end_the_rebalance_that_has_begun_m
     worker.transport.drain = draining
     async with begun(worker, go_on, drained):
         await until(placed.is_set, 30)
-        await worker.consumer._thread.rejoin()
+        await worker.consumer.offsets.rejoin()
         await until(drain.is_set, 30)
         assert (worker.app.joined, worker.app.rebalancing_count) == (1, 2)
         go_on.set()
@@ -134,14 +134,14 @@ async def test_rebalances_at_any_moment_of_one_another_end_nobody_and_leave_noth
         looking = asyncio.create_task(look())
         await until(lambda: worker.partitions == {0, 1}, 30)
         for number in range(1, 16):
-            await worker.consumer._thread.rejoin()
+            await worker.consumer.offsets.rejoin()
             await asyncio.sleep(chance.choice((0, 0.005, 0.05, 0.3)))
             await fw.produce(kafka.bootstrap, unique, {0: 1, 1: 2})
-            await worker.consumer._thread.rejoin()
+            await worker.consumer.offsets.rejoin()
             done = {TP(unique, 0): number, TP(unique, 1): 2 * number}
             await until(lambda done=done: worker.consumer.flight.done_offsets() == done, 60)  # type: ignore[misc]
         before = worker.app.ended
-        await worker.consumer._thread.rejoin()
+        await worker.consumer.offsets.rejoin()
         await until(lambda: worker.app.ended > before and not worker.app.rebalancing, 60)  # none is left to stop in
         assert not looking.done()
         looking.cancel()
@@ -158,8 +158,8 @@ async def test_a_poll_under_way_ends_with_the_rebalance_that_begins(
         await until(lambda: worker.partitions == {0, 1}, 30)
         thread = worker.consumer._thread
         poll = asyncio.create_task(thread.getmany({TP(unique, 0)}, 600.0))
-        await until(lambda: len(thread._polls) == 2)  # the other one is the worker's own
-        await worker.consumer._thread.rejoin()
+        await until(lambda: len(thread.polls) == 2)  # the other one is the worker's own
+        await worker.consumer.offsets.rejoin()
         assert await asyncio.wait_for(poll, 60) == {}
         await fw.produce(kafka.bootstrap, unique, {0: 1, 1: 1})
         await until(lambda: worker.records == 2, 30)

@@ -35,10 +35,10 @@ class Unconnected:
         self.highwaters: dict[TP, int] = {}
         self.starts: dict[TP, int] = {}  # of the logs; without one Kafka does not answer
         self.consumer.highwater = self.highwaters.get
-        self.consumer._thread.starts = self._starts
+        self.consumer.offsets.starts = self._starts
         self.rejoins = 0
-        self.consumer._thread.rejoin = self._rejoin
-        self.consumer._thread.seek_to = self._seek_to
+        self.consumer.offsets.rejoin = self._rejoin
+        self.consumer.offsets.seek_to = self._seek_to
         self.lost: set[TP] = set()  # by the client, while a rebalance goes on that nobody has heard of yet
 
     async def _seek_to(self, offsets: Mapping[TP, int], rebalances: int) -> Collection[TP]:
@@ -65,9 +65,9 @@ class Unconnected:
 
     async def take(self, tp: TP, run: list[Any]) -> list[tuple[int, int]]:
         """What is handed over; then what is done before the next poll."""
-        batches: AsyncIterator[BatchMessage] = self.consumer._batches(tp, run)
+        batches: AsyncIterator[BatchMessage] = self.consumer.reader.batches(tp, run)
         found = [(batch.first_offset, batch.next_offset) async for batch in batches]
-        await self.consumer._put_back()
+        await self.consumer.reader.put_back()
         return found
 
 
@@ -94,7 +94,7 @@ async def test_nothing_is_handed_over_before_its_partition_was_placed(make: Make
     assert subject.consumer.flight.heads() == {}
     subject.place(ZERO, 0)
     assert await subject.take(ZERO, records(0, 10)) == [(0, 10)]
-    subject.consumer._forget()
+    subject.consumer.reader.forget()
     assert await subject.take(ZERO, records(10, 20)) == []
 
 
@@ -108,7 +108,7 @@ async def test_what_is_dropped_as_not_placed_is_read_again_once_it_is(make: Make
     assert await subject.take(ZERO, records(0, 10)) == []
     assert subject.seeks == []
     subject.consumer.app.ended = 1
-    await subject.consumer._put_back()
+    await subject.consumer.reader.put_back()
     assert subject.seeks == [(ZERO, 0)]
     assert await subject.take(ZERO, records(0, 10)) == [(0, 10)]
     assert len(subject.seeks) == 1
@@ -118,25 +118,25 @@ async def test_a_rebalance_in_the_middle_of_a_run_leaves_nothing_in_flight_that_
     """The agent's queue was full; the books are those of another epoch when the next batch is asked for."""
     subject = make(max_rows=5)
     subject.place(ZERO, 0)
-    batches = subject.consumer._batches(ZERO, records(0, 10))
+    batches = subject.consumer.reader.batches(ZERO, records(0, 10))
     assert (await anext(batches)).next_offset == 5
-    subject.consumer._forget()
+    subject.consumer.reader.forget()
     subject.place(ZERO, 0)
     assert [batch async for batch in batches] == []
     assert subject.consumer.flight.idle(ZERO)
-    await subject.consumer._put_back()
+    await subject.consumer.reader.put_back()
     assert subject.seeks == [(ZERO, 0)]
 
 
 async def test_a_flow_that_stops_in_the_middle_of_a_run_gives_back_the_rest(make: Make) -> None:
     subject = make(max_rows=5)
     subject.place(ZERO, 0)
-    batches = subject.consumer._batches(ZERO, records(0, 10))
+    batches = subject.consumer.reader.batches(ZERO, records(0, 10))
     assert (await anext(batches)).next_offset == 5
     subject.consumer.stop_flow()
     assert [batch async for batch in batches] == []
     subject.consumer.resume_flow()
-    await subject.consumer._put_back()
+    await subject.consumer.reader.put_back()
     assert subject.seeks == [(ZERO, 5)]
 
 
@@ -144,10 +144,10 @@ async def test_a_run_that_nobody_takes_to_its_end_is_read_again(make: Make) -> N
     """Whatever ends it: here the generator is closed."""
     subject = make(max_rows=5)
     subject.place(ZERO, 0)
-    batches = subject.consumer._batches(ZERO, records(0, 10))
+    batches = subject.consumer.reader.batches(ZERO, records(0, 10))
     await anext(batches)
     await batches.aclose()  # type: ignore[attr-defined]
-    await subject.consumer._put_back()
+    await subject.consumer.reader.put_back()
     assert subject.seeks == [(ZERO, 5)]
 
 
@@ -159,7 +159,7 @@ async def test_what_a_rebalance_takes_away_stays_owed(make: Make) -> None:
     assert await subject.take(ZERO, records(0, 10)) == []
     assert subject.seeks == []
     subject.lost = set()
-    await subject.consumer._put_back()
+    await subject.consumer.reader.put_back()
     assert subject.seeks == [(ZERO, 0)]
 
 
@@ -182,7 +182,7 @@ async def test_a_poll_that_fails_owes_what_it_was_asked_for(make: Make) -> None:
     consumer._getmany = finds
     assert [message.next_offset async for _, message in consumer.getmany(1.0)] == [5]
     assert subject.seeks == [(ZERO, 3)]
-    await consumer._put_back()
+    await consumer.reader.put_back()
     assert len(subject.seeks) == 1
 
 
@@ -196,8 +196,8 @@ async def test_records_dropped_again_and_again_are_never_taken_for_markers(make:
     async def reached(_: TP) -> int:
         return position
 
-    consumer._thread.reached = reached
-    await consumer.look_again(ZERO)
+    consumer.offsets.reached = reached
+    await consumer.reader.look_again(ZERO)
     for _ in range(5):
         consumer.stop_flow()
         subject.lost = {ZERO}
@@ -206,7 +206,7 @@ async def test_records_dropped_again_and_again_are_never_taken_for_markers(make:
     assert (consumer.flight.expected, consumer.flight.done) == ({ZERO: 0}, {})
     subject.lost = set()
     position = 0
-    await consumer._put_back()
+    await consumer.reader.put_back()
     assert subject.seeks[-1] == (ZERO, 0)
     assert await subject.take(ZERO, records(0, 10)) == [(0, 10)]
 
@@ -219,13 +219,13 @@ async def test_what_holds_no_records_is_passed_over_after_two_looks(make: Make) 
     async def reached(_: TP) -> int:
         return 7
 
-    consumer._thread.reached = reached
-    await consumer.look_again(ZERO)
+    consumer.offsets.reached = reached
+    await consumer.reader.look_again(ZERO)
     assert subject.seeks == []  # a poll may be under way
-    await consumer._put_back()
-    await consumer._put_back()
+    await consumer.reader.put_back()
+    await consumer.reader.put_back()
     assert subject.seeks == [(ZERO, 5)] * 2
-    await consumer._put_back()
+    await consumer.reader.put_back()
     assert consumer._filter_committable_offsets([ZERO]) == {ZERO: 7}
     assert consumer.flight.start == {ZERO: 7}  # whoever asks how far all is read, as the tide gauge does
     assert len(subject.seeks) == 2
@@ -244,13 +244,13 @@ async def test_a_batch_names_its_records(make: Make) -> None:
     subject = make()
     subject.place(ZERO, 5)
     run = records(5, 8)
-    batches = [batch async for batch in subject.consumer._batches(ZERO, run)]
+    batches = [batch async for batch in subject.consumer.reader.batches(ZERO, run)]
     message = batches[0]
     assert message.value == run
     assert (message.tp, message.offset, message.timestamp) == (ZERO, 7, run[-1].timestamp / 1000)
     assert subject.consumer.current(message)
     assert subject.consumer.flight.heads() == {ZERO: message}
-    subject.consumer._forget()
+    subject.consumer.reader.forget()
     assert not subject.consumer.current(message)
 
 
@@ -319,8 +319,8 @@ async def test_offsets_move_by_the_prefix_alone(make: Make) -> None:
     consumer = subject.consumer
     for tp in (ZERO, ONE):
         subject.place(tp, 0)
-    batches = [batch async for batch in consumer._batches(ZERO, records(0, 15))]
-    other = [batch async for batch in consumer._batches(ONE, records(0, 5))]
+    batches = [batch async for batch in consumer.reader.batches(ZERO, records(0, 15))]
+    other = [batch async for batch in consumer.reader.batches(ONE, records(0, 5))]
     weight = consumer.flight.weight
     for batch in (batches[2], batches[1], other[0]):
         assert consumer.ack(batch)
@@ -334,10 +334,10 @@ async def test_offsets_move_by_the_prefix_alone(make: Make) -> None:
 async def test_an_ack_of_another_epoch_commits_nothing(make: Make) -> None:
     subject = make()
     subject.place(ZERO, 0)
-    old = [batch async for batch in subject.consumer._batches(ZERO, records(0, 5))]
-    subject.consumer._forget()
+    old = [batch async for batch in subject.consumer.reader.batches(ZERO, records(0, 5))]
+    subject.consumer.reader.forget()
     subject.place(ZERO, 0)
-    new = [batch async for batch in subject.consumer._batches(ZERO, records(0, 5))]
+    new = [batch async for batch in subject.consumer.reader.batches(ZERO, records(0, 5))]
     subject.consumer.ack(old[0])
     assert subject.consumer._filter_committable_offsets([ZERO]) == {}
     subject.consumer.ack(new[0])
@@ -350,13 +350,13 @@ async def test_a_partition_is_not_polled_while_nobody_has_taken_its_last_batches
     consumer = subject.consumer
     subject.place(ZERO, 0)
     await subject.take(ZERO, records(0, 5 * WAITING - 5))
-    assert consumer._has_room(ZERO)
+    assert consumer.reader.has_room(ZERO)
     await subject.take(ZERO, records(5 * WAITING - 5, 5 * WAITING))
-    assert not consumer._has_room(ZERO)
-    consumer._room.clear()
-    consumer.taken_up(consumer.flight.heads()[ZERO])
-    assert consumer._has_room(ZERO)
-    assert consumer._room.is_set()  # whoever waits for room looks again
+    assert not consumer.reader.has_room(ZERO)
+    consumer.reader.room.clear()
+    consumer.reader.taken_up(consumer.flight.heads()[ZERO])
+    assert consumer.reader.has_room(ZERO)
+    assert consumer.reader.room.is_set()  # whoever waits for room looks again
 
 
 async def test_a_partition_without_room_is_not_polled(make: Make) -> None:
@@ -366,10 +366,10 @@ async def test_a_partition_without_room_is_not_polled(make: Make) -> None:
         subject.place(tp, 0)
     await subject.take(ZERO, records(0, 10))
     for batch in consumer.flight._out[ZERO]:
-        consumer.taken_up(batch)
-    assert (consumer._has_room(ZERO), consumer._has_room(ONE)) == (False, True)
+        consumer.reader.taken_up(batch)
+    assert (consumer.reader.has_room(ZERO), consumer.reader.has_room(ONE)) == (False, True)
     await subject.take(ONE, records(0, 5, size=4000))
-    assert not consumer._has_room(ONE)  # the bytes of all are used up
+    assert not consumer.reader.has_room(ONE)  # the bytes of all are used up
     consumer.ack(consumer.flight.heads()[ONE])
-    assert consumer._has_room(ONE)
-    assert consumer._has_room(TP("a-changelog", 0))
+    assert consumer.reader.has_room(ONE)
+    assert consumer.reader.has_room(TP("a-changelog", 0))

@@ -44,7 +44,7 @@ def client(assigned: set[TopicPartition] | None) -> Any:
 def consumer(kafka: Any, app: Any = None) -> Any:
     app = app or SimpleNamespace(rebalancing=False, tables=SimpleNamespace(actives_ready=True))
     flight = SimpleNamespace(start={TP("t", 0): 5}, epoch=3)
-    return SimpleNamespace(app=app, flow_active=True, flight=flight, _thread=SimpleNamespace(_consumer=kafka))
+    return SimpleNamespace(app=app, flow_active=True, flight=flight, client=kafka)
 
 
 @pytest.mark.parametrize("assigned", [None, set(), {TopicPartition("t", 1)}])

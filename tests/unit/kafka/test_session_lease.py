@@ -119,7 +119,7 @@ def test_the_clock_goes_on() -> None:
 
 
 class Coordinator:
-    """What is used of aiokafka's; tests/contract/stream/test_faust_internals.py compares."""
+    """What is used of aiokafka's; tests/contract/stream/test_aiokafka_internals.py compares."""
 
     def __init__(self, clock: Clock) -> None:
         self.code, self.resets, self._clock = 0, 0, clock

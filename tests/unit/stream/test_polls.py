@@ -1,0 +1,60 @@
+"""A rebalance ends the polls that wait, a refusal of Kafka is waited out, and a cancellation is one."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from aiokafka.errors import ConsumerStoppedError, TopicAuthorizationFailedError
+
+from app.stream.polls import Polls
+
+
+async def fails(error: Exception) -> Any:
+    raise error
+
+
+async def waiting(polls: Polls) -> "asyncio.Task[Any]":
+    poll = asyncio.create_task(polls.wait(asyncio.sleep(3600, {"a partition": ["a record"]})))
+    await asyncio.sleep(0)
+    assert len(polls) == 1
+    return poll
+
+
+async def test_a_poll_returns_what_is_found() -> None:
+    polls = Polls()
+    assert await polls.wait(asyncio.sleep(0, {1: []})) == {1: []}
+    assert len(polls) == 0
+
+
+async def test_a_rebalance_ends_a_poll_which_has_found_nothing() -> None:
+    polls = Polls()
+    poll = await waiting(polls)
+    polls.end()
+    assert await poll == {}
+    assert len(polls) == 0
+
+
+async def test_who_cancels_a_poll_hears_that() -> None:
+    polls = Polls()
+    poll = await waiting(polls)
+    poll.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await poll
+
+
+async def test_a_poll_that_is_cancelled_while_a_rebalance_ends_it_is_cancelled() -> None:
+    polls = Polls()
+    poll = await waiting(polls)
+    polls.end()
+    poll.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await poll
+
+
+async def test_a_refusal_is_waited_out_and_a_stop_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.stream.polls.RETRY_SECONDS", 0.01)
+    polls = Polls()
+    assert await polls.wait(fails(TopicAuthorizationFailedError())) == {}
+    with pytest.raises(ConsumerStoppedError):
+        await polls.wait(fails(ConsumerStoppedError()))
+    assert len(polls) == 0
