@@ -25,7 +25,7 @@ class BatchLimits:
     partition_bytes: int = 4 << 20
 
 
-class BatchMessage(ConsumerMessage):  # type: ignore[misc]
+class BatchMessage(ConsumerMessage):
     """One run of records of one partition. `value` is the list of aiokafka ConsumerRecord."""
 
     first_offset: int
@@ -35,7 +35,7 @@ class BatchMessage(ConsumerMessage):  # type: ignore[misc]
     in_work: bool = False  # taken by the pipeline: holding it (an outage) is not being stuck
 
 
-class BatchTopic(faust.Topic):  # type: ignore[misc]
+class BatchTopic(faust.Topic):
     """A topic whose events carry batches: nothing is decoded before the agent sees it."""
 
     def _compile_decode(self) -> None:

@@ -25,7 +25,7 @@ log = structlog.get_logger()
 CALLS_AT_ONCE = 4
 
 
-class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+class ConsumerThread(driver.AIOKafkaConsumerThread):
     """Faust's, which ends the process at the first failure of nearly every step. Its parts: `offsets` and `polls`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -109,11 +109,11 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     @property
     def method_queue(self) -> MethodQueue:
         """What other threads ask of this one; one call that waits for Kafka must not keep the others waiting."""
-        if self._method_queue is None:  # type: ignore[has-type]
+        if self._method_queue is None:  # type: ignore[has-type]  # set by a class without types
             self._method_queue = MethodQueue(num_workers=CALLS_AT_ONCE, loop=self.thread_loop, beacon=self.beacon)
         return self._method_queue
 
-    @Service.task  # type: ignore[untyped-decorator]
+    @Service.task
     async def _watch_group(self) -> None:
         """At an error it does not know, aiokafka takes no part in the group until somebody asks; Faust never does."""
         while not self.should_stop:

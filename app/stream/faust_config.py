@@ -27,7 +27,7 @@ METADATA_SECONDS = 30.0  # what a broker says of topics while it starts is not a
 STOP_REST_SECONDS = 6.0
 
 
-class ConsumerAlone(BootStrategy):  # type: ignore[misc]
+class ConsumerAlone(BootStrategy):
     """Faust's own producer is left out: nobody sends with it, and it would have to be started, flushed and stopped.
 
     So is its web server, which shows tables to anybody on every address: ours is in ops/health.py. The worker command
@@ -38,7 +38,7 @@ class ConsumerAlone(BootStrategy):  # type: ignore[misc]
     enable_web = False
 
 
-class RoundsApp(RebalanceRounds, faust.App):  # type: ignore[misc]
+class RoundsApp(RebalanceRounds, faust.App):
     """A Faust app that counts rebalances."""
 
 

@@ -32,7 +32,7 @@ from app.stream.rebalance.placement import Placement
 SHORT_POLL_SECONDS = 0.02  # while some partitions wait for room, or to be placed
 
 
-class BatchConsumer(driver.Consumer):  # type: ignore[misc]
+class BatchConsumer(driver.Consumer):
     """Faust's consumer, with batches of one topic."""
 
     transport: "BatchTransport"
@@ -197,7 +197,7 @@ async def _nothing_to_drain() -> None:
     return None
 
 
-class BatchTransport(driver.Transport):  # type: ignore[misc]
+class BatchTransport(driver.Transport):
     """Set it before the first agent: `app.transport = BatchTransport(app, limits, events)`."""
 
     Consumer = BatchConsumer

@@ -17,10 +17,10 @@ from app.kafka.rebalance_rounds import RebalanceRounds
 from app.tables.changelog_reader import ChangelogReader
 
 
-class StateRecovery(Recovery):  # type: ignore[misc]
+class StateRecovery(Recovery):
     """Reads changelogs past Faust's streams, and ends with the next rebalance, wherever it is."""
 
-    @Service.task  # type: ignore[untyped-decorator]
+    @Service.task
     async def _restart_recovery(self) -> None:
         """After each rebalance take over what is assigned now."""
         while not self.should_stop:
@@ -76,7 +76,7 @@ class StateRecovery(Recovery):  # type: ignore[misc]
         self.tables.on_actives_ready()
         self.tables.on_standbys_ready()
 
-    @Service.task  # type: ignore[untyped-decorator]
+    @Service.task
     async def _slurp_changelogs(self) -> None:
         """Nothing comes this way: changelog partitions stay paused from their assignment on."""
 
@@ -94,7 +94,7 @@ class StateRecovery(Recovery):  # type: ignore[misc]
         await super()._wait(coro)
 
 
-class Tables(TableManager):  # type: ignore[misc]
+class Tables(TableManager):
     """A table manager with a StateRecovery."""
 
     async def on_start(self) -> None:
@@ -105,6 +105,6 @@ class Tables(TableManager):  # type: ignore[misc]
     @property
     def recovery(self) -> Recovery:
         """The recovery service, made on first use."""
-        if self._recovery is None:  # type: ignore[has-type]
+        if self._recovery is None:  # type: ignore[has-type]  # set by a class without types
             self._recovery = StateRecovery(self.app, self, beacon=self.beacon, loop=self.loop)
         return self._recovery
