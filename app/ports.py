@@ -33,7 +33,7 @@ class Store(Protocol):
     async def write(self, rows: Sequence[Row], effects: Sequence[Effect] = ()) -> WriteResult:
         """Store rows and, in the same transaction, effects; wait out an outage. Late rows may go apart.
 
-        Raises TransientError only when told to give up (rebalance, shutdown): then the write comes again, whole.
+        Raises TransientError only when interrupted (rebalance, shutdown): then the write comes again, whole.
         """
 
 
@@ -62,7 +62,7 @@ class Lease(Protocol):
     async def ensure(self) -> None:
         """Return once they surely are, which is at once but for a worker that was stalled or cut off from Kafka.
 
-        Raises TransientError when told to give up first.
+        Raises TransientError when interrupted first.
         """
 
 

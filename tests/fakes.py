@@ -33,10 +33,10 @@ class FakeStore:
         self.available.set()
 
     async def write(self, rows: Sequence[Row], effects: Sequence[Effect] = ()) -> WriteResult:
-        """Store rows and effects, or raise TransientError when told to give up while unavailable."""
+        """Store rows and effects, or raise TransientError when interrupted while unavailable."""
         while not self.available.is_set():
             if self.interrupt.is_set():
-                raise TransientError("told to give up")
+                raise TransientError("interrupted")
             await asyncio.sleep(0.01)
         refused = [
             (index, wrong) for index, row in enumerate(rows) if (wrong := fault(row, DEFAULT) or _json_fault(row[6]))

@@ -98,7 +98,7 @@ async def wait_out(call: Callable[[], Awaitable[T]], failed: Failed, interrupt: 
     try:
         return await retry(call, kafka_away, wait, failed, interrupt.pause, stop)
     except KAFKA_ERRORS as error:
-        raise TransientError(f"told to give up while waiting for Kafka: {error!r}") from error
+        raise TransientError(f"interrupted while waiting for Kafka: {error!r}") from error
 
 
 async def ask_until_answered(step: str, ask: Callable[[], Awaitable[T]]) -> T:

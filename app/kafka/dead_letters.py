@@ -37,7 +37,7 @@ class KafkaDeadLetters:
     async def send(self, batch: Batch, rejected: Sequence[Rejected]) -> None:
         """Return once Kafka has acked an envelope for every rejected record of `batch`.
 
-        Raises TransientError when told to give up first, DeadLetterLimitError instead of sending any when the limit is
+        Raises TransientError when interrupted first, DeadLetterLimitError instead of sending any when the limit is
         exceeded.
         """
         if not rejected:

@@ -172,7 +172,7 @@ class Producer:
         sent: list[Sent] = []
         try:
             putting = self._put(client, topic, unsent.batches(client, count), sent)
-            await self._interrupt.race(putting, LAST_SECONDS, "told to give up while waiting for Kafka's ack")
+            await self._interrupt.race(putting, LAST_SECONDS, "interrupted while waiting for Kafka's ack")
         except (TransientError, asyncio.CancelledError):
             await self.stop()  # a batch sent later could overwrite what the partition's next owner has written
             raise

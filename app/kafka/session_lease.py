@@ -103,7 +103,7 @@ class SessionLease:
             if not self.valid():
                 await self._interrupt.first_of(renewed)
                 if self._interrupt.is_set() and not self.valid():
-                    raise TransientError("told to give up while Kafka may have given the partitions to others")
+                    raise TransientError("interrupted while Kafka may have given the partitions to others")
         finally:
             self._waiting.pop(renewed, None)
 
@@ -124,7 +124,7 @@ def guard(client: Any, lease: Lease) -> None:
                 await lease.ensure()
             except (TransientError, asyncio.CancelledError) as interrupted:
                 raise KafkaError(
-                    "told to give up before it was sent"
+                    "interrupted before the message was sent"
                 ) from interrupted  # fails the messages, not the sender
             finally:
                 held.discard(task)

@@ -1,4 +1,4 @@
-"""One `up`: holds the lock of its directory, brings the stack up, watches it until told to stop, stops it."""
+"""One `up`: holds the lock of its directory, brings the stack up, watches it until stopped, stops it."""
 
 import fcntl
 import os
@@ -40,7 +40,7 @@ class StackSession:
             raise self.problem
 
     def wait_ready(self) -> bool:
-        """Return once the stack is ready: True; False when it was told to stop, or could not start."""
+        """Return once the stack is ready: True; False when it was stopped, or could not start."""
         while not self.ready.wait(0.1):
             if self.stopped.is_set():
                 return False

@@ -75,7 +75,7 @@ class Stack:
         )
 
     def _program(self, name: str) -> Program:
-        # A worker may be in the middle of a write when it is told to stop; the others are done at once.
+        # A worker may be in the middle of a write when it is stopped; the others are done at once.
         stop_within = 30.0 if name == "worker" else 15.0
         port = self.ports.get(name)
         process = ChildProcess(name, program_command(name), self.layout.log(name), env=self._program_env(name))

@@ -22,7 +22,7 @@ class MqttPublisher:
     """Of one account; one connection at a time."""
 
     def __init__(self, account: BrokerAccount, rest: Callable[[str, float], Awaitable[None]]) -> None:
-        """`rest` waits: the name of a step and seconds in; it raises when the program is told to stop."""
+        """`rest` waits: the name of a step and seconds in; it raises when the program is stopped."""
         self._account, self._rest = account, rest
         self._connection: Connection | None = None
         self._attempt = 0

@@ -58,7 +58,7 @@ class _InHand:
 
 
 class Notifier:
-    """Runs until told to stop; waits out every absence of Kafka, the database or the MQTT broker."""
+    """Runs until stopped; waits out every absence of Kafka, the database or the MQTT broker."""
 
     def __init__(self, settings: Settings, publishing: Publishing, retry: RetryUntilStopped) -> None:
         self._settings, self._publishing, self._retry = settings, publishing, retry
@@ -89,7 +89,7 @@ class Notifier:
         }
 
     async def run(self) -> None:
-        """Take, publish, commit; returns once told to stop, and what is on its way is acknowledged if it can be."""
+        """Take, publish, commit; returns once stopped, and what is on its way is acknowledged if it can be."""
         try:
             async with asyncio.TaskGroup() as group:
                 publishing = group.create_task(_until_stopped(self._publishing.run()))
@@ -251,7 +251,7 @@ def _less(counts: "Count[str]", user_id: str) -> None:
 
 
 async def _until_stopped(steps: Coroutine[Any, Any, None]) -> None:
-    """They end when told to stop, wherever they wait."""
+    """They end when stopped, wherever they wait."""
     try:
         await steps
     except StoppedError:

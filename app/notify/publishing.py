@@ -79,7 +79,7 @@ class Publishing:
         self._changed.set()
 
     async def run(self) -> None:
-        """Publish until told to stop. Raises StoppedError."""
+        """Publish until stopped. Raises StoppedError."""
         while True:
             connection = await self._publisher.connect()
             self._suspects.connected()

@@ -1,4 +1,4 @@
-"""Steps of a program that delivers alerts, tried until they succeed or the program is told to stop."""
+"""Steps of a program that delivers alerts, tried until they succeed or the program is stopped."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

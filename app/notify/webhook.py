@@ -48,7 +48,7 @@ class _Post(Struct, eq=False):
 
 
 class WebhookSender:
-    """Runs until told to stop; waits out every absence of Kafka or the receiver."""
+    """Runs until stopped; waits out every absence of Kafka or the receiver."""
 
     def __init__(self, settings: Settings, hook: WebhookClient, stop: asyncio.Event) -> None:
         self._settings, self._hook, self._retry = settings, hook, RetryUntilStopped(stop)
@@ -61,7 +61,7 @@ class WebhookSender:
         self._taken = 0
 
     async def run(self) -> None:
-        """Take, post, commit; returns once told to stop."""
+        """Take, post, commit; returns once stopped."""
         try:
             async with asyncio.TaskGroup() as group:
                 posting = [group.create_task(self._post_in_turn()) for _ in range(AT_ONCE)]

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from app.errors import TransientError
 
 T = TypeVar("T")
-REASON = "told to give up while waiting: nothing of this is done"
+REASON = "interrupted while waiting: nothing of this is done"
 
 
 async def set_within(event: asyncio.Event, seconds: float | None) -> bool:

@@ -27,7 +27,7 @@ class ConfigTask:
     """Follows them until cancelled."""
 
     def __init__(self, table: ConfigFeed, book: RuleBook, outbox: Outbox, ours: Callable[[str], bool]) -> None:
-        """`ours`: whether this worker answers that user. The outbox must bear being told to give up."""
+        """`ours`: whether this worker answers that user. The outbox must bear an interruption."""
         self._table, self._book, self._outbox, self._ours = table, book, outbox, ours
         self._in_force = LastKnownGood(book)
 

@@ -50,7 +50,7 @@ async def test_kill_bridge(site: Site) -> None:
 
 
 async def publish(site: Site, sent: list[Sent], stop: asyncio.Event) -> None:
-    """Publish in order until told to stop; `sent` is what the broker has acknowledged."""
+    """Publish in order until stopped; `sent` is what the broker has acknowledged."""
     source = messages(site.unique, seed=3)
     async with publisher(site.mqtt, f"publisher-{site.unique}") as client:
         while not stop.is_set():

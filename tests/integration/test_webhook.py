@@ -115,7 +115,7 @@ async def test_a_receiver_that_is_away_keeps_no_mqtt_message_waiting(
             await outbox(kafka.bootstrap, unique, [event(unique, n) for n in range(3)])
             await until(lambda: len(heard) == 3)
             await notifier.logged("webhook_retry", times=2)
-            assert notifier.stop() < 10, "told to stop, it does not wait for the receiver"
+            assert notifier.stop() < 10, "stopped, it does not wait for the receiver"
     assert KEY not in (tmp_path / "log").read_text()
 
 

@@ -1,4 +1,4 @@
-"""The order of a batch's steps, and what holds when one of them fails, waits or is told to stop."""
+"""The order of a batch's steps, and what holds when one of them fails, waits or is stopped."""
 
 import asyncio
 from collections.abc import Callable
@@ -124,7 +124,7 @@ async def test_the_ports_in_front_of_the_failing_one_have_run_and_those_behind_h
 
 @pytest.mark.parametrize("port", PORTS)
 async def test_giving_up_holds_the_partition_and_lets_the_others_go_on(port: str) -> None:
-    """TransientError is what a port raises when told to give up: no crash, no ack, and none for what follows."""
+    """TransientError is what a port raises when interrupted: no crash, no ack, and none for what follows."""
     world, life = World(), Life()
     worker = Worker(world, life, everything)
     real = getattr(worker.pipeline._ports, port)
@@ -138,7 +138,7 @@ async def test_giving_up_holds_the_partition_and_lets_the_others_go_on(port: str
             async def act(*args: Any) -> Any:
                 if not self.failed:
                     self.failed = True
-                    raise TransientError("told to give up")
+                    raise TransientError("interrupted")
                 return await getattr(real, verb)(*args)
 
             return act
@@ -149,19 +149,19 @@ async def test_giving_up_holds_the_partition_and_lets_the_others_go_on(port: str
     rest = [batch(world, life, partition=1, first=n) for n in range(2)]
     await worker.run([first, second, rest[0], third, rest[1]])
     assert [each.acked for each in (first, second, third)] == [False] * 3
-    if port in ("outbox", "states"):  # batches of all partitions are closed together, and told to give up together
+    if port in ("outbox", "states"):  # batches of all partitions are closed together, and interrupted together
         rest = []
     assert all(each.acked for each in rest)
     assert world.committed == ({1: 2} if rest else {})
     assert {one for one, _ in worker.ledger.given_up} >= {first, second, third}
-    assert worker.ledger.given_up[0][1] == "told to give up"
+    assert worker.ledger.given_up[0][1] == "interrupted"
     assert worker.ledger.done == rest
 
 
 async def test_a_new_epoch_owes_nothing_to_a_given_up_predecessor() -> None:
     world, life = World(), Life()
     worker = Worker(world, life, everything)
-    failing = Failing(TransientError("told to give up"))
+    failing = Failing(TransientError("interrupted"))
     worker = Worker(world, life, everything, store=failing)
     await worker.run([batch(world, life)])
     worker.pipeline._ports = Worker(world, life, everything).pipeline._ports
@@ -389,7 +389,7 @@ async def test_a_batch_that_loses_the_lease_on_its_way_waits_before_its_rows() -
         await worker.pipeline.drain(60)
     await task
     assert worker.life.trace == ["dead letters", "dead letter"]
-    assert worker.ledger.given_up == [(one, "told to give up while Kafka may have given the partitions to others")]
+    assert worker.ledger.given_up == [(one, "interrupted while Kafka may have given the partitions to others")]
 
 
 async def test_a_drain_without_the_lease_drops_what_is_not_begun() -> None:

@@ -42,7 +42,7 @@ def run(no_fleet: NoFleet = False, directory: Directory = None) -> None:
 
 
 def watch(stack: Stack, stopped: threading.Event) -> None:
-    """Show the stack until told to stop."""
+    """Show the stack until stopped."""
     console = Console()
     with Observer(stack.mosquitto, stack.metrics_url, ready_line(stack.layout)) as observer:
         if not console.is_terminal:

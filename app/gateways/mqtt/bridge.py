@@ -56,7 +56,7 @@ SESSION_CURE = (
 
 
 class Bridge:
-    """Runs until told to stop; waits out every absence of either side."""
+    """Runs until stopped; waits out every absence of either side."""
 
     def __init__(
         self,

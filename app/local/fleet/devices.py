@@ -76,7 +76,7 @@ class Fleet:
         write_private(self._memory, json.dumps({"sequence": max(device.sequence for device in self.devices)}) + "\n")
 
     def run(self, stop: threading.Event) -> None:
-        """Publish until told to stop. Raises TransientError when there is no broker at the start."""
+        """Publish until stopped. Raises TransientError when there is no broker at the start."""
         for device in self.devices:
             device.connect()
         step = 1 / (self._rate * len(self.devices))

@@ -140,7 +140,7 @@ class WriteQueue:
         try:
             await self._shared.interrupt.first_of(pending.answer)
             if not pending.answer.done() and pending in self._waiting:
-                raise TransientError("told to give up before the write began")
+                raise TransientError("interrupted before the write began")
             return await pending.answer
         finally:
             pending.answer.cancel()
@@ -199,7 +199,7 @@ class WriteQueue:
             else:
                 failures = 0
                 if self._shared.interrupt.is_set() and any(not pending.answer.done() for pending in group):
-                    raise TransientError("told to give up between two transactions: the rest is not stored")
+                    raise TransientError("interrupted between two transactions: the rest is not stored")
 
     async def _try(self, lane: Lane, group: list[PendingWrite]) -> None:
         breaker, shared = self._shared.breaker, self._shared

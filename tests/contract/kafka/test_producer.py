@@ -1,4 +1,4 @@
-"""The producer of all that a worker writes: in order, acked, patient with an outage until told to give up."""
+"""The producer of all that a worker writes: in order, acked, patient with an outage until interrupted."""
 
 import asyncio
 import os
@@ -261,7 +261,7 @@ async def test_gives_up_when_told_though_the_topic_is_missing(
     send = asyncio.create_task(make(kafka.bootstrap).send(unique, numbered(0, 1)))
     await asyncio.sleep(0.5)
     interrupt.set()
-    with pytest.raises(TransientError, match=rf"told to give up while waiting for Kafka.*no topic {unique}"):
+    with pytest.raises(TransientError, match=rf"interrupted while waiting for Kafka.*no topic {unique}"):
         await asyncio.wait_for(send, 5)
 
 

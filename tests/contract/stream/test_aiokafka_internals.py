@@ -187,7 +187,7 @@ def test_a_heartbeat_that_is_late_is_sent_at_once() -> None:
 
 
 def test_who_loses_the_membership_lets_go_before_joining_again() -> None:
-    """So whatever waits for the lease is told to give up before a new generation renews it."""
+    """So whatever waits for the lease is interrupted before a new generation renews it."""
     in_order(
         GroupCoordinator.ensure_active_group,
         "await self._on_join_prepare(prev_assignment)",

@@ -179,8 +179,8 @@ def test_good_batches_end_a_row_of_dead_letters() -> None:
 def test_a_batch_given_up_is_logged_and_not_counted() -> None:
     counted = Counted()
     with capture_logs() as logs:
-        BatchLedger().batch_given_up(Given(3, 10), "told to give up")
-    assert (logs[0]["event"], logs[0]["partition"], logs[0]["reason"]) == ("batch_given_up", 3, "told to give up")
+        BatchLedger().batch_given_up(Given(3, 10), "interrupted")
+    assert (logs[0]["event"], logs[0]["partition"], logs[0]["reason"]) == ("batch_given_up", 3, "interrupted")
     assert set(counted.books(3).values()) == {0}
 
 
