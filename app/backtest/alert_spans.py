@@ -1,4 +1,4 @@
-"""Alert events in the order they are told -> spans: each alert from its FIRING to its RESOLVED."""
+"""Alert events in the order in which they are sent -> spans: each alert from its FIRING to its RESOLVED."""
 
 from datetime import datetime
 
@@ -14,7 +14,7 @@ class Span(Struct):
     user_id: str
     device_id: str
     rule_id: str
-    severity: str  # the last one told
+    severity: str  # of the last event
     value: Value  # that it fired with
     first_seen: datetime
     fired_at: datetime

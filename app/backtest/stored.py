@@ -1,4 +1,4 @@
-"""A rule set tried on stored readings, page by page -> a summary of what it would have told."""
+"""A rule set tried on stored readings, page by page -> a summary of the alerts that it would have sent."""
 
 from collections.abc import Iterable
 from datetime import datetime

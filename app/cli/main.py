@@ -22,8 +22,8 @@ COMMANDS = {
     "db": ("data", "Set up the database."),
     "schema": ("data", "Your own columns: the SQL for them, and whether the database has them."),
     "users": ("data", "Manage the MQTT accounts of devices."),
-    "alerts": ("rules", "The open alerts, what was told, and snooze, ack, disable, enable."),
-    "rules": ("rules", "Check, try and store rule sets; see what they would have told."),
+    "alerts": ("rules", "The open alerts, what was sent, and snooze, ack, disable, enable."),
+    "rules": ("rules", "Check, try and store rule sets; see what they would have sent."),
     "doctor": ("stack", "Check every dependency, and whether the books balance."),
 }
 

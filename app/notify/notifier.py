@@ -118,7 +118,7 @@ class Notifier:
                 await self._retry.rest("in_hand", 0.02)
 
     async def notify(self, taken: Mapping[Any, Sequence[Any]]) -> None:
-        """Steps 2 and 2a for records by partition; what is to be told is then on its way, the rest is done."""
+        """Steps 2 and 2a for records by partition; what is to be sent is then on its way, the rest is done."""
         events: dict[Key, tuple[AlertRecord, Place]] = {}
         answers: list[tuple[AlertRecord, Place]] = []
         places = {(partition, record.offset) for partition, records in taken.items() for record in records}
@@ -171,7 +171,7 @@ class Notifier:
         }
 
     def _answered(self, user_id: str, left: float) -> bool:
-        """Whether one more answer is told. One a minute is in any case: whoever mends rules in a storm must know."""
+        """Whether one more answer is sent. One a minute is in any case: whoever mends rules in a storm must know."""
         now = time.monotonic()
         if left < 0 and self._answers.spent(user_id, now):
             return False

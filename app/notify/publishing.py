@@ -34,7 +34,7 @@ NARROWED = 8  # fewer messages ahead after a connection that ended, so that it i
 class Message(Struct, eq=False):
     """One message; `settled` is called with None once it is acked, else with why it is left out.
 
-    One with a `time` says so when it is told late. One that is not `patient` is left out when it is refused once.
+    One with a `time` says so when it is sent late. One that is not `patient` is left out when it is refused once.
     """
 
     user_id: str

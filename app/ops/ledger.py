@@ -82,7 +82,7 @@ class BatchLedger:
         self._rejections.add(batch.partition, dead)
 
     def _count_refused_alerts(self, batch: Batch, work: BatchOutput, written: WriteResult) -> None:
-        """No record is to blame for them, so they are no dead letters; the alert itself is told."""
+        """No record is to blame for them, so they are no dead letters; the alert itself is sent."""
         refused = [words for index, words in written.refused_effects if index >= len(work.effects)]
         if refused:
             metrics.ALERT_ROWS_REFUSED.inc(len(refused))

@@ -27,7 +27,7 @@ class _Untold:
 
 
 class Rejections:
-    """The first of a reason is told at once, those that follow together when the interval is over.
+    """The first of a reason is logged at once, those that follow together when the interval is over.
 
     Call `report` now and then: nobody else says what came last.
     """

@@ -25,7 +25,7 @@ def refresh(consumer: BatchConsumer, processor: Processor, sweep: Sweeper, limit
 
 
 def set_lag(waiting: Mapping[TP, int]) -> None:
-    """Set the lag of each partition, in records; one that has gone to another worker is no longer told here.
+    """Set the lag of each partition, in records; one that has gone to another worker is no longer reported by this one.
 
     A partition left behind would count twice in the sum over all workers, with the number it had when it went.
     """

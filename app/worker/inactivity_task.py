@@ -1,7 +1,7 @@
 """The sweeper's task: every `poll` seconds it looks who has fallen silent, and sends claims (app.core.sweeper.sweeper).
 
 It writes nothing but these claims. They come back as records of the input topic, in the partitions of their devices,
-and only then anything is decided, stored and told, on the path of every other record.
+and only then anything is decided, stored and sent, on the path of every other record.
 """
 
 import asyncio

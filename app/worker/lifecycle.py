@@ -43,7 +43,7 @@ class WorkerApp(RoundsApp):
     resources: Resources
 
     def before_start(self) -> None:
-        """What can be wrong on this machine is told before anything runs. Raises PermanentError."""
+        """What can be wrong on this machine is reported before anything runs. Raises PermanentError."""
         state_directory.prepare(self.resources.settings.state_dir)
         self.resources.health.bind()
 

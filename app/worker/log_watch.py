@@ -42,7 +42,7 @@ class LogWatch:
                 continue
             try:
                 topics = await self._ids.ask(self._names)
-            except (KafkaError, OSError):  # an outage is told by whoever waits for it
+            except (KafkaError, OSError):  # an outage is reported by whoever waits for it
                 continue
             if consumer.flow_active and not consumer.app.rebalancing and await self._all_agree(consumer, topics):
                 await self._look_at_input(consumer, topics.get(self._logs.topic))

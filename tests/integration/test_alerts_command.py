@@ -146,7 +146,7 @@ async def test_the_tables_for_a_person(site: Site) -> None:
     assert lines[2] == "bob van-1 door info FIRING 0 s open"
     assert [one["user_id"] for one in (await alerts(site, "list", "--device", "van-*", "--json")).json] == ["bob"]
     assert (await alerts(site, "list", "--rule", "none")).out == "no alert is open\n"
-    assert (await alerts(site, "history")).out == "nothing was told in this time\n"
+    assert (await alerts(site, "history")).out == "nothing was sent in this time\n"
 
 
 async def test_a_command_that_nobody_could_obey_is_not_sent(site: Site) -> None:

@@ -15,10 +15,12 @@ from tests.simulation.planted import PLANTED, STALLED
 pytestmark = pytest.mark.timeout(2400)  # ten minutes of CPU, of which a busy machine gives little
 
 SCHEDULES = 20_000
-# Bugs that are found and not mended yet; whoever mends one takes its seed out. 11454: a topic is made anew and filled
-# with what it held, two readings of a device bear the same time, and the alert that the second opened is resolved and
-# opened again as they are read once more.
-OPEN = ("11454",)
+# Bugs that are found and not mended yet; whoever mends one takes its seed out.
+# 11454: a topic is made anew and filled with what it held, two readings of a device bear the same time, and the alert
+# that the second opened is resolved and opened again as they are read once more.
+# 10919: the changelog is made anew between two requests of one put of states, and the worker dies before the states are
+# on its disk; the mark in the new changelog then says of a state that was in the old one that it is there.
+OPEN = ("10919", "11454")
 DIGESTS = "from tests.simulation.schedule import run\nfor seed in range({}, 60): print(seed, run(str(seed)).digest)"
 
 
@@ -38,7 +40,7 @@ def python(*arguments: str, expect: int = 0) -> str:
 
 def test_no_schedule_breaks_a_promise() -> None:
     said = python("-m", "tests.simulation", "--schedules", str(SCHEDULES), "--first", "0", expect=1)
-    assert re.findall(r"^  seed (\w+),", said, re.MULTILINE) == list(OPEN), said[-6000:]
+    assert sorted(re.findall(r"^  seed (\w+),", said, re.MULTILINE)) == list(OPEN), said[-6000:]
     count = re.search(r"^([\d,]+) schedules in", said, re.MULTILINE)
     assert count, said
     assert int(count[1].replace(",", "")) > SCHEDULES  # and those with every single and double crash

@@ -160,8 +160,9 @@ class Worker:
         """In the order of app.stream.rebalance.order, which asks for the same."""
         consumer = self.consumer
         self.servers.world.recovers()
+        identity = self.servers.kafka.ids[CHANGELOG]  # asked once, as there: what is made anew meanwhile is another
         for partition in sorted(partitions):
-            await self._recover(partition)
+            await self._recover(partition, identity)
         if consumer.app.rebalancing_count != joined:
             return
         consumer.resume_partitions()
@@ -182,9 +183,8 @@ class Worker:
         found: Mapping[str, TopicIdentity] = await self.link.call("topics", lambda: self.servers.kafka.topics(names))
         return found
 
-    async def _recover(self, partition: int) -> None:
-        kafka = self.servers.kafka
-        log, identity = kafka.log(CHANGELOG, partition), kafka.ids[CHANGELOG]
+    async def _recover(self, partition: int, identity: str) -> None:
+        log = self.servers.kafka.log(CHANGELOG, partition)
         after = self.disk.place(partition, len(log), identity)
         records = await self._insist(f"recover {partition}", lambda: log[after:])
         if records:

@@ -37,7 +37,7 @@ def print_history(alerts: Sequence[SentAlert]) -> None:
     The severity is left to --json: a terminal of 80 columns has no room for it.
     """
     if not alerts:
-        print("nothing was told in this time")
+        print("nothing was sent in this time")
         return
     table = _table("time (UTC)", "user", "device", "rule", "what", "value", "sent after")
     for one in alerts:

@@ -1,4 +1,4 @@
-"""`iot-stream alerts`: the open alerts, what was told, and the commands SNOOZE, DISABLE, ENABLE and ACK."""
+"""`iot-stream alerts`: the open alerts, what was sent, and the commands SNOOZE, DISABLE, ENABLE and ACK."""
 
 import asyncio
 import json
@@ -69,7 +69,7 @@ def history(
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="Not more than so many.")] = 100,
     as_json: AsJson = False,
 ) -> None:
-    """What was told, the newest first, and when the MQTT broker had it.
+    """What was sent, the newest first, and when the MQTT broker had it.
 
     Example: iot-stream alerts history --user alice --since 7d
     """

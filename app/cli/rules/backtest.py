@@ -38,7 +38,7 @@ def backtest(
     device: Annotated[str, typer.Option(help="Only devices that this glob takes in, such as 'truck-*'.")] = "*",
     as_json: Annotated[bool, typer.Option("--json", help="For a machine.")] = False,
 ) -> None:
-    """Show what a rule set would have told of the readings that are stored. Writes nothing, sends nothing.
+    """Show what a rule set would have sent for the readings that are stored. Writes nothing, sends nothing.
 
     Each device's readings are taken in the order of their time, by the same code as in a worker.
 

@@ -26,7 +26,7 @@ def up(
 ) -> None:
     """Start Kafka, PostgreSQL, Mosquitto, bridge, worker, notifier and a simulated fleet; print `ready` and addresses.
 
-    `ready` means that each of them is; else the exit code is 1, and the reason is told. On a running stack only what
+    `ready` means that each of them is; else the exit code is 1, and the reason is printed. On a running stack only what
     is missing is started. Addresses are in .local/stack.env, logs in .local/log.
 
     Example: iot-stream up --no-fleet --detach && set -a && . .local/stack.env

@@ -90,7 +90,7 @@ def command(record: Record, address: Address, at: int) -> Command | Rejected:
 
 
 def is_open(state: DeviceState, rule_id: str) -> bool:
-    """Whether an alert of the rule was told, and is not over."""
+    """Whether an alert of the rule was sent, and is not over."""
     episode = state.episodes.get(rule_id)
     return episode is not None and episode.fired
 

@@ -37,7 +37,7 @@ class Counts(Struct, frozen=True):
 
 
 class _Digest(Struct):
-    digest_id: str  # the same when it is told again
+    digest_id: str  # the same when it is sent again
     user_id: str
     status: str
     begin: datetime | None

@@ -39,7 +39,7 @@ def evaluate(
 
     `rules` are the device's own (`compile_for`), `quiet` is `quiet_for` them, made once by a caller in a hurry;
     `offset` is the record's, in the one partition the device has; `maintenance` are the spans of event time in which
-    what would be told is suppressed.
+    what would be sent is suppressed.
     """
     if offset <= state.applied_offset:
         return ()
@@ -119,7 +119,7 @@ def _transition(
 def _note_emitted(
     state: DeviceState, rule: Rule, episode: Episode, why: tuple[Phase, Signal], now: int, suppress: bool
 ) -> Cause | UnsetType:
-    """Note in the episode that it is told now, for the first time or again; why."""
+    """Note in the episode that it is sent now, for the first time or again; why."""
     before, signal = why
     state.touched[rule.id] = episode
     if not episode.fired:

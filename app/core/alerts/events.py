@@ -10,7 +10,7 @@ from app.core.state.episode import Episode
 
 
 def open_episode(rule: Rule, reading: Reading, shown: tuple[Value, Value], nth: int, way: str) -> Episode:
-    """The episode that this reading opens, not yet told; `shown` are its value and the threshold it passed.
+    """The episode that this reading opens, not yet sent; `shown` are its value and the threshold it passed.
 
     `way` is the device's; `nth` counts the episodes that the rule opened at this instant before (see alert_id).
     """

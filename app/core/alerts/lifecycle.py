@@ -1,4 +1,4 @@
-"""The life of an alert as a table: what a reading, a command or silence says decides what comes next, and what is told.
+"""The life of an alert as a table: what a reading, a command or silence says decides what comes next, and what is sent.
 
 `app.core.alerts.evaluate` looks up every change here, and docs/alerts.md draws its diagram from it.
 """

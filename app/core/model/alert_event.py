@@ -1,4 +1,4 @@
-"""What the world is told of an episode: the alert event, its id, its key and its JSON."""
+"""What the world hears of an episode: the alert event, its id, its key and its JSON."""
 
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -30,7 +30,7 @@ class Severity(StrEnum):
 
 
 class Cause(StrEnum):
-    """Why an alert is told, when it is not simply that its condition began or ended."""
+    """Why an alert is sent, when it is not simply that its condition began or ended."""
 
     RULE_CHANGED = "rule_changed"  # RESOLVED: the rule is gone or means something else
     UNMUTED = "unmuted"  # FIRING again: its snooze is over or it was enabled, and the condition still holds
@@ -47,7 +47,7 @@ MASS_RULE_ID = "$mass-offline"
 class AlertEvent(Struct, frozen=True, gc=False):
     """One line of an alert's life; the fields and their order are those of the JSON. Times are aware UTC.
 
-    `repeat` counts what is told of an alert after its first FIRING and before its RESOLVED: 1, 2, ...; absent for those
+    `repeat` counts what is sent of an alert after its first FIRING and before its RESOLVED: 1, 2, ...; absent for those
     two. `age_seconds`, of STALE, says how old `value` is. `suppressed` is true or absent: such an event is in
     alert_history and is not sent. `traceparent` belongs to the record, not to the reading: set it with
     `msgspec.structs.replace`.
@@ -98,7 +98,7 @@ def is_late(event: AlertEvent, now: datetime, late_after: float) -> bool:
 
 
 def as_told(text: bytes, *, late: bool) -> bytes:
-    """The event's JSON `text`, with `"delayed": true` when it is told late."""
+    """The event's JSON `text`, with `"delayed": true` when it is sent late."""
     return text.rstrip()[:-1] + b',"delayed":true}' if late else text
 
 

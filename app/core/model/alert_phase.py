@@ -7,9 +7,9 @@ class Phase(StrEnum):
     """Where one rule stands on one device. All but NORMAL have an episode in the device's state."""
 
     NORMAL = "NORMAL"
-    PENDING = "PENDING"  # the condition holds, nobody was told
+    PENDING = "PENDING"  # the condition holds, nobody was notified
     FIRING = "FIRING"
-    CLEARING = "CLEARING"  # told, and the condition has ended, but not for long enough
-    STALE = "STALE"  # told, and then nothing came for too long that says whether it still holds
-    MUTED = "MUTED"  # told, then snoozed or disabled
+    CLEARING = "CLEARING"  # sent, and the condition has ended, but not for long enough
+    STALE = "STALE"  # sent, and then nothing came for too long that says whether it still holds
+    MUTED = "MUTED"  # sent, then snoozed or disabled
     SUPPRESSED = "SUPPRESSED"  # due in a maintenance window: recorded, not sent

@@ -31,7 +31,7 @@ class PresenceLimits(Struct, frozen=True):
     """What holds for a class of devices."""
 
     after: float  # seconds of silence until one is offline; 0: it is not watched
-    alert: bool = True  # whether that is told, or only noted in device_status
+    alert: bool = True  # whether that is sent, or only noted in device_status
 
 
 class DevicePresence:
@@ -67,7 +67,7 @@ class DevicePresence:
         self.label = label(name)
         self.named = True  # its alert's id says its way; False since before there were two, until it comes online again
         self.online = False
-        self.alert = False  # that it is offline was told
+        self.alert = False  # that it is offline was sent
         self.since_ms = 0  # when it came online last: what its alert's id is made of
         self.last_ms = 0  # last sign of life
         self.history_ms = -1  # what came up to then is known from an earlier log

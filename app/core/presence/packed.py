@@ -9,7 +9,7 @@ _TIMER = Struct("<d")
 
 
 def can_be(presence: DevicePresence) -> bool:
-    """Whether it is a device or sensor that is online, has its timer, and nothing is claimed or told of it."""
+    """Whether it is a device or sensor that is online, has its timer, and nothing is claimed or sent of it."""
     at_rest = presence.online and presence.timer > 0 and not presence.claimed and bool(presence.name[1])
     at_rest = at_rest and presence.history_ms < 0
     return at_rest and (presence.note_ms > 0 or presence.noted_ms == presence.last_ms)

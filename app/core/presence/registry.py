@@ -27,7 +27,7 @@ from app.core.presence.timing_wheel import TimingWheel
 from app.errors import PermanentError
 
 TICK = 0.25  # seconds; how much later than it could a timer is due
-PLATFORM = "platform"  # the user who is told of what is no single device's matter, and no single user's
+PLATFORM = "platform"  # the user who is notified of what is no single device's matter, and no single user's
 MASS_PREFIX = b"\0mass/"  # of the keys in the state table under which mass silence of one user is kept
 
 UNWATCHED = DevicePresence(("", ""), PresenceLimits(0.0), -1)  # of all devices that nobody watches
@@ -64,7 +64,7 @@ class PresenceRegistry:
         self.adopted: list[Effect] = []  # rows that are given their way with the next batch
         self.seeded = False  # what is stored as online has its timer
         name = (PLATFORM, f"partition-{partition}")
-        self.mass = DevicePresence(name, PresenceLimits(0.0), mark, self)  # offline: mass silence is told
+        self.mass = DevicePresence(name, PresenceLimits(0.0), mark, self)  # offline: mass silence is reported
         self.mass.online, self.mass.since_ms = True, 0
         if classes.watching and (stored := load(self.mass.key)) is not None:
             self._restore(self.mass, stored)

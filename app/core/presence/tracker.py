@@ -1,7 +1,7 @@
 """Signs of life and claims of silence, record by record: what they change, and what a batch asks for on their account.
 
 Everything is decided from what is stored and from the log, in the order of the log; so a batch that comes again decides
-the same, and an event that is told twice has the same id.
+the same, and an event that is sent twice has the same id.
 """
 
 from collections.abc import Callable
@@ -149,7 +149,7 @@ class PresenceTracker:
     def on_mass_claim(
         self, work: BatchOutput, registry: PresenceRegistry, claim: InactivityClaim, record: Record, at: int
     ) -> bool:
-        """A claim that too many are silent for each to be told, or that this is over; whether that is news."""
+        """A claim that too many are silent for each to be reported, or that this is over; whether that is news."""
         key, presence = registry.mass_of(claim.user_id)
         presence.claimed = False
         begins = claim.what == "mass"

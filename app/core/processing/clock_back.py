@@ -88,7 +88,7 @@ def _paced(run: ClockRun) -> bool:
 
 
 def _move(state: DeviceState, by: int, offset: int) -> None:
-    """Let all durations go on where they were: whatever is in event time moves back, but for what has been told."""
+    """Let all durations go on where they were: whatever is in event time moves back, but for what has been sent."""
     high = micros(state.latest)
     state.back = ClockBack(None, offset, max(high, state.back.high if state.back else high))
     state.episodes_changed = True

@@ -124,7 +124,7 @@ def _forward(record: Record, found: Command, at: int) -> Forward:
 
 
 def _refuse(batch: BatchContext, found: Rejected, address: Address, at: int, user_id: str = "") -> None:
-    """Reject a record, and tell its sender if somebody waits for an answer; history is told to nobody."""
+    """Reject a record, and tell its sender if somebody waits for an answer; nobody is notified of history."""
     batch.output.rejected.append(found)
     if found.record.offset > batch.partition.mark and not address.retained:
         reply = answer(found, address.kind, address.user_id or user_id, batch.partition.number, at)

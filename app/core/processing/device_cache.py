@@ -45,7 +45,7 @@ class DeviceCache:
         unreadable: Unreadable = lambda partition, key, error: None,
         home: Home | None = None,
     ) -> None:
-        """`log_of` says what log a partition has in this epoch; `unreadable` is told of what cannot be read.
+        """`log_of` says what log a partition has in this epoch; `unreadable` is called with what cannot be read.
 
         `home` tells whose a state is that was stored before there were two ways.
         """
@@ -181,7 +181,7 @@ class DeviceCache:
         return self._partitions.get(partition.number) is partition
 
     def seed(self, partition: PartitionState, key: bytes, value: bytes, now: float) -> None:
-        """Take what is stored of an earlier life that may have to be told of silence: who is online, what is open.
+        """Take what is stored of an earlier life whose silence may have to be reported: who is online, what is open.
 
         But for ids that were taken once and are refused now: no claim about them would come back.
         """

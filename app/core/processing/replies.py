@@ -1,4 +1,4 @@
-"""What somebody is told whose rules or command were refused: a message on a topic beside the one they came on."""
+"""The reply to whose rules or command were refused: a message on a topic beside the one they came on."""
 
 from datetime import datetime
 from hashlib import blake2b
@@ -19,7 +19,7 @@ _TOPICS = {Kind.CONFIG: "config/errors", Kind.ALERTS_MANAGE: "alerts/errors"}
 
 
 class _Body(Struct):
-    id: str  # the same when it is told again, so that a receiver can drop repeats
+    id: str  # the same when it is sent again, so that a receiver can drop repeats
     reason: str
     error: str
     payload: str
@@ -29,7 +29,7 @@ class _Body(Struct):
 def answer(rejected: Rejected, kind: Kind, user_id: str, partition: int, at: int) -> Reply | None:
     """The answer to a refused record of `partition` that came in `at`, in ms since 1970.
 
-    None where nobody is to be told, or nobody knows whom.
+    None where nobody is to be notified, or nobody knows whom.
     """
     topic = _TOPICS.get(kind)
     if topic is None or not user_id:

@@ -35,7 +35,7 @@ class Rule(Struct, frozen=True, gc=False):
     severity: Severity
     devices: tuple[str, ...]  # ids and globs
     # Of what the rule means: its condition, when that opens and ends an alert, its severity. Not of its id, message or
-    # devices, nor of what only decides how often it is told: a change of those keeps open alerts open.
+    # devices, nor of what only decides how often it is sent: a change of those keeps open alerts open.
     fingerprint: str
     condition: Comparison | CompoundCondition
     # The condition's own, so that asking costs one step less; not to be asked about None.

@@ -34,7 +34,7 @@ class DeviceState:
     # Rule id -> (time, count) of episodes that opened and closed at one instant: the next one there needs another id.
     instants: dict[str, tuple[int, int]] = field(default_factory=dict)
     notes: dict[str, RuleMemory] = field(default_factory=dict)  # by rule id
-    # Rule id -> the episode that was told of, moved or ended last, since `decode` or `mark_persisted`: its row changes.
+    # Rule id -> the episode that was sent, moved or ended last, since `decode` or `mark_persisted`: its row changes.
     touched: dict[str, Episode] = field(default_factory=dict, compare=False)
     episodes_changed: bool = False  # an episode opened or closed since `decode` or `mark_persisted`
     way: str = field(default="", compare=False)  # of the device (app.core.model.namespaces), as its key says

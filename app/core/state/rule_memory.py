@@ -17,7 +17,7 @@ class RuleMemory(Struct, array_like=True):
     fired_until: int = 0  # `fired` says nothing from then on
 
     def mutes(self, now: int) -> bool:
-        """Whether nothing is told at that time."""
+        """Whether nothing is sent at that time."""
         return self.disabled or now < self.snoozed_until
 
     def spent(self, now: int) -> bool:

@@ -2,7 +2,7 @@
 
 It is one of a single user, whose devices are then held back, and nobody else's; or one of the path, and then all are:
 when so many fall silent of many users that no account can have made it up, or every user is in trouble by itself. Who
-is held is told in the end, when most are back, or when it has lasted too long to be passed over.
+is held is reported in the end, when most are back, or when it has lasted too long to be passed over.
 """
 
 from collections import Counter, deque
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from app.core.presence.device_presence import DevicePresence
 from app.core.presence.online_count import WEIGHT, OnlineCount
 
-LEAST = 20  # devices that have to be watched; fewer are told each on its own
+LEAST = 20  # devices that have to be watched; fewer are reported each on its own
 WINDOW = 10.0  # seconds
 TENTH = 0.1  # of what is watched: no user counts for more of the path's trouble
 NEARLY_ALL = 0.9
@@ -21,7 +21,7 @@ Weigh = Callable[[Iterable[DevicePresence]], float]
 
 
 class Hold:
-    """Devices that are not told."""
+    """Devices that are not reported."""
 
     __slots__ = ("silent", "since")
 
@@ -31,7 +31,7 @@ class Hold:
 
 
 class _Recent:
-    """Of one user or of all: who was told a moment ago, and how many were watched then."""
+    """Of one user or of all: who was reported a moment ago, and how many were watched then."""
 
     __slots__ = ("looks",)
 
@@ -39,7 +39,7 @@ class _Recent:
         self.looks: deque[tuple[float, float, list[DevicePresence]]] = deque()
 
     def at(self, now: float) -> list[DevicePresence]:
-        """Those that were told within WINDOW."""
+        """Those that were reported within WINDOW."""
         while self.looks and self.looks[0][0] < now - WINDOW:
             self.looks.popleft()
         return [presence for _, _, free_now in self.looks for presence in free_now]
@@ -50,7 +50,7 @@ class _Recent:
 
 
 class MassOutageGuard:
-    """Those that fell silent in; out, those that may be told."""
+    """Those that fell silent in; out, those that may be reported."""
 
     def __init__(self, share: float, lasts: float) -> None:
         """`share` of what is watched, silent within WINDOW, is too much; 1: never. A hold `lasts` seconds at most."""
@@ -63,22 +63,22 @@ class MassOutageGuard:
         self.holds: dict[str, Hold] = {}  # by user, or ALL alone
         self.let_go: set[DevicePresence] = (
             set()
-        )  # those of a hold that has lasted too long: they are told, however many
+        )  # those of a hold that has lasted too long: they are reported, however many
 
     def forget(self) -> None:
         """A new assignment: other devices."""
         self._recent, self.later, self.holds, self.let_go = {}, [], {}, set()
 
     def holds_back(self, user_id: str) -> bool:
-        """Whether the user's devices are not told of now."""
+        """Whether the user's devices are not reported now."""
         return ALL in self.holds or user_id in self.holds
 
     def lets_go(self, user_id: str) -> bool:
-        """Whether some of the user, or of ALL, are still to be told after a hold that has lasted too long."""
+        """Whether some of the user, or of ALL, are still to be reported after a hold that has lasted too long."""
         return any(user_id in (ALL, presence.user) for presence in self.let_go)
 
     def passed(self, fallen: Sequence[DevicePresence], roll: OnlineCount, now: float) -> list[DevicePresence]:
-        """Which of those that are silent may be told now; ask about `later` again. To be asked at every look."""
+        """Which of those that are silent may be reported now; ask about `later` again. To be asked at every look."""
         self._waited, self.later = bool(self.later), []
         if self._share >= 1:
             return list(fallen)

@@ -21,7 +21,7 @@ from app.core.sweeper.watermark import LogPosition, Watermark
 
 RETRY = 10.0  # seconds after which a claim is sent again if nothing came of it
 SETTLE = 10.0  # seconds after a grace in which those that are still silent will have been found
-USER_WAIT = 5.0  # seconds until a user is told: by then it is known whether all others are silent too
+USER_WAIT = 5.0  # seconds until a user is notified: by then it is known whether all others are silent too
 CLOCKS_DIFFER = 1.0  # seconds; the wall clock was set, or the process stood still
 
 
@@ -57,7 +57,7 @@ class Sweeper:
 
     @property
     def mass(self) -> bool:
-        """Whether too many of all are silent for each to be told."""
+        """Whether too many of all are silent for each to be reported."""
         return ALL in self._mass.holds
 
     @property

@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 
 class LogPosition(NamedTuple):
-    """A partition as Kafka told it last."""
+    """A partition as Kafka reported it last."""
 
     epoch: int  # of the assignment
     start: int  # where reading began
-    end: int | None  # offset after the last record; None: not told yet
+    end: int | None  # offset after the last record; None: not reported yet
     told_at: float | None  # when that was, seconds since 1970
 
 
