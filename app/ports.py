@@ -93,6 +93,34 @@ class Ledger(Protocol):
     def batch_given_up(self, batch: Batch, reason: str) -> None: ...
 
 
+class PathTracing(Protocol):
+    """Told of the steps of a batch up to the answer of the store; what becomes of it then, the Ledger is told."""
+
+    def taken(self, batch: Batch) -> None:
+        """Step 1: it waits for its turn."""
+
+    def processed(self, batch: Batch, work: BatchOutput, seconds: float) -> None:
+        """Step 2 took so many seconds; `batch` may be several that were taken, joined."""
+
+    def storing(self, batch: Batch, work: BatchOutput) -> None:
+        """Step 4 begins."""
+
+    def stored(self, batch: Batch, written: WriteResult) -> None:
+        """Step 4 is done."""
+
+
+class NoPathTracing:
+    """Makes no spans."""
+
+    def taken(self, batch: Batch) -> None: ...
+    def processed(self, batch: Batch, work: BatchOutput, seconds: float) -> None: ...
+    def storing(self, batch: Batch, work: BatchOutput) -> None: ...
+    def stored(self, batch: Batch, written: WriteResult) -> None: ...
+
+
+NO_PATH_TRACING = NoPathTracing()
+
+
 @dataclass(frozen=True, slots=True)
 class Ports:
     """What the path needs of the world."""
@@ -103,6 +131,7 @@ class Ports:
     states: States
     ledger: Ledger
     lease: Lease
+    tracing: PathTracing = NO_PATH_TRACING
 
 
 class Unlimited:

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 import app.gateways.metrics
 import app.notify.metrics
 import app.ops.metrics
+import app.runtime.tracing.metrics
 from app.core.alerts.lifecycle import diagram
 from app.postgres import sqlstate
 from app.settings import Settings
@@ -25,6 +26,7 @@ METRICS: dict[str, ModuleType] = {
     "worker": app.ops.metrics,
     "bridge": app.gateways.metrics,
     "notifier": app.notify.metrics,
+    "tracing": app.runtime.tracing.metrics,
 }
 
 

@@ -4,6 +4,7 @@ An answer's record has the MQTT topic it is for as a header; an event's has none
 """
 
 from collections.abc import Sequence
+from itertools import zip_longest
 
 from app.core.batch.output import Forward
 from app.core.model.reply import Reply
@@ -21,10 +22,17 @@ class KafkaOutbox:
         self._producer, self._topic, self._input = producer, topic, input_topic
 
     async def send(
-        self, events: Sequence[tuple[bytes, bytes]], answers: Sequence[Reply] = (), forwards: Sequence[Forward] = ()
+        self,
+        events: Sequence[tuple[bytes, bytes]],
+        answers: Sequence[Reply] = (),
+        forwards: Sequence[Forward] = (),
+        headers: Sequence[list[tuple[str, bytes]]] = (),
     ) -> None:
-        """Send (key `user/device`, event as JSON), until Kafka has acked all. Raises TransientError on give-up."""
-        outgoing = [OutgoingMessage(key, value) for key, value in events]
+        """Send (key `user/device`, event as JSON), until Kafka has acked all. Raises TransientError on give-up.
+
+        `headers` of each event, if there are any.
+        """
+        outgoing = [OutgoingMessage(*event, *more) for event, more in zip_longest(events, zip(headers), fillvalue=())]
         outgoing += [OutgoingMessage(one.key, one.value, [(TOPIC_HEADER, one.topic.encode())]) for one in answers]
         await self._producer.send(self._topic, outgoing)
         await self._producer.send(self._input, [OutgoingMessage(*one) for one in forwards])

@@ -11,6 +11,8 @@ import structlog
 from faust.types import TP
 
 from app.ops import metrics
+from app.ops.spans.failures import failed_call
+from app.runtime.tracing.tracing import NO_TRACING, Tracing
 from app.stream.rebalance.start_position import Position
 
 log = structlog.get_logger()
@@ -23,7 +25,8 @@ UNREADABLE_SECONDS = 5.0  # least time between two log lines about unreadable st
 class StoreReport:
     """Events of the store (postgres/store/store.py)."""
 
-    def __init__(self) -> None:
+    def __init__(self, tracing: Tracing = NO_TRACING) -> None:
+        self._tracing = tracing
         self._failures: dict[str, tuple[str, float, int]] = {}  # by part: logged last, when, how many since
 
     def breaker_opened(self, wait: float, error: str) -> None:
@@ -52,6 +55,7 @@ class StoreReport:
     def database_failed(self, part: str, kind: str, error: str) -> None:
         """A call failed and will be made again; many that fail alike share a log line."""
         metrics.DB_FAILURES.labels(kind).inc()
+        failed_call(self._tracing, error)
         reported, at, untold = self._failures.get(part, ("", 0.0, 0))
         now = time.monotonic()
         if now >= at + (REMIND_SECONDS if error == reported else FAILURES_SECONDS):

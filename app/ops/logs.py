@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import structlog
 
+from app.runtime.tracing.tracing import CURRENT
 from app.settings import Settings
 
 MOST_TEXTS = 1000
@@ -47,6 +48,13 @@ class OncePerInterval(logging.Filter):
         return True
 
 
+def add_span(logger: object, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """A line written within a span has its `trace_id` and `span_id`, as Tempo and Loki write them."""
+    if (span := CURRENT.get()) is not None and span.context is not None:
+        event["trace_id"], event["span_id"] = f"{span.context.trace_id:032x}", f"{span.context.span_id:016x}"
+    return event
+
+
 def configure(settings: Settings) -> None:
     """Set up structlog and logging once, at the start of a process."""
     human = settings.log_format == "human" or (
@@ -56,6 +64,7 @@ def configure(settings: Settings) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        add_span,
         structlog.processors.StackInfoRenderer(),
     ]
     render: list[structlog.typing.Processor] = (

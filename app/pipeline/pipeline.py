@@ -41,6 +41,7 @@ class Pipeline:
         try:
             async with asyncio.TaskGroup() as self._group:
                 async for batch in source.batches():  # 1 take: one partition, offset order
+                    self._ports.tracing.taken(batch)
                     queue = self._queues.put(batch)
                     if queue.idle:
                         queue.processing = self._spawn(self._process_waiting(queue))
@@ -59,6 +60,7 @@ class Pipeline:
                     work = await self._processed(batch) if batch.current() else None  # 2 decode, step rules: pure
                 if work and batch.current():
                     seconds = Seconds(process=time.perf_counter() - begin)
+                    self._ports.tracing.processed(batch, work, seconds.process)
                     storing = queue.storing = self._spawn(self._store(batch, work, previous, seconds))
                     storing.add_done_callback(lambda _: self._slots.release())
             finally:
@@ -78,7 +80,9 @@ class Pipeline:
             begin = clock()
             await ports.dead_letters.send(batch, work.rejected)  # 3 acked by Kafka
             await ports.lease.ensure()  # a stalled worker leaves the rest to the new owner; steps 3, 5 and 6 ask too
+            ports.tracing.storing(batch, work)
             written = await ports.store.write(work.rows, work.effects + work.alert_effects)  # 4 one transaction
+            ports.tracing.stored(batch, written)
             refused = work.refusals(written.refused, written.refused_effects)
             await ports.dead_letters.send(batch, refused)  # 4a what the database refused, alone
             books(batch.records, work, written)  # 4b every record is accounted for once, or nothing is acknowledged

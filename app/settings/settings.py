@@ -13,10 +13,12 @@ from app.settings.names import strangers, warn_of_bare
 from app.settings.notifier import NotifierSettings
 from app.settings.process import ProcessSettings
 from app.settings.sources import ENCODING, ENV_FILE, Environment, Toml, toml_file
+from app.settings.tracing import TracingSettings
 
 
 class Settings(
     # Pydantic takes the fields of the last base first: read from the bottom up, this is the order in docs/settings.md.
+    TracingSettings,
     ProcessSettings,
     IntakeSettings,
     NotifierSettings,

@@ -16,6 +16,7 @@ from app.kafka.topic_ids import TopicIds
 from app.ops.events import RebalanceReport, StateReport, StoreReport, TransportReport, WriteReport
 from app.postgres.operator_advice import Advice
 from app.postgres.store.store import TimescaleStore
+from app.runtime.tracing.tracing import NO_TRACING, Tracing
 from app.settings import Settings
 from app.stream.batches import BatchLimits
 from app.stream.log_book import Ids, LogBook
@@ -45,7 +46,7 @@ class Backends:
     home: Home | None
 
 
-def build_backends(settings: Settings, app: WorkerApp, kafka: Access) -> Backends:
+def build_backends(settings: Settings, app: WorkerApp, kafka: Access, tracing: Tracing = NO_TRACING) -> Backends:
     """The real ones; gives `app` its transport, which must come before the first agent: that builds stock Faust's."""
     interrupt = asyncio.Event()
     lease = SessionLease(settings.kafka_session_timeout, interrupt)
@@ -57,7 +58,7 @@ def build_backends(settings: Settings, app: WorkerApp, kafka: Access) -> Backend
     logs = LogBook(settings.kafka_topic, report, topic_ids, times, states.get, states.items)
     app.transport = BatchTransport(app, _batch_limits(settings), report, lease, logs)
     app.sensors.add(RebalanceSensor(settings.kafka_topic, RebalanceReport()))
-    store_report = StoreReport()
+    store_report = StoreReport(tracing)
     advice = Advice(store_report)
     return Backends(
         interrupt=interrupt,

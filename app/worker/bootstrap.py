@@ -5,15 +5,17 @@ import sys
 from app.errors import SettingsError
 from app.kafka.close_clients import raise_connection_errors
 from app.runtime.event_loop import use_uvloop
+from app.runtime.tracing.start import start_tracing
 from app.settings.settings import load
 from app.worker.build import build_worker
 
 try:
     settings = load()
+    tracing = start_tracing("worker", settings)
 except SettingsError as error:
     print(error, file=sys.stderr)  # noqa: T201 - as `iot-stream` says it, and with its exit code
     raise SystemExit(2) from None
 use_uvloop()
 raise_connection_errors()
-worker = build_worker(settings)
+worker = build_worker(settings, tracing)
 app = worker.app

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from app.kafka.access import access
 from app.ops.health import HealthServer
+from app.runtime.tracing.tracing import NO_TRACING, Tracing
 from app.settings import Settings
 from app.stream.faust_config import build_app
 from app.worker.backends import Backends, build_backends
@@ -21,17 +22,17 @@ class Worker:
     parts: WorkerParts
 
 
-def build_worker(settings: Settings) -> Worker:
+def build_worker(settings: Settings, tracing: Tracing = NO_TRACING) -> Worker:
     """Put the worker together: what it talks to, its parts, its tasks, its health page."""
     kafka, app = access(settings), build_app(settings, WorkerApp)
-    backends = build_backends(settings, app, kafka)
-    parts = build_parts(settings, backends)
+    backends = build_backends(settings, app, kafka, tracing)
+    parts = build_parts(settings, backends, tracing=tracing)
     app.transport.drain = lambda: parts.pipeline.drain(settings.shutdown_timeout)
     tasks = WorkerTasks(settings, app, backends, parts)
     tasks.register()
     producers = (backends.producer, backends.best_effort)
     health = _health(settings, app, backends, parts, tasks)
-    app.resources = Resources(settings, kafka, backends.store, producers, health, backends.advice)
+    app.resources = Resources(settings, kafka, backends.store, producers, health, backends.advice, tracing)
     return Worker(app, parts)
 
 

@@ -1,5 +1,6 @@
 """The Faust app of a worker: what it needs is open before its consumer starts, and closed after that has stopped."""
 
+import asyncio
 import gc
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from app.postgres.operator_advice import Advice
 from app.postgres.store.store import TimescaleStore
 from app.runtime import allocator
 from app.runtime.interrupt import Interrupt
+from app.runtime.tracing.start import STOP_SECONDS
+from app.runtime.tracing.tracing import Tracing
 from app.settings import Settings
 from app.stream.faust_config import RoundsApp
 from app.tables import state_directory
@@ -35,6 +38,7 @@ class Resources:
     producers: tuple[Producer, ...]
     health: HealthServer
     advice: Advice
+    tracing: Tracing
 
 
 class WorkerApp(RoundsApp):
@@ -101,4 +105,6 @@ class WorkerApp(RoundsApp):
             await producer.stop()
         await self.resources.store.stop(1.0)  # what still runs has had its time, and nobody waits for it
         await self.resources.health.stop()
+        if self.resources.tracing.enabled:
+            await asyncio.to_thread(self.resources.tracing.stop, STOP_SECONDS)
         log.info("worker_stopped")

@@ -17,9 +17,11 @@ from app.kafka.dead_letters import KafkaDeadLetters
 from app.kafka.inactivity_claims import KafkaInactivityClaims
 from app.ops.ledger import BatchLedger
 from app.ops.rejections import Rejections
+from app.ops.spans.wrapped import with_spans
 from app.pipeline.coalesce import CoalesceLimit
 from app.pipeline.pipeline import Pipeline
 from app.ports import Ports
+from app.runtime.tracing.tracing import NO_TRACING, Tracing
 from app.settings import Settings
 from app.stream.log_progress import log_positions
 from app.worker.backends import Backends
@@ -54,7 +56,9 @@ class WorkerParts:
     log_watch: LogWatch
 
 
-def build_parts(settings: Settings, backends: Backends, classes: type[PartClasses] = PartClasses) -> WorkerParts:
+def build_parts(
+    settings: Settings, backends: Backends, classes: type[PartClasses] = PartClasses, tracing: Tracing = NO_TRACING
+) -> WorkerParts:
     """Settings and what the worker talks to in, its parts out."""
     rules, rejections = RuleBook(settings.telemetry_schema), Rejections()
     processor = _processor(settings, backends, rules, classes)
@@ -70,7 +74,7 @@ def build_parts(settings: Settings, backends: Backends, classes: type[PartClasse
         lease=backends.lease,
     )
     pipeline = classes.pipeline(
-        ports,
+        with_spans(ports, tracing, settings.group_id) if tracing.enabled else ports,
         processor,
         slots=settings.writes_in_flight + settings.kafka_partitions,  # small ones of all partitions share a write
         interrupt=backends.interrupt,

@@ -18,7 +18,9 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import asyncpg
@@ -66,8 +68,10 @@ def run_floor(kafka: str, database: str, topic: str, options: argparse.Namespace
     return Result(answer["rows"] / answer["seconds"], answer["cpu"] / answer["rows"] * 1e6, rss)
 
 
-def run_worker(settings: Settings, options: argparse.Namespace, home: str) -> Result:
-    """One run of `faust -A app worker`."""
+def run_worker(
+    settings: Settings, options: argparse.Namespace, home: str, more: Mapping[str, str] = MappingProxyType({})
+) -> Result:
+    """One run of `faust -A app worker`; `more` are further variables."""
     environment = {
         **os.environ,
         "IOT_APP": settings.app,
@@ -78,6 +82,7 @@ def run_worker(settings: Settings, options: argparse.Namespace, home: str) -> Re
         "IOT_STATE_DIR": f"{home}/{settings.app}",
         "IOT_WRITES_IN_FLIGHT": str(options.in_flight),
         "IOT_LOG_LEVEL": "WARNING",
+        **more,
     }
     faust = Path(sys.executable).with_name("faust")
     with open(f"{home}/{settings.app}.log", "w") as log:

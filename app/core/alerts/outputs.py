@@ -89,5 +89,6 @@ def emit(work: BatchOutput, record: Record, events: Iterable[AlertEvent], way: s
             work.suppressed += 1
         else:
             work.events.append(event)
+            work.alert_records.append(record)
             work.alerts.append((outbox_key(event), text))
         work.alert_effects.append(history_effect(event, text))

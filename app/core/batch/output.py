@@ -41,6 +41,7 @@ class BatchOutput(Struct, gc=False):
     rejected: list[Rejected] = []
     events: list[AlertEvent] = []
     alerts: list[tuple[bytes, bytes]] = []  # (key, JSON) of `events`, as the outbox takes them
+    alert_records: list[Any] = []  # the Record that caused each of `events`
     suppressed: int = 0  # events of maintenance windows: written to the database, not sent
     answers: list[Reply] = []  # to those whose rules or command were refused
     forwards: list[Forward] = []  # records for the input topic

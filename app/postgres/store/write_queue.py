@@ -23,6 +23,7 @@ from app.postgres.store.late_horizon import LateHorizon
 from app.postgres.store.session import Lane, WriteSession
 from app.runtime.interrupt import Interrupt
 from app.runtime.retry import delay
+from app.runtime.tracing.tracing import CURRENT
 
 # While transactions follow one another this closely, a small write waits a little for others to share one with.
 BUSY_SECONDS, SHARE_SECONDS, SMALL_ROWS = 0.006, 0.002, 100
@@ -34,6 +35,7 @@ class PendingWrite:
 
     def __init__(self, rows: Sequence[Row], effects: Sequence[Effect] = ()) -> None:
         self.rows, self.effects = rows, effects
+        self.span = CURRENT.get()
         self.written: list[WriteResult] = []
         self.answer: asyncio.Future[WriteResult] = asyncio.get_running_loop().create_future()
 
@@ -188,6 +190,7 @@ class WriteQueue:
 
     async def _hold(self, lane: Lane, group: list[PendingWrite]) -> None:
         """Try until the group is stored, or nobody waits for it, or the store is interrupted (TransientError)."""
+        CURRENT.set(group[0].span)  # whose failures these are; a task has what was current where it was made
         failures = 0
         while any(not pending.answer.done() for pending in group):
             try:

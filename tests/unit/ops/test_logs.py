@@ -1,5 +1,6 @@
 """A library that repeats itself is heard once an interval; a program's own lines, and crashes, always."""
 
+import json
 import logging
 import sys
 
@@ -7,6 +8,8 @@ import pytest
 import structlog
 
 from app.ops.logs import MOST_TEXTS, OncePerInterval, configure
+from app.runtime.tracing.context import SpanContext
+from app.runtime.tracing.tracing import CURRENT, TraceSpan
 from app.settings import Settings
 
 
@@ -71,3 +74,25 @@ def test_a_traceback_for_a_person_shows_no_values(capfd: pytest.CaptureFixture[s
     assert "crashed" in reported
     assert "ValueError" in reported
     assert password not in reported
+
+
+class Within(TraceSpan):
+    context = SpanContext(0xABC, 0xDEF)
+
+
+def test_lines_within_a_span_have_its_ids(capfd: pytest.CaptureFixture[str]) -> None:
+    before = logging.getLogger().handlers[:], logging.getLogger().level
+    try:
+        configure(Settings(log_format="json"))
+        structlog.get_logger().warning("outside")
+        within = CURRENT.set(Within())
+        structlog.get_logger().warning("ours")
+        logging.getLogger("aiokafka").warning("a library's")
+        CURRENT.reset(within)
+    finally:
+        logging.getLogger().handlers[:], logging.getLogger().level = before
+        structlog.reset_defaults()
+    outside, *inside = (json.loads(text) for text in capfd.readouterr().err.splitlines())
+    assert "trace_id" not in outside
+    assert [one["event"] for one in inside] == ["ours", "a library's"]
+    assert [(one["trace_id"], one["span_id"]) for one in inside] == [("0" * 29 + "abc", "0" * 13 + "def")] * 2

@@ -1,0 +1,22 @@
+"""Spans of the Kafka client itself, for what goes through `send` and `getone` of aiokafka: code of one's own, mostly.
+
+The bridge and the worker hand whole batches to the client and take whole fetches from it, past both; their spans are
+made by hand. `getmany` is left alone: a span for each record of it would cost more than the record.
+"""
+
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+
+from app.runtime.tracing.provider import SdkTracing
+from app.runtime.tracing.tracing import Tracing
+
+
+def instrument_aiokafka(tracing: Tracing) -> None:
+    """Wrap the client of this process, once. Its spans are sampled as their parents are, else by the ratio."""
+    import aiokafka
+    from opentelemetry.instrumentation.aiokafka import AIOKafkaInstrumentor
+    from opentelemetry.instrumentation.utils import unwrap
+
+    if isinstance(tracing, SdkTracing):
+        provider = tracing.provider(ParentBased(TraceIdRatioBased(tracing.head.ratio)))
+        AIOKafkaInstrumentor().instrument(tracer_provider=provider)
+        unwrap(aiokafka.AIOKafkaConsumer, "getmany")

@@ -1,0 +1,129 @@
+"""Spans on their way to the collector: in, each as it ends; out, batches of them, sent by a thread of its own.
+
+Whoever ends a span never waits: the queue is bounded, and a span that finds it full is dropped and counted, as are
+those of a batch that the collector does not take. An exporter waits and tries again by itself, up to its timeout
+(OTEL_EXPORTER_OTLP_TIMEOUT, 10 s).
+"""
+
+import contextlib
+import logging
+import threading
+import time
+from collections import deque
+
+import structlog
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+from app.runtime.tracing.environment import ExportOptions
+from app.runtime.tracing.metrics import SPANS_DROPPED
+
+log = structlog.get_logger()
+
+REMIND_SECONDS = 60.0  # least time between two log lines about an export that failed
+CLOSE_SECONDS = 0.2  # for the exporter's own end, beside what is left of the time to stop
+
+
+class LastWords(logging.Handler):
+    """What the SDK logged last, instead of its lines: it writes one for each failure, and for each try."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.text = self.template = ""  # the line, and without the values in it, which may be secret
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the line."""
+        self.text, self.template = record.getMessage()[:300], str(record.msg)[:300]
+
+    def take_over(self) -> None:
+        """From now on the SDK's lines come here, and go nowhere else."""
+        logger = logging.getLogger("opentelemetry")
+        logger.handlers[:] = [self]
+        logger.propagate = False
+
+
+class SpanQueue(SpanProcessor):
+    """OpenTelemetry's BatchSpanProcessor, with its drops counted, one log line a minute, and an end in time."""
+
+    def __init__(self, exporter: SpanExporter, options: ExportOptions, words: LastWords) -> None:
+        """`words`: what the exporter says when it fails."""
+        self._exporter, self._options, self._words = exporter, options, words
+        self._waiting: deque[ReadableSpan] = deque()
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None  # from the first span on
+        self._stopping = False
+        self._lost, self._logged = 0, -REMIND_SECONDS  # since the last log line, and when that was (monotonic)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Take a span; never waits."""
+        if self._stopping or len(self._waiting) >= self._options.queue:
+            self._drop(1)
+            return
+        self._waiting.append(span)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="trace-export", daemon=True)
+            self._thread.start()
+        elif len(self._waiting) == self._options.batch:
+            self._wake.set()
+
+    def stop(self, seconds: float) -> None:
+        """Send what waits, for so many seconds at most, and close the exporter; what is left then is dropped."""
+        if self._stopping:
+            return
+        deadline = time.monotonic() + seconds
+        self._stopping = True
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(max(0.0, seconds - CLOSE_SECONDS))
+        # In a thread that nobody waits for: it has been seen to take 12 s, and ends an export that still hangs.
+        closing = threading.Thread(target=self._exporter.shutdown, name="trace-close", daemon=True)
+        closing.start()
+        closing.join(max(0.0, deadline - time.monotonic()))
+        while left := self._take():
+            self._drop(len(left))
+
+    def _run(self) -> None:
+        while not self._stopping:
+            self._wake.wait(self._options.delay)
+            self._wake.clear()
+            self._send_all()
+        self._send_all()
+
+    def _send_all(self) -> None:
+        while spans := self._take():
+            if not self._send(spans):
+                self._drop(len(spans))
+                self._report()
+                if self._stopping:
+                    return
+
+    def _take(self) -> list[ReadableSpan]:
+        """The next batch. Two threads may take at once: at the end the rest is dropped while an export hangs."""
+        spans: list[ReadableSpan] = []
+        with contextlib.suppress(IndexError):
+            while len(spans) < self._options.batch:
+                spans.append(self._waiting.popleft())
+        return spans
+
+    def _send(self, spans: list[ReadableSpan]) -> bool:
+        try:
+            return self._exporter.export(spans) is SpanExportResult.SUCCESS
+        except Exception as error:  # noqa: BLE001 - whatever an exporter raises, the next batch is tried
+            self._words.text = f"{type(error).__name__}: {error}"[:300]
+            return False
+
+    def _drop(self, count: int) -> None:
+        if count:
+            SPANS_DROPPED.inc(count)
+            self._lost += count
+
+    def _report(self) -> None:
+        now = time.monotonic()
+        if now >= self._logged + REMIND_SECONDS:
+            log.warning(
+                "spans_not_exported",
+                dropped=self._lost,
+                error=self._words.text or "the collector refuses them",
+                cure="is OTEL_EXPORTER_OTLP_ENDPOINT right, and the collector there? Messages go on without traces",
+            )
+            self._logged, self._lost = now, 0

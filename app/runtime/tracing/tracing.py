@@ -1,0 +1,101 @@
+"""What programs make spans with: Tracing and TraceSpan. These two make none; those that do are in provider.py."""
+
+from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
+from enum import Enum
+from types import TracebackType
+from typing import Self
+
+from app.runtime.tracing.context import SpanContext
+from app.runtime.tracing.sampling import HeadSampling
+
+Value = str | int | float | bool
+Attributes = Mapping[str, Value]
+
+
+class SpanKind(Enum):
+    """What a span is, in the words and numbers of OpenTelemetry."""
+
+    INTERNAL = 0
+    SERVER = 1
+    CLIENT = 2
+    PRODUCER = 3
+    CONSUMER = 4
+
+
+class TraceSpan:
+    """One that is not recorded. Each of its methods does nothing, at the price of a call.
+
+    As a context manager a span is what is at work within the block: it ends with it, as failed when the block raises.
+    """
+
+    __slots__ = ()
+    context: SpanContext | None = None  # None: there is nothing to hand on
+
+    def set(self, attributes: Attributes) -> None:
+        """Add attributes."""
+
+    def event(self, name: str, attributes: Attributes | None = None) -> None:
+        """Something happened now."""
+
+    def link(self, context: SpanContext) -> None:
+        """Refer to another span, also of another trace."""
+
+    def fail(self, kind: str, description: str = "") -> None:
+        """It failed: `kind` is a word of a bounded set (error.type), `description` for a human."""
+
+    def end(self, at: int | None = None) -> None:
+        """It is over, now or at `at` (ns since 1970)."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
+
+
+NO_SPAN = TraceSpan()
+
+# The span within which this task or thread is at work, if it is recorded: log lines have its ids (app/ops/logs.py).
+CURRENT: ContextVar[TraceSpan | None] = ContextVar("iot_stream_span", default=None)
+
+
+class Tracing:
+    """Where no endpoint is set: nothing is sampled, and no span is made."""
+
+    enabled = False
+
+    def __init__(self, head: HeadSampling | None = None) -> None:
+        self.head = head or HeadSampling(0.0)  # on messages that no context comes with
+
+    def samples(self, context: SpanContext | None) -> bool:
+        """Whether a message gets spans: as its context says, or, where there is none, by our own sampling."""
+        return self.enabled and (self.head.agrees(context) if context else self.head.next())
+
+    def always(self) -> bool:
+        """Whether what went wrong gets a span though nothing sampled it; so many a second, the rest is counted."""
+        return False
+
+    def span(
+        self,
+        name: str,
+        kind: SpanKind = SpanKind.INTERNAL,
+        parent: SpanContext | None = None,
+        attributes: Attributes | None = None,
+        links: Iterable[SpanContext] = (),
+        start: int | None = None,
+    ) -> TraceSpan:
+        """Begin a span, now or at `start` (ns since 1970): a child of `parent`, or the first of a new trace.
+
+        It is recorded in any case: ask `samples` or `always` before. `name` and the names in `attributes` are those of
+        semconv.py. Texts are cut at 256 characters.
+        """
+        return NO_SPAN
+
+    def stop(self, seconds: float) -> None:
+        """Export what is left; returns after so many seconds at most. Blocks: not for an event loop. Safe twice."""
+
+
+NO_TRACING = Tracing()

@@ -1,0 +1,23 @@
+"""Settings of tracing, beside the standard variables OTEL_* that switch it on."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, Field
+
+from app.settings.values import NonNegativeInt
+
+
+class TracingSettings(BaseModel, frozen=True):
+    """What of all that passes gets spans: [tracing.md](tracing.md)."""
+
+    trace_ratio: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.001,
+        description="share of the messages without a trace context that are traced, [tracing.md](tracing.md); "
+        "OTEL_TRACES_SAMPLER goes before it",
+    )
+    trace_always_per_second: NonNegativeInt = Field(
+        100, description="dead letters, errors and refused rows that get a span a second, whatever is sampled"
+    )
+    trace_aiokafka: bool = Field(
+        False, description="spans of the Kafka client too, for what it sends and takes one by one"
+    )
