@@ -14,7 +14,7 @@ cli
 worker
 ops
 stream
-doctor local notify gateways tables sinks loadtest client
+doctor inspect local notify gateways tables sinks loadtest client
 postgres kafka mqtt
 settings pipeline backtest
 ports telemetry
@@ -45,7 +45,7 @@ NEVER = {
     "worker": ("local", "backtest", "doctor"),
 }
 # Of these only the command line may import anything.
-ENTRY_POINTS = ("local", "doctor")
+ENTRY_POINTS = ("local", "doctor", "inspect")
 
 
 def _rank(table: str) -> dict[str, int]:

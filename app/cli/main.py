@@ -24,12 +24,13 @@ COMMANDS = {
     "users": ("data", "Manage the MQTT accounts of devices."),
     "alerts": ("rules", "The open alerts, what was sent, and snooze, ack, disable, enable."),
     "rules": ("rules", "Check, try and store rule sets; see what they would have sent."),
+    "tap": ("inspect", "Show live records of Kafka, dead letters, alerts or MQTT, decoded."),
     "doctor": ("stack", "Check every dependency, and whether the books balance."),
 }
 
 
 def main() -> None:
-    """Entry point of the console script. Exit code 1 after an error, 2 after wrong settings or arguments."""
+    """Entry point of the console script. Exit code 1: an error, 2: wrong settings or arguments, 130: Ctrl-C."""
     try:
         build(next((word for word in sys.argv[1:] if not word.startswith("-")), None))()
     except SettingsError as error:
@@ -38,6 +39,8 @@ def main() -> None:
     except IotStreamError as error:
         print(f"iot-stream: {error}", file=sys.stderr)
         sys.exit(1)
+    except KeyboardInterrupt:  # while it is imported; Typer sees to it afterwards
+        sys.exit(130)
 
 
 def build(wanted: str | None) -> typer.Typer:

@@ -1,10 +1,16 @@
 """What several commands share: the directory of the local stack, and a line for the person who started it."""
 
+import logging
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
+import structlog
 import typer
+
+from app.backtest.duration import duration
+from app.errors import PermanentError
 
 Directory = Annotated[Path | None, typer.Option("--dir", help="Where data, logs and stack.env go. [.local]")]
 
@@ -12,3 +18,17 @@ Directory = Annotated[Path | None, typer.Option("--dir", help="Where data, logs 
 def say(line: str) -> None:
     """Print one line on standard error."""
     print(line, file=sys.stderr, flush=True)
+
+
+def past(text: str, option: str) -> timedelta:
+    """How far an option looks back. Raises BadParameter."""
+    try:
+        return duration(text)
+    except PermanentError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from None
+
+
+def quiet() -> None:
+    """Let clients of servers log nothing: what they have to say is in the answer."""
+    logging.disable(logging.CRITICAL)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))

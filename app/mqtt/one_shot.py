@@ -25,7 +25,7 @@ def publish(settings: Settings, topic: str, payload: bytes) -> None:
     """
     where = f"the MQTT broker at {HostPort(settings.mqtt_host, settings.mqtt_port)}"
     who = settings.mqtt_username or "an anonymous client"
-    client = _client(settings)
+    client = client_of(settings, f"iot-stream-{os.getpid()}")
     let_in, taken = _answers(client)
     try:
         client.connect(settings.mqtt_host, settings.mqtt_port, keepalive=30)
@@ -45,8 +45,9 @@ def publish(settings: Settings, topic: str, payload: bytes) -> None:
         raise TransientError(f"{where} knows nobody who takes {topic}: start the bridge, then do it again")
 
 
-def _client(settings: Settings) -> paho.Client:
-    client = paho.Client(CallbackAPIVersion.VERSION2, f"iot-stream-{os.getpid()}", protocol=MQTTProtocolVersion.MQTTv5)
+def client_of(settings: Settings, client_id: str) -> paho.Client:
+    """A client with the account and TLS of the settings; it is not connected yet."""
+    client = paho.Client(CallbackAPIVersion.VERSION2, client_id, protocol=MQTTProtocolVersion.MQTTv5)
     if settings.mqtt_username is not None:
         client.username_pw_set(settings.mqtt_username, settings.mqtt_secret)
     if encrypted := mqtt_context(settings):

@@ -1,0 +1,30 @@
+"""Which views are shown: by user, device, kind and reason, each as somebody asked for it."""
+
+from collections.abc import Collection
+
+from app.core.rules.globs import Globs
+from app.inspect.views import RecordView
+
+
+class ViewFilter:
+    """An option that was not given leaves all in; of those that were, each must fit."""
+
+    def __init__(
+        self,
+        user: str | None = None,
+        device: str | None = None,
+        kinds: Collection[str] = (),
+        reasons: Collection[str] = (),
+    ) -> None:
+        """`device` may be a glob. `reasons` are those of dead letters, and of what a worker refuses."""
+        self._user, self._devices = user, None if device is None else Globs([device])
+        self._kinds, self._reasons = frozenset(kinds), frozenset(reasons)
+
+    def takes(self, view: RecordView) -> bool:
+        """Whether it is to be shown."""
+        return (
+            self._user in (None, view.user_id)
+            and (self._devices is None or self._devices.takes_in(view.device_id))
+            and (not self._kinds or view.kind in self._kinds)
+            and (not self._reasons or view.reason in self._reasons)
+        )

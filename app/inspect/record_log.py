@@ -1,0 +1,82 @@
+"""A topic read without a group: in, where to begin; out, its records. Nothing is committed, nobody is rebalanced."""
+
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from app.errors import PermanentError, TransientError
+from app.kafka.access import KAFKA_ERRORS, Access, start
+from app.kafka.close_clients import close_consumer
+from app.kafka.topics import existing
+
+ASK_MS = 10_000
+FETCH_BYTES = 1 << 20  # of a partition; what is fetched and not yet shown takes no more than that for each
+TAKEN = 500  # records at a time
+IDLE_SECONDS = 5.0  # without a record, Kafka is asked whether it is still there
+
+Offsets = Mapping[TopicPartition, int]
+
+
+@asynccontextmanager
+async def record_log(kafka: Access, topic: str, *, committed: bool = True) -> AsyncIterator["RecordLog"]:
+    """Open a topic. `committed`: of transactions only what was committed, as a worker reads it.
+
+    Raises TransientError when Kafka is away, also while it is read, and PermanentError when there is no such topic.
+    """
+    count = (await existing(kafka, [topic])).get(topic, 0)
+    if not count:
+        raise PermanentError(f"there is no topic {topic}: look at the settings, or make it: iot-stream topics create")
+    client = AIOKafkaConsumer(
+        **kafka.options, group_id=None, enable_auto_commit=False, auto_offset_reset="earliest",
+        isolation_level="read_committed" if committed else "read_uncommitted",
+        max_partition_fetch_bytes=FETCH_BYTES, fetch_max_wait_ms=200, request_timeout_ms=ASK_MS,
+    )  # fmt: skip
+    try:
+        await start(client, kafka)
+        yield RecordLog(client, [TopicPartition(topic, number) for number in range(count)])
+    except KAFKA_ERRORS as error:
+        raise TransientError(f"cannot read {topic} from Kafka at {kafka}: {error or type(error).__name__}") from error
+    finally:
+        await close_consumer(client)
+
+
+class RecordLog:
+    """The partitions of one topic. Methods raise KAFKA_ERRORS."""
+
+    def __init__(self, client: AIOKafkaConsumer, tps: Sequence[TopicPartition]) -> None:
+        self.client, self.tps = client, tps
+
+    async def ends(self) -> Offsets:
+        """The offset after the last record of each partition."""
+        found: Offsets = await self.client.end_offsets(self.tps)
+        return found
+
+    async def starts(self) -> Offsets:
+        """The first offset that each partition holds."""
+        found: Offsets = await self.client.beginning_offsets(self.tps)
+        return found
+
+    async def since(self, ms: int, ends: Offsets) -> Offsets:
+        """The first record of each partition that was written at `ms` or later; the end where there is none."""
+        found = await self.client.offsets_for_times(dict.fromkeys(self.tps, max(0, ms)))
+        return {tp: at.offset if (at := found.get(tp)) else ends[tp] for tp in self.tps}
+
+    async def follow(self, begin: Offsets, until: Offsets | None = None) -> AsyncIterator[Sequence[Any]]:
+        """Yield records from `begin` on as they come, those of a partition in their order; at `until` it ends."""
+        self.client.assign(list(begin))
+        for tp, offset in begin.items():
+            self.client.seek(tp, offset)
+        heard = time.monotonic()
+        while until is None or [tp for tp in begin if await self.client.position(tp) < until[tp]]:
+            found = await self.client.getmany(timeout_ms=300, max_records=TAKEN)
+            now = time.monotonic()
+            if found:
+                heard = now
+            elif now - heard > IDLE_SECONDS:
+                await self.ends()  # raises where the client itself would wait, and say nothing
+                heard = now
+            for tp, records in found.items():
+                yield [one for one in records if until is None or one.offset < until[tp]]
