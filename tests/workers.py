@@ -103,14 +103,14 @@ class Running:
         """The end of its log."""
         return "\n".join(self.log.read_text().splitlines()[-lines:])
 
-    async def get(self, path: str) -> tuple[int, str]:
+    async def get(self, path: str, headers: Mapping[str, str] | None = None) -> tuple[int, str]:
         """Status and body of its metrics server's page; (0, "") when nobody answers."""
         started = self.events("worker_starting") or self.events("notifier_started") or self.events("bridge_started")
         if not started or not self.alive:
             return 0, ""
         url = f"http://127.0.0.1:{started[-1]['metrics_port']}{path}"
         try:
-            async with aiohttp.ClientSession() as session, session.get(url) as answer:
+            async with aiohttp.ClientSession() as session, session.get(url, headers=headers) as answer:
                 return answer.status, await answer.text()
         except aiohttp.ClientConnectionError:
             return 0, ""

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 import app.gateways.metrics
 import app.notify.metrics
+import app.ops.about
 import app.ops.metrics
 import app.runtime.tracing.metrics
 from app.core.alerts.lifecycle import diagram
@@ -23,6 +24,7 @@ from app.settings.names import OTHERS
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 METRICS: dict[str, ModuleType] = {
+    "every program": app.ops.about,
     "worker": app.ops.metrics,
     "bridge": app.gateways.metrics,
     "notifier": app.notify.metrics,

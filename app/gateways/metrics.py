@@ -3,6 +3,7 @@
 from prometheus_client import Counter, Gauge, Histogram
 
 MESSAGES = Counter("iot_bridge_messages", "Messages taken from the MQTT broker", ["kind"])
+BYTES = Counter("iot_bridge_payload_bytes", "Their payload", ["kind"])
 ACKED = Counter("iot_bridge_acked", "Messages acknowledged to the MQTT broker, after Kafka's ack")
 WRITTEN = Counter("iot_bridge_written", "Records Kafka has acknowledged")
 IGNORED = Counter("iot_bridge_ignored", "Own outputs seen on the subscription and not taken in again")
@@ -19,9 +20,14 @@ TOP_LIMITED = Gauge(
     "iot_bridge_top_limited", "Messages over a limit, of the 20 users with most and of `other`", ["user"]
 )
 IN_FLIGHT = Gauge("iot_bridge_in_flight", "Messages taken from the broker and not yet acknowledged")
+OLDEST = Gauge(
+    "iot_bridge_waiting_seconds", "How long ago the oldest message in hand was taken; 0 when all are acknowledged"
+)
 BUFFERED_BYTES = Gauge("iot_bridge_buffered_bytes", "Payload bytes waiting for Kafka")
+PAUSED = Gauge("iot_bridge_paused", "1 while nothing is read from the MQTT broker, as the buffer is full")
 CONNECTED = Gauge("iot_bridge_connected", "1 while connected and subscribed")
 RECONNECTS = Counter("iot_bridge_reconnects", "Connections to the MQTT broker lost or refused")
+KAFKA_CONNECTED = Gauge("iot_bridge_kafka_connected", "1 while Kafka takes what is written")
 SESSIONS_LOST = Counter("iot_bridge_sessions_lost", "Reconnects at which the MQTT broker had no session any more")
 KAFKA_FAILURES = Counter("iot_bridge_kafka_failures", "Writes to Kafka that failed and were tried again")
 WRITE_SECONDS = Histogram(

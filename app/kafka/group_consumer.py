@@ -37,6 +37,16 @@ class GroupConsumer:
         oldest = [prefix.oldest for prefix in self._taken.values() if prefix.oldest is not None]
         return max(0.0, time.time() - min(oldest)) if oldest else 0.0
 
+    def lag(self) -> int:
+        """Records that are not done, of the partitions that were read from, as Kafka said when it was asked last."""
+        ours = self._consumer.assignment() if self._consumer is not None else ()
+        lag = 0
+        for partition, prefix in self._taken.items():
+            end = self._consumer.highwater(partition) if partition in ours else None
+            if end is not None and prefix.next_offset is not None:
+                lag += max(0, end - prefix.next_offset)
+        return lag
+
     @property
     def open(self) -> int:
         """Records that cannot be committed yet."""

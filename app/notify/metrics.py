@@ -1,7 +1,13 @@
 """Every metric of the notifier, and of the webhook that it posts to."""
 
-from prometheus_client import Counter, Gauge
+from typing import Protocol
 
+from prometheus_client import Counter, Gauge, Histogram
+
+# Seconds; a webhook has IOT_WEBHOOK_TIMEOUT, 10 by default.
+_ANSWERS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+TAKEN = Counter("iot_notifier_taken", "Records taken from the alert topic", ["group"])
 PUBLISHED = Counter("iot_notifier_published", "Alert messages acknowledged by the MQTT broker", ["status"])
 DELAYED = Counter("iot_notifier_delayed", "Those of them that said they were `delayed`")
 SUSPECTS = Gauge("iot_notifier_suspects", "Messages set aside because the broker may not be able to take them")
@@ -16,6 +22,14 @@ WAITING = Gauge(
     "How long ago the oldest alert in hand was put on the alert topic; 0 when all that was taken is delivered",
     ["group"],
 )
+IN_HAND = Gauge("iot_notifier_in_hand", "Records taken from the alert topic and not yet done with", ["group"])
+LAG = Gauge(
+    "iot_notifier_consumer_lag",
+    "Records of the alert topic that are not done, of this process's partitions, as of the last fetch",
+    ["group"],
+)
+CONNECTED = Gauge("iot_notifier_connected", "1 while the MQTT broker has accepted the connection")
+PUBLISH_SECONDS = Histogram("iot_notifier_publish_seconds", "From PUBLISH to PUBACK", buckets=_ANSWERS)
 FAILURES = Counter("iot_notifier_failures", "Steps that failed and were tried again", ["step"])
 
 WEBHOOK_POSTED = Counter("iot_webhook_posted", "Alert events the webhook has taken", ["status"])
@@ -23,3 +37,25 @@ WEBHOOK_REFUSED = Counter("iot_webhook_refused", "Alert events the webhook refus
 WEBHOOK_LEFT_OUT = Counter(
     "iot_webhook_left_out", "Alert events the webhook never took, though it took others; left out"
 )
+WEBHOOK_SECONDS = Histogram(
+    "iot_webhook_seconds",
+    "Time of one request, by its result: taken, refused for ever, or failed and tried again",
+    ["result"],
+    buckets=_ANSWERS,
+)
+
+
+class Queue(Protocol):
+    """What has taken records of the alert topic (app.kafka.group_consumer)."""
+
+    @property
+    def open(self) -> int: ...
+    def waiting(self) -> float: ...
+    def lag(self) -> int: ...
+
+
+def show(group: str, queue: Queue) -> None:
+    """Have the figures of a group found out when they are asked for."""
+    WAITING.labels(group).set_function(queue.waiting)
+    IN_HAND.labels(group).set_function(lambda: float(queue.open))
+    LAG.labels(group).set_function(lambda: float(queue.lag()))

@@ -18,7 +18,7 @@ import asyncio
 import math
 import time
 from collections import Counter as Count
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -32,13 +32,13 @@ from app.notify.alert_records import AlertRecord, read
 from app.notify.digests import Digests
 from app.notify.history import note
 from app.notify.publishing import Message, Publishing
-from app.notify.retrying import RetryingDatabase, RetryUntilStopped, StoppedError
+from app.notify.retrying import RetryingDatabase, RetryUntilStopped, StoppedError, until_stopped
 from app.postgres.queries import alert_budget, alert_history
 from app.postgres.queries.alert_history import Key, key
+from app.runtime.flushes import Flushes
 from app.settings import Settings
 
 log = structlog.get_logger()
-
 
 IN_HAND, IN_HAND_BYTES = 5_000, 32 << 20  # messages on their way
 OPEN = 100_000  # records that cannot be committed, because one before them is on its way
@@ -63,7 +63,8 @@ class Notifier:
     def __init__(self, settings: Settings, publishing: Publishing, retry: RetryUntilStopped) -> None:
         self._settings, self._publishing, self._retry = settings, publishing, retry
         self._consumer = GroupConsumer(settings, "notifier", settings.notifier_client_id)
-        metrics.WAITING.labels("notifier").set_function(self._consumer.waiting)
+        metrics.show("notifier", self._consumer)
+        self.flushes = Flushes()  # of rounds of alerts that were marked as sent
         self._database = RetryingDatabase(settings, settings.notifier_client_id, retry)
         self._marks = RetryingDatabase(settings, f"{settings.notifier_client_id}-marks", retry)
         self._digests = Digests(settings, publishing, retry)
@@ -88,13 +89,18 @@ class Notifier:
             "messages": not self._publishing.suspects,
         }
 
+    @property
+    def queue_depth(self) -> int:
+        """Records taken from the alert topic and not yet done with."""
+        return self._consumer.open
+
     async def run(self) -> None:
         """Take, publish, commit; returns once stopped, and what is on its way is acknowledged if it can be."""
         try:
             async with asyncio.TaskGroup() as group:
-                publishing = group.create_task(_until_stopped(self._publishing.run()))
-                rest = [group.create_task(_until_stopped(steps)) for steps in (self._mark(), self._digests.run())]
-                await _until_stopped(self._take())
+                publishing = group.create_task(until_stopped(self._publishing.run()))
+                rest = [group.create_task(until_stopped(steps)) for steps in (self._mark(), self._digests.run())]
+                await until_stopped(self._take())
                 await asyncio.wait([publishing], timeout=STOP_SECONDS)
                 self._ending = True
                 self._settled.set()
@@ -122,6 +128,7 @@ class Notifier:
         events: dict[Key, tuple[AlertRecord, Place]] = {}
         answers: list[tuple[AlertRecord, Place]] = []
         places = {(partition, record.offset) for partition, records in taken.items() for record in records}
+        metrics.TAKEN.labels("notifier").inc(len(places))
         for partition, records in taken.items():
             for found in read(records):
                 place = (partition, found.offset)
@@ -218,6 +225,7 @@ class Notifier:
     async def _mark_once(self) -> None:
         """Steps 4 and 5, for all that was settled since the last time. Raises StoppedError, and nothing is lost."""
         self._settled.clear()
+        began = time.monotonic()
         sent, left_out, above, done = self._sent, self._left_out, self._above, self._done
         self._sent, self._left_out, self._above, self._done = [], [], {}, []
         try:
@@ -242,17 +250,11 @@ class Notifier:
         for partition, offset in done:
             self._consumer.done(partition, offset)
         await self._consumer.commit()
+        if sent:
+            self.flushes.add(len(sent), time.monotonic() - began)
 
 
 def _less(counts: "Count[str]", user_id: str) -> None:
     counts[user_id] -= 1
     if not counts[user_id]:
         del counts[user_id]
-
-
-async def _until_stopped(steps: Coroutine[Any, Any, None]) -> None:
-    """They end when stopped, wherever they wait."""
-    try:
-        await steps
-    except StoppedError:
-        return

@@ -44,6 +44,7 @@ class Message(Struct, eq=False):
     time: datetime | None = None
     patient: bool = True
     late: bool = False
+    sent_at: float = 0.0  # by time.monotonic
 
 
 class Publishing:
@@ -62,6 +63,7 @@ class Publishing:
         self._changed = asyncio.Event()
         self._count, self._ahead, self._took, self._others_until = 0, 1 << 16, 0, 0.0
         metrics.SUSPECTS.set_function(lambda: len(self._suspects))
+        metrics.CONNECTED.set_function(lambda: float(publisher.connected))
 
     @property
     def connected(self) -> bool:
@@ -126,7 +128,7 @@ class Publishing:
         if message.time is not None:
             message.late = datetime.now(UTC) - message.time > self._delayed_after
             text = as_told(text, late=message.late)
-        self._sent[number] = message
+        self._sent[number], message.sent_at = message, time.monotonic()
         if impossible := connection.publish(message.topic, text, lambda refusal: self._acked(number, refusal)):
             del self._sent[number]
             if self._suspects.trial:
@@ -141,6 +143,7 @@ class Publishing:
         if (message := self._sent.pop(number, None)) is None:
             return
         self._took += refusal is None
+        metrics.PUBLISH_SECONDS.observe(time.monotonic() - message.sent_at)
         if refusal is not None:
             metrics.FAILURES.labels("mqtt_publish").inc()
             log.error("notifier_refused", topic=message.topic, reason=refusal, cure=CURE)

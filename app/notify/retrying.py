@@ -1,9 +1,9 @@
 """Steps of a program that delivers alerts, tried until they succeed or the program is stopped."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 
@@ -23,6 +23,14 @@ DATABASE = "database"
 
 class StoppedError(IotStreamError):
     """The program stops while an outage is waited out."""
+
+
+async def until_stopped(steps: Coroutine[Any, Any, None]) -> None:
+    """They end when stopped, wherever they wait."""
+    try:
+        await steps
+    except StoppedError:
+        return
 
 
 class RetryUntilStopped:

@@ -6,6 +6,7 @@ out in the end. A crash may repeat what was taken since the last commit, with th
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -53,7 +54,7 @@ class WebhookSender:
     def __init__(self, settings: Settings, hook: WebhookClient, stop: asyncio.Event) -> None:
         self._settings, self._hook, self._retry = settings, hook, RetryUntilStopped(stop)
         self._consumer = GroupConsumer(settings, "webhook", f"{settings.notifier_client_id}-webhook")
-        metrics.WAITING.labels("webhook").set_function(self._consumer.waiting)
+        metrics.show("webhook", self._consumer)
         self._turns: FairQueue[_Post] = FairQueue()
         self._in_hand: dict[Key, _Post] = {}
         self._waiting: dict[str, tuple[_Post, asyncio.TimerHandle]] = {}  # by lane
@@ -91,6 +92,7 @@ class WebhookSender:
 
     def _add(self, partition: Any, records: Sequence[Any]) -> None:
         places = {record.offset for record in records}
+        metrics.TAKEN.labels("webhook").inc(len(places))
         for found in read(records):
             if found.event is None:
                 continue
@@ -118,16 +120,19 @@ class WebhookSender:
 
     async def _deliver(self, lane: str, one: _Post) -> bool:
         """Whether the event is done with: taken, refused, or left out; else it waits, with its lane."""
-        event = one.event
+        event, began = one.event, time.monotonic()
         try:
             late = is_late(event, datetime.now(UTC), self._settings.alert_delayed_after)
             await self._hook.post(f"{event.alert_id}-{event.status}-{event.repeat or 0}", as_told(one.text, late=late))
         except PermanentError as error:
+            metrics.WEBHOOK_SECONDS.labels("refused").observe(time.monotonic() - began)
             metrics.WEBHOOK_REFUSED.inc()
             log.error("webhook_refused", alert_id=event.alert_id, status=event.status, error=str(error))
             return True
         except TransientError as error:
+            metrics.WEBHOOK_SECONDS.labels("failed").observe(time.monotonic() - began)
             return self._failed(lane, one, str(error))
+        metrics.WEBHOOK_SECONDS.labels("taken").observe(time.monotonic() - began)
         metrics.WEBHOOK_POSTED.labels(event.status).inc()
         self._taken += 1
         for other, (waiting, timer) in list(self._waiting.items()):

@@ -12,6 +12,7 @@ from faust.types import TP
 
 from app.ops import metrics
 from app.ops.spans.failures import failed_call
+from app.runtime.flushes import Flushes
 from app.runtime.tracing.tracing import NO_TRACING, Tracing
 from app.stream.rebalance.start_position import Position
 
@@ -25,8 +26,9 @@ UNREADABLE_SECONDS = 5.0  # least time between two log lines about unreadable st
 class StoreReport:
     """Events of the store (postgres/store/store.py)."""
 
-    def __init__(self, tracing: Tracing = NO_TRACING) -> None:
-        self._tracing = tracing
+    def __init__(self, flushes: Flushes | None = None, tracing: Tracing = NO_TRACING) -> None:
+        """Transactions are noted in `flushes`."""
+        self._flushes, self._tracing = flushes or Flushes(), tracing
         self._failures: dict[str, tuple[str, float, int]] = {}  # by part: logged last, when, how many since
 
     def breaker_opened(self, wait: float, error: str) -> None:
@@ -51,6 +53,7 @@ class StoreReport:
     def write_finished(self, seconds: float, rows: int) -> None:
         """A transaction is done."""
         metrics.DB_WRITE_SECONDS.observe(seconds)
+        self._flushes.add(rows, seconds)
 
     def database_failed(self, part: str, kind: str, error: str) -> None:
         """A call failed and will be made again; many that fail alike share a log line."""

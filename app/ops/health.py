@@ -1,4 +1,4 @@
-"""/metrics, /live and /ready over HTTP: in, two questions; out, 200 or 503 with the reasons as JSON.
+"""/metrics, /health, /live and /ready over HTTP: in, three questions; out, 200 or 503 with the reasons as JSON.
 
 Whoever reaches the port may try to hold it: so a connection is for one request, whose head comes whole within
 HEAD_SECONDS, and there are CONNECTIONS at most. One more, and the oldest that has not asked anything yet is dropped:
@@ -11,35 +11,45 @@ import socket
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 
-from prometheus_client import CONTENT_TYPE_LATEST, disable_created_metrics, generate_latest
-
+from app.ops.about import About, Check
 from app.ops.http_messages import HEAD_BYTES, Request, Response, parse, written, wrong
 from app.ops.listen import listen
-
-# A second series for every counter and histogram, of no use to Prometheus.
-disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client has not typed it
+from app.ops.metrics_page import metrics_page
 
 CONNECTIONS = 64  # of 1,024 files that a process may have open by default
 HEAD_SECONDS = 5.0
 ANSWER_SECONDS = 10.0  # to take the answer: the metrics of a worker are 50 kB
 CLOSE_SECONDS = 1.0  # for requests under way at the end
 
-# Each answers what is checked and whether it is well, e.g. {"assigned": True, "database": False}.
-Check = Callable[[], Awaitable[Mapping[str, bool]]]
+Page = Callable[[Request], Awaitable[Response]]
 Advice = Callable[[], Mapping[str, str]]
 
 
 class HealthServer:
     """Serves on `host:port` until stopped; port 0 takes a free one, then found in `port`."""
 
-    def __init__(self, host: str, port: int, live: Check, ready: Check, advice: Advice = dict) -> None:
-        """`advice` is shown with /ready: {what is held up: why, and what an operator does about it}."""
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        live: Check,
+        ready: Check,
+        advice: Advice = dict,
+        about: About | None = None,
+        refresh: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`advice` is shown with /ready: {what is held up: why, and what an operator does about it}.
+
+        `refresh` is called before metrics are shown, for what is only worth finding out then.
+        """
         self._host, self.port = host, port
-        self._pages: dict[str, Callable[[], Awaitable[Response]]] = {
-            "/metrics": _metrics,
+        self._pages: dict[str, Page] = {
+            "/metrics": _metrics(refresh),
             "/live": _answer(live),
             "/ready": _answer(ready, advice),
         }
+        if about is not None:
+            self._pages["/health"] = _health(about)
         self._sockets: list[socket.socket] = []
         self._servers: list[asyncio.Server] = []
         self._asking: dict[asyncio.StreamWriter, None] = {}  # their heads are not there yet; the oldest first
@@ -129,15 +139,26 @@ class HealthServer:
             return wrong(HTTPStatus.NOT_FOUND)
         if request.method not in ("GET", "HEAD"):
             return wrong(HTTPStatus.METHOD_NOT_ALLOWED, "Allow: GET, HEAD")
-        return await page()
+        return await page(request)
 
 
-async def _metrics() -> Response:
-    return Response(HTTPStatus.OK, generate_latest(), CONTENT_TYPE_LATEST)
+def _metrics(refresh: Callable[[], None]) -> Page:
+    async def page(request: Request) -> Response:
+        refresh()
+        return await metrics_page(request)
+
+    return page
 
 
-def _answer(check: Check, advice: Advice = dict) -> Callable[[], Awaitable[Response]]:
-    async def page() -> Response:
+def _health(about: About) -> Page:
+    async def page(_: Request) -> Response:
+        return Response(HTTPStatus.OK, json.dumps(await about.health()).encode(), "application/json")
+
+    return page
+
+
+def _answer(check: Check, advice: Advice = dict) -> Page:
+    async def page(_: Request) -> Response:
         checks = dict(await check())
         well = all(checks.values())
         answer: dict[str, object] = {"status": "ok" if well else "not ready", "checks": checks}

@@ -7,11 +7,13 @@ HEAD_BYTES = 8 << 10  # a request of Prometheus has 300
 
 
 class Request(NamedTuple):
-    """What is asked for; `path` without its query."""
+    """What is asked for; `path` without its query. Of its headers, those that say how the answer may be written."""
 
     method: str
     path: str
     version: str
+    accept: str = ""
+    accept_encoding: str = ""
 
 
 class Response(NamedTuple):
@@ -25,11 +27,13 @@ class Response(NamedTuple):
 
 def parse(head: bytes) -> Request | None:
     """The request whose head this is; None when it is none of HTTP/1."""
-    line = head.partition(b"\r\n")[0].decode("latin-1")
+    line, *fields = head.decode("latin-1").split("\r\n")
     words = line.split(" ")
     if len(words) != 3 or words[2] not in ("HTTP/1.0", "HTTP/1.1") or not words[1].startswith("/"):
         return None
-    return Request(words[0], words[1].partition("?")[0], words[2])
+    headers = {name.lower(): value.strip() for name, _, value in (field.partition(":") for field in fields)}
+    path = words[1].partition("?")[0]
+    return Request(words[0], path, words[2], headers.get("accept", ""), headers.get("accept-encoding", ""))
 
 
 def wrong(status: HTTPStatus, *more: str) -> Response:

@@ -10,6 +10,7 @@ from app.core.batch.batch import Batch
 from app.core.batch.effects import WriteResult
 from app.core.batch.output import BatchOutput
 from app.core.deadletters.limit import DeadLetterLimit
+from app.core.ingress.tenant_freshness import TenantFreshness
 from app.core.model.records import Reason
 from app.ops import metrics
 from app.ops.rejections import Rejections
@@ -21,8 +22,13 @@ log = structlog.get_logger()
 class BatchLedger:
     """received = stored + duplicate + dead_lettered + dropped, per partition."""
 
-    def __init__(self, limit: DeadLetterLimit | None = None, rejections: Rejections | None = None) -> None:
-        self._limit, self._rejections = limit, rejections or Rejections()
+    def __init__(
+        self,
+        limit: DeadLetterLimit | None = None,
+        rejections: Rejections | None = None,
+        freshness: TenantFreshness | None = None,
+    ) -> None:
+        self._limit, self._rejections, self._freshness = limit, rejections or Rejections(), freshness
 
     def batch_done(self, batch: Batch, work: BatchOutput, written: WriteResult, seconds: Seconds) -> None:
         """Count one acked batch."""
@@ -59,6 +65,7 @@ class BatchLedger:
                 seconds=one.seconds,
             )
         self._count_refused_alerts(batch, work, written)
+        self._note_tenants(batch, work, written)
         self._time(batch, work, seconds)
 
     def batch_given_up(self, batch: Batch, reason: str) -> None:
@@ -87,6 +94,16 @@ class BatchLedger:
         if refused:
             metrics.ALERT_ROWS_REFUSED.inc(len(refused))
             log.error("alert_rows_refused", partition=batch.partition, count=len(refused), error=refused[0])
+
+    def _note_tenants(self, batch: Batch, work: BatchOutput, written: WriteResult) -> None:
+        if self._freshness is None or not work.rows:
+            return
+        rows, sources = work.rows, work.sources
+        if written.refused:
+            refused = {index for index, _ in written.refused}
+            kept = [index for index in range(len(rows)) if index not in refused]
+            rows, sources = [rows[index] for index in kept], [sources[index] for index in kept]
+        self._freshness.stored(batch.epoch, rows, sources, time.monotonic(), time.time())
 
     def _time(self, batch: Batch, work: BatchOutput, seconds: Seconds) -> None:
         metrics.BATCH_ROWS.observe(len(batch.records))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import structlog
 
+from app.ops.last_error import LAST_ERROR
 from app.runtime.tracing.tracing import CURRENT
 from app.settings import Settings
 
@@ -73,7 +74,7 @@ def configure(settings: Settings) -> None:
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[*shared, LAST_ERROR, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(settings.log_level),
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,

@@ -1,6 +1,6 @@
 """Every metric's name, type, labels and meaning; nothing else in the project names one.
 
-Labels are bounded: reasons, kinds, stages, partitions. Never a user or a device.
+Labels are bounded: reasons, kinds, stages, partitions. No device, and of users those alone that send most.
 """
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -30,6 +30,15 @@ EVENT_AGE = Histogram(
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 60, 300, 3600, 86400),
 )
 LAG = Gauge("iot_consumer_lag", "Records in the topic after the last one done", ["partition"])
+LAG_SECONDS = Gauge(
+    "iot_consumer_lag_seconds", "For how long the oldest record that is not done has waited in the topic", ["partition"]
+)
+FRESHNESS = Gauge(
+    "iot_tenant_freshness_seconds",
+    "Since the newest stored reading of a tenant came in: of those with most readings lately, and of the others the"
+    " largest, as `other`; take the minimum over all workers",
+    ["user"],
+)
 BUFFERED = Gauge("iot_buffered_bytes", "Memory of batches taken and not yet done (estimate)")
 FETCHED = Gauge("iot_fetched_bytes", "Fetched from Kafka and not yet taken, compressed as it came")
 OFFSETS_MISSING = Counter("iot_offsets_missing_total", "Offsets the log no longer holds", ["partition"])

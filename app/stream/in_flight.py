@@ -108,6 +108,12 @@ class InFlight:
         """The oldest un-acked batch of each partition that has one."""
         return {tp: waiting[0] for tp, waiting in self._out.items() if waiting}
 
+    @property
+    def records(self) -> int:
+        """Handed over and not done; offsets that hold no record count too."""
+        done = self.done_offsets()
+        return sum(offset - done.get(tp, offset) for tp, offset in self.expected.items())
+
     def done_offsets(self) -> Mapping[TP, int]:
         """For each partition: the offset up to which everything is done; at first where reading began."""
         return {**self.start, **self.done}

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from app.core.processing.device_cache import Home
@@ -16,6 +16,7 @@ from app.kafka.topic_ids import TopicIds
 from app.ops.events import RebalanceReport, StateReport, StoreReport, TransportReport, WriteReport
 from app.postgres.operator_advice import Advice
 from app.postgres.store.store import TimescaleStore
+from app.runtime.flushes import Flushes
 from app.runtime.tracing.tracing import NO_TRACING, Tracing
 from app.settings import Settings
 from app.stream.batches import BatchLimits
@@ -44,6 +45,7 @@ class Backends:
     advice: Advice
     consumer: Callable[[], BatchConsumer]  # there is none before the worker starts
     home: Home | None
+    flushes: Flushes = field(default_factory=Flushes)  # transactions of the store
 
 
 def build_backends(settings: Settings, app: WorkerApp, kafka: Access, tracing: Tracing = NO_TRACING) -> Backends:
@@ -58,7 +60,8 @@ def build_backends(settings: Settings, app: WorkerApp, kafka: Access, tracing: T
     logs = LogBook(settings.kafka_topic, report, topic_ids, times, states.get, states.items)
     app.transport = BatchTransport(app, _batch_limits(settings), report, lease, logs)
     app.sensors.add(RebalanceSensor(settings.kafka_topic, RebalanceReport()))
-    store_report = StoreReport(tracing)
+    flushes = Flushes()
+    store_report = StoreReport(flushes, tracing)
     advice = Advice(store_report)
     return Backends(
         interrupt=interrupt,
@@ -74,6 +77,7 @@ def build_backends(settings: Settings, app: WorkerApp, kafka: Access, tracing: T
         advice=advice,
         consumer=lambda: app.consumer,
         home=lambda key: key_partition(key, settings.kafka_partitions),
+        flushes=flushes,
     )
 
 

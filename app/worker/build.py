@@ -1,13 +1,16 @@
 """The composition root of the worker: settings in, a worker out that connects when its Faust app starts."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from app.kafka.access import access
+from app.ops.about import About
 from app.ops.health import HealthServer
 from app.runtime.tracing.tracing import NO_TRACING, Tracing
 from app.settings import Settings
 from app.stream.faust_config import build_app
+from app.worker import gauges
 from app.worker.backends import Backends, build_backends
 from app.worker.lifecycle import Resources, WorkerApp
 from app.worker.parts import WorkerParts, build_parts
@@ -61,4 +64,21 @@ def _health(
         """What is held up, and what an operator does about it."""
         return {**store.advice, **writes.held}
 
-    return HealthServer(settings.metrics_host, settings.metrics_port, live, ready, advice)
+    def connected() -> Mapping[str, bool]:
+        """Kafka answers the heartbeats of the consumer, and takes what is written."""
+        return {"kafka": backends.lease.valid() and not writes.held}
+
+    def queue_depth() -> int:
+        """Records that are taken and not done."""
+        return app.consumer.flight.records if app.consumer_generation_id > 0 else 0
+
+    about = About("worker", settings.app, ready, queue_depth, backends.flushes, connected)
+    return HealthServer(
+        settings.metrics_host,
+        settings.metrics_port,
+        live,
+        ready,
+        advice,
+        about,
+        refresh=lambda: gauges.set_freshness(parts.freshness.show(time.monotonic())),
+    )

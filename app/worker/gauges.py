@@ -10,6 +10,7 @@ from app.core.sweeper.sweeper import Sweeper
 from app.ops import metrics
 from app.stream.fetcher import fetched_bytes
 from app.stream.transport import BatchConsumer
+from app.worker.waiting_time import Waiting
 
 
 def refresh(consumer: BatchConsumer, processor: Processor, sweep: Sweeper, limit: DeadLetterLimit) -> None:
@@ -32,3 +33,17 @@ def set_lag(waiting: Mapping[TP, int]) -> None:
     metrics.LAG.clear()
     for tp, records in waiting.items():
         metrics.LAG.labels(str(tp.partition)).set(max(0, records))
+
+
+def set_waiting(waiting: Mapping[TP, Waiting]) -> None:
+    """Set for how long each partition's oldest record has waited; one that went is no longer reported."""
+    metrics.LAG_SECONDS.clear()
+    for tp, one in waiting.items():
+        metrics.LAG_SECONDS.labels(str(tp.partition)).set(one.seconds)
+
+
+def set_freshness(tenants: Mapping[str, float]) -> None:
+    """Set how fresh the data of each of these tenants is; one that is no longer among them is no longer reported."""
+    metrics.FRESHNESS.clear()
+    for tenant, seconds in tenants.items():
+        metrics.FRESHNESS.labels(tenant).set(seconds)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from app.core.deadletters.limit import DeadLetterLimit
 from app.core.decode.decoder import DecodeLimits
+from app.core.ingress.tenant_freshness import TenantFreshness
 from app.core.presence.device_classes import DeviceClasses
 from app.core.presence.device_presence import PresenceLimits
 from app.core.processing.processor import Processor
@@ -26,6 +27,7 @@ from app.settings import Settings
 from app.stream.log_progress import log_positions
 from app.worker.backends import Backends
 from app.worker.inactivity_task import InactivityTask
+from app.worker.late_records import LateRecords
 from app.worker.log_watch import LogWatch
 from app.worker.watchdog import Watchdog
 
@@ -53,6 +55,8 @@ class WorkerParts:
     sweeper: Sweeper
     inactivity: InactivityTask
     watchdog: Watchdog
+    late: LateRecords
+    freshness: TenantFreshness
     log_watch: LogWatch
 
 
@@ -61,6 +65,7 @@ def build_parts(
 ) -> WorkerParts:
     """Settings and what the worker talks to in, its parts out."""
     rules, rejections = RuleBook(settings.telemetry_schema), Rejections()
+    freshness = TenantFreshness(settings.freshness_tenants)
     processor = _processor(settings, backends, rules, classes)
     limit = _dead_letter_limit(settings, rules, classes)
     ports = Ports(
@@ -70,7 +75,7 @@ def build_parts(
         ),
         outbox=classes.outbox(backends.producer, settings.kafka_alerts_topic, settings.kafka_topic),
         states=backends.states,
-        ledger=classes.ledger(limit, rejections),
+        ledger=classes.ledger(limit, rejections, freshness),
         lease=backends.lease,
     )
     pipeline = classes.pipeline(
@@ -81,10 +86,19 @@ def build_parts(
         most=CoalesceLimit(settings.batch_max_rows, settings.batch_max_bytes),
     )
     sweeper = Sweeper(processor.partitions, _sweeper_config(settings))
-    inactivity = _inactivity_task(settings, backends, processor, sweeper)
-    watchdog = Watchdog(settings.kafka_topic, settings.watchdog_seconds)
-    log_watch = _log_watch(settings, backends)
-    return WorkerParts(rules, processor, limit, rejections, pipeline, sweeper, inactivity, watchdog, log_watch)
+    return WorkerParts(
+        rules=rules,
+        processor=processor,
+        limit=limit,
+        rejections=rejections,
+        pipeline=pipeline,
+        sweeper=sweeper,
+        inactivity=_inactivity_task(settings, backends, processor, sweeper),
+        watchdog=Watchdog(settings.kafka_topic, settings.watchdog_seconds),
+        late=LateRecords(settings.lag_warning_seconds),
+        freshness=freshness,
+        log_watch=_log_watch(settings, backends),
+    )
 
 
 def _processor(settings: Settings, backends: Backends, rules: RuleBook, classes: type[PartClasses]) -> Processor:

@@ -1,10 +1,12 @@
 """What a worker runs: the agent that does the path, and the tasks beside it, each until the app stops."""
 
 import asyncio
+import time
 from typing import Any
 
 from app.kafka.alert_outbox import KafkaOutbox
 from app.kafka.messages import key_partition
+from app.postgres.circuit_breaker import BreakerState
 from app.postgres.queries.config_feed import ConfigFeed
 from app.settings import Settings
 from app.stream.batches import BatchTopic
@@ -76,3 +78,15 @@ class WorkerTasks:
         gauges.refresh(self._app.consumer, parts.processor, parts.sweeper, parts.limit)
         parts.rejections.report()
         gauges.set_lag(parts.watchdog.lag)
+        self._look_at_waiting()
+
+    def _look_at_waiting(self) -> None:
+        """How long records wait; not in a rebalance, when nobody's do."""
+        consumer, parts, backends = self._app.consumer, self._parts, self._backends
+        if not consumer.flow_active:
+            return
+        flight, clock = consumer.flight, time.monotonic()
+        waiting = parts.watchdog.times.now(flight.epoch, flight.done_offsets(), flight.heads(), clock, time.time())
+        gauges.set_waiting(waiting)
+        held = {**backends.store.advice, **backends.producer.writes.held}
+        parts.late.look(waiting, held, backends.store.breaker_state is BreakerState.OPEN, clock)

@@ -11,6 +11,7 @@ from faust.types import TP
 from app.errors import StuckOffsetError
 from app.stream.batches import BatchMessage
 from app.stream.transport import BatchConsumer
+from app.worker.waiting_time import WaitingTimes
 
 log = structlog.get_logger()
 
@@ -32,6 +33,7 @@ class Watchdog:
         self._interval = min(2.0, limit / 4)
         self._still: dict[TP, tuple[float, float]] = {}  # its last progress, and for how long we have seen no other
         self.lag: Mapping[TP, int] = {}  # records after the last one done, as of the last look
+        self.times = WaitingTimes()  # for how long they have waited
 
     async def watch(self, consumer: BatchConsumer) -> None:
         """Run until cancelled. Raises StuckOffsetError naming the partition and offset."""
@@ -87,5 +89,8 @@ class Watchdog:
                 await consumer.reader.look_again(tp)
 
     async def _measure_lag(self, consumer: BatchConsumer) -> dict[TP, int]:
-        done = consumer.flight.done_offsets()
-        return {tp: end - (done.get(tp) or 0) for tp, end in (await consumer.ends()).items()}
+        done, epoch = consumer.flight.done_offsets(), consumer.flight.epoch
+        ends = await consumer.ends()
+        if epoch == consumer.flight.epoch:
+            self.times.look(epoch, ends, time.monotonic())
+        return {tp: end - (done.get(tp) or 0) for tp, end in ends.items()}

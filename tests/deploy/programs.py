@@ -22,9 +22,9 @@ def has(name: str) -> bool:
     return (_directory() / name).exists()
 
 
-def run(name: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """What the program says. Skips the test when it was not built."""
+def run(name: str, *arguments: str | Path, given: str = "") -> subprocess.CompletedProcess[str]:
+    """What the program says, with `given` on its standard input. Skips the test when it was not built."""
     if not has(name):
         pytest.skip(f"{name} was not built, so what it checks is NOT checked: `make tools` (wants Go)")
     command = [str(_directory() / name), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(command, input=given, capture_output=True, text=True, check=False, timeout=120)

@@ -5,13 +5,17 @@ import os
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack, asynccontextmanager
+from http import HTTPStatus
 from pathlib import Path
 
 import aiohttp
 import pytest
 
 from app.ops import health
+from app.ops.about import About
 from app.ops.health import CONNECTIONS, HealthServer
+from app.ops.http_messages import Request, Response
+from app.runtime.flushes import Flushes
 from tests.servers import KafkaServer, MqttServer
 from tests.workers import Site, until
 
@@ -27,7 +31,8 @@ async def no() -> Mapping[str, bool]:
 @asynccontextmanager
 async def served() -> AsyncIterator[HealthServer]:
     """A server that is live and not ready."""
-    server = HealthServer("127.0.0.1", 0, yes, no, lambda: {"writes": "wait"})
+    about = About("worker", "worker", no, lambda: 0, Flushes())
+    server = HealthServer("127.0.0.1", 0, yes, no, lambda: {"writes": "wait"}, about)
     await server.start()
     try:
         yield server
@@ -77,6 +82,15 @@ async def test_its_pages() -> None:
         async with session.get("/metrics") as answer:
             assert "process_open_fds" in await answer.text()
             assert answer.headers["Content-Type"].startswith("text/plain")
+            assert "Vary" in answer.headers
+        asked = {"Accept": "application/openmetrics-text; version=1.0.0", "Accept-Encoding": "gzip"}
+        async with session.get("/metrics", headers=asked) as answer:
+            assert (await answer.text()).endswith("# EOF\n")
+            assert answer.headers["Content-Encoding"] == "gzip"
+        async with session.get("/health") as answer:
+            assert (answer.status, answer.content_type) == (200, "application/json")
+            reported = await answer.json()
+            assert (reported["status"], reported["database"], reported["mqtt"]) == ("not ready", False, None)
         async with session.head("/live") as answer:
             assert (answer.status, await answer.read()) == (200, b"")
         for path in ("/", "/../../etc/passwd", "/live/"):
@@ -136,8 +150,12 @@ async def test_a_probe_is_answered_beside_any_number_of_half_requests() -> None:
 
 
 async def test_those_who_do_not_read_hold_no_more_than_there_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    page = b"x" * (32 << 20)
-    monkeypatch.setattr(health, "generate_latest", lambda: page)
+    page = Response(HTTPStatus.OK, b"x" * (32 << 20))
+
+    async def large(request: Request) -> Response:
+        return page
+
+    monkeypatch.setattr(health, "metrics_page", large)
     with ExitStack() as stack:
         async with served() as server:
             for _ in range(CONNECTIONS + 20):

@@ -25,6 +25,7 @@ MIB = 1 << 20
 BUFFER = 8 * MIB
 PARTITIONS = 6
 PROMPT = 5.0  # seconds
+LATE = 3.0
 
 
 @pytest.fixture
@@ -38,7 +39,12 @@ async def hurt(
         try:
             await asyncio.to_thread(server.wait_ready)
             await init_sql.apply(server.dsn)
-            more = {"kafka_partitions": PARTITIONS, "buffer_max_bytes": BUFFER, "kafka_max_fetch_bytes": MIB}
+            more = {
+                "kafka_partitions": PARTITIONS,
+                "buffer_max_bytes": BUFFER,
+                "kafka_max_fetch_bytes": MIB,
+                "lag_warning_seconds": LATE,
+            }
             site = Site(kafka.bootstrap, server.dsn, mosquitto, unique, tmp_path, more)
             await site.prepare([])
             yield site, server
@@ -101,6 +107,7 @@ async def test_an_outage(hurt: tuple[Site, Postgres]) -> None:
         await produce(site, sent, 24_000, 2000)  # six times what may be held
 
         await held(site, worker, before, memory)
+        await reported_late(worker)
         await rebalanced(site, worker)
 
         await asyncio.to_thread(server.start)
@@ -112,6 +119,8 @@ async def test_an_outage(hurt: tuple[Site, Postgres]) -> None:
         assert await metric(worker, "db_circuit_breaker_state") == 0
         assert len(worker.events("circuit_breaker_OPENED")) <= len(worker.events("circuit_breaker_HALF-OPEN"))
         assert len(worker.events("database_failed")) <= 10  # not one for each try
+        await until(lambda: logged(worker, "records_on_time"), 20, worker.tail)
+        assert {line.rpartition(" ")[2] for line in await series(worker, "iot_consumer_lag_seconds")} == {"0.0"}
 
         await stopped_in_an_outage(site, server, worker, sent)
         worker.start()
@@ -140,6 +149,29 @@ async def held(site: Site, worker: Running, before: dict[int, int], memory: int)
     status, body = await worker.get("/ready")
     assert (status, (await worker.get("/live"))[0]) == (503, 200)
     assert "goes on by itself" in json.loads(body)["advice"]["writes"], body
+
+
+async def reported_late(worker: Running) -> None:
+    """Each partition once: where its records wait, why, and how many there are."""
+    lines = worker.events("records_late")
+    assert sorted(line["partition"] for line in lines) == list(range(PARTITIONS))
+    for line in lines:
+        assert line["seconds"] > LATE
+        assert line["records"] > 0
+        assert "circuit breaker is open" in line["cause"] or "held up" in line["cause"], line
+    waiting = [float(line.rpartition(" ")[2]) for line in await series(worker, "iot_consumer_lag_seconds")]
+    assert len(waiting) == PARTITIONS
+    assert min(waiting) > LATE
+    status, body = await worker.get("/health")
+    found = json.loads(body)
+    assert (status, found["status"], found["database"], found["kafka"]) == (200, "not ready", False, True), body
+    assert found["queue_depth"] > 0
+    assert "database_failed" in found["last_error"]["error"] or "circuit_breaker" in found["last_error"]["error"], body
+
+
+async def series(worker: Running, name: str) -> list[str]:
+    """The lines of a metric with labels."""
+    return [line for line in (await worker.get("/metrics"))[1].splitlines() if line.startswith(f"{name}{{")]
 
 
 async def rebalanced(site: Site, worker: Running) -> None:

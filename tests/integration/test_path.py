@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
+from app.runtime.version import VERSION
 from tests.audit import Sent, audit, expected_alerts, header, read
 from tests.faults.load import RULES, THRESHOLD, messages
 from tests.integration.bridges import Publisher, publisher
@@ -71,12 +73,55 @@ async def test_the_path(site: Site) -> None:
             await what_is_wrong_is_answered(site, device)
             await site.settled()
             await the_books_balance(worker, received=device.sequence + 4)
+            await each_says_how_it_does(worker, bridge, notifier)
             for program in (bridge, worker, notifier):
                 assert program.stop() < 10
     firing = [event["alert_id"] for event in heard if event["status"] == "FIRING"]
     assert [event["status"] for event in heard] == ["FIRING", "RESOLVED"] * 3
     assert [event["alert_id"] for event in heard if event["status"] == "RESOLVED"] == firing
     assert len(set(firing)) == 3
+
+
+async def each_says_how_it_does(worker: Running, bridge: Running, notifier: Running) -> None:
+    """What was sent before is done; all three have written, and are connected to what they use."""
+    used = {
+        "worker": (True, True, None),
+        "bridge": (True, None, True),
+        "notifier": (True, True, True),
+    }
+    for program in (worker, bridge, notifier):
+        status, body = await program.get("/health")
+        found = json.loads(body)
+        assert (status, found["status"], found["program"]) == (200, "ok", program.name), body
+        assert (found["kafka"], found["database"], found["mqtt"]) == used[program.name], body
+        assert (found["queue_depth"], found["version"], all(found["checks"].values())) == (0, VERSION, True), body
+        assert found["last_flush"]["rows"] >= 1
+        assert found["mean_flush_seconds"] > 0
+        assert 0 < found["uptime_seconds"] < 600
+    await their_metrics_say_the_same(worker, bridge, notifier, found["app"])
+
+
+async def their_metrics_say_the_same(worker: Running, bridge: Running, notifier: Running, user: str) -> None:
+    found = await samples(worker)
+    assert 0 <= found["iot_tenant_freshness_seconds", user] < 120
+    assert {value for (name, _), value in found.items() if name == "iot_consumer_lag_seconds"} == {0.0}
+    found = await samples(bridge)
+    assert found["iot_bridge_payload_bytes_total", "telemetry"] > 1000
+    assert (found["iot_bridge_waiting_seconds", ""], found["iot_bridge_paused", ""]) == (0, 0)
+    assert found["iot_bridge_kafka_connected", ""] == 1
+    found = await samples(notifier)
+    assert found["iot_notifier_taken_total", "notifier"] >= 6
+    assert (found["iot_notifier_in_hand", "notifier"], found["iot_notifier_consumer_lag", "notifier"]) == (0, 0)
+    assert found["iot_notifier_connected", ""] == 1
+    assert found["iot_notifier_publish_seconds_count", ""] >= 6
+
+
+async def samples(program: Running) -> dict[tuple[str, str], float]:
+    """Every sample of a program's metrics, in OpenMetrics, by name and the values of its labels."""
+    _, page = await program.get("/metrics", {"Accept": "application/openmetrics-text; version=1.0.0"})
+    return {
+        (one.name, " ".join(one.labels.values())): one.value for family in openmetrics(page) for one in family.samples
+    }
 
 
 async def a_reading_becomes_a_row(site: Site, device: Device) -> None:

@@ -16,6 +16,7 @@ from app.gateways.writer import KafkaWriter
 from app.kafka.access import access
 from app.mqtt.tls import mqtt_context
 from app.ops import logs
+from app.ops.about import About
 from app.ops.health import HealthServer
 from app.settings import Settings, load
 
@@ -95,7 +96,8 @@ async def _main(settings: Settings) -> None:
     async def ready() -> Mapping[str, bool]:
         return {"mqtt": made.connected, "kafka": writer.available}
 
-    health = HealthServer(settings.metrics_host, settings.metrics_port, live, ready)
+    about = About("bridge", settings.app, ready, lambda: made.queue_depth, made.flushes)
+    health = HealthServer(settings.metrics_host, settings.metrics_port, live, ready, about=about)
     await health.start()
     log.info("bridge_started", metrics_port=health.port, topic=settings.kafka_topic)
     try:

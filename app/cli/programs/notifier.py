@@ -16,6 +16,7 @@ from app.notify.retrying import RetryUntilStopped
 from app.notify.webhook import WebhookSender
 from app.notify.webhook_client import WebhookClient
 from app.ops import logs
+from app.ops.about import About
 from app.ops.health import HealthServer
 from app.runtime.interrupt import Interrupt
 from app.settings import Settings, load
@@ -67,7 +68,8 @@ async def _main(settings: Settings) -> None:
     async def ready() -> Mapping[str, bool]:
         return made.ready()
 
-    health = HealthServer(settings.metrics_host, settings.metrics_port, live, ready)
+    about = About("notifier", settings.app, ready, lambda: made.queue_depth, made.flushes)
+    health = HealthServer(settings.metrics_host, settings.metrics_port, live, ready, about=about)
     await health.start()
     log.info("notifier_started", metrics_port=health.port, topic=settings.kafka_alerts_topic)
     try:

@@ -23,6 +23,11 @@ class CommitPrefix:
         return len(self._open)
 
     @property
+    def next_offset(self) -> int | None:
+        """The first one that is not done, or that is read next; None before anything was read."""
+        return self._open[0].offset if self._open else self.position
+
+    @property
     def oldest(self) -> float | None:
         """When the first record that is not done was written; None when all are done."""
         return self._open[0].since if self._open else None

@@ -33,10 +33,23 @@ from app.gateways.admission import Admission
 from app.gateways.dead_letter import rate_limited
 from app.gateways.held_records import HeldRecords
 from app.gateways.inbox import Inbox
-from app.gateways.metrics import CONNECTED, IGNORED, IN_FLIGHT, MESSAGES, RECONNECTS, SESSIONS_LOST, WRITE_SECONDS
+from app.gateways.metrics import (
+    BYTES,
+    CONNECTED,
+    IGNORED,
+    IN_FLIGHT,
+    KAFKA_CONNECTED,
+    MESSAGES,
+    OLDEST,
+    PAUSED,
+    RECONNECTS,
+    SESSIONS_LOST,
+    WRITE_SECONDS,
+)
 from app.gateways.mqtt.session import Login, MqttSession, unshared
 from app.gateways.record import IngestRecord, own_output
 from app.gateways.writer import KafkaWriter
+from app.runtime.flushes import Flushes
 from app.runtime.interrupt import Interrupt, set_within
 from app.runtime.retry import delay
 from app.runtime.tls import words
@@ -76,11 +89,24 @@ class Bridge:
         self._stopping = False
         self._idle = asyncio.Event()
         self._idle.set()
+        self.flushes = Flushes()  # of chunks that Kafka has acknowledged
+        OLDEST.set_function(self._waiting)
+        PAUSED.set_function(lambda: float(bool(self._session and self._session.paused)))
+        KAFKA_CONNECTED.set_function(lambda: float(writer.available))
 
     @property
     def connected(self) -> bool:
         """Whether messages can arrive: connected to the MQTT broker and subscribed."""
         return bool(self._session and self._session.subscribed.done() and not self._session.closed.done())
+
+    @property
+    def queue_depth(self) -> int:
+        """Messages taken from the broker and not yet acknowledged."""
+        return len(self._writing) + len(self._inbox)
+
+    def _waiting(self) -> float:
+        oldest = next(iter(self._writing or self._inbox), None)
+        return max(0.0, time.time() - oldest.ingest_ms / 1000) if oldest else 0.0
 
     async def run(self, stop: asyncio.Event, stop_seconds: float) -> None:
         """Bridge until `stop` is set; then write and ack what was received, for at most `stop_seconds`."""
@@ -174,7 +200,7 @@ class Bridge:
             return
         self._inbox.put(records)
         self._idle.clear()
-        IN_FLIGHT.set(len(self._writing) + len(self._inbox))
+        IN_FLIGHT.set(self.queue_depth)
         if self._inbox.full and self._session:
             self._session.pause()
 
@@ -191,7 +217,9 @@ class Bridge:
             began = time.perf_counter()
             if wanted or dead:
                 await self._writer.write(wanted, dead)
-                WRITE_SECONDS.observe(time.perf_counter() - began)
+                seconds = time.perf_counter() - began
+                WRITE_SECONDS.observe(seconds)
+                self.flushes.add(len(wanted) + len(dead), seconds)
             if session:
                 session.ack([record.packet_id for record in chunk if record.packet_id])
             self._writing = []
@@ -209,8 +237,11 @@ class Bridge:
             self._session.resume()
 
     def _count(self, wanted: list[IngestRecord], chunk: list[IngestRecord], dead: int) -> None:
-        for kind, number in Counter([record.kind for record in wanted]).items():
+        kinds = Counter([record.kind for record in wanted])
+        for kind, number in kinds.items():
             MESSAGES.labels(kind.value).inc(number)
+            of_it = wanted if len(kinds) == 1 else [record for record in wanted if record.kind is kind]
+            BYTES.labels(kind.value).inc(sum([len(record.value) for record in of_it]))
         if len(wanted) < len(chunk):
             IGNORED.inc(len(chunk) - len(wanted) - dead - sum(record.written for record in chunk))
         IN_FLIGHT.set(len(self._inbox))

@@ -1,0 +1,36 @@
+"""The last failure of this process, for /health: in, each line of our own log; out, when it was and what it said.
+
+What may be logged may be shown: no line holds a secret. Whoever logs a failure gives it as `error`, `reason` or `what`.
+"""
+
+from collections.abc import MutableMapping
+from datetime import UTC, datetime
+from typing import Any
+
+FAILURES = ("warning", "error", "critical")
+WORDS = ("error", "reason", "what")
+OF_SENDERS = ("dead_letters", "rules_refused")  # whose data is wrong: no failure of this process
+LONGEST = 500  # characters
+
+
+class LastError:
+    """A processor of structlog; of a process there is one, as there is one log."""
+
+    def __init__(self) -> None:
+        self._found: tuple[datetime, str] | None = None
+
+    def __call__(self, _: Any, level: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        """Note a line that tells of a failure; hands it on as it is."""
+        event, words = str(line.get("event", "")), next((str(line[name]) for name in WORDS if line.get(name)), "")
+        if level in FAILURES and (words or level != "warning") and event not in OF_SENDERS:
+            said = f"{event}: {words}" if words else event
+            self._found = datetime.now(UTC), said[:LONGEST]
+        return line
+
+    @property
+    def shown(self) -> dict[str, str] | None:
+        """None while nothing has failed."""
+        return self._found and {"at": self._found[0].isoformat(timespec="milliseconds"), "error": self._found[1]}
+
+
+LAST_ERROR = LastError()

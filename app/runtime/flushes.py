@@ -1,0 +1,36 @@
+"""What a program wrote to where it writes, last and on average: in, each write; out, the figures for /health."""
+
+import time
+from collections import deque
+from typing import NamedTuple
+
+KEPT = 100  # writes that the mean is of
+
+
+class Flush(NamedTuple):
+    """One write: a transaction of a worker, a chunk that Kafka acknowledged of a bridge."""
+
+    at: float  # when it was done, seconds since 1970
+    rows: int
+    seconds: float
+
+
+class Flushes:
+    """The last ones of a process."""
+
+    def __init__(self) -> None:
+        self._kept: deque[Flush] = deque(maxlen=KEPT)
+
+    def add(self, rows: int, seconds: float) -> None:
+        """One is done, and took so long."""
+        self._kept.append(Flush(time.time(), rows, seconds))
+
+    @property
+    def last(self) -> Flush | None:
+        """None before the first."""
+        return self._kept[-1] if self._kept else None
+
+    @property
+    def mean_seconds(self) -> float | None:
+        """Of the last KEPT; None before the first."""
+        return sum(one.seconds for one in self._kept) / len(self._kept) if self._kept else None
