@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -169,6 +171,14 @@ class Publisher:
             else:
                 self._buffer = self._buffer[size:]
                 return packet
+
+
+def figure(log: Path, name: str) -> float:
+    """A metric of the program that writes this log; 0 where it has none of this name."""
+    port = re.findall(r'"metrics_port": (\d+)', log.read_text())[-1]
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as page:
+        found = re.search(rf"^{name} (\S+)$", page.read().decode(), re.MULTILINE)
+    return float(found[1]) if found else 0.0
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ import pytest
 
 from app.local.servers.kafka import Kafka
 from app.local.servers.mosquitto import BRIDGE, Mosquitto
-from tests.integration.bridges import Program, create_topics, program, publisher, read_topic, until
+from tests.integration.bridges import Program, create_topics, figure, program, publisher, read_topic, until
 from tests.servers import KafkaServer, MqttServer
 
 pytestmark = pytest.mark.integration
@@ -229,10 +229,13 @@ async def test_memory_is_bounded_while_kafka_is_frozen(
             os.kill(broker.pid, signal.SIGSTOP)
             async with publisher(mosquitto, unique) as client:
                 await client.publish(sent, window=50)
+            await until(lambda: figure(tmp_path / "log", "iot_bridge_paused") == 1)
             await asyncio.sleep(1)
             grown = psutil.Process(bridge.pid).memory_info().rss - before
             os.kill(broker.pid, signal.SIGCONT)
             found = await read_topic(broker.bootstrap, unique, lambda r: len(ours(r, unique)) >= len(sent), 60)
+            await until(lambda: figure(tmp_path / "log", "iot_bridge_paused") == 0)
+            assert figure(tmp_path / "log", 'iot_bridge_payload_bytes_total{kind="telemetry"}') >= 500 * 200_003
             assert bridge.stop() < 10
     finally:
         broker.stop()

@@ -5,9 +5,8 @@ from pathlib import Path
 import mqtt5
 import pytest
 
-from tests.integration.bridges import create_topics, program, publisher, read_topic, until
+from tests.integration.bridges import create_topics, figure, program, publisher, read_topic, until
 from tests.integration.test_bridge import ours, settings
-from tests.integration.test_bridge_session import figure
 from tests.servers import KafkaServer, MqttServer
 
 pytestmark = pytest.mark.integration

@@ -1,9 +1,7 @@
 """The bridge's session at a real Mosquitto: kept or lost while messages wait for Kafka, and what the broker retains."""
 
 import os
-import re
 import signal
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from app.core.routing.client_ids import client_id
 from app.core.routing.client_ids import share as share_name
 from app.local.servers.kafka import Kafka
 from app.local.servers.mosquitto import BRIDGE, Mosquitto
-from tests.integration.bridges import create_topics, program, publisher, read_topic, until
+from tests.integration.bridges import create_topics, figure, program, publisher, read_topic, until
 from tests.integration.test_bridge import assert_first_occurrences_in_order, complete, numbered, ours, settings
 from tests.servers import GivenMqtt, KafkaServer, MqttServer
 
@@ -45,14 +43,6 @@ def kafka_to_freeze(server_dir: Path) -> Iterator[Kafka]:
     made.stop()
 
 
-def figure(log: Path, name: str) -> float:
-    """A metric of the bridge that writes this log."""
-    port = re.findall(r'"metrics_port": (\d+)', log.read_text())[-1]
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as page:
-        found = re.search(rf"^{name} (\S+)$", page.read().decode(), re.MULTILINE)
-    return float(found[1]) if found else 0.0
-
-
 @pytest.mark.parametrize("kept", [True, False])
 async def test_all_that_waits_for_kafka_outlives_the_connection_and_the_session(
     kafka_to_freeze: Kafka, broker: Mosquitto, unique: str, tmp_path: Path, kept: bool
@@ -68,6 +58,7 @@ async def test_all_that_waits_for_kafka_outlives_the_connection_and_the_session(
             os.kill(kafka_to_freeze.pid, signal.SIGSTOP)
             await client.publish(numbered(DEVICES, range(1, EACH), unique))
         await until(lambda: figure(log, "iot_bridge_in_flight") == DEVICES * (EACH - 1))
+        await until(lambda: figure(log, "iot_bridge_waiting_seconds") > 0.5)
         broker.stop()
         if not kept:
             for saved in (broker.data_dir / "data").iterdir():
@@ -80,6 +71,7 @@ async def test_all_that_waits_for_kafka_outlives_the_connection_and_the_session(
             await client.publish(numbered(DEVICES, range(EACH, EACH + 1), unique))
         found = await read_topic(bootstrap, unique, lambda found: len(found) >= DEVICES * (EACH + 1), 60)
         await until(lambda: figure(log, "iot_bridge_in_flight") == 0)
+        assert figure(log, "iot_bridge_waiting_seconds") == 0
         assert figure(log, "iot_bridge_sessions_lost_total") == (0 if kept else 1)
         assert bridge.stop() < 10
     assert values_by_key(found) == {f"{unique}/{d}".encode(): list(range(EACH + 1)) for d in range(DEVICES)}

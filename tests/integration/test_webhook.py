@@ -14,7 +14,7 @@ from aiohttp import web
 
 from app.errors import TransientError
 from app.notify.webhook_client import WebhookClient
-from tests.integration.bridges import create_topics, program, until
+from tests.integration.bridges import create_topics, figure, program, until
 from tests.integration.test_notifier import event, listening, outbox, settings
 from tests.servers import KafkaServer, MqttServer
 
@@ -87,6 +87,10 @@ async def test_the_webhook_gets_every_alert_in_order(
             await until(lambda: len(receiver.taken) == 29, 40)
             await notifier.logged("webhook_refused")
             await until(lambda: len(heard) == 30)
+            log = tmp_path / "log"
+            results = [figure(log, f'iot_webhook_seconds_count{{result="{one}"}}') for one in RESULTS]
+            assert results == [29, 1, 4]
+            assert figure(log, 'iot_notifier_taken_total{group="webhook"}') == 30
             assert notifier.stop() < 10
             notifier.start()  # what was taken is not posted again
             await outbox(kafka.bootstrap, unique, [event(unique, 30)])
@@ -103,6 +107,9 @@ async def test_the_webhook_gets_every_alert_in_order(
     assert first == json.loads(events[0][1])
 
 
+RESULTS = ("taken", "refused", "failed")
+
+
 async def test_a_receiver_that_is_away_keeps_no_mqtt_message_waiting(
     kafka: KafkaServer, mosquitto: MqttServer, database: str, unique: str, receiver: Receiver, tmp_path: Path
 ) -> None:
@@ -115,6 +122,9 @@ async def test_a_receiver_that_is_away_keeps_no_mqtt_message_waiting(
             await outbox(kafka.bootstrap, unique, [event(unique, n) for n in range(3)])
             await until(lambda: len(heard) == 3)
             await notifier.logged("webhook_retry", times=2)
+            assert figure(tmp_path / "log", 'iot_notifier_in_hand{group="webhook"}') == 3
+            assert figure(tmp_path / "log", 'iot_notifier_consumer_lag{group="webhook"}') == 3
+            await until(lambda: figure(tmp_path / "log", 'iot_notifier_in_hand{group="notifier"}') == 0)
             assert notifier.stop() < 10, "stopped, it does not wait for the receiver"
     assert KEY not in (tmp_path / "log").read_text()
 
