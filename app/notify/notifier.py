@@ -119,6 +119,7 @@ class Notifier:
             await self._database.open()  # kept open, for /ready
             taken = await self._retry.on("kafka_take", self._consumer.take, kafka_away)
             if taken:
+                metrics.TAKEN.labels("notifier").inc(sum(map(len, taken.values())))
                 await self.notify(taken)
             while len(self._in_hand) > IN_HAND or self._bytes > IN_HAND_BYTES or self._consumer.open > OPEN:
                 await self._retry.rest("in_hand", 0.02)
@@ -128,7 +129,6 @@ class Notifier:
         events: dict[Key, tuple[AlertRecord, Place]] = {}
         answers: list[tuple[AlertRecord, Place]] = []
         places = {(partition, record.offset) for partition, records in taken.items() for record in records}
-        metrics.TAKEN.labels("notifier").inc(len(places))
         for partition, records in taken.items():
             for found in read(records):
                 place = (partition, found.offset)

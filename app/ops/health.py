@@ -145,6 +145,7 @@ class HealthServer:
 def _metrics(refresh: Callable[[], None]) -> Page:
     async def page(request: Request) -> Response:
         refresh()
+        await asyncio.sleep(0)
         return await metrics_page(request)
 
     return page

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any
 
-from prometheus_client import REGISTRY, disable_created_metrics, generate_latest
+from prometheus_client import REGISTRY, Metric, disable_created_metrics, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder, gzip_accepted
 from prometheus_client.registry import Collector
 
@@ -27,32 +27,42 @@ QUICK = 1  # gzip: a sixth of the size for 0.5 ms
 class _Family(Collector):
     """One metric, as a registry of its own: the encoders take nothing less."""
 
-    def __init__(self, family: Any) -> None:
+    def __init__(self, family: Metric) -> None:
         self._family = family
 
-    def collect(self) -> Iterable[Any]:
+    def collect(self) -> Iterable[Metric]:
         return (self._family,)
 
 
 async def metrics_page(request: Request) -> Response:
     """What Prometheus asks for."""
     encode, content_type = _encoder(request.accept)
-    parts, began = [], time.perf_counter()
+    strict = content_type.startswith("application/openmetrics-text")
+    began, parts = time.perf_counter(), []
     for family in list(REGISTRY.collect()):
         if time.perf_counter() - began > SLICE_SECONDS:
             await asyncio.sleep(0)
             began = time.perf_counter()
-        parts.append(encode(_Family(family)).removesuffix(END))
-    body = b"".join(parts) + (END if content_type.startswith("application/openmetrics-text") else b"")
+        parts.append(encode(_Family(_strictly(family) if strict else family)).removesuffix(END))
+    body = b"".join(parts) + (END if strict else b"")
     more = ("Vary: Accept, Accept-Encoding",)
     if gzip_accepted(request.accept_encoding):
         return Response(HTTPStatus.OK, gzip.compress(body, QUICK), content_type, (*more, "Content-Encoding: gzip"))
     return Response(HTTPStatus.OK, body, content_type, more)
 
 
+def _strictly(family: Metric) -> Metric:
+    """OpenMetrics has a histogram with buckets below zero without a sum, and then without a count: +Inf is the same."""
+    if family.type != "histogram" or any(one.name.endswith("_sum") for one in family.samples):
+        return family
+    found = Metric(family.name, family.documentation, family.type)
+    found.samples = [one for one in family.samples if not one.name.endswith("_count")]
+    return found
+
+
 def _encoder(accept: str) -> tuple[Any, str]:
     """The one that the reader prefers; who asks for a version that is none gets the text that everybody reads."""
     try:
         return choose_encoder(accept)
-    except ValueError:
+    except (TypeError, ValueError):  # the client library compares what is no version
         return generate_latest, CONTENT_TYPE_PLAIN_0_0_4

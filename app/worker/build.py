@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from app.kafka.access import access
-from app.ops.about import About
+from app.ops.about import About, Check
 from app.ops.health import HealthServer
 from app.runtime.tracing.tracing import NO_TRACING, Tracing
 from app.settings import Settings
@@ -64,21 +64,26 @@ def _health(
         """What is held up, and what an operator does about it."""
         return {**store.advice, **writes.held}
 
-    def connected() -> Mapping[str, bool]:
-        """Kafka answers the heartbeats of the consumer, and takes what is written."""
-        return {"kafka": backends.lease.valid() and not writes.held}
-
-    def queue_depth() -> int:
-        """Records that are taken and not done."""
-        return app.consumer.flight.records if app.consumer_generation_id > 0 else 0
-
-    about = About("worker", settings.app, ready, queue_depth, backends.flushes, connected)
     return HealthServer(
         settings.metrics_host,
         settings.metrics_port,
         live,
         ready,
         advice,
-        about,
+        _about(settings, app, backends, ready),
         refresh=lambda: gauges.set_freshness(parts.freshness.show(time.monotonic())),
     )
+
+
+def _about(settings: Settings, app: WorkerApp, backends: Backends, ready: Check) -> About:
+    lease, writes = backends.lease, backends.producer.writes
+
+    def connected() -> Mapping[str, bool]:
+        """Kafka answers the heartbeats of the consumer, and takes what is written."""
+        return {"kafka": lease.valid() and not writes.held}
+
+    def queue_depth() -> int:
+        """Records that are taken and not done."""
+        return app.consumer.flight.records if app.consumer_generation_id > 0 else 0
+
+    return About("worker", settings.app, ready, queue_depth, backends.flushes, connected)

@@ -120,7 +120,9 @@ async def samples(program: Running) -> dict[tuple[str, str], float]:
     """Every sample of a program's metrics, in OpenMetrics, by name and the values of its labels."""
     _, page = await program.get("/metrics", {"Accept": "application/openmetrics-text; version=1.0.0"})
     return {
-        (one.name, " ".join(one.labels.values())): one.value for family in openmetrics(page) for one in family.samples
+        (one.name, " ".join(one.labels.values())): one.value
+        for family in openmetrics(page)  # type: ignore[no-untyped-call]  # it has no types
+        for one in family.samples
     }
 
 

@@ -19,9 +19,20 @@ HALF_LIFE = 600.0  # seconds after which a reading counts for half: that is what
 NEW_SECONDS = 600.0  # so long a tenant is new
 OLD = 20  # half-lives after which nothing is left
 FORGET_SECONDS = 3600.0  # without a reading: then a tenant is gone, and no longer late
+SWEEP_SECONDS = 60.0  # between two looks for those that are gone
 OFTEN = 3.0  # readings looked at lately; of a tenant heard of less often nothing can be said
 NAME_MAX = 64  # characters
 OTHER = "other"
+
+
+class _Tenant:
+    """What is known of one; times are by `clock`."""
+
+    __slots__ = ("epoch", "heard", "newest", "since")
+
+    def __init__(self, since: float) -> None:
+        self.since = self.heard = since  # when it was heard of first, and last
+        self.epoch, self.newest = -1, -inf  # when its newest reading came in, of those stored in that epoch
 
 
 class TenantFreshness:
@@ -34,20 +45,18 @@ class TenantFreshness:
         """`places`: how many tenants are named; 0: nothing is kept."""
         self._places = places
         self._readings = HeavyHitters(TENANTS)  # looked at, by tenant
-        self._newest: dict[str, float] = {}  # by tenant: when its newest reading came in, by `clock`
-        self._since: dict[str, float] = {}  # by tenant: when it was heard of first
+        self._tenants: dict[str, _Tenant] = {}
         self._epoch = -1
         self._looks, self._looked_at = float(LOOKS), -inf
         self._halved_at: float | None = None
+        self._forgot_at = -inf
 
     def stored(self, epoch: int, rows: Sequence[Row], sources: Sequence[Record], clock: float, now: float) -> None:
         """Rows of a batch are in the database; `sources` are their records.
 
         In another epoch the partitions may be other ones: nothing is known any more of who was heard of before.
         """
-        if epoch != self._epoch:
-            self._epoch = epoch
-            self._newest.clear()
+        self._epoch = epoch
         if not (looks := self._may_look(len(rows), clock)):
             return
         self._let_age(clock)
@@ -55,16 +64,17 @@ class TenantFreshness:
         last: dict[str, int] = {}
         counts: dict[str, int] = {}
         for index in range((len(rows) - 1) % every, len(rows), every):  # the last one is among them
-            tenant = rows[index][1][:NAME_MAX]
-            last[tenant] = index
-            counts[tenant] = counts.get(tenant, 0) + 1
-        for tenant, index in last.items():
+            name = rows[index][1][:NAME_MAX]
+            last[name] = index
+            counts[name] = counts.get(name, 0) + 1
+        for name, index in last.items():
             came = clock - max(0.0, now - arrived_ms(sources[index], int(now * 1000)) / 1000)
-            self._newest[tenant] = max(came, self._newest.get(tenant, -inf))
-            self._since.setdefault(tenant, clock)
-            self._readings.add(tenant, counts[tenant])
-        if len(self._since) > 2 * TENANTS:
-            self._forget(clock)
+            self._readings.add(name, counts[name])
+            if (tenant := self._tenants.get(name)) is None:
+                tenant = self._tenants[name] = _Tenant(clock)
+            tenant.newest = max(came, tenant.newest) if tenant.epoch == epoch else came
+            tenant.heard, tenant.epoch = clock, epoch
+        self._forget(clock)
 
     def show(self, clock: float) -> dict[str, float]:
         """Seconds since the newest stored reading came in, by tenant; and of all the others the largest, as `other`."""
@@ -72,12 +82,17 @@ class TenantFreshness:
             return {}
         self._let_age(clock)
         self._forget(clock)
-        sums, since = self._readings.sums, self._since
-        often = {tenant: sums[tenant] for tenant in self._newest if sums[tenant] >= OFTEN}
-        best = nlargest(self._places, often, key=lambda one: (clock - since[one] >= NEW_SECONDS, often[one]))
-        shown = {one if one != OTHER else f"{OTHER} (a user)": clock - self._newest[one] for one in best}
-        if rest := often.keys() - set(best):
-            shown[OTHER] = clock - min(self._newest[one] for one in rest)
+        sums, gone, old = self._readings.sums, clock - FORGET_SECONDS, clock - NEW_SECONDS
+        often = [
+            (tenant.since <= old, count, name)
+            for name, tenant in self._tenants.items()
+            if tenant.epoch == self._epoch and tenant.heard >= gone and (count := sums.get(name, 0.0)) >= OFTEN
+        ]
+        age = {name: clock - self._tenants[name].newest for _, _, name in often}
+        best = [name for _, _, name in nlargest(self._places, often)]
+        shown = {name if name != OTHER else f"{OTHER} (a user)": age.pop(name) for name in best}
+        if age:
+            shown[OTHER] = max(age.values())
         return shown
 
     def _may_look(self, rows: int, clock: float) -> int:
@@ -101,6 +116,8 @@ class TenantFreshness:
 
     def _forget(self, clock: float) -> None:
         """Those that are gone, or count for nothing."""
-        known, oldest = self._readings.sums, clock - FORGET_SECONDS
-        self._newest = {one: at for one, at in self._newest.items() if at >= oldest and one in known}
-        self._since = {one: at for one, at in self._since.items() if one in known}
+        if clock - self._forgot_at < SWEEP_SECONDS and len(self._tenants) <= 2 * TENANTS:
+            return
+        self._forgot_at = clock
+        known, gone = self._readings.sums, clock - FORGET_SECONDS
+        self._tenants = {name: one for name, one in self._tenants.items() if one.heard >= gone and name in known}

@@ -41,8 +41,8 @@ async def test_the_page_of_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_after_a_flush_and_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(about, "LAST_ERROR", LastError())
-    flushes = Flushes()
+    failures, flushes = LastError(), Flushes()
+    monkeypatch.setattr(about, "LAST_ERROR", failures)
 
     async def ready() -> Mapping[str, bool]:
         return {"mqtt": False, "kafka": True}
@@ -50,7 +50,7 @@ async def test_after_a_flush_and_a_failure(monkeypatch: pytest.MonkeyPatch) -> N
     made = About("bridge", "worker", ready, lambda: 0, flushes)
     flushes.add(12, 0.25)
     flushes.add(30, 0.75)
-    about.LAST_ERROR(None, "error", {"event": "bridge_mqtt_disconnected", "reason": "gone"})
+    failures(None, "error", {"event": "bridge_mqtt_disconnected", "reason": "gone"})
     found = await made.health()
     assert (found["status"], found["mqtt"], found["kafka"], found["database"]) == ("not ready", False, True, None)
     assert found["mean_flush_seconds"] == 0.5

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from prometheus_client import REGISTRY, Metric
-from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
+from prometheus_client.openmetrics import parser
 from prometheus_client.parser import text_string_to_metric_families as plain
 
 from app.core.ingress.tenant_freshness import TenantFreshness
@@ -16,7 +16,7 @@ from app.ops.http_messages import Request, Response
 from app.ops.metrics_page import metrics_page
 from app.worker import gauges
 from tests.deploy import programs
-from tests.unit.records import Message
+from tests.unit.records import NOW_MS, Message
 
 # As Prometheus 3 asks.
 PROMETHEUS = (
@@ -24,6 +24,12 @@ PROMETHEUS = (
     "q=0.4,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,text/plain;version=0.0.4;q=0.2,*/*;q=0.1"
 )
 TRACE = "0af7651916cd43dd8448eb211c80319c"
+
+
+def openmetrics(page: bytes) -> dict[str, Metric]:
+    """The families of a page, by name; the parser is strict about the format."""
+    found = parser.text_string_to_metric_families(page.decode())  # type: ignore[no-untyped-call]  # it has no types
+    return {family.name: family for family in found}
 
 
 async def asked(accept: str = "", encoding: str = "") -> Response:
@@ -53,13 +59,21 @@ async def test_openmetrics_for_who_asks_for_it_with_the_trace_of_a_value() -> No
     assert answer.content_type.startswith("application/openmetrics-text; version=1.0.0")
     assert answer.body.endswith(b"# EOF\n")
     assert answer.body.count(b"# EOF\n") == 1
-    families = {family.name: family for family in openmetrics(answer.body.decode())}
+    families = openmetrics(answer.body)
     found = [sample.exemplar for sample in families["iot_event_age_seconds"].samples if sample.exemplar]
     assert [(one.labels, one.value) for one in found] == [({"trace_id": TRACE}, 0.3)]
     plainly = {family.name for family in plain((await asked()).body.decode())}
     assert {name for name in families if name.startswith(("iot", "db"))} == {
         name for name in plainly if name.startswith(("iot", "db"))
     }
+
+
+async def test_a_histogram_with_buckets_below_zero_is_good_openmetrics() -> None:
+    """The parser refuses one that has a count and no sum, as the client library writes it."""
+    metrics.CLOCK_SKEW.observe(-5)
+    (family,) = [one for name, one in openmetrics((await asked(PROMETHEUS)).body).items() if "clock_skew" in name]
+    assert {sample.name for sample in family.samples} == {"iot_clock_skew_seconds_bucket"}
+    assert b"\niot_clock_skew_seconds_count 1.0\n" in (await asked()).body
 
 
 @pytest.mark.parametrize(
@@ -94,7 +108,7 @@ class Slow:
 
 async def test_all_figures_are_of_one_moment_and_the_loop_gets_its_turn() -> None:
     slow, turns = Slow(), []
-    REGISTRY.register(slow)  # type: ignore[arg-type]
+    REGISTRY.register(slow)
     try:
 
         async def beside() -> None:
@@ -109,7 +123,7 @@ async def test_all_figures_are_of_one_moment_and_the_loop_gets_its_turn() -> Non
         page = (await asked()).body.decode()
         task.cancel()
     finally:
-        REGISTRY.unregister(slow)  # type: ignore[arg-type]
+        REGISTRY.unregister(slow)
         metrics.LEDGER.clear()
     first, second = (page.partition(f"\niot_test_{name} ")[2].split()[0] for name in ("first", "second"))
     assert first == second
@@ -121,13 +135,13 @@ async def test_there_are_no_more_series_however_many_tenants_and_devices_there_a
     for number in range(10_000):
         rows = [(None, f"tenant {number * 7919 % 10_000}", f"d{number}", 1)]
         for _ in range(4):
-            freshness.stored(1, rows, [Message()], 1000 + number / 100, time.time())
+            freshness.stored(1, rows, [Message()], 1000 + number / 100, NOW_MS / 1000)
     gauges.set_freshness(freshness.show(1100.0))
     try:
-        page = (await asked(PROMETHEUS)).body.decode()
+        page = (await asked(PROMETHEUS)).body
     finally:
         gauges.set_freshness({})
-    families = {family.name: family for family in openmetrics(page)}
+    families = openmetrics(page)
     users = {sample.labels["user"] for sample in families["iot_tenant_freshness_seconds"].samples}
     assert len(users) == 21
     assert "other" in users

@@ -85,6 +85,12 @@ def test_who_sends_no_more_is_gone_after_a_while() -> None:
     assert worker.shown == {}
 
 
+def test_a_worker_that_catches_up_says_how_old_the_data_is() -> None:
+    worker = Worker()
+    worker.stores("a", age=3 * FORGET_SECONDS)
+    assert worker.shown == {"a": 3 * FORGET_SECONDS}
+
+
 def test_what_was_long_ago_counts_for_less() -> None:
     worker = Worker(places=1)
     worker.stores("then", each=100)
@@ -118,7 +124,7 @@ def test_who_invents_tenants_evicts_nobody_and_grows_nothing() -> None:
         if number % 20 == 0:
             worker.stores("real", "true", each=1)
     assert set(worker.shown) == {"real", "true", "other"}
-    assert len(worker.freshness._since) <= 2 * TENANTS
+    assert len(worker.freshness._tenants) <= 2 * TENANTS
     assert len(worker.freshness._readings.sums) <= TENANTS
 
 
