@@ -68,16 +68,7 @@ def build_parts(
     freshness = TenantFreshness(settings.freshness_tenants)
     processor = _processor(settings, backends, rules, classes)
     limit = _dead_letter_limit(settings, rules, classes)
-    ports = Ports(
-        store=backends.store,
-        dead_letters=classes.dead_letters(
-            backends.producer, settings.kafka_dlq_topic, backends.dead_letter_tail, limit
-        ),
-        outbox=classes.outbox(backends.producer, settings.kafka_alerts_topic, settings.kafka_topic),
-        states=backends.states,
-        ledger=classes.ledger(limit, rejections, freshness),
-        lease=backends.lease,
-    )
+    ports = _ports(settings, backends, classes, limit, classes.ledger(limit, rejections, freshness))
     pipeline = classes.pipeline(
         with_spans(ports, tracing, settings.group_id) if tracing.enabled else ports,
         processor,
@@ -98,6 +89,21 @@ def build_parts(
         late=LateRecords(settings.lag_warning_seconds),
         freshness=freshness,
         log_watch=_log_watch(settings, backends),
+    )
+
+
+def _ports(
+    settings: Settings, backends: Backends, classes: type[PartClasses], limit: DeadLetterLimit, ledger: BatchLedger
+) -> Ports:
+    return Ports(
+        store=backends.store,
+        dead_letters=classes.dead_letters(
+            backends.producer, settings.kafka_dlq_topic, backends.dead_letter_tail, limit
+        ),
+        outbox=classes.outbox(backends.producer, settings.kafka_alerts_topic, settings.kafka_topic),
+        states=backends.states,
+        ledger=ledger,
+        lease=backends.lease,
     )
 
 

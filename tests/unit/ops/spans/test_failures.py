@@ -14,7 +14,7 @@ def test_within_a_span_it_is_a_retry() -> None:
     recorded = Recorded()
     span = recorded.tracing.span(semconv.STORE_TELEMETRY_BATCH)
     within = CURRENT.set(span)
-    StoreReport(recorded.tracing).database_failed("writes", "transient", DEADLOCK)
+    StoreReport(tracing=recorded.tracing).database_failed("writes", "transient", DEADLOCK)
     CURRENT.reset(within)
     span.end()
     (found,) = recorded.spans()
@@ -27,7 +27,7 @@ def test_within_a_span_it_is_a_retry() -> None:
 
 def test_else_it_has_a_span_of_its_own_with_a_limit() -> None:
     recorded = Recorded(always=1)
-    report = StoreReport(recorded.tracing)
+    report = StoreReport(tracing=recorded.tracing)
     report.database_failed("writes", "transient", DEADLOCK)
     report.database_failed("writes", "transient", "ConnectionRefusedError: nobody there")
     (found,) = recorded.spans()
@@ -37,7 +37,7 @@ def test_else_it_has_a_span_of_its_own_with_a_limit() -> None:
 
 def test_a_failure_without_a_sqlstate_is_called_by_its_class() -> None:
     recorded = Recorded()
-    StoreReport(recorded.tracing).database_failed("writes", "transient", "ConnectionRefusedError: nobody there")
+    StoreReport(tracing=recorded.tracing).database_failed("writes", "transient", "ConnectionRefusedError: nobody there")
     assert attributes(recorded.spans()[0])["error.type"] == "ConnectionRefusedError"
 
 
