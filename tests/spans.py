@@ -1,11 +1,11 @@
-"""Tracing whose spans are kept, for tests: the real SDK with its own exporter in memory."""
+"""Tracing whose spans are kept, for tests, and read as those of OpenTelemetry's SDK are."""
 
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry import trace as otel
+from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.trace import Status, StatusCode
 
 from app.runtime.tracing.context import SpanContext
-from app.runtime.tracing.provider import SdkTracing
+from app.runtime.tracing.recorded import RecordedSpan, RecordedTracing, otel_span_context
 from app.runtime.tracing.sampling import AlwaysLimit, HeadSampling
 
 # What a device sends that has its own tracing, sampled and not.
@@ -18,14 +18,28 @@ class Recorded:
     """`ratio` of messages without a context are sampled; `always` spans a second beside them."""
 
     def __init__(self, ratio: float = 0.0, always: float = 100.0, head: HeadSampling | None = None) -> None:
-        self._exporter = InMemorySpanExporter()
-        processor = SimpleSpanProcessor(self._exporter)
-        resource = {"service.name": "iot-stream-test"}
-        self.tracing = SdkTracing(head or HeadSampling(ratio), AlwaysLimit(always), resource, processor)
+        self.ended: list[RecordedSpan] = []
+        self.tracing = RecordedTracing(head or HeadSampling(ratio), AlwaysLimit(always), self.ended.append)
 
     def spans(self, name: str | None = None) -> list[ReadableSpan]:
         """Those that have ended, in that order."""
-        return [span for span in self._exporter.get_finished_spans() if name in (None, span.name)]
+        return [readable(span) for span in self.ended if name in (None, span.name)]
+
+
+def readable(span: RecordedSpan) -> ReadableSpan:
+    """The same as the SDK would have made it."""
+    return ReadableSpan(
+        span.name,
+        otel_span_context(span.context),
+        otel_span_context(span.parent) if span.parent else None,
+        attributes=span.attributes,
+        events=[Event(event.name, event.attributes, event.at) for event in span.events],
+        links=[otel.Link(otel_span_context(link)) for link in span.links],
+        kind=otel.SpanKind(span.kind.value),
+        status=Status(StatusCode.ERROR, span.description or None) if span.failed else Status(),
+        start_time=span.started,
+        end_time=span.ended,
+    )
 
 
 def attributes(span: ReadableSpan) -> dict[str, object]:

@@ -10,18 +10,29 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
+from typing import Protocol
 
 import structlog
-from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
-from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from app.runtime.tracing.environment import ExportOptions
 from app.runtime.tracing.metrics import SPANS_DROPPED
+from app.runtime.tracing.recorded import RecordedSpan
 
 log = structlog.get_logger()
 
 REMIND_SECONDS = 60.0  # least time between two log lines about an export that failed
 CLOSE_SECONDS = 0.2  # for the exporter's own end, beside what is left of the time to stop
+
+
+class SpanExport(Protocol):
+    """How spans leave the process."""
+
+    def send(self, spans: Sequence[RecordedSpan]) -> bool:
+        """Whether the collector took them. May take long, and may raise anything."""
+
+    def close(self) -> None:
+        """End what is under way. May take long."""
 
 
 class LastWords(logging.Handler):
@@ -42,19 +53,19 @@ class LastWords(logging.Handler):
         logger.propagate = False
 
 
-class SpanQueue(SpanProcessor):
+class SpanQueue:
     """OpenTelemetry's BatchSpanProcessor, with its drops counted, one log line a minute, and an end in time."""
 
-    def __init__(self, exporter: SpanExporter, options: ExportOptions, words: LastWords) -> None:
+    def __init__(self, exporter: SpanExport, options: ExportOptions, words: LastWords) -> None:
         """`words`: what the exporter says when it fails."""
         self._exporter, self._options, self._words = exporter, options, words
-        self._waiting: deque[ReadableSpan] = deque()
+        self._waiting: deque[RecordedSpan] = deque()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None  # from the first span on
         self._stopping = False
         self._lost, self._logged = 0, -REMIND_SECONDS  # since the last log line, and when that was (monotonic)
 
-    def on_end(self, span: ReadableSpan) -> None:
+    def put(self, span: RecordedSpan) -> None:
         """Take a span; never waits."""
         if self._stopping or len(self._waiting) >= self._options.queue:
             self._drop(1)
@@ -76,7 +87,7 @@ class SpanQueue(SpanProcessor):
         if self._thread is not None:
             self._thread.join(max(0.0, seconds - CLOSE_SECONDS))
         # In a thread that nobody waits for: it has been seen to take 12 s, and ends an export that still hangs.
-        closing = threading.Thread(target=self._exporter.shutdown, name="trace-close", daemon=True)
+        closing = threading.Thread(target=self._exporter.close, name="trace-close", daemon=True)
         closing.start()
         closing.join(max(0.0, deadline - time.monotonic()))
         while left := self._take():
@@ -97,17 +108,17 @@ class SpanQueue(SpanProcessor):
                 if self._stopping:
                     return
 
-    def _take(self) -> list[ReadableSpan]:
+    def _take(self) -> list[RecordedSpan]:
         """The next batch. Two threads may take at once: at the end the rest is dropped while an export hangs."""
-        spans: list[ReadableSpan] = []
+        spans: list[RecordedSpan] = []
         with contextlib.suppress(IndexError):
             while len(spans) < self._options.batch:
                 spans.append(self._waiting.popleft())
         return spans
 
-    def _send(self, spans: list[ReadableSpan]) -> bool:
+    def _send(self, spans: list[RecordedSpan]) -> bool:
         try:
-            return self._exporter.export(spans) is SpanExportResult.SUCCESS
+            return self._exporter.send(spans)
         except Exception as error:  # noqa: BLE001 - whatever an exporter raises, the next batch is tried
             self._words.text = f"{type(error).__name__}: {error}"[:300]
             return False

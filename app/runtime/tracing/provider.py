@@ -1,176 +1,162 @@
-"""Tracing on OpenTelemetry's SDK: spans that are recorded, and exported over OTLP. Imported only when it is wanted."""
+"""Tracing over OTLP: the exporters, resource and providers are those of OpenTelemetry's SDK. Imported only when wanted.
+
+The exporters are given requests that are encoded already (encode.py); for that they are reached into at three places,
+which tests/unit/runtime/tracing/test_provider.py watches.
+"""
 
 import os
-from collections.abc import Iterable, Mapping
-from contextvars import Token
-from types import TracebackType
-from typing import Self
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import structlog
-from opentelemetry import context as otel_context
-from opentelemetry import trace as otel
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.export import SpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import Sampler
 
 from app.runtime.tracing import semconv
 from app.runtime.tracing.context import SpanContext
+from app.runtime.tracing.encode import encode_request
 from app.runtime.tracing.environment import HTTP, ExportOptions
-from app.runtime.tracing.export import LastWords, SpanQueue
+from app.runtime.tracing.export import LastWords, SpanExport, SpanQueue
+from app.runtime.tracing.recorded import RecordedSpan, RecordedTracing, SpanEvent, Take, otel_span_context
 from app.runtime.tracing.sampling import AlwaysLimit, HeadSampling
-from app.runtime.tracing.tracing import CURRENT, Attributes, SpanKind, TraceSpan, Tracing, Value
+from app.runtime.tracing.tracing import SpanKind, Value
 
 log = structlog.get_logger()
 
-TEXT = 256  # characters of an attribute
-_KINDS = {kind: otel.SpanKind(kind.value) for kind in SpanKind}
+SCOPE = InstrumentationScope(name="iot-stream").SerializeToString()
 
 
-class SdkSpan(TraceSpan):
-    """A span that is recorded."""
+@dataclass(frozen=True, slots=True)
+class EncodedSpans:
+    """What the exporters are given in the place of spans."""
 
-    __slots__ = ("_attached", "_entered", "_span", "context")
-
-    def __init__(self, span: otel.Span) -> None:
-        self._span = span
-        found = span.get_span_context()
-        state = found.trace_state.to_header() if found.trace_state else ""
-        self.context = SpanContext(found.trace_id, found.span_id, int(found.trace_flags), state)
-
-    def set(self, attributes: Attributes) -> None:
-        """Add attributes."""
-        self._span.set_attributes(_clean(attributes))
-
-    def event(self, name: str, attributes: Attributes | None = None) -> None:
-        """Something happened now."""
-        self._span.add_event(name, _clean(attributes) if attributes else None)
-
-    def link(self, context: SpanContext) -> None:
-        """Refer to another span, also of another trace."""
-        self._span.add_link(_otel_context(context))
-
-    def fail(self, kind: str, description: str = "") -> None:
-        """It failed: `kind` is a word of a bounded set (error.type), `description` for a human."""
-        self._span.set_attribute(semconv.ERROR_TYPE, kind)
-        self._span.set_status(otel.StatusCode.ERROR, _text(description) or None)
-
-    def end(self, at: int | None = None) -> None:
-        """It is over, now or at `at` (ns since 1970)."""
-        self._span.end(at)
-
-    def __enter__(self) -> Self:
-        self._entered: Token[TraceSpan | None] = CURRENT.set(self)
-        self._attached = otel_context.attach(otel.set_span_in_context(self._span))
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        otel_context.detach(self._attached)
-        CURRENT.reset(self._entered)
-        if kind is not None:
-            self.fail(kind.__name__, str(error))
-        self.end()
+    count: int
+    request: bytes
 
 
-class SdkTracing(Tracing):
-    """Spans are recorded, and go to `processor`."""
+class OtlpExport:
+    """export.SpanExport over one of the SDK's exporters."""
 
-    enabled = True
+    def __init__(self, exporter: SpanExporter, resource: Resource) -> None:
+        self._exporter, self._resource = exporter, encoded_resource(resource)
 
-    def __init__(
-        self, head: HeadSampling, limit: AlwaysLimit, resource: Mapping[str, str], processor: SpanProcessor
-    ) -> None:
-        """`resource`: what the program says of itself where OTEL_RESOURCE_ATTRIBUTES does not."""
-        super().__init__(head)
-        self._limit, self._processor = limit, processor
-        self._resource = Resource(dict(resource)).merge(Resource.create())
-        self._resource = self._resource.merge(Resource(_service(resource, self._resource)))
-        # What is sampled is decided before a span is begun.
-        self._tracer = self.provider(ALWAYS_ON).get_tracer("iot-stream")
+    def send(self, spans: Sequence[RecordedSpan]) -> bool:
+        """Whether the collector took them."""
+        data: Any = EncodedSpans(len(spans), encode_request(spans, self._resource, SCOPE))
+        return self._exporter.export(data) is SpanExportResult.SUCCESS
+
+    def close(self) -> None:
+        """End what is under way."""
+        self._exporter.shutdown()
+
+
+class SdkTracing(RecordedTracing):
+    """RecordedTracing that can also give tracers of the SDK to what asks for them (aiokafka.py)."""
+
+    def __init__(self, head: HeadSampling, limit: AlwaysLimit, queue: SpanQueue, resource: Resource) -> None:
+        super().__init__(head, limit, queue.put, queue.stop)
+        self.resource = resource
 
     def provider(self, sampler: Sampler) -> TracerProvider:
         """A provider of tracers whose spans go the same way."""
-        made = TracerProvider(sampler, self._resource, shutdown_on_exit=False)
-        made.add_span_processor(self._processor)
+        made = TracerProvider(sampler, self.resource, shutdown_on_exit=False)
+        made.add_span_processor(_Recorder(self._take))
         return made
 
-    def always(self) -> bool:
-        """Whether what went wrong gets a span though nothing sampled it; so many a second, the rest is counted."""
-        return self._limit.allows()
 
-    def span(
-        self,
-        name: str,
-        kind: SpanKind = SpanKind.INTERNAL,
-        parent: SpanContext | None = None,
-        attributes: Attributes | None = None,
-        links: Iterable[SpanContext] = (),
-        start: int | None = None,
-    ) -> TraceSpan:
-        """Begin a span, which is recorded."""
-        above = otel_context.Context()
-        if parent is not None:
-            above = otel.set_span_in_context(otel.NonRecordingSpan(_otel_context(parent)), above)
-        return SdkSpan(
-            self._tracer.start_span(
-                name,
-                above,
-                _KINDS[kind],
-                _clean(attributes) if attributes else None,
-                [otel.Link(_otel_context(one)) for one in links],
-                start,
-            )
-        )
+class _Recorder(SpanProcessor):
+    def __init__(self, take: Take) -> None:
+        self._take = take
 
-    def stop(self, seconds: float) -> None:
-        """Export what is left; returns after so many seconds at most."""
-        if isinstance(self._processor, SpanQueue):
-            self._processor.stop(seconds)
+    def on_end(self, span: ReadableSpan) -> None:
+        self._take(recorded(span))
 
 
-def sdk_tracing(options: ExportOptions, head: HeadSampling, limit: AlwaysLimit, resource: Mapping[str, str]) -> Tracing:
-    """Tracing that exports over OTLP. Raises ImportError without the extra, ValueError for a variable OTEL_*."""
+def recorded(span: ReadableSpan) -> RecordedSpan:
+    """A span of the SDK's as one of ours; of its attributes what is no list."""
+    parent = _ours(span.parent) if span.parent else None
+    made = RecordedSpan(span.name, SpanKind(span.kind.value), parent, lambda _: None)
+    if span.context:
+        made.context = _ours(span.context)
+    made.started, made.ended = span.start_time or 0, span.end_time or 0
+    made.set(_simple(span.attributes))
+    made.links = [_ours(link.context) for link in span.links]
+    made.events = [SpanEvent(event.name, event.timestamp, _simple(event.attributes)) for event in span.events]
+    made.failed, made.description = not span.status.is_ok, span.status.description or ""
+    return made
+
+
+def sdk_tracing(options: ExportOptions, head: HeadSampling, limit: AlwaysLimit, ours: Mapping[str, str]) -> SdkTracing:
+    """Tracing that exports over OTLP; `ours` is what the program says of itself where the variables do not.
+
+    Raises ImportError without the extra, ValueError for a variable OTEL_*.
+    """
     words = LastWords()
     words.take_over()
-    exporter = _exporter(options.protocol)
+    resource = resource_of(ours)
+    export: SpanExport = OtlpExport(_exporter(options.protocol), resource)
     if words.template:
         log.warning("tracing_configuration", what=words.template, note="a variable OTEL_EXPORTER_OTLP_* is ignored")
-    return SdkTracing(head, limit, resource, SpanQueue(exporter, options, words))
+    return SdkTracing(head, limit, SpanQueue(export, options, words), resource)
+
+
+def resource_of(ours: Mapping[str, str]) -> Resource:
+    """What the variables say, over what we do. Where they name no service, the SDK calls it unknown."""
+    found = Resource(dict(ours)).merge(Resource.create())
+    named = str(found.attributes.get(semconv.SERVICE_NAME, ""))
+    if not named or named.startswith("unknown_service"):
+        found = found.merge(Resource({semconv.SERVICE_NAME: ours[semconv.SERVICE_NAME]}))
+    return found
+
+
+def encoded_resource(resource: Resource) -> bytes:
+    """As the SDK encodes it."""
+    from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+
+    span = ReadableSpan("", otel_span_context(SpanContext(1, 1)), resource=resource)
+    return bytes(encode_spans([span]).resource_spans[0].resource.SerializeToString())
 
 
 def _exporter(protocol: str) -> SpanExporter:
     if protocol == HTTP:
         from opentelemetry.exporter.otlp.proto.http import trace_exporter as http
 
-        return http.OTLPSpanExporter()
+        class HttpExporter(http.OTLPSpanExporter):
+            """Posts what is encoded already."""
+
+            def export(self, spans: Any) -> SpanExportResult:
+                taken = not self._shutdown and self._client.export(spans.request).success
+                return SpanExportResult.SUCCESS if taken else SpanExportResult.FAILURE
+
+        return HttpExporter()
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # it writes to standard error, past every log
     from opentelemetry.exporter.otlp.proto.grpc import exporter, trace_exporter
 
+    class GrpcExporter(trace_exporter.OTLPSpanExporter):
+        """Calls with what is encoded already."""
+
+        def _translate_data(self, data: Any) -> ExportTraceServiceRequest:
+            made: ExportTraceServiceRequest = ExportTraceServiceRequest.FromString(data.request)
+            return made
+
+        def _count_data(self, data: Any) -> int:
+            return int(data.count)
+
     try:
-        return trace_exporter.OTLPSpanExporter()
+        return GrpcExporter()
     except exporter.InvalidCompressionValueException as error:
         raise ValueError(str(error)) from None
 
 
-def _service(ours: Mapping[str, str], found: Resource) -> dict[str, str]:
-    """Our name, where nobody has given another: the SDK then calls the service unknown."""
-    named = str(found.attributes.get(semconv.SERVICE_NAME, ""))
-    unknown = not named or named.startswith("unknown_service")
-    return {semconv.SERVICE_NAME: ours[semconv.SERVICE_NAME]} if unknown else {}
+def _ours(context: Any) -> SpanContext:
+    state = context.trace_state.to_header() if context.trace_state else ""
+    return SpanContext(context.trace_id, context.span_id, int(context.trace_flags), state)
 
 
-def _otel_context(context: SpanContext) -> otel.SpanContext:
-    state = otel.TraceState.from_header([context.tracestate]) if context.tracestate else None
-    return otel.SpanContext(context.trace_id, context.span_id, True, otel.TraceFlags(context.flags), state)
-
-
-def _clean(attributes: Attributes) -> dict[str, Value]:
-    """What a device calls itself may be long, or no text that protobuf can hold: one such span would cost a batch."""
-    return {name: _text(value) if type(value) is str else value for name, value in attributes.items()}
-
-
-def _text(value: str) -> str:
-    value = value[:TEXT]
-    return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
+def _simple(attributes: Mapping[str, Any] | None) -> dict[str, Value]:
+    return {name: value for name, value in (attributes or {}).items() if isinstance(value, str | int | float)}

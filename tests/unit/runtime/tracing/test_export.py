@@ -8,27 +8,27 @@ from functools import partial
 
 import pytest
 import structlog
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from app.runtime.tracing.environment import GRPC, ExportOptions
 from app.runtime.tracing.export import LastWords, SpanQueue
 from app.runtime.tracing.metrics import SPANS_DROPPED
+from app.runtime.tracing.recorded import RecordedSpan
+from app.runtime.tracing.tracing import SpanKind
 from tests.waiting import until
 
-SPAN = ReadableSpan("bridge")
+SPAN = RecordedSpan("bridge", SpanKind.INTERNAL, None, lambda _: None)
 
 
-class Exporter(SpanExporter):
+class Exporter:
     """Keeps what it is given, fails, raises, or hangs until it is closed."""
 
-    def __init__(self, answer: SpanExportResult | Exception = SpanExportResult.SUCCESS, hangs: bool = False) -> None:
+    def __init__(self, answer: bool | Exception = True, hangs: bool = False) -> None:
         self.answer, self.hangs = answer, hangs
         self.sizes: list[int] = []
         self.closed = threading.Event()
         self.close_seconds = 0.0
 
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+    def send(self, spans: Sequence[RecordedSpan]) -> bool:
         self.sizes.append(len(spans))
         if self.hangs:
             self.closed.wait(30)
@@ -39,12 +39,12 @@ class Exporter(SpanExporter):
     def has_seen(self, batches: int) -> bool:
         return len(self.sizes) == batches
 
-    def shutdown(self) -> None:
+    def close(self) -> None:
         time.sleep(self.close_seconds)
         self.closed.set()
 
 
-def queue(exporter: SpanExporter, size: int = 2048, batch: int = 512, delay: float = 0.01) -> SpanQueue:
+def queue(exporter: Exporter, size: int = 2048, batch: int = 512, delay: float = 0.01) -> SpanQueue:
     return SpanQueue(exporter, ExportOptions(GRPC, queue=size, batch=batch, delay=delay), LastWords())
 
 
@@ -56,7 +56,7 @@ async def test_spans_go_together_and_soon() -> None:
     exporter, before = Exporter(), dropped()
     made = queue(exporter)
     for _ in range(10):
-        made.on_end(SPAN)
+        made.put(SPAN)
     await until(lambda: sum(exporter.sizes) == 10)
     made.stop(5)
     assert exporter.closed.is_set()
@@ -67,7 +67,7 @@ async def test_a_full_batch_does_not_wait() -> None:
     exporter = Exporter()
     made = queue(exporter, batch=100, delay=60)
     for _ in range(250):
-        made.on_end(SPAN)
+        made.put(SPAN)
     await until(lambda: sum(exporter.sizes) >= 100)
     made.stop(5)
     assert sum(exporter.sizes) == 250
@@ -79,7 +79,7 @@ def test_a_collector_that_hangs_holds_nobody_up() -> None:
     made = queue(exporter, size=1000, batch=100)
     begin = time.perf_counter()
     for _ in range(50_000):
-        made.on_end(SPAN)
+        made.put(SPAN)
     assert time.perf_counter() - begin < 2
     assert dropped() - before >= 48_900
     begin = time.perf_counter()
@@ -88,17 +88,17 @@ def test_a_collector_that_hangs_holds_nobody_up() -> None:
     assert dropped() - before + sum(exporter.sizes) == 50_000
 
 
-@pytest.mark.parametrize("answer", [SpanExportResult.FAILURE, TypeError("trailing metadata")])
-async def test_what_fails_is_counted_and_the_next_is_tried(answer: SpanExportResult | Exception) -> None:
+@pytest.mark.parametrize("answer", [False, TypeError("trailing metadata")])
+async def test_what_fails_is_counted_and_the_next_is_tried(answer: bool | Exception) -> None:
     exporter, before = Exporter(answer), dropped()
     made = queue(exporter)
     with structlog.testing.capture_logs() as lines:
         for number in range(1, 4):
-            made.on_end(SPAN)
+            made.put(SPAN)
             await until(partial(exporter.has_seen, number))
         await until(lambda: dropped() == before + 3)
-        exporter.answer = SpanExportResult.SUCCESS
-        made.on_end(SPAN)
+        exporter.answer = True
+        made.put(SPAN)
         made.stop(5)
     assert len(exporter.sizes) == 4
     assert dropped() == before + 3
@@ -109,14 +109,14 @@ def test_the_end_waits_for_no_exporter() -> None:
     exporter = Exporter()
     exporter.close_seconds = 12
     made = queue(exporter)
-    made.on_end(SPAN)
+    made.put(SPAN)
     begin = time.perf_counter()
     made.stop(0.5)
     assert time.perf_counter() - begin < 2
     assert sum(exporter.sizes) == 1
     made.stop(0.5)  # twice is nothing new
     before = dropped()
-    made.on_end(SPAN)
+    made.put(SPAN)
     assert dropped() == before + 1
     assert all(thread.daemon for thread in threading.enumerate() if thread.name.startswith("trace-"))
 

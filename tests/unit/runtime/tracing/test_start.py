@@ -80,7 +80,7 @@ def test_the_version_and_the_fleet_are_on_every_span() -> None:
     code = (
         "from app.settings import Settings; from app.runtime.tracing.start import start_tracing\n"
         f"t = start_tracing('w', Settings(app='fleet1'), {ON})\n"
-        "print(dict(t._resource.attributes)); t.stop(0.3)"
+        "print(dict(t.resource.attributes)); t.stop(0.3)"
     )
     found = run(code)
     assert "'service.name': 'iot-stream-w'" in found
