@@ -11,7 +11,7 @@ PYTEST := $(BIN)/pytest -q
 # Most tests wait for a server most of the time. A file's tests stay together: they share their servers.
 PARALLEL := -n 3 --dist loadfile
 
-.PHONY: help setup run test check fmt lint type unit integration faults soak simulate bench docs lock clean audit sbom tools
+.PHONY: help setup run test check fmt lint type unit integration faults soak simulate bench profile docs lock clean audit sbom tools
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +74,9 @@ simulate: setup ## The worker on simulated servers, a random fault at any step: 
 
 bench: setup ## Measure, four minutes; asserts no speed. One alone, at full length: make bench BENCH=latency
 	@$(BIN)/python -m tests.bench$(if $(BENCH),.$(BENCH))
+
+profile: setup ## A flame graph of the worker in the benchmark, by py-spy: build/profile.svg
+	@$(BIN)/python -m tests.bench.profile build/profile.svg $(if $(ROWS),--rows $(ROWS))
 
 docs: setup ## Make the tables of docs/ anew from the code
 	@$(BIN)/python -m tools.documents

@@ -14,7 +14,7 @@ cli
 worker
 ops
 stream
-doctor inspect local notify gateways tables sinks loadtest client
+doctor top inspect local notify gateways tables sinks loadtest client
 postgres kafka mqtt
 settings pipeline backtest
 ports telemetry
@@ -45,7 +45,7 @@ NEVER = {
     "worker": ("local", "backtest", "doctor"),
 }
 # Of these only the command line may import anything.
-ENTRY_POINTS = ("local", "doctor", "inspect")
+ENTRY_POINTS = ("local", "doctor", "top", "inspect")
 
 
 def _rank(table: str) -> dict[str, int]:

@@ -25,6 +25,7 @@ COMMANDS = {
     "alerts": ("rules", "The open alerts, what was sent, and snooze, ack, disable, enable."),
     "rules": ("rules", "Check, try and store rule sets; see what they would have sent."),
     "tap": ("inspect", "Show live records of Kafka, dead letters, alerts or MQTT, decoded."),
+    "top": ("stack", "Watch a deployment: rates, lag, books, alerts, of every process and partition."),
     "doctor": ("stack", "Check every dependency, and whether the books balance."),
 }
 

@@ -1,6 +1,7 @@
-"""What several commands share: the directory of the local stack, and a line for the person who started it."""
+"""What several commands share: the directory of the local stack, a line for the person who started it, a terminal."""
 
 import logging
+import os
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -32,3 +33,9 @@ def quiet() -> None:
     """Let clients of servers log nothing: what they have to say is in the answer."""
     logging.disable(logging.CRITICAL)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+
+
+def on_a_terminal() -> bool:
+    """Whether a person looks and may press keys: a full screen draws on standard error and reads standard input."""
+    streams = (sys.stdin, sys.stdout, sys.stderr)
+    return all(stream.isatty() for stream in streams) and os.environ.get("TERM", "dumb") != "dumb"

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from faust.types import TP
@@ -11,6 +12,10 @@ from app.kafka.close_clients import close_consumer
 
 LOOK_SECONDS = 10.0  # a record that has not come by then is not held
 FETCH_BYTES = 1 << 16
+# Of a consumer that reads single records.
+LOOK_OPTIONS: Mapping[str, Any] = {
+    "auto_offset_reset": "earliest", "max_partition_fetch_bytes": FETCH_BYTES, "fetch_max_wait_ms": 100,
+}  # fmt: skip
 
 
 async def record_times(kafka: Access, places: Mapping[TP, int]) -> Mapping[TP, int]:
@@ -22,18 +27,16 @@ async def record_times(kafka: Access, places: Mapping[TP, int]) -> Mapping[TP, i
 
 
 async def _ask(kafka: Access, places: Mapping[TP, int]) -> Mapping[TP, int]:
-    consumer = AIOKafkaConsumer(
-        **kafka.options, enable_auto_commit=False, auto_offset_reset="earliest",
-        max_partition_fetch_bytes=FETCH_BYTES, fetch_max_wait_ms=100,
-    )  # fmt: skip
+    consumer = AIOKafkaConsumer(**kafka.options, **LOOK_OPTIONS, enable_auto_commit=False)
     try:
         await start(consumer, kafka)
-        return await _look(consumer, places)
+        return await times_of(consumer, places)
     finally:
         await close_consumer(consumer)
 
 
-async def _look(consumer: AIOKafkaConsumer, places: Mapping[TP, int]) -> Mapping[TP, int]:
+async def times_of(consumer: AIOKafkaConsumer, places: Mapping[TP, int]) -> Mapping[TP, int]:
+    """The same, once, with a consumer that has started and belongs to no group. Raises KafkaError."""
     wanted = {TopicPartition(tp.topic, tp.partition): offset for tp, offset in places.items()}
     consumer.assign(list(wanted))
     for tp, offset in wanted.items():

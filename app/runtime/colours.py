@@ -1,3 +1,3 @@
-"""The colours of alert severities and process states in tables and on the live screen."""
+"""The colours of alert severities and process states in tables."""
 
 COLOURS = {"FIRING": "red", "REMINDER": "yellow", "STALE": "yellow", "RESOLVED": "green"}

@@ -12,13 +12,15 @@ import asyncio
 import json
 import os
 import re
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -69,9 +71,13 @@ def run_floor(kafka: str, database: str, topic: str, options: argparse.Namespace
 
 
 def run_worker(
-    settings: Settings, options: argparse.Namespace, home: str, more: Mapping[str, str] = MappingProxyType({})
+    settings: Settings,
+    options: argparse.Namespace,
+    home: str,
+    more: Mapping[str, str] = MappingProxyType({}),
+    under: Sequence[str] = (),
 ) -> Result:
-    """One run of `faust -A app worker`; `more` are further variables."""
+    """One run of `faust -A app worker`; `more` are further variables, `under` what starts it, such as a profiler."""
     environment = {
         **os.environ,
         "IOT_APP": settings.app,
@@ -87,20 +93,31 @@ def run_worker(
     faust = Path(sys.executable).with_name("faust")
     with open(f"{home}/{settings.app}.log", "w") as log:
         process = subprocess.Popen(
-            [str(faust), "-A", "app", "worker", "-l", "warn", "--without-web"], env=environment, stdout=log, stderr=log
-        )
+            [*under, str(faust), "-A", "app", "worker", "-l", "warn", "--without-web"],
+            env=environment, stdout=log, stderr=log,
+        )  # fmt: skip
+        pid = _child(process.pid) if under else process.pid
         try:
-            return _measure(process, settings.metrics_port, options.rows)
+            return _measure(process, pid, settings.metrics_port, options.rows)
         except (TimeoutError, ChildProcessError):
             print(Path(log.name).read_text()[-4000:], file=sys.stderr)
             raise
         finally:
-            process.terminate()
+            os.kill(pid, signal.SIGTERM)
             process.wait(30)
 
 
-def _measure(process: subprocess.Popen[bytes], port: int, rows: int) -> Result:
-    pid = process.pid
+def _child(pid: int) -> int:
+    """The program that `pid` has started."""
+    deadline = time.monotonic() + 10
+    while not (children := psutil.Process(pid).children()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"process {pid} starts nothing")
+        time.sleep(0.01)
+    return children[0].pid
+
+
+def _measure(process: subprocess.Popen[bytes], pid: int, port: int, rows: int) -> Result:
     first: tuple[float, float, float] | None = None
     rss, deadline = 0.0, time.monotonic() + GIVE_UP
     while time.monotonic() < deadline:
@@ -139,6 +156,15 @@ def _rss(pid: int) -> float:
         return 0.0
 
 
+def filled(kafka: Kafka, postgres: Postgres, options: argparse.Namespace) -> Settings:
+    """The schema, the topics, and all rows in the input topic."""
+    asyncio.run(prepare(postgres.dsn))
+    base = Settings(kafka_broker=kafka.bootstrap, database_url=SecretStr(postgres.dsn), kafka_topic="bench")
+    asyncio.run(topics.create(Access(kafka.bootstrap), topics.wanted(base), 1))
+    asyncio.run(fill(kafka.bootstrap, "bench", options.rows, options.devices, options.headers, options.spike_every))
+    return base
+
+
 async def prepare(database: str) -> None:
     """The schema, and two rules for every user."""
     await init_sql.apply(database)
@@ -160,11 +186,7 @@ async def empty(database: str) -> None:
 
 def compare(kafka: Kafka, postgres: Postgres, options: argparse.Namespace, home: str) -> dict[str, list[Result]]:
     """Alternate floor and worker; print each run, then the medians and their ratio."""
-    database = postgres.dsn
-    asyncio.run(prepare(database))
-    base = Settings(kafka_broker=kafka.bootstrap, database_url=SecretStr(database), kafka_topic="bench")
-    asyncio.run(topics.create(Access(kafka.bootstrap), topics.wanted(base), 1))
-    asyncio.run(fill(kafka.bootstrap, "bench", options.rows, options.devices, options.headers, options.spike_every))
+    database, base = postgres.dsn, filled(kafka, postgres, options)
     results: dict[str, list[Result]] = {"floor": [], "worker": []}
     for run in range(options.runs):
         settings = base.model_copy(update={"app": f"run{run}", "metrics_port": free_port()})
@@ -204,8 +226,9 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def run(options: argparse.Namespace) -> dict[str, list[Result]]:
-    """Start the servers, compare, stop them; results by name, in the order of the runs."""
+@contextmanager
+def servers() -> Iterator[tuple[Kafka, Postgres, str]]:
+    """Kafka and PostgreSQL, started for this, and the directory they are in; gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="iot-bench-", dir=None) as home:
         os.chmod(home, 0o755)  # PostgreSQL runs as an account of its own
         kafka, postgres = Kafka(Path(home) / "kafka"), Postgres(Path(home) / "postgres")
@@ -214,10 +237,16 @@ def run(options: argparse.Namespace) -> dict[str, list[Result]]:
             postgres.start()
             kafka.wait_ready()
             postgres.wait_ready()
-            return compare(kafka, postgres, options, home)
+            yield kafka, postgres, home
         finally:
             postgres.stop()
             kafka.stop()
+
+
+def run(options: argparse.Namespace) -> dict[str, list[Result]]:
+    """Start the servers, compare, stop them; results by name, in the order of the runs."""
+    with servers() as (kafka, postgres, home):
+        return compare(kafka, postgres, options, home)
 
 
 if __name__ == "__main__":

@@ -1,55 +1,110 @@
-"""`iot-stream run`: `up` with a simulated fleet, and a live screen of what happens."""
+"""`iot-stream run`: `up` with a simulated fleet, and the screen of `top` with what happens."""
 
-import sys
+import asyncio
 import threading
+import time
 
-from rich.console import Console
-from rich.live import Live
+import typer
 
-from app.cli.options import Directory, say
+from app.cli.options import Directory, on_a_terminal, quiet, say
+from app.cli.stack.deployment import local_urls
 from app.cli.stack.up import NoFleet, join, prepare, ready_line
-from app.local.layout import Layout, default_root
+from app.local.layout import Layout, default_root, parse_env
+from app.local.screen.alerts import AlertListener
 from app.local.screen.observer import Observer
-from app.local.screen.screen import draw, plain
+from app.local.screen.screen import alert_line, plain
 from app.local.session import StackSession, locked, stop_on_signals, supervisor_pid
 from app.local.stack import Stack
+from app.top.model.programs import plain_text
+from app.top.notes import Notes
 
-PERIOD = 2.0  # seconds between two looks when nobody draws
-REFRESH = 1.0  # and on a terminal
+PERIOD = 2.0  # seconds between two lines when nobody draws
+REFRESH = 1.0  # and two looks on a terminal
+ALERT_CHARACTERS = 200  # that are shown of an alert
 
 
 def run(no_fleet: NoFleet = False, directory: Directory = None) -> None:
     """Start everything and watch messages being received, stored, dead-lettered and alerted on. Ctrl-C stops it all.
 
-    Where a stack runs already, this shows it and leaves it running. Without a terminal: one line every 2 s.
+    On a terminal it is the screen of `iot-stream top`; ? lists its keys. Where a stack runs already, this shows it and
+    leaves it running. Without a terminal: one line every 2 s.
 
     Example: iot-stream run
     """
     layout = Layout(directory or default_root())
+    log = StackLog()
     if pid := supervisor_pid(layout):
         join(layout, pid, no_fleet)
         stopped = threading.Event()
         stop_on_signals(stopped)
-        watch(Stack(layout, layout.remembered_ports(), say), stopped)
-        return
-    prepare(layout, no_fleet)
-    say("starting Kafka, PostgreSQL, Mosquitto, bridge, worker, notifier and a simulated fleet")
-    with locked(layout), StackSession(layout, say) as session:
-        if session.wait_ready():
-            print(ready_line(layout), flush=True)
-            watch(session.stack, session.stopped)
-        say("stopping")
+        well = watch(Stack(layout, layout.remembered_ports(), say), stopped, log)
+    else:
+        prepare(layout, no_fleet)
+        say("starting Kafka, PostgreSQL, Mosquitto, bridge, worker, notifier and a simulated fleet")
+        well = True
+        with locked(layout), StackSession(layout, log.tell) as session:
+            if session.wait_ready():
+                print(ready_line(layout), flush=True)
+                well = watch(session.stack, session.stopped, log)
+            say("stopping")
+    if not well:
+        raise typer.Exit(1)
 
 
-def watch(stack: Stack, stopped: threading.Event) -> None:
-    """Show the stack until stopped."""
-    console = Console()
-    with Observer(stack.mosquitto, stack.metrics_url, ready_line(stack.layout)) as observer:
-        if not console.is_terminal:
-            while not stopped.wait(PERIOD):
-                print(plain(observer.look(stack.supervisor.unwell())), flush=True)
-            return
-        with Live(console=console, auto_refresh=False, redirect_stdout=False) as live:
-            while not stopped.wait(REFRESH):
-                live.update(draw(observer.look(stack.supervisor.unwell())), refresh=True)
-    sys.stdout.flush()
+class StackLog:
+    """What the supervisor has to say: kept for the screen, and printed while there is none."""
+
+    def __init__(self) -> None:
+        self.notes, self.on_screen = Notes(), False
+
+    def tell(self, line: str) -> None:
+        """One line, from any thread."""
+        self.notes.add(f"{time.strftime('%H:%M:%S')}  {line}")
+        if not self.on_screen:
+            say(line)
+
+
+def watch(stack: Stack, stopped: threading.Event, log: StackLog) -> bool:
+    """Show the stack until stopped; False when the screen failed, whose reason is printed by then."""
+    if on_a_terminal():
+        return screen(stack, stopped, log)
+    observer = Observer(stack.metrics_url)
+    while not stopped.wait(PERIOD):
+        print(plain(observer.look(stack.supervisor.unwell())), flush=True)
+    return True
+
+
+def screen(stack: Stack, stopped: threading.Event, log: StackLog) -> bool:
+    """The same on a terminal. The signals of the session stay in force: they set `stopped`, and the screen ends."""
+    from app.top.screen.app import TopApp
+    from app.top.text.headline import Piece
+    from app.top.watch import Watch
+
+    quiet()
+    settings, env = stack.settings(), parse_env(stack.layout.env.read_text())
+    addresses = [
+        Piece("kafka", env["KAFKA_BROKER"]),
+        Piece("postgres", env["DATABASE_URL"].rpartition("@")[2]),
+        Piece("mqtt", f"{env['MQTT_HOST']}:{env['MQTT_PORT']}"),
+    ]
+    log.notes.add(ready_line(stack.layout))
+
+    def warnings() -> list[str]:
+        unwell = stack.supervisor.unwell()
+        return [f"not running, being started again: {', '.join(unwell)}"] if unwell else []
+
+    async def show() -> int:
+        async with Watch(local_urls(stack.layout), settings, settings) as looking:
+            app = TopApp(
+                looking, REFRESH, title=[Piece("", "iot-stream run"), *addresses], notes=log.notes, warnings=warnings,
+                stopped=stopped,
+            )  # fmt: skip
+            await app.run_async()
+        return app.return_code or 0
+
+    with AlertListener(stack.mosquitto, lambda alert: log.tell(plain_text(alert_line(alert), ALERT_CHARACTERS))):
+        log.on_screen = True
+        try:
+            return asyncio.run(show()) == 0
+        finally:
+            log.on_screen = False

@@ -11,6 +11,9 @@ _OF = "user_id = coalesce($1, user_id) AND rule_id = coalesce($2, rule_id)"
 _OPEN = f"""
 SELECT user_id, device_id, rule_id, severity, state, snoozed_until, first_seen, last_seen, value, threshold, message,
   alert_id, way FROM active_alerts WHERE {_OF} ORDER BY first_seen, user_id, device_id, rule_id"""  # noqa: S608
+_NEWEST = """
+SELECT user_id, device_id, rule_id, severity, state, snoozed_until, first_seen, last_seen, value, threshold, message,
+  alert_id, way FROM active_alerts ORDER BY first_seen DESC, user_id, device_id, rule_id LIMIT $1"""
 _TOLD = f"""
 SELECT recorded_at, event_time, user_id, device_id, rule_id, status, repeat, event->>'cause', severity,
   event->>'value', message, coalesce((event->>'suppressed')::boolean, false), sent_at, alert_id,
@@ -60,6 +63,12 @@ class SentAlert(Struct, frozen=True):
 async def open_alerts(connection: Connection, user: str | None, rule: str | None) -> list[OpenAlert]:
     """Those that are open, the oldest first. Raises sqlstate.DATABASE_ERRORS."""
     return [OpenAlert(*row) for row in await connection.fetch(_OPEN, user, rule)]
+
+
+async def newest_open(connection: Connection, limit: int) -> tuple[int, list[OpenAlert]]:
+    """How many are open, and the `limit` that opened last, the newest first. Raises sqlstate.DATABASE_ERRORS."""
+    count = await connection.fetchval("SELECT count(*) FROM active_alerts")
+    return count, [OpenAlert(*row) for row in await connection.fetch(_NEWEST, limit)]
 
 
 async def told_alerts(

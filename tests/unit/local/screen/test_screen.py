@@ -1,11 +1,7 @@
-"""From the text of /metrics to what is on the screen."""
-
-import io
-
-from rich.console import Console
+"""From the text of /metrics to a line of `iot-stream run`."""
 
 from app.local.screen.figures import ScreenFigures, read_figures
-from app.local.screen.screen import View, draw, plain
+from app.local.screen.screen import View, alert_line, plain
 
 METRICS = """\
 # TYPE iot_messages_received_total counter
@@ -34,12 +30,6 @@ ALERT = {
 }  # fmt: skip
 
 
-def shown(view: View) -> str:
-    out = io.StringIO()
-    Console(width=120, file=out).print(draw(view))
-    return out.getvalue()
-
-
 def test_figures_are_summed_over_labels() -> None:
     figures = read_figures(METRICS)
     assert (figures.received, figures.stored, figures.duplicate, figures.dead, figures.lag) == (1002, 990, 5, 5, 15)
@@ -53,19 +43,12 @@ def test_rate_is_never_negative() -> None:
     assert ScreenFigures(received=3).rate_since(ScreenFigures(received=100), 2.0) == 0, "the worker started anew"
 
 
-def test_screen_shows_figures_alerts_and_who_is_down() -> None:
-    text = shown(View(read_figures(METRICS), 1234.5, [ALERT], ["bridge"], "ready  kafka x"))
-    for expected in ("1,002", "1,234/s", "bad_json 3", "FIRING 5", "OPEN", "u1/d1", "81.5", "03:04:05", "bridge"):
-        assert expected in text
-    assert "[red]too hot" in text, "a message of a user is text, not markup"
-
-
-def test_screen_without_a_worker_says_so() -> None:
-    view = View(None, 0.0, [], ["worker"], "")
-    assert "the worker does not answer" in shown(view)
-    assert plain(view) == "the worker does not answer"
+def test_an_alert_in_a_line() -> None:
+    assert alert_line(ALERT) == "alert FIRING critical u1/d1 [red]too hot 81.5"
 
 
 def test_plain_line() -> None:
-    line = plain(View(read_figures(METRICS), 100.4, [], [], ""))
+    line = plain(View(read_figures(METRICS), 100.4, []))
     assert line == "received 1002  stored 990  duplicate 5  dead letters 5  alerts 6  lag 15  rate 100/s"
+    assert plain(View(read_figures(METRICS), 1.0, ["bridge"])).endswith("  not running: bridge")
+    assert plain(View(None, 0.0, ["worker"])) == "the worker does not answer"

@@ -1,0 +1,63 @@
+"""Where a deployment's processes are: options, settings or the local stack in; what `top` looks at out."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import typer
+
+from app.local.layout import Layout, default_root, parse_env
+from app.local.session import supervisor_pid
+from app.runtime.addresses import HostPort, web
+from app.settings import Settings, load
+
+LOOPBACK = "127.0.0.1"
+PROGRAMS = ("worker", "bridge", "notifier")  # of the local stack, in the order in which they are shown
+_EVERY_ADDRESS = {"0.0.0.0": LOOPBACK, "::": "::1"}  # noqa: S104 - where a process listens, and how it is reached
+
+
+class Places(NamedTuple):
+    """Addresses of /metrics, and settings with those servers that somebody has named."""
+
+    urls: list[str]
+    kafka: Settings | None
+    database: Settings | None
+
+
+def places(metrics: Sequence[str], directory: Path | None) -> Places:
+    """Those of --metrics, else of the local stack that runs, else of the settings. Raises SettingsError."""
+    urls = [address(text) for text in metrics]
+    if not urls:
+        urls = _of_local_stack(Layout(directory or default_root()))
+    settings = load()
+    if not urls and settings.metrics_port:
+        host = _EVERY_ADDRESS.get(settings.metrics_host, settings.metrics_host)
+        urls = [f"http://{HostPort(host, settings.metrics_port)}"]
+    named = settings.model_fields_set
+    return Places(urls, settings if "kafka_broker" in named else None, settings if "database_url" in named else None)
+
+
+def address(text: str) -> str:
+    """A process's, with the scheme that people leave out and without /metrics. Raises BadParameter."""
+    try:
+        return web(text if "://" in text else f"http://{text}").rstrip("/").removesuffix("/metrics")
+    except ValueError:
+        raise typer.BadParameter("give each process's as http://host:port", param_hint="--metrics") from None
+
+
+def _of_local_stack(layout: Layout) -> list[str]:
+    """Its programs; its servers become settings. Nothing when none runs, or other servers are named than its own."""
+    if supervisor_pid(layout) is None or not layout.env.exists():
+        return []
+    own = parse_env(layout.env.read_text())
+    if os.environ.get("IOT_KAFKA_BROKER", own["KAFKA_BROKER"]) != own["KAFKA_BROKER"]:
+        return []
+    os.environ |= {name: value for name, value in own.items() if name.startswith("IOT_")} | os.environ
+    return local_urls(layout)
+
+
+def local_urls(layout: Layout) -> list[str]:
+    """Where the programs of a stack of this machine have their metrics."""
+    ports = layout.remembered_ports()
+    return [f"http://{LOOPBACK}:{ports[name]}" for name in PROGRAMS]

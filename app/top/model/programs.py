@@ -1,0 +1,76 @@
+"""The rows of programs: the answers of the addresses in; who is who, how each is and what it does, out."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from urllib.parse import urlsplit
+
+from app.top.model.answers import PageAnswer
+from app.top.model.counters import CounterHistory
+from app.top.model.samples import MetricSamples
+from app.top.model.snapshot import ProgramRow
+
+# What a program's work is counted by; the first metric of each also tells who it is when it does not say so.
+WORK = {
+    "worker": "iot_rows_stored_total",
+    "bridge": "iot_bridge_written_total",
+    "notifier": "iot_notifier_published_total",
+}
+_OWN = {"worker": "db_circuit_breaker_state", "bridge": "iot_bridge_", "notifier": "iot_notifier_"}
+_SHOWN = 40  # characters of what a page says of itself
+
+
+def program_of(samples: MetricSamples) -> str:
+    """worker, bridge, notifier or what else iot_build_info says; empty for a page of another program."""
+    said = plain_text(samples.label("iot_build_info", "program"), 20)
+    return said or next((name for name, metric in _OWN.items() if samples.has(metric)), "")
+
+
+def names(programs: Mapping[str, str]) -> dict[str, str]:
+    """URL -> program in, URL -> name out: those of which there are several, and workers, are numbered in order."""
+    several = {name for name, count in Counter(programs.values()).items() if count > 1} | {"worker"}
+    seen: Counter[str] = Counter()
+    found = {}
+    for url, program in programs.items():
+        seen[program] += 1
+        numbered = f"{program} {seen[program]}" if program in several else program
+        found[url] = numbered if program else where(url)
+    return found
+
+
+def where(url: str) -> str:
+    """host:port of an address, and nothing of an account in it."""
+    return urlsplit(url).netloc.rpartition("@")[2]
+
+
+def plain_text(text: str, most: int = _SHOWN) -> str:
+    """Others' words, harmless on a terminal: no control characters, and not too long."""
+    return "".join(c if c.isprintable() else "?" for c in text[:most])
+
+
+def rows(
+    answers: Iterable[PageAnswer],
+    called: Mapping[str, str],
+    histories: Mapping[str, CounterHistory],
+    wall: float,
+) -> tuple[ProgramRow, ...]:
+    """One for each answer; `wall` is the time of day, seconds since 1970."""
+    return tuple(_row(answer, called[answer.url], histories[answer.url], wall) for answer in answers)
+
+
+def _row(answer: PageAnswer, name: str, history: CounterHistory, wall: float) -> ProgramRow:
+    samples = answer.samples
+    if samples is None:
+        return ProgramRow(name, where(answer.url), False, plain_text(answer.problem, 80))
+    born, missing = samples.value("process_start_time_seconds"), ", ".join(answer.missing)
+    return ProgramRow(
+        name,
+        where(answer.url),
+        up=True,
+        problem=plain_text(f"not ready: {missing}", 80) if missing else "",
+        version=plain_text(samples.label("iot_build_info", "version"), 20),
+        per_second=history.rate(WORK.get(program_of(samples), "")),
+        cpu=history.rate("process_cpu_seconds_total"),
+        memory=samples.value("process_resident_memory_bytes"),
+        uptime=max(0.0, wall - born) if born is not None else None,
+        ready=answer.ready,
+    )

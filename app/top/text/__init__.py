@@ -1,0 +1,1 @@
+"""Snapshots as words: columns of tables, the lines above them, plain lines and JSON."""

@@ -1,0 +1,144 @@
+"""The tables: the columns of each, how a cell reads and sorts, and from which width of the terminal on it is shown."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from app.top.model.snapshot import AlertRow, PartitionRow, ProgramRow, Snapshot
+from app.top.text import words
+from app.top.text.tone import Tone
+
+OWNER = 28  # characters of the name of a group's member that are shown
+
+
+class TableColumn(NamedTuple):
+    """One column. `value` is sorted by; `least` is the width of the terminal from which it is shown."""
+
+    title: str
+    value: Callable[[Any], Any]
+    text: Callable[[Any], str] = str
+    least: int = 0
+    tone: Callable[[Any], Tone] = lambda _: Tone.PLAIN  # of a value
+
+    def cell(self, row: Any) -> str:
+        """What stands in it."""
+        return self.text(self.value(row))
+
+
+class TableSpec(NamedTuple):
+    """A table of a Snapshot: its rows, and what names one of them."""
+
+    name: str
+    rows: Callable[[Snapshot], Sequence[Any]]
+    key: Callable[[Any], str]
+    columns: tuple[TableColumn, ...]
+
+
+def _state(row: ProgramRow) -> str:
+    if not row.up:
+        return "down"
+    return "not ready" if row.ready is False else "up"
+
+
+def _text(value: str) -> str:
+    return value or words.UNKNOWN
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= OWNER else f"{value[: OWNER - 2]}.."
+
+
+def _how(value: str) -> Tone:
+    return {"up": Tone.GOOD, "not ready": Tone.WARNING, "down": Tone.BAD, "critical": Tone.BAD}.get(value, Tone.PLAIN)
+
+
+def _wrong(value: float) -> Tone:
+    return Tone.BAD if value else Tone.PLAIN
+
+
+PROGRAMS = TableSpec(
+    "programs",
+    lambda snapshot: snapshot.programs,
+    lambda row: f"{row.name} {row.where}",
+    (
+        TableColumn("program", lambda row: row.name),
+        TableColumn("state", _state, tone=_how),
+        TableColumn("per s", lambda row: row.per_second, words.rate),
+        TableColumn("cpu", lambda row: row.cpu, words.percent),
+        TableColumn("mem", lambda row: row.memory, words.size),
+        TableColumn("uptime", lambda row: row.uptime, words.seconds),
+        TableColumn("version", lambda row: row.version, _text, 75),
+        TableColumn("address", lambda row: row.where, str, 100),
+        TableColumn("why", lambda row: row.problem, str, 100),
+    ),
+)
+PARTITIONS = TableSpec(
+    "partitions",
+    lambda snapshot: snapshot.partitions,
+    lambda row: str(row.partition),
+    (
+        TableColumn("partition", lambda row: row.partition, str),
+        TableColumn("lag", lambda row: row.lag, words.count),
+        TableColumn("lag time", lambda row: row.lag_seconds, words.seconds),
+        TableColumn("rows/s", lambda row: row.rows_per_second, words.rate),
+        TableColumn("owner", lambda row: _short(row.owner), _text),
+        TableColumn("difference", lambda row: row.difference, words.whole, 75, _wrong),
+        TableColumn("committed", lambda row: row.committed, words.whole, 100),
+        TableColumn("end", lambda row: row.end, words.whole, 100),
+    ),
+)
+BOOKS = TableSpec(
+    "books",
+    lambda snapshot: snapshot.partitions,
+    lambda row: str(row.partition),
+    (
+        TableColumn("part", lambda row: row.partition, str),
+        TableColumn("received", lambda row: row.received, words.whole),
+        TableColumn("stored", lambda row: row.stored, words.whole),
+        TableColumn("dup", lambda row: row.duplicate, words.whole),
+        TableColumn("dead", lambda row: row.dead_lettered, words.whole),
+        TableColumn("dropped", lambda row: row.dropped, words.whole),
+        TableColumn("diff", lambda row: row.difference, words.whole, tone=_wrong),
+    ),
+)
+ALERTS = TableSpec(
+    "alerts",
+    lambda snapshot: snapshot.alerts,
+    lambda row: f"{row.device}\n{row.alert_id}",
+    (
+        TableColumn("severity", lambda row: row.severity, tone=_how),
+        TableColumn("device", lambda row: row.device),
+        TableColumn("since", lambda row: row.since, words.seconds),
+        TableColumn("rule", lambda row: row.rule),
+        TableColumn("value", lambda row: row.value, lambda value: words.UNKNOWN if value is None else f"{value:g}", 75),
+        TableColumn("state", lambda row: row.state, str, 75),
+        TableColumn("message", lambda row: row.message, str, 75),
+    ),
+)
+SPECS = (PROGRAMS, PARTITIONS, BOOKS, ALERTS)
+
+
+def shown(spec: TableSpec, width: int) -> list[TableColumn]:
+    """Those columns that have room."""
+    return [column for column in spec.columns if width >= column.least]
+
+
+def arranged(
+    spec: TableSpec, snapshot: Snapshot, sort: str | None = None, descending: bool = False, wanted: str = ""
+) -> list[Any]:
+    """The rows that hold `wanted` in any cell, whatever its case, by the column titled `sort`; what is unknown last."""
+    rows = [row for row in spec.rows(snapshot) if _holds(spec, row, wanted.casefold())]
+    column = next((one for one in spec.columns if one.title == sort), None)
+    if column is None:
+        return rows
+    known = [row for row in rows if column.value(row) not in (None, "")]
+    unknown = [row for row in rows if column.value(row) in (None, "")]
+    return sorted(known, key=column.value, reverse=descending) + unknown
+
+
+def _holds(spec: TableSpec, row: Any, wanted: str) -> bool:
+    return any(wanted in column.cell(row).casefold() for column in spec.columns)
+
+
+def numeric(column: TableColumn, rows: Sequence[AlertRow | PartitionRow | ProgramRow]) -> bool:
+    """Whether its cells stand to the right, and its largest come first."""
+    return any(isinstance(column.value(row), int | float) for row in rows)
