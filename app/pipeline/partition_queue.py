@@ -1,15 +1,48 @@
 """Batches that wait for their turn, partition by partition: in, a batch as it arrives; out, the next one to process.
 
+A batch is what a poll of Kafka brought. While the database is slow, polls go on and bring a little each: stored one by
+one these batches would never catch up. The queue joins them, so that the next batch is again whatever has arrived.
+
 Each epoch has queues of its own. What came in an epoch before was drained, and no batch of the next one follows it.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import Enum
+from itertools import chain
+from typing import NamedTuple
 
 from app.core.batch.batch import Batch
-from app.pipeline.coalesce import CoalesceLimit, take
+from app.core.model.records import Record
+
+
+class CoalesceLimit(NamedTuple):
+    """How much may be joined into one batch; a batch that is larger by itself stays as it is."""
+
+    rows: int = 5000
+    bytes: int = 1 << 20  # of payload
+
+
+class CoalescedBatch:
+    """Batches that follow one another, as one (app.core.batch.batch.Batch)."""
+
+    def __init__(self, parts: Sequence[Batch]) -> None:
+        """`parts` are of one partition and epoch, in order; two of them at least."""
+        first, last = parts[0], parts[-1]
+        self.parts = parts
+        self.topic, self.partition, self.epoch = first.topic, first.partition, first.epoch
+        self.first_offset, self.next_offset = first.first_offset, last.next_offset
+        self.records: Sequence[Record] = list(chain.from_iterable(part.records for part in parts))
+
+    def current(self) -> bool:
+        """False once any of the parts is someone else's: none of them is acked then."""
+        return all(part.current() for part in self.parts)
+
+    async def ack(self) -> None:
+        """Ack the parts in their order."""
+        for part in self.parts:
+            await part.ack()
 
 
 class StoreOutcome(Enum):
@@ -42,8 +75,16 @@ class PartitionQueue:
         self._waiting.append(batch)
 
     def take(self) -> Batch:
-        """The batch that waits first, joined with as many of those after it as fit (coalesce.py)."""
-        return take(self._waiting, self._most)
+        """Take the batch that waits first, joined with as many of the batches after it as fit."""
+        waiting, most = self._waiting, self._most
+        parts = [waiting.popleft()]
+        rows, size = len(parts[0].records), 0
+        while waiting and (rows := rows + len(waiting[0].records)) <= most.rows:
+            size = (size or _bytes(parts[0])) + _bytes(waiting[0])
+            if size > most.bytes:
+                break
+            parts.append(waiting.popleft())
+        return parts[0] if len(parts) == 1 else CoalescedBatch(parts)
 
     def clear(self) -> None:
         """Let go of all that waits: it comes again."""
@@ -75,6 +116,10 @@ class PartitionQueues:
         """Let go of all that waits."""
         for queue in self:
             queue.clear()
+
+
+def _bytes(batch: Batch) -> int:
+    return sum(len(record.value or b"") for record in batch.records)
 
 
 def is_stored(storing: asyncio.Task[StoreOutcome]) -> bool:

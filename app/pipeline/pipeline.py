@@ -15,9 +15,8 @@ from app.core.batch.batch import Batch
 from app.core.batch.books import books
 from app.core.batch.output import BatchOutput
 from app.errors import TransientError
-from app.pipeline.coalesce import CoalesceLimit
 from app.pipeline.finalizer import Finalizer, StoredBatch
-from app.pipeline.partition_queue import PartitionQueue, PartitionQueues, StoreOutcome, is_stored
+from app.pipeline.partition_queue import CoalesceLimit, PartitionQueue, PartitionQueues, StoreOutcome, is_stored
 from app.ports import Ports, Process, Seconds, Source
 
 T = TypeVar("T")

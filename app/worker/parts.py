@@ -19,7 +19,7 @@ from app.kafka.inactivity_claims import KafkaInactivityClaims
 from app.ops.ledger import BatchLedger
 from app.ops.rejections import Rejections
 from app.ops.spans.wrapped import with_spans
-from app.pipeline.coalesce import CoalesceLimit
+from app.pipeline.partition_queue import CoalesceLimit
 from app.pipeline.pipeline import Pipeline
 from app.ports import Ports
 from app.runtime.tracing.tracing import NO_TRACING, Tracing

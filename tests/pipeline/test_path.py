@@ -12,7 +12,7 @@ from app.core.batch.output import BatchOutput
 from app.core.model.records import Reason, Rejected, Stage
 from app.errors import PermanentError, TransientError
 from app.kafka.session_lease import SessionLease, boottime
-from app.pipeline.coalesce import CoalesceLimit
+from app.pipeline.partition_queue import CoalesceLimit
 from tests.pipeline.world import ABORT, Crash, Life, MemoryBatch, MemoryDeadLetters, MemoryStore, Worker, World
 from tests.unit.records import Message
 from tests.waiting import until

@@ -15,7 +15,7 @@ from app.core.batch.output import BatchOutput, Forward
 from app.core.model.records import Record, Rejected, Row
 from app.core.model.reply import Reply
 from app.core.processing.processor import Processor
-from app.pipeline.coalesce import CoalesceLimit
+from app.pipeline.partition_queue import CoalesceLimit
 from app.pipeline.pipeline import Pipeline
 from app.ports import Ports, Seconds, Unlimited
 from tests.fakes import FakeStore

@@ -4,8 +4,7 @@ import asyncio
 
 import pytest
 
-from app.pipeline.coalesce import CoalesceLimit
-from app.pipeline.partition_queue import PartitionQueues, StoreOutcome, is_stored
+from app.pipeline.partition_queue import CoalesceLimit, PartitionQueues, StoreOutcome, is_stored
 from tests.pipeline.world import Life, MemoryBatch, World
 from tests.unit.records import Message
 
