@@ -9,7 +9,7 @@ IotStreamError
 ├── StoppedError          the notifier or the webhook stops in an outage    (app/notify/retrying.py)
 ├── EncodingError         a row's value does not fit its column's type      (app/postgres/store/encode_check.py)
 ├── LimitReachedError     rows of a live write go where late rows go: fewer of them at a time
-├── _NotAllNewError       writes in one transaction have a duplicate: roll back (app/postgres/store/bisect.py)
+├── _NotAllNewError       writes in one transaction have a duplicate: roll back (app/postgres/store/session.py)
 ├── BooksError            a record of a batch is not accounted for, or twice: a bug   (crash)
 ├── DeadLetterLimitError  too many dead letters: none of the batch is sent, the worker ends with exit code 3
 ├── StreamGapError        batches of a partition do not follow one another  (seek back once, then crash)

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from app.core.batch.effects import WriteResult
 from app.core.model.records import Row
 from app.postgres.sqlstate import DATABASE_ERRORS, limit_reached, of_late_rows
-from app.postgres.store import bisect
 from app.postgres.store.session import WriteSession
 from app.postgres.store.write_queue import PendingWrite
 
@@ -64,11 +63,11 @@ class LateWrites:
 
     async def _store_piece(self, session: WriteSession, piece: Sequence[Row]) -> WriteResult:
         try:
-            return await bisect.store(session, piece, (), self._copy_min_rows)
+            return await session.store(piece, (), self._copy_min_rows)
         except DATABASE_ERRORS as error:
             if not limit_reached(error) or len(piece) > SMALLEST:
                 raise
-        return await bisect.store(session, piece, (), self._copy_min_rows, UNLIMITED)
+        return await session.store(piece, (), self._copy_min_rows, UNLIMITED)
 
     def outage(self, error: BaseException) -> bool:
         """A lock or a limit that late rows meet holds them alone."""

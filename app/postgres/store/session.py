@@ -1,20 +1,26 @@
-"""A lane's connection and the statements of a write on it: rows by unnest or COPY, then effects; no retries."""
+"""A lane's connection and the transaction of a write on it: rows by unnest or COPY, then effects; no retries.
+
+A transaction stores one caller's rows and effects, or those of several callers whose rows are all new. Of one caller's,
+what the database refuses is found and left out, alone (bisect.py).
+"""
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
-from app.core.batch.effects import Effect, Statement
+from app.core.batch.effects import Effect, Statement, WriteResult
 from app.core.model.records import Row
 from app.core.schema.column_types import KEY
 from app.core.schema.schema import Schema
+from app.errors import IotStreamError
 from app.ports import Lease
 from app.postgres.connect import Connection, connect
 from app.postgres.events import StoreEvents
-from app.postgres.sqlstate import DATABASE_ERRORS
+from app.postgres.sqlstate import DATABASE_ERRORS, limit_reached
 from app.postgres.store import config_edits
+from app.postgres.store.bisect import bisect, is_data
 from app.postgres.store.encode_check import EncodingError
 from app.postgres.store.statements import STATEMENTS
 from app.settings import Settings
@@ -22,10 +28,11 @@ from app.settings import Settings
 STAGING = "iot_batch"
 GRACE = 1.0  # seconds beyond the server's own statement timeout, before the connection is cut
 CLOSE_TIMEOUT = 2.0  # seconds for a farewell
+RETURNED_ROWS = 64  # up to so many the database returns which are new: less work than BEGIN and COMMIT
 
 
 class WriteSession:
-    """One connection and what it knows how to do. A transaction is its caller's business."""
+    """One connection and the transactions of a write on it."""
 
     def __init__(
         self, connection: Connection, schema: Schema, *, keeps_state: bool, lease: Lease, events: StoreEvents
@@ -33,7 +40,7 @@ class WriteSession:
         """`schema` is that of the rows; `keeps_state`: whether temp tables and prepared statements outlive a
         transaction (not behind PgBouncer).
 
-        Ask for the `lease` before each transaction.
+        The `lease` is asked for before each transaction.
         """
         self.connection = connection
         self.keeps_state = keeps_state
@@ -56,6 +63,63 @@ class WriteSession:
         """Make the staging table, where it can be kept."""
         if self.keeps_state:
             await self.connection.execute(f"{self._stage} DELETE ROWS")
+
+    async def store(
+        self, rows: Sequence[Row], effects: Sequence[Effect], copy_min_rows: int, first: str = ""
+    ) -> WriteResult:
+        """Store one caller's rows and effects, all but what the database refuses of them, in one transaction.
+
+        From `copy_min_rows` rows on by COPY; `first` is a statement for the beginning of the transaction. Raises
+        DATABASE_ERRORS for anything but data: then nothing is stored.
+        """
+        copy = len(rows) >= copy_min_rows
+        await self.lease.ensure()
+        try:
+            if not copy and not effects and not first and self.keeps_state:
+                count = await self.insert(rows, copy=False)  # a single statement is its own transaction
+            else:
+                async with self.transaction(first):
+                    count = await self.insert(rows, copy=copy)
+                    await self.apply(effects)
+        except (EncodingError, *DATABASE_ERRORS) as error:
+            if not is_data(error):
+                raise
+            return await bisect(self, rows, effects, first, error)
+        return WriteResult(count, len(rows) - count)
+
+    async def store_together(
+        self, writes: Sequence[tuple[Sequence[Row], Sequence[Effect]]], copy_min_rows: int
+    ) -> list[WriteResult] | None:
+        """Store the rows and effects of several callers at once; the answer to each, or None: nothing is stored.
+
+        Raises DATABASE_ERRORS for an outage. With a duplicate among many rows the server's count does not tell whose
+        it was. Live traffic has hardly any, and a replay comes in batches too large to be grouped: so no large
+        statement pays for telling them apart.
+        """
+        rows = [row for one, _ in writes for row in one]
+        effects = [effect for _, each in writes for effect in each]
+        try:
+            if self.keeps_state and len(rows) <= RETURNED_ROWS and not effects:
+                return _answers(writes, await self.insert_returning_keys(rows))
+            async with self.connection.transaction():
+                if await self.insert(rows, copy=len(rows) >= copy_min_rows) != len(rows):
+                    raise _NotAllNewError
+                await self.apply(effects)
+        except _NotAllNewError:
+            return None
+        except (EncodingError, *DATABASE_ERRORS) as error:
+            if not is_data(error) and not limit_reached(error):
+                raise
+            return None
+        return [WriteResult(len(one)) for one, _ in writes]
+
+    @contextlib.asynccontextmanager
+    async def transaction(self, first: str = "") -> AsyncIterator[None]:
+        """Begin a transaction, with the statement `first` if there is one; commit at the end, roll back on an error."""
+        async with self.connection.transaction():
+            if first:
+                await self.connection.execute(first)
+            yield
 
     async def insert(self, rows: Sequence[Row], *, copy: bool) -> int:
         """Insert the rows that are not there yet; return how many those were. COPY needs an open transaction.
@@ -143,6 +207,21 @@ class Lane:
             with contextlib.suppress(*DATABASE_ERRORS):
                 await self.session.connection.close(timeout=CLOSE_TIMEOUT)
             self.drop()
+
+
+class _NotAllNewError(IotStreamError):
+    """The answer to a group is not the sum of simple answers: its transaction is rolled back."""
+
+
+def _answers(writes: Sequence[tuple[Sequence[Row], Sequence[Effect]]], new: set[tuple[Any, ...]]) -> list[WriteResult]:
+    """Count for each write its keys that are new; a key that comes twice is new to the first."""
+    answers = []
+    for rows, _ in writes:
+        count = len(new)
+        new.difference_update(row[: len(KEY)] for row in rows)
+        count -= len(new)
+        answers.append(WriteResult(count, len(rows) - count))
+    return answers
 
 
 def _arrays(rows: Sequence[Row]) -> Iterator[list[Any]]:

@@ -2,7 +2,7 @@
 
 A write holds through every outage until it is stored or interrupted. Live rows have `writes_in_flight` lanes, each
 a connection with one transaction at a time; writes that find none free wait, and small ones then share one. Late rows
-have a lane of their own. From here to the SQL: write_queue.py, bisect.py, session.py.
+have a lane of their own. From here to the SQL: write_queue.py, session.py.
 """
 
 import asyncio

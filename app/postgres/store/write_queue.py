@@ -18,7 +18,6 @@ from app.postgres.circuit_breaker import Breaker, BreakerState
 from app.postgres.events import StoreEvents
 from app.postgres.operator_advice import Advice
 from app.postgres.sqlstate import DATABASE_ERRORS, limit_reached, words
-from app.postgres.store import bisect
 from app.postgres.store.late_horizon import LateHorizon
 from app.postgres.store.session import Lane, WriteSession
 from app.runtime.interrupt import Interrupt
@@ -92,7 +91,7 @@ class LiveWrites:
         together = None
         if len(group) > 1:
             writes = [(pending.rows, pending.effects) for pending in group]
-            together = await bisect.store_together(session, writes, self._copy_min_rows)
+            together = await session.store_together(writes, self._copy_min_rows)
         for index, pending in enumerate(group):
             if together is not None:
                 pending.settle(together[index])
@@ -102,7 +101,7 @@ class LiveWrites:
 
     async def _store_alone(self, session: WriteSession, pending: PendingWrite) -> None:
         try:
-            pending.settle(await bisect.store(session, pending.rows, pending.effects, self._copy_min_rows))
+            pending.settle(await session.store(pending.rows, pending.effects, self._copy_min_rows))
         except DATABASE_ERRORS as error:
             if not limit_reached(error) or not pending.rows:
                 raise
