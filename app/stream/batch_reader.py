@@ -1,67 +1,70 @@
-"""Batches that follow one another: in, what polls have found; out, batches for the agent, and what is read again.
+"""Batches that follow one another: in, polls of Kafka; out, batches for the agent, and the pipeline's source of them.
 
-What is fetched and not handed over, for whatever reason, is owed: it is sought back to before Kafka is asked again.
+What is fetched and not handed over, for whatever reason, is owed: it is sought back to (seek_back.py) before Kafka is
+asked again.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, MutableMapping
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
 
+import faust
 from aiokafka import ConsumerRecord
-from aiokafka.errors import KafkaError
-from faust.types import TP
+from faust.events import Event
+from faust.types import TP, ConsumerMessage
 
-from app.stream.batches import RECORD_OVERHEAD, BatchLimits, BatchMessage
-from app.stream.events import TransportEvents
+from app.core.model.records import Record
+from app.stream.batches import RECORD_OVERHEAD, BatchLimits, BatchMessage, Epoch, Flow
 from app.stream.in_flight import Follow, InFlight
-from app.stream.offsets import Offsets
-from app.stream.transaction_markers import TransactionMarkers
+from app.stream.seek_back import SeekBack
 
-Epoch = tuple[int, int]  # of the books, and the rebalance they were opened after: no answer of Kafka outlives it
-
-
-class Flow(Protocol):
-    """What Faust's consumer says of itself (app.stream.transport.BatchConsumer)."""
-
-    app: Any
-    flow_active: bool
-
-    @property
-    def should_stop(self) -> bool: ...
+SHORT_POLL_SECONDS = 0.02  # while some partitions wait for room, or to be placed
 
 
 class BatchReader:
     """Hands over the runs of one topic, where each last one ended, as long as there is room for more."""
 
-    def __init__(
-        self,
-        flow: Flow,
-        limits: BatchLimits,
-        flight: InFlight,
-        offsets: Offsets,
-        events: TransportEvents,
-        read_offsets: MutableMapping[TP, int | None],
-    ) -> None:
-        """`read_offsets` are Faust's: what comes before them is dropped; a seek moves them."""
+    def __init__(self, flow: Flow, limits: BatchLimits, flight: InFlight, seek_back: SeekBack) -> None:
         self._flow, self._app, self._limits, self._flight = flow, flow.app, limits, flight
-        self._offsets, self._events, self._read_offsets = offsets, events, read_offsets
-        self.markers = TransactionMarkers(flight)
+        self.seek_back = seek_back
         self.room = asyncio.Event()  # set when there may be some again
         self.last_progress: dict[TP, float] = {}  # when it was placed, or a batch handed over or acked, last
-        self.in_doubt = False  # whether the log is the one that `flight` is about
-        self.asked: Epoch = (0, 0)  # when Kafka was asked last
-        self._owed: set[TP] = set()  # fetched, or asked for, and not handed over to the end
 
     # -- what to ask Kafka for
 
-    def placed(self, tp: TP) -> bool:
-        """Whether what is fetched reaches the agent. Recovery lets the flow run, seeks, and then empties all queues:
-        what it threw away would stay un-acked for ever. Its last act is to call the rebalance ended.
+    async def poll(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
+        """Ask Kafka once, for at most `timeout` seconds, and hand over what it sends, with its partition: batches of
+        our topic, single records of all others (changelogs).
         """
-        if tp.topic != self._limits.topic:
-            return True
-        return tp in self._flight.expected and not self._app.rebalancing and not self.in_doubt
+        fetchable, seconds = await self._fetchable(timeout)
+        if not fetchable:
+            return
+        asked, owed = self.now(), self.seek_back.owed
+        owed.update(fetchable)  # whatever becomes of the answer
+        found = await self._flow.fetch(fetchable, seconds)
+        owed.difference_update([tp for tp in fetchable if tp not in found])
+        for raw_tp, run in found.items():
+            tp = TP(raw_tp.topic, raw_tp.partition)
+            ours = tp.topic == self._limits.topic
+            messages = self.batches(tp, run, asked) if ours else self._flow.singles(tp, run, asked)
+            async for message in messages:
+                yield tp, message
+
+    async def _fetchable(self, timeout: float) -> tuple[set[TP], float]:
+        """The partitions to ask for, and how long to wait for their records; none after a wait for room."""
+        flow = self._flow
+        if not flow.flow_active:
+            await flow.wait(flow.can_resume_flow)
+        await self.seek_back.put_back()
+        active = flow.active()
+        placed = {tp for tp in active if self.seek_back.placed(tp)}
+        fetchable = {tp for tp in placed if self.has_room(tp)}
+        if not fetchable:
+            self.room.clear()
+            await flow.wait_first(self.room.wait(), timeout=timeout if placed == active else SHORT_POLL_SECONDS)
+        # A poll ends early only for data of the partitions asked for: while others wait for room, poll briefly.
+        return fetchable, timeout if len(fetchable) == len(active) else min(timeout, SHORT_POLL_SECONDS)
 
     def has_room(self, tp: TP) -> bool:
         """Whether more of the partition may be fetched."""
@@ -74,16 +77,7 @@ class BatchReader:
     def still(self, asked: Epoch) -> bool:
         """Whether what was fetched at the time of `asked` may be handed over."""
         flow = self._flow
-        return flow.flow_active and not flow.should_stop and not self.in_doubt and asked == self.now()
-
-    def asks(self, tps: Collection[TP]) -> None:
-        """Kafka is asked for these: they are owed, whatever becomes of the answer."""
-        self.asked = self.now()
-        self._owed.update(tps)
-
-    def answered(self, tps: Collection[TP], records: Mapping[Any, Any]) -> None:
-        """Kafka has answered: nothing is owed of those that it sent nothing of."""
-        self._owed.difference_update([tp for tp in tps if tp not in records])
+        return flow.flow_active and not flow.should_stop and not self.seek_back.in_doubt and asked == self.now()
 
     # -- hand over
 
@@ -92,8 +86,8 @@ class BatchReader:
     ) -> AsyncIterator[BatchMessage]:
         """Hand over a run. Only its end says that nothing of it is owed: whatever ends it sooner, it is read again."""
         asked = asked or self.now()
-        self._owed.add(tp)
-        if not self.still(asked) or not self.placed(tp):
+        self.seek_back.owed.add(tp)
+        if not self.still(asked) or not self.seek_back.placed(tp):
             return
         found = await self._contiguous(tp, records)
         if found is None:
@@ -105,34 +99,26 @@ class BatchReader:
             self.last_progress[tp] = time.monotonic()
             yield message
         if self.still(asked):
-            self._owed.discard(tp)
+            self.seek_back.owed.discard(tp)
 
     async def _contiguous(self, tp: TP, records: list[ConsumerRecord]) -> list[ConsumerRecord] | None:
         """The records that follow what was handed over before; None when it must be read again from there."""
         if not records:
             return records
         expected, found = self._flight.expected[tp], records[0].offset
-        match self._flight.follow(tp, found):
-            case Follow.NEXT:
-                return records
-            case Follow.OVERLAP:  # the client began at the start, as there was nothing where it wanted to read on
-                await self.doubt(f"{tp.topic}-{tp.partition} is read from {found} on, and {expected} was to follow")
-                return None
-            case Follow.GAP:
-                self._events.gap_healed(tp, expected, found)
-                return None
-            case Follow.MISSING:
-                return records if await self._passed_over(tp, expected, found) else None
+        follow = self._flight.follow(tp, found)
+        follows = follow is Follow.NEXT or await self.seek_back.may_skip(tp, follow, expected, found)
+        return records if follows else None
 
-    async def _passed_over(self, tp: TP, expected: int, found: int) -> bool:
-        """Report what is not there from `expected` to `found`; False when Kafka does not say, and it is read again."""
-        try:
-            start = (await self._offsets.starts([tp]))[tp]
-        except (KafkaError, TimeoutError):
-            return False
-        if start > expected:
-            self._events.offsets_missing(tp, expected, min(start, found))
-        return True  # from the log's start on only transactions, their markers or aborted ones, take such offsets
+    # -- what becomes of a batch
+
+    def current(self, message: BatchMessage) -> bool:
+        """Whether the batch is still ours to work on: no seek and no rebalance since it was fetched."""
+        return (
+            message.epoch == self._flight.epoch
+            and self._flow.flow_active
+            and message.generation_id == self._app.consumer_generation_id
+        )
 
     def moves(self, tp: TP) -> None:
         """The partition makes progress at this moment."""
@@ -149,45 +135,10 @@ class BatchReader:
         self._flight.acked(message.tp)
         self.room.set()
 
-    # -- read again
-
-    async def put_back(self) -> None:
-        """Between two polls, when nothing is under way: read again what nobody was given, of each placed partition."""
-        expected = self._flight.expected
-        await self._seek_to({tp: expected[tp] for tp in self._owed & expected.keys() if self.placed(tp)})
-        for tp in self.markers.looking:
-            position = await self._offsets.reached(tp)
-            again = None if tp in self._owed else self.markers.reached(tp, position)
-            if again is not None:
-                await self._seek_to({tp: again})
-
-    async def _seek_to(self, offsets: Mapping[TP, int]) -> None:
-        """Read from there on. What a rebalance takes away meanwhile stays owed, to whoever has it then."""
-        if not offsets:
-            return
-        for tp in await self._offsets.seek_to(offsets, self._app.rebalancing_count):
-            self._read_offsets[tp] = offsets[tp] or None
-            self._owed.discard(tp)
-
-    async def look_again(self, tp: TP) -> None:
-        """Read again what comes after the last batch; if that is nothing but markers, they count as done.
-
-        For a partition with all batches acked whose log goes on, by its end offset, and brings no records.
-        """
-        self.markers.look(tp)  # it begins when no poll is under way, which would move the client on behind it
-
-    async def doubt(self, what: str, *, rejoin: bool = True) -> None:
-        """Nothing is read before a rebalance has shown what log there is; `rejoin`: that begins now."""
-        if not self.in_doubt:
-            self.in_doubt = True
-            self._events.log_in_doubt(what)
-        if rejoin:
-            await self._offsets.rejoin()
-
     def forget(self) -> None:
-        """A seek or a rebalance: all that was in flight is stale, and what is owed stays owed."""
+        """A seek or a rebalance: all that was in flight is stale."""
         self._flight.begin_anew()
-        self.markers.forget()
+        self.seek_back.forget()
         self.last_progress.clear()
         self.room.set()
 
@@ -227,3 +178,54 @@ def _within(records: list[ConsumerRecord], sizes: list[int], most: int) -> tuple
         total += sizes[count]
         count += 1
     return records[:count], total
+
+
+# -- the agent's stream
+
+
+class BatchTopic(faust.Topic):
+    """A topic whose events carry batches: nothing is decoded before the agent sees it."""
+
+    def _compile_decode(self) -> None:
+        app = self.app
+
+        async def decode(message: BatchMessage, *, propagate: bool = False) -> Event:
+            return Event(app, None, message.value, None, message)
+
+        self.decode = decode
+
+
+class FaustBatch:
+    """One batch of records of a partition (app.core.batch.batch.Batch)."""
+
+    def __init__(self, stream: Any, event: Any, reader: BatchReader) -> None:
+        message: BatchMessage = event.message
+        reader.taken_up(message)
+        self._stream, self._event, self._reader = stream, event, reader
+        self.topic: str = message.topic
+        self.partition: int = message.partition
+        self.first_offset, self.next_offset = message.first_offset, message.next_offset
+        self.epoch = message.epoch
+        self.records: Sequence[Record] = message.value
+
+    def current(self) -> bool:
+        """False once a seek or rebalance has made this batch someone else's; it must then be dropped un-acked."""
+        return self._reader.current(self._event.message)
+
+    async def ack(self) -> None:
+        """Let the offset be committed with the next commit."""
+        await self._stream.ack(self._event)
+
+
+class FaustSource:
+    """Batches of the agent's stream, un-acked (`stream.noack()`); stale ones are left out."""
+
+    def __init__(self, stream: Any, reader: BatchReader) -> None:
+        self._stream, self._reader = stream.noack(), reader
+
+    async def batches(self) -> AsyncIterator[FaustBatch]:
+        """Yield batches as they come; those of one partition in offset order, without a gap."""
+        async for event in self._stream.events():
+            batch = FaustBatch(self._stream, event, self._reader)
+            if batch.current():
+                yield batch

@@ -1,10 +1,12 @@
-"""Runs of records as Faust messages: their limits, their message and their topic."""
+"""Runs of records as Faust messages: their limits, their type, and what Faust's consumer does for them."""
 
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol
 
-import faust
-from faust.events import Event
-from faust.types import ConsumerMessage
+from aiokafka import ConsumerRecord
+from faust.types import TP, ConsumerMessage
 
 # What a ConsumerRecord with key, headers and their tuples takes beside its payload (measured with sys.getsizeof).
 RECORD_OVERHEAD = 600
@@ -35,13 +37,25 @@ class BatchMessage(ConsumerMessage):
     in_work: bool = False  # taken by the pipeline: holding it (an outage) is not being stuck
 
 
-class BatchTopic(faust.Topic):
-    """A topic whose events carry batches: nothing is decoded before the agent sees it."""
+Epoch = tuple[int, int]  # of the books, and the rebalance they were opened after: no answer of Kafka outlives it
 
-    def _compile_decode(self) -> None:
-        app = self.app
 
-        async def decode(message: BatchMessage, *, propagate: bool = False) -> Event:
-            return Event(app, None, message.value, None, message)
+class Flow(Protocol):
+    """What Faust's consumer says of itself, and does for a poll (app.stream.transport.BatchConsumer)."""
 
-        self.decode = decode
+    app: Any
+    flow_active: bool
+    can_resume_flow: asyncio.Event
+
+    @property
+    def should_stop(self) -> bool: ...
+
+    async def wait(self, event: asyncio.Event) -> Any: ...
+
+    async def wait_first(self, *coros: Any, timeout: float | None = None) -> Any: ...
+
+    def active(self) -> set[TP]: ...
+
+    def fetch(self, tps: set[TP], seconds: float) -> Awaitable[Mapping[Any, list[ConsumerRecord]]]: ...
+
+    def singles(self, tp: TP, run: list[ConsumerRecord], asked: Epoch) -> AsyncIterator[ConsumerMessage]: ...

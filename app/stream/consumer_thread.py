@@ -26,11 +26,14 @@ CALLS_AT_ONCE = 4
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
-    """Faust's, which ends the process at the first failure of nearly every step. Its parts: `offsets` and `polls`."""
+    """Faust's, which ends the process at the first failure of nearly every step. Its parts: `offsets`, `polls` and
+    PollFetch, which does Faust's `_fetch_records`.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.polls, self.offsets = Polls(), Offsets(self, self.app)
+        self._fetch_records = fetcher.PollFetch(self, self.polls.waiting, super()._fetch_records).records
         self._rebalance_failure: BaseException | None = None
 
     # -- start and stop
@@ -137,19 +140,6 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             log.warning("kafka_commit_refused", error=repr(error), next="tried again with the next commit")
             return False
         return True
-
-    # -- records
-
-    async def _fetch_records(
-        self, consumer: Any, active_partitions: Any, timeout: float | None = None, max_records: int | None = None
-    ) -> Any:
-        if self.app.rebalancing:
-            return {}
-        if self.consumer.flow_active and max_records:
-            ready = fetcher.take_ready(consumer, self.consumer.limits.topic, active_partitions, max_records)
-            if ready:
-                return ready
-        return await self.polls.wait(super()._fetch_records(consumer, active_partitions, timeout, max_records))
 
     # -- offsets that Faust asks for
 

@@ -1,4 +1,4 @@
-"""Records that are fetched already: in, aiokafka's consumer; out, whole runs of C records, and no wrapper for each.
+"""What a poll finds: in, aiokafka's consumer; out, whole runs of C records where they are fetched, no wrapper for each.
 
 The only file that reaches into the fetcher and the positions of aiokafka 0.14, which is pinned;
 tests/contract/stream/test_aiokafka_internals.py watches what it leans on.
@@ -6,7 +6,8 @@ tests/contract/stream/test_aiokafka_internals.py watches what it leans on.
 
 import asyncio
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from copy import copy
 from inspect import GEN_CREATED, getgeneratorstate
 from itertools import chain, islice
@@ -27,6 +28,36 @@ def set_up(client: Any) -> None:
     """Say how a consumer fetches, before it starts."""
     client._fetch_max_wait_ms = FETCH_WAIT_MS
     client._isolation_level = "read_committed"  # what a transaction has taken back is no data
+
+
+class PollFetch:
+    """The fetch of one poll, in the client's thread: takes the place of Faust's ConsumerThread._fetch_records."""
+
+    def __init__(
+        self,
+        thread: Any,
+        waiting: Callable[[], AbstractAsyncContextManager[None]],
+        fetch: Callable[..., Awaitable[Mapping[Any, list[Any]]]],
+    ) -> None:
+        """`waiting` ends a poll at a rebalance (Polls.waiting); `fetch` is Faust's, which waits for records."""
+        self._thread, self._waiting, self._fetch = thread, waiting, fetch
+
+    async def records(
+        self, client: Any, active: Any, timeout: float | None = None, max_records: int | None = None
+    ) -> Mapping[Any, list[Any]]:
+        """Records of the `active` partitions, at most `max_records` of them: those fetched already, or what comes
+        within `timeout` seconds. {} when a rebalance ends the poll, or Kafka refuses. Raises ConsumerStoppedError.
+        """
+        consumer = self._thread.consumer
+        if self._thread.app.rebalancing:
+            return {}
+        if consumer.flow_active and max_records:
+            ready = take_ready(client, consumer.limits.topic, active, max_records)
+            if ready:
+                return ready
+        async with self._waiting():
+            return await self._fetch(client, active, timeout, max_records)
+        return {}
 
 
 def take_ready(client: Any, topic: str, active: Any, most: int) -> dict[Any, list[Any]]:

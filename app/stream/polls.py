@@ -1,7 +1,8 @@
-"""Polls that wait for records: in, a fetch; out, its records, or none once a rebalance has ended the waiting."""
+"""Polls that wait for records: in, the beginning of a rebalance; out, the end of each poll, which has taken nothing."""
 
 import asyncio
-from collections.abc import Awaitable
+import contextlib
+from collections.abc import AsyncIterator
 from typing import Any
 
 import structlog
@@ -26,23 +27,25 @@ class Polls:
         for poll in self._waiting:
             self._waiting[poll] = poll.cancel()
 
-    async def wait(self, fetch: Awaitable[Any]) -> Any:
-        """What `fetch` finds; {} when a rebalance ends it, or Kafka refuses. Raises ConsumerStoppedError."""
+    @contextlib.asynccontextmanager
+    async def waiting(self) -> AsyncIterator[None]:
+        """Around a poll. It ends early, without an error, when a rebalance ends it or Kafka refuses.
+
+        Raises ConsumerStoppedError, and CancelledError when the cancellation is another's.
+        """
         poll = asyncio.current_task()
         assert poll is not None
         self._waiting[poll] = False
         try:
-            return await fetch
+            yield
         except asyncio.CancelledError:  # where it waits, so nothing is taken
             if not self._waiting[poll] or poll.uncancel():
                 raise
-            return {}
         except ConsumerStoppedError:
             raise
         except KafkaError as error:  # of the group, or of a partition: the client has noted it, and goes on
             del self._waiting[poll]
             log.warning("kafka_fetch_failed", error=repr(error), next="fetching again")
             await asyncio.sleep(RETRY_SECONDS)
-            return {}
         finally:
             self._waiting.pop(poll, None)

@@ -2,8 +2,8 @@
 
 Stock Faust hands over one record at a time (16k a second) and commits past records it lost at a rebalance. This
 transport hands over runs, and commits only a prefix: an offset moves when every batch before it has been acked.
-The classes here are Faust's with our parts in them: a hook hands on to the part that knows (BatchReader, PrefixCommit,
-Rebalance, Placement, Offsets), which knows nothing of Faust.
+The classes here are Faust's with our parts in them: a hook hands on to the part that knows (BatchReader, SeekBack,
+PrefixCommit, Rebalance, Placement, Offsets), which knows nothing of Faust.
 What they lean on in Faust and aiokafka is listed, and checked, in tests/contract/stream/test_*_internals.py.
 """
 
@@ -18,8 +18,8 @@ from faust.types import TP, ConsumerMessage
 from mode.services import WaitResults
 
 from app.kafka.session_lease import SessionLease
-from app.stream.batch_reader import BatchReader, Epoch
-from app.stream.batches import BatchLimits, BatchMessage
+from app.stream.batch_reader import BatchReader
+from app.stream.batches import BatchLimits, BatchMessage, Epoch
 from app.stream.consumer_thread import ConsumerThread
 from app.stream.delivery import run_eagerly
 from app.stream.events import TransportEvents
@@ -28,15 +28,14 @@ from app.stream.log_book import LogBook
 from app.stream.prefix_commit import PrefixCommit
 from app.stream.rebalance.order import Rebalance
 from app.stream.rebalance.placement import Placement
-
-SHORT_POLL_SECONDS = 0.02  # while some partitions wait for room, or to be placed
+from app.stream.seek_back import SeekBack
 
 
 class BatchConsumer(driver.Consumer):
     """Faust's consumer, with batches of one topic."""
 
     transport: "BatchTransport"
-    Reader = BatchReader
+    Reader, Seeks = BatchReader, SeekBack
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -47,7 +46,8 @@ class BatchConsumer(driver.Consumer):
         limits, events = self.transport.limits, self.transport.events
         self.limits, self.events, self.logs = limits, events, self.transport.logs
         self.flight = InFlight(limits)
-        self.reader = self.Reader(self, limits, self.flight, self.offsets, events, self._read_offset)
+        self.seek_back = self.Seeks(self.app, limits.topic, self.flight, self.offsets, events, self._read_offset)
+        self.reader = self.Reader(self, limits, self.flight, self.seek_back)
         self.commits = PrefixCommit(limits.topic, self.flight)
         self.placement = Placement(
             limits.topic, self.app, self.reader, self.flight, self.offsets, events,
@@ -58,41 +58,26 @@ class BatchConsumer(driver.Consumer):
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
-    # -- fetch: only partitions with room
+    # -- fetch: what the reader asks for
 
-    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
-        """Yield (partition, message): batches for our topic, single records for all others (changelogs)."""
-        records, _ = await self._wait_next_records(timeout)
-        asked = self.reader.asked
-        for raw_tp, run in records.items():
-            tp = TP(raw_tp.topic, raw_tp.partition)
-            ours = tp.topic == self.limits.topic
-            messages = self.reader.batches(tp, run, asked) if ours else self._singles(tp, run, asked)
-            async for message in messages:
-                yield tp, message
+    def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
+        """(partition, message) of one poll: batches of our topic, single records of all others (changelogs)."""
+        return self.reader.poll(timeout)
 
-    async def _wait_next_records(self, timeout: float) -> tuple[Any, set[TP] | None]:
-        reader = self.reader
-        if not self.flow_active:
-            await self.wait(self.can_resume_flow)
-        await reader.put_back()
-        active = self._get_active_partitions()
-        placed = {tp for tp in active if reader.placed(tp)}
-        fetchable = {tp for tp in placed if reader.has_room(tp)}
-        if not fetchable:
-            reader.room.clear()
-            await self.wait_first(reader.room.wait(), timeout=timeout if placed == active else SHORT_POLL_SECONDS)
-            return {}, fetchable
-        reader.asks(fetchable)
-        # A poll ends early only for data of the partitions asked for: while others wait for room, poll briefly.
-        wait = timeout if len(fetchable) == len(active) else min(timeout, SHORT_POLL_SECONDS)
-        records = await self._getmany(active_partitions=fetchable, timeout=wait)
-        reader.answered(fetchable, records)
-        return records, fetchable
+    def active(self) -> set[TP]:
+        """The partitions that are not paused."""
+        active: set[TP] = self._get_active_partitions()
+        return active
 
-    async def _singles(self, tp: TP, records: Iterable[ConsumerRecord], asked: Epoch) -> AsyncIterator[ConsumerMessage]:
+    def fetch(self, tps: set[TP], seconds: float) -> Awaitable[Mapping[Any, list[ConsumerRecord]]]:
+        """The records of one poll of these partitions, by partition; it waits so long for the first."""
+        fetch: Awaitable[Mapping[Any, list[ConsumerRecord]]] = self._getmany(active_partitions=tps, timeout=seconds)
+        return fetch
+
+    async def singles(self, tp: TP, run: Iterable[ConsumerRecord], asked: Epoch) -> AsyncIterator[ConsumerMessage]:
+        """Records of another topic than ours, each as Faust's own message."""
         self.app.monitor.track_tp_end_offset(tp, self.highwater(tp) or 0)
-        for record in records:
+        for record in run:
             if not self.reader.still(asked):
                 return
             yield self._to_message(tp, record)
@@ -170,14 +155,6 @@ class BatchConsumer(driver.Consumer):
     def client(self) -> Any:
         """aiokafka's consumer, which works in its own thread; None before it has started."""
         return self._thread.client
-
-    def current(self, message: BatchMessage) -> bool:
-        """Whether the batch is still ours to work on: no seek and no rebalance since it was fetched."""
-        return (
-            message.epoch == self.flight.epoch
-            and self.flow_active
-            and message.generation_id == self.app.consumer_generation_id
-        )
 
     async def ends(self) -> Mapping[TP, int]:
         """End offsets of what may be read of our partitions of the topic; not before what is done, unless the log does.

@@ -55,10 +55,10 @@ class LogWatch:
         if cure is not None:
             self._advice.call(PART, cure)
             if consumer.flight.expected or not was:
-                await consumer.reader.doubt("the topics differ in their partition counts")
+                await consumer.seek_back.doubt("the topics differ in their partition counts")
         elif was or not self.agree:
             self._advice.settled(PART)
-            await consumer.reader.doubt("the topics agree in their partition counts again")
+            await consumer.seek_back.doubt("the topics agree in their partition counts again")
         if cure is None and self._logs.topic in topics:
             self.partitions = len(topics[self._logs.topic].elections)
         return cure is None and not was
@@ -67,9 +67,9 @@ class LogWatch:
         if not consumer.flight.expected:  # it has no partition
             return
         if topic is None:  # its records may be gone, and others come at their offsets
-            await consumer.reader.doubt(f"{self._logs.topic} does not exist any more", rejoin=False)
-        elif topic.identity != self._logs.identity or consumer.reader.in_doubt:
-            await consumer.reader.doubt(f"{self._logs.topic} has another id")
+            await consumer.seek_back.doubt(f"{self._logs.topic} does not exist any more", rejoin=False)
+        elif topic.identity != self._logs.identity or consumer.seek_back.in_doubt:
+            await consumer.seek_back.doubt(f"{self._logs.topic} has another id")
 
     async def _look_at_states(self, consumer: BatchConsumer, topic: TopicIdentity | None) -> None:
         """A new changelog gets the states there are, from who owns their partitions."""

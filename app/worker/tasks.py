@@ -9,9 +9,8 @@ from app.kafka.messages import key_partition
 from app.postgres.circuit_breaker import BreakerState
 from app.postgres.queries.config_feed import ConfigFeed
 from app.settings import Settings
-from app.stream.batches import BatchTopic
+from app.stream.batch_reader import BatchTopic, FaustSource
 from app.stream.log_progress import log_positions
-from app.stream.source import FaustSource
 from app.worker import gauges
 from app.worker.backends import Backends
 from app.worker.config_task import ConfigTask
@@ -39,7 +38,7 @@ class WorkerTasks:
     async def ingest(self, stream: Any) -> None:
         """Take batches from Kafka and do the path with each (app.pipeline.pipeline)."""
         await self.schema_fits.wait()
-        await self._parts.pipeline.run(FaustSource(stream, self._app.consumer))
+        await self._parts.pipeline.run(FaustSource(stream, self._app.consumer.reader))
 
     async def follow_rules(self) -> None:
         """Keep the rules in effect equal to user_configs."""

@@ -55,7 +55,7 @@ class Watchdog:
             for tp, records in self.lag.items():
                 if records < 0:
                     what = f"{tp.topic}-{tp.partition} ends {-records} records before what is done"
-                    await consumer.reader.doubt(what)
+                    await consumer.seek_back.doubt(what)
 
     def check(
         self, lag: Mapping[TP, int], heads: Mapping[TP, BatchMessage], progress: Mapping[TP, float], passed: float
@@ -86,7 +86,7 @@ class Watchdog:
         heads = consumer.flight.heads()
         for tp, (_, still) in self._still.items():
             if tp not in heads and still >= self._interval:
-                await consumer.reader.look_again(tp)
+                await consumer.seek_back.look_again(tp)
 
     async def _measure_lag(self, consumer: BatchConsumer) -> dict[TP, int]:
         done, epoch = consumer.flight.done_offsets(), consumer.flight.epoch

@@ -13,8 +13,8 @@ from aiokafka.errors import IllegalStateError, UnknownTopicOrPartitionError
 from faust.types import TP
 
 from app.kafka.rebalance_rounds import RebalanceRounds
-from app.stream.batch_reader import BatchReader
 from app.stream.rebalance.start_position import Extent
+from app.stream.seek_back import SeekBack
 from tests.simulation.group import Group
 from tests.simulation.kafka import INPUT, Kafka, LogRecord
 from tests.simulation.link import Link
@@ -49,7 +49,7 @@ class Client:
 
     app_class: type[SimApp] = SimApp
 
-    reader: BatchReader
+    seek_back: SeekBack
 
     def __init__(self, world: World, kafka: Kafka, group: Group, link: Link) -> None:
         self.world, self.kafka, self.group, self.link = world, kafka, group, link
@@ -161,7 +161,7 @@ class Client:
         self._note_ends(ready)
         for tp, records in fetched.items():
             self._positions[tp] += len(records)
-        if self.lose_next and fetched and not self.reader.markers.looking and not self.reader._flight._healing:
+        if self.lose_next and fetched and not self.seek_back.markers.looking and not self.seek_back._flight._healing:
             self.lose_next = False
             self.excused.update(fetched)
             self.world.note(self.link.life.name, "the client drops what it fetched")

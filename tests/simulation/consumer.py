@@ -19,6 +19,7 @@ from app.stream.batches import BatchLimits
 from app.stream.events import NoTransportEvents
 from app.stream.in_flight import InFlight
 from app.stream.log_book import LogBook
+from app.stream.seek_back import SeekBack
 from app.stream.transport import BatchConsumer
 from tests.simulation.client import Client
 from tests.simulation.group import Group
@@ -37,7 +38,9 @@ class Machinery(Client):
     _assemble: Callable[[], None]
     _commit_offsets: Callable[..., Awaitable[bool]]
     flight: InFlight
+    reader: BatchReader
     Reader: type[BatchReader]
+    Seeks: type[SeekBack]
 
     def __init__(self, world: World, kafka: Kafka, group: Group, link: Link, limits: BatchLimits) -> None:
         super().__init__(world, kafka, group, link)
@@ -146,14 +149,14 @@ _TAKEN = {
 Real: Any = type("Real", (Machinery,), _TAKEN)
 
 
-class SimReader(BatchReader):
+class SimSeekBack(SeekBack):
     """What nobody must have to mend is noticed here."""
 
-    _flow: Any
+    client: Any
 
     async def look_again(self, tp: TP) -> None:
         """For the watchdog. There are no markers in these logs."""
-        client, flight = self._flow, self._flight
+        client, flight = self.client, self._flight
         position, expected = client.position(tp), flight.expected.get(tp, 1 << 60)
         known = tp in client.excused or tp in client.under_way or tp in self.markers.looking
         if position > expected and flight.idle(tp) and not known and client.resumed == client.begun:
@@ -165,7 +168,11 @@ class SimReader(BatchReader):
 class SimConsumer(Real):  # type: ignore[misc]
     """What must not be handed over is noticed here."""
 
-    Reader = SimReader
+    Reader, Seeks = BatchReader, SimSeekBack
+
+    def _assemble(self) -> None:
+        super()._assemble()
+        self.seek_back.client = self
 
     def handed_over(self, tp: TP, offset: int) -> None:
         """The agent has it from now on."""

@@ -30,11 +30,12 @@ from app.ports import Lease, Seconds
 from app.postgres.circuit_breaker import BreakerState
 from app.postgres.store.store import TimescaleStore
 from app.settings import Settings
+from app.stream.batch_reader import BatchReader
 from tests.simulation import planted_clocks as clocks
 from tests.simulation import planted_logs as logs
 from tests.simulation import planted_states as remembered
 from tests.simulation.client import SimApp
-from tests.simulation.consumer import SimConsumer, SimReader
+from tests.simulation.consumer import SimConsumer, SimSeekBack
 from tests.simulation.parts import NeverEnds, Parts, Unleased
 
 PLANTED: dict[str, type[Parts]] = {}
@@ -144,7 +145,7 @@ class AsksForTheLeaseOnceOnly(TimescaleStore):
         super().__init__(settings, interrupt)
 
 
-class _HeadlessReader(SimReader):
+class _HeadlessReader(BatchReader):
     async def _contiguous(self, tp: Any, records: list[Any]) -> list[Any]:
         return records
 
@@ -153,7 +154,7 @@ class LosesTheHead(SimConsumer):
     Reader = _HeadlessReader
 
 
-class _RememberingReader(SimReader):
+class _RememberingReader(BatchReader):
     def forget(self) -> None:
         self.room.set()
 
@@ -169,17 +170,17 @@ class CommitsWhatItFetched(SimConsumer):
         return done
 
 
-class _DroppingReader(SimReader):
+class _DroppingSeekBack(SimSeekBack):
     async def put_back(self) -> None:
-        self._owed.clear()
+        self.owed.clear()
         await super().put_back()
 
 
 class DropsWithoutSeekingBack(SimConsumer):
-    Reader = _DroppingReader
+    Seeks = _DroppingSeekBack
 
 
-class _MarkingReader(SimReader):
+class _MarkingSeekBack(SimSeekBack):
     async def put_back(self) -> None: ...
 
     async def look_again(self, tp: Any) -> None:
@@ -188,7 +189,7 @@ class _MarkingReader(SimReader):
 
 
 class TakesWhatItDroppedForMarkers(SimConsumer):
-    Reader = _MarkingReader
+    Seeks = _MarkingSeekBack
 
 
 class _OneFlag(SimApp):

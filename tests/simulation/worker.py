@@ -17,8 +17,8 @@ from app.kafka.producer import Producer
 from app.kafka.topic_ids import TopicIdentity
 from app.ops.events import StateReport
 from app.postgres.operator_advice import Advice
+from app.stream.batch_reader import FaustSource
 from app.stream.batches import BatchLimits
-from app.stream.source import FaustSource
 from app.worker.backends import Backends
 from app.worker.parts import build_parts
 from tests.simulation.group import SESSION_SECONDS
@@ -100,7 +100,7 @@ class Worker:
         self._load_rules()
         async with asyncio.TaskGroup() as group:
             work = [
-                group.create_task(parts.pipeline.run(FaustSource(self.stream, self.consumer))),
+                group.create_task(parts.pipeline.run(FaustSource(self.stream, self.consumer.reader))),
                 group.create_task(self.stream.filling()),
                 group.create_task(self.consumer.committing()),
                 group.create_task(self._follow_rules()),

@@ -65,7 +65,7 @@ class Rebalance:
         self._consumer.stop_flow()  # 1 revoke: Faust does so only when there is an assignment
         await revoke  # 2 drain, 3 commit
         self._reader.forget()
-        self._reader.in_doubt = False
+        self._reader.seek_back.in_doubt = False
         gc.collect()  # aiokafka's readers of what was fetched and not begun hold themselves, and 4 MiB each
 
     async def drain_and_commit(self) -> None:

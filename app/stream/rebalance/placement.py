@@ -44,7 +44,7 @@ class Placement:
         if asked != self.reader.now() or len(sought) < len(wanted):
             raise IllegalStateError("the group rebalances again")  # whoever recovers next asks again
         self.reader.forget()
-        self.reader.in_doubt = False
+        self.reader.seek_back.in_doubt = False
         for tp, position in positions.items():
             self._place(tp, position)
 

@@ -15,7 +15,7 @@ from app.core.batch.output import BatchOutput
 from app.core.model.records import Row
 from app.pipeline.pipeline import Pipeline
 from app.ports import Ports, Unlimited
-from app.stream.source import FaustBatch, FaustSource
+from app.stream.batch_reader import FaustBatch, FaustSource
 from app.worker.watchdog import Watchdog
 from tests.contract.stream.faust_worker import Worker
 from tests.pipeline.world import InOneSlice, Life, MemoryDeadLetters, MemoryLedger, MemoryOutbox, MemoryStates, World
@@ -77,7 +77,7 @@ worker.transport.drain = lambda: pipeline.drain(2.0)
 
 
 async def take(stream: Any) -> None:
-    await pipeline.run(Losing(stream, worker.consumer))
+    await pipeline.run(Losing(stream, worker.consumer.reader))
 
 
 worker.work = take

@@ -14,11 +14,11 @@ from app.core.model.records import Record
 from app.kafka.access import Access
 from app.kafka.topics import TopicSpec, create
 from app.settings import Settings
-from app.stream.batches import BatchLimits, BatchTopic
+from app.stream.batch_reader import BatchTopic, FaustBatch, FaustSource
+from app.stream.batches import BatchLimits
 from app.stream.events import NoTransportEvents
 from app.stream.faust_config import RoundsApp, build_app
 from app.stream.rebalance.start_position import Position
-from app.stream.source import FaustBatch, FaustSource
 from app.stream.transport import BatchConsumer, BatchTransport
 
 Handle = Callable[[FaustBatch], Awaitable[None]]
@@ -102,7 +102,7 @@ class Worker:
         await self.work(stream)
 
     async def each(self, stream: Any) -> None:
-        async for batch in FaustSource(stream, self.consumer).batches():
+        async for batch in FaustSource(stream, self.consumer.reader).batches():
             self.seen.append((batch.partition, batch.first_offset, batch.next_offset))
             self.runs.append(batch.records)
             await self._handle(batch)

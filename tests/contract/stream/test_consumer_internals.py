@@ -40,7 +40,6 @@ SIGNATURES: list[tuple[Callable[..., Any], list[str]]] = [
     (driver.Consumer._new_consumer_thread, ["self"]),
     (driver.Consumer._to_message, ["self", "tp", "record"]),
     (faust_consumer.Consumer.getmany, ["self", "timeout"]),
-    (faust_consumer.Consumer._wait_next_records, ["self", "timeout"]),
     (faust_consumer.Consumer._get_active_partitions, ["self"]),
     (faust_consumer.Consumer.ack, ["self", "message"]),
     (faust_consumer.Consumer._filter_tps_with_pending_acks, ["self", "topics"]),
@@ -82,7 +81,9 @@ OURS = [
     BatchTopic,
 ]
 OWN: dict[Any, set[str]] = {
-    BatchConsumer: {"_assemble", "Reader", "_singles", "commit_now", "drain", "client", "current", "ends"},
+    BatchConsumer: {"_assemble", "Reader", "Seeks"}  # our parts
+    | {"active", "fetch", "singles"}  # what the reader asks for
+    | {"commit_now", "drain", "client", "ends"},
     ConsumerThread: {"_watch_group", "_or_crash", "client", "connected", "_earliest_offsets"},
     StateStore: {"read", "write", "place", "take", "held"},
     StateRecovery: {"_until_rebalanced", "rounds", "recover_states", "activate", "let_flow"},

@@ -11,7 +11,7 @@ from faust.types import TP
 
 from app.kafka.group_consumer import GroupConsumer
 from app.settings import Settings
-from app.stream.source import FaustBatch
+from app.stream.batch_reader import FaustBatch
 from app.worker.watchdog import Watchdog
 from tests.contract.stream import faust_worker as fw
 from tests.contract.stream.faust_worker import Worker

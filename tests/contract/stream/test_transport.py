@@ -7,8 +7,8 @@ import pytest
 from faust.types import TP
 
 from app.errors import StuckOffsetError
+from app.stream.batch_reader import FaustBatch
 from app.stream.rebalance.start_position import Position
-from app.stream.source import FaustBatch
 from app.worker.watchdog import Watchdog
 from tests.contract.stream import faust_worker as fw
 from tests.contract.stream.faust_worker import Worker

@@ -13,8 +13,8 @@ from faust.types import TP
 
 from app.kafka.access import Access
 from app.kafka.producer import Producer
+from app.stream.batch_reader import FaustBatch
 from app.stream.log_progress import log_positions
-from app.stream.source import FaustBatch
 from app.stream.transport import BatchConsumer
 from app.tables.device_table import FaustStates
 from tests.contract.stream import faust_worker as fw

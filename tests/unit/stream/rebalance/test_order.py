@@ -23,7 +23,7 @@ class Recorder:
             rebalancing_count=1, ended=0, should_stop=stopping, on_rebalance_end=lambda: self.note("on_rebalance_end")
         )
         self.unacked = {"a message"}
-        self.in_doubt = True
+        self.in_doubt, self.seek_back = True, self
         self._interrupted = interrupted
         self._assignment = {ZERO} if assignment is None else assignment
 

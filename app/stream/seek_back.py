@@ -1,0 +1,108 @@
+"""What is read again: in, partitions of which records were fetched and not handed over; out, seeks to where they begin.
+
+Nothing here is on the way of a record that is handed over: only a rebalance, a poll that ends in between, a gap or a
+doubt about the log bring a partition here.
+"""
+
+from collections.abc import Mapping, MutableMapping
+
+from aiokafka.errors import KafkaError
+from faust.types import TP
+
+from app.kafka.rebalance_rounds import RebalanceRounds
+from app.stream.events import TransportEvents
+from app.stream.in_flight import Follow, InFlight
+from app.stream.offsets import Offsets
+from app.stream.transaction_markers import TransactionMarkers
+
+
+class SeekBack:
+    """Of one topic: the partitions that are owed, those looked at for markers, and whether the log is in doubt."""
+
+    def __init__(
+        self,
+        rounds: RebalanceRounds,
+        topic: str,
+        flight: InFlight,
+        offsets: Offsets,
+        events: TransportEvents,
+        read_offsets: MutableMapping[TP, int | None],
+    ) -> None:
+        """`read_offsets` are Faust's: what comes before them is dropped; a seek moves them."""
+        self._rounds, self._topic, self._flight, self._offsets = rounds, topic, flight, offsets
+        self._events, self._read_offsets = events, read_offsets
+        self.markers = TransactionMarkers(flight)
+        self.owed: set[TP] = set()  # fetched, or asked for, and not handed over to the end
+        self.in_doubt = False  # whether the log is the one that `flight` is about
+
+    def placed(self, tp: TP) -> bool:
+        """Whether what is fetched reaches the agent. Recovery lets the flow run, seeks, and then empties all queues:
+        what it threw away would stay un-acked for ever. Its last act is to call the rebalance ended.
+        """
+        if tp.topic != self._topic:
+            return True
+        return tp in self._flight.expected and not self._rounds.rebalancing and not self.in_doubt
+
+    async def put_back(self) -> None:
+        """Between two polls, when nothing is under way: read again what nobody was given, of each placed partition."""
+        expected = self._flight.expected
+        await self._seek_to({tp: expected[tp] for tp in self.owed & expected.keys() if self.placed(tp)})
+        for tp in self.markers.looking:
+            position = await self._offsets.reached(tp)
+            again = None if tp in self.owed else self.markers.reached(tp, position)
+            if again is not None:
+                await self._seek_to({tp: again})
+
+    async def _seek_to(self, offsets: Mapping[TP, int]) -> None:
+        """Read from there on. What a rebalance takes away meanwhile stays owed, to whoever has it then."""
+        if not offsets:
+            return
+        for tp in await self._offsets.seek_to(offsets, self._rounds.rebalancing_count):
+            self._read_offsets[tp] = offsets[tp] or None
+            self.owed.discard(tp)
+
+    async def may_skip(self, tp: TP, follow: Follow, expected: int, found: int) -> bool:
+        """A run begins at `found`, and offset `expected` was to follow: whether it may be handed over all the same.
+
+        False when the partition must be read again from `expected`.
+        """
+        match follow:
+            case Follow.NEXT:
+                return True
+            case Follow.OVERLAP:  # the client began at the start, as there was nothing where it wanted to read on
+                await self.doubt(f"{tp.topic}-{tp.partition} is read from {found} on, and {expected} was to follow")
+                return False
+            case Follow.GAP:
+                self._events.gap_healed(tp, expected, found)
+                return False
+            case Follow.MISSING:
+                return await self._passed_over(tp, expected, found)
+
+    async def _passed_over(self, tp: TP, expected: int, found: int) -> bool:
+        """Report what is not there from `expected` to `found`; False when Kafka does not say, and it is read again."""
+        try:
+            start = (await self._offsets.starts([tp]))[tp]
+        except (KafkaError, TimeoutError):
+            return False
+        if start > expected:
+            self._events.offsets_missing(tp, expected, min(start, found))
+        return True  # from the log's start on only transactions, their markers or aborted ones, take such offsets
+
+    async def look_again(self, tp: TP) -> None:
+        """Read again what comes after the last batch; if that is nothing but markers, they count as done.
+
+        For a partition with all batches acked whose log goes on, by its end offset, and brings no records.
+        """
+        self.markers.look(tp)  # it begins when no poll is under way, which would move the client on behind it
+
+    async def doubt(self, what: str, *, rejoin: bool = True) -> None:
+        """Nothing is read before a rebalance has shown what log there is; `rejoin`: that begins now."""
+        if not self.in_doubt:
+            self.in_doubt = True
+            self._events.log_in_doubt(what)
+        if rejoin:
+            await self._offsets.rejoin()
+
+    def forget(self) -> None:
+        """A seek or a rebalance: no partition is looked at for markers any more, and what is owed stays owed."""
+        self.markers.forget()
