@@ -216,14 +216,18 @@ def test_the_folders_are_those_of_the_layers() -> None:
     assert {cells[0].strip("`"): tuple(re.findall(r"`(\w+)`", cells[1])) for cells in nevers} == NEVER
 
 
-@pytest.mark.parametrize("heading", ["### A payload becomes a row", "### A reading becomes an alert"])
-def test_the_files_of_a_way_are_counted(heading: str) -> None:
+@pytest.mark.parametrize(
+    ("heading", "most"), [("### A payload becomes a row", 10), ("### A reading becomes an alert", 12)]
+)
+def test_the_files_of_a_way_are_counted_and_few(heading: str, most: int) -> None:
+    """That a payload passes these files, and no others, is asked of a worker in tests/integration/test_passed_files."""
     text = ARCHITECTURE.partition(f"\n{heading}\n")[2]
     table = rows(ARCHITECTURE, heading)
     (said,) = re.findall(r"\*\*(\d+) files\*\*", text.partition("\n|")[0])
     files = [re.findall(r"\]\(\.\./(app/[\w/]+\.py)\)", cells[1]) for cells in table]
     assert all(len(found) == 1 for found in files)
     assert int(said) == len(table) == len({found[0] for found in files})
+    assert len(table) <= most
 
 
 def test_the_figures_of_batching_are_those_of_the_code() -> None:

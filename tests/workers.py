@@ -28,6 +28,7 @@ from tests.servers import MqttServer
 ROOT = Path(__file__).parents[1]
 COMMANDS = {
     "worker": ["faust", "-A", "app", "worker", "-l", "warn", "--without-web"],
+    "noting worker": ["tests.passed_files", "worker", "-l", "warn", "--without-web"],
     "bridge": ["app", "bridge"],
     "notifier": ["app", "notifier"],
 }
@@ -188,7 +189,7 @@ class Site:
 
     @contextmanager
     def program(self, program: str, name: str | None = None) -> Iterator[Running]:
-        """A started program ("worker", "bridge", "notifier"), gone afterwards; `name` tells two apart."""
+        """A started program ("worker" or another of COMMANDS), gone afterwards; `name` tells two apart."""
         environment = {f"IOT_{key.upper()}": str(value) for key, value in self.values.items()}
         made = Running(program, name or program, self.directory, environment)
         made.start()

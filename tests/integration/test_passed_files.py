@@ -1,0 +1,68 @@
+"""The files that docs/architecture.md counts are those that a payload passes, asked of a worker that runs."""
+
+import asyncio
+import json
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from tests.passed_files import APP, MARKED
+from tests.servers import KafkaServer, MqttServer
+from tests.workers import Site
+
+pytestmark = pytest.mark.integration
+
+MESSAGES = 40
+ARCHITECTURE = (APP.parent / "docs" / "architecture.md").read_text()
+
+# Handed a payload, or what becomes of it, and no step on its way to the row.
+ASIDE = {
+    "app/stream/transport.py",
+}
+
+
+def counted(heading: str) -> set[str]:
+    """The files of a table of docs/architecture.md."""
+    table = ARCHITECTURE.partition(f"\n### {heading}\n")[2].partition("\n| ---")[2].partition("\n\n")[0]
+    return set(re.findall(r"\]\(\.\./(app/[\w/]+\.py)\)", table))
+
+
+async def send(site: Site, first: int) -> None:
+    """Readings of one device, numbered from `first` on, and wait until they are committed."""
+    headers = [("mqtt_topic", f"users/{site.unique}/devices/d1/telemetry".encode()), ("kind", b"telemetry")]
+    async with AIOKafkaProducer(bootstrap_servers=site.kafka) as producer:
+        for number in range(first, first + MESSAGES):
+            reading = {"time": datetime.now(UTC).isoformat(), "sequence_id": number, "temperature": 21.5}
+            key, value = f"{site.unique}/d1".encode(), json.dumps(reading).encode()
+            await producer.send(site.settings.kafka_topic, value, key=key, headers=headers)
+            await asyncio.sleep(0.01)  # several batches, of several polls
+    await site.settled_input()
+
+
+async def test_a_payload_passes_the_files_that_are_counted(
+    kafka: KafkaServer,
+    database: str,
+    mosquitto: MqttServer,
+    unique: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = tmp_path / "passed.json"
+    monkeypatch.setenv("TEST_PASSED", str(found))
+    site = Site(kafka.bootstrap, database, mosquitto, unique, tmp_path)
+    await site.prepare([])
+    with site.program("noting worker", "worker") as worker:
+        await worker.ready()
+        await send(site, 1)  # from then on it is a device whose fields were seen before
+        await send(site, MARKED.start)
+        worker.stop()
+    passed = json.loads(found.read_text())
+    row = counted("A payload becomes a row")
+    assert sorted(row - passed.keys()) == [], "no function of it is handed a payload: it is not on the way"
+    others = row | counted("A reading becomes an alert") | ASIDE
+    assert {file: where for file, where in passed.items() if file not in others} == {}, (
+        "is it a step on the way to the row? Then it is one of the 10; else it is in ASIDE, with its reason"
+    )
