@@ -20,4 +20,4 @@ class Batch(Protocol):
         """False once a rebalance or seek has made the batch someone else's: drop it un-acked."""
 
     async def ack(self) -> None:
-        """Let the offset be committed. The last thing that is done with a batch, and only when all else is durable."""
+        """Let the offset be committed: the last step of a batch, and only when everything else is durable."""

@@ -28,7 +28,7 @@ class Books(NamedTuple):
 
 
 def books(records: Sequence[Record], work: BatchOutput, written: WriteResult) -> Books:
-    """Count what became of the records of a batch. Raises BooksError when that is not each of them once."""
+    """Count what became of the records of a batch. Raises BooksError unless each record is accounted for once."""
     found = count(records, work, written)
     problem = _wrong_answer(work, written) or _wrong_work(found, records, work)
     if problem:
@@ -38,7 +38,7 @@ def books(records: Sequence[Record], work: BatchOutput, written: WriteResult) ->
 
 
 def count(records: Sequence[Record], work: BatchOutput, written: WriteResult) -> Books:
-    """The same, unchecked."""
+    """Count what became of the records of a batch, unchecked."""
     refused_effects = sum(index < len(work.effects) for index, _ in written.refused_effects)
     return Books(
         received=len(records),
@@ -73,7 +73,7 @@ def _wrong_work(found: Books, records: Sequence[Record], work: BatchOutput) -> s
         return "a row or an effect has no record it comes from"
     if found.received != sum(found[1:]):
         return f"{found.received} records came and {sum(found[1:])} are accounted for"
-    # One lost and another doubled leave the numbers right. The sum of the offsets tells, at 30 ns a record.
+    # A lost record and a doubled one leave the numbers right. The sum of the offsets tells, at 30 ns a record.
     if not found.dropped_by_policy:
         accounted = sum(map(_offset, work.sources)) + sum(map(_offset, work.effect_sources))
         accounted += sum(map(_offset, work.commands)) + sum(map(_offset, work.again))

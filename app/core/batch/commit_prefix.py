@@ -1,4 +1,4 @@
-"""How far a partition may be committed: in, offsets taken and done in any order; out, the end of what is all done."""
+"""How far a partition may be committed: in, offsets taken and done in any order; out, the end of the done prefix."""
 
 from collections import deque
 
@@ -7,12 +7,12 @@ from msgspec import Struct
 
 class _OpenOffset(Struct, eq=False):
     offset: int
-    since: float  # when its record was written
+    since: float  # when the offset's record was written
     done: bool = False
 
 
 class CommitPrefix:
-    """Of one partition."""
+    """The offsets of one partition that are taken, and how far all of them are done."""
 
     def __init__(self) -> None:
         self._open: deque[_OpenOffset] = deque()
@@ -29,11 +29,13 @@ class CommitPrefix:
 
     @property
     def oldest(self) -> float | None:
-        """When the first record that is not done was written; None when all are done."""
+        """When the first record that is not done was written, as `take` was given it; None when all are done."""
         return self._open[0].since if self._open else None
 
     def take(self, offset: int, since: float) -> None:
-        """A record was read. One that was read before is read anew, and so is all that came after it."""
+        """A record was read, which was written at `since`. A record that was read before is read anew, and so are all
+        records after it.
+        """
         if self._open and offset <= self._open[-1].offset:
             self._open.clear()
             self._by_offset.clear()
@@ -42,7 +44,7 @@ class CommitPrefix:
         self._by_offset[offset] = made
 
     def done(self, offset: int) -> None:
-        """Nothing more has to be done about the record; nor about one that is not known any more."""
+        """Nothing more has to be done about the record at `offset`; an offset that is not known any more is ignored."""
         if found := self._by_offset.pop(offset, None):
             found.done = True
         while self._open and self._open[0].done:

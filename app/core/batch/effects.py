@@ -1,7 +1,7 @@
 """What a batch asks of the database beside its rows, and what came of it.
 
-An Effect is a statement from a closed set and its arguments; it is carried out after the rows, in the same
-transaction. WriteResult is the database's answer, counted from its own words.
+An Effect is a statement from a closed set and its arguments; the store carries it out after the rows, in the same
+transaction. WriteResult is the database's answer, counted from what the database itself reports.
 """
 
 from enum import StrEnum
@@ -45,13 +45,13 @@ class WriteResult(Struct, frozen=True):
     """What became of one write: rows + duplicates + len(refused) is the number of rows given."""
 
     rows: int = 0  # newly stored
-    duplicates: int = 0  # were there already, or twice in this write
+    duplicates: int = 0  # rows that were there already, or twice in this write
     refused: tuple[tuple[int, str], ...] = ()  # (index of the row, the database's words), by index
     refused_effects: tuple[tuple[int, str], ...] = ()  # (index of the effect, the database's words), by index
 
 
 class ClockSetback(Struct, frozen=True, gc=False):
-    """That a device's clock was set back."""
+    """The clock of a device was set back."""
 
     user_id: str
     device_id: str
@@ -60,7 +60,7 @@ class ClockSetback(Struct, frozen=True, gc=False):
     way: str = ""  # of the device (app.core.model.namespaces)
 
     def effect(self) -> Effect:
-        """For its row of device_status."""
+        """The statement that notes the setback in the device's row of device_status."""
         name = f"{self.user_id}/{self.device_id}"
         args = (name, self.user_id, self.device_id, moment_of(self.at), self.seconds, self.way)
         return Effect(Statement.UPSERT_SET_BACK, args)

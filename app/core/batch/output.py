@@ -1,4 +1,4 @@
-"""Everything one batch asks of the world: what core.process makes and app.pipeline.pipeline carries out."""
+"""Everything one batch asks of the world: what the Processor makes and app.pipeline.pipeline carries out."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -12,12 +12,12 @@ from app.core.model.reply import Reply
 
 # Policies by which records are left out; beside them there are `silence` and `cov`.
 HISTORY = "retained"  # a command, or a reading without a time, that the MQTT broker had retained
-FORWARDED = "forwarded"  # a command on its way to where the device of iot/* is
-EMPTY = "empty"  # no payload: it clears what the MQTT broker retains
+FORWARDED = "forwarded"  # a command on its way to the partition of its device of iot/*
+EMPTY = "empty"  # a record without a payload, which clears what the MQTT broker retains
 
 
 class Forward(NamedTuple):
-    """A record that belongs where its key says."""
+    """A record to be sent to the input topic, into the partition of its key."""
 
     key: bytes
     value: bytes
@@ -25,7 +25,9 @@ class Forward(NamedTuple):
 
 
 class BatchOutput(Struct, gc=False):
-    """Filled by core.process in the order of the batch's records; `rows[i]` comes from `sources[i]`."""
+    """What one batch asks of the world, filled by the Processor in the order of the records; `rows[i]` comes from
+    `sources[i]`.
+    """
 
     end: int = 0  # offset after the batch
     rows: list[Row] = []
@@ -36,8 +38,8 @@ class BatchOutput(Struct, gc=False):
         Effect
     ] = []  # what the alerts below and suppressed ones do to the database; after `effects`, of no record's own
     commands: list[Any] = []  # the Records of commands that were obeyed; nothing is left to do for them
-    commands_again: int = 0  # how many of those were obeyed before
-    again: list[Any] = []  # the Records of redeliveries that the state knows: duplicates, whatever time they would bear
+    commands_again: int = 0  # how many of `commands` were obeyed before
+    again: list[Any] = []  # the Records of redeliveries that the state knows: duplicates, whatever their times
     rejected: list[Rejected] = []
     events: list[AlertEvent] = []
     alerts: list[tuple[bytes, bytes]] = []  # (key, JSON) of `events`, as the outbox takes them
@@ -52,17 +54,20 @@ class BatchOutput(Struct, gc=False):
     # end they go into `alert_effects`, equal statements together: the database takes neighbours of one kind at once.
     presence: dict[str, Effect] = {}
     silent: dict[tuple[str, ...], Effect] = {}
-    set_back: list[ClockSetback] = []  # devices whose clock was set back
+    set_back: list[ClockSetback] = []  # clocks of devices that were set back
     skews: list[float] = []  # of devices whose clock was looked at: seconds that a reading was ahead of its arrival
     oldest: float | None = None  # event time of the first row, seconds since 1970
 
     def count(self, kind: str, number: int = 1) -> None:
-        """So many records of a kind came."""
+        """Count `number` records of a kind."""
         if number:
             self.kinds[kind] = self.kinds.get(kind, 0) + number
 
     def gather(self, before: list[Effect]) -> None:
-        """Put the rows of `presence` and `silent` to the other effects, and those of `before`, emptied, before them."""
+        """Put the rows of `presence` and `silent` to the other effects, and the effects of `before` ahead of all.
+
+        `before` is empty afterwards.
+        """
         if before:
             self.alert_effects[:0] = before
             before.clear()
@@ -71,11 +76,11 @@ class BatchOutput(Struct, gc=False):
         self.alert_effects += [found.effect() for found in self.set_back]
 
     def drop(self, policy: str) -> None:
-        """Leave a record out on purpose."""
+        """Count a record as left out on purpose, by this policy."""
         self.dropped[policy] = self.dropped.get(policy, 0) + 1
 
     def drop_last(self, policy: str) -> None:
-        """Leave the last row out after all."""
+        """Leave the last row out after all, by this policy."""
         self.rows.pop()
         self.sources.pop()
         self.drop(policy)

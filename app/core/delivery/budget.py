@@ -1,10 +1,10 @@
-"""What each user may still get: in, who got something when; out, how much is left of so many in a sliding interval."""
+"""How many messages each user may still get: in, who got one when; out, whether one is left in a sliding interval."""
 
 from collections import OrderedDict, deque
 
 
 class Budget:
-    """`most` in any `interval` seconds for each user; remembers only who got something in the last interval."""
+    """`most` messages in any `interval` seconds for each user; remembers only who got one in the last interval."""
 
     def __init__(self, most: int, interval: float) -> None:
         self._most, self._interval = most, interval
@@ -14,7 +14,7 @@ class Budget:
         return len(self._spent)
 
     def spent(self, user: str, now: float) -> int:
-        """How many the user got in the last interval."""
+        """How many messages the user got in the interval before `now` (seconds)."""
         times = self._spent.get(user)
         if times is None:
             return 0
@@ -23,7 +23,7 @@ class Budget:
         return len(times) - (times[0] <= now - self._interval)
 
     def spend(self, user: str, now: float) -> bool:
-        """One more, if there is one left; whether there was. `now` does not go back."""
+        """Count one more message, if one is left; whether one was. `now`, in seconds, does not go back."""
         if self.spent(user, now) >= self._most:
             return False
         self._spent.setdefault(user, deque()).append(now)

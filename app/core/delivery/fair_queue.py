@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 class FairQueue(Generic[T]):
-    """However long one lane is, another's next item waits for one item of each lane at most."""
+    """A queue of lanes: however long one lane is, the next item of another waits for one item of each lane at most."""
 
     def __init__(self) -> None:
         self._lanes: dict[str, deque[T]] = {}
@@ -21,15 +21,15 @@ class FairQueue(Generic[T]):
 
     @property
     def idle(self) -> bool:
-        """Whether there is nothing to take."""
+        """Whether the queue has nothing to take."""
         return not self._ring
 
     def put(self, lane: str, item: T) -> None:
-        """At the end of its lane."""
+        """Put an item at the end of its lane."""
         self.back(lane, [item], end=True)
 
     def back(self, lane: str, items: Sequence[T], *, end: bool = False) -> None:
-        """Items that were taken, in their order, to the front of their lane."""
+        """Put items that were taken back to the front of their lane, in their order, or with `end` to its end."""
         if not items:
             return
         queue = self._lanes.setdefault(lane, deque())
@@ -42,7 +42,7 @@ class FairQueue(Generic[T]):
         self._count += len(items)
 
     def take(self) -> tuple[str, T] | None:
-        """The next item and its lane; None when there is none, or all that have one are paused."""
+        """Take the next item; returns its lane and the item, or None when each lane is empty or paused."""
         if not self._ring:
             return None
         lane = self._ring.popleft()
@@ -56,7 +56,7 @@ class FairQueue(Generic[T]):
         return lane, item
 
     def pause(self, lane: str) -> None:
-        """Take nothing of a lane until it is resumed."""
+        """Take nothing of a lane until `resume`."""
         if lane in self._paused:
             return
         self._paused.add(lane)
@@ -64,7 +64,7 @@ class FairQueue(Generic[T]):
             self._ring.remove(lane)
 
     def resume(self, lane: str) -> None:
-        """Take from it again; the lane comes last."""
+        """Take from a paused lane again; the lane's turn comes last."""
         if lane in self._paused:
             self._paused.discard(lane)
             if self._lanes.get(lane):

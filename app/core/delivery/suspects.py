@@ -13,22 +13,22 @@ from msgspec import Struct
 T = TypeVar("T")
 
 STRIKES = 3
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0  # seconds before it is tried again
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0  # seconds before a suspect is tried again
 
 
 class Suspect(Struct, Generic[T], eq=False):
-    """One message, the first of its lane."""
+    """A message that may be the one that the receiver cannot take, the first of its lane."""
 
     lane: str
     message: T
     why: str
-    due: float  # when it is tried next, as `now`
+    due: float  # when the suspect is tried next, seconds on the clock of `now`
     strikes: int = 0
     tries: int = 0
 
 
 class Suspects(Generic[T]):
-    """Of one receiver; at most one a lane, as the lane waits for it."""
+    """The suspects of one receiver; at most one in each lane, as the lane waits for its suspect."""
 
     def __init__(self) -> None:
         self._lanes: dict[str, Suspect[T]] = {}
@@ -43,7 +43,7 @@ class Suspects(Generic[T]):
 
     @property
     def trial(self) -> Suspect[T] | None:
-        """Who is on the way, alone."""
+        """The suspect that is on its way alone; None when no trial runs."""
         return self._trial
 
     def suspect(self, lane: str, message: T, why: str, now: float) -> None:
@@ -51,32 +51,32 @@ class Suspects(Generic[T]):
         self._lanes[lane] = Suspect(lane, message, why, now + FIRST_PAUSE)
 
     def took(self) -> None:
-        """The receiver took a message of somebody else: it is well, so that waiting is of no use."""
+        """The receiver took a message of somebody else: the receiver is well, so that waiting is of no use."""
         self._proofs += 1
 
     def connected(self) -> None:
-        """A new connection: what the one before took proves nothing."""
+        """A new connection is there: what the connection before took proves nothing."""
         self._proofs = 0
 
     def next(self, now: float) -> Suspect[T] | None:
-        """Who is due to be tried, once nothing else is on the way."""
+        """The suspect that is due at `now` (seconds), to be tried once nothing else is on the way; else None."""
         due = [one for one in self._lanes.values() if one.due <= now]
         return min(due, key=lambda one: one.due) if due else None
 
     def proven(self, one: Suspect[T]) -> bool:
-        """Whether the receiver took enough of others that a trial of this one would say something."""
+        """Whether the receiver took enough messages of others that a trial of this suspect would say something."""
         return self._proofs > one.strikes
 
     def waits(self, now: float) -> float | None:
-        """Seconds until somebody is due; None without a suspect."""
+        """Seconds until a suspect is due; None without a suspect."""
         return max(0.0, min(one.due for one in self._lanes.values()) - now) if self._lanes else None
 
     def begin(self, one: Suspect[T]) -> None:
-        """It is on its way, alone."""
+        """The suspect is on its way, alone."""
         self._trial = one
 
     def taken(self) -> Suspect[T]:
-        """The trial went well: it was not this one."""
+        """The trial went well: the receiver takes this message. Returns the suspect that it was."""
         assert self._trial
         one, self._trial = self._trial, None
         del self._lanes[one.lane]
@@ -84,7 +84,7 @@ class Suspects(Generic[T]):
         return one
 
     def failed(self, why: str, now: float) -> Suspect[T] | None:
-        """The trial ended badly; returns the suspect when it is to be left out."""
+        """The trial ended badly at `now` (seconds), because of `why`; returns the suspect when it is to be left out."""
         assert self._trial
         one, self._trial = self._trial, None
         one.why = why

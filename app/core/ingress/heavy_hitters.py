@@ -6,7 +6,7 @@ COUNTERS = 800
 
 
 class HeavyHitters:
-    """Sums by name. One that counts for more than 1/400 of the whole is always there; its sum may be low by as much."""
+    """Sums by name. A name that counts for more than 1/400 of the whole is always there; its sum may be low by as much."""
 
     def __init__(self, counters: int = COUNTERS) -> None:
         """Of more than `counters` names, those that count for least go; twice the share of one is always there."""
@@ -20,7 +20,7 @@ class HeavyHitters:
         return self._sums
 
     def add(self, name: str, amount: float) -> None:
-        """Count it."""
+        """Add an amount to the sum of a name."""
         self.total += amount
         self._sums[name] = self._sums.get(name, 0.0) + amount
         if len(self._sums) > self._counters:
@@ -34,5 +34,5 @@ class HeavyHitters:
         self._sums = {name: amount / 2 for name, amount in self._sums.items() if amount >= 0.5}
 
     def top(self, count: int) -> list[tuple[str, float]]:
-        """The largest, by size."""
+        """The `count` largest sums with their names, the largest first."""
         return sorted(self._sums.items(), key=lambda one: (-one[1], one[0]))[:count]

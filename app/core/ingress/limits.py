@@ -1,21 +1,21 @@
 """What a user and each of his devices may bring in: messages and bytes a second, with a burst; `now` is an argument.
 
-A limit of many is one number for each who is in debt: the time at which his bucket is full again (GCRA). Whoever is not
-there has a full one, so idle ones are dropped, and memory is bounded whatever ids somebody invents.
+Of each user or device in debt a limit keeps one number: the time at which the bucket is full again (GCRA). Whoever has
+no number has a full bucket, so idle users are dropped, and memory is bounded whatever ids somebody invents.
 """
 
 from collections.abc import Hashable
 
 from msgspec import Struct
 
-# In each limit, 10 MB of them at most. More than that in debt at once begin anew, with a full bucket.
+# Numbers in each limit: 10 MB at most. When more users than that are in debt at once, all begin anew with full buckets.
 MOST = 65_536
 
-ROUNDING = 1e-6  # seconds: sums of floats are a little off, and a limit of 20 is 20
+ROUNDING = 1e-6  # seconds: sums of floats are a little off, and a limit of 20 messages must admit 20
 
 
 class IngressLimits(Struct, frozen=True):
-    """A second, 0: no limit; `burst` is how many seconds' worth may come at once."""
+    """Messages and bytes a second, 0: no limit; `burst` is how many seconds' worth may come at once."""
 
     user_messages: float = 0.0
     user_bytes: float = 0.0
@@ -35,12 +35,12 @@ class _Meter:
         return len(self._full_at)
 
     def room(self, who: int, cost: float, now: float) -> bool:
-        """Whether there is room for `cost`. One that exceeds the burst finds room in a full bucket."""
+        """Whether `who` has room for `cost` at `now`. A cost that exceeds the burst finds room in a full bucket."""
         debt = self._full_at.get(who, now) - now
         return debt <= 0 or debt + cost / self._rate <= self._burst + ROUNDING * max(1.0, self._burst)
 
     def take(self, who: int, cost: float, now: float) -> None:
-        """Take it."""
+        """Take `cost` out of the bucket of `who`."""
         if len(self._full_at) >= MOST and who not in self._full_at:
             self._sweep(now)
         self._full_at[who] = max(self._full_at.get(who, now), now) + cost / self._rate
@@ -52,7 +52,7 @@ class _Meter:
 
 
 class Ingress:
-    """The limits in force, and who has used them up."""
+    """The limits in effect, and who has used them up."""
 
     def __init__(self, limits: IngressLimits) -> None:
         given = (
@@ -72,13 +72,14 @@ class Ingress:
 
     @property
     def remembered(self) -> int:
-        """Numbers kept."""
+        """How many numbers are kept, of all limits."""
         return sum(len(meter) for _, _, meter, _ in self._meters)
 
     def fault(self, user: Hashable, device: Hashable, size: int, now: float) -> str | None:
-        """Which limit a message of `size` bytes is over; None: it may come in, and has been counted.
+        """Which limit a message of `size` bytes is over; None: the message may come in, and has been counted.
 
-        `device` None is a message of the user himself. What is refused is not counted against him.
+        `device` None stands for a message of the user himself; `now` is in seconds. A message that is refused is not
+        counted.
         """
         ids = {True: hash(user), False: hash(device)}
         asked = [one for one in self._meters if one[0] or device is not None]

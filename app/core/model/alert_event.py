@@ -22,7 +22,7 @@ class Status(StrEnum):
 
 
 class Severity(StrEnum):
-    """How bad it is, least first."""
+    """How bad the condition of an alert is, least first."""
 
     INFO = "info"
     WARNING = "warning"
@@ -30,14 +30,14 @@ class Severity(StrEnum):
 
 
 class Cause(StrEnum):
-    """Why an alert is sent, when it is not simply that its condition began or ended."""
+    """Why an event of an alert is sent, when the reason is not simply that the condition began or ended."""
 
     RULE_CHANGED = "rule_changed"  # RESOLVED: the rule is gone or means something else
-    UNMUTED = "unmuted"  # FIRING again: its snooze is over or it was enabled, and the condition still holds
-    ESCALATED = "escalated"  # REMINDER: it has been firing for so long that it is worse now
-    MAINTENANCE_ENDED = "maintenance_ended"  # FIRING: it was suppressed before, and the condition still holds
-    DATA_AGAIN = "data_again"  # FIRING again: it was STALE, and readings come again
-    FLAPPING = "flapping"  # FIRING: once too often; it resolves only after a long quiet time
+    UNMUTED = "unmuted"  # FIRING again: the snooze is over or the rule was enabled, and the condition still holds
+    ESCALATED = "escalated"  # REMINDER: the alert has been firing for so long that its severity is higher now
+    MAINTENANCE_ENDED = "maintenance_ended"  # FIRING: the alert was suppressed before, and the condition still holds
+    DATA_AGAIN = "data_again"  # FIRING again: the alert was STALE, and readings come again
+    FLAPPING = "flapping"  # FIRING: once too often; the alert resolves only after a long quiet time
 
 
 OFFLINE_RULE_ID = "$offline"  # of alerts that no rule of a user makes
@@ -47,10 +47,10 @@ MASS_RULE_ID = "$mass-offline"
 class AlertEvent(Struct, frozen=True, gc=False):
     """One line of an alert's life; the fields and their order are those of the JSON. Times are aware UTC.
 
-    `repeat` counts what is sent of an alert after its first FIRING and before its RESOLVED: 1, 2, ...; absent for those
-    two. `age_seconds`, of STALE, says how old `value` is. `suppressed` is true or absent: such an event is in
-    alert_history and is not sent. `traceparent` belongs to the record, not to the reading: set it with
-    `msgspec.structs.replace`.
+    `repeat` counts the events of an alert that are sent after its first FIRING and before its RESOLVED: 1, 2, ...;
+    FIRING and RESOLVED have none. `age_seconds`, of STALE, says how old `value` is. `suppressed` is true or absent: a
+    suppressed event is in alert_history and is not sent. `traceparent` belongs to the record, not to the reading, and
+    is set with `msgspec.structs.replace`.
     """
 
     alert_id: str
@@ -88,12 +88,12 @@ def alert_id(user_id: str, device_id: str, rule_id: str, first_seen: int, nth: i
 
 
 def to_json(event: AlertEvent) -> bytes:
-    """The value on `iot-alerts` and on MQTT; absent optional fields are left out, times end in Z."""
+    """The event as JSON, the value on `iot-alerts` and on MQTT; absent optional fields are left out, times end in Z."""
     return msgspec.json.encode(event)
 
 
 def is_late(event: AlertEvent, now: datetime, late_after: float) -> bool:
-    """Whether it happened more than `late_after` seconds before `now`."""
+    """Whether the event's time lies more than `late_after` seconds before `now` (aware UTC)."""
     return now - event.event_time > timedelta(seconds=late_after)
 
 

@@ -10,6 +10,6 @@ class Phase(StrEnum):
     PENDING = "PENDING"  # the condition holds, nobody was notified
     FIRING = "FIRING"
     CLEARING = "CLEARING"  # sent, and the condition has ended, but not for long enough
-    STALE = "STALE"  # sent, and then nothing came for too long that says whether it still holds
+    STALE = "STALE"  # sent, and then no reading came for too long that says whether the condition still holds
     MUTED = "MUTED"  # sent, then snoozed or disabled
     SUPPRESSED = "SUPPRESSED"  # due in a maintenance window: recorded, not sent

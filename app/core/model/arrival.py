@@ -1,8 +1,8 @@
-"""When a record came in: one time, bounded, for all that asks, whatever its producer has put on it.
+"""When a record came in: one bounded time for everybody who asks, whatever a producer has put on the record.
 
-The header first, for it survives a replay, which gives a record a new timestamp; so limits, snoozes and alerts of a
-replay are those of the first time. A producer that gives Kafka seconds or microseconds where milliseconds belong is
-not believed, nor is a clock that is a day ahead.
+The header `ingest_ms` counts first, for the header survives a replay, which gives a record a new timestamp; so limits,
+snoozes and alerts of a replay are those of the first time. A producer that gives Kafka seconds or microseconds where
+milliseconds belong is not believed, nor is a clock that is a day ahead.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -13,15 +13,17 @@ INGEST = "ingest_ms"  # header: when a gateway took the message in, milliseconds
 EARLIEST_MS = 946_684_800_000  # the year 2000; seconds, taken for milliseconds, are January 1970
 AHEAD_MS = 86_400_000  # of the worker's clock
 LATEST_MS = 4_102_444_800_000  # the year 2100; microseconds, taken for milliseconds, are later
-REPLAYED = "replay_count"  # header: how often it was put back from the dead-letter topic
-LIVE_MS = 60_000  # from being sent on by a gateway to Kafka's log
+REPLAYED = "replay_count"  # header: how often the record was put back from the dead-letter topic
+LIVE_MS = 60_000  # a live record takes at most so long from its gateway to Kafka's log
 
-_DIGITS = 16  # fewer are looked at; int() takes long for very many
+_DIGITS = 16  # a header with as many digits or more is not read: int() takes long for very many
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def said_ms(record: Record, now_ms: int) -> int | None:
-    """When the record says it came in, milliseconds since 1970; None where nothing it says is plausible at `now_ms`."""
+    """When the record came in by its own account, milliseconds since 1970; None when no such time is plausible at
+    `now_ms` (milliseconds since 1970, the worker's clock).
+    """
     latest = now_ms + AHEAD_MS
     for name, value in record.headers:
         if name == INGEST and value is not None and value.isdigit() and len(value) < _DIGITS:
@@ -33,18 +35,23 @@ def said_ms(record: Record, now_ms: int) -> int | None:
 
 
 def arrived_ms(record: Record, now_ms: int) -> int:
-    """Its header `ingest_ms`, else Kafka's timestamp, else the worker's clock `now_ms`: the first that is plausible."""
+    """When the record came in, milliseconds since 1970: its header `ingest_ms`, else Kafka's timestamp, else the
+    worker's clock `now_ms`, whichever is plausible first.
+    """
     said = said_ms(record, now_ms)
     return now_ms if said is None else said
 
 
 def is_replay(record: Record) -> bool:
-    """Whether it was put back from the dead-letter topic."""
+    """Whether the record was put back from the dead-letter topic."""
     return any(name == REPLAYED for name, _ in record.headers)
 
 
 def is_live(record: Record, at: int) -> bool:
-    """Whether it came into the log within a minute of being sent on by its gateway; a replay did not."""
+    """Whether the record, which came in `at` (milliseconds since 1970), was in the log within LIVE_MS after that.
+
+    A replay was not.
+    """
     if said_ms(record, at) is None or is_replay(record):
         return False
     stamp = record.timestamp
@@ -57,10 +64,11 @@ def moment_of(ms: int) -> datetime:
 
 
 def arrival(record: Record, now_ms: int, known: dict[tuple[str, bytes], int]) -> int:
-    """`arrived_ms`; `known` has it from then on by the header that says so, if it is the third, where a bridge puts it.
+    """`arrived_ms` of the record. When the third header says that time, where a bridge puts it, `known` keeps the time
+    under this header.
 
-    Whatever bears the same one there, and no other of that name before it, came in then too, and a caller in a hurry
-    need not read it again.
+    A record with the same third header, and no other header of that name before the third, came in at the same time: a
+    caller in a hurry looks into `known` and need not read the header again.
     """
     headers = record.headers
     if len(headers) > 2 and headers[0][0] != INGEST and headers[1][0] != INGEST:

@@ -18,9 +18,9 @@ _not_in_topics = re.compile(f"[\x01-\x1f\x7f-\x9f\ufdd0-\ufdef{_PLANE_ENDS}]").s
 
 
 def ids_fault(user_id: str, device_id: str) -> Fault | None:
-    """What keeps a pair of ids from being stored as a key, or from being in a topic.
+    """What keeps a pair of ids from being stored as a key, or from being in a topic; None when nothing does.
 
-    A NUL or another control character, a noncharacter, or too many bytes.
+    A NUL or another control character, a noncharacter, or too many bytes is a fault.
     """
     if "\0" in user_id or "\0" in device_id:
         return Fault(Reason.NUL_CHARACTER, Stage.VALIDATE, "user_id or device_id contains U+0000; leave it out")
@@ -36,7 +36,7 @@ def ids_fault(user_id: str, device_id: str) -> Fault | None:
 
 
 def bad_character(text: str) -> str | None:
-    """The first control character (but for NUL) or noncharacter."""
+    """The first control character (but for NUL) or noncharacter of `text`; None when there is none."""
     found = _not_in_topics(text)
     return found[0] if found else None
 
@@ -47,14 +47,17 @@ _own: dict[tuple[str, str], bytes] = {}  # ids -> key, for those that are plainl
 def is_own(user_id: str, device_id: str, key: bytes | None) -> bool:
     """True when ids from a payload without a topic are plainly good and a key `user/device` agrees.
 
-    False lets own_fault find out; it is what ids too long for the cache get.
+    False says that own_fault has to look; ids too long for the cache always get False.
     """
     own = _own.get((user_id, device_id)) or _remember(user_id, device_id)
     return own != b"" and (own == key or key is None or b"/" not in key)
 
 
 def own_fault(user_id: str, device_id: str, key: bytes | None) -> Fault | None:
-    """What is wrong with ids from a payload without a topic. A key without "/" is not ours and says nothing."""
+    """What is wrong with ids from a payload without a topic; None when nothing is.
+
+    A key without "/" is not of our making and says nothing about the ids.
+    """
     own = device_key(user_id, device_id)
     if key is not None and key != own and b"/" in key:
         detail = f"the payload is of {printable(own)} but the record's key is {printable(key)}; send the same"

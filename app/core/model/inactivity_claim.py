@@ -1,8 +1,9 @@
 """Claims of silence: what a worker's sweeper puts into the input topic, as records of kind `silence`.
 
-A claim says that nothing has come of a device up to an offset. It lies in the device's own partition, so it is read
-after everything that had come before it: a reading in between refutes it. So what is silent is decided in the order of
-the log, the same at a replay, and a claim that is sent twice, or too late, does no harm.
+A claim says that nothing has come of a device up to an offset. The claim lies in the device's own partition, so a
+worker reads the claim after all records that had come before: a reading in between refutes the claim. So which devices
+are silent is decided in the order of the log, the same at a replay, and a claim that is sent twice, or too late, does
+no harm.
 """
 
 from typing import Literal
@@ -21,7 +22,7 @@ What = Literal["no_data", "offline", "mass", "mass_over"]
 
 
 class InactivityClaim(Struct, frozen=True, omit_defaults=True):
-    """What is said to be silent."""
+    """Which device, node or share of a user's devices is said to be silent."""
 
     what: What
     user_id: str
@@ -35,25 +36,25 @@ class InactivityClaim(Struct, frozen=True, omit_defaults=True):
 
     @property
     def name(self) -> tuple[str, str]:
-        """By which a worker knows the device."""
+        """(owner, device id), by which a worker knows the device (app.core.model.namespaces)."""
         return owner_of(self.user_id, self.way), self.device_id
 
 
 def about(
     what: What, name: tuple[str, str], up_to: int, since: int = 0, rule_ids: tuple[str, ...] = ()
 ) -> InactivityClaim:
-    """A claim about a device, by the name by which a worker knows it."""
+    """A claim about the device that a worker knows by this name."""
     return InactivityClaim(what, user_of(name[0]), name[1], up_to, since, rule_ids, way=way_of(name[0]))
 
 
 def to_record(claim: InactivityClaim) -> tuple[bytes, bytes]:
-    """Key and value; the headers are HEADERS."""
+    """Kafka key and value of the claim's record; the headers are HEADERS."""
     key = device_key(claim.user_id, claim.device_id) if claim.device_id else claim.user_id.encode()
     return key, msgspec.json.encode(claim)
 
 
 def of_this_log(claim: InactivityClaim, record: Record) -> bool:
-    """Whether the claim was made about the log it is found in: its sender had seen only what came before it."""
+    """Whether the claim was made about the log in which `record` is found: the sender had seen no later offset."""
     return claim.up_to <= record.offset
 
 

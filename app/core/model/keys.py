@@ -2,7 +2,7 @@
 
 
 def device_key(user_id: str, device_id: str) -> bytes:
-    """`user/device` as UTF-8, the key of a device's telemetry."""
+    """`user/device` as UTF-8, the Kafka key of a device's telemetry."""
     return _encode(f"{user_id}/{device_id}")
 
 

@@ -48,7 +48,7 @@ class Reason(StrEnum):
     INVALID_RULES = "invalid_rules"
     INVALID_COMMAND = "invalid_command"
     REFUSED_BY_DATABASE = "refused_by_database"
-    RATE_LIMITED = "rate_limited"  # over an ingress limit: it never was on the input topic
+    RATE_LIMITED = "rate_limited"  # over an ingress limit: the message never was on the input topic
 
 
 class Stage(StrEnum):
@@ -86,10 +86,10 @@ Row = tuple[Any, ...]
 
 
 class Reading(Struct, frozen=True, gc=False):
-    """One validated telemetry message, `time` in UTC. Those of a schema (schema.py) have its columns as well.
+    """One validated telemetry message, `time` in UTC. The readings of a schema (schema.py) have its columns as well.
 
-    `extra` maps each other field to its exact JSON bytes (msgspec.Raw), for rules; `extra_json` is the same as
-    one JSON text, for the row: decoding has to make it anyway to check it, so nobody makes it twice.
+    `extra` maps each other field to its exact JSON bytes (msgspec.Raw), for rules; `extra_json` has the same fields as
+    one JSON text, for the row: decoding has to make this text anyway for its checks, so nobody makes it twice.
     """
 
     time: datetime

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 
 class Reply(NamedTuple):
-    """Goes by way of the outbox to the notifier, which publishes it as it is."""
+    """A message that goes through the outbox to the notifier, which publishes `value` unchanged."""
 
-    key: bytes  # on the outbox: one user's answers keep their order
+    key: bytes  # Kafka key on the outbox: the answers to one user keep their order
     value: bytes  # JSON
     topic: str  # of MQTT

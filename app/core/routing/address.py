@@ -17,22 +17,23 @@ from app.core.routing.mqtt_topics import route as route_topic
 
 @final
 class Address(Struct, frozen=True, gc=False):
-    """What a record is about. Ids are empty where neither topic nor key names them: then the payload has to."""
+    """What a record is about. Ids are empty where neither topic nor key names them: then the payload has to have them."""
 
     kind: Kind
     user_id: str
     device_id: str
-    topic: str = ""  # the MQTT topic; empty for a record without one
+    topic: str = ""  # the MQTT topic; empty for a record that names none
     lenient: bool = False  # iot/*: sequence_id and time may be missing
-    owner: str = ""  # of a device of iot/* (app.core.model.namespaces)
-    retained: bool = False  # the MQTT broker had kept it for whoever subscribes: history, published who knows when
+    owner: str = ""  # the owner of a device of iot/* (app.core.model.namespaces); else empty
+    retained: bool = False  # the MQTT broker had kept the message for whoever subscribes: history, of unknown age
 
 
 def address_of(record: Record) -> Address | Rejected:
-    """Find a record's address. Never raises.
+    """Find a record's address, or why there is none. Never raises.
 
-    The header `mqtt_topic` decides (the first, should there be several), whatever the header `kind` says. Without it
-    `kind` decides and the ids come from a key `user/device`; without both it is telemetry whose payload has the ids.
+    The header `mqtt_topic` decides (the first, should there be several), whatever the header `kind` says. Without a
+    topic `kind` decides and the ids come from a key `user/device`; a record without both headers is telemetry whose
+    payload has the ids.
     """
     headers = record.headers
     if not headers:

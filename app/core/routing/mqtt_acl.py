@@ -14,7 +14,7 @@ _MOSQUITTO = {"${username}": "%u", "${clientid}": "%c"}
 
 
 class AclAction(Enum):
-    """What a rule is about."""
+    """The action that a rule is about."""
 
     PUBLISH = "publish"
     SUBSCRIBE = "subscribe"
@@ -26,7 +26,7 @@ class AclRule(Struct, frozen=True):
     username: str
     permission: str  # allow, deny
     action: AclAction
-    topic: str  # a filter; ${username} and ${clientid} stand for those of the client
+    topic: str  # a filter; ${username} and ${clientid} stand for the client's name and id
     priority: int = 100
 
 
@@ -61,7 +61,7 @@ DEVICES = (
 def name_fault(name: str) -> str | None:
     """What keeps `name` from being a user name or client id; None when nothing does.
 
-    The broker puts both into topics: one that holds a level or a wildcard would open the topics of others.
+    The broker puts names and ids into topics: a name that holds a level or a wildcard would open the topics of others.
     """
     if not name or len(name.encode()) > NAME_MAX:
         return f"give 1 to {NAME_MAX} bytes"
@@ -75,7 +75,7 @@ def name_fault(name: str) -> str | None:
 
 
 def rule(username: str, text: str) -> AclRule:
-    """`publish:TOPIC` or `subscribe:TOPIC` as a rule that allows it. Raises ValueError."""
+    """The rule that allows what `text` says: `publish:TOPIC` or `subscribe:TOPIC`. Raises ValueError for other text."""
     action, _, topic = text.partition(":")
     if action not in ("publish", "subscribe"):
         raise ValueError(f"{text!r}: write publish:TOPIC or subscribe:TOPIC")
@@ -91,7 +91,7 @@ def rule(username: str, text: str) -> AclRule:
 def for_mosquitto(rules: Iterable[AclRule]) -> str:
     """The rules as lines of an acl_file, where what no line allows is denied as well.
 
-    Mosquitto grants every subscription, and withholds what the client may not read.
+    Mosquitto grants every subscription, and withholds the messages that the client may not read.
     """
     lines, by_user = [], dict[str, list[str]]()
     for one in rules:

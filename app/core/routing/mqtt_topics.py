@@ -1,6 +1,6 @@
 """MQTT topic -> Route: what a message is about, whose it is, and the Kafka key that keeps its order.
 
-The same rules as in vector.toml, so that either bridge may run. A level cannot hold "/", so a key is unambiguous.
+The rules are those of vector.toml, so that either bridge may run. A level cannot hold "/", so a key is unambiguous.
 """
 
 from functools import lru_cache
@@ -21,17 +21,19 @@ class Route(Struct, frozen=True, gc=False):
 
 
 def route(topic: str) -> Route:
-    """Route an MQTT topic. Never raises; what matches nothing is Kind.UNKNOWN, keyed by the topic itself."""
+    """Route an MQTT topic. Never raises; a topic that matches nothing is Kind.UNKNOWN, keyed by the topic itself."""
     return _cached(topic) if len(topic) <= CACHED_LENGTH else _route(topic)
 
 
 def manage_key(route: Route, device_id: str) -> bytes:
-    """Key of an alerts_manage message: that of the device it is about, so that it meets the device's state in order."""
+    """Kafka key of an alerts_manage message: the key of the device that the message is about, whose state it must
+    meet in order.
+    """
     return device_key(route.user_id, device_id)
 
 
 def is_own_output(topic: str) -> bool:
-    """True for what this project itself publishes below users/: a bridge must not bring it in again."""
+    """True for a topic below users/ to which this project itself publishes: a bridge must not bring these messages in."""
     match topic.split("/"):
         case ["users", _, "alerts"] | ["users", _, "alerts" | "config", "errors"]:
             return True
