@@ -20,7 +20,9 @@ Headers = Sequence[tuple[str, bytes]]
 
 
 class Origin(Struct, frozen=True):
-    """Where the original was read. A key that is not UTF-8 is in `key_base64`; one of the two is set, or none."""
+    """Where the original was read. A key that is not UTF-8 is in `key_base64`; `key` and `key_base64` are never both
+    set.
+    """
 
     topic: str
     partition: int
@@ -70,8 +72,8 @@ def to_record(
 ) -> tuple[bytes | None, bytes, list[tuple[str, bytes]]]:
     """Make (key, value, headers) of a dead letter; `topic` and `partition` are where the record was read. Never raises.
 
-    Key and headers are the original's, with `reason` added; a `reason` of an earlier rejection is replaced. So is
-    `ingest_ms` where the original had none to believe: a replay has another timestamp, and must not be judged by it.
+    Key and headers are the original's, with `reason` added; a `reason` of an earlier rejection is replaced. `ingest_ms`
+    is added where the original had none to believe: a replay has another timestamp, by which it must not be judged.
     """
     record = rejected.record
     key, key_base64 = _as_text(record.key)
@@ -92,7 +94,7 @@ def to_record(
 
 
 def from_record(value: bytes | None, headers: Headers) -> DeadLetter | None:
-    """Read a dead letter back; None for what to_record did not write. Never raises."""
+    """Read a dead letter back; None for a record that to_record did not write. Never raises."""
     try:
         envelope = _decode(value or b"")
         source = envelope.source
@@ -120,10 +122,10 @@ def from_record(value: bytes | None, headers: Headers) -> DeadLetter | None:
 
 
 def delivery_mark(payload: bytes, headers: Headers) -> bytes | None:
-    """The same for a message and for its redelivery over MQTT, which keeps the packet id; None for one without.
+    """A mark that a message and its redelivery over MQTT share, as both have one packet id; None without a packet id.
 
-    A bridge that dies after Kafka's ack and before its own gets the message again: a second record, with an offset of
-    its own. Rows are told apart by their key, dead letters by this.
+    A bridge that dies after Kafka's ack and before its PUBACK gets the message again: a second record, with an offset
+    of its own. Rows are told apart by their primary key, dead letters by this mark.
     """
     known = dict(headers)
     packet_id = known.get(PACKET_ID)
@@ -133,7 +135,7 @@ def delivery_mark(payload: bytes, headers: Headers) -> bytes | None:
 
 
 def _with_arrival(headers: list[tuple[str, bytes]], record: Record, now_iso: str) -> list[tuple[str, bytes]]:
-    """The headers with one that says when it came in: before any that says so and is not believed."""
+    """The headers with an `ingest_ms` to believe, ahead of any `ingest_ms` that is not believed."""
     at = arrived_ms(record, int(datetime.fromisoformat(now_iso).timestamp() * 1000))
     header = (INGEST, b"%d" % at)
     if header in headers:

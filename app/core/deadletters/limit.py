@@ -1,9 +1,9 @@
-"""When there are too many dead letters to be somebody's own: in, every rejected record; out, an Excess, or None.
+"""When there are too many dead letters to be one sender's: in, every rejected record; out, an Excess, or None.
 
-A wrong schema or a foreign topic makes every record a dead letter, of everybody. A broken device makes many, alone, and
-so does a hostile account, with as many client ids as it likes: whatever they send, they must not stop a platform. So
-each counts at most a share of a limit: a device (a Kafka key) SHARE, a user what the setting says. Where no second user
-is known there is nobody to be protected from the first, who is the platform: then only devices are bounded.
+A wrong schema or a foreign topic makes every record a dead letter, of everybody. A broken device makes many on its own,
+and so does a hostile account, with as many client ids as it likes: neither must be able to stop a platform. So each
+sender counts at most a share of a limit: a device (a Kafka key) SHARE, a user what the setting says. Where no second
+user is known there is nobody to be protected from the first, who is the platform: then only devices are bounded.
 """
 
 import math
@@ -14,15 +14,15 @@ from typing import NamedTuple
 from app.core.model.records import Reason, Record, Rejected, Stage
 
 SHARE = 0.1
-# What a person sends, not a device: its key may name any device, so one account could reach every limit with them.
+# Reasons of what a person sends, not a device: the key may name any device, so one account could reach every limit.
 NOT_COUNTED = frozenset({Reason.UNSUPPORTED_KIND, Reason.INVALID_RULES, Reason.INVALID_COMMAND})
-UNKNOWN = b""  # whoever published to a topic that names nobody: all of them together count as one user
+UNKNOWN = b""  # the senders to topics that name nobody: all of them together count as one user
 
 Headers = Sequence[tuple[str, bytes]]
 
 
 class LimitCause(NamedTuple):
-    """What counts of a dead letter."""
+    """The sender of a dead letter, as the limit counts: its key and its user."""
 
     user: bytes | None  # None: nobody's
     key: bytes | None
@@ -38,11 +38,12 @@ class Excess(NamedTuple):
 
 
 def cause_of(key: bytes | None, headers: Headers, reason: str) -> LimitCause:
-    """Of a record that was refused, good ids or not.
+    """The cause of a record that was refused for `reason`, with good ids or bad.
 
-    An MQTT topic names the account, to which the broker binds it, also where it means nothing or its ids are bad:
-    nobody is another user by what he puts into a topic, a key or a payload. A record without one was written into Kafka
-    by a program that is trusted, and its key names the user; one without a key is nobody's, and counts every time.
+    An MQTT topic names the account, to which the broker binds the topic, also where the topic means nothing or its ids
+    are bad: nobody becomes another user by what he puts into a topic, a key or a payload. A record without a topic was
+    written into Kafka by a program that is trusted, and its key names the user; a record without a key belongs to
+    nobody, and counts every time.
     """
     for name, value in headers:
         if name == "mqtt_topic" and value is not None:
@@ -53,7 +54,7 @@ def cause_of(key: bytes | None, headers: Headers, reason: str) -> LimitCause:
 
 
 class _Tally:
-    """Counts, a key and a user at most so many times."""
+    """Counts dead letters; a key and a user count at most so many times each."""
 
     def __init__(self, most: float, user_share: float) -> None:
         self.most, self._of_key = most, max(1, int(most * SHARE))
@@ -61,21 +62,21 @@ class _Tally:
         self.clear()
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Count from 0."""
         self.total = 0
         self.reasons: Counter[str] = Counter()
-        self._keys: Counter[bytes] = Counter()  # what is in these two was counted: they are no larger than the limit
+        self._keys: Counter[bytes] = Counter()  # like `_users`, no larger than the limit
         self._users: Counter[bytes] = Counter()
 
     def bound(self) -> None:
-        """Bound those that were counted alone."""
+        """Bound the users that were counted alone."""
         for user, count in self._users.items():
             if count > self._of_user:
                 self.total -= count - int(self._of_user)
                 self._users[user] = int(self._of_user)
 
     def add(self, cause: LimitCause, *, alone: bool) -> bool:
-        """Count one; whether that is more than there may be. `alone`: of the only user that is known."""
+        """Count a dead letter; whether there are more than allowed. `alone`: its user is the only one that is known."""
         user, key, reason = cause
         if reason in NOT_COUNTED or (key is not None and self._keys[key] >= self._of_key):
             return False
@@ -91,37 +92,37 @@ class _Tally:
 
 
 class DeadLetterLimit:
-    """One worker's. Dead letters in a row are those since a batch with a good record was done.
+    """The limit of one worker. Dead letters are in a row when no batch with a good record was done in between.
 
-    `row` and `ratio` are the limits, 0 and 1 for none; the ratio is that of `window` records. A user counts at most
+    `row` (a number) and `ratio` (of the last `window` records) are the limits, 0 and 1 for none. A user counts at most
     `user_share` of either, 1 for as much as everybody.
     """
 
     def __init__(
         self, row: int, ratio: float, window: int, user_share: float = SHARE, users: Callable[[], Iterable[str]] = tuple
     ) -> None:
-        """`users` are some that are known beside those whose records come by."""
+        """`users` gives users that are known beside the ones whose records come by."""
         self._row_limit, self._ratio, self._window, self._users = row, ratio, window, users
         self._known: set[bytes] = set()  # two at most
-        # What the database refuses is known later than what decoding refuses: rows of their own.
+        # What the database refuses is known later than what decoding refuses: each has a row of its own.
         self._rows = {False: _Tally(row, user_share), True: _Tally(row, user_share)}
         self._share, self._seen = _Tally(ratio * window, user_share), 0
 
     @property
     def row(self) -> int:
-        """Dead letters in a row, as they count."""
+        """How many dead letters in a row count."""
         return max(tally.total for tally in self._rows.values())
 
     def resume(self, causes: Iterable[LimitCause]) -> None:
         """Count the dead letters right before the first record of a partition.
 
-        Else each restart would make as many as the limit allows.
+        Otherwise each restart would allow as many dead letters again.
         """
         for cause in causes if self._row_limit else ():
             self._count(self._rows[cause.reason == Reason.REFUSED_BY_DATABASE], cause)
 
     def check(self, records: Sequence[Record], rejected: Sequence[Rejected]) -> Excess | None:
-        """Count `rejected`, which are in the order of `records`, before they are sent; an Excess: send none of them."""
+        """Count `rejected`, in the order of `records`, before they are sent; after an Excess none of them may be."""
         if not rejected:
             return None
         if len(self._known) < 2:
@@ -151,7 +152,7 @@ class DeadLetterLimit:
         return None
 
     def done(self, received: int, dead: int, users: Iterable[str] = ()) -> None:
-        """A batch of `received` records is done, `dead` of them dead letters; of `users` it had readings."""
+        """A batch of `received` records is done, `dead` of them dead letters, with readings of `users` among them."""
         if len(self._known) < 2:
             self._knows(user.encode() for user in users)
         if dead < received:
@@ -169,7 +170,7 @@ class DeadLetterLimit:
         return tally.add(cause, alone=self._known == {cause.user})
 
     def _knows(self, users: Iterable[bytes]) -> None:
-        """Note who there is. What the first one counted for alone is bounded once there is a second."""
+        """Note which users there are. The count of the first user, unbounded so far, is bounded once there is a second."""
         for user in users:
             if len(self._known) == 1 and user not in self._known:
                 for tally in (*self._rows.values(), self._share):

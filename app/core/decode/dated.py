@@ -1,4 +1,4 @@
-"""Whether a reading bears a time of its own, or only that of its arrival, which is another one when it comes again."""
+"""Whether a reading bears a time of its own, or only the time of its arrival, which a redelivery changes."""
 
 import msgspec
 from msgspec import Raw, Struct

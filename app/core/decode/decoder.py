@@ -1,8 +1,8 @@
 """Telemetry record -> Reading, or Rejected with the reason: nothing that any bytes can make raise.
 
-Most payloads take the fast way: one typed decode of the fields that have a column, one that keeps the JSON of every
-other field as it is, and a few searches for what PostgreSQL would not take. Whatever is refused or suspicious there is
-read again field by field (strict_json.py, fields.py), and that decides.
+Most payloads take the fast way: one typed decode of the fields that have a column, one decode that keeps the JSON of
+every other field unchanged, and a few searches for what PostgreSQL would not take. A payload that the fast way refuses
+or suspects is read again field by field (strict_json.py, fields.py), and this second reading decides.
 """
 
 import re
@@ -26,7 +26,7 @@ from app.core.schema.schema import TIME, Schema
 
 
 class DecodeLimits(Struct, frozen=True):
-    """What is taken; the defaults are those of the settings. Times are seconds, sizes bytes."""
+    """The limits of what is taken; the defaults are those of the settings. Times are seconds, sizes bytes."""
 
     time_future_max: float = 300.0
     time_past_max: float = 90 * 86400.0
@@ -47,7 +47,7 @@ _capital_exponent = re.compile("E[-+]?[0-9]{4}").search
 
 
 class Decoder:
-    """Decodes telemetry of a schema within some limits. Keeps time bounds and the shape of those before.
+    """Decodes telemetry of a schema within some limits. Keeps time bounds and the shape of the payloads before.
 
     A repeated JSON key's last value counts, as in jsonb. `timestamp` wins over `time`, which then stays in `extra`; a
     time is rounded to the nearest microsecond.
@@ -73,11 +73,13 @@ class Decoder:
         self._until = self._bound(0)
 
     def begin(self) -> None:
-        """A batch begins: it may have so many payloads of a shape of their own."""
+        """A batch begins: LearnedShape counts its misses anew."""
         self._shape.begin()
 
     def decode(self, record: Record, address: Address, at: int) -> Reading | Rejected:
-        """Decode a record whose address (address.py) is telemetry; it came in `at` (arrival.py), ms. Never raises."""
+        """Decode a record whose address (address.py) is telemetry and which came in `at` (arrival.py), milliseconds
+        since 1970. Never raises.
+        """
         if not self._since <= at < self._until:
             self._until = self._bound(at)
         shape, extra = self._shape, None
@@ -120,7 +122,7 @@ class Decoder:
     def _read_apart(
         self, text: str, record: Record, address: Address, at: int
     ) -> tuple[Any, dict[str, Raw], datetime | float | None, str]:
-        """A payload of a shape that is not learned: ids and columns, the other fields, its time, and where that was."""
+        """A payload of a shape that is not learned: ids and columns, the other fields, its time, and the field of it."""
         typed, extra = self._typed(text), _raw_fields(text)
         if (time := typed.timestamp) is not None:
             field = "timestamp"
@@ -132,7 +134,7 @@ class Decoder:
         return typed, extra, time, field
 
     def _read_with_care(self, typed: Any, extra: dict[str, Raw]) -> None:
-        """Take the columns that `typed` leaves out from `extra` into it. Raises ValueError when one is refused."""
+        """Take the columns that `typed` leaves out from `extra` into `typed`. Raises ValueError when one is refused."""
         taken: set[str] = set()
         for column in self._careful:
             value = read_column(extra, column, taken)
@@ -143,7 +145,10 @@ class Decoder:
             extra.pop(name, None)
 
     def _bound(self, at: int) -> int:
-        """Hold times to what is taken of every record of this span of arrival; what is beyond is looked at alone."""
+        """Set the bounds within which every record of this span of arrival may lie; a time beyond them is judged alone.
+
+        Returns the end of the span, milliseconds since 1970.
+        """
         self._since = at - at % self._span
         until = self._since + self._span
         self._earliest, self._latest = moment_of(until) - self._past, moment_of(self._since) + self._future
@@ -203,10 +208,12 @@ def hashed_id(payload: bytes) -> int:
 
 
 def _in_utc(time: datetime | float) -> datetime:
-    """Raises TypeError for None, OverflowError for what no datetime can say."""
+    """The same time in UTC. Raises TypeError for None, OverflowError for what no datetime can say."""
     return time.astimezone(UTC) if isinstance(time, datetime) else from_epoch(time)
 
 
 def _own_time(record: Record, at: int) -> datetime | None:
-    """The time of a payload without one; none where the clock of a worker says it, which is another each time."""
+    """The time of a payload that has none: that of arrival. None where only the clock of a worker says when the record
+    came in, which is another time at each redelivery.
+    """
     return None if said_ms(record, at) is None else moment_of(at)

@@ -1,7 +1,7 @@
 """Raw JSON fields -> the columns of a reading, or the Fault of the first one that cannot be stored.
 
-The careful way: it names field and value. decoder.py has the same checks in one typed decoder and comes here when
-that refuses.
+The careful way, whose faults name field and value. decoder.py has the same checks in one typed decoder and comes here
+when the typed decoder refuses.
 """
 
 import re
@@ -37,7 +37,7 @@ _NULL = b"null"
 
 
 class KnownFields(Struct, frozen=True, gc=False):
-    """The fields that have a column; None where the payload has none or null. `time_field` is the one `time` is of."""
+    """The fields that have a column; None where the payload has none or null. `time` comes from the field `time_field`."""
 
     time: datetime | None
     time_field: str | None
@@ -45,11 +45,11 @@ class KnownFields(Struct, frozen=True, gc=False):
     user_id: str
     device_id: str
     values: tuple[Any, ...]  # of the schema's columns
-    taken: frozenset[str]  # the fields those come from
+    taken: frozenset[str]  # the fields that `values` come from
 
 
 def read_known(fields: Mapping[str, Raw], address: Address, columns: Sequence[Column]) -> KnownFields | Fault:
-    """Read the fields that have a column. Ids are those of the address, else of the payload. Never raises."""
+    """Read the fields that have a column. Ids come from the address, or else from the payload. Never raises."""
     user_id = _identity(fields, "user_id", address.user_id)
     if isinstance(user_id, Fault):
         return user_id
@@ -80,7 +80,7 @@ def read_known(fields: Mapping[str, Raw], address: Address, columns: Sequence[Co
 def read_column(fields: Mapping[str, Raw], column: Column, taken: set[str]) -> Any | Fault:
     """The value of the first field of the column that is there and not null, else None or, if required, a Fault.
 
-    The fields looked at are added to `taken`; those after the first stay what they are.
+    The fields looked at are added to `taken`; the fields after the first that counts are left alone.
     """
     for name in column.fields:
         taken.add(name)
@@ -152,7 +152,7 @@ def _bad_time(name: str, raw: bytes, problem: str) -> Fault:
 
 
 def _integer(name: str, raw: bytes, kind: ColumnType) -> int | Fault:
-    """90, and what is the same number exactly: 90.0, 9e1. Many a sender knows no other numbers than floats."""
+    """The integer that `raw` is exactly: 90, and also 90.0 or 9e1, as many a sender knows no numbers but floats."""
     wanted = _WANTED.get(name, kind.wanted)
     found = _whole(raw)
     if found is None:
@@ -165,13 +165,15 @@ def _integer(name: str, raw: bytes, kind: ColumnType) -> int | Fault:
 
 
 def _whole(raw: bytes) -> int | None:
-    """The integer that a JSON number is, exactly; None for a fraction or no number. Beyond 64 bits, any beyond them."""
+    """The integer that a JSON number is, exactly; None for a fraction or no number. For a number beyond 64 bits, any
+    integer beyond them.
+    """
     if _INTEGER.fullmatch(raw):
         return int(raw) if len(raw) <= _INT64_LENGTH else _BEYOND
     if not _ANY_NUMBER.fullmatch(raw):
         return None
     power = _EXPONENT.search(raw)
-    if power and len(power[1]) > _EXPONENT_LENGTH:  # also of a 0: nobody means that
+    if power and len(power[1]) > _EXPONENT_LENGTH:  # also when the number is 0: nobody means such an exponent
         return None if power[1].startswith(b"-") else _BEYOND
     number = Decimal(raw.decode())
     if number.adjusted() > _INT64_LENGTH:

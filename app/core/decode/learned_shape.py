@@ -1,8 +1,8 @@
-"""Which fields most payloads have: learned from those that were read, so that the next ones are read at one go.
+"""Which fields most payloads have: learned from payloads that were read, so that the next ones are read at one go.
 
 A payload is otherwise read twice: for the fields that have a column, and for the JSON of all others. A struct that
-names these too reads it once, in a third of the time, and refuses whatever has a field it does not know. That one is
-read as before, and its fields are known from then on.
+names the others too reads the payload once, in a third of the time, and refuses a payload with a field that the struct
+does not know. Such a payload is read twice, and its fields are known from then on.
 """
 
 import re
@@ -14,22 +14,22 @@ from msgspec import Raw, Struct, defstruct, json
 from app.core.schema.codegen import shaped_maker
 from app.core.schema.column_types import INTEGERS, Column
 
-# More names cost each payload 20 ns, whether it has them or not; who sends ever new ones is not worth it.
+# Each further name costs each payload 20 ns, with or without such a field; a sender of ever new names is not worth it.
 NAMES_MAX = 16
-MISSES_MAX = 32  # in a batch, then all are read as before: a payload of another shape costs half a microsecond
+MISSES_MAX = 32  # in a batch, then all payloads are read twice: a miss costs half a microsecond more
 NOT_THERE = Raw(b"")  # no JSON is empty
 _name = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. -]{0,63}").fullmatch
 
 
 class Unread(Struct, gc=False):
-    """A payload of a shape that is not learned: nothing is known of it, not even its time."""
+    """A payload of a shape that is not learned: none of its fields is known, not even its time."""
 
     text: str
     time: None = None
 
 
 class LearnedShape:
-    """A struct of the fields seen so far. `misses`: how many payloads of this batch it did not fit."""
+    """A struct of the fields seen so far. `misses` counts the payloads of this batch that the struct did not fit."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class LearnedShape:
         encode: Callable[[Any], bytes],
         misses_max: int = MISSES_MAX,
     ) -> None:
-        """`time` is the type of a time. No column may be one that is read with care, but where `misses_max` is 0."""
+        """`time` is the type of a time. Columns that are read with care are allowed only where `misses_max` is 0."""
         self._time, self._columns, self._reading, self._encode = time, columns, reading, encode
         self._misses_max = misses_max
         self._named: dict[str, None] = {}
@@ -50,21 +50,21 @@ class LearnedShape:
         # JSON text -> time, ids, columns and the others as they are; Unread where nothing is learned. Raises
         # ValidationError for a payload of another shape.
         self.typed: Callable[[str], Any] = Unread
-        self.make: Callable[..., Any]  # of that, time and ids: a Reading
+        self.make: Callable[..., Any]  # of what `typed` gives, time and ids: a Reading
 
     def begin(self) -> None:
-        """A batch begins: it may have so many misses of its own."""
+        """A batch begins: its misses are counted from 0."""
         self.misses, self.typed = 0, self._learned
 
     def miss(self, text: str) -> Unread:
-        """A payload was of another shape: it is read as before, and so are all that follow when there are too many."""
+        """A payload was of another shape: the caller reads it twice, and after too many misses all of the batch."""
         self.misses += 1
         if self.misses >= self._misses_max:
             self.typed = Unread
         return Unread(text)
 
     def learn(self, time_field: str, extra: Mapping[str, Any]) -> None:
-        """Know the fields of a payload that was read, as far as there is room."""
+        """Learn the fields of a payload that was read twice, as far as there is room."""
         if self.misses >= self._misses_max:
             return
         new = [name for name in extra if name not in self._named and name not in self._known and _name(name)]

@@ -1,4 +1,4 @@
-"""Times that are refused and that one can guess the meaning of: what they are, and what would be right."""
+"""Times that are refused and whose meaning can be guessed: what they are, and what would be right."""
 
 import re
 from datetime import datetime, timedelta
@@ -12,7 +12,7 @@ _FROM, _TO = 946_684_800_000, 4_102_444_800_000
 
 
 def odd_time(raw: bytes) -> str | None:
-    """The end of a sentence about a JSON value that is no time; None where nobody can tell what it was meant to be."""
+    """The end of a sentence about a JSON value that is no time; None where nobody can tell what the sender meant."""
     text = raw.decode("utf-8", "replace")
     if _NUMBER.fullmatch(raw):
         return _scaled(int(text.partition(".")[0]))

@@ -1,7 +1,7 @@
 """Payload bytes -> its fields as raw JSON, and JSON text -> the Fault that keeps jsonb from holding it exactly.
 
-The careful, slow way (a few microseconds). The fast way in decoder.py takes it for whatever it is not sure about, so
-this module alone decides what is refused, and why. Every step is linear in the size of the payload.
+The careful, slow way (a few microseconds). The fast way in decoder.py comes here with every payload that it is not sure
+about, so this module alone decides what is refused, and why. Every step is linear in the size of the payload.
 """
 
 import re
@@ -58,7 +58,7 @@ def read_fields(payload: bytes, max_depth: int) -> dict[str, Raw] | Fault:
 def jsonb_fault(text: str, max_depth: int) -> Fault | None:
     """What is wrong with valid JSON that is to be stored: more than `max_depth` levels, itself the first, or a number.
 
-    It is asked about what is stored, not about the payload: a repeated key's earlier value harms nobody.
+    `text` is what is stored, not the payload: the earlier value of a repeated key harms nobody.
     """
     outside = _STRINGS.sub("", text)
     depth = 0
@@ -92,7 +92,7 @@ def _syntax(payload: bytes, text: str, error: str) -> Fault:
         return Fault(Reason.LONE_SURROGATE, Stage.DECODE, detail)
     place = _BYTE.search(error)
     at = int(place[1]) if place else len(payload)
-    # The parser has read one character more when it meets the I of -Infinity or the a of nan.
+    # At the I of -Infinity or the a of nan the parser has read one character more.
     if name := _NOT_NUMBERS.match(payload, max(at - 1, 0)) or _NOT_NUMBERS.match(payload, at):
         detail = f"{name[0].decode()} at byte {name.start()} is not JSON; send null or leave the field out"
         return Fault(Reason.BAD_JSON, Stage.DECODE, detail)

@@ -17,18 +17,18 @@ Ranges = tuple[tuple[str, str], ...]
 
 
 class OneOf(Struct, frozen=True, gc=False):
-    """`[...]`."""
+    """The item `[...]` of a glob: some characters, or with `!` all but these."""
 
     ranges: Ranges
     negated: bool
 
     def takes_in(self, char: str) -> bool:
-        """Whether it stands for this character."""
+        """Whether the item stands for this character."""
         return any(low <= char <= high for low, high in self.ranges) is not self.negated
 
 
 Item = str | OneOf | None  # a character, one of several, or any
-Piece = str | tuple[Item, ...]  # a str is looked for as it is
+Piece = str | tuple[Item, ...]  # a str is looked for literally
 
 
 class Glob:
@@ -43,10 +43,10 @@ class Glob:
         self._first, self._last = pieces[0], pieces[-1]
         self._middle = tuple(piece for piece in pieces[1:-1] if piece)
         self._least = sum(map(len, pieces)) if not self._whole else len(pieces[0])
-        self._searches: list[re.Pattern[str] | None] | None = None  # made when they are needed
+        self._searches: list[re.Pattern[str] | None] | None = None  # made when a name is first matched
 
     def matches(self, name: str) -> bool:
-        """Whether it takes in this name; takes microseconds."""
+        """Whether the glob takes in this name; the answer takes microseconds."""
         size = len(name)
         if size < self._least or (self._whole and size != self._least) or not _at(self._first, name, 0):
             return False
@@ -73,12 +73,12 @@ class Glob:
 
     @property
     def searched(self) -> int:
-        """Characters of what has to be tried at each place of a name."""
+        """How many characters have to be tried at each place of a name."""
         return sum(len(piece) for piece in self._middle if not isinstance(piece, str))
 
 
 class Globs:
-    """Several ids and globs."""
+    """Several ids and globs, looked at together."""
 
     __slots__ = ("_globs", "_names")
 
@@ -87,18 +87,18 @@ class Globs:
         self._globs = tuple(Glob(text) for text in self._names if not WILD.isdisjoint(text) and text != "*")
 
     def takes_in(self, name: str) -> bool:
-        """Whether one of them does."""
+        """Whether one of the ids or globs takes in this name."""
         if name in self._names or "*" in self._names:
             return True
         return any(glob.matches(name) for glob in self._globs)
 
     def hits(self, name: str) -> set[str]:
-        """All texts that take in this name, the name itself and `*` among them, whether they were given or not."""
+        """All texts that take in this name, the name itself and `*` among them even when neither was given."""
         return {name, "*", *(glob.text for glob in self._globs if glob.matches(name))}
 
 
 def _at(piece: Piece, name: str, at: int) -> bool:
-    """Whether the piece stands there; the name is long enough."""
+    """Whether the piece stands at place `at` of the name, which is long enough."""
     if isinstance(piece, str):
         return name.startswith(piece, at)
     for item in piece:
@@ -112,7 +112,7 @@ def _at(piece: Piece, name: str, at: int) -> bool:
 
 
 def _regex(piece: tuple[Item, ...]) -> re.Pattern[str]:
-    """Of what has a fixed length: there is nothing to try again within it."""
+    """The pattern of a piece, which has a fixed length: there is nothing to try again within."""
     parts = []
     for item in piece:
         if isinstance(item, OneOf):
@@ -151,7 +151,7 @@ def _items(text: str) -> Iterator[Item]:
 
 
 def _class_end(text: str, at: int) -> int:
-    """Where the class that begins there ends, -1 if it does not; a `]` that comes first is of the class."""
+    """Where the class that begins at `at` ends, -1 if it does not end; a `]` that comes first belongs to the class."""
     first = at + text.startswith("!", at)
     return text.find("]", first + 1)
 

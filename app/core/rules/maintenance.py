@@ -1,6 +1,6 @@
 """Maintenance windows of a user as decoded JSON -> compiled windows, or everything that is wrong with them.
 
-A window is a span of event time on some devices: what their rules find in it is recorded and not sent.
+A window is a span of event time on some devices: what their rules find within the span is recorded and not sent.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ Span = tuple[int, int]  # event times, microseconds since 1970: from the first o
 
 
 class MaintenanceWindow(Struct, frozen=True, gc=False):
-    """One window."""
+    """One maintenance window of a user."""
 
     span: Span
     devices: Globs
@@ -38,7 +38,7 @@ def problems_of(windows: Any) -> Iterator[str]:
 
 
 def compile_windows(windows: list[dict[str, Any]]) -> tuple[MaintenanceWindow, ...]:
-    """Of windows that passed the check."""
+    """Compile windows in which `problems_of` found nothing."""
     return tuple(
         MaintenanceWindow((_micros(one["from"]), _micros(one["until"])), Globs(one.get("devices") or ("*",)))
         for one in windows
@@ -46,12 +46,12 @@ def compile_windows(windows: list[dict[str, Any]]) -> tuple[MaintenanceWindow, .
 
 
 def spans_of(windows: tuple[MaintenanceWindow, ...], device_id: str) -> tuple[Span, ...]:
-    """Those of a device."""
+    """The spans of the windows that take in this device."""
     return tuple(one.span for one in windows if one.devices.takes_in(device_id))
 
 
 def within(windows: tuple[MaintenanceWindow, ...], device_id: str, at: int) -> bool:
-    """Whether a device is in one of them at that time, microseconds since 1970."""
+    """Whether a device is in one of the windows at the event time `at`, microseconds since 1970."""
     return any(one.span[0] <= at < one.span[1] and one.devices.takes_in(device_id) for one in windows)
 
 

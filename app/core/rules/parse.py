@@ -28,7 +28,7 @@ def parse(
 ) -> RuleSet | InvalidRules:
     """Compile a JSON array of rules, or an object with the array as "rules", for readings of `schema`.
 
-    Never raises for any text.
+    Never raises, whatever the text.
     """
     if len(rules_json) > bytes_max:
         return InvalidRules(user_id, (f"rules: {len(rules_json)} bytes of JSON; at most {bytes_max} are allowed",))

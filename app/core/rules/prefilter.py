@@ -13,7 +13,7 @@ Prefilter = Callable[[Reading], bool]
 
 
 def any_holds(rules: tuple[Rule, ...], reading: Reading) -> bool:
-    """Whether any rule's condition holds: what is asked on every reading of a device without open episodes.
+    """Whether any rule's condition holds: a question about every reading of a device without open episodes.
 
     False is certain; True may still be a value that cannot be reported (an integer beyond float64).
     """
@@ -25,7 +25,7 @@ def any_holds(rules: tuple[Rule, ...], reading: Reading) -> bool:
 
 
 def prefilter_for(rules: tuple[Rule, ...], schema: Schema) -> Prefilter:
-    """A quick test whether certainly none of `rules` holds: what is asked on every reading of a device at rest.
+    """A quick test whether certainly none of `rules` holds, for every reading of a device at rest.
 
     `rules` are compiled for readings of `schema`. Thresholds on a column become one open interval, so most readings
     cost two comparisons a column (0.15 us instead of 0.3 us a rule); a value on or beyond its border is for any_holds

@@ -14,14 +14,14 @@ EVERY = ("*",)  # globs of a rule that names no devices
 
 
 class Escalation(Struct, frozen=True, gc=False):
-    """How bad an alert is once it has been firing for so long."""
+    """The severity of an alert that has been firing for so long."""
 
-    after: int  # microseconds from its FIRING
+    after: int  # microseconds from the alert's FIRING
     severity: Severity
 
 
 class Flap(Struct, frozen=True, gc=False):
-    """How often a rule may fire in a time before it has to stay clear for as long to be over."""
+    """How often a rule may fire within a time; fires it more often, its alert ends only after as long a quiet time."""
 
     times: int
     within: int  # microseconds
@@ -34,11 +34,11 @@ class Rule(Struct, frozen=True, gc=False):
     message: str
     severity: Severity
     devices: tuple[str, ...]  # ids and globs
-    # Of what the rule means: its condition, when that opens and ends an alert, its severity. Not of its id, message or
-    # devices, nor of what only decides how often it is sent: a change of those keeps open alerts open.
+    # A digest of what the rule means: its condition, when the condition opens and ends an alert, its severity. Not of
+    # its id, message or devices, nor of what only decides how often an alert is sent: such a change keeps alerts open.
     fingerprint: str
     condition: Comparison | CompoundCondition
-    # The condition's own, so that asking costs one step less; not to be asked about None.
+    # The condition's own function, so that a call costs one step less; not to be called with None.
     read: Callable[[Reading], Any]
     holds: Callable[[Any], Verdict]
     stays: Callable[[Any], Verdict]
@@ -48,7 +48,7 @@ class Rule(Struct, frozen=True, gc=False):
     cooldown: int = 0
     escalate: Escalation | None = None
     flap: Flap | None = None
-    no_data: int = 0  # of arrival, not of event time: an open alert that no reading speaks of for so long is stale
+    no_data: int = 0  # of arrival, not of event time: an open alert without a reading for so long is stale
 
 
 class RuleSet(Struct, frozen=True, gc=False):
@@ -56,7 +56,7 @@ class RuleSet(Struct, frozen=True, gc=False):
 
     user_id: str
     rules: tuple[Rule, ...]
-    globs: Globs | None = None  # of all of them together; None where all rules are for every device
+    globs: Globs | None = None  # the globs of all rules together; None where all rules are for every device
 
 
 class InvalidRules(Struct, frozen=True, gc=False):
@@ -67,7 +67,9 @@ class InvalidRules(Struct, frozen=True, gc=False):
 
 
 def compile_for(ruleset: RuleSet, device_id: str) -> tuple[Rule, ...]:
-    """The rules whose `devices` name this device or take it in, in order. Cache it per device and RuleSet."""
+    """The rules whose `devices` name this device or take it in, in order. Callers cache the answer per device and
+    RuleSet.
+    """
     if ruleset.globs is None:
         return ruleset.rules
     hits = ruleset.globs.hits(device_id)  # each glob is looked at once, in however many rules it is

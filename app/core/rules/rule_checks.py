@@ -34,7 +34,7 @@ def checks_of_rule(schema: Schema) -> dict[str, Check]:
 def problems_of(rule: Any, checks: Mapping[str, Check]) -> Iterator[str]:
     """Yield each problem as `.field: value is not what would be right`; nothing for a rule that can be compiled.
 
-    `checks` are those of `checks_of_rule`. Optional fields that are null count as absent.
+    `checks` come from `checks_of_rule`. Optional fields that are null count as absent.
     """
     if not isinstance(rule, dict):
         yield f": {shown(rule)} is not an object; {_EXAMPLE}"

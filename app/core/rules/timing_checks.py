@@ -12,22 +12,22 @@ TIMES_MAX = 50  # of flap; so many times are kept in the device's state
 
 
 def seconds(field: str) -> Check:
-    """Of a field that is a duration."""
+    """The check of a field that is a duration in seconds."""
     return lambda rule: _seconds(rule[field])
 
 
 def consecutive(rule: dict[str, Any]) -> Iterator[str]:
-    """Of `consecutive`."""
+    """Yield what is wrong with `consecutive`."""
     yield from _whole(rule["consecutive"], 1, CONSECUTIVE_MAX)
 
 
 def no_data(rule: dict[str, Any]) -> Iterator[str]:
-    """Of `no_data_seconds`."""
+    """Yield what is wrong with `no_data_seconds`."""
     yield from _some_seconds(rule["no_data_seconds"])
 
 
 def escalate(rule: dict[str, Any]) -> Iterator[str]:
-    """Of `escalate`."""
+    """Yield what is wrong with `escalate`."""
     value = rule["escalate"]
     if not isinstance(value, dict) or value.keys() != {"after_seconds", "severity"}:
         yield f'{shown(value)} is not an object such as {{"after_seconds": 600, "severity": "critical"}}'
@@ -42,7 +42,7 @@ def escalate(rule: dict[str, Any]) -> Iterator[str]:
 
 
 def flap(rule: dict[str, Any]) -> Iterator[str]:
-    """Of `flap`."""
+    """Yield what is wrong with `flap`."""
     value = rule["flap"]
     if not isinstance(value, dict) or value.keys() != {"times", "within_seconds"}:
         yield f'{shown(value)} is not an object such as {{"times": 3, "within_seconds": 600}}'

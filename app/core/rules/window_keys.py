@@ -21,16 +21,16 @@ class WindowKey(Struct, frozen=True, gc=False):
 
 
 def window_key(text: str) -> WindowKey | None:
-    """None for the name of a field."""
+    """The window that a rule's key asks for; None for the name of a field."""
     found = _CALL.fullmatch(text)
     return WindowKey(found[1], found[2], int(found[3])) if found else None
 
 
 def looks_like_one(text: str) -> bool:
-    """Whether somebody meant a window, right or wrong."""
+    """Whether the author of a key meant a window, written correctly or not."""
     return _LIKE_A_CALL.match(text) is not None
 
 
 def name_of(key: str, seconds: int) -> str:
-    """The name of a window in the state of a device."""
+    """The name of a window of so many seconds in the state of a device."""
     return f"{key},{seconds}s"

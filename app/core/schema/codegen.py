@@ -1,6 +1,6 @@
-"""Functions of a schema's columns, compiled once as one would have written them: attrgetter takes twice as long.
+"""Functions of a schema's columns, compiled once as if written by hand: attrgetter takes twice as long.
 
-What they are made of are names that schema.py has checked to be identifiers, and names of JSON fields as literals;
+Their source consists of names that schema.py has checked to be identifiers, and of names of JSON fields as literals;
 nothing of a message comes here.
 """
 
@@ -27,8 +27,8 @@ def reading_maker(
 ) -> Callable[..., Any]:
     """A function of a reading's time and ids, of its JSON fields and of what has its columns as attributes.
 
-    It takes `fields` out of the JSON fields; `care` has done so before with those of the columns that it sets. One call
-    for all of it and no loop: as quick as if it stood in decoder.py.
+    The function takes `fields` out of the JSON fields; `care` has taken the fields of the columns that it sets before.
+    One call does all and has no loop: as quick as the same lines in decoder.py.
     """
     careful = " care(it, extra)\n" if care else ""
     pops = "".join(f" extra.pop({field!r}, None)\n" for field in fields)  # 0.1 us quicker than with `pop = extra.pop`
@@ -52,7 +52,7 @@ def shaped_maker(
     """A function of a reading's time and ids, and of what has its columns as attributes `names` and the JSON of the
     fields `extra_names` as other_0, other_1, ..., which is `none` where the payload lacks them.
 
-    It takes the arguments of `reading_maker`'s function, so that a caller need not ask which it has, and makes `extra`.
+    The function takes the arguments of `reading_maker`'s function, so that a caller can use either, and makes `extra`.
     """
     takes = "".join(
         f" v = it.other_{number}\n if v is not none: extra[name_{number}] = v\n" for number in range(len(extra_names))
@@ -70,7 +70,7 @@ def shaped_maker(
 
 @lru_cache(maxsize=256)  # one for each set of columns that some user's rules are about
 def bounds_maker(names: tuple[str, ...]) -> Callable[..., Callable[[Any], bool]]:
-    """A function of low0, high0, low1, ... that gives the test whether each attribute is None or between its two."""
+    """A function of low0, high0, low1, ... that gives the test whether each attribute is None or within its bounds."""
     tests = "".join(
         f"  v = it.{name}\n  if v is not None and not low{at} < v < high{at}: return False\n"
         for at, name in enumerate(names)
@@ -90,5 +90,5 @@ Interval = tuple[float, float]  # both ends excluded
 
 
 def within(bounds: Mapping[str, Interval]) -> Callable[[Reading], bool]:
-    """A test of the named columns; one that a reading lacks is within."""
+    """A test whether the named columns of a reading lie within their bounds; a column that the reading lacks does."""
     return bounds_maker(tuple(bounds))(*(limit for interval in bounds.values() for limit in interval))

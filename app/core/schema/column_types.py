@@ -6,12 +6,12 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 KEY = ("time", "user_id", "device_id", "sequence_id")  # the columns of every schema, and its primary key
-EXTRA = "extra_data"  # the last one: whatever else a payload has
+EXTRA = "extra_data"  # the last column: whatever else a payload has
 Judged = Literal["number", "text", "truth"]  # what a rule compares its value with
 
 
 class Bits:
-    """How wide an integer column is; an int without it has 64."""
+    """How many bits an integer column has; an int without this annotation has 64."""
 
     def __init__(self, bits: int) -> None:
         self.bits = bits
@@ -33,14 +33,14 @@ class ColumnType(Struct, frozen=True):
 
     sql: str
     python: type
-    typed: Any  # what msgspec reads it as; None: it is read with more care (fields.py)
+    typed: Any  # the type as which msgspec reads a value; None: the column is read with more care (fields.py)
     judged: Judged
-    wanted: str  # for whoever sent something else
+    wanted: str  # what would be right, in words for whoever sent something else
     bits: int = 0
 
     @property
     def ordered(self) -> bool:
-        """Whether a reading has the very number that a rule compares: of a Decimal it takes the float."""
+        """Whether a reading has the very number that a rule compares: of a Decimal the rule takes the float."""
         return self.judged == "number" and self.python is not Decimal
 
 
@@ -57,7 +57,7 @@ TYPES = {
     int: INTEGERS[64],
     bool: ColumnType("boolean", bool, bool, "truth", "send true or false"),
     str: ColumnType("text", str, str, "text", "send a string"),
-    # Exact, as prices have to be; many send them as strings, so that nothing on the way makes a float of them.
+    # Exact, as prices have to be; many senders write a price as a string, so that nothing on the way makes it a float.
     Decimal: ColumnType("numeric", Decimal, None, "number", "send a number, or a string that is one"),
 }
 
@@ -72,5 +72,5 @@ class Column(Struct, frozen=True):
 
     @property
     def careful(self) -> bool:
-        """Whether msgspec's typed decoder alone cannot read it."""
+        """Whether msgspec's typed decoder alone cannot read the column."""
         return self.type.typed is None or len(self.fields) > 1

@@ -18,7 +18,7 @@ TIME = Annotated[datetime, Meta(tz=True)] | int | float | None
 
 
 class Schema(Struct, frozen=True, eq=False):
-    """A struct, worked out."""
+    """The columns of a developer's struct, and the functions and types that are made of them."""
 
     name: str
     columns: tuple[Column, ...]
@@ -34,13 +34,13 @@ class Schema(Struct, frozen=True, eq=False):
 
     @property
     def types(self) -> tuple[str, ...]:
-        """PostgreSQL's types of them."""
+        """PostgreSQL's types of all columns of a row, in order."""
         return ("timestamptz", "text", "text", "bigint", *(column.type.sql for column in self.columns), "jsonb")
 
 
 @lru_cache(maxsize=8)
 def schema_of(struct: type[Struct]) -> Schema:
-    """Work a struct out. Raises SettingsError that names all that is wrong with it."""
+    """The Schema of a struct. Raises SettingsError that names all that is wrong with the struct."""
     hints = get_type_hints(struct, include_extras=True)
     columns, problems = list[Column](), list[str]()
     for field in msgspec.structs.fields(struct):
@@ -66,14 +66,16 @@ def schema_of(struct: type[Struct]) -> Schema:
 
 
 def _typed(columns: list[Column]) -> type[Struct]:
-    """Every column has its place. Those read with more care get a name no device sends; their value is set later."""
+    """A struct with a place for every column. A column that is read with more care gets a name that no device sends;
+    its value is set later.
+    """
     fields: list[Any] = [
         ("timestamp", TIME, None), ("time", TIME, None), ("user_id", str | None, None),
         ("device_id", str | None, None), ("sequence_id", INTEGERS[64].typed | None, None),
     ]  # fmt: skip
     rename = {}
     for number, one in enumerate(columns):
-        # A field with a default may not come before one without, so all go by keyword.
+        # A field with a default may not come before a field without, so all go by keyword.
         kind = Any if one.careful else one.type.typed if one.required else one.type.typed | None
         fields.append((one.name, kind, NODEFAULT if one.required and not one.careful else None))
         rename[one.name] = f"\x7f{number}" if one.careful else one.fields[0]
