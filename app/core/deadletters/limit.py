@@ -170,7 +170,7 @@ class DeadLetterLimit:
         return tally.add(cause, alone=self._known == {cause.user})
 
     def _knows(self, users: Iterable[bytes]) -> None:
-        """Note which users there are. The count of the first user, unbounded so far, is bounded once there is a second."""
+        """Note which users there are. The count of the first user is bounded once there is a second."""
         for user in users:
             if len(self._known) == 1 and user not in self._known:
                 for tally in (*self._rows.values(), self._share):

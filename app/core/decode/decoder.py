@@ -122,7 +122,7 @@ class Decoder:
     def _read_apart(
         self, text: str, record: Record, address: Address, at: int
     ) -> tuple[Any, dict[str, Raw], datetime | float | None, str]:
-        """A payload of a shape that is not learned: ids and columns, the other fields, its time, and the field of it."""
+        """A payload of a shape that is not learned: ids and columns, other fields, its time and the time's field."""
         typed, extra = self._typed(text), _raw_fields(text)
         if (time := typed.timestamp) is not None:
             field = "timestamp"

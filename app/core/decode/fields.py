@@ -37,7 +37,7 @@ _NULL = b"null"
 
 
 class KnownFields(Struct, frozen=True, gc=False):
-    """The fields that have a column; None where the payload has none or null. `time` comes from the field `time_field`."""
+    """The fields that have a column; None where the payload has none or null. `time_field` is where `time` is from."""
 
     time: datetime | None
     time_field: str | None

@@ -6,7 +6,7 @@ COUNTERS = 800
 
 
 class HeavyHitters:
-    """Sums by name. A name that counts for more than 1/400 of the whole is always there; its sum may be low by as much."""
+    """Sums by name. A name with more than 1/400 of the whole is always there; its sum may be low by as much."""
 
     def __init__(self, counters: int = COUNTERS) -> None:
         """Of more than `counters` names, those that count for least go; twice the share of one is always there."""

@@ -17,7 +17,7 @@ from app.core.routing.mqtt_topics import route as route_topic
 
 @final
 class Address(Struct, frozen=True, gc=False):
-    """What a record is about. Ids are empty where neither topic nor key names them: then the payload has to have them."""
+    """What a record is about. Ids are empty where neither topic nor key names them: then the payload has to."""
 
     kind: Kind
     user_id: str

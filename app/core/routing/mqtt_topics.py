@@ -33,7 +33,7 @@ def manage_key(route: Route, device_id: str) -> bytes:
 
 
 def is_own_output(topic: str) -> bool:
-    """True for a topic below users/ to which this project itself publishes: a bridge must not bring these messages in."""
+    """True for a topic below users/ to which this project itself publishes: a bridge must not bring it in."""
     match topic.split("/"):
         case ["users", _, "alerts"] | ["users", _, "alerts" | "config", "errors"]:
             return True
