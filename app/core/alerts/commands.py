@@ -25,7 +25,7 @@ _EXAMPLE = '{"device_id": "truck-1", "rule_id": "temperature", "action": "SNOOZE
 
 
 class CommandAction(StrEnum):
-    """What can be asked."""
+    """The actions of a command."""
 
     SNOOZE = "SNOOZE"  # quiet for duration_minutes
     DISABLE = "DISABLE"  # quiet until ENABLE, or until the rule changes its meaning
@@ -34,7 +34,7 @@ class CommandAction(StrEnum):
 
 
 class Command(Struct, frozen=True, gc=False):
-    """One command, checked as far as it can be without the device's state."""
+    """One command, checked as far as possible without the device's state."""
 
     user_id: str
     device_id: str
@@ -58,7 +58,7 @@ _payload = msgspec.json.Decoder(_Payload).decode
 
 
 def command(record: Record, address: Address, at: int) -> Command | Rejected:
-    """Read a command that came in `at`, in ms since 1970. Never raises; fields it does not know are left alone."""
+    """Read a command that came in `at`, in ms since 1970. Never raises; unknown fields are left alone."""
     if not record.value:
         return _refuse(record, f"the command is empty; send {_EXAMPLE}")
     try:
@@ -96,9 +96,9 @@ def is_open(state: DeviceState, rule_id: str) -> bool:
 
 
 def apply_command(state: DeviceState, given: Command, rules: Sequence[Rule], offset: int) -> str | None:
-    """Carry out a command on its device, in place, or return what is wrong with it, and change nothing.
+    """Carry out a command on the state of its device, in place; or change nothing and return what is wrong.
 
-    `offset` is its record's; one at or below the state's was obeyed before.
+    `offset` is that of the command's record; a command at or below the state's offset was obeyed before.
     """
     if offset <= state.applied_offset:
         return None

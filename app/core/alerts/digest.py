@@ -1,4 +1,4 @@
-"""A storm of alerts as one message: what was held back, counted, and the first of it one by one."""
+"""A storm of alerts as one message: the alerts that were held back, counted, and the first of them one by one."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ class HeldAlert(Struct, frozen=True, gc=False):
 
 
 class Counts(Struct, frozen=True):
-    """What all of the events are."""
+    """How many events a digest stands for, by status, severity and rule."""
 
     count: int
     devices: int
@@ -37,7 +37,7 @@ class Counts(Struct, frozen=True):
 
 
 class _Digest(Struct):
-    digest_id: str  # the same when it is sent again
+    digest_id: str  # the same when the digest is sent again
     user_id: str
     status: str
     begin: datetime | None
@@ -52,7 +52,7 @@ class _Digest(Struct):
 
 
 def counted(held: Sequence[HeldAlert]) -> Counts:
-    """What these are."""
+    """Count these events."""
     times = [one.event_time for one in held if one.event_time]
     return Counts(
         count=len(held),
@@ -66,9 +66,9 @@ def counted(held: Sequence[HeldAlert]) -> Counts:
 
 
 def digest(user_id: str, held: Sequence[HeldAlert], counts: Counts | None = None) -> bytes:
-    """JSON of the events of a user, which are in the order in which they happened; at least one.
+    """The digest of a user's events as JSON; `held` are in the order in which they happened, at least one.
 
-    Without `counts`, `held` are all there are; else they are the first of them.
+    Without `counts`, `held` are all events of the digest; with `counts` only the first of them.
     """
     first, counts = held[0], counts or counted(held)
     name = msgspec.json.encode([user_id, first.alert_id, first.status, first.repeat])

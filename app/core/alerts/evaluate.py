@@ -3,9 +3,9 @@
 Within its partition a device's readings are stepped in offset order, and:
 - an offset at or below `applied_offset` was stepped before: it changes nothing and alerts nobody;
 - a reading older than `latest` came late: it moves `applied_offset` and nothing else;
-- a reading as old as `latest` counts, in offset order, like a newer one.
+- a reading as old as `latest` counts, in offset order, like a newer reading.
 So the same records give the same alerts however they are cut into batches, as long as each batch starts from the
-whole state that the one before it left. Every duration is one of event time: between two readings nothing happens,
+whole state that the batch before left. Every duration is a span of event time: between two readings nothing happens,
 but for an alert that goes stale (app.core.alerts.staleness).
 """
 
@@ -35,11 +35,11 @@ def evaluate(
     quiet: Prefilter | None = None,
     maintenance: tuple[Span, ...] = (),
 ) -> tuple[AlertEvent, ...]:
-    """Apply one reading to its device's state, in place, and return the alerts it causes, in order.
+    """Apply one reading to its device's state, in place, and return the alerts that the reading causes, in order.
 
-    `rules` are the device's own (`compile_for`), `quiet` is `quiet_for` them, made once by a caller in a hurry;
-    `offset` is the record's, in the one partition the device has; `maintenance` are the spans of event time in which
-    what would be sent is suppressed.
+    `rules` are the device's own (`compile_for`), `quiet` is their `prefilter_for`, made once by a caller in a hurry;
+    `offset` is the record's, in the one partition of the device; `maintenance` gives the spans of event time in which
+    alerts are suppressed instead of sent.
     """
     if offset <= state.applied_offset:
         return ()
@@ -62,14 +62,14 @@ def _transitions(
         _end_changed(state, reading, now, {rule.id: rule.fingerprint for rule in rules}, events)
     for rule in rules:
         value = rule.read(reading)
-        if value is None:  # missing, or of another kind: says nothing about the condition
+        if value is None:  # missing, or of another kind: the reading says nothing about the condition
             continue
         episode = state.episodes.get(rule.id)
         verdict = rule.stays(value) if episode is not None and episode.fired else rule.holds(value)
         if verdict is None or (not verdict and episode is None):
             continue
         shown = rule.condition.show(value, verdict)
-        if shown is not None:  # else NaN or beyond float64
+        if shown is not None:  # None: the value is NaN or beyond float64
             _transition(state, reading, now, rule, episode, verdict, shown, events, suppress)
     return events
 
@@ -88,14 +88,16 @@ def _transition(
     """What one verdict does to one rule: find the signal, look up what follows, do it."""
     before = Phase.NORMAL if episode is None else episode.phase
     if episode is None:
-        salt = state.back.salt if state.back is not None else 0  # its clock was set back: this time is passed again
+        salt = (
+            state.back.salt if state.back is not None else 0
+        )  # the device's clock was set back: this time is passed again
         episode = open_episode(rule, reading, shown, salt + _nth(state, rule.id, now), state.way)
         state.episodes[rule.id] = episode
         state.episodes_changed = True
     note = state.notes.get(rule.id, NOTHING)
     if verdict:
         episode.value, episode.threshold = shown
-        episode.last_seen = max(episode.last_seen, now)  # of before, where the clock was set back
+        episode.last_seen = max(episode.last_seen, now)  # `last_seen` may be later, where the clock was set back
         episode.count += before is Phase.PENDING or before is Phase.NORMAL
     signal = holding(rule, episode, note, now, suppress) if verdict else clearing(rule, episode, now)
     after, status = TRANSITIONS[before, signal]
@@ -119,7 +121,7 @@ def _transition(
 def _note_emitted(
     state: DeviceState, rule: Rule, episode: Episode, why: tuple[Phase, Signal], now: int, suppress: bool
 ) -> Cause | UnsetType:
-    """Note in the episode that it is sent now, for the first time or again; why."""
+    """Note in the episode that its alert is sent now, for the first time or again; returns the cause."""
     before, signal = why
     state.touched[rule.id] = episode
     if not episode.fired:
@@ -161,7 +163,7 @@ def _rest(state: DeviceState, rule: Rule, now: int) -> None:
 def _end_changed(
     state: DeviceState, reading: Reading, now: int, fingerprints: dict[str, str], events: list[AlertEvent]
 ) -> None:
-    """End what belongs to a rule that is gone, no longer for this device, or means something else now."""
+    """End the episodes of rules that are gone, are no longer for this device, or mean something else now."""
     for rule_id, note in tuple(state.notes.items()):
         if fingerprints.get(rule_id) != note.fingerprint:
             del state.notes[rule_id]

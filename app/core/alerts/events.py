@@ -10,7 +10,7 @@ from app.core.state.episode import Episode
 
 
 def open_episode(rule: Rule, reading: Reading, shown: tuple[Value, Value], nth: int, way: str) -> Episode:
-    """The episode that this reading opens, not yet sent; `shown` are its value and the threshold it passed.
+    """The episode that this reading opens, not yet sent; `shown` are the value and the threshold that it passed.
 
     `way` is the device's; `nth` counts the episodes that the rule opened at this instant before (see alert_id).
     """
@@ -28,7 +28,7 @@ def event_of(
     value: Value,
     cause: Cause | UnsetType = UNSET,
 ) -> AlertEvent:
-    """The event that tells of a change of the episode, caused by this reading."""
+    """The event about a change of the episode, caused by this reading."""
     once = status is Status.RESOLVED or not episode.repeat
     return AlertEvent(
         alert_id=episode.alert_id,

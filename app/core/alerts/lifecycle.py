@@ -1,4 +1,4 @@
-"""The life of an alert as a table: what a reading, a command or silence says decides what comes next, and what is sent.
+"""The life of an alert as a table: a reading, a command or silence gives a signal, which decides what is next and sent.
 
 `app.core.alerts.evaluate` looks up every change here, and docs/alerts.md draws its diagram from it.
 """
@@ -11,12 +11,12 @@ from app.core.model.alert_phase import Phase
 
 
 class Signal(StrEnum):
-    """What a reading, a command or silence says of the rule."""
+    """What a reading, a command or silence says about the condition of a rule."""
 
     HOLDS = "holds"  # the condition holds and nothing is due
-    DUE = "is due"  # it holds, and it is time to tell
-    CLEARS = "clears"  # it does not hold, but must not for longer
-    CLEARED = "cleared"  # it does not hold, for long enough
+    DUE = "is due"  # the condition holds, and an event is due
+    CLEARS = "clears"  # the condition does not hold, but not for long enough
+    CLEARED = "cleared"  # the condition does not hold, for long enough
     CHANGED = "rule changed"  # the rule is gone, or means something else
     SILENT = "no data"  # nothing came for no_data_seconds
     MUTE = "mute"  # SNOOZE or DISABLE
@@ -73,9 +73,9 @@ TRANSITIONS: dict[tuple[Phase, Signal], tuple[Phase, Status | None]] = {
 
 
 def diagram() -> str:
-    """The table as a Mermaid state diagram; what stays where it is and tells nothing is left out.
+    """The table as a Mermaid state diagram; a signal that changes no state and sends no event is left out.
 
-    Signals that lead to the same and tell the same share an arrow.
+    Signals that lead to the same state and send the same event share an arrow.
     """
     arrows = defaultdict[tuple[Phase, Phase, Status | None], list[str]](list)
     for (before, signal), (after, status) in TRANSITIONS.items():

@@ -17,7 +17,7 @@ from app.core.state.rule_memory import NOTHING, RuleMemory
 
 
 def active_effects(state: DeviceState, owner: str, device_id: str) -> Iterator[Effect]:
-    """One a rule whose open alert changed since the state was persisted, whatever happened in between."""
+    """Yield an effect for each rule whose open alert changed since the state was persisted, whatever happened since."""
     user_id, way = user_of(owner), way_of(owner)
     for rule_id, last in state.touched.items():
         key = (user_id, device_id, rule_id)
@@ -36,7 +36,7 @@ def active_effects(state: DeviceState, owner: str, device_id: str) -> Iterator[E
 
 
 def adopted(state: DeviceState, owner: str, device_id: str) -> Iterator[Effect]:
-    """What gives the rows of a device of iot/* their way, if they were written before there were two."""
+    """Yield the effects that give the rows of a device of iot/* their way, if written before there were two ways."""
     user_id = user_of(owner)
     for rule_id, episode in state.episodes.items():
         if episode.fired:
@@ -46,14 +46,14 @@ def adopted(state: DeviceState, owner: str, device_id: str) -> Iterator[Effect]:
 
 
 def history_effect(event: AlertEvent, text: bytes) -> Effect:
-    """The row that says of a transition that it happened; `text` is the event as JSON."""
+    """The row of alert_history about a transition; `text` is the event as JSON."""
     ids = (event.alert_id, event.status.value, event.repeat or 0, event.user_id, event.device_id, event.rule_id)
     rest = (event.severity, event.message, number(event.value), number(event.threshold))
     return Effect(Statement.INSERT_HISTORY, (*ids, *rest, event.event_time, event.first_seen, text.decode()))
 
 
 def number(value: Value) -> float | None:
-    """For a numeric column; texts, booleans and integers beyond a double are None there."""
+    """The value for a numeric column; None for texts, booleans and integers beyond a double."""
     if isinstance(value, bool | str):
         return None
     try:
@@ -77,7 +77,7 @@ def _word(episode: Episode, note: RuleMemory, now: int) -> str:
 
 
 def emit(work: BatchOutput, record: Record, events: Iterable[AlertEvent], way: str = "") -> None:
-    """Add the events that `record` has caused of a device of that way."""
+    """Add to `work` the events that `record` has caused, of a device with this way."""
     trace = next((value for name, value in record.headers if name == "traceparent" and value), None)
     for event in events:
         if trace is not None:

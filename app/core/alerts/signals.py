@@ -25,7 +25,7 @@ def holding(rule: Rule, episode: Episode, note: RuleMemory, now: int, suppress: 
 
 
 def clearing(rule: Rule, episode: Episode, now: int) -> Signal:
-    """The signal of a reading for which it does not."""
+    """The signal of a reading for which the condition does not hold."""
     if not episode.fired:
         return Signal.CLEARED
     needed = max(rule.clear_for, rule.flap.within) if episode.flapping and rule.flap else rule.clear_for
@@ -34,7 +34,7 @@ def clearing(rule: Rule, episode: Episode, now: int) -> Signal:
 
 
 def escalates(rule: Rule, episode: Episode, now: int) -> bool:
-    """Whether its severity rises now."""
+    """Whether the severity of the alert rises at `now`."""
     if rule.escalate is None or episode.escalated or episode.acked:
         return False
     return now - (episode.fired_at or episode.first_seen) >= rule.escalate.after

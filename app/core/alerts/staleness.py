@@ -1,4 +1,4 @@
-"""Open alerts that no reading speaks of any more: a claim of silence in, the STALE events out."""
+"""Open alerts about which no reading comes any more: a claim of silence in, the STALE events out."""
 
 import msgspec
 
@@ -23,10 +23,10 @@ def mark_stale(
     at: int,
     maintenance: tuple[Span, ...] = (),
 ) -> tuple[AlertEvent, ...]:
-    """Apply a `no_data` claim to its device's state, in place; `record` is the claim's and came in `at`, in ms.
+    """Apply a `no_data` claim to its device's state, in place; `record`, the claim's, came in `at`, in ms since 1970.
 
-    Nothing happens to an alert that a reading has spoken of since, or is closed, or whose rule asks for it no more; nor
-    in a maintenance window.
+    An alert stays as it was when a reading has come since, when the alert is closed, when its rule has no
+    no_data_seconds any more, and in a maintenance window.
     """
     now = at * 1000
     if record.offset <= state.applied_offset or not of_this_log(claim, record):
@@ -56,7 +56,7 @@ def goes_stale(rule: Rule, episode: Episode) -> bool:
 def _stale(rule_id: str, episode: Episode, claim: InactivityClaim, now: int) -> AlertEvent:
     _, status = TRANSITIONS[episode.phase, Signal.SILENT]
     assert status
-    episode.stale, episode.clear_since = True, None  # what comes after the gap begins to clear anew
+    episode.stale, episode.clear_since = True, None  # after the gap the time to clear begins anew
     episode.repeat += 1
     value = episode.value if episode.last is None else episode.last
     age = max(0, now - (episode.heard_time or episode.last_seen)) / 1_000_000

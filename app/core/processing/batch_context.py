@@ -1,4 +1,4 @@
-"""What the records of one batch have in common while they are worked on, one after another."""
+"""What the records of one batch have in common while they are processed, one after another."""
 
 from app.core.batch.output import BatchOutput
 from app.core.processing.cached_device import CachedDevice, PartitionState

@@ -13,11 +13,11 @@ from app.core.state.device_state import encode
 from app.core.state.keys import MARK_KEY
 from app.core.state.partition_log import LOG_KEY, note
 
-MARK_SECONDS = 5.0  # a mark alone is stored at most this often; with states it costs nothing
+MARK_SECONDS = 5.0  # a mark alone is stored at most this often; together with states a mark costs nothing
 
 
 def finish(context: BatchContext, batch: Batch, devices: DeviceCache) -> None:
-    """Put to the output what is asked for on account of the whole batch."""
+    """Put the states, the effects and the mark of the whole batch into its output."""
     output = context.output
     if output.rows:
         output.oldest = output.rows[0][0].timestamp()  # looking for the minimum costs 0.1 us a row
@@ -42,11 +42,11 @@ def _encode_moved(context: BatchContext, devices: DeviceCache) -> None:
             if state.sampled and device.watch.sampling:
                 averages += average_effects(state, device.watch.sampling, *device.name)
             state.mark_persisted()
-    output.alert_effects += averages  # together, so that they are one statement
+    output.alert_effects += averages  # together, so that the averages are one statement
 
 
 def _set_alarms(context: BatchContext, device: CachedDevice, touched: Iterable[str]) -> None:
-    """A reading spoke of open alerts: from now on they may go stale."""
+    """A reading was about open alerts: from now on these alerts may go stale."""
     registry, now = context.partition.registry, context.clock
     for rule_id in touched:
         if rule_id in device.watch.no_data:

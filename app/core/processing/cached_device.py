@@ -1,4 +1,4 @@
-"""A device as it is worked on, and the devices of a partition: what is known of them in this epoch."""
+"""A device in the cache, and the devices of a partition: what is known of them in this epoch."""
 
 from app.core.model.namespaces import way_of
 from app.core.presence.device_presence import DevicePresence
@@ -11,7 +11,7 @@ Name = tuple[str, str]  # owner (app.core.model.namespaces), device
 
 
 class CachedDevice:
-    """A device's working state, its rules, where it is stored, and whether it is there."""
+    """A device's working state, its rules, the key of its stored state, and its presence."""
 
     __slots__ = (
         "kept",
@@ -30,22 +30,22 @@ class CachedDevice:
         self.partition, self.name, self.key, self.state, self.watch = partition, name, key_of(name), state, watch
         self.rules_version = -1
         self.presence: DevicePresence | None = None  # None: not looked up yet
-        self.kept, self.weight = False, 1  # whether it counts among those in memory, and as how many
-        self.moved_in = -1  # the batch that its state changed in last: where that ends
+        self.kept, self.weight = False, 1  # whether the device counts among those in memory, and as how many
+        self.moved_in = -1  # the end offset of the batch in which the state changed last
 
     @property
     def stored(self) -> bool:
-        """Whether its state can be read again."""
+        """Whether the device's state can be read again from where it is stored."""
         return self.moved_in <= self.partition.closed
 
     def begins(self) -> DeviceState:
-        """It gets its first state, from the mark on."""
+        """Give the device its first state, from the partition's mark on."""
         mark, generation, way = self.partition.mark, self.partition.log.generation, way_of(self.name[0])
         self.state = DeviceState(applied_offset=mark, persisted_offset=mark, log=generation, way=way)
         return self.state
 
     def leave(self) -> None:
-        """Be forgotten."""
+        """Leave the partition's devices: nothing of the device is known any more."""
         self.kept = False
         del self.partition.devices[self.name]
         if self.presence is not None:
@@ -53,13 +53,13 @@ class CachedDevice:
 
 
 class PartitionState:
-    """The devices of a partition that were seen in this epoch, who is there, its mark, and which log that is of."""
+    """The devices of a partition that were seen in this epoch, their presence, the mark, and the mark's log."""
 
     __slots__ = ("closed", "devices", "log", "mark", "marked_at", "number", "registry", "stepped")
 
     def __init__(self, number: int, mark: int, registry: PresenceRegistry, log: PartitionLog) -> None:
         self.number, self.registry, self.log = number, registry, log
-        self.stepped = self.closed = -1  # offset after the last batch, and after the last one whose states are stored
+        self.stepped = self.closed = -1  # offset after the last batch, and after the last batch whose states are stored
         self.devices: dict[Name, CachedDevice] = {}
         self.mark, self.marked_at = mark, 0.0
 
@@ -70,12 +70,12 @@ class PartitionState:
 
 
 def key_of(name: Name) -> bytes:
-    """Of a device's state in the state table."""
+    """The key of a device's state in the state table."""
     return f"{name[0]}/{name[1]}".encode()
 
 
 def name_of(key: bytes) -> Name | None:
-    """The device whose key it is; None if it is no device's."""
+    """The device with this key; None for a key that is no device's."""
     try:
         owner, slash, device_id = key.decode().rpartition("/")
     except UnicodeDecodeError:

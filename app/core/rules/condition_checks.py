@@ -18,7 +18,7 @@ KEY_MAX = 200
 DEPTH_MAX = 32  # names in a key; a payload is not nested deeper
 PARTS_MAX = 20  # conditions of one rule; each costs 0.3 us a reading
 
-# What a reading is called and when it was taken; not among its measured fields.
+# Fields that name a reading and say when it was taken; they are not among its measured fields.
 _NOT_MEASURED = ("time", "timestamp", "sequence_id", "device_id", "user_id", "traceparent", "tracestate")
 _UNREADABLE = re.compile(r'["\\\x00-\x1f]')
 
@@ -26,7 +26,7 @@ Check = Callable[[dict[str, Any]], Iterator[str]]
 
 
 def key(rule: dict[str, Any]) -> Iterator[str]:
-    """Of `key`."""
+    """Yield what is wrong with `key`."""
     name = rule["key"]
     if isinstance(name, str) and looks_like_one(name):
         yield from _window(name)
@@ -49,13 +49,13 @@ def _window(name: str) -> Iterator[str]:
 
 
 def operator(rule: dict[str, Any]) -> Iterator[str]:
-    """Of `operator`."""
+    """Yield what is wrong with `operator`."""
     if rule["operator"] not in OPERATORS:
         yield f"{shown(rule['operator'])} is not one of {' '.join(OPERATORS)}"
 
 
 def threshold(schema: Schema, rule: dict[str, Any]) -> Iterator[str]:
-    """Of `threshold`; a column of numbers is compared with a number alone."""
+    """Yield what is wrong with `threshold`; a column of numbers is compared with a number alone."""
     value = rule["threshold"]
     if is_number(value):
         return
@@ -71,7 +71,7 @@ def threshold(schema: Schema, rule: dict[str, Any]) -> Iterator[str]:
 
 
 def clear_threshold(rule: dict[str, Any]) -> Iterator[str]:
-    """Of `clear_threshold`."""
+    """Yield what is wrong with `clear_threshold`."""
     value, sign, bound = rule["clear_threshold"], rule.get("operator"), rule.get("threshold")
     if not is_number(value):
         yield f"{shown(value)} is not a number, for example 75"
@@ -84,14 +84,14 @@ def clear_threshold(rule: dict[str, Any]) -> Iterator[str]:
 
 
 def is_number(value: Any) -> bool:
-    """A number the state can carry; NaN and 1e400 are not JSON and do not come this far."""
+    """Whether `value` is a number that the state can carry; NaN and 1e400 are not JSON and do not come this far."""
     if isinstance(value, float):
         return True
     return isinstance(value, int) and not isinstance(value, bool) and -(1 << 63) <= value < 1 << 63
 
 
 def shown(value: Any) -> str:
-    """The value as JSON, shortened, for a sentence about it."""
+    """The value as JSON, shortened, for a sentence about this value."""
     try:
         text = msgspec.json.encode(value).decode()
     except RecursionError:
@@ -111,7 +111,7 @@ def checks_of_condition(schema: Schema) -> dict[str, Check]:
 
 
 def several(field: str, checks: Mapping[str, Check]) -> Check:
-    """Of `all` or `any`; `checks` are those of each condition in it."""
+    """The check of `all` or `any`; `checks` are the checks of each condition in the list."""
 
     def check(rule: dict[str, Any]) -> Iterator[str]:
         parts = rule[field]
@@ -143,15 +143,15 @@ _EXAMPLE = 'for example [{"key": "temperature", "operator": ">", "threshold": 80
 
 DEVICES_MAX = 100
 GLOB_MAX = 200
-# Of all globs in a part of a configuration, each of which every new device of the user is compared with: together they
-# take 2 ms to compile, and 1 ms a device. Ids without wildcards are looked up, and cost nothing.
+# Limits for all globs in a part of a configuration. Every new device of the user is compared with each glob: at these
+# limits they take 2 ms to compile, and 1 ms a device. Ids without wildcards are looked up, and cost nothing.
 GLOBS_MAX = 1_000
 GLOBS_CHARS_MAX = 20_000
 SEARCHED_MAX = 500  # characters; each is compared at each place of an id
 
 
 def globs(value: Any) -> Iterator[str]:
-    """Yield each problem."""
+    """Yield what is wrong with a list of ids and globs."""
     if not isinstance(value, list) or not 1 <= len(value) <= DEVICES_MAX:
         yield f'{shown(value)} is not a list of 1 to {DEVICES_MAX} device ids or globs, for example ["truck-*"]'
         return
@@ -161,7 +161,7 @@ def globs(value: Any) -> Iterator[str]:
 
 
 def too_costly(part: str, lists: Iterable[Iterable[str] | None], *, once: bool = False) -> Iterator[str]:
-    """What is wrong with valid lists together; ids do not count, and globs that are equal count `once` if so said."""
+    """Yield what is wrong with valid lists together; ids do not count, and with `once` equal globs count once."""
     found = [glob for some in lists if some for glob in some if not WILD.isdisjoint(glob) and glob != "*"]
     wild = set(found) if once else found
     size = sum(map(len, wild))

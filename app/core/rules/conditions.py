@@ -16,7 +16,7 @@ from app.core.rules.field_readers import Kind, Read, reader, reportable
 from app.core.schema.schema import Schema
 
 Verdict = bool | None
-Shown = tuple[Value, Value]  # the value an event tells, and the threshold it passed
+Shown = tuple[Value, Value]  # the value in an event, and the threshold that the value passed
 
 # `value > threshold` is `threshold < value`: with the threshold first, functools.partial makes a C function of it,
 # which costs 30 ns a call where a lambda costs 50.
@@ -26,7 +26,7 @@ _SWAPPED: dict[str, Callable[[Any, Any], bool]] = {
 
 
 class Comparison(Struct, frozen=True, gc=False):
-    """One key against its threshold. `holds` and `stays` take what `read` gave and must not be asked about None."""
+    """One key against its threshold. `holds` and `stays` take what `read` gave and must not be called with None."""
 
     key: str
     operator: str
@@ -34,31 +34,31 @@ class Comparison(Struct, frozen=True, gc=False):
     clear_threshold: float | None
     read: Read
     holds: Callable[[Any], Verdict]  # opens an episode
-    stays: Callable[[Any], Verdict]  # keeps it open: the same operator on clear_threshold when there is one
+    stays: Callable[[Any], Verdict]  # keeps the episode open: the same operator on clear_threshold when there is one
 
     def show(self, value: Value, verdict: bool) -> Shown | None:
-        """What an event says; None for a value that cannot be judged."""
+        """Value and threshold for an event; None for a value that cannot be judged."""
         shown = reportable(value)
         return None if shown is None else (shown, self.threshold)
 
 
 class CompoundCondition(Struct, frozen=True, gc=False):
-    """Several comparisons on one reading; its value is the tuple of theirs.
+    """Several comparisons on one reading; the value of the condition is the tuple of their values.
 
-    `all` holds when each does, `any` when one does. What is not known decides nothing: `all` is false as soon as one
-    is, whatever the others.
+    `all` holds when each comparison does, `any` when one comparison does. A verdict of None decides nothing: `all` is
+    false as soon as one comparison is, whatever the others.
     """
 
     parts: tuple[Comparison, ...]
-    decisive: bool  # the verdict of one part that settles it: False for `all`, True for `any`
+    decisive: bool  # the verdict of one part that settles the whole: False for `all`, True for `any`
 
     def read(self, reading: Reading) -> tuple[Value | None, ...]:
-        """Each part's value, as far as it can be judged; None for the others."""
+        """The value of each part, None for a value that cannot be judged."""
         values = [part.read(reading) for part in self.parts]
         return tuple([value if reportable(value) is not None else None for value in values])
 
     def might_hold(self, reading: Reading) -> bool:
-        """False is certain; asks no more parts than it takes to know."""
+        """Whether the condition may hold; False is certain. Reads no more parts than the answer takes."""
         for part in self.parts:
             value = part.read(reading)
             if (value is not None and part.holds(value)) is self.decisive:
@@ -66,11 +66,11 @@ class CompoundCondition(Struct, frozen=True, gc=False):
         return not self.decisive
 
     def holds(self, values: tuple[Value | None, ...]) -> Verdict:
-        """Whether it opens an episode."""
+        """Whether the condition opens an episode."""
         return self._verdict([None if v is None else p.holds(v) for p, v in zip(self.parts, values, strict=True)])
 
     def stays(self, values: tuple[Value | None, ...]) -> Verdict:
-        """Whether it keeps one open."""
+        """Whether the condition keeps an episode open."""
         return self._verdict([None if v is None else p.stays(v) for p, v in zip(self.parts, values, strict=True)])
 
     def _verdict(self, verdicts: list[Verdict]) -> Verdict:

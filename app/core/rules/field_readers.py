@@ -25,17 +25,19 @@ _TYPES: dict[Kind, Any] = {"number": int | float, "text": str, "truth": bool}
 
 
 _fields = Decoder(dict[str, msgspec.Raw]).decode
-# Bytes. A longer object is taken apart once a reading, and a longer field decoded once, however many conditions are
-# about it: a thousand of them on a reading of 1 MiB would take a second. For shorter ones remembering costs more.
+# Bytes. A longer object is taken apart once a reading, and a longer field decoded once, however many conditions look at
+# it: a thousand conditions on a reading of 1 MiB would take a second. For shorter objects remembering costs more.
 SMALL, LARGE = 128, 512
 
 
 @lru_cache(maxsize=4096)  # many users watch the same keys
 def reader(schema: Schema, key: str, kind: Kind) -> Read:
-    """Reader of `key` of a reading of `schema`: its value when that is of `kind` (JSON number, string, boolean).
+    """A function that reads `key` of a reading of `schema`: the value when it is of `kind` (JSON number, string,
+    boolean).
 
-    None is a field that is missing, null or of another kind. `a.b` is the field b in the object a, unless there is a
-    field with the name "a.b". Keys must not hold quotes, backslashes or control characters (msgspec's limit).
+    The function gives None for a field that is missing, null or of another kind. `a.b` is the field b in the object a,
+    unless there is a field with the name "a.b". Keys must not hold quotes, backslashes or control characters (msgspec's
+    limit).
     """
     if column := schema.keys.get(key):
         return _column(column, kind)
@@ -60,7 +62,7 @@ def _column(column: Column, kind: Kind) -> Read:
 class _Taken:
     """What was taken apart of the reading looked at last, so that each part is decoded once for all rules.
 
-    It is no state: without it the same values would be read, some of them a thousand times.
+    This is a cache and no state: without it the same values would be read, some of them a thousand times.
     """
 
     __slots__ = ("objects", "reading", "values")
@@ -127,7 +129,7 @@ def _nested(key: str, wanted: Any) -> Read:
 
 
 def _inside(reading: Reading, path: str) -> dict[str, Any] | None:
-    """The object at a path such as `engine.oil`, its fields as JSON; None if there is none."""
+    """The object at a path such as `engine.oil`, its fields as JSON; None where there is no object."""
     objects = _taken(reading).objects
     if path in objects:
         return objects[path]
@@ -152,7 +154,7 @@ def _large(reading: Reading, key: str, raw: Any, wanted: Any, decode: Callable[[
 
 
 def reportable(value: Value | None) -> Value | None:
-    """The value as an alert and the state can carry it; None when it cannot be judged.
+    """The value in a form that an alert and the state can carry; None when the value cannot be judged.
 
     NaN and integers beyond float64 are None (1e400 is not readable either), integers beyond 64 bits become floats,
     and long strings are cut to TEXT_MAX characters.

@@ -1,4 +1,4 @@
-"""What a rule means, as a short text: equal for equal meanings, however they are written."""
+"""What a rule means, as a short text: equal for equal meanings, however the rules are written."""
 
 from hashlib import blake2b
 from typing import Any
@@ -12,13 +12,13 @@ from app.core.rules.conditions import Comparison, CompoundCondition
 def fingerprint(condition: Comparison | CompoundCondition, severity: Severity, timing: tuple[int, int, int]) -> str:
     """16 hex digits; `timing` is for_seconds and clear_for_seconds in microseconds, and consecutive.
 
-    80 and 80.0 are the same threshold, 0 seconds are none.
+    80 and 80.0 are the same threshold, and 0 seconds are the same as no time.
     """
     if isinstance(condition, Comparison):
         meaning: list[Any] = [*_meaning(condition), severity]
     else:
         meaning = [condition.decisive, list(map(_meaning, condition.parts)), severity]
-    if timing != (0, 0, 1):  # rules without them keep the fingerprint that stored episodes have
+    if timing != (0, 0, 1):  # rules without timing keep the fingerprint that stored episodes have
         meaning += timing
     return blake2b(msgspec.json.encode(meaning), digest_size=8).hexdigest()
 

@@ -1,8 +1,8 @@
-"""Change of value: which readings of a device are stored, and which say no more than the last one that was.
+"""Change of value: which readings of a device are stored, and which say no more than the reading stored last.
 
-A reading is dropped when each key that is watched and that it has is within its dead-band of the value stored last,
-and the last stored reading is not older than the heartbeat. What was decided is kept for the last KEPT readings that
-were stored, so that records that come again after a crash are decided as they were the first time.
+A reading is dropped when each watched key of the reading is within its dead-band of the value stored last, and the
+last stored reading is not older than the heartbeat. The decisions are kept for the last KEPT readings that were stored,
+so that a record that comes again after a crash is decided as the first time.
 """
 
 from msgspec import Struct
@@ -14,17 +14,17 @@ KEPT = 64  # 5 bytes each in the state; a crash repeats about a second of record
 
 
 class Band(Struct, frozen=True, gc=False):
-    """How far a key's value may move from the one stored last: so much, plus a share of that one's magnitude."""
+    """How far a key's value may move from the value stored last: so much, plus a share of that value's magnitude."""
 
     key: str
     read: Read
     absolute: float = 0.0
     share: float = 0.0  # of 1
-    column: str | None = None  # of the reading, where the key is one
+    column: str | None = None  # the reading's column, where the key is one
 
 
 class Policy(Struct, frozen=True, gc=False):
-    """Of one device."""
+    """The dead-bands and the heartbeat of one device."""
 
     bands: tuple[Band, ...]
     heartbeat: int  # microseconds of event time
@@ -33,32 +33,32 @@ class Policy(Struct, frozen=True, gc=False):
 class StoredChain(Struct, array_like=True):
     """What was stored last, and which offsets were stored."""
 
-    since: int  # of the records from here on that were stepped, those in `offsets` were stored and all others dropped
+    since: int  # of the stepped records from this offset on, the ones in `offsets` were stored and all others dropped
     time: int | None = None  # of the reading stored last, microseconds since 1970
     values: dict[str, int | float] = {}  # by key, as stored last
     offsets: list[int] = []
 
     def dropped(self, offset: int) -> bool:
-        """Whether a record that comes again was dropped; False for one from before what is known."""
+        """Whether a record that comes again was dropped; False for a record from before what is known."""
         return offset >= self.since and offset not in self.offsets
 
     def stored(self, offset: int) -> None:
-        """Note it, and forget the oldest."""
+        """Note that the record at this offset was stored, and forget the oldest note."""
         self.offsets.append(offset)
         if len(self.offsets) > KEPT:
             self.since = self.offsets.pop(0) + 1
 
     def must_store(self, reading: Reading, time: int, policy: Policy, must: bool = False) -> bool:
-        """Whether a reading, not older than the last, has to be stored; it is then what the next ones are held to.
+        """Whether a reading, not older than the last, has to be stored; the next readings are then compared with it.
 
-        `must`: it has, whatever its values are.
+        `time` is in microseconds since 1970. `must`: the reading is stored whatever its values.
         """
         found: dict[str, int | float] = {}
         moved = must or self.time is None or time - self.time >= policy.heartbeat
         for band in policy.bands:
             value = reportable(band.read(reading))
             if value is None or isinstance(value, str):
-                moved = moved or _is_there(band, reading)  # what cannot be compared is not left out
+                moved = moved or _is_there(band, reading)  # a value that cannot be compared is not left out
                 continue
             found[band.key] = value
             last = self.values.get(band.key)

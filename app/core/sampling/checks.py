@@ -20,7 +20,7 @@ _AVERAGE = '{"key": "temperature", "seconds": 60}'
 
 
 def problems_of(sampling: Any) -> Iterator[str]:
-    """Yield each problem; nothing for what can be compiled."""
+    """Yield each problem; nothing for a document that can be compiled."""
     if not isinstance(sampling, dict):
         yield f": {shown(sampling)} is not an object such as {EXAMPLE}"
         return

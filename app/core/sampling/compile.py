@@ -31,7 +31,7 @@ class DeviceWindow(Struct, frozen=True, gc=False):
 
 
 class AskedWindow(Struct, frozen=True, gc=False):
-    """A key of the user's rules that is a figure of a window."""
+    """A key of the user's rules that asks for a figure of a window."""
 
     asked: WindowReference
     wanted: WindowSpec
@@ -49,7 +49,7 @@ class UserSampling(Struct, frozen=True, gc=False):
 
 
 def compile_sampling(sampling: dict[str, Any], schema: Schema) -> UserSampling:
-    """Of what passed the checks, for readings of `schema`."""
+    """Compile a document that passed the checks, for readings of `schema`."""
     policies = [DevicePolicy(_devices(one), _policy(one, schema)) for one in sampling.get("cov") or ()]
     averages = [
         DeviceWindow(_devices(one), _wanted(one["key"], one["seconds"], schema))
@@ -59,7 +59,7 @@ def compile_sampling(sampling: dict[str, Any], schema: Schema) -> UserSampling:
 
 
 def with_rules(user: UserSampling | None, rules: RuleSet | None, schema: Schema) -> UserSampling:
-    """The same, and the windows that the user's rules ask for: found once a user, not once a device."""
+    """`user` with the windows that the user's rules ask for: found once a user, not once a device."""
     found, user = dict[str, AskedWindow](), user or UserSampling()
     for key in sorted({key for rule in rules.rules for key in _keys(rule)}) if rules else ():
         if (one := window_key(key)) is not None:
@@ -69,9 +69,10 @@ def with_rules(user: UserSampling | None, rules: RuleSet | None, schema: Schema)
 
 
 def sampling_for(user: UserSampling, rules: tuple[Rule, ...], device_id: str) -> Sampling | None:
-    """What is asked of a device with these rules; None for nothing. Of `cov` the first entry for it counts.
+    """The sampling of a device with these rules; None where there is none. The first entry of `cov` for the device
+    counts.
 
-    `with_rules` was given the rules of which these are.
+    `rules` are among the rules that `with_rules` was given.
     """
     policy = next((one.policy for one in user.policies if one.devices.takes_in(device_id)), None)
     landing = {one.wanted.name: one.wanted for one in user.averages if one.devices.takes_in(device_id)}

@@ -1,4 +1,4 @@
-"""What is asked of one device beside its rules, compiled: change of value and rolling windows."""
+"""What is computed for one device beside its rules, compiled: change of value and rolling windows."""
 
 from msgspec import Struct
 
@@ -16,17 +16,17 @@ class WindowSpec(Struct, frozen=True, gc=False):
 
 
 class WindowReference(Struct, frozen=True, gc=False):
-    """A rule's key that is a figure of a window."""
+    """A rule's key that asks for a figure of a window."""
 
-    key: str  # as the rule has it
+    key: str  # as it is written in the rule
     function: str
-    window: str  # its name
+    window: str  # the window's name
 
 
 class Sampling(Struct, frozen=True, gc=False):
-    """All of one device."""
+    """Change of value and all windows of one device."""
 
     policy: Policy | None
     windows: tuple[WindowSpec, ...]
-    landing: tuple[WindowSpec, ...]  # those of them that land in rolling_averages
+    landing: tuple[WindowSpec, ...]  # the windows whose figures go to rolling_averages
     asked: tuple[WindowReference, ...]

@@ -1,8 +1,8 @@
 """A rolling window over one key of a device's readings: count, mean, least and greatest, by event time.
 
-A window is cut into BUCKETS parts on the clock of event time, so that its state is bounded whatever comes in: it covers
-the part that the newest reading is in and the 11 before it. So a window of 60 s reaches 55 to 60 s back. Readings may
-come in any order: one that is in a part covered counts there, an older one does not count.
+A window is cut into BUCKETS parts on the clock of event time, so that its state is bounded whatever comes in: the
+window covers the part of the newest reading and the 11 parts before. So a window of 60 s reaches 55 to 60 s back.
+Readings may come in any order: a reading in a covered part counts there, an older reading does not count.
 """
 
 from typing import NamedTuple
@@ -10,11 +10,11 @@ from typing import NamedTuple
 from msgspec import Struct
 
 BUCKETS = 12
-SCALE = 2.0**-64  # a power of two: it rounds nothing
+SCALE = 2.0**-64  # a power of two, which rounds nothing
 
 
 class WindowStats(NamedTuple):
-    """What a window says; `mean` is within `least` and `greatest`."""
+    """The figures of a window; `mean` is within `least` and `greatest`."""
 
     readings: int
     mean: float
@@ -23,7 +23,7 @@ class WindowStats(NamedTuple):
 
 
 class Bucket(Struct, array_like=True, gc=False):
-    """The readings of one part; `total` is of SCALE times each value, so that it cannot overflow."""
+    """The readings of one part; `total` adds SCALE times each value, so that the sum cannot overflow."""
 
     count: int
     total: float
@@ -32,20 +32,20 @@ class Bucket(Struct, array_like=True, gc=False):
 
 
 class RollingWindow(Struct, array_like=True):
-    """`buckets` by number, counted since 1970; only those that are covered at `newest`, and hold readings."""
+    """`buckets` by number, counted since 1970; only buckets that are covered at `newest` and hold readings."""
 
     newest: int = -1
     buckets: dict[int, Bucket] = {}
 
     def move(self, number: int) -> None:
-        """A reading of the device is in this part, whether it has the key or not: what is too old now is left out."""
+        """A reading of the device lies in this part, with the key or without: parts too old by now are dropped."""
         if number > self.newest:
             self.newest = number
             for old in [old for old in self.buckets if old <= number - BUCKETS]:
                 del self.buckets[old]
 
     def add(self, number: int, value: float) -> None:
-        """Count a finite value in its part; one that is not covered any more is left out."""
+        """Count a finite value in part `number`; a value of a part that is not covered any more is left out."""
         self.move(number)
         if number <= self.newest - BUCKETS:
             return
@@ -61,7 +61,7 @@ class RollingWindow(Struct, array_like=True):
             bucket.greatest = value
 
     def figures(self) -> WindowStats | None:
-        """None when it holds no reading."""
+        """The figures of the window; None when the window holds no reading."""
         parts = self.buckets.values()
         if not parts:
             return None
@@ -72,5 +72,5 @@ class RollingWindow(Struct, array_like=True):
 
 
 def bucket_of(time: int, seconds: int) -> int:
-    """The number of the part that a time, in microseconds since 1970, is in, for windows of so many seconds."""
+    """The number of the part in which `time` (microseconds since 1970) lies, for windows of so many seconds."""
     return time * BUCKETS // (seconds * 1_000_000)

@@ -1,4 +1,4 @@
-"""A field of a developer's struct -> the column it asks for, or what is wrong with it."""
+"""A field of a developer's struct -> the column that the field asks for, or what is wrong with the field."""
 
 import keyword
 import re
@@ -11,7 +11,7 @@ from msgspec.structs import FieldInfo
 
 from app.core.schema.column_types import EXTRA, INTEGERS, KEY, TYPES, Bits, Column, ColumnType, Fields
 
-# Of a payload, what belongs to no column of a struct's own.
+# Fields of a payload that belong to no column of a struct's own.
 _TAKEN_FIELDS = {*KEY, "timestamp"}
 # "extra" and "extra_json" are attributes of every reading, the rest columns that PostgreSQL has in every table.
 _TAKEN_NAMES = {*_TAKEN_FIELDS, EXTRA, "extra", "extra_json", "tableoid", "ctid", "xmin", "xmax", "cmin", "cmax"}
@@ -45,7 +45,7 @@ def column(field: FieldInfo, hint: Any) -> Column | str:
 
 
 def conflicts(columns: list[Column]) -> Iterator[str]:
-    """Columns that want the same JSON field, or one that is read for every schema."""
+    """Yield a problem for columns that want the same JSON field, or a field that is read for every schema."""
     first: dict[str, str] = {}
     for one in columns:
         for field in one.fields:
@@ -56,7 +56,7 @@ def conflicts(columns: list[Column]) -> Iterator[str]:
 
 
 def _plain(hint: Any) -> tuple[Any, list[Any], bool]:
-    """The type itself, the marks of every Annotated around it, and whether it goes without `| None`."""
+    """The type itself, the marks of every Annotated around the type, and whether it goes without `| None`."""
     marks: list[Any] = []
     required = True
     while (origin := get_origin(hint)) is not None:

@@ -1,8 +1,8 @@
 """What the changelog of device states says, whatever order its records came in.
 
 A worker that was stalled for longer than its session, and does not know yet that its partitions are somebody else's,
-may write an older state behind a newer one. A state holds everything up to its applied offset, so the one that has
-seen most is right, and one of a later log before all (app.core.state.partition_log).
+may write an older state behind a newer one. A state holds everything up to its applied offset, so the state that has
+seen most is right, and a state of a later log beats every other (app.core.state.partition_log).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,8 +19,9 @@ def newest(
 ) -> Mapping[bytes, bytes | None]:
     """What to store of a run of a partition's changelog, in the order of the log; None means: delete.
 
-    `read` gives what is stored now. Keys whose last record is older than what is known are put into `superseded`, the
-    others are taken out: compaction would keep the older state of those, so they have to be written again.
+    `read` gives what is stored now. Keys whose last record is older than what is known are put into `superseded`, all
+    other keys are taken out: compaction would keep the older state of a superseded key, so its state has to be written
+    again.
     """
     found: dict[bytes, bytes | None] = {}
     for key, value in records:
@@ -34,7 +35,7 @@ def newest(
 
 
 def _seen(key: bytes, value: bytes) -> tuple[int, int]:
-    """Up to where this value has seen its partition: generation of the log, and offset; -1 when it does not say."""
+    """How far this value has seen its partition: generation of the log, and offset; -1 when the value does not say."""
     if key == MARK_KEY:
         return (0, mark_of(value))
     if key == LOG_KEY:
@@ -46,8 +47,8 @@ def _seen(key: bytes, value: bytes) -> tuple[int, int]:
 def marks_last(states: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
     """(key, state) of a partition in the order to write them: a crash in between leaves no mark ahead of a state.
 
-    A device without a state begins at the mark, so that one written before its state would say nothing of what the
-    device's readings meanwhile did.
+    A device without a state begins at the mark: with a mark that was written before the device's state, nothing would
+    be known of what the readings in between did.
     """
     marks = []
     for key, value in states:

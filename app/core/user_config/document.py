@@ -1,6 +1,6 @@
 """A user's configuration as JSON -> compiled rules, maintenance windows and sampling, or every reason why not.
 
-Either an array of rules, or an object with some of PARTS; what an object leaves out stays as it is.
+The document is an array of rules, or an object with some of PARTS; a part that the object leaves out stays as it was.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ STORED_BYTES_MAX = 2 * len(PARTS) * RULES_BYTES_MAX
 
 
 class Config(Struct, frozen=True, gc=False):
-    """None for what the document does not speak of."""
+    """A compiled configuration; a part is None where the document does not name it."""
 
     rules: RuleSet | None = None
     windows: tuple[MaintenanceWindow, ...] | None = None
@@ -33,7 +33,9 @@ class Config(Struct, frozen=True, gc=False):
 def parse_config(
     text: str | bytes, user_id: str, schema: Schema, bytes_max: int = RULES_BYTES_MAX
 ) -> Config | InvalidRules:
-    """Compile a document for readings of `schema`; one mistake refuses it whole. Never raises for any text."""
+    """Compile a document for readings of `schema`; one mistake refuses the whole document. Never raises, whatever the
+    text.
+    """
     parts = _beside_rules(text) if len(text) <= bytes_max else {}
     rules: RuleSet | None = None
     reasons: tuple[str, ...] = ()
@@ -59,7 +61,7 @@ def _problems(document: dict[str, Any]) -> Iterator[str]:
 
 
 def _beside_rules(text: str | bytes) -> dict[str, Any]:
-    """The document, if it is an object; what is wrong with any other is for the rules' checks to say."""
+    """The document, if it is an object; what is wrong with any other document is for the rules' checks to say."""
     try:
         document = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError):

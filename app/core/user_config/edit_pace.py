@@ -1,14 +1,14 @@
-"""Edits of users' rules -> those to be compiled now: a user who edits large ones again and again waits, and no other.
+"""Edits of users' rules -> the edits to be compiled now: a user who edits large rules again and again waits, alone.
 
 Compiling stops everything else of a worker. So each compilation is paid for in time, by the length of its text: until
-that has passed the user's next edit waits, and of several that wait the last one counts.
+this time has passed the user's next edit waits, and of several edits that wait the last one counts.
 """
 
 import heapq
 from collections.abc import Iterable
 from typing import Generic, Protocol, TypeVar
 
-# A kilobyte takes up to 50 us to check and compile, with what it changes for the user's devices: at this rate a user
+# A kilobyte takes up to 50 us to check and compile, including its changes for the user's devices: at this rate a user
 # takes 1 % of a worker, and whoever has 20 kB of rules may change them four times a second.
 SECONDS_OF_A_KILOBYTE = 0.0125
 FREE = 4096  # bytes that are not paid for: most users have less, and are never late
@@ -16,7 +16,7 @@ BATCH = 1 << 16  # bytes to be compiled at one go, some 3 ms
 
 
 class Edit(Protocol):
-    """As much of a change as is looked at here."""
+    """The part of a change that the pace depends on."""
 
     @property
     def user_id(self) -> str: ...
@@ -28,15 +28,15 @@ E = TypeVar("E", bound=Edit)
 
 
 class EditPace(Generic[E]):
-    """One a worker; `now` in seconds of a clock that nobody sets."""
+    """The pace of one worker's edits; `now` is in seconds of a clock that nobody sets."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, E] = {}
         self._free_at: dict[str, float] = {}
-        self._order: list[tuple[float, str]] = []  # when users are free again, for them to be forgotten
+        self._order: list[tuple[float, str]] = []  # when users are free again, in that order: then they are forgotten
 
     def due(self, edits: Iterable[E], now: float) -> list[E]:
-        """Which of these, and of those that have waited, are to be taken now."""
+        """Which of these edits, and of the edits that have waited, are to be taken at `now`."""
         while self._order and self._order[0][0] <= now:
             at, user_id = heapq.heappop(self._order)
             if self._free_at.get(user_id) == at:
@@ -58,7 +58,7 @@ class EditPace(Generic[E]):
 
 
 def batches(edits: Iterable[E]) -> Iterable[list[E]]:
-    """The same in portions that are compiled at one go; a single one may be larger."""
+    """The edits in portions of at most BATCH bytes that are compiled at one go; a single edit may be larger."""
     portion: list[E] = []
     size = 0
     for edit in edits:

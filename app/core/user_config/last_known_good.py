@@ -1,4 +1,4 @@
-"""Which configuration of a user is in force: the present one, or the last that was taken while this one is refused."""
+"""Which configuration of a user is in effect: the present one, or the last good one while that is refused."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -12,9 +12,9 @@ class ConfigRevision(NamedTuple):
     """A row of user_configs as it is now."""
 
     user_id: str
-    text: str | None  # the configuration as JSON; None: there is none any more
+    text: str | None  # the configuration as JSON; None: the user has no configuration any more
     updated_at: datetime
-    accepted: str | None = None  # the last one that some worker has taken
+    accepted: str | None = None  # the last configuration that some worker has taken
 
 
 class Refusal(NamedTuple):
@@ -25,7 +25,7 @@ class Refusal(NamedTuple):
 
 
 class LastKnownGood:
-    """Keeps a RuleBook. What a user had stays in force, also in a worker that starts after the mistake was made."""
+    """Keeps a RuleBook. What a user had stays in effect, also in a worker that starts after the mistake was made."""
 
     def __init__(self, book: RuleBook) -> None:
         self._book = book
@@ -42,7 +42,7 @@ class LastKnownGood:
         return [Refusal(one, refused[one.user_id].reasons) for one in changes if one.user_id in refused], unnoted
 
     def _fall_back(self, unknown: Sequence[ConfigRevision]) -> None:
-        """Of a user of whom nothing is known here: what another worker took before the mistake."""
+        """Take, for users of whom this worker knows nothing, what another worker took before the mistake."""
         earlier = [(one.user_id, one.accepted) for one in unknown if one.accepted is not None]
         failed: list[InvalidRules] = self._book.apply(earlier) if earlier else []
         self._taken |= {user_id for user_id, _ in earlier} - {one.user_id for one in failed}

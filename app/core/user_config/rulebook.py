@@ -1,4 +1,4 @@
-"""The rules in force: user_configs as (user, JSON) in; per device, the compiled rules out."""
+"""The rules in effect: user_configs as (user, JSON) in; per device, the compiled rules out."""
 
 from collections.abc import Iterable
 from itertools import islice
@@ -15,8 +15,8 @@ from app.core.sampling.policy import Sampling
 from app.core.schema.schema import Schema
 from app.core.user_config.document import STORED_BYTES_MAX, Config, parse_config
 
-# Of one user, of devices that do not have the same. Whoever invents names for globs can ask for a new one each time,
-# and each takes some kilobytes; what is forgotten here lives on with its devices, which are bounded.
+# DeviceRules kept of one user whose devices do not have the same. Whoever invents names for globs can ask for a new one
+# each time, and each takes some kilobytes; a forgotten one lives on with its devices, whose number is bounded.
 WATCHES_MAX = 1_000
 
 
@@ -25,7 +25,7 @@ class DeviceRules(Struct, frozen=True, gc=False):
 
     rules: tuple[Rule, ...]
     quiet: Prefilter
-    no_data: dict[str, float]  # seconds, by rule id, of rules that ask for it
+    no_data: dict[str, float]  # seconds, by rule id, of rules with no_data_seconds
     maintenance: tuple[Span, ...] = ()
     sampling: Sampling | None = None
 
@@ -33,7 +33,7 @@ class DeviceRules(Struct, frozen=True, gc=False):
 class RuleBook:
     """Every user's rules, compiled for readings of one schema.
 
-    `version` changes whenever any of them does: whoever keeps compiled rules asks again.
+    `version` changes whenever any user's rules do: whoever keeps compiled rules asks again.
     """
 
     def __init__(self, schema: Schema) -> None:
@@ -44,11 +44,14 @@ class RuleBook:
         self._samplings: dict[str, UserSampling] = {}
         self._watches: dict[str, dict[_Same, DeviceRules]] = {}  # by user
         self._without_rules: dict[_Same, DeviceRules] = {}  # of all users without rules
-        self._alike: dict[str, DeviceRules] = {}  # of users all of whose devices have the same
+        self._alike: dict[str, DeviceRules] = {}  # of users all of whose devices have the same rules
         self._versions: dict[str, int] = {}  # by user: the version that changed what the user has
 
     def apply(self, changes: Iterable[tuple[str, str | None]]) -> list[InvalidRules]:
-        """Take (user_id, configuration as JSON; None: none any more). What is refused leaves what the user had."""
+        """Take (user_id, configuration as JSON; None: none any more). A refused one leaves what the user had.
+
+        Returns a refusal for each configuration that cannot be compiled.
+        """
         refused = []
         self.version += 1
         for user_id, text in changes:
@@ -74,7 +77,7 @@ class RuleBook:
         return compile_for(found, device_id) if found else ()
 
     def watch_for(self, user_id: str, device_id: str) -> DeviceRules:
-        """The same, with the quick test that goes with them."""
+        """The rules that take in this device, with the quick test that goes with them."""
         alike = self._alike.get(user_id)
         if alike is not None:
             return alike
@@ -100,11 +103,11 @@ class RuleBook:
         return all(rule.devices == EVERY for rule in self._sets[user_id].rules)
 
     def in_maintenance(self, name: tuple[str, str], seconds: float) -> bool:
-        """Whether a device (owner, device) is in a maintenance window at that time, seconds since 1970."""
+        """Whether a device (owner, device) is in a maintenance window at event time `seconds` since 1970."""
         return within(self._windows.get(user_of(name[0]), ()), name[1], int(seconds * 1_000_000))
 
     def some_users(self) -> list[str]:
-        """Two of those who have rules, if there are so many."""
+        """Two users who have rules, or as many as there are."""
         return list(islice(self._sets, 2))
 
     @property
