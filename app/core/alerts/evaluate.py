@@ -88,16 +88,14 @@ def _transition(
     """What one verdict does to one rule: find the signal, look up what follows, do it."""
     before = Phase.NORMAL if episode is None else episode.phase
     if episode is None:
-        salt = (
-            state.back.salt if state.back is not None else 0
-        )  # the device's clock was set back: this time is passed again
+        salt = state.back.salt if state.back is not None else 0  # after a setback this time is passed again
         episode = open_episode(rule, reading, shown, salt + _nth(state, rule.id, now), state.way)
         state.episodes[rule.id] = episode
         state.episodes_changed = True
     note = state.notes.get(rule.id, NOTHING)
     if verdict:
         episode.value, episode.threshold = shown
-        episode.last_seen = max(episode.last_seen, now)  # `last_seen` may be later, where the clock was set back
+        episode.last_seen = max(episode.last_seen, now)  # the old one is later where the clock was set back
         episode.count += before is Phase.PENDING or before is Phase.NORMAL
     signal = holding(rule, episode, note, now, suppress) if verdict else clearing(rule, episode, now)
     after, status = TRANSITIONS[before, signal]

@@ -1,12 +1,13 @@
-"""A device whose clock was set back: it is believed after some readings in a row, so that its rules are not silent.
+"""A device whose clock was set back: after some readings in a row its times are believed, so that its rules work again.
 
-A reading older than the newest known says nothing to rules. Of a device that sends local time, or whose clock was
-corrected, that would be so for as long as it was set back by. So when readings in a row come live, in order, and about
-as fast as time passes, their time is taken for the newest. All of it follows from log and state: a replay is silent.
+A reading older than the newest known says nothing to rules. When a device sends local time, or its clock was corrected,
+all its readings would be such ones for as long as the clock was set back by. So when readings in a row come live, in
+order, and about as fast as time passes, their time is taken for the newest. The decision follows from log and state
+alone: a replay is silent.
 
-What is no set back: history, which a device sends much faster than it was recorded; what a gateway or a broker
-sends again, which came in before the newest or says so; a replay, which comes long after it was sent on; and late ones
-among readings that are not late.
+No setback are: history, which a device sends much faster than it was recorded; a message that a gateway or a broker
+sends again, which came in before the newest or says so; a replay, which comes long after it was sent on; and late
+readings among readings that are not late.
 """
 
 import msgspec
@@ -22,21 +23,21 @@ from app.core.state.clock_run import ClockBack, ClockRun
 from app.core.state.device_state import DeviceState
 
 AHEAD_MS = AHEAD_MAX.total_seconds() * 1000
-PACE = 4  # event times move at most so many times as fast as they come in, or as slowly
+PACE = 4  # event times move at most so many times as fast as readings come in, or as slowly
 
 
 def on_time(
     state: DeviceState, reading: Reading, record: Record, at: int, needed: int
 ) -> tuple[Reading, ClockSetback | None]:
-    """A reading as rules see it: no later than just after it came in, `at` ms since 1970; its row keeps its time.
+    """A reading as rules see it: no later than just after its arrival, `at` ms since 1970; the row keeps its own time.
 
-    Where it shows that its device's clock was set back, after `needed` readings in a row (0: never), the state is moved
-    there too. One that is late only because its gateway's clock was set back is not late.
+    When the reading is the last of `needed` in a row (0: never) that show that the device's clock was set back, the
+    state is moved there too. A reading that is late only because its gateway's clock was set back counts as in time.
     """
     time, latest = min(reading.time, moment_of(at) + AHEAD_MAX), state.latest
     found = None
     if record.offset <= state.applied_offset:
-        pass  # it was stepped
+        pass  # the record was stepped before
     elif time >= latest:
         _in_order(state, micros(time))
     else:
@@ -52,7 +53,7 @@ def on_time(
 
 
 def _in_order(state: DeviceState, time: int) -> None:
-    """The run ends; and from the newest time ever known on, times are new again."""
+    """A reading is in time: the run of late readings ends; from the newest time ever known on, times are new again."""
     back = state.back
     if back is not None:
         back.run, back.anew = None, False
@@ -61,7 +62,7 @@ def _in_order(state: DeviceState, time: int) -> None:
 
 
 def _run(state: DeviceState, reading: Reading, time: int, record: Record, at: int) -> ClockRun | None:
-    """The run that this late reading goes on with or begins; None where it says nothing about a clock."""
+    """The run that this late reading continues or begins; None where the reading says nothing about a clock."""
     newest = micros(state.latest)
     came_later = (at + AHEAD_MS) * 1000 >= newest or micros(reading.time) >= newest or time == at * 1000
     again = any(name == REDELIVERED for name, _ in record.headers)
@@ -88,7 +89,7 @@ def _paced(run: ClockRun) -> bool:
 
 
 def _move(state: DeviceState, by: int, offset: int) -> None:
-    """Let all durations go on where they were: whatever is in event time moves back, but for what has been sent."""
+    """Let all durations go on where they were: event times in the state move back, but for those of alerts sent."""
     high = micros(state.latest)
     state.back = ClockBack(None, offset, max(high, state.back.high if state.back else high))
     state.episodes_changed = True
@@ -104,7 +105,7 @@ def _move(state: DeviceState, by: int, offset: int) -> None:
     if state.samples is not None:
         state.samples.windows = {}
         if state.samples.chain is not None:
-            state.samples.chain.time = None  # the next one is stored
+            state.samples.chain.time = None  # the next reading is stored
 
 
 def _before(time: int, by: int) -> int:

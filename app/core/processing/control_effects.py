@@ -18,10 +18,10 @@ _object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def status_effect(record: Record, address: Address, at: int) -> Effect | Rejected:
-    """`iot/{node}/status`: a word ("online"), or a JSON object that has it (last_will.py); it is kept as detail.
+    """`iot/{node}/status`: a word ("online"), or a JSON object with such a word (last_will.py), kept as detail.
 
-    `last_seen` is when the record came in, `at` ms since 1970, so that a replay says the same. What the broker had
-    retained is taken where the node has no row yet.
+    `last_seen` is when the record came in, `at` ms since 1970, so that a replay says the same. A status that the broker
+    had retained is taken where the node has no row yet.
     """
     payload = record.value or b""
     if not payload:
@@ -44,11 +44,11 @@ def status_effect(record: Record, address: Address, at: int) -> Effect | Rejecte
 
 
 def config_effect(record: Record, address: Address, at: int, partition: int, schema: Schema) -> Effect | Rejected:
-    """`users/{user}/config`: the user's whole rule set, an array or {"rules": [...]}; one bad rule refuses it.
+    """`users/{user}/config`: the user's whole rule set, an array or {"rules": [...]}; one bad rule refuses all.
 
-    `maintenance` and `sampling` beside `rules` or without: the user's maintenance windows, and which readings are
-    stored and averaged. Its place in the log says whether it is the newest, and against edits by hand when it came in,
-    `at`: so a redelivery takes back no later edit. What the broker had
+    `maintenance` and `sampling`, beside `rules` or without: the user's maintenance windows, and which readings are
+    stored and averaged. Among messages the place in the log says which is newest; against edits by hand the time of
+    arrival counts, `at` ms since 1970: so a redelivery takes back no later edit. A configuration that the broker had
     retained is taken where the user has none.
     """
     payload = record.value or b""

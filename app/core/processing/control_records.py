@@ -23,15 +23,15 @@ from app.core.state.device_state import DeviceState
 
 
 class ControlRecords:
-    """They are rare: this is no hot path."""
+    """Does what records ask for that are no telemetry. Such records are rare: this is no hot path."""
 
     def __init__(self, devices: DeviceCache, tracker: PresenceTracker, schema: Schema, *, watching: bool) -> None:
         self._devices, self._tracker, self._schema, self._watching = devices, tracker, schema, watching
 
     def __call__(self, batch: BatchContext, record: Record, address: Address, at: int) -> None:
-        """Do what one record asks for, or reject it, or leave it out."""
+        """Do what one record asks for, or reject the record, or leave it out; it came in `at`, in ms since 1970."""
         batch.output.count(address.kind)
-        if not record.value and address.topic:  # it cleared what the MQTT broker retained: nobody's mistake
+        if not record.value and address.topic:  # the record cleared what the MQTT broker retained: nobody's mistake
             batch.output.drop(EMPTY)
             return
         match address.kind:
@@ -62,7 +62,7 @@ class ControlRecords:
                 return
             wrong = refusal
         if found.way != USERS and record.key == device_key(found.user_id, found.device_id):
-            output.drop(FORWARDED)  # it came where a device of users/* would be
+            output.drop(FORWARDED)  # the command came to the partition of a device of users/*
             if record.offset > batch.partition.mark:
                 output.forwards.append(_forward(record, found, at))
             return
@@ -70,7 +70,7 @@ class ControlRecords:
         _refuse(batch, refused, address, at, found.user_id)
 
     def _meant(self, partition: PartitionState, found: Command) -> list[tuple[CachedDevice, DeviceState]]:
-        """The devices here that a command may be for; first those that have an open alert of the rule."""
+        """The devices of this partition that a command may be for; first the devices with an open alert of the rule."""
         ways = (found.way,) if found.way else (USERS, IOT)
         names = [(owner_of(found.user_id, way), found.device_id) for way in ways]
         known = [self._devices.known(partition, name) for name in names]
@@ -78,7 +78,7 @@ class ControlRecords:
         return sorted(meant, key=lambda one: not is_open(one[1], found.rule_id))
 
     def _silence(self, batch: BatchContext, record: Record, at: int) -> None:
-        """A claim of silence is decided here, and left out of everything else."""
+        """Decide a claim of silence; nothing else looks at such a record."""
         output, partition = batch.output, batch.partition
         output.drop("silence")
         claim = claim_of(record)
@@ -96,7 +96,7 @@ class ControlRecords:
             decide(output, partition.registry, claim, record, at)
 
     def _control(self, batch: BatchContext, record: Record, address: Address, at: int) -> None:
-        """A status or a config."""
+        """Take a status or a configuration, or reject its record."""
         output = batch.output
         match address.kind:
             case Kind.STATUS:
@@ -117,14 +117,16 @@ class ControlRecords:
 
 
 def _forward(record: Record, found: Command, at: int) -> Forward:
-    """The same command, keyed as what comes of iot/*; it is no redelivery, and counts from when it first came in."""
+    """The same command under the key of a device of iot/*, not marked as a redelivery, with the time `at` when it first
+    came in.
+    """
     headers = [(name, value) for name, value in record.headers if name not in (PACKET_ID, REDELIVERED, INGEST)]
     headers.append((INGEST, b"%d" % at))
     return Forward(found.user_id.encode(), record.value or b"", headers)
 
 
 def _refuse(batch: BatchContext, found: Rejected, address: Address, at: int, user_id: str = "") -> None:
-    """Reject a record, and tell its sender if somebody waits for an answer; nobody is notified of history."""
+    """Reject a record, and answer its sender if somebody waits for an answer; nobody is notified of history."""
     batch.output.rejected.append(found)
     if found.record.offset > batch.partition.mark and not address.retained:
         reply = answer(found, address.kind, address.user_id or user_id, batch.partition.number, at)

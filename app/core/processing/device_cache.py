@@ -1,6 +1,7 @@
-"""The devices of this worker's partitions as they are worked on: each one's state, rules and key.
+"""The devices of this worker's partitions: the working state, rules and key of each.
 
-They are kept for an epoch, and no more of them than is wanted: one whose state is stored may leave, and is read again.
+Devices are kept for an epoch, and no more of them than is wanted: a device whose state is stored may leave, and its
+state is read again.
 """
 
 from collections.abc import Callable
@@ -27,8 +28,8 @@ Home = Callable[[bytes], int]  # the partition that the records with a key go to
 
 Unreadable = Callable[[int, bytes, str], None]  # (partition, key, what is wrong with what is stored there)
 IN_MEMORY = 100_000  # devices; each takes some 800 bytes
-# Bytes of a stored state, beyond which a device counts as two in memory, and so on: with 40 rolling windows it has 14
-# kB there and 110 in memory, and whoever asks for them of invented devices would fill it. Most have 30 to 100.
+# Bytes of a stored state, beyond which a device counts as two in memory, and so on: a device with 40 rolling windows
+# takes 14 kB in the store and 110 kB in memory, which invented devices would fill. Most states have 30 to 100 bytes.
 WEIGHS_ONE = 256
 
 
@@ -45,9 +46,10 @@ class DeviceCache:
         unreadable: Unreadable = lambda partition, key, error: None,
         home: Home | None = None,
     ) -> None:
-        """`log_of` says what log a partition has in this epoch; `unreadable` is called with what cannot be read.
+        """`log_of` says what log a partition has in this epoch; `unreadable` is called for each state that cannot be
+        read.
 
-        `home` tells whose a state is that was stored before there were two ways.
+        `home` says whose a state is that was stored before there were two ways.
         """
         self._rules, self._load, self._classes, self._in_memory = rules, load, classes, in_memory
         self._log_of, self._unreadable, self._home = log_of, unreadable, home
@@ -58,11 +60,13 @@ class DeviceCache:
 
     @property
     def count(self) -> int:
-        """How many are kept in memory."""
+        """How many devices are kept in memory."""
         return len(self._kept)
 
     def partition(self, epoch: int, number: int) -> PartitionState:
-        """A new epoch forgets all that was kept: it may have run ahead of what is stored."""
+        """The devices of a partition in this epoch. A new epoch forgets all that was kept, which may have run ahead of
+        what is stored.
+        """
         if epoch != self._epoch:
             for old in self._partitions.values():
                 old.forget()
@@ -78,13 +82,13 @@ class DeviceCache:
         return found
 
     def _mark(self, number: int, log: PartitionLog) -> int:
-        """Offset up to which everything of that log is applied."""
+        """The offset up to which everything of this log is applied."""
         found = noted(self._load(number, LOG_KEY) or b"")
         mark = found.offset if found is not None and found.generation == log.generation else -1
         return max(mark, mark_of(self._load(number, MARK_KEY))) if not log.generation else mark
 
     def watched(self, partition: PartitionState, name: Name) -> CachedDevice:
-        """The device of a reading, under the rules of now; it begins to have a state when anything is asked of it."""
+        """The device of a reading, with the present rules; it gets a state when there is anything to keep for it."""
         device = partition.devices.get(name)
         if device is None:
             device = self.known(partition, name) or self._keep(partition, name, None)
@@ -102,7 +106,7 @@ class DeviceCache:
         return device
 
     def known(self, partition: PartitionState, name: Name) -> CachedDevice | None:
-        """The device under the rules of now, None if nothing is known of it."""
+        """The device with the present rules, None if nothing is known of this device."""
         device = partition.devices.get(name)
         if device is None:
             stored = self._load(partition.number, key_of(name))
@@ -113,7 +117,7 @@ class DeviceCache:
         return device
 
     def _from_before(self, partition: PartitionState, name: Name) -> CachedDevice | None:
-        """A device of iot/* whose state was stored before there were two ways; its rows get their way."""
+        """The device of iot/* whose state was stored before there were two ways; its rows get their way."""
         old = (user_of(name[0]), name[1])
         if not way_of(name[0]) or not self._was_sensor(partition, old):
             return None
@@ -125,14 +129,16 @@ class DeviceCache:
         return self._keep(partition, name, state, len(stored))
 
     def _was_sensor(self, partition: PartitionState, old: Name) -> bool:
-        """Whether what was stored by that name is of iot/*: no key of users/* comes here, or presence says so."""
+        """Whether the state stored under that name is of iot/*: no key of users/* comes here, or presence says so."""
         if self._home is not None and self._home(key_of(old)) != partition.number:
             return True
         seen = self._load(partition.number, PREFIX + key_of(old))
         return seen is not None and is_sensor(seen)
 
     def _read(self, partition: PartitionState, key: bytes, stored: bytes) -> DeviceState:
-        """A device whose state cannot be read begins anew from the mark: all that was applied is history to it."""
+        """The stored state of a device; a state that cannot be read begins anew from the mark, behind which all is
+        history.
+        """
         try:
             state = decode(stored)
         except PermanentError as error:
@@ -149,21 +155,21 @@ class DeviceCache:
         device.weight = 1 + size // WEIGHS_ONE
         if state is not None:
             state.way = way_of(name[0])
-        if self.holds(partition):  # else it is for a batch of an epoch that is over, which leads to nothing
+        if self.holds(partition):  # else the state is for a batch of an epoch that is over, which leads to nothing
             device.kept = True
             self._kept.add(device)
         partition.devices[name] = device
         return device
 
     def weigh(self, device: CachedDevice, size: int) -> None:
-        """Its state takes so many bytes now where it is stored."""
+        """The device's state takes `size` bytes in the store by now."""
         weight = 1 + size // WEIGHS_ONE
         if device.kept:
             self._kept.heavier(weight - device.weight)
         device.weight = weight
 
     def closed(self, epoch: int, number: int, end: int) -> None:
-        """All states of a batch that ends there are stored; batches of a partition come in order."""
+        """All states of the batch that ends at offset `end` are stored; batches of a partition come in order."""
         if epoch == self._epoch and number in self._partitions:
             partition = self._partitions[number]
             partition.closed = end
@@ -173,17 +179,18 @@ class DeviceCache:
             self._kept.more_stored()
 
     def in_maintenance(self, name: Name, seconds: float) -> bool:
-        """Whether the device is in a maintenance window at that time, seconds since 1970."""
+        """Whether the device is in a maintenance window at event time `seconds` since 1970."""
         return self._rules.in_maintenance(name, seconds)
 
     def holds(self, partition: PartitionState) -> bool:
-        """Whether it is still of this epoch."""
+        """Whether this PartitionState is still that of the present epoch."""
         return self._partitions.get(partition.number) is partition
 
     def seed(self, partition: PartitionState, key: bytes, value: bytes, now: float) -> None:
-        """Take what is stored of an earlier life whose silence may have to be reported: who is online, what is open.
+        """Take a stored state of an earlier life when the device's silence may have to be reported: when the device is
+        online, or an alert is open.
 
-        But for ids that were taken once and are refused now: no claim about them would come back.
+        Ids that were taken once and are refused now are left out: no claim about such a device would come back.
         """
         if bad_character(key.decode(errors="replace")):
             return

@@ -1,9 +1,9 @@
-"""The devices in memory: in, one that was read; out, room for it, made by others.
+"""The devices in memory: in, a device that was read; out, room for this device, made by others that leave.
 
-A state that is not stored yet is nowhere else: its device stays, also where that makes more of them than wanted.
+A state that is not stored yet is nowhere else: its device stays, also where this keeps more devices than wanted.
 
-Who leaves is drawn. Devices send in turn, so the one that was not heard of for longest is the next one to be: where
-there are a fifth more devices than room, two thirds of the readings find theirs in memory, and none if the oldest left.
+Which device leaves is drawn. Devices send in turn, so the device that was silent for longest is the next to send: with
+a fifth more devices than room, two thirds of the readings find their device in memory, and none if the oldest left.
 """
 
 from collections.abc import Callable
@@ -12,24 +12,24 @@ from typing import Generic, Protocol, TypeVar
 
 
 class Leaver(Protocol):
-    """What may leave memory."""
+    """Something that may leave memory, as a CachedDevice."""
 
     @property
     def stored(self) -> bool:
-        """Whether all that is known of it can be read again."""
+        """Whether all that is known can be read again."""
 
     def leave(self) -> None:
-        """Be forgotten."""
+        """Leave memory."""
 
 
 T = TypeVar("T", bound=Leaver)
 
 
 class EvictionPool(Generic[T]):
-    """As many as weigh `most`, one at least, beside those that are not stored."""
+    """Keeps as many as weigh `most` together, one at least, beside all that are not stored."""
 
     def __init__(self, most: int, weight: Callable[[T], int] = lambda one: 1) -> None:
-        """`weight` is 1 of most of them; tell `heavier` when it changes."""
+        """`weight` is 1 for most; `heavier` has to be called when a weight changes."""
         self._most, self._of, self._weight = most, weight, 0
         self._all: list[T] = []
         self._drawn = 0
@@ -39,7 +39,7 @@ class EvictionPool(Generic[T]):
         return len(self._all)
 
     def add(self, one: T) -> None:
-        """Keep one more. It is not the one that leaves, and stays until the next one comes."""
+        """Keep `one` more, which does not leave before the next comes."""
         weight = self._of(one)
         if self._weight + weight > self._most:
             self._leave_but(self._most - weight)
@@ -47,11 +47,11 @@ class EvictionPool(Generic[T]):
         self._weight += weight
 
     def heavier(self, by: int) -> None:
-        """One that is kept weighs so much more than before; others leave for it when more is stored."""
+        """Something that is kept weighs `by` more than before; others leave when more is stored."""
         self._weight += by
 
     def more_stored(self) -> None:
-        """Let those leave that had to stay."""
+        """More is stored: let leave what had to stay."""
         self._stuck = False
         if self._weight > self._most:
             self._leave_but(self._most, least=1)
@@ -61,7 +61,7 @@ class EvictionPool(Generic[T]):
             self._stuck = not self._one_leaves()
 
     def _one_leaves(self) -> bool:
-        """The one that is drawn, or the next one that can."""
+        """Let the drawn one leave, or the next one that can; whether one could."""
         kept = self._all
         self._drawn = (self._drawn * 1_103_515_245 + 12_345) & 0x7FFFFFFF  # no better chance is needed
         first = (self._drawn >> 8) % len(kept)

@@ -1,4 +1,4 @@
-"""One reading of a device that is watched: it is there, and so is its node."""
+"""One reading of a watched device: the device is there, and so is its node."""
 
 from app.core.model.records import Reading, Record
 from app.core.presence.tracker import PresenceTracker
@@ -7,7 +7,7 @@ from app.core.processing.cached_device import CachedDevice
 
 
 class PresenceStep:
-    """Leaves to the tracker all but the readings that say nothing new, which are most."""
+    """Hands to the tracker the few readings that say something new about presence."""
 
     def __init__(self, tracker: PresenceTracker) -> None:
         self._tracker = tracker
@@ -15,7 +15,7 @@ class PresenceStep:
     def apply(
         self, batch: BatchContext, device: CachedDevice, sensor: bool, record: Record, reading: Reading, at: int
     ) -> None:
-        """Note a reading whose record came in `at`, in ms; `sensor`: the device belongs to a node."""
+        """Note a reading whose record came in `at`, in ms since 1970; `sensor`: the device belongs to a node."""
         presence = device.presence
         if presence is None:
             presence = device.presence = batch.partition.registry.of(device.name, sensor)

@@ -1,7 +1,7 @@
 """The core's one entrance: a batch in, its BatchOutput out. Decode, validate, step rules and state; no I/O.
 
-State is looked up once a device and then kept between batches of one epoch (see app.core.batch.batch.Batch): what is
-kept runs ahead of what is stored, and an epoch ends whenever anything was not stored.
+State is looked up once a device and then kept between batches of one epoch (see app.core.batch.batch.Batch): the kept
+state runs ahead of the stored state, and an epoch ends whenever anything was not stored.
 
 Beside its devices' states a partition has a mark: the offset up to which everything was stepped. A device that gets
 its first state starts from there, so that replaying history alerts nobody, also where rules came later.
@@ -31,15 +31,15 @@ from app.core.state.partition_log import PartitionLog
 from app.core.user_config.rulebook import RuleBook
 
 Times = dict[tuple[str, bytes], int]
-TIMES = 10_000  # headers, and those of a batch: 2 MB
-SLICE = 500  # records, about 2 ms: connections are not kept waiting longer than that
-OTHER_BYTES = 512  # of a record that is no telemetry (rules, for example) take as long as one that is
+TIMES = 10_000  # headers that are kept, beside those of one batch: 2 MB
+SLICE = 500  # records, about 2 ms: connections are not kept waiting any longer
+OTHER_BYTES = 512  # of a record that is no telemetry (rules, for example) take as long as a record of telemetry
 
 _TELEMETRY = Kind.TELEMETRY  # a global is quicker to look up than a member
 
 
 class Processor:
-    """Makes Work of batches. Those of one partition must come in offset order within an epoch."""
+    """Makes a BatchOutput of each batch. Batches of one partition must come in offset order within an epoch."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class Processor:
         self._other = ControlRecords(self._devices, tracker, schema, watching=classes.watching)
 
     def __call__(self, batch: Batch, now: float) -> BatchOutput:
-        """All that `batch` asks of the world, at one go. Never raises for any record."""
+        """All that `batch` asks of the world, at one go; `now` in seconds since 1970. Never raises for any record."""
         steps = self.run_sliced(batch, now)
         while True:
             try:
@@ -82,7 +82,10 @@ class Processor:
                 return work
 
     def run_sliced(self, batch: Batch, now: float) -> Generator[None, None, BatchOutput]:
-        """The same, with a pause after every SLICE records; a batch ends before the next one begins."""
+        """All that `batch` asks of the world, with a pause after every SLICE records; `now` in seconds since 1970.
+
+        A batch must end before the next one begins. Never raises for any record.
+        """
         context = self._begin(batch, now)
         output, devices, times = context.output, context.partition.devices, self._times
         rows, sources, watching, version = output.rows, output.sources, self._watching, self._rules.version
@@ -124,7 +127,7 @@ class Processor:
 
     def _begin(self, batch: Batch, now: float) -> BatchContext:
         clock = int(now * 1000)  # ms
-        # What headers say, of the last records: those of all partitions that came in together bear the same one.
+        # What the headers of the last records say: records that came in together, of all partitions, have the same one.
         if len(self._times) > TIMES or clock < self._clock:
             self._times = {}
         self._clock = clock
@@ -132,7 +135,7 @@ class Processor:
         return BatchContext(BatchOutput(batch.next_offset), self._devices.partition(batch.epoch, batch.partition), now)
 
     def _control(self, context: BatchContext, record: Record, address: Address | Rejected) -> int:
-        """Do what a record asks for that is no telemetry; as how many records of telemetry it counts."""
+        """Do what a record asks for that is no telemetry; returns as how many records of telemetry it counts."""
         if type(address) is Rejected:
             context.output.count(Kind.UNKNOWN)
             _refuse(context.output, address)
@@ -141,13 +144,13 @@ class Processor:
         return 1 + len(record.value or b"") // OTHER_BYTES
 
     def _comes_again(self, device: CachedDevice, record: Record, at: int) -> bool:
-        """Whether it is a redelivery of a message that bears no time, without which it would be another reading."""
+        """Whether the record is a redelivery of a message without a time, whose row would have another key."""
         if is_dated(record.value or b"") or (delivered := delivery(record)) is None:
             return False
         return is_known(device.state or device.begins(), record, delivered, at)
 
     def closed(self, batch: Batch) -> None:
-        """Its states can be read from where they are stored. Tell it of the batches of a partition in their order."""
+        """The states of the batch are stored and can be read again. Batches of a partition come here in their order."""
         self._devices.closed(batch.epoch, batch.partition, batch.next_offset)
 
     @property
@@ -157,7 +160,7 @@ class Processor:
 
 
 def _leave_out(output: BatchOutput, found: Reading | Rejected) -> None:
-    """Refuse a record, or drop a reading without a time: it would be stored each time that a bridge subscribes."""
+    """Refuse a record, or drop a reading without a time, which would be stored each time that a bridge subscribes."""
     if type(found) is Rejected:
         _refuse(output, found)
     else:
@@ -165,7 +168,7 @@ def _leave_out(output: BatchOutput, found: Reading | Rejected) -> None:
 
 
 def _refuse(output: BatchOutput, found: Rejected) -> None:
-    """Reject a record; one without a payload that came by MQTT only cleared what the broker retains."""
+    """Reject a record; a record without a payload that came by MQTT only cleared what the broker retains: drop it."""
     record = found.record
     if not record.value and any(name == "mqtt_topic" for name, _ in record.headers):
         output.drop(EMPTY)

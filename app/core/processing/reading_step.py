@@ -1,4 +1,4 @@
-"""A reading of a device that has a state -> what it changes there, its alerts, and whether its row stays."""
+"""A reading of a device that has a state -> the changes of this state, its alerts, and whether its row stays."""
 
 from app.core.alerts.evaluate import evaluate
 from app.core.alerts.outputs import emit
@@ -13,7 +13,7 @@ from app.core.state.device_state import DeviceState
 
 
 class ReadingStep:
-    """Keeps nothing but what is the latest time that rules are shown, of the last second of arrival."""
+    """Steps readings. Keeps only the latest time that rules are shown, for the last second of arrival."""
 
     def __init__(self, set_back_after: int) -> None:
         """After so many readings in a row a device's clock is believed to be set back (clock_back.py); 0: never."""
@@ -23,7 +23,9 @@ class ReadingStep:
     def apply(
         self, batch: BatchContext, device: CachedDevice, state: DeviceState, record: Record, reading: Reading, at: int
     ) -> None:
-        """Step the `state` of the device, in place; `reading` has the last row, and its record came in `at`, in ms."""
+        """Step the `state` of the device, in place; `reading` has the last row, and its record came in `at`, in ms
+        since 1970.
+        """
         output, watch, second = batch.output, device.watch, at // 1000
         if self._second != second:
             self._second, self._latest = second, latest_allowed(second)

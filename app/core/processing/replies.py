@@ -1,4 +1,4 @@
-"""The reply to whose rules or command were refused: a message on a topic beside the one they came on."""
+"""The reply to the sender of refused rules or a refused command: a message on a topic beside that of the request."""
 
 from datetime import datetime
 from hashlib import blake2b
@@ -14,12 +14,12 @@ from app.core.model.records import Kind, Reason, Rejected
 from app.core.model.reply import Reply
 from app.core.user_config.last_known_good import Refusal
 
-PAYLOAD_MAX = 1000  # characters of what was refused, so that its sender knows it again
+PAYLOAD_MAX = 1000  # characters of the refused payload, so that its sender recognises it
 _TOPICS = {Kind.CONFIG: "config/errors", Kind.ALERTS_MANAGE: "alerts/errors"}
 
 
 class _Body(Struct):
-    id: str  # the same when it is sent again, so that a receiver can drop repeats
+    id: str  # the same when the reply is sent again, so that a receiver can drop repeats
     reason: str
     error: str
     payload: str
@@ -29,7 +29,7 @@ class _Body(Struct):
 def answer(rejected: Rejected, kind: Kind, user_id: str, partition: int, at: int) -> Reply | None:
     """The answer to a refused record of `partition` that came in `at`, in ms since 1970.
 
-    None where nobody is to be notified, or nobody knows whom.
+    None where nobody is to be notified, or the sender is not known.
     """
     topic = _TOPICS.get(kind)
     if topic is None or not user_id:
@@ -41,7 +41,7 @@ def answer(rejected: Rejected, kind: Kind, user_id: str, partition: int, at: int
 
 
 def answer_to_edit(refusal: Refusal) -> Reply | None:
-    """The same to a configuration that was written into user_configs by hand; any worker would give it the same id."""
+    """The answer to a configuration that was written into user_configs by hand; every worker gives it the same id."""
     user_id, text, edited, _ = refusal.change
     if not user_id or any(char in user_id for char in "/+#\0") or bad_character(user_id):  # no level of a topic
         return None
@@ -51,6 +51,6 @@ def answer_to_edit(refusal: Refusal) -> Reply | None:
 
 
 def _answer(user_id: str, topic: str, body: _Body, *place: str | int) -> Reply:
-    """`place` tells apart what is answered."""
+    """The reply with this body; its id is a digest that `place`, where the request was found, makes unique."""
     body.id = blake2b(msgspec.json.encode([user_id, topic, *place]), digest_size=16).hexdigest()
     return Reply(device_key(user_id, ""), msgspec.json.encode(body), f"users/{user_id}/{topic}")

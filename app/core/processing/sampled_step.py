@@ -1,4 +1,4 @@
-"""What is asked of a device's readings beside its rules, compiled, and one step of a device of which something is.
+"""One step of a device with change of value or rolling windows.
 
 Readings that are dropped by change of value are stepped and averaged like all others; only their rows are left out.
 """
@@ -24,12 +24,12 @@ from app.core.sampling.rolling_window import RollingWindow, WindowStats, bucket_
 from app.core.state.device_state import DeviceState
 from app.core.state.samples import Samples
 
-_FIGURE = {"avg": 1, "min": 2, "max": 3, "count": 0}  # where it is in WindowStats
+_FIGURE = {"avg": 1, "min": 2, "max": 3, "count": 0}  # where the figure is in WindowStats
 _NONE_YET = {"count": b"0"}  # what a window without readings says; of all others, null
 
 
 class Rules(Protocol):
-    """What `evaluate` needs of a device's rules; a Watch fits."""
+    """What `evaluate` needs of a device's rules; a DeviceRules fits."""
 
     @property
     def rules(self) -> tuple[Rule, ...]: ...
@@ -44,8 +44,9 @@ def evaluate_sampled(
 ) -> tuple[tuple[AlertEvent, ...], bool]:
     """Step a reading through windows, rules and change of value: the alerts it causes, and whether its row is dropped.
 
-    An offset that was stepped before changes nothing: its row is dropped if it is known that it was, else stored. One
-    that is newer than everything stepped is no such record (the topic was made anew, and counts from 0 again): stored.
+    An offset that was stepped before changes nothing: its row is dropped if it is known to have been dropped, else
+    stored. A reading newer than everything stepped was not stepped (the topic was made anew, and counts from 0 again):
+    its row is stored.
     """
     samples = state.samples
     if offset <= state.applied_offset:
@@ -67,7 +68,7 @@ def evaluate_sampled(
 
 
 def _drops(samples: Samples, reading: Reading, policy: Policy | None, offset: int, late: bool, spoke: bool) -> bool:
-    """A reading that came late is stored, and so is one that opens, tells of or ends an alert."""
+    """Whether the row is dropped. A reading that came late is stored, and so is one that caused an alert's event."""
     if policy is None:
         samples.chain = None
         return False
@@ -101,7 +102,7 @@ def _count(state: DeviceState, samples: Samples, reading: Reading, sampling: Sam
 
 
 def _with_figures(reading: Reading, samples: Samples, asked: tuple[WindowReference, ...]) -> Reading:
-    """The reading as rules see it: a figure of a window is one more field of it, and no device can send it."""
+    """The reading as rules see it: each figure of a window is one more field, which no device can send."""
     extra, figures = dict(reading.extra), dict[str, WindowStats | None]()
     for one in asked:
         if one.window not in figures:
@@ -113,7 +114,7 @@ def _with_figures(reading: Reading, samples: Samples, asked: tuple[WindowReferen
 
 
 def average_effects(state: DeviceState, sampling: Sampling, owner: str, device_id: str) -> Iterator[Effect]:
-    """The rows of rolling_averages after a batch in which the windows moved: one a window that has readings."""
+    """The rows of rolling_averages after a batch in which the windows moved: one for each window that has readings."""
     if not state.sampled or state.samples is None:
         return
     for wanted in sampling.landing:

@@ -22,29 +22,29 @@ NEVER = datetime.min.replace(tzinfo=UTC)
 
 @dataclass(slots=True)
 class DeviceState:
-    """A device's state: a private working copy that app.core.alerts.evaluate changes in place. `DeviceState()` knows
-    nothing yet.
+    """A device's state: a private working copy that app.core.alerts.evaluate changes in place. `DeviceState()` is the
+    state of a device of which nothing is known.
 
     Not a Struct: setting a slot takes 10 ns instead of 25, and the flags stay out of the encoding.
     """
 
     applied_offset: int = -1
     latest: datetime = NEVER  # newest event time applied; a datetime because converting one costs 180 ns
-    episodes: dict[str, Episode] = field(default_factory=dict)  # the open ones, by rule id
-    # Rule id -> (time, count) of episodes that opened and closed at one instant: the next one there needs another id.
+    episodes: dict[str, Episode] = field(default_factory=dict)  # the open episodes, by rule id
+    # Rule id -> (time, count) of episodes that opened and closed at one instant: the next episode needs another id.
     instants: dict[str, tuple[int, int]] = field(default_factory=dict)
     notes: dict[str, RuleMemory] = field(default_factory=dict)  # by rule id
     # Rule id -> the episode that was sent, moved or ended last, since `decode` or `mark_persisted`: its row changes.
     touched: dict[str, Episode] = field(default_factory=dict, compare=False)
     episodes_changed: bool = False  # an episode opened or closed since `decode` or `mark_persisted`
     way: str = field(default="", compare=False)  # of the device (app.core.model.namespaces), as its key says
-    persisted_offset: int = -1  # applied_offset at that moment
+    persisted_offset: int = -1  # applied_offset at `decode` or `mark_persisted`
     samples: Samples | None = None  # of a device with change of value or rolling windows
     back: ClockBack | None = None  # of a device whose clock may have been set back, or was
     sampled: bool = field(default=False, compare=False)  # a window moved since `decode` or `mark_persisted`
     log: int = 0  # generation of the log that the offsets are of (app.core.state.partition_log)
     marks: MessageMarks | None = None  # of the last messages of a device of iot/* that sends no time
-    replayed: MessageMarks | None = field(default=None, compare=False)  # of those that came again in this epoch
+    replayed: MessageMarks | None = field(default=None, compare=False)  # of messages that came again in this epoch
 
     @property
     def latest_time(self) -> int | None:
@@ -62,7 +62,9 @@ class DeviceState:
         return self.applied_offset != self.persisted_offset
 
     def begin_anew(self, log: int, applied: int = -1) -> None:
-        """Its partition has another log: no offset of the one before means anything, all else is kept."""
+        """The device's partition has another log, of generation `log`: no offset of the log before means anything, all
+        else is kept. `applied` is the offset up to which the other log is applied.
+        """
         self.log, self.applied_offset, self.persisted_offset = log, applied, applied
         for episode in self.episodes.values():
             episode.heard = -1
@@ -80,7 +82,7 @@ class DeviceState:
             self.touched = {}
 
     def note(self, rule_id: str, fingerprint: str) -> RuleMemory:
-        """The rule's note, a new one if there is none that is about this meaning of the rule."""
+        """The rule's note; a new note if there is none about this meaning of the rule."""
         found = self.notes.get(rule_id)
         if found is None or found.fingerprint != fingerprint:
             found = self.notes[rule_id] = RuleMemory(fingerprint)
@@ -135,8 +137,8 @@ def encode(state: DeviceState) -> bytes:
     """MessagePack array: version, applied offset, latest time; then episodes, instants, notes, samples, generation of
     the log, what is known of the clock, marks.
 
-    What is empty at the end is left out, and notes that say nothing more are: a device at rest is as small as one that
-    never alerted.
+    Empty parts at the end are left out, and so are notes that say nothing more: the state of a device at rest is as
+    small as that of a device that never alerted.
     """
     notes, latest, samples, back = state.notes, state.latest, state.samples, state.back
     time = None if latest is NEVER else (latest - EPOCH) // MICROSECOND  # `latest_time`, written out: 0.1 us of 1.2
@@ -182,9 +184,9 @@ def decode(data: bytes) -> DeviceState:
 
 
 def seen(data: bytes) -> tuple[int, int]:
-    """Generation of its log and applied offset of what `encode` made, of any version, without decoding the rest.
+    """Generation of the log and applied offset of a state that `encode` made, of any version; the rest is not decoded.
 
-    What is no state has seen nothing: (-1, -1).
+    Bytes that are no state have seen nothing: (-1, -1).
     """
     try:
         found = _seen_of(data)
@@ -194,7 +196,7 @@ def seen(data: bytes) -> tuple[int, int]:
 
 
 def at_rest(data: bytes) -> bool:
-    """Whether no episode is open in what `encode` made, without decoding the rest; False for what is no state."""
+    """Whether no episode is open in a state that `encode` made, without decoding the rest; False for other bytes."""
     try:
         return data[:1] == _SHORT or not _open_of(data).episodes
     except (msgspec.DecodeError, UnicodeError, RecursionError):

@@ -7,5 +7,5 @@ OFFSET_DIGITS = 20  # one more than an offset may have
 
 
 def mark_of(stored: bytes | None) -> int:
-    """The offset of a mark, -1 for what is none."""
+    """The offset of a stored mark, -1 for bytes that are no mark."""
     return int(stored) if stored is not None and stored.isdigit() and len(stored) < OFFSET_DIGITS else -1

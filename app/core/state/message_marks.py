@@ -3,13 +3,13 @@
 from msgspec import Struct
 
 LAST = 32  # messages that are known at least
-WITHIN_MS = 5000  # and all that came in so long, as a bridge may have thousands in flight of one that is fast ...
+WITHIN_MS = 5000  # and all that came in within so long, as a bridge may have thousands in flight of a fast device ...
 MOST = 1024  # ... up to so many
 SIZE = 5  # bytes of a mark: two messages of one device have the same with a chance of 10**-11
 
 
 class MessageMarks(Struct, array_like=True):
-    """In two halves: when the newer one is full the older one goes.
+    """Marks in two halves: when the newer half is full the older half goes.
 
     Encoded as an array: add fields only at the end and with defaults.
     """
@@ -19,7 +19,7 @@ class MessageMarks(Struct, array_like=True):
     older: bytes = b""
 
     def add(self, mark: bytes, at_ms: int) -> None:
-        """One more, the newest."""
+        """Keep one more mark, the newest, of a message that came `at_ms` (milliseconds since 1970)."""
         size = len(self.newer)
         if size >= SIZE * LAST and (size >= SIZE * MOST or not 0 <= at_ms - self.since_ms < WITHIN_MS):
             self.older, self.newer = self.newer, b""
@@ -28,7 +28,7 @@ class MessageMarks(Struct, array_like=True):
         self.newer += mark
 
     def has(self, mark: bytes) -> bool:
-        """Whether it is among them."""
+        """Whether the mark is kept."""
         return _is_in(mark, self.newer) or _is_in(mark, self.older)
 
 

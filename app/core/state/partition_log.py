@@ -2,7 +2,7 @@
 
 A topic that is deleted and made anew, a cluster that takes over, or an unclean election leaves a log whose offsets mean
 other records than those a state has applied. So each partition counts the logs it has had: the generation. A state of
-an earlier one begins its offsets anew, and keeps what it knows of the device.
+an earlier generation begins its offsets anew, and keeps what is known of the device.
 """
 
 from enum import Enum
@@ -15,21 +15,21 @@ NAMELESS = "-"  # the identity of every log of a broker that names none
 
 
 class PartitionLog(Struct, frozen=True):
-    """The log of one partition. `identity` is the topic's id; empty: nobody has asked, and nothing is noted."""
+    """The log of one partition. `identity` is the topic's id; empty: nobody has asked for it, and nothing is noted."""
 
     generation: int = 0
     identity: str = ""
-    election: int = -1  # how many leaders it has had, as Kafka counts them; -1: not known
+    election: int = -1  # how many leaders the partition has had, as Kafka counts them; -1: not known
 
 
 class NotedLog(Struct, array_like=True, frozen=True):
-    """What a worker notes with its mark. Fields are added at the end only."""
+    """What a worker notes with a partition's mark. Fields are added at the end only."""
 
     version: int
-    offset: int  # the mark: everything up to it is applied
+    offset: int  # the mark: everything up to this offset is applied
     generation: int
     identity: str
-    timestamp: int = -1  # of the record there, milliseconds since 1970
+    timestamp: int = -1  # of the record at `offset`, milliseconds since 1970
     election: int = -1
 
 
@@ -40,7 +40,7 @@ class PresentLog(Struct, frozen=True):
     start: int
     end: int
     election: int = -1
-    timestamp: int | None = None  # of the record at the noted offset; None: nobody looked, or it is not held
+    timestamp: int | None = None  # of the record at the noted offset; None: not looked up, or not held
 
 
 class Verdict(Enum):
@@ -56,12 +56,14 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 def note(log: PartitionLog, offset: int, timestamp: int) -> bytes:
-    """What is kept under LOG_KEY once everything up to `offset`, a record of that time, is applied."""
+    """What is kept under LOG_KEY once everything up to `offset` is applied; `timestamp` is that of the record there, in
+    milliseconds since 1970.
+    """
     return _encode((1, offset, log.generation, log.identity, timestamp, log.election))
 
 
 def noted(data: bytes) -> NotedLog | None:
-    """What `note` made; None for anything else."""
+    """Read back what `note` made; None for other bytes."""
     try:
         return _decode(data)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
@@ -69,20 +71,20 @@ def noted(data: bytes) -> NotedLog | None:
 
 
 def look_closer(before: NotedLog, now: PresentLog) -> bool:
-    """Whether the record at the noted offset has to say if it is still the same log, and is held.
+    """Whether the record at the noted offset has to say if the log is still the same, and Kafka holds this record.
 
-    A log that has had another election may have lost its end and grown again. Where a broker names no log it is all
-    there is.
+    A log that has had another election may have lost its end and grown again. Where a broker names no log, this record
+    is all that can tell.
     """
     unsure = NAMELESS in (before.identity, now.identity) or before.election != now.election
     return unsure and before.timestamp >= 0 and now.start <= before.offset < now.end
 
 
 def judge(before: NotedLog, now: PresentLog) -> tuple[PartitionLog, Verdict]:
-    """The log that is there now, and why it is another one, if it is; `look_closer` says what to look up before.
+    """The log that is there now, and why it is another log, if it is; `look_closer` says what to look up before.
 
-    `before` of a worker that did not note any
-    identity (it is empty) belongs to the log that is there, unless that ends too early.
+    A note `before` with an empty identity, of a worker that did not know any, belongs to the log that is there, unless
+    this log ends too early.
     """
     named = before.identity not in ("", NAMELESS) and now.identity not in ("", NAMELESS)
     verdict = Verdict.SAME
@@ -100,15 +102,15 @@ _PREFIX = "log="
 
 
 def signature(log: PartitionLog) -> str:
-    """What is committed with an offset, as its metadata: which log it is of."""
+    """The metadata that is committed with an offset: it says to which log the offset belongs."""
     return f"{_PREFIX}{log.identity}" if log.identity else ""
 
 
 def commit_counts(metadata: str, log: PartitionLog, verdict: Verdict) -> bool:
-    """Whether a committed offset is one of this log.
+    """Whether a committed offset belongs to this log.
 
-    One without a signature is an operator's, or an older program's: it counts as long as the log is the same. Of a log
-    that was cut nobody knows where: all that is left of it is read again.
+    An offset without a signature is an operator's, or an older program's: it counts as long as the log is the same.
+    Where a log was cut nobody knows: all that is left of such a log is read again.
     """
     signed = metadata.removeprefix(_PREFIX) if metadata.startswith(_PREFIX) else ""
     if not signed or NAMELESS in (signed, log.identity):
