@@ -1,4 +1,4 @@
-"""Which devices are watched, and how: classes by glob; the first that takes a device in decides."""
+"""Which devices are watched, and how: classes by glob; the first class that takes a device in decides."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from app.core.rules.globs import Globs
 
 
 class DeviceClass(Struct, frozen=True, forbid_unknown_fields=True):
-    """One class as it is set: the devices whose `user/device` (a node: `node`) matches the glob."""
+    """One class of the settings: the devices whose `user/device` (a node: `node`) matches the glob."""
 
     devices: str
     offline_after: float  # seconds; 0: not watched
@@ -18,7 +18,7 @@ class DeviceClass(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DeviceClasses:
-    """A device's name in, its PresenceLimits out; what no class takes in is `other`."""
+    """A device's name in, its PresenceLimits out; a device that no class takes in belongs to `other`."""
 
     def __init__(self, classes: Sequence[DeviceClass], other: PresenceLimits) -> None:
         self._classes = [(Globs([one.devices]), PresenceLimits(one.offline_after, one.alert)) for one in classes]

@@ -1,8 +1,8 @@
-"""Whether a device or a node is there: what is known of one, how that is stored, and the alert events of a change.
+"""Whether a device or a node is there: what is known of its presence, the stored form, and the events of a change.
 
-Silence is a matter of arrival: no time in a reading counts here, only when it came. A DevicePresence is online from a
-sign of life until a claim of silence (app.core.model.inactivity_claim) that nothing has refuted, or until its node says
-`offline`.
+Silence is a matter of arrival: no time in a reading counts here, only the time when the reading came. A DevicePresence
+is online from a sign of life until a claim of silence (app.core.model.inactivity_claim) that nothing has refuted, or
+until its node says `offline`.
 """
 
 from typing import Any
@@ -23,19 +23,21 @@ Name = tuple[str, str]  # owner (app.core.model.namespaces), device or sensor; a
 
 
 def label(name: Name) -> str:
-    """What it is known by in memory: its last slash is the one before the device, as ids hold none."""
+    """The text by which a device is known in memory: the last slash stands before the device, as ids hold none."""
     return f"{name[0]}/{name[1]}"
 
 
 class PresenceLimits(Struct, frozen=True):
-    """What holds for a class of devices."""
+    """When a device of a class is offline, and whether its user is notified."""
 
-    after: float  # seconds of silence until one is offline; 0: it is not watched
-    alert: bool = True  # whether that is sent, or only noted in device_status
+    after: float  # seconds of silence until a device is offline; 0: the class is not watched
+    alert: bool = True  # whether an alert is sent, or the change only noted in device_status
 
 
 class DevicePresence:
-    """A device, a sensor or a node, in a worker's memory. Times `_ms` are milliseconds since 1970, of arrival."""
+    """The presence of a device, a sensor or a node, in a worker's memory. Times `_ms` are times of arrival, in
+    milliseconds since 1970.
+    """
 
     __slots__ = (
         "alert",
@@ -62,25 +64,25 @@ class DevicePresence:
     )  # fmt: skip
 
     def __init__(self, name: Name, limits: PresenceLimits, applied: int, registry: Any = None) -> None:
-        """`registry` is the PresenceRegistry that it belongs to."""
+        """`registry` is the PresenceRegistry that this presence belongs to."""
         self.name, self.limits, self.applied, self.registry = name, limits, applied, registry
         self.label = label(name)
-        self.named = True  # its alert's id says its way; False since before there were two, until it comes online again
+        self.named = True  # the alert's id says the way; False for an alert from before there were two
         self.online = False
-        self.alert = False  # that it is offline was sent
-        self.since_ms = 0  # when it came online last: what its alert's id is made of
+        self.alert = False  # an alert that the device is offline was sent
+        self.since_ms = 0  # when the device came online last: a part of its alert's id
         self.last_ms = 0  # last sign of life
-        self.history_ms = -1  # what came up to then is known from an earlier log
+        self.history_ms = -1  # records that came up to then are known from an earlier log
         self.noted_ms = 0  # last_ms in device_status and in the state table
-        self.note_ms = 0  # a record before then only says that it is still there; 0: there is more to do
-        self.seen = -1  # offset of its latest record in this epoch
-        self.seen_at = 0.0  # when that was read here, by this worker's clock, seconds since 1970
-        self.seen_in = -1  # the batch it was noted in: where that ends
-        self.claimed = False  # a claim that it is silent is under way
-        self.timer = 0.0  # when it is looked at, seconds since 1970; 0: never
+        self.note_ms = 0  # a record before then only says that the device is still there; 0: there is more to do
+        self.seen = -1  # offset of the device's latest record in this epoch
+        self.seen_at = 0.0  # when this worker read that record, by its own clock, seconds since 1970
+        self.seen_in = -1  # the end offset of the batch in which the presence was noted last
+        self.claimed = False  # a claim that the device is silent is under way
+        self.timer = 0.0  # when the sweeper looks at the device, seconds since 1970; 0: never
         self.node: DevicePresence | None = None
-        self.sensors: dict[DevicePresence, None] | None = None  # of a node: those in memory
-        self.held: list[DevicePresence] | None = None  # of a node: those that fell silent with it
+        self.sensors: dict[DevicePresence, None] | None = None  # of a node: its sensors in memory
+        self.held: list[DevicePresence] | None = None  # of a node: the sensors that fell silent with it
 
     @property
     def latest(self) -> int:
@@ -89,38 +91,38 @@ class DevicePresence:
 
     @property
     def user(self) -> str:
-        """Whose it is; of a node, itself."""
+        """The user id of the device; the node's own id for a node."""
         return user_of(self.name[0])
 
     @property
     def key(self) -> bytes:
-        """In the state table."""
+        """The key of the presence in the state table."""
         return PREFIX + self.label.encode()
 
     def online_now(self, offset: int, ms: int) -> None:
-        """A sign of life has come."""
+        """A sign of life has come, in the record at `offset`, at `ms` (milliseconds since 1970)."""
         self.online, self.applied, self.named = True, offset, True
-        self.since_ms = max(ms, self.since_ms + 1)  # another one each time, or two alerts would have one id
+        self.since_ms = max(ms, self.since_ms + 1)  # another time at each return, or two alerts would have one id
         self.last_ms = self.noted_ms = ms
 
     def offline_now(self, offset: int, since_ms: int) -> None:
-        """It is silent since then."""
+        """The device is silent since `since_ms`, by the record at `offset`."""
         self.online, self.applied, self.alert = False, offset, self.limits.alert
         self.last_ms = self.noted_ms = since_ms or self.last_ms
         self.seen_in, self.note_ms = -1, 0
 
     def claim(self) -> None:
-        """A claim that it is silent is sent: its next record has to be noted, also if it is of the same batch."""
+        """A claim that the device is silent is sent: its next record has to be noted, also one of the same batch."""
         self.claimed, self.seen_in, self.note_ms = True, -1, 0
 
     def loses(self, sensor: "DevicePresence") -> None:
-        """A node's sensor leaves memory; what was heard of it stays heard of the node."""
+        """A node's sensor leaves memory; the sensor's signs of life still count for the node."""
         assert self.sensors
         del self.sensors[sensor]
         self.seen = max(self.seen, sensor.seen)
 
     def event(self, status: AlertStatus, now_ms: int) -> AlertEvent:
-        """FIRING or RESOLVED of its alert; the id is the same whoever finds it offline, and how often."""
+        """FIRING or RESOLVED of the device's alert; the id is the same whoever finds the device offline."""
         user, device = user_of(self.name[0]), self.name[1]
         offline = status is AlertStatus.FIRING
         event = AlertEvent(
@@ -140,12 +142,12 @@ class DevicePresence:
 
     @property
     def alert_id(self) -> str:
-        """Of its alert."""
+        """The id of the alert that the device is offline."""
         way = way_of(self.name[0]) if self.named else ""
         return alert_id(user_of(self.name[0]), self.name[1], OFFLINE_RULE_ID, self.since_ms * 1000, way=way)
 
     def row(self, skew: float | None = None) -> Effect:
-        """Its row of device_status; `skew` as it was measured just now, None leaves the one before."""
+        """The device's row of device_status; `skew` (seconds) was measured just now, None leaves the value before."""
         owner, device = self.name
         word = "online" if self.online else "offline"
         args = (self.row_key, user_of(owner), device, word, moment(self.last_ms * 1000), skew, way_of(owner))
@@ -153,7 +155,7 @@ class DevicePresence:
 
     @property
     def row_key(self) -> str:
-        """The key of that row, beside its way."""
+        """The key of the row of device_status, beside the way."""
         return f"{user_of(self.name[0])}/{self.name[1]}" if self.name[1] else self.name[0]
 
 
@@ -176,7 +178,7 @@ _decode = msgspec.msgpack.Decoder(_Stored).decode
 
 
 def encode(presence: DevicePresence) -> bytes:
-    """What a worker that takes over has to know, some 30 bytes."""
+    """What a worker that takes over has to know of a presence, as some 30 bytes."""
     sensor, log = presence.node is not None, presence.registry.log if presence.registry else 0
     fields = (1, presence.applied, presence.online, presence.alert, sensor, presence.since_ms, presence.last_ms)
     if sensor:
@@ -185,7 +187,7 @@ def encode(presence: DevicePresence) -> bytes:
 
 
 def is_sensor(data: bytes) -> bool:
-    """Whether `encode` made it of a sensor of a node."""
+    """Whether `encode` made these bytes of a sensor of a node."""
     try:
         return _stored(data).sensor
     except PermanentError:
@@ -193,7 +195,7 @@ def is_sensor(data: bytes) -> bool:
 
 
 def is_online(data: bytes) -> bool:
-    """Whether `encode` made it of one that is online. Raises PermanentError for anything else."""
+    """Whether `encode` made these bytes of a device that is online. Raises PermanentError for any other bytes."""
     return _stored(data).online
 
 
@@ -209,10 +211,11 @@ def _stored(data: bytes) -> _Stored:
 
 
 def restore(presence: DevicePresence, data: bytes, log: int = 0) -> bool:
-    """Put what `encode` made into a new Thing; whether it is a sensor. Raises PermanentError for anything else.
+    """Put what `encode` made into a new DevicePresence; whether this is a sensor's. Raises PermanentError for any other
+    bytes.
 
-    `log` is the generation of the log that is there now: what was stored under another one knows none of its offsets,
-    and what came before the last sign of life is history in it, too.
+    `log` is the generation of the log that is there now: a presence stored under another generation knows none of its
+    offsets, and records that came before the last sign of life are history in this log, too.
     """
     stored = _stored(data)
     presence.online, presence.alert, presence.since_ms, presence.applied = (

@@ -1,4 +1,4 @@
-"""What a status message says: a payload in, its word out, and whether that is a last will as devices really send one.
+"""What a status message says: a payload in, its word out, and whether the word is a last will as devices really send.
 
 Tasmota has `Offline`, Shelly `false`, ESPurna `0`, Zigbee2MQTT `{"state": "offline"}`, Homie `lost`, others
 `disconnected` or `{"online": false}`. All mean the same: whoever says so is not there.
@@ -14,7 +14,7 @@ _OFFLINE_WORDS = frozenset(
         "unreachable", "notreachable", "notalive", "notonline", "shutdown", "terminated", "lwt", "lastwill",
     }
 )  # fmt: skip
-_WORDS = ("status", "state", "availability", "connection", "lwt")  # fields with a word, the first that is there counts
+_WORDS = ("status", "state", "availability", "connection", "lwt")  # fields with a word; the first one there counts
 _FLAGS = ("online", "connected", "available", "alive", "reachable")  # fields that say yes or no
 _APART = str.maketrans("", "", " -_")
 _AROUND = " \t\r\n\"'"
@@ -30,7 +30,7 @@ def says_offline(word: str) -> bool:
 
 
 def word_of(payload: bytes) -> str:
-    """The word of a status: the payload itself, or the field of an object that says it; a flag that says no wins.
+    """The word of a status: the payload itself, or a field of an object; a flag that says no wins.
 
     Raises UnicodeDecodeError, KeyError when an object has no such field, and msgspec.DecodeError or RecursionError.
     """

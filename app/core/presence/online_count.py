@@ -2,11 +2,11 @@
 
 from collections import Counter
 
-WEIGHT = 20  # devices; a user with more counts for no more among all, however many it invents
+WEIGHT = 20  # devices; a user with more counts for no more among all, however many devices the user invents
 
 
 class OnlineCount:
-    """Of all partitions of one epoch."""
+    """Counts who is online, over all partitions of one epoch."""
 
     __slots__ = ("_of", "total", "weight")
 
@@ -22,7 +22,7 @@ class OnlineCount:
         self.weight += self._of[user_id] <= WEIGHT
 
     def goes(self, user_id: str) -> None:
-        """One of them is offline now."""
+        """One of the user's devices is offline now."""
         self.weight -= self._of[user_id] <= WEIGHT
         self.total -= 1
         self._of[user_id] -= 1
@@ -35,5 +35,5 @@ class OnlineCount:
 
     @property
     def users(self) -> int:
-        """How many users have any."""
+        """How many users have a device that is online."""
         return len(self._of)

@@ -1,7 +1,8 @@
-"""The things of one partition that are watched, and their timers; forgotten with the epoch, as all working state.
+"""The watched devices of one partition, and their timers; forgotten with the epoch, as all working state.
 
-Who is online has to be in memory, to be found silent: as an object while it has to do with a device in memory or a
-claim, else as bytes (app.core.presence.packed). Who is offline leaves it once that is stored, and is read again.
+A device that is online has to be in memory, to be found silent: as an object while the device is in the device cache or
+a claim is under way, else as bytes (app.core.presence.packed). A device that is offline leaves memory once this is
+stored, and is read again.
 """
 
 from collections import deque
@@ -26,8 +27,8 @@ from app.core.presence.online_count import OnlineCount
 from app.core.presence.timing_wheel import TimingWheel
 from app.errors import PermanentError
 
-TICK = 0.25  # seconds; how much later than it could a timer is due
-PLATFORM = "platform"  # the user who is notified of what is no single device's matter, and no single user's
+TICK = 0.25  # seconds; a timer is due at most so much later than asked for
+PLATFORM = "platform"  # the user who is notified of troubles of no single device and no single user
 MASS_PREFIX = b"\0mass/"  # of the keys in the state table under which mass silence of one user is kept
 
 UNWATCHED = DevicePresence(("", ""), PresenceLimits(0.0), -1)  # of all devices that nobody watches
@@ -36,7 +37,7 @@ Alarm = tuple[Name, str]  # device, rule: an open alert with no_data_seconds
 
 
 class PresenceRegistry:
-    """Of one partition. `mark` is the offset up to which all was applied when its first record comes."""
+    """The presences of one partition. `mark` is the offset up to which all was applied when the first record comes."""
 
     def __init__(
         self,
@@ -48,30 +49,30 @@ class PresenceRegistry:
         unreadable: Callable[[bytes, str], None] = lambda key, error: None,
         roll: OnlineCount | None = None,
     ) -> None:
-        """`log` is the generation of the partition's log (partition_log.py), `roll` that of all partitions."""
+        """`log` is the generation of the partition's log (partition_log.py), `roll` the count over all partitions."""
         self._mark, self._classes, self._load = mark, classes, load
         self.log, self._unreadable = log, unreadable
         self.partition = partition
-        self.even_at = 0.0  # all that had come by then was seen when the sweeper looked last, seconds since 1970
+        self.even_at = 0.0  # records that had come by then (seconds since 1970) were seen when the sweeper looked last
         self.up_to = mark + 1  # every record before this offset was seen when the sweeper looked last
         self.presences: dict[str, DevicePresence | bytes] = {}  # by label
         self.timers: TimingWheel[str] = TimingWheel(TICK)
-        self.online = 0  # how many of the things are
+        self.online = 0  # how many of the devices are online
         self._roll = roll or OnlineCount()
-        self._offline: deque[DevicePresence] = deque()  # those that may leave memory
-        self.heard: dict[Alarm, float] = {}  # when a reading last spoke of an open alert, seconds since 1970
+        self._offline: deque[DevicePresence] = deque()  # devices that may leave memory
+        self.heard: dict[Alarm, float] = {}  # when a reading was last about an open alert, seconds since 1970
         self.alarms: TimingWheel[Alarm] = TimingWheel(TICK)
         self.adopted: list[Effect] = []  # rows that are given their way with the next batch
-        self.seeded = False  # what is stored as online has its timer
+        self.seeded = False  # every device that is stored as online has its timer
         name = (PLATFORM, f"partition-{partition}")
         self.mass = DevicePresence(name, PresenceLimits(0.0), mark, self)  # offline: mass silence is reported
         self.mass.online, self.mass.since_ms = True, 0
         if classes.watching and (stored := load(self.mass.key)) is not None:
             self._restore(self.mass, stored)
-        self.masses: dict[str, DevicePresence] = {}  # the same of single users, as far as they were asked for
+        self.masses: dict[str, DevicePresence] = {}  # mass silence of single users, as far as a caller asked for it
 
     def mass_of(self, user_id: str) -> tuple[bytes, DevicePresence]:
-        """What is known here of mass silence of one user, or of all (PLATFORM): its key in the state table, and it."""
+        """The mass silence of one user, or of all (PLATFORM): its key in the state table, and what is known of it."""
         if user_id == PLATFORM:
             return self.mass.key, self.mass
         key, presence = MASS_PREFIX + user_id.encode(), self.masses.get(user_id)
@@ -85,7 +86,7 @@ class PresenceRegistry:
         return key, presence
 
     def of(self, name: Name, sensor: bool) -> DevicePresence:
-        """A thing, whatever is known of it; `sensor`: it belongs to a node."""
+        """The presence of a device, new if nothing is known of it; `sensor`: the device belongs to a node."""
         presence = self._in_memory(label(name))
         if presence is None:
             limits = self._classes(name)
@@ -95,7 +96,7 @@ class PresenceRegistry:
         return presence
 
     def known(self, name: Name) -> DevicePresence | None:
-        """The same, None if nothing was heard of it ever."""
+        """The presence of a device; None if no sign of life ever came."""
         presence = self._in_memory(label(name))
         if presence is None and (stored := self._stored(name)) is not None and (limits := self._classes(name)).after:
             presence = self._take(name, limits, stored, False)
@@ -112,7 +113,7 @@ class PresenceRegistry:
         return found
 
     def _stored(self, name: Name) -> bytes | None:
-        """What is stored of it; before there were two ways, a sensor was stored by the name of a device of users/*."""
+        """What is stored of a device; before there were two ways, a sensor had the name of a device of users/*."""
         stored = self._load(PREFIX + label(name).encode())
         if way_of(name[0]):
             if stored is None:
@@ -146,7 +147,7 @@ class PresenceRegistry:
         return presence
 
     def _restore(self, presence: DevicePresence, stored: bytes) -> bool:
-        """What is stored of it; whether it is a sensor. One that cannot be read begins anew from the mark."""
+        """Put stored bytes into a presence; whether it is a sensor's. With unreadable bytes it begins at the mark."""
         try:
             return restore(presence, stored, self.log)
         except PermanentError as error:
@@ -161,25 +162,25 @@ class PresenceRegistry:
             node.sensors[presence] = None
 
     def rest(self, presence: DevicePresence) -> None:
-        """Nobody has to do with it for now."""
+        """Nobody uses the object for now: pack it if possible."""
         if packed.can_be(presence):
             self.presences[presence.label] = packed.dense(presence)
             if presence.node is not None:
                 presence.node.loses(presence)
 
     def comes(self, presence: DevicePresence) -> None:
-        """It is online now."""
+        """The device is online now."""
         self.online += 1
         self._roll.comes(presence.user)
 
     def falls_silent(self, presence: DevicePresence) -> None:
-        """It is offline now."""
+        """The device is offline now."""
         self.online -= 1
         self._roll.goes(presence.user)
         self._offline.append(presence)
 
     def stored(self, closed: int) -> Iterator[DevicePresence]:
-        """All is stored of the records before this offset: those that are offline leave; who that was."""
+        """All is stored of the records before offset `closed`: devices that are offline leave memory; yields them."""
         waiting = self._offline
         while waiting and waiting[0].applied < closed:
             presence = waiting.popleft()
@@ -192,7 +193,9 @@ class PresenceRegistry:
                         waiting.append(node)
 
     def seed(self, key: bytes, value: bytes, now: float) -> None:
-        """Give what is stored as online its timer, by its key in the state table; it counts as heard of now."""
+        """Give a device that is stored as online its timer, by its key in the state table; its silence begins `now`
+        (seconds since 1970).
+        """
         try:
             if not is_online(value):
                 return
@@ -216,12 +219,14 @@ class PresenceRegistry:
                 self.rest(presence)
 
     def arm(self, presence: DevicePresence, at: float | None = None) -> None:
-        """Its timer: when it would be offline if nothing more came, or at that time. One that it has is void."""
+        """Set the device's timer to the time when it would be offline if nothing more came, or to `at` (seconds since
+        1970). An earlier timer is void.
+        """
         presence.timer = presence.seen_at + presence.limits.after if at is None else at
         self.timers.arm(presence.label, presence.timer)
 
     def due(self, now: float) -> Iterator[DevicePresence]:
-        """Those that are to be looked at now; they have no timer any more."""
+        """Yield the devices to be looked at now (seconds since 1970); they have no timer any more."""
         for key in self.timers.due(now):
             found = self.presences.get(key)
             if isinstance(found, bytes) and packed.timer(found) > now:

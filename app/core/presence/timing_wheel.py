@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 class TimingWheel(Generic[T]):
-    """Timers in slots of `tick` seconds. One that is not wanted any more stays: whoever takes it out asks the item."""
+    """Timers in slots of `tick` seconds. An unwanted timer stays: whoever takes its item out asks the item."""
 
     def __init__(self, tick: float) -> None:
         self._tick = tick
@@ -16,7 +16,7 @@ class TimingWheel(Generic[T]):
         self._emptied: int | None = None  # up to here all slots were taken
 
     def arm(self, item: T, at: float) -> None:
-        """`item` is due at that time, or up to a tick later; at the next look when that is over."""
+        """Let `item` be due at time `at` or up to a tick later; at the next look when that time is past."""
         slot = ceil(at / self._tick)
         if self._emptied is not None and slot <= self._emptied:
             slot = self._emptied + 1
@@ -27,7 +27,9 @@ class TimingWheel(Generic[T]):
             waiting.append(item)
 
     def due(self, now: float) -> Iterator[T]:
-        """Take out what is due, earlier slots first; what is armed meanwhile comes at the next look at the earliest."""
+        """Take out the items that are due, earlier slots first; an item armed meanwhile comes at the next look at the
+        earliest.
+        """
         until = floor(now / self._tick)
         if self._emptied is not None and until <= self._emptied:
             return

@@ -1,7 +1,7 @@
-"""Signs of life and claims of silence, record by record: what they change, and what a batch asks for on their account.
+"""Signs of life and claims of silence, record by record: what they change, and the rows and events of these changes.
 
-Everything is decided from what is stored and from the log, in the order of the log; so a batch that comes again decides
-the same, and an event that is sent twice has the same id.
+Everything is decided from what is stored and from the log, in the order of the log; so a batch that comes again leads
+to the same decisions, and an event that is sent twice has the same id.
 """
 
 from collections.abc import Callable
@@ -21,10 +21,10 @@ from app.core.presence.registry import UNWATCHED, PresenceRegistry
 
 
 class PresenceTracker:
-    """Has no state of its own."""
+    """Turns records and claims into online and offline. Has no state of its own."""
 
     def __init__(self, note_every: float, in_maintenance: Callable[[Name, float], bool]) -> None:
-        """`note_every` seconds the `last_seen` of what stays online is noted."""
+        """Every `note_every` seconds the `last_seen` of a device that stays online is noted."""
         self._note_every_ms, self._in_maintenance = int(note_every * 1000), in_maintenance
 
     def on_record(
@@ -37,11 +37,12 @@ class PresenceTracker:
         now: float,
         skew: float | None = None,
     ) -> None:
-        """The first record of a thing in a batch, or since a claim was sent; it came in `at`, in ms.
+        """The first record of a device in a batch, or since a claim was sent; it came in `at`, in ms since 1970.
 
-        `skew` is by how many seconds the reading's time is ahead of the record's; None for what has no time. Where
-        nothing but `note_ms` matters, and there is no node, the caller may do it for itself. Of those that follow
-        nothing counts but their time, which is the `last_ms` of one that is online; and its node has to hear of each.
+        `skew` says by how many seconds the reading's time is ahead of the record's; None for a record without a time.
+        Where nothing but `note_ms` matters, and there is no node, the caller may do this for itself. Of the device's
+        later records in the batch only the time counts, the `last_ms` of a device that is online; its node has to hear
+        of each record.
         """
         presence.seen_in = work.end
         if presence is UNWATCHED:
@@ -55,9 +56,9 @@ class PresenceTracker:
             presence.seen_in = -1
             return
         presence.history_ms = -1
-        if not presence.note_ms and presence.online and not presence.claimed:  # it was read from the state table
+        if not presence.note_ms and presence.online and not presence.claimed:  # read from the state table
             presence.note_ms = presence.noted_ms + self._note_every_ms
-            # The worker before may have claimed it: whoever comes next has to know.
+            # The worker before may have claimed that the device is silent: the next worker has to know of this record.
             presence.applied, presence.last_ms = record.offset, at
             work.states[presence.key] = encode(presence)
         if at < presence.note_ms:
@@ -68,7 +69,7 @@ class PresenceTracker:
     def on_node_record(
         self, work: BatchOutput, registry: PresenceRegistry, node: DevicePresence, record: Record, at: int, now: float
     ) -> None:
-        """A record of a node's sensor."""
+        """A record of a node's sensor came: a sign of life of the node, too."""
         if node.seen_in != work.end:
             self.on_record(work, registry, node, record, at, now)
         elif node.online:
@@ -83,7 +84,7 @@ class PresenceTracker:
         at: int,
         skew: float | None,
     ) -> None:
-        """It is online again, or for the first time; or its last sign of life is noted."""
+        """The device is online again, or for the first time; or its last sign of life is noted."""
         if not presence.online:
             if presence.alert:
                 self._emit(work, record, at, presence, Status.RESOLVED)
@@ -108,7 +109,7 @@ class PresenceTracker:
     def on_inactivity_claim(
         self, work: BatchOutput, registry: PresenceRegistry, claim: InactivityClaim, record: Record, at: int
     ) -> bool:
-        """A claim that a thing is offline; whether it is true."""
+        """A claim that a device is offline; whether the claim is true."""
         presence = registry.known(claim.name)
         if presence is None:
             return False
@@ -126,7 +127,7 @@ class PresenceTracker:
     def on_node_status(
         self, work: BatchOutput, registry: PresenceRegistry, node: str, word: str, record: Record, at: int, now: float
     ) -> None:
-        """A node's status, or its last will. Its row is that of the message, but for history that comes again."""
+        """A node's status, or its last will. The node's row is the message's, but for history that comes again."""
         presence = registry.of((node, ""), sensor=False)
         if presence is UNWATCHED:
             return
@@ -149,7 +150,7 @@ class PresenceTracker:
     def on_mass_claim(
         self, work: BatchOutput, registry: PresenceRegistry, claim: InactivityClaim, record: Record, at: int
     ) -> bool:
-        """A claim that too many are silent for each to be reported, or that this is over; whether that is news."""
+        """A claim that too many devices are silent to report each, or that this is over; whether that is news."""
         key, presence = registry.mass_of(claim.user_id)
         presence.claimed = False
         begins = claim.what == "mass"

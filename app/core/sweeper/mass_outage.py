@@ -1,8 +1,8 @@
 """The guard against mass silence: too many devices silent at once is one trouble, and no device's own.
 
-It is one of a single user, whose devices are then held back, and nobody else's; or one of the path, and then all are:
-when so many fall silent of many users that no account can have made it up, or every user is in trouble by itself. Who
-is held is reported in the end, when most are back, or when it has lasted too long to be passed over.
+The trouble is that of a single user, whose devices alone are then held back; or that of the path, and all devices are
+held back: when so many devices of many users fall silent that no account can have made this up, or when every user is
+in trouble. Held devices are reported in the end: when most are back, or when the silence has lasted too long.
 """
 
 from collections import Counter, deque
@@ -13,7 +13,7 @@ from app.core.presence.online_count import WEIGHT, OnlineCount
 
 LEAST = 20  # devices that have to be watched; fewer are reported each on its own
 WINDOW = 10.0  # seconds
-TENTH = 0.1  # of what is watched: no user counts for more of the path's trouble
+TENTH = 0.1  # of the watched devices: no user counts for more in the path's trouble
 NEARLY_ALL = 0.9
 ALL = ""  # in place of a user: everybody. No user has this id
 
@@ -26,12 +26,12 @@ class Hold:
     __slots__ = ("silent", "since")
 
     def __init__(self, silent: Iterable[DevicePresence], since: float) -> None:
-        self.silent: dict[DevicePresence, None] = dict.fromkeys(silent)  # those that fell silent
+        self.silent: dict[DevicePresence, None] = dict.fromkeys(silent)  # devices that fell silent
         self.since = since  # seconds since 1970
 
 
 class _Recent:
-    """Of one user or of all: who was reported a moment ago, and how many were watched then."""
+    """Which devices of one user, or of all, were reported a moment ago, and how many were watched then."""
 
     __slots__ = ("looks",)
 
@@ -39,21 +39,21 @@ class _Recent:
         self.looks: deque[tuple[float, float, list[DevicePresence]]] = deque()
 
     def at(self, now: float) -> list[DevicePresence]:
-        """Those that were reported within WINDOW."""
+        """The devices that were reported within WINDOW before `now` (seconds since 1970)."""
         while self.looks and self.looks[0][0] < now - WINDOW:
             self.looks.popleft()
         return [presence for _, _, free_now in self.looks for presence in free_now]
 
     def most(self, watched: float) -> float:
-        """The most that were watched within that time."""
+        """The most devices that were watched within that time, `watched` now."""
         return max([watched, *(one for _, one, _ in self.looks)])
 
 
 class MassOutageGuard:
-    """Those that fell silent in; out, those that may be reported."""
+    """In, devices that fell silent; out, the devices that may be reported."""
 
     def __init__(self, share: float, lasts: float) -> None:
-        """`share` of what is watched, silent within WINDOW, is too much; 1: never. A hold `lasts` seconds at most."""
+        """`share` of the watched devices silent within WINDOW is too many (1: never); a hold `lasts` seconds at most."""
         self._share, self._lasts = share, lasts
         self._recent: dict[str, _Recent] = {}
         self._waited = False  # at the look before
@@ -63,10 +63,10 @@ class MassOutageGuard:
         self.holds: dict[str, Hold] = {}  # by user, or ALL alone
         self.let_go: set[DevicePresence] = (
             set()
-        )  # those of a hold that has lasted too long: they are reported, however many
+        )  # devices of a hold that has lasted too long: they are reported, however many
 
     def forget(self) -> None:
-        """A new assignment: other devices."""
+        """The assignment is new: forget the devices of the one before."""
         self._recent, self.later, self.holds, self.let_go = {}, [], {}, set()
 
     def holds_back(self, user_id: str) -> bool:
@@ -74,11 +74,13 @@ class MassOutageGuard:
         return ALL in self.holds or user_id in self.holds
 
     def lets_go(self, user_id: str) -> bool:
-        """Whether some of the user, or of ALL, are still to be reported after a hold that has lasted too long."""
+        """Whether devices of the user, or of ALL, are still to be reported after a hold that has lasted too long."""
         return any(user_id in (ALL, presence.user) for presence in self.let_go)
 
     def passed(self, fallen: Sequence[DevicePresence], roll: OnlineCount, now: float) -> list[DevicePresence]:
-        """Which of those that are silent may be reported now; ask about `later` again. To be asked at every look."""
+        """Which of the silent devices may be reported at `now` (seconds since 1970). To be called at every look, with
+        the devices in `later` again.
+        """
         self._waited, self.later = bool(self.later), []
         if self._share >= 1:
             return list(fallen)
@@ -112,7 +114,7 @@ class MassOutageGuard:
         return self._few(user_id, fallen, lambda some: len(before) + len(list(some)), self._share * most, now)
 
     def _of_all(self, fallen: list[DevicePresence], roll: OnlineCount, now: float) -> list[DevicePresence]:
-        """The same among all users, with those that are held already."""
+        """Which devices may be reported among all users, with the devices that are held already."""
         recent = self._recent.setdefault(ALL, _Recent())
         before = recent.at(now) + [presence for hold in self.holds.values() for presence in hold.silent]
         most = recent.most(roll.weight)
@@ -133,7 +135,7 @@ class MassOutageGuard:
     def _few(
         self, name: str, fallen: list[DevicePresence], weigh: Weigh, too_many: float, now: float
     ) -> list[DevicePresence]:
-        """Those that pass where there may be too many: then only those count whose silence is certain."""
+        """The devices that pass where there may be too many: then only devices count whose silence is certain."""
         if weigh(fallen) - weigh(()) < too_many / 4 and weigh(fallen) < too_many:
             return fallen
         certain = [
@@ -150,7 +152,7 @@ class MassOutageGuard:
         return []
 
     def _nobody_is_heard(self, roll: OnlineCount) -> bool:
-        """Whether every user is in trouble by itself, with nearly all of its devices unless it is the only one."""
+        """Whether every user is in trouble, and unless there is only one user, with nearly all devices."""
         if not self.holds or len(self.holds) < roll.users:
             return False
         return roll.users == 1 or all(
@@ -158,19 +160,21 @@ class MassOutageGuard:
         )
 
     def _everybody(self, fallen: Iterable[DevicePresence], now: float) -> None:
-        """From now on it is the path's trouble; what a user's own was goes into it."""
+        """From now on this is the path's trouble, into which the troubles of single users go."""
         since = min([now, *(hold.since for hold in self.holds.values())])
         silent = [presence for hold in self.holds.values() for presence in hold.silent]
         self.holds, self.later = {ALL: Hold([*silent, *fallen, *self.later], since)}, []
 
     def _weighed(self, silent: Iterable[DevicePresence], roll: OnlineCount, most: float) -> float:
-        """What the silent count for: each user by its share of silent devices, and for a tenth of all at most."""
+        """What the silent devices count for: each user by the share of silent devices, a tenth of all at most."""
         counts = Counter(presence.user for presence in dict.fromkeys(silent))
         weights = ((max(roll.of(user_id), count), count) for user_id, count in counts.items())
         return sum(min(min(watched, WEIGHT) * count / watched, most * TENTH) for watched, count in weights)
 
     def back(self, roll: OnlineCount, now: float) -> list[DevicePresence]:
-        """Those that were heard of again, and all of a hold that is over: most are back, or it has lasted too long."""
+        """The devices that are heard of again, and all devices of a hold that is over: when most are back, or the hold
+        has lasted too long.
+        """
         self.let_go = {
             presence for presence in self.let_go if presence.online and presence.seen_at + presence.limits.after <= now
         }
@@ -194,7 +198,7 @@ class MassOutageGuard:
         return found
 
     def _many(self, name: str, hold: Hold, roll: OnlineCount) -> bool:
-        """Whether half of what began it is still silent."""
+        """Whether half of the devices that began the hold are still silent."""
         half = self._share / 2
         if name != ALL:
             return len(hold.silent) >= half * roll.of(name)

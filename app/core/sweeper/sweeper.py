@@ -1,8 +1,8 @@
-"""The sweeper: looks every second who is due, and says which claims of silence are to be sent.
+"""The sweeper: looks every second which devices are due, and says which claims of silence are to be sent.
 
-It decides nothing: a claim does, when it comes by in the log (tracker.py, staleness.py). It is here that false
-alarms are kept from being claimed at all: while a partition was only just taken over, or is behind, or when too many
-fall silent at once, or when a node did and its sensors with it.
+The sweeper decides nothing: a claim does, when it comes by in the log (tracker.py, staleness.py). The sweeper keeps
+false alarms from being claimed at all: while a partition was only just taken over, or is behind, or when too many
+devices fall silent at once, or when a node did and its sensors with it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,18 +19,18 @@ from app.core.processing.device_cache import DeviceCache
 from app.core.sweeper.mass_outage import ALL, MassOutageGuard
 from app.core.sweeper.watermark import LogPosition, Watermark
 
-RETRY = 10.0  # seconds after which a claim is sent again if nothing came of it
-SETTLE = 10.0  # seconds after a grace in which those that are still silent will have been found
+RETRY = 10.0  # seconds after which a claim without effect is sent again
+SETTLE = 10.0  # seconds after a grace in which the devices that are still silent will have been found
 USER_WAIT = 5.0  # seconds until a user is notified: by then it is known whether all others are silent too
 CLOCKS_DIFFER = 1.0  # seconds; the wall clock was set, or the process stood still
 
 
 class SweeperConfig(Struct, frozen=True):
-    """How careful to be; the defaults are those of the settings. Times are seconds."""
+    """How careful the sweeper is; the defaults are those of the settings. Times are seconds."""
 
     poll: float = 1.0
     grace: float = 15.0  # nobody is claimed silent for so long after a partition was taken over or was behind
-    lag_max: float = 4.0  # more is behind
+    lag_max: float = 4.0  # a partition with a longer lag is behind
     mass_share: float = 0.3
     mass_hold: float = 600.0  # nobody is held back for longer
 
@@ -43,7 +43,7 @@ class _Watch:
 
 
 class Sweeper:
-    """One a worker. Give it `now` in seconds since 1970, and a `clock` that nobody sets."""
+    """The sweeper of a worker. Its methods take `now` in seconds since 1970, and a `clock` that nobody sets."""
 
     def __init__(self, devices: DeviceCache, care: SweeperConfig) -> None:
         self._devices, self._care = devices, care
@@ -51,22 +51,22 @@ class Sweeper:
         self._epoch = -1
         self._watches: dict[int, _Watch] = {}
         self._last = (0.0, 0.0)
-        self._mass_claimed: dict[str, float] = {}  # by user, when
+        self._mass_claimed: dict[str, float] = {}  # by user, when the claim was sent
         self.watched = 0  # devices that are online
         self.suspended = 0  # partitions that are not looked at
 
     @property
     def mass(self) -> bool:
-        """Whether too many of all are silent for each to be reported."""
+        """Whether too many devices of all users are silent for each to be reported."""
         return ALL in self._mass.holds
 
     @property
     def users_held(self) -> list[str]:
-        """The users of whose own devices too many are."""
+        """The users of whose own devices too many are silent."""
         return [user_id for user_id in self._mass.holds if user_id != ALL]
 
     def look(self, tides: Mapping[int, LogPosition], now: float, clock: float) -> list[tuple[int, InactivityClaim]]:
-        """(partition, claim): what is to be sent. `tides` are of the partitions whose states may be read now."""
+        """(partition, claim): the claims to be sent. `tides` has the partitions whose states may be read now."""
         self._begin(tides, now, clock)
         claims: list[tuple[int, InactivityClaim]] = []
         fallen: list[DevicePresence] = []
@@ -91,7 +91,7 @@ class Sweeper:
         return claims + self._about_mass(now)
 
     def _begin(self, tides: Mapping[int, LogPosition], now: float, clock: float) -> None:
-        """Notice what makes all that was seen before worth nothing: another assignment, or time that is missing."""
+        """Notice another assignment, or time that is missing: then all that was seen before is worth nothing."""
         epoch = next((tide.epoch for tide in tides.values()), self._epoch)
         if epoch != self._epoch:
             self._epoch = epoch
@@ -115,7 +115,7 @@ class Sweeper:
         return now >= watch.quiet_until
 
     def _overdue(self, registry: PresenceRegistry, now: float) -> Iterator[DevicePresence]:
-        """Those that have been silent for too long, and not together with their node."""
+        """The devices that have been silent for too long, and not together with their node."""
         for presence in registry.due(now):
             due, node = presence.seen_at + presence.limits.after, presence.node
             if not presence.online:
@@ -124,7 +124,7 @@ class Sweeper:
                 registry.arm(presence)
             elif (
                 registry.even_at < presence.seen_at + presence.limits.after / 2
-            ):  # its records may wait to be processed
+            ):  # the device's records may wait to be processed
                 registry.arm(presence, now)
             elif self._devices.in_maintenance(presence.name, now):
                 registry.arm(presence, now + RETRY)
@@ -135,7 +135,7 @@ class Sweeper:
                 node.held.append(presence)
             elif node.seen_at - presence.seen_at > presence.limits.after / 2:  # the node was heard of in the meantime
                 yield presence
-            else:  # it may have fallen silent too, which the next sign of life, or its own timer, will show
+            else:  # the node may have fallen silent too, which its next sign of life, or its own timer, will show
                 registry.arm(presence, max(now, min(now + self._care.poll, node.seen_at + node.limits.after)))
 
     def _claim(self, presence: DevicePresence, now: float) -> tuple[int, InactivityClaim]:
@@ -145,7 +145,7 @@ class Sweeper:
         return registry.partition, about("offline", presence.name, registry.up_to, presence.last_ms)
 
     def _stale(self, partition: PartitionState, now: float) -> Iterator[InactivityClaim]:
-        """Claims about open alerts that no reading has spoken of for too long, one a device."""
+        """Claims about open alerts without a reading for too long, one for each device."""
         registry = partition.registry
         rules: dict[Name, list[str]] = {}
         for alarm in registry.alarms.due(now):
@@ -162,9 +162,9 @@ class Sweeper:
             yield about("no_data", name, registry.up_to, rule_ids=tuple(rule_ids))
 
     def _stays_open(self, partition: PartitionState, alarm: Alarm) -> float | None:
-        """Seconds of silence that this open alert goes stale after; None when it is over, or does not."""
+        """Seconds of silence after which this open alert goes stale; None when it is over, or never goes stale."""
         name, rule_id = alarm
-        device = self._devices.known(partition, name)  # under the rules of now
+        device = self._devices.known(partition, name)  # with the present rules
         if device is None or device.state is None:
             return None
         for rule in device.watch.rules:
@@ -174,7 +174,9 @@ class Sweeper:
         return None
 
     def _about_mass(self, now: float) -> list[tuple[int, InactivityClaim]]:
-        """Claims that make the alerts about it agree with the guard; they are kept in a partition, as all state is."""
+        """Claims that make the alerts about mass silence agree with the guard; each is kept in a partition, as all
+        state is.
+        """
         places = [(number, self._devices.partition(self._epoch, number).registry) for number in sorted(self._watches)]
         users = {
             user_id for _, registry in places for user_id, presence in registry.masses.items() if not presence.online
@@ -185,11 +187,11 @@ class Sweeper:
     def _about(
         self, name: str, places: list[tuple[int, PresenceRegistry]], now: float
     ) -> list[tuple[int, InactivityClaim]]:
-        """Of one user, or of all. While all are held nothing changes for a user."""
+        """The claim about one user, or about all. While all are held nothing changes for a user."""
         masses = [(number, registry, registry.mass_of(name or PLATFORM)[1]) for number, registry in places]
         notified = [one for one in masses if not one[2].online]
         hold = self._mass.holds.get(name)
-        if hold and notified:  # it began under an earlier worker
+        if hold and notified:  # the hold began under an earlier worker
             hold.since = min(hold.since, *(mass.since_ms / 1000 for _, _, mass in notified))
         if bool(notified) is (hold is not None) or now < self._mass_claimed.get(name, 0.0) + RETRY:
             return []

@@ -1,4 +1,4 @@
-"""How far a worker has read a partition, and since when that is behind what there is."""
+"""How far a worker has read a partition, and since when the worker is behind the end of the log."""
 
 from collections import deque
 from typing import NamedTuple
@@ -10,18 +10,18 @@ class LogPosition(NamedTuple):
     epoch: int  # of the assignment
     start: int  # where reading began
     end: int | None  # offset after the last record; None: not reported yet
-    told_at: float | None  # when that was, seconds since 1970
+    told_at: float | None  # when Kafka reported `end`, seconds since 1970
 
 
 class Watermark:
-    """Up to when all that had come into a partition is processed, by this worker's clock alone."""
+    """Up to when all records that had come into a partition are processed, by this worker's clock alone."""
 
     def __init__(self, now: float) -> None:
         self.at = now  # seconds since 1970
         self._ends: deque[tuple[float, int]] = deque()
 
     def look(self, tide: LogPosition, processed: int) -> None:
-        """Look again; `processed` is the offset up to which everything is."""
+        """Look again; `processed` is the offset up to which everything is processed."""
         if tide.end is not None and tide.told_at is not None:
             self._ends.append((tide.told_at, tide.end))
         while self._ends and self._ends[0][1] <= processed:
