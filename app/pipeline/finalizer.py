@@ -1,7 +1,7 @@
-"""Stored batches on their way to be closed: in, one by one; out, those of all partitions together.
+"""Stored batches on their way to be closed: in, one by one; out, the batches of all partitions together.
 
-A small one would cost Kafka as much as all of them. Where one is not closed, none of its epoch is any more: offsets
-move in order.
+A small batch alone would cost Kafka as much as all of them. After a batch that is not closed, no later batch of its
+epoch is: offsets move in order.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from app.core.batch.output import BatchOutput
 from app.errors import TransientError
 from app.ports import Seconds
 
-# Stored batches are closed this long after the first of them, at once when one has alerts or they have this many rows.
+# Stored batches are closed this long after the first, at once when one has alerts or all have this many rows together.
 # Rows are visible before; offsets are committed once a second. 640 small batches a second cost 10 closings,
 # and those with alerts.
 CLOSE_SECONDS = 0.1
@@ -43,16 +43,16 @@ class Finalizer:
         spawn: Spawn,
         given_up: Callable[[Batch, str], None],
     ) -> None:
-        """`given_up` is called with each batch that was not closed because `close` was interrupted, and why."""
+        """`given_up` is called with each batch that was not closed because `close` was interrupted, and the reason."""
         self._close, self._spawn, self._given_up = close, spawn, given_up
         self._stored: list[StoredBatch] = []
         self._rows = 0  # of `_stored`
         self._closer: asyncio.Task[None] | None = None
         self._urgent = asyncio.Event()
-        self.lost_epoch = -1  # a batch of it was stored and not closed: none of it is closed any more
+        self.lost_epoch = -1  # a batch of this epoch was stored and not closed: no more batches of the epoch are
 
     def add(self, stored: StoredBatch) -> None:
-        """Have it closed soon. Raises TransientError when one before it was not."""
+        """Have a stored batch closed soon. Raises TransientError when a batch before was not closed."""
         if stored.batch.epoch == self.lost_epoch:
             raise TransientError("a batch stored before it was not closed")
         self._stored.append(stored)
@@ -63,11 +63,11 @@ class Finalizer:
             self._closer = self._spawn(self._close_all())
 
     def hurry(self) -> None:
-        """Close what there is, now."""
+        """Close the stored batches now."""
         self._urgent.set()
 
     def forget(self) -> None:
-        """What was not closed comes again."""
+        """Forget the batches that were not closed: they come again."""
         self._stored.clear()
         self._rows = 0
 
@@ -89,7 +89,7 @@ class Finalizer:
                 raise
 
     def _lose(self, together: list[StoredBatch]) -> list[StoredBatch]:
-        """Close nothing more of the epoch of these; all batches that are not closed."""
+        """Close no more batches of this epoch; returns all batches that are not closed."""
         self.lost_epoch = together[-1].batch.epoch
         lost, self._stored, self._rows = together + self._stored, [], 0
         return lost

@@ -3,7 +3,7 @@
 A batch is what a poll of Kafka brought. While the database is slow, polls go on and bring a little each: stored one by
 one these batches would never catch up. The queue joins them, so that the next batch is again whatever has arrived.
 
-Each epoch has queues of its own. What came in an epoch before was drained, and no batch of the next one follows it.
+Each epoch has queues of its own. Batches of an epoch before were drained, and no batch of the next epoch follows them.
 """
 
 import asyncio
@@ -49,11 +49,11 @@ class StoreOutcome(Enum):
     """What became of a batch that was processed."""
 
     STORED = "stored"
-    INTERRUPTED = "interrupted"  # its offset stays, and the batch comes again
+    INTERRUPTED = "interrupted"  # the batch's offset stays, and the batch comes again
 
 
 class PartitionQueue:
-    """Batches of one partition and epoch, in offset order, and the tasks of those before them."""
+    """Batches of one partition and epoch, in offset order, and the tasks of the batches before."""
 
     def __init__(self, most: CoalesceLimit) -> None:
         """`most`: how much is joined into one batch."""
@@ -87,7 +87,7 @@ class PartitionQueue:
         return parts[0] if len(parts) == 1 else CoalescedBatch(parts)
 
     def clear(self) -> None:
-        """Let go of all that waits: it comes again."""
+        """Let go of all batches that wait: they come again."""
         self._waiting.clear()
 
 
@@ -103,7 +103,7 @@ class PartitionQueues:
         return iter(self._queues.values())
 
     def put(self, batch: Batch) -> PartitionQueue:
-        """Let a batch wait; the queue it waits in. The first batch of an epoch ends the queues of the one before."""
+        """Let a batch wait; returns its queue. The first batch of an epoch ends the queues of the epoch before."""
         key = (batch.epoch, batch.partition)
         if key not in self._queues:
             self._queues = {known: queue for known, queue in self._queues.items() if known[0] == batch.epoch}
@@ -113,7 +113,7 @@ class PartitionQueues:
         return queue
 
     def clear(self) -> None:
-        """Let go of all that waits."""
+        """Let go of all batches that wait."""
         for queue in self:
             queue.clear()
 

@@ -1,7 +1,7 @@
 """Batches that follow one another: in, polls of Kafka; out, batches for the agent, and the pipeline's source of them.
 
-What is fetched and not handed over, for whatever reason, is owed: it is sought back to (seek_back.py) before Kafka is
-asked again.
+A partition of which records are fetched and not handed over, for whatever reason, is owed: the reader seeks back there
+(seek_back.py) before Kafka is asked again.
 """
 
 import asyncio
@@ -28,13 +28,13 @@ class BatchReader:
     def __init__(self, flow: Flow, limits: BatchLimits, flight: InFlight, seek_back: SeekBack) -> None:
         self._flow, self._app, self._limits, self._flight = flow, flow.app, limits, flight
         self.seek_back = seek_back
-        self.room = asyncio.Event()  # set when there may be some again
-        self.last_progress: dict[TP, float] = {}  # when it was placed, or a batch handed over or acked, last
+        self.room = asyncio.Event()  # set when a partition may have room again
+        self.last_progress: dict[TP, float] = {}  # when a partition was placed, or a batch handed over or acked, last
 
     # -- what to ask Kafka for
 
     async def poll(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
-        """Ask Kafka once, for at most `timeout` seconds, and hand over what it sends, with its partition: batches of
+        """Ask Kafka once, for at most `timeout` seconds, and hand over the answer as (partition, message): batches of
         our topic, single records of all others (changelogs).
         """
         fetchable, seconds = await self._fetchable(timeout)
@@ -52,7 +52,7 @@ class BatchReader:
                 yield tp, message
 
     async def _fetchable(self, timeout: float) -> tuple[set[TP], float]:
-        """The partitions to ask for, and how long to wait for their records; none after a wait for room."""
+        """The partitions to ask for, none after a wait for room, and the seconds to wait for their records."""
         flow = self._flow
         if not flow.flow_active:
             await flow.wait(flow.can_resume_flow)
@@ -71,11 +71,11 @@ class BatchReader:
         return tp.topic != self._limits.topic or self._flight.has_room(tp)
 
     def now(self) -> Epoch:
-        """What an answer of Kafka must not outlive."""
+        """The present epoch, which no answer of Kafka may outlive."""
         return self._flight.epoch, self._app.rebalancing_count
 
     def still(self, asked: Epoch) -> bool:
-        """Whether what was fetched at the time of `asked` may be handed over."""
+        """Whether records that Kafka was asked for in the epoch `asked` may be handed over."""
         flow = self._flow
         return flow.flow_active and not flow.should_stop and not self.seek_back.in_doubt and asked == self.now()
 
@@ -84,7 +84,7 @@ class BatchReader:
     async def batches(
         self, tp: TP, records: list[ConsumerRecord], asked: Epoch | None = None
     ) -> AsyncIterator[BatchMessage]:
-        """Hand over a run. Only its end says that nothing of it is owed: whatever ends it sooner, it is read again."""
+        """Hand over a run. Only at its end is the partition no longer owed: a run that ends sooner is read again."""
         asked = asked or self.now()
         self.seek_back.owed.add(tp)
         if not self.still(asked) or not self.seek_back.placed(tp):
@@ -93,7 +93,7 @@ class BatchReader:
         if found is None:
             return
         for message in cut(tp, found, self._limits, self._flight.epoch, self._app.consumer_generation_id):
-            if not self.still(asked):  # a rebalance, while the one before was handed over
+            if not self.still(asked):  # a rebalance came while the batch before was handed over
                 return
             self._flight.hand_over(message)
             self.last_progress[tp] = time.monotonic()
@@ -102,7 +102,7 @@ class BatchReader:
             self.seek_back.owed.discard(tp)
 
     async def _contiguous(self, tp: TP, records: list[ConsumerRecord]) -> list[ConsumerRecord] | None:
-        """The records that follow what was handed over before; None when it must be read again from there."""
+        """The records, when they follow the batch handed over before; None when they must be read again from there."""
         if not records:
             return records
         expected, found = self._flight.expected[tp], records[0].offset
@@ -125,18 +125,18 @@ class BatchReader:
         self.last_progress[tp] = time.monotonic()
 
     def taken_up(self, message: BatchMessage) -> None:
-        """The pipeline has it: whatever holds it from here on, it is no longer to be waited for."""
+        """The pipeline has taken the batch: whatever holds the batch from here on, nobody waits for this any more."""
         message.in_work = True
         self.room.set()
 
     def acked(self, message: BatchMessage) -> None:
-        """A batch is done. Batches leave the flight from its head alone."""
+        """A batch is done. Batches leave InFlight only from the head of their partition."""
         self.last_progress[message.tp] = time.monotonic()
         self._flight.acked(message.tp)
         self.room.set()
 
     def forget(self) -> None:
-        """A seek or a rebalance: all that was in flight is stale."""
+        """A seek or a rebalance has made all that was in flight stale."""
         self._flight.begin_anew()
         self.seek_back.forget()
         self.last_progress.clear()
@@ -218,7 +218,7 @@ class FaustBatch:
 
 
 class FaustSource:
-    """Batches of the agent's stream, un-acked (`stream.noack()`); stale ones are left out."""
+    """Batches of the agent's stream, un-acked (`stream.noack()`); stale batches are left out."""
 
     def __init__(self, stream: Any, reader: BatchReader) -> None:
         self._stream, self._reader = stream.noack(), reader

@@ -34,10 +34,10 @@ class BatchMessage(ConsumerMessage):
     next_offset: int
     weight: int
     epoch: int
-    in_work: bool = False  # taken by the pipeline: holding it (an outage) is not being stuck
+    in_work: bool = False  # taken by the pipeline: a batch that an outage holds there is not stuck
 
 
-Epoch = tuple[int, int]  # of the books, and the rebalance they were opened after: no answer of Kafka outlives it
+Epoch = tuple[int, int]  # InFlight's epoch, and the rebalance that it began after: no answer of Kafka outlives both
 
 
 class Flow(Protocol):

@@ -26,8 +26,8 @@ CALLS_AT_ONCE = 4
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
-    """Faust's, which ends the process at the first failure of nearly every step. Its parts: `offsets`, `polls` and
-    PollFetch, which does Faust's `_fetch_records`.
+    """Faust's thread, which ends the process at the first failure of nearly every step, made to wait instead. Its parts
+    are `offsets`, `polls` and PollFetch, which does Faust's `_fetch_records`.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -65,11 +65,11 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
     @property
     def client(self) -> Any:
-        """aiokafka's consumer; None before it has started."""
+        """aiokafka's consumer; None before the consumer has started."""
         return self._consumer
 
     def connected(self) -> Any:
-        """aiokafka's consumer. Raises Faust's ConsumerNotStarted before it has started."""
+        """aiokafka's consumer. Raises Faust's ConsumerNotStarted before the consumer has started."""
         return self._ensure_consumer()
 
     def _create_worker_consumer(self, transport: Any) -> Any:
@@ -80,18 +80,20 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     # -- rebalance
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Let what runs end, and forget it; a poll under way ends now, or it would wait for the next assignment."""
+        """Let running batches end, and forget the rest; a poll under way ends now, or it would wait for the next
+        assignment.
+        """
         self.polls.end()
         await self._or_crash(super().on_partitions_revoked(revoked))
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
-        """Changelogs are recovery's to read, with a client of its own; this one would fetch them, and keep it."""
+        """Pause the changelogs: recovery reads them with a client of its own; this client would fetch and keep them."""
         changelogs = self.app.tables.changelog_topics
         self._ensure_consumer().pause(*(TopicPartition(*tp) for tp in assigned if tp.topic in changelogs))
         await self._or_crash(super().on_partitions_assigned(assigned, generation_id))
 
     async def _or_crash(self, step: Coroutine[Any, Any, None]) -> None:
-        """aiokafka logs what fails here and goes on, with a worker that does nothing; so _watch_group raises it."""
+        """aiokafka logs a failure here and goes on, with a worker that does nothing; so _watch_group raises it."""
         task = asyncio.ensure_future(step)
         try:
             await task
@@ -100,7 +102,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
                 self._rebalance_failure = task.exception()
 
     async def on_thread_stop(self) -> None:
-        """Drop the calls nobody has begun, end those under way, leave the group."""
+        """Drop the calls that nobody has begun, end the calls under way, leave the group."""
         queue = self.method_queue._queue
         while not queue.empty():
             promise = queue.get_nowait().promise
@@ -111,14 +113,14 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
     @property
     def method_queue(self) -> MethodQueue:
-        """What other threads ask of this one; one call that waits for Kafka must not keep the others waiting."""
+        """The calls of other threads to this thread; a call that waits for Kafka must not keep the others waiting."""
         if self._method_queue is None:  # type: ignore[has-type]  # set by a class without types
             self._method_queue = MethodQueue(num_workers=CALLS_AT_ONCE, loop=self.thread_loop, beacon=self.beacon)
         return self._method_queue
 
     @Service.task
     async def _watch_group(self) -> None:
-        """At an error it does not know, aiokafka takes no part in the group until somebody asks; Faust never does."""
+        """After an unknown error aiokafka takes no part in the group until somebody asks; Faust never asks."""
         while not self.should_stop:
             await self.sleep(RETRY_SECONDS)
             if self._rebalance_failure is not None:
@@ -144,7 +146,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     # -- offsets that Faust asks for
 
     def highwater(self, tp: TP) -> int | None:
-        """Where the log ended when it was fetched from last (Offsets.highwater)."""
+        """Where the log ended when the partition was fetched last (Offsets.highwater)."""
         return self.offsets.highwater(tp)
 
     async def earliest_offsets(self, *partitions: TP) -> Mapping[TP, int]:
@@ -162,6 +164,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         return await self.offsets.insist(lambda: client.end_offsets(partitions))
 
     def verify_event_path(self, now: float, tp: TP) -> None:
-        """Nothing. Faust's own look for stuck partitions asserts that each has a position, which one whose records
-        retention has deleted has not until it is found again, and that ended the worker. app/worker/watchdog.py looks.
+        """Do nothing. Faust looks here for stuck partitions, and asserts that each has a position. A partition whose
+        records retention has deleted has none until one is found again, which ended the worker. app/worker/watchdog.py
+        looks instead.
         """

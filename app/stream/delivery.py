@@ -8,7 +8,7 @@ Work = Coroutine[Any, Any, Any]
 
 
 def run_eagerly(work: Work, other: Work) -> tuple[Work, Work] | None:
-    """Run `work` up to where it waits: returns the rest of it and `other`, or None when it has ended.
+    """Run `work` up to where it waits: returns the rest of `work` and `other`, or None when `work` has ended.
 
     `other` has not begun, and is closed unless returned. Raises what `work` raises. Up to where `work` waits, the
     current task is the caller's.
@@ -32,7 +32,7 @@ async def _rest(work: Work, awaited: Any) -> None:
 
 @types.coroutine
 def _go_on(work: Work, awaited: Any) -> Generator[Any, Any, None]:
-    """What a task does: hand on what is awaited, and send back what becomes of it."""
+    """Do what a task does: hand on what is awaited, and send back its result."""
     while True:
         failure: BaseException | None = None
         try:

@@ -21,7 +21,7 @@ class TransportEvents(Protocol):
         """Offsets of these partitions begin anew: states keep what they know of their devices, and no offset."""
 
     def log_in_doubt(self, what: str) -> None:
-        """Nothing is read before it is known whether the log is still the same one."""
+        """Nothing is read before it is known whether the log is still the same."""
 
     def position_reset(self, tp: TP, position: Position) -> None:
         """The committed offset is outside the log: retention, or a topic made anew."""
@@ -38,7 +38,7 @@ class NoTransportEvents:
 
 
 class RebalanceEvents(Protocol):
-    """What the consumer group reports. Times are seconds from the first beginning since partitions were last read."""
+    """What the consumer group reports. Times are seconds from the first rebalance since partitions were last read."""
 
     def rebalance_begins(self, generation: int, partitions: Collection[int]) -> None: ...
 

@@ -15,7 +15,7 @@ from app.stream.faust_process import FaustProcess
 from app.stream.rebalance.assignor import EqualCountsAssignor
 from app.stream.rebalance.recovery import Tables
 
-# A held partition (the database is away) is not polled. Kafka must not mistake that for a dead worker: a dead one is
+# A held partition (the database is away) is not polled. Kafka must not mistake this for a dead worker: a dead worker is
 # found by its missing heartbeats, which a thread of their own sends.
 MAX_POLL_INTERVAL = 24 * 3600.0
 
@@ -28,10 +28,12 @@ STOP_REST_SECONDS = 6.0
 
 
 class ConsumerAlone(BootStrategy):
-    """Faust's own producer is left out: nobody sends with it, and it would have to be started, flushed and stopped.
+    """Faust's own producer is left out: nobody sends with this producer, which would have to be started, flushed and
+    stopped.
 
-    So is its web server, which shows tables to anybody on every address: ours is in ops/health.py. The worker command
-    switches `web_enabled` on again (--with-web is its default), so a setting alone does not keep it out.
+    Faust's web server, which shows tables to anybody on every address, is left out too: our own is in ops/health.py.
+    The worker command switches `web_enabled` on again (--with-web is its default), so a setting alone does not keep the
+    server out.
     """
 
     enable_kafka_producer = False
@@ -46,7 +48,7 @@ AppClass = TypeVar("AppClass", bound=RoundsApp)
 
 
 def build_app(settings: Settings, app_class: type[AppClass]) -> AppClass:
-    """A Faust app of that class with no agents yet."""
+    """A Faust app of class `app_class`, without agents yet."""
     app = app_class(
         settings.group_id,
         TableManager=Tables,
@@ -106,7 +108,7 @@ def _throughput(settings: Settings) -> dict[str, Any]:
 
 
 def _topics(settings: Settings) -> dict[str, Any]:
-    """Topics are made by `iot-stream topics create`, with the settings they need; nothing is shown on the web."""
+    """Topics are made by `iot-stream topics create`, with the settings that they need; nothing is shown on the web."""
     return {
         "topic_allow_declare": False,
         "topic_disable_leader": True,
@@ -120,7 +122,7 @@ def _topics(settings: Settings) -> dict[str, Any]:
 
 
 def _credentials(kafka: Access) -> SASLCredentials | SSLCredentials | None:
-    """The same in Faust's words."""
+    """The credentials of `kafka` in Faust's types; None where Kafka asks for none."""
     security = kafka.security
     if "sasl_mechanism" in security:
         return SASLCredentials(
@@ -133,8 +135,8 @@ def _credentials(kafka: Access) -> SASLCredentials | SSLCredentials | None:
 
 
 def _unique_address(settings: Settings) -> dict[str, Any]:
-    # The assignor tells workers apart by this URL, though nothing listens there: two with the same corrupt routing. A
-    # static member that comes back is given the assignment of the one before it, which must have had the same.
+    # The assignor tells workers apart by this URL, though nothing listens there: two workers with the same URL corrupt
+    # routing. A static member that comes back gets the assignment of its predecessor, which must have had the same URL.
     import os
     import socket
 

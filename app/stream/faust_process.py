@@ -14,14 +14,14 @@ LIMIT_EXIT_CODE = 3  # too many dead letters; 1 is any other crash, 2 wrong sett
 
 
 def _nothing() -> None:
-    """What an app that needs nothing does before it starts."""
+    """Do nothing: for an app without a `before_start`."""
 
 
 class FaustProcess(faust.Worker):
-    """`faust worker` without banner and spinner: our log lines alone; and it ends when it is told to."""
+    """`faust worker` without banner and spinner: our log lines alone; and a stop ends the process in time."""
 
     def __init__(self, app: Any, *args: Any, **options: Any) -> None:
-        # Without debugging (-d, $FAUST_DEBUG): it opens a console that lets anybody on this machine run code.
+        # Without debugging (-d, $FAUST_DEBUG), which opens a console that lets anybody on this machine run code.
         super().__init__(app, *args, **{**options, "debug": False})
         self.spinner = None
         self._deadline = StopDeadline(app.stop_seconds)
@@ -52,10 +52,10 @@ class FaustProcess(faust.Worker):
         super()._schedule_shutdown(signal)
 
     def _say(self, *_: Any, **__: Any) -> None:
-        """What Faust has to say goes nowhere."""
+        """Drop what Faust prints."""
 
 
-# It prints a banner, and asks no setting whether to.
+# The command prints a banner, and asks no setting whether to.
 worker_command.on_worker_created = lambda _command, _worker: None
-# Its options for a web server: there is none, and --web-port would change the name the assignor knows the worker by.
+# No options for a web server: there is none, and --web-port would change the name by which the assignor knows a worker.
 worker_command._init_worker_options = lambda _command, *_, **__: None

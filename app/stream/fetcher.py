@@ -1,7 +1,7 @@
 """What a poll finds: in, aiokafka's consumer; out, whole runs of C records where they are fetched, no wrapper for each.
 
 The only file that reaches into the fetcher and the positions of aiokafka 0.14, which is pinned;
-tests/contract/stream/test_aiokafka_internals.py watches what it leans on.
+tests/contract/stream/test_aiokafka_internals.py watches the parts that this file leans on.
 """
 
 import asyncio
@@ -19,8 +19,8 @@ from aiokafka.errors import CorruptRecordException
 from aiokafka.structs import TopicPartition
 from faust.types import TP
 
-# How long Kafka may hold back its answer to a fetch that finds nothing new. It answers one request of a connection at a
-# time: a rebalance, which asks for offsets there, waits so long for each answer. Faust has 1.5 s.
+# How long Kafka may hold back its answer to a fetch that finds nothing new. Kafka answers one request of a connection
+# at a time: a rebalance, which asks for offsets there, waits so long for each answer. Faust has 1.5 s.
 FETCH_WAIT_MS = 200
 
 
@@ -45,7 +45,7 @@ class PollFetch:
     async def records(
         self, client: Any, active: Any, timeout: float | None = None, max_records: int | None = None
     ) -> Mapping[Any, list[Any]]:
-        """Records of the `active` partitions, at most `max_records` of them: those fetched already, or what comes
+        """At most `max_records` records of the `active` partitions: records fetched already, or else records that come
         within `timeout` seconds. {} when a rebalance ends the poll, or Kafka refuses. Raises ConsumerStoppedError.
         """
         consumer = self._thread.consumer
@@ -63,8 +63,8 @@ class PollFetch:
 def take_ready(client: Any, topic: str, active: Any, most: int) -> dict[Any, list[Any]]:
     """Take up to `most` records of `topic` that are fetched already, as C records: {partition: records}.
 
-    fetched_records gives the same, a record at a time and each wrapped in a ConsumerRecord, for 1 us and 300 bytes
-    more; what arrives while a poll waits still comes that way.
+    aiokafka's fetched_records gives the same, a record at a time and each wrapped in a ConsumerRecord, for 1 us and 300
+    bytes more; records that arrive while a poll waits still come that way.
     """
     taken: dict[Any, list[Any]] = {}
     fetcher = client._fetcher
@@ -94,7 +94,7 @@ def take_ready(client: Any, topic: str, active: Any, most: int) -> dict[Any, lis
 
 
 def _decoded(result: Any) -> "BulkDecoder | None":
-    """The reader of a fetch result: ours, put in the place of aiokafka's; None where that one has begun."""
+    """Our reader of a fetch result, put in the place of aiokafka's; None where aiokafka's has begun to read."""
     records = result._partition_records
     if type(records._records_iterator) is not BulkDecoder:
         if getgeneratorstate(records._records_iterator) != GEN_CREATED:
@@ -107,8 +107,9 @@ def _decoded(result: Any) -> "BulkDecoder | None":
 class BulkDecoder:
     """PartitionRecords._unpack_records that can also give many records at once.
 
-    As an iterator it serves aiokafka's own path, so the two may take turns. Its source holds it, so it must not hold
-    its source: the two would keep 4 MiB of fetched bytes until the garbage collector looks at the oldest objects.
+    As an iterator the decoder serves aiokafka's own path, so the two may take turns. The source holds the decoder, so
+    the decoder must not hold the source: both would keep 4 MiB of fetched bytes until the garbage collector looks at
+    the oldest objects.
     """
 
     def __init__(self, source: Any) -> None:
@@ -155,7 +156,7 @@ class BulkDecoder:
 
 
 def _holds_data(source: Any, batch: Any) -> bool:
-    """Whether records of the batch may be read: it is no marker, and of no transaction that was aborted."""
+    """Whether records of the batch may be read: the batch is no marker, and of no transaction that was aborted."""
     if source._isolation_level == READ_COMMITTED and batch.producer_id is not None:
         source._consume_aborted_up_to(batch.base_offset)
         if batch.is_control_batch and source._contains_abort_marker(batch):
@@ -166,9 +167,9 @@ def _holds_data(source: Any, batch: Any) -> bool:
 
 
 def fetched_bytes(client: Any) -> int:
-    """Bytes of responses that still hold records not taken, of all partitions; they are compressed as on the wire.
+    """Bytes of responses that still hold records not taken, of all partitions, compressed as on the wire.
 
-    A partition is fetched again only once its response is used up, so there is one a partition at most, of
+    A partition is fetched again only once its response is used up, so each partition has one response at most, of
     IOT_KAFKA_MAX_FETCH_BYTES or one larger record. Called from the loop while the client's thread works.
     """
     if client is None or client._fetcher is None:
@@ -182,9 +183,10 @@ def fetched_bytes(client: Any) -> int:
 
 
 def partition_state(client: Any, tp: TP) -> Any:
-    """What the client knows of a partition: `position`, `highwater`, `timestamp` (ms); None when it is not ours.
+    """What the client knows of a partition: `position`, `highwater`, `timestamp` (ms); None when the partition is not
+    ours.
 
-    The client's own questions assert that it is ours, and a rebalance may take it away between that and the answer.
+    The client's own methods assert that the partition is ours, and a rebalance may take it away in between.
     """
     subscription = client._subscription.subscription
     assignment = subscription and subscription.assignment
@@ -195,8 +197,8 @@ FETCH_SECONDS = 0.005  # from one request to a broker to the next
 
 
 def pace_fetches(client: Any, seconds: float = FETCH_SECONDS) -> None:
-    """Let requests to the same broker follow one another after `seconds` at the earliest, once it has started."""
-    asked: dict[Any, float] = {}  # broker -> when it was asked last
+    """Let a started client's requests to the same broker follow one another after `seconds` at the earliest."""
+    asked: dict[Any, float] = {}  # broker -> when the broker was asked last
     ask = client._fetcher._proc_fetch_request
 
     async def paced(assignment: Any, node_id: Any, request: Any) -> Any:
@@ -213,7 +215,7 @@ def pace_fetches(client: Any, seconds: float = FETCH_SECONDS) -> None:
 
 
 async def log_ends(client: Any, tps: Collection[TopicPartition]) -> Mapping[TP, int]:
-    """Where the logs end, whatever the client may read of them: with what transactions that are open have written.
+    """Where the logs end, with the records of open transactions, which the client may not read yet.
 
     A commit may lie behind the last stable offset, where end_offsets() ends, and not behind this end.
 

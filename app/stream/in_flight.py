@@ -1,6 +1,6 @@
 """What is in flight between fetch and commit: per partition, batches handed over and how far everything is done.
 
-Pure: it keeps the books of the transport and does no I/O, so each of its rules is a plain test.
+Pure: this file keeps the books of the transport and does no I/O, so a plain test can ask each rule.
 """
 
 from collections import deque
@@ -12,21 +12,21 @@ from faust.types import TP
 from app.stream.batches import BatchLimits, BatchMessage
 from app.stream.rebalance.start_position import Position
 
-WAITING = 3  # batches of a partition that nobody has taken up: the next is there when one is
-READS = 2  # more of the same place, before what comes is believed: the client may drop what it has fetched
+WAITING = 3  # batches of a partition that the pipeline has not taken up: when it takes one, the next is there
+READS = 2  # more reads from the same offset before the answer is believed: the client may drop what it has fetched
 
 
 class Follow(Enum):
-    """How a run of records follows what was handed over before."""
+    """How a run of records follows the batch that was handed over before."""
 
-    NEXT = "next"  # it starts where the last batch ended
-    OVERLAP = "overlap"  # it starts earlier: the log was made anew, or cut
-    GAP = "gap"  # it starts later: read again from where the last batch ended
-    MISSING = "missing"  # it starts later each time it is read: the log holds nothing in between
+    NEXT = "next"  # the run starts where the last batch ended
+    OVERLAP = "overlap"  # the run starts earlier: the log was made anew, or cut
+    GAP = "gap"  # the run starts later: read again from where the last batch ended
+    MISSING = "missing"  # the run starts later at each read: the log holds nothing in between
 
 
 class InFlight:
-    """The books of one assignment. `epoch` counts how often they were begun anew; older batches are stale."""
+    """The books of one assignment. `epoch` counts how often the books were begun anew; older batches are stale."""
 
     def __init__(self, limits: BatchLimits) -> None:
         self._limits = limits
@@ -37,7 +37,7 @@ class InFlight:
         self.done: dict[TP, int] = {}  # up to here everything is acked
         self._out: dict[TP, deque[BatchMessage]] = {}  # not yet acked, in offset order
         self._weights: dict[TP, int] = {}  # of `_out`
-        self._healing: dict[TP, tuple[int, int]] = {}  # read again from here, for the how-manieth time
+        self._healing: dict[TP, tuple[int, int]] = {}  # from where it is read again, and how often it was
 
     def begin_anew(self) -> None:
         """Forget everything: what was in flight is stale from now on."""
@@ -77,7 +77,7 @@ class InFlight:
         self.expected[message.tp] = message.next_offset
 
     def acked(self, tp: TP) -> None:
-        """A batch of `tp` was acked: move on over all acked ones at the head."""
+        """A batch of `tp` was acked: move on over all acked batches at the head."""
         waiting = self._out.get(tp)
         while waiting and waiting[0].acked:
             message = waiting.popleft()
@@ -86,10 +86,10 @@ class InFlight:
             self.done[tp] = message.next_offset
 
     def has_room(self, tp: TP) -> bool:
-        """Whether more of `tp` may be fetched; one batch always may, or a large one could wait for ever.
+        """Whether more of `tp` may be fetched; one batch always may, or a large batch could wait for ever.
 
-        While the pipeline has not taken up the last WAITING, records wait in Kafka, where they become one batch: a busy
-        worker would else have a queue of thousands of small ones before it, and take them up one by one.
+        While the pipeline has not taken up the last WAITING batches, records wait in Kafka, where they become one
+        batch: a busy worker would otherwise have a queue of thousands of small batches to take up one by one.
         """
         out = self._out.get(tp)
         if not out:

@@ -1,7 +1,7 @@
-"""Which log each partition of the input topic has: in, what was noted with the marks and what Kafka says; out, Logs.
+"""Which log each partition of the input topic has: in, the notes beside the marks and what Kafka says; out, the logs.
 
-They are looked up at every take-over, before a position is chosen. In between somebody looks every second whether the
-topic is still the same one (app.worker.log_watch).
+Logs are looked up at every take-over, before a position is chosen. In between app.worker.log_watch looks every second
+whether the topic is still the same.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ async def _no_times(places: Mapping[TP, int]) -> Mapping[TP, int]:
 
 
 class LogBook:
-    """Of one topic. Without `ids` nobody is asked, and every log is taken for the one it always was."""
+    """The logs of one topic. Without `ids` nobody is asked, and every log is taken for the same log as ever."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class LogBook:
         load: Load = lambda partition, key: None,
         items: Items = lambda partition: iter(()),
     ) -> None:
-        """`times` looks up when records were written; `load` and `items` are of the states, brought up to date."""
+        """`times` looks up when records were written; `load` and `items` read the states, which are up to date."""
         self.topic, self._events, self.ids, self._look_up = topic, events, ids, times
         self._load, self._items = load, items
         self.identity = ""  # of the topic, as it was at the last take-over
@@ -74,7 +74,7 @@ class LogBook:
         return self._logs.get(partition, PartitionLog())
 
     def signature(self, partition: int) -> str:
-        """What is committed beside its offset."""
+        """The metadata that is committed beside the partition's offset."""
         return signature(self.of(partition))
 
     async def positions(self, ask: Callable[[], Awaitable[Mapping[TP, Extent]]]) -> Mapping[TP, Position]:
@@ -110,13 +110,13 @@ class LogBook:
         position = choose_position(extent.committed if counts else None, extent.start, extent.end)
         ours = counts and extent.metadata == signature(current)
         if why is Verdict.SAME and not counts and extent.committed is not None:
-            why = Verdict.OTHER  # nothing was noted, but what is committed is of another log
-        if why is Verdict.SAME or (why is Verdict.OTHER and ours):  # told by whoever committed that
+            why = Verdict.OTHER  # nothing was noted, but the committed offset is of another log
+        if why is Verdict.SAME or (why is Verdict.OTHER and ours):  # reported by the worker that committed this offset
             return position, why
         return Position(position.offset, None, anew=True), why
 
     def _before(self, partition: int) -> NotedLog:
-        """What was noted with the mark. An older program noted nothing but the offset."""
+        """The note beside the partition's mark. An older program noted nothing but the offset."""
         data, mark = self._load(partition, LOG_KEY), mark_of(self._load(partition, MARK_KEY))
         found = noted(data) if data is not None else None
         if data is not None and found is None:

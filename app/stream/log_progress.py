@@ -1,4 +1,4 @@
-"""How far the partitions are read: in, the consumer; out, a LogPosition of each whose states may be read now."""
+"""How far the partitions are read: in, the consumer; out, a LogPosition of each partition whose states may be read."""
 
 from collections.abc import Mapping
 
@@ -15,7 +15,7 @@ def log_positions(consumer: BatchConsumer) -> Mapping[int, LogPosition]:
     found = {}
     for tp, start in consumer.flight.start.items():
         state = partition_state(consumer.client, tp)
-        if state is None:  # taken away this moment
+        if state is None:  # the partition was taken away this moment
             return {}
         at = state.timestamp
         found[tp.partition] = LogPosition(consumer.flight.epoch, start, state.highwater, at and at / 1000)

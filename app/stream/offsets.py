@@ -32,13 +32,13 @@ class ClientThread(Protocol):
 
 
 class Offsets:
-    """Each question is asked in the thread of the client, so that no poll moves a position in between."""
+    """Questions to Kafka, each asked in the thread of the client, so that no poll moves a position in between."""
 
     def __init__(self, thread: ClientThread, rounds: RebalanceRounds) -> None:
         self._thread, self._rounds = thread, rounds
 
     def highwater(self, tp: TP) -> int | None:
-        """Where the log ended when it was fetched from last; None before that, and when the partition is not ours."""
+        """Where the log ended when the partition was fetched last; None before, and when the partition is not ours."""
         state = partition_state(self._thread.connected(), tp)
         end: int | None = state and state.highwater
         return end
@@ -56,7 +56,7 @@ class Offsets:
         return await self._ask(lambda client: client.beginning_offsets(list(tps)))
 
     async def reached(self, tp: TP) -> int | None:
-        """The offset the client reads next; None while that is looked for, and when the partition is not ours."""
+        """The offset that the client reads next; None while the client looks for it, and for a partition not ours."""
 
         async def reached() -> int | None:
             state = partition_state(self._thread.connected(), tp)
@@ -66,7 +66,7 @@ class Offsets:
         return found
 
     async def seek_to(self, offsets: Mapping[TP, int], rebalances: int) -> Collection[TP]:
-        """Seek where the partition is ours and no rebalance has begun since number `rebalances`; returns those."""
+        """Seek in the partitions that are ours, if no rebalance has begun since number `rebalances`; returns them."""
 
         async def seek() -> Collection[TP]:
             client = self._thread.connected()

@@ -14,7 +14,7 @@ log = structlog.get_logger()
 
 
 class Polls:
-    """Of one client, in its thread. A poll would outlast a rebalance: it waits for the next assignment."""
+    """The polls of one client, in its thread. A poll would outlast a rebalance: it waits for the next assignment."""
 
     def __init__(self) -> None:
         self._waiting: dict[asyncio.Task[Any], bool] = {}  # who polls, and whether a rebalance has ended that
@@ -29,7 +29,7 @@ class Polls:
 
     @contextlib.asynccontextmanager
     async def waiting(self) -> AsyncIterator[None]:
-        """Around a poll. It ends early, without an error, when a rebalance ends it or Kafka refuses.
+        """The block around a poll, which ends early and without an error when a rebalance begins or Kafka refuses.
 
         Raises ConsumerStoppedError, and CancelledError when the cancellation is another's.
         """
@@ -38,7 +38,7 @@ class Polls:
         self._waiting[poll] = False
         try:
             yield
-        except asyncio.CancelledError:  # where it waits, so nothing is taken
+        except asyncio.CancelledError:  # where the poll waits, so nothing is taken
             if not self._waiting[poll] or poll.uncancel():
                 raise
         except ConsumerStoppedError:

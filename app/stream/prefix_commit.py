@@ -16,13 +16,13 @@ LAST_COMMIT_SECONDS = 2.0  # a stop does not wait longer: what is not committed 
 
 
 class PrefixCommit:
-    """Of one topic: an offset is committed once every batch before it has been acked."""
+    """Commits one topic by prefix: an offset is committed once every batch before has been acked."""
 
     def __init__(self, topic: str, flight: InFlight) -> None:
         self._topic, self._flight = topic, flight
 
     def covers(self, tp: TP) -> bool:
-        """Whether the partition is committed by prefix; those of other topics are Faust's to commit."""
+        """Whether the partition is committed by prefix; Faust commits the partitions of other topics."""
         return bool(tp.topic == self._topic)
 
     def pending(self, topics: Any = None) -> Sequence[TP]:
@@ -36,9 +36,10 @@ class PrefixCommit:
     def signed(
         self, offsets: Mapping[TP, int], ours: Collection[TP], signature: Callable[[int], str]
     ) -> Mapping[TP, OffsetAndMetadata]:
-        """What may be committed now of `offsets`: what is ours, and done since the last seek, with the log's signature.
+        """The offsets that may be committed now, with the log's signature: those of partitions that are ours and were
+        done since the last seek.
 
-        Signed here: what was done before a take-over is not of the log that was found then.
+        They are signed here: an offset that was done before a take-over is not of the log that was found then.
         """
         return {
             tp: OffsetAndMetadata(offset, signature(tp.partition))
@@ -47,7 +48,7 @@ class PrefixCommit:
         }
 
     def _still_done(self, tp: TP, offset: int) -> bool:
-        """False for what was done before a seek: it may be of another log than the one found there."""
+        """False for an offset that was done before a seek: it may be of another log than the seek has found."""
         return not self.covers(tp) or offset <= self._flight.done.get(tp, -1)
 
 

@@ -1,4 +1,4 @@
-"""What is read again: in, partitions of which records were fetched and not handed over; out, seeks to where they begin.
+"""What is read again: in, partitions with records that were fetched and not handed over; out, seeks back to them.
 
 Nothing here is on the way of a record that is handed over: only a rebalance, a poll that ends in between, a gap or a
 doubt about the log bring a partition here.
@@ -16,7 +16,7 @@ from app.stream.offsets import Offsets
 
 
 class SeekBack:
-    """Of one topic: the partitions that are owed, those looked at for markers, and whether the log is in doubt."""
+    """Of one topic: the partitions that are owed, or looked at for markers, and whether the log is in doubt."""
 
     def __init__(
         self,
@@ -27,7 +27,7 @@ class SeekBack:
         events: TransportEvents,
         read_offsets: MutableMapping[TP, int | None],
     ) -> None:
-        """`read_offsets` are Faust's: what comes before them is dropped; a seek moves them."""
+        """`read_offsets` are Faust's: Faust drops messages before these offsets; a seek moves them."""
         self._rounds, self._topic, self._flight, self._offsets = rounds, topic, flight, offsets
         self._events, self._read_offsets = events, read_offsets
         self.markers = TransactionMarkers(flight)
@@ -35,15 +35,16 @@ class SeekBack:
         self.in_doubt = False  # whether the log is the one that `flight` is about
 
     def placed(self, tp: TP) -> bool:
-        """Whether what is fetched reaches the agent. Recovery lets the flow run, seeks, and then empties all queues:
-        what it threw away would stay un-acked for ever. Its last act is to call the rebalance ended.
+        """Whether fetched records reach the agent. Recovery lets the flow run, seeks, and then empties all queues: a
+        batch that was thrown away there would stay un-acked for ever. Recovery's last act is to call the rebalance
+        ended.
         """
         if tp.topic != self._topic:
             return True
         return tp in self._flight.expected and not self._rounds.rebalancing and not self.in_doubt
 
     async def put_back(self) -> None:
-        """Between two polls, when nothing is under way: read again what nobody was given, of each placed partition."""
+        """Between two polls, when nothing is under way: seek back in each placed partition that is owed."""
         expected = self._flight.expected
         await self._seek_to({tp: expected[tp] for tp in self.owed & expected.keys() if self.placed(tp)})
         for tp in self.markers.looking:
@@ -53,7 +54,7 @@ class SeekBack:
                 await self._seek_to({tp: again})
 
     async def _seek_to(self, offsets: Mapping[TP, int]) -> None:
-        """Read from there on. What a rebalance takes away meanwhile stays owed, to whoever has it then."""
+        """Read from these offsets on. A partition that a rebalance takes away meanwhile stays owed."""
         if not offsets:
             return
         for tp in await self._offsets.seek_to(offsets, self._rounds.rebalancing_count):
@@ -78,7 +79,7 @@ class SeekBack:
                 return await self._passed_over(tp, expected, found)
 
     async def _passed_over(self, tp: TP, expected: int, found: int) -> bool:
-        """Report what is not there from `expected` to `found`; False when Kafka does not say, and it is read again."""
+        """Report what the log lacks from `expected` to `found`; False when Kafka does not say: then read again."""
         try:
             start = (await self._offsets.starts([tp]))[tp]
         except (KafkaError, TimeoutError):
@@ -88,14 +89,14 @@ class SeekBack:
         return True  # from the log's start on only transactions, their markers or aborted ones, take such offsets
 
     async def look_again(self, tp: TP) -> None:
-        """Read again what comes after the last batch; if that is nothing but markers, they count as done.
+        """Read again from the end of the last batch; when nothing but markers comes, their offsets count as done.
 
         For a partition with all batches acked whose log goes on, by its end offset, and brings no records.
         """
-        self.markers.look(tp)  # it begins when no poll is under way, which would move the client on behind it
+        self.markers.look(tp)  # `put_back` begins, as a poll under way would move the client on
 
     async def doubt(self, what: str, *, rejoin: bool = True) -> None:
-        """Nothing is read before a rebalance has shown what log there is; `rejoin`: that begins now."""
+        """Nothing is read before a rebalance has shown what log there is; `rejoin`: the rebalance begins now."""
         if not self.in_doubt:
             self.in_doubt = True
             self._events.log_in_doubt(what)
@@ -115,7 +116,7 @@ class TransactionMarkers:
 
     def __init__(self, flight: InFlight) -> None:
         self._flight = flight
-        self._from: dict[TP, tuple[int, int]] = {}  # offset, and how often it was read; at first not yet
+        self._from: dict[TP, tuple[int, int]] = {}  # offset, and how often the partition was read from there
 
     @property
     def looking(self) -> Sequence[TP]:
@@ -123,16 +124,17 @@ class TransactionMarkers:
         return list(self._from)
 
     def look(self, tp: TP) -> None:
-        """Begin; not when something is in flight or it is being looked at already."""
+        """Begin to look at a partition, unless one of its batches is in flight or the look has begun already."""
         expected = self._flight.expected.get(tp)
         if expected is not None and self._flight.idle(tp) and tp not in self._from:
             self._from[tp] = (expected, 0)
 
     def reached(self, tp: TP, offset: int | None) -> int | None:
-        """The client reads `offset` next. Past where it began, and no record came, each time: markers, and done.
+        """The client reads `offset` next. When each read went past its start and no record came, the offsets in between
+        are markers, and done.
 
-        Returns the offset to seek to when it is to be read, or read once more. Not to be asked while a poll is under
-        way, nor of a partition whose records were fetched and not handed over: those are no markers.
+        Returns the offset to seek to when the partition is to be read, or read once more. Not to be called while a poll
+        is under way, nor for a partition that is owed, as its records are no markers.
         """
         expected, times = self._from.get(tp, (None, 0))
         flight = self._flight
@@ -147,5 +149,5 @@ class TransactionMarkers:
         return None
 
     def forget(self) -> None:
-        """A seek or rebalance: nobody is looked at any more."""
+        """A seek or a rebalance: no partition is looked at any more."""
         self._from.clear()

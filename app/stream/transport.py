@@ -3,8 +3,8 @@
 Stock Faust hands over one record at a time (16k a second) and commits past records it lost at a rebalance. This
 transport hands over runs, and commits only a prefix: an offset moves when every batch before it has been acked.
 The classes here are Faust's with our parts in them: a hook hands on to the part that knows (BatchReader, SeekBack,
-PrefixCommit, Rebalance, Placement, Offsets), which knows nothing of Faust.
-What they lean on in Faust and aiokafka is listed, and checked, in tests/contract/stream/test_*_internals.py.
+PrefixCommit, Rebalance, Placement, Offsets), which knows nothing of Faust. The internals of Faust and aiokafka that
+these classes lean on are listed, and checked, in tests/contract/stream/test_*_internals.py.
 """
 
 import asyncio
@@ -70,7 +70,7 @@ class BatchConsumer(driver.Consumer):
         return active
 
     def fetch(self, tps: set[TP], seconds: float) -> Awaitable[Mapping[Any, list[ConsumerRecord]]]:
-        """The records of one poll of these partitions, by partition; it waits so long for the first."""
+        """The records of one poll of these partitions, by partition; the poll waits `seconds` for the first record."""
         fetch: Awaitable[Mapping[Any, list[ConsumerRecord]]] = self._getmany(active_partitions=tps, timeout=seconds)
         return fetch
 
@@ -83,7 +83,9 @@ class BatchConsumer(driver.Consumer):
             yield self._to_message(tp, record)
 
     async def wait_first(self, *coros: Any, timeout: float | None = None) -> Any:
-        """Faust's. It comes here with each message, and makes four tasks; one that nothing holds up needs none."""
+        """Wait as Faust does. Faust waits here with each message, and makes four tasks; a message that nothing holds up
+        needs none.
+        """
         if timeout is None and len(coros) == 2 and all(map(asyncio.iscoroutine, coros)):
             left = run_eagerly(*coros)
             if left is None:
@@ -127,14 +129,14 @@ class BatchConsumer(driver.Consumer):
 
     async def commit_now(self) -> None:
         """Commit all that is done at this moment."""
-        if self._commit_fut is not None:  # one under way knows nothing of the last acks
+        if self._commit_fut is not None:  # a commit under way knows nothing of the last acks
             await asyncio.wait({self._commit_fut})
         await self.commit_and_end_transactions()
 
     # -- rebalance, seek and stop: app.stream.rebalance.order
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Stop, let running writes end, commit what is done, then forget."""
+        """Stop the flow, let running writes end, commit what is done, then forget the rest."""
         await self.rebalance.give_up(super().on_partitions_revoked(revoked))
 
     async def drain(self) -> None:
@@ -153,11 +155,12 @@ class BatchConsumer(driver.Consumer):
 
     @property
     def client(self) -> Any:
-        """aiokafka's consumer, which works in its own thread; None before it has started."""
+        """aiokafka's consumer, which works in its own thread; None before the consumer has started."""
         return self._thread.client
 
     async def ends(self) -> Mapping[TP, int]:
-        """End offsets of what may be read of our partitions of the topic; not before what is done, unless the log does.
+        """End offsets, as far as may be read, of our partitions of the topic; no end lies before what is done, unless
+        the log ends there.
 
         Raises KafkaError or TimeoutError within 10 s.
         """

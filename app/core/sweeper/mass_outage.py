@@ -53,7 +53,7 @@ class MassOutageGuard:
     """In, devices that fell silent; out, the devices that may be reported."""
 
     def __init__(self, share: float, lasts: float) -> None:
-        """A `share` of the watched devices, silent within WINDOW, is too many (1: never). Holds `lasts` seconds at most."""
+        """A `share` of all watched devices, silent within WINDOW, is too many (1: never); a hold `lasts` so long."""
         self._share, self._lasts = share, lasts
         self._recent: dict[str, _Recent] = {}
         self._waited = False  # at the look before

@@ -1,4 +1,4 @@
-"""Who gets which partition: Faust's own answer, or nobody any, while the topics differ in their partition counts.
+"""Who gets which partition: Faust's own answer, or no partition for anybody while the topics' partition counts differ.
 
 A state lies in the partition of its device's records. When the input topic has more partitions than the changelog,
 Faust would hand out both as if they had nothing to do with each other.
@@ -12,7 +12,7 @@ from faust.assignor.partition_assignor import PartitionAssignor
 
 
 class EqualCountsAssignor(PartitionAssignor):
-    """Looks at the topics that the group reads; `hold` is for those that it only writes."""
+    """Compares the topics that the group reads; `hold` is for the topics that the group only writes."""
 
     def __init__(self, app: faust.App, replicas: int = 0) -> None:
         super().__init__(app, replicas)

@@ -11,7 +11,7 @@
 | 7 flow | StateRecovery.let_flow | FlowControl, BatchConsumer.resume_flow; RebalanceRounds.ended |
 
 Steps 1 and 4 begin in the thread of the Kafka client, which waits until the loop has done them: so no rebalance begins
-within them. The next one may begin anywhere in 5 to 7, and ends them wherever they are (RebalanceRounds counts them).
+within them. The next rebalance may begin anywhere in 5 to 7, and ends them wherever they are (RebalanceRounds counts).
 """
 
 import gc
@@ -61,7 +61,7 @@ class Rebalance:
         self._last_commit = False  # of a stop: begun
 
     async def give_up(self, revoke: Awaitable[None]) -> None:
-        """Steps 1 to 3. `revoke` is Faust's: it empties the queues of the agents, and comes to `drain_and_commit`."""
+        """Steps 1 to 3. `revoke` is Faust's step: it empties the queues of the agents, and calls `drain_and_commit`."""
         self._consumer.stop_flow()  # 1 revoke: Faust does so only when there is an assignment
         await revoke  # 2 drain, 3 commit
         self._reader.forget()
@@ -81,7 +81,7 @@ class Rebalance:
     async def take_over(self, recovery: FaustRecovery, joined: int) -> None:
         """Steps 5 to 7, after rebalance number `joined` has given partitions.
 
-        Raises IllegalStateError when another one has begun: its own take-over does all of it again.
+        Raises IllegalStateError when another rebalance has begun, whose own take-over does all of this again.
         """
         app, consumer = self._consumer.app, self._consumer
         await recovery.recover_states()  # 5 recover

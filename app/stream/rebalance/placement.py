@@ -18,7 +18,7 @@ from app.stream.rebalance.start_position import Position
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Of one topic; `committed` and `read` are Faust's books, of what is committed and read last."""
+    """Places the partitions of one topic; `committed` and `read` are Faust's books of offsets committed and read."""
 
     topic: str
     app: Any
@@ -32,9 +32,9 @@ class Placement:
     async def place(self, logs: LogBook) -> None:
         """Forget everything in flight and go on from the committed offsets.
 
-        Forgetting happens before AND after the seek: recovery lets the flow run meanwhile, and what is handed over
-        then comes from the old positions. What is owed is not forgotten: a poll that is under way may yet move the
-        client on from the positions found here. Raises IllegalStateError when the group rebalances meanwhile.
+        Forgetting happens before AND after the seek: recovery lets the flow run meanwhile, and batches handed over then
+        come from the old positions. Owed partitions are not forgotten: a poll that is under way may yet move the client
+        on from the positions found here. Raises IllegalStateError when the group rebalances meanwhile.
         """
         self.reader.forget()
         asked = self.reader.now()

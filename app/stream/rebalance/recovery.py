@@ -1,6 +1,6 @@
 """Faust's table recovery with a reader of our own: between a rebalance and the first batch, states are brought up.
 
-When each of its parts is called stands in app.stream.rebalance.order.
+The order in which its parts are called stands in app.stream.rebalance.order.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from app.tables.changelog_reader import ChangelogReader
 
 
 class StateRecovery(Recovery):
-    """Reads changelogs past Faust's streams, and ends with the next rebalance, wherever it is."""
+    """Reads changelogs past Faust's streams; the next rebalance ends a recovery, wherever the recovery is."""
 
     @Service.task
     async def _restart_recovery(self) -> None:
@@ -64,13 +64,13 @@ class StateRecovery(Recovery):
             await table.on_recovery_completed(self.actives_for_table[table], self.standbys_for_table[table])
 
     def activate(self, assignment: set[TP]) -> None:
-        """Partitions are asked for from here on; of those that are not placed nothing is handed over."""
+        """Partitions are asked for from here on; of a partition that is not placed nothing is handed over."""
         self.app.consumer.resume_partitions({tp for tp in assignment if not self._is_changelog_tp(tp)})
 
     async def let_flow(self) -> None:
         """Batches go to the agents from here on."""
         self.completed.set()
-        self.app.flow_control.resume()  # it empties the queues of the agents
+        self.app.flow_control.resume()  # which empties the queues of the agents
         self.app.consumer.resume_flow()
         await self.app._fetcher.maybe_start()
         self.tables.on_actives_ready()
@@ -81,7 +81,7 @@ class StateRecovery(Recovery):
         """Nothing comes this way: changelog partitions stay paused from their assignment on."""
 
     async def _until_rebalanced(self, step: Coroutine[Any, Any, None]) -> None:
-        """Do it to its end; or end it at the next rebalance, and wait until it has ended."""
+        """Do the step to its end; or end it at the next rebalance, and wait until it has ended."""
         task = asyncio.ensure_future(step)
         try:
             await self._wait(task)
@@ -90,7 +90,7 @@ class StateRecovery(Recovery):
             await asyncio.wait({task})
 
     async def _wait(self, coro: Any, timeout: Any = None) -> None:
-        """Without a limit: Faust takes its end for that of the process, and would never recover again."""
+        """Wait without a limit, whose end Faust takes for the end of the process: it would never recover again."""
         await super()._wait(coro)
 
 

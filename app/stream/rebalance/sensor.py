@@ -1,7 +1,7 @@
-"""Rebalances as Faust tells of them: in, their beginnings and ends; out, what they changed and how long they took.
+"""Rebalances as Faust reports them: in, their beginnings and ends; out, what they changed and how long they took.
 
-While one goes on nothing is taken from any partition of this worker: give up what is had, join, bring states up, find
-the positions. A second one may begin in the middle, and then all of it comes again.
+While a rebalance goes on nothing is taken from any partition of this worker: give up the partitions, join, bring states
+up, find the positions. A second rebalance may begin in the middle, and then all of this comes again.
 """
 
 import time
@@ -14,7 +14,7 @@ from app.stream.events import RebalanceEvents
 
 
 class RebalanceSensor(faust.Sensor):
-    """Follows the partitions of `topic`: `app.sensors.add(Rebalances(topic, events))`."""
+    """Follows the partitions of `topic`: `app.sensors.add(RebalanceSensor(topic, events))`."""
 
     def __init__(self, topic: str, events: RebalanceEvents) -> None:
         super().__init__()
@@ -22,10 +22,10 @@ class RebalanceSensor(faust.Sensor):
         self._held: frozenset[int] = frozenset()  # read until now
         self._began: float | None = None
         self._rounds = 0
-        self._first_since: float | None = None  # no batch yet since the end of the one that began then
+        self._first_since: float | None = None  # no batch came yet since the end of the rebalance that began then
 
     def on_rebalance_start(self, app: Any) -> dict[str, float]:
-        """What is had is given up. Called in the thread of the consumer."""
+        """The worker gives up its partitions. Called in the thread of the consumer."""
         now = time.monotonic()
         if self._began is None:
             self._began, self._rounds = now, 0

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """What there is of a partition: from `start` (first kept) to `end` (next written); and what is committed."""
+    """What there is of a partition: from `start` (first kept) to `end` (next written); and its committed offset."""
 
     start: int
     end: int
@@ -20,7 +20,7 @@ class Position:
     offset: int
     committed: int | None
     reset: bool = False  # the committed offset lies outside the log
-    anew: bool = False  # the log is another one than that which was read before
+    anew: bool = False  # the log is another than the log that was read before
 
 
 def choose_position(committed: int | None, start: int, end: int) -> Position:
