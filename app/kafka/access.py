@@ -1,4 +1,4 @@
-"""How to get into Kafka: settings in, the options of every client out; and why a client was not let in."""
+"""Access to Kafka: settings in, the options of every client out; and why a client was not let in."""
 
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
@@ -34,7 +34,7 @@ _REFUSED = (SaslAuthenticationFailed, AuthenticationFailedError)
 
 
 class Access(Struct, frozen=True, repr_omit_defaults=True):
-    """The brokers, and what they want of a client; without `security` anybody is let in, unencrypted."""
+    """The brokers, and the security that they ask of a client; without `security` anybody is let in, unencrypted."""
 
     servers: str
     security: Mapping[str, Any] = {}  # in aiokafka's words; holds the password
@@ -43,14 +43,14 @@ class Access(Struct, frozen=True, repr_omit_defaults=True):
         return f"Access({self})"
 
     def __str__(self) -> str:
-        """For a log: where and as whom, never the password."""
+        """Brokers and user for a log, never the password."""
         who = self.security.get("sasl_plain_username")
         how = self.security.get("security_protocol", "PLAINTEXT")
         return f"{self.servers} ({how} as {who})" if who else f"{self.servers} ({how})"
 
     @property
     def options(self) -> dict[str, Any]:
-        """What every client of aiokafka is made with."""
+        """The options that every client of aiokafka is made with."""
         return {"bootstrap_servers": self.servers, **self.security}
 
 
@@ -61,7 +61,9 @@ class Client(Protocol):
 
 
 def access(settings: Settings) -> Access:
-    """As the settings say. The files are read now: a program takes a renewed certificate or password when it starts."""
+    """The access that the settings describe. Their files are read now: a program takes a renewed certificate or
+    password when it starts.
+    """
     protocol = settings.kafka_security_protocol
     security: dict[str, Any] = {"security_protocol": protocol}
     if protocol.endswith("SSL"):
@@ -84,12 +86,12 @@ async def start(client: Client, kafka: Access) -> None:
 
 
 def kafka_away(error: BaseException) -> bool:
-    """Whether the same call may succeed later."""
+    """Whether the call that raised `error` may succeed later."""
     return isinstance(error, KAFKA_ERRORS)
 
 
 async def wait_out(call: Callable[[], Awaitable[T]], failed: Failed, interrupt: Interrupt) -> T:
-    """Call until Kafka takes it, for as long as nobody interrupts; `failed` is called before each wait.
+    """Call until Kafka takes the call, for as long as nobody interrupts; `failed` is called before each wait.
 
     Raises TransientError when interrupted and the call has failed since.
     """
@@ -111,7 +113,7 @@ async def ask_until_answered(step: str, ask: Callable[[], Awaitable[T]]) -> T:
 
 
 async def _why(kafka: Access) -> KafkaError | None:
-    """The first thing a broker has to say against us; None when one lets us in after all."""
+    """The first error that a broker has for us; None when a broker lets us in after all."""
     silent, refusals = [], []
     for host, port, _ in collect_hosts(kafka.servers, randomize=False):
         where = f"Kafka at {HostPort(host, port)}"

@@ -2,7 +2,7 @@
 
 from aiokafka import errors
 
-# The first class that fits counts. {topic} is the topic that does not take the write.
+# The first class of an error that fits counts. {topic} is the topic that does not take the write.
 _CURES: tuple[tuple[type[BaseException], str], ...] = (
     (errors.UnknownTopicOrPartitionError, "if the brokers are up, make the topic: iot-stream topics create"),
     (errors.InvalidTopicError, "the name {topic} is no topic name Kafka takes: change the setting"),

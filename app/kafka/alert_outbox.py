@@ -1,6 +1,6 @@
 """The outbox behind the port: in, alert events and answers; out, records on `iot-alerts`, acked, in order per device.
 
-An answer's record has the MQTT topic it is for as a header; an event's has none.
+The record of an answer names its MQTT topic in a header; the record of an event has no such header.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ class KafkaOutbox:
     """Alert events wait in Kafka until the notifier has delivered them."""
 
     def __init__(self, producer: Producer, topic: str, input_topic: str = "") -> None:
-        """`input_topic` is where `forwards` go; who has none needs none."""
+        """`input_topic` is the topic for `forwards`; a caller without forwards may leave it out."""
         self._producer, self._topic, self._input = producer, topic, input_topic
 
     async def send(
@@ -28,9 +28,9 @@ class KafkaOutbox:
         forwards: Sequence[Forward] = (),
         headers: Sequence[list[tuple[str, bytes]]] = (),
     ) -> None:
-        """Send (key `user/device`, event as JSON), until Kafka has acked all. Raises TransientError on give-up.
+        """Send (key `user/device`, event as JSON), answers and forwards, until Kafka has acked all.
 
-        `headers` of each event, if there are any.
+        `headers` has those of each event, if there are any. Raises TransientError when interrupted first.
         """
         outgoing = [OutgoingMessage(*event, *more) for event, more in zip_longest(events, zip(headers), fillvalue=())]
         outgoing += [OutgoingMessage(one.key, one.value, [(TOPIC_HEADER, one.topic.encode())]) for one in answers]

@@ -21,7 +21,7 @@ log = structlog.get_logger()
 Send = Callable[..., Any]
 
 PRODUCER_SECONDS = 1.0
-LEAVE_SECONDS = 2.0  # for the group's coordinator to answer; if it does not, it finds out by the session's end
+LEAVE_SECONDS = 2.0  # for the answer of the group's coordinator, which finds out by itself when the session ends
 CUT_SECONDS = 0.5
 
 
@@ -34,11 +34,11 @@ async def close_producer(client: AIOKafkaProducer) -> None:
     except (TimeoutError, KafkaError) as error:
         log.warning("kafka_producer_close", error=repr(error))
     finally:
-        client._closed = True  # or it complains of that when it is collected
+        client._closed = True  # or the client complains when it is collected
 
 
 async def close_consumer(client: AIOKafkaConsumer, seconds: float = LEAVE_SECONDS) -> None:
-    """Leave the group and close; without the answer of a Kafka that gives none within `seconds`."""
+    """Leave the group and close, without Kafka's answer when none comes within `seconds`."""
     stopping = asyncio.create_task(client.stop())
     try:
         await asyncio.wait({stopping}, timeout=seconds)
@@ -48,7 +48,7 @@ async def close_consumer(client: AIOKafkaConsumer, seconds: float = LEAVE_SECOND
 
 
 async def _cut(client: AIOKafkaConsumer, stopping: "asyncio.Task[None]") -> None:
-    """End whatever `stop` has left: it waits for requests, and stumbles over its own cancelled tasks."""
+    """End whatever `stop` has left: `stop` waits for requests, and stumbles over its own cancelled tasks."""
     if not stopping.done():
         log.warning("kafka_consumer_cut_off", note="Kafka does not answer; the group goes on at the session's end")
     await asyncio.wait({asyncio.create_task(client._client.close())}, timeout=CUT_SECONDS)

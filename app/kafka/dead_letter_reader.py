@@ -1,4 +1,4 @@
-"""The newest dead letters of a source partition: in, an offset; out, what is dead-lettered from there on and before."""
+"""The newest dead letters of a source partition: in, an offset; out, the dead letters from there on, some before."""
 
 import asyncio
 from collections.abc import Iterable
@@ -18,12 +18,12 @@ from app.runtime.retry import log_level
 
 log = structlog.get_logger()
 
-# Read back this many dead letters at first, ten times as many if that does not reach far enough.
+# Read back this many dead letters at first, ten times as many if these do not reach far enough.
 STEP = 2_000
 
 
 class RecentDeadLetters(NamedTuple):
-    """What the dead-letter topic holds of a source partition."""
+    """What the dead-letter topic holds of a source partition, as far as it was read."""
 
     payloads: dict[int, bytes]  # digests, by source offset: payloads themselves could take gigabytes
     marks: set[bytes]  # of MQTT messages, see delivery_mark
@@ -31,7 +31,7 @@ class RecentDeadLetters(NamedTuple):
 
 
 def digest(payload: bytes) -> bytes:
-    """Stands for a payload in RecentDeadLetters."""
+    """The digest that stands for a payload in RecentDeadLetters."""
     return xxh3_128_digest(payload)
 
 
@@ -43,7 +43,7 @@ class DeadLetterTail:
         self._options: dict[str, Any] = {
             **kafka.options,
             "enable_auto_commit": False,
-            "isolation_level": "read_uncommitted",  # ours are in no transaction, and somebody else's would hide them
+            "isolation_level": "read_uncommitted",  # somebody else's open transaction would hide ours
             # The client fetches at the log's end before we seek, and would wait there for half a second.
             "fetch_max_wait_ms": 10,
         }
@@ -108,7 +108,7 @@ class DeadLetterTail:
 
 
 def _pruned(recent: RecentDeadLetters, first: int) -> RecentDeadLetters:
-    """What anybody asks for: the records from `first` on, and why those right before them were refused."""
+    """The part that is asked for: the records from `first` on, and why the records right before were refused."""
     payloads = {offset: payload for offset, payload in recent.payloads.items() if offset >= first}
     causes = {offset: cause for offset, cause in recent.causes.items() if offset >= first - STEP}
     return RecentDeadLetters(payloads, recent.marks, causes)

@@ -1,9 +1,9 @@
 """Dead letters behind the port: in, rejected records; out, their envelopes on the dead-letter topic, acked.
 
-After a crash the records since the last commit come again, the rejected ones among them. So before its first dead
-letter of a partition (and after each rebalance) this adapter reads what the topic already holds of the records in
-question, and does not send those again: a record is dead-lettered once. So is an MQTT message that a bridge which died
-put into Kafka and that came again: a second record, marked as redelivered (envelope.delivery_mark).
+After a crash the records since the last commit come again, the rejected records among them. So before its first dead
+letter of a partition (and after each rebalance) this adapter reads what the topic already holds of these records, and
+does not send their dead letters again: a record is dead-lettered once. So is an MQTT message that comes again after a
+bridge died which had put it into Kafka: a second record, marked as redelivered (envelope.delivery_mark).
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ MARKS_MAX = 50_000  # per partition, 5 MB; what a bridge gets again was sent a m
 
 
 class KafkaDeadLetters:
-    """Sends to the same partition number as the source's, when the topic has it; else the key decides."""
+    """Sends dead letters to the partition with the source's number, when the topic has one; else the key decides."""
 
     def __init__(
         self, producer: Producer, topic: str, tail: DeadLetterTail, limit: DeadLetterLimit | None = None
@@ -65,7 +65,7 @@ class KafkaDeadLetters:
             self._resumed.add(source)
             self._limit.resume(_right_before(fresh[0].record.offset, recent))
         records = batch.records
-        if len(fresh) < len(rejected):  # what is there already is neither one more nor a good one
+        if len(fresh) < len(rejected):  # a dead letter that is there already is no further one, nor a good record
             there = {one.record.offset for one in rejected} - {one.record.offset for one in fresh}
             records = [record for record in records if record.offset not in there]
         excess = self._limit.check(records, fresh)
@@ -85,7 +85,7 @@ class KafkaDeadLetters:
 
 
 def _right_before(offset: int, recent: RecentDeadLetters) -> Iterator[LimitCause]:
-    """What counts of the dead letters whose records come right before `offset`, without a gap."""
+    """The causes of the dead letters whose records come right before `offset`, without a gap."""
     while (cause := recent.causes.get(offset := offset - 1)) is not None:
         yield cause
 
@@ -104,7 +104,7 @@ def _words(excess: Excess, batch: Batch) -> str:
 
 
 def _is_there(record: Any, recent: RecentDeadLetters) -> bool:
-    """Whether the topic holds this record already, or the MQTT message it brings again; notes its mark for later."""
+    """Whether the topic holds this record already, or the MQTT message that the record brings again; notes its mark."""
     payload = record.value or b""
     if record.offset in recent.payloads and recent.payloads[record.offset] == digest(payload):
         return True

@@ -7,10 +7,10 @@ class WriteEvents(Protocol):
     """What happens to the writes to a topic."""
 
     def write_held(self, topic: str, attempts: int, error: str, cure: str | None) -> None:
-        """`attempts` tries in a row failed; they go on. `cure` is what an operator must do, when waiting is not it."""
+        """`attempts` tries in a row failed; more follow. `cure`: what an operator must do if waiting does not help."""
 
     def write_resumed(self, topic: str) -> None:
-        """A write went through again, or nobody waits for one any more."""
+        """A write went through again, or nobody waits for a write any more."""
 
 
 class NoWriteEvents:

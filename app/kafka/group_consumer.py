@@ -1,4 +1,4 @@
-"""A consumer group of the alert topic: records by partition, committed by hand once all before them are delivered."""
+"""A consumer group of the alert topic: records by partition, committed by hand once all before are delivered."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ class GroupConsumer:
         self._committed: dict[TopicPartition, int] = {}
 
     def waiting(self) -> float:
-        """Seconds since the oldest record was written that is taken and not done; 0 when there is none."""
+        """Seconds since the oldest record that is taken and not done was written; 0 when there is none."""
         oldest = [prefix.oldest for prefix in self._taken.values() if prefix.oldest is not None]
         return max(0.0, time.time() - min(oldest)) if oldest else 0.0
 
@@ -49,12 +49,12 @@ class GroupConsumer:
 
     @property
     def open(self) -> int:
-        """Records that cannot be committed yet."""
+        """How many records cannot be committed yet."""
         return sum(map(len, self._taken.values()))
 
     @property
     def connected(self) -> bool:
-        """Whether it is in its group."""
+        """Whether the consumer is a member of its group."""
         return self._consumer is not None
 
     async def take(self) -> Mapping[TopicPartition, Sequence[Any]]:
@@ -80,17 +80,17 @@ class GroupConsumer:
         return taken
 
     def done(self, partition: TopicPartition, offset: int) -> None:
-        """The record is delivered, or nothing is to be delivered of it."""
+        """The record is delivered, or contains nothing to deliver."""
         if prefix := self._taken.get(partition):
             prefix.done(offset)
 
     async def commit(self) -> None:
-        """Commit what is done with all before it. A commit that fails costs repeats."""
+        """Commit the prefix of each partition in which all records are done. A commit that fails costs repeats."""
         if self._consumer is None:
             return
         assigned = self._consumer.assignment()
         for partition in [one for one in self._taken if one not in assigned]:
-            del self._taken[partition]  # it is another member's
+            del self._taken[partition]  # another member has the partition
             self._committed.pop(partition, None)
         moved = {
             partition: prefix.position
@@ -117,7 +117,7 @@ class GroupConsumer:
             **self._access.options,
             group_id=self._group,
             client_id=self._client_id,
-            group_instance_id=self._client_id,  # after a kill it goes on at once, not after 10 s
+            group_instance_id=self._client_id,  # after a kill the program goes on at once, not after 10 s
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             isolation_level="read_committed",

@@ -1,7 +1,7 @@
 """Membership in a consumer group: in, an aiokafka consumer; out, what its group coordinator is asked, and answers.
 
 The only file that reaches into the coordinator of aiokafka 0.14, which is pinned; tests/integration/test_sync_limit.py
-and tests/contract/stream/test_aiokafka_internals.py watch what it leans on.
+and tests/contract/stream/test_aiokafka_internals.py watch the parts that this file leans on.
 """
 
 import asyncio
@@ -33,10 +33,10 @@ def wrap_requests(coordinator: Any, wrap: Callable[[Send], Send]) -> None:
 def limit_sync(coordinator: Any) -> None:
     """Let a GroupCoordinator join again, over a new connection, when a SyncGroup is not answered for a session's time.
 
-    A broker never answers the SyncGroup of a member that was taken out of its group while it waits there (its session
-    ended, an administrator removed it), and reads nothing more from that connection. aiokafka waits for its request
-    timeout, a minute; meanwhile the member does nothing, and nobody sees why. What a living group waits for is its
-    leader, and a leader that gives no assignment loses its session: so after the time of a session nothing is to be
+    A broker never answers the SyncGroup of a member that was taken out of its group while waiting there (the session
+    ended, an administrator removed the member), and reads nothing more from that connection. aiokafka waits for its
+    request timeout, a minute; meanwhile the member does nothing, and nobody sees why. A living group waits for its
+    leader, and a leader that gives no assignment loses its session: so after the time of a session no answer is to be
     expected. The limit holds for the joins that begin after this call.
     """
     seconds = coordinator._session_timeout_ms / 1000
@@ -63,15 +63,15 @@ def limit_sync(coordinator: Any) -> None:
 
 
 async def rejoin(client: Any) -> None:
-    """Let the group rebalance, with the topics as they are now: its leader goes by what it knows of them."""
+    """Let the group rebalance, with the topics as they are now: the leader assigns by what its client knows of them."""
     await client._client.force_metadata_update()
     client._coordinator.request_rejoin()
 
 
 def join_after_error(client: Any) -> None:
-    """Join again after an error that aiokafka does not know; it takes no part in the group until somebody asks.
+    """Join again after an error that aiokafka does not know: the client takes no part in the group until somebody asks.
 
-    Raises the KafkaError when the task that would join has ended: that is a bug, and it does not begin again.
+    Raises the KafkaError when the task that would join has ended: this is a bug, and the task does not begin again.
     """
     coordinator = client._coordinator
     try:
@@ -84,7 +84,7 @@ def join_after_error(client: Any) -> None:
 
 
 async def committed_offsets(client: Any, tps: Collection[TopicPartition]) -> Mapping[TopicPartition, OffsetAndMetadata]:
-    """What the group has committed of these partitions, in one request; those without a commit are left out.
+    """What the group has committed of these partitions, in one request; partitions without a commit are left out.
 
     Raises KafkaError.
     """

@@ -8,15 +8,15 @@ from app.errors import TransientError
 from app.kafka.messages import OutgoingMessage
 from app.kafka.producer import Producer
 
-# A claim that comes late may come before what devices could not send while Kafka was away: better not to claim then.
+# A late claim may come before the records that devices could not send while Kafka was away: better not to claim then.
 SEND_SECONDS = 2.0
 
 
 class KafkaInactivityClaims:
-    """Sends, or gives up soon: whoever is still silent is claimed again."""
+    """Sends claims, or gives up soon: a device that is still silent is claimed again."""
 
     def __init__(self, producer: Producer, topic: str) -> None:
-        """`producer` is closed when Kafka does not answer: it must not be one that others wait for."""
+        """`producer` is closed when Kafka does not answer: nobody else may wait for this producer."""
         self._producer, self._topic = producer, topic
 
     async def send(self, claims: Sequence[tuple[int, InactivityClaim]]) -> bool:

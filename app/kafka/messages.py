@@ -30,7 +30,7 @@ class Sent(NamedTuple):
 
 
 class PendingSend:
-    """What of one send Kafka has not acked yet, by partition; and the last offset of what it has."""
+    """The messages of one send that Kafka has not acked yet, by partition; and the last offsets of the acked ones."""
 
     def __init__(self, messages: Sequence[OutgoingMessage]) -> None:
         self._messages = messages
@@ -42,7 +42,7 @@ class PendingSend:
         return {partition: _batches(client, messages) for partition, messages in self._sorted(count).items()}
 
     def fit(self, count: int) -> bool:
-        """Whether all of them have their partition in a topic of so many."""
+        """Whether every message has its partition in a topic with `count` partitions."""
         return max(self._sorted(count), default=0) < count
 
     def _sorted(self, count: int) -> dict[int, list[OutgoingMessage]]:
@@ -51,10 +51,10 @@ class PendingSend:
         return self._parts
 
     def settle(self, sent: Sequence[Sent]) -> BaseException | None:
-        """Take off what was acked; returns a failure, if there was one.
+        """Take off the messages that were acked; returns a failure, if there was one.
 
-        `sent` has the batches of a partition in their order, and none after one that failed: it is sent again from
-        there, so that its messages stay in order.
+        `sent` has the batches of a partition in their order, and none after a batch that failed: the partition is sent
+        again from there, so that its messages stay in order.
         """
         assert self._parts is not None
         failure: BaseException | None = None
@@ -69,7 +69,7 @@ class PendingSend:
 
 
 def key_partition(key: bytes, count: int) -> int:
-    """The partition, of so many, that Kafka's own clients put a key into."""
+    """The partition, of `count`, into which Kafka's own clients put a key."""
     return int((murmur2(key) & 0x7FFFFFFF) % count)
 
 
@@ -84,7 +84,7 @@ def _by_partition(messages: Sequence[OutgoingMessage], count: int) -> dict[int, 
 
 
 def _batches(client: AIOKafkaProducer, messages: Sequence[OutgoingMessage]) -> list[tuple[Any, int]]:
-    """Whole batches of at most BATCH_BYTES (a larger message has one of its own), each with its size."""
+    """Batches of at most BATCH_BYTES (a larger message has a batch of its own), each with its number of messages."""
     now = int(time.time() * 1000)
     batches = [client.create_batch()]
     for message in messages:

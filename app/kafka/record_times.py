@@ -10,7 +10,7 @@ from faust.types import TP
 from app.kafka.access import Access, ask_until_answered, start
 from app.kafka.close_clients import close_consumer
 
-LOOK_SECONDS = 10.0  # a record that has not come by then is not held
+LOOK_SECONDS = 10.0  # a record that has not come by then is taken for one that Kafka does not hold
 FETCH_BYTES = 1 << 16
 # Of a consumer that reads single records.
 LOOK_OPTIONS: Mapping[str, Any] = {
@@ -19,7 +19,8 @@ LOOK_OPTIONS: Mapping[str, Any] = {
 
 
 async def record_times(kafka: Access, places: Mapping[TP, int]) -> Mapping[TP, int]:
-    """Milliseconds since 1970 of the record at each offset; those that are not held are left out.
+    """The timestamp of the record at each offset, milliseconds since 1970; records that Kafka does not hold are left
+    out.
 
     Waits out an outage of Kafka.
     """

@@ -1,10 +1,10 @@
 """How long our partitions are surely ours: in, what Kafka answers to our membership; out, a wait before each write.
 
 A worker that was stalled (SIGSTOP, a swapping or suspended machine) for longer than its session wakes in the middle of
-its work, and Kafka has given its partitions to others. It hears so with its next heartbeat; until then it must write
-nothing. The broker counts a session from when it got a heartbeat, so one that is counted from before the heartbeat was
-sent never lasts longer. Kafka may also be away for longer than a session, and nobody is expelled: so the end of a lease
-is a reason to wait, and never one to drop anything.
+its work, and Kafka has given its partitions to others. The worker learns this with its next heartbeat; until then it
+must write nothing. The broker counts a session from the arrival of a heartbeat, so a lease that is counted from before
+the heartbeat was sent never lasts longer. Kafka may also be away for longer than a session, and nobody is expelled: so
+the end of a lease is a reason to wait, and never a reason to drop anything.
 """
 
 import asyncio
@@ -34,14 +34,14 @@ def boottime() -> float:
     return time.clock_gettime(_CLOCK)
 
 
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # Linux has it
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # Linux has CLOCK_BOOTTIME
 
 
 class SessionLease:
-    """The lease of a member of a consumer group (app.ports.Lease). Begins with the first join."""
+    """The lease of a member of a consumer group (app.ports.Lease). It begins with the member's first join."""
 
     def __init__(self, seconds: float, interrupt: asyncio.Event, clock: Callable[[], float] = boottime) -> None:
-        """`seconds`: the session timeout. `ensure` is asked in the loop of `interrupt`, the rest in any thread."""
+        """`seconds`: the session timeout. `ensure` is called in the loop of `interrupt`, the rest in any thread."""
         self._seconds, self._interrupt, self._clock = seconds, Interrupt(interrupt), clock
         self._until = self._ended = -math.inf
         self._waiting: dict[asyncio.Future[Any], None] = {}
@@ -52,7 +52,7 @@ class SessionLease:
         return self._clock() < self._until
 
     async def ensure(self) -> None:
-        """Return at once while the lease lasts; when it does not, wait until it is renewed.
+        """Return at once while the lease lasts; else wait until the lease is renewed.
 
         Raises TransientError when interrupted first: what was to be written is somebody else's, or comes again.
         """
@@ -60,7 +60,7 @@ class SessionLease:
             await self._renewal()
 
     def renew(self, asked: float) -> None:
-        """Kafka has answered that we are a member to what it was asked at `asked`, by our clock."""
+        """Kafka has answered that we are a member, to a request that was sent at `asked`, in seconds of our clock."""
         if asked <= self._ended:
             return
         self._until = asked + self._seconds
@@ -73,7 +73,7 @@ class SessionLease:
         self._ended, self._until = self._clock(), -math.inf
 
     def follow(self, coordinator: Any) -> None:
-        """Follow what an aiokafka GroupCoordinator hears of our membership; call it before the first join."""
+        """Follow what an aiokafka GroupCoordinator hears of our membership; to be called before the first join."""
         reset = coordinator.reset_generation
 
         def observed(send: Send) -> Send:
@@ -98,7 +98,7 @@ class SessionLease:
         if not self._reported:
             self._reported = True
             log.warning("kafka_session_unsure", next="writing nothing until Kafka says whose our partitions are")
-        self._waiting[renewed] = None  # and then look: the other thread renews, and then looks who waits
+        self._waiting[renewed] = None  # before the look at the lease: the other thread renews, then looks who waits
         try:
             if not self.valid():
                 await self._interrupt.first_of(renewed)
@@ -111,7 +111,7 @@ class SessionLease:
 def guard(client: Any, lease: Lease) -> None:
     """Let a producer's aiokafka client ask for the lease right before each request that writes, also a repeated one.
 
-    Messages wait in it for the answer to those before them: most stalls of a busy worker fall there.
+    Messages wait in the client for the answer to the messages before: most stalls of a busy worker fall there.
     """
     send, close = client.send, client.close
     held: set[asyncio.Task[Any] | None] = set()

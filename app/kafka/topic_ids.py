@@ -129,7 +129,7 @@ _Struct: TypeAlias = _Request_v10 | _Request_v12
 
 
 class _TopicsRequest(Request[_Struct]):
-    """Metadata of the versions that name topics by id, and make none."""
+    """A Metadata request of the versions that give topics' ids, and that creates no topic."""
 
     API_KEY = 3
 
@@ -144,14 +144,14 @@ class _TopicsRequest(Request[_Struct]):
 
 
 class TopicIdentity(NamedTuple):
-    """A topic as it is now."""
+    """A topic as Kafka describes it now."""
 
     identity: str  # its id, in base64 as Kafka's own tools print it; NAMELESS where the broker gives none
-    elections: Mapping[int, int]  # by partition: how many leaders it has had, as Kafka counts them; -1: it does not say
+    elections: Mapping[int, int]  # by partition: how many leaders it has had, as Kafka counts; -1: Kafka does not say
 
 
 class TopicIds:
-    """Asks over one connection, made when it is needed."""
+    """Asks which topics there are, over one connection that is made when it is needed."""
 
     def __init__(self, kafka: Access) -> None:
         self._kafka = kafka
@@ -159,7 +159,7 @@ class TopicIds:
         self._one_at_a_time = asyncio.Lock()
 
     async def ask(self, names: Sequence[str]) -> Mapping[str, TopicIdentity]:
-        """Those of the topics that exist. Raises KafkaError or OSError within some seconds."""
+        """The identities of the topics that exist, by name. Raises KafkaError or OSError within some seconds."""
         async with self._one_at_a_time:
             try:
                 async with asyncio.timeout(ASK_SECONDS):
@@ -181,7 +181,7 @@ class TopicIds:
         connection = await self._connected()
         try:
             answer = await connection.send(_TopicsRequest(names))
-        except (NotImplementedError, IncompatibleBrokerVersion):  # a broker of before there were ids
+        except (NotImplementedError, IncompatibleBrokerVersion):  # a broker older than topic ids
             answer = await connection.send(MetadataRequest(list(names), allow_auto_topic_creation=False))
             return _found([(code, name, NO_ID, parts) for code, name, _, parts in answer.topics])
         return _found([(code, name, identity, parts) for code, name, identity, _, parts, *_ in answer.topics])

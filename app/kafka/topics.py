@@ -1,4 +1,4 @@
-"""The topics iot-stream needs: what they must be like, made where they are missing, compared where they exist."""
+"""The topics that iot-stream needs: their settings; topics are made where missing, and compared where they exist."""
 
 import asyncio
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ ALREADY_EXISTS = 36  # TOPIC_ALREADY_EXISTS of the protocol: somebody else was q
 
 
 class TopicSpec(NamedTuple):
-    """A topic as it should be."""
+    """The partitions and settings that a topic should have."""
 
     name: str
     partitions: int
@@ -51,14 +51,14 @@ CHANGELOG = {
 
 
 async def existing(kafka: Access, names: list[str]) -> dict[str, int]:
-    """Partition count of those of the topics that exist. Raises TransientError when the broker is away."""
+    """The partition counts of the topics that exist. Raises TransientError when the broker is away."""
     async with _Admin(kafka) as admin:
         described = await admin.describe_topics(names) if names else []
     return {topic["topic"]: len(topic["partitions"]) for topic in described if topic["error_code"] == 0}
 
 
 async def create(kafka: Access, topics: list[TopicSpec], replication: int) -> list[str]:
-    """Make the missing ones; the names made. Raises PermanentError when one exists with another partition count."""
+    """Make the missing topics; returns their names. Raises PermanentError when a topic has another partition count."""
     there = await existing(kafka, [topic.name for topic in topics])
     _compare(topics, there)
     missing = [topic for topic in topics if topic.name not in there]
@@ -71,7 +71,7 @@ async def create(kafka: Access, topics: list[TopicSpec], replication: int) -> li
 def disagreement(there: Mapping[str, int]) -> str | None:
     """What an operator does about topics that differ in their partition counts; None when all agree.
 
-    The count can only grow, so the cure is the largest one, for all of them.
+    A count can only grow, so the cure is the largest count, for all topics.
     """
     if len(set(there.values())) <= 1:
         return None
@@ -101,7 +101,7 @@ def _compare(topics: list[TopicSpec], there: Mapping[str, int]) -> None:
 
 
 async def _known(kafka: Access, names: list[str]) -> dict[str, int]:
-    """The controller has made them; the brokers learn of them a moment later."""
+    """Wait until the brokers know the topics that the controller has made, which takes a moment."""
     for _ in range(LOOKS):
         there = await existing(kafka, names)
         if len(there) == len(names):
