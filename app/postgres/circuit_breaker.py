@@ -1,7 +1,7 @@
 """The circuit breaker before the database: who may try now, and who waits until the outage is over.
 
-A try begins with one call and ends with another, and many are under way at once; so this is no wrapper of a call, as
-the breakers of libraries are. The clock is an argument: tests turn it by hand.
+A try begins with one call and ends with another, and many tries are under way at once; so this breaker is no wrapper of
+a call, as the breakers of libraries are. The clock is an argument: tests turn it by hand.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ JITTER = 0.2  # each wait is off by up to this share, so that a fleet does not c
 
 
 class BreakerState(StrEnum):
-    """Of the circuit: closed lets all through, open none, half-open one."""
+    """The state of the circuit: closed lets all tries through, open none, half-open one."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -28,9 +28,9 @@ class BreakerState(StrEnum):
 
 
 class Breaker:
-    """Opens after `failures` in a row, for `reset_min` seconds doubling to `reset_max`; then lets one try.
+    """Opens after `failures` in a row, for `reset_min` seconds doubling to `reset_max`; then lets one caller try.
 
-    Call enter() before a try, and exactly one of succeeded(), failed(), answered() and abandoned() after it.
+    Callers call enter() before a try, and exactly one of succeeded(), failed(), answered() and abandoned() afterwards.
     """
 
     def __init__(
@@ -44,15 +44,15 @@ class Breaker:
         self._limit, self._reset_min, self._reset_max = failures, reset_min, reset_max
         self._events, self._clock = events, clock
         self.state = BreakerState.CLOSED
-        self.unreachable = False  # it opened for the first time, and because nobody answered
+        self.unreachable = False  # the circuit opened for the first time, and because nobody answered
         self._failures = 0  # in a row
-        self._openings = 0  # since it was last closed
+        self._openings = 0  # since the circuit was last closed
         self._due = 0.0  # on the clock: when an open breaker lets one try
         self._trying = False  # the one try of the half-open breaker is under way
         self._changed = asyncio.Event()
 
     def admit(self) -> float:
-        """Return 0 to who may try now, else the seconds to wait before asking again (inf: until a change)."""
+        """Return 0 to a caller that may try now, else the seconds to wait before asking again (inf: until a change)."""
         if self.state is BreakerState.CLOSED:
             return 0.0
         if self.state is BreakerState.OPEN:
@@ -81,7 +81,7 @@ class Breaker:
         self.answered()
 
     def failed(self, error: BaseException) -> None:
-        """The try failed for an outage. Those under way when the circuit opened no longer count."""
+        """The try failed because of an outage. Tries under way when the circuit opened no longer count."""
         if self.state is BreakerState.OPEN:
             return
         self._failures += 1
@@ -89,7 +89,7 @@ class Breaker:
             self._open(error)
 
     def abandoned(self) -> None:
-        """The try ended without an outcome: the next one may have its place."""
+        """The try ended without an outcome: the next try may have its place."""
         self._trying = False
         self._wake()
 
@@ -121,7 +121,7 @@ class Breaker:
         self._events.breaker_half_open()
 
     def _turn(self, state: BreakerState) -> None:
-        """Whoever waits looks again."""
+        """Change the state, and let whoever waits look again."""
         self.state = state
         self._trying = False
         self._wake()

@@ -1,4 +1,4 @@
-"""One way to connect to PostgreSQL, for everyone who does."""
+"""The one way to connect to PostgreSQL, for every part of the product."""
 
 import ssl
 from collections.abc import AsyncIterator
@@ -20,9 +20,9 @@ CLOSE_TIMEOUT = 5.0  # seconds for a farewell
 async def connect(settings: Settings, name: str, *, planned_anew: bool = False) -> Connection:
     """Open a connection that calls itself `name`. Raises sqlstate.DATABASE_ERRORS; none of them shows the password.
 
-    `planned_anew`: each statement is planned when it is sent. A plan that was kept from when the table was small reads
-    all of it for every key: 2,000 keys took 5 s where 20 ms is enough.
-    Without a statement cache the server is taken to be behind PgBouncer, which passes no session settings on.
+    `planned_anew`: each statement is planned when it is sent. A plan from the time when a table was small reads the
+    whole table for every key: 2,000 keys took 5 s where 20 ms is enough. Without a statement cache the server is taken
+    to be behind PgBouncer, which passes no session settings on.
     """
     milliseconds = str(int(settings.database_timeout * 1000))
     session = {
@@ -47,20 +47,20 @@ async def connect(settings: Settings, name: str, *, planned_anew: bool = False) 
 
 
 async def opened(dsn: str, **options: Any) -> Connection:
-    """asyncpg.connect, whose ValueErrors are of the DATABASE_ERRORS too, and quote nothing of what was wrong."""
+    """asyncpg.connect, whose ValueErrors become DATABASE_ERRORS that quote nothing of the wrong value."""
     try:
         connection: Connection = await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT, **options)
     except (asyncpg.InterfaceError, OSError):  # TLS has errors that are ValueErrors too
         raise
     except ValueError:
-        # The URL itself was looked at when it was read (app/runtime/database_url.py).
+        # The URL itself was checked when the settings were read (app/runtime/database_url.py).
         what = "a variable of libpq (PGPORT and the like), or the file its PGSERVICE names, is wrong"
         raise asyncpg.ClientConfigurationError(what) from None
     return connection
 
 
 def database_context(settings: Settings) -> ssl.SSLContext | None:
-    """The TLS settings as a context; None: asyncpg goes by sslmode of the URL."""
+    """The TLS settings as a context; None: asyncpg goes by the URL's sslmode."""
     if not settings.database_tls:
         return None
     return tls.context(settings.database_ca_file, settings.database_certificate_file, settings.database_key_file)
@@ -68,7 +68,7 @@ def database_context(settings: Settings) -> ssl.SSLContext | None:
 
 @asynccontextmanager
 async def operator_session(settings: Settings, name: str) -> AsyncIterator[Connection]:
-    """Connect as `iot-stream <name>`. Raises TransientError when nobody answers, PermanentError when it is refused."""
+    """Connect as `iot-stream <name>`. Raises TransientError when nobody answers, PermanentError after a refusal."""
     with translated("the database", "is IOT_DATABASE_URL right, and the database up?"):
         async with _closed_at_the_end(await connect(settings, f"iot-stream {name}")) as connection:
             yield connection

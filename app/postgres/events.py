@@ -21,19 +21,19 @@ class BreakerEvents(Protocol):
 
 
 class StoreEvents(BreakerEvents, Protocol):
-    """The breaker's transitions, and these."""
+    """What the store reports, the breaker's transitions among it."""
 
     def write_finished(self, seconds: float, rows: int) -> None:
         """A transaction of this many rows is done."""
 
     def database_failed(self, part: str, kind: str, error: str) -> None:
-        """A call of "writes", "late rows" or "rules" failed, "transient" or "permanent"; it will be made again."""
+        """A call of `part` ("writes", "late rows", "rules") failed, "transient" or "permanent"; it is repeated."""
 
     def late_rows(self, waiting: int) -> None:
         """How many late rows wait in the slow lane now."""
 
     def config_left_out(self, user_id: str, came_in: datetime, partition: int | None, offset: int | None) -> None:
-        """A configuration over MQTT is not the newest, so that it changes nothing; its place in the log, if known."""
+        """A configuration over MQTT is not the newest, and changes nothing; `partition` and `offset` if known."""
 
     def operator_needed(self, message: str) -> None:
         """Waiting alone will not help; the message says what will. Reported once a minute at most."""

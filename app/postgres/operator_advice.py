@@ -11,7 +11,7 @@ WAIT = "wait, it goes on by itself"
 
 
 class Advice:
-    """Shared by all that ask the database, and by who watches the topics; `now` is what /ready shows."""
+    """Shared by all callers of the database, and by the watcher of the topics; /ready shows `now`."""
 
     def __init__(self, events: StoreEvents | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._events: StoreEvents = events or NoStoreEvents()
@@ -26,7 +26,7 @@ class Advice:
         return self._now
 
     def failed(self, part: str, error: BaseException) -> None:
-        """A call of `part` failed and will be made again: call for an operator if waiting may not be enough."""
+        """A call of `part` failed and is repeated: call for an operator if waiting may not be enough."""
         self._events.database_failed(part, classify(error).value, words(error))
         what = advice(error)
         message = f"{words(error)}: {what or WAIT}"
@@ -45,7 +45,7 @@ class Advice:
             self._events.operator_needed(f"{part}: {message}")
 
     def settled(self, part: str) -> None:
-        """A call of `part` went through, or nothing of it is waiting any more."""
+        """A call of `part` went through, or none of its calls waits any more."""
         if self._now.pop(part, None) is None or part not in self._acting:
             return
         self._acting.discard(part)

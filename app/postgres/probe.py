@@ -14,8 +14,8 @@ TIMEOUT = 2.0  # seconds; a readiness probe gives up soon after
 class Probe:
     """One connection, kept while it works.
 
-    While the circuit breaker is open it asks on its own: a database that was away and answers again ends the wait. One
-    that answers all the time and refuses writes does not: there the breaker's time is all that counts.
+    While the circuit breaker is open the probe asks on its own: a database that was away and answers again ends the
+    wait. A database that answers all the time and refuses writes does not: there the breaker's time alone counts.
     """
 
     def __init__(self, settings: Settings, breaker: Breaker) -> None:

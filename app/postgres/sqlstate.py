@@ -1,6 +1,6 @@
 """What an error of the database means for the batch at hand: its SQLSTATE in, one of three words out.
 
-docs/store.md shows KNOWN to operators; `make docs` writes it there.
+docs/store.md shows KNOWN to operators; `make docs` writes the table.
 """
 
 import ssl
@@ -13,7 +13,7 @@ import asyncpg
 
 from app.errors import PermanentError, TransientError
 
-# Everything asyncpg and the socket below it raise for a failed call. Whatever else comes up is a bug.
+# Everything that asyncpg and the socket below raise for a failed call. Any other exception is a bug.
 DATABASE_ERRORS = (
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
@@ -24,9 +24,9 @@ DATABASE_ERRORS = (
 
 
 class Failure(Enum):
-    """The three kinds of failure, and what is done about each."""
+    """The three kinds of failure, and what the store does about each."""
 
-    DATA = "data"  # a row's fault: find it, refuse it alone, store the others
+    DATA = "data"  # a row's fault: find the row, refuse it alone, store the others
     TRANSIENT = "transient"  # an outage: hold the batch, try again
     PERMANENT = "permanent"  # an operator has to act: hold the batch, try again, and say so
 
@@ -112,7 +112,7 @@ LIMIT_REACHED = "53400"
 _READ_IT = "waiting does not help: read the database's words and change its set-up or IOT_DATABASE_URL"
 UNKNOWN = SqlstateMeaning(_PERMANENT, "anything else, such as XX000 (internal error)", _READ_IT)
 
-# Of late rows: the database is well, it is these rows that wait for a lock or take too much decompression.
+# Errors of late rows: the database is well, only these rows wait for a lock or take too much decompression.
 _OF_LATE_ROWS = ("40", "53400", "55", "57014")
 _PERMANENT_CLIENT = (
     asyncpg.ClientConfigurationError,
@@ -124,7 +124,7 @@ _PERMANENT_CLIENT = (
 
 
 def classify(error: BaseException) -> Failure:
-    """Say what one of DATABASE_ERRORS means. Raises TypeError for any other exception: that is a bug."""
+    """What one of DATABASE_ERRORS means. Raises TypeError for any other exception, which is a bug."""
     if isinstance(error, asyncpg.exceptions.InvalidCachedStatementError):
         return Failure.TRANSIENT  # the schema changed under a prepared statement: a new connection prepares it anew
     if isinstance(error, _PERMANENT_CLIENT):
@@ -139,7 +139,7 @@ def classify(error: BaseException) -> Failure:
 
 
 def advice(error: BaseException) -> str | None:
-    """Tell an operator what to do about an error, or None when waiting is all there is to do."""
+    """What an operator has to do about an error; None when waiting is all there is to do."""
     known = _known(error)
     if known and known.advice:
         return known.advice if known is not KNOWN["08P01"] or "startup parameter" in str(error) else None
@@ -167,23 +167,26 @@ def translated(what: str, cure: str | None = None) -> Iterator[None]:
 
 
 def limit_reached(error: BaseException) -> bool:
-    """Whether fewer rows at a time may be what it takes."""
+    """Whether fewer rows at a time may succeed: TimescaleDB's decompression limit."""
     return getattr(error, "sqlstate", None) == LIMIT_REACHED
 
 
 def of_late_rows(error: BaseException) -> bool:
-    """Whether late rows can be the reason, and live ones may well be stored meanwhile."""
+    """Whether late rows can be the reason, so that live rows may well be stored meanwhile."""
     return (getattr(error, "sqlstate", None) or "").startswith(_OF_LATE_ROWS)
 
 
 def unreachable(error: BaseException) -> bool:
-    """Whether nobody answers, or only to say that it shuts down or starts up."""
+    """Whether nobody answers, or the server only says that it shuts down or starts up."""
     code = getattr(error, "sqlstate", None)
     return isinstance(error, DATABASE_ERRORS) and (code is None or code.startswith(("08", "57P")))
 
 
 def words(error: BaseException, limit: int = 300) -> str:
-    """One line for a human: SQLSTATE, message and detail. The server never puts a password into these."""
+    """The error as one line of at most `limit` characters for a human: SQLSTATE, message and detail.
+
+    The server never puts a password into these.
+    """
     code = getattr(error, "sqlstate", None)
     parts = [getattr(error, "message", None) or str(error), getattr(error, "detail", None)]
     text = "; ".join(" ".join(part.split()) for part in parts if part) or type(error).__name__

@@ -1,7 +1,8 @@
-"""The budget of messages a user gets in a minute, kept in alert_history, so that all notifiers share it.
+"""The budget of messages that a user gets in a minute, kept in alert_history, so that all notifiers share it.
 
-Above it events are held back (`held_at`); once a minute they are sent together. While anything of a user is held, all
-that follows is held too: so what is sent keeps its order. A storm may be of any size: it is counted by the database.
+Events above the budget are held back (`held_at`); once a minute they are sent together. While an event of a user is
+held, all later events are held too: so the sent events keep their order. A storm may have any size: the database counts
+its events.
 """
 
 from collections.abc import Collection, Sequence
@@ -12,7 +13,7 @@ from app.postgres.connect import Connection
 from app.postgres.queries.alert_history import Key
 
 INTERVAL = 60.0  # seconds
-SETTLED = 1.0  # seconds: another notifier's transaction that holds something back is over by then
+SETTLED = 1.0  # seconds: another notifier's transaction that holds events back is over by then
 
 _SPENT = """
 SELECT asked.user_id, (SELECT count(*) FROM (SELECT FROM alert_history AS h WHERE h.user_id = asked.user_id
@@ -52,13 +53,16 @@ _LEFT_OUT = f"UPDATE alert_history SET left_out = $3 {_WHERE}"  # noqa: S608
 
 
 async def left(connection: Connection, users: Collection[str], budget: int) -> dict[str, int]:
-    """How many more messages each of `users` may get now. Raises sqlstate.DATABASE_ERRORS."""
+    """How many more messages each of `users` may get in this minute. Raises sqlstate.DATABASE_ERRORS."""
     rows = await connection.fetch(_SPENT, list(users), INTERVAL, budget)
     return {row["user_id"]: 0 if row["holding"] else max(0, budget - row["spent"]) for row in rows}
 
 
 async def hold(connection: Connection, keys: Sequence[Key]) -> set[Key]:
-    """Hold events back; those that are not on record cannot be. Raises sqlstate.DATABASE_ERRORS."""
+    """Hold events back; returns the keys that are held. Events that are not on record cannot be held.
+
+    Raises sqlstate.DATABASE_ERRORS.
+    """
     if not keys:
         return set()
     rows = await connection.fetch(_HOLD, *map(list, zip(*keys, strict=True)))
@@ -66,12 +70,12 @@ async def hold(connection: Connection, keys: Sequence[Key]) -> set[Key]:
 
 
 async def due(connection: Connection) -> dict[str, datetime]:
-    """Users whose digest is due, and until when it goes. Raises sqlstate.DATABASE_ERRORS."""
+    """Users whose digest is due, each with the end of the digest's time span. Raises sqlstate.DATABASE_ERRORS."""
     return {row["user_id"]: row["until"] for row in await connection.fetch(_DUE, INTERVAL, SETTLED)}
 
 
 async def held(connection: Connection, user_id: str, until: datetime) -> tuple[list[HeldAlert], Counts]:
-    """The first of what is held back of a user, in its order, and what all of it is. Raises DATABASE_ERRORS."""
+    """The first held events of a user, in their order, and the counts of all. Raises sqlstate.DATABASE_ERRORS."""
     first = [HeldAlert(*row) for row in await connection.fetch(_HELD, user_id, until)]
     counts = await connection.fetchrow(_COUNTS, user_id, until)
     assert counts

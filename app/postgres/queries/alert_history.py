@@ -1,7 +1,7 @@
 """alert_history: which alert events were published; one row per Key, `sent_at` set after the PUBACK.
 
-`held_at` is set when one is held back for a digest (alert_budget.py), `left_out` when the MQTT broker cannot take
-it.
+`held_at` is set when an event is held back for a digest (alert_budget.py), `left_out` when the MQTT broker cannot take
+the event.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from app.core.alerts.outputs import history_effect
 from app.core.model.alert_event import AlertEvent
 from app.postgres.connect import Connection
 
-Key = tuple[str, str, int]  # alert_id, status, repeat: which of the times that it was sent in this status
+Key = tuple[str, str, int]  # alert_id, status, repeat: which of the events with this status
 
 _INSERT = """
 INSERT INTO alert_history (alert_id, status, repeat, user_id, device_id, rule_id, severity, message, value, threshold,
@@ -36,7 +36,7 @@ WHERE (kept.alert_id, kept.status, kept.repeat) = (asked.alert_id, asked.status,
 
 
 def key(event: AlertEvent) -> Key:
-    """What a repeat of an event has in common with it, and with no other event."""
+    """The key that an event and its repetitions share, and no other event has."""
     return event.alert_id, event.status.value, event.repeat or 0
 
 
@@ -47,7 +47,7 @@ async def record(connection: Connection, events: Sequence[tuple[AlertEvent, byte
 
 
 async def settled(connection: Connection, keys: Sequence[Key]) -> dict[Key, bool]:
-    """Those of `keys` that are on record, and whether they were acknowledged, held back or left out.
+    """The keys that are on record, each with whether its event was acknowledged, held back or left out.
 
     Raises sqlstate.DATABASE_ERRORS.
     """
@@ -56,14 +56,14 @@ async def settled(connection: Connection, keys: Sequence[Key]) -> dict[Key, bool
 
 
 async def mark_sent(connection: Connection, keys: Sequence[Key]) -> None:
-    """Note that these were acknowledged by the MQTT broker. Raises sqlstate.DATABASE_ERRORS."""
+    """Note that the MQTT broker acknowledged these events. Raises sqlstate.DATABASE_ERRORS."""
     if not keys:
         return
     await connection.execute(_MARK, *map(list, zip(*keys, strict=True)))
 
 
 async def leave_out(connection: Connection, reasons: Sequence[tuple[Key, str]]) -> None:
-    """Note that these are not sent, and why. Raises sqlstate.DATABASE_ERRORS."""
+    """Note that these events are not sent, and why. Raises sqlstate.DATABASE_ERRORS."""
     if not reasons:
         return
     rows = [(*one, why.replace("\0", "")) for one, why in reasons]

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from app.postgres.connect import Connection
 
-# A parameter that is null leaves its column alone. Globs are matched by the caller: SQL has other ones.
+# A parameter that is null leaves its column alone. The caller matches globs: SQL has patterns of another kind.
 _OF = "user_id = coalesce($1, user_id) AND rule_id = coalesce($2, rule_id)"
 _OPEN = f"""
 SELECT user_id, device_id, rule_id, severity, state, snoozed_until, first_seen, last_seen, value, threshold, message,
@@ -33,7 +33,7 @@ class OpenAlert(Struct, frozen=True):
     snoozed_until: datetime | None
     first_seen: datetime
     last_seen: datetime
-    value: float | None  # None: no number
+    value: float | None  # None: the value is no number
     threshold: float | None
     message: str
     alert_id: str
@@ -55,13 +55,13 @@ class SentAlert(Struct, frozen=True):
     value: str | None  # as in the event's JSON
     message: str | None
     suppressed: bool  # in a maintenance window: not to be sent
-    sent_at: datetime | None  # None: the MQTT broker has not acknowledged it yet
+    sent_at: datetime | None  # None: the MQTT broker has not acknowledged the event yet
     alert_id: str
     way: str  # "iot" of a device of iot/{node}/{sensor}, else empty
 
 
 async def open_alerts(connection: Connection, user: str | None, rule: str | None) -> list[OpenAlert]:
-    """Those that are open, the oldest first. Raises sqlstate.DATABASE_ERRORS."""
+    """The open alerts of a user and a rule (None: of all), the oldest first. Raises sqlstate.DATABASE_ERRORS."""
     return [OpenAlert(*row) for row in await connection.fetch(_OPEN, user, rule)]
 
 
@@ -74,5 +74,5 @@ async def newest_open(connection: Connection, limit: int) -> tuple[int, list[Ope
 async def told_alerts(
     connection: Connection, user: str | None, rule: str | None, device: str | None, since: datetime, limit: int
 ) -> list[SentAlert]:
-    """What was sent since then, the newest first, `limit` at most. Raises sqlstate.DATABASE_ERRORS."""
+    """The events since then, the newest first, `limit` at most. Raises sqlstate.DATABASE_ERRORS."""
     return [SentAlert(*row) for row in await connection.fetch(_TOLD, user, rule, device, since, limit)]

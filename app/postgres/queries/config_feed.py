@@ -1,4 +1,4 @@
-"""user_configs, followed: first all of it, then what changed; and back, what was taken of it."""
+"""user_configs, followed: first the whole table, then its changes; and back, which configurations were taken."""
 
 import asyncio
 import time
@@ -15,7 +15,7 @@ from app.runtime.retry import backoff
 from app.settings import Settings
 
 # A change becomes visible when its transaction commits, but bears the time of the statement. Polls look this far back,
-# and the comparison finds what took longer, or was deleted.
+# and the comparison finds changes that took longer, and deletions.
 OVERLAP = timedelta(seconds=30)
 COMPARE_SECONDS = 60.0
 OUTAGE_WAIT_MAX = 10.0  # seconds
@@ -30,7 +30,7 @@ _ROW = f"user_id, {_CONFIG}, updated_at, accepted::text"
 _CHANGED = f"SELECT {_ROW} FROM user_configs WHERE updated_at > $1 ORDER BY updated_at"  # noqa: S608
 _STAMPS = "SELECT user_id, updated_at FROM user_configs"
 ROWS_OF = f"SELECT {_ROW} FROM user_configs WHERE user_id = ANY($1::text[])"  # noqa: S608
-# Every worker says so, and the first one writes. A row that has changed meanwhile is left to whoever takes that.
+# Every worker notes what it took, and the first one writes. A row that has changed since is left to whoever takes it.
 _ACCEPT = """UPDATE user_configs AS kept SET accepted = taken.text::jsonb
 FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS taken (user_id, text, updated_at)
 WHERE (kept.user_id, kept.updated_at) = (taken.user_id, taken.updated_at)
@@ -41,7 +41,7 @@ Found = dict[str, ConfigRevision]  # by user_id
 
 
 class ConfigFeed:
-    """Asks every `rules_poll` seconds; waits out an outage and goes on where it was."""
+    """Asks for changes every `rules_poll` seconds; waits out an outage, and then goes on from the last poll."""
 
     def __init__(
         self, settings: Settings, advice: Advice | None = None, compare_seconds: float = COMPARE_SECONDS
@@ -55,7 +55,7 @@ class ConfigFeed:
         self._pace: EditPace[ConfigRevision] = EditPace()
 
     def take(self, changes: Sequence[ConfigRevision]) -> None:
-        """Configurations that take effect now: noted before the next poll, so that a worker that starts later knows."""
+        """These configurations take effect now: noted before the next poll, for workers that start later."""
         self._taken += changes
 
     async def changes(self) -> AsyncGenerator[list[ConfigRevision], None]:
@@ -87,7 +87,7 @@ class ConfigFeed:
                 if changes or first:
                     first = False
                     yield changes
-                if not self._taken:  # else it is noted at once
+                if not self._taken:  # else they are noted at once
                     await asyncio.sleep(self._settings.rules_poll)
         finally:
             if connection is not None:
@@ -103,7 +103,7 @@ class ConfigFeed:
     async def _poll(self, connection: Connection) -> list[ConfigRevision]:
         """Ask for changes since the last poll; compare all when due, or when the number of rows says so.
 
-        What is known moves only once all questions are answered: a poll that fails half-way hands out nothing.
+        The feed moves on only once all questions are answered: a poll that fails half-way hands out nothing.
         """
         state = await connection.fetchrow(_STATE)
         assert state is not None
@@ -122,7 +122,7 @@ class ConfigFeed:
         return [*found.values(), *(ConfigRevision(user, None, asked) for user in gone)]
 
     async def _compare(self, connection: Connection, found: Found) -> set[str]:
-        """Add to `found` what was committed long after it was changed; return the users whose row is gone."""
+        """Add to `found` the rows that were committed long after their change; return the users whose row is gone."""
         stamps: dict[str, datetime] = dict(map(tuple, await connection.fetch(_STAMPS)))
         missed = [user for user, updated in stamps.items() if self._known.get(user) != updated and user not in found]
         if missed:
@@ -132,5 +132,5 @@ class ConfigFeed:
         return self._known.keys() - stamps.keys()
 
     def _fresh(self, rows: Iterable[Sequence[Any]]) -> Found:
-        """What was not handed out yet."""
+        """The rows that were not handed out yet."""
         return {row[0]: ConfigRevision(*row) for row in rows if self._known.get(row[0]) != row[2]}

@@ -18,11 +18,11 @@ PASSWORD_MIN, PASSWORD_MAX = 12, 72  # bytes; bcrypt looks at no more
 
 
 class MqttAccount(Struct, frozen=True):
-    """An account with the rules that are its own; those of all accounts come on top."""
+    """An account with the rules of its own; the rules of all accounts come on top."""
 
     username: str
-    client_id: str | None  # the only one it may use; None: any safe one
-    superuser: bool  # no rule binds it
+    client_id: str | None  # the only client id that the account may use; None: any safe id
+    superuser: bool  # no rule binds the account
     created: datetime
     rules: Sequence[AclRule]
 
@@ -51,7 +51,7 @@ class Accounts:
         )
 
     async def set_password(self, username: str, password: str) -> None:
-        """Raises PermanentError when there is no such account."""
+        """Set an account's password. Raises PermanentError when there is no such account."""
         statement = "UPDATE mqtt_users SET password_hash = $2, salt = '' WHERE username = $1"
         _there(username, await self._connection.execute(statement, username, hashed(password)))
 
@@ -61,7 +61,7 @@ class Accounts:
         await self._connection.execute("DELETE FROM mqtt_acl WHERE username = $1", username)
 
     async def all(self) -> list[MqttAccount]:
-        """By name."""
+        """All accounts, in the order of their names."""
         rows = await self._connection.fetch("SELECT * FROM mqtt_acl ORDER BY priority, id")
         rules: dict[str, list[AclRule]] = {}
         for row in rows:
@@ -78,7 +78,7 @@ class Accounts:
 
 @asynccontextmanager
 async def accounts(settings: Settings) -> AsyncIterator[Accounts]:
-    """The accounts of the settings' database; what the block did is kept unless it raises.
+    """The accounts of the settings' database; the changes of the block are kept unless it raises.
 
     Raises TransientError when the database is away, PermanentError when it refuses.
     """
@@ -87,7 +87,7 @@ async def accounts(settings: Settings) -> AsyncIterator[Accounts]:
 
 
 def password_fault(password: str) -> str | None:
-    """What is wrong with a password to be set."""
+    """What is wrong with a password to be set; None when nothing is."""
     size = len(password.encode())
     if size < PASSWORD_MIN:
         return f"a password of {size} bytes is too short: give at least {PASSWORD_MIN}"
@@ -97,7 +97,7 @@ def password_fault(password: str) -> str | None:
 
 
 def hashed(password: str) -> str:
-    """As EMQX and pgcrypto know it ($2a$)."""
+    """The bcrypt hash of a password, in the form that EMQX and pgcrypto know ($2a$)."""
     return bcrypt.hashpw(password.encode(), bcrypt.gensalt(ROUNDS, b"2a")).decode()
 
 

@@ -12,7 +12,7 @@ from app.postgres.connect import Connection
 
 PAGE = 5000  # rows a round trip
 
-# The order of the primary key. The planner takes a cursor for a reader of everything and would rather sort it all
+# The order of the primary key. The planner takes a cursor for a reader of everything and would rather sort all rows
 # first: on the server's disk, and for longer than IOT_DATABASE_TIMEOUT. Along the key the first page comes at once.
 ALONG_THE_KEY = "SET LOCAL enable_sort = off"
 _SQL = """
@@ -25,7 +25,7 @@ _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def query(schema: Schema) -> str:
-    """The query: the columns of `schema` come last."""
+    """The query of a user's readings; the columns of `schema` come last."""
     return _SQL % "".join(f', "{column.name}"' for column in schema.columns)
 
 
@@ -34,7 +34,8 @@ async def pages(
 ) -> AsyncGenerator[list[Reading], None]:
     """The readings of devices whose id begins with `prefix`, through a cursor of a read-only transaction.
 
-    Each device's come in the order of their time, then of their sequence_id. Raises sqlstate.DATABASE_ERRORS.
+    The readings of each device come in the order of their time, then of their sequence_id. Raises
+    sqlstate.DATABASE_ERRORS.
     """
     async with connection.transaction(readonly=True):
         await connection.execute(ALONG_THE_KEY)

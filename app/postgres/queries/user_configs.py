@@ -1,4 +1,4 @@
-"""user_configs as an operator sees it: everybody's rule sets, one of them, and a new one in its place."""
+"""user_configs as an operator sees it: the configurations of all users or of one, and a new one in its place."""
 
 from datetime import datetime
 
@@ -22,22 +22,22 @@ class StoredConfig(Struct, frozen=True):
     maintenance: str
     updated_at: datetime
     sampling: str
-    accepted: bool  # workers have taken it, or an earlier one, which takes effect while they refuse this one
+    accepted: bool  # workers have taken this configuration, or an earlier one, which stays in effect
 
     @property
     def document(self) -> bytes:
-        """All of it as it could be published."""
+        """The whole configuration as JSON, as it could be published over MQTT."""
         parts = f'"rules": {self.rules}, "maintenance": {self.maintenance}, "sampling": {self.sampling}'
         return f"{{{parts}}}".encode()
 
 
 async def stored(connection: Connection, user_id: str | None = None) -> list[StoredConfig]:
-    """Everybody's, or that of one user; none if there is none. Raises sqlstate.DATABASE_ERRORS."""
+    """The configurations of all users, or of one user, if there is one. Raises sqlstate.DATABASE_ERRORS."""
     return [StoredConfig(*row) for row in await connection.fetch(_SOME, user_id)]
 
 
 async def store(
     connection: Connection, user_id: str, rules: str, maintenance: str | None, sampling: str | None = None
 ) -> None:
-    """Put valid rules in the place of the user's, and the rest too unless None. Raises sqlstate.DATABASE_ERRORS."""
+    """Replace a user's rules by valid ones, and each other part that is not None. Raises sqlstate.DATABASE_ERRORS."""
     await connection.execute(_STORE, user_id, rules, maintenance, sampling)

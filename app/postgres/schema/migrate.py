@@ -1,7 +1,8 @@
 """Numbered steps from one schema to the next: in, a connection of the database's owner; out, what has been taken.
 
-init.sql is the one file for an empty database and says that it has taken all of them. Every other database takes those
-it has not, in order, each in a transaction of its own together with the note that it has. One at a time: others wait.
+init.sql is the one file for an empty database, and notes all steps as taken. Every other database takes the steps that
+it has not taken, in order, each in a transaction of its own together with the note. One program migrates at a time:
+others wait.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ from app.errors import PermanentError, TransientError
 from app.postgres.connect import Connection
 
 DIRECTORY = Path(__file__).parent / "migrations"
-# A step that changes a table waits for those who use it, and everybody else waits behind it: for this long at most.
+# A step that changes a table waits for the table's users, and everybody else waits behind the step: this long at most.
 LOCK_SECONDS = 3
 TRIES = 40  # of a table that is in use each time; a second apart
 
@@ -37,7 +38,7 @@ class Migration(Struct, frozen=True):
 
     @property
     def checksum(self) -> str:
-        """Of the file, to notice that it was changed after it was taken."""
+        """The checksum of the file, by which a change after the step was taken is noticed."""
         return hashlib.sha256(self.sql.encode()).hexdigest()
 
     def __str__(self) -> str:
@@ -54,7 +55,7 @@ class MigrationState(Struct, frozen=True):
 
 
 def known(directory: Path = DIRECTORY) -> list[Migration]:
-    """All steps in order. Raises PermanentError when one is missing or misnamed."""
+    """All steps in order. Raises PermanentError when a step is missing or misnamed."""
     found = []
     for number, path in enumerate(sorted(directory.glob("*.sql")), 1):
         parts = _NAME.fullmatch(path.name)
@@ -65,7 +66,7 @@ def known(directory: Path = DIRECTORY) -> list[Migration]:
 
 
 async def status(connection: Connection, steps: Sequence[Migration]) -> list[MigrationState]:
-    """Each step this program or the database knows. Raises asyncpg's errors."""
+    """Each step that this program or the database knows. Raises asyncpg's errors."""
     taken: dict[int, asyncpg.Record] = {}
     if await connection.fetchval("SELECT to_regclass('iot_migrations') IS NOT NULL"):
         taken = {row["version"]: row for row in await connection.fetch("SELECT * FROM iot_migrations ORDER BY version")}
@@ -80,10 +81,10 @@ async def status(connection: Connection, steps: Sequence[Migration]) -> list[Mig
 
 
 async def migrate(connection: Connection, steps: Sequence[Migration]) -> list[Migration]:
-    """Take the steps that are missing; those taken. The connection goes to the database itself, not to PgBouncer.
+    """Take the missing steps, and return them. The connection goes to the database itself, not to PgBouncer.
 
     Raises PermanentError when a step was changed or the program is too old, TransientError when a table stays in use,
-    and asyncpg's errors: what went before the failing step is kept.
+    and asyncpg's errors: the steps before the failing one are kept.
     """
     await connection.execute("SET statement_timeout = 0; SET client_min_messages = warning")
     await connection.execute("SELECT pg_advisory_lock(hashtextextended('iot-stream db migrate', 0))")
@@ -103,7 +104,7 @@ async def migrate(connection: Connection, steps: Sequence[Migration]) -> list[Mi
 
 
 async def _adopt(connection: Connection, first: Migration) -> None:
-    """A database made before there were steps is at the first; if init.sql has taken it further, that is no harm."""
+    """Note the first step as taken by a database from before there were steps; a newer init.sql does no harm here."""
     made = "SELECT to_regclass('raw_telemetry') IS NOT NULL AND NOT EXISTS (SELECT FROM iot_migrations)"
     if await connection.fetchval(made):
         await connection.execute(_TAKEN, first.version, first.name, first.checksum)

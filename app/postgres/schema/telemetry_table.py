@@ -1,4 +1,4 @@
-"""raw_telemetry as a schema asks for it: the SQL of the table, and what the table of the database differs in."""
+"""raw_telemetry as a schema asks for it: the SQL of the table, and how the table of the database differs."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from app.core.schema.schema import Schema
 from app.postgres.connect import Connection
 
 TABLE = "raw_telemetry"
-# As in init.sql, which does the rest (columnstore, retention, rights) and takes a table that is there as it is.
+# As in init.sql, which does the rest (columnstore, retention, rights) and takes an existing table as it is.
 _HYPERTABLE = """DO $$
 BEGIN
   IF EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb') THEN
@@ -19,11 +19,11 @@ BEGIN
     RAISE NOTICE 'TimescaleDB is not in this database: raw_telemetry is a plain table';
   END IF;
 END $$;"""
-# numeric(10,2) and timestamptz(0) round silently, so their names come with what is in the brackets.
+# numeric(10,2) and timestamptz(0) round silently, so their names are compared with the brackets.
 _THERE = """SELECT attname::text, format_type(atttypid, atttypmod), attnotnull, atthasdef OR attidentity <> ''
     FROM pg_attribute WHERE attrelid = 'raw_telemetry'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum"""
 _TYPES = {"timestamptz": "timestamp with time zone"}  # what format_type calls them
-# What holds every value of the other just as well, or refuses it; varchar(20) too.
+# Types that hold every value of the other type just as well, or refuse it; varchar(20) too.
 _AS_GOOD = {
     "smallint": ("integer", "bigint"),
     "integer": ("bigint",),
@@ -32,7 +32,7 @@ _AS_GOOD = {
 
 
 class Difference(Struct, frozen=True):
-    """Something that keeps rows from being stored as the struct says; `cure` is SQL, or what else to do."""
+    """A difference that keeps rows from being stored as the struct says; `cure` is SQL, or what else to do."""
 
     column: str
     what: str
@@ -82,7 +82,7 @@ async def differences(connection: Connection, schema: Schema) -> Sequence[Differ
 
 
 async def add_missing(connection: Connection, schema: Schema) -> Sequence[Difference]:
-    """Take the cures that loosen the table; returns those. Raises sqlstate.DATABASE_ERRORS."""
+    """Take the cures that loosen the table, and return these differences. Raises sqlstate.DATABASE_ERRORS."""
     found = [one for one in await differences(connection, schema) if one.loosens]
     for one in found:
         await connection.execute(one.cure)

@@ -24,12 +24,12 @@ _PARAMETER = re.compile(r"portal parameter \$(\d+)")  # "unnamed portal", and of
 _ARGUMENT = re.compile(r"query argument \$(\d+)")  # asyncpg's own words
 _QUOTED = re.compile(r"Failing row contains \((.*)", re.DOTALL)
 _LINE = re.compile(r"COPY iot_batch, line (\d+)")
-_SUSPECTS = 4  # rows tried alone on the database's word; with more bad ones halving is quicker
+_SUSPECTS = 4  # rows tried alone on the database's word; with more bad rows halving is quicker
 _SMALL = 8  # a failing piece of this size is tried row by row
 
 
 class SavepointSession(Protocol):
-    """What is asked of the connection that a write was refused on (app.postgres.store.session.WriteSession)."""
+    """The session on whose connection a write was refused (app.postgres.store.session.WriteSession)."""
 
     connection: Connection
     schema: Schema
@@ -54,7 +54,8 @@ async def bisect(
 ) -> WriteResult:
     """Store the rows and effects that were refused with `error`, all but those at fault, in one transaction.
 
-    `first` is a statement for its beginning. Raises DATABASE_ERRORS for anything but data: then nothing is stored.
+    `first` is a statement for the transaction's beginning. Raises DATABASE_ERRORS for anything but data: then nothing
+    is stored.
     """
     everything = list(range(len(rows)))
     refused: dict[int, str] = {}
@@ -74,7 +75,7 @@ async def bisect(
 async def _sift_rows(
     session: SavepointSession, rows: Sequence[Row], pieces: list[list[int]], refused: dict[int, str]
 ) -> int:
-    """Insert the rows of all pieces but those refused, which are added to `refused`; return how many are new."""
+    """Insert the rows of all pieces; refused rows are added to `refused`. Returns how many rows are new."""
     count = suspects = 0
     while pieces:
         piece = pieces.pop()
@@ -94,7 +95,7 @@ async def _sift_rows(
 
 
 def _suspect(error: BaseException, rows: Sequence[Row], piece: list[int]) -> int | None:
-    """Where in `piece` the row is that the database names, if it names one."""
+    """Where in `piece` the row is that the database names; None when it names none."""
     if line := _LINE.search(getattr(error, "context", None) or ""):
         return int(line[1]) - 1
     if not (quoted := _QUOTED.search(getattr(error, "detail", None) or "")):
@@ -130,7 +131,7 @@ async def _insert_piece(session: SavepointSession, rows: Sequence[Row]) -> int:
 
 
 async def _sift_effects(session: SavepointSession, effects: Sequence[Effect]) -> tuple[tuple[int, str], ...]:
-    """Carry out the effects in order, each in a savepoint; return index and words of those refused."""
+    """Carry out the effects in order, each in a savepoint; return index and words of the refused ones."""
     refused = []
     for index, effect in enumerate(effects):
         try:

@@ -1,8 +1,9 @@
 """Configurations over MQTT -> user_configs: SQL that takes the newest, and a report of each that is not taken.
 
-Which of two messages of a user is newer shows in their place in the log, which no clock of a bridge changes. An edit by
-hand has no place there: against it counts when the message came in. The same counts where places say nothing: the
-message has come to another partition than the last one, its topic was made anew, or it is a replay.
+Which of two messages of a user is newer shows in their places in the log, which no clock of a bridge changes. An edit
+by hand has no place there: against such an edit the message's time of arrival counts. This time counts too where places
+say nothing: the message has come to another partition than the last message, its topic was made anew, or the message is
+a replay.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import Any
 from app.postgres.connect import Connection
 from app.postgres.events import StoreEvents
 
-# $4: when it came in; $5, $6: partition and offset; $7: whether its place in the log is that of its sending.
+# $4: when the message came in; $5, $6: partition and offset; $7: whether this is the place in the log of its sending.
 # edited_at always moves, by which the trigger knows that this is no edit by hand.
 _SQL = """
 INSERT INTO user_configs (user_id, rules, maintenance{column}, edited_at,
@@ -38,7 +39,7 @@ UPSERT_SAMPLED = _SQL.format(column=", sampling", value=", $8::jsonb", change="\
 
 
 async def carry_out(connection: Connection, sql: str, edits: Sequence[Sequence[Any]], events: StoreEvents) -> None:
-    """Write configurations in their order; one that is not the newest is left out and reported."""
+    """Write configurations in their order; a configuration that is not the newest is left out and reported."""
     for edit in newest(edits):
         if await connection.execute(sql, *edit) == "INSERT 0 0":
             user_id, _, _, came_in, partition, offset = edit[:6]
@@ -46,7 +47,7 @@ async def carry_out(connection: Connection, sql: str, edits: Sequence[Sequence[A
 
 
 def newest(edits: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
-    """Those that no later one takes the place of: who sends rules again and again makes one write a batch of them."""
+    """The edits that no later edit replaces: a user who sends rules again and again causes one write a batch."""
     kept, later = [], dict[str, Sequence[Any]]()
     for edit in reversed(edits):
         after = later.get(edit[0])

@@ -1,8 +1,8 @@
 """Late writes: rows that may go to compressed chunks, in small pieces, each a transaction of its own.
 
-TimescaleDB unpacks what a row may collide with, up to 1,000 rows of the same device, and refuses a transaction that
-unpacks more than timescaledb.max_tuples_decompressed_per_dml_transaction (100,000). So rows come sorted by device, and
-pieces shrink where the limit is met, down to a size that may pass it.
+TimescaleDB unpacks the rows with which a row may collide, up to 1,000 rows of the same device, and refuses a
+transaction that unpacks more than timescaledb.max_tuples_decompressed_per_dml_transaction (100,000). So rows come
+sorted by device, and pieces shrink where the limit is met, down to a size that may pass the limit.
 """
 
 from collections import deque
@@ -31,18 +31,18 @@ class LateWrites:
 
     @property
     def size(self) -> int:
-        """Rows of the next piece."""
+        """How many rows the next piece has."""
         return self._size
 
     def take(self, waiting: deque[PendingWrite]) -> list[PendingWrite]:
-        """The first one that is still wanted."""
+        """Take the first write whose answer somebody still waits for."""
         while waiting:
             if not (pending := waiting.popleft()).answer.done():
                 return [pending]
         return []
 
     async def store(self, session: WriteSession, group: Sequence[PendingWrite]) -> int:
-        """Store the next piece of the first write, and settle it with its last. Raises DATABASE_ERRORS."""
+        """Store the next piece of the first write, and settle the write with its last piece. Raises DATABASE_ERRORS."""
         pending = group[0]
         begin = sum(_length(one) for one in pending.written)
         while True:
@@ -70,7 +70,7 @@ class LateWrites:
         return await session.store(piece, (), self._copy_min_rows, UNLIMITED)
 
     def outage(self, error: BaseException) -> bool:
-        """A lock or a limit that late rows meet holds them alone."""
+        """False for a lock or a limit that late rows alone meet."""
         return not of_late_rows(error)
 
     def _grow(self) -> None:

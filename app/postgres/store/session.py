@@ -1,7 +1,7 @@
 """A lane's connection and the transaction of a write on it: rows by unnest or COPY, then effects; no retries.
 
-A transaction stores one caller's rows and effects, or those of several callers whose rows are all new. Of one caller's,
-what the database refuses is found and left out, alone (bisect.py).
+A transaction stores one caller's rows and effects, or those of several callers whose rows are all new. Of one caller's
+rows and effects, the ones that the database refuses are found and left out, alone (bisect.py).
 """
 
 import asyncio
@@ -37,7 +37,7 @@ class WriteSession:
     def __init__(
         self, connection: Connection, schema: Schema, *, keeps_state: bool, lease: Lease, events: StoreEvents
     ) -> None:
-        """`schema` is that of the rows; `keeps_state`: whether temp tables and prepared statements outlive a
+        """`schema` is the schema of the rows; `keeps_state`: whether temp tables and prepared statements outlive a
         transaction (not behind PgBouncer).
 
         The `lease` is asked for before each transaction.
@@ -55,12 +55,12 @@ class WriteSession:
         self._unnest = f"{into} * FROM unnest({arrays}) ON CONFLICT DO NOTHING"
         self._unnest_returning = f"{self._unnest} RETURNING {', '.join(KEY)}"
         self._from_staging = f"{into} {names} FROM {STAGING} ON CONFLICT DO NOTHING"
-        # The types that rows are encoded to, with no constraint: what else the table asks for, the INSERT checks.
+        # The types that rows are encoded to, without constraints: the INSERT checks what else the table asks for.
         typed = ", ".join(f'"{name}" {kind}' for name, kind in zip(schema.names, schema.types, strict=True))
         self._stage = f"CREATE TEMP TABLE IF NOT EXISTS {STAGING} ({typed}) ON COMMIT"
 
     async def prepare(self) -> None:
-        """Make the staging table, where it can be kept."""
+        """Make the staging table, if the session can keep it."""
         if self.keeps_state:
             await self.connection.execute(f"{self._stage} DELETE ROWS")
 
@@ -92,9 +92,9 @@ class WriteSession:
     ) -> list[WriteResult] | None:
         """Store the rows and effects of several callers at once; the answer to each, or None: nothing is stored.
 
-        Raises DATABASE_ERRORS for an outage. With a duplicate among many rows the server's count does not tell whose
-        it was. Live traffic has hardly any, and a replay comes in batches too large to be grouped: so no large
-        statement pays for telling them apart.
+        Raises DATABASE_ERRORS for an outage. With a duplicate among many rows the server's count does not tell which
+        caller had it. Live traffic has hardly any duplicates, and a replay comes in batches too large to be grouped: so
+        no large statement pays for telling callers apart.
         """
         rows = [row for one, _ in writes for row in one]
         effects = [effect for _, each in writes for effect in each]
@@ -122,7 +122,7 @@ class WriteSession:
             yield
 
     async def insert(self, rows: Sequence[Row], *, copy: bool) -> int:
-        """Insert the rows that are not there yet; return how many those were. COPY needs an open transaction.
+        """Insert the rows that are not there yet; return how many were new. COPY needs an open transaction.
 
         Raises EncodingError or DATABASE_ERRORS.
         """
@@ -141,9 +141,9 @@ class WriteSession:
         return _count(await self.connection.execute(self._from_staging))
 
     async def insert_returning_keys(self, rows: Sequence[Row]) -> set[tuple[Any, ...]]:
-        """Insert few rows, in one statement that is its own transaction; return the keys of those that are new.
+        """Insert few rows, in one statement that is its own transaction; return the keys of the new rows.
 
-        Only where the session keeps state: it is prepared in one transaction and carried out in the next.
+        Only where the session keeps state: the statement is prepared in one transaction and carried out in the next.
         Raises EncodingError or DATABASE_ERRORS, with nothing stored.
         """
         return {tuple(key) for key in await self.connection.fetch(self._unnest_returning, *_arrays(rows))}
@@ -166,12 +166,12 @@ class Lane:
     """A place for one transaction at a time: a session that is opened when needed and thrown away when in doubt."""
 
     def __init__(self, settings: Settings, lease: Lease, events: StoreEvents, name: str = "store") -> None:
-        """No transaction begins without the `lease`; `name` is its connection's in pg_stat_activity."""
+        """No transaction begins without the `lease`; `name` is the connection's name in pg_stat_activity."""
         self._settings, self._lease, self._events, self._name = settings, lease, events, f"iot-stream {name}"
         self.session: WriteSession | None = None
 
     async def open(self) -> WriteSession:
-        """Connect and prepare. Raises DATABASE_ERRORS. May be cancelled."""
+        """Connect and prepare a session. Raises DATABASE_ERRORS. May be cancelled."""
         connection = await connect(self._settings, self._name)
         keeps_state, schema = self._settings.database_statement_cache, self._settings.telemetry_schema
         session = WriteSession(connection, schema, keeps_state=keeps_state, lease=self._lease, events=self._events)
@@ -187,7 +187,7 @@ class Lane:
     def deadline(self) -> Iterator[None]:
         """Cut the connection when the block takes longer than database_timeout.
 
-        Not a cancellation: a transaction that is cancelled still talks to the server, which may be gone.
+        This is no cancellation: a transaction that is cancelled still talks to the server, which may be gone.
         """
         timer = asyncio.get_running_loop().call_later(self._settings.database_timeout + GRACE, self.drop)
         try:
@@ -196,7 +196,7 @@ class Lane:
             timer.cancel()
 
     def drop(self) -> None:
-        """Cut the connection at once: whatever runs on it fails, and the server rolls it back."""
+        """Cut the connection at once: a running transaction fails, and the server rolls it back."""
         if self.session is not None:
             self.session.connection.terminate()
             self.session = None
@@ -214,7 +214,7 @@ class _NotAllNewError(IotStreamError):
 
 
 def _answers(writes: Sequence[tuple[Sequence[Row], Sequence[Effect]]], new: set[tuple[Any, ...]]) -> list[WriteResult]:
-    """Count for each write its keys that are new; a key that comes twice is new to the first."""
+    """Count for each write its keys that are new; a key that comes twice is new to the first write."""
     answers = []
     for rows, _ in writes:
         count = len(new)
@@ -225,10 +225,10 @@ def _answers(writes: Sequence[tuple[Sequence[Row], Sequence[Effect]]], new: set[
 
 
 def _arrays(rows: Sequence[Row]) -> Iterator[list[Any]]:
-    """A list for each column."""
+    """The values of the rows, as a list for each column."""
     return map(list, zip(*rows, strict=True))
 
 
 def _count(tag: str) -> int:
-    """INSERT's command tag is `INSERT 0 <rows>`."""
+    """The number of rows in INSERT's command tag, `INSERT 0 <rows>`."""
     return int(tag.rpartition(" ")[2])

@@ -1,4 +1,4 @@
-"""Statements that an Effect can ask for, one entry each: what it means, the column each parameter goes to, the SQL."""
+"""Statements that an Effect can ask for, one entry each: the meaning, the column of each parameter, and the SQL."""
 
 from collections.abc import Mapping
 from typing import NamedTuple

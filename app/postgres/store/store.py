@@ -1,8 +1,8 @@
 """The store: batches of rows in, each stored once and for good, with an answer counted by the database.
 
 A write holds through every outage until it is stored or interrupted. Live rows have `writes_in_flight` lanes, each
-a connection with one transaction at a time; writes that find none free wait, and small ones then share one. Late rows
-have a lane of their own. From here to the SQL: write_queue.py, session.py.
+a connection with one transaction at a time; writes that find no free lane wait, and small writes then share one. Late
+rows have a lane of their own. From here to the SQL: write_queue.py, session.py.
 """
 
 import asyncio
@@ -57,7 +57,7 @@ class TimescaleStore:
         self._stopped = False
 
     async def start(self) -> None:
-        """Does not connect: the first write does, and waits if there is nobody yet."""
+        """Begin to work, without a connection: the first write connects, and waits if no database answers yet."""
         self._stopped = False
         self._probe.start()
 
@@ -69,25 +69,26 @@ class TimescaleStore:
         await asyncio.gather(self._live.stop(seconds), self._late.stop(seconds), self._probe.close())
 
     async def ready(self) -> bool:
-        """Whether the database answers within 2 s, and takes what is written."""
+        """Whether the database answers within 2 s, and takes writes."""
         return await self._probe.answers() and LiveWrites.part not in self._advice.now
 
     @property
     def breaker_state(self) -> BreakerState:
-        """Where the circuit breaker stands."""
+        """The state of the circuit breaker."""
         return self._breaker.state
 
     @property
     def advice(self) -> Mapping[str, str]:
-        """{what is held up: why, and what to do}; empty when all is well."""
+        """{part that is held up: why, and what to do}; empty when all is well."""
         return self._advice.now
 
     async def write(self, rows: Sequence[Row], effects: Sequence[Effect] = ()) -> WriteResult:
         """Store rows, and carry out effects after them in the same transaction; wait out an outage.
 
         Late rows go apart, in transactions of their own; the answer waits for them too. Raises TransientError once
-        `interrupt` is set and the write is not in a transaction at that moment: then it comes again, whole, and what
-        was stored of it counts as duplicates. When cancelled in a transaction, that one ends on its own.
+        `interrupt` is set and the write is not in a transaction at that moment: then the write comes again, whole, and
+        its rows that were stored count as duplicates. When a write is cancelled in a transaction, the transaction ends
+        on its own.
         """
         if self._stopped:
             raise TransientError("the store is stopped")
@@ -102,7 +103,7 @@ class TimescaleStore:
         return await self._write_apart(LateSplit(rows, late), effects)
 
     async def _write_apart(self, split: LateSplit, effects: Sequence[Effect]) -> WriteResult:
-        """Live rows and effects on their way, late rows on theirs; a failure of one does not stop the other."""
+        """Store live rows and effects, and late rows apart from them; a failure of one does not stop the other."""
         live, late = await asyncio.gather(
             self._write_live(split, effects), self._write_late(split.late), return_exceptions=True
         )

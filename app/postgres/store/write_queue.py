@@ -1,7 +1,7 @@
-"""Writes that wait for a lane: each is tried until it is stored, or interrupted; small live ones share a transaction.
+"""Writes that wait for a lane: each is tried until it is stored, or interrupted; small live writes share a transaction.
 
-In order: `write` waits, `_dispatch` gives what shares a transaction to a free lane, `_hold` tries until it is stored,
-`_try` is one transaction, and the policy (LiveWrites here, LateWrites in late_writes.py) says what is stored in it.
+In order: `write` waits, `_dispatch` gives a group that shares a transaction to a free lane, `_hold` tries until the
+group is stored, `_try` is one transaction (session.py), and the policy (LiveWrites, LateWrites) says what it stores.
 """
 
 import asyncio
@@ -76,7 +76,7 @@ class LiveWrites:
         self._copy_min_rows = copy_min_rows
 
     def take(self, waiting: deque[PendingWrite]) -> list[PendingWrite]:
-        """Take the first write that is still wanted, and those after it that fit with it below `copy_min_rows`."""
+        """Take the first write that is still wanted, and writes after it as long as they fit below `copy_min_rows`."""
         group: list[PendingWrite] = []
         total = 0
         while waiting and (not group or total + len(waiting[0].rows) <= self._copy_min_rows):
@@ -87,7 +87,7 @@ class LiveWrites:
         return group
 
     async def store(self, session: WriteSession, group: Sequence[PendingWrite]) -> int:
-        """Store a group and settle each write in it. Raises DATABASE_ERRORS: those not settled are not stored."""
+        """Store a group and settle each write in it. Raises DATABASE_ERRORS: writes not settled are not stored."""
         together = None
         if len(group) > 1:
             writes = [(pending.rows, pending.effects) for pending in group]
@@ -108,7 +108,7 @@ class LiveWrites:
             pending.fail(LimitReachedError(words(error)))
 
     def outage(self, error: BaseException) -> bool:
-        """Every failure that a live write waits for is."""
+        """True for every failure: a live write waits for each of them."""
         return True
 
 
@@ -123,17 +123,17 @@ class StoreContext(NamedTuple):
 
 
 class WriteQueue:
-    """As many transactions at a time as there are lanes."""
+    """Writes that wait for one of the lanes: as many transactions at a time as there are lanes."""
 
     def __init__(self, lanes: Sequence[Lane], work: WritePolicy, shared: StoreContext) -> None:
         self._lanes, self._free, self._work, self._shared = lanes, list(lanes), work, shared
         self._waiting: deque[PendingWrite] = deque()
         self._running: dict[asyncio.Task[None], list[PendingWrite]] = {}
         self._timer: asyncio.Handle | None = None  # of the next dispatch
-        self._dispatched = 0.0  # when the last one was (loop's time)
+        self._dispatched = 0.0  # when the last dispatch was (loop's time)
 
     async def write(self, rows: Sequence[Row], effects: Sequence[Effect] = ()) -> WriteResult:
-        """Have it stored. Raises TransientError when interrupted before it is in its last transaction."""
+        """Store rows and effects. Raises TransientError when interrupted before the write's last transaction."""
         pending = PendingWrite(rows, effects)
         self._waiting.append(pending)
         if self._timer is None:
@@ -157,10 +157,10 @@ class WriteQueue:
         await asyncio.gather(*(lane.close() for lane in self._lanes))
         if self._timer:
             self._timer.cancel()
-            self._timer = None  # it may be started again
+            self._timer = None  # the queue may be started again
 
     def _dispatch_soon(self, rows: int) -> asyncio.Handle:
-        """At the end of this turn of the loop at the earliest: all who come in it can share."""
+        """Dispatch at the end of this turn of the loop at the earliest: all writes of the turn can share."""
         loop = asyncio.get_running_loop()
         if rows >= SMALL_ROWS or loop.time() - self._dispatched > BUSY_SECONDS:
             return loop.call_soon(self._dispatch)
@@ -195,7 +195,7 @@ class WriteQueue:
             try:
                 await self._try(lane, group)
             except DATABASE_ERRORS:
-                if self._shared.breaker.state is not BreakerState.OPEN:  # else that is what it waits for
+                if self._shared.breaker.state is not BreakerState.OPEN:  # else the next try waits for the breaker
                     await self._shared.interrupt.sleep(delay(failures, BACKOFF_FIRST, BACKOFF_MAX))
                     failures += 1
             else:
@@ -215,7 +215,7 @@ class WriteQueue:
         started = time.perf_counter()
         try:
             session = lane.session
-            # What was idle in an outage may be dead without knowing it, and would open the circuit again.
+            # A session that was idle in an outage may be dead without knowing it, and would open the circuit again.
             if session is None or session.connection.is_closed() or breaker.state is BreakerState.HALF_OPEN:
                 lane.drop()
                 session = await shared.interrupt.race(lane.open())
