@@ -1,7 +1,8 @@
 """A worker that notes which files of app/ a payload passes: `python -m tests.passed_files` is `faust -A app`.
 
-A file is passed when one of its functions is handed something that holds a marked payload, or what has become of it:
-the record, the reading, the row, or a batch of them. The names are written to $TEST_PASSED when the worker ends.
+A file is passed when one of its functions is handed, or returns, something that holds a marked payload, or what has
+become of it: the record, the reading, the row, or a batch of them. The names are written to $TEST_PASSED when the
+worker ends.
 """
 
 import json
@@ -9,7 +10,8 @@ import os
 import runpy
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
@@ -44,24 +46,25 @@ def holds(found: object, depth: int = DEPTH) -> bool:
 
 def parts(found: object) -> Iterator[object]:
     """What a container or a batch holds; of many only the first and the last."""
-    if isinstance(found, Mapping | Sequence):
-        every = tuple(found.values() if isinstance(found, Mapping) else found)
+    if isinstance(found, dict | list | tuple | deque):  # not whatever is like one: a table decodes what it is asked for
+        every = tuple(found.values() if isinstance(found, dict) else found)
         yield from every if len(every) <= 16 else (*every[:4], *every[-4:])
     else:
         for name in HOLDERS:
             yield getattr(found, name, None)
 
 
-def note(frame: FrameType, event: str, _: object) -> None:
-    """A function is called, or goes on."""
+def note(frame: FrameType, event: str, given: object) -> None:
+    """A function is called or goes on, or it returns `given`."""
     code = frame.f_code
-    if event != "call" or not code.co_filename.startswith(str(APP)):
+    if event not in ("call", "return") or not code.co_filename.startswith(str(APP)):
         return
     file = code.co_filename.removeprefix(f"{APP.parent}/")
     if file in passed:
         return
     names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-    if any(holds(frame.f_locals.get(name)) for name in names if name != "self"):
+    handed = [frame.f_locals.get(name) for name in names if name != "self"] if event == "call" else [given]
+    if any(map(holds, handed)):
         passed[file] = code.co_qualname
 
 

@@ -77,9 +77,7 @@ class Decoder:
         self._shape.begin()
 
     def decode(self, record: Record, address: Address, at: int) -> Reading | Rejected:
-        """Decode a record whose address (address.py) is telemetry and which came in `at` (arrival.py), milliseconds
-        since 1970. Never raises.
-        """
+        """Decode a record of telemetry, which came in `at` (arrival.py), milliseconds since 1970. Never raises."""
         if not self._since <= at < self._until:
             self._until = self._bound(at)
         shape, extra = self._shape, None

@@ -82,10 +82,7 @@ class Processor:
                 return work
 
     def run_sliced(self, batch: Batch, now: float) -> Generator[None, None, BatchOutput]:
-        """All that `batch` asks of the world, with a pause after every SLICE records; `now` in seconds since 1970.
-
-        A batch must end before the next one begins. Never raises for any record.
-        """
+        """The same, with a pause after every SLICE records; a batch ends before the next batch begins."""
         context = self._begin(batch, now)
         output, devices, times = context.output, context.partition.devices, self._times
         rows, sources, watching, version = output.rows, output.sources, self._watching, self._rules.version

@@ -23,7 +23,8 @@ from faust.types import TP, ConsumerMessage
 from mode import Service
 
 from app.settings import Settings
-from app.stream.batches import BatchMessage, BatchTopic
+from app.stream.batch_reader import BatchTopic
+from app.stream.batches import BatchMessage
 from app.stream.consumer_thread import ConsumerThread
 from app.stream.faust_config import RoundsApp, build_app
 from app.stream.faust_process import FaustProcess
