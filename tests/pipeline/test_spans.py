@@ -17,7 +17,7 @@ from app.kafka.alert_outbox import KafkaOutbox
 from app.kafka.messages import OutgoingMessage
 from app.ops.spans.path import LINKS, PathSpans
 from app.ops.spans.wrapped import LedgerWithSpans, OutboxWithSpans
-from app.pipeline.coalesce import CoalesceLimit
+from app.pipeline.partition_queue import CoalesceLimit
 from app.runtime.tracing.context import context_of
 from app.runtime.tracing.tracing import CURRENT, TraceSpan
 from tests import DEFAULT
