@@ -78,8 +78,9 @@ bench: setup ## Measure, four minutes; asserts no speed. One alone, at full leng
 profile: setup ## A flame graph of the worker in the benchmark, by py-spy: build/profile.svg
 	@$(BIN)/python -m tests.bench.profile build/profile.svg $(if $(ROWS),--rows $(ROWS))
 
-docs: setup ## Make the tables of docs/ anew from the code
+docs: setup ## Make the tables of docs/ anew from the code, and the dashboards and rules of deploy/ and k8s/
 	@$(BIN)/python -m tools.documents
+	@$(BIN)/python -m tools.monitoring
 
 lock: setup ## Resolve pyproject.toml anew into the two lock files (needs uv)
 	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 1; }

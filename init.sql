@@ -26,7 +26,8 @@ SELECT * FROM (VALUES
   (7, 'client_ids', '5662166b7141d71f5ecc77a2f66e9ee4b0bf1e0ae9d403d4463564adff160b85'),
   (8, 'clocks', '6919925b1699d1739a7be12e6ea33dfd8f4a2ac1a4f6e5fe0d2d04d410fab597'),
   (9, 'left_out', '6598f55c6dc7085e81bfc94f4be9eb89e8b4b6693b64509d94416694a2baaf3a'),
-  (10, 'ways', '2a74de8b1211a60392e3b9f5cb4bae48ed52c5f4189b050354514e0a360a6468')
+  (10, 'ways', '2a74de8b1211a60392e3b9f5cb4bae48ed52c5f4189b050354514e0a360a6468'),
+  (11, 'dashboards', '9121d5769de77f67ffb7575053e44367ab20d5241505976276fa807f28641d43')
 ) AS taken (version, name, checksum)
 WHERE current_setting('iot_stream.empty') = 'true'
 ON CONFLICT DO NOTHING;
@@ -334,6 +335,11 @@ DECLARE
     ['iot_reader',   'SELECT',                         'rolling_averages'],
     ['iot_reader',   'SELECT',                         'telemetry_1m'],
     ['iot_reader',   'SELECT',                         'telemetry_1h'],
+    ['iot_dashboard', 'SELECT',                        'raw_telemetry'],
+    ['iot_dashboard', 'SELECT',                        'active_alerts'],
+    ['iot_dashboard', 'SELECT',                        'alert_history'],
+    ['iot_dashboard', 'SELECT',                        'device_status'],
+    ['iot_dashboard', 'SELECT',                        'rolling_averages'],
     ['iot_admin',    'SELECT, INSERT, UPDATE, DELETE', 'mqtt_users'],
     ['iot_admin',    'SELECT, INSERT, UPDATE, DELETE', 'mqtt_acl'],
     ['iot_admin',    'SELECT, INSERT, UPDATE, DELETE', 'user_configs'],
@@ -350,7 +356,7 @@ DECLARE
   line text[];
 BEGIN
   FOR account IN SELECT * FROM (VALUES ('iot_worker', 'LOGIN'), ('iot_notifier', 'LOGIN'), ('iot_reader', 'NOLOGIN'),
-                                       ('emqx_ro', 'LOGIN'), ('iot_admin', 'LOGIN')) AS a (name, login) LOOP
+                                       ('emqx_ro', 'LOGIN'), ('iot_admin', 'LOGIN'), ('iot_dashboard', 'LOGIN')) AS a (name, login) LOOP
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = account.name) THEN
       BEGIN
         EXECUTE format('CREATE ROLE %I %s', account.name, account.login);

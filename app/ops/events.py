@@ -20,6 +20,7 @@ log = structlog.get_logger()
 
 REMIND_SECONDS = 60.0  # how often the same message is repeated to an operator
 FAILURES_SECONDS = 5.0  # least time between two log lines about a part's failures
+EXHAUSTED = {"53100": "disk", "53200": "memory", "53300": "connections"}  # SQLSTATE, with which the error's words begin
 UNREADABLE_SECONDS = 5.0  # least time between two log lines about unreadable states
 
 
@@ -59,6 +60,8 @@ class StoreReport:
         """A call failed and will be made again; many that fail alike share a log line."""
         metrics.DB_FAILURES.labels(kind).inc()
         failed_call(self._tracing, error)
+        if resource := EXHAUSTED.get(error[:5]):
+            metrics.DB_EXHAUSTED.labels(resource).inc()
         reported, at, untold = self._failures.get(part, ("", 0.0, 0))
         now = time.monotonic()
         if now >= at + (REMIND_SECONDS if error == reported else FAILURES_SECONDS):

@@ -65,6 +65,7 @@ ALERTS_SUPPRESSED = Counter(
 ALERT_ROWS_REFUSED = Counter(
     "iot_alert_rows_refused_total", "Changes of active_alerts or alert_history that the database refuses; they are lost"
 )
+STATE_DIR_FREE = Gauge("iot_state_dir_free_bytes", "Free on the file system of IOT_STATE_DIR, for the worker's account")
 STATE_KEYS = Gauge("iot_state_keys", "Devices whose state is held in memory")
 RULES_REFUSED = Counter(
     "iot_rules_refused_total", "Rule sets refused whole, over MQTT or in user_configs; the old rules stay"
@@ -94,6 +95,9 @@ DB_FAILURES = Counter(
     "iot_db_failures_total",
     "Tries the database failed: transient (an outage) or permanent (an operator acts)",
     ["kind"],
+)
+DB_EXHAUSTED = Counter(
+    "iot_db_exhausted_total", "Those tries for which the database had no connection, disk or memory left", ["resource"]
 )
 LATE_WAITING = Gauge("iot_late_rows_waiting", "Late rows in the slow lane, not yet stored")
 BREAKER_STATE = Gauge("db_circuit_breaker_state", "1 open, 0.5 half-open, 0 closed")

@@ -33,6 +33,7 @@ def build_worker(settings: Settings, tracing: Tracing = NO_TRACING) -> Worker:
     app.transport.drain = lambda: parts.pipeline.drain(settings.shutdown_timeout)
     tasks = WorkerTasks(settings, app, backends, parts)
     tasks.register()
+    gauges.watch_disk(settings.state_dir)
     producers = (backends.producer, backends.best_effort)
     health = _health(settings, app, backends, parts, tasks)
     app.resources = Resources(settings, kafka, backends.store, producers, health, backends.advice, tracing)

@@ -1,6 +1,9 @@
 """Gauges that no batch refreshes: in, the parts of the worker; out, their numbers as metrics."""
 
+import math
+import os
 from collections.abc import Mapping
+from pathlib import Path
 
 from faust.types import TP
 
@@ -23,6 +26,19 @@ def refresh(consumer: BatchConsumer, processor: Processor, sweep: Sweeper, limit
     metrics.MASS_SILENCE.set(sweep.mass)
     metrics.MASS_SILENCE_USERS.set(len(sweep.users_held))
     metrics.DEAD_LETTER_ROW.set(limit.row)
+
+
+def watch_disk(directory: Path) -> None:
+    """Report what is free on the file system of a directory, in bytes, as of each scrape; NaN while it is not there."""
+
+    def free() -> float:
+        try:
+            found = os.statvfs(directory)
+        except OSError:
+            return math.nan
+        return float(found.f_bavail * found.f_frsize)
+
+    metrics.STATE_DIR_FREE.set_function(free)
 
 
 def set_lag(waiting: Mapping[TP, int]) -> None:

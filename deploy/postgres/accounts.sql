@@ -10,6 +10,7 @@
 \set worker_db `cat :secrets/worker_db_password`
 \set notifier_db `cat :secrets/notifier_db_password`
 \set emqx_db `cat :secrets/emqx_db_password`
+\set grafana_db `cat :secrets/grafana_db_password`
 \set vector_mqtt `cat :secrets/vector_mqtt_password`
 \set bridge_mqtt `cat :secrets/bridge_mqtt_password`
 \set notifier_mqtt `cat :secrets/notifier_mqtt_password`
@@ -19,12 +20,17 @@ SET LOCAL client_min_messages = warning;
 ALTER ROLE iot_worker PASSWORD :'worker_db';
 ALTER ROLE iot_notifier PASSWORD :'notifier_db';
 ALTER ROLE emqx_ro PASSWORD :'emqx_db';
+ALTER ROLE iot_dashboard PASSWORD :'grafana_db' CONNECTION LIMIT 20;
 -- PgBouncer passes no session settings on, so the roles carry what a worker else sets itself (postgres/connect.py).
 ALTER ROLE iot_worker SET statement_timeout = '60s';
 ALTER ROLE iot_worker SET idle_in_transaction_session_timeout = '60s';
 ALTER ROLE iot_worker SET jit = off;
 ALTER ROLE iot_notifier SET statement_timeout = '60s';
 ALTER ROLE iot_notifier SET idle_in_transaction_session_timeout = '60s';
+-- A dashboard that asks for too much ends, and the workers' connections are not taken by many of them.
+ALTER ROLE iot_dashboard SET default_transaction_read_only = on;
+ALTER ROLE iot_dashboard SET statement_timeout = '30s';
+ALTER ROLE iot_dashboard SET temp_file_limit = '1GB';
 
 CREATE EXTENSION IF NOT EXISTS pgcrypto;
 CREATE TEMP TABLE account (username text, clientid text, password text) ON COMMIT DROP;

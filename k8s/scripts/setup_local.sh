@@ -41,18 +41,22 @@ secret() { # name, files...
 secret iot-stream worker_db_password notifier_db_password bridge_mqtt_password notifier_mqtt_password vector_mqtt_password
 secret iot-stream-admin postgres_password
 secret emqx emqx_cookie emqx_dashboard_password emqx_db_password
-secret grafana grafana_password
+secret grafana grafana_password grafana_db_password
+receivers=$secrets/alertmanager.yml # a copy with receivers in it
+[ -e "$receivers" ] || receivers=deploy/alertmanager/alertmanager.yml
+kubectl -n iot-stream create secret generic alertmanager --from-file=alertmanager.yml="$receivers" --dry-run=client -o yaml \
+  | kubectl apply -f -
 kubectl -n iot-stream create configmap watching --from-file=deploy/prometheus/alerts.yml --from-file=deploy/grafana/dashboards \
   --from-file=deploy/grafana/provisioning/datasources --from-file=deploy/grafana/provisioning/dashboards \
-  --dry-run=client -o yaml | kubectl apply -f -
+  --dry-run=client -o yaml | kubectl apply --server-side --force-conflicts -f - # too large for the annotation of a plain apply
 
 # A job cannot be changed, so those of the last time go.
 kubectl -n iot-stream delete job iot-topics iot-schema iot-accounts --ignore-not-found
 kubectl apply -k k8s/overlays/local
 kubectl -n iot-stream wait --for=condition=complete --timeout=600s job/iot-topics job/iot-schema job/iot-accounts
-for part in redpanda timescaledb emqx prometheus grafana iot-worker iot-bridge iot-notifier; do
+for part in redpanda timescaledb emqx prometheus alertmanager grafana iot-worker iot-bridge iot-notifier; do
   kubectl -n iot-stream rollout status "statefulset/$part" --timeout=600s
 done
 echo "ready. MQTT: kubectl -n iot-stream port-forward svc/emqx 1883"
-echo "       dashboard: kubectl -n iot-stream port-forward svc/grafana 3000; admin, $secrets/grafana_password"
+echo "       dashboards: kubectl -n iot-stream port-forward svc/grafana 3000; admin, $secrets/grafana_password"
 echo "       metrics: kubectl -n iot-stream port-forward statefulset/iot-worker 9000"

@@ -32,6 +32,7 @@ PROGRAMS = {
     "emqx/emqx": {"/opt/emqx/bin/emqx"},
     "timberio/vector": {"sh"},
     "prom/prometheus": {"wget"},
+    "prom/alertmanager": {"wget"},
     "grafana/grafana": {"wget"},
 }
 NOTHING_TO_RUN = {"redpandadata/console", "otel/opentelemetry-collector-contrib", "grafana/tempo", "grafana/loki"}
@@ -209,7 +210,9 @@ def test_both_ways_in_take_the_same_topics() -> None:
 def mounted_text(name: str) -> str:
     """The service and all configuration it mounts."""
     return json.dumps(SERVICES[name]) + "".join(
-        (ROOT / present).read_text() for present, _ in binds(name) if (ROOT / present).is_file()
+        path.read_text()
+        for present, _ in binds(name)
+        for path in ([ROOT / present] if (ROOT / present).is_file() else (ROOT / present).rglob("*.yml"))
     )
 
 
@@ -317,7 +320,7 @@ def test_the_listener_with_tls_is_added() -> None:
 def test_what_compose_would_refuse_is_refused(tmp_path: Path) -> None:
     text = compose.FILE.read_text()
     for good, bad in (
-        ("secrets: [grafana_password]", "secrets: [no_such_password]"),
+        ("secrets: [grafana_password, ", "secrets: [no_such_password, "),
         ("prometheus: {condition: service_healthy}", "no_such_service: {condition: service_healthy}"),
         ("    shm_size: 256m", "    shm_sise: 256m"),
     ):

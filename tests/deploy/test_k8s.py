@@ -13,7 +13,7 @@ import yaml
 
 from app.cli.main import COMMANDS
 from app.settings import Settings
-from tests.deploy import compose, programs
+from tests.deploy import compose, dashboards, programs
 from tests.deploy.settings_named import refused, unknown
 from tools.documents import ROOT
 
@@ -237,19 +237,28 @@ def test_the_cluster_on_this_machine_is_watched() -> None:
         files |= {one.name for one in (ROOT / path).iterdir()} if (ROOT / path).is_dir() else {Path(path).name}
     mounts = container(find("StatefulSet", "grafana"))["volumeMounts"]
     assert {mount["subPath"] for mount in mounts if "subPath" in mount} == files - {"alerts.yml"}
+    assert (ROOT / re.findall(r"receivers=(deploy/\S+)", script)[0]).exists()
     assert "alerts.yml" in files
     grafana = yaml.safe_load(
         (ROOT / "deploy" / "grafana" / "provisioning" / "dashboards" / "dashboards.yml").read_text()
     )
     (provider,) = grafana["providers"]
-    assert f"{provider['options']['path']}/iot-stream.json" in {mount["mountPath"] for mount in mounts}
-    assert {d["metadata"]["name"] for d in SERVERS} >= {"redpanda", "timescaledb", "emqx", "prometheus", "grafana"}
+    paths = {f"{provider['options']['path']}/{name}.json" for name in dashboards.NAMES}
+    assert paths <= {mount["mountPath"] for mount in mounts}
+    assert {d["metadata"]["name"] for d in SERVERS} >= {
+        "redpanda",
+        "timescaledb",
+        "emqx",
+        "prometheus",
+        "alertmanager",
+        "grafana",
+    }
 
 
 def test_the_network_policy_lets_through_what_is_needed() -> None:
     spec = find("NetworkPolicy", "iot-stream")["spec"]
     out = {entry["port"] for rule in spec["egress"] for entry in rule["ports"]}
-    assert {53, 9092, 9093, 5432, 6432, SETTINGS.mqtt_port, 8883} == out
+    assert {53, 9092, 9093, 5432, 6432, SETTINGS.mqtt_port, 8883, 4317, 4318} == out
     assert [entry["port"] for rule in spec["ingress"] for entry in rule["ports"]] == [SETTINGS.metrics_port]
     for kustomization in (d for d in KUSTOMIZATIONS if d["_file"].parent.name in ("base", "production")):
         given = {**literals(base()), **literals(kustomization)}
@@ -297,7 +306,7 @@ def built(overlay: str) -> tuple[Document, ...]:
 def made_by_the_script(kind: str) -> set[str]:
     """Secrets or ConfigMaps that are in no file, being made of files of elsewhere."""
     script = (K8S / "scripts" / "setup_local.sh").read_text()
-    return set(re.findall(rf"^(?:.*create )?{kind} ([a-z-]+) ", script, re.MULTILINE))
+    return set(re.findall(rf"^(?:.*create )?{kind} (?:generic )?([a-z-]+) ", script, re.MULTILINE))
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -362,7 +371,7 @@ def test_encrypted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_kubernetes_would_take_it(overlay: str) -> None:
-    custom = {"ScaledObject", "ExternalSecret", "PrometheusRule", "ServiceMonitor"}
+    custom = {"ScaledObject", "ExternalSecret", "PrometheusRule", "ServiceMonitor", "AlertmanagerConfig"}
     for document in built(overlay):
         if document["kind"] not in custom:
             kubernetes_validate.validate(document, "1.30", strict=True)

@@ -1,61 +1,34 @@
-"""Prometheus, Grafana and the collectors: they ask for series that exist, of servers that listen there."""
+"""Prometheus, Alertmanager, Grafana and the collectors: rules that fire when they should, servers that listen there."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
-from tests.deploy import compose, programs, vector
-from tools.documents import ROOT
+from tests.deploy import compose, dashboards, programs, vector
+from tests.test_docs import anchors
+from tools.documents import DOCS, ROOT
+from tools.monitoring.operations import RUNBOOK
 
 DEPLOY = ROOT / "deploy"
 PROMETHEUS = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())
-RULES = [
-    rule
-    for group in yaml.safe_load((DEPLOY / "prometheus" / "alerts.yml").read_text())["groups"]
-    for rule in group["rules"]
-]
-DASHBOARD = json.loads((DEPLOY / "grafana" / "dashboards" / "iot-stream.json").read_text())
-EXPRESSIONS = {rule["alert"]: rule["expr"] for rule in RULES} | {
-    f"{panel['title']} {target['refId']}": target["expr"]
-    for panel in DASHBOARD["panels"]
-    for target in panel["targets"]
-}
-# Of others: Prometheus itself, the Python client, and Vector as docs/vector.md tells.
-OTHERS = {
-    "up": {"job", "instance"},
-    "process_resident_memory_bytes": {"job", "instance"},
-    "vector_component_received_events_total": {"component_id", "instance"},
-    "vector_component_discarded_events_total": {"component_id", "intentional", "instance"},
-}
+RULES = dashboards.rules()
+ALERTS = dashboards.alerts()
 LISTENS = {
     "worker": 9000, "notifier": 9000, "bridge": 9000, "redpanda": 9644, "otel-collector": 8888, "localhost": 9090,
-    "prometheus": 9090, "loki": 3100, "tempo": 3200, "vector": int(vector.config()["sinks"]["metrics"]["address"][-4:]),
+    "prometheus": 9090, "alertmanager": 9093, "timescaledb": 5432, "loki": 3100, "tempo": 3200,
+    "vector": int(vector.config()["sinks"]["metrics"]["address"][-4:]),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", EXPRESSIONS)
-def test_every_series_exists_with_its_labels(name: str) -> None:
-    known = compose.exposed() | OTHERS
-    text = re.sub(r'"[^"]*"', '""', EXPRESSIONS[name])
-    series = set(re.findall(r"\b((?:iot|db|vector|process)_\w+|up)\b", text))
-    assert series
-    assert series - set(known) == set()
-    labels = set().union(*(known[one] for one in series)) | {"instance", "job"}
-    used = {label.strip() for group in re.findall(r"by \(([^)]*)\)", text) for label in group.split(",")}
-    used |= set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)\s*\"", text))
-    assert used - labels == set()
-    assert text.count("(") == text.count(")")
-
-
 def test_alerts_say_what_to_do_and_their_labels_survive() -> None:
-    assert len({rule["alert"] for rule in RULES}) == len(RULES) > 10
-    for rule in RULES:
-        assert rule["labels"]["severity"] in ("page", "warning")
-        summary = rule["annotations"]["summary"]
+    assert len({rule["alert"] for rule in ALERTS}) == len(ALERTS) > 30
+    for rule in ALERTS:
+        assert rule["labels"]["severity"] in ("critical", "warning")
+        summary, runbook = rule["annotations"]["summary"], rule["annotations"]["runbook_url"]
+        assert runbook == f"{RUNBOOK}#{rule['alert'].lower()}"
+        assert rule["alert"].lower() in anchors(DOCS / "operations.md")
         kept = {label.strip() for group in re.findall(r"by \(([^)]*)\)", rule["expr"]) for label in group.split(",")}
         named = set(re.findall(r"\$labels\.(\w+)", summary))
         assert not kept or named <= kept, rule["alert"]
@@ -66,7 +39,7 @@ ALERT_TESTS = ROOT / "tests" / "deploy" / "alerts.test.yml"
 
 def test_each_alert_fires_when_it_should_and_only_then() -> None:
     reported = ALERT_TESTS.read_text()
-    assert [rule["alert"] for rule in RULES if not re.search(rf"alertname[:=] ?\"?{rule['alert']}\b", reported)] == []
+    assert [rule["alert"] for rule in ALERTS if not re.search(rf"alertname[:=] ?\"?{rule['alert']}\b", reported)] == []
     done = programs.run("promtool", "test", "rules", ALERT_TESTS)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -141,7 +114,7 @@ WATCHED = [
 
 
 def test_the_promises_have_alerts() -> None:
-    text = "".join(EXPRESSIONS[rule["alert"]] for rule in RULES)
+    text = "".join(rule["expr"] for rule in RULES)
     assert [series for series in WATCHED if series not in text] == []
 
 
@@ -160,17 +133,17 @@ def test_prometheus_asks_where_something_listens() -> None:
             assert LISTENS[host] == port
     mounted = {volume.split(":")[1] for volume in compose.services()["prometheus"]["volumes"]}
     assert set(PROMETHEUS["rule_files"]) <= mounted
+    (sent,) = PROMETHEUS["alerting"]["alertmanagers"]
+    assert sent == {"static_configs": [{"targets": [f"alertmanager:{LISTENS['alertmanager']}"]}]}
 
 
 def test_grafana_finds_its_sources_and_dashboards() -> None:
-    provisioning = DEPLOY / "grafana" / "provisioning"
-    sources = yaml.safe_load((provisioning / "datasources" / "datasources.yml").read_text())["datasources"]
+    sources = yaml.safe_load((dashboards.PROVISIONED / "datasources" / "datasources.yml").read_text())["datasources"]
     for source in sources:
         host, port = source["url"].removeprefix("http://").split(":")
         assert LISTENS[host] == int(port)
         assert host in compose.services()
-    assert {panel["datasource"]["uid"] for panel in DASHBOARD["panels"]} <= {source["uid"] for source in sources}
-    (provider,) = yaml.safe_load((provisioning / "dashboards" / "dashboards.yml").read_text())["providers"]
+    (provider,) = yaml.safe_load((dashboards.PROVISIONED / "dashboards" / "dashboards.yml").read_text())["providers"]
     mounted = [volume.split(":")[1] for volume in compose.services()["grafana"]["volumes"]]
     assert provider["options"]["path"] in mounted
 
@@ -184,6 +157,8 @@ def test_the_collector_is_wired() -> None:
     assert reader["port"] == LISTENS["otel-collector"]
     tempo = yaml.safe_load((DEPLOY / "tempo" / "tempo.yaml").read_text())
     grpc = tempo["distributor"]["receivers"]["otlp"]["protocols"]["grpc"]["endpoint"]
+    assert tempo["metrics_generator"]["storage"]["remote_write"][0]["url"] == "http://prometheus:9090/api/v1/write"
+    assert "--web.enable-remote-write-receiver" in compose.services()["prometheus"]["command"]
     assert collector["exporters"]["otlp"]["endpoint"].split(":") == ["tempo", grpc.split(":")[1]]
     assert tempo["server"]["http_listen_port"] == LISTENS["tempo"]
     loki = yaml.safe_load((DEPLOY / "loki" / "loki.yaml").read_text())
@@ -192,3 +167,28 @@ def test_the_collector_is_wired() -> None:
     forward = collector["receivers"]["fluentforward"]["endpoint"].split(":")[1]
     assert logging["options"]["fluentd-address"].split(":")[1] == forward
     assert f"127.0.0.1:{forward}:{forward}" in compose.services()["otel-collector"]["ports"]
+
+
+def test_the_programs_send_their_traces_to_the_collector() -> None:
+    """Over the protocol and to the port that it has; one variable switches it off."""
+    collector = yaml.safe_load((DEPLOY / "otel" / "collector.yaml").read_text())
+    protocols = collector["receivers"]["otlp"]["protocols"]
+    for name in ("worker", "bridge", "notifier"):
+        given = compose.services()[name]["environment"]
+        assert given["OTEL_EXPORTER_OTLP_PROTOCOL"] == "grpc"
+        port = protocols["grpc"]["endpoint"].split(":")[1]
+        assert given["OTEL_EXPORTER_OTLP_ENDPOINT"] == f"http://otel-collector:{port}"
+        assert given["OTEL_SDK_DISABLED"] == "false"
+    assert {"OTEL_SDK_DISABLED", "OTEL_EXPORTER_OTLP_ENDPOINT"} <= set(compose.variables())
+
+
+def test_a_line_of_a_container_is_of_the_service_of_its_traces() -> None:
+    """What the collector makes of Docker's tag: the name that Loki's queries and the traces have."""
+    collector = (DEPLOY / "otel" / "collector.yaml").read_text()
+    ((pattern, instead),) = re.findall(
+        r'replace_pattern\(attributes\["service.name"\], "([^"]*)", "([^"]*)"\)', collector
+    )
+    assert compose.services()["worker"]["logging"]["options"]["tag"] == "{{.Name}}"
+    project = compose.config()["name"]
+    for name in ("worker", "bridge", "notifier"):
+        assert re.sub(pattern.replace("$$", "$"), instead, f"{project}-{name}-12") == f"iot-stream-{name}"

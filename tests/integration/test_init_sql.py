@@ -214,7 +214,7 @@ async def test_roles_have_no_more_than_their_work_needs(connection: Connection) 
     rows = await connection.fetch(
         "SELECT grantee || ' ' || table_name || ' ' || string_agg(left(privilege_type, 1), '' ORDER BY privilege_type) "
         "FROM information_schema.role_table_grants WHERE table_schema = 'public' AND table_name NOT LIKE 'telemetry%' "
-        "AND grantee IN ('iot_worker', 'iot_notifier', 'iot_reader', 'iot_admin', 'emqx_ro') "
+        "AND grantee IN ('iot_worker', 'iot_notifier', 'iot_reader', 'iot_admin', 'iot_dashboard', 'emqx_ro') "
         "GROUP BY grantee, table_name"
     )
     assert {row[0] for row in rows} == {
@@ -232,6 +232,11 @@ async def test_roles_have_no_more_than_their_work_needs(connection: Connection) 
         "iot_reader alert_history S",
         "iot_reader device_status S",
         "iot_reader rolling_averages S",
+        "iot_dashboard raw_telemetry S",
+        "iot_dashboard active_alerts S",
+        "iot_dashboard alert_history S",
+        "iot_dashboard device_status S",
+        "iot_dashboard rolling_averages S",
         "emqx_ro mqtt_users S",
         "emqx_ro mqtt_acl S",
         "iot_worker iot_migrations S",
