@@ -15,7 +15,7 @@ def test_each_alert_has_its_cure() -> None:
     titles, texts = zip(*re.findall(r"^### (\w+)\n\n(.*?)(?=\n### |\Z)", section, re.M | re.S), strict=True)
     assert list(titles) == alerts
     for title, text in zip(titles, texts, strict=True):
-        assert re.findall(r"^\*\*(\w+):\*\* \S", text, re.M) == ["Means", "Look", "Do"], title
+        assert re.findall(r"^\*\*(\w+):\*\*\s+\S", text, re.M) == ["Means", "Look", "Do"], title
 
 
 def number(pattern: str, text: str) -> float:

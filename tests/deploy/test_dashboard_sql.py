@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,7 +21,6 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("psql") is None, reason="psql is not installed: apt-get install postgresql-client"),
 ]
 ROLE = "iot_dashboard"
-NOW = datetime.now(UTC)
 USER, DEVICE = "o'brien", "it's $1 \\ %s"  # a device may be called anything
 
 ASKED = {one.where: one.target["rawSql"] for one in dashboards.targets("postgres")} | {
@@ -33,7 +33,8 @@ SERIES = {one.where for one in dashboards.targets("postgres") if one.target["for
 
 def expanded(sql: str) -> str:
     """As Grafana sends it: variables first, then macros, for the last hour in steps of 30 s."""
-    begin, end = (f"'{time.isoformat()}'" for time in (NOW - timedelta(hours=1), NOW + timedelta(seconds=1)))
+    now = datetime.now(UTC)
+    begin, end = (f"'{time.isoformat()}'" for time in (now - timedelta(hours=1), now + timedelta(seconds=1)))
     for name, value in (("user", USER), ("device", DEVICE)):
         sql = sql.replace(f"${{{name}:sqlstring}}", "'" + value.replace("'", "''") + "'")
     sql = sql.replace("$__interval", "30s")
@@ -70,6 +71,7 @@ def as_reader(database: str, secrets: Path) -> dict[str, Any]:
 
 async def fill(owner: Connection) -> None:
     """Readings with every kind of field, alerts, presence, averages."""
+    now = datetime.now(UTC)
     extra = [
         '{"speed": 3, "name": "x", "nested": {"a": 1}, "huge": 1e400, "list": [1], "none": null}',
         "{}",
@@ -78,12 +80,12 @@ async def fill(owner: Connection) -> None:
     await owner.executemany(
         "INSERT INTO raw_telemetry VALUES ($1, $2, $3, $4, $5, $6, $7)",
         [
-            (NOW - timedelta(seconds=10 * n), user, device, n, temperature, 80 - n, extra[n])
+            (now - timedelta(seconds=10 * n), user, device, n, temperature, 80 - n, extra[n])
             for user, device in ((USER, DEVICE), ("bob", DEVICE), (USER, "another"))
             for n, temperature in enumerate((20.0, None, 40.0))
         ],
     )
-    alert = (USER, DEVICE, "temperature", "id", "critical", "hot", 91.5, 80.0, NOW, NOW)
+    alert = (USER, DEVICE, "temperature", "id", "critical", "hot", 91.5, 80.0, now, now)
     for number, state in enumerate(("FIRING", "SNOOZED")):
         await owner.execute(
             "INSERT INTO active_alerts (user_id, device_id, rule_id, alert_id, severity, message, value, threshold,"
@@ -96,7 +98,7 @@ async def fill(owner: Connection) -> None:
     )  # fmt: skip
     await owner.executemany(
         "INSERT INTO device_status (device_key, user_id, device_id, status, last_seen) VALUES ($1, $2, $3, $4, $5)",
-        [("1", USER, DEVICE, "online", NOW), ("2", USER, "another", "offline", NOW - timedelta(hours=2))],
+        [("1", USER, DEVICE, "online", now), ("2", USER, "another", "offline", now - timedelta(hours=2))],
     )
     await owner.execute(
         "INSERT INTO rolling_averages VALUES ($1, $2, 'temperature', 300, now(), 3, 30, 20, 40)", USER, DEVICE
@@ -110,7 +112,7 @@ async def test_every_query_answers(reader: Connection, where: str) -> None:
     if where in SERIES:
         assert list(rows[0].keys()) == ["time", "metric", "value"]
         assert {type(row["value"]) for row in rows} <= {float}
-        assert all(abs(float(row["time"]) - NOW.timestamp()) < 3600 for row in rows)
+        assert all(abs(float(row["time"]) - time.time()) < 3600 for row in rows)
         assert all(str(row["metric"]).startswith(DEVICE) for row in rows), "of the chosen device of the chosen user"
 
 
