@@ -31,10 +31,5 @@ def run(name: str, *arguments: str | Path, given: str = "") -> subprocess.Comple
     """What the program says, with `given` on its standard input. Skips the test when it was not built."""
     if not has(name):
         pytest.skip(f"{name} was not built, so what it checks is NOT checked: `make tools` (wants Go)")
-<<<<<<< HEAD
-    command = [str(_directory() / name), *map(str, arguments)]
-    return subprocess.run(command, input=given, capture_output=True, text=True, check=False, timeout=120)
-=======
     command = [str(path(name)), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
->>>>>>> 0b2ca06 (deploy: two dashboards made from Python, rules with a runbook, Alertmanager, and tests on real servers)
+    return subprocess.run(command, input=given, capture_output=True, text=True, check=False, timeout=120)
