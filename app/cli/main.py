@@ -24,6 +24,7 @@ COMMANDS = {
     "users": ("data", "Manage the MQTT accounts of devices."),
     "alerts": ("rules", "The open alerts, what was sent, and snooze, ack, disable, enable."),
     "rules": ("rules", "Check, try and store rule sets; see what they would have sent."),
+    "trace": ("inspect", "Where one message is now: stored, dead-lettered, waiting or not seen; and its spans."),
     "tap": ("inspect", "Show live records of Kafka, dead letters, alerts or MQTT, decoded."),
     "top": ("stack", "Watch a deployment: rates, lag, books, alerts, of every process and partition."),
     "doctor": ("stack", "Check every dependency, and whether the books balance."),

@@ -23,11 +23,11 @@ from app.core.routing.address import address_of
 from app.core.sampling.change_of_value import Policy
 from app.core.schema.schema import Schema
 from app.core.user_config.rulebook import RuleBook
-from app.doctor.coordinator import coordinated
 from app.doctor.finding import Finding, broken, ok, warning
 from app.doctor.left_out import judge
 from app.kafka.access import access
 from app.kafka.dead_letter_reader import DeadLetterTail, RecentDeadLetters
+from app.kafka.group_coordinator import coordinated
 from app.postgres.connect import Connection, connect
 from app.postgres.queries.config_feed import ROWS_OF
 from app.postgres.sqlstate import DATABASE_ERRORS, words

@@ -8,9 +8,9 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 
-from app.doctor.coordinator import coordinated
 from app.doctor.finding import Finding, broken, ok, warning
 from app.kafka.access import access, start
+from app.kafka.group_coordinator import coordinated
 from app.kafka.topics import TopicSpec, wanted
 from app.settings import Settings
 

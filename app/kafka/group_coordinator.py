@@ -6,16 +6,28 @@ and tests/contract/stream/test_aiokafka_internals.py watch the parts that this f
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from aiokafka.client import ConnectionGroup
 from aiokafka.conn import CloseReason
-from aiokafka.errors import KafkaError
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    KafkaError,
+    NotCoordinatorForGroupError,
+)
 from aiokafka.protocol.group import SyncGroupRequest
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
+from tenacity import stop_after_delay, wait_fixed
+
+from app.runtime.retry import retry
 
 log = structlog.get_logger()
+T = TypeVar("T")
+
+COMING_SECONDS = 10.0  # a single broker makes the topic of its groups at the first question; seen to take 1 to 3 s
+_COMING = (GroupCoordinatorNotAvailableError, GroupLoadInProgressError, NotCoordinatorForGroupError)
 
 Send = Callable[[Any], Awaitable[Any]]
 
@@ -90,3 +102,13 @@ async def committed_offsets(client: Any, tps: Collection[TopicPartition]) -> Map
     """
     found: Mapping[TopicPartition, OffsetAndMetadata] = await client._coordinator.fetch_committed_offsets(tps)
     return found
+
+
+async def coordinated(ask: Callable[[], Awaitable[T]]) -> T:
+    """The answer to `ask`, asked again for up to 10 s while the coordinator comes. Raises what `ask` raised last.
+
+    A broker that has just started answers everything else before it.
+    """
+    return await retry(
+        ask, lambda error: isinstance(error, _COMING), wait_fixed(0.2), stop=stop_after_delay(COMING_SECONDS)
+    )

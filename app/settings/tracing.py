@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from app.settings.values import NonNegativeInt
+from app.settings.values import NonNegativeInt, WebUrl
 
 
 class TracingSettings(BaseModel, frozen=True):
@@ -20,4 +20,9 @@ class TracingSettings(BaseModel, frozen=True):
     )
     trace_aiokafka: bool = Field(
         False, description="spans of the Kafka client too, for what it sends and takes one by one"
+    )
+    tempo_url: WebUrl = Field(
+        None,
+        description="Tempo, which `iot-stream trace` asks for spans, as http://tempo:3200, "
+        "[inspect.md](inspect.md#spans); never logged",
     )

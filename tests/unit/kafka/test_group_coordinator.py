@@ -3,7 +3,7 @@
 import pytest
 from aiokafka.errors import GroupAuthorizationFailedError, GroupCoordinatorNotAvailableError, KafkaError
 
-from app.doctor.coordinator import coordinated
+from app.kafka.group_coordinator import coordinated
 
 
 async def test_a_coordinator_that_comes_is_waited_for() -> None:

@@ -1,0 +1,33 @@
+"""raw_telemetry asked for one message: in, whose it is and its number; out, its rows as JSON."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from msgspec import Struct
+
+from app.postgres.connect import Connection
+
+# The time first: it begins the primary key, and tells which chunks there are to look at.
+_SQL = """
+SELECT time, to_jsonb(stored)::text FROM raw_telemetry AS stored
+WHERE time BETWEEN $1 AND $2 AND user_id = $3 AND device_id = $4 AND sequence_id = $5 ORDER BY time DESC LIMIT 20"""
+
+
+class StoredRow(Struct, frozen=True):
+    """A row of raw_telemetry; `columns` is all of it as a JSON object."""
+
+    time: datetime
+    columns: str
+
+
+async def rows_of(
+    connection: Connection, user_id: str, device_id: str, sequence_id: int, begin: datetime, end: datetime
+) -> Sequence[StoredRow]:
+    """The newest rows of a message with a time between the two, which are part of it. Raises DATABASE_ERRORS."""
+    found = await connection.fetch(_SQL, begin, end, user_id, device_id, sequence_id)
+    return [StoredRow(*row) for row in found]
+
+
+async def samples(connection: Connection, user_id: str) -> bool:
+    """Whether readings of a user may be left out by change of value. Raises DATABASE_ERRORS."""
+    return bool(await connection.fetchval("SELECT sampling <> '{}' FROM user_configs WHERE user_id = $1", user_id))
