@@ -8,6 +8,8 @@ from app.core.model.headers import REDELIVERED
 from app.core.model.records import Kind
 from app.core.routing.mqtt_topics import is_own_output
 
+FIXED_HEADERS = 3  # every record begins with mqtt_topic, kind and ingest_ms; a traceparent is its last
+
 
 class IngestRecord(Struct, gc=False):
     """A record for the input topic, and the MQTT packet id that is owed an ack once Kafka has it."""
@@ -30,7 +32,7 @@ def may_be_there(records: Iterable[IngestRecord]) -> None:
     """
     for record in records:
         if (REDELIVERED, b"1") not in record.headers:
-            record.headers.append((REDELIVERED, b"1"))
+            record.headers.insert(FIXED_HEADERS, (REDELIVERED, b"1"))
 
 
 def own_output(record: IngestRecord) -> bool:

@@ -59,12 +59,13 @@ class KafkaWriter:
         self._partitions = {topic: PartitionCache(), dead_letter_topic: PartitionCache()}
         self.available = False  # whether the last attempt went through; for /ready
 
-    async def write(self, records: Sequence[IngestRecord], dead: Sequence[IngestRecord] = ()) -> None:
-        """Return once every record is acked by all in-sync replicas, or refused for ever and dead-lettered.
+    async def write(self, records: Sequence[IngestRecord], dead: Sequence[IngestRecord] = ()) -> Sequence[IngestRecord]:
+        """Return once every record is acked by all in-sync replicas, or refused for ever and dead-lettered: which.
 
         `dead` are records for the dead-letter topic, written alike.
         """
         attempt = 0
+        refused: list[IngestRecord] = []
         pending: Pending = {(self.topic, NOWHERE): list(records), (self._dead_letter_topic, NOWHERE): list(dead)}
         limits: dict[Place, int] = {}  # most records in a batch, after Kafka found one too large
         while pending:
@@ -72,13 +73,14 @@ class KafkaWriter:
                 producer = await self.connect()
                 pending = await self._assign(producer, pending)
                 outcome = await self._round(producer, pending, limits)
-                failure = self._settle(outcome, pending, limits)
+                failure = self._settle(outcome, pending, limits, refused)
             except KAFKA_ERRORS as error:
                 failure = error
             self.available = failure is None or isinstance(failure, FOR_EVER)
             attempt = 0 if self.available else attempt + 1
             if failure is not None:
                 await self._failed(failure, attempt)
+        return refused
 
     async def connect(self) -> AIOKafkaProducer:
         """The producer, started. Raises KAFKA_ERRORS while Kafka is away."""
@@ -129,10 +131,12 @@ class KafkaWriter:
             outcome[place] = (taken, late or future.exception())
         return outcome
 
-    def _settle(self, outcome: Outcome, pending: Pending, limits: dict[Place, int]) -> BaseException | None:
-        """Take what was written or refused off `pending`; returns a failure, if there was one."""
+    def _settle(
+        self, outcome: Outcome, pending: Pending, limits: dict[Place, int], refused: list[IngestRecord]
+    ) -> BaseException | None:
+        """Take what was written or refused off `pending`, into `refused`; returns a failure, if there was one."""
         failure = None
-        refused: list[IngestRecord] = []
+        dead: list[IngestRecord] = []
         for place, (taken, error) in outcome.items():
             too_large = isinstance(error, FOR_EVER)
             failure = error if error is not None and (failure is None or not too_large) else failure
@@ -143,18 +147,20 @@ class KafkaWriter:
                 del pending[place][:taken]
                 if not pending[place]:
                     del pending[place]
-                refused += self._done(place[0], done, too_large)
+                if self._done(place[0], done, too_large):
+                    refused += done
+                    dead += [too_large_for(record, self.topic) for record in done]
             else:
                 may_be_there(pending[place][:taken])
-        if refused:
-            pending.setdefault((self._dead_letter_topic, NOWHERE), []).extend(refused)
+        if dead:
+            pending.setdefault((self._dead_letter_topic, NOWHERE), []).extend(dead)
         return failure
 
-    def _done(self, topic: str, records: list[IngestRecord], too_large: bool) -> list[IngestRecord]:
-        """Count what became of records; returns those that are to be dead letters instead."""
+    def _done(self, topic: str, records: list[IngestRecord], too_large: bool) -> bool:
+        """Count what became of records; whether they are to be dead letters instead."""
         if topic == self.topic:
             WRITTEN.inc(0 if too_large else len(records))
-            return [too_large_for(record, topic) for record in records] if too_large else []
+            return too_large
         if too_large:
             REFUSED.labels("lost").inc(len(records))
             for lost in records:
@@ -162,7 +168,7 @@ class KafkaWriter:
                 log.error("bridge_record_lost", mqtt_topic=name, bytes=len(lost.value), cure="raise max.message.bytes")
         else:
             REFUSED.labels("dead_lettered").inc(sum(TOO_LARGE in record.headers for record in records))
-        return []
+        return False
 
 
 def _batch(producer: AIOKafkaProducer, records: Sequence[IngestRecord], limit: int) -> tuple[BatchBuilder, int]:

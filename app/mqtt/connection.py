@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import mqtt5
@@ -59,11 +59,18 @@ class Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._reason = "connection lost"
 
-    def publish(self, topic: str, payload: bytes, acked: Acked) -> str | None:
-        """Send, and call `acked` with the PUBACK; returns why not where the message can never be sent."""
+    def publish(
+        self, topic: str, payload: bytes, acked: Acked, properties: Sequence[tuple[str, str]] = ()
+    ) -> str | None:
+        """Send, and call `acked` with the PUBACK; returns why not where the message can never be sent.
+
+        `properties`, MQTT 5 user properties, are left out where the packet is too large for the broker with them.
+        """
         self._last_id = self._last_id % 65535 + 1
         try:
-            packet = mqtt5.PublishPacket(topic, payload, qos=mqtt5.QoS.AT_LEAST_ONCE, packet_id=self._last_id).write()
+            packet = self._packet(topic, payload, properties)
+            if properties and self._largest and len(packet) > self._largest:
+                packet = self._packet(topic, payload, ())
         except ValueError as error:  # UnicodeEncodeError too
             return f"no MQTT message can be made of it: {error}"
         if self._largest and len(packet) > self._largest:
@@ -74,6 +81,11 @@ class Connection(asyncio.Protocol):
         if self._transport and not self.closed.done():
             self._transport.write(packet)
         return None
+
+    def _packet(self, topic: str, payload: bytes, properties: Sequence[tuple[str, str]]) -> bytes:
+        own, qos = list(properties), mqtt5.QoS.AT_LEAST_ONCE
+        made = mqtt5.PublishPacket(topic, payload, qos=qos, packet_id=self._last_id, user_properties=own)
+        return cast(bytes, made.write())
 
     def close(self) -> None:
         """Disconnect."""

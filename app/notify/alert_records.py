@@ -30,6 +30,7 @@ class AlertRecord(NamedTuple):
     topic: str
     text: bytes
     event: AlertEvent | None
+    headers: Sequence[tuple[str, bytes]] = ()
 
 
 def read(records: Sequence[Record]) -> Iterator[AlertRecord]:
@@ -63,7 +64,7 @@ def _event(record: Record) -> AlertRecord:
     text = bytes(record.value or b"")
     event = _decode(text)
     _check_topic(event.user_id)
-    return AlertRecord(record.offset, event.user_id, f"users/{event.user_id}/alerts", text, event)
+    return AlertRecord(record.offset, event.user_id, f"users/{event.user_id}/alerts", text, event, record.headers)
 
 
 def _answer(record: Record, topic: bytes) -> AlertRecord:

@@ -31,8 +31,10 @@ from app.notify import metrics
 from app.notify.alert_records import AlertRecord, read
 from app.notify.digests import Digests
 from app.notify.history import note
+from app.notify.in_hand import InHand, Place
 from app.notify.publishing import Message, Publishing
 from app.notify.retrying import RetryingDatabase, RetryUntilStopped, StoppedError, until_stopped
+from app.notify.spans import NotifySpans
 from app.postgres.queries import alert_budget, alert_history
 from app.postgres.queries.alert_history import Key, key
 from app.runtime.flushes import Flushes
@@ -45,23 +47,14 @@ OPEN = 100_000  # records that cannot be committed, because one before them is o
 STOP_SECONDS = 3.0  # for what is on its way at the end, while the broker takes it
 LAST_TRIES = 0.2  # seconds between two tries to mark what is acknowledged, at the end
 
-Place = tuple[Any, int]  # partition, offset
-
-
-class _InHand:
-    """An event on its way, and where it was read; it may have been read more than once."""
-
-    __slots__ = ("found", "message", "places")
-
-    def __init__(self, found: AlertRecord, message: Message, place: Place) -> None:
-        self.found, self.message, self.places = found, message, [place]
-
 
 class Notifier:
     """Runs until stopped; waits out every absence of Kafka, the database or the MQTT broker."""
 
-    def __init__(self, settings: Settings, publishing: Publishing, retry: RetryUntilStopped) -> None:
-        self._settings, self._publishing, self._retry = settings, publishing, retry
+    def __init__(
+        self, settings: Settings, publishing: Publishing, retry: RetryUntilStopped, spans: NotifySpans
+    ) -> None:
+        self._publishing, self._retry, self._spans = publishing, retry, spans
         self._consumer = GroupConsumer(settings, "notifier", settings.notifier_client_id)
         metrics.show("notifier", self._consumer)
         self.flushes = Flushes()  # of rounds of alerts that were marked as sent
@@ -70,7 +63,7 @@ class Notifier:
         self._digests = Digests(settings, publishing, retry)
         self._budget = settings.alerts_per_minute
         self._answers = Budget(max(1, self._budget // 2), alert_budget.INTERVAL)  # the rest is for alerts alone
-        self._in_hand: dict[Key, _InHand] = {}
+        self._in_hand: dict[Key, InHand] = {}
         self._bytes, self._per_user = 0, Count[str]()
         self._sent: list[Key] = []
         self._left_out: list[tuple[Key, str]] = []
@@ -127,7 +120,7 @@ class Notifier:
     async def notify(self, taken: Mapping[Any, Sequence[Any]]) -> None:
         """Steps 2 and 2a for records by partition; what is to be sent is then on its way, the rest is done."""
         events: dict[Key, tuple[AlertRecord, Place]] = {}
-        answers: list[tuple[AlertRecord, Place]] = []
+        since, answers = time.time_ns(), list[tuple[AlertRecord, Place]]()
         places = {(partition, record.offset) for partition, records in taken.items() for record in records}
         for partition, records in taken.items():
             for found in read(records):
@@ -151,7 +144,7 @@ class Notifier:
             places.discard(place)
             left[found.user_id] -= 1
             if left[found.user_id] >= 0 or name not in known:
-                self._publish(name, found, place)
+                self._publish(name, found, place, since)
             else:
                 self._above[name] = found.user_id, place
                 self._holding[found.user_id] += 1
@@ -184,21 +177,23 @@ class Notifier:
             return False
         return not self._budget or self._answers.spend(user_id, now)
 
-    def _publish(self, name: Key, found: AlertRecord, place: Place) -> None:
+    def _publish(self, name: Key, found: AlertRecord, place: Place, since: int) -> None:
         assert found.event
-        settled = partial(self._on_settled, name)
-        message = Message(found.user_id, found.topic, found.text, settled, time=found.event.event_time)
-        self._in_hand[name] = _InHand(found, message, place)
+        settled, span = partial(self._on_settled, name), self._spans.begin(found, since)
+        message = Message(found.user_id, found.topic, found.text, settled, time=found.event.event_time, span=span)
+        self._in_hand[name] = InHand(found, message, place, since)
         self._bytes += len(found.text)
         self._per_user[found.user_id] += 1
         self._publishing.put(message)
 
     def _on_settled(self, name: Key, left_out: str | None) -> None:
         """An event is acknowledged, or left out: both are noted before its offset is."""
+        one = self._in_hand[name]
+        self._spans.end(one.message.span, one.found, one.since, left_out)
         if left_out is None:
             self._sent.append(name)
             metrics.PUBLISHED.labels(name[1]).inc()
-            metrics.DELAYED.inc(self._in_hand[name].message.late)
+            metrics.DELAYED.inc(one.message.late)
         else:
             self._left_out.append((name, left_out))
         self._settled.set()

@@ -9,6 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import structlog
 from msgspec import Struct
@@ -21,6 +22,8 @@ from app.mqtt.publisher import MqttPublisher
 from app.notify import metrics
 from app.notify.retrying import RetryUntilStopped, StoppedError
 from app.runtime.interrupt import set_within
+from app.runtime.tracing.context import TRACEPARENT
+from app.runtime.tracing.tracing import NO_SPAN, TraceSpan
 
 log = structlog.get_logger()
 
@@ -45,6 +48,7 @@ class Message(Struct, eq=False):
     patient: bool = True
     late: bool = False
     sent_at: float = 0.0  # by time.monotonic
+    span: TraceSpan = NO_SPAN  # goes with it as a user property
 
 
 class Publishing:
@@ -129,7 +133,9 @@ class Publishing:
             message.late = datetime.now(UTC) - message.time > self._delayed_after
             text = as_told(text, late=message.late)
         self._sent[number], message.sent_at = message, time.monotonic()
-        if impossible := connection.publish(message.topic, text, lambda refusal: self._acked(number, refusal)):
+        properties = [(TRACEPARENT, context.traceparent.decode())] if (context := message.span.context) else []
+        acked = partial(self._acked, number)
+        if impossible := connection.publish(message.topic, text, acked, properties):
             del self._sent[number]
             if self._suspects.trial:
                 self._suspects.taken()
@@ -146,6 +152,7 @@ class Publishing:
         metrics.PUBLISH_SECONDS.observe(time.monotonic() - message.sent_at)
         if refusal is not None:
             metrics.FAILURES.labels("mqtt_publish").inc()
+            message.span.event("refused", {"reason": refusal})
             log.error("notifier_refused", topic=message.topic, reason=refusal, cure=CURE)
         if message is self._probe:
             if refusal is None:

@@ -15,6 +15,11 @@ class TracingSettings(BaseModel, frozen=True):
         description="share of the messages without a trace context that are traced, [tracing.md](tracing.md); "
         "OTEL_TRACES_SAMPLER goes before it",
     )
+    trace_incoming_per_second: NonNegativeInt = Field(
+        1000,
+        description="messages a second that are traced because they say they are sampled, of one account half of them; "
+        "the rest go on as not sampled",
+    )
     trace_always_per_second: NonNegativeInt = Field(
         100, description="dead letters, errors and refused rows that get a span a second, whatever is sampled"
     )

@@ -70,7 +70,7 @@ def build_parts(
     limit = _dead_letter_limit(settings, rules, classes)
     ports = _ports(settings, backends, classes, limit, classes.ledger(limit, rejections, freshness))
     pipeline = classes.pipeline(
-        with_spans(ports, tracing, settings.group_id) if tracing.enabled else ports,
+        _traced(ports, settings, tracing),
         processor,
         slots=settings.writes_in_flight + settings.kafka_partitions,  # small ones of all partitions share a write
         interrupt=backends.interrupt,
@@ -105,6 +105,12 @@ def _ports(
         ledger=ledger,
         lease=backends.lease,
     )
+
+
+def _traced(ports: Ports, settings: Settings, tracing: Tracing) -> Ports:
+    if not tracing.enabled:
+        return ports
+    return with_spans(ports, tracing, settings.group_id, settings.trace_incoming_per_second)
 
 
 def _processor(settings: Settings, backends: Backends, rules: RuleBook, classes: type[PartClasses]) -> Processor:

@@ -10,6 +10,7 @@ from opentelemetry.trace import StatusCode
 
 from app.core.batch.effects import WriteResult
 from app.core.decode.decoder import DecodeLimits
+from app.core.ingress.trace_budget import TraceBudget
 from app.core.processing.processor import Processor
 from app.core.user_config.rulebook import RuleBook
 from app.errors import TransientError
@@ -52,7 +53,7 @@ class Traced:
 
     def __init__(self, recorded: Recorded, **ports: Any) -> None:
         self.recorded, self.world, self.life, self.kafka = recorded, World(), Life(), Outgoing()
-        self.spans = PathSpans(recorded.tracing, "iot-worker")
+        self.spans = PathSpans(recorded.tracing, "iot-worker", TraceBudget(1_000_000))
         rules = RuleBook(DEFAULT)
         rules.apply([("u1", RULES)])
         processor = Processor(DecodeLimits(), DEFAULT, rules, self.world.load)

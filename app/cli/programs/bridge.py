@@ -8,16 +8,20 @@ import structlog
 import uvloop
 
 from app.core.ingress.limits import IngressLimits
+from app.core.ingress.trace_budget import TraceBudget
 from app.core.routing.client_ids import client_id, share
 from app.gateways.admission import Admission
 from app.gateways.mqtt.bridge import Bridge
 from app.gateways.mqtt.session import Login
+from app.gateways.spans import BridgeSpans
 from app.gateways.writer import KafkaWriter
 from app.kafka.access import access
 from app.mqtt.tls import mqtt_context
 from app.ops import logs
 from app.ops.about import About
 from app.ops.health import HealthServer
+from app.runtime.tracing.start import STOP_SECONDS, start_tracing
+from app.runtime.tracing.tracing import NO_TRACING, Tracing
 from app.settings import Settings, load
 
 log = structlog.get_logger()
@@ -35,16 +39,22 @@ def bridge() -> None:
 def run(settings: Settings) -> None:
     """Bridge until SIGTERM or SIGINT. Raises PermanentError when the metrics port is taken."""
     logs.configure(settings)
-    uvloop.run(_main(settings))
+    tracing = start_tracing("bridge", settings)
+    try:
+        uvloop.run(_main(settings, tracing))
+    finally:
+        tracing.stop(STOP_SECONDS)
 
 
-def build(settings: Settings) -> tuple[Bridge, KafkaWriter]:
+def build(settings: Settings, tracing: Tracing = NO_TRACING) -> tuple[Bridge, KafkaWriter]:
     """The bridge and its writer, not yet connected."""
     login = build_login(settings)
     writer = KafkaWriter(access(settings), settings.bridge_client_id, settings.kafka_topic, settings.kafka_dlq_topic)
     address = (settings.mqtt_host, settings.mqtt_port)
-    gate = Admission(ingress_limits(settings))
-    return Bridge(address, mqtt_context(settings), login, writer, settings.bridge_buffer_bytes, gate), writer
+    gate, spans = Admission(ingress_limits(settings)), None
+    if tracing.enabled:
+        spans = BridgeSpans(tracing, settings.kafka_topic, TraceBudget(settings.trace_incoming_per_second))
+    return Bridge(address, mqtt_context(settings), login, writer, settings.bridge_buffer_bytes, gate, spans), writer
 
 
 def ingress_limits(settings: Settings) -> IngressLimits:
@@ -84,8 +94,8 @@ def id_secret(settings: Settings) -> str | None:
     return settings.mqtt_secret if settings.mqtt_guarded_ids else None
 
 
-async def _main(settings: Settings) -> None:
-    made, writer = build(settings)
+async def _main(settings: Settings, tracing: Tracing) -> None:
+    made, writer = build(settings, tracing)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

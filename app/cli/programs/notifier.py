@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import structlog
 
+from app.core.ingress.trace_budget import TraceBudget
 from app.core.routing.client_ids import client_id
 from app.mqtt.connection import BrokerAccount
 from app.mqtt.publisher import MqttPublisher
@@ -13,12 +14,15 @@ from app.mqtt.tls import mqtt_context
 from app.notify.notifier import Notifier
 from app.notify.publishing import Publishing
 from app.notify.retrying import RetryUntilStopped
+from app.notify.spans import NotifySpans
 from app.notify.webhook import WebhookSender
 from app.notify.webhook_client import WebhookClient
 from app.ops import logs
 from app.ops.about import About
 from app.ops.health import HealthServer
 from app.runtime.interrupt import Interrupt
+from app.runtime.tracing.start import STOP_SECONDS, start_tracing
+from app.runtime.tracing.tracing import Tracing
 from app.settings import Settings, load
 
 log = structlog.get_logger()
@@ -32,7 +36,11 @@ def notifier() -> None:
 def run(settings: Settings) -> None:
     """Publish until SIGTERM or SIGINT. Raises PermanentError when the metrics port is taken."""
     logs.configure(settings)
-    asyncio.run(_main(settings))
+    tracing = start_tracing("notifier", settings)
+    try:
+        asyncio.run(_main(settings, tracing))
+    finally:
+        tracing.stop(STOP_SECONDS)
 
 
 def account(settings: Settings) -> BrokerAccount:
@@ -53,14 +61,15 @@ def probe(settings: Settings) -> str:
     return f"users/{'iot-notifier' if any(mark in name for mark in '/+#') else name}/alerts"
 
 
-async def _main(settings: Settings) -> None:
+async def _main(settings: Settings, tracing: Tracing) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     retry = RetryUntilStopped(stop)
     publisher = MqttPublisher(account(settings), retry.rest)
     publishing = Publishing(publisher, retry, probe(settings), settings.alert_delayed_after)
-    made = Notifier(settings, publishing, retry)
+    spans = NotifySpans(tracing, TraceBudget(settings.trace_incoming_per_second))
+    made = Notifier(settings, publishing, retry, spans)
 
     async def live() -> Mapping[str, bool]:
         return {"running": True}

@@ -16,17 +16,22 @@ from app.local.fleet.readings import RULES
 from app.local.layout import Layout, default_root, parse_env
 from app.local.servers.mosquitto import Mosquitto
 from app.postgres.connect import operator_session
+from app.runtime.tracing.start import STOP_SECONDS, start_tracing
 from app.settings import Settings, load
 
 
 def fleet(
     devices: Annotated[int, typer.Option(min=1, max=500, help="How many.")] = 20,
     rate: Annotated[float, typer.Option(min=0.01, max=1000, help="Messages a second of each.")] = 5.0,
+    trace_ratio: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Share that starts a trace; IOT_TRACE_RATIO by default.")
+    ] = None,
     directory: Directory = None,
 ) -> None:
     """Publish simulated telemetry until SIGTERM or Ctrl-C: some devices cross thresholds, one message in 500 is broken.
 
-    Uses the accounts of the local stack, which has to run (`iot-stream up --no-fleet`).
+    Uses the accounts of the local stack, which has to run (`iot-stream up --no-fleet`). With an address in
+    OTEL_EXPORTER_OTLP_ENDPOINT a share of the messages starts a trace.
 
     Example: iot-stream fleet --devices 50 --rate 20
     """
@@ -40,7 +45,13 @@ def fleet(
         signal.signal(number, lambda *_: stop.set())
     asyncio.run(seed_rules(settings))
     broker = Mosquitto(layout.root / "mosquitto", settings.mqtt_port)
-    Fleet(broker, devices, rate, layout.root / "fleet.json").run(stop)
+    if trace_ratio is not None:
+        settings = settings.model_copy(update={"trace_ratio": trace_ratio})
+    tracing = start_tracing("fleet", settings)
+    try:
+        Fleet(broker, devices, rate, layout.root / "fleet.json", tracing).run(stop)
+    finally:
+        tracing.stop(STOP_SECONDS)
 
 
 async def seed_rules(settings: Settings) -> None:

@@ -2,7 +2,7 @@
 
     1 the session receives messages and makes records of them      (session, wire, records)
     2 they gather in the inbox, which pauses reading when it is full (inbox)
-    3 a chunk is written, again and again until Kafka has all of it  (kafka)
+    3 a chunk is written, again and again until Kafka has all of it  (kafka; its spans: spans)
     4 PUBACKs go out, in the order received                          (session)
 
 What is held in memory is what the broker still holds too: a crash at any point costs duplicates and nothing else, and
@@ -48,6 +48,7 @@ from app.gateways.metrics import (
 )
 from app.gateways.mqtt.session import Login, MqttSession, unshared
 from app.gateways.record import IngestRecord, own_output
+from app.gateways.spans import BridgeSpans
 from app.gateways.writer import KafkaWriter
 from app.runtime.flushes import Flushes
 from app.runtime.interrupt import Interrupt, set_within
@@ -79,9 +80,11 @@ class Bridge:
         writer: KafkaWriter,
         max_bytes: int,
         gate: Admission,
+        spans: BridgeSpans | None = None,
     ) -> None:
+        """`spans`: None where nothing is traced."""
         self._address, self._tls, self._login, self._writer = address, tls, login, writer
-        self._inbox, self._gate = Inbox(max_bytes), gate
+        self._inbox, self._gate, self._spans = Inbox(max_bytes), gate, spans
         self._session: MqttSession | None = None
         self._held = HeldRecords()
         self._writing: list[IngestRecord] = []
@@ -213,22 +216,30 @@ class Bridge:
             chunk = await self._inbox.take(CHUNK_RECORDS, CHUNK_BYTES)
             session, self._writing = self._session, chunk
             wanted = [record for record in chunk if not (record.written or record.over or own_output(record))]
-            dead = self._dead(chunk) if self._gate else []
+            over = [record for record in chunk if record.over and not record.written] if self._gate else []
             began = time.perf_counter()
-            if wanted or dead:
-                await self._writer.write(wanted, dead)
+            if wanted or over:
+                await self._write(wanted, over)
                 seconds = time.perf_counter() - began
                 WRITE_SECONDS.observe(seconds)
-                self.flushes.add(len(wanted) + len(dead), seconds)
+                self.flushes.add(len(wanted) + len(over), seconds)
             if session:
                 session.ack([record.packet_id for record in chunk if record.packet_id])
             self._writing = []
-            self._count(wanted, chunk, len(dead))
+            self._count(wanted, chunk, len(over))
             self._go_on()
 
-    def _dead(self, chunk: list[IngestRecord]) -> list[IngestRecord]:
-        over = [record for record in chunk if record.over and not record.written]
-        return [rate_limited(record, record.over or "", self._writer.topic) for record in over]
+    async def _write(self, wanted: list[IngestRecord], over: list[IngestRecord]) -> None:
+        """Until Kafka has all of it, those over a limit as dead letters."""
+        dead = [rate_limited(record, record.over or "", self._writer.topic) for record in over]
+        if not self._spans:
+            await self._writer.write(wanted, dead)
+            return
+        spans, refused = self._spans.begin(wanted), None
+        try:
+            refused = await self._writer.write(wanted, dead)
+        finally:
+            self._spans.end(spans, over, refused)
 
     def _go_on(self) -> None:
         if not len(self._inbox):

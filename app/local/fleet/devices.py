@@ -1,9 +1,14 @@
-"""Simulated devices: each its own MQTT 5 client and account, publishing at QoS 1 through the broker."""
+"""Simulated devices: each its own MQTT 5 client and account, publishing at QoS 1 through the broker.
+
+A share of the messages starts a trace: the span `mqtt_publish`, until the broker's PUBACK, whose context goes with the
+message as a user property.
+"""
 
 import json
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from paho.mqtt.client import Client, MQTTMessageInfo
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
@@ -14,6 +19,9 @@ from app.errors import TransientError
 from app.local.fleet.readings import payload
 from app.local.servers.common import write_private
 from app.local.servers.mosquitto import Mosquitto
+from app.runtime.tracing import semconv
+from app.runtime.tracing.context import TRACEPARENT
+from app.runtime.tracing.tracing import NO_TRACING, SpanKind, TraceSpan, Tracing
 
 USERS = tuple(f"fleet-{number}" for number in range(1, 5))
 SESSION_SECONDS = 3600  # the broker keeps a device's session this long
@@ -22,7 +30,7 @@ SESSION_SECONDS = 3600  # the broker keeps a device's session this long
 class SimulatedDevice:
     """One simulated device."""
 
-    def __init__(self, broker: Mosquitto, number: int, sequence: int) -> None:
+    def __init__(self, broker: Mosquitto, number: int, sequence: int, tracing: Tracing = NO_TRACING) -> None:
         """`number` decides its user and its readings; `sequence` is the last sequence id it used."""
         self.user, self.name, self.number = USERS[number % len(USERS)], f"sensor-{number + 1:02}", number
         self.topic = f"users/{self.user}/devices/{self.name}/telemetry"
@@ -31,7 +39,11 @@ class SimulatedDevice:
         self._client = Client(CallbackAPIVersion.VERSION2, self.name, protocol=MQTTProtocolVersion.MQTTv5)
         self._client.username_pw_set(self.user, broker.password_of(self.user))
         self._client.max_inflight_messages_set(100)
-        self._broker = broker
+        self._broker, self._tracing = broker, tracing
+        self._spans: dict[int, TraceSpan] = {}  # of messages without a PUBACK, by packet id
+        self._early: set[int] | None = None  # PUBACKs, in paho's thread, while a packet id is not yet known here
+        if tracing.enabled:
+            self._client.on_publish = self._published
 
     def connect(self) -> None:
         """Connect; after that paho reconnects by itself. Raises TransientError when the broker does not answer."""
@@ -46,7 +58,44 @@ class SimulatedDevice:
     def publish(self, now: float) -> None:
         """Send the reading of this moment (seconds since 1970); kept and sent later while the broker is away."""
         self.sequence += 1
-        self._last = self._client.publish(self.topic, payload(self.number, self.sequence, now), qos=1)
+        message = payload(self.number, self.sequence, now)
+        if self._tracing.samples(None):
+            self._publish_traced(message)
+        else:
+            self._last = self._client.publish(self.topic, message, qos=1)
+
+    def _publish_traced(self, message: bytes) -> None:
+        span = self._tracing.span(
+            semconv.MQTT_PUBLISH,
+            SpanKind.PRODUCER,
+            attributes={
+                semconv.MESSAGING_SYSTEM: semconv.MQTT,
+                semconv.MESSAGING_OPERATION_NAME: "publish",
+                semconv.MESSAGING_OPERATION_TYPE: "send",
+                semconv.MESSAGING_DESTINATION_NAME: self.topic,
+                semconv.MESSAGING_MESSAGE_BODY_SIZE: len(message),
+                semconv.USER_ID: self.user,
+                semconv.DEVICE_ID: self.name,
+                semconv.SEQUENCE_ID: self.sequence,
+            },
+        )
+        early: set[int] = set()
+        self._early = early
+        self._last = sent = self._client.publish(self.topic, message, qos=1, properties=_carrying(span))
+        self._spans[sent.mid] = span
+        if sent.mid in early:
+            self._end_span(sent.mid)
+        self._early = None
+
+    def _published(self, _: Any, __: Any, packet_id: int, *___: Any) -> None:
+        """The broker has it (paho's on_publish, in a thread of its own)."""
+        if (early := self._early) is not None:
+            early.add(packet_id)  # first: whoever comes second, here or above, finds what the other left
+        self._end_span(packet_id)
+
+    def _end_span(self, packet_id: int) -> None:
+        if span := self._spans.pop(packet_id, None):
+            span.end()
 
     def close(self, seconds: float) -> None:
         """Wait for the broker's ack of what was sent, then disconnect."""
@@ -54,17 +103,30 @@ class SimulatedDevice:
             self._last.wait_for_publish(seconds)
         self._client.disconnect()
         self._client.loop_stop()
+        for span in self._spans.values():
+            span.fail("interrupted", "stopped before the broker's PUBACK")
+            span.end()
+
+
+def _carrying(span: TraceSpan) -> Properties:
+    """The properties of a PUBLISH with the context of a span."""
+    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    if span.context:
+        properties.UserProperty = (TRACEPARENT, span.context.traceparent.decode())
+    return properties
 
 
 class Fleet:
     """All devices, sending evenly spread over time."""
 
-    def __init__(self, broker: Mosquitto, devices: int, rate: float, memory: Path) -> None:
+    def __init__(
+        self, broker: Mosquitto, devices: int, rate: float, memory: Path, tracing: Tracing = NO_TRACING
+    ) -> None:
         """`rate`: messages a second of each device. `memory`: where sequence ids are kept over restarts."""
         self._memory, self._rate = memory, rate
         # After a kill the file is up to a second old: the next ids lie beyond any that can have been used since.
         base = self._remembered() + int(2 * rate) + 2
-        self.devices = [SimulatedDevice(broker, number, base) for number in range(devices)]
+        self.devices = [SimulatedDevice(broker, number, base, tracing) for number in range(devices)]
 
     def _remembered(self) -> int:
         try:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from app.core.batch.batch import Batch
 from app.core.batch.effects import WriteResult
 from app.core.batch.output import BatchOutput
+from app.core.ingress.trace_budget import TraceBudget
 from app.core.model.alert_event import AlertEvent
 from app.core.model.records import Record
 from app.ops.spans.messages import INTERRUPTED, conclude, dead_letters, identity, place
@@ -43,9 +44,9 @@ class OpenBatch:
 class PathSpans:
     """ports.PathTracing. Keeps what is under way of one epoch, and nothing longer."""
 
-    def __init__(self, tracing: Tracing, group: str) -> None:
-        """`group`: the consumer group."""
-        self._tracing, self._group = tracing, group
+    def __init__(self, tracing: Tracing, group: str, budget: TraceBudget) -> None:
+        """`group`: the consumer group. `budget`: of messages that say they are sampled."""
+        self._tracing, self._group, self._budget = tracing, group, budget
         self._epoch = -1
         self._waiting: dict[int, deque[tuple[int, int]]] = {}  # by partition: batches not processed, as in Taken
         self._open: dict[Batch, OpenBatch] = {}
@@ -61,7 +62,7 @@ class PathSpans:
     def processed(self, batch: Batch, work: BatchOutput, seconds: float) -> None:
         """Step 2 took so many seconds."""
         opened = self._open[batch] = OpenBatch(list(self._taken(batch)))
-        if found := sampled_records(batch.records, self._tracing.head):
+        if found := sampled_records(batch.records, self._tracing.head, self._budget):
             self._begin(opened, batch, work, found)
             opened.flush = self._flush(batch, opened, time.time_ns() - int(seconds * 1e9))
 

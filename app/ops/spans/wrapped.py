@@ -6,6 +6,7 @@ from dataclasses import replace
 from app.core.batch.batch import Batch
 from app.core.batch.effects import WriteResult
 from app.core.batch.output import BatchOutput, Forward
+from app.core.ingress.trace_budget import TraceBudget
 from app.core.model.reply import Reply
 from app.kafka.alert_outbox import KafkaOutbox
 from app.ops.spans.path import PathSpans
@@ -13,9 +14,12 @@ from app.ports import Ledger, Outbox, Ports, Seconds
 from app.runtime.tracing.tracing import CURRENT, Tracing
 
 
-def with_spans(ports: Ports, tracing: Tracing, group: str) -> Ports:
-    """The same ports, and spans of what goes through them; `group` is the consumer group."""
-    spans = PathSpans(tracing, group)
+def with_spans(ports: Ports, tracing: Tracing, group: str, incoming: int) -> Ports:
+    """The same ports, and spans of what goes through them; `group` is the consumer group.
+
+    `incoming`: messages a second that are traced because they say that they are sampled.
+    """
+    spans = PathSpans(tracing, group, TraceBudget(incoming))
     outbox: Outbox = OutboxWithSpans(ports.outbox, spans) if isinstance(ports.outbox, KafkaOutbox) else ports.outbox
     return replace(ports, ledger=LedgerWithSpans(ports.ledger, spans), outbox=outbox, tracing=spans)
 

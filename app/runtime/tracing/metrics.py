@@ -12,3 +12,7 @@ ALWAYS_LIMITED = Counter(
     "iot_trace_always_limited_total",
     "Dead letters, errors and refused rows that got no span, as there were more than IOT_TRACE_ALWAYS_PER_SECOND",
 )
+INCOMING_LIMITED = Counter(
+    "iot_trace_incoming_limited_total",
+    "Messages that say they are sampled and got no span, as there were more than IOT_TRACE_INCOMING_PER_SECOND",
+)

@@ -14,6 +14,7 @@ from app.gateways.mqtt.packets import MalformedPublish, Publish
 from app.gateways.mqtt.records import to_record
 from app.gateways.record import may_be_there, own_output
 from app.runtime.retry import delay
+from app.runtime.tracing.metrics import CONTEXTS_INVALID
 
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 OTHER = "00-11111111111111111111111111111111-2222222222222222-00"
@@ -79,6 +80,76 @@ def test_a_record_that_kafka_may_have_already_says_so_once() -> None:
 )
 def test_no_header_from_a_bad_context(payload: bytes) -> None:
     assert set(headers(payload)) == {"mqtt_topic", "kind", "ingest_ms", "mqtt_id"}
+
+
+def counted(payload: bytes, properties: list[tuple[str, str]] | None = None) -> tuple[dict[str, bytes], float]:
+    """The trace headers, and how many contexts were counted as not well formed."""
+    before = CONTEXTS_INVALID._value.get()
+    found = {name: value for name, value in headers(payload, properties).items() if name.startswith("trace")}
+    return found, CONTEXTS_INVALID._value.get() - before
+
+
+@pytest.mark.parametrize(
+    "parent",
+    [
+        "",
+        PARENT[:-1],
+        PARENT + "0",
+        PARENT * 20_000,
+        "ff" + PARENT[2:],
+        PARENT[:3] + "0" * 32 + PARENT[35:],
+        PARENT[:36] + "0" * 16 + PARENT[52:],
+        PARENT.replace("a", "\0"),
+        PARENT.replace("a", "\n"),
+        PARENT.replace("0", "\u0660"),  # a digit, but not ours
+        "\u0130" * 55,  # grows when it is lowered
+        PARENT.replace("-", "_"),
+        PARENT.replace("b", "g"),
+    ],
+    ids=lambda parent: repr(parent[:60]),
+)
+def test_a_hostile_traceparent_is_left_out_and_counted_once(parent: str) -> None:
+    assert counted(b"{}", [("traceparent", parent)]) == ({}, 1)
+    assert counted(as_json(traceparent=parent)) == ({}, 1)
+    assert counted(as_json(traceparent=parent), [("traceparent", parent)]) == ({}, 1)
+    good = {"traceparent": PARENT.encode()}
+    assert counted(as_json(traceparent=PARENT), [("traceparent", parent)]) == (good, 1)
+
+
+@pytest.mark.parametrize("parent", [5, True, 1e308, [PARENT], {"x": PARENT}])
+def test_so_is_one_of_a_wrong_type(parent: object) -> None:
+    assert counted(as_json(traceparent=parent)) == ({}, 1)
+
+
+def test_null_is_none() -> None:
+    assert counted(as_json(traceparent=None)) == ({}, 0)
+
+
+@pytest.mark.parametrize("state", ["a" * 10_240, "a=b\r\nX: y", "a=\0", "a=\u00fc"], ids=["10 KB", "lines", "NUL", "ü"])
+def test_a_hostile_tracestate_costs_itself_alone(state: str) -> None:
+    good = {"traceparent": PARENT.encode()}
+    assert counted(b"{}", [("traceparent", PARENT), ("tracestate", state)]) == (good, 1)
+    assert counted(as_json(traceparent=PARENT, tracestate=state)) == (good, 1)
+    assert counted(as_json(traceparent=PARENT, tracestate=7)) == (good, 1)
+    assert counted(b"{}", [("traceparent", PARENT), ("tracestate", "")]) == (good, 0)
+
+
+def test_what_is_said_twice_counts_once_and_is_counted() -> None:
+    good = {"traceparent": PARENT.encode(), "tracestate": b"a=b"}
+    well = [("traceparent", PARENT), ("tracestate", "a=b")]
+    assert counted(b"{}", well) == (good, 0)
+    assert counted(b"{}", [*well, ("traceparent", OTHER)] * 500) == (good, 1)
+    assert counted(b"{}", [*well, ("x", "1"), ("x", "2")]) == (good, 0)
+
+
+@pytest.mark.parametrize(("baggage", "count"), [("user=1,b=2;p", 0), ("a=b\r\nX: y", 1), ("a=\0", 1), ("a" * 8193, 1)])
+def test_baggage_is_never_carried_on_and_counted_where_it_is_none(baggage: str, count: int) -> None:
+    assert counted(b"{}", [("baggage", baggage)]) == ({}, count)
+
+
+def test_a_traceparent_is_the_last_header() -> None:
+    message = Publish(TOPIC, b"{}", 1, [("traceparent", PARENT), ("tracestate", "a=b")], True, True)
+    assert [name for name, _ in to_record(message, 1).headers][-2:] == ["tracestate", "traceparent"]
 
 
 def test_context_from_the_payload() -> None:

@@ -2,7 +2,9 @@
 
 import pytest
 
-from app.ops.spans.sampled import sampled_records
+from app.core.ingress.trace_budget import TraceBudget
+from app.ops.spans.sampled import Sampled, sampled_records
+from app.runtime.tracing.metrics import INCOMING_LIMITED
 from app.runtime.tracing.sampling import HeadSampling
 from tests.spans import NOT_SAMPLED, REMOTE, SAMPLED
 from tests.unit.records import Message
@@ -13,8 +15,12 @@ CONTEXT = [("traceparent", SAMPLED)]
 NONE = HeadSampling(0.0)
 
 
+def sampled(messages: list[Message], head: HeadSampling = NONE, per_second: int = 1_000_000) -> Sampled:
+    return sampled_records(messages, head, TraceBudget(per_second))
+
+
 def offsets(messages: list[Message], head: HeadSampling = NONE) -> list[int]:
-    return [int(record.offset) for record, _ in sampled_records(messages, head)]
+    return [int(record.offset) for record, _ in sampled(messages, head)]
 
 
 @pytest.mark.parametrize(
@@ -30,7 +36,7 @@ def offsets(messages: list[Message], head: HeadSampling = NONE) -> list[int]:
     ],
 )
 def test_what_its_sender_has_sampled(headers: list[tuple[str, bytes]]) -> None:
-    ((record, context),) = sampled_records([Message(headers=[]), Message(headers=headers, offset=43)], NONE)
+    ((record, context),) = sampled([Message(headers=[]), Message(headers=headers, offset=43)])
     assert record.offset == 43
     assert context is not None
     assert context[:2] == REMOTE[:2]
@@ -61,12 +67,12 @@ def test_our_share_is_of_what_nobody_has_decided_on() -> None:
         for offset, headers in enumerate([[], BRIDGE, QOS1, [*BRIDGE, ("traceparent", NOT_SAMPLED)], CONTEXT])
     ]
     assert offsets(messages, every) == [0, 1, 4]
-    assert [context is None for _, context in sampled_records(messages, every)] == [True, True, False]
+    assert [context is None for _, context in sampled(messages, every)] == [True, True, False]
 
 
 def test_the_share_runs_on_from_batch_to_batch() -> None:
     head = HeadSampling(0.01)
-    found = sum(len(sampled_records([Message(headers=[])] * 500, head)) for _ in range(200))
+    found = sum(len(sampled([Message(headers=[])] * 500, head)) for _ in range(200))
     assert 850 < found < 1150
 
 
@@ -74,3 +80,13 @@ def test_a_sampler_that_asks_no_parent_decides_on_each() -> None:
     messages = [Message(headers=[("traceparent", NOT_SAMPLED)]), Message(headers=CONTEXT)]
     assert len(offsets(messages, HeadSampling(1.0, parent_based=False))) == 2
     assert offsets(messages, HeadSampling(0.0, parent_based=False)) == []
+
+
+def test_who_samples_everything_has_half_the_budget() -> None:
+    """Records that no bridge of ours has brought, and so none has held to it."""
+    before = INCOMING_LIMITED._value.get()
+    flood = [Message(key=b"loud/d", headers=CONTEXT)] * 500
+    found = sampled([*flood, Message(key=b"quiet/d", headers=CONTEXT)], per_second=20)
+    assert 10 <= [record.key for record, _ in found].count(b"loud/d") <= 20, "the second may have changed on the way"
+    assert [record.key for record, _ in found].count(b"quiet/d") == 1
+    assert INCOMING_LIMITED._value.get() - before == 501 - len(found)

@@ -1,0 +1,27 @@
+"""How many messages a second may decide by themselves that they are traced; `now` is an argument.
+
+Whoever sends a message may say that it is sampled, of every message if he likes, and a span costs fifty times what a
+message does. So there are so many a second, and one account has at most half of them: the others' are left to them.
+"""
+
+
+class TraceBudget:
+    """Of one program."""
+
+    def __init__(self, per_second: int) -> None:
+        """`per_second`: 0 honours none."""
+        self._per_second, self._each = per_second, (per_second + 1) // 2
+        self._second, self._spent = 0, 0
+        self._accounts: dict[bytes, int] = {}  # no more than were honoured in this second
+
+    def spend(self, account: bytes, now: float) -> bool:
+        """Whether one more message of `account` is honoured; `now` in seconds of a clock that only goes forward."""
+        if (second := int(now)) != self._second:
+            self._second, self._spent = second, 0
+            self._accounts.clear()
+        own = self._accounts.get(account, 0)
+        if self._spent >= self._per_second or own >= self._each:
+            return False
+        self._spent += 1
+        self._accounts[account] = own + 1
+        return True
