@@ -11,6 +11,7 @@ import structlog
 from faust.types import TP
 
 from app.ops import metrics
+from app.ops.exemplars import exemplar
 from app.ops.spans.failures import failed_call
 from app.runtime.flushes import Flushes
 from app.runtime.tracing.tracing import NO_TRACING, Tracing
@@ -53,7 +54,7 @@ class StoreReport:
 
     def write_finished(self, seconds: float, rows: int) -> None:
         """A transaction is done."""
-        metrics.DB_WRITE_SECONDS.observe(seconds)
+        metrics.DB_WRITE_SECONDS.observe(seconds, exemplar())
         self._flushes.add(rows, seconds)
 
     def database_failed(self, part: str, kind: str, error: str) -> None:

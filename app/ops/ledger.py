@@ -13,6 +13,7 @@ from app.core.deadletters.limit import DeadLetterLimit
 from app.core.ingress.tenant_freshness import TenantFreshness
 from app.core.model.records import Reason
 from app.ops import metrics
+from app.ops.exemplars import exemplar
 from app.ops.rejections import Rejections
 from app.ports import Seconds
 
@@ -112,4 +113,4 @@ class BatchLedger:
         metrics.BATCH_SECONDS.labels("store").observe(seconds.store)
         metrics.BATCH_SECONDS.labels("finish").observe(seconds.finish)
         if work.oldest is not None:
-            metrics.EVENT_AGE.observe(max(0.0, time.time() - work.oldest))
+            metrics.EVENT_AGE.observe(max(0.0, time.time() - work.oldest), exemplar())

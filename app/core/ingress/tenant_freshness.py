@@ -14,7 +14,7 @@ from app.core.model.arrival import arrived_ms
 from app.core.model.records import Record, Row
 
 TENANTS = 10_000  # known at a time, 3 MB
-LOOKS, OF_A_BATCH = 2_000, 64  # readings looked at: a second, and in one batch; each takes 1 us at most
+LOOKS, OF_A_BATCH = 1_000, 32  # readings looked at: a second, and in one batch; each takes 1 to 2 us
 HALF_LIFE = 600.0  # seconds after which a reading counts for half: that is what lately means
 NEW_SECONDS = 600.0  # so long a tenant is new
 OLD = 20  # half-lives after which nothing is left
@@ -67,8 +67,9 @@ class TenantFreshness:
             name = rows[index][1][:NAME_MAX]
             last[name] = index
             counts[name] = counts.get(name, 0) + 1
+        now_ms = int(now * 1000)
         for name, index in last.items():
-            came = clock - max(0.0, now - arrived_ms(sources[index], int(now * 1000)) / 1000)
+            came = clock - max(0.0, now - arrived_ms(sources[index], now_ms) / 1000)
             self._readings.add(name, counts[name])
             if (tenant := self._tenants.get(name)) is None:
                 tenant = self._tenants[name] = _Tenant(clock)

@@ -3,7 +3,15 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from app.core.ingress.tenant_freshness import FORGET_SECONDS, HALF_LIFE, LOOKS, NEW_SECONDS, TENANTS, TenantFreshness
+from app.core.ingress.tenant_freshness import (
+    FORGET_SECONDS,
+    HALF_LIFE,
+    LOOKS,
+    NEW_SECONDS,
+    OF_A_BATCH,
+    TENANTS,
+    TenantFreshness,
+)
 from app.core.model.records import Row
 from tests.unit.records import NOW_MS, Message
 
@@ -118,7 +126,7 @@ def test_who_invents_tenants_evicts_nobody_and_grows_nothing() -> None:
         worker.stores("real", "true")
     worker.clock += NEW_SECONDS
     worker.stores("real", "true")
-    for number in range(600):  # 30,000 tenants, and one that sends more than anybody
+    for number in range(600):  # 15,000 tenants that are noticed, and one that sends more than anybody
         worker.clock += 0.05
         worker.stores(*(f"invented {number} {one}" for one in range(50)), *["flood"] * 14, each=1)
         if number % 20 == 0:
@@ -155,8 +163,8 @@ def test_a_busy_worker_looks_at_no_more_than_so_many() -> None:
 
 def test_all_of_a_small_batch_and_the_last_of_a_large_one_are_looked_at() -> None:
     worker = Worker(places=100)
-    worker.stores(*(f"t{one}" for one in range(64)))
-    assert len(worker.shown) == 64
+    worker.stores(*(f"t{one}" for one in range(OF_A_BATCH)))
+    assert len(worker.shown) == OF_A_BATCH
     worker.stores(*["x"] * 4999, "last")
     assert {"x", "last"} < set(worker.shown)
 

@@ -1,0 +1,13 @@
+"""The trace that a value of a histogram belongs to: in, the span that is at work; out, an exemplar, or none.
+
+Whoever looks at a high bucket comes from there to a batch that was in it, and by its links to the messages.
+"""
+
+from app.runtime.tracing.tracing import CURRENT
+
+
+def exemplar() -> dict[str, str] | None:
+    """None where nothing is traced, which is nearly always, and always while tracing is off."""
+    span = CURRENT.get()
+    context = span.context if span is not None else None
+    return {"trace_id": f"{context.trace_id:032x}"} if context is not None and context.sampled else None
