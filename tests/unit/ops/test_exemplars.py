@@ -8,6 +8,7 @@ import pytest
 
 from app.core.batch.effects import WriteResult
 from app.core.batch.output import BatchOutput
+from app.core.ingress.trace_budget import TraceBudget
 from app.ops.events import StoreReport
 from app.ops.exemplars import exemplar
 from app.ops.http_messages import Request
@@ -35,7 +36,7 @@ def headers(context: bytes) -> Any:
 @pytest.mark.parametrize(("context", "traced"), [(SAMPLED, True), (NOT_SAMPLED, False)])
 async def test_the_age_of_a_batch_has_its_trace_if_a_message_of_it_is_sampled(context: bytes, traced: bool) -> None:
     recorded, before = Recorded(), await exemplars("iot_event_age_seconds")
-    spans = PathSpans(recorded.tracing, "iot-worker")
+    spans = PathSpans(recorded.tracing, "iot-worker", TraceBudget(1_000_000))
     batch, work = Given(0, 1), BatchOutput(oldest=time.time() - 2)
     batch.records = [Message(headers=headers(context))]
     spans.taken(batch)
