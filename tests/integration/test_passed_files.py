@@ -28,8 +28,11 @@ ASIDE = {
     "app/postgres/store/late_horizon.py": "says which rows are late: none",
     "app/core/batch/books.py": "counts the rows that are stored",
     "app/stream/transport.py": "acks the batch, after the row",
+    "app/ports.py": "makes no spans, as tracing is off",
+    "app/core/ingress/tenant_freshness.py": "looks at a sample of the rows that are stored",
     "app/ops/ledger.py": "counts and logs the batch, after the row",
     "app/worker/watchdog.py": "looks which batch is the oldest",
+    "app/worker/waiting_time.py": "says how long the oldest batch has waited",
 }
 
 
