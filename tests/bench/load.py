@@ -24,7 +24,7 @@ async def fill(kafka: str, topic: str, rows: int, devices: int, headers: bool, s
         key, value = reading(i, devices, begin, spike_every)
         head = [("mqtt_topic", b"users/%s/devices/%s/telemetry" % tuple(key.split(b"/")))] if headers else []
         if headers:
-            head += [("kind", b"telemetry"), ("ingest_ms", b"%d" % int(begin * 1000))]
+            head += [("kind", b"telemetry"), ("ingest_ms", b"%d" % int((begin + i * SPACING) * 1000))]
         await producer.send(topic, value, key=key, headers=head)
     await producer.stop()
 

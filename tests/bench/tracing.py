@@ -28,8 +28,8 @@ from app.local.servers.postgres import Postgres
 from app.settings import Settings
 from tests.bench.end_to_end import Result, empty, prepare, run_worker
 from tests.bench.load import fill
-from tests.otlp import closed_endpoint, receiver
 
+DEAD = "http://127.0.0.1:9"  # the port of `discard`, where nobody is
 MODES = {"0.1%": 0.001, "1%": 0.01, "dead": 0.01}  # ratio; "dead": to nobody
 
 
@@ -42,7 +42,7 @@ class Pair(NamedTuple):
 
 def variables(mode: str, collector: str) -> dict[str, str]:
     """What switches tracing on as the mode says."""
-    endpoint = closed_endpoint() if mode == "dead" else collector
+    endpoint = DEAD if mode == "dead" else collector
     return {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "IOT_TRACE_RATIO": str(MODES[mode])}
 
 
@@ -115,6 +115,9 @@ def main(options: argparse.Namespace) -> None:
     """Start the servers and the collector, measure, stop them."""
     for name in [name for name in os.environ if name.startswith("OTEL_")]:
         del os.environ[name]  # the runs without tracing are without it
+    os.environ["GRPC_VERBOSITY"] = "NONE"  # it would comment on each process that is started here
+    from tests.otlp import receiver
+
     with tempfile.TemporaryDirectory(prefix="iot-bench-") as home, receiver() as collector:
         os.chmod(home, 0o755)  # PostgreSQL runs as an account of its own
         kafka, postgres = Kafka(Path(home) / "kafka"), Postgres(Path(home) / "postgres")
