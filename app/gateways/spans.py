@@ -18,7 +18,7 @@ from app.core.routing.mqtt_topics import route
 from app.gateways.admission import account
 from app.gateways.record import IngestRecord
 from app.runtime.tracing import semconv
-from app.runtime.tracing.context import TRACEPARENT, SpanContext, context_of, plainly_not_sampled
+from app.runtime.tracing.context import TRACEPARENT, SpanContext, context_of
 from app.runtime.tracing.metrics import INCOMING_LIMITED
 from app.runtime.tracing.tracing import SpanKind, TraceSpan, Tracing, Value
 
@@ -87,17 +87,17 @@ class BridgeSpans:
 
     def _honoured(self, record: IngestRecord, now: float) -> SpanContext | None:
         """The context that a record came with, if it is sampled and there is room for one more."""
-        if self._tracing.head.parent_based and plainly_not_sampled(record.headers[-1][1]):
-            return None
-        context = context_of(record.headers)
-        if context is None or not self._tracing.samples(context):
+        value, head = record.headers[-1][1], self._tracing.head
+        if head.parent_based:
+            if not int(value[-2:], 16) & 1:  # trace_context.py has looked at the whole of it
+                return None
+        elif not self._tracing.samples(context_of(record.headers)):
             return None
         if self._budget.spend(account(record.headers[0][1]), now):
-            return context
+            return context_of(record.headers)
         INCOMING_LIMITED.inc()
         # W3C asks for a new span id whenever the flag is changed.
-        unsampled = context._replace(span_id=random.getrandbits(64) | 1, flags=0)
-        record.headers[-1] = (TRACEPARENT, unsampled.traceparent)
+        record.headers[-1] = (TRACEPARENT, b"00%s%016x-00" % (value[2:36], random.getrandbits(64) | 1))
         return None
 
     def _span(self, record: IngestRecord, parent: SpanContext | None) -> TraceSpan:

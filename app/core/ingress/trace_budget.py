@@ -1,7 +1,7 @@
 """How many messages a second may decide by themselves that they are traced; `now` is an argument.
 
-Whoever sends a message may say that it is sampled, of every message if he likes, and a span costs fifty times what a
-message does. So there are so many a second, and one account has at most half of them: the others' are left to them.
+Whoever sends a message may say that it is sampled, of every message if he likes, and its spans cost several times what
+the message does. So there are so many a second, and one account has at most half of them: the rest is left to others.
 """
 
 
