@@ -14,6 +14,7 @@ from pydantic import SecretStr
 import app.gateways.metrics
 import app.notify.metrics
 import app.ops.about
+import app.ops.certificates
 import app.ops.metrics
 import app.runtime.tracing.metrics
 from app.core.alerts.lifecycle import diagram
@@ -25,6 +26,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 METRICS: dict[str, ModuleType] = {
     "every program": app.ops.about,
+    "certificates": app.ops.certificates,
     "worker": app.ops.metrics,
     "bridge": app.gateways.metrics,
     "notifier": app.notify.metrics,

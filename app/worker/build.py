@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from app.kafka.access import access
+from app.ops import certificates
 from app.ops.about import About, Check
 from app.ops.health import HealthServer
 from app.runtime.tracing.tracing import NO_TRACING, Tracing
@@ -34,6 +35,7 @@ def build_worker(settings: Settings, tracing: Tracing = NO_TRACING) -> Worker:
     tasks = WorkerTasks(settings, app, backends, parts)
     tasks.register()
     gauges.watch_disk(settings.state_dir)
+    certificates.report(settings)
     producers = (backends.producer, backends.best_effort)
     health = _health(settings, app, backends, parts, tasks)
     app.resources = Resources(settings, kafka, backends.store, producers, health, backends.advice, tracing)

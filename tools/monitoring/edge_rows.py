@@ -10,6 +10,8 @@ BRIDGE: list[Panel] = [
         "mps",
         Prom(rate("iot_bridge_messages_total", "kind"), "{{kind}}"),
         Prom(rate("vector_component_received_events_total", labels='component_id="mqtt_in"'), "Vector"),
+        Prom(rate("iot_bridge_payload_bytes_total"), "payload"),
+        overrides=(column("payload", unit="Bps", custom__axisPlacement="right"),),
     ),
     series(
         "Written and acknowledged",
@@ -34,7 +36,11 @@ BRIDGE: list[Panel] = [
         "short",
         Prom(f"sum by (instance) ({of('iot_bridge_in_flight')})", "messages {{instance}}"),
         Prom(f"sum ({of('iot_bridge_buffered_bytes')})", "bytes"),
-        overrides=(column("bytes", unit="bytes", custom__axisPlacement="right"),),
+        Prom(f"max ({of('iot_bridge_waiting_seconds')})", "oldest waits"),
+        overrides=(
+            column("bytes", unit="bytes", custom__axisPlacement="right"),
+            column("oldest waits", unit="s", custom__axisPlacement="right"),
+        ),
     ),
     series(
         "Write to Kafka",
@@ -49,7 +55,9 @@ BRIDGE: list[Panel] = [
         "1 while connected and subscribed; connections lost or refused, sessions the broker had lost (with what"
         " it had queued), writes to Kafka that were tried again.",
         "short",
-        Prom(f"min by (instance) ({of('iot_bridge_connected')})", "connected {{instance}}"),
+        Prom(f"min by (instance) ({of('iot_bridge_connected')})", "MQTT {{instance}}"),
+        Prom(f"min by (instance) ({of('iot_bridge_kafka_connected')})", "Kafka {{instance}}"),
+        Prom(f"max by (instance) ({of('iot_bridge_paused')})", "paused {{instance}}"),
         Prom(gained("iot_bridge_reconnects_total"), "reconnects"),
         Prom(gained("iot_bridge_sessions_lost_total"), "sessions lost"),
         Prom(gained("iot_bridge_kafka_failures_total"), "Kafka failures"),
@@ -85,6 +93,29 @@ NOTIFIER: list[Panel] = [
         "s",
         Prom(f"max by (group) ({of('iot_notifier_waiting_seconds')})", "{{group}}"),
         steps=above((60, "red")),
+    ),
+    series(
+        "Alerts that wait",
+        "Records of the alert topic that are not done, and those in hand, by consumer group.",
+        "short",
+        Prom(f"sum by (group) ({of('iot_notifier_consumer_lag')})", "waiting, {{group}}"),
+        Prom(f"sum by (group) ({of('iot_notifier_in_hand')})", "in hand, {{group}}"),
+        Prom(rate("iot_notifier_taken_total", "group"), "taken/s, {{group}}"),
+    ),
+    series(
+        "Time to deliver",
+        "From PUBLISH to the broker's PUBACK, and of one request to the webhook by its result.",
+        "s",
+        Prom(quantile(0.5, "iot_notifier_publish_seconds"), "MQTT, median"),
+        Prom(quantile(0.95, "iot_notifier_publish_seconds"), "MQTT, 95 %"),
+        Prom(quantile(0.95, "iot_webhook_seconds", "result"), "webhook, 95 %, {{result}}"),
+    ),
+    series(
+        "MQTT connection of the notifier",
+        "1 while the broker has accepted it.",
+        "none",
+        Prom(f"min by (instance) ({of('iot_notifier_connected')})", "{{instance}}"),
+        extra={"min": 0, "max": 1},
     ),
     series(
         "Steps that failed",

@@ -143,7 +143,7 @@ BOOKS: list[Panel] = [
             for outcome in _OUTCOMES
         ),
         Prom("partition:iot_ledger:difference", instant=True),
-        width=12,
+        width=24,
         transformations=(
             {"id": "merge", "options": {}},
             renamed(
@@ -167,15 +167,19 @@ BOOKS: list[Panel] = [
         "Of all that was received in ten minutes. The usual cause is a new firmware; cures: docs/deadletters.md.",
         "percentunit",
         Prom("reason:iot_dead_letters:ratio10m", "{{reason}}"),
-        width=6,
         steps=above((0.01, "red")),
+    ),
+    series(
+        "Dead letters in a row",
+        "Since the last good batch, as the limit counts them: at IOT_DEAD_LETTERS_IN_A_ROW the worker ends, loudly.",
+        "short",
+        Prom(f"max by (instance) ({of('iot_dead_letters_in_a_row')})", "{{instance}}"),
     ),
     series(
         "Left out on purpose",
         "By policy: cov (change of value), silence (claims), retained, forwarded, empty.",
         "recps",
         Prom(rate("iot_dropped_total", "policy"), "{{policy}}"),
-        width=6,
     ),
 ]
 

@@ -17,7 +17,7 @@ from app.gateways.spans import BridgeSpans
 from app.gateways.writer import KafkaWriter
 from app.kafka.access import access
 from app.mqtt.tls import mqtt_context
-from app.ops import logs
+from app.ops import certificates, logs
 from app.ops.about import About
 from app.ops.health import HealthServer
 from app.runtime.tracing.start import STOP_SECONDS, start_tracing
@@ -108,6 +108,7 @@ async def _main(settings: Settings, tracing: Tracing) -> None:
 
     about = About("bridge", settings.app, ready, lambda: made.queue_depth, made.flushes)
     health = HealthServer(settings.metrics_host, settings.metrics_port, live, ready, about=about)
+    certificates.report(settings)
     await health.start()
     log.info("bridge_started", metrics_port=health.port, topic=settings.kafka_topic)
     try:

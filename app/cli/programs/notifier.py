@@ -17,7 +17,7 @@ from app.notify.retrying import RetryUntilStopped
 from app.notify.spans import NotifySpans
 from app.notify.webhook import WebhookSender
 from app.notify.webhook_client import WebhookClient
-from app.ops import logs
+from app.ops import certificates, logs
 from app.ops.about import About
 from app.ops.health import HealthServer
 from app.runtime.interrupt import Interrupt
@@ -79,6 +79,7 @@ async def _main(settings: Settings, tracing: Tracing) -> None:
 
     about = About("notifier", settings.app, ready, lambda: made.queue_depth, made.flushes)
     health = HealthServer(settings.metrics_host, settings.metrics_port, live, ready, about=about)
+    certificates.report(settings)
     await health.start()
     log.info("notifier_started", metrics_port=health.port, topic=settings.kafka_alerts_topic)
     try:
