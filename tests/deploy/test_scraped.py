@@ -67,6 +67,8 @@ def prometheus(directory: Path, ports: dict[str, int]) -> Iterator[str]:
 async def asked(address: str, path: str, **parameters: str) -> Any:
     """The data of an answer of its API; fails with its words."""
     async with aiohttp.ClientSession() as session, session.get(f"{address}/api/v1/{path}", params=parameters) as answer:
+        if answer.content_type != "application/json":
+            answer.raise_for_status()  # it only starts
         body = json.loads(await answer.text())
     assert body["status"] == "success", f"{parameters}: {body}"
     return body["data"]

@@ -168,6 +168,7 @@ TRACES: list[Panel] = [
         Prom(gained("iot_trace_spans_dropped_total"), "spans dropped"),
         Prom(gained("iot_trace_contexts_invalid_total"), "contexts invalid"),
         Prom(gained("iot_trace_always_limited_total"), "over the limit"),
+        Prom(gained("iot_trace_incoming_limited_total"), "of devices, over their budget"),
         width=12,
     ),
     Panel(
