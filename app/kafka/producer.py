@@ -1,6 +1,6 @@
 """The idempotent producers of this product: in, messages; out, the broker's ack for all of them.
 
-Messages go as whole batches, one future a batch: aiokafka's per-message `send` costs 12 us a message, this 1.5.
+Messages go as whole batches, one future a batch: aiokafka's per-message `send` costs 12 us a message, a batch 1.5.
 """
 
 import asyncio
@@ -34,9 +34,9 @@ METADATA_SECONDS = 2.0  # aiokafka would look for a missing topic for 40 s, deaf
 
 
 class IdempotentProducer:
-    """One client of aiokafka at a time, made when it is needed: whoever sends batches closes it when one has failed.
+    """One client of aiokafka at a time, made when it is needed: the sender closes the client when a batch has failed.
 
-    A lost batch leaves a gap in the client's sequence, so the next batch needs a new one.
+    A lost batch leaves a gap in the client's sequence, so the next batch needs a new client.
     """
 
     def __init__(
@@ -50,7 +50,9 @@ class IdempotentProducer:
         request_timeout_ms: int = REQUEST_TIMEOUT_MS,
         connect_seconds: float | None = None,
     ) -> None:
-        """No request that writes leaves before `lease` is sure. `connect_seconds` None: connecting takes its time."""
+        """No request that writes leaves while the `lease` is not sure. `connect_seconds` limits the time to connect;
+        None: no limit.
+        """
         self._kafka, self._lease, self._connect_seconds = kafka, lease, connect_seconds
         self._options: dict[str, Any] = {
             **kafka.options,
@@ -82,7 +84,7 @@ class IdempotentProducer:
         return self._client
 
     async def close(self) -> None:
-        """Close the connections; safe to call twice. What is not acked by now may have been written, or not."""
+        """Close the connections; safe to call twice. Messages not acked by now may have been written, or not."""
         client, self._client = self._client, None
         if client is not None:
             await close_producer(client)
@@ -92,11 +94,11 @@ class WriteHealth:
     """Which topics take no writes of one producer now, and why."""
 
     def __init__(self, events: WriteEvents) -> None:
-        self.held: dict[str, str] = {}  # topics that take none now, and why
+        self.held: dict[str, str] = {}  # topics that take no writes now, and why
         self._events = events
 
     def failed(self, topic: str, attempts: int, error: BaseException) -> None:
-        """A write failed for so many times in a row, and is tried again."""
+        """A write failed for the `attempts`-th time in a row, and is tried again."""
         cure = advice(topic, error)
         log.log(log_level(attempts), "kafka_send_retry", topic=topic, attempt=attempts, error=repr(error))
         if cure or attempts > 1:  # a first failure may be a leader that moved
@@ -128,8 +130,8 @@ class Producer:
     async def send(self, topic: str, messages: Sequence[OutgoingMessage]) -> dict[int, int]:
         """Send in order per partition; return {partition: last offset} once the broker has acked every message.
 
-        Raises TransientError when interrupted first; some messages may then have been written. When cancelled, what is
-        not on its way yet is not sent any more.
+        Raises TransientError when interrupted first; some messages may then have been written. After a cancellation,
+        messages that are not on their way yet are not sent any more.
         """
         if not messages:
             return {}
@@ -163,10 +165,10 @@ class Producer:
             raise UnknownTopicOrPartitionError(message) from None
 
     async def _send_once(self, topic: str, unsent: PendingSend) -> None:
-        """Send all of it, or take off what was acked and raise the first failure."""
+        """Send all messages, or take off the acked ones and raise the first failure."""
         client = await self._producer.connected()
         count = await self._count(client, topic)
-        if not unsent.fit(count):  # it was given more a moment ago, which the client hears of in minutes
+        if not unsent.fit(count):  # the topic got more partitions a moment ago, which the client hears of in minutes
             await client.client.force_metadata_update()
             raise UnknownTopicOrPartitionError(f"{topic} has {count} partitions, as far as this client knows")
         sent: list[Sent] = []
@@ -186,8 +188,8 @@ class Producer:
     ) -> None:
         """Hand all batches over and wait until each is acked or has failed; `sent` says which.
 
-        A batch of a partition waits for the ack of the one before it, and is not sent after a failure: the client may
-        give up one and still write the next, whose messages would then be there before those that are sent again.
+        A batch of a partition waits for the ack of the batch before, and is not sent after a failure: the client may
+        give up a batch and still write the next, whose messages would then be there before those that are sent again.
         """
         left = {partition: iter(of_it) for partition, of_it in batches.items()}
         while left:
@@ -199,7 +201,7 @@ class Producer:
                 await self._lease.ensure()  # right before, or a stall falls in between
                 try:
                     ack = await client.send_batch(batch, topic, partition=partition)
-                except KafkaError as error:  # it finds no room for longer than a request may take
+                except KafkaError as error:  # the client finds no room for longer than a request may take
                     ack = asyncio.get_running_loop().create_future()
                     ack.set_exception(error)
                 ack.add_done_callback(_look)
@@ -211,6 +213,6 @@ class Producer:
 
 
 def _look(ack: "asyncio.Future[Any]") -> None:
-    """A failure that comes after somebody has given up is nobody's, and not worth a traceback."""
+    """Take notice of a failure that comes after the sender has given up: nobody waits for it any more."""
     if not ack.cancelled():
         ack.exception()

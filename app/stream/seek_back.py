@@ -16,7 +16,7 @@ from app.stream.offsets import Offsets
 
 
 class SeekBack:
-    """Of one topic: the partitions that are owed, or looked at for markers, and whether the log is in doubt."""
+    """Knows which partitions of a topic are owed, or looked at for markers, and whether the log is in doubt."""
 
     def __init__(
         self,

@@ -9,14 +9,14 @@ class HeavyHitters:
     """Sums by name. A name with more than 1/400 of the whole is always there; its sum may be low by as much."""
 
     def __init__(self, counters: int = COUNTERS) -> None:
-        """Of more than `counters` names, those that count for least go; twice the share of one is always there."""
+        """At most `counters` names are kept: the smallest go; a name with twice the share of a counter always stays."""
         self._counters = counters
         self._sums: dict[str, float] = {}
         self.total = 0.0
 
     @property
     def sums(self) -> Mapping[str, float]:
-        """Of each name that is known."""
+        """The sum of each name that is kept."""
         return self._sums
 
     def add(self, name: str, amount: float) -> None:

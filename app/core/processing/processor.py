@@ -82,7 +82,7 @@ class Processor:
                 return work
 
     def run_sliced(self, batch: Batch, now: float) -> Generator[None, None, BatchOutput]:
-        """The same, with a pause after every SLICE records; a batch ends before the next batch begins."""
+        """All that `batch` asks of the world, with a pause after every SLICE records. A batch ends before the next."""
         context = self._begin(batch, now)
         output, devices, times = context.output, context.partition.devices, self._times
         rows, sources, watching, version = output.rows, output.sources, self._watching, self._rules.version

@@ -7,7 +7,7 @@ from app.core.sampling.change_of_value import Policy
 
 
 class WindowSpec(Struct, frozen=True, gc=False):
-    """One rolling window of a device."""
+    """A rolling window over one key of a device's readings."""
 
     name: str
     key: str
