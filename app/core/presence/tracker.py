@@ -215,5 +215,7 @@ def _active(event: AlertEvent, way: str) -> Effect:
 
 def _words(claim: InactivityClaim) -> str:
     if claim.what == "mass_over":
-        return f"it is over: of {claim.watched} devices those that are still silent are told on their own"
-    return f"{claim.silent} of {claim.watched} devices fell silent at once; none is told alone until they are back"
+        return f"the mass silence is over: of {claim.watched} devices the ones still silent are reported on their own"
+    return (
+        f"{claim.silent} of {claim.watched} devices fell silent at once; no single one is reported until most are back"
+    )
