@@ -266,3 +266,23 @@ async def test_within_a_write_and_at_the_end_of_a_batch_its_span_is_the_current_
     (span,), (flush,) = recorded.spans("store_telemetry_batch"), recorded.spans("batch_flush")
     assert seen == [ids(span), None]
     assert [span and span.context and span.context[:2] for span in current] == [ids(flush), None]
+
+
+async def test_what_a_crash_leaves_open_is_ended_at_the_stop() -> None:
+    class Broken(MemoryStore):
+        async def write(self, rows: Any, effects: Any = ()) -> WriteResult:
+            raise AssertionError("a bug")
+
+    recorded = Recorded()
+    traced = Traced(recorded)
+    recorded.tracing.before_stop(traced.spans.forget)
+    store = Broken(traced.world, traced.life.tick)
+    crashed = Traced(recorded, store=store, ledger=LedgerWithSpans(MemoryLedger(), traced.spans), tracing=traced.spans)
+    with pytest.raises(AssertionError, match="a bug"):
+        await crashed.run([reading(0, SAMPLED)])
+    assert recorded.spans() == []
+    recorded.tracing.stop(1)
+    assert [span.name for span in recorded.spans()] == ["worker_process", "store_telemetry_batch", "batch_flush"]
+    assert attributes(recorded.spans("worker_process")[0])["iot.outcome"] == "interrupted"
+    recorded.tracing.stop(1)
+    assert len(recorded.spans()) == 3

@@ -119,7 +119,7 @@ class PathSpans:
     def forget(self) -> None:
         """End what is under way: nothing more is told of it."""
         for opened in self._open.values():
-            self._interrupt(opened, "a rebalance or a stop came first")
+            self._interrupt(opened, "a rebalance, a stop or a crash came first")
         self._open.clear()
         self._waiting.clear()
         self._alerts.clear()

@@ -20,6 +20,7 @@ def with_spans(ports: Ports, tracing: Tracing, group: str, incoming: int) -> Por
     `incoming`: messages a second that are traced because they say that they are sampled.
     """
     spans = PathSpans(tracing, group, TraceBudget(incoming))
+    tracing.before_stop(spans.forget)  # what a crash leaves open is what somebody will ask for
     outbox: Outbox = OutboxWithSpans(ports.outbox, spans) if isinstance(ports.outbox, KafkaOutbox) else ports.outbox
     return replace(ports, ledger=LedgerWithSpans(ports.ledger, spans), outbox=outbox, tracing=spans)
 

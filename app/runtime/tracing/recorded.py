@@ -122,6 +122,7 @@ class RecordedTracing(Tracing):
         """`stop` is called at the end with the seconds it may take."""
         super().__init__(head)
         self._limit, self._take, self._stop = limit, take, stop
+        self._ends: list[Callable[[], None]] = []
 
     def always(self) -> bool:
         """Whether what went wrong gets a span though nothing sampled it; so many a second, the rest is counted."""
@@ -146,8 +147,14 @@ class RecordedTracing(Tracing):
             made.link(context)
         return made
 
+    def before_stop(self, end: Callable[[], None]) -> None:
+        """Have `end` called first when this stops: it ends the spans of what is still under way."""
+        self._ends.append(end)
+
     def stop(self, seconds: float) -> None:
         """Export what is left; returns after so many seconds at most."""
+        while self._ends:
+            self._ends.pop()()
         self._stop(seconds)
 
 

@@ -1,6 +1,6 @@
 """What programs make spans with: Tracing and TraceSpan. These two make none; those that do are in provider.py."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from enum import Enum
 from types import TracebackType
@@ -93,6 +93,9 @@ class Tracing:
         semconv.py. Texts are cut at 256 characters.
         """
         return NO_SPAN
+
+    def before_stop(self, end: Callable[[], None]) -> None:
+        """Have `end` called first when this stops: it ends the spans of what is still under way."""
 
     def stop(self, seconds: float) -> None:
         """Export what is left; returns after so many seconds at most. Blocks: not for an event loop. Safe twice."""
