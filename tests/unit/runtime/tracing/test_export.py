@@ -122,8 +122,11 @@ def test_the_end_waits_for_no_exporter() -> None:
 
 
 def test_no_thread_without_a_span() -> None:
+    before = threading.enumerate()  # those of other tests may still hang
     made = queue(Exporter())
-    assert not [thread for thread in threading.enumerate() if thread.name == "trace-export"]
+    assert set(threading.enumerate()) <= set(before)
+    made.put(SPAN)
+    assert {thread.name for thread in set(threading.enumerate()) - set(before)} == {"trace-export"}
     made.stop(1)
 
 
