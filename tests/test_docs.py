@@ -16,6 +16,7 @@ from app.core.model.records import Reason
 from app.core.rules.rule_checks import checks_of_rule
 from app.settings import Settings
 from tests import DEFAULT
+from tests.bench.profile import under
 from tests.test_layers import APP, LAYERS, NEVER
 from tools.documents import DOCS, METRICS, ROOT, filled, metrics_of, stages_of_reasons, steps_of_the_path
 
@@ -119,6 +120,15 @@ def test_commands_exist(page: Path) -> None:
     assert set(re.findall(r"(?:`|^ +)make ([a-z-]+)", text, re.MULTILINE)) - targets == set()
     for command in re.findall(r"(?:`|bin/|^ +|&& |& )iot-stream ([a-z]+)", text, re.MULTILINE):
         assert importlib.util.find_spec(module_of(command)), f"there is no iot-stream {command}"
+
+
+def test_the_profiler_comes_with_make_setup() -> None:
+    assert "tests.bench.profile build/profile.svg" in (ROOT / "Makefile").read_text()
+    locked = re.search(r"^py-spy==(\S+)", (ROOT / "requirements-dev.lock").read_text(), re.M)
+    assert locked
+    command = under(Path("build/profile.svg"))
+    assert Path(command[0]).name == "py-spy"
+    assert command[-1] == "--", "what is profiled comes after it"
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=lambda page: page.name)

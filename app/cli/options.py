@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
@@ -17,8 +18,9 @@ Directory = Annotated[Path | None, typer.Option("--dir", help="Where data, logs 
 
 
 def say(line: str) -> None:
-    """Print one line on standard error."""
-    print(line, file=sys.stderr, flush=True)
+    """Print one line on standard error, unless that was closed: what goes on must not end with who looks on."""
+    with suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
 
 
 def past(text: str, option: str) -> timedelta:

@@ -98,7 +98,8 @@ class Watch:
             tasks = {one.begin() for one in sources}
             await asyncio.wait(tasks, timeout=patience)
         now = time.monotonic()
-        return self._model.take(
+        return await asyncio.to_thread(  # a page may be large, and keys are answered meanwhile
+            self._model.take,
             now,
             time.time(),
             [one.collect() or _silent(url, now) for url, one in zip(self._urls, self._pages, strict=True)],

@@ -126,3 +126,16 @@ def test_sigterm_does_the_same(run: Terminal, server_dir: Path) -> None:
     run.process.send_signal(signal.SIGTERM)
     assert run.ended(120) == 0
     assert [name for name, pid in running.items() if psutil.pid_exists(pid)] == []
+
+
+def test_a_terminal_that_is_closed_ends_it() -> None:
+    """With nobody there to read, and without a SIGHUP."""
+    terminal = Terminal("top", "--metrics", "127.0.0.1:1", "--interval", "0.2")
+    terminal.until(lambda: ENTER in terminal.read() and "refused" in terminal.text)
+    os.close(terminal.master)
+    os.close(terminal.slave)
+    try:
+        assert terminal.process.wait(30) in (0, 120), "120: Python could not flush at the end"
+    finally:
+        terminal.process.kill()
+        terminal.process.wait()

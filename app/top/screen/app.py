@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
+from rich.segment import Segments
+from rich.traceback import Traceback
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import DataTable, Footer, Input, RichLog, TabbedContent, TabPane
@@ -14,6 +16,7 @@ from app.top.model.history import PartitionHistory
 from app.top.model.snapshot import Snapshot
 from app.top.notes import Notes
 from app.top.screen.details import AskDevice, DeviceScreen, HelpScreen, PartitionScreen
+from app.top.screen.driver import TerminalDriver
 from app.top.screen.head import Head
 from app.top.screen.tables import SnapshotTable
 from app.top.text import columns
@@ -71,7 +74,7 @@ class TopApp(App[None]):
         stopped: threading.Event | None = None,
     ) -> None:
         """`warnings`: what else to say above the tables; `notes`: lines of a tab; when `stopped` is set it ends."""
-        super().__init__()
+        super().__init__(driver_class=TerminalDriver)
         self._watch, self._interval = watch, interval
         self._title, self._notes, self._warnings = title, notes, warnings
         self._stopped = stopped or threading.Event()
@@ -109,6 +112,12 @@ class TopApp(App[None]):
             self._show(await self._watch.look(min(self._interval, PATIENCE)))
             await asyncio.sleep(max(0.0, due - time.monotonic()))
 
+    def _fatal_error(self) -> None:
+        """Textual's own shows local variables, and one may be a password."""
+        traceback = Traceback(show_locals=False)
+        self._exit_renderables.append(Segments(self.console.render(traceback, self.console.options)))
+        self._close_messages_no_wait()
+
     def _stop_if_told(self) -> None:
         if self._stopped.is_set():
             self.exit()
@@ -124,8 +133,10 @@ class TopApp(App[None]):
             return
         main, width = self.screen_stack[0], self.size.width
         main.query_one(Head).show(self._snapshot, width - 2, self._state(self._snapshot))
+        active = main.query_one(TabbedContent).active_pane
         for table in main.query(SnapshotTable):
-            table.show(self._snapshot, self._wanted, width)
+            if table.spec is columns.PROGRAMS or (active and table.parent is active):
+                table.show(self._snapshot, self._wanted, width)
         if self._notes is not None:
             log = main.query_one("#log", RichLog)
             for line in self._notes.since(self._noted):
@@ -145,6 +156,10 @@ class TopApp(App[None]):
 
     def on_resize(self) -> None:
         """Other columns may have room."""
+        self._draw()
+
+    def on_tabbed_content_tab_activated(self) -> None:
+        """A table that was hidden is as old as it was then."""
         self._draw()
 
     def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:

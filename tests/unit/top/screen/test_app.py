@@ -10,6 +10,7 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input, RichLog, Sparkline, Static, TabbedContent
 
+from app.top.model.snapshot import Snapshot
 from app.top.notes import Notes
 from app.top.screen.app import TopApp
 from app.top.screen.details import DeviceScreen, HelpScreen, PartitionScreen
@@ -192,6 +193,25 @@ async def test_it_ends_when_told() -> None:
         stopped.set()
         await until(pilot, lambda: not app.is_running)
     assert app.return_code == 0
+
+
+class BrokenWatch(Watch):
+    """With a bug."""
+
+    async def look(self, patience: float) -> Snapshot:
+        """Never answers."""
+        secret = f"in a variable {patience}"
+        raise ZeroDivisionError(len(secret))
+
+
+async def test_a_bug_ends_it_and_is_shown_without_what_is_in_variables(capsys: pytest.CaptureFixture[str]) -> None:
+    async with BrokenWatch([]) as watch:
+        app = TopApp(watch, INTERVAL)
+        await app.run_async(headless=True)
+    assert app.return_code == 1
+    said = capsys.readouterr().err
+    assert "ZeroDivisionError" in said
+    assert "in a variable 0.2" not in said
 
 
 @pytest.mark.parametrize("size", [(60, 20), (80, 24), (120, 40), (30, 8)])
