@@ -179,6 +179,15 @@ async def test_kafka_alone_knows_the_lag_and_who_has_what(site: Site) -> None:
     assert found["totals"]["lag_seconds"] > 0
 
 
+async def test_a_topic_that_is_missing_is_said_and_not_made(site: Site) -> None:
+    source = GroupSource(site.settings)
+    try:
+        for _ in range(2):
+            assert (await source.ask(times=True)).problem == f"Kafka has no topic {site.settings.kafka_topic}"
+    finally:
+        await source.close()
+
+
 async def test_kafka_that_is_away_is_an_answer() -> None:
     broker = f"127.0.0.1:{free_port()}"
     source = GroupSource(Settings(kafka_broker=broker))

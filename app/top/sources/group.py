@@ -50,10 +50,10 @@ class GroupSource:
 
     async def _look(self, times: bool) -> GroupAnswer:
         admin, consumer = await self._clients()
+        if self._topic not in await admin.list_topics():  # a broker may make one that is asked for by name
+            return GroupAnswer(time.monotonic(), problem=f"Kafka has no topic {self._topic}")
         described = await admin.describe_topics([self._topic])
         tps = [TopicPartition(self._topic, one["partition"]) for one in described[0]["partitions"]]
-        if not tps:
-            return GroupAnswer(time.monotonic(), problem=f"Kafka has no topic {self._topic}")
         committed = await admin.list_consumer_group_offsets(self._group)
         state, members, owners = await self._members(admin)
         starts, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
