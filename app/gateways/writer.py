@@ -7,6 +7,7 @@ one a message, 1.5 us of CPU a message instead of 12 (tests/bench/bridge.py).
 """
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -33,6 +34,7 @@ BATCH_BYTES = 512 << 10
 REQUEST_TIMEOUT_MS = 10_000
 # A producer that delivers nothing for this long is replaced: it may be wedged, and a new one costs only duplicates.
 STUCK_SECONDS = 60.0
+SLOW_SECONDS = 5.0  # a write that takes so long is in an outage, for whoever looks at /health
 MAX_DEAD_LETTER_BYTES = 16 << 20  # the client's own limit; the broker's is what counts
 TOO_LARGE = ("reason", Reason.PAYLOAD_TOO_LARGE.encode())
 FOR_EVER = (MessageSizeTooLargeError, RecordListTooLargeError)
@@ -58,6 +60,7 @@ class KafkaWriter:
         self.topic, self._dead_letter_topic = topic, dead_letter_topic
         self._partitions = {topic: PartitionCache(), dead_letter_topic: PartitionCache()}
         self.available = False  # whether the last attempt went through; for /ready
+        self._asked: float | None = None  # when the attempt under way began (monotonic)
 
     async def write(self, records: Sequence[IngestRecord], dead: Sequence[IngestRecord] = ()) -> Sequence[IngestRecord]:
         """Return once every record is acked by all in-sync replicas, or refused for ever and dead-lettered: which.
@@ -69,6 +72,7 @@ class KafkaWriter:
         pending: Pending = {(self.topic, NOWHERE): list(records), (self._dead_letter_topic, NOWHERE): list(dead)}
         limits: dict[Place, int] = {}  # most records in a batch, after Kafka found one too large
         while pending:
+            self._asked = time.monotonic()
             try:
                 producer = await self.connect()
                 pending = await self._assign(producer, pending)
@@ -76,11 +80,17 @@ class KafkaWriter:
                 failure = self._settle(outcome, pending, limits, refused)
             except KAFKA_ERRORS as error:
                 failure = error
+            self._asked = None
             self.available = failure is None or isinstance(failure, FOR_EVER)
             attempt = 0 if self.available else attempt + 1
             if failure is not None:
                 await self._failed(failure, attempt)
         return refused
+
+    @property
+    def answered(self) -> bool:
+        """Whether Kafka takes what is written: the last attempt went through, and the one under way is not slow."""
+        return self.available and (self._asked is None or time.monotonic() - self._asked < SLOW_SECONDS)
 
     async def connect(self) -> AIOKafkaProducer:
         """The producer, started. Raises KAFKA_ERRORS while Kafka is away."""

@@ -5,7 +5,7 @@ record older than the limit, and no longer once none is older than half of it, s
 that went to another worker is that worker's to report.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -35,8 +35,8 @@ class LateRecords:
         self._late: dict[TP, _Late] = {}
         self._before: dict[TP, tuple[float, Waiting]] = {}  # when a partition was on time, new, or told of, last
 
-    def look(self, waiting: Mapping[TP, Waiting], held: Mapping[str, str], breaker_open: bool, clock: float) -> None:
-        """`waiting` are all partitions of this worker; `held`: what is held up and why, as /ready shows it."""
+    def look(self, waiting: Mapping[TP, Waiting], cause: str | None, clock: float) -> None:
+        """`waiting` are all partitions of this worker; `cause`: what keeps it from going on, where that is known."""
         if not self._limit:
             return
         for known in (self._late, self._before):
@@ -54,7 +54,7 @@ class LateRecords:
                 self._before[tp] = clock, now
             elif late.told_at is None or clock - late.told_at >= REMIND_SECONDS:
                 late.told_at = clock
-                self._tell(tp, now, _cause(held, breaker_open), clock)
+                self._tell(tp, now, cause, clock)
                 self._before[tp] = clock, now
 
     def _tell(self, tp: TP, now: Waiting, cause: str | None, clock: float) -> None:
@@ -78,10 +78,12 @@ class LateRecords:
             log.warning("records_on_time", partition=tp.partition, late_for_seconds=round(clock - late.since))
 
 
-def _cause(held: Mapping[str, str], breaker_open: bool) -> str | None:
-    """What keeps this worker from going on, where it knows."""
+def known_cause(breaker_open: bool, kafka_answers: bool, held: Collection[str]) -> str | None:
+    """What keeps this worker from going on, where it knows; `held`: what /ready says is held up."""
     if breaker_open:
         return "the database does not take writes, its circuit breaker is open: /ready says why"
+    if not kafka_answers:
+        return "Kafka does not answer the heartbeats of this worker: is it up, and can it be reached from here?"
     if held:
         return f"held up, see /ready: {', '.join(sorted(held))}"
     return None

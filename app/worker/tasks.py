@@ -14,6 +14,7 @@ from app.stream.log_progress import log_positions
 from app.worker import gauges
 from app.worker.backends import Backends
 from app.worker.config_task import ConfigTask
+from app.worker.late_records import known_cause
 from app.worker.lifecycle import WorkerApp
 from app.worker.parts import WorkerParts
 from app.worker.schema_task import wait_for_schema
@@ -87,5 +88,6 @@ class WorkerTasks:
         flight, clock = consumer.flight, time.monotonic()
         waiting = parts.watchdog.times.now(flight.epoch, flight.done_offsets(), flight.heads(), clock, time.time())
         gauges.set_waiting(waiting)
-        held = {**backends.store.advice, **backends.producer.writes.held}
-        parts.late.look(waiting, held, backends.store.breaker_state is BreakerState.OPEN, clock)
+        is_open = backends.store.breaker_state is BreakerState.OPEN
+        held = {*backends.store.advice, *backends.producer.writes.held}
+        parts.late.look(waiting, known_cause(is_open, backends.lease.valid(), held), clock)

@@ -106,7 +106,10 @@ async def _main(settings: Settings, tracing: Tracing) -> None:
     async def ready() -> Mapping[str, bool]:
         return {"mqtt": made.connected, "kafka": writer.available}
 
-    about = About("bridge", settings.app, ready, lambda: made.queue_depth, made.flushes)
+    def connected() -> Mapping[str, bool]:
+        return {"kafka": writer.answered}  # said sooner here than in /ready
+
+    about = About("bridge", settings.app, ready, lambda: made.queue_depth, made.flushes, connected)
     health = HealthServer(settings.metrics_host, settings.metrics_port, live, ready, about=about)
     certificates.report(settings)
     await health.start()

@@ -95,7 +95,7 @@ class Bridge:
         self.flushes = Flushes()  # of chunks that Kafka has acknowledged
         OLDEST.set_function(self._waiting)
         PAUSED.set_function(lambda: float(bool(self._session and self._session.paused)))
-        KAFKA_CONNECTED.set_function(lambda: float(writer.available))
+        KAFKA_CONNECTED.set_function(lambda: float(writer.answered))
 
     @property
     def connected(self) -> bool:

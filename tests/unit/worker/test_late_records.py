@@ -7,7 +7,7 @@ import pytest
 from faust.types import TP
 from structlog.testing import capture_logs
 
-from app.worker.late_records import LateRecords
+from app.worker.late_records import LateRecords, known_cause
 from app.worker.waiting_time import Waiting
 
 ZERO, ONE = TP("in", 0), TP("in", 1)
@@ -18,8 +18,8 @@ class Watch:
 
     def __init__(self, limit: float = 10.0) -> None:
         self.late, self.clock = LateRecords(limit), 100.0
-        self.held: dict[str, str] = {}
-        self.open = False
+        self.held: set[str] = set()
+        self.open, self.answers = False, True
 
     def sees(self, seconds: float, tp: TP = ZERO, *, records: int = 7, done: int = 0, end: int = 0) -> list[Any]:
         return self.sees_all({tp: Waiting(seconds, records, done, end)})
@@ -27,7 +27,7 @@ class Watch:
     def sees_all(self, waiting: dict[TP, Waiting]) -> list[Any]:
         self.clock += 1
         with capture_logs() as lines:
-            self.late.look(waiting, self.held, self.open, self.clock)
+            self.late.look(waiting, known_cause(self.open, self.answers, self.held), self.clock)
         return lines
 
 
@@ -75,14 +75,14 @@ def test_a_partition_that_went_is_another_workers_to_report() -> None:
 @pytest.mark.parametrize(
     ("is_open", "held", "done", "end", "words"),
     [
-        (True, {"writes": "refused"}, 0, 0, "circuit breaker is open"),
-        (False, {"rules": "no table", "iot-alerts": "gone"}, 0, 0, "held up, see /ready: iot-alerts, rules"),
-        (False, {}, 0, 500, "nothing is done"),
-        (False, {}, 900, 300, "catching up.* even in about 10 s"),
-        (False, {}, 300, 900, "more comes in than is done"),
+        (True, {"writes"}, 0, 0, "circuit breaker is open"),
+        (False, {"rules", "iot-alerts"}, 0, 0, "held up, see /ready: iot-alerts, rules"),
+        (False, set(), 0, 500, "nothing is done"),
+        (False, set(), 900, 300, "catching up.* even in about 10 s"),
+        (False, set(), 300, 900, "more comes in than is done"),
     ],
 )
-def test_it_says_why(is_open: bool, held: dict[str, str], done: int, end: int, words: str) -> None:
+def test_it_says_why(is_open: bool, held: set[str], done: int, end: int, words: str) -> None:
     watch = Watch()
     watch.open, watch.held = is_open, held
     watch.sees(11.0, records=6000, done=1000, end=7000)
@@ -90,6 +90,14 @@ def test_it_says_why(is_open: bool, held: dict[str, str], done: int, end: int, w
     assert (line["records"], line["done_per_second"], line["coming_per_second"]) == (6000, done, end)
     assert pytest.approx(12.0) == line["seconds"]
     assert re.search(words, line["cause"])
+
+
+def test_kafka_that_does_not_answer_is_the_cause() -> None:
+    watch = Watch()
+    watch.answers, watch.held = False, {"iot-alerts"}
+    watch.sees(11.0)
+    (line,) = watch.sees(12.0)
+    assert line["cause"].startswith("Kafka does not answer")
 
 
 def test_nobody_is_warned_where_the_limit_is_0() -> None:
