@@ -19,6 +19,7 @@ from app.postgres.store import write_queue
 from app.postgres.store.late_horizon import LateHorizon
 from app.postgres.store.write_queue import LiveWrites, PendingWrite, StoreContext, WriteQueue
 from app.runtime.interrupt import Interrupt
+from app.runtime.tracing.tracing import CURRENT, TraceSpan
 
 ROW = (datetime(2026, 5, 4, tzinfo=UTC), "u1", "d1", 1)
 
@@ -30,6 +31,7 @@ class Groups:
 
     def __init__(self) -> None:
         self.seen: list[list[int]] = []
+        self.spans: list[TraceSpan | None] = []  # within which each transaction is
         self.go_on = asyncio.Event()  # a transaction ends once this is set
         self.go_on.set()
 
@@ -38,6 +40,7 @@ class Groups:
 
     async def store(self, session: Any, group: Sequence[PendingWrite]) -> int:
         self.seen.append([len(pending.rows) for pending in group])
+        self.spans.append(CURRENT.get())
         await self.go_on.wait()
         await asyncio.sleep(0.001)
         for pending in group:
@@ -124,6 +127,24 @@ async def test_those_that_waited_for_a_lane_share_the_first_one_free(groups: tup
     work.go_on.set()
     await writing
     assert work.seen == [[400], [400], [400], [100, 100, 200], [200]]
+
+
+async def test_a_transaction_is_within_the_span_of_its_first_write(groups: tuple[WriteQueue, Groups]) -> None:
+    """Also one that a transaction of others has let wait: its task is made where theirs ends."""
+    store, work = groups
+    spans: list[TraceSpan | None] = [TraceSpan(), TraceSpan(), TraceSpan(), None, TraceSpan()]
+
+    async def write(span: TraceSpan | None) -> None:
+        CURRENT.set(span)
+        await store.write([ROW] * 400)
+
+    work.go_on.clear()
+    writing = [asyncio.ensure_future(write(span)) for span in spans]
+    for _ in range(100):
+        await asyncio.sleep(0)
+    work.go_on.set()
+    await asyncio.gather(*writing)
+    assert work.spans == spans
 
 
 async def test_a_queue_that_is_stopped_begins_nothing(

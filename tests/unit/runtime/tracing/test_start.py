@@ -23,6 +23,7 @@ def run(code: str) -> str:
 def test_off_nothing_of_opentelemetry_is_imported() -> None:
     code = (
         "import sys; from app.settings import Settings; from app.runtime.tracing.start import start_tracing;"
+        "import app.worker.build, app.cli.programs.bridge, app.cli.programs.notifier, app.cli.stack.fleet;"
         "start_tracing('worker', Settings(), {});"
         "print([name for name in sys.modules if name.startswith(('opentelemetry', 'grpc'))])"
     )
