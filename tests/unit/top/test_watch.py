@@ -11,7 +11,7 @@ from tests.unit.top.deployments import WorkerPage, serving
 
 
 async def test_one_that_hangs_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pages, "SECONDS", 1.5)
+    monkeypatch.setattr(pages, "SECONDS", 4.0)
     async with (
         serving(metrics=(200, None)) as stuck,
         serving(metrics=(200, WorkerPage(stored={0: 5}).text())) as well,
@@ -19,11 +19,11 @@ async def test_one_that_hangs_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -
     ):
         began = time.monotonic()
         found = await watch.look(0.3)
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 3.5, "less than it takes to give one up"
         assert [row.up for row in found.programs] == [False, True, False]
         assert [row.problem for row in found.programs] == ["no answer yet", "", "Connection refused"]
-        found = await watch.look(5)
-        assert found.programs[0].problem == "no answer within 1.5 s"
+        found = await watch.look(20)
+        assert found.programs[0].problem == "no answer within 4 s"
         well.pages["/metrics"] = (200, WorkerPage(stored={0: 30}).text())
         stuck.pages["/metrics"] = (200, WorkerPage(stored={1: 7}).text())
         found = await watch.look(5)
@@ -43,7 +43,7 @@ async def test_leaving_ends_what_is_under_way() -> None:
         async with Watch([stuck.url]) as watch:
             await watch.look(0.1)
             began = time.monotonic()
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < pages.SECONDS - 0.5
 
 
 async def test_a_device_without_a_database() -> None:

@@ -69,7 +69,7 @@ async def test_one_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> No
     async with serving(metrics=(200, None), ready=(200, None)) as served:
         began = time.monotonic()
         answer = await look(served.url)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10, "and not for as long as it hangs"
     assert answer.problem == "no answer within 0.3 s"
 
 
