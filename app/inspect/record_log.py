@@ -1,11 +1,13 @@
 """A topic read without a group: in, where to begin; out, its records. Nothing is committed, nobody is rebalanced."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from msgspec import Struct
 
 from app.errors import PermanentError, TransientError
 from app.kafka.access import KAFKA_ERRORS, Access, start
@@ -26,7 +28,11 @@ async def record_log(kafka: Access, topic: str, *, committed: bool = True) -> As
 
     Raises TransientError when Kafka is away, also while it is read, and PermanentError when there is no such topic.
     """
-    count = (await existing(kafka, [topic])).get(topic, 0)
+    try:
+        async with asyncio.timeout(ASK_MS / 1000):
+            count = (await existing(kafka, [topic])).get(topic, 0)
+    except TimeoutError:
+        raise TransientError(f"Kafka at {kafka} does not answer within {ASK_MS / 1000:g} s") from None
     if not count:
         raise PermanentError(f"there is no topic {topic}: look at the settings, or make it: iot-stream topics create")
     client = AIOKafkaConsumer(
@@ -41,6 +47,18 @@ async def record_log(kafka: Access, topic: str, *, committed: bool = True) -> As
         raise TransientError(f"cannot read {topic} from Kafka at {kafka}: {error or type(error).__name__}") from error
     finally:
         await close_consumer(client)
+
+
+class UnreadableRecord(Struct, frozen=True):
+    """Stands for a record that the Kafka client cannot read; nor can it read what comes behind it."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int = -1
+    key: bytes | None = None
+    value: bytes | None = None
+    headers: Sequence[tuple[str, bytes]] = ()
 
 
 class RecordLog:
@@ -65,18 +83,47 @@ class RecordLog:
         return {tp: at.offset if (at := found.get(tp)) else ends[tp] for tp in self.tps}
 
     async def follow(self, begin: Offsets, until: Offsets | None = None) -> AsyncIterator[Sequence[Any]]:
-        """Yield records from `begin` on as they come, those of a partition in their order; at `until` it ends."""
+        """Yield records from `begin` on as they come, those of a partition in their order; at `until` it ends.
+
+        A partition with a record that the client cannot read ends there, with an UnreadableRecord in its place.
+        """
         self.client.assign(list(begin))
-        for tp, offset in begin.items():
+        at = dict(begin)  # what comes next
+        for tp, offset in at.items():
             self.client.seek(tp, offset)
         heard = time.monotonic()
-        while until is None or [tp for tp in begin if await self.client.position(tp) < until[tp]]:
-            found = await self.client.getmany(timeout_ms=300, max_records=TAKEN)
+        while until is None or [tp for tp in at if await self.client.position(tp) < until[tp]]:
+            found = await self._taken(at)
             now = time.monotonic()
-            if found:
+            if any(found.values()):
                 heard = now
             elif now - heard > IDLE_SECONDS:
                 await self.ends()  # raises where the client itself would wait, and say nothing
                 heard = now
             for tp, records in found.items():
                 yield [one for one in records if until is None or one.offset < until[tp]]
+
+    async def _taken(self, at: dict[TopicPartition, int]) -> Mapping[TopicPartition, Sequence[Any]]:
+        """The next records, counted in `at`, which a partition leaves that cannot be read any more."""
+        found: Mapping[TopicPartition, Sequence[Any]]
+        try:
+            found = await self.client.getmany(*at, timeout_ms=300, max_records=TAKEN)
+        except UnicodeDecodeError:  # of which partition it does not say, and what it took of others is lost
+            for tp, offset in at.items():
+                self.client.seek(tp, offset)
+            ends = await self.ends()
+            found = {tp: await self._one_by_one(tp, at, ends[tp]) for tp in list(at)}
+        at |= {tp: records[-1].offset + 1 for tp, records in found.items() if records and tp in at}
+        return found
+
+    async def _one_by_one(self, tp: TopicPartition, at: dict[TopicPartition, int], end: int) -> Sequence[Any]:
+        found: list[Any] = []
+        next_offset = at[tp]
+        try:
+            while len(found) < TAKEN and next_offset < end:
+                found += (await self.client.getmany(tp, timeout_ms=1000, max_records=1)).get(tp, ())
+                next_offset = await self.client.position(tp)
+        except UnicodeDecodeError:
+            del at[tp]
+            found.append(UnreadableRecord(tp.topic, tp.partition, next_offset))
+        return found

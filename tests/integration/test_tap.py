@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import itertools
 import json
 import os
 import pty
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,27 @@ def telemetry(site: Site, device: str) -> str:
     return f"users/{site.unique}/devices/{device}/telemetry"
 
 
+# A header's name is UTF-8 to Kafka's own clients, and bytes to its log; aiokafka's writer in Python can be fooled.
+UNREADABLE = """
+import asyncio, sys
+from aiokafka import AIOKafkaProducer
+class Name(str):
+    def encode(self, *_):
+        return bytes([0xff])
+async def main():
+    async with AIOKafkaProducer(bootstrap_servers=sys.argv[1]) as producer:
+        await producer.send_and_wait(sys.argv[2], b"{}", key=b"k", partition=0, headers=[(Name("x"), b"1")])
+asyncio.run(main())
+"""
+
+
+async def send_unreadable(site: Site) -> None:
+    """A record on partition 0 of the input topic that aiokafka cannot read."""
+    words = (sys.executable, "-c", UNREADABLE, site.kafka, site.settings.kafka_topic)
+    process = await asyncio.create_subprocess_exec(*words, env={**os.environ, "AIOKAFKA_NO_EXTENSIONS": "1"})
+    assert await asyncio.wait_for(process.wait(), 60) == 0
+
+
 async def groups(site: Site) -> set[str]:
     admin = AIOKafkaAdminClient(bootstrap_servers=site.kafka)
     await admin.start()
@@ -83,7 +105,7 @@ class Live:
 
     async def line(self) -> dict[str, Any]:
         """Its next line."""
-        found: dict[str, Any] = json.loads(await asyncio.wait_for(self._out.readline(), 30))
+        found: dict[str, Any] = json.loads(await asyncio.wait_for(self._out.readline(), 60))
         return found
 
     async def ended(self) -> tuple[int, str]:
@@ -190,27 +212,41 @@ async def test_dead_letters_and_alerts_of_a_real_worker(site: Site) -> None:
     )  # fmt: skip
     assert dead["payload_text"].startswith('{"time"')
     shown = await tap(site, "--topic", "dlq", "--reason", "bad_json", "--from-beginning", "--once")
-    assert f"validate: {'bad_json'}" not in shown.out
-    assert f"decode: bad_json {dead['error']}" in shown.out
+
+    assert "    decode: bad_json Input data was truncated" in shown.out
     (alert,) = objects(await tap(site, "alerts", "--from-beginning", "--once", "--json"))
     assert (alert["payload"]["status"], alert["payload"]["message"], alert["device_id"]) == ("FIRING", "too hot", "d1")
 
 
-async def test_it_waits_for_what_comes_and_ends_quietly(site: Site) -> None:
-    async with live(site, "in", "--user", site.unique) as first, live(site, "mqtt", "--user", site.unique) as second:
+@asynccontextmanager
+async def sending(site: Site) -> AsyncIterator[None]:
+    """A reading on Kafka's input topic and one to the MQTT broker, again and again: nobody says when a tap listens."""
+
+    async def send_on() -> None:
         async with publisher(site.mqtt, f"p-{site.unique}") as client:
-            for number in range(100):  # until both listen; each message is in Kafka and at the broker
+            for number in itertools.count():
                 await send(site, (telemetry(site, "d1"), reading(number)))
                 await client.publish([(telemetry(site, "d1"), reading(number))], user_properties=[("note", "x\u202ey")])
                 await asyncio.sleep(0.1)
-                if number > 30:
-                    break
-        seen = await first.line()
-        assert (seen["topic"], seen["kind"], seen["device_id"]) == (site.settings.kafka_topic, "telemetry", "d1")
-        seen = await second.line()
-        assert (seen["topic"], seen["qos"], seen["retained"]) == (telemetry(site, "d1"), 0, False)
-        assert seen["headers"] == [{"name": "note", "value": "x\u202ey"}]
-        assert seen["payload"]["sequence_id"] == seen["sequence_id"]
+
+    task = asyncio.create_task(send_on())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_it_waits_for_what_comes_and_ends_quietly(site: Site) -> None:
+    async with live(site, "in", "--user", site.unique) as first, live(site, "mqtt", "--user", site.unique) as second:
+        async with sending(site):
+            seen = await first.line()
+            assert (seen["topic"], seen["kind"], seen["device_id"]) == (site.settings.kafka_topic, "telemetry", "d1")
+            seen = await second.line()
+            assert (seen["topic"], seen["qos"], seen["retained"]) == (telemetry(site, "d1"), 0, False)
+            assert seen["headers"] == [{"name": "note", "value": "x\u202ey"}]
+            assert seen["payload"]["sequence_id"] == seen["sequence_id"]
         for running in (first, second):
             code, out = await running.interrupted()
             assert code == 130
@@ -299,10 +335,26 @@ async def test_a_flood_takes_no_memory(site: Site) -> None:
     assert kilobytes < 200_000, "60 MB of records must not be held at once"
 
 
+async def test_a_record_that_the_client_cannot_read_ends_its_partition_alone(site: Site) -> None:
+    topic = telemetry(site, "d1")
+    await send(site, *[(topic, reading(number)) for number in range(3)])
+    await send_unreadable(site)
+    await send(site, (topic, reading(5)))
+    async with AIOKafkaProducer(bootstrap_servers=site.kafka) as producer:
+        for number in range(20):
+            await producer.send_and_wait(site.settings.kafka_topic, reading(number), key=b"k", partition=1 + number % 2)
+    found = objects(await tap(site, "--from-beginning", "--until-end", "--json"))
+    offsets = {number: [one["offset"] for one in found if one["partition"] == number] for number in range(3)}
+    assert offsets == {0: [0, 1, 2, 3], 1: list(range(10)), 2: list(range(10))}
+    (unread,) = [one for one in found if "undecodable" in one]
+    assert (unread["partition"], unread["offset"], "not UTF-8" in unread["error"]) == (0, 3, True)
+
+
 async def test_nothing_is_committed(site: Site) -> None:
     await send(site, (telemetry(site, "d1"), reading(1)))
     tp = TopicPartition(site.settings.kafka_topic, 0)
-    async with AIOKafkaConsumer(bootstrap_servers=site.kafka, group_id=site.settings.group_id) as consumer:
+    options = {"group_id": site.settings.group_id, "enable_auto_commit": False}
+    async with AIOKafkaConsumer(bootstrap_servers=site.kafka, **options) as consumer:
         consumer.assign([tp])
         await consumer.commit({tp: 0})
     assert len(objects(await tap(site, "--from-beginning", "--until-end", "--json"))) == 1

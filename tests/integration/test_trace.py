@@ -20,6 +20,7 @@ from aiokafka import AIOKafkaProducer
 from app.kafka.messages import key_partition
 from app.local.servers.common import free_port
 from tests.command import ROOT, Done, iot_stream
+from tests.integration.test_tap import send_unreadable
 from tests.servers import KafkaServer, MqttServer
 from tests.unit.inspect.test_spans import BATCHES, TRACE
 from tests.unit.inspect.test_text import harmless
@@ -276,6 +277,16 @@ async def test_a_bar_on_a_terminal(site: Site) -> None:
     assert process.returncode == 0
     assert json.loads(out)["state"] == "waiting"
     assert "reading Kafka" in said
+
+
+async def test_a_record_that_the_client_cannot_read_is_a_note(site: Site) -> None:
+    topic = f"users/{site.unique}/devices/d1/telemetry"
+    await send(site, topic, payload(1), b"k", partition=0)
+    await send_unreadable(site)
+    await send(site, topic, payload(2), b"k", partition=0)
+    assert (await trace(site, *of(site, 1), "--all-partitions")).out.startswith("waiting: ")
+    lost = await asked(site, 1, *of(site, 2), "--all-partitions")
+    assert f"in {site.settings.kafka_topic}-0, offsets 1 to 2 a header's name is not UTF-8" in lost["notes"][0]
 
 
 async def test_servers_that_are_away(site: Site) -> None:

@@ -31,8 +31,9 @@ def lines(view: RecordView, paint: Paint, *, headers: bool = True) -> Iterator[s
     """A record for a person; nothing that a terminal acts on but our own colours."""
     yield " ".join(filter(None, _head(view, paint)))
     if view.error or view.reason:
-        why = f"{view.stage}: {view.reason}" if view.reason else "cannot be decoded"
-        yield f"    {paint(shown(why), RED)} {shown(view.error)}"
+        why = f"{view.stage}: {view.reason}" if view.reason else "cannot be decoded:"
+        error = view.error.removesuffix(f" ({why})")  # as dead letters have it
+        yield f"    {paint(shown(why), RED)} {shown(error)}"
     if headers and view.headers:
         named = (f"{shown(name)}={'' if value is None else shown(value)}" for name, value in view.headers)
         yield f"    {paint('headers', DIM)} {paint(' '.join(named), DIM)}"
