@@ -5,6 +5,7 @@ What their programs export goes to a real OTLP receiver; what is asked of a trac
 
 import asyncio
 import json
+import os
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -25,7 +26,8 @@ from app.local.servers.mosquitto import Mosquitto
 from app.runtime.tracing.context import context_of, parse
 from app.runtime.tracing.start import start_tracing
 from tests.audit import header, read
-from tests.integration.bridges import publisher
+from tests.integration.bridges import create_topics, program, publisher, read_topic
+from tests.integration.test_bridge import settings
 from tests.otlp import Mode, OtlpReceiver, ReceivedSpan, closed_endpoint, receiver
 from tests.servers import KafkaServer, MqttServer
 from tests.workers import COMMANDS, Running, Site, until
@@ -409,3 +411,30 @@ async def figure(program: Running, name: str) -> float:
     _, page = await program.get("/metrics")
     samples = [one for family in text_string_to_metric_families(page) for one in family.samples if one.name == name]
     return sum(one.value for one in samples)
+
+
+async def test_what_the_bridge_makes_a_dead_letter_of_is_told_though_nobody_sampled_it(
+    kafka: KafkaServer, mosquitto: MqttServer, unique: str, tmp_path: Path, otlp: OtlpReceiver
+) -> None:
+    """One that Kafka refuses for its size, and those over a limit; the payload is in the dead letter whole."""
+    await create_topics(kafka.bootstrap, unique, max_bytes=300_000)
+    await create_topics(kafka.bootstrap, f"{unique}-dlq", max_bytes=1_000_000)
+    limits = {"trace_ratio": 0, "ingress_user_messages": 1e-6, "ingress_burst": 2e6}
+    large = os.urandom(400_000)
+    with program("bridge", tmp_path / "log", **settings(kafka.bootstrap, mosquitto, unique), **limits) as bridge:
+        await bridge.logged("bridge_mqtt_connected")
+        async with publisher(mosquitto, unique) as client:
+            topic = f"users/{unique}/devices/d1/telemetry"
+            await client.publish([(topic, large)], user_properties=[("traceparent", NOT_SAMPLED)])
+            await client.publish([(topic, reading(number)) for number in range(3)])
+        letters = await read_topic(kafka.bootstrap, f"{unique}-dlq", lambda found: len(found) >= 3)
+        assert bridge.stop() < 10
+    assert sorted(dict(one.headers)["reason"] for one in letters) == [b"payload_too_large", *[b"rate_limited"] * 2]
+    spans = otlp.named("bridge")
+    assert sorted(str(span.attributes["iot.reason"]) for span in spans) == [
+        "payload_too_large", "rate_limited", "rate_limited",
+    ]  # fmt: skip
+    assert {span.status for span in spans} == {"ERROR"}
+    (refused,) = otlp.named("bridge", **{"iot.reason": "payload_too_large"})
+    assert (refused.trace_id, refused.parent_id) == (TRACE, PARENT[36:52]), "in the trace of its message all the same"
+    assert {span.attributes["sequence_id"] for span in spans if span is not refused} - {1, 2} == set()
