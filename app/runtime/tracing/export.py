@@ -62,6 +62,7 @@ class SpanQueue:
         self._waiting: deque[RecordedSpan] = deque()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None  # from the first span on
+        self._starting = threading.Lock()
         self._stopping = False
         self._lost, self._logged = 0, -REMIND_SECONDS  # since the last log line, and when that was (monotonic)
 
@@ -72,10 +73,15 @@ class SpanQueue:
             return
         self._waiting.append(span)
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="trace-export", daemon=True)
-            self._thread.start()
+            self._start()
         elif len(self._waiting) == self._options.batch:
             self._wake.set()
+
+    def _start(self) -> None:
+        with self._starting:  # spans of the simulated fleet end in a thread for each device
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="trace-export", daemon=True)
+                self._thread.start()
 
     def stop(self, seconds: float) -> None:
         """Send what waits, for so many seconds at most, and close the exporter; what is left then is dropped."""

@@ -1,6 +1,7 @@
 """The queue of spans never waits, has a bound, counts what it drops and ends in time, whatever the exporter does."""
 
 import logging
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -50,6 +51,29 @@ def queue(exporter: Exporter, size: int = 2048, batch: int = 512, delay: float =
 
 def dropped() -> float:
     return float(SPANS_DROPPED._value.get())
+
+
+def test_one_thread_sends_however_many_end_the_first_spans_at_once() -> None:
+    """One that the end does not know of would still send when the process is gone."""
+    switching = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(20):
+            made, barrier = queue(Exporter()), threading.Barrier(20)
+
+            def put(made: SpanQueue, barrier: threading.Barrier) -> None:
+                barrier.wait(10)
+                made.put(SPAN)
+
+            threads = [threading.Thread(target=put, args=(made, barrier)) for _ in range(20)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(10)
+            assert sum(one.name == "trace-export" for one in threading.enumerate()) == 1
+            made.stop(5)
+    finally:
+        sys.setswitchinterval(switching)
 
 
 async def test_spans_go_together_and_soon() -> None:
