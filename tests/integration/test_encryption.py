@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -297,6 +298,12 @@ async def test_the_whole_path_encrypted(
         with site.program("worker") as worker, site.program("notifier") as notifier, site.program("bridge") as bridge:
             for one in (worker, notifier, bridge):
                 await one.ready()
+                _, page = await one.get("/metrics")
+                ends = re.findall(
+                    r'^iot_certificate_expiry_timestamp_seconds\{connection="(\w+)",file="ca"\} (\S+)', page, re.M
+                )
+                assert {connection for connection, _ in ends} == {"kafka", "database", "mqtt"}
+                assert all(float(end) > time.time() for _, end in ends), "and an alert would say when not"
             device = Device(client, unique)
             for temperature in (70, 95, 60):
                 await device.reads(temperature=temperature)
