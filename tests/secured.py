@@ -25,7 +25,8 @@ from app.local.servers.mosquitto import Mosquitto
 from app.local.servers.postgres import Postgres
 from app.local.servers.postgres_home import Home
 
-PROGRAMS = ("worker", "bridge", "notifier", "topics create", "doctor")  # each has an account of its own, too
+# Each has an account of its own, too.
+PROGRAMS = ("worker", "bridge", "notifier", "topics create", "doctor", "trace", "tap", "top")
 ACCOUNT, PASSWORD = "iot-program", "a pass=word with blanks"
 LISTENERS = ("SSL", "MTLS", "SASL_SSL", "SASL_PLAINTEXT")
 

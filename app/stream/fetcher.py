@@ -19,6 +19,10 @@ from aiokafka.errors import CorruptRecordException
 from aiokafka.structs import TopicPartition
 from faust.types import TP
 
+from app.stream import lenient_records
+
+lenient_records.install()
+
 # How long Kafka may hold back its answer to a fetch that finds nothing new. Kafka answers one request of a connection
 # at a time: a rebalance, which asks for offsets there, waits so long for each answer. Faust has 1.5 s.
 FETCH_WAIT_MS = 200
@@ -123,7 +127,11 @@ class BulkDecoder:
         source = self._source_of()
         found: list[Any] = []
         while len(found) < most:
-            part = list(islice(self._current, most - len(found)))
+            try:
+                part = list(islice(self._current, most - len(found)))
+            except UnicodeDecodeError:  # from the batch's first record on; what was taken of it is left out below
+                self._current = source._records.lenient()
+                continue
             if part:
                 if part[0].offset < source.next_fetch_offset:
                     part = [record for record in part if record.offset >= source.next_fetch_offset]

@@ -397,6 +397,12 @@ async def test_the_rights_in_the_documentation_are_all_that_is_needed(
             await until(reported, 30, lambda: f"heard {heard}\n{worker.tail()}\n{notifier.tail()}")
             await plain.settled()
             assert await command("doctor", "--count", "10", **environment(site("doctor"))) in (0, 1)
+            who = ("--user", unique, "--device", "d1", "--sequence", str(device.sequence))
+            assert await command("trace", *who, **environment(site("trace"))) == 0
+            for topic in ("in", "dlq", "alerts"):
+                shown = ("--from-beginning", "--once")
+                assert await command("tap", topic, *shown, **environment(site("tap"))) == 0
+            assert await command("top", "--once", **environment(site("top"))) == 0
             for one in (bridge, worker, notifier):
                 one.stop()
 

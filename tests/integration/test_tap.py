@@ -23,6 +23,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from app.local.servers.common import free_port
 from tests.command import ROOT, Done, iot_stream
 from tests.integration.bridges import publisher
+from tests.integration.unreadable import send_unreadable
 from tests.servers import KafkaServer, MqttServer
 from tests.unit.inspect.test_text import harmless
 from tests.workers import Site
@@ -64,27 +65,6 @@ async def send(site: Site, *records: tuple[str, bytes | None], key: bytes | None
 
 def telemetry(site: Site, device: str) -> str:
     return f"users/{site.unique}/devices/{device}/telemetry"
-
-
-# A header's name is UTF-8 to Kafka's own clients, and bytes to its log; aiokafka's writer in Python can be fooled.
-UNREADABLE = """
-import asyncio, sys
-from aiokafka import AIOKafkaProducer
-class Name(str):
-    def encode(self, *_):
-        return bytes([0xff])
-async def main():
-    async with AIOKafkaProducer(bootstrap_servers=sys.argv[1]) as producer:
-        await producer.send_and_wait(sys.argv[2], b"{}", key=b"k", partition=0, headers=[(Name("x"), b"1")])
-asyncio.run(main())
-"""
-
-
-async def send_unreadable(site: Site) -> None:
-    """A record on partition 0 of the input topic that aiokafka cannot read."""
-    words = (sys.executable, "-c", UNREADABLE, site.kafka, site.settings.kafka_topic)
-    process = await asyncio.create_subprocess_exec(*words, env={**os.environ, "AIOKAFKA_NO_EXTENSIONS": "1"})
-    assert await asyncio.wait_for(process.wait(), 60) == 0
 
 
 async def groups(site: Site) -> set[str]:

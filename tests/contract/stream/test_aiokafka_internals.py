@@ -17,6 +17,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from app.stream import fetcher
+from app.stream.lenient_records import LenientBatch, LenientPartition
 from tests.contract.stream.internals import in_order, source
 
 READINGS = TP("readings", 0)
@@ -96,7 +97,8 @@ def test_the_names_under_which_decoded_records_are_kept() -> None:
     """taking.take_ready does what these do, for whole batches."""
     assert vars(fetcher)["FetchResult"] is aiokafka_fetcher.FetchResult
     in_order(aiokafka_fetcher.FetchResult.__init__, "self._partition_records = partition_records")
-    records = aiokafka_fetcher.PartitionRecords
+    records = LenientPartition.__base__
+    assert records is not None
     in_order(records.__init__, "self._records = records", "self._check_crcs = check_crcs")
     in_order(
         records.__init__, "self.next_fetch_offset = fetch_offset", "self._records_iterator = self._unpack_records()"
@@ -111,6 +113,12 @@ def test_the_names_under_which_decoded_records_are_kept() -> None:
         "if record.offset < self.next_fetch_offset:",
         "self.next_fetch_offset = next_batch.next_offset",
     )
+    in_order(
+        aiokafka_fetcher.Fetcher._proc_fetch_request,
+        "records = MemoryRecords(",
+        "partition_records = PartitionRecords(",
+    )
+    in_order(LenientBatch._read_msg, "buffer = self._buffer", 'h_key = buffer[pos : pos + h_key_len].decode("utf-8")')
     in_order(aiokafka_fetcher.FetchResult._update_position, "self._partition_records.next_fetch_offset")
     in_order(
         aiokafka_fetcher.Fetcher.fetched_records,

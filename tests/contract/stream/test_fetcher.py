@@ -5,12 +5,14 @@ import weakref
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+from aiokafka.consumer import fetcher as aiokafka_fetcher
 from aiokafka.consumer.fetcher import PartitionRecords
-from aiokafka.record.default_records import DefaultRecordBatchBuilder
-from aiokafka.record.memory_records import MemoryRecords
+from aiokafka.record.default_records import DefaultRecordBatchBuilder, _DefaultRecordBatchBuilderPy
 from faust.types import TP
 
 from app.stream import fetcher
+from app.stream.lenient_records import KeptRecords, LenientPartition
 
 
 def fetched(first: int, count: int) -> Any:
@@ -20,7 +22,7 @@ def fetched(first: int, count: int) -> Any:
         builder.append(n, 1000, b"u1/d1", b"%d" % (first + n), [])
     data = bytearray(builder.build())
     data[0:8] = first.to_bytes(8, "big")
-    return PartitionRecords(TP("t", 0), MemoryRecords(bytes(data)), [], first, None, None, True, 0)
+    return PartitionRecords(TP("t", 0), KeptRecords(bytes(data)), [], first, None, None, True, 0)
 
 
 def test_records_come_in_runs_and_from_where_reading_began() -> None:
@@ -49,3 +51,57 @@ def test_what_was_fetched_is_freed_at_once() -> None:
             assert gone() is None, most
     finally:
         gc.enable()
+
+
+class Name(str):
+    """A header's name that is written as a byte which is no UTF-8."""
+
+    def encode(self, *_: str) -> bytes:
+        return b"\xff"
+
+
+def with_an_unreadable_name(first: int, count: int, at: int, codec: int) -> bytes:
+    """A batch whose record `at` has such a header beside one that can be read."""
+    builder = _DefaultRecordBatchBuilderPy(2, codec, False, -1, -1, -1, 1 << 20)
+    for n in range(count):
+        headers = [(Name("x"), b"1"), ("kind", b"telemetry")] if n == at else [("kind", b"telemetry")]
+        builder.append(n, 1000 + n, b"u1/d1", b"%d" % (first + n), headers)
+    data = bytearray(builder.build())
+    data[0:8] = first.to_bytes(8, "big")
+    return bytes(data)
+
+
+@pytest.mark.parametrize("codec", [0, 1, 4], ids=["plain", "gzip", "zstd"])
+@pytest.mark.parametrize("at", [0, 13, 49])
+@pytest.mark.parametrize("most", [1, 7, 1000])
+def test_a_header_whose_name_is_no_utf8_is_read_like_any_other(codec: int, at: int, most: int) -> None:
+    raw = b"".join(with_an_unreadable_name(first, 50, at, codec) for first in (100, 150, 200))
+    source: Any = PartitionRecords(TP("t", 0), KeptRecords(raw), [], 120, None, None, True, 0)
+    decoded, found = fetcher.BulkDecoder(source), []
+    while not decoded.exhausted:
+        found += decoded.take(most)
+    assert [record.offset for record in found] == list(range(120, 250))
+    assert [record.value for record in found] == [b"%d" % offset for offset in range(120, 250)]
+    assert [record.timestamp for record in found] == [1000 + offset % 50 for offset in range(120, 250)]
+    assert {record.key for record in found} == {b"u1/d1"}
+    odd = [tuple(record.headers) for record in found if (record.offset - 100) % 50 == at]
+    assert set(odd) == {(("\\xff", b"1"), ("kind", b"telemetry"))}
+    assert source.next_fetch_offset == 250
+
+
+@pytest.mark.parametrize("at", [0, 13, 49])
+def test_a_poll_that_waits_reads_it_too(at: int) -> None:
+    raw = b"".join(with_an_unreadable_name(first, 50, at, 0) for first in (100, 150, 200))
+    source = LenientPartition(TP("t", 0), KeptRecords(raw), [], 120, None, None, True, 0)
+    found = []
+    for record in source:
+        found.append(record)
+        assert source.next_fetch_offset == record.offset + 1
+    assert [record.value for record in found] == [b"%d" % offset for offset in range(120, 250)]
+    assert {record.topic for record in found} == {"t"}
+    assert source.next_fetch_offset == 250
+
+
+def test_every_response_is_read_so() -> None:
+    assert aiokafka_fetcher.MemoryRecords is KeptRecords
+    assert aiokafka_fetcher.PartitionRecords is LenientPartition
