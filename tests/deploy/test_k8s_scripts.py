@@ -16,7 +16,7 @@ case "$*" in
   "config current-context") [ -s "$CONTEXT" ] || exit 1; cat "$CONTEXT" ;;
   "apply -f -") cat > /dev/null ;;
   *"--from-file"*) for word; do
-      case $word in --from-file=*) [ -e "${word#--from-file=}" ] || { echo "no $word" >&2; exit 1; } ;; esac
+      case $word in --from-file=*) file=${word#*=}; [ -e "${file#*=}" ] || { echo "no $word" >&2; exit 1; } ;; esac
     done ;;
 esac
 """
