@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import ClientError, ClientSession, ClientTimeout
 from msgspec import Struct
 
-from app.errors import TransientError
+from app.errors import IotStreamError, TransientError
 from app.inspect.search import SoughtMessage
 from app.inspect.spans import FoundSpan, spans_of
 from app.runtime.tracing.semconv import DEVICE_ID, SEQUENCE_ID, USER_ID
@@ -27,7 +27,7 @@ class _SearchAnswer(Struct):
     traces: list[_Found] = []
 
 
-class _MissingError(Exception):
+class _MissingError(IotStreamError):
     """There is no such trace, or no such address in this version of Tempo."""
 
 
