@@ -63,7 +63,10 @@ async def test_new_partitions_are_used(kafka: KafkaServer, unique: str) -> None:
         await admin.start()
         await admin.create_partitions({unique: NewPartitions(total_count=6)})
         await admin.close()
-        await (await writer.connect()).client.force_metadata_update()
+        client = (await writer.connect()).client
+        async with asyncio.timeout(10):  # a broker is asked that may not have heard of them
+            while len(client.cluster.partitions_for_topic(unique) or ()) < 6:
+                await client.force_metadata_update()
         await writer.write(records(20, range(1, 2)))
         found = await read_topic(kafka.bootstrap, unique, lambda r: complete(r, 20, 2))
     finally:
