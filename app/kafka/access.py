@@ -18,6 +18,7 @@ from msgspec import Struct
 from tenacity import stop_when_event_set, wait_fixed, wait_random_exponential
 
 from app.errors import TransientError
+from app.kafka import lenient_records
 from app.runtime import tls
 from app.runtime.addresses import HostPort
 from app.runtime.interrupt import Interrupt
@@ -26,6 +27,8 @@ from app.settings import Settings
 
 log = structlog.get_logger()
 T = TypeVar("T")
+
+lenient_records.install()  # whoever reads from Kafka asks here for its options first
 
 ASK_MS = 5_000
 RETRY_SECONDS = 1.0  # between two tries of a question

@@ -19,10 +19,6 @@ from aiokafka.errors import CorruptRecordException
 from aiokafka.structs import TopicPartition
 from faust.types import TP
 
-from app.stream import lenient_records
-
-lenient_records.install()
-
 # How long Kafka may hold back its answer to a fetch that finds nothing new. Kafka answers one request of a connection
 # at a time: a rebalance, which asks for offsets there, waits so long for each answer. Faust has 1.5 s.
 FETCH_WAIT_MS = 200

@@ -24,6 +24,7 @@ from app.local.servers.common import free_port
 from app.local.servers.mosquitto import BRIDGE, Mosquitto
 from tests.faults.clocks import Clock, available
 from tests.integration.bridges import Program, create_topics, program, until
+from tests.integration.unreadable import send_unreadable
 from tests.servers import KafkaServer, MqttServer
 
 pytestmark = pytest.mark.integration
@@ -146,9 +147,11 @@ async def test_each_alert_is_published_once_over_restarts_and_repeats(
         with program(
             "notifier", tmp_path / "log", **settings(kafka.bootstrap, mosquitto, database, unique)
         ) as notifier:
-            await outbox(kafka.bootstrap, unique, first[:60] + bad + first[40:60])
+            await outbox(kafka.bootstrap, unique, first[:60] + bad)
+            await send_unreadable(kafka.bootstrap, unique)
+            await outbox(kafka.bootstrap, unique, first[40:60])
             await until(lambda: len(found) >= 60)
-            await notifier.logged("notifier_invalid", times=len(bad))
+            await notifier.logged("notifier_invalid", times=len(bad) + 1)
             assert notifier.stop() < 10
             notifier.start()
             await outbox(kafka.bootstrap, unique, first)  # a crashed worker sends its outbox again

@@ -20,7 +20,7 @@ ARCHITECTURE = (APP.parent / "docs" / "architecture.md").read_text()
 
 # Handed a payload, or what becomes of it, and no step on its way to the row; and what such a file does instead.
 ASIDE = {
-    "app/stream/lenient_records.py": "keeps the bytes of a response, for a record that aiokafka cannot read: none",
+    "app/kafka/lenient_records.py": "keeps the bytes of a response, for a record that aiokafka cannot read: none",
     "app/stream/in_flight.py": "keeps count of batches",
     "app/stream/rebalance/sensor.py": "notes the first batch after a rebalance",
     "app/core/model/arrival.py": "says when a record came in",

@@ -320,7 +320,7 @@ async def test_a_flood_takes_no_memory(site: Site) -> None:
 async def test_a_record_that_the_client_cannot_read_ends_its_partition_alone(site: Site) -> None:
     topic = telemetry(site, "d1")
     await send(site, *[(topic, reading(number)) for number in range(3)])
-    await send_unreadable(site)
+    await send_unreadable(site.kafka, site.settings.kafka_topic)
     await send(site, (topic, reading(5)))
     async with AIOKafkaProducer(bootstrap_servers=site.kafka) as producer:
         for number in range(20):

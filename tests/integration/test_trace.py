@@ -282,7 +282,7 @@ async def test_a_bar_on_a_terminal(site: Site) -> None:
 async def test_a_record_that_the_client_cannot_read_is_a_note(site: Site) -> None:
     topic = f"users/{site.unique}/devices/d1/telemetry"
     await send(site, topic, payload(1), b"k", partition=0)
-    await send_unreadable(site)
+    await send_unreadable(site.kafka, site.settings.kafka_topic)
     await send(site, topic, payload(2), b"k", partition=0)
     assert (await trace(site, *of(site, 1), "--all-partitions")).out.startswith("waiting: ")
     lost = await asked(site, 1, *of(site, 2), "--all-partitions")

@@ -1,4 +1,6 @@
-"""One record whose header has a name that is no UTF-8: it becomes a dead letter, and its partition goes on."""
+"""One record whose header has a name that is no UTF-8: it becomes a dead letter, and its partition goes on; in the
+changelog of the states it ends no recovery.
+"""
 
 import json
 from datetime import UTC, datetime
@@ -29,18 +31,25 @@ async def test_the_record_is_a_dead_letter_and_what_follows_is_stored(
             await producer.send_and_wait(site.settings.kafka_topic, value, b"k", 0, headers=headers)
 
     await reads(1)
-    await send_unreadable(site)
+    await send_unreadable(site.kafka, site.settings.kafka_topic)
     await reads(2)
     with site.program("worker") as worker:
         await worker.ready()
         await site.settled_input()
-        await send_unreadable(site)
+        await send_unreadable(site.kafka, site.settings.kafka_topic)
         await reads(3)
         await site.settled_input()
         assert worker.alive
         worker.stop()
+        worker.forget()
+        await send_unreadable(site.kafka, f"{site.settings.group_id}-state-changelog")
+        await reads(4)
+        worker.start()
+        await worker.ready()
+        await site.settled_input()
+        worker.stop()
     rows = await site.fetch("SELECT sequence_id FROM raw_telemetry ORDER BY sequence_id")
-    assert [row["sequence_id"] for row in rows] == [1, 2, 3]
+    assert [row["sequence_id"] for row in rows] == [1, 2, 3, 4]
     letters = [json.loads(record.value) for record in await read(site, site.settings.kafka_dlq_topic)]
     assert [(letter["reason"], letter["source"]["offset"]) for letter in letters] == [
         ("missing_field", 1),

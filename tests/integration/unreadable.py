@@ -4,8 +4,6 @@ import asyncio
 import os
 import sys
 
-from tests.workers import Site
-
 # A name is UTF-8 to Kafka's own clients, and bytes to its log; aiokafka's writer in Python can be fooled.
 UNREADABLE = """
 import asyncio, sys
@@ -20,8 +18,8 @@ asyncio.run(main())
 """
 
 
-async def send_unreadable(site: Site) -> None:
-    """A record on partition 0 of the input topic that aiokafka cannot read; its payload is `{}`, its key `k`."""
-    words = (sys.executable, "-c", UNREADABLE, site.kafka, site.settings.kafka_topic)
+async def send_unreadable(bootstrap: str, topic: str) -> None:
+    """A record on partition 0 of the topic that aiokafka cannot read; its payload is `{}`, its key `k`."""
+    words = (sys.executable, "-c", UNREADABLE, bootstrap, topic)
     process = await asyncio.create_subprocess_exec(*words, env={**os.environ, "AIOKAFKA_NO_EXTENSIONS": "1"})
     assert await asyncio.wait_for(process.wait(), 60) == 0
