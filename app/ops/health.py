@@ -13,8 +13,8 @@ from http import HTTPStatus
 
 from app.ops.about import About, Check
 from app.ops.http_messages import HEAD_BYTES, Request, Response, parse, written, wrong
-from app.ops.listen import listen
 from app.ops.metrics_page import metrics_page
+from app.runtime.listen import listen
 
 CONNECTIONS = 64  # of 1,024 files that a process may have open by default
 HEAD_SECONDS = 5.0
@@ -59,7 +59,7 @@ class HealthServer:
     def bind(self) -> None:
         """Take the port, ahead of `start`; who connects waits until then. Raises PermanentError when it is taken."""
         if not self._sockets:
-            self._sockets = listen(self._host, self.port)
+            self._sockets = listen(self._host, self.port, "/metrics", "IOT_METRICS")
             self.port = self._sockets[0].getsockname()[1]
 
     async def start(self) -> None:

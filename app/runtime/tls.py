@@ -1,4 +1,4 @@
-"""TLS towards a server: files in, a context that verifies out; an error of TLS in, the setting to look at out."""
+"""TLS towards a server, and of a server: files in, a context out; an error of TLS in, the setting to look at out."""
 
 import ssl
 from pathlib import Path
@@ -14,12 +14,36 @@ def context(ca: Path | None, certificate: Path | None = None, key: Path | None =
     except OSError as error:  # ssl's errors are OSErrors
         raise ValueError(f"{ca} holds no CA certificate in PEM: {_brief(error)}") from None
     if certificate:
-        try:
-            made.load_cert_chain(certificate, key, password=_no_password)
-        except OSError as error:
-            pair = f"{certificate} and {key}" if key else f"{certificate}, which should hold the key as well,"
-            raise ValueError(f"{pair} are no certificate and its key in PEM: {_brief(error)}") from None
+        _show(made, certificate, key)
     return made
+
+
+def server_context(certificate: Path, key: Path | None = None, clients_ca: Path | None = None) -> ssl.SSLContext:
+    """Shows `certificate`; with `clients_ca`, lets nobody in without a certificate that it has signed.
+
+    `key` None: it is in the file of the certificate. Raises ValueError that names the file.
+    """
+    made = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    made.minimum_version = ssl.TLSVersion.TLSv1_2
+    _show(made, certificate, key)
+    if clients_ca:
+        try:
+            made.load_verify_locations(cafile=str(clients_ca))
+        except OSError as error:
+            raise ValueError(f"{clients_ca} holds no CA certificate in PEM: {_brief(error)}") from None
+        made.verify_mode = ssl.CERT_REQUIRED
+        # Who resumes a session shows no certificate again, and may have lost the right to it meanwhile.
+        made.options |= ssl.OP_NO_TICKET
+        made.num_tickets = 0
+    return made
+
+
+def _show(made: ssl.SSLContext, certificate: Path, key: Path | None) -> None:
+    try:
+        made.load_cert_chain(certificate, key, password=_no_password)
+    except OSError as error:
+        pair = f"{certificate} and {key}" if key else f"{certificate}, which should hold the key as well,"
+        raise ValueError(f"{pair} are no certificate and its key in PEM: {_brief(error)}") from None
 
 
 def words(error: BaseException, where: str, prefix: str) -> str:

@@ -1,4 +1,4 @@
-"""The sockets of the metrics port: a host and a port in; out, what listens there, or why nothing can."""
+"""Sockets that listen: a host and a port in; out, one for each address of the host, or why there is none."""
 
 import errno
 import os
@@ -9,9 +9,10 @@ from app.errors import PermanentError
 WAITING = 128  # connections that nobody has accepted yet
 
 
-def listen(host: str, port: int) -> list[socket.socket]:
+def listen(host: str, port: int, what: str, prefix: str) -> list[socket.socket]:
     """One for each address of the host, all at one port; port 0 takes a free one.
 
+    `what` is served there, and `prefix` is that of its settings, such as IOT_METRICS: both are for people to read.
     Raises PermanentError when somebody listens there, or it cannot be.
     """
     made: list[socket.socket] = []
@@ -25,9 +26,9 @@ def listen(host: str, port: int) -> list[socket.socket]:
     except OSError as error:  # gaierror too
         for one in made:
             one.close()
-        what = "something listens there already" if error.errno == errno.EADDRINUSE else error.strerror
-        cure = "set IOT_METRICS_PORT to a free one, or IOT_METRICS_HOST to an address of this machine"
-        raise PermanentError(f"cannot serve /metrics at port {port} of {host}: {what}; {cure}") from None
+        why = "something listens there already" if error.errno == errno.EADDRINUSE else error.strerror
+        cure = f"set {prefix}_PORT to a free one, or {prefix}_HOST to an address of this machine"
+        raise PermanentError(f"cannot serve {what} at port {port} of {host}: {why}; {cure}") from None
     return made
 
 
