@@ -2,13 +2,18 @@
 
 from collections.abc import AsyncIterator, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
+
+from msgspec import Struct
 
 from app.core.batch.batch import Batch
 from app.core.batch.effects import Effect, WriteResult
 from app.core.batch.output import BatchOutput, Forward
 from app.core.model.records import Rejected, Row
 from app.core.model.reply import Reply
+from app.core.routing.mqtt_topics import route
+from app.core.routing.publish_rules import OF_USERS, PublishRules
 
 
 class Source(Protocol):
@@ -139,3 +144,49 @@ class Unlimited:
 
     async def ensure(self) -> None:
         """Return."""
+
+
+class Account(Struct, frozen=True):
+    """Who speaks at a gateway."""
+
+    user_id: str  # the <user> of users/<user>/..., the <nodeId> of iot/<nodeId>/...
+    device_id: str | None = None  # bound to this device alone; None: any of the user's
+    device_prefix: str = ""  # the devices it may speak for begin so
+    rules: PublishRules = OF_USERS
+
+    def may_publish(self, topic: str) -> bool:
+        """Whether the rules of mqtt_acl let this account publish to `topic`; what the MQTT broker would answer."""
+        named = route(topic).device_id
+        if named and not self.speaks_for(named):
+            return False
+        return self.rules.allow(self.user_id, named or self.device_id or "", topic)
+
+    def speaks_for(self, device_id: str) -> bool:
+        """Whether the account is bound to no other device."""
+        if self.device_id is not None:
+            return device_id == self.device_id
+        return device_id.startswith(self.device_prefix)
+
+
+class Refusal(StrEnum):
+    """Why nobody may speak; the label of a metric."""
+
+    BAD_CREDENTIALS = "bad_credentials"  # no such account, password, token or certificate: which, nobody is told
+    SLOWED_DOWN = "slowed_down"  # too many failures: wait, and try again
+    UNAVAILABLE = "unavailable"  # accounts cannot be asked now: not the fault of whoever asks
+
+
+class Accounts(Protocol):
+    """Who may speak at a gateway. `peer` is the address that asks, without its port; None of these raises."""
+
+    async def by_password(self, user: str, password: str, peer: str) -> Account | Refusal:
+        """The account with this name and password."""
+
+    async def by_token(self, token: str, peer: str) -> Account | Refusal:
+        """The account of a bearer token, which names user and device by itself."""
+
+    async def by_certificate(self, common_name: str, device: str | None, peer: str) -> Account | Refusal:
+        """The account that a client certificate names, which TLS has verified; `device`: if it names one too."""
+
+    async def anonymous(self, peer: str) -> Account | Refusal:
+        """The account of whoever has no credentials, on loopback or a UNIX socket (IOT_GATEWAY_ANONYMOUS_ACCOUNT)."""

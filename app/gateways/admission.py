@@ -7,13 +7,13 @@ again was judged the first time.
 
 import asyncio
 import time
+from typing import NamedTuple
 
-from prometheus_client import Gauge
+from prometheus_client import Counter, Gauge
 
 from app.core.ingress.heavy_hitters import HeavyHitters
 from app.core.ingress.limits import Ingress, IngressLimits
 from app.core.model.records import Kind
-from app.gateways.metrics import LIMITED, TOP_BYTES, TOP_LIMITED, TOP_MESSAGES
 from app.gateways.record import IngestRecord, own_output
 
 USERS = 20  # named in a metric; all others are one
@@ -22,12 +22,30 @@ TELL_SECONDS = 1.0
 OF_A_DEVICE = (Kind.TELEMETRY, Kind.STATUS)
 
 
+class AdmissionMetrics(NamedTuple):
+    """Where it is told: a bridge and the gateways have their own."""
+
+    limited: Counter  # by what became of it, or by limit
+    messages: Gauge  # by user, as the next two
+    bytes: Gauge
+    over: Gauge
+
+
+class Limited(NamedTuple):
+    """What of an account is refused for now: `detail` says which limit, `retry_after` when it has room, in seconds."""
+
+    detail: str
+    retry_after: float
+
+
 class Admission:
     """The limits, and who counts for most. Without a limit it is False, and costs nothing."""
 
-    def __init__(self, limits: IngressLimits) -> None:
+    def __init__(self, limits: IngressLimits, told: AdmissionMetrics | None = None) -> None:
+        """`told` None: no metric shows it."""
         self._ingress = Ingress(limits)
-        self._sums = {TOP_MESSAGES: HeavyHitters(), TOP_BYTES: HeavyHitters(), TOP_LIMITED: HeavyHitters()}
+        self._told = told
+        self._messages, self._bytes, self._over = HeavyHitters(), HeavyHitters(), HeavyHitters()
         self._telling: asyncio.TimerHandle | None = None
 
     def __bool__(self) -> bool:
@@ -36,8 +54,7 @@ class Admission:
     def admit(self, records: list[IngestRecord]) -> list[IngestRecord]:
         """The records without those that are dropped; the others over a limit say which (`over`)."""
         now = time.monotonic()
-        if self._telling is None:
-            self._telling = asyncio.get_running_loop().call_later(TELL_SECONDS, self._show)
+        self._tell()
         return [record for record in records if self._may_go_on(record, now)]
 
     def _may_go_on(self, record: IngestRecord, now: float) -> bool:
@@ -47,18 +64,50 @@ class Admission:
         user = account(topic)
         record.over = self._ingress.fault(user, topic if record.kind in OF_A_DEVICE else None, size, now)
         name = user.decode("utf-8", "replace")[:NAME_MAX]
-        self._sums[TOP_MESSAGES].add(name, 1)
-        self._sums[TOP_BYTES].add(name, size)
+        self._messages.add(name, 1)
+        self._bytes.add(name, size)
         if record.over is None:
             return True
-        self._sums[TOP_LIMITED].add(name, 1)
-        LIMITED.labels("dead_lettered" if record.packet_id else "dropped").inc()
+        self._over.add(name, 1)
+        if self._told:
+            self._told.limited.labels("dead_lettered" if record.packet_id else "dropped").inc()
         return record.packet_id > 0
+
+    def limited(self, user: str, topic: bytes, size: int) -> Limited | None:
+        """Which limit a message of `user` to a device's `topic` is over; None: it may come in, and has been counted."""
+        if not self._ingress:
+            return None
+        now = time.monotonic()
+        owner = account(topic)
+        detail = self._ingress.fault(owner, topic, size, now)
+        if detail is None:
+            return None
+        self.refused(user)
+        return Limited(detail, self._ingress.wait(owner, topic, size, now))
+
+    def refused(self, user: str, limit: str = "rate") -> None:
+        """One more of this user's is over a limit."""
+        self._tell()
+        self._over.add(user[:NAME_MAX], 1)
+        if self._told:
+            self._told.limited.labels(limit).inc()
+
+    def count(self, user: str, messages: int, size: int) -> None:
+        """So much of this user's came in."""
+        self._tell()
+        self._messages.add(user[:NAME_MAX], messages)
+        self._bytes.add(user[:NAME_MAX], size)
+
+    def _tell(self) -> None:
+        if self._telling is None and self._told:
+            self._telling = asyncio.get_running_loop().call_later(TELL_SECONDS, self._show)
 
     def _show(self) -> None:
         self._telling = None
-        for gauge, sums in self._sums.items():
-            show(gauge, sums)
+        if self._told:
+            show(self._told.messages, self._messages)
+            show(self._told.bytes, self._bytes)
+            show(self._told.over, self._over)
 
 
 def show(gauge: Gauge, sums: HeavyHitters) -> None:

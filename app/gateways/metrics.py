@@ -2,6 +2,9 @@
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from app.gateways.admission import AdmissionMetrics
+from app.gateways.writer import WriterMetrics
+
 MESSAGES = Counter("iot_bridge_messages", "Messages taken from the MQTT broker", ["kind"])
 BYTES = Counter("iot_bridge_payload_bytes", "Their payload", ["kind"])
 ACKED = Counter("iot_bridge_acked", "Messages acknowledged to the MQTT broker, after Kafka's ack")
@@ -35,3 +38,6 @@ WRITE_SECONDS = Histogram(
     "From the start of a write to Kafka's ack of all of it",
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5, 30),
 )
+
+WRITER = WriterMetrics(WRITTEN, REFUSED, KAFKA_FAILURES)
+ADMISSION = AdmissionMetrics(LIMITED, TOP_MESSAGES, TOP_BYTES, TOP_LIMITED)

@@ -10,15 +10,16 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import MessageSizeTooLargeError, RecordListTooLargeError
 from aiokafka.producer.message_accumulator import BatchBuilder
+from prometheus_client import Counter
 
 from app.core.model.records import Reason
 from app.gateways.dead_letter import NOWHERE, too_large_for
-from app.gateways.metrics import KAFKA_FAILURES, REFUSED, WRITTEN
 from app.gateways.partition_cache import PartitionCache
 from app.gateways.record import IngestRecord, may_be_there
 from app.kafka.access import KAFKA_ERRORS, Access
@@ -44,10 +45,21 @@ Pending = dict[Place, list[IngestRecord]]
 Outcome = dict[Place, tuple[int, BaseException | None]]  # records sent, and why Kafka did not take them
 
 
+class WriterMetrics(NamedTuple):
+    """What a writer counts: a bridge and the gateways have their own."""
+
+    written: Counter
+    refused: Counter  # by outcome
+    failures: Counter
+
+
 class KafkaWriter:
     """Writes until Kafka has all of it, with an idempotent producer that is replaced when a batch fails."""
 
-    def __init__(self, kafka: Access, client_id: str, topic: str, dead_letter_topic: str) -> None:
+    def __init__(
+        self, kafka: Access, client_id: str, topic: str, dead_letter_topic: str, told: WriterMetrics | None = None
+    ) -> None:
+        """`told` None: nothing is counted."""
         self._producer = IdempotentProducer(
             kafka,
             client_id,
@@ -57,6 +69,7 @@ class KafkaWriter:
             request_timeout_ms=REQUEST_TIMEOUT_MS,
             connect_seconds=STUCK_SECONDS,
         )
+        self._told = told
         self.topic, self._dead_letter_topic = topic, dead_letter_topic
         self._partitions = {topic: PartitionCache(), dead_letter_topic: PartitionCache()}
         self.available = False  # whether the last attempt went through; for /ready
@@ -106,7 +119,8 @@ class KafkaWriter:
         await self.close()
         if isinstance(error, FOR_EVER):
             return
-        KAFKA_FAILURES.inc()
+        if self._told:
+            self._told.failures.inc()
         wait = delay(attempt - 1)
         log.warning("bridge_kafka_retry", attempt=attempt, error=repr(error), wait_seconds=round(wait, 2))
         await asyncio.sleep(wait)
@@ -168,16 +182,19 @@ class KafkaWriter:
 
     def _done(self, topic: str, records: list[IngestRecord], too_large: bool) -> bool:
         """Count what became of records; whether they are to be dead letters instead."""
+        told = self._told
         if topic == self.topic:
-            WRITTEN.inc(0 if too_large else len(records))
+            if told:
+                told.written.inc(0 if too_large else len(records))
             return too_large
         if too_large:
-            REFUSED.labels("lost").inc(len(records))
             for lost in records:
                 name = lost.headers[0][1].decode("utf-8", "replace")
                 log.error("bridge_record_lost", mqtt_topic=name, bytes=len(lost.value), cure="raise max.message.bytes")
-        else:
-            REFUSED.labels("dead_lettered").inc(sum(TOO_LARGE in record.headers for record in records))
+        if told and too_large:
+            told.refused.labels("lost").inc(len(records))
+        elif told:
+            told.refused.labels("dead_lettered").inc(sum(TOO_LARGE in record.headers for record in records))
         return False
 
 

@@ -45,6 +45,14 @@ def host(text: str) -> str:
     return _name(name)
 
 
+def is_loopback(name: str) -> bool:
+    """Whether nobody but this machine reaches whoever listens on this host name or address."""
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost"
+
+
 def port(text: str) -> int:
     """From 1 to 65535."""
     if not re.fullmatch(r"[0-9]{1,5}", text) or not 1 <= int(text) <= 65535:

@@ -6,6 +6,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from app.errors import SettingsError
 from app.settings.database import DatabaseSettings
 from app.settings.fleet import FleetSettings
+from app.settings.gateways import GatewaySettings, GrpcSettings, HttpSettings, QuicSettings, TcpSettings
 from app.settings.intake import IntakeSettings
 from app.settings.kafka import KafkaSettings
 from app.settings.mqtt import MqttSettings
@@ -22,6 +23,11 @@ class Settings(
     ProcessSettings,
     IntakeSettings,
     NotifierSettings,
+    QuicSettings,
+    GrpcSettings,
+    TcpSettings,
+    HttpSettings,
+    GatewaySettings,
     MqttSettings,
     DatabaseSettings,
     KafkaSettings,

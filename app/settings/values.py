@@ -79,6 +79,16 @@ def _side(info: ValidationInfo) -> str:
     return (info.field_name or "").partition("_")[0]
 
 
+def _asked_for(path: Path | None, info: ValidationInfo) -> Path | None:
+    """Certificates are asked for where something is encrypted."""
+    name = f"{_side(info)}_certificate_file"
+    if path is not None:
+        tls.context(path)
+        if info.data.get(name, path) is None:
+            raise ValueError(f"nothing is encrypted: set IOT_{name.upper()}")
+    return path
+
+
 def _http(url: SecretStr | None) -> SecretStr | None:
     return None if url is None else SecretStr(addresses.web(url.get_secret_value()))
 
@@ -110,6 +120,7 @@ SecretFile = Annotated[Path | None, AfterValidator(_with_secret)]
 CaFile = Annotated[ExistingFile, AfterValidator(_ca), AfterValidator(_used)]
 CertificateFile = Annotated[ExistingFile, AfterValidator(_used)]
 KeyFile = Annotated[ExistingFile, AfterValidator(_fitting), Field(validate_default=True)]
+ClientCaFile = Annotated[ExistingFile, AfterValidator(_asked_for)]  # of what listens: who connects shows a certificate
 Classes = Annotated[tuple[InstanceOf[DeviceClass], ...], NoDecode, BeforeValidator(_classes)]
 Topics = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_from_json), AfterValidator(_filters)]
 PositiveInt = Annotated[int, Field(gt=0)]

@@ -11,6 +11,7 @@ from app.core.ingress.limits import IngressLimits
 from app.core.ingress.trace_budget import TraceBudget
 from app.core.routing.client_ids import client_id, share
 from app.gateways.admission import Admission
+from app.gateways.metrics import ADMISSION, WRITER
 from app.gateways.mqtt.bridge import Bridge
 from app.gateways.mqtt.session import Login
 from app.gateways.spans import BridgeSpans
@@ -49,9 +50,10 @@ def run(settings: Settings) -> None:
 def build(settings: Settings, tracing: Tracing = NO_TRACING) -> tuple[Bridge, KafkaWriter]:
     """The bridge and its writer, not yet connected."""
     login = build_login(settings)
-    writer = KafkaWriter(access(settings), settings.bridge_client_id, settings.kafka_topic, settings.kafka_dlq_topic)
+    topics = (settings.kafka_topic, settings.kafka_dlq_topic)
+    writer = KafkaWriter(access(settings), settings.bridge_client_id, *topics, WRITER)
     address = (settings.mqtt_host, settings.mqtt_port)
-    gate, spans = Admission(ingress_limits(settings)), None
+    gate, spans = Admission(ingress_limits(settings), ADMISSION), None
     if tracing.enabled:
         spans = BridgeSpans(tracing, settings.kafka_topic, TraceBudget(settings.trace_incoming_per_second))
     return Bridge(address, mqtt_context(settings), login, writer, settings.bridge_buffer_bytes, gate, spans), writer

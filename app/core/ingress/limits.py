@@ -39,6 +39,11 @@ class _Meter:
         debt = self._full_at.get(who, now) - now
         return debt <= 0 or debt + cost / self._rate <= self._burst + ROUNDING * max(1.0, self._burst)
 
+    def wait(self, who: int, cost: float, now: float) -> float:
+        """Seconds after `now` at which `who` has room for `cost`, if nothing else comes; 0 when there is room."""
+        debt = self._full_at.get(who, now) - now
+        return max(0.0, debt + min(0.0, cost / self._rate - self._burst)) if not self.room(who, cost, now) else 0.0
+
     def take(self, who: int, cost: float, now: float) -> None:
         """Take `cost` out of the bucket of `who`."""
         if len(self._full_at) >= MOST and who not in self._full_at:
@@ -89,3 +94,9 @@ class Ingress:
         for of_user, in_bytes, meter, _ in asked:
             meter.take(ids[of_user], size if in_bytes else 1, now)
         return None
+
+    def wait(self, user: Hashable, device: Hashable, size: int, now: float) -> float:
+        """Seconds after `now` at which `fault` would let the same message in, if nothing else comes before."""
+        ids = {True: hash(user), False: hash(device)}
+        asked = [one for one in self._meters if one[0] or device is not None]
+        return max((one[2].wait(ids[one[0]], size if one[1] else 1, now) for one in asked), default=0.0)

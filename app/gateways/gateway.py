@@ -1,0 +1,19 @@
+"""What a way in is to the program that runs it: it starts, says how it is, and stops without a loss."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+
+class Gateway(Protocol):
+    """One listener, or several of one kind; HTTP, TCP, gRPC, QUIC."""
+
+    name: str  # as in the header `gateway` and the metrics' label
+
+    async def start(self) -> None:
+        """Listen. Raises PermanentError, with the address and the cure, when it cannot."""
+
+    def ready(self) -> Mapping[str, bool]:
+        """What of it works, for /ready: {"http": True}."""
+
+    async def stop(self, seconds: float) -> None:
+        """Take no new work, answer what is in flight for at most so many seconds, close, remove sockets."""

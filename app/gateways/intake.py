@@ -1,0 +1,256 @@
+"""Records of every gateway of a process -> Kafka, in order; in, a submission; out, a future of what became of it.
+
+One chunk is under way at a time and the next one gathers meanwhile (writer.py), so that a key's records keep their
+order, over retries too. What is in memory is bounded: when so much is not acknowledged, `full` says so, HTTP answers
+503, and who reads a connection waits for `room`. Nothing that was taken is dropped for lack of room.
+
+    1 a gateway makes records, and asks over_limit of each          (telemetry_record, admission)
+    2 it submits them: they wait in their order
+    3 a chunk is written until Kafka has all of it                  (writer)
+    4 the futures of its submissions are done, and the gateway answers
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+from itertools import chain
+from typing import NamedTuple
+
+import structlog
+
+from app.core.model.records import Reason
+from app.errors import TransientError
+from app.gateways.admission import Admission, Limited
+from app.gateways.admission import account as whose
+from app.gateways.gateway_metrics import (
+    ACK_SECONDS,
+    FULL,
+    KAFKA_CONNECTED,
+    OLDEST,
+    PAYLOAD_BYTES,
+    RECORDS,
+    UNACKED,
+    UNACKED_BYTES,
+)
+from app.gateways.record import FIXED_HEADERS, IngestRecord
+from app.gateways.room import Room
+from app.gateways.spans import BridgeSpans
+from app.gateways.telemetry_record import Rejection
+from app.gateways.writer import KafkaWriter
+from app.ports import Account
+from app.runtime.flushes import Flushes
+from app.runtime.interrupt import Interrupt, set_within
+
+log = structlog.get_logger()
+
+RECORD_OVERHEAD = 500  # bytes a record takes next to its payload, as in inbox.py
+CHUNK_RECORDS = 5_000  # written at once: a crash repeats at most this many, and what has gathered meanwhile
+CHUNK_BYTES = 4 << 20
+CHUNK_SECONDS = 0.003  # from one to the next at the least: single requests gather, and a lone one waits for nothing
+BUSY_SECONDS = 1.0  # after which a user over his share is told to try again
+STOPPED = "the gateway stops before Kafka has this: send it again"
+
+Refused = list[tuple[int, Rejection]]  # index within the records of a submission
+
+
+class _Submission(NamedTuple):
+    records: Sequence[IngestRecord]
+    dead: Sequence[IngestRecord]
+    payload: int  # bytes, of the records
+    size: int  # bytes of memory, of all
+    user: bytes
+    gateway: str
+    done: "asyncio.Future[Refused]"
+    began: float  # time.perf_counter
+
+
+class Intake:
+    """One a process, shared by its gateways; used in one event loop."""
+
+    def __init__(self, writer: KafkaWriter, max_bytes: int, gate: Admission, spans: BridgeSpans | None = None) -> None:
+        """`max_bytes` bounds what is not acknowledged, payloads and their records; `spans` None: nothing is traced."""
+        self._writer, self._gate, self._spans = writer, gate, spans
+        self._limits, self._room = bool(gate), Room(max_bytes)
+        self._waiting: deque[_Submission] = deque()
+        self._writing: list[_Submission] = []
+        self._count = 0
+        self._arrived, self._idle = asyncio.Event(), asyncio.Event()
+        self._idle.set()
+        self._stopped = False
+        self.flushes = Flushes()  # of chunks that Kafka has acknowledged
+        UNACKED.set_function(lambda: float(self._count))
+        UNACKED_BYTES.set_function(lambda: float(self._room.taken))
+        FULL.set_function(lambda: float(self.full))
+        OLDEST.set_function(self._oldest)
+        KAFKA_CONNECTED.set_function(lambda: float(writer.answered))
+
+    @property
+    def available(self) -> bool:
+        """Whether Kafka took what was written last."""
+        return self._writer.available
+
+    @property
+    def answered(self) -> bool:
+        """Whether Kafka takes what is written now, which is said sooner here than in `available`."""
+        return self._writer.answered
+
+    @property
+    def queue_depth(self) -> int:
+        """Records taken and not yet acknowledged by Kafka."""
+        return self._count
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing more should be taken: HTTP answers 503 with Retry-After, readers wait for `room`."""
+        return self._room.full
+
+    async def room(self) -> None:
+        """Return at once unless `full`, and then once there is room for one more read of READ_BYTES.
+
+        Readers go on one after another, as many as there is room for: all at once would fill it many times over.
+        """
+        if not self._stopped:
+            await self._room.wait()
+
+    def over_limit(self, account: Account, topic: bytes, size: int) -> Limited | None:
+        """Which limit one more message of `account` is over: to be asked before `submit`, of each record.
+
+        `topic`: of the record (its header mqtt_topic); `size`: bytes of its payload. None: it may come in, and counts.
+        Besides the limits of IOT_INGRESS_*, a user may have a quarter of the room once half of it is taken.
+        """
+        if self._room.over_share(whose(topic)):
+            self._gate.refused(account.user_id, "unacknowledged")
+            detail = f"more than {self._room.share} bytes of one user await Kafka's ack: wait for answers"
+            return Limited(detail, BUSY_SECONDS)
+        return self._gate.limited(account.user_id, topic, size) if self._limits else None
+
+    def submit(self, records: Sequence[IngestRecord], dead: Sequence[IngestRecord] = ()) -> "asyncio.Future[Refused]":
+        """Take records; the future is done after Kafka's ack of all of them, and belongs to this submission alone.
+
+        Its result are those that Kafka refuses for ever, which have become dead letters. It raises TransientError when
+        the process stops before the ack: answer 503, or nothing. Cancelling it (a client went away) takes nothing back.
+        Records of one key are written in the order of their submissions. `dead` are dead letters
+        (dead_letter.refused_item), written alike. The sequences must not change afterwards.
+        """
+        done: asyncio.Future[Refused] = asyncio.get_running_loop().create_future()
+        if self._stopped:
+            done.set_exception(TransientError(STOPPED))
+            done.exception()  # retrieved: nobody may be waiting
+        elif records or dead:
+            self._put(records, dead, done)
+        else:
+            done.set_result([])
+        return done
+
+    def _put(
+        self, records: Sequence[IngestRecord], dead: Sequence[IngestRecord], done: "asyncio.Future[Refused]"
+    ) -> None:
+        first = (records or dead)[0]
+        payload = sum([len(record.value) for record in records])
+        size = payload + sum([len(record.value) for record in dead]) + RECORD_OVERHEAD * (len(records) + len(dead))
+        user = whose(first.headers[0][1])
+        name, gateway = first.headers[FIXED_HEADERS] if len(first.headers) > FIXED_HEADERS else ("", b"")
+        label = gateway.decode() if name == "gateway" else ""
+        self._waiting.append(_Submission(records, dead, payload, size, user, label, done, time.perf_counter()))
+        self._room.take(user, size)
+        self._count += len(records) + len(dead)
+        if records:
+            self._gate.count(user.decode("utf-8", "replace"), len(records), payload)
+        self._idle.clear()
+        self._arrived.set()
+
+    async def run(self, stop: asyncio.Event, stop_seconds: float) -> None:
+        """Write until `stop` is set, then what was taken until then, for at most `stop_seconds`, and close.
+
+        Set `stop` once the gateways have stopped: what is submitted afterwards is refused. Raises what a bug raises.
+        """
+        pumping = asyncio.create_task(self._pump(), name="intake")
+        await Interrupt(stop).first_of(pumping)
+        self._stopped = True
+        if stop.is_set() and not await set_within(self._idle, stop_seconds):
+            log.warning("gateway_unfinished", records=self._count, note="not one was answered: senders send them again")
+        pumping.cancel()
+        await asyncio.wait([pumping])
+        self._let_go()
+        await self._writer.close()
+        if not pumping.cancelled():
+            pumping.result()
+
+    def _let_go(self) -> None:
+        """Nothing more is written: tell whoever waits."""
+        for submission in (*self._writing, *self._waiting):
+            if not submission.done.done():
+                submission.done.set_exception(TransientError(STOPPED))
+                submission.done.exception()
+        self._room.close()
+
+    async def _pump(self) -> None:
+        await self._writer.write([])  # connects, so that /ready tells the truth before the first record
+        began = 0.0
+        while True:
+            while not self._waiting:
+                self._arrived.clear()
+                await self._arrived.wait()
+            if (pause := began + CHUNK_SECONDS - time.perf_counter()) > 0:
+                await asyncio.sleep(pause)
+            self._writing = self._take()
+            began = time.perf_counter()
+            refused = await self._write(self._writing)
+            now = time.perf_counter()
+            self.flushes.add(sum([len(one.records) + len(one.dead) for one in self._writing]), now - began)
+            self._finish(refused, now)
+
+    def _take(self) -> list[_Submission]:
+        """The next submissions, up to the bounds of a chunk, but at least one."""
+        taken: list[_Submission] = []
+        count = size = 0
+        while self._waiting and count < CHUNK_RECORDS and size < CHUNK_BYTES:
+            submission = self._waiting.popleft()
+            taken.append(submission)
+            count += len(submission.records) + len(submission.dead)
+            size += submission.payload
+        return taken
+
+    async def _write(self, chunk: list[_Submission]) -> Sequence[IngestRecord]:
+        """Until Kafka has all of it; returns what it refuses for ever."""
+        records = list(chain.from_iterable([one.records for one in chunk]))
+        dead = list(chain.from_iterable([one.dead for one in chunk]))
+        if not self._spans:
+            return await self._writer.write(records, dead)
+        spans, refused = self._spans.begin(records), None
+        try:
+            refused = await self._writer.write(records, dead)
+        finally:
+            self._spans.end(spans, (), refused)
+        return refused
+
+    def _finish(self, refused: Sequence[IngestRecord], now: float) -> None:
+        """Kafka has the chunk under way."""
+        lost = {id(record) for record in refused}
+        chunk, self._writing = self._writing, []
+        for one in chunk:
+            self._room.give(one.user, one.size)
+            self._count -= len(one.records) + len(one.dead)
+            found = (
+                [(at, _too_large(record)) for at, record in enumerate(one.records) if id(record) in lost]
+                if lost
+                else []
+            )
+            ACK_SECONDS.labels(one.gateway).observe(now - one.began)
+            RECORDS.labels(one.gateway).inc(len(one.records) - len(found))
+            PAYLOAD_BYTES.labels(one.gateway).inc(one.payload)
+            if not one.done.done():
+                one.done.set_result(found)
+        if not self._waiting:
+            self._idle.set()
+        self._room.wake()
+
+    def _oldest(self) -> float:
+        first = next(iter(self._writing or self._waiting), None)
+        return time.perf_counter() - first.began if first else 0.0
+
+
+def _too_large(record: IngestRecord) -> Rejection:
+    detail = f"Kafka refuses a record of {len(record.value)} bytes; it is a dead letter"
+    return Rejection(Reason.PAYLOAD_TOO_LARGE.value, detail)

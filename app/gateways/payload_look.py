@@ -1,0 +1,91 @@
+"""One look at a JSON payload: whose it is, and whether the worker will take it, in the worker's words when not.
+
+Nearly every payload takes one typed decode. What that refuses or suspects is read again by the worker's own careful
+reader, which decides; the columns of a schema, and how old a reading may be, the worker alone knows.
+"""
+
+from datetime import datetime
+
+import msgspec
+from msgspec import Struct
+
+from app.core.decode.fields import read_known
+from app.core.decode.strict_json import jsonb_fault, read_fields
+from app.core.model.fault import Fault, printable
+from app.core.model.records import Kind, Reason, Stage
+from app.core.routing.address import Address
+
+MAX_DEPTH = 32  # IOT_PAYLOAD_MAX_DEPTH
+_FLAT = 2 * MAX_DEPTH  # shorter JSON has no more levels
+_BEYOND = 1 << 63  # an int64 ends before
+_NAMES = ("user_id", "device_id", "node_id", "sensor_id")
+
+
+class Seen(Struct, gc=False):
+    """What one look tells."""
+
+    user_id: str | None = None
+    device_id: str | None = None
+    node_id: str | None = None
+    sensor_id: str | None = None
+    sequence_id: int | None = None
+    timestamp: datetime | float | None = None
+    time: datetime | float | None = None
+
+
+_decode = msgspec.json.Decoder(Seen).decode
+_text = msgspec.json.Decoder(str).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def look(payload: bytes) -> Seen | None:
+    """What is seen of a JSON object; None where the careful reader has to look. Never raises."""
+    try:
+        return _decode(payload)
+    except (ValueError, RecursionError, OverflowError):  # ValueError: also msgspec's and UnicodeError
+        return None
+
+
+def sound(seen: Seen, payload: bytes, owner: str, device: str, lenient: bool) -> bool:
+    """Whether nothing speaks against a payload of this device; `lenient`: time and sequence_id may be missing."""
+    number = seen.sequence_id
+    if (number is None or (seen.timestamp is None and seen.time is None)) and not lenient:
+        return False
+    if number is not None and not -_BEYOND <= number < _BEYOND:
+        return False
+    user, own = seen.user_id, seen.device_id
+    if (user is not None and user != owner) or (own is not None and own != device):
+        return False
+    if not payload.isascii() or b"\\u" in payload:
+        return False
+    return len(payload) <= _FLAT or payload.count(b"{") + payload.count(b"[") <= MAX_DEPTH
+
+
+def named(payload: bytes) -> Seen | Fault:
+    """The ids of a payload that `look` does not take; an integer is an id as well, as it is to the worker."""
+    fields = read_fields(payload, MAX_DEPTH)
+    if isinstance(fields, Fault):
+        return fields
+    seen = Seen()
+    for name in _NAMES:
+        raw = bytes(fields.get(name, b"null"))
+        if raw[:1] == b'"':
+            setattr(seen, name, _text(raw))
+        elif raw.removeprefix(b"-").isdigit():
+            setattr(seen, name, raw.decode())
+        elif raw != b"null":
+            return Fault(Reason.WRONG_TYPE, Stage.VALIDATE, f"{name} is {printable(raw)}; send a string")
+    return seen
+
+
+def fault(payload: bytes, owner: str, device: str, topic: str, lenient: bool) -> Fault | None:
+    """What the worker will say of it; None: nothing, but for what only the worker knows. Never raises."""
+    if not payload:
+        return Fault(Reason.EMPTY_PAYLOAD, Stage.DECODE, "payload is empty; send a JSON object")
+    fields = read_fields(payload, MAX_DEPTH)
+    if isinstance(fields, Fault):
+        return fields
+    known = read_known(fields, Address(Kind.TELEMETRY, owner, device, topic, lenient), ())
+    if isinstance(known, Fault):
+        return known
+    return jsonb_fault(_encode(fields).decode(), MAX_DEPTH)

@@ -1,0 +1,68 @@
+"""How much is taken and not yet acknowledged: in all and of each user, and which readers wait until there is room."""
+
+import asyncio
+from collections import deque
+
+READ_BYTES = 64 << 10  # what a reader that goes on is taken to bring in at once
+USER_SHARE = 4  # while half of the room is taken, one user may have a quarter of it
+
+
+class Room:
+    """Bytes of memory within a bound; whoever takes beyond it was told that it is full."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max, self._half = max_bytes, max_bytes // 2
+        self.share = max_bytes // USER_SHARE
+        self.taken = 0
+        self._by_user: dict[bytes, int] = {}
+        self._readers: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing more should be taken."""
+        return self.taken >= self._max
+
+    def over_share(self, user: bytes) -> bool:
+        """Whether half is taken, and this user has more than his share."""
+        return self.taken > self._half and self._by_user.get(user, 0) > self.share
+
+    def take(self, user: bytes, size: int) -> None:
+        """So much of this user's is in memory."""
+        self.taken += size
+        self._by_user[user] = self._by_user.get(user, 0) + size
+
+    def give(self, user: bytes, size: int) -> None:
+        """It is not any more."""
+        self.taken -= size
+        left = self._by_user[user] - size
+        if left:
+            self._by_user[user] = left
+        else:
+            del self._by_user[user]
+
+    async def wait(self) -> None:
+        """Return at once unless full, then once there is room for one more read."""
+        if self.full:
+            reader = asyncio.get_running_loop().create_future()
+            self._readers.append(reader)
+            await reader
+
+    def wake(self) -> None:
+        """Let as many readers go on as there is room for, the first first, once half of it is free.
+
+        All at once would bring in many times what there is room for.
+        """
+        if self._readers and self.taken <= self._half:
+            for _ in range(max(1, (self._max - self.taken) // READ_BYTES)):
+                self._let_one_go_on()
+
+    def close(self) -> None:
+        """Let all go on: there is nothing to wait for."""
+        while self._readers:
+            self._let_one_go_on()
+
+    def _let_one_go_on(self) -> None:
+        if self._readers:
+            reader = self._readers.popleft()
+            if not reader.done():
+                reader.set_result(None)

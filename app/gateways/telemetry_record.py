@@ -1,0 +1,196 @@
+"""A telemetry message, however it came in -> its record for the input topic, or why it is refused; never raises.
+
+The record is what the same message would have been over MQTT, and a header `gateway`: all behind it is the same. What
+is refused here is what the worker would have dead-lettered, so that whoever sends it hears of it.
+"""
+
+from typing import NamedTuple
+
+from app.core.model.fault import Fault, printable
+from app.core.model.identity import ids_fault
+from app.core.model.keys import CACHED_LENGTH
+from app.core.model.records import Kind, Reason
+from app.core.routing.mqtt_topics import route
+from app.gateways.payload_look import Seen, fault, look, named, sound
+from app.gateways.record import IngestRecord
+from app.gateways.trace_context import trace_headers
+from app.ports import Account
+from app.runtime.tracing.context import TRACEPARENT
+
+NOT_ALLOWED = "not_allowed"  # the account may not publish this
+PAYLOAD_BYTES = 1 << 20  # IOT_PAYLOAD_MAX_BYTES: what the worker takes
+PREPARED = 32_768  # by tracemalloc some 700 bytes each: 23 MB at most, whatever names somebody makes up
+USERS, IOT = "users", "iot"  # the ways of a topic: users/<user>/devices/<device>, iot/<node>/<sensor>
+
+_Header = tuple[str, bytes]
+_KIND = ("kind", Kind.TELEMETRY.value.encode())
+
+
+class Rejection(NamedTuple):
+    """Why an item is refused: `reason` is a Reason's value or a way's own word, `error` a sentence for its sender."""
+
+    reason: str
+    error: str
+
+
+class Arrival:
+    """What the items of one request have in common: by which way, when, in which trace, and how large each may be."""
+
+    __slots__ = ("gateway", "ingest_ms", "last", "max_bytes", "traceparent")
+
+    def __init__(
+        self, gateway: bytes, ingest_ms: int, traceparent: bytes | None = None, max_bytes: int = PAYLOAD_BYTES
+    ) -> None:
+        """`gateway`: b"http", b"tcp", b"grpc" or b"quic"; `ingest_ms`: since 1970; `max_bytes`: of one payload.
+
+        A traceparent that is not well formed is left out, and counted.
+        """
+        self.gateway, self.ingest_ms, self.max_bytes = gateway, ingest_ms, max_bytes
+        trace: list[_Header] = []
+        if traceparent is not None:
+            trace = trace_headers([(TRACEPARENT, traceparent.decode("ascii", "replace"))], b"")
+        self.traceparent = trace[-1][1] if trace else None
+        self.last: list[_Header] = [("ingest_ms", b"%d" % ingest_ms), ("gateway", gateway), *trace]
+
+
+class Place(NamedTuple):
+    """A device as its records name it."""
+
+    key: bytes
+    header: _Header  # mqtt_topic
+    topic: str
+    way: str
+    owner: str  # user or node
+    device: str  # device or sensor
+
+
+_places: dict[tuple[str, str, str], Place] = {}
+
+
+def telemetry(account: Account, user: str, device: str, payload: bytes, arrival: Arrival) -> IngestRecord | Rejection:
+    """The record of users/<user>/devices/<device>/telemetry, whose ids the caller has from elsewhere than the payload.
+
+    `payload` is one JSON object, kept byte for byte. Refused: ids that cannot be in a topic (bad_id), an account that
+    may not (not_allowed), a payload too large, no object, without a time or sequence_id, or of another device.
+    """
+    return _of_json(place_of(account, USERS, user, device), payload, arrival)
+
+
+def node_telemetry(
+    account: Account, node: str, sensor: str, payload: bytes, arrival: Arrival
+) -> IngestRecord | Rejection:
+    """The record of iot/<node>/<sensor>/telemetry; as `telemetry`, but time and sequence_id may be missing."""
+    return _of_json(place_of(account, IOT, node, sensor), payload, arrival)
+
+
+def sealed(
+    account: Account, way: str, owner: str, device: str, payload: bytes, arrival: Arrival
+) -> IngestRecord | Rejection:
+    """The record of a payload that the gateway has made itself, of protobuf or a line, so that it is sound JSON.
+
+    `way` is USERS or IOT. Ids, rights and size are asked; the payload is not looked at, nor for a traceparent.
+    """
+    place = place_of(account, way, owner, device)
+    if type(place) is Rejection:
+        return place
+    if len(payload) > arrival.max_bytes:
+        return _too_large(len(payload), arrival)
+    headers = [place.header, _KIND, *arrival.last]  # type: ignore[union-attr]
+    return IngestRecord(Kind.TELEMETRY, place.key, payload, headers, 0, arrival.ingest_ms)  # type: ignore[union-attr]
+
+
+def item(account: Account, line: bytes, arrival: Arrival) -> IngestRecord | Rejection:
+    """The record of one JSON object that names its device itself: user_id and device_id, or node_id and sensor_id.
+
+    An event of HTTP, a line of TCP. The payload is `line`, byte for byte. Without user_id (or node_id) it is the
+    account's own; without device_id (or sensor_id) that of an account bound to one device.
+    """
+    if len(line) > arrival.max_bytes:
+        return _too_large(len(line), arrival)
+    seen = look(line)
+    doubtful = seen is None
+    if seen is None:
+        found = named(line)
+        if isinstance(found, Fault):
+            return Rejection(found.reason.value, found.detail)
+        seen = found
+    place = _own_place(account, seen)
+    if isinstance(place, Rejection):
+        return place
+    if doubtful or not sound(seen, line, place.owner, place.device, place.way == IOT):
+        return _carefully(place, line, arrival)
+    return _record(place, line, arrival)
+
+
+def place_of(account: Account, way: str, owner: str, device: str) -> Place | Rejection:
+    """The device, if its ids can be in a topic and the account may speak for it; `way` is USERS or IOT."""
+    place = _places.get((way, owner, device)) or _prepare(way, owner, device)
+    if isinstance(place, Rejection):
+        return place
+    plain = account.rules.own_telemetry if way == USERS else account.rules.own_nodes
+    if plain and owner == account.user_id:
+        if account.speaks_for(device):
+            return place
+    elif account.may_publish(place.topic):
+        return place
+    who, where = printable(account.user_id), printable(place.topic, 120)
+    return Rejection(NOT_ALLOWED, f"the account {who} may not publish to {where}")
+
+
+def _own_place(account: Account, seen: Seen) -> Place | Rejection:
+    if seen.node_id is not None or (seen.sensor_id is not None and seen.device_id is None):
+        way, owner, device, name = IOT, seen.node_id, seen.sensor_id or account.device_id, "sensor_id"
+    else:
+        way, owner, device, name = USERS, seen.user_id, seen.device_id or account.device_id, "device_id"
+    if device is None:
+        error = f"{name} is missing; give user_id and device_id, or node_id and sensor_id"
+        return Rejection(Reason.MISSING_FIELD.value, error)
+    return place_of(account, way, owner or account.user_id, device)
+
+
+def _prepare(way: str, owner: str, device: str) -> Place | Rejection:
+    for name in (owner, device):
+        if not name or name in (".", "..") or "/" in name or "+" in name or "#" in name:
+            error = f"{printable(name)!r} is no id: an id is one level of a topic, without / + #, and not . or .."
+            return Rejection(Reason.BAD_ID.value, error)
+    if found := ids_fault(owner, device):
+        return Rejection(found.reason.value, found.detail)
+    topic = f"users/{owner}/devices/{device}/telemetry" if way == USERS else f"iot/{owner}/{device}/telemetry"
+    try:
+        header = ("mqtt_topic", topic.encode())
+    except UnicodeEncodeError:
+        return Rejection(Reason.LONE_SURROGATE.value, "an id contains half of a surrogate pair; leave it out")
+    made = Place(route(topic).key, header, topic, USERS if way == USERS else IOT, owner, device)
+    if len(topic) <= CACHED_LENGTH:
+        if len(_places) >= PREPARED:
+            _places.clear()
+        _places[way, owner, device] = made
+    return made
+
+
+def _of_json(place: Place | Rejection, payload: bytes, arrival: Arrival) -> IngestRecord | Rejection:
+    if isinstance(place, Rejection):
+        return place
+    if len(payload) > arrival.max_bytes:
+        return _too_large(len(payload), arrival)
+    seen = look(payload)
+    if seen is None or not sound(seen, payload, place.owner, place.device, place.way == IOT):
+        return _carefully(place, payload, arrival)
+    return _record(place, payload, arrival)
+
+
+def _carefully(place: Place, payload: bytes, arrival: Arrival) -> IngestRecord | Rejection:
+    """A payload that one look does not settle."""
+    found = fault(payload, place.owner, place.device, place.topic, place.way == IOT)
+    return Rejection(found.reason.value, found.detail) if found else _record(place, payload, arrival)
+
+
+def _record(place: Place, payload: bytes, arrival: Arrival) -> IngestRecord:
+    headers = [place.header, _KIND, *arrival.last]
+    if arrival.traceparent is None and b'"traceparent"' in payload:
+        headers += trace_headers([], payload)
+    return IngestRecord(Kind.TELEMETRY, place.key, payload, headers, 0, arrival.ingest_ms)
+
+
+def _too_large(size: int, arrival: Arrival) -> Rejection:
+    return Rejection(Reason.PAYLOAD_TOO_LARGE.value, f"payload has {size} bytes; at most {arrival.max_bytes} are taken")

@@ -1,0 +1,35 @@
+"""Gateways that may not start as they are set: whoever reaches one is known, and what he says is encrypted."""
+
+from collections.abc import Iterator, Sequence
+
+from app.errors import SettingsError
+from app.runtime.addresses import is_loopback
+from app.settings.settings import Settings
+
+
+def refuse_exposed(settings: Settings, ways: Sequence[str]) -> None:
+    """`ways`: of http, tcp, grpc, quic those that are to start. Raises SettingsError that names all that is wrong."""
+    wrong = [line for way in ways for line in _faults(settings, way)]
+    if wrong:
+        raise SettingsError("\n  ".join(["wrong settings:", *wrong]))
+
+
+def listens_openly(settings: Settings, way: str) -> bool:
+    """Whether others than this machine reach it."""
+    return not is_loopback(getattr(settings, f"{way}_host")) and (way != "grpc" or settings.grpc_port > 0)
+
+
+def _faults(settings: Settings, way: str) -> Iterator[str]:
+    name = way.upper()
+    certificate = getattr(settings, f"{way}_certificate_file")
+    if way == "quic":
+        for file in ("certificate", "ca"):
+            if getattr(settings, f"quic_{file}_file") is None:
+                yield f"IOT_QUIC_{file.upper()}_FILE: QUIC is always encrypted, and its clients show certificates"
+    if not listens_openly(settings, way):
+        return
+    host = f"IOT_{name}_HOST: {getattr(settings, f'{way}_host')} is reached from beyond this machine"
+    if way != "quic" and certificate is None and not settings.gateway_behind_proxy:
+        yield f"{host}: set IOT_{name}_CERTIFICATE_FILE; with a proxy in front that encrypts, IOT_GATEWAY_BEHIND_PROXY"
+    if settings.gateway_anonymous_account is not None:
+        yield f"{host}: IOT_GATEWAY_ANONYMOUS_ACCOUNT is for loopback and UNIX sockets alone"

@@ -1,0 +1,97 @@
+"""Settings that all gateways share, and what each of them listens on."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, Field
+
+from app.settings.values import ClientCaFile, ExistingFile, Host, KeyFile, PositiveFloat, PositiveInt
+
+
+def _or_none(value: Any) -> Any:
+    return None if value == "-" else value
+
+
+OptionalPort = Annotated[int, Field(ge=0, le=65535)]
+UnixSocket = Annotated[Path | None, BeforeValidator(_or_none)]
+_KEY = "its key; default: in the file of the certificate"
+_CA = "CA of the clients: they are asked for certificates"
+
+
+class GatewaySettings(BaseModel, frozen=True):
+    """Bounds and accounts of every gateway."""
+
+    gateway_client_id: str = Field("iot-gateway-1", description="name of this process at Kafka")
+    gateway_buffer_bytes: PositiveInt = Field(
+        64 << 20, description="memory of records that Kafka has not acknowledged; then readers pause, HTTP answers 503"
+    )
+    gateway_body_max_bytes: PositiveInt = Field(
+        4 << 20,
+        description="largest body, frame or message, and what it may inflate to; larger ones are refused unread",
+    )
+    gateway_batch_max_items: PositiveInt = Field(10_000, description="most items of one body, frame or message")
+    gateway_idle_seconds: PositiveFloat = Field(
+        75.0, description="a connection that says nothing for so long is closed"
+    )
+    gateway_header_seconds: PositiveFloat = Field(
+        10.0, description="longest a login, the head of a request or a begun frame may take"
+    )
+    gateway_connections: PositiveInt = Field(2000, description="most connections of one gateway; more are refused")
+    gateway_dead_letter_rejected: bool = Field(
+        False, description="items that are refused become dead letters too; their sender is told either way"
+    )
+    gateway_behind_proxy: bool = Field(
+        False,
+        description="something in front encrypts and is the only one to reach the gateways: hosts beyond loopback need "
+        "no certificate, and HTTP believes its X-Forwarded-For",
+    )
+    gateway_anonymous_account: str | None = Field(
+        None, description="who sends without credentials is this account; on loopback and UNIX sockets alone"
+    )
+    auth_cache_seconds: PositiveFloat = Field(
+        300.0, description="credentials are looked up again after so long; for an hour while the database is away"
+    )
+
+
+class HttpSettings(BaseModel, frozen=True):
+    """`iot-stream http`."""
+
+    http_host: Host = Field("127.0.0.1", description="address of the HTTP gateway; all: 0.0.0.0 or ::, with TLS")
+    http_port: OptionalPort = Field(8088, description="its port; 0 takes a free one")
+    http_certificate_file: ExistingFile = Field(None, description="TLS with this certificate, PEM")
+    http_key_file: KeyFile = Field(None, description=_KEY)
+    http_ca_file: ClientCaFile = Field(None, description=_CA)
+
+
+class TcpSettings(BaseModel, frozen=True):
+    """`iot-stream tcp`."""
+
+    tcp_host: Host = Field("127.0.0.1", description="address of the TCP gateway; all: 0.0.0.0 or ::, with TLS")
+    tcp_port: OptionalPort = Field(8089, description="its port; 0 takes a free one")
+    tcp_certificate_file: ExistingFile = Field(None, description="TLS with this certificate, PEM")
+    tcp_key_file: KeyFile = Field(None, description=_KEY)
+    tcp_ca_file: ClientCaFile = Field(None, description=_CA)
+
+
+class GrpcSettings(BaseModel, frozen=True):
+    """`iot-stream grpc`."""
+
+    grpc_socket: UnixSocket = Field(
+        Path("/tmp/telemetry_ingest.sock"),  # noqa: S108 - agreed with sidecars; of mode 0660, and never taken over
+        description="UNIX socket of the gRPC gateway; mode 0660; `-`: none",
+    )
+    grpc_host: Host = Field("127.0.0.1", description="address of the gRPC gateway; all: 0.0.0.0 or ::, with TLS")
+    grpc_port: OptionalPort = Field(0, description="its port; 0: no TCP")
+    grpc_certificate_file: ExistingFile = Field(None, description="TLS with this certificate, PEM")
+    grpc_key_file: KeyFile = Field(None, description=_KEY)
+    grpc_ca_file: ClientCaFile = Field(None, description=_CA)
+
+
+class QuicSettings(BaseModel, frozen=True):
+    """`iot-stream quic`."""
+
+    quic_host: Host = Field("127.0.0.1", description="address of the QUIC gateway; all: 0.0.0.0 or ::")
+    quic_port: OptionalPort = Field(5001, description="its UDP port; 0 takes a free one")
+    quic_certificate_file: ExistingFile = Field(None, description="its certificate, PEM; QUIC has no plain text")
+    quic_key_file: KeyFile = Field(None, description=_KEY)
+    quic_ca_file: ClientCaFile = Field(None, description="CA of the clients, each of which shows a certificate")
