@@ -84,7 +84,7 @@ docs: setup ## Make the tables of docs/ anew from the code, and the dashboards a
 
 lock: setup ## Resolve pyproject.toml anew into the two lock files (needs uv)
 	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 1; }
-	@uv pip compile pyproject.toml --extra tracing --universal --generate-hashes --no-emit-index-url --python-version 3.11 -q -o requirements.lock
+	@uv pip compile pyproject.toml --extra tracing --extra gateways --universal --generate-hashes --no-emit-index-url --python-version 3.11 -q -o requirements.lock
 	@uv pip compile pyproject.toml --extra dev --universal --generate-hashes --no-emit-index-url --python-version 3.11 -q -o requirements-dev.lock
 
 clean: ## Remove .venv, caches and the local stack's data (stop it first: iot-stream down)

@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 from msgspec import Struct
 
 from app.core.deadletters.envelope import to_record
-from app.core.model.records import Reason, Rejected, Stage
+from app.core.model.records import Kind, Reason, Rejected, Stage
 from app.gateways.record import IngestRecord
 
+_REASONS = frozenset(Reason)
 NOWHERE = -1  # partition and offset of a record that was never written
 
 
@@ -28,6 +29,25 @@ def too_large_for(record: IngestRecord, topic: str) -> IngestRecord:
 def rate_limited(record: IngestRecord, limit: str, topic: str) -> IngestRecord:
     """The dead letter of a message over a limit; it can be replayed."""
     return _dead(record, Rejected(_unwritten(record), Reason.RATE_LIMITED, Stage.ROUTE, limit), topic)
+
+
+def refused_item(
+    item: bytes, reason: str, error: str, user: str, gateway: bytes, ingest_ms: int, topic: str
+) -> IngestRecord:
+    """The dead letter of an item that a gateway refuses, where it is to keep them (IOT_GATEWAY_DEAD_LETTER_REJECTED).
+
+    `item` as it was sent; `user`: the account's, whose topic of telemetry stands for one that is not known. A reason
+    of the way's own is that of a topic that is not the account's. `topic`: the input topic.
+    """
+    headers = [
+        ("mqtt_topic", f"users/{user}".encode()),
+        ("kind", Kind.UNKNOWN.value.encode()),
+        ("ingest_ms", b"%d" % ingest_ms),
+        ("gateway", gateway),
+    ]
+    record = IngestRecord(Kind.UNKNOWN, user.encode(), item, headers, 0, ingest_ms)
+    known = Reason(reason) if reason in _REASONS else Reason.UNKNOWN_TOPIC
+    return _dead(record, Rejected(_unwritten(record), known, Stage.ROUTE, error), topic)
 
 
 def _unwritten(record: IngestRecord) -> _Unwritten:

@@ -18,9 +18,12 @@ def context(ca: Path | None, certificate: Path | None = None, key: Path | None =
     return made
 
 
-def server_context(certificate: Path, key: Path | None = None, clients_ca: Path | None = None) -> ssl.SSLContext:
+def server_context(
+    certificate: Path, key: Path | None = None, clients_ca: Path | None = None, *, required: bool = True
+) -> ssl.SSLContext:
     """Shows `certificate`; with `clients_ca`, lets nobody in without a certificate that it has signed.
 
+    Not `required`: who shows no certificate at all is let in, to log in otherwise.
     `key` None: it is in the file of the certificate. Raises ValueError that names the file.
     """
     made = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -31,7 +34,7 @@ def server_context(certificate: Path, key: Path | None = None, clients_ca: Path 
             made.load_verify_locations(cafile=str(clients_ca))
         except OSError as error:
             raise ValueError(f"{clients_ca} holds no CA certificate in PEM: {_brief(error)}") from None
-        made.verify_mode = ssl.CERT_REQUIRED
+        made.verify_mode = ssl.CERT_REQUIRED if required else ssl.CERT_OPTIONAL
         # Who resumes a session shows no certificate again, and may have lost the right to it meanwhile.
         made.options |= ssl.OP_NO_TICKET
         made.num_tickets = 0
@@ -73,6 +76,14 @@ _WRONG_NAME = (62, 63, 64)
 def _no_password() -> str:
     """Else OpenSSL would ask on the terminal, where nobody may be."""
     raise ValueError("the key must not be encrypted: protect its file instead")
+
+
+def _load(made: ssl.SSLContext, certificate: Path, key: Path | None) -> None:
+    try:
+        made.load_cert_chain(certificate, key, password=_no_password)
+    except OSError as error:
+        pair = f"{certificate} and {key}" if key else f"{certificate}, which should hold the key as well,"
+        raise ValueError(f"{pair} are no certificate and its key in PEM: {_brief(error)}") from None
 
 
 def _brief(error: BaseException) -> str:
