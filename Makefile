@@ -11,7 +11,7 @@ PYTEST := $(BIN)/pytest -q
 # Most tests wait for a server most of the time. A file's tests stay together: they share their servers.
 PARALLEL := -n 3 --dist loadfile
 
-.PHONY: help setup run test check fmt lint type unit integration faults soak simulate bench profile docs lock clean audit sbom tools
+.PHONY: help setup run test check fmt lint type unit integration faults soak simulate bench profile docs proto lock clean audit sbom tools
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +81,9 @@ profile: setup ## A flame graph of the worker in the benchmark, by py-spy: build
 docs: setup ## Make the tables of docs/ anew from the code, and the dashboards and rules of deploy/ and k8s/
 	@$(BIN)/python -m tools.documents
 	@$(BIN)/python -m tools.monitoring
+
+proto: setup ## Make app/protobuf anew from proto/; refuses a change that breaks those who speak the published contract
+	@$(BIN)/python -m tools.protobuf
 
 lock: setup ## Resolve pyproject.toml anew into the two lock files (needs uv)
 	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 1; }
