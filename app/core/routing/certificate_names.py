@@ -1,0 +1,20 @@
+"""Names in a client certificate -> whose it is: the common name is the account, a URI of its own form a device of it.
+
+Every gateway reads certificates alike. A name of a host (DNS, IP) stands in many a certificate and says nothing of a
+device, so that the form is one nobody has by accident: `urn:iot-stream:device:<id>`, the id percent-encoded.
+"""
+
+from collections.abc import Iterable
+from urllib.parse import quote, unquote
+
+DEVICE_URI = "urn:iot-stream:device:"
+
+
+def bound_device(uris: Iterable[str]) -> str | None:
+    """The device that a certificate with these URIs as alternative names is bound to; None: to none."""
+    return next((unquote(uri[len(DEVICE_URI) :]) for uri in uris if uri.lower().startswith(DEVICE_URI)), None)
+
+
+def device_uri(device: str) -> str:
+    """The URI that binds a certificate to a device."""
+    return DEVICE_URI + quote(device, safe="")

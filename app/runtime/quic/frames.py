@@ -1,0 +1,68 @@
+"""Bytes of a stream, in pieces as they come -> frames: 4 bytes of length, big-endian, and so many bytes."""
+
+from typing import NamedTuple
+
+from app.runtime.quic.contract import LENGTH_BYTES, CloseCode
+
+
+class Fault(NamedTuple):
+    """Why a connection ends: what went wrong on it, for a program and for a person."""
+
+    code: CloseCode
+    words: str
+
+
+class FrameReader:
+    """Of one stream. A length is judged as soon as its 4 bytes are there: nothing is set aside for what it promises."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max = max_bytes
+        self._buffer = bytearray()
+        self.declared = 0  # length of the frame that is not yet whole; 0: not known
+        self.fault: Fault | None = None  # no frame follows it
+
+    @property
+    def pending(self) -> int:
+        """Bytes held of a frame that is not yet whole."""
+        return len(self._buffer)
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The frames that are whole now, without their length, in order. What is wrong is in `fault`."""
+        if self.fault:
+            return []
+        frames: list[bytes] = []
+        buffer = self._buffer
+        buffer += data
+        self.declared = 0
+        while len(buffer) >= LENGTH_BYTES:
+            length = int.from_bytes(buffer[:LENGTH_BYTES], "big")
+            if not 0 < length <= self._max:
+                self._refuse(length)
+                break
+            if len(buffer) < LENGTH_BYTES + length:
+                self.declared = length
+                break
+            frames.append(bytes(buffer[LENGTH_BYTES : LENGTH_BYTES + length]))
+            del buffer[: LENGTH_BYTES + length]
+        return frames
+
+    def finish(self) -> None:
+        """The stream is at its end, which has to be the end of a frame."""
+        if self._buffer and not self.fault:
+            came = len(self._buffer) - LENGTH_BYTES
+            found = f"{came} bytes of {self.declared} came" if self.declared else "its length is cut off"
+            self.fault = Fault(CloseCode.BAD_FRAME, f"the stream ends within a frame: {found}")
+            self._buffer.clear()
+
+    def _refuse(self, length: int) -> None:
+        if length:
+            words = f"a frame of {length} bytes, {self._max} at most"
+            self.fault = Fault(CloseCode.FRAME_TOO_LARGE, words)
+        else:
+            self.fault = Fault(CloseCode.BAD_FRAME, "a frame of no bytes: a batch has at least one")
+        self._buffer.clear()
+
+
+def framed(body: bytes) -> bytes:
+    """A frame that holds `body`."""
+    return len(body).to_bytes(LENGTH_BYTES, "big") + body
