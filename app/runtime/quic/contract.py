@@ -1,13 +1,13 @@
-"""What the QUIC gateway and its senders agree on: the protocol's name, frames, and the codes a connection ends with.
+"""What the QUIC gateway and its senders agree on: the protocol's name, and the codes a connection ends with.
 
-A sender opens bidirectional streams. On each it writes frames, 4 bytes of length (big-endian) and then a MetricBatch;
-the gateway answers each on the same stream with a frame that holds a BatchAck, once Kafka has all of the batch.
+A sender opens bidirectional streams and writes frames on them: 4 bytes of length (big-endian), then a MetricBatch. The
+gateway answers each on the same stream, in their order, with a frame that holds a BatchAck, once Kafka has all of the
+batch. A refusal is the last answer of its stream (proto/metrics.proto); other streams of the connection go on.
 """
 
 from enum import IntEnum, StrEnum
 
 ALPN = "iot-stream/1"
-PORT = 5001
 LENGTH_BYTES = 4
 CRYPTO_ERRORS = range(0x100, 0x200)  # QUIC's codes for alerts of TLS: 0x100 and the alert
 
@@ -20,24 +20,18 @@ class CloseCode(IntEnum):
     UNAVAILABLE = 0x02  # accounts cannot be asked now: connect again later
     SLOWED_DOWN = 0x03  # too many failures from this address: connect again later
     TOO_MANY_CONNECTIONS = 0x04  # of this account: connect again later
-    TOO_SLOW = 0x05  # a frame that does not end
     NOT_AN_ACCOUNT = 0x10  # the certificate is good, and names no account
     CERTIFICATE_ENDED = 0x11  # while it was connected
-    BAD_FRAME = 0x20  # empty, or cut off by the end of its stream
-    FRAME_TOO_LARGE = 0x21
-    NOT_A_BATCH = 0x22  # its bytes are no MetricBatch, or one of too many metrics
 
 
 # Who is told one of these would be told it again.
-FOR_EVER = frozenset(
-    {
-        CloseCode.NOT_AN_ACCOUNT,
-        CloseCode.CERTIFICATE_ENDED,
-        CloseCode.BAD_FRAME,
-        CloseCode.FRAME_TOO_LARGE,
-        CloseCode.NOT_A_BATCH,
-    }
-)
+FOR_EVER = frozenset({CloseCode.NOT_AN_ACCOUNT, CloseCode.CERTIFICATE_ENDED})
+
+
+class StreamCode(IntEnum):
+    """Application error codes of a stream."""
+
+    REFUSED = 0x01  # what more there is on it is not read; the last answer says why
 
 
 class Alert(IntEnum):
@@ -52,29 +46,28 @@ class Alert(IntEnum):
 
 
 class LoginFault(StrEnum):
-    """Why a connection never became an account's, as it is counted."""
+    """Why a handshake did not become a connection, as it is counted."""
 
     NO_CERTIFICATE = "no_certificate"
     BAD_CERTIFICATE = "bad_certificate"
     UNKNOWN_CA = "unknown_ca"
     EXPIRED = "expired_certificate"
     WRONG_PURPOSE = "wrong_purpose"
-    NO_ALPN = "wrong_protocol"
+    WRONG_PROTOCOL = "wrong_protocol"
     HANDSHAKE = "handshake"  # anything else, or nothing more was heard
 
 
-OF_ALERT = {
+_FAULTS = {
     Alert.CERTIFICATE_REQUIRED: LoginFault.NO_CERTIFICATE,
     Alert.BAD_CERTIFICATE: LoginFault.BAD_CERTIFICATE,
     Alert.UNKNOWN_CA: LoginFault.UNKNOWN_CA,
     Alert.CERTIFICATE_EXPIRED: LoginFault.EXPIRED,
     Alert.UNSUPPORTED_CERTIFICATE: LoginFault.WRONG_PURPOSE,
-    Alert.NO_APPLICATION_PROTOCOL: LoginFault.NO_ALPN,
+    Alert.NO_APPLICATION_PROTOCOL: LoginFault.WRONG_PROTOCOL,
 }
+_OF_CODE = {CRYPTO_ERRORS[alert]: fault for alert, fault in _FAULTS.items()}
 
 
 def login_fault(code: int) -> LoginFault:
     """What the code of a handshake that failed stands for."""
-    if code not in CRYPTO_ERRORS:
-        return LoginFault.HANDSHAKE
-    return next((fault for alert, fault in OF_ALERT.items() if CRYPTO_ERRORS[alert] == code), LoginFault.HANDSHAKE)
+    return _OF_CODE.get(code, LoginFault.HANDSHAKE)

@@ -2,14 +2,16 @@
 
 from typing import NamedTuple
 
-from app.runtime.quic.contract import LENGTH_BYTES, CloseCode
+from app.runtime.quic.contract import LENGTH_BYTES
+
+TOO_LARGE, MALFORMED = "too_large", "malformed"
 
 
-class Fault(NamedTuple):
-    """Why a connection ends: what went wrong on it, for a program and for a person."""
+class FrameFault(NamedTuple):
+    """Why no frame follows: for a program (TOO_LARGE, MALFORMED) and for a person."""
 
-    code: CloseCode
-    words: str
+    reason: str
+    error: str
 
 
 class FrameReader:
@@ -19,7 +21,7 @@ class FrameReader:
         self._max = max_bytes
         self._buffer = bytearray()
         self.declared = 0  # length of the frame that is not yet whole; 0: not known
-        self.fault: Fault | None = None  # no frame follows it
+        self.fault: FrameFault | None = None
 
     @property
     def pending(self) -> int:
@@ -51,16 +53,19 @@ class FrameReader:
         if self._buffer and not self.fault:
             came = len(self._buffer) - LENGTH_BYTES
             found = f"{came} bytes of {self.declared} came" if self.declared else "its length is cut off"
-            self.fault = Fault(CloseCode.BAD_FRAME, f"the stream ends within a frame: {found}")
-            self._buffer.clear()
+            self.stop(FrameFault(MALFORMED, f"the stream ends within a frame: {found}"))
+
+    def stop(self, fault: FrameFault) -> None:
+        """Nothing more is read, because of this."""
+        self.fault = fault
+        self.declared = 0
+        self._buffer.clear()
 
     def _refuse(self, length: int) -> None:
         if length:
-            words = f"a frame of {length} bytes, {self._max} at most"
-            self.fault = Fault(CloseCode.FRAME_TOO_LARGE, words)
+            self.stop(FrameFault(TOO_LARGE, f"a frame of {length} bytes, {self._max} at most"))
         else:
-            self.fault = Fault(CloseCode.BAD_FRAME, "a frame of no bytes: a batch has at least one")
-        self._buffer.clear()
+            self.stop(FrameFault(MALFORMED, "a frame of no bytes: a batch has at least one"))
 
 
 def framed(body: bytes) -> bytes:
