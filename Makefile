@@ -11,7 +11,7 @@ PYTEST := $(BIN)/pytest -q
 # Most tests wait for a server most of the time. A file's tests stay together: they share their servers.
 PARALLEL := -n 3 --dist loadfile
 
-.PHONY: help setup run test check fmt lint type unit integration faults soak simulate bench profile docs proto lock clean audit sbom tools
+.PHONY: help setup run test check fmt lint type unit integration faults fuzz soak simulate bench profile docs proto lock clean audit sbom tools
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ integration: setup ## Tests against real Kafka, PostgreSQL and Mosquitto
 faults: setup ## Kill and cut real processes while messages flow; compare the books. Again: make faults SEED=1
 	@$(PYTEST) tests/faults
 	@$(BIN)/python -m tests.faults$(if $(SEED), --seed $(SEED))
+
+fuzz: setup ## The parsers of what comes in, on a million broken inputs each; one alone: make fuzz FUZZ=influx
+	@IOT_TEST_FUZZ=1000000 $(PYTEST) tests/unit -m fuzz --timeout 0 $(if $(FUZZ),-k $(FUZZ))
 
 soak: setup ## The same at random for hours, a new seed each round, until a promise is broken: make soak HOURS=8
 	@$(BIN)/python -m tests.faults --hours $(or $(HOURS),8)
