@@ -1,7 +1,7 @@
 """Settings that all gateways share, and what each of them listens on."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field
 
@@ -13,6 +13,9 @@ def _or_none(value: Any) -> Any:
 
 
 OptionalPort = Annotated[int, Field(ge=0, le=65535)]
+TagName = Annotated[str, Field(min_length=1, max_length=200)]
+LineFormat = Literal["json", "influx"]
+TimeUnit = Literal["ns", "us", "ms", "s"]
 UnixSocket = Annotated[Path | None, BeforeValidator(_or_none)]
 _KEY = "its key; default: in the file of the certificate"
 _CA = "CA of the clients: they are asked for certificates"
@@ -48,6 +51,12 @@ class GatewaySettings(BaseModel, frozen=True):
     gateway_anonymous_account: str | None = Field(
         None, description="who sends without credentials is this account; on loopback and UNIX sockets alone"
     )
+    gateway_influx_user_tag: TagName = Field(
+        "user_id", description="the tag of an Influx line that names its user; without it, the account"
+    )
+    gateway_influx_device_tag: TagName = Field(
+        "device_id", description="the tag of an Influx line that names its device; `host` suits Telegraf"
+    )
     auth_cache_seconds: PositiveFloat = Field(
         300.0, description="credentials are looked up again after so long; for an hour while the database is away"
     )
@@ -71,6 +80,12 @@ class TcpSettings(BaseModel, frozen=True):
     tcp_certificate_file: ExistingFile = Field(None, description="TLS with this certificate, PEM")
     tcp_key_file: KeyFile = Field(None, description=_KEY)
     tcp_ca_file: ClientCaFile = Field(None, description=_CA)
+    tcp_format: LineFormat = Field("json", description="what a line is: `json`, an object, or `influx`, line protocol")
+    tcp_influx_precision: TimeUnit = Field("ns", description="unit of the times in Influx lines: ns, us, ms or s")
+    tcp_line_max_bytes: PositiveInt = Field(1 << 20, description="a longer line is refused, unread")
+    tcp_unacked_bytes: PositiveInt = Field(
+        4 << 20, description="lines of one connection that Kafka has not acknowledged; then it is not read"
+    )
 
 
 class GrpcSettings(BaseModel, frozen=True):
