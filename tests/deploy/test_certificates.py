@@ -1,4 +1,4 @@
-"""MQTT with TLS for devices from elsewhere: the certificates of scripts/certificates, and where EMQX finds them."""
+"""The certificates of scripts/certificates: of the MQTT broker and where EMQX finds them, of gateways and accounts."""
 
 import asyncio
 import os
@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from app.core.routing.certificate_names import bound_device
 from app.runtime import tls
 from tools.documents import ROOT
 
@@ -59,8 +62,65 @@ def test_they_are_made_once(tmp_path: Path) -> None:
     assert (tmp_path / "mqtt_ca.key").stat().st_mode & 0o077 == 0
     assert tmp_path.stat().st_mode & 0o077 == 0
     again = make(tmp_path, "b.example")
-    assert (again.returncode, "remove mqtt_*" in again.stderr) == (1, True)
+    assert (again.returncode, "remove mqtt_certificate and mqtt_key" in again.stderr) == (1, True)
     assert (tmp_path / "mqtt_certificate").read_bytes() == before
+
+
+async def test_a_new_certificate_is_of_the_same_ca(tmp_path: Path) -> None:
+    make(tmp_path, "a.example")
+    authority = (tmp_path / "mqtt_ca.pem").read_bytes()
+    for name in ("mqtt_certificate", "mqtt_key"):
+        (tmp_path / name).unlink()
+    assert make(tmp_path, "b.example").returncode == 0
+    assert (tmp_path / "mqtt_ca.pem").read_bytes() == authority
+    assert await handshake(tmp_path, "b.example") == "TLSv1.3"
+    (tmp_path / "mqtt_ca.key").unlink()
+    (tmp_path / "mqtt_certificate").unlink()
+    assert (make(tmp_path, "c.example").returncode, (tmp_path / "mqtt_ca.pem").read_bytes()) == (1, authority)
+
+
+def test_clients_have_the_names_of_their_account_and_device(tmp_path: Path) -> None:
+    assert make(tmp_path, "gateway", "localhost").returncode == 0
+    assert make(tmp_path, "client", "alice").returncode == 0
+    assert make(tmp_path, "client", "alice", "Boiler 1/ä").returncode == 0
+    clients = tmp_path / "clients"
+    assert names(load(clients / "alice.pem")) == ("alice", None)
+    assert names(load(clients / "alice" / "Boiler%201%2F%C3%A4.pem")) == ("alice", "Boiler 1/ä")
+    assert all(file.stat().st_mode & 0o077 == 0 for file in clients.rglob("*.key"))
+    again = make(tmp_path, "client", "alice")
+    assert (again.returncode, "is there" in again.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    "names", [(), ("",), ("a/b",), ("..", "x"), ("a\nb",), ("alice", ""), ("a", "b", "c"), ("x" * 65,)]
+)
+def test_a_client_that_no_certificate_can_name_is_refused(tmp_path: Path, names: tuple[str, ...]) -> None:
+    made = make(tmp_path, "client", *names)
+    assert (made.returncode, made.stderr.startswith("certificates: ")) == (2, True)
+    assert not list(tmp_path.rglob("*.pem"))
+
+
+def test_each_certificate_is_for_its_own_end_alone(tmp_path: Path) -> None:
+    make(tmp_path, "gateway", "localhost")
+    make(tmp_path, "client", "alice")
+    for name, usage in (
+        ("gateway_certificate", ExtendedKeyUsageOID.SERVER_AUTH),
+        ("clients/alice.pem", ExtendedKeyUsageOID.CLIENT_AUTH),
+    ):
+        assert list(load(tmp_path / name).extensions.get_extension_for_class(x509.ExtendedKeyUsage).value) == [usage]
+
+
+def load(file: Path) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(file.read_bytes())
+
+
+def names(certificate: x509.Certificate) -> tuple[str, str | None]:
+    (common,) = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    try:
+        alternative = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return str(common.value), None
+    return str(common.value), bound_device(alternative.get_values_for_type(x509.UniformResourceIdentifier))
 
 
 def test_emqx_finds_them() -> None:
