@@ -27,7 +27,8 @@ SELECT * FROM (VALUES
   (8, 'clocks', '6919925b1699d1739a7be12e6ea33dfd8f4a2ac1a4f6e5fe0d2d04d410fab597'),
   (9, 'left_out', '6598f55c6dc7085e81bfc94f4be9eb89e8b4b6693b64509d94416694a2baaf3a'),
   (10, 'ways', '2a74de8b1211a60392e3b9f5cb4bae48ed52c5f4189b050354514e0a360a6468'),
-  (11, 'dashboards', '9121d5769de77f67ffb7575053e44367ab20d5241505976276fa807f28641d43')
+  (11, 'dashboards', '9121d5769de77f67ffb7575053e44367ab20d5241505976276fa807f28641d43'),
+  (12, 'gateways', '10c8a885b41ba3f80e2f73c0725719a8314b5c7c93961a9d9aefc0f8c7d38383')
 ) AS taken (version, name, checksum)
 WHERE current_setting('iot_stream.empty') = 'true'
 ON CONFLICT DO NOTHING;
@@ -213,13 +214,25 @@ CREATE TABLE IF NOT EXISTS mqtt_users (
   password_hash text        NOT NULL,                              -- bcrypt
   salt          text        NOT NULL DEFAULT '',
   is_superuser  boolean     NOT NULL DEFAULT false,                -- skips every ACL: leave it false
-  created_at    timestamptz NOT NULL DEFAULT now()
+  created_at    timestamptz NOT NULL DEFAULT now(),
+  device_id     text                                               -- an account of this device of user_id alone: it
+                                                                   -- publishes its telemetry, and nothing else
 );
+ALTER TABLE mqtt_users ADD COLUMN IF NOT EXISTS device_id text;  -- not in 0.1.0
+DO $$
+BEGIN
+  IF NOT EXISTS (SELECT FROM pg_constraint WHERE conrelid = 'mqtt_users'::regclass AND conname = 'mqtt_users_device') THEN
+    ALTER TABLE mqtt_users ADD CONSTRAINT mqtt_users_device CHECK (device_id IS NULL OR
+      (device_id !~ '[/+#$[:cntrl:]]' AND device_id <> '' AND user_id !~ '[/+#$[:cntrl:]]' AND user_id <> ''
+       AND user_id <> username));
+  END IF;
+END $$;
 CREATE INDEX IF NOT EXISTS mqtt_users_clientid_idx ON mqtt_users (clientid);
 CREATE INDEX IF NOT EXISTS mqtt_users_clientids_idx ON mqtt_users (clientid) WHERE clientid LIKE '%*';
 CREATE TABLE IF NOT EXISTS mqtt_acl (
   id         bigint   GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-  username   text     NOT NULL,                                    -- '$all': every user
+  username   text     NOT NULL,                                    -- '$all': every user; '$device': every account
+                                                                   -- of one device, which '$all' is not for
   clientid   text,
   permission text     NOT NULL CHECK (permission IN ('allow', 'deny')),
   action     text     NOT NULL CHECK (action IN ('publish', 'subscribe', 'all')),
@@ -243,6 +256,9 @@ SELECT * FROM (VALUES
   ('$all',          'allow', 'subscribe', 'users/${username}/alerts',                        100),
   ('$all',          'allow', 'subscribe', 'users/${username}/alerts/errors',                 100),
   ('$all',          'allow', 'subscribe', 'users/${username}/config/errors',                 100),
+  ('$device',       'allow', 'publish',   'users/${username}/devices/${clientid}/telemetry', 100),
+  ('$device',       'allow', 'publish',   'iot/${username}/${clientid}/telemetry',           100),
+  ('$device',       'allow', 'subscribe', 'users/${username}/devices/${clientid}/commands',  100),
   ('vector_bridge', 'allow', 'subscribe', 'users/+/devices/+/telemetry',                      10),
   ('vector_bridge', 'allow', 'subscribe', 'users/+/config',                                   10),
   ('vector_bridge', 'allow', 'subscribe', 'users/+/alerts/manage',                            10),
@@ -256,8 +272,22 @@ SELECT * FROM (VALUES
 WHERE NOT EXISTS (SELECT FROM mqtt_acl)
 -- Those that came after version 0.1.0 are put in once as well; the table's comment says up to which it was done.
    OR (rule.topic LIKE '%/errors' AND obj_description('mqtt_acl'::regclass) IS NULL)
+   OR (rule.username = '$device' AND obj_description('mqtt_acl'::regclass) IS DISTINCT FROM 'defaults of 0.3.0'
+       AND NOT EXISTS (SELECT FROM mqtt_acl WHERE username = '$device'))
 ON CONFLICT DO NOTHING;
-COMMENT ON TABLE mqtt_acl IS 'defaults of 0.2.0';
+COMMENT ON TABLE mqtt_acl IS 'defaults of 0.3.0';
+
+-- Bearer tokens of the gateways: what a token is of, and its SHA-256; the token itself is shown once and kept nowhere.
+CREATE TABLE IF NOT EXISTS gateway_tokens (
+  id         bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  username   text        NOT NULL REFERENCES mqtt_users (username) ON UPDATE CASCADE ON DELETE CASCADE,
+  device_id  text        CHECK (device_id !~ '[/+#$[:cntrl:]]' AND device_id <> ''),  -- bound to it, NULL: to none
+  name       text        NOT NULL DEFAULT '',                                         -- what it is for
+  token_hash bytea       NOT NULL UNIQUE CHECK (octet_length(token_hash) = 32),
+  created_at timestamptz NOT NULL DEFAULT now(),
+  expires_at timestamptz                                                              -- NULL: never
+);
+CREATE INDEX IF NOT EXISTS gateway_tokens_username_idx ON gateway_tokens (username);
 
 -- TimescaleDB, when the server has loaded it. Its functions and options are only named in strings, so that a plain
 -- server never looks at them. Columnstore, retention and continuous aggregates need its community licence.
@@ -342,6 +372,7 @@ DECLARE
     ['iot_dashboard', 'SELECT',                        'rolling_averages'],
     ['iot_admin',    'SELECT, INSERT, UPDATE, DELETE', 'mqtt_users'],
     ['iot_admin',    'SELECT, INSERT, UPDATE, DELETE', 'mqtt_acl'],
+    ['iot_admin',    'SELECT, INSERT, UPDATE, DELETE', 'gateway_tokens'],
     ['iot_admin',    'SELECT, INSERT, UPDATE, DELETE', 'user_configs'],
     ['iot_admin',    'SELECT',                         'active_alerts'],
     ['iot_admin',    'SELECT',                         'alert_history'],
@@ -351,12 +382,16 @@ DECLARE
     ['iot_admin',    'SELECT',                         'iot_migrations'],
     ['iot_worker',   'SELECT',                         'iot_migrations'],
     ['iot_reader',   'SELECT',                         'iot_migrations'],
+    ['iot_gateway',  'SELECT',                         'mqtt_users'],
+    ['iot_gateway',  'SELECT',                         'mqtt_acl'],
+    ['iot_gateway',  'SELECT',                         'gateway_tokens'],
     ['emqx_ro',      'SELECT',                         'mqtt_users'],
     ['emqx_ro',      'SELECT',                         'mqtt_acl']];
   line text[];
 BEGIN
   FOR account IN SELECT * FROM (VALUES ('iot_worker', 'LOGIN'), ('iot_notifier', 'LOGIN'), ('iot_reader', 'NOLOGIN'),
-                                       ('emqx_ro', 'LOGIN'), ('iot_admin', 'LOGIN'), ('iot_dashboard', 'LOGIN')) AS a (name, login) LOOP
+                                       ('emqx_ro', 'LOGIN'), ('iot_admin', 'LOGIN'), ('iot_dashboard', 'LOGIN'),
+                                       ('iot_gateway', 'LOGIN')) AS a (name, login) LOOP
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = account.name) THEN
       BEGIN
         EXECUTE format('CREATE ROLE %I %s', account.name, account.login);

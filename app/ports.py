@@ -168,6 +168,32 @@ class Account(Struct, frozen=True):
         return device_id.startswith(self.device_prefix)
 
 
+class AccountRow(Struct, frozen=True):
+    """An account as the database has it now, or a token of one."""
+
+    account: Account
+    password_hash: str  # bcrypt
+    of_devices: PublishRules  # of whoever is bound to one device by a certificate
+    ends: float | None = None  # of a token: seconds since 1970
+
+
+class AccountRows(Protocol):
+    """The table of accounts. Each raises TransientError when it cannot be asked now."""
+
+    @property
+    def answers(self) -> bool:
+        """Whether it could be asked the last time."""
+
+    async def named(self, username: str) -> AccountRow | None:
+        """The account of this name."""
+
+    async def of_token(self, digest: bytes) -> AccountRow | None:
+        """The account of the token with this SHA-256, bound as the token is."""
+
+    async def close(self) -> None:
+        """Close its connections."""
+
+
 class Refusal(StrEnum):
     """Why nobody may speak; the label of a metric."""
 
@@ -177,7 +203,11 @@ class Refusal(StrEnum):
 
 
 class Accounts(Protocol):
-    """Who may speak at a gateway. `peer` is the address that asks, without its port; None of these raises."""
+    """Who may speak at a gateway. `peer` is the address that asks, without its port. None of these raises.
+
+    An answer holds for IOT_AUTH_CACHE_SECONDS and is cheap to ask for again: a connection that lives longer asks again,
+    so that a token that was revoked counts no more.
+    """
 
     async def by_password(self, user: str, password: str, peer: str) -> Account | Refusal:
         """The account with this name and password."""

@@ -9,16 +9,17 @@ from typing import Annotated, Any
 
 import typer
 
-from app.cli.options import Directory, say
+from app.cli.data.local_target import local_stack
+from app.cli.data.tokens import token
+from app.cli.options import Directory
 from app.core.routing.mqtt_acl import name_fault, rule
 from app.errors import PermanentError
-from app.local.layout import Layout, default_root
 from app.local.servers.mosquitto import Mosquitto
-from app.local.stack import Stack
 from app.postgres.queries.mqtt_accounts import MqttAccount, accounts, password_fault
 from app.settings import Settings, load
 
 users = typer.Typer(no_args_is_help=True)
+users.add_typer(token, name="token", help="Bearer tokens of an account, for the gateways.")
 
 Name = Annotated[
     str, typer.Argument(help="User name: the <user> of users/<user>/..., the <nodeId> of iot/<nodeId>/...")
@@ -42,15 +43,24 @@ def add(
     allow: Annotated[
         list[str] | None, typer.Option(help="One more topic filter: publish:TOPIC or subscribe:TOPIC; repeat it.")
     ] = None,
+    user: Annotated[
+        str | None, typer.Option(help="With --device: an account of one device of this user, under a name of its own.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="That device: the account publishes its telemetry, and nothing else.")
+    ] = None,
     password_file: PasswordFile = None,
     local: Local = False,
     directory: Directory = None,
 ) -> None:
     """Make an account.
 
-    Example: iot-stream users add truck-fleet --allow subscribe:users/truck-fleet/# --password-file /run/secrets/trucks
+    Examples: iot-stream users add truck-fleet --allow subscribe:users/truck-fleet/# --password-file /run/secrets/trucks
+
+    iot-stream users add truck-1-key --user truck-fleet --device truck-1
     """
     _checked("user name", username)
+    own = _one_device(username, user, device)
     if client_id is not None:
         _checked("client id", client_id)
     try:
@@ -66,9 +76,10 @@ def add(
 
     async def done() -> None:
         async with accounts(settings) as table:
-            await table.add(username, client_id, password, rules)
+            # Bound to an id that no other device's account has: client ids are global.
+            await table.add(username, client_id or (own and ":".join(own)), password, rules, own)
             if broker:
-                broker.added.put(username, password, rules)
+                broker.added.put(username, password, rules, own)
 
     asyncio.run(done())
     _notify_broker(broker)
@@ -92,7 +103,9 @@ def show(as_json: AsJson = False, local: Local = False, directory: Directory = N
         print(json.dumps(rows))
         return
     for row in rows:
-        print(f"{row['username']:<32} client id {row['client_id'] or 'any':<24} {'; '.join(row['rules'])}".rstrip())
+        of = f"{row['user']}, device {row['device']} alone" if row["device"] else "a user"
+        bound = row["client_id"] or "any"
+        print(f"{row['username']:<32} {of:<40} client id {bound:<24} {'; '.join(row['rules'])}".rstrip())
 
 
 @users.command()
@@ -140,11 +153,7 @@ def _target(local: bool, directory: Path | None) -> tuple[Settings, Mosquitto | 
     """The database, and the broker whose files are to be written as well."""
     if not local:
         return load(), None
-    layout = Layout(directory or default_root())
-    if not layout.env.exists():
-        raise PermanentError(f"no local stack runs in {layout.root}: start one with `iot-stream up`")
-    stack = Stack(layout, layout.remembered_ports(), say)
-    stack.supervisor.adopt(stack.services)
+    stack = local_stack(directory)
     return stack.settings(), stack.mosquitto
 
 
@@ -157,6 +166,21 @@ def _notify_broker(broker: Mosquitto | None) -> None:
 def _checked(what: str, name: str) -> None:
     if fault := name_fault(name):
         raise PermanentError(f"{name!r} cannot be a {what}: {fault}")
+
+
+def _one_device(username: str, user: str | None, device: str | None) -> tuple[str, str] | None:
+    """User and device of an account of one device; None: it is a user's."""
+    if user is None and device is None:
+        return None
+    if user is None or device is None:
+        raise PermanentError("an account of one device needs both: --user USER --device DEVICE")
+    for what, name in (("user", user), ("device", device)):
+        _checked(what, name)
+        if "$" in name:
+            raise PermanentError(f"{name!r} cannot be a {what} of such an account: no $")
+    if user == username:
+        raise PermanentError(f"the account needs a name of its own: {username} is the user's, with all his rights")
+    return user, device
 
 
 def _password(file: str | None) -> str:
@@ -182,6 +206,8 @@ def _as_dict(account: MqttAccount) -> dict[str, Any]:
     return {
         "username": account.username,
         "client_id": account.client_id,
+        "user": account.device[0] if account.device else account.username,
+        "device": account.device[1] if account.device else None,
         "superuser": account.superuser,
         "created": account.created.isoformat(),
         "rules": [f"{one.permission} {one.action.value}:{one.topic}" for one in account.rules],

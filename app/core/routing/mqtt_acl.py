@@ -1,12 +1,13 @@
 """MQTT accounts: names that are safe in a topic, what each may do, and the same for Mosquitto."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from enum import Enum
 
 from msgspec import Struct
 
-ALL = "$all"  # every user, in mqtt_acl
+ALL = "$all"  # in mqtt_acl: every account of a user
+DEVICE = "$device"  # in mqtt_acl: every account that is of one device alone
 NAME_MAX = 200  # bytes; the ids of a device take up to 2048 in a primary key
 
 _UNSAFE = re.compile(r"[/+#\x00-\x1f\x7f-\x9f]")
@@ -28,6 +29,7 @@ class AclRule(Struct, frozen=True):
     action: AclAction
     topic: str  # a filter; ${username} and ${clientid} stand for the client's name and id
     priority: int = 100
+    client_id: str | None = None  # None: whatever the client's id
 
 
 def _allow(username: str, action: AclAction, priority: int, *topics: str) -> list[AclRule]:
@@ -56,6 +58,26 @@ DEVICES = (
         "users/${username}/config/errors",
     ),
 )
+
+# Of an account of one device: ${username} is its user, ${clientid} its device, whatever the client calls itself.
+ONE_DEVICE = (
+    *_allow(
+        DEVICE,
+        AclAction.PUBLISH,
+        100,
+        "users/${username}/devices/${clientid}/telemetry",
+        "iot/${username}/${clientid}/telemetry",
+    ),
+    *_allow(DEVICE, AclAction.SUBSCRIBE, 100, "users/${username}/devices/${clientid}/commands"),
+)
+
+
+def of_one_device(username: str, user: str, device: str) -> list[AclRule]:
+    """The rules of an account of one device, with its user and device put in."""
+    return [
+        AclRule(username, "allow", one.action, one.topic.replace("${username}", user).replace("${clientid}", device))
+        for one in ONE_DEVICE
+    ]
 
 
 def name_fault(name: str) -> str | None:
@@ -88,12 +110,15 @@ def rule(username: str, text: str) -> AclRule:
     return AclRule(username, "allow", AclAction(action), topic, 10)
 
 
-def for_mosquitto(rules: Iterable[AclRule]) -> str:
+def for_mosquitto(rules: Iterable[AclRule], closed: Collection[str] = ()) -> str:
     """The rules as lines of an acl_file, where what no line allows is denied as well.
 
-    Mosquitto grants every subscription, and withholds the messages that the client may not read.
+    `closed` are the accounts that have nothing of what is allowed to all users: whatever begins with an account's own
+    name is denied to them, which Mosquitto looks at first. Mosquitto grants every subscription, and withholds the
+    messages that the client may not read.
     """
-    lines, by_user = [], dict[str, list[str]]()
+    lines = []
+    by_user = {name: [f"topic deny {way}/{name}/#" for way in ("users", "iot")] for name in closed}
     for one in rules:
         if one.permission != "allow":
             continue  # nothing else is allowed anyway, and its "deny" would take both actions

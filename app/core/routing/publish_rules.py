@@ -7,7 +7,7 @@ message of a gateway has the device that its topic names.
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
-from app.core.routing.mqtt_acl import DEVICES, AclAction, AclRule
+from app.core.routing.mqtt_acl import DEVICES, ONE_DEVICE, AclAction, AclRule
 
 USERNAME, CLIENT_ID = "${username}", "${clientid}"
 OWN_TELEMETRY = f"users/{USERNAME}/devices/{CLIENT_ID}/telemetry"
@@ -21,7 +21,7 @@ class PublishRules:
     def __init__(self, rules: Iterable[AclRule], superuser: bool = False) -> None:
         """`rules` by priority, the first first; those that are not about publishing are passed over."""
         self._rules = tuple(
-            (rule.permission == "allow", tuple(rule.topic.split("/")))
+            (rule.permission == "allow", tuple(rule.topic.split("/")), rule.client_id)
             for rule in rules
             if rule.action is AclAction.PUBLISH
         )
@@ -32,8 +32,9 @@ class PublishRules:
     def _plainly(self, topic: str) -> bool:
         """Whether this rule is all that is to be asked of a topic of telemetry."""
         levels = tuple(topic.split("/"))
-        others = [one for one in self._rules if one != (True, levels) and _may_meet(one[1], levels)]
-        return not self._superuser and not others and (True, levels) in self._rules
+        wanted = (True, levels, None)
+        others = [one for one in self._rules if one != wanted and _may_meet(one[1], levels)]
+        return not self._superuser and not others and wanted in self._rules
 
     def allow(self, username: str, device_id: str, topic: str) -> bool:
         """Whether a client of this name may publish to `topic`; `device_id` stands where a rule says ${clientid}."""
@@ -44,8 +45,10 @@ class PublishRules:
         if self._superuser:
             return True
         levels = topic.split("/")
-        for allowed, pattern in self._rules:
-            if _matches(pattern, levels, username, device_id):
+        for allowed, pattern, client_id in self._rules:
+            if client_id in (None, device_id, f"{username}:{device_id}") and _matches(
+                pattern, levels, username, device_id
+            ):
                 return allowed
         return False
 
@@ -81,3 +84,4 @@ def _may_meet(pattern: Sequence[str], levels: Sequence[str]) -> bool:
 
 
 OF_USERS = PublishRules(DEVICES)
+OF_DEVICES = PublishRules(ONE_DEVICE)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from app.core.routing.mqtt_acl import AclAction, AclRule, for_mosquitto
+from app.core.routing.mqtt_acl import AclAction, AclRule, for_mosquitto, of_one_device
 from app.local.servers.common import write_private
 
 ITERATIONS = 20_000  # some 15 ms at each login; Mosquitto's own tool takes 101
@@ -20,13 +20,22 @@ class AddedAccounts:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def put(self, username: str, password: str, rules: Sequence[AclRule] | None = None) -> None:
-        """Add an account, or change its password; `rules` None: they stay."""
+    def put(
+        self,
+        username: str,
+        password: str,
+        rules: Sequence[AclRule] | None = None,
+        device: tuple[str, str] | None = None,
+    ) -> None:
+        """Add an account, or change its password; `rules` None: they stay, and so does what it is of.
+
+        `device`: the user and the device of an account of one device alone.
+        """
         known = self._read()
-        kept = known.get(username, {}).get("rules", [])
+        entry = {"rules": [], **known.get(username, {}), "hash": hashed(password)}
         if rules is not None:
-            kept = [[one.action.value, one.topic] for one in rules]
-        self._write(known | {username: {"hash": hashed(password), "rules": kept}})
+            entry |= {"rules": [[one.action.value, one.topic] for one in rules], "device": device}
+        self._write(known | {username: entry})
 
     def remove(self, username: str) -> None:
         """Forget an account, if there is one."""
@@ -38,11 +47,11 @@ class AddedAccounts:
 
     def acl_lines(self) -> str:
         """For the acl_file."""
-        return for_mosquitto(
-            AclRule(name, "allow", AclAction(action), topic)
-            for name, entry in self._read().items()
-            for action, topic in entry["rules"]
-        )
+        entries = self._read().items()
+        own = [AclRule(name, "allow", AclAction(to), topic) for name, entry in entries for to, topic in entry["rules"]]
+        bound = {name: entry["device"] for name, entry in entries if entry.get("device")}
+        theirs = [one for name, device in bound.items() for one in of_one_device(name, *device)]
+        return for_mosquitto([*theirs, *own], bound)
 
     def _read(self) -> dict[str, Any]:
         known: dict[str, Any] = json.loads(self._path.read_text()) if self._path.exists() else {}

@@ -22,24 +22,39 @@ class MqttAccount(Struct, frozen=True):
 
     username: str
     client_id: str | None  # the only client id that the account may use; None: any safe id
+    device: tuple[str, str] | None  # the user and the device that it is of; None: it is a user's, of its own name
     superuser: bool  # no rule binds the account
     created: datetime
     rules: Sequence[AclRule]
 
 
-class Accounts:
+class AccountTable:
     """The accounts of one database, in one transaction."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    async def add(self, username: str, client_id: str | None, password: str, rules: Sequence[AclRule]) -> None:
-        """Make an account with its own rules. Raises PermanentError when the name is taken."""
+    async def add(
+        self,
+        username: str,
+        client_id: str | None,
+        password: str,
+        rules: Sequence[AclRule],
+        device: tuple[str, str] | None = None,
+    ) -> None:
+        """Make an account with its own rules; `device`: the user and device of an account of one device alone.
+
+        Raises PermanentError when the name is taken.
+        """
+        user, device_id = device or (username, None)
         try:
             await self._connection.execute(
-                "INSERT INTO mqtt_users (username, clientid, user_id, password_hash) VALUES ($1, $2, $1, $3)",
+                "INSERT INTO mqtt_users (username, clientid, user_id, device_id, password_hash)"
+                " VALUES ($1, $2, $3, $4, $5)",
                 username,
                 client_id,
+                user,
+                device_id,
                 hashed(password),
             )
         except asyncpg.UniqueViolationError as error:
@@ -66,24 +81,26 @@ class Accounts:
         rules: dict[str, list[AclRule]] = {}
         for row in rows:
             for action in (row["action"],) if row["action"] != "all" else ("publish", "subscribe"):
-                one = AclRule(row["username"], row["permission"], AclAction(action), row["topic"], row["priority"])
+                of = (row["username"], row["permission"], AclAction(action), row["topic"])
+                one = AclRule(*of, row["priority"], row["clientid"])
                 rules.setdefault(row["username"], []).append(one)
         users = await self._connection.fetch("SELECT * FROM mqtt_users ORDER BY username")
-        return [
-            MqttAccount(row["username"], row["clientid"], row["is_superuser"], row["created_at"],
-                    rules.get(row["username"], []))
-            for row in users
-        ]  # fmt: skip
+        return [_account(row, rules.get(row["username"], [])) for row in users]
+
+
+def _account(row: asyncpg.Record, rules: Sequence[AclRule]) -> MqttAccount:
+    device = (row["user_id"], row["device_id"]) if row["device_id"] is not None else None
+    return MqttAccount(row["username"], row["clientid"], device, row["is_superuser"], row["created_at"], rules)
 
 
 @asynccontextmanager
-async def accounts(settings: Settings) -> AsyncIterator[Accounts]:
+async def accounts(settings: Settings) -> AsyncIterator[AccountTable]:
     """The accounts of the settings' database; the changes of the block are kept unless it raises.
 
     Raises TransientError when the database is away, PermanentError when it refuses.
     """
     async with operator_session(settings, "users") as connection, connection.transaction():
-        yield Accounts(connection)
+        yield AccountTable(connection)
 
 
 def password_fault(password: str) -> str | None:

@@ -1,0 +1,24 @@
+"""`--local` of a command that manages accounts: the stack of this machine, whose settings count then."""
+
+from pathlib import Path
+
+from app.cli.options import say
+from app.errors import PermanentError
+from app.local.layout import Layout, default_root
+from app.local.stack import Stack
+from app.settings import Settings, load
+
+
+def local_stack(directory: Path | None) -> Stack:
+    """The one that runs. Raises PermanentError when none does."""
+    layout = Layout(directory or default_root())
+    if not layout.env.exists():
+        raise PermanentError(f"no local stack runs in {layout.root}: start one with `iot-stream up`")
+    stack = Stack(layout, layout.remembered_ports(), say)
+    stack.supervisor.adopt(stack.services)
+    return stack
+
+
+def settings_of(local: bool, directory: Path | None) -> Settings:
+    """Those of the local stack, or of the environment."""
+    return local_stack(directory).settings() if local else load()

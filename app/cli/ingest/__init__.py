@@ -1,0 +1,1 @@
+"""Commands of the gateways, and the one runner of all of them."""

@@ -1,0 +1,152 @@
+"""Runs gateways: settings in; a process that takes telemetry until it is told to stop, and then loses nothing.
+
+The end, within IOT_SHUTDOWN_TIMEOUT: the gateways take no new work and answer what is in flight, while records still
+go to Kafka; then the intake writes what is left, and everything is closed. What was not answered by then its sender
+sends again.
+"""
+
+import asyncio
+import importlib
+import signal
+import time
+from collections.abc import Mapping, Sequence
+
+import structlog
+import uvloop
+
+from app.cli.ingest.logins import logins
+from app.cli.programs.bridge import ingress_limits
+from app.core.ingress.trace_budget import TraceBudget
+from app.errors import PermanentError
+from app.gateways.admission import Admission
+from app.gateways.gateway import Gateway
+from app.gateways.gateway_metrics import ADMISSION, WRITER
+from app.gateways.intake import Intake
+from app.gateways.login.counted import CountedAccounts
+from app.gateways.login.logins import Logins
+from app.gateways.spans import BridgeSpans
+from app.gateways.writer import KafkaWriter
+from app.kafka.access import access
+from app.ops import certificates, logs
+from app.ops.about import About
+from app.ops.health import HealthServer
+from app.runtime.interrupt import Interrupt
+from app.runtime.stop_deadline import StopDeadline
+from app.runtime.tracing.start import STOP_SECONDS, start_tracing
+from app.runtime.tracing.tracing import Tracing
+from app.settings import Settings
+from app.settings.exposed import refuse_exposed
+
+log = structlog.get_logger()
+
+# Way -> class of app.gateways.<way>.server, and the port of its metrics.
+WAYS: Mapping[str, tuple[str, int]] = {
+    "http": ("HttpGateway", 9003),
+    "tcp": ("TcpGateway", 9004),
+    "grpc": ("GrpcGateway", 9005),
+    "quic": ("QuicGateway", 9006),
+}
+INSTALL = "pip install 'iot-stream[gateways]'"
+LAST_SECONDS = 1.0  # of the time to stop, for what the intake has still to write
+CLOSE_SECONDS = 2.0  # for closing connections, after which the process is ended
+
+
+def run(settings: Settings, ways: Sequence[str]) -> None:
+    """Take telemetry in by these ways until SIGTERM or SIGINT.
+
+    Raises SettingsError when one of them may not start as it is set, PermanentError when an address is taken.
+    """
+    refuse_exposed(settings, ways)
+    logs.configure(settings)
+    program = ways[0] if len(ways) == 1 else "ingest"
+    tracing = start_tracing(program, settings)
+    try:
+        uvloop.run(_main(settings, ways, program, tracing))
+    finally:
+        tracing.stop(STOP_SECONDS)
+
+
+def build_intake(settings: Settings, tracing: Tracing) -> Intake:
+    """The intake with its writer, not yet connected."""
+    topics = (settings.kafka_topic, settings.kafka_dlq_topic)
+    writer = KafkaWriter(access(settings), settings.gateway_client_id, *topics, WRITER)
+    spans = None
+    if tracing.enabled:
+        spans = BridgeSpans(tracing, settings.kafka_topic, TraceBudget(settings.trace_incoming_per_second))
+    return Intake(writer, settings.gateway_buffer_bytes, Admission(ingress_limits(settings), ADMISSION), spans)
+
+
+def build_gateway(way: str, settings: Settings, intake: Intake, accounts: Logins) -> Gateway:
+    """One way in, not yet started. Raises PermanentError when its packages are not installed."""
+    try:
+        module = importlib.import_module(f"app.gateways.{way}.server")
+    except ModuleNotFoundError as error:
+        raise PermanentError(f"{way} needs the package {error.name}: {INSTALL}") from None
+    made: Gateway = getattr(module, WAYS[way][0])(settings, intake, CountedAccounts(accounts, way))
+    return made
+
+
+async def _main(settings: Settings, ways: Sequence[str], program: str, tracing: Tracing) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    intake, accounts = build_intake(settings, tracing), logins(settings)
+    gateways = [build_gateway(way, settings, intake, accounts) for way in ways]
+    health = _health(settings, program, intake, accounts, gateways)
+    certificates.report(settings)
+    await health.start()
+    ended = asyncio.Event()
+    writing = asyncio.create_task(intake.run(ended, LAST_SECONDS), name="intake")
+    warming = asyncio.create_task(accounts.warm(), name="accounts")
+    started: list[Gateway] = []
+    try:
+        for gateway in gateways:
+            started.append(gateway)
+            await gateway.start()
+        log.info("gateways_started", ways=list(ways), metrics_port=health.port, topic=settings.kafka_topic)
+        await Interrupt(stop).first_of(writing)
+    finally:
+        StopDeadline(settings.shutdown_timeout + CLOSE_SECONDS).begin()
+        began = time.monotonic()
+        failures = await _stop(started, max(0.1, settings.shutdown_timeout - LAST_SECONDS))
+        ended.set()
+        await asyncio.wait([writing])
+        warming.cancel()
+        await accounts.close()
+        await health.stop()
+        log.info("gateways_stopped", seconds=round(time.monotonic() - began, 2))
+    writing.result()
+    for failure in failures:
+        raise failure
+
+
+async def _stop(gateways: Sequence[Gateway], seconds: float) -> list[BaseException]:
+    """All at once; what one of them raises stops no other from stopping, and is returned."""
+    results = await asyncio.gather(*(gateway.stop(seconds) for gateway in gateways), return_exceptions=True)
+    return [result for result in results if isinstance(result, BaseException)]
+
+
+def _health(
+    settings: Settings, program: str, intake: Intake, accounts: Logins, gateways: Sequence[Gateway]
+) -> HealthServer:
+    async def live() -> Mapping[str, bool]:
+        return {"running": True}
+
+    async def ready() -> Mapping[str, bool]:
+        checks = {"kafka": intake.available}
+        for gateway in gateways:
+            checks.update(gateway.ready())
+        return checks
+
+    def connected() -> Mapping[str, bool]:
+        return {"kafka": intake.answered, "database": accounts.reachable}
+
+    about = About(program, settings.app, ready, lambda: intake.queue_depth, intake.flushes, connected)
+    return HealthServer(settings.metrics_host, metrics_port(settings, gateways), live, ready, about=about)
+
+
+def metrics_port(settings: Settings, gateways: Sequence[Gateway]) -> int:
+    """The one that is set, else that of the first way."""
+    if "metrics_port" in settings.model_fields_set:
+        return settings.metrics_port
+    return WAYS[gateways[0].name][1]

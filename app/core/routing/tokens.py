@@ -1,0 +1,19 @@
+"""Bearer tokens: what one looks like, and what of it is kept. 256 bits that nobody guesses, so a plain hash will do."""
+
+import hashlib
+import re
+
+PREFIX = "iots_"  # by which whoever looks for secrets in files finds one
+SECRET_BYTES = 32  # as base64url: 43 characters
+
+_FORM = re.compile(rf"{PREFIX}[A-Za-z0-9_-]{{43}}").fullmatch
+
+
+def is_token(text: str) -> bool:
+    """Whether it has the form of a token."""
+    return _FORM(text) is not None
+
+
+def digest(token: str) -> bytes:
+    """What the table keeps: its SHA-256."""
+    return hashlib.sha256(token.encode()).digest()

@@ -1,0 +1,1 @@
+"""Who may speak at a gateway: credentials in, accounts out."""

@@ -1,0 +1,46 @@
+"""The accounts as one gateway asks them: each refusal counts, by reason, and names nobody."""
+
+import time
+
+import structlog
+
+from app.gateways.gateway_metrics import REFUSED_LOGINS
+from app.ports import Account, Accounts, Refusal
+
+log = structlog.get_logger()
+
+TELL_SECONDS = 10.0  # from one line of the log to the next
+
+
+class CountedAccounts:
+    """app.ports.Accounts of one gateway; counts what is refused, so that the gateway need not."""
+
+    def __init__(self, accounts: Accounts, gateway: str) -> None:
+        self._accounts, self._gateway = accounts, gateway
+        self._untold, self._told_at = 0, float("-inf")
+
+    async def by_password(self, user: str, password: str, peer: str) -> Account | Refusal:
+        """As the port says."""
+        return self._counted(await self._accounts.by_password(user, password, peer), peer)
+
+    async def by_token(self, token: str, peer: str) -> Account | Refusal:
+        """As the port says."""
+        return self._counted(await self._accounts.by_token(token, peer), peer)
+
+    async def by_certificate(self, common_name: str, device: str | None, peer: str) -> Account | Refusal:
+        """As the port says."""
+        return self._counted(await self._accounts.by_certificate(common_name, device, peer), peer)
+
+    async def anonymous(self, peer: str) -> Account | Refusal:
+        """As the port says."""
+        return self._counted(await self._accounts.anonymous(peer), peer)
+
+    def _counted(self, found: Account | Refusal, peer: str) -> Account | Refusal:
+        if isinstance(found, Refusal):
+            REFUSED_LOGINS.labels(self._gateway, found.value).inc()
+            self._untold += 1
+            now = time.monotonic()
+            if now >= self._told_at + TELL_SECONDS:
+                log.warning("login_refused", gateway=self._gateway, reason=found.value, peer=peer, count=self._untold)
+                self._untold, self._told_at = 0, now
+        return found

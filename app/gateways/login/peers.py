@@ -1,0 +1,20 @@
+"""Addresses that ask -> whom one counts as: an IPv6 host has a whole network of addresses to ask from."""
+
+import ipaddress
+from functools import lru_cache
+
+NETWORK_V6 = 64  # bits
+
+
+@lru_cache(maxsize=16_384)
+def grouped(peer: str) -> str:
+    """An IPv6 address as its /64, one of IPv4 as it is, in whatever form it came; anything else (a socket) as it is."""
+    try:
+        address = ipaddress.ip_address(peer.strip("[]").partition("%")[0])
+    except ValueError:
+        return peer[:128]
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped:
+            return str(address.ipv4_mapped)
+        return str(ipaddress.ip_network((address, NETWORK_V6), strict=False))
+    return str(address)
