@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args, get_origin
 from prometheus_client.metrics import MetricWrapperBase
 from pydantic import SecretStr
 
+import app.gateways.gateway_metrics
 import app.gateways.metrics
 import app.notify.metrics
 import app.ops.about
@@ -29,6 +30,7 @@ METRICS: dict[str, ModuleType] = {
     "certificates": app.ops.certificates,
     "worker": app.ops.metrics,
     "bridge": app.gateways.metrics,
+    "gateways": app.gateways.gateway_metrics,
     "notifier": app.notify.metrics,
     "tracing": app.runtime.tracing.metrics,
 }

@@ -1,6 +1,7 @@
 """The dashboard of whoever runs the programs: is all well, do the books balance, and where the time goes."""
 
 from tools.monitoring.edge_rows import BRIDGE, NOTIFIER, PROCESSES, TRACES
+from tools.monitoring.gateway_rows import GATEWAYS
 from tools.monitoring.panels import LOKI, POSTGRES, PROMETHEUS, TEMPO, Json, Row, dashboard
 from tools.monitoring.worker_rows import BOOKS, DATABASE, DEVICES, NOW, PATH
 
@@ -21,13 +22,14 @@ def made() -> Json:
             Row("Database and Kafka", DATABASE),
             Row("Devices, rules, alerts", DEVICES),
             Row("Bridge and Vector", BRIDGE),
+            Row("Gateways: HTTP, TCP, gRPC, QUIC", GATEWAYS),
             Row("Notifier and webhook", NOTIFIER),
             Row("Traces and logs", TRACES),
             Row("Processes", PROCESSES),
         ],
         [
             *(source.variable for source in (PROMETHEUS, LOKI, TEMPO, POSTGRES)),
-            _labels("job", 'label_values(up{job=~"worker|bridge|notifier|vector"}, job)'),
+            _labels("job", 'label_values(up{job=~"worker|bridge|notifier|vector|http|tcp|grpc|quic|ingest"}, job)'),
             _labels("instance", 'label_values(up{job=~"$job"}, instance)'),
         ],
         refresh="10s",
