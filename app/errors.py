@@ -4,6 +4,7 @@ IotStreamError
 ├── SettingsError         wrong settings; the message names every one of them
 ├── TransientError        an outage: wait, try again, hold the offsets      (never a dead letter)
 │   ├── WireError         what a peer sent is not its protocol: close the connection and connect again
+│   │   └── MalformedBatch  bytes of a sender are no batch that is taken (app/gateways/protobuf_batches.py)
 │   └── NotTakenError     the MQTT broker refuses the account               (app/mqtt/connection.py)
 ├── PermanentError        a missing table, topic or right: hold the offsets and say what an operator must do
 ├── StoppedError          the notifier or the webhook stops in an outage    (app/notify/retrying.py)
