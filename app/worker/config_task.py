@@ -11,7 +11,7 @@ import structlog
 
 from app.core.processing.replies import answer_to_edit
 from app.core.user_config.edit_pace import batches
-from app.core.user_config.last_known_good import LastKnownGood, Refusal
+from app.core.user_config.last_known_good import LastKnownGood, RefusedRevision
 from app.core.user_config.rulebook import RuleBook
 from app.errors import TransientError
 from app.ops import metrics
@@ -34,7 +34,7 @@ class ConfigTask:
     async def follow(self, loaded: asyncio.Event) -> None:
         """Set `loaded` once the rules of the beginning are in force."""
         async for changes in self._table.changes():
-            refused: list[Refusal] = []
+            refused: list[RefusedRevision] = []
             for portion in batches(changes):
                 wrong, taken = self._in_force.apply(portion)
                 refused += wrong
@@ -48,7 +48,7 @@ class ConfigTask:
                 await self._answer(refused)
             loaded.set()
 
-    async def _answer(self, refused: Sequence[Refusal]) -> None:
+    async def _answer(self, refused: Sequence[RefusedRevision]) -> None:
         answers = [reply for one in refused if self._ours(one.change.user_id) and (reply := answer_to_edit(one))]
         if not answers:
             return

@@ -12,7 +12,7 @@ import typer
 from app.cli.data.local_target import local_stack
 from app.cli.data.tokens import token
 from app.cli.options import Directory
-from app.core.routing.mqtt_acl import name_fault, rule
+from app.core.routing.mqtt_acl import AclRule, name_fault, rule
 from app.errors import PermanentError
 from app.local.servers.mosquitto import Mosquitto
 from app.postgres.queries.mqtt_accounts import MqttAccount, accounts, password_fault
@@ -24,6 +24,14 @@ users.add_typer(token, name="token", help="Bearer tokens of an account, for the 
 Name = Annotated[
     str, typer.Argument(help="User name: the <user> of users/<user>/..., the <nodeId> of iot/<nodeId>/...")
 ]
+ClientId = Annotated[str | None, typer.Option(help="The only client id it may use. Default: any safe one.")]
+Allow = Annotated[
+    list[str] | None, typer.Option(help="One more topic filter: publish:TOPIC or subscribe:TOPIC; repeat it.")
+]
+User = Annotated[
+    str | None, typer.Option(help="With --device: an account of one device of this user, under a name of its own.")
+]
+Device = Annotated[str | None, typer.Option(help="That device: the account publishes its telemetry, and nothing else.")]
 PasswordFile = Annotated[
     str | None, typer.Option(help="File that holds the password, `-` for standard input. Without it you are asked.")
 ]
@@ -39,16 +47,10 @@ def group() -> None:
 @users.command()
 def add(
     username: Name,
-    client_id: Annotated[str | None, typer.Option(help="The only client id it may use. Default: any safe one.")] = None,
-    allow: Annotated[
-        list[str] | None, typer.Option(help="One more topic filter: publish:TOPIC or subscribe:TOPIC; repeat it.")
-    ] = None,
-    user: Annotated[
-        str | None, typer.Option(help="With --device: an account of one device of this user, under a name of its own.")
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="That device: the account publishes its telemetry, and nothing else.")
-    ] = None,
+    client_id: ClientId = None,
+    allow: Allow = None,
+    user: User = None,
+    device: Device = None,
     password_file: PasswordFile = None,
     local: Local = False,
     directory: Directory = None,
@@ -63,10 +65,7 @@ def add(
     own = _one_device(username, user, device)
     if client_id is not None:
         _checked("client id", client_id)
-    try:
-        rules = [rule(username, text) for text in allow or ()]
-    except ValueError as error:
-        raise PermanentError(f"--allow: {error}") from None
+    rules = _rules(username, allow)
     settings, broker = _target(local, directory)
     if broker and client_id is not None:
         raise PermanentError("Mosquitto cannot bind an account to a client id: leave --client-id out, or use EMQX")
@@ -166,6 +165,13 @@ def _notify_broker(broker: Mosquitto | None) -> None:
 def _checked(what: str, name: str) -> None:
     if fault := name_fault(name):
         raise PermanentError(f"{name!r} cannot be a {what}: {fault}")
+
+
+def _rules(username: str, allow: list[str] | None) -> list[AclRule]:
+    try:
+        return [rule(username, text) for text in allow or ()]
+    except ValueError as error:
+        raise PermanentError(f"--allow: {error}") from None
 
 
 def _one_device(username: str, user: str | None, device: str | None) -> tuple[str, str] | None:

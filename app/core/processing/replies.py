@@ -12,7 +12,7 @@ from app.core.model.identity import bad_character
 from app.core.model.keys import device_key
 from app.core.model.records import Kind, Reason, Rejected
 from app.core.model.reply import Reply
-from app.core.user_config.last_known_good import Refusal
+from app.core.user_config.last_known_good import RefusedRevision
 
 PAYLOAD_MAX = 1000  # characters of the refused payload, so that its sender recognises it
 _TOPICS = {Kind.CONFIG: "config/errors", Kind.ALERTS_MANAGE: "alerts/errors"}
@@ -40,7 +40,7 @@ def answer(rejected: Rejected, kind: Kind, user_id: str, partition: int, at: int
     return _answer(user_id, topic, body, partition, record.offset)
 
 
-def answer_to_edit(refusal: Refusal) -> Reply | None:
+def answer_to_edit(refusal: RefusedRevision) -> Reply | None:
     """The answer to a configuration that was written into user_configs by hand; every worker gives it the same id."""
     user_id, text, edited, _ = refusal.change
     if not user_id or any(char in user_id for char in "/+#\0") or bad_character(user_id):  # no level of a topic

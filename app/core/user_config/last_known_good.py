@@ -17,7 +17,7 @@ class ConfigRevision(NamedTuple):
     accepted: str | None = None  # the last configuration that some worker has taken
 
 
-class Refusal(NamedTuple):
+class RefusedRevision(NamedTuple):
     """A change that is refused, and why."""
 
     change: ConfigRevision
@@ -31,7 +31,7 @@ class LastKnownGood:
         self._book = book
         self._taken: set[str] = set()  # users of whom something was taken in this process
 
-    def apply(self, changes: Sequence[ConfigRevision]) -> tuple[list[Refusal], list[ConfigRevision]]:
+    def apply(self, changes: Sequence[ConfigRevision]) -> tuple[list[RefusedRevision], list[ConfigRevision]]:
         """Take what is right; returns what is refused, and what was taken and is not noted as accepted yet."""
         refused = {one.user_id: one for one in self._book.apply((one.user_id, one.text) for one in changes)}
         self._fall_back([one for one in changes if one.user_id in refused and one.user_id not in self._taken])
@@ -39,7 +39,9 @@ class LastKnownGood:
         self._taken |= {one.user_id for one in taken}
         self._taken -= {one.user_id for one in taken if one.text is None}
         unnoted = [one for one in taken if one.text is not None and one.text != one.accepted]
-        return [Refusal(one, refused[one.user_id].reasons) for one in changes if one.user_id in refused], unnoted
+        return [
+            RefusedRevision(one, refused[one.user_id].reasons) for one in changes if one.user_id in refused
+        ], unnoted
 
     def _fall_back(self, unknown: Sequence[ConfigRevision]) -> None:
         """Take, for users of whom this worker knows nothing, what another worker took before the mistake."""

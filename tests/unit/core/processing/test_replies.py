@@ -8,7 +8,7 @@ from app.core.model.records import Record
 from app.core.model.reply import Reply
 from app.core.processing.replies import answer_to_edit
 from app.core.state.keys import MARK_KEY
-from app.core.user_config.last_known_good import ConfigRevision, Refusal
+from app.core.user_config.last_known_good import ConfigRevision, RefusedRevision
 from app.kafka.alert_outbox import TOPIC_HEADER
 from app.notify.alert_records import alert_events, answers
 from tests.unit.core.processing.test_processor import HOT, Subject, other, telemetry
@@ -84,7 +84,7 @@ def test_an_answer_is_no_alert_event() -> None:
 
 
 def test_an_edit_by_hand_is_answered_by_any_worker_alike() -> None:
-    refusal = Refusal(
+    refusal = RefusedRevision(
         ConfigRevision("u", '[{"key": 1}]', START, None), ("rules[0].key: 1 is no name", "rules[0].message: missing")
     )
     reported = answer_to_edit(refusal)
