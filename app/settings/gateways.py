@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field
 
-from app.settings.values import ClientCaFile, ExistingFile, Host, KeyFile, PositiveFloat, PositiveInt
+from app.settings.values import ClientCaFile, ExistingFile, Host, KeyFile, NonNegativeInt, PositiveFloat, PositiveInt
 
 
 def _or_none(value: Any) -> Any:
@@ -40,6 +40,9 @@ class GatewaySettings(BaseModel, frozen=True):
         10.0, description="longest a login, the head of a request or a begun frame may take"
     )
     gateway_connections: PositiveInt = Field(2000, description="most connections of one gateway; more are refused")
+    gateway_peer_connections: NonNegativeInt = Field(
+        0, description="most of them of one address, or IPv6 network of 64 bits; 0: half of them all"
+    )
     gateway_dead_letter_rejected: bool = Field(
         False, description="items that are refused become dead letters too; their sender is told either way"
     )
@@ -70,6 +73,11 @@ class HttpSettings(BaseModel, frozen=True):
     http_certificate_file: ExistingFile = Field(None, description="TLS with this certificate, PEM")
     http_key_file: KeyFile = Field(None, description=_KEY)
     http_ca_file: ClientCaFile = Field(None, description=_CA)
+    http_body_seconds: PositiveFloat = Field(30.0, description="longest the body of a request may take to come")
+    http_answer_seconds: PositiveFloat = Field(
+        10.0,
+        description="longest a request waits for Kafka's ack; then it is answered 503, to be sent again",
+    )
 
 
 class TcpSettings(BaseModel, frozen=True):

@@ -1,0 +1,164 @@
+"""Connections as they come, within limits: sockets that listen in; out, for each that may come in, its protocol.
+
+They are counted before a byte of TLS is spoken, in all and of each peer, so that one peer cannot take all places, nor
+many handshakes all memory. Who is over a limit is told so, where that costs nothing, and closed.
+"""
+
+import asyncio
+import contextlib
+import errno
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from app.gateways.login.peers import grouped
+
+log = structlog.get_logger()
+
+AT_ONCE = 64  # connections accepted before anybody else's turn
+BACKLOG = 1024  # connections that nobody has accepted yet
+PAUSE_SECONDS = 1.0  # without a file descriptor for one more
+NO_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+class Place:
+    """That of one connection; given back once, whoever does so first."""
+
+    __slots__ = ("_group", "_listener", "peer")
+
+    def __init__(self, listener: "Listener", peer: str, group: str) -> None:
+        self._listener: Listener | None = listener
+        self.peer, self._group = peer, group
+
+    def free(self) -> None:
+        """The connection is gone."""
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.freed(self._group)
+
+
+class Listener:
+    """Accepts until closed."""
+
+    def __init__(
+        self,
+        made: Callable[[Place], asyncio.Protocol],
+        most: tuple[int, int],
+        tls: ssl.SSLContext | None,
+        handshake_seconds: float,
+        full: bytes,
+        refused: Callable[[str], None],
+    ) -> None:
+        """`made`: the protocol of a connection. `most`: connections in all, and of one peer.
+
+        `full` is written to who is over a limit, without TLS; `refused` hears why somebody did not come in.
+        """
+        self._made, self._refused, self._full = made, refused, full
+        self._most, self._most_of_a_peer = most
+        self._tls, self._handshake_seconds = tls, handshake_seconds
+        self._sockets: Sequence[socket.socket] = ()
+        self._peers: dict[str, int] = {}
+        self._opening: set[asyncio.Task[None]] = set()
+        self._paused: asyncio.TimerHandle | None = None
+        self.open = 0
+
+    def start(self, sockets: Sequence[socket.socket]) -> None:
+        """Accept what comes there; the sockets listen already."""
+        self._sockets = sockets
+        for one in sockets:
+            one.setblocking(False)
+            one.listen(BACKLOG)
+        self._resume()
+
+    def stop(self) -> None:
+        """Accept nothing more; connections that are open stay. Safe twice."""
+        if self._paused:
+            self._paused.cancel()
+        else:
+            for one in self._sockets:
+                asyncio.get_running_loop().remove_reader(one)
+        for one in self._sockets:
+            one.close()
+        self._sockets = ()
+        for task in self._opening:
+            task.cancel()
+
+    def freed(self, group: str) -> None:
+        """A place is free again (Place)."""
+        self.open -= 1
+        left = self._peers[group] - 1
+        if left:
+            self._peers[group] = left
+        else:
+            del self._peers[group]
+
+    def _resume(self) -> None:
+        self._paused = None
+        for one in self._sockets:
+            asyncio.get_running_loop().add_reader(one, self._accept, one)
+
+    def _pause(self, why: OSError) -> None:
+        """There is no file or memory for one more: who waits is left waiting, and the rest of the process goes on."""
+        loop = asyncio.get_running_loop()
+        for one in self._sockets:
+            loop.remove_reader(one)
+        self._paused = loop.call_later(PAUSE_SECONDS, self._resume)
+        log.error("gateway_cannot_accept", error=why.strerror, open=self.open, cure="raise the limit of open files")
+
+    def _accept(self, listening: socket.socket) -> None:
+        for _ in range(AT_ONCE):
+            try:
+                sock, address = listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno not in NO_RESOURCES:
+                    raise
+                self._pause(error)
+                return
+            sock.setblocking(False)
+            self._admit(sock, str(address[0]))
+
+    def _admit(self, sock: socket.socket, peer: str) -> None:
+        group = grouped(peer)
+        taken = self._peers.get(group, 0)
+        if self.open >= self._most or taken >= self._most_of_a_peer:
+            self._refused("too_many_connections")
+            if self._tls is None:
+                with contextlib.suppress(OSError):
+                    sock.send(self._full)
+            sock.close()
+            return
+        self.open += 1
+        self._peers[group] = taken + 1
+        task = asyncio.get_running_loop().create_task(self._open(sock, Place(self, peer, group)))
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
+
+    async def _open(self, sock: socket.socket, place: Place) -> None:
+        """Shake hands, if there is TLS; from then on the protocol gives the place back."""
+        seconds = self._handshake_seconds if self._tls else None
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: self._made(place), sock, ssl=self._tls, ssl_handshake_timeout=seconds
+            )
+        except ssl.SSLError as error:
+            self._failed(sock, place, "bad_certificate" if of_a_certificate(error) else "bad_handshake")
+        except (OSError, TimeoutError):  # ConnectionError too: it went away, or took its time
+            self._failed(sock, place, "bad_handshake")
+        except asyncio.CancelledError:
+            place.free()
+            sock.close()
+            raise
+
+    def _failed(self, sock: socket.socket, place: Place, why: str) -> None:
+        place.free()
+        sock.close()
+        self._refused(why)
+
+
+def of_a_certificate(error: ssl.SSLError) -> bool:
+    """Whether a handshake failed as the other side has no certificate, or none that is taken."""
+    return isinstance(error, ssl.SSLCertVerificationError) or "CERTIFICATE" in (error.reason or "")
