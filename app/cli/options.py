@@ -13,7 +13,11 @@ import typer
 
 from app.backtest.duration import duration
 from app.errors import PermanentError
+from app.local.layout import WAYS
 
+Ingest = Annotated[
+    str, typer.Option(help=f"Gateways to start beside MQTT, separated by commas: {', '.join(WAYS)}, or all.")
+]
 Directory = Annotated[Path | None, typer.Option("--dir", help="Where data, logs and stack.env go. [.local]")]
 
 
@@ -29,6 +33,15 @@ def past(text: str, option: str) -> timedelta:
         return duration(text)
     except PermanentError as error:
         raise typer.BadParameter(str(error), param_hint=option) from None
+
+
+def ways_in(text: str) -> tuple[str, ...]:
+    """The gateways that --ingest names. Raises BadParameter."""
+    names = [name for part in text.split(",") if (name := part.strip().lower())]
+    if unknown := [name for name in names if name not in (*WAYS, "all")]:
+        what = f"{', '.join(map(repr, unknown))}: there are {', '.join(WAYS)}, and all for all of them"
+        raise typer.BadParameter(what, param_hint="--ingest")
+    return WAYS if "all" in names else tuple(way for way in WAYS if way in names)
 
 
 def quiet() -> None:

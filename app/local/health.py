@@ -19,7 +19,7 @@ def look(layout: Layout) -> Processes:
     known = layout.read_json(layout.processes)
     stack = Stack(layout, layout.remembered_ports(), lambda _: None)
     running = stack.supervisor.adopt(stack.services)
-    expected = [*SERVERS, *PROGRAMS, *(["fleet"] if layout.fleet_wanted.exists() else [])]
+    expected = [*SERVERS, *PROGRAMS, *layout.ways(), *(["fleet"] if layout.fleet_wanted.exists() else [])]
     return {
         name: {
             "pid": stack.services[name].process.pid if name in running else None,

@@ -3,8 +3,9 @@
 import fcntl
 import json
 import os
+import socket
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,13 @@ from app.local.servers.common import free_port, port_is_free, write_private
 from app.local.servers.process import ChildProcess
 
 # Who may be asked for at a well-known address; the rest take a free port.
-DEFAULT_PORTS = {"kafka": 9092, "postgres": 5432, "mosquitto": 1883, "worker": 9000, "bridge": 9001, "notifier": 9002}
+DEFAULT_PORTS = {
+    "kafka": 9092, "postgres": 5432, "mosquitto": 1883,
+    "worker": 9000, "bridge": 9001, "notifier": 9002, "http": 9003, "tcp": 9004, "grpc": 9005, "quic": 9006,
+    "http in": 8088, "tcp in": 8089, "quic in": 5001,
+}  # fmt: skip
+OVER_UDP = ("quic in",)
+WAYS = ("http", "tcp", "grpc", "quic")  # in, beside MQTT: each a gateway of that name
 
 
 def default_root() -> Path:
@@ -32,14 +39,25 @@ class Layout:
         self.ports = self.root / "ports.json"
         self.lock = self.root / "supervisor.lock"
         self.fleet_wanted = self.root / "fleet.wanted"
+        self.ways_wanted = self.root / "ways.wanted"
 
     def log(self, name: str) -> Path:
         """Log file of one process."""
         return self.root / "log" / f"{name}.log"
 
-    def write_env(self, values: Mapping[str, str]) -> None:
-        """stack.env: each name plain and with the IOT_ prefix the settings have."""
-        write_private(self.env, render_env(values))
+    def write_env(self, values: Mapping[str, str], plain: Mapping[str, str] | None = None) -> None:
+        """stack.env: each name plain and with the IOT_ prefix the settings have; `plain` are names of no setting."""
+        write_private(self.env, render_env(values) + render_plain(plain or {}))
+
+    def ways(self) -> tuple[str, ...]:
+        """Those of WAYS that somebody has asked for since the start."""
+        named = self.ways_wanted.read_text().split() if self.ways_wanted.exists() else []
+        return tuple(way for way in WAYS if way in named)
+
+    def want_ways(self, names: Iterable[str]) -> None:
+        """Ask for these, too."""
+        asked = {*self.ways(), *names}
+        write_private(self.ways_wanted, "".join(f"{way}\n" for way in WAYS if way in asked))
 
     def write_pids(self, pids: Mapping[str, int]) -> None:
         """pids.json: name -> pid of what runs."""
@@ -55,7 +73,7 @@ class Layout:
 
     def forget(self) -> None:
         """Remove what only holds while the stack runs."""
-        for path in (self.env, self.pids, self.processes, self.fleet_wanted):
+        for path in (self.env, self.pids, self.processes, self.fleet_wanted, self.ways_wanted):
             path.unlink(missing_ok=True)
 
     def choose_ports(self) -> dict[str, int]:
@@ -63,7 +81,9 @@ class Layout:
         remembered, running = self.read_json(self.ports), self._left_running()
         ports: dict[str, int] = {}
         for name, default in DEFAULT_PORTS.items():
-            ports[name] = choose_port(remembered.get(name), default, name in running, set(ports.values()))
+            kind = socket.SOCK_DGRAM if name in OVER_UDP else socket.SOCK_STREAM
+            runs = name.split()[0] in running
+            ports[name] = choose_port(remembered.get(name), default, runs, set(ports.values()), kind)
         write_private(self.ports, json.dumps(ports) + "\n")
         return ports
 
@@ -86,23 +106,31 @@ def one_start_at_a_time() -> Iterator[None]:
         yield
 
 
-def choose_port(remembered: int | None, default: int, running: bool, taken: set[int]) -> int:
-    """The port of one server. `taken` are those given to others in this round, which nobody listens on yet."""
+def choose_port(
+    remembered: int | None, default: int, running: bool, taken: set[int], kind: int = socket.SOCK_STREAM
+) -> int:
+    """The port of one server. `taken` are those given to others in this round, which nobody listens on yet; `kind`
+    of socket: SOCK_DGRAM for UDP.
+    """
     if running and remembered:
         return remembered
     for port in (remembered, default):
-        if port and port not in taken and port_is_free(port):
+        if port and port not in taken and port_is_free(port, kind):
             return port
-    free = free_port()
+    free = free_port(kind=kind)
     while free in taken:
-        free = free_port()
+        free = free_port(kind=kind)
     return free
 
 
 def render_env(values: Mapping[str, str]) -> str:
     """KEY=value lines, then the same as IOT_KEY. Values that a shell would take apart stand in single quotes."""
-    lines = [f"{name}={_quoted(value)}\n" for name, value in values.items()]
-    return "".join([*lines, *(f"IOT_{line}" for line in lines)])
+    return render_plain(values) + render_plain({f"IOT_{name}": value for name, value in values.items()})
+
+
+def render_plain(values: Mapping[str, str]) -> str:
+    """KEY=value lines alone."""
+    return "".join(f"{name}={_quoted(value)}\n" for name, value in values.items())
 
 
 def _quoted(value: str) -> str:

@@ -19,10 +19,10 @@ class StackSession:
     """Runs a stack beside the main thread, which waits or draws meanwhile."""
 
     def __init__(self, layout: Layout, say: Callable[[str], None]) -> None:
-        self._starting = ExitStack()
+        self._starting, self._say = ExitStack(), say
         self._starting.enter_context(one_start_at_a_time())
         self.stack = Stack(layout, layout.choose_ports(), say)
-        self.stopped, self.ready = threading.Event(), threading.Event()
+        self.stopped, self.ready, self._asked = threading.Event(), threading.Event(), threading.Event()
         self.problem: IotStreamError | None = None
         self._thread = threading.Thread(target=self._run, name="supervisor")
 
@@ -48,8 +48,7 @@ class StackSession:
 
     def _refresh(self) -> None:
         self.stack.supervisor.retry_now()
-        if self.ready.is_set():
-            self.stack.start_fleet_if_wanted()
+        self._asked.set()  # the rest is no work for a signal handler
 
     def _run(self) -> None:
         try:
@@ -64,7 +63,16 @@ class StackSession:
         if not self.stopped.is_set():
             self.ready.set()
         while not self.stopped.wait(TICK):
+            if self._asked.is_set():
+                self._asked.clear()
+                self._start_wanted()
             self.stack.supervisor.tick()
+
+    def _start_wanted(self) -> None:
+        try:
+            self.stack.start_wanted()
+        except IotStreamError as error:  # what runs goes on
+            self._say(str(error))
 
 
 def stop_on_signals(stopped: threading.Event) -> None:

@@ -9,7 +9,9 @@ from pydantic import SecretStr
 from app.kafka.access import access
 from app.kafka.topics import create, wanted
 from app.local.fleet.devices import USERS
-from app.local.layout import Layout
+from app.local.ingest.accounts import put_accounts
+from app.local.ingest.gateways import LocalGateways
+from app.local.layout import WAYS, Layout
 from app.local.own_program import Program
 from app.local.servers.common import LOOPBACK
 from app.local.servers.kafka import Kafka
@@ -23,7 +25,7 @@ from app.postgres.schema.telemetry_table import add_missing
 from app.runtime.command_line import program_command
 from app.settings import Settings, load
 
-STOP_ORDER = ("fleet", "bridge", "worker", "notifier", "mosquitto", "kafka", "postgres")
+STOP_ORDER = ("fleet", *WAYS, "bridge", "worker", "notifier", "mosquitto", "kafka", "postgres")
 SERVERS = ("kafka", "postgres", "mosquitto")
 PROGRAMS = ("bridge", "worker", "notifier")
 DATABASE = "iot"
@@ -41,9 +43,10 @@ class Stack:
         self.kafka = Kafka(root / "kafka", self.ports["kafka"], layout.log("kafka"))
         self.postgres = Postgres(root / "postgres", self.ports["postgres"], layout.log("postgres"))
         self.mosquitto = Mosquitto(root / "mosquitto", self.ports["mosquitto"], layout.log("mosquitto"), USERS)
+        self.gateways = LocalGateways(layout, ports, self.mosquitto.username)
         self.services: dict[str, Service] = {
             "kafka": self.kafka, "postgres": self.postgres, "mosquitto": self.mosquitto,
-            **{name: self._program(name) for name in ("fleet", *PROGRAMS)},
+            **{name: self._program(name) for name in ("fleet", *PROGRAMS, *WAYS)},
         }  # fmt: skip
 
     @property
@@ -96,6 +99,7 @@ class Stack:
             "IOT_METRICS_PORT": str(self.ports.get(name, 0)),
             "IOT_STATE_DIR": str(self.layout.root / "state"),
             "IOT_LOCAL_DIR": str(self.layout.root),
+            **self.gateways.settings(name),
         }
 
     def bring_up(self) -> None:
@@ -103,20 +107,44 @@ class Stack:
         adopted = self.supervisor.adopt(self.services)
         if adopted:
             self._say(f"already running: {', '.join(sorted(adopted))}")
+            self.layout.want_ways(adopted)
         self._start_all(SERVERS)
         self._prepare()
         self._start_all(PROGRAMS)
+        ways = self._prepare_ways()
+        self._start_all(ways)
         self.supervisor.save()
-        self.layout.write_env(self.env())
-        self.start_fleet_if_wanted()
+        self._write_env(ways)
+        self.start_wanted()
 
-    def start_fleet_if_wanted(self) -> None:
-        """Start the simulated devices when `up` was asked for them."""
+    def start_wanted(self) -> None:
+        """Start what `up` was asked for since: gateways, the simulated devices. Raises IotStreamError."""
+        if missing := [way for way in self.layout.ways() if way not in self.supervisor.services]:
+            ways = self._prepare_ways()
+            for way in missing:
+                self.supervisor.start(way, self.services[way])
+            self._write_env(ways)
         if self.layout.fleet_wanted.exists():
             self.supervisor.start("fleet", self.services["fleet"])
 
+    def _write_env(self, ways: tuple[str, ...]) -> None:
+        self.layout.write_env(self.env(), self.gateways.addresses(ways))
+
+    def _prepare_ways(self) -> tuple[str, ...]:
+        """The gateways that are wanted, once their files and the accounts are there."""
+        ways = self.layout.ways()
+        if ways:
+            self.gateways.prepare(ways)
+            asyncio.run(self._put_accounts())
+        return ways
+
+    async def _put_accounts(self) -> None:
+        passwords = {name: self.mosquitto.password_of(name) for name in (self.mosquitto.username, *USERS)}
+        async with owner_session(self.postgres.dsn_of(DATABASE), "accounts") as connection:
+            await put_accounts(connection, passwords, self.mosquitto.username)
+
     def _start_all(self, names: tuple[str, ...]) -> None:
-        with ThreadPoolExecutor(len(names)) as pool:
+        with ThreadPoolExecutor(len(names) or 1) as pool:
             for outcome in [pool.submit(self._start, name) for name in names]:
                 outcome.result()
 

@@ -60,4 +60,4 @@ def _of_local_stack(layout: Layout) -> list[str]:
 def local_urls(layout: Layout) -> list[str]:
     """Where the programs of a stack of this machine have their metrics."""
     ports = layout.remembered_ports()
-    return [f"http://{LOOPBACK}:{ports[name]}" for name in PROGRAMS]
+    return [f"http://{LOOPBACK}:{ports[name]}" for name in (*PROGRAMS, *layout.ways())]

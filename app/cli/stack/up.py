@@ -4,11 +4,12 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import typer
 
-from app.cli.options import Directory, say
+from app.cli.options import Directory, Ingest, say, ways_in
 from app.errors import PermanentError
 from app.local.health import wait_until_well
 from app.local.layout import Layout, default_root, parse_env
@@ -22,22 +23,24 @@ NoFleet = Annotated[bool, typer.Option("--no-fleet", help="Without the simulated
 def up(
     no_fleet: NoFleet = False,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Leave a supervisor in the background.")] = False,
+    ingest: Ingest = "",
     directory: Directory = None,
 ) -> None:
     """Start Kafka, PostgreSQL, Mosquitto, bridge, worker, notifier and a simulated fleet; print `ready` and addresses.
 
     `ready` means that each of them is; else the exit code is 1, and the reason is printed. On a running stack only what
-    is missing is started. Addresses are in .local/stack.env, logs in .local/log.
+    is missing is started. Addresses are in .local/stack.env, logs in .local/log. --ingest starts more ways in than
+    MQTT, each a program of its own: docs/gateways.md.
 
-    Example: iot-stream up --no-fleet --detach && set -a && . .local/stack.env
+    Example: iot-stream up --no-fleet --detach --ingest http,grpc && set -a && . .local/stack.env
     """
-    layout = Layout(directory or default_root())
+    layout, ways = Layout(directory or default_root()), ways_in(ingest)
     if pid := supervisor_pid(layout):
-        join(layout, pid, no_fleet)
+        join(layout, pid, no_fleet, ways)
     elif detach:
-        start_in_background(layout, no_fleet)
+        start_in_background(layout, no_fleet, ways)
     else:
-        prepare(layout, no_fleet)
+        prepare(layout, no_fleet, ways)
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # another `up` that finds us before we take it would end us
         with locked(layout), StackSession(layout, say) as session:
             if session.wait_ready():
@@ -46,17 +49,19 @@ def up(
             say("stopping")
 
 
-def prepare(layout: Layout, no_fleet: bool) -> None:
-    """Before a start: forget that a stack was ready, remember whether a fleet is wanted."""
+def prepare(layout: Layout, no_fleet: bool, ways: Sequence[str] = ()) -> None:
+    """Before a start: forget that a stack was ready, remember whether a fleet is wanted, and which gateways."""
     layout.root.mkdir(parents=True, exist_ok=True)
-    layout.env.unlink(missing_ok=True)
-    layout.fleet_wanted.unlink(missing_ok=True)
+    for path in (layout.env, layout.fleet_wanted, layout.ways_wanted):
+        path.unlink(missing_ok=True)
+    layout.want_ways(ways)
     if not no_fleet:
         layout.fleet_wanted.touch()
 
 
-def join(layout: Layout, pid: int, no_fleet: bool) -> None:
+def join(layout: Layout, pid: int, no_fleet: bool, ways: Sequence[str] = ()) -> None:
     """There is a supervisor: have it start what is missing."""
+    layout.want_ways(ways)
     if not no_fleet:
         layout.fleet_wanted.touch()
     os.kill(pid, signal.SIGUSR1)
@@ -66,12 +71,13 @@ def join(layout: Layout, pid: int, no_fleet: bool) -> None:
     print(ready_line(layout), flush=True)
 
 
-def start_in_background(layout: Layout, no_fleet: bool) -> None:
+def start_in_background(layout: Layout, no_fleet: bool, ways: Sequence[str] = ()) -> None:
     """A supervisor in a session of its own; return when the stack is ready."""
-    prepare(layout, no_fleet)
+    prepare(layout, no_fleet, ways)
     log = log_of_detached(layout)
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "app", "up", "--dir", str(layout.root), *(["--no-fleet"] if no_fleet else [])]
+    command += ["--ingest", ",".join(ways)] if ways else []
     with log.open("wb") as out:
         child = subprocess.Popen(  # noqa: S603 - our own program
             command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
@@ -89,5 +95,12 @@ def ready_line(layout: Layout) -> str:
     database = env["DATABASE_URL"].rpartition("@")[2]
     return (
         f"ready  kafka {env['KAFKA_BROKER']}  postgres {database}  mqtt {env['MQTT_HOST']}:{env['MQTT_PORT']}"
+        f"{''.join(f'  {way} {address}' for way, address in ways_ready(env))}"
         f"  metrics {env['METRICS_URL']}/metrics  env {layout.env}"
     )
+
+
+def ways_ready(env: Mapping[str, str]) -> list[tuple[str, str]]:
+    """(gateway, where it is) of those that stack.env names."""
+    names = {"http": "HTTP_URL", "tcp": "TCP_ADDRESS", "grpc": "GRPC_SOCKET", "quic": "QUIC_ADDRESS"}
+    return [(way, env[name]) for way, name in names.items() if name in env]

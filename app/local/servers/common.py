@@ -18,10 +18,11 @@ LOOPBACK = "127.0.0.1"
 PORTS = range(20_000, 32_768)
 
 
-def port_is_free(port: int) -> bool:
-    """Whether a server of ours could listen on it now."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def port_is_free(port: int, kind: int = socket.SOCK_STREAM) -> bool:
+    """Whether a server of ours could listen on it now; `kind` of socket: SOCK_DGRAM for UDP."""
+    with socket.socket(type=kind) as probe:
+        if kind == socket.SOCK_STREAM:  # two servers may share a port of UDP with it
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))
         except OSError:
@@ -29,12 +30,12 @@ def port_is_free(port: int) -> bool:
     return True
 
 
-def free_port(preferred: int = 0) -> int:
+def free_port(preferred: int = 0, kind: int = socket.SOCK_STREAM) -> int:
     """`preferred` if nobody listens there, else one of PORTS. Raises TransientError when all are taken."""
-    if preferred and port_is_free(preferred):
+    if preferred and port_is_free(preferred, kind):
         return preferred
     for port in secrets.SystemRandom().sample(PORTS, len(PORTS)):
-        if port_is_free(port):
+        if port_is_free(port, kind):
             return port
     raise TransientError(f"no port from {PORTS.start} to {PORTS.stop - 1} is free")
 

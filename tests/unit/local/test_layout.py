@@ -9,7 +9,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.local.layout import DEFAULT_PORTS, Layout, choose_port, parse_env, render_env
+from app.local.layout import DEFAULT_PORTS, WAYS, Layout, choose_port, parse_env, render_env
 from app.local.servers.common import secret_file
 
 
@@ -40,6 +40,28 @@ def test_env_can_be_sourced(tmp_path: Path) -> None:
     assert said == "postgresql://iot:it's $HOME @127.0.0.1/iot?a=b&c"
 
 
+def test_addresses_that_are_no_settings_stand_there_once(tmp_path: Path) -> None:
+    """Else the settings would refuse IOT_HTTP_URL, which nobody reads, as a misspelt name."""
+    layout = Layout(tmp_path)
+    layout.write_env({"KAFKA_BROKER": "k:1"}, {"HTTP_URL": "http://127.0.0.1:8088", "QUIC_CA": "/a path/ca.pem"})
+    assert layout.env.read_text().splitlines() == [
+        "KAFKA_BROKER=k:1", "IOT_KAFKA_BROKER=k:1", "HTTP_URL=http://127.0.0.1:8088", "QUIC_CA='/a path/ca.pem'",
+    ]  # fmt: skip
+    assert parse_env(layout.env.read_text())["QUIC_CA"] == "/a path/ca.pem"
+
+
+def test_ways_that_were_asked_for_are_remembered_until_the_stack_is_gone(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    assert layout.ways() == ()
+    layout.want_ways(["quic", "http"])
+    layout.want_ways(["worker", "tcp"])  # of what an earlier supervisor left running only the gateways count
+    assert Layout(tmp_path).ways() == ("http", "tcp", "quic")
+    layout.want_ways(WAYS)
+    assert layout.ways() == WAYS
+    layout.forget()
+    assert layout.ways() == ()
+
+
 def test_pids_are_private_json(tmp_path: Path) -> None:
     layout = Layout(tmp_path)
     layout.write_pids({"kafka": 7})
@@ -60,6 +82,14 @@ def test_port_taken_by_another_is_not_chosen() -> None:
         taken = other.getsockname()[1]
         assert choose_port(None, taken, False, set()) != taken
         assert choose_port(taken, taken, True, set()) == taken, "our own server, still running, keeps its port"
+
+
+def test_a_port_is_free_over_tcp_or_over_udp() -> None:
+    with socket.socket(type=socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.1", 0))
+        port = other.getsockname()[1]
+        assert choose_port(port, port, False, set(), socket.SOCK_DGRAM) != port
+        assert choose_port(port, port, False, set()) == port
 
 
 def test_port_of_last_time_wins_over_the_default() -> None:

@@ -1,0 +1,19 @@
+"""What several commands share."""
+
+import pytest
+import typer
+
+from app.cli.options import ways_in
+from app.local.layout import WAYS
+
+
+def test_ways_are_named_by_commas_in_any_order() -> None:
+    assert ways_in("") == ()
+    assert ways_in(" quic, HTTP ,") == ("http", "quic")
+    assert ways_in("all") == ways_in("tcp,all") == WAYS
+
+
+def test_a_way_that_there_is_not_is_named_with_those_that_there_are() -> None:
+    with pytest.raises(typer.BadParameter) as refused:
+        ways_in("http,coap")
+    assert str(refused.value) == "'coap': there are http, tcp, grpc, quic, and all for all of them"
