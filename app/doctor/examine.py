@@ -9,11 +9,13 @@ from app.settings import Settings
 
 
 async def examine(
-    settings: Settings, metrics: Sequence[str] = (), watch: float = 0.0, newest: int = 0
+    settings: Settings, metrics: Sequence[str] = (), watch: float = 0.0, newest: int = 0, more: Sequence[str] = ()
 ) -> list[Finding]:
-    """Look at everything. `watch`: seconds between two looks at each worker; `newest`: records a partition to count."""
+    """Look at everything. `watch`: seconds between two looks at each worker; `newest`: records a partition to count;
+    `more`: addresses of metrics beside the one that the settings name.
+    """
     looks = [kafka.look(settings), dead_letters.look(settings), database.look(settings), mqtt.look(settings)]
-    looks.append(workers.look(settings, metrics, watch))
+    looks.append(workers.look(settings, metrics, watch, more))
     if newest:
         looks.append(count.look(settings, newest))
     return [finding for found in await asyncio.gather(*looks) for finding in found]

@@ -1,8 +1,12 @@
-"""Running workers, by their own words: do the books balance, do they only grow, is anything held or about to stop."""
+"""Running workers, by their own words: do the books balance, do they only grow, is anything held or about to stop.
+
+And running gateways (gateways.py): each address says itself which of them answers there.
+"""
 
 import asyncio
 from collections.abc import Mapping, Sequence
 
+from app.doctor import gateways
 from app.doctor.finding import Finding, broken, ok, warning
 from app.doctor.worker_page import Page, read
 from app.runtime.addresses import HostPort
@@ -13,14 +17,16 @@ LOG = "the worker's log line operator_needed says what to do"
 BUG = "this is a bug: keep the log, restart the worker, and compare with: iot-stream doctor --count 1000"
 
 
-async def look(settings: Settings, urls: Sequence[str], apart: float = 0.0) -> list[Finding]:
-    """Read each worker's page, twice when `apart` seconds are given; no URLs: the one the settings name."""
+async def look(settings: Settings, urls: Sequence[str], apart: float = 0.0, more: Sequence[str] = ()) -> list[Finding]:
+    """Read each worker's or gateway's page, twice when `apart` seconds are given; no URLs: the one the settings name,
+    and `more`.
+    """
     if not urls and settings.metrics_port == 0:
         what = "IOT_METRICS_PORT is 0, so nobody knows where a worker's metrics are"
         return [warning(AREA, what, "name them: iot-stream doctor --metrics http://host:port")]
     found = [
         await _look_at(settings, url, apart, named=bool(urls))
-        for url in urls or [f"http://{HostPort(settings.metrics_host, settings.metrics_port)}"]
+        for url in urls or [f"http://{HostPort(settings.metrics_host, settings.metrics_port)}", *more]
     ]
     return [finding for each in found for finding in each]
 
@@ -28,8 +34,11 @@ async def look(settings: Settings, urls: Sequence[str], apart: float = 0.0) -> l
 async def _look_at(settings: Settings, url: str, apart: float, named: bool) -> list[Finding]:
     try:
         page = await asyncio.to_thread(read, url)
+        if gateways.is_gateway(page):
+            return gateways.findings(page)
         if ("db_circuit_breaker_state", ()) not in page.samples:
-            return [broken(AREA, f"{url} is no worker's metrics page", "give the worker's address with --metrics")]
+            cure = "give the address of a worker or a gateway with --metrics"
+            return [broken(AREA, f"{url} is no worker's metrics page", cure)]
         found = [*books(page), *_held(page), *_near_the_limit(page, settings)]
         if apart:
             await asyncio.sleep(apart)

@@ -57,6 +57,18 @@ def _of_local_stack(layout: Layout) -> list[str]:
     return local_urls(layout)
 
 
+def local_gateways() -> list[str]:
+    """Metrics of the gateways of the local stack, when it runs here and the environment names its Kafka."""
+    layout = Layout(default_root())
+    if supervisor_pid(layout) is None or not layout.env.exists():
+        return []
+    broker = parse_env(layout.env.read_text())["KAFKA_BROKER"]
+    if os.environ.get("IOT_KAFKA_BROKER") != broker:
+        return []
+    ports = layout.remembered_ports()
+    return [f"http://{LOOPBACK}:{ports[way]}" for way in layout.ways()]
+
+
 def local_urls(layout: Layout) -> list[str]:
     """Where the programs of a stack of this machine have their metrics."""
     ports = layout.remembered_ports()

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from app.cli.stack.deployment import local_gateways
 from app.doctor.examine import examine
 from app.doctor.finding import Finding, Level, worst
 from app.runtime.addresses import web
@@ -18,7 +19,8 @@ COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.BROKEN: "red"}
 
 def doctor(
     metrics: Annotated[
-        list[str] | None, typer.Option(help="A worker's metrics address; repeat it. Default: the one of the settings.")
+        list[str] | None,
+        typer.Option(help="Metrics address of a worker or a gateway; repeat it. Default: the one of the settings."),
     ] = None,
     watch: Annotated[
         float, typer.Option(help="Look at each worker twice, this many seconds apart: counts may only grow.", min=0)
@@ -28,7 +30,7 @@ def doctor(
     ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="For a machine.")] = False,
 ) -> None:
-    """Check Kafka, the database, the MQTT broker and the workers, and say what to do. Changes nothing.
+    """Check Kafka, the database, the MQTT broker, workers and gateways, and say what to do. Changes nothing.
 
     Exit code 0: healthy, 1: warnings, 2: broken.
 
@@ -36,7 +38,7 @@ def doctor(
     """
     workers = [_address(text) for text in metrics or ()]
     logging.disable(logging.CRITICAL)  # what the clients have to say is in the findings
-    findings = asyncio.run(examine(load(), workers, watch, count))
+    findings = asyncio.run(examine(load(), workers, watch, count, local_gateways()))
     level = worst(findings)
     if as_json:
         print(json.dumps({"status": level.name.lower(), "findings": [_as_dict(finding) for finding in findings]}))

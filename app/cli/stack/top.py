@@ -20,7 +20,7 @@ PATIENCE = 1.0  # seconds that a picture waits for those that have not answered
 def top(
     metrics: Annotated[
         list[str] | None,
-        typer.Option(help="A process's metrics address, of worker, bridge or notifier; repeat it. Default: local."),
+        typer.Option(help="A process's metrics address, of whichever program; repeat it. Default: the local stack's."),
     ] = None,
     interval: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.2, max=3600)] = 2.0,
     once: Annotated[bool, typer.Option("--once", help="Look twice, one interval apart, print, and end.")] = False,

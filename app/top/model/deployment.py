@@ -82,11 +82,11 @@ class Deployment:
         self, now: float, up: Sequence[PageAnswer], rows: Sequence[PartitionRow], alerts: AlertsAnswer | None
     ) -> Totals:
         ages, dead = self._ages.sums(), self._dead.rate(now, DEAD_LEAST)
-        workers, bridges = ([page for page in up if self._programs[page.url] == name] for name in ("worker", "bridge"))
+        workers = [page for page in up if self._programs[page.url] == "worker"]
         states = [page.samples.value("db_circuit_breaker_state") or 0.0 for page in workers if page.samples]
         arriving = (
             self._group.messages_per_second(),
-            self._rate(bridges, "iot_bridge_written_total"),
+            self._written(up),
             self._rate(workers, "iot_messages_received_total"),
         )
         return Totals(
@@ -101,6 +101,13 @@ class Deployment:
             open_alerts=alerts.count if alerts else None,
             devices_online=_known((_devices(page.samples) for page in workers), sum),
         )
+
+    def _written(self, pages: Iterable[PageAnswer]) -> float | None:
+        """Records a second that all ways in have had acknowledged by Kafka."""
+        ways = [
+            (page.url, programs.WORK[one]) for page in pages if (one := self._programs[page.url]) in programs.WAYS_IN
+        ]
+        return _known((self._histories[url].rate(name) for url, name in ways), sum)
 
     def _rate(self, pages: Iterable[PageAnswer], name: str) -> float | None:
         rates = (self._histories[page.url].rate(name) for page in pages)

@@ -14,8 +14,15 @@ WORK = {
     "worker": "iot_rows_stored_total",
     "bridge": "iot_bridge_written_total",
     "notifier": "iot_notifier_published_total",
+    **dict.fromkeys(("http", "tcp", "grpc", "quic", "ingest"), "iot_gateway_records_total"),
 }
-_OWN = {"worker": "db_circuit_breaker_state", "bridge": "iot_bridge_", "notifier": "iot_notifier_"}
+WAYS_IN = ("bridge", "http", "tcp", "grpc", "quic", "ingest")
+_OWN = {
+    "worker": "db_circuit_breaker_state",
+    "bridge": "iot_bridge_",
+    "notifier": "iot_notifier_",
+    "ingest": "iot_gateway_",
+}
 _SHOWN = 40  # characters of what a page says of itself
 
 

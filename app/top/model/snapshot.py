@@ -8,12 +8,12 @@ from msgspec import Struct
 class ProgramRow(Struct, frozen=True):
     """One address of --metrics."""
 
-    name: str  # worker 1, bridge, notifier; the address where that is not known
+    name: str  # worker 1, bridge, http, notifier; the address where that is not known
     where: str  # host:port
     up: bool
     problem: str = ""  # why it is down, or what its /ready misses
     version: str = ""
-    per_second: float | None = None  # rows stored by a worker, records by the bridge, alerts by the notifier
+    per_second: float | None = None  # rows stored by a worker, records by a way in, alerts by the notifier
     cpu: float | None = None  # of one core
     memory: float | None = None  # bytes
     uptime: float | None = None  # seconds

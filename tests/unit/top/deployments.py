@@ -71,6 +71,14 @@ def bridge_page(written: int, born: float = 1000.0) -> bytes:
     return generate_latest(registry)
 
 
+def gateway_page(way: str, records: int, born: float = 1000.0) -> bytes:
+    """That of the program of one way in."""
+    registry = CollectorRegistry()
+    _process(registry, way, born, 0.0)
+    Counter("iot_gateway_records", "n", ["gateway"], registry=registry).labels(way).inc(records)
+    return generate_latest(registry)
+
+
 def _process(registry: CollectorRegistry, program: str, born: float, cpu: float) -> None:
     Gauge("process_start_time_seconds", "s", registry=registry).set(born)
     Gauge("process_resident_memory_bytes", "b", registry=registry).set(100 << 20)

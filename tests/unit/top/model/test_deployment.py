@@ -5,7 +5,7 @@ import pytest
 from app.top.model.answers import AlertsAnswer, GroupAnswer, PageAnswer
 from app.top.model.deployment import Deployment
 from app.top.model.snapshot import Snapshot
-from tests.unit.top.deployments import WorkerPage, answered, bridge_page
+from tests.unit.top.deployments import WorkerPage, answered, bridge_page, gateway_page
 
 ONE, TWO, BRIDGE = "http://w1:9000", "http://w2:9000", "http://b:9001"
 
@@ -46,6 +46,17 @@ def test_two_workers_and_a_bridge() -> None:
     ]
     assert found.books.received == 602
     assert found.books.difference == 0
+
+
+def test_all_ways_in_count_together() -> None:
+    def round_of(at: float, many: int) -> tuple[float, list[PageAnswer]]:
+        pages = {BRIDGE: bridge_page(many), "http://h:9003": gateway_page("http", 2 * many),
+                 "http://q:9006": gateway_page("quic", 3 * many)}  # fmt: skip
+        return at, [answered(url, at, page) for url, page in pages.items()]
+
+    found = looked(round_of(10.0, 0), round_of(20.0, 100))
+    assert [(row.name, row.per_second) for row in found.programs] == [("bridge", 10), ("http", 20), ("quic", 30)]
+    assert found.totals.messages_per_second == 60
 
 
 def test_a_restart_loses_no_count_and_no_rate_is_negative() -> None:
