@@ -9,6 +9,7 @@
 \endif
 \set worker_db `cat :secrets/worker_db_password`
 \set notifier_db `cat :secrets/notifier_db_password`
+\set gateway_db `cat :secrets/gateway_db_password`
 \set emqx_db `cat :secrets/emqx_db_password`
 \set grafana_db `cat :secrets/grafana_db_password`
 \set vector_mqtt `cat :secrets/vector_mqtt_password`
@@ -19,6 +20,7 @@ BEGIN;
 SET LOCAL client_min_messages = warning;
 ALTER ROLE iot_worker PASSWORD :'worker_db';
 ALTER ROLE iot_notifier PASSWORD :'notifier_db';
+ALTER ROLE iot_gateway PASSWORD :'gateway_db';
 ALTER ROLE emqx_ro PASSWORD :'emqx_db';
 ALTER ROLE iot_dashboard PASSWORD :'grafana_db' CONNECTION LIMIT 20;
 -- PgBouncer passes no session settings on, so the roles carry what a worker else sets itself (postgres/connect.py).
@@ -27,6 +29,8 @@ ALTER ROLE iot_worker SET idle_in_transaction_session_timeout = '60s';
 ALTER ROLE iot_worker SET jit = off;
 ALTER ROLE iot_notifier SET statement_timeout = '60s';
 ALTER ROLE iot_notifier SET idle_in_transaction_session_timeout = '60s';
+ALTER ROLE iot_gateway SET default_transaction_read_only = on;
+ALTER ROLE iot_gateway SET statement_timeout = '10s';
 -- A dashboard that asks for too much ends, and the workers' connections are not taken by many of them.
 ALTER ROLE iot_dashboard SET default_transaction_read_only = on;
 ALTER ROLE iot_dashboard SET statement_timeout = '30s';

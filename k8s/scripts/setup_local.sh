@@ -38,7 +38,8 @@ secret() { # name, files...
   for file in "$@"; do arguments+=(--from-file="$secrets/$file"); done
   kubectl -n iot-stream create secret generic "$name" "${arguments[@]}" --dry-run=client -o yaml | kubectl apply -f -
 }
-secret iot-stream worker_db_password notifier_db_password bridge_mqtt_password notifier_mqtt_password vector_mqtt_password
+secret iot-stream worker_db_password notifier_db_password gateway_db_password bridge_mqtt_password notifier_mqtt_password \
+  vector_mqtt_password
 secret iot-stream-admin postgres_password
 secret emqx emqx_cookie emqx_dashboard_password emqx_db_password
 secret grafana grafana_password grafana_db_password

@@ -29,7 +29,7 @@ def query(template: str) -> str:
 
 
 async def test_accounts(accounts_database: str, secrets: Path) -> None:
-    assert len(NAMES) == 7
+    assert len(NAMES) == 8
     for _ in range(2):
         done = apply(accounts_database, secrets)
         assert (done.returncode, done.stderr) == (0, "")
@@ -41,7 +41,9 @@ async def test_accounts(accounts_database: str, secrets: Path) -> None:
         configured = await connection.fetchval("SELECT rolconfig FROM pg_roles WHERE rolname = 'iot_worker'")
         assert "statement_timeout=60s" in configured
         scram = await connection.fetch("SELECT rolname FROM pg_authid WHERE rolpassword LIKE 'SCRAM-SHA-256$%'")
-        assert {"iot_worker", "iot_notifier", "emqx_ro", "iot_dashboard"} <= {row["rolname"] for row in scram}
+        assert {"iot_worker", "iot_notifier", "iot_gateway", "emqx_ro", "iot_dashboard"} <= {
+            row["rolname"] for row in scram
+        }
     finally:
         await connection.close()
 

@@ -13,12 +13,15 @@ import pytest
 
 from app.cli.main import COMMANDS
 from app.cli.programs.bridge import NO_SHARE
+from app.local.layout import WAYS
 from app.settings import Settings
 from tests.deploy import compose, programs, vector
 from tests.deploy.settings_named import refused, unknown
 from tools.documents import ROOT
 
 SERVICES, OURS, SECRETS = compose.services(), compose.ours(), compose.config()["secrets"]
+PROFILED = {name for name, service in SERVICES.items() if "profiles" in service}
+CERTIFICATES = {"gateway_certificate", "gateway_key", "client_ca"}  # made by scripts/certificates, as they name hosts
 SETTINGS = Settings(_env_file=None)
 each_service = pytest.mark.parametrize("name", SERVICES)
 each_of_ours = pytest.mark.parametrize("name", OURS)
@@ -124,7 +127,7 @@ def words(test: list[str]) -> list[str]:
 
 
 def test_our_health_check_asks_ready_of_the_port_it_listens_on() -> None:
-    (check,) = {json.dumps(OURS[name]["healthcheck"]["test"]) for name in ("worker", "bridge", "notifier")}
+    (check,) = {json.dumps(OURS[name]["healthcheck"]["test"]) for name in ("worker", "bridge", "notifier", *WAYS)}
     assert f"http://127.0.0.1:{SETTINGS.metrics_port}/ready" in check
     assert '"/ready"' in (ROOT / "app" / "ops" / "health.py").read_text()
 
@@ -143,7 +146,7 @@ def test_the_order_of_the_start(name: str) -> None:
 
 def test_what_runs_once_is_waited_for_by_something_that_stays() -> None:
     stays = {name for name, service in SERVICES.items() if service["restart"] == "unless-stopped"}
-    awaited = set().union(*(SERVICES[name].get("depends_on", {}) for name in stays - {"bridge"}))
+    awaited = set().union(*(SERVICES[name].get("depends_on", {}) for name in stays - PROFILED))
     assert set(SERVICES) - stays == {"topics", "schema", "accounts"}
     assert set(SERVICES) - stays <= awaited
 
@@ -157,6 +160,8 @@ def before(name: str) -> set[str]:
 def test_nothing_is_written_before_there_is_where_to() -> None:
     for way_in in ("vector", "bridge"):
         assert {"emqx", "topics", "accounts"} <= before(way_in)
+    for way_in in WAYS:
+        assert {"topics", "schema", "accounts", "pgbouncer"} <= before(way_in)
     assert {"topics", "schema", "accounts", "pgbouncer"} <= before("worker") & before("notifier")
     assert before("schema") == {"timescaledb"}
 
@@ -165,7 +170,7 @@ def test_addresses() -> None:
     ini = ConfigParser()
     ini.read(ROOT / "deploy" / "pgbouncer" / "pgbouncer.ini")
     port = ini["pgbouncer"]["listen_port"]
-    for name in ("worker", "notifier"):
+    for name in ("worker", "notifier", *WAYS):
         assert f"@pgbouncer:{port}/iot" in environment(name)["IOT_DATABASE_URL"]
         assert environment(name)["IOT_DATABASE_STATEMENT_CACHE"] == "false"
     assert SERVICES["pgbouncer"]["healthcheck"]["test"][-1] == port
@@ -184,7 +189,7 @@ def test_addresses() -> None:
 def test_all_agree_on_the_topics() -> None:
     kafka = {
         name: {key: value for key, value in environment(name).items() if key.startswith("IOT_KAFKA_")}
-        for name in ("topics", "worker", "notifier", "bridge")
+        for name in ("topics", "worker", "notifier", "bridge", *WAYS)
     }
     assert len({json.dumps(given, sort_keys=True) for given in kafka.values()}) == 1
     assert OURS["topics"]["command"] == ["topics", "create"], "made as app/kafka/topics.py wants them"
@@ -237,11 +242,12 @@ def test_the_script_makes_them(tmp_path: Path) -> None:
     script = [str(ROOT / "scripts" / "secrets"), str(tmp_path / "secrets")]
     subprocess.run(script, check=True, capture_output=True, timeout=60)
     made = {path.name: path.read_text() for path in (tmp_path / "secrets").iterdir()}
-    assert set(made) == set(SECRETS)
+    assert set(made) == set(SECRETS) - CERTIFICATES
     assert len(set(made.values())) == len(made)
     assert all(len(text) >= 48 for text in made.values())
     assert stat.S_IMODE((tmp_path / "secrets").stat().st_mode) == 0o700
-    assert f'"iot_worker" "{made["worker_db_password"]}"\n' in made["pgbouncer_userlist"]
+    for account in ("worker", "notifier", "gateway"):
+        assert f'"iot_{account}" "{made[f"{account}_db_password"]}"\n' in made["pgbouncer_userlist"]
     again = subprocess.run(script, check=True, capture_output=True, text=True, timeout=60)
     assert again.stdout == ""
     assert {path.name: path.read_text() for path in (tmp_path / "secrets").iterdir()} == made
@@ -262,6 +268,9 @@ def test_the_example_names_every_variable_and_its_default() -> None:
         name: value for name, value in wanted.items() if name not in instead
     }
     assert SERVICES["bridge"]["profiles"] == [dict(example)["COMPOSE_PROFILES"]]
+    assert {name: SERVICES[name]["profiles"] for name in PROFILED - {"bridge"}} == {
+        way: [way, "ingest"] for way in WAYS
+    }
     assert str(SETTINGS.kafka_partitions) == wanted["IOT_KAFKA_PARTITIONS"]
 
 
@@ -274,7 +283,7 @@ def has_compose() -> bool:
 
 @pytest.mark.skipif(not has_compose(), reason="docker compose is not installed: its own check of the file is left out")
 def test_docker_compose_takes_it() -> None:
-    for profile in ("", "bridge"):
+    for profile in ("", "bridge", "ingest"):
         done = subprocess.run(
             ["docker", "compose", "--profile", profile, "-f", str(compose.FILE), "config", "--quiet"],
             capture_output=True, text=True, check=False,
@@ -291,7 +300,7 @@ def read_by_compose(*arguments: str) -> dict[str, Any]:
 
 
 def test_compose_reads_it_as_these_tests_do() -> None:
-    services = read_by_compose("-profile", "bridge", str(compose.FILE))["services"]
+    services = read_by_compose("-profile", "*", str(compose.FILE))["services"]
     assert set(services) == set(SERVICES)
     for name, read in services.items():
         ours = SERVICES[name]
@@ -299,14 +308,18 @@ def test_compose_reads_it_as_these_tests_do() -> None:
         assert {key: str(value) for key, value in read.get("environment", {}).items()} == environment(name)
         assert {secret["source"] for secret in read.get("secrets", [])} == set(ours.get("secrets", []))
         assert set(read.get("depends_on", {})) == set(ours.get("depends_on", {}))
-        published = {(port["host_ip"], port["published"], port["target"]) for port in read.get("ports", [])}
-        wanted = [port.split(":") for port in ours.get("ports", [])]
-        assert published == {(host, there, int(present)) for host, there, present in wanted}
+        published = {
+            (port["host_ip"], port["published"], f"{port['target']}{'/udp' * (port['protocol'] == 'udp')}")
+            for port in read.get("ports", [])
+        }
+        assert published == {tuple(port.split(":")) for port in ours.get("ports", [])}
         assert int(read["mem_limit"]) >= 128 << 20
 
 
-def test_the_bridge_is_off_unless_asked_for() -> None:
-    assert set(SERVICES) - set(read_by_compose(str(compose.FILE))["services"]) == {"bridge"}
+def test_what_has_a_profile_is_off_unless_asked_for() -> None:
+    assert set(SERVICES) - set(read_by_compose(str(compose.FILE))["services"]) == {"bridge", *WAYS} == PROFILED
+    one = read_by_compose("-profile", "grpc", str(compose.FILE))["services"]
+    assert PROFILED & set(one) == {"grpc"}
 
 
 def test_the_listener_with_tls_is_added() -> None:
@@ -315,6 +328,30 @@ def test_the_listener_with_tls_is_added() -> None:
     assert {secret["source"] for secret in emqx["secrets"]} == {
         *SERVICES["emqx"]["secrets"], "mqtt_certificate", "mqtt_key",
     }  # fmt: skip
+
+
+def test_gateways_are_reached_as_they_say_and_no_further() -> None:
+    """Published on the loopback address, in plain text; with docker-compose.tls.yml where it says, encrypted."""
+    for way in WAYS:
+        given = environment(way)
+        port = int(given.get("IOT_GRPC_PORT", Settings.model_fields[f"{way}_port"].default))
+        (published,) = SERVICES[way]["ports"]
+        assert published.partition("/")[0].split(":")[2] == str(port)
+        assert published.endswith("/udp") == (way == "quic")
+        assert given[f"IOT_{way.upper()}_HOST"] == "0.0.0.0"
+        assert given["IOT_GATEWAY_BEHIND_PROXY"] == "true"
+        assert (f"IOT_{way.upper()}_CERTIFICATE_FILE" in given) == (way == "quic")
+    files = ("-profile", "ingest", str(compose.FILE), str(ROOT / "docker-compose.tls.yml"))
+    for way, service in read_by_compose(*files)["services"].items():
+        if way in WAYS:
+            (port,) = service["ports"]
+            assert port["host_ip"] == "127.0.0.1", "of GATEWAY_ADDRESS"
+            given = service["environment"]
+            named = {Path(given[f"IOT_{way.upper()}_{file}_FILE"]).name for file in ("CERTIFICATE", "KEY")}
+            assert named == {"gateway_certificate", "gateway_key"}
+            assert unknown(given) == set()
+            read = {Path(value).name for name, value in given.items() if name.endswith("_FILE")}
+            assert {secret["source"] for secret in service["secrets"]} == read
 
 
 def test_what_compose_would_refuse_is_refused(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.cli.main import COMMANDS
+from app.local.layout import WAYS
 from tests.deploy import compose
 from tests.deploy.test_k8s import DOCUMENTS, WORKLOADS, container, pod
 from tools.documents import DOCS, ROOT
@@ -64,16 +65,16 @@ def test_objects_exist(page: str) -> None:
 
 def test_secrets_of_the_guide_are_those_that_are_read() -> None:
     read: dict[str, set[str]] = {}
-    for document in (d for d in WORKLOADS if d["_file"].parent.name == "base"):
+    for document in (d for d in WORKLOADS if d["_file"].parent.name in ("base", *WAYS)):
         for volume in (volume["secret"] for volume in pod(document).get("volumes", []) if "secret" in volume):
             read.setdefault(volume["secretName"], set()).update(item["key"] for item in volume["items"])
     reported = re.findall(r"create secret generic (\S+) (.*)$", typed(K8S), re.MULTILINE)
-    assert {name: set(re.findall(r"--from-file=(\w+)", rest)) for name, rest in reported} == read
+    assert {name: set(re.findall(r"--from-file=([\w.]+)", rest)) for name, rest in reported} == read
 
 
 def test_the_memory_that_is_told() -> None:
     always = [service for name, service in compose.services().items()
-              if service["restart"] == "unless-stopped" and name != "bridge"]  # fmt: skip
+              if service["restart"] == "unless-stopped" and "profiles" not in service]  # fmt: skip
     limits = sum(gigabytes(service["mem_limit"]) for service in always)
     assert f"{math.ceil(limits)} GB of memory at its limits" in DOCKER
     local = [

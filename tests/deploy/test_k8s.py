@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from app.cli.main import COMMANDS
+from app.local.layout import WAYS
 from app.settings import Settings
 from tests.deploy import compose, dashboards, programs
 from tests.deploy.settings_named import refused, unknown
@@ -159,8 +160,9 @@ def test_the_state_has_a_volume_where_the_image_puts_it() -> None:
 
 
 def secrets_of(workload: Document) -> dict[str, str]:
-    """File -> the secret it comes from."""
+    """File -> the secret it comes from, without certificates: tests/deploy/test_k8s_gateways.py."""
     volumes = [volume["secret"] for volume in pod(workload).get("volumes", []) if "secret" in volume]
+    volumes = [secret for secret in volumes if secret["secretName"] != "iot-stream-tls"]
     items = [item for secret in volumes for item in secret.get("items", [])]
     assert [item for item in items if item["key"] != item["path"]] == []
     return {item["path"]: secret["secretName"] for secret in volumes for item in secret.get("items", [])}
@@ -169,7 +171,7 @@ def secrets_of(workload: Document) -> dict[str, str]:
 @each_of_ours
 def test_each_gets_the_passwords_it_reads_and_no_other(workload: Document) -> None:
     files = {
-        Path(entry["value"]) for entry in container(workload).get("env", []) if entry["name"].endswith("_FILE")
+        Path(entry["value"]) for entry in container(workload).get("env", []) if entry["name"].endswith("PASSWORD_FILE")
     }  # fmt: skip
     assert {path.parent for path in files} <= {Path("/run/secrets")}
     assert {path.name for path in files} == set(secrets_of(workload))
@@ -182,7 +184,7 @@ def test_each_gets_the_passwords_it_reads_and_no_other(workload: Document) -> No
     script = (K8S / "scripts" / "setup_local.sh").read_text()
     for key, secret in secrets_of(workload).items():
         assert (secret, key) in external
-        assert re.search(rf"^secret {secret} .*\b{key}\b", script, re.MULTILINE)
+        assert re.search(rf"^secret {secret} (.*\\\n)?.*\b{key}\b", script, re.MULTILINE)
         assert key in compose.config()["secrets"], "scripts/secrets makes it"
 
 
@@ -225,7 +227,7 @@ def test_the_cluster_on_this_machine_is_watched() -> None:
     (config,) = [d["data"]["prometheus.yml"] for d in DOCUMENTS if d.get("metadata", {}).get("name") == "prometheus"
                  and d["kind"] == "ConfigMap"]  # fmt: skip
     jobs = {job["job_name"]: job for job in yaml.safe_load(config)["scrape_configs"]}
-    for job in ("worker", "bridge", "notifier"):
+    for job in ("worker", "bridge", "notifier", *WAYS):
         (found,) = jobs[job]["dns_sd_configs"]
         service = find("Service", found["names"][0])
         assert service["spec"]["clusterIP"] == "None", "so that its name is that of each pod"
@@ -379,7 +381,9 @@ def test_kubernetes_would_take_it(overlay: str) -> None:
 
 # Meant: no CPU limit, which would only throttle; images have versions, so they need not be pulled each time; pods are
 # spread by topologySpreadConstraints.
-NOT_WANTED = ["container-image-pull-policy", "statefulset-has-host-podantiaffinity"]
+NOT_WANTED = [
+    "container-image-pull-policy", "statefulset-has-host-podantiaffinity", "deployment-has-host-podantiaffinity",
+]  # fmt: skip
 # Of the servers that are there to try it out: they run as the users of their images, write where these do, and the
 # network policy is that of our programs.
 NOT_WANTED_OF_SERVERS = [

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.cli.main import COMMANDS
+from app.local.layout import WAYS
 from app.settings import Settings
 from app.stream.faust_process import LIMIT_EXIT_CODE
 from tests.deploy.settings_named import refused, unknown
@@ -38,11 +39,26 @@ def test_units(unit: Path) -> None:
     assert unknown(given) == set()
     assert values(unit, "DynamicUser") == ["yes"]
     assert values(unit, "ProtectSystem") == ["strict"]
-    assert int(values(unit, "TimeoutStopSec")[0]) > SETTINGS.shutdown_timeout + SETTINGS.database_timeout
+    gateway = start.split()[1] in WAYS
+    longest = SETTINGS.shutdown_timeout if gateway else SETTINGS.database_timeout  # of what comes after the first wait
+    assert int(values(unit, "TimeoutStopSec")[0]) > SETTINGS.shutdown_timeout + longest
     loaded = {value.split(":")[0] for value in values(unit, "LoadCredential")}
     assert {value.removeprefix("%d/") for name, value in given.items() if name.endswith("_FILE")} == loaded
     documentation = Path(values(unit, "Documentation")[0].removeprefix("file:///opt/iot-stream/"))
     assert (ROOT / documentation).is_file()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_gateway_is_encrypted_or_of_this_machine_alone(way: str) -> None:
+    unit = DIRECTORY / f"iot-stream-{way}.service"
+    given = variables(values(unit, "Environment"))
+    host, certificate = given.get(f"IOT_{way.upper()}_HOST", "127.0.0.1"), f"IOT_{way.upper()}_CERTIFICATE_FILE"
+    assert (host == "127.0.0.1") == (certificate not in given)
+    assert "gateway.env" in values(unit, "EnvironmentFile")[1]
+    if way == "grpc":
+        (directory,) = values(unit, "RuntimeDirectory")
+        assert Path(given["IOT_GRPC_SOCKET"]).parent == Path("/run") / directory, "systemd makes it, and removes it"
+        assert values(unit, "Group") != []
 
 
 def test_a_worker_that_gave_up_is_not_started_again() -> None:
@@ -61,7 +77,7 @@ def test_environment_files(file: Path) -> None:
 
 def test_no_two_share_a_port() -> None:
     ports = [variables(values(unit, "Environment"))["IOT_METRICS_PORT"] for unit in UNITS]
-    assert len({port.replace("%i", "0") for port in ports}) == len(UNITS) == 3
+    assert len({port.replace("%i", "0") for port in ports}) == len(UNITS) == 3 + len(WAYS)
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed: no systemd")
