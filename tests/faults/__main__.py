@@ -15,6 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from app.local.layout import WAYS
 from tests.faults.clocks import available
 from tests.faults.outcome import Outcome
 from tests.faults.report import machine, summary, table
@@ -52,6 +53,9 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--only", default="", help="only faults whose name has this in it, such as 'postgres' or 'kill'"
     )
+    parser.add_argument(
+        "--ways", default="all", help="gateways that take part: http,tcp,grpc,quic, all (default) or none"
+    )
     parser.add_argument("--hours", type=float, default=0.0, help="go on with the next seed until so many have passed")
     parser.add_argument("--json", action="store_true", help="the outcome as JSON on stdout; progress on stderr")
     parser.add_argument("--document", action="store_true", help="put the table into docs/reliability.md")
@@ -60,17 +64,18 @@ def arguments() -> argparse.ArgumentParser:
 
 def once(options: argparse.Namespace, seed: int) -> Outcome:
     """One run, with its report."""
-    clocks = available()
-    among = [kind for kind in kinds(clocks=clocks) if options.only in str(kind)]
+    clocks, ways = available(), chosen(options.ways)
+    every = kinds(clocks=clocks, ways=ways)
+    among = [kind for kind in every if options.only in str(kind)]
     if not among:
-        sys.exit(f"no fault has {options.only!r} in its name; there are: {', '.join(map(str, kinds(clocks=clocks)))}")
+        sys.exit(f"no fault has {options.only!r} in its name; there are: {', '.join(map(str, every))}")
     directory = Path(tempfile.mkdtemp(prefix="iot-"))
     directory.chmod(0o711)  # PostgreSQL may run as another account
     say(f"seed {seed}: {options.messages:,} messages, {options.faults} faults of {len(among)} kinds; {directory}")
     if not clocks:
         say("no C compiler, so no clock jumps")
     faults = schedule(seed, options.faults, among)
-    outcome = asyncio.run(run(directory, seed, options.messages, faults, say, clocks=clocks))
+    outcome = asyncio.run(run(directory, seed, options.messages, faults, say, clocks=clocks, ways=ways))
     say(f"\n{table(outcome)}\n\n{summary(outcome)}")
     if options.document:
         document(options, outcome)
@@ -80,11 +85,19 @@ def once(options: argparse.Namespace, seed: int) -> Outcome:
         shutil.rmtree(directory / "servers", ignore_errors=True)
         say(
             f"logs: {directory}; once more: python -m tests.faults --seed {seed} --messages {options.messages} "
-            f"--faults {options.faults}" + (f" --only {options.only!r}" if options.only else "")
+            f"--faults {options.faults} --ways {options.ways}" + (f" --only {options.only!r}" if options.only else "")
         )
     else:
         shutil.rmtree(directory)
     return outcome
+
+
+def chosen(text: str) -> tuple[str, ...]:
+    """The gateways that --ways names."""
+    names = {"all": WAYS, "none": ()}.get(text, tuple(text.split(",")))
+    if unknown := set(names) - set(WAYS):
+        sys.exit(f"--ways: no gateway is called {', '.join(sorted(unknown))}; there are {', '.join(WAYS)}")
+    return names
 
 
 def document(options: argparse.Namespace, outcome: Outcome) -> None:

@@ -28,22 +28,21 @@ async def begin_anew(rig: Rig, fault: Fault) -> Undo:
         rig.tail.stop()
         await remake(site, topic)
         rig.tail.begin_anew()
-        for pace in (rig.mqtt, rig.kafka):
+        for pace in rig.paces:
             pace.free.set()
 
     return undo
 
 
 async def _quiet(rig: Rig) -> None:
-    for pace in (rig.mqtt, rig.kafka):
+    for pace in rig.paces:
         pace.free.clear()
 
     async def passed_on() -> bool:
         rig.check()
-        seen = [(pace.next, rig.tail.times[pace.stream.letter]) for pace in (rig.mqtt, rig.kafka)]
-        return rig.mqtt.next == rig.mqtt.stream.sent and all(
-            len(times) >= sent and not times.count(0, 0, sent) for sent, times in seen
-        )
+        seen = [(pace.next, rig.tail.times[pace.stream.letter]) for pace in rig.paces]
+        answered = all(pace.next == pace.stream.sent for pace in (rig.mqtt, *rig.ways.values()))
+        return answered and all(len(times) >= sent and not times.count(0, 0, sent) for sent, times in seen)
 
     await until(passed_on, 60, lambda: "what was sent is not on the input topic")
     await rig.site.settled_input()

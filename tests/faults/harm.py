@@ -10,9 +10,21 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from tests.faults.begun_anew import begin_anew
 from tests.faults.identity import Undo, lose_session, take_client_ids
-from tests.faults.rig import PROGRAMS, Rig, tree
-from tests.faults.schedule import CLOCK, ID_TAKEN, LINKS, OFFSETS, SESSION_LOST, TOPIC, Fault
+from tests.faults.rig import Rig, tree
+from tests.faults.schedule import (
+    CLIENT_FAULTS,
+    CLOCK,
+    ID_TAKEN,
+    LINKS,
+    OFFSETS,
+    REPEATS,
+    SESSION_LOST,
+    SLOW,
+    TOPIC,
+    Fault,
+)
 from tests.faults.servers import start
+from tests.faults.ways.mischief import half_open_clients, slow_clients
 from tests.workers import until
 
 DELAYS = (0.05, 0.5)  # seconds, each way
@@ -35,9 +47,25 @@ async def inflict(rig: Rig, fault: Fault) -> Undo:
         return await take_client_ids(rig)
     if action == CLOCK:
         return _jump(rig, fault)
-    if target in PROGRAMS:
+    if action in CLIENT_FAULTS:
+        return await _misbehave(rig, fault)
+    if target in rig.programs:
         return await _hurt_program(rig, fault)
     return await _hurt_server(rig, fault)
+
+
+async def _misbehave(rig: Rig, fault: Fault) -> Undo:
+    """Clients of a gateway; the one that keeps accounts goes on beside them, or is the one that repeats."""
+    way, action = fault.kind
+    if action != REPEATS:
+        return await (slow_clients if action == SLOW else half_open_clients)(way, rig.door)
+    pace = rig.ways[way]
+    pace.again = True
+
+    async def undo() -> None:
+        pace.again = False
+
+    return undo
 
 
 async def _hurt_link(rig: Rig, fault: Fault) -> Undo:

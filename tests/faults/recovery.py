@@ -20,7 +20,7 @@ WHERE time >= $1 AND sequence_id >= $2 AND device_id LIKE $3"""
 
 def marks(rig: Rig) -> dict[str, int]:
     """Number of each stream's next message, by its letter."""
-    return {pace.stream.letter: pace.next for pace in (rig.mqtt, rig.kafka)}
+    return {pace.stream.letter: pace.next for pace in rig.paces}
 
 
 async def recovered(rig: Rig, since: Mapping[str, int], *, reported: bool) -> float:

@@ -1,10 +1,10 @@
-"""Everything a run needs, up and sending: servers behind proxies, four programs, senders and auditors."""
+"""Everything a run needs, up and sending: servers behind proxies, programs, senders and auditors."""
 
 import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -19,6 +19,9 @@ from tests.faults.senders import Pace, send_to_kafka, send_to_mqtt
 from tests.faults.servers import Servers, servers
 from tests.faults.stream import Stream
 from tests.faults.tail import Tail
+from tests.faults.ways.sender import send_over
+from tests.faults.ways.setup import Door, door, open_account
+from tests.faults.ways.streams import WayStream
 from tests.workers import Running, Site
 
 PROGRAMS = {"worker 1": "worker", "worker 2": "worker", "bridge": "bridge", "notifier": "notifier"}
@@ -41,12 +44,19 @@ class Rig:
     kafka: Pace
     tail: Tail
     ear: Ear
+    door: Door  # to the gateways
+    ways: dict[str, Pace] = field(default_factory=dict)  # by gateway
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     @property
+    def paces(self) -> list[Pace]:
+        """Of all that send."""
+        return [self.mqtt, self.kafka, *self.ways.values()]
+
+    @property
     def streams(self) -> list[Stream]:
-        """Both."""
-        return [self.mqtt.stream, self.kafka.stream]
+        """All of them."""
+        return [pace.stream for pace in self.paces]
 
     @property
     def sent(self) -> int:
@@ -61,18 +71,25 @@ class Rig:
 
 
 @asynccontextmanager
-async def rig(directory: Path, seed: int, unique: str, *, clocks: bool) -> AsyncIterator[Rig]:
-    """All of it, ready; gone afterwards. Logs of the programs are in `directory`, data of the servers below it."""
+async def rig(directory: Path, seed: int, unique: str, *, clocks: bool, ways: Sequence[str] = ()) -> AsyncIterator[Rig]:
+    """All of it, with these gateways, ready; gone afterwards. Logs of the programs are in `directory`, data of the
+    servers below it.
+    """
     async with AsyncExitStack() as stack:
         made = await stack.enter_async_context(servers(directory / "servers"))
-        site = await made.site(unique, directory, **SETTINGS)
+        entrance = door(unique, directory / "ways")
+        site = await made.site(unique, directory, **SETTINGS, **(entrance.settings if ways else {}))
         await site.prepare(RULES)
+        await open_account(site)
         begin = (datetime.now(UTC) - YOUNG).replace(microsecond=1)  # never 0: alerts write times without it
         streams = [Stream(letter, unique, DEVICES, seed, begin) for letter in "mk"]
-        skewed = {name: Clock(directory, name) for name in PROGRAMS} if clocks else {}
-        programs = {name: program(site, name, skewed.get(name)) for name in PROGRAMS}
-        ear, tail = Ear(site.mqtt, unique), Tail(site, streams)
-        found = Rig(made, site, programs, skewed, Pace(streams[0]), Pace(streams[1]), tail, ear)
+        more = {way: WayStream(way, unique, DEVICES, seed, begin) for way in ways}
+        names = (*PROGRAMS, *ways)
+        skewed = {name: Clock(directory, name) for name in names} if clocks else {}
+        programs = {name: program(site, name, skewed.get(name)) for name in names}
+        ear, tail = Ear(site.mqtt, unique), Tail(site, [*streams, *more.values()])
+        found = Rig(made, site, programs, skewed, Pace(streams[0]), Pace(streams[1]), tail, ear, entrance)
+        found.ways = {way: Pace(stream) for way, stream in more.items()}
         stack.push_async_callback(_close, found)
         await _begin(found)
         yield found
@@ -89,6 +106,7 @@ async def _begin(rig: Rig) -> None:
         asyncio.create_task(rig.tail.run()),
         asyncio.create_task(send_to_kafka(rig.site, rig.kafka)),
         asyncio.create_task(send_to_mqtt(rig.site.mqtt, rig.site.unique, rig.mqtt)),
+        *(asyncio.create_task(send_over(pace.stream, rig.door, pace)) for pace in rig.ways.values()),
     ]
 
 
@@ -107,10 +125,13 @@ async def _close(rig: Rig) -> None:
 
 
 def program(site: Site, name: str, clock: Clock | None) -> Running:
-    """One of the four, not started."""
+    """One of them, not started."""
     environment = {f"IOT_{key.upper()}": str(value) for key, value in site.values.items()}
     return Running(
-        PROGRAMS[name], name.replace(" ", ""), site.directory, environment | (clock.environment if clock else {})
+        PROGRAMS.get(name, name),
+        name.replace(" ", ""),
+        site.directory,
+        environment | (clock.environment if clock else {}),
     )
 
 

@@ -11,10 +11,11 @@ from tests.faults.harm import inflict
 from tests.faults.identity import Undo
 from tests.faults.outcome import Episode, Outcome
 from tests.faults.recovery import LONGEST, back_off, marks, recovered, whole
-from tests.faults.rig import PROGRAMS, Rig, rig
+from tests.faults.rig import Rig, rig
 from tests.faults.schedule import Fault, groups
 
 OVER_MQTT = 0.4  # share of the messages that come over MQTT; the others are written to Kafka as a bridge would
+OVER_A_WAY = 0.12  # share of each gateway, before that
 PAUSE = 0.5  # seconds between two faults
 SLOT = 7.0  # seconds a fault takes with everything; a first guess, for the rate
 FASTEST, LAST = 3000, 5000  # messages a second at most; after the last fault
@@ -22,12 +23,21 @@ OUTAGE_LIMIT = 5.0  # seconds to recover from a database outage, besides the bac
 TAKE_OVER = 3.0  # seconds besides the session timeout
 
 Say = Callable[[str], None]
+Ways = Sequence[str]
 
 
-async def run(directory: Path, seed: int, messages: int, faults: Sequence[Fault], say: Say, *, clocks: bool) -> Outcome:
-    """Send so many messages while the faults come, then look where they are. Logs are left in `directory`."""
+async def run(
+    directory: Path, seed: int, messages: int, faults: Sequence[Fault], say: Say, *, clocks: bool, ways: Ways = ()
+) -> Outcome:
+    """Send so many messages, by these gateways too, while the faults come, then look where they are.
+
+    Logs are left in `directory`.
+    """
     outcome, began = Outcome(seed), time.monotonic()
-    async with rig(directory, seed, f"run{seed % 10**9}", clocks=clocks) as made:
+    async with rig(directory, seed, f"run{seed % 10**9}", clocks=clocks, ways=ways) as made:
+        for pace in made.ways.values():
+            pace.goal = int(messages * OVER_A_WAY)
+            messages -= pace.goal
         made.mqtt.goal = int(messages * OVER_MQTT)
         made.kafka.goal = messages - made.mqtt.goal
         try:
@@ -59,9 +69,9 @@ async def _suffer(rig: Rig, outcome: Outcome, todo: Sequence[Sequence[Fault]], s
 
 def _set_rate(rig: Rig, seconds: float, faults: int) -> None:
     """So that the messages last as long as the faults, if each takes so many seconds."""
-    for pace in (rig.mqtt, rig.kafka):
+    for pace in rig.paces:
         left = pace.goal - pace.next
-        pace.rate = min(left / (seconds * faults), FASTEST * pace.goal / (rig.mqtt.goal + rig.kafka.goal))
+        pace.rate = min(left / (seconds * faults), FASTEST * pace.goal / sum(one.goal for one in rig.paces))
         pace.share = pace.next + min(2 * left // faults, left // 2)
 
 
@@ -105,14 +115,14 @@ def _limit(rig: Rig, fault: Fault, *, dies: bool) -> float:
 
 
 async def _finish(rig: Rig, outcome: Outcome, say: Say) -> None:
-    for pace in (rig.mqtt, rig.kafka):
-        pace.rate, pace.share = LAST / 2, pace.goal
+    for pace in rig.paces:
+        pace.rate, pace.share = LAST / len(rig.paces), pace.goal
     try:
         await _settle(rig)
     except (TimeoutError, AssertionError) as error:
         outcome.problems.append(f"not settled within {LONGEST:g} s after the last message: {error}")
-    for name in PROGRAMS:
-        await asyncio.to_thread(rig.programs[name].stop)
+    for one in rig.programs.values():
+        await asyncio.to_thread(one.stop)
     await _hear_all(rig)
     say("all is quiet: looking where every message is")
     outcome.ends = marks(rig)
@@ -122,7 +132,7 @@ async def _finish(rig: Rig, outcome: Outcome, say: Say) -> None:
 
 async def _settle(rig: Rig) -> None:
     """Send what is left, and wait until all that follows from it is done."""
-    await asyncio.gather(rig.mqtt.reached(), rig.kafka.reached())
+    await asyncio.gather(*(pace.reached() for pace in rig.paces))
     async with asyncio.timeout(LONGEST):
         while not all(rig.tail.has(stream) for stream in rig.streams):
             rig.check()

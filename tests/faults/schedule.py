@@ -14,6 +14,8 @@ MADE_ANEW, PARTITIONS_ADDED, GROUP_RESET = "made anew", "partitions added", "gro
 OFFSETS = (MADE_ANEW, PARTITIONS_ADDED, GROUP_RESET)  # each comes alone: everything has to be read before
 CLOCK = "clock jump"
 SESSION_LOST, ID_TAKEN = "session lost", "client id taken"
+SLOW, HALF_OPEN, REPEATS = "slow clients", "half-open clients", "repeats"
+CLIENT_FAULTS = (SLOW, HALF_OPEN, REPEATS)  # of a gateway's clients, beside the one that keeps accounts
 
 SHORT, MEDIUM, LONG = (0.2, 2.0), (2.0, 5.0), (7.0, 12.0)  # seconds; the last is longer than a session timeout
 LENGTHS = (SHORT, MEDIUM, LONG)
@@ -39,11 +41,12 @@ class Fault(NamedTuple):
     together: bool  # begins while the one before is on
 
 
-def kinds(*, clocks: bool) -> list[Kind]:
-    """All there are; clocks jump only where libfaketime is installed."""
+def kinds(*, clocks: bool, ways: Sequence[str] = ()) -> list[Kind]:
+    """All there are, with these gateways; clocks jump only where libfaketime is installed."""
     found = [Kind(link, action) for link in LINKS for action in LINK_FAULTS]
-    found += [Kind(name, action) for name in PROGRAMS + SERVERS for action in PROCESS_FAULTS]
-    found += [Kind(name, CLOCK) for name in PROGRAMS if clocks]
+    found += [Kind(name, action) for name in (*PROGRAMS, *ways, *SERVERS) for action in PROCESS_FAULTS]
+    found += [Kind(name, CLOCK) for name in (*PROGRAMS, *ways) if clocks]
+    found += [Kind(way, action) for way in ways for action in CLIENT_FAULTS]
     found += [Kind("bridge", SESSION_LOST), Kind("bridge", ID_TAKEN)]
     return [*found, Kind(TOPIC, RETENTION), *(Kind(TOPIC, action) for action in OFFSETS)]
 

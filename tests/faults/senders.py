@@ -28,6 +28,7 @@ class Pace:
         self.goal = 0
         self.share = 0  # from this message on only a trickle is sent, so that some is left for later faults
         self.next = 0  # number of the next message to be sent
+        self.again = False  # what was acknowledged is sent again, by those who know how
         self.free = asyncio.Event()
         self.free.set()
 

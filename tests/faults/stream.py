@@ -17,6 +17,8 @@ NUMBER = re.compile(rb'"sequence_id":\s*"?(\d+)')  # is also in every bad payloa
 class Stream:
     """Readings of `devices` devices of one user, named by the stream's letter; device after device."""
 
+    each_record = False  # a bad message that was sent again is a dead letter again: nothing tells it from an equal one
+
     def __init__(self, letter: str, user: str, devices: int, seed: int, begin: datetime) -> None:
         self.letter, self.devices, self.begin = letter, devices, begin
         self._prefix = f"users/{user}/devices/{letter}"
@@ -38,8 +40,16 @@ class Stream:
 
     def bad(self, n: int) -> tuple[str, str] | None:
         """Template and reason of a message that can never be stored; None for a good one."""
-        lot = zlib.crc32(f"{self._salt}{n}".encode())
+        lot = self._lot(n)
         return BAD[lot // BAD_EVERY % len(BAD)] if lot % BAD_EVERY == 0 else None
+
+    def _lot(self, n: int) -> int:
+        return zlib.crc32(f"{self._salt}{n}".encode())
+
+    def is_message(self, n: int, key: bytes | None, payload: bytes) -> bool:
+        """Whether a record's key and value are message n's."""
+        sent = self.message(n)
+        return (key, payload) == (sent.key, sent.payload)
 
     def hot(self, n: int) -> bool:
         """Whether the reading is above the rule's threshold."""

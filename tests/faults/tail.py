@@ -70,8 +70,10 @@ class Tail:
 
     def _note(self, record: Any) -> None:
         topic, n = (header(record, "mqtt_topic") or b"").decode(), number_of(record.value)
-        stream = self._streams.get(topic.split("/")[3][:1]) if topic.count("/") == 4 else None
-        if stream is None or n < 0 or stream.message(n)[:3] != (topic, record.key, record.value):
+        stream = self._streams.get(_device(topic)[:1])
+        if stream is None or n < 0 or stream.message(n).topic != topic:
+            stream = None
+        if stream is None or not stream.is_message(n, record.key, record.value):
             self.problems.append(f"input topic: an altered or foreign message at {record.partition}/{record.offset}")
             return
         times, device = self.times[stream.letter], stream.device(n)
@@ -81,8 +83,8 @@ class Tail:
             if self._latest.get(device, -1) > n:
                 self.problems.append(f"input topic: message {n} of {device} came after {self._latest[device]}")
             self._latest[device] = n
-            if stream.bad(n):
-                self.bad.setdefault((record.partition, record.offset), []).append((stream.letter, n))
+        if stream.bad(n) and (stream.each_record or not times[n]):
+            self.bad.setdefault((record.partition, record.offset), []).append((stream.letter, n))
         times[n] = min(times[n] + 1, 255)
 
     def has(self, stream: Stream) -> bool:
@@ -93,3 +95,11 @@ class Tail:
     def repeats(self) -> int:
         """Messages that are there again: MQTT delivers at least once."""
         return sum(sum(times) - len(times) + times.count(0) for times in self.times.values())
+
+
+def _device(topic: str) -> str:
+    """users/<user>/devices/<device>/telemetry or iot/<node>/<device>/telemetry; empty for others."""
+    levels = topic.split("/")
+    if levels[-1] != "telemetry" or len(levels) != {"users": 5, "iot": 4}.get(levels[0]):
+        return ""
+    return levels[-2]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from app.local.layout import WAYS
 from tests.faults.clocks import available
 from tests.faults.report import machine, summary, table
 from tests.faults.run import run
@@ -41,9 +42,10 @@ CHOSEN = [
 
 
 async def test_everything_is_accounted_for() -> None:
-    faults = schedule(SEED, 40, kinds(clocks=available())) if FULL else CHOSEN
+    ways = WAYS if FULL else ()  # here without: tests/faults/test_kill_gateways.py
+    faults = schedule(SEED, 60, kinds(clocks=available(), ways=ways)) if FULL else CHOSEN
     with server_directory() as directory:
-        outcome = await run(Path(directory), SEED, MESSAGES * (5 if FULL else 1), faults, print, clocks=FULL)
+        outcome = await run(Path(directory), SEED, MESSAGES * (5 if FULL else 1), faults, print, clocks=FULL, ways=ways)
     print(f"{table(outcome)}\n{summary(outcome)}")
     assert not outcome.problems, "\n".join(outcome.problems)
     assert not outcome.accounts.problems, "\n".join(outcome.accounts.problems)
@@ -52,7 +54,7 @@ async def test_everything_is_accounted_for() -> None:
 
 
 def test_a_seed_is_a_schedule() -> None:
-    among = kinds(clocks=True)
+    among = kinds(clocks=True, ways=WAYS)
     faults = schedule(1, 100, among)
     assert faults == schedule(1, 100, among)
     assert faults != schedule(2, 100, among)

@@ -1,0 +1,59 @@
+"""What the gateways of a run need: settings, an account, certificates; and what their senders know of it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.local.ingest.certificates import LocalCertificates
+from app.local.servers.common import LOOPBACK, free_port
+from app.postgres.queries.mqtt_accounts import hashed
+from tests.workers import Site
+
+PASSWORD = "a password of the fault tests"
+
+
+@dataclass(frozen=True)
+class Door:
+    """Where the gateways are, and as whom one speaks there."""
+
+    user: str
+    http_port: int
+    tcp_port: int
+    quic_port: int
+    grpc_socket: Path
+    certificates: LocalCertificates
+    password: str = PASSWORD
+
+    @property
+    def http_url(self) -> str:
+        """Of the HTTP gateway."""
+        return f"http://{LOOPBACK}:{self.http_port}"
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """Of calls of gRPC: the socket's mode says who may speak there."""
+        return ()
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """Of the gateways."""
+        made = self.certificates
+        return {
+            "http_port": self.http_port, "tcp_port": self.tcp_port, "quic_port": self.quic_port,
+            "grpc_socket": self.grpc_socket, "gateway_anonymous_account": self.user,
+            "quic_certificate_file": made.server, "quic_key_file": made.server_key, "quic_ca_file": made.ca,
+        }  # fmt: skip
+
+
+def door(user: str, directory: Path) -> Door:
+    """One with ports and certificates of its own; `directory` is short enough for a socket's path."""
+    directory.mkdir(exist_ok=True)
+    certificates = LocalCertificates(directory)
+    certificates.make(user)
+    return Door(user, free_port(), free_port(), free_port(), directory / "grpc.sock", certificates)
+
+
+async def open_account(site: Site) -> None:
+    """Let the site's user in, as `iot-stream users add` does."""
+    await site.fetch(
+        "INSERT INTO mqtt_users (username, user_id, password_hash) VALUES ($1, $1, $2)", site.unique, hashed(PASSWORD)
+    )
