@@ -31,7 +31,9 @@ COMMANDS = {
     "noting worker": ["tests.passed_files", "worker", "-l", "warn", "--without-web"],
     "bridge": ["app", "bridge"],
     "notifier": ["app", "notifier"],
+    **{way: ["app", way] for way in ("http", "tcp", "grpc", "quic")},
 }
+STARTED = ("worker_starting", "notifier_started", "bridge_started", "gateways_started")  # events with the metrics' port
 
 
 class Running:
@@ -106,7 +108,7 @@ class Running:
 
     async def get(self, path: str, headers: Mapping[str, str] | None = None) -> tuple[int, str]:
         """Status and body of its metrics server's page; (0, "") when nobody answers."""
-        started = self.events("worker_starting") or self.events("notifier_started") or self.events("bridge_started")
+        started = next((found for name in STARTED if (found := self.events(name))), None)
         if not started or not self.alive:
             return 0, ""
         url = f"http://127.0.0.1:{started[-1]['metrics_port']}{path}"
