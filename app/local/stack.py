@@ -141,7 +141,7 @@ class Stack:
     async def _put_accounts(self) -> None:
         passwords = {name: self.mosquitto.password_of(name) for name in (self.mosquitto.username, *USERS)}
         async with owner_session(self.postgres.dsn_of(DATABASE), "accounts") as connection:
-            await put_accounts(connection, passwords, self.mosquitto.username)
+            await put_accounts(connection, passwords, self.mosquitto.username, self.gateways.token)
 
     def _start_all(self, names: tuple[str, ...]) -> None:
         with ThreadPoolExecutor(len(names) or 1) as pool:

@@ -21,7 +21,7 @@ from tools.documents import ROOT
 
 SERVICES, OURS, SECRETS = compose.services(), compose.ours(), compose.config()["secrets"]
 PROFILED = {name for name, service in SERVICES.items() if "profiles" in service}
-CERTIFICATES = {"gateway_certificate", "gateway_key", "client_ca"}  # made by scripts/certificates, as they name hosts
+CERTIFICATES = {"gateway_certificate", "gateway_key", "gateway_ca"}  # made by scripts/certificates, as they name hosts
 SETTINGS = Settings(_env_file=None)
 each_service = pytest.mark.parametrize("name", SERVICES)
 each_of_ours = pytest.mark.parametrize("name", OURS)

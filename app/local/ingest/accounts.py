@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import bcrypt
 
+from app.core.routing.tokens import digest
 from app.postgres.connect import Connection
 from app.postgres.queries.mqtt_accounts import hashed
 
@@ -12,8 +13,11 @@ ON CONFLICT (username) DO UPDATE SET password_hash = EXCLUDED.password_hash, is_
 salt = ''"""
 
 
-async def put_accounts(connection: Connection, passwords: Mapping[str, str], operator: str) -> None:
-    """Have these accounts; `operator` is bound by no rule. Those that are right already stay as they are."""
+TOKEN = "INSERT INTO gateway_tokens (username, name, token_hash) VALUES ($1, 'local stack', $2) ON CONFLICT DO NOTHING"
+
+
+async def put_accounts(connection: Connection, passwords: Mapping[str, str], operator: str, token: str) -> None:
+    """Have these accounts; `operator` is bound by no rule, and `token` is his. What is right already stays as it is."""
     rows = await connection.fetch(
         "SELECT username, password_hash, is_superuser FROM mqtt_users WHERE username = ANY($1)", list(passwords)
     )
@@ -22,6 +26,7 @@ async def put_accounts(connection: Connection, passwords: Mapping[str, str], ope
         right, superuser = known.get(name, ("", False))
         if superuser is not (name == operator) or not _matches(password, right):
             await connection.execute(PUT, name, hashed(password), name == operator)
+    await connection.execute(TOKEN, operator, digest(token))
 
 
 def _matches(password: str, hash_: str) -> bool:

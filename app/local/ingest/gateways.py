@@ -1,13 +1,15 @@
 """The gateways of a local stack: ports and directory in; each one's settings, and what stack.env says of it, out."""
 
 import hashlib
+import secrets
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from app.core.routing.tokens import PREFIX, SECRET_BYTES
 from app.local.ingest.certificates import LocalCertificates
 from app.local.layout import Layout
-from app.local.servers.common import LOOPBACK, secret_file
+from app.local.servers.common import LOOPBACK, write_private
 
 LONGEST_SOCKET = 100  # bytes of a path; sun_path of Linux has 107, and gRPC puts its lock file beside it
 
@@ -25,7 +27,11 @@ class LocalGateways:
     @property
     def token(self) -> str:
         """The operator's bearer token, made when first asked for (mode 0600)."""
-        return secret_file(self._directory / "token")
+        path = self._directory / "token"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_private(path, f"{PREFIX}{secrets.token_urlsafe(SECRET_BYTES)}\n")
+        return path.read_text().strip()
 
     def prepare(self, ways: Iterable[str]) -> None:
         """Make the files that these ways want. Raises PermanentError when it cannot."""
