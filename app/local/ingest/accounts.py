@@ -13,7 +13,8 @@ ON CONFLICT (username) DO UPDATE SET password_hash = EXCLUDED.password_hash, is_
 salt = ''"""
 
 
-TOKEN = "INSERT INTO gateway_tokens (username, name, token_hash) VALUES ($1, 'local stack', $2) ON CONFLICT DO NOTHING"
+ADMIT = """INSERT INTO gateway_tokens (username, name, token_hash) VALUES ($1, 'local stack', $2)
+ON CONFLICT DO NOTHING"""
 
 
 async def put_accounts(connection: Connection, passwords: Mapping[str, str], operator: str, token: str) -> None:
@@ -26,7 +27,7 @@ async def put_accounts(connection: Connection, passwords: Mapping[str, str], ope
         right, superuser = known.get(name, ("", False))
         if superuser is not (name == operator) or not _matches(password, right):
             await connection.execute(PUT, name, hashed(password), name == operator)
-    await connection.execute(TOKEN, operator, digest(token))
+    await connection.execute(ADMIT, operator, digest(token))
 
 
 def _matches(password: str, hash_: str) -> bool:

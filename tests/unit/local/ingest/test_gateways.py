@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from app.core.routing.tokens import is_token
 from app.local.ingest.gateways import LONGEST_SOCKET, LocalGateways
 from app.local.layout import DEFAULT_PORTS, WAYS, Layout
 from app.settings import Settings
@@ -39,7 +40,9 @@ def test_addresses_are_those_of_the_settings(tmp_path: Path) -> None:
     assert {said[f"{way.upper()}_METRICS_URL"] for way in WAYS} == {
         f"http://127.0.0.1:{DEFAULT_PORTS[way]}" for way in WAYS
     }
-    assert len(said["INGEST_TOKEN"]) >= 32
+    assert is_token(said["INGEST_TOKEN"])
+    assert made.addresses(["http"])["INGEST_TOKEN"] == said["INGEST_TOKEN"]
+    assert (tmp_path / "ingest" / "token").stat().st_mode & 0o777 == 0o600
 
 
 def test_of_ways_that_are_not_wanted_nothing_is_said_or_made(tmp_path: Path) -> None:
