@@ -11,8 +11,6 @@ from app.postgres.queries.mqtt_accounts import hashed
 PUT = """INSERT INTO mqtt_users (username, user_id, password_hash, is_superuser) VALUES ($1, $1, $2, $3)
 ON CONFLICT (username) DO UPDATE SET password_hash = EXCLUDED.password_hash, is_superuser = EXCLUDED.is_superuser,
 salt = ''"""
-
-
 ADMIT = """INSERT INTO gateway_tokens (username, name, token_hash) VALUES ($1, 'local stack', $2)
 ON CONFLICT DO NOTHING"""
 

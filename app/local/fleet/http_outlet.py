@@ -1,0 +1,49 @@
+"""Readings over HTTP: POST /v1/events, NDJSON, each user with an account of his own."""
+
+from collections.abc import Mapping, Sequence
+
+import aiohttp
+
+from app.errors import PermanentError, TransientError
+from app.local.fleet.gateway_fleet import Sample
+
+PATIENCE = 30.0  # seconds for an answer
+
+
+class HttpOutlet:
+    """One session with the HTTP gateway at `url`."""
+
+    def __init__(self, url: str, passwords: Mapping[str, str]) -> None:
+        """`passwords`: of each user. To be made in the event loop that uses it."""
+        self._url, self._passwords = f"{url}/v1/events", passwords
+        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PATIENCE))
+        self._answered: set[Sample] = set()  # of a batch of which another user's part failed
+
+    async def send(self, samples: Sequence[Sample]) -> int:
+        """A request a user. Raises TransientError; PermanentError when the account is refused."""
+        refused = 0
+        for user in sorted({sample.user for sample in samples}):
+            own = [sample for sample in samples if sample.user == user and sample not in self._answered]
+            if own:
+                refused += await self._post(user, own)
+                self._answered.update(own)
+        self._answered.clear()
+        return refused
+
+    async def _post(self, user: str, samples: Sequence[Sample]) -> int:
+        body = b"\n".join([sample.line() for sample in samples])
+        auth = aiohttp.BasicAuth(user, self._passwords[user])
+        headers = {"Content-Type": "application/x-ndjson"}
+        try:
+            async with self._session.post(self._url, data=body, headers=headers, auth=auth) as answer:
+                if answer.status in (401, 403):
+                    raise PermanentError(f"fleet: {self._url} refuses the account {user}: {answer.status}")
+                if answer.status >= 429:
+                    raise TransientError(f"fleet: {self._url} answers {answer.status}")
+                return len((await answer.json())["rejected"])
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            raise TransientError(f"fleet: no answer of {self._url}: {error or type(error).__name__}") from error
+
+    async def close(self) -> None:
+        """End the session."""
+        await self._session.close()
