@@ -16,7 +16,8 @@ PROMETHEUS = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text
 RULES = dashboards.rules()
 ALERTS = dashboards.alerts()
 LISTENS = {
-    "worker": 9000, "notifier": 9000, "bridge": 9000, "http": 9000, "tcp": 9000, "grpc": 9000, "quic": 9000, "redpanda": 9644, "otel-collector": 8888, "localhost": 9090,
+    **dict.fromkeys(("worker", "notifier", "bridge", "http", "tcp", "grpc", "quic"), 9000),
+    "redpanda": 9644, "otel-collector": 8888, "localhost": 9090,
     "prometheus": 9090, "alertmanager": 9093, "timescaledb": 5432, "loki": 3100, "tempo": 3200,
     "vector": int(vector.config()["sinks"]["metrics"]["address"][-4:]),
 }  # fmt: skip

@@ -1,5 +1,5 @@
-"""Gateways under what lasts long, with IOT_FAULTS=full: Kafka away for a minute, clients that are slow or half-open, one
-that repeats everything. All that was answered is a row once, or a dead letter; memory does not grow meanwhile.
+"""Gateways under what lasts long, with IOT_FAULTS=full: Kafka away for a minute, slow clients, half-open ones, one that
+repeats everything. All that was answered is a row once, or a dead letter; memory does not grow meanwhile.
 """
 
 import asyncio
