@@ -118,3 +118,17 @@ class QuicSettings(BaseModel, frozen=True):
     quic_certificate_file: ExistingFile = Field(None, description="its certificate, PEM; QUIC has no plain text")
     quic_key_file: KeyFile = Field(None, description=_KEY)
     quic_ca_file: ClientCaFile = Field(None, description="CA of the clients, each of which shows a certificate")
+    quic_idle_seconds: PositiveFloat = Field(300.0, description="a connection that says nothing for so long is closed")
+    quic_unacked_bytes: PositiveInt = Field(
+        8 << 20, description="memory of one connection's records that Kafka has not acknowledged; then its sender waits"
+    )
+    quic_account_connections: PositiveInt = Field(500, description="most connections of one account")
+    quic_handshakes_per_second: PositiveFloat = Field(
+        100.0, description="most new connections a second, half of them from one address; more have to wait"
+    )
+    quic_series_max: PositiveInt = Field(
+        100_000, description="most series (devices, sensors) of an account that are remembered for an hour or two"
+    )
+    quic_series_policy: Literal["refuse", "count"] = Field(
+        "refuse", description="what becomes of a new series beyond that; a known one is never refused"
+    )

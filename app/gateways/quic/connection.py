@@ -35,6 +35,7 @@ HANDSHAKE_BYTES = 64 << 10
 # Pieces of a stream that came with gaps between them. Each is looked at whenever another comes; packets that were lost
 # or overtaken leave a few, and only who means it leaves hundreds.
 MOST_GAPS = 256
+FIRST_BYTES = 64 << 10  # granted before anybody knows whose the connection is
 BACKLOG_BYTES = 64 << 10  # acks that the peer does not take: while there are more, it may send nothing
 
 
@@ -60,9 +61,8 @@ class GatewayConnection(QuicConnection):
         self._trusted, self._window, self._granted = trusted, window, 0
         self._local_max_streams_bidi.value = self._local_max_streams_bidi.sent = streams
         self._local_max_streams_uni.value = self._local_max_streams_uni.sent = 0
-        granted = window()
-        self._local_max_data.value = self._local_max_data.sent = granted
-        self._local_max_stream_data_bidi_remote = granted
+        self._local_max_data.value = self._local_max_data.sent = FIRST_BYTES
+        self._local_max_stream_data_bidi_remote = FIRST_BYTES
 
     @property
     def begun(self) -> bool:

@@ -47,7 +47,8 @@ class MutualContext(tls.Context):
     client_certificate: x509.Certificate | None = None  # verified, and the peer has proved that it holds the key
 
     def _server_handle_certificate(self, input_buf: Buffer) -> None:
-        if not tls.pull_certificate(Buffer(data=input_buf.data)).certificates:
+        message = Buffer(data=input_buf.data_slice(0, input_buf.capacity))
+        if not tls.pull_certificate(message).certificates:
             raise alert(Alert.CERTIFICATE_REQUIRED, "a client certificate is required")
         super()._server_handle_certificate(input_buf)
 

@@ -1,0 +1,1 @@
+"""Batches of metrics to the QUIC gateway, from agents on nodes."""

@@ -1,0 +1,40 @@
+"""What each connection may have of the memory and of the connections there are."""
+
+from collections import Counter
+
+# Bytes that senders may be ahead of us, all together; of one, what is enough for 50 MB/s at a round trip of 10 ms.
+AHEAD_BYTES = 32 << 20
+AHEAD_MOST, AHEAD_LEAST = 512 << 10, 64 << 10
+
+
+class Share:
+    """Of one gateway; who is there is counted."""
+
+    def __init__(self, connections: int, of_account: int) -> None:
+        """`connections` there may be at most, `of_account` of them of one account."""
+        self._most, self._of_account = connections, of_account
+        self._accounts: Counter[str] = Counter()
+        self.open = 0
+
+    @property
+    def window(self) -> int:
+        """Bytes that one connection may send ahead."""
+        return max(AHEAD_LEAST, min(AHEAD_MOST, AHEAD_BYTES // max(1, self.open)))
+
+    @property
+    def full(self) -> bool:
+        """Whether there may be no other connection."""
+        return self.open >= self._most
+
+    def joined(self, account: str) -> bool:
+        """One more is this account's; False: it has as many as it may."""
+        if self._accounts[account] >= self._of_account:
+            return False
+        self._accounts[account] += 1
+        return True
+
+    def left(self, account: str) -> None:
+        """One less is."""
+        self._accounts[account] -= 1
+        if not self._accounts[account]:
+            del self._accounts[account]

@@ -1,0 +1,123 @@
+"""One stream of a sender: frames in, answers out in the order of their frames, and when it ends."""
+
+from collections import deque
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from app.gateways.quic.batch import RefusedBatch, refusal
+from app.gateways.quic.connection import GatewayConnection
+from app.gateways.quic.reserve import Claim, Reserve
+from app.runtime.quic.contract import StreamCode
+from app.runtime.quic.frames import FrameFault, FrameReader, framed
+
+SMALL = 16 << 10  # a frame up to this size needs no claim
+TOO_SLOW = "too_slow"
+
+
+class Answer(Struct):
+    """Of one frame; it goes out once it has a body, and all before it have gone."""
+
+    body: bytes | None = None
+
+
+class BatchStream:
+    """Between its connection and whoever takes its frames."""
+
+    def __init__(self, quic: GatewayConnection, number: int, max_bytes: int, reserve: Reserve) -> None:
+        self.frames: deque[bytes] = deque()  # whole, and not yet taken
+        self.refused = False  # nothing more is taken of it
+        self.ended = False  # the sender's side
+        self._quic, self._number, self._reserve = quic, number, reserve
+        self._reader = FrameReader(max_bytes)
+        self._answers: deque[Answer] = deque()
+        self._claim: Claim | None = None
+        self._begun_at: float | None = None  # when the frame that is not yet whole began, as far as it is the sender's
+
+    @property
+    def waits(self) -> bool:
+        """Whether the frame under way needs memory that is not there yet."""
+        return self._claim is not None and not self._claim.granted
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more is taken of it, and every frame that was is answered."""
+        return (self.ended or self.refused) and not self.frames and not self._answers
+
+    def received(self, data: bytes, ended: bool, now: float, wake: Callable[[], None]) -> None:
+        """A piece of it; `wake` is called when memory that it has to wait for is there."""
+        self.ended = self.ended or ended
+        if self.refused:
+            return
+        whole = self._reader.feed(data)
+        self.frames.extend(whole)
+        if ended:
+            self._reader.finish()
+        if not self._reader.pending:
+            self._begun_at = None
+        elif whole or self._begun_at is None:
+            self._begun_at = now
+        self._keep_claim(wake)
+
+    def reset(self) -> None:
+        """The sender gave it up: what is not whole is gone."""
+        self.ended, self._begun_at = True, None
+        self._reader.stop(FrameFault("", ""))
+        self.release()
+        if not self.frames:
+            self.refused = True
+
+    def owed(self) -> Answer:
+        """One more frame is taken, and this is its answer."""
+        made = Answer()
+        self._answers.append(made)
+        return made
+
+    def refuse(self, refused: RefusedBatch, answer: Answer | None = None) -> None:
+        """Nothing more is taken: this is the last answer, in the place of `answer`, or behind all others."""
+        self.refused = True
+        self.frames.clear()
+        (answer or self.owed()).body = refusal(refused)
+        self._reader.stop(FrameFault(refused.reason, refused.error))
+        self._begun_at = None
+        self.release()
+        if not self.ended:
+            self._quic.stop_stream(self._number, StreamCode.REFUSED)
+
+    def fault(self) -> RefusedBatch | None:
+        """What is wrong with the frame that would follow, once all before it are taken."""
+        found = self._reader.fault
+        return RefusedBatch(*found) if found and found.reason and not self.frames and not self.refused else None
+
+    def late(self, now: float, seconds: float, held: bool) -> bool:
+        """Whether a frame has been under way for so long; not while we hold up its sender."""
+        if self._begun_at is None:
+            return False
+        if held:
+            self._begun_at = now
+        return now - self._begun_at > seconds
+
+    def send(self) -> bool:
+        """Write the answers that are ready; whether there was anything."""
+        ready: list[bytes] = []
+        while self._answers and (body := self._answers[0].body) is not None:
+            ready.append(framed(body))
+            self._answers.popleft()
+        if not (ready or self.over):
+            return False
+        if self._quic.writable(self._number):
+            self._quic.send_stream_data(self._number, b"".join(ready), end_stream=self.over)
+        return True
+
+    def release(self) -> None:
+        """Give back what a frame that is not whole has claimed."""
+        if self._claim:
+            self._reserve.give(self._claim)
+            self._claim = None
+
+    def _keep_claim(self, wake: Callable[[], None]) -> None:
+        declared = self._reader.declared
+        if self._claim and self._claim.size != declared:
+            self.release()
+        if declared > SMALL and not self._claim:
+            self._claim = self._reserve.claim(declared, wake)
