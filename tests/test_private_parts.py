@@ -1,7 +1,10 @@
-"""Which files of app/ use private parts of a library: aiokafka's in three files alone, asked of the source."""
+"""Which files of app/ use private parts of a library: aiokafka's in three, aioquic's in two; asked of the source."""
 
 import ast
+import importlib
+import inspect
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,12 @@ AIOKAFKA = {
     "kafka/close_clients.py",  # the end of clients and connections
     "kafka/group_coordinator.py",  # membership in a group
     "stream/fetcher.py",  # records that are fetched, and positions
+}
+# aioquic has no client certificates for servers, and no windows that stand still. Its classes are extended, so that
+# their private parts are asked of `self` as well: tests/contract/gateways/quic/test_aioquic_internals.py watches them.
+AIOQUIC = {
+    "gateways/quic/connection.py",  # windows, and what a handshake may cost
+    "gateways/quic/mutual.py",  # client certificates
 }
 # Private parts of anything else, each meant: file -> names.
 ALLOWED = {
@@ -49,9 +58,81 @@ def _own(value: ast.expr) -> bool:
 def test_private_parts_of_aiokafka_are_used_in_three_files() -> None:
     assert len(AIOKAFKA) <= 3
     found = {str(path.relative_to(APP)): set(private_parts(path.read_text())) for path in sorted(APP.rglob("*.py"))}
-    used = {name: parts for name, parts in found.items() if parts}
-    assert {name: parts for name, parts in used.items() if name not in AIOKAFKA} == ALLOWED
-    assert used.keys() >= AIOKAFKA, "a file that needs none any more leaves the list"
+    used = {name: parts for name, parts in found.items() if parts and not name.startswith("protobuf/")}  # generated
+    assert {name: parts for name, parts in used.items() if name not in AIOKAFKA | AIOQUIC} == ALLOWED
+    assert used.keys() >= AIOKAFKA | AIOQUIC, "a file that needs none any more leaves the list"
+
+
+def inherited_parts(source: str) -> Iterator[str]:
+    """Private names that a class which extends one of aioquic's asks of itself, or defines anew, and that are its."""
+    tree = ast.parse(source)
+    origins = {
+        alias.asname or alias.name: (node.module, alias.name)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.partition(".")[0] == "aioquic"
+        for alias in node.names
+    }
+    for made in ast.walk(tree):
+        if isinstance(made, ast.ClassDef):
+            theirs = frozenset[str]().union(*(_parts_of(base, origins) for base in made.bases))
+            for node in ast.walk(made):
+                name = node.attr if isinstance(node, ast.Attribute) and _own(node.value) else None
+                name = node.name if isinstance(node, ast.FunctionDef) else name
+                if name in theirs:
+                    yield name
+
+
+def _parts_of(base: ast.expr, origins: dict[str, tuple[str, str]]) -> frozenset[str]:
+    """The private names of a base class that is aioquic's: imported itself, or by its module."""
+    if isinstance(base, ast.Name) and base.id in origins:
+        module, name = origins[base.id]
+        return _private_names(module, name)
+    if isinstance(base, ast.Attribute) and isinstance(base.value, ast.Name) and base.value.id in origins:
+        module, name = origins[base.value.id]
+        return _private_names(f"{module}.{name}", base.attr)
+    return frozenset()
+
+
+@cache
+def _private_names(module: str, name: str) -> frozenset[str]:
+    found = getattr(importlib.import_module(module), name)
+    if not inspect.isclass(found):
+        return frozenset()
+    attributes = {
+        node.attr
+        for node in ast.walk(ast.parse(inspect.getsource(found)))
+        if isinstance(node, ast.Attribute) and _own(node.value)
+    }
+    return frozenset(part for part in attributes | set(vars(found)) if _private(part))
+
+
+def test_private_parts_of_aioquic_are_inherited_in_two_files() -> None:
+    found = {str(path.relative_to(APP)): set(inherited_parts(path.read_text())) for path in sorted(APP.rglob("*.py"))}
+    assert {name for name, parts in found.items() if parts} == AIOQUIC
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from aioquic.quic.connection import QuicConnection\nclass A(QuicConnection):\n  def a(self): self._streams",
+        "from aioquic import tls\nclass A(tls.Context):\n  def _server_handle_hello(self): ...",
+        "from aioquic.tls import Context as C\nclass A(C):\n  def a(self): super()._set_state(1)",
+    ],
+)
+def test_an_inherited_part_is_found(source: str) -> None:
+    assert len(list(inherited_parts(source))) == 1
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "class A:\n  def a(self): self._streams",
+        "from aioquic.quic.connection import QuicConnection\nclass A(QuicConnection):\n  def a(self): self._ours",
+        "from aioquic.quic.connection import QuicConnection\nclass A(QuicConnection):\n  def a(self): self.close()",
+    ],
+)
+def test_what_is_not_inherited_is_none(source: str) -> None:
+    assert list(inherited_parts(source)) == []
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,8 @@ class GatewayConnection(QuicConnection):
     @property
     def client_certificate(self) -> x509.Certificate | None:
         """None until it is verified, which is before the handshake is complete."""
-        return self.tls.client_certificate if isinstance(self.tls, MutualContext) else None
+        context = getattr(self, "tls", None)  # there is one from the first packet on
+        return context.client_certificate if isinstance(context, MutualContext) else None
 
     @property
     def backlog(self) -> int:

@@ -149,7 +149,6 @@ class QuicPeer:
         if self._closing or (answer is Refusal.UNAVAILABLE and self.account):
             return
         if isinstance(answer, Refusal):
-            REFUSED_LOGINS.labels(GATEWAY, answer.value).inc()
             self.close(*_CODES[answer])
         elif self.account is None and not self._site.share.joined(answer.user_id):
             self.close(CloseCode.TOO_MANY_CONNECTIONS, TOO_MANY)

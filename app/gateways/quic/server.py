@@ -69,6 +69,11 @@ class QuicGateway:
         assert self._endpoint.transport
         return int(self._endpoint.transport.get_extra_info("sockname")[1])
 
+    @property
+    def open(self) -> int:
+        """Connections there are."""
+        return self._site.share.open
+
     async def start(self) -> None:
         """Listen. Raises PermanentError, with the address and the cure, when it cannot."""
         logging.getLogger("quic").setLevel(logging.CRITICAL)  # aioquic warns of every packet that breaks a rule
@@ -83,7 +88,7 @@ class QuicGateway:
             raise PermanentError(f"cannot serve QUIC at UDP port {port} of {host}: {why}; {cure}") from None
         self._endpoint = endpoint
         self._looking = asyncio.create_task(self._look(), name="quic-look")
-        CONNECTIONS.labels(GATEWAY).set_function(lambda: float(self._site.share.open))
+        CONNECTIONS.labels(GATEWAY).set_function(lambda: float(self.open))
         log.info("quic_started", host=host, port=self.port)
 
     def ready(self) -> Mapping[str, bool]:
