@@ -38,6 +38,16 @@ TOP_BYTES = Gauge(
 TOP_LIMITED = Gauge(
     "iot_gateway_top_limited", "Records over a limit, of the 20 users with most and of `other`", ["user"]
 )
+SERIES = Gauge("iot_gateway_series", "Series (devices, sensors) of QUIC senders that are remembered, of all accounts")
+TOP_SERIES = Gauge("iot_gateway_top_series", "Of the 20 accounts with most series, how many", ["user"])
+SERIES_UNTRACKED = Counter(
+    "iot_gateway_series_untracked", "Metrics that came in and whose series is not remembered: there are too many in all"
+)
+SERIES_OVER_LIMIT = Counter(
+    "iot_gateway_series_over_limit",
+    "Metrics of new series over the limit of their account, by what became of them: refused, taken",
+    ["outcome"],
+)
 LIMITED = Counter("iot_gateway_limited", "Records over a limit, by which it was", ["limit"])
 WRITTEN = Counter("iot_gateway_written", "Records Kafka has acknowledged, of all gateways of the process")
 REFUSED = Counter("iot_gateway_refused", "Records Kafka refuses for ever, by what became of them", ["outcome"])

@@ -63,6 +63,15 @@ GATEWAYS: list[Panel] = [
         Prom(f"min by (instance) ({of('iot_gateway_kafka_connected')})", "Kafka {{instance}}"),
         Prom(gained("iot_gateway_kafka_failures_total"), "Kafka failures"),
     ),
+    series(
+        "Series of the QUIC gateway",
+        "Devices and sensors that are remembered, of all and of the account with most; metrics of new ones over the limit.",
+        "short",
+        Prom(f"sum ({of('iot_gateway_series')})", "remembered"),
+        Prom(f"max by (user) (topk(1, {of('iot_gateway_top_series')}))", "{{user}}"),
+        Prom(rate("iot_gateway_series_over_limit_total", "outcome"), "over the limit: {{outcome}}"),
+        Prom(rate("iot_gateway_series_untracked_total"), "not remembered"),
+    ),
     table(
         "Users with most records at the gateways",
         "Of the 20 with most and of all others, since the start of the gateways.",

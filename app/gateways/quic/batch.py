@@ -10,11 +10,10 @@ from msgspec import Struct
 from app.core.ingress.series import Series
 from app.core.model.records import Reason
 from app.gateways.dead_letter import refused_item
-from app.gateways.gateway_metrics import REJECTED, REQUESTS
+from app.gateways.gateway_metrics import REJECTED, REQUESTS, SERIES_OVER_LIMIT, SERIES_UNTRACKED
 from app.gateways.intake import Intake
 from app.gateways.protobuf_batches import MalformedBatch
 from app.gateways.protobuf_records import metrics
-from app.gateways.quic.series_metrics import OVER_LIMIT, UNTRACKED
 from app.gateways.record import IngestRecord
 from app.gateways.telemetry_record import Arrival, Rejection
 from app.ports import Account
@@ -80,14 +79,14 @@ class BatchIntake:
         topics = [record.headers[0][1] for record in batch.records]
         found = self._series.see(account.user_id, topics, time.monotonic())
         if found.untracked:
-            UNTRACKED.inc(found.untracked)
+            SERIES_UNTRACKED.inc(found.untracked)
         if found.warn:
             log.warning("series_near_limit", account=account.user_id, note="new ones over it are refused or counted")
         if found.over and self._refuse_series:
             detail = "a new series, and the account has as many as it may: IOT_QUIC_SERIES_MAX"
             _reject(batch, dict.fromkeys(found.over, Rejection(TOO_MANY_SERIES, detail)))
         if found.over:
-            OVER_LIMIT.labels("refused" if self._refuse_series else "taken").inc(len(found.over))
+            SERIES_OVER_LIMIT.labels("refused" if self._refuse_series else "taken").inc(len(found.over))
 
     def _limit(self, account: Account, batch: Batch) -> RefusedBatch | None:
         """Take out what is over a limit of messages or bytes a second; the batch is refused if that is all of it."""

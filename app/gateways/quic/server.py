@@ -12,7 +12,7 @@ from aioquic.quic.events import ConnectionIdIssued, ConnectionIdRetired, Connect
 
 from app.core.ingress.series import Series
 from app.errors import PermanentError, SettingsError
-from app.gateways.gateway_metrics import CONNECTIONS, REFUSED_LOGINS
+from app.gateways.gateway_metrics import CONNECTIONS, REFUSED_LOGINS, SERIES, TOP_SERIES
 from app.gateways.intake import Intake
 from app.gateways.quic.batch import GATEWAY, BatchIntake
 from app.gateways.quic.connection import GatewayConnection
@@ -20,7 +20,6 @@ from app.gateways.quic.endpoint import Endpoint
 from app.gateways.quic.files import client_authorities, configuration
 from app.gateways.quic.peer import QuicPeer, Site
 from app.gateways.quic.reserve import Reserve
-from app.gateways.quic.series_metrics import SERIES, TOP_SERIES
 from app.gateways.quic.share import Share
 from app.ports import Accounts
 from app.runtime.quic.contract import CloseCode, LoginFault, login_fault
