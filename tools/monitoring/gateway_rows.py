@@ -65,7 +65,7 @@ GATEWAYS: list[Panel] = [
     ),
     series(
         "Series of the QUIC gateway",
-        "Devices and sensors that are remembered, of all and of the account with most; metrics of new ones over the limit.",
+        "Devices and sensors that are remembered, and of the account with most; metrics of new ones over the limit.",
         "short",
         Prom(f"sum ({of('iot_gateway_series')})", "remembered"),
         Prom(f"max by (user) (topk(1, {of('iot_gateway_top_series')}))", "{{user}}"),
