@@ -19,6 +19,7 @@ COMMANDS = {
     "notifier": ("programs", "Send alerts from Kafka to MQTT users/<id>/alerts."),
     "ingest": ("ingest", "Take telemetry in by HTTP, TCP, gRPC and QUIC, several of them in one process."),
     "quic": ("ingest", "Take batches of metrics in over QUIC, from senders with client certificates."),
+    "http": ("ingest", "Take telemetry in over HTTP: JSON, NDJSON, protobuf, Influx lines."),
     "fleet": ("stack", "Simulated devices that publish telemetry over MQTT."),
     "topics": ("data", "Make or list the Kafka topics."),
     "db": ("data", "Set up the database."),

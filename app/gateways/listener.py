@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from app.gateways.login.peers import grouped
+from app.runtime.peers import grouped
 
 log = structlog.get_logger()
 
@@ -23,8 +23,8 @@ PAUSE_SECONDS = 1.0  # without a file descriptor for one more
 NO_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
-class Place:
-    """That of one connection; given back once, whoever does so first."""
+class Seat:
+    """The room of one connection; given back once, whoever does so first."""
 
     __slots__ = ("_group", "_listener", "peer")
 
@@ -44,7 +44,7 @@ class Listener:
 
     def __init__(
         self,
-        made: Callable[[Place], asyncio.Protocol],
+        made: Callable[[Seat], asyncio.Protocol],
         most: tuple[int, int],
         tls: ssl.SSLContext | None,
         handshake_seconds: float,
@@ -86,7 +86,7 @@ class Listener:
             task.cancel()
 
     def freed(self, group: str) -> None:
-        """A place is free again (Place)."""
+        """A seat is free again (Seat)."""
         self.open -= 1
         left = self._peers[group] - 1
         if left:
@@ -133,28 +133,28 @@ class Listener:
             return
         self.open += 1
         self._peers[group] = taken + 1
-        task = asyncio.get_running_loop().create_task(self._open(sock, Place(self, peer, group)))
+        task = asyncio.get_running_loop().create_task(self._open(sock, Seat(self, peer, group)))
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
 
-    async def _open(self, sock: socket.socket, place: Place) -> None:
-        """Shake hands, if there is TLS; from then on the protocol gives the place back."""
+    async def _open(self, sock: socket.socket, seat: Seat) -> None:
+        """Shake hands, if there is TLS; from then on the protocol gives the seat back."""
         seconds = self._handshake_seconds if self._tls else None
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: self._made(place), sock, ssl=self._tls, ssl_handshake_timeout=seconds
+                lambda: self._made(seat), sock, ssl=self._tls, ssl_handshake_timeout=seconds
             )
         except ssl.SSLError as error:
-            self._failed(sock, place, "bad_certificate" if of_a_certificate(error) else "bad_handshake")
+            self._failed(sock, seat, "bad_certificate" if of_a_certificate(error) else "bad_handshake")
         except (OSError, TimeoutError):  # ConnectionError too: it went away, or took its time
-            self._failed(sock, place, "bad_handshake")
+            self._failed(sock, seat, "bad_handshake")
         except asyncio.CancelledError:
-            place.free()
+            seat.free()
             sock.close()
             raise
 
-    def _failed(self, sock: socket.socket, place: Place, why: str) -> None:
-        place.free()
+    def _failed(self, sock: socket.socket, seat: Seat, why: str) -> None:
+        seat.free()
         sock.close()
         self._refused(why)
 

@@ -24,8 +24,8 @@ from app.core.routing.mqtt_acl import name_fault
 from app.core.routing.tokens import digest, is_token
 from app.errors import TransientError
 from app.gateways.login.password_checks import NOBODY, PasswordChecks
-from app.gateways.login.peers import grouped
 from app.ports import Account, AccountRow, AccountRows, Refusal
+from app.runtime.peers import grouped
 
 log = structlog.get_logger()
 

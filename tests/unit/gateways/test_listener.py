@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from app.gateways.listener import Listener, Place
+from app.gateways.listener import Listener, Seat
 from app.runtime.listen import listen
 from app.runtime.tls import server_context
 from tests.waiting import until
@@ -21,8 +21,8 @@ FULL = b"there is no room\n"
 class Echo(asyncio.Protocol):
     """Says its peer's address, and what it hears."""
 
-    def __init__(self, place: Place) -> None:
-        self._place = place
+    def __init__(self, seat: Seat) -> None:
+        self._place = seat
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)

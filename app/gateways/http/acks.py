@@ -1,0 +1,70 @@
+"""Requests that await Kafka's ack: in, the future of a submission; out, what became of it, or nothing in time.
+
+No request waits for ever, and none costs a timer: who has waited too long is found by the one look a second.
+"""
+
+import asyncio
+from typing import Final
+
+from app.errors import TransientError
+from app.gateways.intake import Intake, Refused
+from app.gateways.record import IngestRecord
+
+AWAY_SECONDS = 5.0  # Kafka may be away for so long before new requests are refused at once: a new leader takes less
+
+
+class Acks:
+    """Of one gateway."""
+
+    def __init__(self, intake: Intake, seconds: float, away_seconds: float = AWAY_SECONDS) -> None:
+        """`seconds`: longest a request waits; `away_seconds`: longest Kafka is away before none waits any more."""
+        self._intake, self._seconds, self._away_seconds = intake, seconds, away_seconds
+        self._loop: Final = asyncio.get_running_loop()
+        self._waiting: dict[asyncio.Future[Refused], float] = {}  # since when; the first is the oldest
+        self._away_since: float | None = None
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether Kafka has been away for so long that one more request would only wait in vain."""
+        return self._away_since is not None and self._loop.time() - self._away_since > self._away_seconds
+
+    async def of(self, records: list[IngestRecord], dead: list[IngestRecord]) -> Refused | None:
+        """What Kafka refused of the records, once it has acknowledged all others; None: it did not in time.
+
+        They may still be written after that; a sender that repeats them makes a repeat, and loses nothing.
+        """
+        future = self._intake.submit(records, dead)
+        if not future.done():
+            self._waiting[future] = self._loop.time()
+        try:
+            return await future
+        except TransientError:
+            return None
+        except asyncio.CancelledError:
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise
+            return None
+        finally:
+            self._waiting.pop(future, None)
+
+    def sweep(self) -> None:
+        """Give up waiting where it took too long; to be called about once a second."""
+        now = self._loop.time()
+        if self._intake.available:
+            self._away_since = None
+        elif self._away_since is None:
+            self._away_since = now
+        self.give_up(now - self._seconds)
+
+    def give_up(self, since: float) -> None:
+        """Those that began to wait at `since` or before wait no longer (time of the loop)."""
+        late = []
+        for future, began in self._waiting.items():
+            if began > since:
+                break
+            late.append(future)
+        for future in late:
+            future.cancel()  # it is of this request alone

@@ -1,0 +1,145 @@
+"""Why a request is refused as a whole, and the ways to say so: problem JSON (RFC 9457), and the two of InfluxDB.
+
+An answer speaks of items of which Kafka has acknowledged every one that it calls accepted.
+"""
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from math import ceil
+from typing import Protocol
+
+import msgspec
+from aiohttp import web
+from msgspec import UNSET, Struct, UnsetType
+
+from app.core.model.records import Reason
+from app.gateways.http.ready_answer import SERVER, AnswerHead, ReadyAnswer
+
+JSON, PROBLEM_JSON = "application/json", "application/problem+json"
+RETRY_SECONDS = 5.0  # where nobody knows how long it takes: Kafka or the accounts are away, or there is no room
+
+
+class Problem(Struct, frozen=True):
+    """What is wrong with a request, in this gateway's own words."""
+
+    status: HTTPStatus
+    reason: str  # for machines; the label of a metric, so from a closed set
+    detail: str
+    retry_after: float | None = None  # seconds
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class RejectedItem(Struct):
+    """An item that was not taken, and would not be if it came again: it is its sender's to mend."""
+
+    index: int
+    reason: str
+    error: str
+
+
+class WriteAnswer(Struct):
+    """Kafka has `accepted` items of the request; the others are named, by their place in it (from 0)."""
+
+    accepted: int
+    rejected: list[RejectedItem]
+
+
+class ProblemAnswer(Struct, kw_only=True):
+    """A problem as RFC 9457 has it. `accepted` and `rejected` are there if the items were looked at one by one."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    reason: str
+    accepted: int | UnsetType = UNSET
+    rejected: list[RejectedItem] | UnsetType = UNSET
+
+
+class Dialect(Protocol):
+    """How a client wants to hear it."""
+
+    def accepted(self, count: int, rejected: Sequence[RejectedItem], retry_after: float | None) -> web.StreamResponse:
+        """The answer for items of which at least one was accepted, or none was sent."""
+
+    def refused(self, problem: Problem, rejected: Sequence[RejectedItem] = ()) -> web.Response:
+        """The answer for a request of which nothing was accepted; `rejected` if its items were looked at."""
+
+
+_encode = msgspec.json.Encoder().encode
+_ACCEPTED = AnswerHead(HTTPStatus.OK, (("Content-Type", JSON),))
+_ONE = _encode(WriteAnswer(1, []))
+
+
+class NativeDialect:
+    """JSON of our own."""
+
+    def accepted(self, count: int, rejected: Sequence[RejectedItem], retry_after: float | None) -> web.StreamResponse:
+        """200 with both counts."""
+        if not rejected:
+            return ReadyAnswer(_ACCEPTED, _ONE if count == 1 else _encode(WriteAnswer(count, [])))
+        return response(HTTPStatus.OK, _encode(WriteAnswer(count, list(rejected))), JSON, after(retry_after))
+
+    def refused(self, problem: Problem, rejected: Sequence[RejectedItem] = ()) -> web.Response:
+        """Problem JSON."""
+        return response(
+            problem.status, problem_json(problem, rejected), PROBLEM_JSON, problem.headers + after(problem.retry_after)
+        )
+
+
+NATIVE = NativeDialect()
+
+
+def response(
+    status: HTTPStatus, body: bytes, content_type: str, headers: Sequence[tuple[str, str]] = ()
+) -> web.Response:
+    """A response of this gateway."""
+    return web.Response(
+        status=status, body=body, headers=(("Content-Type", content_type), ("Server", SERVER), *headers)
+    )
+
+
+def after(seconds: float | None) -> tuple[tuple[str, str], ...]:
+    """The header that says when to try again; whole seconds, at least one."""
+    return () if seconds is None else (("Retry-After", str(max(1, ceil(seconds)))),)
+
+
+def problem_json(problem: Problem, rejected: Sequence[RejectedItem] = ()) -> bytes:
+    """The body of a problem."""
+    status = problem.status
+    answer = ProblemAnswer(title=status.phrase, status=status.value, detail=problem.detail, reason=problem.reason)
+    if rejected:
+        answer.accepted, answer.rejected = 0, list(rejected)
+    return _encode(answer)
+
+
+def whole(problem: Problem) -> bytes:
+    """The bytes of an answer that ends its connection, for whoever has not sent a request that could be answered."""
+    body = problem_json(problem)
+    lines = [
+        f"HTTP/1.1 {problem.status.value} {problem.status.phrase}",
+        f"Content-Type: {PROBLEM_JSON}",
+        f"Content-Length: {len(body)}",
+        f"Server: {SERVER}",
+        "Connection: close",
+        *(f"{name}: {value}" for name, value in (*problem.headers, *after(problem.retry_after))),
+    ]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+
+
+_STATUS = {
+    Reason.PAYLOAD_TOO_LARGE.value: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    Reason.RATE_LIMITED.value: HTTPStatus.TOO_MANY_REQUESTS,
+    "not_allowed": HTTPStatus.FORBIDDEN,
+}
+
+
+def of_items(rejected: Sequence[RejectedItem], retry_after: float | None) -> Problem:
+    """What a request is refused with of whose items none was accepted; of several reasons the first item's counts,
+    but that to wait helps goes before."""
+    first = rejected[0]
+    if retry_after is not None:
+        first = next(one for one in rejected if one.reason == Reason.RATE_LIMITED.value)
+    status = _STATUS.get(first.reason, HTTPStatus.BAD_REQUEST)
+    more = f" (and {len(rejected) - 1} more)" if len(rejected) > 1 else ""
+    return Problem(status, first.reason, first.error + more, retry_after)
