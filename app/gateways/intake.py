@@ -71,7 +71,7 @@ class Intake:
     def __init__(self, writer: KafkaWriter, max_bytes: int, gate: Admission, spans: BridgeSpans | None = None) -> None:
         """`max_bytes` bounds what is not acknowledged, payloads and their records; `spans` None: nothing is traced."""
         self._writer, self._gate, self._spans = writer, gate, spans
-        self._limits, self._room = bool(gate), Room(max_bytes)
+        self.has_limits, self._room = bool(gate), Room(max_bytes)
         self._waiting: deque[_Submission] = deque()
         self._writing: list[_Submission] = []
         self._count = 0
@@ -113,17 +113,22 @@ class Intake:
         if not self._stopped:
             await self._room.wait()
 
-    def over_limit(self, account: Account, topic: bytes, size: int) -> Limited | None:
+    def over_limit(self, account: Account, topic: bytes, size: int, *, waits: bool = False) -> Limited | None:
         """Which limit one more message of `account` is over: to be asked before `submit`, of each record.
 
         `topic`: of the record (its header mqtt_topic); `size`: bytes of its payload. None: it may come in, and counts.
-        Besides the limits of IOT_INGRESS_*, a user may have a quarter of the room once half of it is taken.
+        Besides the limits of IOT_INGRESS_*, a user may have a quarter of the room once half of it is taken; who `waits`
+        pauses instead (`crowded`), and without `has_limits` need not ask.
         """
-        if self._room.over_share(whose(topic)):
+        if not waits and self._room.over_share(whose(topic)):
             self._gate.refused(account.user_id, "unacknowledged")
             detail = f"more than {self._room.share} bytes of one user await Kafka's ack: wait for answers"
             return Limited(detail, BUSY_SECONDS)
-        return self._gate.limited(account.user_id, topic, size) if self._limits else None
+        return self._gate.limited(account.user_id, topic, size) if self.has_limits else None
+
+    def crowded(self, account: Account) -> bool:
+        """Whether half of the room is taken, and this user has more than a share: its readers pause."""
+        return self._room.over_share(account.user_id.encode())
 
     def submit(self, records: Sequence[IngestRecord], dead: Sequence[IngestRecord] = ()) -> "asyncio.Future[Refused]":
         """Take records; the future is done after Kafka's ack of all of them, and belongs to this submission alone.

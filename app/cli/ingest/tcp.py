@@ -1,0 +1,20 @@
+"""`iot-stream tcp`: JSON lines or Influx lines over TCP and TLS, acknowledged once Kafka has them."""
+
+from app.cli.ingest.run import run
+from app.settings import load
+
+
+def tcp() -> None:
+    """Take lines in over TCP at IOT_TCP_HOST:IOT_TCP_PORT; {"acked":n} says that Kafka has the first n of them.
+
+    The first line is the login, unless a client certificate (IOT_TCP_CA_FILE) says who it is:
+    {"user":"alice","token":"..."} or {"user":"alice","password":"..."}, answered {"ok":true}.
+
+    Then one JSON object a line, or Influx line protocol with IOT_TCP_FORMAT=influx. A line that is refused is answered
+    {"line":3,"reason":"...","error":"..."}; the others go on. After a lost connection send again what has no ack.
+
+    Example: iot-stream tcp &
+    (echo '{"user":"alice","password":"secret"}';
+    echo '{"device_id":"d1","sequence_id":1,"timestamp":1795226400,"temperature":21.5}') | nc -N 127.0.0.1 8089
+    """
+    run(load(), ["tcp"])

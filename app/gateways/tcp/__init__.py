@@ -1,0 +1,1 @@
+"""The way in over TCP and TLS: JSON lines or Influx lines, with cumulative acks."""

@@ -1,0 +1,131 @@
+"""Whose a connection is: in, a certificate, its first line, or neither; out, its account, or why it has none.
+
+A login line is `{"user":"alice","password":"..."}`, `{"token":"..."}` or `{"user":"alice","token":"..."}`, with nothing
+else in it: so no line of telemetry is taken for a login, nor a login for telemetry.
+"""
+
+import asyncio
+import ssl
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from app.core.routing.certificate_names import bound_device
+from app.ports import Account, Accounts, Refusal
+
+LOGIN_BYTES = 8192  # of a login line; a token has 64
+EXPECTED = (
+    "login_expected",
+    'the first line is the login: {"user":"alice","token":"..."} or {"user":"alice","password":"..."}',
+)
+REFUSED = {
+    Refusal.BAD_CREDENTIALS: "no account has these credentials",
+    Refusal.SLOWED_DOWN: "too many wrong credentials came from this address, or for this account: try again later",
+    Refusal.UNAVAILABLE: "accounts cannot be asked right now: try again",
+}
+
+Why = tuple[str, str]  # the reason of a refusal, and the sentence
+
+
+class LoginLine(Struct, frozen=True, forbid_unknown_fields=True):
+    """Credentials as they were sent."""
+
+    user: str | None = None
+    token: str | None = None
+    password: str | None = None
+
+    def __repr__(self) -> str:
+        return f"LoginLine({self.user})"
+
+
+_decode = msgspec.json.Decoder(LoginLine).decode
+
+
+def read_login(line: bytes) -> LoginLine | None:
+    """The credentials of a login line; None for any other line. Never raises."""
+    if len(line) > LOGIN_BYTES:
+        return None
+    try:
+        found = _decode(line)
+    except (ValueError, RecursionError):  # ValueError: also msgspec's and UnicodeError
+        return None
+    if found.token is not None:
+        return found if found.password is None else None
+    return found if found.user is not None and found.password is not None else None
+
+
+class TcpLogin:
+    """Of one connection. An account is asked for again from time to time: it may be locked, or have other rights."""
+
+    def __init__(self, accounts: Accounts, peer: str, done: Callable[[Why | None], None]) -> None:
+        """`done` is called with None once the connection has an account, and with why when it has none (any more)."""
+        self._accounts, self._peer, self._done = accounts, peer, done
+        self._loop = asyncio.get_running_loop()
+        self._ask: Callable[[], Awaitable[Account | Refusal]] | None = None
+        self._asking: asyncio.Task[None] | None = None
+        self._since = 0.0
+        self.account: Account | None = None
+
+    @property
+    def asking(self) -> bool:
+        """Whether a question is under way."""
+        return self._asking is not None
+
+    def by_certificate(self, certificate: Any) -> None:
+        """Ask for the account of a client certificate, as ssl shows one that it has verified."""
+        subject = [pair for part in certificate.get("subject", ()) for pair in part]
+        common = next((value for name, value in reversed(subject) if name == "commonName"), "")
+        device = bound_device(value for name, value in certificate.get("subjectAltName", ()) if name == "URI")
+        ends = ssl.cert_time_to_seconds(certificate["notAfter"])
+
+        async def ask() -> Account | Refusal:
+            if time.time() > ends:  # a connection does not outlive its certificate
+                return Refusal.BAD_CREDENTIALS
+            return await self._accounts.by_certificate(common, device, self._peer)
+
+        self._begin(ask)
+
+    def by_line(self, line: bytes) -> bool:
+        """Ask for the account that a first line names. False: it is no login, and may be of who needs none."""
+        found = read_login(line)
+        if found is None:
+            self._begin(lambda: self._accounts.anonymous(self._peer), EXPECTED)
+        else:
+            self._begin(lambda: self._of(found))
+        return found is not None
+
+    def ask_again(self, seconds: float) -> None:
+        """Ask again if the last answer is older than `seconds`."""
+        if self._ask and not self._asking and self.account and self._loop.time() - self._since > seconds:
+            self._begin(self._ask)
+
+    def cancel(self) -> None:
+        """Nobody wants the answer."""
+        if self._asking:
+            self._asking.cancel()
+
+    async def _of(self, login: LoginLine) -> Account | Refusal:
+        if login.token is None:
+            return await self._accounts.by_password(login.user or "", login.password or "", self._peer)
+        found = await self._accounts.by_token(login.token, self._peer)
+        if isinstance(found, Account) and login.user is not None and login.user != found.user_id:
+            return Refusal.BAD_CREDENTIALS
+        return found
+
+    def _begin(self, ask: Callable[[], Awaitable[Account | Refusal]], expected: Why | None = None) -> None:
+        self._ask = ask
+        self._asking = self._loop.create_task(self._answer(ask, expected))
+
+    async def _answer(self, ask: Callable[[], Awaitable[Account | Refusal]], expected: Why | None) -> None:
+        found = await ask()
+        self._asking, self._since = None, self._loop.time()
+        if isinstance(found, Account):
+            self.account = found
+            self._done(None)
+        elif self.account is None or found is Refusal.BAD_CREDENTIALS:
+            self._done(expected if expected and found is Refusal.BAD_CREDENTIALS else (found.value, REFUSED[found]))
+        else:
+            self._done(None)

@@ -1,0 +1,120 @@
+"""The TCP gateway: settings, intake and accounts in; a listener and its connections, put together."""
+
+import asyncio
+from collections.abc import Mapping
+
+from app.errors import PermanentError
+from app.gateways.gateway_metrics import CONNECTIONS, REFUSED_LOGINS, REJECTED
+from app.gateways.intake import Intake
+from app.gateways.listener import Listener, Seat
+from app.gateways.room import READ_BYTES
+from app.gateways.tcp.answers import closing
+from app.gateways.tcp.connection import TcpConnection
+from app.gateways.tcp.lines import LineTaker
+from app.gateways.tcp.parts import TcpParts, bounds_of
+from app.ports import Accounts
+from app.runtime.interrupt import set_within
+from app.runtime.listen import listen
+from app.runtime.tls import server_context
+from app.settings import Settings
+
+SWEEP_SECONDS = 1.0
+HANDSHAKES = ("bad_certificate", "bad_handshake")
+FULL = closing("too_many_connections", "there are too many connections, in all or from this address: try again later")
+
+
+class TcpGateway:
+    """Serves until stopped (app.gateways.gateway.Gateway)."""
+
+    name = "tcp"
+
+    def __init__(self, settings: Settings, intake: Intake, accounts: Accounts) -> None:
+        """Nothing listens before `start`."""
+        self._settings = settings
+        self.port = settings.tcp_port
+        self._connections: set[TcpConnection] = set()
+        self._parts = TcpParts(
+            bounds_of(settings),
+            intake,
+            accounts,
+            LineTaker(settings, intake),
+            memoryview(bytearray(READ_BYTES)),
+            self._connections.add,
+            self._closed,
+            self._hold_all,
+        )
+        self._none = asyncio.Event()  # that there is no connection
+        self._listener: Listener | None = None
+        self._sweeping: asyncio.TimerHandle | None = None
+
+    async def start(self) -> None:
+        """Listen. Raises PermanentError when the port is taken, or the certificate cannot be used."""
+        settings = self._settings
+        tls = None
+        if settings.tcp_certificate_file is not None:
+            try:
+                tls = server_context(settings.tcp_certificate_file, settings.tcp_key_file, settings.tcp_ca_file)
+            except ValueError as error:
+                raise PermanentError(f"IOT_TCP_CERTIFICATE_FILE, IOT_TCP_KEY_FILE, IOT_TCP_CA_FILE: {error}") from None
+        sockets = listen(settings.tcp_host, settings.tcp_port, "TCP", "IOT_TCP")
+        self.port = sockets[0].getsockname()[1]
+        seconds = settings.gateway_header_seconds
+        self._listener = Listener(self._connect, connections(settings), tls, seconds, FULL, _refused)
+        CONNECTIONS.labels(self.name).set_function(lambda: self._listener.open if self._listener else 0)
+        self._listener.start(sockets)
+        self._sweep()
+
+    def ready(self) -> Mapping[str, bool]:
+        """Whether it listens."""
+        return {self.name: self._listener is not None}
+
+    async def stop(self, seconds: float) -> None:
+        """Accept nothing more, answer what is in flight for at most so many seconds, close."""
+        if self._listener is None:
+            return
+        self._listener.stop()
+        self._listener = None
+        if self._sweeping:
+            self._sweeping.cancel()
+        for connection in list(self._connections):
+            connection.stop()
+        if self._connections:
+            self._none.clear()
+            await set_within(self._none, seconds)
+        for connection in list(self._connections):
+            connection.abort()
+        await asyncio.sleep(0)
+
+    def _connect(self, seat: Seat) -> TcpConnection:
+        return TcpConnection(self._parts, seat)
+
+    def _closed(self, connection: TcpConnection) -> None:
+        self._connections.discard(connection)
+        if not self._connections:
+            self._none.set()
+
+    def _hold_all(self) -> None:
+        """More is not acknowledged than should be: each goes on when there is room for what it brings."""
+        for connection in self._connections:
+            connection.wait_for_room()
+
+    def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._sweeping = loop.call_later(SWEEP_SECONDS, self._sweep)
+        now = loop.time()
+        for connection in list(self._connections):
+            connection.check(now)
+
+
+def connections(settings: Settings) -> tuple[int, int]:
+    """How many there may be in all, and of one peer: half of them, so that one alone takes no other's place."""
+    most = settings.gateway_connections
+    if settings.gateway_behind_proxy:  # all of them are the proxy's
+        return most, most
+    return most, settings.gateway_peer_connections or (most + 1) // 2
+
+
+def _refused(reason: str) -> None:
+    if reason in HANDSHAKES:
+        REFUSED_LOGINS.labels("tcp", reason).inc()
+    REJECTED.labels("tcp", reason).inc()
