@@ -5,9 +5,10 @@ reader, which decides; the columns of a schema, and how old a reading may be, th
 """
 
 from datetime import datetime
+from typing import Annotated
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from app.core.decode.fields import read_known
 from app.core.decode.strict_json import jsonb_fault, read_fields
@@ -20,6 +21,8 @@ _FLAT = 2 * MAX_DEPTH  # shorter JSON has no more levels
 _BEYOND = 1 << 63  # an int64 ends before
 _NAMES = ("user_id", "device_id", "node_id", "sensor_id")
 
+_Time = Annotated[datetime, Meta(tz=True)] | Annotated[float, Meta(ge=-1e11, le=2.5e14)] | None  # others: with care
+
 
 class Seen(Struct, gc=False):
     """What one look tells."""
@@ -29,8 +32,8 @@ class Seen(Struct, gc=False):
     node_id: str | None = None
     sensor_id: str | None = None
     sequence_id: int | None = None
-    timestamp: datetime | float | None = None
-    time: datetime | float | None = None
+    timestamp: _Time = None
+    time: _Time = None
 
 
 _decode = msgspec.json.Decoder(Seen).decode
@@ -88,4 +91,6 @@ def fault(payload: bytes, owner: str, device: str, topic: str, lenient: bool) ->
     known = read_known(fields, Address(Kind.TELEMETRY, owner, device, topic, lenient), ())
     if isinstance(known, Fault):
         return known
-    return jsonb_fault(_encode(fields).decode(), MAX_DEPTH)
+    found = jsonb_fault(_encode(fields).decode(), MAX_DEPTH)
+    # A number that jsonb cannot hold may be a column's, which can.
+    return found if found and found.reason is not Reason.OUT_OF_RANGE else None

@@ -153,13 +153,13 @@ def _prepare(way: str, owner: str, device: str) -> Place | Rejection:
         if not name or name in (".", "..") or "/" in name or "+" in name or "#" in name:
             error = f"{printable(name)!r} is no id: an id is one level of a topic, without / + #, and not . or .."
             return Rejection(Reason.BAD_ID.value, error)
-    if found := ids_fault(owner, device):
-        return Rejection(found.reason.value, found.detail)
     topic = f"users/{owner}/devices/{device}/telemetry" if way == USERS else f"iot/{owner}/{device}/telemetry"
     try:
         header = ("mqtt_topic", topic.encode())
     except UnicodeEncodeError:
         return Rejection(Reason.LONE_SURROGATE.value, "an id contains half of a surrogate pair; leave it out")
+    if found := ids_fault(owner, device):
+        return Rejection(found.reason.value, found.detail)
     made = Place(route(topic).key, header, topic, USERS if way == USERS else IOT, owner, device)
     if len(topic) <= CACHED_LENGTH:
         if len(_places) >= PREPARED:

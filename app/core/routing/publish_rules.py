@@ -67,6 +67,8 @@ def _matches(pattern: Sequence[str], levels: Sequence[str], username: str, devic
             return False
         if level == "+":
             continue
+        if not device_id and CLIENT_ID in level:
+            return False
         named = level.replace(USERNAME, username).replace(CLIENT_ID, device_id) if "$" in level else level
         if named != levels[at]:
             return False

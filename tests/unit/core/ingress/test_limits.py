@@ -31,6 +31,28 @@ def test_a_burst_and_then_the_rate() -> None:
     assert admitted(made, 100, 9000.0) == 20, "no more than a burst is saved"
 
 
+@given(
+    rate=st.floats(0.1, 1000),
+    burst=st.floats(0.1, 20),
+    sizes=st.lists(st.integers(1, 10_000), min_size=1, max_size=50),
+    in_bytes=st.booleans(),
+)
+def test_after_the_wait_it_may_come_in_and_not_much_sooner(
+    rate: float, burst: float, sizes: list[int], in_bytes: bool
+) -> None:
+    limits = IngressLimits(user_bytes=rate, burst=burst) if in_bytes else IngressLimits(user_messages=rate, burst=burst)
+    made, now = Ingress(limits), 1000.0
+    for size in sizes:
+        wait = made.wait("u", None, size, now)
+        if made.fault("u", None, size, now) is None:
+            assert wait == 0.0
+            continue
+        assert wait > 0.0
+        assert made.wait("u", None, size, now + wait * 0.9 - 0.001) > 0.0
+        assert made.fault("u", None, size, now + wait + 1e-6) is None
+        now += wait + 1e-6
+
+
 def test_bytes_count_likewise_and_one_larger_than_the_burst_passes_when_nothing_is_owed() -> None:
     made = Ingress(IngressLimits(user_bytes=1000, burst=2))
     assert admitted(made, 100, 0.0, size=300) == 6

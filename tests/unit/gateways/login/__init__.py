@@ -1,0 +1,1 @@
+"""Logins at the gateways, without a server."""
