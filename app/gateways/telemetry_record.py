@@ -4,6 +4,7 @@ The record is what the same message would have been over MQTT, and a header `gat
 is refused here is what the worker would have dead-lettered, so that whoever sends it hears of it.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from app.core.model.fault import Fault, printable
@@ -11,7 +12,7 @@ from app.core.model.identity import ids_fault
 from app.core.model.keys import CACHED_LENGTH
 from app.core.model.records import Kind, Reason
 from app.core.routing.mqtt_topics import route
-from app.gateways.payload_look import Seen, fault, look, named, sound
+from app.gateways.payload_look import REFUSED, Seen, decode, fault, look, named, plain, sound
 from app.gateways.record import IngestRecord
 from app.gateways.trace_context import trace_headers
 from app.ports import Account
@@ -23,7 +24,8 @@ PREPARED = 32_768  # by tracemalloc some 700 bytes each: 23 MB at most, whatever
 USERS, IOT = "users", "iot"  # the ways of a topic: users/<user>/devices/<device>, iot/<node>/<sensor>
 
 _Header = tuple[str, bytes]
-_KIND = ("kind", Kind.TELEMETRY.value.encode())
+_TELEMETRY = Kind.TELEMETRY  # an enum's member takes 110 ns to find, a global 10
+_KIND = ("kind", _TELEMETRY.value.encode())
 
 
 class Rejection(NamedTuple):
@@ -64,7 +66,10 @@ class Place(NamedTuple):
     device: str  # device or sensor
 
 
-_places: dict[tuple[str, str, str], Place] = {}
+_Places = dict[str, dict[str, Place]]  # by owner and device
+_of_users: _Places = {}
+_of_nodes: _Places = {}
+_prepared = 0
 
 
 def telemetry(account: Account, user: str, device: str, payload: bytes, arrival: Arrival) -> IngestRecord | Rejection:
@@ -96,7 +101,7 @@ def sealed(
     if len(payload) > arrival.max_bytes:
         return _too_large(len(payload), arrival)
     headers = [place.header, _KIND, *arrival.last]  # type: ignore[union-attr]
-    return IngestRecord(Kind.TELEMETRY, place.key, payload, headers, 0, arrival.ingest_ms)  # type: ignore[union-attr]
+    return IngestRecord(_TELEMETRY, place.key, payload, headers, 0, arrival.ingest_ms)  # type: ignore[union-attr]
 
 
 def item(account: Account, line: bytes, arrival: Arrival) -> IngestRecord | Rejection:
@@ -107,24 +112,66 @@ def item(account: Account, line: bytes, arrival: Arrival) -> IngestRecord | Reje
     """
     if len(line) > arrival.max_bytes:
         return _too_large(len(line), arrival)
-    seen = look(line)
+    return _item(account, line, look(line), arrival)
+
+
+def items(account: Account, lines: Iterable[bytes], arrival: Arrival) -> list[IngestRecord | Rejection]:
+    """`item` of each of many, in a third of the time where they are plain: flat, of the account's own devices.
+
+    One microsecond each, of which a third is the JSON decoder's.
+    """
+    own = _of_users.get(account.user_id, {}) if account.rules.own_telemetry else {}
+    user, last, ms, largest = account.user_id, arrival.last, arrival.ingest_ms, arrival.max_bytes
+    bound = account.device_id is not None or account.device_prefix
+    found: list[IngestRecord | Rejection] = []
+    put = found.append
+    for line in lines:
+        if len(line) > largest:
+            put(_too_large(len(line), arrival))
+            continue
+        try:
+            seen = decode(line)
+        except REFUSED:
+            put(_item(account, line, None, arrival))
+            continue
+        place = own.get(seen.device_id or "")
+        if (
+            place is not None
+            and not bound
+            and (seen.user_id is None or seen.user_id == user)
+            and seen.sequence_id is not None
+            and (seen.timestamp is not None or seen.time is not None)
+            and seen.node_id is None
+            and seen.sensor_id is None
+            and seen.traceparent is None
+            and plain(line)
+        ):
+            put(IngestRecord(_TELEMETRY, place[0], line, [place[1], _KIND, *last], 0, ms))
+        else:
+            put(_item(account, line, seen, arrival))
+    return found
+
+
+def _item(account: Account, line: bytes, seen: Seen | None, arrival: Arrival) -> IngestRecord | Rejection:
+    """`seen` None: the careful reader has to look."""
     doubtful = seen is None
     if seen is None:
-        found = named(line)
-        if isinstance(found, Fault):
-            return Rejection(found.reason.value, found.detail)
-        seen = found
+        ids = named(line)
+        if isinstance(ids, Fault):
+            return Rejection(ids.reason.value, ids.detail)
+        seen = ids
     place = _own_place(account, seen)
     if isinstance(place, Rejection):
         return place
     if doubtful or not sound(seen, line, place.owner, place.device, place.way == IOT):
         return _carefully(place, line, arrival)
-    return _record(place, line, arrival)
+    return _record(place, line, arrival, seen.traceparent is not None)
 
 
 def place_of(account: Account, way: str, owner: str, device: str) -> Place | Rejection:
     """The device, if its ids can be in a topic and the account may speak for it; `way` is USERS or IOT."""
-    place = _places.get((way, owner, device)) or _prepare(way, owner, device)
+    places = (_of_users if way == USERS else _of_nodes).get(owner)
+    place = (places.get(device) if places else None) or _prepare(way, owner, device)
     if isinstance(place, Rejection):
         return place
     plain = account.rules.own_telemetry if way == USERS else account.rules.own_nodes
@@ -162,10 +209,18 @@ def _prepare(way: str, owner: str, device: str) -> Place | Rejection:
         return Rejection(found.reason.value, found.detail)
     made = Place(route(topic).key, header, topic, USERS if way == USERS else IOT, owner, device)
     if len(topic) <= CACHED_LENGTH:
-        if len(_places) >= PREPARED:
-            _places.clear()
-        _places[way, owner, device] = made
+        _remember(made)
     return made
+
+
+def _remember(place: Place) -> None:
+    global _prepared
+    if _prepared >= PREPARED:
+        _of_users.clear()
+        _of_nodes.clear()
+        _prepared = 0
+    _prepared += 1
+    (_of_users if place.way == USERS else _of_nodes).setdefault(place.owner, {})[place.device] = place
 
 
 def _of_json(place: Place | Rejection, payload: bytes, arrival: Arrival) -> IngestRecord | Rejection:
@@ -176,20 +231,21 @@ def _of_json(place: Place | Rejection, payload: bytes, arrival: Arrival) -> Inge
     seen = look(payload)
     if seen is None or not sound(seen, payload, place.owner, place.device, place.way == IOT):
         return _carefully(place, payload, arrival)
-    return _record(place, payload, arrival)
+    return _record(place, payload, arrival, seen.traceparent is not None)
 
 
 def _carefully(place: Place, payload: bytes, arrival: Arrival) -> IngestRecord | Rejection:
     """A payload that one look does not settle."""
     found = fault(payload, place.owner, place.device, place.topic, place.way == IOT)
-    return Rejection(found.reason.value, found.detail) if found else _record(place, payload, arrival)
+    return Rejection(found.reason.value, found.detail) if found else _record(place, payload, arrival, True)
 
 
-def _record(place: Place, payload: bytes, arrival: Arrival) -> IngestRecord:
+def _record(place: Place, payload: bytes, arrival: Arrival, traced: bool) -> IngestRecord:
+    """`traced`: a trace context may be in the payload."""
     headers = [place.header, _KIND, *arrival.last]
-    if arrival.traceparent is None and b'"traceparent"' in payload:
+    if traced and arrival.traceparent is None:
         headers += trace_headers([], payload)
-    return IngestRecord(Kind.TELEMETRY, place.key, payload, headers, 0, arrival.ingest_ms)
+    return IngestRecord(_TELEMETRY, place.key, payload, headers, 0, arrival.ingest_ms)
 
 
 def _too_large(size: int, arrival: Arrival) -> Rejection:

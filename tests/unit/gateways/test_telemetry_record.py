@@ -10,7 +10,16 @@ from app.core.routing.publish_rules import OF_DEVICES, PublishRules
 from app.gateways.mqtt.packets import Publish
 from app.gateways.mqtt.records import to_record
 from app.gateways.record import IngestRecord
-from app.gateways.telemetry_record import NOT_ALLOWED, Arrival, Rejection, item, node_telemetry, sealed, telemetry
+from app.gateways.telemetry_record import (
+    NOT_ALLOWED,
+    Arrival,
+    Rejection,
+    item,
+    items,
+    node_telemetry,
+    sealed,
+    telemetry,
+)
 from app.ports import Account
 from tests.unit.fuzz import payloads
 from tests.unit.records import GOOD, NOW_MS, Message, read
@@ -183,13 +192,37 @@ def test_an_item_of_any_bytes_is_a_record_or_refused() -> None:
     assert taken > 200
 
 
+ACCOUNTS = [
+    U1,
+    Account("u1", "d1"),
+    Account("u1", "d2", rules=OF_DEVICES),
+    Account("u1", None, "d"),
+    Account("u1", None, "x"),
+    Account("u2"),
+    Account("u1", rules=PublishRules([])),
+    Account("root", rules=PublishRules([], superuser=True)),
+]
+
+
+@pytest.mark.parametrize("account", ACCOUNTS, ids=str)
+@pytest.mark.parametrize("parent", [None, PARENT])
+def test_many_items_are_each_what_they_are_alone(account: Account, parent: bytes | None) -> None:
+    arrival = Arrival(b"tcp", NOW_MS, parent, max_bytes=5000)
+    lines = [*payloads(2000, seed=3), GOOD, GOOD[:-1] + b',"traceparent":"' + PARENT + b'"}', b"x" * 6000]
+    lines += [b'{"node_id":"u1","sensor_id":"s"}', b'{"node_id":"u1","device_id":"d1","sequence_id":1,"time":1}']
+    for _ in range(2):  # once devices are known, the quick way is taken
+        assert items(account, lines, arrival) == [item(account, line, arrival) for line in lines]
+
+
 def test_names_that_somebody_makes_up_cost_a_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     from app.gateways import telemetry_record
 
     monkeypatch.setattr(telemetry_record, "PREPARED", 100)
-    telemetry_record._places.clear()
     for number in range(1000):
         line = json.dumps({"device_id": f"d{number}", "sequence_id": 1, "time": 1795226400}).encode()
         made(item(U1, line, ARRIVAL))
-        made(sealed(U1, "users", "u1", f"{'x' * 300}{number}", b"{}", ARRIVAL))
-        assert len(telemetry_record._places) <= 100
+        made(sealed(Account(f"u{number}"), "users", f"u{number}", "d1", b"{}", ARRIVAL))
+        made(sealed(U1, "iot", "u1", f"{'x' * 300}{number}", b"{}", ARRIVAL))
+    kept = (telemetry_record._of_users, telemetry_record._of_nodes)
+    assert sum(len(devices) for owners in kept for devices in owners.values()) <= 101
+    assert sum(len(owners) for owners in kept) <= 101
