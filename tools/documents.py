@@ -12,7 +12,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from pydantic import SecretStr
 
 import app.gateways.gateway_metrics
-import app.gateways.metrics
+import app.gateways.mqtt.metrics
 import app.notify.metrics
 import app.ops.about
 import app.ops.certificates
@@ -29,7 +29,7 @@ METRICS: dict[str, ModuleType] = {
     "every program": app.ops.about,
     "certificates": app.ops.certificates,
     "worker": app.ops.metrics,
-    "bridge": app.gateways.metrics,
+    "bridge": app.gateways.mqtt.metrics,
     "gateways": app.gateways.gateway_metrics,
     "notifier": app.notify.metrics,
     "tracing": app.runtime.tracing.metrics,

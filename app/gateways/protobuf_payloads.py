@@ -11,7 +11,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from app.core.decode.strict_json import jsonb_fault, read_fields
 from app.core.model.fault import Fault, printable
 from app.core.model.records import Reason
-from app.gateways.payload_look import MAX_DEPTH
+from app.gateways.payloads.look import MAX_DEPTH
 from app.gateways.telemetry_record import Rejection
 from app.protobuf.events_pb2 import Event
 from app.protobuf.metrics_pb2 import Metric

@@ -12,7 +12,7 @@ from app.core.model.identity import ids_fault
 from app.core.model.keys import CACHED_LENGTH
 from app.core.model.records import Kind, Reason
 from app.core.routing.mqtt_topics import route
-from app.gateways.payload_look import REFUSED, Seen, decode, fault, look, named, plain, sound
+from app.gateways.payloads.look import REFUSED, Seen, decode, fault, look, named, plain, sound
 from app.gateways.record import IngestRecord
 from app.gateways.trace_context import trace_headers
 from app.ports import Account

@@ -11,8 +11,8 @@ from app.core.ingress.limits import IngressLimits
 from app.core.ingress.trace_budget import TraceBudget
 from app.core.routing.client_ids import client_id, share
 from app.gateways.admission import Admission
-from app.gateways.metrics import ADMISSION, WRITER
 from app.gateways.mqtt.bridge import Bridge
+from app.gateways.mqtt.metrics import ADMISSION, WRITER
 from app.gateways.mqtt.session import Login
 from app.gateways.spans import BridgeSpans
 from app.gateways.writer import KafkaWriter

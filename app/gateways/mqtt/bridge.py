@@ -31,9 +31,9 @@ import structlog
 from app.errors import TransientError
 from app.gateways.admission import Admission
 from app.gateways.dead_letter import rate_limited
-from app.gateways.held_records import HeldRecords
-from app.gateways.inbox import Inbox
-from app.gateways.metrics import (
+from app.gateways.mqtt.held_records import HeldRecords
+from app.gateways.mqtt.inbox import Inbox
+from app.gateways.mqtt.metrics import (
     BYTES,
     CONNECTED,
     IGNORED,

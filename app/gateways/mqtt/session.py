@@ -11,7 +11,7 @@ import structlog
 from msgspec import Struct
 
 from app.errors import TransientError, WireError
-from app.gateways.metrics import ACKED, DAMAGED
+from app.gateways.mqtt.metrics import ACKED, DAMAGED
 from app.gateways.mqtt.packets import MalformedPublish, Publish, Reader
 from app.gateways.mqtt.records import to_record
 from app.gateways.record import IngestRecord

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.gateways.login.peers import grouped
+from app.runtime.peers import grouped
 
 
 @pytest.mark.parametrize(

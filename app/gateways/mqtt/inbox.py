@@ -4,8 +4,8 @@ import asyncio
 from collections import deque
 from collections.abc import Iterator
 
-from app.gateways.held_records import HeldRecords
-from app.gateways.metrics import BUFFERED_BYTES
+from app.gateways.mqtt.held_records import HeldRecords
+from app.gateways.mqtt.metrics import BUFFERED_BYTES
 from app.gateways.record import IngestRecord
 
 RECORD_OVERHEAD = 500  # bytes a record takes next to its payload: 320 by tracemalloc, and its share of a socket read

@@ -6,8 +6,8 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.gateways.held_records import HeldRecords
-from app.gateways.inbox import Inbox
+from app.gateways.mqtt.held_records import HeldRecords
+from app.gateways.mqtt.inbox import Inbox
 from app.gateways.mqtt.packets import Publish
 from app.gateways.mqtt.records import to_record
 from app.gateways.record import IngestRecord
