@@ -153,16 +153,15 @@ class KnownAccounts:
 class GatewayRig:
     """A running gateway, and clients for it."""
 
-    def __init__(self, directory: Path, changes: dict[str, Any], limits: IngressLimits) -> None:
-        self.authority = Authority(directory)
+    def __init__(
+        self, directory: Path, changes: dict[str, Any], limits: IngressLimits, authority: Authority | None
+    ) -> None:
+        self.authority = authority or Authority(directory)
         self.stranger = Authority(directory, "stranger")
         server = self.authority.issue("gateway", usage=SERVER, hosts=("localhost",))
+        files = {"certificate_file": server.certificate, "key_file": server.key, "ca_file": self.authority.file}
         self.settings = Settings(
-            quic_port=0,
-            quic_certificate_file=server.certificate,
-            quic_key_file=server.key,
-            quic_ca_file=self.authority.file,
-            **changes,
+            **{"quic_port": 0, **{f"quic_{name}": file for name, file in files.items()}, **changes}
         )
         self.writer, self.accounts = StallingWriter(), KnownAccounts("n1", "n2")
         self.intake = Intake(self.writer, self.settings.gateway_buffer_bytes, Admission(limits))
@@ -225,10 +224,10 @@ class RigSession:
 
 @asynccontextmanager
 async def gateway_rig(
-    directory: Path, limits: IngressLimits | None = None, **changes: Any
+    directory: Path, limits: IngressLimits | None = None, authority: Authority | None = None, **changes: Any
 ) -> AsyncIterator[GatewayRig]:
     """A gateway that runs; `changes` are settings."""
-    rig = GatewayRig(directory, changes, limits or IngressLimits())
+    rig = GatewayRig(directory, changes, limits or IngressLimits(), authority)
     stop = asyncio.Event()
     running = asyncio.create_task(rig.intake.run(stop, 1.0))
     await rig.gateway.start()

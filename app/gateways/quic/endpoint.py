@@ -51,6 +51,7 @@ class Endpoint(asyncio.DatagramProtocol):
         self._links: dict[bytes, Link] = {}
         self._retry = QuicRetryTokenHandler()
         self._loop = asyncio.get_running_loop()
+        self.closed: asyncio.Future[None] = self._loop.create_future()  # the port is free again
         self._pace = Ingress(IngressLimits(user_messages=handshakes, burst=BURST_SECONDS))
         self._pace_of_one = Ingress(IngressLimits(user_messages=handshakes / 2, burst=BURST_SECONDS))
 
@@ -60,6 +61,10 @@ class Endpoint(asyncio.DatagramProtocol):
         found = transport.get_extra_info("socket")
         if found is not None:
             found.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The port is closed (asyncio.Protocol)."""
+        self.closed.set_result(None)
 
     def datagram_received(self, data: bytes, addr: NetworkAddress) -> None:
         """To the connection whose it is, or to none (asyncio.Protocol). Never raises, whatever it holds."""

@@ -21,7 +21,7 @@ from app.gateways.quic.batch import GATEWAY, Batch, BatchIntake, RefusedBatch, a
 from app.gateways.quic.connection import GatewayConnection
 from app.gateways.quic.names import Names, names
 from app.gateways.quic.reserve import Reserve
-from app.gateways.quic.share import Share
+from app.gateways.quic.share import Crowd, Share
 from app.gateways.quic.stream import TOO_SLOW, Answer, BatchStream
 from app.ports import Account, Accounts, Refusal
 from app.runtime.quic.contract import CloseCode
@@ -46,6 +46,7 @@ class Site(Struct):
     batches: BatchIntake
     reserve: Reserve
     share: Share  # of memory and connections
+    crowd: Crowd
     frame_bytes: int
     frame_seconds: float
     unacked_bytes: int  # of one connection
@@ -171,14 +172,14 @@ class QuicPeer:
         stream.received(event.data, event.end_stream, self.link.heard_at, self._go_on)
         if stream.frames or event.end_stream or stream.fault():
             self._work()
-        elif self._site.intake.full:
+        elif self.quic.starved:
             self._go_on()
 
     def _work(self) -> None:
         """Take the frames that may be taken, write the answers that are ready."""
         account = self.account
         for number, stream in list(self._streams.items()):
-            while stream.frames and account and self._roomy():
+            while stream.frames and account and self._roomy(account):
                 self._take(stream, account)
             if account and (fault := stream.fault()):
                 stream.refuse(fault)
@@ -201,11 +202,9 @@ class QuicPeer:
         size = len(frame) + RECORD_OVERHEAD * (len(batch.records) + len(batch.dead))
         self.unacked += size
         done = self._site.intake.submit(batch.records, batch.dead)
-        done.add_done_callback(partial(self._written, stream, answer, batch, size))
+        done.add_done_callback(partial(self._written, account.user_id, answer, batch, size))
 
-    def _written(
-        self, stream: BatchStream, answer: Answer, batch: Batch, size: int, done: "asyncio.Future[Refused]"
-    ) -> None:
+    def _written(self, user: str, answer: Answer, batch: Batch, size: int, done: "asyncio.Future[Refused]") -> None:
         """Kafka has the batch, or the process stops before it has: then there is no answer."""
         self.unacked -= size
         if done.cancelled() or done.exception() is not None:
@@ -213,16 +212,19 @@ class QuicPeer:
         answer.body = accepted(batch, done.result())
         if not self.link.ended:
             self._work()
+        self._site.crowd.wake(user)
 
-    def _roomy(self) -> bool:
+    def _roomy(self, account: Account) -> bool:
         """Whether a frame may be taken: what is under way is bounded, and nothing new begins in a stop."""
         site = self._site
-        return self.unacked < site.unacked_bytes and not (site.intake.full or site.stopping or self._closing)
+        if self.unacked >= site.unacked_bytes or site.stopping or self._closing:
+            return False
+        return not (site.intake.full or site.intake.crowded(account.user_id))
 
     def _held(self) -> bool:
         return (
             self.account is None
-            or not self._roomy()
+            or not self._roomy(self.account)
             or any([stream.frames or stream.waits for stream in self._streams.values()])
         )
 
@@ -230,9 +232,12 @@ class QuicPeer:
         """Grant what could not be granted before, or wait for room."""
         if self.link.ended:
             return
+        intake, account = self._site.intake, self.account
         if self.quic.starved and not self._held():
             self.link.soon()
-        if self._site.intake.full and (self._waiting is None or self._waiting.done()):
+        if account and intake.crowded(account.user_id):
+            self._site.crowd.wait(account.user_id, self._work)
+        if intake.full and (self._waiting is None or self._waiting.done()):
             self._waiting = asyncio.create_task(self._await_room(), name="quic-room")
 
     async def _await_room(self) -> None:

@@ -20,7 +20,7 @@ from app.gateways.quic.endpoint import Endpoint
 from app.gateways.quic.files import client_authorities, configuration
 from app.gateways.quic.peer import QuicPeer, Site
 from app.gateways.quic.reserve import Reserve
-from app.gateways.quic.share import Share
+from app.gateways.quic.share import Crowd, Share
 from app.ports import Accounts
 from app.runtime.quic.contract import CloseCode, LoginFault, login_fault
 from app.runtime.quic.link import Link
@@ -32,6 +32,7 @@ STREAMS = 8  # of one connection, open at the same time
 HANDSHAKES = 256  # not complete, at the same time
 LOOK_SECONDS = 1.0
 DELIVERY_SECONDS = 1.0  # for the last answers to be received, in a stop
+CLOSE_SECONDS = 1.0
 SERIES_SECONDS = 3600.0
 SERIES_MOST = 5  # times the limit of one account are remembered of all
 TOP = 20
@@ -108,6 +109,7 @@ class QuicGateway:
             self._gone(peer)
         if self._endpoint.transport:
             self._endpoint.transport.close()
+            await asyncio.wait([self._endpoint.closed], timeout=CLOSE_SECONDS)
         self._endpoint = None
 
     async def _quiet(self, seconds: float) -> None:
@@ -212,6 +214,7 @@ def _site(settings: Settings, intake: Intake, accounts: Accounts, series: Series
         batches=batches,
         reserve=Reserve(max(settings.gateway_buffer_bytes // 2, frame_bytes)),
         share=Share(settings.gateway_connections, settings.quic_account_connections),
+        crowd=Crowd(intake.crowded),
         frame_bytes=frame_bytes,
         frame_seconds=settings.gateway_header_seconds,
         unacked_bytes=settings.quic_unacked_bytes,

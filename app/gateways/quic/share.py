@@ -1,6 +1,7 @@
-"""What each connection may have of the memory and of the connections there are."""
+"""What each connection may have of the memory and of the connections there are, and who waits for it."""
 
 from collections import Counter
+from collections.abc import Callable
 
 # Bytes that senders may be ahead of us, all together; of one, what is enough for 50 MB/s at a round trip of 10 ms.
 AHEAD_BYTES = 32 << 20
@@ -38,3 +39,28 @@ class Share:
         self._accounts[account] -= 1
         if not self._accounts[account]:
             del self._accounts[account]
+
+
+class Crowd:
+    """Connections of accounts that have their share of the intake's room; each goes on once there is room again."""
+
+    def __init__(self, crowded: Callable[[str], bool]) -> None:
+        """`crowded`: whether an account has its share, and others need the rest."""
+        self._crowded = crowded
+        self._waiting: dict[str, dict[Callable[[], None], None]] = {}  # in the order in which they came
+
+    def wait(self, account: str, go_on: Callable[[], None]) -> None:
+        """Call `go_on` once the account may have more; whoever waits already waits once."""
+        self._waiting.setdefault(account, {})[go_on] = None
+
+    def wake(self, account: str) -> None:
+        """Some of the account's was acknowledged: let as many go on as there is room for, the first first."""
+        waiting = self._waiting.get(account)
+        for _ in range(len(waiting or ())):
+            if not waiting or self._crowded(account):
+                break
+            first = next(iter(waiting))
+            del waiting[first]
+            first()
+        if not waiting:
+            self._waiting.pop(account, None)
