@@ -1,0 +1,52 @@
+"""Memory for large frames: never more than there is, first come first served, and whoever has it can go on."""
+
+import random
+
+from app.gateways.quic.reserve import Claim, Reserve
+
+
+def test_who_asks_first_has_it_first() -> None:
+    woken: list[str] = []
+    reserve = Reserve(10)
+    first = reserve.claim(6, lambda: woken.append("first"))
+    second = reserve.claim(6, lambda: woken.append("second"))
+    third = reserve.claim(4, lambda: woken.append("third"))
+    assert [one.granted for one in (first, second, third)] == [True, False, False], "4 would fit, and is behind 6"
+    reserve.give(first)
+    assert woken == ["second", "third"]
+    assert second.granted
+    assert third.granted
+
+
+def test_who_gives_up_makes_room_for_who_is_behind() -> None:
+    woken: list[str] = []
+    reserve = Reserve(10)
+    reserve.claim(6, lambda: None)
+    large = reserve.claim(10, lambda: woken.append("large"))
+    reserve.claim(3, lambda: woken.append("small"))
+    reserve.give(large)
+    assert woken == ["small"]
+
+
+def test_never_more_is_granted_than_there_is_and_all_get_it_in_the_end() -> None:
+    chance, reserve = random.Random(7), Reserve(100)
+    held: list[Claim] = []
+    waiting: list[Claim] = []
+    for _ in range(2000):
+        if chance.random() < 0.5 and len(held) + len(waiting) < 50:
+            made = reserve.claim(chance.randrange(1, 101), lambda: None)
+            (held if made.granted else waiting).append(made)
+        elif held:
+            reserve.give(held.pop(chance.randrange(len(held))))
+        if waiting and chance.random() < 0.1:
+            reserve.give(waiting.pop(chance.randrange(len(waiting))))
+        held += [one for one in waiting if one.granted]
+        waiting = [one for one in waiting if not one.granted]
+        assert sum(one.size for one in held) <= 100
+        assert held or not waiting
+    while held:
+        reserve.give(held.pop())
+        held += [one for one in waiting if one.granted]
+        waiting = [one for one in waiting if not one.granted]
+    assert not waiting
+    assert reserve.claim(100, lambda: None).granted
