@@ -90,10 +90,12 @@ class BatchIntake:
 
     def _limit(self, account: Account, batch: Batch) -> RefusedBatch | None:
         """Take out what is over a limit of messages or bytes a second; the batch is refused if that is all of it."""
+        if not self._intake.has_limits:
+            return None
         over_limit, wait = self._intake.over_limit, 0.0
         over: dict[int, Rejection] = {}
         for at, record in enumerate(batch.records):
-            if limited := over_limit(account, record.headers[0][1], len(record.value)):
+            if limited := over_limit(account, record.headers[0][1], len(record.value), waits=True):
                 wait = max(wait, limited.retry_after)
                 again = f"{limited.detail}; send it again in {limited.retry_after:.1f} s"
                 over[at] = Rejection(RATE_LIMITED, again)

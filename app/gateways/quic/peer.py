@@ -202,9 +202,11 @@ class QuicPeer:
         size = len(frame) + RECORD_OVERHEAD * (len(batch.records) + len(batch.dead))
         self.unacked += size
         done = self._site.intake.submit(batch.records, batch.dead)
-        done.add_done_callback(partial(self._written, account.user_id, answer, batch, size))
+        done.add_done_callback(partial(self._written, account, answer, batch, size))
 
-    def _written(self, user: str, answer: Answer, batch: Batch, size: int, done: "asyncio.Future[Refused]") -> None:
+    def _written(
+        self, account: Account, answer: Answer, batch: Batch, size: int, done: "asyncio.Future[Refused]"
+    ) -> None:
         """Kafka has the batch, or the process stops before it has: then there is no answer."""
         self.unacked -= size
         if done.cancelled() or done.exception() is not None:
@@ -212,14 +214,14 @@ class QuicPeer:
         answer.body = accepted(batch, done.result())
         if not self.link.ended:
             self._work()
-        self._site.crowd.wake(user)
+        self._site.crowd.wake(account)
 
     def _roomy(self, account: Account) -> bool:
         """Whether a frame may be taken: what is under way is bounded, and nothing new begins in a stop."""
         site = self._site
         if self.unacked >= site.unacked_bytes or site.stopping or self._closing:
             return False
-        return not (site.intake.full or site.intake.crowded(account.user_id))
+        return not (site.intake.full or site.intake.crowded(account))
 
     def _held(self) -> bool:
         return (
@@ -235,8 +237,8 @@ class QuicPeer:
         intake, account = self._site.intake, self.account
         if self.quic.starved and not self._held():
             self.link.soon()
-        if account and intake.crowded(account.user_id):
-            self._site.crowd.wait(account.user_id, self._work)
+        if account and intake.crowded(account):
+            self._site.crowd.wait(account, self._work)
         if intake.full and (self._waiting is None or self._waiting.done()):
             self._waiting = asyncio.create_task(self._await_room(), name="quic-room")
 

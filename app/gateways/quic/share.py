@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Callable
 
+from app.ports import Account
+
 # Bytes that senders may be ahead of us, all together; of one, what is enough for 50 MB/s at a round trip of 10 ms.
 AHEAD_BYTES = 32 << 20
 AHEAD_MOST, AHEAD_LEAST = 512 << 10, 64 << 10
@@ -44,18 +46,18 @@ class Share:
 class Crowd:
     """Connections of accounts that have their share of the intake's room; each goes on once there is room again."""
 
-    def __init__(self, crowded: Callable[[str], bool]) -> None:
+    def __init__(self, crowded: Callable[[Account], bool]) -> None:
         """`crowded`: whether an account has its share, and others need the rest."""
         self._crowded = crowded
         self._waiting: dict[str, dict[Callable[[], None], None]] = {}  # in the order in which they came
 
-    def wait(self, account: str, go_on: Callable[[], None]) -> None:
+    def wait(self, account: Account, go_on: Callable[[], None]) -> None:
         """Call `go_on` once the account may have more; whoever waits already waits once."""
-        self._waiting.setdefault(account, {})[go_on] = None
+        self._waiting.setdefault(account.user_id, {})[go_on] = None
 
-    def wake(self, account: str) -> None:
+    def wake(self, account: Account) -> None:
         """Some of the account's was acknowledged: let as many go on as there is room for, the first first."""
-        waiting = self._waiting.get(account)
+        waiting = self._waiting.get(account.user_id)
         for _ in range(len(waiting or ())):
             if not waiting or self._crowded(account):
                 break
@@ -63,4 +65,4 @@ class Crowd:
             del waiting[first]
             first()
         if not waiting:
-            self._waiting.pop(account, None)
+            self._waiting.pop(account.user_id, None)

@@ -1,6 +1,9 @@
 """What one connection may have of memory and connections, and in which order those of a crowded account go on."""
 
 from app.gateways.quic.share import AHEAD_BYTES, AHEAD_LEAST, AHEAD_MOST, Crowd, Share
+from app.ports import Account
+
+A, B = Account("a"), Account("b")
 
 
 def test_windows_shrink_as_connections_come() -> None:
@@ -27,27 +30,27 @@ def test_an_account_has_so_many_connections_and_no_more() -> None:
 
 
 def test_connections_of_a_crowded_account_go_on_in_turns() -> None:
-    crowded, went_on = {"a"}, list[str]()
-    crowd = Crowd(lambda account: account in crowded)
+    crowded, went_on = {A.user_id}, list[str]()
+    crowd = Crowd(lambda account: account.user_id in crowded)
 
     def one(name: str) -> None:
         went_on.append(name)
         if name == "second":
             crowded.add("a")
-            crowd.wait("a", turns["second"])
+            crowd.wait(A, turns["second"])
 
     turns = {name: (lambda name=name: one(name)) for name in ("first", "second", "third")}
     for turn in turns.values():
-        crowd.wait("a", turn)
-    crowd.wait("a", turns["first"])
-    crowd.wake("a")
+        crowd.wait(A, turn)
+    crowd.wait(A, turns["first"])
+    crowd.wake(A)
     assert went_on == []
     crowded.clear()
-    crowd.wake("a")
+    crowd.wake(A)
     assert went_on == ["first", "second"]
     crowded.clear()
-    crowd.wake("a")
+    crowd.wake(A)
     assert went_on == ["first", "second", "third", "second"]
     crowded.clear()
-    crowd.wake("b")
+    crowd.wake(B)
     assert len(went_on) == 4
