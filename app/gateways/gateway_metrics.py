@@ -25,7 +25,7 @@ OLDEST = Gauge("iot_gateway_waiting_seconds", "How long ago the oldest record in
 KAFKA_CONNECTED = Gauge("iot_gateway_kafka_connected", "1 while Kafka takes what is written")
 ACK_SECONDS = Histogram(
     "iot_gateway_ack_seconds",
-    "From a submission to Kafka's ack of all of it",
+    "From a submission to Kafka's ack of all of it; of the first of each chunk that is written",
     ["gateway"],
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5, 30),
 )

@@ -15,7 +15,6 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from itertools import chain
-from typing import NamedTuple
 
 import structlog
 
@@ -33,7 +32,7 @@ from app.gateways.gateway_metrics import (
     UNACKED,
     UNACKED_BYTES,
 )
-from app.gateways.record import FIXED_HEADERS, IngestRecord
+from app.gateways.record import FIXED_HEADERS, ChunkSum, IngestRecord, Submission
 from app.gateways.room import Room
 from app.gateways.spans import BridgeSpans
 from app.gateways.telemetry_record import Rejection
@@ -54,17 +53,6 @@ STOPPED = "the gateway stops before Kafka has this: send it again"
 Refused = list[tuple[int, Rejection]]  # index within the records of a submission
 
 
-class _Submission(NamedTuple):
-    records: Sequence[IngestRecord]
-    dead: Sequence[IngestRecord]
-    payload: int  # bytes, of the records
-    size: int  # bytes of memory, of all
-    user: bytes
-    gateway: str
-    done: "asyncio.Future[Refused]"
-    began: float  # time.perf_counter
-
-
 class Intake:
     """One a process, shared by its gateways; used in one event loop."""
 
@@ -72,8 +60,8 @@ class Intake:
         """`max_bytes` bounds what is not acknowledged, payloads and their records; `spans` None: nothing is traced."""
         self._writer, self._gate, self._spans = writer, gate, spans
         self.has_limits, self._room = bool(gate), Room(max_bytes)
-        self._waiting: deque[_Submission] = deque()
-        self._writing: list[_Submission] = []
+        self._waiting: deque[Submission] = deque()
+        self._writing: list[Submission] = []
         self._count = 0
         self._arrived, self._idle = asyncio.Event(), asyncio.Event()
         self._idle.set()
@@ -152,18 +140,19 @@ class Intake:
         self, records: Sequence[IngestRecord], dead: Sequence[IngestRecord], done: "asyncio.Future[Refused]"
     ) -> None:
         first = (records or dead)[0]
-        payload = sum([len(record.value) for record in records])
-        size = payload + sum([len(record.value) for record in dead]) + RECORD_OVERHEAD * (len(records) + len(dead))
-        user = whose(first.headers[0][1])
-        name, gateway = first.headers[FIXED_HEADERS] if len(first.headers) > FIXED_HEADERS else ("", b"")
-        label = gateway.decode() if name == "gateway" else ""
-        self._waiting.append(_Submission(records, dead, payload, size, user, label, done, time.perf_counter()))
+        payload = len(first.value) if len(records) == 1 else sum([len(record.value) for record in records])
+        count = len(records)
+        size = payload + RECORD_OVERHEAD * count
+        if dead:
+            size += sum([len(record.value) + RECORD_OVERHEAD for record in dead])
+            count += len(dead)
+        user, gateway = whose(first.headers[0][1]), first.headers[FIXED_HEADERS][1]
+        self._waiting.append(Submission(records, dead, payload, size, user, gateway, done, time.perf_counter()))
         self._room.take(user, size)
-        self._count += len(records) + len(dead)
-        if records:
-            self._gate.count(user.decode("utf-8", "replace"), len(records), payload)
-        self._idle.clear()
-        self._arrived.set()
+        self._count += count
+        if not self._arrived.is_set():
+            self._idle.clear()
+            self._arrived.set()
 
     async def run(self, stop: asyncio.Event, stop_seconds: float) -> None:
         """Write until `stop` is set, then what was taken until then, for at most `stop_seconds`, and close.
@@ -194,9 +183,7 @@ class Intake:
         await self._writer.write([])  # connects, so that /ready tells the truth before the first record
         began = 0.0
         while True:
-            while not self._waiting:
-                self._arrived.clear()
-                await self._arrived.wait()
+            await self._arrived.wait()
             if (pause := began + CHUNK_SECONDS - time.perf_counter()) > 0:
                 await asyncio.sleep(pause)
             self._writing = self._take()
@@ -206,9 +193,9 @@ class Intake:
             self.flushes.add(sum([len(one.records) + len(one.dead) for one in self._writing]), now - began)
             self._finish(refused, now)
 
-    def _take(self) -> list[_Submission]:
+    def _take(self) -> list[Submission]:
         """The next submissions, up to the bounds of a chunk, but at least one."""
-        taken: list[_Submission] = []
+        taken: list[Submission] = []
         count = size = 0
         while self._waiting and count < CHUNK_RECORDS and size < CHUNK_BYTES:
             submission = self._waiting.popleft()
@@ -217,7 +204,7 @@ class Intake:
             size += submission.payload
         return taken
 
-    async def _write(self, chunk: list[_Submission]) -> Sequence[IngestRecord]:
+    async def _write(self, chunk: list[Submission]) -> Sequence[IngestRecord]:
         """Until Kafka has all of it; returns what it refuses for ever."""
         records = list(chain.from_iterable([one.records for one in chunk]))
         dead = list(chain.from_iterable([one.dead for one in chunk]))
@@ -234,26 +221,38 @@ class Intake:
         """Kafka has the chunk under way."""
         lost = {id(record) for record in refused}
         chunk, self._writing = self._writing, []
+        of_gateways: dict[bytes, ChunkSum] = {}
+        of_users: dict[bytes, ChunkSum] = {}
         for one in chunk:
-            self._room.give(one.user, one.size)
+            found = _refused_of(one.records, lost) if lost else []
+            for key, sums in ((one.gateway, of_gateways), (one.user, of_users)):
+                total = sums.get(key) or sums.setdefault(key, ChunkSum(began=one.began))
+                total.records += len(one.records) - len(found)
+                total.payload += one.payload
+                total.size += one.size
             self._count -= len(one.records) + len(one.dead)
-            found = (
-                [(at, _too_large(record)) for at, record in enumerate(one.records) if id(record) in lost]
-                if lost
-                else []
-            )
-            ACK_SECONDS.labels(one.gateway).observe(now - one.began)
-            RECORDS.labels(one.gateway).inc(len(one.records) - len(found))
-            PAYLOAD_BYTES.labels(one.gateway).inc(one.payload)
             if not one.done.done():
                 one.done.set_result(found)
+        for user, total in of_users.items():
+            self._room.give(user, total.size)
+            self._gate.count(user.decode("utf-8", "replace"), total.records, total.payload)
+        for gateway, total in of_gateways.items():
+            label = gateway.decode()
+            ACK_SECONDS.labels(label).observe(now - total.began)
+            RECORDS.labels(label).inc(total.records)
+            PAYLOAD_BYTES.labels(label).inc(total.payload)
         if not self._waiting:
+            self._arrived.clear()
             self._idle.set()
         self._room.wake()
 
     def _oldest(self) -> float:
         first = next(iter(self._writing or self._waiting), None)
         return time.perf_counter() - first.began if first else 0.0
+
+
+def _refused_of(records: Sequence[IngestRecord], lost: set[int]) -> Refused:
+    return [(at, _too_large(record)) for at, record in enumerate(records) if id(record) in lost]
 
 
 def _too_large(record: IngestRecord) -> Rejection:

@@ -1,6 +1,7 @@
 """What every gateway puts on the input topic: one Kafka record, and what is owed for it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from msgspec import Struct
 
@@ -23,6 +24,28 @@ class IngestRecord(Struct, gc=False):
     again: bool = False  # the broker has sent it before
     written: bool = False  # it is held already; only its PUBACK is owed
     over: str | None = None  # which limit it is over: it is to be a dead letter
+
+
+class Submission(Struct, gc=False):
+    """Records that a gateway answers together, and the future by which it hears that Kafka has all of them."""
+
+    records: Sequence[IngestRecord]
+    dead: Sequence[IngestRecord]  # for the dead-letter topic
+    payload: int  # bytes, of the records
+    size: int  # bytes of memory, of all
+    user: bytes  # whose the first is
+    gateway: bytes
+    done: Any  # asyncio.Future of those that Kafka refuses for ever
+    began: float  # time.perf_counter
+
+
+class ChunkSum(Struct, gc=False):
+    """What of a chunk is one gateway's, or one user's."""
+
+    began: float  # of the first submission
+    records: int = 0
+    payload: int = 0
+    size: int = 0
 
 
 def may_be_there(records: Iterable[IngestRecord]) -> None:
