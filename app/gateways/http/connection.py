@@ -146,7 +146,7 @@ class HttpConnection(web.RequestHandler):
             self._head_since = None
             self._head_bytes = 0
             if self._messages and self._current_request is not None and self.broken:
-                self._current_request._cancel(web.RequestPayloadError("the body is malformed"))
+                self._current_request.content.set_exception(web.RequestPayloadError("the body is malformed"))
             return
         self._head_bytes += len(data)
         if self._head_since is None:
