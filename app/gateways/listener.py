@@ -20,6 +20,7 @@ log = structlog.get_logger()
 AT_ONCE = 64  # connections accepted before anybody else's turn
 BACKLOG = 1024  # connections that nobody has accepted yet
 PAUSE_SECONDS = 1.0  # without a file descriptor for one more
+SHUTDOWN_SECONDS = 5.0  # of TLS, for the other side to say good-bye
 NO_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -71,6 +72,10 @@ class Listener:
             one.setblocking(False)
             one.listen(BACKLOG)
         self._resume()
+
+    def use(self, tls: ssl.SSLContext) -> None:
+        """Shake hands with another context from now on; there was one before."""
+        self._tls = tls
 
     def stop(self) -> None:
         """Accept nothing more; connections that are open stay. Safe twice."""
@@ -138,24 +143,27 @@ class Listener:
         task.add_done_callback(self._opening.discard)
 
     async def _open(self, sock: socket.socket, seat: Seat) -> None:
-        """Shake hands, if there is TLS; from then on the protocol gives the seat back."""
-        seconds = self._handshake_seconds if self._tls else None
+        """Shake hands, if there is TLS; from then on the protocol gives the seat back.
+
+        The socket is the loop's, whatever becomes of it: who closes it here too may close another with its number.
+        """
+        times: dict[str, float] = {}
+        if self._tls is not None:
+            times = {"ssl_handshake_timeout": self._handshake_seconds, "ssl_shutdown_timeout": SHUTDOWN_SECONDS}
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: self._made(seat), sock, ssl=self._tls, ssl_handshake_timeout=seconds
+                lambda: self._made(seat), sock, ssl=self._tls, **times
             )
         except ssl.SSLError as error:
-            self._failed(sock, seat, "bad_certificate" if of_a_certificate(error) else "bad_handshake")
+            self._failed(seat, "bad_certificate" if of_a_certificate(error) else "bad_handshake")
         except (OSError, TimeoutError):  # ConnectionError too: it went away, or took its time
-            self._failed(sock, seat, "bad_handshake")
+            self._failed(seat, "bad_handshake")
         except asyncio.CancelledError:
             seat.free()
-            sock.close()
             raise
 
-    def _failed(self, sock: socket.socket, seat: Seat, why: str) -> None:
+    def _failed(self, seat: Seat, why: str) -> None:
         seat.free()
-        sock.close()
         self._refused(why)
 
 

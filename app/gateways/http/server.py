@@ -24,7 +24,7 @@ from app.gateways.listener import Listener
 from app.gateways.room import Room
 from app.ports import Accounts
 from app.runtime.listen import listen
-from app.runtime.tls import server_context
+from app.runtime.renewed_tls import RenewedTls, TlsFiles
 from app.settings import Settings
 
 SWEEP_SECONDS = 1.0
@@ -46,21 +46,13 @@ class HttpGateway:
         self._server: HttpServer | None = None
         self._listener: Listener | None = None
         self._acks: Acks | None = None
+        self._tls: RenewedTls | None = None
         self._sweeping: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
         """Listen. Raises PermanentError when the port is taken, or the certificate cannot be used."""
         settings = self._settings
-        tls = None
-        if settings.http_certificate_file is not None:
-            try:
-                tls = server_context(
-                    settings.http_certificate_file, settings.http_key_file, settings.http_ca_file, required=False
-                )
-            except ValueError as error:
-                raise PermanentError(
-                    f"IOT_HTTP_CERTIFICATE_FILE, IOT_HTTP_KEY_FILE, IOT_HTTP_CA_FILE: {error}"
-                ) from None
+        self._tls = _tls(settings)
         sockets = listen(settings.http_host, settings.http_port, "HTTP", "IOT_HTTP")
         self.port = sockets[0].getsockname()[1]
         head = settings.gateway_header_seconds
@@ -71,7 +63,8 @@ class HttpGateway:
             settings.http_body_seconds + settings.http_answer_seconds + READ_SECONDS,
         )
         self._server = HttpServer(self._router(self._acks).handle, bounds, _refused)
-        self._listener = Listener(self._server.connect, connections(settings), tls, head, whole(_FULL), _refused)
+        context = self._tls.context if self._tls else None
+        self._listener = Listener(self._server.connect, connections(settings), context, head, whole(_FULL), _refused)
         CONNECTIONS.labels(self.name).set_function(lambda: self._listener.open if self._listener else 0)
         self._listener.start(sockets)
         self._sweep()
@@ -99,6 +92,8 @@ class HttpGateway:
         self._sweeping = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep)
         self._server.sweep()
         self._acks.sweep()
+        if self._tls is not None and self._listener is not None and (renewed := self._tls.look()) is not None:
+            self._listener.use(renewed)
 
     def _router(self, acks: Acks) -> Router:
         settings = self._settings
@@ -144,6 +139,17 @@ def connections(settings: Settings) -> tuple[int, int]:
     if settings.gateway_behind_proxy:  # all of them are the proxy's
         return most, most
     return most, settings.gateway_peer_connections or (most + 1) // 2
+
+
+def _tls(settings: Settings) -> RenewedTls | None:
+    """TLS, where there is a certificate. Raises PermanentError when it cannot be used."""
+    if settings.http_certificate_file is None:
+        return None
+    files = TlsFiles(settings.http_certificate_file, settings.http_key_file, settings.http_ca_file)
+    try:
+        return RenewedTls(files, required=False)
+    except ValueError as error:
+        raise PermanentError(f"IOT_HTTP_CERTIFICATE_FILE, IOT_HTTP_KEY_FILE, IOT_HTTP_CA_FILE: {error}") from None
 
 
 def _refused(reason: str) -> None:
