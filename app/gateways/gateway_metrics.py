@@ -53,5 +53,5 @@ WRITTEN = Counter("iot_gateway_written", "Records Kafka has acknowledged, of all
 REFUSED = Counter("iot_gateway_refused", "Records Kafka refuses for ever, by what became of them", ["outcome"])
 KAFKA_FAILURES = Counter("iot_gateway_kafka_failures", "Writes to Kafka that failed and were tried again")
 
-WRITER = WriterMetrics(WRITTEN, REFUSED, KAFKA_FAILURES)
+WRITER = WriterMetrics("gateway", WRITTEN, REFUSED, KAFKA_FAILURES)
 ADMISSION = AdmissionMetrics(LIMITED, TOP_MESSAGES, TOP_BYTES, TOP_LIMITED)

@@ -1,4 +1,4 @@
-"""The span `bridge` of each sampled message, from its arrival to Kafka's ack, and of each that becomes a dead letter.
+"""The span `bridge`, or `gateway`, of each sampled message, from arrival to Kafka's ack, and of what is dead-lettered.
 
 In, records on their way to Kafka, whose last header then carries the span's context; the payload stays as it is. What
 is not sampled costs one look at the name of its last header. Anybody may say that he is sampled, as often as he likes:
@@ -37,8 +37,9 @@ Spans = dict[int, TraceSpan]  # by the id() of their record
 class BridgeSpans:
     """Of a bridge to one topic; made only where tracing is on."""
 
-    def __init__(self, tracing: Tracing, topic: str, budget: TraceBudget) -> None:
-        self._tracing, self._budget = tracing, budget
+    def __init__(self, tracing: Tracing, topic: str, budget: TraceBudget, name: str = semconv.BRIDGE) -> None:
+        """`name`: of the spans; of a gateway's, semconv.GATEWAY."""
+        self._tracing, self._budget, self._name = tracing, budget, name
         self._fixed: dict[str, Value] = {
             semconv.MESSAGING_SYSTEM: semconv.KAFKA,
             semconv.MESSAGING_OPERATION_NAME: "send",
@@ -62,11 +63,13 @@ class BridgeSpans:
     def end(self, spans: Spans, over: Iterable[IngestRecord], refused: Iterable[IngestRecord] | None) -> None:
         """Kafka has all of it: `over` and `refused` as dead letters, for a limit and for their size.
 
-        `refused` is None when the bridge stopped before it knew: the broker sends those messages again.
+        `refused` is None when the process stopped before it knew: whoever sent those messages sends them again.
         """
         if refused is None:
             for span in spans.values():
-                span.fail(INTERRUPTED, "the bridge stopped before Kafka's ack; the MQTT broker sends the message again")
+                span.fail(
+                    INTERRUPTED, f"the {self._name} stopped before Kafka's ack; its sender sends the message again"
+                )
                 span.end()
             return
         for record in over:
@@ -109,9 +112,7 @@ class BridgeSpans:
             attributes[semconv.DEVICE_ID] = routed.device_id
         if record.kind is Kind.TELEMETRY and (number := _sequence_id(record.value)) is not None:
             attributes[semconv.SEQUENCE_ID] = number
-        return self._tracing.span(
-            semconv.BRIDGE, SpanKind.PRODUCER, parent, attributes, start=record.ingest_ms * 1_000_000
-        )
+        return self._tracing.span(self._name, SpanKind.PRODUCER, parent, attributes, start=record.ingest_ms * 1_000_000)
 
     def _failed(self, record: IngestRecord, span: TraceSpan | None, reason: Reason, why: str) -> None:
         if span is None:

@@ -46,8 +46,9 @@ Outcome = dict[Place, tuple[int, BaseException | None]]  # records sent, and why
 
 
 class WriterMetrics(NamedTuple):
-    """What a writer counts: a bridge and the gateways have their own."""
+    """What a writer counts, and as whom it logs: a bridge and the gateways have their own."""
 
+    program: str
     written: Counter
     refused: Counter  # by outcome
     failures: Counter
@@ -59,7 +60,7 @@ class KafkaWriter:
     def __init__(
         self, kafka: Access, client_id: str, topic: str, dead_letter_topic: str, told: WriterMetrics | None = None
     ) -> None:
-        """`told` None: nothing is counted."""
+        """`told` None: nothing is counted, and the log is a bridge's."""
         self._producer = IdempotentProducer(
             kafka,
             client_id,
@@ -69,7 +70,7 @@ class KafkaWriter:
             request_timeout_ms=REQUEST_TIMEOUT_MS,
             connect_seconds=STUCK_SECONDS,
         )
-        self._told = told
+        self._told, self._program = told, told.program if told else "bridge"
         self.topic, self._dead_letter_topic = topic, dead_letter_topic
         self._partitions = {topic: PartitionCache(), dead_letter_topic: PartitionCache()}
         self.available = False  # whether the last attempt went through; for /ready
@@ -122,7 +123,7 @@ class KafkaWriter:
         if self._told:
             self._told.failures.inc()
         wait = delay(attempt - 1)
-        log.warning("bridge_kafka_retry", attempt=attempt, error=repr(error), wait_seconds=round(wait, 2))
+        log.warning(f"{self._program}_kafka_retry", attempt=attempt, error=repr(error), wait_seconds=round(wait, 2))
         await asyncio.sleep(wait)
 
     async def _assign(self, producer: AIOKafkaProducer, pending: Pending) -> Pending:
@@ -190,7 +191,8 @@ class KafkaWriter:
         if too_large:
             for lost in records:
                 name = lost.headers[0][1].decode("utf-8", "replace")
-                log.error("bridge_record_lost", mqtt_topic=name, bytes=len(lost.value), cure="raise max.message.bytes")
+                said = {"mqtt_topic": name, "bytes": len(lost.value), "cure": "raise max.message.bytes"}
+                log.error(f"{self._program}_record_lost", **said)
         if told and too_large:
             told.refused.labels("lost").inc(len(records))
         elif told:

@@ -13,7 +13,7 @@ CERTIFICATE_EXPIRY = Gauge(
     "When the file of a connection ends: its certificate, or the last of its CAs; as read at the start",
     ["connection", "file"],
 )
-CONNECTIONS = ("kafka", "database", "mqtt")
+CONNECTIONS = ("kafka", "database", "mqtt", "http", "tcp", "grpc", "quic")
 
 
 def report(settings: Settings) -> None:

@@ -32,6 +32,7 @@ from app.ops.about import About
 from app.ops.health import HealthServer
 from app.runtime.interrupt import Interrupt
 from app.runtime.stop_deadline import StopDeadline
+from app.runtime.tracing import semconv
 from app.runtime.tracing.start import STOP_SECONDS, start_tracing
 from app.runtime.tracing.tracing import Tracing
 from app.settings import Settings
@@ -72,7 +73,8 @@ def build_intake(settings: Settings, tracing: Tracing) -> Intake:
     writer = KafkaWriter(access(settings), settings.gateway_client_id, *topics, WRITER)
     spans = None
     if tracing.enabled:
-        spans = BridgeSpans(tracing, settings.kafka_topic, TraceBudget(settings.trace_incoming_per_second))
+        budget = TraceBudget(settings.trace_incoming_per_second)
+        spans = BridgeSpans(tracing, settings.kafka_topic, budget, semconv.GATEWAY)
     return Intake(writer, settings.gateway_buffer_bytes, Admission(ingress_limits(settings), ADMISSION), spans)
 
 

@@ -6,6 +6,7 @@ Messaging is there of status Development (v1.44): what moves is mended here, and
 # Spans, in the order in which a message meets them.
 MQTT_PUBLISH = "mqtt_publish"  # the simulated fleet and the load tester
 BRIDGE = "bridge"  # from MQTT to Kafka's ack
+GATEWAY = "gateway"  # from HTTP, TCP, gRPC or QUIC to Kafka's ack
 WORKER_PROCESS = "worker_process"  # from being taken from Kafka to the ack
 BATCH_FLUSH = "batch_flush"  # a batch, from its decoding to its end
 STORE_TELEMETRY_BATCH = "store_telemetry_batch"  # the write of a batch to the database
