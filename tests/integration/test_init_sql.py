@@ -27,8 +27,9 @@ TABLES = {
     "first_seen event sent_at recorded_at held_at left_out",
     "device_status": "device_key user_id device_id status last_seen detail clock_skew clock_set_back_at clock_set_back"
     " way",
-    "mqtt_users": "id username clientid user_id password_hash salt is_superuser created_at",
+    "mqtt_users": "id username clientid user_id password_hash salt is_superuser created_at device_id",
     "mqtt_acl": "id username clientid permission action topic qos retain priority",
+    "gateway_tokens": "id username device_id name token_hash created_at expires_at",
 }
 
 
@@ -112,6 +113,69 @@ async def test_new_rights_come_once_to_a_table_that_was_there(database: str, con
     await connection.execute("DELETE FROM mqtt_acl WHERE topic LIKE '%/errors'")
     await init_sql.apply(database)
     assert await connection.fetchval(errors) == 0
+
+
+async def test_the_rules_of_device_accounts_come_once_to_a_table_that_was_there(
+    database: str, connection: Connection
+) -> None:
+    of_devices = "SELECT count(*) FROM mqtt_acl WHERE username = '$device'"
+    assert await connection.fetchval(of_devices) == 3
+    await connection.execute("DELETE FROM mqtt_acl WHERE username = '$device'")
+    await connection.execute("COMMENT ON TABLE mqtt_acl IS 'defaults of 0.2.0'")
+    await init_sql.apply(database)
+    assert await connection.fetchval(of_devices) == 3
+    await connection.execute("DELETE FROM mqtt_acl WHERE username = '$device' AND action = 'subscribe'")
+    await init_sql.apply(database)
+    assert await connection.fetchval(of_devices) == 2, "what was deleted stays so"
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "('key', 'alice', 'truck/1')",
+        "('key', 'alice', 'tr+ck')",
+        "('key', 'alice', '')",
+        "('key', 'alice', '${clientid}')",
+        "('key', 'al/ice', 'truck')",
+        "('key', '${username}', 'truck')",
+        "('alice', 'alice', 'truck')",
+    ],
+)
+async def test_an_account_of_a_device_cannot_reach_into_the_topics_of_others(connection: Connection, row: str) -> None:
+    with pytest.raises(asyncpg.CheckViolationError):
+        await connection.execute(
+            f"INSERT INTO mqtt_users (username, user_id, device_id, password_hash) VALUES {row[:-1]}, 'x')"
+        )
+
+
+async def test_a_gateway_may_read_accounts_and_nothing_else(connection: Connection) -> None:
+    await connection.execute("SET ROLE iot_gateway")
+    for table in ("mqtt_users", "mqtt_acl", "gateway_tokens"):
+        await connection.fetch(f"SELECT * FROM {table}")
+        for statement in (f"DELETE FROM {table}", f"INSERT INTO {table} DEFAULT VALUES", f"UPDATE {table} SET id = id"):
+            with pytest.raises((asyncpg.InsufficientPrivilegeError, asyncpg.GeneratedAlwaysError)):
+                await connection.execute(statement)
+    for table in set(TABLES) - {"mqtt_users", "mqtt_acl", "gateway_tokens"}:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.fetch(f"SELECT * FROM {table}")
+    await connection.execute("RESET ROLE")
+    others = "SELECT DISTINCT grantee FROM information_schema.role_table_grants WHERE table_name = 'gateway_tokens'"
+    holders = {row[0] for row in await connection.fetch(others)}
+    assert {name for name in holders if name.startswith(("iot_", "emqx"))} == {"iot_gateway", "iot_admin"}
+
+
+async def test_tokens_go_with_their_account(connection: Connection) -> None:
+    await connection.execute("INSERT INTO mqtt_users (username, user_id, password_hash) VALUES ('alice', 'alice', 'x')")
+    await connection.execute("SET ROLE iot_admin")
+    add = "INSERT INTO gateway_tokens (username, token_hash) VALUES ('alice', sha256('token'))"
+    await connection.execute(add)
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await connection.execute(add)
+    await connection.execute("DELETE FROM mqtt_users WHERE username = 'alice'")
+    assert await connection.fetchval("SELECT count(*) FROM gateway_tokens") == 0
+    with pytest.raises(asyncpg.ForeignKeyViolationError):
+        await connection.execute(add)
+    await connection.execute("RESET ROLE")
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import asyncpg
 import bcrypt
 import pytest
 
+from app.core.routing.tokens import digest, is_token
 from app.local.layout import DEFAULT_PORTS, Layout
 from app.local.servers.common import free_port
 from app.local.servers.mosquitto import BRIDGE, NOTIFIER, OPERATOR, Mosquitto
@@ -84,9 +85,74 @@ async def test_the_life_of_an_account(database: str, tmp_path: Path) -> None:
         )
 
 
+async def test_an_account_of_one_device(database: str) -> None:
+    where = {"IOT_DATABASE_URL": database}
+    of_truck = ("--user", "alice", "--device", "truck-1", "--password-file", "-")
+    for name in ("truck-1-key", "spare"):
+        assert users("add", name, *of_truck, given=PASSWORD, **where).stdout == f"added {name}\n"
+    listed = {one["username"]: one for one in json.loads(users("list", "--json", **where).stdout)}
+    key = listed["truck-1-key"]
+    assert (key["user"], key["device"], key["client_id"]) == ("alice", "truck-1", "alice:truck-1")
+    assert "alice, device truck-1 alone" in users("list", **where).stdout
+    assert await rows(database, query(AUTHENTICATION), "truck-1-key", "alice:truck-1"), "EMQX lets it in"
+    assert await rows(database, query(AUTHENTICATION), "truck-1-key", "truck-2") == []
+    mine = await rows(database, query(AUTHORIZATION), "truck-1-key", "alice:truck-1")
+    assert {(row["permission"], row["action"], row["topic"]) for row in mine} == {
+        ("allow", "publish", "users/alice/devices/truck-1/telemetry"),
+        ("allow", "publish", "iot/alice/truck-1/telemetry"),
+        ("allow", "subscribe", "users/alice/devices/truck-1/commands"),
+    }
+
+
+async def test_the_life_of_a_token(database: str) -> None:
+    where = {"IOT_DATABASE_URL": database}
+    assert users("add", "alice", "--password-file", "-", given=PASSWORD, **where).returncode == 0
+    made = users("token", "add", "alice", "--device", "truck-1", "--expires", "90d", "--name", "for the truck", **where)
+    assert made.returncode == 0, made.stderr
+    token = made.stdout.strip()
+    assert is_token(token)
+    assert "it is not shown again" in made.stderr
+    other = json.loads(users("token", "add", "alice", "--json", **where).stdout)
+    assert is_token(other["token"])
+    assert (other["device"], other["expires"]) == (None, None)
+
+    kept = await rows(database, "SELECT * FROM gateway_tokens ORDER BY id")
+    assert [row["token_hash"] for row in kept] == [digest(token), digest(other["token"])]
+    assert (kept[0]["expires_at"] - kept[0]["created_at"]).days == 90
+    shown = users("token", "list", "alice", "--json", **where).stdout
+    assert [(one["device"], one["name"], one["ended"]) for one in json.loads(shown)] == [
+        ("truck-1", "for the truck", False),
+        (None, "", False),
+    ]
+    told = shown + users("token", "list", **where).stdout
+    assert not any(secret in told for secret in (token, token[5:], other["token"]))
+    assert json.loads(users("token", "list", "bob", "--json", **where).stdout) == []
+
+    number = str(json.loads(shown)[0]["id"])
+    assert users("token", "revoke", number, **where).stdout == f"revoked token {number} of alice\n"
+    gone = users("token", "revoke", number, **where)
+    assert (gone.returncode, gone.stderr) == (
+        1,
+        f"iot-stream: there is no token {number}: see `iot-stream users token list`\n",
+    )
+    assert users("remove", "alice", **where).returncode == 0
+    assert await rows(database, "SELECT FROM gateway_tokens") == []
+    nobody = users("token", "add", "alice", **where)
+    assert (nobody.returncode, "there is no account alice" in nobody.stderr) == (1, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "given", "words"),
     [
+        (("add", "a", "--device", "d", "--password-file", "-"), PASSWORD, "needs both: --user USER --device DEVICE"),
+        (("add", "a", "--user", "u", "--password-file", "-"), PASSWORD, "needs both: --user USER --device DEVICE"),
+        (("add", "a", "--user", "a", "--device", "d", "--password-file", "-"), PASSWORD, "needs a name of its own"),
+        (("add", "a", "--user", "u", "--device", "d/e", "--password-file", "-"), PASSWORD, "cannot be a device"),
+        (("add", "a", "--user", "u", "--device", "d${x}", "--password-file", "-"), PASSWORD, "no $"),
+        (("token", "add", "a", "--device", "+"), None, "cannot be a device of a token"),
+        (("token", "add", "a", "--expires", "never"), None, "is not a duration"),
+        (("token", "add", "a", "--name", "a\nb"), None, "--name: give one line"),
+        (("token", "list"), None, "the database: "),
         (("add", "+", "--password-file", "-"), PASSWORD, "'+' cannot be a user name"),
         (("add", "#", "--password-file", "-"), PASSWORD, "'#' cannot be a user name"),
         (("add", "a", "--client-id", "+", "--password-file", "-"), PASSWORD, "'+' cannot be a client id"),
@@ -167,6 +233,8 @@ def local() -> Iterator[Local]:
             made.start()
             for name in ("alice", "bob"):
                 made.users("add", name, "--password-file", "-", given=PASSWORD)
+            of_d1 = ("--user", "alice", "--device", "d1")
+            made.users("add", "alice-d1", *of_d1, "--password-file", "-", given=PASSWORD)
             made.users("add", "dash", "--allow", "subscribe:users/+/alerts", "--password-file", "-", given=PASSWORD)
             until_let_in(made.broker, "dash", PASSWORD)
             yield made
@@ -222,11 +290,12 @@ TOPICS = [
     "users/alice/alerts", "users/bob/alerts", "users/alice/alerts/errors", "users/bob/config/errors",
     "users/alice/devices/d1/commands", "users/alice/devices/d2/commands", "users/alice", "anything",
     "iot/alice/d1/telemetry", "iot/alice/d2/telemetry", "iot/bob/d1/telemetry", "iot/alice/status", "iot/d1/status",
-    "iot/bob/status", "$SYS/broker/uptime",
+    "iot/bob/status", "users/alice-d1/config", "users/alice-d1/devices/d1/telemetry", "iot/alice-d1/d1/telemetry",
+    "users/alice-d1/alerts", "$SYS/broker/uptime",
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("account", ["alice", "dash"])
+@pytest.mark.parametrize("account", ["alice", "dash", "alice-d1"])
 def test_mosquitto_allows_what_the_table_allows(local: Local, account: str) -> None:
     rules = asyncio.run(rows(local.postgres.dsn_of("iot"), query(AUTHORIZATION), account, "d1"))
     operator = Device(local.broker, OPERATOR, "operator")
@@ -247,6 +316,12 @@ def test_mosquitto_allows_what_the_table_allows(local: Local, account: str) -> N
     finally:
         operator.close()
         device.close()
+
+
+def test_a_device_s_account_does_not_touch_the_rules_of_its_user(local: Local) -> None:
+    rules = asyncio.run(rows(local.postgres.dsn_of("iot"), query(AUTHORIZATION), "alice-d1", "alice:d1"))
+    allowed = {topic for topic in TOPICS if may(rules, "publish", topic, "alice-d1", "alice:d1")}
+    assert allowed == {"users/alice/devices/d1/telemetry", "iot/alice/d1/telemetry"}
 
 
 def test_who_is_not_let_in(local: Local) -> None:
