@@ -1,5 +1,6 @@
 """A message that does not come onto the input topic -> its dead letter, in the envelope every dead letter has."""
 
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 
 from msgspec import Struct
@@ -7,6 +8,7 @@ from msgspec import Struct
 from app.core.deadletters.envelope import to_record
 from app.core.model.records import Kind, Reason, Rejected, Stage
 from app.gateways.record import IngestRecord
+from app.gateways.telemetry_record import Rejection
 
 _REASONS = frozenset(Reason)
 NOWHERE = -1  # partition and offset of a record that was never written
@@ -48,6 +50,20 @@ def refused_item(
     record = IngestRecord(Kind.UNKNOWN, user.encode(), item, headers, 0, ingest_ms)
     known = Reason(reason) if reason in _REASONS else Reason.UNKNOWN_TOPIC
     return _dead(record, Rejected(_unwritten(record), known, Stage.ROUTE, error), topic)
+
+
+def refused_of(records: Sequence[IngestRecord], lost: Collection[int]) -> list[tuple[int, Rejection]]:
+    """What the sender of `records` is told of those that Kafka refuses for ever; `lost`: their id()."""
+    return [
+        (
+            at,
+            Rejection(
+                Reason.PAYLOAD_TOO_LARGE.value, f"Kafka refuses {len(record.value)} bytes; they are a dead letter"
+            ),
+        )
+        for at, record in enumerate(records)
+        if id(record) in lost
+    ]
 
 
 def _unwritten(record: IngestRecord) -> _Unwritten:

@@ -18,10 +18,10 @@ from itertools import chain
 
 import structlog
 
-from app.core.model.records import Reason
 from app.errors import TransientError
 from app.gateways.admission import Admission, Limited
 from app.gateways.admission import account as whose
+from app.gateways.dead_letter import refused_of
 from app.gateways.gateway_metrics import (
     ACK_SECONDS,
     FULL,
@@ -93,13 +93,10 @@ class Intake:
         """Whether nothing more should be taken: HTTP answers 503 with Retry-After, readers wait for `room`."""
         return self._room.full
 
-    async def room(self) -> None:
-        """Return at once unless `full`, and then once there is room for one more read of READ_BYTES.
-
-        Readers go on one after another, as many as there is room for: all at once would fill it many times over.
-        """
+    async def room(self, user: str = "") -> None:
+        """Return at once unless `full`, then once there is room for one more read; of `user`, for his share too."""
         if not self._stopped:
-            await self._room.wait()
+            await self._room.wait(user.encode())
 
     def over_limit(self, account: Account, topic: bytes, size: int, *, waits: bool = False) -> Limited | None:
         """Which limit one more message of `account` is over: to be asked before `submit`, of each record.
@@ -117,6 +114,14 @@ class Intake:
     def crowded(self, account: Account) -> bool:
         """Whether half of the room is taken, and this user has more than a share: its readers pause."""
         return self._room.over_share(account.user_id.encode())
+
+    def flushed(self) -> "asyncio.Future[Refused]":
+        """A submission of nothing, which is done after Kafka's ack of all that was taken before it, from anybody."""
+        if self._stopped or not self._count:
+            return self.submit(())
+        done: asyncio.Future[Refused] = asyncio.get_running_loop().create_future()
+        self._waiting.append(Submission((), (), 0, 0, b"", b"", done, time.perf_counter()))
+        return done
 
     def submit(self, records: Sequence[IngestRecord], dead: Sequence[IngestRecord] = ()) -> "asyncio.Future[Refused]":
         """Take records; the future is done after Kafka's ack of all of them, and belongs to this submission alone.
@@ -221,11 +226,13 @@ class Intake:
         """Kafka has the chunk under way."""
         lost = {id(record) for record in refused}
         chunk, self._writing = self._writing, []
+        while self._waiting and not self._waiting[0].size:  # it waits for this chunk alone
+            chunk.append(self._waiting.popleft())
         of_gateways: dict[bytes, ChunkSum] = {}
         of_users: dict[bytes, ChunkSum] = {}
         for one in chunk:
-            found = _refused_of(one.records, lost) if lost else []
-            for key, sums in ((one.gateway, of_gateways), (one.user, of_users)):
+            found = refused_of(one.records, lost) if lost else []
+            for key, sums in ((one.gateway, of_gateways), (one.user, of_users)) if one.size else ():
                 total = sums.get(key) or sums.setdefault(key, ChunkSum(began=one.began))
                 total.records += len(one.records) - len(found)
                 total.payload += one.payload
@@ -249,12 +256,3 @@ class Intake:
     def _oldest(self) -> float:
         first = next(iter(self._writing or self._waiting), None)
         return time.perf_counter() - first.began if first else 0.0
-
-
-def _refused_of(records: Sequence[IngestRecord], lost: set[int]) -> Refused:
-    return [(at, _too_large(record)) for at, record in enumerate(records) if id(record) in lost]
-
-
-def _too_large(record: IngestRecord) -> Rejection:
-    detail = f"Kafka refuses a record of {len(record.value)} bytes; it is a dead letter"
-    return Rejection(Reason.PAYLOAD_TOO_LARGE.value, detail)

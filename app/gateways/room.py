@@ -16,6 +16,7 @@ class Room:
         self.taken = 0
         self._by_user: dict[bytes, int] = {}
         self._readers: deque[asyncio.Future[None]] = deque()
+        self._over: list[asyncio.Future[None]] = []  # readers of users over their share
 
     @property
     def full(self) -> bool:
@@ -40,29 +41,44 @@ class Room:
         else:
             del self._by_user[user]
 
-    async def wait(self) -> None:
-        """Return at once unless full, then once there is room for one more read."""
+    async def wait(self, user: bytes = b"") -> None:
+        """Return at once unless full, then once there is room for one more read: of `user`, where one is named."""
         if self.full:
             reader = asyncio.get_running_loop().create_future()
             self._readers.append(reader)
             await reader
+        while user and self.over_share(user):
+            over = asyncio.get_running_loop().create_future()
+            self._over.append(over)
+            await over
 
     def wake(self) -> None:
         """Let as many readers go on as there is room for, the first first, once half of it is free.
 
         All at once would bring in many times what there is room for.
         """
+        self._look_again()
         if self._readers and self.taken <= self._half:
             for _ in range(max(1, (self._max - self.taken) // READ_BYTES)):
                 self._let_one_go_on()
 
     def close(self) -> None:
         """Let all go on: there is nothing to wait for."""
+        self._by_user.clear()
+        self._look_again()
         while self._readers:
             self._let_one_go_on()
 
-    def _let_one_go_on(self) -> None:
-        if self._readers:
-            reader = self._readers.popleft()
+    def _look_again(self) -> None:
+        """Whoever was over his share may not be any more."""
+        waiting, self._over = self._over, []
+        for reader in waiting:
             if not reader.done():
                 reader.set_result(None)
+
+    def _let_one_go_on(self) -> None:
+        while self._readers:
+            reader = self._readers.popleft()
+            if not reader.done():  # else it waits no more: its turn is the next one's
+                reader.set_result(None)
+                return
