@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 from prometheus_client import Gauge
 
-from app.ops.last_error import LAST_ERROR
 from app.runtime.flushes import Flushes
+from app.runtime.last_error import LAST_ERROR
 from app.runtime.version import VERSION
 
 BUILD_INFO = Gauge(

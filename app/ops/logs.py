@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import structlog
 
-from app.ops.last_error import LAST_ERROR
+from app.runtime.last_error import LAST_ERROR
 from app.runtime.tracing.tracing import CURRENT
 from app.settings import Settings
 

@@ -8,8 +8,8 @@ from prometheus_client import REGISTRY
 
 from app.ops import about
 from app.ops.about import About
-from app.ops.last_error import LastError
 from app.runtime.flushes import Flushes
+from app.runtime.last_error import LastError
 from app.runtime.version import VERSION
 
 

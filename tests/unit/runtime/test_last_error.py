@@ -4,7 +4,7 @@ from datetime import datetime
 
 import pytest
 
-from app.ops.last_error import LONGEST, LastError
+from app.runtime.last_error import LONGEST, LastError
 
 
 @pytest.mark.parametrize(
