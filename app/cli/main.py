@@ -18,6 +18,7 @@ COMMANDS = {
     "bridge": ("programs", "Bring MQTT messages into Kafka, acknowledged once Kafka has them."),
     "notifier": ("programs", "Send alerts from Kafka to MQTT users/<id>/alerts."),
     "ingest": ("ingest", "Take telemetry in by HTTP, TCP, gRPC and QUIC, several of them in one process."),
+    "grpc": ("ingest", "Take batches of metrics and events in over gRPC: a UNIX socket, and TLS."),
     "http": ("ingest", "Take telemetry in over HTTP: JSON, NDJSON, protobuf, Influx lines."),
     "tcp": ("ingest", "Take JSON lines or Influx lines in over TCP and TLS, acknowledged once Kafka has them."),
     "quic": ("ingest", "Take batches of metrics in over QUIC, from senders with client certificates."),

@@ -103,11 +103,27 @@ class GrpcSettings(BaseModel, frozen=True):
         Path("/tmp/telemetry_ingest.sock"),  # noqa: S108 - agreed with sidecars; of mode 0660, and never taken over
         description="UNIX socket of the gRPC gateway; mode 0660; `-`: none",
     )
+    grpc_socket_group: str | None = Field(
+        None, description="group that may open the socket; default: the group of the process"
+    )
     grpc_host: Host = Field("127.0.0.1", description="address of the gRPC gateway; all: 0.0.0.0 or ::, with TLS")
     grpc_port: OptionalPort = Field(0, description="its port; 0: no TCP")
     grpc_certificate_file: ExistingFile = Field(None, description="TLS with this certificate, PEM")
     grpc_key_file: KeyFile = Field(None, description=_KEY)
     grpc_ca_file: ClientCaFile = Field(None, description=_CA)
+    grpc_streams: PositiveInt = Field(100, description="most calls of one connection at a time; more wait their turn")
+    grpc_answer_seconds: PositiveFloat = Field(
+        30.0, description="a call that is not a stream waits so long for Kafka, and is then UNAVAILABLE"
+    )
+    grpc_stream_window: PositiveInt = Field(
+        64, description="batches of a stream that await their ack; then the stream is not read"
+    )
+    grpc_stream_idle: PositiveFloat = Field(
+        600.0, description="a stream without a batch for so long ends, as does one whose acks are not read"
+    )
+    grpc_connection_age: Annotated[float, Field(ge=0)] = Field(
+        3600.0, description="a connection or stream so old is asked to begin anew, so that load spreads; 0: never"
+    )
 
 
 class QuicSettings(BaseModel, frozen=True):
