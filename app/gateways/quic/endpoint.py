@@ -2,7 +2,7 @@
 
 Nothing is kept of an address that has not shown that it receives what is sent to it: the first datagram is answered by
 a retry with a token, and whoever spoofs an address gets no further (RFC 9000, 8.1.2). Handshakes cost two signatures
-each, so there is a pace of them, half of it for one address, and a bound on those that are not complete.
+each, so there is a pace of them, half of it for one peer, and a bound on those that are not complete.
 """
 
 import asyncio
@@ -28,6 +28,7 @@ from aioquic.quic.packet_builder import QuicPacketBuilder
 from aioquic.quic.retry import QuicRetryTokenHandler
 
 from app.core.ingress.limits import Ingress, IngressLimits
+from app.runtime.peers import grouped
 from app.runtime.quic.link import Link
 
 RECEIVE_BUFFER = 4 << 20  # bytes; the system gives at most net.core.rmem_max
@@ -37,8 +38,8 @@ BURST_SECONDS = 1.0
 
 # (the first header, that the client chose, our retry's) -> the link of a new connection
 Open = Callable[[bytes, bytes | None, NetworkAddress], Link]
-# Why there can be no other connection now; None: there can.
-Full = Callable[[], str | None]
+# Why there can be no other connection of this peer now; None: there can.
+Full = Callable[[str], str | None]
 
 
 class Endpoint(asyncio.DatagramProtocol):
@@ -116,10 +117,10 @@ class Endpoint(asyncio.DatagramProtocol):
         except ValueError:
             self.send(refusal(header, QuicErrorCode.INVALID_TOKEN, "the token is not of this gateway, or old"), address)
             return None
-        now = self._loop.time()
-        if self._pace_of_one.fault(address[0], None, 0, now) or self._pace.fault("", None, 0, now):
+        now, peer = self._loop.time(), grouped(str(address[0]))
+        if self._pace_of_one.fault(peer, None, 0, now) or self._pace.fault("", None, 0, now):
             return None  # it asks again by itself
-        if why := self._full():
+        if why := self._full(peer):
             self.send(refusal(header, QuicErrorCode.CONNECTION_REFUSED, why), address)
             return None
         return self._open(original, header.destination_cid, address)

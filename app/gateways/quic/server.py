@@ -29,7 +29,7 @@ from app.settings import Settings
 log = structlog.get_logger()
 
 STREAMS = 8  # of one connection, open at the same time
-HANDSHAKES = 256  # not complete, at the same time
+HANDSHAKES = 256  # not complete, at the same time; half of them of one peer
 LOOK_SECONDS = 1.0
 DELIVERY_SECONDS = 1.0  # for the last answers to be received, in a stop
 CLOSE_SECONDS = 1.0
@@ -122,13 +122,14 @@ class QuicGateway:
         while loop.time() < end and any(peer.quic.backlog for peer in self._peers):  # noqa: ASYNC110 - the same
             await asyncio.sleep(0.01)
 
-    def _full(self) -> str | None:
-        """Why there can be no other connection now."""
+    def _full(self, group: str) -> str | None:
+        """Why there can be no other connection of this peer now."""
         if self._site.stopping:
             return STOPPING
         if self._site.share.full:
             return FULL
-        return BUSY if sum([not peer.greeted for peer in self._peers]) >= HANDSHAKES else None
+        begun = [peer.group for peer in self._peers if not peer.greeted]
+        return BUSY if len(begun) >= HANDSHAKES or begun.count(group) >= HANDSHAKES // 2 else None
 
     def _open(self, original: bytes, retried: bytes | None, address: NetworkAddress) -> Link:
         assert self._endpoint
