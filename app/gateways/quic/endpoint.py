@@ -28,6 +28,7 @@ from aioquic.quic.packet_builder import QuicPacketBuilder
 from aioquic.quic.retry import QuicRetryTokenHandler
 
 from app.core.ingress.limits import Ingress, IngressLimits
+from app.gateways.quic.reset import ResetTokens
 from app.runtime.peers import grouped
 from app.runtime.quic.link import Link
 
@@ -35,6 +36,7 @@ RECEIVE_BUFFER = 4 << 20  # bytes; the system gives at most net.core.rmem_max
 ID_BYTES = 8
 LONG_HEADER = 0x80
 BURST_SECONDS = 1.0
+RESETS = 500.0  # a second
 
 # (the first header, that the client chose, our retry's) -> the link of a new connection
 Open = Callable[[bytes, bytes | None, NetworkAddress], Link]
@@ -45,15 +47,18 @@ Full = Callable[[str], str | None]
 class Endpoint(asyncio.DatagramProtocol):
     """One UDP port."""
 
-    def __init__(self, configuration: QuicConfiguration, open_link: Open, full: Full, handshakes: float) -> None:
+    def __init__(
+        self, configuration: QuicConfiguration, tokens: ResetTokens, open_link: Open, full: Full, handshakes: float
+    ) -> None:
         """`handshakes`: how many may begin a second."""
         self.transport: asyncio.DatagramTransport | None = None
-        self._configuration, self._open, self._full = configuration, open_link, full
+        self._configuration, self._tokens, self._open, self._full = configuration, tokens, open_link, full
         self._links: dict[bytes, Link] = {}
         self._retry = QuicRetryTokenHandler()
         self._loop = asyncio.get_running_loop()
         self.closed: asyncio.Future[None] = self._loop.create_future()  # the port is free again
         self._pace = Ingress(IngressLimits(user_messages=handshakes, burst=BURST_SECONDS))
+        self._pace_of_resets = Ingress(IngressLimits(user_messages=RESETS, burst=BURST_SECONDS))
         self._pace_of_one = Ingress(IngressLimits(user_messages=handshakes / 2, burst=BURST_SECONDS))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -71,6 +76,8 @@ class Endpoint(asyncio.DatagramProtocol):
         """To the connection whose it is, or to none (asyncio.Protocol). Never raises, whatever it holds."""
         if data and not data[0] & LONG_HEADER:  # nearly every one, and quicker than to read the whole header
             link = self._links.get(data[1 : 1 + ID_BYTES])
+            if link is None:
+                self._reset(data, addr)
         else:
             link = self._of_long_header(data, addr)
         if link:
@@ -88,6 +95,13 @@ class Endpoint(asyncio.DatagramProtocol):
     def forget(self, connection_id: bytes) -> None:
         """The id is nobody's any more."""
         self._links.pop(connection_id, None)
+
+    def _reset(self, data: bytes, address: NetworkAddress) -> None:
+        """Whoever has kept a connection from before a restart hears that it is gone."""
+        if self._pace_of_resets.fault("", None, 0, self._loop.time()) is None:
+            answer = self._tokens.datagram(data[1 : 1 + ID_BYTES], len(data))
+            if answer:
+                self.send(answer, address)
 
     def _of_long_header(self, data: bytes, address: NetworkAddress) -> Link | None:
         try:

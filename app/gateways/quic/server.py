@@ -15,11 +15,12 @@ from app.errors import PermanentError, SettingsError
 from app.gateways.gateway_metrics import CONNECTIONS, REFUSED_LOGINS, SERIES, TOP_SERIES
 from app.gateways.intake import Intake
 from app.gateways.quic.batch import GATEWAY, BatchIntake
-from app.gateways.quic.connection import GatewayConnection
+from app.gateways.quic.connection import GatewayConnection, ServerParts
 from app.gateways.quic.endpoint import Endpoint
 from app.gateways.quic.files import client_authorities, configuration
 from app.gateways.quic.peer import QuicPeer, Site
 from app.gateways.quic.reserve import Reserve
+from app.gateways.quic.reset import reset_tokens
 from app.gateways.quic.share import Crowd, Share
 from app.ports import Accounts
 from app.runtime.quic.contract import CloseCode, LoginFault, login_fault
@@ -51,10 +52,11 @@ class QuicGateway:
         if settings.quic_certificate_file is None or settings.quic_ca_file is None:
             raise SettingsError("IOT_QUIC_CERTIFICATE_FILE, IOT_QUIC_CA_FILE: QUIC needs both")
         self._settings = settings
-        self._trusted = client_authorities(settings.quic_ca_file)
         self._configuration = configuration(
             settings.quic_certificate_file, settings.quic_key_file, settings.quic_idle_seconds
         )
+        tokens = reset_tokens(self._configuration.private_key, settings.quic_port)
+        self._parts = ServerParts(client_authorities(settings.quic_ca_file), tokens, STREAMS)
         limit = settings.quic_series_max
         self._series = Series(limit, limit * SERIES_MOST, SERIES_SECONDS)
         self._site = _site(settings, intake, accounts, self._series)
@@ -78,7 +80,8 @@ class QuicGateway:
         """Listen. Raises PermanentError, with the address and the cure, when it cannot."""
         logging.getLogger("quic").setLevel(logging.CRITICAL)  # aioquic warns of every packet that breaks a rule
         host, port = self._settings.quic_host, self._settings.quic_port
-        endpoint = Endpoint(self._configuration, self._open, self._full, self._settings.quic_handshakes_per_second)
+        pace, tokens = self._settings.quic_handshakes_per_second, self._parts.tokens
+        endpoint = Endpoint(self._configuration, tokens, self._open, self._full, pace)
         loop = asyncio.get_running_loop()
         try:
             await loop.create_datagram_endpoint(lambda: endpoint, local_addr=(host, port))
@@ -134,7 +137,7 @@ class QuicGateway:
     def _open(self, original: bytes, retried: bytes | None, address: NetworkAddress) -> Link:
         assert self._endpoint
         peer = QuicPeer(self._site, str(address[0]))
-        quic = GatewayConnection(self._configuration, self._trusted, (original, retried), STREAMS, peer.window)
+        quic = GatewayConnection(self._configuration, self._parts, (original, retried), peer.window)
         link = Link(quic, self._endpoint.send, partial(self._handle, peer))
         peer.begin(quic, link)
         self._peers.add(peer)
