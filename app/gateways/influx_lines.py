@@ -17,22 +17,21 @@ punctuation. What is not so, and every line with a backslash, is read by core/de
 import re
 from collections.abc import Iterator, Sequence
 
-import msgspec
-from msgspec import Struct
-
 from app.core.decode.decoder import hashed_id
-from app.core.decode.influx_line import BAD_LINE, InfluxPoint, LineFault, Precision, read_line, seconds
-from app.core.model.fault import printable
-from app.core.model.records import Reason
+from app.core.decode.influx_line import LineFault, Precision, read_line, seconds
+from app.core.model.records import Kind, Reason
+from app.gateways.payloads.influx_heads import (
+    SEQUENCE_ID,
+    InfluxHead,
+    InfluxNames,
+    heads_of,
+    json_object,
+    payload_fields,
+    prepare,
+)
 from app.gateways.record import IngestRecord
-from app.gateways.telemetry_record import Arrival, Rejection, sealed
+from app.gateways.telemetry_record import KIND, USERS, Arrival, Rejection, own_places, sealed
 from app.ports import Account
-
-PREPARED_HEADS = 16_384  # each a measurement with its tags; by tracemalloc some 1 kB, so 16 MB whatever is sent
-PREPARED_LENGTH = 512  # bytes; a longer head is read anew each time
-OWN = ("measurement", "timestamp", "user_id", "device_id")  # keys that the gateway writes, or the topic says
-SEQUENCE_ID = "sequence_id"
-INT64 = range(-(1 << 63), 1 << 63)
 
 _KEY = rb'[^\x00-\x20",=\\\x7f]++'
 _NUMBER = rb"-?(?:0|[1-9][0-9]{0,17}+)(?:i|(?:\.[0-9]++)?+(?:[eE][-+]?[0-9]{1,2}+)?+)"
@@ -52,29 +51,9 @@ _long_line = re.compile(
     rb'(?: (?:[^\n\\=]++|\\[^\n]?|="(?:[^"\\]++|\\.)*+"|=(?!"))*+)?+)',
     re.DOTALL,
 ).match
-_whole = re.compile(r"-?(?:0|[1-9][0-9]{0,18})").fullmatch
-_to_json = msgspec.json.Encoder().encode
-
-
-class InfluxNames(Struct, frozen=True):
-    """The tags that say whose a line is."""
-
-    user: str = "user_id"
-    device: str = "device_id"
-
-
-class _Head(Struct, gc=False):
-    """The measurement and tags of lines, prepared."""
-
-    user: str | None
-    device: str | None
-    json: bytes  # of the payload, up to its first field
-    clashes: tuple[bytes, ...]  # a line with one of these among its fields may name a key twice
 
 
 Result = IngestRecord | Rejection
-
-_heads: dict[InfluxNames, dict[bytes, _Head]] = {}
 
 
 def parse(body: bytes, precision: Precision, names: InfluxNames, account: Account, arrival: Arrival) -> list[Result]:
@@ -83,18 +62,14 @@ def parse(body: bytes, precision: Precision, names: InfluxNames, account: Accoun
     A quoted text may hold line ends.
     """
     reader = InfluxReader(precision, names, account, arrival)
-    found: list[Result] = []
     lines = body.split(b"\n")
-    for number, line in enumerate(lines):
-        result = reader.read(line)
-        if type(result) is LineFault:
-            if _is_open(line) and number + 1 < len(lines):
-                rest = body[sum(map(len, lines[:number])) + number :]
-                return found + reader.read_all(list(_long_lines(rest)))
-            found.append(Rejection(result.reason, result.error))
-        elif result is not None:
-            found.append(result)  # type: ignore[arg-type]
-    return found
+    found = reader.read(lines)
+    for number, (line, one) in enumerate(zip(lines, found, strict=True)):
+        if type(one) is LineFault and _is_open(line) and number + 1 < len(lines):
+            rest = body[sum(map(len, lines[:number])) + number :]
+            found[number:] = reader.read(list(_long_lines(rest)))
+            break
+    return [Rejection(one.reason, one.error) if type(one) is LineFault else one for one in found if one is not None]  # type: ignore[misc]
 
 
 class InfluxReader:
@@ -103,37 +78,49 @@ class InfluxReader:
     def __init__(self, precision: Precision, names: InfluxNames, account: Account, arrival: Arrival) -> None:
         self._precision, self._names, self._account, self._arrival = precision, names, account, arrival
         self._plain = _PLAIN.get(precision, _none)
-        self._heads = _heads.setdefault(names, {})
+        self._heads = heads_of(names)
         self._arrived = b"%d.%03d" % divmod(arrival.ingest_ms, 1000)
 
-    def read_all(self, lines: Sequence[bytes]) -> list[Result]:
-        """One result for each line that is no comment and not blank. Each ends where the caller says. Never raises."""
-        found = [self.read(line) for line in lines]
-        return [
-            Rejection(one.reason, one.error) if isinstance(one, LineFault) else one for one in found if one is not None
-        ]
+    def read(self, lines: Sequence[bytes]) -> list[Result | LineFault | None]:
+        """The result of each line; None for one that is blank or a comment. Each ends where the caller says."""
+        find, plain, account, own = self._heads.get, self._plain, self._account, own_places(self._account)
+        user, last, ms = account.user_id, [KIND, *self._arrival.last], self._arrival.ingest_ms
+        largest = self._arrival.max_bytes
+        found: list[Result | LineFault | None] = []
+        for line in lines:
+            if line[-1:] == b"\r":
+                line = line[:-1]
+            first, _, rest = line.partition(b" ")
+            if (head := find(first)) is None and b"\\" in first:
+                first, _, rest = _parted(line)
+                head = find(first)
+            if (
+                head is None
+                or (fields := plain(rest)) is None
+                or (payload := self._payload(head, line, fields)) is None
+            ):
+                found.append(self._read_slowly(line))
+            elif head.user in (None, user) and (place := own.get(head.device or "")) and len(payload) <= largest:
+                found.append(IngestRecord(Kind.TELEMETRY, place.key, payload, [place.header, *last], 0, ms))
+            else:
+                device = head.device or account.device_id
+                owner = head.user or user
+                found.append(
+                    sealed(account, USERS, owner, device, payload, self._arrival) if device else self._read_slowly(line)
+                )
+        return found
 
-    def read(self, line: bytes) -> Result | LineFault | None:
-        """The result of a line; None for one that is blank or a comment."""
-        if line[-1:] == b"\r":
-            line = line[:-1]
-        first, _, rest = line.partition(b" ") if b"\\" not in line else _parted(line)
-        head = self._heads.get(first)
-        if head is None or (plain := self._plain(rest)) is None:
-            return self._read_slowly(line)
-        account = self._account
-        if (device := head.device or account.device_id) is None:
-            return self._read_slowly(line)
+    def _payload(self, head: InfluxHead, line: bytes, plain: "re.Match[bytes]") -> bytes | None:
+        """The payload of a plain line; None when it is not that plain."""
         fields, whole, fraction = plain.groups()
-        for name in head.clashes:
-            if name in fields:
-                return self._read_slowly(line)
-        if not fields.isascii() and not _is_text(fields):
-            return self._read_slowly(line)
-        json = _json(fields) if b'"' not in fields else _json_of_texts(fields)
+        if b'"' not in fields:
+            outside, json = fields, _json(fields)
+        else:
+            outside, json = _json_of_texts(fields)
+        if head.names.clash(outside) or not (fields.isascii() or _is_text(fields)):
+            return None
         time = self._arrived if whole is None else b"%b.%b" % (whole, fraction) if fraction else whole
-        payload = b'%b%b,"sequence_id":%d,"timestamp":%b}' % (head.json, json, hashed_id(line), time)
-        return sealed(account, "users", head.user or account.user_id, device, payload, self._arrival)
+        return b'%b%b,"sequence_id":%d,"timestamp":%b}' % (head.json, json, hashed_id(line), time)
 
     def _read_slowly(self, line: bytes) -> Result | LineFault | None:
         if line.lstrip(b" \t\r")[:1] in (b"", b"#"):
@@ -148,7 +135,7 @@ class InfluxReader:
         time = seconds(point.time, self._precision) if point.time else self._arrived.decode()
         if isinstance(time, LineFault):
             return time
-        fields = _payload_fields(point, self._names)
+        fields = payload_fields(point, self._names)
         if isinstance(fields, LineFault):
             return fields
         device = point.tags.get(self._names.device) or self._account.device_id
@@ -159,21 +146,9 @@ class InfluxReader:
         if SEQUENCE_ID not in fields:
             fields[SEQUENCE_ID] = str(hashed_id(line))
         fields["timestamp"] = time
-        self._prepare(_parted(line)[0], point)
+        prepare(self._heads, _parted(line)[0], point, self._names)
         user = point.tags.get(self._names.user) or self._account.user_id
-        return sealed(self._account, "users", user, device, _object(fields) + b"}", self._arrival)
-
-    def _prepare(self, first: bytes, point: InfluxPoint) -> None:
-        """Keep the head of a good line for those that follow, unless it is long or what it says depends on more."""
-        if len(first) > PREPARED_LENGTH or first[:1] in (b"", b"\t") or SEQUENCE_ID in point.tags:
-            return
-        if len(self._heads) >= PREPARED_HEADS:
-            self._heads.clear()
-        tags = _payload_fields(point._replace(fields={}), self._names)
-        if isinstance(tags, dict):
-            clashes = (b"_id=", b"measurement=", b"timestamp=", *(name.encode() + b"=" for name in tags))
-            user, device = point.tags.get(self._names.user), point.tags.get(self._names.device)
-            self._heads[first] = _Head(user, device, _object(tags) + b",", clashes)
+        return sealed(self._account, USERS, user, device, json_object(fields) + b"}", self._arrival)
 
 
 def _parted(line: bytes) -> tuple[bytes, bytes, bytes]:
@@ -189,35 +164,13 @@ def _json(fields: bytes) -> bytes:
     return json[:-1] if json[-1:] == b"i" else json
 
 
-def _json_of_texts(fields: bytes) -> bytes:
-    """As `_json`, of fields with quoted texts, in which nothing is replaced."""
+def _json_of_texts(fields: bytes) -> tuple[bytes, bytes]:
+    """Fields without their quoted texts; and as `_json`, with the texts, in which nothing is replaced."""
     parts = fields.split(b'"')
-    parts[::2] = [part.replace(b"=", b'":').replace(b",", b',"').replace(b'i,"', b',"') for part in parts[::2]]
+    outside = parts[::2]
+    parts[::2] = [part.replace(b"=", b'":').replace(b",", b',"').replace(b'i,"', b',"') for part in outside]
     json = b'"' + b'"'.join(parts)
-    return json[:-1] if json[-1:] == b"i" else json
-
-
-def _payload_fields(point: InfluxPoint, names: InfluxNames) -> dict[str, str] | LineFault:
-    """Key -> JSON text of all that a line says but for its time and whose it is."""
-    pairs = [("measurement", _to_json(point.measurement).decode())]
-    for name, value in point.tags.items():
-        if name not in (names.user, names.device):
-            clash = name in OWN or name in point.fields
-            pairs.append((f"{name}_1" if clash else name, value if name == SEQUENCE_ID else _to_json(value).decode()))
-    pairs += [(f"{name}_1" if name in OWN else name, value) for name, value in point.fields.items()]
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        return LineFault(BAD_LINE, "two tags or fields would have one name, with _1 behind it; rename one of them")
-    number = found.get(SEQUENCE_ID)
-    if number is not None and (not _whole(number) or int(number) not in INT64):
-        error = f"{SEQUENCE_ID} is {printable(number)}; send an integer of 64 bits, or leave it out"
-        return LineFault(Reason.WRONG_TYPE.value, error)
-    return found
-
-
-def _object(fields: dict[str, str]) -> bytes:
-    """A JSON object of JSON texts, but for its last brace."""
-    return b"{" + b",".join(b"%b:%b" % (_to_json(name), value.encode()) for name, value in fields.items())
+    return b"".join(outside), json[:-1] if json[-1:] == b"i" else json
 
 
 def _long_lines(body: bytes) -> Iterator[bytes]:

@@ -18,7 +18,7 @@ from app.gateways.http.problem import Problem
 from app.gateways.protobuf_batches import TOO_MANY_ITEMS, MalformedBatch
 from app.gateways.protobuf_records import events
 from app.gateways.record import IngestRecord
-from app.gateways.telemetry_record import Arrival, Rejection, items
+from app.gateways.telemetry_record import Arrival, Rejection, item
 from app.ports import Account
 from app.protobuf.events_pb2 import EventBatch
 
@@ -92,17 +92,17 @@ class EventDecoders:
     def protobuf(self, account: Account, body: bytes, arrival: Arrival) -> Decoded | Problem:
         """Of an EventBatch."""
         try:
-            _, found = events(account, body, arrival, self._max_items)
+            _, items = events(account, body, arrival, self._max_items)
         except MalformedBatch as error:
             large = error.reason == TOO_MANY_ITEMS
             status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE if large else HTTPStatus.BAD_REQUEST
             return Problem(status, error.reason, str(error))
-        return Decoded(found, lambda place: EventBatch.FromString(body).events[place].SerializeToString())
+        return Decoded(items, lambda place: EventBatch.FromString(body).events[place].SerializeToString())
 
     def _of(self, lines: list[bytes], account: Account, arrival: Arrival) -> Decoded | Problem:
         if len(lines) > self._max_items:
             return self._too_many()
-        return Decoded(items(account, lines, arrival), lines.__getitem__)
+        return Decoded([item(account, line, arrival) for line in lines], lines.__getitem__)
 
     def _too_many(self) -> Problem:
         detail = f"the body has more than {self._max_items} items: send smaller batches"

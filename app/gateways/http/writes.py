@@ -12,7 +12,6 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
 from http import HTTPStatus
 from typing import NamedTuple, cast
 
@@ -53,7 +52,7 @@ class _Sorted(NamedTuple):
     """The items of a request."""
 
     records: list[IngestRecord]
-    places: Sequence[int]  # of the records, among the items
+    places: list[int]  # of the records, among the items
     rejected: list[RejectedItem]
     retry_after: float | None  # where some are over a limit
 
@@ -122,22 +121,22 @@ class Writes:
 
     def _sort(self, account: Account, decoded: Decoded) -> _Sorted:
         """The records within the limits, and what is rejected."""
-        items = decoded.items
-        records = [item for item in items if type(item) is IngestRecord]
-        limited = self._intake.has_limits or self._intake.crowded(account)
-        if len(records) == len(items) and not limited:
-            return _Sorted(records, range(len(items)), [], None)
-        records, places, rejected = [], list[int](), list[RejectedItem]()
+        records: list[IngestRecord] = []
+        places: list[int] = []
+        rejected: list[RejectedItem] = []
         retry_after: float | None = None
-        for place, item in enumerate(items):
-            if type(item) is not IngestRecord:
-                rejected.append(RejectedItem(place, *cast(Rejection, item)))
-            elif limited and (over := self._intake.over_limit(account, item.headers[0][1], len(item.value))):
-                rejected.append(RejectedItem(place, Reason.RATE_LIMITED.value, over.detail))
-                retry_after = max(retry_after or 0.0, over.retry_after)
+        over = self._intake.over_limit
+        for place, item in enumerate(decoded.items):
+            if type(item) is IngestRecord:
+                limited = over(account, item.headers[0][1], len(item.value))
+                if limited is None:
+                    records.append(item)
+                    places.append(place)
+                else:
+                    rejected.append(RejectedItem(place, Reason.RATE_LIMITED.value, limited.detail))
+                    retry_after = max(retry_after or 0.0, limited.retry_after)
             else:
-                records.append(item)
-                places.append(place)
+                rejected.append(RejectedItem(place, *cast(Rejection, item)))
         return _Sorted(records, places, rejected, retry_after)
 
     def _dead(

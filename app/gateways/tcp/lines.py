@@ -1,6 +1,6 @@
 """Lines of one account -> records for Kafka, and what is said of each line that is refused.
 
-A line is one JSON object that names its device (telemetry_record.item), or, by setting, a line of the Influx line
+A line is one JSON object that names its device (telemetry_record.items), or, by setting, a line of the Influx line
 protocol (influx_lines). A blank line says nothing and counts as a line, so that it keeps a quiet connection open.
 """
 
@@ -19,7 +19,7 @@ from app.gateways.intake import Intake
 from app.gateways.record import IngestRecord
 from app.gateways.tcp.answers import refused
 from app.gateways.tcp.login import read_login
-from app.gateways.telemetry_record import Arrival, Rejection, item
+from app.gateways.telemetry_record import Arrival, Rejection, items
 from app.ports import Account
 from app.settings import Settings
 
@@ -98,7 +98,7 @@ def json_lines(account: Account, lines: Sequence[bytes], arrival: Arrival) -> Se
     """Lines that are one JSON object each."""
     if lines[0][-1:] == b"\r":
         lines = [line.removesuffix(b"\r") for line in lines]
-    return [item(account, line, arrival) for line in lines]
+    return items(account, lines, arrival)
 
 
 def influx_lines(settings: Settings) -> Reader:
@@ -108,7 +108,10 @@ def influx_lines(settings: Settings) -> Reader:
 
     def read(account: Account, lines: Sequence[bytes], arrival: Arrival) -> Sequence[Found]:
         reader = InfluxReader(precision, names, account, arrival)
-        return [reader.read(line) if len(line) <= longest else _TOO_LONG for line in lines]
+        found = reader.read(lines)
+        if max(map(len, lines)) <= longest:
+            return found
+        return [one if len(line) <= longest else _TOO_LONG for line, one in zip(lines, found, strict=True)]
 
     return read
 

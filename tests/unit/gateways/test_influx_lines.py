@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from app.core.decode.decoder import hashed_id
 from app.core.decode.influx_line import Precision
 from app.core.model.records import Reading
-from app.gateways import influx_lines
 from app.gateways.influx_lines import InfluxNames, InfluxReader, Result, parse
+from app.gateways.payloads import influx_heads
 from app.gateways.record import IngestRecord
 from app.gateways.telemetry_record import Arrival, Rejection
 from app.ports import Account
@@ -33,7 +33,7 @@ def results(
     body: bytes, precision: Precision = NS, account: Account = ALICE, names: InfluxNames | None = None
 ) -> list[Result]:
     """What is made of a body, the same the first time and once its heads are known."""
-    influx_lines._heads.clear()
+    influx_heads._heads.clear()
     first = parse(body, precision, names or InfluxNames(), account, AT)
     again = parse(body, precision, names or InfluxNames(), account, AT)
     assert again == first
@@ -125,7 +125,7 @@ def test_whose_a_line_is() -> None:
 
 def test_one_account_does_not_find_the_device_of_another_in_what_was_prepared() -> None:
     line = b"m,host=a v=1 5"
-    influx_lines._heads.clear()
+    influx_heads._heads.clear()
     keys = []
     for account in (Account("bob", "box"), Account("eve", "jar"), ALICE):
         found = [parse(line, MS, InfluxNames(), account, AT)[0] for _ in range(2)]
@@ -177,7 +177,7 @@ def test_a_text_may_hold_line_ends() -> None:
     found = results(b"\n".join(lines), MS)
     assert [strict(one.value)["a"] for one in found if isinstance(one, IngestRecord)] == ['one\ntwo"\n# three', 1, "x"]
     reader = InfluxReader(MS, InfluxNames(), ALICE, AT)
-    assert reader.read_all(lines) == found
+    assert reader.read(lines) == found
 
 
 def test_a_text_that_never_ends_takes_no_other_line_with_it() -> None:
@@ -236,12 +236,12 @@ def test_too_large_a_payload_is_refused() -> None:
 
 
 def test_what_is_prepared_is_bounded() -> None:
-    influx_lines._heads.clear()
-    for number in range(influx_lines.PREPARED_HEADS + 10):
+    influx_heads._heads.clear()
+    for number in range(influx_heads.PREPARED_HEADS + 10):
         parse(b"m,device_id=d%d a=1 5" % number, NS, InfluxNames(), ALICE, AT)
-    assert len(influx_lines._heads[InfluxNames()]) <= influx_lines.PREPARED_HEADS
+    assert len(influx_heads._heads[InfluxNames()]) <= influx_heads.PREPARED_HEADS
     parse(b"m,device_id=d,t=%b a=1 5" % (b"x" * 600), NS, InfluxNames(), ALICE, AT)
-    assert not [head for head in influx_lines._heads[InfluxNames()] if len(head) > influx_lines.PREPARED_LENGTH]
+    assert not [head for head in influx_heads._heads[InfluxNames()] if len(head) > influx_heads.PREPARED_LENGTH]
 
 
 # What follows compares with tests/unit/gateways/influx_reference.py.
@@ -259,7 +259,7 @@ def expected(line: str, account: Account, precision: Precision) -> dict[str, Any
     micros = reference.microseconds(time, precision.value) if time else Decimal(AT.ingest_ms * 1000)
     if micros is None or device is None or user != account.user_id or not _is_id(device):
         return None
-    own = influx_lines.OWN
+    own = influx_heads.OWN
     pairs: list[tuple[str, Any]] = [("measurement", measurement)]
     for name, value in tags.items():
         number = Decimal(value) if name == "sequence_id" and value.lstrip("-").isdigit() else value
@@ -382,7 +382,7 @@ def _escaped(name: str) -> str:
 def test_what_is_written_is_read(
     measurement: str, tags: dict[str, str], fields: dict[str, tuple[str, Any]], time: int
 ) -> None:
-    reserved = {*influx_lines.OWN, "sequence_id"}
+    reserved = {*influx_heads.OWN, "sequence_id"}
     tags = {name: value for name, value in tags.items() if name not in reserved and name not in fields}
     fields = {name: value for name, value in fields.items() if name not in reserved} or {"f": ("1", Decimal(1))}
     head = ",".join(

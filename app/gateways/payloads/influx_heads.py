@@ -1,0 +1,115 @@
+"""The head of an Influx line, its measurement and tags -> what a payload begins with, prepared for later lines.
+
+Lines of one device and measurement begin alike, so that their tags are read once.
+"""
+
+import re
+from collections.abc import Iterable
+
+import msgspec
+from msgspec import Struct
+
+from app.core.decode.influx_line import BAD_LINE, InfluxPoint, LineFault
+from app.core.model.fault import printable
+from app.core.model.records import Reason
+
+PREPARED_HEADS = 16_384  # each a measurement with its tags; by tracemalloc some 1 kB, so 16 MB whatever is sent
+PREPARED_LENGTH = 512  # bytes; a longer head is read anew each time
+SHAPES = 64  # sets of tags, and for each of them sets of fields, that are remembered
+OWN = ("measurement", "timestamp", "user_id", "device_id")  # keys that the gateway writes, or the topic says
+SEQUENCE_ID = "sequence_id"
+INT64 = range(-(1 << 63), 1 << 63)
+
+_DIGITS = b"0123456789.+-"
+_whole = re.compile(r"-?(?:0|[1-9][0-9]{0,18})").fullmatch
+_to_json = msgspec.json.Encoder().encode
+
+
+class InfluxNames(Struct, frozen=True):
+    """The tags that say whose a line is."""
+
+    user: str = "user_id"
+    device: str = "device_id"
+
+
+class InfluxHead(Struct, gc=False):
+    """The measurement and tags of lines, prepared."""
+
+    user: str | None
+    device: str | None
+    json: bytes  # of the payload, up to its first field
+    names: "TakenNames"
+
+
+class TakenNames:
+    """The tags of heads, and the fields that are known to stand beside them without a name that stands twice.
+
+    Fields are known without digits, points and signs, and names are compared so: a clash that is none costs the slow
+    way, and none is missed.
+    """
+
+    def __init__(self, tags: Iterable[str]) -> None:
+        self._taken = {name.encode().translate(None, _DIGITS) for name in (*tags, *OWN, SEQUENCE_ID)}
+        self._known: set[bytes] = set()
+
+    def clash(self, fields: bytes) -> bool:
+        """Whether one of these plain fields, of which quoted texts are taken out, may have a name that is taken."""
+        shape = fields.translate(None, _DIGITS)
+        if shape in self._known:
+            return False
+        if any(field.partition(b"=")[0] in self._taken for field in shape.split(b",")):
+            return True
+        if len(self._known) < SHAPES and len(shape) <= PREPARED_LENGTH:
+            self._known.add(shape)
+        return False
+
+
+_heads: dict[InfluxNames, dict[bytes, InfluxHead]] = {}
+_names: dict[frozenset[str], TakenNames] = {}
+
+
+def heads_of(names: InfluxNames) -> dict[bytes, InfluxHead]:
+    """Those that are prepared, by the bytes that a line begins with."""
+    return _heads.setdefault(names, {})
+
+
+def prepare(heads: dict[bytes, InfluxHead], first: bytes, point: InfluxPoint, names: InfluxNames) -> None:
+    """Keep the head of a good line for those that follow, unless it is long or what it says depends on more."""
+    if len(first) > PREPARED_LENGTH or first[:1] in (b"", b"\t") or SEQUENCE_ID in point.tags:
+        return
+    tags = payload_fields(point._replace(fields={}), names)
+    if isinstance(tags, dict):
+        if len(heads) >= PREPARED_HEADS:
+            heads.clear()
+        user, device = point.tags.get(names.user), point.tags.get(names.device)
+        heads[first] = InfluxHead(user, device, json_object(tags) + b",", _names_of(tags))
+
+
+def payload_fields(point: InfluxPoint, names: InfluxNames) -> dict[str, str] | LineFault:
+    """Key -> JSON text of all that a line says but for its time and whose it is."""
+    pairs = [("measurement", _to_json(point.measurement).decode())]
+    for name, value in point.tags.items():
+        if name not in (names.user, names.device):
+            clash = name in OWN or name in point.fields
+            pairs.append((f"{name}_1" if clash else name, value if name == SEQUENCE_ID else _to_json(value).decode()))
+    pairs += [(f"{name}_1" if name in OWN else name, value) for name, value in point.fields.items()]
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        return LineFault(BAD_LINE, "two tags or fields would have one name, with _1 behind it; rename one of them")
+    number = found.get(SEQUENCE_ID)
+    if number is not None and (not _whole(number) or int(number) not in INT64):
+        error = f"{SEQUENCE_ID} is {printable(number)}; send an integer of 64 bits, or leave it out"
+        return LineFault(Reason.WRONG_TYPE.value, error)
+    return found
+
+
+def json_object(fields: dict[str, str]) -> bytes:
+    """A JSON object of JSON texts, but for its last brace."""
+    return b"{" + b",".join(b"%b:%b" % (_to_json(name), value.encode()) for name, value in fields.items())
+
+
+def _names_of(tags: Iterable[str]) -> TakenNames:
+    key = frozenset(tags)
+    if key not in _names and len(_names) >= SHAPES:
+        _names.clear()
+    return _names.setdefault(key, TakenNames(tags))

@@ -1,0 +1,135 @@
+"""What a line costs the TCP gateway: reading it alone, by kind; and all of it, to Kafka's ack, with a real Kafka.
+
+    python -m tests.bench.gateways_tcp             # both
+    python -m tests.bench.gateways_tcp --lines     # reading alone: seconds, no server
+
+CPU of the gateway's process (user and system), the writer to Kafka included; who sends is another process. Lines of 141
+bytes, of 500 devices of one account, on 4 connections.
+"""
+
+import argparse
+import asyncio
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from app.core.decode.influx_line import Precision
+from app.gateways.influx_lines import InfluxNames, InfluxReader
+from app.gateways.tcp.lines import json_lines
+from app.gateways.telemetry_record import Arrival
+from app.ports import Account
+from tests import servers
+from tests.integration.bridges import create_topics, program
+
+USER, DEVICES, CONNECTIONS = "bench", 500, 4
+MUST = 300_000  # JSON lines a CPU second, writer included
+JSON = (
+    b'{"device_id":"device-%04d","sequence_id":1%06d,"timestamp":1795226400.123,"temperature":21.53,"battery":87,'
+    b'"humidity":41.25,"signal":-70.5}'
+)
+PLAIN = (
+    b"env,device_id=device-%04d,site=oslo temperature=21.53,battery=87i,humidity=41.25,signal=-70.5 179522640012%07d"
+)
+TEXTS = (
+    b'env,device_id=device-%04d,site=oslo temperature=21.53,battery=87i,state="running, fine",ok=true 179522640012%07d'
+)
+ESCAPED = b"env,device_id=device-%04d,site=new\\ york temperature=21.53,battery=87i,humidity=41.25 179522640012%07d"
+
+
+def lines(form: bytes, count: int) -> list[bytes]:
+    """`count` of them."""
+    return [form % (number % DEVICES, number) for number in range(count)]
+
+
+def per_line(read: Callable[[list[bytes]], object], given: list[bytes]) -> float:
+    """Microseconds of CPU, the best of some runs."""
+    best = float("inf")
+    for _ in range(12):
+        began = time.process_time()
+        for at in range(0, len(given), 500):
+            read(given[at : at + 500])
+        best = min(best, time.process_time() - began)
+    return 1e6 * best / len(given)
+
+
+def of_lines() -> None:
+    """Lines to records."""
+    account, arrival = Account(USER), Arrival(b"tcp", 1795226400000)
+
+    def influx(given: list[bytes]) -> object:
+        return InfluxReader(Precision.NANOSECONDS, InfluxNames(), account, arrival).read(given)
+
+    def split(given: list[bytes]) -> object:
+        return b"\n".join(given).split(b"\n")
+
+    print(f"split alone        {per_line(split, lines(JSON, 5000)):6.2f} us a line")
+    print(f"JSON               {per_line(lambda given: json_lines(account, given, arrival), lines(JSON, 5000)):6.2f}")
+    for name, form in (("plain", PLAIN), ("with texts", TEXTS), ("with escapes", ESCAPED)):
+        print(f"Influx, {name:12}{per_line(influx, lines(form, 5000)):6.2f}")
+
+
+def cpu(pid: int) -> float:
+    """Seconds that a process has used."""
+    times = psutil.Process(pid).cpu_times()
+    return times.user + times.system
+
+
+async def send(port: int, form: bytes, count: int) -> None:
+    """All lines on some connections, until they are acked."""
+    body = b"\n".join(lines(form, count)) + b"\n"
+
+    async def one() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
+        writer.write(body)
+        writer.write_eof()
+        answer = (await reader.read()).splitlines()[-1]
+        assert answer == b'{"acked":%d}' % count, answer
+        writer.close()
+
+    await asyncio.gather(*(one() for _ in range(CONNECTIONS)))
+
+
+async def to_kafka(count: int, rounds: int) -> None:
+    """Through a gateway of its own process into a real Kafka."""
+    with servers.kafka() as kafka, tempfile.TemporaryDirectory() as directory:
+        await create_topics(kafka.bootstrap, "bench", "bench-dlq")
+        for name, form, kind in (("JSON lines", JSON, "json"), ("Influx lines", PLAIN, "influx")):
+            used = []
+            port = servers.free_port()
+            settings = {
+                "kafka_broker": kafka.bootstrap, "kafka_topic": "bench", "kafka_dlq_topic": "bench-dlq",
+                "gateway_anonymous_account": USER, "tcp_port": port, "tcp_format": kind,
+                "database_url": "postgresql://nobody@127.0.0.1:1/none",
+            }  # fmt: skip
+            with program("tcp", Path(directory) / f"{kind}.log", **settings) as gateway:
+                await gateway.logged("gateways_started")
+                await send(port, form, 5000)  # connects, and warms up
+                for _ in range(rounds):
+                    before = cpu(gateway.pid)
+                    await send(port, form, count)
+                    used.append(1e6 * (cpu(gateway.pid) - before) / (count * CONNECTIONS))
+            middle = statistics.median(used)
+            print(
+                f"{name:18} {middle:6.2f} us a line ({min(used):.2f}-{max(used):.2f}), {1e6 / middle:,.0f} a CPU second"
+            )
+    print(f"must: {MUST:,} JSON lines a CPU second")
+
+
+def main() -> None:
+    """Measure, and print."""
+    parser = argparse.ArgumentParser("python -m tests.bench.gateways_tcp")
+    parser.add_argument("--lines", action="store_true", help="reading alone")
+    parser.add_argument("--count", type=int, default=100_000, help="lines of a connection")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    of_lines()
+    if not options.lines:
+        asyncio.run(to_kafka(options.count, options.rounds))
+
+
+if __name__ == "__main__":
+    main()
