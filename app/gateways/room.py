@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 
 READ_BYTES = 64 << 10  # what a reader that goes on is taken to bring in at once
+NEXT_SECONDS = 0.02  # for those that went on to bring in what they have
 USER_SHARE = 4  # while half of the room is taken, one user may have a quarter of it
 
 
@@ -17,6 +18,7 @@ class Room:
         self._by_user: dict[bytes, int] = {}
         self._readers: deque[asyncio.Future[None]] = deque()
         self._over: list[asyncio.Future[None]] = []  # readers of users over their share
+        self._next: asyncio.TimerHandle | None = None
 
     @property
     def full(self) -> bool:
@@ -55,19 +57,28 @@ class Room:
     def wake(self) -> None:
         """Let as many readers go on as there is room for, the first first, once half of it is free.
 
-        All at once would bring in many times what there is room for.
+        All at once would bring in many times what there is room for. Those that do may have nothing to read, or be
+        gone, so that no ack follows: the next ones go on a moment later.
         """
         self._look_again()
         if self._readers and self.taken <= self._half:
             for _ in range(max(1, (self._max - self.taken) // READ_BYTES)):
                 self._let_one_go_on()
+            if self._readers and self._next is None:
+                self._next = asyncio.get_running_loop().call_later(NEXT_SECONDS, self._wake_next)
 
     def close(self) -> None:
         """Let all go on: there is nothing to wait for."""
+        if self._next:
+            self._next.cancel()
         self._by_user.clear()
         self._look_again()
         while self._readers:
             self._let_one_go_on()
+
+    def _wake_next(self) -> None:
+        self._next = None
+        self.wake()
 
     def _look_again(self) -> None:
         """Whoever was over his share may not be any more."""

@@ -104,9 +104,7 @@ async def test_it_is_full_by_bytes_and_readers_go_on_one_after_another() -> None
         await asyncio.sleep(0)
         went_on = sum(reader.done() for reader in readers)
         assert 1 <= went_on <= 8 * (size + RECORD_OVERHEAD) // READ_BYTES, "no more than there is room for"
-        for number in range(100):
-            await world.intake.submit([record(f"u{number}", "d")])
-        assert all(reader.done() for reader in readers), "each ack lets more of them go on"
+        await asyncio.wait_for(asyncio.gather(*readers), 5)  # though those that went on had nothing to bring in
         assert not world.intake.full
 
 
