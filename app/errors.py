@@ -5,8 +5,10 @@ IotStreamError
 ├── TransientError        an outage: wait, try again, hold the offsets      (never a dead letter)
 │   ├── WireError         what a peer sent is not its protocol: close the connection and connect again
 │   │   └── MalformedBatch  bytes of a sender are no batch that is taken (app/gateways/protobuf_batches.py)
+│   ├── NotAckedError     no ack of a gateway for as long as a client had patience (app/client/failures.py)
 │   └── NotTakenError     the MQTT broker refuses the account               (app/mqtt/connection.py)
 ├── PermanentError        a missing table, topic or right: hold the offsets and say what an operator must do
+│   └── GatewayRefusedError  a gateway refuses a client's call                    (app/client/failures.py)
 ├── StoppedError          the notifier or the webhook stops in an outage    (app/notify/retrying.py)
 ├── EncodingError         a row's value does not fit its column's type      (app/postgres/store/encode_check.py)
 ├── LimitReachedError     rows of a live write go where late rows go: fewer of them at a time

@@ -8,6 +8,7 @@ sends again.
 import asyncio
 import importlib
 import signal
+import sys
 import time
 from collections.abc import Mapping, Sequence
 
@@ -79,11 +80,15 @@ def build_intake(settings: Settings, tracing: Tracing) -> Intake:
 
 
 def build_gateway(way: str, settings: Settings, intake: Intake, accounts: Logins) -> Gateway:
-    """One way in, not yet started. Raises PermanentError when its packages are not installed."""
+    """One way in, not yet started. Raises PermanentError when its packages are not installed, or are the slow ones."""
     try:
         module = importlib.import_module(f"app.gateways.{way}.server")
     except ModuleNotFoundError as error:
         raise PermanentError(f"{way} needs the package {error.name}: {INSTALL}") from None
+    if "google.protobuf" in sys.modules:
+        from app.runtime.protobuf.implementation import require_upb
+
+        require_upb()
     made: Gateway = getattr(module, WAYS[way][0])(settings, intake, CountedAccounts(accounts, way))
     return made
 

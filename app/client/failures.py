@@ -1,0 +1,91 @@
+"""How a call failed -> whether it helps to try again, and when; and what a client raises when it does not.
+
+What is raised has the items that were not acknowledged: nothing is lost by a failure, whoever catches it has them. Some
+of them may be in Kafka all the same, as an ack may be lost on its way; sent again they are stored once.
+"""
+
+import re
+from collections.abc import Sequence
+
+import grpc
+
+from app.client.pace import Pace
+from app.client.sent_batch import Item
+from app.errors import PermanentError, TransientError
+from app.runtime.retry import delay
+
+RETRY_AFTER = "retry-after-ms"  # trailing metadata, as proto/ingest.proto says
+LONGEST = 3600_000  # ms; a gateway that says more is not believed
+
+_Code = grpc.StatusCode
+# The others say that the same call would fail again: who calls has to change something.
+AGAIN = {
+    *(_Code.UNAVAILABLE, _Code.DEADLINE_EXCEEDED, _Code.RESOURCE_EXHAUSTED, _Code.ABORTED, _Code.CANCELLED),
+    _Code.INTERNAL,  # what a proxy, or a connection that broke within a message, becomes
+}
+_TOO_LARGE = re.compile(r"larger than max", re.I)  # gRPC's own words; it is RESOURCE_EXHAUSTED as well
+# What no time mends, though gRPC says UNAVAILABLE: one of the two certificates is not trusted, or is missing.
+_UNTRUSTED = re.compile(r"CERTIFICATE_VERIFY_FAILED|CERTIFICATE_REQUIRED|UNKNOWN_CA|Hostname Verification", re.I)
+_ADDRESSES = re.compile(r"failed to connect to all addresses; last error: (?:\w+: )?")
+
+
+class NotAckedError(TransientError):
+    """The gateway could not be reached, or did not answer, for as long as there was patience; `items` have no ack."""
+
+    def __init__(self, message: str, items: Sequence[Item] = ()) -> None:
+        super().__init__(message)
+        self.items = items
+
+
+class GatewayRefusedError(PermanentError):
+    """The gateway answers, and refuses the call: str() says why; `items` have no ack."""
+
+    def __init__(self, message: str, items: Sequence[Item] = ()) -> None:
+        super().__init__(message)
+        self.items = items
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether the same call may succeed later."""
+    if isinstance(error, grpc.RpcError):
+        status = getattr(error, "code", _unknown)()
+        return status in AGAIN and not _TOO_LARGE.search(words(error)) and not _UNTRUSTED.search(words(error))
+    return isinstance(error, TransientError | TimeoutError)
+
+
+def pause_after(error: BaseException, failures: int, pace: Pace) -> float:
+    """Seconds until the next try after so many failures in a row (1: the first); a gateway that says when is obeyed."""
+    if (wanted := _wanted(error)) is not None:
+        return wanted
+    return delay(failures - 1, pace.first_pause, pace.longest_pause)
+
+
+def words(error: BaseException) -> str:
+    """What went wrong, on one line."""
+    if isinstance(error, grpc.RpcError):
+        status = getattr(error, "code", _unknown)()
+        details = getattr(error, "details", str)() or ""
+        return f"{status.name}: {_ADDRESSES.sub('', ' '.join(details.split()))}"
+    return str(error) or type(error).__name__
+
+
+def refused(error: BaseException, items: Sequence[Item] = ()) -> GatewayRefusedError:
+    """For a failure that does not pass."""
+    return GatewayRefusedError(f"the gateway refuses: {words(error)}", items)
+
+
+def given_up(error: BaseException, seconds: float, items: Sequence[Item] = ()) -> NotAckedError:
+    """For one that has not passed in time."""
+    return NotAckedError(f"no ack within {seconds:g} s: {words(error)}", items)
+
+
+def _wanted(error: BaseException) -> float | None:
+    metadata = getattr(error, "trailing_metadata", tuple)() or ()
+    value = next((value for name, value in metadata if name == RETRY_AFTER), "")
+    if isinstance(value, str) and value.isdigit() and len(value) < 8:
+        return min(int(value), LONGEST) / 1000
+    return None
+
+
+def _unknown() -> grpc.StatusCode:
+    return _Code.UNKNOWN
