@@ -1,0 +1,1 @@
+"""Lines of JSON from a file or a pipe, pushed to a gateway by whatever way: `iot-stream push`."""

@@ -1,0 +1,69 @@
+"""How far a file was pushed, kept in another file: after a crash pushing goes on there, and repeats little."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+from msgspec import Struct
+
+from app.errors import PermanentError
+
+HEAD = 4096  # bytes by which a file is known again
+SKIP = 1 << 20
+
+
+class Mark(Struct, frozen=True):
+    """All lines before this one are settled."""
+
+    line: int = 1
+    offset: int = 0  # its first byte
+    head: str = ""  # SHA-256 of the first bytes of the source
+    head_bytes: int = 0  # how many; none of them behind `offset`
+
+
+def read_mark(path: Path) -> Mark:
+    """What is in the file; the beginning, when there is no such file. Raises PermanentError for another content."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Mark)
+    except FileNotFoundError:
+        return Mark()
+    except (OSError, msgspec.MsgspecError) as error:
+        raise PermanentError(f"{path} does not say how far it came ({error}): remove it to begin anew") from None
+
+
+def write_mark(path: Path, mark: Mark) -> None:
+    """Whole or not at all. Raises PermanentError."""
+    new = path.with_name(path.name + ".new")
+    try:
+        new.write_bytes(json.dumps(msgspec.to_builtins(mark)).encode() + b"\n")
+        os.replace(new, path)
+    except OSError as error:
+        raise PermanentError(f"cannot write {path}: {error.strerror}") from None
+
+
+def skip(source: BinaryIO, mark: Mark, path: Path) -> None:
+    """Read on to the mark, and see that it is the source of the mark. Raises PermanentError when it is another."""
+    head = source.read(mark.head_bytes)
+    left = mark.offset - len(head)
+    if source.seekable():
+        size = source.seek(0, os.SEEK_END)
+        left = mark.offset - source.seek(min(mark.offset, size))
+    while left and (passed := source.read(min(left, SKIP))):
+        left -= len(passed)
+    if left or (mark.head_bytes and _digest(head) != mark.head):
+        raise PermanentError(f"{path} is of another file, or of one that was longer: remove it to begin anew")
+
+
+def moved(mark: Mark, line: int, offset: int, head: bytes) -> Mark:
+    """The mark further on; `head`: the first bytes of a source that was pushed from its beginning, else empty."""
+    head = head[: min(offset, HEAD)]
+    if len(head) > mark.head_bytes:
+        return Mark(line, offset, _digest(head), len(head))
+    return Mark(line, offset, mark.head, mark.head_bytes)
+
+
+def _digest(head: bytes) -> str:
+    return hashlib.sha256(head).hexdigest()

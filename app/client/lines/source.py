@@ -1,0 +1,70 @@
+"""A file or a pipe -> blocks of lines as they come, read in a thread: a line that is waited for holds up nobody."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import BinaryIO, NamedTuple
+
+BLOCK = 256 << 10
+AHEAD = 4  # blocks that are read and not yet taken
+LINE_MAX = 16 << 20  # bytes; what is longer is no line of anybody's telemetry
+
+
+class Line(NamedTuple):
+    """One line, without its end."""
+
+    number: int  # from 1
+    start: int  # its first byte in the source
+    after: int  # the first byte behind it, and behind its line break
+    text: bytes
+
+
+class Lines:
+    """Of one source, from where it stands. A line that is too long ends the reading: `overlong` has its number."""
+
+    def __init__(self, source: BinaryIO, number: int = 1, start: int = 0) -> None:
+        """`number` and `start`: of the first line, where the source stands now."""
+        self._source, self._number, self._start = source, number, start
+        self._rest = b""
+        self.overlong: int | None = None
+
+    async def blocks(self) -> AsyncIterator[list[Line]]:
+        """The lines, in their order, until the source ends; what follows its last line break is a line too."""
+        loop, found = asyncio.get_running_loop(), asyncio.Queue[bytes | OSError]()
+        room = threading.Semaphore(AHEAD)
+
+        def read() -> None:
+            data: bytes | OSError = b"-"
+            while data and not isinstance(data, OSError):
+                room.acquire()
+                try:
+                    data = self._source.read1(BLOCK)  # type: ignore[attr-defined]
+                except OSError as error:
+                    data = error
+                with suppress(RuntimeError):  # the loop is gone, and who waited with it
+                    loop.call_soon_threadsafe(found.put_nowait, data)
+
+        threading.Thread(target=read, name="lines", daemon=True).start()  # at the end nobody waits for it
+        while data := await found.get():
+            room.release()
+            if isinstance(data, OSError):
+                raise data
+            if lines := self._cut(data):
+                yield lines
+            if self.overlong:
+                return
+        if self._rest:
+            yield [Line(self._number, self._start, self._start + len(self._rest), self._rest)]
+
+    def _cut(self, data: bytes) -> list[Line]:
+        *texts, self._rest = (self._rest + data).split(b"\n")
+        lines = []
+        for text in texts:
+            after = self._start + len(text) + 1
+            lines.append(Line(self._number, self._start, after, text))
+            self._number += 1
+            self._start = after
+        if len(self._rest) > LINE_MAX:
+            self.overlong = self._number
+        return lines
