@@ -9,7 +9,7 @@ from app.settings.settings import Settings
 
 def refuse_exposed(settings: Settings, ways: Sequence[str]) -> None:
     """`ways`: of http, tcp, grpc, quic those that are to start. Raises SettingsError that names all that is wrong."""
-    wrong = [line for way in ways for line in _faults(settings, way)]
+    wrong = list(dict.fromkeys(line for way in ways for line in _faults(settings, way)))
     if wrong:
         raise SettingsError("\n  ".join(["wrong settings:", *wrong]))
 
@@ -26,10 +26,12 @@ def _faults(settings: Settings, way: str) -> Iterator[str]:
         for file in ("certificate", "ca"):
             if getattr(settings, f"quic_{file}_file") is None:
                 yield f"IOT_QUIC_{file.upper()}_FILE: QUIC is always encrypted, and its clients show certificates"
+    if settings.gateway_anonymous_account is not None and settings.gateway_behind_proxy:
+        yield "IOT_GATEWAY_ANONYMOUS_ACCOUNT is for this machine alone, and IOT_GATEWAY_BEHIND_PROXY lets others in"
     if not listens_openly(settings, way):
         return
     host = f"IOT_{name}_HOST: {getattr(settings, f'{way}_host')} is reached from beyond this machine"
     if way != "quic" and certificate is None and not settings.gateway_behind_proxy:
         yield f"{host}: set IOT_{name}_CERTIFICATE_FILE; with a proxy in front that encrypts, IOT_GATEWAY_BEHIND_PROXY"
-    if settings.gateway_anonymous_account is not None:
+    if settings.gateway_anonymous_account is not None and not settings.gateway_behind_proxy:
         yield f"{host}: IOT_GATEWAY_ANONYMOUS_ACCOUNT is for loopback and UNIX sockets alone"

@@ -260,7 +260,7 @@ async def test_while_the_database_is_away_nobody_is_told_that_he_is_wrong(
     [
         ({"http_host": "0.0.0.0"}, ("--http",), 2, "IOT_HTTP_CERTIFICATE_FILE"),
         ({"gateway_anonymous_account": "guest", "http_host": "::", "gateway_behind_proxy": True}, ("--http",), 2,
-         "IOT_GATEWAY_ANONYMOUS_ACCOUNT is for loopback"),
+         "IOT_GATEWAY_ANONYMOUS_ACCOUNT is for this machine alone"),
         ({}, ("--quic",), 2, "IOT_QUIC_CERTIFICATE_FILE"),
         ({"auth_cache_seconds": "0"}, ("--http",), 2, "IOT_AUTH_CACHE_SECONDS"),
         ({}, (), 2, "name at least one way in"),

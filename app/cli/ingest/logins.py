@@ -1,6 +1,7 @@
 """Settings -> the accounts of a process's gateways, put together of the table and what is remembered of it."""
 
 from app.core.ingress.login_pace import LoginPace
+from app.gateways.login.counted import CountedAccounts
 from app.gateways.login.logins import Logins
 from app.postgres.accounts.lookup import AccountLookup
 from app.settings import Settings
@@ -8,5 +9,10 @@ from app.settings import Settings
 
 def logins(settings: Settings) -> Logins:
     """Not yet connected: the first look-up connects."""
-    pace = LoginPace(by_peer=not settings.gateway_behind_proxy)
-    return Logins(AccountLookup(settings), settings.auth_cache_seconds, pace, settings.gateway_anonymous_account)
+    rows, pace = AccountLookup(settings), LoginPace()
+    return Logins(rows, settings.auth_cache_seconds, pace, settings.gateway_anonymous_account)
+
+
+def accounts_of(way: str, made: Logins, settings: Settings) -> CountedAccounts:
+    """As one gateway asks them. Behind a proxy HTTP alone is told who the peer is; of all others it is the proxy."""
+    return CountedAccounts(made, way, knows_peers=way == "http" or not settings.gateway_behind_proxy)

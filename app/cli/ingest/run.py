@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 import structlog
 import uvloop
 
-from app.cli.ingest.logins import logins
+from app.cli.ingest.logins import accounts_of, logins
 from app.cli.programs.bridge import ingress_limits
 from app.core.ingress.trace_budget import TraceBudget
 from app.errors import PermanentError
@@ -23,7 +23,6 @@ from app.gateways.admission import Admission
 from app.gateways.gateway import Gateway
 from app.gateways.gateway_metrics import ADMISSION, WRITER
 from app.gateways.intake import Intake
-from app.gateways.login.counted import CountedAccounts
 from app.gateways.login.logins import Logins
 from app.gateways.spans import BridgeSpans
 from app.gateways.writer import KafkaWriter
@@ -89,7 +88,7 @@ def build_gateway(way: str, settings: Settings, intake: Intake, accounts: Logins
         from app.runtime.protobuf.implementation import require_upb
 
         require_upb()
-    made: Gateway = getattr(module, WAYS[way][0])(settings, intake, CountedAccounts(accounts, way))
+    made: Gateway = getattr(module, WAYS[way][0])(settings, intake, accounts_of(way, accounts, settings))
     return made
 
 

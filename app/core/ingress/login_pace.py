@@ -35,19 +35,20 @@ class _Bucket(Struct):
 class LoginPace:
     """Of all who log in at one process."""
 
-    def __init__(self, by_peer: bool = True) -> None:
-        """`by_peer` False: many share a peer (a proxy's address), so that it says nothing about anybody."""
+    def __init__(self) -> None:
         self._pairs = _Bucket(PAIR_FAILURES, PAIR_SECONDS, OrderedDict())
         self._peers = _Bucket(PEER_FAILURES, PEER_SECONDS, OrderedDict())
         self._tokens = _Bucket(PEER_FAILURES, PEER_SECONDS, OrderedDict())
         self._known: OrderedDict[int, None] = OrderedDict()
-        self._by_peer = by_peer
 
     def wait(self, peer: str, account: str, now: float) -> float:
-        """Seconds after `now` that this peer has to wait before it may try this account; 0: it may."""
+        """Seconds after `now` that this peer has to wait before it may try this account; 0: it may.
+
+        An empty `peer` is one that nobody knows, such as whoever comes by a proxy: it may be many.
+        """
         pair = hash((peer, account))
         wait = self._pairs.wait(pair, now)
-        if self._by_peer and pair not in self._known:
+        if peer and pair not in self._known:
             wait = max(wait, self._peers.wait(hash(peer), now))
         return wait
 

@@ -15,25 +15,29 @@ TELL_SECONDS = 10.0  # from one line of the log to the next
 class CountedAccounts:
     """app.ports.Accounts of one gateway; counts what is refused, so that the gateway need not."""
 
-    def __init__(self, accounts: Accounts, gateway: str) -> None:
-        self._accounts, self._gateway = accounts, gateway
+    def __init__(self, accounts: Accounts, gateway: str, knows_peers: bool = True) -> None:
+        """`knows_peers` False: every peer is the address of a proxy."""
+        self._accounts, self._gateway, self._knows_peers = accounts, gateway, knows_peers
         self._untold, self._told_at = 0, float("-inf")
 
     async def by_password(self, user: str, password: str, peer: str) -> Account | Refusal:
         """As the port says."""
-        return self._counted(await self._accounts.by_password(user, password, peer), peer)
+        return self._counted(await self._accounts.by_password(user, password, self._known(peer)), peer)
 
     async def by_token(self, token: str, peer: str) -> Account | Refusal:
         """As the port says."""
-        return self._counted(await self._accounts.by_token(token, peer), peer)
+        return self._counted(await self._accounts.by_token(token, self._known(peer)), peer)
 
     async def by_certificate(self, common_name: str, device: str | None, peer: str) -> Account | Refusal:
         """As the port says."""
-        return self._counted(await self._accounts.by_certificate(common_name, device, peer), peer)
+        return self._counted(await self._accounts.by_certificate(common_name, device, self._known(peer)), peer)
 
     async def anonymous(self, peer: str) -> Account | Refusal:
         """As the port says."""
-        return self._counted(await self._accounts.anonymous(peer), peer)
+        return self._counted(await self._accounts.anonymous(self._known(peer)), peer)
+
+    def _known(self, peer: str) -> str:
+        return peer if self._knows_peers else ""
 
     def _counted(self, found: Account | Refusal, peer: str) -> Account | Refusal:
         if isinstance(found, Refusal):

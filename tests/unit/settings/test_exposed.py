@@ -50,8 +50,9 @@ def test_grpc_is_reached_from_beyond_only_where_it_has_a_port() -> None:
 def test_nobody_is_anonymous_beyond_this_machine() -> None:
     said = faults(("http",), http_host="::", http_certificate_file=FILE, gateway_anonymous_account="guest")
     assert "IOT_GATEWAY_ANONYMOUS_ACCOUNT" in said
-    proxied = faults(("http",), http_host="::", gateway_behind_proxy=True, gateway_anonymous_account="guest")
-    assert "IOT_GATEWAY_ANONYMOUS_ACCOUNT" in proxied
+    for host in ("::", "127.0.0.1"):
+        proxied = faults(("http", "tcp"), http_host=host, gateway_behind_proxy=True, gateway_anonymous_account="guest")
+        assert proxied.count("IOT_GATEWAY_ANONYMOUS_ACCOUNT is for this machine alone") == 1, "whatever it listens on"
 
 
 def test_quic_needs_its_files_wherever_it_listens_and_all_faults_are_named_at_once() -> None:

@@ -289,6 +289,13 @@ async def test_refusals_are_counted_by_reason(world: World) -> None:
     assert gained == {BAD: 3, SLOWED: 0, UNAVAILABLE: 1}
 
 
+async def test_behind_a_proxy_its_address_says_nothing(world: World) -> None:
+    proxied = CountedAccounts(world.logins, "tcp", knows_peers=False)
+    for number in range(60):
+        await proxied.by_password(f"user-{number}", "wrong password", HERE)
+    assert await proxied.by_password("alice", PASSWORD, HERE) == Account("alice")
+
+
 async def test_no_secret_and_no_name_is_logged(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     accounts = CountedAccounts(world.logins, "http")
     await accounts.by_password("mistyped-secret", "another-secret", HERE)
