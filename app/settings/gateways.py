@@ -140,7 +140,7 @@ class QuicSettings(BaseModel, frozen=True):
     )
     quic_account_connections: PositiveInt = Field(500, description="most connections of one account")
     quic_handshakes_per_second: PositiveFloat = Field(
-        100.0, description="most new connections a second, half of them from one address; more have to wait"
+        100.0, description="most new connections a second, half of them of one peer; more have to wait"
     )
     quic_series_max: PositiveInt = Field(
         100_000, description="most series (devices, sensors) of an account that are remembered for an hour or two"

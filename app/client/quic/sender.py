@@ -6,7 +6,7 @@ primary key of the rows. Numbers of batches are the sender's own.
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 
 import structlog
@@ -16,12 +16,19 @@ from msgspec import Struct
 from app.client.quic.session import QuicSession, open_session
 from app.errors import PermanentError, TransientError
 from app.protobuf.metrics_pb2 import BatchAck, MetricBatch
-from app.runtime.retry import delay
+from app.runtime.retry import delay, log_level
 
 log = structlog.get_logger()
 
 MAX_BYTES = 8 << 20  # of batches that are not answered
 STEADY_SECONDS = 5.0  # a connection that lived so long resets the back-off
+
+Failed = Callable[[int, float, str], None]  # failures in a row, seconds until the next try, why
+
+
+def log_failure(failures: int, pause: float, why: str) -> None:
+    """Note that something is tried again."""
+    log.log(log_level(failures), "quic_disconnected", reason=why, failures=failures, wait_seconds=round(pause, 2))
 
 
 class _Unanswered(Struct):
@@ -35,10 +42,16 @@ class _Unanswered(Struct):
 class QuicSender:
     """Use it with `async with`; `send` from one task."""
 
-    def __init__(self, address: tuple[str, int], configuration: QuicConfiguration, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(
+        self,
+        address: tuple[str, int],
+        configuration: QuicConfiguration,
+        max_bytes: int = MAX_BYTES,
+        failed: Failed = log_failure,
+    ) -> None:
         """`configuration`: of credentials.py; `max_bytes` bounds the batches that are kept."""
         self.connections = self.repeated = 0  # for whoever wants to know how it went
-        self._address, self._configuration, self._max = address, configuration, max_bytes
+        self._address, self._configuration, self._max, self._failed = address, configuration, max_bytes, failed
         self._kept: dict[int, _Unanswered] = {}
         self._bytes = 0
         self._next = 1
@@ -110,9 +123,9 @@ class QuicSender:
                 self._failure = PermanentError(f"{host}:{port}: {why}")
                 self._close(self._failure)
                 return
-            attempt = 0 if time.monotonic() - started > STEADY_SECONDS else attempt + 1
-            wait = delay(attempt)
-            log.warning("quic_disconnected", reason=why, kept=len(self._kept), wait_seconds=round(wait, 2))
+            attempt = 1 if time.monotonic() - started > STEADY_SECONDS else attempt + 1
+            wait = delay(attempt - 1)
+            self._failed(attempt, wait, why)
             await asyncio.sleep(wait)
 
     async def _connection(self) -> tuple[str, bool]:

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import NamedTuple, cast
 
 from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.connection import NetworkAddress, QuicConnection
+from aioquic.quic.connection import NetworkAddress
 from aioquic.quic.events import ConnectionTerminated, HandshakeCompleted, QuicEvent, StreamDataReceived, StreamReset
 from google.protobuf.message import DecodeError
 
+from app.client.quic.connection import SenderConnection
 from app.errors import TransientError
 from app.protobuf.metrics_pb2 import BatchAck
 from app.runtime.quic.contract import CRYPTO_ERRORS, FOR_EVER, CloseCode
@@ -18,8 +19,9 @@ from app.runtime.quic.link import Link
 
 ANSWER_BYTES = 16 << 20  # largest answer: 10,000 items that are refused, each with a sentence
 CONNECT_SECONDS = 10.0
-PING_SECONDS = 5.0  # of silence; the gateway may have nothing to say while Kafka is away
-DEAD_SECONDS = 15.0
+PING_SECONDS = 5.0  # of silence: the gateway may have nothing to say while Kafka is away
+DEAD_SECONDS = 5.0  # without a word, after something was sent: whoever is there acknowledges packets at once
+LOOK_SECONDS = 1.0
 
 
 class SessionEnd(NamedTuple):
@@ -38,12 +40,13 @@ class QuicSession(asyncio.DatagramProtocol):
         self.connected: asyncio.Future[None] = loop.create_future()
         self.closed: asyncio.Future[SessionEnd] = loop.create_future()
         self._loop, self._answered = loop, answered
-        self._quic = QuicConnection(configuration=configuration)
+        self._quic = SenderConnection(configuration=configuration)
         self._link = Link(self._quic, self._send, self._handle)
         self._readers: dict[int, FrameReader] = {}
         self._transport: asyncio.DatagramTransport | None = None
         self._address: NetworkAddress = None
         self._watch: asyncio.TimerHandle | None = None
+        self._asked_at: float | None = None  # since when a word of the gateway is due
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The socket is open (asyncio.Protocol)."""
@@ -52,11 +55,14 @@ class QuicSession(asyncio.DatagramProtocol):
         self._quic.connect(self._address, now=self._loop.time())
         self._link.soon()
         self._link.heard_at = self._loop.time()
-        self._watch = self._loop.call_later(PING_SECONDS, self._look)
+        self._watch = self._loop.call_later(LOOK_SECONDS, self._look)
 
     def datagram_received(self, data: bytes, addr: NetworkAddress) -> None:
         """From the gateway: the socket is connected to it (asyncio.Protocol)."""
-        self._link.received(data, self._address)
+        if self._quic.forgotten(data):
+            self._end(SessionEnd("the gateway was restarted"))
+        else:
+            self._link.received(data, self._address)
 
     def error_received(self, exc: Exception) -> None:
         """Nobody listens there any more, or the network is gone (asyncio.Protocol)."""
@@ -73,7 +79,7 @@ class QuicSession(asyncio.DatagramProtocol):
         """Write a frame; on a connection or a stream that is gone this does nothing."""
         if not self.closed.done() and stream in self._readers:
             self._quic.send_stream_data(stream, framed(body))
-            self._link.soon()
+            self._asked()
 
     def forget_stream(self, stream: int) -> None:
         """Nothing more is written to it, nor read from it."""
@@ -126,16 +132,23 @@ class QuicSession(asyncio.DatagramProtocol):
             return SessionEnd(f"{what}: {said or f'TLS alert {code - CRYPTO_ERRORS.start}'}", True)
         return SessionEnd(said or f"QUIC error {code}")
 
+    def _asked(self) -> None:
+        """Something is on its way that the gateway acknowledges, if it is there."""
+        if self._asked_at is None or self._link.heard_at >= self._asked_at:
+            self._asked_at = self._loop.time()
+        self._link.soon()
+
     def _look(self) -> None:
-        """Every few seconds: whether the gateway is still there."""
-        silent = self._loop.time() - self._link.heard_at
-        if silent > DEAD_SECONDS:
-            self._end(SessionEnd(f"nothing heard from the gateway for {silent:.0f} s"))
+        """Every second: whether the gateway is still there."""
+        now, heard = self._loop.time(), self._link.heard_at
+        asked = self._asked_at if self._asked_at is not None and self._asked_at > heard else None
+        if asked is not None and now - asked > DEAD_SECONDS:
+            self._end(SessionEnd(f"nothing heard from the gateway for {now - heard:.0f} s"))
             return
-        if silent >= PING_SECONDS and self.connected.done():
+        if asked is None and now - heard >= PING_SECONDS and self.connected.done():
             self._quic.send_ping(0)
-            self._link.soon()
-        self._watch = self._loop.call_later(PING_SECONDS, self._look)
+            self._asked()
+        self._watch = self._loop.call_later(LOOK_SECONDS, self._look)
 
     def _end(self, why: SessionEnd) -> None:
         if self.closed.done():

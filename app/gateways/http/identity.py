@@ -7,6 +7,8 @@ import asyncio
 import base64
 import binascii
 import ipaddress
+import ssl
+import time
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Any, cast
@@ -69,6 +71,8 @@ class Identity:
                 return await self._accounts.by_token(secret, peer)
             return await self._accounts.by_password(user, secret, peer)
         if (certificate := _certificate(connection)) is not None:
+            if ssl.cert_time_to_seconds(certificate["notAfter"]) < time.time():
+                return _ENDED
             name, device = names(certificate)
             return await self._accounts.by_certificate(name, device or request.headers.get(DEVICE_HEADER), peer)
         found = await self._accounts.anonymous(peer)
@@ -154,6 +158,9 @@ _UNREADABLE = Problem(
     Refusal.BAD_CREDENTIALS.value,
     "the Authorization header is none that is understood: Bearer TOKEN, or Basic with user and password",
     headers=_CHALLENGE,
+)
+_ENDED = Problem(
+    HTTPStatus.UNAUTHORIZED, Refusal.BAD_CREDENTIALS.value, "the certificate has ended since the connection began"
 )
 # A web page that somebody looks at on this machine could write in the name of the anonymous account otherwise.
 _FROM_A_PAGE = Problem(

@@ -106,7 +106,7 @@ class HttpGateway:
             settings.kafka_topic,
             settings.gateway_dead_letter_rejected,
         )
-        identity, bodies = Identity(self._accounts, peer), Room(settings.gateway_buffer_bytes)
+        identity, bodies = Identity(self._accounts, peer), Room(settings.gateway_buffer_bytes // 2)
         writes = Writes(self._intake, identity, acks, bodies, bounds)
         endpoints = Endpoints(writes, EventDecoders(bounds.items))
         influx = InfluxWrites(writes, InfluxNames(settings.gateway_influx_user_tag, settings.gateway_influx_device_tag))

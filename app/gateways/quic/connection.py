@@ -8,6 +8,7 @@ Private parts of aioquic are used here and in mutual.py; tests/contract/gateways
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from aioquic.buffer import Buffer
 from aioquic.quic.configuration import QuicConfiguration
@@ -29,6 +30,7 @@ from cryptography import x509
 from OpenSSL import crypto
 
 from app.gateways.quic.mutual import MutualContext, require_client_certificate
+from app.gateways.quic.reset import ResetTokens
 
 # Of one level of the handshake. A client sends its hello and its certificates: three of RSA with 4096 bits are 6 kB.
 HANDSHAKE_BYTES = 64 << 10
@@ -39,15 +41,22 @@ FIRST_BYTES = 64 << 10  # granted before anybody knows whose the connection is
 BACKLOG_BYTES = 64 << 10  # acks that the peer does not take: while there are more, it may send nothing
 
 
+class ServerParts(NamedTuple):
+    """What all connections of a gateway share, beside their configuration."""
+
+    trusted: crypto.X509Store  # CAs of clients
+    tokens: ResetTokens
+    streams: int  # of one connection, open at the same time
+
+
 class GatewayConnection(QuicConnection):
     """A connection of a client, on the server's side."""
 
     def __init__(
         self,
         configuration: QuicConfiguration,
-        trusted: crypto.X509Store,
+        server: ServerParts,
         connection_ids: tuple[bytes, bytes | None],
-        streams: int,
         window: Callable[[], int],
     ) -> None:
         """`connection_ids`: the one the client chose, and that of our retry. `window`: bytes granted ahead; 0: none."""
@@ -58,8 +67,9 @@ class GatewayConnection(QuicConnection):
             retry_source_connection_id=retried,
         )
         self.starved = False  # it was not granted what it might have had: to be told when there is room
-        self._trusted, self._window, self._granted = trusted, window, 0
-        self._local_max_streams_bidi.value = self._local_max_streams_bidi.sent = streams
+        self._server, self._window, self._granted = server, window, 0
+        self._give_tokens()
+        self._local_max_streams_bidi.value = self._local_max_streams_bidi.sent = server.streams
         self._local_max_streams_uni.value = self._local_max_streams_uni.sent = 0
         self._local_max_data.value = self._local_max_data.sent = FIRST_BYTES
         self._local_max_stream_data_bidi_remote = FIRST_BYTES
@@ -96,7 +106,16 @@ class GatewayConnection(QuicConnection):
 
     def _initialize(self, peer_cid: bytes) -> None:
         super()._initialize(peer_cid)
-        require_client_certificate(self.tls, self._trusted)
+        require_client_certificate(self.tls, self._server.trusted)
+
+    def _replenish_connection_ids(self) -> None:
+        super()._replenish_connection_ids()
+        self._give_tokens()
+
+    def _give_tokens(self) -> None:
+        """Tokens that a restart of the gateway knows as well, in the place of random ones."""
+        for one in self._host_cids:
+            one.stateless_reset_token = self._server.tokens.token(one.cid)
 
     def _handle_crypto_frame(self, context: QuicReceiveContext, frame_type: int, buf: Buffer) -> None:
         begin = buf.tell()

@@ -2,7 +2,7 @@
 
 Nothing is kept of an address that has not shown that it receives what is sent to it: the first datagram is answered by
 a retry with a token, and whoever spoofs an address gets no further (RFC 9000, 8.1.2). Handshakes cost two signatures
-each, so there is a pace of them, half of it for one address, and a bound on those that are not complete.
+each, so there is a pace of them, half of it for one peer, and a bound on those that are not complete.
 """
 
 import asyncio
@@ -28,31 +28,37 @@ from aioquic.quic.packet_builder import QuicPacketBuilder
 from aioquic.quic.retry import QuicRetryTokenHandler
 
 from app.core.ingress.limits import Ingress, IngressLimits
+from app.gateways.quic.reset import ResetTokens
+from app.runtime.peers import grouped
 from app.runtime.quic.link import Link
 
 RECEIVE_BUFFER = 4 << 20  # bytes; the system gives at most net.core.rmem_max
 ID_BYTES = 8
 LONG_HEADER = 0x80
 BURST_SECONDS = 1.0
+RESETS = 500.0  # a second
 
 # (the first header, that the client chose, our retry's) -> the link of a new connection
 Open = Callable[[bytes, bytes | None, NetworkAddress], Link]
-# Why there can be no other connection now; None: there can.
-Full = Callable[[], str | None]
+# Why there can be no other connection of this peer now; None: there can.
+Full = Callable[[str], str | None]
 
 
 class Endpoint(asyncio.DatagramProtocol):
     """One UDP port."""
 
-    def __init__(self, configuration: QuicConfiguration, open_link: Open, full: Full, handshakes: float) -> None:
+    def __init__(
+        self, configuration: QuicConfiguration, tokens: ResetTokens, open_link: Open, full: Full, handshakes: float
+    ) -> None:
         """`handshakes`: how many may begin a second."""
         self.transport: asyncio.DatagramTransport | None = None
-        self._configuration, self._open, self._full = configuration, open_link, full
+        self._configuration, self._tokens, self._open, self._full = configuration, tokens, open_link, full
         self._links: dict[bytes, Link] = {}
         self._retry = QuicRetryTokenHandler()
         self._loop = asyncio.get_running_loop()
         self.closed: asyncio.Future[None] = self._loop.create_future()  # the port is free again
         self._pace = Ingress(IngressLimits(user_messages=handshakes, burst=BURST_SECONDS))
+        self._pace_of_resets = Ingress(IngressLimits(user_messages=RESETS, burst=BURST_SECONDS))
         self._pace_of_one = Ingress(IngressLimits(user_messages=handshakes / 2, burst=BURST_SECONDS))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -70,6 +76,8 @@ class Endpoint(asyncio.DatagramProtocol):
         """To the connection whose it is, or to none (asyncio.Protocol). Never raises, whatever it holds."""
         if data and not data[0] & LONG_HEADER:  # nearly every one, and quicker than to read the whole header
             link = self._links.get(data[1 : 1 + ID_BYTES])
+            if link is None:
+                self._reset(data, addr)
         else:
             link = self._of_long_header(data, addr)
         if link:
@@ -87,6 +95,13 @@ class Endpoint(asyncio.DatagramProtocol):
     def forget(self, connection_id: bytes) -> None:
         """The id is nobody's any more."""
         self._links.pop(connection_id, None)
+
+    def _reset(self, data: bytes, address: NetworkAddress) -> None:
+        """Whoever has kept a connection from before a restart hears that it is gone."""
+        if self._pace_of_resets.fault("", None, 0, self._loop.time()) is None:
+            answer = self._tokens.datagram(data[1 : 1 + ID_BYTES], len(data))
+            if answer:
+                self.send(answer, address)
 
     def _of_long_header(self, data: bytes, address: NetworkAddress) -> Link | None:
         try:
@@ -116,10 +131,10 @@ class Endpoint(asyncio.DatagramProtocol):
         except ValueError:
             self.send(refusal(header, QuicErrorCode.INVALID_TOKEN, "the token is not of this gateway, or old"), address)
             return None
-        now = self._loop.time()
-        if self._pace_of_one.fault(address[0], None, 0, now) or self._pace.fault("", None, 0, now):
+        now, peer = self._loop.time(), grouped(str(address[0]))
+        if self._pace_of_one.fault(peer, None, 0, now) or self._pace.fault("", None, 0, now):
             return None  # it asks again by itself
-        if why := self._full():
+        if why := self._full(peer):
             self.send(refusal(header, QuicErrorCode.CONNECTION_REFUSED, why), address)
             return None
         return self._open(original, header.destination_cid, address)

@@ -24,6 +24,7 @@ from app.gateways.quic.reserve import Reserve
 from app.gateways.quic.share import Crowd, Share
 from app.gateways.quic.stream import TOO_SLOW, Answer, BatchStream
 from app.ports import Account, Accounts, Refusal
+from app.runtime.peers import grouped
 from app.runtime.quic.contract import CloseCode
 from app.runtime.quic.link import Link
 
@@ -66,6 +67,7 @@ class QuicPeer:
         self.greeted = False  # the handshake is complete
         self.unacked = 0  # bytes of memory of what awaits Kafka's ack
         self.opened_at = asyncio.get_running_loop().time()
+        self.group = grouped(address)
         self._site, self._address = site, address
         self._streams: dict[int, BatchStream] = {}
         self._refused: set[int] = set()  # streams that are answered for good, and on which more may come

@@ -15,11 +15,12 @@ from app.errors import PermanentError, SettingsError
 from app.gateways.gateway_metrics import CONNECTIONS, REFUSED_LOGINS, SERIES, TOP_SERIES
 from app.gateways.intake import Intake
 from app.gateways.quic.batch import GATEWAY, BatchIntake
-from app.gateways.quic.connection import GatewayConnection
+from app.gateways.quic.connection import GatewayConnection, ServerParts
 from app.gateways.quic.endpoint import Endpoint
 from app.gateways.quic.files import client_authorities, configuration
 from app.gateways.quic.peer import QuicPeer, Site
 from app.gateways.quic.reserve import Reserve
+from app.gateways.quic.reset import reset_tokens
 from app.gateways.quic.share import Crowd, Share
 from app.ports import Accounts
 from app.runtime.quic.contract import CloseCode, LoginFault, login_fault
@@ -29,7 +30,7 @@ from app.settings import Settings
 log = structlog.get_logger()
 
 STREAMS = 8  # of one connection, open at the same time
-HANDSHAKES = 256  # not complete, at the same time
+HANDSHAKES = 256  # not complete, at the same time; half of them of one peer
 LOOK_SECONDS = 1.0
 DELIVERY_SECONDS = 1.0  # for the last answers to be received, in a stop
 CLOSE_SECONDS = 1.0
@@ -51,10 +52,11 @@ class QuicGateway:
         if settings.quic_certificate_file is None or settings.quic_ca_file is None:
             raise SettingsError("IOT_QUIC_CERTIFICATE_FILE, IOT_QUIC_CA_FILE: QUIC needs both")
         self._settings = settings
-        self._trusted = client_authorities(settings.quic_ca_file)
         self._configuration = configuration(
             settings.quic_certificate_file, settings.quic_key_file, settings.quic_idle_seconds
         )
+        tokens = reset_tokens(self._configuration.private_key, settings.quic_port)
+        self._parts = ServerParts(client_authorities(settings.quic_ca_file), tokens, STREAMS)
         limit = settings.quic_series_max
         self._series = Series(limit, limit * SERIES_MOST, SERIES_SECONDS)
         self._site = _site(settings, intake, accounts, self._series)
@@ -78,7 +80,8 @@ class QuicGateway:
         """Listen. Raises PermanentError, with the address and the cure, when it cannot."""
         logging.getLogger("quic").setLevel(logging.CRITICAL)  # aioquic warns of every packet that breaks a rule
         host, port = self._settings.quic_host, self._settings.quic_port
-        endpoint = Endpoint(self._configuration, self._open, self._full, self._settings.quic_handshakes_per_second)
+        pace, tokens = self._settings.quic_handshakes_per_second, self._parts.tokens
+        endpoint = Endpoint(self._configuration, tokens, self._open, self._full, pace)
         loop = asyncio.get_running_loop()
         try:
             await loop.create_datagram_endpoint(lambda: endpoint, local_addr=(host, port))
@@ -122,18 +125,19 @@ class QuicGateway:
         while loop.time() < end and any(peer.quic.backlog for peer in self._peers):  # noqa: ASYNC110 - the same
             await asyncio.sleep(0.01)
 
-    def _full(self) -> str | None:
-        """Why there can be no other connection now."""
+    def _full(self, group: str) -> str | None:
+        """Why there can be no other connection of this peer now."""
         if self._site.stopping:
             return STOPPING
         if self._site.share.full:
             return FULL
-        return BUSY if sum([not peer.greeted for peer in self._peers]) >= HANDSHAKES else None
+        begun = [peer.group for peer in self._peers if not peer.greeted]
+        return BUSY if len(begun) >= HANDSHAKES or begun.count(group) >= HANDSHAKES // 2 else None
 
     def _open(self, original: bytes, retried: bytes | None, address: NetworkAddress) -> Link:
         assert self._endpoint
         peer = QuicPeer(self._site, str(address[0]))
-        quic = GatewayConnection(self._configuration, self._trusted, (original, retried), STREAMS, peer.window)
+        quic = GatewayConnection(self._configuration, self._parts, (original, retried), peer.window)
         link = Link(quic, self._endpoint.send, partial(self._handle, peer))
         peer.begin(quic, link)
         self._peers.add(peer)

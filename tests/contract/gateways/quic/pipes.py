@@ -8,8 +8,9 @@ from aioquic.quic.connection import QuicConnection
 from aioquic.quic.events import QuicEvent
 
 from app.client.quic.credentials import client_configuration
-from app.gateways.quic.connection import GatewayConnection
+from app.gateways.quic.connection import GatewayConnection, ServerParts
 from app.gateways.quic.files import client_authorities, configuration
+from app.gateways.quic.reset import ResetTokens
 from tests.quic_rig import SERVER, Authority, Pair
 
 HERE, THERE = ("127.0.0.1", 5001), ("127.0.0.1", 40_000)
@@ -78,6 +79,7 @@ def connected(client: QuicConfiguration, server: QuicConfiguration, trusted: Pat
     """Two ends that know of each other."""
     sender, granted = QuicConnection(configuration=client), [window]
     ids = (sender.original_destination_connection_id, None)
-    gateway = GatewayConnection(server, client_authorities(trusted), ids, 8, lambda: granted[0])
+    parts = ServerParts(client_authorities(trusted), ResetTokens(b"secret"), 8)
+    gateway = GatewayConnection(server, parts, ids, lambda: granted[0])
     sender.connect(HERE, now=0.0)
     return Pipes(sender, gateway, granted)

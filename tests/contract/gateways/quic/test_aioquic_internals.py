@@ -15,7 +15,9 @@ from aioquic.quic.connection import QuicConnection, QuicConnectionError, QuicRec
 from aioquic.quic.events import ConnectionTerminated, HandshakeCompleted, StreamDataReceived
 from aioquic.quic.stream import QuicStreamReceiver, QuicStreamSender
 
+from app.client.quic.connection import SenderConnection
 from app.gateways.quic.connection import HANDSHAKE_BYTES, MOST_GAPS
+from app.gateways.quic.reset import ResetTokens
 from tests.contract.gateways.quic.pipes import HERE, Pipes, pipes
 from tests.contract.stream.internals import in_order, source
 from tests.quic_rig import Authority
@@ -31,6 +33,7 @@ SIGNATURES: list[tuple[Callable[..., Any], list[str]]] = [
     (QuicConnection._on_connection_limit_delivery, ["self", "delivery", "limit"]),
     (QuicConnection._on_max_stream_data_delivery, ["self", "delivery", "stream"]),
     (QuicConnection.receive_datagram, ["self", "data", "addr", "now"]),
+    (QuicConnection._replenish_connection_ids, ["self"]),
 ]
 
 
@@ -338,6 +341,35 @@ def test_a_peer_that_does_not_read_its_answers_is_held(tmp_path: Path) -> None:
     assert made.gateway.backlog > 64 << 10
     assert sent_while(made, 200) == 0
     assert not any(isinstance(event, ConnectionTerminated) for event in made.events())
+
+
+def test_a_sender_that_was_forgotten_knows_it_by_any_id_it_was_given(tmp_path: Path) -> None:
+    """aioquic gives each id a random token, which nobody knows after a restart, and does not look for one."""
+    made = pipes(tmp_path)
+    made.turns()
+    tokens = made.gateway._server.tokens
+    client = SenderConnection(configuration=made.client.configuration)
+    client._peer_cid, client._peer_cid_available = made.client._peer_cid, made.client._peer_cid_available
+    for one in made.gateway._host_cids:
+        said = tokens.datagram(one.cid, 1200)
+        assert said is not None
+        assert client.forgotten(said), one
+        assert not client.forgotten(said[:-1] + bytes([said[-1] ^ 1]))
+    other = ResetTokens(b"another secret").datagram(made.gateway.host_cid, 1200)
+    assert other is not None
+    assert not client.forgotten(other)
+    assert not client.forgotten(bytes(30))
+    assert "stateless_reset_token" not in source(QuicConnection.receive_datagram)
+
+
+@pytest.mark.parametrize("came", [*range(60), 1200])
+def test_a_reset_is_shorter_than_what_it_answers_and_looks_like_any_packet(came: int) -> None:
+    """So that two who answer one another with resets come to an end."""
+    made = ResetTokens(b"secret").datagram(b"12345678", came)
+    assert (made is None) == (came < 22)
+    if made is not None:
+        assert 21 <= len(made) < min(came, 43)
+        assert made[0] & 0xC0 == 0x40
 
 
 def test_a_configuration_has_the_fields_that_files_are_put_into() -> None:

@@ -146,3 +146,16 @@ def recorded(directory: Path) -> list[bytes]:
             made.client.receive_datagram(data, ("127.0.0.1", 5001), now=made.now)
         made.now += 0.01
     return found
+
+
+async def test_who_is_not_known_any_more_hears_so_at_a_pace(tmp_path: Path) -> None:
+    answers: list[bytes] = []
+    async with gateway_rig(tmp_path) as rig:
+        endpoint = endpoint_of(rig, answers)
+        for _ in range(2000):
+            endpoint.datagram_received(b"\x41" + bytes(30), STRANGER)
+        assert 400 <= len(answers) <= 600
+        assert all(len(answer) == 30 for answer in answers)
+        answers.clear()
+        endpoint.datagram_received(b"\x41" + bytes(20), STRANGER)
+        assert answers == []

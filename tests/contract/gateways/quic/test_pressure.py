@@ -8,8 +8,9 @@ from aioquic.quic.connection import NetworkAddress
 from app.client.quic.sender import QuicSender
 from app.client.quic.session import QuicSession
 from app.errors import TransientError
+from app.local.servers.common import free_port
 from app.runtime.quic.frames import framed
-from tests.quic_rig import GatewayRig, batch, gateway_rig, until
+from tests.quic_rig import GatewayRig, Pair, batch, gateway_rig, until
 
 SENSORS = [f"s{number}" for number in range(100)]
 FRAME = framed(batch(1, *SENSORS).SerializeToString())  # 4 kB, of which 100 records are made
@@ -249,3 +250,25 @@ async def test_a_sender_keeps_what_is_not_answered_over_a_restart_of_the_gateway
             assert [answer.result().accepted for answer in answers] == [1] * 10
             assert sender.figures == {"connections": 2, "repeated": 10, "unanswered": 0}
             assert len(other.writer.written) == 10
+
+
+async def test_a_gateway_that_is_gone_without_a_word_is_known_by_its_successor(tmp_path: Path) -> None:
+    """As after kill -9: the sender hears of it with its next packet, and need not wait until it takes it for dead."""
+    async with (
+        gateway_rig(tmp_path, quic_port=(port := free_port())) as rig,
+        QuicSender(rig.address, rig.client()) as sender,
+    ):
+        await (await sender.send(batch(0, "s1")))
+        for peer in list(rig.gateway._peers):
+            peer.link.abandon()  # it says no good-bye
+        await rig.gateway.stop(0.1)
+        server = Pair(*(rig.settings.quic_certificate_file, rig.settings.quic_key_file))  # type: ignore[arg-type]
+        async with gateway_rig(
+            tmp_path, authority=rig.authority, quic_port=port,
+            quic_certificate_file=server.certificate, quic_key_file=server.key,
+        ):  # fmt: skip
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            await (await sender.send(batch(0, "s1")))
+            assert loop.time() - began < 3
+            assert sender.figures["connections"] == 2

@@ -1,0 +1,42 @@
+"""Stateless resets (RFC 9000, 10.3): what tells a sender at once that the gateway was restarted and knows it no more.
+
+A sender that has kept its connection is answered by a datagram that ends in the token of its connection id, which it
+was told while the connection was there. Tokens follow from the id by a secret that a restart leaves as it is: of the
+gateway's key, and of this host and port, as another gateway with the same key must not give away this one's tokens.
+"""
+
+import hashlib
+import hmac
+import os
+import socket
+
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+TOKEN_BYTES = 16
+LEAST_BYTES, MOST_BYTES = 21, 42  # of a datagram that is one: it looks like any other, and is shorter than what came
+
+
+class ResetTokens:
+    """Of one gateway."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+
+    def token(self, connection_id: bytes) -> bytes:
+        """What proves that it is us who say so."""
+        return hmac.digest(self._secret, connection_id, "sha256")[:TOKEN_BYTES]
+
+    def datagram(self, connection_id: bytes, came: int) -> bytes | None:
+        """The answer to a datagram of `came` bytes; None: none may be given to one so short."""
+        size = min(MOST_BYTES, came - 1)
+        if size < LEAST_BYTES:
+            return None
+        noise = os.urandom(size - TOKEN_BYTES)
+        return bytes([0x40 | noise[0] & 0x3F]) + noise[1:] + self.token(connection_id)
+
+
+def reset_tokens(key: object, port: int) -> ResetTokens:
+    """Those that follow from a private key, this host and a port."""
+    secret = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())  # type: ignore[attr-defined]
+    where = f"iot-stream quic reset {socket.gethostname()} {port}".encode()
+    return ResetTokens(hmac.digest(hashlib.sha256(secret).digest(), where, "sha256"))
