@@ -19,7 +19,7 @@ from app.runtime.quic.link import Link
 
 ANSWER_BYTES = 16 << 20  # largest answer: 10,000 items that are refused, each with a sentence
 CONNECT_SECONDS = 10.0
-PING_SECONDS = 5.0  # of silence: the gateway may have nothing to say while Kafka is away
+PING_SECONDS = 15.0  # of silence: the gateway may have nothing to say while Kafka is away
 DEAD_SECONDS = 5.0  # without a word, after something was sent: whoever is there acknowledges packets at once
 LOOK_SECONDS = 1.0
 

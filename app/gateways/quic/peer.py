@@ -115,6 +115,7 @@ class QuicPeer:
         self._streams.clear()
         if self.account:
             self._site.share.left(self.account.user_id)
+            self._site.crowd.forget(self.account, self._work)
             self.account = None
 
     def look(self, now: float) -> None:
@@ -195,7 +196,7 @@ class QuicPeer:
 
     def _take(self, stream: BatchStream, account: Account) -> None:
         """One frame, to Kafka or refused."""
-        frame = stream.frames.popleft()
+        frame = stream.take()
         answer = stream.owed()
         batch = self._site.batches.read(account, frame)
         if isinstance(batch, RefusedBatch):

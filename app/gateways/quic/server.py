@@ -132,7 +132,8 @@ class QuicGateway:
         if self._site.share.full:
             return FULL
         begun = [peer.group for peer in self._peers if not peer.greeted]
-        return BUSY if len(begun) >= HANDSHAKES or begun.count(group) >= HANDSHAKES // 2 else None
+        most = min(HANDSHAKES, self._settings.gateway_connections // 2)
+        return BUSY if len(begun) > most or begun.count(group) > most // 2 else None
 
     def _open(self, original: bytes, retried: bytes | None, address: NetworkAddress) -> Link:
         assert self._endpoint

@@ -55,6 +55,10 @@ class Crowd:
         """Call `go_on` once the account may have more; whoever waits already waits once."""
         self._waiting.setdefault(account.user_id, {})[go_on] = None
 
+    def forget(self, account: Account, go_on: Callable[[], None]) -> None:
+        """It waits no more."""
+        self._waiting.get(account.user_id, {}).pop(go_on, None)
+
     def wake(self, account: Account) -> None:
         """Some of the account's was acknowledged: let as many go on as there is room for, the first first."""
         waiting = self._waiting.get(account.user_id)

@@ -31,7 +31,8 @@ class BatchStream:
         self._quic, self._number, self._reserve = quic, number, reserve
         self._reader = FrameReader(max_bytes)
         self._answers: deque[Answer] = deque()
-        self._claim: Claim | None = None
+        self._claim: Claim | None = None  # of the frame that is not yet whole
+        self._claims: deque[Claim | None] = deque()  # of those that are
         self._begun_at: float | None = None  # when the frame that is not yet whole began, as far as it is the sender's
 
     @property
@@ -50,7 +51,10 @@ class BatchStream:
         if self.refused:
             return
         whole = self._reader.feed(data)
-        self.frames.extend(whole)
+        for frame in whole:
+            self.frames.append(frame)
+            self._claims.append(self._claim)  # the first is the one that was under way
+            self._claim = None
         if ended:
             self._reader.finish()
         if not self._reader.pending:
@@ -63,9 +67,15 @@ class BatchStream:
         """The sender gave it up: what is not whole is gone."""
         self.ended, self._begun_at = True, None
         self._reader.stop(FrameFault("", ""))
-        self.release()
+        self._drop()
         if not self.frames:
             self.refused = True
+
+    def take(self) -> bytes:
+        """The next frame; its memory is the taker's concern from now on."""
+        if claim := self._claims.popleft():
+            self._reserve.give(claim)
+        return self.frames.popleft()
 
     def owed(self) -> Answer:
         """One more frame is taken, and this is its answer."""
@@ -110,14 +120,18 @@ class BatchStream:
         return True
 
     def release(self) -> None:
-        """Give back what a frame that is not whole has claimed."""
+        """Give back all memory that was claimed: nothing more comes of it."""
+        self._drop()
+        for claim in self._claims:
+            if claim:
+                self._reserve.give(claim)
+        self._claims.clear()
+
+    def _drop(self) -> None:
         if self._claim:
             self._reserve.give(self._claim)
             self._claim = None
 
     def _keep_claim(self, wake: Callable[[], None]) -> None:
-        declared = self._reader.declared
-        if self._claim and self._claim.size != declared:
-            self.release()
-        if declared > SMALL and not self._claim:
-            self._claim = self._reserve.claim(declared, wake)
+        if self._reader.declared > SMALL and not self._claim:
+            self._claim = self._reserve.claim(self._reader.declared, wake)
