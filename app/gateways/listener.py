@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from app.runtime.peers import grouped
+from app.settings import Settings
 
 log = structlog.get_logger()
 
@@ -170,3 +171,11 @@ class Listener:
 def of_a_certificate(error: ssl.SSLError) -> bool:
     """Whether a handshake failed as the other side has no certificate, or none that is taken."""
     return isinstance(error, ssl.SSLCertVerificationError) or "CERTIFICATE" in (error.reason or "")
+
+
+def most_connections(settings: Settings) -> tuple[int, int]:
+    """How many there may be in all, and of one peer: half of them, so that one alone takes no other's seat."""
+    most = settings.gateway_connections
+    if settings.gateway_behind_proxy:  # all of them are the proxy's
+        return most, most
+    return most, settings.gateway_peer_connections or (most + 1) // 2

@@ -21,9 +21,13 @@ from app.core.decode.influx_line import Precision
 from app.gateways.influx_lines import InfluxNames, InfluxReader
 from app.gateways.tcp.lines import json_lines
 from app.gateways.telemetry_record import Arrival
+from app.local.servers.common import free_port
 from app.ports import Account
 from tests import servers
-from tests.integration.bridges import create_topics, program
+from tests.conftest import INIT_SQL
+from tests.faults.servers import execute
+from tests.faults.ways.setup import open_account
+from tests.workers import Site
 
 USER, DEVICES, CONNECTIONS = "bench", 500, 4
 MUST = 300_000  # JSON lines a CPU second, writer included
@@ -93,29 +97,34 @@ async def send(port: int, form: bytes, count: int) -> None:
     await asyncio.gather(*(one() for _ in range(CONNECTIONS)))
 
 
-async def to_kafka(count: int, rounds: int) -> None:
+async def measured(site: Site, form: bytes, kind: str, options: argparse.Namespace) -> list[float]:
+    """Microseconds of CPU a line, of each round."""
+    site.more, used = {**site.more, "tcp_format": kind}, []
+    with site.program("tcp", kind) as gateway:
+        await gateway.ready()
+        port = int(str(site.more["tcp_port"]))
+        await send(port, form, 5000)  # warms up
+        for _ in range(options.rounds):
+            before = cpu(gateway.pid)
+            await send(port, form, options.count)
+            used.append(1e6 * (cpu(gateway.pid) - before) / (options.count * CONNECTIONS))
+    return used
+
+
+async def to_kafka(options: argparse.Namespace, directory: Path) -> None:
     """Through a gateway of its own process into a real Kafka."""
-    with servers.kafka() as kafka, tempfile.TemporaryDirectory() as directory:
-        await create_topics(kafka.bootstrap, "bench", "bench-dlq")
+    with servers.kafka() as kafka, servers.postgres() as postgres, servers.mosquitto() as mosquitto:
+        await execute(postgres.dsn, f"CREATE DATABASE {USER}")
+        await execute(postgres.dsn_of(USER), INIT_SQL.read_text())
+        more = {"tcp_port": free_port(), "gateway_anonymous_account": USER}
+        site = Site(kafka.bootstrap, postgres.dsn_of(USER), mosquitto, USER, directory, more)
+        await site.prepare([])
+        await open_account(site)
         for name, form, kind in (("JSON lines", JSON, "json"), ("Influx lines", PLAIN, "influx")):
-            used = []
-            port = servers.free_port()
-            settings = {
-                "kafka_broker": kafka.bootstrap, "kafka_topic": "bench", "kafka_dlq_topic": "bench-dlq",
-                "gateway_anonymous_account": USER, "tcp_port": port, "tcp_format": kind,
-                "database_url": "postgresql://nobody@127.0.0.1:1/none",
-            }  # fmt: skip
-            with program("tcp", Path(directory) / f"{kind}.log", **settings) as gateway:
-                await gateway.logged("gateways_started")
-                await send(port, form, 5000)  # connects, and warms up
-                for _ in range(rounds):
-                    before = cpu(gateway.pid)
-                    await send(port, form, count)
-                    used.append(1e6 * (cpu(gateway.pid) - before) / (count * CONNECTIONS))
+            used = await measured(site, form, kind, options)
             middle = statistics.median(used)
-            print(
-                f"{name:18} {middle:6.2f} us a line ({min(used):.2f}-{max(used):.2f}), {1e6 / middle:,.0f} a CPU second"
-            )
+            rate = f"{1e6 / middle:,.0f} a CPU second"
+            print(f"{name:18} {middle:6.2f} us a line ({min(used):.2f}-{max(used):.2f}), {rate}")
     print(f"must: {MUST:,} JSON lines a CPU second")
 
 
@@ -128,7 +137,9 @@ def main() -> None:
     options = parser.parse_args()
     of_lines()
     if not options.lines:
-        asyncio.run(to_kafka(options.count, options.rounds))
+        with tempfile.TemporaryDirectory(prefix="iot-") as home:
+            Path(home).chmod(0o711)  # PostgreSQL may run as another account
+            asyncio.run(to_kafka(options, Path(home)))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ Every gateway reads certificates alike. A name of a host (DNS, IP) stands in man
 device, so that the form is one nobody has by accident: `urn:iot-stream:device:<id>`, the id percent-encoded.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 from urllib.parse import quote, unquote
 
 DEVICE_URI = "urn:iot-stream:device:"
@@ -18,3 +19,10 @@ def bound_device(uris: Iterable[str]) -> str | None:
 def device_uri(device: str) -> str:
     """The URI that binds a certificate to a device."""
     return DEVICE_URI + quote(device, safe="")
+
+
+def peer_names(certificate: Mapping[str, Any]) -> tuple[str, str | None]:
+    """Common name and device of a certificate, as ssl shows it; "" and None where it has none."""
+    subject = [pair for part in certificate.get("subject", ()) for pair in part]
+    common = next((value for name, value in reversed(subject) if name == "commonName"), "")
+    return common, bound_device(value for name, value in certificate.get("subjectAltName", ()) if name == "URI")

@@ -9,13 +9,13 @@ import binascii
 import ipaddress
 import ssl
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, cast
 
 from aiohttp import hdrs, web
 
-from app.core.routing.certificate_names import bound_device
+from app.core.routing.certificate_names import peer_names
 from app.gateways.gateway_metrics import REFUSED_LOGINS
 from app.gateways.http.connection import HttpConnection
 from app.gateways.http.problem import RETRY_SECONDS, Problem
@@ -73,7 +73,7 @@ class Identity:
         if (certificate := _certificate(connection)) is not None:
             if ssl.cert_time_to_seconds(certificate["notAfter"]) < time.time():
                 return _ENDED
-            name, device = names(certificate)
+            name, device = peer_names(certificate)
             return await self._accounts.by_certificate(name, device or request.headers.get(DEVICE_HEADER), peer)
         found = await self._accounts.anonymous(peer)
         return _FROM_A_PAGE if isinstance(found, Account) and hdrs.ORIGIN in request.headers else found
@@ -98,14 +98,6 @@ def credentials(header: str, influx: bool) -> Credentials | None:
         user, colon, password = rest.partition(":")
         return (user, password) if user and colon else ("", rest)
     return None
-
-
-def names(certificate: Any) -> tuple[str, str | None]:
-    """Common name and device of a certificate, as ssl shows it; "" and None where it has none."""
-    subject = [pair for part in certificate.get("subject", ()) for pair in part]
-    common = next((value for name, value in reversed(subject) if name == "commonName"), "")
-    uris: Iterable[str] = (value for name, value in certificate.get("subjectAltName", ()) if name == "URI")
-    return common, bound_device(uris)
 
 
 def _certificate(connection: HttpConnection) -> Any:

@@ -20,7 +20,7 @@ from app.gateways.http.routes import Router
 from app.gateways.http.writes import WriteBounds, Writes
 from app.gateways.influx_lines import InfluxNames
 from app.gateways.intake import Intake
-from app.gateways.listener import Listener
+from app.gateways.listener import Listener, most_connections
 from app.gateways.room import Room
 from app.ports import Accounts
 from app.runtime.listen import listen
@@ -64,7 +64,9 @@ class HttpGateway:
         )
         self._server = HttpServer(self._router(self._acks).handle, bounds, _refused)
         context = self._tls.context if self._tls else None
-        self._listener = Listener(self._server.connect, connections(settings), context, head, whole(_FULL), _refused)
+        self._listener = Listener(
+            self._server.connect, most_connections(settings), context, head, whole(_FULL), _refused
+        )
         CONNECTIONS.labels(self.name).set_function(lambda: self._listener.open if self._listener else 0)
         self._listener.start(sockets)
         self._sweep()
@@ -131,14 +133,6 @@ class HttpGateway:
             endpoints.telemetry,
             endpoints.node_telemetry,
         )
-
-
-def connections(settings: Settings) -> tuple[int, int]:
-    """How many there may be in all, and of one peer: half of them, so that one alone takes no other's place."""
-    most = settings.gateway_connections
-    if settings.gateway_behind_proxy:  # all of them are the proxy's
-        return most, most
-    return most, settings.gateway_peer_connections or (most + 1) // 2
 
 
 def _tls(settings: Settings) -> RenewedTls | None:

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from app.core.routing.certificate_names import bound_device
+from app.core.routing.certificate_names import peer_names
 from app.ports import Account, Accounts, Refusal
 
 LOGIN_BYTES = 8192  # of a login line; a token has 64
@@ -76,9 +76,7 @@ class TcpLogin:
 
     def by_certificate(self, certificate: Any) -> None:
         """Ask for the account of a client certificate, as ssl shows one that it has verified."""
-        subject = [pair for part in certificate.get("subject", ()) for pair in part]
-        common = next((value for name, value in reversed(subject) if name == "commonName"), "")
-        device = bound_device(value for name, value in certificate.get("subjectAltName", ()) if name == "URI")
+        common, device = peer_names(certificate)
         ends = ssl.cert_time_to_seconds(certificate["notAfter"])
 
         async def ask() -> Account | Refusal:

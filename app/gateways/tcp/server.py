@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from app.errors import PermanentError
 from app.gateways.gateway_metrics import CONNECTIONS, REFUSED_LOGINS, REJECTED
 from app.gateways.intake import Intake
-from app.gateways.listener import Listener, Seat
+from app.gateways.listener import Listener, Seat, most_connections
 from app.gateways.room import READ_BYTES
 from app.gateways.tcp.answers import closing
 from app.gateways.tcp.connection import TcpConnection
@@ -15,7 +15,7 @@ from app.gateways.tcp.parts import TcpParts, bounds_of
 from app.ports import Accounts
 from app.runtime.interrupt import set_within
 from app.runtime.listen import listen
-from app.runtime.tls import server_context
+from app.runtime.renewed_tls import RenewedTls, TlsFiles
 from app.settings import Settings
 
 SWEEP_SECONDS = 1.0
@@ -45,21 +45,17 @@ class TcpGateway:
         )
         self._none = asyncio.Event()  # that there is no connection
         self._listener: Listener | None = None
+        self._tls: RenewedTls | None = None
         self._sweeping: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
         """Listen. Raises PermanentError when the port is taken, or the certificate cannot be used."""
         settings = self._settings
-        tls = None
-        if settings.tcp_certificate_file is not None:
-            try:
-                tls = server_context(settings.tcp_certificate_file, settings.tcp_key_file, settings.tcp_ca_file)
-            except ValueError as error:
-                raise PermanentError(f"IOT_TCP_CERTIFICATE_FILE, IOT_TCP_KEY_FILE, IOT_TCP_CA_FILE: {error}") from None
+        self._tls = _tls(settings)
         sockets = listen(settings.tcp_host, settings.tcp_port, "TCP", "IOT_TCP")
         self.port = sockets[0].getsockname()[1]
-        seconds = settings.gateway_header_seconds
-        self._listener = Listener(self._connect, connections(settings), tls, seconds, FULL, _refused)
+        seconds, context = settings.gateway_header_seconds, self._tls.context if self._tls else None
+        self._listener = Listener(self._connect, most_connections(settings), context, seconds, FULL, _refused)
         CONNECTIONS.labels(self.name).set_function(lambda: self._listener.open if self._listener else 0)
         self._listener.start(sockets)
         self._sweep()
@@ -104,14 +100,19 @@ class TcpGateway:
         now = loop.time()
         for connection in list(self._connections):
             connection.check(now)
+        if self._tls is not None and self._listener is not None and (renewed := self._tls.look()) is not None:
+            self._listener.use(renewed)
 
 
-def connections(settings: Settings) -> tuple[int, int]:
-    """How many there may be in all, and of one peer: half of them, so that one alone takes no other's place."""
-    most = settings.gateway_connections
-    if settings.gateway_behind_proxy:  # all of them are the proxy's
-        return most, most
-    return most, settings.gateway_peer_connections or (most + 1) // 2
+def _tls(settings: Settings) -> RenewedTls | None:
+    """TLS, where there is a certificate. Raises PermanentError when it cannot be used."""
+    if settings.tcp_certificate_file is None:
+        return None
+    files = TlsFiles(settings.tcp_certificate_file, settings.tcp_key_file, settings.tcp_ca_file)
+    try:
+        return RenewedTls(files, required=False)  # who shows no certificate logs in
+    except ValueError as error:
+        raise PermanentError(f"IOT_TCP_CERTIFICATE_FILE, IOT_TCP_KEY_FILE, IOT_TCP_CA_FILE: {error}") from None
 
 
 def _refused(reason: str) -> None:

@@ -63,18 +63,19 @@ async def test_a_certificate_of_one_device(certificates: Certificates) -> None:
         assert tcp.accounts.seen == [("alice", "d/1 ü", "127.0.0.1")]
 
 
-async def test_a_login_over_tls(certificates: Certificates) -> None:
-    async with encrypted(certificates, mutual=False) as tcp:
+@pytest.mark.parametrize("mutual", [False, True])
+async def test_a_login_over_tls(certificates: Certificates, mutual: bool) -> None:
+    """Also where certificates are asked for: who shows none logs in."""
+    async with encrypted(certificates, mutual) as tcp:
         client = await tcp.connect(certificates.context())
         client.send(LOGIN, event(1))
         assert await client.said() == {"ok": True}
         assert await client.said() == {"acked": 1}
 
 
-@pytest.mark.parametrize("kind", ["none", "foreign", "ended", "of the server's own CA", "not for clients"])
+@pytest.mark.parametrize("kind", ["foreign", "ended", "of the server's own CA", "not for clients"])
 async def test_other_certificates_let_nobody_in(certificates: Certificates, kind: str) -> None:
     issued = {
-        "none": lambda: None,
         "foreign": lambda: certificates.others.issue("alice"),
         "ended": lambda: certificates.clients.issue("alice", days=(-5.0, -1.0)),
         "of the server's own CA": lambda: certificates.servers.issue("alice"),
@@ -105,6 +106,36 @@ async def test_a_connection_does_not_outlive_its_certificate(certificates: Certi
         client.send(event(1))
         assert await client.said() == {"acked": 1}
         assert (await client.said(10))["reason"] == "bad_credentials"
+
+
+async def test_whoever_shows_no_certificate_has_to_log_in(certificates: Certificates) -> None:
+    async with encrypted(certificates) as tcp:
+        client = await tcp.connect(certificates.context())
+        client.send(event(1))
+        assert (await client.said())["reason"] == "login_expected"
+        assert tcp.writer.records == []
+
+
+async def test_a_renewed_certificate_is_shown_without_a_restart(certificates: Certificates, tmp_path: Path) -> None:
+    shown = [certificates.servers.issue("gateway", usage=SERVER, hosts=["localhost"]) for _ in range(2)]
+    file, key = tmp_path / "tls.pem", tmp_path / "tls.key"
+
+    def put(pair: Pair) -> None:
+        key.write_bytes(pair.key.read_bytes())
+        file.write_bytes(pair.certificate.read_bytes())
+
+    async def seen(tcp: ServedTcp) -> bytes:
+        client = await tcp.connect(certificates.context())
+        tls: ssl.SSLObject = client.writer.get_extra_info("ssl_object")
+        return tls.getpeercert(True) or b""
+
+    put(shown[0])
+    async with served(tcp_certificate_file=file, tcp_key_file=key) as tcp:
+        first = await seen(tcp)
+        put(shown[1])
+        async with asyncio.timeout(10):
+            while await seen(tcp) == first:  # noqa: ASYNC110 - a file has no event
+                await asyncio.sleep(0.1)
 
 
 async def test_plain_text_where_tls_is_spoken(certificates: Certificates) -> None:

@@ -1,10 +1,12 @@
 """Alternative names of a client certificate, and the device they bind it to."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.routing.certificate_names import bound_device, device_uri
+from app.core.routing.certificate_names import bound_device, device_uri, peer_names
 
 
 @pytest.mark.parametrize(
@@ -27,3 +29,22 @@ def test_any_id_comes_back(device: str) -> None:
     if not any("\ud800" <= sign <= "\udfff" for sign in device):
         assert device_uri(device).isascii()
         assert bound_device([device_uri(device)]) == device
+
+
+@pytest.mark.parametrize(
+    ("certificate", "found"),
+    [
+        ({"subject": ((("commonName", "alice"),),)}, ("alice", None)),
+        ({"subject": ((("countryName", "CH"),), (("commonName", "a"), ("commonName", "b")))}, ("b", None)),
+        (
+            {
+                "subject": ((("commonName", "alice"),),),
+                "subjectAltName": (("DNS", "d9"), ("URI", "urn:iot-stream:device:truck%201")),
+            },
+            ("alice", "truck 1"),
+        ),
+        ({}, ("", None)),
+    ],
+)
+def test_the_names_of_a_certificate(certificate: dict[str, Any], found: tuple[str, str | None]) -> None:
+    assert peer_names(certificate) == found

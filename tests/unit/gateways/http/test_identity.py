@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.gateways.http.identity import credentials, names
+from app.gateways.http.identity import credentials
 from tests.fuzzing import INPUTS, broken
 
 
@@ -59,22 +59,3 @@ def test_broken_headers_are_read_or_not_and_nothing_is_raised() -> None:
             read += 1
             assert found[0] or found[1]
     assert read > INPUTS / 10
-
-
-@pytest.mark.parametrize(
-    ("certificate", "found"),
-    [
-        ({"subject": ((("commonName", "alice"),),)}, ("alice", None)),
-        ({"subject": ((("countryName", "CH"),), (("commonName", "a"), ("commonName", "b")))}, ("b", None)),
-        (
-            {
-                "subject": ((("commonName", "alice"),),),
-                "subjectAltName": (("DNS", "d9"), ("URI", "urn:iot-stream:device:truck%201")),
-            },
-            ("alice", "truck 1"),
-        ),
-        ({}, ("", None)),
-    ],
-)
-def test_the_names_of_a_certificate(certificate: object, found: tuple[str, str | None]) -> None:
-    assert names(certificate) == found
