@@ -19,17 +19,21 @@ from app.client.lines.report import PushReport
 from app.client.lines.resume import Mark, read_mark, skip
 from app.client.lines.source import Lines
 from app.client.pace import Pace
-from app.errors import PermanentError
+from app.errors import PermanentError, TransientError
+from app.runtime.addresses import address
 from app.runtime.retry import log_level
 
 SHOW_SECONDS = 1.0
 STANDARD_INPUT = "-"
+SOCKET = "unix:///tmp/telemetry_ingest.sock"
+QUIC_PORT = 5001
 
 
 class PushTarget(Struct, frozen=True):
     """Which gateway, by which way, and with which credentials."""
 
     grpc: str
+    quic: str | None  # instead of gRPC
     token_file: Path | None
     ca: Path | None
     certificate: Path | None
@@ -47,9 +51,10 @@ class PushSource(NamedTuple):
 
 def push(
     source: Annotated[str, typer.Argument(metavar="FILE", help="NDJSON, one reading a line; -: standard input.")],
-    grpc: Annotated[
-        str, typer.Option(help="gRPC gateway: unix:///path or host:port.")
-    ] = "unix:///tmp/telemetry_ingest.sock",
+    grpc: Annotated[str, typer.Option(help="gRPC gateway: unix:///path or host:port.")] = SOCKET,
+    quic: Annotated[
+        str | None, typer.Option(help="QUIC gateway instead: host:port; wants --ca, --certificate.")
+    ] = None,
     token_file: Annotated[Path | None, typer.Option(help="File with a token of `iot-stream users token`.")] = None,
     ca: Annotated[Path | None, typer.Option(help="CA of the gateway's certificate, PEM.")] = None,
     certificate: Annotated[Path | None, typer.Option(help="Own certificate, PEM.")] = None,
@@ -67,15 +72,17 @@ def push(
     """Push readings to a gateway. It waits out its absence, sends again what has no ack, and keeps the order.
 
     A line is what the HTTP and TCP gateways take: {"user_id","device_id","sequence_id","timestamp",...} or
-    {"node_id","sensor_id","value",...}. Exit code 1: lines were refused, or not all have an ack.
+    {"node_id","sensor_id","value",...}; QUIC carries these. Exit code 1: lines were refused, or not all have an ack.
 
     Example: iot-stream push readings.ndjson --token-file token --resume readings.mark
+
+    Or: agent | iot-stream push - --quic ingest.example.com:5001 --ca ca.pem --certificate n7.pem --key n7.key
     """
-    target = PushTarget(grpc, token_file, ca, certificate, key, server_name)
-    pace = Pace(batch_items=batch, in_flight=in_flight, give_up=give_up)
+    target = PushTarget(grpc, quic, token_file, ca, certificate, key, server_name)
+    pace, owner = Pace(batch_items=batch, in_flight=in_flight, give_up=give_up), Owner(user, device)
     with ExitStack() as files:
         report = PushReport(_append(refused, files) if refused else None)
-        pushing = _run(target, pace, Owner(user, device), report, _source(source, resume, files))
+        pushing = _run(target, pace, owner, report, _source(source, resume, files))
         try:
             asyncio.run(pushing)
         finally:
@@ -87,7 +94,8 @@ def push(
 async def _run(target: PushTarget, pace: Pace, owner: Owner, report: PushReport, source: PushSource) -> None:
     showing = asyncio.create_task(_show(report)) if on_a_terminal() else None
     try:
-        async with _by_grpc(target, pace, report) as streams:
+        way = _by_grpc(target, pace, report) if target.quic is None else _by_quic(target, target.quic, pace, report)
+        async with way as streams:
             await LinePush(streams, pace, owner, report).run(source.lines, source.mark, source.kept_in)
     finally:
         if showing:
@@ -112,6 +120,30 @@ async def _by_grpc(target: PushTarget, pace: Pace, report: PushReport) -> AsyncI
     )
     async with AsyncIngestClient(target.grpc, credentials, pace, _tell(report, words)) as client:
         yield {Event: client.sending, Metric: client.sending}
+
+
+@asynccontextmanager
+async def _by_quic(target: PushTarget, where: str, pace: Pace, report: PushReport) -> AsyncIterator[Streams]:
+    """The stream of a QUIC gateway: metrics alone."""
+    if target.ca is None or target.certificate is None:
+        raise typer.BadParameter("needs --ca and --certificate: both sides show one", param_hint="--quic")
+    try:
+        from app.client.quic.credentials import client_configuration
+        from app.client.quic.sender import QuicSender
+        from app.client.quic.sending import QuicSending
+        from app.protobuf.metrics_pb2 import Metric
+    except ModuleNotFoundError as error:
+        raise PermanentError(f"QUIC needs the package {error.name}: pip install 'iot-stream[gateways]'") from None
+    try:
+        host, port = address(where, QUIC_PORT)
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}; give host:port", param_hint="--quic") from None
+    configuration = client_configuration(target.ca, target.certificate, target.key, target.server_name or host)
+    tell = _tell(report, str)
+    async with QuicSender(
+        (host, port), configuration, failed=lambda failures, pause, why: tell(failures, pause, TransientError(why))
+    ) as sender:
+        yield {Metric: lambda: QuicSending(sender, pace)}
 
 
 def _tell(report: PushReport, words: Callable[[BaseException], str]) -> Callable[[int, float, BaseException], None]:

@@ -26,7 +26,7 @@ TOO_MANY_SERIES = "too_many_series"
 RATE_LIMITED = Reason.RATE_LIMITED.value
 
 
-class Batch(Struct):
+class FrameBatch(Struct):
     """What a frame came to."""
 
     batch_id: int
@@ -57,7 +57,7 @@ class BatchIntake:
         self._intake, self._items, self._series = intake, max_items, series
         self._refuse_series, self._dead_of = refuse_series, dead_letter_topic_of
 
-    def read(self, account: Account, frame: bytes) -> Batch | RefusedBatch:
+    def read(self, account: Account, frame: bytes) -> FrameBatch | RefusedBatch:
         """Never raises, whatever the bytes."""
         arrival = Arrival(b"quic", int(time.time() * 1000))
         try:
@@ -67,7 +67,7 @@ class BatchIntake:
         refused = {at: one for at, one in enumerate(items) if type(one) is Rejection}
         places = [at for at in range(len(items)) if at not in refused] if refused else None
         records: list[IngestRecord] = [one for one in items if type(one) is not Rejection]  # type: ignore[misc]
-        batch = Batch(batch_id, records, places, refused, [])
+        batch = FrameBatch(batch_id, records, places, refused, [])
         self._look_at_series(account, batch)
         if limited := self._limit(account, batch):
             return limited
@@ -75,7 +75,7 @@ class BatchIntake:
             batch.dead = self._dead_letters(account, frame, arrival, batch.rejected)
         return batch
 
-    def _look_at_series(self, account: Account, batch: Batch) -> None:
+    def _look_at_series(self, account: Account, batch: FrameBatch) -> None:
         topics = [record.headers[0][1] for record in batch.records]
         found = self._series.see(account.user_id, topics, time.monotonic())
         if found.untracked:
@@ -88,7 +88,7 @@ class BatchIntake:
         if found.over:
             SERIES_OVER_LIMIT.labels("refused" if self._refuse_series else "taken").inc(len(found.over))
 
-    def _limit(self, account: Account, batch: Batch) -> RefusedBatch | None:
+    def _limit(self, account: Account, batch: FrameBatch) -> RefusedBatch | None:
         """Take out what is over a limit of messages or bytes a second; the batch is refused if that is all of it."""
         if not self._intake.has_limits:
             return None
@@ -118,7 +118,7 @@ class BatchIntake:
         ]
 
 
-def accepted(batch: Batch, refused: Iterable[tuple[int, Rejection]]) -> bytes:
+def accepted(batch: FrameBatch, refused: Iterable[tuple[int, Rejection]]) -> bytes:
     """The answer once Kafka has the records, but for those it refuses for ever; places are those of the records."""
     lost = list(refused)
     for at, rejection in lost:
@@ -143,7 +143,7 @@ def refusal(refused: RefusedBatch) -> bytes:
     return BatchAck(batch_id=refused.batch_id, refusal=said).SerializeToString()
 
 
-def _reject(batch: Batch, over: dict[int, Rejection]) -> None:
+def _reject(batch: FrameBatch, over: dict[int, Rejection]) -> None:
     """Take records out of a batch; the keys are their places among the records."""
     places = batch.places or range(len(batch.records))
     batch.rejected.update({places[at]: rejection for at, rejection in over.items()})

@@ -17,12 +17,12 @@ from msgspec import Struct
 
 from app.gateways.gateway_metrics import REFUSED_LOGINS
 from app.gateways.intake import RECORD_OVERHEAD, Intake, Refused
-from app.gateways.quic.batch import GATEWAY, Batch, BatchIntake, RefusedBatch, accepted
+from app.gateways.quic.batch import GATEWAY, BatchIntake, FrameBatch, RefusedBatch, accepted
 from app.gateways.quic.connection import GatewayConnection
 from app.gateways.quic.names import Names, names
 from app.gateways.quic.reserve import Reserve
 from app.gateways.quic.share import Crowd, Share
-from app.gateways.quic.stream import TOO_SLOW, Answer, BatchStream
+from app.gateways.quic.stream import TOO_SLOW, FrameStream, OwedAnswer
 from app.ports import Account, Accounts, Refusal
 from app.runtime.peers import grouped
 from app.runtime.quic.contract import CloseCode
@@ -69,7 +69,7 @@ class QuicPeer:
         self.opened_at = asyncio.get_running_loop().time()
         self.group = grouped(address)
         self._site, self._address = site, address
-        self._streams: dict[int, BatchStream] = {}
+        self._streams: dict[int, FrameStream] = {}
         self._refused: set[int] = set()  # streams that are answered for good, and on which more may come
         self._names: Names | None = None
         self._asked_at = 0.0
@@ -170,7 +170,7 @@ class QuicPeer:
         stream = self._streams.get(event.stream_id)
         if stream is None:
             site = self._site
-            stream = BatchStream(self.quic, event.stream_id, site.frame_bytes, site.reserve)
+            stream = FrameStream(self.quic, event.stream_id, site.frame_bytes, site.reserve)
             self._streams[event.stream_id] = stream
         stream.received(event.data, event.end_stream, self.link.heard_at, self._go_on)
         if stream.frames or event.end_stream or stream.fault():
@@ -194,7 +194,7 @@ class QuicPeer:
                     self._refused.add(number)
         self._go_on()
 
-    def _take(self, stream: BatchStream, account: Account) -> None:
+    def _take(self, stream: FrameStream, account: Account) -> None:
         """One frame, to Kafka or refused."""
         frame = stream.take()
         answer = stream.owed()
@@ -208,7 +208,7 @@ class QuicPeer:
         done.add_done_callback(partial(self._written, account, answer, batch, size))
 
     def _written(
-        self, account: Account, answer: Answer, batch: Batch, size: int, done: "asyncio.Future[Refused]"
+        self, account: Account, answer: OwedAnswer, batch: FrameBatch, size: int, done: "asyncio.Future[Refused]"
     ) -> None:
         """Kafka has the batch, or the process stops before it has: then there is no answer."""
         self.unacked -= size

@@ -15,13 +15,13 @@ SMALL = 16 << 10  # a frame up to this size needs no claim
 TOO_SLOW = "too_slow"
 
 
-class Answer(Struct):
+class OwedAnswer(Struct):
     """Of one frame; it goes out once it has a body, and all before it have gone."""
 
     body: bytes | None = None
 
 
-class BatchStream:
+class FrameStream:
     """Between its connection and whoever takes its frames."""
 
     def __init__(self, quic: GatewayConnection, number: int, max_bytes: int, reserve: Reserve) -> None:
@@ -30,7 +30,7 @@ class BatchStream:
         self.ended = False  # the sender's side
         self._quic, self._number, self._reserve = quic, number, reserve
         self._reader = FrameReader(max_bytes)
-        self._answers: deque[Answer] = deque()
+        self._answers: deque[OwedAnswer] = deque()
         self._claim: Claim | None = None  # of the frame that is not yet whole
         self._claims: deque[Claim | None] = deque()  # of those that are
         self._begun_at: float | None = None  # when the frame that is not yet whole began, as far as it is the sender's
@@ -77,13 +77,13 @@ class BatchStream:
             self._reserve.give(claim)
         return self.frames.popleft()
 
-    def owed(self) -> Answer:
+    def owed(self) -> OwedAnswer:
         """One more frame is taken, and this is its answer."""
-        made = Answer()
+        made = OwedAnswer()
         self._answers.append(made)
         return made
 
-    def refuse(self, refused: RefusedBatch, answer: Answer | None = None) -> None:
+    def refuse(self, refused: RefusedBatch, answer: OwedAnswer | None = None) -> None:
         """Nothing more is taken: this is the last answer, in the place of `answer`, or behind all others."""
         self.refused = True
         self.frames.clear()

@@ -4,7 +4,7 @@ from typing import Any
 
 from app.gateways.quic.batch import RefusedBatch
 from app.gateways.quic.reserve import Reserve
-from app.gateways.quic.stream import SMALL, BatchStream
+from app.gateways.quic.stream import SMALL, FrameStream
 from app.protobuf.metrics_pb2 import BatchAck
 from app.runtime.quic.contract import StreamCode
 from app.runtime.quic.frames import FrameReader, framed
@@ -31,11 +31,11 @@ class Written:
         self.stopped = code
 
 
-def stream(quic: Any, reserve: Reserve | None = None) -> BatchStream:
-    return BatchStream(quic, 0, 50_000, reserve or Reserve(ROOM))
+def stream(quic: Any, reserve: Reserve | None = None) -> FrameStream:
+    return FrameStream(quic, 0, 50_000, reserve or Reserve(ROOM))
 
 
-def receive(one: BatchStream, data: bytes, *, end: bool = False, now: float = 0.0) -> None:
+def receive(one: FrameStream, data: bytes, *, end: bool = False, now: float = 0.0) -> None:
     one.received(data, end, now, lambda: None)
 
 
