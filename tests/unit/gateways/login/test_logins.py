@@ -13,7 +13,7 @@ from app.core.routing.tokens import digest
 from app.errors import TransientError
 from app.gateways.login.counted import CountedAccounts
 from app.gateways.login.logins import OUTAGE_SECONDS, WRONG_SECONDS, Logins
-from app.gateways.login.password_checks import PasswordChecks, matches
+from app.gateways.login.password_checks import NOBODY, PasswordChecks, matches
 from app.ports import Account, AccountRow, Refusal
 
 CACHE = 300.0
@@ -64,6 +64,7 @@ class World:
 
     def __init__(self, anonymous: str | None = None) -> None:
         self.rows, self.now, self.checked = Rows(), 1000.0, 0
+        self.hashes: list[str] = []
         checks = PasswordChecks(self._check)
         self.logins = Logins(self.rows, CACHE, LoginPace(), anonymous, checks, lambda: self.now)
         for name in ("alice", "bob"):
@@ -72,6 +73,7 @@ class World:
 
     def _check(self, password: bytes, hashed: bytes) -> bool:
         self.checked += 1
+        self.hashes.append(hashed.decode())
         return matches(password, hashed)
 
     async def password(self, user: str = "alice", password: str = PASSWORD, peer: str = HERE) -> Account | Refusal:
@@ -94,6 +96,11 @@ async def test_right_and_wrong_credentials(world: World) -> None:
     assert (found.user_id, found.device_id) == ("alice", "truck")
     for token in (OTHER, "", "iots_", TOKEN + "a", "é"):
         assert await world.logins.by_token(token, HERE) is BAD, token
+
+
+async def test_an_unknown_name_takes_as_long_as_a_wrong_password(world: World) -> None:
+    await world.password("nobody")
+    assert world.hashes == [NOBODY]
 
 
 async def test_what_was_right_is_not_asked_again_for_a_while(world: World) -> None:
