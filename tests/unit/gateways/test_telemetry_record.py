@@ -21,6 +21,7 @@ from app.gateways.telemetry_record import (
     telemetry,
 )
 from app.ports import Account
+from tests.fuzzing import INPUTS
 from tests.unit.fuzz import payloads
 from tests.unit.records import GOOD, NOW_MS, Message, read
 
@@ -161,10 +162,11 @@ def test_a_trace_is_the_request_s_or_the_payload_s() -> None:
         assert made(telemetry(U1, "u1", "d1", GOOD, arrival)).headers[-1] == ("gateway", b"http")
 
 
+@pytest.mark.fuzz
 def test_the_worker_refuses_whatever_a_gateway_refuses_and_little_else() -> None:
     """On broken payloads: nothing good is kept out, and nothing is let in that is no JSON of this device."""
     outcomes: Counter[str] = Counter()
-    for payload in payloads(5000, seed=20261130):
+    for payload in payloads(INPUTS, seed=20261130):
         found = telemetry(U1, "u1", "d1", payload, ARRIVAL)
         worker = read(Message(payload, [("mqtt_topic", b"users/u1/devices/d1/telemetry")], b"u1/d1"))
         if isinstance(found, Rejection):
@@ -178,10 +180,11 @@ def test_the_worker_refuses_whatever_a_gateway_refuses_and_little_else() -> None
     assert outcomes["record"] > 500
 
 
+@pytest.mark.fuzz
 def test_an_item_of_any_bytes_is_a_record_or_refused() -> None:
     """Ids are those of the payload: the worker, by the record's topic, agrees."""
     taken = 0
-    for payload in payloads(5000, seed=7):
+    for payload in payloads(INPUTS, seed=7):
         found = item(U1, payload, ARRIVAL)
         if isinstance(found, Rejection):
             reason(found)
