@@ -130,7 +130,7 @@ def _plain(extra: bytes) -> bool:
     """Whether one look is enough, as for JSON (payload_look.py)."""
     if not extra.isascii() or (b"\\" in extra and b"\\u" in extra):  # one byte is found ten times as fast as two
         return False
-    return len(extra) <= _LONG or extra.count(b"{") + extra.count(b"[") < MAX_DEPTH
+    return len(extra) <= _LONG or extra.count(b"{") + (b"[" in extra and extra.count(b"[")) < MAX_DEPTH
 
 
 def _fault(extra: bytes) -> Rejection | None:

@@ -38,7 +38,7 @@ _KIND = ("kind", _TELEMETRY.value.encode())
 _LEAST = -LARGEST
 _NONE: dict[str, _Device] = {}
 
-# Where each account may send, in each way: what `place_of` said, which costs half as much as all else of an item.
+# Where each account may send, in each way: what `place_of` said (tests/bench/protobuf_records.py).
 _known: dict[tuple[Account, str], _Devices] = {}
 _remembered = 0
 
@@ -57,8 +57,10 @@ def events(account: Account, data: bytes, arrival: Arrival, max_items: int = ITE
             fields = event_fields(item)
         user, name, extra = item.user_id, item.device_id, item.extra_json
         device = devices.get(user, _NONE).get(name)
-        if device is None or extra or type(fields) is Rejection:
+        if device is None or type(fields) is Rejection:
             add(_record(account, USERS, (user, name), fields, extra, arrival))
+        elif extra:
+            add(_with_extra(device, fields, extra, arrival))
         else:
             add(IngestRecord(_TELEMETRY, device[0], encode(fields), [device[1], _KIND, *last], 0, ms))
     for index, refusal in unknown.items():
@@ -80,8 +82,10 @@ def metrics(account: Account, data: bytes, arrival: Arrival, max_items: int = IT
             fields = metric_fields(item)
         node, name, extra = item.node_id, item.sensor_id, item.extra_json
         device = devices.get(node, _NONE).get(name)
-        if device is None or extra or type(fields) is Rejection:
+        if device is None or type(fields) is Rejection:
             add(_record(account, IOT, (node, name), fields, extra, arrival))
+        elif extra:
+            add(_with_extra(device, fields, extra, arrival))
         else:
             add(IngestRecord(_TELEMETRY, device[0], encode(fields), [device[1], _KIND, *last], 0, ms))
     for index, refusal in unknown.items():
@@ -97,12 +101,17 @@ def _record(
     extra: bytes,
     arrival: Arrival,
 ) -> IngestRecord | Rejection:
-    """The record of one item, whatever is in it, or why it is refused."""
+    """The record of an item of a device that is not known yet, or why the item is refused."""
     if isinstance(fields, Rejection):
         return fields
     device = _devices(account, way).get(ids[0], _NONE).get(ids[1]) or _learn(account, way, *ids)
-    if isinstance(device, Rejection):
-        return device
+    return device if isinstance(device, Rejection) else _with_extra(device, fields, extra, arrival)
+
+
+def _with_extra(
+    device: _Device, fields: EventFields | MetricFields, extra: bytes, arrival: Arrival
+) -> IngestRecord | Rejection:
+    """The record of an item with an extra_json, if it has one, or why the item is refused."""
     headers = [device[1], _KIND, *arrival.last]
     if not extra:
         return IngestRecord(_TELEMETRY, device[0], encode(fields), headers, 0, arrival.ingest_ms)

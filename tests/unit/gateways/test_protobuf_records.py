@@ -231,6 +231,11 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         found = events(Account(f"u{number}"), EventBatch(events=items).SerializeToString(), AT)[1]
         assert sum(isinstance(one, IngestRecord) for one in found) == 40
         assert sum(len(names) for users in protobuf_records._known.values() for names in users.values()) <= 100
+    protobuf_records._known.clear()
+    monkeypatch.setattr(protobuf_records, "_remembered", 0)
+    events(ALICE, EventBatch(events=[event(), event(device_id="d2")] * 50).SerializeToString(), AT)
+    assert protobuf_records._remembered == 2, "a device of a first batch counts once"
+    protobuf_records._known.clear()
     long = event(device_id="x" * 300)
     assert record(long).key == b"alice/" + b"x" * 300
     assert not protobuf_records._known, "long names are not kept"
