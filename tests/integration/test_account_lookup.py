@@ -24,7 +24,7 @@ from app.settings import Settings
 pytestmark = pytest.mark.integration
 
 PASSWORD = "a good password"
-TOKEN, BOUND, ENDED = (PREFIX + letter * 43 for letter in "abc")
+TOKEN, BOUND, ENDED, OF_CAROL = (PREFIX + letter * 43 for letter in "abcd")
 
 
 def settings(dsn: str) -> Settings:
@@ -44,6 +44,7 @@ async def owner(database: str) -> AsyncIterator[Connection]:
     await table.add("alice-truck", None, PASSWORD, [], ("alice", "truck"))
     await gateway_tokens.add(connection, TOKEN, "alice", None, "", None)
     await gateway_tokens.add(connection, BOUND, "alice", "truck", "", 3600)
+    await gateway_tokens.add(connection, OF_CAROL, "carol", "truck", "", None)
     await gateway_tokens.add(connection, ENDED, "alice", None, "", -1)
     yield connection
     await connection.close()
@@ -92,6 +93,7 @@ async def test_tokens(lookup: AccountLookup, owner: Connection) -> None:
     free, bound, ended = [await lookup.of_token(digest(token)) for token in (TOKEN, BOUND, ENDED)]
     assert may(free) == {*TRUCK, "users/alice/devices/car/telemetry", "users/alice/config"}
     assert may(bound) == TRUCK
+    assert may(await lookup.of_token(digest(OF_CAROL))) == set(), "carol may publish for others, her truck may not"
     assert free is not None
     assert bound is not None
     assert ended is not None

@@ -66,15 +66,16 @@ async def _rules(connection: Connection, users: Iterable[UserRow]) -> Rules:
 
 def account_row(user: UserRow, rules: Rules) -> AccountRow:
     """The account as the gateways know it."""
-    of_all, of_devices = rules.get(ALL, ()), _joined(rules.get(user.username, ()), rules.get(DEVICE, ()), False)
+    own = rules.get(user.username, ())
+    denied = [rule for rule in own if rule.permission != "allow"]
+    of_devices = _joined(denied, rules.get(DEVICE, ()))
     ends = user.expires_at.timestamp() if user.expires_at else None
     if user.device_id is not None:
-        account = Account(user.user_id, user.device_id, rules=of_devices)
+        account = Account(user.user_id, user.device_id, rules=_joined(own, rules.get(DEVICE, ())))
     else:
-        own = _joined(rules.get(user.username, ()), of_all, user.superuser)
         device, prefix = _bound(user)
-        account = Account(user.username, device, prefix, own)
-    if user.token_device is not None:
+        account = Account(user.username, device, prefix, _joined(own, rules.get(ALL, ()), user.superuser))
+    if user.token_device is not None:  # it has nothing of what its account alone was given
         account = Account(account.user_id, user.token_device, rules=of_devices)
     return AccountRow(account, user.password_hash, of_devices, ends)
 
@@ -87,7 +88,7 @@ def _bound(user: UserRow) -> tuple[str | None, str]:
     return (None, name[:-1]) if name.endswith(WHOLE) else (name, "")
 
 
-def _joined(own: Sequence[AclRule], of_all: Sequence[AclRule], superuser: bool) -> PublishRules:
+def _joined(own: Sequence[AclRule], of_all: Sequence[AclRule], superuser: bool = False) -> PublishRules:
     """By priority; at equal priority in the order of the table, which the two are in already, own first."""
     return _shared(tuple(sorted([*own, *of_all], key=lambda rule: rule.priority)), superuser)
 
