@@ -37,7 +37,8 @@ class UserRow(NamedTuple):
     expires_at: datetime | None = None
 
 
-Rules = Mapping[str, Sequence[AclRule]]  # by name
+Placed = Sequence[tuple[int, AclRule]]  # rules, and the place of each in the order of the table
+Rules = Mapping[str, Placed]  # by name
 
 
 async def by_names(connection: Connection, names: Sequence[str]) -> dict[str, AccountRow]:
@@ -56,18 +57,19 @@ async def by_tokens(connection: Connection, digests: Sequence[bytes]) -> dict[by
 
 async def _rules(connection: Connection, users: Iterable[UserRow]) -> Rules:
     names = sorted({user.username for user in users})
-    found: dict[str, list[AclRule]] = {}
+    found: dict[str, list[tuple[int, AclRule]]] = {}
     if names:
-        for username, permission, topic, priority, client_id in await connection.fetch(RULES, names):
+        for place, row in enumerate(await connection.fetch(RULES, names)):
+            username, permission, topic, priority, client_id = row
             one = AclRule(username, permission, AclAction.PUBLISH, topic, priority, client_id)
-            found.setdefault(username, []).append(one)
+            found.setdefault(username, []).append((place, one))
     return found
 
 
 def account_row(user: UserRow, rules: Rules) -> AccountRow:
     """The account as the gateways know it."""
     own = rules.get(user.username, ())
-    denied = [rule for rule in own if rule.permission != "allow"]
+    denied = [(place, rule) for place, rule in own if rule.permission != "allow"]
     of_devices = _joined(denied, rules.get(DEVICE, ()))
     ends = user.expires_at.timestamp() if user.expires_at else None
     if user.device_id is not None:
@@ -76,7 +78,8 @@ def account_row(user: UserRow, rules: Rules) -> AccountRow:
         device, prefix = _bound(user)
         account = Account(user.username, device, prefix, _joined(own, rules.get(ALL, ()), user.superuser))
     if user.token_device is not None:  # it has nothing of what its account alone was given
-        account = Account(account.user_id, user.token_device, rules=of_devices)
+        mine = account.speaks_for(user.token_device)
+        account = Account(account.user_id, user.token_device, rules=of_devices if mine else _shared((), False))
     return AccountRow(account, user.password_hash, of_devices, ends)
 
 
@@ -88,9 +91,10 @@ def _bound(user: UserRow) -> tuple[str | None, str]:
     return (None, name[:-1]) if name.endswith(WHOLE) else (name, "")
 
 
-def _joined(own: Sequence[AclRule], of_all: Sequence[AclRule], superuser: bool = False) -> PublishRules:
-    """By priority; at equal priority in the order of the table, which the two are in already, own first."""
-    return _shared(tuple(sorted([*own, *of_all], key=lambda rule: rule.priority)), superuser)
+def _joined(own: Placed, of_all: Placed, superuser: bool = False) -> PublishRules:
+    """In the order of the table, as EMQX looks at them: by priority, then by age."""
+    placed = sorted([*own, *of_all], key=lambda one: one[0])
+    return _shared(tuple([rule for _, rule in placed]), superuser)
 
 
 @lru_cache(maxsize=4096)

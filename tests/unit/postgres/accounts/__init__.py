@@ -1,0 +1,1 @@
+"""Accounts of the gateways, without a database."""
