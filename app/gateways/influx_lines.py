@@ -16,6 +16,7 @@ punctuation. What is not so, and every line with a backslash, is read by core/de
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import chain, islice
 
 from app.core.decode.decoder import hashed_id
 from app.core.decode.influx_line import LineFault, Precision, read_line, seconds
@@ -53,6 +54,7 @@ _long_line = re.compile(
 ).match
 
 
+SLICE = 500  # lines: 2 ms, or 20 of the worst
 Result = IngestRecord | Rejection
 
 
@@ -61,14 +63,26 @@ def parse(body: bytes, precision: Precision, names: InfluxNames, account: Accoun
 
     A quoted text may hold line ends.
     """
-    reader = InfluxReader(precision, names, account, arrival)
+    return list(chain.from_iterable(slices(body, InfluxReader(precision, names, account, arrival))))
+
+
+def slices(body: bytes, reader: "InfluxReader", size: int = SLICE) -> Iterator[list[Result]]:
+    """As `parse`, of so many lines at a time, so that others may have a turn in between."""
     lines = body.split(b"\n")
-    found = reader.read(lines)
-    for number, (line, one) in enumerate(zip(lines, found, strict=True)):
-        if type(one) is LineFault and _is_open(line) and number + 1 < len(lines):
-            rest = body[sum(map(len, lines[:number])) + number :]
-            found[number:] = reader.read(list(_long_lines(rest)))
-            break
+    for start in range(0, len(lines), size):
+        some = lines[start : start + size]
+        found = reader.read(some)
+        for number, (line, one) in enumerate(zip(some, found, strict=True)):
+            if type(one) is LineFault and _is_open(line) and start + number + 1 < len(lines):
+                yield _told(found[:number])
+                rest = _long_lines(body[sum(map(len, lines[: start + number])) + start + number :])
+                while part := list(islice(rest, size)):
+                    yield _told(reader.read(part))
+                return
+        yield _told(found)
+
+
+def _told(found: Sequence["Result | LineFault | None"]) -> list[Result]:
     return [Rejection(one.reason, one.error) if type(one) is LineFault else one for one in found if one is not None]  # type: ignore[misc]
 
 

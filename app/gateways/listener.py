@@ -52,12 +52,14 @@ class Listener:
         handshake_seconds: float,
         full: bytes,
         refused: Callable[[str], None],
+        make_room: Callable[[], bool] = lambda: False,
     ) -> None:
         """`made`: the protocol of a connection. `most`: connections in all, and of one peer.
 
         `full` is written to who is over a limit, without TLS; `refused` hears why somebody did not come in.
+        `make_room` may end a connection that nobody misses when there are as many as there may be; whether it has.
         """
-        self._made, self._refused, self._full = made, refused, full
+        self._made, self._refused, self._full, self._make_room = made, refused, full, make_room
         self._most, self._most_of_a_peer = most
         self._tls, self._handshake_seconds = tls, handshake_seconds
         self._sockets: Sequence[socket.socket] = ()
@@ -130,7 +132,7 @@ class Listener:
     def _admit(self, sock: socket.socket, peer: str) -> None:
         group = grouped(peer)
         taken = self._peers.get(group, 0)
-        if self.open >= self._most or taken >= self._most_of_a_peer:
+        if taken >= self._most_of_a_peer or (self.open >= self._most and not self._make_room()):
             self._refused("too_many_connections")
             if self._tls is None:
                 with contextlib.suppress(OSError):

@@ -7,76 +7,108 @@ from aiohttp import StreamReader, hdrs, web
 
 from app.gateways.http.connection import HttpConnection
 from app.gateways.http.inflate import CODINGS, Inflation, NotInflated
-from app.gateways.http.problem import Problem
+from app.gateways.http.problem import RETRY_SECONDS, Problem
+from app.gateways.room import Room
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_CODINGS = (*CODINGS, "identity", "")
 _ACCEPTED = ((hdrs.ACCEPT_ENCODING, "gzip, zstd, identity"),)
-_SLOW = Problem(HTTPStatus.REQUEST_TIMEOUT, "slow_body", "the body of the request took too long")
-_BROKEN = Problem(HTTPStatus.BAD_REQUEST, "bad_body", "the body of the request ends too soon, or is not chunked well")
 
 
-def declared(request: web.BaseRequest, most: int) -> int | Problem:
-    """How many bytes the body has as far as its head says; one in chunks may have the most that is allowed.
-
-    What can be said of a body before it is read: that it is too large, or in a coding that nobody here knows.
-    """
+def fault(request: web.BaseRequest, most: int) -> Problem | None:
+    """What can be said of a body before it is read: that it is too large, or in a coding that nobody here knows."""
     headers = request.headers
     coding = headers.get(hdrs.CONTENT_ENCODING)
-    if coding is not None and coding.strip().lower() not in (*CODINGS, "identity", ""):
+    if coding is not None and coding.strip().lower() not in _CODINGS:
         detail = f"Content-Encoding {coding[:40]!r} is not known here: send gzip, zstd or nothing"
         return Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unknown_encoding", detail, headers=_ACCEPTED)
-    length = headers.get(hdrs.CONTENT_LENGTH)
-    if length is None:
-        return most if request.body_exists else 0
-    size = int(length)  # aiohttp's parser has seen that it is digits
-    return size if size <= most else too_large(most)
+    length = headers.get(hdrs.CONTENT_LENGTH)  # aiohttp's parser has seen that it is digits
+    return None if length is None or int(length) <= most else _too_large(most)
 
 
-async def read(request: web.BaseRequest, connection: HttpConnection, most: int, seconds: float) -> bytes | Problem:
-    """The body as it was sent, at most `most` bytes within `seconds`. Never raises but for a cancelled task."""
-    payload = request.content
-    if payload.is_eof() and payload.exception() is None:  # it came with the head, as a small one does
-        body = payload.read_nowait(-1)
-        return body if len(body) <= most else too_large(most)
-    if connection.broken or connection.transport is None:
-        return _BROKEN
-    if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
-        connection.transport.write(_CONTINUE)
-    try:
-        async with asyncio.timeout(seconds):
-            return await _read(payload, most)
-    except TimeoutError:
-        return _SLOW
-    except (ConnectionError, web.RequestPayloadError, web.PayloadAccessError):
-        return _BROKEN
+class IncomingBody:
+    """That of one request, and the memory that it takes while it is in hand."""
+
+    __slots__ = ("_connection", "_request", "_room", "_size", "_user")
+
+    def __init__(self, request: web.BaseRequest, connection: HttpConnection, room: Room, user: bytes) -> None:
+        """`room`: the memory of all of them; `user`: whose it is."""
+        self._request, self._connection = request, connection
+        self._room, self._user, self._size = room, user, 0
+
+    async def read(self, most: int, seconds: float) -> bytes | Problem:
+        """What it holds; at most `most` bytes, sent within `seconds`. Never raises but for a cancelled task."""
+        payload = self._request.content
+        if payload.is_eof() and payload.exception() is None:  # it came with the head, as a small one does
+            sent = payload.read_nowait(-1)
+            if len(sent) > most:
+                return _too_large(most)
+            if not self._grow(len(sent)):
+                return BUSY
+            return self._inflated(sent, most)
+        found = await self._awaited(payload, most, seconds)
+        return found if isinstance(found, Problem) else self._inflated(found, most)
+
+    def release(self) -> None:
+        """It is not in hand any more."""
+        if self._size:
+            self._room.give(self._user, self._size)
+
+    async def _awaited(self, payload: StreamReader, most: int, seconds: float) -> bytes | Problem:
+        connection = self._connection
+        if connection.broken or connection.transport is None:
+            return _BROKEN
+        if self._request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
+            connection.transport.write(_CONTINUE)
+        parts: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(seconds):
+                while part := await payload.readany():
+                    size += len(part)
+                    if size > most:
+                        return _too_large(most)
+                    if not self._grow(len(part)):
+                        return BUSY
+                    parts.append(part)
+        except TimeoutError:
+            return _SLOW
+        except (ConnectionError, web.RequestPayloadError, web.PayloadAccessError):
+            return _BROKEN
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _inflated(self, sent: bytes, most: int) -> bytes | Problem:
+        """`fault` has seen that its coding is known."""
+        coding = self._request.headers.get(hdrs.CONTENT_ENCODING)
+        if coding is None or (inflate := CODINGS.get(coding.strip().lower())) is None:
+            return sent
+        found = inflate(sent, most)
+        if not isinstance(found, NotInflated):
+            return found if self._grow(len(found)) else BUSY
+        if found.why is Inflation.TOO_LARGE:
+            return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", found.detail)
+        return Problem(HTTPStatus.BAD_REQUEST, "bad_encoding", found.detail)
+
+    def _grow(self, size: int) -> bool:
+        """Take so many bytes more; False: there is no room for more, in all or of this user."""
+        if self._room.full or self._room.over_share(self._user):
+            return False
+        self._room.take(self._user, size)
+        self._size += size
+        return True
 
 
-async def _read(payload: StreamReader, most: int) -> bytes | Problem:
-    parts: list[bytes] = []
-    size = 0
-    while part := await payload.readany():
-        size += len(part)
-        if size > most:
-            return too_large(most)
-        parts.append(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-def inflated(request: web.BaseRequest, body: bytes, most: int) -> bytes | Problem:
-    """What a body holds, at most `most` bytes of it; `declared` has seen that its coding is known."""
-    coding = request.headers.get(hdrs.CONTENT_ENCODING)
-    if coding is None or (inflate := CODINGS.get(coding.strip().lower())) is None:
-        return body
-    found = inflate(body, most)
-    if not isinstance(found, NotInflated):
-        return found
-    if found.why is Inflation.TOO_LARGE:
-        return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", found.detail)
-    return Problem(HTTPStatus.BAD_REQUEST, "bad_encoding", found.detail)
-
-
-def too_large(most: int) -> Problem:
-    """What is said of a body of more than `most` bytes."""
+def _too_large(most: int) -> Problem:
     return Problem(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", f"the body has more than {most} bytes: send smaller batches"
     )
+
+
+BUSY = Problem(
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    "busy",
+    "as much as this gateway holds, in all or of one account, waits for Kafka: send it again later",
+    RETRY_SECONDS,
+)
+_SLOW = Problem(HTTPStatus.REQUEST_TIMEOUT, "slow_body", "the body of the request took too long")
+_BROKEN = Problem(HTTPStatus.BAD_REQUEST, "bad_body", "the body of the request ends too soon, or is not chunked well")

@@ -59,6 +59,18 @@ class HttpServer(web.Server):
         for connection in self._open():
             connection.check(now)
 
+    def make_room(self) -> bool:
+        """End the connection that has asked for nothing for the longest; whether there was one.
+
+        So those that only hold their places lose them to whoever has something to say.
+        """
+        idle = [connection for connection in self._open() if connection.idle and connection.transport is not None]
+        if not idle:
+            return False
+        min(idle, key=lambda one: one.began).force_close()
+        self.refused("made_room")
+        return True
+
     async def stop(self, seconds: float) -> None:
         """Close what is idle, let requests under way be answered for at most so many seconds, close the rest.
 
@@ -110,7 +122,7 @@ class HttpConnection(web.RequestHandler):
         self._seat, self._bounds, self._refused = seat, server.bounds, server.refused
         self._head_since: float | None = None  # since when a head is awaited that has to come
         self._head_bytes = 0
-        self.began = 0.0  # when the request began that is in progress; set by the handler
+        self.began = loop.time()  # when the last request began, or the connection
         self.known: tuple[str, Account, float] | None = None  # credentials of the last request, and until when
 
     @property

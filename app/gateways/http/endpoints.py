@@ -25,7 +25,7 @@ class Endpoints:
     async def telemetry(self, request: web.BaseRequest, user: str, device: str) -> web.StreamResponse:
         """POST /v1/users/{user}/devices/{device}/telemetry."""
 
-        def decode(account: Account, payload: bytes, arrival: Arrival) -> Decoded:
+        async def decode(account: Account, payload: bytes, arrival: Arrival) -> Decoded:
             return Decoded([telemetry(account, user, device, payload, arrival)], lambda _: payload)
 
         if not _is_json(request):
@@ -35,7 +35,7 @@ class Endpoints:
     async def node_telemetry(self, request: web.BaseRequest, node: str, sensor: str) -> web.StreamResponse:
         """POST /v1/nodes/{node}/sensors/{sensor}/telemetry."""
 
-        def decode(account: Account, payload: bytes, arrival: Arrival) -> Decoded:
+        async def decode(account: Account, payload: bytes, arrival: Arrival) -> Decoded:
             return Decoded([node_telemetry(account, node, sensor, payload, arrival)], lambda _: payload)
 
         if not _is_json(request):

@@ -35,9 +35,9 @@ Credentials = tuple[str, str]  # user and password; "" and a token
 class Identity:
     """Of the requests of one gateway."""
 
-    def __init__(self, accounts: Accounts, peer: Callable[[web.BaseRequest], str]) -> None:
-        """`peer`: the address that a request comes from."""
-        self._accounts, self._peer = accounts, peer
+    def __init__(self, accounts: Accounts, peer: Callable[[web.BaseRequest], str], seconds: float) -> None:
+        """`peer`: the address that a request comes from; `seconds`: longest the accounts are awaited."""
+        self._accounts, self._peer, self._seconds = accounts, peer, seconds
         self._loop = asyncio.get_running_loop()
 
     async def of(self, request: web.BaseRequest, connection: HttpConnection, influx: bool) -> Account | Problem:
@@ -46,7 +46,11 @@ class Identity:
         known = connection.known
         if header is not None and known is not None and known[0] == header and self._loop.time() < known[2]:
             return known[1]
-        found = await self._ask(request, connection, header, influx)
+        try:
+            async with asyncio.timeout(self._seconds):
+                found = await self._ask(request, connection, header, influx)
+        except TimeoutError:
+            found = Refusal.UNAVAILABLE
         if isinstance(found, Refusal):
             return _REFUSED[found]
         if isinstance(found, Account) and header is not None:

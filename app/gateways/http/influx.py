@@ -8,6 +8,7 @@
 Where a line is refused the others are taken, and the answer is InfluxDB's for that: 400 and "partial write".
 """
 
+import asyncio
 from collections.abc import Sequence
 from http import HTTPStatus
 from urllib.parse import parse_qs
@@ -15,15 +16,16 @@ from urllib.parse import parse_qs
 import msgspec
 from aiohttp import web
 
-from app.core.decode.influx_line import PRECISIONS, Precision
-from app.gateways.http import body
+from app.core.decode.influx_line import PRECISIONS
+from app.gateways.http.body import IncomingBody
 from app.gateways.http.connection import HttpConnection
-from app.gateways.http.events import Decoded
+from app.gateways.http.events import Decoded, Item
 from app.gateways.http.problem import JSON, Dialect, Problem, RejectedItem, after, response
 from app.gateways.http.ready_answer import AnswerHead, ReadyAnswer
 from app.gateways.http.writes import Writes
-from app.gateways.influx_lines import InfluxNames, parse
+from app.gateways.influx_lines import InfluxNames, InfluxReader, slices
 from app.gateways.protobuf_batches import TOO_MANY_ITEMS
+from app.gateways.room import Room
 from app.gateways.telemetry_record import Arrival
 from app.ports import Account
 from app.runtime.version import VERSION
@@ -92,7 +94,8 @@ class InfluxWrites:
         assert isinstance(connection, HttpConnection)
         asked = request.query.get("q")
         if asked is None:
-            sent = await body.read(request, connection, QUERY_BYTES, self._writes.bounds.body_seconds)
+            incoming = IncomingBody(request, connection, Room(2 * QUERY_BYTES), b"")
+            sent = await incoming.read(QUERY_BYTES, self._writes.bounds.body_seconds)
             if isinstance(sent, Problem):
                 return V1.refused(sent)
             asked = "".join(parse_qs(sent.decode("utf-8", "replace")).get("q", []))
@@ -108,20 +111,21 @@ class InfluxWrites:
             return self._writes.refuse(request, dialect, _bad_precision(said))
         most = self._writes.bounds.items
 
-        def decode(account: Account, lines: bytes, arrival: Arrival) -> Decoded | Problem:
-            return _decoded(lines, precision, self._names, account, arrival, most)
+        async def decode(account: Account, lines: bytes, arrival: Arrival) -> Decoded | Problem:
+            return await _decoded(lines, InfluxReader(precision, self._names, account, arrival), most)
 
         return await self._writes.take(request, decode, dialect, influx=True)
 
 
-def _decoded(
-    lines: bytes, precision: Precision, names: InfluxNames, account: Account, arrival: Arrival, most: int
-) -> Decoded | Problem:
+async def _decoded(lines: bytes, reader: InfluxReader, most: int) -> Decoded | Problem:
     if lines.count(b"\n") > 2 * most:
         return _too_many(most)
-    items = parse(lines, precision, names, account, arrival)
-    if len(items) > most:
-        return _too_many(most)
+    items: list[Item] = []
+    for part in slices(lines, reader):
+        items += part
+        if len(items) > most:
+            return _too_many(most)
+        await asyncio.sleep(0)
     return Decoded(items, lambda place: _line(lines, place))
 
 

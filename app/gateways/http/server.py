@@ -65,7 +65,13 @@ class HttpGateway:
         self._server = HttpServer(self._router(self._acks).handle, bounds, _refused)
         context = self._tls.context if self._tls else None
         self._listener = Listener(
-            self._server.connect, most_connections(settings), context, head, whole(_FULL), _refused
+            self._server.connect,
+            most_connections(settings),
+            context,
+            head,
+            whole(_FULL),
+            _refused,
+            self._server.make_room,
         )
         CONNECTIONS.labels(self.name).set_function(lambda: self._listener.open if self._listener else 0)
         self._listener.start(sockets)
@@ -108,7 +114,8 @@ class HttpGateway:
             settings.kafka_topic,
             settings.gateway_dead_letter_rejected,
         )
-        identity, bodies = Identity(self._accounts, peer), Room(settings.gateway_buffer_bytes // 2)
+        identity = Identity(self._accounts, peer, settings.http_answer_seconds)
+        bodies = Room(settings.gateway_buffer_bytes // 2)
         writes = Writes(self._intake, identity, acks, bodies, bounds)
         endpoints = Endpoints(writes, EventDecoders(bounds.items))
         influx = InfluxWrites(writes, InfluxNames(settings.gateway_influx_user_tag, settings.gateway_influx_device_tag))

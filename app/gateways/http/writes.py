@@ -21,8 +21,8 @@ from msgspec import Struct
 from app.core.model.records import Reason
 from app.gateways.dead_letter import refused_item
 from app.gateways.gateway_metrics import REJECTED, REQUESTS
-from app.gateways.http import body
 from app.gateways.http.acks import Acks
+from app.gateways.http.body import BUSY, IncomingBody, fault
 from app.gateways.http.connection import HttpConnection
 from app.gateways.http.events import Decode, Decoded
 from app.gateways.http.identity import Identity
@@ -78,30 +78,25 @@ class Writes:
         found = self._full() or await self._identity.of(request, connection, influx)  # 1, 2
         if isinstance(found, Problem):
             return self.refuse(request, dialect, found)
-        size = body.declared(request, self.bounds.body_bytes)  # 3
-        if isinstance(size, Problem):
-            return self.refuse(request, dialect, size)
-        user = found.user_id.encode()
-        if self._bodies.full or self._bodies.over_share(user):
-            return self.refuse(request, dialect, _BUSY)
-        self._bodies.take(user, size)
+        if (wrong := fault(request, self.bounds.body_bytes)) is not None:  # 3
+            return self.refuse(request, dialect, wrong)
+        incoming = IncomingBody(request, connection, self._bodies, found.user_id.encode())
         try:
-            return await self._write(request, connection, found, decode, dialect)
+            return await self._write(request, incoming, found, decode, dialect)
         finally:
-            self._bodies.give(user, size)
+            incoming.release()
 
     async def _write(
-        self, request: web.BaseRequest, connection: HttpConnection, account: Account, decode: Decode, dialect: Dialect
+        self, request: web.BaseRequest, incoming: IncomingBody, account: Account, decode: Decode, dialect: Dialect
     ) -> web.StreamResponse:
         bounds = self.bounds
-        sent = await body.read(request, connection, bounds.body_bytes, bounds.body_seconds)  # 4
-        plain = sent if isinstance(sent, Problem) else body.inflated(request, sent, bounds.body_bytes)
+        plain = await incoming.read(bounds.body_bytes, bounds.body_seconds)  # 4
         if isinstance(plain, Problem):
             return self.refuse(request, dialect, plain)
         trace = request.headers.get(TRACEPARENT)
         parent = trace.encode("ascii", "replace") if trace is not None else None
         arrival = Arrival(GATEWAY.encode(), int(time.time() * 1000), parent, bounds.payload_bytes)
-        decoded = decode(account, plain, arrival)  # 5
+        decoded = await decode(account, plain, arrival)  # 5
         if isinstance(decoded, Problem):
             return self.refuse(request, dialect, decoded)
         records, places, rejected, retry_after = self._sort(account, decoded)  # 6
@@ -116,7 +111,7 @@ class Writes:
     def _full(self) -> Problem | None:
         """Why nothing can be taken now."""
         if self._intake.full:
-            return _BUSY
+            return BUSY
         return _AWAY if self._acks.hopeless else None
 
     def _sort(self, account: Account, decoded: Decoded) -> _Sorted:
@@ -176,12 +171,6 @@ class Writes:
         return answer
 
 
-_BUSY = Problem(
-    HTTPStatus.SERVICE_UNAVAILABLE,
-    "busy",
-    "as much as this gateway holds waits for Kafka: send it again later",
-    RETRY_SECONDS,
-)
 _AWAY = Problem(
     HTTPStatus.SERVICE_UNAVAILABLE, "kafka_away", "Kafka does not answer: send it again later", RETRY_SECONDS
 )

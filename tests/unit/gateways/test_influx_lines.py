@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from app.core.decode.decoder import hashed_id
 from app.core.decode.influx_line import Precision
 from app.core.model.records import Reading
-from app.gateways.influx_lines import InfluxNames, InfluxReader, Result, parse
+from app.gateways.influx_lines import InfluxNames, InfluxReader, Result, parse, slices
 from app.gateways.payloads import influx_heads
 from app.gateways.record import IngestRecord
 from app.gateways.telemetry_record import Arrival, Rejection
@@ -400,3 +400,11 @@ def test_what_is_written_is_read(
     assert found.pop("timestamp") == Decimal(time) / 10**9
     assert found.pop("sequence_id") == hashed_id(line.encode())
     assert found == wanted
+
+
+@pytest.mark.fuzz
+def test_lines_that_are_read_a_few_at_a_time_come_to_the_same() -> None:
+    for number, body in enumerate(broken(SEEDS, TOKENS, INPUTS // 5, seed=31)):
+        parse(body, NS, InfluxNames(), ALICE, AT)  # from now on its heads are known
+        few = slices(body, InfluxReader(NS, InfluxNames(), ALICE, AT), 1 + number % 3)
+        assert [one for part in few for one in part] == parse(body, NS, InfluxNames(), ALICE, AT), body

@@ -178,7 +178,7 @@ async def connected(here: Serving) -> AsyncIterator[tuple[asyncio.StreamReader, 
         writer.close()
 
 
-async def test_one_connection_more_than_there_may_be_is_told_to_come_again() -> None:
+async def test_one_connection_more_than_a_peer_may_have_is_told_to_come_again() -> None:
     async with serving(gateway_connections=4, gateway_peer_connections=2) as here:
         async with connected(here) as (reader, writer), connected(here):
             writer.write(WHOLE)
@@ -190,9 +190,38 @@ async def test_one_connection_more_than_there_may_be_is_told_to_come_again() -> 
         assert statuses(await here.raw(CLOSED)) == [200]
 
 
+async def test_who_only_holds_a_place_loses_it_to_who_has_something_to_say() -> None:
+    async with (
+        serving(gateway_connections=3, gateway_peer_connections=10) as here,
+        connected(here) as (silent, _),
+        connected(here) as (asked, writer),
+        connected(here) as (busy, body),
+    ):
+        writer.write(WHOLE)
+        await asked.readuntil(b"]}")
+        body.write(HEAD + b"Content-Length: 10\r\n\r\n{")
+        await asyncio.sleep(0.1)
+        assert statuses(await here.raw(CLOSED)) == [200]
+        assert await asyncio.wait_for(silent.read(), 5.0) == b"", "the one that never asked, first"
+        async with connected(here), connected(here):
+            assert await asyncio.wait_for(asked.read(), 5.0) == b"", "then the one that asked the longest ago"
+            body.write(b"}" + b" " * 8)
+            assert statuses(await asyncio.wait_for(busy.readuntil(b"}"), 5.0)) == [400], "who is served stays"
+
+
+async def test_when_all_places_are_busy_one_more_is_told_to_come_again() -> None:
+    async with serving(gateway_connections=2, gateway_peer_connections=10) as here:
+        here.writer.there.clear()
+        busy = [asyncio.create_task(here.raw(CLOSED)) for _ in range(2)]
+        await until(lambda: here.intake.queue_depth == 2)
+        assert problem(await here.raw(b"")) == "too_many_connections"
+        here.writer.there.set()
+        assert [statuses(await one) for one in busy] == [[200], [200]]
+
+
 async def test_slow_bodies_of_one_account_leave_room_for_others() -> None:
-    async with serving(gateway_body_max_bytes=10_000, gateway_buffer_bytes=40_000) as here:
-        slow = HEAD + b"Content-Length: 9000\r\n\r\n{"
+    async with serving(gateway_body_max_bytes=10_000, gateway_buffer_bytes=80_000) as here:
+        slow = HEAD + b"Content-Length: 9000\r\n\r\n" + b" " * 8000
         waiting = [asyncio.create_task(here.raw(slow, seconds=3.0)) for _ in range(3)]
         await until(lambda: here.accounts.asked == 3)
         await asyncio.sleep(0.1)
@@ -203,3 +232,5 @@ async def test_slow_bodies_of_one_account_leave_room_for_others() -> None:
         for task in waiting:
             task.cancel()
         await asyncio.wait(waiting)
+        await asyncio.sleep(0.1)
+        assert statuses(await here.raw(CLOSED)) == [200]

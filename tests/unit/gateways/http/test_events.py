@@ -1,5 +1,6 @@
 """Bodies of events in every form: each item its record or its reason, in order; nothing they hold is raised."""
 
+import asyncio
 import json
 from collections import Counter
 
@@ -39,33 +40,52 @@ def outcomes(found: Decoded | Problem) -> list[str]:
         (None, b"[" + GOOD + b"," + BAD + b"]"),
     ],
 )
-def test_each_item_comes_to_its_own_end(content_type: str | None, body: bytes) -> None:
-    found = decoder(content_type)(ALICE, body, AT)
+async def test_each_item_comes_to_its_own_end(content_type: str | None, body: bytes) -> None:
+    found = await decoder(content_type)(ALICE, body, AT)
     assert outcomes(found) == [GOOD.decode(), "not_allowed"]
     assert isinstance(found, Decoded)
     assert [found.raw(0), found.raw(1)] == [GOOD, BAD]
 
 
-def test_a_single_object_is_a_batch_of_one() -> None:
-    assert outcomes(decoder(None)(ALICE, b"  " + GOOD, AT)) == ["  " + GOOD.decode()]
+async def test_a_single_object_is_a_batch_of_one() -> None:
+    assert outcomes(await decoder(None)(ALICE, b"  " + GOOD, AT)) == ["  " + GOOD.decode()]
 
 
-def test_a_batch_of_protobuf() -> None:
+async def test_a_batch_of_protobuf() -> None:
     events = [
         Event(user_id="alice", device_id="d1", sequence_id=7, time_us=1_795_226_400_000_000, battery=9),
         Event(user_id="bob", device_id="d1", sequence_id=8, time_us=1_795_226_400_000_000),
     ]
     body = EventBatch(batch_id=3, events=events).SerializeToString()
-    found = decoder("application/x-protobuf")(ALICE, body, AT)
+    found = await decoder("application/x-protobuf")(ALICE, body, AT)
     assert isinstance(found, Decoded)
     record, rejection = found.items
     assert isinstance(record, IngestRecord)
     assert json.loads(record.value)["sequence_id"] == 7
     assert isinstance(rejection, Rejection)
     assert Event.FromString(found.raw(1)) == events[1]
-    large = decoder("application/x-protobuf", 1)(ALICE, body, AT)
+    large = await decoder("application/x-protobuf", 1)(ALICE, body, AT)
     assert isinstance(large, Problem)
     assert (large.status, large.reason) == (413, "too_many_items")
+
+
+async def test_of_a_large_batch_others_have_their_turn_in_between() -> None:
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(others())
+    found = await decoder("application/x-ndjson", 10_000)(ALICE, GOOD + b"\n" + b"\n".join([BAD] * 4999), AT)
+    task.cancel()
+    assert outcomes(found)[:3] == [GOOD.decode(), "not_allowed", "not_allowed"]
+    assert len(outcomes(found)) == 5000
+    assert turns >= 10
+    assert isinstance(found, Decoded)
+    assert (found.raw(0), found.raw(4999)) == (GOOD, BAD)
 
 
 def test_a_type_that_is_not_known_is_named() -> None:
@@ -74,9 +94,9 @@ def test_a_type_that_is_not_known_is_named() -> None:
     assert (found.status, "text/csv" in found.detail) == (415, True)
 
 
-def test_a_string_of_commas_is_not_parsed_to_find_out_how_many_items_there_are() -> None:
+async def test_a_string_of_commas_is_not_parsed_to_find_out_how_many_items_there_are() -> None:
     body = b"[" + b"1," * (COMMAS * 10) + b"1,1]"
-    found = decoder(None, 10)(ALICE, body, AT)
+    found = await decoder(None, 10)(ALICE, body, AT)
     assert isinstance(found, Problem)
     assert found.status == 413
 
@@ -98,12 +118,12 @@ TOKENS = [
 
 
 @pytest.mark.fuzz
-def test_broken_bodies_come_to_items_or_to_a_problem() -> None:
+async def test_broken_bodies_come_to_items_or_to_a_problem() -> None:
     decoders = EventDecoders(50)
     counts: Counter[str] = Counter()
     for body in broken(SEEDS, TOKENS, INPUTS, seed=21):
         for decode in (decoders.json, decoders.ndjson, decoders.protobuf):
-            found = decode(ALICE, body, AT)
+            found = await decode(ALICE, body, AT)
             if isinstance(found, Problem):
                 counts["problem"] += 1
                 assert found.detail.isprintable()
