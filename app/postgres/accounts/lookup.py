@@ -16,7 +16,7 @@ from app.errors import TransientError
 from app.ports import AccountRow
 from app.postgres.accounts.statements import by_names, by_tokens
 from app.postgres.connect import CLOSE_TIMEOUT, Connection, connect
-from app.postgres.sqlstate import DATABASE_ERRORS, advice, words
+from app.postgres.sqlstate import DATABASE_ERRORS, advice, unreachable, words
 from app.runtime.retry import delay, log_level
 from app.settings import Settings
 
@@ -68,7 +68,13 @@ class AccountLookup:
         if self._task:
             self._task.cancel()
             await asyncio.wait([self._task])
-        await self._hang_up()
+        for future in (*self._names.futures.values(), *self._tokens.futures.values()):
+            future.cancel()
+        if self._connection is not None and not self._connection.is_closed():
+            try:
+                await self._connection.close(timeout=CLOSE_TIMEOUT)
+            except DATABASE_ERRORS:
+                self._connection.terminate()
 
     async def _ask(self, waiting: _Waiting[K], key: K) -> AccountRow | None:
         future = waiting.futures.get(key)
@@ -82,16 +88,18 @@ class AccountLookup:
 
     async def _answer_all(self) -> None:
         while self._names.futures or self._tokens.futures:
-            for waiting in (self._names, self._tokens):
-                if taken := waiting.take():
-                    await self._answer(waiting.question, taken)
+            await self._answer(self._names)
+            await self._answer(self._tokens)
 
-    async def _answer(self, question: Question[K], taken: dict[K, "asyncio.Future[AccountRow | None]"]) -> None:
+    async def _answer(self, waiting: _Waiting[K]) -> None:
+        taken = waiting.take()
+        if not taken:
+            return
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                found = await self._question(question, list(taken))
+                found = await self._question(waiting.question, list(taken))
         except DATABASE_ERRORS as error:
-            await self._failed(error, list(taken.values()))
+            self._failed(error, list(taken.values()))
             return
         except asyncio.CancelledError:
             for future in taken.values():
@@ -103,11 +111,18 @@ class AccountLookup:
                 future.set_result(found.get(key))
 
     async def _question(self, question: Question[K], keys: Sequence[K]) -> dict[K, AccountRow]:
-        if self._connection is None or self._connection.is_closed():
-            self._connection = await connect(self._settings, self._name)
+        """The answer, over the connection that is there; one that has died meanwhile is no outage."""
+        if self._connection is not None and not self._connection.is_closed():
+            try:
+                return await question(self._connection, keys)
+            except DATABASE_ERRORS as error:
+                if not unreachable(error):
+                    raise
+                self._connection.terminate()
+        self._connection = await connect(self._settings, self._name)
         return await question(self._connection, keys)
 
-    async def _failed(self, error: BaseException, futures: Sequence["asyncio.Future[AccountRow | None]"]) -> None:
+    def _failed(self, error: BaseException, futures: Sequence["asyncio.Future[AccountRow | None]"]) -> None:
         """Tell all who wait, those who came meanwhile as well, and ask again after a while."""
         wait = delay(self._failures, first=0.2, longest=5.0)
         self._failures += 1
@@ -119,12 +134,6 @@ class AccountLookup:
             if not future.done():
                 future.set_exception(TransientError(AWAY))
                 future.exception()
-        await self._hang_up()
-
-    async def _hang_up(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None and not connection.is_closed():
-            try:
-                await connection.close(timeout=CLOSE_TIMEOUT)
-            except DATABASE_ERRORS:
-                connection.terminate()
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
