@@ -17,6 +17,7 @@ import mqtt5
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from app.cli.main import module_of
 from tests.servers import MqttServer
 
 MAX_MESSAGE_BYTES = 1_200_000  # as docker-compose and `iot-stream topics` create the input topic
@@ -27,7 +28,7 @@ class Program:
 
     def __init__(self, name: str, log: Path, **settings: object) -> None:
         self.log = log
-        self._code = f"from app.cli.programs.{name} import {name}; {name}()"
+        self._code = f"from {module_of(name)} import {name}; {name}()"
         self._settings = {f"IOT_{key.upper()}": str(value) for key, value in settings.items()}
         self._process: subprocess.Popen[bytes] | None = None
 
