@@ -111,6 +111,13 @@ class GrpcSettings(BaseModel, frozen=True):
     grpc_certificate_file: ExistingFile = Field(None, description="TLS with this certificate, PEM")
     grpc_key_file: KeyFile = Field(None, description=_KEY)
     grpc_ca_file: ClientCaFile = Field(None, description=_CA)
+    grpc_message_max_bytes: PositiveInt = Field(
+        2 << 20, description="largest message of gRPC, which keeps as much of each that is under way"
+    )
+    grpc_calls: PositiveInt = Field(1024, description="most calls and streams of a gateway at a time")
+    grpc_account_calls: PositiveInt = Field(
+        100, description="most of these of one account; all its messages together are so many at most"
+    )
     grpc_streams: PositiveInt = Field(100, description="most calls of one connection at a time; more wait their turn")
     grpc_answer_seconds: PositiveFloat = Field(
         30.0, description="a call that is not a stream waits so long for Kafka, and is then UNAVAILABLE"

@@ -12,7 +12,7 @@ import grpc
 import pytest
 from grpc import aio
 
-from app.core.routing.tokens import digest
+from app.core.routing.tokens import PREFIX, digest
 from app.local.servers.common import free_port
 from app.local.servers.kafka import Kafka
 from app.postgres.queries.mqtt_accounts import hashed
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration
 
-TOKEN = "iot_" + "A" * 43
+TOKEN = PREFIX + "A" * 43
 BEARER = (("authorization", f"Bearer {TOKEN}"),)
 TIME_US = 1_795_226_400_000_000
 
@@ -119,7 +119,7 @@ async def test_what_an_account_sends_is_in_kafka_and_what_is_not_its_own_is_refu
             with pytest.raises(aio.AioRpcError) as caught:
                 await stub.PushMetrics(PushMetricsRequest(batch=foreign), metadata=metadata)
             assert caught.value.code() is code
-        wrong = (("authorization", f"Bearer iot_{'B' * 43}"),)
+        wrong = (("authorization", f"Bearer {PREFIX}{'B' * 43}"),)
         with pytest.raises(aio.AioRpcError) as caught:
             await stub.PushMetrics(PushMetricsRequest(batch=batch(0, 1)), metadata=wrong)
         assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED

@@ -15,7 +15,6 @@ from app.gateways.grpc.identity import UNIX, Identity, peer_of
 from app.gateways.grpc.refusal import CallRefusal, Context, refuse
 from app.ports import Account
 
-SHARE = 4  # while half of all are under way, one account may have a quarter of all
 TOO_MANY = CallRefusal(
     grpc.StatusCode.RESOURCE_EXHAUSTED, "too_many_calls", "too many calls at a time: wait for answers", 1.0
 )
@@ -24,17 +23,20 @@ Answer: TypeAlias = bytes | CallRefusal | None  # None: the call has no message 
 
 
 class CallSlots:
-    """Of one gateway."""
+    """How many calls may be under way, in all and of each user.
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    This bounds their memory too: gRPC keeps what has come of a message, however slowly, for each that is being read.
+    """
+
+    def __init__(self, most: int, of_one: int) -> None:
+        self._most, self._of_one = most, of_one
         self._taken = 0
         self._by_user: Counter[str] = Counter()
 
     @contextmanager
     def one(self, user: str) -> Iterator[bool]:
         """Whether this account may have one more, for as long as it lasts."""
-        if self._taken >= self._most or (self._taken >= self._most // 2 and self._by_user[user] >= self._most // SHARE):
+        if self._taken >= self._most or self._by_user[user] >= self._of_one:
             yield False
             return
         self._taken += 1

@@ -2,7 +2,6 @@
 
 from app.settings import Settings
 
-CALLS = 2048  # under way at a time, streams too; gRPC answers RESOURCE_EXHAUSTED to more
 METADATA_BYTES = 16 << 10
 # A window of each stream, and no more for who has a fast line: gRPC would widen it to megabytes a stream, of which a
 # server that does not read takes all. 500 metrics have 30 kB.
@@ -19,7 +18,7 @@ def channel_arguments(settings: Settings) -> list[tuple[str, int]]:
     """Bounds of bytes, streams, pings and time, for every connection."""
     return [
         ("grpc.so_reuseport", 0),  # else two servers share one port, and neither says so
-        ("grpc.max_receive_message_length", settings.gateway_body_max_bytes),
+        ("grpc.max_receive_message_length", min(settings.grpc_message_max_bytes, settings.gateway_body_max_bytes)),
         ("grpc.max_metadata_size", METADATA_BYTES),
         ("grpc.absolute_max_metadata_size", METADATA_BYTES),
         ("grpc.max_allowed_incoming_connections", settings.gateway_connections),

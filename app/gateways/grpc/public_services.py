@@ -38,7 +38,7 @@ class PublicServices:
     def __init__(self, service: str, serving: Callable[[], bool], stop: Interrupt) -> None:
         """`serving` is asked of the whole gateway (the name "") and of `service`."""
         self._known, self._serving, self._stop = ("", service), serving, stop
-        self._slots = CallSlots(GUESTS)
+        self._slots = CallSlots(GUESTS, GUESTS // 2)
         self._reflection = reflection.ReflectionServicer([service, HEALTH, *REFLECTION])
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:

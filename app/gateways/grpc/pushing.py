@@ -89,7 +89,7 @@ class Pushing:
             detail = f"the message has not come within {self._waits.message:g} s"
             return CallRefusal(grpc.StatusCode.DEADLINE_EXCEEDED, "slow", detail)
         if data is aio.EOF:  # also of a message that is too large, whose status gRPC has sent
-            return CallRefusal(grpc.StatusCode.INVALID_ARGUMENT, "malformed", "the call has no message")
+            return CallRefusal(grpc.StatusCode.INVALID_ARGUMENT, "malformed", "the call has no message that is whole")
         return data
 
     async def _done(self, written: "asyncio.Future[Refused]") -> Refused | CallRefusal:

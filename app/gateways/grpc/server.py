@@ -15,7 +15,7 @@ from app.gateways.grpc.callers import Callers, CallSlots
 from app.gateways.grpc.health_answer import HealthAnswer
 from app.gateways.grpc.identity import Identity
 from app.gateways.grpc.ingest_service import SERVICE, IngestService
-from app.gateways.grpc.options import CALLS, channel_arguments
+from app.gateways.grpc.options import channel_arguments
 from app.gateways.grpc.public_services import GUESTS, PublicServices
 from app.gateways.grpc.pushing import Pushing, PushWaits
 from app.gateways.grpc.refusal import NAME
@@ -102,7 +102,7 @@ class GrpcGateway:
         answer = settings.grpc_answer_seconds
         waits = PushWaits(settings.gateway_idle_seconds, room=answer / 2, ack=answer)
         service = IngestService(
-            Callers(Identity(self._accounts), CallSlots(CALLS)),
+            Callers(Identity(self._accounts), CallSlots(settings.grpc_calls, settings.grpc_account_calls)),
             Pushing(intake, taking, waits),
             Streams(taking, intake, streams, self._stop),
             health,
@@ -111,7 +111,7 @@ class GrpcGateway:
         return aio.server(
             handlers=[service.handlers(), *public.handlers()],
             options=channel_arguments(settings),
-            maximum_concurrent_rpcs=CALLS + GUESTS,
+            maximum_concurrent_rpcs=settings.grpc_calls + GUESTS,
         )
 
     def _listen_on_the_socket(self, server: aio.Server, file: SocketFile) -> None:

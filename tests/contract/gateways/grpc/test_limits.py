@@ -4,6 +4,7 @@ import asyncio
 import random
 import socket
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import grpc
@@ -30,23 +31,38 @@ async def code_of(call: "aio.UnaryUnaryCall[bytes, bytes]") -> grpc.StatusCode:
     return caught.value.code()
 
 
-def test_of_the_calls_one_account_has_a_quarter_once_half_are_taken() -> None:
-    slots = CallSlots(16)
-    taken = [slots.one("alice") for _ in range(8)]
-    assert all([one.__enter__() for one in taken])
-    refused = slots.one("alice")
-    assert not refused.__enter__()
-    refused.__exit__(None, None, None)
-    others = [slots.one("bob") for _ in range(4)]
-    assert all([one.__enter__() for one in others])
-    with slots.one("bob") as free:
-        assert not free
-    with slots.one("carol") as free:
-        assert free
-    for one in (*taken, *others):
-        one.__exit__(None, None, None)
+def test_calls_are_bounded_in_all_and_of_one_account() -> None:
+    slots = CallSlots(4, of_one=2)
+    with ExitStack() as stack:
+        assert stack.enter_context(slots.one("alice"))
+        assert stack.enter_context(slots.one("alice"))
+        assert not stack.enter_context(slots.one("alice"))
+        assert stack.enter_context(slots.one("bob"))
+        assert stack.enter_context(slots.one("carol"))
+        assert not stack.enter_context(slots.one("dave"))
     with slots.one("alice") as free:
         assert free
+
+
+async def test_one_account_cannot_take_all_calls(path: Path) -> None:
+    async with world(path, grpc_account_calls=3) as it, connected(path) as stub:
+        it.accounts.tokens["other"] = Account("bob")
+        it.writer.go.clear()
+        held = [stub.PushMetrics(push(number, [1]), metadata=TOKEN) for number in range(3)]
+        await until(lambda: it.intake.queue_depth == 3)
+        with pytest.raises(aio.AioRpcError) as caught:
+            await stub.PushMetrics(push(4, [1]), metadata=TOKEN)
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "retry-after-ms" in dict(caught.value.trailing_metadata() or ())
+        call = stub.StreamMetrics(metadata=TOKEN)
+        with pytest.raises(aio.AioRpcError) as caught:
+            await call.read()
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        bobs = stub.PushMetrics(push(5, [1], node="bob"), metadata=(("authorization", "Bearer other"),))
+        await until(lambda: it.intake.queue_depth == 4)
+        it.writer.go.set()
+        assert [(await one).accepted for one in (*held, bobs)] == [1, 1, 1, 1]
+        assert (await stub.PushMetrics(push(6, [1]), metadata=TOKEN)).accepted == 1
 
 
 async def test_more_connections_than_there_may_be_are_refused_and_the_others_go_on(path: Path) -> None:
