@@ -17,7 +17,7 @@ REFUSED_LOGINS = Counter(
     "iot_gateway_refused_logins", "Credentials that were not taken, by reason; who it was, nobody is told",
     ["gateway", "reason"],
 )  # fmt: skip
-CONNECTIONS = Gauge("iot_gateway_connections", "Connections that are open", ["gateway"])
+CONNECTIONS = Gauge("iot_gateway_connections", "Connections that are open; of gRPC, streams", ["gateway"])
 UNACKED_BYTES = Gauge("iot_gateway_unacked_bytes", "Memory of records taken and not yet acknowledged by Kafka")
 UNACKED = Gauge("iot_gateway_unacked", "Records taken and not yet acknowledged by Kafka")
 FULL = Gauge("iot_gateway_full", "1 while so much is not acknowledged that readers pause and HTTP answers 503")

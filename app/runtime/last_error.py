@@ -9,7 +9,7 @@ from typing import Any
 
 FAILURES = ("warning", "error", "critical")
 WORDS = ("error", "reason", "what")
-OF_SENDERS = ("dead_letters", "rules_refused")  # whose data is wrong: no failure of this process
+OF_SENDERS = ("dead_letters", "rules_refused", "login_refused")  # what is wrong is theirs: no failure of this process
 LONGEST = 500  # characters
 
 

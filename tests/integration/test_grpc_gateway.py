@@ -130,6 +130,25 @@ async def test_what_an_account_sends_is_in_kafka_and_what_is_not_its_own_is_refu
     assert json.loads(found[0].value) == {"value": 0.5, "timestamp": TIME_US / 1e6, "sequence_id": 1}
 
 
+async def test_programs_of_this_machine_send_for_every_node_as_the_example_of_the_help_says(
+    site: Site, tmp_path: Path
+) -> None:
+    password = tmp_path / "password"
+    await asyncio.to_thread(password.write_text, "not needed")
+    allowed = ("--allow", "publish:iot/+/+/telemetry", "--password-file", str(password))
+    added = await iot_stream({"database_url": site.settings["database_url"]}, "users", "add", "sidecar", *allowed)
+    assert added.code == 0, added.error
+    with program("grpc", tmp_path / "log", gateway_anonymous_account="sidecar", **site.settings) as made:
+        await made.logged("gateways_started")
+        async with channel_to(site.socket) as channel:
+            mixed = batch(0, 4)
+            mixed.metrics[1].node_id = "another"
+            assert (await stub_on(channel).PushMetrics(PushMetricsRequest(batch=mixed))).accepted == 4
+        assert made.stop() < 10
+    found = await read_topic(site.kafka, site.topic, lambda records: len(records) >= 4)
+    assert {record.key for record in found} == {b"n1", b"another"}
+
+
 async def stream_all(path: Path, count: int, batches: "dict[int, bool]") -> None:
     """Send each batch until it has its ack, over as many streams as it takes; `batches`: which have."""
     while len(batches) < count:

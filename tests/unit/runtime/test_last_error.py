@@ -17,6 +17,7 @@ from app.runtime.last_error import LONGEST, LastError
         ("warning", {"event": "rebalance_slow"}, None),
         ("info", {"event": "kafka_send_retry", "error": "a leader that moved"}, None),
         ("warning", {"event": "dead_letters", "reason": "bad_json", "detail": "x"}, None),
+        ("warning", {"event": "login_refused", "reason": "bad_credentials"}, None),
     ],
 )
 def test_a_failure_and_what_is_none(level: str, line: dict[str, object], said: str | None) -> None:
