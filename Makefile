@@ -25,11 +25,13 @@ $(STAMP): requirements-dev.lock pyproject.toml scripts/setup
 run: setup ## Start everything on this machine with a simulated fleet, and watch it; Ctrl-C stops it
 	@$(BIN)/iot-stream run
 
-tools: ## Get what checks the deployed files (kustomize, promtool, ...), once, with Go; says so when it cannot
+tools: ## Get what checks the deployed files (kustomize, promtool, ...) and grpcurl, once, with Go; says so when it cannot
 	@scripts/deploy-tools
+	@scripts/grpcurl
 
 test: setup ## All tests: unit, pipeline, contract, integration, faults
 	@scripts/deploy-tools --quick
+	@scripts/grpcurl
 	@$(PYTEST) $(PARALLEL) --hypothesis-profile=full tests/test_*.py tests/unit tests/deploy tests/pipeline tests/simulation tests/contract tests/integration tests/faults
 
 check: setup ## Lint, format, types, no secret in a file, no vulnerable package (if that can be asked); changes nothing

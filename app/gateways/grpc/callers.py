@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 import grpc
 
-from app.gateways.grpc.identity import UNIX, Identity, peer_of
+from app.gateways.grpc.identity import UNIX, CallerIdentity, peer_of
 from app.gateways.grpc.refusal import CallRefusal, Context, refuse
 from app.ports import Account
 
@@ -53,7 +53,7 @@ class CallSlots:
 class Callers:
     """Of one gateway."""
 
-    def __init__(self, identity: Identity, slots: CallSlots) -> None:
+    def __init__(self, identity: CallerIdentity, slots: CallSlots) -> None:
         self._identity, self._slots = identity, slots
 
     async def account(self, context: Context) -> Account | CallRefusal:

@@ -35,7 +35,7 @@ def peer_of(context: Context) -> str:
     return rest.rpartition(":")[0].strip("[]") if kind in ("ipv4", "ipv6") else UNIX
 
 
-class Identity:
+class CallerIdentity:
     """Asks the accounts."""
 
     def __init__(self, accounts: Accounts) -> None:

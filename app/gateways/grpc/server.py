@@ -13,7 +13,7 @@ from grpc import aio
 from app.errors import PermanentError, SettingsError
 from app.gateways.grpc.callers import Callers, CallSlots
 from app.gateways.grpc.health_answer import HealthAnswer
-from app.gateways.grpc.identity import Identity
+from app.gateways.grpc.identity import CallerIdentity
 from app.gateways.grpc.ingest_service import SERVICE, IngestService
 from app.gateways.grpc.options import channel_arguments
 from app.gateways.grpc.public_services import GUESTS, PublicServices
@@ -102,7 +102,7 @@ class GrpcGateway:
         answer = settings.grpc_answer_seconds
         waits = PushWaits(settings.gateway_idle_seconds, room=answer / 2, ack=answer)
         service = IngestService(
-            Callers(Identity(self._accounts), CallSlots(settings.grpc_calls, settings.grpc_account_calls)),
+            Callers(CallerIdentity(self._accounts), CallSlots(settings.grpc_calls, settings.grpc_account_calls)),
             Pushing(intake, taking, waits),
             Streams(taking, intake, streams, self._stop),
             health,

@@ -56,8 +56,8 @@ class BatchStream:
     def __init__(self, context: Context, form: BatchForm, taking: Taking, intake: Intake, limits: StreamLimits) -> None:
         self._context, self._form, self._taking, self._intake = context, form, taking, intake
         self._limits, self._window = limits, AckWindow(limits.window)
-        self._began = self._moved = time.monotonic()  # when it last read a batch, or wrote an ack
-        self._writing = False
+        self._began = self._moved = time.monotonic()  # when it last began or ended one of these
+        self._asking = self._writing = False  # for a batch of the sender's, an ack of ours
         self._ended: CallRefusal | None = None
 
     async def run(self, account: Account, caller: Caller, stop: Interrupt) -> CallRefusal | None:
@@ -96,10 +96,11 @@ class BatchStream:
         while True:
             await self._window.room()
             await self._intake.room(account.user_id)
+            self._asking, self._moved = True, time.monotonic()
             data = await self._context.read()
+            self._asking, self._moved = False, time.monotonic()
             if data is aio.EOF:
                 return None
-            self._moved = time.monotonic()
             if self._moved > trusted_until:
                 found = await caller()
                 if isinstance(found, CallRefusal):
@@ -136,13 +137,12 @@ class BatchStream:
             if now - self._moved > idle and self._writing:
                 self._ended = DEAF
                 acking.cancel()
-            elif now - self._moved > idle and not len(self._window):
+            elif now - self._moved > idle and self._asking and not len(self._window):
                 self._ended = IDLE
             elif age and now - self._began > age:
                 self._ended = OLD
-            if self._ended:
+            if self._ended:  # and then on: what is left to acknowledge may not be read either
                 reading.cancel()
-                return
 
 
 class Streams:
