@@ -64,7 +64,7 @@ class Listener:
         self._tls, self._handshake_seconds = tls, handshake_seconds
         self._sockets: Sequence[socket.socket] = ()
         self._peers: dict[str, int] = {}
-        self._opening: set[asyncio.Task[None]] = set()
+        self._opening: dict[asyncio.Task[None], None] = {}  # handshakes, the oldest first
         self._paused: asyncio.TimerHandle | None = None
         self.open = 0
 
@@ -90,7 +90,7 @@ class Listener:
         for one in self._sockets:
             one.close()
         self._sockets = ()
-        for task in self._opening:
+        for task in list(self._opening):
             task.cancel()
 
     def freed(self, group: str) -> None:
@@ -132,7 +132,7 @@ class Listener:
     def _admit(self, sock: socket.socket, peer: str) -> None:
         group = grouped(peer)
         taken = self._peers.get(group, 0)
-        if taken >= self._most_of_a_peer or (self.open >= self._most and not self._make_room()):
+        if taken >= self._most_of_a_peer or (self.open >= self._most and not self._found_room()):
             self._refused("too_many_connections")
             if self._tls is None:
                 with contextlib.suppress(OSError):
@@ -142,8 +142,20 @@ class Listener:
         self.open += 1
         self._peers[group] = taken + 1
         task = asyncio.get_running_loop().create_task(self._open(sock, Seat(self, peer, group)))
-        self._opening.add(task)
-        task.add_done_callback(self._opening.discard)
+        self._opening[task] = None
+        task.add_done_callback(lambda _: self._opening.pop(task, None))
+
+    def _found_room(self) -> bool:
+        """Whether somebody had to go: who only holds a seat, else the handshake that has taken the longest."""
+        if self._make_room():
+            return True
+        if self._tls is None or not self._opening:
+            return False
+        oldest = next(iter(self._opening))
+        del self._opening[oldest]
+        oldest.cancel()
+        self._refused("bad_handshake")
+        return True
 
     async def _open(self, sock: socket.socket, seat: Seat) -> None:
         """Shake hands, if there is TLS; from then on the protocol gives the seat back.

@@ -97,7 +97,7 @@ def contexts(tmp_path: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
 async def test_handshakes_that_never_end_take_places_and_lose_them(
     contexts: tuple[ssl.SSLContext, ssl.SSLContext],
 ) -> None:
-    async with opened((2, 2), contexts[0], seconds=0.5) as here:
+    async with opened((5, 2), contexts[0], seconds=0.5) as here:
         silent = [await here.connect() for _ in range(2)]
         await here.open_are(2)
         third = await here.connect()
@@ -107,6 +107,23 @@ async def test_handshakes_that_never_end_take_places_and_lose_them(
         assert here.refused[1:] == ["bad_handshake"] * 2
         for _, writer in (*silent, third):
             writer.close()
+
+
+async def test_the_handshake_that_has_taken_the_longest_makes_room(
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext],
+) -> None:
+    async with opened((2, 10), contexts[0], seconds=30.0) as here:
+        first = await here.connect()
+        await here.open_are(1)
+        second = await here.connect()
+        await here.open_are(2)
+        third = await here.connect()
+        assert await asyncio.wait_for(first[0].read(), 5.0) == b""
+        assert here.refused == ["bad_handshake"]
+        await here.open_are(2)
+        for _, writer in (first, second, third):
+            writer.close()
+        await here.open_are(0)
 
 
 async def test_no_certificate_and_no_tls_are_told_apart(contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
