@@ -94,12 +94,12 @@ class EventDecoders:
     async def protobuf(self, account: Account, body: bytes, arrival: Arrival) -> Decoded | Problem:
         """Of an EventBatch."""
         try:
-            _, items = events(account, body, arrival, self._max_items)
+            _, found = events(account, body, arrival, self._max_items)
         except MalformedBatch as error:
             large = error.reason == TOO_MANY_ITEMS
             status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE if large else HTTPStatus.BAD_REQUEST
             return Problem(status, error.reason, str(error))
-        return Decoded(items, lambda place: EventBatch.FromString(body).events[place].SerializeToString())
+        return Decoded(found, lambda place: EventBatch.FromString(body).events[place].SerializeToString())
 
     async def _of(self, lines: list[bytes], account: Account, arrival: Arrival) -> Decoded | Problem:
         if len(lines) > self._max_items:

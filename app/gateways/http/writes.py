@@ -1,17 +1,20 @@
 """A request that brings items in: from its head to the answer, in the order in which it may be refused.
 
-1 whether there is room, and Kafka takes what is written         503
-2 who sends it                                   (identity)      401, 403, 429, 503
-3 the size and coding that its head declares     (body)          413, 415
-4 its body, within a time, inflated              (body)          400, 408, 413
-5 the records of its items, each or none         (the caller)    400, 403, 413, 415
-6 the limits of the account, item by item        (intake)        429
-7 Kafka's ack of all of them                     (acks)          503
-8 the answer
+    1 whether there is room, and Kafka takes what is written         503
+    2 who sends it                                   (identity)      401, 403, 429, 503
+    3 the size and coding that its head declares     (body)          413, 415
+    4 its body, within a time, inflated              (body)          400, 408, 413, 503
+    5 the records of its items, each or none         (the caller)    400, 403, 413
+    6 the limits of the account, item by item        (intake)        429
+    7 Kafka's ack of all of them                     (acks)          503
+    8 the answer
+
+What comes first costs least, so that who may not send costs nobody else much.
 """
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import NamedTuple, cast
 
@@ -52,7 +55,7 @@ class _Sorted(NamedTuple):
     """The items of a request."""
 
     records: list[IngestRecord]
-    places: list[int]  # of the records, among the items
+    places: Sequence[int]  # of the records, among the items
     rejected: list[RejectedItem]
     retry_after: float | None  # where some are over a limit
 
@@ -116,22 +119,22 @@ class Writes:
 
     def _sort(self, account: Account, decoded: Decoded) -> _Sorted:
         """The records within the limits, and what is rejected."""
-        records: list[IngestRecord] = []
-        places: list[int] = []
-        rejected: list[RejectedItem] = []
+        items = decoded.items
+        records = [item for item in items if type(item) is IngestRecord]
+        limited = self._intake.has_limits or self._intake.crowded(account)
+        if len(records) == len(items) and not limited:
+            return _Sorted(records, range(len(items)), [], None)
+        records, places, rejected = [], list[int](), list[RejectedItem]()
         retry_after: float | None = None
-        over = self._intake.over_limit
-        for place, item in enumerate(decoded.items):
-            if type(item) is IngestRecord:
-                limited = over(account, item.headers[0][1], len(item.value))
-                if limited is None:
-                    records.append(item)
-                    places.append(place)
-                else:
-                    rejected.append(RejectedItem(place, Reason.RATE_LIMITED.value, limited.detail))
-                    retry_after = max(retry_after or 0.0, limited.retry_after)
-            else:
+        for place, item in enumerate(items):
+            if type(item) is not IngestRecord:
                 rejected.append(RejectedItem(place, *cast(Rejection, item)))
+            elif limited and (over := self._intake.over_limit(account, item.headers[0][1], len(item.value))):
+                rejected.append(RejectedItem(place, Reason.RATE_LIMITED.value, over.detail))
+                retry_after = max(retry_after or 0.0, over.retry_after)
+            else:
+                records.append(item)
+                places.append(place)
         return _Sorted(records, places, rejected, retry_after)
 
     def _dead(
