@@ -112,13 +112,15 @@ class AsyncIngestClient:
             raise (given_up(error, 0) if may_pass(error) else refused(error)) from None
 
     async def _push(self, batch: SentBatch, force_flush: bool, left: Callable[[], list[Item]]) -> Acked:
-        while True:
-            ack = await self._tried(lambda: self._pushed(batch, force_flush), left)
-            if (acked := batch.settle(ack)) is not None:
-                return acked
-            pause = pause_after(PUT_OFF, 1, self._pace)
-            self._failed(1, pause, PUT_OFF)
-            await asyncio.sleep(pause)
+        """What became of the batch; an ack that cannot be one is asked for again, as one that did not come is."""
+
+        async def settled() -> Acked:
+            acked = batch.settle(await self._pushed(batch, force_flush))
+            if acked is None:
+                raise PUT_OFF
+            return acked
+
+        return await self._tried(settled, left)
 
     async def _pushed(self, batch: SentBatch, force_flush: bool) -> BatchAck:
         if isinstance(batch.request, EventBatch):

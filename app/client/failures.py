@@ -15,6 +15,7 @@ from app.errors import PermanentError, TransientError
 from app.runtime.retry import delay
 
 RETRY_AFTER = "retry-after-ms"  # trailing metadata, as proto/ingest.proto says
+BELIEVED = 3  # times in a row that a gateway may say "at once"
 LONGEST = 3600_000  # ms; a gateway that says more is not believed
 
 _Code = grpc.StatusCode
@@ -23,6 +24,7 @@ AGAIN = {
     *(_Code.UNAVAILABLE, _Code.DEADLINE_EXCEEDED, _Code.RESOURCE_EXHAUSTED, _Code.ABORTED, _Code.CANCELLED),
     _Code.INTERNAL,  # what a proxy, or a connection that broke within a message, becomes
 }
+_CUT = re.compile(r"Stream removed")  # UNKNOWN, where a connection ended before the call did
 _TOO_LARGE = re.compile(r"larger than max", re.I)  # gRPC's own words; it is RESOURCE_EXHAUSTED as well
 # What no time mends, though gRPC says UNAVAILABLE: one of the two certificates is not trusted, or is missing.
 _UNTRUSTED = re.compile(r"CERTIFICATE_VERIFY_FAILED|CERTIFICATE_REQUIRED|UNKNOWN_CA|Hostname Verification", re.I)
@@ -48,16 +50,22 @@ class GatewayRefusedError(PermanentError):
 def may_pass(error: BaseException) -> bool:
     """Whether the same call may succeed later."""
     if isinstance(error, grpc.RpcError):
-        status = getattr(error, "code", _unknown)()
-        return status in AGAIN and not _TOO_LARGE.search(words(error)) and not _UNTRUSTED.search(words(error))
+        said = words(error)
+        passing = getattr(error, "code", _unknown)() in AGAIN or _CUT.search(said) is not None
+        return passing and not _TOO_LARGE.search(said) and not _UNTRUSTED.search(said)
     return isinstance(error, TransientError | TimeoutError)
 
 
 def pause_after(error: BaseException, failures: int, pace: Pace) -> float:
-    """Seconds until the next try after so many failures in a row (1: the first); a gateway that says when is obeyed."""
-    if (wanted := _wanted(error)) is not None:
-        return wanted
-    return delay(failures - 1, pace.first_pause, pace.longest_pause)
+    """Seconds until the next try after so many failures in a row (1: the first).
+
+    A gateway that says when is obeyed, unless it says so in vain: then the pauses grow all the same.
+    """
+    own = delay(failures - 1, pace.first_pause, pace.longest_pause)
+    wanted = _wanted(error)
+    if wanted is None:
+        return own
+    return wanted if failures <= BELIEVED else max(wanted, own)
 
 
 def words(error: BaseException) -> str:

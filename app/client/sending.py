@@ -108,13 +108,17 @@ class Sending:
         if len(self._window):
             await asyncio.sleep(self._pause(failure))
 
+    @property
+    def _impatient(self) -> bool:
+        patience = self._pace.give_up
+        return patience is not None and time.monotonic() - self._progress > patience
+
     def _pause(self, failure: BaseException) -> float:
         """Seconds until the next try. Raises when there is none."""
         if not may_pass(failure):
             raise refused(failure, self.left())
-        patience = self._pace.give_up
-        if patience is not None and time.monotonic() - self._progress > patience:
-            raise given_up(failure, patience, self.left())
+        if self._impatient:
+            raise given_up(failure, self._pace.give_up or 0, self.left())
         self._failures += 1
         pause = pause_after(failure, self._failures, self._pace)
         self._failed(self._failures, pause, failure)
@@ -155,6 +159,8 @@ class Sending:
             acked = self._window.settle(ack)
             if ack.accepted or acked is not None:
                 self._failures, self._progress = 0, time.monotonic()
+            if acked is None and self._impatient:
+                raise PUT_OFF
             if acked is None:
                 self._held_until = time.monotonic() + self._pause(PUT_OFF)
             else:

@@ -72,22 +72,23 @@ class SentBatch:
 
         Raises WireError for an ack that does not account for each item.
         """
-        if ack.accepted + len(ack.rejected) != len(self._open):
+        places = {rejected.index for rejected in ack.rejected}
+        if ack.accepted + len(places) != len(self._open) or len(places) != len(ack.rejected):
             raise WireError(f"an ack of {ack.accepted} and {len(ack.rejected)} items of {len(self._open)}")
+        if places and max(places) >= len(self._open):
+            raise WireError(f"an ack of item {max(places)} of {len(self._open)}")
         self._accepted += ack.accepted
         later = []
         for rejected in ack.rejected:
-            if rejected.index >= len(self._open):
-                raise WireError(f"an ack of item {rejected.index} of {len(self._open)}")
             index = self._open[rejected.index]
             if rejected.reason == LATER:
                 later.append(index)
             else:
                 place, item = self._first + index, self.items[index]
                 self._refused.append(RefusedItem(place, rejected.reason, rejected.error, item))
-        self._open = later
+        self._open = sorted(later)
         if later:
-            self.request = batch_of([self.items[index] for index in later], self.number)
+            self.request = batch_of(self.left, self.number)
             return None
         return Acked(self._first, self._accepted, sorted(self._refused, key=lambda one: one.index), self.items)
 

@@ -17,7 +17,7 @@ from app.core.model.fault import Fault
 from app.errors import PermanentError
 
 MARK_SECONDS = 1.0  # at most what was sent in this time is sent twice after a crash
-QUEUED = 1000  # items that are read and in no batch yet, of either kind
+QUEUED = 100  # items that are read and in no batch yet, of either kind
 OTHER_WAY = "other_way"  # a good line that this way cannot carry
 _MARK = b"\xef\xbb\xbf"  # of UTF-8, which some editors begin a file with
 

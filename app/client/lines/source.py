@@ -8,7 +8,7 @@ from typing import BinaryIO, NamedTuple
 
 BLOCK = 256 << 10
 AHEAD = 4  # blocks that are read and not yet taken
-LINE_MAX = 16 << 20  # bytes; what is longer is no line of anybody's telemetry
+LINE_MAX = 4 << 20  # bytes; a gateway takes no message of more (IOT_GATEWAY_BODY_MAX_BYTES)
 
 
 class Line(NamedTuple):

@@ -1,8 +1,9 @@
 """A real server of the service Ingest that keeps what it takes, and fails when and how a test says."""
 
 import threading
+import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,6 +54,7 @@ class ScriptedGateway(IngestServicer):
     metadata: list[dict[str, str]] = field(default_factory=list)  # of each call
     batches: list[int] = field(default_factory=list)  # the number of items of each batch that came
     flushes: int = 0
+    never: Callable[[Item], bool] = lambda item: False  # which items are refused whenever they come
     held: threading.Event = field(default_factory=threading.Event)  # acks wait while it is not set
     port: int = 0
 
@@ -96,7 +98,8 @@ class ScriptedGateway(IngestServicer):
             if isinstance(step, Silent):
                 self.taken += items
                 return None
-            refused, reason = (step.indexes, step.reason) if isinstance(step, Refuse) else ((), "")
+            refused, reason = (step.indexes, step.reason) if isinstance(step, Refuse) else ((), "bad_id")
+            refused = (*refused, *(index for index, item in enumerate(items) if self.never(item)))
             self.taken += [item for index, item in enumerate(items) if index not in refused]
         self.held.wait(20)
         ack = BatchAck(batch_id=batch.batch_id, accepted=len(items) - len(refused))
@@ -122,7 +125,8 @@ class ScriptedGateway(IngestServicer):
         self.flushes += request.force_flush
         ack = self._take(request.batch, context)
         if ack is None:
-            threading.Event().wait(5)
+            time.sleep(1)
+            context.abort(grpc.StatusCode.UNAVAILABLE, "nobody waits any more")
         return ack
 
     def StreamEvents(self, request_iterator: Any, context: Any) -> Iterator[BatchAck]:

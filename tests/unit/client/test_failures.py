@@ -48,6 +48,16 @@ def test_what_no_time_mends_does_not_pass(error: BaseException) -> None:
     assert not may_pass(error)
 
 
+def test_a_connection_that_ended_first_passes() -> None:
+    assert may_pass(StatusError(grpc.StatusCode.UNKNOWN, "Stream removed (Channel closed)"))
+
+
+def test_a_gateway_that_says_at_once_for_ever_is_not_asked_for_ever_at_once() -> None:
+    error = StatusError(grpc.StatusCode.UNAVAILABLE, "", (("retry-after-ms", "1"),))
+    assert [pause_after(error, failures, PACE) for failures in (1, 3)] == [0.001, 0.001]
+    assert pause_after(error, 9, PACE) >= 0.5
+
+
 def test_failures_of_no_status_pass_where_they_say_so() -> None:
     assert may_pass(TransientError("no ack within 5 s"))
     assert may_pass(TimeoutError())

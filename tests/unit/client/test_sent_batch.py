@@ -83,7 +83,9 @@ def test_what_is_put_off_is_sent_again_alone() -> None:
     assert len(acked.items) == 5
 
 
-@pytest.mark.parametrize("wrong", [ack(1, 2), ack(1, 4), ack(1, 2, (3, "bad_id")), ack(1, 3, (0, LATER))])
+@pytest.mark.parametrize(
+    "wrong", [ack(1, 2), ack(1, 4), ack(1, 2, (3, "bad_id")), ack(1, 3, (0, LATER)), ack(1, 1, (0, "a"), (0, "a"))]
+)
 def test_an_ack_that_does_not_account_for_each_item_is_none(wrong: BatchAck) -> None:
     (batch,) = batches(events(3), Pace())
     with pytest.raises(WireError, match="an ack of"):
