@@ -22,6 +22,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from app.kafka.access import Access
 from app.kafka.topics import create, wanted
+from app.local.layout import WAYS
 from app.settings import Settings
 from tests.servers import MqttServer
 
@@ -31,7 +32,8 @@ COMMANDS = {
     "noting worker": ["tests.passed_files", "worker", "-l", "warn", "--without-web"],
     "bridge": ["app", "bridge"],
     "notifier": ["app", "notifier"],
-    **{way: ["app", way] for way in ("http", "tcp", "grpc", "quic")},
+    **{way: ["app", way] for way in WAYS},
+    "ingest": ["app", "ingest", *(f"--{way}" for way in WAYS)],
 }
 STARTED = ("worker_starting", "notifier_started", "bridge_started", "gateways_started")  # events with the metrics' port
 

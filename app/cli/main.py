@@ -23,7 +23,7 @@ COMMANDS = {
     "tcp": ("ingest", "Take JSON lines or Influx lines in over TCP and TLS, acknowledged once Kafka has them."),
     "quic": ("ingest", "Take batches of metrics in over QUIC, from senders with client certificates."),
     "push": ("ingest", "Push readings from a file or a pipe to a gateway, each acknowledged once Kafka has it."),
-    "fleet": ("stack", "Simulated devices that publish telemetry over MQTT."),
+    "fleet": ("stack", "Simulated devices that send telemetry, over MQTT or by a gateway."),
     "topics": ("data", "Make or list the Kafka topics."),
     "db": ("data", "Set up the database."),
     "schema": ("data", "Your own columns: the SQL for them, and whether the database has them."),

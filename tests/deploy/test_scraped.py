@@ -5,7 +5,7 @@ import json
 import re
 import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.local.servers.common import free_port
 from tests.deploy import compose, dashboards, programs
 from tests.deploy.test_dashboards import QUERIES
+from tests.faults.ways.setup import PASSWORD, door, open_account
 from tests.integration.bridges import publisher
 from tests.servers import KafkaServer, MqttServer
-from tests.workers import Running, Site, until
+from tests.workers import STARTED, Running, Site, until
 from tools.monitoring.files import RULES
 
 pytestmark = pytest.mark.integration
@@ -37,6 +38,7 @@ ANSWERED = (
     "Messages in", "Rows stored", "Lag A", "Age when stored", "Dead letters, last hour", "Circuit breaker A",
     "Workers up", "Devices online A", "Books A", "What became of them", "Received less all outcomes",
     "Records by kind", "Age of an event", "Dead letters by reason", "Messages from MQTT A", "Alerts out A",
+    "Records of the gateways A", "Requests of the gateways A", "From a submission to Kafka's ack A",
     "Memory A", "CPU A", "Open files", "Free on the volume", "variable job", "variable instance",
 )  # fmt: skip
 
@@ -76,10 +78,11 @@ async def asked(address: str, path: str, **parameters: str) -> Any:
 
 @asynccontextmanager
 async def running(site: Site) -> AsyncIterator[dict[str, Running]]:
-    """Worker, bridge and notifier that have stored a reading, sent an alert and dead-lettered a record."""
+    """Worker, bridge, notifier and gateways that have stored readings, sent an alert and dead-lettered a record."""
     await site.prepare(RULE)
-    with site.program("worker") as worker, site.program("notifier") as notifier, site.program("bridge") as bridge:
-        made = {"worker": worker, "bridge": bridge, "notifier": notifier}
+    await open_account(site)
+    with ExitStack() as stack:
+        made = {job: stack.enter_context(site.program(job)) for job in ("worker", "bridge", "notifier", "ingest")}
         for program in made.values():
             await program.ready()
         await feed(site, 0)
@@ -87,7 +90,7 @@ async def running(site: Site) -> AsyncIterator[dict[str, Running]]:
 
 
 async def feed(site: Site, first: int) -> None:
-    """Three readings, one of them too hot, one that is no reading."""
+    """Three readings, one of them too hot, one that is no reading; and one over HTTP."""
     topic = f"users/{site.unique}/devices/d1/telemetry"
     time = datetime.now(UTC).isoformat()
     readings = [
@@ -96,28 +99,30 @@ async def feed(site: Site, first: int) -> None:
     ]
     async with publisher(site.mqtt, f"device-{site.unique}") as client:
         await client.publish([(topic, payload) for payload in (*readings, b"{")])
+    url = f"http://127.0.0.1:{site.settings.http_port}/v1/users/{site.unique}/devices/d2/telemetry"
+    auth = aiohttp.BasicAuth(site.unique, PASSWORD)
+    async with aiohttp.ClientSession(auth=auth) as session, session.post(url, data=readings[0]) as answer:
+        assert answer.status == 200, await answer.text()
     await site.settled()
 
 
 def port_of(program: Running) -> int:
     """Where it serves /metrics."""
-    started = (
-        program.events("worker_starting") or program.events("notifier_started") or program.events("bridge_started")
-    )
-    return int(started[-1]["metrics_port"])
+    return int(next(found for name in STARTED if (found := program.events(name)))[-1]["metrics_port"])
 
 
 async def test_every_query_is_answered_by_real_programs(
-    kafka: KafkaServer, database: str, mosquitto: MqttServer, unique: str, tmp_path: Path
+    kafka: KafkaServer, database: str, mosquitto: MqttServer, unique: str, tmp_path: Path, server_dir: Path
 ) -> None:
-    site = Site(kafka.bootstrap, database, mosquitto, unique, tmp_path, {"offline_after": 60})
+    more = {"offline_after": 60, **door(unique, server_dir).settings}
+    site = Site(kafka.bootstrap, database, mosquitto, unique, tmp_path, more)
     async with running(site) as made:
         await pages_have_every_metric(made)
         with prometheus(tmp_path, {job: port_of(program) for job, program in made.items()}) as address:
 
             async def up() -> bool:
                 try:
-                    return len((await asked(address, "query", query="up == 1"))["result"]) == 3
+                    return len((await asked(address, "query", query="up == 1"))["result"]) == len(made)
                 except aiohttp.ClientError:
                     return False
 

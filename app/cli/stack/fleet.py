@@ -5,13 +5,18 @@ import json
 import os
 import signal
 import threading
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from app.cli.options import Directory
+from app.cli.options import Directory, say
+from app.cli.stack.fleet_outlets import outlet
 from app.errors import PermanentError
 from app.local.fleet.devices import USERS, Fleet
+from app.local.fleet.gateway_fleet import GatewayFleet, Outlet
 from app.local.fleet.readings import RULES
 from app.local.layout import Layout, default_root, parse_env
 from app.local.servers.mosquitto import Mosquitto
@@ -20,24 +25,38 @@ from app.runtime.tracing.start import STOP_SECONDS, start_tracing
 from app.settings import Settings, load
 
 
+class Via(Enum):
+    """How the simulated devices send."""
+
+    MQTT = "mqtt"
+    HTTP = "http"
+    TCP = "tcp"
+    GRPC = "grpc"
+    QUIC = "quic"
+
+
 def fleet(
     devices: Annotated[int, typer.Option(min=1, max=500, help="How many.")] = 20,
     rate: Annotated[float, typer.Option(min=0.01, max=1000, help="Messages a second of each.")] = 5.0,
     trace_ratio: Annotated[
         float | None, typer.Option(min=0, max=1, help="Share that starts a trace; IOT_TRACE_RATIO by default.")
     ] = None,
+    via: Annotated[Via, typer.Option(help="The way in: MQTT, or a gateway of the local stack.")] = Via.MQTT,
     directory: Directory = None,
 ) -> None:
-    """Publish simulated telemetry until SIGTERM or Ctrl-C: some devices cross thresholds, one message in 500 is broken.
+    """Send simulated telemetry until SIGTERM or Ctrl-C: some devices cross thresholds, one message in 500 is broken.
 
-    Uses the accounts of the local stack, which has to run (`iot-stream up --no-fleet`). With an address in
-    OTEL_EXPORTER_OTLP_ENDPOINT a share of the messages starts a trace.
+    Uses the accounts of the local stack, which has to run (`iot-stream up --no-fleet`; for --via http also `--ingest
+    http`). Over MQTT each device has a connection of its own, and with an address in OTEL_EXPORTER_OTLP_ENDPOINT a
+    share of the messages starts a trace; over a gateway readings go in batches, each until it is answered.
 
-    Example: iot-stream fleet --devices 50 --rate 20
+    Examples: iot-stream fleet --devices 50 --rate 20
+
+    iot-stream fleet --devices 500 --rate 10 --via quic
     """
     layout = Layout(directory or default_root())
-    if layout.env.exists():
-        os.environ |= parse_env(layout.env.read_text()) | os.environ
+    env = parse_env(layout.env.read_text()) if layout.env.exists() else {}
+    os.environ |= env | os.environ
     settings, stop = load(), threading.Event()
     if not (layout.root / "mosquitto" / "passwords").exists():
         raise PermanentError(f"no local stack in {layout.root}: start one with `iot-stream up --no-fleet`")
@@ -45,6 +64,9 @@ def fleet(
         signal.signal(number, lambda *_: stop.set())
     asyncio.run(seed_rules(settings))
     broker = Mosquitto(layout.root / "mosquitto", settings.mqtt_port)
+    if via is not Via.MQTT:
+        asyncio.run(send(lambda: outlet(via.value, env, broker), devices, rate, layout.root / "fleet.json"))
+        return
     if trace_ratio is not None:
         settings = settings.model_copy(update={"trace_ratio": trace_ratio})
     tracing = start_tracing("fleet", settings)
@@ -52,6 +74,17 @@ def fleet(
         Fleet(broker, devices, rate, layout.root / "fleet.json", tracing).run(stop)
     finally:
         tracing.stop(STOP_SECONDS)
+
+
+async def send(made: Callable[[], Outlet], devices: int, rate: float, memory: Path) -> None:
+    """Send by a gateway until told to stop, and say how that went."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    sending = GatewayFleet(made(), devices, rate, memory)
+    await sending.run(stop)
+    last = f"; the last failure: {sending.problem}" if sending.problem else ""
+    say(f"{sending.answered} readings answered, {sending.refused} refused{last}")
 
 
 async def seed_rules(settings: Settings) -> None:

@@ -3,21 +3,20 @@
 import asyncio
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from app.errors import TransientError
 from app.local.fleet.devices import USERS
 from app.local.fleet.readings import payload
 from app.local.servers.common import write_private
-from app.runtime.interrupt import set_within
+from app.runtime.interrupt import Interrupt, set_within
 
 PAUSE = 0.1  # seconds between two batches
 AGAIN = 1.0  # and between two tries
-MOST = (
-    500  # readings of a batch; a gateway that is away costs those that are due meanwhile, as a device without a buffer
-)
+LAST = 5.0  # that a batch under way has once it is told to stop
+MOST = 500  # readings of a batch; what is due beyond that while a gateway is away is never made
 
 
 class Sample(NamedTuple):
@@ -56,7 +55,7 @@ def named(reading: bytes, user: str, device: str) -> bytes:
 class Outlet(Protocol):
     """A connection to a gateway."""
 
-    async def send(self, samples: Sequence[Sample]) -> int:
+    def send(self, samples: Sequence[Sample]) -> Coroutine[Any, Any, int]:
         """Return once the gateway has answered all of them: how many it has refused. Raises TransientError."""
 
     async def close(self) -> None:
@@ -76,21 +75,21 @@ class GatewayFleet:
         # After a kill the file is up to a batch old: the next ids lie beyond any that can have been used since.
         samples = self._samples(self._remembered() + MOST)
         waiting: list[Sample] = []
-        began, made = time.monotonic(), 0
+        began, made, interrupt = time.monotonic(), 0, Interrupt(stop)
         while not stop.is_set():
             due = int((time.monotonic() - began) * self._rate * self._devices) - made
             if not waiting and due > 0:
                 waiting = [next(samples) for _ in range(min(due, MOST))]
                 made += due  # what is over MOST is left out: nobody sent it
                 self._remember(waiting[-1].sequence)
-            sent = await self._send(waiting) if waiting else True
+            sent = await self._send(waiting, interrupt) if waiting else True
             waiting = [] if sent else waiting
             await set_within(stop, PAUSE if sent else AGAIN)
         await self._outlet.close()
 
-    async def _send(self, samples: Sequence[Sample]) -> bool:
+    async def _send(self, samples: Sequence[Sample], interrupt: Interrupt) -> bool:
         try:
-            refused = await self._outlet.send(samples)
+            refused = await interrupt.race(self._outlet.send(samples), LAST)
         except TransientError as error:
             self.problem = str(error)
             return False

@@ -24,9 +24,14 @@ BROKEN = (
 
 def payload(number: int, sequence: int, now: float) -> bytes:
     """The message of a device: a reading, or something broken one time in BAD_EVERY."""
-    if (sequence + number * 37) % BAD_EVERY == 0:
+    if is_broken(number, sequence):
         return BROKEN[(sequence // BAD_EVERY + number) % len(BROKEN)]
     return json.dumps(reading(number, sequence, now)).encode()
+
+
+def is_broken(number: int, sequence: int) -> bool:
+    """Whether this one is broken on purpose."""
+    return (sequence + number * 37) % BAD_EVERY == 0
 
 
 def reading(number: int, sequence: int, now: float) -> dict[str, object]:
