@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.core.routing.tokens import PREFIX, digest
 from app.local.ingest.certificates import LocalCertificates
 from app.local.servers.common import LOOPBACK, free_port
 from app.postgres.queries.mqtt_accounts import hashed
 from tests.workers import Site
 
 PASSWORD = "a password of the fault tests"
+TOKEN = PREFIX + "t" * 43
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class Door:
     grpc_socket: Path
     certificates: LocalCertificates
     password: str = PASSWORD
+    token: str = TOKEN
 
     @property
     def http_url(self) -> str:
@@ -30,8 +33,8 @@ class Door:
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """Of calls of gRPC: the socket's mode says who may speak there."""
-        return ()
+        """Of calls of gRPC."""
+        return (("authorization", f"Bearer {self.token}"),)
 
     @property
     def settings(self) -> dict[str, object]:
@@ -39,7 +42,7 @@ class Door:
         made = self.certificates
         return {
             "http_port": self.http_port, "tcp_port": self.tcp_port, "quic_port": self.quic_port,
-            "grpc_socket": self.grpc_socket, "gateway_anonymous_account": self.user,
+            "grpc_socket": self.grpc_socket,
             "quic_certificate_file": made.server, "quic_key_file": made.server_key, "quic_ca_file": made.ca,
         }  # fmt: skip
 
@@ -53,7 +56,8 @@ def door(user: str, directory: Path) -> Door:
 
 
 async def open_account(site: Site) -> None:
-    """Let the site's user in, as `iot-stream users add` does."""
+    """Let the site's user in, as `iot-stream users add` and `iot-stream users token add` do."""
     await site.fetch(
         "INSERT INTO mqtt_users (username, user_id, password_hash) VALUES ($1, $1, $2)", site.unique, hashed(PASSWORD)
     )
+    await site.fetch("INSERT INTO gateway_tokens (username, token_hash) VALUES ($1, $2)", site.unique, digest(TOKEN))
