@@ -4,8 +4,8 @@
     python -m tests.bench.gateways --only http --seconds 4 --rounds 5 --json
 
 Each case runs against the gateway and against a bare server of the same library (tests/bench/ways/floors.py), in turns;
-the figures are medians. Who sends is not counted. The last cases are of QUIC alone: memory with 1,000 connections, and the
-time from a batch to its ack at 200 batches a second.
+the figures are medians. Who sends is not counted. The last cases are of QUIC alone: memory with 1,000 connections, and
+the time from a batch to its ack at 200 batches a second.
 """
 
 import argparse
