@@ -1,4 +1,4 @@
-"""`iot-stream up --ingest` as a person uses it: gateways come up, are shown, take readings, are started again, and go."""
+"""`iot-stream up --ingest` as a person uses it: gateways come up, are shown, take readings, come again, and go."""
 
 import base64
 import json
@@ -31,9 +31,9 @@ def post(stack: Stack, authorization: str, sequence: int, user: str) -> int:
     """Status of one reading sent over HTTP."""
     body = json.dumps({"sequence_id": sequence, "timestamp": time.time(), "temperature": 21.5}).encode()
     url = f"{stack.env['HTTP_URL']}/v1/users/{user}/devices/d1/telemetry"
-    request = urllib.request.Request(url, body, {"Authorization": authorization})  # noqa: S310 - http://127.0.0.1
+    request = urllib.request.Request(url, body, {"Authorization": authorization})
     try:
-        with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=20) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         with error:
