@@ -15,6 +15,7 @@ from tests.faults.accounts import Accounts, draw_up
 from tests.faults.mqtt import Heard
 from tests.faults.stream import Stream
 from tests.faults.tail import Tail
+from tests.faults.ways.streams import WayStream
 from tests.workers import Site, until
 
 pytestmark = [pytest.mark.faults, pytest.mark.integration]
@@ -26,9 +27,13 @@ INSERT = "INSERT INTO raw_telemetry (time, user_id, device_id, sequence_id, temp
 class Perfect:
     """Everything as it should be after a run, made by hand."""
 
-    def __init__(self, site: Site, database: Connection) -> None:
+    def __init__(self, site: Site, database: Connection, way: str | None) -> None:
+        """`way`: a gateway's, or None: as if written to Kafka."""
         self.site, self.database = site, database
-        self.stream = Stream("k", site.unique, DEVICES, 1, datetime.now(UTC) - timedelta(days=1))
+        begin = datetime.now(UTC) - timedelta(days=1)
+        self.stream = Stream("k", site.unique, DEVICES, 1, begin)
+        if way is not None:
+            self.stream = WayStream(way, site.unique, DEVICES, 1, begin)
         self.stream.sent = MESSAGES
         self.tail = Tail(site, [self.stream])
         self.heard: list[Heard] = []
@@ -105,10 +110,11 @@ class Perfect:
         assert (await self.accounts()).problems == []
 
 
-async def test_each_lie_is_found(site: Site) -> None:
+@pytest.mark.parametrize("way", [None, "http"])
+async def test_each_lie_is_found(site: Site, way: str | None) -> None:
     database = await asyncpg.connect(site.database)
     try:
-        perfect = Perfect(site, database)
+        perfect = Perfect(site, database, way)
         await perfect.make()
         await lies_are_found(perfect)
     finally:
@@ -121,6 +127,7 @@ async def lies_are_found(perfect: Perfect) -> None:
     accounts = await perfect.accounts()
     assert accounts.problems == []
     assert accounts.mqtt.episodes == accounts.mqtt.seen > 5
+    letter = perfect.stream.letter
     good = next(n for n in range(100, MESSAGES) if not perfect.stream.bad(n))
     later = perfect.stream.time(good) + timedelta(milliseconds=1)
 
@@ -131,7 +138,7 @@ async def lies_are_found(perfect: Perfect) -> None:
         return perfect.row(good, time=later)
 
     remove = sql("DELETE FROM raw_telemetry WHERE sequence_id = $1", good)
-    await perfect.find("rows: k lost: 1", remove, lambda: perfect.row(good))
+    await perfect.find(f"rows: {letter} lost: 1", remove, lambda: perfect.row(good))
     await perfect.find("should not be there", again, sql("DELETE FROM raw_telemetry WHERE time = $1", later))
     alter = "UPDATE raw_telemetry SET temperature = temperature + $2 WHERE sequence_id = $1"
     await site.fetch(alter, good, 1.0)
@@ -164,13 +171,14 @@ async def lies_about_alerts(perfect: Perfect) -> None:
 
 async def lies_about_letters(perfect: Perfect, good: int) -> None:
     """A message that never came, a bad one dead-lettered twice, a good one dead-lettered."""
-    perfect.tail.times["k"][good] = 0
-    assert (await perfect.accounts()).problems == [f"input topic: k lost: 1, such as {good}"]
-    perfect.tail.times["k"][good] = 1
+    letter = perfect.stream.letter
+    perfect.tail.times[letter][good] = 0
+    assert (await perfect.accounts()).problems == [f"input topic: {letter} lost: 1, such as {good}"]
+    perfect.tail.times[letter][good] = 1
     async with AIOKafkaProducer(bootstrap_servers=perfect.site.kafka) as producer:
         (partition, offset), [(_, bad)] = next(iter(perfect.tail.bad.items()))
         await perfect.letter(producer, bad, partition, offset)
-        assert (await perfect.accounts()).problems == [f"dead letters: k doubled: 1, such as {bad}"]
+        assert (await perfect.accounts()).problems == [f"dead letters: {letter} doubled: 1, such as {bad}"]
         await perfect.letter(producer, good, 0, 10**6)
     accounts = await perfect.accounts()
     assert accounts.dead_good == 1
