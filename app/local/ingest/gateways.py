@@ -29,13 +29,13 @@ class LocalGateways:
         """The operator's bearer token, made when first asked for (mode 0600)."""
         path = self._directory / "token"
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
+            self._private()
             write_private(path, f"{PREFIX}{secrets.token_urlsafe(SECRET_BYTES)}\n")
         return path.read_text().strip()
 
     def prepare(self, ways: Iterable[str]) -> None:
         """Make the files that these ways want. Raises PermanentError when it cannot."""
-        self._directory.mkdir(parents=True, exist_ok=True)
+        self._private()
         if "quic" in ways:
             self.certificates.make(self._account)
 
@@ -69,6 +69,10 @@ class LocalGateways:
         for way in ways:
             found |= own[way] | {f"{way.upper()}_METRICS_URL": f"http://{LOOPBACK}:{self._ports[way]}"}
         return found
+
+    def _private(self) -> None:
+        """The directory is its owner's alone: whoever opens the socket in it is the operator."""
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def _port(self, way: str) -> str:
         return str(self._ports[f"{way} in"])

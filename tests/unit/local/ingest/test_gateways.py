@@ -43,6 +43,7 @@ def test_addresses_are_those_of_the_settings(tmp_path: Path) -> None:
     assert is_token(said["INGEST_TOKEN"])
     assert made.addresses(["http"])["INGEST_TOKEN"] == said["INGEST_TOKEN"]
     assert (tmp_path / "ingest" / "token").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "ingest").stat().st_mode & 0o777 == 0o700, "whoever opens the socket in it is the operator"
 
 
 def test_of_ways_that_are_not_wanted_nothing_is_said_or_made(tmp_path: Path) -> None:
