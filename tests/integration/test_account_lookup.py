@@ -172,7 +172,10 @@ async def test_an_outage_is_told_at_once_and_ends(server_dir: Path, monkeypatch:
 
 async def test_a_connection_that_has_died_meanwhile_is_no_outage(lookup: AccountLookup, owner: Connection) -> None:
     assert await lookup.named("alice") is not None
-    ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE '% gateway'"
+    ended = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND application_name = 'iot-stream gateway'"
+    )
     assert await owner.fetchval(ended)
     assert await lookup.named("alice") is not None
 
