@@ -5,6 +5,7 @@ else in it: so no line of telemetry is taken for a login, nor a login for teleme
 """
 
 import asyncio
+import contextlib
 import ssl
 import time
 from collections.abc import Awaitable, Callable
@@ -60,9 +61,12 @@ def read_login(line: bytes) -> LoginLine | None:
 class TcpLogin:
     """Of one connection. An account is asked for again from time to time: it may be locked, or have other rights."""
 
-    def __init__(self, accounts: Accounts, peer: str, done: Callable[[Why | None], None]) -> None:
-        """`done` is called with None once the connection has an account, and with why when it has none (any more)."""
-        self._accounts, self._peer, self._done = accounts, peer, done
+    def __init__(self, accounts: Accounts, peer: str, seconds: float, done: Callable[[Why | None], None]) -> None:
+        """`done` is called with None once the connection has an account, and with why when it has none (any more).
+
+        `seconds`: longest the accounts are awaited.
+        """
+        self._accounts, self._peer, self._seconds, self._done = accounts, peer, seconds, done
         self._loop = asyncio.get_running_loop()
         self._ask: Callable[[], Awaitable[Account | Refusal]] | None = None
         self._asking: asyncio.Task[None] | None = None
@@ -118,7 +122,10 @@ class TcpLogin:
         self._asking = self._loop.create_task(self._answer(ask, expected))
 
     async def _answer(self, ask: Callable[[], Awaitable[Account | Refusal]], expected: Why | None) -> None:
-        found = await ask()
+        found: Account | Refusal = Refusal.UNAVAILABLE
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._seconds):
+                found = await ask()
         self._asking, self._since = None, self._loop.time()
         if isinstance(found, Account):
             self.account = found

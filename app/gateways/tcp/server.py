@@ -32,14 +32,14 @@ class TcpGateway:
         """Nothing listens before `start`."""
         self._settings = settings
         self.port = settings.tcp_port
-        self._connections: set[TcpConnection] = set()
+        self._connections: dict[TcpConnection, None] = {}  # the oldest first
         self._parts = TcpParts(
             bounds_of(settings),
             intake,
             accounts,
             LineTaker(settings, intake),
             memoryview(bytearray(READ_BYTES)),
-            self._connections.add,
+            self._opened,
             self._closed,
             self._hold_all,
         )
@@ -55,7 +55,8 @@ class TcpGateway:
         sockets = listen(settings.tcp_host, settings.tcp_port, "TCP", "IOT_TCP")
         self.port = sockets[0].getsockname()[1]
         seconds, context = settings.gateway_header_seconds, self._tls.context if self._tls else None
-        self._listener = Listener(self._connect, most_connections(settings), context, seconds, FULL, _refused)
+        most = most_connections(settings)
+        self._listener = Listener(self._connect, most, context, seconds, FULL, _refused, self._make_room)
         CONNECTIONS.labels(self.name).set_function(lambda: self._listener.open if self._listener else 0)
         self._listener.start(sockets)
         self._sweep()
@@ -84,10 +85,20 @@ class TcpGateway:
     def _connect(self, seat: Seat) -> TcpConnection:
         return TcpConnection(self._parts, seat)
 
+    def _opened(self, connection: TcpConnection) -> None:
+        self._connections[connection] = None
+
     def _closed(self, connection: TcpConnection) -> None:
-        self._connections.discard(connection)
+        self._connections.pop(connection, None)
         if not self._connections:
             self._none.set()
+
+    def _make_room(self) -> bool:
+        """End the oldest connection that nobody has logged in on: whoever only holds seats loses them."""
+        found = any(connection.give_way() for connection in self._connections)
+        if found:
+            REJECTED.labels("tcp", "made_room").inc()
+        return found
 
     def _hold_all(self) -> None:
         """More is not acknowledged than should be: each goes on when there is room for what it brings."""

@@ -86,6 +86,14 @@ async def test_accounts_that_do_not_answer(refusal: Refusal) -> None:
         assert "again" in answer["error"]
 
 
+async def test_accounts_that_never_answer_are_not_awaited_for_ever() -> None:
+    async with served(gateway_header_seconds=0.2) as tcp:
+        tcp.accounts.may_answer.clear()
+        client = await tcp.connect()
+        client.send(LOGIN)
+        assert (await client.rest())[0]["reason"] == "unavailable"
+
+
 async def test_nothing_is_read_while_the_accounts_are_asked() -> None:
     async with served() as tcp:
         tcp.accounts.may_answer.clear()

@@ -148,6 +148,23 @@ async def test_one_address_does_not_take_all_places() -> None:
     assert counted("too_many_connections") == before + 1
 
 
+async def test_whoever_only_holds_seats_loses_them() -> None:
+    before = counted("made_room")
+    async with served(gateway_connections=4, gateway_peer_connections=10) as tcp:
+        kept = await tcp.logged_in()
+        silent = [await tcp.connect() for _ in range(3)]
+        await until(lambda: connections() == 4)
+        for _ in range(3):
+            await tcp.logged_in()
+        for client in silent:
+            assert await client.rest() == []
+        assert counted("made_room") == before + 3
+        late = await tcp.connect()  # all are at work now
+        assert (await late.rest())[0]["reason"] == "too_many_connections"
+        kept.send(event(1))
+        assert await kept.said() == {"acked": 1}
+
+
 async def test_a_connection_that_breaks_takes_nothing_with_it() -> None:
     async with served() as tcp:
         client, other = await tcp.logged_in(), await tcp.logged_in()
