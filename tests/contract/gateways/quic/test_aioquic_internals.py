@@ -337,9 +337,8 @@ def test_a_peer_that_does_not_read_its_answers_is_held(tmp_path: Path) -> None:
     sent_while(made, 20)
     made.gateway.send_stream_data(0, bytes(2 << 20))  # more than the client's window
     made.client._write_stream_limits = made.client._write_connection_limits = lambda **_: None
-    sent_while(made, 300)
+    assert sent_while(made, 500) < 256 << 10
     assert made.gateway.backlog > 64 << 10
-    assert sent_while(made, 200) == 0
     assert not any(isinstance(event, ConnectionTerminated) for event in made.events())
 
 
