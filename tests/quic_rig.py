@@ -128,11 +128,14 @@ class KnownAccounts:
     def __init__(self, *names: str) -> None:
         self.names = set(names)
         self.answer: Refusal | None = None  # instead of any account
+        self.silent = False  # no answer at all
         self.asked: list[tuple[str, str | None, str]] = []
 
     async def by_certificate(self, common_name: str, device: str | None, peer: str) -> Account | Refusal:
         """The account of this name."""
         self.asked.append((common_name, device, peer))
+        if self.silent:
+            await asyncio.Event().wait()
         if self.answer:
             return self.answer
         return Account(common_name, device) if common_name in self.names else Refusal.BAD_CREDENTIALS

@@ -149,7 +149,11 @@ class QuicPeer:
 
     async def _log_in(self, who: Names) -> None:
         """Take the account of the certificate, now or anew; without one the connection ends."""
-        answer = await self._site.accounts.by_certificate(who.user, who.device, self._address)
+        try:
+            async with asyncio.timeout(self._site.frame_seconds):
+                answer = await self._site.accounts.by_certificate(who.user, who.device, self._address)
+        except TimeoutError:
+            answer = Refusal.UNAVAILABLE
         if self._closing or (answer is Refusal.UNAVAILABLE and self.account):
             return
         if isinstance(answer, Refusal):

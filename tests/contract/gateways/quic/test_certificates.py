@@ -104,6 +104,14 @@ async def test_who_cannot_be_asked_for_now_may_come_again(tmp_path: Path, answer
         assert not end.for_ever
 
 
+async def test_nobody_waits_for_accounts_for_ever(tmp_path: Path) -> None:
+    async with gateway_rig(tmp_path, gateway_header_seconds=0.3) as rig:
+        rig.accounts.silent = True
+        async with rig.session() as sender:
+            end = await sender.ended(5)
+        assert (end.words, end.for_ever) == ("accounts cannot be asked now: connect again", False)
+
+
 async def test_an_account_speaks_for_itself_alone(tmp_path: Path) -> None:
     async with gateway_rig(tmp_path) as rig, rig.session(rig.client(rig.authority.issue("n2"))) as sender:
         sender.session.send(sender.session.open_stream(), batch(1, "s1", node="n1").SerializeToString())
