@@ -3,17 +3,12 @@
 The files are looked at before each handshake, so that a renewed certificate needs no restart.
 """
 
+from contextlib import suppress
 from pathlib import Path
 
 import grpc
-import structlog
 
-from app.gateways.grpc.refusal import NAME
-from app.runtime import tls
-
-log = structlog.get_logger()
-
-_Stamp = tuple[tuple[int, int, int], ...]
+from app.runtime.renewed_tls import RenewedTls, TlsFiles
 
 
 class ServedCertificate:
@@ -23,35 +18,23 @@ class ServedCertificate:
         """`key` None: it is in the file of the certificate. With `clients_ca` nobody comes in without a certificate
         that it has signed. Raises ValueError that names the file.
         """
-        self._files = (certificate, key or certificate, clients_ca)
-        self._key, self._clients_ca = key, clients_ca
-        self._stamp = self._look()
+        self._files = TlsFiles(certificate, key, clients_ca)
+        self._tls = RenewedTls(self._files)  # says what is wrong with them, which gRPC does not
         self._shown = self._read()
 
     def credentials(self) -> grpc.ServerCredentials:
         """For a port of gRPC's server."""
-        asks = self._clients_ca is not None
+        asks = self._files.clients_ca is not None
         return grpc.dynamic_ssl_server_credentials(self._shown, self._newest, require_client_authentication=asks)
 
     def _newest(self) -> grpc.ServerCertificateConfiguration:
         """Called by gRPC's threads; while the files cannot be used, what could be used last."""
-        try:
-            stamp = self._look()
-            if stamp != self._stamp:
-                self._stamp = stamp  # also of files that are wrong: said once
+        if self._tls.look():
+            with suppress(OSError):  # it has changed again, and is looked at again
                 self._shown = self._read()
-                log.info("gateway_certificate_renewed", gateway=NAME, file=str(self._files[0]))
-        except (ValueError, OSError) as error:
-            cure = "the certificate as it was is shown until this is mended"
-            log.error("gateway_certificate_unusable", gateway=NAME, error=str(error), cure=cure)
         return self._shown
-
-    def _look(self) -> _Stamp:
-        found = [file.stat() for file in self._files if file]
-        return tuple((one.st_ino, one.st_mtime_ns, one.st_size) for one in found)
 
     def _read(self) -> grpc.ServerCertificateConfiguration:
         certificate, key, clients_ca = self._files
-        tls.server_context(certificate, self._key, clients_ca)  # says what is wrong with them, which gRPC does not
-        ca = clients_ca.read_bytes() if clients_ca else None
-        return grpc.ssl_server_certificate_configuration([(key.read_bytes(), certificate.read_bytes())], ca)
+        pair = (key or certificate).read_bytes(), certificate.read_bytes()
+        return grpc.ssl_server_certificate_configuration([pair], clients_ca.read_bytes() if clients_ca else None)
