@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Callable
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import NetworkAddress
@@ -180,7 +180,8 @@ async def open_session(
     )
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
-            await asyncio.wait([session.connected, session.closed], return_when=asyncio.FIRST_COMPLETED)
+            either: list[asyncio.Future[Any]] = [session.connected, session.closed]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
     except TimeoutError:
         session.close()
         raise TransientError(f"no answer from {host} within {CONNECT_SECONDS:.0f} s") from None
