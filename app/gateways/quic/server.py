@@ -25,6 +25,7 @@ from app.gateways.quic.share import Crowd, Share
 from app.ports import Accounts
 from app.runtime.quic.contract import CloseCode, LoginFault, login_fault
 from app.runtime.quic.link import Link
+from app.runtime.renewed_tls import RenewedTls, TlsFiles
 from app.settings import Settings
 
 log = structlog.get_logger()
@@ -52,11 +53,11 @@ class QuicGateway:
         if settings.quic_certificate_file is None or settings.quic_ca_file is None:
             raise SettingsError("IOT_QUIC_CERTIFICATE_FILE, IOT_QUIC_CA_FILE: QUIC needs both")
         self._settings = settings
-        self._configuration = configuration(
-            settings.quic_certificate_file, settings.quic_key_file, settings.quic_idle_seconds
-        )
+        self._files = TlsFiles(settings.quic_certificate_file, settings.quic_key_file, settings.quic_ca_file)
+        self._configuration = configuration(*self._files[:2], settings.quic_idle_seconds)
         tokens = reset_tokens(self._configuration.private_key, settings.quic_port)
         self._parts = ServerParts(client_authorities(settings.quic_ca_file), tokens, STREAMS)
+        self._tls = _renewed(self._files)
         limit = settings.quic_series_max
         self._series = Series(limit, limit * SERIES_MOST, SERIES_SECONDS)
         self._site = _site(settings, intake, accounts, self._series)
@@ -198,10 +199,31 @@ class QuicGateway:
                     self._gone(peer)
                 else:
                     peer.look(now)
+            self._read_renewed()
             SERIES.set(self._series.count)
             TOP_SERIES.clear()
             for account, count in self._series.top(TOP):
                 TOP_SERIES.labels(account).set(count)
+
+    def _read_renewed(self) -> None:
+        """Use files that have changed for the connections to come."""
+        if self._tls.look() is None or self._files.clients_ca is None:
+            return
+        try:
+            made = configuration(*self._files[:2], self._settings.quic_idle_seconds)
+            trusted = client_authorities(self._files.clients_ca)
+        except SettingsError as error:
+            log.error("certificate_not_renewed", error=str(error), note="the one read before is shown still")
+        else:
+            self._configuration, self._parts = made, self._parts._replace(trusted=trusted)
+
+
+def _renewed(files: TlsFiles) -> RenewedTls:
+    """Raises SettingsError."""
+    try:
+        return RenewedTls(files)
+    except ValueError as error:
+        raise SettingsError(f"IOT_QUIC_CERTIFICATE_FILE, IOT_QUIC_KEY_FILE, IOT_QUIC_CA_FILE: {error}") from None
 
 
 def _site(settings: Settings, intake: Intake, accounts: Accounts, series: Series) -> Site:

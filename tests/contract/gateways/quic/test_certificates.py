@@ -1,5 +1,6 @@
 """Who a QUIC gateway lets in: each kind of certificate, over a real handshake; of nobody else is a byte read."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -173,6 +174,33 @@ async def test_a_certificate_that_ends_ends_its_connection(tmp_path: Path) -> No
         await one.heard(1)
         end = await one.ended()
         assert (end.words, end.for_ever) == ("the certificate has ended", True)
+
+
+async def test_renewed_files_are_used_for_the_connections_to_come(tmp_path: Path) -> None:
+    async with gateway_rig(tmp_path) as rig, rig.session() as before:
+        (tmp_path / "next").mkdir()
+        successor = Authority(tmp_path / "next")
+        server, files = successor.issue("gateway", usage=SERVER, hosts=("localhost",)), rig.settings
+        for file, new in (
+            (files.quic_certificate_file, server.certificate),
+            (files.quic_key_file, server.key),
+            (files.quic_ca_file, successor.file),
+        ):
+            assert file
+            new.replace(file)
+        rig.authority.file = files.quic_ca_file or Path()
+        await asyncio.sleep(1.5)
+        before.session.send(before.session.open_stream(), batch(1, "s1").SerializeToString())
+        assert (await before.heard(1))[0].accepted == 1, "who is connected goes on"
+        assert "refuses our certificate" in await refused_now(rig, rig.client())
+        async with rig.session(rig.client(successor.issue("n1"))) as after:
+            after.session.send(after.session.open_stream(), batch(1, "s1").SerializeToString())
+            assert (await after.heard(1))[0].accepted == 1
+
+
+async def refused_now(rig: GatewayRig, configuration: QuicConfiguration) -> str:
+    async with rig.session(configuration) as sender:
+        return (await sender.ended()).words
 
 
 def test_alerts_have_the_codes_of_quic() -> None:
