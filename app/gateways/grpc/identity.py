@@ -1,5 +1,6 @@
 """Who calls, or with which status the call ends: in, a call; out, its account."""
 
+import asyncio
 from urllib.parse import unquote
 
 import grpc
@@ -38,14 +39,19 @@ def peer_of(context: Context) -> str:
 class CallerIdentity:
     """Asks the accounts."""
 
-    def __init__(self, accounts: Accounts) -> None:
-        self._accounts = accounts
+    def __init__(self, accounts: Accounts, seconds: float) -> None:
+        """`seconds`: how long a call waits for them."""
+        self._accounts, self._seconds = accounts, seconds
 
     async def caller(self, context: Context) -> Account | CallRefusal:
         """The account of a call."""
         peer = peer_of(context)
         credentials = shown(context.invocation_metadata() or (), context.auth_context())
-        found = await self._asked(credentials, peer)
+        try:
+            async with asyncio.timeout(self._seconds):
+                found = await self._asked(credentials, peer)
+        except TimeoutError:
+            found = Refusal.UNAVAILABLE
         if isinstance(found, Account):
             return found
         if isinstance(found, CallRefusal):  # the accounts were not asked, who count by themselves (login/counted.py)

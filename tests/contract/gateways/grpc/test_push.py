@@ -183,6 +183,16 @@ async def test_who_is_to_wait_is_told_how_long_in_every_form(
     assert retry.retry_delay.ToMilliseconds() == 1000 * seconds
 
 
+async def test_accounts_that_do_not_answer_are_not_awaited_for_ever(path: Path) -> None:
+    async with world(path, gateway_header_seconds=0.3) as it, connected(path) as stub:
+        it.accounts.answers.clear()
+        error = await status_of(stub.PushMetrics(push(1, [1]), metadata=TOKEN))
+        assert error.code() is grpc.StatusCode.UNAVAILABLE
+        assert "accounts" in str(error.details())
+        it.accounts.answers.set()
+        assert (await stub.PushMetrics(push(1, [1]), metadata=TOKEN)).accepted == 1
+
+
 async def test_over_a_limit_the_rest_is_refused_and_once_nothing_is_left_the_call(path: Path) -> None:
     limits = IngressLimits(user_messages=1.0, burst=3.0)
     async with world(path, limits=limits) as it, connected(path) as stub:

@@ -65,6 +65,8 @@ class KnownAccounts:
         self.certificates: dict[str, Account] = {"alice": Account("alice")}
         self.nobody: Account | Refusal = Refusal.BAD_CREDENTIALS
         self.asked: list[tuple[Any, ...]] = []
+        self.answers = asyncio.Event()
+        self.answers.set()
 
     async def by_password(self, user: str, password: str, peer: str) -> Account | Refusal:
         """The one that is known."""
@@ -74,6 +76,7 @@ class KnownAccounts:
     async def by_token(self, token: str, peer: str) -> Account | Refusal:
         """The one that is known."""
         self.asked.append(("token", token, peer))
+        await self.answers.wait()
         return self.tokens.get(token, Refusal.BAD_CREDENTIALS)
 
     async def by_certificate(self, common_name: str, device: str | None, peer: str) -> Account | Refusal:
