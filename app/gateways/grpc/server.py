@@ -99,6 +99,7 @@ class GrpcGateway:
             age=settings.grpc_connection_age,
             trusted=settings.auth_cache_seconds,
         )
+        identity = CallerIdentity(self._accounts, settings.gateway_header_seconds)
         answer = settings.grpc_answer_seconds
         waits = PushWaits(settings.gateway_idle_seconds, room=answer / 2, ack=answer)
         service = IngestService(
