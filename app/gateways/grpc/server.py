@@ -103,10 +103,7 @@ class GrpcGateway:
         answer = settings.grpc_answer_seconds
         waits = PushWaits(settings.gateway_idle_seconds, room=answer / 2, ack=answer)
         service = IngestService(
-            Callers(
-                CallerIdentity(self._accounts, settings.gateway_header_seconds),
-                CallSlots(settings.grpc_calls, settings.grpc_account_calls),
-            ),
+            Callers(identity, CallSlots(settings.grpc_calls, settings.grpc_account_calls)),
             Pushing(intake, taking, waits),
             Streams(taking, intake, streams, self._stop),
             health,
