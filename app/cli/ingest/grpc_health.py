@@ -22,7 +22,8 @@ def show(settings: Settings, as_json: bool) -> int:
     """
     found = asked(settings)
     if as_json:
-        print(json.dumps(MessageToDict(found, preserving_proto_field_name=True)))
+        said = MessageToDict(found, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+        print(json.dumps(said))
     else:
         print("\n".join(f"{name:14} {value}" for name, value in lines(found)))
     return 0 if found.status == GetHealthResponse.STATUS_SERVING else 1
