@@ -96,12 +96,12 @@ def sealed(
     `way` is USERS or IOT. Ids, rights and size are asked; the payload is not looked at, nor for a traceparent.
     """
     place = place_of(account, way, owner, device)
-    if type(place) is Rejection:
+    if isinstance(place, Rejection):
         return place
     if len(payload) > arrival.max_bytes:
         return _too_large(len(payload), arrival)
-    headers = [place.header, KIND, *arrival.last]  # type: ignore[union-attr]
-    return IngestRecord(_TELEMETRY, place.key, payload, headers, 0, arrival.ingest_ms)  # type: ignore[union-attr]
+    headers = [place.header, KIND, *arrival.last]
+    return IngestRecord(_TELEMETRY, place.key, payload, headers, 0, arrival.ingest_ms)
 
 
 def item(account: Account, line: bytes, arrival: Arrival) -> IngestRecord | Rejection:
