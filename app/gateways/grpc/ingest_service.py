@@ -11,6 +11,7 @@ message before anybody has asked who sends it.
 """
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import grpc
 
@@ -34,7 +35,8 @@ class IngestService:
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """For gRPC's server. All messages are bytes."""
-        unary, stream = grpc.stream_unary_rpc_method_handler, grpc.stream_stream_rpc_method_handler
+        unary: Any = grpc.stream_unary_rpc_method_handler  # its type is that of handlers without an event loop
+        stream: Any = grpc.stream_stream_rpc_method_handler
         methods = {
             "GetHealth": unary(self._get_health),
             "Flush": unary(self._flush),

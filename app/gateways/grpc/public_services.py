@@ -10,7 +10,6 @@ from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
-from grpc import aio
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_reflection.v1alpha.reflection import aio as reflection
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
@@ -18,7 +17,7 @@ from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
 from app.errors import TransientError
 from app.gateways.grpc.callers import TOO_MANY, Answer, CallSlots
 from app.gateways.grpc.identity import peer_of
-from app.gateways.grpc.refusal import CallRefusal, Context, refuse
+from app.gateways.grpc.refusal import CallRefusal, Context, next_message, refuse
 from app.runtime.interrupt import Interrupt
 
 HEALTH = "grpc.health.v1.Health"
@@ -43,7 +42,8 @@ class PublicServices:
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
         """For gRPC's server. All messages are bytes."""
-        unary, stream = grpc.stream_unary_rpc_method_handler, grpc.stream_stream_rpc_method_handler
+        unary: Any = grpc.stream_unary_rpc_method_handler  # its type is that of handlers without an event loop
+        stream: Any = grpc.stream_stream_rpc_method_handler
         health = {"Check": unary(self._check), "Watch": stream(self._watch)}
         reflection = {"ServerReflectionInfo": stream(self._reflect)}
         return [
@@ -85,7 +85,7 @@ class PublicServices:
                 return None
 
         async def describe() -> CallRefusal | None:
-            while (data := await context.read()) is not aio.EOF:
+            while (data := await next_message(context)) is not None:
                 request = _parsed(ServerReflectionRequest, data)
                 if request is None:
                     return MALFORMED
@@ -112,10 +112,10 @@ class PublicServices:
 async def _asked_service(context: Context) -> str | CallRefusal:
     try:
         async with asyncio.timeout(MESSAGE_SECONDS):
-            data = await context.read()
+            data = await next_message(context)
     except TimeoutError:
         return MALFORMED
-    request = None if data is aio.EOF else _parsed(HealthCheckRequest, data)
+    request = None if data is None else _parsed(HealthCheckRequest, data)
     return MALFORMED if request is None else str(request.service)
 
 

@@ -4,12 +4,11 @@ import asyncio
 from typing import NamedTuple
 
 import grpc
-from grpc import aio
 
 from app.core.model.records import Reason
 from app.errors import TransientError
 from app.gateways.grpc.push_request import push_request
-from app.gateways.grpc.refusal import CallRefusal, Context
+from app.gateways.grpc.refusal import CallRefusal, Context, next_message
 from app.gateways.grpc.stream import STOPS
 from app.gateways.grpc.taking import BatchForm, Taking
 from app.gateways.intake import Intake, Refused
@@ -84,11 +83,11 @@ class Pushing:
     async def _message(self, context: Context) -> bytes | CallRefusal:
         try:
             async with asyncio.timeout(self._waits.message):
-                data = await context.read()
+                data = await next_message(context)
         except TimeoutError:
             detail = f"the message has not come within {self._waits.message:g} s"
             return CallRefusal(grpc.StatusCode.DEADLINE_EXCEEDED, "slow", detail)
-        if data is aio.EOF:  # also of a message that is too large, whose status gRPC has sent
+        if data is None:  # also of a message that is too large, whose status gRPC has sent
             return CallRefusal(grpc.StatusCode.INVALID_ARGUMENT, "malformed", "the call has no message that is whole")
         return data
 

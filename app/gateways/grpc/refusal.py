@@ -44,6 +44,12 @@ class CallRefusal(NamedTuple):
         )
 
 
+async def next_message(context: Context) -> bytes | None:
+    """Of the caller's; None: there will be no more, or the call has ended."""
+    data: object = await context.read()
+    return data if isinstance(data, bytes) else None  # else it is grpc.aio.EOF
+
+
 async def refuse(context: Context, refusal: CallRefusal) -> Never:
     """End the call with the status. Raises what ends its handler: grpc's AbortError, or CancelledError.
 

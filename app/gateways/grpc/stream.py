@@ -19,7 +19,7 @@ from grpc import aio
 from app.errors import TransientError
 from app.gateways.gateway_metrics import CONNECTIONS
 from app.gateways.grpc.ack_window import AckWindow
-from app.gateways.grpc.refusal import NAME, CallRefusal, Context
+from app.gateways.grpc.refusal import NAME, CallRefusal, Context, next_message
 from app.gateways.grpc.taking import BatchForm, Taking
 from app.gateways.intake import Intake
 from app.ports import Account
@@ -97,9 +97,9 @@ class BatchStream:
             await self._window.room()
             await self._intake.room(account.user_id)
             self._asking, self._moved = True, time.monotonic()
-            data = await self._context.read()
+            data = await next_message(self._context)
             self._asking, self._moved = False, time.monotonic()
-            if data is aio.EOF:
+            if data is None:
                 return None
             if self._moved > trusted_until:
                 found = await caller()
