@@ -13,8 +13,10 @@ def tcp() -> None:
     Then one JSON object a line, or Influx line protocol with IOT_TCP_FORMAT=influx. A line that is refused is answered
     {"line":3,"reason":"...","error":"..."}; the others go on. After a lost connection send again what has no ack.
 
-    Example: iot-stream tcp &
-    (echo '{"user":"alice","password":"secret"}';
-    echo '{"device_id":"d1","sequence_id":1,"timestamp":1795226400,"temperature":21.5}') | nc -N 127.0.0.1 8089
+    Example:
+
+    (echo '{"user":"alice","password":"secret"}'
+    echo '{"device_id":"d1","sequence_id":1,"timestamp":1795226400}'
+    ) | nc -N 127.0.0.1 8089
     """
     run(load(), ["tcp"])

@@ -209,7 +209,7 @@ async def test_influx_lines() -> None:
 async def test_influx_lines_that_are_too_long_are_refused_though_their_start_is_good() -> None:
     async with served(tcp_format="influx", tcp_line_max_bytes=1000) as tcp:
         client = await tcp.logged_in()
-        client.send(b"m,device_id=d1 a=1" + b"1" * 2000 + b"\n", b"m,device_id=d1 a=1\n")
+        client.send(b"m,device_id=d1 a=1" + b" " * 2000 + b"5\n", b"m,device_id=d1 a=1\n")
         refusal, _ = await client.until_acked(2)
         assert refusal["reason"] == "payload_too_large"
         assert len(tcp.writer.records) == 1
