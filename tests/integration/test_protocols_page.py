@@ -44,7 +44,7 @@ def examples() -> list[Example]:
     found = []
     for section in PAGE.read_text().split("\n## ")[1:]:
         title = section.partition("\n")[0]
-        blocks = re.findall(r"^```(bash|python)\n(.*?)^```\n(?:\n((?: {4}.*\n)+))?", section, re.M | re.S)
+        blocks = re.findall(r"^```(bash|python)\n(.*?)^```\n(?:\n((?: {4}[^\n]*\n)+))?", section, re.M | re.S)
         found += [
             Example(title, language, code, re.sub(r"^ {4}", "", said, flags=re.M)) for language, code, said in blocks
         ]
@@ -95,15 +95,18 @@ async def site(kafka: KafkaServer, database: str, unique: str, tmp_path: Path) -
         yield Site(addresses, kafka.bootstrap, unique)
 
 
-def tools() -> str:
-    """The directory that scripts/deploy-tools has built programs in."""
-    where = subprocess.run([ROOT / "scripts" / "deploy-tools", "--where"], capture_output=True, text=True, check=True)
-    return where.stdout.strip()
+def grpcurl() -> Path | None:
+    """The program that scripts/grpcurl has built, or the system's; None where there is none."""
+    built = subprocess.run([ROOT / "scripts" / "grpcurl", "--where"], capture_output=True, text=True, check=True)
+    path = Path(built.stdout.strip())
+    found = path if path.exists() else shutil.which("grpcurl")
+    return Path(found) if found else None
 
 
-def run(example: Example, site: Site, directory: Path) -> str:
+def run(example: Example, site: Site, directory: Path, tool: Path | None) -> str:
     """What it prints. Fails when it does not end well."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), tools(), os.environ["PATH"]])
+    programs = [str(Path(sys.executable).parent), *([str(tool.parent)] if tool else [])]
+    path = os.pathsep.join([*programs, os.environ["PATH"]])
     shell = (
         [sys.executable, "-W", "error", "-c"] if example.language == "python" else ["bash", "-euo", "pipefail", "-c"]
     )
@@ -127,13 +130,12 @@ GRPC = {  # by what is in the block
 
 
 async def test_each_example_does_what_it_says(site: Site, tmp_path: Path) -> None:
-    has_grpcurl = shutil.which("grpcurl", path=os.pathsep.join([tools(), os.environ["PATH"]])) is not None
-    left_out = 0
+    tool, left_out = grpcurl(), 0
     for example in examples():
-        if example.code.count("grpcurl -") and not has_grpcurl:
+        if "grpcurl -" in example.code and tool is None:
             left_out += 1
             continue
-        printed = run(example, site, tmp_path)
+        printed = run(example, site, tmp_path, tool)
         if example.language == "python":
             assert printed == example.printed, example
         else:
@@ -148,4 +150,4 @@ async def test_each_example_does_what_it_says(site: Site, tmp_path: Path) -> Non
     assert {one["value"] for one in plant} >= {4.25, 5, 6, *range(100)} | (set() if left_out else {4.5, 4.75})
     assert {dict(record.headers)["gateway"] for record in records} == {b"http", b"tcp", b"grpc", b"quic"}
     if left_out:
-        pytest.skip("grpcurl is not there (scripts/deploy-tools builds it): its examples were not run")
+        pytest.skip("grpcurl is not there (scripts/grpcurl builds it): its examples were not run")
