@@ -65,8 +65,8 @@ class WayStream(Stream):
             return (key, payload) == (sent.key, sent.payload)
         said = json.loads(payload)
         fields = {name: value for name, value in said.items() if name not in ("sequence_id", "timestamp", "value")}
-        when = datetime.fromisoformat(said["timestamp"])
-        return key == sent.key and (number_of(payload), fields, when) == (n, self.fields(n), self.time(n))
+        when = round(said["timestamp"] * 1e6)  # a float of seconds tells microseconds apart
+        return key == sent.key and (number_of(payload), fields, when) == (n, self.fields(n), self._microseconds(n))
 
     def _microseconds(self, n: int) -> int:
         moment = self.time(n)

@@ -5,7 +5,13 @@ from datetime import UTC, datetime
 
 import pytest
 
+from app.gateways.protobuf_records import events, metrics
+from app.gateways.record import IngestRecord
+from app.gateways.telemetry_record import Arrival, item
 from app.local.layout import WAYS
+from app.ports import Account
+from app.protobuf.events_pb2 import EventBatch
+from app.protobuf.metrics_pb2 import MetricBatch
 from tests.faults.load import BAD_EVERY
 from tests.faults.ways.streams import WayStream
 
@@ -16,11 +22,16 @@ def stream(way: str) -> WayStream:
     return WayStream(way, "alice", 10, 3, BEGIN)
 
 
-def arrived(made: WayStream, n: int, **changed: object) -> bytes:
+def arrived(made: WayStream, n: int) -> bytes:
     """What a gateway makes of message n of gRPC or QUIC."""
-    value = {"value": float(n)} if made.way == "quic" else {}
-    fields = {"timestamp": made.stamp(n), "sequence_id": n, **value, **made.fields(n)}
-    return json.dumps({**fields, **changed}).encode()
+    account, arrival = Account("alice"), Arrival(made.way.encode(), int(BEGIN.timestamp() * 1000))
+    if made.way == "grpc":
+        _, (record,) = events(account, EventBatch(batch_id=1, events=[made.event(n)]).SerializeToString(), arrival)
+    else:
+        _, (record,) = metrics(account, MetricBatch(batch_id=1, metrics=[made.metric(n)]).SerializeToString(), arrival)
+    assert isinstance(record, IngestRecord), record
+    assert record.key == made.message(n).key
+    return record.value
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -52,3 +63,18 @@ def test_what_protobuf_says_is_what_the_json_says() -> None:
     assert (metric.node_id, metric.sensor_id, metric.sequence_id, metric.value) == ("alice", "q7", 77, 77.0)
     assert event.time_us == metric.time_us == int(made.time(77).timestamp() * 1e6)
     assert json.loads(event.extra_json) == made.fields(77)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_gateway_takes_all_of_it_bad_ones_too(way: str) -> None:
+    """What is planted as bad is for the worker to find: a refusal would have no dead letter."""
+    made = stream(way)
+    bad = [n for n in range(30 * BAD_EVERY) if made.bad(n)]
+    assert len(bad) > 5
+    for n in [0, 1, *bad]:
+        if way in ("grpc", "quic"):
+            assert made.is_message(n, made.message(n).key, arrived(made, n))
+            continue
+        record = item(Account("alice"), made.message(n).payload, Arrival(way.encode(), int(BEGIN.timestamp() * 1000)))
+        assert isinstance(record, IngestRecord), record
+        assert (record.key, record.value) == (made.message(n).key, made.message(n).payload)
