@@ -32,15 +32,18 @@ class HttpOutlet:
 
     async def _post(self, user: str, samples: Sequence[Sample]) -> int:
         body = b"\n".join([sample.line() for sample in samples])
-        auth = aiohttp.BasicAuth(user, self._passwords[user])
-        headers = {"Content-Type": "application/x-ndjson"}
+        who = aiohttp.encode_basic_auth(user, self._passwords[user])
+        headers = {"Content-Type": "application/x-ndjson", "Authorization": who}
         try:
-            async with self._session.post(self._url, data=body, headers=headers, auth=auth) as answer:
+            async with self._session.post(self._url, data=body, headers=headers) as answer:
                 if answer.status in (401, 403):
                     raise PermanentError(f"fleet: {self._url} refuses the account {user}: {answer.status}")
                 if answer.status >= 429:
                     raise TransientError(f"fleet: {self._url} answers {answer.status}")
-                return len((await answer.json())["rejected"])
+                said = await answer.json(content_type=None)  # of a batch with nothing good in it: a problem, status 400
+                if "rejected" not in said:
+                    raise PermanentError(f"fleet: {self._url} answers {answer.status}: {said.get('detail')}")
+                return len(said["rejected"])
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise TransientError(f"fleet: no answer of {self._url}: {error or type(error).__name__}") from error
 

@@ -45,7 +45,8 @@ class HttpWire:
 
     def __init__(self, session: aiohttp.ClientSession, door: Door) -> None:
         self._session, self._url = session, f"{door.http_url}/v1/events"
-        self._headers = {"Content-Type": "application/x-ndjson"}
+        who = aiohttp.encode_basic_auth(door.user, door.password)
+        self._headers = {"Content-Type": "application/x-ndjson", "Authorization": who}
 
     async def push(self, stream: WayStream, numbers: Sequence[int]) -> None:
         body = b"\n".join([stream.message(n).payload for n in numbers])
@@ -146,7 +147,7 @@ async def wire(way: str, door: Door) -> AsyncIterator[Wire]:
 @asynccontextmanager
 async def _http(door: Door) -> AsyncIterator[Wire]:
     timeout = aiohttp.ClientTimeout(total=PATIENCE)
-    async with aiohttp.ClientSession(auth=aiohttp.BasicAuth(door.user, door.password), timeout=timeout) as session:
+    async with aiohttp.ClientSession(timeout=timeout) as session:
         yield HttpWire(session, door)
 
 
