@@ -71,7 +71,16 @@ class GatewayFleet:
         self.answered, self.refused, self.problem = 0, 0, ""
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Send until stopped. A gateway that is away is tried again and again; `problem` has its last words."""
+        """Send until stopped. A gateway that is away is tried again and again; `problem` has its last words.
+
+        Raises PermanentError when it will never take what is sent.
+        """
+        try:
+            await self._run(stop)
+        finally:
+            await self._outlet.close()
+
+    async def _run(self, stop: asyncio.Event) -> None:
         # After a kill the file is up to a batch old: the next ids lie beyond any that can have been used since.
         samples = self._samples(self._remembered() + MOST)
         waiting: list[Sample] = []
@@ -85,7 +94,6 @@ class GatewayFleet:
             sent = await self._send(waiting, interrupt) if waiting else True
             waiting = [] if sent else waiting
             await set_within(stop, PAUSE if sent else AGAIN)
-        await self._outlet.close()
 
     async def _send(self, samples: Sequence[Sample], interrupt: Interrupt) -> bool:
         try:

@@ -9,6 +9,7 @@ from app.errors import PermanentError, TransientError
 from app.local.fleet.gateway_fleet import Sample
 
 PATIENCE = 30.0  # seconds for an answer
+PASSING = ("unavailable", "slowed_down", "stopping", "too_many_connections")  # a login that may be taken another time
 
 
 class TcpOutlet:
@@ -53,6 +54,8 @@ class _Connection:
     async def login(self, user: str, password: str) -> None:
         self._writer.write(json.dumps({"user": user, "password": password}).encode() + b"\n")
         said = await self._line()
+        if said.get("reason") in PASSING:
+            raise EOFError(str(said.get("error")))
         if said.get("ok") is not True:
             raise PermanentError(f"fleet: the TCP gateway refuses the account {user}: {said}")
 
