@@ -10,12 +10,9 @@ rows, and the median of the ratios of the pairs with the interval that holds the
 
 import argparse
 import asyncio
-import math
 import os
 import statistics
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import SecretStr
@@ -23,11 +20,10 @@ from pydantic import SecretStr
 from app.kafka import topics
 from app.kafka.access import Access
 from app.local.servers.common import free_port
-from app.local.servers.kafka import Kafka
-from app.local.servers.postgres import Postgres
 from app.settings import Settings
-from tests.bench.end_to_end import Result, empty, prepare, run_worker
+from tests.bench.end_to_end import Result, empty, prepare, run_worker, servers
 from tests.bench.load import fill
+from tests.bench.pairs import words
 
 DEAD = "http://127.0.0.1:9"  # the port of `discard`, where nobody is
 MODES = {"0.1%": 0.001, "1%": 0.01, "dead": 0.01}  # ratio; "dead": to nobody
@@ -44,20 +40,6 @@ def variables(mode: str, collector: str) -> dict[str, str]:
     """What switches tracing on as the mode says."""
     endpoint = DEAD if mode == "dead" else collector
     return {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "IOT_TRACE_RATIO": str(MODES[mode])}
-
-
-def interval(ratios: Sequence[float]) -> tuple[float, float]:
-    """The least and the largest of the ordered ratios between which the median lies with at least 95 %, if there are.
-
-    Of n independent ones as many are below the median as heads come in n throws. Fewer than six say nothing.
-    """
-    count, ordered = len(ratios), sorted(ratios)
-    left_out, below = 0, 1 / 2**count
-    while left_out < (count - 1) // 2 and 2 * below <= 0.05:
-        left_out += 1
-        below += math.comb(count, left_out) / 2**count
-    left_out = max(0, left_out - 1)
-    return ordered[left_out], ordered[-1 - left_out]
 
 
 def measure(kafka: str, database: str, options: argparse.Namespace, home: str, collector: str) -> dict[str, list[Pair]]:
@@ -92,12 +74,10 @@ def report(pairs: Mapping[str, Sequence[Pair]]) -> None:
     print(f"{'':6}{'off':>8}{'on':>8}  CPU s per million rows; ratio: median (95 %), rows/s on / off, MB off and on")
     for mode, each in pairs.items():
         ratios = [pair.on.cpu / pair.off.cpu for pair in each]
-        low, high = interval(ratios)
         off, on = (statistics.median(pair[side].cpu for pair in each) for side in (0, 1))
         rates = statistics.median(pair.on.rate / pair.off.rate for pair in each)
         memory = [statistics.median(pair[side].rss for pair in each) for side in (0, 1)]
-        middle = f"{statistics.median(ratios):.3f} ({low:.3f} to {high:.3f})"
-        print(f"{mode:6}{off:8.2f}{on:8.2f}  {middle}, {rates:.2f}, {memory[0]:.0f} and {memory[1]:.0f}")
+        print(f"{mode:6}{off:8.2f}{on:8.2f}  {words(ratios)}, {rates:.2f}, {memory[0]:.0f} and {memory[1]:.0f}")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -118,20 +98,10 @@ def main(options: argparse.Namespace) -> None:
     os.environ["GRPC_VERBOSITY"] = "NONE"  # it would comment on each process that is started here
     from tests.otlp import receiver
 
-    with tempfile.TemporaryDirectory(prefix="iot-bench-") as home, receiver() as collector:
-        os.chmod(home, 0o755)  # PostgreSQL runs as an account of its own
-        kafka, postgres = Kafka(Path(home) / "kafka"), Postgres(Path(home) / "postgres")
-        try:
-            kafka.start()
-            postgres.start()
-            kafka.wait_ready()
-            postgres.wait_ready()
-            pairs = measure(kafka.bootstrap, postgres.dsn, options, home, collector.grpc_endpoint)
-            print(f"the collector got {len(collector.spans):,} spans")
-            report(pairs)
-        finally:
-            postgres.stop()
-            kafka.stop()
+    with servers() as (kafka, postgres, home), receiver() as collector:
+        pairs = measure(kafka.bootstrap, postgres.dsn, options, home, collector.grpc_endpoint)
+        print(f"the collector got {len(collector.spans):,} spans")
+        report(pairs)
 
 
 if __name__ == "__main__":
