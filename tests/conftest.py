@@ -12,9 +12,9 @@ import pytest
 
 from tests import servers
 
-# `make unit` is for every save of a file. `make test` takes the same examples each time, so that a red one is due to the
-# change, and can be repeated; `make properties` looks for new ones. No deadlines: they time the machine, and a busy one
-# is no bug.
+# `make unit` is for every save of a file. `make test` takes the same examples each time: a red one is due to the
+# change, and can be repeated. `make properties` looks for new ones. No deadlines: they time the machine, and a busy
+# one is no bug.
 hypothesis.settings.register_profile("quick", max_examples=10, deadline=None)
 hypothesis.settings.register_profile("full", max_examples=100, deadline=None, derandomize=True)
 hypothesis.settings.register_profile("many", max_examples=1500, deadline=None)

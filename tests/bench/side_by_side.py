@@ -7,6 +7,7 @@ that can be seen. What runs at the same time meets the same minute: the ratio of
 import asyncio
 import math
 import statistics
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -45,7 +46,7 @@ class Pair(NamedTuple):
 class SideBySide:
     """Runs of two workers on one Kafka and one PostgreSQL, whose input topic is filled."""
 
-    def __init__(self, base: Settings, options: object, home: str) -> None:
+    def __init__(self, base: Settings, options: Namespace, home: str) -> None:
         """`base`: the settings of a worker of `end_to_end.filled`; `options`: those of `end_to_end.parser`."""
         self._base, self._options, self._home = base, options, home
         first = base.database_url.get_secret_value()
@@ -61,8 +62,9 @@ class SideBySide:
             began = {}
             for contender, number in sides[::-1] if turn else sides:
                 settings = self._settings(contender, self._databases[(number + turn) % 2])
-                words = (settings, self._options, self._home, contender.more, (), contender.checkout)
-                began[number] = pool.submit(run_worker, *words)
+                began[number] = pool.submit(
+                    run_worker, settings, self._options, self._home, contender.more, checkout=contender.checkout
+                )
             return Pair(began[0].result(), began[1].result())
 
     def _settings(self, contender: Contender, database: str) -> Settings:
