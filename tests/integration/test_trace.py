@@ -279,14 +279,13 @@ async def test_a_bar_on_a_terminal(site: Site) -> None:
     assert "reading Kafka" in said
 
 
-async def test_a_record_that_the_client_cannot_read_is_a_note(site: Site) -> None:
+async def test_it_finds_what_lies_behind_a_header_whose_name_is_not_utf8(site: Site) -> None:
     topic = f"users/{site.unique}/devices/d1/telemetry"
     await send(site, topic, payload(1), b"k", partition=0)
     await send_unreadable(site.kafka, site.settings.kafka_topic)
     await send(site, topic, payload(2), b"k", partition=0)
-    assert (await trace(site, *of(site, 1), "--all-partitions")).out.startswith("waiting: ")
-    lost = await asked(site, 1, *of(site, 2), "--all-partitions")
-    assert f"in {site.settings.kafka_topic}-0, offsets 1 to 2 a header's name is not UTF-8" in lost["notes"][0]
+    for number in (1, 2):
+        assert (await trace(site, *of(site, number), "--all-partitions")).out.startswith("waiting: ")
 
 
 async def test_servers_that_are_away(site: Site) -> None:
