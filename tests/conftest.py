@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import secrets
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,10 @@ hypothesis.settings.register_profile("quick", max_examples=10, deadline=None)
 hypothesis.settings.register_profile("full", max_examples=100, deadline=None, derandomize=True)
 hypothesis.settings.register_profile("many", max_examples=1500, deadline=None)
 hypothesis.settings.load_profile("quick")
+
+# Whoever starts the tests in the background of a script starts them with SIGINT ignored, and every program they start
+# would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SLOW = ("faults", "integration", "simulation", "contract")
 
