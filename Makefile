@@ -11,7 +11,7 @@ PYTEST := $(BIN)/pytest -q
 # Most tests wait for a server most of the time. A file's tests stay together: they share their servers.
 PARALLEL := -n 3 --dist loadfile
 
-.PHONY: help setup run test check fmt lint type unit integration faults fuzz soak simulate bench profile docs proto lock clean audit sbom tools
+.PHONY: help setup run test check fmt lint type unit integration faults fuzz soak simulate bench profile properties docs proto lock clean audit sbom tools
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ type: setup ## mypy --strict alone
 
 unit: setup ## Tests that need no server (seconds)
 	@$(PYTEST) tests/test_*.py tests/unit tests/deploy tests/pipeline tests/contract -m 'not integration and not faults'
+
+properties: setup ## The property tests on 1,500 new random examples each: after a change of decode, rules or state
+	@$(PYTEST) $(PARALLEL) --hypothesis-profile=many tests/unit tests/contract -m 'not integration and not faults'
 
 integration: setup ## Tests against real Kafka, PostgreSQL and Mosquitto
 	@$(PYTEST) tests/deploy tests/pipeline tests/contract tests/integration -m integration

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import secrets
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,14 +13,17 @@ import pytest
 
 from tests import servers
 
-# `make unit` is for every save of a file; `make test` asks for --hypothesis-profile=full. No deadlines: they time the
-# machine, and a busy one is no bug.
+# `make unit` is for every save of a file. `make test` takes the same examples each time: a red one is due to the
+# change, and can be repeated. `make properties` looks for new ones. No deadlines: they time the machine, and a busy
+# one is no bug.
 hypothesis.settings.register_profile("quick", max_examples=10, deadline=None)
-hypothesis.settings.register_profile("full", max_examples=100, deadline=None)
-hypothesis.settings.register_profile(
-    "many", max_examples=1500, deadline=None
-)  # after a change of app/core/alerts/evaluate.py
+hypothesis.settings.register_profile("full", max_examples=100, deadline=None, derandomize=True)
+hypothesis.settings.register_profile("many", max_examples=1500, deadline=None)
 hypothesis.settings.load_profile("quick")
+
+# Whoever starts the tests in the background of a script starts them with SIGINT ignored, and every program they start
+# would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SLOW = ("faults", "integration", "simulation", "contract")
 

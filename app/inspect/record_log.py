@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from msgspec import Struct
 
 from app.errors import PermanentError, TransientError
 from app.kafka.access import KAFKA_ERRORS, Access, start
@@ -49,18 +48,6 @@ async def record_log(kafka: Access, topic: str, *, committed: bool = True) -> As
         await close_consumer(client)
 
 
-class UnreadableRecord(Struct, frozen=True):
-    """Stands for a record that the Kafka client cannot read; nor can it read what comes behind it."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int = -1
-    key: bytes | None = None
-    value: bytes | None = None
-    headers: Sequence[tuple[str, bytes]] = ()
-
-
 class RecordLog:
     """The partitions of one topic. Methods raise KAFKA_ERRORS."""
 
@@ -83,17 +70,13 @@ class RecordLog:
         return {tp: at.offset if (at := found.get(tp)) else ends[tp] for tp in self.tps}
 
     async def follow(self, begin: Offsets, until: Offsets | None = None) -> AsyncIterator[Sequence[Any]]:
-        """Yield records from `begin` on as they come, those of a partition in their order; at `until` it ends.
-
-        A partition with a record that the client cannot read ends there, with an UnreadableRecord in its place.
-        """
+        """Yield records from `begin` on as they come, those of a partition in their order; at `until` it ends."""
         self.client.assign(list(begin))
-        at = dict(begin)  # what comes next
-        for tp, offset in at.items():
+        for tp, offset in begin.items():
             self.client.seek(tp, offset)
         heard = time.monotonic()
-        while until is None or [tp for tp in at if await self.client.position(tp) < until[tp]]:
-            found = await self._taken(at)
+        while until is None or [tp for tp in begin if await self.client.position(tp) < until[tp]]:
+            found = await self.client.getmany(timeout_ms=300, max_records=TAKEN)
             now = time.monotonic()
             if any(found.values()):
                 heard = now
@@ -102,28 +85,3 @@ class RecordLog:
                 heard = now
             for tp, records in found.items():
                 yield [one for one in records if until is None or one.offset < until[tp]]
-
-    async def _taken(self, at: dict[TopicPartition, int]) -> Mapping[TopicPartition, Sequence[Any]]:
-        """The next records, counted in `at`, which a partition leaves that cannot be read any more."""
-        found: Mapping[TopicPartition, Sequence[Any]]
-        try:
-            found = await self.client.getmany(*at, timeout_ms=300, max_records=TAKEN)
-        except UnicodeDecodeError:  # of which partition it does not say, and what it took of others is lost
-            for tp, offset in at.items():
-                self.client.seek(tp, offset)
-            ends = await self.ends()
-            found = {tp: await self._one_by_one(tp, at, ends[tp]) for tp in list(at)}
-        at |= {tp: records[-1].offset + 1 for tp, records in found.items() if records and tp in at}
-        return found
-
-    async def _one_by_one(self, tp: TopicPartition, at: dict[TopicPartition, int], end: int) -> Sequence[Any]:
-        found: list[Any] = []
-        next_offset = at[tp]
-        try:
-            while len(found) < TAKEN and next_offset < end:
-                found += (await self.client.getmany(tp, timeout_ms=1000, max_records=1)).get(tp, ())
-                next_offset = await self.client.position(tp)
-        except UnicodeDecodeError:
-            del at[tp]
-            found.append(UnreadableRecord(tp.topic, tp.partition, next_offset))
-        return found

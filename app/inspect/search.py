@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from msgspec import Struct, field
+from msgspec import Struct
 
 from app.core.deadletters.envelope import from_record
 from app.core.model.keys import device_key
@@ -56,7 +56,6 @@ class Search(Struct):
     read: int = 0
     total: int = 0
     complete: bool = True  # False: its time was up
-    unreadable: list[str] = field(default_factory=list)  # places of the log
 
     def is_over(self) -> bool:
         """Whether its time is up; noted, as then not all was read."""
@@ -141,18 +140,9 @@ class BackwardReader:
         client, search = self._client, self._search
         client.seek(tp, begin)
         found: list[Any] = []
-        most: int | None = None
         now_ms, at = time.time_ns() // 1_000_000, begin
         while at < end and not search.is_over():
-            try:
-                records = (await client.getmany(tp, timeout_ms=500, max_records=most)).get(tp, [])
-            except UnicodeDecodeError:  # what it took before that is lost, and it can read nothing from there on
-                if most is None:
-                    most = 1
-                    client.seek(tp, at)
-                    continue
-                search.unreadable.append(f"{tp.topic}-{tp.partition}, offsets {at} to {end - 1}")
-                break
+            records = (await client.getmany(tp, timeout_ms=500)).get(tp, [])
             found += [one for record in records if record.offset < end and (one := self._matches(record, now_ms))]
             del found[:-KEPT]
             position = min(end, await client.position(tp))

@@ -11,7 +11,6 @@ from app.core.deadletters.envelope import DeadLetter, from_record
 from app.core.model.records import Kind
 from app.core.routing.mqtt_topics import is_own_output
 from app.inspect.decoding import RecordDecoder, header, trace_id_of
-from app.inspect.record_log import UnreadableRecord
 from app.inspect.text import is_text, raw_json, time_of
 
 Headers = Sequence[tuple[str, bytes | None]]
@@ -66,15 +65,11 @@ class Viewer:
 
     def input(self, record: Any, now_ms: int) -> RecordView:
         """A record of the input topic, and why a worker refuses it, if it does."""
-        if isinstance(record, UnreadableRecord):
-            return self._unreadable(record)
         return self._of_input(record, now_ms, **_place(record))
 
     def dead_letter(self, record: Any, now_ms: int) -> RecordView:
         """A dead letter: the original, and what is wrong with it. One that is no envelope is shown as it is."""
         place = _place(record)
-        if isinstance(record, UnreadableRecord):
-            return self._unreadable(record)
         letter = from_record(record.value, record.headers)
         if letter is None:
             error = "this is no dead letter of iot-stream: the value is not its envelope"
@@ -89,8 +84,6 @@ class Viewer:
     def alert(self, record: Any, now_ms: int) -> RecordView:
         """An alert event, or an answer to refused rules or commands."""
         place = _place(record)
-        if isinstance(record, UnreadableRecord):
-            return self._unreadable(record)
         topic = header(record, "mqtt_topic")
         try:
             ids = _ids(record.value or b"")
@@ -123,10 +116,6 @@ class Viewer:
             headers=record.headers, key=record.key, sequence_id=found.sequence_id, trace_id=trace_id_of(record),
             reason=reason, stage=stage, error=error,
         )  # fmt: skip
-
-    def _unreadable(self, record: UnreadableRecord) -> RecordView:
-        error = "a header's name is not UTF-8: neither this record nor those behind it in its partition can be read"
-        return self._undecodable(record, error, **_place(record))
 
     def _undecodable(self, record: Any, error: str, **place: Any) -> RecordView:
         return RecordView(

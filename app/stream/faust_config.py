@@ -9,11 +9,11 @@ from faust.auth import SASLCredentials, SSLCredentials
 from yarl import URL
 
 from app.kafka.access import Access, access
-from app.kafka.rebalance_rounds import RebalanceRounds
 from app.settings import Settings
 from app.stream.faust_process import FaustProcess
 from app.stream.rebalance.assignor import EqualCountsAssignor
 from app.stream.rebalance.recovery import Tables
+from app.stream.rebalance.rounds import RebalanceRounds
 
 # A held partition (the database is away) is not polled. Kafka must not mistake this for a dead worker: a dead worker is
 # found by its missing heartbeats, which a thread of their own sends.

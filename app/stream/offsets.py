@@ -10,8 +10,8 @@ from aiokafka.structs import TopicPartition
 from faust.types import TP
 
 from app.kafka import group_coordinator
-from app.kafka.rebalance_rounds import RebalanceRounds
 from app.stream.fetcher import log_ends, partition_state
+from app.stream.rebalance.rounds import RebalanceRounds
 from app.stream.rebalance.start_position import Extent
 
 log = structlog.get_logger()

@@ -9,10 +9,10 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from aiokafka.errors import KafkaError
 from faust.types import TP
 
-from app.kafka.rebalance_rounds import RebalanceRounds
 from app.stream.events import TransportEvents
 from app.stream.in_flight import READS, Follow, InFlight
 from app.stream.offsets import Offsets
+from app.stream.rebalance.rounds import RebalanceRounds
 
 
 class SeekBack:

@@ -45,6 +45,7 @@ RULES = json.dumps(
     ]
 )
 GIVE_UP = 120.0  # seconds
+CHECKOUT = Path(__file__).parents[2]
 
 
 class Result(NamedTuple):
@@ -76,8 +77,12 @@ def run_worker(
     home: str,
     more: Mapping[str, str] = MappingProxyType({}),
     under: Sequence[str] = (),
+    checkout: Path = CHECKOUT,
 ) -> Result:
-    """One run of `faust -A app worker`; `more` are further variables, `under` what starts it, such as a profiler."""
+    """One run of `faust -A app worker`; `more` are further variables, `under` what starts it, such as a profiler.
+
+    `checkout` is whose worker it is: the directory, with a .venv of its own.
+    """
     environment = {
         **os.environ,
         "IOT_APP": settings.app,
@@ -90,11 +95,11 @@ def run_worker(
         "IOT_LOG_LEVEL": "WARNING",
         **more,
     }
-    faust = Path(sys.executable).with_name("faust")
+    home_of = Path(sys.executable).parent if checkout == CHECKOUT else checkout / ".venv" / "bin"
     with open(f"{home}/{settings.app}.log", "w") as log:
         process = subprocess.Popen(
-            [*under, str(faust), "-A", "app", "worker", "-l", "warn", "--without-web"],
-            env=environment, stdout=log, stderr=log,
+            [*under, str(home_of / "faust"), "-A", "app", "worker", "-l", "warn", "--without-web"],
+            cwd=checkout, env=environment, stdout=log, stderr=log,
         )  # fmt: skip
         pid = _child(process.pid) if under else process.pid
         try:

@@ -27,6 +27,12 @@ def records(devices: int, numbers: range) -> list[IngestRecord]:
     return [to_record(Publish(topic, payload, 1, []), 1795248000000) for topic, payload in numbered(devices, numbers)]
 
 
+def stopped(pid: int) -> bool:
+    """Whether all threads of a process are stopped."""
+    stats = [each.read_text() for each in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return all(stat.rpartition(")")[2].split()[0] == "T" for stat in stats)
+
+
 async def test_a_producer_that_delivers_nothing_is_replaced_and_nothing_is_overtaken(
     server_dir: Path, unique: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -39,6 +45,9 @@ async def test_a_producer_that_delivers_nothing_is_replaced_and_nothing_is_overt
         await create_topics(broker.bootstrap, unique)
         await writer.write(records(10, range(50)))
         os.kill(broker.pid, signal.SIGSTOP)
+        async with asyncio.timeout(10):  # each thread stops when it is its turn
+            while not stopped(broker.pid):  # noqa: ASYNC110 - another process's threads
+                await asyncio.sleep(0.01)
         written = asyncio.create_task(writer.write(records(10, range(50, 100))))
         await asyncio.sleep(5)
         assert not written.done()

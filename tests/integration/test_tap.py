@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -201,10 +201,14 @@ async def test_dead_letters_and_alerts_of_a_real_worker(site: Site) -> None:
 @asynccontextmanager
 async def sending(site: Site) -> AsyncIterator[None]:
     """A reading on Kafka's input topic and one to the MQTT broker, again and again: nobody says when a tap listens."""
+    # The task is not cancelled: asyncio.wait_for of Python 3.11, in a client's call, may lose that.
+    enough = asyncio.Event()
 
     async def send_on() -> None:
+        numbers = itertools.count()
         async with publisher(site.mqtt, f"p-{site.unique}") as client:
-            for number in itertools.count():
+            while not enough.is_set():
+                number = next(numbers)
                 await send(site, (telemetry(site, "d1"), reading(number)))
                 await client.publish([(telemetry(site, "d1"), reading(number))], user_properties=[("note", "x\u202ey")])
                 await asyncio.sleep(0.1)
@@ -213,9 +217,8 @@ async def sending(site: Site) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        enough.set()
+        await task
 
 
 async def test_it_waits_for_what_comes_and_ends_quietly(site: Site) -> None:
@@ -317,19 +320,15 @@ async def test_a_flood_takes_no_memory(site: Site) -> None:
     assert kilobytes < 200_000, "60 MB of records must not be held at once"
 
 
-async def test_a_record_that_the_client_cannot_read_ends_its_partition_alone(site: Site) -> None:
+async def test_the_name_of_a_header_that_is_not_utf8_is_shown_with_escapes(site: Site) -> None:
     topic = telemetry(site, "d1")
     await send(site, *[(topic, reading(number)) for number in range(3)])
     await send_unreadable(site.kafka, site.settings.kafka_topic)
     await send(site, (topic, reading(5)))
-    async with AIOKafkaProducer(bootstrap_servers=site.kafka) as producer:
-        for number in range(20):
-            await producer.send_and_wait(site.settings.kafka_topic, reading(number), key=b"k", partition=1 + number % 2)
     found = objects(await tap(site, "--from-beginning", "--until-end", "--json"))
-    offsets = {number: [one["offset"] for one in found if one["partition"] == number] for number in range(3)}
-    assert offsets == {0: [0, 1, 2, 3], 1: list(range(10)), 2: list(range(10))}
-    (unread,) = [one for one in found if "undecodable" in one]
-    assert (unread["partition"], unread["offset"], "not UTF-8" in unread["error"]) == (0, 3, True)
+    of_it = [one for one in found if one["partition"] == 0 and one["offset"] == 3]
+    assert [one["headers"] for one in of_it] == [[{"name": "\\xff", "value": "1"}]]
+    assert len(found) == 5
 
 
 async def test_nothing_is_committed(site: Site) -> None:

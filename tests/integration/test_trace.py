@@ -132,10 +132,8 @@ async def test_devices_of_nodes_other_keys_and_other_kinds(site: Site) -> None:
     await send(site, f"iot/{node}/s1/telemetry", b'{"value":1,"sequence_id":9}', node.encode())
     found = await asked(site, 0, *of(site, 9, "s1", node))
     assert (found["state"], found["records"][0]["kind"]) == ("waiting", "telemetry")
-    key = f"{site.unique}/d1".encode()
-    elsewhere = (
-        key_partition(key, 12) + 1 + (key_partition(site.unique.encode(), 12) == key_partition(key, 12) + 1)
-    ) % 12
+    expected = {key_partition(key.encode(), 12) for key in (f"{site.unique}/d1", site.unique)}
+    elsewhere = next(number for number in range(12) if number not in expected)
     topic = f"users/{site.unique}/devices/d1/telemetry"
     await send(site, topic, payload(11), b"k", partition=elsewhere)
     assert (await asked(site, 1, *of(site, 11)))["state"] == "not_seen"
@@ -279,14 +277,13 @@ async def test_a_bar_on_a_terminal(site: Site) -> None:
     assert "reading Kafka" in said
 
 
-async def test_a_record_that_the_client_cannot_read_is_a_note(site: Site) -> None:
+async def test_it_finds_what_lies_behind_a_header_whose_name_is_not_utf8(site: Site) -> None:
     topic = f"users/{site.unique}/devices/d1/telemetry"
     await send(site, topic, payload(1), b"k", partition=0)
     await send_unreadable(site.kafka, site.settings.kafka_topic)
     await send(site, topic, payload(2), b"k", partition=0)
-    assert (await trace(site, *of(site, 1), "--all-partitions")).out.startswith("waiting: ")
-    lost = await asked(site, 1, *of(site, 2), "--all-partitions")
-    assert f"in {site.settings.kafka_topic}-0, offsets 1 to 2 a header's name is not UTF-8" in lost["notes"][0]
+    for number in (1, 2):
+        assert (await trace(site, *of(site, number), "--all-partitions")).out.startswith("waiting: ")
 
 
 async def test_servers_that_are_away(site: Site) -> None:

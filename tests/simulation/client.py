@@ -12,7 +12,7 @@ from typing import Any
 from aiokafka.errors import IllegalStateError, UnknownTopicOrPartitionError
 from faust.types import TP
 
-from app.kafka.rebalance_rounds import RebalanceRounds
+from app.stream.rebalance.rounds import RebalanceRounds
 from app.stream.rebalance.start_position import Extent
 from app.stream.seek_back import SeekBack
 from tests.simulation.group import Group

@@ -100,8 +100,6 @@ def _show(
     if not search.complete:
         what = f"only {search.read:,} of {search.total:,} records were read in this time: give a longer --timeout"
         found.notes = [*found.notes, f"{what}, or a shorter --since"]
-    for place in search.unreadable:
-        found.notes = [*found.notes, f"in {place} a header's name is not UTF-8: from there on they were not read"]
     if for_machine:
         print(json_line(as_json(found, window, search, spans, now_ms)))
         return

@@ -25,6 +25,7 @@ from app.runtime.tracing.tracing import NO_TRACING, SpanKind, TraceSpan, Tracing
 
 USERS = tuple(f"fleet-{number}" for number in range(1, 5))
 SESSION_SECONDS = 3600  # the broker keeps a device's session this long
+CONNACK_SECONDS = 10.0
 
 
 class SimulatedDevice:
@@ -53,7 +54,12 @@ class SimulatedDevice:
             self._client.connect(self._broker.host, self._broker.port, clean_start=False, properties=properties)
         except OSError as error:
             raise TransientError(f"fleet: no MQTT broker at port {self._broker.port}: {error}") from error
+        answered = threading.Event()
+        self._client.on_connect = lambda *_: answered.set()
         self._client.loop_start()
+        if not answered.wait(CONNACK_SECONDS):  # `close` waits for PUBACKs of a broker that is there
+            self._client.loop_stop()
+            raise TransientError(f"fleet: the MQTT broker at port {self._broker.port} does not answer a CONNECT")
 
     def publish(self, now: float) -> None:
         """Send the reading of this moment (seconds since 1970); kept and sent later while the broker is away."""

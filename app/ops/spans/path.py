@@ -129,9 +129,14 @@ class PathSpans:
         opened = self._open.get(batch)
         return opened.flush if opened and opened.flush is not NO_SPAN else None
 
+    @property
+    def has_alerts(self) -> bool:
+        """Whether an alert of a traced message is on its way."""
+        return bool(self._alerts)
+
     def publish(self, text: bytes) -> TraceSpan:
         """Begin the span of an alert on its way, given as its JSON; NO_SPAN where its message is not traced."""
-        found = self._alerts.pop(text, None) if self._alerts else None
+        found = self._alerts.pop(text, None)
         if found is None:
             return NO_SPAN
         parent, event = found

@@ -15,6 +15,7 @@ from app.runtime.tracing.metrics import INCOMING_LIMITED
 from app.runtime.tracing.sampling import HeadSampling
 
 # A gateway puts these before a trace context: where one of them is the last header, there is none.
+# Most records end with INGEST, and to compare costs less than to look up a name that was decoded just now.
 _BEFORE = frozenset(("mqtt_topic", "kind", INGEST, PACKET_ID, RETAINED))
 
 Sampled = list[tuple[Record, SpanContext | None]]
@@ -25,17 +26,20 @@ def sampled_records(records: Sequence[Record], head: HeadSampling, budget: Trace
 
     In their order. Our bridge decides on what it brings in at QoS 1 and 2, which is what has an MQTT packet id.
     """
-    found: dict[int, SpanContext | None] = {}
-    for at in [at for at, record in enumerate(records) if record.headers and record.headers[-1][0] not in _BEFORE]:
-        if (context := _sampled(records[at].headers, head)) is not None:
-            if budget.spend((records[at].key or b"").partition(b"/")[0], time.monotonic()):
-                found[at] = context
+    found: dict[int, tuple[Record, SpanContext | None]] = {}  # by offset
+    for record in [
+        one for one in records if (last := one.headers) and (name := last[-1][0]) != INGEST and name not in _BEFORE
+    ]:
+        if (context := _sampled(record.headers, head)) is not None:
+            if budget.spend((record.key or b"").partition(b"/")[0], time.monotonic()):
+                found[record.offset] = record, context
             else:
                 INCOMING_LIMITED.inc()
     for at in head.take(len(records)):
-        if at not in found and not _is_decided(records[at]):
-            found[at] = None
-    return [(records[at], found[at]) for at in sorted(found)]
+        record = records[at]
+        if record.offset not in found and not _is_decided(record):
+            found[record.offset] = record, None
+    return [found[offset] for offset in sorted(found)]
 
 
 def _sampled(headers: Sequence[tuple[str, bytes]], head: HeadSampling) -> SpanContext | None:

@@ -54,6 +54,9 @@ class OutboxWithSpans:
         self, events: Sequence[tuple[bytes, bytes]], answers: Sequence[Reply] = (), forwards: Sequence[Forward] = ()
     ) -> None:
         """Send, and end the spans once Kafka has acked all."""
+        if not self._spans.has_alerts:
+            await self._outbox.send(events, answers, forwards)
+            return
         spans = [self._spans.publish(text) for _, text in events]
         headers = [span.context.headers() if span.context else [] for span in spans]
         await self._outbox.send(events, answers, forwards, headers)

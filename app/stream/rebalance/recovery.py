@@ -13,7 +13,7 @@ from faust.tables.recovery import RebalanceAgain, Recovery, ServiceStopped
 from faust.types import TP
 from mode import Service
 
-from app.kafka.rebalance_rounds import RebalanceRounds
+from app.stream.rebalance.rounds import RebalanceRounds
 from app.tables.changelog_reader import ChangelogReader
 
 

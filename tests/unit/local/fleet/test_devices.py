@@ -1,5 +1,6 @@
 """The span `mqtt_publish` of a simulated device: it ends with the broker's PUBACK, however early that comes."""
 
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ import pytest
 from paho.mqtt.client import MQTTMessageInfo
 from paho.mqtt.properties import Properties
 
+from app.errors import TransientError
+from app.local.fleet import devices
 from app.local.fleet.devices import USERS, SimulatedDevice
 from app.local.servers.mosquitto import Mosquitto
 from tests.spans import Recorded, attributes
@@ -86,3 +89,14 @@ def test_what_is_not_sampled_has_neither_span_nor_property(tmp_path: Path) -> No
     assert client.sent == [None] * 100
     assert not device._spans
     assert not device._early
+
+
+def test_a_broker_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "CONNACK_SECONDS", 0.2)
+    device, _ = subject(tmp_path, Recorded(1.0), False)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        made = SimulatedDevice(device._broker, 0, 1)
+        made._broker.port = port
+        with pytest.raises(TransientError, match=f"port {port} does not answer a CONNECT"):
+            made.connect()

@@ -1,5 +1,6 @@
 """Which records of a batch are traced, whoever made their headers."""
 
+import msgspec
 import pytest
 
 from app.core.ingress.trace_budget import TraceBudget
@@ -16,7 +17,9 @@ NONE = HeadSampling(0.0)
 
 
 def sampled(messages: list[Message], head: HeadSampling = NONE, per_second: int = 1_000_000) -> Sampled:
-    return sampled_records(messages, head, TraceBudget(per_second))
+    """Of messages as they follow each other in a partition."""
+    placed = [msgspec.structs.replace(message, offset=offset) for offset, message in enumerate(messages, 42)]
+    return sampled_records(placed, head, TraceBudget(per_second))
 
 
 def offsets(messages: list[Message], head: HeadSampling = NONE) -> list[int]:
@@ -36,7 +39,7 @@ def offsets(messages: list[Message], head: HeadSampling = NONE) -> list[int]:
     ],
 )
 def test_what_its_sender_has_sampled(headers: list[tuple[str, bytes]]) -> None:
-    ((record, context),) = sampled([Message(headers=[]), Message(headers=headers, offset=43)])
+    ((record, context),) = sampled([Message(headers=[]), Message(headers=headers)])
     assert record.offset == 43
     assert context is not None
     assert context[:2] == REMOTE[:2]
@@ -63,10 +66,9 @@ def test_what_it_has_not(headers: list[tuple[str, bytes]]) -> None:
 def test_our_share_is_of_what_nobody_has_decided_on() -> None:
     every = HeadSampling(1.0)
     messages = [
-        Message(headers=headers, offset=offset)
-        for offset, headers in enumerate([[], BRIDGE, QOS1, [*BRIDGE, ("traceparent", NOT_SAMPLED)], CONTEXT])
+        Message(headers=headers) for headers in ([], BRIDGE, QOS1, [*BRIDGE, ("traceparent", NOT_SAMPLED)], CONTEXT)
     ]
-    assert offsets(messages, every) == [0, 1, 4]
+    assert offsets(messages, every) == [42, 43, 46]
     assert [context is None for _, context in sampled(messages, every)] == [True, True, False]
 
 

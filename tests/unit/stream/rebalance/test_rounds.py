@@ -9,8 +9,8 @@ from aiokafka.consumer.subscription_state import SubscriptionState
 from faust.types import TP
 
 from app.core.sweeper.watermark import LogPosition
-from app.kafka.rebalance_rounds import RebalanceRounds
 from app.stream.log_progress import log_positions
+from app.stream.rebalance.rounds import RebalanceRounds
 
 ZERO = TopicPartition("t", 0)
 
