@@ -18,7 +18,8 @@ from pathlib import Path
 import psutil
 
 from app.core.decode.influx_line import Precision
-from app.gateways.influx_lines import InfluxNames, InfluxReader
+from app.gateways.influx_lines import InfluxReader
+from app.gateways.payloads.influx_heads import InfluxNames
 from app.gateways.tcp.lines import json_lines
 from app.gateways.telemetry_record import Arrival
 from app.local.servers.common import free_port

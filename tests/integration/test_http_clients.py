@@ -12,8 +12,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import influxdb_client
 import pytest
+from influxdb_client.client.influxdb_client import InfluxDBClient
 from influxdb_client.client.write_api import SYNCHRONOUS
 from influxdb_client.rest import ApiException
 
@@ -130,15 +130,15 @@ def _influx(gateway: Gateway) -> None:
     """InfluxDB's own client, with gzip: points in, an error for points that are none of ours."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the client's own
-        with influxdb_client.InfluxDBClient(gateway.url, gateway.token, org="any", enable_gzip=True) as client:
+        with InfluxDBClient(gateway.url, gateway.token, org="any", enable_gzip=True) as client:
             assert client.ping()
             points = [
-                influxdb_client.Point("climate")
-                .tag("device_id", "room-1")
-                .tag("floor", "2")
-                .field("temperature", 20 + number / 10)
-                .field("co2", 400 + number)
-                .time(BEGAN + timedelta(seconds=number))
+                {
+                    "measurement": "climate",
+                    "tags": {"device_id": "room-1", "floor": "2"},
+                    "fields": {"temperature": 20 + number / 10, "co2": 400 + number},
+                    "time": BEGAN + timedelta(seconds=number),
+                }
                 for number in range(500)
             ]
             with client.write_api(write_options=SYNCHRONOUS) as writes:
@@ -148,7 +148,7 @@ def _influx(gateway: Gateway) -> None:
                 assert refused.value.status == 403
                 assert "may not publish" in str(refused.value.body)
         with (
-            influxdb_client.InfluxDBClient(gateway.url, "wrong", org="any") as client,
+            InfluxDBClient(gateway.url, "wrong", org="any") as client,
             client.write_api(write_options=SYNCHRONOUS) as writes,
         ):
             with pytest.raises(ApiException) as refused:

@@ -23,7 +23,8 @@ from app.gateways.http.events import Decoded, Item
 from app.gateways.http.problem import JSON, Dialect, Problem, RejectedItem, after, response
 from app.gateways.http.ready_answer import AnswerHead, ReadyAnswer
 from app.gateways.http.writes import Writes
-from app.gateways.influx_lines import InfluxNames, InfluxReader, slices
+from app.gateways.influx_lines import InfluxReader, slices
+from app.gateways.payloads.influx_heads import InfluxNames
 from app.gateways.protobuf_batches import TOO_MANY_ITEMS
 from app.gateways.room import Room
 from app.gateways.telemetry_record import Arrival

@@ -18,9 +18,9 @@ from app.gateways.http.pages import Pages
 from app.gateways.http.problem import RETRY_SECONDS, Problem, whole
 from app.gateways.http.routes import Router
 from app.gateways.http.writes import WriteBounds, Writes
-from app.gateways.influx_lines import InfluxNames
 from app.gateways.intake import Intake
 from app.gateways.listener import Listener, most_connections
+from app.gateways.payloads.influx_heads import InfluxNames
 from app.gateways.room import Room
 from app.ports import Accounts
 from app.runtime.listen import listen

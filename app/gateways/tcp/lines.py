@@ -14,8 +14,9 @@ from app.core.model.records import Reason
 from app.gateways.admission import Limited
 from app.gateways.dead_letter import refused_item
 from app.gateways.gateway_metrics import REJECTED
-from app.gateways.influx_lines import InfluxNames, InfluxReader
+from app.gateways.influx_lines import InfluxReader
 from app.gateways.intake import Intake
+from app.gateways.payloads.influx_heads import InfluxNames
 from app.gateways.record import IngestRecord
 from app.gateways.tcp.answers import refused
 from app.gateways.tcp.login import read_login

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from app.core.decode.decoder import hashed_id
 from app.core.decode.influx_line import Precision
 from app.core.model.records import Reading
-from app.gateways.influx_lines import InfluxNames, InfluxReader, Result, parse, slices
+from app.gateways.influx_lines import InfluxReader, Result, parse, slices
 from app.gateways.payloads import influx_heads
+from app.gateways.payloads.influx_heads import InfluxNames
 from app.gateways.record import IngestRecord
 from app.gateways.telemetry_record import Arrival, Rejection
 from app.ports import Account

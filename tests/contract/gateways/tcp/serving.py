@@ -107,7 +107,7 @@ class Client:
 
     async def until_acked(self, number: int, seconds: float = 10.0) -> list[Any]:
         """All answers up to the ack of line `number`."""
-        answers = []
+        answers: list[Any] = []
         async with asyncio.timeout(seconds):
             while not answers or answers[-1] != {"acked": number}:
                 answer = await self.said(seconds)

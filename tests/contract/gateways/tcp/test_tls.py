@@ -39,9 +39,10 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 @asynccontextmanager
 async def encrypted(certificates: Certificates, mutual: bool = True, **more: Any) -> AsyncIterator[ServedTcp]:
     """A gateway with TLS; `mutual`: it asks for certificates."""
-    ca = {"tcp_ca_file": certificates.clients.file} if mutual else {}
-    files = {"tcp_certificate_file": certificates.server.certificate, "tcp_key_file": certificates.server.key}
-    async with served(**files, **ca, **more) as tcp:
+    more |= {"tcp_certificate_file": certificates.server.certificate, "tcp_key_file": certificates.server.key}
+    if mutual:
+        more["tcp_ca_file"] = certificates.clients.file
+    async with served(**more) as tcp:
         yield tcp
 
 
