@@ -14,8 +14,8 @@ WARN_AT = 0.8  # of the limit
 class _Known(Struct):
     """Hashes of names, of 64 bits: two of 100,000 are the same in one of 3,000,000,000 cases."""
 
-    now: set[int]
-    before: set[int]  # seen in the period before, and not since
+    current: set[int]  # seen in this period
+    before: set[int]  # seen in the one before, and not since
     warned: bool = False
 
 
@@ -47,7 +47,7 @@ class Series:
 
     def top(self, most: int) -> Sequence[tuple[str, int]]:
         """The accounts with most of them, the first first."""
-        sizes = ((name, len(known.now) + len(known.before)) for name, known in self._accounts.items())
+        sizes = ((name, len(known.current) + len(known.before)) for name, known in self._accounts.items())
         return sorted(sizes, key=lambda one: (-one[1], one[0]))[:most]
 
     def see(self, account: str, names: Iterable[bytes], now: float) -> SeriesVerdict:
@@ -57,7 +57,7 @@ class Series:
         hashes = [hash(name) for name in names]
         if known is None:
             known = self._accounts[account] = _Known(set(), set())
-        elif known.now.issuperset(hashes):
+        elif known.current.issuperset(hashes):
             return _NONE
         return self._add(known, hashes)
 
@@ -65,11 +65,11 @@ class Series:
         over: list[int] = []
         untracked = 0
         for at, one in enumerate(hashes):
-            if one in known.now:
+            if one in known.current:
                 continue
             if one in known.before:
                 known.before.discard(one)
-            elif len(known.now) + len(known.before) >= self._limit:
+            elif len(known.current) + len(known.before) >= self._limit:
                 over.append(at)
                 continue
             elif self._count >= self._most:
@@ -77,8 +77,8 @@ class Series:
                 continue
             else:
                 self._count += 1
-            known.now.add(one)
-        warn = not known.warned and len(known.now) + len(known.before) > WARN_AT * self._limit
+            known.current.add(one)
+        warn = not known.warned and len(known.current) + len(known.before) > WARN_AT * self._limit
         known.warned = known.warned or warn
         return SeriesVerdict(frozenset(over), warn, untracked)
 
@@ -89,5 +89,5 @@ class Series:
         if now < self._turn_at:
             return
         self._turn_at = now + self._seconds
-        self._accounts = {name: _Known(set(), known.now) for name, known in self._accounts.items() if known.now}
+        self._accounts = {name: _Known(set(), known.current) for name, known in self._accounts.items() if known.current}
         self._count = sum([len(known.before) for known in self._accounts.values()])

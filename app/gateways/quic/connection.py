@@ -4,13 +4,14 @@ aioquic doubles a window whenever half of it was received, for as long as the co
 what comes or not: a sender of a gigabyte may be a gigabyte ahead. Here a window is so many bytes beyond what came, and
 grows no further while `window()` is 0; so whoever is held sends no more than was granted before.
 
-Private parts of aioquic are used here and in mutual.py; tests/contract/gateways/test_aioquic_internals.py watches them.
+Private parts of aioquic are used here and in mutual.py: tests/contract/gateways/quic/test_aioquic_internals.py watches
+them.
 """
 
 from collections.abc import Callable
 from typing import NamedTuple
 
-from aioquic.buffer import Buffer
+from aioquic._buffer import Buffer
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import (
     CONNECTION_LIMIT_FRAME_CAPACITY,
@@ -146,7 +147,8 @@ class GatewayConnection(QuicConnection):
             self._write_limit(builder, streams)
 
     def _write_stream_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace, stream: QuicStream) -> None:
-        if not self._granted or stream.receiver.is_finished:
+        number = stream.stream_id
+        if not self._granted or stream.receiver.is_finished or number is None:  # one without a number is the handshake
             return
         came, limit = stream.receiver.highest_offset, stream.max_stream_data_local
         stream.max_stream_data_local = slide(came, limit, self._granted)
@@ -157,7 +159,7 @@ class GatewayConnection(QuicConnection):
                 handler=self._on_max_stream_data_delivery,
                 handler_args=(stream,),
             )
-            buf.push_uint_var(stream.stream_id)
+            buf.push_uint_var(number)
             buf.push_uint_var(stream.max_stream_data_local)
             stream.max_stream_data_local_sent = stream.max_stream_data_local
 

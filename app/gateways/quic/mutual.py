@@ -6,15 +6,15 @@ the file, the dates of all of it, that it is the certificate of a client; and, w
 the peer holds its key. Keys for stream data come after all that, so nothing is read of anybody who fails it. Each check
 comes before the state moves on: a peer who failed one gets no further with whatever he sends next.
 
-Private parts of aioquic are used here and in connection.py; tests/contract/gateways/test_aioquic_internals.py watches
-them. Revocation lists are not looked at: an account is taken away instead.
+Private parts of aioquic are used here and in connection.py: tests/contract/gateways/quic/test_aioquic_internals.py
+watches them. Revocation lists are not looked at: an account is taken away instead.
 """
 
 from pathlib import Path
 from typing import TypeVar
 
 from aioquic import tls
-from aioquic.buffer import Buffer
+from aioquic._buffer import Buffer
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from OpenSSL import crypto

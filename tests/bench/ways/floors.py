@@ -12,13 +12,15 @@ import json
 import sys
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import grpc
 import msgspec
 import uvloop
 from aiohttp import web
-from aioquic.asyncio import QuicConnectionProtocol, serve
+from aioquic.asyncio.protocol import QuicConnectionProtocol
+from aioquic.asyncio.server import serve
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.events import QuicEvent, StreamDataReceived
 from msgspec import Struct
@@ -181,7 +183,7 @@ class Calls:
 async def grpc_(socket: str) -> None:
     """grpcio.aio on a UNIX socket."""
     calls, server = Calls(), grpc.aio.server()
-    handlers = {
+    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
         "PushMetrics": grpc.unary_unary_rpc_method_handler(calls.push),
         "StreamMetrics": grpc.stream_stream_rpc_method_handler(calls.stream),
     }
@@ -207,14 +209,13 @@ class Frames(QuicConnectionProtocol):
             del buffer[: 4 + size]
             records = [of_metric(metric, b"quic") for metric in batch.metrics]
             ack = BatchAck(batch_id=batch.batch_id, accepted=len(records)).SerializeToString()
-            done = self.sink.put(records)
-            done.add_done_callback(lambda _, stream=event.stream_id, ack=ack: self._answer(stream, ack))
+            self.sink.put(records).add_done_callback(partial(self._answer, event.stream_id, ack))
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
         self._buffers: dict[int, bytearray] = {}
 
-    def _answer(self, stream: int, ack: bytes) -> None:
+    def _answer(self, stream: int, ack: bytes, _: "asyncio.Future[None]") -> None:
         self._quic.send_stream_data(stream, len(ack).to_bytes(4, "big") + ack)
         self.transmit()
 

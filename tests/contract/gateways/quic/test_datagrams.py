@@ -5,7 +5,7 @@ import random
 from pathlib import Path
 
 import pytest
-from aioquic.buffer import Buffer
+from aioquic._buffer import Buffer
 from aioquic.quic.packet import QuicPacketType, pull_quic_header
 
 from app.gateways.quic.endpoint import Endpoint

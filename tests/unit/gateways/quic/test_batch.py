@@ -1,7 +1,6 @@
 """Frames of any bytes -> batches and their answers: every item is accounted for once, and nothing is raised."""
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 
@@ -20,7 +19,7 @@ NODE = Account("n1")
 
 
 @pytest.fixture
-def intake() -> Iterator[Intake]:
+def intake() -> Intake:
     async def made() -> Intake:
         return Intake(StallingWriter(), 64 << 20, Admission(IngressLimits()))
 
