@@ -336,8 +336,8 @@ def test_a_peer_that_does_not_read_its_answers_is_held(tmp_path: Path) -> None:
     made.client.send_stream_data(0, bytes(4 << 20))
     sent_while(made, 20)
     made.gateway.send_stream_data(0, bytes(2 << 20))  # more than the client's window
-    made.client._write_stream_limits = nothing  # type: ignore[method-assign]
-    made.client._write_connection_limits = nothing  # type: ignore[method-assign]
+    made.client._write_stream_limits = nothing  # type: ignore[method-assign,assignment]
+    made.client._write_connection_limits = nothing  # type: ignore[method-assign,assignment]
     assert sent_while(made, 500) < 256 << 10
     assert made.gateway.backlog > 64 << 10
     assert not any(isinstance(event, ConnectionTerminated) for event in made.events())
