@@ -207,7 +207,7 @@ ACCOUNTS = [
 ]
 
 
-@pytest.mark.parametrize("account", ACCOUNTS, ids=str)
+@pytest.mark.parametrize("account", ACCOUNTS)
 @pytest.mark.parametrize("parent", [None, PARENT])
 def test_many_items_are_each_what_they_are_alone(account: Account, parent: bytes | None) -> None:
     arrival = Arrival(b"tcp", NOW_MS, parent, max_bytes=5000)
