@@ -19,14 +19,18 @@ from app.core.routing.publish_rules import OF_USERS, PublishRules
 class Source(Protocol):
     """Where batches come from; those of one partition come in order and without a gap."""
 
-    def batches(self) -> AsyncIterator[Batch]: ...
+    def batches(self) -> AsyncIterator[Batch]:
+        """Iterate over batches, of all partitions of this worker in turn, until the program stops."""
 
 
 class Process(Protocol):
     """What makes Work of batches: pure, but for the working state it keeps (app.core.processing.processor)."""
 
     def run_sliced(self, batch: Batch, now: float) -> Generator[None, None, BatchOutput]:
-        """All that `batch` asks of the world, with pauses; `now` in seconds since 1970."""
+        """Work out all that `batch` asks of the world, and return it; each yield is a pause, in which others may run.
+
+        `now` is in seconds since 1970.
+        """
 
     def closed(self, batch: Batch) -> None:
         """The batch's states are stored, and those of all before it in its partition: they need not be kept."""
@@ -46,7 +50,10 @@ class DeadLetters(Protocol):
     """The dead-letter topic."""
 
     async def send(self, batch: Batch, rejected: Sequence[Rejected]) -> None:
-        """Return once the broker has acknowledged every one of them; `rejected` are records of `batch`, in order."""
+        """Return once the broker has acknowledged a dead letter for each of `rejected`, records of `batch` in order.
+
+        Raises TransientError when interrupted first, DeadLetterLimitError when there are too many: then none is sent.
+        """
 
 
 class Outbox(Protocol):
@@ -55,9 +62,9 @@ class Outbox(Protocol):
     async def send(
         self, events: Sequence[tuple[bytes, bytes]], answers: Sequence[Reply] = (), forwards: Sequence[Forward] = ()
     ) -> None:
-        """Send (key, alert event as JSON) in order, then answers; return once the broker has acknowledged all.
+        """Send (key, alert event as JSON) in order, then answers, and `forwards` to the input topic.
 
-        And `forwards` to the input topic.
+        Returns once the broker has acknowledged all. Raises TransientError when interrupted first.
         """
 
 
@@ -74,35 +81,40 @@ class Lease(Protocol):
 class States(Protocol):
     """Per-device state, partitioned as the input topic."""
 
-    def get(self, partition: int, key: bytes) -> bytes | None: ...
+    def get(self, partition: int, key: bytes) -> bytes | None:
+        """The state of `key` as it was last put; None: there is none."""
 
     async def put(self, states: Mapping[int, Mapping[bytes, bytes]]) -> None:
-        """Take {partition: {key: state}}; return once the changelog holds them."""
+        """Take {partition: {key: state}}; return once the changelog holds them. Raises TransientError when interrupted
+        first.
+        """
 
 
 @dataclass(slots=True)
 class Seconds:
-    """How long the stages of one batch took."""
+    """How long the stages of one batch took, in seconds."""
 
-    process: float = 0.0
-    wait: float = 0.0
-    store: float = 0.0
-    finish: float = 0.0
+    process: float = 0.0  # step 2 of app.pipeline.pipeline: decoding and rules
+    wait: float = 0.0  # until the batch before it in its partition was stored
+    store: float = 0.0  # steps 3 and 4: dead letters, rows and effects
+    finish: float = 0.0  # from there to the ack, step 7
 
 
 class Ledger(Protocol):
     """Told of every batch that is done; counts and logs it."""
 
-    def batch_done(self, batch: Batch, work: BatchOutput, written: WriteResult, seconds: Seconds) -> None: ...
+    def batch_done(self, batch: Batch, work: BatchOutput, written: WriteResult, seconds: Seconds) -> None:
+        """A batch is acknowledged. Raises BooksError when a record of it is not accounted for, or twice."""
 
-    def batch_given_up(self, batch: Batch, reason: str) -> None: ...
+    def batch_given_up(self, batch: Batch, reason: str) -> None:
+        """A batch was interrupted for `reason`, in words for a person; it is not acknowledged and comes again."""
 
 
 class PathTracing(Protocol):
     """Told of the steps of a batch up to the answer of the store; what becomes of it then, the Ledger is told."""
 
     def taken(self, batch: Batch) -> None:
-        """Step 1: it waits for its turn."""
+        """Step 1: `batch` was taken, and waits for its turn."""
 
     def processed(self, batch: Batch, work: BatchOutput, seconds: float) -> None:
         """Step 2 took so many seconds; `batch` may be several that were taken, joined."""
@@ -178,20 +190,23 @@ class AccountRow(Struct, frozen=True):
 
 
 class AccountRows(Protocol):
-    """The table of accounts. Each raises TransientError when it cannot be asked now."""
+    """The table of accounts. Look-ups raise TransientError when it cannot be asked now."""
 
     @property
     def answers(self) -> bool:
-        """Whether it could be asked the last time."""
+        """Whether the table could be asked the last time."""
 
     async def named(self, username: str) -> AccountRow | None:
-        """The account of this name."""
+        """The account of this name; None: there is none. Raises TransientError."""
 
     async def of_token(self, digest: bytes) -> AccountRow | None:
-        """The account of the token with this SHA-256, bound as the token is."""
+        """The account of the token with this SHA-256 (32 bytes), bound as the token is; None: there is none.
+
+        Raises TransientError.
+        """
 
     async def close(self) -> None:
-        """Close its connections."""
+        """Close the connections to the table."""
 
 
 class Refusal(StrEnum):

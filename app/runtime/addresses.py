@@ -21,7 +21,7 @@ _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
 class HostPort(NamedTuple):
-    """Where a server is."""
+    """Where a server is: a host name or an IP address without brackets, and a port from 1 to 65535."""
 
     host: str
     port: int
@@ -32,7 +32,9 @@ class HostPort(NamedTuple):
 
 
 def host(text: str) -> str:
-    """A host alone; an IPv6 address may stand in brackets, and has none afterwards."""
+    """The host name or IP address in `text`; an IPv6 address may stand in brackets, and is returned without them, in
+    its short form. Raises ValueError for a scheme, a port, or what is neither name nor address.
+    """
     name = text.strip()
     if "://" in name:
         raise ValueError(f"{_HOST} alone, without a scheme")
@@ -46,7 +48,10 @@ def host(text: str) -> str:
 
 
 def is_loopback(name: str) -> bool:
-    """Whether nobody but this machine reaches whoever listens on this host name or address."""
+    """Whether nobody but this machine reaches whoever listens on this host name or address (without brackets).
+
+    Names are not looked up: every name but localhost counts as reached from outside.
+    """
     try:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
@@ -54,14 +59,17 @@ def is_loopback(name: str) -> bool:
 
 
 def port(text: str) -> int:
-    """From 1 to 65535."""
+    """The port that `text` gives in decimal digits. Raises ValueError unless it is from 1 to 65535."""
     if not re.fullmatch(r"[0-9]{1,5}", text) or not 1 <= int(text) <= 65535:
         raise ValueError("a port is a number from 1 to 65535")
     return int(text)
 
 
 def address(text: str, default: int) -> HostPort:
-    """`host:port`, or a host alone: `default` is its port."""
+    """`host:port`, or a host alone, whose port is then `default`; an IPv6 address stands in brackets.
+
+    Raises ValueError for any other text.
+    """
     if text.startswith("["):
         name, closed, rest = text[1:].partition("]")
         if not closed or (rest and not rest.startswith(":")):
@@ -74,7 +82,9 @@ def address(text: str, default: int) -> HostPort:
 
 
 def brokers(text: str) -> str:
-    """Kafka's bootstrap servers; empty items are left out."""
+    """Kafka's bootstrap servers as `host:port[,host:port]`, in their order; empty items are left out, and a broker
+    without a port has 9092. Raises ValueError that gives the number of the wrong broker, counted from 1.
+    """
     if "://" in text:
         raise ValueError(f"{_BROKERS}, without a scheme: IOT_KAFKA_SECURITY_PROTOCOL says how they are spoken to")
     found = []
@@ -89,12 +99,16 @@ def brokers(text: str) -> str:
 
 
 def items(text: str) -> list[str]:
-    """Those of a list with commas that are not empty."""
+    """The items of a list with commas, without blanks around them; empty items are left out."""
     return [item for item in map(str.strip, text.split(",")) if item]
 
 
 def web(text: str) -> str:
-    """A URL of HTTP, as it is."""
+    """The URL of HTTP or HTTPS in `text`, without blanks around it and otherwise unchanged.
+
+    Raises ValueError for another scheme, a blank or control character within, an account that is not percent-encoded,
+    or a wrong host or port.
+    """
     url = text.strip()
     scheme, _, rest = url.partition("://")
     if scheme.lower() not in ("http", "https") or re.search(r"[\s\x00-\x1f\x7f]", rest):
@@ -110,7 +124,10 @@ def web(text: str) -> str:
 
 
 def login(text: str) -> str:
-    """`account` or `account:password` of a URL, each percent-encoded throughout."""
+    """`account` or `account:password` of a URL, both percent-encoded throughout: what is encoded stays as it is.
+
+    Raises ValueError for a bare @, [ or ], a % that begins no escape, bytes that are not UTF-8, and NUL.
+    """
     if "@" in text or "[" in text or "]" in text or _BAD_ESCAPE.search(text):
         raise ValueError(ENCODE)
     account, colon, password = text.partition(":")

@@ -15,6 +15,6 @@ LARGE = 512 << 10  # bytes; larger ones are mapped, which costs 0.1 ms a MiB and
 
 
 def give_large_buffers_back() -> bool:
-    """Set it for this process; whether the C library has such a limit (glibc has, musl needs none)."""
+    """Set the limit LARGE for this process. True when it is set; False where the C library has none (musl, macOS)."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     return mallopt is not None and mallopt(M_MMAP_THRESHOLD, LARGE) == 1

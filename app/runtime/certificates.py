@@ -10,7 +10,10 @@ _VERSION, _UTC_TIME = 0xA0, 0x17  # tags of ASN.1; a time that is none of UTCTim
 
 
 def ends(pem: str) -> Sequence[float]:
-    """When each certificate of a file ends, in seconds since 1970, in the order of the file. Raises ValueError."""
+    """When each certificate of the text of a PEM file ends (notAfter): seconds since 1970, in the order of the file.
+
+    Empty when there is no certificate in it. Raises ValueError for a certificate that is cut short or no base64.
+    """
     return [_not_after(ssl.PEM_cert_to_DER_cert(one)) for one in _PEM.findall(pem)]
 
 

@@ -4,7 +4,9 @@ import sys
 
 
 def program_command(name: str) -> list[str]:
-    """The command line of one of our programs, in this Python."""
+    """The arguments that start one of our programs (`worker`, `bridge`, ...) with this interpreter: a worker is started
+    by Faust, all others by `python -m app`.
+    """
     if name == "worker":
         return [sys.executable, "-m", "faust", "-A", "app", "worker", "-l", "warn", "--without-web"]
     return [sys.executable, "-m", "app", name]

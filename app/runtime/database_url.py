@@ -22,7 +22,11 @@ _WITH_AT = ("user", "password", "dbname", "database", "options", "application_na
 
 
 def normal(text: str) -> str:
-    """The same URL with its account and password percent-encoded throughout. Raises ValueError."""
+    """The same URL, its scheme postgresql, its account and password percent-encoded throughout, without empty hosts.
+
+    Raises ValueError that says what would be right: for a sign that has to be encoded, another scheme or driver, a
+    wrong host, port or parameter, and for a file of sslrootcert, sslcert or sslkey that is not there.
+    """
     url = text.strip()
     rest = _without_scheme(url)
     if "#" in rest or re.search(r"[\s\x00-\x1f\x7f]", rest):

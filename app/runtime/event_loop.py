@@ -15,17 +15,17 @@ class Loop(uvloop.Loop):
     """A loop that is closed at the end of the process, and only looks closed to who closes it before."""
 
     def close(self) -> None:
-        """Note it: threads that are not daemons have ended when `atexit` comes."""
+        """Close the loop at the end of the process: threads that are not daemons have ended when `atexit` comes."""
         atexit.register(super().close)
 
 
 class LoopPolicy(uvloop.EventLoopPolicy):
-    """Makes such loops: for Faust, and for the thread in which it talks to Kafka."""
+    """Makes each new loop a Loop: that of Faust, and that of the thread in which it talks to Kafka."""
 
     def _loop_factory(self) -> Loop:
         return Loop()
 
 
 def use_uvloop() -> None:
-    """For every loop that is made from now on in this process."""
+    """Make every loop of this process a Loop from now on; a loop that is there already stays what it is."""
     asyncio.set_event_loop_policy(LoopPolicy())

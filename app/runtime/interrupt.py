@@ -58,10 +58,10 @@ class Interrupt:
                 await asyncio.wait({task})
 
     async def pause(self, seconds: float) -> None:
-        """Sleep, or return as soon as the event is set."""
+        """Sleep for so many seconds, or return as soon as the event is set."""
         await set_within(self.event, seconds)
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep, or raise TransientError as soon as the event is set."""
+        """Sleep for so many seconds. Raises TransientError as soon as the event is set."""
         if await set_within(self.event, seconds):
             raise TransientError(REASON)

@@ -20,7 +20,10 @@ class LastError:
         self._found: tuple[datetime, str] | None = None
 
     def __call__(self, _: Any, level: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        """Note a line that tells of a failure; hands it on as it is."""
+        """Note a line of `level` (warning, error, critical) that tells of a failure, and return it as it came.
+
+        A warning counts only when it says why, in one of the fields WORDS.
+        """
         event, words = str(line.get("event", "")), next((str(line[name]) for name in WORDS if line.get(name)), "")
         if level in FAILURES and (words or level != "warning") and event not in OF_SENDERS:
             said = f"{event}: {words}" if words else event
@@ -29,7 +32,10 @@ class LastError:
 
     @property
     def shown(self) -> dict[str, str] | None:
-        """None while nothing has failed."""
+        """{"at": ISO 8601 in UTC with milliseconds, "error": event and words, at most LONGEST characters}.
+
+        None while nothing has failed.
+        """
         return self._found and {"at": self._found[0].isoformat(timespec="milliseconds"), "error": self._found[1]}
 
 

@@ -10,10 +10,11 @@ WAITING = 128  # connections that nobody has accepted yet
 
 
 def listen(host: str, port: int, what: str, prefix: str) -> list[socket.socket]:
-    """One for each address of the host, all at one port; port 0 takes a free one.
+    """TCP sockets that listen, one for each address of the host, all at one port; port 0 takes a free one.
 
     `what` is served there, and `prefix` is that of its settings, such as IOT_METRICS: both are for people to read.
-    Raises PermanentError when somebody listens there, or it cannot be.
+    The caller closes the sockets. Raises PermanentError when somebody listens there already, when the host is not known
+    or none of its addresses is one of this machine, and when the port is not allowed.
     """
     made: list[socket.socket] = []
     try:

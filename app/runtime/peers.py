@@ -8,7 +8,9 @@ NETWORK_V6 = 64  # bits
 
 @lru_cache(maxsize=16_384)
 def grouped(peer: str) -> str:
-    """An IPv6 address as its /64, one of IPv4 as it is, in whatever form it came; anything else (a socket) as it is."""
+    """The group of a peer: an IPv6 address (in brackets or with a zone, or not) becomes its network of NETWORK_V6 bits,
+    an IPv4 address, also one mapped into IPv6, itself; anything else (a socket's path) its first 128 characters.
+    """
     try:
         address = ipaddress.ip_address(peer.strip("[]").partition("%")[0])
     except ValueError:

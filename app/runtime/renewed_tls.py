@@ -16,7 +16,7 @@ _Times = Sequence[tuple[int, int] | None]
 
 
 class TlsFiles(NamedTuple):
-    """As the settings name them."""
+    """The files of a server, in PEM, as the settings name them."""
 
     certificate: Path
     key: Path | None = None  # None: in the file of the certificate
@@ -27,13 +27,18 @@ class RenewedTls:
     """The context of what listens; a connection keeps the one that it began with."""
 
     def __init__(self, files: TlsFiles, *, required: bool = True) -> None:
-        """`required`: whether clients have to show a certificate, if they are asked for one. Raises ValueError."""
+        """`required`: whether clients have to show a certificate, if they are asked for one (`clients_ca`).
+
+        Raises ValueError that names the file which cannot be used.
+        """
         self._files, self._required = files, required
         self._read = self._times()
         self.context = self._made()
 
     def look(self) -> ssl.SSLContext | None:
-        """The context of files that have changed since; None: they have not, or cannot be used yet."""
+        """The context of files that have changed since the last look; None: they have not, or cannot be used yet (which
+        is logged once a change). Never raises; reads files, so it blocks for as long as the disk takes.
+        """
         times = self._times()
         if times == self._read:
             return None

@@ -23,10 +23,11 @@ async def retry(
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     stop: stop_base = stop_never,
 ) -> T:
-    """Call until it succeeds, and `again` after a failure that this says may pass; any other is raised at once.
+    """Return what `call` returns, calling it again after each failure for which `again` is true; any other failure is
+    raised at once.
 
-    `failed` is called before each wait. What `sleep` raises ends the retrying; so does `stop`, which is asked after a
-    failure, and the failure is raised.
+    `wait` gives the seconds between two calls; `failed` is called before each wait. What `sleep` raises ends the
+    retrying; so does `stop`, which is asked after a failure, and the failure is raised as it is.
     """
 
     def before_sleep(state: RetryCallState) -> None:

@@ -14,6 +14,7 @@ class StopDeadline:
     """Ends the process like a kill -9, which loses nothing: what is not acknowledged is done again."""
 
     def __init__(self, seconds: float) -> None:
+        """`seconds` are those from `begin` to the end of the process, with exit code EXIT_CODE."""
         self._seconds = seconds
         self._thread = threading.Thread(target=self._watch, name="stop-deadline", daemon=True)
 

@@ -5,9 +5,11 @@ from pathlib import Path
 
 
 def context(ca: Path | None, certificate: Path | None = None, key: Path | None = None) -> ssl.SSLContext:
-    """Verifies the server's certificate and name, and shows `certificate` to a server that asks for one.
+    """The context of a client, which verifies the server's certificate and name, and shows `certificate` to a server
+    that asks for one. All files are PEM.
 
-    `ca` None: the system's; `key` None: it is in the file of the certificate. Raises ValueError that names the file.
+    `ca` None: the system's; `key` None: it is in the file of the certificate. Raises ValueError that names the file
+    which cannot be used, or says that the key is encrypted.
     """
     try:
         made = ssl.create_default_context(cafile=str(ca) if ca else None)
@@ -21,10 +23,12 @@ def context(ca: Path | None, certificate: Path | None = None, key: Path | None =
 def server_context(
     certificate: Path, key: Path | None = None, clients_ca: Path | None = None, *, required: bool = True
 ) -> ssl.SSLContext:
-    """Shows `certificate`; with `clients_ca`, lets nobody in without a certificate that it has signed.
+    """The context of a server, TLS 1.2 or later, which shows `certificate`; with `clients_ca`, it lets nobody in
+    without a certificate that this CA has signed.
 
-    Not `required`: who shows no certificate at all is let in, to log in otherwise.
-    `key` None: it is in the file of the certificate. Raises ValueError that names the file.
+    `required` False: a client that shows no certificate at all is let in, to log in otherwise. `key` None: it is in the
+    file of the certificate. All files are PEM. Raises ValueError that names the file which cannot be used, or says that
+    the key is encrypted.
     """
     made = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     made.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -76,14 +80,6 @@ _WRONG_NAME = (62, 63, 64)
 def _no_password() -> str:
     """Else OpenSSL would ask on the terminal, where nobody may be."""
     raise ValueError("the key must not be encrypted: protect its file instead")
-
-
-def _load(made: ssl.SSLContext, certificate: Path, key: Path | None) -> None:
-    try:
-        made.load_cert_chain(certificate, key, password=_no_password)
-    except OSError as error:
-        pair = f"{certificate} and {key}" if key else f"{certificate}, which should hold the key as well,"
-        raise ValueError(f"{pair} are no certificate and its key in PEM: {_brief(error)}") from None
 
 
 def _brief(error: BaseException) -> str:

@@ -55,5 +55,8 @@ class DatabaseSettings(BaseModel, frozen=True):
 
     @property
     def database_password(self) -> str | None:
-        """From the password file, else None: asyncpg then takes it from the URL."""
+        """The password in the password file; None without such a file: asyncpg then takes it from the URL.
+
+        Read anew at each call. Raises OSError when the file cannot be read, ValueError when it is no UTF-8.
+        """
         return secret_files.read(self.database_password_file) if self.database_password_file else None

@@ -8,14 +8,20 @@ from app.settings.settings import Settings
 
 
 def refuse_exposed(settings: Settings, ways: Sequence[str]) -> None:
-    """`ways`: of http, tcp, grpc, quic those that are to start. Raises SettingsError that names all that is wrong."""
+    """Return when the gateways may start as they are set; `ways` are those of http, tcp, grpc, quic that are to start.
+
+    Raises SettingsError that names all that is wrong: a host beyond loopback without a certificate or for everybody,
+    QUIC without its certificate or the CA of its clients, an anonymous account behind a proxy.
+    """
     wrong = list(dict.fromkeys(line for way in ways for line in _faults(settings, way)))
     if wrong:
         raise SettingsError("\n  ".join(["wrong settings:", *wrong]))
 
 
 def listens_openly(settings: Settings, way: str) -> bool:
-    """Whether others than this machine reach it."""
+    """Whether others than this machine reach the gateway `way` (http, tcp, grpc, quic); gRPC without a port has a UNIX
+    socket alone.
+    """
     return not is_loopback(getattr(settings, f"{way}_host")) and (way != "grpc" or settings.grpc_port > 0)
 
 

@@ -27,5 +27,8 @@ class FleetSettings(BaseModel, frozen=True):
 
     @property
     def telemetry_schema(self) -> Schema:
-        """The columns of a reading, worked out of the struct that `schema_struct` names."""
+        """The columns of a reading, worked out of the struct that `schema_struct` names (once a process).
+
+        Raises SettingsError when the name leads to no struct; that was checked when the settings were read.
+        """
         return named(self.schema_struct)

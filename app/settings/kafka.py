@@ -60,5 +60,7 @@ class KafkaSettings(BaseModel, frozen=True):
 
     @property
     def kafka_secret(self) -> str | None:
-        """The Kafka password, from the file when one is named."""
+        """The Kafka password, from the file when one is named; None: there is none. Raises as
+        `secret_files.read` does.
+        """
         return secret_of(self.kafka_password_file, self.kafka_password)

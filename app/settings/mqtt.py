@@ -62,5 +62,7 @@ class MqttSettings(BaseModel, frozen=True):
 
     @property
     def mqtt_secret(self) -> str | None:
-        """The MQTT password, from the file when one is named."""
+        """The MQTT password, from the file when one is named; None: there is none. Raises as
+        `secret_files.read` does.
+        """
         return secret_of(self.mqtt_password_file, self.mqtt_password)

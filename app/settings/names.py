@@ -13,8 +13,8 @@ from app.settings.sources import ENV_FILE, env_names, is_service_link, toml_cont
 class Other(NamedTuple):
     """A variable that is read outside the settings."""
 
-    default: str
-    meaning: str
+    default: str  # as docs/settings.md shows it; empty: none
+    meaning: str  # in Markdown
 
 
 # docs/settings.md shows these; `make docs` writes them there.
@@ -40,12 +40,16 @@ _OF_COMPOSE = ("MQTT_PORT", "KAFKA_PORT")  # in .env: the ports it opens on this
 
 
 def variables(fields: Iterable[str]) -> set[str]:
-    """Every name that may be set, given the fields of the settings."""
+    """The names of all variables that may be set, in upper case, given the `fields` of the settings."""
     return {*(f"IOT_{name.upper()}" for name in fields), *OTHERS}
 
 
 def strangers(fields: Collection[str]) -> list[str]:
-    """A line for each name in the environment, `.env` and the TOML file that is none. Raises SettingsError."""
+    """A line for each name in the environment, `.env` and the TOML file that looks like a setting and is none, with the
+    nearest one that is; variables that Kubernetes sets for services are left out.
+
+    `fields` are those of the settings. Raises SettingsError when `.env` or the TOML file cannot be read.
+    """
     known, environment = variables(fields), dict(os.environ)
     lines = [
         _line(name, known)
@@ -62,7 +66,11 @@ def strangers(fields: Collection[str]) -> list[str]:
 def bare(
     environment: Iterable[str], env_file: Iterable[str], given: Collection[str], fields: Iterable[str]
 ) -> list[str]:
-    """A line for each variable that names a server in other programs' words, while its setting is not `given`."""
+    """A line for each variable that names a server in other programs' words, while its setting is not `given`.
+
+    `environment` and `env_file` are names of variables; `given` and `fields` are fields of the settings, those that are
+    set and all of them.
+    """
     ours = {name.upper(): name for name in fields if name.startswith(_SERVERS)} | _ALIASES
     found = dict.fromkeys([*environment, *(name for name in env_file if name not in _OF_COMPOSE)])
     return [
@@ -78,7 +86,10 @@ def _warn(line: str) -> None:
 
 
 def warn_of_bare(given: Collection[str], fields: Iterable[str]) -> None:
-    """Say once on standard error what `bare` finds in the environment and in `.env`."""
+    """Write what `bare` finds in the environment and in `.env` to standard error, each line once a process.
+
+    Raises SettingsError when `.env` cannot be read.
+    """
     for line in bare(os.environ, env_names(), given, fields):
         _warn(line)
 

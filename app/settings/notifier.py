@@ -29,5 +29,8 @@ class NotifierSettings(BaseModel, frozen=True):
 
     @property
     def webhook_key(self) -> str | None:
-        """The key of the webhook's signature, from the file when one is named."""
+        """The key of the webhook's signature, from the file when one is named; None: posts are not signed.
+
+        Raises as `secret_files.read` does.
+        """
         return secret_of(self.webhook_secret_file, self.webhook_secret)

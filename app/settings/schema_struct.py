@@ -15,7 +15,10 @@ _RIGHT = "give module:Struct, for example mydata:Parcel for the class Parcel of 
 
 @lru_cache(maxsize=8)
 def named(name: str) -> Schema:
-    """The schema of a name; the working directory is looked in after PYTHONPATH. Raises SettingsError."""
+    """The schema of the struct `module:Struct`; the module is imported, the working directory is looked in after
+    PYTHONPATH. Raises SettingsError for a name without both parts, a module that cannot be imported, and what is no
+    msgspec.Struct or has a field that cannot be a column.
+    """
     module, _, struct = name.partition(":")
     if not module or not struct:
         raise SettingsError(f"{name!r} names no struct; {_RIGHT}")

@@ -6,7 +6,10 @@ from pydantic import SecretStr
 
 
 def read(path: Path) -> str:
-    """Without the line break at its end, and without a byte order mark. Raises OSError, or ValueError: no UTF-8."""
+    """The text of the file without blanks and line breaks at both ends, and without a byte order mark.
+
+    Raises OSError when the file cannot be read, ValueError when it is no UTF-8.
+    """
     try:
         return path.read_text(encoding="utf-8-sig").strip()
     except UnicodeDecodeError:
@@ -14,8 +17,9 @@ def read(path: Path) -> str:
 
 
 def check(path: Path) -> None:
-    """Raises ValueError that says why there is no secret to be had. It does not quote the path: somebody may have put
-    the secret itself there."""
+    """Return when the file holds a secret. Raises ValueError that says why there is none to be had: no such file, an
+    empty or unreadable one. It does not quote the path: somebody may have put the secret itself there.
+    """
     try:
         if not path.is_file():
             raise ValueError("no such file: give the path of a file that holds the secret")
@@ -26,7 +30,7 @@ def check(path: Path) -> None:
 
 
 def secret_of(file: Path | None, value: SecretStr | None) -> str | None:
-    """The secret in `file` when one is named, else `value`. Raises as `read` does."""
+    """The secret in `file` when one is named, else `value`; None: there is neither. Raises as `read` does."""
     if file:
         return read(file)
     return value.get_secret_value() if value else None

@@ -55,7 +55,9 @@ class Settings(
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Environment over `.env` over TOML ($IOT_SETTINGS_FILE, default iot-stream.toml)."""
+        """The sources, the first one that has a setting counts: arguments of Settings, environment, `.env`, TOML
+        ($IOT_SETTINGS_FILE, default iot-stream.toml).
+        """
         return init_settings, Environment(settings_cls), dotenv_settings, Toml(settings_cls, toml_file())
 
 
@@ -67,7 +69,9 @@ def load() -> Settings:
 
 
 def read() -> Settings:
-    """The settings as they are now. Raises SettingsError that names all that is wrong, and no secret."""
+    """The settings as environment, `.env` and TOML file are now. Raises SettingsError that names all that is wrong,
+    names that are no settings too, and quotes no secret.
+    """
     wrong = strangers(Settings.model_fields)  # first: a file that cannot be read is named here
     try:
         settings = Settings()

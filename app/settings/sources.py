@@ -22,7 +22,9 @@ _LINK_VALUE = re.compile(r"(tcp|udp|sctp)://\S+")
 
 
 def is_service_link(name: str, value: str | None, environment: Mapping[str, str]) -> bool:
-    """Whether Kubernetes, and no person, has set this variable."""
+    """Whether Kubernetes, and no person, has set this variable, as it does for each service: by the name and `value`,
+    or because `environment` has the host of the same service.
+    """
     upper = name.upper()
     if _LINK.search(upper) or _is_link_of_a_port(upper, value):
         return True
@@ -49,12 +51,17 @@ class Toml(TomlConfigSettingsSource):
 
 
 def toml_file() -> Path:
-    """The one that $IOT_SETTINGS_FILE names, else iot-stream.toml, which need not be there."""
+    """The path of the TOML file: what $IOT_SETTINGS_FILE names, else iot-stream.toml in the working directory, which
+    need not be there.
+    """
     return Path(os.environ.get("IOT_SETTINGS_FILE") or "iot-stream.toml")
 
 
 def env_names() -> list[str]:
-    """The names in `.env`. Raises SettingsError when it cannot be read."""
+    """The names in `.env` of the working directory, in its order; none without such a file.
+
+    Raises SettingsError when it cannot be read or is no UTF-8.
+    """
     if not Path(ENV_FILE).is_file():
         return []
     try:
@@ -66,7 +73,10 @@ def env_names() -> list[str]:
 
 
 def toml_content() -> dict[str, Any]:
-    """The TOML file. Raises SettingsError when it is named and not there, or cannot be read."""
+    """The content of the TOML file; empty when there is none and none is named.
+
+    Raises SettingsError when it is named and not there, cannot be read, or is no TOML.
+    """
     path = toml_file()
     if not path.is_file():
         if os.environ.get("IOT_SETTINGS_FILE"):

@@ -8,9 +8,9 @@ FAST = "upb"  # in C; where it is missing protobuf takes one in Python alone, an
 
 
 def require_upb(implementation: str | None = None) -> None:
-    """Return when messages are read in C. Raises PermanentError that says what is wrong.
+    """Return when messages are read in C. Raises PermanentError, which says how to get there, when they are not.
 
-    `implementation` stands for the one in use, which None asks for.
+    `implementation` is the name to judge; None: that of the implementation in use.
     """
     found = implementation or api_implementation.Type()
     if found != FAST:

@@ -69,5 +69,7 @@ _OF_CODE = {CRYPTO_ERRORS[alert]: fault for alert, fault in _FAULTS.items()}
 
 
 def login_fault(code: int) -> LoginFault:
-    """What the code of a handshake that failed stands for."""
+    """What the error code of a ConnectionTerminated before the handshake's end stands for; any unknown code is
+    HANDSHAKE.
+    """
     return _OF_CODE.get(code, LoginFault.HANDSHAKE)

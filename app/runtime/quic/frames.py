@@ -15,13 +15,14 @@ class FrameFault(NamedTuple):
 
 
 class FrameReader:
-    """Of one stream. A length is judged as soon as its 4 bytes are there: nothing is set aside for what it promises."""
+    """The reader of one stream. A length is judged as soon as its 4 bytes are there: no memory is set aside for it."""
 
     def __init__(self, max_bytes: int) -> None:
+        """`max_bytes` is the largest length a frame may have, without its 4 bytes of length."""
         self._max = max_bytes
         self._buffer = bytearray()
         self.declared = 0  # length of the frame that is not yet whole; 0: not known
-        self.fault: FrameFault | None = None
+        self.fault: FrameFault | None = None  # None: all was well so far
 
     @property
     def pending(self) -> int:
@@ -29,7 +30,9 @@ class FrameReader:
         return len(self._buffer)
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The frames that are whole now, without their length, in order. What is wrong is in `fault`."""
+        """The bodies of the frames that are whole now, without their length, in order. What is wrong is in `fault`, and
+        then nothing is read any more. Never raises.
+        """
         if self.fault:
             return []
         frames: list[bytes] = []
@@ -49,14 +52,14 @@ class FrameReader:
         return frames
 
     def finish(self) -> None:
-        """The stream is at its end, which has to be the end of a frame."""
+        """The stream is at its end; one within a frame is the fault MALFORMED."""
         if self._buffer and not self.fault:
             came = len(self._buffer) - LENGTH_BYTES
             found = f"{came} bytes of {self.declared} came" if self.declared else "its length is cut off"
             self.stop(FrameFault(MALFORMED, f"the stream ends within a frame: {found}"))
 
     def stop(self, fault: FrameFault) -> None:
-        """Nothing more is read, because of this."""
+        """Read nothing more, because of `fault`, and let go of the bytes held."""
         self.fault = fault
         self.declared = 0
         self._buffer.clear()
@@ -69,5 +72,5 @@ class FrameReader:
 
 
 def framed(body: bytes) -> bytes:
-    """A frame that holds `body`."""
+    """A frame that holds `body`, its length before it. Raises OverflowError for a body of 4 GiB or more."""
     return len(body).to_bytes(LENGTH_BYTES, "big") + body

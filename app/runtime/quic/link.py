@@ -23,10 +23,12 @@ class Link:
     """Drives one connection until it has ended; `ended` then says so, and nothing calls it any more."""
 
     def __init__(self, quic: QuicConnection, send: Send, handle: Callable[[QuicEvent], None]) -> None:
-        """`handle` is told of each event, the last of which is ConnectionTerminated, once."""
+        """`send` writes one datagram to an address; `handle` gets each event, the last of which is
+        ConnectionTerminated, once. To be made within the event loop that drives it.
+        """
         self.quic = quic
         self.ended = False
-        self.heard_at = 0.0  # when the last datagram came, by the loop's clock
+        self.heard_at = 0.0  # when the last datagram came, seconds of the loop's clock; 0: none came yet
         self._loop = asyncio.get_running_loop()
         self._send, self._handle = send, handle
         self._turn: asyncio.Handle | None = None
@@ -57,7 +59,7 @@ class Link:
         self._take_turn()
 
     def abandon(self) -> None:
-        """Let go of it without a word to the peer."""
+        """Let go of the connection without a word to the peer; `handle` is not called any more."""
         self.ended = True
         for handle in (self._turn, self._timer):
             if handle:

@@ -11,7 +11,9 @@ from app.runtime.tracing.tracing import Tracing
 
 
 def instrument_aiokafka(tracing: Tracing) -> None:
-    """Wrap the client of this process, once. Its spans are sampled as their parents are, else by the ratio."""
+    """Wrap aiokafka in this process, once; nothing is done for a `tracing` that makes no spans. Its spans are sampled
+    as their parents are, else by the ratio. Raises ImportError where opentelemetry-instrumentation-aiokafka is missing.
+    """
     import aiokafka
     from opentelemetry.instrumentation.aiokafka import AIOKafkaInstrumentor
     from opentelemetry.instrumentation.utils import unwrap

@@ -24,29 +24,30 @@ _NOT_SAMPLED = b"-00"
 class SpanContext(NamedTuple):
     """What of a span goes on with a message: its ids, and whether it is sampled."""
 
-    trace_id: int
-    span_id: int
-    flags: int = _SAMPLED
-    tracestate: str = ""
+    trace_id: int  # 128 bits, never 0
+    span_id: int  # 64 bits, never 0
+    flags: int = _SAMPLED  # bit 0: sampled; bit 1: the trace id is random
+    tracestate: str = ""  # as it came, at most 512 characters; empty: there was none
 
     @property
     def sampled(self) -> bool:
-        """Whether its spans are recorded."""
+        """Whether the spans of this context are recorded."""
         return bool(self.flags & _SAMPLED)
 
     @property
     def traceparent(self) -> bytes:
-        """The value of the header."""
+        """The value of the header `traceparent`, in version 00: 55 bytes of ASCII."""
         return b"00-%032x-%016x-%02x" % (self.trace_id, self.span_id, self.flags)
 
     def headers(self) -> list[tuple[str, bytes]]:
-        """`traceparent`, and `tracestate` where there is one."""
+        """The headers of a Kafka record: `traceparent`, then `tracestate` where there is one."""
         found = [(TRACEPARENT, self.traceparent)]
         return [*found, (TRACESTATE, self.tracestate.encode())] if self.tracestate else found
 
 
 def parse(traceparent: bytes, tracestate: bytes | None = None) -> SpanContext | None:
-    """The context of the two headers; None where the first is not well formed. Never raises, and counts what is not.
+    """The context of the two headers; None where the first is not well formed or has more than 512 bytes. Never raises;
+    what is not well formed is counted (iot_trace_contexts_invalid_total).
 
     A `tracestate` that is not well formed is left out alone, as W3C asks.
     """
@@ -61,7 +62,8 @@ def parse(traceparent: bytes, tracestate: bytes | None = None) -> SpanContext | 
 
 
 def plainly_not_sampled(traceparent: bytes | None) -> bool:
-    """Whether a header says so at its end; nothing else of it is looked at, so that it costs next to nothing.
+    """Whether a header ends with the flags 00; nothing else of it is looked at, so that it costs next to nothing. False
+    for None, where there is no header.
 
     The flags are two hex digits, of which the last bit counts: what is not 00 has to be parsed.
     """
@@ -69,7 +71,9 @@ def plainly_not_sampled(traceparent: bytes | None) -> bool:
 
 
 def context_of(headers: Iterable[tuple[str, bytes | None]]) -> SpanContext | None:
-    """The context of a record; of repeated headers the first counts."""
+    """The context in the headers of a record; of repeated headers the first counts. None without a header `traceparent`
+    that is well formed. Never raises.
+    """
     parent = state = None
     for name, value in headers:
         if name == TRACEPARENT:

@@ -27,14 +27,16 @@ _double = struct.Struct("<cd").pack
 
 
 def encode_request(spans: Iterable[RecordedSpan], resource: bytes, scope: bytes) -> bytes:
-    """`resource` and `scope` are messages Resource and InstrumentationScope, encoded."""
+    """The bytes of an ExportTraceServiceRequest with the spans in their order; `resource` and `scope` are the messages
+    Resource and InstrumentationScope, encoded.
+    """
     body = b"".join([_field(_SPANS, encode_span(span)) for span in spans])
     scoped = _field(_SCOPE_SPANS, _field(_SCOPE, scope) + body)
     return _field(_RESOURCE_SPANS, _field(_RESOURCE, resource) + scoped)
 
 
 def encode_span(span: RecordedSpan) -> bytes:
-    """A message Span."""
+    """The bytes of a message Span. Texts are cut at TEXT characters; an end before the start becomes the start."""
     context, parent = span.context, span.parent
     parts = [
         _ids(context),
@@ -52,7 +54,10 @@ def encode_span(span: RecordedSpan) -> bytes:
 
 
 def clean(text: str) -> str:
-    """What a device calls itself may be long, or no text that protobuf can hold: one such span would cost a batch."""
+    """The first TEXT characters of `text`, lone surrogates as backslash escapes.
+
+    What a device calls itself may be long, or no text that protobuf can hold: one such span would cost a batch.
+    """
     text = text[:TEXT]
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 

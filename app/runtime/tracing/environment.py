@@ -26,13 +26,16 @@ class ExportOptions(NamedTuple):
     protocol: str  # GRPC or HTTP
     ratio: float | None = None  # of what has no context; None: the program's own setting
     parent_based: bool = True
-    queue: int = 2048  # spans
-    batch: int = 512
+    queue: int = 2048  # spans that wait at most; this and the next two are the defaults of OpenTelemetry's variables
+    batch: int = 512  # spans of an export at most
     delay: float = 1.0  # seconds until a batch that is not full is sent
 
 
 def read_environment(environment: Mapping[str, str] = os.environ) -> ExportOptions | None:
-    """None: spans are not wanted. Raises SettingsError that names the variable and what would be right."""
+    """How spans are to be exported; None: they are not wanted, as no endpoint is named or a variable switches them off.
+
+    Raises SettingsError that names the variable and what would be right.
+    """
     endpoint = _first(environment, ENDPOINTS)
     if not endpoint or _of(environment, "OTEL_SDK_DISABLED").lower() == "true":
         return None

@@ -29,7 +29,7 @@ class SpanExport(Protocol):
     """How spans leave the process."""
 
     def send(self, spans: Sequence[RecordedSpan]) -> bool:
-        """Whether the collector took them. May take long, and may raise anything."""
+        """Export a batch; whether the collector took it. May take long, and may raise anything."""
 
     def close(self) -> None:
         """End what is under way. May take long."""
@@ -43,7 +43,7 @@ class LastWords(logging.Handler):
         self.text = self.template = ""  # the line, and without the values in it, which may be secret
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep the line."""
+        """Keep the line, cut at 300 characters, in the place of the one before."""
         self.text, self.template = record.getMessage()[:300], str(record.msg)[:300]
 
     def take_over(self) -> None:
@@ -67,7 +67,7 @@ class SpanQueue:
         self._lost, self._logged = 0, -REMIND_SECONDS  # since the last log line, and when that was (monotonic)
 
     def put(self, span: RecordedSpan) -> None:
-        """Take a span; never waits."""
+        """Take a span that has ended, from any thread. Never waits: one that finds no room is dropped and counted."""
         if self._stopping or len(self._waiting) >= self._options.queue:
             self._drop(1)
             return
@@ -84,7 +84,11 @@ class SpanQueue:
                 self._thread.start()
 
     def stop(self, seconds: float) -> None:
-        """Send what waits, for so many seconds at most, and close the exporter; what is left then is dropped."""
+        """Send what waits, for so many seconds at most, and close the exporter; what is left then is dropped and
+        counted.
+
+        Blocks: not for an event loop. A second call does nothing.
+        """
         if self._stopping:
             return
         deadline = time.monotonic() + seconds

@@ -35,8 +35,8 @@ SCOPE = InstrumentationScope(name="iot-stream").SerializeToString()
 class EncodedSpans:
     """What the exporters are given in the place of spans."""
 
-    count: int
-    request: bytes
+    count: int  # spans in it
+    request: bytes  # ExportTraceServiceRequest, encoded
 
 
 class OtlpExport:
@@ -46,12 +46,12 @@ class OtlpExport:
         self._exporter, self._resource = exporter, encoded_resource(resource)
 
     def send(self, spans: Sequence[RecordedSpan]) -> bool:
-        """Whether the collector took them."""
+        """Export a batch; whether the collector took it, after all tries of the exporter (10 s by default)."""
         data: Any = EncodedSpans(len(spans), encode_request(spans, self._resource, SCOPE))
         return self._exporter.export(data) is SpanExportResult.SUCCESS
 
     def close(self) -> None:
-        """End what is under way."""
+        """End what is under way; has been seen to take 12 s."""
         self._exporter.shutdown()
 
 
@@ -63,7 +63,9 @@ class SdkTracing(RecordedTracing):
         self.resource = resource
 
     def provider(self, sampler: Sampler) -> TracerProvider:
-        """A provider of tracers whose spans go the same way."""
+        """A provider of the SDK's tracers, whose spans go the same way as ours; `sampler` decides which are
+        recorded.
+        """
         made = TracerProvider(sampler, self.resource, shutdown_on_exit=False)
         made.add_span_processor(_Recorder(self._take))
         return made
@@ -78,7 +80,7 @@ class _Recorder(SpanProcessor):
 
 
 def recorded(span: ReadableSpan) -> RecordedSpan:
-    """A span of the SDK's as one of ours; of its attributes what is no list."""
+    """A span of the SDK that has ended, as one of ours; attributes that are lists are left out."""
     parent = _ours(span.parent) if span.parent else None
     made = RecordedSpan(span.name, SpanKind(span.kind.value), parent, lambda _: None)
     if span.context:
@@ -106,7 +108,12 @@ def sdk_tracing(options: ExportOptions, head: HeadSampling, limit: AlwaysLimit, 
 
 
 def resource_of(ours: Mapping[str, str]) -> Resource:
-    """What the variables say, over what we do. Where they name no service, the SDK calls it unknown."""
+    """The resource of this process: the attributes that OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME give, over
+    `ours`.
+
+    `ours` has at least service.name, which counts where the variables name no service (the SDK would call it unknown);
+    raises KeyError without it.
+    """
     found = Resource(dict(ours)).merge(Resource.create())
     named = str(found.attributes.get(semconv.SERVICE_NAME, ""))
     if not named or named.startswith("unknown_service"):
@@ -115,7 +122,7 @@ def resource_of(ours: Mapping[str, str]) -> Resource:
 
 
 def encoded_resource(resource: Resource) -> bytes:
-    """As the SDK encodes it."""
+    """The bytes of the message Resource, as the SDK encodes it."""
     from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
     span = ReadableSpan("", otel_span_context(SpanContext(1, 1)), resource=resource)

@@ -26,15 +26,18 @@ Take = Callable[["RecordedSpan"], None]
 
 
 class SpanEvent(NamedTuple):
-    """Something that happened within a span, and when (ns since 1970)."""
+    """Something that happened within a span, and when."""
 
     name: str
-    at: int
+    at: int  # nanoseconds since 1970
     attributes: Attributes
 
 
 class RecordedSpan(TraceSpan):
-    """One on its way; `end` hands it over, and nothing of it changes then."""
+    """A span on its way; `end` hands it over, and nothing of it changes then.
+
+    `started` and `ended` are nanoseconds since 1970 (`ended` 0: not yet). Events and links beyond 128 are left out.
+    """
 
     __slots__ = (
         "_attached",
@@ -55,7 +58,9 @@ class RecordedSpan(TraceSpan):
     context: SpanContext
 
     def __init__(self, name: str, kind: SpanKind, parent: SpanContext | None, take: Take) -> None:
-        """It begins now; `take` is called with it at its end."""
+        """The span begins now, as a child of `parent` or, with None, as the first of a new trace; `take` gets it once,
+        at its end.
+        """
         self.name, self.kind, self.parent, self._take = name, kind, parent, take
         if parent is None:
             self.context = SpanContext(random.getrandbits(128) or 1, random.getrandbits(64) or 1)
@@ -70,11 +75,11 @@ class RecordedSpan(TraceSpan):
         self.failed, self.description = False, ""
 
     def set(self, attributes: Attributes) -> None:
-        """Add attributes."""
+        """Add attributes; a name that is there already gets the new value."""
         self.attributes.update(attributes)
 
     def event(self, name: str, attributes: Attributes | None = None) -> None:
-        """Something happened now."""
+        """Note that `name` happened now."""
         if len(self.events) < EVENTS:
             self.events.append(SpanEvent(name, time.time_ns(), attributes or {}))
 
@@ -84,12 +89,12 @@ class RecordedSpan(TraceSpan):
             self.links.append(context)
 
     def fail(self, kind: str, description: str = "") -> None:
-        """It failed: `kind` is a word of a bounded set (error.type), `description` for a human."""
+        """Note that the work failed: `kind` is a word of a bounded set (error.type), `description` for a human."""
         self.attributes[ERROR_TYPE] = kind
         self.failed, self.description = True, description
 
     def end(self, at: int | None = None) -> None:
-        """It is over, now or at `at` (ns since 1970)."""
+        """End the span, now or at `at` (nanoseconds since 1970), and hand it over; a second call does nothing."""
         if not self.ended:
             self.ended = time.time_ns() if at is None else at
             self._take(self)
@@ -137,7 +142,7 @@ class RecordedTracing(Tracing):
         links: Iterable[SpanContext] = (),
         start: int | None = None,
     ) -> TraceSpan:
-        """Begin a span, which is recorded."""
+        """Begin a span, which is recorded; `parent`, `start` and the rest as Tracing.span has them."""
         made = RecordedSpan(name, kind, parent, self._take)
         if start is not None:
             made.started = start
@@ -159,6 +164,6 @@ class RecordedTracing(Tracing):
 
 
 def otel_span_context(context: SpanContext) -> otel.SpanContext:
-    """The same as OpenTelemetry's API has it."""
+    """The context as the class of OpenTelemetry's API, marked as one that came from elsewhere (is_remote)."""
     state = otel.TraceState.from_header([context.tracestate]) if context.tracestate else None
     return otel.SpanContext(context.trace_id, context.span_id, True, otel.TraceFlags(context.flags), state)

@@ -61,14 +61,17 @@ class HeadSampling:
 
 
 class AlwaysLimit:
-    """What gets a span whatever the sampling says: so many a second, all of them at once if need be."""
+    """What gets a span whatever the sampling says: so many a second, all of them at once if need be (a
+    token bucket).
+    """
 
     def __init__(self, per_second: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """`per_second` below 1: none ever. `clock` returns seconds and never goes back."""
         self._per_second, self._clock = per_second, clock
         self._left, self._at = per_second, clock()
 
     def allows(self) -> bool:
-        """Whether one more gets a span; one that does not is counted."""
+        """Whether one more gets a span now; one that does not is counted (iot_trace_always_limited_total)."""
         now = self._clock()
         self._left = min(self._per_second, self._left + (now - self._at) * self._per_second)
         self._at = now

@@ -25,11 +25,11 @@ class TraceSettings(Protocol):
 
     @property
     def trace_ratio(self) -> float:
-        """Share of the messages without a context, unless OTEL_TRACES_SAMPLER says otherwise."""
+        """Share of the messages without a context, from 0 to 1, unless OTEL_TRACES_SAMPLER says otherwise."""
 
     @property
     def trace_always_per_second(self) -> int:
-        """Spans of what goes wrong."""
+        """Spans a second that what goes wrong may have, whatever is sampled."""
 
     @property
     def trace_aiokafka(self) -> bool:

@@ -24,7 +24,7 @@ class SpanKind(Enum):
 
 
 class TraceSpan:
-    """One that is not recorded. Each of its methods does nothing, at the price of a call.
+    """A span that is not recorded. Each of its methods does nothing, at the price of a call.
 
     As a context manager a span is what is at work within the block: it ends with it, as failed when the block raises.
     """
@@ -33,19 +33,19 @@ class TraceSpan:
     context: SpanContext | None = None  # None: there is nothing to hand on
 
     def set(self, attributes: Attributes) -> None:
-        """Add attributes."""
+        """Add attributes; a name that is there already gets the new value."""
 
     def event(self, name: str, attributes: Attributes | None = None) -> None:
-        """Something happened now."""
+        """Note that `name` happened now."""
 
     def link(self, context: SpanContext) -> None:
         """Refer to another span, also of another trace."""
 
     def fail(self, kind: str, description: str = "") -> None:
-        """It failed: `kind` is a word of a bounded set (error.type), `description` for a human."""
+        """Note that the work failed: `kind` is a word of a bounded set (error.type), `description` for a human."""
 
     def end(self, at: int | None = None) -> None:
-        """It is over, now or at `at` (ns since 1970)."""
+        """End the span, now or at `at` (nanoseconds since 1970); a second call does nothing."""
 
     def __enter__(self) -> Self:
         return self
@@ -71,7 +71,9 @@ class Tracing:
         self.head = head or HeadSampling(0.0)  # on messages that no context comes with
 
     def samples(self, context: SpanContext | None) -> bool:
-        """Whether a message gets spans: as its context says, or, where there is none, by our own sampling."""
+        """Whether a message gets spans: as its context says, or, with None, by our own sampling, which counts the
+        message: ask once for each.
+        """
         return self.enabled and (self.head.agrees(context) if context else self.head.next())
 
     def always(self) -> bool:
@@ -87,15 +89,15 @@ class Tracing:
         links: Iterable[SpanContext] = (),
         start: int | None = None,
     ) -> TraceSpan:
-        """Begin a span, now or at `start` (ns since 1970): a child of `parent`, or the first of a new trace.
+        """Begin a span, now or at `start` (nanoseconds since 1970): a child of `parent`, or the first of a new trace.
 
-        It is recorded in any case: ask `samples` or `always` before. `name` and the names in `attributes` are those of
-        semconv.py. Texts are cut at 256 characters.
+        Where tracing is on, the span is recorded in any case: ask `samples` or `always` before. `name` and the names in
+        `attributes` are those of semconv.py. Texts are cut at 256 characters.
         """
         return NO_SPAN
 
     def before_stop(self, end: Callable[[], None]) -> None:
-        """Have `end` called first when this stops: it ends the spans of what is still under way."""
+        """Have `end` called at the beginning of `stop`: it ends the spans of what is still under way."""
 
     def stop(self, seconds: float) -> None:
         """Export what is left; returns after so many seconds at most. Blocks: not for an event loop. Safe twice."""
