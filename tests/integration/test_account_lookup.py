@@ -1,7 +1,7 @@
 """The gateways' accounts in a real PostgreSQL: rows as they are asked for, many at once, over an outage."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import asyncpg
@@ -110,7 +110,7 @@ async def test_many_at_once_are_a_few_questions(lookup: AccountLookup, monkeypat
     asked: list[int] = []
     real = lookup._names.question
 
-    async def counted(connection: Connection, names: list[str]) -> dict[str, AccountRow]:
+    async def counted(connection: Connection, names: Sequence[str]) -> dict[str, AccountRow]:
         asked.append(len(names))
         return await real(connection, names)
 

@@ -66,7 +66,7 @@ class BatchIntake:
             return RefusedBatch(error.reason, str(error))
         refused = {at: one for at, one in enumerate(items) if type(one) is Rejection}
         places = [at for at in range(len(items)) if at not in refused] if refused else None
-        records: list[IngestRecord] = [one for one in items if type(one) is not Rejection]  # type: ignore[misc]
+        records: list[IngestRecord] = [one for one in items if type(one) is not Rejection]
         batch = FrameBatch(batch_id, records, places, refused, [])
         self._look_at_series(account, batch)
         if limited := self._limit(account, batch):

@@ -88,7 +88,7 @@ def _certificate(
         names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address(LOOPBACK))]
         made = made.add_extension(x509.SubjectAlternativeName(names), critical=False)
     if issuer:
-        purpose = x509.ExtendedKeyUsageOID.SERVER_AUTH if server else x509.ExtendedKeyUsageOID.CLIENT_AUTH
+        purpose = x509.oid.ExtendedKeyUsageOID.SERVER_AUTH if server else x509.oid.ExtendedKeyUsageOID.CLIENT_AUTH
         made = made.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
     return made.sign(signing, hashes.SHA256())
 

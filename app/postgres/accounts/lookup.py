@@ -35,7 +35,7 @@ class _Waiting(Generic[K]):
     """The keys that are to be asked of one table."""
 
     def __init__(self, question: Question[K]) -> None:
-        self.question = question
+        self.question: Question[K] = question
         self.futures: dict[K, asyncio.Future[AccountRow | None]] = {}
 
     def take(self) -> dict[K, "asyncio.Future[AccountRow | None]"]:

@@ -34,11 +34,13 @@ Item: TypeAlias = Event | Metric
 
 
 def event(**fields: Any) -> Event:
-    return Event(**{"user_id": "alice", "device_id": "d1", "sequence_id": 7, "time_us": NOW_US} | fields)
+    usual: dict[str, Any] = {"user_id": "alice", "device_id": "d1", "sequence_id": 7, "time_us": NOW_US}
+    return Event(**usual | fields)
 
 
 def metric(**fields: Any) -> Metric:
-    return Metric(**{"node_id": "alice", "sensor_id": "s1", "value": 1.5, "time_us": NOW_US} | fields)
+    usual: dict[str, Any] = {"node_id": "alice", "sensor_id": "s1", "value": 1.5, "time_us": NOW_US}
+    return Metric(**usual | fields)
 
 
 def outcomes(*items: Item, account: Account = ALICE, arrival: Arrival = AT) -> list[IngestRecord | Rejection]:
@@ -72,7 +74,8 @@ def refused(item: Item, account: Account = ALICE) -> Rejection:
 
 def payload(item: Item) -> dict[str, Any]:
     """What the payload says, numbers exact; a name that stands twice is a fault of ours."""
-    return strict(record(item).value)
+    found: dict[str, Any] = strict(record(item).value)
+    return found
 
 
 def strict(text: bytes) -> Any:
