@@ -16,8 +16,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 from grpc import aio
@@ -31,6 +32,9 @@ from tests import servers
 from tests.conftest import INIT_SQL, _execute
 from tests.integration.bridges import create_topics, program
 
+if TYPE_CHECKING:
+    from grpc.aio import StreamStreamMultiCallable, UnaryUnaryMultiCallable
+
 USER, SENSORS, BATCH = "bench", 500, 500
 STREAMED, UNARY = 230_000, 180_000  # metrics a CPU second that it must reach
 AHEAD, CALLS = 16, 8
@@ -38,7 +42,7 @@ VARIANTS = 20  # different batches, sent over and over
 TIME_US = 1_795_226_400_000_000
 SERVICE = "/iot_stream.ingest.v1.Ingest"
 
-Load = Callable[[Path, int, float], Awaitable[int]]
+Load = Callable[[Path, int, float], Coroutine[None, None, int]]
 
 
 def batches(size: int) -> list[MetricBatch]:
@@ -78,7 +82,8 @@ async def streamed(path: Path, size: int, seconds: float) -> int:
     bodies = itertools.cycle([batch.SerializeToString() for batch in batches(size)])
     until, count, room = time.monotonic() + seconds, 0, asyncio.Semaphore(AHEAD)
     async with aio.insecure_channel(f"unix:{path}") as channel:
-        call = channel.stream_stream(f"{SERVICE}/StreamMetrics")()
+        calls: StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(f"{SERVICE}/StreamMetrics")
+        call = calls()
 
         async def write() -> None:
             while time.monotonic() < until:
@@ -87,7 +92,7 @@ async def streamed(path: Path, size: int, seconds: float) -> int:
             await call.done_writing()
 
         writing = asyncio.create_task(write())
-        while (answer := await call.read()) is not aio.EOF:
+        while isinstance(answer := await call.read(), bytes):  # aio.EOF is none
             count += BatchAck.FromString(answer).accepted
             room.release()
         await writing
@@ -99,7 +104,7 @@ async def unary(path: Path, size: int, seconds: float) -> int:
     bodies = itertools.cycle([PushMetricsRequest(batch=batch).SerializeToString() for batch in batches(size)])
     until = time.monotonic() + seconds
     async with aio.insecure_channel(f"unix:{path}") as channel:
-        call = channel.unary_unary(f"{SERVICE}/PushMetrics")
+        call: UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(f"{SERVICE}/PushMetrics")
 
         async def push() -> int:
             count = 0

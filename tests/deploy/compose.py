@@ -2,7 +2,8 @@
 
 import re
 from functools import cache
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import yaml
 from prometheus_client.metrics import MetricWrapperBase
@@ -16,6 +17,20 @@ _VARIABLE = re.compile(r"(?<!\$)\$\{(\w+)(?::-([^}]*))?\}")
 def variables() -> dict[str, str]:
     """Every variable the file takes, with its default."""
     return dict(_VARIABLE.findall(FILE.read_text()))
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with Compose's own tags, which say how two files become one: here each file is read for itself."""
+
+
+for _tag in ("!override", "!reset"):
+    _Loader.add_constructor(_tag, lambda loader, node: loader.construct_sequence(cast("yaml.SequenceNode", node)))
+
+
+def read(file: Path) -> dict[str, Any]:
+    """One file, its variables as they stand."""
+    loaded: dict[str, Any] = yaml.load(file.read_text(), _Loader)
+    return loaded
 
 
 @cache

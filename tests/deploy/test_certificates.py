@@ -9,12 +9,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import yaml
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from app.core.routing.certificate_names import bound_device
 from app.runtime import tls
+from tests.deploy import compose
 from tools.documents import ROOT
 
 SCRIPT = ROOT / "scripts" / "certificates"
@@ -126,7 +126,7 @@ def names(certificate: x509.Certificate) -> tuple[str, str | None]:
 def test_emqx_finds_them() -> None:
     emqx = (ROOT / "deploy" / "emqx" / "emqx.conf").read_text()
     listener = emqx.partition("listeners.ssl.default {")[2].partition("\n}")[0]
-    added = yaml.safe_load((ROOT / "docker-compose.tls.yml").read_text())
+    added = compose.read(ROOT / "docker-compose.tls.yml")
     files = set(re.findall(r'file = "/run/secrets/(\w+)"', listener))
     assert files == set(added["secrets"]) == set(added["services"]["emqx"]["secrets"])
     assert all(added["secrets"][name]["file"].endswith(f"/{name}") for name in files)

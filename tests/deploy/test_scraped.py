@@ -100,7 +100,8 @@ async def feed(site: Site, first: int) -> None:
     async with publisher(site.mqtt, f"device-{site.unique}") as client:
         await client.publish([(topic, payload) for payload in (*readings, b"{")])
     url = f"http://127.0.0.1:{site.settings.http_port}/v1/users/{site.unique}/devices/d2/telemetry"
-    headers = {"Authorization": aiohttp.encode_basic_auth(site.unique, PASSWORD)}
+    authorization = aiohttp.encode_basic_auth(site.unique, PASSWORD)
+    headers = {"Authorization": authorization, "Content-Type": "application/json"}
     async with aiohttp.ClientSession(headers=headers) as session, session.post(url, data=readings[0]) as answer:
         assert answer.status == 200, await answer.text()
     await site.settled()

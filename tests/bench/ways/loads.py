@@ -5,7 +5,7 @@ import itertools
 import json
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from aioquic.asyncio.client import connect
@@ -15,7 +15,11 @@ from app.protobuf.metrics_pb2 import BatchAck, MetricBatch
 from tests.bench.ways import events
 from tests.faults.ways.setup import Door
 
+if TYPE_CHECKING:
+    from grpc.aio import StreamStreamMultiCallable, UnaryUnaryMultiCallable
+
 LOOPBACK = "127.0.0.1"
+INGEST = "/iot_stream.ingest.v1.Ingest"
 WINDOW = 16  # batches under way on a connection that need not wait
 Load = Callable[[Door, float], Awaitable[int]]
 
@@ -116,7 +120,7 @@ async def grpc_unary(door: Door, seconds: float) -> int:
     bodies = [_field_1(events.metrics(door.user, 500, variant)) for variant in range(events.VARIANTS)]
     until, source = time.monotonic() + seconds, itertools.cycle(bodies)
     async with grpc.aio.insecure_channel(f"unix:{door.grpc_socket}") as channel:
-        call = channel.unary_unary("/iot_stream.ingest.v1.Ingest/PushMetrics")
+        call: UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(f"{INGEST}/PushMetrics")
 
         async def push() -> int:
             count = 0
@@ -141,7 +145,8 @@ async def grpc_stream(door: Door, seconds: float) -> int:
     bodies = itertools.cycle([events.metrics(door.user, 500, variant) for variant in range(events.VARIANTS)])
     until, count, room = time.monotonic() + seconds, 0, asyncio.Semaphore(WINDOW)
     async with grpc.aio.insecure_channel(f"unix:{door.grpc_socket}") as channel:
-        call = channel.stream_stream("/iot_stream.ingest.v1.Ingest/StreamMetrics")(metadata=door.metadata)
+        calls: StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(f"{INGEST}/StreamMetrics")
+        call = calls(metadata=door.metadata)
 
         async def write() -> None:
             while time.monotonic() < until:
@@ -150,7 +155,7 @@ async def grpc_stream(door: Door, seconds: float) -> int:
             await call.done_writing()
 
         writing = asyncio.create_task(write())
-        while (answer := await call.read()) is not grpc.aio.EOF:
+        while isinstance(answer := await call.read(), bytes):  # grpc.aio.EOF is none
             count += BatchAck.FromString(answer).accepted
             room.release()
             if writing.done() and room._value >= WINDOW:

@@ -9,7 +9,7 @@ import json
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import aiohttp
 import grpc
@@ -22,6 +22,11 @@ from app.protobuf.ingest_pb2_grpc import IngestStub
 from app.protobuf.metrics_pb2 import BatchAck, MetricBatch
 from tests.faults.ways.setup import Door
 from tests.faults.ways.streams import WayStream
+
+if TYPE_CHECKING:
+    from grpc.aio import StreamStreamCall
+
+    from app.protobuf.ingest_pb2_grpc import IngestAsyncStub
 
 PATIENCE = 20.0  # seconds for an answer; then the connection is made anew, and all of it sent again
 GONE = (
@@ -50,15 +55,23 @@ class HttpWire:
 
     async def push(self, stream: WayStream, numbers: Sequence[int]) -> None:
         body = b"\n".join([stream.message(n).payload for n in numbers])
+        while wait := await self._wait_asked(body, len(numbers)):
+            await asyncio.sleep(wait)
+
+    async def _wait_asked(self, body: bytes, size: int) -> float:
+        """Seconds to wait before it is sent again; 0: it is taken."""
         async with self._session.post(self._url, data=body, headers=self._headers) as answer:
             text = await answer.text()
-            if answer.status == 503:
+            if answer.status in (429, 503):
                 assert float(answer.headers["Retry-After"]) > 0, "whoever is refused for a time is told for how long"
+            if answer.status == 429:
+                return float(answer.headers["Retry-After"])
             if answer.status >= 500:
                 raise NotTaken(f"{answer.status} {text[:200]}")
             assert answer.status == 200, f"{answer.status} {text[:500]}"
             said = json.loads(text)
-            assert (said["accepted"], said["rejected"]) == (len(numbers), []), text[:500]
+            assert (said["accepted"], said["rejected"]) == (size, []), text[:500]
+            return 0.0
 
 
 class TcpWire:
@@ -100,7 +113,8 @@ class GrpcWire:
     """StreamEvents: one ack a batch."""
 
     def __init__(self, channel: grpc.aio.Channel, door: Door) -> None:
-        self._call = IngestStub(channel).StreamEvents(metadata=door.metadata)
+        calls = cast("IngestAsyncStub", IngestStub(channel))
+        self._call: StreamStreamCall[EventBatch, BatchAck] = calls.StreamEvents(metadata=door.metadata)
         self._number = 0
 
     async def push(self, stream: WayStream, numbers: Sequence[int]) -> None:
@@ -109,7 +123,7 @@ class GrpcWire:
         async with asyncio.timeout(PATIENCE):
             await self._call.write(batch)
             ack = await self._call.read()
-        if ack is grpc.aio.EOF:
+        if not isinstance(ack, BatchAck):
             raise EOFError(f"the gateway ended the stream: {await self._call.code()} {await self._call.details()}")
         _check(ack, self._number, len(numbers))
 

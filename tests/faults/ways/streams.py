@@ -1,6 +1,7 @@
 """What is sent by each way: message n of a stream as the way's sender gives it, and as it is on the input topic."""
 
 import json
+from collections.abc import Mapping
 from datetime import datetime
 
 from app.local.layout import WAYS
@@ -13,7 +14,10 @@ from tests.faults.stream import Stream, number_of
 LETTERS = {"http": "h", "tcp": "t", "grpc": "g", "quic": "q"}
 assert set(LETTERS) == set(WAYS)
 # What a gateway takes, as it does not know the columns, and the worker dead-letters.
-BAD = [({"battery": 90.5}, "wrong_type"), ({"temperature": "hot"}, "wrong_type")]
+BAD: list[tuple[Mapping[str, object], str]] = [
+    ({"battery": 90.5}, "wrong_type"),
+    ({"temperature": "hot"}, "wrong_type"),
+]
 
 
 class WayStream(Stream):
@@ -28,8 +32,9 @@ class WayStream(Stream):
     def fields(self, n: int) -> dict[str, object]:
         """Of message n, besides its ids and its time."""
         lot = self._lot(n)
-        wrong = BAD[lot // BAD_EVERY % len(BAD)][0] if lot % BAD_EVERY == 0 else {"temperature": self.temperature(n)}
-        return {"n": n % self.devices, **wrong}
+        if lot % BAD_EVERY == 0:
+            return {"n": n % self.devices, **BAD[lot // BAD_EVERY % len(BAD)][0]}
+        return {"n": n % self.devices, "temperature": self.temperature(n)}
 
     def bad(self, n: int) -> tuple[str, str] | None:
         lot = self._lot(n)
