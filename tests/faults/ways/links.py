@@ -55,7 +55,10 @@ class HttpWire:
 
     async def push(self, stream: WayStream, numbers: Sequence[int]) -> None:
         body = b"\n".join([stream.message(n).payload for n in numbers])
-        while wait := await self._wait_asked(body, len(numbers)):
+        while True:
+            wait = await self._wait_asked(body, len(numbers))
+            if wait == 0:
+                return
             await asyncio.sleep(wait)
 
     async def _wait_asked(self, body: bytes, size: int) -> float:
