@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
 from typing import Any, Self, TypeVar, cast
 
 import grpc
@@ -77,7 +77,7 @@ class AsyncIngestClient:
             waiting.popleft()
         return joined(answers)
 
-    async def stream(self, items: AsyncIterable[Item] | Iterable[Item]) -> AsyncIterator[Acked]:
+    async def stream(self, items: AsyncIterable[Item] | Iterable[Item]) -> AsyncGenerator[Acked, None]:
         """Send items of one kind without waiting for each ack; yields what became of each batch, once Kafka has it.
 
         Items are read as fast as acks are looked at. Whoever leaves off early closes it (contextlib.aclosing): what was
@@ -143,7 +143,7 @@ class AsyncIngestClient:
         """What `call` answers, however often it takes."""
 
         def pause(state: RetryCallState) -> float:
-            error = state.outcome and state.outcome.exception()
+            error = state.outcome.exception() if state.outcome else None
             assert error is not None
             seconds = pause_after(error, state.attempt_number, self._pace)
             self._failed(state.attempt_number, seconds, error)

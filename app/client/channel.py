@@ -52,7 +52,7 @@ def open_channel(target: str, credentials: ClientCredentials) -> aio.Channel:
     Raises PermanentError for what is no address, for files that cannot be read, and for a token that would cross a
     network readably.
     """
-    options = [
+    options: list[tuple[str, int | str]] = [
         ("grpc.max_receive_message_length", MESSAGE_BYTES),
         ("grpc.initial_reconnect_backoff_ms", RECONNECT_MS[0]),
         ("grpc.min_reconnect_backoff_ms", RECONNECT_MS[0]),
@@ -75,7 +75,7 @@ def open_channel(target: str, credentials: ClientCredentials) -> aio.Channel:
     certificate, key, ca = credentials.certificate_file, credentials.key_file, credentials.ca_file
     made = grpc.ssl_channel_credentials(
         _read(ca) if ca else None,
-        _read(key or certificate) if certificate else None,  # type: ignore[arg-type]
+        _read(key or certificate) if certificate else None,
         _read(certificate) if certificate else None,
     )
     return aio.secure_channel(str(where), made, options)

@@ -5,7 +5,7 @@ of them may be in Kafka all the same, as an ack may be lost on its way; sent aga
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import grpc
 
@@ -88,7 +88,7 @@ def given_up(error: BaseException, seconds: float, items: Sequence[Item] = ()) -
 
 
 def _wanted(error: BaseException) -> float | None:
-    metadata = getattr(error, "trailing_metadata", tuple)() or ()
+    metadata: Iterable[tuple[str, object]] = getattr(error, "trailing_metadata", tuple)() or ()
     value = next((value for name, value in metadata if name == RETRY_AFTER), "")
     if isinstance(value, str) and value.isdigit() and len(value) < 8:
         return min(int(value), LONGEST) / 1000

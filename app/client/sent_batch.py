@@ -18,7 +18,7 @@ ITEM_OVERHEAD = 8  # bytes of an item in its batch, beside its own
 class RefusedItem(NamedTuple):
     """An item that no gateway will ever take as it is."""
 
-    index: int  # within all that was sent, by one push or on one stream
+    index: int  # type: ignore[assignment]  # within all that was sent, by one push or on one stream
     reason: str  # of the closed set in docs/protocols.md
     error: str  # for a person
     item: Item

@@ -237,8 +237,12 @@ def test_what_is_in_flight_is_bounded(client: Client, gateway: ScriptedGateway) 
                 gateway.held.set()
             yield event
 
-    threading.Timer(0.5, lambda: (bounds.append(len(given)), gateway.held.set())).start()
+    def look() -> None:
+        bounds.append(len(given))
+        gateway.held.set()
+
     bounds: list[int] = []
+    threading.Timer(0.5, look).start()
     answers = client(gateway.target).stream(source())
     assert sum(one.accepted for one in answers) == 1000
     assert bounds[0] <= 10 * (FAST.in_flight + 2)

@@ -36,7 +36,7 @@ async def test_a_file_is_pushed_whatever_fails(gateway: ScriptedGateway, tmp_pat
     source, mark, token = written(tmp_path / "readings.ndjson", 1000), tmp_path / "mark", tmp_path / "token"
     token.write_text("t-1\n")
     refused = tmp_path / "refused.ndjson"
-    words = ["push", source, "--grpc", gateway.target, "--batch", "100", "--token-file", token]
+    words: list[str | Path] = ["push", source, "--grpc", gateway.target, "--batch", "100", "--token-file", token]
     done = await iot_stream({}, *words, "--resume", mark, "--refused", refused, "--json")
     assert done.code == 1, done.error
     figures = json.loads(done.out)

@@ -1,5 +1,7 @@
 """Which failures pass, and how long is waited after each."""
 
+from typing import Any
+
 import grpc
 import pytest
 
@@ -14,7 +16,7 @@ PACE = Pace(first_pause=0.1, longest_pause=1.0)
 class StatusError(grpc.RpcError):
     """A status, as gRPC raises it."""
 
-    def __init__(self, code: grpc.StatusCode, details: str = "", metadata: tuple[tuple[str, object], ...] = ()) -> None:
+    def __init__(self, code: grpc.StatusCode, details: str = "", metadata: Any = ()) -> None:
         self._code, self._details, self._metadata = code, details, metadata
 
     def code(self) -> grpc.StatusCode:
@@ -23,7 +25,7 @@ class StatusError(grpc.RpcError):
     def details(self) -> str:
         return self._details
 
-    def trailing_metadata(self) -> tuple[tuple[str, object], ...]:
+    def trailing_metadata(self) -> Any:
         return self._metadata
 
 

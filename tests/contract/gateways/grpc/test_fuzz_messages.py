@@ -10,7 +10,7 @@ import pytest
 from grpc import aio
 
 from app.protobuf.metrics_pb2 import BatchAck
-from tests.contract.gateways.grpc.world import TOKEN, batch, client, connected, push, world
+from tests.contract.gateways.grpc.world import TOKEN, batch, client, connected, next_bytes, opened, push, unary, world
 from tests.fuzzing import broken
 
 MESSAGES = 3000
@@ -40,7 +40,7 @@ async def test_unary_calls(path: Path, caplog: pytest.LogCaptureFixture) -> None
     found: Counter[grpc.StatusCode] = Counter()
     accepted, unsaid = 0, list[bool]()
     async with world(path) as it, client(path) as channel:
-        call = channel.unary_unary(PUSH)
+        call = unary(channel, PUSH)
 
         async def one(data: bytes) -> int:
             try:
@@ -68,9 +68,9 @@ async def test_streams(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     found: Counter[grpc.StatusCode] = Counter()
     async with world(path) as it, client(path) as channel:
         for data in broken([batch(1, [1, 2]).SerializeToString()], TOKENS, 300, 17):
-            stream = channel.stream_stream(STREAM)(metadata=TOKEN)
+            stream = opened(channel, STREAM, TOKEN)
             await stream.write(batch(7, [1]).SerializeToString())
-            assert BatchAck.FromString(await stream.read()).accepted == 1
+            assert BatchAck.FromString(await next_bytes(stream)).accepted == 1
             try:
                 await stream.write(data)
                 await stream.done_writing()

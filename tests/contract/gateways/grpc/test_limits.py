@@ -14,7 +14,8 @@ from grpc import aio
 from app.gateways.grpc.callers import CallSlots
 from app.local.servers.common import free_port
 from app.ports import Account
-from tests.contract.gateways.grpc.world import TOKEN, batch, client, connected, push, world
+from app.protobuf.metrics_pb2 import BatchAck, MetricBatch
+from tests.contract.gateways.grpc.world import TOKEN, batch, client, connected, push, unary, world
 from tests.waiting import until
 
 PUSH = "/iot_stream.ingest.v1.Ingest/PushMetrics"
@@ -73,13 +74,13 @@ async def test_more_connections_than_there_may_be_are_refused_and_the_others_go_
         ]
         request = push(1, [1]).SerializeToString()
         # A call that is kept keeps its connection.
-        calls = (channel.unary_unary(PUSH)(request, metadata=TOKEN, timeout=5) for channel in channels)
+        calls = (unary(channel, PUSH)(request, metadata=TOKEN, timeout=5) for channel in channels)
         found = await asyncio.gather(*calls, return_exceptions=True)
         assert [type(one) for one in found].count(bytes) == 3
         assert {one.code() for one in found if isinstance(one, aio.AioRpcError)} == {grpc.StatusCode.UNAVAILABLE}
         await asyncio.gather(*(channel.close() for channel in channels))
         async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            await channel.unary_unary(PUSH)(request, metadata=TOKEN, timeout=10, wait_for_ready=True)
+            await unary(channel, PUSH)(request, metadata=TOKEN, timeout=10, wait_for_ready=True)
         assert len(it.written) == 4
 
 
@@ -98,18 +99,15 @@ async def test_a_connections_calls_wait_their_turn(path: Path) -> None:
 async def test_metadata_is_bounded(path: Path) -> None:
     async with world(path) as it, client(path) as channel:
         large = (*TOKEN, ("x", "y" * 60_000))
-        assert await code_of(channel.unary_unary(PUSH)(b"", metadata=large)) is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert await code_of(unary(channel, PUSH)(b"", metadata=large)) is grpc.StatusCode.RESOURCE_EXHAUSTED
         many = (*TOKEN, *((f"x{number}", "y") for number in range(5_000)))
-        assert await code_of(channel.unary_unary(PUSH)(b"", metadata=many)) is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert await code_of(unary(channel, PUSH)(b"", metadata=many)) is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert it.written == []
 
 
 async def test_a_method_that_there_is_not(path: Path) -> None:
     async with world(path), client(path) as channel:
-        assert (
-            await code_of(channel.unary_unary("/iot_stream.ingest.v1.Ingest/Nope")(b""))
-            is grpc.StatusCode.UNIMPLEMENTED
-        )
+        assert await code_of(unary(channel, "/iot_stream.ingest.v1.Ingest/Nope")(b"")) is grpc.StatusCode.UNIMPLEMENTED
 
 
 async def test_compressed_messages_are_bounded_by_what_they_inflate_to(path: Path) -> None:
@@ -130,8 +128,9 @@ async def test_a_message_that_does_not_come_is_not_awaited_for_ever(path: Path) 
         yield b""
 
     async with world(path, gateway_idle_seconds=0.3) as it, client(path) as channel:
+        pushing: aio.StreamUnaryMultiCallable[bytes, bytes] = channel.stream_unary(PUSH)
         with pytest.raises(aio.AioRpcError) as caught:
-            await channel.stream_unary(PUSH)(never(), metadata=TOKEN)
+            await pushing(never(), metadata=TOKEN)
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         assert it.written == []
 
@@ -173,7 +172,7 @@ async def test_what_one_does_not_read_holds_up_nobody(path: Path) -> None:
             await asyncio.wait(sending)
 
 
-async def _pour(call: "aio.StreamStreamCall[object, object]") -> None:
+async def _pour(call: aio.StreamStreamCall[MetricBatch, BatchAck]) -> None:
     number = 0
     while True:
         await call.write(batch(number, range(10)))

@@ -16,8 +16,7 @@ from app.gateways.grpc import public_services
 from app.gateways.grpc.ingest_service import SERVICE
 from app.local.servers.common import free_port
 from app.protobuf.ingest_pb2 import FlushRequest, GetHealthRequest, GetHealthResponse
-from app.protobuf.ingest_pb2_grpc import IngestStub
-from tests.contract.gateways.grpc.world import TOKEN, client, connected, push, world
+from tests.contract.gateways.grpc.world import TOKEN, client, connected, ingest, next_bytes, opened, push, unary, world
 from tests.waiting import until
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
@@ -86,7 +85,7 @@ async def test_bytes_that_are_no_request_of_these_services(path: Path) -> None:
     async with world(path), client(path) as channel:
         for method in ("/grpc.health.v1.Health/Check", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"):
             with pytest.raises(aio.AioRpcError) as caught:
-                await channel.unary_unary(method)(b"\xff\xff")
+                await unary(channel, method)(b"\xff\xff")
             assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
@@ -100,18 +99,19 @@ def _reflected(path: Path) -> set[str]:
     with grpc.insecure_channel(f"unix:{path}") as channel:
         database = ProtoReflectionDescriptorDatabase(channel)
         assert set(database.get_services()) >= {SERVICE, "grpc.health.v1.Health"}
-        service = DescriptorPool(database).FindServiceByName(SERVICE)  # type: ignore[no-untyped-call]
-        request = service.methods_by_name["PushMetrics"].input_type
-        assert [field.name for field in request.fields_by_name["batch"].message_type.fields] == ["batch_id", "metrics"]
+        service = DescriptorPool(database).FindServiceByName(SERVICE)
+        message = service.methods_by_name["PushMetrics"].input_type.fields_by_name["batch"].message_type
+        assert message is not None
+        assert [field.name for field in message.fields] == ["batch_id", "metrics"]
         return set(service.methods_by_name)
 
 
 async def test_reflection_has_both_names_and_an_open_one_holds_up_no_stop(path: Path) -> None:
     async with world(path) as it, client(path) as channel:
         for name in public_services.REFLECTION:
-            call = channel.stream_stream(f"/{name}/ServerReflectionInfo")()
+            call = opened(channel, f"/{name}/ServerReflectionInfo")
             await call.write(reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString())
-            answer = reflection_pb2.ServerReflectionResponse.FromString(await call.read())
+            answer = reflection_pb2.ServerReflectionResponse.FromString(await next_bytes(call))
             assert SERVICE in [one.name for one in answer.list_services_response.service]
         assert reflection_pb2_grpc
         began = time.monotonic()
@@ -174,7 +174,7 @@ async def test_flush_is_answered_once_what_was_taken_before_is_in_kafka(path: Pa
 async def test_over_tcp_health_and_flush_are_for_who_is_known(path: Path) -> None:
     port = free_port()
     async with world(path, grpc_port=port), aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        stub = IngestStub(channel)
+        stub = ingest(channel)
         for call in (stub.GetHealth(GetHealthRequest()), stub.Flush(FlushRequest())):
             with pytest.raises(aio.AioRpcError) as caught:
                 await call

@@ -14,7 +14,7 @@ from app.gateways.gateway_metrics import CONNECTIONS
 from app.ports import Refusal
 from app.protobuf.events_pb2 import Event, EventBatch
 from app.protobuf.metrics_pb2 import BatchAck, MetricBatch
-from tests.contract.gateways.grpc.world import TIME_US, TOKEN, batch, client, connected, world
+from tests.contract.gateways.grpc.world import TIME_US, TOKEN, batch, client, connected, next_bytes, opened, world
 from tests.waiting import until
 
 STREAM = "/iot_stream.ingest.v1.Ingest/StreamMetrics"
@@ -116,13 +116,13 @@ async def test_streams_wait_while_the_process_has_no_room_and_go_on(path: Path) 
 async def test_bytes_that_are_no_batch_end_the_stream_once_what_was_before_has_its_ack(path: Path) -> None:
     async with world(path) as it, client(path) as channel:
         it.writer.go.clear()
-        call = channel.stream_stream(STREAM)(metadata=TOKEN)
+        call = opened(channel, STREAM, TOKEN)
         for number in range(3):
             await call.write(batch(number, [number]).SerializeToString())
         await call.write(b"\xff\xff\xff")
         await until(lambda: it.intake.queue_depth == 3)
         it.writer.go.set()
-        found = [BatchAck.FromString(await call.read()).batch_id for _ in range(3)]
+        found = [BatchAck.FromString(await next_bytes(call)).batch_id for _ in range(3)]
         assert found == [0, 1, 2]
         with pytest.raises(aio.AioRpcError) as caught:
             await call.read()
@@ -228,7 +228,7 @@ async def test_who_is_not_known_is_told_before_anything_is_read(path: Path) -> N
 async def test_a_stream_that_is_idle_or_old_is_asked_to_begin_anew(
     path: Path, settings: dict[str, float], words: str
 ) -> None:
-    async with world(path, **settings), connected(path) as stub:
+    async with world(path, settings), connected(path) as stub:
         call = stub.StreamMetrics(metadata=TOKEN)
         await send(call, [1])
         assert await acks(call, 1) == [1]

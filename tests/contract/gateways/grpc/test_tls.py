@@ -13,7 +13,7 @@ from grpc import aio
 from app.errors import PermanentError
 from app.local.servers.common import free_port
 from tests.contract.gateways.grpc.certificates import GrpcCertificates, Pair
-from tests.contract.gateways.grpc.world import TOKEN, World, push, world
+from tests.contract.gateways.grpc.world import TOKEN, World, push, unary, world
 
 PUSH = "/iot_stream.ingest.v1.Ingest/PushMetrics"
 HEALTH = "/grpc.health.v1.Health/Check"
@@ -31,7 +31,7 @@ def port() -> int:
 
 @pytest.fixture
 async def it(made: GrpcCertificates, port: int, tmp_path: Path) -> AsyncIterator[World]:
-    async with world(tmp_path / "s.sock", **made.settings(port)) as found:
+    async with world(tmp_path / "s.sock", made.settings(port)) as found:
         yield found
 
 
@@ -42,8 +42,7 @@ async def called(
     options = [("grpc.use_local_subchannel_pool", 1)]
     async with aio.secure_channel(f"127.0.0.1:{port}", made.credentials(pair), options=options) as channel:
         request = push(1, [1]).SerializeToString() if path == PUSH else b""
-        answer: bytes = await channel.unary_unary(path)(request, metadata=metadata, timeout=10)
-        return answer
+        return await unary(channel, path)(request, metadata=metadata, timeout=10)
 
 
 async def test_a_certificate_is_its_account_and_a_uri_in_it_the_device(
@@ -110,7 +109,7 @@ async def test_a_connection_without_a_good_certificate_is_not_made(
 async def test_who_speaks_no_tls_is_not_heard(it: World, port: int) -> None:
     async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         with pytest.raises(aio.AioRpcError) as caught:
-            await channel.unary_unary(PUSH)(push(1, [1]).SerializeToString(), metadata=TOKEN, timeout=10)
+            await unary(channel, PUSH)(push(1, [1]).SerializeToString(), metadata=TOKEN, timeout=10)
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     assert it.accounts.asked == []
 
@@ -119,7 +118,7 @@ async def test_without_a_ca_of_clients_a_token_says_who_it_is(
     made: GrpcCertificates, port: int, tmp_path: Path
 ) -> None:
     settings = {**made.settings(port), "grpc_ca_file": None}
-    async with world(tmp_path / "s.sock", **settings) as it:
+    async with world(tmp_path / "s.sock", settings) as it:
         await called(made, port, None, TOKEN)
         with pytest.raises(aio.AioRpcError) as caught:
             await called(made, port, None)
@@ -154,7 +153,7 @@ async def test_a_port_that_is_taken_is_said_in_words_and_nothing_is_left(
     it: World, made: GrpcCertificates, port: int, tmp_path: Path
 ) -> None:
     with pytest.raises(PermanentError, match=f"127.0.0.1:{port}.*IOT_GRPC_PORT"):
-        async with world(tmp_path / "other.sock", **made.settings(port)):
+        async with world(tmp_path / "other.sock", made.settings(port)):
             pass
     assert [name for name in os.listdir(tmp_path) if name.startswith("other")] == []
     await called(made, port, made.client("alice"))

@@ -1,7 +1,7 @@
 """A gRPC gateway on real sockets, over a writer that can be held and accounts of a dictionary; and its clients."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from app.protobuf.ingest_pb2_grpc import IngestAsyncStub
 
 TOKEN = (("authorization", "Bearer good"),)
+Metadata = tuple[tuple[str, str], ...]
 TIME_US = 1_795_226_400_000_000
 
 
@@ -105,10 +106,15 @@ class World:
 
 @asynccontextmanager
 async def world(
-    path: Path, *, limits: IngressLimits | None = None, accounts: KnownAccounts | None = None, **settings: object
+    path: Path,
+    more: Mapping[str, object] | None = None,
+    *,
+    limits: IngressLimits | None = None,
+    accounts: KnownAccounts | None = None,
+    **settings: object,
 ) -> AsyncIterator[World]:
-    """A gateway that listens on the socket `path`, and what else `settings` say; stopped afterwards."""
-    given: dict[str, Any] = {"grpc_socket": path, **settings}
+    """A gateway that listens on the socket `path`, and what else `settings` and `more` say; stopped afterwards."""
+    given: dict[str, Any] = {"grpc_socket": path, **settings, **(more or {})}
     writer, known = HeldWriter(), accounts or KnownAccounts()
     made = Settings(**given)
     intake = Intake(cast(KafkaWriter, writer), made.gateway_buffer_bytes, Admission(limits or IngressLimits()))
@@ -134,7 +140,30 @@ def client(path: Path, options: Sequence[tuple[str, int]] = ()) -> aio.Channel:
 async def connected(path: Path, options: Sequence[tuple[str, int]] = ()) -> "AsyncIterator[IngestAsyncStub]":
     """A stub on a channel of its own."""
     async with client(path, options) as channel:
-        yield cast("IngestAsyncStub", IngestStub(channel))
+        yield ingest(channel)
+
+
+def ingest(channel: aio.Channel) -> "IngestAsyncStub":
+    """The service's methods on a channel."""
+    return cast("IngestAsyncStub", IngestStub(channel))
+
+
+def unary(channel: aio.Channel, method: str) -> aio.UnaryUnaryMultiCallable[bytes, bytes]:
+    """A method whose messages are bytes: whatever they are."""
+    return channel.unary_unary(method)
+
+
+def opened(channel: aio.Channel, method: str, metadata: Metadata = ()) -> aio.StreamStreamCall[bytes, bytes]:
+    """A stream of bytes."""
+    made: aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(method)
+    return made(metadata=metadata)
+
+
+async def next_bytes(call: aio.StreamStreamCall[bytes, bytes]) -> bytes:
+    """The next message of a stream, which is not at its end."""
+    data = await call.read()
+    assert isinstance(data, bytes), "the stream has ended"
+    return data
 
 
 def batch(number: int, values: Iterable[float], node: str = "alice") -> MetricBatch:
