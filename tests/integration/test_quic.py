@@ -19,7 +19,7 @@ from app.local.servers.common import LOOPBACK, free_port
 from app.postgres.queries.mqtt_accounts import hashed
 from app.protobuf.metrics_pb2 import BatchAck
 from tests.integration.bridges import read_topic
-from tests.quic_rig import TIME_US, batch
+from tests.quic_rig import TIME_US, batch, until
 from tests.servers import GivenMqtt, KafkaServer
 from tests.workers import ROOT, Running, Site
 
@@ -104,35 +104,42 @@ async def test_metrics_are_the_records_that_mqtt_would_have_brought(place: Place
 async def test_a_gateway_that_is_killed_loses_nothing_that_was_answered(place: Place) -> None:
     """And the sender, with room for 100 kB, sends again what was not."""
     await place.prepare()
-    node, topic, count = place.node, place.site.settings.kafka_topic, 300
+    node, topic = place.node, place.site.settings.kafka_topic
+    answers: list[asyncio.Future[BatchAck]] = []
+    killed = asyncio.Event()
     with place.gateway() as gateway:
         await gateway.ready()
         async with place.sender() as sender:
 
-            async def send() -> list[BatchAck]:
-                answers = []
-                for number in range(count):
-                    answers.append(await sender.send(batch(0, "s1", "s2", node=node, first=1 + 2 * number)))
-                    await asyncio.sleep(0.01)
+            async def send() -> None:
+                while not killed.is_set():
+                    answers.append(await sender.send(batch(0, "s1", "s2", node=node, first=1 + 2 * len(answers))))
+                    await asyncio.sleep(0.005)
                 await sender.flush()
-                return [answer.result() for answer in answers]
 
             sending = asyncio.create_task(send())
             for _ in range(2):
-                await asyncio.sleep(0.7)
+                await more(answers)
                 gateway.kill()
-                await asyncio.sleep(0.2)
+                await asyncio.sleep(0.1)
                 gateway.start()
                 await gateway.ready()
-            answers = await sending
-            assert [answer.accepted for answer in answers] == [2] * count
+            killed.set()
+            await sending
+            assert {answer.result().accepted for answer in answers} == {2}
             assert sender.figures["connections"] >= 3
-    wanted = set(range(1, 2 * count + 1))
+    wanted = set(range(1, 2 * len(answers) + 1))
     records = await read_topic(
         place.site.kafka, topic, lambda found: {json.loads(one.value)["sequence_id"] for one in found} >= wanted
     )
     firsts = list(dict.fromkeys(json.loads(record.value)["sequence_id"] for record in records))
     assert firsts == sorted(wanted), "of each the first comes in order"
+
+
+async def more(answers: list["asyncio.Future[BatchAck]"]) -> None:
+    """Wait until a good many more are answered than are now."""
+    wanted = sum(answer.done() for answer in answers) + 30
+    await until(lambda: sum(answer.done() for answer in answers) >= wanted, 30)
 
 
 async def test_a_certificate_without_an_account_is_told_so(place: Place) -> None:

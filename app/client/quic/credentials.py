@@ -34,10 +34,12 @@ def client_configuration(ca: Path, certificate: Path, key: Path | None, server_n
         raise SettingsError(
             f"{certificate} and {key or 'the key in it'} are no certificate and its key in PEM: {error}"
         ) from None
+    if not _fits(made.private_key, chain[0]):
+        raise SettingsError(f"{key or 'the key'} is not that of {certificate}: the gateway would refuse it")
     return made
 
 
-def common_name(configuration: QuicConfiguration) -> str:
-    """Of our certificate: the account, and so the node, that we are at the gateway; empty when it names nobody."""
-    names = configuration.certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
-    return str(names[0].value) if names else ""
+def _fits(key: object, certificate: x509.Certificate) -> bool:
+    """Whether it is the key of this certificate, and one that can sign at all."""
+    found = getattr(key, "public_key", None)
+    return found is not None and bool(found() == certificate.public_key())

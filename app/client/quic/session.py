@@ -1,8 +1,10 @@
 """One connection to the QUIC gateway: frames out, answers in, and why it ended. No retries: those are sender.py's."""
 
 import asyncio
+import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple, cast
 
 from aioquic.quic.configuration import QuicConfiguration
@@ -171,18 +173,42 @@ async def open_session(
 
     The gateway looks at our certificate after that: when it refuses it, the connection ends soon.
     """
-    loop = asyncio.get_running_loop()
     host, port = address
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
-    family, _, _, _, where = found[0]
-    _, session = await loop.create_datagram_endpoint(
-        lambda: QuicSession(configuration, answered), remote_addr=(str(where[0]), port), family=family
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+    places = dict.fromkeys((str(where[0]), port) for _, _, _, _, where in found)
+    return await open_first(list(places), configuration, answered)
+
+
+async def open_first(
+    places: Sequence[tuple[str, int]],
+    configuration: QuicConfiguration,
+    answered: Callable[[int, BatchAck], None],
+    seconds: float = CONNECT_SECONDS,
+) -> QuicSession:
+    """As `open_session`, to the first of several addresses at which somebody answers; a name may have one of IPv6 too,
+    at which nobody listens, or to which no packet gets. `seconds` are those of all of them.
+    """
+    logging.getLogger("quic").setLevel(logging.CRITICAL)  # aioquic says on its own what is in `closed`
+    each = seconds / len(places)
+    for place in places[:-1]:
+        with suppress(OSError, TransientError):
+            session = await _opened(place, configuration, answered, each)
+            if not session.closed.done() or session.closed.result().for_ever:
+                return session
+    return await _opened(places[-1], configuration, answered, each)
+
+
+async def _opened(
+    place: tuple[str, int], configuration: QuicConfiguration, answered: Callable[[int, BatchAck], None], seconds: float
+) -> QuicSession:
+    _, session = await asyncio.get_running_loop().create_datagram_endpoint(
+        lambda: QuicSession(configuration, answered), remote_addr=place
     )
     try:
-        async with asyncio.timeout(CONNECT_SECONDS):
+        async with asyncio.timeout(seconds):
             either: list[asyncio.Future[Any]] = [session.connected, session.closed]
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
     except TimeoutError:
         session.close()
-        raise TransientError(f"no answer from {host} within {CONNECT_SECONDS:.0f} s") from None
+        raise TransientError(f"no answer from {place[0]} within {seconds:.0f} s") from None
     return session

@@ -6,6 +6,7 @@ each, so there is a pace of them, half of it for one peer, and a bound on those 
 """
 
 import asyncio
+import errno
 import os
 import socket
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from aioquic.quic.packet_builder import QuicPacketBuilder
 from aioquic.quic.retry import QuicRetryTokenHandler
 
 from app.core.ingress.limits import Ingress, IngressLimits
+from app.errors import PermanentError
 from app.gateways.quic.reset import ResetTokens
 from app.runtime.peers import grouped
 from app.runtime.quic.link import Link
@@ -162,6 +164,17 @@ class Endpoint(asyncio.DatagramProtocol):
             original_destination_cid=header.destination_cid,
             retry_token=token,
         )
+
+
+async def listen(endpoint: Endpoint, host: str, port: int) -> None:
+    """Open the port. Raises PermanentError, with the address and the cure, when it cannot be."""
+    try:
+        await asyncio.get_running_loop().create_datagram_endpoint(lambda: endpoint, local_addr=(host, port))
+    except OSError as error:
+        found = error.__cause__ if isinstance(error.__cause__, OSError) else error  # uvloop's own has no number
+        why = "something listens there already" if found.errno == errno.EADDRINUSE else found.strerror or str(found)
+        cure = "set IOT_QUIC_PORT to a free one, or IOT_QUIC_HOST to an address of this machine"
+        raise PermanentError(f"cannot serve QUIC at UDP port {port} of {host}: {why}; {cure}") from None
 
 
 def refusal(header: QuicHeader, code: QuicErrorCode, words: str) -> bytes:

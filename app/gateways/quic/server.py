@@ -1,7 +1,6 @@
 """The QUIC gateway: settings, the intake and the accounts in; connections of senders on a UDP port."""
 
 import asyncio
-import errno
 import logging
 from collections.abc import Mapping
 from functools import partial
@@ -11,12 +10,12 @@ from aioquic.quic.connection import NetworkAddress
 from aioquic.quic.events import ConnectionIdIssued, ConnectionIdRetired, ConnectionTerminated, QuicEvent
 
 from app.core.ingress.series import Series
-from app.errors import PermanentError, SettingsError
+from app.errors import SettingsError
 from app.gateways.gateway_metrics import CONNECTIONS, REFUSED_LOGINS, SERIES, TOP_SERIES
 from app.gateways.intake import Intake
 from app.gateways.quic.batch import GATEWAY, BatchIntake
 from app.gateways.quic.connection import GatewayConnection, ServerParts
-from app.gateways.quic.endpoint import Endpoint
+from app.gateways.quic.endpoint import Endpoint, listen
 from app.gateways.quic.files import client_authorities, configuration
 from app.gateways.quic.peer import QuicPeer, Site
 from app.gateways.quic.reserve import Reserve
@@ -83,16 +82,11 @@ class QuicGateway:
         host, port = self._settings.quic_host, self._settings.quic_port
         pace, tokens = self._settings.quic_handshakes_per_second, self._parts.tokens
         endpoint = Endpoint(self._configuration, tokens, self._open, self._full, pace)
-        loop = asyncio.get_running_loop()
-        try:
-            await loop.create_datagram_endpoint(lambda: endpoint, local_addr=(host, port))
-        except OSError as error:
-            why = "something listens there already" if error.errno == errno.EADDRINUSE else error.strerror
-            cure = "set IOT_QUIC_PORT to a free one, or IOT_QUIC_HOST to an address of this machine"
-            raise PermanentError(f"cannot serve QUIC at UDP port {port} of {host}: {why}; {cure}") from None
+        await listen(endpoint, host, port)
         self._endpoint = endpoint
         self._looking = asyncio.create_task(self._look(), name="quic-look")
         CONNECTIONS.labels(GATEWAY).set_function(lambda: float(self.open))
+        SERIES.set_function(lambda: float(self._series.count))
         log.info("quic_started", host=host, port=self.port)
 
     def ready(self) -> Mapping[str, bool]:
@@ -200,7 +194,6 @@ class QuicGateway:
                 else:
                     peer.look(now)
             self._read_renewed()
-            SERIES.set(self._series.count)
             TOP_SERIES.clear()
             for account, count in self._series.top(TOP):
                 TOP_SERIES.labels(account).set(count)

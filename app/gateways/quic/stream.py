@@ -42,8 +42,9 @@ class FrameStream:
 
     @property
     def over(self) -> bool:
-        """Whether nothing more is taken of it, and every frame that was is answered."""
-        return (self.ended or self.refused) and not self.frames and not self._answers
+        """Whether nothing more is taken of it, and every frame that was is answered, the one that is cut off too."""
+        last = self.refused or (self.ended and self.fault() is None)
+        return last and not self.frames and not self._answers
 
     def received(self, data: bytes, ended: bool, now: float, wake: Callable[[], None]) -> None:
         """A piece of it; `wake` is called when memory that it has to wait for is there."""

@@ -9,9 +9,11 @@ import pytest
 from app.client.pace import Pace
 from app.client.quic.sender import QuicSender
 from app.client.quic.sending import QuicSending
+from app.client.quic.session import open_first
 from app.client.sent_batch import SentBatch
 from app.core.ingress.limits import IngressLimits
 from app.errors import PermanentError, TransientError
+from app.local.servers.common import LOOPBACK, free_port
 from tests.command import iot_stream
 from tests.quic_rig import GatewayRig, batch, gateway_rig
 
@@ -66,6 +68,23 @@ async def test_both_sides_show_a_certificate(tmp_path: Path, missing: str) -> No
     assert (done.code, "both sides show one" in done.error) == (2, True)
 
 
+async def test_of_several_addresses_the_first_that_answers_is_taken(tmp_path: Path) -> None:
+    """At one nobody listens, as at ::1 of a localhost; to another no packet gets."""
+    silent, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+        asyncio.DatagramProtocol, local_addr=(LOOPBACK, 0)
+    )
+    nowhere, lost = (LOOPBACK, free_port()), silent.get_extra_info("sockname")
+    async with gateway_rig(tmp_path) as rig:
+        session = await open_first([nowhere, lost, rig.address], rig.client(), lambda *_: None, 3.0)
+        assert session.connected.done()
+        assert not session.closed.done()
+        assert rig.gateway.open == 1
+        session.close()
+        with pytest.raises(TransientError, match="no answer from"):
+            await open_first([nowhere, lost], rig.client(), lambda *_: None, 0.4)
+    silent.close()
+
+
 def sent(number: int, *sensors: str) -> SentBatch:
     return SentBatch(number, 0, batch(number, *sensors, first=10 * number))
 
@@ -85,6 +104,32 @@ async def test_what_is_put_off_is_sent_again_before_anything_new(tmp_path: Path)
             b"s1", b"s1", b"s2", b"s1", b"s3"
         ]  # fmt: skip
         await sending.close()
+
+
+async def test_whole_batches_that_are_put_off_come_again_in_their_order(tmp_path: Path) -> None:
+    """Ten at once, of which a tenth of a second lets one in: each of the others ends its stream, and waits."""
+    limits = IngressLimits(device_messages=20.0, burst=0.05)
+    async with gateway_rig(tmp_path, limits) as rig, QuicSender(rig.address, rig.client()) as sender:
+        answers = [await sender.send(batch(0, "s1", first=number)) for number in range(1, 11)]
+        await sender.flush()
+        assert [(answer.result().batch_id, answer.result().accepted) for answer in answers] == [
+            (number, 1) for number in range(1, 11)
+        ]
+        sent = [json.loads(record.value)["sequence_id"] for record in rig.writer.written]
+        assert sent == list(range(1, 11)), "once each: none is taken from behind one that is put off"
+        assert sender.figures["connections"] == 1
+
+
+async def test_a_batch_that_is_refused_for_ever_holds_up_no_other(tmp_path: Path) -> None:
+    async with (
+        gateway_rig(tmp_path, gateway_batch_max_items=2) as rig,
+        QuicSender(rig.address, rig.client()) as sender,
+    ):
+        sensors = [("s1",), ("s1", "s2", "s3"), ("s4",)]
+        answers = [await sender.send(batch(0, *names)) for names in sensors]
+        await sender.flush()
+        assert [answer.result().refusal.reason for answer in answers] == ["", "too_many_items", ""]
+        assert [answer.result().accepted for answer in answers] == [1, 0, 1]
 
 
 async def test_so_many_batches_are_under_way_and_no_more(tmp_path: Path) -> None:

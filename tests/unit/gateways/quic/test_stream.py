@@ -58,6 +58,21 @@ def test_large_frames_have_their_memory_from_their_length_until_they_are_taken()
     assert reserve.claim(ROOM, lambda: None).granted
 
 
+def test_a_frame_that_is_cut_off_is_owed_a_refusal_before_the_stream_is_over() -> None:
+    """Also when nobody knows yet whose the connection is, and so nobody may answer."""
+    quic = Written()
+    one = stream(quic)
+    receive(one, framed(b"whole")[:-1], end=True)
+    assert not one.over
+    assert not one.send()
+    fault = one.fault()
+    assert fault
+    one.refuse(fault)
+    assert one.send()
+    assert (one.over, quic.ended) == (True, True)
+    assert BatchAck.FromString(quic.data[4:]).refusal.reason == "malformed"
+
+
 def test_small_frames_ask_for_none() -> None:
     reserve = Reserve(1)
     one = stream(Written(), reserve)
