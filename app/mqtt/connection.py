@@ -26,22 +26,24 @@ class BrokerAccount(Struct, frozen=True):
     host: str
     port: int
     client_id: str
-    username: str | None
+    username: str | None  # None: anonymous
     password: str | None
-    tls: ssl.SSLContext | None
+    tls: ssl.SSLContext | None  # None: not encrypted
 
     def __repr__(self) -> str:
         return f"Account({self.username} as {self.client_id} at {HostPort(self.host, self.port)})"
 
 
 class NotTakenError(TransientError):
-    """The broker lets this account not in."""
+    """The broker does not let this account in; str() is the broker's reason."""
 
 
 class Connection(asyncio.Protocol):
     """`accepted` resolves with the CONNACK, `closed` with the reason once the connection is gone.
 
-    Messages that are without a PUBACK then have no answer: whoever has sent them knows which.
+    `accepted` raises NotTakenError when the broker refuses the account, TransientError when the connection ends before.
+    Messages that are without a PUBACK then have no answer: whoever has sent them knows which. To be made within the
+    event loop that it works in.
     """
 
     def __init__(self, account: BrokerAccount) -> None:
@@ -62,9 +64,11 @@ class Connection(asyncio.Protocol):
     def publish(
         self, topic: str, payload: bytes, acked: Acked, properties: Sequence[tuple[str, str]] = ()
     ) -> str | None:
-        """Send, and call `acked` with the PUBACK; returns why not where the message can never be sent.
+        """Send a message; returns None, or why not where it can never be sent. `acked` is called with the PUBACK: with
+        None, or the broker's words where it refuses; never, where the connection ends first.
 
-        `properties`, MQTT 5 user properties, are left out where the packet is too large for the broker with them.
+        `properties`, MQTT 5 user properties, are left out where the packet is too large for the broker with them. The
+        caller has at most `ahead` messages without a PUBACK.
         """
         self._last_id = self._last_id % 65535 + 1
         try:
@@ -88,7 +92,7 @@ class Connection(asyncio.Protocol):
         return cast(bytes, made.write())
 
     def close(self) -> None:
-        """Disconnect."""
+        """Send DISCONNECT and close, with the reason `stopped`; nothing is done for one that is closed."""
         if self._transport and not self.closed.done():
             self._reason = "stopped"
             self._transport.write(mqtt5.DisconnectPacket().write())
@@ -115,7 +119,9 @@ class Connection(asyncio.Protocol):
         self._transport.write(connect.write())
 
     def data_received(self, data: bytes) -> None:
-        """Tell the senders (asyncio.Protocol)."""
+        """Read packets and hand their answers to the senders (asyncio.Protocol); what is no MQTT 5 ends the
+        connection.
+        """
         self._heard = self._loop.time()
         self._buffer += data
         while self._buffer and not self.closed.done():

@@ -19,9 +19,10 @@ NOBODY = 0x10  # "No matching subscribers" of MQTT 5: the message is gone; a bri
 
 
 def publish(settings: Settings, topic: str, payload: bytes) -> None:
-    """Return once the broker has taken the message, QoS 1, under a client id of its own.
+    """Return once the broker has taken the message, QoS 1, under a client id of its own; blocks meanwhile.
 
-    Raises TransientError when the broker is away or has nobody to give it to, PermanentError when it refuses.
+    Raises TransientError when the broker is away or has nobody to give it to, PermanentError when it refuses the
+    account or the message, ValueError when the TLS files of the settings cannot be used.
     """
     where = f"the MQTT broker at {HostPort(settings.mqtt_host, settings.mqtt_port)}"
     who = settings.mqtt_username or "an anonymous client"
@@ -46,7 +47,10 @@ def publish(settings: Settings, topic: str, payload: bytes) -> None:
 
 
 def client_of(settings: Settings, client_id: str) -> paho.Client:
-    """A client with the account and TLS of the settings; it is not connected yet."""
+    """A client of MQTT 5 with the account and TLS of the settings; it is not connected yet.
+
+    Raises ValueError when the TLS files cannot be used, OSError or ValueError when the password file cannot be read.
+    """
     client = paho.Client(CallbackAPIVersion.VERSION2, client_id, protocol=MQTTProtocolVersion.MQTTv5)
     if settings.mqtt_username is not None:
         client.username_pw_set(settings.mqtt_username, settings.mqtt_secret)

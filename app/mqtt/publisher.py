@@ -19,7 +19,7 @@ STEADY_SECONDS = 5.0  # a connection that lived this long, or took a message, re
 
 
 class MqttPublisher:
-    """Of one account; one connection at a time."""
+    """The connections of one account, one at a time."""
 
     def __init__(self, account: BrokerAccount, rest: Callable[[str, float], Awaitable[None]]) -> None:
         """`rest` waits: the name of a step and seconds in; it raises when the program is stopped."""
@@ -35,7 +35,9 @@ class MqttPublisher:
         return made is not None and made.accepted.done() and not made.closed.done()
 
     async def connect(self) -> Connection:
-        """The next connection. Raises what `rest` raises."""
+        """The next connection, accepted by the broker, however long that takes: failures are logged and tried again,
+        with a back-off of up to 10 s. Raises what `rest` raises.
+        """
         where = f"the MQTT broker at {HostPort(self._account.host, self._account.port)}"
         while True:
             if self._attempt:
@@ -56,13 +58,15 @@ class MqttPublisher:
                 return made
 
     def ended(self, reason: str, took: int) -> None:
-        """The connection is gone; it took so many messages."""
+        """Note that the connection is gone, on which the broker took so many messages: one that took any, or lived for
+        STEADY_SECONDS, resets the back-off.
+        """
         if took or time.monotonic() - self._since > STEADY_SECONDS:
             self._attempt = 1
         log.warning("notifier_mqtt_disconnected", reason=reason, messages_taken=took)
 
     async def close(self) -> None:
-        """Disconnect; safe before the first connection, and twice."""
+        """Disconnect, within a second; safe before the first connection, and twice."""
         if self._connection and not self._connection.closed.done():
             self._connection.close()
             await asyncio.wait([self._connection.closed], timeout=1)

@@ -17,7 +17,7 @@ ASKED_SECONDS = 3.0
 
 
 class MqttReach:
-    """Of one broker."""
+    """Whether one broker answers."""
 
     def __init__(self, account: BrokerAccount) -> None:
         self._account = account
@@ -26,7 +26,11 @@ class MqttReach:
         self._answered = False
 
     async def asked(self) -> bool:
-        """Whether it answers a login; of the last KEPT_SECONDS. Never raises."""
+        """Whether the broker answers a login, also by a refusal; as of the last KEPT_SECONDS, else within
+        ASKED_SECONDS.
+
+        Never raises.
+        """
         async with self._lock:
             if time.monotonic() >= self._until:
                 self._answered = await self._ask()
@@ -53,7 +57,9 @@ class MqttReach:
 
 
 def mqtt_reach(settings: Settings) -> MqttReach | None:
-    """None where no broker is named: its default is this machine, which need not have one."""
+    """The reach of the broker that the settings name; None where they name none: the default is this machine, which
+    need not have one. Raises ValueError when the TLS files cannot be used.
+    """
     if not {"mqtt_host", "mqtt_port"} & settings.model_fields_set:
         return None
     # An id that EMQX lets the product's own accounts have, which are bound to ids that begin with their name.

@@ -34,11 +34,12 @@ class LiveMessage(Struct, frozen=True):
     qos: int  # of the delivery
     retained: bool
     properties: Sequence[tuple[str, bytes]]  # user properties
-    received_ms: int
+    received_ms: int  # when it came here, milliseconds since 1970
 
 
 def subscription(settings: Settings, filters: Sequence[str], name: str) -> Generator[LiveMessage, None, None]:
-    """Subscribe and yield for as long as the connection lasts; close the iterator to disconnect.
+    """Subscribe to topic filters and yield messages for as long as the connection lasts, blocking in between; close the
+    iterator to disconnect. Retained messages of before are not delivered.
 
     `name` is part of the client id. Raises TransientError when the broker is away or leaves, PermanentError when it
     refuses the account or a filter.

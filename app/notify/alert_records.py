@@ -25,16 +25,18 @@ _decode = msgspec.json.Decoder(AlertEvent).decode
 class AlertRecord(NamedTuple):
     """What one record asks to publish: an event, or an answer, which has none."""
 
-    offset: int
-    user_id: str
-    topic: str
-    text: bytes
-    event: AlertEvent | None
-    headers: Sequence[tuple[str, bytes]] = ()
+    offset: int  # in its partition of the alert topic
+    user_id: str  # whose budget and turn it takes
+    topic: str  # of MQTT
+    text: bytes  # the payload, as the record has it
+    event: AlertEvent | None  # None: it is an answer
+    headers: Sequence[tuple[str, bytes]] = ()  # of the record of an event
 
 
 def read(records: Sequence[Record]) -> Iterator[AlertRecord]:
-    """What there is to publish, in order. Never raises."""
+    """What there is to publish, in the order of the records. Never raises: a record that is no alert event or answer,
+    or that no MQTT topic can be made of, is logged and counted (iot_notifier_invalid_total), and left out.
+    """
     for record in records:
         topic = _topic(record)
         try:
@@ -45,7 +47,9 @@ def read(records: Sequence[Record]) -> Iterator[AlertRecord]:
 
 
 def alert_events(records: Sequence[Record]) -> Events:
-    """The alert events among the records, each key once, in order. Never raises."""
+    """The alert events among the records by their key, in order; of repeated keys the first counts, and the others are
+    counted (iot_notifier_repeats_total). Never raises, as `read`.
+    """
     events: Events = {}
     for found in read([record for record in records if _topic(record) is None]):
         assert found.event
@@ -56,7 +60,7 @@ def alert_events(records: Sequence[Record]) -> Events:
 
 
 def answers(records: Sequence[Record]) -> list[tuple[str, bytes]]:
-    """(MQTT topic, payload) of the answers among the records, in order. Never raises."""
+    """(MQTT topic, payload) of the answers among the records, in order. Never raises, as `read`."""
     return [(found.topic, found.text) for found in read([one for one in records if _topic(one) is not None])]
 
 

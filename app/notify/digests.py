@@ -19,12 +19,17 @@ class Digests:
     """On a connection to the database of its own: the digest of a large storm keeps no other alert waiting."""
 
     def __init__(self, settings: Settings, publishing: Publishing, retry: RetryUntilStopped) -> None:
+        """Digests go through `publishing`, where they take turns with the alerts of their users."""
         self._budget, self._publishing, self._retry = settings.alerts_per_minute, publishing, retry
         self._database = RetryingDatabase(settings, f"{settings.notifier_client_id}-digests", retry)
         self._telling: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
-        """Send the digests that are due; returns once stopped."""
+        """Look every LOOK_SECONDS for users who are due, and send each a digest, one at a time; returns once stopped,
+        and at once where there is no budget (IOT_ALERTS_PER_MINUTE 0).
+
+        A digest that is not acknowledged by then is sent by the next process.
+        """
         if not self._budget:
             return
         async with asyncio.TaskGroup() as group:
@@ -57,5 +62,5 @@ class Digests:
         del self._telling[user]
 
     def close(self) -> None:
-        """Drop the connection."""
+        """Drop the connection to the database; safe twice."""
         self._database.close()

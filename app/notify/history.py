@@ -16,7 +16,11 @@ log = structlog.get_logger()
 
 
 async def note(database: RetryingDatabase, events: Mapping[Key, AlertRecord]) -> dict[Key, bool]:
-    """Record those that no worker has; returns of each on record whether it was sent, held back or left out."""
+    """Record the events that no worker has recorded; returns {key: whether it was sent, held back or left out before}.
+
+    An event whose row the database refuses is not among the keys; it is logged and counted. Waits out an outage of the
+    database. Raises StoppedError when the program stops.
+    """
     if not events:
         return {}
     known = await database.ask(partial(alert_history.settled, keys=list(events)))

@@ -9,9 +9,10 @@ Place = tuple[Any, int]  # partition, offset
 
 
 class InHand:
-    """An event on its way, when it was taken (ns since 1970), and where it was read; it may have been read again."""
+    """An event on its way, and where it was read; it may have been read again, so that it has more than one place."""
 
     __slots__ = ("found", "message", "places", "since")
 
     def __init__(self, found: AlertRecord, message: Message, place: Place, since: int) -> None:
+        """`since` is when the event was taken from the alert topic, in nanoseconds since 1970."""
         self.found, self.message, self.places, self.since = found, message, [place], since

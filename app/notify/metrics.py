@@ -49,13 +49,20 @@ class Queue(Protocol):
     """What has taken records of the alert topic (app.kafka.group_consumer)."""
 
     @property
-    def open(self) -> int: ...
-    def waiting(self) -> float: ...
-    def lag(self) -> int: ...
+    def open(self) -> int:
+        """Records taken and not yet done with."""
+
+    def waiting(self) -> float:
+        """Seconds since the oldest of these was put on the topic; 0: there is none."""
+
+    def lag(self) -> int:
+        """Records that are not done, of this process's partitions, as of the last fetch."""
 
 
 def show(group: str, queue: Queue) -> None:
-    """Have the figures of a group found out when they are asked for."""
+    """Have the gauges of a consumer group (`notifier` or `webhook`) read from `queue` whenever metrics are
+    asked for.
+    """
     WAITING.labels(group).set_function(queue.waiting)
     IN_HAND.labels(group).set_function(lambda: float(queue.open))
     LAG.labels(group).set_function(lambda: float(queue.lag()))

@@ -74,7 +74,7 @@ class Notifier:
         self._ending = False
 
     def ready(self) -> Mapping[str, bool]:
-        """What it needs, and whether that is there."""
+        """Whether there is a connection to each server, and, as `messages`, whether none is set aside as a suspect."""
         return {
             "kafka": self._consumer.connected,
             "mqtt": self._publishing.connected,
@@ -88,7 +88,9 @@ class Notifier:
         return self._consumer.open
 
     async def run(self) -> None:
-        """Take, publish, commit; returns once stopped, and what is on its way is acknowledged if it can be."""
+        """Take, publish, commit; returns once stopped, after STOP_SECONDS twice at most. Raises an ExceptionGroup of
+        bugs.
+        """
         try:
             async with asyncio.TaskGroup() as group:
                 publishing = group.create_task(until_stopped(self._publishing.run()))
@@ -118,7 +120,9 @@ class Notifier:
                 await self._retry.rest("in_hand", 0.02)
 
     async def notify(self, taken: Mapping[Any, Sequence[Any]]) -> None:
-        """Steps 2 and 2a for records by partition; what is to be sent is then on its way, the rest is done."""
+        """Steps 2 and 2a for the records of each partition, in offset order; what is to be sent is then on its way, and
+        the rest done. Raises StoppedError when stopped in an outage of the database: none of it is done then.
+        """
         events: dict[Key, tuple[AlertRecord, Place]] = {}
         since, answers = time.time_ns(), list[tuple[AlertRecord, Place]]()
         places = {(partition, record.offset) for partition, records in taken.items() for record in records}

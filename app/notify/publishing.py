@@ -35,27 +35,27 @@ NARROWED = 8  # fewer messages ahead after a connection that ended, so that it i
 
 
 class Message(Struct, eq=False):
-    """One message; `settled` is called with None once it is acked, else with why it is left out.
+    """One message; `settled` is called once: with None when the broker has acked it, else with why it is left out."""
 
-    One with a `time` says so when it is sent late. One that is not `patient` is left out when it is refused once.
-    """
-
-    user_id: str
+    user_id: str  # whose turn it takes
     topic: str
-    text: bytes
+    text: bytes  # the payload; of an alert event its JSON without `delayed`
     settled: Callable[[str | None], None]
-    time: datetime | None = None
-    patient: bool = True
-    late: bool = False
+    time: datetime | None = None  # of an alert event, aware: with it the message says when it is sent late
+    patient: bool = True  # False: left out when it is refused once
+    late: bool = False  # as of the last time it was sent
     sent_at: float = 0.0  # by time.monotonic
     span: TraceSpan = NO_SPAN  # goes with it as a user property
 
 
 class Publishing:
-    """Of one account."""
+    """The messages of one account, over one connection at a time."""
 
     def __init__(self, publisher: MqttPublisher, retry: RetryUntilStopped, probe: str, delayed_after: float) -> None:
-        """`probe`: the topic to which something is sent where only a suspect is left, to see if the broker is well."""
+        """`probe`: the topic to which something is sent where only a suspect is left, to see if the broker is well.
+
+        `delayed_after`: seconds after its time from which on a message says that it is late.
+        """
         self._publisher, self._retry = publisher, retry
         self._delayed_after = timedelta(seconds=delayed_after)
         self._turns: FairQueue[Message] = FairQueue()
@@ -71,21 +71,25 @@ class Publishing:
 
     @property
     def connected(self) -> bool:
-        """Whether there is a connection."""
+        """Whether the broker has accepted the connection."""
         return self._publisher.connected
 
     @property
     def suspects(self) -> int:
-        """Messages that the broker may not be able to take."""
+        """How many messages are set aside because the broker may not be able to take them."""
         return len(self._suspects)
 
     def put(self, message: Message) -> None:
-        """Publish, after the other messages of its user."""
+        """Have a message published, after the other messages of its user; returns at once. Nothing bounds what waits
+        here: whoever puts counts what is not settled.
+        """
         self._turns.put(message.user_id, message)
         self._changed.set()
 
     async def run(self) -> None:
-        """Publish until stopped. Raises StoppedError."""
+        """Publish until stopped, connecting again whenever the connection ends. Always ends by raising StoppedError,
+        once nothing is on its way any more, or at the end of the connection.
+        """
         while True:
             connection = await self._publisher.connect()
             self._suspects.connected()

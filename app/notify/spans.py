@@ -17,13 +17,16 @@ LEFT_OUT = "left_out"
 
 
 class NotifySpans:
-    """Of one notifier; without tracing there are none."""
+    """The spans of one notifier; without tracing there are none."""
 
     def __init__(self, tracing: Tracing, budget: TraceBudget) -> None:
+        """`budget` is of events whose context says they are sampled."""
         self._tracing, self._budget = tracing, budget
 
     def begin(self, found: AlertRecord, since: int) -> TraceSpan:
-        """The span of an event that was taken at `since` (ns since 1970); one that records nothing if not sampled."""
+        """The span of an event that was taken at `since` (nanoseconds since 1970); NO_SPAN if it is not sampled, or
+        above the budget, which is counted. `end` ends it.
+        """
         context = self._context(found) if self._tracing.enabled else None
         if context is None or not self._tracing.samples(context):
             return NO_SPAN
@@ -33,7 +36,10 @@ class NotifySpans:
         return self._span(found, context, since)
 
     def end(self, span: TraceSpan, found: AlertRecord, since: int, left_out: str | None) -> None:
-        """The broker has it, or it is left out, and why."""
+        """End the span: the broker has the event (`left_out` None), or it is left out, and why, in words for a person.
+
+        What is left out gets a span though nothing sampled it, within the limit of `tracing.always`.
+        """
         if left_out is not None:
             if span is NO_SPAN and self._tracing.always():
                 span = self._span(found, self._context(found), since)

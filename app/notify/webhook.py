@@ -52,6 +52,7 @@ class WebhookSender:
     """Runs until stopped; waits out every absence of Kafka or the receiver."""
 
     def __init__(self, settings: Settings, hook: WebhookClient, stop: asyncio.Event) -> None:
+        """`hook` is closed when the sender ends; `stop` ends it."""
         self._settings, self._hook, self._retry = settings, hook, RetryUntilStopped(stop)
         self._consumer = GroupConsumer(settings, "webhook", f"{settings.notifier_client_id}-webhook")
         metrics.show("webhook", self._consumer)
@@ -62,7 +63,10 @@ class WebhookSender:
         self._taken = 0
 
     async def run(self) -> None:
-        """Take, post, commit; returns once stopped."""
+        """Take, post, commit; returns once stopped: posts under way are then cancelled, and come again.
+
+        Raises an ExceptionGroup of what is a bug.
+        """
         try:
             async with asyncio.TaskGroup() as group:
                 posting = [group.create_task(self._post_in_turn()) for _ in range(AT_ONCE)]

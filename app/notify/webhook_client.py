@@ -14,7 +14,9 @@ ANSWER_SHOWN = 200  # characters
 
 
 def signature(secret: bytes, timestamp: str, body: bytes) -> str:
-    """`sha256=` and the HMAC-SHA256 of timestamp, a dot and body, in hex."""
+    """`sha256=` and the HMAC-SHA256 of timestamp, a dot and body, in 64 hex digits; `timestamp` is the text of the
+    header X-Iot-Timestamp, whole seconds since 1970.
+    """
     return "sha256=" + hmac.new(secret, timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
 
 
@@ -22,15 +24,18 @@ class WebhookClient:
     """Posts to one URL."""
 
     def __init__(self, url: str, secret: str | None, seconds: float) -> None:
-        """`seconds` is the longest an answer may take."""
+        """`seconds` is the longest a post may take, its connection and answer included; `secret` None: posts are not
+        signed.
+        """
         self._url, self._secret = url, secret.encode() if secret else None
         self._timeout = ClientTimeout(total=seconds)
         self._session: ClientSession | None = None
 
     async def post(self, name: str, body: bytes) -> None:
-        """Post JSON; `name` is the same for a repeat.
+        """Post JSON, and return when the receiver answers 2xx; `name` is the Idempotency-Key, the same for a repeat.
 
-        Raises PermanentError when the receiver refuses this message, TransientError when it did not take it now.
+        Raises PermanentError when the receiver refuses this message (REFUSED), TransientError for any other answer,
+        redirections too, and when there is none in time. Neither quotes the URL.
         """
         if self._session is None:
             self._session = ClientSession(timeout=self._timeout)

@@ -22,7 +22,7 @@ Check = Callable[[], Awaitable[Mapping[str, bool]]]
 
 
 class About:
-    """Of one process; every program, gateway and sink is made known with it."""
+    """What one process says of itself; every program, gateway and sink is made known with it."""
 
     def __init__(
         self,
@@ -33,9 +33,9 @@ class About:
         flushes: Flushes,
         connected: Callable[[], Mapping[str, bool]] = dict,
     ) -> None:
-        """`ready` has a check for each server that it speaks to, by its name; `connected` adds those that it has not.
-
-        `queue_depth`: messages that it has taken and not yet handed on.
+        """`ready` has a check for each server that the program speaks to, by its name; `connected` adds those that it
+        has not. `app` is the fleet (IOT_APP), `queue_depth` the messages that are taken and not yet handed on. Sets
+        iot_build_info.
         """
         self._program, self._app, self._ready = program, app, ready
         self._queue_depth, self._flushes, self._connected = queue_depth, flushes, connected
@@ -43,7 +43,11 @@ class About:
         BUILD_INFO.labels(VERSION, app, program).set(1)
 
     async def health(self) -> Mapping[str, object]:
-        """The page; for people and for machines that show it. Whether to send work here says /ready."""
+        """The JSON object of /health, for people and for machines that show it; whether to send work here says /ready.
+
+        Times are seconds or ISO 8601 in UTC; null stands for a server that the program does not speak to, and for a
+        flush or an error that has not been. Raises what the checks raise.
+        """
         checks = dict(await self._ready())
         servers = {**checks, **self._connected()}
         last, mean = self._flushes.last, self._flushes.mean_seconds

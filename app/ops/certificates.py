@@ -17,7 +17,9 @@ CONNECTIONS = ("kafka", "database", "mqtt", "http", "tcp", "grpc", "quic")
 
 
 def report(settings: Settings) -> None:
-    """Set it for each file that a setting names. One that cannot be read since they were verified is left out."""
+    """Set CERTIFICATE_EXPIRY (seconds since 1970) for each file that a setting names, and never raise: a file that
+    cannot be read any more since the settings were verified is left out.
+    """
     for connection in CONNECTIONS:
         for file in ("ca", "certificate"):
             path = getattr(settings, f"{connection}_{file}_file")

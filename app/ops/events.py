@@ -34,7 +34,7 @@ class StoreReport:
         self._failures: dict[str, tuple[str, float, int]] = {}  # by part: logged last, when, how many since
 
     def breaker_opened(self, wait: float, error: str) -> None:
-        """The database failed too often: nothing is tried for `wait` seconds; offsets are held."""
+        """The database failed too often, last with `error`: nothing is tried for `wait` seconds; offsets are held."""
         metrics.BREAKER_STATE.set(1)
         log.error("circuit_breaker_OPENED", retry_in_seconds=round(wait, 1), error=error)
 
@@ -53,12 +53,15 @@ class StoreReport:
         metrics.BREAKER_REJECTED.inc()
 
     def write_finished(self, seconds: float, rows: int) -> None:
-        """A transaction is done."""
+        """A transaction of so many rows is done, and took `seconds`."""
         metrics.DB_WRITE_SECONDS.observe(seconds, exemplar())
         self._flushes.add(rows, seconds)
 
     def database_failed(self, part: str, kind: str, error: str) -> None:
-        """A call failed and will be made again; many that fail alike share a log line."""
+        """A call of `part` (live, late, ...) failed and will be made again; many that fail alike share a log line.
+
+        `kind` is transient or permanent; `error` begins with the SQLSTATE, if the server answered at all.
+        """
         metrics.DB_FAILURES.labels(kind).inc()
         failed_call(self._tracing, error)
         if resource := EXHAUSTED.get(error[:5]):
@@ -72,11 +75,14 @@ class StoreReport:
             self._failures[part] = (reported, at, untold + 1)
 
     def late_rows(self, waiting: int) -> None:
-        """How many late rows wait."""
+        """So many late rows wait now."""
         metrics.LATE_WAITING.set(waiting)
 
     def config_left_out(self, user_id: str, came_in: datetime, partition: int | None, offset: int | None) -> None:
-        """A configuration over MQTT is not the newest, so that it changes nothing."""
+        """A configuration over MQTT is not the newest, so that it changes nothing.
+
+        `came_in` is when the gateway took it; `partition` and `offset` are those of its record, None when not known.
+        """
         metrics.CONFIGS_LEFT_OUT.inc()
         log.warning(
             "config_left_out",
@@ -105,7 +111,9 @@ class WriteReport:
         self._reported: dict[str, tuple[str, float]] = {}  # by topic: what, and when
 
     def write_held(self, topic: str, attempts: int, error: str, cure: str | None) -> None:
-        """Dead letters, alerts or states wait for Kafka; the offsets of their batches are held."""
+        """Dead letters, alerts or states wait for Kafka, after `attempts` failures in a row; the offsets of their
+        batches are held. `cure` says what an operator does; None: the outage passes by itself.
+        """
         metrics.KAFKA_WRITE_HELD.labels(topic).set(1)
         now = time.monotonic()
         what, at = self._reported.get(topic, ("", 0.0))
@@ -114,7 +122,7 @@ class WriteReport:
             log.error("operator_needed", what=cure, topic=topic, error=error, attempts=attempts)
 
     def write_resumed(self, topic: str) -> None:
-        """Kafka takes them again, or this worker was interrupted and another one tries."""
+        """Kafka takes writes to `topic` again, or this worker was interrupted and another one tries."""
         metrics.KAFKA_WRITE_HELD.labels(topic).set(0)
         self._reported.pop(topic, None)
         log.warning("kafka_write_no_longer_held", topic=topic)
@@ -124,17 +132,17 @@ class TransportReport:
     """Events of the Faust transport (stream/transport.py)."""
 
     def gap_healed(self, tp: TP, expected: int, found: int) -> None:
-        """Batches did not follow one another: reading again from where they stopped."""
+        """The next batch began at `found` and not at `expected`: the partition is read again from there."""
         metrics.GAPS_HEALED.inc()
         log.warning("offset_gap_seeking_back", partition=tp.partition, expected=expected, found=found)
 
     def offsets_missing(self, tp: TP, expected: int, found: int) -> None:
-        """Retention has removed records before they were read."""
+        """Retention has removed the records from `expected` up to `found` (excluded) before they were read."""
         metrics.OFFSETS_MISSING.labels(str(tp.partition)).inc(found - expected)
         log.error("offsets_missing_in_log", partition=tp.partition, expected=expected, found=found)
 
     def log_made_anew(self, cause: str, partitions: Sequence[int]) -> None:
-        """Offsets of these partitions begin anew."""
+        """The topic is another one or was cut: offsets of these partitions begin anew; `cause` is for a person."""
         metrics.TOPIC_MADE_ANEW.labels("input").inc(len(partitions))
         log.error(
             "input_topic_made_anew",
@@ -144,11 +152,11 @@ class TransportReport:
         )
 
     def log_in_doubt(self, what: str) -> None:
-        """Nothing is read before it is known whether the log is still the same one."""
+        """Nothing is read before it is known whether the log is still the same one; `what` says why it may not be."""
         log.warning("input_topic_in_doubt", what=what, next="nothing is read until it is looked up")
 
     def position_reset(self, tp: TP, position: Position) -> None:
-        """The committed offset is outside the log."""
+        """The committed offset is outside the log; reading goes on at `position.offset`."""
         if position.committed is not None and position.committed < position.offset:
             metrics.OFFSETS_MISSING.labels(str(tp.partition)).inc(position.offset - position.committed)
         log.error(
@@ -171,7 +179,9 @@ class RebalanceReport:
     def rebalance_ended(
         self, generation: int, before: Collection[int], now: Collection[int], joined: float, seconds: float, rounds: int
     ) -> None:
-        """Partitions are read again; `rounds` above 1: others came or went in the middle."""
+        """Partitions are read again: `before` and `now` are those of this worker, `joined` and `seconds` count from the
+        beginning to the join and to this moment. `rounds` above 1: others came or went in the middle.
+        """
         metrics.REBALANCE_SECONDS.observe(seconds)
         log.info(
             "rebalance_ended",
@@ -185,7 +195,7 @@ class RebalanceReport:
         )
 
     def first_batch(self, generation: int, partition: int, seconds: float) -> None:
-        """Records flow again."""
+        """The first batch since a rebalance began, `seconds` ago: records flow again."""
         log.info("rebalance_first_batch", generation=generation, partition=partition, seconds=round(seconds, 2))
 
 
@@ -196,7 +206,9 @@ class StateReport:
         self._reported, self._since = 0.0, 0  # when an unreadable state was logged last, and how many came since
 
     def state_unreadable(self, partition: int, key: bytes, error: str) -> None:
-        """What is stored under a key cannot be read: its device begins anew. Many at once share a log line."""
+        """What is stored under a key (`user/device`) cannot be read: its device begins anew. Many at once share a log
+        line.
+        """
         metrics.STATES_UNREADABLE.inc()
         now = time.monotonic()
         if now < self._reported + UNREADABLE_SECONDS:
@@ -213,6 +225,6 @@ class StateReport:
         self._reported, self._since = now, 0
 
     def states_moved(self, partition: int, states: int) -> None:
-        """The changelog was made anew; all states of a partition are in it now."""
+        """The changelog was made anew; all states of a partition, so many, are in it now."""
         metrics.TOPIC_MADE_ANEW.labels("states").inc()
         log.error("states_written_into_new_changelog", partition=partition, states=states)

@@ -7,7 +7,10 @@ from app.runtime.tracing.tracing import CURRENT
 
 
 def exemplar() -> dict[str, str] | None:
-    """None where nothing is traced, which is nearly always, and always while tracing is off."""
+    """{"trace_id": 32 hex digits} of the span at work, if it is sampled.
+
+    None where nothing is traced, which is nearly always, and always while tracing is off.
+    """
     span = CURRENT.get()
     context = span.context if span is not None else None
     return {"trace_id": f"{context.trace_id:032x}"} if context is not None and context.sampled else None

@@ -38,7 +38,8 @@ class HealthServer:
         about: About | None = None,
         refresh: Callable[[], None] = lambda: None,
     ) -> None:
-        """`advice` is shown with /ready: {what is held up: why, and what an operator does about it}.
+        """`live` and `ready` are the checks of /live and /ready: 200 when all are true, else 503. `advice` is shown
+        with /ready: {what is held up: why, and what an operator does about it}. `about` None: there is no /health.
 
         `refresh` is called before metrics are shown, for what is only worth finding out then.
         """
@@ -63,13 +64,15 @@ class HealthServer:
             self.port = self._sockets[0].getsockname()[1]
 
     async def start(self) -> None:
-        """Serve. Raises PermanentError when the port is taken."""
+        """Serve, and return at once. Raises PermanentError when the port is taken."""
         self.bind()
         for one in self._sockets:
             self._servers.append(await asyncio.start_server(self._serve, sock=one, limit=HEAD_BYTES))
 
     async def stop(self) -> None:
-        """Close; safe before start and twice."""
+        """Close the port at once; answers under way have CLOSE_SECONDS, and are then cut. Safe before start
+        and twice.
+        """
         for server in self._servers:
             server.close()
         for one in self._sockets:

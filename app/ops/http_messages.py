@@ -26,7 +26,9 @@ class Response(NamedTuple):
 
 
 def parse(head: bytes) -> Request | None:
-    """The request whose head this is; None when it is none of HTTP/1."""
+    """The request whose head this is, up to and with the empty line; None when it is none of HTTP/1.0 or 1.1, or asks
+    for no path. Never raises.
+    """
     line, *fields = head.decode("latin-1").split("\r\n")
     words = line.split(" ")
     if len(words) != 3 or words[2] not in ("HTTP/1.0", "HTTP/1.1") or not words[1].startswith("/"):
@@ -37,12 +39,14 @@ def parse(head: bytes) -> Request | None:
 
 
 def wrong(status: HTTPStatus, *more: str) -> Response:
-    """An answer that says no."""
+    """An answer that says no: its status in words, as plain text; `more` are header lines."""
     return Response(status, f"{status.value}: {status.phrase}\n".encode(), more=more)
 
 
 def written(answer: Response, request: Request | None = None) -> bytes:
-    """The bytes of an answer, the last on its connection."""
+    """The bytes of an answer, the last on its connection: without its body when `request` is a HEAD, and in the
+    request's version of HTTP; None: 1.1.
+    """
     version = request.version if request else "HTTP/1.1"
     lines = [
         f"{version} {answer.status.value} {answer.status.phrase}",

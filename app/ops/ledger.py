@@ -29,10 +29,13 @@ class BatchLedger:
         rejections: Rejections | None = None,
         freshness: TenantFreshness | None = None,
     ) -> None:
+        """`limit` gets how many records of each batch were dead letters; None: there is no limit. `freshness` None: no
+        tenant has a series of its own.
+        """
         self._limit, self._rejections, self._freshness = limit, rejections or Rejections(), freshness
 
     def batch_done(self, batch: Batch, work: BatchOutput, written: WriteResult, seconds: Seconds) -> None:
-        """Count one acked batch."""
+        """Count one acked batch, and log what is unusual in it. Raises BooksError when its books do not balance."""
         found = books.count(batch.records, work, written)
         partition = str(batch.partition)
         for outcome, number in found._asdict().items():
@@ -70,7 +73,9 @@ class BatchLedger:
         self._time(batch, work, seconds)
 
     def batch_given_up(self, batch: Batch, reason: str) -> None:
-        """A batch goes back un-acked: a rebalance or stop came while it waited for an outage to end."""
+        """Log that a batch goes back un-acked: a rebalance or stop came while it waited for an outage to end. Nothing
+        of it is counted.
+        """
         log.warning(
             "batch_given_up",
             partition=batch.partition,

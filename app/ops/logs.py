@@ -28,6 +28,7 @@ class OncePerInterval(logging.Filter):
     """
 
     def __init__(self, seconds: float = 10.0, clock: Callable[[], float] = time.monotonic) -> None:
+        """`seconds` is the interval; `clock` returns seconds and never goes back."""
         super().__init__()
         self._seconds, self._clock = seconds, clock
         self._logged: dict[tuple[str, str], tuple[float, int]] = {}  # when, and how many were left out since
@@ -50,14 +51,20 @@ class OncePerInterval(logging.Filter):
 
 
 def add_span(logger: object, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """A line written within a span has its `trace_id` and `span_id`, as Tempo and Loki write them."""
+    """A processor of structlog: a line written within a recorded span gets its `trace_id` and `span_id`, 32 and 16 hex
+    digits, as Tempo and Loki write them.
+    """
     if (span := CURRENT.get()) is not None and span.context is not None:
         event["trace_id"], event["span_id"] = f"{span.context.trace_id:032x}", f"{span.context.span_id:016x}"
     return event
 
 
 def configure(settings: Settings) -> None:
-    """Set up structlog and logging once, at the start of a process."""
+    """Set up structlog and logging, of libraries too, once at the start of a process: lines go to standard error.
+
+    `log_format` auto is for a person on a terminal, else JSON. Below WARNING libraries log at log level DEBUG alone,
+    and above it each text once in ten seconds. Replaces all handlers of the root logger.
+    """
     human = settings.log_format == "human" or (
         settings.log_format == "auto" and (sys.__stderr__ is not None and sys.__stderr__.isatty())
     )

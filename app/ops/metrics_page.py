@@ -35,7 +35,9 @@ class _Family(Collector):
 
 
 async def metrics_page(request: Request) -> Response:
-    """What Prometheus asks for."""
+    """The answer to a request of Prometheus: OpenMetrics where the reader accepts it, else its text format 0.0.4,
+    packed with gzip where it accepts that.
+    """
     encode, content_type = _encoder(request.accept)
     strict = content_type.startswith("application/openmetrics-text")
     began, parts = time.perf_counter(), []

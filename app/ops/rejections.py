@@ -33,11 +33,12 @@ class Rejections:
     """
 
     def __init__(self, interval: float = INTERVAL, clock: Callable[[], float] = time.monotonic) -> None:
+        """`interval` is seconds; `clock` returns seconds and never goes back."""
         self._interval, self._clock = interval, clock
         self._untold: dict[Reason, _Untold] = {}
 
     def add(self, partition: int, rejected: Iterable[Rejected]) -> None:
-        """Note dead letters of a partition."""
+        """Note dead letters of a partition, in any order, and write the lines that are due."""
         for one in rejected:
             untold = self._untold.get(one.reason)
             if untold is None:
@@ -49,7 +50,7 @@ class Rejections:
         self.report()
 
     def report(self) -> None:
-        """Write the lines that are due."""
+        """Write a line for each reason with dead letters since its last line, if that is an interval ago."""
         now = self._clock()
         for reason, untold in self._untold.items():
             if untold.count and now >= untold.due:

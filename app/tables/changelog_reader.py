@@ -29,14 +29,14 @@ class ChangelogReader:
     """Reads the changelogs of an app's tables, as that app would connect to Kafka."""
 
     def __init__(self, app: faust.App) -> None:
+        """`app` is asked for brokers, account and TLS at each `catch_up`."""
         self._app = app
 
     async def catch_up(self, stores: Mapping[TP, StateStore], identities: Mapping[str, str]) -> None:
         """Read each changelog partition from where its store is to its present end; wait out an outage of Kafka.
 
-        `identities` are those of the topics, as far as they are known.
-
-        May be cancelled at any time: what a store has taken it has, and it knows from where to go on.
+        `identities` are those of the topics by their name, as far as they are known. May be cancelled at any time: what
+        a store has taken it has, and it knows from where to go on. Raises a KafkaError that is no outage.
         """
         began, read = time.monotonic(), 0
         if stores:

@@ -52,7 +52,9 @@ class FaustStates:
     """States behind the port: reads from RocksDB, writes through the changelog."""
 
     def __init__(self, app: faust.App, partitions: int, producer: Producer, events: StateEvents | None = None) -> None:
-        """Put the table into the app, which opens it. Without `events` nobody hears of states that are moved."""
+        """Put the table into the app, which opens it. `partitions` are those of the input topic and of the changelog.
+        Without `events` nobody hears of states that are moved.
+        """
         self.changelog = f"{app.conf.id}-state-changelog"
         topic = faust.Topic(app, topics=[self.changelog], partitions=partitions, compacting=True, internal=True)
         self._table = StateTable(app, name="state", partitions=partitions, changelog_topic=topic, help="device state")
@@ -66,11 +68,11 @@ class FaustStates:
         self._foreign: set[int] = set()  # partitions whose changelog holds, since recovery, what we did not write
 
     def get(self, partition: int, key: bytes) -> bytes | None:
-        """The state of a device whose records come in `partition`."""
+        """The state of the device `key` whose records come in `partition`; None: there is none."""
         return self._store.read(partition, key)
 
     def items(self, partition: int) -> Iterator[tuple[bytes, bytes]]:
-        """Every key of `partition` with its state."""
+        """Every key of `partition` with its state, as they were when the iteration began."""
         return self._store.items(partition)
 
     async def put(self, states: Mapping[int, Mapping[bytes, bytes]]) -> None:
@@ -94,7 +96,9 @@ class FaustStates:
             self._store.superseded.pop(partition, None)
 
     async def recovered(self, partition: int, identity: str) -> None:
-        """What the changelog of this identity holds was read; write into it what it lacks."""
+        """All that the changelog of this identity holds was read: write into it what it lacks, trying again every
+        RETRY_SECONDS for as long as writing is interrupted. An empty `identity` stands for one that is not known.
+        """
         self.identity = identity
         while partition in self._store.homeless:
             try:
@@ -149,7 +153,7 @@ class FaustStates:
         return False
 
     def persisted_offset(self, partition: int) -> int | None:
-        """Changelog offset up to which RocksDB holds `partition`."""
+        """Changelog offset up to which, that included, RocksDB holds `partition`; None: nothing of it."""
         offset: int | None = self._store.persisted_offset(TP(self.changelog, partition))
         return offset
 

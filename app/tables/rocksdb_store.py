@@ -61,7 +61,7 @@ class StateStore(Store):
                 yield key, value
 
     def write(self, partition: int, states: Mapping[bytes, bytes | None], offset: int | None) -> None:
-        """Store states (None deletes) together with the changelog offset that covers them, all or nothing.
+        """Store states by key (None deletes) together with the changelog offset that covers them, all or nothing.
 
         `offset` None leaves the recorded one where it is: recovery reads on from there.
         """
@@ -81,9 +81,11 @@ class StateStore(Store):
         return defaultdict(set)
 
     def place(self, partition: int, end: int, identity: str = "") -> int:
-        """Offset from which the changelog, which ends at `end`, has still to be read; `identity` is its topic's.
+        """Offset from which the changelog, which ends before `end`, has still to be read; `identity` is its topic's,
+        empty when not known.
 
-        A database that is of another log, or has seen more than this one holds, has to be written into it (`homeless`).
+        A database that is of another log, or has seen more than this one holds, has to be written into it (`homeless`),
+        and reads it from 0.
         """
         database = self._db_for_partition(partition)
         seen: int | None = self.persisted_offset(TP(self.table_name, partition))
@@ -100,7 +102,9 @@ class StateStore(Store):
         return 0 if seen is None else seen + 1
 
     def held(self, partition: int, identity: str, offset: int | None = None) -> None:
-        """All states of the partition are in the changelog of this identity, up to `offset`, if one is given."""
+        """Note that all states of the partition are in the changelog of this identity; `offset` is that of the last
+        one, None leaves the recorded one where it is.
+        """
         database = self._db_for_partition(partition)
         if offset is not None or database.get(HELD_KEY) != identity.encode():
             batch = rocksdict.WriteBatch(raw_mode=True)
@@ -118,7 +122,11 @@ class StateStore(Store):
         return set()
 
     def take(self, partition: int, records: Sequence[ConsumerRecord]) -> None:
-        """Store a run of the changelog, each key's newest state, and how far it goes."""
+        """Store a run of the changelog, at least one record in offset order: each key's newest state, and how far it
+        goes.
+
+        Records that no worker writes are logged and left out.
+        """
         known = self._db_for_partition(partition).get
         keyed = [(record.key, record.value) for record in records if _is_state(record.key)]
         if len(keyed) < len(records):

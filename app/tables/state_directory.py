@@ -12,10 +12,11 @@ _OURS = re.compile(r"v\d+|lost\+found")  # what a worker makes, and what a file 
 
 
 def prepare(path: Path) -> None:
-    """Make it, or take the rights of others away. Raises PermanentError that names the setting.
+    """Make the directory, or take the rights of others away, and set this process's umask to 077.
 
-    One that belongs to somebody else stays as it is (Kubernetes gives a volume to root and a group, fsGroup): what the
-    worker makes in it is its own alone.
+    A directory that belongs to somebody else stays as it is (Kubernetes gives a volume to root and a group, fsGroup):
+    what the worker makes in it is its own alone. Raises PermanentError that names the setting when the directory cannot
+    be made or written, or others can read it and it holds what is no state of a worker.
     """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)

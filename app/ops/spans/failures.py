@@ -9,7 +9,11 @@ _SQLSTATE = re.compile(r"[0-9A-Z]{5}(?= )")  # how app.postgres.sqlstate.words b
 
 
 def failed_call(tracing: Tracing, error: str) -> None:
-    """Note it; `error` is the database's words. The call is made again, so that the span around it has not failed."""
+    """Note a failed call; `error` is the database's words, as app.postgres.sqlstate.words has them.
+
+    The call is made again, so that the span around it has not failed. Without such a span there is one of its own,
+    within the limit of `tracing.always`.
+    """
     if not tracing.enabled:
         return
     found = _SQLSTATE.match(error)

@@ -35,7 +35,9 @@ _claimed = msgspec.json.Decoder(_Claimed)
 
 
 def identity(record: Record, work: BatchOutput) -> dict[str, Value]:
-    """`user_id`, `device_id` and `sequence_id`, as far as they are known: of its row, else of its topic and payload."""
+    """`user_id`, `device_id` and `sequence_id` of a record, as far as they are known: of its row, else of its topic and
+    payload. `work` is what was made of its batch. Never raises.
+    """
     row = _row(record, work)
     if row is not None:
         return {semconv.USER_ID: row[1], semconv.DEVICE_ID: row[2], semconv.SEQUENCE_ID: row[3]}
@@ -48,7 +50,7 @@ def identity(record: Record, work: BatchOutput) -> dict[str, Value]:
 
 
 def place(record: Record, topic: str, partition: int, group: str) -> dict[str, Value]:
-    """Where the record is in Kafka, in the words of the conventions."""
+    """Where the record is in Kafka, as attributes of the semantic conventions; `group` is the consumer group."""
     return {
         semconv.MESSAGING_SYSTEM: semconv.KAFKA,
         semconv.MESSAGING_OPERATION_NAME: "process",
@@ -62,7 +64,7 @@ def place(record: Record, topic: str, partition: int, group: str) -> dict[str, V
 
 
 def dead_letters(work: BatchOutput, written: WriteResult) -> Mapping[int, Rejected]:
-    """All of a batch by offset: those that were rejected, and those that the database refused."""
+    """All dead letters of a batch by offset: those that were rejected, and those that the database refused."""
     if not work.rejected and not written.refused and not written.refused_effects:
         return {}
     refused = work.refusals(written.refused, written.refused_effects)
@@ -70,7 +72,9 @@ def dead_letters(work: BatchOutput, written: WriteResult) -> Mapping[int, Reject
 
 
 def conclude(span: TraceSpan, record: Record, dead: Rejected | None, work: BatchOutput, written: WriteResult) -> None:
-    """Say on its span what became of a message."""
+    """Say on the span of a message what became of it, as `iot.outcome`; a dead letter (`dead` is not None) is a
+    failure, with its reason. Does not end the span.
+    """
     if dead is None:
         span.set({semconv.OUTCOME: _outcome(record, work, written)})
     else:

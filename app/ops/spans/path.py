@@ -37,7 +37,7 @@ class OpenBatch:
         self.messages: list[tuple[Record, TraceSpan]] = []
 
     def taken_at(self, offset: int) -> int | None:
-        """When a record of it was taken from Kafka."""
+        """When the record at `offset` was taken from Kafka: nanoseconds since 1970; None: it was not in this batch."""
         return max((at for first, at in self.taken if first <= offset), default=None)
 
 
@@ -60,14 +60,14 @@ class PathSpans:
         self._waiting.setdefault(batch.partition, deque()).append((batch.first_offset, time.time_ns()))
 
     def processed(self, batch: Batch, work: BatchOutput, seconds: float) -> None:
-        """Step 2 took so many seconds."""
+        """Step 2 took so many seconds; begins the spans of sampled messages, and of the batch if there are any."""
         opened = self._open[batch] = OpenBatch(list(self._taken(batch)))
         if found := sampled_records(batch.records, self._tracing.head, self._budget):
             self._begin(opened, batch, work, found)
             opened.flush = self._flush(batch, opened, time.time_ns() - int(seconds * 1e9))
 
     def storing(self, batch: Batch, work: BatchOutput) -> None:
-        """Step 4 begins, in the task that calls."""
+        """Step 4 begins, in the task that calls: its span is what is at work there until `stored`."""
         opened = self._open.get(batch)
         if opened is None or opened.flush.context is None:
             return
@@ -92,7 +92,9 @@ class PathSpans:
         opened.store = NO_SPAN
 
     def done(self, batch: Batch, work: BatchOutput, written: WriteResult) -> None:
-        """Step 7: acknowledged."""
+        """Step 7: the batch is acknowledged. Ends its spans; dead letters get one too, sampled or not, within the limit
+        of `tracing.always`.
+        """
         opened = self._open.pop(batch, None)
         if opened is None:
             return
@@ -108,7 +110,9 @@ class PathSpans:
         opened.flush.end()
 
     def given_up(self, batch: Batch, reason: str) -> None:
-        """It comes again."""
+        """The batch was interrupted, for `reason`, and comes again: its spans end as failed, and there is one of the
+        batch even where nothing was sampled, within the limit of `tracing.always`.
+        """
         opened = self._open.pop(batch, None)
         if opened is None:
             return
@@ -117,7 +121,9 @@ class PathSpans:
         self._interrupt(opened, reason)
 
     def forget(self) -> None:
-        """End what is under way: nothing more is told of it."""
+        """End all spans that are under way, as interrupted: after a rebalance nothing more is heard of
+        their batches.
+        """
         for opened in self._open.values():
             self._interrupt(opened, "a rebalance, a stop or a crash came first")
         self._open.clear()
@@ -125,7 +131,7 @@ class PathSpans:
         self._alerts.clear()
 
     def of_batch(self, batch: Batch) -> TraceSpan | None:
-        """Its `batch_flush`; None where nothing of it is traced."""
+        """The span `batch_flush` of a batch; None where nothing of the batch is traced."""
         opened = self._open.get(batch)
         return opened.flush if opened and opened.flush is not NO_SPAN else None
 
@@ -135,7 +141,9 @@ class PathSpans:
         return bool(self._alerts)
 
     def publish(self, text: bytes) -> TraceSpan:
-        """Begin the span of an alert on its way, given as its JSON; NO_SPAN where its message is not traced."""
+        """Begin the span of an alert on its way, given as its JSON; NO_SPAN where its message is not traced, and the
+        second time for the same alert. The caller ends it.
+        """
         found = self._alerts.pop(text, None)
         if found is None:
             return NO_SPAN

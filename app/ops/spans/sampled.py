@@ -22,9 +22,10 @@ Sampled = list[tuple[Record, SpanContext | None]]
 
 
 def sampled_records(records: Sequence[Record], head: HeadSampling, budget: TraceBudget) -> Sampled:
-    """Those that their sender has sampled, within the budget, and, of those that nobody has decided on, our own share.
+    """The records that their sender has sampled, within the budget, each with its context; and, of those that nobody
+    has decided on, our own share, with None. In the order of their offsets; what is above the budget is counted.
 
-    In their order. Our bridge decides on what it brings in at QoS 1 and 2, which is what has an MQTT packet id.
+    Our bridge decides on what it brings in at QoS 1 and 2, which is what has an MQTT packet id.
     """
     found: dict[int, tuple[Record, SpanContext | None]] = {}  # by offset
     for record in [

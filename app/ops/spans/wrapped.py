@@ -17,7 +17,8 @@ from app.runtime.tracing.tracing import CURRENT, Tracing
 def with_spans(ports: Ports, tracing: Tracing, group: str, incoming: int) -> Ports:
     """The same ports, and spans of what goes through them; `group` is the consumer group.
 
-    `incoming`: messages a second that are traced because they say that they are sampled.
+    `incoming`: messages a second that are traced because they say that they are sampled
+    (IOT_TRACE_INCOMING_PER_SECOND). `tracing.stop` ends what is open then.
     """
     spans = PathSpans(tracing, group, TraceBudget(incoming))
     tracing.before_stop(spans.forget)  # what a crash leaves open is what somebody will ask for
@@ -32,14 +33,17 @@ class LedgerWithSpans:
         self._ledger, self._spans = ledger, spans
 
     def batch_done(self, batch: Batch, work: BatchOutput, written: WriteResult, seconds: Seconds) -> None:
-        """Count one acked batch: lines and exemplars that this leaves have the ids of its span, if it has one."""
+        """Count one acked batch: log lines and exemplars that this leaves have the ids of its span, if it has one.
+
+        Raises what the ledger raises, and then the spans stay open for `forget`.
+        """
         before = CURRENT.set(self._spans.of_batch(batch))
         self._ledger.batch_done(batch, work, written, seconds)
         CURRENT.reset(before)
         self._spans.done(batch, work, written)
 
     def batch_given_up(self, batch: Batch, reason: str) -> None:
-        """It comes again."""
+        """The batch comes again: log it, and end its spans as interrupted."""
         self._ledger.batch_given_up(batch, reason)
         self._spans.given_up(batch, reason)
 
@@ -53,7 +57,9 @@ class OutboxWithSpans:
     async def send(
         self, events: Sequence[tuple[bytes, bytes]], answers: Sequence[Reply] = (), forwards: Sequence[Forward] = ()
     ) -> None:
-        """Send, and end the spans once Kafka has acked all."""
+        """Send as ports.Outbox says, and end the spans once Kafka has acked all. Raises TransientError when interrupted
+        first.
+        """
         if not self._spans.has_alerts:
             await self._outbox.send(events, answers, forwards)
             return
