@@ -15,7 +15,9 @@ Processes = dict[str, dict[str, Any]]
 
 
 def look(layout: Layout) -> Processes:
-    """What is known of each process; one that should run and does not is there with pid null."""
+    """What is known of each process that should run, by its name: `pid` (null: it does not run), `uptime_seconds`,
+    `restarts`, and `healthy`, whether it does its job. Asks each server, which takes up to some seconds.
+    """
     known = layout.read_json(layout.processes)
     stack = Stack(layout, layout.remembered_ports(), lambda _: None)
     running = stack.supervisor.adopt(stack.services)
@@ -32,10 +34,11 @@ def look(layout: Layout) -> Processes:
 
 
 def wait_until_well(layout: Layout, seconds: float = WELL_SECONDS) -> None:
-    """Return once every process is well. Raises TransientError that says which is not, with the end of its log.
+    """Return once every process is well; `seconds` is the longest that takes. Raises TransientError that says which is
+    not, with the end of its log.
 
-    At once for one that was started anew meanwhile and ended again: it will not get well by itself. Once the supervisor
-    has found that too: it says how the process ended before it forgets its pid.
+    It is raised at once for a process that was started anew meanwhile and ended again: it will not get well by itself.
+    The supervisor has found that by then, and has said how the process ended.
     """
     deadline, found = time.monotonic() + seconds, look(layout)
     first = {name: one["pid"] for name, one in found.items()}
@@ -51,7 +54,7 @@ def wait_until_well(layout: Layout, seconds: float = WELL_SECONDS) -> None:
 
 
 def reason(layout: Layout, ill: list[str], found: Processes) -> str:
-    """What is wrong with each of them, for a person."""
+    """What is wrong with each process of `ill`, for a person: how it ended, and the last 8 lines of its log."""
     log = log_of_detached(layout)
     said = log.read_text(errors="replace").splitlines() if log.exists() else []
     parts = []

@@ -24,7 +24,7 @@ WAYS = ("http", "tcp", "grpc", "quic")  # in, beside MQTT: each a gateway of tha
 
 
 def default_root() -> Path:
-    """$IOT_LOCAL_DIR, else .local in the current directory."""
+    """The absolute path of $IOT_LOCAL_DIR, else of .local in the current directory."""
     return Path(os.environ.get("IOT_LOCAL_DIR", ".local")).absolute()
 
 
@@ -46,25 +46,27 @@ class Layout:
         return self.root / "log" / f"{name}.log"
 
     def write_env(self, values: Mapping[str, str], plain: Mapping[str, str] | None = None) -> None:
-        """stack.env: each name plain and with the IOT_ prefix the settings have; `plain` are names of no setting."""
+        """Write stack.env (mode 0600): each name of `values` plain and with the IOT_ prefix the settings have; `plain`
+        are names of no setting.
+        """
         write_private(self.env, render_env(values) + render_plain(plain or {}))
 
     def ways(self) -> tuple[str, ...]:
-        """Those of WAYS that somebody has asked for since the start."""
+        """Those of WAYS that somebody has asked for since the start, in the order of WAYS."""
         named = self.ways_wanted.read_text().split() if self.ways_wanted.exists() else []
         return tuple(way for way in WAYS if way in named)
 
     def want_ways(self, names: Iterable[str]) -> None:
-        """Ask for these, too."""
+        """Ask for the gateways `names`, too; names that are not in WAYS are left out."""
         asked = {*self.ways(), *names}
         write_private(self.ways_wanted, "".join(f"{way}\n" for way in WAYS if way in asked))
 
     def write_pids(self, pids: Mapping[str, int]) -> None:
-        """pids.json: name -> pid of what runs."""
+        """Write pids.json: name -> pid of what runs."""
         write_private(self.pids, json.dumps(dict(pids), indent=1) + "\n")
 
     def read_json(self, path: Path) -> dict[str, Any]:
-        """A JSON object kept in a file; empty when there is none, or none that can be read."""
+        """The JSON object in the file `path`; empty when there is none, or none that can be read."""
         try:
             content = json.loads(path.read_text())
         except (OSError, ValueError):
@@ -77,7 +79,9 @@ class Layout:
             path.unlink(missing_ok=True)
 
     def choose_ports(self) -> dict[str, int]:
-        """A port each: the one of last time, else the default, else a free one. What still runs keeps its own."""
+        """A port for each name of DEFAULT_PORTS, and remember them: the port of last time, else the default, else a
+        free one. What still runs keeps its own. Raises TransientError when no port is free.
+        """
         remembered, running = self.read_json(self.ports), self._left_running()
         ports: dict[str, int] = {}
         for name, default in DEFAULT_PORTS.items():
@@ -88,7 +92,7 @@ class Layout:
         return ports
 
     def remembered_ports(self) -> dict[str, int]:
-        """The ports of the last start."""
+        """The ports of the last start by name; the default for a name that had none."""
         return DEFAULT_PORTS | self.read_json(self.ports)
 
     def _left_running(self) -> set[str]:
@@ -109,8 +113,9 @@ def one_start_at_a_time() -> Iterator[None]:
 def choose_port(
     remembered: int | None, default: int, running: bool, taken: set[int], kind: int = socket.SOCK_STREAM
 ) -> int:
-    """The port of one server. `taken` are those given to others in this round, which nobody listens on yet; `kind`
-    of socket: SOCK_DGRAM for UDP.
+    """The port of one server: its own while it is `running`, else the first free one of `remembered` (None: there was
+    none) and `default`, else any. `taken` are those given to others in this round, which nobody listens on yet; `kind`
+    of socket: SOCK_DGRAM for UDP. Raises TransientError when no port is free.
     """
     if running and remembered:
         return remembered
@@ -129,7 +134,7 @@ def render_env(values: Mapping[str, str]) -> str:
 
 
 def render_plain(values: Mapping[str, str]) -> str:
-    """KEY=value lines alone."""
+    """KEY=value lines alone, without IOT_. Values that a shell would take apart stand in single quotes."""
     return "".join(f"{name}={_quoted(value)}\n" for name, value in values.items())
 
 
@@ -139,6 +144,6 @@ def _quoted(value: str) -> str:
 
 
 def parse_env(text: str) -> dict[str, str]:
-    """What render_env wrote."""
+    """{name: value} of what `render_env` wrote, without the quotes."""
     pairs = (line.partition("=") for line in text.splitlines() if "=" in line)
     return {name: value.removeprefix("'").removesuffix("'").replace("'\\''", "'") for name, _, value in pairs}

@@ -12,15 +12,17 @@ class Program:
     """A process that says at /ready of its port how it is; without a port it is ready when it runs."""
 
     def __init__(self, process: ChildProcess, port: int | None, stop_within: float) -> None:
-        """`port` of its /ready; `stop_within`: seconds it gets to finish its work after SIGTERM."""
+        """`port` is that of its /ready on the loopback address, None: it has none; `stop_within`: seconds it gets to
+        finish its work after SIGTERM.
+        """
         self.process, self.port, self._stop_within = process, port, stop_within
 
     def start(self) -> None:
-        """Start it. Raises PermanentError when it cannot be executed."""
+        """Start it unless it runs. Raises PermanentError when it cannot be executed."""
         self.process.start()
 
     def ready(self) -> bool:
-        """Whether it does its job."""
+        """Whether the program runs, and says that it is ready; takes up to 2 s."""
         if self.port is None:
             return self.process.alive()
         return self.process.listens(self.port) and http_ok(f"http://{LOOPBACK}:{self.port}/ready")
@@ -30,12 +32,16 @@ class Program:
         wait_until_ready(self.process, self.ready, timeout)
 
     def stop(self, deadline: float | None = None) -> bool:
-        """SIGTERM, and SIGKILL when it does not end in time. True if it ended by itself."""
+        """Send SIGTERM, and SIGKILL when it does not end within `deadline` seconds (None: `stop_within`). True if it
+        ended by itself.
+        """
         return self.process.stop((signal.SIGTERM, deadline or self._stop_within))
 
 
 def http_ok(url: str, timeout: float = 2.0) -> bool:
-    """Whether a GET of a local address answers 200."""
+    """Whether a GET of a local address answers 200 within `timeout` seconds. Never raises for an answer
+    that is none.
+    """
     try:
         with urllib.request.urlopen(url, timeout=timeout) as answer:  # noqa: S310 - always http://127.0.0.1
             return bool(answer.status == 200)

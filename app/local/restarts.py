@@ -42,7 +42,7 @@ class Restarts:
         return RestartAction.START if now >= self.due else RestartAction.NOTHING
 
     def started(self, now: float) -> None:
-        """It was started again."""
+        """Note that the process was started again."""
         self.count += 1
         self.started_at, self.due = now, None
 
@@ -52,6 +52,6 @@ class Restarts:
         self.due = now + self.wait
 
     def retry_now(self, now: float) -> None:
-        """Do not wait any longer."""
+        """Have the process started at the next decision, whatever its wait."""
         if self.due is not None:
             self.due = now

@@ -19,6 +19,9 @@ class StackSession:
     """Runs a stack beside the main thread, which waits or draws meanwhile."""
 
     def __init__(self, layout: Layout, say: Callable[[str], None]) -> None:
+        """`say` gets lines for a person, from the supervisor's thread. Waits until no other stack of this account is
+        starting. Raises TransientError when no port is free.
+        """
         self._starting, self._say = ExitStack(), say
         self._starting.enter_context(one_start_at_a_time())
         self.stack = Stack(layout, layout.choose_ports(), say)
@@ -40,7 +43,9 @@ class StackSession:
             raise self.problem
 
     def wait_ready(self) -> bool:
-        """Return once the stack is ready: True; False when it was stopped, or could not start."""
+        """Wait until the stack is ready: True; False when it was stopped, or could not start. Why it could not is in
+        `problem`, which leaving the `with` block raises.
+        """
         while not self.ready.wait(0.1):
             if self.stopped.is_set():
                 return False
@@ -83,7 +88,9 @@ def stop_on_signals(stopped: threading.Event) -> None:
 
 @contextmanager
 def locked(layout: Layout) -> Iterator[None]:
-    """Be the one supervisor of this directory. Raises PermanentError when there is one."""
+    """Be the one supervisor of this directory, which is made when it is missing. Raises PermanentError when there is
+    one.
+    """
     layout.root.mkdir(parents=True, exist_ok=True)
     with layout.lock.open("a+") as lock:
         try:
@@ -109,7 +116,7 @@ def supervisor_pid(layout: Layout) -> int | None:
 
 
 def wait_for(reached: Callable[[], bool], seconds: float) -> bool:
-    """Ask ten times a second. False when it was not reached in that time."""
+    """Ask `reached` ten times a second, for so many seconds. False when it was not reached in that time."""
     pause = threading.Event()
     for _ in range(int(seconds * 10)):
         if reached():
@@ -119,5 +126,5 @@ def wait_for(reached: Callable[[], bool], seconds: float) -> bool:
 
 
 def log_of_detached(layout: Layout) -> Path:
-    """What a supervisor in the background has to say."""
+    """Path of the log of a supervisor in the background."""
     return layout.log("supervisor")

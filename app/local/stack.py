@@ -35,7 +35,7 @@ class Stack:
     """One stack in one directory."""
 
     def __init__(self, layout: Layout, ports: Mapping[str, int], say: Callable[[str], None]) -> None:
-        """`ports`: one for each of DEFAULT_PORTS."""
+        """`ports`: one for each of DEFAULT_PORTS. `say` gets lines for a person. Nothing is started."""
         self.layout, self._say = layout, say
         self.supervisor = Supervisor(layout, say)
         self.ports = ports
@@ -55,7 +55,7 @@ class Stack:
         return f"http://{LOOPBACK}:{self.ports['worker']}"
 
     def env(self) -> dict[str, str]:
-        """What stack.env says; the MQTT account is the operator's."""
+        """What stack.env says, without the IOT_ prefix; the MQTT account is the operator's, with its password."""
         return {
             "KAFKA_BROKER": self.kafka.bootstrap,
             "DATABASE_URL": self.postgres.dsn_of(DATABASE),
@@ -67,7 +67,7 @@ class Stack:
         }
 
     def settings(self) -> Settings:
-        """Our settings with this stack's addresses in them."""
+        """The settings of this process with this stack's Kafka and database in them. Raises SettingsError."""
         return load().model_copy(
             update={
                 "kafka_broker": self.kafka.bootstrap,
@@ -103,7 +103,10 @@ class Stack:
         }
 
     def bring_up(self) -> None:
-        """Start what is missing, servers in parallel, and return once all of it is ready. Raises IotStreamError."""
+        """Start what is missing, servers in parallel, and return once all of it is ready; writes stack.env. Blocks for
+        as long as that takes, up to 60 s a process. Raises IotStreamError (PermanentError, TransientError) that says
+        what did not start.
+        """
         adopted = self.supervisor.adopt(self.services)
         if adopted:
             self._say(f"already running: {', '.join(sorted(adopted))}")
@@ -118,7 +121,9 @@ class Stack:
         self.start_wanted()
 
     def start_wanted(self) -> None:
-        """Start what `up` was asked for since: gateways, the simulated devices. Raises IotStreamError."""
+        """Start what `up` was asked for since: gateways, the simulated devices; returns without waiting until they are
+        ready. Raises IotStreamError as `bring_up` does.
+        """
         if missing := [way for way in self.layout.ways() if way not in self.supervisor.services]:
             ways = self._prepare_ways()
             for way in missing:
@@ -175,6 +180,8 @@ class Stack:
         asyncio.run(both())
 
     def stop(self) -> None:
-        """Stop all in order: those that put work in, those that take it out, the servers."""
+        """Stop all in order: those that put work in, those that take it out, the servers; then remove stack.env. Blocks
+        until all have ended.
+        """
         self.supervisor.stop(STOP_ORDER)
         self.layout.forget()

@@ -17,17 +17,27 @@ class Service(Protocol):
     """A server or one of our programs."""
 
     @property
-    def process(self) -> ChildProcess: ...
-    def start(self) -> None: ...
-    def ready(self) -> bool: ...
-    def wait_ready(self, timeout: float = ...) -> None: ...
-    def stop(self, deadline: float = ...) -> bool: ...
+    def process(self) -> ChildProcess:
+        """The process of the service, started or not."""
+
+    def start(self) -> None:
+        """Start it unless it runs. Raises PermanentError when it cannot be started."""
+
+    def ready(self) -> bool:
+        """Whether it does its job now."""
+
+    def wait_ready(self, timeout: float = ...) -> None:
+        """Return once it does its job. Raises TransientError after `timeout` seconds, or when it died."""
+
+    def stop(self, deadline: float = ...) -> bool:
+        """Stop it, by SIGKILL after `deadline` seconds. True if it ended by itself."""
 
 
 class Supervisor:
     """The services that were started, by name. One lock: bring-up, ticks and the stop come from different threads."""
 
     def __init__(self, layout: Layout, say: Callable[[str], None]) -> None:
+        """`say` gets lines for a person."""
         self._layout, self._say = layout, say
         self.services: dict[str, Service] = {}
         self._restarts: dict[str, Restarts] = {}
@@ -35,7 +45,9 @@ class Supervisor:
         self._stopping = False
 
     def adopt(self, services: Mapping[str, Service]) -> set[str]:
-        """Take over those of `services` that an earlier supervisor left running; their names."""
+        """Take over those of `services` that an earlier supervisor left running; returns the names of all that are
+        supervised.
+        """
         known = self._layout.read_json(self._layout.processes)
         for name, service in services.items():
             entry = known.get(name)
@@ -44,7 +56,9 @@ class Supervisor:
         return set(self.services)
 
     def start(self, name: str, service: Service) -> None:
-        """Start a service unless it runs, and watch it from now on. Raises what its start raises."""
+        """Start a service unless it runs, and watch it from now on; nothing is done once `stop` was called. Raises what
+        its start raises.
+        """
         if self._stopping or name in self.services:
             return
         service.start()
@@ -95,11 +109,11 @@ class Supervisor:
                 restarts.retry_now(time.monotonic())
 
     def unwell(self) -> list[str]:
-        """Names of services that should run and do not."""
+        """Names of services that should run and do not, in the order in which they were started."""
         return [name for name, service in list(self.services.items()) if not service.process.alive()]
 
     def save(self) -> None:
-        """Write pids.json and processes.json."""
+        """Write pids.json and processes.json of what runs, for a later supervisor."""
         alive = {name: service for name, service in self.services.items() if service.process.alive()}
         details = {
             name: {"pid": s.process.pid, "created": s.process.created, "restarts": self._restarts[name].count}
@@ -109,7 +123,9 @@ class Supervisor:
         self._layout.write_pids({name: service.process.pid for name, service in alive.items()})
 
     def stop(self, order: Iterable[str]) -> None:
-        """Stop all, one after another. What does not end in time is killed, and that is said."""
+        """Stop all services named in `order`, one after another, and start nothing any more. What does not end in time
+        is killed, and that is said.
+        """
         self._stopping = True  # before the lock: a bring-up under way must not start the next one
         with self._lock:
             for name in order:

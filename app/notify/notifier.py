@@ -120,9 +120,7 @@ class Notifier:
                 await self._retry.rest("in_hand", 0.02)
 
     async def notify(self, taken: Mapping[Any, Sequence[Any]]) -> None:
-        """Steps 2 and 2a for the records of each partition, in offset order; what is to be sent is then on its way, and
-        the rest done. Raises StoppedError when stopped in an outage of the database: none of it is done then.
-        """
+        """Steps 2 and 2a for records by partition, in offset order. Raises StoppedError: then none of it is done."""
         events: dict[Key, tuple[AlertRecord, Place]] = {}
         since, answers = time.time_ns(), list[tuple[AlertRecord, Place]]()
         places = {(partition, record.offset) for partition, records in taken.items() for record in records}

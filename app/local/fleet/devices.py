@@ -29,10 +29,10 @@ CONNACK_SECONDS = 10.0
 
 
 class SimulatedDevice:
-    """One simulated device."""
+    """One device: an MQTT 5 client of its own, with the account of its user. To be used from one thread."""
 
     def __init__(self, broker: Mosquitto, number: int, sequence: int, tracing: Tracing = NO_TRACING) -> None:
-        """`number` decides its user and its readings; `sequence` is the last sequence id it used."""
+        """`number`, from 0, decides its user, its name and its readings; `sequence` is the last sequence id it used."""
         self.user, self.name, self.number = USERS[number % len(USERS)], f"sensor-{number + 1:02}", number
         self.topic = f"users/{self.user}/devices/{self.name}/telemetry"
         self.sequence = sequence
@@ -47,7 +47,9 @@ class SimulatedDevice:
             self._client.on_publish = self._published
 
     def connect(self) -> None:
-        """Connect; after that paho reconnects by itself. Raises TransientError when the broker does not answer."""
+        """Connect; after that paho reconnects by itself. Raises TransientError when the broker does not answer within
+        CONNACK_SECONDS.
+        """
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho has not typed it
         properties.SessionExpiryInterval = SESSION_SECONDS
         try:
@@ -104,7 +106,7 @@ class SimulatedDevice:
             span.end()
 
     def close(self, seconds: float) -> None:
-        """Wait for the broker's ack of what was sent, then disconnect."""
+        """Wait for the broker's ack of what was sent last, for so many seconds at most, then disconnect."""
         if self._last is not None and self._client.is_connected():
             self._last.wait_for_publish(seconds)
         self._client.disconnect()
@@ -128,7 +130,9 @@ class Fleet:
     def __init__(
         self, broker: Mosquitto, devices: int, rate: float, memory: Path, tracing: Tracing = NO_TRACING
     ) -> None:
-        """`rate`: messages a second of each device. `memory`: where sequence ids are kept over restarts."""
+        """`devices`: how many. `rate`: messages a second of each device. `memory`: the file where sequence ids are kept
+        over restarts.
+        """
         self._memory, self._rate = memory, rate
         # After a kill the file is up to a second old: the next ids lie beyond any that can have been used since.
         base = self._remembered() + int(2 * rate) + 2
@@ -144,7 +148,9 @@ class Fleet:
         write_private(self._memory, json.dumps({"sequence": max(device.sequence for device in self.devices)}) + "\n")
 
     def run(self, stop: threading.Event) -> None:
-        """Publish until stopped. Raises TransientError when there is no broker at the start."""
+        """Publish until stopped, then wait for the broker's acks, 5 s for each device at most. Raises TransientError
+        when there is no broker at the start; later outages are waited out.
+        """
         for device in self.devices:
             device.connect()
         step = 1 / (self._rate * len(self.devices))

@@ -28,16 +28,18 @@ class Sample(NamedTuple):
 
     @property
     def user(self) -> str:
-        """Whose device it is."""
+        """The user whose device it is."""
         return USERS[self.number % len(USERS)]
 
     @property
     def device(self) -> str:
-        """Its name."""
+        """The name of the device."""
         return f"sensor-{self.number + 1:02}"
 
     def line(self) -> bytes:
-        """As a JSON object that names its device itself; one in readings.BAD_EVERY is broken, and names nobody."""
+        """The reading as a JSON object that names its device itself; one in readings.BAD_EVERY is broken, and names
+        nobody.
+        """
         return named(payload(self.number, self.sequence, self.at), self.user, self.device)
 
 
@@ -56,24 +58,29 @@ class Outlet(Protocol):
     """A connection to a gateway."""
 
     def send(self, samples: Sequence[Sample]) -> Coroutine[Any, Any, int]:
-        """Return once the gateway has answered all of them: how many it has refused. Raises TransientError."""
+        """Return once the gateway has answered all of the samples: how many of them it has refused. Raises
+        TransientError when they are to be sent again, PermanentError when it will never take what is sent.
+        """
 
     async def close(self) -> None:
-        """End it."""
+        """End the connection; safe twice."""
 
 
 class GatewayFleet:
     """All devices, sending evenly spread over time through one outlet."""
 
     def __init__(self, outlet: Outlet, devices: int, rate: float, memory: Path) -> None:
-        """`rate`: readings a second of each device. `memory`: where sequence ids are kept over restarts."""
+        """`devices`: how many. `rate`: readings a second of each device. `memory`: the file where sequence ids are kept
+        over restarts.
+        """
         self._outlet, self._devices, self._rate, self._memory = outlet, devices, rate, memory
         self.answered, self.refused, self.problem = 0, 0, ""
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Send until stopped. A gateway that is away is tried again and again; `problem` has its last words.
+        """Send until stopped; a batch under way then has LAST seconds. A gateway that is away is tried again every
+        AGAIN seconds; `problem` has its last words. Closes the outlet.
 
-        Raises PermanentError when it will never take what is sent.
+        Raises PermanentError when the gateway will never take what is sent.
         """
         try:
             await self._run(stop)

@@ -14,13 +14,18 @@ class HttpOutlet:
     """One session with the HTTP gateway at `url`."""
 
     def __init__(self, url: str, passwords: Mapping[str, str]) -> None:
-        """`passwords`: of each user. To be made in the event loop that uses it."""
+        """`url` is the gateway's, without a path; `passwords`: of each user. To be made in the event loop
+        that uses it.
+        """
         self._url, self._passwords = f"{url}/v1/events", passwords
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PATIENCE))
         self._answered: set[Sample] = set()  # of a batch of which another user's part failed
 
     async def send(self, samples: Sequence[Sample]) -> int:
-        """A request a user. Raises TransientError; PermanentError when the account is refused."""
+        """Send the samples in a request for each user; how many were refused. Raises TransientError: the same samples
+        are to be sent again, without those that were answered; PermanentError when an account or the request is
+        refused.
+        """
         refused = 0
         for user in sorted({sample.user for sample in samples}):
             own = [sample for sample in samples if sample.user == user and sample not in self._answered]
@@ -48,5 +53,5 @@ class HttpOutlet:
             raise TransientError(f"fleet: no answer of {self._url}: {error or type(error).__name__}") from error
 
     async def close(self) -> None:
-        """End the session."""
+        """End the session with its connections."""
         await self._session.close()

@@ -4,7 +4,7 @@ import json
 import math
 from datetime import UTC, datetime
 
-# The rules of every simulated user; readings() is made to cross each of them now and then.
+# The rules of every simulated user; reading() is made to cross each of them now and then.
 RULES = [
     {"key": "temperature", "operator": ">", "threshold": 80, "clear_threshold": 75, "severity": "critical",
      "message": "too hot"},
@@ -23,19 +23,23 @@ BROKEN = (
 
 
 def payload(number: int, sequence: int, now: float) -> bytes:
-    """The message of a device: a reading, or something broken one time in BAD_EVERY."""
+    """The message of a device: a reading as JSON, or something broken one time in BAD_EVERY. `number` is the device's,
+    `now` seconds since 1970.
+    """
     if is_broken(number, sequence):
         return BROKEN[(sequence // BAD_EVERY + number) % len(BROKEN)]
     return json.dumps(reading(number, sequence, now)).encode()
 
 
 def is_broken(number: int, sequence: int) -> bool:
-    """Whether this one is broken on purpose."""
+    """Whether the message of this device with this sequence id is broken on purpose."""
     return (sequence + number * 37) % BAD_EVERY == 0
 
 
 def reading(number: int, sequence: int, now: float) -> dict[str, object]:
-    """A reading that swings with a period of 60 to 140 s; every fourth device gets too hot at its peak."""
+    """A reading that swings with a period of 60 to 140 s; every fourth device gets too hot at its peak. `now` is
+    seconds since 1970. Fields: those of app.telemetry, engine (oil.temp in degrees, rpm) and firmware.
+    """
     period = 60 + (number * 37) % 80
     swing = math.sin(2 * math.pi * (now / period + number / 7))
     temperature = 55 + (30 if number % 4 == 0 else 20) * swing

@@ -16,13 +16,15 @@ class TcpOutlet:
     """Connections to the TCP gateway at host:port, made when they are needed."""
 
     def __init__(self, address: str, passwords: Mapping[str, str]) -> None:
-        """`passwords`: of each user."""
+        """`address` is host:port; `passwords`: of each user. Raises ValueError for a port that is no number."""
         self._host, _, port = address.rpartition(":")
         self._port, self._passwords = int(port), passwords
         self._open: dict[str, _Connection] = {}
 
     async def send(self, samples: Sequence[Sample]) -> int:
-        """All users at once. Raises TransientError, after which all of it is sent again: rows are stored once."""
+        """Send the samples, those of all users at once; how many were refused. Raises TransientError, after which all
+        of it is sent again (rows are stored once), and PermanentError when an account is refused.
+        """
         users = {sample.user for sample in samples}
         parts = [self._send(user, [sample for sample in samples if sample.user == user]) for user in users]
         try:
@@ -41,7 +43,7 @@ class TcpOutlet:
         return await self._open[user].send([sample.line() for sample in samples])
 
     async def close(self) -> None:
-        """End all of them."""
+        """End all connections; the next samples make new ones."""
         open_, self._open = self._open, {}
         for connection in open_.values():
             await connection.close()

@@ -23,13 +23,14 @@ class LocalCertificates:
     """PEM files in one directory, each its owner's alone. The key of the CA is thrown away with the process."""
 
     def __init__(self, directory: Path, valid: timedelta = VALID) -> None:
-        """`valid`: for how long, from when they are made."""
+        """`valid`: for how long certificates are valid, from when they are made."""
         self._valid, self.ca = valid, directory / "ca.pem"
         self.server, self.server_key = directory / "server.pem", directory / "server.key"
         self.client, self.client_key = directory / "client.pem", directory / "client.key"
 
     def make(self, account: str) -> None:
-        """All of them, unless they are there and do not end soon; the client's certificate names `account`.
+        """Make all of the files, unless they are there and do not end within RENEW; the client's certificate names
+        `account`.
 
         Raises PermanentError when the package that makes them is not installed.
         """

@@ -34,13 +34,13 @@ class LocalGateways:
         return path.read_text().strip()
 
     def prepare(self, ways: Iterable[str]) -> None:
-        """Make the files that these ways want. Raises PermanentError when it cannot."""
+        """Make the files that the gateways `ways` want. Raises PermanentError when a package for that is missing."""
         self._private()
         if "quic" in ways:
             self.certificates.make(self._account)
 
     def settings(self, way: str) -> dict[str, str]:
-        """What its program is told, as environment variables."""
+        """The environment variables of the program `way`; empty for a program that is no gateway."""
         made = self.certificates
         match way:
             case "http" | "tcp":
@@ -55,7 +55,9 @@ class LocalGateways:
         return {}
 
     def addresses(self, ways: Iterable[str]) -> dict[str, str]:
-        """For stack.env: where each of these ways is, with what a client shows it, and where its metrics are."""
+        """Names and values for stack.env: where each of these gateways is, with what a client shows it, and where its
+        metrics are.
+        """
         made, found = self.certificates, {"INGEST_TOKEN": self.token} if ways else dict[str, str]()
         own = {
             "http": {"HTTP_URL": f"http://{LOOPBACK}:{self._port('http')}"},

@@ -16,7 +16,7 @@ class AlertListener:
     """Subscribed to users/+/alerts while it is entered."""
 
     def __init__(self, broker: Mosquitto, heard: Callable[[Mapping[str, Any]], None]) -> None:
-        """`heard` is called in a thread of its own."""
+        """`heard` is called with each alert event, its JSON as a mapping, in a thread of its own."""
         self._heard = heard
         self._client = Client(CallbackAPIVersion.VERSION2)
         self._client.username_pw_set(broker.username, broker.password)

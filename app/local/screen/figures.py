@@ -30,7 +30,7 @@ class ScreenFigures:
 
 
 def read_figures(text: str) -> ScreenFigures:
-    """Parse the page of /metrics; what is not on it counts 0."""
+    """Parse the text of /metrics; what is not on it counts 0. Raises ValueError for a page that is none."""
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
 
     def total(name: str) -> float:

@@ -12,11 +12,14 @@ class Observer:
     """Looks at the worker of a running stack."""
 
     def __init__(self, metrics_url: str) -> None:
+        """`metrics_url` is the worker's, without /metrics at its end."""
         self._url = f"{metrics_url}/metrics"
         self._before: tuple[float, ScreenFigures] | None = None
 
     def look(self, unwell: list[str]) -> View:
-        """The present moment; the rate is that since the look before."""
+        """The present moment; the rate is that since the look before, 0 at the first. `unwell` are the names of
+        processes that do not run. A worker that does not answer within 2 s has no figures. Never raises.
+        """
         figures, now, rate = self._figures(), time.monotonic(), 0.0
         if figures is not None:
             if self._before is not None:

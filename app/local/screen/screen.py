@@ -17,7 +17,7 @@ class View:
 
 
 def plain(view: View) -> str:
-    """One line."""
+    """The view as one line of text."""
     if view.figures is None:
         return "the worker does not answer"
     f = view.figures
@@ -29,7 +29,7 @@ def plain(view: View) -> str:
 
 
 def alert_line(alert: Mapping[str, Any]) -> str:
-    """An alert event as published over MQTT, in a line."""
+    """An alert event as published over MQTT, in a line; fields that it has not are left empty."""
     device = f"{alert.get('user_id')}/{alert.get('device_id')}"
     what = [str(alert.get(name, "")) for name in ("status", "severity")]
     return " ".join(["alert", *what, device, str(alert.get("message", "")), str(alert.get("value", ""))]).rstrip()

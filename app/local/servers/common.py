@@ -19,7 +19,9 @@ PORTS = range(20_000, 32_768)
 
 
 def port_is_free(port: int, kind: int = socket.SOCK_STREAM) -> bool:
-    """Whether a server of ours could listen on it now; `kind` of socket: SOCK_DGRAM for UDP."""
+    """Whether a server of ours could listen on the port of the loopback address now; `kind` of socket: SOCK_DGRAM for
+    UDP.
+    """
     with socket.socket(type=kind) as probe:
         if kind == socket.SOCK_STREAM:  # two servers may share a port of UDP with it
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -31,7 +33,9 @@ def port_is_free(port: int, kind: int = socket.SOCK_STREAM) -> bool:
 
 
 def free_port(preferred: int = 0, kind: int = socket.SOCK_STREAM) -> int:
-    """`preferred` if nobody listens there, else one of PORTS. Raises TransientError when all are taken."""
+    """`preferred` if nobody listens there, else a random one of PORTS; `kind` of socket: SOCK_DGRAM for UDP. Raises
+    TransientError when all are taken.
+    """
     if preferred and port_is_free(preferred, kind):
         return preferred
     for port in secrets.SystemRandom().sample(PORTS, len(PORTS)):
@@ -41,7 +45,9 @@ def free_port(preferred: int = 0, kind: int = socket.SOCK_STREAM) -> int:
 
 
 def exchange(port: int, request: bytes, size: int, timeout: float = 1.0) -> bytes:
-    """Send bytes and read `size` bytes back; fewer when the server refuses, hangs up or stays silent."""
+    """Send bytes to a local port and read `size` bytes back; fewer when the server refuses, hangs up or stays silent
+    for `timeout` seconds. Never raises.
+    """
     answer = b""
     try:
         with socket.create_connection((LOOPBACK, port), timeout) as connection:
@@ -54,7 +60,9 @@ def exchange(port: int, request: bytes, size: int, timeout: float = 1.0) -> byte
 
 
 def wait_until_ready(process: ChildProcess, ready: Callable[[], bool], timeout: float) -> None:
-    """Ask `ready` until it says yes. Raises TransientError with the end of its log if it dies or takes too long."""
+    """Ask `ready` every 50 ms until it says yes. Raises TransientError with the end of the process's log if it dies or
+    takes more than `timeout` seconds.
+    """
     deadline = time.monotonic() + timeout
     while not ready():
         if not process.alive():
@@ -65,7 +73,9 @@ def wait_until_ready(process: ChildProcess, ready: Callable[[], bool], timeout: 
 
 
 def secret_file(path: Path) -> str:
-    """The secret kept in that file (mode 0600); a new random one when there is no such file yet."""
+    """The secret kept in the file `path` (mode 0600); a new random one, of 24 bytes in base64, when there is no such
+    file yet.
+    """
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_private(path, secrets.token_urlsafe(24) + "\n")
@@ -73,7 +83,7 @@ def secret_file(path: Path) -> str:
 
 
 def write_private(path: Path, text: str, account: SystemUser | None = None) -> None:
-    """Replace a file at once, readable by its owner alone: us, or `account`."""
+    """Replace a file in one step, readable by its owner alone: us, or `account`. Raises OSError."""
     new = path.with_name(f".{path.name}.{os.getpid()}")
     new.touch(mode=0o600)
     new.write_text(text)

@@ -67,7 +67,9 @@ class Kafka:
         return self.process.pid
 
     def start(self) -> None:
-        """Start it, formatting the data directory first when it is new. Raises PermanentError when it cannot."""
+        """Start it, formatting the data directory first when it is new; fetches Kafka the first time. Raises
+        PermanentError when it cannot.
+        """
         if self.process.alive():
             return
         require("java")
@@ -113,9 +115,9 @@ class Kafka:
         wait_until_ready(self.process, self.ready, timeout)
 
     def stop(self, deadline: float = 20.0) -> bool:
-        """Clean shutdown; SIGKILL after `deadline` seconds. True if it was clean."""
+        """Shut down cleanly; SIGKILL after `deadline` seconds. True if it was clean."""
         return self.process.stop((signal.SIGTERM, deadline))
 
     def kill(self) -> None:
-        """kill -9."""
+        """End the broker by SIGKILL."""
         self.process.kill()

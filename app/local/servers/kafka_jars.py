@@ -25,7 +25,9 @@ def cache_dir() -> Path:
 
 
 def kafka_jars() -> Path:
-    """The directory with the jars; fetches them when this pom.xml's are not there. Raises PermanentError."""
+    """The directory with the jars; Maven fetches them when those of this pom.xml are not there, which may take minutes.
+    Raises PermanentError when it cannot, or when Java or Maven is missing.
+    """
     digest = hashlib.sha256(POM.read_bytes()).hexdigest()[:12]
     jars = cache_dir() / "kafka-libs" / digest
     if jars.is_dir():

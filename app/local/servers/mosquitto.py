@@ -75,7 +75,7 @@ class Mosquitto:
         self.process = ChildProcess("mosquitto", [], log or self.data_dir / "mosquitto.log")
 
     def password_file(self, account: str) -> Path:
-        """Where an account's password is kept (mode 0600)."""
+        """Path of the file with an account's password (mode 0600); it may not be there yet."""
         return self.data_dir / "secrets" / account
 
     def password_of(self, account: str) -> str:
@@ -111,12 +111,14 @@ class Mosquitto:
         return path
 
     def write_accounts(self) -> None:
-        """Write who may do what; a running broker looks at it again when it is told to (`reload`)."""
+        """Write who may do what; a running broker looks at it again when it is told to (`reload`). Raises
+        PermanentError when mosquitto_passwd refuses.
+        """
         write_private(self.data_dir / "acl", ACL + self.added.acl_lines())
         self._write_passwords()
 
     def reload(self) -> None:
-        """Have a running broker look at its accounts again."""
+        """Have a running broker look at its accounts again (SIGHUP); nothing is done for one that does not run."""
         if self.process.alive():
             os.kill(self.pid, signal.SIGHUP)
 
@@ -140,9 +142,11 @@ class Mosquitto:
         wait_until_ready(self.process, self.ready, timeout)
 
     def stop(self, deadline: float = 20.0) -> bool:
-        """Clean stop, which saves every session and queued message; SIGKILL after `deadline` seconds."""
+        """Stop cleanly, which saves every session and queued message; SIGKILL after `deadline` seconds. True if it was
+        clean.
+        """
         return self.process.stop((signal.SIGTERM, deadline))
 
     def kill(self) -> None:
-        """kill -9."""
+        """End the broker by SIGKILL: what the last second changed is lost."""
         self.process.kill()

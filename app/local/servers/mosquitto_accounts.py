@@ -18,6 +18,7 @@ class AddedAccounts:
     """What `iot-stream users --local` has added, with hashed passwords; mode 0600."""
 
     def __init__(self, path: Path) -> None:
+        """`path` is the JSON file of these accounts, which need not be there yet."""
         self._path = path
 
     def put(
@@ -27,9 +28,9 @@ class AddedAccounts:
         rules: Sequence[AclRule] | None = None,
         device: tuple[str, str] | None = None,
     ) -> None:
-        """Add an account, or change its password; `rules` None: they stay, and so does what it is of.
+        """Add an account, or change its password; `rules` None: they stay, and so does the device it is bound to.
 
-        `device`: the user and the device of an account of one device alone.
+        `device`: (user, device) of an account of one device alone; None: it is of no single device.
         """
         known = self._read()
         entry = {"rules": [], **known.get(username, {}), "hash": hashed(password)}
@@ -42,11 +43,11 @@ class AddedAccounts:
         self._write({name: entry for name, entry in self._read().items() if name != username})
 
     def password_lines(self) -> str:
-        """For the password_file."""
+        """The lines `name:hash` of these accounts for the password_file."""
         return "".join(f"{name}:{entry['hash']}\n" for name, entry in self._read().items())
 
     def acl_lines(self) -> str:
-        """For the acl_file."""
+        """The lines of these accounts for the acl_file."""
         entries = self._read().items()
         own = [AclRule(name, "allow", AclAction(to), topic) for name, entry in entries for to, topic in entry["rules"]]
         bound = {name: entry["device"] for name, entry in entries if entry.get("device")}
@@ -63,7 +64,9 @@ class AddedAccounts:
 
 
 def hashed(password: str) -> str:
-    """As mosquitto_passwd writes it: PBKDF2 with SHA-512. That tool would cut a password at a colon."""
+    """The hash of a password as mosquitto_passwd writes it: `$7$`, iterations, salt and PBKDF2 with SHA-512, in base64.
+    That tool would cut a password at a colon.
+    """
     salt = secrets.token_bytes(12)
     digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, ITERATIONS)
     return f"$7${ITERATIONS}${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"

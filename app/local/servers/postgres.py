@@ -37,7 +37,7 @@ class Postgres:
 
     @property
     def password(self) -> str:
-        """The superuser's password, made at the first start."""
+        """The superuser's password, made when first asked for."""
         return secret_file(self.data_dir / "password")
 
     def dsn_of(self, database: str) -> str:
@@ -96,9 +96,11 @@ class Postgres:
         wait_until_ready(self.process, self.ready, timeout)
 
     def stop(self, deadline: float = 20.0) -> bool:
-        """Fast shutdown (checkpoint, clients cut off); harder after `deadline` seconds. True if the server ended it."""
+        """Shut down fast (checkpoint, clients cut off); harder after `deadline` seconds, by SIGKILL 5 s later. True if
+        the server ended by itself.
+        """
         return self.process.stop((signal.SIGINT, deadline), (signal.SIGQUIT, 5.0))
 
     def kill(self) -> None:
-        """kill -9 of the postmaster and all its children."""
+        """End the postmaster and all its children by SIGKILL."""
         self.process.kill()

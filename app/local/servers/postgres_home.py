@@ -27,7 +27,9 @@ class Home(NamedTuple):
 
 
 def find_home(data_dir: Path) -> Home:
-    """Programs, data and account for the server of `data_dir`. Raises PermanentError when there is no PostgreSQL."""
+    """Programs, data and account for the server of `data_dir`; may copy the programs to where the account gets at them.
+    Raises PermanentError when there is no PostgreSQL, or one that the data is not of.
+    """
     account = unprivileged()
     data = _data(data_dir, account)
     return Home(_programs(account, data), data, account)

@@ -28,7 +28,9 @@ class ChildProcess:
         cwd: Path | None = None,
         account: SystemUser | None = None,
     ) -> None:
-        """`env` is added to ours; `account` is whom to run as when we are root; `log` is appended to."""
+        """`env` is added to ours; `cwd` None: our directory; `account` is whom to run as when we are root, None: as
+        ourselves; `log` is appended to.
+        """
         self.name, self.command, self.log = name, list(command), log
         self.env, self.cwd, self.account = dict(env or {}), cwd, account
         self._child: subprocess.Popen[bytes] | None = None
@@ -58,7 +60,9 @@ class ChildProcess:
         self._process = psutil.Process(self._child.pid)
 
     def adopt(self, pid: int, created: float) -> bool:
-        """Take over a process an earlier supervisor left. False if that pid is gone or is another process by now."""
+        """Take over a process that an earlier supervisor left; `created` is its start, seconds since 1970. False if
+        that pid is gone or is another process by now.
+        """
         try:
             process = psutil.Process(pid)
             if abs(process.create_time() - created) > 0.05:
@@ -93,7 +97,7 @@ class ChildProcess:
             return 0.0
 
     def listens(self, port: int) -> bool:
-        """Whether it is this process that listens on that port, and not somebody who was there before it."""
+        """Whether it is this process that listens on that TCP port, and not somebody who was there before it."""
         if not self.alive() or self._process is None:
             return False
         try:
@@ -108,7 +112,7 @@ class ChildProcess:
         return self._child.returncode if self._child else None
 
     def signal(self, number: int, *, group: bool = False) -> None:
-        """Send a signal to it, or to all of its session; none to a process that is gone."""
+        """Send the signal `number` to it, or, with `group`, to all of its session; none to a process that is gone."""
         if self.alive():
             try:
                 (os.killpg if group else os.kill)(self.pid, number)
@@ -128,12 +132,12 @@ class ChildProcess:
         return False
 
     def kill(self) -> None:
-        """SIGKILL to it and to all of its session, and wait for its end."""
+        """Send SIGKILL to it and to all of its session, and wait for its end, for 10 s at most."""
         self.signal(signal.SIGKILL, group=True)
         self.wait(10.0)
 
     def wait(self, seconds: float) -> bool:
-        """Wait for its end. False if it still runs after that many seconds."""
+        """Wait for its end. False if it still runs after so many seconds; True when it was never started."""
         if self._process is None:
             return True
         if self._child is not None:
@@ -145,7 +149,7 @@ class ChildProcess:
         return not psutil.wait_procs([self._process], timeout=seconds)[1]
 
     def tail(self, lines: int = 8) -> str:
-        """The last lines of its log, for an error message."""
+        """The last lines of its log, for an error message; empty when there is no log."""
         if not self.log.exists():
             return ""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])

@@ -17,7 +17,9 @@ PACKAGES = {"java": "default-jre-headless", "mvn": "maven", "mosquitto": "mosqui
 
 
 def require(*commands: str) -> None:
-    """Make sure each command is there. Raises PermanentError with one line that says what to install."""
+    """Make sure that each command of PACKAGES is there, installing it where we may. Raises PermanentError with one line
+    that says what to install.
+    """
     missing = [command for command in commands if not find(command)]
     if not missing:
         return
@@ -43,7 +45,9 @@ def _one_installation_at_a_time() -> Iterator[None]:
 
 
 def find(command: str) -> str | None:
-    """Path of a usable command; sbin counts, for an account without it in PATH; an old Java does not."""
+    """Path of a usable command, None: there is none; sbin counts, for an account without it in PATH; an old Java does
+    not.
+    """
     path = shutil.which(command, path=f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin")
     if path and command == "java" and java_version(path) < JAVA_AT_LEAST:
         return None
@@ -51,19 +55,19 @@ def find(command: str) -> str | None:
 
 
 def java_version(java: str) -> int:
-    """Major version, 0 if it does not say."""
+    """Major version of the Java at this path (8, 17, ...); 0 if it does not say."""
     said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
     found = re.search(r'version "(?:1\.)?(\d+)', said)
     return int(found[1]) if found else 0
 
 
 def may_install() -> bool:
-    """Root on Debian or a child of it."""
+    """Whether we are root on Debian or a child of it."""
     return os.geteuid() == 0 and shutil.which("apt-get") is not None and Path("/etc/debian_version").exists()
 
 
 def install(packages: list[str]) -> None:
-    """apt-get install. Raises PermanentError with apt-get's last words."""
+    """Install packages by apt-get, after an update of its lists. Raises PermanentError with apt-get's last words."""
     env = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     for arguments in (["update", "-q"], ["install", "-q", "-y", "--no-install-recommends", *packages]):
         done = subprocess.run(["apt-get", *arguments], env=env, capture_output=True, text=True, check=False)

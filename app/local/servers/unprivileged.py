@@ -18,7 +18,9 @@ class SystemUser(NamedTuple):
 
 
 def unprivileged() -> SystemUser | None:
-    """None when we are not root; else `postgres` if the machine has it, else an account made for this, else nobody."""
+    """The account that a server is to run as: `postgres` if the machine has it, else an account made for this, else
+    nobody. None when we are not root: then it runs as ourselves.
+    """
     if os.geteuid() != 0:
         return None
     if found := _look_up("postgres") or _look_up(OWN):
@@ -38,7 +40,9 @@ def _look_up(name: str) -> SystemUser | None:
 
 
 def run(command: list[str], account: SystemUser | None, **options: object) -> "subprocess.CompletedProcess[str]":
-    """subprocess.run as that account, from /, output captured as text; the caller looks at the return code."""
+    """Run `command` as that account (None: as ourselves), from /, its output captured as text; `options` go to
+    subprocess.run, and the caller looks at the return code. Raises OSError when it cannot be executed.
+    """
     identity = {"user": account.uid, "group": account.gid, "extra_groups": []} if account else {}
     # mypy cannot tell which form of `run` a dictionary of arguments is for.
     return subprocess.run(  # type: ignore[call-overload, no-any-return]
