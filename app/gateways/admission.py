@@ -15,6 +15,7 @@ from app.core.ingress.heavy_hitters import HeavyHitters
 from app.core.ingress.limits import Ingress, IngressLimits
 from app.core.model.records import Kind
 from app.gateways.record import IngestRecord, own_output
+from app.settings import Settings
 
 USERS = 20  # named in a metric; all others are one
 NAME_MAX = 64  # characters
@@ -36,6 +37,17 @@ class Limited(NamedTuple):
 
     detail: str
     retry_after: float
+
+
+def ingress_limits(settings: Settings) -> IngressLimits:
+    """What users and devices may bring in."""
+    return IngressLimits(
+        user_messages=settings.ingress_user_messages,
+        user_bytes=settings.ingress_user_bytes,
+        device_messages=settings.ingress_device_messages,
+        device_bytes=settings.ingress_device_bytes,
+        burst=settings.ingress_burst,
+    )
 
 
 class Admission:

@@ -192,7 +192,7 @@ async def test_while_kafka_is_away_it_says_so_and_stops_in_time(
     await create_topics(broker.bootstrap, unique, f"{unique}-dlq")
     settings = {
         "kafka_broker": broker.bootstrap, "kafka_topic": unique, "kafka_dlq_topic": f"{unique}-dlq",
-        "database_url": database,
+        "database_url": database, "shutdown_timeout": 3,
     }  # fmt: skip
     try:
         async with ingest(tmp_path / "log", settings) as made, aiohttp.ClientSession() as client:
@@ -203,7 +203,7 @@ async def test_while_kafka_is_away_it_says_so_and_stops_in_time(
             await asyncio.sleep(1)
             made.signal(signal.SIGTERM)
             code, seconds = await made.ended()
-            assert seconds < 12, made.log.read_text()
+            assert seconds < 3 + 3, made.log.read_text()
             assert code in (0, 75), made.log.read_text()
             try:
                 async with await waiting as answer:

@@ -16,10 +16,9 @@ import structlog
 import uvloop
 
 from app.cli.ingest.logins import accounts_of, logins
-from app.cli.programs.bridge import ingress_limits
 from app.core.ingress.trace_budget import TraceBudget
 from app.errors import PermanentError
-from app.gateways.admission import Admission
+from app.gateways.admission import Admission, ingress_limits
 from app.gateways.gateway import Gateway
 from app.gateways.gateway_metrics import ADMISSION, WRITER
 from app.gateways.intake import Intake

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 import structlog
 import uvloop
 
-from app.core.ingress.limits import IngressLimits
 from app.core.ingress.trace_budget import TraceBudget
 from app.core.routing.client_ids import client_id, share
-from app.gateways.admission import Admission
+from app.gateways.admission import Admission, ingress_limits
 from app.gateways.mqtt.bridge import Bridge
 from app.gateways.mqtt.metrics import ADMISSION, WRITER
 from app.gateways.mqtt.session import Login
@@ -57,17 +56,6 @@ def build(settings: Settings, tracing: Tracing = NO_TRACING) -> tuple[Bridge, Ka
     if tracing.enabled:
         spans = BridgeSpans(tracing, settings.kafka_topic, TraceBudget(settings.trace_incoming_per_second))
     return Bridge(address, mqtt_context(settings), login, writer, settings.bridge_buffer_bytes, gate, spans), writer
-
-
-def ingress_limits(settings: Settings) -> IngressLimits:
-    """What users and devices may bring in."""
-    return IngressLimits(
-        user_messages=settings.ingress_user_messages,
-        user_bytes=settings.ingress_user_bytes,
-        device_messages=settings.ingress_device_messages,
-        device_bytes=settings.ingress_device_bytes,
-        burst=settings.ingress_burst,
-    )
 
 
 def build_login(settings: Settings) -> Login:
