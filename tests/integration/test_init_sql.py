@@ -148,17 +148,68 @@ async def test_an_account_of_a_device_cannot_reach_into_the_topics_of_others(con
         )
 
 
-async def test_a_gateway_may_read_accounts_and_nothing_else(connection: Connection) -> None:
-    await connection.execute("SET ROLE iot_gateway")
-    for table in ("mqtt_users", "mqtt_acl", "gateway_tokens"):
-        await connection.fetch(f"SELECT * FROM {table}")
-        for statement in (f"DELETE FROM {table}", f"INSERT INTO {table} DEFAULT VALUES", f"UPDATE {table} SET id = id"):
-            with pytest.raises((asyncpg.InsufficientPrivilegeError, asyncpg.GeneratedAlwaysError)):
-                await connection.execute(statement)
-    for table in set(TABLES) - {"mqtt_users", "mqtt_acl", "gateway_tokens"}:
-        with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await connection.fetch(f"SELECT * FROM {table}")
-    await connection.execute("RESET ROLE")
+ACCOUNTS = ("mqtt_users", "mqtt_acl", "gateway_tokens")
+# What somebody who has the password of a gateway might try.
+FORBIDDEN = (
+    "CREATE TABLE mine (id int)", "CREATE SCHEMA mine", "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    "CREATE ROLE mallory", "ALTER ROLE iot_gateway SUPERUSER", "ALTER ROLE iot_admin PASSWORD 'x'",
+    "SET ROLE iot_admin", "SET ROLE iot_worker", "SET SESSION AUTHORIZATION iot_admin",
+    "GRANT iot_admin TO iot_gateway",
+    "SELECT rolpassword FROM pg_authid", "SELECT pg_read_file('postgresql.conf')", "SELECT pg_ls_dir('.')",
+    "COPY (SELECT 1) TO PROGRAM 'true'", "COPY (SELECT 1) TO '/tmp/x'", "SELECT lo_import('/etc/passwd')",
+    "ALTER SYSTEM SET log_connections = on", "SELECT pg_reload_conf()", "CHECKPOINT",
+    "SELECT pg_create_restore_point('x')",
+)  # fmt: skip
+FORBIDDEN_OF_ACCOUNTS = (
+    "INSERT INTO mqtt_users (username, user_id, password_hash) VALUES ('mallory', 'mallory', 'x')",
+    "UPDATE mqtt_users SET password_hash = 'x'", "UPDATE mqtt_users SET is_superuser = true",
+    "SELECT * FROM mqtt_users FOR UPDATE", "SELECT * FROM mqtt_users FOR SHARE",
+    "INSERT INTO mqtt_acl (username, permission, action, topic) VALUES ('mallory', 'allow', 'publish', '#')",
+    "UPDATE mqtt_acl SET permission = 'allow'",
+    "INSERT INTO gateway_tokens (username, token_hash) VALUES ('alice', sha256('token'))",
+    "UPDATE gateway_tokens SET expires_at = NULL",
+    *(
+        f"{before} {table}{after}"
+        for table in ACCOUNTS
+        for before, after in (("DELETE FROM", ""), ("TRUNCATE", ""), ("DROP TABLE", ""),
+            ("DO 'BEGIN LOCK TABLE", "; END'"), ("ALTER TABLE", " DISABLE TRIGGER ALL"), 
+            ("COPY", " FROM '/etc/passwd'"), ("CREATE INDEX ON", " (username)"), ("COMMENT ON TABLE", " IS 'x'"))
+    ),
+)  # fmt: skip
+
+
+async def test_a_gateway_may_read_accounts_and_nothing_else(connection: Connection, database: str) -> None:
+    """Logged in as it, and not with SET ROLE: a superuser who set a role may set another."""
+    await connection.execute("INSERT INTO mqtt_users (username, user_id, password_hash) VALUES ('alice', 'alice', 'x')")
+    await connection.execute("ALTER ROLE iot_gateway PASSWORD 'g4teway'")
+    gateway = await asyncpg.connect(f"postgresql://iot_gateway:g4teway@{database.rpartition('@')[2]}")
+    taken = []
+    try:
+        for table in ACCOUNTS:
+            await gateway.fetch(f"SELECT * FROM {table}")
+        others = (
+            "SELECT quote_ident(relname) FROM pg_class"
+            " WHERE relnamespace = 'public'::regnamespace AND relkind = ANY($1)"
+        )
+        tables = {row[0] for row in await connection.fetch(others, [b"r", b"v", b"m", b"p"])} - set(ACCOUNTS)
+        sequences = [row[0] for row in await connection.fetch(others, [b"S"])]
+        assert tables >= set(TABLES) - set(ACCOUNTS)
+        assert sequences
+        tried = [*FORBIDDEN, *FORBIDDEN_OF_ACCOUNTS, *(f"SELECT FROM {table}" for table in tables),
+                 *(f"SELECT nextval('{one}')" for one in sequences)]  # fmt: skip
+        for statement in tried:
+            try:
+                await gateway.execute(statement)
+            except asyncpg.InsufficientPrivilegeError:
+                continue
+            except asyncpg.PostgresError as error:
+                taken.append(f"{statement}: {error!r}")
+            else:
+                taken.append(statement)
+        assert taken == []
+        assert await connection.fetchval("SELECT password_hash FROM mqtt_users") == "x"
+    finally:
+        await gateway.close()
     others = "SELECT DISTINCT grantee FROM information_schema.role_table_grants WHERE table_name = 'gateway_tokens'"
     holders = {row[0] for row in await connection.fetch(others)}
     assert {name for name in holders if name.startswith(("iot_", "emqx"))} == {"iot_gateway", "iot_admin"}
@@ -278,7 +329,8 @@ async def test_roles_have_no_more_than_their_work_needs(connection: Connection) 
     rows = await connection.fetch(
         "SELECT grantee || ' ' || table_name || ' ' || string_agg(left(privilege_type, 1), '' ORDER BY privilege_type) "
         "FROM information_schema.role_table_grants WHERE table_schema = 'public' AND table_name NOT LIKE 'telemetry%' "
-        "AND grantee IN ('iot_worker', 'iot_notifier', 'iot_reader', 'iot_admin', 'iot_dashboard', 'emqx_ro') "
+        "AND grantee IN "
+        "('iot_worker', 'iot_notifier', 'iot_reader', 'iot_admin', 'iot_dashboard', 'iot_gateway', 'emqx_ro') "
         "GROUP BY grantee, table_name"
     )
     assert {row[0] for row in rows} == {
@@ -303,6 +355,10 @@ async def test_roles_have_no_more_than_their_work_needs(connection: Connection) 
         "iot_dashboard rolling_averages S",
         "emqx_ro mqtt_users S",
         "emqx_ro mqtt_acl S",
+        "iot_gateway mqtt_users S",
+        "iot_gateway mqtt_acl S",
+        "iot_gateway gateway_tokens S",
+        "iot_admin gateway_tokens DISU",
         "iot_worker iot_migrations S",
         "iot_reader iot_migrations S",
         "iot_admin iot_migrations S",

@@ -176,7 +176,7 @@ def test_what_is_refused(arguments: tuple[str, ...], given: str | None, words: s
 
 def test_no_password_can_be_given_on_the_command_line() -> None:
     said = users("add", "--help").stdout
-    assert "Example:" in said
+    assert "Examples:" in said
     assert "--password-file" in said
     assert not re.search(r"--password\b(?!-file)", said)
     assert users("add", "a", "--password", PASSWORD, IOT_DATABASE_URL=NOWHERE).returncode == 2

@@ -1,8 +1,10 @@
 """How fast somebody may try credentials: failures in; out, how long to wait; `now` is an argument.
 
-Each pair of peer and account, and each peer, has a bucket of failures that it may make; it fills again with time. What
-is not refused: a pair that has logged in before is not held up by what else comes from its peer, and no account by
-what others try on it from elsewhere. So whoever guesses slows himself.
+Each pair of peer and account, each peer, and each account has a bucket of failures that it may make; it fills again
+with time. An account whose bucket is empty is being guessed from many addresses: one that has never been in then has
+one try at once instead of PAIR_FAILURES, and waits longer for the next. What is not refused: a pair that has logged in
+before is not held up by what else comes from its peer, or by what is tried on its account from elsewhere; and one try
+everybody has, from wherever. So whoever guesses slows himself, and no one address can empty an account's bucket.
 """
 
 from collections import OrderedDict
@@ -12,6 +14,8 @@ from msgspec import Struct
 MOST = 65_536  # pairs and peers that are remembered, of each
 PAIR_FAILURES, PAIR_SECONDS = 5, 10.0  # at once, and for each one more
 PEER_FAILURES, PEER_SECONDS = 30, 1.0
+ACCOUNT_FAILURES, ACCOUNT_SECONDS = 100, 1.0  # one address fails 5 times at once, and 0.1 times a second
+GUESSED_SECONDS = 60.0  # from one try to the next, instead of PAIR_SECONDS, on an account that is being guessed
 
 
 class _Bucket(Struct):
@@ -21,13 +25,13 @@ class _Bucket(Struct):
     seconds: float
     full_at: OrderedDict[int, float]
 
-    def wait(self, who: int, now: float) -> float:
-        """Seconds until one more failure is within the limit."""
-        return max(0.0, self.full_at.get(who, now) - now - (self.failures - 1) * self.seconds)
+    def wait(self, who: int, now: float, failures: int = 0) -> float:
+        """Seconds until one more failure is within the limit: `failures` at once, if so many are given."""
+        return max(0.0, self.full_at.get(who, now) - now - ((failures or self.failures) - 1) * self.seconds)
 
-    def take(self, who: int, now: float) -> None:
-        """One more failure."""
-        self.full_at[who] = max(self.full_at.pop(who, now), now) + self.seconds
+    def take(self, who: int, now: float, seconds: float = 0.0) -> None:
+        """One more failure; `seconds`: what it costs, if not what each does."""
+        self.full_at[who] = max(self.full_at.pop(who, now), now) + (seconds or self.seconds)
         if len(self.full_at) > MOST:
             self.full_at.popitem(last=False)  # whoever failed longest ago
 
@@ -38,6 +42,7 @@ class LoginPace:
     def __init__(self) -> None:
         self._pairs = _Bucket(PAIR_FAILURES, PAIR_SECONDS, OrderedDict())
         self._peers = _Bucket(PEER_FAILURES, PEER_SECONDS, OrderedDict())
+        self._accounts = _Bucket(ACCOUNT_FAILURES, ACCOUNT_SECONDS, OrderedDict())
         self._tokens = _Bucket(PEER_FAILURES, PEER_SECONDS, OrderedDict())
         self._known: OrderedDict[int, None] = OrderedDict()
 
@@ -47,15 +52,19 @@ class LoginPace:
         An empty `peer` is one that nobody knows, such as whoever comes by a proxy: it may be many.
         """
         pair = hash((peer, account))
-        wait = self._pairs.wait(pair, now)
-        if peer and pair not in self._known:
-            wait = max(wait, self._peers.wait(hash(peer), now))
-        return wait
+        if pair in self._known:
+            return self._pairs.wait(pair, now)
+        wait = self._pairs.wait(pair, now, 1 if self._is_guessed(account, now) else 0)
+        return max(wait, self._peers.wait(hash(peer), now)) if peer else wait
 
     def failed(self, peer: str, account: str, now: float) -> None:
         """It tried, and was wrong."""
-        self._pairs.take(hash((peer, account)), now)
+        pair = hash((peer, account))
+        known = pair in self._known
+        self._pairs.take(pair, now, GUESSED_SECONDS if not known and self._is_guessed(account, now) else 0.0)
         self._peers.take(hash(peer), now)
+        if not known:
+            self._accounts.take(hash(account), now)
 
     def wait_after_token(self, peer: str, now: float) -> float:
         """Seconds that this peer, whose token was wrong just now, has to wait; 0: it need not.
@@ -72,6 +81,10 @@ class LoginPace:
         self._known[pair] = self._known.pop(pair, None)
         if len(self._known) > MOST:
             self._known.popitem(last=False)
+
+    def _is_guessed(self, account: str, now: float) -> bool:
+        """Whether so much was tried on it, from addresses that have never been in, that it is many of them."""
+        return self._accounts.wait(hash(account), now) > 0.0
 
     def is_known(self, peer: str, account: str) -> bool:
         """Whether this peer has logged in to this account before."""

@@ -12,14 +12,14 @@ So neither an outage nor somebody else's guesses keep out who has been in; and n
 import asyncio
 import secrets
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
 from hashlib import blake2b
 
 import structlog
 from msgspec import Struct
 
-from app.core.ingress.login_pace import LoginPace
+from app.core.ingress.login_pace import PAIR_FAILURES, LoginPace
 from app.core.routing.mqtt_acl import name_fault
 from app.core.routing.tokens import digest, is_token
 from app.errors import TransientError
@@ -71,6 +71,7 @@ class Logins:
         self._secret = secrets.token_bytes(32)
         self._right: OrderedDict[bytes, _Verified] = OrderedDict()
         self._wrong: OrderedDict[bytes, float] = OrderedDict()  # until when
+        self._checking: Counter[tuple[str, str]] = Counter()  # passwords, by peer and account
         self._asking: dict[tuple[bytes, str], asyncio.Task[Account | Refusal]] = {}
 
     @property
@@ -161,10 +162,19 @@ class Logins:
         def wanted() -> bool:
             return not self._pace.wait(claim.peer, claim.name, self._clock())
 
+        pair = (claim.peer, claim.name)
+        if claim.peer and self._checking[pair] >= PAIR_FAILURES:
+            return None  # so many guesses at once as it may make: more would only fill the lane
         known = self._pace.is_known(claim.peer, claim.name)
         lane = f"{claim.name} {claim.peer}" if known else claim.name  # an attack from elsewhere fills another lane
         hashed = row.password_hash if row else NOBODY
-        return await self._checks.check(lane, claim.password or "", hashed, wanted)
+        self._checking[pair] += 1
+        try:
+            return await self._checks.check(lane, claim.password or "", hashed, wanted)
+        finally:
+            self._checking[pair] -= 1
+            if not self._checking[pair]:
+                del self._checking[pair]
 
     def _settled(self, claim: _Claim, account: Account | None, row: AccountRow | None) -> Account | Refusal:
         if account is None or row is None:
