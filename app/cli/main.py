@@ -52,7 +52,9 @@ def main() -> None:
 
 
 def build(wanted: str | None) -> typer.Typer:
-    """The command line with every command listed, and only `wanted` imported."""
+    """The command line with every command listed, and only `wanted` imported; None: none of them. Raises what importing
+    it raises, SettingsError too.
+    """
     cli = typer.Typer(
         name="iot-stream",
         help="MQTT telemetry to TimescaleDB through Kafka, with stateful alerts, and nothing lost.",
@@ -72,7 +74,9 @@ def build(wanted: str | None) -> typer.Typer:
 
 
 def module_of(name: str) -> str:
-    """The module of a command."""
+    """The module of the command `name`, which has a function or a Typer of that name. Raises KeyError for
+    no command.
+    """
     return f"app.cli.{COMMANDS[name][0]}.{name}"
 
 

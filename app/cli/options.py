@@ -28,7 +28,9 @@ def say(line: str) -> None:
 
 
 def past(text: str, option: str) -> timedelta:
-    """How far an option looks back. Raises BadParameter."""
+    """How far the value `text` of `option` looks back (90s, 15m, 12h, 7d, 2w). Raises BadParameter that names the
+    option.
+    """
     try:
         return duration(text)
     except PermanentError as error:
@@ -36,7 +38,9 @@ def past(text: str, option: str) -> timedelta:
 
 
 def ways_in(text: str) -> tuple[str, ...]:
-    """The gateways that --ingest names. Raises BadParameter."""
+    """The gateways that the value `text` of --ingest names, in the order of WAYS; none for an empty text. Raises
+    BadParameter for an unknown one.
+    """
     names = [name for part in text.split(",") if (name := part.strip().lower())]
     if unknown := [name for name in names if name not in (*WAYS, "all")]:
         what = f"{', '.join(map(repr, unknown))}: there are {', '.join(WAYS)}, and all for all of them"

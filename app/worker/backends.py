@@ -30,7 +30,9 @@ from app.worker.lifecycle import WorkerApp
 
 @dataclass(frozen=True, slots=True)
 class Backends:
-    """Real, or those of the simulation; the parts of a worker (app.worker.parts) do not know which."""
+    """What a worker talks to: real, or that of the simulation; the parts of a worker (app.worker.parts) do not know
+    which.
+    """
 
     interrupt: asyncio.Event  # set by a rebalance or a stop: nobody waits for an outage any more
     lease: SessionLease
@@ -49,7 +51,9 @@ class Backends:
 
 
 def build_backends(settings: Settings, app: WorkerApp, kafka: Access, tracing: Tracing = NO_TRACING) -> Backends:
-    """The real ones; gives `app` its transport, which must come before the first agent: that builds stock Faust's."""
+    """The real backends, not yet connected; gives `app` its transport, which must come before the first agent: that
+    builds stock Faust's. Raises ValueError when TLS files of the settings cannot be used.
+    """
     interrupt = asyncio.Event()
     lease = SessionLease(settings.kafka_session_timeout, interrupt)
     producer = Producer(kafka, f"{settings.group_id}-out", interrupt, WriteReport(), lease)

@@ -24,15 +24,17 @@ ANSWER_SECONDS = 5.0  # while Kafka is away the rules are followed all the same
 
 
 class ConfigTask:
-    """Follows them until cancelled."""
+    """Follows user_configs until cancelled."""
 
     def __init__(self, table: ConfigFeed, book: RuleBook, outbox: Outbox, ours: Callable[[str], bool]) -> None:
-        """`ours`: whether this worker answers that user. The outbox must bear an interruption."""
+        """`ours`: whether this worker answers that user. The outbox must bear an interruption of `send` at any time."""
         self._table, self._book, self._outbox, self._ours = table, book, outbox, ours
         self._in_force = LastKnownGood(book)
 
     async def follow(self, loaded: asyncio.Event) -> None:
-        """Set `loaded` once the rules of the beginning are in force."""
+        """Put each change of user_configs in force, until cancelled; set `loaded` once the rules of the beginning are
+        in force. Outages are waited out.
+        """
         async for changes in self._table.changes():
             refused: list[RefusedRevision] = []
             for portion in batches(changes):

@@ -17,7 +17,7 @@ from app.worker.waiting_time import Waiting
 
 
 def refresh(consumer: BatchConsumer, processor: Processor, sweep: Sweeper, limit: DeadLetterLimit) -> None:
-    """Set them to what is so now."""
+    """Set the gauges of memory, devices and silence to what is so now."""
     metrics.BUFFERED.set(consumer.flight.weight)
     metrics.FETCHED.set(fetched_bytes(consumer.client))
     metrics.STATE_KEYS.set(processor.devices)
@@ -42,7 +42,8 @@ def watch_disk(directory: Path) -> None:
 
 
 def set_lag(waiting: Mapping[TP, int]) -> None:
-    """Set the lag of each partition, in records; one that has gone to another worker is no longer reported by this one.
+    """Set the lag of each partition, in records, a negative one as 0; one that has gone to another worker is no longer
+    reported by this one.
 
     A partition left behind would count twice in the sum over all workers, with the number it had when it went.
     """
@@ -52,14 +53,16 @@ def set_lag(waiting: Mapping[TP, int]) -> None:
 
 
 def set_waiting(waiting: Mapping[TP, Waiting]) -> None:
-    """Set for how long each partition's oldest record has waited; one that went is no longer reported."""
+    """Set for how many seconds each partition's oldest record has waited; one that went is no longer reported."""
     metrics.LAG_SECONDS.clear()
     for tp, one in waiting.items():
         metrics.LAG_SECONDS.labels(str(tp.partition)).set(one.seconds)
 
 
 def set_freshness(tenants: Mapping[str, float]) -> None:
-    """Set how fresh the data of each of these tenants is; one that is no longer among them is no longer reported."""
+    """Set how fresh the data of each of these tenants is, in seconds; one that is no longer among them is no longer
+    reported.
+    """
     metrics.FRESHNESS.clear()
     for tenant, seconds in tenants.items():
         metrics.FRESHNESS.labels(tenant).set(seconds)

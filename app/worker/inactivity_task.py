@@ -23,13 +23,14 @@ SLICE = 500  # stored states between two breaths, about 2 ms
 
 
 class InactivityClaims(Protocol):
-    """Where claims go."""
+    """Where claims that devices are silent go."""
 
-    async def send(self, claims: Sequence[tuple[int, InactivityClaim]]) -> bool: ...
+    async def send(self, claims: Sequence[tuple[int, InactivityClaim]]) -> bool:
+        """Send (partition, claim); whether Kafka has acked all of them. Never waits out an outage."""
 
 
 class InactivityTask:
-    """Runs until cancelled."""
+    """Looks for silent devices until cancelled."""
 
     def __init__(
         self,
@@ -39,19 +40,21 @@ class InactivityTask:
         tides: Callable[[], Mapping[int, LogPosition]],
         stored: Callable[[int], Iterator[tuple[bytes, bytes]]],
     ) -> None:
-        """`tides` are of the partitions whose states may be read; `stored` gives all states of one of them."""
+        """`tides` gives, by partition, how far the partitions are read whose states may be read; `stored` gives (key,
+        state) of all devices of one of them.
+        """
         self._devices, self.sweep, self._silences = devices, sweep, silences
         self._tides, self._stored = tides, stored
 
     async def run(self, poll: float) -> None:
-        """Look, claim, sleep."""
+        """Look, claim, and wait, so that a look begins every `poll` seconds, until cancelled."""
         while True:
             began = time.monotonic()
             await self.once()
             await asyncio.sleep(max(0.0, poll - (time.monotonic() - began)))
 
     async def once(self) -> int:
-        """One look; how many claims were sent."""
+        """Look once; how many claims were sent: 0 as well when Kafka did not take them."""
         tides = self._tides()
         await self._seed(tides)
         tides = self._tides()  # seeding takes a while, in which a partition may go

@@ -27,7 +27,7 @@ class _Late:
 
 
 class LateRecords:
-    """Tell it what waits, about every second. Times are of a clock that is never set."""
+    """Writes the lines; to be told what waits about every second. Times are seconds of a clock that is never set."""
 
     def __init__(self, limit: float) -> None:
         """`limit`: seconds that a record may wait; 0: nobody is warned."""
@@ -36,7 +36,9 @@ class LateRecords:
         self._before: dict[TP, tuple[float, Waiting]] = {}  # when a partition was on time, new, or told of, last
 
     def look(self, waiting: Mapping[TP, Waiting], cause: str | None, clock: float) -> None:
-        """`waiting` are all partitions of this worker; `cause`: what keeps it from going on, where that is known."""
+        """`waiting` are all partitions of this worker; `cause`: what keeps it from going on, None where that is not
+        known; `clock` is the time of this look.
+        """
         if not self._limit:
             return
         for known in (self._late, self._before):
@@ -79,7 +81,9 @@ class LateRecords:
 
 
 def known_cause(breaker_open: bool, kafka_answers: bool, held: Collection[str]) -> str | None:
-    """What keeps this worker from going on, where it knows; `held`: what /ready says is held up."""
+    """What keeps this worker from going on, in words, None where it does not know; `held`: names of what /ready says is
+    held up.
+    """
     if breaker_open:
         return "the database does not take writes, its circuit breaker is open: /ready says why"
     if not kafka_answers:

@@ -30,7 +30,7 @@ TOPICS_SECONDS = 2.0  # between two looks for topics that are missing
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What is open while the worker runs."""
+    """What is open while the worker runs; the app closes it."""
 
     settings: Settings
     kafka: Access
@@ -47,12 +47,16 @@ class WorkerApp(RoundsApp):
     resources: Resources
 
     def before_start(self) -> None:
-        """What can be wrong on this machine is reported before anything runs. Raises PermanentError."""
+        """Prepare the state directory and take the metrics port: what can be wrong on this machine is reported before
+        anything runs. Raises PermanentError.
+        """
         state_directory.prepare(self.resources.settings.state_dir)
         self.resources.health.bind()
 
     async def on_start(self) -> None:
-        """Faust sets up logging on its own; ours comes after."""
+        """Set up logs, memory, store and health page, then wait until all topics are there, however long that takes.
+        Faust sets up logging on its own; ours comes after.
+        """
         settings, health = self.resources.settings, self.resources.health
         logs.configure(settings)
         allocator.give_large_buffers_back()
@@ -99,7 +103,7 @@ class WorkerApp(RoundsApp):
             )
 
     async def on_stop(self) -> None:
-        """Faust drains and commits first (BatchConsumer.wait_empty)."""
+        """Close what is open, in order; Faust drains and commits first (BatchConsumer.wait_empty)."""
         await super().on_stop()
         for producer in self.resources.producers:
             await producer.stop()

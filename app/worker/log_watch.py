@@ -19,7 +19,9 @@ LOOK_SECONDS = 1.0  # what is read of a topic that was made anew before that is 
 
 
 class LogWatch:
-    """Decides nothing: a rebalance looks up what log there is (app.stream.log_book)."""
+    """Finds topics that are other ones now. It decides nothing: a rebalance looks up what log there is
+    (app.stream.log_book).
+    """
 
     def __init__(
         self, ids: Ids, logs: LogBook, states: FaustStates, advice: Advice, written: Sequence[str] = ()
@@ -35,7 +37,7 @@ class LogWatch:
         return PART not in self._advice.now
 
     async def watch(self, consumer: BatchConsumer) -> None:
-        """Run until cancelled."""
+        """Look every LOOK_SECONDS while records flow, until cancelled. An outage of Kafka is passed over."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             if not consumer.flow_active or consumer.app.rebalancing:

@@ -45,7 +45,7 @@ class PartClasses:
 
 @dataclass(frozen=True, slots=True)
 class WorkerParts:
-    """Everything that is built and not started."""
+    """The parts of a worker, built and not started."""
 
     rules: RuleBook
     processor: Processor
@@ -63,7 +63,7 @@ class WorkerParts:
 def build_parts(
     settings: Settings, backends: Backends, classes: type[PartClasses] = PartClasses, tracing: Tracing = NO_TRACING
 ) -> WorkerParts:
-    """Settings and what the worker talks to in, its parts out."""
+    """The parts of a worker that talks to `backends`; `classes` has other classes for them in the simulation."""
     rules, rejections = RuleBook(settings.telemetry_schema), Rejections()
     freshness = TenantFreshness(settings.freshness_tenants)
     processor = _processor(settings, backends, rules, classes)

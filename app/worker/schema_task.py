@@ -19,7 +19,9 @@ SECONDS = 2.0  # between two looks
 
 
 async def wait_for_schema(settings: Settings, service: Service) -> bool:
-    """Look, and tell what differs and what to do, until nothing does. False when the service stops before."""
+    """Look every SECONDS, and log what differs and what to do, until nothing does: True. False when the service stops
+    before. A table that is missing, and an outage, are waited out.
+    """
     reported: Sequence[telemetry_table.Difference] = ()
     while not service.should_stop:
         try:

@@ -28,7 +28,9 @@ class WorkerTasks:
         self.rules_loaded, self.schema_fits = asyncio.Event(), asyncio.Event()
 
     def register(self) -> None:
-        """Give them to the app. An agent needs a transport, and would build stock Faust's."""
+        """Give the agent and the tasks to the app, which must have its transport by then: an agent would build stock
+        Faust's.
+        """
         app, settings = self._app, self._settings
         topic = BatchTopic(app, topics=[settings.kafka_topic], partitions=settings.kafka_partitions)
         app.agent(topic, name="ingest", concurrency=1)(self.ingest)
@@ -37,7 +39,9 @@ class WorkerTasks:
         app.timer(1.0)(self.refresh_gauges)
 
     async def ingest(self, stream: Any) -> None:
-        """Take batches from Kafka and do the path with each (app.pipeline.pipeline)."""
+        """Take batches from Kafka and do the path with each (app.pipeline.pipeline), once the table fits. Raises what
+        the path raises, with all offsets un-acked.
+        """
         await self.schema_fits.wait()
         await self._parts.pipeline.run(FaustSource(stream, self._app.consumer.reader))
 
@@ -64,7 +68,7 @@ class WorkerTasks:
             self.schema_fits.set()
 
     async def watch(self) -> None:
-        """End the process when a partition is stuck."""
+        """End the process when a partition is stuck: raises StuckOffsetError."""
         await self.schema_fits.wait()
         await self._parts.watchdog.watch(self._app.consumer)
 
@@ -73,7 +77,7 @@ class WorkerTasks:
         await self._parts.log_watch.watch(self._app.consumer)
 
     async def refresh_gauges(self) -> None:
-        """Refresh the gauges that no batch refreshes."""
+        """Refresh, once a second, the gauges that no batch refreshes, and write the log lines that are due."""
         parts = self._parts
         gauges.refresh(self._app.consumer, parts.processor, parts.sweeper, parts.limit)
         parts.rejections.report()

@@ -19,7 +19,7 @@ LOOKS = 256  # of a partition; with more, every second one is forgotten
 
 
 class Look(NamedTuple):
-    """A log had this end, at least from `first` to `last`, seconds of a clock that is never set."""
+    """A log ended at offset `end`, at least from `first` to `last`, seconds of a clock that is never set."""
 
     first: float
     last: float
@@ -36,14 +36,16 @@ class Waiting(NamedTuple):
 
 
 class WaitingTimes:
-    """Of the partitions of one epoch."""
+    """How long the records of the partitions of one epoch have waited."""
 
     def __init__(self) -> None:
         self._epoch = -1
         self._looks: dict[TP, list[Look]] = {}
 
     def look(self, epoch: int, ends: Mapping[TP, int], clock: float) -> None:
-        """The logs have these ends now. In another epoch the partitions may be other ones."""
+        """Note where the log of each partition ends now, at `clock`, seconds of a clock that is never set. In another
+        epoch the partitions may be other ones.
+        """
         if epoch != self._epoch:
             self._epoch, self._looks = epoch, {}
         self._looks = {tp: self._looks.get(tp, []) for tp in ends}
@@ -53,7 +55,9 @@ class WaitingTimes:
     def now(
         self, epoch: int, done: Mapping[TP, int], heads: Mapping[TP, BatchMessage], clock: float, now: float
     ) -> dict[TP, Waiting]:
-        """Each partition that is known; `heads` are the batches that are worked on first, `now` the time of day."""
+        """How long each partition of `done` has waited: `done` are the offsets up to which all is done, `heads` the
+        batches that are worked on first, `clock` seconds of the clock of `look`, `now` seconds since 1970.
+        """
         known = self._looks if epoch == self._epoch else {}
         found = {}
         for tp, offset in done.items():

@@ -29,6 +29,7 @@ class Watchdog:
     """
 
     def __init__(self, topic: str, limit: float) -> None:
+        """`topic` is the input topic; `limit`: seconds without progress (IOT_WATCHDOG_SECONDS)."""
         self._topic, self._limit = topic, limit
         self._interval = min(2.0, limit / 4)
         self._still: dict[TP, tuple[float, float]] = {}  # its last progress, and for how long we have seen no other
@@ -36,7 +37,9 @@ class Watchdog:
         self.times = WaitingTimes()  # for how long they have waited
 
     async def watch(self, consumer: BatchConsumer) -> None:
-        """Run until cancelled. Raises StuckOffsetError naming the partition and offset."""
+        """Look every few seconds while records flow, until cancelled. Raises StuckOffsetError naming the partition and
+        offset.
+        """
         looked = time.monotonic()
         while True:
             await asyncio.sleep(self._interval)
@@ -60,7 +63,8 @@ class Watchdog:
     def check(
         self, lag: Mapping[TP, int], heads: Mapping[TP, BatchMessage], progress: Mapping[TP, float], passed: float
     ) -> None:
-        """Take one look, `passed` seconds after the one before.
+        """Take one look, `passed` seconds after the one before: `lag` are records that wait, `heads` the batches that
+        are worked on first, `progress` when each partition moved last (monotonic).
 
         Raises StuckOffsetError when a partition with records waiting has not moved for the limit.
         """

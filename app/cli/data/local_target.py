@@ -10,7 +10,9 @@ from app.settings import Settings, load
 
 
 def local_stack(directory: Path | None) -> Stack:
-    """The one that runs. Raises PermanentError when none does."""
+    """The stack that runs in `directory` (None: the default one), its processes taken over. Raises PermanentError when
+    none does.
+    """
     layout = Layout(directory or default_root())
     if not layout.env.exists():
         raise PermanentError(f"no local stack runs in {layout.root}: start one with `iot-stream up`")
@@ -20,5 +22,7 @@ def local_stack(directory: Path | None) -> Stack:
 
 
 def settings_of(local: bool, directory: Path | None) -> Settings:
-    """Those of the local stack, or of the environment."""
+    """The settings of the local stack in `directory`, or, not `local`, those of the environment. Raises SettingsError,
+    and PermanentError when no local stack runs.
+    """
     return local_stack(directory).settings() if local else load()

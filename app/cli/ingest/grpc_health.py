@@ -16,7 +16,7 @@ SECONDS = 5.0
 
 
 def show(settings: Settings, as_json: bool) -> int:
-    """Print it on standard output; exit code 0: it serves, 1: it does not.
+    """Print what the gateway answers on standard output; returns the exit code, 0: it serves, 1: it does not.
 
     Raises PermanentError without a socket, TransientError when nobody answers there.
     """
@@ -30,7 +30,9 @@ def show(settings: Settings, as_json: bool) -> int:
 
 
 def asked(settings: Settings) -> GetHealthResponse:
-    """What the gateway answers."""
+    """What the gateway on the UNIX socket of the settings answers to GetHealth within SECONDS. Raises PermanentError
+    without a socket, TransientError when nobody answers there.
+    """
     if settings.grpc_socket is None:
         raise PermanentError("there is no socket to ask on: IOT_GRPC_SOCKET is off")
     with grpc.insecure_channel(f"unix:{quote(str(settings.grpc_socket.absolute()))}") as channel:
@@ -42,7 +44,7 @@ def asked(settings: Settings) -> GetHealthResponse:
 
 
 def lines(found: GetHealthResponse) -> list[tuple[str, str]]:
-    """What there is to say of it, for a person."""
+    """(name, value) of what there is to say of it, for a person, in the order in which it is shown."""
     said = [
         ("status", GetHealthResponse.Status.Name(found.status).removeprefix("STATUS_").lower().replace("_", " ")),
         ("kafka", "connected" if found.kafka_connected else "away"),

@@ -8,11 +8,13 @@ from app.settings import Settings
 
 
 def logins(settings: Settings) -> Logins:
-    """Not yet connected: the first look-up connects."""
+    """The accounts that all gateways of a process share, not yet connected: the first look-up connects."""
     rows, pace = AccountLookup(settings), LoginPace()
     return Logins(rows, settings.auth_cache_seconds, pace, settings.gateway_anonymous_account)
 
 
 def accounts_of(way: str, made: Logins, settings: Settings) -> CountedAccounts:
-    """As one gateway asks them. Behind a proxy HTTP alone is told who the peer is; of all others it is the proxy."""
+    """The accounts as the gateway `way` asks them, its refusals counted. Behind a proxy HTTP alone is told who the peer
+    is; for all others every peer is the proxy.
+    """
     return CountedAccounts(made, way, knows_peers=way == "http" or not settings.gateway_behind_proxy)

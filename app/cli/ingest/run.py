@@ -52,9 +52,10 @@ CLOSE_SECONDS = 2.0  # for closing connections, after which the process is ended
 
 
 def run(settings: Settings, ways: Sequence[str]) -> None:
-    """Take telemetry in by these ways until SIGTERM or SIGINT.
+    """Take telemetry in by these ways (of WAYS, at least one) until SIGTERM or SIGINT; blocks meanwhile.
 
-    Raises SettingsError when one of them may not start as it is set, PermanentError when an address is taken.
+    Raises SettingsError when one of them may not start as it is set, PermanentError when an address is taken or a
+    package is missing.
     """
     refuse_exposed(settings, ways)
     logs.configure(settings)
@@ -67,7 +68,7 @@ def run(settings: Settings, ways: Sequence[str]) -> None:
 
 
 def build_intake(settings: Settings, tracing: Tracing) -> Intake:
-    """The intake with its writer, not yet connected."""
+    """The intake of a process with its writer, not yet connected."""
     topics = (settings.kafka_topic, settings.kafka_dlq_topic)
     writer = KafkaWriter(access(settings), settings.gateway_client_id, *topics, WRITER)
     spans = None
@@ -78,7 +79,9 @@ def build_intake(settings: Settings, tracing: Tracing) -> Intake:
 
 
 def build_gateway(way: str, settings: Settings, intake: Intake, accounts: Logins) -> Gateway:
-    """One way in, not yet started. Raises PermanentError when its packages are not installed, or are the slow ones."""
+    """The gateway `way` of WAYS, not yet started. Raises PermanentError when its packages are not installed, or are the
+    slow ones.
+    """
     try:
         module = importlib.import_module(f"app.gateways.{way}.server")
     except ModuleNotFoundError as error:
@@ -151,7 +154,7 @@ def _health(
 
 
 def metrics_port(settings: Settings, gateways: Sequence[Gateway]) -> int:
-    """The one that is set, else that of the first way."""
+    """The port of /metrics that is set, else that of the first gateway."""
     if "metrics_port" in settings.model_fields_set:
         return settings.metrics_port
     return WAYS[gateways[0].name][1]

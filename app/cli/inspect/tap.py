@@ -118,12 +118,15 @@ class Output:
     """Writes what is wanted to standard output. Raises typer.Exit after the last one, or when nobody reads it."""
 
     def __init__(self, wanted: ViewFilter, limit: int | None, as_json: bool) -> None:
+        """`limit`: how many records are written, None: all."""
         self._wanted, self._left, self._as_json = wanted, limit, as_json
         self._paint: Paint = paint()
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a terminal that knows no UTF-8
 
     def show(self, views: Iterator[RecordView]) -> None:
-        """Write those that are wanted, and let them be seen."""
+        """Write the views that are wanted, and flush. Raises typer.Exit after the last one, or when nobody reads them
+        any more.
+        """
         try:
             for view in views:
                 if self._wanted.takes(view):

@@ -37,7 +37,9 @@ def bridge() -> None:
 
 
 def run(settings: Settings) -> None:
-    """Bridge until SIGTERM or SIGINT. Raises PermanentError when the metrics port is taken."""
+    """Bridge until SIGTERM or SIGINT; blocks meanwhile. Raises SettingsError for a variable OTEL_*, PermanentError when
+    the metrics port is taken.
+    """
     logs.configure(settings)
     tracing = start_tracing("bridge", settings)
     try:
@@ -47,7 +49,9 @@ def run(settings: Settings) -> None:
 
 
 def build(settings: Settings, tracing: Tracing = NO_TRACING) -> tuple[Bridge, KafkaWriter]:
-    """The bridge and its writer, not yet connected."""
+    """The bridge and its writer, not yet connected. Raises ValueError when the TLS files of the settings cannot be
+    used.
+    """
     login = build_login(settings)
     topics = (settings.kafka_topic, settings.kafka_dlq_topic)
     writer = KafkaWriter(access(settings), settings.bridge_client_id, *topics, WRITER)
@@ -59,7 +63,9 @@ def build(settings: Settings, tracing: Tracing = NO_TRACING) -> tuple[Bridge, Ka
 
 
 def build_login(settings: Settings) -> Login:
-    """What the bridge asks of the broker."""
+    """What the bridge asks of the broker when it connects. Raises OSError or ValueError when the password file cannot
+    be read.
+    """
     return Login(
         client_id=client_id(settings.bridge_client_id, id_secret(settings)),
         username=settings.mqtt_username,

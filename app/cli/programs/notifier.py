@@ -34,7 +34,9 @@ def notifier() -> None:
 
 
 def run(settings: Settings) -> None:
-    """Publish until SIGTERM or SIGINT. Raises PermanentError when the metrics port is taken."""
+    """Publish until SIGTERM or SIGINT; blocks meanwhile. Raises SettingsError for a variable OTEL_*, PermanentError
+    when the metrics port is taken.
+    """
     logs.configure(settings)
     tracing = start_tracing("notifier", settings)
     try:
@@ -44,7 +46,7 @@ def run(settings: Settings) -> None:
 
 
 def account(settings: Settings) -> BrokerAccount:
-    """Where and as whom the notifier publishes."""
+    """Where and as whom the notifier publishes. Raises ValueError when the TLS files of the settings cannot be used."""
     return BrokerAccount(
         host=settings.mqtt_host,
         port=settings.mqtt_port,

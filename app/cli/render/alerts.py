@@ -16,7 +16,7 @@ _WIDTHS = {"what": len("maintenance")}
 
 
 def opened(alerts: Sequence[OpenAlert], now: datetime) -> None:
-    """A line an open alert, and how long its condition has held by now."""
+    """Print a line for each open alert, and how long its condition has held by `now` (aware)."""
     if not alerts:
         print("no alert is open")
         return
@@ -32,7 +32,7 @@ def opened(alerts: Sequence[OpenAlert], now: datetime) -> None:
 
 
 def print_history(alerts: Sequence[SentAlert]) -> None:
-    """A line an event; `sent after` is from when it was recorded until the MQTT broker had it.
+    """Print a line for each event; `sent after` is from when it was recorded until the MQTT broker had it.
 
     The severity is left to --json: a terminal of 80 columns has no room for it.
     """

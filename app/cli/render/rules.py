@@ -19,7 +19,9 @@ HEIGHT = 4  # lines of the plot of all rules together
 
 
 def timeline(events: Sequence[AlertEvent], spans: Sequence[Span]) -> Table:
-    """A line an event, by event time; `after` is how long the alert has been open by then."""
+    """A table with a line for each event, by event time; `after` is how long the alert has been open by then. Each
+    event is of one of `spans`.
+    """
     fired = {span.alert_id: span.fired_at for span in spans}
     table = Table(box=None)
     for name in ("time (UTC)", "device", "rule", "what", "severity", "value", "after"):
@@ -35,7 +37,7 @@ def timeline(events: Sequence[AlertEvent], spans: Sequence[Span]) -> Table:
 
 
 def summary(found: Summary, rules: RuleSet) -> RenderableType:
-    """Rules, the plot, and the devices that alert most."""
+    """The rules, the plot, and the SHOWN devices that alert most, to be printed."""
     of_rules = found.of_rules(rule.id for rule in rules.rules)
     figures = found.figures
     parts: list[RenderableType] = [_table("devices", of_rules), ""]
@@ -79,6 +81,6 @@ def _plot(found: Summary, rules: RuleSet) -> Table:
 
 
 def print_on(console: Console, *parts: RenderableType) -> None:
-    """Print without taking anything in the parts for markup or for an emoji."""
+    """Print the parts without taking anything in them for markup or for an emoji."""
     for part in parts:
         console.print(part, markup=False, highlight=False, emoji=False)

@@ -23,12 +23,12 @@ class Paint:
 
 
 def paint() -> Paint:
-    """As standard output wants it."""
+    """Colours as standard output wants them."""
     return Paint(sys.stdout.isatty() and Console().color_system is not None)
 
 
 def lines(view: RecordView, paint: Paint, *, headers: bool = True) -> Iterator[str]:
-    """A record for a person; nothing that a terminal acts on but our own colours."""
+    """The lines that show a record to a person; nothing in them that a terminal acts on but our own colours."""
     yield " ".join(filter(None, _head(view, paint)))
     if view.error or view.reason:
         why = f"{view.stage}: {view.reason}" if view.reason else "cannot be decoded:"

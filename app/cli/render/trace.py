@@ -24,7 +24,9 @@ WORDS = {MessageState.DEAD_LETTERED: "dead-lettered", MessageState.NOT_SEEN: "no
 
 
 def lines(found: MessageTrace, now_ms: int, paint: Paint) -> Iterator[str]:
-    """Of one message; nothing that a terminal acts on but our own colours."""
+    """The lines that show a person where a message is; `now_ms` is milliseconds since 1970. Nothing in them that a
+    terminal acts on but our own colours.
+    """
     sought, state = found.sought, found.state
     who = "/".join(filter(None, (sought.user_id, sought.device_id))) or "a message"
     number = "" if sought.sequence_id is None else f", sequence_id {sought.sequence_id}"
@@ -39,7 +41,7 @@ def lines(found: MessageTrace, now_ms: int, paint: Paint) -> Iterator[str]:
 
 
 def span_lines(spans: Sequence[FoundSpan], paint: Paint) -> Iterator[str]:
-    """A tree for each trace."""
+    """The lines of a tree for each trace, MOST spans of each at most."""
     for trace_id in dict.fromkeys(one.trace_id for one in spans):
         of_one = [one for one in spans if one.trace_id == trace_id]
         yield _line(paint, "spans", f"of trace {shown(trace_id)}")

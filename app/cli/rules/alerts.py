@@ -100,7 +100,7 @@ def snooze(
 
 @alerts.command()
 def disable(user: User, device: Device, rule: Rule, way: Way = "") -> None:
-    """The same, until `enable`, or until the rule means something else.
+    """Tell nothing of an alert but its RESOLVED, until `enable`, or until the rule means something else.
 
     Example: iot-stream alerts disable alice truck-1 temperature
     """

@@ -18,7 +18,7 @@ _EVERY_ADDRESS = {"0.0.0.0": LOOPBACK, "::": "::1"}  # noqa: S104 - where a proc
 
 
 class Places(NamedTuple):
-    """Addresses of /metrics, and settings with those servers that somebody has named."""
+    """Addresses of processes, and settings with those servers that somebody has named."""
 
     urls: list[str]
     kafka: Settings | None
@@ -26,7 +26,9 @@ class Places(NamedTuple):
 
 
 def places(metrics: Sequence[str], directory: Path | None) -> Places:
-    """Those of --metrics, else of the local stack that runs, else of the settings. Raises SettingsError."""
+    """The addresses of --metrics, else of the local stack that runs in `directory` (None: the default one), else of the
+    settings. Puts the names of a local stack's stack.env into the environment. Raises SettingsError, BadParameter.
+    """
     urls = [address(text) for text in metrics]
     if not urls:
         urls = _of_local_stack(Layout(directory or default_root()))
@@ -39,7 +41,7 @@ def places(metrics: Sequence[str], directory: Path | None) -> Places:
 
 
 def address(text: str) -> str:
-    """A process's, with the scheme that people leave out and without /metrics. Raises BadParameter."""
+    """The address of a process, with the scheme that people leave out and without /metrics. Raises BadParameter."""
     try:
         return web(text if "://" in text else f"http://{text}").rstrip("/").removesuffix("/metrics")
     except ValueError:
@@ -58,7 +60,9 @@ def _of_local_stack(layout: Layout) -> list[str]:
 
 
 def local_gateways() -> list[str]:
-    """Metrics of the gateways of the local stack, when it runs here and the environment names its Kafka."""
+    """Addresses of the gateways of the local stack, without /metrics, when it runs here and the environment names its
+    Kafka; else none.
+    """
     layout = Layout(default_root())
     if supervisor_pid(layout) is None or not layout.env.exists():
         return []
@@ -70,6 +74,6 @@ def local_gateways() -> list[str]:
 
 
 def local_urls(layout: Layout) -> list[str]:
-    """Where the programs of a stack of this machine have their metrics."""
+    """Addresses of the programs of a stack of this machine, without /metrics: those of PROGRAMS, then the gateways."""
     ports = layout.remembered_ports()
     return [f"http://{LOOPBACK}:{ports[name]}" for name in (*PROGRAMS, *layout.ways())]

@@ -60,7 +60,7 @@ def _as_dict(finding: Finding) -> dict[str, str]:
 
 
 def show(findings: Sequence[Finding]) -> None:
-    """A table for a person, the worst last, where the eye is."""
+    """Print a table for a person, the worst last, where the eye is."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

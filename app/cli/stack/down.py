@@ -31,7 +31,9 @@ def down(directory: Directory = None) -> None:
 
 
 def stop_orphans(layout: Layout) -> None:
-    """The supervisor was killed: take over what it left, and stop that."""
+    """Stop what a supervisor that was killed has left: it is taken over, and stopped in order. Raises PermanentError
+    when there is a supervisor.
+    """
     with locked(layout):
         stack = Stack(layout, layout.remembered_ports(), say)
         stack.supervisor.adopt(stack.services)

@@ -77,7 +77,10 @@ def fleet(
 
 
 async def send(made: Callable[[], Outlet], devices: int, rate: float, memory: Path) -> None:
-    """Send by a gateway until told to stop, and say how that went."""
+    """Send by the gateway of the outlet that `made` gives, until SIGTERM or SIGINT, and say how that went. `rate`:
+    readings a second of each device; `memory`: the file of sequence ids. Raises PermanentError when the gateway will
+    never take what is sent.
+    """
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -88,7 +91,7 @@ async def send(made: Callable[[], Outlet], devices: int, rate: float, memory: Pa
 
 
 async def seed_rules(settings: Settings) -> None:
-    """Give the simulated users their rules; those that have some keep them. Raises TransientError, PermanentError."""
+    """Give the simulated users their rules; users that have some keep them. Raises TransientError, PermanentError."""
     async with operator_session(settings, "fleet") as connection:
         await connection.executemany(
             "INSERT INTO user_configs (user_id, rules) VALUES ($1, $2::jsonb) ON CONFLICT (user_id) DO NOTHING",

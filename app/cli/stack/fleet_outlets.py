@@ -26,7 +26,9 @@ ADDRESSES = {"http": "HTTP_URL", "tcp": "TCP_ADDRESS", "grpc": "GRPC_SOCKET", "q
 
 
 def outlet(way: str, env: Mapping[str, str], broker: Mosquitto) -> Outlet:
-    """To be called in the event loop that uses it; `env` is stack.env. Raises PermanentError: no such gateway runs."""
+    """The outlet to the gateway `way` (http, tcp, grpc, quic). To be called in the event loop that uses it; `env` is
+    stack.env. Raises PermanentError when no such gateway runs.
+    """
     address = env.get(ADDRESSES[way])
     if address is None:
         raise PermanentError(f"the local stack has no gateway for {way}: iot-stream up --ingest {way}")
@@ -41,7 +43,7 @@ def outlet(way: str, env: Mapping[str, str], broker: Mosquitto) -> Outlet:
 
 
 def event(sample: Sample) -> Event:
-    """For gRPC; what is broken on purpose has no number for a temperature, which the gateway refuses."""
+    """A sample for gRPC; what is broken on purpose has no number for a temperature, which the gateway refuses."""
     from app.protobuf.events_pb2 import Event
 
     made = Event(user_id=sample.user, device_id=sample.device, sequence_id=sample.sequence, time_us=_time(sample))
@@ -53,7 +55,7 @@ def event(sample: Sample) -> Event:
 
 
 def metric(sample: Sample) -> Metric:
-    """For QUIC; broken as in `event`."""
+    """A sample for QUIC: its user as the node, its device as the sensor; broken as in `event`."""
     from app.protobuf.metrics_pb2 import Metric
 
     made = Metric(node_id=sample.user, sensor_id=sample.device, sequence_id=sample.sequence, time_us=_time(sample))
@@ -72,12 +74,15 @@ class GrpcOutlet:
     """Events over the UNIX socket, as the operator."""
 
     def __init__(self, socket: str, token: str) -> None:
+        """`socket` is the path of the gateway's UNIX socket, `token` the operator's."""
         from app.client import AsyncIngestClient, ClientCredentials, Pace
 
         self._client = AsyncIngestClient(f"unix://{socket}", ClientCredentials(token=token), Pace(give_up=PATIENCE))
 
     async def send(self, samples: Sequence[Sample]) -> int:
-        """One batch. Raises TransientError."""
+        """Send the samples as one batch; how many were refused. Raises TransientError after PATIENCE, PermanentError
+        when the gateway refuses the call.
+        """
         acked = await self._client.push([event(sample) for sample in samples])
         return len(acked.refused)
 
@@ -90,6 +95,7 @@ class QuicOutlet:
     """Metrics with the operator's certificate: each user a node, each device one of its sensors."""
 
     def __init__(self, address: str, ca: Path, certificate: Path, key: Path) -> None:
+        """`address` is host:port; the files are PEM. Raises ValueError for files that cannot be used."""
         from app.client.quic.credentials import client_configuration
         from app.client.quic.sender import QuicSender
 
@@ -98,7 +104,9 @@ class QuicOutlet:
         self._open = False
 
     async def send(self, samples: Sequence[Sample]) -> int:
-        """One batch. Raises TransientError after PATIENCE; the sender goes on trying, and rows are stored once."""
+        """Send the samples as one batch; how many were refused. Raises TransientError after PATIENCE; the sender goes
+        on trying, and rows are stored once.
+        """
         from app.protobuf.metrics_pb2 import MetricBatch
 
         if not self._open:
@@ -112,6 +120,6 @@ class QuicOutlet:
         return len(samples) if ack.HasField("refusal") else len(ack.rejected)
 
     async def close(self) -> None:
-        """End the connection."""
+        """End the connection, if there is one."""
         if self._open:
             await self._sender.__aexit__(None, None, None)

@@ -59,7 +59,7 @@ class StackLog:
         self.notes, self.on_screen = Notes(), False
 
     def tell(self, line: str) -> None:
-        """One line, from any thread."""
+        """Keep a line, which may come from any thread, and print it while there is no screen."""
         self.notes.add(f"{time.strftime('%H:%M:%S')}  {line}")
         if not self.on_screen:
             say(line)
@@ -76,7 +76,9 @@ def watch(stack: Stack, stopped: threading.Event, log: StackLog) -> bool:
 
 
 def screen(stack: Stack, stopped: threading.Event, log: StackLog) -> bool:
-    """The same on a terminal. The signals of the session stay in force: they set `stopped`, and the screen ends."""
+    """Show the stack on a terminal until stopped; False when the screen failed, whose reason is printed by then. The
+    signals of the session stay in force: they set `stopped`, and the screen ends.
+    """
     from app.top.screen.app import TopApp
     from app.top.text.headline import Piece
     from app.top.watch import Watch

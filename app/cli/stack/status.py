@@ -31,7 +31,7 @@ def status(
 
 
 def show(processes: Processes) -> None:
-    """A table for a person."""
+    """Print a table for a person."""
     from rich.console import Console
     from rich.table import Table
 

@@ -50,7 +50,9 @@ def up(
 
 
 def prepare(layout: Layout, no_fleet: bool, ways: Sequence[str] = ()) -> None:
-    """Before a start: forget that a stack was ready, remember whether a fleet is wanted, and which gateways."""
+    """Before a start: forget that a stack was ready, remember whether a fleet is wanted, and which gateways
+    (`ways`).
+    """
     layout.root.mkdir(parents=True, exist_ok=True)
     for path in (layout.env, layout.fleet_wanted, layout.ways_wanted):
         path.unlink(missing_ok=True)
@@ -60,7 +62,9 @@ def prepare(layout: Layout, no_fleet: bool, ways: Sequence[str] = ()) -> None:
 
 
 def join(layout: Layout, pid: int, no_fleet: bool, ways: Sequence[str] = ()) -> None:
-    """There is a supervisor: have it start what is missing."""
+    """Have the supervisor `pid` of this directory start what is missing, and print `ready` when it is. Raises
+    PermanentError when it does not get ready within LONGEST_START, TransientError when a process is not well.
+    """
     layout.want_ways(ways)
     if not no_fleet:
         layout.fleet_wanted.touch()
@@ -72,7 +76,9 @@ def join(layout: Layout, pid: int, no_fleet: bool, ways: Sequence[str] = ()) -> 
 
 
 def start_in_background(layout: Layout, no_fleet: bool, ways: Sequence[str] = ()) -> None:
-    """A supervisor in a session of its own; return when the stack is ready."""
+    """Start a supervisor in a session of its own; print `ready` and return when the stack is. Raises PermanentError
+    when it does not start within LONGEST_START, TransientError when a process is not well.
+    """
     prepare(layout, no_fleet, ways)
     log = log_of_detached(layout)
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -90,7 +96,7 @@ def start_in_background(layout: Layout, no_fleet: bool, ways: Sequence[str] = ()
 
 
 def ready_line(layout: Layout) -> str:
-    """`ready` and the addresses; no secret."""
+    """The line `ready` with the addresses that stack.env names; no secret."""
     env = parse_env(layout.env.read_text())
     database = env["DATABASE_URL"].rpartition("@")[2]
     return (
