@@ -1,6 +1,6 @@
 """A message that does not come onto the input topic -> its dead letter, in the envelope every dead letter has."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 
 from msgspec import Struct
@@ -8,7 +8,7 @@ from msgspec import Struct
 from app.core.deadletters.envelope import to_record
 from app.core.model.records import Kind, Reason, Rejected, Stage
 from app.gateways.record import IngestRecord
-from app.gateways.telemetry_record import Rejection
+from app.gateways.telemetry_record import PAYLOAD_BYTES, Rejection
 
 _REASONS = frozenset(Reason)
 NOWHERE = -1  # partition and offset of a record that was never written
@@ -50,6 +50,21 @@ def refused_item(
     record = IngestRecord(Kind.UNKNOWN, user.encode(), item, headers, 0, ingest_ms)
     known = Reason(reason) if reason in _REASONS else Reason.UNKNOWN_TOPIC
     return _dead(record, Rejected(_unwritten(record), known, Stage.ROUTE, error), topic)
+
+
+def refused_items(
+    refused: Iterable[tuple[bytes, Rejection]], user: str, gateway: bytes, ingest_ms: int, topic: str
+) -> list[IngestRecord]:
+    """The dead letters of items, each with why it is refused; as `refused_item`.
+
+    None of what is over a limit for now, which its sender sends again, nor of what is larger than a payload may be: the
+    dead-letter topic would refuse it, and each refusal of Kafka's holds up everybody.
+    """
+    return [
+        refused_item(item, why.reason, why.error, user, gateway, ingest_ms, topic)
+        for item, why in refused
+        if why.reason != Reason.RATE_LIMITED.value and len(item) <= PAYLOAD_BYTES
+    ]
 
 
 def refused_of(records: Sequence[IngestRecord], lost: Collection[int]) -> list[tuple[int, Rejection]]:

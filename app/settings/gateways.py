@@ -44,7 +44,8 @@ class GatewaySettings(BaseModel, frozen=True):
         0, description="most of them of one address, or IPv6 network of 64 bits; 0: half of them all"
     )
     gateway_dead_letter_rejected: bool = Field(
-        False, description="items that are refused become dead letters too; their sender is told either way"
+        False,
+        description="items that are refused become dead letters too, up to 1 MiB each; their sender is told either way",
     )
     gateway_behind_proxy: bool = Field(
         False,

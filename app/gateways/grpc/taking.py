@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 
 from app.core.model.records import Reason
 from app.gateways.admission import Limited
-from app.gateways.dead_letter import refused_item
+from app.gateways.dead_letter import refused_items
 from app.gateways.grpc.refusal import NAME, CallRefusal
 from app.gateways.grpc.taken_batch import TakenBatch
 from app.gateways.intake import Intake
@@ -83,15 +83,10 @@ class Taking:
     def _dead(
         self, account: Account, form: BatchForm, data: bytes, arrival: Arrival, rejected: Mapping[int, Rejection]
     ) -> Sequence[IngestRecord]:
-        """The dead letters of what is refused, where it is to be kept; but what its sender sends again."""
+        """The dead letters of what is refused, where it is to be kept."""
         topic = self._limits.dead_letters_of
         if not rejected or topic is None:
             return ()
         items = form.items(data)
-        return [
-            refused_item(
-                items[index].SerializeToString(), reason, error, account.user_id, GATEWAY, arrival.ingest_ms, topic
-            )
-            for index, (reason, error) in rejected.items()
-            if reason != RATE_LIMITED
-        ]
+        refused = ((items[index].SerializeToString(), why) for index, why in rejected.items())
+        return refused_items(refused, account.user_id, GATEWAY, arrival.ingest_ms, topic)

@@ -9,6 +9,7 @@ The payload of a record is an object as it was sent, byte for byte.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import cache
 from http import HTTPStatus
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ from app.gateways.protobuf_records import events
 from app.gateways.record import IngestRecord
 from app.gateways.telemetry_record import Arrival, Rejection, items
 from app.ports import Account
-from app.protobuf.events_pb2 import EventBatch
+from app.protobuf.events_pb2 import Event, EventBatch
 
 # Of a JSON array the number of values is known only once it is parsed, and then they are all in memory: 75 bytes each,
 # of two that were sent. Nobody's batch has so many commas for each item that is allowed.
@@ -99,7 +100,12 @@ class EventDecoders:
             large = error.reason == TOO_MANY_ITEMS
             status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE if large else HTTPStatus.BAD_REQUEST
             return Problem(status, error.reason, str(error))
-        return Decoded(found, lambda place: EventBatch.FromString(body).events[place].SerializeToString())
+
+        @cache  # parsed again once, and not for each item that somebody wants to see
+        def parsed() -> Sequence[Event]:
+            return EventBatch.FromString(body).events
+
+        return Decoded(found, lambda place: parsed()[place].SerializeToString())
 
     async def _of(self, lines: list[bytes], account: Account, arrival: Arrival) -> Decoded | Problem:
         if len(lines) > self._max_items:

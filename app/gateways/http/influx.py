@@ -10,6 +10,7 @@ Where a line is refused the others are taken, and the answer is InfluxDB's for t
 
 import asyncio
 from collections.abc import Sequence
+from functools import cache
 from http import HTTPStatus
 from urllib.parse import parse_qs
 
@@ -127,13 +128,13 @@ async def _decoded(lines: bytes, reader: InfluxReader, most: int) -> Decoded | P
         if len(items) > most:
             return _too_many(most)
         await asyncio.sleep(0)
-    return Decoded(items, lambda place: _line(lines, place))
 
+    @cache
+    def said() -> list[bytes]:
+        """The line of each item, as far as none holds a line end in a text; they are for dead letters."""
+        return [line for line in lines.split(b"\n") if line.strip() and not line.lstrip().startswith(b"#")]
 
-def _line(lines: bytes, place: int) -> bytes:
-    """The line of an item, as far as none holds a line end in a text; it is for a dead letter."""
-    said = [line for line in lines.split(b"\n") if line.strip() and not line.lstrip().startswith(b"#")]
-    return said[min(place, len(said) - 1)]
+    return Decoded(items, lambda place: said()[min(place, len(said()) - 1)])
 
 
 def _too_many(most: int) -> Problem:

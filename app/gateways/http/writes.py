@@ -22,7 +22,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from app.core.model.records import Reason
-from app.gateways.dead_letter import refused_item
+from app.gateways.dead_letter import refused_items
 from app.gateways.gateway_metrics import REJECTED, REQUESTS
 from app.gateways.http.acks import Acks
 from app.gateways.http.body import BUSY, IncomingBody, fault
@@ -140,13 +140,9 @@ class Writes:
     def _dead(
         self, account: Account, decoded: Decoded, rejected: list[RejectedItem], arrival: Arrival
     ) -> list[IngestRecord]:
-        """The dead letters of items that are never taken; what is over a limit its sender keeps."""
-        user, topic = account.user_id, self.bounds.topic
-        return [
-            refused_item(decoded.raw(one.index), one.reason, one.error, user, arrival.gateway, arrival.ingest_ms, topic)
-            for one in rejected
-            if one.reason != Reason.RATE_LIMITED.value
-        ]
+        """The dead letters of items that are never taken."""
+        refused = ((decoded.raw(one.index), Rejection(one.reason, one.error)) for one in rejected)
+        return refused_items(refused, account.user_id, arrival.gateway, arrival.ingest_ms, self.bounds.topic)
 
     def _answer(
         self, dialect: Dialect, accepted: int, rejected: list[RejectedItem], retry_after: float | None

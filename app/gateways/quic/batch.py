@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from app.core.ingress.series import Series
 from app.core.model.records import Reason
-from app.gateways.dead_letter import refused_item
+from app.gateways.dead_letter import refused_items
 from app.gateways.gateway_metrics import REJECTED, REQUESTS, SERIES_OVER_LIMIT, SERIES_UNTRACKED
 from app.gateways.intake import Intake
 from app.gateways.protobuf_batches import MalformedBatch
@@ -109,13 +109,8 @@ class BatchIntake:
         self, account: Account, frame: bytes, arrival: Arrival, rejected: dict[int, Rejection]
     ) -> list[IngestRecord]:
         items, topic = MetricBatch.FromString(frame).metrics, self._dead_of or ""
-        return [
-            refused_item(
-                items[at].SerializeToString(), one.reason, one.error, account.user_id, b"quic", arrival.ingest_ms, topic
-            )
-            for at, one in rejected.items()
-            if one.reason != RATE_LIMITED  # its sender sends it again
-        ]
+        refused = ((items[at].SerializeToString(), why) for at, why in rejected.items())
+        return refused_items(refused, account.user_id, b"quic", arrival.ingest_ms, topic)
 
 
 def accepted(batch: FrameBatch, refused: Iterable[tuple[int, Rejection]]) -> bytes:

@@ -12,7 +12,7 @@ from msgspec import Struct
 from app.core.decode.influx_line import PRECISIONS, LineFault
 from app.core.model.records import Reason
 from app.gateways.admission import Limited
-from app.gateways.dead_letter import refused_item
+from app.gateways.dead_letter import refused_items
 from app.gateways.gateway_metrics import REJECTED
 from app.gateways.influx_lines import InfluxReader
 from app.gateways.intake import Intake
@@ -89,8 +89,7 @@ class LineTaker:
             rejection = Rejection(Reason.PAYLOAD_TOO_LARGE.value, error)
         elif self._keep_refused:
             ms = time.time_ns() // 1_000_000
-            dead = refused_item(line, rejection.reason, rejection.error, account.user_id, GATEWAY, ms, self._topic)
-            taken.dead.append(dead)
+            taken.dead += refused_items([(line, rejection)], account.user_id, GATEWAY, ms, self._topic)
         REJECTED.labels("tcp", rejection.reason).inc()
         taken.refusals.append(refused(number, rejection))
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections import Counter
 
 import pytest
@@ -86,6 +87,18 @@ async def test_of_a_large_batch_others_have_their_turn_in_between() -> None:
     assert turns >= 10
     assert isinstance(found, Decoded)
     assert (found.raw(0), found.raw(4999)) == (GOOD, BAD)
+
+
+async def test_to_see_every_item_of_a_batch_costs_its_length() -> None:
+    """As dead letters of all of them want: a batch that is parsed for each item would hold up everybody for 12 s."""
+    at = 1_795_226_400_000_000
+    events = [Event(user_id="bob", device_id=f"d{number}", sequence_id=1, time_us=at) for number in range(10_000)]
+    body = EventBatch(events=events).SerializeToString()
+    found = await decoder("application/x-protobuf", 10_000)(ALICE, body, AT)
+    assert isinstance(found, Decoded)
+    began = time.process_time()
+    assert [found.raw(place) for place in range(10_000)] == [one.SerializeToString() for one in events]
+    assert time.process_time() - began < 2
 
 
 def test_a_type_that_is_not_known_is_named() -> None:
