@@ -37,6 +37,7 @@ async def kill_again_and_again(traffic: Traffic, gateway: Running, stream: WaySt
     for number in range(KILLS):
         await traffic.reached(stream, number * MESSAGES // KILLS + 1)
         await asyncio.sleep(chance.uniform(0.1, 1.0))
+        await traffic.under_way(stream)
         gateway.kill()
         gateway.start()
         await gateway.ready()

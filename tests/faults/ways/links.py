@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Protocol, cast
 import aiohttp
 import grpc
 from aioquic.asyncio.client import connect
+from aioquic.asyncio.protocol import QuicConnectionProtocol
 from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.connection import NetworkAddress
 
 from app.local.servers.common import LOOPBACK
 from app.protobuf.events_pb2 import EventBatch
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from app.protobuf.ingest_pb2_grpc import IngestAsyncStub
 
 PATIENCE = 20.0  # seconds for an answer; then the connection is made anew, and all of it sent again
+RESET_TOKEN = 16  # bytes at the end of a stateless reset (RFC 9000, 10.3)
 GONE = (
     OSError, EOFError, TimeoutError, aiohttp.ClientError, grpc.aio.AioRpcError, asyncio.InvalidStateError, ssl.SSLError,
 )  # fmt: skip
@@ -147,6 +150,18 @@ class QuicWire:
         _check(ack, self._number, len(numbers))
 
 
+class ResetTold(QuicConnectionProtocol):
+    """A client that takes a stateless reset for what it is, which aioquic does not: the gateway was restarted."""
+
+    def datagram_received(self, data: bytes | str, addr: NetworkAddress) -> None:
+        """Ends what is read when the datagram ends in the token of the connection (asyncio.DatagramProtocol)."""
+        if data[-RESET_TOKEN:] == self._quic._peer_cid.stateless_reset_token:
+            for reader in self._stream_readers.values():
+                reader.feed_eof()
+        else:
+            super().datagram_received(data, addr)
+
+
 def _check(ack: BatchAck, number: int, size: int) -> None:
     assert ack.batch_id == number, ack
     if ack.HasField("refusal"):
@@ -191,5 +206,10 @@ async def _quic(door: Door) -> AsyncIterator[Wire]:
     configuration = QuicConfiguration(is_client=True, alpn_protocols=["iot-stream/1"], idle_timeout=PATIENCE)
     configuration.load_verify_locations(cafile=str(door.certificates.ca))
     configuration.load_cert_chain(str(door.certificates.client), str(door.certificates.client_key))
-    async with connect(LOOPBACK, door.quic_port, configuration=configuration) as connection:
-        yield QuicWire(*await connection.create_stream())
+    made = connect(LOOPBACK, door.quic_port, configuration=configuration, create_protocol=ResetTold)
+    async with made as connection:
+        reader, writer = await connection.create_stream()
+        try:
+            yield QuicWire(reader, writer)
+        finally:
+            writer.close()

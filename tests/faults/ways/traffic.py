@@ -55,6 +55,12 @@ class Traffic:
 
         await until(sent, seconds, lambda: f"{stream.way}: {stream.sent} of {count} are answered")
 
+    async def under_way(self, stream: WayStream) -> None:
+        """Return while messages of a stream are sent and not yet answered."""
+        pace = self.paces[self.streams.index(stream)]
+        while pace.next == stream.sent:  # noqa: ASYNC110 - a counter, not an event
+            await asyncio.sleep(0)
+
     def check(self) -> None:
         """Raise what a sender or the auditor raised."""
         for task in self._running:
