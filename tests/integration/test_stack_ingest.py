@@ -55,17 +55,20 @@ def asked(stack: Stack, *words: str) -> Any:
     return json.loads(done.stdout)
 
 
-def fleet(stack: Stack, way: str) -> str:
-    """What the simulated devices say after some seconds of sending by that way."""
-    command = [sys.executable, "-m", "app", "fleet", "--via", way, "--dir", str(stack.directory), "--rate", "20"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+def fleets(stack: Stack) -> dict[str, str]:
+    """What the simulated devices of each way say after some seconds of sending."""
+    command = [sys.executable, "-m", "app", "fleet", "--dir", str(stack.directory), "--rate", "20", "--via"]
+    running = {way: subprocess.Popen([*command, way], stderr=subprocess.PIPE, text=True) for way in WAYS}
     try:
+        assert wait(lambda: stack.rows("fleet-1") > 200)
         time.sleep(4)
-        process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=30)
+        for process in running.values():
+            process.send_signal(signal.SIGTERM)
+        said = {way: process.communicate(timeout=30)[1] for way, process in running.items()}
     finally:
-        process.kill()
-    assert process.returncode == 0, said
+        for process in running.values():
+            process.kill()
+    assert all(process.returncode == 0 for process in running.values()), said
     return said
 
 
@@ -84,11 +87,10 @@ def test_gateways_of_the_local_stack(stack: Stack, unique: str) -> None:
     assert post(stack, f"Bearer {stack.env['INGEST_TOKEN']}", 2, unique) == 200
     assert post(stack, f"Bearer {stack.env['INGEST_TOKEN'][:-1]}x", 3, unique) == 401
     assert wait(lambda: stack.rows(unique) == 2)
-    for way in WAYS:
-        answered, refused = (int(word.split()[0]) for word in fleet(stack, way).split(" refused")[0].split(", "))
+    for way, said in fleets(stack).items():
+        answered, refused = (int(word.split()[0]) for word in said.split(" refused")[0].split(", "))
         assert answered > 20 * refused
         assert answered > 200, f"{way}: {answered} answered, {refused} refused"
-    assert wait(lambda: stack.rows("fleet-1") > 200)
 
     _they_are_shown(stack)
     os.kill(stack.pids["http"], signal.SIGKILL)
