@@ -37,13 +37,13 @@ METRICS: dict[str, ModuleType] = {
 
 
 def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    """A Markdown table."""
+    """A Markdown table; rows have a cell for each of `head`, and a | in a cell is escaped."""
     lines = [head, tuple("---" for _ in head), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def settings_table() -> str:
-    """Each setting: the variable, its default, what it means."""
+    """A Markdown row for each setting: the variable, its default, what it means."""
     rows = []
     for name, field in Settings.model_fields.items():
         choices = ", ".join(get_args(field.annotation)) if get_origin(field.annotation) is Literal else ""
@@ -53,7 +53,7 @@ def settings_table() -> str:
 
 
 def others_table() -> str:
-    """Each variable that is read outside the settings."""
+    """A Markdown row for each variable that is read outside the settings."""
     return table(("name", "default", "meaning"), ((f"`{name}`", *other) for name, other in OTHERS.items()))
 
 
@@ -66,7 +66,7 @@ def _default(value: Any) -> str:
 
 
 def metrics_table(program: str) -> str:
-    """Each metric of one program, as it is named on /metrics."""
+    """A Markdown row for each metric of one program, as it is named on /metrics."""
     rows = []
     for metric in metrics_of(program):
         name = f"{metric._name}_total" if metric._type == "counter" else metric._name
@@ -76,12 +76,12 @@ def metrics_table(program: str) -> str:
 
 
 def metrics_of(program: str) -> Iterator[MetricWrapperBase]:
-    """In the order of the source."""
+    """The metrics of a program of METRICS, in the order of the source. Raises KeyError for another program."""
     yield from (value for value in vars(METRICS[program]).values() if isinstance(value, MetricWrapperBase))
 
 
 def sqlstate_table() -> str:
-    """Each SQLSTATE the program knows: what it means, its kind, what an operator does."""
+    """A Markdown row for each SQLSTATE the program knows: what it means, its kind, what an operator does."""
     named = {**sqlstate.KNOWN, "other": sqlstate.UNKNOWN}
     rows = [(f"`{code}`", known.meaning, known.failure.value, known.advice or "") for code, known in named.items()]
     return table(("SQLSTATE", "meaning", "kind", "what an operator does"), rows)
@@ -122,7 +122,9 @@ def steps_of_the_path() -> list[str]:
 
 
 def filled(text: str) -> str:
-    """`text` with every generated part made anew."""
+    """`text` with every generated part made anew, each between `<!-- begin NAME -->` and `<!-- end NAME -->`. Raises
+    ValueError for a part without its end.
+    """
     parts = {
         "settings": settings_table(),
         "other variables": others_table(),

@@ -21,18 +21,22 @@ _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 
 
 def locked(text: str) -> dict[str, str]:
-    """Name -> version of a lock file, for this machine and any other."""
+    """Name -> version of the text of a lock file, for this machine and any other."""
     return {canonicalize_name(name): version for name, version, _ in _PINNED.findall(text)}
 
 
 def unhashed(text: str) -> list[str]:
-    """Entries of a lock file that nothing protects from being another package."""
+    """Names with versions of the entries of a lock file that have no hash, so that nothing protects them from being
+    another package.
+    """
     entries = re.split(r"\n(?=[A-Za-z0-9])", text)
     return [entry.split()[0] for entry in entries if _PINNED.match(entry) and not _HASH.search(entry)]
 
 
 def document(packages: Mapping[str, str]) -> dict[str, Any]:
-    """The bill of materials of the product."""
+    """The bill of materials of the product, as built-in types for JSON; `packages` are name -> version. Reads
+    pyproject.toml and the metadata of what is installed.
+    """
     needed = {name: [one for one in requires(name) if one in packages] for name in packages}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     product = f"pkg:pypi/{project['name']}@{project['version']}"
@@ -55,13 +59,15 @@ def document(packages: Mapping[str, str]) -> dict[str, Any]:
 
 
 def component(name: str, version: str, ref: str) -> dict[str, Any]:
-    """One package."""
+    """The entry of one package; `ref` is its package URL."""
     made: dict[str, Any] = {"type": "library", "bom-ref": ref, "name": name, "version": version, "purl": ref}
     return made | ({"licenses": found} if (found := licences(name)) else {})
 
 
 def requires(name: str) -> list[str]:
-    """What a package needs here, optional parts left out; nothing for one that is not installed."""
+    """Names of what a package needs on this machine, optional parts left out; nothing for a package that is not
+    installed.
+    """
     try:
         wanted = importlib.metadata.requires(name) or []
     except importlib.metadata.PackageNotFoundError:
@@ -70,13 +76,15 @@ def requires(name: str) -> list[str]:
 
 
 def of_this_machine(requirements: Iterable[str]) -> list[str]:
-    """Names of what is needed here."""
+    """Names of the requirements (PEP 508) that count on this machine, without extras. Raises InvalidRequirement."""
     made = (Requirement(text) for text in requirements)
     return [canonicalize_name(one.name) for one in made if one.marker is None or one.marker.evaluate({"extra": ""})]
 
 
 def licences(name: str) -> list[dict[str, Any]]:
-    """As the package states it: an SPDX expression, else its own words."""
+    """The licences as the package states them: an SPDX expression, else its own words; empty when it states none or is
+    not installed.
+    """
     try:
         metadata = importlib.metadata.metadata(name)
     except importlib.metadata.PackageNotFoundError:

@@ -59,19 +59,21 @@ def _kind(line: str) -> str | None:
 
 
 def entropy(text: str) -> float:
-    """Bits a character, by how often each comes."""
+    """Bits a character of `text`, by how often each character comes (Shannon); 0 for an empty text."""
     return -sum(n / len(text) * math.log2(n / len(text)) for n in Counter(text).values())
 
 
 def files(root: Path = ROOT) -> list[str]:
-    """What git knows, and what it would add."""
+    """Paths of what git knows below `root`, and what it would add, without those that are SKIPPED. Raises
+    CalledProcessError outside of a checkout.
+    """
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=root, capture_output=True, check=True).stdout.decode()
     return [name for name in listed.split("\0") if name and Path(name).suffix not in SKIPPED]
 
 
 def main() -> int:
-    """Print what was found; the exit code says whether there was anything."""
+    """Print what was found on standard error; returns the exit code, 1: there was something, 0: nothing."""
     found: list[Found] = []
     for name in files():
         path = ROOT / name

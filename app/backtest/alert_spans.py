@@ -22,7 +22,7 @@ class Span(Struct):
     events: int = 1  # events
 
     def seconds(self, now: datetime) -> float:
-        """How long it was open; until `now` if it still is."""
+        """For how many seconds it was open; until `now` (aware) if it still is."""
         return ((self.resolved_at or now) - self.fired_at).total_seconds()
 
 
@@ -33,7 +33,9 @@ class Spans:
         self.open: dict[str, Span] = {}  # by alert_id
 
     def add(self, event: AlertEvent) -> Span | None:
-        """Take an event in; the span that it ended."""
+        """Take in an event, in the order in which they are sent; returns the span that it ended, None: it
+        ended none.
+        """
         span = self.open.get(event.alert_id)
         if span is None:
             self.open[event.alert_id] = _begun(event)

@@ -17,10 +17,11 @@ _object = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
 def fields_of(row: Mapping[str, str | None], columns: Mapping[str, Column]) -> dict[str, Raw]:
-    """Numbers, true and false are what they look like, everything else is text; an empty cell is no field.
+    """The fields of a row as raw JSON: numbers, true and false are what they look like, everything else is text; an
+    empty cell is no field.
 
     Ids are always text, and an object in the column extra_data is taken apart. `columns`: those of the schema, by name
-    and by field (Schema.keys); a cell under the name of one is its first field, and of its type.
+    and by field (Schema.keys); a cell under the name of one is its first field, and of its type. Never raises.
     """
     fields: dict[str, Raw] = {}
     for name, cell in row.items():

@@ -24,7 +24,7 @@ class DryRun:
         self.late = 0  # older than the newest of their device: they move nothing
 
     def take(self, reading: Reading) -> tuple[AlertEvent, ...]:
-        """The alerts that this reading causes."""
+        """The alerts that this reading causes, in the order in which they would be sent."""
         name = (reading.user_id, reading.device_id)
         device = self._devices.get(name)
         if device is None:

@@ -10,7 +10,9 @@ _written = re.compile(r"([0-9]{1,6})([smhdw])").fullmatch
 
 
 def duration(text: str) -> timedelta:
-    """`90s`, `15m`, `12h`, `7d` or `2w`. Raises PermanentError for anything else, and for none at all."""
+    """The time that `90s`, `15m`, `12h`, `7d` or `2w` gives. Raises PermanentError for anything else, and for none at
+    all.
+    """
     found = _written(text)
     if not found or not int(found[1]):
         raise PermanentError(f"{text!r} is not a duration such as 90s, 15m, 12h, 7d or 2w")
@@ -18,7 +20,7 @@ def duration(text: str) -> timedelta:
 
 
 def spoken(seconds: float) -> str:
-    """The two largest units that say something, such as `2 h 5 min`."""
+    """Seconds in the two largest units that say something, such as `2 h 5 min`."""
     if seconds < 60:
         return f"{seconds:.3g} s"
     minutes, rest = divmod(round(seconds), 60)

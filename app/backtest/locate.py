@@ -13,7 +13,8 @@ Lines = dict[str, int]
 
 
 def lines_of(text: str) -> Lines:
-    """Line (from 1 on) of each value of valid JSON by its path, such as `rules[0].all[1].threshold`.
+    """Line (from 1 on) of each value of valid JSON by its path, such as `rules[0].all[1].threshold`. Never raises: what
+    cannot be read is absent.
 
     `rules` is the array, whether it is the document or the field `rules` of one.
     """
@@ -25,14 +26,16 @@ def lines_of(text: str) -> Lines:
 
 
 def line_of(reason: str, lines: Lines) -> int:
-    """The line that a reason of app.core.rules.parse.parse speaks of."""
+    """The line that a reason of app.core.rules.parse.parse speaks of, or the nearest value around it."""
     path = reason.replace(": [", "[").replace(": ", ".")  # `rules[0].all: [1].key: missing` -> `rules[0].all[1].key`
     known = [one for one in lines if path.startswith(one) and path[len(one) : len(one) + 1] in ("", ".", "[")]
     return lines[max(known, key=len, default="rules")]
 
 
 def line_of_syntax(reason: str, text: bytes) -> int:
-    """The line of what is no JSON; the last one when the text ends too early."""
+    """The line of what is no JSON, by the byte that the decoder's `reason` names; the last line when the text ends too
+    early.
+    """
     found = _byte(reason)
     return text.count(b"\n", 0, int(found[1]) if found else len(text.rstrip())) + 1
 

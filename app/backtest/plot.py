@@ -11,7 +11,7 @@ def blocks(counts: Sequence[int]) -> str:
 
 
 def bars(counts: Sequence[int], height: int) -> Iterator[str]:
-    """The same as columns of `height` lines, the top one first."""
+    """The counts as columns of `height` lines, the top line first."""
     steps, most = len(BLOCKS) - 1, max(counts, default=0)
     tall = [-(-count * steps * height // most) if most else 0 for count in counts]
     for level in reversed(range(height)):

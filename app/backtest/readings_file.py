@@ -53,9 +53,9 @@ _ids = msgspec.json.Decoder(_Ids).decode
 
 
 def read(path: Path, schema: Schema) -> Iterator[Reading | Refused]:
-    """Each reading of the file, in its order, with the columns of `schema`.
+    """Each reading of the file, in its order, with the columns of `schema`; or why its line would be a dead letter.
 
-    Raises PermanentError for a file that is neither JSON lines nor CSV.
+    Raises PermanentError for a file that is neither JSON lines nor CSV, or is no UTF-8, and OSError.
     """
     decoder = Decoder(DecodeLimits(time_future_max=_AGES, time_past_max=_AGES), schema)
     try:

@@ -24,7 +24,9 @@ class Mistake(Struct, frozen=True):
 
 
 def read(text: bytes, user_id: str, schema: Schema, bytes_max: int = RULES_BYTES_MAX) -> RuleSet | tuple[Mistake, ...]:
-    """Compile the rules of a file as a worker of `schema` would; what else it has is checked alone."""
+    """Compile the rules of a file as a worker of `schema` would, or every mistake, by line; what else the file has is
+    checked alone. `user_id` is whose the RuleSet is, `bytes_max` the most bytes that are taken. Never raises.
+    """
     found = parse_config(text, user_id, schema, bytes_max)
     if isinstance(found, InvalidRules):
         return tuple(Mistake(*one) for one in sorted(_placed(text, found.reasons)))
@@ -34,7 +36,9 @@ def read(text: bytes, user_id: str, schema: Schema, bytes_max: int = RULES_BYTES
 
 
 def valid(name: str, text: bytes, user_id: str, schema: Schema, bytes_max: int = RULES_BYTES_MAX) -> RuleSet:
-    """The same of a file that has to be right. Raises PermanentError that names it and every mistake."""
+    """The rules of a file that has to be right, as `read` has them. Raises PermanentError that names the file and every
+    mistake.
+    """
     found = read(text, user_id, schema, bytes_max)
     if isinstance(found, RuleSet):
         return found
@@ -42,7 +46,7 @@ def valid(name: str, text: bytes, user_id: str, schema: Schema, bytes_max: int =
 
 
 def text_of(path: Path) -> bytes:
-    """What is in a file, without a byte order mark. Raises PermanentError when it cannot be read, or is UTF-16."""
+    """The bytes of a file, without a byte order mark. Raises PermanentError when it cannot be read, or is UTF-16."""
     try:
         text = path.read_bytes()
     except OSError as error:
@@ -53,7 +57,9 @@ def text_of(path: Path) -> bytes:
 
 
 def parts(text: bytes) -> tuple[str, str | None, str | None]:
-    """The rules, the maintenance windows and the sampling of a file without mistakes, each as user_configs has it."""
+    """The rules, the maintenance windows and the sampling of a file without mistakes, each as the text that
+    user_configs has; None: the file has none.
+    """
     if not text.lstrip().startswith(b"{"):
         return text.decode(), None, None
     fields = _fields(text)

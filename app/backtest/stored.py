@@ -13,9 +13,10 @@ from app.core.schema.schema import Schema
 
 
 class Backtest:
-    """Of the devices that a glob takes in, between two times."""
+    """A rule set tried on the devices that a glob takes in, between two times."""
 
     def __init__(self, rules: RuleSet, schema: Schema, glob: str, begin: datetime, end: datetime) -> None:
+        """`rules` are compiled for `schema`; `begin` and `end` are aware."""
         self.rules, self._glob, self._globs = rules, glob, Globs([glob])
         self.dry_run, self.summary = DryRun(rules, schema), Summary(begin, end)
         self._spans = Spans()
@@ -27,7 +28,7 @@ class Backtest:
         return self._glob[: next((at for at, char in enumerate(self._glob) if char in "*?["), len(self._glob))]
 
     def take(self, readings: Iterable[Reading]) -> None:
-        """The next ones; each device's have to come in the order of their time."""
+        """Take the next readings; each device's have to come in the order of their time."""
         wanted, rehearse, add = self._wanted, self.dry_run.take, self._spans.add
         for reading in readings:
             device = reading.device_id
@@ -39,7 +40,7 @@ class Backtest:
                         self.summary.add(ended)
 
     def finish(self) -> None:
-        """After the last one: count what is still open."""
+        """Count what is still open, after the last reading."""
         for span in self._spans.open.values():
             self.summary.add(span)
 

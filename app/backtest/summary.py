@@ -12,7 +12,7 @@ BINS = 60  # of time; that many blocks are drawn in a line
 
 
 class RuleFigures(Struct):
-    """Of one rule on one device."""
+    """The alerts of one rule on one device."""
 
     rule_id: str
     device_id: str
@@ -24,7 +24,7 @@ class RuleFigures(Struct):
 
 
 class Summary:
-    """Of all alerts between two times; those of one rule and device have to come in order."""
+    """The alerts between two times; those of one rule and device have to come in order."""
 
     def __init__(self, begin: datetime, end: datetime) -> None:
         self.begin, self.end = begin, end
@@ -51,11 +51,11 @@ class Summary:
 
     @property
     def figures(self) -> list[RuleFigures]:
-        """One a rule and device, those with the most alerts first."""
+        """The figures of each rule and device, those with the most alerts first."""
         return sorted(self._figures.values(), key=lambda one: (-one.alerts, -one.seconds, one.rule_id, one.device_id))
 
     def of_rules(self, rule_ids: Iterable[str]) -> list[RuleFigures]:
-        """One a rule, in the order given; `device_id` is the number of devices that it alerted on."""
+        """The figures of each rule, in the order given; `device_id` is the number of devices that it alerted on."""
         return [self._of_rule(rule_id) for rule_id in rule_ids]
 
     def _of_rule(self, rule_id: str) -> RuleFigures:

@@ -45,7 +45,7 @@ _ABSENT = """SELECT k.n FROM unnest($1::timestamptz[], $2::text[], $3::text[], $
 
 
 class Tally(NamedTuple):
-    """Of one partition."""
+    """The records of one partition that were looked up, by what became of them."""
 
     rows: int
     dead: int
@@ -56,7 +56,7 @@ class Tally(NamedTuple):
 
 
 async def look(settings: Settings, newest: int) -> list[Finding]:
-    """Count the `newest` committed records of every partition."""
+    """Count the `newest` committed records of every partition. Never raises for an outage: it is a finding."""
     try:
         connection = await connect(settings, "iot-stream doctor")
         try:
@@ -71,7 +71,7 @@ async def look(settings: Settings, newest: int) -> list[Finding]:
 
 
 def report(settings: Settings, tallies: dict[int, Tally]) -> list[Finding]:
-    """A line for each partition that misses something, or one for all."""
+    """A finding for each partition that misses something, or one for all; `tallies` are by partition."""
     found = []
     for partition, tally in tallies.items():
         if tally.missing:

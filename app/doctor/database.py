@@ -34,7 +34,7 @@ _UNIQUE = """SELECT array_agg(attname::text) FROM pg_index JOIN pg_attribute ON 
 
 
 async def look(settings: Settings) -> list[Finding]:
-    """Everything about the database; a single finding when nobody answers."""
+    """Everything about the database; a single finding when nobody answers. Never raises for an outage."""
     try:
         connection = await connect(settings, "iot-stream doctor")
         try:

@@ -17,7 +17,9 @@ TIMEOUT_MS = 10_000
 
 
 async def look(settings: Settings) -> list[Finding]:
-    """Reasons of the newest ones, and how many there are. Kafka's own findings say why when they cannot be read."""
+    """The reasons of the newest dead letters, NEWEST of each partition, and how many there are; nothing where the topic
+    is missing, which Kafka's own findings say.
+    """
     topic = settings.kafka_dlq_topic
     try:
         count = (await existing(access(settings), [topic])).get(topic, 0)

@@ -23,20 +23,20 @@ class Finding(NamedTuple):
 
 
 def ok(area: str, what: str) -> Finding:
-    """All is well."""
+    """A finding that all is well."""
     return Finding(Level.OK, area, what)
 
 
 def warning(area: str, what: str, cure: str) -> Finding:
-    """It works; somebody should look."""
+    """A finding that it works, and somebody should look."""
     return Finding(Level.WARNING, area, what, cure)
 
 
 def broken(area: str, what: str, cure: str) -> Finding:
-    """It does not work, or a promise is not kept."""
+    """A finding that it does not work, or a promise is not kept."""
     return Finding(Level.BROKEN, area, what, cure)
 
 
 def worst(findings: Iterable[Finding]) -> Level:
-    """Of all of them."""
+    """The worst level of all findings; OK when there is none."""
     return max((finding.level for finding in findings), default=Level.OK)

@@ -12,12 +12,12 @@ _OWN = "iot_gateway_unacked_bytes"
 
 
 def is_gateway(page: Page) -> bool:
-    """Whether it is a gateway that says all this."""
+    """Whether it is a page of a gateway."""
     return (_OWN, ()) in page.samples
 
 
 def findings(page: Page) -> list[Finding]:
-    """How it is, and what somebody should look at."""
+    """How a gateway is by its page, and what somebody should look at."""
     accepted = sum(page.by("iot_gateway_records_total", "gateway").values())
     open_ = sum(page.by("iot_gateway_connections", "gateway").values())
     what = f"{accepted:,.0f} records acknowledged by Kafka and answered, {open_:,.0f} connections"

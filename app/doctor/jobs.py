@@ -13,7 +13,9 @@ FAILURES = 2
 
 
 async def look(area: str, connection: Connection) -> list[Finding]:
-    """A warning for each job whose last run failed, not for the first time; nothing without TimescaleDB."""
+    """A warning for each job whose last run failed, and not for the first time; nothing without TimescaleDB. `area` is
+    that of the findings. Raises DATABASE_ERRORS.
+    """
     if not await connection.fetchval(_THERE):
         return []
     jobs = await connection.fetch(_JOBS)

@@ -31,10 +31,11 @@ def judge(
     since: Mapping[str, float],
     now_ms: int,
 ) -> Absent:
-    """Take the readings of a partition in the order of its log; offsets out.
+    """Take the readings of a partition, (record, reading) in the order of its log; offsets out.
 
     `absent` are the offsets of those that are no row, `since` when each user's configuration was last changed, seconds
-    since 1970. What is absent and in neither set is lost.
+    since 1970; `now_ms`, milliseconds since 1970, bounds what counts as a time of arrival. What is absent and in
+    neither set is lost.
     """
     found, chains = Absent(set(), set()), dict[tuple[str, str], StoredChain]()
     for record, reading in readings:

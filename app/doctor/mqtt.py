@@ -20,7 +20,7 @@ TIMEOUT = 5.0  # seconds
 
 
 async def look(settings: Settings) -> list[Finding]:
-    """Log in once, under a client id of its own: nobody's session is touched."""
+    """Log in once, under a client id of its own: nobody's session is touched. Never raises for an outage."""
     return await asyncio.to_thread(_log_in, settings)
 
 

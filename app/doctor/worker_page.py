@@ -19,11 +19,11 @@ class Page(NamedTuple):
     advice: dict[str, str]  # of /ready: what is held up, and what to do about it
 
     def value(self, name: str) -> float:
-        """Of a metric without labels; 0 when it is not there."""
+        """The value of a metric without labels; 0 when it is not there."""
         return self.samples.get((name, ()), 0.0)
 
     def by(self, name: str, label: str) -> dict[str, float]:
-        """Sums of a metric by one of its labels."""
+        """The sums of a metric by one of its labels. Raises KeyError when a sample of it lacks that label."""
         found: dict[str, float] = {}
         for (sample, labels), value in self.samples.items():
             if sample == name:
@@ -32,7 +32,7 @@ class Page(NamedTuple):
         return found
 
     def ledger(self) -> dict[int, dict[str, int]]:
-        """{partition: {outcome: records}}."""
+        """{partition: {outcome: records}} since the worker's start."""
         found: dict[int, dict[str, int]] = {}
         for (sample, labels), value in self.samples.items():
             if sample == "iot_ledger_total":
@@ -42,7 +42,9 @@ class Page(NamedTuple):
 
 
 def read(url: str) -> Page:
-    """Ask the process at `url`. Raises OSError when it does not answer, ValueError when that is no metrics page."""
+    """Ask the process at `url`, without /metrics at its end; blocks for up to TIMEOUT twice. Raises OSError when it
+    does not answer, ValueError when that is no metrics page.
+    """
     text = _get(f"{url.rstrip('/')}/metrics")
     samples = {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value

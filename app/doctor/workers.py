@@ -19,7 +19,7 @@ BUG = "this is a bug: keep the log, restart the worker, and compare with: iot-st
 
 async def look(settings: Settings, urls: Sequence[str], apart: float = 0.0, more: Sequence[str] = ()) -> list[Finding]:
     """Read each worker's or gateway's page, twice when `apart` seconds are given; no URLs: the one the settings name,
-    and `more`.
+    and `more`. Never raises for a process that does not answer.
     """
     if not urls and settings.metrics_port == 0:
         what = "IOT_METRICS_PORT is 0, so nobody knows where a worker's metrics are"
@@ -51,7 +51,9 @@ async def _look_at(settings: Settings, url: str, apart: float, named: bool) -> l
 
 
 def books(page: Page) -> list[Finding]:
-    """Whether received = stored + duplicate + dead_lettered + dropped_by_policy, in each partition."""
+    """Whether received = stored + duplicate + dead_lettered + dropped_by_policy, in each partition: a finding for each
+    that does not balance, else one for all.
+    """
     found, total = [], 0
     for partition, outcomes in sorted(page.ledger().items()):
         received = outcomes.pop("received", 0)
@@ -68,7 +70,7 @@ def books(page: Page) -> list[Finding]:
 
 
 def grown(before: Page, after: Page, seconds: float) -> list[Finding]:
-    """Whether the books have only grown between two looks, and still balance."""
+    """Whether the books have only grown between two looks that were `seconds` apart, and still balance."""
     if before.value("process_start_time_seconds") != after.value("process_start_time_seconds"):
         return [
             warning(AREA, f"{after.url}: the worker was started anew meanwhile", "look into its log for the reason")

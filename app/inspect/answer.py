@@ -18,7 +18,9 @@ GATEWAY = "gateway"  # header: the way in
 def as_json(
     found: MessageTrace, window: Window, search: Search, spans: list[FoundSpan] | None, now_ms: int
 ) -> dict[str, Any]:
-    """All of it; times are RFC 3339, ages seconds."""
+    """All that is known, as built-in types for JSON: times are RFC 3339, ages seconds. `spans` None: nobody was asked
+    for them, or did not answer; `now_ms` is milliseconds since 1970.
+    """
     sought = found.sought
     return {
         "state": found.state,
@@ -36,7 +38,7 @@ def as_json(
 
 
 def gateway_of(record: Any) -> str | None:
-    """The way by which it came in, as far as its headers say."""
+    """The way by which a record came in (http, tcp, ...), as far as its headers say; None: by MQTT, or not known."""
     way = header(record, GATEWAY)
     return way.decode("utf-8", "replace") if way is not None else None
 

@@ -35,7 +35,7 @@ class DecodedRecord(Struct, frozen=True):
 
 
 class RecordDecoder:
-    """With the limits and columns of the settings, as a worker has them."""
+    """A decoder with the limits and columns of the settings, as a worker has it."""
 
     def __init__(self, settings: Settings) -> None:
         self._depth = settings.payload_max_depth
@@ -43,7 +43,9 @@ class RecordDecoder:
         self._decoder = Decoder(limits, settings.telemetry_schema)
 
     def decode(self, record: Record, now_ms: int) -> DecodedRecord:
-        """Never raises. `now_ms` counts where nothing that the record says of its arrival is plausible."""
+        """What a record says, and why a worker refuses it, if it does. Never raises. `now_ms`, milliseconds since 1970,
+        counts as its arrival where nothing that the record says of that is plausible.
+        """
         address = address_of(record)
         if isinstance(address, Rejected):
             return self._of_what_there_is(record, _named(record), Kind.UNKNOWN, address)
@@ -71,12 +73,12 @@ class RecordDecoder:
 
 
 def header(record: Any, name: str) -> bytes | None:
-    """The first header of that name that has a value."""
+    """The first header of that name that has a value; None: there is none."""
     return next((value for key, value in record.headers if key == name and value is not None), None)
 
 
 def trace_id_of(record: Any) -> str | None:
-    """32 hex digits, of the header `traceparent`; None without a good one."""
+    """The trace id of the header `traceparent`, 32 hex digits; None without one that is well formed."""
     found = _PARENT(header(record, "traceparent") or b"")
     return found[1].decode() if found else None
 

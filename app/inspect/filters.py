@@ -21,7 +21,7 @@ class ViewFilter:
         self._kinds, self._reasons = frozenset(kinds), frozenset(reasons)
 
     def takes(self, view: RecordView) -> bool:
-        """Whether it is to be shown."""
+        """Whether a view fits all options that were given, and is to be shown."""
         return (
             self._user in (None, view.user_id)
             and (self._devices is None or self._devices.takes_in(view.device_id))

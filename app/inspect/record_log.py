@@ -23,7 +23,7 @@ Offsets = Mapping[TopicPartition, int]
 
 @asynccontextmanager
 async def record_log(kafka: Access, topic: str, *, committed: bool = True) -> AsyncIterator["RecordLog"]:
-    """Open a topic. `committed`: of transactions only what was committed, as a worker reads it.
+    """Open a topic for reading. `committed`: of transactions only what was committed, as a worker reads it.
 
     Raises TransientError when Kafka is away, also while it is read, and PermanentError when there is no such topic.
     """
@@ -60,17 +60,21 @@ class RecordLog:
         return found
 
     async def starts(self) -> Offsets:
-        """The first offset that each partition holds."""
+        """The first offset that each partition holds; the end of an empty one."""
         found: Offsets = await self.client.beginning_offsets(self.tps)
         return found
 
     async def since(self, ms: int, ends: Offsets) -> Offsets:
-        """The first record of each partition that was written at `ms` or later; the end where there is none."""
+        """The offset of the first record of each partition that was written at `ms` (milliseconds since 1970) or later;
+        that of `ends` where there is none.
+        """
         found = await self.client.offsets_for_times(dict.fromkeys(self.tps, max(0, ms)))
         return {tp: at.offset if (at := found.get(tp)) else ends[tp] for tp in self.tps}
 
     async def follow(self, begin: Offsets, until: Offsets | None = None) -> AsyncIterator[Sequence[Any]]:
-        """Yield records from `begin` on as they come, those of a partition in their order; at `until` it ends."""
+        """Yield records from the offsets `begin` on as they come, at most TAKEN at a time, those of a partition in
+        their order; it ends when each partition is at `until`, and with None never.
+        """
         self.client.assign(list(begin))
         for tp, offset in begin.items():
             self.client.seek(tp, offset)

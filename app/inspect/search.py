@@ -35,7 +35,9 @@ class SoughtMessage(Struct, frozen=True):
     trace_id: str | None = None
 
     def partitions(self, count: int) -> list[int]:
-        """Where a gateway puts it, of so many: a device by its own key, one of iot/* by its node's."""
+        """The numbers of the partitions, of `count`, where a gateway puts it: a device by its own key, one of iot/* by
+        its node's; all where user or device is not known.
+        """
         if self.user_id is None or self.device_id is None:
             return list(range(count))
         keys = (device_key(self.user_id, self.device_id), self.user_id.encode())
@@ -58,7 +60,7 @@ class Search(Struct):
     complete: bool = True  # False: its time was up
 
     def is_over(self) -> bool:
-        """Whether its time is up; noted, as then not all was read."""
+        """Whether its time is up; that is noted in `complete`, as then not all was read."""
         if time.monotonic() > self.deadline:
             self.complete = False
         return not self.complete
@@ -74,7 +76,9 @@ class Matcher:
         self._topics = {topics[0].encode("utf-8", "replace"), named.encode("utf-8", "replace")}
 
     def record(self, record: Any, now_ms: int) -> FoundRecord | None:
-        """A record of the input topic, if it is one of the message."""
+        """A record of the input topic with what it says, if it is one of the message, else None. `now_ms` as in
+        RecordDecoder.decode. Never raises.
+        """
         sought = self._sought
         if sought.trace_id is not None and trace_id_of(record) != sought.trace_id:
             return None
@@ -86,7 +90,7 @@ class Matcher:
         return found if self._is_sought(found) else None
 
     def letter(self, record: Any, now_ms: int) -> FoundLetter | None:
-        """The same of a dead letter's original."""
+        """A dead letter whose original is one of the message, else None. Never raises."""
         letter = from_record(record.value, record.headers)
         if letter is None:
             return None
@@ -113,13 +117,17 @@ class _Original(Struct):
 
 
 class BackwardReader:
-    """Reads partitions from their end back for what `matches` makes of their records. Raises KAFKA_ERRORS."""
+    """Reads partitions from their end back for what `matches` makes of their records, given a record and the present in
+    milliseconds since 1970; what is None is passed over. Raises KAFKA_ERRORS.
+    """
 
     def __init__(self, client: AIOKafkaConsumer, matches: Callable[[Any, int], Any], search: Search) -> None:
         self._client, self._matches, self._search = client, matches, search
 
     async def read(self, begin: Offsets, end: Offsets) -> list[Any]:
-        """What was found between the two, in each partition the newest first."""
+        """What was found from `begin` (included) to `end` (excluded), in each partition the newest first,
+        at most KEPT.
+        """
         found: list[Any] = []
         self._search.total += sum(max(0, end[tp] - offset) for tp, offset in begin.items())
         for tp, offset in begin.items():

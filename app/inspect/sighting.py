@@ -67,7 +67,9 @@ def sighted(
     position: GroupPosition,
     sampled: bool = False,
 ) -> Sighting:
-    """Judge one record. `rows` are those of the message by time; `sampled`: its user leaves readings out on purpose."""
+    """Judge one record, committed up to `position`. `rows` are those of the message by time, `letters` its dead
+    letters; `sampled`: its user leaves readings out on purpose.
+    """
     reading, record = found.decoded.reading, found.record
     row = rows.get(reading.time) if reading else None
     if row is not None:

@@ -79,7 +79,7 @@ _decode = msgspec.json.Decoder(_TraceAnswer).decode
 
 
 def spans_of(answer: bytes) -> list[FoundSpan]:
-    """The spans of an answer, the earliest first. Raises ValueError for what is none."""
+    """The spans of an answer of Tempo, the earliest first. Raises ValueError for what is none."""
     try:
         found = _decode(answer)
         batches = (*found.batches, *found.resource_spans, *found.trace.batches, *found.trace.resource_spans)
@@ -96,7 +96,9 @@ def spans_of(answer: bytes) -> list[FoundSpan]:
 
 
 def tree(spans: Sequence[FoundSpan]) -> Iterator[tuple[str, FoundSpan]]:
-    """Each span once, with the branches that stand before its name; a root is one whose parent is not there."""
+    """Each span once, the first MOST of them, with the branches that stand before its name; a root is one whose parent
+    is not there.
+    """
     spans = spans[:MOST]
     there = {one.span_id for one in spans}
     children: dict[str, list[FoundSpan]] = {}
@@ -114,12 +116,14 @@ def tree(spans: Sequence[FoundSpan]) -> Iterator[tuple[str, FoundSpan]]:
 
 
 def duration(us: int) -> str:
-    """Microseconds for a person."""
+    """Microseconds for a person, in us, ms or s."""
     return f"{us} us" if us < 1_000 else f"{us / 1_000:.3g} ms" if us < 1_000_000 else f"{us / 1_000_000:.3g} s"
 
 
 def words(span: FoundSpan, begin_us: int) -> str:
-    """One line: name, duration, when it began after the first one, service, error; nothing a terminal acts on."""
+    """A span as one line: name, duration, how long it began after `begin_us` (microseconds since 1970), service, error;
+    nothing in it that a terminal acts on.
+    """
     later = duration(max(0, span.start_us - begin_us))
     parts = [shown(span.name), duration(span.duration_us), f"+{later}", shown(span.service)]
     parts += [shown(span.attributes[name]) for name in (OUTCOME, REASON) if name in span.attributes]

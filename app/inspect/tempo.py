@@ -36,10 +36,10 @@ _NOTHING: Mapping[str, str] = {}
 
 
 async def spans_of_message(url: str, sought: SoughtMessage, at_ms: int) -> list[FoundSpan]:
-    """The spans of a message's trace, and of traces that link to it (a batch has one of its own).
+    """The spans of a message's trace, and of traces that link to it (a batch has one of its own); `url` is Tempo's.
 
-    Where its trace id is not known, or Tempo has nothing of it, it is searched by its attributes, around `at_ms`.
-    Raises TransientError where Tempo does not answer, or nothing that can be read.
+    Where its trace id is not known, or Tempo has nothing of it, it is searched by its attributes, a day around `at_ms`,
+    milliseconds since 1970. Raises TransientError where Tempo does not answer, or nothing that can be read.
     """
     async with ClientSession(timeout=ClientTimeout(total=TIMEOUT)) as session:
         tempo = _Tempo(session, url.rstrip("/"))
@@ -54,7 +54,7 @@ async def spans_of_message(url: str, sought: SoughtMessage, at_ms: int) -> list[
 
 
 def query(sought: SoughtMessage) -> str:
-    """TraceQL that finds a message's spans."""
+    """TraceQL that finds a message's spans by what is known of it: user, device and sequence_id."""
     named = {USER_ID: sought.user_id, DEVICE_ID: sought.device_id, SEQUENCE_ID: sought.sequence_id}
     known = {name: json.dumps(value, ensure_ascii=False) for name, value in named.items() if value is not None}
     return f"{{ {' && '.join(f'.{name} = {value}' for name, value in known.items())} }}"

@@ -17,12 +17,14 @@ _odd = re.compile(r"[^\x20-\x7e]")
 
 
 def shown(value: object) -> str:
-    """A text or bytes on one line, cut after SHOWN characters."""
+    """A text or bytes on one line, without control characters, cut after SHOWN characters."""
     return printable(value, SHOWN)
 
 
 def json_line(value: Any) -> str:
-    """JSON on one line. What is not printable is escaped there too: in valid JSON it can only be inside of a string."""
+    """The JSON of `value` on one line. What is not printable is escaped there too: in valid JSON it can only be inside
+    of a string. Raises TypeError for what msgspec cannot encode.
+    """
     return _odd.sub(_escaped, msgspec.json.encode(value).decode())
 
 

@@ -58,7 +58,9 @@ _ids = msgspec.json.Decoder(_AlertIds).decode
 
 
 class Viewer:
-    """Decodes with the settings of a worker."""
+    """Makes views of records, decoded with the settings of a worker. `now_ms` of its methods is milliseconds since
+    1970.
+    """
 
     def __init__(self, decoder: RecordDecoder) -> None:
         self._decoder = decoder
@@ -68,7 +70,7 @@ class Viewer:
         return self._of_input(record, now_ms, **_place(record))
 
     def dead_letter(self, record: Any, now_ms: int) -> RecordView:
-        """A dead letter: the original, and what is wrong with it. One that is no envelope is shown as it is."""
+        """A dead letter: the original, and what is wrong with it. A record that is no envelope is shown as it is."""
         place = _place(record)
         letter = from_record(record.value, record.headers)
         if letter is None:
@@ -96,7 +98,9 @@ class Viewer:
         )  # fmt: skip
 
     def mqtt(self, record: MqttRecord, topic: str, now_ms: int, place: dict[str, Any]) -> RecordView:
-        """An MQTT message, and why a worker would refuse it. The headers shown are its user properties."""
+        """An MQTT message, and why a worker would refuse it. The headers shown are its user properties. `place` is what
+        JSON says of where it was; the headers of `record` are replaced.
+        """
         properties, record.headers = record.headers, [("mqtt_topic", topic.encode("utf-8", "replace"))]
         view = self._of_input(record, now_ms, where=topic, place=place, at_ms=record.timestamp)
         named = MqttRecord(b"", 0, properties)
@@ -125,7 +129,7 @@ class Viewer:
 
 
 def as_json(view: RecordView) -> dict[str, Any]:
-    """All of it for a machine. What is no UTF-8 is in base64, under a name that says so."""
+    """All of a view as built-in types for JSON. What is no UTF-8 is in base64, under a name that says so."""
     found: dict[str, Any] = {**view.place, "time": time_of(view.at_ms), "timestamp_ms": view.at_ms, "kind": view.kind}
     found |= {"user_id": view.user_id, "device_id": view.device_id, "sequence_id": view.sequence_id}
     found |= {"trace_id": view.trace_id, **_text_or_base64("key", view.key)}

@@ -42,7 +42,7 @@ class MessageTrace(Struct):
 
     @property
     def state(self) -> MessageState:
-        """Of its newest record; a copy that was left out says nothing where another one is stored."""
+        """The state of its newest record; a copy that was left out says nothing where another one is stored."""
         if self.sightings:
             newest = self.sightings[0].state
             stored = any(one.state is MessageState.STORED for one in self.sightings)
@@ -53,7 +53,10 @@ class MessageTrace(Struct):
 
 
 async def where_is(settings: Settings, sought: SoughtMessage, window: Window, search: Search) -> MessageTrace:
-    """Ask Kafka, then the database. Raises TransientError and PermanentError where Kafka cannot be asked at all."""
+    """Ask Kafka for the message's records and dead letters, then the database for its rows. What the database does not
+    answer is in `notes`; that not all was read is in `search`. Raises TransientError and PermanentError where Kafka
+    cannot be asked at all.
+    """
     kafka, matcher = access(settings), Matcher(sought, RecordDecoder(settings))
     async with record_log(kafka, settings.kafka_topic) as log:
         begin, end = await _range(log, sought, window)

@@ -6,17 +6,17 @@ LINES = 200
 
 
 class Notes:
-    """The last lines, and how many there ever were."""
+    """The last LINES lines, and how many there ever were."""
 
     def __init__(self) -> None:
         self._lines: deque[str] = deque(maxlen=LINES)
         self.count = 0
 
     def add(self, line: str) -> None:
-        """One more. Safe from any thread."""
+        """Add a line. Safe from any thread."""
         self._lines.append(line)
         self.count += 1
 
     def since(self, count: int) -> list[str]:
-        """Those after the first `count`, as far as they are kept."""
+        """The lines after the first `count`, as far as they are kept."""
         return list(self._lines)[-new:] if (new := self.count - count) > 0 else []

@@ -24,7 +24,7 @@ EVERYBODY = 20.0  # seconds; longer than any source takes to fail
 
 
 class Asked(Generic[T]):
-    """One source: asked anew once it has answered, never twice at a time."""
+    """One source, asked anew once it has answered, never twice at a time."""
 
     def __init__(self, ask: Callable[[], Coroutine[Any, Any, T]]) -> None:
         self._ask = ask
@@ -32,20 +32,22 @@ class Asked(Generic[T]):
         self.answer: T | None = None
 
     def begin(self) -> "asyncio.Task[T]":
-        """The question under way, or a new one."""
+        """The task of the question under way, or of a new one."""
         if self._task is None:
             self._task = asyncio.create_task(self._ask())
         return self._task
 
     def collect(self) -> T | None:
-        """The newest answer. Raises what the question raised: that is a bug, an outage is an answer."""
+        """The newest answer; None: there was none yet. Raises what the question raised: that is a bug, an outage is an
+        answer.
+        """
         if self._task is not None and self._task.done():
             task, self._task = self._task, None
             self.answer = task.result()
         return self.answer
 
     async def cancel(self) -> None:
-        """Ask no more."""
+        """Give up the question under way."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
@@ -92,7 +94,9 @@ class Watch:
         await self._open.aclose()
 
     async def look(self, patience: float) -> Snapshot:
-        """What is so now, as far as it is known within `patience` seconds."""
+        """What is so now, as far as it is known within `patience` seconds; a source that has not answered by then is
+        there with its answer before. Never raises for an outage.
+        """
         sources = [*self._pages, *(one for one in (self._members, self._alerts) if one is not None)]
         if sources:
             tasks = {one.begin() for one in sources}
@@ -108,7 +112,7 @@ class Watch:
         )
 
     async def device(self, user: str, device: str) -> DeviceAnswer:
-        """What the database knows of a device."""
+        """What the database knows of a device; `problem` says why where it does not answer, or none is named."""
         if self._database is None:
             return DeviceAnswer(user, device, problem="no database is named: set IOT_DATABASE_URL")
         return await self._database.device(user, device)

@@ -21,7 +21,7 @@ def files() -> dict[Path, str]:
 
 
 def prometheus_rule(rules: str) -> str:
-    """The rules of Prometheus as its operator takes them."""
+    """The rules of Prometheus, YAML in, as its operator takes them, YAML out."""
     document = {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PrometheusRule",

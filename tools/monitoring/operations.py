@@ -42,7 +42,7 @@ def made() -> Json:
 
 
 def link(title: str, url: str, tooltip: str, new: bool = False) -> Json:
-    """A link at the head of a dashboard, with its time range."""
+    """A link at the head of a dashboard; with `new` it opens a tab of its own, else it takes the time range along."""
     return {
         "type": "link", "title": title, "url": url, "tooltip": tooltip, "icon": "doc" if new else "dashboard",
         "targetBlank": new, "keepTime": not new, "includeVars": False, "asDropdown": False, "tags": [],

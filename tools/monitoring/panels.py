@@ -24,12 +24,12 @@ class Source:
 
     @property
     def reference(self) -> Json:
-        """What a panel or a query has, so that the variable decides."""
+        """The data source as a panel or a query has it, so that the variable decides."""
         return {"type": self.kind, "uid": f"${{{self.uid}}}"}
 
     @property
     def variable(self) -> Json:
-        """The choice at the head of the dashboard."""
+        """The choice of the data source at the head of the dashboard."""
         current = {"text": self.title, "value": self.uid}
         return {"type": "datasource", "name": self.uid, "label": self.title, "query": self.kind, "current": current}
 
@@ -52,7 +52,7 @@ class Prom:
     source = PROMETHEUS
 
     def json(self) -> Json:
-        """The target."""
+        """The query as a target of Grafana."""
         made: Json = {"expr": self.expr, "legendFormat": self.legend or "__auto", "range": not self.instant}
         if self.instant:
             made |= {"instant": True, "format": "table"}
@@ -69,34 +69,34 @@ class Sql:
     source = POSTGRES
 
     def json(self) -> Json:
-        """The target."""
+        """The query as a target of Grafana, its blanks folded."""
         shape = "time_series" if self.series else "table"
         return {"rawSql": " ".join(self.text.split()), "rawQuery": True, "editorMode": "code", "format": shape}
 
 
 @dataclass(frozen=True, slots=True)
 class LogQl:
-    """Lines of logs."""
+    """A query in LogQL for lines of logs."""
 
     expr: str
 
     source = LOKI
 
     def json(self) -> Json:
-        """The target."""
+        """The query as a target of Grafana, of 200 lines at most."""
         return {"expr": self.expr, "queryType": "range", "maxLines": 200}
 
 
 @dataclass(frozen=True, slots=True)
 class TraceQl:
-    """Traces that match."""
+    """A query in TraceQL for traces that match."""
 
     query: str
 
     source = TEMPO
 
     def json(self) -> Json:
-        """The target."""
+        """The query as a target of Grafana, of 20 traces at most."""
         return {"query": self.query, "queryType": "traceql", "limit": 20, "tableType": "traces"}
 
 
@@ -105,7 +105,9 @@ Query = Prom | Sql | LogQl | TraceQl
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """`kind` is Grafana's type; `extra` goes into the field defaults, `options` beside those of the kind."""
+    """A panel; `kind` is Grafana's type, `unit` Grafana's name of one, `width` and `height` are cells of its grid.
+    `extra` goes into the field defaults, `options` beside those of the kind.
+    """
 
     kind: str
     title: str
@@ -122,7 +124,7 @@ class Panel:
     links: tuple[Json, ...] = ()
 
     def json(self, number: int, x: int, y: int) -> Json:
-        """The panel at its place."""
+        """The panel with the id `number`, its upper left corner at column `x` (0 to 23) and line `y` of the grid."""
         source = self.queries[0].source.reference
         made: Json = {
             "id": number,
@@ -189,35 +191,39 @@ FROM_ZERO: Json = {"min": 0}
 
 
 def series(title: str, description: str, unit: str, *queries: Query, **more: Any) -> Panel:
-    """A graph over time, from zero unless told otherwise."""
+    """A graph over time, from zero unless `extra` says otherwise; `more` are fields of Panel."""
     return Panel("timeseries", title, description, queries, unit, **{"extra": FROM_ZERO, **more})
 
 
 def stat(title: str, description: str, unit: str, query: Query, steps: Steps = (), **more: Any) -> Panel:
-    """One number, with its colour."""
+    """One number, with its colour by `steps`; `more` are fields of Panel."""
     return Panel("stat", title, description, (query,), unit, steps=steps, **{"width": 4, "height": 4, **more})
 
 
 def table(title: str, description: str, *queries: Query, unit: str = "none", **more: Any) -> Panel:
-    """Rows and columns."""
+    """A table, from the answers of `queries`; `more` are fields of Panel."""
     return Panel("table", title, description, queries, unit, **more)
 
 
 def renamed(**names: str) -> Json:
-    """A transformation that calls columns as a reader would, and leaves the time of an instant query out."""
+    """A transformation that gives columns other names, and leaves the time of an instant query out. `names` are
+    old="new", __ in the old one stands for a blank; an empty new one leaves the column out.
+    """
     hidden = {"Time": True, **{old: True for old, new in names.items() if not new}}
     kept = {old.replace("__", " "): new for old, new in names.items() if new}
     return {"id": "organize", "options": {"excludeByName": hidden, "renameByName": kept}}
 
 
 def column(name: str, **properties: Any) -> Json:
-    """An override for one column or series: unit, thresholds, links, ..."""
+    """An override for one column or series: unit, thresholds, links, ...; __ in the name of a property stands for a
+    dot.
+    """
     values = [{"id": key.replace("__", "."), "value": value} for key, value in properties.items()]
     return {"matcher": {"id": "byName", "options": name}, "properties": values}
 
 
 def mapped(words: Iterable[tuple[float, str, str]]) -> Json:
-    """Numbers shown as words: (value, word, colour)."""
+    """A field default that shows numbers as words: (value, word, colour)."""
     options = {f"{value:g}": {"text": word, "color": colour} for value, word, colour in words}
     return {"mappings": [{"type": "value", "options": options}]}
 
@@ -232,7 +238,9 @@ class Row:
 
 
 def laid_out(rows: Iterable[Row]) -> list[Json]:
-    """All panels at their places, numbered in the order they are read."""
+    """All panels at their places, the ids from 1 in the order they are read; those of a folded row are within its
+    heading.
+    """
     made: list[Json] = []
     number, y = 1, 0
     for row in rows:
@@ -250,7 +258,7 @@ def laid_out(rows: Iterable[Row]) -> list[Json]:
 
 
 def dashboard(uid: str, title: str, about: str, rows: Iterable[Row], variables: Iterable[Json], **more: Any) -> Json:
-    """The whole file."""
+    """The whole file, as built-in types for JSON; `about` is its description, `more` are fields of the dashboard."""
     return {
         "uid": uid,
         "title": title,

@@ -235,7 +235,7 @@ ONE: list[Panel] = [
 
 
 def made() -> Json:
-    """The file."""
+    """The dashboard, as built-in types for JSON."""
     return dashboard(
         "iot-telemetry",
         "iot-stream: telemetry",

@@ -10,7 +10,9 @@ from tools.protobuf.generate import CODE, CONTRACT, compiled
 
 
 def main() -> int:
-    """Exit code 1: the contract is broken."""
+    """Write app/protobuf and the contract anew where they differ; returns the exit code, 1: the contract is broken, and
+    nothing is written. Raises CalledProcessError when protoc refuses.
+    """
     code, contract = compiled()
     published = FileDescriptorSet.FromString(CONTRACT.read_bytes()) if CONTRACT.exists() else FileDescriptorSet()
     if lines := broken(published, contract):

@@ -31,7 +31,9 @@ _CALLS = {
 
 
 def compiled() -> tuple[Mapping[str, str], FileDescriptorSet]:
-    """The modules by file name, and the contract that they speak. Raises CalledProcessError when protoc refuses."""
+    """(text of each module by file name, the contract that they speak), of all proto/*.proto. Raises CalledProcessError
+    when protoc refuses.
+    """
     names = sorted(path.name for path in PROTO.glob("*.proto"))
     with tempfile.TemporaryDirectory() as made:
         out = Path(made)

@@ -9,7 +9,7 @@ from app.top.model.snapshot import AlertRow
 
 
 class PageAnswer(Struct, frozen=True):
-    """Of one address; `samples` is None when it is down, and `problem` says why."""
+    """The answer of one address; `samples` is None when it is down, and `problem` says why."""
 
     url: str
     at: float  # seconds of a clock that only goes forward
@@ -20,7 +20,9 @@ class PageAnswer(Struct, frozen=True):
 
 
 class GroupAnswer(Struct, frozen=True):
-    """The workers' consumer group and the input topic, as Kafka has them; `problem` when it does not answer."""
+    """The workers' consumer group and the input topic, as Kafka has them, by partition; `problem` when it does not
+    answer.
+    """
 
     at: float
     group: str = ""

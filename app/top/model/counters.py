@@ -21,7 +21,7 @@ class CounterHistory:
         self._born: float | None = None
 
     def take(self, samples: MetricSamples, at: float) -> None:
-        """The page of a moment, `at` in seconds of a clock that only goes forward."""
+        """Count the page of a moment, `at` in seconds of a clock that only goes forward."""
         now, born = dict(samples.counters()), samples.value("process_start_time_seconds")
         anew = born != self._born or any(now.get(key, value) < value for key, value in self._last.items())
         before = {} if anew else self._last
@@ -37,7 +37,7 @@ class CounterHistory:
         self._last, self._at, self._born = now, at, born
 
     def total(self, name: str) -> float:
-        """The sum over all labels."""
+        """What a counter has counted, summed over all labels; 0 when it is on no page."""
         return sum(value for (sample, _), value in self.totals.items() if sample == name)
 
     def rate(self, name: str) -> float | None:
@@ -51,11 +51,11 @@ class CounterHistory:
         return sum(value for (sample, _), value in self.grown.items() if sample == name)
 
     def grown_by(self, name: str, label: str) -> dict[str, float]:
-        """The same by one label."""
+        """Growth of a counter between the last two pages, by one of its labels."""
         return summed(self.grown, name, label)
 
     def ledger(self) -> dict[int, dict[str, float]]:
-        """{partition: {outcome: records}} of a worker."""
+        """{partition: {outcome: records}} of a worker, since it was first looked at and what it had by then."""
         return _by_partition(self.totals)
 
     def ledger_rates(self) -> dict[int, dict[str, float]]:
@@ -67,7 +67,7 @@ class CounterHistory:
 
 
 def partition_of(label: str) -> int | None:
-    """A partition's number; None when it is none."""
+    """The number of a partition that a label names; None when it names none."""
     return int(label) if label.isascii() and label.isdigit() and len(label) <= 9 else None
 
 

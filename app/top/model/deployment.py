@@ -36,7 +36,9 @@ class Deployment:
         group: GroupAnswer | None = None,
         alerts: AlertsAnswer | None = None,
     ) -> Snapshot:
-        """`now`: the clock of the answers; `wall`: the time of day. An answer that was taken before is not counted."""
+        """The picture of this moment. `now`: the clock of the answers, in seconds; `wall`: the time of day, seconds
+        since 1970. `group`, `alerts` None: nobody was asked. An answer that was taken before is not counted again.
+        """
         self._count(now, [page for page in pages if self._is_fresh(page)])
         if group is not None:
             self._group.take(group)

@@ -16,7 +16,7 @@ class GroupHistory:
         self._failed = False
 
     def take(self, answer: GroupAnswer) -> None:
-        """One that was taken before changes nothing."""
+        """Note an answer; one that was taken before changes nothing."""
         self._failed = bool(answer.problem)
         if not answer.problem and (self._now is None or answer.at > self._now.at):
             self._before, self._now = self._now, answer
@@ -28,7 +28,7 @@ class GroupHistory:
 
     @property
     def said(self) -> str:
-        """The group, its state and how many it has, in words."""
+        """The group, its state and how many members it has, in words; empty while Kafka does not answer."""
         one = self.current
         return f"{one.group}: {one.state}, {one.members} member{'s' * (one.members != 1)}" if one.group else ""
 
@@ -38,18 +38,20 @@ class GroupHistory:
         return {n: float(max(0, end - _position(one, n))) for n, end in one.ends.items()}
 
     def lag_seconds(self, wall: float) -> dict[int, float]:
-        """How long the oldest record of each partition waits; 0 where none does. Those nobody looked up are absent."""
+        """For how many seconds the oldest record of each partition waits, by `wall`, seconds since 1970; 0 where none
+        does. Partitions that nobody looked up are absent.
+        """
         one, lag = self.current, self.lag()
         waiting = {n: max(0.0, wall - since) for n, since in one.waiting_since.items() if lag.get(n)}
         return waiting | {n: 0.0 for n, records in lag.items() if not records}
 
     def messages_per_second(self) -> float | None:
-        """Growth of the log, over all partitions; None before the second answer."""
+        """Growth of the log in records a second, over all partitions; None before the second answer."""
         rates = self._rates(lambda one: one.ends)
         return sum(rates.values()) if rates else None
 
     def committed_per_second(self) -> dict[int, float]:
-        """Of each partition; empty before the second answer."""
+        """Growth of the committed offset of each partition in records a second; empty before the second answer."""
         return self._rates(lambda one: {n: _position(one, n) for n in one.ends})
 
     def _rates(self, of: Callable[[GroupAnswer], Mapping[int, int]]) -> dict[int, float]:

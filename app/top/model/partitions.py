@@ -17,7 +17,8 @@ Ledger = dict[int, dict[str, float]]
 def rows(
     wall: float, workers: Mapping[str, PageAnswer], histories: Mapping[str, CounterHistory], group: GroupHistory
 ) -> tuple[PartitionRow, ...]:
-    """`workers`: by name, those that answer; `histories`: by URL, also of those that do not.
+    """A row for each partition that anybody knows, by number. `workers`: by name, those that answer; `histories`: by
+    URL, also of those that do not; `wall`: seconds since 1970.
 
     A worker knows its lag best: what it has done and not yet committed is no lag. Where none answers, Kafka's is taken.
     """

@@ -27,13 +27,17 @@ _SHOWN = 40  # characters of what a page says of itself
 
 
 def program_of(samples: MetricSamples) -> str:
-    """worker, bridge, notifier or what else iot_build_info says; empty for a page of another program."""
+    """The program of a page: worker, bridge, notifier or what else iot_build_info says; empty for a page of another
+    program.
+    """
     said = plain_text(samples.label("iot_build_info", "program"), 20)
     return said or next((name for name, metric in _OWN.items() if samples.has(metric)), "")
 
 
 def names(programs: Mapping[str, str]) -> dict[str, str]:
-    """URL -> program in, URL -> name out: those of which there are several, and workers, are numbered in order."""
+    """URL -> program in, URL -> name out: programs of which there are several, and workers, are numbered in order; an
+    address that has not said what it is keeps its host:port.
+    """
     several = {name for name, count in Counter(programs.values()).items() if count > 1} | {"worker"}
     seen: Counter[str] = Counter()
     found = {}
@@ -50,7 +54,7 @@ def where(url: str) -> str:
 
 
 def plain_text(text: str, most: int = _SHOWN) -> str:
-    """Others' words, harmless on a terminal: no control characters, and not too long."""
+    """Others' words, harmless on a terminal: no control characters, and at most `most` characters."""
     return "".join(c if c.isprintable() else "?" for c in text[:most])
 
 
@@ -60,7 +64,9 @@ def rows(
     histories: Mapping[str, CounterHistory],
     wall: float,
 ) -> tuple[ProgramRow, ...]:
-    """One for each answer; `wall` is the time of day, seconds since 1970."""
+    """A row for each answer, in their order; `called` and `histories` are by URL, `wall` is the time of day, seconds
+    since 1970.
+    """
     return tuple(_row(answer, called[answer.url], histories[answer.url], wall) for answer in answers)
 
 

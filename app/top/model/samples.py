@@ -25,11 +25,11 @@ class MetricSamples(Struct, frozen=True):
     values: Mapping[Key, float]
 
     def value(self, name: str) -> float | None:
-        """Of a metric without labels; None when the page has none of that name."""
+        """The value of a metric without labels; None when the page has none of that name."""
         return self.values.get((name, ()))
 
     def by(self, name: str, label: str) -> dict[str, float]:
-        """Sums of a metric by one of its labels."""
+        """The sums of a metric by one of its labels; samples without that label are under an empty text."""
         return summed(self.values, name, label)
 
     def label(self, name: str, label: str) -> str:
@@ -41,7 +41,7 @@ class MetricSamples(Struct, frozen=True):
         return any(name.startswith(beginning) for name, _ in self.values)
 
     def counters(self) -> Iterator[tuple[Key, float]]:
-        """Those that only grow while the process lives."""
+        """The samples that only grow while the process lives, by their names."""
         return ((key, value) for key, value in self.values.items() if key[0].endswith(_COUNTERS))
 
 
@@ -56,7 +56,9 @@ def summed(values: Mapping[Key, float], name: str, label: str) -> dict[str, floa
 
 
 def parse(page: bytes) -> MetricSamples:
-    """Read a page. Raises ValueError when it is no page of metrics."""
+    """Read the text of a page, of at most PAGE_BYTES. Raises ValueError that says why when it is no page of metrics, or
+    none of ours.
+    """
     text = page.decode(errors="replace")
     if any(len(line) > LINE_CHARACTERS for line in text.splitlines()):
         raise ValueError(f"no metrics page: a line of more than {LINE_CHARACTERS} characters")

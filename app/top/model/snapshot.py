@@ -55,7 +55,7 @@ class BooksTotal(Struct, frozen=True):
 
 
 class Totals(Struct, frozen=True):
-    """Of the whole deployment."""
+    """The figures of the whole deployment."""
 
     rows_per_second: float | None = None
     messages_per_second: float | None = None
@@ -83,7 +83,7 @@ class AlertRow(Struct, frozen=True):
 
 
 class Snapshot(Struct, frozen=True):
-    """All of it."""
+    """A deployment at one moment."""
 
     at: float  # seconds since 1970
     totals: Totals

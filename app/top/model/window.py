@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 
 class GrowthWindow:
-    """Increases of the last `seconds`, by label."""
+    """Increases of the last `seconds`, by label; `at` and `now` are of a clock that only goes forward."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -14,7 +14,7 @@ class GrowthWindow:
         self._since: float | None = None
 
     def add(self, at: float, grown: Mapping[str, float]) -> None:
-        """What was counted since the call before; the first says only when the looking began."""
+        """Take what was counted since the call before; the first call says only when the looking began."""
         if self._since is None:
             self._since = at
             return
@@ -24,7 +24,7 @@ class GrowthWindow:
             self._parts.popleft()
 
     def sums(self) -> dict[str, float]:
-        """By label."""
+        """The increases by label, summed."""
         found: dict[str, float] = {}
         for _, part in self._parts:
             for label, value in part.items():

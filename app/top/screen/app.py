@@ -73,7 +73,9 @@ class TopApp(App[None]):
         warnings: Callable[[], Sequence[str]] = tuple,
         stopped: threading.Event | None = None,
     ) -> None:
-        """`warnings`: what else to say above the tables; `notes`: lines of a tab; when `stopped` is set it ends."""
+        """`interval`: seconds between two looks; `title`: what stands above all; `warnings`: what else to say above the
+        tables; `notes`: lines of a tab, None: there is no such tab; when `stopped` is set, the screen ends.
+        """
         super().__init__(driver_class=TerminalDriver)
         self._watch, self._interval = watch, interval
         self._title, self._notes, self._warnings = title, notes, warnings
@@ -163,7 +165,7 @@ class TopApp(App[None]):
         self._draw()
 
     def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
-        """Enter: look into it."""
+        """Open the screen of the partition, or of the alert's device (Enter)."""
         key = event.row_key.value
         if self._snapshot is None or key is None:
             return
@@ -177,11 +179,11 @@ class TopApp(App[None]):
             self.push_screen(DeviceScreen(device, self._watch.device))
 
     def action_device(self) -> None:
-        """Ask which, then look into it."""
+        """Ask which device, then open its screen."""
         self.push_screen(AskDevice(), self._look_into)
 
     def action_tab(self, number: int) -> None:
-        """Show the table of that number, and go there."""
+        """Show the table of that number, from 0, and go there."""
         panes = list(self.query(TabPane))
         if number < len(panes):
             self.query_one(TabbedContent).active = panes[number].id or ""
@@ -197,25 +199,25 @@ class TopApp(App[None]):
         return focused if isinstance(focused, SnapshotTable) else self.query_one("#partitions", SnapshotTable)
 
     def action_sort(self) -> None:
-        """By the next column of the table that has the focus."""
+        """Sort the table that has the focus by its next column."""
         self._table().next_order()
 
     def action_reverse(self) -> None:
-        """Turn its order round."""
+        """Turn the order of the table that has the focus round."""
         self._table().reverse()
 
     def action_help(self) -> None:
-        """What each key does."""
+        """Show what each key does."""
         self.push_screen(HelpScreen())
 
     def action_filter(self) -> None:
-        """A line to type into."""
+        """Open the line into which a filter is typed."""
         line = self.query_one("#filter", Input)
         line.add_class("open")
         line.focus()
 
     def action_all_rows(self) -> None:
-        """No filter."""
+        """Take the filter away."""
         self.query_one("#filter", Input).value = ""
         self._close_filter()
 

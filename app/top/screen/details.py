@@ -42,12 +42,12 @@ class HelpScreen(ModalScreen[None]):
     """What each key does. Any key closes it."""
 
     def compose(self) -> ComposeResult:
-        """One box."""
+        """One box of text."""
         with VerticalScroll(id="help"):
             yield Static(HELP)
 
     def on_key(self) -> None:
-        """Whichever."""
+        """Close at any key."""
         self.dismiss()
 
 
@@ -71,11 +71,11 @@ class PartitionScreen(Screen[None]):
         yield Footer()
 
     def on_mount(self) -> None:
-        """With what is known already."""
+        """Draw what is known already."""
         self.show(self._snapshot)
 
     def show(self, snapshot: Snapshot) -> None:
-        """Draw the newest look."""
+        """Draw the newest look; a partition that is no longer there says so."""
         row = next((one for one in snapshot.partitions if one.partition == self._partition), None)
         if row is None:
             self.query_one("#facts", Static).update(f"partition {self._partition}: nobody knows it any more")
@@ -114,12 +114,12 @@ class DeviceScreen(Screen[None]):
     BINDINGS = [BACK]  # noqa: RUF012 - textual's way
 
     def __init__(self, name: str, ask: Callable[[str, str], Awaitable[DeviceAnswer]]) -> None:
-        """`name`: user/device."""
+        """`name`: user/device; `ask` is called with the two at every look."""
         super().__init__()
         self._called, self._ask = name, ask
 
     def compose(self) -> ComposeResult:
-        """All of it is text."""
+        """One text."""
         with VerticalScroll():
             yield Static(f"{self._called}: asking the database ...", id="device", markup=False)
         yield Footer()
@@ -164,11 +164,11 @@ class AskDevice(ModalScreen[str | None]):
     BINDINGS = [Binding("escape", "dismiss(None)", "Back")]  # noqa: RUF012 - textual's way
 
     def compose(self) -> ComposeResult:
-        """A line."""
+        """One line to type into."""
         yield Input(placeholder="user/device", id="ask")
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Whatever has a user and a device; else the line stays."""
+        """End with user/device when both are there; else the line stays."""
         user, _, device = event.value.strip().partition("/")
         if user and device:
             self.dismiss(f"{user}/{device}")

@@ -10,7 +10,7 @@ from textual.drivers.linux_driver import LinuxDriver
 
 
 class TerminalDriver(LinuxDriver):
-    """Textual's, but for the end of its terminal."""
+    """Textual's driver, but for the end of its terminal."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -28,7 +28,7 @@ class TerminalDriver(LinuxDriver):
 
 
 class ClosableOutput:
-    """A file of which no error is raised: the first one is told to `closed`."""
+    """A file of which no error is raised: `closed` is called at the first one, once."""
 
     def __init__(self, file: IO[str], closed: Callable[[], None]) -> None:
         self._file, self._closed, self._open = file, closed, True
@@ -38,15 +38,15 @@ class ClosableOutput:
         self._try(lambda: self._file.write(text))
 
     def flush(self) -> None:
-        """The same."""
+        """Flush, while somebody is there to read."""
         self._try(self._file.flush)
 
     def fileno(self) -> int:
-        """Of the terminal."""
+        """The descriptor of the terminal."""
         return self._file.fileno()
 
     def isatty(self) -> bool:
-        """What the file says."""
+        """Whether the file is a terminal."""
         return self._file.isatty()
 
     def _try(self, act: Callable[[], object]) -> None:

@@ -14,7 +14,7 @@ class Head(Static):
     """Totals, books and troubles, in as few lines as the width allows."""
 
     def show(self, snapshot: Snapshot, width: int, title: Sequence[Piece]) -> None:
-        """Draw it, below the title."""
+        """Draw the lines below `title`; `width` is characters."""
         text = Text(no_wrap=True, overflow="ellipsis")
         for head in (title, *headline.heads(snapshot)):
             for line in headline.packed(head, width):

@@ -12,7 +12,7 @@ from app.top.text.tone import Tone
 
 
 class SnapshotTable(DataTable[Text]):
-    """`spec` says what stands in it."""
+    """A table of a Snapshot; `spec` says what stands in it."""
 
     def __init__(self, spec: TableSpec) -> None:
         super().__init__(id=spec.name, cursor_type="row")
@@ -23,7 +23,9 @@ class SnapshotTable(DataTable[Text]):
         self._shape: tuple[list[str], list[str], list[int]] | None = None  # keys of rows; titles, widths of columns
 
     def show(self, snapshot: Snapshot, wanted: str, width: int) -> None:
-        """Draw it; `wanted` filters, `width` of the terminal says which columns have room."""
+        """Draw the rows that hold `wanted`, all for an empty text; `width` of the terminal, in characters, says which
+        columns have room.
+        """
         self._shown = (snapshot, wanted, width)
         rows = arranged(self.spec, snapshot, self.ordered_by, self.descending, wanted)
         columns = shown(self.spec, width)
@@ -79,13 +81,13 @@ class SnapshotTable(DataTable[Text]):
 
     @property
     def selected(self) -> str | None:
-        """The key of the row under the cursor."""
+        """The key of the row under the cursor; None: there is no row."""
         if not self.row_count:
             return None
         return self.coordinate_to_cell_key(self.cursor_coordinate).row_key.value
 
     def next_order(self) -> None:
-        """By the next column; after the last one as it comes. Numbers with the largest first."""
+        """Sort by the next column; after the last one as the rows come. Numbers have the largest first."""
         if self._shown is None:
             return
         snapshot, wanted, width = self._shown
@@ -98,7 +100,7 @@ class SnapshotTable(DataTable[Text]):
         self.show(snapshot, wanted, width)
 
     def reverse(self) -> None:
-        """The other way round."""
+        """Turn the order of the rows round."""
         self.descending = not self.descending
         if self._shown is not None:
             self.show(*self._shown)

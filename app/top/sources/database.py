@@ -40,7 +40,9 @@ class DatabaseSource:
         self._one_at_a_time = asyncio.Lock()
 
     async def ask(self) -> AlertsAnswer:
-        """The open alerts."""
+        """The number of open alerts, and the newest of them, NEWEST at most; `problem` where the database does not
+        answer within SECONDS. Never raises for an outage.
+        """
         try:
             async with self._one_at_a_time, asyncio.timeout(SECONDS):
                 count, newest = await newest_open(await self._connected(), NEWEST)
@@ -49,7 +51,9 @@ class DatabaseSource:
         return AlertsAnswer(time.monotonic(), count, tuple(map(_row, newest)))
 
     async def device(self, user: str, device: str) -> DeviceAnswer:
-        """Its last readings, its status and its open alerts."""
+        """The last READINGS readings of a device, its status and its open alerts; `problem` where the database does not
+        answer within twice SECONDS. Never raises for an outage.
+        """
         try:
             async with self._one_at_a_time, asyncio.timeout(2 * SECONDS):
                 connection = await self._connected()

@@ -21,16 +21,18 @@ SECONDS = 15.0  # for all that is asked in one look; times of records alone may 
 
 
 class GroupSource:
-    """Asks as nobody's member: the group does not notice."""
+    """Asks Kafka as nobody's member: the group does not notice."""
 
     def __init__(self, settings: Settings) -> None:
-        """Raises what reading the files of the settings raises."""
+        """Raises ValueError or OSError when a file of the settings (TLS, password) cannot be used."""
         self._kafka, self._group, self._topic = access(settings), settings.group_id, settings.kafka_topic
         self._admin: AIOKafkaAdminClient | None = None
         self._consumer: AIOKafkaConsumer | None = None
 
     async def ask(self, times: bool) -> GroupAnswer:
-        """Look once; with `times` also when the oldest record that waits was written, which costs a read of each."""
+        """Look once; with `times` also when the oldest record that waits was written, which costs a read of each
+        partition. `problem` says why where Kafka does not answer within SECONDS. Never raises for an outage.
+        """
         try:
             async with asyncio.timeout(SECONDS):
                 return await self._look(times)

@@ -24,14 +24,16 @@ class ReadyBody(msgspec.Struct):
 
 
 def session() -> ClientSession:
-    """For all addresses of one `top`; close it."""
+    """The client of all addresses of one `top`, whose answers may take SECONDS; the caller closes it."""
     return ClientSession(
         timeout=ClientTimeout(total=SECONDS), headers=_HEADERS, cookie_jar=DummyCookieJar(), auto_decompress=False
     )
 
 
 async def ask(client: ClientSession, url: str) -> PageAnswer:
-    """Look once. `url` without /metrics at its end."""
+    """Look at one address once; `url` is without /metrics at its end. `problem` says why where there is no page. Never
+    raises for an outage.
+    """
     try:
         (status, body), (ready, missing) = await asyncio.gather(
             _get(client, f"{url}/metrics", PAGE_BYTES), _ready(client, url)

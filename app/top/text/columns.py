@@ -20,7 +20,7 @@ class TableColumn(NamedTuple):
     tone: Callable[[Any], Tone] = lambda _: Tone.PLAIN  # of a value
 
     def cell(self, row: Any) -> str:
-        """What stands in it."""
+        """The text that stands in the cell of a row."""
         return self.text(self.value(row))
 
 
@@ -118,7 +118,7 @@ SPECS = (PROGRAMS, PARTITIONS, BOOKS, ALERTS)
 
 
 def shown(spec: TableSpec, width: int) -> list[TableColumn]:
-    """Those columns that have room."""
+    """The columns that have room in a terminal of so many characters."""
     return [column for column in spec.columns if width >= column.least]
 
 
@@ -140,5 +140,5 @@ def _holds(spec: TableSpec, row: Any, wanted: str) -> bool:
 
 
 def numeric(column: TableColumn, rows: Sequence[AlertRow | PartitionRow | ProgramRow]) -> bool:
-    """Whether its cells stand to the right, and its largest come first."""
+    """Whether the cells of a column stand to the right, and its largest come first: whether any of them is a number."""
     return any(isinstance(column.value(row), int | float) for row in rows)

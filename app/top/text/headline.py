@@ -23,12 +23,12 @@ class Piece(NamedTuple):
 
 
 def heads(snapshot: Snapshot) -> list[list[Piece]]:
-    """All there is above the tables; each list begins a line."""
+    """All there is above the tables: totals, books, troubles; each list begins a line."""
     return [pieces(snapshot), books(snapshot) + counts(snapshot), troubles(snapshot)]
 
 
 def pieces(snapshot: Snapshot) -> list[Piece]:
-    """The totals."""
+    """The totals of a deployment, in the order in which they are shown."""
     totals = snapshot.totals
     lag = words.count(totals.lag)
     if totals.lag_seconds is not None:
@@ -76,7 +76,7 @@ def troubles(snapshot: Snapshot) -> list[Piece]:
 
 
 def packed(parts: Sequence[Piece], width: int) -> list[list[Piece]]:
-    """As few lines as hold them, in order, none torn apart."""
+    """The pieces in as few lines of `width` characters as hold them, in order, none torn apart."""
     lines: list[list[Piece]] = []
     room = 0
     for part in parts:

@@ -13,13 +13,13 @@ WIDTH = 120
 
 
 def line(snapshot: Snapshot) -> str:
-    """The totals, what the books lack, and what is down."""
+    """One line: the time of day, the totals, what the books lack, and what is down."""
     parts = [*headline.pieces(snapshot), headline.books(snapshot)[-1], *headline.troubles(snapshot)]
     return headline.GAP.join([_clock(snapshot), *map(str, parts)])
 
 
 def page(snapshot: Snapshot, width: int = WIDTH) -> str:
-    """The totals and every table that has rows."""
+    """Several lines: the totals, and every table that has rows, in `width` characters."""
     lines = [_clock(snapshot) + (f"{headline.GAP}group {snapshot.group}" if snapshot.group else "")]
     lines += [
         headline.GAP.join(map(str, part)) for head in headline.heads(snapshot) for part in headline.packed(head, width)
@@ -31,7 +31,7 @@ def page(snapshot: Snapshot, width: int = WIDTH) -> str:
 
 
 def as_json(snapshot: Snapshot) -> str:
-    """One line of JSON; null is what is not known."""
+    """The snapshot as one line of JSON; null is what is not known."""
     content: dict[str, Any] = msgspec.to_builtins(snapshot)
     for row, one in zip(content["partitions"], snapshot.partitions, strict=True):
         row["difference"] = one.difference

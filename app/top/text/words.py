@@ -18,19 +18,19 @@ def count(number: float | None) -> str:
 
 
 def whole(number: float | None) -> str:
-    """Every digit: of the books, where one record matters."""
+    """A whole number with every digit: for the books, where one record matters."""
     return UNKNOWN if number is None else f"{number:,.0f}"
 
 
 def rate(number: float | None) -> str:
-    """Something a second: one digit after the point where it is small."""
+    """A number a second: one digit after the point where it is small."""
     if number is None:
         return UNKNOWN
     return f"{number:.1f}" if 0 < number < 9.95 else count(number)
 
 
 def seconds(number: float | None) -> str:
-    """A time, in its two largest units."""
+    """A time given in seconds, in its two largest units: 250ms, 5.0s, 1m30s, 2h5m, 3d4h."""
     if number is None:
         return UNKNOWN
     if number < 0.9995:
@@ -45,7 +45,7 @@ def seconds(number: float | None) -> str:
 
 
 def size(number: float | None) -> str:
-    """Bytes, in binary units."""
+    """A number of bytes, in binary units."""
     if number is None:
         return UNKNOWN
     for unit in ("B", "K", "M", "G"):
