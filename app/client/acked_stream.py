@@ -15,13 +15,13 @@ class AckedStream(Protocol):
         """
 
     def end(self) -> None:
-        """Nothing more will be put."""
+        """Note that nothing more will be put."""
 
     async def next_ack(self) -> Acked | None:
-        """What became of a batch; None: of all that was put. Raises as `put`."""
+        """What became of a batch; None: of all that was put, and nothing more comes. Raises as `put`."""
 
     def left(self) -> Sequence[Item]:
         """The items without an ack, in order."""
 
     async def close(self) -> None:
-        """End at once."""
+        """End the stream at once; what has no ack by now may be in Kafka or not."""

@@ -34,7 +34,7 @@ log = logging.getLogger("iot_stream.client")  # a library's own: who uses it dec
 
 
 def log_failure(failures: int, pause: float, error: BaseException) -> None:
-    """Note that something is tried again."""
+    """Log that something is tried again in `pause` seconds, after so many failures in a row (1: the first)."""
     log.log(log_level(failures), "gateway: %s; again in %.1f s (failure %d)", words(error), pause, failures)
 
 
@@ -48,7 +48,9 @@ class AsyncIngestClient:
         pace: Pace | None = None,
         failed: Failed = log_failure,
     ) -> None:
-        """`target`: `unix:///path` or `host:port`. Nothing is connected yet. Raises PermanentError: open_channel."""
+        """`target`: `unix:///path` or `host:port`. `failed` is called before each wait, as `log_failure`. Nothing is
+        connected yet. Raises PermanentError as open_channel, and where protobuf runs in Python alone.
+        """
         require_upb()
         self._credentials, self._pace, self._failed = credentials or ClientCredentials(), pace or Pace(), failed
         self._channel = open_channel(target, self._credentials)
@@ -61,11 +63,11 @@ class AsyncIngestClient:
         await self.close()
 
     async def close(self) -> None:
-        """End all calls."""
+        """End all calls at once, and the connection."""
         await self._channel.close()
 
     async def push(self, items: Iterable[Item], force_flush: bool = False) -> Acked:
-        """Send items of one kind; returns once Kafka has each that is not refused.
+        """Send items of one kind, in batches one after another; returns once Kafka has each that is not refused.
 
         `force_flush`: and all that the gateway had taken before. Raises NotAckedError and GatewayRefusedError, which
         have the items without an ack, and TypeError for items of two kinds.
@@ -96,16 +98,22 @@ class AsyncIngestClient:
             await sending.close()
 
     def sending(self) -> Sending:
-        """A stream by hand, for who makes batches: `put`, `end`, `next_ack`, `close`."""
+        """A stream by hand, for who makes batches: `put`, `end`, `next_ack`, `close`. To be called in the
+        event loop.
+        """
         return Sending(self._open, self._pace, self._failed)
 
     async def flush(self) -> int:
-        """Return once all that the gateway has taken is in Kafka: how many records waited. Raises as `push`."""
+        """Return once all that the gateway has taken, from anybody, is in Kafka: how many records waited. Raises
+        NotAckedError and GatewayRefusedError, without items.
+        """
         answer = await self._tried(lambda: self._call(self._stub.Flush, FlushRequest()), list)
         return int(answer.flushed)
 
     async def health(self) -> GetHealthResponse:
-        """How the gateway does. Asked once: raises NotAckedError when it cannot be reached now."""
+        """How the gateway does. Asked once: raises NotAckedError when it cannot be reached now, GatewayRefusedError
+        when it refuses to say.
+        """
         try:
             return cast("GetHealthResponse", await self._call(self._stub.GetHealth, GetHealthRequest()))
         except grpc.RpcError as error:

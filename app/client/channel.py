@@ -35,11 +35,13 @@ class ClientCredentials(Struct, frozen=True):
 
     @property
     def encrypted(self) -> bool:
-        """Whether TLS is spoken."""
+        """Whether TLS is spoken: as `tls` says, else whether a CA or a certificate is given."""
         return bool(self.ca_file or self.certificate_file) if self.tls is None else self.tls
 
     def metadata(self) -> list[tuple[str, str]]:
-        """That of each call. Raises PermanentError when the file of the token cannot be read."""
+        """The metadata of each call, empty without a token. Raises PermanentError when the file of the token cannot be
+        read.
+        """
         token = self.token
         if self.token_file is not None:
             token = _read(self.token_file).decode("utf-8-sig", "replace").strip()

@@ -43,13 +43,13 @@ class IngestClient:
         self.close()
 
     def close(self) -> None:
-        """End all calls. Closing again does nothing."""
+        """End all calls, and the thread. Closing again does nothing."""
         if self._thread.is_alive():
             self._wait(self._client.close())
             self._end()
 
     def push(self, items: Iterable[Item], force_flush: bool = False) -> Acked:
-        """Send items of one kind; returns once Kafka has each that is not refused. Raises as AsyncIngestClient."""
+        """Send items of one kind; returns once Kafka has each that is not refused. Raises as AsyncIngestClient.push."""
         return self._wait(self._client.push(list(items), force_flush))
 
     def stream(self, items: Iterable[Item]) -> Iterator[Acked]:
@@ -72,11 +72,13 @@ class IngestClient:
             self._wait(sending.close())
 
     def flush(self) -> int:
-        """Return once all that the gateway has taken is in Kafka: how many records waited."""
+        """Return once all that the gateway has taken is in Kafka: how many records waited. Raises as
+        AsyncIngestClient.flush.
+        """
         return self._wait(self._client.flush())
 
     def health(self) -> GetHealthResponse:
-        """How the gateway does. Asked once: raises NotAckedError when it cannot be reached now."""
+        """How the gateway does. Asked once; raises as AsyncIngestClient.health."""
         return self._wait(self._client.health())
 
     async def _made(self, target: str, credentials: ClientCredentials | None, failed: Failed) -> AsyncIngestClient:

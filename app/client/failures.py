@@ -48,7 +48,9 @@ class GatewayRefusedError(PermanentError):
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether the same call may succeed later."""
+    """Whether the same call may succeed later: for an RpcError by its code and words, else for a TransientError or
+    TimeoutError.
+    """
     if isinstance(error, grpc.RpcError):
         said = words(error)
         passing = getattr(error, "code", _unknown)() in AGAIN or _CUT.search(said) is not None
@@ -69,7 +71,7 @@ def pause_after(error: BaseException, failures: int, pace: Pace) -> float:
 
 
 def words(error: BaseException) -> str:
-    """What went wrong, on one line."""
+    """What went wrong, on one line; for an RpcError its code first."""
     if isinstance(error, grpc.RpcError):
         status = getattr(error, "code", _unknown)()
         details = getattr(error, "details", str)() or ""
@@ -78,12 +80,12 @@ def words(error: BaseException) -> str:
 
 
 def refused(error: BaseException, items: Sequence[Item] = ()) -> GatewayRefusedError:
-    """For a failure that does not pass."""
+    """The error to raise for a failure that does not pass; `items` have no ack."""
     return GatewayRefusedError(f"the gateway refuses: {words(error)}", items)
 
 
 def given_up(error: BaseException, seconds: float, items: Sequence[Item] = ()) -> NotAckedError:
-    """For one that has not passed in time."""
+    """The error to raise for a failure that has not passed in `seconds`; `items` have no ack."""
     return NotAckedError(f"no ack within {seconds:g} s: {words(error)}", items)
 
 

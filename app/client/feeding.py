@@ -19,7 +19,8 @@ class Feeder:
         self._one = asyncio.Lock()  # from the making of a batch until it is put: batches are put in their order
 
     async def feed(self, items: AsyncIterable[Item] | Iterable[Item]) -> None:
-        """Put all items, and end the sending. What `items` raises is raised after that of what it gave before.
+        """Put all items, and end the sending: a batch when it is full, and what has gathered every Pace.linger seconds.
+        What `items` raises is raised after what it gave before was put.
 
         Raises what ends the sending.
         """

@@ -28,11 +28,11 @@ class SendWindow:
         return bool(self._waiting)
 
     def put(self, batch: SentBatch) -> None:
-        """Another batch, to go where its number says."""
+        """Take another batch, to go where its number says."""
         heappush(self._waiting, (batch.number, batch))
 
     def next(self, now: float) -> SentBatch | None:
-        """The next to send on this stream, which counts as sent; None: all are."""
+        """The next batch to send on this stream, which counts as sent at `now`; None: all are."""
         if not self._waiting:
             return None
         number, batch = heappop(self._waiting)
@@ -61,7 +61,7 @@ class SendWindow:
         self._sent.clear()
 
     def sent_since(self) -> float | None:
-        """When the oldest batch was sent that has no ack; None: there is none."""
+        """When the oldest batch was sent that has no ack, by the clock of `next`; None: there is none."""
         return min((batch.sent_at for batch in self._sent.values()), default=None)
 
     def left(self) -> Iterator[Item]:

@@ -25,7 +25,7 @@ PUT_OFF = TransientError(f"the gateway takes items of a batch later ({LATER})")
 
 
 class Sending:
-    """Of one event loop. To be closed, or what runs in it goes on."""
+    """A stream of batches in one event loop. To be closed, or what runs in it goes on."""
 
     def __init__(self, open_call: Open, pace: Pace, failed: Failed) -> None:
         self._open, self._pace, self._failed = open_call, pace, failed
@@ -45,7 +45,9 @@ class Sending:
         return len(self._window) + len(self._acked) >= self._pace.in_flight
 
     async def put(self, batch: SentBatch) -> None:
-        """Send a batch after the others; waits while it is full. Raises what ended the sending."""
+        """Send a batch after the others; waits while it is full. Raises what ended the sending: NotAckedError,
+        GatewayRefusedError.
+        """
         await self._until(lambda: not self.full or self._running.done())
         self._raise()
         if not len(self._window):
@@ -54,7 +56,7 @@ class Sending:
         self._changed.set()
 
     def end(self) -> None:
-        """Nothing more will be put."""
+        """Note that nothing more will be put."""
         self._ended = True
         self._changed.set()
 
@@ -78,7 +80,7 @@ class Sending:
             self._running.exception()  # it was told, or nobody waits for it
 
     def left(self) -> list[Item]:
-        """The items without an ack."""
+        """The items without an ack, in order."""
         return list(self._window.left())
 
     async def _until(self, ready: Callable[[], object]) -> None:

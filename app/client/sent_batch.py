@@ -34,7 +34,7 @@ class Acked(NamedTuple):
 
 
 def joined(answers: Sequence[Acked]) -> Acked:
-    """What became of all of one push."""
+    """What became of all of one push, of the answers to its batches in their order."""
     return Acked(
         0,
         sum(one.accepted for one in answers),
@@ -64,7 +64,7 @@ class SentBatch:
 
     @property
     def left(self) -> Sequence[Item]:
-        """Those that are neither accepted nor refused for ever."""
+        """The items that are neither accepted nor refused for ever."""
         return [self.items[index] for index in self._open]
 
     def settle(self, ack: BatchAck) -> Acked | None:
@@ -103,7 +103,9 @@ class Batcher:
         self._size = self._number = self._first = 0
 
     def add(self, item: Item) -> SentBatch | None:
-        """Take an item; the batch before it, if that is full. Raises TypeError for an item of another kind."""
+        """Take an item; returns the batch before it, if that is full, else None. Raises TypeError for an item of
+        another kind.
+        """
         if self._kind is not type(item):
             if self._kind is not None or not isinstance(item, Event | Metric):
                 raise TypeError(f"a {type(item).__name__}: a stream is of events or of metrics, from its first item on")
@@ -116,7 +118,7 @@ class Batcher:
         return made
 
     def rest(self) -> SentBatch | None:
-        """What has gathered, full or not; None: nothing."""
+        """A batch of what has gathered, full or not; None: nothing has."""
         if not self._items:
             return None
         self._number += 1
@@ -137,7 +139,7 @@ def batches(items: Iterable[Item], pace: Pace) -> Iterator[SentBatch]:
 
 
 def batch_of(items: Sequence[Item], number: int = 0) -> EventBatch | MetricBatch:
-    """One message of copies of the items, which are of one kind.
+    """One message of copies of the items, at least one and all of one kind.
 
     A metric without a time gets that of now, here and once: the gateway would give it that of its arrival, another one
     each time that it is sent, and it would be stored as often.

@@ -95,7 +95,7 @@ class QuicOutlet:
     """Metrics with the operator's certificate: each user a node, each device one of its sensors."""
 
     def __init__(self, address: str, ca: Path, certificate: Path, key: Path) -> None:
-        """`address` is host:port; the files are PEM. Raises ValueError for files that cannot be used."""
+        """`address` is host:port; the files are PEM. Raises SettingsError for files that cannot be used."""
         from app.client.quic.credentials import client_configuration
         from app.client.quic.sender import QuicSender
 

@@ -32,14 +32,14 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Owner(NamedTuple):
-    """Whose a line is that does not say it."""
+    """Whose a line is that does not say it; None: such a line is a fault."""
 
     user: str | None = None  # or node
     device: str | None = None  # or sensor
 
 
 def item_of(line: bytes, owner: Owner) -> Item | Fault:
-    """The item that a line is."""
+    """The item that a line of JSON is, without its line break, or why it is none. Never raises."""
     fields = read_fields(line, MAX_DEPTH)
     if isinstance(fields, Fault):
         return fields

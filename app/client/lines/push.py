@@ -42,7 +42,7 @@ class _Kind:
 
 
 class LinePush:
-    """One run over one source."""
+    """Pushes the lines of one source, once."""
 
     def __init__(self, streams: Streams, pace: Pace, owner: Owner, report: PushReport) -> None:
         self._streams, self._pace, self._owner, self._report = streams, pace, owner, report
@@ -52,16 +52,18 @@ class LinePush:
 
     @property
     def mark(self) -> Mark:
-        """All lines before it are settled."""
+        """Where to go on after a crash: all lines before it are settled."""
         opened = [line for kind in self._kinds.values() if (line := kind.open.first)]
         first = min(opened, default=None, key=lambda line: line.number)
         number, start = (first.number, first.start) if first else self._next
         return moved(self._mark, number, start, self._head)
 
     async def run(self, lines: Lines, mark: Mark, path: Path | None) -> None:
-        """Until the source ends and each line is settled; it begins at `mark`, which is kept in `path` as it moves.
+        """Push until the source ends and each line is settled; `lines` begin at `mark`, which is kept in the file
+        `path` as it moves, every MARK_SECONDS (None: nowhere).
 
-        Raises NotAckedError, GatewayRefusedError, PermanentError, and OSError of the source. The mark is true then too.
+        Raises NotAckedError, GatewayRefusedError, PermanentError (also for a line of more than LINE_MAX bytes), and
+        OSError of the source. The mark is true then too.
         """
         self._mark, self._next = mark, (mark.line, mark.offset)
         self._kinds = {kind: _Kind(begin(), self._pace) for kind, begin in self._streams.items()}

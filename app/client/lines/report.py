@@ -9,10 +9,12 @@ from app.client.lines.source import Line
 
 
 class PushReport:
-    """Of one run."""
+    """The figures of one run."""
 
     def __init__(self, refused_to: TextIO | None = None) -> None:
-        """`refused_to`: a line of JSON for each line that is refused."""
+        """`refused_to`: gets a line of JSON (line, reason, error, text) for each line that is refused; None: they are
+        counted alone.
+        """
         self.accepted = 0
         self.reasons = Counter[str]()
         self.failure = ""  # the last time that something was tried again, and why; empty after an ack
@@ -25,16 +27,16 @@ class PushReport:
 
     @property
     def seconds(self) -> float:
-        """Since the start."""
+        """Seconds since the start of the run."""
         return time.monotonic() - self._began
 
     def accept(self, count: int) -> None:
-        """So many lines are in Kafka."""
+        """Count so many lines that are in Kafka."""
         self.accepted += count
         self.failure = ""
 
     def refuse(self, line: Line, reason: str, error: str) -> None:
-        """A line is not, nor will it be."""
+        """Count a line that is not in Kafka, nor will be, by its `reason`; `error` is for a person."""
         self.reasons[reason] += 1
         if self._refused_to:
             text = line.text.decode("utf-8", "backslashreplace")
@@ -42,7 +44,7 @@ class PushReport:
             self._refused_to.write(json.dumps(said, ensure_ascii=False) + "\n")
 
     def figures(self) -> dict[str, object]:
-        """For machines."""
+        """The figures for machines, as built-in types; rates are lines a second."""
         rate = round(self.accepted / self.seconds) if self.seconds else 0
         return {
             "accepted": self.accepted,
@@ -53,7 +55,7 @@ class PushReport:
         }
 
     def line(self) -> str:
-        """For people: one line."""
+        """The figures for people, on one line."""
         figures = self.figures()
         reasons = ", ".join(f"{reason} {count}" for reason, count in self.reasons.most_common())
         return f"{self.accepted} accepted, {self.refused} refused{f' ({reasons})' if reasons else ''}, " + (

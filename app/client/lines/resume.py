@@ -16,7 +16,7 @@ SKIP = 1 << 20
 
 
 class Mark(Struct, frozen=True):
-    """All lines before this one are settled."""
+    """How far a source was pushed: all lines before this one are settled."""
 
     line: int = 1
     offset: int = 0  # its first byte
@@ -25,7 +25,9 @@ class Mark(Struct, frozen=True):
 
 
 def read_mark(path: Path) -> Mark:
-    """What is in the file; the beginning, when there is no such file. Raises PermanentError for another content."""
+    """The mark in the file; the beginning, when there is no such file. Raises PermanentError for another content, or a
+    file that cannot be read.
+    """
     try:
         return msgspec.json.decode(path.read_bytes(), type=Mark)
     except FileNotFoundError:
@@ -35,7 +37,7 @@ def read_mark(path: Path) -> Mark:
 
 
 def write_mark(path: Path, mark: Mark) -> None:
-    """Whole or not at all. Raises PermanentError."""
+    """Write the mark whole or not at all. Raises PermanentError when the file cannot be written."""
     new = path.with_name(path.name + ".new")
     try:
         new.write_bytes(json.dumps(msgspec.to_builtins(mark)).encode() + b"\n")
@@ -45,7 +47,9 @@ def write_mark(path: Path, mark: Mark) -> None:
 
 
 def skip(source: BinaryIO, mark: Mark, path: Path) -> None:
-    """Read on to the mark, and see that it is the source of the mark. Raises PermanentError when it is another."""
+    """Read `source`, which stands at its beginning, on to the mark, and see that it is the source of the mark; `path`
+    is the file of the mark, for the message. Raises PermanentError when it is another source.
+    """
     head = source.read(mark.head_bytes)
     left = mark.offset - len(head)
     if source.seekable():
@@ -58,7 +62,9 @@ def skip(source: BinaryIO, mark: Mark, path: Path) -> None:
 
 
 def moved(mark: Mark, line: int, offset: int, head: bytes) -> Mark:
-    """The mark further on; `head`: the first bytes of a source that was pushed from its beginning, else empty."""
+    """The mark further on, at the line `line` with its first byte at `offset`; `head`: the first bytes of a source that
+    was pushed from its beginning, else empty.
+    """
     head = head[: min(offset, HEAD)]
     if len(head) > mark.head_bytes:
         return Mark(line, offset, _digest(head), len(head))

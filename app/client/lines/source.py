@@ -21,7 +21,9 @@ class Line(NamedTuple):
 
 
 class Lines:
-    """Of one source, from where it stands. A line that is too long ends the reading: `overlong` has its number."""
+    """The lines of one source, from where it stands. A line of more than LINE_MAX bytes ends the reading: `overlong`
+    has its number.
+    """
 
     def __init__(self, source: BinaryIO, number: int = 1, start: int = 0) -> None:
         """`number` and `start`: of the first line, where the source stands now."""
@@ -30,7 +32,9 @@ class Lines:
         self.overlong: int | None = None
 
     async def blocks(self) -> AsyncIterator[list[Line]]:
-        """The lines, in their order, until the source ends; what follows its last line break is a line too."""
+        """The lines, in their order, some at a time as they come, until the source ends; what follows its last line
+        break is a line too. Raises OSError of the source.
+        """
         loop, found = asyncio.get_running_loop(), asyncio.Queue[bytes | OSError]()
         room = threading.Semaphore(AHEAD)
 

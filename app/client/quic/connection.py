@@ -15,7 +15,9 @@ class SenderConnection(QuicConnection):
     """A connection to the gateway."""
 
     def forgotten(self, datagram: bytes) -> bool:
-        """Whether this ends in the token of an id of ours: the gateway was restarted, and knows it no more."""
+        """Whether a datagram ends in the stateless reset token of an id of ours: the gateway was restarted, and knows
+        the connection no more.
+        """
         if not LEAST_BYTES <= len(datagram) <= MOST_BYTES:
             return False
         last = datagram[-TOKEN_BYTES:]

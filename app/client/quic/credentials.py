@@ -15,9 +15,11 @@ _UNREADABLE = (OSError, ValueError, TypeError, UnsupportedAlgorithm)  # TypeErro
 
 
 def client_configuration(ca: Path, certificate: Path, key: Path | None, server_name: str) -> QuicConfiguration:
-    """Shows `certificate`, and trusts a gateway of this name that the CA has signed for.
+    """The configuration of a sender, which shows `certificate`, and trusts a gateway of this name that the CA has
+    signed for. All files are PEM.
 
-    `key` None: it is in the file of the certificate; `server_name`: a name or an address. Raises SettingsError.
+    `key` None: it is in the file of the certificate; `server_name`: a name or an address. Raises SettingsError that
+    names the file which cannot be used, and for a key that is not the certificate's.
     """
     made = QuicConfiguration(
         is_client=True, alpn_protocols=[ALPN], idle_timeout=IDLE_SECONDS, server_name=server_name, cafile=str(ca)

@@ -27,7 +27,7 @@ Failed = Callable[[int, float, str], None]  # failures in a row, seconds until t
 
 
 def log_failure(failures: int, pause: float, why: str) -> None:
-    """Note that something is tried again."""
+    """Log that a connection is tried again in `pause` seconds, after so many failures in a row (1: the first)."""
     log.log(log_level(failures), "quic_disconnected", reason=why, failures=failures, wait_seconds=round(pause, 2))
 
 
@@ -40,7 +40,7 @@ class _Unanswered(Struct):
 
 
 class QuicSender:
-    """Use it with `async with`; `send` from one task."""
+    """Sends batches of metrics. Use it with `async with`; `send` from one task."""
 
     def __init__(
         self,
@@ -49,7 +49,9 @@ class QuicSender:
         max_bytes: int = MAX_BYTES,
         failed: Failed = log_failure,
     ) -> None:
-        """`configuration`: of credentials.py; `max_bytes` bounds the batches that are kept."""
+        """`address`: host and port; `configuration`: of credentials.py; `max_bytes` bounds the batches that are kept,
+        the last one may go beyond; `failed` is called before each wait, as `log_failure`.
+        """
         self.connections = self.repeated = 0  # for whoever wants to know how it went
         self._address, self._configuration, self._max, self._failed = address, configuration, max_bytes, failed
         self._kept: dict[int, _Unanswered] = {}
@@ -78,14 +80,15 @@ class QuicSender:
 
     @property
     def unanswered(self) -> int:
-        """Batches that are kept."""
+        """How many batches are kept, as they have no answer."""
         return len(self._kept)
 
     async def send(self, batch: MetricBatch) -> "asyncio.Future[BatchAck]":
         """Take a batch, once there is room for it; its `batch_id` is set here.
 
         The future is done once the gateway has answered: with `refusal` set when the whole batch was refused for ever.
-        Raises PermanentError when the gateway will never take us; so does every future then.
+        Raises PermanentError when the gateway will never take us; so does every future then. A future raises
+        TransientError when the sender is closed before its answer.
         """
         while self._bytes >= self._max:
             await self._wait()
@@ -101,7 +104,7 @@ class QuicSender:
         return kept.answer
 
     async def flush(self) -> None:
-        """Return once all is answered. Raises PermanentError."""
+        """Return once all is answered. Raises PermanentError when the gateway will never take us."""
         while self._kept:
             await self._wait()
         if self._failure:
@@ -201,5 +204,5 @@ class QuicSender:
 
     @property
     def figures(self) -> Mapping[str, int]:
-        """How it went, for a report."""
+        """How it went, for a report: connections made, batches sent again, batches without an answer."""
         return {"connections": self.connections, "repeated": self.repeated, "unanswered": self.unanswered}

@@ -28,7 +28,9 @@ class QuicSending:
         self._changed = asyncio.Event()
 
     async def put(self, batch: SentBatch) -> None:
-        """Send a batch after the others; waits while there is no room. Raises what ended the sending."""
+        """Send a batch after the others; waits while there is no room. Raises what ended the sending: PermanentError,
+        TransientError.
+        """
         await self._until(lambda: len(self._open) + len(self._acked) < self._pace.in_flight and not self._put_off)
         if not self._open:
             self._progress = time.monotonic()
@@ -36,7 +38,7 @@ class QuicSending:
         await self._send(batch)
 
     def end(self) -> None:
-        """Nothing more will be put."""
+        """Note that nothing more will be put."""
         self._ended = True
         self._changed.set()
 

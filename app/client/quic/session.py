@@ -34,10 +34,10 @@ class SessionEnd(NamedTuple):
 
 
 class QuicSession(asyncio.DatagramProtocol):
-    """From `open_session` to its end; `closed` is done then."""
+    """A connection from `open_session` to its end; `closed` is done then, with why."""
 
     def __init__(self, configuration: QuicConfiguration, answered: Callable[[int, BatchAck], None]) -> None:
-        """`answered` is told of each answer, and the number of its stream."""
+        """`answered` gets the number of a stream and each answer on it, in order."""
         loop = asyncio.get_running_loop()
         self.connected: asyncio.Future[None] = loop.create_future()
         self.closed: asyncio.Future[SessionEnd] = loop.create_future()
@@ -60,37 +60,37 @@ class QuicSession(asyncio.DatagramProtocol):
         self._watch = self._loop.call_later(LOOK_SECONDS, self._look)
 
     def datagram_received(self, data: bytes, addr: NetworkAddress) -> None:
-        """From the gateway: the socket is connected to it (asyncio.Protocol)."""
+        """Take a datagram of the gateway: the socket is connected to it (asyncio.Protocol)."""
         if self._quic.forgotten(data):
             self._end(SessionEnd("the gateway was restarted"))
         else:
             self._link.received(data, self._address)
 
     def error_received(self, exc: Exception) -> None:
-        """Nobody listens there any more, or the network is gone (asyncio.Protocol)."""
+        """End: nobody listens there any more, or the network is gone (asyncio.Protocol)."""
         self._end(SessionEnd(f"nothing listens there: {exc}"))
 
     def open_stream(self) -> int:
-        """The number of a new stream."""
+        """Open a stream; returns its number."""
         number = self._quic.get_next_available_stream_id()
         self._readers[number] = FrameReader(ANSWER_BYTES)
         self._quic.send_stream_data(number, b"")
         return number
 
     def send(self, stream: int, body: bytes) -> None:
-        """Write a frame; on a connection or a stream that is gone this does nothing."""
+        """Write a frame with `body`; on a connection or a stream that is gone this does nothing."""
         if not self.closed.done() and stream in self._readers:
             self._quic.send_stream_data(stream, framed(body))
             self._asked()
 
     def forget_stream(self, stream: int) -> None:
-        """Nothing more is written to it, nor read from it."""
+        """Give a stream up: nothing more is written to it, nor read from it."""
         if self._readers.pop(stream, None) and not self.closed.done():
             self._quic.reset_stream(stream, CloseCode.DONE)
             self._link.soon()
 
     def close(self) -> None:
-        """Say good-bye, and close the socket."""
+        """Say good-bye, and close the socket. Closing again does nothing."""
         if not self.closed.done():
             self._quic.close(error_code=CloseCode.DONE)
             self._link.flush()
