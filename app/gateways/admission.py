@@ -24,7 +24,7 @@ OF_A_DEVICE = (Kind.TELEMETRY, Kind.STATUS)
 
 
 class AdmissionMetrics(NamedTuple):
-    """Where it is told: a bridge and the gateways have their own."""
+    """Where admission is counted: a bridge and the gateways have metrics of their own."""
 
     limited: Counter  # by what became of it, or by limit
     messages: Gauge  # by user, as the next two
@@ -40,7 +40,9 @@ class Limited(NamedTuple):
 
 
 def ingress_limits(settings: Settings) -> IngressLimits:
-    """What users and devices may bring in."""
+    """What users and devices may bring in, of the settings IOT_INGRESS_*: messages and bytes a second, and seconds'
+    worth of them at once.
+    """
     return IngressLimits(
         user_messages=settings.ingress_user_messages,
         user_bytes=settings.ingress_user_bytes,
@@ -64,7 +66,9 @@ class Admission:
         return bool(self._ingress)
 
     def admit(self, records: list[IngestRecord]) -> list[IngestRecord]:
-        """The records without those that are dropped; the others over a limit say which (`over`)."""
+        """The records without those that are dropped, in their order; the others over a limit say which (`over`). Each
+        is counted.
+        """
         now = time.monotonic()
         self._tell()
         return [record for record in records if self._may_go_on(record, now)]
@@ -86,7 +90,9 @@ class Admission:
         return record.packet_id > 0
 
     def limited(self, user: str, topic: bytes, size: int) -> Limited | None:
-        """Which limit a message of `user` to a device's `topic` is over; None: it may come in, and has been counted."""
+        """Which limit a message of `user` (an account's name) to a device's `topic` is over, with `size` bytes of
+        payload; None: it may come in, and has been counted.
+        """
         if not self._ingress:
             return None
         now = time.monotonic()
@@ -98,14 +104,14 @@ class Admission:
         return Limited(detail, self._ingress.wait(owner, topic, size, now))
 
     def refused(self, user: str, limit: str = "rate") -> None:
-        """One more of this user's is over a limit."""
+        """Count one more of this user's that is over a limit; `limit` is the label of the metric."""
         self._tell()
         self._over.add(user[:NAME_MAX], 1)
         if self._told:
             self._told.limited.labels(limit).inc()
 
     def count(self, user: str, messages: int, size: int) -> None:
-        """So much of this user's came in."""
+        """Count so many messages of this user's that came in, with `size` bytes of payload together."""
         self._tell()
         self._messages.add(user[:NAME_MAX], messages)
         self._bytes.add(user[:NAME_MAX], size)
@@ -123,7 +129,7 @@ class Admission:
 
 
 def show(gauge: Gauge, sums: HeavyHitters) -> None:
-    """The largest by name, and the rest as `other`."""
+    """Set a gauge to the largest sums by name, USERS at most, and the rest as `other`."""
     top = sums.top(USERS)
     gauge.clear()
     for name, amount in top:

@@ -23,13 +23,17 @@ class _Unwritten(Struct, frozen=True, gc=False):
 
 
 def too_large_for(record: IngestRecord, topic: str) -> IngestRecord:
-    """The dead letter of a record that Kafka refuses for ever; the payload is in it whole."""
+    """The dead letter of a record that Kafka refuses for ever; the payload is in it whole. `topic` is the
+    input topic.
+    """
     detail = f"Kafka refuses a record of {len(record.value)} bytes; raise max.message.bytes of the topic {topic}"
     return _dead(record, Rejected(_unwritten(record), Reason.PAYLOAD_TOO_LARGE, Stage.ROUTE, detail), topic)
 
 
 def rate_limited(record: IngestRecord, limit: str, topic: str) -> IngestRecord:
-    """The dead letter of a message over a limit; it can be replayed."""
+    """The dead letter of a message over a limit, whose words are `limit`; it can be replayed. `topic` is the input
+    topic.
+    """
     return _dead(record, Rejected(_unwritten(record), Reason.RATE_LIMITED, Stage.ROUTE, limit), topic)
 
 
@@ -38,8 +42,9 @@ def refused_item(
 ) -> IngestRecord:
     """The dead letter of an item that a gateway refuses, where it is to keep them (IOT_GATEWAY_DEAD_LETTER_REJECTED).
 
-    `item` as it was sent; `user`: the account's, whose topic of telemetry stands for one that is not known. A reason
-    of the way's own is that of a topic that is not the account's. `topic`: the input topic.
+    `item` as it was sent; `user`: the account's, whose topic of telemetry stands for one that is not known;
+    `ingest_ms`: milliseconds since 1970. A reason of the way's own is that of a topic that is not the account's.
+    `topic`: the input topic.
     """
     headers = [
         ("mqtt_topic", f"users/{user}".encode()),
@@ -68,7 +73,7 @@ def refused_items(
 
 
 def refused_of(records: Sequence[IngestRecord], lost: Collection[int]) -> list[tuple[int, Rejection]]:
-    """What the sender of `records` is told of those that Kafka refuses for ever; `lost`: their id()."""
+    """(index, why) of those of `records` that Kafka refuses for ever, as their sender is told; `lost`: their id()."""
     return [
         (
             at,

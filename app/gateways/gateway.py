@@ -13,7 +13,7 @@ class Gateway(Protocol):
         """Listen. Raises PermanentError, with the address and the cure, when it cannot."""
 
     def ready(self) -> Mapping[str, bool]:
-        """What of it works, for /ready: {"http": True}."""
+        """What of it works, for /ready, such as {"http": True}."""
 
     async def stop(self, seconds: float) -> None:
         """Take no new work, answer what is in flight for at most so many seconds, close, remove sockets."""

@@ -1,4 +1,4 @@
-"""Every metric that the gateways share; the bridge's are in metrics.py."""
+"""Every metric that the gateways share; the bridge's are in mqtt/metrics.py."""
 
 from prometheus_client import Counter, Gauge, Histogram
 

@@ -67,7 +67,7 @@ def parse(body: bytes, precision: Precision, names: InfluxNames, account: Accoun
 
 
 def slices(body: bytes, reader: "InfluxReader", size: int = SLICE) -> Iterator[list[Result]]:
-    """As `parse`, of so many lines at a time, so that others may have a turn in between."""
+    """The results of `parse`, for `size` lines at a time, so that others may have a turn in between."""
     lines = body.split(b"\n")
     for start in range(0, len(lines), size):
         some = lines[start : start + size]
@@ -96,7 +96,9 @@ class InfluxReader:
         self._arrived = b"%d.%03d" % divmod(arrival.ingest_ms, 1000)
 
     def read(self, lines: Sequence[bytes]) -> list[Result | LineFault | None]:
-        """The result of each line; None for one that is blank or a comment. Each ends where the caller says."""
+        """The result of each line; None for one that is blank or a comment. A LineFault is one that may go on in the
+        next line, for whoever parted the lines to judge. Never raises.
+        """
         find, plain, account, own = self._heads.get, self._plain, self._account, own_places(self._account)
         user, last, ms = account.user_id, [KIND, *self._arrival.last], self._arrival.ingest_ms
         largest = self._arrival.max_bytes

@@ -75,7 +75,7 @@ class Intake:
 
     @property
     def available(self) -> bool:
-        """Whether Kafka took what was written last."""
+        """Whether Kafka took what was written last; False until the first connection."""
         return self._writer.available
 
     @property
@@ -116,7 +116,7 @@ class Intake:
         return self._room.over_share(account.user_id.encode())
 
     def flushed(self) -> "asyncio.Future[Refused]":
-        """A submission of nothing, which is done after Kafka's ack of all that was taken before it, from anybody."""
+        """A submission of nothing, done after Kafka's ack of all that was taken before it; it raises as `submit`."""
         if self._stopped or not self._count:
             return self.submit(())
         done: asyncio.Future[Refused] = asyncio.get_running_loop().create_future()

@@ -26,7 +26,7 @@ NO_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Seat:
-    """The room of one connection; given back once, whoever does so first."""
+    """The room of one connection; given back once, whoever does so first. `peer` is its address, without the port."""
 
     __slots__ = ("_group", "_listener", "peer")
 
@@ -35,14 +35,14 @@ class Seat:
         self.peer, self._group = peer, group
 
     def free(self) -> None:
-        """The connection is gone."""
+        """Give the room back: the connection is gone. A second call does nothing."""
         listener, self._listener = self._listener, None
         if listener is not None:
             listener.freed(self._group)
 
 
 class Listener:
-    """Accepts until closed."""
+    """Accepts connections until stopped; `open` is how many there are."""
 
     def __init__(
         self,
@@ -54,10 +54,12 @@ class Listener:
         refused: Callable[[str], None],
         make_room: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`made`: the protocol of a connection. `most`: connections in all, and of one peer.
+        """`made`: makes the protocol of a connection. `most`: connections in all, and of one peer. `tls` None: there is
+        no TLS.
 
-        `full` is written to who is over a limit, without TLS; `refused` hears why somebody did not come in.
-        `make_room` may end a connection that nobody misses when there are as many as there may be; whether it has.
+        `full` is written to who is over a limit, without TLS; `refused` hears why somebody did not come in
+        (too_many_connections, bad_certificate, bad_handshake). `make_room` may end a connection that nobody misses when
+        there are as many as there may be; whether it has.
         """
         self._made, self._refused, self._full, self._make_room = made, refused, full, make_room
         self._most, self._most_of_a_peer = most
@@ -77,7 +79,7 @@ class Listener:
         self._resume()
 
     def use(self, tls: ssl.SSLContext) -> None:
-        """Shake hands with another context from now on; there was one before."""
+        """Use another context for handshakes from now on; there was one before."""
         self._tls = tls
 
     def stop(self) -> None:
@@ -94,7 +96,7 @@ class Listener:
             task.cancel()
 
     def freed(self, group: str) -> None:
-        """A seat is free again (Seat)."""
+        """Count a seat of this group of peers as free again (Seat)."""
         self.open -= 1
         left = self._peers[group] - 1
         if left:
@@ -183,12 +185,14 @@ class Listener:
 
 
 def of_a_certificate(error: ssl.SSLError) -> bool:
-    """Whether a handshake failed as the other side has no certificate, or none that is taken."""
+    """Whether a handshake failed because the other side has no certificate, or none that is taken."""
     return isinstance(error, ssl.SSLCertVerificationError) or "CERTIFICATE" in (error.reason or "")
 
 
 def most_connections(settings: Settings) -> tuple[int, int]:
-    """How many there may be in all, and of one peer: half of them, so that one alone takes no other's seat."""
+    """How many connections there may be in all, and of one peer: half of them, so that one alone takes no
+    other's seat.
+    """
     most = settings.gateway_connections
     if settings.gateway_behind_proxy:  # all of them are the proxy's
         return most, most

@@ -12,7 +12,7 @@ LONGEST = 2100
 
 
 class PartitionCache:
-    """Of one topic, for as long as it has so many partitions."""
+    """The partitions of the keys of one topic, for as long as it has so many partitions."""
 
     def __init__(self) -> None:
         self._known: dict[bytes, int] = {}
@@ -20,7 +20,7 @@ class PartitionCache:
         self._count = 0
 
     def resize(self, count: int) -> bool:
-        """The topic has `count` partitions; whether that is something new."""
+        """Note that the topic has `count` partitions; whether that is something new."""
         if count == self._count:
             return False
         self._count = count
@@ -28,7 +28,7 @@ class PartitionCache:
         return True
 
     def of(self, key: bytes) -> int:
-        """The partition of a key. `resize` comes first."""
+        """The partition of a key. `resize` comes first: else raises ZeroDivisionError."""
         partition = self._known.get(key)
         if partition is None:
             partition = self._compute(key)

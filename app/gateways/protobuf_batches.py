@@ -74,7 +74,9 @@ def _items(batch: EventBatch | MetricBatch) -> Sequence[Message]:
 
 
 def item_count(data: bytes, most: int) -> int:
-    """How many items bytes say they hold, at least; counting ends above `most`, and at what is no protobuf."""
+    """How many items the bytes of a batch say they hold, at least; counting ends above `most`, and at what is no
+    protobuf. Never raises.
+    """
     found = at = 0
     while at < len(data) and found <= most:
         tag, at = _varint(data, at)

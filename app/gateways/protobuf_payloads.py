@@ -68,7 +68,9 @@ _OWN: dict[type, tuple[str, ...]] = {  # said by every message
 
 
 def event_fields(item: Event) -> EventFields | Rejection:
-    """What is set in an event; sequence_id and time_us are required. Never raises."""
+    """What is set in an event, or why it is refused: sequence_id and time_us are required, a temperature is finite.
+    Never raises.
+    """
     if not item.HasField("sequence_id"):
         return _missing("sequence_id", "send a 64-bit integer that grows with each event")
     if not item.time_us:
@@ -87,7 +89,9 @@ def event_fields(item: Event) -> EventFields | Rejection:
 
 
 def metric_fields(item: Metric) -> MetricFields | Rejection:
-    """What is set in a metric; it needs a value or an extra_json. Never raises."""
+    """What is set in a metric, or why it is refused: it needs a value, which is finite, or an extra_json.
+    Never raises.
+    """
     if not item.HasField("value") and not item.extra_json:
         return _missing("value", "send it, or an extra_json")
     if refusal := _not_finite("value", item.value):
@@ -103,7 +107,7 @@ def metric_fields(item: Metric) -> MetricFields | Rejection:
 
 
 def joined(fields: EventFields | MetricFields, extra: bytes) -> tuple[bytes, bool] | Rejection:
-    """One JSON object, and whether it has a traceparent. Never raises.
+    """(one JSON object, whether it has a traceparent), or why the item is refused. Never raises.
 
     It has `fields`, and those of `extra`, which is an object and says none of them again.
     """
@@ -127,7 +131,7 @@ def joined(fields: EventFields | MetricFields, extra: bytes) -> tuple[bytes, boo
 
 
 def _plain(extra: bytes) -> bool:
-    """Whether one look is enough, as for JSON (payload_look.py)."""
+    """Whether one look is enough, as for JSON (payloads/look.py)."""
     if not extra.isascii() or (b"\\" in extra and b"\\u" in extra):  # one byte is found ten times as fast as two
         return False
     return len(extra) <= _LONG or extra.count(b"{") + (b"[" in extra and extra.count(b"[")) < MAX_DEPTH

@@ -44,7 +44,9 @@ _remembered = 0
 
 
 def events(account: Account, data: bytes, arrival: Arrival, max_items: int = ITEMS) -> Outcome:
-    """The records of an EventBatch. Raises MalformedBatch, and then none of its items is taken."""
+    """The batch_id of an EventBatch, and the record of each item or why it is refused, in order. Raises MalformedBatch,
+    also for more than `max_items`, and then none of its items is taken.
+    """
     batch, unknown = parse(EventBatch, data, max_items)
     found: list[IngestRecord | Rejection] = []
     add, devices, last, ms = found.append, _devices(account, USERS), arrival.last, arrival.ingest_ms
@@ -69,7 +71,9 @@ def events(account: Account, data: bytes, arrival: Arrival, max_items: int = ITE
 
 
 def metrics(account: Account, data: bytes, arrival: Arrival, max_items: int = ITEMS) -> Outcome:
-    """The records of a MetricBatch. Raises MalformedBatch, and then none of its items is taken."""
+    """The batch_id of a MetricBatch, and the record of each item or why it is refused, in order. Raises MalformedBatch,
+    also for more than `max_items`, and then none of its items is taken.
+    """
     batch, unknown = parse(MetricBatch, data, max_items)
     found: list[IngestRecord | Rejection] = []
     add, devices, last, ms = found.append, _devices(account, IOT), arrival.last, arrival.ingest_ms

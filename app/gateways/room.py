@@ -9,7 +9,7 @@ USER_SHARE = 4  # while half of the room is taken, one user may have a quarter o
 
 
 class Room:
-    """Bytes of memory within a bound; whoever takes beyond it was told that it is full."""
+    """Bytes of memory within a bound; whoever takes beyond the bound was told that it is full."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max, self._half = max_bytes, max_bytes // 2
@@ -30,12 +30,12 @@ class Room:
         return self.taken > self._half and self._by_user.get(user, 0) > self.share
 
     def take(self, user: bytes, size: int) -> None:
-        """So much of this user's is in memory."""
+        """Note that `size` bytes of this user's are in memory."""
         self.taken += size
         self._by_user[user] = self._by_user.get(user, 0) + size
 
     def give(self, user: bytes, size: int) -> None:
-        """It is not any more."""
+        """Note that `size` bytes of this user's are not in memory any more. Raises KeyError for a user who has none."""
         self.taken -= size
         left = self._by_user[user] - size
         if left:

@@ -35,10 +35,12 @@ Spans = dict[int, TraceSpan]  # by the id() of their record
 
 
 class BridgeSpans:
-    """Of a bridge to one topic; made only where tracing is on."""
+    """The spans of what goes to one topic; made only where tracing is on."""
 
     def __init__(self, tracing: Tracing, topic: str, budget: TraceBudget, name: str = semconv.BRIDGE) -> None:
-        """`name`: of the spans; of a gateway's, semconv.GATEWAY."""
+        """`topic` is the input topic, `budget` that of messages that say they are sampled. `name`: of the spans; of a
+        gateway's, semconv.GATEWAY.
+        """
         self._tracing, self._budget, self._name = tracing, budget, name
         self._fixed: dict[str, Value] = {
             semconv.MESSAGING_SYSTEM: semconv.KAFKA,
@@ -48,7 +50,9 @@ class BridgeSpans:
         }
 
     def begin(self, records: Sequence[IngestRecord]) -> Spans:
-        """Begin the spans of those that are sampled: as their context says, or by our own sampling without one."""
+        """Begin the spans of the records that are sampled: as their context says, or by our own sampling without one.
+        Their last header carries the span's context from now on.
+        """
         spans: Spans = {}
         own = [record for record in records if record.headers[-1][0] != TRACEPARENT]
         for at in self._tracing.head.take(len(own)):
@@ -61,7 +65,7 @@ class BridgeSpans:
         return spans
 
     def end(self, spans: Spans, over: Iterable[IngestRecord], refused: Iterable[IngestRecord] | None) -> None:
-        """Kafka has all of it: `over` and `refused` as dead letters, for a limit and for their size.
+        """End the spans once Kafka has all of it: `over` and `refused` as dead letters, for a limit and for their size.
 
         `refused` is None when the process stopped before it knew: whoever sent those messages sends them again.
         """

@@ -44,7 +44,8 @@ class Arrival:
     def __init__(
         self, gateway: bytes, ingest_ms: int, traceparent: bytes | None = None, max_bytes: int = PAYLOAD_BYTES
     ) -> None:
-        """`gateway`: b"http", b"tcp", b"grpc" or b"quic"; `ingest_ms`: since 1970; `max_bytes`: of one payload.
+        """`gateway`: b"http", b"tcp", b"grpc" or b"quic"; `ingest_ms`: milliseconds since 1970; `max_bytes`: of one
+        payload.
 
         A traceparent that is not well formed is left out, and counted.
         """
@@ -57,7 +58,7 @@ class Arrival:
 
 
 class Place(NamedTuple):
-    """A device as its records name it."""
+    """Where the records of one device go."""
 
     key: bytes
     header: _Header  # mqtt_topic
@@ -117,7 +118,8 @@ def item(account: Account, line: bytes, arrival: Arrival) -> IngestRecord | Reje
 
 
 def items(account: Account, lines: Iterable[bytes], arrival: Arrival) -> list[IngestRecord | Rejection]:
-    """`item` of each of many, in a third of the time where they are plain: flat, of the account's own devices.
+    """`item` of each of many, in order, in a third of the time where they are plain: flat, of the account's own
+    devices.
 
     One microsecond each, of which a third is the JSON decoder's.
     """
@@ -152,7 +154,7 @@ def items(account: Account, lines: Iterable[bytes], arrival: Arrival) -> list[In
 
 
 def own_places(account: Account) -> Mapping[str, Place]:
-    """Devices that are prepared, and of which nothing else is to be asked: each may be sent for."""
+    """The account's devices that are prepared, by id, of which nothing else is to be asked: each may be sent for."""
     bound = account.device_id is not None or account.device_prefix
     return {} if bound or not account.rules.own_telemetry else _of_users.get(account.user_id, {})
 
@@ -174,7 +176,7 @@ def _item(account: Account, line: bytes, seen: Seen | None, arrival: Arrival) ->
 
 
 def place_of(account: Account, way: str, owner: str, device: str) -> Place | Rejection:
-    """The device, if its ids can be in a topic and the account may speak for it; `way` is USERS or IOT."""
+    """The device, if its ids can be in a topic and the account may speak for it, or why not; `way` is USERS or IOT."""
     places = (_of_users if way == USERS else _of_nodes).get(owner)
     place = (places.get(device) if places else None) or _prepare(way, owner, device)
     if isinstance(place, Rejection):

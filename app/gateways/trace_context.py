@@ -26,9 +26,10 @@ _Headers = list[tuple[str, bytes]]
 
 
 def trace_headers(properties: list[tuple[str, str]], payload: bytes) -> _Headers:
-    """`tracestate`, if there is one, and `traceparent`, which is the last of a record's headers.
+    """`tracestate`, if there is one, and `traceparent`, which is the last of a record's headers; none where no
+    well-formed one is there. Never raises.
 
-    From the MQTT 5 user properties when they hold a good one, else from the JSON.
+    From the MQTT 5 user properties when they hold a good one, else from the JSON of `payload`.
     """
     named = dict(reversed(properties))  # the first of a repeated name
     found, sound = _headers(named.get(TRACEPARENT), named.get(TRACESTATE))

@@ -77,7 +77,8 @@ class KafkaWriter:
         self._asked: float | None = None  # when the attempt under way began (monotonic)
 
     async def write(self, records: Sequence[IngestRecord], dead: Sequence[IngestRecord] = ()) -> Sequence[IngestRecord]:
-        """Return once every record is acked by all in-sync replicas, or refused for ever and dead-lettered: which.
+        """Return once every record is acked by all in-sync replicas, or refused for ever and dead-lettered: the refused
+        ones. Waits out an outage of Kafka for as long as it takes.
 
         `dead` are records for the dead-letter topic, written alike.
         """
@@ -113,7 +114,7 @@ class KafkaWriter:
         return producer
 
     async def close(self) -> None:
-        """Close the connections; what is not acked by now is the MQTT broker's to send again."""
+        """Close the connections; what is not acked by now is its sender's to send again."""
         await self._producer.close()
 
     async def _failed(self, error: BaseException, attempt: int) -> None:

@@ -14,7 +14,7 @@ AWAY_SECONDS = 5.0  # Kafka may be away for so long before new requests are refu
 
 
 class Acks:
-    """Of one gateway."""
+    """The requests of one gateway that await Kafka's ack."""
 
     def __init__(self, intake: Intake, seconds: float, away_seconds: float = AWAY_SECONDS) -> None:
         """`seconds`: longest a request waits; `away_seconds`: longest Kafka is away before none waits any more."""
@@ -60,7 +60,7 @@ class Acks:
         self.give_up(now - self._seconds)
 
     def give_up(self, since: float) -> None:
-        """Those that began to wait at `since` or before wait no longer (time of the loop)."""
+        """Let requests that began to wait at `since` or before wait no longer (seconds of the loop's clock)."""
         late = []
         for future, began in self._waiting.items():
             if began > since:

@@ -16,7 +16,9 @@ _ACCEPTED = ((hdrs.ACCEPT_ENCODING, "gzip, zstd, identity"),)
 
 
 def fault(request: web.BaseRequest, most: int) -> Problem | None:
-    """What can be said of a body before it is read: that it is too large, or in a coding that nobody here knows."""
+    """What can be said against a body before it is read: that it has more than `most` bytes, or a coding that nobody
+    here knows; None: nothing.
+    """
     headers = request.headers
     coding = headers.get(hdrs.CONTENT_ENCODING)
     if coding is not None and coding.strip().lower() not in _CODINGS:
@@ -27,7 +29,7 @@ def fault(request: web.BaseRequest, most: int) -> Problem | None:
 
 
 class IncomingBody:
-    """That of one request, and the memory that it takes while it is in hand."""
+    """The body of one request, and the memory that it takes while it is in hand."""
 
     __slots__ = ("_connection", "_request", "_room", "_size", "_user")
 
@@ -37,7 +39,9 @@ class IncomingBody:
         self._room, self._user, self._size = room, user, 0
 
     async def read(self, most: int, seconds: float) -> bytes | Problem:
-        """What it holds; at most `most` bytes, sent within `seconds`. Never raises but for a cancelled task."""
+        """The body, inflated: at most `most` bytes, as sent and inflated, sent within `seconds`; or what is wrong.
+        Never raises but for a cancelled task.
+        """
         payload = self._request.content
         if payload.is_eof() and payload.exception() is None:  # it came with the head, as a small one does
             sent = payload.read_nowait(-1)
@@ -50,7 +54,7 @@ class IncomingBody:
         return found if isinstance(found, Problem) else self._inflated(found, most)
 
     def release(self) -> None:
-        """It is not in hand any more."""
+        """Give the memory back; to be called once, when the body is not in hand any more."""
         if self._size:
             self._room.give(self._user, self._size)
 

@@ -50,7 +50,7 @@ class HttpServer(web.Server):
         self._quiet: asyncio.Event | None = None  # set once nothing is under way, from the stop on
 
     def connect(self, seat: Seat) -> "HttpConnection":
-        """The protocol of a connection that was accepted."""
+        """The protocol of a connection that was accepted; it gives `seat` back at its end."""
         return HttpConnection(self, seat, self._loop)
 
     def sweep(self) -> None:
@@ -141,12 +141,12 @@ class HttpConnection(web.RequestHandler):
         return not self._request_in_progress and not self._messages
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A first head has to come (asyncio.Protocol)."""
+        """Expect a first head (asyncio.Protocol)."""
         super().connection_made(transport)
         self._head_since = self._loop.time()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Make room for another (asyncio.Protocol)."""
+        """Give the seat back (asyncio.Protocol)."""
         self._seat.free()
         super().connection_lost(exc)
 
@@ -167,7 +167,7 @@ class HttpConnection(web.RequestHandler):
             self._end(_TOO_LARGE)
 
     def check(self, now: float) -> None:
-        """End it if it takes too long."""
+        """End the connection if its head, or its request, takes too long; `now` is of the loop's clock."""
         if self._head_since is not None and now - self._head_since > self._bounds.head:
             self._end(_SLOW_HEAD if self._head_bytes else None)
         elif self._request_in_progress and now - self.began > self._bounds.request and self.transport is not None:
@@ -185,7 +185,9 @@ class HttpConnection(web.RequestHandler):
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
-        """The answer to what is no request, and to a bug; the connection ends."""
+        """The answer to what is no request, and to a bug; the connection ends. Raises ConnectionError where an answer
+        is under way already (aiohttp).
+        """
         if isinstance(exc, HttpProcessingError):
             problem = _malformed(exc)
         elif isinstance(exc, ConnectionError):
@@ -202,7 +204,7 @@ class HttpConnection(web.RequestHandler):
         return answer
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
-        """What escapes aiohttp itself, on the way to a close."""
+        """Log what escapes aiohttp itself, on the way to a close."""
         log.error("http_connection_failed", error=repr(kw.get("exc_info")))
 
 

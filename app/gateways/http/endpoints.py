@@ -10,20 +10,20 @@ from app.ports import Account
 
 
 class Endpoints:
-    """Of one gateway."""
+    """The endpoints of JSON of one gateway. None raises but for a cancelled task: what is wrong is an answer."""
 
     def __init__(self, writes: Writes, decoders: EventDecoders) -> None:
         self._writes, self._decoders = writes, decoders
 
     async def events(self, request: web.BaseRequest) -> web.StreamResponse:
-        """POST /v1/events."""
+        """Answer POST /v1/events."""
         decode = self._decoders.of(request.headers.get(hdrs.CONTENT_TYPE))
         if isinstance(decode, Problem):
             return self._writes.refuse(request, NATIVE, decode)
         return await self._writes.take(request, decode, NATIVE)
 
     async def telemetry(self, request: web.BaseRequest, user: str, device: str) -> web.StreamResponse:
-        """POST /v1/users/{user}/devices/{device}/telemetry."""
+        """Answer POST /v1/users/{user}/devices/{device}/telemetry; the ids are decoded."""
 
         async def decode(account: Account, payload: bytes, arrival: Arrival) -> Decoded:
             return Decoded([telemetry(account, user, device, payload, arrival)], lambda _: payload)
@@ -33,7 +33,7 @@ class Endpoints:
         return await self._writes.take(request, decode, NATIVE)
 
     async def node_telemetry(self, request: web.BaseRequest, node: str, sensor: str) -> web.StreamResponse:
-        """POST /v1/nodes/{node}/sensors/{sensor}/telemetry."""
+        """Answer POST /v1/nodes/{node}/sensors/{sensor}/telemetry; the ids are decoded."""
 
         async def decode(account: Account, payload: bytes, arrival: Arrival) -> Decoded:
             return Decoded([node_telemetry(account, node, sensor, payload, arrival)], lambda _: payload)

@@ -45,7 +45,7 @@ _array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 class EventDecoders:
-    """Of bodies with at most so many items."""
+    """Decoders of bodies with at most so many items."""
 
     def __init__(self, max_items: int) -> None:
         self._max_items = max_items
@@ -58,12 +58,12 @@ class EventDecoders:
         }
 
     def of(self, content_type: str | None) -> Decode | Problem:
-        """The one for a header Content-Type."""
+        """The decoder for a header Content-Type (None: there is none), or why there is none."""
         media = media_type(content_type)
         return self._by_type.get(media) or unsupported(content_type, "JSON, application/x-ndjson or x-protobuf")
 
     async def json(self, account: Account, body: bytes, arrival: Arrival) -> Decoded | Problem:
-        """Of an array, or of one object."""
+        """The items of an array, or of one object; or why the body is refused as a whole."""
         start = body[:64].lstrip(b" \t\r\n")[:1]
         if start == b"[":
             if body.count(b",") > COMMAS * self._max_items:
@@ -80,7 +80,7 @@ class EventDecoders:
         return await self._of(lines, account, arrival)
 
     async def ndjson(self, account: Account, body: bytes, arrival: Arrival) -> Decoded | Problem:
-        """Of lines; empty ones are passed over."""
+        """The items of lines; empty ones are passed over. Or why the body is refused as a whole."""
         if body.count(b"\n") > 2 * self._max_items:
             return self._too_many()
         lines = body.split(b"\n")
@@ -93,7 +93,7 @@ class EventDecoders:
         return await self._of(lines, account, arrival)
 
     async def protobuf(self, account: Account, body: bytes, arrival: Arrival) -> Decoded | Problem:
-        """Of an EventBatch."""
+        """The items of an EventBatch, or why the body is refused as a whole."""
         try:
             _, found = events(account, body, arrival, self._max_items)
         except MalformedBatch as error:
@@ -140,12 +140,12 @@ def media_type(content_type: str | None) -> str:
 
 
 def unsupported(content_type: str | None, wanted: str) -> Problem:
-    """What is said of a content type that is not taken."""
+    """The problem of a content type that is not taken; `wanted` says which are."""
     detail = f"Content-Type {(content_type or '')[:60]!r} is not taken here: send {wanted}"
     return Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_type", detail)
 
 
 def bad_json(error: Exception) -> Problem:
-    """What is said of a body that is no JSON; the error quotes nothing of it."""
+    """The problem of a body that is no JSON; it quotes nothing of it."""
     why = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
     return Problem(HTTPStatus.BAD_REQUEST, Reason.BAD_JSON.value, f"the body is no JSON: {why}")

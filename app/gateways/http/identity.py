@@ -33,7 +33,7 @@ Credentials = tuple[str, str]  # user and password; "" and a token
 
 
 class Identity:
-    """Of the requests of one gateway."""
+    """Finds out whose the requests of one gateway are."""
 
     def __init__(self, accounts: Accounts, peer: Callable[[web.BaseRequest], str], seconds: float) -> None:
         """`peer`: the address that a request comes from; `seconds`: longest the accounts are awaited."""
@@ -41,7 +41,9 @@ class Identity:
         self._loop = asyncio.get_running_loop()
 
     async def of(self, request: web.BaseRequest, connection: HttpConnection, influx: bool) -> Account | Problem:
-        """The account, or why there is none. `influx`: its other forms are taken, too."""
+        """The account of a request, or why there is none. `influx`: the forms of InfluxDB's clients are taken, too.
+        Never raises but for a cancelled task.
+        """
         header = request.headers.get(hdrs.AUTHORIZATION)
         known = connection.known
         if header is not None and known is not None and known[0] == header and self._loop.time() < known[2]:
@@ -84,7 +86,9 @@ class Identity:
 
 
 def credentials(header: str, influx: bool) -> Credentials | None:
-    """What an Authorization header says; None: nothing that is understood. Never raises."""
+    """The user and password, or "" and the token, that an Authorization header says; None: nothing that is understood.
+    `influx`: the scheme Token is, too. Never raises.
+    """
     scheme, _, rest = header.strip().partition(" ")
     scheme, rest = scheme.lower(), rest.strip()
     if not rest:
@@ -110,7 +114,7 @@ def _certificate(connection: HttpConnection) -> Any:
 
 
 def peer_of(request: web.BaseRequest) -> str:
-    """The address of the other side of the connection."""
+    """The address of the other side of the connection, without its port."""
     return cast(HttpConnection, request.protocol).peer
 
 

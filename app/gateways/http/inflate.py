@@ -28,7 +28,7 @@ class NotInflated(NamedTuple):
 
 
 def gunzip(body: bytes, most: int) -> bytes | NotInflated:
-    """The members of a gzip body, together."""
+    """The members of a gzip body, together, at most `most` bytes; or why there is nothing. Never raises."""
     parts: list[bytes] = []
     size = 0
     for _ in range(MEMBERS):
@@ -50,7 +50,7 @@ def gunzip(body: bytes, most: int) -> bytes | NotInflated:
 
 
 def unzstd(body: bytes, most: int) -> bytes | NotInflated:
-    """The one frame of a zstd body."""
+    """The content of the one frame of a zstd body, at most `most` bytes; or why there is nothing. Never raises."""
     try:
         said = zstandard.frame_content_size(body)
         if said > most:

@@ -46,7 +46,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class InfluxDialect:
-    """The answers of one version."""
+    """The answers of one version of InfluxDB."""
 
     def __init__(self, version: int) -> None:
         self._version = version
@@ -61,7 +61,7 @@ class InfluxDialect:
         return self.refused(Problem(status, first.reason, detail, retry_after))
 
     def refused(self, problem: Problem, rejected: Sequence[RejectedItem] = ()) -> web.Response:
-        """The error in this version's words."""
+        """The answer with an error in this version's words."""
         if self._version == 1:
             content = _encode({"error": problem.detail})
         else:
@@ -73,25 +73,27 @@ V1, V2 = InfluxDialect(1), InfluxDialect(2)
 
 
 class InfluxWrites:
-    """The endpoints."""
+    """The endpoints of InfluxDB. None raises but for a cancelled task."""
 
     def __init__(self, writes: Writes, names: InfluxNames) -> None:
         self._writes, self._names = writes, names
 
     async def v2(self, request: web.BaseRequest) -> web.StreamResponse:
-        """POST /api/v2/write."""
+        """Answer POST /api/v2/write."""
         return await self._write(request, V2)
 
     async def v1(self, request: web.BaseRequest) -> web.StreamResponse:
-        """POST /write."""
+        """Answer POST /write."""
         return await self._write(request, V1)
 
     async def ping(self, _: web.BaseRequest) -> web.StreamResponse:
-        """GET /ping."""
+        """Answer GET /ping with 204."""
         return ReadyAnswer(_WRITTEN)
 
     async def query(self, request: web.BaseRequest) -> web.StreamResponse:
-        """GET and POST /query: clients that make their database first are told that it is there."""
+        """Answer GET and POST /query: clients that make their database first are told that it is there; all else is
+        refused.
+        """
         connection = request.protocol
         assert isinstance(connection, HttpConnection)
         asked = request.query.get("q")

@@ -62,7 +62,7 @@ class Checks(Struct):
 
 
 def document(schema: Schema) -> bytes:
-    """The document of a gateway whose readings have the columns of `schema`."""
+    """The document of OpenAPI, as JSON, of a gateway whose readings have the columns of `schema`."""
     types = (WriteAnswer, ProblemAnswer, InfluxError, InfluxErrorV1, Checks, *_events(schema.columns))
     _, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     for name in ("DeviceTelemetry", "DeviceEvent"):

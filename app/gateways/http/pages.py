@@ -25,25 +25,28 @@ _ELSEWHERE = Problem(
 
 
 class Pages:
-    """Of one gateway."""
+    """The pages of one gateway."""
 
     def __init__(
         self, intake: Intake, ready: Callable[[], Mapping[str, bool]], peer: Callable[[web.BaseRequest], str]
     ) -> None:
+        """`ready` has the checks of /ready, `peer` the address that a request comes from."""
         self._intake, self._ready, self._peer = intake, ready, peer
         self._began = time.monotonic()
         self.document = b""  # of OpenAPI
 
     async def live(self, _: web.BaseRequest) -> web.Response:
-        """Whether the process runs."""
+        """Answer 200 while the process runs."""
         return _checked({"running": True})
 
     async def ready(self, _: web.BaseRequest) -> web.Response:
-        """Whether to send work here; 503 when not."""
+        """Answer whether to send work here, with each check: 200, or 503 when not."""
         return _checked(self._checks())
 
     async def health(self, request: web.BaseRequest) -> web.Response:
-        """How it does, in the form of every program's page (docs/operations.md)."""
+        """Answer how it does, in the form of every program's page (docs/operations.md); 403 to others than this
+        machine.
+        """
         if not is_loopback(self._peer(request)):
             return NATIVE.refused(_ELSEWHERE)
         checks = self._checks()
@@ -62,13 +65,13 @@ class Pages:
         return response(HTTPStatus.OK, _encode(page), JSON)
 
     async def metrics(self, request: web.BaseRequest) -> web.Response:
-        """Those of this process."""
+        """Answer with the metrics of this process; 403 to others than this machine."""
         if not is_loopback(self._peer(request)):
             return NATIVE.refused(_ELSEWHERE)
         return response(HTTPStatus.OK, generate_latest(), CONTENT_TYPE_LATEST)
 
     async def openapi(self, _: web.BaseRequest) -> web.Response:
-        """What this gateway serves, for machines."""
+        """Answer what this gateway serves, for machines."""
         return response(HTTPStatus.OK, self.document, JSON)
 
     def _checks(self) -> dict[str, bool]:

@@ -60,7 +60,9 @@ class Dialect(Protocol):
     """How a client wants to hear it."""
 
     def accepted(self, count: int, rejected: Sequence[RejectedItem], retry_after: float | None) -> web.StreamResponse:
-        """The answer for items of which at least one was accepted, or none was sent."""
+        """The answer for items of which `count`, at least one, were accepted, or none was sent; `retry_after`: seconds
+        until those over a limit may come again, None: none is.
+        """
 
     def refused(self, problem: Problem, rejected: Sequence[RejectedItem] = ()) -> web.Response:
         """The answer for a request of which nothing was accepted; `rejected` if its items were looked at."""
@@ -72,16 +74,16 @@ _ONE = _encode(WriteAnswer(1, []))
 
 
 class NativeDialect:
-    """JSON of our own."""
+    """Answers in JSON of our own."""
 
     def accepted(self, count: int, rejected: Sequence[RejectedItem], retry_after: float | None) -> web.StreamResponse:
-        """200 with both counts."""
+        """The answer 200 with both counts."""
         if not rejected:
             return ReadyAnswer(_ACCEPTED, _ONE if count == 1 else _encode(WriteAnswer(count, [])))
         return response(HTTPStatus.OK, _encode(WriteAnswer(count, list(rejected))), JSON, after(retry_after))
 
     def refused(self, problem: Problem, rejected: Sequence[RejectedItem] = ()) -> web.Response:
-        """Problem JSON."""
+        """The answer as problem JSON, with the problem's status."""
         return response(
             problem.status, problem_json(problem, rejected), PROBLEM_JSON, problem.headers + after(problem.retry_after)
         )
@@ -93,19 +95,19 @@ NATIVE = NativeDialect()
 def response(
     status: HTTPStatus, body: bytes, content_type: str, headers: Sequence[tuple[str, str]] = ()
 ) -> web.Response:
-    """A response of this gateway."""
+    """A response of this gateway with the header Server, and `headers` behind it."""
     return web.Response(
         status=status, body=body, headers=(("Content-Type", content_type), ("Server", SERVER), *headers)
     )
 
 
 def after(seconds: float | None) -> tuple[tuple[str, str], ...]:
-    """The header that says when to try again; whole seconds, at least one."""
+    """The header that says when to try again, in whole seconds, at least one; none for None."""
     return () if seconds is None else (("Retry-After", str(max(1, ceil(seconds)))),)
 
 
 def problem_json(problem: Problem, rejected: Sequence[RejectedItem] = ()) -> bytes:
-    """The body of a problem."""
+    """The body of a problem; `rejected` if its items were looked at."""
     status = problem.status
     answer = ProblemAnswer(title=status.phrase, status=status.value, detail=problem.detail, reason=problem.reason)
     if rejected:
@@ -135,8 +137,9 @@ _STATUS = {
 
 
 def of_items(rejected: Sequence[RejectedItem], retry_after: float | None) -> Problem:
-    """What a request is refused with of whose items none was accepted; of several reasons the first item's counts,
-    but that to wait helps goes before."""
+    """The problem of a request of whose items, at least one, none was accepted; of several reasons the first item's
+    counts, but that to wait helps goes before (`retry_after` seconds).
+    """
     first = rejected[0]
     if retry_after is not None:
         first = next(one for one in rejected if one.reason == Reason.RATE_LIMITED.value)

@@ -24,7 +24,7 @@ class AnswerHead:
         self._second, self._dated = 0, b""
 
     def whole(self, body: bytes) -> bytes:
-        """The answer with this body."""
+        """The bytes of the answer with this body."""
         if (second := int(time.time())) != self._second:
             self._second = second
             self._dated = b"%bDate: %b\r\n" % (self._fixed, formatdate(second, usegmt=True).encode())
@@ -34,7 +34,7 @@ class AnswerHead:
 
 
 class ReadyAnswer(web.StreamResponse):
-    """One answer."""
+    """One answer, ready to be written."""
 
     def __init__(self, head: AnswerHead, body: bytes = b"") -> None:
         """No map of headers is made: `super().__init__` is left out."""
@@ -56,7 +56,7 @@ class ReadyAnswer(web.StreamResponse):
         return writer
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """Write it (aiohttp). Raises ConnectionResetError when the client is gone."""
+        """Write the answer (aiohttp). Raises ConnectionResetError when the client is gone."""
         if self._plain is not None:
             await self._plain.write_eof()
             return

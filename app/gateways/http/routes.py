@@ -35,7 +35,7 @@ class Router:
         self._telemetry, self._node_telemetry = telemetry, node_telemetry
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """The answer to a request."""
+        """The answer to a request, from the endpoint of its method and path; 404 and 405 where there is none."""
         raw = request.raw_path
         path = raw.partition("?")[0] if raw[:1] == "/" else request.rel_url.raw_path
         if path.startswith(_USERS):
@@ -69,7 +69,9 @@ class Router:
 
 
 def refused(request: web.BaseRequest, problem: Problem) -> web.StreamResponse:
-    """The answer to a request that nobody takes."""
+    """The answer to a request that nobody takes; counts it by its reason. The connection ends where a body is still to
+    come.
+    """
     REJECTED.labels("http", problem.reason).inc()
     answer = NATIVE.refused(problem)
     if not request.content.is_eof() or request.method == hdrs.METH_CONNECT:

@@ -40,7 +40,7 @@ class HttpGateway:
     name = "http"
 
     def __init__(self, settings: Settings, intake: Intake, accounts: Accounts) -> None:
-        """Nothing listens before `start`."""
+        """`port` is that of the settings until `start`, and then the one that it listens on. Nothing listens before."""
         self._settings, self._intake, self._accounts = settings, intake, accounts
         self.port = settings.http_port
         self._server: HttpServer | None = None
@@ -78,11 +78,13 @@ class HttpGateway:
         self._sweep()
 
     def ready(self) -> Mapping[str, bool]:
-        """Whether it listens."""
+        """{"http": whether it listens}."""
         return {self.name: self._listener is not None}
 
     async def stop(self, seconds: float) -> None:
-        """Accept nothing more, answer what is in flight for at most so many seconds, close."""
+        """Accept nothing more, answer what is in flight for at most so many seconds, close. Safe before `start`, and
+        twice.
+        """
         if self._listener is None or self._server is None or self._acks is None:
             return
         self._listener.stop()

@@ -41,7 +41,7 @@ TRACEPARENT = "traceparent"
 
 
 class WriteBounds(Struct, frozen=True):
-    """Of one request."""
+    """The bounds of one request."""
 
     body_bytes: int  # as sent, and inflated
     payload_bytes: int  # of one item

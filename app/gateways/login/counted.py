@@ -21,19 +21,19 @@ class CountedAccounts:
         self._untold, self._told_at = 0, float("-inf")
 
     async def by_password(self, user: str, password: str, peer: str) -> Account | Refusal:
-        """As the port says."""
+        """Ask as the port says, and count a refusal."""
         return self._counted(await self._accounts.by_password(user, password, self._known(peer)), peer)
 
     async def by_token(self, token: str, peer: str) -> Account | Refusal:
-        """As the port says."""
+        """Ask as the port says, and count a refusal."""
         return self._counted(await self._accounts.by_token(token, self._known(peer)), peer)
 
     async def by_certificate(self, common_name: str, device: str | None, peer: str) -> Account | Refusal:
-        """As the port says."""
+        """Ask as the port says, and count a refusal."""
         return self._counted(await self._accounts.by_certificate(common_name, device, self._known(peer)), peer)
 
     async def anonymous(self, peer: str) -> Account | Refusal:
-        """As the port says."""
+        """Ask as the port says, and count a refusal."""
         return self._counted(await self._accounts.anonymous(self._known(peer)), peer)
 
     def _known(self, peer: str) -> str:

@@ -64,7 +64,9 @@ class Logins:
         checks: PasswordChecks | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`anonymous`: the name of the account of whoever shows no credentials; None: there is none."""
+        """`cache_seconds`: for how long what was right counts (IOT_AUTH_CACHE_SECONDS); `anonymous`: the name of the
+        account of whoever shows no credentials, None: there is none; `clock` returns seconds and never goes back.
+        """
         self._rows, self._cache_seconds, self._pace, self._clock = rows, cache_seconds, pace, clock
         self._anonymous = anonymous
         self._checks = checks or PasswordChecks()
@@ -80,21 +82,23 @@ class Logins:
         return self._rows.answers
 
     async def by_password(self, user: str, password: str, peer: str) -> Account | Refusal:
-        """As the port says."""
+        """Look up an account by its name and password, as the port says."""
         if _unfit(user):
             return self._guessed(grouped(peer), "")
         key = self._key(b"password", user, password)
         return await self._login(_Claim(key, grouped(peer), user, lambda: self._rows.named(user), password))
 
     async def by_token(self, token: str, peer: str) -> Account | Refusal:
-        """As the port says."""
+        """Look up the account of a bearer token, as the port says."""
         if not is_token(token):
             return self._no_token(grouped(peer))
         found = digest(token)
         return await self._login(_Claim(found, grouped(peer), "", lambda: self._rows.of_token(found)))
 
     async def by_certificate(self, common_name: str, device: str | None, peer: str) -> Account | Refusal:
-        """As the port says. A certificate with a device speaks for the device alone, and only of its telemetry."""
+        """Look up the account that a certificate names, as the port says. A certificate with a device speaks for the
+        device alone, and only of its telemetry.
+        """
         if _unfit(common_name):
             return Refusal.BAD_CREDENTIALS
         key = self._key(b"certificate", common_name, device or "")
@@ -102,7 +106,7 @@ class Logins:
         return await self._login(claim)
 
     async def anonymous(self, peer: str) -> Account | Refusal:
-        """As the port says."""
+        """Look up the account of whoever shows no credentials, as the port says."""
         name = self._anonymous
         if name is None:
             return Refusal.BAD_CREDENTIALS
@@ -110,7 +114,9 @@ class Logins:
         return await self._login(_Claim(key, grouped(peer), name, lambda: self._rows.named(name)))
 
     async def warm(self) -> None:
-        """Connect, so that the first who logs in need not wait for it, and /health says how the database is."""
+        """Connect, so that the first who logs in need not wait for it, and /health says how the database is. An outage
+        is passed over.
+        """
         try:
             found = await self._rows.named(self._anonymous or "-")
         except TransientError:
@@ -121,7 +127,7 @@ class Logins:
             )
 
     async def close(self) -> None:
-        """Close what it asks with."""
+        """Close the connections and threads with which credentials are checked."""
         self._checks.close()
         await self._rows.close()
 

@@ -27,7 +27,7 @@ class _PasswordCheck(Struct):
 
 
 def matches(password: bytes, hashed: bytes) -> bool:
-    """Whether it is the password of this hash; a hash that is none has no password."""
+    """Whether it is the password of this bcrypt hash; a hash that is none has no password. Blocks for some 60 ms."""
     try:
         return bcrypt.checkpw(password, hashed)
     except ValueError:
@@ -35,7 +35,7 @@ def matches(password: bytes, hashed: bytes) -> bool:
 
 
 class PasswordChecks:
-    """Of one process."""
+    """The checks of one process."""
 
     def __init__(self, check: Callable[[bytes, bytes], bool] = matches, threads: int = THREADS) -> None:
         self._check, self._threads = check, threads
@@ -61,7 +61,7 @@ class PasswordChecks:
         return await done
 
     def close(self) -> None:
-        """Begin no more."""
+        """Begin no more checks; those that wait are never done."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _begin(self) -> None:

@@ -82,7 +82,9 @@ class Bridge:
         gate: Admission,
         spans: BridgeSpans | None = None,
     ) -> None:
-        """`spans`: None where nothing is traced."""
+        """`address` of the broker, `tls` None: not encrypted; `max_bytes` bounds what is held; `spans` None: nothing is
+        traced.
+        """
         self._address, self._tls, self._login, self._writer = address, tls, login, writer
         self._inbox, self._gate, self._spans = Inbox(max_bytes), gate, spans
         self._session: MqttSession | None = None
@@ -112,7 +114,7 @@ class Bridge:
         return max(0.0, time.time() - oldest.ingest_ms / 1000) if oldest else 0.0
 
     async def run(self, stop: asyncio.Event, stop_seconds: float) -> None:
-        """Bridge until `stop` is set; then write and ack what was received, for at most `stop_seconds`."""
+        """Bridge until `stop` is set; then write and ack what was received, for at most `stop_seconds`. Raises bugs."""
         receiving = asyncio.create_task(self._receive(), name="receive")
         pumping = asyncio.create_task(self._pump(), name="pump")
         await Interrupt(stop).first_of(receiving, pumping)

@@ -20,14 +20,18 @@ class HeldRecords:
         return len(self._records)
 
     def keep(self, records: Iterable[IngestRecord]) -> None:
-        """The connection that delivered `records` is gone: they are owed no PUBACK until they come again."""
+        """Hold `records`, whose connection is gone: they are owed no PUBACK until they come again. Those of QoS 0 are
+        left out.
+        """
         for record in records:
             if record.packet_id:
                 self._records[record.packet_id] = record
                 record.packet_id = 0
 
     def forget(self) -> None:
-        """The session is gone, and its packet ids mean nothing any more; the records are written all the same."""
+        """Hold nothing any more: the session is gone, and its packet ids mean nothing; the records are written all the
+        same.
+        """
         self._records.clear()
 
     def without_copies(self, records: list[IngestRecord]) -> list[IngestRecord]:
@@ -48,5 +52,5 @@ class HeldRecords:
 
 
 def copy(first: IngestRecord, packet_id: int) -> IngestRecord:
-    """What is owed for a message held already: its PUBACK alone."""
+    """A record in the place of a message held already: what is owed for it is its PUBACK alone."""
     return IngestRecord(first.kind, first.key, first.value, first.headers, packet_id, first.ingest_ms, True, True)

@@ -15,6 +15,9 @@ class Inbox:
     """A queue of records. `full` asks the reader to pause; nothing is ever dropped for lack of room."""
 
     def __init__(self, max_bytes: int) -> None:
+        """`max_bytes` bounds payloads and their records (RECORD_OVERHEAD each); what comes in one read may
+        go beyond.
+        """
         self._max = max_bytes
         self._records: deque[IngestRecord] = deque()
         self._bytes = 0
@@ -33,7 +36,7 @@ class Inbox:
 
     @property
     def roomy(self) -> bool:
-        """Whether a paused reader may go on."""
+        """Whether a paused reader may go on: no more than half of the bound is taken."""
         return self._bytes <= self._max // 2
 
     def put(self, records: list[IngestRecord]) -> None:
@@ -63,7 +66,9 @@ class Inbox:
         return taken
 
     def orphan(self, held: HeldRecords) -> None:
-        """The connection is gone: all records stay, to be written; what only asks for a PUBACK on it goes."""
+        """Note that the connection is gone: all records stay, to be written, and are held; what only asks for a PUBACK
+        on it goes.
+        """
         held.keep(self._records)
         self._records = deque(record for record in self._records if not record.written)
         self._bytes = sum(map(_size, self._records))

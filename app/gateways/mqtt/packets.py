@@ -46,6 +46,7 @@ class Reader:
     """Cuts a byte stream into packets. After a WireError the connection must be closed and the reader thrown away."""
 
     def __init__(self, max_packet_bytes: int) -> None:
+        """`max_packet_bytes` is what this bridge announced to the broker."""
         self._max = max_packet_bytes
         self._rest = bytearray()
         self._need = 0

@@ -26,7 +26,9 @@ _prepared: dict[str, tuple[Route, tuple[str, bytes], tuple[str, bytes]]] = {}
 
 
 def to_record(message: Publish | MalformedPublish, ingest_ms: int) -> IngestRecord:
-    """The record of one message. Never raises; a damaged message is of kind unknown, keyed by its topic's bytes."""
+    """The record of one message, which came in at `ingest_ms`, milliseconds since 1970. Never raises; a damaged message
+    is of kind unknown, keyed by its topic's bytes.
+    """
     arrived = ("ingest_ms", b"%d" % ingest_ms)
     if isinstance(message, MalformedPublish):
         headers = [("mqtt_topic", message.topic), ("kind", Kind.UNKNOWN.value.encode()), arrived]

@@ -43,7 +43,8 @@ class Login(Struct, frozen=True):
 class MqttSession(asyncio.Protocol):
     """A connection and its MQTT session; `subscribed` and `closed` are its two futures.
 
-    `subscribed` resolves once the broker grants every filter, `closed` with the reason once the connection is gone.
+    `subscribed` resolves once the broker grants every filter (True: it had kept the session), and raises TransientError
+    when the connection ends before; `closed` resolves with the reason once the connection is gone.
     """
 
     def __init__(
@@ -52,7 +53,9 @@ class MqttSession(asyncio.Protocol):
         deliver: Callable[[list[IngestRecord]], None],
         accepted: Callable[[bool], None] = lambda kept: None,
     ) -> None:
-        """`accepted` hears, before any message, whether the broker had kept the session."""
+        """`deliver` gets the records of each read, in order; `accepted` hears, before any message, whether the broker
+        had kept the session. To be made within the event loop.
+        """
         loop = asyncio.get_running_loop()
         self.subscribed: asyncio.Future[bool] = loop.create_future()  # True: the broker had kept the session
         self.closed: asyncio.Future[str] = loop.create_future()
@@ -69,7 +72,7 @@ class MqttSession(asyncio.Protocol):
 
     @property
     def paused(self) -> bool:
-        """Whether reading stands still at our own wish."""
+        """Whether reading stands still because of `pause`."""
         return not self._reading
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -130,7 +133,7 @@ class MqttSession(asyncio.Protocol):
             self._transport.pause_reading()
 
     def resume(self) -> None:
-        """Read again."""
+        """Read again after `pause`."""
         if not self._reading and self._transport and not self.closed.done():
             self._reading = True
             self._heard = asyncio.get_running_loop().time()

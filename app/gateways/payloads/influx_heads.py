@@ -49,6 +49,7 @@ class TakenNames:
     """
 
     def __init__(self, tags: Iterable[str]) -> None:
+        """`tags` are the names of the tags of the heads."""
         self._taken = {name.encode().translate(None, _DIGITS) for name in (*tags, *OWN, SEQUENCE_ID)}
         self._known: set[bytes] = set()
 
@@ -69,12 +70,14 @@ _names: dict[frozenset[str], TakenNames] = {}
 
 
 def heads_of(names: InfluxNames) -> dict[bytes, InfluxHead]:
-    """Those that are prepared, by the bytes that a line begins with."""
+    """The heads that are prepared for these names, by the bytes that a line begins with."""
     return _heads.setdefault(names, {})
 
 
 def prepare(heads: dict[bytes, InfluxHead], first: bytes, point: InfluxPoint, names: InfluxNames) -> None:
-    """Keep the head of a good line for those that follow, unless it is long or what it says depends on more."""
+    """Keep the head of a good line for those that follow, unless it is long or what it says depends on more. `first` is
+    the bytes of the line up to its fields, `point` what was read of it.
+    """
     if len(first) > PREPARED_LENGTH or first[:1] in (b"", b"\t") or SEQUENCE_ID in point.tags:
         return
     tags = payload_fields(point._replace(fields={}), names)
@@ -86,7 +89,9 @@ def prepare(heads: dict[bytes, InfluxHead], first: bytes, point: InfluxPoint, na
 
 
 def payload_fields(point: InfluxPoint, names: InfluxNames) -> dict[str, str] | LineFault:
-    """Key -> JSON text of all that a line says but for its time and whose it is."""
+    """Key -> JSON text of all that a line says but for its time and whose it is, in order; or why the line
+    is refused.
+    """
     pairs = [("measurement", _to_json(point.measurement).decode())]
     for name, value in point.tags.items():
         if name not in (names.user, names.device):
@@ -104,7 +109,9 @@ def payload_fields(point: InfluxPoint, names: InfluxNames) -> dict[str, str] | L
 
 
 def json_object(fields: dict[str, str]) -> bytes:
-    """A JSON object of JSON texts, but for its last brace."""
+    """A JSON object of names and JSON texts, but for its last brace. Raises UnicodeEncodeError for a lone surrogate in
+    a text.
+    """
     return b"{" + b",".join(b"%b:%b" % (_to_json(name), value.encode()) for name, value in fields.items())
 
 

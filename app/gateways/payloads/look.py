@@ -70,7 +70,9 @@ def plain(payload: bytes) -> bool:
 
 
 def named(payload: bytes) -> Seen | Fault:
-    """The ids of a payload that `look` does not take; an integer is an id as well, as it is to the worker."""
+    """The ids of a payload that `look` does not take, or why it has none; an integer is an id as well, as it is to the
+    worker. Never raises.
+    """
     fields = read_fields(payload, MAX_DEPTH)
     if isinstance(fields, Fault):
         return fields
@@ -87,7 +89,9 @@ def named(payload: bytes) -> Seen | Fault:
 
 
 def fault(payload: bytes, owner: str, device: str, topic: str, lenient: bool) -> Fault | None:
-    """What the worker will say of it; None: nothing, but for what only the worker knows. Never raises."""
+    """What the worker will say of a payload that came for this device on `topic`; `lenient`: time and sequence_id may
+    be missing. None: nothing, but for what only the worker knows. Never raises.
+    """
     if not payload:
         return Fault(Reason.EMPTY_PAYLOAD, Stage.DECODE, "payload is empty; send a JSON object")
     fields = read_fields(payload, MAX_DEPTH)
