@@ -12,10 +12,10 @@ BYTES = 8 << 20  # of batches as they were sent
 
 
 class AckWindow:
-    """Of one stream: one task adds, another takes them out."""
+    """The batches of one stream: one task adds, another takes them out."""
 
     def __init__(self, most: int, most_bytes: int = BYTES) -> None:
-        """`most` batches, and one of any size if there is no other."""
+        """At most so many batches and bytes, and one batch of any size if there is no other."""
         self._most, self._most_bytes = most, most_bytes
         self._batches: deque[TakenBatch] = deque()
         self._bytes = 0
@@ -26,23 +26,23 @@ class AckWindow:
         return len(self._batches)
 
     async def room(self) -> None:
-        """Return once one more may be read."""
+        """Return once one more batch may be read."""
         while len(self._batches) >= self._most or self._bytes >= self._most_bytes:
             await self._change()
 
     def add(self, batch: TakenBatch) -> None:
-        """One was read."""
+        """Add a batch that was read."""
         self._batches.append(batch)
         self._bytes += batch.size
         self._changed.set()
 
     def close(self) -> None:
-        """Nothing more will be read."""
+        """Note that nothing more will be read."""
         self._closed = True
         self._changed.set()
 
     async def first(self) -> TakenBatch | None:
-        """The one that is to be acknowledged next; it stays until `acknowledged`. None: there will be no more."""
+        """The batch that is to be acknowledged next; it stays until `acknowledged`. None: there will be no more."""
         while not self._batches:
             if self._closed:
                 return None
@@ -50,7 +50,7 @@ class AckWindow:
         return self._batches[0]
 
     def acknowledged(self) -> None:
-        """Its sender has the ack of the first."""
+        """Take the first batch out: its sender has the ack."""
         self._bytes -= self._batches.popleft().size
         self._changed.set()
 

@@ -29,6 +29,7 @@ class CallSlots:
     """
 
     def __init__(self, most: int, of_one: int) -> None:
+        """At most `most` calls at a time, and `of_one` of one user."""
         self._most, self._of_one = most, of_one
         self._taken = 0
         self._by_user: Counter[str] = Counter()
@@ -51,24 +52,28 @@ class CallSlots:
 
 
 class Callers:
-    """Of one gateway."""
+    """Lets the callers of one gateway in."""
 
     def __init__(self, identity: CallerIdentity, slots: CallSlots) -> None:
         self._identity, self._slots = identity, slots
 
     async def account(self, context: Context) -> Account | CallRefusal:
-        """Who makes the call."""
+        """Whose a call is, or why it is refused."""
         return await self._identity.caller(context)
 
     async def serve(self, context: Context, work: Callable[[Account], Awaitable[Answer]]) -> bytes | None:
-        """What `work` makes of a call with an account. Ends the call with its status when it is refused."""
+        """What `work` makes of a call with an account. Ends the call with its status when it is refused: raises as
+        `refuse`.
+        """
         found = await self._identity.caller(context)
         if isinstance(found, CallRefusal):
             await refuse(context, found)
         return await self._within(context, found.user_id, lambda: work(found))
 
     async def serve_anybody(self, context: Context, work: Callable[[], Awaitable[Answer]]) -> bytes | None:
-        """The same for what anybody on the UNIX socket may ask."""
+        """What `work` makes of a call that anybody on the UNIX socket may make, and elsewhere those with an account.
+        Raises as `refuse` when it is refused.
+        """
         user = peer_of(context)
         if user != UNIX:
             found = await self._identity.caller(context)

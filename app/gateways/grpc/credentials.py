@@ -31,14 +31,14 @@ class PasswordShown(NamedTuple):
 
 
 class CertificateShown(NamedTuple):
-    """A client certificate that TLS has verified."""
+    """A client certificate that TLS has verified; `device` None: it is bound to none."""
 
     common_name: str
     device: str | None
 
 
 class NothingShown(NamedTuple):
-    """Neither."""
+    """Neither metadata nor a certificate."""
 
 
 class NoCredentials(NamedTuple):
@@ -48,7 +48,7 @@ class NoCredentials(NamedTuple):
 
 
 class OtherDevice(NamedTuple):
-    """They are good, and for another device than is asked for."""
+    """Good credentials, for another device than is asked for."""
 
     detail: str
 
@@ -59,7 +59,7 @@ AuthContext = Mapping[str, Iterable[bytes]]  # as gRPC names it: of a certificat
 
 
 def shown(metadata: Metadata, certificate: AuthContext) -> Shown:
-    """The credentials of a call. Never raises."""
+    """The credentials of a call, by its metadata, and its certificate as gRPC's auth context has it. Never raises."""
     given = dict.fromkeys(value for name, value in metadata if name == "authorization")
     if len(given) > 1:
         return NoCredentials("the metadata `authorization` is there twice, and says two things")

@@ -11,7 +11,7 @@ from app.runtime.version import VERSION
 
 
 class HealthAnswer:
-    """Of one process."""
+    """How one process does."""
 
     def __init__(self, intake: Intake, mqtt: MqttReach | None) -> None:
         """`mqtt` None: this process is not told of a broker, and says nothing of one."""
@@ -24,7 +24,7 @@ class HealthAnswer:
         return self._intake.answered and not self._intake.full
 
     async def answer(self) -> bytes:
-        """GetHealthResponse."""
+        """The bytes of a GetHealthResponse. Never raises."""
         made = GetHealthResponse(
             status=GetHealthResponse.STATUS_SERVING if self.serving else GetHealthResponse.STATUS_NOT_SERVING,
             queue_depth=self._intake.queue_depth,

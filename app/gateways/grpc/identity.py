@@ -37,14 +37,14 @@ def peer_of(context: Context) -> str:
 
 
 class CallerIdentity:
-    """Asks the accounts."""
+    """Asks the accounts whose a call is."""
 
     def __init__(self, accounts: Accounts, seconds: float) -> None:
-        """`seconds`: how long a call waits for them."""
+        """`seconds`: how long a call waits for the accounts."""
         self._accounts, self._seconds = accounts, seconds
 
     async def caller(self, context: Context) -> Account | CallRefusal:
-        """The account of a call."""
+        """The account of a call, or why it has none. Never raises."""
         peer = peer_of(context)
         credentials = shown(context.invocation_metadata() or (), context.auth_context())
         try:

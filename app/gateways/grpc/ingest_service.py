@@ -28,13 +28,13 @@ _Handler = Callable[[object, Context], Awaitable[bytes | None]]
 
 
 class IngestService:
-    """Of one gateway."""
+    """The service of one gateway."""
 
     def __init__(self, callers: Callers, pushing: Pushing, streams: Streams, health: HealthAnswer) -> None:
         self._callers, self._pushing, self._streams, self._health = callers, pushing, streams, health
 
     def handlers(self) -> grpc.GenericRpcHandler:
-        """For gRPC's server. All messages are bytes."""
+        """The handlers for gRPC's server. All messages are bytes."""
         unary: Any = grpc.stream_unary_rpc_method_handler  # its type is that of handlers without an event loop
         stream: Any = grpc.stream_stream_rpc_method_handler
         methods = {

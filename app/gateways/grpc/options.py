@@ -15,7 +15,7 @@ GRACE_SECONDS = 30  # of calls on a connection that has become too old
 
 
 def channel_arguments(settings: Settings) -> list[tuple[str, int]]:
-    """Bounds of bytes, streams, pings and time, for every connection."""
+    """Bounds of bytes, streams, pings and time, for every connection: (name of gRPC's core, value)."""
     return [
         ("grpc.so_reuseport", 0),  # else two servers share one port, and neither says so
         ("grpc.max_receive_message_length", min(settings.grpc_message_max_bytes, settings.gateway_body_max_bytes)),

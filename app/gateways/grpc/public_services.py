@@ -32,16 +32,18 @@ UNKNOWN = CallRefusal(grpc.StatusCode.NOT_FOUND, "malformed", "there is no such 
 
 
 class PublicServices:
-    """Of one gateway."""
+    """The services of one gateway that need no account."""
 
     def __init__(self, service: str, serving: Callable[[], bool], stop: Interrupt) -> None:
-        """`serving` is asked of the whole gateway (the name "") and of `service`."""
+        """`serving` is asked of the whole gateway (the name "") and of `service`; once `stop` is set, watchers hear
+        that it is not serving, and their calls end.
+        """
         self._known, self._serving, self._stop = ("", service), serving, stop
         self._slots = CallSlots(GUESTS, GUESTS // 2)
         self._reflection = reflection.ReflectionServicer([service, HEALTH, *REFLECTION])
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
-        """For gRPC's server. All messages are bytes."""
+        """The handlers for gRPC's server. All messages are bytes."""
         unary: Any = grpc.stream_unary_rpc_method_handler  # its type is that of handlers without an event loop
         stream: Any = grpc.stream_stream_rpc_method_handler
         health = {"Check": unary(self._check), "Watch": stream(self._watch)}

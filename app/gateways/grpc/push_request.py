@@ -10,14 +10,14 @@ _VARINT_BYTES = 10
 
 
 class PushRequest(NamedTuple):
-    """What was asked."""
+    """What was asked: the bytes of the batch, and whether it flushes."""
 
     batch: bytes
     force_flush: bool
 
 
 def push_request(data: bytes) -> PushRequest | str:
-    """The request, or what is wrong with it. Never raises."""
+    """The request in these bytes, or a sentence that says what is wrong with it. Never raises."""
     batches: list[bytes] = []
     force_flush, at = False, 0
     while at < len(data):

@@ -40,13 +40,15 @@ class PushWaits(NamedTuple):
 
 
 class Pushing:
-    """Of one gateway."""
+    """The unary calls of one gateway."""
 
     def __init__(self, intake: Intake, taking: Taking, waits: PushWaits) -> None:
         self._intake, self._taking, self._waits = intake, taking, waits
 
     async def push(self, context: Context, form: BatchForm, account: Account) -> bytes | CallRefusal:
-        """The ack, as bytes."""
+        """The bytes of the BatchAck, once Kafka has all that is accepted; or why the call is refused. Never raises but
+        for a cancelled task.
+        """
         if away := await self._no_room(account):
             return away
         data = await self._message(context)
@@ -66,7 +68,9 @@ class Pushing:
         return refused if isinstance(refused, CallRefusal) else taken.ack(refused)
 
     async def flush(self) -> bytes | CallRefusal:
-        """The answer once Kafka has all that was taken before, from anybody."""
+        """The bytes of a FlushResponse, once Kafka has all that was taken before, from anybody; or why the call is
+        refused.
+        """
         waiting = self._intake.queue_depth
         done = await self._done(self._intake.flushed())
         return done if isinstance(done, CallRefusal) else FlushResponse(flushed=waiting).SerializeToString()

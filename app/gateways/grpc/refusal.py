@@ -23,7 +23,7 @@ _RETRY_INFO = "type.googleapis.com/google.rpc.RetryInfo"
 
 
 class CallRefusal(NamedTuple):
-    """What the caller is told."""
+    """What the caller is told with the status of a call."""
 
     code: grpc.StatusCode
     reason: str  # of a closed set; the label of a metric
@@ -32,7 +32,7 @@ class CallRefusal(NamedTuple):
 
     @property
     def trailing_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
-        """Says when to try again."""
+        """The trailing metadata, which says when to try again; empty where it does not help."""
         if self.retry_after is None:
             return ()
         milliseconds = str(max(1, round(1000 * self.retry_after)))
@@ -45,7 +45,7 @@ class CallRefusal(NamedTuple):
 
 
 async def next_message(context: Context) -> bytes | None:
-    """Of the caller's; None: there will be no more, or the call has ended."""
+    """The caller's next message; None: there will be no more, or the call has ended."""
     data: object = await context.read()
     return data if isinstance(data, bytes) else None  # else it is grpc.aio.EOF
 

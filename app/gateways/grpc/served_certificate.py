@@ -12,18 +12,18 @@ from app.runtime.renewed_tls import RenewedTls, TlsFiles
 
 
 class ServedCertificate:
-    """One of a server."""
+    """The certificate of one server."""
 
     def __init__(self, certificate: Path, key: Path | None, clients_ca: Path | None) -> None:
         """`key` None: it is in the file of the certificate. With `clients_ca` nobody comes in without a certificate
-        that it has signed. Raises ValueError that names the file.
+        that it has signed. Raises ValueError that names the file, and OSError.
         """
         self._files = TlsFiles(certificate, key, clients_ca)
         self._tls = RenewedTls(self._files)  # says what is wrong with them, which gRPC does not
         self._shown = self._read()
 
     def credentials(self) -> grpc.ServerCredentials:
-        """For a port of gRPC's server."""
+        """The credentials for a port of gRPC's server."""
         asks = self._files.clients_ca is not None
         return grpc.dynamic_ssl_server_credentials(self._shown, self._newest, require_client_authentication=asks)
 

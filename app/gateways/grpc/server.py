@@ -36,12 +36,12 @@ CUT_SECONDS = 0.5  # of the time to stop: for calls that end with a status when 
 
 
 class GrpcGateway:
-    """One of a process."""
+    """Serves from `start` to `stop` (app.gateways.gateway.Gateway); one in a process."""
 
     name = NAME
 
     def __init__(self, settings: Settings, intake: Intake, accounts: Accounts) -> None:
-        """Raises SettingsError when it is to listen nowhere, or where it cannot."""
+        """Nothing listens before `start`. Raises SettingsError when it is to listen nowhere, or where it cannot."""
         self._settings, self._intake, self._accounts = settings, intake, accounts
         self._socket = SocketFile(settings.grpc_socket, settings.grpc_socket_group) if settings.grpc_socket else None
         if not self._socket and not settings.grpc_port:
@@ -68,7 +68,7 @@ class GrpcGateway:
         log.info("grpc_listens", port=self.port or None, tls=self._encrypted, **where)
 
     def ready(self) -> Mapping[str, bool]:
-        """Whether it takes calls, and whether the socket is still where it was bound."""
+        """{"grpc": whether it takes calls, "grpc_socket": whether the socket is still where it was bound}."""
         found = {NAME: self._server is not None}
         if self._socket:
             found["grpc_socket"] = self._socket.intact

@@ -37,7 +37,7 @@ class SocketFile:
 
     @property
     def address(self) -> str:
-        """As gRPC wants it."""
+        """The address of the socket as gRPC wants it."""
         return f"unix:{quote(str(self.path))}"
 
     @property
@@ -56,7 +56,9 @@ class SocketFile:
 
     @contextmanager
     def private(self) -> Iterator[None]:
-        """Bind within this: there is no moment at which others could connect."""
+        """Bind within this: there is no moment at which others could connect. Changes the umask of the process
+        meanwhile.
+        """
         before = os.umask(0o777 & ~MODE)
         try:
             yield
@@ -64,7 +66,9 @@ class SocketFile:
             os.umask(before)
 
     def bound(self) -> None:
-        """The socket is there. Raises PermanentError when the group cannot have it."""
+        """Note that the socket is there, and give it its group and mode. Raises PermanentError when the group cannot
+        have it.
+        """
         self._bound = _identity(self.path)
         if self._group is not None:
             try:

@@ -42,7 +42,7 @@ Caller = Callable[[], Awaitable[Account | CallRefusal]]
 
 
 class StreamLimits(NamedTuple):
-    """Of each stream; seconds."""
+    """The limits of each stream; times are seconds."""
 
     window: int  # batches without their ack
     idle: float
@@ -51,7 +51,7 @@ class StreamLimits(NamedTuple):
 
 
 class BatchStream:
-    """Of one call."""
+    """One stream, of one call."""
 
     def __init__(self, context: Context, form: BatchForm, taking: Taking, intake: Intake, limits: StreamLimits) -> None:
         self._context, self._form, self._taking, self._intake = context, form, taking, intake
@@ -146,13 +146,15 @@ class BatchStream:
 
 
 class Streams:
-    """Of one gateway; once `stop` is set they read nothing more, and end with all acknowledged."""
+    """The streams of one gateway; once `stop` is set they read nothing more, and end with all acknowledged."""
 
     def __init__(self, taking: Taking, intake: Intake, limits: StreamLimits, stop: Interrupt) -> None:
         self._taking, self._intake, self._limits, self._stop = taking, intake, limits, stop
 
     async def serve(self, context: Context, form: BatchForm, account: Account, caller: Caller) -> CallRefusal | None:
-        """One stream, to its end."""
+        """Serve one stream, to its end: None when the sender half-closed and has its last ack, or why it ends before.
+        `caller` finds the account anew.
+        """
         made = BatchStream(context, form, self._taking, self._intake, self._limits)
         with CONNECTIONS.labels(NAME).track_inprogress():
             return await made.run(account, caller, self._stop)

@@ -30,12 +30,16 @@ class TakenBatch:
         size: int,
         retry_after: float,
     ) -> None:
-        """`places`: of each record within the batch; `retry_after`: seconds until those over a limit have room."""
+        """`places`: of each record within the batch; `rejected`: why by place; `size`: bytes as they were sent;
+        `retry_after`: seconds until those over a limit have room.
+        """
         self._id, self._places, self._rejected, self._retry_after = batch_id, places, rejected, retry_after
         self.written, self.size = written, size
 
     def ack(self, refused: Refused) -> bytes:
-        """What its sender is told; `refused` is the result of `written`."""
+        """The bytes of the BatchAck; `refused` is the result of `written`. Counts the request by its outcome: to be
+        called once.
+        """
         rejected = {**self._rejected, **{self._places[at]: why for at, why in refused}} if refused else self._rejected
         accepted = len(self._places) - len(refused)
         REQUESTS.labels(NAME, "accepted" if not rejected else "partly" if accepted else "rejected").inc()
@@ -47,7 +51,9 @@ class TakenBatch:
         return ack.SerializeToString()
 
     def refusal(self) -> CallRefusal | None:
-        """The status of a unary call of which nothing is taken, for one cause that is no fault of an item."""
+        """The status of a unary call of which nothing is taken, for one cause that is no fault of an item; None: it is
+        acked.
+        """
         reasons = {why.reason for why in self._rejected.values()}
         if self._places or len(reasons) != 1:
             return None

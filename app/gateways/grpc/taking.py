@@ -37,7 +37,7 @@ EVENTS = BatchForm(events, lambda data: EventBatch.FromString(data).events)
 
 
 class TakingLimits(NamedTuple):
-    """Of each batch, and what becomes of what is refused of it."""
+    """The limits of each batch, and what becomes of what is refused of it."""
 
     items: int
     payload_bytes: int
@@ -45,7 +45,7 @@ class TakingLimits(NamedTuple):
 
 
 class Taking:
-    """Of one gateway: makes the records, asks the limits, hands over to the intake."""
+    """Takes the batches of one gateway: makes the records, asks the limits, hands over to the intake."""
 
     def __init__(self, intake: Intake, limits: TakingLimits) -> None:
         self._intake, self._limits = intake, limits
@@ -53,7 +53,7 @@ class Taking:
     def take(
         self, account: Account, form: BatchForm, data: bytes, traceparent: bytes | None = None
     ) -> TakenBatch | CallRefusal:
-        """Take all of a batch that can be taken; nothing of it when it is refused. Never waits."""
+        """Take all of a batch that can be taken; nothing of it when it is refused. Never waits, nor raises."""
         arrival = Arrival(GATEWAY, time.time_ns() // 1_000_000, traceparent, self._limits.payload_bytes)
         try:
             batch_id, items = form.decode(account, data, arrival, self._limits.items)

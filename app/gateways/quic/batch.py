@@ -58,7 +58,9 @@ class BatchIntake:
         self._refuse_series, self._dead_of = refuse_series, dead_letter_topic_of
 
     def read(self, account: Account, frame: bytes) -> FrameBatch | RefusedBatch:
-        """Never raises, whatever the bytes."""
+        """The records of a frame, and what of it is refused; or why nothing of it is taken. Never raises, whatever the
+        bytes.
+        """
         arrival = Arrival(b"quic", int(time.time() * 1000))
         try:
             batch_id, items = metrics(account, frame, arrival, self._items)
@@ -114,7 +116,9 @@ class BatchIntake:
 
 
 def accepted(batch: FrameBatch, refused: Iterable[tuple[int, Rejection]]) -> bytes:
-    """The answer once Kafka has the records, but for those it refuses for ever; places are those of the records."""
+    """The bytes of the answer once Kafka has the records, but for those it refuses for ever; places are those of the
+    records. Counts the request by its outcome: to be called once.
+    """
     lost = list(refused)
     for at, rejection in lost:
         batch.rejected[at if batch.places is None else batch.places[at]] = rejection
@@ -130,7 +134,7 @@ def accepted(batch: FrameBatch, refused: Iterable[tuple[int, Rejection]]) -> byt
 
 
 def refusal(refused: RefusedBatch) -> bytes:
-    """The answer that is the last of its stream."""
+    """The bytes of the answer that is the last of its stream. Counts the request: to be called once."""
     REQUESTS.labels(GATEWAY, "unavailable" if refused.retry_after else "rejected").inc()
     REJECTED.labels(GATEWAY, refused.reason).inc()
     after = math.ceil(refused.retry_after * 1000)

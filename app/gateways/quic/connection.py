@@ -82,7 +82,7 @@ class GatewayConnection(QuicConnection):
 
     @property
     def client_certificate(self) -> x509.Certificate | None:
-        """None until it is verified, which is before the handshake is complete."""
+        """The client's certificate; None until it is verified, which is before the handshake is complete."""
         context = getattr(self, "tls", None)  # there is one from the first packet on
         return context.client_certificate if isinstance(context, MutualContext) else None
 
@@ -97,12 +97,12 @@ class GatewayConnection(QuicConnection):
         return stream is not None and stream.sender._reset_error_code is None and stream.sender._buffer_fin is None
 
     def receive_datagram(self, data: bytes, addr: NetworkAddress, now: float) -> None:
-        """As aioquic's, but nothing is taken any more once a close is on its way."""
+        """Take a datagram as aioquic does, but nothing any more once a close is on its way."""
         if not self._close_pending:
             super().receive_datagram(data, addr, now)
 
     def settle(self) -> None:
-        """The handshake is complete: give back what only that needs, 48 kB."""
+        """Give back what only the handshake needs, 48 kB; to be called when it is complete."""
         self._crypto_buffers = {}
 
     def _initialize(self, peer_cid: bytes) -> None:

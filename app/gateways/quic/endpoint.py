@@ -47,12 +47,14 @@ Full = Callable[[str], str | None]
 
 
 class Endpoint(asyncio.DatagramProtocol):
-    """One UDP port."""
+    """The connections of one UDP port."""
 
     def __init__(
         self, configuration: QuicConfiguration, tokens: ResetTokens, open_link: Open, full: Full, handshakes: float
     ) -> None:
-        """`handshakes`: how many may begin a second."""
+        """`open_link` makes a connection, `full` says why there can be none; `handshakes`: how many may
+        begin a second.
+        """
         self.transport: asyncio.DatagramTransport | None = None
         self._configuration, self._tokens, self._open, self._full = configuration, tokens, open_link, full
         self._links: dict[bytes, Link] = {}
@@ -75,7 +77,9 @@ class Endpoint(asyncio.DatagramProtocol):
         self.closed.set_result(None)
 
     def datagram_received(self, data: bytes, addr: NetworkAddress) -> None:
-        """To the connection whose it is, or to none (asyncio.Protocol). Never raises, whatever it holds."""
+        """Hand a datagram to the connection whose it is, or to none (asyncio.Protocol). Never raises, whatever it
+        holds.
+        """
         if data and not data[0] & LONG_HEADER:  # nearly every one, and quicker than to read the whole header
             link = self._links.get(data[1 : 1 + ID_BYTES])
             if link is None:
@@ -86,16 +90,16 @@ class Endpoint(asyncio.DatagramProtocol):
             link.received(data, addr)
 
     def send(self, data: bytes, address: NetworkAddress) -> None:
-        """A datagram out."""
+        """Send a datagram; nothing is done once the port is closing."""
         if self.transport and not self.transport.is_closing():
             self.transport.sendto(data, address)
 
     def known(self, connection_id: bytes, link: Link) -> None:
-        """Datagrams with this id are this connection's from now on."""
+        """Hand datagrams with this id to this connection from now on."""
         self._links[connection_id] = link
 
     def forget(self, connection_id: bytes) -> None:
-        """The id is nobody's any more."""
+        """Hand datagrams with this id to nobody any more."""
         self._links.pop(connection_id, None)
 
     def _reset(self, data: bytes, address: NetworkAddress) -> None:

@@ -18,7 +18,9 @@ _UNREADABLE = (OSError, ValueError, TypeError, UnsupportedAlgorithm)  # TypeErro
 
 
 def configuration(certificate: Path, key: Path | None, idle_seconds: float) -> QuicConfiguration:
-    """Of a server with this certificate; `key` None: it is in the same file. Raises SettingsError."""
+    """The configuration of a server with this certificate; `key` None: it is in the same file. Both are PEM. Raises
+    SettingsError that names the setting and the file, also for a key of another kind than QUIC uses here.
+    """
     made = QuicConfiguration(is_client=False, alpn_protocols=[ALPN], idle_timeout=idle_seconds)
     try:
         chain = x509.load_pem_x509_certificates(certificate.read_bytes())
@@ -36,7 +38,7 @@ def configuration(certificate: Path, key: Path | None, idle_seconds: float) -> Q
 
 
 def client_authorities(file: Path) -> crypto.X509Store:
-    """The CAs whose clients are let in. Raises SettingsError."""
+    """The CAs, of a file in PEM, whose clients are let in. Raises SettingsError."""
     try:
         return mutual.trusted(file)
     except _UNREADABLE as error:

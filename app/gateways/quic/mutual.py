@@ -29,7 +29,7 @@ _UNREADABLE = (crypto.Error, ValueError, TypeError)
 
 
 def trusted(file: Path) -> crypto.X509Store:
-    """The CAs of a file in PEM. Raises ValueError, also when it holds none."""
+    """The CAs of a file in PEM. Raises OSError, and ValueError when it holds none."""
     found = x509.load_pem_x509_certificates(file.read_bytes())
     store = crypto.X509Store()
     for one in found:
@@ -61,7 +61,7 @@ class MutualContext(tls.Context):
 
 
 def require_client_certificate(context: tls.Context, store: crypto.X509Store) -> MutualContext:
-    """Make a fresh context of a server one that does; before its first message."""
+    """Have a fresh context of a server require a client certificate of one of these CAs; before its first message."""
     assert context.state is tls.State.SERVER_EXPECT_CLIENT_HELLO, "too late: it may have answered already"
     context.__class__ = MutualContext
     assert isinstance(context, MutualContext)
@@ -71,7 +71,9 @@ def require_client_certificate(context: tls.Context, store: crypto.X509Store) ->
 
 
 def verify(certificate: x509.Certificate, chain: list[x509.Certificate], store: crypto.X509Store) -> None:
-    """Chain, dates and purpose of a client's certificate. Raises tls.Alert that says what is wrong."""
+    """Look at chain, dates and purpose of a client's certificate; `chain` are those that the client sent with it.
+    Raises tls.Alert that says what is wrong.
+    """
     try:
         given = [crypto.X509.from_cryptography(one) for one in (certificate, *chain)]
         crypto.X509StoreContext(store, given[0], given[1:]).verify_certificate()

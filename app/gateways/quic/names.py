@@ -17,7 +17,7 @@ class Names(NamedTuple):
 
 
 def names(certificate: x509.Certificate) -> Names | None:
-    """None when it names nobody, or several."""
+    """Whose a certificate is, and until when; None when it names nobody, or several."""
     found = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     if len(found) != 1 or not isinstance(found[0].value, str) or not found[0].value:
         return None

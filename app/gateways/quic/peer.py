@@ -56,7 +56,7 @@ class Site(Struct):
 
 
 class QuicPeer:
-    """From its first datagram to its end."""
+    """A sender's connection, from its first datagram to its end."""
 
     def __init__(self, site: Site, address: str) -> None:
         """`address`: of the peer, without its port. `begin` comes next."""
@@ -78,7 +78,7 @@ class QuicPeer:
         self._closing = False
 
     def begin(self, quic: GatewayConnection, link: Link) -> None:
-        """Its connection is there."""
+        """Take the connection, which is there now."""
         self.quic, self.link = quic, link
 
     def window(self) -> int:
@@ -86,7 +86,7 @@ class QuicPeer:
         return 0 if self._held() else self._site.share.window
 
     def handle(self, event: QuicEvent) -> None:
-        """An event of the connection, but for its end."""
+        """Take an event of the connection, but for its end."""
         if isinstance(event, StreamDataReceived):
             self._received(event)
         elif isinstance(event, HandshakeCompleted):
@@ -98,14 +98,14 @@ class QuicPeer:
                 self._work()
 
     def close(self, code: CloseCode, words: str) -> None:
-        """End it, and say why."""
+        """End the connection, and say why; a second call does nothing."""
         if not self._closing:
             self._closing = True
             self.quic.close(error_code=code, reason_phrase=words)
             self.link.soon()
 
     def ended(self) -> None:
-        """The connection is gone; what was submitted is written all the same."""
+        """Let go of all: the connection is gone; what was submitted is written all the same."""
         self._closing = True
         for task in (self._asking, self._waiting):
             if task:
@@ -119,7 +119,7 @@ class QuicPeer:
             self.account = None
 
     def look(self, now: float) -> None:
-        """Once a second, by the loop's clock: what takes too long, and what has ended meanwhile."""
+        """Once a second, by the loop's clock: end what takes too long, and what has ended meanwhile."""
         if self._names is None or self._closing:
             return
         if time.time() >= self._names.ends:

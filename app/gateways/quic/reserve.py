@@ -14,11 +14,12 @@ class Claim:
     __slots__ = ("granted", "size", "wake")
 
     def __init__(self, size: int, wake: Callable[[], None]) -> None:
+        """`size`: bytes; `wake` is called when they are granted later."""
         self.size, self.wake, self.granted = size, wake, False
 
 
 class Reserve:
-    """Of a gateway."""
+    """The memory of the large frames of a gateway."""
 
     def __init__(self, size: int) -> None:
         """`size`: bytes; at least that of the largest frame."""
@@ -35,7 +36,9 @@ class Reserve:
         return made
 
     def give(self, claim: Claim) -> None:
-        """The frame is whole, or gone."""
+        """Give a claim back, granted or not: the frame is whole, or gone. Raises ValueError for one that was given back
+        while it waited.
+        """
         if claim.granted:
             self._free += claim.size
         else:

@@ -17,13 +17,13 @@ LEAST_BYTES, MOST_BYTES = 21, 42  # of a datagram that is one: it looks like any
 
 
 class ResetTokens:
-    """Of one gateway."""
+    """The reset tokens of one gateway."""
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
 
     def token(self, connection_id: bytes) -> bytes:
-        """What proves that it is us who say so."""
+        """The token of a connection id, 16 bytes, which proves that it is us who say so."""
         return hmac.digest(self._secret, connection_id, "sha256")[:TOKEN_BYTES]
 
     def datagram(self, connection_id: bytes, came: int) -> bytes | None:
@@ -36,7 +36,7 @@ class ResetTokens:
 
 
 def reset_tokens(key: object, port: int) -> ResetTokens:
-    """Those that follow from a private key, this host and a port."""
+    """The tokens that follow from a private key, this host and a port."""
     secret = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())  # type: ignore[attr-defined]
     where = f"iot-stream quic reset {socket.gethostname()} {port}".encode()
     return ResetTokens(hmac.digest(hashlib.sha256(secret).digest(), where, "sha256"))

@@ -43,7 +43,7 @@ BUSY = "too many handshakes are under way"
 
 
 class QuicGateway:
-    """Listens from `start` to `stop`."""
+    """Serves from `start` to `stop` (app.gateways.gateway.Gateway)."""
 
     name = GATEWAY
 
@@ -66,14 +66,14 @@ class QuicGateway:
 
     @property
     def port(self) -> int:
-        """The UDP port, once it has started."""
+        """The UDP port; only between `start` and `stop`."""
         assert self._endpoint
         assert self._endpoint.transport
         return int(self._endpoint.transport.get_extra_info("sockname")[1])
 
     @property
     def open(self) -> int:
-        """Connections there are."""
+        """How many connections there are, handshakes too."""
         return self._site.share.open
 
     async def start(self) -> None:
@@ -90,7 +90,7 @@ class QuicGateway:
         log.info("quic_started", host=host, port=self.port)
 
     def ready(self) -> Mapping[str, bool]:
-        """Whether it listens."""
+        """{"quic": whether it listens}."""
         return {GATEWAY: self._endpoint is not None and not self._site.stopping}
 
     async def stop(self, seconds: float) -> None:

@@ -11,7 +11,7 @@ AHEAD_MOST, AHEAD_LEAST = 512 << 10, 64 << 10
 
 
 class Share:
-    """Of one gateway; who is there is counted."""
+    """The connections of one gateway, and how many of each account there are."""
 
     def __init__(self, connections: int, of_account: int) -> None:
         """`connections` there may be at most, `of_account` of them of one account."""
@@ -30,14 +30,14 @@ class Share:
         return self.open >= self._most
 
     def joined(self, account: str) -> bool:
-        """One more is this account's; False: it has as many as it may."""
+        """Count one more of this account's; False: it has as many as it may."""
         if self._accounts[account] >= self._of_account:
             return False
         self._accounts[account] += 1
         return True
 
     def left(self, account: str) -> None:
-        """One less is."""
+        """Count one less of this account's."""
         self._accounts[account] -= 1
         if not self._accounts[account]:
             del self._accounts[account]
@@ -56,7 +56,7 @@ class Crowd:
         self._waiting.setdefault(account.user_id, {})[go_on] = None
 
     def forget(self, account: Account, go_on: Callable[[], None]) -> None:
-        """It waits no more."""
+        """Let `go_on` wait no more."""
         self._waiting.get(account.user_id, {}).pop(go_on, None)
 
     def wake(self, account: Account) -> None:

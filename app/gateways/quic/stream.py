@@ -16,15 +16,18 @@ TOO_SLOW = "too_slow"
 
 
 class OwedAnswer(Struct):
-    """Of one frame; it goes out once it has a body, and all before it have gone."""
+    """The answer to one frame; it goes out once it has a body, and all before it have gone."""
 
     body: bytes | None = None
 
 
 class FrameStream:
-    """Between its connection and whoever takes its frames."""
+    """A stream between its connection and whoever takes its frames."""
 
     def __init__(self, quic: GatewayConnection, number: int, max_bytes: int, reserve: Reserve) -> None:
+        """`number` is the stream's; `max_bytes`: of a frame, without its length; `reserve`: the memory for
+        large ones.
+        """
         self.frames: deque[bytes] = deque()  # whole, and not yet taken
         self.refused = False  # nothing more is taken of it
         self.ended = False  # the sender's side
@@ -47,7 +50,9 @@ class FrameStream:
         return last and not self.frames and not self._answers
 
     def received(self, data: bytes, ended: bool, now: float, wake: Callable[[], None]) -> None:
-        """A piece of it; `wake` is called when memory that it has to wait for is there."""
+        """Take a piece of the stream, at `now` of the loop's clock; `ended`: it is the last. `wake` is called when
+        memory that it has to wait for is there.
+        """
         self.ended = self.ended or ended
         if self.refused:
             return
@@ -65,7 +70,7 @@ class FrameStream:
         self._keep_claim(wake)
 
     def reset(self) -> None:
-        """The sender gave it up: what is not whole is gone."""
+        """Note that the sender gave it up: what is not whole is gone."""
         self.ended, self._begun_at = True, None
         self._reader.stop(FrameFault("", ""))
         self._drop()
@@ -73,19 +78,21 @@ class FrameStream:
             self.refused = True
 
     def take(self) -> bytes:
-        """The next frame; its memory is the taker's concern from now on."""
+        """Take the next frame, without its length; its memory is the taker's concern from now on. Raises IndexError
+        without one.
+        """
         if claim := self._claims.popleft():
             self._reserve.give(claim)
         return self.frames.popleft()
 
     def owed(self) -> OwedAnswer:
-        """One more frame is taken, and this is its answer."""
+        """The answer of one more frame that is taken, to get its body later."""
         made = OwedAnswer()
         self._answers.append(made)
         return made
 
     def refuse(self, refused: RefusedBatch, answer: OwedAnswer | None = None) -> None:
-        """Nothing more is taken: this is the last answer, in the place of `answer`, or behind all others."""
+        """Take nothing more: this is the last answer, in the place of `answer`, or behind all others."""
         self.refused = True
         self.frames.clear()
         (answer or self.owed()).body = refusal(refused)
@@ -96,12 +103,14 @@ class FrameStream:
             self._quic.stop_stream(self._number, StreamCode.REFUSED)
 
     def fault(self) -> RefusedBatch | None:
-        """What is wrong with the frame that would follow, once all before it are taken."""
+        """What is wrong with the frame that would follow, once all before it are taken; None: nothing."""
         found = self._reader.fault
         return RefusedBatch(*found) if found and found.reason and not self.frames and not self.refused else None
 
     def late(self, now: float, seconds: float, held: bool) -> bool:
-        """Whether a frame has been under way for so long; not while we hold up its sender."""
+        """Whether a frame has been under way for more than so many seconds at `now`; not while we hold up its sender
+        (`held`).
+        """
         if self._begun_at is None:
             return False
         if held:
@@ -109,7 +118,7 @@ class FrameStream:
         return now - self._begun_at > seconds
 
     def send(self) -> bool:
-        """Write the answers that are ready; whether there was anything."""
+        """Write the answers that are ready; whether there was anything to do."""
         ready: list[bytes] = []
         while self._answers and (body := self._answers[0].body) is not None:
             ready.append(framed(body))

@@ -22,7 +22,7 @@ class _Submitted(NamedTuple):
 
 
 class AckQueue:
-    """Of one connection. Kafka's acks come in order, so that one number says how far they came."""
+    """The lines of one connection. Kafka's acks come in order, so that one number says how far they came."""
 
     def __init__(self, intake: Intake, answered: Callable[[bytes], None], lost: Callable[[], None]) -> None:
         """`answered` is called with what the sender is to be told, `lost` when it will be told nothing more."""
@@ -35,7 +35,9 @@ class AckQueue:
         return bool(self._waiting)
 
     def add(self, taken: TakenLines, last: int, size: int) -> None:
-        """Submit lines up to number `last`, of `size` bytes."""
+        """Submit lines up to number `last`, of `size` bytes; what is settled goes to `answered` later, never within
+        this call.
+        """
         size += sum(map(len, taken.refusals))
         done = self._intake.submit(taken.records, taken.dead)
         self._waiting.append(_Submitted(taken, last, size, done))

@@ -17,12 +17,12 @@ _encode = msgspec.json.Encoder().encode
 
 
 def acked(line: int) -> bytes:
-    """All lines up to `line` are settled."""
+    """The answer that all lines up to `line` (from 1) are settled."""
     return b'{"acked":%d}\n' % line
 
 
 def refused(line: int, rejection: Rejection, retry_after: float | None = None) -> bytes:
-    """One line is refused; `retry_after`, in seconds, if it may be sent again."""
+    """The answer that one line is refused; `retry_after`, in seconds, if it may be sent again."""
     told = {"line": line, "reason": rejection.reason, "error": printable(rejection.error, ERROR_MAX)}
     if retry_after is not None:
         told["retry_after"] = round(retry_after, 3)
@@ -30,5 +30,5 @@ def refused(line: int, rejection: Rejection, retry_after: float | None = None) -
 
 
 def closing(reason: str, error: str) -> bytes:
-    """The connection ends, and why."""
+    """The last word of a connection that ends: the reason for machines, and a sentence."""
     return _encode({"ok": False, "reason": reason, "error": printable(error, ERROR_MAX)}) + b"\n"

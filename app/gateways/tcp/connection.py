@@ -59,7 +59,7 @@ class TcpConnection(asyncio.BufferedProtocol):
         self._heard = self._begun = self._loop.time()  # the last bytes, and the first of a line that has not ended
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A certificate, if there is one, says whose it is (BufferedProtocol)."""
+        """Log in by the certificate, if there is one (BufferedProtocol)."""
         self._wire.attach(cast(asyncio.Transport, transport))  # uvloop's is one in all but name
         self._parts.opened(self)
         if certificate := transport.get_extra_info("peercert"):
@@ -67,7 +67,7 @@ class TcpConnection(asyncio.BufferedProtocol):
             self._read_or_not()
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Where to read to: one place for all connections, as each takes at once what is there (BufferedProtocol)."""
+        """The place to read to, one for all connections, as each takes at once what is there (BufferedProtocol)."""
         return self._parts.read_buffer
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -82,7 +82,7 @@ class TcpConnection(asyncio.BufferedProtocol):
             self._go_on()
 
     def eof_received(self) -> bool:
-        """The other side has sent all it will: it is answered, and then it is over (BufferedProtocol)."""
+        """Answer what was sent, then end: the other side has sent all it will (BufferedProtocol)."""
         self._wire.ended = True
         if self._state is _State.LOGIN and not self._login.asking:
             if not self._buffer.begun:
@@ -94,17 +94,17 @@ class TcpConnection(asyncio.BufferedProtocol):
         return self._wire.can_half_close
 
     def pause_writing(self) -> None:
-        """The sender does not take its answers (BufferedProtocol)."""
+        """Read no more: the sender does not take its answers (BufferedProtocol)."""
         self._wire.full(True)
         self._read_or_not()
 
     def resume_writing(self) -> None:
-        """It does again (BufferedProtocol)."""
+        """Read again: the sender takes its answers (BufferedProtocol)."""
         self._wire.full(False)
         self._go_on()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nobody is there to be told anything (BufferedProtocol)."""
+        """Give the seat back: nobody is there to be told anything (BufferedProtocol)."""
         self._wire.detach()
         self._login.cancel()
         if self._room:
@@ -136,7 +136,9 @@ class TcpConnection(asyncio.BufferedProtocol):
             self._read_or_not()
 
     def check(self, now: float) -> None:
-        """End what takes too long, and ask for the account again from time to time; to be called once a second."""
+        """End what takes too long, and ask for the account again from time to time; once a second, by the
+        loop's clock.
+        """
         bounds, full_since = self._bounds, self._wire.full_since
         if full_since is not None and now - full_since > bounds.idle:
             REJECTED.labels("tcp", "slow_reader").inc()

@@ -2,7 +2,7 @@
 
 
 class LineBuffer:
-    """Of one connection. Lines end with a line feed, which is taken off."""
+    """The bytes of one connection. Lines end with a line feed, which is taken off."""
 
     def __init__(self, max_bytes: int) -> None:
         """Of a line longer than `max_bytes` the first `max_bytes` + 1 are kept, which tells that it is too long."""
@@ -17,12 +17,14 @@ class LineBuffer:
         return len(self._begun)
 
     def feed(self, data: bytes) -> None:
-        """Add what came."""
+        """Add bytes that came."""
         self._waiting = self._waiting + data if self._waiting else data
         self._settle()
 
     def take(self, most: int) -> list[bytes]:
-        """The next lines that are whole, at most so many."""
+        """The next lines that are whole, at most so many; a line that is too long is cut after `max_bytes`
+        + 1 bytes.
+        """
         if not self.more:
             return []
         lines = self._waiting.split(b"\n", most)
@@ -37,7 +39,7 @@ class LineBuffer:
         return lines
 
     def put_back(self, line: bytes) -> None:
-        """The line that was taken last, and alone, is to be taken again."""
+        """Put back the line that was taken last, and alone: it is to be taken again."""
         self._waiting = line + b"\n" + bytes(self._begun) + self._waiting
         self._begun.clear()
         self._settle()

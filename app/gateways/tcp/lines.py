@@ -42,7 +42,7 @@ class TakenLines(Struct, gc=False):
 
 
 class LineTaker:
-    """Of one gateway."""
+    """Makes records of the lines of one gateway."""
 
     def __init__(self, settings: Settings, intake: Intake) -> None:
         self._intake, self._keep_refused = intake, settings.gateway_dead_letter_rejected
@@ -52,7 +52,9 @@ class LineTaker:
         self._read: Reader = json_lines if settings.tcp_format == "json" else influx_lines(settings)
 
     def take(self, account: Account, lines: Sequence[bytes], first: int) -> TakenLines:
-        """Read lines; `first` is the number of the first of them. Never raises."""
+        """Make records of lines, at least one, and refusals; `first` is the number of the first of them.
+        Never raises.
+        """
         arrival = Arrival(GATEWAY, time.time_ns() // 1_000_000, None, self._max_bytes)
         found = self._read(account, lines, arrival)
         records = [one for one in found if type(one) is IngestRecord]
@@ -95,7 +97,7 @@ class LineTaker:
 
 
 def json_lines(account: Account, lines: Sequence[bytes], arrival: Arrival) -> Sequence[Found]:
-    """Lines that are one JSON object each."""
+    """The records of lines, at least one, that are one JSON object each; or why they are refused."""
     if lines[0][-1:] == b"\r":
         lines = [line.removesuffix(b"\r") for line in lines]
     return items(account, lines, arrival)

@@ -59,7 +59,9 @@ def read_login(line: bytes) -> LoginLine | None:
 
 
 class TcpLogin:
-    """Of one connection. An account is asked for again from time to time: it may be locked, or have other rights."""
+    """The login of one connection. An account is asked for again from time to time: it may be locked, or have other
+    rights.
+    """
 
     def __init__(self, accounts: Accounts, peer: str, seconds: float, done: Callable[[Why | None], None]) -> None:
         """`done` is called with None once the connection has an account, and with why when it has none (any more).
@@ -79,7 +81,9 @@ class TcpLogin:
         return self._asking is not None
 
     def by_certificate(self, certificate: Any) -> None:
-        """Ask for the account of a client certificate, as ssl shows one that it has verified."""
+        """Ask for the account of a client certificate, given as ssl shows one that it has verified
+        (SSLSocket.getpeercert).
+        """
         common, device = peer_names(certificate)
         ends = ssl.cert_time_to_seconds(certificate["notAfter"])
 
@@ -105,7 +109,7 @@ class TcpLogin:
             self._begin(self._ask)
 
     def cancel(self) -> None:
-        """Nobody wants the answer."""
+        """Give up the question under way: nobody wants the answer."""
         if self._asking:
             self._asking.cancel()
 

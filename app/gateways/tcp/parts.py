@@ -22,7 +22,7 @@ class TcpBounds(Struct, frozen=True):
 
 
 class TcpParts(Struct, frozen=True):
-    """Made once, by the gateway. `opened` and `closed` hear of each connection."""
+    """What the gateway makes once, for all its connections. `opened` and `closed` hear of each connection."""
 
     bounds: TcpBounds
     intake: Intake
@@ -35,7 +35,7 @@ class TcpParts(Struct, frozen=True):
 
 
 def bounds_of(settings: Settings) -> TcpBounds:
-    """As they are set."""
+    """The bounds of a connection by the settings."""
     return TcpBounds(
         line=settings.tcp_line_max_bytes,
         unacked=settings.tcp_unacked_bytes,

@@ -29,7 +29,7 @@ class TcpGateway:
     name = "tcp"
 
     def __init__(self, settings: Settings, intake: Intake, accounts: Accounts) -> None:
-        """Nothing listens before `start`."""
+        """`port` is that of the settings until `start`, and then the one that it listens on. Nothing listens before."""
         self._settings = settings
         self.port = settings.tcp_port
         self._connections: dict[TcpConnection, None] = {}  # the oldest first
@@ -62,11 +62,13 @@ class TcpGateway:
         self._sweep()
 
     def ready(self) -> Mapping[str, bool]:
-        """Whether it listens."""
+        """{"tcp": whether it listens}."""
         return {self.name: self._listener is not None}
 
     async def stop(self, seconds: float) -> None:
-        """Accept nothing more, answer what is in flight for at most so many seconds, close."""
+        """Accept nothing more, answer what is in flight for at most so many seconds, close. Safe before `start`, and
+        twice.
+        """
         if self._listener is None:
             return
         self._listener.stop()

@@ -9,7 +9,7 @@ LINGER_SECONDS = 2.0
 
 
 class Wire:
-    """Of one connection."""
+    """The transport of one connection."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
@@ -19,7 +19,7 @@ class Wire:
         self.full_since: float | None = None  # since when the sender has not taken its answers
 
     def attach(self, transport: asyncio.Transport) -> None:
-        """The connection is there."""
+        """Take the transport of a connection that was made."""
         self._transport = transport
         transport.set_write_buffer_limits(WRITE_HIGH_BYTES)
 
@@ -29,11 +29,11 @@ class Wire:
         return self._transport is not None and self._transport.can_write_eof()
 
     def detach(self) -> None:
-        """It is gone; nothing has an effect any more."""
+        """Let go of the transport, which is gone; nothing has an effect any more."""
         self._transport = None
 
     def read(self, wanted: bool) -> bool:
-        """Read, or pause; whether reading begins again."""
+        """Read or pause, as `wanted`; whether reading begins again by this."""
         if self._transport is None or self._transport.is_closing() or wanted is self.reading or self.ended:
             return False
         self.reading = wanted
@@ -44,16 +44,18 @@ class Wire:
         return wanted
 
     def full(self, is_full: bool) -> None:
-        """The sender takes its answers, or does not."""
+        """Note whether the sender takes its answers."""
         self.full_since = self._loop.time() if is_full else None
 
     def write(self, told: bytes) -> None:
-        """Say something."""
+        """Write an answer; nothing is done where the connection is gone or closing."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(told)
 
     def close(self, last: bytes | None) -> None:
-        """Say the last word; then wait a little for the other side to close, and throw away what it still sends."""
+        """Write the last word (None: there is none); then wait LINGER_SECONDS for the other side to close, and throw
+        away what it still sends.
+        """
         if self._transport is None or self._transport.is_closing():
             return
         if last:
