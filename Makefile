@@ -72,7 +72,7 @@ faults: setup ## Kill and cut real processes while messages flow; compare the bo
 	@$(BIN)/python -m tests.faults$(if $(SEED), --seed $(SEED))
 
 fuzz: setup ## The parsers of what comes in, on a million broken inputs each; one alone: make fuzz FUZZ=influx
-	@IOT_TEST_FUZZ=1000000 $(PYTEST) tests/unit -m fuzz --timeout 0 $(if $(FUZZ),-k $(FUZZ))
+	@IOT_TEST_FUZZ=1000000 $(PYTEST) tests/unit tests/contract -m fuzz --timeout 0 $(if $(FUZZ),-k $(FUZZ))
 
 soak: setup ## The same at random for hours, a new seed each round, until a promise is broken: make soak HOURS=8
 	@$(BIN)/python -m tests.faults --hours $(or $(HOURS),8)

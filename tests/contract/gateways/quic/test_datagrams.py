@@ -95,6 +95,7 @@ async def test_garbage_with_a_good_token_is_kept_no_longer_than_it_takes_to_see_
         assert len(endpoint._links) == 0
 
 
+@pytest.mark.fuzz
 async def test_broken_datagrams_break_nothing(tmp_path: Path) -> None:
     """Of a handshake and of data, with bits that are turned, cut short, doubled, in any order, and noise among them."""
     chance = random.Random(13)
@@ -110,7 +111,7 @@ async def test_broken_datagrams_break_nothing(tmp_path: Path) -> None:
         endpoint.send = lambda data, address: (  # type: ignore[method-assign]
             answers.append(data) if address == STRANGER else real(data, address)
         )
-        for number in range(min(INPUTS, 20_000)):
+        for number in range(INPUTS):
             data = bytearray(chance.choice(seeds))
             for _ in range(chance.randrange(4)):
                 data[chance.randrange(len(data))] = chance.randrange(256)

@@ -1,10 +1,13 @@
 """Frames out of pieces of a stream: whole whatever the pieces are, and refused before anything is set aside."""
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.runtime.quic.frames import MALFORMED, TOO_LARGE, FrameReader, framed
+from tests.fuzzing import INPUTS, broken
 
 MOST = 1000
 
@@ -35,6 +38,28 @@ def test_any_bytes_are_frames_or_a_fault_and_hold_no_more_than_came(pieces: list
             assert reader.feed(framed(b"more")) == []
     reader.finish()
     assert reader.fault or not held
+
+
+@pytest.mark.fuzz
+def test_broken_streams_in_any_pieces_are_frames_and_then_one_fault() -> None:
+    """What comes before the fault is whole, and was written so; the same bytes give the same, however they are cut."""
+    seeds = [b"".join(framed(bytes([n]) * size) for n in range(3)) for size in (1, 40, 255, 256, MOST)]
+    tokens = [b"\0\0\0\0", b"\0\0\0\1", b"\0\0\3\xe8", b"\0\0\3\xe9", b"\xff\xff\xff\xff", b"\0"]
+    chance, outcomes = random.Random(5), {"": 0, TOO_LARGE: 0, MALFORMED: 0}
+    for stream in broken(seeds, tokens, INPUTS, seed=23):
+        whole, cut = FrameReader(MOST), FrameReader(MOST)
+        frames, pieces, at = whole.feed(stream), list[bytes](), 0
+        while at < len(stream):
+            size = chance.choice((1, 3, 5, 300, 1200))
+            pieces += cut.feed(stream[at : at + size])
+            at += size
+            assert cut.pending < MOST + 4
+        whole.finish()
+        cut.finish()
+        assert (pieces, cut.fault) == (frames, whole.fault)
+        assert stream.startswith(b"".join(map(framed, frames)))
+        outcomes[whole.fault.reason if whole.fault else ""] += 1
+    assert min(outcomes.values()) > INPUTS / 20, outcomes
 
 
 @pytest.mark.parametrize(
