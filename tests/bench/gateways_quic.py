@@ -25,9 +25,10 @@ from app.client.quic.session import QuicSession, open_session
 from app.local.ingest.certificates import LocalCertificates
 from app.local.servers.common import LOOPBACK, free_port
 from app.postgres.queries.mqtt_accounts import hashed
+from app.postgres.schema.init_sql import INIT_SQL
+from app.postgres.schema.init_sql import apply as apply_schema
 from app.protobuf.metrics_pb2 import BatchAck, MetricBatch
 from tests import servers
-from tests.conftest import INIT_SQL
 from tests.workers import Running, Site
 
 NODE = "node"
@@ -104,7 +105,7 @@ async def gateway(directory: Path, **more: object) -> AsyncIterator[tuple[Runnin
         }
         nowhere = servers.GivenMqtt(LOOPBACK, 1883, "", "")
         site = Site(kafka.bootstrap, postgres.dsn, nowhere, "bench", directory, settings)
-        await site.fetch(INIT_SQL.read_text())
+        await apply_schema(postgres.dsn, INIT_SQL)
         await site.prepare([])
         await site.fetch(
             "INSERT INTO mqtt_users (username, user_id, password_hash) VALUES ($1, $1, $2)", NODE, hashed("none")
