@@ -60,7 +60,8 @@ class Access(Struct, frozen=True, repr_omit_defaults=True):
 class Client(Protocol):
     """A producer, a consumer or an admin client of aiokafka."""
 
-    async def start(self) -> None: ...
+    async def start(self) -> None:
+        """Connect. Raises KafkaError."""
 
 
 def access(settings: Settings) -> Access:

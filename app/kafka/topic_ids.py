@@ -159,7 +159,9 @@ class TopicIds:
         self._one_at_a_time = asyncio.Lock()
 
     async def ask(self, names: Sequence[str]) -> Mapping[str, TopicIdentity]:
-        """The identities of the topics that exist, by name. Raises KafkaError or OSError within some seconds."""
+        """The identities of the topics that exist, by name. Raises KafkaError or OSError; KafkaConnectionError when
+        Kafka does not answer within ASK_SECONDS.
+        """
         async with self._one_at_a_time:
             try:
                 async with asyncio.timeout(ASK_SECONDS):

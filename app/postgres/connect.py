@@ -18,7 +18,8 @@ CLOSE_TIMEOUT = 5.0  # seconds for a farewell
 
 
 async def connect(settings: Settings, name: str, *, planned_anew: bool = False) -> Connection:
-    """Open a connection that calls itself `name`. Raises sqlstate.DATABASE_ERRORS; none of them shows the password.
+    """Open a connection that calls itself `name`. Raises sqlstate.DATABASE_ERRORS, of which ClientConfigurationError
+    says that a file of the settings cannot be used; none of them shows the password.
 
     `planned_anew`: each statement is planned when it is sent. A plan from the time when a table was small reads the
     whole table for every key: 2,000 keys took 5 s where 20 ms is enough. Without a statement cache the server is taken
@@ -47,7 +48,9 @@ async def connect(settings: Settings, name: str, *, planned_anew: bool = False) 
 
 
 async def opened(dsn: str, **options: Any) -> Connection:
-    """asyncpg.connect, whose ValueErrors become DATABASE_ERRORS that quote nothing of the wrong value."""
+    """asyncpg.connect, within CONNECT_TIMEOUT. Raises DATABASE_ERRORS alone: a ValueError becomes a
+    ClientConfigurationError, which quotes nothing of the wrong value.
+    """
     try:
         connection: Connection = await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT, **options)
     except (asyncpg.InterfaceError, OSError):  # TLS has errors that are ValueErrors too

@@ -48,14 +48,22 @@ class Flow(Protocol):
     can_resume_flow: asyncio.Event
 
     @property
-    def should_stop(self) -> bool: ...
+    def should_stop(self) -> bool:
+        """Whether the consumer is to end."""
 
-    async def wait(self, event: asyncio.Event) -> Any: ...
+    async def wait(self, event: asyncio.Event) -> Any:
+        """Wait for the event, or until the consumer is to end."""
 
-    async def wait_first(self, *coros: Any, timeout: float | None = None) -> Any: ...
+    async def wait_first(self, *coros: Any, timeout: float | None = None) -> Any:
+        """Wait for the first of `coros`, for `timeout` seconds (None: for as long as it takes), or until the consumer
+        is to end.
+        """
 
-    def active(self) -> set[TP]: ...
+    def active(self) -> set[TP]:
+        """The partitions that are not paused."""
 
-    def fetch(self, tps: set[TP], seconds: float) -> Awaitable[Mapping[Any, list[ConsumerRecord]]]: ...
+    def fetch(self, tps: set[TP], seconds: float) -> Awaitable[Mapping[Any, list[ConsumerRecord]]]:
+        """The records of one poll of these partitions, by partition; the poll waits `seconds` for the first record."""
 
-    def singles(self, tp: TP, run: list[ConsumerRecord], asked: Epoch) -> AsyncIterator[ConsumerMessage]: ...
+    def singles(self, tp: TP, run: list[ConsumerRecord], asked: Epoch) -> AsyncIterator[ConsumerMessage]:
+        """Records of another topic than ours, each as Faust's own message."""

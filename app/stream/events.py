@@ -40,10 +40,15 @@ class NoTransportEvents:
 class RebalanceEvents(Protocol):
     """What the consumer group reports. Times are seconds from the first rebalance since partitions were last read."""
 
-    def rebalance_begins(self, generation: int, partitions: Collection[int]) -> None: ...
+    def rebalance_begins(self, generation: int, partitions: Collection[int]) -> None:
+        """This worker gives up `partitions`, which it has read until now, to join the group anew."""
 
     def rebalance_ended(
         self, generation: int, before: Collection[int], now: Collection[int], joined: float, seconds: float, rounds: int
-    ) -> None: ...
+    ) -> None:
+        """Partitions are read again: `before` and `now` are those of this worker, `joined` is when it had its
+        assignment, `seconds` is the end, after so many `rounds`.
+        """
 
-    def first_batch(self, generation: int, partition: int, seconds: float) -> None: ...
+    def first_batch(self, generation: int, partition: int, seconds: float) -> None:
+        """The first batch since then has come, of this partition."""

@@ -44,7 +44,8 @@ Times = Callable[[Mapping[TP, int]], Awaitable[Mapping[TP, int]]]
 class Ids(Protocol):
     """Says which topics there are (app.kafka.topic_ids)."""
 
-    async def ask(self, names: Sequence[str]) -> Mapping[str, TopicIdentity]: ...
+    async def ask(self, names: Sequence[str]) -> Mapping[str, TopicIdentity]:
+        """The identities of the topics that exist, by name. Raises KafkaError or OSError within some seconds."""
 
 
 async def _no_times(places: Mapping[TP, int]) -> Mapping[TP, int]:

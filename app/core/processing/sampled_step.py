@@ -32,11 +32,18 @@ class Rules(Protocol):
     """What `evaluate` needs of a device's rules; a DeviceRules fits."""
 
     @property
-    def rules(self) -> tuple[Rule, ...]: ...
+    def rules(self) -> tuple[Rule, ...]:
+        """The rules of the device, in their order."""
+
     @property
-    def quiet(self) -> Prefilter: ...
+    def quiet(self) -> Prefilter:
+        """What tells readings that no rule has to look at."""
+
     @property
-    def maintenance(self) -> tuple[Span, ...]: ...
+    def maintenance(self) -> tuple[Span, ...]:
+        """The maintenance windows of the device: event times, microseconds since 1970, from the first up to
+        the second.
+        """
 
 
 def evaluate_sampled(

@@ -19,9 +19,12 @@ class Edit(Protocol):
     """The part of a change that the pace depends on."""
 
     @property
-    def user_id(self) -> str: ...
+    def user_id(self) -> str:
+        """Whose configuration is edited."""
+
     @property
-    def text(self) -> str | None: ...
+    def text(self) -> str | None:
+        """The configuration as JSON; None: it was removed."""
 
 
 E = TypeVar("E", bound=Edit)

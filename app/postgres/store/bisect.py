@@ -35,13 +35,17 @@ class SavepointSession(Protocol):
     schema: Schema
     lease: Lease
 
-    def transaction(self, first: str = "") -> AbstractAsyncContextManager[None]: ...
+    def transaction(self, first: str = "") -> AbstractAsyncContextManager[None]:
+        """Begin a transaction, with the statement `first` if there is one; commit at the end, roll back on an error."""
 
-    async def insert(self, rows: Sequence[Row], *, copy: bool) -> int: ...
+    async def insert(self, rows: Sequence[Row], *, copy: bool) -> int:
+        """Insert the rows that are not there yet; return how many were new. Raises EncodingError or DATABASE_ERRORS."""
 
-    async def clear_staging(self) -> None: ...
+    async def clear_staging(self) -> None:
+        """Empty the staging table, so that the same transaction can COPY again."""
 
-    async def apply(self, effects: Sequence[Effect]) -> None: ...
+    async def apply(self, effects: Sequence[Effect]) -> None:
+        """Carry out the effects in their order. Raises DATABASE_ERRORS."""
 
 
 def is_data(error: BaseException) -> bool:

@@ -32,25 +32,33 @@ class FaustConsumer(Protocol):
     drain: Callable[[], Awaitable[None]]  # of the pipeline
 
     @property
-    def unacked(self) -> set[Any]: ...
+    def unacked(self) -> set[Any]:
+        """The messages that were handed over and are not acknowledged."""
 
-    def assignment(self) -> set[TP]: ...
+    def assignment(self) -> set[TP]:
+        """The partitions that this worker has now."""
 
-    def stop_flow(self) -> None: ...
+    def stop_flow(self) -> None:
+        """Take no more records from Kafka."""
 
-    def commit_now(self) -> Coroutine[Any, Any, None]: ...
+    def commit_now(self) -> Coroutine[Any, Any, None]:
+        """Commit all that is done at this moment."""
 
-    async def perform_seek(self) -> None: ...
+    async def perform_seek(self) -> None:
+        """Forget everything in flight and go on from the committed offsets."""
 
 
 class FaustRecovery(Protocol):
     """What the steps ask of Faust's recovery (app.stream.rebalance.recovery.StateRecovery)."""
 
-    async def recover_states(self) -> None: ...
+    async def recover_states(self) -> None:
+        """Bring the states of the assigned partitions up to their changelog; wait out an outage of Kafka."""
 
-    def activate(self, assignment: set[TP]) -> None: ...
+    def activate(self, assignment: set[TP]) -> None:
+        """Ask Kafka for records of these partitions from now on."""
 
-    async def let_flow(self) -> None: ...
+    async def let_flow(self) -> None:
+        """Let records flow again, from where each partition stands."""
 
 
 class Rebalance:
