@@ -36,8 +36,7 @@ REMEMBERED, WRONG = 65_536, 8_192  # credentials: 400 bytes each, by tracemalloc
 
 
 class _Verified(Struct):
-    account: Account
-    password_hash: str  # the one that the password was right for
+    row: AccountRow  # with the hash that the password was right for
     at: float  # when the table said so last
 
 
@@ -49,7 +48,6 @@ class _Claim(Struct, frozen=True):
     name: str  # of the account; empty for a token
     row: Callable[[], Awaitable[AccountRow | None]]
     password: str | None = None  # None: there is nothing to check but the row
-    device: str | None = None  # of a certificate
 
 
 class Logins:
@@ -74,7 +72,7 @@ class Logins:
         self._right: OrderedDict[bytes, _Verified] = OrderedDict()
         self._wrong: OrderedDict[bytes, float] = OrderedDict()  # until when
         self._checking: Counter[tuple[str, str]] = Counter()  # passwords, by peer and account
-        self._asking: dict[tuple[bytes, str], asyncio.Task[Account | Refusal]] = {}
+        self._asking: dict[tuple[bytes, str], asyncio.Task[AccountRow | Refusal]] = {}
 
     @property
     def reachable(self) -> bool:
@@ -101,9 +99,9 @@ class Logins:
         """
         if _unfit(common_name):
             return Refusal.BAD_CREDENTIALS
-        key = self._key(b"certificate", common_name, device or "")
-        claim = _Claim(key, grouped(peer), common_name, lambda: self._rows.named(common_name), device=device)
-        return await self._login(claim)
+        key = self._key(b"certificate", common_name)  # whatever the device: who makes up names of some fills no memory
+        claim = _Claim(key, grouped(peer), common_name, lambda: self._rows.named(common_name))
+        return await self._login(claim, device)
 
     async def anonymous(self, peer: str) -> Account | Refusal:
         """Look up the account of whoever shows no credentials, as the port says."""
@@ -131,19 +129,21 @@ class Logins:
         self._checks.close()
         await self._rows.close()
 
-    async def _login(self, claim: _Claim) -> Account | Refusal:
+    async def _login(self, claim: _Claim, device: str | None = None) -> Account | Refusal:
+        """`device`: that of a certificate."""
         known = self._right.get(claim.key)
         if known is not None and self._clock() - known.at < self._cache_seconds:
             self._right.move_to_end(claim.key)
-            return known.account
+            return _account(known.row, device)
         asked = (claim.key, claim.peer)
         task = self._asking.get(asked)
         if task is None:
             task = self._asking[asked] = asyncio.create_task(self._verify(claim))
             task.add_done_callback(lambda _: self._asking.pop(asked, None))
-        return await asyncio.shield(task)  # many may wait for it, and one of them go away
+        found = await asyncio.shield(task)  # many may wait for it, and one of them go away
+        return found if isinstance(found, Refusal) else _account(found, device)
 
-    async def _verify(self, claim: _Claim) -> Account | Refusal:
+    async def _verify(self, claim: _Claim) -> AccountRow | Refusal:
         now, known = self._clock(), self._right.get(claim.key)
         if self._wrong.get(claim.key, 0.0) > now:
             return Refusal.BAD_CREDENTIALS
@@ -153,14 +153,13 @@ class Logins:
             async with asyncio.timeout(KNOWN_SECONDS if known else None):
                 row = await claim.row()
         except (TransientError, TimeoutError):
-            return known.account if known and now - known.at < OUTAGE_SECONDS else Refusal.UNAVAILABLE
-        account = _account(row, claim.device)
-        if claim.password is not None and not (known and row and known.password_hash == row.password_hash):
+            return known.row if known and now - known.at < OUTAGE_SECONDS else Refusal.UNAVAILABLE
+        right: bool | None = True
+        if claim.password is not None and not (known and row and known.row.password_hash == row.password_hash):
             right = await self._is_right(claim, row)
-            if right is None:
-                return Refusal.SLOWED_DOWN
-            account = account if right else None
-        return self._settled(claim, account, row)
+        if right is None:
+            return Refusal.SLOWED_DOWN
+        return self._right_for(claim, row) if right and row and not _ended(row) else self._wrong_for(claim)
 
     async def _is_right(self, claim: _Claim, row: AccountRow | None) -> bool | None:
         """None: it was not looked at."""
@@ -182,22 +181,23 @@ class Logins:
             if not self._checking[pair]:
                 del self._checking[pair]
 
-    def _settled(self, claim: _Claim, account: Account | None, row: AccountRow | None) -> Account | Refusal:
-        if account is None or row is None:
-            self._right.pop(claim.key, None)
-            self._wrong[claim.key] = self._clock() + WRONG_SECONDS
-            if len(self._wrong) > WRONG:
-                self._wrong.popitem(last=False)
-            if claim.password is not None:
-                return self._guessed(claim.peer, claim.name)
-            return Refusal.BAD_CREDENTIALS if claim.name else self._no_token(claim.peer)
-        self._right[claim.key] = _Verified(account, row.password_hash, self._clock())
+    def _wrong_for(self, claim: _Claim) -> Refusal:
+        self._right.pop(claim.key, None)
+        self._wrong[claim.key] = self._clock() + WRONG_SECONDS
+        if len(self._wrong) > WRONG:
+            self._wrong.popitem(last=False)
+        if claim.password is not None:
+            return self._guessed(claim.peer, claim.name)
+        return Refusal.BAD_CREDENTIALS if claim.name else self._no_token(claim.peer)
+
+    def _right_for(self, claim: _Claim, row: AccountRow) -> AccountRow:
+        self._right[claim.key] = _Verified(row, self._clock())
         self._right.move_to_end(claim.key)
         if len(self._right) > REMEMBERED:
             self._right.popitem(last=False)
         if claim.name:
             self._pace.succeeded(claim.peer, claim.name)
-        return account
+        return row
 
     def _guessed(self, peer: str, name: str) -> Refusal:
         """A wrong password; the next one may have to wait."""
@@ -223,13 +223,13 @@ def _unfit(name: str) -> bool:
         return True
 
 
-def _account(row: AccountRow | None, device: str | None) -> Account | None:
-    """Whom the row lets in; `device`: that of a certificate, which is then all it may speak for."""
-    if row is None or (row.ends is not None and row.ends <= time.time()):
-        return None
+def _account(row: AccountRow, device: str | None) -> Account | Refusal:
+    """Whom the row lets in now; `device`: that of a certificate, which is then all it may speak for."""
     account = row.account
-    if device is None:
-        return account
-    if not account.speaks_for(device):
-        return None
-    return Account(account.user_id, device, rules=row.of_devices)
+    if _ended(row) or not (device is None or account.speaks_for(device)):
+        return Refusal.BAD_CREDENTIALS
+    return account if device is None else Account(account.user_id, device, rules=row.of_devices)
+
+
+def _ended(row: AccountRow) -> bool:
+    return row.ends is not None and row.ends <= time.time()

@@ -155,6 +155,31 @@ async def test_a_token_ends(world: World) -> None:
     assert await world.logins.by_token(OTHER, HERE) == Account("alice")
 
 
+@pytest.mark.parametrize("away", [False, True])
+async def test_a_token_ends_while_it_is_remembered_and_in_an_outage(away: bool, world: World) -> None:
+    world.rows.tokens[digest(OTHER)] = AccountRow(Account("alice"), HASH, OF_DEVICES, ends=time.time() + 0.1)
+    assert await world.logins.by_token(OTHER, HERE) == Account("alice")
+    await asyncio.sleep(0.11)
+    if away:
+        world.rows.away = True
+        world.now += CACHE + 1
+    assert await world.logins.by_token(OTHER, HERE) is BAD
+
+
+async def test_who_names_many_devices_makes_nobody_else_forgotten(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.gateways.login.logins.REMEMBERED", 10)
+    await world.password("bob")
+    for number in range(50):
+        found = await world.logins.by_certificate("alice", f"d{number}", HERE)
+        assert isinstance(found, Account)
+        assert found.device_id == f"d{number}"
+    world.rows.away = True
+    world.now += CACHE + 1
+    assert await world.password("bob") == Account("bob")
+
+
 async def test_a_certificate_speaks_for_its_account_or_its_device(world: World) -> None:
     by = world.logins.by_certificate
     assert await by("alice", None, HERE) == Account("alice")
