@@ -220,8 +220,8 @@ class Refusal(StrEnum):
 class Accounts(Protocol):
     """Who may speak at a gateway. `peer` is the address that asks, without its port. None of these raises.
 
-    An answer holds for IOT_AUTH_CACHE_SECONDS and is cheap to ask for again: a connection that lives longer asks again,
-    so that a token that was revoked counts no more.
+    An answer holds for IOT_AUTH_CACHE_SECONDS and is cheap to ask for again: a connection asks again every few seconds,
+    so that a token that was revoked counts for hardly longer than that.
     """
 
     async def by_password(self, user: str, password: str, peer: str) -> Account | Refusal:

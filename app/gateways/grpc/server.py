@@ -24,6 +24,7 @@ from app.gateways.grpc.socket_file import SocketFile
 from app.gateways.grpc.stream import StreamLimits, Streams
 from app.gateways.grpc.taking import Taking, TakingLimits
 from app.gateways.intake import Intake
+from app.gateways.login.counted import again_seconds
 from app.mqtt.reach import mqtt_reach
 from app.ports import Accounts
 from app.runtime.addresses import HostPort
@@ -97,7 +98,7 @@ class GrpcGateway:
             window=settings.grpc_stream_window,
             idle=settings.grpc_stream_idle,
             age=settings.grpc_connection_age,
-            trusted=settings.auth_cache_seconds,
+            trusted=again_seconds(settings),
         )
         identity = CallerIdentity(self._accounts, settings.gateway_header_seconds)
         answer = settings.grpc_answer_seconds

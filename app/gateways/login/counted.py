@@ -6,10 +6,19 @@ import structlog
 
 from app.gateways.gateway_metrics import REFUSED_LOGINS
 from app.ports import Account, Accounts, Refusal
+from app.settings import Settings
 
 log = structlog.get_logger()
 
 TELL_SECONDS = 10.0  # from one line of the log to the next
+# How often a connection asks for its account anew. Nearly always that is what is remembered; if it asked as seldom as
+# the table is asked, an account that is gone would count for twice as long.
+AGAIN_SECONDS = 10.0
+
+
+def again_seconds(settings: Settings) -> float:
+    """Seconds after which a connection, or a stream, asks for its account anew."""
+    return min(AGAIN_SECONDS, settings.auth_cache_seconds)
 
 
 class CountedAccounts:

@@ -51,7 +51,7 @@ class Site(Struct):
     frame_bytes: int
     frame_seconds: float
     unacked_bytes: int  # of one connection
-    cache_seconds: float
+    again_seconds: float  # after so many the account is looked up anew
     stopping: bool = False
 
 
@@ -125,7 +125,7 @@ class QuicPeer:
         if time.time() >= self._names.ends:
             self.close(CloseCode.CERTIFICATE_ENDED, ENDED)
             return
-        if now - self._asked_at > self._site.cache_seconds and (self._asking is None or self._asking.done()):
+        if now - self._asked_at > self._site.again_seconds and (self._asking is None or self._asking.done()):
             self._ask(self._names)
         held = self._held()
         for stream in [one for one in self._streams.values() if one.late(now, self._site.frame_seconds, held)]:

@@ -13,6 +13,7 @@ from app.core.ingress.series import Series
 from app.errors import SettingsError
 from app.gateways.gateway_metrics import CONNECTIONS, REFUSED_LOGINS, SERIES, TOP_SERIES
 from app.gateways.intake import Intake
+from app.gateways.login.counted import again_seconds
 from app.gateways.quic.batch import GATEWAY, BatchIntake
 from app.gateways.quic.connection import GatewayConnection, ServerParts
 from app.gateways.quic.endpoint import Endpoint, listen
@@ -238,5 +239,5 @@ def _site(settings: Settings, intake: Intake, accounts: Accounts, series: Series
         frame_bytes=frame_bytes,
         frame_seconds=settings.gateway_header_seconds,
         unacked_bytes=settings.quic_unacked_bytes,
-        cache_seconds=settings.auth_cache_seconds,
+        again_seconds=again_seconds(settings),
     )

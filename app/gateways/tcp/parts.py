@@ -6,6 +6,7 @@ from typing import Any
 from msgspec import Struct
 
 from app.gateways.intake import Intake
+from app.gateways.login.counted import again_seconds
 from app.gateways.tcp.lines import LineTaker
 from app.ports import Accounts
 from app.settings import Settings
@@ -41,5 +42,5 @@ def bounds_of(settings: Settings) -> TcpBounds:
         unacked=settings.tcp_unacked_bytes,
         begun=settings.gateway_header_seconds,
         idle=settings.gateway_idle_seconds,
-        known=settings.auth_cache_seconds,
+        known=again_seconds(settings),
     )

@@ -172,6 +172,15 @@ async def test_an_account_that_is_locked_out_is_out() -> None:
         assert (await client.rest())[0]["reason"] == "bad_credentials"
 
 
+async def test_a_connection_asks_sooner_than_the_table_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it might ask just before what is remembered ends, and go on for as long once more."""
+    monkeypatch.setattr("app.gateways.login.counted.AGAIN_SECONDS", 0.1)
+    async with served() as tcp:
+        client = await tcp.logged_in()
+        tcp.accounts.answer = Refusal.BAD_CREDENTIALS
+        assert (await client.rest())[0]["reason"] == "bad_credentials"
+
+
 async def test_a_second_login_is_no_telemetry_and_its_secret_goes_nowhere() -> None:
     async with served(gateway_dead_letter_rejected=True) as tcp:
         client = await tcp.logged_in()
