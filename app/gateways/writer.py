@@ -149,13 +149,21 @@ class KafkaWriter:
             batch, taken = _batch(producer, records, limits.get(place, len(records)))
             sent[place] = (await producer.send_batch(batch, place[0], partition=place[1]), taken)
         if sent:
-            await asyncio.wait([future for future, _ in sent.values()], timeout=STUCK_SECONDS)
+            await self._acked([future for future, _ in sent.values()])
         outcome: Outcome = {}
         for place, (future, taken) in sent.items():
             late = None if future.done() else TimeoutError(f"no ack within {STUCK_SECONDS:.0f} s")
             future.cancel()
             outcome[place] = (taken, late or future.exception())
         return outcome
+
+    async def _acked(self, batches: Sequence["asyncio.Future[object]"]) -> None:
+        """Wait for all of them, at most STUCK_SECONDS; an outage is told before that: aiokafka tries again silently."""
+        _, late = await asyncio.wait(batches, timeout=SLOW_SECONDS)
+        if late:
+            error = f"Kafka has not acknowledged {len(late)} of {len(batches)} batches within {SLOW_SECONDS:.0f} s"
+            log.warning(f"{self._program}_kafka_slow", error=error)
+            await asyncio.wait(late, timeout=STUCK_SECONDS - SLOW_SECONDS)
 
     def _settle(
         self, outcome: Outcome, pending: Pending, limits: dict[Place, int], refused: list[IngestRecord]

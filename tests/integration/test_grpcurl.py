@@ -68,10 +68,10 @@ async def test_it_pushes_a_batch_and_a_stream_of_them(site: Site) -> None:
     pushed = await grpcurl(site, f"{SERVICE}/PushMetrics", data={"batch": {"batch_id": 7, "metrics": [metric, bad]}})
     assert pushed.code == 0, pushed.error
     ack = json.loads(pushed.out)
-    assert (ack["batchId"], ack["accepted"]) == ("7", 1)
+    assert (ack["batch_id"], ack["accepted"]) == ("7", 1)
     assert [(one["index"], one["reason"]) for one in ack["rejected"]] == [(1, "bad_id")]
     streamed = await grpcurl(site, f"{SERVICE}/StreamMetrics", data={"batch_id": 8, "metrics": [metric]})
-    assert json.loads(streamed.out) == {"batchId": "8", "accepted": 1}
+    assert json.loads(streamed.out) == {"batch_id": "8", "accepted": 1}
     found = await read_topic(site.kafka, site.topic, lambda records: len(records) >= 2)
     assert [json.loads(record.value)["value"] for record in found] == [21.5, 21.5]
 

@@ -124,7 +124,7 @@ SAID = {
     "Files and pipes": (r'"accepted": 2, "refused": 0',),
 }
 GRPC = {  # by what is in the block
-    "grpcurl": (r'"accepted": 1', r'"batchId": "2",\s+"accepted": 1', r'"status": "STATUS_SERVING"'),
+    "grpcurl": (r'"accepted": 1', r'"batch_id": "2",\s+"accepted": 1', r'"status": "STATUS_SERVING"'),
     "http2": (r"^HTTP/2 200", r"^grpc-status: 0"),
 }
 

@@ -40,7 +40,8 @@ class PublicServices:
         """
         self._known, self._serving, self._stop = ("", service), serving, stop
         self._slots = CallSlots(GUESTS, GUESTS // 2)
-        self._reflection = reflection.ReflectionServicer([service, HEALTH, *REFLECTION])
+        self._services = (service, HEALTH, *REFLECTION)
+        self._reflection = reflection.ReflectionServicer(self._services)
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
         """The handlers for gRPC's server. All messages are bytes."""
@@ -91,11 +92,17 @@ class PublicServices:
                 request = _parsed(ServerReflectionRequest, data)
                 if request is None:
                     return MALFORMED
-                async for response in self._reflection.ServerReflectionInfo(_one(request), context):
+                async for response in self._reflection.ServerReflectionInfo(_one(self._found(request)), context):
+                    response.original_request.CopyFrom(request)
                     await context.write(response.SerializeToString())
             return None
 
         await self._as_guest(context, answer)
+
+    def _found(self, request: Any) -> Any:
+        """What is asked, for a name that is found: protobuf's pool knows no method by its name, but its service."""
+        service = request.file_containing_symbol.rpartition(".")[0]
+        return ServerReflectionRequest(file_containing_symbol=service) if service in self._services else request
 
     def _status(self, name: str) -> bytes:
         """A HealthCheckResponse."""

@@ -99,6 +99,7 @@ def _reflected(path: Path) -> set[str]:
     with grpc.insecure_channel(f"unix:{path}") as channel:
         database = ProtoReflectionDescriptorDatabase(channel)
         assert set(database.get_services()) >= {SERVICE, "grpc.health.v1.Health"}
+        assert database.FindFileContainingSymbol(f"{SERVICE}.PushMetrics").name == "ingest.proto"
         service = DescriptorPool(database).FindServiceByName(SERVICE)
         message = service.methods_by_name["PushMetrics"].input_type.fields_by_name["batch"].message_type
         assert message is not None
