@@ -67,9 +67,10 @@ ON CONFLICT DO NOTHING;
 
 -- Vector takes what the broker had retained for news, at each new subscription: old orders are carried out again.
 CREATE TEMP TABLE retained ON COMMIT DROP AS
-SELECT '$all' AS username, 'deny' AS permission, 'publish' AS action, topic, 1::smallint AS retain, 50 AS priority
+SELECT username, 'deny' AS permission, 'publish' AS action, topic, 1::smallint AS retain, 50 AS priority
 FROM unnest(ARRAY['users/+/devices/+/telemetry', 'users/+/config', 'users/+/alerts/manage', 'iot/+/+/telemetry',
-                  'iot/+/status']) AS topic;
+                  'iot/+/status']) AS topic, unnest(ARRAY['$all', '$device']) AS username
+WHERE username = '$all' OR EXISTS (SELECT FROM mqtt_acl WHERE username = '$device');  -- else the schema is an older one
 \if :vector
   INSERT INTO mqtt_acl (username, permission, action, topic, retain, priority) SELECT * FROM retained
   ON CONFLICT DO NOTHING;

@@ -111,8 +111,8 @@ async def test_the_user_may_stand_before_the_device_in_a_client_id(accounts_data
 async def test_retained_messages_are_refused_for_vector_alone(accounts_database: str, secrets: Path) -> None:
     connection = await asyncpg.connect(accounts_database)
 
-    async def retained() -> dict[str, int]:
-        rows = await connection.fetch(query(AUTHORIZATION), "alice", "truck-1")
+    async def retained(account: str = "alice") -> dict[str, int]:
+        rows = await connection.fetch(query(AUTHORIZATION), account, "truck-1")
         publish = [row for row in rows if row["action"] == "publish"]
         denied = {row["topic"]: row["retain"] for row in publish if row["permission"] == "deny"}
         if denied:
@@ -120,11 +120,15 @@ async def test_retained_messages_are_refused_for_vector_alone(accounts_database:
         return denied
 
     try:
+        await connection.execute(
+            "INSERT INTO mqtt_users (username, user_id, device_id, password_hash)"
+            " VALUES ('key', 'alice', 'truck-1', 'x')"
+        )
         for _ in range(2):
             assert apply(accounts_database, secrets).returncode == 0
-            assert await retained() == dict.fromkeys(VECTOR_TOPICS, 1)
+            assert await retained() == await retained("key") == dict.fromkeys(VECTOR_TOPICS, 1)
             assert apply(accounts_database, secrets, vector=0).returncode == 0
-            assert await retained() == {}
+            assert await retained() == await retained("key") == {}
     finally:
         await connection.close()
 
