@@ -103,7 +103,7 @@ class _Letters:
         self._tail = DeadLetterTail(access(settings), settings.kafka_dlq_topic, asyncio.Event())
 
     async def since(self, tp: TopicPartition, first: int) -> RecentDeadLetters:
-        """Those of `tp` from offset `first` on, from where a worker puts them."""
+        """The dead letters of `tp` from offset `first` on, from where a worker puts them."""
         if not self._partitions:
             return RecentDeadLetters({}, set(), {})
         places = [tp.partition] if tp.partition < self._partitions else range(self._partitions)

@@ -37,7 +37,7 @@ async def _ask(kafka: Access, places: Mapping[TP, int]) -> Mapping[TP, int]:
 
 
 async def times_of(consumer: AIOKafkaConsumer, places: Mapping[TP, int]) -> Mapping[TP, int]:
-    """The same, once, with a consumer that has started and belongs to no group. Raises KafkaError."""
+    """As `record_times`, once, with a consumer that has started and belongs to no group. Raises KafkaError."""
     wanted = {TopicPartition(tp.topic, tp.partition): offset for tp, offset in places.items()}
     consumer.assign(list(wanted))
     for tp, offset in wanted.items():

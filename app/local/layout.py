@@ -42,7 +42,7 @@ class Layout:
         self.ways_wanted = self.root / "ways.wanted"
 
     def log(self, name: str) -> Path:
-        """Log file of one process."""
+        """Path of the log file of one process."""
         return self.root / "log" / f"{name}.log"
 
     def write_env(self, values: Mapping[str, str], plain: Mapping[str, str] | None = None) -> None:

@@ -32,7 +32,9 @@ class Restarts:
         return backoff(max(0, self.failures - 1), FIRST_WAIT, LONGEST_WAIT)
 
     def decide(self, alive: bool, now: float) -> RestartAction:
-        """What to do, given whether it runs now."""
+        """What to do, given whether it runs `now`; to be asked again and again, and told of a start (`started`,
+        `failed`).
+        """
         if alive:
             return RestartAction.NOTHING
         if self.due is None:
@@ -47,7 +49,7 @@ class Restarts:
         self.started_at, self.due = now, None
 
     def failed(self, now: float) -> None:
-        """Starting it failed at once: wait longer."""
+        """Note that starting it failed at once: wait longer."""
         self.failures += 1
         self.due = now + self.wait
 

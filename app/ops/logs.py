@@ -22,7 +22,8 @@ class _LibrariesOnlyWarn(logging.Filter):
 
 
 class OncePerInterval(logging.Filter):
-    """Of a library's lines with the same text before its values are put in, one an interval; the rest are counted.
+    """A filter: of a library's lines with the same text before its values are put in, one passes an interval; the rest
+    are counted.
 
     While Kafka is away its client alone writes thirty lines a second.
     """

@@ -50,7 +50,7 @@ class StateStore(Store):
         return super()._open_for_partition(partition)
 
     def read(self, partition: int, key: bytes) -> bytes | None:
-        """The stored state of `key`, None when there is none."""
+        """The stored state of `key`, None when there is none. Raises what RocksDB raises."""
         value: bytes | None = self._db_for_partition(partition).get(key)
         return value
 

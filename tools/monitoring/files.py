@@ -14,7 +14,7 @@ PROMETHEUS_RULE = ROOT / "k8s" / "components" / "monitoring" / "alerts.yaml"
 
 
 def files() -> dict[Path, str]:
-    """Path -> text; a test compares them with what is checked in."""
+    """Path -> text of each made file; a test compares them with what is checked in."""
     dashboards = {"operations.json": operations.made(), "telemetry.json": telemetry.made()}
     texts = {DASHBOARDS / name: json.dumps(one, indent=1) + "\n" for name, one in dashboards.items()}
     return texts | {PROMETHEUS_RULE: prometheus_rule(RULES.read_text())}

@@ -10,7 +10,7 @@ RUNBOOK = "https://docs.example.com/iot-stream/operations.md"
 
 
 def made() -> Json:
-    """The file."""
+    """The dashboard, as built-in types for JSON."""
     return dashboard(
         "iot-operations",
         "iot-stream: operations",

@@ -15,7 +15,7 @@ from app.protobuf.metrics_pb2 import BatchAck, MetricBatch
 
 
 class QuicSending:
-    """Of one event loop, and one sender, which connects again by itself. To be closed."""
+    """A stream of batches in one event loop, by one sender, which connects again by itself. To be closed."""
 
     def __init__(self, sender: QuicSender, pace: Pace) -> None:
         self._sender, self._pace = sender, pace

@@ -105,7 +105,9 @@ def read_line(line: str) -> InfluxPoint | LineFault:
 
 
 def seconds(time: str, precision: Precision) -> str | LineFault:
-    """A time as JSON: seconds since 1970 with the digits after the point that it has. `time` is an integer as text."""
+    """A time as JSON: seconds since 1970 with the digits after the point that it has; or why it is refused. `time` is
+    an integer as text, in units of `precision`.
+    """
     unit = precision.value
     digits = time.lstrip("-").lstrip("0")
     number = int(digits or "0") * unit if len(digits) <= _DIGITS_MAX else 1 << 63

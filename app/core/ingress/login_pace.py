@@ -30,14 +30,14 @@ class _Bucket(Struct):
         return max(0.0, self.full_at.get(who, now) - now - ((failures or self.failures) - 1) * self.seconds)
 
     def take(self, who: int, now: float, seconds: float = 0.0) -> None:
-        """One more failure; `seconds`: what it costs, if not what each does."""
+        """Count one more failure; `seconds`: what it costs, if not what each does."""
         self.full_at[who] = max(self.full_at.pop(who, now), now) + (seconds or self.seconds)
         if len(self.full_at) > MOST:
             self.full_at.popitem(last=False)  # whoever failed longest ago
 
 
 class LoginPace:
-    """Of all who log in at one process."""
+    """The failures of all who log in at one process. `now` is seconds of a clock that only goes forward."""
 
     def __init__(self) -> None:
         self._pairs = _Bucket(PAIR_FAILURES, PAIR_SECONDS, OrderedDict())
@@ -58,7 +58,7 @@ class LoginPace:
         return max(wait, self._peers.wait(hash(peer), now)) if peer else wait
 
     def failed(self, peer: str, account: str, now: float) -> None:
-        """It tried, and was wrong."""
+        """Count a wrong password of this peer for this account."""
         pair = hash((peer, account))
         known = pair in self._known
         self._pairs.take(pair, now, GUESSED_SECONDS if not known and self._is_guessed(account, now) else 0.0)
@@ -76,7 +76,7 @@ class LoginPace:
         return wait
 
     def succeeded(self, peer: str, account: str) -> None:
-        """It logged in: the pair is known from now on."""
+        """Note that this peer has logged in to this account: the pair is known from now on."""
         pair = hash((peer, account))
         self._known[pair] = self._known.pop(pair, None)
         if len(self._known) > MOST:

@@ -31,7 +31,7 @@ _NONE = SeriesVerdict()
 
 
 class Series:
-    """Of all accounts."""
+    """The series of all accounts."""
 
     def __init__(self, limit: int, most: int, seconds: float) -> None:
         """`limit`: of one account. `most`: remembered of all. One that is not seen for `seconds` to twice that goes."""
@@ -42,16 +42,18 @@ class Series:
 
     @property
     def count(self) -> int:
-        """How many are remembered."""
+        """How many series are remembered, of all accounts."""
         return self._count
 
     def top(self, most: int) -> Sequence[tuple[str, int]]:
-        """The accounts with most of them, the first first."""
+        """(account, number of series) of those with most of them, the first first."""
         sizes = ((name, len(known.current) + len(known.before)) for name, known in self._accounts.items())
         return sorted(sizes, key=lambda one: (-one[1], one[0]))[:most]
 
     def see(self, account: str, names: Iterable[bytes], now: float) -> SeriesVerdict:
-        """Take note of the names of a batch, in their order; `now` in seconds."""
+        """Take note of the names of a batch, in their order; `now` in seconds of a clock that only goes forward. Names
+        over the limit are not remembered.
+        """
         self._turn(now)
         known = self._accounts.get(account)
         hashes = [hash(name) for name in names]

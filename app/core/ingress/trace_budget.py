@@ -6,7 +6,7 @@ the message does. So there are so many a second, and one account has at most hal
 
 
 class TraceBudget:
-    """Of one program."""
+    """The budget of one program."""
 
     def __init__(self, per_second: int) -> None:
         """`per_second`: 0 honours none."""

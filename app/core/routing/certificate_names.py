@@ -12,7 +12,9 @@ DEVICE_URI = "urn:iot-stream:device:"
 
 
 def bound_device(uris: Iterable[str]) -> str | None:
-    """The device that a certificate with these URIs as alternative names is bound to; None: to none."""
+    """The device that a certificate with these URIs as alternative names is bound to; None: to none. Of several the
+    first counts.
+    """
     return next((unquote(uri[len(DEVICE_URI) :]) for uri in uris if uri.lower().startswith(DEVICE_URI)), None)
 
 
@@ -22,7 +24,9 @@ def device_uri(device: str) -> str:
 
 
 def peer_names(certificate: Mapping[str, Any]) -> tuple[str, str | None]:
-    """Common name and device of a certificate, as ssl shows it; "" and None where it has none."""
+    """Common name and device of a certificate, as ssl shows it (SSLSocket.getpeercert); "" and None where it has none.
+    Of several common names the last counts.
+    """
     subject = [pair for part in certificate.get("subject", ()) for pair in part]
     common = next((value for name, value in reversed(subject) if name == "commonName"), "")
     return common, bound_device(value for name, value in certificate.get("subjectAltName", ()) if name == "URI")

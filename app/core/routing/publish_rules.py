@@ -41,7 +41,7 @@ class PublishRules:
         return _decide(self, username, device_id, topic)
 
     def decide(self, username: str, device_id: str, topic: str) -> bool:
-        """The same, not remembered."""
+        """The answer of `allow`, not remembered."""
         if self._superuser:
             return True
         levels = topic.split("/")

@@ -10,10 +10,10 @@ _FORM = re.compile(rf"{PREFIX}[A-Za-z0-9_-]{{43}}").fullmatch
 
 
 def is_token(text: str) -> bool:
-    """Whether it has the form of a token."""
+    """Whether a text has the form of a token; whether there is such a token only the table knows."""
     return _FORM(text) is not None
 
 
 def digest(token: str) -> bytes:
-    """What the table keeps: its SHA-256."""
+    """What the table keeps of a token: its SHA-256, 32 bytes. Raises UnicodeEncodeError for a lone surrogate."""
     return hashlib.sha256(token.encode()).digest()

@@ -135,7 +135,7 @@ PROTOBUF = ("application/x-protobuf", "application/protobuf", "application/vnd.g
 
 
 def media_type(content_type: str | None) -> str:
-    """Of a Content-Type what counts, in small letters; "" where there is none."""
+    """The media type of a Content-Type, without its parameters, in small letters; "" where there is none."""
     return content_type.partition(";")[0].strip().lower() if content_type else ""
 
 

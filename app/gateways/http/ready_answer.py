@@ -44,7 +44,7 @@ class ReadyAnswer(web.StreamResponse):
         self._plain: web.Response | None = None
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        """Nothing is to be prepared (aiohttp)."""
+        """Prepare nothing, or, where aiohttp has to answer itself, its response (aiohttp)."""
         if self._keep_alive and request.keep_alive and request.version == HttpVersion11:
             self._asked = request
             return None

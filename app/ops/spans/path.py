@@ -81,7 +81,7 @@ class PathSpans:
         CURRENT.set(opened.store)
 
     def stored(self, batch: Batch, written: WriteResult) -> None:
-        """Step 4 is done."""
+        """Step 4 is done: end its span, with the counts of rows."""
         opened = self._open.get(batch)
         if opened is None or opened.store is NO_SPAN:
             return

@@ -47,6 +47,7 @@ class AccountLookup:
     """app.ports.AccountRows; used in one event loop."""
 
     def __init__(self, settings: Settings, name: str = "gateway") -> None:
+        """`name` is what the server knows the connection by. Nothing is connected before the first look-up."""
         self._settings, self._name = settings, f"iot-stream {name}"
         self._connection: Connection | None = None
         self._names, self._tokens = _Waiting(by_names), _Waiting(by_tokens)
@@ -56,15 +57,17 @@ class AccountLookup:
         self.answers = False
 
     async def named(self, username: str) -> AccountRow | None:
-        """As the port says."""
+        """Look up an account, as the port says; within some ANSWER_SECONDS for each AT_ONCE keys that wait
+        before it.
+        """
         return await self._ask(self._names, username)
 
     async def of_token(self, digest: bytes) -> AccountRow | None:
-        """As the port says."""
+        """Look up the account of a token, as the port says."""
         return await self._ask(self._tokens, digest)
 
     async def close(self) -> None:
-        """As the port says."""
+        """Close the connection, as the port says; look-ups under way are cancelled."""
         if self._task:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -123,7 +126,7 @@ class AccountLookup:
         return await question(self._connection, keys)
 
     def _failed(self, error: BaseException, futures: Sequence["asyncio.Future[AccountRow | None]"]) -> None:
-        """Tell all who wait, those who came meanwhile as well, and ask again after a while."""
+        """Tell those who asked, and AT_ONCE of each table who came meanwhile, and ask again after a while."""
         wait = delay(self._failures, first=0.2, longest=5.0)
         self._failures += 1
         self._again, self.answers = time.monotonic() + wait, False

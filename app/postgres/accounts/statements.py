@@ -24,7 +24,7 @@ WHOLE = "*"  # ends a client id that stands for all that begin so
 
 
 class UserRow(NamedTuple):
-    """Of mqtt_users; of a token also which device it is bound to."""
+    """A row of mqtt_users; of a token also which device it is bound to."""
 
     username: str
     client_id: str | None
@@ -67,7 +67,7 @@ async def _rules(connection: Connection, users: Iterable[UserRow]) -> Rules:
 
 
 def account_row(user: UserRow, rules: Rules) -> AccountRow:
-    """The account as the gateways know it."""
+    """The account as the gateways know it; `rules` are by account, and under ALL and DEVICE those of everybody."""
     own = rules.get(user.username, ())
     denied = [(place, rule) for place, rule in own if rule.permission != "allow"]
     of_devices = _joined(denied, rules.get(DEVICE, ()))

@@ -31,9 +31,10 @@ class StoredToken(Struct, frozen=True):
 async def add(
     connection: Connection, token: str, username: str, device_id: str | None, name: str, seconds: float | None
 ) -> tuple[int, datetime | None]:
-    """Keep the digest of a token for so many seconds (None: for ever); its number, and when it ends.
+    """Keep the digest of a token for so many seconds (None: for ever); its number, and when it ends (None: never).
 
-    Raises PermanentError when there is no such account, or the account is another device's.
+    Raises PermanentError when there is no such account, or the account is another device's, else
+    sqlstate.DATABASE_ERRORS.
     """
     of = await connection.fetchrow(_OF, username)
     if of is None:

@@ -32,12 +32,14 @@ class LatestStatus(Struct, frozen=True):
 async def latest_readings(
     connection: Connection, user: str, device: str, limit: int, seconds: float
 ) -> list[LatestReading]:
-    """Of the last day, the newest first. Raises sqlstate.DATABASE_ERRORS, TimeoutError among them after `seconds`."""
+    """The readings of the last day, the newest first, `limit` at most. Raises sqlstate.DATABASE_ERRORS, TimeoutError
+    among them after `seconds`.
+    """
     found = await connection.fetch(_READINGS, user, device, limit, timeout=seconds)
     return [LatestReading(*row) for row in found]
 
 
 async def latest_status(connection: Connection, user: str, device: str) -> LatestStatus | None:
-    """None: never seen, or presence is not kept. Raises sqlstate.DATABASE_ERRORS."""
+    """The newest status of a device; None: never seen, or presence is not kept. Raises sqlstate.DATABASE_ERRORS."""
     row = await connection.fetchrow(_STATUS, user, device)
     return LatestStatus(*row) if row else None

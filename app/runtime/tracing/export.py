@@ -47,7 +47,7 @@ class LastWords(logging.Handler):
         self.text, self.template = record.getMessage()[:300], str(record.msg)[:300]
 
     def take_over(self) -> None:
-        """From now on the SDK's lines come here, and go nowhere else."""
+        """Have the SDK's log lines come here from now on, and go nowhere else."""
         logger = logging.getLogger("opentelemetry")
         logger.handlers[:] = [self]
         logger.propagate = False

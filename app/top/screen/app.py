@@ -85,7 +85,7 @@ class TopApp(App[None]):
         self._paused, self._wanted, self._noted = False, "", 0
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """What is done to the tables is not done from another screen."""
+        """Whether an action may be done now: what is done to the tables is not done from another screen (textual)."""
         return len(self.screen_stack) == 1 or action not in _OF_TABLES
 
     def compose(self) -> ComposeResult:
