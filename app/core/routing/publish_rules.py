@@ -7,6 +7,7 @@ message of a gateway has the device that its topic names.
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
+from app.core.model.keys import CACHED_LENGTH
 from app.core.routing.mqtt_acl import DEVICES, ONE_DEVICE, AclAction, AclRule
 
 USERNAME, CLIENT_ID = "${username}", "${clientid}"
@@ -38,6 +39,8 @@ class PublishRules:
 
     def allow(self, username: str, device_id: str, topic: str) -> bool:
         """Whether a client of this name may publish to `topic`; `device_id` stands where a rule says ${clientid}."""
+        if len(topic) > CACHED_LENGTH:  # made up by somebody, to fill the memory
+            return self.decide(username, device_id, topic)
         return _decide(self, username, device_id, topic)
 
     def decide(self, username: str, device_id: str, topic: str) -> bool:

@@ -173,8 +173,8 @@ class QuicPeer:
             return
         stream = self._streams.get(event.stream_id)
         if stream is None:
-            site = self._site
-            stream = FrameStream(self.quic, event.stream_id, site.frame_bytes, site.reserve)
+            site, owner = self._site, self._names.user if self._names else self.group
+            stream = FrameStream(self.quic, event.stream_id, site.frame_bytes, site.reserve, owner)
             self._streams[event.stream_id] = stream
         stream.received(event.data, event.end_stream, self.link.heard_at, self._go_on)
         if stream.frames or event.end_stream or stream.fault():

@@ -24,14 +24,15 @@ class OwedAnswer(Struct):
 class FrameStream:
     """A stream between its connection and whoever takes its frames."""
 
-    def __init__(self, quic: GatewayConnection, number: int, max_bytes: int, reserve: Reserve) -> None:
+    def __init__(self, quic: GatewayConnection, number: int, max_bytes: int, reserve: Reserve, owner: str) -> None:
+        """`owner`: whose the memory counts as."""
         """`number` is the stream's; `max_bytes`: of a frame, without its length; `reserve`: the memory for
         large ones.
         """
         self.frames: deque[bytes] = deque()  # whole, and not yet taken
         self.refused = False  # nothing more is taken of it
         self.ended = False  # the sender's side
-        self._quic, self._number, self._reserve = quic, number, reserve
+        self._quic, self._number, self._reserve, self._owner = quic, number, reserve, owner
         self._reader = FrameReader(max_bytes)
         self._answers: deque[OwedAnswer] = deque()
         self._claim: Claim | None = None  # of the frame that is not yet whole
@@ -144,4 +145,4 @@ class FrameStream:
 
     def _keep_claim(self, wake: Callable[[], None]) -> None:
         if self._reader.declared > SMALL and not self._claim:
-            self._claim = self._reserve.claim(self._reader.declared, wake)
+            self._claim = self._reserve.claim(self._owner, self._reader.declared, wake)

@@ -5,6 +5,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.core.routing import publish_rules
 from app.core.routing.mqtt_acl import DEVICES, AclAction, AclRule
 from app.core.routing.publish_rules import OF_DEVICES, OF_USERS, PublishRules
 from app.ports import Account
@@ -24,6 +25,14 @@ def test_a_user_publishes_below_his_own_name() -> None:
                   "users/alice", "anything", "", "users/alice/devices/d/telemetry/x", "users/alice/devices//telemetry",
                   "users/alice/devices/d/e/telemetry", "users/+/devices/d/telemetry"):  # fmt: skip
         assert not ALICE.may_publish(topic), topic
+
+
+def test_topics_that_somebody_makes_up_fill_no_memory() -> None:
+    """540 MB they were, of 2 kB with one character that takes four bytes for each of the others."""
+    before = publish_rules._decide.cache_info().currsize
+    for number in range(100):
+        assert not ALICE.may_publish(TELEMETRY.format("bob", f"{number}\N{GRINNING FACE}" + "x" * 1900))
+    assert publish_rules._decide.cache_info().currsize == before
 
 
 def test_an_account_of_one_device_publishes_its_telemetry_and_nothing_else() -> None:

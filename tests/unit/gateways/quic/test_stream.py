@@ -31,8 +31,8 @@ class Written:
         self.stopped = code
 
 
-def stream(quic: Any, reserve: Reserve | None = None) -> FrameStream:
-    return FrameStream(quic, 0, 50_000, reserve or Reserve(ROOM))
+def stream(quic: Any, reserve: Reserve | None = None, owner: str = "alice") -> FrameStream:
+    return FrameStream(quic, 0, 50_000, reserve or Reserve(ROOM), owner)
 
 
 def receive(one: FrameStream, data: bytes, *, end: bool = False, now: float = 0.0) -> None:
@@ -41,7 +41,7 @@ def receive(one: FrameStream, data: bytes, *, end: bool = False, now: float = 0.
 
 def test_large_frames_have_their_memory_from_their_length_until_they_are_taken() -> None:
     reserve = Reserve(ROOM)
-    streams = [stream(Written(), reserve) for _ in range(3)]
+    streams = [stream(Written(), reserve, owner) for owner in ("alice", "bob", "carol")]
     for one in streams:
         receive(one, LARGE[:10])
     assert [one.waits for one in streams] == [False, False, True]
@@ -55,7 +55,7 @@ def test_large_frames_have_their_memory_from_their_length_until_they_are_taken()
     assert not streams[0].waits
     for one in streams:
         one.release()
-    assert reserve.claim(ROOM, lambda: None).granted
+    assert reserve.claim("alice", ROOM, lambda: None).granted
 
 
 def test_a_frame_that_is_cut_off_is_owed_a_refusal_before_the_stream_is_over() -> None:
@@ -119,7 +119,7 @@ def test_a_refusal_is_the_last_answer_and_what_is_behind_it_is_dropped() -> None
     reader = FrameReader(1000)
     said = [BatchAck.FromString(body) for body in reader.feed(quic.data)[1:]]
     assert [answer.refusal.error for answer in said] == ["why"]
-    assert reserve.claim(ROOM, lambda: None).granted
+    assert reserve.claim("alice", ROOM, lambda: None).granted
 
 
 def test_a_fault_comes_behind_all_good_frames() -> None:
