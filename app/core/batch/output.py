@@ -49,6 +49,7 @@ class BatchOutput(Struct, gc=False):
     forwards: list[Forward] = []  # records for the input topic
     states: dict[bytes, bytes] = {}  # encoded, one per device that moved
     kinds: dict[str, int] = {}  # records by kind
+    annotated: list[Any] = []  # the Records with headers that a gateway does not always give: a trace context?
     dropped: dict[str, int] = {}  # records left out on purpose, by policy
     # Rows of device_status and of active_alerts for devices that fell silent or came back, the last one of each; in the
     # end they go into `alert_effects`, equal statements together: the database takes neighbours of one kind at once.

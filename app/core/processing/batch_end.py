@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from app.core.alerts.outputs import active_effects
 from app.core.batch.batch import Batch
 from app.core.batch.effects import Effect
+from app.core.batch.output import BatchOutput
+from app.core.model.records import Kind
 from app.core.processing.batch_context import BatchContext
 from app.core.processing.cached_device import CachedDevice
 from app.core.processing.device_cache import WEIGHS_ONE, DeviceCache
@@ -16,15 +18,19 @@ from app.core.state.partition_log import LOG_KEY, note
 MARK_SECONDS = 5.0  # a mark alone is stored at most this often; together with states a mark costs nothing
 
 
-def finish(context: BatchContext, batch: Batch, devices: DeviceCache) -> None:
-    """Put the states, the effects and the mark of the whole batch into its output."""
+def finish(context: BatchContext, batch: Batch, devices: DeviceCache, telemetry: int) -> BatchOutput:
+    """Put the states, the effects and the mark of the whole batch into its output, which is returned; so many of its
+    records were telemetry.
+    """
     output = context.output
+    output.count(Kind.TELEMETRY, telemetry)
     if output.rows:
         output.oldest = output.rows[0][0].timestamp()  # looking for the minimum costs 0.1 us a row
     _encode_moved(context, devices)
     output.gather(context.partition.registry.adopted)
     context.partition.stepped = context.end
     _mark(context, batch)
+    return output
 
 
 def _encode_moved(context: BatchContext, devices: DeviceCache) -> None:

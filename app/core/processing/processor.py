@@ -14,6 +14,7 @@ from app.core.batch.output import EMPTY, HISTORY, BatchOutput
 from app.core.decode.dated import is_dated
 from app.core.decode.decoder import DecodeLimits, Decoder
 from app.core.model.arrival import INGEST, arrival
+from app.core.model.headers import KIND, TOPIC
 from app.core.model.records import Kind, Reading, Record, Rejected
 from app.core.presence.device_classes import NOBODY, DeviceClasses
 from app.core.presence.tracker import PresenceTracker
@@ -25,7 +26,7 @@ from app.core.processing.device_cache import IN_MEMORY, DeviceCache, Home, Load,
 from app.core.processing.presence_step import PresenceStep
 from app.core.processing.reading_step import ReadingStep
 from app.core.processing.redelivery import delivery, is_known
-from app.core.routing.address import Address, address_of
+from app.core.routing.address import NO_CONTEXT_BEHIND, Address, address_in_order, address_of
 from app.core.schema.schema import Schema
 from app.core.state.partition_log import PartitionLog
 from app.core.user_config.rulebook import RuleBook
@@ -85,30 +86,32 @@ class Processor:
         """All that `batch` asks of the world, with a pause after every SLICE records. A batch ends before the next."""
         context = self._begin(batch, now)
         output, devices, times = context.output, context.partition.devices, self._times
-        rows, sources, watching, version = output.rows, output.sources, self._watching, self._rules.version
+        rows, sources, annotated = output.rows, output.sources, output.annotated
         decode, row, note_presence, step = self._decoder.decode, self._row, self._presence.apply, self._step.apply
-        telemetry, pause = 0, SLICE
+        watching, version, telemetry, pause = self._watching, self._rules.version, 0, SLICE
         for record in batch.records:
             if telemetry >= pause:
                 yield
                 pause += SLICE
-            address = address_of(record)
+            headers = record.headers
+            if len(headers) > 2 and headers[0][0] == TOPIC and headers[1][0] == KIND and headers[2][0] == INGEST:
+                address = address_in_order(record, headers, annotated)
+                at = times.get(headers[2]) or arrival(record, self._clock, times)
+            else:
+                address, at = address_of(record), arrival(record, self._clock, times)
+                if headers and headers[-1][0] not in NO_CONTEXT_BEHIND:
+                    annotated.append(record)
             if type(address) is Rejected or address.kind is not _TELEMETRY:
-                pause -= self._control(context, record, address)
+                pause -= self._control(context, record, address, at)
                 continue
             telemetry += 1
-            headers = record.headers
-            at = times.get(headers[2]) if len(headers) > 2 else None
-            if at is None or headers[0][0] == INGEST or headers[1][0] == INGEST:
-                at = arrival(record, self._clock, times)
             reading = decode(record, address, at)
             if type(reading) is Rejected or (address.retained and not is_dated(record.value or b"")):
                 _leave_out(output, reading)
                 continue
             rows.append(row(reading))
             sources.append(record)
-            name = (address.owner or reading.user_id, reading.device_id)
-            device = devices.get(name)
+            device = devices.get(name := (address.owner or reading.user_id, reading.device_id))
             if device is None or device.rules_version != version:
                 device = self._devices.watched(context.partition, name)
             if watching and not address.retained:
@@ -118,9 +121,7 @@ class Processor:
                 continue
             if (state := device.state) is not None and not (address.retained and reading.time <= state.latest):
                 step(context, device, state, record, reading, at)
-        output.count(_TELEMETRY, telemetry)
-        finish(context, batch, self._devices)
-        return output
+        return finish(context, batch, self._devices, telemetry)
 
     def _begin(self, batch: Batch, now: float) -> BatchContext:
         clock = int(now * 1000)  # ms
@@ -131,13 +132,13 @@ class Processor:
         self._decoder.begin()
         return BatchContext(BatchOutput(batch.next_offset), self._devices.partition(batch.epoch, batch.partition), now)
 
-    def _control(self, context: BatchContext, record: Record, address: Address | Rejected) -> int:
+    def _control(self, context: BatchContext, record: Record, address: Address | Rejected, at: int) -> int:
         """Do what a record asks for that is no telemetry; returns as how many records of telemetry it counts."""
         if type(address) is Rejected:
             context.output.count(Kind.UNKNOWN)
             _refuse(context.output, address)
             return 0
-        self._other(context, record, address, arrival(record, self._clock, self._times))
+        self._other(context, record, address, at)
         return 1 + len(record.value or b"") // OTHER_BYTES
 
     def _comes_again(self, device: CachedDevice, record: Record, at: int) -> bool:

@@ -1,18 +1,26 @@
 """Record -> Address: what the record is about and whose it is, by its headers and, without them, by its key."""
 
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import final
+from typing import Any, final
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from app.core.model.arrival import INGEST
 from app.core.model.fault import Fault, printable
-from app.core.model.headers import RETAINED
+from app.core.model.headers import GATEWAY, KIND, PACKET_ID, RETAINED, TOPIC
 from app.core.model.identity import ids_fault
 from app.core.model.keys import CACHED_LENGTH, CACHED_TOPICS
 from app.core.model.namespaces import IOT, owner_of
 from app.core.model.records import Kind, Reason, Record, Rejected, Stage
 from app.core.routing.mqtt_topics import route as route_topic
+
+Headers = Sequence[tuple[str, bytes]]
+
+_WAYS = (PACKET_ID, GATEWAY)  # a gateway puts one of them, or none, behind the first three
+# A trace context comes behind these: a record whose last header is one of them has none.
+NO_CONTEXT_BEHIND = frozenset((TOPIC, KIND, INGEST, PACKET_ID, RETAINED, GATEWAY))
 
 
 @final
@@ -50,6 +58,24 @@ def address_of(record: Record) -> Address | Rejected:
                 return replace(found, retained=True)
         return found
     return Rejected(record, found.reason, found.stage, found.detail)
+
+
+def address_in_order(record: Record, headers: Headers, annotated: list[Any]) -> Address | Rejected:
+    """Find the same, in half the time, of a record whose `headers` begin with TOPIC, KIND and INGEST: a gateway's do.
+
+    A record with more than what a gateway always gives is added to `annotated`.
+    """
+    topic, count = headers[0][1], len(headers)
+    if topic is None or len(topic) > CACHED_LENGTH:
+        annotated.append(record)
+        return address_of(record)
+    if count > 3 and (count > 4 or headers[3][0] not in _WAYS):
+        annotated.append(record)
+        for name, _ in headers[3:]:
+            if name == RETAINED:
+                return address_of(record)
+    found = _cached(topic)
+    return found if type(found) is Address else Rejected(record, found.reason, found.stage, found.detail)
 
 
 def _by_topic(header: bytes) -> Address | Fault:

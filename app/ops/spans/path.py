@@ -62,7 +62,7 @@ class PathSpans:
     def processed(self, batch: Batch, work: BatchOutput, seconds: float) -> None:
         """Step 2 took so many seconds; begins the spans of sampled messages, and of the batch if there are any."""
         opened = self._open[batch] = OpenBatch(list(self._taken(batch)))
-        if found := sampled_records(batch.records, self._tracing.head, self._budget):
+        if found := sampled_records(batch.records, work.annotated, self._tracing.head, self._budget):
             self._begin(opened, batch, work, found)
             opened.flush = self._flush(batch, opened, time.time_ns() - int(seconds * 1e9))
 

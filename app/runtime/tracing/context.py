@@ -18,7 +18,7 @@ STATE = re.compile(r"[\x20-\x7e]{1,512}")  # 512 characters: what W3C asks every
 
 _SAMPLED, _FLAGS = 1, 3  # sampled; that, and that the trace id is random
 _LENGTH, _LONGEST = 55, 512
-_NOT_SAMPLED = b"-00"
+NOT_SAMPLED = b"-00"  # at the end of a traceparent
 
 
 class SpanContext(NamedTuple):
@@ -59,15 +59,6 @@ def parse(traceparent: bytes, tracestate: bytes | None = None) -> SpanContext | 
         return None
     state = _state(tracestate) if tracestate else ""
     return SpanContext(int(text[3:35], 16), int(text[36:52], 16), int(text[53:], 16) & _FLAGS, state)
-
-
-def plainly_not_sampled(traceparent: bytes | None) -> bool:
-    """Whether a header ends with the flags 00; nothing else of it is looked at, so that it costs next to nothing. False
-    for None, where there is no header.
-
-    The flags are two hex digits, of which the last bit counts: what is not 00 has to be parsed.
-    """
-    return traceparent is not None and traceparent[-3:] == _NOT_SAMPLED
 
 
 def context_of(headers: Iterable[tuple[str, bytes | None]]) -> SpanContext | None:

@@ -39,6 +39,7 @@ async def test_the_age_of_a_batch_has_its_trace_if_a_message_of_it_is_sampled(co
     spans = PathSpans(recorded.tracing, "iot-worker", TraceBudget(1_000_000))
     batch, work = Given(0, 1), BatchOutput(oldest=time.time() - 2)
     batch.records = [Message(headers=headers(context))]
+    work.annotated = list(batch.records)
     spans.taken(batch)
     spans.processed(batch, work, 0.01)
     LedgerWithSpans(BatchLedger(), spans).batch_done(batch, work, WriteResult(1), SECONDS)

@@ -1,6 +1,7 @@
 """A record's address: topic before kind before key. Dead ends are in cases/route.json."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from app.core.model.identity import IDS_MAX_BYTES
 from app.core.model.records import Kind, Reason, Rejected
-from app.core.routing.address import Address, address_of
+from app.core.routing.address import Address, address_in_order, address_of
 from tests.unit.records import Message
 
 U, D = "u1", "d1"
@@ -75,3 +76,23 @@ def test_no_headers_make_it_raise(headers: list[tuple[str, bytes]], key: bytes |
     record = Message(headers=headers, key=key)
     found = address_of(record)
     assert isinstance(found, Address) or found.record is record
+
+
+@given(
+    st.sampled_from(
+        [b"users/u1/devices/d1/telemetry", b"iot/n/s/telemetry", b"nowhere", b"\xff", b"", b"u" * 9999, None]
+    ),
+    st.lists(
+        st.tuples(
+            st.sampled_from(["mqtt_topic", "kind", "mqtt_id", "gateway", "retained", "traceparent", "x"]),
+            st.sampled_from([b"1", b"0", b"", None]),
+        ),
+        max_size=3,
+    ),
+)
+def test_in_order_it_is_the_same(topic: bytes | None, more: list[tuple[str, bytes]]) -> None:
+    headers: Any = [("mqtt_topic", topic), ("kind", b"telemetry"), ("ingest_ms", b"1795230000000"), *more]
+    record, annotated = Message(headers=headers, key=b"u/d"), list[Message]()
+    assert address_in_order(record, headers, annotated) == address_of(record)
+    alone = [name for name, _ in more] in ([], ["mqtt_id"], ["gateway"])
+    assert annotated == ([] if alone and topic is not None and len(topic) < 9999 else [record])

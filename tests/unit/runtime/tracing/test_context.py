@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.runtime.tracing.context import SpanContext, context_of, parse, plainly_not_sampled
+from app.runtime.tracing.context import SpanContext, context_of, parse
 from app.runtime.tracing.metrics import CONTEXTS_INVALID
 
 TRACE, SPAN = 0x4BF92F3577B34DA6A3CE929D0E0E4736, 0x00F067AA0BA902B7
@@ -89,8 +89,3 @@ def test_the_first_of_repeated_headers_counts() -> None:
     other = GOOD[:-2] + b"00"
     headers = [("tracestate", b"a=1"), ("traceparent", GOOD), ("traceparent", other), ("tracestate", b"a=2")]
     assert context_of(headers) == SpanContext(TRACE, SPAN, 1, "a=1")
-
-
-def test_only_00_says_plainly_that_it_is_not_sampled() -> None:
-    assert plainly_not_sampled(GOOD[:-2] + b"00")
-    assert [plainly_not_sampled(one) for one in (GOOD, GOOD[:-2] + b"10", b"00", b"", None)] == [False] * 5
