@@ -28,6 +28,12 @@ _CUT = re.compile(r"Stream removed")  # UNKNOWN, where a connection ended before
 _TOO_LARGE = re.compile(r"larger than max", re.I)  # gRPC's own words; it is RESOURCE_EXHAUSTED as well
 # What no time mends, though gRPC says UNAVAILABLE: one of the two certificates is not trusted, or is missing.
 _UNTRUSTED = re.compile(r"CERTIFICATE_VERIFY_FAILED|CERTIFICATE_REQUIRED|UNKNOWN_CA|Hostname Verification", re.I)
+# With TLS 1.3 a client is connected before the gateway has looked at its certificate, and gRPC says no more than this.
+_CLOSED = re.compile(r"^failed to connect to all addresses.*Socket closed$")
+CLOSED_HINT = (
+    " (it closes each new connection: a certificate that has expired, is of a CA it does not know, or is missing;"
+    " or one side alone speaks TLS)"
+)
 _ADDRESSES = re.compile(r"failed to connect to all addresses; last error: (?:\w+: )?")
 
 
@@ -74,8 +80,9 @@ def words(error: BaseException) -> str:
     """What went wrong, on one line; for an RpcError its code first."""
     if isinstance(error, grpc.RpcError):
         status = getattr(error, "code", _unknown)()
-        details = getattr(error, "details", str)() or ""
-        return f"{status.name}: {_ADDRESSES.sub('', ' '.join(details.split()))}"
+        details = " ".join((getattr(error, "details", str)() or "").split())
+        hint = CLOSED_HINT if _CLOSED.match(details) else ""
+        return f"{status.name}: {_ADDRESSES.sub('', details)}{hint}"
     return str(error) or type(error).__name__
 
 

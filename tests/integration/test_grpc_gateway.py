@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -22,6 +23,7 @@ from app.protobuf.ingest_pb2_grpc import IngestStub
 from app.protobuf.metrics_pb2 import BatchAck, Metric, MetricBatch
 from tests.command import iot_stream
 from tests.integration.bridges import Program, create_topics, program, read_topic, until
+from tests.integration.test_bridge_writer import stopped
 from tests.servers import KafkaServer, MqttServer
 
 if TYPE_CHECKING:
@@ -284,7 +286,7 @@ async def health_once(stub: "IngestAsyncStub", is_so: Callable[[GetHealthRespons
     raise AssertionError(f"it still says {found}")
 
 
-async def test_kafka_away_calls_are_told_to_wait_streams_wait_and_all_is_written_afterwards(
+async def test_kafka_stands_still_calls_are_told_to_wait_streams_wait_and_all_is_written_afterwards(
     database: str, unique: str, server_dir: Path, tmp_path: Path
 ) -> None:
     await open_account(database)
@@ -299,7 +301,8 @@ async def test_kafka_away_calls_are_told_to_wait_streams_wait_and_all_is_written
             async with channel_to(site.socket) as channel:
                 stub = stub_on(channel)
                 assert (await stub.PushMetrics(PushMetricsRequest(batch=batch(0)), metadata=BEARER)).accepted == 50
-                broker.stop()
+                os.kill(broker.pid, signal.SIGSTOP)
+                await until(lambda: stopped(broker.pid))
                 with pytest.raises(aio.AioRpcError) as caught:
                     await stub.PushMetrics(PushMetricsRequest(batch=batch(1)), metadata=BEARER)
                 assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
@@ -311,8 +314,7 @@ async def test_kafka_away_calls_are_told_to_wait_streams_wait_and_all_is_written
                 assert not found.kafka_connected
                 assert "Kafka" in found.last_error
                 assert len(batches) == 2
-                broker.start()
-                broker.wait_ready()
+                os.kill(broker.pid, signal.SIGCONT)
                 await asyncio.wait_for(sending, 60)
                 found = await stub.GetHealth(GetHealthRequest())
                 assert found.status == GetHealthResponse.STATUS_SERVING
@@ -320,4 +322,5 @@ async def test_kafka_away_calls_are_told_to_wait_streams_wait_and_all_is_written
             assert set(numbers(records)) == set(range(1, 2001))
             assert made.stop() < 10
     finally:
+        os.kill(broker.pid, signal.SIGCONT)
         broker.stop()
