@@ -55,10 +55,10 @@ def ingress_limits(settings: Settings) -> IngressLimits:
 class Admission:
     """The limits, and who counts for most. Without a limit it is False, and costs nothing."""
 
-    def __init__(self, limits: IngressLimits, told: AdmissionMetrics | None = None) -> None:
-        """`told` None: no metric shows it."""
+    def __init__(self, limits: IngressLimits, metrics: AdmissionMetrics | None = None) -> None:
+        """`metrics` None: no metric shows it."""
         self._ingress = Ingress(limits)
-        self._told = told
+        self._metrics = metrics
         self._messages, self._bytes, self._over = HeavyHitters(), HeavyHitters(), HeavyHitters()
         self._telling: asyncio.TimerHandle | None = None
 
@@ -85,8 +85,8 @@ class Admission:
         if record.over is None:
             return True
         self._over.add(name, 1)
-        if self._told:
-            self._told.limited.labels("dead_lettered" if record.packet_id else "dropped").inc()
+        if self._metrics:
+            self._metrics.limited.labels("dead_lettered" if record.packet_id else "dropped").inc()
         return record.packet_id > 0
 
     def limited(self, user: str, topic: bytes, size: int) -> Limited | None:
@@ -107,8 +107,8 @@ class Admission:
         """Count one more of this user's that is over a limit; `limit` is the label of the metric."""
         self._tell()
         self._over.add(user[:NAME_MAX], 1)
-        if self._told:
-            self._told.limited.labels(limit).inc()
+        if self._metrics:
+            self._metrics.limited.labels(limit).inc()
 
     def count(self, user: str, messages: int, size: int) -> None:
         """Count so many messages of this user's that came in, with `size` bytes of payload together."""
@@ -117,15 +117,15 @@ class Admission:
         self._bytes.add(user[:NAME_MAX], size)
 
     def _tell(self) -> None:
-        if self._telling is None and self._told:
+        if self._telling is None and self._metrics:
             self._telling = asyncio.get_running_loop().call_later(TELL_SECONDS, self._show)
 
     def _show(self) -> None:
         self._telling = None
-        if self._told:
-            show(self._told.messages, self._messages)
-            show(self._told.bytes, self._bytes)
-            show(self._told.over, self._over)
+        if self._metrics:
+            show(self._metrics.messages, self._messages)
+            show(self._metrics.bytes, self._bytes)
+            show(self._metrics.over, self._over)
 
 
 def show(gauge: Gauge, sums: HeavyHitters) -> None:

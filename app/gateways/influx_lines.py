@@ -74,15 +74,15 @@ def slices(body: bytes, reader: "InfluxReader", size: int = SLICE) -> Iterator[l
         found = reader.read(some)
         for number, (line, one) in enumerate(zip(some, found, strict=True)):
             if type(one) is LineFault and _is_open(line) and start + number + 1 < len(lines):
-                yield _told(found[:number])
+                yield _results(found[:number])
                 rest = _long_lines(body[sum(map(len, lines[: start + number])) + start + number :])
                 while part := list(islice(rest, size)):
-                    yield _told(reader.read(part))
+                    yield _results(reader.read(part))
                 return
-        yield _told(found)
+        yield _results(found)
 
 
-def _told(found: Sequence["Result | LineFault | None"]) -> list[Result]:
+def _results(found: Sequence["Result | LineFault | None"]) -> list[Result]:
     return [Rejection(one.reason, one.error) if type(one) is LineFault else one for one in found if one is not None]  # type: ignore[misc]
 
 

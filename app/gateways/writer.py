@@ -58,9 +58,9 @@ class KafkaWriter:
     """Writes until Kafka has all of it, with an idempotent producer that is replaced when a batch fails."""
 
     def __init__(
-        self, kafka: Access, client_id: str, topic: str, dead_letter_topic: str, told: WriterMetrics | None = None
+        self, kafka: Access, client_id: str, topic: str, dead_letter_topic: str, metrics: WriterMetrics | None = None
     ) -> None:
-        """`told` None: nothing is counted, and the log is a bridge's."""
+        """`metrics` None: nothing is counted, and the log is a bridge's."""
         self._producer = IdempotentProducer(
             kafka,
             client_id,
@@ -70,7 +70,7 @@ class KafkaWriter:
             request_timeout_ms=REQUEST_TIMEOUT_MS,
             connect_seconds=STUCK_SECONDS,
         )
-        self._told, self._program = told, told.program if told else "bridge"
+        self._metrics, self._program = metrics, metrics.program if metrics else "bridge"
         self.topic, self._dead_letter_topic = topic, dead_letter_topic
         self._partitions = {topic: PartitionCache(), dead_letter_topic: PartitionCache()}
         self.available = False  # whether the last attempt went through; for /ready
@@ -121,8 +121,8 @@ class KafkaWriter:
         await self.close()
         if isinstance(error, FOR_EVER):
             return
-        if self._told:
-            self._told.failures.inc()
+        if self._metrics:
+            self._metrics.failures.inc()
         wait = delay(attempt - 1)
         log.warning(f"{self._program}_kafka_retry", attempt=attempt, error=repr(error), wait_seconds=round(wait, 2))
         await asyncio.sleep(wait)
@@ -158,7 +158,7 @@ class KafkaWriter:
         return outcome
 
     async def _acked(self, batches: Sequence["asyncio.Future[object]"]) -> None:
-        """Wait for all of them, at most STUCK_SECONDS; an outage is told before that: aiokafka tries again silently."""
+        """Wait for all of them, at most STUCK_SECONDS; an outage is logged before: aiokafka tries again silently."""
         _, late = await asyncio.wait(batches, timeout=SLOW_SECONDS)
         if late:
             error = f"Kafka has not acknowledged {len(late)} of {len(batches)} batches within {SLOW_SECONDS:.0f} s"
@@ -192,20 +192,20 @@ class KafkaWriter:
 
     def _done(self, topic: str, records: list[IngestRecord], too_large: bool) -> bool:
         """Count what became of records; whether they are to be dead letters instead."""
-        told = self._told
+        metrics = self._metrics
         if topic == self.topic:
-            if told:
-                told.written.inc(0 if too_large else len(records))
+            if metrics:
+                metrics.written.inc(0 if too_large else len(records))
             return too_large
         if too_large:
             for lost in records:
                 name = lost.headers[0][1].decode("utf-8", "replace")
                 said = {"mqtt_topic": name, "bytes": len(lost.value), "cure": "raise max.message.bytes"}
                 log.error(f"{self._program}_record_lost", **said)
-        if told and too_large:
-            told.refused.labels("lost").inc(len(records))
-        elif told:
-            told.refused.labels("dead_lettered").inc(sum(TOO_LARGE in record.headers for record in records))
+        if metrics and too_large:
+            metrics.refused.labels("lost").inc(len(records))
+        elif metrics:
+            metrics.refused.labels("dead_lettered").inc(sum(TOO_LARGE in record.headers for record in records))
         return False
 
 

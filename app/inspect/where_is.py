@@ -74,13 +74,13 @@ async def where_is(settings: Settings, sought: SoughtMessage, window: Window, se
         sighted(one, rows, letters, positions[TopicPartition(one.record.topic, one.record.partition)], sampled)
         for one in records
     ]
-    told = [one.letter for one in sightings]
+    known = [one.letter for one in sightings]
     seen = {one.row.time for one in sightings if one.row}
     return MessageTrace(
         sought,
         sightings,
         [row for time, row in rows.items() if time not in seen],
-        [one for one in letters if one not in told],
+        [one for one in letters if one not in known],
         notes,
     )
 

@@ -37,14 +37,15 @@ class InactivityTask:
         devices: DeviceCache,
         sweep: Sweeper,
         silences: InactivityClaims,
-        tides: Callable[[], Mapping[int, LogPosition]],
+        positions: Callable[[], Mapping[int, LogPosition]],
         stored: Callable[[int], Iterator[tuple[bytes, bytes]]],
     ) -> None:
-        """`tides` gives, by partition, how far the partitions are read whose states may be read; `stored` gives (key,
-        state) of all devices of one of them.
+        """`positions` gives, by partition, how far those are read whose states may be read.
+
+        `stored` gives (key, state) of all devices of one of them.
         """
         self._devices, self.sweep, self._silences = devices, sweep, silences
-        self._tides, self._stored = tides, stored
+        self._positions, self._stored = positions, stored
 
     async def run(self, poll: float) -> None:
         """Look, claim, and wait, so that a look begins every `poll` seconds, until cancelled."""
@@ -55,11 +56,11 @@ class InactivityTask:
 
     async def once(self) -> int:
         """Look once; how many claims were sent: 0 as well when Kafka did not take them."""
-        tides = self._tides()
-        await self._seed(tides)
-        tides = self._tides()  # seeding takes a while, in which a partition may go
+        positions = self._positions()
+        await self._seed(positions)
+        positions = self._positions()  # seeding takes a while, in which a partition may go
         was_on, were_held = self.sweep.mass, self.sweep.users_held
-        claims = self.sweep.look(tides, time.time(), time.monotonic())
+        claims = self.sweep.look(positions, time.time(), time.monotonic())
         if self.sweep.mass is not was_on:
             log.warning("mass_silence" if not was_on else "mass_silence_over", watched=self.sweep.watched)
         if self.sweep.users_held != were_held:
@@ -72,10 +73,10 @@ class InactivityTask:
         metrics.SILENCE_CLAIMS.inc(len(claims))
         return len(claims)
 
-    async def _seed(self, tides: Mapping[int, LogPosition]) -> None:
+    async def _seed(self, positions: Mapping[int, LogPosition]) -> None:
         """Read from the stored states of a partition that is new here who has to be looked at."""
-        for number, tide in tides.items():
-            partition = self._devices.partition(tide.epoch, number)
+        for number, position in positions.items():
+            partition = self._devices.partition(position.epoch, number)
             if partition.registry.seeded:
                 continue
             now = time.time()
@@ -83,6 +84,6 @@ class InactivityTask:
                 self._devices.seed(partition, key, value, now)
                 if count % SLICE == 0:
                     await asyncio.sleep(0)
-                    if number not in self._tides() or not self._devices.holds(partition):
+                    if number not in self._positions() or not self._devices.holds(partition):
                         return
             partition.registry.seeded = True

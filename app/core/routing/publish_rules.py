@@ -34,8 +34,8 @@ class PublishRules:
         """Whether this rule is all that is to be asked of a topic of telemetry."""
         levels = tuple(topic.split("/"))
         wanted = (True, levels, None)
-        others = [one for one in self._rules if one != wanted and _may_meet(one[1], levels)]
-        return not self._superuser and not others and wanted in self._rules
+        conflicting = [one for one in self._rules if one != wanted and _may_meet(one[1], levels)]
+        return not self._superuser and not conflicting and wanted in self._rules
 
     def allow(self, username: str, device_id: str, topic: str) -> bool:
         """Whether a client of this name may publish to `topic`; `device_id` stands where a rule says ${clientid}."""

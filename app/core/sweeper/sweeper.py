@@ -65,18 +65,18 @@ class Sweeper:
         """The users of whose own devices too many are silent."""
         return [user_id for user_id in self._mass.holds if user_id != ALL]
 
-    def look(self, tides: Mapping[int, LogPosition], now: float, clock: float) -> list[tuple[int, InactivityClaim]]:
-        """(partition, claim): the claims to be sent. `tides` has the partitions whose states may be read now."""
-        self._begin(tides, now, clock)
+    def look(self, positions: Mapping[int, LogPosition], now: float, clock: float) -> list[tuple[int, InactivityClaim]]:
+        """(partition, claim): the claims to be sent. `positions` has the partitions whose states may be read now."""
+        self._begin(positions, now, clock)
         claims: list[tuple[int, InactivityClaim]] = []
         fallen: list[DevicePresence] = []
         self.watched = self.suspended = 0
-        for number, tide in tides.items():
-            partition = self._devices.partition(tide.epoch, number)
+        for number, position in positions.items():
+            partition = self._devices.partition(position.epoch, number)
             registry = partition.registry
-            registry.up_to = max(partition.stepped, tide.start)
+            registry.up_to = max(partition.stepped, position.start)
             self.watched += registry.online
-            if not registry.seeded or not self._calm(registry, tide, now):
+            if not registry.seeded or not self._calm(registry, position, now):
                 self.suspended += 1
                 continue
             fallen += self._overdue(registry, now)
@@ -90,9 +90,9 @@ class Sweeper:
             )
         return claims + self._about_mass(now)
 
-    def _begin(self, tides: Mapping[int, LogPosition], now: float, clock: float) -> None:
+    def _begin(self, positions: Mapping[int, LogPosition], now: float, clock: float) -> None:
         """Notice another assignment, or time that is missing: then all that was seen before is worth nothing."""
-        epoch = next((tide.epoch for tide in tides.values()), self._epoch)
+        epoch = next((position.epoch for position in positions.values()), self._epoch)
         if epoch != self._epoch:
             self._epoch = epoch
             self._mass.forget()
@@ -102,13 +102,13 @@ class Sweeper:
             for watch in self._watches.values():
                 watch.quiet_until = now + self._care.grace
         self._last = (now, clock)
-        for number in tides:
+        for number in positions:
             self._watches.setdefault(number, _Watch(now, self._care.grace))
 
-    def _calm(self, registry: PresenceRegistry, tide: LogPosition, now: float) -> bool:
+    def _calm(self, registry: PresenceRegistry, position: LogPosition, now: float) -> bool:
         """Whether silence on this partition means anything."""
         watch = self._watches[registry.partition]
-        watch.even.look(tide, registry.up_to)
+        watch.even.look(position, registry.up_to)
         registry.even_at = watch.even.at
         if now - registry.even_at > self._care.lag_max:
             watch.quiet_until = now + self._care.grace

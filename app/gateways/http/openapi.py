@@ -152,13 +152,13 @@ def _pages() -> Json:
         "content": {"text/plain": {"schema": {"type": "string"}}},
     }
     any_json: Json = {"description": "JSON.", "content": {JSON: {"schema": {"type": "object"}}}}
-    here = {"403": _problem("It is for the gateway's own machine.")}
+    local_only = {"403": _problem("It is for the gateway's own machine.")}
     checks, not_ready = _json("It is well.", "Checks"), {"503": _json("It is not.", "Checks")}
     pages = {
         "/live": ("live", "Whether the process runs", {"200": checks, **not_ready}),
         "/ready": ("ready", "Whether to send work here", {"200": checks, **not_ready}),
-        "/health": ("health", "How it does", {"200": any_json, **here}),
-        "/metrics": ("metrics", "Metrics of this process", {"200": text, **here}),
+        "/health": ("health", "How it does", {"200": any_json, **local_only}),
+        "/metrics": ("metrics", "Metrics of this process", {"200": text, **local_only}),
         "/openapi.json": ("openapi", "This document", {"200": any_json}),
         "/ping": ("ping", "Whether somebody is there, for clients of InfluxDB", {"204": {"description": "Yes."}}),
     }

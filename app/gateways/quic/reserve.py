@@ -55,10 +55,10 @@ class Reserve:
             self._free -= first.size
             self._held[first.owner] += first.size
             first.granted = True
-            others = self._waiting.pop(first.owner)
-            others.popleft()
-            if others:
-                self._waiting[first.owner] = others
+            waiting = self._waiting.pop(first.owner)
+            waiting.popleft()
+            if waiting:
+                self._waiting[first.owner] = waiting
             if first is not asked_now:
                 first.wake()
 
