@@ -32,3 +32,6 @@ def refused(line: int, rejection: Rejection, retry_after: float | None = None) -
 def closing(reason: str, error: str) -> bytes:
     """The last word of a connection that ends: the reason for machines, and a sentence."""
     return _encode({"ok": False, "reason": reason, "error": printable(error, ERROR_MAX)}) + b"\n"
+
+
+STOPPING = closing("stopping", "the gateway stops: connect again, and send what has no ack")

@@ -11,34 +11,20 @@ What is not answered when a connection ends its sender sends again.
 """
 
 import asyncio
-from enum import Enum, auto
 from typing import cast
 
-from app.core.model.records import Reason
 from app.gateways.gateway_metrics import REJECTED
 from app.gateways.listener import Seat
 from app.gateways.tcp.ack_queue import LINE_OVERHEAD, AckQueue
-from app.gateways.tcp.answers import OK, closing, refused
+from app.gateways.tcp.answers import OK, STOPPING, closing, refused
 from app.gateways.tcp.line_buffer import LineBuffer
-from app.gateways.tcp.lines import TakenLines
+from app.gateways.tcp.lines import NO_LINE_END, TakenLines
 from app.gateways.tcp.login import EXPECTED, LOGIN_BYTES, TcpLogin, Why
 from app.gateways.tcp.parts import TcpParts
+from app.gateways.tcp.state import TAKING, State
 from app.gateways.tcp.wire import Wire
-from app.gateways.telemetry_record import Rejection
 
 LINES_AT_ONCE = 500  # then it is the turn of the other connections: 1 ms of good lines, 10 ms of the worst
-STOPPING = closing("stopping", "the gateway stops: connect again, and send what has no ack")
-_NO_LINE_END = Rejection(Reason.BAD_JSON.value, "the last line has no line feed, so that it may be a part of a line")
-
-
-class _State(Enum):
-    LOGIN = auto()  # whose it is, is not known
-    OPEN = auto()
-    FINISHING = auto()  # no more lines are taken; what was taken is answered
-    LINGERING = auto()  # everything is said; what still comes is thrown away
-
-
-_TAKING = (_State.LOGIN, _State.OPEN)
 
 
 class TcpConnection(asyncio.BufferedProtocol):
@@ -48,13 +34,14 @@ class TcpConnection(asyncio.BufferedProtocol):
         self._parts, self._bounds, self._seat = parts, parts.bounds, seat
         self._loop = asyncio.get_running_loop()
         self._wire = Wire()
-        self._state = _State.LOGIN
+        self._state = State.LOGIN
         self._login = TcpLogin(parts.accounts, seat.peer, parts.bounds.begun, self._identified)
         self._logged_in_by_line = False
         self._buffer = LineBuffer(parts.bounds.line)
         self._number = 0  # of the last line that was taken
         self._acks = AckQueue(parts.intake, self._answered, self._unanswered)
         self._last: bytes | None = None  # the last word, once all is answered
+        self._gone = False  # the other side is, and lines of it are still to be taken
         self._room: asyncio.Task[None] | None = None
         self._heard = self._begun = self._loop.time()  # the last bytes, and the first of a line that has not ended
 
@@ -67,28 +54,28 @@ class TcpConnection(asyncio.BufferedProtocol):
             self._read_or_not()
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """The place to read to, one for all connections, as each takes at once what is there (BufferedProtocol)."""
-        return self._parts.read_buffer
+        """The place to read to, of at least so many bytes where it can be (BufferedProtocol)."""
+        return self._parts.read_buffer.of(sizehint)
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take the lines that are whole (BufferedProtocol)."""
-        if self._state not in _TAKING:
+        if self._state not in TAKING:
             return
         buffer, begun, self._heard = self._buffer, self._buffer.begun, self._loop.time()
-        buffer.feed(self._parts.read_buffer[:nbytes].tobytes())
+        buffer.feed(self._parts.read_buffer.first(nbytes))
         if buffer.more or not begun:
             self._begun = self._heard
-        if buffer.more or self._state is _State.LOGIN:
+        if buffer.more or self._state is State.LOGIN:
             self._go_on()
 
     def eof_received(self) -> bool:
         """Answer what was sent, then end: the other side has sent all it will (BufferedProtocol)."""
         self._wire.ended = True
-        if self._state is _State.LOGIN and not self._login.asking:
+        if self._state is State.LOGIN and not self._login.asking:
             if not self._buffer.begun:
                 return False  # it has said nothing: a probe
             self._end(*EXPECTED)
-        if self._state is _State.LINGERING:
+        if self._state is State.LINGERING:
             return False
         self._go_on()
         return self._wire.can_half_close
@@ -104,12 +91,21 @@ class TcpConnection(asyncio.BufferedProtocol):
         self._go_on()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Give the seat back: nobody is there to be told anything (BufferedProtocol)."""
+        """Give the seat back, once lines that came whole are taken: nobody is told anything (BufferedProtocol)."""
         self._wire.detach()
+        if self._buffer.more and self._state in TAKING:
+            self._gone = True
+            self._go_on()
+        else:
+            self._over()
+
+    def _over(self) -> None:
+        """Make room for another connection."""
+        self._gone = False
+        self._state = State.LINGERING
         self._login.cancel()
         if self._room:
             self._room.cancel()
-        self._state = _State.LINGERING
         self._seat.free()
         self._parts.closed(self)
 
@@ -119,19 +115,21 @@ class TcpConnection(asyncio.BufferedProtocol):
 
     def abort(self) -> None:
         """Close at once."""
+        if self._gone:
+            self._over()
         self._wire.abort()
 
     def give_way(self) -> bool:
         """Close, if nobody has logged in; whether that is so."""
-        if self._state is not _State.LOGIN or self._login.asking:
+        if self._state is not State.LOGIN or self._login.asking:
             return False
-        self._state = _State.LINGERING
+        self._state = State.LINGERING
         self.abort()
         return True
 
     def wait_for_room(self) -> None:
         """Read no more until there is room for what is read; safe twice."""
-        if self._room is None and self._state is _State.OPEN:
+        if self._room is None and self._state is State.OPEN:
             self._room = self._loop.create_task(self._until_room())
             self._read_or_not()
 
@@ -143,11 +141,11 @@ class TcpConnection(asyncio.BufferedProtocol):
         if full_since is not None and now - full_since > bounds.idle:
             REJECTED.labels("tcp", "slow_reader").inc()
             self.abort()
-        elif self._state is _State.LOGIN and not self._login.asking and now - self._begun > bounds.begun:
+        elif self._state is State.LOGIN and not self._login.asking and now - self._begun > bounds.begun:
             self._end("slow_login", f"no login came within {bounds.begun:g} seconds")
-        elif self._state is _State.OPEN:
+        elif self._state is State.OPEN:
             self._login.ask_again(bounds.known)
-            if self._wire.reading:
+            if self._wire.reading and not self._buffer.more:
                 self._check_line(now)
 
     def _check_line(self, now: float) -> None:
@@ -162,8 +160,8 @@ class TcpConnection(asyncio.BufferedProtocol):
         self._heard = self._begun = self._loop.time()
         if why is not None:
             self._end(*why)
-        elif self._state is _State.LOGIN:
-            self._state = _State.OPEN
+        elif self._state is State.LOGIN:
+            self._state = State.OPEN
             if self._logged_in_by_line:
                 self._wire.write(OK)
             if self._parts.intake.full:
@@ -172,9 +170,9 @@ class TcpConnection(asyncio.BufferedProtocol):
 
     def _go_on(self) -> None:
         """Take as many lines as may be taken now; pause or resume reading."""
-        if self._state is _State.LOGIN:
+        if self._state is State.LOGIN:
             self._log_in()
-        elif self._state is _State.OPEN:
+        elif self._state is State.OPEN:
             if self._buffer.more and not self._held:
                 self._take()
             if self._wire.ended and not self._buffer.more:
@@ -210,8 +208,8 @@ class TcpConnection(asyncio.BufferedProtocol):
         """A line that did not end is none: what is missing may be the half of a number."""
         if self._buffer.begun:
             self._number += 1
-            REJECTED.labels("tcp", _NO_LINE_END.reason).inc()
-            self._acks.add(TakenLines([], (), [refused(self._number, _NO_LINE_END)], []), self._number, 0)
+            REJECTED.labels("tcp", NO_LINE_END.reason).inc()
+            self._acks.add(TakenLines([], (), [refused(self._number, NO_LINE_END)], []), self._number, 0)
 
     @property
     def _held(self) -> bool:
@@ -223,9 +221,10 @@ class TcpConnection(asyncio.BufferedProtocol):
         return bool(self._acks) and account is not None and self._parts.intake.crowded(account)
 
     def _read_or_not(self) -> None:
-        if self._state in _TAKING:
-            asking = self._state is _State.LOGIN and self._login.asking
-            if self._wire.read(not (asking or self._buffer.more or self._held)):
+        if self._state in TAKING:
+            asking = self._state is State.LOGIN and self._login.asking
+            held = asking or self._buffer.more or self._held
+            if self._wire.read(not held or self._buffer.size < self._wire.ahead):
                 self._heard = self._begun = self._loop.time()
 
     async def _until_room(self) -> None:
@@ -247,13 +246,15 @@ class TcpConnection(asyncio.BufferedProtocol):
 
     def _finish(self, last: bytes | None) -> None:
         """Take nothing more; `last` is the last word, once everything that was taken is answered."""
-        if self._state in _TAKING:
-            self._state, self._last = _State.FINISHING, last
+        if self._state in TAKING:
+            self._state, self._last = State.FINISHING, last
             self._buffer.clear()
             self._wire.read(False)
             self._close_once_answered()
+            if self._gone:
+                self._over()
 
     def _close_once_answered(self) -> None:
-        if self._state is _State.FINISHING and not self._acks:
-            self._state = _State.LINGERING
+        if self._state is State.FINISHING and not self._acks:
+            self._state = State.LINGERING
             self._wire.close(self._last)

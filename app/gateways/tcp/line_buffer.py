@@ -16,6 +16,11 @@ class LineBuffer:
         """How many bytes there are of a line that has not ended, while there is no whole one."""
         return len(self._begun)
 
+    @property
+    def size(self) -> int:
+        """Bytes that are kept."""
+        return len(self._begun) + len(self._waiting)
+
     def feed(self, data: bytes) -> None:
         """Add bytes that came."""
         self._waiting = self._waiting + data if self._waiting else data

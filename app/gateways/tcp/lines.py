@@ -26,6 +26,7 @@ from app.settings import Settings
 
 GATEWAY = b"tcp"
 LOGIN_AGAIN = "login_again"
+NO_LINE_END = Rejection(Reason.BAD_JSON.value, "the last line has no line feed, so that it may be a part of a line")
 _AGAIN = Rejection(LOGIN_AGAIN, "this connection has its account: connect again to log in as another")
 
 Found = IngestRecord | Rejection | LineFault | None

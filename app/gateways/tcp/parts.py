@@ -7,9 +7,12 @@ from msgspec import Struct
 
 from app.gateways.intake import Intake
 from app.gateways.login.counted import again_seconds
+from app.gateways.room import READ_BYTES
 from app.gateways.tcp.lines import LineTaker
 from app.ports import Accounts
 from app.settings import Settings
+
+READ_MAX_BYTES = 1 << 20  # twice what the loop reads ahead of a connection with TLS
 
 
 class TcpBounds(Struct, frozen=True):
@@ -22,6 +25,24 @@ class TcpBounds(Struct, frozen=True):
     known: float  # so long credentials are good; then they are asked for again
 
 
+class ReadBuffer:
+    """Where all connections of a gateway are read to, one after the other, as each takes at once what is there."""
+
+    def __init__(self) -> None:
+        self._place = memoryview(bytearray(READ_BYTES))
+
+    def of(self, wanted: int) -> memoryview:
+        """So much and more, up to a bound. With TLS all that has come is wanted: what is left when the other side ends,
+        the loop forgets."""
+        if len(self._place) < wanted:
+            self._place = memoryview(bytearray(min(wanted, READ_MAX_BYTES)))
+        return self._place
+
+    def first(self, size: int) -> bytes:
+        """What was read last."""
+        return self._place[:size].tobytes()
+
+
 class TcpParts(Struct, frozen=True):
     """What the gateway makes once, for all its connections. `opened` and `closed` hear of each connection."""
 
@@ -29,7 +50,7 @@ class TcpParts(Struct, frozen=True):
     intake: Intake
     accounts: Accounts
     taker: LineTaker
-    read_buffer: memoryview
+    read_buffer: ReadBuffer
     opened: Callable[[Any], None]
     closed: Callable[[Any], None]
     full: Callable[[], None]  # more than enough is taken, of all connections together

@@ -7,11 +7,10 @@ from app.errors import PermanentError
 from app.gateways.gateway_metrics import CONNECTIONS, REFUSED_LOGINS, REJECTED
 from app.gateways.intake import Intake
 from app.gateways.listener import Listener, Seat, most_connections
-from app.gateways.room import READ_BYTES
 from app.gateways.tcp.answers import closing
 from app.gateways.tcp.connection import TcpConnection
 from app.gateways.tcp.lines import LineTaker
-from app.gateways.tcp.parts import TcpParts, bounds_of
+from app.gateways.tcp.parts import ReadBuffer, TcpParts, bounds_of
 from app.ports import Accounts
 from app.runtime.interrupt import set_within
 from app.runtime.listen import listen
@@ -38,7 +37,7 @@ class TcpGateway:
             intake,
             accounts,
             LineTaker(settings, intake),
-            memoryview(bytearray(READ_BYTES)),
+            ReadBuffer(),
             self._opened,
             self._closed,
             self._hold_all,

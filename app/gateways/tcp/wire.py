@@ -3,6 +3,9 @@
 import asyncio
 
 WRITE_HIGH_BYTES = 64 << 10  # of answers that the sender has not taken; then nothing more of it is read
+# With TLS the loop reads ahead, and forgets all that when the other side ends while the protocol has paused: so lines
+# are kept here instead, up to as much as the loop would keep.
+AHEAD_BYTES = 256 << 10
 # For the other side to take the last answers and close: whoever closes with something unread resets the connection, and
 # the answers are gone.
 LINGER_SECONDS = 2.0
@@ -28,9 +31,14 @@ class Wire:
         """Whether one side may have ended while the other goes on; with TLS it may not."""
         return self._transport is not None and self._transport.can_write_eof()
 
+    @property
+    def ahead(self) -> int:
+        """Bytes that are read before reading may pause."""
+        return 0 if self.can_half_close else AHEAD_BYTES
+
     def detach(self) -> None:
         """Let go of the transport, which is gone; nothing has an effect any more."""
-        self._transport = None
+        self._transport, self.ended, self.full_since = None, True, None
 
     def read(self, wanted: bool) -> bool:
         """Read or pause, as `wanted`; whether reading begins again by this."""

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from app.ports import Refusal
 from tests.contract.gateways.tcp.serving import LOGIN, ServedTcp, event, served
 from tests.contract.gateways.tcp.test_lines import counted
+from tests.contract.gateways.tcp.test_pressure import connections
 from tests.quic_rig import SERVER, Authority, Pair
 from tests.waiting import until
 
@@ -183,3 +185,35 @@ async def test_whoever_ends_over_tls_has_what_he_sent_in_kafka(certificates: Cer
         client.send(*[event(number) for number in range(5000)])
         client.writer.close()
         await until(lambda: len(tcp.writer.records) == 5000)
+
+
+async def test_whoever_ends_over_tls_before_his_account_is_known_has_what_he_sent_in_kafka(
+    certificates: Certificates,
+) -> None:
+    """As Telegraf does it: it shows a certificate, reads nothing, and is gone after its lines."""
+    async with encrypted(certificates) as tcp:
+        tcp.accounts.may_answer.clear()
+        client = await tcp.connect(certificates.context(certificates.clients.issue("alice")))
+        client.send(*[event(number) for number in range(1500)])
+        await client.writer.drain()
+        client.writer.close()
+        await client.writer.wait_closed()
+        await asyncio.sleep(0.1)
+        tcp.accounts.may_answer.set()
+        await until(lambda: len(tcp.writer.records) == 1500)
+        assert counted("bad_json") == 0
+
+
+async def test_whoever_ends_over_tls_without_an_account_leaves_nothing_behind(certificates: Certificates) -> None:
+    async with encrypted(certificates) as tcp:
+        tcp.accounts.may_answer.clear()
+        tcp.accounts.answer = Refusal.BAD_CREDENTIALS
+        client = await tcp.connect(certificates.context(certificates.clients.issue("alice")))
+        client.send(event(1))
+        await client.writer.drain()
+        client.writer.close()
+        await asyncio.sleep(0.1)
+        assert connections() == 1
+        tcp.accounts.may_answer.set()
+        await until(lambda: connections() == 0)
+        assert tcp.writer.records == []
