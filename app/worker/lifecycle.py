@@ -1,7 +1,6 @@
 """The Faust app of a worker: what it needs is open before its consumer starts, and closed after that has stopped."""
 
 import asyncio
-import gc
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -60,9 +59,7 @@ class WorkerApp(RoundsApp):
         settings, health = self.resources.settings, self.resources.health
         logs.configure(settings)
         allocator.give_large_buffers_back()
-        # Batches are large and free of cycles: by default the collector runs for every 700 objects, for nothing.
-        gc.freeze()
-        gc.set_threshold(100_000, 20, 50)
+        allocator.look_for_cycles_seldom()
         await super().on_start()
         await self.resources.store.start()
         await health.start()

@@ -29,6 +29,7 @@ from app.kafka.access import access
 from app.ops import certificates, logs
 from app.ops.about import About
 from app.ops.health import HealthServer
+from app.runtime import allocator
 from app.runtime.interrupt import Interrupt
 from app.runtime.stop_deadline import StopDeadline
 from app.runtime.tracing import semconv
@@ -111,6 +112,7 @@ async def _main(settings: Settings, ways: Sequence[str], program: str, tracing: 
         for gateway in gateways:
             started.append(gateway)
             await gateway.start()
+        allocator.look_for_cycles_seldom()
         log.info("gateways_started", ways=list(ways), metrics_port=health.port, topic=settings.kafka_topic)
         await Interrupt(stop).first_of(writing)
     finally:

@@ -28,3 +28,20 @@ print(mapped() - before)
 def test_large_buffers_are_kept_apart(setting: str, on_the_heap: bool) -> None:
     answer = subprocess.run([sys.executable, "-c", PROGRAM, setting], capture_output=True, text=True, check=True)
     assert (int(answer.stdout) > 16 << 20) is on_the_heap
+
+
+SELDOM = """
+import gc
+from app.runtime.allocator import look_for_cycles_seldom
+look_for_cycles_seldom()
+before = gc.get_stats()[0]["collections"]
+many = [[] for _ in range(50_000)]
+assert gc.get_stats()[0]["collections"] == before, "for nothing"
+for _ in range(300_000):
+    one = []; one.append(one)
+assert gc.get_stats()[0]["collected"] > 100_000, "cycles are found all the same"
+"""
+
+
+def test_cycles_are_looked_for_seldom() -> None:
+    subprocess.run([sys.executable, "-c", SELDOM], check=True)
