@@ -92,7 +92,7 @@ def test_an_outage_of_the_path_is_one_event_whoever_has_the_devices(users: int, 
 
 def test_invented_devices_do_not_hide_an_outage_of_everybody_else() -> None:
     world = World(CARE)
-    everybody, invented = fleet(30, 4), devices("mallory", 3000)
+    everybody, invented = fleet(30, 4), devices("mallory", 1000)
     world.goes_on(20, everybody + invented)
     world.goes_on(20, invented)
     assert reported(world) == {("platform", "$mass-offline", "FIRING"): 1}

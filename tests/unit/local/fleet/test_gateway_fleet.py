@@ -5,6 +5,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from app.errors import TransientError
 from app.local.fleet import gateway_fleet
 from app.local.fleet.gateway_fleet import GatewayFleet, Sample, named
@@ -61,7 +63,8 @@ async def test_no_sequence_id_is_used_again_after_a_restart(tmp_path: Path) -> N
     assert max(sample.sequence for sample in first.taken) < min(sample.sequence for sample in second.taken)
 
 
-async def test_a_gateway_that_does_not_answer_holds_up_no_stop(tmp_path: Path) -> None:
+async def test_a_gateway_that_does_not_answer_holds_up_no_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway_fleet, "LAST", 0.5)
     outlet = Outlet(broken=True)
     async with asyncio.timeout(gateway_fleet.LAST + 3):
         fleet = await sent(tmp_path / "fleet.json", outlet, 0.3)
