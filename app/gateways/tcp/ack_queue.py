@@ -46,7 +46,7 @@ class AckQueue:
 
     def _settle(self, _: "asyncio.Future[Refused]") -> None:
         """Tell of all that is settled: refusals in the order of their lines, then how far Kafka's acks came."""
-        told: list[bytes] = []
+        refusals: list[bytes] = []
         last = 0
         while self._waiting and self._waiting[0].done.done():
             one = self._waiting.popleft()
@@ -55,10 +55,10 @@ class AckQueue:
                 self._waiting.clear()  # the process stops: what comes behind has no ack either
                 self._lost()
                 break
-            told += self._refusals(one)
+            refusals += self._refusals(one)
             last = one.last
         if last:
-            self._answered(b"".join(told) + acked(last))
+            self._answered(b"".join(refusals) + acked(last))
 
     def _refusals(self, one: _Submitted) -> list[bytes]:
         taken, refusals = one.taken, one.taken.refusals

@@ -23,10 +23,10 @@ def acked(line: int) -> bytes:
 
 def refused(line: int, rejection: Rejection, retry_after: float | None = None) -> bytes:
     """The answer that one line is refused; `retry_after`, in seconds, if it may be sent again."""
-    told = {"line": line, "reason": rejection.reason, "error": printable(rejection.error, ERROR_MAX)}
+    answer = {"line": line, "reason": rejection.reason, "error": printable(rejection.error, ERROR_MAX)}
     if retry_after is not None:
-        told["retry_after"] = round(retry_after, 3)
-    return _encode(told) + b"\n"
+        answer["retry_after"] = round(retry_after, 3)
+    return _encode(answer) + b"\n"
 
 
 def closing(reason: str, error: str) -> bytes:

@@ -232,8 +232,8 @@ class TcpConnection(asyncio.BufferedProtocol):
         self._room = None
         self._go_on()
 
-    def _answered(self, told: bytes) -> None:
-        self._wire.write(told)
+    def _answered(self, answer: bytes) -> None:
+        self._wire.write(answer)
         self._go_on()
 
     def _unanswered(self) -> None:

@@ -55,10 +55,10 @@ class Wire:
         """Note whether the sender takes its answers."""
         self.full_since = self._loop.time() if is_full else None
 
-    def write(self, told: bytes) -> None:
+    def write(self, answer: bytes) -> None:
         """Write an answer; nothing is done where the connection is gone or closing."""
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(told)
+            self._transport.write(answer)
 
     def close(self, last: bytes | None) -> None:
         """Write the last word (None: there is none); then wait LINGER_SECONDS for the other side to close, and throw
