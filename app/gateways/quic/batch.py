@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections import Counter
 from collections.abc import Iterable
 
 import structlog
@@ -125,11 +126,9 @@ def accepted(batch: FrameBatch, refused: Iterable[tuple[int, Rejection]]) -> byt
     count, rejected = len(batch.records) - len(lost), batch.rejected
     outcome = "accepted" if not rejected else "partly" if count else "rejected"
     REQUESTS.labels(GATEWAY, outcome).inc()
-    items = []
-    for at in sorted(rejected):
-        reason, error = rejected[at]
-        REJECTED.labels(GATEWAY, reason).inc()
-        items.append(RejectedItem(index=at, reason=reason, error=error))
+    items = [RejectedItem(index=at, reason=one.reason, error=one.error) for at, one in sorted(rejected.items())]
+    for reason, many in Counter([one.reason for one in rejected.values()]).items():
+        REJECTED.labels(GATEWAY, reason).inc(many)
     return BatchAck(batch_id=batch.batch_id, accepted=count, rejected=items).SerializeToString()
 
 

@@ -13,17 +13,15 @@ import time
 from functools import partial
 
 from aioquic.quic.events import HandshakeCompleted, QuicEvent, StreamDataReceived, StreamReset
-from msgspec import Struct
 
 from app.gateways.gateway_metrics import REFUSED_LOGINS
-from app.gateways.intake import RECORD_OVERHEAD, Intake, Refused
-from app.gateways.quic.batch import GATEWAY, BatchIntake, FrameBatch, RefusedBatch, accepted
+from app.gateways.intake import RECORD_OVERHEAD, Refused
+from app.gateways.quic.batch import GATEWAY, FrameBatch, RefusedBatch, accepted
 from app.gateways.quic.connection import GatewayConnection
 from app.gateways.quic.names import Names, names
-from app.gateways.quic.reserve import Reserve
-from app.gateways.quic.share import Crowd, Share
+from app.gateways.quic.site import Site
 from app.gateways.quic.stream import TOO_SLOW, FrameStream, OwedAnswer
-from app.ports import Account, Accounts, Refusal
+from app.ports import Account, Refusal
 from app.runtime.peers import grouped
 from app.runtime.quic.contract import CloseCode
 from app.runtime.quic.link import Link
@@ -37,22 +35,6 @@ NOBODY = "the certificate has no common name, or several"
 ENDED = "the certificate has ended"
 TOO_MANY = "the account has as many connections as it may: IOT_QUIC_ACCOUNT_CONNECTIONS"
 SLOW = "a frame took longer than IOT_GATEWAY_HEADER_SECONDS"
-
-
-class Site(Struct):
-    """What all connections of a gateway share."""
-
-    intake: Intake
-    accounts: Accounts
-    batches: BatchIntake
-    reserve: Reserve
-    share: Share  # of memory and connections
-    crowd: Crowd
-    frame_bytes: int
-    frame_seconds: float
-    unacked_bytes: int  # of one connection
-    again_seconds: float  # after so many the account is looked up anew
-    stopping: bool = False
 
 
 class QuicPeer:
@@ -116,6 +98,7 @@ class QuicPeer:
         if self.account:
             self._site.share.left(self.account.user_id)
             self._site.crowd.forget(self.account, self._work)
+            self._site.turns.forget(self.account.user_id, self._work)
             self.account = None
 
     def look(self, now: float) -> None:
@@ -186,8 +169,8 @@ class QuicPeer:
         """Take the frames that may be taken, write the answers that are ready."""
         account = self.account
         for number, stream in list(self._streams.items()):
-            while stream.frames and account and self._roomy(account):
-                self._take(stream, account)
+            if account:
+                self._take_all(stream, account)
             if account and (fault := stream.fault()):
                 stream.refuse(fault)
             if stream.send():
@@ -198,9 +181,19 @@ class QuicPeer:
                     self._refused.add(number)
         self._go_on()
 
-    def _take(self, stream: FrameStream, account: Account) -> None:
+    def _take_all(self, stream: FrameStream, account: Account) -> None:
+        """The frames that may be taken in this turn."""
+        turns, who = self._site.turns, account.user_id
+        while stream.frames and self._roomy(account):
+            if not turns.has(who):
+                turns.wait(who, self._work)
+                return
+            frame = stream.take()
+            turns.use(who, len(frame))
+            self._take(stream, account, frame)
+
+    def _take(self, stream: FrameStream, account: Account, frame: bytes) -> None:
         """One frame, to Kafka or refused."""
-        frame = stream.take()
         answer = stream.owed()
         batch = self._site.batches.read(account, frame)
         if isinstance(batch, RefusedBatch):
@@ -219,6 +212,7 @@ class QuicPeer:
         if done.cancelled() or done.exception() is not None:
             return
         answer.body = accepted(batch, done.result())
+        self._site.turns.use(account.user_id, len(answer.body))
         if not self.link.ended:
             self._work()
         self._site.crowd.wake(account)

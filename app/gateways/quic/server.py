@@ -18,10 +18,12 @@ from app.gateways.quic.batch import GATEWAY, BatchIntake
 from app.gateways.quic.connection import GatewayConnection, ServerParts
 from app.gateways.quic.endpoint import Endpoint, listen
 from app.gateways.quic.files import client_authorities, configuration
-from app.gateways.quic.peer import QuicPeer, Site
+from app.gateways.quic.peer import QuicPeer
 from app.gateways.quic.reserve import Reserve
 from app.gateways.quic.reset import reset_tokens
 from app.gateways.quic.share import Crowd, Share
+from app.gateways.quic.site import Site
+from app.gateways.quic.turns import Turns
 from app.ports import Accounts
 from app.runtime.quic.contract import CloseCode, LoginFault, login_fault
 from app.runtime.quic.link import Link
@@ -236,6 +238,7 @@ def _site(settings: Settings, intake: Intake, accounts: Accounts, series: Series
         reserve=Reserve(max(settings.gateway_buffer_bytes // 2, frame_bytes)),
         share=Share(settings.gateway_connections, settings.quic_account_connections),
         crowd=Crowd(intake.crowded),
+        turns=Turns(),
         frame_bytes=frame_bytes,
         frame_seconds=settings.gateway_header_seconds,
         unacked_bytes=settings.quic_unacked_bytes,

@@ -1,6 +1,7 @@
 """A QUIC gateway under senders that send too much, too slowly or too often, with Kafka away: bounded, and fair."""
 
 import asyncio
+from collections import Counter
 from pathlib import Path
 
 from aioquic.quic.connection import NetworkAddress
@@ -8,7 +9,11 @@ from aioquic.quic.connection import NetworkAddress
 from app.client.quic.sender import QuicSender
 from app.client.quic.session import QuicSession
 from app.errors import TransientError
+from app.gateways.quic.batch import FrameBatch, RefusedBatch
+from app.gateways.quic.turns import FRAME as UNITS
+from app.gateways.quic.turns import TURN
 from app.local.servers.common import free_port
+from app.ports import Account
 from app.runtime.quic.frames import framed
 from tests.quic_rig import GatewayRig, Pair, batch, gateway_rig, until
 
@@ -70,6 +75,32 @@ async def _sends(rig: GatewayRig, count: int) -> None:
         made.write(made.session.open_stream(), FRAME * count)
         answers = await made.heard(count, 60)
         assert all(answer.accepted == 100 for answer in answers)
+
+
+async def test_an_account_with_many_frames_on_hand_takes_a_few_in_each_turn_of_the_loop(tmp_path: Path) -> None:
+    """They are empty, so that nothing but this bounds them: 4,000 on four connections."""
+    empty, turn, taken = framed(batch(1).SerializeToString()), 0, Counter[int]()
+    async with gateway_rig(tmp_path) as rig:
+        batches = rig.gateway._site.batches
+        read = batches.read
+
+        def counted(account: Account, frame: bytes) -> FrameBatch | RefusedBatch:
+            taken[turn] += 1
+            return read(account, frame)
+
+        batches.read = counted  # type: ignore[method-assign]
+
+        async def send() -> None:
+            async with rig.session() as sender:
+                sender.write(sender.session.open_stream(), empty * 1000)
+                await sender.heard(1000, 60)
+
+        sending = asyncio.gather(*[send() for _ in range(4)])
+        while not sending.done():
+            await asyncio.sleep(0)
+            turn += 1
+    assert taken.total() == 4000
+    assert max(taken.values()) <= 2 * (TURN // UNITS + 1), "what comes in a turn, and what waited for it"
 
 
 async def test_a_frame_that_does_not_end_is_refused_and_its_connection_goes_on(tmp_path: Path) -> None:
