@@ -13,7 +13,7 @@ from app.gateways.intake import Intake
 from app.gateways.listener import Seat
 from app.gateways.tcp.connection import TcpConnection
 from app.gateways.tcp.lines import LineTaker
-from app.gateways.tcp.parts import TcpParts, bounds_of
+from app.gateways.tcp.parts import ReadBuffer, TcpParts, bounds_of
 from app.gateways.writer import KafkaWriter
 from app.settings import Settings
 from tests.contract.gateways.tcp.serving import KnownAccounts, MemoryWriter, event
@@ -92,14 +92,20 @@ def _batches(inputs: list[bytes], size: int) -> list[list[bytes]]:
 
 async def _sent(settings: Settings, intake: Intake, stream: bytes, chance: random.Random) -> tuple[int, int]:
     """Send it in pieces on a connection of its own; how many lines it has, and how many were refused."""
-    buffer = memoryview(bytearray(64 << 10))
     accounts, transport = KnownAccounts(), MemoryTransport()
     parts = TcpParts(
-        bounds_of(settings), intake, accounts, LineTaker(settings, intake), buffer, _nothing, _nothing, lambda: None
+        bounds_of(settings),
+        intake,
+        accounts,
+        LineTaker(settings, intake),
+        ReadBuffer(),
+        _nothing,
+        _nothing,
+        lambda: None,
     )
     connection = TcpConnection(parts, cast(Seat, _Seat()))
     connection.connection_made(transport)
-    _feed(connection, buffer, b'{"token":"token-of-alice"}\n')
+    _feed(connection, b'{"token":"token-of-alice"}\n')
     at = 0
     while at < len(stream):
         if not connection._wire.reading:
@@ -107,7 +113,7 @@ async def _sent(settings: Settings, intake: Intake, stream: bytes, chance: rando
             continue
         piece = stream[at : at + chance.choice((1, 10, 100, 1000, 5000))]
         at += len(piece)
-        _feed(connection, buffer, piece)
+        _feed(connection, piece)
     connection.eof_received()
     async with asyncio.timeout(20):
         while not transport.closed:  # noqa: ASYNC110 - the transport is no task
@@ -130,8 +136,8 @@ async def _sent(settings: Settings, intake: Intake, stream: bytes, chance: rando
     return lines, len(numbers)
 
 
-def _feed(connection: TcpConnection, buffer: memoryview, piece: bytes) -> None:
-    buffer[: len(piece)] = piece
+def _feed(connection: TcpConnection, piece: bytes) -> None:
+    connection.get_buffer(len(piece))[: len(piece)] = piece
     connection.buffer_updated(len(piece))
 
 
