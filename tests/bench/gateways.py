@@ -1,6 +1,7 @@
 """What an event costs by each way in: CPU of the gateway's process, its writer to a real Kafka included.
 
-    python -m tests.bench.gateways
+    python -m tests.bench.gateways                                  # all, four minutes
+    python -m tests.bench.gateways --seconds 2 --rounds 1           # all, shortly, two minutes
     python -m tests.bench.gateways --only http --seconds 4 --rounds 5 --json
 
 Each case runs against the gateway and against a bare server of the same library (tests/bench/ways/floors.py), in turns;
@@ -221,6 +222,7 @@ def main() -> None:
         print(json.dumps({"cases": rows, "quic": quic, "seconds": time.monotonic() - began}))
     else:
         print("\n".join(line(one) for one in found))
+        print(f"{time.monotonic() - began:.0f} s")
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ FULL = os.environ.get("IOT_FAULTS") == "full"
 CASES: list[Sequence[str]] = [(way,) for way in WAYS] if FULL else [WAYS]
 KILLS, MESSAGES = (10, int(os.environ.get("IOT_TEST_MESSAGES", "1000000"))) if FULL else (1, 2_000)  # of each way
 RATE = 30_000 if FULL else 1_000  # messages a second, at most
+ACK_SECONDS = 0.02  # about as long as an answer takes: some kills come before Kafka has the batch, some after
 STOP_SECONDS = 10.0  # in which a gateway has to stop
 
 
@@ -38,6 +39,7 @@ async def kill_again_and_again(traffic: Traffic, gateway: Running, stream: WaySt
         await traffic.reached(stream, number * MESSAGES // KILLS + 1)
         await asyncio.sleep(chance.uniform(0.1, 1.0))
         await traffic.under_way(stream)
+        await asyncio.sleep(chance.uniform(0.0, ACK_SECONDS))
         gateway.kill()
         gateway.start()
         await gateway.ready()
