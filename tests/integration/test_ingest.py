@@ -16,6 +16,7 @@ import aiohttp
 import asyncpg
 import pytest
 
+from app.core.ingress.login_pace import PAIR_FAILURES
 from app.core.routing.tokens import PREFIX
 from app.local.servers.common import free_port
 from app.local.servers.kafka import Kafka
@@ -145,6 +146,47 @@ async def test_it_answers_after_kafka_s_ack_and_knows_who_speaks(
     assert (health["program"], health["kafka"], health["database"], health["queue_depth"]) == ("http", True, True, 0)
     log = (tmp_path / "log").read_text()
     assert not any(secret in log for secret in (TOKEN, TRUCK, UNKNOWN, PASSWORD))
+
+
+async def test_who_guesses_slows_himself_by_every_way_and_nobody_else(site: dict[str, object], tmp_path: Path) -> None:
+    """The attacker has an address of his own: all of 127.0.0.0/8 is this machine."""
+    tcp = free_port()
+
+    async def post(made: Ingest, source: str, password: str) -> tuple[int, str | None]:
+        headers = {"Authorization": aiohttp.encode_basic_auth("alice", password)}
+        event = {"user_id": "alice", "device_id": "truck", "sequence_id": 1, "time": "2026-11-21T02:00:00Z"}
+        url = f"http://127.0.0.1:{made.port}{EVENTS}"
+        connector = aiohttp.TCPConnector(local_addr=(source, 0))
+        async with (
+            aiohttp.ClientSession(connector=connector, headers=headers) as client,
+            client.post(url, json=[event]) as answer,
+        ):
+            return answer.status, answer.headers.get("Retry-After")
+
+    async def login(source: str, password: str) -> dict[str, object]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", tcp, local_addr=(source, 0))
+        writer.write(json.dumps({"user": "alice", "password": password}).encode() + b"\n")
+        said: dict[str, object] = json.loads(await reader.readline())
+        writer.close()
+        await writer.wait_closed()
+        return said
+
+    async with ingest(tmp_path / "log", {**site, "tcp_port": tcp}, "--http", "--tcp") as made:
+        guesses = [await post(made, "127.0.0.2", f"guess number {number}") for number in range(8)]
+        assert [status for status, _ in guesses] == [401] * PAIR_FAILURES + [429] * (8 - PAIR_FAILURES)
+        assert all(int(wait or 0) > 0 for status, wait in guesses if status == 429)
+        assert (await login("127.0.0.2", "another guess"))["reason"] == "slowed_down", "not by another way either"
+        assert (await post(made, "127.0.0.2", PASSWORD))[0] == 429, "a right one tells him nothing"
+        assert (await post(made, "127.0.0.1", PASSWORD))[0] == 200
+        assert await login("127.0.0.3", PASSWORD) == {"ok": True}
+        async with (
+            aiohttp.ClientSession() as client,
+            client.get(f"http://127.0.0.1:{made.metrics}/metrics") as page,
+        ):
+            metrics = await page.text()
+    for line in ('{gateway="http",reason="bad_credentials"} 5.0', '{gateway="http",reason="slowed_down"} 4.0',
+                 '{gateway="tcp",reason="slowed_down"} 1.0'):  # fmt: skip
+        assert f"iot_gateway_refused_logins_total{line}" in metrics
 
 
 async def test_told_to_stop_under_load_it_answers_what_is_in_flight_and_loses_nothing(
