@@ -9,6 +9,7 @@ import contextlib
 import errno
 import socket
 import ssl
+from collections import deque
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -21,6 +22,10 @@ log = structlog.get_logger()
 AT_ONCE = 64  # connections accepted before anybody else's turn
 BACKLOG = 1024  # connections that nobody has accepted yet
 PAUSE_SECONDS = 1.0  # without a file descriptor for one more
+# Whoever is over a limit has sent something before he hears of it; closing with that unread would reset the connection,
+# and the answer would be gone.
+LINGER_SECONDS = 1.0
+LINGERING = 64  # at once: the oldest goes for one more
 SHUTDOWN_SECONDS = 5.0  # of TLS, for the other side to say good-bye
 NO_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -68,6 +73,7 @@ class Listener:
         self._peers: dict[str, int] = {}
         self._opening: dict[asyncio.Task[None], None] = {}  # handshakes, the oldest first
         self._paused: asyncio.TimerHandle | None = None
+        self._told: deque[socket.socket] = deque()  # that there is no room
         self.open = 0
 
     def start(self, sockets: Sequence[socket.socket]) -> None:
@@ -92,6 +98,8 @@ class Listener:
         for one in self._sockets:
             one.close()
         self._sockets = ()
+        while self._told:
+            self._told.popleft().close()
         for task in list(self._opening):
             task.cancel()
 
@@ -137,15 +145,25 @@ class Listener:
         if taken >= self._most_of_a_peer or (self.open >= self._most and not self._found_room()):
             self._refused("too_many_connections")
             if self._tls is None:
-                with contextlib.suppress(OSError):
-                    sock.send(self._full)
-            sock.close()
+                self._tell(sock)
+            else:
+                sock.close()
             return
         self.open += 1
         self._peers[group] = taken + 1
         task = asyncio.get_running_loop().create_task(self._open(sock, Seat(self, peer, group)))
         self._opening[task] = None
         task.add_done_callback(lambda _: self._opening.pop(task, None))
+
+    def _tell(self, sock: socket.socket) -> None:
+        """Say that there is no room; close a little later."""
+        with contextlib.suppress(OSError):
+            sock.send(self._full)
+            sock.shutdown(socket.SHUT_WR)
+        self._told.append(sock)
+        if len(self._told) > LINGERING:
+            self._told.popleft().close()
+        asyncio.get_running_loop().call_later(LINGER_SECONDS, sock.close)
 
     def _found_room(self) -> bool:
         """Whether somebody had to go: who only holds a seat, else the handshake that has taken the longest."""

@@ -53,7 +53,7 @@ class Acks:
     def sweep(self) -> None:
         """Give up waiting where it took too long; to be called about once a second."""
         now = self._loop.time()
-        if self._intake.available:
+        if self._intake.answered:  # not `available`: a Kafka that stands still is so for a minute
             self._away_since = None
         elif self._away_since is None:
             self._away_since = now

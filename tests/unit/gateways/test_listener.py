@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from app.gateways.listener import Listener, Seat
+from app.gateways.listener import LINGERING, Listener, Seat
 from app.runtime.listen import listen
 from app.runtime.tls import server_context
 from tests.waiting import until
@@ -82,6 +83,29 @@ async def test_one_more_than_there_may_be_is_told_and_closed_until_one_leaves(mo
         for _, writer in (second, third, fourth):
             writer.close()
         await here.open_are(0)
+
+
+async def test_whoever_finds_no_room_hears_it_though_he_speaks_first() -> None:
+    """As a client of HTTP does it: head, body, and only then it reads."""
+    async with opened((0, 0)) as here:
+        client = socket.create_connection(("127.0.0.1", here.port))
+        with client:
+            client.setblocking(False)
+            await until(lambda: here.refused == ["too_many_connections"])
+            for part in (b"head", b"body", b"more"):
+                client.send(part)
+                await asyncio.sleep(0.01)
+            assert await asyncio.get_running_loop().sock_recv(client, 100) == FULL
+
+
+async def test_who_is_told_that_there_is_no_room_costs_no_more_than_a_bound() -> None:
+    async with opened((0, 0)) as here:
+        clients = [await here.connect() for _ in range(LINGERING + 5)]
+        await until(lambda: len(here.refused) == LINGERING + 5)
+        assert len(here.listener._told) == LINGERING
+        for reader, writer in clients:
+            assert await reader.read() == FULL
+            writer.close()
 
 
 @pytest.fixture

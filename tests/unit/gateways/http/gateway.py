@@ -36,12 +36,15 @@ class FakeWriter:
         self.refuses: bytes | None = None  # a record with this in its value is refused for ever
         self.there = asyncio.Event()
         self.there.set()
+        self.stands_still = False  # Kafka, while it is not there: it takes connections, and answers nothing
 
     @property
     def available(self) -> bool:
-        return self.there.is_set()
+        return self.there.is_set() or self.stands_still
 
-    answered = available
+    @property
+    def answered(self) -> bool:
+        return self.there.is_set()
 
     async def write(self, records: Sequence[IngestRecord], dead: Sequence[IngestRecord] = ()) -> Sequence[IngestRecord]:
         await asyncio.sleep(0)
