@@ -10,11 +10,13 @@ from pathlib import Path
 import aiohttp
 import pytest
 import trustme
+from structlog.testing import capture_logs
 
 from app.errors import PermanentError
 from app.gateways.http.server import HttpGateway
 from app.settings import Settings
 from tests.unit.gateways.http.gateway import GOOD, JSON, TELEMETRY, FakeAccounts, Serving, serving
+from tests.waiting import until
 
 TYPE = {"Content-Type": "application/json"}
 
@@ -104,12 +106,13 @@ async def test_a_renewed_certificate_is_shown_without_a_restart(files: Path, tmp
     async with serving(http_certificate_file=used) as here:
         assert await send(here, of(files, None), JSON) == 200
         renewed.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(used)
-        await asyncio.sleep(2.5)
-        assert await send(here, of(files, None), JSON) is None
-        context = ssl.create_default_context(cadata=renewed.cert_pem.bytes().decode())
-        assert await send(here, context, JSON) == 200
-        used.write_text("half of a file")
-        await asyncio.sleep(2.5)
+        with capture_logs() as log:
+            await until(lambda: "certificate_renewed" in [line["event"] for line in log])
+            assert await send(here, of(files, None), JSON) is None
+            context = ssl.create_default_context(cadata=renewed.cert_pem.bytes().decode())
+            assert await send(here, context, JSON) == 200
+            used.write_text("half of a file")
+            await until(lambda: "certificate_not_renewed" in [line["event"] for line in log])
         assert await send(here, context, JSON) == 200, "one that cannot be used changes nothing"
 
 
