@@ -23,7 +23,8 @@ from app.runtime.interrupt import Interrupt
 HEALTH = "grpc.health.v1.Health"
 # Two names of one protocol: who asks for the newer one falls back, and says so.
 REFLECTION = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
-GUESTS = 128  # calls at a time
+GUESTS = 128  # calls at a time that ask once
+WATCHERS = 64  # calls at a time that stay: whoever holds them all holds up no probe
 LOOK_SECONDS = 0.5  # how soon a watcher hears of a change
 MESSAGE_SECONDS = 10.0
 REFLECTION_SECONDS = 30.0
@@ -39,7 +40,7 @@ class PublicServices:
         that it is not serving, and their calls end.
         """
         self._known, self._serving, self._stop = ("", service), serving, stop
-        self._slots = CallSlots(GUESTS, GUESTS // 2)
+        self._guests, self._watchers = CallSlots(GUESTS, GUESTS // 2), CallSlots(WATCHERS, WATCHERS // 2)
         self._services = (service, HEALTH, *REFLECTION)
         self._reflection = reflection.ReflectionServicer(self._services)
 
@@ -61,7 +62,7 @@ class PublicServices:
                 return name
             return UNKNOWN if name not in self._known else self._status(name)
 
-        return await self._as_guest(context, answer)
+        return await _served(self._guests, context, answer)
 
     async def _watch(self, _: object, context: Context) -> None:
         async def answer() -> bytes | CallRefusal | None:
@@ -77,7 +78,7 @@ class PublicServices:
                     return None
                 await self._stop.pause(LOOK_SECONDS)
 
-        await self._as_guest(context, answer)
+        await _served(self._watchers, context, answer)
 
     async def _reflect(self, _: object, context: Context) -> None:
         async def answer() -> CallRefusal | None:
@@ -97,7 +98,7 @@ class PublicServices:
                     await context.write(response.SerializeToString())
             return None
 
-        await self._as_guest(context, answer)
+        await _served(self._watchers, context, answer)
 
     def _found(self, request: Any) -> Any:
         """What is asked, for a name that is found: protobuf's pool knows no method by its name, but its service."""
@@ -112,10 +113,11 @@ class PublicServices:
             status = HealthCheckResponse.SERVING if well else HealthCheckResponse.NOT_SERVING
         return bytes(HealthCheckResponse(status=status).SerializeToString())
 
-    async def _as_guest(self, context: Context, work: Callable[[], Awaitable[Answer]]) -> bytes | None:
-        with self._slots.one(peer_of(context)) as free:
-            answer = await work() if free else TOO_MANY
-        return await refuse(context, answer) if isinstance(answer, CallRefusal) else answer
+
+async def _served(slots: CallSlots, context: Context, work: Callable[[], Awaitable[Answer]]) -> bytes | None:
+    with slots.one(peer_of(context)) as free:
+        answer = await work() if free else TOO_MANY
+    return await refuse(context, answer) if isinstance(answer, CallRefusal) else answer
 
 
 async def _asked_service(context: Context) -> str | CallRefusal:

@@ -16,7 +16,7 @@ from app.gateways.grpc.health_answer import HealthAnswer
 from app.gateways.grpc.identity import CallerIdentity
 from app.gateways.grpc.ingest_service import SERVICE, IngestService
 from app.gateways.grpc.options import channel_arguments
-from app.gateways.grpc.public_services import GUESTS, PublicServices
+from app.gateways.grpc.public_services import GUESTS, WATCHERS, PublicServices
 from app.gateways.grpc.pushing import Pushing, PushWaits
 from app.gateways.grpc.refusal import NAME
 from app.gateways.grpc.served_certificate import ServedCertificate
@@ -113,7 +113,7 @@ class GrpcGateway:
         return aio.server(
             handlers=[service.handlers(), *public.handlers()],
             options=channel_arguments(settings),
-            maximum_concurrent_rpcs=settings.grpc_calls + GUESTS,
+            maximum_concurrent_rpcs=settings.grpc_calls + GUESTS + WATCHERS,
         )
 
     def _listen_on_the_socket(self, server: aio.Server, file: SocketFile) -> None:

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from math import inf
 
+from aiohttp import web
+
 from app.errors import PermanentError
 from app.gateways.gateway_metrics import CONNECTIONS, REFUSED_LOGINS, REJECTED
 from app.gateways.http.acks import Acks
@@ -121,7 +123,8 @@ class HttpGateway:
         writes = Writes(self._intake, identity, acks, bodies, bounds)
         endpoints = Endpoints(writes, EventDecoders(bounds.items))
         influx = InfluxWrites(writes, InfluxNames(settings.gateway_influx_user_tag, settings.gateway_influx_device_tag))
-        pages = Pages(self._intake, self.ready, peer)
+        # A proxy may name no address, or hand on what its client claims: then nobody is known to be of this machine.
+        pages = Pages(self._intake, self.ready, _nobody if settings.gateway_behind_proxy else peer_of)
         pages.document = document(settings.telemetry_schema)
         return Router(
             {
@@ -142,6 +145,10 @@ class HttpGateway:
             endpoints.telemetry,
             endpoints.node_telemetry,
         )
+
+
+def _nobody(_: web.BaseRequest) -> str:
+    return ""
 
 
 def _tls(settings: Settings) -> RenewedTls | None:

@@ -191,7 +191,7 @@ class TcpConnection(asyncio.BufferedProtocol):
             if not self._logged_in_by_line:
                 self._buffer.put_back(first)
         elif self._buffer.begun > LOGIN_BYTES:
-            self._login.by_line(b"")
+            self._login.by_line(self._buffer.first)
 
     def _take(self) -> None:
         assert self._login.account

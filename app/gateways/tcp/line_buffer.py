@@ -21,6 +21,11 @@ class LineBuffer:
         """Bytes that are kept."""
         return len(self._begun) + len(self._waiting)
 
+    @property
+    def first(self) -> bytes:
+        """The first 64 bytes of the line that `begun` counts."""
+        return bytes(self._begun[:64])
+
     def feed(self, data: bytes) -> None:
         """Add bytes that came."""
         self._waiting = self._waiting + data if self._waiting else data

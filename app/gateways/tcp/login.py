@@ -6,6 +6,7 @@ else in it: so no line of telemetry is taken for a login, nor a login for teleme
 
 import asyncio
 import contextlib
+import re
 import ssl
 import time
 from collections.abc import Awaitable, Callable
@@ -41,6 +42,10 @@ class LoginLine(Struct, frozen=True, forbid_unknown_fields=True):
     def __repr__(self) -> str:
         return f"LoginLine({self.user})"
 
+
+# The line that a request of HTTP begins with, as far as it has come: a web page can make its browser send lines here,
+# in the name of whoever needs no credentials on this machine.
+_is_http = re.compile(rb"[A-Z]{3,16} (?:[^ ]{1,8192} HTTP/|/[^ ]{40})").match
 
 _decode = msgspec.json.Decoder(LoginLine).decode
 
@@ -97,7 +102,9 @@ class TcpLogin:
     def by_line(self, line: bytes) -> bool:
         """Ask for the account that a first line names. False: it is no login, and may be of who needs none."""
         found = read_login(line)
-        if found is None:
+        if _is_http(line):
+            self._begin(_nobody, EXPECTED)
+        elif found is None:
             self._begin(lambda: self._accounts.anonymous(self._peer), EXPECTED)
         else:
             self._begin(lambda: self._of(found))
@@ -138,3 +145,7 @@ class TcpLogin:
             self._done(expected if expected and found is Refusal.BAD_CREDENTIALS else (found.value, REFUSED[found]))
         else:
             self._done(None)
+
+
+async def _nobody() -> Refusal:
+    return Refusal.BAD_CREDENTIALS

@@ -153,6 +153,18 @@ async def test_a_probe_that_says_nothing_is_told_nothing() -> None:
         assert await client.rest() == []
 
 
+@pytest.mark.parametrize("path", [b"/", b"/" + b"x" * 20_000, b"http://127.0.0.1:8089/"])
+async def test_a_web_page_sends_nothing_in_the_name_of_who_needs_no_credentials(path: bytes) -> None:
+    async with served() as tcp:
+        tcp.accounts.nobody = Account("lab")
+        client = await tcp.connect()
+        client.send(b"POST " + path + b" HTTP/1.1\r\nHost: 127.0.0.1:8089\r\nOrigin: https://example.com\r\n\r\n")
+        client.send(event(1))
+        (last,) = await client.rest()
+        assert (last["ok"], last["reason"]) == (False, "login_expected")
+        assert tcp.writer.records == []
+
+
 async def test_an_account_that_is_locked_out_is_out() -> None:
     async with served(auth_cache_seconds=0.2) as tcp:
         client = await tcp.logged_in()
