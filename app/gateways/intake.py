@@ -50,6 +50,7 @@ CHUNK_SECONDS = 0.003  # from one to the next at the least: single requests gath
 BUSY_SECONDS = 1.0  # after which a user over his share is told to try again
 STOPPED = "the gateway stops before Kafka has this: send it again"
 
+Records = Sequence[IngestRecord]
 Refused = list[tuple[int, Rejection]]  # index within the records of a submission
 
 
@@ -105,7 +106,7 @@ class Intake:
         Besides the limits of IOT_INGRESS_*, a user may have a quarter of the room once half of it is taken; who `waits`
         pauses instead (`crowded`), and without `has_limits` need not ask.
         """
-        if not waits and self._room.over_share(whose(topic)):
+        if not waits and self.crowded(account):
             self._gate.refused(account.user_id, "unacknowledged")
             detail = f"more than {self._room.share} bytes of one user await Kafka's ack: wait for answers"
             return Limited(detail, BUSY_SECONDS)
@@ -123,27 +124,26 @@ class Intake:
         self._waiting.append(Submission((), (), 0, 0, b"", b"", done, time.perf_counter()))
         return done
 
-    def submit(self, records: Sequence[IngestRecord], dead: Sequence[IngestRecord] = ()) -> "asyncio.Future[Refused]":
+    def submit(self, records: Records, dead: Records = (), user: str | None = None) -> "asyncio.Future[Refused]":
         """Take records; the future is done after Kafka's ack of all of them, and belongs to this submission alone.
 
         Its result are those that Kafka refuses for ever, which have become dead letters. It raises TransientError when
         the process stops before the ack: answer 503, or nothing. Cancelling it (a client went away) takes nothing back.
         Records of one key are written in the order of their submissions. `dead` are dead letters
-        (dead_letter.refused_item), written alike. The sequences must not change afterwards.
+        (dead_letter.refused_items), written alike. The sequences must not change afterwards. `user`: of the account
+        that sends it, whose share of the room it counts for; None: whose the first record is.
         """
         done: asyncio.Future[Refused] = asyncio.get_running_loop().create_future()
         if self._stopped:
             done.set_exception(TransientError(STOPPED))
             done.exception()  # retrieved: nobody may be waiting
         elif records or dead:
-            self._put(records, dead, done)
+            self._put(records, dead, done, user)
         else:
             done.set_result([])
         return done
 
-    def _put(
-        self, records: Sequence[IngestRecord], dead: Sequence[IngestRecord], done: "asyncio.Future[Refused]"
-    ) -> None:
+    def _put(self, records: Records, dead: Records, done: "asyncio.Future[Refused]", sender: str | None) -> None:
         first = (records or dead)[0]
         payload = len(first.value) if len(records) == 1 else sum([len(record.value) for record in records])
         count = len(records)
@@ -151,7 +151,8 @@ class Intake:
         if dead:
             size += sum([len(record.value) + RECORD_OVERHEAD for record in dead])
             count += len(dead)
-        user, gateway = whose(first.headers[0][1]), first.headers[FIXED_HEADERS][1]
+        user = whose(first.headers[0][1]) if sender is None else sender.encode()
+        gateway = first.headers[FIXED_HEADERS][1]
         self._waiting.append(Submission(records, dead, payload, size, user, gateway, done, time.perf_counter()))
         self._room.take(user, size)
         self._count += count

@@ -215,3 +215,32 @@ def most_connections(settings: Settings) -> tuple[int, int]:
     if settings.gateway_behind_proxy:  # all of them are the proxy's
         return most, most
     return most, settings.gateway_peer_connections or (most + 1) // 2
+
+
+def most_of_account(settings: Settings) -> int:
+    """How many one account may have: half of them all, from however many addresses it comes."""
+    return settings.gateway_account_connections or (settings.gateway_connections + 1) // 2
+
+
+class AccountSeats:
+    """How many each account has: one alone, from many addresses, leaves some for others."""
+
+    def __init__(self, most: int) -> None:
+        """`most`: of one account."""
+        self._most = most
+        self._taken: dict[str, int] = {}
+
+    def take(self, user: str) -> bool:
+        """One more is this account's; False: it has as many as it may."""
+        taken = self._taken.get(user, 0)
+        if taken >= self._most:
+            return False
+        self._taken[user] = taken + 1
+        return True
+
+    def free(self, user: str) -> None:
+        """One less is."""
+        if self._taken[user] > 1:
+            self._taken[user] -= 1
+        else:
+            del self._taken[user]

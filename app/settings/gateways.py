@@ -43,6 +43,9 @@ class GatewaySettings(BaseModel, frozen=True):
     gateway_peer_connections: NonNegativeInt = Field(
         0, description="most of them of one address, or IPv6 network of 64 bits; 0: half of them all"
     )
+    gateway_account_connections: NonNegativeInt = Field(
+        0, description="most of them of one account at TCP, and of its requests under way at HTTP; 0: half of them all"
+    )
     gateway_dead_letter_rejected: bool = Field(
         False,
         description="items that are refused become dead letters too, up to 1 MiB each; their sender is told either way",

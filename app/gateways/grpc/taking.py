@@ -66,7 +66,7 @@ class Taking:
         if rejected:
             places = [index for index in places if index not in rejected]
         records: list[IngestRecord] = [items[index] for index in places] if rejected else items  # type: ignore[misc,assignment]
-        written = self._intake.submit(records, self._dead(account, form, data, arrival, rejected))
+        written = self._intake.submit(records, self._dead(account, form, data, arrival, rejected), account.user_id)
         retry_after = max((limited.retry_after for limited in over.values()), default=0.0)
         return TakenBatch(batch_id, places, rejected, written, len(data), retry_after)
 

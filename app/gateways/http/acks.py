@@ -31,12 +31,14 @@ class Acks:
         """Whether Kafka has been away for so long that one more request would only wait in vain."""
         return self._away_since is not None and self._loop.time() - self._away_since > self._away_seconds
 
-    async def of(self, records: list[IngestRecord], dead: list[IngestRecord]) -> Refused | None:
+    async def of(
+        self, records: list[IngestRecord], dead: list[IngestRecord], user: str | None = None
+    ) -> Refused | None:
         """What Kafka refused of the records, once it has acknowledged all others; None: it did not in time.
 
         They may still be written after that; a sender that repeats them makes a repeat, and loses nothing.
         """
-        future = self._intake.submit(records, dead)
+        future = self._intake.submit(records, dead, user)
         if not future.done():
             self._waiting[future] = self._loop.time()
         try:

@@ -21,7 +21,7 @@ from app.gateways.http.problem import RETRY_SECONDS, Problem, whole
 from app.gateways.http.routes import Router
 from app.gateways.http.writes import WriteBounds, Writes
 from app.gateways.intake import Intake
-from app.gateways.listener import Listener, most_connections
+from app.gateways.listener import AccountSeats, Listener, most_connections, most_of_account
 from app.gateways.payloads.influx_heads import InfluxNames
 from app.gateways.room import Room
 from app.ports import Accounts
@@ -120,7 +120,7 @@ class HttpGateway:
         )
         identity = Identity(self._accounts, peer, settings.http_answer_seconds)
         bodies = Room(settings.gateway_buffer_bytes // 2)
-        writes = Writes(self._intake, identity, acks, bodies, bounds)
+        writes = Writes(self._intake, identity, acks, bodies, bounds, AccountSeats(most_of_account(settings)))
         endpoints = Endpoints(writes, EventDecoders(bounds.items))
         influx = InfluxWrites(writes, InfluxNames(settings.gateway_influx_user_tag, settings.gateway_influx_device_tag))
         # A proxy may name no address, or hand on what its client claims: then nobody is known to be of this machine.

@@ -30,7 +30,8 @@ from app.gateways.http.connection import HttpConnection
 from app.gateways.http.events import Decode, Decoded
 from app.gateways.http.identity import Identity
 from app.gateways.http.problem import RETRY_SECONDS, Dialect, Problem, RejectedItem, of_items
-from app.gateways.intake import Intake
+from app.gateways.intake import BUSY_SECONDS, Intake
+from app.gateways.listener import AccountSeats
 from app.gateways.record import IngestRecord
 from app.gateways.room import Room
 from app.gateways.telemetry_record import Arrival, Rejection
@@ -63,10 +64,18 @@ class _Sorted(NamedTuple):
 class Writes:
     """What every way to bring items in over HTTP shares."""
 
-    def __init__(self, intake: Intake, identity: Identity, acks: Acks, bodies: Room, bounds: WriteBounds) -> None:
-        """`bodies`: the memory of bodies that are read, or await their answer."""
+    def __init__(
+        self,
+        intake: Intake,
+        identity: Identity,
+        acks: Acks,
+        bodies: Room,
+        bounds: WriteBounds,
+        seats: AccountSeats,
+    ) -> None:
+        """`seats`: of requests under way. `bodies`: the memory of bodies that are read, or await their answer."""
         self._intake, self._identity, self._acks, self._bodies = intake, identity, acks, bodies
-        self.bounds = bounds
+        self.bounds, self._seats = bounds, seats
         # Each is looked up once: `labels` would cost every request a microsecond.
         outcomes = ("accepted", "partly", "rejected", "unavailable")
         self._accepted, self._partly, self._rejected, self._unavailable = (
@@ -83,10 +92,13 @@ class Writes:
             return self.refuse(request, dialect, found)
         if (wrong := fault(request, self.bounds.body_bytes)) is not None:  # 3
             return self.refuse(request, dialect, wrong)
+        if not self._seats.take(found.user_id):
+            return self.refuse(request, dialect, _TOO_MANY)
         incoming = IncomingBody(request, connection, self._bodies, found.user_id.encode())
         try:
             return await self._write(request, incoming, found, decode, dialect)
         finally:
+            self._seats.free(found.user_id)
             incoming.release()
 
     async def _write(
@@ -105,7 +117,7 @@ class Writes:
         records, places, rejected, retry_after = self._sort(account, decoded)  # 6
         dead = self._dead(account, decoded, rejected, arrival) if rejected and bounds.keeps_rejected else []
         if records or dead:
-            refused = await self._acks.of(records, dead)  # 7
+            refused = await self._acks.of(records, dead, account.user_id)  # 7
             if refused is None:
                 return self.refuse(request, dialect, _NO_ACK)
             rejected += [RejectedItem(places[at], *why) for at, why in refused]
@@ -172,6 +184,12 @@ class Writes:
 
 _AWAY = Problem(
     HTTPStatus.SERVICE_UNAVAILABLE, "kafka_away", "Kafka does not answer: send it again later", RETRY_SECONDS
+)
+_TOO_MANY = Problem(
+    HTTPStatus.TOO_MANY_REQUESTS,
+    "too_many_requests",
+    "the account has as many requests under way as it may: wait for answers",
+    BUSY_SECONDS,
 )
 _NO_ACK = Problem(
     HTTPStatus.SERVICE_UNAVAILABLE,

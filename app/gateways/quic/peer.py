@@ -201,7 +201,7 @@ class QuicPeer:
             return
         size = len(frame) + RECORD_OVERHEAD * (len(batch.records) + len(batch.dead))
         self.unacked += size
-        done = self._site.intake.submit(batch.records, batch.dead)
+        done = self._site.intake.submit(batch.records, batch.dead, account.user_id)
         done.add_done_callback(partial(self._written, account, answer, batch, size))
 
     def _written(

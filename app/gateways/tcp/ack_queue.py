@@ -39,7 +39,7 @@ class AckQueue:
         this call.
         """
         size += sum(map(len, taken.refusals))
-        done = self._intake.submit(taken.records, taken.dead)
+        done = self._intake.submit(taken.records, taken.dead, taken.user)
         self._waiting.append(_Submitted(taken, last, size, done))
         self.size += size
         done.add_done_callback(self._settle)

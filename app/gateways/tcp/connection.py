@@ -35,7 +35,7 @@ class TcpConnection(asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         self._wire = Wire()
         self._state = State.LOGIN
-        self._login = TcpLogin(parts.accounts, seat.peer, parts.bounds.begun, self._identified)
+        self._login = TcpLogin(parts.accounts, seat.peer, parts.bounds.begun, self._identified, parts.seats)
         self._logged_in_by_line = False
         self._buffer = LineBuffer(parts.bounds.line)
         self._number = 0  # of the last line that was taken

@@ -40,6 +40,7 @@ class TakenLines(Struct, gc=False):
     numbers: Sequence[int]  # of their lines, one each
     refusals: list[bytes]  # as they are told, in order
     dead: list[IngestRecord]  # dead letters of lines that are refused, where they are to be kept
+    user: str = ""  # of the account that sends them
 
 
 class LineTaker:
@@ -60,13 +61,13 @@ class LineTaker:
         found = self._read(account, lines, arrival)
         records = [one for one in found if type(one) is IngestRecord]
         if len(records) == len(lines) and not self._intake.has_limits:
-            return TakenLines(records, range(first, first + len(lines)), [], [])
+            return TakenLines(records, range(first, first + len(lines)), [], [], account.user_id)
         return self._sort(account, lines, found, first)
 
     def _sort(self, account: Account, lines: Sequence[bytes], found: Sequence[Found], first: int) -> TakenLines:
         """As `take`, where not all lines are good."""
         numbers: list[int] = []
-        taken = TakenLines([], numbers, [], [])
+        taken = TakenLines([], numbers, [], [], account.user_id)
         for number, line, one in zip(range(first, first + len(lines)), lines, found, strict=True):
             if isinstance(one, IngestRecord):
                 limit = self._intake.over_limit(account, one.headers[0][1], len(one.value), waits=True)

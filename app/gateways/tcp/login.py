@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from app.core.routing.certificate_names import peer_names
+from app.gateways.listener import AccountSeats
 from app.ports import Account, Accounts, Refusal
 
 LOGIN_BYTES = 8192  # of a login line; a token has 64
@@ -28,6 +29,8 @@ REFUSED = {
     Refusal.SLOWED_DOWN: "too many wrong credentials came from this address, or for this account: try again later",
     Refusal.UNAVAILABLE: "accounts cannot be asked right now: try again",
 }
+
+TOO_MANY = ("too_many_connections", "the account has as many connections as it may: use fewer, or try again later")
 
 Why = tuple[str, str]  # the reason of a refusal, and the sentence
 
@@ -68,17 +71,25 @@ class TcpLogin:
     rights.
     """
 
-    def __init__(self, accounts: Accounts, peer: str, seconds: float, done: Callable[[Why | None], None]) -> None:
+    def __init__(
+        self,
+        accounts: Accounts,
+        peer: str,
+        seconds: float,
+        done: Callable[[Why | None], None],
+        seats: AccountSeats,
+    ) -> None:
         """`done` is called with None once the connection has an account, and with why when it has none (any more).
 
-        `seconds`: longest the accounts are awaited.
+        `seconds`: longest the accounts are awaited. `seats`: of connections that have an account.
         """
-        self._accounts, self._peer, self._seconds, self._done = accounts, peer, seconds, done
+        self._accounts, self._peer, self._seconds, self._done, self._seats = accounts, peer, seconds, done, seats
         self._loop = asyncio.get_running_loop()
         self._ask: Callable[[], Awaitable[Account | Refusal]] | None = None
         self._asking: asyncio.Task[None] | None = None
         self._since = 0.0
         self.account: Account | None = None
+        self._seated: str | None = None  # the user whose seat this is
 
     @property
     def asking(self) -> bool:
@@ -116,9 +127,12 @@ class TcpLogin:
             self._begin(self._ask)
 
     def cancel(self) -> None:
-        """Give up the question under way: nobody wants the answer."""
+        """Give up the question under way, and the account's seat: the connection is gone. Safe twice."""
         if self._asking:
             self._asking.cancel()
+        if self._seated is not None:
+            self._seats.free(self._seated)
+            self._seated = None
 
     async def _of(self, login: LoginLine) -> Account | Refusal:
         if login.token is None:
@@ -139,6 +153,10 @@ class TcpLogin:
                 found = await ask()
         self._asking, self._since = None, self._loop.time()
         if isinstance(found, Account):
+            if self._seated is None and not self._seats.take(found.user_id):
+                self._done(TOO_MANY)
+                return
+            self._seated = self._seated or found.user_id
             self.account = found
             self._done(None)
         elif self.account is None or found is Refusal.BAD_CREDENTIALS:

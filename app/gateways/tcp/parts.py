@@ -6,6 +6,7 @@ from typing import Any
 from msgspec import Struct
 
 from app.gateways.intake import Intake
+from app.gateways.listener import AccountSeats
 from app.gateways.login.counted import again_seconds
 from app.gateways.room import READ_BYTES
 from app.gateways.tcp.lines import LineTaker
@@ -49,6 +50,7 @@ class TcpParts(Struct, frozen=True):
     bounds: TcpBounds
     intake: Intake
     accounts: Accounts
+    seats: AccountSeats
     taker: LineTaker
     read_buffer: ReadBuffer
     opened: Callable[[Any], None]

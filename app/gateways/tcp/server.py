@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from app.errors import PermanentError
 from app.gateways.gateway_metrics import CONNECTIONS, REFUSED_LOGINS, REJECTED
 from app.gateways.intake import Intake
-from app.gateways.listener import Listener, Seat, most_connections
+from app.gateways.listener import AccountSeats, Listener, Seat, most_connections, most_of_account
 from app.gateways.tcp.answers import closing
 from app.gateways.tcp.connection import TcpConnection
 from app.gateways.tcp.lines import LineTaker
@@ -36,6 +36,7 @@ class TcpGateway:
             bounds_of(settings),
             intake,
             accounts,
+            AccountSeats(most_of_account(settings)),
             LineTaker(settings, intake),
             ReadBuffer(),
             self._opened,

@@ -129,6 +129,21 @@ async def test_one_user_does_not_take_all_the_room() -> None:
         assert world.intake.over_limit(ALICE, TOPIC, size) is None
 
 
+async def test_an_account_that_sends_for_many_has_the_share_of_one() -> None:
+    size, sidecar = 10_000, Account("sidecar")
+    async with IntakeWorld(max_bytes=100 * (size + RECORD_OVERHEAD)) as world:
+        world.writer.open.clear()
+        for number in range(51):
+            assert not world.intake.crowded(sidecar)
+            world.intake.submit([record(f"node{number}", "d", bytes(size))], user="sidecar")
+        assert world.intake.crowded(sidecar)
+        assert world.intake.over_limit(sidecar, b"users/node99/devices/d/telemetry", size) is not None
+        assert world.intake.over_limit(Account("node1"), b"users/node1/devices/d/telemetry", size) is None
+        world.writer.open.set()
+        await until(lambda: world.intake.queue_depth == 0)
+        assert not world.intake.crowded(sidecar)
+
+
 async def test_limits_of_accounts_and_devices_say_when_there_is_room() -> None:
     async with IntakeWorld(limits=IngressLimits(device_messages=10, burst=1)) as world:
         answers = [world.intake.over_limit(ALICE, TOPIC, 10) for _ in range(11)]

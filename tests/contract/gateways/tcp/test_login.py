@@ -165,6 +165,19 @@ async def test_a_web_page_sends_nothing_in_the_name_of_who_needs_no_credentials(
         assert tcp.writer.records == []
 
 
+async def test_one_account_leaves_connections_for_others() -> None:
+    async with served(gateway_account_connections=2) as tcp:
+        first, _ = [await tcp.logged_in() for _ in range(2)]
+        third = await tcp.connect()
+        third.send(LOGIN)
+        assert (await third.rest())[0]["reason"] == "too_many_connections"
+        await tcp.logged_in("bob")
+        first.break_off()
+        await until(lambda: tcp.gateway._parts.seats.take("alice"))
+        tcp.gateway._parts.seats.free("alice")
+        await tcp.logged_in()
+
+
 async def test_an_account_that_is_locked_out_is_out() -> None:
     async with served(auth_cache_seconds=0.2) as tcp:
         client = await tcp.logged_in()

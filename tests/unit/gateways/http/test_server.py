@@ -11,6 +11,7 @@ import zstandard
 from app.core.ingress.limits import IngressLimits
 from app.ports import Account, Refusal
 from tests.unit.gateways.http.gateway import GOOD, JSON, TELEMETRY, TOKEN, Serving, serving
+from tests.waiting import until
 
 NDJSON = {**TOKEN, "Content-Type": "application/x-ndjson"}
 
@@ -148,6 +149,22 @@ async def test_credentials_are_asked_once_of_a_connection_that_repeats_them() ->
         assert found.count(b"HTTP/1.1 200 OK") == 3
         assert found.count(b"HTTP/1.1 403 Forbidden") == 1
         assert here.accounts.seen == [("token-of-alice", "127.0.0.1"), ("token-of-bob", "127.0.0.1")]
+
+
+async def test_one_account_leaves_requests_for_others() -> None:
+    bob = {"Authorization": "Bearer token-of-bob", "Content-Type": "application/json"}
+    async with serving(gateway_account_connections=2) as here:
+        here.writer.there.clear()
+        waiting = [asyncio.create_task(here.ask(TELEMETRY, GOOD, JSON)) for _ in range(2)]
+        await until(lambda: here.intake.queue_depth == 2)
+        refused = await here.ask(TELEMETRY, GOOD, JSON)
+        assert (refused.status, refused.json["reason"]) == (429, "too_many_requests")
+        assert refused.headers["Retry-After"] == "1"
+        waiting.append(asyncio.create_task(here.ask(TELEMETRY.replace("alice", "bob"), GOOD, bob)))
+        await until(lambda: here.intake.queue_depth == 3)
+        here.writer.there.set()
+        assert [(await one).status for one in waiting] == [200, 200, 200]
+        assert (await here.ask(TELEMETRY, GOOD, JSON)).status == 200
 
 
 async def test_behind_a_proxy_its_word_counts_for_the_address() -> None:

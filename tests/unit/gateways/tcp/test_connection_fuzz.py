@@ -10,7 +10,7 @@ import pytest
 from app.core.ingress.limits import IngressLimits
 from app.gateways.admission import Admission
 from app.gateways.intake import Intake
-from app.gateways.listener import Seat
+from app.gateways.listener import AccountSeats, Seat
 from app.gateways.tcp.connection import TcpConnection
 from app.gateways.tcp.lines import LineTaker
 from app.gateways.tcp.parts import ReadBuffer, TcpParts, bounds_of
@@ -97,6 +97,7 @@ async def _sent(settings: Settings, intake: Intake, stream: bytes, chance: rando
         bounds_of(settings),
         intake,
         accounts,
+        AccountSeats(1),
         LineTaker(settings, intake),
         ReadBuffer(),
         _nothing,
