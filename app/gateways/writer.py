@@ -159,8 +159,8 @@ class KafkaWriter:
 
     async def _acked(self, batches: Sequence["asyncio.Future[object]"]) -> None:
         """Wait for all of them, at most STUCK_SECONDS; an outage is logged before: aiokafka tries again silently."""
-        _, late = await asyncio.wait(batches, timeout=SLOW_SECONDS)
-        if late:
+        _, late = await asyncio.wait(batches, timeout=min(SLOW_SECONDS, STUCK_SECONDS))
+        if late and SLOW_SECONDS < STUCK_SECONDS:
             error = f"Kafka has not acknowledged {len(late)} of {len(batches)} batches within {SLOW_SECONDS:.0f} s"
             log.warning(f"{self._program}_kafka_slow", error=error)
             await asyncio.wait(late, timeout=STUCK_SECONDS - SLOW_SECONDS)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import aiohttp
 import asyncpg
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
@@ -19,11 +20,13 @@ from app.doctor.finding import Level
 from app.errors import TransientError
 from app.kafka.access import access
 from app.kafka.topics import TopicSpec, create, existing, wanted
+from app.local.servers.common import free_port
 from app.postgres.connect import connect
 from app.postgres.sqlstate import DATABASE_ERRORS, Failure, advice, classify
 from app.settings import Settings
 from tests.conftest import INIT_SQL
 from tests.faults.load import RULES
+from tests.faults.ways.setup import open_account
 from tests.integration.bridges import program as bridge_program
 from tests.integration.bridges import publisher
 from tests.integration.test_notifier import listening
@@ -361,9 +364,9 @@ async def test_the_rights_in_the_documentation_are_all_that_is_needed(
     unique: str,
     tmp_path: Path,
 ) -> None:
-    def site(program: str) -> Site:
+    def site(program: str, **settings: object) -> Site:
         more = kafka_values(secured_kafka, certificates, "SASL_SSL", kafka_username=account_of(program))
-        more["kafka_password"] = PASSWORD
+        more |= {"kafka_password": PASSWORD, **settings}
         return Site(secured_kafka.bootstrap, database, secured_mosquitto, unique, tmp_path, more)
 
     plain = site("worker")
@@ -378,14 +381,18 @@ async def test_the_rights_in_the_documentation_are_all_that_is_needed(
     await admin.close()
     assert await command("topics", "create", **environment(site("topics create"))) == 0
     await plain.set_rules(RULES)
+    await open_account(plain)
+    by_http = site("gateways", http_port=free_port(), gateway_anonymous_account=unique)
     async with listening(plain.mqtt, unique) as heard, publisher(plain.mqtt, f"device-{unique}") as client:
         with (
             plain.program("worker") as worker,
             site("notifier").program("notifier") as notifier,
             site("bridge").program("bridge") as bridge,
+            by_http.program("http") as http,
         ):
-            for one in (worker, notifier, bridge):
+            for one in (worker, notifier, bridge, http):
                 await one.ready()
+            await posts_a_reading(by_http, unique)
             device = Device(client, unique)
             for temperature in (70, 95, 60):
                 await device.reads(temperature=temperature)
@@ -403,8 +410,20 @@ async def test_the_rights_in_the_documentation_are_all_that_is_needed(
                 shown = ("--from-beginning", "--once")
                 assert await command("tap", topic, *shown, **environment(site("tap"))) == 0
             assert await command("top", "--once", **environment(site("top"))) == 0
-            for one in (bridge, worker, notifier):
+            for one in (bridge, http, worker, notifier):
                 one.stop()
+    rows = await plain.fetch(
+        "SELECT temperature FROM raw_telemetry WHERE user_id = $1 AND device_id = 'posted'", unique
+    )
+    assert [row["temperature"] for row in rows] == [21.5]
+
+
+async def posts_a_reading(site: Site, user: str) -> None:
+    """Of the device `posted`, to the HTTP gateway; it is answered once Kafka has it."""
+    item = {"user_id": user, "device_id": "posted", "sequence_id": 1, "timestamp": time.time(), "temperature": 21.5}
+    url = f"http://127.0.0.1:{site.values['http_port']}/v1/events"
+    async with aiohttp.ClientSession() as session, session.post(url, json=item) as answer:
+        assert answer.status == 200, await answer.text()
 
 
 def environment(site: Site) -> dict[str, str]:

@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from app.errors import PermanentError
@@ -54,6 +55,7 @@ def find(command: str) -> str | None:
     return path
 
 
+@cache  # a start of Java takes a third of a second
 def java_version(java: str) -> int:
     """Major version of the Java at this path (8, 17, ...); 0 if it does not say."""
     said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr

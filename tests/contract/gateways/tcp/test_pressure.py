@@ -150,7 +150,7 @@ async def test_one_address_does_not_take_all_places() -> None:
 
 async def test_whoever_only_holds_seats_loses_them() -> None:
     before = counted("made_room")
-    async with served(gateway_connections=4, gateway_peer_connections=10) as tcp:
+    async with served(gateway_connections=4, gateway_peer_connections=10, gateway_account_connections=4) as tcp:
         kept = await tcp.logged_in()
         silent = [await tcp.connect() for _ in range(3)]
         await until(lambda: connections() == 4)

@@ -210,7 +210,7 @@ async def test_who_only_holds_a_place_loses_it_to_who_has_something_to_say() -> 
 
 
 async def test_when_all_places_are_busy_one_more_is_told_to_come_again() -> None:
-    async with serving(gateway_connections=2, gateway_peer_connections=10) as here:
+    async with serving(gateway_connections=2, gateway_peer_connections=10, gateway_account_connections=2) as here:
         here.writer.there.clear()
         busy = [asyncio.create_task(here.raw(CLOSED)) for _ in range(2)]
         await until(lambda: here.intake.queue_depth == 2)
