@@ -73,7 +73,7 @@ class Listener:
         self._peers: dict[str, int] = {}
         self._opening: dict[asyncio.Task[None], None] = {}  # handshakes, the oldest first
         self._paused: asyncio.TimerHandle | None = None
-        self._told: deque[socket.socket] = deque()  # that there is no room
+        self._refused_sockets: deque[socket.socket] = deque()  # that there is no room
         self.open = 0
 
     def start(self, sockets: Sequence[socket.socket]) -> None:
@@ -98,8 +98,8 @@ class Listener:
         for one in self._sockets:
             one.close()
         self._sockets = ()
-        while self._told:
-            self._told.popleft().close()
+        while self._refused_sockets:
+            self._refused_sockets.popleft().close()
         for task in list(self._opening):
             task.cancel()
 
@@ -160,9 +160,9 @@ class Listener:
         with contextlib.suppress(OSError):
             sock.send(self._full)
             sock.shutdown(socket.SHUT_WR)
-        self._told.append(sock)
-        if len(self._told) > LINGERING:
-            self._told.popleft().close()
+        self._refused_sockets.append(sock)
+        if len(self._refused_sockets) > LINGERING:
+            self._refused_sockets.popleft().close()
         asyncio.get_running_loop().call_later(LINGER_SECONDS, sock.close)
 
     def _found_room(self) -> bool:
