@@ -102,7 +102,7 @@ async def test_who_is_told_that_there_is_no_room_costs_no_more_than_a_bound() ->
     async with opened((0, 0)) as here:
         clients = [await here.connect() for _ in range(LINGERING + 5)]
         await until(lambda: len(here.refused) == LINGERING + 5)
-        assert len(here.listener._told) == LINGERING
+        assert len(here.listener._refused_sockets) == LINGERING
         for reader, writer in clients:
             assert await reader.read() == FULL
             writer.close()
