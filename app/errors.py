@@ -2,10 +2,12 @@
 
 IotStreamError
 ├── SettingsError         wrong settings; the message names every one of them
+│   └── SinkMisconfigured a destination can never take anything as its sink is set  (app/sinks/port.py)
 ├── TransientError        an outage: wait, try again, hold the offsets      (never a dead letter)
 │   ├── WireError         what a peer sent is not its protocol: close the connection and connect again
 │   │   └── MalformedBatch  bytes of a sender are no batch that is taken (app/gateways/protobuf_batches.py)
 │   ├── NotAckedError     no ack of a gateway for as long as a client had patience (app/client/failures.py)
+│   ├── SinkUnavailable   a destination of a sink takes nothing now         (app/sinks/port.py)
 │   └── NotTakenError     the MQTT broker refuses the account               (app/mqtt/connection.py)
 ├── PermanentError        a missing table, topic or right: hold the offsets and say what an operator must do
 │   └── GatewayRefusedError  a gateway refuses a client's call                    (app/client/failures.py)

@@ -44,7 +44,11 @@ NEVER = {
     "sinks": ("postgres", "mqtt", "pipeline", "backtest"),
     "worker": ("local", "backtest", "doctor"),
 }
-GATEWAYS = ("mqtt", "http", "tcp", "grpc", "quic")  # kinds of them; all else there is shared
+# Kinds of them; all else in the folder is shared.
+KINDS_OF = {
+    "gateways": ("mqtt", "http", "tcp", "grpc", "quic"),
+    "sinks": ("parquet", "influx", "redis", "feed", "grpc_push"),
+}
 # Of these only the command line may import anything.
 ENTRY_POINTS = ("local", "doctor", "top", "inspect")
 
@@ -85,8 +89,8 @@ def _wrong(module: list[str], target: list[str]) -> str | None:
     mine, other = module[0], target[0]
     if mine == other == "core" and len(module) > 1 and len(target) > 1 and module[1] != target[1]:
         return None if CORE_RANK[module[1]] < CORE_RANK[target[1]] else "inside the core, upward or sideways"
-    if mine == other == "gateways" and target[1] in GATEWAYS and module[1] != target[1]:
-        return "what gateways share imports no kind of gateway, and no kind another"
+    if mine == other in KINDS_OF and target[1:2] and target[1] in KINDS_OF[mine] and module[1:2] != target[1:2]:
+        return f"what {mine} share imports no kind of them, and no kind another"
     if mine == other:
         return None
     if RANK[mine] >= RANK[other]:
@@ -151,6 +155,9 @@ def test_every_package_has_a_line_in_the_table() -> None:
         ("app.core.model.records", "from app.runtime import tls", "app.runtime.tls"),
         ("app.gateways.writer", "from app.gateways.mqtt import packets", "app.gateways.mqtt.packets"),
         ("app.gateways.http.server", "from app.gateways.mqtt import packets", "app.gateways.mqtt.packets"),
+        ("app.sinks.router", "from app.sinks.redis import sink", "app.sinks.redis.sink"),
+        ("app.sinks.influx.sink", "from app.sinks.redis.sink import RedisSink", "app.sinks.redis.sink"),
+        ("app.sinks.port", "from app.gateways.writer import KafkaWriter", "app.gateways.writer"),
         ("app.pipeline.pipeline", "from app.runtime.retry import delay", "app.runtime.retry"),  # never
         ("app.worker.bootstrap", "from app.local.layout import Layout", "app.local.layout"),
         ("app.stream.transport", "from app.postgres import connect", "app.postgres.connect"),
@@ -168,6 +175,7 @@ def test_a_wrong_import_is_found_and_both_modules_are_named(module: str, source:
         ("app.stream.transport", "from app.kafka.access import Access", "app.kafka.access"),
         ("app.gateways.mqtt.bridge", "from app.gateways.mqtt.inbox import Inbox", "app.gateways.mqtt.inbox"),
         ("app.gateways.http.server", "from app.gateways.payloads.look import look", "app.gateways.payloads.look"),
+        ("app.sinks.redis.sink", "from app.sinks.port import Flushed", "app.sinks.port"),
         ("app.core.alerts.evaluate", "from app.core.rules.rule import Rule", "app.core.rules.rule"),
         ("app.core.decode.decoder", "from app.core.decode.fields import Known", "app.core.decode.fields"),
     ],

@@ -18,6 +18,7 @@ import app.ops.about
 import app.ops.certificates
 import app.ops.metrics
 import app.runtime.tracing.metrics
+import app.sinks.sink_metrics
 from app.core.alerts.lifecycle import diagram
 from app.postgres import sqlstate
 from app.settings import Settings
@@ -32,6 +33,7 @@ METRICS: dict[str, ModuleType] = {
     "bridge": app.gateways.mqtt.metrics,
     "gateways": app.gateways.gateway_metrics,
     "notifier": app.notify.metrics,
+    "sinks": app.sinks.sink_metrics,
     "tracing": app.runtime.tracing.metrics,
 }
 

@@ -13,6 +13,12 @@ from app.settings.mqtt import MqttSettings
 from app.settings.names import strangers, warn_of_bare
 from app.settings.notifier import NotifierSettings
 from app.settings.process import ProcessSettings
+from app.settings.sinks.common import SinkSettings
+from app.settings.sinks.feed import FeedSettings
+from app.settings.sinks.grpc_push import GrpcPushSettings
+from app.settings.sinks.influx import InfluxSettings
+from app.settings.sinks.parquet import ParquetSettings
+from app.settings.sinks.redis import RedisSettings
 from app.settings.sources import ENCODING, ENV_FILE, Environment, Toml, toml_file
 from app.settings.tracing import TracingSettings
 
@@ -21,6 +27,12 @@ class Settings(
     # Pydantic takes the fields of the last base first: read from the bottom up, this is the order in docs/settings.md.
     TracingSettings,
     ProcessSettings,
+    GrpcPushSettings,
+    FeedSettings,
+    RedisSettings,
+    InfluxSettings,
+    ParquetSettings,
+    SinkSettings,
     IntakeSettings,
     NotifierSettings,
     QuicSettings,

@@ -1,0 +1,1 @@
+"""Settings of the ways out: those that all sinks share, and those of each kind."""
