@@ -15,7 +15,7 @@ APP = Path(__file__).parents[1] / "app"
 AIOKAFKA = {
     "kafka/close_clients.py",  # the end of clients and connections
     "kafka/group_coordinator.py",  # membership in a group
-    "stream/fetcher.py",  # records that are fetched, and positions
+    "kafka/fetch/fetcher.py",  # records that are fetched, and positions
 }
 # aioquic has no client certificates for servers, and no windows that stand still. Its classes are extended, so that
 # their private parts are asked of `self` as well: tests/contract/gateways/quic/test_aioquic_internals.py watches them.

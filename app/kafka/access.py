@@ -18,7 +18,7 @@ from msgspec import Struct
 from tenacity import stop_when_event_set, wait_fixed, wait_random_exponential
 
 from app.errors import TransientError
-from app.kafka import lenient_records
+from app.kafka.fetch import lenient_records
 from app.runtime import tls
 from app.runtime.addresses import HostPort
 from app.runtime.interrupt import Interrupt

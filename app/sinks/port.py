@@ -24,7 +24,6 @@ class Flushed(NamedTuple):
 
     upto: Mapping[int, int] = {}  # {partition: offset}: every record before the offset that was added is done with
     refused: Sequence[tuple[SinkRecord, str]] = ()  # what it never takes, and why: these become dead letters
-    written: int = 0  # records the destination has taken
 
 
 NOTHING_FLUSHED = Flushed()

@@ -14,9 +14,10 @@ from mode import Service
 from mode.threads import MethodQueue
 
 from app.kafka.close_clients import close_consumer
+from app.kafka.fetch import fetcher
 from app.kafka.group_coordinator import coordinator_of, join_after_error, limit_sync
-from app.stream import fetcher
 from app.stream.offsets import RETRY_SECONDS, Offsets
+from app.stream.poll_fetch import PollFetch
 from app.stream.polls import Polls
 
 log = structlog.get_logger()
@@ -33,7 +34,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.polls, self.offsets = Polls(), Offsets(self, self.app)
-        self._fetch_records = fetcher.PollFetch(self, self.polls.waiting, super()._fetch_records).records
+        self._fetch_records = PollFetch(self, self.polls.waiting, super()._fetch_records).records
         self._rebalance_failure: BaseException | None = None
 
     # -- start and stop

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from app.core.sweeper.watermark import LogPosition
-from app.stream.fetcher import partition_state
+from app.kafka.fetch.fetcher import partition_state
 from app.stream.transport import BatchConsumer
 
 

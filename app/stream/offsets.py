@@ -10,7 +10,7 @@ from aiokafka.structs import TopicPartition
 from faust.types import TP
 
 from app.kafka import group_coordinator
-from app.stream.fetcher import log_ends, partition_state
+from app.kafka.fetch.fetcher import log_ends, partition_state
 from app.stream.rebalance.rounds import RebalanceRounds
 from app.stream.rebalance.start_position import Extent
 

@@ -10,8 +10,8 @@ from faust.types import TP
 from app.core.deadletters.limit import DeadLetterLimit
 from app.core.processing.processor import Processor
 from app.core.sweeper.sweeper import Sweeper
+from app.kafka.fetch.fetcher import fetched_bytes
 from app.ops import metrics
-from app.stream.fetcher import fetched_bytes
 from app.stream.transport import BatchConsumer
 from app.worker.waiting_time import Waiting
 

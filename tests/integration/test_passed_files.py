@@ -20,7 +20,8 @@ ARCHITECTURE = (APP.parent / "docs" / "architecture.md").read_text()
 
 # Handed a payload, or what becomes of it, and no step on its way to the row; and what such a file does instead.
 ASIDE = {
-    "app/kafka/lenient_records.py": "keeps the bytes of a response, for a record that aiokafka cannot read: none",
+    "app/kafka/fetch/lenient_records.py": "keeps the bytes of a response, for a record that aiokafka cannot read: none",
+    "app/stream/poll_fetch.py": "says how many records a poll takes",
     "app/stream/in_flight.py": "keeps count of batches",
     "app/stream/rebalance/sensor.py": "notes the first batch after a rebalance",
     "app/core/model/arrival.py": "says when a record came in",

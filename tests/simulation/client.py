@@ -183,7 +183,7 @@ class Client:
         return self._polled.get(partition, (None, None))
 
     def _reported(self, tp: TP) -> Any:
-        """What the client knows of a partition, as app.stream.fetcher asks for it."""
+        """What the client knows of a partition, as app.kafka.fetch.fetcher asks for it."""
         if tp not in self._assigned:
             return None
         seconds, end = self._tide(tp.partition)

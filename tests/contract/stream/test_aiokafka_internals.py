@@ -16,8 +16,8 @@ from faust.transport import consumer as faust_consumer
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from app.kafka.lenient_records import LenientBatch, LenientPartition
-from app.stream import fetcher
+from app.kafka.fetch import fetcher
+from app.kafka.fetch.lenient_records import LenientBatch, LenientPartition
 from tests.contract.stream.internals import in_order, source
 
 READINGS = TP("readings", 0)

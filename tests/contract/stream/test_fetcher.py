@@ -11,8 +11,8 @@ from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.record.default_records import DefaultRecordBatchBuilder, _DefaultRecordBatchBuilderPy
 from faust.types import TP
 
-from app.kafka.lenient_records import KeptRecords, LenientPartition
-from app.stream import fetcher
+from app.kafka.fetch import fetcher
+from app.kafka.fetch.lenient_records import KeptRecords, LenientPartition
 
 
 def fetched(first: int, count: int) -> Any:

@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 from typing import Any
 
-from app.stream.fetcher import PollFetch
+from app.stream.poll_fetch import PollFetch
 from app.stream.polls import Polls
 
 CLIENT = SimpleNamespace(_closed=True, _fetcher=None)  # so that nothing is ready

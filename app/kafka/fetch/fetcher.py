@@ -1,13 +1,13 @@
 """What a poll finds: in, aiokafka's consumer; out, whole runs of C records where they are fetched, no wrapper for each.
 
 The only file that reaches into the fetcher and the positions of aiokafka 0.14, which is pinned;
-tests/contract/stream/test_aiokafka_internals.py watches the parts that this file leans on.
+tests/contract/stream/test_aiokafka_internals.py watches the parts that this file leans on. A partition (`tp`) is
+aiokafka's TopicPartition or Faust's TP, which are equal.
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Collection, Iterator, Mapping
 from copy import copy
 from inspect import GEN_CREATED, getgeneratorstate
 from itertools import chain, islice
@@ -17,47 +17,17 @@ from weakref import ref
 from aiokafka.consumer.fetcher import READ_COMMITTED, READ_UNCOMMITTED, FetchResult
 from aiokafka.errors import CorruptRecordException
 from aiokafka.structs import TopicPartition
-from faust.types import TP
 
 # How long Kafka may hold back its answer to a fetch that finds nothing new. Kafka answers one request of a connection
 # at a time: a rebalance, which asks for offsets there, waits so long for each answer. Faust has 1.5 s.
 FETCH_WAIT_MS = 200
+REBALANCE_SECONDS = 0.05  # between two looks whether it is over
 
 
 def set_up(client: Any) -> None:
     """Say how a consumer fetches, before it starts."""
     client._fetch_max_wait_ms = FETCH_WAIT_MS
     client._isolation_level = "read_committed"  # what a transaction has taken back is no data
-
-
-class PollFetch:
-    """The fetch of one poll, in the client's thread: takes the place of Faust's ConsumerThread._fetch_records."""
-
-    def __init__(
-        self,
-        thread: Any,
-        waiting: Callable[[], AbstractAsyncContextManager[None]],
-        fetch: Callable[..., Awaitable[Mapping[Any, list[Any]]]],
-    ) -> None:
-        """`waiting` ends a poll at a rebalance (Polls.waiting); `fetch` is Faust's, which waits for records."""
-        self._thread, self._waiting, self._fetch = thread, waiting, fetch
-
-    async def records(
-        self, client: Any, active: Any, timeout: float | None = None, max_records: int | None = None
-    ) -> Mapping[Any, list[Any]]:
-        """At most `max_records` records of the `active` partitions: records fetched already, or else records that come
-        within `timeout` seconds. {} when a rebalance ends the poll, or Kafka refuses. Raises ConsumerStoppedError.
-        """
-        consumer = self._thread.consumer
-        if self._thread.app.rebalancing:
-            return {}
-        if consumer.flow_active and max_records:
-            ready = take_ready(client, consumer.limits.topic, active, max_records)
-            if ready:
-                return ready
-        async with self._waiting():
-            return await self._fetch(client, active, timeout, max_records)
-        return {}
 
 
 def take_ready(client: Any, topic: str, active: Any, most: int) -> dict[Any, list[Any]]:
@@ -91,6 +61,33 @@ def take_ready(client: Any, topic: str, active: Any, most: int) -> dict[Any, lis
                 taken[tp] = records
                 most -= len(records)
     return taken
+
+
+async def poll(client: Any, topic: str, most: int, seconds: float) -> Mapping[Any, list[Any]]:
+    """Up to `most` records of `topic`, of the partitions that are ours: records fetched already, or else records that
+    come within `seconds`; {} when none do, and while the group rebalances.
+
+    Raises KafkaError for what Kafka refuses.
+    """
+    ready = take_ready(client, topic, client.assignment(), most)
+    if ready:
+        return ready
+    if client._subscription.reassignment_in_progress:  # getmany would wait for its end, however long it takes
+        await asyncio.sleep(min(seconds, REBALANCE_SECONDS))
+        return {}
+    if seconds > 0:
+        waiting = client._fetcher._create_fetch_waiter()
+        try:
+            await asyncio.wait({waiting}, timeout=seconds)
+            if waiting.done():
+                waiting.result()
+        finally:
+            waiting.cancel()
+        ready = take_ready(client, topic, client.assignment(), most)
+    if ready or client._subscription.reassignment_in_progress:
+        return ready
+    found: Mapping[Any, list[Any]] = await client.getmany(timeout_ms=0, max_records=most)  # raises what is amiss
+    return found
 
 
 def _decoded(result: Any) -> "BulkDecoder | None":
@@ -186,7 +183,7 @@ def fetched_bytes(client: Any) -> int:
     return total
 
 
-def partition_state(client: Any, tp: TP) -> Any:
+def partition_state(client: Any, tp: Any) -> Any:
     """What the client knows of a partition: `position`, `highwater`, `timestamp` (ms); None when the partition is not
     ours.
 
@@ -218,7 +215,7 @@ def pace_fetches(client: Any, seconds: float = FETCH_SECONDS) -> None:
     client._fetcher._proc_fetch_request = paced
 
 
-async def log_ends(client: Any, tps: Collection[TopicPartition]) -> Mapping[TP, int]:
+async def log_ends(client: Any, tps: Collection[TopicPartition]) -> Mapping[Any, int]:
     """Where the logs end, with the records of open transactions, which the client may not read yet.
 
     A commit may lie behind the last stable offset, where end_offsets() ends, and not behind this end.
@@ -227,5 +224,5 @@ async def log_ends(client: Any, tps: Collection[TopicPartition]) -> Mapping[TP, 
     """
     uncommitted = copy(client._fetcher)
     uncommitted._isolation_level = READ_UNCOMMITTED
-    ends: Mapping[TP, int] = await uncommitted.end_offsets(tps, client._request_timeout_ms)
+    ends: Mapping[Any, int] = await uncommitted.end_offsets(tps, client._request_timeout_ms)
     return ends
