@@ -95,7 +95,7 @@ def stages_of_reasons() -> dict[str, set[str]]:
     Where a call names no stage, the function it calls does.
     """
     found: dict[str, set[str]] = {}
-    for path in (*(ROOT / "app" / "core").rglob("*.py"), *(ROOT / "app" / "gateways").rglob("*.py")):
+    for path in (path for folder in ("core", "gateways", "sinks") for path in (ROOT / "app" / folder).rglob("*.py")):
         tree = ast.parse(path.read_text())
         functions = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
         for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
@@ -103,6 +103,7 @@ def stages_of_reasons() -> dict[str, set[str]]:
             if reasons:
                 inside = functions.get(call.func.id) if isinstance(call.func, ast.Name) else None
                 stages = _members(call.args, "Stage") or _members(ast.walk(inside) if inside else (), "Stage")
+                stages |= {"sink"} if any("sink_stage" in ast.unparse(one) for one in call.args) else set()
                 found.setdefault(reasons.pop(), set()).update(stages)
     return found
 

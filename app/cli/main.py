@@ -22,6 +22,7 @@ COMMANDS = {
     "http": ("ingest", "Take telemetry in over HTTP: JSON, NDJSON, protobuf, Influx lines."),
     "tcp": ("ingest", "Take JSON lines or Influx lines in over TCP and TLS, acknowledged once Kafka has them."),
     "quic": ("ingest", "Take batches of metrics in over QUIC, from senders with client certificates."),
+    "sink": ("sinks", "Write records out: Parquet, InfluxDB, Redis, an HTTP feed, gRPC; each holds up no other."),
     "push": ("ingest", "Push readings from a file or a pipe to a gateway, each acknowledged once Kafka has it."),
     "fleet": ("stack", "Simulated devices that send telemetry, over MQTT or by a gateway."),
     "topics": ("data", "Make or list the Kafka topics."),

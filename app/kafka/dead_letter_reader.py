@@ -11,6 +11,7 @@ from xxhash import xxh3_128_digest
 
 from app.core.deadletters.envelope import DeadLetter, delivery_mark, from_record
 from app.core.deadletters.limit import LimitCause, cause_of
+from app.core.model.records import Stage, sink_stage
 from app.kafka.access import Access, start, wait_out
 from app.kafka.close_clients import close_consumer
 from app.runtime.interrupt import Interrupt
@@ -38,8 +39,9 @@ def digest(payload: bytes) -> bytes:
 class DeadLetterTail:
     """Reads the dead-letter topic backwards, in its own short-lived consumer with no group."""
 
-    def __init__(self, kafka: Access, topic: str, interrupt: asyncio.Event) -> None:
-        self._kafka = kafka
+    def __init__(self, kafka: Access, topic: str, interrupt: asyncio.Event, sink: str | None = None) -> None:
+        """`sink`: the dead letters of this sink alone; None: those of no sink."""
+        self._kafka, self._stage = kafka, None if sink is None else sink_stage(sink)
         self._options: dict[str, Any] = {
             **kafka.options,
             "enable_auto_commit": False,
@@ -99,12 +101,20 @@ class DeadLetterTail:
         while await consumer.position(tp) < end:
             for record in (await consumer.getmany(tp, timeout_ms=1000)).get(tp, []):
                 letter = from_record(record.value, record.headers)
-                if isinstance(letter, DeadLetter) and (letter.source_topic, letter.source_partition) == source:
+                if letter is None or (letter.source_topic, letter.source_partition) != source:
+                    continue
+                if self._is_ours(letter):
                     found.payloads[letter.source_offset] = digest(letter.payload)
                     found.causes[letter.source_offset] = cause_of(letter.key, letter.headers, letter.reason)
                     if mark := delivery_mark(letter.payload, letter.headers):
                         found.marks.add(mark)
         return found
+
+    def _is_ours(self, letter: DeadLetter) -> bool:
+        """A record may have a dead letter of each sink, and one of the worker."""
+        if self._stage is None:
+            return not letter.stage.startswith(f"{Stage.SINK}:")
+        return letter.stage == self._stage
 
 
 def _pruned(recent: RecentDeadLetters, first: int) -> RecentDeadLetters:

@@ -1,12 +1,20 @@
 """Which sinks there are and how each is set: IOT_SINKS and the tables [sinks.NAME] in; instances out."""
 
 import importlib
-from collections.abc import Mapping
-from typing import NamedTuple
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any, NamedTuple
 
-from app.errors import PermanentError
+from msgspec import Struct
+from pydantic import ValidationError
+
+from app.errors import PermanentError, SettingsError
 from app.settings import Settings
+from app.settings.sources import toml_content, toml_file
 from app.sinks.port import Sink
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")  # part of a consumer group and of a topic
 
 
 class SinkKind(NamedTuple):
@@ -28,18 +36,113 @@ KINDS: Mapping[str, SinkKind] = {
 }
 
 
-def build_sink(name: str, kind: str, settings: Settings) -> Sink:
-    """A sink that is not connected yet; `kind` is one of KINDS, `settings` are those of this instance.
+class SinkInstance(Struct, frozen=True):
+    """One sink that may run."""
 
-    Raises PermanentError when a package is not installed, SinkMisconfigured as the sink does.
+    name: str
+    kind: str  # of KINDS
+    settings: Settings  # with those of its table
+
+    @property
+    def metrics_port(self) -> int:
+        """The port of /metrics that is set, else that of its kind."""
+        if "metrics_port" in self.settings.model_fields_set:
+            return self.settings.metrics_port
+        return KINDS[self.kind].metrics_port
+
+
+def sink_tables() -> Mapping[str, Any]:
+    """The tables [sinks.NAME] of the TOML file, as they stand there. Raises SettingsError when it is no TOML."""
+    found = toml_content().get("sinks")
+    return found if isinstance(found, dict) else {}
+
+
+def instances(settings: Settings, names: Sequence[str] = ()) -> list[SinkInstance]:
+    """The sinks of these names, or of IOT_SINKS, or of all tables: each once, in this order.
+
+    Raises SettingsError that names all that is wrong with them.
     """
-    of = KINDS[kind]
+    tables, wrong, found = sink_tables(), list[str](), list[SinkInstance]()
+    for name in dict.fromkeys(names or settings.sinks or tables):
+        if name in tables:
+            made = _of_table(name, tables[name], settings)
+        elif name in KINDS:
+            made = SinkInstance(name, name, settings)
+        else:
+            known = ", ".join(dict.fromkeys((*KINDS, *tables)))
+            made = [f"there is no sink {name!r}: kinds and tables [sinks.NAME] are {known}"]
+        if isinstance(made, SinkInstance):
+            found.append(made)
+        else:
+            wrong += made
+    if wrong:
+        raise SettingsError("\n  ".join(["wrong settings:", *wrong]))
+    return found
+
+
+def build_sink(instance: SinkInstance) -> Sink:
+    """The sink, not connected yet. Raises PermanentError when a package is not installed, SinkMisconfigured as the sink
+    does.
+    """
+    of = KINDS[instance.kind]
     try:
         module = importlib.import_module(f"app.sinks.{of.module}")
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("app."):
             raise
         install = f"pip install 'iot-stream[{of.extra}]'"
-        raise PermanentError(f"the sink {name} needs the package {error.name}: {install}") from None
-    made: Sink = getattr(module, of.made_by)(name, settings)
+        raise PermanentError(f"the sink {instance.name} needs the package {error.name}: {install}") from None
+    made: Sink = getattr(module, of.made_by)(instance.name, instance.settings)
     return made
+
+
+def _of_table(name: str, table: Any, settings: Settings) -> SinkInstance | list[str]:
+    """The instance of a table, or a line for each mistake in it."""
+    place = f"[sinks.{name}] ({toml_file()})"
+    if not isinstance(table, dict):
+        return [f"sinks.{name}: is no table; write [sinks.{name}] and its settings below"]
+    kind = table.get("kind", name)
+    if kind not in KINDS:
+        return [f"{place}: kind is {kind!r}; kinds are {', '.join(KINDS)}"]
+    if not _NAME.fullmatch(name):
+        return [f"{place}: a name is 1 to 40 small letters, digits and -"]
+    fields: dict[str, str] = {}  # of Settings -> as the table calls it
+    unknown = list[str]()
+    for key in table:
+        if key != "kind":
+            field = _field(key, KINDS[kind].prefix)
+            if field is None:
+                unknown.append(f"{place}: {key}: no setting of {kind} has this name{_nearest(key, KINDS[kind].prefix)}")
+            else:
+                fields[field] = key
+    if unknown:
+        return unknown
+    given = {field: getattr(settings, field) for field in settings.model_fields_set}
+    try:
+        made = Settings(**{**given, **{field: table[key] for field, key in fields.items()}})
+    except ValidationError as error:
+        return list(_lines(error, place, fields))
+    return SinkInstance(name, kind, made)
+
+
+def _field(key: str, prefix: str) -> str | None:
+    """The setting that a table calls `key`: one of the kind, of every sink, or of every program."""
+    for field in (f"{prefix}_{key}", f"sink_{key}", key):
+        if field in Settings.model_fields and (field != key or key in ("metrics_port", "metrics_host")):
+            return field
+    return None
+
+
+def _nearest(key: str, prefix: str) -> str:
+    known = [
+        field.removeprefix(f"{start}_") for start in (prefix, "sink") for field in Settings.model_fields
+        if field.startswith(f"{start}_")
+    ]  # fmt: skip
+    found = get_close_matches(key, known, 1, 0.7)
+    return f"; did you mean {found[0]}?" if found else f"; they are {', '.join(sorted(known))}"
+
+
+def _lines(error: ValidationError, place: str, fields: Mapping[str, str]) -> Iterator[str]:
+    for problem in error.errors(include_url=False, include_context=False, include_input=False):
+        field = str(problem["loc"][0])
+        yield f"{place}: {fields.get(field, field)}: {problem['msg'].removeprefix('Value error, ')}"

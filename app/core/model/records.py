@@ -49,6 +49,7 @@ class Reason(StrEnum):
     INVALID_COMMAND = "invalid_command"
     REFUSED_BY_DATABASE = "refused_by_database"
     RATE_LIMITED = "rate_limited"  # over an ingress limit: the message never was on the input topic
+    SINK_REFUSED = "sink_refused"  # a destination beside the database never takes it: the worker has stored it
 
 
 class Stage(StrEnum):
@@ -58,6 +59,7 @@ class Stage(StrEnum):
     DECODE = "decode"
     VALIDATE = "validate"
     STORE = "store"
+    SINK = "sink"  # followed by `:` and the sink's name
 
 
 class Record(Protocol):
@@ -76,8 +78,13 @@ class Rejected(Struct, frozen=True, gc=False):
 
     record: Any  # Record; Any because msgspec does not take Protocols as field types
     reason: Reason
-    stage: Stage
+    stage: Stage | str  # a Stage; of a sink see `sink_stage`
     detail: str  # one line for a human; names the field and what would be right
+
+
+def sink_stage(sink: str) -> str:
+    """The stage of what the destination of this sink refuses."""
+    return f"{Stage.SINK}:{sink}"
 
 
 # A row of raw_telemetry: time (aware UTC), user_id, device_id, sequence_id, the schema's own columns, extra_data (JSON

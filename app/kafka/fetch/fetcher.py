@@ -73,6 +73,7 @@ async def poll(client: Any, topic: str, most: int, seconds: float) -> Mapping[An
     if ready:
         return ready
     if client._subscription.reassignment_in_progress:  # getmany would wait for its end, however long it takes
+        client._coordinator.check_errors()
         await asyncio.sleep(min(seconds, REBALANCE_SECONDS))
         return {}
     if seconds > 0:

@@ -37,6 +37,14 @@ class SinkSettings(BaseModel, frozen=True):
         ("*",), description="fields of a reading that it is given, names and globs; one without any is left out"
     )
     sink_client_id: str = Field("iot-sink-1", description="name of this process at Kafka, before that of the sink")
+    sink_instance_id: Annotated[str | None, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,99}$")] = Field(
+        None,
+        description="name of this process alone: back within the session timeout, its sinks have their partitions back",
+    )
+    sink_start: Literal["earliest", "latest"] = Field(
+        "earliest",
+        description="where a sink begins that has never committed: with what Kafka holds, or what is new",
+    )
     sink_buffer_bytes: PositiveInt = Field(
         64 << 20, description="memory of records that the destination has not taken; then nothing is read"
     )

@@ -1,0 +1,1 @@
+"""Commands of the sinks, and the one runner of all of them."""

@@ -1,0 +1,1 @@
+"""How many series a sink lets through: what is known is counted exactly, what is over the limit is estimated."""

@@ -1,0 +1,94 @@
+"""The series of a sink on a compacted topic of its own, so that a restart forgets none: in, new ones; out, all.
+
+Whoever reads the topic on hears what other processes of the same sink have let through.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from app.errors import TransientError
+from app.kafka.access import Access, start
+from app.kafka.close_clients import close_consumer
+from app.kafka.messages import OutgoingMessage
+from app.kafka.producer import Producer
+from app.kafka.topics import CHANGELOG, TopicSpec, create
+from app.settings import Settings
+from app.sinks.cardinality.limits import SeriesId
+
+KNOWN = b"1"  # the value of a series; a tombstone forgets it, at the next start
+SEPARATOR = "\0"  # no id and no field has it
+READ_SECONDS = 30.0  # for one read to the end
+ROUND = 5_000
+
+
+def series_topic(settings: Settings, sink: str) -> TopicSpec:
+    """The topic of a sink's series."""
+    return TopicSpec(f"{settings.group_id}-{sink}-series", 1, {**CHANGELOG, "min.compaction.lag.ms": "60000"})
+
+
+class SeriesLog:
+    """Reads and writes the topic; connects when asked. Raises what Kafka's clients raise while it is away."""
+
+    def __init__(self, settings: Settings, kafka: Access, sink: str, stop: asyncio.Event) -> None:
+        self._kafka, self._topic = kafka, series_topic(settings, sink)
+        self._replication = settings.kafka_replication_factor
+        self._producer = Producer(kafka, f"{settings.sink_client_id}-{sink}-series", stop)
+        self._consumer: Any = None
+        self._reading = asyncio.Lock()
+
+    async def read(self, know: Callable[[SeriesId], None]) -> None:
+        """Tell `know` of the series that were written since the last call: of all of them at first.
+
+        Makes the topic where it is missing. Raises TransientError, PermanentError and KafkaError; the next call goes
+        on from there.
+        """
+        tp = TopicPartition(self._topic.name, 0)
+        try:
+            async with self._reading, asyncio.timeout(READ_SECONDS):
+                if self._consumer is None:
+                    self._consumer = await self._connected(tp)
+                end = (await self._consumer.end_offsets([tp]))[tp]
+                while await self._consumer.position(tp) < end:
+                    for record in (await self._consumer.getmany(tp, timeout_ms=500, max_records=ROUND)).get(tp, ()):
+                        if series := _series(record):
+                            know(series)
+                    await asyncio.sleep(0)
+        except TimeoutError:
+            raise TransientError(f"{self._topic.name} cannot be read to its end in {READ_SECONDS:g} s") from None
+
+    async def write(self, fresh: Sequence[SeriesId]) -> None:
+        """Return once Kafka has them. Raises TransientError when stopped first."""
+        messages = [OutgoingMessage(_key(one), KNOWN, partition=0) for one in fresh]
+        await self._producer.send(self._topic.name, messages)
+
+    async def close(self) -> None:
+        """Close the connections; safe to call twice."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await close_consumer(consumer)
+        await self._producer.stop()
+
+    async def _connected(self, tp: TopicPartition) -> Any:
+        await create(self._kafka, [self._topic], self._replication)
+        consumer = AIOKafkaConsumer(**self._kafka.options, enable_auto_commit=False, fetch_max_wait_ms=10)
+        try:
+            await start(consumer, self._kafka)
+            consumer.assign([tp])
+            await consumer.seek_to_beginning(tp)
+        except BaseException:
+            await close_consumer(consumer)
+            raise
+        return consumer
+
+
+def _key(series: SeriesId) -> bytes:
+    return SEPARATOR.join(series).encode("utf-8", "surrogatepass")
+
+
+def _series(record: Any) -> SeriesId | None:
+    """What the record says; None of one that is no series, as somebody else wrote it."""
+    parts = (record.key or b"").decode("utf-8", "replace").split(SEPARATOR)
+    return SeriesId(*parts) if record.value is not None and len(parts) == 3 else None

@@ -1,0 +1,128 @@
+"""Records of the input topic -> SinkRecords, by the core that a worker decodes with; what it refuses is skipped.
+
+The limits on time are judged at a record's arrival, so a sink decides as a worker did, whenever it reads the record. Of
+a command it cannot know whether a device's state takes it: such a command passes.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from app.core.alerts.commands import command
+from app.core.batch.output import EMPTY, HISTORY
+from app.core.decode.dated import is_dated
+from app.core.decode.decoder import DecodeLimits, Decoder
+from app.core.model.arrival import INGEST, arrival
+from app.core.model.headers import KIND, TOPIC
+from app.core.model.records import Kind, Reading, Rejected
+from app.core.processing.control_effects import config_effect, status_effect
+from app.core.processing.processor import TIMES, Times
+from app.core.routing.address import Address, address_in_order, address_of
+from app.settings import Settings
+from app.sinks.filters import RecordFilter, passing
+from app.sinks.record import SinkRecord
+
+_TELEMETRY = Kind.TELEMETRY  # a global is quicker to look up than a member
+
+
+class SinkDecoder:
+    """Decodes for one sink, and counts what it leaves out."""
+
+    def __init__(self, settings: Settings) -> None:
+        limits = DecodeLimits(
+            settings.time_future_max, settings.time_past_max, settings.payload_max_bytes, settings.payload_max_depth
+        )
+        self._schema, self._topic = settings.telemetry_schema, settings.kafka_topic
+        self._decoder, self._filter = Decoder(limits, self._schema), RecordFilter(settings)
+        self._times: Times = {}
+        self._annotated: list[Any] = []
+        self._clock = 0
+        self.skipped: Counter[str] = Counter()  # by reason, since the start
+        self.filtered = 0  # since the start
+
+    def decode(self, partition: int, records: Sequence[Any]) -> list[SinkRecord]:
+        """What the sink is given of these records of a partition, in their order. Never raises for any record."""
+        self._begin()
+        topic, decode, owners = self._topic, self._decoder.decode, self._filter.owners
+        times, clock, telemetry = self._times, self._clock, self._filter.telemetry
+        found: list[SinkRecord] = []
+        add, new = found.append, SinkRecord
+        for record in records:
+            headers = record.headers
+            if len(headers) > 2 and headers[0][0] == TOPIC and headers[1][0] == KIND and headers[2][0] == INGEST:
+                address = address_in_order(record, headers, self._annotated)
+                at = times.get(headers[2]) or arrival(record, clock, times)
+            else:
+                address, at = address_of(record), arrival(record, clock, times)
+            if type(address) is Rejected:
+                self._skip(address)
+                continue
+            if address.kind is not _TELEMETRY:
+                self._other(found, partition, record, address, at)
+                continue
+            if not telemetry or (owners and address.user_id and not owners(address.user_id, address.device_id)):
+                self.filtered += 1
+                continue
+            reading = decode(record, address, at)
+            if type(reading) is Rejected or (address.retained and not is_dated(record.value)):
+                self._skip(reading)
+                continue
+            user, device, data = reading.user_id, reading.device_id, record.value
+            if owners and not address.user_id and not owners(user, device):
+                self.filtered += 1
+                continue
+            key = f"{address.owner or user}/{device}"
+            add(new(topic, partition, record.offset, at, _TELEMETRY, user, device, key, reading, data, headers, record))
+        return found if self._filter.fields is None else self._with_fields(found)
+
+    def _with_fields(self, found: list[SinkRecord]) -> list[SinkRecord]:
+        kept = passing(self._filter.fields, found) if self._filter.fields else found
+        self.filtered += len(found) - len(kept)
+        return kept
+
+    def _begin(self) -> None:
+        clock = int(time.time() * 1000)
+        if len(self._times) > TIMES or clock < self._clock:
+            self._times = {}
+        self._clock = clock
+        self._annotated.clear()
+        self._decoder.begin()
+
+    def _skip(self, found: Reading | Rejected) -> None:
+        """Count what a worker rejects, and a reading without a time that the MQTT broker had kept."""
+        if not isinstance(found, Rejected):
+            self.skipped[HISTORY] += 1
+            return
+        record = found.record
+        cleared = not record.value and any(name == TOPIC for name, _ in record.headers)
+        self.skipped[EMPTY if cleared else str(found.reason)] += 1
+
+    def _other(self, found: list[SinkRecord], partition: int, record: Any, address: Address, at: int) -> None:
+        """A record that is no telemetry: is it one that the worker takes?"""
+        user, device, kind = address.user_id, address.device_id, address.kind
+        owners = self._filter.owners
+        if kind not in self._filter.kinds or (owners and not owners(user, device)):
+            self.filtered += 1
+            return
+        if not record.value and address.topic:
+            self.skipped[EMPTY] += 1
+            return
+        outcome: object = None
+        match kind:
+            case Kind.STATUS:
+                outcome = status_effect(record, address, at)
+            case Kind.CONFIG:
+                outcome = config_effect(record, address, at, partition, self._schema)
+            case Kind.ALERTS_MANAGE if address.retained:
+                self.skipped[HISTORY] += 1
+                return
+            case Kind.ALERTS_MANAGE:
+                outcome = command(record, address, at)
+        if isinstance(outcome, Rejected):
+            self._skip(outcome)
+            return
+        owner = address.owner or (f"iot/{user}" if address.topic.startswith("iot/") else user)
+        key, place = f"{owner}/{device}" if device else owner, (self._topic, partition, record.offset)
+        value = record.value or b""
+        found.append(SinkRecord(*place, at, kind, user, device, key, None, value, record.headers, record))

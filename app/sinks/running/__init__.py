@@ -1,0 +1,1 @@
+"""What runs a sink: its consumer group, its partitions, its calls, its books."""

@@ -1,0 +1,196 @@
+"""The consumer group of a sink: in, the input topic; out, records by partition, commits, and what a rebalance changed.
+
+A rebalance takes two steps. When partitions are given up, aiokafka waits for `giving_up`, in which the runner ends what
+is under way. When it is over the runner finds out where each partition goes on, and says `settle`. In between `settled`
+is false: nothing is read, and nothing is written.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
+from aiokafka.errors import KafkaError
+from aiokafka.structs import OffsetAndMetadata
+
+from app.kafka.access import access, start
+from app.kafka.close_clients import close_consumer
+from app.kafka.fetch.fetcher import FETCH_WAIT_MS, pace_fetches, poll
+from app.kafka.group_coordinator import committed_offsets, coordinated, coordinator_of, limit_sync
+from app.kafka.session_lease import SessionLease
+from app.kafka.topic_ids import TopicIds
+from app.settings import Settings
+
+log = structlog.get_logger()
+
+FETCH_BYTES = 1 << 20  # of each partition, compressed: so much waits in memory while nothing is taken
+METADATA_MS = 10_000  # a topic created after the start is found this soon
+MAX_POLL_MS = 24 * 3600 * 1000  # an outage of the destination is waited out between two polls
+
+
+GivingUp = Callable[[bool], Awaitable[None]]  # returns once nothing is under way; told whether we were settled
+
+
+async def _nothing_under_way(were_settled: bool) -> None:
+    """Before there is a runner."""
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
+    """What aiokafka calls at a rebalance."""
+
+    def __init__(self, revoked: Callable[[], Awaitable[None]], assigned: Callable[[], None]) -> None:
+        self._revoked, self._assigned = revoked, assigned
+
+    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        await self._revoked()
+
+    async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        self._assigned()
+
+
+class SinkConsumer:
+    """One member of the group `iot-<app>-sink-<name>`."""
+
+    def __init__(self, settings: Settings, name: str, stop: asyncio.Event) -> None:
+        """`stop` ends the waits of `lease`. Raises ValueError when TLS files of Kafka cannot be used."""
+        self._settings, self._access = settings, access(settings)
+        self.giving_up: GivingUp = _nothing_under_way
+        self._topic, self.group = settings.kafka_topic, f"{settings.group_id}-sink-{name}"
+        self._client_id = f"{settings.sink_client_id}-{name}"
+        self._consumer: Any = None
+        self._ids, self._identity = TopicIds(self._access), ""
+        self.lease = SessionLease(settings.kafka_session_timeout, stop)
+        self.epoch = 0  # counts what changes whose the partitions are
+        self._settled: int | None = None  # the epoch in which it was found out where they go on
+        self._joined = False
+
+    @property
+    def joined(self) -> bool:
+        """Whether the group has given us our partitions, and takes none away now."""
+        return self._joined
+
+    @property
+    def settled(self) -> bool:
+        """Whether the partitions are ours, and it is known where they go on."""
+        return self._joined and self._settled == self.epoch
+
+    async def connect(self) -> None:
+        """Be a member of the group, or become one, which takes a while. Raises KAFKA_ERRORS."""
+        if self._consumer is None:
+            self._consumer = await self._subscribe()
+
+    @property
+    def assigned(self) -> frozenset[int]:
+        """The partitions that are ours."""
+        return frozenset(tp.partition for tp in self._consumer.assignment()) if self._consumer else frozenset()
+
+    async def ends(self) -> Mapping[int, int]:
+        """Where the logs of our partitions end now. Raises KAFKA_ERRORS."""
+        consumer = self._consumer
+        tps = list(consumer.assignment()) if consumer else []
+        found = await consumer.end_offsets(tps) if tps else {}
+        return {tp.partition: offset for tp, offset in found.items()}
+
+    async def take(self, most: int, seconds: float) -> Mapping[int, Sequence[Any]]:
+        """Up to `most` records by partition, in offset order; none after `seconds` of silence, and of a rebalance
+        meanwhile. Raises KAFKA_ERRORS: a consumer that fails is replaced by the next `connect`.
+        """
+        epoch = self.epoch
+        try:
+            taken = await poll(self._consumer, self._topic, most, seconds)
+        except KafkaError:
+            await self._drop()
+            raise
+        return {tp.partition: records for tp, records in taken.items()} if epoch == self.epoch else {}
+
+    async def positions(self, partitions: Collection[int]) -> tuple[dict[int, int], dict[int, int]]:
+        """What the group has committed of these partitions, where anything; and where each of their logs begins, or
+        ends for a sink that begins with what is new. Raises KAFKA_ERRORS.
+
+        A commit says of which topic it is: one of a topic that was deleted and made anew is none.
+        """
+        consumer, tps = self._consumer, [TopicPartition(self._topic, number) for number in partitions]
+        if consumer is None or not tps:
+            return {}, {}
+        topic = (await self._ids.ask([self._topic])).get(self._topic)
+        self._identity = topic.identity if topic else ""
+        found = await coordinated(lambda: committed_offsets(consumer, tps))
+        committed = {
+            tp.partition: at.offset
+            for tp, at in found.items()
+            if at.offset >= 0 and at.metadata in ("", self._identity)  # a commit by hand says nothing
+        }
+        new = self._settings.sink_start == "latest"
+        ends = await (consumer.end_offsets(tps) if new else consumer.beginning_offsets(tps))
+        return committed, {tp.partition: offset for tp, offset in ends.items()}
+
+    def seek(self, offsets: Mapping[int, int]) -> None:
+        """Read on from there. Raises IllegalStateError of aiokafka, a KafkaError, for a partition that is not ours."""
+        for number, offset in offsets.items():
+            self._consumer.seek(TopicPartition(self._topic, number), offset)
+
+    def settle(self, epoch: int, offsets: Mapping[int, int]) -> None:
+        """Read on from there, and be settled, unless the partitions changed since `epoch`: then nothing is done."""
+        if epoch == self.epoch and self._consumer is not None:
+            self.seek(offsets)
+            self._settled = epoch
+
+    async def commit(self, offsets: Mapping[int, int]) -> None:
+        """Commit. Raises KafkaError, also when the group has given the partitions to others."""
+        if self._consumer is not None and offsets:
+            positions = {number: OffsetAndMetadata(offset, self._identity) for number, offset in offsets.items()}
+            await self._consumer.commit({TopicPartition(self._topic, number): at for number, at in positions.items()})
+
+    async def close(self) -> None:
+        """Leave the group."""
+        await self._drop()
+        await self._ids.close()
+
+    async def _drop(self) -> None:
+        consumer, self._consumer, self._joined = self._consumer, None, False
+        self.epoch += 1
+        if consumer is not None:
+            await close_consumer(consumer)
+
+    async def _subscribe(self) -> Any:
+        timeout_ms = int(self._settings.kafka_session_timeout * 1000)
+        consumer = AIOKafkaConsumer(
+            **self._access.options,
+            group_id=self.group,
+            client_id=self._client_id,
+            group_instance_id=self._settings.sink_instance_id and f"{self._settings.sink_instance_id}-{self.group}",
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            session_timeout_ms=timeout_ms,
+            heartbeat_interval_ms=min(3_000, timeout_ms // 3),
+            max_partition_fetch_bytes=FETCH_BYTES,
+            fetch_max_wait_ms=FETCH_WAIT_MS,
+            metadata_max_age_ms=METADATA_MS,
+            max_poll_interval_ms=MAX_POLL_MS,
+            # Whoever keeps a partition keeps what is held of it. The class remembers the assignment of its group.
+            partition_assignment_strategy=(type("Sticky", (StickyPartitionAssignor,), {}),),
+        )
+        try:
+            await start(consumer, self._access)
+            coordinator = coordinator_of(consumer)
+            self.lease.follow(coordinator)  # before the first join
+            limit_sync(coordinator)
+            pace_fetches(consumer)
+            consumer.subscribe([self._topic], listener=_Listener(self._revoked, self._assigned))
+        except BaseException:
+            await close_consumer(consumer)
+            raise
+        return consumer
+
+    async def _revoked(self) -> None:
+        were_settled, self._joined = self.settled, False
+        self.epoch += 1
+        await self.giving_up(were_settled)
+
+    def _assigned(self) -> None:
+        self._joined = True
+        self.epoch += 1
+        log.info("sink_partitions", group=self.group, partitions=sorted(self.assigned))

@@ -1,0 +1,71 @@
+"""What a destination never takes -> dead letters: in, records with the destination's words; out, Kafka's ack of all."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from app.core.deadletters.limit import DeadLetterLimit
+from app.core.model.records import Reason, Record, Rejected, sink_stage
+from app.kafka.access import Access
+from app.kafka.dead_letter_reader import DeadLetterTail
+from app.kafka.dead_letters import KafkaDeadLetters
+from app.kafka.producer import Producer
+from app.ports import Lease
+from app.settings import Settings
+from app.sinks.record import SinkRecord
+
+DETAIL = 1_000  # characters of what a destination says
+
+
+class _RefusedRun:
+    """Refused records of one partition, as the dead-letter topic's adapter takes a batch."""
+
+    def __init__(self, topic: str, partition: int, records: Sequence[Record], epoch: int) -> None:
+        self.topic, self.partition, self.records, self.epoch = topic, partition, records, epoch
+        self.first_offset, self.next_offset = records[0].offset, records[-1].offset + 1
+
+    def current(self) -> bool:
+        return True
+
+    async def ack(self) -> None:
+        """Nothing to do: the runner commits."""
+
+
+class SinkDeadLetters:
+    """The dead letters of one sink. A record has one of each sink at most, however often it is read."""
+
+    def __init__(self, settings: Settings, kafka: Access, sink: str, stop: asyncio.Event, lease: Lease) -> None:
+        """`stop` ends the waiting for Kafka."""
+        self._producer = Producer(kafka, f"{settings.sink_client_id}-{sink}-dlq", stop, lease=lease)
+        self._sink, self._topic = sink, settings.kafka_topic
+        self._limit = DeadLetterLimit(
+            settings.dead_letters_in_a_row,
+            settings.dead_letters_ratio,
+            settings.dead_letters_window,
+            settings.dead_letters_user_share,
+        )
+        tail = DeadLetterTail(kafka, settings.kafka_dlq_topic, stop, sink)
+        self._letters = KafkaDeadLetters(self._producer, settings.kafka_dlq_topic, tail, self._limit)
+
+    async def send(self, refused: Sequence[tuple[SinkRecord, str]], epoch: int) -> None:
+        """Return once Kafka has a dead letter of each; `epoch` counts rebalances: what the topic has is looked up anew.
+
+        Raises TransientError when stopped first, and DeadLetterLimitError instead of sending any when there are more
+        than a few bad devices explain.
+        """
+        parts: dict[int, list[tuple[Any, str]]] = {}
+        for record, why in refused:
+            parts.setdefault(record.partition, []).append((record.source, why))
+        for partition, found in parts.items():
+            found.sort(key=lambda one: int(one[0].offset))
+            run = _RefusedRun(self._topic, partition, [record for record, _ in found], epoch)
+            rejected = [Rejected(one, Reason.SINK_REFUSED, sink_stage(self._sink), why[:DETAIL]) for one, why in found]
+            await self._letters.send(run, rejected)
+
+    def done(self, records: int, refused: int) -> None:
+        """So many records are done with, `refused` of them as dead letters."""
+        self._limit.done(records, refused)
+
+    async def stop(self) -> None:
+        """Close the connection to Kafka; safe to call twice."""
+        await self._producer.stop()

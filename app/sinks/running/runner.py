@@ -1,0 +1,256 @@
+"""The path of a sink on one screen: a consumer group of its own -> one destination.
+
+    1 settle which partitions are ours, and where they go on                    (assignment.py)
+    2 take records                                                              (consumer.py)
+    3 decode, filter, hold to the limits of series, hand to the sink            (intake.py)
+    4 flush, once enough is held or has waited long enough                      (the sink)
+    5 dead-letter what the destination never takes                              (closing.py, refusals.py)
+    6 note the new series, commit what is done                                  (closing.py, cardinality/series_log.py)
+
+While the destination is away step 4 is tried again and nothing is read: memory stays as it is, and the lag grows.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NamedTuple
+
+import structlog
+
+from app.errors import TransientError
+from app.kafka.access import KAFKA_ERRORS, access
+from app.runtime.interrupt import Interrupt, set_within
+from app.runtime.retry import delay, log_level
+from app.settings import Settings
+from app.sinks import sink_metrics as metrics
+from app.sinks.cardinality.series_log import SeriesLog
+from app.sinks.port import Held, Sink, SinkUnavailable
+from app.sinks.running.assignment import Assignment
+from app.sinks.running.books import SinkBooks
+from app.sinks.running.calls import SinkCalls
+from app.sinks.running.circuit import CircuitState, SinkCircuit
+from app.sinks.running.closing import SinkClosing
+from app.sinks.running.consumer import SinkConsumer
+from app.sinks.running.intake import SinkIntake
+from app.sinks.running.progress import Progress
+from app.sinks.running.refusals import SinkDeadLetters
+
+log = structlog.get_logger()
+
+BATCH = 2_000  # records of one read
+SLICE = 500  # of them at a time, 2 ms: the loop has other things to do
+POLL_SECONDS = 0.5
+GIVE_UP_SECONDS = 4.0  # for a flush under way at a rebalance, which others wait for
+COMMIT_SECONDS = 2.0  # then, for the commit
+LOOK_SECONDS = 5.0  # how often the ends of the logs and the series of other processes are asked for
+PAUSE_SECONDS = 0.1  # after a step that was interrupted
+LAST_SECONDS = 2.0  # of the time to stop, for commit and connections
+
+
+class SinkKafka(NamedTuple):
+    """What a runner needs of Kafka."""
+
+    consumer: SinkConsumer
+    letters: SinkDeadLetters
+    series: SeriesLog
+
+
+def sink_kafka(settings: Settings, sink: str, stop: asyncio.Event) -> SinkKafka:
+    """The clients of the sink of this name, not connected. Raises ValueError when TLS files cannot be used."""
+    kafka, consumer = access(settings), SinkConsumer(settings, sink, stop)
+    letters = SinkDeadLetters(settings, kafka, sink, stop, consumer.lease)
+    return SinkKafka(consumer, letters, SeriesLog(settings, kafka, sink, stop))
+
+
+class SinkRunner:
+    """Runs one sink until stopped; waits out every absence of Kafka or the destination."""
+
+    def __init__(self, settings: Settings, sink: Sink, stop: asyncio.Event, kafka: SinkKafka) -> None:
+        """`settings` are those of the instance."""
+        self._settings, self._sink, self._stop = settings, sink, stop
+        self.books, self._progress = SinkBooks(sink.name), Progress()
+        self._circuit = SinkCircuit(settings.sink_breaker_failures, settings.sink_retry_max)
+        last = max(1.0, settings.shutdown_timeout - LAST_SECONDS)
+        self._calls = SinkCalls(sink.name, self._circuit, self.books, Interrupt(stop), last)
+        self.consumer, self._letters, self._series = kafka
+        self.consumer.giving_up = self._giving_up
+        self._assignment = Assignment(settings, sink, self.consumer, self._progress, self.books)
+        self._intake = SinkIntake(settings, sink, self._progress, self.books)
+        self._closing = SinkClosing(settings, sink, self.consumer, self._progress, self.books, self._letters)
+        if self._intake.series:
+            self._closing.note_series(self._intake.series, self._series.write)
+        self._turn = asyncio.Lock()  # a step is not interrupted by another one, but for `_giving_up`
+        self._opened, self._kafka_failures = False, 0
+
+    @property
+    def name(self) -> str:
+        """The name of the sink."""
+        return self._sink.name
+
+    @property
+    def available(self) -> bool:
+        """Whether the destination takes what is written, as far as it is known."""
+        return self._opened and self._circuit.state is CircuitState.CLOSED
+
+    @property
+    def held(self) -> int:
+        """Records in memory."""
+        return self._sink.held.records
+
+    async def run(self) -> None:
+        """Run until stopped. Raises SinkMisconfigured, PermanentError, DeadLetterLimitError, and what is a bug."""
+        looking = asyncio.create_task(self._look(), name=f"{self.name}-look")
+        try:
+            while not self._stop.is_set():
+                if looking.done():
+                    looking.result()
+                await self._step(self._round)
+            await self._step(self._last_flush)
+        finally:
+            looking.cancel()
+            await self.consumer.close()
+            await self._letters.stop()
+            await self._series.close()
+            await self._sink.close()
+            log.info("sink_stopped", sink=self.name, held=self.held, **self.books.outcomes)
+
+    async def _step(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Make one step, and wait after a failure for as long as it asks for; a stop or a rebalance ends a step."""
+        try:
+            async with self._turn:
+                await step()
+        except SinkUnavailable:
+            self._show(paused=True)
+            await set_within(self._stop, self._calls.wait)
+        except TransientError as error:
+            log.info("sink_interrupted", sink=self.name, reason=str(error))
+            await set_within(self._stop, PAUSE_SECONDS)
+        except KAFKA_ERRORS as error:
+            self._kafka_failures += 1
+            self.books.failed("kafka")
+            attempt = self._kafka_failures
+            log.log(log_level(attempt), "sink_kafka_retry", sink=self.name, attempt=attempt, error=repr(error))
+            await set_within(self._stop, delay(attempt))
+        else:
+            self._kafka_failures = 0
+
+    async def _round(self) -> None:
+        if not self.consumer.settled:
+            await self._settle()  # 1
+            return
+        if self._is_due():
+            await self._flush()
+        elif self._closing.is_time:
+            await self._closing.commit()
+        if not self.consumer.settled:
+            return
+        taken = await self.consumer.take(BATCH, self._patience())  # 2
+        for partition, records in taken.items():
+            if not await self._take_in(partition, records):
+                break
+        self._show(paused=False)
+
+    async def _settle(self) -> None:
+        await self.consumer.connect()
+        if not self.consumer.joined:
+            await self.consumer.take(1, POLL_SECONDS)
+            return
+        await self._assignment.begin()
+        if not self._opened:
+            await self._calls.make("open", self._sink.open)
+            self._opened = True
+        if self._intake.series:
+            await self._series.read(self._intake.series.know)
+        await self._assignment.settle(self._calls.make)
+        self._closing.forget()
+
+    async def _take_in(self, partition: int, records: Sequence[Any]) -> bool:
+        """Hand the records on, a slice at a time; whether it came to the end. What is left out is read again."""
+        for at in range(0, len(records), SLICE):
+            if not self.consumer.settled:
+                return False
+            self._intake.take(partition, records[at : at + SLICE])  # 3
+            if self._is_full():
+                try:
+                    await self._flush()
+                except BaseException:
+                    self._seek_back()
+                    raise
+            await asyncio.sleep(0)
+        return True
+
+    def _seek_back(self) -> None:
+        """What was read and not handed on is read again."""
+        if self.consumer.settled:
+            self.consumer.seek({number: one.read_to for number, one in self._progress.partitions.items()})
+
+    async def _flush(self) -> None:
+        """Steps 4 and 5 for all that is held, then step 6 when it is time. Raises as `SinkCalls.make` does."""
+        await self.consumer.lease.ensure()
+        failure: SinkUnavailable | None = None
+        if self._sink.held.records:
+            began = time.monotonic()
+            try:
+                found = await self._calls.make("flush", self._sink.flush)  # 4
+            except SinkUnavailable as error:
+                found, failure = error.so_far, error
+            self._closing.add(found, time.monotonic() - began)
+        await self._closing.dead_letter()  # 5
+        if self._closing.is_time:
+            await self._closing.commit()  # 6
+        if failure is not None:
+            raise failure
+
+    async def _last_flush(self) -> None:
+        if self.consumer.settled:
+            try:
+                await self._flush()
+            finally:
+                await self._closing.commit()
+
+    async def _giving_up(self, were_settled: bool) -> None:
+        """A rebalance begins: end the flush under way, and commit what is done. Never raises."""
+        await self._calls.finish(GIVE_UP_SECONDS)
+        try:
+            async with asyncio.timeout(COMMIT_SECONDS), self._turn:
+                await self._closing.commit(ours=were_settled)
+        except (TimeoutError, TransientError) as error:
+            log.warning("sink_commit_failed", sink=self.name, error=repr(error))
+
+    def _is_full(self) -> bool:
+        return self._sink.held.bytes >= self._settings.sink_buffer_bytes
+
+    def _is_due(self) -> bool:
+        held = self._sink.held
+        if not held.records:
+            return self._closing.waiting
+        return self._sink.due or self._is_full() or _age(held) >= self._sink.linger
+
+    def _patience(self) -> float:
+        """How long to wait for records: until the next flush is due, if that is sooner."""
+        held = self._sink.held
+        return min(POLL_SECONDS, max(0.0, self._sink.linger - _age(held))) if held.records else POLL_SECONDS
+
+    async def _look(self) -> None:
+        """Ask now and then how far behind this is, also while nothing is read, and which series others have noted."""
+        series = self._intake.series
+        while True:
+            try:
+                ends = await self.consumer.ends()
+                metrics.LAG.labels(self.name).set(self._progress.lag(ends.items()))
+                if series and self.consumer.settled:
+                    await self._series.read(series.know)
+            except (TransientError, *KAFKA_ERRORS) as error:
+                log.debug("sink_look_failed", sink=self.name, error=repr(error))
+            if series:
+                self.books.show_series(series, self._settings.sink_cardinality_max)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def _show(self, *, paused: bool) -> None:
+        self.books.show(self._sink.held, self._progress.oldest, time.time())
+        metrics.PAUSED.labels(self.name).set(paused)
+        metrics.BREAKER.labels(self.name).set(self._circuit.shown)
+
+
+def _age(held: Held) -> float:
+    return 0.0 if held.oldest is None else time.monotonic() - held.oldest
