@@ -1,0 +1,130 @@
+"""Who wrote which offsets of a partition: a claim, and the chain of claims, each from where the one before it ends.
+
+    1 stage      the rows as whole files, durable, under names that nobody reads
+    2 claim      a file with the offset it is from as its name, which is made only if there is none of that name
+    3 publish    the staged files get their names
+    4            Kafka's commit, which the runner makes
+
+Two processes that hold the same records, as one that was paused and the one that has taken over from it, are from the
+same offset: one claim is made, and the other process lets its rows go. A process that ends between 2 and 3 has decided
+all the same: whoever reads the chain next does step 3 for it. So the chain says where reading goes on, and Kafka's
+commit may be older.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+from msgspec import Struct
+
+from app.sinks.parquet.names import CLAIMS, Origin, claim_path, parsed, staging_of, start_of
+from app.sinks.parquet.stored import Store
+
+KEPT = 8  # claims; whoever holds rows for an older one learns from the newest that it is late
+
+
+class StagedFile(Struct, frozen=True):
+    """A file that a claim is about."""
+
+    staged: str
+    path: str
+    rows: int
+    size: int  # bytes
+
+
+class Claim(Struct, frozen=True):
+    """That `writer` has written what the topic has from `start` up to `until`, which is not included."""
+
+    start: int
+    until: int
+    writer: str
+    files: Sequence[StagedFile]
+
+
+_decode_claim = msgspec.json.Decoder(Claim).decode
+
+
+class Chain:
+    """The claims of one partition. All calls block, and raise OSError when the store cannot be asked now."""
+
+    def __init__(self, store: Store, origin: Origin, identity: str) -> None:
+        """`identity` is the id of the topic; `origin` has its tag."""
+        self._store, self.origin, self.identity = store, origin, identity
+        self.position: int | None = None  # where the next claim is from; None: not read yet
+        self.found = False  # whether there was anything of this partition
+
+    def load(self) -> int:
+        """Where the next claim is from. Publishes what the last one left staged, and removes what is of no use."""
+        claims = self._claims()
+        if not claims:
+            self.position = self._after_files()
+            return self.position
+        last = self._claim(claims[-1])
+        self.publish(last)
+        self.position, self.found = last.until, True
+        self._tidy(claims, last)
+        return self.position
+
+    def take(self, claim: Claim) -> bool:
+        """Make a claim from `position` on; False when another process was first. Safe to call again after OSError."""
+        path = claim_path(self.origin, claim.start)
+        if not self._store.put_new(path, msgspec.json.encode(claim)) and self._claim(path).writer != claim.writer:
+            return False
+        claims = self._claims()
+        if claims[-1] != path:  # that of another process was removed as an old one: the chain has gone on
+            self._store.remove([path])
+            return False
+        self._store.remove(claims[:-KEPT])
+        return True
+
+    def publish(self, claim: Claim) -> None:
+        """Give the files of a claim their names. Those that are staged no longer have theirs already."""
+        for file in claim.files:
+            self._store.move(file.staged, file.path)
+        self.position, self.found = claim.until, True
+
+    def drop(self, claim: Claim) -> None:
+        """Remove what was staged for a claim that another process was first with."""
+        self._store.remove(file.staged for file in claim.files)
+
+    def _claims(self) -> list[str]:
+        return [file.path for file in self._store.list(self.origin.claims) if start_of(file.path) is not None]
+
+    def _claim(self, path: str) -> Claim:
+        content = self._store.read(path)
+        try:
+            return _decode_claim(content or b"")
+        except msgspec.MsgspecError as error:
+            raise OSError(f"{path} is no claim: {error}; restore it, or remove it with all after it") from error
+
+    def _after_files(self) -> int:
+        """Where the files themselves end, for a lake whose claims somebody has removed; 0 for a new partition."""
+        if self._store.list(CLAIMS):
+            return 0
+        names = [name for file in self._store.list() if (name := parsed(file.path)) and name.origin == self.origin]
+        self.found = bool(names)
+        return max((name.last + 1 for name in names), default=0)
+
+    def _tidy(self, claims: Sequence[str], last: Claim) -> None:
+        """Remove old claims, and what was staged from an offset that is claimed by now and is not of its claim."""
+        left = [
+            file.path
+            for file in self._store.list(self.origin.staging)
+            if (start := start_of(file.path)) is not None
+            and start <= last.start
+            and not file.path.startswith(f"{staging_of(self.origin, last.start, last.writer)}/")
+        ]
+        self._store.remove([*claims[:-KEPT], *left])
+
+
+def newest_claims(store: Store) -> dict[tuple[str, str], Claim]:
+    """The last claim of each partition, by (topic with its tag, partition). Raises OSError."""
+    newest: dict[tuple[str, str], str] = {}
+    for file in store.list(CLAIMS):
+        if start_of(file.path) is not None:
+            _, topic, partition, _ = file.path.split("/")
+            newest[topic, partition] = file.path
+    found = {}
+    for place, path in newest.items():
+        if content := store.read(path):
+            found[place] = _decode_claim(content)
+    return found

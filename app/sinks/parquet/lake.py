@@ -1,0 +1,44 @@
+"""The lake of the settings: where its files are kept, how they are laid out, and whose it is."""
+
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from app.settings import Settings
+from app.sinks.parquet.columns import FileLayout
+from app.sinks.parquet.local_store import LocalStore
+from app.sinks.parquet.names import CLAIMS
+from app.sinks.parquet.s3_store import s3_store
+from app.sinks.parquet.stored import Store
+from app.sinks.port import SinkMisconfigured
+
+_OWNER = f"{CLAIMS}/sink.json"
+
+
+class _Owner(Struct):
+    sink: str
+
+
+def lake_of(settings: Settings) -> tuple[Store, FileLayout]:
+    """The store and the layout; connects to nothing. Raises SinkMisconfigured."""
+    place = settings.parquet_dir
+    store: Store = s3_store(settings) if place.startswith("s3://") else LocalStore(Path(place).absolute())
+    return store, FileLayout(settings.telemetry_schema, settings.parquet_compression, settings.parquet_encodings)
+
+
+def own(store: Store, sink: str) -> None:
+    """Make the lake that of the sink `sink`: two sinks with other filters are no owners of one another's offsets.
+
+    Raises SinkMisconfigured when it is another's, OSError.
+    """
+    content = msgspec.json.encode(_Owner(sink))
+    if store.put_new(_OWNER, content):
+        return
+    found = store.read(_OWNER) or content
+    try:
+        owner = msgspec.json.decode(found, type=_Owner).sink
+    except msgspec.MsgspecError as error:
+        raise SinkMisconfigured(f"IOT_PARQUET_DIR: {_OWNER} says not whose it is: {error}") from error
+    if owner != sink:
+        raise SinkMisconfigured(f"IOT_PARQUET_DIR: the sink {owner} writes there; give {sink} a directory of its own")

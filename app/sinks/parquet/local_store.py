@@ -1,0 +1,157 @@
+"""A directory as the store of a lake: written, forced to the disk, and renamed."""
+
+import errno
+import fcntl
+import os
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from app.sinks.parquet.names import STAGING
+from app.sinks.parquet.stored import StoredFile
+from app.sinks.port import SinkMisconfigured
+
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
+_LOCK = "_compaction.lock"
+
+
+class LocalStore:
+    """The directory `root`, which is made when it is not there."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def check(self) -> None:
+        """As in Store: that a file can be written, and linked to, as claims are."""
+        if self._root.exists() and not self._root.is_dir():
+            raise SinkMisconfigured(f"IOT_PARQUET_DIR: {self._root} is no directory")
+        probe = f"{STAGING}/probe-{uuid.uuid4().hex[:8]}"
+        self.put(probe, b"probe")
+        try:
+            os.link(self._root / probe, self._root / f"{probe}-link")
+        except OSError as error:
+            if error.errno in _NO_LINKS:
+                cure = "its file system has no hard links, without which two processes could write the same records"
+                raise SinkMisconfigured(f"IOT_PARQUET_DIR: {self._root}: {cure}; name a disk, or s3://") from error
+            raise
+        finally:
+            with suppress(OSError):
+                self.remove([probe, f"{probe}-link"])
+
+    def put(self, path: str, content: Any) -> None:
+        """As in Store."""
+        target = self._root / path
+        _make(target.parent)
+        try:
+            _write(target, content)
+        except OSError:  # room for others, where it is the disk that is full
+            with suppress(OSError):
+                target.unlink(missing_ok=True)
+            raise
+        _sync(target.parent)
+
+    def put_new(self, path: str, content: bytes) -> bool:
+        """As in Store: a link is made at one go, and never to a name that is taken."""
+        target = self._root / path
+        draft = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+        _make(target.parent)
+        try:
+            _write(draft, content)
+            os.link(draft, target)
+        except FileExistsError:
+            return False
+        finally:
+            with suppress(OSError):
+                draft.unlink(missing_ok=True)
+        _sync(target.parent)
+        return True
+
+    def move(self, source: str, target: str) -> bool:
+        """As in Store."""
+        named = self._root / target
+        _make(named.parent)
+        try:
+            os.replace(self._root / source, named)
+        except FileNotFoundError:
+            return False
+        _sync(named.parent)
+        with suppress(OSError):
+            (self._root / source).parent.rmdir()
+        return True
+
+    def read(self, path: str) -> bytes | None:
+        """As in Store."""
+        try:
+            return (self._root / path).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def list(self, folder: str = "") -> Sequence[StoredFile]:
+        """As in Store."""
+        found = []
+        for place, _, names in os.walk(self._root / folder, onerror=_unless_missing):
+            for name in names:
+                path = Path(place) / name
+                with suppress(FileNotFoundError):  # meanwhile
+                    found.append(StoredFile(path.relative_to(self._root).as_posix(), path.stat().st_size))
+        return sorted(found)
+
+    def remove(self, paths: Iterable[str]) -> None:
+        """As in Store."""
+        folders = set()
+        for path in paths:
+            (self._root / path).unlink(missing_ok=True)
+            folders.add((self._root / path).parent)
+        for folder in folders:
+            if folder != self._root:
+                with suppress(OSError):  # it has other files
+                    folder.rmdir()
+
+    def input(self, path: str) -> Any:
+        """As in Store."""
+        return pa.OSFile(str(self._root / path), "rb")
+
+    @contextmanager
+    def alone(self) -> Iterator[bool]:
+        """As in Store: a lock that ends with the process."""
+        _make(self._root)
+        with (self._root / _LOCK).open("wb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+
+
+def _write(path: Path, content: Any) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _make(folder: Path) -> None:
+    """Make a directory and those above it, so that they are there after a power cut too."""
+    missing = [folder, *folder.parents]
+    missing = missing[: next((at for at, one in enumerate(missing) if one.exists()), len(missing))]
+    for one in reversed(missing):
+        one.mkdir(exist_ok=True)
+        _sync(one.parent)
+
+
+def _sync(folder: Path) -> None:
+    place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(place)
+    finally:
+        os.close(place)
+
+
+def _unless_missing(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error

@@ -1,0 +1,116 @@
+"""Rows of one partition that are in memory: records in, by days of their readings; out, files for one claim."""
+
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from msgspec import Struct
+
+from app.sinks.parquet.columns import OFFSET, FileLayout
+from app.sinks.parquet.day_file import DayFile, EncodedFile
+from app.sinks.parquet.footer import Source
+from app.sinks.record import SinkRecord
+
+CHUNK = 2000  # records that become columns at a time, 1 to 2 ms: the event loop is not kept any longer
+RECORD_BYTES = 1000  # of a record that has not become columns yet, with what it was made of
+DAY_MICROS = 86_400_000_000
+_UNFIT = (pa.ArrowException, ValueError, TypeError, OverflowError)
+
+Refused = tuple[SinkRecord, str]
+
+
+class ClosedRows(Struct):
+    """What is written with one claim."""
+
+    files: list["Future[EncodedFile]"]
+    refused: list[Refused]
+    until: int  # every record before this offset that was added is in here, or in what was closed before
+    records: int  # that were added, without those refused; also those that another process has written
+    bytes: int
+    oldest: float
+
+
+class PartitionRows:
+    """Takes the records of one partition in order of their offsets."""
+
+    def __init__(self, layout: FileLayout, encoder: Executor, floor: int, carried: int = 0) -> None:
+        """Records below the offset `floor` are in files already. `carried` records were added before and are read
+        again: they count twice, as the runner has counted them twice.
+        """
+        self._layout, self._encoder, self._floor = layout, encoder, floor
+        self._waiting: list[SinkRecord] = []
+        self._days: dict[str, DayFile] = {}
+        self._refused: list[Refused] = []
+        self._records, self._first, self._until = carried, -1, -1
+        self.oldest = time.monotonic()
+
+    @property
+    def records(self) -> int:
+        """How many are in here."""
+        return self._records + len(self._refused)
+
+    @property
+    def bytes(self) -> int:
+        """What they take in memory, about."""
+        return (len(self._waiting) + len(self._refused)) * RECORD_BYTES + sum(one.bytes for one in self._days.values())
+
+    def begins_again(self, offset: int) -> bool:
+        """Whether reading has gone back to before all that is in here, so that all of it comes again."""
+        return offset <= self._first
+
+    def add(self, records: Sequence[SinkRecord]) -> None:
+        """Take records; those that came before, or are in files already, count and are left out. Never fails."""
+        if self._first < 0:
+            self._first = records[0].offset
+        fresh_from = max(self._floor, self._until)
+        self._records += len(records)
+        self._until = max(self._until, records[-1].offset + 1)
+        if records[0].offset >= fresh_from:
+            self._waiting += records
+        else:
+            self._waiting += [record for record in records if record.offset >= fresh_from]
+        while len(self._waiting) >= CHUNK:
+            self._convert(self._waiting[:CHUNK])
+            del self._waiting[:CHUNK]
+
+    def close(self, source: Source) -> ClosedRows:
+        """All that is in here, to be written; nothing is added to this object afterwards."""
+        if self._waiting:
+            self._convert(self._waiting)
+            self._waiting.clear()
+        size = self.bytes
+        files = [file.finish(source.footer(file.first, file.last, file.rows)) for file in self._days.values()]
+        return ClosedRows(files, self._refused, self._until, self._records, size, self.oldest)
+
+    def _convert(self, records: Sequence[SinkRecord]) -> None:
+        try:
+            batch = self._layout.batch(records)
+        except _UNFIT as error:
+            if len(records) == 1:
+                self._refused.append((records[0], str(error)[:300]))
+                self._records -= 1
+                return
+            half = len(records) // 2
+            self._convert(records[:half])
+            self._convert(records[half:])
+            return
+        for day, part in _by_day(batch):
+            file = self._days.get(day)
+            if file is None:
+                file = self._days[day] = DayFile(day, self._layout, self._encoder)
+            offsets = part.column(OFFSET)
+            file.add(part, offsets[0].as_py(), offsets[len(offsets) - 1].as_py())
+
+
+def _by_day(batch: Any) -> Iterator[tuple[str, Any]]:
+    """The rows of each day in UTC, in their order; nearly always that is all of them."""
+    ends = pc.min_max(batch.column("time").cast(pa.int64())).as_py()
+    days = batch.column("time").cast(pa.date32())
+    if ends["min"] // DAY_MICROS == ends["max"] // DAY_MICROS:
+        yield days[0].as_py().isoformat(), batch
+        return
+    for day in pc.unique(days):
+        yield day.as_py().isoformat(), batch.filter(pc.equal(days, day))

@@ -1,0 +1,202 @@
+"""The sink `parquet` on one screen: records become columns as they come, and files when they are due.
+
+    add     by partition, 2,000 records to columns at a time; whole row groups are encoded in a thread
+    flush   what is held of each partition is closed, and written in another thread: staged, claimed, published (claim.py)
+    resume  where the chain of claims of a partition ends; Kafka's commit may be older
+
+What a flush could not write stays closed, and the next flush begins with it; what is added meanwhile waits behind it.
+"""
+
+import asyncio
+import uuid
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+from operator import attrgetter
+from typing import Any
+
+import structlog
+from msgspec import Struct
+
+from app.core.model.records import Kind
+from app.settings import Settings
+from app.sinks.parquet.claim import Chain
+from app.sinks.parquet.columns import FileLayout
+from app.sinks.parquet.footer import Source
+from app.sinks.parquet.lake import lake_of, own
+from app.sinks.parquet.names import Origin, folder_of, tag_of
+from app.sinks.parquet.partition_rows import ClosedRows, PartitionRows, Refused
+from app.sinks.parquet.topic_identity import Identify, identities
+from app.sinks.parquet.writing import RowWriter
+from app.sinks.port import Flushed, Held, SinkMisconfigured, SinkUnavailable
+from app.sinks.record import SinkRecord
+from app.sinks.sink_metrics import WRITTEN_BYTES
+
+log = structlog.get_logger()
+
+_partition = attrgetter("partition")
+CURE = {
+    "No space left": "make room; records wait in Kafka, for as long as it keeps them",
+    "Permission denied": "give this process the right to write there",
+    "Read-only": "give this process the right to write there",
+    "ACCESS_DENIED": "give this account s3:PutObject, s3:GetObject, s3:DeleteObject and s3:ListBucket",
+}
+
+
+class _Closed(Struct):
+    """Rows that are being written."""
+
+    rows: ClosedRows
+    writer: RowWriter
+
+
+class ParquetSink:
+    """Writes telemetry into the directory or bucket IOT_PARQUET_DIR, each record once."""
+
+    kind = "parquet"
+
+    def __init__(self, name: str, settings: Settings, identify: Identify | None = None) -> None:
+        """`identify` says which topic a name means; by default Kafka does. Raises SinkMisconfigured."""
+        if set(settings.sink_kinds) != {Kind.TELEMETRY}:
+            raise SinkMisconfigured(f"the sink {name} writes telemetry alone: leave IOT_SINK_KINDS as it is")
+        self.name, self.linger = name, settings.parquet_rotate_seconds
+        self._store, self._layout = lake_of(settings)
+        self._most_bytes = min(settings.parquet_rotate_bytes, settings.sink_buffer_bytes)
+        self._schema_name = settings.telemetry_schema.name
+        self._identify = identify or identities(settings)
+        self._writer = uuid.uuid4().hex[:8]
+        self._encoder = ThreadPoolExecutor(1, "parquet-encode")
+        self._files = ThreadPoolExecutor(1, "parquet-write")
+        self._topic = settings.kafka_topic
+        self._identity: str | None = None
+        self._chains: dict[int, Chain] = {}
+        self._rows: dict[int, PartitionRows] = {}
+        self._closed: dict[int, list[_Closed]] = {}
+        self._upto: dict[int, int] = {}
+        self._refused: list[Refused] = []
+        self._written = 0
+
+    async def open(self) -> None:
+        """As in Sink: look whether files can be written there, and whether the lake is another sink's."""
+        await self._in_thread(self._store.check)
+        await self._in_thread(own, self._store, self.name)
+
+    async def resume(self, topic: str, partitions: Collection[int]) -> Mapping[int, int]:
+        """As in Sink: after the last record that is in a file."""
+        self._topic, self._identity = topic, None
+        chains = {partition: await self._new_chain(partition) for partition in partitions}
+        for chain in chains.values():
+            await self._in_thread(chain.load)
+        self._chains |= chains
+        return {partition: chain.position or 0 for partition, chain in chains.items() if chain.found}
+
+    def add(self, records: Sequence[SinkRecord]) -> None:
+        """As in Sink."""
+        for partition, run in groupby(records, _partition):
+            taken, rows = list(run), self._rows.get(partition)
+            if rows is None or rows.begins_again(taken[0].offset):
+                rows = self._rows[partition] = self._new_rows(partition, rows)
+            rows.add(taken)
+
+    @property
+    def held(self) -> Held:
+        """As in Sink."""
+        closed = [one.rows for waiting in self._closed.values() for one in waiting]
+        rows = [*self._rows.values()]
+        if not closed and not rows:
+            return Held()
+        records = sum(one.records + len(one.refused) for one in closed) + sum(one.records for one in rows)
+        size = sum(one.bytes for one in closed) + sum(one.bytes for one in rows)
+        return Held(records, size, min(one.oldest for one in (*closed, *rows)))
+
+    @property
+    def due(self) -> bool:
+        """As in Sink: files take as much memory as is set, or a flush has not come to its end."""
+        return bool(self._closed) or self.held.bytes >= self._most_bytes
+
+    async def flush(self) -> Flushed:
+        """As in Sink, one partition after another. Raises SinkUnavailable with what was done so far."""
+        try:
+            await self._close_rows()
+            for partition, waiting in [*self._closed.items()]:
+                while waiting:
+                    await self._write(partition, waiting[0])
+                    self._count(partition, waiting.pop(0).rows)
+                del self._closed[partition]
+        except SinkUnavailable as error:
+            error.so_far = self._done_so_far()
+            raise
+        return self._done_so_far()
+
+    async def revoked(self, partitions: Collection[int]) -> None:
+        """As in Sink. What a thread is writing just now is claimed or not; the next owner sees which."""
+        for partition in partitions:
+            for held in (self._rows, self._closed, self._chains, self._upto):
+                held.pop(partition, None)
+
+    async def close(self) -> None:
+        """As in Sink."""
+        for threads in (self._encoder, self._files):
+            threads.shutdown(wait=False, cancel_futures=True)
+
+    def shown(self, records: Sequence[SinkRecord]) -> Sequence[str]:
+        """As in SampleText: a line a row, with the directory it would be in."""
+        rows = self._layout.batch(records).to_pylist() if records else []
+        return [f"{folder_of(row['time'].date().isoformat())}/  {_row(row)}" for row in rows]
+
+    def _count(self, partition: int, rows: ClosedRows) -> None:
+        """Note what is done: a flush that is cancelled has done it all the same, and the next one says so."""
+        self._upto[partition] = rows.until
+        self._refused += rows.refused
+        self._written += rows.records
+
+    def _done_so_far(self) -> Flushed:
+        done = Flushed(self._upto, self._refused, self._written)
+        self._upto, self._refused, self._written = {}, [], 0
+        return done
+
+    async def _close_rows(self) -> None:
+        if not self._rows:
+            return
+        if any(partition not in self._chains for partition in self._rows):
+            self._identity = None
+        for partition in [*self._rows]:
+            if partition not in self._chains:  # nobody asked where to go on, or reading has gone back
+                self._chains[partition] = await self._new_chain(partition)
+            rows, chain = self._rows.pop(partition), self._chains[partition]
+            writer = RowWriter(self._store, chain, self._writer, self._layout)
+            closed = rows.close(Source(self._topic, chain.identity, partition, self._schema_name, self.name))
+            self._closed.setdefault(partition, []).append(_Closed(closed, writer))
+
+    async def _write(self, partition: int, closed: _Closed) -> None:
+        files = [await asyncio.wrap_future(file) for file in closed.rows.files]
+        size = await self._in_thread(closed.writer.write, files, closed.rows.until)
+        if size:
+            WRITTEN_BYTES.labels(self.name).inc(size)
+            log.info("parquet_written", partition=partition, rows=closed.rows.records, files=len(files), bytes=size)
+
+    def _new_rows(self, partition: int, before: PartitionRows | None) -> PartitionRows:
+        """Those `before` are read again: by another consumer, or from a topic that was made anew."""
+        chain = self._chains.get(partition)
+        if before is not None:
+            self._chains.pop(partition, None)
+            chain = None
+        floor = (chain.position if chain else None) or 0
+        return PartitionRows(self._layout, self._encoder, floor, before.records if before else 0)
+
+    async def _new_chain(self, partition: int) -> Chain:
+        if self._identity is None:
+            self._identity = await self._identify(self._topic)
+        return Chain(self._store, Origin(self._topic, tag_of(self._identity), partition), self._identity)
+
+    async def _in_thread(self, call: Any, *arguments: Any) -> Any:
+        """What `call` returns. When this is cancelled, the call goes on all the same, and the next one waits for it."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._files, call, *arguments)
+        except OSError as error:
+            cure = next((words for sign, words in CURE.items() if sign in str(error)), "")
+            raise SinkUnavailable(f"the lake does not take files: {error}", cure=cure) from error
+
+
+def _row(row: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in row.items() if value is not None)

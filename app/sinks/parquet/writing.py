@@ -1,0 +1,58 @@
+"""Closed rows of one partition to files of the lake: staged, claimed, published. Blocks; runs in the one thread of a
+sink that does so, in which nothing else touches what is in here.
+"""
+
+from collections.abc import Sequence
+
+import structlog
+
+from app.sinks.parquet.claim import Chain, Claim, StagedFile
+from app.sinks.parquet.columns import FileLayout
+from app.sinks.parquet.day_file import EncodedFile, cut_below
+from app.sinks.parquet.names import FileName, folder_of, staging_of
+from app.sinks.parquet.stored import Store
+
+log = structlog.get_logger()
+
+
+class RowWriter:
+    """Writes one claim's rows. After an OSError the call is made again, and goes on where it was."""
+
+    def __init__(self, store: Store, chain: Chain, writer: str, layout: FileLayout) -> None:
+        """`writer` is this process, told from all others."""
+        self._store, self._chain, self._writer, self._layout = store, chain, writer, layout
+        self._claim: Claim | None = None
+        self._done = False
+
+    def write(self, files: Sequence[EncodedFile], until: int) -> int:
+        """Have the files published, but for the rows that another process has written; returns their bytes.
+
+        `until` is the offset after the last record, rows or not. Raises OSError.
+        """
+        chain = self._chain
+        while not self._done:
+            start = chain.position if chain.position is not None else chain.load()
+            left = [cut for file in files if (cut := cut_below(file, start, self._layout))]
+            if not left:
+                self._done = True
+                return 0
+            if self._claim is None or self._claim.start != start:
+                self._claim = self._stage(left, start, until)
+            if chain.take(self._claim):
+                chain.publish(self._claim)
+                self._done = True
+            else:
+                chain.drop(self._claim)
+                until_there = chain.load()
+                log.warning("parquet_claim_lost", partition=chain.origin.partition, offset=start, until=until_there)
+        return sum(file.size for file in self._claim.files) if self._claim else 0
+
+    def _stage(self, files: Sequence[EncodedFile], start: int, until: int) -> Claim:
+        folder = staging_of(self._chain.origin, start, self._writer)
+        staged = []
+        for file in files:
+            name = FileName(folder_of(file.day), self._chain.origin, file.footer.first, file.footer.last, False)
+            one = StagedFile(f"{folder}/{file.day}.tmp", name.path, file.footer.rows, len(memoryview(file.content)))
+            self._store.put(one.staged, file.content)
+            staged.append(one)
+        return Claim(start, until, self._writer, staged)
