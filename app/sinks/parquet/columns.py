@@ -1,6 +1,6 @@
 """Records to columns: the schema in force in, Arrow batches and the options that a file is written with out."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -29,7 +29,9 @@ class FileLayout:
         files larger. Raises SinkMisconfigured for a schema that has a column of our own names.
         """
         if taken := sorted({DAY, PARTITION, OFFSET} & set(schema.names)):
-            raise SinkMisconfigured(f"IOT_SCHEMA_STRUCT: files have a column {taken[0]} of their own; name it otherwise")
+            raise SinkMisconfigured(
+                f"IOT_SCHEMA_STRUCT: files have a column {taken[0]} of their own; name it otherwise"
+            )
         self.arrow = pa.schema(
             [
                 ("time", MICROS), ("user_id", pa.string()), ("device_id", pa.string()), ("sequence_id", pa.int64()),
@@ -40,8 +42,15 @@ class FileLayout:
         names = (*KEY, *(column.name for column in schema.columns), "extra_json")
         self._taken: Callable[[Sequence[Any]], tuple[list[Any], ...]] = columns_maker(names)
         self._types: list[Any] = [field.type for field in self.arrow]
-        self._texts = frozenset(at for at, column in enumerate(schema.columns, len(KEY)) if column.type.python is Decimal)
-        self.options = _options(self.arrow, compression, encodings and compression == "zstd")
+        self._texts = frozenset(
+            at for at, column in enumerate(schema.columns, len(KEY)) if column.type.python is Decimal
+        )
+        self._compression, self._encodings = compression, encodings and compression == "zstd"
+        self.options = self.options_for(self.arrow)
+
+    def options_for(self, arrow: Any) -> dict[str, Any]:
+        """How columns of a pyarrow.Schema are written: options of pyarrow.parquet.ParquetWriter."""
+        return _options(arrow, self._compression, self._encodings)
 
     def batch(self, records: Sequence[SinkRecord]) -> Any:
         """A pyarrow.RecordBatch of records of one partition, each with a reading. Raises pyarrow.ArrowException,
@@ -64,8 +73,7 @@ def _arrow_type(column: ColumnType) -> Any:
     return _INTEGERS[column.bits] if column.bits else _OTHERS[column.python]
 
 
-def _options(arrow: Any, compression: str, encodings: bool) -> Mapping[str, Any]:
-    """Of pyarrow.parquet.ParquetWriter."""
+def _options(arrow: Any, compression: str, encodings: bool) -> dict[str, Any]:
     texts = [field.name for field in arrow if pa.types.is_string(field.type)]
     options: dict[str, Any] = {"compression": compression, "version": "2.6"}
     if not encodings:

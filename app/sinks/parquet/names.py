@@ -5,8 +5,8 @@
     _claims/iot-stream-1f0c2b7a/3/00000000000000000100.json                   who wrote from offset 100 on, and what
     _staging/iot-stream-1f0c2b7a/3/00000000000000000100-9be1c04d/2026-11-30.tmp    not published yet
 
-1f0c2b7a stands for the topic that had the name when the file was written: one that is made anew begins at offset 0 again.
-Readers leave out what begins with an underscore, or does not end in .parquet.
+1f0c2b7a stands for the topic that had the name when the file was written: one that is made anew begins at offset 0
+again. Readers leave out what begins with an underscore, or does not end in .parquet.
 """
 
 import re

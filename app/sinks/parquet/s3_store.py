@@ -34,7 +34,9 @@ def s3_store(settings: Settings) -> "S3Store":
         raise SinkMisconfigured("IOT_PARQUET_DIR: name a bucket, s3://bucket/prefix")
     key, secret = settings.parquet_s3_access_key, settings.parquet_s3_secret
     if (key is None) != (secret is None):
-        raise SinkMisconfigured("IOT_PARQUET_S3_ACCESS_KEY and IOT_PARQUET_S3_SECRET_KEY go together: set both, or neither")
+        raise SinkMisconfigured(
+            "IOT_PARQUET_S3_ACCESS_KEY and IOT_PARQUET_S3_SECRET_KEY go together: set both, or neither"
+        )
     scheme, _, address = (settings.parquet_s3_endpoint or "").rpartition("://")
     ca = settings.parquet_s3_ca_file
     try:

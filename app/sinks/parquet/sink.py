@@ -1,7 +1,7 @@
 """The sink `parquet` on one screen: records become columns as they come, and files when they are due.
 
     add     by partition, 2,000 records to columns at a time; whole row groups are encoded in a thread
-    flush   what is held of each partition is closed, and written in another thread: staged, claimed, published (claim.py)
+    flush   what is held of each partition is closed, and written in another thread: stage, claim, publish (claim.py)
     resume  where the chain of claims of a partition ends; Kafka's commit may be older
 
 What a flush could not write stays closed, and the next flush begins with it; what is added meanwhile waits behind it.
@@ -21,7 +21,6 @@ from msgspec import Struct
 from app.core.model.records import Kind
 from app.settings import Settings
 from app.sinks.parquet.claim import Chain
-from app.sinks.parquet.columns import FileLayout
 from app.sinks.parquet.footer import Source
 from app.sinks.parquet.lake import lake_of, own
 from app.sinks.parquet.names import Origin, folder_of, tag_of

@@ -1,0 +1,102 @@
+"""`iot-stream sink parquet --compact`: small files of a lake become large ones, while the sink goes on writing others.
+
+    1 finish    what an earlier run published and did not clear away: a merged file names those that it replaces
+    2 merge     files of one day and partition, but for those that the newest claims are about
+    3 publish   the merged file, under a name of its own
+    4 remove    the files that it replaces
+
+It may end anywhere. Between 3 and 4 a reader finds records twice, with the same kafka_partition and kafka_offset.
+"""
+
+from collections.abc import Callable
+from itertools import groupby
+
+from msgspec import Struct
+
+from app.errors import TransientError
+from app.settings import Settings
+from app.sinks.parquet.bins import Bin, bins, lake_files
+from app.sinks.parquet.claim import newest_claims
+from app.sinks.parquet.columns import FileLayout
+from app.sinks.parquet.lake import lake_of
+from app.sinks.parquet.merge import alike, merge, opened
+from app.sinks.parquet.names import STAGING
+from app.sinks.parquet.stored import Store
+
+
+class Compaction(Struct):
+    """What a run has done."""
+
+    merged: int = 0  # files that were replaced
+    made: int = 0  # files that replace them
+    bytes_before: int = 0  # of those that were replaced
+    bytes_after: int = 0
+    repeats: int = 0  # records that were in two files, and are in one now
+    other_columns: int = 0  # groups that were left as they are, as the schema changed meanwhile
+
+
+Progress = Callable[[str, int], None]  # the merged file, and how many it replaces
+
+
+def compact(settings: Settings, progress: Progress = lambda path, files: None) -> Compaction:
+    """Merge the files of the lake of `settings`; blocks until it is done. Raises SinkMisconfigured, and TransientError
+    when the lake cannot be read or written, or another run is under way.
+    """
+    store, layout = lake_of(settings)
+    try:
+        with store.alone() as alone:
+            if not alone:
+                raise TransientError(f"another compaction of {settings.parquet_dir} is under way")
+            return compact_in(store, layout, settings.parquet_compact_bytes, progress)
+    except OSError as error:
+        raise TransientError(f"the lake cannot be compacted: {error}") from error
+
+
+def compact_in(
+    store: Store, layout: FileLayout, most_bytes: int, progress: Progress = lambda path, files: None
+) -> Compaction:
+    """The same for a store; merged files have `most_bytes` at most. Raises OSError."""
+    done = Compaction()
+    _finish(store)
+    pinned = {file.path for claim in newest_claims(store).values() for file in claim.files}
+    for one in bins(lake_files(store.list(), pinned), most_bytes):
+        _merge_bin(store, layout, one, done, progress)
+    return done
+
+
+def _merge_bin(store: Store, layout: FileLayout, one: Bin, done: Compaction, progress: Progress) -> None:
+    inputs = [opened(store, file.name.path) for file in one.files]
+    if not alike(inputs):
+        done.other_columns += 1
+        return
+    source = inputs[0].footer.source if inputs[0].footer else None
+    assert source
+    target = one.target
+    replaced = [file.name.path for file in one.files if file.name.path != target.path]
+    names = [path.rpartition("/")[2] for path in replaced]
+    options = layout.options_for(inputs[0].file.schema_arrow)
+    made = merge(inputs, lambda rows: source.footer(target.first, target.last, rows, names), options, one.overlap)
+    expected = sum(file.file.metadata.num_rows for file in inputs) - made.repeats
+    if made.rows != expected:
+        raise AssertionError(f"{target.path}: {made.rows} rows of {expected}")
+    staged = f"{STAGING}/compaction.tmp"
+    store.put(staged, made.content)
+    store.move(staged, target.path)
+    store.remove(replaced)
+    done.merged, done.made = done.merged + len(one.files), done.made + 1
+    done.bytes_before += sum(file.size for file in one.files)
+    done.bytes_after += len(memoryview(made.content))
+    done.repeats += made.repeats
+    progress(target.path, len(one.files))
+
+
+def _finish(store: Store) -> None:
+    """Remove what merged files replace and is still there."""
+    for _, same in groupby(lake_files(store.list(), ()), lambda one: (one.name.folder, one.name.origin)):
+        names = [one.name for one in same]
+        paths = {name.path for name in names}
+        for merged in (name for name in names if name.merged and len(paths) > 1):
+            footer = opened(store, merged.path).footer
+            left = {f"{merged.folder}/{one}" for one in (footer.merged if footer else ())} & paths
+            store.remove(sorted(left))
+            paths -= left

@@ -1,0 +1,144 @@
+"""Claims: a process that ends or stands still at any call to the store, and the one that takes over from it."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from app.sinks.parquet.claim import KEPT, Chain
+from app.sinks.parquet.columns import FileLayout
+from app.sinks.parquet.footer import Source
+from app.sinks.parquet.local_store import LocalStore
+from app.sinks.parquet.names import Origin, tag_of
+from app.sinks.parquet.partition_rows import PartitionRows
+from app.sinks.parquet.stored import Store
+from app.sinks.parquet.writing import RowWriter
+from app.sinks.record import SinkRecord
+from tests import DEFAULT
+from tests.unit.sinks.parquet.lake import START, expected, places, record
+from tests.unit.sinks.parquet.stores import DiedError, HookedStore, die, nothing
+
+LAYOUT = FileLayout(DEFAULT, "zstd", encodings=True)
+ORIGIN = Origin("iot-stream", tag_of("t"), 0)
+LAST = 160  # offset after the last record
+
+
+def two_days(first: int, after: int) -> list[SinkRecord]:
+    """Records whose readings are of two days in turn: two files a claim."""
+    return [record(offset, time=START.replace(day=29 + offset % 2)) for offset in range(first, after)]
+
+
+class Writing:
+    """A process that writes the topic's records, some at a time."""
+
+    def __init__(self, store: Store, name: str, encoder: ThreadPoolExecutor) -> None:
+        self._store, self._name, self._encoder = store, name, encoder
+        self.chain = Chain(store, ORIGIN, "t")
+        self.chain.load()
+
+    def write(self, after: int, step: int = 80) -> None:
+        """Write what is from the end of the chain up to `after`, as one that has read it before."""
+        while (start := self.chain.position or 0) < after:
+            until = min(start + step, after)
+            rows = PartitionRows(LAYOUT, self._encoder, floor=0)
+            rows.add(two_days(start, until))
+            closed = rows.close(Source("iot-stream", "t", 0, "Telemetry", "parquet"))
+            writer = RowWriter(self._store, self.chain, self._name, LAYOUT)
+            writer.write([file.result() for file in closed.files], closed.until)
+
+
+def calls_of(tmp_path: Path, encoder: ThreadPoolExecutor) -> int:
+    """How many calls to the store it takes to write all."""
+    store = HookedStore(LocalStore(tmp_path / "counted"), -1)
+    Writing(store, "a", encoder).write(LAST)
+    return store.calls
+
+
+def everywhere(tmp_path: Path, encoder: ThreadPoolExecutor, hook: Callable[[Path], None], after: bool) -> None:
+    """Write all with `hook` at each call in turn, before or after it; then a third process finishes, and all is there
+    once.
+    """
+    for at in range(calls_of(tmp_path, encoder)):
+        root = tmp_path / f"lake-{at}-{after}"
+        call = lambda root=root: hook(root)  # noqa: E731
+        store = HookedStore(LocalStore(root), at, *((nothing, call) if after else (call, nothing)))
+        with suppress(DiedError):
+            Writing(store, "a", encoder).write(LAST)
+        last = Writing(LocalStore(root), "c", encoder)
+        last.write(LAST)
+        assert places(root) == expected(range(LAST)), f"call {at}"
+        assert last.chain.load() == LAST
+        assert not list((root / "_staging").rglob("*.tmp")), f"call {at}: staged files are left"
+
+
+@pytest.fixture(scope="module")
+def encoder() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1)
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_process_may_end_at_any_call(tmp_path: Path, encoder: ThreadPoolExecutor, after: bool) -> None:
+    everywhere(tmp_path, encoder, lambda root: die(), after)
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("upto", [50, 100])
+def test_a_process_may_stand_still_at_any_call_while_another_goes_on(
+    tmp_path: Path, encoder: ThreadPoolExecutor, after: bool, upto: int
+) -> None:
+    """The other one writes other ranges than the first would: up to `upto`, 50 records at a time."""
+    everywhere(tmp_path, encoder, lambda root: Writing(LocalStore(root), "b", encoder).write(upto, 50), after)
+
+
+def test_one_that_stood_still_for_many_claims_writes_nothing(tmp_path: Path, encoder: ThreadPoolExecutor) -> None:
+    """The claim that it would have to find taken has been removed as an old one."""
+    late = Writing(LocalStore(tmp_path), "a", encoder)
+    Writing(LocalStore(tmp_path), "b", encoder).write(100, 10)
+    names = sorted((tmp_path / ORIGIN.claims).iterdir())
+    assert len(names) == KEPT
+    late.write(LAST, 90)
+    assert places(tmp_path) == expected(range(LAST))
+    assert Chain(LocalStore(tmp_path), ORIGIN, "t").load() == LAST
+
+
+def test_files_alone_say_where_to_go_on(tmp_path: Path, encoder: ThreadPoolExecutor) -> None:
+    Writing(LocalStore(tmp_path), "a", encoder).write(100)
+    for path in (tmp_path / "_claims").rglob("*.json"):
+        path.unlink()
+    assert Chain(LocalStore(tmp_path), ORIGIN, "t").load() == 100
+    assert Chain(LocalStore(tmp_path), ORIGIN._replace(partition=1), "t").load() == 0
+
+
+def test_a_claim_that_cannot_be_read_is_no_new_beginning(tmp_path: Path, encoder: ThreadPoolExecutor) -> None:
+    Writing(LocalStore(tmp_path), "a", encoder).write(100)
+    newest = max((tmp_path / ORIGIN.claims).iterdir())
+    newest.write_bytes(b"")
+    with pytest.raises(OSError, match="is no claim"):
+        Chain(LocalStore(tmp_path), ORIGIN, "t").load()
+
+
+def test_every_failure_is_tried_again_where_it_was(tmp_path: Path, encoder: ThreadPoolExecutor) -> None:
+    """A disk that refuses each call once."""
+
+    def fail() -> None:
+        raise OSError("full")
+
+    for after in (False, True):
+        for at in count():
+            root = tmp_path / f"{at}-{after}"
+            store = HookedStore(LocalStore(root), at, *((nothing, fail) if after else (fail, nothing)))
+            chain = Chain(store, ORIGIN, "t")
+            rows = PartitionRows(LAYOUT, encoder, floor=0)
+            rows.add(two_days(0, 50))
+            closed = rows.close(Source("iot-stream", "t", 0, "Telemetry", "parquet"))
+            writer = RowWriter(store, chain, "a", LAYOUT)
+            encoded = [file.result() for file in closed.files]
+            with suppress(OSError):
+                writer.write(encoded, closed.until)
+            writer.write(encoded, closed.until)
+            assert places(root) == expected(range(50))
+            if store.calls <= at:
+                break

@@ -1,0 +1,242 @@
+"""The Parquet sink on a directory: what is in the files, how far a flush came, and who writes what after a takeover."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from app.core.model.records import Kind
+from app.sinks.parquet.footer import footer_of
+from app.sinks.parquet.names import tag_of
+from app.sinks.parquet.partition_rows import CHUNK
+from app.sinks.port import SinkMisconfigured, SinkUnavailable
+from tests.unit.sinks.parquet.lake import expected, files, places, record, records, refused, rows, sink
+
+DAY = timedelta(days=1)
+
+
+async def test_a_flush_writes_each_record_and_says_how_far_it_came(tmp_path: Path) -> None:
+    one = sink(tmp_path)
+    await one.open()
+    assert await one.resume("iot-stream", [0, 1]) == {}
+    one.add([*records(0, 3 * CHUNK), *records(7, 10, partition=1)])
+    assert one.held.records == 3 * CHUNK + 3
+    assert one.held.bytes > 0
+    assert one.held.oldest
+    done = await one.flush()
+    assert (done.upto, done.written, done.refused) == ({0: 3 * CHUNK, 1: 10}, 3 * CHUNK + 3, [])
+    assert places(tmp_path) == expected(range(3 * CHUNK)) + expected(range(7, 10), partition=1)
+    assert one.held.records == one.held.bytes == 0
+    assert one.held.oldest is None
+    assert (await one.flush()).upto == {}
+    await one.close()
+
+
+async def test_a_file_has_the_columns_of_raw_telemetry_and_where_a_row_came_from(tmp_path: Path) -> None:
+    one = sink(tmp_path, parquet_compression="zstd")
+    when = datetime(2026, 11, 30, 23, 59, 59, 999999, tzinfo=UTC)
+    one.add([record(5, time=when, temperature=None, battery=-7, extra='{"a":1e400,"b":"\u00e9"}')])
+    await one.flush()
+    (path,) = files(tmp_path)
+    assert path.parent.name == "day=2026-11-30"
+    assert path.name.endswith("-0-000000000005-000000000005.parquet")
+    assert rows(path) == [
+        {
+            "time": when,
+            "user_id": "alice",
+            "device_id": "device-5",
+            "sequence_id": 5,
+            "temperature": None,
+            "battery": -7,
+            "extra_data": '{"a":1e400,"b":"\u00e9"}',
+            "kafka_partition": 0,
+            "kafka_offset": 5,
+        }
+    ]
+    footer = footer_of(pq.ParquetFile(path).metadata.metadata)
+    assert footer
+    assert (footer.first, footer.last, footer.rows, footer.source.topic_id) == (5, 5, 1, "topic-1")
+    assert (footer.source.topic, footer.source.partition, footer.source.sink) == ("iot-stream", 0, "parquet")
+
+
+async def test_readings_of_other_days_are_in_the_directories_of_those_days(tmp_path: Path) -> None:
+    one = sink(tmp_path)
+    midnight = datetime(2026, 11, 30, tzinfo=UTC)
+    times = [midnight - timedelta(microseconds=1), midnight, midnight - 80 * DAY, midnight + DAY, midnight, midnight]
+    one.add([record(offset, time=time) for offset, time in enumerate(times)])
+    await one.flush()
+    assert [path.parent.name for path in files(tmp_path)] == [
+        "day=2026-09-11", "day=2026-11-29", "day=2026-11-30", "day=2026-12-01",
+    ]  # fmt: skip
+    assert places(tmp_path) == expected(range(6))
+    assert [row["kafka_offset"] for row in rows(files(tmp_path)[2])] == [1, 4, 5]
+
+
+async def test_reading_goes_on_after_the_last_file_whatever_kafka_knows(tmp_path: Path) -> None:
+    first = sink(tmp_path)
+    first.add(records(0, 100))
+    await first.flush()  # and it ends here, before Kafka's commit
+    second = sink(tmp_path)
+    await second.open()
+    assert await second.resume("iot-stream", [0, 1]) == {0: 100}
+    second.add(records(50, 120))  # whoever does not ask is given no row twice all the same
+    done = await second.flush()
+    assert (done.upto, done.written) == ({0: 120}, 70)
+    assert places(tmp_path) == expected(range(120))
+
+
+async def test_of_two_that_hold_the_same_records_one_writes_them(tmp_path: Path) -> None:
+    paused, owner = sink(tmp_path), sink(tmp_path)
+    for one in (paused, owner):
+        await one.resume("iot-stream", [0])
+    paused.add(records(0, 200))
+    owner.add(records(0, 150))
+    assert (await owner.flush()).upto == {0: 150}
+    done = await paused.flush()
+    assert (done.upto, done.written) == ({0: 200}, 200)
+    assert places(tmp_path) == expected(range(200))
+    owner.add(records(150, 260))  # what the paused one has written is in here too
+    assert (await owner.flush()).upto == {0: 260}
+    assert places(tmp_path) == expected(range(260))
+
+
+async def test_who_is_first_may_be_the_paused_one(tmp_path: Path) -> None:
+    paused, owner = sink(tmp_path), sink(tmp_path)
+    for one in (paused, owner):
+        await one.resume("iot-stream", [0])
+    owner.add(records(0, 150))
+    paused.add(records(0, 200))
+    await paused.flush()
+    assert (await owner.flush()).written == 150
+    owner.add(records(150, 300))
+    assert (await owner.flush()).upto == {0: 300}
+    assert places(tmp_path) == expected(range(300))
+
+
+async def test_a_place_that_takes_nothing_costs_time_and_no_record(tmp_path: Path) -> None:
+    root = tmp_path / "lake"
+    one = sink(root)
+    await one.open()
+    one.add(records(0, 100))
+    with refused(root):
+        for _ in range(3):
+            with pytest.raises(SinkUnavailable):
+                await one.flush()
+        one.add(records(100, 130))
+        assert one.held.records == 130
+        assert one.due
+    assert (await one.flush()).upto == {0: 130}
+    assert places(root) == expected(range(130))
+    assert not one.due
+
+
+async def test_what_was_written_before_a_failure_is_said_with_it(tmp_path: Path) -> None:
+    one = sink(tmp_path)
+    await one.resume("iot-stream", [0, 1])
+    one.add([*records(0, 10), *records(0, 20, partition=1)])
+    blocked = tmp_path / "_claims" / f"iot-stream-{tag_of('topic-1')}" / "1"  # where the second partition's claims go
+    blocked.parent.mkdir(parents=True)
+    blocked.write_bytes(b"")
+    with pytest.raises(SinkUnavailable) as failure:
+        await one.flush()
+    assert (failure.value.so_far.upto, failure.value.so_far.written) == ({0: 10}, 10)
+    assert one.held.records == 20
+    blocked.unlink()
+    done = await one.flush()
+    assert (done.upto, done.written) == ({1: 20}, 20)
+    assert places(tmp_path) == expected(range(10)) + expected(range(20), partition=1)
+
+
+async def test_a_flush_that_is_cancelled_is_made_again_and_writes_nothing_twice(tmp_path: Path) -> None:
+    one = sink(tmp_path)
+    written, upto = 0, dict[int, int]()
+    for at in range(20):
+        one.add([*records(at * 50, at * 50 + 50), *records(at * 50, at * 50 + 50, partition=1)])
+        flush = asyncio.create_task(one.flush())
+        await asyncio.sleep(0.0005 * at)
+        flush.cancel()
+        try:
+            done = await flush
+        except asyncio.CancelledError:
+            continue
+        written, upto = written + done.written, {**upto, **done.upto}
+    done = await one.flush()
+    assert written + done.written == 2000
+    assert {**upto, **done.upto} == {0: 1000, 1: 1000}
+    assert places(tmp_path) == expected(range(1000)) + expected(range(1000), partition=1)
+
+
+async def test_what_is_revoked_is_not_written(tmp_path: Path) -> None:
+    one = sink(tmp_path)
+    await one.resume("iot-stream", [0, 1])
+    one.add([*records(0, 10), *records(0, 10, partition=1)])
+    await one.revoked([0])
+    assert (await one.flush()).upto == {1: 10}
+    assert await one.resume("iot-stream", [0]) == {}
+    one.add(records(0, 15))
+    assert (await one.flush()).upto == {0: 15}
+    assert places(tmp_path) == expected(range(15)) + expected(range(10), partition=1)
+
+
+async def test_reading_that_begins_again_without_a_word_writes_nothing_twice(tmp_path: Path) -> None:
+    one = sink(tmp_path)
+    await one.resume("iot-stream", [0])
+    one.add(records(0, 100))
+    one.add(records(50, 120))  # some of it again
+    one.add(records(0, 130))  # all of it again
+    done = await one.flush()
+    assert done.upto == {0: 130}
+    assert done.written == 100 + 70 + 130, "each record that was added counts"
+    assert places(tmp_path) == expected(range(130))
+
+
+async def test_a_topic_that_was_made_anew_begins_files_of_its_own(tmp_path: Path) -> None:
+    one = sink(tmp_path, identity="topic-1")
+    one.add(records(0, 100))
+    await one.flush()
+    two = sink(tmp_path, identity="topic-2")
+    assert await two.resume("iot-stream", [0]) == {}
+    two.add(records(0, 100))
+    await two.flush()
+    assert places(tmp_path) == sorted(2 * expected(range(100)))
+
+
+async def test_a_row_that_fits_no_column_is_refused_alone(tmp_path: Path) -> None:
+    one = sink(tmp_path)
+    bad = record(3, extra="\ud800")
+    one.add([*records(0, 3), bad, *records(4, 3000)])
+    done = await one.flush()
+    assert [(refused.offset, bool(why)) for refused, why in done.refused] == [(3, True)]
+    assert (done.written, done.upto) == (2999, {0: 3000})
+    assert places(tmp_path) == expected(range(3), range(4, 3000))
+
+
+async def test_so_much_memory_makes_a_flush_due(tmp_path: Path) -> None:
+    one = sink(tmp_path, parquet_rotate_bytes=1_000_000)
+    one.add(records(0, CHUNK))
+    assert not one.due
+    one.add(records(CHUNK, 20 * CHUNK))
+    assert one.due
+    assert sink(tmp_path, parquet_rotate_seconds=7.5).linger == 7.5
+    await one.close()
+    await one.close()
+
+
+async def test_a_lake_is_that_of_one_sink(tmp_path: Path) -> None:
+    for _ in range(2):
+        await sink(tmp_path, name="archive").open()
+    with pytest.raises(SinkMisconfigured, match="the sink archive writes there"):
+        await sink(tmp_path, name="parquet").open()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SinkMisconfigured, match="no directory"):
+        await sink(tmp_path / "file").open()
+    with pytest.raises(SinkMisconfigured, match="telemetry alone"):
+        sink(tmp_path, sink_kinds=(Kind.TELEMETRY, Kind.STATUS))
+
+
+async def test_a_sample_is_shown_and_not_written(tmp_path: Path) -> None:
+    (line,) = sink(tmp_path).shown(records(4, 5))
+    assert line.startswith("day=2026-11-30/  time=2026-11-30 12:00:00.004000+00:00, user_id=alice, ")
+    assert files(tmp_path) == []
