@@ -111,7 +111,7 @@ class Chain:
             for file in self._store.list(self.origin.staging)
             if (start := start_of(file.path)) is not None
             and start <= last.start
-            and not file.path.startswith(f"{staging_of(self.origin, last.start, last.writer)}/")
+            and not file.path.startswith(staging_of(self.origin, last.start, last.writer))
         ]
         self._store.remove([*claims[:-KEPT], *left])
 

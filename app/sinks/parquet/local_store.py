@@ -79,8 +79,6 @@ class LocalStore:
         except FileNotFoundError:
             return False
         _sync(named.parent)
-        with suppress(OSError):
-            (self._root / source).parent.rmdir()
         return True
 
     def read(self, path: str) -> bytes | None:
@@ -102,14 +100,8 @@ class LocalStore:
 
     def remove(self, paths: Iterable[str]) -> None:
         """As in Store."""
-        folders = set()
         for path in paths:
             (self._root / path).unlink(missing_ok=True)
-            folders.add((self._root / path).parent)
-        for folder in folders:
-            if folder != self._root:
-                with suppress(OSError):  # it has other files
-                    folder.rmdir()
 
     def input(self, path: str) -> Any:
         """As in Store."""

@@ -3,7 +3,7 @@
     day=2026-11-30/iot-stream-1f0c2b7a-3-000000000100-000000000199.parquet    rows of one day, of offsets 100 to 199
     day=2026-11-30/iot-stream-1f0c2b7a-3-000000000100-000000009999.merged.parquet    of several such files, merged
     _claims/iot-stream-1f0c2b7a/3/00000000000000000100.json                   who wrote from offset 100 on, and what
-    _staging/iot-stream-1f0c2b7a/3/00000000000000000100-9be1c04d/2026-11-30.tmp    not published yet
+    _staging/iot-stream-1f0c2b7a/3/00000000000000000100-9be1c04d-2026-11-30.tmp    not published yet
 
 1f0c2b7a stands for the topic that had the name when the file was written: one that is made anew begins at offset 0
 again. Readers leave out what begins with an underscore, or does not end in .parquet.
@@ -82,8 +82,8 @@ def claim_path(origin: Origin, start: int) -> str:
 
 
 def staging_of(origin: Origin, start: int, writer: str) -> str:
-    """The directory of what `writer` has staged of the offsets from `start` on."""
-    return f"{origin.staging}/{start:020d}-{writer}"
+    """What the paths of all that `writer` has staged of the offsets from `start` on begin with."""
+    return f"{origin.staging}/{start:020d}-{writer}-"
 
 
 def start_of(path: str) -> int | None:

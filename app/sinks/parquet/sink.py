@@ -25,6 +25,7 @@ from app.sinks.parquet.footer import Source
 from app.sinks.parquet.lake import lake_of, own
 from app.sinks.parquet.names import Origin, folder_of, tag_of
 from app.sinks.parquet.partition_rows import ClosedRows, PartitionRows, Refused
+from app.sinks.parquet.stored import Store
 from app.sinks.parquet.topic_identity import Identify, identities
 from app.sinks.parquet.writing import RowWriter
 from app.sinks.port import Flushed, Held, SinkMisconfigured, SinkUnavailable
@@ -54,12 +55,18 @@ class ParquetSink:
 
     kind = "parquet"
 
-    def __init__(self, name: str, settings: Settings, identify: Identify | None = None) -> None:
-        """`identify` says which topic a name means; by default Kafka does. Raises SinkMisconfigured."""
+    def __init__(
+        self, name: str, settings: Settings, identify: Identify | None = None, store: Store | None = None
+    ) -> None:
+        """`identify` says which topic a name means, by default Kafka does; `store` is that of the settings by default.
+
+        Raises SinkMisconfigured.
+        """
         if set(settings.sink_kinds) != {Kind.TELEMETRY}:
             raise SinkMisconfigured(f"the sink {name} writes telemetry alone: leave IOT_SINK_KINDS as it is")
         self.name, self.linger = name, settings.parquet_rotate_seconds
-        self._store, self._layout = lake_of(settings)
+        of_settings, self._layout = lake_of(settings)
+        self._store = store or of_settings
         self._most_bytes = min(settings.parquet_rotate_bytes, settings.sink_buffer_bytes)
         self._schema_name = settings.telemetry_schema.name
         self._identify = identify or identities(settings)

@@ -39,7 +39,7 @@ class Store(Protocol):
         """All files below a directory, by path; none when it is not there."""
 
     def remove(self, paths: Iterable[str]) -> None:
-        """Remove files, and directories that this leaves empty; what is not there is left out."""
+        """Remove files; what is not there is left out."""
 
     def input(self, path: str) -> Any:
         """A file to read from at any place (pyarrow.NativeFile)."""

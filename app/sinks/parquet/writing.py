@@ -48,11 +48,11 @@ class RowWriter:
         return sum(file.size for file in self._claim.files) if self._claim else 0
 
     def _stage(self, files: Sequence[EncodedFile], start: int, until: int) -> Claim:
-        folder = staging_of(self._chain.origin, start, self._writer)
+        begin = staging_of(self._chain.origin, start, self._writer)
         staged = []
         for file in files:
             name = FileName(folder_of(file.day), self._chain.origin, file.footer.first, file.footer.last, False)
-            one = StagedFile(f"{folder}/{file.day}.tmp", name.path, file.footer.rows, len(memoryview(file.content)))
+            one = StagedFile(f"{begin}{file.day}.tmp", name.path, file.footer.rows, len(memoryview(file.content)))
             self._store.put(one.staged, file.content)
             staged.append(one)
         return Claim(start, until, self._writer, staged)
