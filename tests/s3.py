@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from moto.server import DomainDispatcherApplication, create_backend_app
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from pyarrow import fs
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 KEY, SECRET, BUCKET = "test", "testtest", "lake"
@@ -57,16 +58,18 @@ class S3Server:
 @contextmanager
 def s3_server() -> Iterator[S3Server]:
     """A server with the bucket BUCKET, for the account KEY and SECRET."""
-    import boto3
-
     server = S3Server()
     server.start()
     try:
-        client = boto3.client(
-            "s3", endpoint_url=server.url, aws_access_key_id=KEY, aws_secret_access_key=SECRET, region_name="us-east-1"
+        system = fs.S3FileSystem(
+            access_key=KEY,
+            secret_key=SECRET,
+            endpoint_override=server.url.partition("://")[2],
+            scheme="http",
+            region="us-east-1",
+            allow_bucket_creation=True,
         )
-        client.create_bucket(Bucket=BUCKET)
-        client.close()
+        system.create_dir(BUCKET)
         server.requests.clear()
         yield server
     finally:

@@ -8,7 +8,7 @@ What a flush could not write stays closed, and the next flush begins with it; wh
 """
 
 import asyncio
-import uuid
+import time
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
@@ -70,7 +70,6 @@ class ParquetSink:
         self._most_bytes = min(settings.parquet_rotate_bytes, settings.sink_buffer_bytes)
         self._schema_name = settings.telemetry_schema.name
         self._identify = identify or identities(settings)
-        self._writer = uuid.uuid4().hex[:8]
         self._encoder = ThreadPoolExecutor(1, "parquet-encode")
         self._files = ThreadPoolExecutor(1, "parquet-write")
         self._topic = settings.kafka_topic
@@ -89,12 +88,16 @@ class ParquetSink:
 
     async def resume(self, topic: str, partitions: Collection[int]) -> Mapping[int, int]:
         """As in Sink: after the last record that is in a file."""
-        self._topic, self._identity = topic, None
-        chains = {partition: await self._new_chain(partition) for partition in partitions}
-        for chain in chains.values():
-            await self._in_thread(chain.load)
-        self._chains |= chains
-        return {partition: chain.position or 0 for partition, chain in chains.items() if chain.found}
+        self._topic, self._identity = topic, await self._identify(topic)
+        found = {}
+        for partition in partitions:
+            chain = self._chains.get(partition)
+            if chain is None or chain.identity != self._identity:
+                chain = self._chains[partition] = await self._new_chain(partition)
+            position = await self._in_thread(chain.load)
+            if chain.found:
+                found[partition] = position
+        return found
 
     def add(self, records: Sequence[SinkRecord]) -> None:
         """As in Sink."""
@@ -108,17 +111,18 @@ class ParquetSink:
     def held(self) -> Held:
         """As in Sink."""
         closed = [one.rows for waiting in self._closed.values() for one in waiting]
-        rows = [*self._rows.values()]
-        if not closed and not rows:
+        rows, unsaid = [*self._rows.values()], self._written + len(self._refused)
+        if not closed and not rows and not unsaid:
             return Held()
-        records = sum(one.records + len(one.refused) for one in closed) + sum(one.records for one in rows)
+        records = unsaid + sum(one.records + len(one.refused) for one in closed) + sum(one.records for one in rows)
         size = sum(one.bytes for one in closed) + sum(one.bytes for one in rows)
-        return Held(records, size, min(one.oldest for one in (*closed, *rows)))
+        oldest = min([one.oldest for one in closed] + [one.oldest for one in rows], default=time.monotonic())
+        return Held(records, size, oldest)
 
     @property
     def due(self) -> bool:
         """As in Sink: files take as much memory as is set, or a flush has not come to its end."""
-        return bool(self._closed) or self.held.bytes >= self._most_bytes
+        return bool(self._closed or self._written or self._refused) or self.held.bytes >= self._most_bytes
 
     async def flush(self) -> Flushed:
         """As in Sink, one partition after another. Raises SinkUnavailable with what was done so far."""
@@ -170,7 +174,7 @@ class ParquetSink:
             if partition not in self._chains:  # nobody asked where to go on, or reading has gone back
                 self._chains[partition] = await self._new_chain(partition)
             rows, chain = self._rows.pop(partition), self._chains[partition]
-            writer = RowWriter(self._store, chain, self._writer, self._layout)
+            writer = RowWriter(self._store, chain, self._layout)
             closed = rows.close(Source(self._topic, chain.identity, partition, self._schema_name, self.name))
             self._closed.setdefault(partition, []).append(_Closed(closed, writer))
 

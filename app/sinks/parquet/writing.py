@@ -2,6 +2,7 @@
 sink that does so, in which nothing else touches what is in here.
 """
 
+import uuid
 from collections.abc import Sequence
 
 import structlog
@@ -18,9 +19,9 @@ log = structlog.get_logger()
 class RowWriter:
     """Writes one claim's rows. After an OSError the call is made again, and goes on where it was."""
 
-    def __init__(self, store: Store, chain: Chain, writer: str, layout: FileLayout) -> None:
-        """`writer` is this process, told from all others."""
-        self._store, self._chain, self._writer, self._layout = store, chain, writer, layout
+    def __init__(self, store: Store, chain: Chain, layout: FileLayout) -> None:
+        self._store, self._chain, self._layout = store, chain, layout
+        self._writer = uuid.uuid4().hex[:8]  # these rows of this process, and no others
         self._claim: Claim | None = None
         self._done = False
 

@@ -34,8 +34,8 @@ def two_days(first: int, after: int) -> list[SinkRecord]:
 class Writing:
     """A process that writes the topic's records, some at a time."""
 
-    def __init__(self, store: Store, name: str, encoder: ThreadPoolExecutor) -> None:
-        self._store, self._name, self._encoder = store, name, encoder
+    def __init__(self, store: Store, encoder: ThreadPoolExecutor) -> None:
+        self._store, self._encoder = store, encoder
         self.chain = Chain(store, ORIGIN, "t")
         self.chain.load()
 
@@ -46,14 +46,14 @@ class Writing:
             rows = PartitionRows(LAYOUT, self._encoder, floor=0)
             rows.add(two_days(start, until))
             closed = rows.close(Source("iot-stream", "t", 0, "Telemetry", "parquet"))
-            writer = RowWriter(self._store, self.chain, self._name, LAYOUT)
+            writer = RowWriter(self._store, self.chain, LAYOUT)
             writer.write([file.result() for file in closed.files], closed.until)
 
 
 def calls_of(tmp_path: Path, encoder: ThreadPoolExecutor) -> int:
     """How many calls to the store it takes to write all."""
     store = HookedStore(LocalStore(tmp_path / "counted"), -1)
-    Writing(store, "a", encoder).write(LAST)
+    Writing(store, encoder).write(LAST)
     return store.calls
 
 
@@ -66,8 +66,8 @@ def everywhere(tmp_path: Path, encoder: ThreadPoolExecutor, hook: Callable[[Path
         call = lambda root=root: hook(root)  # noqa: E731
         store = HookedStore(LocalStore(root), at, *((nothing, call) if after else (call, nothing)))
         with suppress(DiedError):
-            Writing(store, "a", encoder).write(LAST)
-        last = Writing(LocalStore(root), "c", encoder)
+            Writing(store, encoder).write(LAST)
+        last = Writing(LocalStore(root), encoder)
         last.write(LAST)
         assert places(root) == expected(range(LAST)), f"call {at}"
         assert last.chain.load() == LAST
@@ -90,13 +90,13 @@ def test_a_process_may_stand_still_at_any_call_while_another_goes_on(
     tmp_path: Path, encoder: ThreadPoolExecutor, after: bool, upto: int
 ) -> None:
     """The other one writes other ranges than the first would: up to `upto`, 50 records at a time."""
-    everywhere(tmp_path, encoder, lambda root: Writing(LocalStore(root), "b", encoder).write(upto, 50), after)
+    everywhere(tmp_path, encoder, lambda root: Writing(LocalStore(root), encoder).write(upto, 50), after)
 
 
 def test_one_that_stood_still_for_many_claims_writes_nothing(tmp_path: Path, encoder: ThreadPoolExecutor) -> None:
     """The claim that it would have to find taken has been removed as an old one."""
-    late = Writing(LocalStore(tmp_path), "a", encoder)
-    Writing(LocalStore(tmp_path), "b", encoder).write(100, 10)
+    late = Writing(LocalStore(tmp_path), encoder)
+    Writing(LocalStore(tmp_path), encoder).write(100, 10)
     names = sorted((tmp_path / ORIGIN.claims).iterdir())
     assert len(names) == KEPT
     late.write(LAST, 90)
@@ -105,7 +105,7 @@ def test_one_that_stood_still_for_many_claims_writes_nothing(tmp_path: Path, enc
 
 
 def test_files_alone_say_where_to_go_on(tmp_path: Path, encoder: ThreadPoolExecutor) -> None:
-    Writing(LocalStore(tmp_path), "a", encoder).write(100)
+    Writing(LocalStore(tmp_path), encoder).write(100)
     for path in (tmp_path / "_claims").rglob("*.json"):
         path.unlink()
     assert Chain(LocalStore(tmp_path), ORIGIN, "t").load() == 100
@@ -113,7 +113,7 @@ def test_files_alone_say_where_to_go_on(tmp_path: Path, encoder: ThreadPoolExecu
 
 
 def test_a_claim_that_cannot_be_read_is_no_new_beginning(tmp_path: Path, encoder: ThreadPoolExecutor) -> None:
-    Writing(LocalStore(tmp_path), "a", encoder).write(100)
+    Writing(LocalStore(tmp_path), encoder).write(100)
     newest = max((tmp_path / ORIGIN.claims).iterdir())
     newest.write_bytes(b"")
     with pytest.raises(OSError, match="is no claim"):
@@ -134,7 +134,7 @@ def test_every_failure_is_tried_again_where_it_was(tmp_path: Path, encoder: Thre
             rows = PartitionRows(LAYOUT, encoder, floor=0)
             rows.add(two_days(0, 50))
             closed = rows.close(Source("iot-stream", "t", 0, "Telemetry", "parquet"))
-            writer = RowWriter(store, chain, "a", LAYOUT)
+            writer = RowWriter(store, chain, LAYOUT)
             encoded = [file.result() for file in closed.files]
             with suppress(OSError):
                 writer.write(encoded, closed.until)
