@@ -179,7 +179,8 @@ class ParquetSink:
             self._closed.setdefault(partition, []).append(_Closed(closed, writer))
 
     async def _write(self, partition: int, closed: _Closed) -> None:
-        files = [await asyncio.wrap_future(file) for file in closed.rows.files]
+        # Shielded: whoever cancels the wait cancels no encoding, as the next flush waits for it too.
+        files = [await asyncio.shield(asyncio.wrap_future(file)) for file in closed.rows.files]
         size = await self._in_thread(closed.writer.write, files, closed.rows.until)
         if size:
             WRITTEN_BYTES.labels(self.name).inc(size)
