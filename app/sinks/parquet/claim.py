@@ -16,8 +16,8 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import Struct
 
-from app.sinks.parquet.names import CLAIMS, Origin, claim_path, parsed, staging_of, start_of
-from app.sinks.parquet.stored import Store
+from app.sinks.parquet.names import CLAIMS, LakePartition, claim_path, parsed, staging_of, start_of
+from app.sinks.parquet.stored import LakeStore
 
 KEPT = 8  # claims; whoever holds rows for an older one learns from the newest that it is late
 
@@ -31,7 +31,7 @@ class StagedFile(Struct, frozen=True):
     size: int  # bytes
 
 
-class Claim(Struct, frozen=True):
+class RangeClaim(Struct, frozen=True):
     """That `writer` has written what the topic has from `start` up to `until`, which is not included."""
 
     start: int
@@ -40,13 +40,13 @@ class Claim(Struct, frozen=True):
     files: Sequence[StagedFile]
 
 
-_decode_claim = msgspec.json.Decoder(Claim).decode
+_decode_claim = msgspec.json.Decoder(RangeClaim).decode
 
 
 class Chain:
     """The claims of one partition. All calls block, and raise OSError when the store cannot be asked now."""
 
-    def __init__(self, store: Store, origin: Origin, identity: str) -> None:
+    def __init__(self, store: LakeStore, origin: LakePartition, identity: str) -> None:
         """`identity` is the id of the topic; `origin` has its tag."""
         self._store, self.origin, self.identity = store, origin, identity
         self.position: int | None = None  # where the next claim is from; None: not read yet
@@ -64,7 +64,7 @@ class Chain:
         self._tidy(claims, last)
         return self.position
 
-    def take(self, claim: Claim) -> bool:
+    def take(self, claim: RangeClaim) -> bool:
         """Make a claim from `position` on; False when another process was first. Safe to call again after OSError."""
         path = claim_path(self.origin, claim.start)
         if not self._store.put_new(path, msgspec.json.encode(claim)) and self._claim(path).writer != claim.writer:
@@ -76,20 +76,20 @@ class Chain:
         self._store.remove(claims[:-KEPT])
         return True
 
-    def publish(self, claim: Claim) -> None:
+    def publish(self, claim: RangeClaim) -> None:
         """Give the files of a claim their names. Those that are staged no longer have theirs already."""
         for file in claim.files:
             self._store.move(file.staged, file.path)
         self.position, self.found = claim.until, True
 
-    def drop(self, claim: Claim) -> None:
+    def drop(self, claim: RangeClaim) -> None:
         """Remove what was staged for a claim that another process was first with."""
         self._store.remove(file.staged for file in claim.files)
 
     def _claims(self) -> list[str]:
         return [file.path for file in self._store.list(self.origin.claims) if start_of(file.path) is not None]
 
-    def _claim(self, path: str) -> Claim:
+    def _claim(self, path: str) -> RangeClaim:
         content = self._store.read(path)
         try:
             return _decode_claim(content or b"")
@@ -104,7 +104,7 @@ class Chain:
         self.found = bool(names)
         return max((name.last + 1 for name in names), default=0)
 
-    def _tidy(self, claims: Sequence[str], last: Claim) -> None:
+    def _tidy(self, claims: Sequence[str], last: RangeClaim) -> None:
         """Remove old claims, and what was staged from an offset that is claimed by now and is not of its claim."""
         left = [
             file.path
@@ -116,7 +116,7 @@ class Chain:
         self._store.remove([*claims[:-KEPT], *left])
 
 
-def newest_claims(store: Store) -> dict[tuple[str, str], Claim]:
+def newest_claims(store: LakeStore) -> dict[tuple[str, str], RangeClaim]:
     """The last claim of each partition, by (topic with its tag, partition). Raises OSError."""
     newest: dict[tuple[str, str], str] = {}
     for file in store.list(CLAIMS):

@@ -21,7 +21,7 @@ from app.sinks.parquet.columns import FileLayout
 from app.sinks.parquet.lake import lake_of
 from app.sinks.parquet.merge import alike, merge, opened
 from app.sinks.parquet.names import STAGING
-from app.sinks.parquet.stored import Store
+from app.sinks.parquet.stored import LakeStore
 
 
 class Compaction(Struct):
@@ -53,7 +53,7 @@ def compact(settings: Settings, progress: Progress = lambda path, files: None) -
 
 
 def compact_in(
-    store: Store, layout: FileLayout, most_bytes: int, progress: Progress = lambda path, files: None
+    store: LakeStore, layout: FileLayout, most_bytes: int, progress: Progress = lambda path, files: None
 ) -> Compaction:
     """The same for a store; merged files have `most_bytes` at most. Raises OSError."""
     done = Compaction()
@@ -64,7 +64,7 @@ def compact_in(
     return done
 
 
-def _merge_bin(store: Store, layout: FileLayout, one: Bin, done: Compaction, progress: Progress) -> None:
+def _merge_bin(store: LakeStore, layout: FileLayout, one: Bin, done: Compaction, progress: Progress) -> None:
     inputs = [opened(store, file.name.path) for file in one.files]
     if not alike(inputs):
         done.other_columns += 1
@@ -90,7 +90,7 @@ def _merge_bin(store: Store, layout: FileLayout, one: Bin, done: Compaction, pro
     progress(target.path, len(one.files))
 
 
-def _finish(store: Store) -> None:
+def _finish(store: LakeStore) -> None:
     """Remove what merged files replace and is still there."""
     for _, same in groupby(lake_files(store.list(), ()), lambda one: (one.name.folder, one.name.origin)):
         names = [one.name for one in same]

@@ -8,7 +8,7 @@ from msgspec import Struct
 FOOTER = "iot-stream"  # the key of it among the footer's metadata
 
 
-class Source(Struct, frozen=True):
+class FileSource(Struct, frozen=True):
     """Where the rows of a file are from."""
 
     topic: str
@@ -25,7 +25,7 @@ class Source(Struct, frozen=True):
 class Footer(Struct, frozen=True, omit_defaults=True):
     """The origin of a file's rows."""
 
-    source: Source
+    source: FileSource
     first: int  # offset of the first row
     last: int  # and of the last
     rows: int

@@ -10,7 +10,7 @@ from app.sinks.parquet.columns import FileLayout
 from app.sinks.parquet.local_store import LocalStore
 from app.sinks.parquet.names import CLAIMS
 from app.sinks.parquet.s3_store import s3_store
-from app.sinks.parquet.stored import Store
+from app.sinks.parquet.stored import LakeStore
 from app.sinks.port import SinkMisconfigured
 
 _OWNER = f"{CLAIMS}/sink.json"
@@ -20,14 +20,14 @@ class _Owner(Struct):
     sink: str
 
 
-def lake_of(settings: Settings) -> tuple[Store, FileLayout]:
+def lake_of(settings: Settings) -> tuple[LakeStore, FileLayout]:
     """The store and the layout; connects to nothing. Raises SinkMisconfigured."""
     place = settings.parquet_dir
-    store: Store = s3_store(settings) if place.startswith("s3://") else LocalStore(Path(place).absolute())
+    store: LakeStore = s3_store(settings) if place.startswith("s3://") else LocalStore(Path(place).absolute())
     return store, FileLayout(settings.telemetry_schema, settings.parquet_compression, settings.parquet_encodings)
 
 
-def own(store: Store, sink: str) -> None:
+def own(store: LakeStore, sink: str) -> None:
     """Make the lake that of the sink `sink`: two sinks with other filters are no owners of one another's offsets.
 
     Raises SinkMisconfigured when it is another's, OSError.

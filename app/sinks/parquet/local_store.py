@@ -26,7 +26,7 @@ class LocalStore:
         self._root = root
 
     def check(self) -> None:
-        """As in Store: that a file can be written, and linked to, as claims are."""
+        """As in LakeStore: that a file can be written, and linked to, as claims are."""
         if self._root.exists() and not self._root.is_dir():
             raise SinkMisconfigured(f"IOT_PARQUET_DIR: {self._root} is no directory")
         probe = f"{STAGING}/probe-{uuid.uuid4().hex[:8]}"
@@ -43,7 +43,7 @@ class LocalStore:
                 self.remove([probe, f"{probe}-link"])
 
     def put(self, path: str, content: Any) -> None:
-        """As in Store."""
+        """As in LakeStore."""
         target = self._root / path
         _make(target.parent)
         try:
@@ -55,7 +55,7 @@ class LocalStore:
         _sync(target.parent)
 
     def put_new(self, path: str, content: bytes) -> bool:
-        """As in Store: a link is made at one go, and never to a name that is taken."""
+        """As in LakeStore: a link is made at one go, and never to a name that is taken."""
         target = self._root / path
         draft = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
         _make(target.parent)
@@ -71,7 +71,7 @@ class LocalStore:
         return True
 
     def move(self, source: str, target: str) -> bool:
-        """As in Store."""
+        """As in LakeStore."""
         named = self._root / target
         _make(named.parent)
         try:
@@ -82,14 +82,14 @@ class LocalStore:
         return True
 
     def read(self, path: str) -> bytes | None:
-        """As in Store."""
+        """As in LakeStore."""
         try:
             return (self._root / path).read_bytes()
         except FileNotFoundError:
             return None
 
     def list(self, folder: str = "") -> Sequence[StoredFile]:
-        """As in Store."""
+        """As in LakeStore."""
         found = []
         for place, _, names in os.walk(self._root / folder, onerror=_unless_missing):
             for name in names:
@@ -99,17 +99,17 @@ class LocalStore:
         return sorted(found)
 
     def remove(self, paths: Iterable[str]) -> None:
-        """As in Store."""
+        """As in LakeStore."""
         for path in paths:
             (self._root / path).unlink(missing_ok=True)
 
     def input(self, path: str) -> Any:
-        """As in Store."""
+        """As in LakeStore."""
         return pa.OSFile(str(self._root / path), "rb")
 
     @contextmanager
     def alone(self) -> Iterator[bool]:
-        """As in Store: a lock that ends with the process."""
+        """As in LakeStore: a lock that ends with the process."""
         _make(self._root)
         with (self._root / _LOCK).open("wb") as lock:
             try:

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from app.sinks.parquet.columns import OFFSET, ROW_GROUP
 from app.sinks.parquet.footer import Footer, footer_of
-from app.sinks.parquet.stored import Store
+from app.sinks.parquet.stored import LakeStore
 
 
 class Merged(Struct, frozen=True):
@@ -28,7 +28,7 @@ class LakeInput(Struct, frozen=True):
     footer: Footer | None
 
 
-def opened(store: Store, path: str) -> LakeInput:
+def opened(store: LakeStore, path: str) -> LakeInput:
     """A file of the lake, its footer read. Raises OSError, for what is no Parquet file too."""
     try:
         file = pq.ParquetFile(store.input(path))

@@ -22,7 +22,7 @@ _NAME = re.compile(
 _DIGITS = re.compile(r"(\d+)")
 
 
-class Origin(NamedTuple):
+class LakePartition(NamedTuple):
     """A partition of a topic, as it stands in names."""
 
     topic: str
@@ -44,7 +44,7 @@ class FileName(NamedTuple):
     """What the name of a published file says."""
 
     folder: str  # day=2026-11-30
-    origin: Origin
+    origin: LakePartition
     first: int  # offset of its first row
     last: int  # and of its last
     merged: bool
@@ -72,16 +72,16 @@ def parsed(path: str) -> FileName | None:
     found = _NAME.fullmatch(path)
     if found is None:
         return None
-    origin = Origin(found["topic"], found["tag"], int(found["partition"]))
+    origin = LakePartition(found["topic"], found["tag"], int(found["partition"]))
     return FileName(found["folder"], origin, int(found["first"]), int(found["last"]), bool(found["merged"]))
 
 
-def claim_path(origin: Origin, start: int) -> str:
+def claim_path(origin: LakePartition, start: int) -> str:
     """Where the claim on the offsets from `start` on stands."""
     return f"{origin.claims}/{start:020d}.json"
 
 
-def staging_of(origin: Origin, start: int, writer: str) -> str:
+def staging_of(origin: LakePartition, start: int, writer: str) -> str:
     """What the paths of all that `writer` has staged of the offsets from `start` on begin with."""
     return f"{origin.staging}/{start:020d}-{writer}-"
 

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from app.sinks.parquet.columns import OFFSET, FileLayout
 from app.sinks.parquet.day_file import DayFile, EncodedFile
-from app.sinks.parquet.footer import Source
+from app.sinks.parquet.footer import FileSource
 from app.sinks.record import SinkRecord
 
 CHUNK = 2000  # records that become columns at a time, 1 to 2 ms: the event loop is not kept any longer
@@ -76,7 +76,7 @@ class PartitionRows:
             self._convert(self._waiting[:CHUNK])
             del self._waiting[:CHUNK]
 
-    def close(self, source: Source) -> ClosedRows:
+    def close(self, source: FileSource) -> ClosedRows:
         """All that is in here, to be written; nothing is added to this object afterwards."""
         if self._waiting:
             self._convert(self._waiting)

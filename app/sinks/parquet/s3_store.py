@@ -66,7 +66,7 @@ class S3Store:
         self._system, self._place = system, place
 
     def check(self) -> None:
-        """As in Store: that an object can be written and removed."""
+        """As in LakeStore: that an object can be written and removed."""
         probe = f"{STAGING}/probe"
         try:
             self.put(probe, b"probe")
@@ -77,7 +77,9 @@ class S3Store:
             raise
 
     def put(self, path: str, content: Any) -> None:
-        """As in Store. A stream that fails half-way may leave a part behind, under a name that nobody reads."""
+        """As in LakeStore. A stream that fails half-way may leave a part behind, under a name that nobody reads.
+        Raises OSError also when fewer bytes are there than were written.
+        """
         with self._system.open_output_stream(self._key(path)) as stream:
             stream.write(content)
         stored = self._system.get_file_info(self._key(path))
@@ -85,14 +87,14 @@ class S3Store:
             raise OSError(f"s3://{self._key(path)} has {stored.size} bytes, not the {len(memoryview(content))} written")
 
     def put_new(self, path: str, content: bytes) -> bool:
-        """As in Store, as far as S3 goes: the last of two at the same moment has it, and both see which."""
+        """As in LakeStore, as far as S3 goes: the last of two at the same moment has it, and both see which."""
         if self.read(path) is not None:
             return False
         self.put(path, content)
         return self.read(path) == content
 
     def move(self, source: str, target: str) -> bool:
-        """As in Store: a copy on the server, and then the source is removed."""
+        """As in LakeStore: a copy on the server, and then the source is removed."""
         if self._system.get_file_info(self._key(source)).type == fs.FileType.NotFound:
             return False
         try:
@@ -105,7 +107,7 @@ class S3Store:
         return True
 
     def read(self, path: str) -> bytes | None:
-        """As in Store."""
+        """As in LakeStore."""
         try:
             with self._system.open_input_file(self._key(path)) as file:
                 content: bytes = file.read()
@@ -114,7 +116,7 @@ class S3Store:
             return None
 
     def list(self, folder: str = "") -> Sequence[StoredFile]:
-        """As in Store."""
+        """As in LakeStore."""
         selector = fs.FileSelector(self._key(folder).rstrip("/"), allow_not_found=True, recursive=True)
         return sorted(
             StoredFile(found.path[len(self._place) + 1 :], found.size)
@@ -123,18 +125,18 @@ class S3Store:
         )
 
     def remove(self, paths: Iterable[str]) -> None:
-        """As in Store."""
+        """As in LakeStore."""
         for path in paths:
             with suppress(FileNotFoundError):
                 self._system.delete_file(self._key(path))
 
     def input(self, path: str) -> Any:
-        """As in Store."""
+        """As in LakeStore."""
         return self._system.open_input_file(self._key(path))
 
     @contextmanager
     def alone(self) -> Iterator[bool]:
-        """As in Store: an object that says since when, and counts for LOCK_SECONDS."""
+        """As in LakeStore: an object that says since when, and counts for LOCK_SECONDS."""
         now = time.time()
         before = self.read(_LOCK)
         if before and now - float(before) < LOCK_SECONDS:

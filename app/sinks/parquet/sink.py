@@ -21,11 +21,11 @@ from msgspec import Struct
 from app.core.model.records import Kind
 from app.settings import Settings
 from app.sinks.parquet.claim import Chain
-from app.sinks.parquet.footer import Source
+from app.sinks.parquet.footer import FileSource
 from app.sinks.parquet.lake import lake_of, own
-from app.sinks.parquet.names import Origin, folder_of, tag_of
+from app.sinks.parquet.names import LakePartition, folder_of, tag_of
 from app.sinks.parquet.partition_rows import ClosedRows, PartitionRows, Refused
-from app.sinks.parquet.stored import Store
+from app.sinks.parquet.stored import LakeStore
 from app.sinks.parquet.topic_identity import Identify, identities
 from app.sinks.parquet.writing import RowWriter
 from app.sinks.port import Flushed, Held, SinkMisconfigured, SinkUnavailable
@@ -56,7 +56,7 @@ class ParquetSink:
     kind = "parquet"
 
     def __init__(
-        self, name: str, settings: Settings, identify: Identify | None = None, store: Store | None = None
+        self, name: str, settings: Settings, identify: Identify | None = None, store: LakeStore | None = None
     ) -> None:
         """`identify` says which topic a name means, by default Kafka does; `store` is that of the settings by default.
 
@@ -79,7 +79,7 @@ class ParquetSink:
         self._closed: dict[int, list[_Closed]] = {}
         self._upto: dict[int, int] = {}
         self._refused: list[Refused] = []
-        self._written = 0
+        self._unsaid = 0  # records that are done, and that no flush has said so of: they count as held
 
     async def open(self) -> None:
         """As in Sink: look whether files can be written there, and whether the lake is another sink's."""
@@ -111,10 +111,12 @@ class ParquetSink:
     def held(self) -> Held:
         """As in Sink."""
         closed = [one.rows for waiting in self._closed.values() for one in waiting]
-        rows, unsaid = [*self._rows.values()], self._written + len(self._refused)
-        if not closed and not rows and not unsaid:
+        rows = [*self._rows.values()]
+        if not closed and not rows and not self._unsaid:
             return Held()
-        records = unsaid + sum(one.records + len(one.refused) for one in closed) + sum(one.records for one in rows)
+        records = (
+            self._unsaid + sum(one.records + len(one.refused) for one in closed) + sum(one.records for one in rows)
+        )
         size = sum(one.bytes for one in closed) + sum(one.bytes for one in rows)
         oldest = min([one.oldest for one in closed] + [one.oldest for one in rows], default=time.monotonic())
         return Held(records, size, oldest)
@@ -122,7 +124,7 @@ class ParquetSink:
     @property
     def due(self) -> bool:
         """As in Sink: files take as much memory as is set, or a flush has not come to its end."""
-        return bool(self._closed or self._written or self._refused) or self.held.bytes >= self._most_bytes
+        return bool(self._closed or self._unsaid) or self.held.bytes >= self._most_bytes
 
     async def flush(self) -> Flushed:
         """As in Sink, one partition after another. Raises SinkUnavailable with what was done so far."""
@@ -158,11 +160,11 @@ class ParquetSink:
         """Note what is done: a flush that is cancelled has done it all the same, and the next one says so."""
         self._upto[partition] = rows.until
         self._refused += rows.refused
-        self._written += rows.records
+        self._unsaid += rows.records + len(rows.refused)
 
     def _done_so_far(self) -> Flushed:
-        done = Flushed(self._upto, self._refused, self._written)
-        self._upto, self._refused, self._written = {}, [], 0
+        done = Flushed(self._upto, self._refused)
+        self._upto, self._refused, self._unsaid = {}, [], 0
         return done
 
     async def _close_rows(self) -> None:
@@ -175,7 +177,7 @@ class ParquetSink:
                 self._chains[partition] = await self._new_chain(partition)
             rows, chain = self._rows.pop(partition), self._chains[partition]
             writer = RowWriter(self._store, chain, self._layout)
-            closed = rows.close(Source(self._topic, chain.identity, partition, self._schema_name, self.name))
+            closed = rows.close(FileSource(self._topic, chain.identity, partition, self._schema_name, self.name))
             self._closed.setdefault(partition, []).append(_Closed(closed, writer))
 
     async def _write(self, partition: int, closed: _Closed) -> None:
@@ -198,7 +200,7 @@ class ParquetSink:
     async def _new_chain(self, partition: int) -> Chain:
         if self._identity is None:
             self._identity = await self._identify(self._topic)
-        return Chain(self._store, Origin(self._topic, tag_of(self._identity), partition), self._identity)
+        return Chain(self._store, LakePartition(self._topic, tag_of(self._identity), partition), self._identity)
 
     async def _in_thread(self, call: Any, *arguments: Any) -> Any:
         """What `call` returns. When this is cancelled, the call goes on all the same, and the next one waits for it."""

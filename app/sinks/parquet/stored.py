@@ -15,7 +15,7 @@ class StoredFile(NamedTuple):
     size: int  # bytes
 
 
-class Store(Protocol):
+class LakeStore(Protocol):
     """A directory or a bucket."""
 
     def check(self) -> None:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import structlog
 
-from app.sinks.parquet.claim import Chain, Claim, StagedFile
+from app.sinks.parquet.claim import Chain, RangeClaim, StagedFile
 from app.sinks.parquet.columns import FileLayout
 from app.sinks.parquet.day_file import EncodedFile, cut_below
 from app.sinks.parquet.names import FileName, folder_of, staging_of
-from app.sinks.parquet.stored import Store
+from app.sinks.parquet.stored import LakeStore
 
 log = structlog.get_logger()
 
@@ -19,10 +19,10 @@ log = structlog.get_logger()
 class RowWriter:
     """Writes one claim's rows. After an OSError the call is made again, and goes on where it was."""
 
-    def __init__(self, store: Store, chain: Chain, layout: FileLayout) -> None:
+    def __init__(self, store: LakeStore, chain: Chain, layout: FileLayout) -> None:
         self._store, self._chain, self._layout = store, chain, layout
         self._writer = uuid.uuid4().hex[:8]  # these rows of this process, and no others
-        self._claim: Claim | None = None
+        self._claim: RangeClaim | None = None
         self._done = False
 
     def write(self, files: Sequence[EncodedFile], until: int) -> int:
@@ -48,7 +48,7 @@ class RowWriter:
                 log.warning("parquet_claim_lost", partition=chain.origin.partition, offset=start, until=until_there)
         return sum(file.size for file in self._claim.files) if self._claim else 0
 
-    def _stage(self, files: Sequence[EncodedFile], start: int, until: int) -> Claim:
+    def _stage(self, files: Sequence[EncodedFile], start: int, until: int) -> RangeClaim:
         begin = staging_of(self._chain.origin, start, self._writer)
         staged = []
         for file in files:
@@ -56,4 +56,4 @@ class RowWriter:
             one = StagedFile(f"{begin}{file.day}.tmp", name.path, file.footer.rows, len(memoryview(file.content)))
             self._store.put(one.staged, file.content)
             staged.append(one)
-        return Claim(start, until, self._writer, staged)
+        return RangeClaim(start, until, self._writer, staged)

@@ -18,7 +18,7 @@ from app.sinks.parquet.compact import compact
 from app.sinks.parquet.lake import lake_of
 from app.sinks.parquet.names import parsed
 from app.sinks.parquet.sink import ParquetSink
-from app.sinks.parquet.stored import Store
+from app.sinks.parquet.stored import LakeStore
 from app.sinks.port import SinkUnavailable
 from tests.s3 import S3Server, s3_server, s3_settings
 from tests.unit.sinks.parquet.lake import Place, expected, named, records, sink
@@ -68,7 +68,7 @@ async def test_a_process_may_end_at_any_request(s3: S3Server, unique: str) -> No
     for after in (False, True):
         for at in count():
             lake = Settings(**s3_settings(s3, f"{unique}-{at}-{after}"))
-            store: Store = lake_of(lake)[0]
+            store: LakeStore = lake_of(lake)[0]
             hooked = HookedStore(store, at, *((nothing, die) if after else (die, nothing)))
             with suppress(DiedError):
                 await write(lake, 100, hooked)
@@ -78,7 +78,7 @@ async def test_a_process_may_end_at_any_request(s3: S3Server, unique: str) -> No
                 break
 
 
-async def write(lake: Settings, after: int, store: Store | None = None) -> None:
+async def write(lake: Settings, after: int, store: LakeStore | None = None) -> None:
     """Write from where the lake says, up to the offset `after`."""
     one = ParquetSink("parquet", lake, named(), store)
     start = (await one.resume("iot-stream", [0])).get(0, 0)

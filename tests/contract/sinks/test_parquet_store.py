@@ -9,7 +9,7 @@ import pytest
 from app.settings import Settings
 from app.sinks.parquet.lake import lake_of
 from app.sinks.parquet.s3_store import s3_store
-from app.sinks.parquet.stored import Store, StoredFile
+from app.sinks.parquet.stored import LakeStore, StoredFile
 from app.sinks.port import SinkMisconfigured
 from tests.s3 import BUCKET, S3Server, s3_server, s3_settings
 
@@ -21,14 +21,14 @@ def s3() -> Iterator[S3Server]:
 
 
 @pytest.fixture(params=["directory", "bucket"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> LakeStore:
     if request.param == "directory":
         return lake_of(Settings(parquet_dir=str(tmp_path / "lake")))[0]
     server: S3Server = request.getfixturevalue("s3")
     return lake_of(Settings(**s3_settings(server, tmp_path.name)))[0]
 
 
-def test_a_whole_file_is_written_replaced_and_read(store: Store) -> None:
+def test_a_whole_file_is_written_replaced_and_read(store: LakeStore) -> None:
     store.check()
     store.put("_staging/a/b.tmp", pa.py_buffer(b"first and long"))
     store.put("_staging/a/b.tmp", b"second")
@@ -42,14 +42,14 @@ def test_a_whole_file_is_written_replaced_and_read(store: Store) -> None:
         assert file.read() == large[:256]
 
 
-def test_a_name_is_given_once(store: Store) -> None:
+def test_a_name_is_given_once(store: LakeStore) -> None:
     assert store.put_new("_claims/t/0/1.json", b"mine")
     assert not store.put_new("_claims/t/0/1.json", b"theirs")
     assert store.read("_claims/t/0/1.json") == b"mine"
     assert [file.path for file in store.list("_claims")] == ["_claims/t/0/1.json"], "nothing else is left there"
 
 
-def test_a_move_names_a_file_and_says_when_there_is_none(store: Store) -> None:
+def test_a_move_names_a_file_and_says_when_there_is_none(store: LakeStore) -> None:
     store.put("_staging/x.tmp", b"rows")
     store.put("day=2026-11-30/x.parquet", b"older")
     assert store.move("_staging/x.tmp", "day=2026-11-30/x.parquet")
@@ -58,7 +58,7 @@ def test_a_move_names_a_file_and_says_when_there_is_none(store: Store) -> None:
     assert store.read("_staging/x.tmp") is None
 
 
-def test_what_is_there_is_listed_by_path(store: Store) -> None:
+def test_what_is_there_is_listed_by_path(store: LakeStore) -> None:
     assert store.list() == []
     assert store.list("_claims/t") == []
     for path in ("day=2/b", "day=1/c", "_claims/t/10", "_claims/t/9"):
@@ -71,7 +71,7 @@ def test_what_is_there_is_listed_by_path(store: Store) -> None:
     assert [file.path for file in store.list("day=2")] == []
 
 
-def test_one_at_a_time_has_it_alone(store: Store) -> None:
+def test_one_at_a_time_has_it_alone(store: LakeStore) -> None:
     for _ in range(2):
         with store.alone() as alone, store.alone() as second:
             assert (alone, second) == (True, False)

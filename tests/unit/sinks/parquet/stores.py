@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
-from app.sinks.parquet.stored import Store, StoredFile
+from app.sinks.parquet.stored import LakeStore, StoredFile
 
 T = TypeVar("T")
 
@@ -21,7 +21,7 @@ class HookedStore:
     """Calls `before` and `after` the call with the number `at`, from 0 on; what they raise ends the call."""
 
     def __init__(
-        self, store: Store, at: int, before: Callable[[], None] = nothing, after: Callable[[], None] = nothing
+        self, store: LakeStore, at: int, before: Callable[[], None] = nothing, after: Callable[[], None] = nothing
     ) -> None:
         self._store, self._at, self._before, self._after = store, at, before, after
         self.calls = 0
@@ -36,39 +36,39 @@ class HookedStore:
         return found
 
     def check(self) -> None:
-        """As in Store."""
+        """As in LakeStore."""
         self._call(self._store.check)
 
     def put(self, path: str, content: Any) -> None:
-        """As in Store."""
+        """As in LakeStore."""
         self._call(lambda: self._store.put(path, content))
 
     def put_new(self, path: str, content: bytes) -> bool:
-        """As in Store."""
+        """As in LakeStore."""
         return self._call(lambda: self._store.put_new(path, content))
 
     def move(self, source: str, target: str) -> bool:
-        """As in Store."""
+        """As in LakeStore."""
         return self._call(lambda: self._store.move(source, target))
 
     def read(self, path: str) -> bytes | None:
-        """As in Store."""
+        """As in LakeStore."""
         return self._call(lambda: self._store.read(path))
 
     def list(self, folder: str = "") -> Sequence[StoredFile]:
-        """As in Store."""
+        """As in LakeStore."""
         return self._call(lambda: self._store.list(folder))
 
     def remove(self, paths: Iterable[str]) -> None:
-        """As in Store."""
+        """As in LakeStore."""
         self._call(lambda: self._store.remove(paths))
 
     def input(self, path: str) -> Any:
-        """As in Store."""
+        """As in LakeStore."""
         return self._call(lambda: self._store.input(path))
 
     def alone(self) -> AbstractContextManager[bool]:
-        """As in Store."""
+        """As in LakeStore."""
         return self._store.alone()
 
 

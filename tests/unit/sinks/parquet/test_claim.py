@@ -10,11 +10,11 @@ import pytest
 
 from app.sinks.parquet.claim import KEPT, Chain
 from app.sinks.parquet.columns import FileLayout
-from app.sinks.parquet.footer import Source
+from app.sinks.parquet.footer import FileSource
 from app.sinks.parquet.local_store import LocalStore
-from app.sinks.parquet.names import Origin, tag_of
+from app.sinks.parquet.names import LakePartition, tag_of
 from app.sinks.parquet.partition_rows import PartitionRows
-from app.sinks.parquet.stored import Store
+from app.sinks.parquet.stored import LakeStore
 from app.sinks.parquet.writing import RowWriter
 from app.sinks.record import SinkRecord
 from tests import DEFAULT
@@ -22,7 +22,7 @@ from tests.unit.sinks.parquet.lake import START, expected, places, record
 from tests.unit.sinks.parquet.stores import DiedError, HookedStore, die, nothing
 
 LAYOUT = FileLayout(DEFAULT, "zstd", encodings=True)
-ORIGIN = Origin("iot-stream", tag_of("t"), 0)
+ORIGIN = LakePartition("iot-stream", tag_of("t"), 0)
 LAST = 160  # offset after the last record
 
 
@@ -34,7 +34,7 @@ def two_days(first: int, after: int) -> list[SinkRecord]:
 class Writing:
     """A process that writes the topic's records, some at a time."""
 
-    def __init__(self, store: Store, encoder: ThreadPoolExecutor) -> None:
+    def __init__(self, store: LakeStore, encoder: ThreadPoolExecutor) -> None:
         self._store, self._encoder = store, encoder
         self.chain = Chain(store, ORIGIN, "t")
         self.chain.load()
@@ -45,7 +45,7 @@ class Writing:
             until = min(start + step, after)
             rows = PartitionRows(LAYOUT, self._encoder, floor=0)
             rows.add(two_days(start, until))
-            closed = rows.close(Source("iot-stream", "t", 0, "Telemetry", "parquet"))
+            closed = rows.close(FileSource("iot-stream", "t", 0, "Telemetry", "parquet"))
             writer = RowWriter(self._store, self.chain, LAYOUT)
             writer.write([file.result() for file in closed.files], closed.until)
 
@@ -133,7 +133,7 @@ def test_every_failure_is_tried_again_where_it_was(tmp_path: Path, encoder: Thre
             chain = Chain(store, ORIGIN, "t")
             rows = PartitionRows(LAYOUT, encoder, floor=0)
             rows.add(two_days(0, 50))
-            closed = rows.close(Source("iot-stream", "t", 0, "Telemetry", "parquet"))
+            closed = rows.close(FileSource("iot-stream", "t", 0, "Telemetry", "parquet"))
             writer = RowWriter(store, chain, LAYOUT)
             encoded = [file.result() for file in closed.files]
             with suppress(OSError):

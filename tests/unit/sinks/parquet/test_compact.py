@@ -20,7 +20,7 @@ from app.sinks.parquet.compact import Compaction, compact, compact_in
 from app.sinks.parquet.footer import footer_of
 from app.sinks.parquet.lake import lake_of
 from app.sinks.parquet.local_store import LocalStore
-from app.sinks.parquet.names import FileName, Origin
+from app.sinks.parquet.names import FileName, LakePartition
 from app.sinks.record import SinkRecord
 from tests import DEFAULT
 from tests.unit.sinks.parquet.lake import START, expected, files, places, record, records, rows, settings, sink
@@ -158,7 +158,7 @@ async def test_each_day_has_files_of_its_own(tmp_path: Path) -> None:
 
 def lake_file(first: int, last: int, size: int, partition: int = 0) -> LakeFile:
     """A file of that many bytes."""
-    return LakeFile(FileName("day=2026-11-30", Origin("t", "00000000", partition), first, last, False), size)
+    return LakeFile(FileName("day=2026-11-30", LakePartition("t", "00000000", partition), first, last, False), size)
 
 
 def sizes(*given: LakeFile, most: int = 100) -> list[list[int]]:
