@@ -93,8 +93,9 @@ class Sink(Protocol):
         """Write what is held, all of it or as far as it came, and let go of what is written or refused.
 
         Raises SinkUnavailable, and then holds what is not written; the call is made again. May be cancelled at any
-        await: what was under way counts as not written, and is held. What is written twice must do no harm, as far as
-        the destination can tell a repeat.
+        await: what was under way counts as not written, and is held; what was done before is in the answer to the next
+        call, which is made also when nothing is held. What is written twice must do no harm, as far as the destination
+        can tell a repeat.
         """
 
     async def revoked(self, partitions: Collection[int]) -> None:

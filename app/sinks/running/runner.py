@@ -81,6 +81,7 @@ class SinkRunner:
             self._closing.note_series(self._intake.series, self._series.write)
         self._turn = asyncio.Lock()  # a step is not interrupted by another one, but for `_giving_up`
         self._opened, self._kafka_failures = False, 0
+        self._unheard = False  # a flush was cancelled, and has not said how far it came
 
     @property
     def name(self) -> str:
@@ -188,12 +189,13 @@ class SinkRunner:
         """Steps 4 and 5 for all that is held, then step 6 when it is time. Raises as `SinkCalls.make` does."""
         await self.consumer.lease.ensure()
         failure: SinkUnavailable | None = None
-        if self._sink.held.records:
-            began = time.monotonic()
+        if self._sink.held.records or self._unheard:
+            began, self._unheard = time.monotonic(), True
             try:
                 found = await self._calls.make("flush", self._sink.flush)  # 4
             except SinkUnavailable as error:
                 found, failure = error.so_far, error
+            self._unheard = False
             self._closing.add(found, time.monotonic() - began)
         await self._closing.dead_letter()  # 5
         if self._closing.is_time:
@@ -223,7 +225,7 @@ class SinkRunner:
     def _is_due(self) -> bool:
         held = self._sink.held
         if not held.records:
-            return self._closing.waiting
+            return self._closing.waiting or self._unheard
         return self._sink.due or self._is_full() or _age(held) >= self._sink.linger
 
     def _patience(self) -> float:

@@ -1,0 +1,114 @@
+"""A destination in memory and its sink: it may be away, slow, or refuse; passes the contract suite of the real ones."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from app.sinks.port import Flushed, Held, SinkUnavailable
+from app.sinks.record import SinkRecord
+
+Place = tuple[int, int]  # partition, offset
+
+
+class Destination:
+    """What is written, by how often; shared by the sinks of several processes."""
+
+    def __init__(self) -> None:
+        self.written: Counter[Place] = Counter()
+        self.order: list[Place] = []
+        self.away = False
+        self.fails_after: int | None = None  # so many records of a flush are taken, and then it is away
+        self.refuses: Callable[[SinkRecord], bool] = lambda record: False
+        self.answers = asyncio.Event()  # clear: a write hangs
+        self.answers.set()
+        self.keeps_offsets = False  # `resume` says where reading goes on
+        self.opened = 0
+
+    def ends(self) -> dict[int, int]:
+        """By partition, after the last record that is written."""
+        ends: dict[int, int] = {}
+        for partition, offset in self.written:
+            ends[partition] = max(ends.get(partition, 0), offset + 1)
+        return ends
+
+
+class FakeSink:
+    """app.sinks.port.Sink on a Destination, one write a record."""
+
+    kind = "fake"
+
+    def __init__(
+        self, destination: Destination, name: str = "fake", linger: float = 0.0, due_at: int = 1_000_000
+    ) -> None:
+        self.destination, self.name, self.linger, self._due_at = destination, name, linger, due_at
+        self._held: list[SinkRecord] = []
+        self._bytes, self._oldest = 0, 0.0
+        self._upto: dict[int, int] = {}  # done, and not reported yet
+        self._refused: list[tuple[SinkRecord, str]] = []
+        self.most_bytes = 0
+        self.closed = False
+
+    async def open(self) -> None:
+        if self.destination.away:
+            raise SinkUnavailable("nobody answers")
+        self.destination.opened += 1
+
+    async def resume(self, topic: str, partitions: Collection[int]) -> Mapping[int, int]:
+        if self.destination.away:
+            raise SinkUnavailable("nobody answers")
+        if not self.destination.keeps_offsets:
+            return {}
+        return {number: end for number, end in self.destination.ends().items() if number in partitions}
+
+    def add(self, records: Sequence[SinkRecord]) -> None:
+        if not self._held:
+            self._oldest = time.monotonic()
+        self._held += records
+        self._bytes += sum(len(record.payload) for record in records)
+        self.most_bytes = max(self.most_bytes, self._bytes)
+
+    @property
+    def held(self) -> Held:
+        count = len(self._held) + len(self._refused)
+        return Held(count, self._bytes, self._oldest if count else None)
+
+    @property
+    def due(self) -> bool:
+        return len(self._held) >= self._due_at
+
+    async def flush(self) -> Flushed:
+        taken = 0
+        while self._held:
+            record = self._held[0]
+            if self.destination.away or taken == self.destination.fails_after:
+                self.destination.fails_after = None
+                raise SinkUnavailable("nobody answers", so_far=self._done())
+            await self.destination.answers.wait()
+            if self.destination.refuses(record):
+                self._refused.append((record, "not that one"))
+            else:
+                place = (record.partition, record.offset)
+                self.destination.written[place] += 1
+                self.destination.order.append(place)
+            del self._held[0]  # with what follows, one step: nothing can be cancelled in between
+            self._bytes -= len(record.payload)
+            self._upto[record.partition] = record.offset + 1
+            taken += 1
+            if taken % 50 == 0:
+                await asyncio.sleep(0)
+        return self._done()
+
+    def _done(self) -> Flushed:
+        found = Flushed(self._upto, self._refused)
+        self._upto, self._refused = {}, []
+        return found
+
+    async def revoked(self, partitions: Collection[int]) -> None:
+        self._held = [record for record in self._held if record.partition not in partitions]
+        self._refused = [one for one in self._refused if one[0].partition not in partitions]
+        self._upto = {number: offset for number, offset in self._upto.items() if number not in partitions}
+        self._bytes = sum(len(record.payload) for record in self._held)
+
+    async def close(self) -> None:
+        self.closed = True

@@ -1,0 +1,280 @@
+"""The path of a sink on a log in memory: outages, refusals, rebalances, stops; what is committed is written."""
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+
+from app.errors import BooksError
+from app.sinks.port import Flushed
+from tests.unit.sinks.running.world import World
+from tests.waiting import until
+
+
+@pytest.fixture
+async def world() -> Any:
+    made = World()
+    yield made
+    await made.kill()
+
+
+async def test_everything_is_written_once_and_committed(world: World) -> None:
+    world.log.append(0, 1200)
+    world.log.append(1, 30)
+    await world.consumer.assign(0, 1)
+    await world.done()
+    assert set(world.destination.written) == world.log.places()
+    assert set(world.destination.written.values()) == {1}
+    assert [offset for number, offset in world.destination.order if number == 0] == list(range(1200))
+    assert world.runner.available
+    world.log.append(1, 1)
+    await world.done()
+    world.check()
+    assert world.runner.books.outcomes == {"written": 1231}
+
+
+async def test_a_destination_that_is_away_is_waited_for_and_nothing_more_is_read(world: World) -> None:
+    world.destination.away = True
+    world.log.append(0, 100)
+    await world.consumer.assign(0)
+    await asyncio.sleep(0.1)
+    assert not world.runner.available
+    assert world.consumer.taken == 0
+    world.destination.away = False
+    await world.done()
+    world.destination.away = True
+    world.log.append(0, 50)
+    await until(lambda: world.sink.held.records == 50)
+    world.log.append(0, 5_000)
+    await asyncio.sleep(0.1)
+    assert (world.sink.held.records, world.consumer.taken) == (50, 150)
+    assert not world.runner.available
+    world.destination.away = False
+    await world.done()
+    assert world.runner.available
+    world.check()
+
+
+async def test_memory_is_bounded_while_a_flush_is_not_due() -> None:
+    world = World(1, sink_buffer_bytes=20_000)
+    world.linger = 3600.0
+    await world.kill()
+    world.start()
+    world.log.append(0, 3_000)
+    await world.consumer.assign(0)
+    await until(lambda: len(world.destination.written) > 2_500)
+    assert world.sink.most_bytes < 20_000 + 500 * 150
+    await world.end()
+    assert set(world.destination.written) == world.log.places()
+    world.check()
+
+
+async def test_a_flush_that_fails_half_way_goes_on_and_what_was_read_after_it_is_not_lost() -> None:
+    world = World(1, sink_buffer_bytes=10_000)
+    world.destination.fails_after = 300
+    world.log.append(0, 2_000)
+    await world.consumer.assign(0)
+    await world.done()
+    assert [offset for _, offset in world.destination.order] == list(range(2_000))
+    world.check()
+    await world.end()
+
+
+async def test_a_record_waits_as_long_as_the_sink_says_and_no_longer() -> None:
+    world = World(1)
+    await world.kill()
+    world.linger = 0.3
+    world.start()
+    world.log.append(0, 3)
+    await world.consumer.assign(0)
+    await until(lambda: world.sink.held.records == 3)
+    began = time.monotonic()
+    await until(lambda: len(world.destination.written) == 3)
+    assert 0.15 < time.monotonic() - began < 5
+    await world.end()
+
+
+async def test_refused_records_become_dead_letters_before_they_are_committed(world: World) -> None:
+    world.destination.refuses = lambda record: record.offset % 7 == 3
+    world.letters.fails = 2
+    world.log.append(0, 100)
+    await world.consumer.assign(0)
+    await world.done()
+    assert world.letters.sent == [(0, offset) for offset in range(100) if offset % 7 == 3]
+    world.check()
+    assert world.runner.books.outcomes["refused"] == len(world.letters.sent)
+
+
+async def test_nothing_is_committed_while_dead_letters_cannot_be_sent(world: World) -> None:
+    world.destination.refuses = lambda record: record.offset == 3
+    world.letters.fails = 10**6
+    world.log.append(0, 10)
+    await world.consumer.assign(0)
+    await until(lambda: len(world.destination.written) == 9)
+    await asyncio.sleep(0.05)
+    assert not any(world.log.committed.values())
+    await world.end()
+    assert not any(world.log.committed.values())
+
+
+async def test_partitions_that_stay_keep_what_is_held_and_lost_ones_do_not(world: World) -> None:
+    await world.kill()
+    world.linger = 3600.0
+    world.start()
+    world.log.append(0, 40)
+    world.log.append(1, 30)
+    await world.consumer.assign(0, 1)
+    await until(lambda: world.sink.held.records == 70)
+    await world.consumer.assign(0)
+    await until(lambda: world.consumer.settled and world.sink.held.records == 40)
+    assert world.consumer.taken == 70, "what is held is not read again"
+    assert world.runner.books.outcomes == {"revoked": 30}
+    await world.consumer.assign(0, 1)
+    await until(lambda: world.sink.held.records == 70)
+    await world.end()
+    assert set(world.destination.written.values()) == {1}
+    assert set(world.destination.written) == world.log.places()
+    assert world.log.committed == {0: 40, 1: 30}
+    world.check()
+
+
+async def test_what_others_have_written_meanwhile_is_let_go(world: World) -> None:
+    await world.kill()
+    world.linger = 3600.0
+    world.start()
+    world.log.append(0, 40)
+    await world.consumer.assign(0)
+    await until(lambda: world.sink.held.records == 40 and world.log.committed == {0: 0})
+    world.log.committed[0] = 25  # by another process
+    await world.consumer.assign(0)
+    await until(lambda: world.consumer.settled and world.sink.held.records == 15)
+    await world.end()
+    assert sorted(offset for _, offset in world.destination.written) == list(range(25, 40))
+
+
+async def test_a_destination_that_keeps_offsets_is_believed(world: World) -> None:
+    await world.kill()
+    world.destination.keeps_offsets = True
+    for offset in range(12):
+        world.destination.written[0, offset] += 1
+    world.log.committed[0] = 5
+    world.start()
+    world.log.append(0, 20)
+    await world.consumer.assign(0)
+    await world.done()
+    assert set(world.destination.written.values()) == {1}
+    world.check()
+
+
+async def test_a_rebalance_ends_a_flush_that_hangs_and_nothing_of_it_is_committed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.sinks.running.runner.GIVE_UP_SECONDS", 0.1)
+    world.log.append(0, 10)
+    world.log.append(1, 10)
+    world.destination.answers.clear()
+    await world.consumer.assign(0, 1)
+    await until(lambda: world.sink.held.records > 0)
+    await asyncio.wait_for(world.consumer.assign(1), 5)
+    assert not any(world.log.committed.values())
+    world.destination.answers.set()
+    await until(lambda: world.log.committed.get(1) == 10)
+    assert {number for number, _ in world.destination.written} <= {1}
+    world.check()
+
+
+async def test_a_flush_under_way_at_a_rebalance_is_waited_for_and_committed(world: World) -> None:
+    world.log.append(0, 10)
+    world.destination.answers.clear()
+    await world.consumer.assign(0)
+    await until(lambda: world.sink.held.records == 10)
+    rebalance = asyncio.create_task(world.consumer.assign())
+    await asyncio.sleep(0.05)
+    world.destination.answers.set()
+    await rebalance
+    assert world.log.committed == {0: 10}
+
+
+async def test_a_stop_flushes_and_commits(world: World) -> None:
+    await world.kill()
+    world.linger = 3600.0
+    world.start()
+    world.log.append(0, 40)
+    await world.consumer.assign(0)
+    await until(lambda: world.sink.held.records == 40)
+    await world.end()
+    assert world.log.committed == {0: 40}
+    assert world.sink.closed
+    world.check()
+
+
+@pytest.mark.parametrize("away", ["hangs", "refuses connections"])
+async def test_a_stop_does_not_wait_for_a_destination_that_is_away(away: str) -> None:
+    world = World(1, shutdown_timeout=2.5)
+    world.log.append(0, 40)
+    await world.consumer.assign(0)
+    await world.done()
+    if away == "hangs":
+        world.destination.answers.clear()
+    world.destination.away = away != "hangs"
+    world.log.append(0, 10)
+    await until(lambda: world.sink.held.records == 10)
+    began = time.monotonic()
+    await world.end()
+    assert time.monotonic() - began < 2.5
+    assert world.log.committed == {0: 40}
+
+
+async def test_kafka_away_is_waited_out(world: World) -> None:
+    world.log.append(0, 40)
+    world.log.away = True
+    await world.consumer.assign(0)
+    await asyncio.sleep(0.1)
+    world.log.away = False
+    await world.done()
+    world.check()
+
+
+async def test_a_new_sink_begins_where_the_log_does(world: World) -> None:
+    world.log.append(0, 40)
+    world.log.begins[0] = 15
+    await world.consumer.assign(0)
+    await world.done()
+    assert min(offset for _, offset in world.destination.written) == 15
+
+
+async def test_new_series_are_noted_before_the_commit(world: World) -> None:
+    world.log.append(0, 40)
+    await world.consumer.assign(0)
+    await world.done()
+    assert {series.device for series in world.series.noted} == {f"u0/d{number}" for number in range(10)}
+    assert {series.field for series in world.series.noted} == {"temperature", "battery"}
+    await world.end()
+    world.start()
+    world.log.append(0, 10)
+    await world.consumer.assign(0)
+    await world.done()
+    assert len(world.series.noted) == 20, "a restart knows them"
+
+
+async def test_series_over_the_limit_are_dropped_and_in_the_books() -> None:
+    world = World(1, sink_cardinality_max=10)
+    world.log.append(0, 50)
+    await world.consumer.assign(0)
+    await world.done()
+    assert {offset % 10 for _, offset in world.destination.written} == {0, 1, 2, 3, 4}
+    assert world.runner.books.outcomes == {"written": 25, "dropped_cardinality": 25}
+    await world.end()
+
+
+async def test_a_sink_that_lets_go_of_less_than_it_says_is_found_out(world: World) -> None:
+    async def flush() -> Flushed:
+        record = world.sink._held[0]
+        return Flushed({0: 10}, [(record, "refused"), (record, "twice")])
+
+    world.sink.flush = flush  # type: ignore[method-assign]
+    world.log.append(0, 1)
+    await world.consumer.assign(0)
+    with pytest.raises(BooksError, match="let go of 0 records"):
+        await asyncio.wait_for(world.task, 5)
