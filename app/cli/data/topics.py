@@ -8,8 +8,10 @@ import typer
 
 from app.kafka.access import access
 from app.kafka.topics import create as make
-from app.kafka.topics import existing, wanted
-from app.settings import load
+from app.kafka.topics import TopicSpec, existing, wanted
+from app.settings import Settings, load
+from app.sinks.cardinality.series_log import series_topic
+from app.sinks.router import instances
 
 topics = typer.Typer(no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json", help="For a machine.")]
@@ -22,12 +24,13 @@ def group() -> None:
 
 @topics.command()
 def create(as_json: AsJson = False) -> None:
-    """Make the topics that are missing; those that exist must have IOT_KAFKA_PARTITIONS partitions.
+    """Make the topics that are missing, also those of the sinks that IOT_SINKS names; those of records that exist must
+    have IOT_KAFKA_PARTITIONS partitions.
 
     Example: IOT_KAFKA_BROKER=kafka:9092 iot-stream topics create
     """
     settings = load()
-    made = asyncio.run(make(access(settings), wanted(settings), settings.kafka_replication_factor))
+    made = asyncio.run(make(access(settings), _needed(settings), settings.kafka_replication_factor))
     print(json.dumps({"created": made}) if as_json else f"created: {', '.join(made) or 'none, all were there'}")
 
 
@@ -38,7 +41,7 @@ def show(as_json: AsJson = False) -> None:
     Example: iot-stream topics list --json
     """
     settings = load()
-    needed = wanted(settings)
+    needed = _needed(settings)
     there = asyncio.run(existing(access(settings), [topic.name for topic in needed]))
     rows = [
         {"topic": topic.name, "partitions": there.get(topic.name, 0), "wanted": topic.partitions} for topic in needed
@@ -51,3 +54,8 @@ def show(as_json: AsJson = False) -> None:
             print(f"{row['topic']:<32} {row['partitions']:>4} of {row['wanted']} partitions  {state}")
     if any(row["partitions"] != row["wanted"] for row in rows):
         raise typer.Exit(1)
+
+
+def _needed(settings: Settings) -> list[TopicSpec]:
+    """Those of the worker, and of the sinks that the settings name."""
+    return wanted(settings) + [series_topic(one.settings, one.name) for one in instances(settings)]
