@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from app.kafka.access import access
-from app.kafka.topics import create as make
 from app.kafka.topics import TopicSpec, existing, wanted
+from app.kafka.topics import create as make
 from app.settings import Settings, load
 from app.sinks.cardinality.series_log import series_topic
 from app.sinks.router import instances

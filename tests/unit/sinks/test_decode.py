@@ -113,9 +113,7 @@ def test_owners_are_filtered_by_id_and_glob() -> None:
 
 def test_only_the_fields_that_pass_are_given() -> None:
     engine = b'{"oil":{"temp":90,"level":1.50},"rpm":900}'
-    payload = (
-        b'{"sequence_id":1,"timestamp":%d,"temperature":20.5,"battery":3,"hum":40,"engine":%s,"gps":{"lat":1}}'
-    )
+    payload = b'{"sequence_id":1,"timestamp":%d,"temperature":20.5,"battery":3,"hum":40,"engine":%s,"gps":{"lat":1}}'
     records = [
         message(0, payload % (NOW_MS, engine)),
         message(1, {"sequence_id": 1, "timestamp": NOW_MS, "battery": 3, "humidity": 2}),
