@@ -67,6 +67,18 @@ ALERT_ROWS_REFUSED = Counter(
 )
 STATE_DIR_FREE = Gauge("iot_state_dir_free_bytes", "Free on the file system of IOT_STATE_DIR, for the worker's account")
 STATE_KEYS = Gauge("iot_state_keys", "Devices whose state is held in memory")
+DEVICE_STATES = Gauge(
+    "iot_device_states", "Devices that have a state, of this worker's partitions; counted where there is a limit"
+)
+DEVICES_OVER = Gauge(
+    "iot_device_states_over", "About how many devices got none since the start: new ones over IOT_DEVICE_STATES_MAX"
+)
+DEVICES_TURNED_AWAY = Counter(
+    "iot_device_states_turned_away_total", "How often a device got none, by the limit: worker, tenant", ["limit"]
+)
+TOP_DEVICE_STATES = Gauge(
+    "iot_device_states_top", "Of the 20 users with most devices that have a state, how many", ["user"]
+)
 RULES_REFUSED = Counter(
     "iot_rules_refused_total", "Rule sets refused whole, over MQTT or in user_configs; the old rules stay"
 )

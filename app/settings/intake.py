@@ -43,6 +43,12 @@ class IntakeSettings(BaseModel, frozen=True):
     devices_in_memory: PositiveInt = Field(
         100_000, description="devices whose state a worker keeps in memory; of all others it is on its disk"
     )
+    device_states_max: NonNegativeInt = Field(
+        0,
+        description="most devices whose state a worker keeps, for rules and presence; readings of more are stored, and "
+        "nothing looks at them; 0: no limit",
+    )
+    device_states_tenant_max: NonNegativeInt = Field(0, description="most of them of one user; 0: no limit of its own")
     last_seen_every: PositiveFloat = Field(60.0, description="how often last_seen of what stays online is written")
 
     dead_letters_in_a_row: Annotated[int, Field(ge=0)] = Field(

@@ -26,6 +26,7 @@ from app.runtime.tracing.tracing import NO_TRACING, Tracing
 from app.settings import Settings
 from app.stream.log_progress import log_positions
 from app.worker.backends import Backends
+from app.worker.device_states import DeviceStates
 from app.worker.inactivity_task import InactivityTask
 from app.worker.late_records import LateRecords
 from app.worker.log_watch import LogWatch
@@ -58,6 +59,7 @@ class WorkerParts:
     late: LateRecords
     freshness: TenantFreshness
     log_watch: LogWatch
+    device_states: DeviceStates | None
 
 
 def build_parts(
@@ -66,7 +68,8 @@ def build_parts(
     """The parts of a worker that talks to `backends`; `classes` has other classes for them in the simulation."""
     rules, rejections = RuleBook(settings.telemetry_schema), Rejections()
     freshness = TenantFreshness(settings.freshness_tenants)
-    processor = _processor(settings, backends, rules, classes)
+    states = DeviceStates.of(settings)
+    processor = _processor(settings, backends, rules, classes, states)
     limit = _dead_letter_limit(settings, rules, classes)
     ports = _ports(settings, backends, classes, limit, classes.ledger(limit, rejections, freshness))
     pipeline = classes.pipeline(
@@ -89,6 +92,7 @@ def build_parts(
         late=LateRecords(settings.lag_warning_seconds),
         freshness=freshness,
         log_watch=_log_watch(settings, backends),
+        device_states=states,
     )
 
 
@@ -113,7 +117,13 @@ def _traced(ports: Ports, settings: Settings, tracing: Tracing) -> Ports:
     return with_spans(ports, tracing, settings.group_id, settings.trace_incoming_per_second)
 
 
-def _processor(settings: Settings, backends: Backends, rules: RuleBook, classes: type[PartClasses]) -> Processor:
+def _processor(
+    settings: Settings,
+    backends: Backends,
+    rules: RuleBook,
+    classes: type[PartClasses],
+    states: DeviceStates | None,
+) -> Processor:
     return classes.processor(
         DecodeLimits(
             settings.time_future_max, settings.time_past_max, settings.payload_max_bytes, settings.payload_max_depth
@@ -128,6 +138,7 @@ def _processor(settings: Settings, backends: Backends, rules: RuleBook, classes:
         unreadable=backends.state_events.state_unreadable,
         set_back_after=settings.clock_back_readings,
         home=backends.home,
+        limit=states and states.limit,
     )
 
 

@@ -80,6 +80,8 @@ class WorkerTasks:
         """Refresh, once a second, the gauges that no batch refreshes, and write the log lines that are due."""
         parts = self._parts
         gauges.refresh(self._app.consumer, parts.processor, parts.sweeper, parts.limit)
+        if parts.device_states is not None:
+            parts.device_states.show()
         parts.rejections.report()
         gauges.set_lag(parts.watchdog.lag)
         self._look_at_waiting()

@@ -381,4 +381,13 @@ DEVICES: list[Panel] = [
         Prom(gained("iot_states_unreadable_total"), "unreadable"),
         Prom(gained("iot_alert_rows_refused_total"), "alert rows refused"),
     ),
+    series(
+        "Devices that have a state",
+        "Where IOT_DEVICE_STATES_MAX sets a limit: how many, of whom most, and new ones that got none.",
+        "short",
+        Prom(f"sum by (instance) ({of('iot_device_states')})", "{{instance}}"),
+        Prom(f"topk(5, sum by (user) ({of('iot_device_states_top')}))", "{{user}}"),
+        Prom(f"sum({of('iot_device_states_over')})", "about so many got none"),
+        Prom(gained("iot_device_states_turned_away_total", "limit"), "turned away, limit of the {{limit}}"),
+    ),
 ]

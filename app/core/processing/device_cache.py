@@ -13,8 +13,9 @@ from app.core.model.namespaces import IOT, owner_of, user_of, way_of
 from app.core.presence.device_classes import NOBODY, DeviceClasses
 from app.core.presence.device_presence import PREFIX, is_sensor
 from app.core.presence.online_count import OnlineCount
-from app.core.presence.registry import MASS_PREFIX, PresenceRegistry
+from app.core.presence.registry import MASS_PREFIX, UNWATCHED, PresenceRegistry
 from app.core.processing.cached_device import CachedDevice, Name, PartitionState, key_of, name_of
+from app.core.processing.device_limit import DeviceLimit
 from app.core.processing.eviction import EvictionPool
 from app.core.state.device_state import DeviceState, at_rest, decode
 from app.core.state.keys import MARK_KEY, mark_of
@@ -45,12 +46,14 @@ class DeviceCache:
         log_of: LogOf = lambda _: PartitionLog(),
         unreadable: Unreadable = lambda partition, key, error: None,
         home: Home | None = None,
+        limit: DeviceLimit | None = None,
     ) -> None:
         """`log_of` says what log a partition has in this epoch; `unreadable` is called for each state that cannot be
         read.
 
-        `home` says whose a state is that was stored before there were two ways.
+        `home` says whose a state is that was stored before there were two ways; `limit` which devices get one.
         """
+        self._limit = limit
         self._rules, self._load, self._classes, self._in_memory = rules, load, classes, in_memory
         self._log_of, self._unreadable, self._home = log_of, unreadable, home
         self._epoch = -1
@@ -72,6 +75,8 @@ class DeviceCache:
                 old.forget()
             self._epoch = epoch
             self._partitions, self._kept, self.roll = {}, EvictionPool(self._in_memory, _weight), OnlineCount()
+            if self._limit is not None:
+                self._limit.begin_anew()
         found = self._partitions.get(number)
         if found is None:
             log = self._log_of(number)
@@ -92,6 +97,8 @@ class DeviceCache:
         device = partition.devices.get(name)
         if device is None:
             device = self.known(partition, name) or self._keep(partition, name, None)
+            if self._limit is not None:
+                self._hold_to_limit(device, self._limit)
         elif device.rules_version >= 0 and not self._rules.changed_since(user_of(name[0]), device.rules_version):
             device.rules_version = self._rules.version  # somebody else's rules have changed
             return device
@@ -99,11 +106,18 @@ class DeviceCache:
             device.watch = self._rules.watch_for(*name)
         device.rules_version = self._rules.version
         watch = device.watch
-        if (watch.rules or watch.sampling) and device.state is None:
+        if (watch.rules or watch.sampling) and device.state is None and not device.over:
             device.begins()
         elif watch.sampling is None and device.state is not None:
             device.state.samples = None
         return device
+
+    def _hold_to_limit(self, device: CachedDevice, limit: DeviceLimit) -> None:
+        partition, name = device.partition, device.name
+        has_state = device.state is not None or partition.registry.known(name) is not None
+        device.over = not limit.admits(partition.number, name, has_state=has_state)
+        if device.over:
+            device.presence = UNWATCHED
 
     def known(self, partition: PartitionState, name: Name) -> CachedDevice | None:
         """The device with the present rules, None if nothing is known of this device."""
@@ -194,6 +208,8 @@ class DeviceCache:
         """
         if bad_character(key.decode(errors="replace")):
             return
+        if self._limit is not None:
+            self._limit.stored(partition.number, key.removeprefix(PREFIX))
         if key.startswith(PREFIX):
             partition.registry.seed(key, value, now)
         elif key.startswith(MASS_PREFIX):

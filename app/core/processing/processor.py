@@ -23,6 +23,7 @@ from app.core.processing.batch_end import finish
 from app.core.processing.cached_device import CachedDevice
 from app.core.processing.control_records import ControlRecords
 from app.core.processing.device_cache import IN_MEMORY, DeviceCache, Home, Load, LogOf, Unreadable
+from app.core.processing.device_limit import DeviceLimit
 from app.core.processing.presence_step import PresenceStep
 from app.core.processing.reading_step import ReadingStep
 from app.core.processing.redelivery import delivery, is_known
@@ -55,18 +56,19 @@ class Processor:
         unreadable: Unreadable = lambda partition, key, error: None,
         set_back_after: int = 5,
         home: Home | None = None,
+        limit: DeviceLimit | None = None,
     ) -> None:
         """`rules` are compiled for readings of `schema`. `classes` say which devices are watched for being there,
         `note_every` seconds their last_seen is noted.
 
-        `in_memory` devices are kept between batches. For `log_of`, `unreadable` and `home` see device_cache.py. After
-        `set_back_after` readings in a row the clock of a device is believed to be set back (clock_back.py); 0: never.
+        `in_memory` devices are kept between batches. For `log_of`, `unreadable`, `home`, `limit` see device_cache.py.
+        After `set_back_after` readings in a row a device's clock is believed to be set back (clock_back.py); 0: never.
         """
         self._times: Times = {}
         self._clock = 0
         self._decoder, self._row = Decoder(limits, schema), schema.row
         self._rules = rules
-        self.partitions = DeviceCache(rules, load, classes, in_memory, log_of, unreadable, home)
+        self.partitions = DeviceCache(rules, load, classes, in_memory, log_of, unreadable, home, limit)
         self._devices = self.partitions
         self._watching, tracker = classes.watching, PresenceTracker(note_every, rules.in_maintenance)
         self._step, self._presence = ReadingStep(set_back_after), PresenceStep(tracker)
@@ -143,7 +145,7 @@ class Processor:
 
     def _comes_again(self, device: CachedDevice, record: Record, at: int) -> bool:
         """Whether the record is a redelivery of a message without a time, whose row would have another key."""
-        if is_dated(record.value or b"") or (delivered := delivery(record)) is None:
+        if device.over or is_dated(record.value or b"") or (delivered := delivery(record)) is None:
             return False
         return is_known(device.state or device.begins(), record, delivered, at)
 
