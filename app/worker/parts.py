@@ -138,7 +138,7 @@ def _processor(
         unreadable=backends.state_events.state_unreadable,
         set_back_after=settings.clock_back_readings,
         home=backends.home,
-        limit=states and states.limit,
+        limit=states.limit if states is not None else None,
     )
 
 
