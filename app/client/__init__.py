@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from app.client.async_client import AsyncIngestClient
-    from app.client.channel import ClientCredentials
     from app.client.client import IngestClient
     from app.client.failures import GatewayRefusedError, NotAckedError
     from app.client.pace import Pace
     from app.client.sent_batch import Acked, RefusedItem
     from app.protobuf.events_pb2 import Event
     from app.protobuf.metrics_pb2 import Metric
+    from app.runtime.rpc.channel import ClientCredentials
 
 __all__ = [
     "Acked",
@@ -31,7 +31,7 @@ __all__ = [
 _MODULES = {
     "Acked": "app.client.sent_batch",
     "AsyncIngestClient": "app.client.async_client",
-    "ClientCredentials": "app.client.channel",
+    "ClientCredentials": "app.runtime.rpc.channel",
     "Event": "app.protobuf.events_pb2",
     "GatewayRefusedError": "app.client.failures",
     "IngestClient": "app.client.client",

@@ -9,8 +9,7 @@ from typing import Any, Self, TypeVar, cast
 import grpc
 from tenacity import RetryCallState, stop_after_delay, stop_never
 
-from app.client.channel import ClientCredentials, open_channel
-from app.client.failures import given_up, may_pass, pause_after, refused, words
+from app.client.failures import given_up, may_pass, pause_after, refused
 from app.client.feeding import Feeder
 from app.client.pace import Pace
 from app.client.sending import PUT_OFF, Call, Failed, Sending
@@ -28,6 +27,8 @@ from app.protobuf.ingest_pb2_grpc import IngestStub
 from app.protobuf.metrics_pb2 import BatchAck
 from app.runtime.protobuf.implementation import require_upb
 from app.runtime.retry import log_level, retry
+from app.runtime.rpc.channel import ClientCredentials, open_channel
+from app.runtime.rpc.failed_call import words
 
 T = TypeVar("T")
 log = logging.getLogger("iot_stream.client")  # a library's own: who uses it decides where it goes

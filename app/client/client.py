@@ -6,11 +6,11 @@ from collections.abc import Coroutine, Iterable, Iterator
 from typing import Any, Self, TypeVar
 
 from app.client.async_client import AsyncIngestClient, log_failure
-from app.client.channel import ClientCredentials
 from app.client.pace import Pace
 from app.client.sending import Failed, Sending
 from app.client.sent_batch import Acked, Item, batches
 from app.protobuf.ingest_pb2 import GetHealthResponse
+from app.runtime.rpc.channel import ClientCredentials
 
 T = TypeVar("T")
 

@@ -4,8 +4,7 @@ What is raised has the items that were not acknowledged: nothing is lost by a fa
 of them may be in Kafka all the same, as an ack may be lost on its way; sent again they are stored once.
 """
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import grpc
 
@@ -13,28 +12,9 @@ from app.client.pace import Pace
 from app.client.sent_batch import Item
 from app.errors import PermanentError, TransientError
 from app.runtime.retry import delay
+from app.runtime.rpc.failed_call import call_may_pass, wanted_pause, words
 
-RETRY_AFTER = "retry-after-ms"  # trailing metadata, as proto/ingest.proto says
 BELIEVED = 3  # times in a row that a gateway may say "at once"
-LONGEST = 3600_000  # ms; a gateway that says more is not believed
-
-_Code = grpc.StatusCode
-# The others say that the same call would fail again: who calls has to change something.
-AGAIN = {
-    *(_Code.UNAVAILABLE, _Code.DEADLINE_EXCEEDED, _Code.RESOURCE_EXHAUSTED, _Code.ABORTED, _Code.CANCELLED),
-    _Code.INTERNAL,  # what a proxy, or a connection that broke within a message, becomes
-}
-_CUT = re.compile(r"Stream removed")  # UNKNOWN, where a connection ended before the call did
-_TOO_LARGE = re.compile(r"larger than max", re.I)  # gRPC's own words; it is RESOURCE_EXHAUSTED as well
-# What no time mends, though gRPC says UNAVAILABLE: one of the two certificates is not trusted, or is missing.
-_UNTRUSTED = re.compile(r"CERTIFICATE_VERIFY_FAILED|CERTIFICATE_REQUIRED|UNKNOWN_CA|Hostname Verification", re.I)
-# With TLS 1.3 a client is connected before the gateway has looked at its certificate, and gRPC says no more than this.
-_CLOSED = re.compile(r"^failed to connect to all addresses.*Socket closed$")
-CLOSED_HINT = (
-    " (it closes each new connection: a certificate that has expired, is of a CA it does not know, or is missing;"
-    " or one side alone speaks TLS)"
-)
-_ADDRESSES = re.compile(r"failed to connect to all addresses; last error: (?:\w+: )?")
 
 
 class NotAckedError(TransientError):
@@ -58,9 +38,7 @@ def may_pass(error: BaseException) -> bool:
     TimeoutError.
     """
     if isinstance(error, grpc.RpcError):
-        said = words(error)
-        passing = getattr(error, "code", _unknown)() in AGAIN or _CUT.search(said) is not None
-        return passing and not _TOO_LARGE.search(said) and not _UNTRUSTED.search(said)
+        return call_may_pass(error)
     return isinstance(error, TransientError | TimeoutError)
 
 
@@ -70,20 +48,10 @@ def pause_after(error: BaseException, failures: int, pace: Pace) -> float:
     A gateway that says when is obeyed, unless it says so in vain: then the pauses grow all the same.
     """
     own = delay(failures - 1, pace.first_pause, pace.longest_pause)
-    wanted = _wanted(error)
+    wanted = wanted_pause(error)
     if wanted is None:
         return own
     return wanted if failures <= BELIEVED else max(wanted, own)
-
-
-def words(error: BaseException) -> str:
-    """What went wrong, on one line; for an RpcError its code first."""
-    if isinstance(error, grpc.RpcError):
-        status = getattr(error, "code", _unknown)()
-        details = " ".join((getattr(error, "details", str)() or "").split())
-        hint = CLOSED_HINT if _CLOSED.match(details) else ""
-        return f"{status.name}: {_ADDRESSES.sub('', details)}{hint}"
-    return str(error) or type(error).__name__
 
 
 def refused(error: BaseException, items: Sequence[Item] = ()) -> GatewayRefusedError:
@@ -94,15 +62,3 @@ def refused(error: BaseException, items: Sequence[Item] = ()) -> GatewayRefusedE
 def given_up(error: BaseException, seconds: float, items: Sequence[Item] = ()) -> NotAckedError:
     """The error to raise for a failure that has not passed in `seconds`; `items` have no ack."""
     return NotAckedError(f"no ack within {seconds:g} s: {words(error)}", items)
-
-
-def _wanted(error: BaseException) -> float | None:
-    metadata: Iterable[tuple[str, object]] = getattr(error, "trailing_metadata", tuple)() or ()
-    value = next((value for name, value in metadata if name == RETRY_AFTER), "")
-    if isinstance(value, str) and value.isdigit() and len(value) < 8:
-        return min(int(value), LONGEST) / 1000
-    return None
-
-
-def _unknown() -> grpc.StatusCode:
-    return _Code.UNKNOWN

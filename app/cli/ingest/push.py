@@ -108,7 +108,7 @@ async def _by_grpc(target: PushTarget, pace: Pace, report: PushReport) -> AsyncI
     """The streams of a gRPC gateway."""
     try:
         from app.client import AsyncIngestClient, ClientCredentials, Event, Metric
-        from app.client.failures import words
+        from app.runtime.rpc.failed_call import words
     except ModuleNotFoundError as error:
         raise PermanentError(f"gRPC needs the package {error.name}: pip install 'iot-stream[gateways]'") from None
     credentials = ClientCredentials(

@@ -7,8 +7,8 @@ import pytest
 import trustme
 
 from app.client import ClientCredentials, Event, GatewayRefusedError, IngestClient, NotAckedError, Pace
-from app.client.channel import open_channel
 from app.errors import PermanentError
+from app.runtime.rpc.channel import open_channel
 from tests.contract.client.scripted_gateway import ScriptedGateway
 
 ITEM = [Event(user_id="u", device_id="d", sequence_id=1, time_us=1)]

@@ -5,10 +5,11 @@ from typing import Any
 import grpc
 import pytest
 
-from app.client.failures import given_up, may_pass, pause_after, refused, words
+from app.client.failures import given_up, may_pass, pause_after, refused
 from app.client.pace import Pace
 from app.errors import PermanentError, TransientError
 from app.protobuf.events_pb2 import Event
+from app.runtime.rpc.failed_call import words
 
 PACE = Pace(first_pause=0.1, longest_pause=1.0)
 

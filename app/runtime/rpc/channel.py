@@ -1,4 +1,4 @@
-"""Where a gateway is and who speaks to it -> a channel of gRPC, and the metadata of each call."""
+"""Where a server of gRPC is and who speaks to it -> a channel, and the metadata of each call."""
 
 from pathlib import Path
 
@@ -21,12 +21,12 @@ class ClientCredentials(Struct, frozen=True):
     The file of the token is read for each call, the others when the client is made.
     """
 
-    token: str | None = None  # `iot-stream users token`
+    token: str | None = None  # of a gateway, `iot-stream users token`
     token_file: Path | None = None
-    ca_file: Path | None = None  # of the gateway's certificate; None: the system's
+    ca_file: Path | None = None  # of the server's certificate; None: the system's
     certificate_file: Path | None = None  # of the client
     key_file: Path | None = None  # None: it is in the file of the certificate
-    server_name: str | None = None  # that the gateway's certificate is for, if it is another than the address
+    server_name: str | None = None  # that the server's certificate is for, if it is another than the address
     tls: bool | None = None  # None: where a file is given that is of use with TLS alone
 
     def __repr__(self) -> str:
@@ -48,8 +48,8 @@ class ClientCredentials(Struct, frozen=True):
         return [("authorization", f"Bearer {token}")] if token else []
 
 
-def open_channel(target: str, credentials: ClientCredentials) -> aio.Channel:
-    """A channel to `unix:///path` or `host:port`, not yet connected.
+def open_channel(target: str, credentials: ClientCredentials, server: str = "gateway") -> aio.Channel:
+    """A channel to `unix:///path` or `host:port`, not yet connected; `server` is what errors call the other side.
 
     Raises PermanentError for what is no address, for files that cannot be read, and for a token that would cross a
     network readably.
@@ -64,13 +64,13 @@ def open_channel(target: str, credentials: ClientCredentials) -> aio.Channel:
     ]
     if target.startswith(UNIX):
         return aio.insecure_channel(target, options)
-    where = _where(target)
+    where = _where(target, server)
     loopback = is_loopback(where.host)
     if loopback:
         options.append(("grpc.enable_http_proxy", 0))
     if not credentials.encrypted:
         if not loopback and credentials.metadata():
-            raise PermanentError(f"all on the way to {where} could read the token: give the CA file of the gateway")
+            raise PermanentError(f"all on the way to {where} could read the token: give the CA file of the {server}")
         return aio.insecure_channel(str(where), options)
     if credentials.server_name:
         options.append(("grpc.ssl_target_name_override", credentials.server_name))
@@ -83,13 +83,13 @@ def open_channel(target: str, credentials: ClientCredentials) -> aio.Channel:
     return aio.secure_channel(str(where), made, options)
 
 
-def _where(target: str) -> HostPort:
+def _where(target: str, server: str) -> HostPort:
     try:
         where = address(target, NO_PORT)
         if where.port == NO_PORT:
             raise ValueError("it names no port")
     except ValueError as error:
-        raise PermanentError(f"{target!r} is no gateway: {error}; give host:port or unix:///path") from None
+        raise PermanentError(f"{target!r} is no {server}: {error}; give host:port or unix:///path") from None
     return where
 
 

@@ -1,0 +1,1 @@
+"""gRPC as a client speaks it: a channel, who calls, and what a failed call says."""
