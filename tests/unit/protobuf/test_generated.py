@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorSet
 
-from app.protobuf import events_pb2, ingest_pb2, metrics_pb2
+from app.protobuf import events_pb2, ingest_pb2, metrics_pb2, receiver_pb2
 from tools.protobuf import __main__ as make_proto
 from tools.protobuf.contract import broken
 from tools.protobuf.generate import CODE, CONTRACT, compiled
@@ -32,13 +32,13 @@ def test_what_is_checked_in_is_what_is_generated(published: FileDescriptorSet) -
 def test_the_modules_speak_the_published_contract(published: FileDescriptorSet) -> None:
     """Also where protoc is not installed: the descriptors within the generated code are those of contract.binpb."""
     spoken = FileDescriptorSet()
-    for module in (events_pb2, metrics_pb2, ingest_pb2):
+    for module in (events_pb2, metrics_pb2, ingest_pb2, receiver_pb2):
         module.DESCRIPTOR.CopyToProto(spoken.file.add())
     assert broken(published, spoken) == broken(spoken, published) == []
 
 
 def test_every_package_has_a_version(published: FileDescriptorSet) -> None:
-    assert [file.package.rpartition(".")[2] for file in published.file] == ["v1"] * 3
+    assert [file.package.rpartition(".")[2] for file in published.file] == ["v1"] * 4
 
 
 def test_what_is_published_is_kept(published: FileDescriptorSet) -> None:
@@ -60,7 +60,7 @@ def test_what_breaks_the_contract_is_named(published: FileDescriptorSet) -> None
     event.field[5].name = "charge"
     del event.field[6]  # extra_json
     ack.field[1].number = 9  # accepted
-    (service,) = (one for file in newer.file for one in file.service)
+    (service, *_) = (one for file in newer.file for one in file.service)
     service.method[1].client_streaming = True
     del service.method[5]
     health = _message(newer, "GetHealthResponse")
