@@ -64,7 +64,7 @@ def _ca(path: Path | None) -> Path | None:
 
 def _fitting(path: Path | None, info: ValidationInfo) -> Path | None:
     """A key fits its certificate, and there is none without the other."""
-    name = f"{_side(info)}_certificate_file"
+    name = f"{(info.field_name or '').removesuffix('_key_file')}_certificate_file"
     if name not in info.data:  # it is wrong itself
         return path
     certificate = info.data[name]
@@ -118,6 +118,7 @@ Host = Annotated[str, AfterValidator(addresses.host)]
 ExistingFile = Annotated[Path | None, AfterValidator(_existing)]
 SecretFile = Annotated[Path | None, AfterValidator(_with_secret)]
 CaFile = Annotated[ExistingFile, AfterValidator(_ca), AfterValidator(_used)]
+ExistingCaFile = Annotated[ExistingFile, AfterValidator(_ca)]  # of what a URL says is encrypted
 CertificateFile = Annotated[ExistingFile, AfterValidator(_used)]
 KeyFile = Annotated[ExistingFile, AfterValidator(_fitting), Field(validate_default=True)]
 ClientCaFile = Annotated[ExistingFile, AfterValidator(_asked_for)]  # of what listens: who connects shows a certificate

@@ -17,6 +17,7 @@ class Held(NamedTuple):
     records: int = 0
     bytes: int = 0  # about what they take in memory
     oldest: float | None = None  # when the first of them was added, in seconds of time.monotonic; None: there is none
+    full: bool = False  # as many as the sink's own settings let it hold; the runner bounds the bytes
 
 
 class Flushed(NamedTuple):

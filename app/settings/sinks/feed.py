@@ -1,20 +1,41 @@
 """Settings of the sink `http_feed`."""
 
+from typing import Annotated, Literal
+
 from pydantic import BaseModel, Field, SecretStr
 
 from app.settings.secret_files import secret_of
-from app.settings.values import PositiveFloat, PositiveInt, SecretFile, WebUrl
+from app.settings.values import ExistingCaFile, ExistingFile, KeyFile, PositiveFloat, PositiveInt, SecretFile, WebUrl
+
+HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
+FeedFormat = Literal["json", "ndjson"]
 
 
 class FeedSettings(BaseModel, frozen=True):
     """The HTTP endpoint that readings are posted to."""
 
     feed_url: WebUrl = Field(None, description="readings are posted there; never logged")
-    feed_token: SecretStr | None = Field(None, description="its X-Predictive-Ingest-Token; never logged")
+    feed_token: SecretStr | None = Field(None, description="token of its header; never logged")
     feed_token_file: SecretFile = Field(None, description="file that holds the token")
+    feed_token_header: HeaderName = Field(
+        "X-Predictive-Ingest-Token", description="header of the token; `Authorization`: as a bearer token"
+    )
+    feed_ca_file: ExistingCaFile = Field(None, description="CA certificates instead of the system's, PEM")
+    feed_certificate_file: ExistingFile = Field(None, description="own certificate, if the receiver asks for one, PEM")
+    feed_key_file: KeyFile = Field(None, description="its key; default: in the file of the certificate")
     feed_batch: PositiveInt = Field(200, description="most readings of one request")
-    feed_flush_ms: PositiveFloat = Field(500.0, description="a reading waits so long at most for others, milliseconds")
-    feed_queue: PositiveInt = Field(10_000, description="most readings in memory")
+    feed_flush_ms: Annotated[float, Field(ge=0)] = Field(
+        500.0, description="a reading waits so long at most for others, milliseconds"
+    )
+    feed_queue: PositiveInt | None = Field(
+        None, description="readings in memory above which nothing is read; default: four batches"
+    )
+    feed_requests: PositiveInt = Field(
+        1, description="requests at a time, each with devices of its own; one keeps the order of all readings"
+    )
+    feed_format: FeedFormat = Field("json", description="what a body is: `json`, an array; `ndjson`, a reading a line")
+    feed_gzip: bool = Field(False, description="compress bodies, Content-Encoding: gzip")
+    feed_timeout: PositiveFloat = Field(10.0, description="longest a request may take, its answer included")
 
     @property
     def feed_secret(self) -> str | None:

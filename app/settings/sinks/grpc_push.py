@@ -1,19 +1,40 @@
 """Settings of the sink `grpc`."""
 
+from typing import Annotated, Literal
+
 from pydantic import BaseModel, Field, SecretStr
 
-from app.settings.secret_files import secret_of
-from app.settings.values import SecretFile
+from app.settings.values import ExistingCaFile, ExistingFile, KeyFile, PositiveFloat, PositiveInt, SecretFile
+
+PushService = Literal["receiver", "ingest"]
+NodeReadings = Literal["metrics", "events"]
 
 
 class GrpcPushSettings(BaseModel, frozen=True):
-    """The receiver of proto/events.proto that readings are pushed to."""
+    """The receiver of proto/receiver.proto that readings are pushed to."""
 
-    grpc_push_target: str | None = Field(None, description="readings are pushed there: host:port, or unix:///path")
+    grpc_push_target: str | None = Field(None, description="readings are pushed there: `host:port`, or `unix:///path`")
+    grpc_push_service: PushService = Field(
+        "receiver", description="what is spoken: `receiver`; `ingest`: to the gRPC gateway of another iot-stream"
+    )
+    grpc_push_nodes: NodeReadings = Field(
+        "metrics",
+        description="readings of nodes go as `metrics`, or as `events`, with node and sensor for user and device",
+    )
     grpc_push_token: SecretStr | None = Field(None, description="bearer token it asks for; never logged")
-    grpc_push_token_file: SecretFile = Field(None, description="file that holds the token")
-
-    @property
-    def grpc_push_secret(self) -> str | None:
-        """The token, from the file when one is named; None: there is none. Raises as `secret_files.read` does."""
-        return secret_of(self.grpc_push_token_file, self.grpc_push_token)
+    grpc_push_token_file: SecretFile = Field(None, description="file that holds the token, read for each stream")
+    grpc_push_tls: bool = Field(False, description="TLS also where no file is named: the system's CAs")
+    grpc_push_ca_file: ExistingCaFile = Field(None, description="CA certificates instead of the system's, PEM")
+    grpc_push_certificate_file: ExistingFile = Field(
+        None, description="own certificate, if the receiver asks for one, PEM"
+    )
+    grpc_push_key_file: KeyFile = Field(None, description="its key; default: in the file of the certificate")
+    grpc_push_server_name: str | None = Field(
+        None, description="name in the receiver's certificate, if it is another than that of the target"
+    )
+    grpc_push_batch: PositiveInt = Field(500, description="most readings of one message")
+    grpc_push_flush_ms: Annotated[float, Field(ge=0)] = Field(
+        200.0, description="a reading waits so long at most for others, milliseconds"
+    )
+    grpc_push_window: PositiveInt = Field(8, description="messages that may await their ack")
+    grpc_push_timeout: PositiveFloat = Field(30.0, description="longest the receiver may take for the next ack")

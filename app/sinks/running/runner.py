@@ -220,7 +220,8 @@ class SinkRunner:
             log.warning("sink_commit_failed", sink=self.name, error=repr(error))
 
     def _is_full(self) -> bool:
-        return self._sink.held.bytes >= self._settings.sink_buffer_bytes
+        held = self._sink.held
+        return held.full or held.bytes >= self._settings.sink_buffer_bytes
 
     def _is_due(self) -> bool:
         held = self._sink.held

@@ -1,0 +1,193 @@
+"""The HTTP endpoint of a feed: a body in; out, what its receiver answers, by the statuses that mean something here.
+
+2xx: it has the readings. If its answer is a JSON object with a list `rejected` of objects with `index`, `reason` and
+`error`, as our own gateways answer, those alone are refused; with the reason `rate_limited` they are sent again. 400,
+409, 413 and 422: it would never take this body. 500: it failed over this body. Anything else, redirections too, is an
+outage, or its operator's to mend: nothing of it is the readings' fault.
+"""
+
+import ssl
+import time
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import NamedTuple
+
+import msgspec
+from aiohttp import (
+    ClientConnectorCertificateError,
+    ClientConnectorError,
+    ClientConnectorSSLError,
+    ClientError,
+    ClientResponse,
+    ClientSession,
+    ClientTimeout,
+    TCPConnector,
+)
+from msgspec import Struct
+
+from app.runtime.tls import words
+from app.runtime.version import VERSION
+from app.sinks.port import SinkUnavailable
+from app.sinks.pushing.answer import LATER, BatchRefused, BatchTaken, FailedOver, ReceiverAnswer, said
+
+REFUSED = frozenset({400, 409, 413, 422})
+FAILED = 500  # what web frameworks say when a handler raised
+ANSWER_BYTES = 4 << 20  # of an answer that names what it rejects; what comes after is not read
+LONGEST_WAIT = 3600.0  # seconds; a receiver that says more is not believed
+CURES: Mapping[int, str] = {
+    401: "look at IOT_FEED_TOKEN and IOT_FEED_TOKEN_HEADER",
+    403: "look at IOT_FEED_TOKEN and IOT_FEED_TOKEN_HEADER",
+    404: "look at IOT_FEED_URL",
+    405: "look at IOT_FEED_URL: it takes no POST there",
+    406: "it does not take application/json",
+    410: "look at IOT_FEED_URL",
+    415: "it does not take application/json, or no gzip: look at IOT_FEED_GZIP",
+}
+
+
+class _RejectedReading(Struct):
+    index: int
+    reason: str = ""
+    error: str = ""
+
+
+class _ReceiverSaid(Struct):
+    rejected: list[_RejectedReading] = []
+
+
+_read_answer = msgspec.json.Decoder(_ReceiverSaid).decode
+
+
+class FeedTarget(NamedTuple):
+    """Where to, and how."""
+
+    url: str
+    headers: Mapping[str, str]  # of every request
+    seconds: float  # longest a request may take, its connection and answer included
+    requests: int  # at a time
+    tls: ssl.SSLContext | None  # None: the system's CAs
+
+
+class FeedClient:
+    """Posts to one URL, which nothing that it says or raises repeats."""
+
+    def __init__(self, target: FeedTarget) -> None:
+        """Nothing is connected yet."""
+        self._target = target
+        self._session: ClientSession | None = None
+
+    async def reach(self) -> None:
+        """Return when the endpoint answers HTTP, whatever it says to HEAD. Raises SinkUnavailable."""
+        target = self._target
+        try:
+            async with self._opened().head(target.url, headers=target.headers, allow_redirects=False) as answer:
+                status = answer.status
+        except (ClientError, OSError, TimeoutError) as error:
+            raise _silent(error) from None  # it holds the URL
+        if status in (401, 403):
+            raise SinkUnavailable(f"the receiver answers {status}", cure=CURES[status])
+
+    async def post(self, name: str, body: bytes, count: int) -> ReceiverAnswer:
+        """What the receiver answers to a body of `count` readings; `name` is the Idempotency-Key, the
+        same for a repeat.
+
+        Raises SinkUnavailable.
+        """
+        target = self._target
+        headers = {**target.headers, "Idempotency-Key": name}
+        try:
+            async with self._opened().post(target.url, data=body, headers=headers, allow_redirects=False) as answer:
+                return await _understood(answer, count)
+        except (ClientError, OSError, TimeoutError) as error:
+            raise _silent(error) from None  # it holds the URL
+
+    async def close(self) -> None:
+        """Drop the connections; safe before the first request, and twice."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    def _opened(self) -> ClientSession:
+        if self._session is None:
+            connector = TCPConnector(limit=self._target.requests, ssl=self._target.tls or True)
+            agent = {"User-Agent": f"iot-stream/{VERSION}"}
+            timeout = ClientTimeout(total=self._target.seconds)
+            self._session = ClientSession(connector=connector, timeout=timeout, headers=agent)
+        return self._session
+
+
+async def _understood(answer: ClientResponse, count: int) -> ReceiverAnswer:
+    """Raises SinkUnavailable, ClientError, TimeoutError."""
+    status = answer.status
+    if 200 <= status < 300:
+        body = await _start_of(answer, ANSWER_BYTES)  # all of it: else the connection could not be used again
+        return rejected_of(body, count) if answer.content_type.endswith("json") else BatchTaken()
+    shown = said((await _start_of(answer, 800)).decode("utf-8", "replace"))
+    why = f"the receiver answers {status}: {shown}" if shown else f"the receiver answers {status}"
+    if status in REFUSED:
+        return BatchRefused(why)
+    if status == FAILED:
+        return FailedOver(why)
+    if 300 <= status < 400:
+        raise SinkUnavailable(why, cure="redirections are not followed: set IOT_FEED_URL to where it leads")
+    raise SinkUnavailable(why, cure=CURES.get(status, ""), retry_after=retry_after(answer.headers.get("Retry-After")))
+
+
+def rejected_of(body: bytes, count: int) -> BatchTaken:
+    """What of `count` readings the body of a success leaves out; one in other words leaves out none. Never raises."""
+    try:
+        found = _read_answer(body).rejected
+    except (msgspec.MsgspecError, RecursionError, UnicodeError):
+        return BatchTaken()
+    named = {one.index: one for one in found if 0 <= one.index < count}
+    return BatchTaken(
+        {
+            place: said(f"the receiver rejects it: {one.reason}: {one.error}")
+            for place, one in named.items()
+            if one.reason != LATER
+        },
+        [place for place, one in named.items() if one.reason == LATER],
+    )
+
+
+async def _start_of(answer: ClientResponse, most: int) -> bytes:
+    """The first bytes of the body, `most` at most."""
+    found = bytearray()
+    async for chunk in answer.content.iter_chunked(1 << 16):
+        found += chunk
+        if len(found) >= most:
+            answer.close()  # the rest is not waited for
+            break
+    return bytes(found[:most])
+
+
+def retry_after(header: str | None) -> float:
+    """Seconds until the moment in a header Retry-After, a number of them or a date; 0 for what is neither, or past.
+
+    At most LONGEST_WAIT.
+    """
+    if not header:
+        return 0.0
+    text = header.strip()
+    if text.isascii() and text.isdigit():
+        return min(LONGEST_WAIT, float(text[:9]))
+    try:
+        moment = parsedate_to_datetime(text).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return 0.0
+    return min(LONGEST_WAIT, max(0.0, moment - time.time()))
+
+
+def _silent(error: BaseException) -> SinkUnavailable:
+    """What went wrong, without the URL: it may have a token in it, and some errors repeat it."""
+    if isinstance(error, TimeoutError):
+        why = "nothing in time"
+    elif isinstance(error, ClientConnectorCertificateError):
+        why = words(error.certificate_error, "the receiver", "IOT_FEED")
+    elif isinstance(error, ClientConnectorSSLError):
+        why = words(error.os_error, "the receiver", "IOT_FEED")
+    elif isinstance(error, ClientConnectorError) or not isinstance(error, ClientError):
+        why = f"{type(error).__name__}: {error}"
+    else:
+        why = type(error).__name__
+    return SinkUnavailable(f"the receiver does not answer: {why}")

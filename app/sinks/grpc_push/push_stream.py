@@ -1,0 +1,134 @@
+"""One stream of batches to a receiver: what a lane has is sent in order, and settled as its acks come in.
+
+Up to a window of batches is under way. A batch that goes alone (PushLane.goes_alone) waits until nothing else is, so
+that what ends the stream is known to be of it.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+import grpc
+from grpc import aio
+
+from app.protobuf.events_pb2 import EventBatch
+from app.protobuf.metrics_pb2 import BatchAck, MetricBatch
+from app.sinks.port import SinkUnavailable
+from app.sinks.pushing.answer import LATER, said
+from app.sinks.pushing.lane import PushBatch, PushLane
+
+BatchMessage: TypeAlias = EventBatch | MetricBatch
+PushCall: TypeAlias = aio.StreamStreamCall[Any, BatchAck]
+MessageOf: TypeAlias = Callable[[PushBatch], BatchMessage]
+
+REFUSALS = 100  # of one lane, after which nothing more is sent: the runner has to dead-letter them
+
+
+class RefusedWhole(NamedTuple):
+    """A batch that the receiver refuses as a whole, in its ack; what was sent behind it counts as not taken."""
+
+    batch: PushBatch
+    why: str
+    retry_after: float  # seconds; 0: it would be refused again
+
+
+class PushStream:
+    """One call, which ends with what it was made for."""
+
+    def __init__(self, call: PushCall, lane: PushLane, message_of: MessageOf, window: int, seconds: float) -> None:
+        """`seconds` is the longest that the receiver may take for the next ack."""
+        self._call, self._lane, self._message_of = call, lane, message_of
+        self._window, self._seconds = window, seconds
+        self._sent: dict[int, PushBatch] = {}  # and not settled; those are the first ones of the lane
+        self._settled = asyncio.Event()
+        self._all_sent = False
+        self.bytes = 0  # of batches that were taken
+
+    @property
+    def under_way(self) -> list[PushBatch]:
+        """What was sent and has no ack."""
+        return list(self._sent.values())
+
+    async def run(self) -> RefusedWhole | None:
+        """Return None when the lane is empty, or enough was refused for now, and the receiver has ended the stream.
+
+        Raises RpcError for a status that is not OK, SinkUnavailable for a receiver that is silent, that takes items
+        later, or that makes no sense.
+        """
+        writing = asyncio.create_task(self._write(), name="push-write")
+        try:
+            while (ack := await self._ack()) is not None:
+                if refused := self._settle(ack):
+                    return refused
+            if self._sent or not self._all_sent:
+                raise SinkUnavailable("the receiver has ended the stream before its last ack")
+        finally:
+            self._call.cancel()
+            writing.cancel()
+            await asyncio.wait({writing})
+        if not writing.cancelled():
+            writing.result()  # raises what is no failure of the call
+        return None
+
+    async def _write(self) -> None:
+        lane, sent = self._lane, self._sent
+        try:
+            while len(lane.refused) < REFUSALS and (batch := lane.batch(len(sent))) is not None:
+                first = next(iter(sent.values()), batch)
+                if sent and (len(sent) >= self._window or lane.goes_alone(batch) or lane.goes_alone(first)):
+                    self._settled.clear()
+                    await self._settled.wait()
+                    continue
+                sent[batch.number] = batch
+                await self._call.write(self._message_of(batch))
+            self._all_sent = True
+            await self._call.done_writing()
+        except (grpc.RpcError, asyncio.InvalidStateError):
+            pass  # the stream is over: who reads it is told why
+
+    async def _ack(self) -> BatchAck | None:
+        """The next one; None: the receiver has ended the stream."""
+        try:
+            async with asyncio.timeout(self._seconds):
+                found = await self._call.read()
+        except TimeoutError:
+            waits = "no ack" if self._sent else "the receiver does not end an empty stream"
+            raise SinkUnavailable(f"{waits} within {self._seconds:g} s") from None
+        return found if isinstance(found, BatchAck) else None
+
+    def _settle(self, ack: BatchAck) -> RefusedWhole | None:
+        """Raises SinkUnavailable as `run`."""
+        batch = self._sent.get(ack.batch_id)
+        if batch is None:
+            raise SinkUnavailable(f"the receiver makes no sense: an ack of batch {ack.batch_id}, which was not sent")
+        if ack.HasField("refusal"):
+            why = said(f"the receiver refuses a batch: {ack.refusal.reason}: {ack.refusal.error}")
+            return RefusedWhole(batch, why, ack.refusal.retry_after_ms / 1000)
+        never, later = _rejections(ack, len(batch.records))
+        del self._sent[batch.number]
+        self._lane.settle(batch, never, later)
+        self.bytes += batch.message.ByteSize()
+        self._settled.set()
+        if later:
+            raise SinkUnavailable("the receiver takes some readings later (rate_limited)")
+        return None
+
+
+def _rejections(ack: BatchAck, count: int) -> tuple[Mapping[int, str], Collection[int]]:
+    """Which items of `count` are rejected, why, and which are put off. Raises SinkUnavailable when the ack does not
+    account for each of them.
+    """
+    rejected = {one.index: one for one in ack.rejected}
+    if (
+        ack.accepted + len(ack.rejected) != count
+        or len(rejected) < len(ack.rejected)
+        or max(rejected, default=0) >= count
+    ):
+        what = f"an ack of {ack.accepted} accepted and {len(ack.rejected)} rejected items for {count}"
+        raise SinkUnavailable(f"the receiver makes no sense: {what}", cure="each item has to be one or the other, once")
+    never = {
+        place: said(f"the receiver rejects it: {one.reason}: {one.error}")
+        for place, one in rejected.items()
+        if one.reason != LATER
+    }
+    return never, [place for place, one in rejected.items() if one.reason == LATER]

@@ -1,0 +1,18 @@
+"""Records of sinks for tests: from what matters to the test alone."""
+
+from typing import Any
+
+from app.core.model.records import Kind
+from app.sinks.record import SinkRecord
+
+
+def record(
+    offset: int,
+    key: str = "u/d",
+    partition: int = 0,
+    payload: bytes = b"{}",
+    reading: Any = None,
+    kind: Kind = Kind.TELEMETRY,
+) -> SinkRecord:
+    user, _, device = key.removeprefix("iot/").partition("/")
+    return SinkRecord("iot-stream", partition, offset, 0, kind, user, device, key, reading, payload, [], None)
