@@ -23,13 +23,16 @@ class PushLanes:
         self._lanes, self._lane_of, self._most, self._most_bytes = lanes, lane_of, most, most_bytes
         self._ends: dict[int, int] = {}  # partition -> the offset behind the last record that was added
         self._held = Held()
+        self._under_way = False  # a flush, or it was cancelled
         self._failure: SinkUnavailable | None = None
         self._in_doubt = False  # the failure is over a record, it may be
         self._kept_back = True  # a failure of this kind from the runner, the last time
 
     @property
     def held(self) -> Held:
-        """What is not settled, as of the last call of anything else."""
+        """What is not settled."""
+        if self._under_way:
+            self._count()
         return self._held
 
     def busy(self) -> list[PushLane]:
@@ -51,8 +54,8 @@ class PushLanes:
         self._held = Held(count, size, time.monotonic() if oldest is None else oldest, count >= self._most)
 
     def begin(self) -> None:
-        """A flush begins."""
-        self._failure, self._in_doubt = None, False
+        """A flush begins, which ends with `finish` unless it is cancelled."""
+        self._failure, self._in_doubt, self._under_way = None, False, True
 
     @property
     def failed(self) -> bool:
@@ -67,6 +70,7 @@ class PushLanes:
     def finish(self) -> Flushed:
         """What was settled since the last call. Raises SinkUnavailable, with the same, if the flush has failed."""
         done = self._done()
+        self._under_way = False
         if self._failure is None or self._lets_others_in():
             return done
         self._failure.so_far = done
