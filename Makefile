@@ -25,9 +25,10 @@ $(STAMP): requirements-dev.lock pyproject.toml scripts/setup
 run: setup ## Start everything on this machine with a simulated fleet, and watch it; Ctrl-C stops it
 	@$(BIN)/iot-stream run
 
-tools: ## Get what checks the deployed files (kustomize, promtool, ...) and grpcurl, once, with Go; says so when it cannot
+tools: ## Get what checks the deployed files (kustomize, ...), grpcurl, VictoriaMetrics, once, with Go; says so when it cannot
 	@scripts/deploy-tools
 	@scripts/grpcurl
+	@scripts/victoriametrics
 
 test: setup ## All tests: unit, pipeline, contract, integration, faults
 	@scripts/deploy-tools --quick

@@ -14,7 +14,10 @@ from pathlib import Path
 from app.errors import PermanentError
 
 JAVA_AT_LEAST = 17  # Kafka 4 brokers refuse older ones
-PACKAGES = {"java": "default-jre-headless", "mvn": "maven", "mosquitto": "mosquitto", "mosquitto_passwd": "mosquitto"}
+PACKAGES = {
+    "java": "default-jre-headless", "mvn": "maven", "mosquitto": "mosquitto", "mosquitto_passwd": "mosquitto",
+    "redis-server": "redis-server", "influxd": "influxdb",
+}  # fmt: skip
 
 
 def require(*commands: str) -> None:

@@ -1,21 +1,69 @@
 """Settings of the sink `influx`."""
 
+from typing import Annotated, Literal
+
 from pydantic import BaseModel, Field, SecretStr
 
 from app.settings.secret_files import secret_of
-from app.settings.values import SecretFile, WebUrl
+from app.settings.values import ExistingCaFile, ExistingFile, KeyFile, PositiveFloat, PositiveInt, SecretFile, WebUrl
+
+InfluxVersion = Literal[1, 2]
+SequencePlace = Literal["none", "field", "tag"]
+ExtraNumbers = Literal["float", "as_sent"]
 
 
 class InfluxSettings(BaseModel, frozen=True):
-    """The server that takes line protocol."""
+    """The server that takes line protocol, and how readings become lines."""
 
-    influx_url: WebUrl = Field(None, description="InfluxDB, VictoriaMetrics or QuestDB, http://host:8086")
-    influx_org: str = Field("", description="organisation, v2")
-    influx_bucket: str = Field("iot", description="bucket of v2, database of v1")
-    influx_token: SecretStr | None = Field(None, description="token of v2; never logged")
+    influx_url: WebUrl = Field(
+        None, description="InfluxDB, VictoriaMetrics or QuestDB, `http://host:8086`; https: TLS; never logged"
+    )
+    influx_version: InfluxVersion | None = Field(
+        None, description="2: `/api/v2/write`; 1: `/write`, as InfluxDB 1.x has it; default: 1 with an account, else 2"
+    )
+    influx_org: str = Field("", description="organisation, for version 2")
+    influx_bucket: Annotated[str, Field(min_length=1)] = Field(
+        "iot", description="bucket of version 2; of version 1 the database, or `database/retention_policy`"
+    )
+    influx_token: SecretStr | None = Field(None, description="token; never logged")
     influx_token_file: SecretFile = Field(None, description="file that holds the token")
+    influx_username: str = Field("", description="account of version 1 (basic authentication), instead of a token")
+    influx_password: SecretStr | None = Field(None, description="its password; never logged")
+    influx_password_file: SecretFile = Field(None, description="file that holds the password")
+    influx_ca_file: ExistingCaFile = Field(None, description="CA certificates instead of the system's, PEM")
+    influx_certificate_file: ExistingFile = Field(None, description="own certificate, if the server asks for one, PEM")
+    influx_key_file: KeyFile = Field(None, description="its key; default: in the file of the certificate")
+    influx_measurement: Annotated[str, Field(min_length=1)] = Field(
+        "telemetry",
+        description="measurement of all lines; `{user}` in it is the user, whose fields have own types then",
+    )
+    influx_sequence_id: SequencePlace = Field(
+        "none", description="where the sequence_id goes; `tag` keeps readings of one device and time apart"
+    )
+    influx_extra_numbers: ExtraNumbers = Field(
+        "float",
+        description="numbers that have no column: `float`, or `as_sent`: 3 is an integer, and 3.5 is refused after it",
+    )
+    influx_batch: PositiveInt = Field(5000, description="most lines of one request")
+    influx_flush_ms: Annotated[float, Field(ge=0)] = Field(
+        1000.0, description="a line waits so long at most for others, milliseconds"
+    )
+    influx_gzip: bool = Field(False, description="compress what is sent")
+    influx_timeout: PositiveFloat = Field(15.0, description="longest a request may take")
+
+    @property
+    def influx_protocol(self) -> InfluxVersion:
+        """The version that is spoken."""
+        return self.influx_version or (1 if self.influx_username else 2)
 
     @property
     def influx_secret(self) -> str | None:
         """The token, from the file when one is named; None: there is none. Raises as `secret_files.read` does."""
         return secret_of(self.influx_token_file, self.influx_token)
+
+    @property
+    def influx_account_secret(self) -> str | None:
+        """The password of version 1, from the file when one is named; None: there is none. Raises as
+        `secret_files.read` does.
+        """
+        return secret_of(self.influx_password_file, self.influx_password)

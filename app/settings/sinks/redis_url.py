@@ -1,0 +1,69 @@
+"""The URL of a Redis server: as somebody wrote it in; out, its parts, or ValueError that quotes nothing of it."""
+
+import re
+from typing import Annotated, NamedTuple
+from urllib.parse import unquote
+
+from pydantic import AfterValidator, SecretStr
+
+from app.runtime.addresses import ENCODE, HostPort, address, login
+
+RIGHT = "give redis://host:6379/0, rediss://account:password@host:6379/0 or unix:///run/redis.sock"
+PORT = 6379
+_SCHEME = re.compile(r"(redis|rediss|unix)://", re.IGNORECASE)
+
+
+class RedisAddress(NamedTuple):
+    """Where a server is and who asks. Either `host` with its port, or `socket`, a path of this machine."""
+
+    host: HostPort | None
+    socket: str
+    tls: bool
+    account: str  # empty: the account `default`
+    password: str  # empty: none
+    database: int
+
+    def __str__(self) -> str:
+        """host:port or the path, for people: no account, no password."""
+        return str(self.host) if self.host else self.socket
+
+
+def parsed(text: str) -> RedisAddress:
+    """The parts of a URL. Raises ValueError that says what would be right: for another scheme, a sign that has to be
+    percent-encoded, a wrong host, port or number of a database, and for parameters, since there are settings for these.
+    """
+    url = text.strip()
+    scheme = _SCHEME.match(url)
+    if scheme is None:
+        raise ValueError(f"this is no URL of Redis: {RIGHT}")
+    rest = url[scheme.end() :]
+    if "#" in rest or re.search(r"[\s\x00-\x1f\x7f]", rest):
+        raise ValueError(ENCODE)
+    if "?" in rest:
+        raise ValueError(f"it takes no parameters, and a ? in a password is %3F: {RIGHT}")
+    if scheme[1].lower() == "unix":
+        return RedisAddress(None, _path(rest), False, "", "", 0)
+    authority, _, database = rest.partition("/")
+    account, at, where = authority.rpartition("@")
+    if "@" in database:
+        raise ValueError(ENCODE)
+    if database and not re.fullmatch(r"[0-9]{1,4}", database):
+        raise ValueError(f"the database is a number, and a / in a password is %2F: {RIGHT}")
+    user, _, password = login(account).partition(":") if at else ("", "", "")
+    tls = scheme[1].lower() == "rediss"
+    return RedisAddress(address(where, PORT), "", tls, unquote(user), unquote(password), int(database or 0))
+
+
+def _path(rest: str) -> str:
+    if not rest.startswith("/") or "@" in rest:
+        raise ValueError(f"a socket has a path and no account: {RIGHT}")
+    return unquote(rest)
+
+
+def _checked(url: SecretStr | None) -> SecretStr | None:
+    if url is not None:
+        parsed(url.get_secret_value())
+    return url
+
+
+RedisUrl = Annotated[SecretStr | None, AfterValidator(_checked)]

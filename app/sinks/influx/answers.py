@@ -1,0 +1,56 @@
+"""An answer of a server that takes line protocol -> what it means: taken, refused for ever, or not now and why."""
+
+import msgspec
+
+from app.core.model.fault import printable
+from app.sinks.port import SinkUnavailable
+
+# About the lines, not about us; 413: too many bytes of them, 422: InfluxDB 2 has no place for them.
+OF_THE_LINES = frozenset({400, 413, 422})
+OF_THE_SETTINGS = frozenset({401, 403, 404})
+RETRY_AFTER_MAX = 300.0  # seconds
+SHOWN = 300  # characters of what a server says
+
+
+class _Said(msgspec.Struct):
+    """What the servers' JSON may have; a server that says something else is quoted as it is."""
+
+    error: str = ""
+    message: str = ""
+
+
+_json = msgspec.json.Decoder(_Said).decode
+
+
+def words(body: bytes) -> str:
+    """What the server says, on one line; "" when it says nothing."""
+    try:
+        found = _json(body)
+        text = found.message or found.error
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        text = ""
+    return printable((text or body.decode("utf-8", "replace")).strip(), SHOWN)
+
+
+def cure(status: int, version: int) -> str:
+    """What an operator has to do about a status of OF_THE_SETTINGS."""
+    if status == 404:
+        other = 1 if version == 2 else 2
+        return (
+            "create what IOT_INFLUX_BUCKET names, or correct it"
+            f"; where the server does not know the address, IOT_INFLUX_URL is wrong, or IOT_INFLUX_VERSION is {other}"
+        )
+    account = "IOT_INFLUX_TOKEN" if version == 2 else "IOT_INFLUX_USERNAME and IOT_INFLUX_PASSWORD, or IOT_INFLUX_TOKEN"
+    return f"set {account} to an account that may write to what IOT_INFLUX_BUCKET names"
+
+
+def unavailable(status: int, body: bytes, retry_after: str, version: int) -> SinkUnavailable:
+    """The failure that a status other than success and OF_THE_LINES is."""
+    said = words(body)
+    why = f"the server answers {status}{f': {said}' if said else ''}"
+    if status in OF_THE_SETTINGS:
+        return SinkUnavailable(why, cure=cure(status, version))
+    if 300 <= status < 400:
+        return SinkUnavailable(why, cure="redirections are not followed: set IOT_INFLUX_URL to where it leads")
+    wait = float(retry_after) if retry_after.isascii() and retry_after.isdigit() and len(retry_after) < 7 else 0.0
+    return SinkUnavailable(why, retry_after=min(wait, RETRY_AFTER_MAX))

@@ -1,0 +1,77 @@
+"""Fields that a server has as another type: what it said of them in; out, which lines it will refuse for the same.
+
+InfluxDB keeps one type for a field of a measurement, whoever sends it. Without this memory a sender whose `mode` is a
+text where it is a number would have each of its lines looked for by halving, again in every batch, while all wait.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from app.sinks.influx.escape import measurement, name
+
+CONFLICTS_MAX = 32  # looked for in each line
+_SAID = re.compile(
+    r'input field "(?P<field>.+?)" on measurement "(?P<measurement>.+?)" is type (?P<type>\w+), already exists as type '
+)
+_VALUE = {
+    "string": '"',
+    "boolean": "[tTfF]",
+    "integer": "[-0-9]+i[, ]",
+    "unsigned": "[0-9]+u[, ]",
+    "float": "[-+.0-9eE]+[, ]",
+}
+_TEXT = re.compile(r'"(?:[^"\\]|\\.)*+"')
+
+
+class Conflict(NamedTuple):
+    """A field of a measurement that the server has as another type than `type`; names as the server says them."""
+
+    field: str
+    measurement: str
+    type: str
+
+
+class Conflicts:
+    """The conflicts that were met lately."""
+
+    def __init__(self) -> None:
+        self._known: dict[Conflict, tuple[str, re.Pattern[str]]] = {}
+
+    def learn(self, said: str) -> Conflict | None:
+        """The conflict that a server's words name, which is known from now on; None: they name none."""
+        found = _SAID.search(said)
+        if found is None or found["type"] not in _VALUE:
+            return None
+        conflict = Conflict(found["field"], found["measurement"], found["type"])
+        if conflict not in self._known:
+            if len(self._known) >= CONFLICTS_MAX:
+                self._known.pop(next(iter(self._known)))
+            pattern = f"[ ,]{re.escape(name(conflict.field))}={_VALUE[conflict.type]}"
+            self._known[conflict] = measurement(conflict.measurement), re.compile(pattern)
+        return conflict
+
+    def forget(self, conflict: Conflict) -> None:
+        """The server has taken such a line."""
+        self._known.pop(conflict, None)
+
+    def sorted(self, lines: Sequence[str]) -> tuple[list[int], dict[Conflict, list[int]]]:
+        """Indices of the lines that are in no conflict that is known, and of those that are, by conflict."""
+        if not self._known:
+            return list(range(len(lines))), {}
+        clean: list[int] = []
+        suspects: dict[Conflict, list[int]] = {}
+        for number, line in enumerate(lines):
+            conflict = self._conflict_of(line)
+            (clean if conflict is None else suspects.setdefault(conflict, [])).append(number)
+        return clean, suspects
+
+    def is_in(self, line: str, conflict: Conflict) -> bool:
+        """Whether the line has the field of a conflict that is known, with a value of its type."""
+        start, pattern = self._known[conflict]
+        if not line.startswith(start) or line[len(start)] not in ", ":
+            return False
+        return pattern.search(_TEXT.sub('""', line)) is not None  # what a text holds is no field
+
+    def _conflict_of(self, line: str) -> Conflict | None:
+        return next((conflict for conflict in self._known if self.is_in(line, conflict)), None)

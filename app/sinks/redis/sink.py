@@ -1,0 +1,162 @@
+"""The sink `redis`: records in; out, the last value of each device and, by setting, a stream of each user.
+
+What is written again does no harm: a value gives way to none that is older, and a stream knows how far each partition
+is in it.
+"""
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+
+from app.core.model.namespaces import IOT, owner_of
+from app.core.model.records import Kind
+from app.settings import Settings
+from app.sinks.flush_progress import FlushProgress, memory
+from app.sinks.port import Flushed, Held, SinkMisconfigured, SinkUnavailable
+from app.sinks.record import SinkRecord
+from app.sinks.redis.client import RedisClient
+from app.sinks.redis.scripts import LAST_VALUES, STREAMS
+from app.sinks.redis.values import newest, value_maker
+from app.sinks.sink_metrics import WRITTEN_BYTES
+
+CALL_MAX = 4 << 20  # bytes of payloads in a call, unless one alone is longer
+
+
+class RedisSink:
+    """Holds records and writes them in calls of `redis_batch` records at most."""
+
+    kind = "redis"
+    linger = 0.0  # whoever looks at a last value wants it now
+
+    def __init__(self, name: str, settings: Settings) -> None:
+        """Raises SinkMisconfigured for settings that do not go together."""
+        if set(settings.sink_kinds) != {Kind.TELEMETRY}:
+            raise SinkMisconfigured("IOT_SINK_KINDS: the sink redis takes telemetry alone")
+        self.name = name
+        self._client = RedisClient(settings)
+        self._value = value_maker(settings.telemetry_schema)
+        self._prefix, self._most = settings.redis_prefix, settings.redis_batch
+        self._ttl, self._stream_max = settings.redis_ttl, settings.redis_stream_max
+        self._setback_ms = settings.redis_setback_seconds * 1000
+        self._records: list[SinkRecord] = []
+        self._bytes = 0
+        self._oldest: float | None = None
+        self._progress = FlushProgress()
+
+    async def open(self) -> None:
+        """Ask the server whether we may run scripts. Raises SinkUnavailable and SinkMisconfigured."""
+        await self._client.check()
+
+    async def resume(self, topic: str, partitions: Collection[int]) -> Mapping[int, int]:
+        """Nothing: the group's commits say where reading goes on."""
+        return {}
+
+    def add(self, records: Sequence[SinkRecord]) -> None:
+        """Take records, each with a reading."""
+        if records and self._oldest is None:
+            self._oldest = time.monotonic()
+        self._records += records
+        self._bytes += memory(records)
+
+    @property
+    def held(self) -> Held:
+        """The records in memory."""
+        return Held(len(self._records), self._bytes, self._oldest)
+
+    @property
+    def due(self) -> bool:
+        """Whether there are records for a full call."""
+        return len(self._records) >= self._most
+
+    async def flush(self) -> Flushed:
+        """Write all records. Raises SinkUnavailable, with what was written before."""
+        try:
+            while self._records:
+                await self._write_some(self._records[: self._count()])
+        except SinkUnavailable as error:
+            error.so_far = self._progress.taken()
+            raise
+        return self._progress.taken()
+
+    def _count(self) -> int:
+        size = 0
+        for number, record in enumerate(self._records[: self._most]):
+            size += len(record.payload)
+            if size > CALL_MAX:
+                return max(1, number)
+        return min(len(self._records), self._most)
+
+    async def _write_some(self, records: Sequence[SinkRecord]) -> None:
+        refused = await self._write_last(records)
+        if self._stream_max:
+            refused |= await self._write_streams(records)
+        self._progress.done(records, refused)
+        del self._records[: len(records)]
+        self._bytes -= memory(records)
+        if not self._records:
+            self._oldest = None
+
+    async def _write_last(self, records: Sequence[SinkRecord]) -> dict[int, str]:
+        """{index in `records`: why it is refused}."""
+        chosen = newest(records, self._setback_ms)
+        keys = [self._last_key(key) for key in chosen]
+        values = [self._value(record) for record in chosen.values()]
+        refused = await self._client.run(LAST_VALUES, keys, [b"%d" % self._ttl, b"%d" % self._setback_ms, *values])
+        WRITTEN_BYTES.labels(self.name).inc(sum(map(len, values)))
+        if not refused:
+            return {}
+        names = list(chosen)
+        by_device = {names[number]: why for number, why in refused.items()}
+        return {number: by_device[one.key] for number, one in enumerate(records) if one.key in by_device}
+
+    async def _write_streams(self, records: Sequence[SinkRecord]) -> dict[int, str]:
+        """The same, of the streams; a call for each partition."""
+        refused: dict[int, str] = {}
+        parts: dict[int, dict[str, list[int]]] = {}
+        for number, record in enumerate(records):
+            parts.setdefault(record.partition, {}).setdefault(_owner(record), []).append(number)
+        for partition, owners in parts.items():
+            keys: list[bytes] = []
+            arguments = [b"%d" % self._stream_max, b"%d" % self._ttl, b"%d" % partition]
+            for owner, numbers in owners.items():
+                keys += [self._stream_key(owner), f"{self._prefix}stream-marks:{owner}".encode()]
+                arguments.append(b"%d" % len(numbers))
+                for record in (records[number] for number in numbers):
+                    arguments += [b"%d" % record.offset, b"%d" % record.ingest_ms, self._value(record)]
+            said = await self._client.run(STREAMS, keys, arguments)
+            of_owners = list(owners.values())
+            refused |= {number: why for at, why in said.items() for number in of_owners[at]}
+        return refused
+
+    def _last_key(self, key: str) -> bytes:
+        return f"{self._prefix}last:{key}".encode()
+
+    def _stream_key(self, owner: str) -> bytes:
+        return f"{self._prefix}stream:{owner}".encode()
+
+    async def revoked(self, partitions: Collection[int]) -> None:
+        """Drop what is held of these partitions."""
+        self._records = [record for record in self._records if record.partition not in partitions]
+        self._bytes = memory(self._records)
+        self._oldest = self._oldest if self._records else None
+        self._progress.drop(partitions)
+
+    async def close(self) -> None:
+        """Drop the connection."""
+        await self._client.close()
+
+    def shown(self, records: Sequence[SinkRecord]) -> list[str]:
+        """The commands that records come to."""
+        lines = []
+        for record in records:
+            value = self._value(record).decode()
+            lines.append(f"SET {self._last_key(record.key).decode()} {value}")
+            if self._stream_max:
+                stream = self._stream_key(_owner(record)).decode()
+                lines.append(f"XADD {stream} MAXLEN ~ {self._stream_max} * reading {value}")
+        return lines
+
+
+def _owner(record: SinkRecord) -> str:
+    """Whose stream it is: the user, or `iot/` and the node."""
+    way = IOT if record.key.startswith(f"{IOT}/{record.user_id}/") else ""
+    return owner_of(record.user_id, way)

@@ -1,0 +1,46 @@
+"""What an answer of a server means."""
+
+import pytest
+
+from app.sinks.influx.answers import unavailable, words
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b'{"error":"database not found: \\"x\\""}', 'database not found: "x"'),
+        (b'{"code":"invalid","message":"unable to parse"}', "unable to parse"),
+        (b"404 page not found\n", "404 page not found"),
+        (b"", ""),
+        (b'{"error":3}', '{"error":3}'),
+        (b"\xff\x1b[31m", "\ufffd\\x1b[31m"),
+    ],
+)
+def test_words_are_one_line(body: bytes, said: str) -> None:
+    assert words(body) == said
+
+
+@pytest.mark.parametrize(
+    ("status", "version", "cure"),
+    [
+        (401, 2, "IOT_INFLUX_TOKEN"),
+        (403, 1, "IOT_INFLUX_USERNAME"),
+        (404, 2, "IOT_INFLUX_VERSION is 1"),
+        (404, 1, "IOT_INFLUX_VERSION is 2"),
+        (302, 2, "IOT_INFLUX_URL"),
+        (503, 2, ""),
+    ],
+)
+def test_an_operator_is_told_what_to_do(status: int, version: int, cure: str) -> None:
+    found = unavailable(status, b"why", "", version)
+    assert cure in found.cure
+    assert bool(cure) == bool(found.cure)
+    assert f"answers {status}: why" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [("30", 30.0), ("", 0.0), ("Wed, 21 Oct 2026 07:28:00 GMT", 0.0), ("99999", 300.0), ("²", 0.0)],
+)
+def test_a_server_may_say_when_to_come_again(header: str, seconds: float) -> None:
+    assert unavailable(429, b"", header, 2).retry_after == seconds
