@@ -162,6 +162,11 @@ class InfluxServer:
         series: list[dict[str, Any]] = found.get("series", [])
         return series
 
+    def write(self, lines: str) -> None:
+        """Take lines, times in nanoseconds."""
+        status, said = _get(f"{self.url}/write?db=iot", self._certificates, lines.encode())
+        assert status == 204, said
+
     def points(self, measurement: str = "telemetry") -> list[dict[str, Any]]:
         """The points of a measurement, by column, without what they lack."""
         return [
@@ -204,16 +209,14 @@ class VictoriaServer:
         except OSError:
             return False
 
-    def samples(self) -> dict[str, list[tuple[float, int]]]:
-        """`name{device_id,way}` -> (value, milliseconds) each, of all series."""
+    def series(self, name: str) -> list[tuple[dict[str, str], list[tuple[float, int]]]]:
+        """Labels, and (value, milliseconds) each, of the series of that name."""
         _get(f"{self.url}/internal/force_flush", None)
-        data = urllib.parse.urlencode({"match[]": '{__name__!=""}'}).encode()
+        data = urllib.parse.urlencode({"match[]": f'{{__name__="{name}"}}'}).encode()
         lines = _get(f"{self.url}/api/v1/export", None, data)[1].splitlines()
-        found: dict[str, list[tuple[float, int]]] = {}
-        for one in map(json.loads, lines):
-            name = f"{one['metric']['__name__']} {one['metric'].get('device_id')}"
-            found.setdefault(name, []).extend(zip(one["values"], one["timestamps"], strict=True))
-        return found
+        return [
+            (one["metric"], list(zip(one["values"], one["timestamps"], strict=True))) for one in map(json.loads, lines)
+        ]
 
 
 def _get(url: str, certificates: Certificates | None, data: bytes | None = None) -> tuple[int, bytes]:

@@ -279,13 +279,14 @@ async def test_victoria_metrics(victoria: VictoriaServer, unique: str, version: 
     more: dict[str, Any] = {"ok": True, "text": "a\nb", "oil": {"t": 1}}
     records = [sink_record(n, seconds=n, temperature=n, battery=-n, **more) for n in range(100)]
     assert await write(made, *records) == []
-    found = victoria.samples()
     times = [FIRST // 1000 + 1000 * n for n in range(100)]
-    name = f"{unique}v{version}_{{}} truck-1"
-    assert found[name.format("temperature")] == [(n, time) for n, time in enumerate(times)]
-    assert found[name.format("battery")] == [(-n, time) for n, time in enumerate(times)]
-    assert {value for value, _ in found[name.format("ok")]} == {1}
-    assert name.format("oil.t") in found
+    for name, sign in (("temperature", 1), ("battery", -1)):
+        ((labels, samples),) = victoria.series(f"{unique}v{version}_{name}")
+        assert (labels["user_id"], labels["device_id"]) == ("alice", "truck-1")
+        assert samples == [(sign * n, time) for n, time in enumerate(times)]
+    for name in ("ok", "oil.t"):
+        ((_, samples),) = victoria.series(f"{unique}v{version}_{name}")
+        assert {value for value, _ in samples} == {1}
     await made.close()
 
 
