@@ -181,7 +181,7 @@ class VictoriaServer:
 
     def __init__(self, directory: Path) -> None:
         self.directory, self.port = directory, free_port()
-        script = [ROOT / "scripts" / "victoriametrics", "--where"]
+        script = [str(ROOT / "scripts" / "victoriametrics"), "--where"]
         built = subprocess.run(script, capture_output=True, text=True, check=True).stdout.strip()
         self.program = built if Path(built).exists() else shutil.which("victoria-metrics")
         self.process = ChildProcess("victoriametrics", [], directory / "victoriametrics.log")
@@ -212,11 +212,10 @@ class VictoriaServer:
     def series(self, name: str) -> list[tuple[dict[str, str], list[tuple[float, int]]]]:
         """Labels, and (value, milliseconds) each, of the series of that name."""
         _get(f"{self.url}/internal/force_flush", None)
-        data = urllib.parse.urlencode({"match[]": f'{{__name__="{name}"}}'}).encode()
-        lines = _get(f"{self.url}/api/v1/export", None, data)[1].splitlines()
-        return [
-            (one["metric"], list(zip(one["values"], one["timestamps"], strict=True))) for one in map(json.loads, lines)
-        ]
+        words = {"match[]": f'{{__name__="{name}"}}', "start": "0", "end": "4000000000"}
+        lines = _get(f"{self.url}/api/v1/export", None, urllib.parse.urlencode(words).encode())[1].splitlines()
+        found = [json.loads(line) for line in lines]
+        return [(one["metric"], list(zip(one["values"], one["timestamps"], strict=True))) for one in found]
 
 
 def _get(url: str, certificates: Certificates | None, data: bytes | None = None) -> tuple[int, bytes]:

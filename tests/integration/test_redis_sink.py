@@ -52,7 +52,7 @@ async def write(made: RedisSink, *records: SinkRecord) -> list[tuple[int, str]]:
 async def ask(server: RedisServer, *command: Any) -> Any:
     """The answer of the server to a command."""
     async with Redis(port=server.port) as client:
-        return await client.execute_command(*command)
+        return await client.execute_command(*command)  # type: ignore[no-untyped-call]
 
 
 async def last(server: RedisServer, key: str) -> Any:

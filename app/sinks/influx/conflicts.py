@@ -1,7 +1,8 @@
 """Fields that a server has as another type: what it said of them in; out, which lines it will refuse for the same.
 
-InfluxDB keeps one type for a field of a measurement, whoever sends it. Without this memory a sender whose `mode` is a
-text where it is a number would have each of its lines looked for by halving, again in every batch, while all wait.
+InfluxDB keeps one type for a field of a measurement, whoever sends it, in each of its shards, which begin and end with
+an hour. Without this memory a sender whose `mode` is a text where it is a number would have each of its lines looked
+for by halving, again in every batch, while all wait.
 """
 
 import re
@@ -10,6 +11,7 @@ from typing import NamedTuple
 
 from app.sinks.influx.escape import measurement, name
 
+HOUR = 3_600_000_000  # microseconds
 CONFLICTS_MAX = 32  # looked for in each line
 _SAID = re.compile(
     r'input field "(?P<field>.+?)" on measurement "(?P<measurement>.+?)" is type (?P<type>\w+), already exists as type '
@@ -30,6 +32,13 @@ class Conflict(NamedTuple):
     field: str
     measurement: str
     type: str
+
+
+class Alike(NamedTuple):
+    """What the lines have in common that the server takes all, or none of."""
+
+    conflict: Conflict
+    hour: int  # since 1970
 
 
 class Conflicts:
@@ -55,18 +64,21 @@ class Conflicts:
         """The server has taken such a line."""
         self._known.pop(conflict, None)
 
-    def sorted(self, lines: Sequence[str]) -> tuple[list[int], dict[Conflict, list[int]]]:
-        """Indices of the lines that are in no conflict that is known, and of those that are, by conflict."""
+    def sorted(self, lines: Sequence[str], part: Sequence[int]) -> tuple[list[int], dict[Alike, list[int]]]:
+        """Of the lines with the indices `part` those that are in no conflict that is known, and those that are."""
         if not self._known:
-            return list(range(len(lines))), {}
+            return list(part), {}
         clean: list[int] = []
-        suspects: dict[Conflict, list[int]] = {}
-        for number, line in enumerate(lines):
-            conflict = self._conflict_of(line)
-            (clean if conflict is None else suspects.setdefault(conflict, [])).append(number)
+        suspects: dict[Alike, list[int]] = {}
+        for number in part:
+            conflict = self._conflict_of(lines[number])
+            if conflict is None:
+                clean.append(number)
+            else:
+                suspects.setdefault(Alike(conflict, _hour(lines[number])), []).append(number)
         return clean, suspects
 
-    def is_in(self, line: str, conflict: Conflict) -> bool:
+    def _is_in(self, line: str, conflict: Conflict) -> bool:
         """Whether the line has the field of a conflict that is known, with a value of its type."""
         start, pattern = self._known[conflict]
         if not line.startswith(start) or line[len(start)] not in ", ":
@@ -74,4 +86,9 @@ class Conflicts:
         return pattern.search(_TEXT.sub('""', line)) is not None  # what a text holds is no field
 
     def _conflict_of(self, line: str) -> Conflict | None:
-        return next((conflict for conflict in self._known if self.is_in(line, conflict)), None)
+        return next((conflict for conflict in self._known if self._is_in(line, conflict)), None)
+
+
+def _hour(line: str) -> int:
+    """Of the time at its end, which is microseconds since 1970."""
+    return int(line[line.rindex(" ") + 1 :]) // HOUR

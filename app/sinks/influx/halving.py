@@ -6,8 +6,9 @@ once, now and in the next batches.
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from app.sinks.influx.conflicts import Conflict, Conflicts
+from app.sinks.influx.conflicts import Alike, Conflicts
 
+Part = tuple[Sequence[int], Alike | None]  # indices of lines; what they have in common, if anything
 Post = Callable[[bytes], Awaitable[str | None]]  # a body; None: taken, else why it is refused
 
 
@@ -25,41 +26,44 @@ class Halving:
         Lines that were taken may be sent again meanwhile, which is the same to the server. Raises what post and check
         do, and then nothing is known of any line.
         """
-        clean, suspects = self._conflicts.sorted(lines)
-        waiting: list[tuple[Sequence[int], Conflict | None]] = [(part, known) for known, part in suspects.items()]
-        if clean:
-            waiting.append((clean, None))
+        waiting = self._parts(lines, range(len(lines)))
         refused: list[tuple[int, str]] = []
         checked = False
         while waiting:
-            part, known = waiting.pop()
+            part, alike = waiting.pop()
             said = await self._post(_body(lines, part))
             if said is None:
-                if known is not None:
-                    self._conflicts.forget(known)
+                if alike is not None:
+                    self._conflicts.forget(alike.conflict)
                 continue
             if not checked:
                 await self._check()  # a server that takes no lines at all must not make dead letters of them
                 checked = True
-            alike, rest = self._split(lines, part, said)
-            if rest:
-                waiting += [(rest, None), (alike, None)]
+            if further := self._split(lines, part, said):
+                waiting += further
             else:
-                refused += [(index, said) for index in alike]
+                refused += [(index, said) for index in part]
         return refused
 
-    def _split(self, lines: Sequence[str], part: Sequence[int], said: str) -> tuple[Sequence[int], Sequence[int]]:
-        """The part in two, to be asked about apart; the second is empty where all of the first are refused as said."""
+    def _split(self, lines: Sequence[str], part: Sequence[int], said: str) -> list[Part]:
+        """The part in several, to be asked about apart; none when all of it is refused as said."""
         conflict = self._conflicts.learn(said)
         if len(part) == 1:
-            return part, ()
-        if conflict is not None:
-            alike = [index for index in part if self._conflicts.is_in(lines[index], conflict)]
-            if alike:
-                there = frozenset(alike)
-                return alike, [index for index in part if index not in there]
+            return []
+        found = self._parts(lines, part)
+        if len(found) > 1:
+            return found
+        ((_, alike),) = found
+        if conflict is not None and alike is not None and alike.conflict == conflict:
+            return []
         middle = len(part) // 2
-        return part[:middle], part[middle:]
+        return [(part[middle:], None), (part[:middle], None)]
+
+    def _parts(self, lines: Sequence[str], part: Sequence[int]) -> list[Part]:
+        """Those in a conflict that is known apart from the others; the first to be asked about is the last."""
+        clean, suspects = self._conflicts.sorted(lines, part)
+        found: list[Part] = [(indices, alike) for alike, indices in suspects.items()]
+        return [*found, (clean, None)] if clean else found
 
 
 def _body(lines: Sequence[str], indices: Sequence[int]) -> bytes:

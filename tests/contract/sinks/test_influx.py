@@ -14,7 +14,7 @@ from app.sinks.port import Sink
 from app.sinks.record import SinkRecord
 from tests.contract.sinks.suite import SinkContract
 from tests.servers import server_directory
-from tests.sink_readings import sink_record
+from tests.sink_readings import START, sink_record
 from tests.sink_servers import InfluxServer, VictoriaServer, running
 
 pytestmark = pytest.mark.integration
@@ -64,7 +64,7 @@ class OnServer:
         if not isinstance(self._server, InfluxServer):
             return None  # it leaves texts out
         if not self._is_poisoned:
-            self._server.write(f"{self._measurement},user_id=nobody mode=1 1")
+            self._server.write(f"{self._measurement},user_id=nobody mode=1 {START.timestamp():.0f}000000000")
             self._is_poisoned = True
         return sink_record(record.offset, user=record.user_id, partition=record.partition, mode="on")
 

@@ -4,6 +4,7 @@ import json
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -30,7 +31,7 @@ class InRedis:
         self.client = Redis(port=server.port)
 
     def sink(self) -> Sink:
-        values = {"redis_url": self._server.url, "redis_prefix": self._prefix, "redis_timeout": 1.0}
+        values: dict[str, Any] = {"redis_url": self._server.url, "redis_prefix": self._prefix, "redis_timeout": 1.0}
         return RedisSink("redis", Settings(_env_file=None, redis_stream_max=10_000, **values))
 
     async def times(self, records: Sequence[SinkRecord]) -> list[int]:

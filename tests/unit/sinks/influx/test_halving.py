@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.sinks.influx.conflicts import HOUR
 from app.sinks.influx.halving import Halving
 from app.sinks.port import SinkUnavailable
 
@@ -86,6 +87,15 @@ async def test_lines_of_another_type_are_asked_about_together() -> None:
         assert 'field "mode"' in refused[1]
         assert server.posts <= expected
     assert set(server.taken) == set(lines[::2])
+
+
+async def test_lines_of_another_shard_are_judged_apart() -> None:
+    """A server has a type for each field of each shard; only the first hour's is a float here."""
+    server = PickyServer(lambda line: mode(line) if int(line.split()[-1]) < HOUR else None)
+    lines = [f'm,d={number} mode="on" {number * HOUR // 4}' for number in range(40)]
+    one = halving(server)
+    for _ in range(2):
+        assert sorted(index for index, _ in await one.write(lines)) == [0, 1, 2, 3]
 
 
 async def test_a_type_that_is_taken_again_is_no_conflict_any_more() -> None:
