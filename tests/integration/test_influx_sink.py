@@ -10,7 +10,7 @@ import pytest
 from app.settings import Settings
 from app.sinks.influx import sink as influx_sink
 from app.sinks.influx.sink import InfluxSink
-from app.sinks.port import SinkMisconfigured, SinkUnavailable
+from app.sinks.port import Held, SinkMisconfigured, SinkUnavailable
 from app.sinks.record import SinkRecord
 from tests.secured import Certificates
 from tests.servers import server_directory
@@ -47,7 +47,7 @@ async def write(made: InfluxSink, *records: SinkRecord) -> list[tuple[int, str]]
     """Write records: those that are refused, by offset."""
     made.add(records)
     found = await made.flush()
-    assert made.held == (0, 0, None)
+    assert made.held == Held()
     return [(record.offset, why) for record, why in found.refused]
 
 
@@ -257,7 +257,7 @@ async def test_the_server_frozen_is_away_and_is_asked_for_less(unique: str, serv
                 await flush
             assert made.held == held
         assert dict((await made.flush()).upto) == {0: 1000}
-        assert made.held == (0, 0, None)
+        assert made.held == Held()
         assert len(server.points()) == 1000
         await made.close()
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from app.settings import Settings
-from app.sinks.port import SinkMisconfigured, SinkUnavailable
+from app.sinks.port import Held, SinkMisconfigured, SinkUnavailable
 from app.sinks.record import SinkRecord
 from app.sinks.redis.sink import RedisSink
 from app.sinks.redis.values import replaces
@@ -45,7 +45,7 @@ async def write(made: RedisSink, *records: SinkRecord) -> list[tuple[int, str]]:
     """Write records: those that are refused, by offset."""
     made.add(records)
     found = await made.flush()
-    assert made.held == (0, 0, None)
+    assert made.held == Held()
     return [(record.offset, why) for record, why in found.refused]
 
 
