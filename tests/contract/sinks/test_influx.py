@@ -64,7 +64,9 @@ class OnServer:
         if not isinstance(self._server, InfluxServer):
             return None  # it leaves texts out
         if not self._is_poisoned:
-            self._server.write(f"{self._measurement},user_id=nobody mode=1 {START.timestamp():.0f}000000000")
+            self._server.write(
+                f"{self._measurement},user_id=nobody,device_id=d mode=1,sequence_id=0i {START.timestamp():.0f}000000000"
+            )
             self._is_poisoned = True
         return sink_record(record.offset, user=record.user_id, partition=record.partition, mode="on")
 
