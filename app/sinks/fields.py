@@ -1,4 +1,8 @@
-"""The fields of a reading as series name them, `engine.oil.temp` for what is nested; and a record without some."""
+"""The fields of a reading as series name them, `engine.oil.temp` for what is nested; and a record without some.
+
+A name beyond PATH_LONGEST is cut, and told from others by its hash: names are kept, and that of an object stands before
+each of its fields, so that one payload with a long name and many fields would be gigabytes of them.
+"""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
@@ -6,33 +10,48 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
+from xxhash import xxh3_64_hexdigest
 
 from app.core.model.records import Reading
 from app.sinks.record import SinkRecord
 
 _fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode = msgspec.json.Encoder().encode
+PATH_LONGEST = 256  # characters
 
 
 def names_of(reading: Reading, columns: Sequence[str]) -> list[str]:
     """The columns that the reading has, then its other fields, those within objects by their path."""
     names = [column for column in columns if getattr(reading, column) is not None]
     if reading.extra_json.find("{", 1) < 0:
-        return names + list(reading.extra)
+        return names + [name if len(name) <= PATH_LONGEST else _path("", name) for name in reading.extra]
     return names + list(_paths(reading.extra, ""))
+
+
+def _path(before: str, name: str) -> str:
+    path = f"{before}{name}"
+    if len(path) <= PATH_LONGEST:
+        return path
+    return f"{path[: PATH_LONGEST - 17]}~{xxh3_64_hexdigest(path.encode('utf-8', 'surrogatepass'))}"
 
 
 def _paths(fields: Mapping[str, Any], before: str) -> Iterator[str]:
     for name, raw in fields.items():
-        if bytes(memoryview(raw)[:1]) == b"{" and (inner := _fields(raw)):
-            yield from _paths(inner, f"{before}{name}.")
+        path = _path(before, name)
+        if _is_object(raw) and (inner := _fields(raw)):
+            yield from _paths(inner, f"{path}.")
         else:
-            yield f"{before}{name}"
+            yield path
+
+
+def _is_object(raw: Any) -> bool:
+    return bytes(memoryview(raw)[:1]) == b"{"
 
 
 def without(record: SinkRecord, left_out: Collection[str], columns: Mapping[str, str]) -> SinkRecord:
     """The record without these fields, its payload made anew; `columns`: name -> the JSON field that it is sent as."""
     reading: Reading = record.reading
+    left_out = frozenset(left_out)
     extra = _less(reading.extra, left_out, "")
     values = {name: None for name in columns if name in left_out}
     less = replace(reading, extra=extra, extra_json=_encode(extra).decode(), **values)
@@ -54,17 +73,23 @@ def payload_of(reading: Reading, columns: Mapping[str, str]) -> bytes:
     )
 
 
-def _less(fields: Mapping[str, Any], left_out: Collection[str], before: str) -> dict[str, Any]:
-    """The fields but those whose path is left out; an object that has nothing left goes with them."""
+def _less(fields: Mapping[str, Any], left_out: Collection[str], before: str) -> Mapping[str, Any]:
+    """The fields but those whose path is left out; an object that has nothing left goes with them. `fields` itself when
+    all of them stay.
+    """
     found: dict[str, Any] = {}
+    changed = False
     for name, raw in fields.items():
-        path = f"{before}{name}"
+        path = _path(before, name)
         if path in left_out:
+            changed = True
             continue
-        if any(one.startswith(f"{path}.") for one in left_out):
-            inner = _less(_fields(raw), left_out, f"{path}.")
-            if inner:
-                found[name] = Raw(_encode(inner))
-        else:
-            found[name] = raw
-    return found
+        if _is_object(raw) and (every := _fields(raw)):
+            inner = _less(every, left_out, f"{path}.")
+            if inner is not every:
+                changed = True
+                if inner:
+                    found[name] = Raw(_encode(inner))
+                continue
+        found[name] = raw
+    return found if changed else fields
