@@ -21,6 +21,7 @@ from aiohttp import (
     ClientResponse,
     ClientSession,
     ClientTimeout,
+    DummyCookieJar,
     TCPConnector,
 )
 from msgspec import Struct
@@ -110,9 +111,14 @@ class FeedClient:
     def _opened(self) -> ClientSession:
         if self._session is None:
             connector = TCPConnector(limit=self._target.requests, ssl=self._target.tls or True)
-            agent = {"User-Agent": f"iot-stream/{VERSION}"}
-            timeout = ClientTimeout(total=self._target.seconds)
-            self._session = ClientSession(connector=connector, timeout=timeout, headers=agent)
+            own = {"User-Agent": f"iot-stream/{VERSION}", "Accept-Encoding": "identity"}  # no answer inflates itself
+            self._session = ClientSession(
+                connector=connector,
+                timeout=ClientTimeout(total=self._target.seconds),
+                headers=own,
+                auto_decompress=False,
+                cookie_jar=DummyCookieJar(),
+            )
         return self._session
 
 

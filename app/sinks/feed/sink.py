@@ -8,6 +8,7 @@ a crash the same readings may come again in other batches.
 import asyncio
 import gzip
 from collections.abc import Callable, Collection, Mapping, Sequence
+from urllib.parse import urlsplit
 from zlib import crc32
 
 from xxhash import xxh3_64_hexdigest
@@ -146,6 +147,8 @@ def _target(settings: Settings) -> FeedTarget:
         if not (token.isascii() and token.isprintable()):
             raise SinkMisconfigured("IOT_FEED_TOKEN: a header takes printable ASCII alone")
         name = settings.feed_token_header
+        if name.lower() == AUTHORIZATION and urlsplit(url).username is not None:
+            raise SinkMisconfigured("IOT_FEED_TOKEN_HEADER: IOT_FEED_URL names an account, which has that header")
         headers[name] = f"Bearer {token}" if name.lower() == AUTHORIZATION else token
     context = tls.context(*files) if encrypted else None
     return FeedTarget(url, headers, settings.feed_timeout, settings.feed_requests, context)

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple, assert_never
 
 import grpc
-from google.protobuf.json_format import MessageToJson
+from google.protobuf.text_format import MessageToString
 
 from app.core.model.records import Kind
 from app.protobuf.events_pb2 import EventBatch
@@ -98,9 +98,9 @@ class GrpcPushSink:
         await self._receiver.close()
 
     def shown(self, records: Sequence[SinkRecord]) -> Sequence[str]:
-        """The messages as protobuf's JSON, one a line."""
+        """The messages as protobuf's text, one a line."""
         messages: list[Any] = [(self._metric if self._lane_of(one) else self._event)(one) for one in records]
-        return [MessageToJson(one, preserving_proto_field_name=True, indent=None) for one in messages]
+        return [MessageToString(one, as_one_line=True, as_utf8=True) for one in messages]
 
     async def _push_all(self, push: _Push) -> None:
         """Until the lane is empty, the flush has failed, or many records were refused."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import BasicAuth
 
 from app.core.model.records import Kind
 from app.settings import Settings
@@ -99,6 +100,14 @@ async def test_four_batches_fill_the_queue_or_what_is_set(receiver: HttpReceiver
             assert not sink.held.full
             sink.add([pushed(most)])
             assert sink.held.full
+
+
+async def test_an_account_in_the_address_is_shown_as_one(receiver: HttpReceiver) -> None:
+    async with feed(receiver, feed_url=receiver.url.replace("//", "//me:pw@")) as sink:
+        sink.add([pushed(0)])
+        await sink.flush()
+    assert receiver.headers[0]["Authorization"] == BasicAuth("me", "pw").encode()
+    assert receiver.headers[0]["X-Predictive-Ingest-Token"] == TOKEN
 
 
 async def test_other_forms(receiver: HttpReceiver) -> None:
@@ -361,6 +370,10 @@ async def test_it_is_known_whom_it_speaks_to(tmp_path: Path) -> None:
         ({"feed_url": "http://127.0.0.1/x", "feed_ca_file": "ca"}, "IOT_FEED_URL is no https://"),
         ({"feed_url": "http://127.0.0.1/x", "feed_token": "a\r\nb: c"}, "IOT_FEED_TOKEN: a header"),
         ({"feed_url": "http://127.0.0.1/x", "feed_token": "ü"}, "IOT_FEED_TOKEN: a header"),
+        (
+            {"feed_url": "http://me:pw@127.0.0.1/x", "feed_token": "t", "feed_token_header": "authorization"},
+            "IOT_FEED_TOKEN_HEADER: IOT_FEED_URL names an account",
+        ),
     ],
 )
 def test_settings_that_cannot_be_are_named(settings: dict[str, Any], words: str, tmp_path: Path) -> None:

@@ -89,7 +89,9 @@ async def test_a_receiver_of_events_alone_is_given_nodes_as_events(receiver: Grp
     async with pushing(receiver, grpc_push_nodes="events") as sink:
         sink.add([pushed(0), pushed(1, "press", user="plant", node=True, value=4.25)])
         assert await written(sink) == 2
-        assert sink.shown([pushed(1, "press", user="plant", node=True)])[0].startswith('{"user_id": "plant"')
+        assert sink.shown([pushed(1, "press", user="plant", node=True)])[0].startswith(
+            'user_id: "plant" device_id: "press"'
+        )
     (_, node) = receiver.taken
     assert isinstance(node, Event)
     assert (node.user_id, node.device_id, node.extra_json) == ("plant", "press", b'{"value":4.25}')
