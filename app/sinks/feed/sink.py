@@ -19,7 +19,7 @@ from app.sinks.feed.client import FeedClient, FeedTarget
 from app.sinks.feed.items import item_maker
 from app.sinks.port import Flushed, Held, SinkMisconfigured, SinkUnavailable
 from app.sinks.pushing.answer import BatchRefused, BatchTaken, FailedOver, ReceiverAnswer
-from app.sinks.pushing.lane import PushBatch, PushLane
+from app.sinks.pushing.lane import PushBatch, PushLane, TakenCount
 from app.sinks.pushing.lanes import PushLanes
 from app.sinks.record import SinkRecord
 from app.sinks.sink_metrics import WRITTEN_BYTES
@@ -42,7 +42,8 @@ class FeedSink:
         self._client = FeedClient(_target(settings))
         self._item = item_maker(settings.telemetry_schema)
         count = settings.feed_requests
-        lanes = [PushLane(settings.feed_batch, BODY_BYTES) for _ in range(count)]
+        taken = TakenCount()
+        lanes = [PushLane(settings.feed_batch, BODY_BYTES, taken) for _ in range(count)]
         queue = settings.feed_queue or 4 * settings.feed_batch
         lane_of = _same_lane if count == 1 else _by_device(count)
         self._lanes = PushLanes(lanes, lane_of, queue, settings.sink_buffer_bytes)

@@ -31,10 +31,16 @@ class PushBatch(Struct, eq=False):
     failures: int = 0
 
 
+class TakenCount(Struct, eq=False):
+    """Records that a receiver has taken, ever: what it takes of one lane proves that it is there for all of them."""
+
+    records: int = 0
+
+
 class _Doubt(Struct, eq=False):
     """A device that may have the record over which the receiver fails: the first one that is not settled."""
 
-    taken: int  # records that the lane had had taken, when the receiver failed over it last
+    taken: int  # records that the receiver had taken, when it failed over this one last
     strikes: int = 0
     known: int = 0  # how many more are refused after one failure
 
@@ -42,24 +48,21 @@ class _Doubt(Struct, eq=False):
 class PushLane:
     """Batches of one sender. `batch` gives what to send; one of the four verbs says what came of it."""
 
-    def __init__(self, most: int, most_bytes: int) -> None:
-        """`most` records, and `most_bytes` of their payloads, go into one batch; a larger payload goes alone."""
-        self._most, self._most_bytes = most, most_bytes
+    def __init__(self, most: int, most_bytes: int, taken: TakenCount | None = None) -> None:
+        """`most` records, and `most_bytes` of their payloads, go into one batch; a larger payload goes alone. Lanes to
+        the same endpoint share `taken`.
+        """
+        self._most, self._most_bytes, self._taken = most, most_bytes, taken or TakenCount()
         self._waiting: deque[SinkRecord] = deque()
         self._batches: list[PushBatch] = []  # made, and not settled
         self._doubts: dict[str, _Doubt] = {}  # by device
-        self._number = self._taken = self._row = 0
+        self._number = self._row = 0
         self._one_by_one = 0  # batches, from the first on
         self.refused: list[tuple[SinkRecord, str]] = []  # until somebody takes them off
 
     def __len__(self) -> int:
         """Records that are not settled."""
         return len(self._waiting) + sum(len(batch.records) for batch in self._batches)
-
-    @property
-    def taken(self) -> int:
-        """Records that the receiver has taken, ever."""
-        return self._taken
 
     @property
     def doubtful(self) -> bool:
@@ -97,7 +100,7 @@ class PushLane:
         self._replace(batch, [left] if left else [])
         self.refused += [(batch.records[place], why) for place, why in sorted(rejected.items())]
         taken = len(batch.records) - len(rejected) - len(left)
-        self._taken += taken
+        self._taken.records += taken
         self._row = 0 if taken else self._row
         self._one_by_one = max(0, self._one_by_one - 1)
         if self._doubts and not left:
@@ -182,9 +185,10 @@ class PushLane:
         Whether it is refused now.
         """
         (record,) = batch.records
-        doubt = self._doubts.setdefault(record.key, _Doubt(self._taken))
-        if self._taken > doubt.taken:
-            doubt.taken = self._taken
+        taken = self._taken.records
+        doubt = self._doubts.setdefault(record.key, _Doubt(taken))
+        if taken > doubt.taken:
+            doubt.taken = taken
             doubt.strikes = min(STRIKES, doubt.strikes + 1)
             doubt.known = KNOWN if doubt.strikes == STRIKES else 0
         if len(self._doubts) > DOUBTS:

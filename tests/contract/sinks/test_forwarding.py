@@ -126,7 +126,7 @@ async def test_a_push_to_the_grpc_gateway() -> None:
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "grpc.sock"  # its path has to be short
         async with world(path, accounts=known()) as found:
-            target = {"grpc_push_target": f"unix://{path}", "grpc_push_token": "centre"}
+            target: dict[str, Any] = {"grpc_push_target": f"unix://{path}", "grpc_push_token": "centre"}
             sink = GrpcPushSink("push", Settings(**target, grpc_push_service="ingest"))
             await sink.open()
             sink.add(RECORDS)

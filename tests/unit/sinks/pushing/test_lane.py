@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.sinks.pushing.lane import KNOWN, ROW, STRIKES, TRIES, PushBatch, PushLane
+from app.sinks.pushing.lane import KNOWN, ROW, STRIKES, TRIES, PushBatch, PushLane, TakenCount
 from app.sinks.record import SinkRecord
 from tests.unit.sinks.pushing.sent import record
 
@@ -87,7 +87,6 @@ def test_what_is_rejected_is_let_go_and_what_comes_later_comes_first() -> None:
     made = lane(*(record(n) for n in range(6)))
     made.settle(first(made), {1: "never"}, later=[3, 2])
     assert [(one.offset, why) for one, why in made.refused] == [(1, "never")]
-    assert made.taken == 1
     assert [offsets(made.batch(index)) for index in range(2)] == [[2, 3], [4, 5]]
 
 
@@ -122,6 +121,18 @@ def test_a_device_in_doubt_keeps_its_order_behind_all_others() -> None:
     assert receiver.flush(made)
     assert [one.offset for one in receiver.taken] == [2, 0, 1, 3]
     assert not made.refused
+
+
+def test_what_it_takes_of_another_lane_proves_that_it_is_there() -> None:
+    taken = TakenCount()
+    made, other = PushLane(4, 1 << 20, taken), PushLane(4, 1 << 20, taken)
+    receiver = Receiver(poison=[(0, 0)])
+    made.add(record(0, "u/bad"))
+    for number in range(TRIES + STRIKES):
+        receiver.flush(made)
+        other.add(record(1 + number, "u/good"))
+        receiver.flush(other)
+    assert [one.offset for one, _ in made.refused] == [0]
 
 
 def test_a_receiver_that_fails_over_all_is_away_and_nothing_is_refused() -> None:
