@@ -13,10 +13,13 @@ import typer
 
 from app.backtest.duration import duration
 from app.errors import PermanentError
-from app.local.layout import WAYS
+from app.local.layout import SINKS, WAYS
 
 Ingest = Annotated[
     str, typer.Option(help=f"Gateways to start beside MQTT, separated by commas: {', '.join(WAYS)}, or all.")
+]
+Sinks = Annotated[
+    str, typer.Option(help=f"Sinks to start beside the worker, separated by commas: {', '.join(SINKS)}, or all.")
 ]
 Directory = Annotated[Path | None, typer.Option("--dir", help="Where data, logs and stack.env go. [.local]")]
 
@@ -41,11 +44,22 @@ def ways_in(text: str) -> tuple[str, ...]:
     """The gateways that the value `text` of --ingest names, in the order of WAYS; none for an empty text. Raises
     BadParameter for an unknown one.
     """
+    return _among(text, WAYS, "--ingest")
+
+
+def ways_out(text: str) -> tuple[str, ...]:
+    """The sinks that the value `text` of --sinks names, in the order of SINKS; none for an empty text. Raises
+    BadParameter for an unknown one.
+    """
+    return _among(text, SINKS, "--sinks")
+
+
+def _among(text: str, every: tuple[str, ...], option: str) -> tuple[str, ...]:
     names = [name for part in text.split(",") if (name := part.strip().lower())]
-    if unknown := [name for name in names if name not in (*WAYS, "all")]:
-        what = f"{', '.join(map(repr, unknown))}: there are {', '.join(WAYS)}, and all for all of them"
-        raise typer.BadParameter(what, param_hint="--ingest")
-    return WAYS if "all" in names else tuple(way for way in WAYS if way in names)
+    if unknown := [name for name in names if name not in (*every, "all")]:
+        what = f"{', '.join(map(repr, unknown))}: there are {', '.join(every)}, and all for all of them"
+        raise typer.BadParameter(what, param_hint=option)
+    return every if "all" in names else tuple(name for name in every if name in names)
 
 
 def quiet() -> None:

@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 from app.errors import TransientError
-from app.local.layout import Layout
+from app.local.layout import Layout, sink_program
 from app.local.session import log_of_detached, supervisor_pid
 from app.local.stack import PROGRAMS, SERVERS, Stack
 
@@ -21,7 +21,10 @@ def look(layout: Layout) -> Processes:
     known = layout.read_json(layout.processes)
     stack = Stack(layout, layout.remembered_ports(), lambda _: None)
     running = stack.supervisor.adopt(stack.services)
-    expected = [*SERVERS, *PROGRAMS, *layout.ways(), *(["fleet"] if layout.fleet_wanted.exists() else [])]
+    expected = [
+        *SERVERS, *layout.sink_servers(), *PROGRAMS, *layout.ways(), *map(sink_program, layout.sinks()),
+        *(["fleet"] if layout.fleet_wanted.exists() else []),
+    ]  # fmt: skip
     return {
         name: {
             "pid": stack.services[name].process.pid if name in running else None,
@@ -60,7 +63,7 @@ def reason(layout: Layout, ill: list[str], found: Processes) -> str:
     parts = []
     for name in ill:
         what = "does not get ready" if found[name]["pid"] else "does not run"
-        ends = [line for line in said if line.startswith(f"{name} ended")][-1:]
+        ends = [line for line in said if line.startswith((f"{name} ended", f"{name}: "))][-1:]
         text = layout.log(name).read_text(errors="replace") if layout.log(name).exists() else ""
         tail = "\n".join(text.splitlines()[-8:])
         parts.append("\n".join([f"{name} {what}", *ends, f"{layout.log(name)} says:", tail]))

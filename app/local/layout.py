@@ -5,7 +5,7 @@ import json
 import os
 import socket
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,13 @@ DEFAULT_PORTS = {
     "kafka": 9092, "postgres": 5432, "mosquitto": 1883,
     "worker": 9000, "bridge": 9001, "notifier": 9002, "http": 9003, "tcp": 9004, "grpc": 9005, "quic": 9006,
     "http in": 8088, "tcp in": 8089, "quic in": 5001,
+    "sink-parquet": 9007, "sink-influx": 9008, "sink-redis": 9009, "sink-http_feed": 9010, "sink-grpc": 9011,
+    "redis": 6379, "influxdb": 8086,
 }  # fmt: skip
 OVER_UDP = ("quic in",)
 WAYS = ("http", "tcp", "grpc", "quic")  # in, beside MQTT: each a gateway of that name
+SINKS = ("parquet", "influx", "redis", "http_feed", "grpc")  # ways out: `iot-stream sink` of that name
+SINK_SERVERS = ("redis", "influxdb")  # what some of them write to, where nobody has named another
 
 
 def default_root() -> Path:
@@ -40,6 +44,8 @@ class Layout:
         self.lock = self.root / "supervisor.lock"
         self.fleet_wanted = self.root / "fleet.wanted"
         self.ways_wanted = self.root / "ways.wanted"
+        self.sinks_wanted = self.root / "sinks.wanted"
+        self.sink_servers_wanted = self.root / "sink-servers.wanted"
 
     def log(self, name: str) -> Path:
         """Path of the log file of one process."""
@@ -53,13 +59,27 @@ class Layout:
 
     def ways(self) -> tuple[str, ...]:
         """Those of WAYS that somebody has asked for since the start, in the order of WAYS."""
-        named = self.ways_wanted.read_text().split() if self.ways_wanted.exists() else []
-        return tuple(way for way in WAYS if way in named)
+        return _named(self.ways_wanted, WAYS)
 
     def want_ways(self, names: Iterable[str]) -> None:
         """Ask for the gateways `names`, too; names that are not in WAYS are left out."""
-        asked = {*self.ways(), *names}
-        write_private(self.ways_wanted, "".join(f"{way}\n" for way in WAYS if way in asked))
+        _name(self.ways_wanted, WAYS, names)
+
+    def sinks(self) -> tuple[str, ...]:
+        """Those of SINKS that somebody has asked for since the start, in the order of SINKS."""
+        return _named(self.sinks_wanted, SINKS)
+
+    def want_sinks(self, names: Iterable[str]) -> None:
+        """Ask for the sinks `names`, too; names that are not in SINKS are left out."""
+        _name(self.sinks_wanted, SINKS, names)
+
+    def sink_servers(self) -> tuple[str, ...]:
+        """Those of SINK_SERVERS that the sinks of this stack write to."""
+        return _named(self.sink_servers_wanted, SINK_SERVERS)
+
+    def want_sink_servers(self, names: Iterable[str]) -> None:
+        """Remember that the sinks want the servers `names`, too."""
+        _name(self.sink_servers_wanted, SINK_SERVERS, names)
 
     def write_pids(self, pids: Mapping[str, int]) -> None:
         """Write pids.json: name -> pid of what runs."""
@@ -75,8 +95,13 @@ class Layout:
 
     def forget(self) -> None:
         """Remove what only holds while the stack runs."""
-        for path in (self.env, self.pids, self.processes, self.fleet_wanted, self.ways_wanted):
+        for path in (self.env, self.pids, self.processes, *self.wishes):
             path.unlink(missing_ok=True)
+
+    @property
+    def wishes(self) -> tuple[Path, ...]:
+        """The files that say what was asked for beside the programs that always run."""
+        return self.fleet_wanted, self.ways_wanted, self.sinks_wanted, self.sink_servers_wanted
 
     def choose_ports(self) -> dict[str, int]:
         """A port for each name of DEFAULT_PORTS, and remember them: the port of last time, else the default, else a
@@ -99,6 +124,23 @@ class Layout:
         known = self.read_json(self.processes)
         probe = ChildProcess("probe", [], self.log("probe"))
         return {name for name, entry in known.items() if probe.adopt(int(entry["pid"]), float(entry["created"]))}
+
+
+def sink_program(sink: str) -> str:
+    """The name of the process of one of SINKS: a gateway may be called as the sink is."""
+    return f"sink-{sink}"
+
+
+def _named(path: Path, among: Sequence[str]) -> tuple[str, ...]:
+    """The names in a file, in the order of `among`; none where there is no file."""
+    named = path.read_text().split() if path.exists() else []
+    return tuple(name for name in among if name in named)
+
+
+def _name(path: Path, among: Sequence[str], names: Iterable[str]) -> None:
+    """Add `names` to those in a file, as far as they are in `among`."""
+    asked = {*_named(path, among), *names}
+    write_private(path, "".join(f"{name}\n" for name in among if name in asked))
 
 
 @contextmanager

@@ -11,13 +11,14 @@ from app.kafka.topics import create, wanted
 from app.local.fleet.devices import USERS
 from app.local.ingest.accounts import put_accounts
 from app.local.ingest.gateways import LocalGateways
-from app.local.layout import WAYS, Layout
+from app.local.layout import SINK_SERVERS, SINKS, WAYS, Layout, sink_program
 from app.local.own_program import Program
 from app.local.servers.common import LOOPBACK
 from app.local.servers.kafka import Kafka
 from app.local.servers.mosquitto import BRIDGE, NOTIFIER, Mosquitto
 from app.local.servers.postgres import Postgres
 from app.local.servers.process import ChildProcess
+from app.local.sinks.sinks import LocalSinks, refuse_without_receiver
 from app.local.supervisor import Service, Supervisor
 from app.postgres.connect import owner_session
 from app.postgres.schema.init_sql import apply, make_database
@@ -25,9 +26,12 @@ from app.postgres.schema.telemetry_table import add_missing
 from app.runtime.command_line import program_command
 from app.settings import Settings, load
 
-STOP_ORDER = ("fleet", *WAYS, "bridge", "worker", "notifier", "mosquitto", "kafka", "postgres")
 SERVERS = ("kafka", "postgres", "mosquitto")
 PROGRAMS = ("bridge", "worker", "notifier")
+SINK_PROGRAMS = tuple(map(sink_program, SINKS))
+STOP_ORDER = (
+    "fleet", *WAYS, "bridge", "worker", *SINK_PROGRAMS, "notifier", *SINK_SERVERS, "mosquitto", "kafka", "postgres",
+)  # fmt: skip
 DATABASE = "iot"
 
 
@@ -44,9 +48,11 @@ class Stack:
         self.postgres = Postgres(root / "postgres", self.ports["postgres"], layout.log("postgres"))
         self.mosquitto = Mosquitto(root / "mosquitto", self.ports["mosquitto"], layout.log("mosquitto"), USERS)
         self.gateways = LocalGateways(layout, ports, self.mosquitto.username)
+        self.sinks = LocalSinks(layout, ports)
         self.services: dict[str, Service] = {
             "kafka": self.kafka, "postgres": self.postgres, "mosquitto": self.mosquitto,
-            **{name: self._program(name) for name in ("fleet", *PROGRAMS, *WAYS)},
+            "redis": self.sinks.redis, "influxdb": self.sinks.influxdb,
+            **{name: self._program(name) for name in ("fleet", *PROGRAMS, *WAYS, *SINK_PROGRAMS)},
         }  # fmt: skip
 
     @property
@@ -111,29 +117,38 @@ class Stack:
         if adopted:
             self._say(f"already running: {', '.join(sorted(adopted))}")
             self.layout.want_ways(adopted)
+            self.layout.want_sinks(sink for sink in SINKS if sink_program(sink) in adopted)
         self._start_all(SERVERS)
         self._prepare()
         self._start_all(PROGRAMS)
-        ways = self._prepare_ways()
-        self._start_all(ways)
+        self._start_all(self._prepare_ways())
+        self._start_all(self._prepare_sinks())
         self.supervisor.save()
-        self._write_env(ways)
+        self._write_env()
         self.start_wanted()
 
     def start_wanted(self) -> None:
-        """Start what `up` was asked for since: gateways, the simulated devices; returns without waiting until they are
-        ready. Raises IotStreamError as `bring_up` does.
+        """Start what `up` was asked for since: gateways, sinks, the simulated devices; returns without waiting until
+        they are ready, but for the servers of sinks. Raises IotStreamError as `bring_up` does.
         """
-        if missing := [way for way in self.layout.ways() if way not in self.supervisor.services]:
-            ways = self._prepare_ways()
+        runs = self.supervisor.services
+        if missing := [way for way in self.layout.ways() if way not in runs]:
+            self._prepare_ways()
             for way in missing:
                 self.supervisor.start(way, self.services[way])
-            self._write_env(ways)
+            self._write_env()
+        if any(sink_program(sink) not in runs for sink in self.layout.sinks()):
+            for program in self._prepare_sinks():
+                if program not in runs:
+                    self.supervisor.start(program, self.services[program])
+            self._write_env()
         if self.layout.fleet_wanted.exists():
             self.supervisor.start("fleet", self.services["fleet"])
 
-    def _write_env(self, ways: tuple[str, ...]) -> None:
-        self.layout.write_env(self.env(), self.gateways.addresses(ways))
+    def _write_env(self) -> None:
+        ways, sinks = self.layout.ways(), self.layout.sinks()
+        values = self.env() | (self.sinks.settings(sinks, load()) if sinks else {})
+        self.layout.write_env(values, self.gateways.addresses(ways) | self.sinks.addresses(sinks))
 
     def _prepare_ways(self) -> tuple[str, ...]:
         """The gateways that are wanted, once their files and the accounts are there."""
@@ -142,6 +157,20 @@ class Stack:
             self.gateways.prepare(ways)
             asyncio.run(self._put_accounts())
         return ways
+
+    def _prepare_sinks(self) -> tuple[str, ...]:
+        """The programs of the sinks that are wanted, once what they write to in this stack is ready."""
+        sinks = self.layout.sinks()
+        if not sinks:
+            return ()
+        given = load()
+        refuse_without_receiver(sinks, given)
+        self.layout.want_sink_servers(self.sinks.servers(sinks, given))
+        self._start_all(self.layout.sink_servers())
+        for sink in sinks:
+            own = self.sinks.settings([sink], given)
+            self.services[sink_program(sink)].process.env |= {f"IOT_{name}": value for name, value in own.items()}
+        return tuple(map(sink_program, sinks))
 
     async def _put_accounts(self) -> None:
         passwords = {name: self.mosquitto.password_of(name) for name in (self.mosquitto.username, *USERS)}

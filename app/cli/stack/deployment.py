@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import typer
 
-from app.local.layout import Layout, default_root, parse_env
+from app.local.layout import Layout, default_root, parse_env, sink_program
 from app.local.session import supervisor_pid
 from app.runtime.addresses import HostPort, web
 from app.settings import Settings, load
@@ -59,9 +59,9 @@ def _of_local_stack(layout: Layout) -> list[str]:
     return local_urls(layout)
 
 
-def local_gateways() -> list[str]:
-    """Addresses of the gateways of the local stack, without /metrics, when it runs here and the environment names its
-    Kafka; else none.
+def local_more() -> list[str]:
+    """Addresses of the gateways and sinks of the local stack, without /metrics, when it runs here and the environment
+    names its Kafka; else none.
     """
     layout = Layout(default_root())
     if supervisor_pid(layout) is None or not layout.env.exists():
@@ -69,11 +69,20 @@ def local_gateways() -> list[str]:
     broker = parse_env(layout.env.read_text())["KAFKA_BROKER"]
     if os.environ.get("IOT_KAFKA_BROKER") != broker:
         return []
-    ports = layout.remembered_ports()
-    return [f"http://{LOOPBACK}:{ports[way]}" for way in layout.ways()]
+    return _urls(layout, _more(layout))
 
 
 def local_urls(layout: Layout) -> list[str]:
-    """Addresses of the programs of a stack of this machine, without /metrics: those of PROGRAMS, then the gateways."""
+    """Addresses of the programs of a stack of this machine, without /metrics: those of PROGRAMS, then the gateways and
+    the sinks.
+    """
+    return _urls(layout, (*PROGRAMS, *_more(layout)))
+
+
+def _more(layout: Layout) -> tuple[str, ...]:
+    return *layout.ways(), *map(sink_program, layout.sinks())
+
+
+def _urls(layout: Layout, programs: Sequence[str]) -> list[str]:
     ports = layout.remembered_ports()
-    return [f"http://{LOOPBACK}:{ports[name]}" for name in (*PROGRAMS, *layout.ways())]
+    return [f"http://{LOOPBACK}:{ports[name]}" for name in programs]

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.stack.deployment import local_gateways
+from app.cli.stack.deployment import local_more
 from app.doctor.examine import examine
 from app.doctor.finding import Finding, Level, worst
 from app.runtime.addresses import web
@@ -20,7 +20,7 @@ COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.BROKEN: "red"}
 def doctor(
     metrics: Annotated[
         list[str] | None,
-        typer.Option(help="Metrics address of a worker or a gateway; repeat it. Default: the one of the settings."),
+        typer.Option(help="Metrics address of a worker, gateway or sink; repeat it. Default: the one of the settings."),
     ] = None,
     watch: Annotated[
         float, typer.Option(help="Look at each worker twice, this many seconds apart: counts may only grow.", min=0)
@@ -30,7 +30,7 @@ def doctor(
     ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="For a machine.")] = False,
 ) -> None:
-    """Check Kafka, the database, the MQTT broker, workers and gateways, and say what to do. Changes nothing.
+    """Check Kafka, the database, the MQTT broker, workers, gateways and sinks, and say what to do. Changes nothing.
 
     Exit code 0: healthy, 1: warnings, 2: broken.
 
@@ -38,7 +38,7 @@ def doctor(
     """
     workers = [_address(text) for text in metrics or ()]
     logging.disable(logging.CRITICAL)  # what the clients have to say is in the findings
-    findings = asyncio.run(examine(load(), workers, watch, count, local_gateways()))
+    findings = asyncio.run(examine(load(), workers, watch, count, local_more()))
     level = worst(findings)
     if as_json:
         print(json.dumps({"status": level.name.lower(), "findings": [_as_dict(finding) for finding in findings]}))

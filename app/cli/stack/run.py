@@ -6,9 +6,9 @@ import time
 
 import typer
 
-from app.cli.options import Directory, Ingest, on_a_terminal, quiet, say, ways_in
+from app.cli.options import Directory, Ingest, Sinks, on_a_terminal, quiet, say
 from app.cli.stack.deployment import local_urls
-from app.cli.stack.up import NoFleet, join, prepare, ready_line, ways_ready
+from app.cli.stack.up import NoFleet, Wanted, join, prepare, ready_line, sinks_ready, ways_ready
 from app.local.layout import Layout, default_root, parse_env
 from app.local.screen.alerts import AlertListener
 from app.local.screen.observer import Observer
@@ -23,7 +23,7 @@ REFRESH = 1.0  # and two looks on a terminal
 ALERT_CHARACTERS = 200  # that are shown of an alert
 
 
-def run(no_fleet: NoFleet = False, ingest: Ingest = "", directory: Directory = None) -> None:
+def run(no_fleet: NoFleet = False, ingest: Ingest = "", sinks: Sinks = "", directory: Directory = None) -> None:
     """Start everything and watch messages being received, stored, dead-lettered and alerted on. Ctrl-C stops it all.
 
     On a terminal it is the screen of `iot-stream top`; ? lists its keys. Where a stack runs already, this shows it and
@@ -31,16 +31,16 @@ def run(no_fleet: NoFleet = False, ingest: Ingest = "", directory: Directory = N
 
     Example: iot-stream run
     """
-    layout, ways = Layout(directory or default_root()), ways_in(ingest)
-    log = StackLog()
+    layout, log = Layout(directory or default_root()), StackLog()
+    wanted = Wanted.of(no_fleet, ingest, sinks)
     if pid := supervisor_pid(layout):
-        join(layout, pid, no_fleet, ways)
+        join(layout, pid, wanted)
         stopped = threading.Event()
         stop_on_signals(stopped)
         well = watch(Stack(layout, layout.remembered_ports(), say), stopped, log)
     else:
-        prepare(layout, no_fleet, ways)
-        programs = ", ".join(("bridge", *ways, "worker"))
+        prepare(layout, wanted)
+        programs = ", ".join(("bridge", *wanted.ways, "worker", *(f"sink {sink}" for sink in wanted.sinks)))
         say(f"starting Kafka, PostgreSQL, Mosquitto, {programs}, notifier and a simulated fleet")
         well = True
         with locked(layout), StackSession(layout, log.tell) as session:
@@ -89,7 +89,7 @@ def screen(stack: Stack, stopped: threading.Event, log: StackLog) -> bool:
         Piece("kafka", env["KAFKA_BROKER"]),
         Piece("postgres", env["DATABASE_URL"].rpartition("@")[2]),
         Piece("mqtt", f"{env['MQTT_HOST']}:{env['MQTT_PORT']}"),
-        *(Piece(way, where) for way, where in ways_ready(env)),
+        *(Piece(name, where) for name, where in [*ways_ready(env), *sinks_ready(env)]),
     ]
     log.notes.add(ready_line(stack.layout))
 

@@ -4,43 +4,79 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, NamedTuple
 
 import typer
 
-from app.cli.options import Directory, Ingest, say, ways_in
+from app.cli.options import Directory, Ingest, Sinks, say, ways_in, ways_out
 from app.errors import PermanentError
 from app.local.health import wait_until_well
 from app.local.layout import Layout, default_root, parse_env
 from app.local.session import StackSession, locked, log_of_detached, supervisor_pid, wait_for
+from app.local.sinks.sinks import refuse_without_receiver
+from app.settings import load
 
 LONGEST_START = 300.0  # seconds; the first start of a fresh machine installs and downloads
 
 NoFleet = Annotated[bool, typer.Option("--no-fleet", help="Without the simulated devices.")]
 
 
+class Wanted(NamedTuple):
+    """What to start beside the programs that always run."""
+
+    fleet: bool
+    ways: tuple[str, ...] = ()
+    sinks: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, no_fleet: bool, ingest: str, sinks: str) -> "Wanted":
+        """From the values of the options. Raises BadParameter for an unknown name, SettingsError for a sink that has
+        nothing to write to.
+        """
+        wanted = cls(not no_fleet, ways_in(ingest), ways_out(sinks))
+        if wanted.sinks:
+            refuse_without_receiver(wanted.sinks, load())
+        return wanted
+
+    def words(self) -> list[str]:
+        """The options of `iot-stream up` that say the same."""
+        fleet = [] if self.fleet else ["--no-fleet"]
+        ways = ["--ingest", ",".join(self.ways)] if self.ways else []
+        return fleet + ways + (["--sinks", ",".join(self.sinks)] if self.sinks else [])
+
+    def ask(self, layout: Layout) -> None:
+        """Leave word of it in the stack's directory."""
+        layout.want_ways(self.ways)
+        layout.want_sinks(self.sinks)
+        if self.fleet:
+            layout.fleet_wanted.touch()
+
+
 def up(
     no_fleet: NoFleet = False,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Leave a supervisor in the background.")] = False,
     ingest: Ingest = "",
+    sinks: Sinks = "",
     directory: Directory = None,
 ) -> None:
     """Start Kafka, PostgreSQL, Mosquitto, bridge, worker, notifier and a simulated fleet; print `ready` and addresses.
 
     `ready` means that each of them is; else the exit code is 1, and the reason is printed. On a running stack only what
     is missing is started. Addresses are in .local/stack.env, logs in .local/log. --ingest starts more ways in than
-    MQTT, each a program of its own: docs/gateways.md.
+    MQTT (docs/gateways.md), --sinks more ways out than the database, and the Redis and InfluxDB that they write to
+    unless IOT_REDIS_URL and IOT_INFLUX_URL name others (docs/sinks.md); each is a program of its own.
 
-    Example: iot-stream up --no-fleet --detach --ingest http,grpc && set -a && . .local/stack.env
+    Example: iot-stream up --no-fleet --detach --ingest http,grpc --sinks parquet,redis && set -a && . .local/stack.env
     """
-    layout, ways = Layout(directory or default_root()), ways_in(ingest)
+    layout = Layout(directory or default_root())
+    wanted = Wanted.of(no_fleet, ingest, sinks)
     if pid := supervisor_pid(layout):
-        join(layout, pid, no_fleet, ways)
+        join(layout, pid, wanted)
     elif detach:
-        start_in_background(layout, no_fleet, ways)
+        start_in_background(layout, wanted)
     else:
-        prepare(layout, no_fleet, ways)
+        prepare(layout, wanted)
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # another `up` that finds us before we take it would end us
         with locked(layout), StackSession(layout, say) as session:
             if session.wait_ready():
@@ -49,25 +85,19 @@ def up(
             say("stopping")
 
 
-def prepare(layout: Layout, no_fleet: bool, ways: Sequence[str] = ()) -> None:
-    """Before a start: forget that a stack was ready, remember whether a fleet is wanted, and which gateways
-    (`ways`).
-    """
+def prepare(layout: Layout, wanted: Wanted) -> None:
+    """Before a start: forget that a stack was ready, and remember what is `wanted`."""
     layout.root.mkdir(parents=True, exist_ok=True)
-    for path in (layout.env, layout.fleet_wanted, layout.ways_wanted):
+    for path in (layout.env, *layout.wishes):
         path.unlink(missing_ok=True)
-    layout.want_ways(ways)
-    if not no_fleet:
-        layout.fleet_wanted.touch()
+    wanted.ask(layout)
 
 
-def join(layout: Layout, pid: int, no_fleet: bool, ways: Sequence[str] = ()) -> None:
+def join(layout: Layout, pid: int, wanted: Wanted) -> None:
     """Have the supervisor `pid` of this directory start what is missing, and print `ready` when it is. Raises
     PermanentError when it does not get ready within LONGEST_START, TransientError when a process is not well.
     """
-    layout.want_ways(ways)
-    if not no_fleet:
-        layout.fleet_wanted.touch()
+    wanted.ask(layout)
     os.kill(pid, signal.SIGUSR1)
     if not wait_for(layout.env.exists, LONGEST_START):
         raise PermanentError(f"the supervisor (process {pid}) does not get ready; see {layout.root}/log")
@@ -75,15 +105,14 @@ def join(layout: Layout, pid: int, no_fleet: bool, ways: Sequence[str] = ()) -> 
     print(ready_line(layout), flush=True)
 
 
-def start_in_background(layout: Layout, no_fleet: bool, ways: Sequence[str] = ()) -> None:
+def start_in_background(layout: Layout, wanted: Wanted) -> None:
     """Start a supervisor in a session of its own; print `ready` and return when the stack is. Raises PermanentError
     when it does not start within LONGEST_START, TransientError when a process is not well.
     """
-    prepare(layout, no_fleet, ways)
+    prepare(layout, wanted)
     log = log_of_detached(layout)
     log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "app", "up", "--dir", str(layout.root), *(["--no-fleet"] if no_fleet else [])]
-    command += ["--ingest", ",".join(ways)] if ways else []
+    command = [sys.executable, "-m", "app", "up", "--dir", str(layout.root), *wanted.words()]
     with log.open("wb") as out:
         child = subprocess.Popen(  # noqa: S603 - our own program
             command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
@@ -101,7 +130,7 @@ def ready_line(layout: Layout) -> str:
     database = env["DATABASE_URL"].rpartition("@")[2]
     return (
         f"ready  kafka {env['KAFKA_BROKER']}  postgres {database}  mqtt {env['MQTT_HOST']}:{env['MQTT_PORT']}"
-        f"{''.join(f'  {way} {address}' for way, address in ways_ready(env))}"
+        f"{''.join(f'  {name} {where}' for name, where in [*ways_ready(env), *sinks_ready(env)])}"
         f"  metrics {env['METRICS_URL']}/metrics  env {layout.env}"
     )
 
@@ -110,3 +139,9 @@ def ways_ready(env: Mapping[str, str]) -> list[tuple[str, str]]:
     """(gateway, where it is) of those that stack.env names."""
     names = {"http": "HTTP_URL", "tcp": "TCP_ADDRESS", "grpc": "GRPC_SOCKET", "quic": "QUIC_ADDRESS"}
     return [(way, env[name]) for way, name in names.items() if name in env]
+
+
+def sinks_ready(env: Mapping[str, str]) -> list[tuple[str, str]]:
+    """(sink, where it writes to) of those that write to something of this stack; no secret."""
+    names = {"parquet": "PARQUET_DIR", "influx": "INFLUX_URL", "redis": "REDIS_URL"}
+    return [(f"sink {sink}", env[name].rpartition("@")[2]) for sink, name in names.items() if name in env]

@@ -3,8 +3,8 @@
 import pytest
 import typer
 
-from app.cli.options import ways_in
-from app.local.layout import WAYS
+from app.cli.options import ways_in, ways_out
+from app.local.layout import SINKS, WAYS
 
 
 def test_ways_are_named_by_commas_in_any_order() -> None:
@@ -17,3 +17,12 @@ def test_a_way_that_there_is_not_is_named_with_those_that_there_are() -> None:
     with pytest.raises(typer.BadParameter) as refused:
         ways_in("http,coap")
     assert str(refused.value) == "'coap': there are http, tcp, grpc, quic, and all for all of them"
+
+
+def test_ways_out_are_named_as_ways_in_are() -> None:
+    assert ways_out("redis,parquet") == ("parquet", "redis")
+    assert ways_out("all") == SINKS
+    with pytest.raises(typer.BadParameter) as refused:
+        ways_out("parquet,kafka")
+    assert str(refused.value).startswith("'kafka': there are parquet, influx, redis, http_feed, grpc, and all")
+    assert refused.value.param_hint == "--sinks"

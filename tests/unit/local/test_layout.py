@@ -9,7 +9,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.local.layout import DEFAULT_PORTS, WAYS, Layout, choose_port, parse_env, render_env
+from app.local.layout import DEFAULT_PORTS, SINKS, WAYS, Layout, choose_port, parse_env, render_env, sink_program
 from app.local.servers.common import secret_file
 
 
@@ -60,6 +60,24 @@ def test_ways_that_were_asked_for_are_remembered_until_the_stack_is_gone(tmp_pat
     assert layout.ways() == WAYS
     layout.forget()
     assert layout.ways() == ()
+
+
+def test_sinks_and_their_servers_are_remembered_until_the_stack_is_gone(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    assert layout.sinks() == layout.sink_servers() == ()
+    layout.want_sinks(["grpc", "parquet"])
+    layout.want_sinks(["redis"])
+    layout.want_sink_servers(["redis"])
+    assert Layout(tmp_path).sinks() == ("parquet", "redis", "grpc")
+    assert layout.sink_servers() == ("redis",)
+    assert layout.ways() == (), "a gateway of that name is another program"
+    layout.forget()
+    assert layout.sinks() == layout.sink_servers() == ()
+
+
+def test_each_sink_has_a_port_and_a_name_of_its_own() -> None:
+    assert {sink_program(sink) for sink in SINKS} <= DEFAULT_PORTS.keys()
+    assert {sink_program(sink) for sink in SINKS} & {*WAYS, "redis", "influxdb"} == set()
 
 
 def test_pids_are_private_json(tmp_path: Path) -> None:
