@@ -1,4 +1,4 @@
-"""Redis and InfluxDB of the local stack: what they took is there after kill -9, and nobody reads it without a password."""
+"""Redis and InfluxDB of the local stack keep what they took over kill -9, and nobody reads it without a password."""
 
 import json
 import socket

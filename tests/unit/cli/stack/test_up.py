@@ -1,4 +1,4 @@
-"""What `iot-stream up` is asked for: handed on to a supervisor in the background, left in the stack's directory, said."""
+"""What `iot-stream up` is asked for: handed on to a supervisor in the background, left in the directory, and said."""
 
 from pathlib import Path
 
