@@ -19,6 +19,7 @@ PANELS = [(name, panel) for name in dashboards.NAMES for panel in dashboards.pan
 each_panel = pytest.mark.parametrize(("name", "panel"), PANELS, ids=[f"{name}: {p['title']}" for name, p in PANELS])
 UNITS = {
     "none", "short", "percent", "percentunit", "bytes", "s", "celsius", "mps", "rowsps", "recps", "eps", "ops",
+    "Bps",
 }  # fmt: skip
 
 

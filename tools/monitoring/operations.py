@@ -3,8 +3,10 @@
 from tools.monitoring.edge_rows import BRIDGE, NOTIFIER, PROCESSES, TRACES
 from tools.monitoring.gateway_rows import GATEWAYS
 from tools.monitoring.panels import LOKI, POSTGRES, PROMETHEUS, TEMPO, Json, Row, dashboard
+from tools.monitoring.sink_rows import SINKS
 from tools.monitoring.worker_rows import BOOKS, DATABASE, DEVICES, NOW, PATH
 
+PROGRAMS = "worker|bridge|notifier|vector|http|tcp|grpc|quic|ingest|sink-.+"  # jobs of Prometheus
 # Where docs/operations.md is to be read; docs/operations.md says how to put another address here.
 RUNBOOK = "https://docs.example.com/iot-stream/operations.md"
 
@@ -23,13 +25,14 @@ def made() -> Json:
             Row("Devices, rules, alerts", DEVICES),
             Row("Bridge and Vector", BRIDGE),
             Row("Gateways: HTTP, TCP, gRPC, QUIC", GATEWAYS),
+            Row("Sinks: Parquet, InfluxDB, Redis, HTTP feed, gRPC", SINKS),
             Row("Notifier and webhook", NOTIFIER),
             Row("Traces and logs", TRACES),
             Row("Processes", PROCESSES),
         ],
         [
             *(source.variable for source in (PROMETHEUS, LOKI, TEMPO, POSTGRES)),
-            _labels("job", 'label_values(up{job=~"worker|bridge|notifier|vector|http|tcp|grpc|quic|ingest"}, job)'),
+            _labels("job", f'label_values(up{{job=~"{PROGRAMS}"}}, job)'),
             _labels("instance", 'label_values(up{job=~"$job"}, instance)'),
         ],
         refresh="10s",
