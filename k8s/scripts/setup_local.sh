@@ -40,6 +40,7 @@ secret() { # name, files...
 }
 secret iot-stream worker_db_password notifier_db_password gateway_db_password bridge_mqtt_password notifier_mqtt_password \
   vector_mqtt_password
+secret iot-stream-sinks influx_token redis_password feed_token grpc_push_token
 secret iot-stream-admin postgres_password
 secret emqx emqx_cookie emqx_dashboard_password emqx_db_password
 secret grafana grafana_password grafana_db_password

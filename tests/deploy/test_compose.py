@@ -13,13 +13,14 @@ import pytest
 
 from app.cli.main import COMMANDS
 from app.cli.programs.bridge import NO_SHARE
-from app.local.layout import WAYS
+from app.local.layout import SINKS, WAYS
 from app.settings import Settings
 from tests.deploy import compose, programs, vector
 from tests.deploy.settings_named import refused, unknown
 from tools.documents import ROOT
 
 SERVICES, OURS, SECRETS = compose.services(), compose.ours(), compose.config()["secrets"]
+SINK_SERVICES = {sink: f"sink-{sink.replace('_', '-')}" for sink in SINKS}
 PROFILED = {name for name, service in SERVICES.items() if "profiles" in service}
 CERTIFICATES = {"gateway_certificate", "gateway_key", "gateway_ca"}  # made by scripts/certificates, as they name hosts
 SETTINGS = Settings(_env_file=None)
@@ -37,11 +38,13 @@ PROGRAMS = {
     "prom/prometheus": {"wget"},
     "prom/alertmanager": {"wget"},
     "grafana/grafana": {"wget"},
+    "redis": {"redis-cli"},
+    "influxdb": {"influx"},
 }
 NOTHING_TO_RUN = {"redpandadata/console", "otel/opentelemetry-collector-contrib", "grafana/tempo", "grafana/loki"}
 
 # Ours is built here; of the others no second source names the digest, and no engine was there to ask for it.
-NO_DIGEST = {"iot-stream", "redpandadata/redpanda", "redpandadata/console", "emqx/emqx"}
+NO_DIGEST = {"iot-stream", "redpandadata/redpanda", "redpandadata/console", "emqx/emqx", "redis", "influxdb"}
 
 
 def image(name: str) -> str:
@@ -51,7 +54,8 @@ def image(name: str) -> str:
 
 def environment(name: str) -> dict[str, str]:
     """A service's variables."""
-    return {key: str(value) for key, value in SERVICES[name].get("environment", {}).items()}
+    given = SERVICES[name].get("environment", {})
+    return {key: "" if value is None else str(value) for key, value in given.items()}
 
 
 def binds(name: str) -> list[tuple[str, str]]:
@@ -95,7 +99,7 @@ def test_ours(name: str) -> None:
     assert service["command"][0] in COMMANDS
     assert service["read_only"]
     assert unknown(environment(name)) == set()
-    assert refused(environment(name)) == []
+    assert refused({key: value for key, value in environment(name).items() if value}) == []
     assert "user" not in service, "the image's own, which is nobody's"
     assert compose.seconds(service["stop_grace_period"]) > SETTINGS.shutdown_timeout + SETTINGS.database_timeout
 
@@ -126,8 +130,11 @@ def words(test: list[str]) -> list[str]:
     return test[1].split() if test[0] == "CMD-SHELL" else test[1:]
 
 
+LONG_RUNNING = ("worker", "bridge", "notifier", *WAYS, *SINK_SERVICES.values())
+
+
 def test_our_health_check_asks_ready_of_the_port_it_listens_on() -> None:
-    (check,) = {json.dumps(OURS[name]["healthcheck"]["test"]) for name in ("worker", "bridge", "notifier", *WAYS)}
+    (check,) = {json.dumps(OURS[name]["healthcheck"]["test"]) for name in LONG_RUNNING}
     assert f"http://127.0.0.1:{SETTINGS.metrics_port}/ready" in check
     assert '"/ready"' in (ROOT / "app" / "ops" / "health.py").read_text()
 
@@ -163,6 +170,9 @@ def test_nothing_is_written_before_there_is_where_to() -> None:
     for way_in in WAYS:
         assert {"topics", "schema", "accounts", "pgbouncer"} <= before(way_in)
     assert {"topics", "schema", "accounts", "pgbouncer"} <= before("worker") & before("notifier")
+    for service in SINK_SERVICES.values():
+        assert "topics" in before(service)
+        assert not {"timescaledb", "emqx", "worker"} & before(service), "a sink wants no more of others"
     assert before("schema") == {"timescaledb"}
 
 
@@ -189,7 +199,7 @@ def test_addresses() -> None:
 def test_all_agree_on_the_topics() -> None:
     kafka = {
         name: {key: value for key, value in environment(name).items() if key.startswith("IOT_KAFKA_")}
-        for name in ("topics", "worker", "notifier", "bridge", *WAYS)
+        for name in ("topics", *LONG_RUNNING)
     }
     assert len({json.dumps(given, sort_keys=True) for given in kafka.values()}) == 1
     assert OURS["topics"]["command"] == ["topics", "create"], "made as app/kafka/topics.py wants them"
@@ -268,9 +278,11 @@ def test_the_example_names_every_variable_and_its_default() -> None:
         name: value for name, value in wanted.items() if name not in instead
     }
     assert SERVICES["bridge"]["profiles"] == [dict(example)["COMPOSE_PROFILES"]]
-    assert {name: SERVICES[name]["profiles"] for name in PROFILED - {"bridge"}} == {
-        way: [way, "ingest"] for way in WAYS
-    }
+    ways = {way: [way, "ingest"] for way in WAYS}
+    three = {name: [name, "sinks"] for name in ("sink-parquet", "sink-influx", "sink-redis")}
+    servers = {"influxdb": three["sink-influx"], "redis": three["sink-redis"]}
+    receivers = {name: [name] for name in ("sink-http-feed", "sink-grpc")}
+    assert {name: SERVICES[name]["profiles"] for name in PROFILED - {"bridge"}} == ways | three | servers | receivers
     assert str(SETTINGS.kafka_partitions) == wanted["IOT_KAFKA_PARTITIONS"]
 
 
@@ -283,7 +295,7 @@ def has_compose() -> bool:
 
 @pytest.mark.skipif(not has_compose(), reason="docker compose is not installed: its own check of the file is left out")
 def test_docker_compose_takes_it() -> None:
-    for profile in ("", "bridge", "ingest"):
+    for profile in ("", "bridge", "ingest", "sinks"):
         done = subprocess.run(
             ["docker", "compose", "--profile", profile, "-f", str(compose.FILE), "config", "--quiet"],
             capture_output=True, text=True, check=False,
@@ -317,7 +329,10 @@ def test_compose_reads_it_as_these_tests_do() -> None:
 
 
 def test_what_has_a_profile_is_off_unless_asked_for() -> None:
-    assert set(SERVICES) - set(read_by_compose(str(compose.FILE))["services"]) == {"bridge", *WAYS} == PROFILED
+    sinks = {*SINK_SERVICES.values(), "influxdb", "redis"}
+    assert set(SERVICES) - set(read_by_compose(str(compose.FILE))["services"]) == {"bridge", *WAYS, *sinks} == PROFILED
+    some = read_by_compose("-profile", "sink-redis", str(compose.FILE))["services"]
+    assert PROFILED & set(some) == {"sink-redis", "redis"}
     one = read_by_compose("-profile", "grpc", str(compose.FILE))["services"]
     assert PROFILED & set(one) == {"grpc"}
 
@@ -352,6 +367,41 @@ def test_gateways_are_reached_as_they_say_and_no_further() -> None:
             assert unknown(given) == set()
             read = {Path(value).name for name, value in given.items() if name.endswith("_FILE")}
             assert {secret["source"] for secret in service["secrets"]} == read
+
+
+def test_sinks_write_to_what_comes_with_them() -> None:
+    for sink, service in SINK_SERVICES.items():
+        assert SERVICES[service]["command"] == ["sink", sink]
+        assert "ports" not in SERVICES[service]
+    influx, server = environment("sink-influx"), environment("influxdb")
+    assert influx["IOT_INFLUX_URL"] == "http://influxdb:8086"
+    assert (influx["IOT_INFLUX_ORG"], influx["IOT_INFLUX_BUCKET"], influx["IOT_INFLUX_TOKEN_FILE"]) == tuple(
+        server[f"DOCKER_INFLUXDB_INIT_{name}"] for name in ("ORG", "BUCKET", "ADMIN_TOKEN_FILE")
+    )
+    assert environment("sink-redis")["IOT_REDIS_URL"] == "redis://redis:6379/0"
+    (entry,) = [part for part in SERVICES["redis"]["entrypoint"] if "redis-server" in part]
+    assert environment("sink-redis")["IOT_REDIS_PASSWORD_FILE"] in entry
+    assert "--appendonly yes" in entry, "what it has taken is there after a restart"
+    (volume,) = SERVICES["sink-parquet"]["volumes"]
+    assert Path(environment("sink-parquet")["IOT_PARQUET_DIR"]).is_relative_to(volume.split(":")[1])
+    assert f"mkdir -p {volume.split(':')[1]}" in (ROOT / "Dockerfile").read_text(), "of whom the image runs as"
+
+
+def test_redis_reads_its_password_from_a_file_and_nobody_sees_it(tmp_path: Path) -> None:
+    """The script itself, with another server in the place of Redis."""
+    (shell, dash, script) = SERVICES["redis"]["entrypoint"]
+    (tmp_path / "redis_password").write_text("a secret")
+    server = tmp_path / "redis-server"
+    server.write_text('#!/bin/sh\ncat "$1"\nshift\necho "$@"\n')
+    server.chmod(0o755)
+    script = script.replace("/run/secrets", str(tmp_path)).replace("/tmp/redis.conf", str(tmp_path / "redis.conf"))
+    done = subprocess.run(
+        [shell, dash, script], capture_output=True, text=True, check=True, timeout=60, env={"PATH": f"{tmp_path}:/bin"}
+    )
+    said = done.stdout.splitlines()
+    assert said[0] == "requirepass a secret"
+    assert said[1].startswith("--appendonly yes --save  --dir /data --maxmemory 256mb")
+    assert stat.S_IMODE((tmp_path / "redis.conf").stat().st_mode) == 0o600
 
 
 def test_what_compose_would_refuse_is_refused(tmp_path: Path) -> None:

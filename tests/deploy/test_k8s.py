@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from app.cli.main import COMMANDS
-from app.local.layout import WAYS
+from app.local.layout import SINKS, WAYS
 from app.settings import Settings
 from tests.deploy import compose, dashboards, programs
 from tests.deploy.settings_named import refused, unknown
@@ -171,8 +171,10 @@ def secrets_of(workload: Document) -> dict[str, str]:
 @each_of_ours
 def test_each_gets_the_passwords_it_reads_and_no_other(workload: Document) -> None:
     files = {
-        Path(entry["value"]) for entry in container(workload).get("env", []) if entry["name"].endswith("PASSWORD_FILE")
-    }  # fmt: skip
+        Path(entry["value"])
+        for entry in container(workload).get("env", [])
+        if entry["name"].endswith(("PASSWORD_FILE", "TOKEN_FILE"))
+    }
     assert {path.parent for path in files} <= {Path("/run/secrets")}
     assert {path.name for path in files} == set(secrets_of(workload))
     external = {
@@ -227,7 +229,7 @@ def test_the_cluster_on_this_machine_is_watched() -> None:
     (config,) = [d["data"]["prometheus.yml"] for d in DOCUMENTS if d.get("metadata", {}).get("name") == "prometheus"
                  and d["kind"] == "ConfigMap"]  # fmt: skip
     jobs = {job["job_name"]: job for job in yaml.safe_load(config)["scrape_configs"]}
-    for job in ("worker", "bridge", "notifier", *WAYS):
+    for job in ("worker", "bridge", "notifier", *WAYS, *(f"sink-{sink.replace('_', '-')}" for sink in SINKS)):
         (found,) = jobs[job]["dns_sd_configs"]
         service = find("Service", found["names"][0])
         assert service["spec"]["clusterIP"] == "None", "so that its name is that of each pod"

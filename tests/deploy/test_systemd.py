@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.cli.main import COMMANDS
-from app.local.layout import WAYS
+from app.local.layout import DEFAULT_PORTS, SINKS, WAYS, sink_program
 from app.settings import Settings
 from app.stream.faust_process import LIMIT_EXIT_CODE
 from tests.deploy.settings_named import refused, unknown
@@ -61,6 +61,21 @@ def test_a_gateway_is_encrypted_or_of_this_machine_alone(way: str) -> None:
         assert values(unit, "Group") != []
 
 
+@pytest.mark.parametrize("sink", SINKS)
+def test_a_sink_is_told_where_it_writes_to(sink: str) -> None:
+    unit = DIRECTORY / f"iot-stream-sink-{sink.replace('_', '-')}.service"
+    assert values(unit, "ExecStart")[0].endswith(f"iot-stream sink {sink}")
+    given = variables(values(unit, "Environment"))
+    assert given["IOT_METRICS_PORT"] == str(DEFAULT_PORTS[sink_program(sink)])
+    assert "sinks.env" in values(unit, "EnvironmentFile")[1]
+    shared = variables((DIRECTORY / "sinks.env").read_text().splitlines())
+    prefix = {"http_feed": "IOT_FEED_", "grpc": "IOT_GRPC_PUSH_"}.get(sink, f"IOT_{sink.upper()}_")
+    assert [name for name in shared | given if name.startswith(prefix)]
+    if sink == "parquet":
+        (directory,) = values(unit, "StateDirectory")
+        assert given["IOT_PARQUET_DIR"] == f"%S/{directory}", "systemd makes it for the user of the unit"
+
+
 def test_a_worker_that_gave_up_is_not_started_again() -> None:
     (codes,) = values(DIRECTORY / "iot-stream-worker@.service", "RestartPreventExitStatus")
     assert str(LIMIT_EXIT_CODE) in codes.split()
@@ -77,7 +92,7 @@ def test_environment_files(file: Path) -> None:
 
 def test_no_two_share_a_port() -> None:
     ports = [variables(values(unit, "Environment"))["IOT_METRICS_PORT"] for unit in UNITS]
-    assert len({port.replace("%i", "0") for port in ports}) == len(UNITS) == 3 + len(WAYS)
+    assert len({port.replace("%i", "0") for port in ports}) == len(UNITS) == 3 + len(WAYS) + len(SINKS)
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed: no systemd")

@@ -17,6 +17,7 @@ RULES = dashboards.rules()
 ALERTS = dashboards.alerts()
 LISTENS = {
     **dict.fromkeys(("worker", "notifier", "bridge", "http", "tcp", "grpc", "quic"), 9000),
+    **dict.fromkeys(("sink-parquet", "sink-influx", "sink-redis", "sink-http-feed", "sink-grpc"), 9000),
     "redpanda": 9644, "otel-collector": 8888, "localhost": 9090,
     "prometheus": 9090, "alertmanager": 9093, "timescaledb": 5432, "loki": 3100, "tempo": 3200,
     "vector": int(vector.config()["sinks"]["metrics"]["address"][-4:]),

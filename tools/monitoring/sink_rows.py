@@ -74,7 +74,7 @@ SINKS: list[Panel] = [
     ),
     series(
         "Books of the sinks",
-        "Read, less all that became of it and what is in memory: 0, but for moments, and for a process that was killed.",
+        "Read, less all that became of it and what is in memory: 0, but for moments.",
         "short",
         Prom(
             f"{_each('iot_sink_received_total')} - {_each('iot_sink_records_total')} - "
