@@ -17,7 +17,7 @@ class Finding(NamedTuple):
     """One line of the report. `cure` is empty where there is nothing to do."""
 
     level: Level
-    area: str  # kafka, database, mqtt, worker, gateway, count
+    area: str  # kafka, database, mqtt, worker, gateway, sink, count
     what: str
     cure: str = ""
 

@@ -1,12 +1,12 @@
 """Running workers, by their own words: do the books balance, do they only grow, is anything held or about to stop.
 
-And running gateways (gateways.py): each address says itself which of them answers there.
+And running gateways (gateways.py) and sinks (sinks.py): each address says itself which of them answers there.
 """
 
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from app.doctor import gateways
+from app.doctor import gateways, sinks
 from app.doctor.finding import Finding, broken, ok, warning
 from app.doctor.worker_page import Page, read
 from app.runtime.addresses import HostPort
@@ -18,8 +18,8 @@ BUG = "this is a bug: keep the log, restart the worker, and compare with: iot-st
 
 
 async def look(settings: Settings, urls: Sequence[str], apart: float = 0.0, more: Sequence[str] = ()) -> list[Finding]:
-    """Read each worker's or gateway's page, twice when `apart` seconds are given; no URLs: the one the settings name,
-    and `more`. Never raises for a process that does not answer.
+    """Read the page of each worker, gateway or sink, a worker's twice when `apart` seconds are given; no URLs: the one
+    that the settings name, and `more`. Never raises for a process that does not answer.
     """
     if not urls and settings.metrics_port == 0:
         what = "IOT_METRICS_PORT is 0, so nobody knows where a worker's metrics are"
@@ -36,8 +36,10 @@ async def _look_at(settings: Settings, url: str, apart: float, named: bool) -> l
         page = await asyncio.to_thread(read, url)
         if gateways.is_gateway(page):
             return gateways.findings(page)
+        if sinks.is_sink(page):
+            return sinks.findings(page)
         if ("db_circuit_breaker_state", ()) not in page.samples:
-            cure = "give the address of a worker or a gateway with --metrics"
+            cure = "give the address of a worker, a gateway or a sink with --metrics"
             return [broken(AREA, f"{url} is no worker's metrics page", cure)]
         found = [*books(page), *_held(page), *_near_the_limit(page, settings)]
         if apart:

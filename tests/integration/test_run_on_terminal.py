@@ -100,7 +100,7 @@ def test_ctrl_c_stops_all_of_it_in_order(run: Terminal, server_dir: Path) -> Non
     running = pids(server_dir)
     assert len(running) == 7
     run.until(lambda: "fleet-" in run.text or re.search(r"received\s+[1-9]", run.text))
-    run.type("4")
+    run.type("5")
     run.until(lambda: "env " in run.text)
     os.kill(running["notifier"], signal.SIGKILL)
     run.until(lambda: "notifier ended with signal 9" in run.text)

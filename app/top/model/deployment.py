@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
-from app.top.model import partitions, programs
+from app.top.model import partitions, programs, sinks
 from app.top.model.answers import AlertsAnswer, GroupAnswer, PageAnswer
 from app.top.model.counters import CounterHistory
 from app.top.model.group_history import GroupHistory
@@ -56,6 +56,7 @@ class Deployment:
             alert_events=self._counted("iot_alerts_total", "status"),
             group=self._group.said,
             alerts=alerts.newest if alerts else (),
+            sinks=sinks.rows(pages, called, self._histories),
             problems=tuple(one.problem for one in (group, alerts) if one and one.problem),
         )
 

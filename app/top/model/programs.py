@@ -15,6 +15,7 @@ WORK = {
     "bridge": "iot_bridge_written_total",
     "notifier": "iot_notifier_published_total",
     **dict.fromkeys(("http", "tcp", "grpc", "quic", "ingest"), "iot_gateway_records_total"),
+    "sink": "iot_sink_records_total",
 }
 WAYS_IN = ("bridge", "http", "tcp", "grpc", "quic", "ingest")
 _OWN = {
@@ -22,16 +23,19 @@ _OWN = {
     "bridge": "iot_bridge_",
     "notifier": "iot_notifier_",
     "ingest": "iot_gateway_",
+    "sink": "iot_sink_",
 }
 _SHOWN = 40  # characters of what a page says of itself
 
 
 def program_of(samples: MetricSamples) -> str:
-    """The program of a page: worker, bridge, notifier or what else iot_build_info says; empty for a page of another
-    program.
+    """The program of a page: worker, bridge, notifier or what else iot_build_info says, of a sink with its name; empty
+    for a page of another program.
     """
     said = plain_text(samples.label("iot_build_info", "program"), 20)
-    return said or next((name for name, metric in _OWN.items() if samples.has(metric)), "")
+    program = said or next((name for name, metric in _OWN.items() if samples.has(metric)), "")
+    name = samples.label("iot_sink_breaker_state", "sink") if program == "sink" else ""
+    return f"{program} {plain_text(name)}".strip()
 
 
 def names(programs: Mapping[str, str]) -> dict[str, str]:
@@ -81,7 +85,7 @@ def _row(answer: PageAnswer, name: str, history: CounterHistory, wall: float) ->
         up=True,
         problem=plain_text(f"not ready: {missing}", 80) if missing else "",
         version=plain_text(samples.label("iot_build_info", "version"), 20),
-        per_second=history.rate(WORK.get(program_of(samples), "")),
+        per_second=history.rate(WORK.get(program_of(samples).partition(" ")[0], "")),
         cpu=history.rate("process_cpu_seconds_total"),
         memory=samples.value("process_resident_memory_bytes"),
         uptime=max(0.0, wall - born) if born is not None else None,

@@ -8,12 +8,12 @@ from msgspec import Struct
 class ProgramRow(Struct, frozen=True):
     """One address of --metrics."""
 
-    name: str  # worker 1, bridge, http, notifier; the address where that is not known
+    name: str  # worker 1, bridge, http, notifier, sink redis; the address where that is not known
     where: str  # host:port
     up: bool
     problem: str = ""  # why it is down, or what its /ready misses
     version: str = ""
-    per_second: float | None = None  # rows stored by a worker, records by a way in, alerts by the notifier
+    per_second: float | None = None  # rows of a worker, records of a way in or a sink, alerts of the notifier
     cpu: float | None = None  # of one core
     memory: float | None = None  # bytes
     uptime: float | None = None  # seconds
@@ -40,6 +40,30 @@ class PartitionRow(Struct, frozen=True):
     def difference(self) -> float:
         """What the books lack; 0 when they balance."""
         return self.received - self.stored - self.duplicate - self.dead_lettered - self.dropped
+
+
+class SinkRow(Struct, frozen=True):
+    """One sink of one program."""
+
+    sink: str
+    program: str
+    lag: float | None = None  # records of the input topic that are not done
+    waiting: float | None = None  # seconds since the oldest of them came in
+    per_second: float | None = None  # records written
+    held_bytes: float | None = None
+    breaker: str = ""  # closed, half-open, open
+    series: float | None = None
+    series_limit: float | None = None  # 0: none
+    series_dropped: float = 0.0  # values of new series beyond it
+    most_series: str = ""  # the user with most that was dropped, else with most series, and how many
+    received: float = 0.0
+    outcomes: Mapping[str, float] = {}  # written, refused, filtered, skipped, ...
+    held: float = 0.0
+
+    @property
+    def difference(self) -> float:
+        """What the books lack; 0 when they balance."""
+        return self.received - self.held - sum(self.outcomes.values())
 
 
 class BooksTotal(Struct, frozen=True):
@@ -94,4 +118,5 @@ class Snapshot(Struct, frozen=True):
     alert_events: Mapping[str, float] = {}  # sent, by status
     group: str = ""  # its name, state and number of members, when Kafka was asked
     alerts: tuple[AlertRow, ...] = ()
+    sinks: tuple[SinkRow, ...] = ()
     problems: tuple[str, ...] = ()  # why Kafka or the database say nothing

@@ -27,7 +27,7 @@ from app.top.watch import Watch
 PATIENCE = 1.0  # seconds that a picture waits for those that have not answered
 STOP_SECONDS = 0.2  # between two looks at whether somebody stopped us
 _OF_TABLES = {"filter", "all_rows", "sort", "reverse", "tab", "device"}
-_BELOW = (columns.PARTITIONS, columns.BOOKS, columns.ALERTS)
+_BELOW = (columns.PARTITIONS, columns.BOOKS, columns.ALERTS, columns.SINKS)
 
 
 class TopApp(App[None]):
@@ -60,7 +60,7 @@ class TopApp(App[None]):
         Binding("p", "pause", "Pause"),
         Binding("question_mark", "help", "Help"),
         Binding("escape", "all_rows", "All rows", show=False),
-        *(Binding(str(n), f"tab({n - 1})", show=False) for n in range(1, 5)),
+        *(Binding(str(n), f"tab({n - 1})", show=False) for n in range(1, 6)),
     ]
 
     def __init__(

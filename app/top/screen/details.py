@@ -20,7 +20,7 @@ from app.top.text import words
 BACK = Binding("escape,q,backspace", "app.pop_screen", "Back")
 HELP = """\
 [b]Keys[/b]
-1 2 3 4     partitions, books, alerts, log
+1 2 3 4 5   partitions, books, alerts, sinks, log
 Tab         the programs, or the table below
 Enter       into a partition, or an alert's device
 d           into a device by its name

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from app.top.model.snapshot import AlertRow, PartitionRow, ProgramRow, Snapshot
+from app.top.model.snapshot import AlertRow, PartitionRow, ProgramRow, SinkRow, Snapshot
 from app.top.text import words
 from app.top.text.tone import Tone
 
@@ -49,6 +49,10 @@ def _short(value: str) -> str:
 
 def _how(value: str) -> Tone:
     return {"up": Tone.GOOD, "not ready": Tone.WARNING, "down": Tone.BAD, "critical": Tone.BAD}.get(value, Tone.PLAIN)
+
+
+def _circuit(value: str) -> Tone:
+    return {"closed": Tone.GOOD, "half-open": Tone.WARNING, "open": Tone.BAD}.get(value, Tone.PLAIN)
 
 
 def _wrong(value: float) -> Tone:
@@ -114,7 +118,26 @@ ALERTS = TableSpec(
         TableColumn("message", lambda row: row.message, str, 75),
     ),
 )
-SPECS = (PROGRAMS, PARTITIONS, BOOKS, ALERTS)
+SINKS = TableSpec(
+    "sinks",
+    lambda snapshot: snapshot.sinks,
+    lambda row: f"{row.sink}\n{row.program}",
+    (
+        TableColumn("sink", lambda row: row.sink),
+        TableColumn("circuit", lambda row: row.breaker, _text, tone=_circuit),
+        TableColumn("written/s", lambda row: row.per_second, words.rate),
+        TableColumn("lag", lambda row: row.lag, words.count),
+        TableColumn("oldest", lambda row: row.waiting, words.seconds),
+        TableColumn("difference", lambda row: row.difference, words.whole, 75, _wrong),
+        TableColumn("in memory", lambda row: row.held_bytes, words.size, 75),
+        TableColumn("refused", lambda row: row.outcomes.get("refused", 0.0), words.count, 90, _wrong),
+        TableColumn("series", lambda row: row.series, words.count, 75),
+        TableColumn("limit", lambda row: row.series_limit or None, words.count, 100),
+        TableColumn("dropped", lambda row: row.series_dropped, words.count, 75, _wrong),
+        TableColumn("most series", lambda row: row.most_series, str, 110),
+    ),
+)
+SPECS = (PROGRAMS, PARTITIONS, BOOKS, ALERTS, SINKS)
 
 
 def shown(spec: TableSpec, width: int) -> list[TableColumn]:
@@ -139,6 +162,6 @@ def _holds(spec: TableSpec, row: Any, wanted: str) -> bool:
     return any(wanted in column.cell(row).casefold() for column in spec.columns)
 
 
-def numeric(column: TableColumn, rows: Sequence[AlertRow | PartitionRow | ProgramRow]) -> bool:
+def numeric(column: TableColumn, rows: Sequence[AlertRow | PartitionRow | ProgramRow | SinkRow]) -> bool:
     """Whether the cells of a column stand to the right, and its largest come first: whether any of them is a number."""
     return any(isinstance(column.value(row), int | float) for row in rows)

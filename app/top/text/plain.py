@@ -35,6 +35,8 @@ def as_json(snapshot: Snapshot) -> str:
     content: dict[str, Any] = msgspec.to_builtins(snapshot)
     for row, one in zip(content["partitions"], snapshot.partitions, strict=True):
         row["difference"] = one.difference
+    for row, sink in zip(content["sinks"], snapshot.sinks, strict=True):
+        row["difference"] = sink.difference
     return msgspec.json.encode(content).decode()
 
 

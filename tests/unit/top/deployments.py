@@ -1,4 +1,4 @@
-"""Pages of workers, a bridge and a notifier, as prometheus_client writes them, and a server that serves them."""
+"""Pages of workers, a bridge, gateways and sinks, as prometheus_client writes them, and a server that serves them."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -77,6 +77,46 @@ def gateway_page(way: str, records: int, born: float = 1000.0) -> bytes:
     _process(registry, way, born, 0.0)
     Counter("iot_gateway_records", "n", ["gateway"], registry=registry).labels(way).inc(records)
     return generate_latest(registry)
+
+
+@dataclass
+class SinkPage:
+    """What a sink has counted since `born`."""
+
+    sink: str
+    born: float = 1000.0
+    outcomes: Mapping[str, int] = field(default_factory=lambda: {"written": 0})
+    held: int = 0
+    lost: int = 0  # received, and nowhere else: a bug
+    lag: int = 0
+    breaker: float = 0.0
+    series: tuple[int, int] = (0, 100_000)  # known, and the limit
+    dropped: Mapping[str, int] = field(default_factory=dict)  # by user
+
+    def text(self, program: str = "sink") -> bytes:
+        """The page."""
+        registry = CollectorRegistry()
+        _process(registry, program, self.born, 0.0)
+        received = sum(self.outcomes.values()) + self.held + self.lost
+        self._counter(registry, "received", received)
+        records = Counter("iot_sink_records", "n", ["sink", "outcome"], registry=registry)
+        for outcome, count in self.outcomes.items():
+            records.labels(self.sink, outcome).inc(count)
+        gauges = {
+            "held_records": self.held, "held_bytes": 100 * self.held, "lag": self.lag, "waiting_seconds": 7.0,
+            "breaker_state": self.breaker, "series": self.series[0], "series_limit": self.series[1],
+        }  # fmt: skip
+        for name, value in gauges.items():
+            Gauge(f"iot_sink_{name}", "n", ["sink"], registry=registry).labels(self.sink).set(value)
+        dropped = Counter("iot_sink_series_dropped", "n", ["sink", "limit"], registry=registry)
+        dropped.labels(self.sink, "sink").inc(sum(self.dropped.values()))
+        top = Gauge("iot_sink_top_series_dropped", "n", ["sink", "user"], registry=registry)
+        for user, count in self.dropped.items():
+            top.labels(self.sink, user).set(count)
+        return generate_latest(registry)
+
+    def _counter(self, registry: CollectorRegistry, name: str, value: int) -> None:
+        Counter(f"iot_sink_{name}", "n", ["sink"], registry=registry).labels(self.sink).inc(value)
 
 
 def _process(registry: CollectorRegistry, program: str, born: float, cpu: float) -> None:

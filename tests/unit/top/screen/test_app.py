@@ -165,7 +165,7 @@ async def test_notes_and_warnings() -> None:
     }
     async with screen(**options) as (app, pilot, _):
         assert "ready  not running: kafka" in head(app)
-        await pilot.press("4")
+        await pilot.press("5")
         log = app.query_one("#log", RichLog)
         await until(pilot, lambda: len(log.lines) == 1)
         notes.add("alert FIRING u1/d1")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from app.top.model.snapshot import AlertRow, BooksTotal, PartitionRow, ProgramRow, Snapshot, Totals
+from app.top.model.snapshot import AlertRow, BooksTotal, PartitionRow, ProgramRow, SinkRow, Snapshot, Totals
 from app.top.text import columns, headline, plain
 from app.top.text.tone import Tone
 
@@ -25,6 +25,14 @@ SNAPSHOT = Snapshot(
     ),
     group="iot-worker: Stable, 2 members",
     alerts=(AlertRow("critical", "u1/d1", "temperature", "FIRING", 75, "[red]too hot", "a1", 81.5),),
+    sinks=(
+        SinkRow(
+            "influx-eu", "sink influx-eu", lag=10_000, breaker="open", received=100, outcomes={"written": 90}, held=9
+        ),
+        SinkRow(
+            "parquet", "sink parquet", 50, 30.0, 12.5, 5 << 20, "closed", 500, 0, received=7, outcomes={"written": 7}
+        ),
+    ),
     problems=("Kafka at k:9092: gone",),
 )
 
@@ -89,7 +97,7 @@ def test_a_page_has_every_table_and_fits() -> None:
 
 
 def test_columns_that_have_no_room_are_left_out() -> None:
-    assert [len(columns.shown(spec, 60)) for spec in columns.SPECS] == [6, 5, 7, 4]
+    assert [len(columns.shown(spec, 60)) for spec in columns.SPECS] == [6, 5, 7, 4, 5]
     assert [len(columns.shown(spec, 120)) for spec in columns.SPECS] == [len(spec.columns) for spec in columns.SPECS]
 
 
@@ -104,3 +112,15 @@ def test_json_has_all_of_it() -> None:
         "per_second": None, "cpu": None, "memory": None, "uptime": None, "ready": None,
     }  # fmt: skip
     assert content["alerts"][0]["device"] == "u1/d1"
+    assert [(row["sink"], row["difference"]) for row in content["sinks"]] == [("influx-eu", 1), ("parquet", 0)]
+
+
+def test_sinks_are_a_table_and_what_is_wrong_with_one_is_marked() -> None:
+    page = plain.page(SNAPSHOT, 120)
+    assert "influx-eu  open" in page
+    cells = {row.sink: {c.title: c.cell(row) for c in columns.SINKS.columns} for row in SNAPSHOT.sinks}
+    assert cells["influx-eu"] | {"lag": "10.0k", "oldest": "-", "difference": "1"} == cells["influx-eu"]
+    assert cells["parquet"] | {"written/s": "12", "in memory": "5M", "series": "500", "limit": "-"} == cells["parquet"]
+    tones = {c.title: c.tone(c.value(SNAPSHOT.sinks[0])) for c in columns.SINKS.columns}
+    assert (tones["circuit"], tones["difference"]) == (Tone.BAD, Tone.BAD)
+    assert "sink influx-eu" not in plain.page(Snapshot(0.0, Totals(), BooksTotal(), (), ()))
