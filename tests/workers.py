@@ -22,7 +22,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from app.kafka.access import Access
 from app.kafka.topics import create, wanted
-from app.local.layout import WAYS
+from app.local.layout import SINKS, WAYS
 from app.settings import Settings
 from tests.servers import MqttServer
 
@@ -34,8 +34,11 @@ COMMANDS = {
     "notifier": ["app", "notifier"],
     **{way: ["app", way] for way in WAYS},
     "ingest": ["app", "ingest", *(f"--{way}" for way in WAYS)],
+    **{f"sink-{sink}": ["app", "sink", sink] for sink in SINKS},
 }
-STARTED = ("worker_starting", "notifier_started", "bridge_started", "gateways_started")  # events with the metrics' port
+STARTED = (
+    "worker_starting", "notifier_started", "bridge_started", "gateways_started", "sinks_started",
+)  # fmt: skip  # events with the metrics' port
 
 
 class Running:
