@@ -168,7 +168,7 @@ class Stack:
         self.layout.want_sink_servers(self.sinks.servers(sinks, given))
         self._start_all(self.layout.sink_servers())
         for sink in sinks:
-            own = self.sinks.settings([sink], given)
+            own = {"SINK_INSTANCE_ID": "local"} | self.sinks.settings([sink], given)  # back at once after a kill
             self.services[sink_program(sink)].process.env |= {f"IOT_{name}": value for name, value in own.items()}
         return tuple(map(sink_program, sinks))
 

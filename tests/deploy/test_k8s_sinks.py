@@ -28,8 +28,9 @@ def given(document: Document) -> dict[str, str]:
 
 @each_sink
 def test_each_pod_is_a_member_of_its_own(sink: str) -> None:
-    (entry,) = [one for one in container(workload(sink))["env"] if one["name"] == "IOT_SINK_CLIENT_ID"]
-    assert entry["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.name"}}
+    own = {one["name"]: one.get("valueFrom") for one in container(workload(sink))["env"]}
+    for name in ("IOT_SINK_CLIENT_ID", "IOT_SINK_INSTANCE_ID"):
+        assert own[name] == {"fieldRef": {"fieldPath": "metadata.name"}}
     assert container(workload(sink))["args"] == ["sink", sink]
     labels = workload(sink)["spec"]["template"]["metadata"]["labels"]
     assert labels["app.kubernetes.io/component"] == NAMES[sink], "the name of Prometheus' job"
