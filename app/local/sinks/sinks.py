@@ -46,8 +46,8 @@ class LocalSinks:
         if "influxdb" in servers:
             made = self.influxdb
             found |= {
-                "INFLUX_URL": made.url, "INFLUX_VERSION": "1", "INFLUX_BUCKET": made.database,
-                "INFLUX_USERNAME": made.account, "INFLUX_PASSWORD": made.password,
+                "INFLUX_URL": made.url, "INFLUX_BUCKET": made.database, "INFLUX_USERNAME": made.account,
+                "INFLUX_PASSWORD": made.password,
             }  # fmt: skip
         return found
 

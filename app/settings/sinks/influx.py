@@ -1,13 +1,19 @@
 """Settings of the sink `influx`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import BaseModel, BeforeValidator, Field, SecretStr
 
 from app.settings.secret_files import secret_of
 from app.settings.values import ExistingCaFile, ExistingFile, KeyFile, PositiveFloat, PositiveInt, SecretFile, WebUrl
 
-InfluxVersion = Literal[1, 2]
+
+def _number(value: Any) -> Any:
+    """The environment has texts alone."""
+    return {"1": 1, "2": 2}.get(value, value) if isinstance(value, str) else value
+
+
+InfluxVersion = Annotated[Literal[1, 2], BeforeValidator(_number)]
 SequencePlace = Literal["none", "field", "tag"]
 ExtraNumbers = Literal["float", "as_sent"]
 
