@@ -197,7 +197,7 @@ class RedisServer:
     def _values(self) -> Iterator[FoundReading]:
         with redis.Redis.from_url(self.server.url) as client:
             for key in client.scan_iter(match="iot:*", _type="string"):
-                value: Any = json.loads(client.get(key))  # type: ignore[arg-type]  # of no async client
+                value: Any = json.loads(client.get(key))
                 yield FoundReading(value["device_id"], value["sequence_id"], value["temperature"])
 
     def _writer(self, *rules: str) -> None:
