@@ -6,7 +6,7 @@ does not send their dead letters again: a record is dead-lettered once. So is an
 bridge died which had put it into Kafka: a second record, marked as redelivered (envelope.delivery_mark).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,6 +20,8 @@ from app.kafka.dead_letter_reader import DeadLetterTail, RecentDeadLetters, dige
 from app.kafka.messages import OutgoingMessage
 from app.kafka.producer import Producer
 
+Words = Callable[[Excess, Batch], str]
+
 MARKS_MAX = 50_000  # per partition, 5 MB; what a bridge gets again was sent a moment before
 
 
@@ -27,9 +29,16 @@ class KafkaDeadLetters:
     """Sends dead letters to the partition with the source's number, when the topic has one; else the key decides."""
 
     def __init__(
-        self, producer: Producer, topic: str, tail: DeadLetterTail, limit: DeadLetterLimit | None = None
+        self,
+        producer: Producer,
+        topic: str,
+        tail: DeadLetterTail,
+        limit: DeadLetterLimit | None = None,
+        words: Words | None = None,
     ) -> None:
+        """`words` say what is too many, and what an operator does; by default those of a worker."""
         self._producer, self._topic, self._tail, self._limit = producer, topic, tail, limit
+        self._words: Words = words or _words
         self._partitions = 0
         self._resumed: set[tuple[str, int]] = set()
         self._recent: dict[tuple[str, int, int], RecentDeadLetters] = {}
@@ -70,7 +79,7 @@ class KafkaDeadLetters:
             records = [record for record in records if record.offset not in there]
         excess = self._limit.check(records, fresh)
         if excess:
-            raise DeadLetterLimitError(_words(excess, batch))
+            raise DeadLetterLimitError(self._words(excess, batch))
 
     async def _recent_of(self, batch: Batch, target: int | None) -> RecentDeadLetters:
         key = (batch.topic, batch.partition, batch.epoch)

@@ -50,12 +50,14 @@ class SeriesLog:
             async with self._reading, asyncio.timeout(READ_SECONDS):
                 if self._consumer is None:
                     self._consumer = await self._connected(tp)
+                self._consumer.resume(tp)
                 end = (await self._consumer.end_offsets([tp]))[tp]
                 while await self._consumer.position(tp) < end:
                     for record in (await self._consumer.getmany(tp, timeout_ms=500, max_records=ROUND)).get(tp, ()):
                         if series := _series(record):
                             know(series)
                     await asyncio.sleep(0)
+                self._consumer.pause(tp)  # else the client asks on and on
         except TimeoutError:
             raise TransientError(f"{self._topic.name} cannot be read to its end in {READ_SECONDS:g} s") from None
 
@@ -73,7 +75,7 @@ class SeriesLog:
 
     async def _connected(self, tp: TopicPartition) -> Any:
         await create(self._kafka, [self._topic], self._replication)
-        consumer = AIOKafkaConsumer(**self._kafka.options, enable_auto_commit=False, fetch_max_wait_ms=10)
+        consumer = AIOKafkaConsumer(**self._kafka.options, enable_auto_commit=False)
         try:
             await start(consumer, self._kafka)
             consumer.assign([tp])

@@ -109,7 +109,8 @@ class SinkConsumer:
         """What the group has committed of these partitions, where anything; and where each of their logs begins, or
         ends for a sink that begins with what is new. Raises KAFKA_ERRORS.
 
-        A commit says of which topic it is: one of a topic that was deleted and made anew is none.
+        A commit says of which topic it is: one of a topic that was deleted and made anew is none, and neither is one
+        behind the end of a log that lost its end.
         """
         consumer, tps = self._consumer, [TopicPartition(self._topic, number) for number in partitions]
         if consumer is None or not tps:
@@ -117,14 +118,14 @@ class SinkConsumer:
         topic = (await self._ids.ask([self._topic])).get(self._topic)
         self._identity = topic.identity if topic else ""
         found = await coordinated(lambda: committed_offsets(consumer, tps))
+        ends = await consumer.end_offsets(tps)
         committed = {
             tp.partition: at.offset
             for tp, at in found.items()
-            if at.offset >= 0 and at.metadata in ("", self._identity)  # a commit by hand says nothing
+            if 0 <= at.offset <= ends[tp] and at.metadata in (None, "", self._identity)  # "": a commit by hand
         }
-        new = self._settings.sink_start == "latest"
-        ends = await (consumer.end_offsets(tps) if new else consumer.beginning_offsets(tps))
-        return committed, {tp.partition: offset for tp, offset in ends.items()}
+        begins = ends if self._settings.sink_start == "latest" else await consumer.beginning_offsets(tps)
+        return committed, {tp.partition: offset for tp, offset in begins.items()}
 
     def seek(self, offsets: Mapping[int, int]) -> None:
         """Read on from there. Raises IllegalStateError of aiokafka, a KafkaError, for a partition that is not ours."""
@@ -136,6 +137,10 @@ class SinkConsumer:
         if epoch == self.epoch and self._consumer is not None:
             self.seek(offsets)
             self._settled = epoch
+
+    def unsettle(self) -> None:
+        """Where the partitions go on has to be found out anew."""
+        self.epoch += 1
 
     async def commit(self, offsets: Mapping[int, int]) -> None:
         """Commit. Raises KafkaError, also when the group has given the partitions to others."""

@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from app.core.deadletters.limit import DeadLetterLimit
+from app.core.batch.batch import Batch
+from app.core.deadletters.limit import DeadLetterLimit, Excess
 from app.core.model.records import Reason, Record, Rejected, sink_stage
 from app.kafka.access import Access
 from app.kafka.dead_letter_reader import DeadLetterTail
@@ -45,7 +46,7 @@ class SinkDeadLetters:
             settings.dead_letters_user_share,
         )
         tail = DeadLetterTail(kafka, settings.kafka_dlq_topic, stop, sink)
-        self._letters = KafkaDeadLetters(self._producer, settings.kafka_dlq_topic, tail, self._limit)
+        self._letters = KafkaDeadLetters(self._producer, settings.kafka_dlq_topic, tail, self._limit, self._too_many)
 
     async def send(self, refused: Sequence[tuple[SinkRecord, str]], epoch: int) -> None:
         """Return once Kafka has a dead letter of each; `epoch` counts rebalances: what the topic has is looked up anew.
@@ -61,6 +62,16 @@ class SinkDeadLetters:
             run = _RefusedRun(self._topic, partition, [record for record, _ in found], epoch)
             rejected = [Rejected(one, Reason.SINK_REFUSED, sink_stage(self._sink), why[:DETAIL]) for one, why in found]
             await self._letters.send(run, rejected)
+
+    def _too_many(self, excess: Excess, batch: Batch) -> str:
+        sample, where = excess.sample, f"{batch.topic}-{batch.partition}"
+        return (
+            f"the destination of the sink {self._sink} refuses too many records: {excess.rule} (a device and a user "
+            "count for a part of it at most). None of the last flush was dead-lettered or committed; offset "
+            f"{sample.record.offset} of {where}: {sample.detail}. Mend the destination, and start the sink again: it "
+            "goes on there. If they are to be dead letters, start it with a higher IOT_DEAD_LETTERS_IN_A_ROW or "
+            "IOT_DEAD_LETTERS_RATIO; 0 and 1 mean no limit"
+        )
 
     def done(self, records: int, refused: int) -> None:
         """So many records are done with, `refused` of them as dead letters."""

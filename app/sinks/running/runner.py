@@ -22,7 +22,6 @@ from app.kafka.access import KAFKA_ERRORS, access
 from app.runtime.interrupt import Interrupt, set_within
 from app.runtime.retry import delay, log_level
 from app.settings import Settings
-from app.sinks import sink_metrics as metrics
 from app.sinks.cardinality.series_log import SeriesLog
 from app.sinks.port import Held, Sink, SinkUnavailable
 from app.sinks.running.assignment import Assignment
@@ -34,6 +33,7 @@ from app.sinks.running.consumer import SinkConsumer
 from app.sinks.running.intake import SinkIntake
 from app.sinks.running.progress import Progress
 from app.sinks.running.refusals import SinkDeadLetters
+from app.sinks.running.watch import SinkWatch
 
 log = structlog.get_logger()
 
@@ -42,7 +42,6 @@ SLICE = 500  # of them at a time, 2 ms: the loop has other things to do
 POLL_SECONDS = 0.5
 GIVE_UP_SECONDS = 4.0  # for a flush under way at a rebalance, which others wait for
 COMMIT_SECONDS = 2.0  # then, for the commit
-LOOK_SECONDS = 5.0  # how often the ends of the logs and the series of other processes are asked for
 PAUSE_SECONDS = 0.1  # after a step that was interrupted
 LAST_SECONDS = 2.0  # of the time to stop, for commit and connections
 
@@ -74,6 +73,7 @@ class SinkRunner:
         self._calls = SinkCalls(sink.name, self._circuit, self.books, Interrupt(stop), last)
         self.consumer, self._letters, self._series = kafka
         self.consumer.giving_up = self._giving_up
+        self._watch = SinkWatch(sink, self.consumer, self._progress, self.books, self._circuit)
         self._assignment = Assignment(settings, sink, self.consumer, self._progress, self.books)
         self._intake = SinkIntake(settings, sink, self._progress, self.books)
         self._closing = SinkClosing(settings, sink, self.consumer, self._progress, self.books, self._letters)
@@ -100,7 +100,8 @@ class SinkRunner:
 
     async def run(self) -> None:
         """Run until stopped. Raises SinkMisconfigured, PermanentError, DeadLetterLimitError, and what is a bug."""
-        looking = asyncio.create_task(self._look(), name=f"{self.name}-look")
+        look = self._watch.look(self._intake.series, self._series, self._settings.sink_cardinality_max)
+        looking = asyncio.create_task(look, name=f"{self.name}-look")
         try:
             while not self._stop.is_set():
                 if looking.done():
@@ -121,7 +122,7 @@ class SinkRunner:
             async with self._turn:
                 await step()
         except SinkUnavailable:
-            self._show(paused=True)
+            self._watch.show(paused=True)
             await set_within(self._stop, self._calls.wait)
         except TransientError as error:
             log.info("sink_interrupted", sink=self.name, reason=str(error))
@@ -148,8 +149,8 @@ class SinkRunner:
         taken = await self.consumer.take(BATCH, self._patience())  # 2
         for partition, records in taken.items():
             if not await self._take_in(partition, records):
-                break
-        self._show(paused=False)
+                break  # what is left is read again
+        self._watch.show(paused=False)
 
     async def _settle(self) -> None:
         await self.consumer.connect()
@@ -166,7 +167,10 @@ class SinkRunner:
         self._closing.forget()
 
     async def _take_in(self, partition: int, records: Sequence[Any]) -> bool:
-        """Hand the records on, a slice at a time; whether it came to the end. What is left out is read again."""
+        """Hand the records on, a slice at a time; whether it came to the end."""
+        if self.consumer.settled and records[0].offset < self._progress.partitions[partition].read_to:
+            await self._begin_anew(partition)
+            return False
         for at in range(0, len(records), SLICE):
             if not self.consumer.settled:
                 return False
@@ -179,6 +183,16 @@ class SinkRunner:
                     raise
             await asyncio.sleep(0)
         return True
+
+    async def _begin_anew(self, partition: int) -> None:
+        """The log counts from its beginning again: the topic was made anew, or has lost its end."""
+        log.warning("sink_log_begins_anew", sink=self.name, partition=partition)
+        try:
+            await self._flush()  # what is held is of the log before
+        finally:
+            self._seek_back()
+        self._progress.forget({partition})
+        self.consumer.unsettle()
 
     def _seek_back(self) -> None:
         """What was read and not handed on is read again."""
@@ -233,26 +247,6 @@ class SinkRunner:
         """How long to wait for records: until the next flush is due, if that is sooner."""
         held = self._sink.held
         return min(POLL_SECONDS, max(0.0, self._sink.linger - _age(held))) if held.records else POLL_SECONDS
-
-    async def _look(self) -> None:
-        """Ask now and then how far behind this is, also while nothing is read, and which series others have noted."""
-        series = self._intake.series
-        while True:
-            try:
-                ends = await self.consumer.ends()
-                metrics.LAG.labels(self.name).set(self._progress.lag(ends.items()))
-                if series and self.consumer.settled:
-                    await self._series.read(series.know)
-            except (TransientError, *KAFKA_ERRORS) as error:
-                log.debug("sink_look_failed", sink=self.name, error=repr(error))
-            if series:
-                self.books.show_series(series, self._settings.sink_cardinality_max)
-            await asyncio.sleep(LOOK_SECONDS)
-
-    def _show(self, *, paused: bool) -> None:
-        self.books.show(self._sink.held, self._progress.oldest, time.time())
-        metrics.PAUSED.labels(self.name).set(paused)
-        metrics.BREAKER.labels(self.name).set(self._circuit.shown)
 
 
 def _age(held: Held) -> float:

@@ -244,6 +244,23 @@ async def test_a_new_sink_begins_where_the_log_does(world: World) -> None:
     assert min(offset for _, offset in world.destination.written) == 15
 
 
+async def test_a_topic_that_is_made_anew_is_read_from_its_beginning(world: World) -> None:
+    await world.kill()
+    world.linger = 3600.0
+    world.start()
+    world.log.append(0, 40)
+    await world.consumer.assign(0)
+    await until(lambda: world.sink.held.records == 40)
+    world.log.records[0] = []
+    world.log.committed.clear()
+    world.log.append(0, 5)
+    await until(lambda: world.sink.held.records == 5)
+    assert len(world.destination.written) == 40, "what was held is not lost"
+    await world.end()
+    assert [world.destination.written[0, offset] for offset in (0, 4, 5, 39)] == [2, 2, 1, 1]
+    assert world.log.committed == {0: 5}
+
+
 async def test_new_series_are_noted_before_the_commit(world: World) -> None:
     world.log.append(0, 40)
     await world.consumer.assign(0)

@@ -1,6 +1,7 @@
 """The runner of a sink in a world without Kafka: a log in memory, its consumer group, and dead letters."""
 
 import asyncio
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -72,7 +73,11 @@ class LogConsumer(SinkConsumer):
 
     async def positions(self, partitions: Collection[int]) -> tuple[dict[int, int], dict[int, int]]:
         await asyncio.sleep(0)
-        committed = {number: self.log.committed[number] for number in partitions if number in self.log.committed}
+        committed = {
+            number: self.log.committed[number]
+            for number in partitions
+            if self.log.committed.get(number, math.inf) <= len(self.log.records[number])
+        }
         return committed, {number: self.log.begins.get(number, 0) for number in partitions}
 
     async def take(self, most: int, seconds: float) -> Mapping[int, Sequence[Any]]:
@@ -81,6 +86,8 @@ class LogConsumer(SinkConsumer):
             raise KafkaConnectionError("away")
         found: dict[int, Sequence[Any]] = {}
         for number in sorted(self._at) if self._joined else ():
+            if self._at[number] > len(self.log.records[number]):  # as Kafka's client does it: auto_offset_reset
+                self._at[number] = self.log.begins.get(number, 0)
             records = self.log.records[number][self._at[number] :][: min(most, self.most)]
             if records:
                 found[number] = records

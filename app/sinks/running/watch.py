@@ -1,0 +1,51 @@
+"""What a sink shows of itself: how far behind it is, what it holds, whose series it has; metrics out."""
+
+import asyncio
+import time
+
+import structlog
+
+from app.errors import TransientError
+from app.kafka.access import KAFKA_ERRORS
+from app.sinks import sink_metrics as metrics
+from app.sinks.cardinality.limits import SeriesLimit
+from app.sinks.cardinality.series_log import SeriesLog
+from app.sinks.port import Sink
+from app.sinks.running.books import SinkBooks
+from app.sinks.running.circuit import SinkCircuit
+from app.sinks.running.consumer import SinkConsumer
+from app.sinks.running.progress import Progress
+
+log = structlog.get_logger()
+
+LOOK_SECONDS = 5.0  # how often the ends of the logs and the series of other processes are asked for
+
+
+class SinkWatch:
+    """Watches one sink."""
+
+    def __init__(
+        self, sink: Sink, consumer: SinkConsumer, progress: Progress, books: SinkBooks, circuit: SinkCircuit
+    ) -> None:
+        self._sink, self._consumer, self._progress = sink, consumer, progress
+        self._books, self._circuit = books, circuit
+
+    async def look(self, series: SeriesLimit | None, noted: SeriesLog, most: int) -> None:
+        """Look now and then, also while nothing is read, until cancelled; `most` series are let through."""
+        while True:
+            try:
+                ends = await self._consumer.ends()
+                metrics.LAG.labels(self._sink.name).set(self._progress.lag(ends.items()))
+                if series and self._consumer.settled:
+                    await noted.read(series.know)
+            except (TransientError, *KAFKA_ERRORS) as error:
+                log.debug("sink_look_failed", sink=self._sink.name, error=repr(error))
+            if series:
+                self._books.show_series(series, most)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def show(self, *, paused: bool) -> None:
+        """Show what is held, and whether the destination is there."""
+        self._books.show(self._sink.held, self._progress.oldest, time.time())
+        metrics.PAUSED.labels(self._sink.name).set(paused)
+        metrics.BREAKER.labels(self._sink.name).set(self._circuit.shown)
