@@ -1,4 +1,4 @@
-"""The runner of a sink on a real Kafka: groups, commits, rebalances, dead letters, series; its destination is a fake."""
+"""The runner of a sink on a real Kafka: groups, commits, rebalances, dead letters, series."""
 
 import asyncio
 import time
