@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from app.core.batch.batch import Batch
 from app.core.deadletters.limit import DeadLetterLimit
-from app.core.model.records import Reason, Record, Rejected, Stage
+from app.core.model.records import Reason, Record, Rejected, Stage, sink_stage
 from app.errors import DeadLetterLimitError, TransientError
 from app.kafka.access import Access
 from app.kafka.dead_letter_reader import STEP, DeadLetterTail, RecentDeadLetters
@@ -50,10 +50,12 @@ class Subject:
         self.interrupt = asyncio.Event()
         self.producers: list[Producer] = []
 
-    def process(self, topic: str = "", limit: DeadLetterLimit | None = None) -> KafkaDeadLetters:
+    def process(
+        self, topic: str = "", limit: DeadLetterLimit | None = None, sink: str | None = None
+    ) -> KafkaDeadLetters:
         topic = topic or self.topic
         self.producers.append(Producer(Access(self.kafka.bootstrap), "test", self.interrupt))
-        tail = DeadLetterTail(Access(self.kafka.bootstrap), topic, self.interrupt)
+        tail = DeadLetterTail(Access(self.kafka.bootstrap), topic, self.interrupt, sink)
         return KafkaDeadLetters(self.producers[-1], topic, tail, limit)
 
     async def letters(self, partition: int = 0) -> list[ConsumerRecord]:
@@ -247,6 +249,20 @@ async def test_good_records_between_the_last_dead_letters_and_now_end_the_row(su
     await subject.process(limit=DeadLetterLimit(100, 1.0, 10**6)).send(first, rejected(first))
     await subject.process(limit=DeadLetterLimit(100, 1.0, 10**6)).send(second, rejected(second))
     assert len(await subject.offsets()) == 120
+
+
+async def test_a_record_has_one_dead_letter_of_the_worker_and_one_of_each_sink(subject: Subject) -> None:
+    batch = Given(0, 3)
+
+    def refused(sink: str) -> list[Rejected]:
+        return [Rejected(record, Reason.SINK_REFUSED, sink_stage(sink), "no") for record in batch.records]
+
+    for _ in range(2):
+        await subject.process(sink="a").send(batch, refused("a"))
+        await subject.process(sink="b").send(batch, refused("b"))
+        await subject.process().send(batch, rejected(batch))
+    stages = [msgspec.json.decode(letter.value)["stage"] for letter in await subject.letters()]
+    assert stages == ["sink:a"] * 3 + ["sink:b"] * 3 + ["decode"] * 3
 
 
 async def test_gives_up_when_told(subject: Subject) -> None:
