@@ -24,6 +24,7 @@ log = structlog.get_logger()
 WARN_AT = 0.8  # of a limit
 WARN_SECONDS = 60.0
 SINK, TENANT = "sink", "tenant"
+NESTED = '":{'  # in the JSON of a reading's other fields: an object, whose fields are series of their own
 
 
 class SeriesId(NamedTuple):
@@ -69,22 +70,29 @@ class SeriesLimit:
 
     def admit(self, records: Sequence[SinkRecord]) -> list[SinkRecord]:
         """Those of the records that the sink is given, in their order."""
-        known_of, found = self.known.devices.get, []
-        for record in records:
+        known_of, found = self.known.devices.get, list[SinkRecord]()
+        add = found.append
+        for record in records:  # loops in the place of set operations, which take three times as long
             reading = record.reading
-            if reading is not None:
-                one = known_of(record.key)
-                # A second brace is a nested object, whose fields are series of their own.
-                if one is None or reading.extra_json.rfind("{") or not one.names.issuperset(reading.extra):
-                    record = self._looked_at(record)
+            if reading is None:
+                add(record)
+                continue
+            one = known_of(record.key)
+            if one is not None and NESTED not in reading.extra_json:
+                names = one.names
+                for name in reading.extra:
+                    if name not in names:
+                        break
                 else:
                     for column in one.missing:
                         if getattr(reading, column) is not None:
-                            record = self._looked_at(record)
                             break
-                if record is None:
-                    continue
-            found.append(record)
+                    else:
+                        add(record)
+                        continue
+            admitted = self._looked_at(record)
+            if admitted is not None:
+                add(admitted)
         return found
 
     def _looked_at(self, record: SinkRecord) -> Any:
