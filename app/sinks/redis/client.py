@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from hashlib import sha1
 from typing import Any
 
-from redis.asyncio import Connection, ConnectionPool, Redis, SSLConnection, UnixDomainSocketConnection
+from hiredis import pack_command
+from redis.asyncio import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError, NoScriptError, RedisError
-from redis.exceptions import ConnectionError as NoConnectionError
 
 from app.runtime import tls
 from app.settings.sinks.redis import RedisSettings
@@ -39,7 +39,7 @@ class RedisClient:
         self._settings = settings
         self._address = parsed(settings.redis_url.get_secret_value())
         self._context = _context(settings, self._address)
-        self._redis: Redis | None = None
+        self._connection: Any = None  # a Connection; parts of the library have no types
 
     @property
     def where(self) -> str:
@@ -74,15 +74,19 @@ class RedisClient:
         return {number - 1: why.decode("utf-8", "replace") for number, why in zip(said[::2], said[1::2], strict=True)}
 
     async def _evaluate(self, script: str, keys: Sequence[bytes], arguments: Sequence[bytes]) -> Any:
-        redis: Any = self._redis or self._made()  # parts of the library have no types
-        self._redis = redis
-        digest = sha1(script.encode(), usedforsecurity=False).hexdigest()
+        digest = sha1(script.encode(), usedforsecurity=False).hexdigest().encode()
         try:
-            return await redis.execute_command("EVALSHA", digest, len(keys), *keys, *arguments)
+            return await self._ask(b"EVALSHA", digest, len(keys), *keys, *arguments)
         except NoScriptError:  # the server was started anew
-            return await redis.execute_command("EVAL", script, len(keys), *keys, *arguments)
+            return await self._ask(b"EVAL", script.encode(), len(keys), *keys, *arguments)
 
-    def _made(self) -> Redis:
+    async def _ask(self, *command: bytes | int) -> Any:
+        """One command and its answer. The library packs commands in Python, which is most of what a call would cost."""
+        connection = self._connection = self._connection or self._made()
+        await connection.send_packed_command(pack_command(command))
+        return await connection.read_response()  # a cancelled one leaves no answer unread: it closes the connection
+
+    def _made(self) -> Any:
         at, seconds = self._address, self._settings.redis_timeout
         try:
             secret = self._settings.redis_secret
@@ -95,22 +99,21 @@ class RedisClient:
             "socket_timeout": seconds,
             "socket_connect_timeout": seconds,
             "retry": Retry(NoBackoff(), 0),  # the runner tries again
-            "max_connections": 1,
         }
         if at.host is None:
-            return Redis(connection_pool=ConnectionPool(UnixDomainSocketConnection, path=at.socket, **options))
+            return UnixDomainSocketConnection(path=at.socket, **options)
         options |= {"host": at.host.host, "port": at.host.port}
         if self._context is not None:
-            return Redis(connection_pool=ConnectionPool(TrustingConnection, context=self._context, **options))
-        return Redis(connection_pool=ConnectionPool(Connection, **options))
+            return TrustingConnection(context=self._context, **options)
+        return Connection(**options)
 
     async def close(self) -> None:
         """Drop the connection; safe before the first call."""
-        redis, self._redis = self._redis, None
-        if redis is not None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
             try:
-                await redis.connection_pool.disconnect()
-            except (NoConnectionError, OSError):
+                await connection.disconnect(nowait=True)
+            except (RedisError, OSError):
                 return  # it is gone
 
 

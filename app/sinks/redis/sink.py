@@ -86,30 +86,35 @@ class RedisSink:
         return min(len(self._records), self._most)
 
     async def _write_some(self, records: Sequence[SinkRecord]) -> None:
-        refused = await self._write_last(records)
+        chosen = newest(records, self._setback_ms)
         if self._stream_max:
-            refused |= await self._write_streams(records)
+            values = [self._value(record) for record in records]
+            refused = await self._write_last(chosen, [values[index] for index in chosen.values()], records)
+            refused |= await self._write_streams(records, values)
+        else:
+            values = [self._value(records[index]) for index in chosen.values()]
+            refused = await self._write_last(chosen, values, records)
+        WRITTEN_BYTES.labels(self.name).inc(sum(map(len, values)))
         self._progress.done(records, refused)
         del self._records[: len(records)]
         self._bytes -= memory(records)
         if not self._records:
             self._oldest = None
 
-    async def _write_last(self, records: Sequence[SinkRecord]) -> dict[int, str]:
-        """{index in `records`: why it is refused}."""
-        chosen = newest(records, self._setback_ms)
+    async def _write_last(
+        self, chosen: Mapping[str, int], values: Sequence[bytes], records: Sequence[SinkRecord]
+    ) -> dict[int, str]:
+        """`values` are those of `chosen`. {index in `records`: why it is refused}."""
         keys = [self._last_key(key) for key in chosen]
-        values = [self._value(record) for record in chosen.values()]
         refused = await self._client.run(LAST_VALUES, keys, [b"%d" % self._ttl, b"%d" % self._setback_ms, *values])
-        WRITTEN_BYTES.labels(self.name).inc(sum(map(len, values)))
         if not refused:
             return {}
         names = list(chosen)
         by_device = {names[number]: why for number, why in refused.items()}
         return {number: by_device[one.key] for number, one in enumerate(records) if one.key in by_device}
 
-    async def _write_streams(self, records: Sequence[SinkRecord]) -> dict[int, str]:
-        """The same, of the streams; a call for each partition."""
+    async def _write_streams(self, records: Sequence[SinkRecord], values: Sequence[bytes]) -> dict[int, str]:
+        """The same, of the streams; `values` of all records, a call for each partition."""
         refused: dict[int, str] = {}
         parts: dict[int, dict[str, list[int]]] = {}
         for number, record in enumerate(records):
@@ -120,8 +125,9 @@ class RedisSink:
             for owner, numbers in owners.items():
                 keys += [self._stream_key(owner), f"{self._prefix}stream-marks:{owner}".encode()]
                 arguments.append(b"%d" % len(numbers))
-                for record in (records[number] for number in numbers):
-                    arguments += [b"%d" % record.offset, b"%d" % record.ingest_ms, self._value(record)]
+                for number in numbers:
+                    record = records[number]
+                    arguments += [b"%d" % record.offset, b"%d" % record.ingest_ms, values[number]]
             said = await self._client.run(STREAMS, keys, arguments)
             of_owners = list(owners.values())
             refused |= {number: why for at, why in said.items() for number in of_owners[at]}

@@ -6,7 +6,7 @@
 The columns are those of raw_telemetry. The first three stand first: the script that guards a value reads them.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -43,13 +43,13 @@ def value_maker(schema: Schema) -> Callable[[SinkRecord], bytes]:
     return found
 
 
-def newest(records: Iterable[SinkRecord], setback_ms: float) -> dict[str, SinkRecord]:
-    """Of each device the record that its last value is made of, by key."""
-    found: dict[str, SinkRecord] = {}
-    for record in records:
+def newest(records: Sequence[SinkRecord], setback_ms: float) -> dict[str, int]:
+    """Of each device the record that its last value is made of: {key: index}."""
+    found: dict[str, int] = {}
+    for index, record in enumerate(records):
         known = found.get(record.key)
-        if known is None or replaces(record, known, setback_ms):
-            found[record.key] = record
+        if known is None or replaces(record, records[known], setback_ms):
+            found[record.key] = index
     return found
 
 
