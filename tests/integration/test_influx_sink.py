@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from app.sinks.port import Held, SinkMisconfigured, SinkUnavailable
 from app.sinks.record import SinkRecord
 from tests.secured import Certificates
 from tests.servers import server_directory
-from tests.sink_readings import offsets, sink_record
+from tests.sink_readings import START, offsets, sink_record
 from tests.sink_servers import ACCOUNT, PASSWORD, InfluxServer, VictoriaServer, frozen, running
 
 pytestmark = pytest.mark.integration
@@ -106,6 +107,19 @@ async def test_a_bad_line_is_refused_alone(server: InfluxServer, unique: str) ->
         assert [offset for offset, _ in refused] == [3, 40]
         assert all("field type conflict" in why and '"mode"' in why for _, why in refused)
     assert [point["mode"] for point in server.points(unique)] == [1, *(n for n in range(1, 100) if n not in (3, 40))]
+    await made.close()
+
+
+async def test_what_is_older_than_the_server_keeps_is_refused(server: InfluxServer, unique: str) -> None:
+    server.query(f'CREATE RETENTION POLICY "{unique}" ON "iot" DURATION 1d REPLICATION 1')
+    made = sink(server.url, influx_bucket=f"iot/{unique}", influx_measurement=unique)
+    since = (datetime.now(UTC) - START).total_seconds() - 1000
+    records = [sink_record(n, seconds=n if n % 3 else since + n, temperature=n) for n in range(300)]
+    refused = await write(made, *records)
+    assert sorted(offset for offset, _ in refused) == [n for n in range(300) if n % 3]
+    assert "beyond retention policy" in refused[0][1]
+    (found,) = server.query(f'SELECT count("temperature") FROM "iot"."{unique}"."{unique}"')
+    assert found["values"][0][1] == 100
     await made.close()
 
 

@@ -335,6 +335,13 @@ async def test_tls_is_verified(certificates: Certificates, server_dir: Path) -> 
         await plain.close()
 
 
+async def test_a_database_that_the_server_does_not_have(server: RedisServer) -> None:
+    made = sink(server.url.replace("/0", "/99"))
+    with pytest.raises(SinkMisconfigured, match=r"IOT_REDIS_URL: .* out of range"):
+        await made.open()
+    await made.close()
+
+
 async def test_a_cluster_is_refused(server_dir: Path) -> None:
     with running(RedisServer(server_dir, lines=["cluster-enabled yes"])) as server:
         made = sink(server.url)

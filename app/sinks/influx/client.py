@@ -33,7 +33,10 @@ class InfluxClient:
         url = URL(settings.influx_url.get_secret_value())
         self._settings, self._given = settings, url
         self._version, self._gzip = settings.influx_protocol, settings.influx_gzip
-        _headers(settings, url)
+        try:
+            _headers(settings, url)
+        except (OSError, ValueError):
+            raise SinkMisconfigured("the file of IOT_INFLUX_TOKEN_FILE or _PASSWORD_FILE cannot be read") from None
         self._url = _address(settings, url)
         self._where = str(URL.build(scheme=url.scheme, host=url.host or "", port=url.explicit_port))
         self._tls = _context(settings, url)

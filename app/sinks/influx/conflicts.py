@@ -45,7 +45,7 @@ class Conflicts:
     """The conflicts that were met lately."""
 
     def __init__(self) -> None:
-        self._known: dict[Conflict, tuple[str, re.Pattern[str]]] = {}
+        self._known: dict[Conflict, tuple[str, str, re.Pattern[str]]] = {}  # how its lines begin, a field, its value
 
     def learn(self, said: str) -> Conflict | None:
         """The conflict that a server's words name, which is known from now on; None: they name none."""
@@ -56,8 +56,9 @@ class Conflicts:
         if conflict not in self._known:
             if len(self._known) >= CONFLICTS_MAX:
                 self._known.pop(next(iter(self._known)))
-            pattern = f"[ ,]{re.escape(name(conflict.field))}={_VALUE[conflict.type]}"
-            self._known[conflict] = measurement(conflict.measurement), re.compile(pattern)
+            field = f"{name(conflict.field)}="
+            pattern = re.compile(f"[ ,]{re.escape(field)}{_VALUE[conflict.type]}")
+            self._known[conflict] = measurement(conflict.measurement), field, pattern
         return conflict
 
     def forget(self, conflict: Conflict) -> None:
@@ -75,13 +76,13 @@ class Conflicts:
             if conflict is None:
                 clean.append(number)
             else:
-                suspects.setdefault(Alike(conflict, _hour(lines[number])), []).append(number)
+                suspects.setdefault(Alike(conflict, time_of(lines[number]) // HOUR), []).append(number)
         return clean, suspects
 
     def _is_in(self, line: str, conflict: Conflict) -> bool:
         """Whether the line has the field of a conflict that is known, with a value of its type."""
-        start, pattern = self._known[conflict]
-        if not line.startswith(start) or line[len(start)] not in ", ":
+        start, field, pattern = self._known[conflict]
+        if field not in line or not line.startswith(start) or line[len(start)] not in ", ":
             return False
         return pattern.search(_TEXT.sub('""', line)) is not None  # what a text holds is no field
 
@@ -89,6 +90,6 @@ class Conflicts:
         return next((conflict for conflict in self._known if self._is_in(line, conflict)), None)
 
 
-def _hour(line: str) -> int:
-    """Of the time at its end, which is microseconds since 1970."""
-    return int(line[line.rindex(" ") + 1 :]) // HOUR
+def time_of(line: str) -> int:
+    """The time at the end of a line, microseconds since 1970."""
+    return int(line[line.rindex(" ") + 1 :])

@@ -1,14 +1,18 @@
 """Lines -> the server, where one bad line has a whole request refused: halved until the bad line stands alone.
 
-A server that says of which field it has another type saves the halving: all lines with such a field are asked about at
-once, now and in the next batches.
+A server that says more saves the halving. Of a field that it has as another type, all lines with such a field are asked
+about at once, now and in the next batches; of lines that are older than what it keeps, the old ones together; and where
+it has dropped as many as there were, all are refused.
 """
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
 
-from app.sinks.influx.conflicts import Alike, Conflicts
+from app.sinks.influx.conflicts import Alike, Conflicts, time_of
 
 Part = tuple[Sequence[int], Alike | None]  # indices of lines; what they have in common, if anything
+TOO_OLD = "beyond retention policy"  # in the words of InfluxDB 1 and 2
+_DROPPED = re.compile(r"dropped=([0-9]+)\s*$")
 Post = Callable[[bytes], Awaitable[str | None]]  # a body; None: taken, else why it is refused
 
 
@@ -47,8 +51,8 @@ class Halving:
 
     def _split(self, lines: Sequence[str], part: Sequence[int], said: str) -> list[Part]:
         """The part in several, to be asked about apart; none when all of it is refused as said."""
-        conflict = self._conflicts.learn(said)
-        if len(part) == 1:
+        conflict, dropped = self._conflicts.learn(said), _DROPPED.search(said)
+        if len(part) == 1 or (dropped and int(dropped[1]) == len(part)):
             return []
         found = self._parts(lines, part)
         if len(found) > 1:
@@ -56,6 +60,8 @@ class Halving:
         ((_, alike),) = found
         if conflict is not None and alike is not None and alike.conflict == conflict:
             return []
+        if TOO_OLD in said:
+            part = sorted(part, key=lambda index: time_of(lines[index]))
         middle = len(part) // 2
         return [(part[middle:], None), (part[:middle], None)]
 

@@ -61,6 +61,8 @@ class RedisClient:
                 raise SinkMisconfigured(
                     f"IOT_REDIS_URL: {self.where} is a Redis Cluster, whose nodes take no script over all keys"
                 ) from None
+            if "DB index" in str(error):
+                raise SinkMisconfigured(f"IOT_REDIS_URL: {self.where} says: {words(error)}") from None
             raise unavailable(error, self.where) from None
 
     async def run(self, script: str, keys: Sequence[bytes], arguments: Sequence[bytes]) -> dict[int, str]:

@@ -98,6 +98,25 @@ async def test_lines_of_another_shard_are_judged_apart() -> None:
         assert sorted(index for index, _ in await one.write(lines)) == [0, 1, 2, 3]
 
 
+async def test_lines_that_are_too_old_cost_few_requests() -> None:
+    """A device that sends what it kept for a month, to a server that keeps a week."""
+
+    class Forgetful(PickyServer):
+        async def post(self, body: bytes) -> str | None:
+            self.posts += 1
+            lines = body.decode().splitlines()
+            old = [line for line in lines if int(line.split()[-1]) < 500]
+            self.taken += [line for line in lines if line not in old]  # as InfluxDB does
+            return f"partial write: points beyond retention policy dropped={len(old)}" if old else None
+
+    server = Forgetful(parse)
+    lines = [f"m x={number} {number * 7919 % 1000}" for number in range(1000)]
+    refused = dict(await halving(server).write(lines))
+    assert sorted(refused) == [number for number in range(1000) if number * 7919 % 1000 < 500]
+    assert server.posts < 50
+    assert set(server.taken) == {line for number, line in enumerate(lines) if number not in refused}
+
+
 async def test_a_type_that_is_taken_again_is_no_conflict_any_more() -> None:
     taken: list[str] = []
     server = PickyServer(lambda line: None if taken else mode(line))
