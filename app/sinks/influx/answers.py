@@ -12,14 +12,14 @@ RETRY_AFTER_MAX = 300.0  # seconds
 SHOWN = 300  # characters of what a server says
 
 
-class _Said(msgspec.Struct):
+class _InfluxAnswer(msgspec.Struct):
     """What the servers' JSON may have; a server that says something else is quoted as it is."""
 
     error: str = ""
     message: str = ""
 
 
-_json = msgspec.json.Decoder(_Said).decode
+_json = msgspec.json.Decoder(_InfluxAnswer).decode
 
 
 def words(body: bytes) -> str:
