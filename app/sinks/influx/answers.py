@@ -32,14 +32,12 @@ def words(body: bytes) -> str:
     return printable((text or body.decode("utf-8", "replace")).strip(), SHOWN)
 
 
-def cure(status: int, version: int) -> str:
-    """What an operator has to do about a status of OF_THE_SETTINGS."""
+def cure(status: int, said: str, version: int) -> str:
+    """What an operator has to do about a status of OF_THE_SETTINGS; `said` are the words of the server."""
+    if status == 404 and any(word in said for word in ("bucket", "database", "organization")):
+        return "create what IOT_INFLUX_BUCKET and IOT_INFLUX_ORG name, or correct them"
     if status == 404:
-        other = 1 if version == 2 else 2
-        return (
-            "create what IOT_INFLUX_BUCKET names, or correct it"
-            f"; where the server does not know the address, IOT_INFLUX_URL is wrong, or IOT_INFLUX_VERSION is {other}"
-        )
+        return f"it does not know the address: IOT_INFLUX_URL is wrong, or IOT_INFLUX_VERSION is {3 - version}"
     account = "IOT_INFLUX_TOKEN" if version == 2 else "IOT_INFLUX_USERNAME and IOT_INFLUX_PASSWORD, or IOT_INFLUX_TOKEN"
     return f"set {account} to an account that may write to what IOT_INFLUX_BUCKET names"
 
@@ -49,7 +47,7 @@ def unavailable(status: int, body: bytes, retry_after: str, version: int) -> Sin
     said = words(body)
     why = f"the server answers {status}{f': {said}' if said else ''}"
     if status in OF_THE_SETTINGS:
-        return SinkUnavailable(why, cure=cure(status, version))
+        return SinkUnavailable(why, cure=cure(status, said, version))
     if 300 <= status < 400:
         return SinkUnavailable(why, cure="redirections are not followed: set IOT_INFLUX_URL to where it leads")
     wait = float(retry_after) if retry_after.isascii() and retry_after.isdigit() and len(retry_after) < 7 else 0.0

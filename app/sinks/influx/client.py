@@ -60,7 +60,7 @@ class InfluxClient:
             return
         said = f"{self._where} answers {status}: {words(body)}"
         if status in OF_THE_SETTINGS:
-            raise SinkMisconfigured(f"{said}: {cure(status, self._version)}")
+            raise SinkMisconfigured(f"{said}: {cure(status, words(body), self._version)}")
         if status in OF_THE_LINES or NO_POLICY in words(body):
             raise SinkMisconfigured(f"{said}: look at IOT_INFLUX_ORG, IOT_INFLUX_BUCKET and IOT_INFLUX_VERSION")
         raise unavailable(status, body, retry_after, self._version)

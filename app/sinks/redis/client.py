@@ -85,7 +85,7 @@ class RedisClient:
     async def _ask(self, *command: bytes | int) -> Any:
         """One command and its answer. The library packs commands in Python, which is most of what a call would cost."""
         connection = self._connection = self._connection or self._made()
-        await connection.send_packed_command(pack_command(command))
+        await connection.send_packed_command(pack_command(command))  # type: ignore[arg-type]  # of any length
         return await connection.read_response()  # a cancelled one leaves no answer unread: it closes the connection
 
     def _made(self) -> Any:

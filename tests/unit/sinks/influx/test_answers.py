@@ -21,21 +21,23 @@ def test_words_are_one_line(body: bytes, said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "version", "cure"),
+    ("status", "said", "version", "cure"),
     [
-        (401, 2, "IOT_INFLUX_TOKEN"),
-        (403, 1, "IOT_INFLUX_USERNAME"),
-        (404, 2, "IOT_INFLUX_VERSION is 1"),
-        (404, 1, "IOT_INFLUX_VERSION is 2"),
-        (302, 2, "IOT_INFLUX_URL"),
-        (503, 2, ""),
+        (401, "unauthorized", 2, "IOT_INFLUX_TOKEN"),
+        (403, "no rights", 1, "IOT_INFLUX_USERNAME"),
+        (404, "404 page not found", 2, "IOT_INFLUX_VERSION is 1"),
+        (404, "404 page not found", 1, "IOT_INFLUX_VERSION is 2"),
+        (404, 'database not found: "x"', 1, "IOT_INFLUX_BUCKET"),
+        (404, 'bucket "x" not found', 2, "IOT_INFLUX_BUCKET"),
+        (302, "over there", 2, "IOT_INFLUX_URL"),
+        (503, "later", 2, ""),
     ],
 )
-def test_an_operator_is_told_what_to_do(status: int, version: int, cure: str) -> None:
-    found = unavailable(status, b"why", "", version)
+def test_an_operator_is_told_what_to_do(status: int, said: str, version: int, cure: str) -> None:
+    found = unavailable(status, said.encode(), "", version)
     assert cure in found.cure
     assert bool(cure) == bool(found.cure)
-    assert f"answers {status}: why" in str(found)
+    assert f"answers {status}: {said}" in str(found)
 
 
 @pytest.mark.parametrize(
