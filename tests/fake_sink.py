@@ -47,7 +47,7 @@ class FakeSink:
         self._upto: dict[int, int] = {}  # done, and not reported yet
         self._refused: list[tuple[SinkRecord, str]] = []
         self.most_bytes = 0
-        self.closed = False
+        self.closed = self.flushing = False
 
     async def open(self) -> None:
         if self.destination.away:
@@ -78,6 +78,13 @@ class FakeSink:
         return len(self._held) >= self._due_at
 
     async def flush(self) -> Flushed:
+        self.flushing = True
+        try:
+            return await self._flushed()
+        finally:
+            self.flushing = False
+
+    async def _flushed(self) -> Flushed:
         taken = 0
         while self._held:
             record = self._held[0]

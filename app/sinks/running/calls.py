@@ -4,6 +4,7 @@ A rebalance and a stop give a call that is under way a few seconds, and then can
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -17,16 +18,34 @@ from app.sinks.running.books import SinkBooks
 from app.sinks.running.circuit import SinkCircuit
 
 log = structlog.get_logger()
+
+CLOSE_SECONDS = 1.0  # for the commit after the last call
 T = TypeVar("T")
+
+
+class StopBudget:
+    """The time that is left once a sink is to stop, for all that it still does together."""
+
+    def __init__(self, stop: asyncio.Event, seconds: float) -> None:
+        self._stop, self._seconds = stop, seconds
+        self._until: float | None = None
+
+    def left(self) -> float:
+        """Seconds; all of them before the stop, and at least a few milliseconds after it."""
+        if not self._stop.is_set():
+            return self._seconds
+        if self._until is None:
+            self._until = time.monotonic() + self._seconds
+        return max(0.05, self._until - time.monotonic())
 
 
 class SinkCalls:
     """The calls of one sink."""
 
-    def __init__(self, sink: str, circuit: SinkCircuit, books: SinkBooks, stop: Interrupt, last_seconds: float) -> None:
-        """Once stopped, a call that is under way or made has `last_seconds`."""
+    def __init__(self, sink: str, circuit: SinkCircuit, books: SinkBooks, stop: Interrupt, budget: StopBudget) -> None:
+        """Once stopped, calls have the `budget` but for CLOSE_SECONDS."""
         self._sink, self._circuit, self._books = sink, circuit, books
-        self._stop, self._last_seconds = stop, last_seconds
+        self._stop, self._budget = stop, budget
         self._current: asyncio.Future[Any] | None = None
         self.wait = 0.0  # seconds to leave the destination alone, after a failure
 
@@ -40,7 +59,7 @@ class SinkCalls:
         self._current = asyncio.ensure_future(call())
         try:
             await self._stop.first_of(self._current)
-            await self.finish(self._last_seconds)
+            await self.finish(max(0.05, self._budget.left() - CLOSE_SECONDS))
             found: T = self._current.result()
         except SinkUnavailable as error:
             self._failed(step, error)

@@ -27,6 +27,7 @@ log = structlog.get_logger()
 
 FETCH_BYTES = 1 << 20  # of each partition, compressed: so much waits in memory while nothing is taken
 METADATA_MS = 10_000  # a topic created after the start is found this soon
+COMMIT_SECONDS = 4.0
 MAX_POLL_MS = 24 * 3600 * 1000  # an outage of the destination is waited out between two polls
 
 
@@ -143,8 +144,12 @@ class SinkConsumer:
         self.epoch += 1
 
     async def commit(self, offsets: Mapping[int, int]) -> None:
-        """Commit. Raises KafkaError, also when the group has given the partitions to others."""
-        if self._consumer is not None and offsets:
+        """Commit. Raises KAFKA_ERRORS, also when the group has given the partitions to others, and when Kafka does not
+        answer within COMMIT_SECONDS, for which aiokafka would wait.
+        """
+        if self._consumer is None or not offsets:
+            return
+        async with asyncio.timeout(COMMIT_SECONDS):
             positions = {number: OffsetAndMetadata(offset, self._identity) for number, offset in offsets.items()}
             await self._consumer.commit({TopicPartition(self._topic, number): at for number, at in positions.items()})
 

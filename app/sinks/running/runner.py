@@ -26,7 +26,7 @@ from app.sinks.cardinality.series_log import SeriesLog
 from app.sinks.port import Held, Sink, SinkUnavailable
 from app.sinks.running.assignment import Assignment
 from app.sinks.running.books import SinkBooks
-from app.sinks.running.calls import SinkCalls
+from app.sinks.running.calls import SinkCalls, StopBudget
 from app.sinks.running.circuit import CircuitState, SinkCircuit
 from app.sinks.running.closing import SinkClosing
 from app.sinks.running.consumer import SinkConsumer
@@ -43,7 +43,7 @@ POLL_SECONDS = 0.5
 GIVE_UP_SECONDS = 4.0  # for a flush under way at a rebalance, which others wait for
 COMMIT_SECONDS = 2.0  # then, for the commit
 PAUSE_SECONDS = 0.1  # after a step that was interrupted
-LAST_SECONDS = 2.0  # of the time to stop, for commit and connections
+LAST_SECONDS = 2.0  # of the time to stop, for closing connections
 
 
 class SinkKafka(NamedTuple):
@@ -69,8 +69,9 @@ class SinkRunner:
         self._settings, self._sink, self._stop = settings, sink, stop
         self.books, self._progress = SinkBooks(sink.name), Progress()
         self._circuit = SinkCircuit(settings.sink_breaker_failures, settings.sink_retry_max)
-        last = max(1.0, settings.shutdown_timeout - LAST_SECONDS)
-        self._calls = SinkCalls(sink.name, self._circuit, self.books, Interrupt(stop), last)
+        self._budget = StopBudget(stop, max(1.5, settings.shutdown_timeout - LAST_SECONDS))
+        self._interrupt = Interrupt(stop)
+        self._calls = SinkCalls(sink.name, self._circuit, self.books, self._interrupt, self._budget)
         self.consumer, self._letters, self._series = kafka
         self.consumer.giving_up = self._giving_up
         self._watch = SinkWatch(sink, self.consumer, self._progress, self.books, self._circuit)
@@ -119,8 +120,7 @@ class SinkRunner:
     async def _step(self, step: Callable[[], Awaitable[None]]) -> None:
         """Make one step, and wait after a failure for as long as it asks for; a stop or a rebalance ends a step."""
         try:
-            async with self._turn:
-                await step()
+            await self._interrupt.race(self._in_turn(step), self._budget.left())
         except SinkUnavailable:
             self._watch.show(paused=True)
             await set_within(self._stop, self._calls.wait)
@@ -135,6 +135,10 @@ class SinkRunner:
             await set_within(self._stop, delay(attempt))
         else:
             self._kafka_failures = 0
+
+    async def _in_turn(self, step: Callable[[], Awaitable[None]]) -> None:
+        async with self._turn:
+            await step()
 
     async def _round(self) -> None:
         if not self.consumer.settled:

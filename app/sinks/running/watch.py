@@ -40,6 +40,7 @@ class SinkWatch:
                     await noted.read(series.know)
             except (TransientError, *KAFKA_ERRORS) as error:
                 log.debug("sink_look_failed", sink=self._sink.name, error=repr(error))
+            self._books.show(self._sink.held, self._progress.oldest, time.time())  # also while a flush takes long
             if series:
                 self._books.show_series(series, most)
             await asyncio.sleep(LOOK_SECONDS)
