@@ -80,7 +80,7 @@ def _health(settings: Settings, sinks: Sequence[SinkInstance], runners: Sequence
         return {"running": True}
 
     async def ready() -> Mapping[str, bool]:
-        checks = {"kafka": all(runner.consumer.joined for runner in runners)}
+        checks = {"kafka": all(runner.consumer.answers for runner in runners)}
         return checks | {f"sink:{runner.name}": runner.available for runner in runners}
 
     def queue_depth() -> int:

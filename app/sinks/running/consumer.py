@@ -28,6 +28,7 @@ log = structlog.get_logger()
 FETCH_BYTES = 1 << 20  # of each partition, compressed: so much waits in memory while nothing is taken
 METADATA_MS = 10_000  # a topic created after the start is found this soon
 COMMIT_SECONDS = 4.0
+ASK_SECONDS = 15.0
 MAX_POLL_MS = 24 * 3600 * 1000  # an outage of the destination is waited out between two polls
 
 
@@ -73,6 +74,11 @@ class SinkConsumer:
         return self._joined
 
     @property
+    def answers(self) -> bool:
+        """Whether the group is joined, and Kafka has said so within the time of a session."""
+        return self._joined and self.lease.valid()
+
+    @property
     def settled(self) -> bool:
         """Whether the partitions are ours, and it is known where they go on."""
         return self._joined and self._settled == self.epoch
@@ -116,10 +122,11 @@ class SinkConsumer:
         consumer, tps = self._consumer, [TopicPartition(self._topic, number) for number in partitions]
         if consumer is None or not tps:
             return {}, {}
-        topic = (await self._ids.ask([self._topic])).get(self._topic)
-        self._identity = topic.identity if topic else ""
-        found = await coordinated(lambda: committed_offsets(consumer, tps))
-        ends = await consumer.end_offsets(tps)
+        async with asyncio.timeout(ASK_SECONDS):  # aiokafka would ask for as long as it takes
+            topic = (await self._ids.ask([self._topic])).get(self._topic)
+            self._identity = topic.identity if topic else ""
+            found = await coordinated(lambda: committed_offsets(consumer, tps))
+            ends = await consumer.end_offsets(tps)
         committed = {
             tp.partition: at.offset
             for tp, at in found.items()
