@@ -9,9 +9,9 @@ from typing import TypeVar
 
 import structlog
 
-from app.settings import Settings
 from app.sinks.port import Sink
 from app.sinks.running.books import SinkBooks
+from app.sinks.running.closing import SinkClosing
 from app.sinks.running.consumer import SinkConsumer
 from app.sinks.running.progress import Progress
 
@@ -25,10 +25,10 @@ class Assignment:
     """The partitions of one sink."""
 
     def __init__(
-        self, settings: Settings, sink: Sink, consumer: SinkConsumer, progress: Progress, books: SinkBooks
+        self, sink: Sink, consumer: SinkConsumer, progress: Progress, books: SinkBooks, closing: SinkClosing
     ) -> None:
-        self._topic, self._sink, self._consumer = settings.kafka_topic, sink, consumer
-        self._progress, self._books = progress, books
+        self._sink, self._consumer, self._progress = sink, consumer, progress
+        self._books, self._closing = books, closing
 
     async def begin(self) -> None:
         """Let go of partitions that others have now, and begin with those that are new, so that their lag is known.
@@ -44,15 +44,15 @@ class Assignment:
         for number in fresh & begins.keys():
             self._progress.begin(number, committed.get(number, begins[number]), committed.get(number))
 
-    async def settle(self, make: "Make[dict[int, int]]") -> None:
-        """Find out where each partition goes on, and read on from there; nothing is settled when a rebalance comes in
-        between. Raises KAFKA_ERRORS, and SinkUnavailable and TransientError as `make` does.
+    async def settle(self, topic: str, make: "Make[dict[int, int]]") -> None:
+        """Find out where each partition of `topic` goes on, and read on from there; nothing is settled when a rebalance
+        comes in between. Raises KAFKA_ERRORS, and SinkUnavailable and TransientError as `make` does.
         """
         epoch, assigned = self._consumer.epoch, self._consumer.assigned
         committed, begins = await self._consumer.positions(assigned)
 
         async def asked() -> dict[int, int]:
-            return dict(await self._sink.resume(self._topic, assigned))
+            return dict(await self._sink.resume(topic, assigned))
 
         known_there = await make("resume", asked)
         if epoch != self._consumer.epoch:
@@ -77,6 +77,7 @@ class Assignment:
 
     async def _drop(self, partitions: set[int]) -> None:
         """Others have read on there, or will."""
+        self._closing.drop(partitions)
         before = self._sink.held.records
         await self._sink.revoked(partitions)
         self._books.count("revoked", before - self._sink.held.records)

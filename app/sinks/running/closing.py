@@ -1,7 +1,7 @@
 """The end of a flush: in, how far it came; out, dead letters, series noted, offsets committed, in this order."""
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 
 import structlog
 
@@ -64,11 +64,12 @@ class SinkClosing:
         self._letters.done(done, refused)
         self._open.append(found)
 
-    def forget(self) -> None:
-        """Leave out the dead letters of partitions that are not ours any more: whoever reads them again sends them."""
-        ours = self._progress.partitions
+    def drop(self, partitions: Collection[int]) -> None:
+        """Leave out what flushes came to in these partitions, and its dead letters: all of it is read again."""
         for at, one in enumerate(self._open):
-            self._open[at] = Flushed(one.upto, [letter for letter in one.refused if letter[0].partition in ours])
+            upto = {number: offset for number, offset in one.upto.items() if number not in partitions}
+            refused = [letter for letter in one.refused if letter[0].partition not in partitions]
+            self._open[at] = Flushed(upto, refused)
 
     async def dead_letter(self) -> None:
         """Send the dead letters of the flushes so far; then what they came to may be committed.

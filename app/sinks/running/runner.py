@@ -75,9 +75,9 @@ class SinkRunner:
         self.consumer, self._letters, self._series = kafka
         self.consumer.giving_up = self._giving_up
         self._watch = SinkWatch(sink, self.consumer, self._progress, self.books, self._circuit)
-        self._assignment = Assignment(settings, sink, self.consumer, self._progress, self.books)
         self._intake = SinkIntake(settings, sink, self._progress, self.books)
         self._closing = SinkClosing(settings, sink, self.consumer, self._progress, self.books, self._letters)
+        self._assignment = Assignment(sink, self.consumer, self._progress, self.books, self._closing)
         if self._intake.series:
             self._closing.note_series(self._intake.series, self._series.write)
         self._turn = asyncio.Lock()  # a step is not interrupted by another one, but for `_giving_up`
@@ -167,8 +167,7 @@ class SinkRunner:
             self._opened = True
         if self._intake.series:
             await self._series.read(self._intake.series.know)
-        await self._assignment.settle(self._calls.make)
-        self._closing.forget()
+        await self._assignment.settle(self._settings.kafka_topic, self._calls.make)
 
     async def _take_in(self, partition: int, records: Sequence[Any]) -> bool:
         """Hand the records on, a slice at a time; whether it came to the end."""
