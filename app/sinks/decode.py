@@ -14,7 +14,8 @@ from app.core.batch.output import EMPTY, HISTORY
 from app.core.decode.dated import is_dated
 from app.core.decode.decoder import DecodeLimits, Decoder
 from app.core.model.arrival import INGEST, arrival
-from app.core.model.headers import KIND, TOPIC
+from app.core.model.headers import GATEWAY, KIND, PACKET_ID, TOPIC
+from app.core.model.keys import CACHED_LENGTH, CACHED_TOPICS
 from app.core.model.records import Kind, Reading, Rejected
 from app.core.processing.control_effects import config_effect, status_effect
 from app.core.processing.processor import TIMES, Times
@@ -24,6 +25,7 @@ from app.sinks.filters import RecordFilter, passing
 from app.sinks.record import SinkRecord
 
 _TELEMETRY = Kind.TELEMETRY  # a global is quicker to look up than a member
+_WAYS = (PACKET_ID, GATEWAY)  # a gateway puts one of them, or none, behind the first three headers
 
 
 class SinkDecoder:
@@ -36,6 +38,7 @@ class SinkDecoder:
         self._schema, self._topic = settings.telemetry_schema, settings.kafka_topic
         self._decoder, self._filter = Decoder(limits, self._schema), RecordFilter(settings)
         self._times: Times = {}
+        self._places: dict[bytes | None, tuple[Address, str]] = {}  # topic -> whose, and the key of the device
         self._annotated: list[Any] = []
         self._clock = 0
         self.skipped: Counter[str] = Counter()  # by reason, since the start
@@ -44,37 +47,61 @@ class SinkDecoder:
     def decode(self, partition: int, records: Sequence[Any]) -> list[SinkRecord]:
         """What the sink is given of these records of a partition, in their order. Never raises for any record."""
         self._begin()
-        topic, decode, owners = self._topic, self._decoder.decode, self._filter.owners
-        times, clock, telemetry = self._times, self._clock, self._filter.telemetry
+        topic, decode, places = self._topic, self._decoder.decode, self._places
+        times, clock, new, kind = self._times, self._clock, SinkRecord, _TELEMETRY
         found: list[SinkRecord] = []
-        add, new = found.append, SinkRecord
+        add = found.append
         for record in records:
             headers = record.headers
-            if len(headers) > 2 and headers[0][0] == TOPIC and headers[1][0] == KIND and headers[2][0] == INGEST:
-                address = address_in_order(record, headers, self._annotated)
+            count = len(headers)
+            if (
+                2 < count < 5
+                and headers[0][0] == TOPIC
+                and headers[1][0] == KIND
+                and headers[2][0] == INGEST
+                and (count == 3 or headers[3][0] in _WAYS)
+                and (place := places.get(headers[0][1]))
+            ):
+                address, key = place
                 at = times.get(headers[2]) or arrival(record, clock, times)
+                reading = decode(record, address, at)
+                if type(reading) is Rejected:
+                    self._skip(reading)
+                    continue
+                user, device, data = address.user_id, address.device_id, record.value
+                add(new(topic, partition, record.offset, at, kind, user, device, key, reading, data, headers, record))
             else:
-                address, at = address_of(record), arrival(record, clock, times)
-            if type(address) is Rejected:
-                self._skip(address)
-                continue
-            if address.kind is not _TELEMETRY:
-                self._other(found, partition, record, address, at)
-                continue
-            if not telemetry or (owners and address.user_id and not owners(address.user_id, address.device_id)):
-                self.filtered += 1
-                continue
-            reading = decode(record, address, at)
-            if type(reading) is Rejected or (address.retained and not is_dated(record.value)):
-                self._skip(reading)
-                continue
-            user, device, data = reading.user_id, reading.device_id, record.value
-            if owners and not address.user_id and not owners(user, device):
-                self.filtered += 1
-                continue
-            key = f"{address.owner or user}/{device}"
-            add(new(topic, partition, record.offset, at, _TELEMETRY, user, device, key, reading, data, headers, record))
+                self._decode_slowly(found, partition, record)
         return found if self._filter.fields is None else self._with_fields(found)
+
+    def _decode_slowly(self, found: list[SinkRecord], partition: int, record: Any) -> None:
+        """A record of any kind, from a device that was not seen before, or whose headers are unusual."""
+        headers, owners = record.headers, self._filter.owners
+        in_order = len(headers) > 2 and (headers[0][0], headers[1][0], headers[2][0]) == (TOPIC, KIND, INGEST)
+        address = address_in_order(record, headers, self._annotated) if in_order else address_of(record)
+        at = arrival(record, self._clock, self._times)
+        if type(address) is Rejected:
+            self._skip(address)
+            return
+        if address.kind is not _TELEMETRY:
+            self._other(found, partition, record, address, at)
+            return
+        named = bool(address.user_id)
+        if not self._filter.telemetry or (owners and named and not owners(address.user_id, address.device_id)):
+            self.filtered += 1
+            return
+        reading = self._decoder.decode(record, address, at)
+        if type(reading) is Rejected or (address.retained and not is_dated(record.value)):
+            self._skip(reading)
+            return
+        user, device = reading.user_id, reading.device_id
+        if owners and not named and not owners(user, device):
+            self.filtered += 1
+            return
+        key, place = f"{address.owner or user}/{device}", (self._topic, partition, record.offset)
+        found.append(SinkRecord(*place, at, _TELEMETRY, user, device, key, reading, record.value, headers, record))
+        if in_order and address.device_id and not address.retained and len(headers[0][1]) <= CACHED_LENGTH:
+            self._places[headers[0][1]] = address, key
 
     def _with_fields(self, found: list[SinkRecord]) -> list[SinkRecord]:
         kept = passing(self._filter.fields, found) if self._filter.fields else found
@@ -86,6 +113,8 @@ class SinkDecoder:
         if len(self._times) > TIMES or clock < self._clock:
             self._times = {}
         self._clock = clock
+        if len(self._places) >= CACHED_TOPICS:
+            self._places.clear()
         self._annotated.clear()
         self._decoder.begin()
 
