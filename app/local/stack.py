@@ -118,6 +118,7 @@ class Stack:
             self._say(f"already running: {', '.join(sorted(adopted))}")
             self.layout.want_ways(adopted)
             self.layout.want_sinks(sink for sink in SINKS if sink_program(sink) in adopted)
+            self.layout.want_sink_servers(adopted)
         self._start_all(SERVERS)
         self._prepare()
         self._start_all(PROGRAMS)

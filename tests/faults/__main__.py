@@ -13,14 +13,16 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from app.local.layout import WAYS
+from app.local.layout import SINKS, WAYS
 from tests.faults.clocks import available
 from tests.faults.outcome import Outcome
 from tests.faults.report import machine, summary, table
 from tests.faults.run import run
 from tests.faults.schedule import kinds, schedule
+from tests.faults.sinks.destinations import HURTS
 
 HOUR = 3600.0
 DOCUMENT = Path(__file__).parents[2] / "docs" / "reliability.md"
@@ -56,6 +58,9 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--ways", default="all", help="gateways that take part: http,tcp,grpc,quic, all (default) or none"
     )
+    parser.add_argument(
+        "--sinks", default="none", help=f"sinks that take part: {','.join(SINKS)}, all or none (default)"
+    )
     parser.add_argument("--hours", type=float, default=0.0, help="go on with the next seed until so many have passed")
     parser.add_argument("--json", action="store_true", help="the outcome as JSON on stdout; progress on stderr")
     parser.add_argument("--document", action="store_true", help="put the table into docs/reliability.md")
@@ -64,8 +69,8 @@ def arguments() -> argparse.ArgumentParser:
 
 def once(options: argparse.Namespace, seed: int) -> Outcome:
     """One run, with its report."""
-    clocks, ways = available(), chosen(options.ways)
-    every = kinds(clocks=clocks, ways=ways)
+    clocks, ways, sinks = available(), chosen(options.ways, WAYS, "--ways"), chosen(options.sinks, SINKS, "--sinks")
+    every = kinds(clocks=clocks, ways=ways, sinks={sink: HURTS[sink] for sink in sinks})
     among = [kind for kind in every if options.only in str(kind)]
     if not among:
         sys.exit(f"no fault has {options.only!r} in its name; there are: {', '.join(map(str, every))}")
@@ -75,7 +80,7 @@ def once(options: argparse.Namespace, seed: int) -> Outcome:
     if not clocks:
         say("no C compiler, so no clock jumps")
     faults = schedule(seed, options.faults, among)
-    outcome = asyncio.run(run(directory, seed, options.messages, faults, say, clocks=clocks, ways=ways))
+    outcome = asyncio.run(run(directory, seed, options.messages, faults, say, clocks=clocks, ways=ways, sinks=sinks))
     say(f"\n{table(outcome)}\n\n{summary(outcome)}")
     if options.document:
         document(options, outcome)
@@ -85,18 +90,19 @@ def once(options: argparse.Namespace, seed: int) -> Outcome:
         shutil.rmtree(directory / "servers", ignore_errors=True)
         say(
             f"logs: {directory}; once more: python -m tests.faults --seed {seed} --messages {options.messages} "
-            f"--faults {options.faults} --ways {options.ways}" + (f" --only {options.only!r}" if options.only else "")
+            f"--faults {options.faults} --ways {options.ways} --sinks {options.sinks}"
+            + (f" --only {options.only!r}" if options.only else "")
         )
     else:
         shutil.rmtree(directory)
     return outcome
 
 
-def chosen(text: str) -> tuple[str, ...]:
-    """The gateways that --ways names."""
-    names = {"all": WAYS, "none": ()}.get(text, tuple(text.split(",")))
-    if unknown := set(names) - set(WAYS):
-        sys.exit(f"--ways: no gateway is called {', '.join(sorted(unknown))}; there are {', '.join(WAYS)}")
+def chosen(text: str, every: Sequence[str], option: str) -> Sequence[str]:
+    """The gateways or sinks that the value of an option names."""
+    names = {"all": every, "none": ()}.get(text, text.split(","))
+    if unknown := set(names) - set(every):
+        sys.exit(f"{option}: there is no {', '.join(sorted(unknown))}; there are {', '.join(every)}")
     return names
 
 

@@ -8,7 +8,7 @@ from tests.faults.identity import Undo
 from tests.faults.remade import grow, remake
 from tests.faults.rig import Rig
 from tests.faults.schedule import GROUP_RESET, PARTITIONS_ADDED, Fault
-from tests.workers import until
+from tests.workers import behind, until
 
 WORKERS = ("worker 1", "worker 2")
 BACK = 500  # records of each partition that are read again
@@ -46,6 +46,24 @@ async def _quiet(rig: Rig) -> None:
 
     await until(passed_on, 60, lambda: "what was sent is not on the input topic")
     await rig.site.settled_input()
+    await sinks_settled(rig, 60)
+
+
+async def sinks_settled(rig: Rig, seconds: float) -> None:
+    """Wait until each sink has committed all there is."""
+    for name, group in rig.sink_groups.items():
+        await _settled(rig, name, group, seconds)
+
+
+async def _settled(rig: Rig, name: str, group: str, seconds: float) -> None:
+    ends, committed = await rig.site.ends(), dict[int, int]()
+
+    async def done() -> bool:
+        nonlocal committed
+        committed = await rig.site.committed(group=group)
+        return all(committed.get(partition, 0) >= end for partition, end in ends.items())
+
+    await until(done, seconds, lambda: f"{name}: {behind(committed, ends)}\n{rig.programs[name].tail(15)}")
 
 
 async def _held(rig: Rig) -> bool:

@@ -14,6 +14,7 @@ from tests.faults.rig import Rig, tree
 from tests.faults.schedule import (
     CLIENT_FAULTS,
     CLOCK,
+    DESTINATION,
     ID_TAKEN,
     LINKS,
     OFFSETS,
@@ -49,6 +50,8 @@ async def inflict(rig: Rig, fault: Fault) -> Undo:
         return _jump(rig, fault)
     if action in CLIENT_FAULTS:
         return await _misbehave(rig, fault)
+    if action.startswith(DESTINATION):
+        return await _hurt_destination(rig, fault)
     if target in rig.programs:
         return await _hurt_program(rig, fault)
     return await _hurt_server(rig, fault)
@@ -64,6 +67,16 @@ async def _misbehave(rig: Rig, fault: Fault) -> Undo:
 
     async def undo() -> None:
         pace.again = False
+
+    return undo
+
+
+async def _hurt_destination(rig: Rig, fault: Fault) -> Undo:
+    where, how = rig.sinks[fault.kind.target], fault.kind.action.removeprefix(DESTINATION)
+    await where.leave(how)
+
+    async def undo() -> None:
+        await where.come_back(how)
 
     return undo
 
@@ -164,9 +177,12 @@ def _jump(rig: Rig, fault: Fault) -> Undo:
 
 
 async def _delete_records(rig: Rig) -> Undo:
-    """What a full topic's retention does: everything that is committed, and read by the auditor, goes."""
+    """What a full topic's retention does: everything that all have committed, and the auditor has read, goes."""
     topic = rig.site.settings.kafka_topic
     committed = await rig.site.committed()
+    for group in rig.sink_groups.values():
+        other = await rig.site.committed(group=group)
+        committed = {partition: min(offset, other.get(partition, 0)) for partition, offset in committed.items()}
     admin = AIOKafkaAdminClient(bootstrap_servers=rig.site.kafka)
     await admin.start()
     try:

@@ -37,6 +37,7 @@ class Outcome:
     accounts: Accounts = field(default_factory=Accounts)
     ends: dict[str, int] = field(default_factory=dict)  # messages of each stream
     repeats: int = 0  # messages that MQTT delivered again
+    sinks: dict[str, int] = field(default_factory=dict)  # what each destination was given again, where it can tell
     problems: list[str] = field(default_factory=list)
     late: list[str] = field(default_factory=list)  # recoveries that took too long
     took: float = 0.0  # seconds

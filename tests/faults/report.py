@@ -109,6 +109,9 @@ def summary(outcome: Outcome) -> str:
         f"dead letters caused by outages: {accounts.dead_good}",
         f"messages that MQTT delivered again, stored once: {outcome.repeats:,}",
     ]
+    if outcome.sinks:
+        again = ", ".join(f"{name} {count:,}" for name, count in outcome.sinks.items())
+        said.append(f"sinks, and what their destinations were given again: {again}")
     broken = outcome.broken
     said += [f"BROKEN: {one}" for one in broken] or ["every promise is kept"]
     return "\n".join(said)
@@ -125,6 +128,7 @@ def machine(outcome: Outcome) -> dict[str, Any]:
         "alerts": {"kafka": asdict(accounts.kafka), "mqtt": asdict(accounts.mqtt)},
         "dead_letters_caused_by_outages": accounts.dead_good,
         "mqtt_repeats": outcome.repeats,
+        "sinks_repeats": outcome.sinks,
         "faults": [_episode(episode) for episode in outcome.episodes],
     }
 

@@ -15,8 +15,10 @@ import psutil
 from tests.faults.clocks import Clock
 from tests.faults.load import RULES
 from tests.faults.mqtt import Ear
+from tests.faults.schedule import sink_name
 from tests.faults.senders import Pace, send_to_kafka, send_to_mqtt
 from tests.faults.servers import Servers, servers
+from tests.faults.sinks.destinations import Destination, destination
 from tests.faults.stream import Stream
 from tests.faults.tail import Tail
 from tests.faults.ways.sender import send_over
@@ -29,7 +31,7 @@ DEVICES = 48  # of each stream
 YOUNG = timedelta(days=1)  # how old the first reading is: no jump of a clock makes one come from the future
 # Breaker: the product's own first wait, but at most 10 s, so that a run of 100 faults ends the same hour.
 # Share: Mosquitto forgets shared subscriptions when it restarts.
-SETTINGS = {"breaker_reset_min": 2, "breaker_reset_max": 10, "bridge_share": "-"}
+SETTINGS = {"breaker_reset_min": 2, "breaker_reset_max": 10, "bridge_share": "-", "sink_retry_max": 5}
 
 
 @dataclass
@@ -46,6 +48,7 @@ class Rig:
     ear: Ear
     door: Door  # to the gateways
     ways: dict[str, Pace] = field(default_factory=dict)  # by gateway
+    sinks: dict[str, Destination] = field(default_factory=dict)  # by the name of the sink's program
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     @property
@@ -63,6 +66,11 @@ class Rig:
         """Messages sent and acknowledged so far."""
         return sum(stream.sent for stream in self.streams)
 
+    @property
+    def sink_groups(self) -> dict[str, str]:
+        """The consumer group of each sink, by the name of its program."""
+        return {name: f"{self.site.settings.group_id}-sink-{one.sink}" for name, one in self.sinks.items()}
+
     def check(self) -> None:
         """Raise what a sender or an auditor raised."""
         for task in self.tasks:
@@ -71,25 +79,33 @@ class Rig:
 
 
 @asynccontextmanager
-async def rig(directory: Path, seed: int, unique: str, *, clocks: bool, ways: Sequence[str] = ()) -> AsyncIterator[Rig]:
-    """All of it, with these gateways, ready; gone afterwards. Logs of the programs are in `directory`, data of the
-    servers below it.
+async def rig(
+    directory: Path, seed: int, unique: str, *, clocks: bool, ways: Sequence[str] = (), sinks: Sequence[str] = ()
+) -> AsyncIterator[Rig]:
+    """All of it, with these gateways and sinks, ready; gone afterwards. Logs of the programs are in `directory`, data
+    of the servers below it.
     """
     async with AsyncExitStack() as stack:
         made = await stack.enter_async_context(servers(directory / "servers"))
         entrance = door(unique, directory / "ways")
-        site = await made.site(unique, directory, **SETTINGS, **(entrance.settings if ways else {}))
+        more = dict[str, object](entrance.settings if ways else {})
+        out = {sink_name(sink): destination(sink, directory / "servers") for sink in sinks}
+        for one in out.values():
+            stack.push_async_callback(one.stop)
+            await one.start()
+            more |= one.settings
+        site = await made.site(unique, directory, **{**SETTINGS, **more})
         await site.prepare(RULES)
         await open_account(site)
         begin = (datetime.now(UTC) - YOUNG).replace(microsecond=1)  # never 0: alerts write times without it
         streams = [Stream(letter, unique, DEVICES, seed, begin) for letter in "mk"]
-        more = {way: WayStream(way, unique, DEVICES, seed, begin) for way in ways}
-        names = (*PROGRAMS, *ways)
+        by_way = {way: WayStream(way, unique, DEVICES, seed, begin) for way in ways}
+        names = (*PROGRAMS, *ways, *out)
         skewed = {name: Clock(directory, name) for name in names} if clocks else {}
         programs = {name: program(site, name, skewed.get(name)) for name in names}
-        ear, tail = Ear(site.mqtt, unique), Tail(site, [*streams, *more.values()])
+        ear, tail = Ear(site.mqtt, unique), Tail(site, [*streams, *by_way.values()])
         found = Rig(made, site, programs, skewed, Pace(streams[0]), Pace(streams[1]), tail, ear, entrance)
-        found.ways = {way: Pace(stream) for way, stream in more.items()}
+        found.ways, found.sinks = {way: Pace(stream) for way, stream in by_way.items()}, out
         stack.push_async_callback(_close, found)
         await _begin(found)
         yield found
@@ -128,7 +144,7 @@ def program(site: Site, name: str, clock: Clock | None) -> Running:
     """One of them, not started."""
     environment = {f"IOT_{key.upper()}": str(value) for key, value in site.values.items()}
     return Running(
-        PROGRAMS.get(name, name),
+        PROGRAMS.get(name, name.replace(" ", "-")),
         name.replace(" ", ""),
         site.directory,
         environment | (clock.environment if clock else {}),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.faults.accounts import draw_up
+from tests.faults.begun_anew import sinks_settled
 from tests.faults.harm import inflict
 from tests.faults.identity import Undo
 from tests.faults.outcome import Episode, Outcome
@@ -23,18 +24,20 @@ OUTAGE_LIMIT = 5.0  # seconds to recover from a database outage, besides the bac
 TAKE_OVER = 3.0  # seconds besides the session timeout
 
 Say = Callable[[str], None]
-Ways = Sequence[str]
+Names = Sequence[str]
 
 
 async def run(
-    directory: Path, seed: int, messages: int, faults: Sequence[Fault], say: Say, *, clocks: bool, ways: Ways = ()
-) -> Outcome:
-    """Send so many messages, by these gateways too, while the faults come, then look where they are.
+    directory: Path, seed: int, messages: int, faults: Sequence[Fault], say: Say, *,
+    clocks: bool, ways: Names = (), sinks: Names = (),
+) -> Outcome:  # fmt: skip
+    """Send so many messages, by these gateways too, while the faults come, then look where they are, and where these
+    sinks have written them.
 
     Logs are left in `directory`.
     """
     outcome, began = Outcome(seed), time.monotonic()
-    async with rig(directory, seed, f"run{seed % 10**9}", clocks=clocks, ways=ways) as made:
+    async with rig(directory, seed, f"run{seed % 10**9}", clocks=clocks, ways=ways, sinks=sinks) as made:
         for pace in made.ways.values():
             pace.goal = int(messages * OVER_A_WAY)
             messages -= pace.goal
@@ -128,6 +131,10 @@ async def _finish(rig: Rig, outcome: Outcome, say: Say) -> None:
     outcome.ends = marks(rig)
     outcome.repeats = rig.tail.repeats()
     outcome.accounts = await draw_up(rig.site, rig.streams, rig.tail, rig.ear.heard)
+    for name, one in rig.sinks.items():
+        audit = await one.audit(rig.streams, rig.tail.times)
+        outcome.accounts.problems += audit.problems
+        outcome.sinks[name.removeprefix("sink ")] = audit.repeats
 
 
 async def _settle(rig: Rig) -> None:
@@ -138,6 +145,7 @@ async def _settle(rig: Rig) -> None:
             rig.check()
             await asyncio.sleep(0.1)
     await rig.site.settled(LONGEST)
+    await sinks_settled(rig, LONGEST)
 
 
 async def _hear_all(rig: Rig) -> None:

@@ -1,7 +1,7 @@
 """Which faults come, in which order and for how long: all of it follows from the seed."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 LINKS = ("kafka link", "postgres link", "mqtt link")
@@ -16,6 +16,7 @@ CLOCK = "clock jump"
 SESSION_LOST, ID_TAKEN = "session lost", "client id taken"
 SLOW, HALF_OPEN, REPEATS = "slow clients", "half-open clients", "repeats"
 CLIENT_FAULTS = (SLOW, HALF_OPEN, REPEATS)  # of a gateway's clients, beside the one that keeps accounts
+DESTINATION = "destination "  # killed, frozen, without rights: of a sink
 
 SHORT, MEDIUM, LONG = (0.2, 2.0), (2.0, 5.0), (7.0, 12.0)  # seconds; the last is longer than a session timeout
 LENGTHS = (SHORT, MEDIUM, LONG)
@@ -41,14 +42,23 @@ class Fault(NamedTuple):
     together: bool  # begins while the one before is on
 
 
-def kinds(*, clocks: bool, ways: Sequence[str] = ()) -> list[Kind]:
-    """All there are, with these gateways; clocks jump only where libfaketime is installed."""
+def kinds(*, clocks: bool, ways: Sequence[str] = (), sinks: Mapping[str, Sequence[str]] = {}) -> list[Kind]:
+    """All there are, with these gateways, and these sinks with how their destinations can be hurt; clocks jump only
+    where libfaketime is installed.
+    """
+    out = [sink_name(sink) for sink in sinks]
     found = [Kind(link, action) for link in LINKS for action in LINK_FAULTS]
-    found += [Kind(name, action) for name in (*PROGRAMS, *ways, *SERVERS) for action in PROCESS_FAULTS]
-    found += [Kind(name, CLOCK) for name in (*PROGRAMS, *ways) if clocks]
+    found += [Kind(name, action) for name in (*PROGRAMS, *ways, *out, *SERVERS) for action in PROCESS_FAULTS]
+    found += [Kind(name, CLOCK) for name in (*PROGRAMS, *ways, *out) if clocks]
+    found += [Kind(sink_name(sink), f"{DESTINATION}{how}") for sink, hurts in sinks.items() for how in hurts]
     found += [Kind(way, action) for way in ways for action in CLIENT_FAULTS]
     found += [Kind("bridge", SESSION_LOST), Kind("bridge", ID_TAKEN)]
     return [*found, Kind(TOPIC, RETENTION), *(Kind(TOPIC, action) for action in OFFSETS)]
+
+
+def sink_name(sink: str) -> str:
+    """What a sink's program is called: a gateway may be called as the sink is."""
+    return f"sink {sink}"
 
 
 def schedule(seed: int, count: int, among: Sequence[Kind]) -> list[Fault]:

@@ -13,6 +13,7 @@ from tests.faults.clocks import available
 from tests.faults.report import machine, summary, table
 from tests.faults.run import run
 from tests.faults.schedule import Fault, Kind, kinds, schedule
+from tests.faults.sinks.destinations import HURTS
 from tests.servers import server_directory
 
 pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.timeout(900)]
@@ -54,9 +55,9 @@ async def test_everything_is_accounted_for() -> None:
 
 
 def test_a_seed_is_a_schedule() -> None:
-    among = kinds(clocks=True, ways=WAYS)
-    faults = schedule(1, 100, among)
-    assert faults == schedule(1, 100, among)
-    assert faults != schedule(2, 100, among)
-    assert len(faults) == 100
+    among = kinds(clocks=True, ways=WAYS, sinks=HURTS)
+    faults = schedule(1, 200, among)
+    assert faults == schedule(1, 200, among)
+    assert faults != schedule(2, 200, among)
+    assert len(faults) == 200
     assert {fault.kind for fault in faults} == set(among)  # each at least once

@@ -22,7 +22,9 @@ from tests.receivers.http_receiver import Answer, HttpReceiver
 
 NEVER = 3600.0  # seconds
 COLUMNS = ["user_id", "device_id", "sequence_id", "temperature", "kafka_partition", "kafka_offset"]
-RIGHTS = "taken away"  # how a destination may be: killed, frozen, or without rights for who writes
+RIGHTS = "without rights"  # for who writes
+# How each destination may be hurt. A directory has no process; another file takes its place.
+HURTS = {sink: ("killed", "frozen", RIGHTS) for sink in SINKS} | {"parquet": (RIGHTS,)}
 
 
 class Destination(Protocol):
@@ -41,7 +43,7 @@ class Destination(Protocol):
         """Be gone."""
 
     async def leave(self, how: str) -> None:
-        """Take nothing any more: "killed", "frozen", or RIGHTS."""
+        """Take nothing any more, in one of the ways of HURTS."""
 
     async def come_back(self, how: str) -> None:
         """Be as before, with what was there."""

@@ -123,9 +123,10 @@ def balanced(found: dict[str, float]) -> bool:
     return found["received"] > 0 and found["received"] == sum(found.values()) - found["received"]
 
 
-async def sink_site(kafka: str, unique: str, directory: Path, destinations: Sequence[Destination]) -> Site:
-    """Topics of this test alone, and settings of its sinks; without a database and an MQTT broker."""
-    more: dict[str, object] = {"parquet_rotate_seconds": 1}
+async def sink_site(
+    kafka: str, unique: str, directory: Path, destinations: Sequence[Destination], **more: object
+) -> Site:
+    """Topics of this test alone, and settings of its sinks and `more`; without a database and an MQTT broker."""
     for one in destinations:
         more |= one.settings
     site = Site(kafka, NOBODY, GivenMqtt("127.0.0.1", 1, "nobody", "none"), unique, directory, more)
