@@ -30,6 +30,7 @@ each_of_ours = pytest.mark.parametrize("name", OURS)
 # What a health check may run: the image brings it (its Dockerfile or package list says so).
 PROGRAMS = {
     "iot-stream": {"python"},
+    "iot-stream-sinks": {"python"},
     "redpandadata/redpanda": {"rpk", "grep"},
     "timescale/timescaledb": {"pg_isready"},
     "edoburu/pgbouncer": {"pg_isready"},
@@ -44,7 +45,15 @@ PROGRAMS = {
 NOTHING_TO_RUN = {"redpandadata/console", "otel/opentelemetry-collector-contrib", "grafana/tempo", "grafana/loki"}
 
 # Ours is built here; of the others no second source names the digest, and no engine was there to ask for it.
-NO_DIGEST = {"iot-stream", "redpandadata/redpanda", "redpandadata/console", "emqx/emqx", "redis", "influxdb"}
+NO_DIGEST = {
+    "iot-stream",
+    "iot-stream-sinks",
+    "redpandadata/redpanda",
+    "redpandadata/console",
+    "emqx/emqx",
+    "redis",
+    "influxdb",
+}
 
 
 def image(name: str) -> str:
@@ -367,6 +376,14 @@ def test_gateways_are_reached_as_they_say_and_no_further() -> None:
             assert unknown(given) == set()
             read = {Path(value).name for name, value in given.items() if name.endswith("_FILE")}
             assert {secret["source"] for secret in service["secrets"]} == read
+
+
+def test_sinks_have_an_image_with_their_packages_and_no_other_service_has() -> None:
+    for name, service in OURS.items():
+        is_sink = name in SINK_SERVICES.values()
+        assert image(name) == ("iot-stream-sinks" if is_sink else "iot-stream")
+        assert service["build"] == ({"context": ".", "args": {"SINKS": "true"}} if is_sink else ".")
+    assert "ARG SINKS=false" in (ROOT / "Dockerfile").read_text()
 
 
 def test_sinks_write_to_what_comes_with_them() -> None:

@@ -50,7 +50,7 @@ def container(workload: Document) -> Document:
     return dict(found)
 
 
-OURS = [workload for workload in WORKLOADS if container(workload)["image"] == "iot-stream"]
+OURS = [workload for workload in WORKLOADS if container(workload)["image"] in ("iot-stream", "iot-stream-sinks")]
 SERVERS = [workload for workload in WORKLOADS if workload not in OURS]
 PROGRAMS = [workload for workload in OURS if workload["kind"] == "StatefulSet"]
 each_workload = pytest.mark.parametrize("workload", WORKLOADS, ids=name_of)

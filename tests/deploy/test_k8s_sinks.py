@@ -74,13 +74,17 @@ def test_built_on_top_of_production(tmp_path: Path, encrypted: bool) -> None:
     text = (mine / "kustomization.yaml").read_text()
     assert before in text
     named = "".join(f"  - ../../components/{name}\n" for name in more)
+    image = "  - {name: iot-stream, newName: registry.example.com/iot-stream, newTag: 0.1.0}\n"
+    assert image in text
+    text = text.replace(image, image + image.replace("iot-stream,", "iot-stream-sinks,"))
     (mine / "kustomization.yaml").write_text(text.replace(before, before + named))
     documents = built(str(mine))
     ours = {d["metadata"]["name"]: d for d in documents if d["metadata"]["name"].startswith("iot-sink-")}
     assert set(ours) == {f"iot-{name}" for name in NAMES.values()}
     sets = [d for d in documents if d["kind"] == "StatefulSet" and d["metadata"]["name"] in ours]
-    image = {container(d)["image"] for d in documents if d["kind"] in ("Deployment", "StatefulSet")}
-    assert len(image) == 1, "the overlay names it once"
+    assert {container(d)["image"].partition(":")[0] for d in sets} == {"registry.example.com/iot-stream-sinks"}
+    others = [d for d in documents if d["kind"] == "StatefulSet" and d not in sets]
+    assert {container(d)["image"].partition(":")[0] for d in others} == {"registry.example.com/iot-stream"}
     for document in documents:
         if document["apiVersion"] in ("apps/v1", "v1", "policy/v1", "networking.k8s.io/v1"):
             kubernetes_validate.validate(document, "1.30", strict=True)
