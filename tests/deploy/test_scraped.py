@@ -39,8 +39,12 @@ ANSWERED = (
     "Workers up", "Devices online A", "Books A", "What became of them", "Received less all outcomes",
     "Records by kind", "Age of an event", "Dead letters by reason", "Messages from MQTT A", "Alerts out A",
     "Records of the gateways A", "Requests of the gateways A", "From a submission to Kafka's ack A",
-    "Memory A", "CPU A", "Open files", "Free on the volume", "variable job", "variable instance",
+    "Records of the sinks", "Lag of the sinks A", "Circuits of the sinks A", "Books of the sinks A",
+    "Series of the sinks A", "Memory A", "CPU A", "Open files", "Free on the volume", "variable job", "variable instance",
 )  # fmt: skip
+
+
+PROGRAMS = ("worker", "bridge", "notifier", "ingest", "sink-parquet")
 
 
 @contextmanager
@@ -78,11 +82,13 @@ async def asked(address: str, path: str, **parameters: str) -> Any:
 
 @asynccontextmanager
 async def running(site: Site) -> AsyncIterator[dict[str, Running]]:
-    """Worker, bridge, notifier and gateways that have stored readings, sent an alert and dead-lettered a record."""
+    """Worker, bridge, notifier, gateways and a sink that have stored readings, sent an alert and dead-lettered a
+    record.
+    """
     await site.prepare(RULE)
     await open_account(site)
     with ExitStack() as stack:
-        made = {job: stack.enter_context(site.program(job)) for job in ("worker", "bridge", "notifier", "ingest")}
+        made = {job: stack.enter_context(site.program(job)) for job in PROGRAMS}
         for program in made.values():
             await program.ready()
         await feed(site, 0)
@@ -115,7 +121,7 @@ def port_of(program: Running) -> int:
 async def test_every_query_is_answered_by_real_programs(
     kafka: KafkaServer, database: str, mosquitto: MqttServer, unique: str, tmp_path: Path, server_dir: Path
 ) -> None:
-    more = {"offline_after": 60, **door(unique, server_dir).settings}
+    more = {"offline_after": 60, "parquet_dir": tmp_path / "lake", **door(unique, server_dir).settings}
     site = Site(kafka.bootstrap, database, mosquitto, unique, tmp_path, more)
     async with running(site) as made:
         await pages_have_every_metric(made)
