@@ -40,7 +40,8 @@ ANSWERED = (
     "Records by kind", "Age of an event", "Dead letters by reason", "Messages from MQTT A", "Alerts out A",
     "Records of the gateways A", "Requests of the gateways A", "From a submission to Kafka's ack A",
     "Records of the sinks", "Lag of the sinks A", "Circuits of the sinks A", "Books of the sinks A",
-    "Series of the sinks A", "Memory A", "CPU A", "Open files", "Free on the volume", "variable job", "variable instance",
+    "Series of the sinks A", "Memory A", "CPU A", "Open files", "Free on the volume", "variable job",
+    "variable instance",
 )  # fmt: skip
 
 
