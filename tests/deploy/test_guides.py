@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.cli.main import COMMANDS
-from app.local.layout import WAYS
+from app.local.layout import SINKS, WAYS
 from tests.deploy import compose
 from tests.deploy.test_k8s import DOCUMENTS, WORKLOADS, container, pod
 from tools.documents import DOCS, ROOT
@@ -42,10 +42,10 @@ def test_files_exist(page: str) -> None:
 def test_commands_exist(page: str) -> None:
     text = typed(PAGES[page])
     ours = set(re.findall(r"\biot-stream ([a-z]+)", text)) | set(
-        re.findall(r"docker compose run (?:--?[\w-]+ )*\w+ ([a-z]+)", text)
+        re.findall(r"docker compose run (?:--?[\w-]+ )*[\w-]+ ([a-z]+)", text)
     )
     assert ours - {"exec", "delete", "create", "wait", "rollout", "port"} <= set(COMMANDS)
-    services = set(re.findall(r"docker compose (?:run|logs|exec|stop) (?:--?[\w-]+ )*(\w+)", text))
+    services = set(re.findall(r"docker compose (?:run|logs|exec|stop) (?:--?[\w-]+ )*(\w[\w-]*)", text))
     services |= set(re.findall(r"--scale (\w+)=", text))
     assert services <= set(compose.services())
 
@@ -65,7 +65,8 @@ def test_objects_exist(page: str) -> None:
 
 def test_secrets_of_the_guide_are_those_that_are_read() -> None:
     read: dict[str, set[str]] = {}
-    for document in (d for d in WORKLOADS if d["_file"].parent.name in ("base", *WAYS)):
+    places = ("base", *WAYS, *(f"sink-{sink.replace('_', '-')}" for sink in SINKS))
+    for document in (d for d in WORKLOADS if d["_file"].parent.name in places):
         for volume in (volume["secret"] for volume in pod(document).get("volumes", []) if "secret" in volume):
             read.setdefault(volume["secretName"], set()).update(item["key"] for item in volume["items"])
     reported = re.findall(r"create secret generic (\S+) (.*)$", typed(K8S), re.MULTILINE)
