@@ -131,8 +131,8 @@ async def _finish(rig: Rig, outcome: Outcome, say: Say) -> None:
     outcome.ends = marks(rig)
     outcome.repeats = rig.tail.repeats()
     outcome.accounts = await draw_up(rig.site, rig.streams, rig.tail, rig.ear.heard)
-    for name, one in rig.sinks.items():
-        audit = await one.audit(rig.streams, rig.tail.times)
+    for name, where in rig.sinks.items():
+        audit = await where.audit(rig.streams, rig.tail.times)
         outcome.accounts.problems += audit.problems
         outcome.sinks[name.removeprefix("sink ")] = audit.repeats
 
