@@ -29,7 +29,7 @@ TOKENS = [
 @pytest.mark.fuzz
 @pytest.mark.parametrize("numbers", ["float", "as_sent"])
 def test_every_reading_is_one_line(numbers: str) -> None:
-    line = LineMaker(DEFAULT, InfluxSettings(influx_extra_numbers=numbers)).line  # type: ignore[arg-type]
+    line = LineMaker(DEFAULT, InfluxSettings(influx_extra_numbers=numbers)).line
     value, readings = value_maker(DEFAULT), 0
     for payload in broken(SEEDS, TOKENS, INPUTS, 7):
         message = Message(payload)
