@@ -38,21 +38,19 @@ def event_maker(schema: Schema) -> Callable[[SinkRecord], Event]:
 
     def made(record: SinkRecord) -> Event:
         reading = record.reading
-        event = Event(
+        degrees = getattr(reading, temperature_name) if temperature_name else None
+        charge, rest = getattr(reading, battery_name) if battery_name else None, extra(reading, None)
+        if charge is not None and not -INT32 <= charge < INT32:
+            charge, rest = None, _with(rest, {"battery": charge})
+        return Event(  # what is None is not set
             user_id=reading.user_id,
             device_id=reading.device_id,
             sequence_id=reading.sequence_id,
             time_us=micros(reading.time),
-            extra_json=extra(reading, None),
+            temperature=degrees,
+            battery=charge,
+            extra_json=rest,
         )
-        if temperature_name and (degrees := getattr(reading, temperature_name)) is not None:
-            event.temperature = degrees
-        if battery_name and (charge := getattr(reading, battery_name)) is not None:
-            if -INT32 <= charge < INT32:
-                event.battery = charge
-            else:
-                event.extra_json = _with(event.extra_json, {"battery": charge})
-        return event
 
     return made
 
@@ -66,18 +64,15 @@ def metric_maker(schema: Schema) -> Callable[[SinkRecord], Metric]:
     def made(record: SinkRecord) -> Metric:
         reading = record.reading
         value = getattr(reading, name) if name else _double(reading.extra.get("value"))
-        metric = Metric(
+        rest = extra(reading, None if value is None or name else "value")
+        return Metric(
             node_id=reading.user_id,
             sensor_id=reading.device_id,
+            value=value,
             time_us=micros(reading.time),
             sequence_id=reading.sequence_id,
-            extra_json=extra(reading, None if value is None or name else "value"),
+            extra_json=rest or (b"{}" if value is None else b""),  # a metric has a value, or an extra_json
         )
-        if value is not None:
-            metric.value = value
-        elif not metric.extra_json:
-            metric.extra_json = b"{}"  # a metric has a value, or an extra_json
-        return metric
 
     return made
 
@@ -98,8 +93,10 @@ def _extra_of(columns: list[Column], said: frozenset[str]) -> Extra:
         if without is not None or not said.isdisjoint(reading.extra):
             left = {name: raw for name, raw in reading.extra.items() if name not in said and name != without}
             rest = _encode(left).decode()
-        found = {field: value for field, name in names if (value := getattr(reading, name)) is not None}
         text = b"" if rest == "{}" else rest.encode()
+        if not names:
+            return text
+        found = {field: value for field, name in names if (value := getattr(reading, name)) is not None}
         return _with(text, found) if found else text
 
     return extra
