@@ -26,6 +26,7 @@ from aiohttp import (
 )
 from msgspec import Struct
 
+from app.runtime.addresses import HostPort
 from app.runtime.tls import words
 from app.runtime.version import VERSION
 from app.sinks.port import SinkUnavailable
@@ -192,7 +193,9 @@ def _silent(error: BaseException) -> SinkUnavailable:
         why = words(error.certificate_error, "the receiver", "IOT_FEED")
     elif isinstance(error, ClientConnectorSSLError):
         why = words(error.os_error, "the receiver", "IOT_FEED")
-    elif isinstance(error, ClientConnectorError) or not isinstance(error, ClientError):
+    elif isinstance(error, ClientConnectorError):
+        why = f"{HostPort(error.host, error.port or 0)}: {words(error.os_error, '', '')}"
+    elif not isinstance(error, ClientError):
         why = f"{type(error).__name__}: {error}"
     else:
         why = type(error).__name__
