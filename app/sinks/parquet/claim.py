@@ -58,7 +58,7 @@ class Chain:
         if not claims:
             self.position = self._after_files()
             return self.position
-        last = self._claim(claims[-1])
+        last = _claim_at(self._store, claims[-1])
         self.publish(last)
         self.position, self.found = last.until, True
         self._tidy(claims, last)
@@ -67,7 +67,10 @@ class Chain:
     def take(self, claim: RangeClaim) -> bool:
         """Make a claim from `position` on; False when another process was first. Safe to call again after OSError."""
         path = claim_path(self.origin, claim.start)
-        if not self._store.put_new(path, msgspec.json.encode(claim)) and self._claim(path).writer != claim.writer:
+        if (
+            not self._store.put_new(path, msgspec.json.encode(claim))
+            and _claim_at(self._store, path).writer != claim.writer
+        ):
             return False
         claims = self._claims()
         if claims[-1] != path:  # that of another process was removed as an old one: the chain has gone on
@@ -89,16 +92,9 @@ class Chain:
     def _claims(self) -> list[str]:
         return [file.path for file in self._store.list(self.origin.claims) if start_of(file.path) is not None]
 
-    def _claim(self, path: str) -> RangeClaim:
-        content = self._store.read(path)
-        try:
-            return _decode_claim(content or b"")
-        except msgspec.MsgspecError as error:
-            raise OSError(f"{path} is no claim: {error}; restore it, or remove it with all after it") from error
-
     def _after_files(self) -> int:
         """Where the files themselves end, for a lake whose claims somebody has removed; 0 for a new partition."""
-        if self._store.list(CLAIMS):
+        if any(start_of(file.path) is not None for file in self._store.list(CLAIMS)):
             return 0
         names = [name for file in self._store.list() if (name := parsed(file.path)) and name.origin == self.origin]
         self.found = bool(names)
@@ -123,8 +119,11 @@ def newest_claims(store: LakeStore) -> dict[tuple[str, str], RangeClaim]:
         if start_of(file.path) is not None:
             _, topic, partition, _ = file.path.split("/")
             newest[topic, partition] = file.path
-    found = {}
-    for place, path in newest.items():
-        if content := store.read(path):
-            found[place] = _decode_claim(content)
-    return found
+    return {place: _claim_at(store, path) for place, path in newest.items()}
+
+
+def _claim_at(store: LakeStore, path: str) -> RangeClaim:
+    try:
+        return _decode_claim(store.read(path) or b"")
+    except msgspec.MsgspecError as error:
+        raise OSError(f"{path} is no claim: {error}; restore it, or remove it with all after it") from error

@@ -36,15 +36,14 @@ class ClosedRows(Struct):
 class PartitionRows:
     """Takes the records of one partition in order of their offsets."""
 
-    def __init__(self, layout: FileLayout, encoder: Executor, floor: int, carried: int = 0) -> None:
-        """Records below the offset `floor` are in files already. `carried` records were added before and are read
-        again: they count twice, as the runner has counted them twice.
-        """
-        self._layout, self._encoder, self._floor = layout, encoder, floor
+    def __init__(self, layout: FileLayout, encoder: Executor, carried: int = 0) -> None:
+        """`carried` records were added before and are read again: they count twice, as the runner has counted them."""
+        self._layout, self._encoder = layout, encoder
         self._waiting: list[SinkRecord] = []
         self._days: dict[str, DayFile] = {}
         self._refused: list[Refused] = []
-        self._records, self._first, self._until = carried, -1, -1
+        self._records, self._until = carried, -1
+        self.first = -1  # the lowest offset that was added
         self.oldest = time.monotonic()
 
     @property
@@ -59,19 +58,18 @@ class PartitionRows:
 
     def begins_again(self, offset: int) -> bool:
         """Whether reading has gone back to before all that is in here, so that all of it comes again."""
-        return offset <= self._first
+        return offset <= self.first
 
     def add(self, records: Sequence[SinkRecord]) -> None:
-        """Take records; those that came before, or are in files already, count and are left out. Never fails."""
-        if self._first < 0:
-            self._first = records[0].offset
-        fresh_from = max(self._floor, self._until)
+        """Take records; those that came before count and are left out. Never fails."""
+        if self.first < 0:
+            self.first = records[0].offset
         self._records += len(records)
-        self._until = max(self._until, records[-1].offset + 1)
-        if records[0].offset >= fresh_from:
+        if records[0].offset >= self._until:
             self._waiting += records
         else:
-            self._waiting += [record for record in records if record.offset >= fresh_from]
+            self._waiting += [record for record in records if record.offset >= self._until]
+        self._until = max(self._until, records[-1].offset + 1)
         while len(self._waiting) >= CHUNK:
             self._convert(self._waiting[:CHUNK])
             del self._waiting[:CHUNK]

@@ -104,7 +104,10 @@ class ParquetSink:
         for partition, run in groupby(records, _partition):
             taken, rows = list(run), self._rows.get(partition)
             if rows is None or rows.begins_again(taken[0].offset):
-                rows = self._rows[partition] = self._new_rows(partition, rows)
+                if rows is not None:  # by another consumer, or from a topic that was made anew
+                    self._chains.pop(partition, None)
+                carried = rows.records if rows is not None else 0
+                rows = self._rows[partition] = PartitionRows(self._layout, self._encoder, carried)
             rows.add(taken)
 
     @property
@@ -130,11 +133,16 @@ class ParquetSink:
         """As in Sink, one partition after another. Raises SinkUnavailable with what was done so far."""
         try:
             await self._close_rows()
-            for partition, waiting in [*self._closed.items()]:
-                while waiting:
+            while self._closed:
+                partition, waiting = next(iter(self._closed.items()))
+                try:
                     await self._write(partition, waiting[0])
-                    self._count(partition, waiting.pop(0).rows)
-                del self._closed[partition]
+                except SinkUnavailable:
+                    self._closed[partition] = self._closed.pop(partition)  # the next flush begins with another one
+                    raise
+                self._count(partition, waiting.pop(0).rows)
+                if not waiting:
+                    del self._closed[partition]
         except SinkUnavailable as error:
             error.so_far = self._done_so_far()
             raise
@@ -168,17 +176,23 @@ class ParquetSink:
         return done
 
     async def _close_rows(self) -> None:
-        if not self._rows:
-            return
-        if any(partition not in self._chains for partition in self._rows):
-            self._identity = None
+        unsure = [partition for partition, rows in self._rows.items() if self._goes_back(partition, rows)]
+        if unsure:
+            self._identity = None  # ask anew
+        for partition in unsure:
+            self._chains[partition] = await self._new_chain(partition)
         for partition in [*self._rows]:
-            if partition not in self._chains:  # nobody asked where to go on, or reading has gone back
-                self._chains[partition] = await self._new_chain(partition)
             rows, chain = self._rows.pop(partition), self._chains[partition]
             writer = RowWriter(self._store, chain, self._layout)
             closed = rows.close(FileSource(self._topic, chain.identity, partition, self._schema_name, self.name))
             self._closed.setdefault(partition, []).append(_Closed(closed, writer))
+
+    def _goes_back(self, partition: int, rows: PartitionRows) -> bool:
+        """Whether rows are from before the end of the files that are known: others have written them, or the topic was
+        made anew. So it is too for rows of which nobody has asked where to go on.
+        """
+        chain = self._chains.get(partition)
+        return chain is None or rows.first < (chain.position or 0)
 
     async def _write(self, partition: int, closed: _Closed) -> None:
         # Shielded: whoever cancels the wait cancels no encoding, as the next flush waits for it too.
@@ -187,15 +201,6 @@ class ParquetSink:
         if size:
             WRITTEN_BYTES.labels(self.name).inc(size)
             log.info("parquet_written", partition=partition, rows=closed.rows.records, files=len(files), bytes=size)
-
-    def _new_rows(self, partition: int, before: PartitionRows | None) -> PartitionRows:
-        """Those `before` are read again: by another consumer, or from a topic that was made anew."""
-        chain = self._chains.get(partition)
-        if before is not None:
-            self._chains.pop(partition, None)
-            chain = None
-        floor = (chain.position if chain else None) or 0
-        return PartitionRows(self._layout, self._encoder, floor, before.records if before else 0)
 
     async def _new_chain(self, partition: int) -> Chain:
         if self._identity is None:

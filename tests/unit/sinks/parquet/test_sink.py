@@ -11,8 +11,9 @@ from app.core.model.records import Kind
 from app.sinks.parquet.footer import footer_of
 from app.sinks.parquet.names import tag_of
 from app.sinks.parquet.partition_rows import CHUNK
+from app.sinks.parquet.sink import ParquetSink
 from app.sinks.port import SinkMisconfigured, SinkUnavailable
-from tests.unit.sinks.parquet.lake import expected, files, places, record, records, refused, rows, sink
+from tests.unit.sinks.parquet.lake import expected, files, places, record, records, refused, rows, settings, sink
 
 DAY = timedelta(days=1)
 
@@ -204,6 +205,40 @@ async def test_a_topic_that_was_made_anew_begins_files_of_its_own(tmp_path: Path
     two.add(records(0, 100))
     await two.flush()
     assert places(tmp_path) == sorted(2 * expected(range(100)))
+
+
+async def test_a_topic_that_is_made_anew_while_the_sink_runs_loses_nothing(tmp_path: Path) -> None:
+    now = ["topic-1"]
+
+    async def identify(topic: str) -> str:
+        return now[0]
+
+    one = ParquetSink("parquet", settings(tmp_path), identify)
+    await one.resume("iot-stream", [0])
+    one.add(records(0, 100))
+    await one.flush()
+    now[0] = "topic-2"
+    one.add(records(0, 50))  # nobody said a word
+    assert (await one.flush()).upto == {0: 50}
+    assert places(tmp_path) == sorted(expected(range(100)) + expected(range(50)))
+    one.add(records(50, 60))
+    await one.flush()
+    assert await one.resume("iot-stream", [0]) == {0: 60}
+
+
+async def test_a_partition_that_cannot_be_written_holds_up_no_other_for_long(tmp_path: Path) -> None:
+    one = sink(tmp_path)
+    await one.resume("iot-stream", [0, 1, 2])
+    blocked = tmp_path / "_claims" / f"iot-stream-{tag_of('topic-1')}" / "0"
+    blocked.parent.mkdir(parents=True)
+    blocked.write_bytes(b"")
+    one.add([*records(0, 10), *records(0, 10, partition=1), *records(0, 10, partition=2)])
+    for upto in ({}, {1: 10, 2: 10}):
+        with pytest.raises(SinkUnavailable) as failure:
+            await one.flush()
+        assert failure.value.so_far.upto == upto
+    blocked.unlink()
+    assert (await one.flush()).upto == {0: 10}
 
 
 async def test_a_row_that_fits_no_column_is_refused_alone(tmp_path: Path) -> None:
