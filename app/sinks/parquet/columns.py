@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from app.core.model.times import EPOCH
 from app.core.schema.codegen import columns_maker
@@ -15,6 +16,8 @@ from app.sinks.record import SinkRecord
 
 DAY = "day"  # the name of the directories of a lake: day=2026-11-30
 PARTITION, OFFSET = "kafka_partition", "kafka_offset"
+TIME, SEQUENCE = KEY[0], KEY[3]
+FEW = 8  # times as many rows as values
 ROW_GROUP = 1 << 16  # rows
 MICROS = pa.timestamp("us", tz="UTC")
 _INTEGERS = {16: pa.int16(), 32: pa.int32(), 64: pa.int64()}
@@ -46,11 +49,18 @@ class FileLayout:
             at for at, column in enumerate(schema.columns, len(KEY)) if column.type.python is Decimal
         )
         self._compression, self._encodings = compression, encodings and compression == "zstd"
-        self.options = self.options_for(self.arrow)
 
-    def options_for(self, arrow: Any) -> dict[str, Any]:
-        """How columns of a pyarrow.Schema are written: options of pyarrow.parquet.ParquetWriter."""
-        return _options(arrow, self._compression, self._encodings)
+    def options_for(self, table: Any) -> dict[str, Any]:
+        """How a file is written that begins with the rows of a pyarrow.Table: options of pyarrow's ParquetWriter.
+
+        Texts and numbers with few values get a dictionary, as what sensors measure often has.
+        """
+        names = [field.name for field in table.schema if _has_few(field, table, self._encodings)]
+        options: dict[str, Any] = {"compression": self._compression, "version": "2.6", "use_dictionary": names}
+        if not self._encodings:
+            return options
+        encoded = {field.name: _encoding(field.type) for field in table.schema if field.name not in names}
+        return options | {"column_encoding": {name: encoding for name, encoding in encoded.items() if encoding}}
 
     def batch(self, records: Sequence[SinkRecord]) -> Any:
         """A pyarrow.RecordBatch of records of one partition, each with a reading. Raises pyarrow.ArrowException,
@@ -73,15 +83,18 @@ def _arrow_type(column: ColumnType) -> Any:
     return _INTEGERS[column.bits] if column.bits else _OTHERS[column.python]
 
 
-def _options(arrow: Any, compression: str, encodings: bool) -> dict[str, Any]:
-    texts = [field.name for field in arrow if pa.types.is_string(field.type)]
-    options: dict[str, Any] = {"compression": compression, "version": "2.6"}
-    if not encodings:
-        return options | {"use_dictionary": [*texts, PARTITION]}
-    encoded = {}
-    for field in arrow:
-        if pa.types.is_integer(field.type) or pa.types.is_timestamp(field.type):
-            encoded[field.name] = "DELTA_BINARY_PACKED"
-        elif pa.types.is_floating(field.type):
-            encoded[field.name] = "BYTE_STREAM_SPLIT"
-    return options | {"use_dictionary": texts, "column_encoding": encoded}
+def _encoding(arrow: Any) -> str | None:
+    """What makes a column of numbers small that has many values."""
+    if pa.types.is_integer(arrow) or pa.types.is_timestamp(arrow):
+        return "DELTA_BINARY_PACKED"
+    return "BYTE_STREAM_SPLIT" if pa.types.is_floating(arrow) else None
+
+
+def _has_few(field: Any, table: Any, encodings: bool) -> bool:
+    """Whether a dictionary makes the column smaller than its encoding would."""
+    if pa.types.is_string(field.type) or field.name == PARTITION:
+        return True
+    if field.name in (TIME, OFFSET) or pa.types.is_boolean(field.type) or (encodings and field.name == SEQUENCE):
+        return False
+    distinct: int = pc.count_distinct(table[field.name]).as_py()
+    return distinct * FEW <= table.num_rows

@@ -74,8 +74,7 @@ def _merge_bin(store: LakeStore, layout: FileLayout, one: Bin, done: Compaction,
     target = one.target
     replaced = [file.name.path for file in one.files if file.name.path != target.path]
     names = [path.rpartition("/")[2] for path in replaced]
-    options = layout.options_for(inputs[0].file.schema_arrow)
-    made = merge(inputs, lambda rows: source.footer(target.first, target.last, rows, names), options, one.overlap)
+    made = merge(inputs, lambda rows: source.footer(target.first, target.last, rows, names), layout, one.overlap)
     expected = sum(file.file.metadata.num_rows for file in inputs) - made.repeats
     if made.rows != expected:
         raise AssertionError(f"{target.path}: {made.rows} rows of {expected}")

@@ -71,11 +71,11 @@ class DayFile:
 
     def _write(self, batches: Sequence[Any]) -> int:
         """Bytes that the encoded rows take; in the encoder's thread, as all below."""
+        table = pa.Table.from_batches(batches, self._layout.arrow)
         if self._writer is None:
             self._stream = pa.BufferOutputStream()
-            self._writer = pq.ParquetWriter(self._stream, self._layout.arrow, **self._layout.options)
+            self._writer = pq.ParquetWriter(self._stream, table.schema, **self._layout.options_for(table))
         before: int = self._stream.tell()
-        table = pa.Table.from_batches(batches, self._layout.arrow)
         self._writer.write_table(table, row_group_size=max(1, table.num_rows))
         size: int = self._stream.tell() - before
         return size
@@ -89,7 +89,7 @@ class DayFile:
 def encode(table: Any, layout: FileLayout, footer: Footer) -> Any:
     """A pyarrow.Table to the bytes of a file, a pyarrow.Buffer."""
     stream = pa.BufferOutputStream()
-    writer = pq.ParquetWriter(stream, layout.arrow, **layout.options)
+    writer = pq.ParquetWriter(stream, table.schema, **layout.options_for(table))
     writer.write_table(table, row_group_size=ROW_GROUP)
     return _closed(writer, stream, footer)
 

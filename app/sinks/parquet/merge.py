@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from msgspec import Struct
 
-from app.sinks.parquet.columns import OFFSET, ROW_GROUP
+from app.sinks.parquet.columns import OFFSET, ROW_GROUP, FileLayout
 from app.sinks.parquet.footer import Footer, footer_of
 from app.sinks.parquet.stored import LakeStore
 
@@ -43,13 +43,12 @@ def alike(inputs: Sequence[LakeInput]) -> bool:
     return all(one.footer is not None and one.file.schema_arrow.remove_metadata().equals(first) for one in inputs)
 
 
-def merge(
-    inputs: Sequence[LakeInput], footer: Callable[[int], Footer], options: dict[str, Any], overlap: bool
-) -> Merged:
+def merge(inputs: Sequence[LakeInput], footer: Callable[[int], Footer], layout: FileLayout, overlap: bool) -> Merged:
     """Files whose columns are the same to one. `footer` makes that of so many rows; with `overlap` a record that is in
     several is taken from the first.
     """
     stream, seen, waiting, rows, repeats = pa.BufferOutputStream(), list[Any](), list[Any](), 0, 0
+    options = layout.options_for(inputs[0].file.read_row_group(0))
     writer = pq.ParquetWriter(stream, inputs[0].file.schema_arrow.remove_metadata(), **options)
     for one in inputs:
         found: list[Any] = []

@@ -22,7 +22,6 @@ from app.sinks.parquet.lake import lake_of
 from app.sinks.parquet.local_store import LocalStore
 from app.sinks.parquet.names import FileName, LakePartition
 from app.sinks.record import SinkRecord
-from tests import DEFAULT
 from tests.unit.sinks.parquet.lake import START, expected, files, places, record, records, rows, settings, sink
 from tests.unit.sinks.parquet.stores import DiedError, HookedStore, die, nothing
 
@@ -177,15 +176,3 @@ def test_groups_are_as_large_as_they_may_be_and_large_files_stay() -> None:
 
 class _Other(Struct):
     temperature: float | None = None
-
-
-def test_the_columns_of_a_group_are_those_of_its_files() -> None:
-    assert FileLayout(DEFAULT, "zstd", encodings=True).options_for(FileLayout(schema_of(_Other), "zstd", True).arrow)[
-        "column_encoding"
-    ] == {
-        "time": "DELTA_BINARY_PACKED",
-        "sequence_id": "DELTA_BINARY_PACKED",
-        "temperature": "BYTE_STREAM_SPLIT",
-        "kafka_partition": "DELTA_BINARY_PACKED",
-        "kafka_offset": "DELTA_BINARY_PACKED",
-    }
