@@ -97,4 +97,5 @@ def _has_few(field: Any, table: Any, encodings: bool) -> bool:
     if field.name in (TIME, OFFSET) or pa.types.is_boolean(field.type) or (encodings and field.name == SEQUENCE):
         return False
     distinct: int = pc.count_distinct(table[field.name]).as_py()
-    return distinct * FEW <= table.num_rows
+    rows: int = table.num_rows
+    return distinct * FEW <= rows
