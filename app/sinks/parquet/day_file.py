@@ -12,6 +12,8 @@ from msgspec import Struct
 from app.sinks.parquet.columns import OFFSET, ROW_GROUP, FileLayout
 from app.sinks.parquet.footer import Footer
 
+GROUP_BYTES = 16 << 20  # of Arrow, at most: rows of large payloads are encoded sooner
+
 
 class EncodedFile(Struct, frozen=True):
     """A whole Parquet file that is in memory."""
@@ -53,7 +55,7 @@ class DayFile:
         self._waiting.append(batch)
         self._waiting_rows += batch.num_rows
         self._waiting_bytes += batch.nbytes
-        if self._waiting_rows >= ROW_GROUP:
+        if self._waiting_rows >= ROW_GROUP or self._waiting_bytes >= GROUP_BYTES:
             self._hand_over()
 
     def finish(self, footer: Footer) -> "Future[EncodedFile]":

@@ -23,7 +23,9 @@ class _Owner(Struct):
 def lake_of(settings: Settings) -> tuple[LakeStore, FileLayout]:
     """The store and the layout; connects to nothing. Raises SinkMisconfigured."""
     place = settings.parquet_dir
-    store: LakeStore = s3_store(settings) if place.startswith("s3://") else LocalStore(Path(place).absolute())
+    store: LakeStore = (
+        s3_store(settings) if place.startswith("s3://") else LocalStore(Path(place).expanduser().absolute())
+    )
     return store, FileLayout(settings.telemetry_schema, settings.parquet_compression, settings.parquet_encodings)
 
 
@@ -32,10 +34,15 @@ def own(store: LakeStore, sink: str) -> None:
 
     Raises SinkMisconfigured when it is another's, OSError.
     """
-    content = msgspec.json.encode(_Owner(sink))
-    if store.put_new(_OWNER, content):
+    if not store.put_new(_OWNER, msgspec.json.encode(_Owner(sink))):
+        see_owner(store, sink)
+
+
+def see_owner(store: LakeStore, sink: str) -> None:
+    """Return when the lake is nobody's, or that of the sink `sink`. Raises SinkMisconfigured, OSError."""
+    found = store.read(_OWNER)
+    if found is None:
         return
-    found = store.read(_OWNER) or content
     try:
         owner = msgspec.json.decode(found, type=_Owner).sink
     except msgspec.MsgspecError as error:

@@ -15,7 +15,9 @@ from app.sinks.parquet.footer import FileSource
 from app.sinks.record import SinkRecord
 
 CHUNK = 2000  # records that become columns at a time, 1 to 2 ms: the event loop is not kept any longer
-RECORD_BYTES = 1000  # of a record that has not become columns yet, with what it was made of
+CHUNK_BYTES = 4 << 20  # of their payloads, at most
+RECORD_BYTES = 1000  # of a record that has not become columns yet, with what it was made of, beside its payload
+COPIES = 3  # of a payload that such a record has: as it came, as JSON of other fields, and its fields
 DAY_MICROS = 86_400_000_000
 _UNFIT = (pa.ArrowException, ValueError, TypeError, OverflowError)
 
@@ -40,6 +42,7 @@ class PartitionRows:
         """`carried` records were added before and are read again: they count twice, as the runner has counted them."""
         self._layout, self._encoder = layout, encoder
         self._waiting: list[SinkRecord] = []
+        self._waiting_bytes = 0  # of their payloads
         self._days: dict[str, DayFile] = {}
         self._refused: list[Refused] = []
         self._records, self._until = carried, -1
@@ -54,7 +57,8 @@ class PartitionRows:
     @property
     def bytes(self) -> int:
         """What they take in memory, about."""
-        return (len(self._waiting) + len(self._refused)) * RECORD_BYTES + sum(one.bytes for one in self._days.values())
+        records = (len(self._waiting) + len(self._refused)) * RECORD_BYTES + self._waiting_bytes * COPIES
+        return records + sum(one.bytes for one in self._days.values())
 
     def begins_again(self, offset: int) -> bool:
         """Whether reading has gone back to before all that is in here, so that all of it comes again."""
@@ -65,23 +69,27 @@ class PartitionRows:
         if self.first < 0:
             self.first = records[0].offset
         self._records += len(records)
-        if records[0].offset >= self._until:
-            self._waiting += records
-        else:
-            self._waiting += [record for record in records if record.offset >= self._until]
-        self._until = max(self._until, records[-1].offset + 1)
-        while len(self._waiting) >= CHUNK:
-            self._convert(self._waiting[:CHUNK])
-            del self._waiting[:CHUNK]
+        if records[0].offset < self._until:
+            records = [record for record in records if record.offset >= self._until]
+        if not records:
+            return
+        self._until = records[-1].offset + 1
+        self._waiting += records
+        self._waiting_bytes += sum([len(record.payload) for record in records])
+        if len(self._waiting) >= CHUNK or self._waiting_bytes >= CHUNK_BYTES:
+            self._convert_waiting()
 
     def close(self, source: FileSource) -> ClosedRows:
         """All that is in here, to be written; nothing is added to this object afterwards."""
-        if self._waiting:
-            self._convert(self._waiting)
-            self._waiting.clear()
+        self._convert_waiting()
         size = self.bytes
         files = [file.finish(source.footer(file.first, file.last, file.rows)) for file in self._days.values()]
         return ClosedRows(files, self._refused, self._until, self._records, size, self.oldest)
+
+    def _convert_waiting(self) -> None:
+        waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        for at in range(0, len(waiting), CHUNK):
+            self._convert(waiting[at : at + CHUNK])
 
     def _convert(self, records: Sequence[SinkRecord]) -> None:
         try:

@@ -22,7 +22,7 @@ from app.core.model.records import Kind
 from app.settings import Settings
 from app.sinks.parquet.claim import Chain
 from app.sinks.parquet.footer import FileSource
-from app.sinks.parquet.lake import lake_of, own
+from app.sinks.parquet.lake import lake_of, own, see_owner
 from app.sinks.parquet.names import LakePartition, folder_of, tag_of
 from app.sinks.parquet.partition_rows import ClosedRows, PartitionRows, Refused
 from app.sinks.parquet.stored import LakeStore
@@ -84,10 +84,11 @@ class ParquetSink:
     async def open(self) -> None:
         """As in Sink: look whether files can be written there, and whether the lake is another sink's."""
         await self._in_thread(self._store.check)
-        await self._in_thread(own, self._store, self.name)
+        await self._in_thread(see_owner, self._store, self.name)
 
     async def resume(self, topic: str, partitions: Collection[int]) -> Mapping[int, int]:
-        """As in Sink: after the last record that is in a file."""
+        """As in Sink: after the last record that is in a file. From now on the lake is this sink's."""
+        await self._in_thread(own, self._store, self.name)
         self._topic, self._identity = topic, await self._identify(topic)
         found = {}
         for partition in partitions:
@@ -161,7 +162,7 @@ class ParquetSink:
 
     def shown(self, records: Sequence[SinkRecord]) -> Sequence[str]:
         """As in SampleText: a line a row, with the directory it would be in."""
-        rows = self._layout.batch(records).to_pylist() if records else []
+        rows = [self._layout.batch([record]).to_pylist()[0] for record in records]
         return [f"{folder_of(row['time'].date().isoformat())}/  {_row(row)}" for row in rows]
 
     def _count(self, partition: int, rows: ClosedRows) -> None:

@@ -33,6 +33,17 @@ def test_encoded_rows_take_an_eighth_of_the_memory() -> None:
     assert [read.metadata.row_group(at).num_rows for at in range(read.num_row_groups)] == [ROW_GROUP, 2048]
 
 
+def test_rows_of_large_payloads_are_encoded_sooner() -> None:
+    with ThreadPoolExecutor(1) as encoder:
+        file = DayFile("2026-11-30", LAYOUT, encoder)
+        batch = LAYOUT.batch([record(n, extra=f'{{"a":"{n}{"x" * 100_000}"}}') for n in range(100)])
+        file.add(batch, 0, 99)
+        assert file.bytes > 10_000_000
+        file.add(batch, 100, 199)
+        encoder.submit(int).result()
+        assert file.bytes < 100_000
+
+
 class _Broken(FileLayout):
     def options_for(self, table: Any) -> dict[str, Any]:
         """Raises MemoryError."""

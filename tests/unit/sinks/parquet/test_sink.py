@@ -4,6 +4,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pyarrow.parquet as pq
 import pytest
 
@@ -262,9 +263,22 @@ async def test_so_much_memory_makes_a_flush_due(tmp_path: Path) -> None:
     await one.close()
 
 
+async def test_large_payloads_count_as_what_they_take(tmp_path: Path) -> None:
+    one = sink(tmp_path)
+    large = [msgspec.structs.replace(record(n), payload=bytes(500_000)) for n in range(20)]
+    one.add(large[:7])
+    assert one.held.bytes > 3 * 7 * 500_000
+    one.add(large[7:])
+    assert one.held.bytes < 500_000, "they became columns"
+    assert (await one.flush()).upto == {0: 20}
+
+
 async def test_a_lake_is_that_of_one_sink(tmp_path: Path) -> None:
+    await sink(tmp_path, name="parquet").open()  # who only looks owns nothing
     for _ in range(2):
-        await sink(tmp_path, name="archive").open()
+        archive = sink(tmp_path, name="archive")
+        await archive.open()
+        await archive.resume("iot-stream", [])
     with pytest.raises(SinkMisconfigured, match="the sink archive writes there"):
         await sink(tmp_path, name="parquet").open()
     (tmp_path / "file").write_text("")
@@ -275,6 +289,7 @@ async def test_a_lake_is_that_of_one_sink(tmp_path: Path) -> None:
 
 
 async def test_a_sample_is_shown_and_not_written(tmp_path: Path) -> None:
-    (line,) = sink(tmp_path).shown(records(4, 5))
+    line, other = sink(tmp_path).shown([*records(4, 5), *records(0, 1, partition=7)])
     assert line.startswith("day=2026-11-30/  time=2026-11-30 12:00:00.004000+00:00, user_id=alice, ")
+    assert other.endswith("kafka_partition=7, kafka_offset=0")
     assert files(tmp_path) == []
