@@ -12,6 +12,7 @@ from msgspec import Struct
 from app.sinks.parquet.columns import OFFSET, ROW_GROUP, FileLayout
 from app.sinks.parquet.footer import Footer
 
+BATCH_BYTES = 2000  # that a batch takes beside its values: readings of many days make small ones
 GROUP_BYTES = 16 << 20  # of Arrow, at most: rows of large payloads are encoded sooner
 
 
@@ -54,7 +55,7 @@ class DayFile:
         self.last, self.rows = last, self.rows + batch.num_rows
         self._waiting.append(batch)
         self._waiting_rows += batch.num_rows
-        self._waiting_bytes += batch.nbytes
+        self._waiting_bytes += batch.nbytes + BATCH_BYTES
         if self._waiting_rows >= ROW_GROUP or self._waiting_bytes >= GROUP_BYTES:
             self._hand_over()
 
