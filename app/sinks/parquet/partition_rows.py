@@ -14,7 +14,7 @@ from app.sinks.parquet.day_file import DayFile, EncodedFile
 from app.sinks.parquet.footer import FileSource
 from app.sinks.record import SinkRecord
 
-CHUNK = 2000  # records that become columns at a time, 1 to 2 ms: the event loop is not kept any longer
+CHUNK = 1000  # records that become columns at a time, under 1 ms: the event loop is not kept any longer
 CHUNK_BYTES = 4 << 20  # of their payloads, at most
 RECORD_BYTES = 1000  # of a record that has not become columns yet, with what it was made of, beside its payload
 COPIES = 3  # of a payload that such a record has: as it came, as JSON of other fields, and its fields

@@ -1,6 +1,6 @@
 """The sink `parquet` on one screen: records become columns as they come, and files when they are due.
 
-    add     by partition, 2,000 records to columns at a time; whole row groups are encoded in a thread
+    add     by partition, 1,000 records to columns at a time; whole row groups are encoded in a thread
     flush   what is held of each partition is closed, and written in another thread: stage, claim, publish (claim.py)
     resume  where the chain of claims of a partition ends; Kafka's commit may be older
 
