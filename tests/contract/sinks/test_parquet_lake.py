@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
 
@@ -128,3 +129,7 @@ async def test_the_queries_of_the_documentation_run(tmp_path: Path) -> None:
         connection.execute(f"SELECT count(*) FROM read_parquet('{tmp_path}/day=*/*.parquet')")
         assert connection.fetchall() == [(3100,)]
     assert all(answers), "each of them finds rows in this lake"
+    assert 'pyarrow.dataset.dataset("/data/lake", partitioning="hive")' in page
+    found = pyarrow.dataset.dataset(tmp_path, partitioning="hive")
+    assert found.count_rows() == 3100, "what begins with an underscore is left alone"
+    assert found.schema.names[-1] == "day"
