@@ -11,6 +11,7 @@ import aiokafka
 import pytest
 from aiokafka.consumer import fetcher as aiokafka_fetcher
 from aiokafka.consumer.group_coordinator import CoordinatorGroupRebalance, GroupCoordinator
+from aiokafka.errors import KafkaError
 from aiokafka.producer import sender as aiokafka_sender
 from faust.transport import consumer as faust_consumer
 from faust.transport.drivers import aiokafka as driver
@@ -134,6 +135,34 @@ def test_the_names_under_which_decoded_records_are_kept() -> None:
 def test_a_fetch_waits_as_long_as_the_client_was_told_before_its_start() -> None:
     assert "fetch_max_wait_ms=self._fetch_max_wait_ms" in source(aiokafka.AIOKafkaConsumer.start)
     assert "fetch_max_wait_ms=1500" in source(driver.AIOKafkaConsumerThread._create_worker_consumer)
+
+
+def test_who_waits_for_records_is_woken_when_there_are_some() -> None:
+    """fetcher.poll waits so, and takes nothing meanwhile."""
+    create = aiokafka_fetcher.Fetcher._create_fetch_waiter
+    in_order(
+        create, "self._loop.create_future()", "self._fetch_waiters.add(fut)", "add_done_callback", "waiters.remove(f)"
+    )
+    routine = aiokafka_fetcher.Fetcher._fetch_requests_routine
+    in_order(routine, "if has_new_data:", "for waiter in self._fetch_waiters:", "self._notify(waiter)")
+
+
+async def test_a_poll_in_a_rebalance_takes_nothing_and_says_what_is_amiss() -> None:
+    class Refused(KafkaError):
+        pass
+
+    def refuse() -> None:
+        raise Refused
+
+    subscription = SimpleNamespace(reassignment_in_progress=True)
+    client = SimpleNamespace(
+        _closed=False, _subscription=subscription, _fetcher=SimpleNamespace(_subscriptions=subscription),
+        _coordinator=SimpleNamespace(check_errors=lambda: None), assignment=set,
+    )  # fmt: skip
+    assert await fetcher.poll(client, "readings", 10, 0.01) == {}
+    client._coordinator.check_errors = refuse
+    with pytest.raises(Refused):
+        await fetcher.poll(client, "readings", 10, 0.01)
 
 
 def test_what_the_client_has_paused_it_does_not_fetch() -> None:
