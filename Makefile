@@ -70,7 +70,7 @@ integration: setup ## Tests against real Kafka, PostgreSQL and Mosquitto
 faults: setup ## Kill and cut real processes while messages flow; compare the books. Again: make faults SEED=1
 	@$(PYTEST) tests/faults
 	@IOT_FAULTS=full $(PYTEST) tests/faults/test_kill_gateways.py tests/faults/test_gateways_away.py
-	@IOT_FAULTS=full $(PYTEST) tests/faults/test_kill_sinks.py tests/faults/test_sinks_away.py
+	@IOT_FAULTS=full $(PYTEST) tests/faults/test_kill_sinks.py tests/faults/test_sinks_away.py tests/faults/test_sinks_rebalance.py
 	@$(BIN)/python -m tests.faults$(if $(SEED), --seed $(SEED))
 	@$(BIN)/python -m tests.faults --ways none --sinks all --only sink$(if $(SEED), --seed $(SEED))
 

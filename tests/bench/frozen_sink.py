@@ -9,10 +9,10 @@ import psutil
 
 from tests import servers
 from tests.conftest import INIT_SQL
-from tests.faults.senders import Pace, send_to_kafka
+from tests.faults.senders import send_to_kafka
 from tests.faults.servers import execute
 from tests.faults.sinks.destinations import ParquetFiles, RedisServer
-from tests.faults.sinks.traffic import ENDLESS, SinkTraffic
+from tests.faults.sinks.traffic import SinkTraffic
 from tests.workers import Running, Site
 
 RATE = 5_000  # messages a second
@@ -44,8 +44,6 @@ async def _compare(
     site: Site, files: ParquetFiles, redis: RedisServer, seconds: float, stack: ExitStack
 ) -> dict[str, float]:
     traffic = SinkTraffic(site, [files, redis], RATE)
-    traffic.pace = Pace(traffic.stream)
-    traffic.pace.rate, traffic.pace.goal, traffic.pace.share = RATE, ENDLESS, ENDLESS
     made = {name: stack.enter_context(site.program(name)) for name in ("worker", "sink-parquet", "sink-redis")}
     for one in made.values():
         await one.ready(60)
