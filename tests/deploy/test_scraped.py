@@ -122,7 +122,7 @@ def port_of(program: Running) -> int:
 async def test_every_query_is_answered_by_real_programs(
     kafka: KafkaServer, database: str, mosquitto: MqttServer, unique: str, tmp_path: Path, server_dir: Path
 ) -> None:
-    more = {"offline_after": 60, "parquet_dir": tmp_path / "lake", **door(unique, server_dir).settings}
+    more = {"offline_after": 60, "parquet_dir": str(tmp_path / "lake"), **door(unique, server_dir).settings}
     site = Site(kafka.bootstrap, database, mosquitto, unique, tmp_path, more)
     async with running(site) as made:
         await pages_have_every_metric(made)

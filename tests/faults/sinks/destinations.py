@@ -62,7 +62,7 @@ class ParquetFiles:
 
     @property
     def settings(self) -> dict[str, object]:
-        return {"parquet_dir": self.directory, "parquet_rotate_seconds": 1, "parquet_compression": "zstd"}
+        return {"parquet_dir": str(self.directory), "parquet_rotate_seconds": 1, "parquet_compression": "zstd"}
 
     async def start(self) -> None:
         return None
