@@ -35,7 +35,8 @@ def require(*commands: str) -> None:
         missing = [command for command in missing if not find(command)]
     if missing:
         raise PermanentError(
-            f"missing: {', '.join(missing)}. Install {' '.join(packages)} (Java {JAVA_AT_LEAST} or newer), "
+            f"missing: {', '.join(missing)}. Install {' '.join(packages)}"
+            f"{f' (Java {JAVA_AT_LEAST} or newer)' if 'java' in missing else ''}, "
             "or use `docker compose up`, which needs none of them"
         )
 
