@@ -27,8 +27,8 @@ class LocalSinks:
     def servers(self, sinks: Iterable[str], settings: Settings) -> tuple[str, ...]:
         """The servers of this stack that `sinks` write to."""
         wanted = [
-            ("redis", "redis" in sinks and self._is_own(settings, "redis_url", self.redis.url)),
-            ("influxdb", "influx" in sinks and self._is_own(settings, "influx_url", self.influxdb.url)),
+            ("redis", "redis" in sinks and self._redis_is_own(settings)),
+            ("influxdb", "influx" in sinks and self._influxdb_is_own(settings)),
         ]
         return tuple(name for name, is_wanted in wanted if is_wanted)
 
@@ -37,7 +37,8 @@ class LocalSinks:
         of what `settings` say otherwise.
         """
         servers, found = self.servers(sinks, settings), dict[str, str]()
-        if "parquet" in sinks and self._is_own(settings, "parquet_dir", str(self._directory)):
+        directory = settings.parquet_dir if "parquet_dir" in settings.model_fields_set else str(self._directory)
+        if "parquet" in sinks and directory == str(self._directory):
             found |= {"PARQUET_DIR": str(self._directory)}
             if "parquet_rotate_seconds" not in settings.model_fields_set:
                 found |= {"PARQUET_ROTATE_SECONDS": str(ROTATE_SECONDS)}
@@ -57,12 +58,16 @@ class LocalSinks:
             f"SINK_{sink.upper()}_METRICS_URL": f"http://{LOOPBACK}:{self._ports[sink_program(sink)]}" for sink in sinks
         }
 
-    def _is_own(self, settings: Settings, name: str, own: str) -> bool:
-        """Whether nobody has set this to something else: a shell that has read stack.env has it set to what is here."""
-        if name not in settings.model_fields_set:
-            return True
-        value = getattr(settings, name)
-        return str(value.get_secret_value() if hasattr(value, "get_secret_value") else value) == own
+    # A shell that has read an earlier stack.env has both set to what is here, or was before the ports changed.
+
+    def _redis_is_own(self, settings: Settings) -> bool:
+        url = settings.redis_url
+        return url is None or f":{self.redis.password}@" in url.get_secret_value()
+
+    def _influxdb_is_own(self, settings: Settings) -> bool:
+        password = settings.influx_password
+        own = password is not None and password.get_secret_value() == self.influxdb.password
+        return settings.influx_url is None or own
 
 
 def refuse_without_receiver(sinks: Iterable[str], settings: Settings) -> None:

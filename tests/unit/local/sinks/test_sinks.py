@@ -54,6 +54,15 @@ def test_a_shell_that_has_read_stack_env_names_nobody_else(tmp_path: Path) -> No
     assert {"PARQUET_DIR", "REDIS_URL", "INFLUX_URL"} <= said.keys()
 
 
+def test_nor_does_one_whose_stack_had_other_ports(tmp_path: Path) -> None:
+    before = LocalSinks(Layout(tmp_path), {**DEFAULT_PORTS, "redis": 7001, "influxdb": 7002}).settings(OWN, settings())
+    read = settings(**{name.lower(): value for name, value in before.items()})
+    assert sinks(tmp_path).servers(OWN, read) == ("redis", "influxdb")
+    said = sinks(tmp_path).settings(OWN, read)
+    assert said["REDIS_URL"].endswith(":6379/0")
+    assert said["INFLUX_URL"] == "http://127.0.0.1:8086"
+
+
 def test_a_time_to_rotate_that_was_set_counts(tmp_path: Path) -> None:
     assert sinks(tmp_path).settings(["parquet"], settings())["PARQUET_ROTATE_SECONDS"] == "60"
     assert "PARQUET_ROTATE_SECONDS" not in sinks(tmp_path).settings(["parquet"], settings(parquet_rotate_seconds=600))
