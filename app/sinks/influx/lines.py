@@ -16,7 +16,7 @@ from app.sinks.influx.escape import measurement, name, quoted
 from app.sinks.influx.extra import ExtraFields
 from app.sinks.record import SinkRecord
 
-HEADS_MAX = 65_536  # kept, of about 200 bytes
+HEADS_MAX, HEAD_LONGEST = 32_768, 512  # kept; characters: ids may have 2 kB
 USER = "{user}"  # in the setting of the measurement
 
 # What is added to a line for a column's value `v`, in the code of one function for all of them.
@@ -59,9 +59,10 @@ class LineMaker:
         tags = (("user_id", record.user_id), ("device_id", record.device_id), ("way", way))
         said = "".join(f",{tag}={name(value)}" for tag, value in tags if value)  # an empty one is no tag to servers
         head = f"{measurement(self._measurement.replace(USER, record.user_id))}{said} "
-        if len(self._heads) >= HEADS_MAX:
-            self._heads.clear()
-        self._heads[record.key] = head
+        if len(head) <= HEAD_LONGEST:
+            if len(self._heads) >= HEADS_MAX:
+                self._heads.clear()
+            self._heads[record.key] = head
         return head
 
 

@@ -160,6 +160,8 @@ def test_heads_are_not_kept_without_bound(monkeypatch: pytest.MonkeyPatch) -> No
     lines = [made.line(sink_record(device=f"d{number}", x=1)) for number in range(10)]
     assert [f"device_id=d{number} " in text for number, text in enumerate(lines)] == [True] * 10
     assert len(made._heads) <= 3
+    assert f"device_id={'d' * 1000} " in made.line(sink_record(device="d" * 1000, x=1))
+    assert all(len(head) < 100 for head in made._heads.values())
 
 
 NAMES = st.text(st.characters(exclude_categories=("Cs", "Cc", "Cn")), min_size=1, max_size=20)
