@@ -62,7 +62,8 @@ class Assignment:
             known = self._progress.partitions.get(number)
             places = [place[number] for place in (known_there, committed) if number in place]
             at = max(places, default=begins[number] if known is None else known.position)
-            if known is not None and known.settled and at <= known.position:
+            # A destination that keeps offsets knows of our own flushes before their dead letters are sent.
+            if known is not None and known.settled and at <= max(known.position, self._closing.reached(number)):
                 known.committed = committed.get(number)
                 seeks[number] = known.read_to
             else:

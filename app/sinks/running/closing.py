@@ -64,6 +64,10 @@ class SinkClosing:
         self._letters.done(done, refused)
         self._open.append(found)
 
+    def reached(self, partition: int) -> int:
+        """The offset up to which flushes came whose dead letters are not sent yet; -1: there are none."""
+        return max((one.upto.get(partition, -1) for one in self._open), default=-1)
+
     def drop(self, partitions: Collection[int]) -> None:
         """Leave out what flushes came to in these partitions, and its dead letters: all of it is read again."""
         for at, one in enumerate(self._open):

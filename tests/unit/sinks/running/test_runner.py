@@ -167,6 +167,21 @@ async def test_a_destination_that_keeps_offsets_is_believed(world: World) -> Non
     world.check()
 
 
+async def test_dead_letters_that_wait_over_a_rebalance_are_sent_also_where_the_destination_keeps_offsets(
+    world: World,
+) -> None:
+    world.destination.keeps_offsets = True
+    world.destination.refuses = lambda record: record.offset == 1
+    world.letters.fails = 3
+    world.log.append(0, 3)
+    await world.consumer.assign(0)
+    await until(lambda: len(world.destination.written) == 2)
+    await world.consumer.assign(0, 1)
+    await world.done()
+    assert world.letters.sent == [(0, 1)]
+    world.check()
+
+
 async def test_a_rebalance_ends_a_flush_that_hangs_and_nothing_of_it_is_committed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
