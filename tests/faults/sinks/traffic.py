@@ -19,6 +19,7 @@ from tests.workers import Running, Site, behind, until
 
 DEVICES, SEED = 48, 7
 ENDLESS = 10**12
+LAST = 100  # messages
 PATIENCE = 120.0  # seconds until all is written
 NOBODY = "postgresql://nobody@127.0.0.1:1/none"  # a sink asks no database
 
@@ -53,8 +54,8 @@ class SinkTraffic:
                 await asyncio.gather(*self._running, return_exceptions=True)
 
     async def settled(self) -> None:
-        """Send no more, and wait until all that was sent is written."""
-        self.pace.goal = self.pace.next
+        """Send the last ones, and wait until all that was sent is written."""
+        self.pace.goal = self.pace.next + LAST  # the sender awaits all acks when it comes to its goal
         await until(self._seen, PATIENCE, lambda: f"sent: {self.stream.sent} of {self.pace.goal}")
         for name in self.destinations:
             await self.written(name)
