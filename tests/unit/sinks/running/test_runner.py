@@ -32,6 +32,7 @@ async def test_everything_is_written_once_and_committed(world: World) -> None:
     await world.done()
     world.check()
     assert world.runner.books.outcomes == {"written": 1231}
+    assert world.runner.books.balance(0) == 0
 
 
 async def test_a_destination_that_is_away_is_waited_for_and_nothing_more_is_read(world: World) -> None:
