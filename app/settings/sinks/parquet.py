@@ -1,17 +1,19 @@
 """Settings of the sink `parquet`."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import BaseModel, BeforeValidator, Field, SecretStr
 
 from app.settings.secret_files import secret_of
 from app.settings.values import ExistingFile, PositiveFloat, PositiveInt, SecretFile
+
+Place = Annotated[str, BeforeValidator(str)]  # a Path too
 
 
 class ParquetSettings(BaseModel, frozen=True):
     """Where files go, how long one is written, and how it is compressed."""
 
-    parquet_dir: str = Field(".local/parquet", description="directory of the Parquet files, or s3://bucket/prefix")
+    parquet_dir: Place = Field(".local/parquet", description="directory of the Parquet files, or s3://bucket/prefix")
     parquet_rotate_seconds: PositiveFloat = Field(3600.0, description="rows are in a file after so long at most")
     parquet_rotate_bytes: PositiveInt = Field(
         48 << 20, description="memory of rows that are in no file, 5 million or so; then all of them become files"
