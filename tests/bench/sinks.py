@@ -106,7 +106,7 @@ def destination(sink: str, directory: Path) -> Destination | Receiver:
 def settings(sink: str, where: Destination | Receiver) -> dict[str, object]:
     """As somebody who drains a backlog sets it: batches as by default, files of three seconds."""
     more: dict[str, object] = {"influx_flush_ms": 1000, "influx_sequence_id": "none", "parquet_rotate_seconds": 3}
-    return {**where.settings, **more, "log_level": "WARNING"} if sink in LEAST else dict(where.settings)
+    return {**where.settings, **more} if sink in LEAST else dict(where.settings)
 
 
 @asynccontextmanager
