@@ -25,15 +25,29 @@ hypothesis.settings.load_profile("quick")
 # would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-SLOW = ("faults", "integration", "simulation", "contract")
+# Files of a minute and more, the longest first, and those of half a minute outside SLOW.
+LONG = (
+    "test_simulation", "test_kill_worker", "test_stack_up", "test_random", "test_presence", "test_tracing",
+    "test_trace", "test_bridge", "test_topic_anew", "test_stalled_worker", "test_stop", "test_outage",
+    "test_alert_machine", "test_watching",
+)  # fmt: skip
+SLOW = ("faults", "integration", "contract", "simulation", "deploy", "pipeline")
 
 INIT_SQL = Path(__file__).parents[1] / "init.sql"
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Directories of slow files first: of files that run three at a time, a slow one at the end runs alone."""
-    items.sort(key=lambda item: SLOW.index(item.path.parent.name) if item.path.parent.name in SLOW else len(SLOW))
+    """Long files first, then directories of slow ones: of files that run three at a time, a slow one at the end runs
+    alone. (`make test` tells xdist not to sort them by their number of tests, which puts those last.)
+    """
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    if item.path.stem in LONG:
+        return LONG.index(item.path.stem)
+    return len(LONG) + next((at for at, name in enumerate(SLOW) if name in item.path.parts), len(SLOW))
 
 
 def pytest_collection_finish() -> None:

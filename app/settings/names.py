@@ -21,7 +21,10 @@ class Other(NamedTuple):
 OTHERS: Mapping[str, Other] = {
     "IOT_SETTINGS_FILE": Other("`iot-stream.toml`", "the TOML file"),
     "IOT_LOCAL_DIR": Other("`.local`", "where the local stack keeps data, logs and `stack.env`"),
-    "IOT_CACHE_DIR": Other("`.local` of the checkout, else `~/.cache/iot-stream`", "where Kafka's jars are kept"),
+    "IOT_CACHE_DIR": Other(
+        "`.local` of the checkout, else `~/.cache/iot-stream`",
+        "for Kafka's jars, and what makes it start fast",
+    ),
     "IOT_METRICS_URL": Other("", "in the local stack's `stack.env`: where its worker's metrics are; for your own use"),
     "IOT_VERSION": Other("", "in `.env` for compose: the tag of the image"),
     "IOT_FAULTS": Other("", "`full`: the fault tests kill more often"),

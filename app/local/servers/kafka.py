@@ -8,9 +8,10 @@ import struct
 import subprocess
 from pathlib import Path
 
-from app.errors import PermanentError
+from app.errors import PermanentError, TransientError
 from app.local.servers.common import LOOPBACK, exchange, free_port, wait_until_ready
 from app.local.servers.kafka_jars import kafka_jars
+from app.local.servers.kafka_prepared import Prepared, prepared
 from app.local.servers.process import ChildProcess
 from app.local.servers.tools import find, require
 
@@ -55,6 +56,7 @@ class Kafka:
         self.data_dir = data_dir.absolute()
         self.port = port or free_port()
         self.process = ChildProcess("kafka", [], log or self.data_dir / "kafka.log")
+        self._prepared: Prepared | None = None
 
     @property
     def bootstrap(self) -> str:
@@ -74,6 +76,11 @@ class Kafka:
             return
         require("java")
         java, jars = find("java") or "java", kafka_jars()
+        self._prepared = prepared(java, jars, f"{JVM} {PROPERTIES}", lambda made: _prepare(made, java, jars))
+        self.launch(java, jars, self._prepared.jvm if self._prepared else [])
+
+    def launch(self, java: str, jars: Path, jvm: list[str]) -> None:
+        """Start it with this Java, these jars and further options of the JVM. Raises PermanentError when it cannot."""
         properties = self._configure()
         logging = Path(__file__).with_name("log4j2.properties")
         # Native libraries are unpacked there at every start, and stay after a kill.
@@ -84,7 +91,7 @@ class Kafka:
         base = [java, *JVM, *options, "-cp", f"{jars}/*"]
         if not (self.data_dir / "log" / "meta.properties").exists():
             self._format(base, properties)
-        self.process.command = [*base, "kafka.Kafka", str(properties)]
+        self.process.command = [*base[:1], *jvm, *base[1:], "kafka.Kafka", str(properties)]
         self.process.start()
 
     def _configure(self) -> Path:
@@ -96,8 +103,14 @@ class Kafka:
         return properties
 
     def _format(self, base: list[str], properties: Path) -> None:
-        cluster = base64.urlsafe_b64encode(secrets.token_bytes(16)).rstrip(b"=").decode()
-        command = [*base, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(properties)]
+        if self._prepared and self._prepared.first_records.exists():
+            log = self.data_dir / "log"
+            log.mkdir(exist_ok=True)
+            shutil.copyfile(self._prepared.first_records, log / "bootstrap.checkpoint")
+            ids = f"cluster.id={_new_id()}\ndirectory.id={_new_id()}\n"
+            (log / "meta.properties").write_text(f"version=1\nnode.id=1\n{ids}")
+            return
+        command = [*base, "kafka.tools.StorageTool", "format", f"--cluster-id={_new_id()}", "-c", str(properties)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise PermanentError(f"kafka: cannot format {self.data_dir}: {(done.stderr or done.stdout).strip()[-600:]}")
@@ -121,3 +134,20 @@ class Kafka:
     def kill(self) -> None:
         """End the broker by SIGKILL."""
         self.process.kill()
+
+
+def _new_id() -> str:
+    return base64.urlsafe_b64encode(secrets.token_bytes(16)).rstrip(b"=").decode()
+
+
+def _prepare(made: Prepared, java: str, jars: Path) -> None:
+    """By a broker that is started for this alone: its JVM writes the archive when it ends. Raises IotStreamError."""
+    broker = Kafka(made.directory.with_name("broker"))
+    try:
+        broker.launch(java, jars, [f"-XX:ArchiveClassesAtExit={made.classes}"])
+        broker.wait_ready()
+        shutil.copyfile(broker.data_dir / "log" / "bootstrap.checkpoint", made.first_records)
+        if not broker.stop(60.0):
+            raise TransientError("kafka: its archive of classes took too long")
+    finally:
+        broker.kill()
