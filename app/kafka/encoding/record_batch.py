@@ -10,7 +10,7 @@ private names; tests/contract/kafka/test_record_batch.py watches that it calls n
 
 import struct
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from aiokafka.codec import lz4_encode
 from aiokafka.record.util import calc_crc32c
@@ -21,13 +21,14 @@ LONGEST = 1024  # bytes of a topic or key that is remembered
 # Level 9, aiokafka's, takes ten times as long: 2 to 4 us a record of telemetry and not 0.2 to 0.4, for a fifth less.
 LEVEL = 1
 LZ4 = 3  # of a batch's attributes
+RESTS = 256  # of the headers that many records have in common: one a chunk of a connection, a few milliseconds
+MOST_HEADERS = 16  # of a record whose device is remembered
 _SHORT = 8192  # numbers whose encoding is made once
 
 Header = tuple[str, bytes]
 _BEFORE = struct.Struct(">qiibI")  # base offset, length, leader epoch, magic, crc
 _AFTER = struct.Struct(">hiqqqhii")  # attributes, last offset, first and last time, producer id, epoch, sequence, count
 HEAD_BYTES = _BEFORE.size + _AFTER.size
-_NO_HEADERS: list[Header] = []
 
 
 class EncodableRecord(Protocol):
@@ -91,65 +92,82 @@ class RecordBatch:
         return self._made
 
 
-class _Device(NamedTuple):
-    key: bytes
-    front: bytes  # the key as it is encoded
-    back: bytes  # the first header
-    size: int
+_Device = tuple[bytes, bytes, bytes, int]  # its key; key, and number of headers with the first, encoded; their size
 
 
 class BatchEncoder:
     """Makes batches, and remembers devices."""
 
     def __init__(self) -> None:
-        self._known: dict[Header, _Device] = {}
+        self._known: dict[int, dict[Header, _Device]] = {}  # by the number of headers
         self._bytes = 0
+        self._rests: dict[tuple[Header, ...], bytes] = {}  # headers behind the first, encoded
 
     def batch(self, records: Sequence[EncodableRecord], max_bytes: int) -> RecordBatch:
         """A batch of as many of the records, at least one, as fit into `max_bytes` before compression; a first one
-        that is larger goes alone.
+        that is larger goes alone. At most _SHORT records are taken.
         """
         parts: list[bytes] = []
-        known, varints = self._known, _VARINTS
         first_ms = last_ms = most_ms = records[0].ingest_ms
-        stamp, rest, tail, number = b"\0\0", _NO_HEADERS, b"", b"\2"
-        common = len(stamp) + len(number)
-        room, count = max_bytes - HEAD_BYTES, 0
-        for record in records:
-            value, headers, ms = record.value, record.headers, record.ingest_ms
-            if ms != last_ms:
-                last_ms, most_ms = ms, max(ms, most_ms)
-                stamp = b"\0" + varint(ms - first_ms)
-                common = len(stamp) + len(number) + len(tail)
+        stamp, room, sized = b"\0\0", max_bytes - HEAD_BYTES, _SIZED
+        rest = records[0].headers[1:]
+        tail, known = self._rest(rest), self._devices(rest)
+        common = len(stamp) + len(tail)
+        for record, (offset, width) in zip(records, _OFFSETS, strict=False):
+            value, headers = record.value, record.headers
+            if record.ingest_ms != last_ms:
+                last_ms = record.ingest_ms
+                most_ms, stamp = max(last_ms, most_ms), b"\0" + varint(last_ms - first_ms)
+                common = len(stamp) + len(tail)
             if headers[1:] != rest:
                 rest = headers[1:]
-                number, tail = varint(len(headers)), b"".join([_header(one) for one in rest])
-                common = len(stamp) + len(number) + len(tail)
+                tail, known = self._rest(rest), self._devices(rest)
+                common = len(stamp) + len(tail)
             device = known.get(headers[0])
-            if device is None or device.key != record.key:
-                device = self._learn(record.key, headers[0])
-            size = len(value)
-            length = varints[size] if size < _SHORT else varint(size)
-            offset = varints[count] if count < _SHORT else varint(count)
-            size += common + device.size + len(length) + len(offset)
-            whole = varints[size] if size < _SHORT else varint(size)
-            room -= size + len(whole)
-            if room < 0 and count:
+            if device is None or device[0] != record.key:
+                device = self._learn(record.key, headers)
+            _, front, back, size = device
+            size += common + width
+            try:
+                length, more = sized[len(value)]
+                whole, size = sized[size + more]
+            except IndexError:
+                length, more = _sized(len(value))
+                whole, size = _sized(size + more)
+            room -= size
+            if room < 0 and parts:
                 break
-            parts += (whole, stamp, offset, device.front, length, value, number, device.back, tail)
-            count += 1
-        return RecordBatch(b"".join(parts), count, first_ms, most_ms)
+            parts += (whole, stamp, offset, front, length, value, back, tail)
+        return RecordBatch(b"".join(parts), len(parts) // 8, first_ms, most_ms)
 
-    def _learn(self, key: bytes, header: Header) -> _Device:
-        front, back = varint(len(key)) + key, _header(header)
-        made = _Device(key, front, back, len(front) + len(back))
-        if len(key) <= LONGEST and len(header[1]) <= LONGEST:
+    def _devices(self, rest: Sequence[Header]) -> dict[Header, _Device]:
+        """Those that are known with so many headers; none is remembered with very many."""
+        count = len(rest) + 1
+        return self._known.setdefault(count, {}) if count <= MOST_HEADERS else {}
+
+    def _learn(self, key: bytes, headers: Sequence[Header]) -> _Device:
+        front, back = varint(len(key)) + key, varint(len(headers)) + _header(headers[0])
+        made = key, front, back, len(front) + len(back)
+        if len(key) <= LONGEST and len(headers[0][1]) <= LONGEST and len(headers) <= MOST_HEADERS:
             if self._bytes > REMEMBERED_BYTES:
-                self._known.clear()
+                for devices in self._known.values():
+                    devices.clear()
                 self._bytes = 0
-            self._bytes += 2 * made.size + ENTRY
-            self._known[header] = made
+            self._bytes += 2 * made[3] + ENTRY
+            self._devices(headers[1:])[headers[0]] = made
         return made
+
+    def _rest(self, rest: Sequence[Header]) -> bytes:
+        """The headers behind the first, encoded."""
+        key = tuple(rest)
+        found = self._rests.get(key)
+        if found is None:
+            if len(self._rests) >= RESTS:
+                self._rests.clear()
+            found = b"".join([_header(one) for one in rest])
+            if len(found) <= LONGEST:
+                self._rests[key] = found
+        return found
 
 
 def varint(number: int) -> bytes:
@@ -168,4 +186,11 @@ def _header(header: Header) -> bytes:
     return b"".join((varint(len(name)), name, varint(len(header[1])), header[1]))
 
 
-_VARINTS = [varint(number) for number in range(_SHORT)]
+def _sized(size: int) -> tuple[bytes, int]:
+    """A size as it is encoded, and what it then takes with so many bytes behind it."""
+    encoded = varint(size)
+    return encoded, size + len(encoded)
+
+
+_SIZED = [_sized(size) for size in range(_SHORT)]
+_OFFSETS = [(encoded, taken - size) for size, (encoded, taken) in enumerate(_SIZED)]

@@ -111,10 +111,16 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     records = [Given(b"%d" % number, b"", [("mqtt_topic", b"%d" % number)], 5) for number in range(1000)]
     batch = encoder.batch(records, LARGE)
     assert ours(batch) == theirs(records, LARGE)[0][HEAD_BYTES:]
-    assert len(encoder._known) < 20
+    assert len(encoder._known[1]) < 20
     long = Given(b"k", b"", [("mqtt_topic", b"t" * 5000)], 5)
     encoder.batch([long], LARGE)
-    assert long.headers[0] not in encoder._known
+    assert long.headers[0] not in encoder._known[1]
+    many = Given(b"k", b"", [("a", b"%d" % number) for number in range(1000)], 5)
+    encoder.batch([many] * 2, LARGE)
+    assert list(encoder._known) == [1]
+    for number in range(1000):
+        encoder.batch([Given(b"k", b"", [("a", b"1"), ("ms", b"%d" % number)], 5)], LARGE)
+    assert len(encoder._rests) <= record_batch.RESTS
 
 
 def test_one_header_with_two_keys_is_two_devices() -> None:
