@@ -65,12 +65,19 @@ def build(wanted: str | None) -> typer.Typer:
     )
     cli.callback()(_group)
     for name, (_, summary) in COMMANDS.items():
-        command: Any = getattr(importlib.import_module(module_of(name)), name) if name == wanted else _unused
+        command = _command(name) if name == wanted else _unused
         if isinstance(command, typer.Typer):
             cli.add_typer(command, name=name, help=summary)
         else:
             cli.command(name, short_help=summary)(command)
     return cli
+
+
+def _command(name: str) -> Any:
+    from app.runtime.allocator import quick_imports  # costs --help 10 ms
+
+    with quick_imports():
+        return getattr(importlib.import_module(module_of(name)), name)
 
 
 def module_of(name: str) -> str:

@@ -10,6 +10,8 @@ The limit lies above what is taken for every batch: lz4 asks for 256 KiB and a l
 
 import ctypes
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 M_MMAP_THRESHOLD = -3  # malloc.h
 LARGE = 512 << 10  # bytes; larger ones are mapped, which costs 0.1 ms a MiB and more
@@ -29,3 +31,15 @@ def look_for_cycles_seldom() -> None:
     """
     gc.freeze()
     gc.set_threshold(100_000, 20, 50)
+
+
+@contextmanager
+def quick_imports() -> Iterator[None]:
+    """Import within it: modules are made to stay, and to look for cycles among them, as often as objects are made, is a
+    seventh of what the start of a worker costs.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
