@@ -27,6 +27,11 @@ def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
+def escape_unencodable() -> None:
+    """Have standard output write `\\xe9` for a character that the terminal's encoding does not have."""
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # typed as any TextIO
+
+
 def past(text: str, option: str) -> timedelta:
     """How far the value `text` of `option` looks back (90s, 15m, 12h, 7d, 2w). Raises BadParameter that names the
     option.

@@ -1,10 +1,10 @@
-"""How a client sends: how much at once, how long it waits, and when it gives up."""
+"""How a client sends: how much at once, how long it waits, and when it stops trying."""
 
 from msgspec import Struct
 
 
 class Pace(Struct, frozen=True):
-    """Times are seconds, sizes bytes. What is not acknowledged when a client gives up is in the error it raises."""
+    """Times are seconds, sizes bytes. The error that a client raises at last holds what is not acknowledged."""
 
     batch_items: int = 500  # of one message; a gateway takes IOT_GATEWAY_BATCH_MAX_ITEMS
     batch_bytes: int = 1 << 20  # of one message; a gateway takes IOT_GATEWAY_BODY_MAX_BYTES

@@ -77,7 +77,7 @@ class Sending:
         self._running.cancel()
         await asyncio.wait({self._running})
         if not self._running.cancelled():
-            self._running.exception()  # it was told, or nobody waits for it
+            self._running.exception()  # the error was reported, or nobody waits for it
 
     def left(self) -> list[Item]:
         """The items without an ack, in order."""
@@ -148,7 +148,7 @@ class Sending:
                 batch = await self._following()
             await call.done_writing()
         except (grpc.RpcError, asyncio.InvalidStateError):
-            pass  # the stream is over: who reads it is told why
+            pass  # the stream is over: its reader gets the error
 
     async def _following(self) -> SentBatch | None:
         """The next batch; None: all are acknowledged, and no other will come."""

@@ -18,7 +18,8 @@ ITEM_OVERHEAD = 8  # bytes of an item in its batch, beside its own
 class RefusedItem(NamedTuple):
     """An item that no gateway will ever take as it is."""
 
-    index: int  # type: ignore[assignment]  # within all that was sent, by one push or on one stream
+    # Within all that was sent, by one push or on one stream.
+    index: int  # type: ignore[assignment]  # a tuple has a method `index`, which nobody calls here
     reason: str  # of the closed set in docs/protocols.md
     error: str  # for a person
     item: Item
@@ -145,8 +146,8 @@ def batch_of(items: Sequence[Item], number: int = 0) -> EventBatch | MetricBatch
     each time that it is sent, and it would be stored as often.
     """
     if isinstance(items[0], Event):
-        return EventBatch(batch_id=number, events=items)  # type: ignore[arg-type]
-    made = MetricBatch(batch_id=number, metrics=items)  # type: ignore[arg-type]
+        return EventBatch(batch_id=number, events=items)  # type: ignore[arg-type]  # all are of one kind
+    made = MetricBatch(batch_id=number, metrics=items)  # type: ignore[arg-type]  # as above
     now = time.time_ns() // 1000
     for metric in made.metrics:
         if not metric.time_us:

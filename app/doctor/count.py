@@ -148,7 +148,7 @@ async def _judged(
     book, since = RuleBook(schema), dict[str, float]()
     for row in await connection.fetch(ROWS_OF, list(users)):
         since[row[0]] = row[2].timestamp()
-        if book.apply([(row[0], row[1])]) and row[3]:  # refused: what was accepted before is in force
+        if book.apply([(row[0], row[1])]) and row[3]:  # refused: what was accepted before holds
             book.apply([(row[0], row[3])])
 
     def policy(user_id: str, device_id: str) -> Policy | None:

@@ -30,7 +30,9 @@ def _held(page: Page) -> list[Finding]:
         found.append(warning(AREA, f"{page.url} is not ready: {', '.join(no)}", f"see {PAGE} on /ready"))
     if page.value("iot_gateway_full"):
         what = f"{page.url}: {page.value(_OWN):,.0f} bytes wait for Kafka, so nothing more is taken"
-        found.append(warning(AREA, what, "look at Kafka; senders wait, or are told to come again"))
+        found.append(
+            warning(AREA, what, "look at Kafka; senders wait, or are answered that they have to send again later")
+        )
     return found
 
 
@@ -42,7 +44,7 @@ def _refused(page: Page, accepted: float) -> list[Finding]:
     what = (
         f"{page.url}: {rejected:,.0f} of {accepted + rejected:,.0f} records and requests were refused: {_most(reasons)}"
     )
-    return [warning(AREA, what, f"their senders were told why; {PAGE} has the reasons")]
+    return [warning(AREA, what, f"their senders were sent the reason; {PAGE} explains each")]
 
 
 def _logins(page: Page) -> list[Finding]:

@@ -73,7 +73,7 @@ def refused_items(
 
 
 def refused_of(records: Sequence[IngestRecord], lost: Collection[int]) -> list[tuple[int, Rejection]]:
-    """(index, why) of those of `records` that Kafka refuses for ever, as their sender is told; `lost`: their id()."""
+    """(index, why, for the sender) of those of `records` that Kafka refuses for ever; `lost`: their id()."""
     return [
         (
             at,

@@ -14,7 +14,7 @@ RECORDS = Counter("iot_gateway_records", "Records answered as accepted, after Ka
 PAYLOAD_BYTES = Counter("iot_gateway_payload_bytes", "Their payload", ["gateway"])
 REJECTED = Counter("iot_gateway_rejected", "Records, lines and requests refused, by reason", ["gateway", "reason"])
 REFUSED_LOGINS = Counter(
-    "iot_gateway_refused_logins", "Credentials that were not taken, by reason; who it was, nobody is told",
+    "iot_gateway_refused_logins", "Logins that were refused, by reason; no name is exported",
     ["gateway", "reason"],
 )  # fmt: skip
 CONNECTIONS = Gauge("iot_gateway_connections", "Connections that are open; of gRPC, streams", ["gateway"])

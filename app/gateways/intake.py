@@ -47,7 +47,7 @@ RECORD_OVERHEAD = 500  # bytes a record takes next to its payload, as in inbox.p
 CHUNK_RECORDS = 5_000  # written at once: a crash repeats at most this many, and what has gathered meanwhile
 CHUNK_BYTES = 4 << 20
 CHUNK_SECONDS = 0.003  # from one to the next at the least: single requests gather, and a lone one waits for nothing
-BUSY_SECONDS = 1.0  # after which a user over his share is told to try again
+BUSY_SECONDS = 1.0  # which a user over his share has to wait, by the answer
 STOPPED = "the gateway stops before Kafka has this: send it again"
 
 Records = Sequence[IngestRecord]
@@ -178,7 +178,7 @@ class Intake:
             pumping.result()
 
     def _let_go(self) -> None:
-        """Nothing more is written: tell whoever waits."""
+        """Nothing more is written: release all who wait."""
         for submission in (*self._writing, *self._waiting):
             if not submission.done.done():
                 submission.done.set_exception(TransientError(STOPPED))
@@ -186,7 +186,7 @@ class Intake:
         self._room.close()
 
     async def _pump(self) -> None:
-        await self._writer.write([])  # connects, so that /ready tells the truth before the first record
+        await self._writer.write([])  # connects, so that /ready is right before the first record
         began = 0.0
         while True:
             await self._arrived.wait()

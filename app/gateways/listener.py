@@ -1,7 +1,7 @@
 """Connections as they come, within limits: sockets that listen in; out, for each that may come in, its protocol.
 
 They are counted before a byte of TLS is spoken, in all and of each peer, so that one peer cannot take all places, nor
-many handshakes all memory. Who is over a limit is told so, where that costs nothing, and closed.
+many handshakes all memory. A connection over a limit is answered so, where that costs nothing, and closed.
 """
 
 import asyncio
@@ -145,7 +145,7 @@ class Listener:
         if taken >= self._most_of_a_peer or (self.open >= self._most and not self._found_room()):
             self._refused("too_many_connections")
             if self._tls is None:
-                self._tell(sock)
+                self._refuse(sock)
             else:
                 sock.close()
             return
@@ -155,8 +155,8 @@ class Listener:
         self._opening[task] = None
         task.add_done_callback(lambda _: self._opening.pop(task, None))
 
-    def _tell(self, sock: socket.socket) -> None:
-        """Say that there is no room; close a little later."""
+    def _refuse(self, sock: socket.socket) -> None:
+        """Send the answer that there is no room; close the socket a little later."""
         with contextlib.suppress(OSError):
             sock.send(self._full)
             sock.shutdown(socket.SHUT_WR)

@@ -51,7 +51,7 @@ class ChunkSum(Struct, gc=False):
 def may_be_there(records: Iterable[IngestRecord]) -> None:
     """Note on each that Kafka may have it already: a write failed, and nobody knows how far it came.
 
-    Also where no packet id tells a repeat: late readings that may be repeats say nothing of their device's clock.
+    Also where no packet id marks a repeat: late readings that may be repeats say nothing of their device's clock.
     """
     for record in records:
         if (REDELIVERED, b"1") not in record.headers:

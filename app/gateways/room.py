@@ -9,7 +9,7 @@ USER_SHARE = 4  # while half of the room is taken, one user may have a quarter o
 
 
 class Room:
-    """Bytes of memory within a bound; whoever takes beyond the bound was told that it is full."""
+    """Bytes of memory within a bound; whoever takes beyond the bound has seen `full`."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max, self._half = max_bytes, max_bytes // 2

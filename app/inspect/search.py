@@ -67,7 +67,7 @@ class Search(Struct):
 
 
 class Matcher:
-    """Tells records of one message from all others."""
+    """Distinguishes the records of one message from all others."""
 
     def __init__(self, sought: SoughtMessage, decoder: RecordDecoder) -> None:
         self._sought, self._decoder = sought, decoder
@@ -85,7 +85,7 @@ class Matcher:
         if sought.sequence_id is not None:
             topic = header(record, TOPIC_HEADER)
             if topic is not None and topic not in self._topics:
-                return None  # it decides whose a record is; most are told by it, and need not be decoded
+                return None  # the topic decides whose a record is: most need not be decoded
         found = FoundRecord(record, self._decoder.decode(record, now_ms))
         return found if self._is_sought(found) else None
 

@@ -31,7 +31,7 @@ class LenientBytes(bytearray):
 
 
 class LenientBatch(_DefaultRecordBatchPy):
-    """aiokafka's batch in Python, which is slower than the one in C and can be told how to decode."""
+    """aiokafka's batch in Python, which is slower than aiokafka's batch in C, and whose decoding can be replaced."""
 
     _buffer: Any
 

@@ -32,7 +32,7 @@ class Restarts:
         return backoff(max(0, self.failures - 1), FIRST_WAIT, LONGEST_WAIT)
 
     def decide(self, alive: bool, now: float) -> RestartAction:
-        """What to do, given whether it runs `now`; to be asked again and again, and told of a start (`started`,
+        """What to do, given whether it runs `now`; to be asked again and again, and notified of a start (`started`,
         `failed`).
         """
         if alive:

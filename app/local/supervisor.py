@@ -63,7 +63,7 @@ class Supervisor:
             return
         service.start()
         with self._lock:
-            if self._stopping:  # told to while it started
+            if self._stopping:  # asked to stop while it started
                 service.stop()
                 return
             self._add(name, service, 0)

@@ -22,7 +22,7 @@ class Digests:
         """Digests go through `publishing`, where they take turns with the alerts of their users."""
         self._budget, self._publishing, self._retry = settings.alerts_per_minute, publishing, retry
         self._database = RetryingDatabase(settings, f"{settings.notifier_client_id}-digests", retry)
-        self._telling: dict[str, asyncio.Task[None]] = {}
+        self._sending: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
         """Look every LOOK_SECONDS for users who are due, and send each a digest, one at a time; returns once stopped,
@@ -36,11 +36,11 @@ class Digests:
             while not self._retry.stopped:
                 with suppress(StoppedError):
                     for user, until in (await self._database.ask(alert_budget.due)).items():
-                        if user not in self._telling:
-                            self._telling[user] = group.create_task(self._send(user, until))
-                            self._telling[user].add_done_callback(partial(self._forget, user))
+                        if user not in self._sending:
+                            self._sending[user] = group.create_task(self._send(user, until))
+                            self._sending[user].add_done_callback(partial(self._forget, user))
                     await self._retry.rest("digests", LOOK_SECONDS)
-            for task in self._telling.values():
+            for task in self._sending.values():
                 task.cancel()
 
     async def _send(self, user: str, until: datetime) -> None:
@@ -59,7 +59,7 @@ class Digests:
             await self._database.ask(partial(alert_budget.leave_out, user_id=user, until=until, reason=refusal))
 
     def _forget(self, user: str, _: object) -> None:
-        del self._telling[user]
+        del self._sending[user]
 
     def close(self) -> None:
         """Drop the connection to the database; safe twice."""

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from app.core.delivery.fair_queue import FairQueue
 from app.core.delivery.suspects import Suspects
-from app.core.model.alert_event import as_told
+from app.core.model.alert_event import as_sent
 from app.mqtt.connection import Connection
 from app.mqtt.publisher import MqttPublisher
 from app.notify import metrics
@@ -135,7 +135,7 @@ class Publishing:
         number, text = self._count, message.text
         if message.time is not None:
             message.late = datetime.now(UTC) - message.time > self._delayed_after
-            text = as_told(text, late=message.late)
+            text = as_sent(text, late=message.late)
         self._sent[number], message.sent_at = message, time.monotonic()
         properties = [(TRACEPARENT, context.traceparent.decode())] if (context := message.span.context) else []
         acked = partial(self._acked, number)

@@ -16,7 +16,7 @@ import structlog
 from msgspec import Struct
 
 from app.core.delivery.fair_queue import FairQueue
-from app.core.model.alert_event import AlertEvent, as_told, is_late
+from app.core.model.alert_event import AlertEvent, as_sent, is_late
 from app.errors import PermanentError, TransientError
 from app.kafka.access import kafka_away
 from app.kafka.group_consumer import GroupConsumer
@@ -127,7 +127,7 @@ class WebhookSender:
         event, began = one.event, time.monotonic()
         try:
             late = is_late(event, datetime.now(UTC), self._settings.alert_delayed_after)
-            await self._hook.post(f"{event.alert_id}-{event.status}-{event.repeat or 0}", as_told(one.text, late=late))
+            await self._hook.post(f"{event.alert_id}-{event.status}-{event.repeat or 0}", as_sent(one.text, late=late))
         except PermanentError as error:
             metrics.WEBHOOK_SECONDS.labels("refused").observe(time.monotonic() - began)
             metrics.WEBHOOK_REFUSED.inc()

@@ -66,13 +66,13 @@ class StoreReport:
         failed_call(self._tracing, error)
         if resource := EXHAUSTED.get(error[:5]):
             metrics.DB_EXHAUSTED.labels(resource).inc()
-        reported, at, untold = self._failures.get(part, ("", 0.0, 0))
+        reported, at, unreported = self._failures.get(part, ("", 0.0, 0))
         now = time.monotonic()
         if now >= at + (REMIND_SECONDS if error == reported else FAILURES_SECONDS):
-            log.warning("database_failed", part=part, kind=kind, error=error, times=untold + 1)
+            log.warning("database_failed", part=part, kind=kind, error=error, times=unreported + 1)
             self._failures[part] = (error, now, 0)
         else:
-            self._failures[part] = (reported, at, untold + 1)
+            self._failures[part] = (reported, at, unreported + 1)
 
     def late_rows(self, waiting: int) -> None:
         """So many late rows wait now."""
@@ -172,7 +172,7 @@ class RebalanceReport:
     """Events of the consumer group (stream/rebalance/sensor.py)."""
 
     def rebalance_begins(self, generation: int, partitions: Collection[int]) -> None:
-        """A worker came, went or was missed: everybody gives up its partitions and joins anew."""
+        """A worker came, went or was missed: every worker hands back its partitions and joins anew."""
         metrics.REBALANCES.inc()
         log.info("rebalance_begins", generation=generation, partitions=sorted(partitions))
 

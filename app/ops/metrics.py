@@ -50,7 +50,7 @@ TOPIC_MADE_ANEW = Counter(
 STATES_UNREADABLE = Counter(
     "iot_states_unreadable_total", "Stored states that cannot be read: their devices begin anew"
 )
-REBALANCES = Counter("iot_rebalances_total", "Times this worker gave up its partitions to join its group anew")
+REBALANCES = Counter("iot_rebalances_total", "Times this worker handed back its partitions to join its group anew")
 REBALANCE_SECONDS = Histogram(
     "iot_rebalance_seconds",
     "From giving up partitions until batches may come again",

@@ -20,7 +20,7 @@ class LastError:
         self._found: tuple[datetime, str] | None = None
 
     def __call__(self, _: Any, level: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        """Note a line of `level` (warning, error, critical) that tells of a failure, and return it as it came.
+        """Note a line of `level` (warning, error, critical) that reports a failure, and return it as it came.
 
         A warning counts only when it says why, in one of the fields WORDS.
         """

@@ -48,7 +48,7 @@ class GatewaySettings(BaseModel, frozen=True):
     )
     gateway_dead_letter_rejected: bool = Field(
         False,
-        description="items that are refused become dead letters too, up to 1 MiB each; their sender is told either way",
+        description="refused items become dead letters too, up to 1 MiB each; their sender gets the reason either way",
     )
     gateway_behind_proxy: bool = Field(
         False,

@@ -41,7 +41,7 @@ class RebalanceEvents(Protocol):
     """What the consumer group reports. Times are seconds from the first rebalance since partitions were last read."""
 
     def rebalance_begins(self, generation: int, partitions: Collection[int]) -> None:
-        """This worker gives up `partitions`, which it has read until now, to join the group anew."""
+        """This worker hands back `partitions`, which it has read until now, to join the group anew."""
 
     def rebalance_ended(
         self, generation: int, before: Collection[int], now: Collection[int], joined: float, seconds: float, rounds: int

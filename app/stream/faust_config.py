@@ -135,8 +135,9 @@ def _credentials(kafka: Access) -> SASLCredentials | SSLCredentials | None:
 
 
 def _unique_address(settings: Settings) -> dict[str, Any]:
-    # The assignor tells workers apart by this URL, though nothing listens there: two workers with the same URL corrupt
-    # routing. A static member that comes back gets the assignment of its predecessor, which must have had the same URL.
+    # The assignor distinguishes workers by this URL, though nothing listens there: two workers with the same URL
+    # corrupt routing. A static member that comes back gets the assignment of its predecessor, which must have had the
+    # same URL.
     import os
     import socket
 

@@ -143,6 +143,6 @@ class LogBook:
         return TopicIdentity("", {})
 
     async def _times(self, known: Mapping[TP, NotedLog], present: Mapping[TP, PresentLog]) -> Mapping[TP, int]:
-        """Times of the records at the noted offsets, where nothing else tells one log from another."""
+        """Times of the records at the noted offsets, where nothing else distinguishes one log from another."""
         wanted = {tp: before.offset for tp, before in known.items() if look_closer(before, present[tp])}
         return await self._look_up(wanted) if wanted else {}

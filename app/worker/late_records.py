@@ -23,17 +23,17 @@ class _Late:
     """A partition that is late, or was so at one look."""
 
     since: float
-    told_at: float | None = None  # None: one look alone has found it late
+    logged_at: float | None = None  # None: one look alone has found it late
 
 
 class LateRecords:
-    """Writes the lines; to be told what waits about every second. Times are seconds of a clock that is never set."""
+    """Writes the lines; `look` is to be called about every second. Times are seconds of a clock that is never set."""
 
     def __init__(self, limit: float) -> None:
         """`limit`: seconds that a record may wait; 0: nobody is warned."""
         self._limit = limit
         self._late: dict[TP, _Late] = {}
-        self._before: dict[TP, tuple[float, Waiting]] = {}  # when a partition was on time, new, or told of, last
+        self._before: dict[TP, tuple[float, Waiting]] = {}  # when a partition was on time, new, or logged, last
 
     def look(self, waiting: Mapping[TP, Waiting], cause: str | None, clock: float) -> None:
         """`waiting` are all partitions of this worker; `cause`: what keeps it from going on, None where that is not
@@ -51,15 +51,15 @@ class LateRecords:
             elif late is None:
                 self._late[tp] = _Late(clock - now.seconds)
                 self._before.setdefault(tp, (clock, now))
-            elif now.seconds <= self._limit / 2 or (late.told_at is None and now.seconds <= self._limit):
+            elif now.seconds <= self._limit / 2 or (late.logged_at is None and now.seconds <= self._limit):
                 self._on_time(tp, late, clock)
                 self._before[tp] = clock, now
-            elif late.told_at is None or clock - late.told_at >= REMIND_SECONDS:
-                late.told_at = clock
-                self._tell(tp, now, cause, clock)
+            elif late.logged_at is None or clock - late.logged_at >= REMIND_SECONDS:
+                late.logged_at = clock
+                self._log_late(tp, now, cause, clock)
                 self._before[tp] = clock, now
 
-    def _tell(self, tp: TP, now: Waiting, cause: str | None, clock: float) -> None:
+    def _log_late(self, tp: TP, now: Waiting, cause: str | None, clock: float) -> None:
         at, before = self._before[tp]
         passed = max(clock - at, 1e-3)
         done, came = (now.done - before.done) / passed, (now.end - before.end) / passed
@@ -76,7 +76,7 @@ class LateRecords:
 
     def _on_time(self, tp: TP, late: _Late, clock: float) -> None:
         del self._late[tp]
-        if late.told_at is not None:
+        if late.logged_at is not None:
             log.warning("records_on_time", partition=tp.partition, late_for_seconds=round(clock - late.since))
 
 

@@ -85,7 +85,7 @@ def build_parts(
         pipeline=pipeline,
         sweeper=sweeper,
         inactivity=_inactivity_task(settings, backends, processor, sweeper),
-        watchdog=Watchdog(settings.kafka_topic, settings.watchdog_seconds),
+        watchdog=Watchdog(settings.watchdog_seconds),
         late=LateRecords(settings.lag_warning_seconds),
         freshness=freshness,
         log_watch=_log_watch(settings, backends),

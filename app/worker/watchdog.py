@@ -28,9 +28,9 @@ class Watchdog:
     was suspended, is not stuck yet.
     """
 
-    def __init__(self, topic: str, limit: float) -> None:
-        """`topic` is the input topic; `limit`: seconds without progress (IOT_WATCHDOG_SECONDS)."""
-        self._topic, self._limit = topic, limit
+    def __init__(self, limit: float) -> None:
+        """`limit`: seconds without progress (IOT_WATCHDOG_SECONDS)."""
+        self._limit = limit
         self._interval = min(2.0, limit / 4)
         self._still: dict[TP, tuple[float, float]] = {}  # its last progress, and for how long we have seen no other
         self.lag: Mapping[TP, int] = {}  # records after the last one done, as of the last look

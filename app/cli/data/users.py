@@ -109,7 +109,7 @@ def show(as_json: AsJson = False, local: Local = False, directory: Directory = N
 
 @users.command()
 def remove(username: Name, local: Local = False, directory: Directory = None) -> None:
-    """Remove an account and its rules. A client that is connected stays so until EMQX is told to kick it out.
+    """Remove an account and its rules. A client that is connected stays connected until EMQX kicks the client out.
 
     Example: iot-stream users remove truck-fleet
     """

@@ -14,7 +14,7 @@ def logins(settings: Settings) -> Logins:
 
 
 def accounts_of(way: str, made: Logins, settings: Settings) -> CountedAccounts:
-    """The accounts as the gateway `way` asks them, its refusals counted. Behind a proxy HTTP alone is told who the peer
+    """The accounts as the gateway `way` asks them, its refusals counted. Behind a proxy HTTP alone learns who the peer
     is; for all others every peer is the proxy.
     """
     return CountedAccounts(made, way, knows_peers=way == "http" or not settings.gateway_behind_proxy)

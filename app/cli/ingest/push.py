@@ -118,7 +118,7 @@ async def _by_grpc(target: PushTarget, pace: Pace, report: PushReport) -> AsyncI
         key_file=target.key,
         server_name=target.server_name,
     )
-    async with AsyncIngestClient(target.grpc, credentials, pace, _tell(report, words)) as client:
+    async with AsyncIngestClient(target.grpc, credentials, pace, _noted_failure(report, words)) as client:
         yield {Event: client.sending, Metric: client.sending}
 
 
@@ -139,14 +139,16 @@ async def _by_quic(target: PushTarget, where: str, pace: Pace, report: PushRepor
     except ValueError as error:
         raise typer.BadParameter(f"{error}; give host:port", param_hint="--quic") from None
     configuration = client_configuration(target.ca, target.certificate, target.key, target.server_name or host)
-    tell = _tell(report, str)
+    note = _noted_failure(report, str)
     async with QuicSender(
-        (host, port), configuration, failed=lambda failures, pause, why: tell(failures, pause, TransientError(why))
+        (host, port), configuration, failed=lambda failures, pause, why: note(failures, pause, TransientError(why))
     ) as sender:
         yield {Metric: lambda: QuicSending(sender, pace)}
 
 
-def _tell(report: PushReport, words: Callable[[BaseException], str]) -> Callable[[int, float, BaseException], None]:
+def _noted_failure(
+    report: PushReport, words: Callable[[BaseException], str]
+) -> Callable[[int, float, BaseException], None]:
     """Shows why something is tried again, or says it, the first times and then now and then."""
 
     def failed(failures: int, pause: float, error: BaseException) -> None:

@@ -1,4 +1,4 @@
-"""Runs gateways: settings in; a process that takes telemetry until it is told to stop, and then loses nothing.
+"""Runs gateways: settings in; a process that takes telemetry until it gets a signal to stop, and then loses nothing.
 
 The end, within IOT_SHUTDOWN_TIMEOUT: the gateways take no new work and answer what is in flight, while records still
 go to Kafka; then the intake writes what is left, and everything is closed. What was not answered by then its sender

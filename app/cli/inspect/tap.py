@@ -11,7 +11,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from app.cli.options import past, quiet
+from app.cli.options import escape_unencodable, past, quiet
 from app.cli.render.tap import Paint, lines, paint
 from app.core.model.records import Kind, Reason
 from app.inspect.decoding import RecordDecoder
@@ -121,7 +121,7 @@ class Output:
         """`limit`: how many records are written, None: all."""
         self._wanted, self._left, self._as_json = wanted, limit, as_json
         self._paint: Paint = paint()
-        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a terminal that knows no UTF-8
+        escape_unencodable()
 
     def show(self, views: Iterator[RecordView]) -> None:
         """Write the views that are wanted, and flush. Raises typer.Exit after the last one, or when nobody reads them

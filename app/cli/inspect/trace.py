@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.options import past, quiet, say
+from app.cli.options import escape_unencodable, past, quiet, say
 from app.cli.render.tap import paint
 from app.cli.render.trace import lines, span_lines
 from app.errors import TransientError
@@ -104,7 +104,7 @@ def _show(
         print(json_line(as_json(found, window, search, spans, now_ms)))
         return
     colours = paint()
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a terminal that knows no UTF-8
+    escape_unencodable()
     for line in lines(found, now_ms, colours):
         print(line)
     if spans is not None:

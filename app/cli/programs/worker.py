@@ -20,6 +20,6 @@ def worker(
 
     Example: IOT_STATE_DIR=/var/lib/iot/2 IOT_METRICS_PORT=9001 iot-stream worker
     """
-    read()  # wrong settings are named here, before Faust starts; what else there is to tell it tells itself
+    read()  # wrong settings are named here, before Faust starts; Faust reports the rest itself
     full = [*program_command("worker"), *(arguments or [])]
     os.execv(full[0], full)  # noqa: S606 - no shell is wanted

@@ -19,7 +19,7 @@ from app.core.rules.globs import Globs
 from app.errors import PermanentError
 from app.mqtt.one_shot import publish
 from app.postgres.connect import operator_session
-from app.postgres.queries.alert_lists import OpenAlert, SentAlert, open_alerts, told_alerts
+from app.postgres.queries.alert_lists import OpenAlert, SentAlert, open_alerts, sent_alerts
 from app.settings import load
 
 alerts = typer.Typer(no_args_is_help=True)
@@ -91,7 +91,7 @@ def snooze(
     minutes: Annotated[float, typer.Option(help="For how long, from now on.")] = 60.0,
     way: Way = "",
 ) -> None:
-    """Tell nothing of an alert but its RESOLVED, for some time; then it fires again if it still holds.
+    """Send nothing of an alert but its RESOLVED, for some time; then it fires again if it still holds.
 
     Example: iot-stream alerts snooze alice truck-1 temperature --minutes 30
     """
@@ -100,7 +100,7 @@ def snooze(
 
 @alerts.command()
 def disable(user: User, device: Device, rule: Rule, way: Way = "") -> None:
-    """Tell nothing of an alert but its RESOLVED, until `enable`, or until the rule means something else.
+    """Send nothing of an alert but its RESOLVED, until `enable`, or until the rule means something else.
 
     Example: iot-stream alerts disable alice truck-1 temperature
     """
@@ -163,4 +163,4 @@ async def _history(
     user: str | None, rule: str | None, device: str | None, since: datetime, limit: int
 ) -> list[SentAlert]:
     async with operator_session(load(), "alerts") as connection:
-        return await told_alerts(connection, user, rule, device, since, limit)
+        return await sent_alerts(connection, user, rule, device, since, limit)

@@ -55,7 +55,7 @@ def show(
         print(json.dumps(json.loads(found[0].rules), indent=2, ensure_ascii=False))
     else:
         for one, rule_set in compiled:
-            refused = "REFUSED, the earlier rules are in force: " if one.accepted else "REFUSED: "
+            refused = "REFUSED, the earlier rules stay in effect: " if one.accepted else "REFUSED: "
             state = "ok" if isinstance(rule_set, RuleSet) else refused + "; ".join(_reasons(rule_set))
             count = len(rule_set.rules) if isinstance(rule_set, RuleSet) else "?"
             print(f"{one.user_id:<24} {count:>4} rules  {one.updated_at:%Y-%m-%d %H:%M:%S}Z  {state}")

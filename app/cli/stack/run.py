@@ -43,7 +43,7 @@ def run(no_fleet: NoFleet = False, ingest: Ingest = "", directory: Directory = N
         programs = ", ".join(("bridge", *ways, "worker"))
         say(f"starting Kafka, PostgreSQL, Mosquitto, {programs}, notifier and a simulated fleet")
         well = True
-        with locked(layout), StackSession(layout, log.tell) as session:
+        with locked(layout), StackSession(layout, log.add) as session:
             if session.wait_ready():
                 print(ready_line(layout), flush=True)
                 well = watch(session.stack, session.stopped, log)
@@ -58,7 +58,7 @@ class StackLog:
     def __init__(self) -> None:
         self.notes, self.on_screen = Notes(), False
 
-    def tell(self, line: str) -> None:
+    def add(self, line: str) -> None:
         """Keep a line, which may come from any thread, and print it while there is no screen."""
         self.notes.add(f"{time.strftime('%H:%M:%S')}  {line}")
         if not self.on_screen:
@@ -77,7 +77,7 @@ def watch(stack: Stack, stopped: threading.Event, log: StackLog) -> bool:
 
 def screen(stack: Stack, stopped: threading.Event, log: StackLog) -> bool:
     """Show the stack on a terminal until stopped; False when the screen failed, whose reason is printed by then. The
-    signals of the session stay in force: they set `stopped`, and the screen ends.
+    signals of the session stay in effect: they set `stopped`, and the screen ends.
     """
     from app.top.screen.app import TopApp
     from app.top.text.headline import Piece
@@ -106,7 +106,7 @@ def screen(stack: Stack, stopped: threading.Event, log: StackLog) -> bool:
             await app.run_async()
         return app.return_code or 0
 
-    with AlertListener(stack.mosquitto, lambda alert: log.tell(plain_text(alert_line(alert), ALERT_CHARACTERS))):
+    with AlertListener(stack.mosquitto, lambda alert: log.add(plain_text(alert_line(alert), ALERT_CHARACTERS))):
         log.on_screen = True
         try:
             return asyncio.run(show()) == 0

@@ -43,7 +43,7 @@ class Lines:
             while data and not isinstance(data, OSError):
                 room.acquire()
                 try:
-                    data = self._source.read1(BLOCK)  # type: ignore[attr-defined]
+                    data = self._source.read1(BLOCK)  # type: ignore[attr-defined]  # BinaryIO has no read1; files and pipes have
                 except OSError as error:
                     data = error
                 with suppress(RuntimeError):  # the loop is gone, and who waited with it

@@ -106,7 +106,7 @@ class QuicSession(asyncio.DatagramProtocol):
         elif isinstance(event, HandshakeCompleted) and not self.connected.done():
             self.connected.set_result(None)
         elif isinstance(event, StreamReset) and event.stream_id in self._readers:
-            self._end(SessionEnd("the gateway gave up a stream"))
+            self._end(SessionEnd("the gateway ended a stream"))
         elif isinstance(event, ConnectionTerminated):
             self._end(self._why(event))
 

@@ -125,7 +125,7 @@ def delivery_mark(payload: bytes, headers: Headers) -> bytes | None:
     """A mark that a message and its redelivery over MQTT share, as both have one packet id; None without a packet id.
 
     A bridge that dies after Kafka's ack and before its PUBACK gets the message again: a second record, with an offset
-    of its own. Rows are told apart by their primary key, dead letters by this mark.
+    of its own. Rows are distinguished by their primary key, dead letters by this mark.
     """
     known = dict(headers)
     packet_id = known.get(PACKET_ID)

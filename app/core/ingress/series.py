@@ -1,4 +1,4 @@
-"""Which series an account sends, counted exactly up to a bound; a new one beyond its limit is told from a known one.
+"""Which series an account sends, counted exactly up to a bound; beyond it new ones differ from known ones.
 
 A series is what a device or sensor sends, named by its topic. Names cost memory here and in what reads the rows, and
 anybody may make them up. A series that is known is never refused; one that was not seen for a while is forgotten.

@@ -74,7 +74,7 @@ def look_closer(before: NotedLog, now: PresentLog) -> bool:
     """Whether the record at the noted offset has to say if the log is still the same, and Kafka holds this record.
 
     A log that has had another election may have lost its end and grown again. Where a broker names no log, this record
-    is all that can tell.
+    is all that shows which log it is.
     """
     unsure = NAMELESS in (before.identity, now.identity) or before.election != now.election
     return unsure and before.timestamp >= 0 and now.start <= before.offset < now.end

@@ -21,7 +21,7 @@ from app.runtime.interrupt import set_within
 
 log = structlog.get_logger()
 
-# nginx and Apache take 8 kB a line; the two numbers differ so that an error tells which it was.
+# nginx and Apache take 8 kB a line; the two numbers differ so that an error shows which of them sent it.
 TARGET_BYTES, FIELD_BYTES = 8190, 8192
 FIELDS = 64  # a browser sends 15, a proxy adds 5
 HEAD_BYTES = 64 << 10  # of one head that is not there whole: what a connection may make this process keep

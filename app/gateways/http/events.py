@@ -123,7 +123,7 @@ class EventDecoders:
         return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, TOO_MANY_ITEMS, detail)
 
 
-CURL = "application/x-www-form-urlencoded"  # what `curl -d` says of any body, if nobody tells it what to say
+CURL = "application/x-www-form-urlencoded"  # what `curl -d` sends with any body unless -H names another
 NDJSON = (
     "application/x-ndjson",
     "application/ndjson",

@@ -197,10 +197,6 @@ def _json(description: str, name: str) -> Json:
     return {"description": description, "content": {JSON: {"schema": _ref(name)}}}
 
 
-def _any(description: str, content_type: str, kind: str) -> Json:
-    return {"description": description, "content": {content_type: {"schema": {"type": kind}}}}
-
-
 def _problem(description: str) -> Json:
     return {"description": description, "content": {PROBLEM_JSON: {"schema": _ref("ProblemAnswer")}}}
 

@@ -3,7 +3,7 @@
     1 what was right a moment ago is right        (IOT_AUTH_CACHE_SECONDS)
     2 what was wrong a moment ago is wrong        (WRONG_SECONDS), and is no other guess
     3 whoever guesses waits                       (login_pace.py)
-    4 the table is asked; while it is away, what was right within the hour is right, and nobody else is told anything
+    4 the table is asked; while it is away, what was right within the hour is right, and all others get `unavailable`
     5 a password is checked, in its turn          (password_checks.py), unless its hash is the one it was right for
 
 So neither an outage nor somebody else's guesses keep out who has been in; and no answer says which part was wrong.

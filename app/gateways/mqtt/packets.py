@@ -26,7 +26,7 @@ class Publish(Struct, frozen=True, gc=False):
 
 
 class MalformedPublish(Struct, frozen=True, gc=False):
-    """A PUBLISH whose topic or properties are not valid, but whose payload and packet id can be told.
+    """A PUBLISH whose topic or properties are not valid, but whose payload and packet id can be read.
 
     A broker that checks nothing passes such a packet on, and sends it again on every reconnect: refusing it would
     stop the bridge for good. So it is a value, to be forwarded as it is, and not an error.

@@ -67,7 +67,7 @@ class GatewayConnection(QuicConnection):
             original_destination_connection_id=original,
             retry_source_connection_id=retried,
         )
-        self.starved = False  # it was not granted what it might have had: to be told when there is room
+        self.starved = False  # it was not granted what it might have had, and is granted more when there is room
         self._server, self._window, self._granted = server, window, 0
         self._give_tokens()
         self._local_max_streams_bidi.value = self._local_max_streams_bidi.sent = server.streams

@@ -118,7 +118,7 @@ class SimulatedDevice:
 
 def _carrying(span: TraceSpan) -> Properties:
     """The properties of a PUBLISH with the context of a span."""
-    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho has not typed it
     if span.context:
         properties.UserProperty = (TRACEPARENT, span.context.traceparent.decode())
     return properties

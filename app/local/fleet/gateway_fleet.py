@@ -15,7 +15,7 @@ from app.runtime.interrupt import Interrupt, set_within
 
 PAUSE = 0.1  # seconds between two batches
 AGAIN = 1.0  # and between two tries
-LAST = 5.0  # that a batch under way has once it is told to stop
+LAST = 5.0  # that a batch under way has once the fleet is stopped
 MOST = 500  # readings of a batch; what is due beyond that while a gateway is away is never made
 
 

@@ -111,7 +111,7 @@ class Mosquitto:
         return path
 
     def write_accounts(self) -> None:
-        """Write who may do what; a running broker looks at it again when it is told to (`reload`). Raises
+        """Write who may do what; a running broker reads the files again by `reload`. Raises
         PermanentError when mosquitto_passwd refuses.
         """
         write_private(self.data_dir / "acl", ACL + self.added.acl_lines())

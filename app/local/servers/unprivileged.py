@@ -44,7 +44,7 @@ def run(command: list[str], account: SystemUser | None, **options: object) -> "s
     subprocess.run, and the caller looks at the return code. Raises OSError when it cannot be executed.
     """
     identity = {"user": account.uid, "group": account.gid, "extra_groups": []} if account else {}
-    # mypy cannot tell which form of `run` a dictionary of arguments is for.
+    # mypy cannot see which form of `run` a dictionary of arguments is for.
     return subprocess.run(  # type: ignore[call-overload, no-any-return]
         command, cwd="/", capture_output=True, text=True, check=False, **identity, **options
     )

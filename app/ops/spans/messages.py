@@ -84,7 +84,7 @@ def conclude(span: TraceSpan, record: Record, dead: Rejected | None, work: Batch
 
 
 def _outcome(record: Record, work: BatchOutput, written: WriteResult) -> str:
-    """The database counts duplicates and does not name them: where a batch has both, nobody can tell."""
+    """The database counts duplicates and does not name them: where a batch has both, which row is one stays unknown."""
     if _row(record, work) is not None:
         if not written.duplicates:
             return STORED

@@ -1,4 +1,4 @@
-"""The spans of a worker: told of each step of a batch, it begins and ends those of the messages that are traced.
+"""The spans of a worker: each step of a batch, as reported, begins and ends those of the messages that are traced.
 
 A sampled message has one span, `worker_process`, in the trace that it came with. A batch with any of them has a trace
 of its own: `batch_flush`, and beneath it `store_telemetry_batch`. Each message has a link to its batch, and the batch

@@ -23,7 +23,7 @@ from app.settings import Settings
 log = structlog.get_logger()
 
 AT_ONCE = 1_000  # keys of one question
-WAITING_MAX = 20_000  # keys; whoever comes then is told that accounts cannot be asked
+WAITING_MAX = 20_000  # keys; any login beyond them is answered `unavailable`
 ANSWER_SECONDS = 5.0  # for a connection and an answer
 AWAY = "the database of accounts does not answer"
 
@@ -126,7 +126,7 @@ class AccountLookup:
         return await question(self._connection, keys)
 
     def _failed(self, error: BaseException, futures: Sequence["asyncio.Future[AccountRow | None]"]) -> None:
-        """Tell those who asked, and AT_ONCE of each table who came meanwhile, and ask again after a while."""
+        """Answer those who asked, and AT_ONCE of each table who came meanwhile, and ask again after a while."""
         wait = delay(self._failures, first=0.2, longest=5.0)
         self._failures += 1
         self._again, self.answers = time.monotonic() + wait, False

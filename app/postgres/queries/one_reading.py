@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from app.postgres.connect import Connection
 
-# The time first: it begins the primary key, and tells which chunks there are to look at.
+# The time first: it begins the primary key, and selects the chunks to look at.
 _SQL = """
 SELECT time, to_jsonb(stored)::text FROM raw_telemetry AS stored
 WHERE time BETWEEN $1 AND $2 AND user_id = $3 AND device_id = $4 AND sequence_id = $5 ORDER BY time DESC LIMIT 20"""

@@ -92,9 +92,9 @@ class WriteSession:
     ) -> list[WriteResult] | None:
         """Store the rows and effects of several callers at once; the answer to each, or None: nothing is stored.
 
-        Raises DATABASE_ERRORS for an outage. With a duplicate among many rows the server's count does not tell which
+        Raises DATABASE_ERRORS for an outage. With a duplicate among many rows the server's count does not say which
         caller had it. Live traffic has hardly any duplicates, and a replay comes in batches too large to be grouped: so
-        no large statement pays for telling callers apart.
+        no large statement pays for counting its callers one by one.
         """
         rows = [row for one, _ in writes for row in one]
         effects = [effect for _, each in writes for effect in each]

@@ -24,7 +24,7 @@ class CloseCode(IntEnum):
     CERTIFICATE_ENDED = 0x11  # while it was connected
 
 
-# Who is told one of these would be told it again.
+# A sender that gets one of these would get it again.
 FOR_EVER = frozenset({CloseCode.NOT_AN_ACCOUNT, CloseCode.CERTIFICATE_ENDED})
 
 

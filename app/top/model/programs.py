@@ -9,7 +9,7 @@ from app.top.model.counters import CounterHistory
 from app.top.model.samples import MetricSamples
 from app.top.model.snapshot import ProgramRow
 
-# What a program's work is counted by; the first metric of each also tells who it is when it does not say so.
+# What a program's work is counted by; the first metric of each also identifies a program that does not name itself.
 WORK = {
     "worker": "iot_rows_stored_total",
     "bridge": "iot_bridge_written_total",

@@ -104,7 +104,7 @@ class TopApp(App[None]):
 
     def on_mount(self) -> None:
         """Begin to look."""
-        self.set_interval(STOP_SECONDS, self._stop_if_told)
+        self.set_interval(STOP_SECONDS, self._exit_once_stopped)
         self.query_one(f"#{columns.PARTITIONS.name}").focus()
         self.run_worker(self._poll(), name="poll")
 
@@ -120,7 +120,7 @@ class TopApp(App[None]):
         self._exit_renderables.append(Segments(self.console.render(traceback, self.console.options)))
         self._close_messages_no_wait()
 
-    def _stop_if_told(self) -> None:
+    def _exit_once_stopped(self) -> None:
         if self._stopped.is_set():
             self.exit()
 
