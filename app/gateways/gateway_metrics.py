@@ -41,7 +41,8 @@ TOP_LIMITED = Gauge(
 SERIES = Gauge("iot_gateway_series", "Series (devices, sensors) of QUIC senders that are remembered, of all accounts")
 TOP_SERIES = Gauge("iot_gateway_top_series", "Number of series of each of the 20 accounts with most", ["user"])
 SERIES_UNTRACKED = Counter(
-    "iot_gateway_series_untracked", "Metrics taken in whose series is not remembered, as there are too many series in all"
+    "iot_gateway_series_untracked",
+    "Metrics taken in whose series is not remembered, as there are too many series in all",
 )
 SERIES_OVER_LIMIT = Counter(
     "iot_gateway_series_over_limit",
