@@ -1,8 +1,9 @@
-"""Records as they arrive -> those that may come in; what is over a limit is marked, or dropped if nobody waits for it.
+"""Records as they arrive -> those that may come in; a record over a limit is marked, or dropped if nobody waits for
+its ack.
 
-A message of QoS 1 over a limit becomes a dead letter, and is acknowledged once Kafka has that: PUBACKs go out in order,
-so that holding back one user's would hold back everybody's. One of QoS 0 is dropped and counted. What the broker sends
-again was judged the first time.
+A message of QoS 1 over a limit becomes a dead letter, and is acknowledged once Kafka has the dead letter: PUBACKs go
+out in order, so that holding back the PUBACKs of one user would hold back everybody's. A message of QoS 0 is dropped
+and counted. What the broker sends again was judged the first time.
 """
 
 import asyncio
@@ -53,10 +54,10 @@ def ingress_limits(settings: Settings) -> IngressLimits:
 
 
 class Admission:
-    """The limits, and who counts for most. Without a limit it is False, and costs nothing."""
+    """The limits, and who counts for most. Without a limit an Admission is False, and costs nothing."""
 
     def __init__(self, limits: IngressLimits, metrics: AdmissionMetrics | None = None) -> None:
-        """`metrics` None: no metric shows it."""
+        """`metrics` None: nothing is counted in metrics."""
         self._ingress = Ingress(limits)
         self._metrics = metrics
         self._messages, self._bytes, self._over = HeavyHitters(), HeavyHitters(), HeavyHitters()
@@ -104,7 +105,7 @@ class Admission:
         return Limited(detail, self._ingress.wait(owner, topic, size, now))
 
     def refused(self, user: str, limit: str = "rate") -> None:
-        """Count one more of this user's that is over a limit; `limit` is the label of the metric."""
+        """Count one more message of this user over a limit; `limit` is the label of the metric."""
         self._show_later()
         self._over.add(user[:NAME_MAX], 1)
         if self._metrics:

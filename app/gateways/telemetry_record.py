@@ -1,7 +1,7 @@
 """A telemetry message, however it came in -> its record for the input topic, or why it is refused; never raises.
 
 The record is what the same message would have been over MQTT, and a header `gateway`: all behind it is the same. What
-is refused here is what the worker would have dead-lettered, so that whoever sends it hears of it.
+is refused here is what the worker would have dead-lettered, so that the sender gets the reason.
 """
 
 from collections.abc import Mapping, Sequence

@@ -35,7 +35,7 @@ BATCH_BYTES = 512 << 10
 REQUEST_TIMEOUT_MS = 10_000
 # A producer that delivers nothing for this long is replaced: it may be wedged, and a new one costs only duplicates.
 STUCK_SECONDS = 60.0
-SLOW_SECONDS = 5.0  # a write that takes so long is in an outage, for whoever looks at /health
+SLOW_SECONDS = 5.0  # a write that takes so long counts as an outage in /health
 MAX_DEAD_LETTER_BYTES = 16 << 20  # the client's own limit; the broker's is what counts
 TOO_LARGE = ("reason", Reason.PAYLOAD_TOO_LARGE.encode())
 FOR_EVER = (MessageSizeTooLargeError, RecordListTooLargeError)

@@ -1,4 +1,4 @@
-"""The bytes of a batch -> its records on their way to Kafka, and what is owed for them; or why it is refused whole."""
+"""The bytes of a batch -> its records on their way to Kafka, and what is owed for them; or why all of it is refused."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence

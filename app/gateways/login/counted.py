@@ -1,4 +1,4 @@
-"""The accounts as one gateway asks them: each refusal counts, by reason, and names nobody."""
+"""The accounts as one gateway asks them: each refusal is counted, by reason, and names nobody."""
 
 import time
 
@@ -11,8 +11,8 @@ from app.settings import Settings
 log = structlog.get_logger()
 
 LOG_SECONDS = 10.0  # from one line of the log to the next
-# How often a connection asks for its account anew. Nearly always that is what is remembered; if it asked as seldom as
-# the table is asked, an account that is gone would count for twice as long.
+# How often a connection asks for its account anew. Nearly always the answer is remembered; if a connection asked as
+# seldom as the table is asked, a removed account would count for twice as long.
 AGAIN_SECONDS = 10.0
 
 

@@ -37,7 +37,7 @@ class HeldRecords:
     def without_copies(self, records: list[IngestRecord]) -> list[IngestRecord]:
         """`records` as they arrived, with a `copy` in the place of each that is held already.
 
-        Whoever sends again does so before anything new, with the packet id of the first time: the first message of
+        The broker sends again before anything new, with the packet id of the first time: the first message of
         QoS 1 that is new ends the matching, and a packet id with another content is another message.
         """
         found = []

@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 TOKEN_BYTES = 16
-LEAST_BYTES, MOST_BYTES = 21, 42  # of a datagram that is one: it looks like any other, and is shorter than what came
+# Of a reset, which looks like any other datagram, and is shorter than the datagram that came.
+LEAST_BYTES, MOST_BYTES = 21, 42
 
 
 class ResetTokens:
@@ -25,7 +26,7 @@ class ResetTokens:
         self._secret = secret
 
     def token(self, connection_id: bytes) -> bytes:
-        """The token of a connection id, 16 bytes, which proves that it is us who say so."""
+        """The token of a connection id, 16 bytes, which proves that the gateway sent the reset."""
         return hmac.digest(self._secret, connection_id, "sha256")[:TOKEN_BYTES]
 
     def datagram(self, connection_id: bytes, came: int) -> bytes | None:
