@@ -30,7 +30,7 @@ from app.runtime.protobuf.implementation import require_upb
 from app.runtime.retry import log_level, retry
 
 T = TypeVar("T")
-log = logging.getLogger("iot_stream.client")  # a library's own: who uses it decides where it goes
+log = logging.getLogger("iot_stream.client")  # a library's own: its user decides where the lines go
 
 
 def log_failure(failures: int, pause: float, error: BaseException) -> None:
@@ -82,9 +82,9 @@ class AsyncIngestClient:
     async def stream(self, items: AsyncIterable[Item] | Iterable[Item]) -> AsyncGenerator[Acked, None]:
         """Send items of one kind without waiting for each ack; yields what became of each batch, once Kafka has it.
 
-        Items are read as fast as acks are looked at. Whoever leaves off early closes it (contextlib.aclosing): what was
-        not yielded by then may be sent or not. Raises as `push`; and what `items` raises, once what it gave is
-        acknowledged.
+        Items are read as fast as acks are looked at. A caller that stops early closes the iterator
+        (contextlib.aclosing): what was not yielded by then may be sent or not. Raises as `push`; and what `items`
+        raises, once what it gave is acknowledged.
         """
         sending = self.sending()
         feeding = asyncio.create_task(Feeder(sending, self._pace).feed(items))
@@ -98,7 +98,7 @@ class AsyncIngestClient:
             await sending.close()
 
     def sending(self) -> Sending:
-        """A stream by hand, for who makes batches: `put`, `end`, `next_ack`, `close`. To be called in the
+        """A stream by hand, for callers that make batches: `put`, `end`, `next_ack`, `close`. To be called in the
         event loop.
         """
         return Sending(self._open, self._pace, self._failed)

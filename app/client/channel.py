@@ -16,7 +16,7 @@ RECONNECT_MS = 100, 5000  # gRPC's own pauses between connections; by default up
 
 
 class ClientCredentials(Struct, frozen=True):
-    """Who speaks, by token or certificate, and whom to trust. Files are PEM.
+    """Who sends, by token or certificate, and which CA is trusted. Files are PEM.
 
     The file of the token is read for each call, the others when the client is made.
     """

@@ -1,6 +1,6 @@
 """How a call failed -> whether it helps to try again, and when; and what a client raises when it does not.
 
-What is raised has the items that were not acknowledged: nothing is lost by a failure, whoever catches it has them. Some
+What is raised has the items that were not acknowledged: nothing is lost by a failure, as the caller has the items. Some
 of them may be in Kafka all the same, as an ack may be lost on its way; sent again they are stored once.
 """
 
@@ -19,7 +19,7 @@ BELIEVED = 3  # times in a row that a gateway may say "at once"
 LONGEST = 3600_000  # ms; a gateway that says more is not believed
 
 _Code = grpc.StatusCode
-# The others say that the same call would fail again: who calls has to change something.
+# The others say that the same call would fail again: the caller has to change something.
 AGAIN = {
     *(_Code.UNAVAILABLE, _Code.DEADLINE_EXCEEDED, _Code.RESOURCE_EXHAUSTED, _Code.ABORTED, _Code.CANCELLED),
     _Code.INTERNAL,  # what a proxy, or a connection that broke within a message, becomes
@@ -31,14 +31,14 @@ _UNTRUSTED = re.compile(r"CERTIFICATE_VERIFY_FAILED|CERTIFICATE_REQUIRED|UNKNOWN
 # With TLS 1.3 a client is connected before the gateway has looked at its certificate, and gRPC says no more than this.
 _CLOSED = re.compile(r"^failed to connect to all addresses.*Socket closed$")
 CLOSED_HINT = (
-    " (it closes each new connection: a certificate that has expired, is of a CA it does not know, or is missing;"
+    " (the gateway closes each new connection: a certificate has expired, is of an unknown CA, or is missing;"
     " or one side alone speaks TLS)"
 )
 _ADDRESSES = re.compile(r"failed to connect to all addresses; last error: (?:\w+: )?")
 
 
 class NotAckedError(TransientError):
-    """The gateway could not be reached, or did not answer, for as long as there was patience; `items` have no ack."""
+    """The gateway could not be reached, or did not answer, within the patience of the client; `items` have no ack."""
 
     def __init__(self, message: str, items: Sequence[Item] = ()) -> None:
         super().__init__(message)

@@ -8,13 +8,13 @@ from app.settings import load
 
 
 def grpc(
-    health: Annotated[bool, typer.Option("--health", help="Ask the gateway that runs how it does, and end.")] = False,
+    health: Annotated[bool, typer.Option("--health", help="Ask the running gateway for its state, and end.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="With --health: for a machine.")] = False,
 ) -> None:
     """Take batches in over gRPC, from programs of this machine (UNIX socket) and others (TLS); see proto/ingest.proto.
 
     PushMetrics and PushEvents take one batch, StreamMetrics and StreamEvents many; each is answered once Kafka has it.
-    Flush answers once all that came before is in Kafka, GetHealth says how the gateway does. Reflection and
+    Flush answers once all that came before is in Kafka, GetHealth reports the gateway's state. Reflection and
     grpc.health.v1 are there too.
 
     It listens on the socket IOT_GRPC_SOCKET (/tmp/telemetry_ingest.sock, mode 0660, never taken from a server that

@@ -5,7 +5,7 @@ from app.settings import load
 
 
 def http() -> None:
-    """Take telemetry in over HTTP; a 2xx goes out once Kafka has every item that it calls accepted.
+    """Take telemetry in over HTTP; a 2xx goes out once Kafka has every item that the answer calls accepted.
 
     POST /v1/users/USER/devices/DEVICE/telemetry and /v1/nodes/NODE/sensors/SENSOR/telemetry take one JSON object,
     POST /v1/events takes a batch: a JSON array, NDJSON, or a protobuf EventBatch, with gzip or zstd.

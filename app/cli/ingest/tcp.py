@@ -5,7 +5,7 @@ from app.settings import load
 
 
 def tcp() -> None:
-    """Take lines in over TCP at IOT_TCP_HOST:IOT_TCP_PORT; {"acked":n} says that Kafka has the first n of them.
+    """Take lines in over TCP at IOT_TCP_HOST:IOT_TCP_PORT; {"acked":n} says that Kafka has the first n lines.
 
     The first line is the login, unless a client certificate (IOT_TCP_CA_FILE) says who it is:
     {"user":"alice","token":"..."} or {"user":"alice","password":"..."}, answered {"ok":true}.

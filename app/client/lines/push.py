@@ -99,7 +99,7 @@ class LinePush:
                 await self._take(line)
                 self._next = line.number + 1, line.after
         if lines.overlong:
-            raise PermanentError(f"line {lines.overlong} has more than {LINE_MAX} bytes: is it NDJSON?")
+            raise PermanentError(f"line {lines.overlong} has more than {LINE_MAX} bytes: is the file NDJSON?")
         for kind in self._kinds.values():
             await kind.queue.put(None)
 
@@ -116,7 +116,7 @@ class LinePush:
             kind.open.put(line)
             await kind.queue.put(item)
         else:
-            self._report.refuse(line, OTHER_WAY, f"this way carries no {type(item).__name__.lower()}: use another")
+            self._report.refuse(line, OTHER_WAY, f"this way carries no {type(item).__name__.lower()}: use another way")
 
     async def _settle(self, kind: _Kind) -> None:
         while (acked := await kind.stream.next_ack()) is not None:

@@ -33,7 +33,7 @@ def read_mark(path: Path) -> Mark:
     except FileNotFoundError:
         return Mark()
     except (OSError, msgspec.MsgspecError) as error:
-        raise PermanentError(f"{path} does not say how far it came ({error}): remove it to begin anew") from None
+        raise PermanentError(f"{path} holds no mark ({error}): remove the file to begin anew") from None
 
 
 def write_mark(path: Path, mark: Mark) -> None:
@@ -58,7 +58,7 @@ def skip(source: BinaryIO, mark: Mark, path: Path) -> None:
     while left and (passed := source.read(min(left, SKIP))):
         left -= len(passed)
     if left or (mark.head_bytes and _digest(head) != mark.head):
-        raise PermanentError(f"{path} is of another file, or of one that was longer: remove it to begin anew")
+        raise PermanentError(f"{path} is of another source, or of a longer one: remove the file to begin anew")
 
 
 def moved(mark: Mark, line: int, offset: int, head: bytes) -> Mark:
