@@ -158,7 +158,7 @@ class InfluxReader:
         device = point.tags.get(self._names.device) or self._account.device_id
         if device is None:
             return LineFault(
-                Reason.MISSING_FIELD.value, f"the tag {self._names.device}, which names the device, is missing"
+                Reason.MISSING_FIELD.value, f"the tag {self._names.device} is missing, which names the device"
             )
         if SEQUENCE_ID not in fields:
             fields[SEQUENCE_ID] = str(hashed_id(line))
