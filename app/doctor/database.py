@@ -121,7 +121,9 @@ async def _rules(connection: Connection, schema: Schema) -> list[Finding]:
     rows = await connection.fetch("SELECT user_id, rules::text FROM user_configs")
     refused = RuleBook(schema).apply(map(tuple, rows))
     found = [
-        warning(AREA, f"the rules of {one.user_id} are refused: {'; '.join(one.reasons)}", "mend them in user_configs")
+        warning(
+            AREA, f"the rules of {one.user_id} are refused: {'; '.join(one.reasons)}", "mend the rules in user_configs"
+        )
         for one in refused
     ]
     return found or [ok(AREA, f"rules of {len(rows)} user{'s' * (len(rows) != 1)}, all valid")]

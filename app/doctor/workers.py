@@ -107,7 +107,7 @@ def _held(page: Page) -> list[Finding]:
             found.append(broken(AREA, what, page.advice.get(topic, LOG)))
     if page.value("iot_operator_needed"):
         cure = "; ".join(what for part, what in page.advice.items() if part not in topics) or LOG
-        found.append(broken(AREA, f"{page.url}: it waits until somebody acts", cure))
+        found.append(broken(AREA, f"{page.url}: the worker waits until an operator acts", cure))
     if no := [name for name, well in page.checks.items() if well is False]:
         found.append(warning(AREA, f"{page.url} is not ready: {', '.join(no)}", "see docs/metrics.md on /ready"))
     return found + _lost(page) + _begun_anew(page)
@@ -139,10 +139,10 @@ def _begun_anew(page: Page) -> list[Finding]:
         cure = "see input_topic_made_anew in its log; records of the old log that nobody had read are gone with it"
         found.append(warning(AREA, f"{page.url}: {what}", cure))
     if topics.get("states"):
-        what = f"the changelog of states was made anew: those of {topics['states']:.0f} partitions are written into it"
-        found.append(warning(AREA, f"{page.url}: {what}", "find out who deleted it"))
+        what = f"the changelog of states was made anew: the states of {topics['states']:.0f} partitions go into it"
+        found.append(warning(AREA, f"{page.url}: {what}", "find out who deleted the changelog"))
     if unreadable := page.value("iot_states_unreadable_total"):
         what = f"{unreadable:.0f} stored states could not be read; their devices began anew"
-        cure = "see state_unreadable in its log: is it a newer program's, or does somebody else write to the changelog?"
+        cure = "see state_unreadable in the worker's log: a newer program's state, or another writer?"
         found.append(warning(AREA, f"{page.url}: {what}", cure))
     return found

@@ -170,7 +170,11 @@ class Intake:
         await Interrupt(stop).first_of(pumping)
         self._stopped = True
         if stop.is_set() and not await set_within(self._idle, stop_seconds):
-            log.warning("gateway_unfinished", records=self._count, note="not one was answered: senders send them again")
+            log.warning(
+                "gateway_unfinished",
+                records=self._count,
+                note="none of these records was answered: senders send them again",
+            )
         pumping.cancel()
         await asyncio.wait([pumping])
         self._let_go()

@@ -146,7 +146,9 @@ def _explained(error: BaseException, where: str, kafka: Access) -> KafkaError:
         cure = "look at IOT_KAFKA_USERNAME and IOT_KAFKA_PASSWORD_FILE"
         return SaslAuthenticationFailed(f"{where} refuses the account {who} ({text}): {cure}")
     if isinstance(error, UnsupportedSaslMechanismError):
-        return UnsupportedSaslMechanismError(f"{error}: set IOT_KAFKA_SASL_MECHANISM to one that the broker has")
+        return UnsupportedSaslMechanismError(
+            f"{error}: set IOT_KAFKA_SASL_MECHANISM to a mechanism that the broker has"
+        )
     cause = error if isinstance(error, ssl.SSLError) else error.__cause__
     if isinstance(cause, ssl.SSLError):
         return KafkaConnectionError(tls.words(cause, where, "IOT_KAFKA"))

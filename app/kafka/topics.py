@@ -107,7 +107,7 @@ async def _known(kafka: Access, names: list[str]) -> dict[str, int]:
         if len(there) == len(names):
             return there
         await asyncio.sleep(0.1)
-    raise TransientError(f"Kafka does not publish the topics it has just made: {', '.join(names)}")
+    raise TransientError(f"Kafka does not publish the topics that were just made: {', '.join(names)}")
 
 
 async def _make(kafka: Access, topics: list[TopicSpec], replication: int) -> None:

@@ -153,7 +153,7 @@ class TransportReport:
 
     def log_in_doubt(self, what: str) -> None:
         """Nothing is read before it is known whether the log is still the same one; `what` says why it may not be."""
-        log.warning("input_topic_in_doubt", what=what, next="nothing is read until it is looked up")
+        log.warning("input_topic_in_doubt", what=what, next="nothing is read until the topic is looked up")
 
     def position_reset(self, tp: TP, position: Position) -> None:
         """The committed offset is outside the log; reading goes on at `position.offset`."""

@@ -46,7 +46,9 @@ class RenewedTls:
         try:
             self.context = self._made()
         except ValueError as error:
-            log.error("certificate_not_renewed", error=str(error), note="the one read before is shown still")
+            log.error(
+                "certificate_not_renewed", error=str(error), note="the certificate that was read before is still shown"
+            )
             return None
         log.info("certificate_renewed", file=str(self._files.certificate))
         return self.context

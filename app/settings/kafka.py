@@ -55,7 +55,7 @@ class KafkaSettings(BaseModel, frozen=True):
     def _there_with_sasl(cls, value: str | Path | None, info: ValidationInfo) -> str | Path | None:
         protocol = info.data.get("kafka_security_protocol", "")
         if protocol.startswith("SASL") and not (value or info.data.get("kafka_password")):
-            raise ValueError(f"{protocol} needs one")
+            raise ValueError(f"{protocol} needs this setting")
         return value
 
     @property

@@ -85,7 +85,7 @@ def toml_content() -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding=ENCODING))
     except UnicodeDecodeError:
-        raise SettingsError(f"wrong settings:\n  {path} is not TOML: it is not UTF-8 text") from None
+        raise SettingsError(f"wrong settings:\n  {path} is not TOML: the file is not UTF-8 text") from None
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"wrong settings:\n  {path} is not TOML: {error}") from None
     except OSError as error:

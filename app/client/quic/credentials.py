@@ -37,7 +37,9 @@ def client_configuration(ca: Path, certificate: Path, key: Path | None, server_n
             f"{certificate} and {key or 'the key in it'} are no certificate and its key in PEM: {error}"
         ) from None
     if not _fits(made.private_key, chain[0]):
-        raise SettingsError(f"{key or 'the key'} is not that of {certificate}: the gateway would refuse it")
+        raise SettingsError(
+            f"{key or 'the key'} is not that of {certificate}: the gateway would refuse the certificate"
+        )
     return made
 
 

@@ -104,7 +104,7 @@ def rule(username: str, text: str) -> AclRule:
     levels = topic.split("/")
     wild = [level for level in levels[:-1] if level != "+" and set(level) & set("+#")]
     if not topic or wild or "#" in levels[:-1] or (levels[-1] not in ("+", "#") and set(levels[-1]) & set("+#")):
-        raise ValueError(f"{topic!r} is no topic filter: + stands for a whole level, # for the last ones")
+        raise ValueError(f"{topic!r} is no topic filter: + stands for a whole level, # for the last levels")
     if re.search(r"[\x00-\x1f\x7f]", topic):
         raise ValueError(f"{topic!r}: a topic holds no control characters")
     return AclRule(username, "allow", AclAction(action), topic, 10)

@@ -84,7 +84,9 @@ class BatchIntake:
         if found.untracked:
             SERIES_UNTRACKED.inc(found.untracked)
         if found.warn:
-            log.warning("series_near_limit", account=account.user_id, note="new ones over it are refused or counted")
+            log.warning(
+                "series_near_limit", account=account.user_id, note="new series over the limit are refused or counted"
+            )
         if found.over and self._refuse_series:
             detail = "a new series, and the account has as many series as an account may have: IOT_QUIC_SERIES_MAX"
             _reject(batch, dict.fromkeys(found.over, Rejection(TOO_MANY_SERIES, detail)))

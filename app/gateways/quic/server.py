@@ -209,7 +209,9 @@ class QuicGateway:
             made = configuration(*self._files[:2], self._settings.quic_idle_seconds)
             trusted = client_authorities(self._files.clients_ca)
         except SettingsError as error:
-            log.error("certificate_not_renewed", error=str(error), note="the one read before is shown still")
+            log.error(
+                "certificate_not_renewed", error=str(error), note="the certificate that was read before is still shown"
+            )
         else:
             self._configuration, self._parts = made, self._parts._replace(trusted=trusted)
 

@@ -38,7 +38,7 @@ class LocalCertificates:
             from cryptography.hazmat.primitives.asymmetric import ec
         except ImportError as error:
             raise PermanentError(
-                "certificates for QUIC want one more package: pip install 'iot-stream[gateways]'"
+                "certificates for QUIC need one more package: pip install 'iot-stream[gateways]'"
             ) from error
         if self._good(account):
             return

@@ -74,5 +74,5 @@ def parse(page: bytes) -> MetricSamples:
     if len(values) > MOST_NUMBERS:
         raise ValueError(f"no metrics page of ours: more than {MOST_NUMBERS:,} numbers")
     if not values:
-        raise ValueError("no metrics page: it holds no number")
+        raise ValueError("no metrics page: the page holds no number")
     return MetricSamples(values)
