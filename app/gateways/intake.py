@@ -46,8 +46,7 @@ log = structlog.get_logger()
 RECORD_OVERHEAD = 500  # bytes a record takes next to its payload, as in inbox.py
 CHUNK_RECORDS = 5_000  # written at once: a crash repeats at most this many, and what has gathered meanwhile
 CHUNK_BYTES = 4 << 20
-# From one chunk to the next at the least: single requests gather, and a lone request waits for nothing.
-CHUNK_SECONDS = 0.003
+CHUNK_SECONDS = 0.003  # least time between two chunks: single requests gather, and a lone request waits for nothing
 BUSY_SECONDS = 1.0  # which a user over his share has to wait, by the answer
 STOPPED = "the gateway stops before Kafka has this: send it again"
 
@@ -170,11 +169,7 @@ class Intake:
         await Interrupt(stop).first_of(pumping)
         self._stopped = True
         if stop.is_set() and not await set_within(self._idle, stop_seconds):
-            log.warning(
-                "gateway_unfinished",
-                records=self._count,
-                note="none of these records was answered: senders send them again",
-            )
+            log.warning("gateway_unfinished", records=self._count, note="no answer went out: senders send these again")
         pumping.cancel()
         await asyncio.wait([pumping])
         self._let_go()

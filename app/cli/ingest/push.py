@@ -69,8 +69,7 @@ def push(
     refused: Annotated[Path | None, typer.Option(help="Append the refused lines to this file, with reasons.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The figures as JSON.")] = False,
 ) -> None:
-    """Push readings to a gateway. The command waits while the gateway is away, sends again what has no ack, and keeps
-    the order.
+    """Push readings, in order, wait while the gateway is away, and send again what has no ack.
 
     A line is what the HTTP and TCP gateways take: {"user_id","device_id","sequence_id","timestamp",...} or
     {"node_id","sensor_id","value",...}; QUIC carries these. Exit code 1: lines were refused, or not all have an ack.
