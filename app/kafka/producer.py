@@ -213,6 +213,6 @@ class Producer:
 
 
 def _look(ack: "asyncio.Future[Any]") -> None:
-    """Take notice of a failure that comes after the sender has given up: nobody waits for it any more."""
+    """Take notice of a failure that comes after the sender was interrupted: nobody waits for it any more."""
     if not ack.cancelled():
         ack.exception()

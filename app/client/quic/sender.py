@@ -72,7 +72,7 @@ class QuicSender:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close; what is not answered by then is given up, so `flush` before."""
+        """Close; batches without an answer by then are dropped, so `flush` before."""
         if self._running:
             self._running.cancel()
             await asyncio.wait([self._running])
@@ -163,7 +163,7 @@ class QuicSender:
 
     def _answered(self, stream: int, answer: BatchAck) -> None:
         if stream != self._stream:
-            return  # of a stream that was given up: all of it was sent again
+            return  # of a stream that was ended: all its batches were sent again
         if answer.HasField("refusal"):
             self._refused(answer)
         else:

@@ -185,7 +185,7 @@ class WriteQueue:
         if self._timer is None:
             self._dispatch()
         if not self._running:
-            self._shared.advice.settled(self._work.part)  # given up, or stored: nothing of it is held here
+            self._shared.advice.settled(self._work.part)  # interrupted, or stored: nothing of the write is held here
 
     async def _hold(self, lane: Lane, group: list[PendingWrite]) -> None:
         """Try until the group is stored, or nobody waits for it, or the store is interrupted (TransientError)."""
