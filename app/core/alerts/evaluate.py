@@ -95,7 +95,7 @@ def _transition(
     note = state.notes.get(rule.id, NOTHING)
     if verdict:
         episode.value, episode.threshold = shown
-        episode.last_seen = max(episode.last_seen, now)  # the old one is later where the clock was set back
+        episode.last_seen = max(episode.last_seen, now)  # the old time is later where the clock was set back
         episode.count += before is Phase.PENDING or before is Phase.NORMAL
     signal = holding(rule, episode, note, now, suppress) if verdict else clearing(rule, episode, now)
     after, status = TRANSITIONS[before, signal]

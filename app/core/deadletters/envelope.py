@@ -158,6 +158,6 @@ def _mqtt_topic(headers: Headers) -> str:
 
 
 def _replay_count(headers: Headers) -> int:
-    """How often the record was replayed, as the replay counted in its header; the last one, should there be several."""
+    """How often the record was replayed, by the last of the headers in which replays count."""
     counts = [value for name, value in headers if name == REPLAYED and value is not None]
     return int(counts[-1]) if counts and counts[-1].isdigit() and len(counts[-1]) <= 9 else 0

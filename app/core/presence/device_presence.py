@@ -122,7 +122,7 @@ class DevicePresence:
         self.seen = max(self.seen, sensor.seen)
 
     def event(self, status: AlertStatus, now_ms: int) -> AlertEvent:
-        """FIRING or RESOLVED of the device's alert; the id is the same whoever finds the device offline."""
+        """FIRING or RESOLVED of the device's alert; the id is the same whichever worker finds the device offline."""
         user, device = user_of(self.name[0]), self.name[1]
         offline = status is AlertStatus.FIRING
         event = AlertEvent(

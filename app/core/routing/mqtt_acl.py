@@ -7,7 +7,7 @@ from enum import Enum
 from msgspec import Struct
 
 ALL = "$all"  # in mqtt_acl: every account of a user
-DEVICE = "$device"  # in mqtt_acl: every account that is of one device alone
+DEVICE = "$device"  # in mqtt_acl: every account of one device alone
 NAME_MAX = 200  # bytes; the ids of a device take up to 2048 in a primary key
 
 _UNSAFE = re.compile(r"[/+#\x00-\x1f\x7f-\x9f]")

@@ -44,7 +44,7 @@ class PresentLog(Struct, frozen=True):
 
 
 class Verdict(Enum):
-    """Whether the log is the one that the states are of."""
+    """Whether the states belong to this log."""
 
     SAME = "same"
     OTHER = "the topic was made anew, or another cluster took over"
@@ -83,8 +83,8 @@ def look_closer(before: NotedLog, now: PresentLog) -> bool:
 def judge(before: NotedLog, now: PresentLog) -> tuple[PartitionLog, Verdict]:
     """The log that is there now, and why it is another log, if it is; `look_closer` says what to look up before.
 
-    A note `before` with an empty identity, of a worker that did not know any, belongs to the log that is there, unless
-    this log ends too early.
+    A note `before` with an empty identity, of a worker that did not know any identity, belongs to the log that is
+    there, unless this log ends too early.
     """
     named = before.identity not in ("", NAMELESS) and now.identity not in ("", NAMELESS)
     verdict = Verdict.SAME
