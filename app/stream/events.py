@@ -1,4 +1,4 @@
-"""What the transport reports, for logs and metrics. Whoever listens must not raise."""
+"""What the transport reports, for logs and metrics. A listener must not raise."""
 
 from collections.abc import Collection, Sequence
 from typing import Protocol
@@ -46,7 +46,7 @@ class RebalanceEvents(Protocol):
     def rebalance_ended(
         self, generation: int, before: Collection[int], now: Collection[int], joined: float, seconds: float, rounds: int
     ) -> None:
-        """Partitions are read again: `before` and `now` are those of this worker, `joined` is when it had its
+        """Partitions are read again: `before` and `now` are this worker's partitions, `joined` is when it had its
         assignment, `seconds` is the end, after so many `rounds`.
         """
 

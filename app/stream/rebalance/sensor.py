@@ -39,7 +39,7 @@ class RebalanceSensor(faust.Sensor):
         state["joined"] = time.monotonic()
 
     def on_rebalance_end(self, app: Any, state: dict[str, float]) -> None:
-        """States and positions are those of Kafka: batches come from here on."""
+        """States and positions agree with Kafka's: batches come from here on."""
         now, began = time.monotonic(), self._began or state["began"]
         joined = state.get("joined", now)
         self._began, self._first_since = None, began
