@@ -2,10 +2,10 @@
 
 aiokafka encodes each name of a header anew and compresses at lz4's level 9. Here what a device's records have in
 common, its key and its topic's header, is encoded once and remembered within a bound; so are the headers that a
-record has in common with the one before it.
+record has in common with the record before.
 
 RecordBatch stands in for aiokafka's BatchBuilder in `AIOKafkaProducer.send_batch`, which calls two of its methods by
-private names; tests/contract/kafka/test_record_batch.py watches that it calls no others.
+private names; tests/contract/kafka/test_record_batch.py watches that aiokafka calls no other private methods.
 """
 
 import struct
@@ -15,13 +15,13 @@ from typing import Protocol
 from aiokafka.codec import lz4_encode
 from aiokafka.record.util import calc_crc32c
 
-REMEMBERED_BYTES = 16 << 20  # some 30,000 devices; whoever invents ids only makes it begin anew
+REMEMBERED_BYTES = 16 << 20  # some 30,000 devices; a sender that invents ids only makes the encoder begin anew
 ENTRY = 400  # bytes a device takes beside its key and topic, by tracemalloc
 LONGEST = 1024  # bytes of a topic or key that is remembered
 # Level 9, aiokafka's, takes ten times as long: 2 to 4 us a record of telemetry and not 0.2 to 0.4, for a fifth less.
 LEVEL = 1
 LZ4 = 3  # of a batch's attributes
-RESTS = 256  # of the headers that many records have in common: one a chunk of a connection, a few milliseconds
+RESTS = 256  # of the headers that many records have in common: one rest a chunk of a connection, a few milliseconds
 MOST_HEADERS = 16  # of a record whose device is remembered
 _SHORT = 8192  # numbers whose encoding is made once
 
@@ -36,36 +36,36 @@ class EncodableRecord(Protocol):
 
     @property
     def key(self) -> bytes:
-        """Its key."""
+        """The record's key."""
 
     @property
     def value(self) -> bytes:
-        """Its value."""
+        """The record's value."""
 
     @property
     def headers(self) -> list[Header]:
-        """Its headers, at least one; the first is that of its device."""
+        """The record's headers, at least one; the first header is that of the record's device."""
 
     @property
     def ingest_ms(self) -> int:
-        """Its time, in milliseconds since 1970."""
+        """The record's time, in milliseconds since 1970."""
 
 
 class RecordBatch:
     """A batch that is complete: aiokafka gives it its place in the producer's sequence, and asks for its bytes."""
 
     def __init__(self, records: bytes, count: int, first_ms: int, last_ms: int) -> None:
-        """`records`: `count` of them, encoded; the times are the first record's and the largest."""
+        """`records`: `count` records, encoded; the times are the first record's and the largest."""
         self._records, self._count, self._times = records, count, (first_ms, last_ms)
         self._producer = (-1, -1, 0)  # id, epoch, sequence
         self._made: bytes | None = None
 
     def record_count(self) -> int:
-        """How many records it has."""
+        """How many records the batch has."""
         return self._count
 
     def size(self) -> int:
-        """Its bytes, before compression as long as it was not asked for."""
+        """The batch's size in bytes, before compression as long as the bytes were not asked for."""
         return HEAD_BYTES + len(self._records) if self._made is None else len(self._made)
 
     def closed(self) -> bool:
@@ -73,13 +73,13 @@ class RecordBatch:
         return True
 
     def close(self) -> None:
-        """Do nothing: it is closed."""
+        """Do nothing: the batch is closed."""
 
     def _set_producer_state(self, producer_id: int, producer_epoch: int, base_sequence: int) -> None:
         self._producer = (producer_id, producer_epoch, base_sequence)
 
     def _build(self) -> bytes:
-        """The whole of it; compressed, where that makes it shorter."""
+        """The whole batch; compressed, where that makes the batch shorter."""
         if self._made is None:
             packed: bytes = lz4_encode(self._records, LEVEL)
             shorter = len(packed) < len(self._records)
@@ -104,8 +104,8 @@ class BatchEncoder:
         self._rests: dict[tuple[Header, ...], bytes] = {}  # headers behind the first, encoded
 
     def batch(self, records: Sequence[EncodableRecord], max_bytes: int) -> RecordBatch:
-        """A batch of as many of the records, at least one, as fit into `max_bytes` before compression; a first one
-        that is larger goes alone. At most _SHORT records are taken.
+        """A batch of as many of the records, at least one, as fit into `max_bytes` before compression; a first
+        record that is larger goes alone. At most _SHORT records are taken.
         """
         parts: list[bytes] = []
         first_ms = last_ms = most_ms = records[0].ingest_ms
@@ -141,7 +141,7 @@ class BatchEncoder:
         return RecordBatch(b"".join(parts), len(parts) // 8, first_ms, most_ms)
 
     def _devices(self, rest: Sequence[Header]) -> dict[Header, _Device]:
-        """Those that are known with so many headers; none is remembered with very many."""
+        """The devices known with so many headers; a device with very many headers is not remembered."""
         count = len(rest) + 1
         return self._known.setdefault(count, {}) if count <= MOST_HEADERS else {}
 
@@ -187,7 +187,7 @@ def _header(header: Header) -> bytes:
 
 
 def _sized(size: int) -> tuple[bytes, int]:
-    """A size as it is encoded, and what it then takes with so many bytes behind it."""
+    """A size as it is encoded, and what the encoded size takes with so many bytes behind it."""
     encoded = varint(size)
     return encoded, size + len(encoded)
 
