@@ -1,7 +1,7 @@
 """user_configs as anybody edits it -> the rules in effect, refusals in the log and a metric, and answers to them.
 
-A refusal is answered by the one worker that has the partition of the user's own messages, to an edit that it has seen:
-not to what stands there when it starts, nor while partitions move or Kafka is away.
+A refusal is answered by the one worker that has the partition of the user's own messages, to an edit that this
+worker has seen: not to what stands there when the worker starts, nor while partitions move or Kafka is away.
 """
 
 import asyncio

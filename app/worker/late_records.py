@@ -1,8 +1,8 @@
 """A partition whose records wait too long, in the log, in words: which, since when, why, and what to look at.
 
-One line a minute and partition, and one when it is over. A partition is late from the second look on that finds a
-record older than the limit, and no longer once none is older than half of it, so that the lines do not alternate. One
-that went to another worker is that worker's to report.
+One line a minute and partition, and a last line when the wait is over. A partition is late from the second look on
+that finds a record older than the limit, and no longer once no record is older than half the limit, so that the lines
+do not alternate. A partition that went to another worker is reported by that worker.
 """
 
 from collections.abc import Collection, Mapping
@@ -20,7 +20,7 @@ REMIND_SECONDS = 60.0  # between two lines about a partition
 
 @dataclass(slots=True)
 class _Late:
-    """A partition that is late, or was so at one look."""
+    """A partition that is late, or was late at one look."""
 
     since: float
     logged_at: float | None = None  # None: one look alone has found it late
@@ -36,7 +36,7 @@ class LateRecords:
         self._before: dict[TP, tuple[float, Waiting]] = {}  # when a partition was on time, new, or logged, last
 
     def look(self, waiting: Mapping[TP, Waiting], cause: str | None, clock: float) -> None:
-        """`waiting` are all partitions of this worker; `cause`: what keeps it from going on, None where that is not
+        """`waiting` are all partitions of this worker; `cause`: what keeps the worker from going on, None where not
         known; `clock` is the time of this look.
         """
         if not self._limit:
@@ -81,8 +81,8 @@ class LateRecords:
 
 
 def known_cause(breaker_open: bool, kafka_answers: bool, held: Collection[str]) -> str | None:
-    """What keeps this worker from going on, in words, None where it does not know; `held`: names of what /ready says is
-    held up.
+    """What keeps this worker from going on, in words, None where the cause is not known; `held`: names of what
+    /ready says is held up.
     """
     if breaker_open:
         return "the database does not take writes, its circuit breaker is open: /ready says why"

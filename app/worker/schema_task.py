@@ -1,4 +1,4 @@
-"""Whether the table has the columns of the settings' schema: asked when a worker starts, until it has.
+"""Whether the table has the columns of the settings' schema: asked when a worker starts, until the table has them.
 
 A column of another type would be filled with what the database makes of the value: nothing is stored before.
 """
