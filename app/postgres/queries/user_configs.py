@@ -1,4 +1,4 @@
-"""user_configs as an operator sees it: the configurations of all users or of one, and a new one in its place."""
+"""user_configs as an operator sees it: the configurations of all users or of one user, and how to replace one."""
 
 from datetime import datetime
 
@@ -22,7 +22,7 @@ class StoredConfig(Struct, frozen=True):
     maintenance: str
     updated_at: datetime
     sampling: str
-    accepted: bool  # workers have taken this configuration, or an earlier one, which stays in effect
+    accepted: bool  # workers have taken this configuration, or an earlier configuration, which stays in effect
 
     @property
     def document(self) -> bytes:

@@ -99,7 +99,7 @@ async def _sift_rows(
 
 
 def _suspect(error: BaseException, rows: Sequence[Row], piece: list[int]) -> int | None:
-    """Where in `piece` the row is that the database names; None when it names none."""
+    """Where in `piece` the row is that the database names; None when the database names no row."""
     if line := _LINE.search(getattr(error, "context", None) or ""):
         return int(line[1]) - 1
     if not (quoted := _QUOTED.search(getattr(error, "detail", None) or "")):
