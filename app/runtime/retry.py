@@ -27,7 +27,7 @@ async def retry(
     raised at once.
 
     `wait` gives the seconds between two calls; `failed` is called before each wait. What `sleep` raises ends the
-    retrying; so does `stop`, which is asked after a failure, and the failure is raised as it is.
+    retrying; so does `stop`, which is asked after a failure, and then that failure is raised.
     """
 
     try:
