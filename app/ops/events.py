@@ -81,7 +81,7 @@ class StoreReport:
     def config_left_out(self, user_id: str, came_in: datetime, partition: int | None, offset: int | None) -> None:
         """A configuration over MQTT is not the newest, so that it changes nothing.
 
-        `came_in` is when the gateway took it; `partition` and `offset` are those of its record, None when not known.
+        `came_in` is when the gateway took the message; `partition` and `offset` are its record's, None when not known.
         """
         metrics.CONFIGS_LEFT_OUT.inc()
         log.warning(
@@ -122,7 +122,7 @@ class WriteReport:
             log.error("operator_needed", what=cure, topic=topic, error=error, attempts=attempts)
 
     def write_resumed(self, topic: str) -> None:
-        """Kafka takes writes to `topic` again, or this worker was interrupted and another one tries."""
+        """Kafka takes writes to `topic` again, or this worker was interrupted and another worker tries."""
         metrics.KAFKA_WRITE_HELD.labels(topic).set(0)
         self._reported.pop(topic, None)
         log.warning("kafka_write_no_longer_held", topic=topic)
@@ -179,8 +179,8 @@ class RebalanceReport:
     def rebalance_ended(
         self, generation: int, before: Collection[int], now: Collection[int], joined: float, seconds: float, rounds: int
     ) -> None:
-        """Partitions are read again: `before` and `now` are those of this worker, `joined` and `seconds` count from the
-        beginning to the join and to this moment. `rounds` above 1: others came or went in the middle.
+        """Partitions are read again: `before` and `now` are this worker's, `joined` and `seconds` count from the
+        beginning to the join and to this moment. `rounds` above 1: other workers came or went in the middle.
         """
         metrics.REBALANCE_SECONDS.observe(seconds)
         log.info(

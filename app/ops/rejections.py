@@ -1,4 +1,4 @@
-"""Dead letters in the log: in, every one; out, one line a reason and interval, with their number and a sample."""
+"""Dead letters in the log: in, every dead letter; out, a line a reason and interval, with number and sample."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -16,20 +16,20 @@ INTERVAL = 10.0  # seconds between two lines about one reason
 
 @dataclass(slots=True)
 class _Unreported:
-    """Of one reason."""
+    """The dead letters of one reason since the last line; the sample is the first of them."""
 
     count: int
     partition: int
     offset: int
-    key: str  # whose it is
+    key: str  # of the sample's record
     detail: str
     due: float
 
 
 class Rejections:
-    """The first of a reason is logged at once, those that follow together when the interval is over.
+    """The first dead letter of a reason is logged at once, later ones together when the interval is over.
 
-    Call `report` now and then: nobody else says what came last.
+    Call `report` now and then: nothing else writes the last line.
     """
 
     def __init__(self, interval: float = INTERVAL, clock: Callable[[], float] = time.monotonic) -> None:
