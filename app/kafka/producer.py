@@ -165,7 +165,7 @@ class Producer:
             raise UnknownTopicOrPartitionError(message) from None
 
     async def _send_once(self, topic: str, unsent: PendingSend) -> None:
-        """Send all messages, or take off the acked ones and raise the first failure."""
+        """Send all messages, or take off the acked messages and raise the first failure."""
         client = await self._producer.connected()
         count = await self._count(client, topic)
         if not unsent.fit(count):  # the topic got more partitions a moment ago, which the client hears of in minutes

@@ -36,8 +36,8 @@ def look_for_cycles_seldom() -> None:
 
 @contextmanager
 def quick_imports() -> Iterator[None]:
-    """Import within this context: modules are made to stay, and looking for cycles among them, as often as objects are
-    made, is a seventh of what the start of a worker costs.
+    """Import within it: modules are made to stay, and to look for cycles among them, as often as objects are made, is a
+    seventh of what the start of a worker costs.
     """
     gc.disable()
     try:

@@ -178,7 +178,7 @@ async def _nothing_to_drain() -> None:
 
 
 class BatchTransport(driver.Transport):
-    """Set it before the first agent: `app.transport = BatchTransport(app, limits, events)`."""
+    """Set this transport before the first agent: `app.transport = BatchTransport(app, limits, events)`."""
 
     Consumer = BatchConsumer
 

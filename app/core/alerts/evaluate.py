@@ -85,7 +85,7 @@ def _transition(
     events: list[AlertEvent],
     suppress: bool,
 ) -> None:
-    """What one verdict does to one rule: find the signal, look up what follows, do it."""
+    """What one verdict does to one rule: find the signal, look up what follows, carry that out."""
     before = Phase.NORMAL if episode is None else episode.phase
     if episode is None:
         salt = state.back.salt if state.back is not None else 0  # after a setback this time is passed again

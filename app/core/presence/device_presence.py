@@ -162,7 +162,7 @@ class DevicePresence:
 class _Stored(Struct, array_like=True):
     version: int
     applied: (
-        int  # this and `log` are where a device's state has them: the changelog looks at it (app.core.state.changelog)
+        int  # this and `log` are where a device's state has them: the changelog reads both (app.core.state.changelog)
     )
     online: bool
     alert: bool

@@ -33,7 +33,7 @@ class Address(Struct, frozen=True, gc=False):
     topic: str = ""  # the MQTT topic; empty for a record that names none
     lenient: bool = False  # iot/*: sequence_id and time may be missing
     owner: str = ""  # the owner of a device of iot/* (app.core.model.namespaces); else empty
-    retained: bool = False  # the MQTT broker had kept the message for whoever subscribes: history, of unknown age
+    retained: bool = False  # the MQTT broker had kept the message for new subscribers: history, of unknown age
 
 
 def address_of(record: Record) -> Address | Rejected:

@@ -92,7 +92,7 @@ def name_fault(name: str) -> str | None:
     if name.startswith("$"):
         return "names with $ are the broker's own"
     if name != name.strip() or ":" in name:
-        return "no blanks around it and no colon, which separates it from its password in files"
+        return "no blanks around the name and no colon, which separates name and password in files"
     return None
 
 

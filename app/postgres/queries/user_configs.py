@@ -39,5 +39,5 @@ async def stored(connection: Connection, user_id: str | None = None) -> list[Sto
 async def store(
     connection: Connection, user_id: str, rules: str, maintenance: str | None, sampling: str | None = None
 ) -> None:
-    """Replace a user's rules by valid ones, and each other part that is not None. Raises sqlstate.DATABASE_ERRORS."""
+    """Replace a user's rules by valid rules, and each other part that is not None. Raises sqlstate.DATABASE_ERRORS."""
     await connection.execute(_STORE, user_id, rules, maintenance, sampling)

@@ -135,7 +135,7 @@ async def _insert_piece(session: SavepointSession, rows: Sequence[Row]) -> int:
 
 
 async def _sift_effects(session: SavepointSession, effects: Sequence[Effect]) -> tuple[tuple[int, str], ...]:
-    """Carry out the effects in order, each in a savepoint; return index and words of the refused ones."""
+    """Carry out the effects in order, each in a savepoint; return index and words of the refused effects."""
     refused = []
     for index, effect in enumerate(effects):
         try:
