@@ -159,5 +159,5 @@ class QuicSettings(BaseModel, frozen=True):
         100_000, description="most series (devices, sensors) of an account that are remembered for an hour or two"
     )
     quic_series_policy: Literal["refuse", "count"] = Field(
-        "refuse", description="what becomes of a new series beyond the most; a known series is never refused"
+        "refuse", description="what becomes of a new series beyond IOT_QUIC_SERIES_MAX; a known series is never refused"
     )

@@ -1,4 +1,4 @@
-"""The names of settings: which names there are, and which names that somebody has set are none."""
+"""The names of settings: which names there are, and which names that somebody has set are no settings."""
 
 import os
 import sys

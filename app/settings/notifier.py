@@ -17,7 +17,7 @@ class NotifierSettings(BaseModel, frozen=True):
     )
     alerts_per_minute: Annotated[int, Field(ge=0)] = Field(
         60,
-        description="most messages to a user in a minute, and half as many answers; more come as a digest; 0: no limit",
+        description="messages to a user in a minute, up to half of them answers; others come as a digest; 0: no limit",
     )
     webhook_url: WebUrl = Field(None, description="URL to which the notifier posts every alert event too; never logged")
     webhook_secret: SecretStr | None = Field(
