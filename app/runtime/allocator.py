@@ -39,8 +39,10 @@ def quick_imports() -> Iterator[None]:
     """Import within it: modules are made to stay, and to look for cycles among them, as often as objects are made, is a
     seventh of what the start of a worker costs.
     """
+    was_on = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        gc.enable()
+        if was_on:
+            gc.enable()

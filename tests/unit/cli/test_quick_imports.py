@@ -26,7 +26,17 @@ def test_programs(made: str) -> None:
     assert int(collections) < 60, "of 126 and 221, which it would be"
 
 
-def test_it_is_on_again_after_an_error() -> None:
+def test_the_collector_is_on_again_after_an_error() -> None:
     with pytest.raises(ImportError), quick_imports():
         raise ImportError
     assert gc.isenabled()
+
+
+def test_a_collector_that_was_off_stays_off() -> None:
+    gc.disable()
+    try:
+        with quick_imports(), quick_imports():
+            assert not gc.isenabled()
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
