@@ -1,4 +1,4 @@
-"""What was held back of a storm, sent once a minute: in, alert_history; out, one message, and the rows marked."""
+"""Alerts of a storm that were held back, sent once a minute: in, alert_history; out, one message, and rows marked."""
 
 import asyncio
 from contextlib import suppress
@@ -12,11 +12,11 @@ from app.notify.retrying import RetryingDatabase, RetryUntilStopped, StoppedErro
 from app.postgres.queries import alert_budget
 from app.settings import Settings
 
-LOOK_SECONDS = 1.0  # how often it is asked who is due
+LOOK_SECONDS = 1.0  # between two looks for users whose digest is due
 
 
 class Digests:
-    """On a connection to the database of its own: the digest of a large storm keeps no other alert waiting."""
+    """Sends digests on a database connection of its own: the digest of a large storm keeps no other alert waiting."""
 
     def __init__(self, settings: Settings, publishing: Publishing, retry: RetryUntilStopped) -> None:
         """Digests go through `publishing`, where they take turns with the alerts of their users."""
@@ -44,7 +44,7 @@ class Digests:
                 task.cancel()
 
     async def _send(self, user: str, until: datetime) -> None:
-        """One digest; a crash before it is marked sends it again, with the same digest_id."""
+        """Send a digest; a crash before its rows are marked sends the digest again, with the same digest_id."""
         first, counts = await self._database.ask(partial(alert_budget.held, user_id=user, until=until))
         if not first:
             return

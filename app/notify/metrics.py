@@ -53,7 +53,7 @@ class Queue(Protocol):
         """Records taken and not yet done with."""
 
     def waiting(self) -> float:
-        """Seconds since the oldest of these was put on the topic; 0: there is none."""
+        """Seconds since the oldest of these records was put on the topic; 0: without records."""
 
     def lag(self) -> int:
         """Records that are not done, of this process's partitions, as of the last fetch."""

@@ -32,19 +32,19 @@ log = structlog.get_logger()
 
 
 AT_ONCE = 8  # requests
-LANES = 4  # of a user, each with its devices: so many of the requests at most are those of one user
+LANES = 4  # of a user, each with its devices: at most so many requests are for one user
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0  # seconds
 IN_HAND = 5_000  # events
 
 
 class _Post(Struct, eq=False):
-    """One event on its way, and where it was read; it may have been read more than once."""
+    """One event on its way, and where it was read; an event may have been read more than once."""
 
     event: AlertEvent
     text: bytes
     places: list[tuple[Any, int]]
     tries: int = 0
-    strikes: int = 0  # tries that failed after others had been taken since the one before
+    strikes: int = 0  # failed tries, each after other events had been taken since the try before
     taken_before: int = 0  # taken, as of the last try
 
 
@@ -111,7 +111,7 @@ class WebhookSender:
             self._consumer.done(partition, offset)
 
     async def _post_in_turn(self) -> None:
-        """One of the requests at a time. A lane that is posted is paused, so that its devices keep their order."""
+        """Post one event at a time. A lane that is posted is paused, so that its devices keep their order."""
         while True:
             while (taken := self._turns.take()) is None:
                 self._there.clear()
@@ -123,7 +123,7 @@ class WebhookSender:
                 self._resume(lane)
 
     async def _deliver(self, lane: str, one: _Post) -> bool:
-        """Whether the event is done with: taken, refused, or left out; else it waits, with its lane."""
+        """Whether the event is done: taken, refused, or left out; else the event waits, with its lane."""
         event, began = one.event, time.monotonic()
         try:
             late = is_late(event, datetime.now(UTC), self._settings.alert_delayed_after)
