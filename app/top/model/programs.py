@@ -1,4 +1,4 @@
-"""The rows of programs: the answers of the addresses in; who is who, how each is and what it does, out."""
+"""The rows of programs: the answers of the addresses in; the name, state and work of each program out."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -36,7 +36,7 @@ def program_of(samples: MetricSamples) -> str:
 
 def names(programs: Mapping[str, str]) -> dict[str, str]:
     """URL -> program in, URL -> name out: programs of which there are several, and workers, are numbered in order; an
-    address that has not said what it is keeps its host:port.
+    address whose program is not known keeps its host:port.
     """
     several = {name for name, count in Counter(programs.values()).items() if count > 1} | {"worker"}
     seen: Counter[str] = Counter()
@@ -49,12 +49,12 @@ def names(programs: Mapping[str, str]) -> dict[str, str]:
 
 
 def where(url: str) -> str:
-    """host:port of an address, and nothing of an account in it."""
+    """host:port of an address, without the account that it may name."""
     return urlsplit(url).netloc.rpartition("@")[2]
 
 
 def plain_text(text: str, most: int = _SHOWN) -> str:
-    """Others' words, harmless on a terminal: no control characters, and at most `most` characters."""
+    """Words of another program, harmless on a terminal: no control characters, and at most `most` characters."""
     return "".join(c if c.isprintable() else "?" for c in text[:most])
 
 
