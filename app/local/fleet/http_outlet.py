@@ -45,7 +45,7 @@ class HttpOutlet:
                     raise PermanentError(f"fleet: {self._url} refuses the account {user}: {answer.status}")
                 if answer.status >= 429:
                     raise TransientError(f"fleet: {self._url} answers {answer.status}")
-                said = await answer.json(content_type=None)  # of a batch with nothing good in it: a problem, status 400
+                said = await answer.json(content_type=None)  # for a batch without a good item: a problem, status 400
                 if "rejected" not in said:
                     raise PermanentError(f"fleet: {self._url} answers {answer.status}: {said.get('detail')}")
                 return len(said["rejected"])

@@ -1,4 +1,4 @@
-"""Accounts of the local stack in its database, where gateways ask: those of Mosquitto, with the same passwords."""
+"""Accounts of the local stack in its database, where gateways ask: Mosquitto's accounts, with the same passwords."""
 
 from collections.abc import Mapping
 

@@ -52,7 +52,7 @@ class Kafka:
     """One broker with its data in `data_dir`; the data survives a restart and a kill."""
 
     def __init__(self, data_dir: Path, port: int = 0, log: Path | None = None) -> None:
-        """`port` 0 takes a free one, and keeps it for the life of this object."""
+        """`port` 0 takes a free port, and keeps it for the life of this object."""
         self.data_dir = data_dir.absolute()
         self.port = port or free_port()
         self.process = ChildProcess("kafka", [], log or self.data_dir / "kafka.log")
@@ -69,8 +69,8 @@ class Kafka:
         return self.process.pid
 
     def start(self) -> None:
-        """Start it, formatting the data directory first when it is new; fetches Kafka the first time. Raises
-        PermanentError when it cannot.
+        """Start the broker, formatting the data directory first when it is new; fetches Kafka the first time. Raises
+        PermanentError when that fails.
         """
         if self.process.alive():
             return
@@ -80,10 +80,10 @@ class Kafka:
         self.launch(java, jars, self._prepared.jvm if self._prepared else [])
 
     def launch(self, java: str, jars: Path, jvm: list[str]) -> None:
-        """Start it with this Java, these jars and further options of the JVM. Raises PermanentError when it cannot."""
+        """Start the broker with this Java, these jars and further options of the JVM. Raises PermanentError."""
         properties = self._configure()
         logging = Path(__file__).with_name("log4j2.properties")
-        # Native libraries are unpacked there at every start, and stay after a kill.
+        # Native libraries are unpacked into this directory at every start, and stay after a kill.
         unpacked = self.data_dir / "unpacked"
         shutil.rmtree(unpacked, ignore_errors=True)
         unpacked.mkdir()
@@ -116,7 +116,7 @@ class Kafka:
             raise PermanentError(f"kafka: cannot format {self.data_dir}: {(done.stderr or done.stdout).strip()[-600:]}")
 
     def ready(self) -> bool:
-        """Whether it answers and counts itself as a live broker."""
+        """Whether the broker answers and counts itself as alive."""
         if not self.process.listens(self.port):
             return False
         metadata_v1_of_no_topic = struct.pack(">hhihi", 3, 1, 0, -1, 0)
@@ -124,11 +124,11 @@ class Kafka:
         return len(answer) == 12 and struct.unpack(">iii", answer)[2] > 0
 
     def wait_ready(self, timeout: float = 60.0) -> None:
-        """Return once it takes requests. Raises TransientError after `timeout` seconds or when it died."""
+        """Return once the broker takes requests. Raises TransientError after `timeout` seconds or when it died."""
         wait_until_ready(self.process, self.ready, timeout)
 
     def stop(self, deadline: float = 20.0) -> bool:
-        """Shut down cleanly; SIGKILL after `deadline` seconds. True if it was clean."""
+        """Shut down cleanly; SIGKILL after `deadline` seconds. True if the shutdown was clean."""
         return self.process.stop((signal.SIGTERM, deadline))
 
     def kill(self) -> None:
@@ -141,7 +141,7 @@ def _new_id() -> str:
 
 
 def _prepare(made: Prepared, java: str, jars: Path) -> None:
-    """By a broker that is started for this alone: its JVM writes the archive when it ends. Raises IotStreamError."""
+    """Start a broker for the archive alone: its JVM writes the file when it ends. Raises IotStreamError."""
     broker = Kafka(made.directory.with_name("broker"))
     try:
         broker.launch(java, jars, [f"-XX:ArchiveClassesAtExit={made.classes}"])

@@ -1,7 +1,7 @@
 """What makes each start of Kafka cheap, made once and kept beside the jars: its classes as the JVM maps them into
 memory, and the first records of a log, which are the same for every broker.
 
-Without it Kafka starts as well, but takes 5 to 6 s of a core instead of 2.5 s.
+Without this archive Kafka starts as well, but takes 5 to 6 s of a core instead of 2.5 s.
 """
 
 import fcntl
@@ -16,7 +16,7 @@ from app.errors import IotStreamError
 
 
 class Prepared(NamedTuple):
-    """Files of a directory; either may be missing, when it could not be made."""
+    """Files of a directory; a file that could not be made is missing."""
 
     directory: Path
 
@@ -32,19 +32,19 @@ class Prepared(NamedTuple):
 
     @property
     def jvm(self) -> list[str]:
-        """Options of the JVM. One that the archive does not suit goes on without."""
+        """Options of the JVM. A JVM that the archive does not suit goes on without the archive."""
         return [f"-XX:SharedArchiveFile={self.classes}"] if self.classes.exists() else []
 
 
 def prepared(java: str, jars: Path, settings: str, make: Callable[[Prepared], None]) -> Prepared | None:
-    """What was made for this Java, these jars and `settings`; `make` makes it the first time, which takes some 10 s,
-    and need not succeed. None: there is nowhere to keep it.
+    """The files for this Java, these jars and `settings`; `make` makes them the first time, which takes some 10 s,
+    and need not succeed. None: no directory can keep them.
     """
     try:
         home = jars.parent / f"prepared-{_digest(java, jars, settings)}"
         if not home.is_dir():
             _make_once(home, make)
-    except OSError:  # a full disk, or a cache of somebody else's
+    except OSError:  # a full disk, or a cache of another account
         return None
     return Prepared(home)
 
@@ -56,7 +56,7 @@ def _digest(java: str, jars: Path, settings: str) -> str:
 
 
 def _make_once(home: Path, make: Callable[[Prepared], None]) -> None:
-    with home.with_name("prepared.lock").open("w") as lock:  # two starts at once make it once
+    with home.with_name("prepared.lock").open("w") as lock:  # two starts at once make the files once
         fcntl.flock(lock, fcntl.LOCK_EX)
         if home.is_dir():
             return
@@ -65,6 +65,6 @@ def _make_once(home: Path, make: Callable[[Prepared], None]) -> None:
             made.directory.mkdir()
             try:
                 make(made)
-            except IotStreamError:  # what there is of it is kept: it is not tried again at every start
+            except IotStreamError:  # the files made so far are kept: the rest is not tried again at every start
                 made.classes.unlink(missing_ok=True)
             shutil.move(made.directory, home)
