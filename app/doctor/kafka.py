@@ -1,4 +1,4 @@
-"""Kafka: the topics as they must be, the workers' group, and where it stands in the log."""
+"""Kafka: the topics as they must be, the workers' group, and its offsets in the log."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,12 +16,12 @@ from app.settings import Settings
 
 AREA = "kafka"
 TIMEOUT_MS = 10_000
-LAG_MANY = 100_000  # records; a worker does that in a second, so more means that it does not keep up
+LAG_MANY = 100_000  # records; a worker takes so many in a second, so more means that workers do not keep up
 MAKE = "run: iot-stream topics create"
 
 
 async def look(settings: Settings) -> list[Finding]:
-    """Everything about Kafka; a single finding when nobody answers. Never raises for an outage."""
+    """All findings about Kafka; a single finding when no broker answers. Never raises for an outage."""
     kafka = access(settings)
     admin = AIOKafkaAdminClient(**kafka.options, request_timeout_ms=TIMEOUT_MS)
     try:
@@ -60,7 +60,7 @@ def _partitions(topic: TopicSpec, described: Mapping[str, Any], settings: Settin
             broken(
                 AREA,
                 what,
-                "set IOT_KAFKA_PARTITIONS to the number that is there; the number must not change under a state",
+                "set IOT_KAFKA_PARTITIONS to the topic's number; the number must not change under a state",
             )
         )
     if headless := [one["partition"] for one in partitions if one["leader"] < 0]:

@@ -1,6 +1,6 @@
-"""Running workers, by their own words: do the books balance, do they only grow, is anything held or about to stop.
+"""Running workers, by their own metrics: do the books balance and only grow, is a worker held up or about to stop.
 
-And running gateways (gateways.py): each address says itself which of them answers there.
+And running gateways (gateways.py): the page of an address shows which of the two answers.
 """
 
 import asyncio
@@ -18,11 +18,11 @@ BUG = "this is a bug: keep the log, restart the worker, and compare with: iot-st
 
 
 async def look(settings: Settings, urls: Sequence[str], apart: float = 0.0, more: Sequence[str] = ()) -> list[Finding]:
-    """Read each worker's or gateway's page, twice when `apart` seconds are given; no URLs: the one the settings name,
-    and `more`. Never raises for a process that does not answer.
+    """Read each worker's or gateway's page, twice when `apart` seconds are given; no URLs: the address of the
+    settings, and `more`. Never raises for a process that does not answer.
     """
     if not urls and settings.metrics_port == 0:
-        what = "IOT_METRICS_PORT is 0, so nobody knows where a worker's metrics are"
+        what = "IOT_METRICS_PORT is 0, so the addresses of workers are not known"
         return [warning(AREA, what, "name them: iot-stream doctor --metrics http://host:port")]
     found = [
         await _look_at(settings, url, apart, named=bool(urls))
@@ -45,14 +45,14 @@ async def _look_at(settings: Settings, url: str, apart: float, named: bool) -> l
             found += grown(page, await asyncio.to_thread(read, url), apart)
     except (OSError, ValueError) as error:
         what = f"no worker answers at {url}: {error}"
-        cure = "start one, or give the addresses with --metrics"
+        cure = "start a worker, or give the addresses with --metrics"
         return [broken(AREA, what, cure) if named else warning(AREA, what, cure)]
     return found
 
 
 def books(page: Page) -> list[Finding]:
     """Whether received = stored + duplicate + dead_lettered + dropped_by_policy, in each partition: a finding for each
-    that does not balance, else one for all.
+    partition that does not balance, else one for all.
     """
     found, total = [], 0
     for partition, outcomes in sorted(page.ledger().items()):
@@ -73,7 +73,7 @@ def grown(before: Page, after: Page, seconds: float) -> list[Finding]:
     """Whether the books have only grown between two looks that were `seconds` apart, and still balance."""
     if before.value("process_start_time_seconds") != after.value("process_start_time_seconds"):
         return [
-            warning(AREA, f"{after.url}: the worker was started anew meanwhile", "look into its log for the reason")
+            warning(AREA, f"{after.url}: the worker was started again meanwhile", "look into its log for the reason")
         ]
     shrunk = [
         f"{outcome} of partition {partition} from {count} to {after.ledger().get(partition, {}).get(outcome, 0)}"
@@ -93,7 +93,7 @@ def _received(page: Page) -> int:
 
 
 def _held(page: Page) -> list[Finding]:
-    """What waits, and for whom."""
+    """Findings about work that is held up, and by what."""
     found = []
     state = page.value("db_circuit_breaker_state")
     if state:
@@ -103,7 +103,7 @@ def _held(page: Page) -> list[Finding]:
     topics = page.by("iot_kafka_write_held", "topic")
     for topic, held in topics.items():
         if held:
-            what = f"{page.url}: Kafka does not take what it writes to {topic}; offsets are held"
+            what = f"{page.url}: Kafka does not take what the worker writes to {topic}; offsets are held"
             found.append(broken(AREA, what, page.advice.get(topic, LOG)))
     if page.value("iot_operator_needed"):
         cure = "; ".join(what for part, what in page.advice.items() if part not in topics) or LOG
@@ -131,12 +131,12 @@ def _near_the_limit(page: Page, settings: Settings) -> list[Finding]:
 
 
 def _begun_anew(page: Page) -> list[Finding]:
-    """What is not as it was: said for as long as the worker runs."""
+    """Findings about topics that were replaced, and states that were lost, for as long as the worker runs."""
     topics = page.by("iot_topic_made_anew_total", "topic")
     found = []
     if topics.get("input"):
         what = f"the input topic is another one than before, or was cut: {topics['input']:.0f} partitions began anew"
-        cure = "see input_topic_made_anew in its log; records of the old log that nobody had read are gone with it"
+        cure = "see input_topic_made_anew in its log; records of the old log that were not read before are gone"
         found.append(warning(AREA, f"{page.url}: {what}", cure))
     if topics.get("states"):
         what = f"the changelog of states was made anew: the states of {topics['states']:.0f} partitions go into it"

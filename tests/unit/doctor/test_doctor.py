@@ -139,7 +139,7 @@ async def test_everything_a_worker_complains_of_is_told() -> None:
     for words in (
         "partition 3 do not balance: received 7, stored 6: 1 lost",
         "circuit breaker is open",
-        "does not take what it writes to iot-stream-dlq",
+        "does not take what the worker writes to iot-stream-dlq",
         "the worker waits until an operator acts",
         "the input topic is another one than before, or was cut: 2 partitions began anew",
         "the changelog of states was made anew: the states of 3 partitions",
