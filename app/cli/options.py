@@ -1,4 +1,4 @@
-"""What several commands share: the directory of the local stack, a line for the person who started it, a terminal."""
+"""Options and output of several commands: the directory of the local stack, a line for its starter, a terminal."""
 
 import logging
 import os
@@ -22,7 +22,7 @@ Directory = Annotated[Path | None, typer.Option("--dir", help="Where data, logs 
 
 
 def say(line: str) -> None:
-    """Print one line on standard error, unless that was closed: what goes on must not end with who looks on."""
+    """Print one line on standard error, unless it was closed: the program must not end with its terminal."""
     with suppress(OSError):
         print(line, file=sys.stderr, flush=True)
 
@@ -44,17 +44,17 @@ def past(text: str, option: str) -> timedelta:
 
 def ways_in(text: str) -> tuple[str, ...]:
     """The gateways that the value `text` of --ingest names, in the order of WAYS; none for an empty text. Raises
-    BadParameter for an unknown one.
+    BadParameter for an unknown name.
     """
     names = [name for part in text.split(",") if (name := part.strip().lower())]
     if unknown := [name for name in names if name not in (*WAYS, "all")]:
-        what = f"{', '.join(map(repr, unknown))}: there are {', '.join(WAYS)}, and all for all of them"
+        what = f"{', '.join(map(repr, unknown))}: name {', '.join(WAYS)}, or all"
         raise typer.BadParameter(what, param_hint="--ingest")
     return WAYS if "all" in names else tuple(way for way in WAYS if way in names)
 
 
 def quiet() -> None:
-    """Let clients of servers log nothing: what they have to say is in the answer."""
+    """Let clients of servers log nothing: their errors are in the command's answer."""
     logging.disable(logging.CRITICAL)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 

@@ -18,7 +18,7 @@ from app.local.stack import Stack
 from app.top.model.programs import plain_text
 from app.top.notes import Notes
 
-PERIOD = 2.0  # seconds between two lines when nobody draws
+PERIOD = 2.0  # seconds between two lines without a screen
 REFRESH = 1.0  # and two looks on a terminal
 ALERT_CHARACTERS = 200  # that are shown of an alert
 
@@ -26,8 +26,8 @@ ALERT_CHARACTERS = 200  # that are shown of an alert
 def run(no_fleet: NoFleet = False, ingest: Ingest = "", directory: Directory = None) -> None:
     """Start everything and watch messages being received, stored, dead-lettered and alerted on. Ctrl-C stops it all.
 
-    On a terminal it is the screen of `iot-stream top`; ? lists its keys. Where a stack runs already, this shows it and
-    leaves it running. Without a terminal: one line every 2 s.
+    A terminal shows the screen of `iot-stream top`; ? lists its keys. A stack that runs already is shown and left
+    running. Without a terminal: one line every 2 s.
 
     Example: iot-stream run
     """
@@ -53,7 +53,7 @@ def run(no_fleet: NoFleet = False, ingest: Ingest = "", directory: Directory = N
 
 
 class StackLog:
-    """What the supervisor has to say: kept for the screen, and printed while there is none."""
+    """The supervisor's lines: kept for the screen, and printed while there is no screen."""
 
     def __init__(self) -> None:
         self.notes, self.on_screen = Notes(), False

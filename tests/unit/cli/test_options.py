@@ -16,4 +16,4 @@ def test_ways_are_named_by_commas_in_any_order() -> None:
 def test_a_way_that_there_is_not_is_named_with_those_that_there_are() -> None:
     with pytest.raises(typer.BadParameter) as refused:
         ways_in("http,coap")
-    assert str(refused.value) == "'coap': there are http, tcp, grpc, quic, and all for all of them"
+    assert str(refused.value) == "'coap': name http, tcp, grpc, quic, or all"
