@@ -1,7 +1,7 @@
-"""How a call failed -> whether it helps to try again, and when; and what a client raises when it does not.
+"""The failure of a call -> whether to try again, and when; and what a client raises when a repeat is of no use.
 
-What is raised has the items that were not acknowledged: nothing is lost by a failure, as the caller has the items. Some
-of them may be in Kafka all the same, as an ack may be lost on its way; sent again they are stored once.
+An error has the items that were not acknowledged: nothing is lost by a failure, as the caller has the items. Some of
+them may be in Kafka all the same, as an ack may be lost on its way; items that are sent again are stored once.
 """
 
 import re
@@ -19,14 +19,14 @@ BELIEVED = 3  # times in a row that a gateway may say "at once"
 LONGEST = 3600_000  # ms; a gateway that says more is not believed
 
 _Code = grpc.StatusCode
-# The others say that the same call would fail again: the caller has to change something.
+# Other codes say that the same call would fail again: the caller has to change something.
 AGAIN = {
     *(_Code.UNAVAILABLE, _Code.DEADLINE_EXCEEDED, _Code.RESOURCE_EXHAUSTED, _Code.ABORTED, _Code.CANCELLED),
     _Code.INTERNAL,  # what a proxy, or a connection that broke within a message, becomes
 }
 _CUT = re.compile(r"Stream removed")  # UNKNOWN, where a connection ended before the call did
-_TOO_LARGE = re.compile(r"larger than max", re.I)  # gRPC's own words; it is RESOURCE_EXHAUSTED as well
-# What no time mends, though gRPC says UNAVAILABLE: one of the two certificates is not trusted, or is missing.
+_TOO_LARGE = re.compile(r"larger than max", re.I)  # gRPC's own words, whose code is RESOURCE_EXHAUSTED as well
+# Failures that no time mends, though gRPC says UNAVAILABLE: one of the two certificates is not trusted, or is missing.
 _UNTRUSTED = re.compile(r"CERTIFICATE_VERIFY_FAILED|CERTIFICATE_REQUIRED|UNKNOWN_CA|Hostname Verification", re.I)
 # With TLS 1.3 a client is connected before the gateway has looked at its certificate, and gRPC says no more than this.
 _CLOSED = re.compile(r"^failed to connect to all addresses.*Socket closed$")
@@ -67,7 +67,7 @@ def may_pass(error: BaseException) -> bool:
 def pause_after(error: BaseException, failures: int, pace: Pace) -> float:
     """Seconds until the next try after so many failures in a row (1: the first).
 
-    A gateway that says when is obeyed, unless it says so in vain: then the pauses grow all the same.
+    A pause that the gateway asks for is kept, unless it was of no use several times: then the pauses grow all the same.
     """
     own = delay(failures - 1, pace.first_pause, pace.longest_pause)
     wanted = _wanted(error)
@@ -77,7 +77,7 @@ def pause_after(error: BaseException, failures: int, pace: Pace) -> float:
 
 
 def words(error: BaseException) -> str:
-    """What went wrong, on one line; for an RpcError its code first."""
+    """The failure on one line; for an RpcError its code first."""
     if isinstance(error, grpc.RpcError):
         status = getattr(error, "code", _unknown)()
         details = " ".join((getattr(error, "details", str)() or "").split())

@@ -1,4 +1,4 @@
-"""Lines of JSON -> a gateway, by whatever way: each is accepted, or refused with its reason; the mark follows."""
+"""Lines of JSON -> a gateway, by whatever way: a line is accepted, or refused with its reason; the mark follows."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -82,7 +82,7 @@ class LinePush:
                 write_mark(path, self.mark)
 
     async def _all(self, work: Iterable[asyncio.Future[None]], path: Path | None) -> None:
-        """Until all is done, or one has failed; meanwhile the mark is written."""
+        """Wait until all tasks are done, or one has failed; meanwhile the mark is written."""
         pending = set(work)
         while pending:
             done, pending = await asyncio.wait(

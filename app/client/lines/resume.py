@@ -1,4 +1,4 @@
-"""How far a file was pushed, kept in another file: after a crash pushing goes on there, and repeats little."""
+"""How far a file was pushed, kept in another file: after a crash pushing goes on at this mark, and repeats little."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ SKIP = 1 << 20
 
 
 class Mark(Struct, frozen=True):
-    """How far a source was pushed: all lines before this one are settled."""
+    """How far a source was pushed: all lines before `line` are settled."""
 
     line: int = 1
     offset: int = 0  # its first byte
@@ -25,8 +25,8 @@ class Mark(Struct, frozen=True):
 
 
 def read_mark(path: Path) -> Mark:
-    """The mark in the file; the beginning, when there is no such file. Raises PermanentError for another content, or a
-    file that cannot be read.
+    """The mark in the file; the beginning of the source when the file is missing. Raises PermanentError for another
+    content, or a file that cannot be read.
     """
     try:
         return msgspec.json.decode(path.read_bytes(), type=Mark)
@@ -47,7 +47,7 @@ def write_mark(path: Path, mark: Mark) -> None:
 
 
 def skip(source: BinaryIO, mark: Mark, path: Path) -> None:
-    """Read `source`, which stands at its beginning, on to the mark, and see that it is the source of the mark; `path`
+    """Read `source`, which stands at its beginning, on to the mark, and check that it is the source of the mark; `path`
     is the file of the mark, for the message. Raises PermanentError when it is another source.
     """
     head = source.read(mark.head_bytes)
