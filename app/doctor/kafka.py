@@ -120,7 +120,7 @@ async def _progress(admin: AIOKafkaAdminClient, settings: Settings, partitions: 
 def _position(tp: TopicPartition, start: int, end: int, at: int) -> list[Finding]:
     where = f"{tp.topic}-{tp.partition}"
     if at > end:
-        what = f"{where}: committed offset {at} is after the end of the log, {end}: the topic was made anew"
+        what = f"{where}: committed offset {at} is after the end of the log, {end}: the topic was made again"
         return [
             broken(AREA, what, "nothing, if that was meant: a worker that starts reads the topic from the beginning")
         ]

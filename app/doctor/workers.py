@@ -135,14 +135,14 @@ def _begun_anew(page: Page) -> list[Finding]:
     topics = page.by("iot_topic_made_anew_total", "topic")
     found = []
     if topics.get("input"):
-        what = f"the input topic is another one than before, or was cut: {topics['input']:.0f} partitions began anew"
+        what = f"the input topic was replaced or cut: {topics['input']:.0f} partitions began at another offset"
         cure = "see input_topic_made_anew in its log; records of the old log that were not read before are gone"
         found.append(warning(AREA, f"{page.url}: {what}", cure))
     if topics.get("states"):
-        what = f"the changelog of states was made anew: the states of {topics['states']:.0f} partitions go into it"
+        what = f"the changelog of states was made again: the states of {topics['states']:.0f} partitions go into it"
         found.append(warning(AREA, f"{page.url}: {what}", "find out who deleted the changelog"))
     if unreadable := page.value("iot_states_unreadable_total"):
-        what = f"{unreadable:.0f} stored states could not be read; their devices began anew"
+        what = f"{unreadable:.0f} stored states could not be read; their devices began without a state"
         cure = "see state_unreadable in the worker's log: a newer program's state, or another writer?"
         found.append(warning(AREA, f"{page.url}: {what}", cure))
     return found

@@ -107,7 +107,7 @@ def _done(found: FoundRecord, sampled: bool) -> tuple[MessageState, str]:
         return MessageState.DROPPED, "left out by the user's change of value (sampling), or its row was deleted"
     if found.decoded.way and not is_dated(record.value):
         return MessageState.DROPPED, "a redelivery of a message without a time, or its row was deleted"
-    why = "workers are done with it, and it is neither a row nor a dead letter; was its row deleted?"
+    why = "workers are done with the record, and it is neither a row nor a dead letter; was its row deleted?"
     return MessageState.UNACCOUNTED, why
 
 

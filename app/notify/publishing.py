@@ -220,6 +220,8 @@ class Publishing:
 
     def _leave_out(self, message: Message, why: str) -> None:
         metrics.LEFT_OUT.inc()
-        cure = "the broker takes others: look at its log, its limits and its rules for this topic; docs/alerts.md"
+        cure = (
+            "the broker takes other messages: look at its log, its limits and its rules for this topic; docs/alerts.md"
+        )
         log.error("notifier_left_out", topic=message.topic, bytes=len(message.text), reason=why, cure=cure)
         message.settled(why)

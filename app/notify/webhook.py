@@ -1,8 +1,8 @@
 """iot-alerts -> a webhook: every alert event, in order per device, until its receiver has taken it.
 
 A consumer group of its own: a receiver that is away keeps no MQTT message waiting. Users take turns, and an event that
-the receiver does not take now keeps only what follows it waiting; one that it never takes while it takes others is left
-out in the end. A crash may repeat what was taken since the last commit, with the same Idempotency-Key.
+the receiver does not take now keeps only its lane waiting; an event that the receiver never takes while it takes others
+is left out in the end. A crash may repeat events that were taken since the last commit, with the same Idempotency-Key.
 """
 
 import asyncio
@@ -152,7 +152,7 @@ class WebhookSender:
         metrics.FAILURES.labels("webhook").inc()
         if one.strikes >= self._settings.webhook_tries:
             metrics.WEBHOOK_LEFT_OUT.inc()
-            cure = "the receiver takes others: see why it does not take this one"
+            cure = "the receiver takes other events: see why it does not take this event"
             event = one.event
             log.error("webhook_left_out", alert_id=event.alert_id, status=event.status, error=error, cure=cure)
             return True

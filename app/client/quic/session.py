@@ -158,7 +158,7 @@ class QuicSession(asyncio.DatagramProtocol):
         self.closed.set_result(why)
         if not self.connected.done():
             self.connected.set_exception(TransientError(why.words))
-            self.connected.exception()  # retrieved: nobody may be waiting
+            self.connected.exception()  # retrieved: perhaps no task waits
         if self._watch:
             self._watch.cancel()
         self._link.abandon()

@@ -23,7 +23,7 @@ class HttpOutlet:
 
     async def send(self, samples: Sequence[Sample]) -> int:
         """Send the samples in a request for each user; how many were refused. Raises TransientError: the same samples
-        are to be sent again, without those that were answered; PermanentError when an account or the request is
+        are to be sent again, without the samples that were answered; PermanentError when an account or the request is
         refused.
         """
         refused = 0
