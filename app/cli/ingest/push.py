@@ -65,9 +65,7 @@ def push(
     batch: Annotated[int, typer.Option(min=1, help="Readings of a message.")] = 500,
     in_flight: Annotated[int, typer.Option(min=1, help="Messages that may wait for their ack.")] = 16,
     give_up: Annotated[float | None, typer.Option(help="End after so many seconds without an ack. Never.")] = None,
-    resume: Annotated[
-        Path | None, typer.Option(help="File that notes the lines that were sent; go on after them.")
-    ] = None,
+    resume: Annotated[Path | None, typer.Option(help="File that notes the lines sent; go on after them.")] = None,
     refused: Annotated[Path | None, typer.Option(help="Append the refused lines to this file, with reasons.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The figures as JSON.")] = False,
 ) -> None:
