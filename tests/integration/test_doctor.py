@@ -175,7 +175,7 @@ async def test_offsets_outside_the_log(site: Site) -> None:
     await admin(site, "delete_records", {TopicPartition(topic, 0): RecordsToDelete(before_offset=3)})
     found = await kafka.look(site.settings)
     reported(found, Level.BROKEN, f"{topic}-0", "2 records were removed by retention")
-    reported(found, Level.BROKEN, f"{topic}-1", "1000000 is after the end of the log", "made anew")
+    reported(found, Level.BROKEN, f"{topic}-1", "1000000 is after the end of the log", "made again")
 
 
 async def test_a_database_without_schema_rights_or_key(site: Site, unique: str) -> None:
