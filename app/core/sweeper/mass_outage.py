@@ -144,7 +144,7 @@ class MassOutageGuard:
         if weigh(certain) >= too_many:
             self.holds[name] = Hold(fallen, now)
             return []
-        passing: set[DevicePresence] = set()
+        passing: frozenset[DevicePresence] = frozenset()
         if weigh(fallen) < too_many:
             few = weigh(fallen) - weigh(()) < too_many / 4
             passing = self._asked.intersection(fallen if few else certain)
