@@ -104,8 +104,8 @@ class BatchEncoder:
         self._rests: dict[tuple[Header, ...], bytes] = {}  # headers behind the first, encoded
 
     def batch(self, records: Sequence[EncodableRecord], max_bytes: int) -> RecordBatch:
-        """A batch of as many of the records, at least one, as fit into `max_bytes` before compression; a first
-        record that is larger goes alone. At most _SHORT records are taken.
+        """A batch of as many of the records, at least one, as take less than `max_bytes` before compression; a
+        first record that is larger goes alone. At most _SHORT records are taken.
         """
         parts: list[bytes] = []
         first_ms = last_ms = most_ms = records[0].ingest_ms
@@ -135,7 +135,7 @@ class BatchEncoder:
                 length, more = _sized(len(value))
                 whole, size = _sized(size + more)
             room -= size
-            if room < 0 and parts:
+            if room <= 0 and parts:  # aiokafka leaves a byte too
                 break
             parts += (whole, stamp, offset, front, length, value, back, tail)
         return RecordBatch(b"".join(parts), len(parts) // 8, first_ms, most_ms)

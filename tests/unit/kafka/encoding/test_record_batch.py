@@ -105,6 +105,14 @@ def test_a_first_record_that_is_larger_goes_alone() -> None:
     assert BatchEncoder().batch(records, 1000).record_count() == 1
 
 
+def test_a_batch_ends_at_the_byte_at_which_aiokafka_ends_it() -> None:
+    records = [Given(b"k", b"x" * size, [("a", b"1")], 5) for size in (1, 2, 60, 3, 130)]
+    for max_bytes in range(HEAD_BYTES, 400):
+        made, count = theirs(records, max_bytes)
+        batch = BatchEncoder().batch(records, max_bytes)
+        assert (batch.record_count(), batch.size()) == (count, len(made))
+
+
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(record_batch, "REMEMBERED_BYTES", 5000)
     encoder = BatchEncoder()
