@@ -11,6 +11,7 @@ import asyncpg
 import hypothesis
 import pytest
 
+from app.local.servers.mosquitto import Mosquitto
 from tests import servers
 
 # `make unit` is for every save of a file. `make test` takes the same examples each time: a red one is due to the
@@ -92,7 +93,29 @@ def postgres() -> Iterator[servers.PostgresServer]:
 def mosquitto() -> Iterator[servers.MqttServer]:
     """An MQTT broker: `.host .port`, and `.username .password` of an account allowed on every topic."""
     with servers.mosquitto() as server:
+        if isinstance(server, Mosquitto):
+            _embedded.append(server)
         yield server
+        _embedded.clear()
+
+
+_embedded: list[Mosquitto] = []
+LEFT_BEHIND = 1 << 20  # bytes of sessions
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_sessions_left_behind() -> Iterator[None]:
+    """Sessions of a file's bridges end with the file: else they queue what all later tests publish, some 250 MB by the
+    end, and Mosquitto writes all of it each second.
+    """
+    yield
+    for broker in _embedded:
+        saved = broker.data_dir / "data" / "mosquitto.db"
+        if saved.exists() and saved.stat().st_size > LEFT_BEHIND:
+            broker.kill()
+            saved.unlink()
+            broker.start()
+            broker.wait_ready()
 
 
 @pytest.fixture
