@@ -8,8 +8,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 PYTEST := $(BIN)/pytest -q
-# Most tests wait for a server most of the time. A file's tests stay together: they share their servers.
-PARALLEL := -n 3 --dist loadfile
+# Most tests wait for a server most of the time. A file's tests stay together: they share their servers. The order of
+# files is that of tests/conftest.py: long ones first.
+PARALLEL := -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup run test check fmt lint type unit integration faults fuzz soak simulate bench profile properties docs proto lock clean audit sbom tools
 

@@ -9,7 +9,10 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     """Build the Faust app on first use (PEP 562), so that `import app.core` needs neither Faust nor settings."""
     if name == "app":
-        from app.worker.bootstrap import app
+        from app.runtime.allocator import quick_imports
+
+        with quick_imports():
+            from app.worker.bootstrap import app
 
         return app
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -101,7 +101,7 @@ class Seconds:
 
 
 class Ledger(Protocol):
-    """Told of every batch that is done; counts and logs it."""
+    """Notified of every batch that is done; counts and logs the batch."""
 
     def batch_done(self, batch: Batch, work: BatchOutput, written: WriteResult, seconds: Seconds) -> None:
         """A batch is acknowledged. Raises BooksError when a record of it is not accounted for, or twice."""
@@ -111,7 +111,7 @@ class Ledger(Protocol):
 
 
 class PathTracing(Protocol):
-    """Told of the steps of a batch up to the answer of the store; what becomes of it then, the Ledger is told."""
+    """Notified of the steps of a batch up to the answer of the store; of what follows, the Ledger is."""
 
     def taken(self, batch: Batch) -> None:
         """Step 1: `batch` was taken, and waits for its turn."""
@@ -212,7 +212,7 @@ class AccountRows(Protocol):
 class Refusal(StrEnum):
     """Why nobody may speak; the label of a metric."""
 
-    BAD_CREDENTIALS = "bad_credentials"  # no such account, password, token or certificate: which, nobody is told
+    BAD_CREDENTIALS = "bad_credentials"  # no such account, password, token or certificate; the answer never says which
     SLOWED_DOWN = "slowed_down"  # too many failures: wait, and try again
     UNAVAILABLE = "unavailable"  # accounts cannot be asked now: not the fault of whoever asks
 

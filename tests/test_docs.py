@@ -154,7 +154,7 @@ def test_what_is_not_there_yet_is_named() -> None:
 def test_every_field_of_a_rule_and_of_an_alert_is_documented() -> None:
     page = (DOCS / "alerts.md").read_text()
     assert documented(page, "## Rules") == set(_rule_fields())
-    assert documented(page, "## What is told") == {*AlertEvent.__struct_fields__, "delayed"}
+    assert documented(page, "## What an alert event contains") == {*AlertEvent.__struct_fields__, "delayed"}
     states = re.findall(r"^\| `([A-Z]+)` \| ", page.partition("## The life of an alert")[2].partition("<!--")[0], re.M)
     assert states == list(Phase)
     active, history = page.partition("\n## Tables")[2].split("`alert_history` has")

@@ -1,4 +1,4 @@
-"""A rule set tried on readings: what a worker would tell of them. Nothing outside of it changes."""
+"""A rule set tried on readings: which alerts a worker would send for them. Nothing else changes."""
 
 from app.core.alerts.evaluate import evaluate
 from app.core.model.alert_event import AlertEvent

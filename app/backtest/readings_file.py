@@ -89,7 +89,9 @@ def _csv(path: Path, file: TextIO, schema: Schema) -> Iterator[tuple[int, bytes]
     try:
         if not {"time", "timestamp"} & set(rows.fieldnames or ()):
             found = ", ".join(rows.fieldnames or ()) or "nothing"
-            raise PermanentError(f"{path}: the first line has to name a column time or timestamp; it names {found}")
+            raise PermanentError(
+                f"{path}: the first line has to name a column time or timestamp; the columns are {found}"
+            )
         for row in rows:
             if None in row:  # what csv calls the cells beyond the last column
                 raise PermanentError(f"{path}:{rows.line_num}: more cells than the first line has columns")

@@ -52,7 +52,7 @@ def text_of(path: Path) -> bytes:
     except OSError as error:
         raise PermanentError(f"cannot read {path}: {error.strerror}") from error
     if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise PermanentError(f"{path} is UTF-16: save it as UTF-8")
+        raise PermanentError(f"{path} is UTF-16: save the file as UTF-8")
     return text.removeprefix(codecs.BOM_UTF8)
 
 

@@ -1,4 +1,4 @@
-"""`iot-stream`: the list of its commands. Only the one that is asked for is imported, so that --help is quick."""
+"""`iot-stream`: the list of its commands. Only the command that is asked for is imported, so that --help is quick."""
 
 import importlib
 import sys
@@ -13,11 +13,11 @@ COMMANDS = {
     "run": ("stack", "Start everything with a simulated fleet, and show what happens. No Docker needed."),
     "up": ("stack", "Start everything: Kafka, PostgreSQL, Mosquitto, bridge, worker, notifier, fleet."),
     "down": ("stack", "Stop everything `up` started, in order, losing nothing."),
-    "status": ("stack", "Each process of the stack and how it is. Exit code 1 if one is not well."),
+    "status": ("stack", "Each process of the stack and how it is. Exit code 1 if a process is not well."),
     "worker": ("programs", "Run one worker: `faust -A app worker` with the right settings."),
     "bridge": ("programs", "Bring MQTT messages into Kafka, acknowledged once Kafka has them."),
     "notifier": ("programs", "Send alerts from Kafka to MQTT users/<id>/alerts."),
-    "ingest": ("ingest", "Take telemetry in by HTTP, TCP, gRPC and QUIC, several of them in one process."),
+    "ingest": ("ingest", "Take telemetry in by HTTP, TCP, gRPC and QUIC, several gateways in one process."),
     "grpc": ("ingest", "Take batches of metrics and events in over gRPC: a UNIX socket, and TLS."),
     "http": ("ingest", "Take telemetry in over HTTP: JSON, NDJSON, protobuf, Influx lines."),
     "tcp": ("ingest", "Take JSON lines or Influx lines in over TCP and TLS, acknowledged once Kafka has them."),
@@ -30,7 +30,7 @@ COMMANDS = {
     "schema": ("data", "Your own columns: the SQL for them, and whether the database has them."),
     "users": ("data", "Manage the accounts of devices, for MQTT and the gateways, and their tokens."),
     "alerts": ("rules", "The open alerts, what was sent, and snooze, ack, disable, enable."),
-    "rules": ("rules", "Check, try and store rule sets; see what they would have sent."),
+    "rules": ("rules", "Check, try and store rule sets; see what the rules would have sent."),
     "trace": ("inspect", "Where one message is now: stored, dead-lettered, waiting or not seen; and its spans."),
     "tap": ("inspect", "Show live records of Kafka, dead letters, alerts or MQTT, decoded."),
     "top": ("stack", "Watch a deployment: rates, lag, books, alerts, of every process and partition."),
@@ -48,7 +48,7 @@ def main() -> None:
     except IotStreamError as error:
         print(f"iot-stream: {error}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:  # while it is imported; Typer sees to it afterwards
+    except KeyboardInterrupt:  # while the command is imported; Typer handles the signal afterwards
         sys.exit(130)
 
 
@@ -66,12 +66,19 @@ def build(wanted: str | None) -> typer.Typer:
     )
     cli.callback()(_group)
     for name, (_, summary) in COMMANDS.items():
-        command: Any = getattr(importlib.import_module(module_of(name)), name) if name == wanted else _unused
+        command = _command(name) if name == wanted else _unused
         if isinstance(command, typer.Typer):
             cli.add_typer(command, name=name, help=summary)
         else:
             cli.command(name, short_help=summary)(command)
     return cli
+
+
+def _command(name: str) -> Any:
+    from app.runtime.allocator import quick_imports  # costs --help 10 ms
+
+    with quick_imports():
+        return getattr(importlib.import_module(module_of(name)), name)
 
 
 def module_of(name: str) -> str:
@@ -82,7 +89,7 @@ def module_of(name: str) -> str:
 
 
 def _group() -> None:
-    """Makes this a group even when it has one command."""
+    """Makes the command line a group even when it has one command."""
 
 
 def _unused() -> None:

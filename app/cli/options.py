@@ -1,4 +1,4 @@
-"""What several commands share: the directory of the local stack, a line for the person who started it, a terminal."""
+"""Options and output of several commands: the directory of the local stack, a line for its starter, a terminal."""
 
 import logging
 import os
@@ -25,9 +25,14 @@ Directory = Annotated[Path | None, typer.Option("--dir", help="Where data, logs 
 
 
 def say(line: str) -> None:
-    """Print one line on standard error, unless that was closed: what goes on must not end with who looks on."""
+    """Print one line on standard error, unless it was closed: the program must not end with its terminal."""
     with suppress(OSError):
         print(line, file=sys.stderr, flush=True)
+
+
+def escape_unencodable() -> None:
+    """Have standard output write `\\xe9` for a character that the terminal's encoding does not have."""
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # typed as any TextIO
 
 
 def past(text: str, option: str) -> timedelta:
@@ -42,7 +47,7 @@ def past(text: str, option: str) -> timedelta:
 
 def ways_in(text: str) -> tuple[str, ...]:
     """The gateways that the value `text` of --ingest names, in the order of WAYS; none for an empty text. Raises
-    BadParameter for an unknown one.
+    BadParameter for an unknown name.
     """
     return _among(text, WAYS, "--ingest")
 
@@ -57,13 +62,13 @@ def ways_out(text: str) -> tuple[str, ...]:
 def _among(text: str, every: tuple[str, ...], option: str) -> tuple[str, ...]:
     names = [name for part in text.split(",") if (name := part.strip().lower())]
     if unknown := [name for name in names if name not in (*every, "all")]:
-        what = f"{', '.join(map(repr, unknown))}: there are {', '.join(every)}, and all for all of them"
+        what = f"{', '.join(map(repr, unknown))}: name {', '.join(every)}, or all"
         raise typer.BadParameter(what, param_hint=option)
     return every if "all" in names else tuple(name for name in every if name in names)
 
 
 def quiet() -> None:
-    """Let clients of servers log nothing: what they have to say is in the answer."""
+    """Let clients of servers log nothing: their errors are in the command's answer."""
     logging.disable(logging.CRITICAL)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 

@@ -1,6 +1,6 @@
 """A client of the gRPC gateway: events and metrics in, acks out once Kafka has them; docs/protocols.md shows it.
 
-What it is made of is imported when it is asked for: who sends over QUIC needs no gRPC.
+A part is imported when it is asked for: a sender over QUIC needs no gRPC.
 """
 
 import importlib

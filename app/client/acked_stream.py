@@ -10,8 +10,8 @@ class AckedStream(Protocol):
     """`put` may be called by one task while another waits for `next_ack`. To be closed."""
 
     async def put(self, batch: SentBatch) -> None:
-        """Take a batch, behind the others, once there is room. Raises TransientError, PermanentError: the stream is
-        over, and `left` says what has no ack.
+        """Take a batch, behind the batches before it, once there is room. Raises TransientError, PermanentError: the
+        stream is over, and `left` says what has no ack.
         """
 
     def end(self) -> None:

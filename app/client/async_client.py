@@ -31,7 +31,7 @@ from app.runtime.rpc.channel import ClientCredentials, open_channel
 from app.runtime.rpc.failed_call import words
 
 T = TypeVar("T")
-log = logging.getLogger("iot_stream.client")  # a library's own: who uses it decides where it goes
+log = logging.getLogger("iot_stream.client")  # a library's own: its user decides where the lines go
 
 
 def log_failure(failures: int, pause: float, error: BaseException) -> None:
@@ -55,7 +55,7 @@ class AsyncIngestClient:
         require_upb()
         self._credentials, self._pace, self._failed = credentials or ClientCredentials(), pace or Pace(), failed
         self._channel = open_channel(target, self._credentials)
-        self._stub = cast("Any", IngestStub(self._channel))  # its calls are those of grpc.aio
+        self._stub = cast("Any", IngestStub(self._channel))  # its calls are grpc.aio's
 
     async def __aenter__(self) -> Self:
         return self
@@ -68,7 +68,7 @@ class AsyncIngestClient:
         await self._channel.close()
 
     async def push(self, items: Iterable[Item], force_flush: bool = False) -> Acked:
-        """Send items of one kind, in batches one after another; returns once Kafka has each that is not refused.
+        """Send items of one kind, in batches one after another; returns once Kafka has each item that is not refused.
 
         `force_flush`: and all that the gateway had taken before. Raises NotAckedError and GatewayRefusedError, which
         have the items without an ack, and TypeError for items of two kinds.
@@ -81,11 +81,11 @@ class AsyncIngestClient:
         return joined(answers)
 
     async def stream(self, items: AsyncIterable[Item] | Iterable[Item]) -> AsyncGenerator[Acked, None]:
-        """Send items of one kind without waiting for each ack; yields what became of each batch, once Kafka has it.
+        """Send items of one kind without waiting for each ack; yields the outcome of each batch, once Kafka has it.
 
-        Items are read as fast as acks are looked at. Whoever leaves off early closes it (contextlib.aclosing): what was
-        not yielded by then may be sent or not. Raises as `push`; and what `items` raises, once what it gave is
-        acknowledged.
+        Items are read as fast as acks are looked at. A caller that stops early closes the iterator
+        (contextlib.aclosing): what was not yielded by then may be sent or not. Raises as `push`; and what `items`
+        raises, once what it gave is acknowledged.
         """
         sending = self.sending()
         feeding = asyncio.create_task(Feeder(sending, self._pace).feed(items))
@@ -99,21 +99,21 @@ class AsyncIngestClient:
             await sending.close()
 
     def sending(self) -> Sending:
-        """A stream by hand, for who makes batches: `put`, `end`, `next_ack`, `close`. To be called in the
+        """A stream by hand, for callers that make batches: `put`, `end`, `next_ack`, `close`. To be called in the
         event loop.
         """
         return Sending(self._open, self._pace, self._failed)
 
     async def flush(self) -> int:
-        """Return once all that the gateway has taken, from anybody, is in Kafka: how many records waited. Raises
+        """Return once all that the gateway has taken, from any client, is in Kafka: how many records waited. Raises
         NotAckedError and GatewayRefusedError, without items.
         """
         answer = await self._tried(lambda: self._call(self._stub.Flush, FlushRequest()), list)
         return int(answer.flushed)
 
     async def health(self) -> GetHealthResponse:
-        """How the gateway does. Asked once: raises NotAckedError when it cannot be reached now, GatewayRefusedError
-        when it refuses to say.
+        """The gateway's health. Asked once: raises NotAckedError when the gateway cannot be reached now,
+        GatewayRefusedError when it refuses the call.
         """
         try:
             return cast("GetHealthResponse", await self._call(self._stub.GetHealth, GetHealthRequest()))
@@ -121,7 +121,7 @@ class AsyncIngestClient:
             raise (given_up(error, 0) if may_pass(error) else refused(error)) from None
 
     async def _push(self, batch: SentBatch, force_flush: bool, left: Callable[[], list[Item]]) -> Acked:
-        """What became of the batch; an ack that cannot be one is asked for again, as one that did not come is."""
+        """The outcome of the batch; an ack that cannot be valid is asked for again, as a missing ack is."""
 
         async def settled() -> Acked:
             acked = batch.settle(await self._pushed(batch, force_flush))
@@ -149,7 +149,7 @@ class AsyncIngestClient:
         return cast("Call", method(metadata=self._credentials.metadata()))
 
     async def _tried(self, call: Callable[[], Awaitable[T]], left: Callable[[], list[Item]]) -> T:
-        """What `call` answers, however often it takes."""
+        """The answer of `call`, which is tried again while its failure may pass."""
 
         def pause(state: RetryCallState) -> float:
             error = state.outcome.exception() if state.outcome else None

@@ -1,4 +1,6 @@
-"""The client for programs without an event loop: the same calls, which wait. A thread of its own does the work."""
+"""The client for programs without an event loop: the same calls, which wait. A thread of the client's own does the
+work.
+"""
 
 import asyncio
 import threading
@@ -49,15 +51,17 @@ class IngestClient:
             self._end()
 
     def push(self, items: Iterable[Item], force_flush: bool = False) -> Acked:
-        """Send items of one kind; returns once Kafka has each that is not refused. Raises as AsyncIngestClient.push."""
+        """Send items of one kind; returns once Kafka has each item that is not refused. Raises as
+        AsyncIngestClient.push.
+        """
         return self._wait(self._client.push(list(items), force_flush))
 
     def stream(self, items: Iterable[Item]) -> Iterator[Acked]:
-        """Send items of one kind without waiting for each ack; yields what became of each batch, once Kafka has it.
+        """Send items of one kind without waiting for each ack; yields the outcome of each batch, once Kafka has it.
 
-        `items` are read in the caller's thread, whenever an ack is asked for, and go out as full batches: one that
-        gives them slowly is better pushed. Raises as `push`, and at once what `items` raises: of what it gave before,
-        that may be in Kafka or not of which nothing was yielded.
+        `items` are read in the caller's thread, whenever an ack is asked for, and go out as full batches: items
+        that come slowly are better pushed. Raises as `push`, and at once what `items` raises: items before that, whose
+        outcome was not yielded, may be in Kafka or not.
         """
         sending = self._wait(self._sending())
         try:
@@ -78,7 +82,7 @@ class IngestClient:
         return self._wait(self._client.flush())
 
     def health(self) -> GetHealthResponse:
-        """How the gateway does. Asked once; raises as AsyncIngestClient.health."""
+        """The gateway's health. Asked once; raises as AsyncIngestClient.health."""
         return self._wait(self._client.health())
 
     async def _made(self, target: str, credentials: ClientCredentials | None, failed: Failed) -> AsyncIngestClient:
@@ -88,7 +92,7 @@ class IngestClient:
         return self._client.sending()
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of what runs in the thread; it is cancelled there when waiting for it is interrupted."""
+        """The result of a coroutine in the thread; the coroutine is cancelled when waiting for it is interrupted."""
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()

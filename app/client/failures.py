@@ -1,7 +1,7 @@
-"""How a call failed -> whether it helps to try again, and when; and what a client raises when it does not.
+"""The failure of a call -> whether to try again, and when; and what a client raises when a repeat is of no use.
 
-What is raised has the items that were not acknowledged: nothing is lost by a failure, whoever catches it has them. Some
-of them may be in Kafka all the same, as an ack may be lost on its way; sent again they are stored once.
+An error has the items that were not acknowledged: nothing is lost by a failure, as the caller has the items. Some of
+them may be in Kafka all the same, as an ack may be lost on its way; items that are sent again are stored once.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ BELIEVED = 3  # times in a row that a gateway may say "at once"
 
 
 class NotAckedError(TransientError):
-    """The gateway could not be reached, or did not answer, for as long as there was patience; `items` have no ack."""
+    """The gateway could not be reached, or did not answer, within the patience of the client; `items` have no ack."""
 
     def __init__(self, message: str, items: Sequence[Item] = ()) -> None:
         super().__init__(message)
@@ -45,7 +45,7 @@ def may_pass(error: BaseException) -> bool:
 def pause_after(error: BaseException, failures: int, pace: Pace) -> float:
     """Seconds until the next try after so many failures in a row (1: the first).
 
-    A gateway that says when is obeyed, unless it says so in vain: then the pauses grow all the same.
+    A pause that the gateway asks for is kept, unless it was of no use several times: then the pauses grow all the same.
     """
     own = delay(failures - 1, pace.first_pause, pace.longest_pause)
     wanted = wanted_pause(error)

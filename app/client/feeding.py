@@ -1,4 +1,4 @@
-"""Items of somebody's own source -> batches of a stream, as full as they come within a moment."""
+"""Items of a caller's source -> batches of a stream, as full as they come within a moment."""
 
 import asyncio
 from collections.abc import AsyncIterable, Iterable
@@ -7,7 +7,7 @@ from app.client.acked_stream import AckedStream
 from app.client.pace import Pace
 from app.client.sent_batch import Batcher, Item
 
-TURN = 1000  # items of a source that never waits, until others have a turn
+TURN = 1000  # items of a source that never waits, until other tasks have a turn
 
 
 class Feeder:
@@ -16,11 +16,11 @@ class Feeder:
     def __init__(self, sending: AckedStream, pace: Pace) -> None:
         self._sending, self._pace = sending, pace
         self._batcher = Batcher(pace)
-        self._one = asyncio.Lock()  # from the making of a batch until it is put: batches are put in their order
+        self._one = asyncio.Lock()  # held from the making of a batch until it is put: batches are put in their order
 
     async def feed(self, items: AsyncIterable[Item] | Iterable[Item]) -> None:
-        """Put all items, and end the sending: a batch when it is full, and what has gathered every Pace.linger seconds.
-        What `items` raises is raised after what it gave before was put.
+        """Put all items, and end the sending: a batch when it is full, and the gathered items every Pace.linger
+        seconds. What `items` raises is raised after the items before it were put.
 
         Raises what ends the sending.
         """

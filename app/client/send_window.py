@@ -1,4 +1,4 @@
-"""The batches of a stream between their making and their ack: which is to be sent next, and what of them is open.
+"""The batches of a stream between their making and their ack: which is to be sent next, and which are open.
 
 Pure: no clock and no I/O; `now` is in seconds, of a clock that only goes forward.
 """
@@ -12,7 +12,7 @@ from app.protobuf.metrics_pb2 import BatchAck
 
 
 class SendWindow:
-    """In order, whatever fails: what has no ack is sent again before anything that comes after it."""
+    """Keeps the order, whatever fails: a batch without an ack is sent again before any later batch."""
 
     def __init__(self) -> None:
         self._waiting: list[tuple[int, SentBatch]] = []  # a heap, by the number of the batch: a number stands once
@@ -41,9 +41,9 @@ class SendWindow:
         return batch
 
     def settle(self, ack: BatchAck) -> Acked | None:
-        """What became of a batch; None: items of it were put off, and it waits to be sent again.
+        """The outcome of a batch; None: some of its items were put off, and it waits to be sent again.
 
-        Raises WireError for an ack of no batch that was sent, or of other items than it has.
+        Raises WireError for an ack of no batch that was sent, or of items that its batch lacks.
         """
         batch = self._sent.get(ack.batch_id)
         if batch is None:
@@ -55,13 +55,13 @@ class SendWindow:
         return acked
 
     def again(self) -> None:
-        """The stream is gone: what was sent on it, and has no ack, is to be sent on the next."""
+        """The stream is gone: batches that were sent on it, and have no ack, are to be sent on the next."""
         for batch in self._sent.values():
             self.put(batch)
         self._sent.clear()
 
     def sent_since(self) -> float | None:
-        """When the oldest batch was sent that has no ack, by the clock of `next`; None: there is none."""
+        """When the oldest batch without an ack was sent, by the clock of `next`; None: all have one."""
         return min((batch.sent_at for batch in self._sent.values()), default=None)
 
     def left(self) -> Iterator[Item]:

@@ -25,16 +25,16 @@ PUT_OFF = TransientError(f"the gateway takes items of a batch later ({LATER})")
 
 
 class Sending:
-    """A stream of batches in one event loop. To be closed, or what runs in it goes on."""
+    """A stream of batches in one event loop. To be closed, or its tasks go on."""
 
     def __init__(self, open_call: Open, pace: Pace, failed: Failed) -> None:
         self._open, self._pace, self._failed = open_call, pace, failed
         self._window = SendWindow()
-        self._acked: deque[Acked] = deque()  # that nobody has looked at
+        self._acked: deque[Acked] = deque()  # acks that were not looked at yet
         self._ended = False  # nothing more will be put
         self._failures = 0
         self._held_until = 0.0  # nothing is sent before
-        self._progress = time.monotonic()  # the last ack, or the first batch that waits for one
+        self._progress = time.monotonic()  # the last ack, or the first batch that waits for an ack
         self._changed = asyncio.Event()
         self._running = asyncio.create_task(self._run(), name="sending")
         self._running.add_done_callback(lambda _: self._changed.set())
@@ -45,8 +45,8 @@ class Sending:
         return len(self._window) + len(self._acked) >= self._pace.in_flight
 
     async def put(self, batch: SentBatch) -> None:
-        """Send a batch after the others; waits while it is full. Raises what ended the sending: NotAckedError,
-        GatewayRefusedError.
+        """Send a batch after the batches before it; waits while the stream is full. Raises what ended the sending:
+        NotAckedError, GatewayRefusedError.
         """
         await self._until(lambda: not self.full or self._running.done())
         self._raise()
@@ -77,7 +77,7 @@ class Sending:
         self._running.cancel()
         await asyncio.wait({self._running})
         if not self._running.cancelled():
-            self._running.exception()  # it was told, or nobody waits for it
+            self._running.exception()  # the error was reported, or no caller waits for it
 
     def left(self) -> list[Item]:
         """The items without an ack, in order."""
@@ -100,7 +100,7 @@ class Sending:
             await self._attempt()
 
     async def _attempt(self) -> None:
-        """One stream and, unless all is acknowledged, the pause after it."""
+        """Run one stream and, unless all is acknowledged, the pause after it."""
         failure: BaseException = ENDED
         try:
             await self._stream()
@@ -116,7 +116,7 @@ class Sending:
         return patience is not None and time.monotonic() - self._progress > patience
 
     def _pause(self, failure: BaseException) -> float:
-        """Seconds until the next try. Raises when there is none."""
+        """Seconds until the next try. Raises when no further try is allowed."""
         if not may_pass(failure):
             raise refused(failure, self.left())
         if self._impatient:
@@ -127,7 +127,7 @@ class Sending:
         return pause
 
     async def _stream(self) -> None:
-        """Until the gateway ends it, or all that there will be is acknowledged. Raises RpcError, TransientError."""
+        """Run until the gateway ends the stream, or the last batch is acknowledged. Raises RpcError, TransientError."""
         first = self._window.next(time.monotonic())
         assert first is not None
         call = self._open(first)
@@ -148,7 +148,7 @@ class Sending:
                 batch = await self._following()
             await call.done_writing()
         except (grpc.RpcError, asyncio.InvalidStateError):
-            pass  # the stream is over: who reads it is told why
+            pass  # the stream is over: its reader gets the error
 
     async def _following(self) -> SentBatch | None:
         """The next batch; None: all are acknowledged, and no other will come."""
@@ -170,7 +170,7 @@ class Sending:
             self._changed.set()
 
     async def _ack(self, call: Call) -> BatchAck | None:
-        """The next ack; None: the gateway has ended the stream. Raises TransientError when it takes too long."""
+        """The next ack; None: the gateway has ended the stream. Raises TransientError when the ack takes too long."""
         reading = asyncio.ensure_future(call.read())
         while not reading.done():
             since = self._window.sent_since()

@@ -1,4 +1,4 @@
-"""Items of one kind -> batches within the limits, and what becomes of each item of a batch."""
+"""Items of one kind -> batches within the limits, and the outcome of each item of a batch."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,30 +11,31 @@ from app.protobuf.metrics_pb2 import BatchAck, Metric, MetricBatch
 
 Item: TypeAlias = Event | Metric
 
-LATER = "rate_limited"  # a gateway's reason for an item that is good, and that it takes another time
+LATER = "rate_limited"  # a gateway's reason for a good item that it will take later
 ITEM_OVERHEAD = 8  # bytes of an item in its batch, beside its own
 
 
 class RefusedItem(NamedTuple):
-    """An item that no gateway will ever take as it is."""
+    """An item that no gateway will ever take unchanged."""
 
-    index: int  # type: ignore[assignment]  # within all that was sent, by one push or on one stream
+    # Among all items of one push or one stream.
+    index: int  # type: ignore[assignment]  # a tuple has a method `index`, which is not called
     reason: str  # of the closed set in docs/protocols.md
     error: str  # for a person
     item: Item
 
 
 class Acked(NamedTuple):
-    """What became of items that were sent one after another: those that are not refused are in Kafka."""
+    """The outcome of items that were sent one after another: items that are not refused are in Kafka."""
 
-    first: int  # which of all that was sent is the first of them
+    first: int  # index of the first of them among all items sent
     accepted: int
     refused: Sequence[RefusedItem]
     items: Sequence[Item]  # all of them, as they were sent: with a time
 
 
 def joined(answers: Sequence[Acked]) -> Acked:
-    """What became of all of one push, of the answers to its batches in their order."""
+    """The outcome of one push, from the answers to its batches in their order."""
     return Acked(
         0,
         sum(one.accepted for one in answers),
@@ -52,14 +53,14 @@ class SentBatch:
         """`number`: 1 of the first batch, and so on; `first`: the place of its first item in all that is sent."""
         message.batch_id = number
         self.number, self._first, self._message = number, first, message
-        self.request = message  # what is to be sent: all of it, or what was put off
-        self.sent_at = 0.0  # when it was sent last; monotonic
+        self.request = message  # to be sent: all items, or the items that were put off
+        self.sent_at = 0.0  # when the batch was sent last; monotonic
         self._open: Sequence[int] = range(len(self.items))  # which items `request` has
         self._accepted, self._refused = 0, list[RefusedItem]()
 
     @property
     def items(self) -> Sequence[Item]:
-        """All of its items, as they are sent: with a time."""
+        """All items of the batch, as they are sent: with a time."""
         return items_of(self._message)
 
     @property
@@ -141,12 +142,12 @@ def batches(items: Iterable[Item], pace: Pace) -> Iterator[SentBatch]:
 def batch_of(items: Sequence[Item], number: int = 0) -> EventBatch | MetricBatch:
     """One message of copies of the items, at least one and all of one kind.
 
-    A metric without a time gets that of now, here and once: the gateway would give it that of its arrival, another one
-    each time that it is sent, and it would be stored as often.
+    A metric without a time gets the present time once, in this copy: the gateway would give it the time of each
+    arrival, and a metric that is sent twice would be stored twice.
     """
     if isinstance(items[0], Event):
-        return EventBatch(batch_id=number, events=items)  # type: ignore[arg-type]
-    made = MetricBatch(batch_id=number, metrics=items)  # type: ignore[arg-type]
+        return EventBatch(batch_id=number, events=items)  # type: ignore[arg-type]  # all are of one kind
+    made = MetricBatch(batch_id=number, metrics=items)  # type: ignore[arg-type]  # as above
     now = time.time_ns() // 1000
     for metric in made.metrics:
         if not metric.time_us:

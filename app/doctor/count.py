@@ -1,8 +1,9 @@
-"""The count: in, the newest committed records of the input topic; out, those that are neither a row nor a dead letter.
+"""The count: in, the newest committed records of the input topic; out, the records that are neither a row nor a dead
+letter.
 
-Each record is decoded as a worker does it, and looked up where it must be: its row in the database, else its envelope
-on the dead-letter topic. It trusts no counter, so it finds what the books of a worker cannot: rows deleted since, or
-lost by the database.
+Each record is decoded as a worker decodes, and looked up where it must be: its row in the database, else its envelope
+on the dead-letter topic. The count trusts no counter, so it finds what the books of a worker cannot: rows deleted
+since, or lost by the database.
 """
 
 import asyncio
@@ -34,7 +35,7 @@ from app.postgres.sqlstate import DATABASE_ERRORS, words
 from app.settings import Settings
 
 AREA = "count"
-CENTURY = 100 * 365 * 86400.0  # a worker judged the time when it read the record; here any time will do
+CENTURY = 100 * 365 * 86400.0  # a worker judged the time when it read the record; the count takes any time
 TIMEOUT_MS = 10_000
 EXAMPLES = 3
 
@@ -49,14 +50,14 @@ class Tally(NamedTuple):
 
     rows: int
     dead: int
-    carried_out: int  # settings, status and the like: they overwrite one another, so nobody can look them up
+    carried_out: int  # settings, status and the like: they overwrite one another, so they cannot be looked up
     left_out: int  # by change of value
-    doubtful: list[tuple[int, str]]  # those it would have kept, as it is set now
-    missing: list[tuple[int, str]]  # (offset, what it is)
+    doubtful: list[tuple[int, str]]  # (offset, reading) that change of value would have kept, as it is set now
+    missing: list[tuple[int, str]]  # (offset, reading or error)
 
 
 async def look(settings: Settings, newest: int) -> list[Finding]:
-    """Count the `newest` committed records of every partition. Never raises for an outage: it is a finding."""
+    """Count the `newest` committed records of every partition. Never raises for an outage, which is a finding."""
     try:
         connection = await connect(settings, "iot-stream doctor")
         try:
@@ -78,14 +79,14 @@ def report(settings: Settings, tallies: dict[int, Tally]) -> list[Finding]:
             examples = "; ".join(f"offset {offset}: {what}" for offset, what in tally.missing[:EXAMPLES])
             what = f"partition {partition}: {len(tally.missing)} committed records are no row and no dead letter: "
             cure = (
-                f"if nobody deleted them: stop the workers, set group {settings.group_id} back to offset "
-                f"{tally.missing[0][0]} of {settings.kafka_topic}-{partition} and start them; rows that are there stay"
+                f"if the rows were not deleted: stop the workers, set group {settings.group_id} back to offset "
+                f"{tally.missing[0][0]} of {settings.kafka_topic}-{partition} and start them; rows in the table stay"
             )
             found.append(broken(AREA, what + examples, cure))
         if tally.doubtful:
             examples = "; ".join(f"offset {offset}: {what}" for offset, what in tally.doubtful[:EXAMPLES])
             what = f"partition {partition}: {len(tally.doubtful)} readings are no row, though the change of value that "
-            cure = "if it was changed since, or they were deleted, all is well; else as for records that are missing"
+            cure = "if the setting was changed since, or rows were deleted, all is well; else as for missing records"
             found.append(warning(AREA, f"{what}is set now would keep them: {examples}", cure))
     numbers = zip((0, 0, 0, 0), *(tally[:4] for tally in tallies.values()), strict=True)
     rows, dead, carried_out, left_out = map(sum, numbers)
@@ -140,7 +141,7 @@ async def _judged(
     readings: Sequence[tuple[Any, Reading]],
     missing: list[tuple[int, str]],
 ) -> tuple[int, list[tuple[int, str]], list[tuple[int, str]]]:
-    """Of the missing ones: how many change of value left out, those it would have kept, and those that are lost."""
+    """Of `missing`: how many change of value left out, the readings it would have kept, and the lost readings."""
     if not missing:
         return 0, [], []
     offsets = {offset for offset, _ in missing}
@@ -148,7 +149,7 @@ async def _judged(
     book, since = RuleBook(schema), dict[str, float]()
     for row in await connection.fetch(ROWS_OF, list(users)):
         since[row[0]] = row[2].timestamp()
-        if book.apply([(row[0], row[1])]) and row[3]:  # refused: what was accepted before is in force
+        if book.apply([(row[0], row[1])]) and row[3]:  # refused: what was accepted before holds
             book.apply([(row[0], row[3])])
 
     def policy(user_id: str, device_id: str) -> Policy | None:
@@ -174,7 +175,7 @@ async def _read(consumer: AIOKafkaConsumer, tp: TopicPartition, end: int, newest
 async def _missing(
     letters: _Letters, tp: TopicPartition, first: int, wanted: Sequence[tuple[Any, str]]
 ) -> list[tuple[int, str]]:
-    """Those of `wanted` that are not on the dead-letter topic, by offset; a redelivered one counts as its first."""
+    """The records of `wanted` that are not on the dead-letter topic, by offset; a redelivery counts as its first."""
     if not wanted:
         return []
     recent = await letters.since(tp, first)
@@ -187,7 +188,9 @@ async def _missing(
 
 
 def _sort(settings: Settings, records: Sequence[Any]) -> tuple[list[tuple[Any, Reading]], int, list[tuple[Any, str]]]:
-    """Records that must be rows, the number of others that are carried out, and those that must be dead letters."""
+    """Records that must be rows, the number of records carried out without a row, and records that must be dead
+    letters.
+    """
     limits = DecodeLimits(CENTURY, CENTURY, settings.payload_max_bytes, settings.payload_max_depth)
     decode, now_ms = Decoder(limits, settings.telemetry_schema).decode, int(time.time() * 1000)
     readings, carried_out, dead = [], 0, []

@@ -34,7 +34,7 @@ _UNIQUE = """SELECT array_agg(attname::text) FROM pg_index JOIN pg_attribute ON 
 
 
 async def look(settings: Settings) -> list[Finding]:
-    """Everything about the database; a single finding when nobody answers. Never raises for an outage."""
+    """All findings about the database; a single finding when it does not answer. Never raises for an outage."""
     try:
         connection = await connect(settings, "iot-stream doctor")
         try:
@@ -44,7 +44,7 @@ async def look(settings: Settings) -> list[Finding]:
         finally:
             await connection.close(timeout=5)
     except DATABASE_ERRORS as error:
-        cure = advice(error) or "start it, or set IOT_DATABASE_URL to where it is"
+        cure = advice(error) or "start the database, or set IOT_DATABASE_URL to its address"
         return [broken(AREA, f"the database does not answer: {words(error)}", cure)]
 
 
@@ -62,12 +62,12 @@ async def _server(connection: Connection) -> list[Finding]:
     found = [ok(AREA, server)]
     if row["readonly"]:
         cure = "name all hosts in IOT_DATABASE_URL with target_session_attrs=read-write, or end the read-only mode"
-        found.append(broken(AREA, "it is read-only", cure))
+        found.append(broken(AREA, "the database is read-only", cure))
     theirs = row["now"].timestamp()
     skew = 0.0 if begun <= theirs <= ended else min(theirs - begun, theirs - ended, key=abs)
     if abs(skew) > SKEW_SECONDS:
         own_time = datetime.fromtimestamp(ended, UTC).isoformat(timespec="seconds")
-        what = f"its clock differs from this machine's by {skew:+.1f} s (here it is {own_time})"
+        what = f"the database's clock differs from this machine's by {skew:+.1f} s (here: {own_time})"
         return [*found, warning(AREA, what, "set both by NTP: a worker refuses readings by its own clock")]
     return [*found, ok(AREA, f"its clock is right to {abs(skew):.1f} s")]
 
@@ -91,9 +91,9 @@ async def _schema(connection: Connection, schema: Schema) -> list[Finding]:
 
 
 async def _steps(connection: Connection) -> list[Finding]:
-    """Whether the schema is the one this program was made for."""
+    """Whether the schema is the schema that this program was made for."""
     if not await connection.fetchval("SELECT to_regclass('iot_migrations') IS NOT NULL"):
-        return [warning(AREA, "the schema is that of a version before there were migrations", MIGRATE)]
+        return [warning(AREA, "the schema is of a version without migrations", MIGRATE)]
     if not await connection.fetchval("SELECT has_table_privilege('iot_migrations', 'SELECT')"):
         return []
     states = await status(connection, known())
@@ -121,7 +121,9 @@ async def _rules(connection: Connection, schema: Schema) -> list[Finding]:
     rows = await connection.fetch("SELECT user_id, rules::text FROM user_configs")
     refused = RuleBook(schema).apply(map(tuple, rows))
     found = [
-        warning(AREA, f"the rules of {one.user_id} are refused: {'; '.join(one.reasons)}", "mend them in user_configs")
+        warning(
+            AREA, f"the rules of {one.user_id} are refused: {'; '.join(one.reasons)}", "mend the rules in user_configs"
+        )
         for one in refused
     ]
     return found or [ok(AREA, f"rules of {len(rows)} user{'s' * (len(rows) != 1)}, all valid")]

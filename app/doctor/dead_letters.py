@@ -17,8 +17,8 @@ TIMEOUT_MS = 10_000
 
 
 async def look(settings: Settings) -> list[Finding]:
-    """The reasons of the newest dead letters, NEWEST of each partition, and how many there are; nothing where the topic
-    is missing, which Kafka's own findings say.
+    """The reasons of the newest dead letters, NEWEST of each partition, and how many the topic keeps; nothing where the
+    topic is missing, which Kafka's own findings say.
     """
     topic = settings.kafka_dlq_topic
     try:
@@ -27,7 +27,7 @@ async def look(settings: Settings) -> list[Finding]:
             return []
         kept, reasons = await _newest(settings, [TopicPartition(topic, number) for number in range(count)])
     except (KafkaError, OSError, TransientError, PermanentError) as error:
-        return [warning(AREA, f"they cannot be read: {error!r}", "see what kafka says")]
+        return [warning(AREA, f"dead letters cannot be read: {error!r}", "see the findings on kafka")]
     if not kept:
         return [ok(AREA, "none are kept")]
     counts = ", ".join(f"{reason} {number}" for reason, number in reasons.most_common())

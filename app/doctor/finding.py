@@ -1,4 +1,4 @@
-"""What a look at one thing has found: how bad it is, what it is, and what to do about it."""
+"""A finding: how bad it is, what was found, and what to do about it."""
 
 from collections.abc import Iterable
 from enum import IntEnum
@@ -14,7 +14,7 @@ class Level(IntEnum):
 
 
 class Finding(NamedTuple):
-    """One line of the report. `cure` is empty where there is nothing to do."""
+    """One line of the report. `cure` is empty where nothing has to be done."""
 
     level: Level
     area: str  # kafka, database, mqtt, worker, gateway, sink, count
@@ -28,15 +28,15 @@ def ok(area: str, what: str) -> Finding:
 
 
 def warning(area: str, what: str, cure: str) -> Finding:
-    """A finding that it works, and somebody should look."""
+    """A finding that a part works, and an operator should look."""
     return Finding(Level.WARNING, area, what, cure)
 
 
 def broken(area: str, what: str, cure: str) -> Finding:
-    """A finding that it does not work, or a promise is not kept."""
+    """A finding that a part does not work, or a promise is not kept."""
     return Finding(Level.BROKEN, area, what, cure)
 
 
 def worst(findings: Iterable[Finding]) -> Level:
-    """The worst level of all findings; OK when there is none."""
+    """The worst level of all findings; OK without findings."""
     return max((finding.level for finding in findings), default=Level.OK)

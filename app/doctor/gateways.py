@@ -1,4 +1,4 @@
-"""A running gateway, by its own words: does it take what is sent, and whom does it refuse."""
+"""A running gateway, by its own metrics: does it take records, and whom does it refuse."""
 
 from collections.abc import Mapping
 
@@ -12,12 +12,12 @@ _OWN = "iot_gateway_unacked_bytes"
 
 
 def is_gateway(page: Page) -> bool:
-    """Whether it is a page of a gateway."""
+    """Whether the page is a gateway's."""
     return (_OWN, ()) in page.samples
 
 
 def findings(page: Page) -> list[Finding]:
-    """How a gateway is by its page, and what somebody should look at."""
+    """The state of a gateway by its page, and what an operator should look at."""
     accepted = sum(page.by("iot_gateway_records_total", "gateway").values())
     open_ = sum(page.by("iot_gateway_connections", "gateway").values())
     what = f"{accepted:,.0f} records acknowledged by Kafka and answered, {open_:,.0f} connections"
@@ -30,7 +30,9 @@ def _held(page: Page) -> list[Finding]:
         found.append(warning(AREA, f"{page.url} is not ready: {', '.join(no)}", f"see {PAGE} on /ready"))
     if page.value("iot_gateway_full"):
         what = f"{page.url}: {page.value(_OWN):,.0f} bytes wait for Kafka, so nothing more is taken"
-        found.append(warning(AREA, what, "look at Kafka; senders wait, or are told to come again"))
+        found.append(
+            warning(AREA, what, "look at Kafka; senders wait, or are answered that they have to send again later")
+        )
     return found
 
 
@@ -42,14 +44,14 @@ def _refused(page: Page, accepted: float) -> list[Finding]:
     what = (
         f"{page.url}: {rejected:,.0f} of {accepted + rejected:,.0f} records and requests were refused: {_most(reasons)}"
     )
-    return [warning(AREA, what, f"their senders were told why; {PAGE} has the reasons")]
+    return [warning(AREA, what, f"senders were sent the reasons; {PAGE} explains each")]
 
 
 def _logins(page: Page) -> list[Finding]:
     found, reasons = [], page.by("iot_gateway_refused_logins_total", "reason")
     if reasons.get("slowed_down"):
         what = f"{page.url}: {reasons['slowed_down']:,.0f} logins were put off, as too many had failed before them"
-        found.append(warning(AREA, what, "a device with an old password, or somebody who guesses; see the log"))
+        found.append(warning(AREA, what, "a device with an old password, or a guesser; see the log"))
     if reasons.get("unavailable"):
         what = f"{page.url}: {reasons['unavailable']:,.0f} logins could not be decided: the database did not answer"
         found.append(warning(AREA, what, "see the findings on the database; known accounts are remembered meanwhile"))

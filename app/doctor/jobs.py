@@ -1,4 +1,4 @@
-"""TimescaleDB's own work: it compresses, aggregates and removes in the background, and fails there without a sound."""
+"""TimescaleDB's own jobs: they compress, aggregate and remove in the background, and fail without a sound."""
 
 from app.doctor.finding import Finding, ok, warning
 from app.postgres.connect import Connection

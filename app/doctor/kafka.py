@@ -1,4 +1,4 @@
-"""Kafka: the topics as they must be, the workers' group, and where it stands in the log."""
+"""Kafka: the topics as they must be, the workers' group, and its offsets in the log."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,12 +16,12 @@ from app.settings import Settings
 
 AREA = "kafka"
 TIMEOUT_MS = 10_000
-LAG_MANY = 100_000  # records; a worker does that in a second, so more means that it does not keep up
+LAG_MANY = 100_000  # records; a worker takes so many in a second, so more means that workers do not keep up
 MAKE = "run: iot-stream topics create"
 
 
 async def look(settings: Settings) -> list[Finding]:
-    """Everything about Kafka; a single finding when nobody answers. Never raises for an outage."""
+    """All findings about Kafka; a single finding when no broker answers. Never raises for an outage."""
     kafka = access(settings)
     admin = AIOKafkaAdminClient(**kafka.options, request_timeout_ms=TIMEOUT_MS)
     try:
@@ -33,7 +33,7 @@ async def look(settings: Settings) -> list[Finding]:
             found += await _progress(admin, settings, len(there[settings.kafka_topic]["partitions"]))
     except (KafkaError, OSError) as error:
         what = f"no way into Kafka at {kafka}: {error}"
-        return [broken(AREA, what, "start it, or set IOT_KAFKA_BROKER and the settings below it to what it has")]
+        return [broken(AREA, what, "start Kafka, or set IOT_KAFKA_BROKER and the settings below to Kafka's own")]
     finally:
         await admin.close()
     return found
@@ -56,7 +56,13 @@ def _partitions(topic: TopicSpec, described: Mapping[str, Any], settings: Settin
     found = []
     if len(partitions) != topic.partitions:
         what = f"{topic.name} has {len(partitions)} partitions, the settings say {topic.partitions}"
-        found.append(broken(AREA, what, "set IOT_KAFKA_PARTITIONS to what is there; it must not change under a state"))
+        found.append(
+            broken(
+                AREA,
+                what,
+                "set IOT_KAFKA_PARTITIONS to the topic's number; the number must not change under a state",
+            )
+        )
     if headless := [one["partition"] for one in partitions if one["leader"] < 0]:
         found.append(broken(AREA, f"{topic.name}: partitions {headless} have no leader", "bring the brokers back"))
     if behind := [one["partition"] for one in partitions if len(one["isr"]) < len(one["replicas"])]:
@@ -82,7 +88,10 @@ def _config(topic: TopicSpec, there: Mapping[str, str]) -> list[Finding]:
         found.append(
             broken(AREA, f"{topic.name}: cleanup.policy is {policy}: {lost}", f"set cleanup.policy to {should}")
         )
-    for name, loss in (("retention.ms", "records are removed early"), ("max.message.bytes", "large ones are refused")):
+    for name, loss in (
+        ("retention.ms", "records are removed early"),
+        ("max.message.bytes", "large records are refused"),
+    ):
         least, has = topic.config.get(name), there.get(name)
         if least and has and 0 <= int(has) < int(least):
             found.append(warning(AREA, f"{topic.name}: {name} is {has}: {loss}", f"set {name} to {least} or more"))
@@ -111,8 +120,10 @@ async def _progress(admin: AIOKafkaAdminClient, settings: Settings, partitions: 
 def _position(tp: TopicPartition, start: int, end: int, at: int) -> list[Finding]:
     where = f"{tp.topic}-{tp.partition}"
     if at > end:
-        what = f"{where}: committed offset {at} is after the end of the log, {end}: the topic was made anew"
-        return [broken(AREA, what, "nothing, if that was meant: a worker that starts reads it from the beginning")]
+        what = f"{where}: committed offset {at} is after the end of the log, {end}: the topic was made again"
+        return [
+            broken(AREA, what, "nothing, if that was meant: a worker that starts reads the topic from the beginning")
+        ]
     if 0 <= at < start:
         what = f"{where}: {start - at} records were removed by retention before they were read"
         return [broken(AREA, what, "raise retention.ms, and start more workers; these records are lost")]
@@ -124,7 +135,7 @@ def _group(group: str, state: str, members: int) -> list[Finding]:
         return [ok(AREA, f"group {group}: {members} worker{'s' * (members != 1)}")]
     if members:
         return [warning(AREA, f"group {group} is {state}", "look again in a minute: partitions are being handed over")]
-    return [warning(AREA, f"group {group}: no worker runs", "start one: iot-stream worker")]
+    return [warning(AREA, f"group {group}: no worker runs", "start a worker: iot-stream worker")]
 
 
 def _lag(lags: Mapping[int, int], members: int) -> list[Finding]:
@@ -132,5 +143,7 @@ def _lag(lags: Mapping[int, int], members: int) -> list[Finding]:
     what = f"{total:,} records wait"
     what += f", most in partition {most}: {lags[most]:,}" if total else ""
     if total >= LAG_MANY and members:
-        return [warning(AREA, what, "look at iot_batch_seconds for the slow stage; if it stays, start more workers")]
+        return [
+            warning(AREA, what, "look at iot_batch_seconds for the slow stage; if the lag stays, start more workers")
+        ]
     return [ok(AREA, what)]

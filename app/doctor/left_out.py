@@ -1,8 +1,8 @@
-"""Readings that are no row: which of them change of value left out, and which it would have kept.
+"""Readings that are no row: which of them change of value left out, and which of them it would have kept.
 
-Pure. A worker's decision hangs on what it stored last and on the configuration of that moment; here both are read off
-the records at hand and the configuration of now. So what does not fit is a loss only where the configuration is older
-than the record.
+Pure. A worker's decision hangs on what it stored last and on the configuration of that moment; this module
+takes the records at hand and the configuration of now instead. So a reading that does not fit is lost only where the
+configuration is older than the record.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -21,7 +21,7 @@ class Absent(NamedTuple):
     """Offsets of records that are no row."""
 
     left_out: set[int]  # change of value leaves them out
-    doubtful: set[int]  # it would keep them as it is set now, and may have been set otherwise then
+    doubtful: set[int]  # change of value would keep them as it is set now, and may have been set otherwise then
 
 
 def judge(
@@ -33,8 +33,8 @@ def judge(
 ) -> Absent:
     """Take the readings of a partition, (record, reading) in the order of its log; offsets out.
 
-    `absent` are the offsets of those that are no row, `since` when each user's configuration was last changed, seconds
-    since 1970; `now_ms`, milliseconds since 1970, bounds what counts as a time of arrival. What is absent and in
+    `absent` are the offsets of records that are no row, `since` when each user's configuration was last changed,
+    seconds since 1970; `now_ms`, milliseconds since 1970, bounds what counts as a time of arrival. An absent record in
     neither set is lost.
     """
     found, chains = Absent(set(), set()), dict[tuple[str, str], StoredChain]()
@@ -54,7 +54,7 @@ def judge(
 
 
 def _within(chain: StoredChain, reading: Reading, policy: Policy) -> bool:
-    """Whether it says no more than what was stored last; before the first that is known, anything may be so."""
+    """Whether the reading adds nothing to the last stored reading; True while no stored reading is known."""
     if chain.time is None:
         return True
     tried = StoredChain(0, chain.time, dict(chain.values))

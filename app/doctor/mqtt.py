@@ -20,7 +20,7 @@ TIMEOUT = 5.0  # seconds
 
 
 async def look(settings: Settings) -> list[Finding]:
-    """Log in once, under a client id of its own: nobody's session is touched. Never raises for an outage."""
+    """Log in once, under a client id of its own: no other session is touched. Never raises for an outage."""
     return await asyncio.to_thread(_log_in, settings)
 
 
@@ -43,7 +43,7 @@ def _log_in(settings: Settings) -> list[Finding]:
         client.loop_start()
         answered.wait(TIMEOUT)
     except OSError as error:  # ssl's errors are OSErrors
-        cure = "start it, or set IOT_MQTT_HOST, IOT_MQTT_PORT, IOT_MQTT_TLS and IOT_MQTT_CA_FILE to what it has"
+        cure = "start the broker, or set IOT_MQTT_HOST, IOT_MQTT_PORT, IOT_MQTT_TLS and IOT_MQTT_CA_FILE as it has them"
         what = f"no way into the broker at {where}: {words(error, 'the broker', 'IOT_MQTT')}"
         return [broken(AREA, what, cure)]
     finally:
@@ -60,6 +60,6 @@ def _log_in(settings: Settings) -> list[Finding]:
 
 
 def _client_id(settings: Settings) -> str:
-    """One that EMQX lets the product's own accounts have, which are bound to ids that begin with their name."""
+    """A client id that EMQX grants the product's own accounts: each may use ids that begin with its name."""
     name = (settings.mqtt_username or "iot").replace("_", "-")
     return f"{name}-doctor-{os.getpid()}"

@@ -11,15 +11,15 @@ TIMEOUT = 5.0  # seconds
 
 
 class Page(NamedTuple):
-    """What one process says of itself."""
+    """The metrics and readiness of one process."""
 
     url: str
     samples: dict[tuple[str, tuple[tuple[str, str], ...]], float]  # by name and labels in order
     checks: dict[str, Any]  # of /ready
-    advice: dict[str, str]  # of /ready: what is held up, and what to do about it
+    advice: dict[str, str]  # of /ready: the part that is held up -> what to do about it
 
     def value(self, name: str) -> float:
-        """The value of a metric without labels; 0 when it is not there."""
+        """The value of a metric without labels; 0 when the page lacks the metric."""
         return self.samples.get((name, ()), 0.0)
 
     def by(self, name: str, label: str) -> dict[str, float]:
@@ -60,7 +60,7 @@ def _get(url: str) -> str:
         with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:  # noqa: S310 - the operator's own address
             return str(answer.read().decode())
     except urllib.error.HTTPError as error:
-        if error.code != 503:  # which /ready answers with when it is not
+        if error.code != 503:  # the status of a process that is not ready
             raise
         with error:
             return error.read().decode()

@@ -1,6 +1,6 @@
-"""Running workers, by their own words: do the books balance, do they only grow, is anything held or about to stop.
+"""Running workers, by their own metrics: do the books balance and only grow, is a worker held up or about to stop.
 
-And running gateways (gateways.py) and sinks (sinks.py): each address says itself which of them answers there.
+And running gateways (gateways.py) and sinks (sinks.py): the page of an address shows which program answers.
 """
 
 import asyncio
@@ -18,11 +18,11 @@ BUG = "this is a bug: keep the log, restart the worker, and compare with: iot-st
 
 
 async def look(settings: Settings, urls: Sequence[str], apart: float = 0.0, more: Sequence[str] = ()) -> list[Finding]:
-    """Read the page of each worker, gateway or sink, a worker's twice when `apart` seconds are given; no URLs: the one
-    that the settings name, and `more`. Never raises for a process that does not answer.
+    """Read the page of each worker, gateway or sink, a worker's twice when `apart` seconds are given; no URLs: the
+    address of the settings, and `more`. Never raises for a process that does not answer.
     """
     if not urls and settings.metrics_port == 0:
-        what = "IOT_METRICS_PORT is 0, so nobody knows where a worker's metrics are"
+        what = "IOT_METRICS_PORT is 0, so the addresses of workers are not known"
         return [warning(AREA, what, "name them: iot-stream doctor --metrics http://host:port")]
     found = [
         await _look_at(settings, url, apart, named=bool(urls))
@@ -47,14 +47,14 @@ async def _look_at(settings: Settings, url: str, apart: float, named: bool) -> l
             found += grown(page, await asyncio.to_thread(read, url), apart)
     except (OSError, ValueError) as error:
         what = f"no worker answers at {url}: {error}"
-        cure = "start one, or give the addresses with --metrics"
+        cure = "start a worker, or give the addresses with --metrics"
         return [broken(AREA, what, cure) if named else warning(AREA, what, cure)]
     return found
 
 
 def books(page: Page) -> list[Finding]:
     """Whether received = stored + duplicate + dead_lettered + dropped_by_policy, in each partition: a finding for each
-    that does not balance, else one for all.
+    partition that does not balance, else one for all.
     """
     found, total = [], 0
     for partition, outcomes in sorted(page.ledger().items()):
@@ -75,7 +75,7 @@ def grown(before: Page, after: Page, seconds: float) -> list[Finding]:
     """Whether the books have only grown between two looks that were `seconds` apart, and still balance."""
     if before.value("process_start_time_seconds") != after.value("process_start_time_seconds"):
         return [
-            warning(AREA, f"{after.url}: the worker was started anew meanwhile", "look into its log for the reason")
+            warning(AREA, f"{after.url}: the worker was started again meanwhile", "look into its log for the reason")
         ]
     shrunk = [
         f"{outcome} of partition {partition} from {count} to {after.ledger().get(partition, {}).get(outcome, 0)}"
@@ -95,7 +95,7 @@ def _received(page: Page) -> int:
 
 
 def _held(page: Page) -> list[Finding]:
-    """What waits, and for whom."""
+    """Findings about work that is held up, and by what."""
     found = []
     state = page.value("db_circuit_breaker_state")
     if state:
@@ -105,11 +105,11 @@ def _held(page: Page) -> list[Finding]:
     topics = page.by("iot_kafka_write_held", "topic")
     for topic, held in topics.items():
         if held:
-            what = f"{page.url}: Kafka does not take what it writes to {topic}; offsets are held"
+            what = f"{page.url}: Kafka does not take what the worker writes to {topic}; offsets are held"
             found.append(broken(AREA, what, page.advice.get(topic, LOG)))
     if page.value("iot_operator_needed"):
         cure = "; ".join(what for part, what in page.advice.items() if part not in topics) or LOG
-        found.append(broken(AREA, f"{page.url}: it waits until somebody acts", cure))
+        found.append(broken(AREA, f"{page.url}: the worker waits until an operator acts", cure))
     if no := [name for name, well in page.checks.items() if well is False]:
         found.append(warning(AREA, f"{page.url} is not ready: {', '.join(no)}", "see docs/metrics.md on /ready"))
     return found + _lost(page) + _begun_anew(page)
@@ -133,18 +133,18 @@ def _near_the_limit(page: Page, settings: Settings) -> list[Finding]:
 
 
 def _begun_anew(page: Page) -> list[Finding]:
-    """What is not as it was: said for as long as the worker runs."""
+    """Findings about topics that were replaced, and states that were lost, for as long as the worker runs."""
     topics = page.by("iot_topic_made_anew_total", "topic")
     found = []
     if topics.get("input"):
-        what = f"the input topic is another one than before, or was cut: {topics['input']:.0f} partitions began anew"
-        cure = "see input_topic_made_anew in its log; records of the old log that nobody had read are gone with it"
+        what = f"the input topic was replaced or cut: {topics['input']:.0f} partitions began at another offset"
+        cure = "see input_topic_made_anew in its log; records of the old log that were not read before are gone"
         found.append(warning(AREA, f"{page.url}: {what}", cure))
     if topics.get("states"):
-        what = f"the changelog of states was made anew: those of {topics['states']:.0f} partitions are written into it"
-        found.append(warning(AREA, f"{page.url}: {what}", "find out who deleted it"))
+        what = f"the changelog of states was made again: the states of {topics['states']:.0f} partitions go into it"
+        found.append(warning(AREA, f"{page.url}: {what}", "find out who deleted the changelog"))
     if unreadable := page.value("iot_states_unreadable_total"):
-        what = f"{unreadable:.0f} stored states could not be read; their devices began anew"
-        cure = "see state_unreadable in its log: is it a newer program's, or does somebody else write to the changelog?"
+        what = f"{unreadable:.0f} stored states could not be read; their devices began without a state"
+        cure = "see state_unreadable in the worker's log: a newer program's state, or another writer?"
         found.append(warning(AREA, f"{page.url}: {what}", cure))
     return found

@@ -1,8 +1,9 @@
-"""Records as they arrive -> those that may come in; what is over a limit is marked, or dropped if nobody waits for it.
+"""Records as they arrive -> those that may come in; a record over a limit is marked, or dropped if nobody waits for
+its ack.
 
-A message of QoS 1 over a limit becomes a dead letter, and is acknowledged once Kafka has that: PUBACKs go out in order,
-so that holding back one user's would hold back everybody's. One of QoS 0 is dropped and counted. What the broker sends
-again was judged the first time.
+A message of QoS 1 over a limit becomes a dead letter, and is acknowledged once Kafka has the dead letter: PUBACKs go
+out in order, so that holding back the PUBACKs of one user would hold back everybody's. A message of QoS 0 is dropped
+and counted. What the broker sends again was judged the first time.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ from app.settings import Settings
 
 USERS = 20  # named in a metric; all others are one
 NAME_MAX = 64  # characters
-TELL_SECONDS = 1.0
+SHOW_SECONDS = 1.0  # from one setting of the gauges to the next
 OF_A_DEVICE = (Kind.TELEMETRY, Kind.STATUS)
 
 
@@ -53,14 +54,14 @@ def ingress_limits(settings: Settings) -> IngressLimits:
 
 
 class Admission:
-    """The limits, and who counts for most. Without a limit it is False, and costs nothing."""
+    """The limits, and who counts for most. Without a limit an Admission is False, and costs nothing."""
 
     def __init__(self, limits: IngressLimits, metrics: AdmissionMetrics | None = None) -> None:
-        """`metrics` None: no metric shows it."""
+        """`metrics` None: nothing is counted in metrics."""
         self._ingress = Ingress(limits)
         self._metrics = metrics
         self._messages, self._bytes, self._over = HeavyHitters(), HeavyHitters(), HeavyHitters()
-        self._telling: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     def __bool__(self) -> bool:
         return bool(self._ingress)
@@ -70,7 +71,7 @@ class Admission:
         is counted.
         """
         now = time.monotonic()
-        self._tell()
+        self._show_later()
         return [record for record in records if self._may_go_on(record, now)]
 
     def _may_go_on(self, record: IngestRecord, now: float) -> bool:
@@ -104,24 +105,24 @@ class Admission:
         return Limited(detail, self._ingress.wait(owner, topic, size, now))
 
     def refused(self, user: str, limit: str = "rate") -> None:
-        """Count one more of this user's that is over a limit; `limit` is the label of the metric."""
-        self._tell()
+        """Count one more message of this user over a limit; `limit` is the label of the metric."""
+        self._show_later()
         self._over.add(user[:NAME_MAX], 1)
         if self._metrics:
             self._metrics.limited.labels(limit).inc()
 
     def count(self, user: str, messages: int, size: int) -> None:
         """Count so many messages of this user's that came in, with `size` bytes of payload together."""
-        self._tell()
+        self._show_later()
         self._messages.add(user[:NAME_MAX], messages)
         self._bytes.add(user[:NAME_MAX], size)
 
-    def _tell(self) -> None:
-        if self._telling is None and self._metrics:
-            self._telling = asyncio.get_running_loop().call_later(TELL_SECONDS, self._show)
+    def _show_later(self) -> None:
+        if self._timer is None and self._metrics:
+            self._timer = asyncio.get_running_loop().call_later(SHOW_SECONDS, self._show)
 
     def _show(self) -> None:
-        self._telling = None
+        self._timer = None
         if self._metrics:
             show(self._metrics.messages, self._messages)
             show(self._metrics.bytes, self._bytes)

@@ -40,7 +40,8 @@ def rate_limited(record: IngestRecord, limit: str, topic: str) -> IngestRecord:
 def refused_item(
     item: bytes, reason: str, error: str, user: str, gateway: bytes, ingest_ms: int, topic: str
 ) -> IngestRecord:
-    """The dead letter of an item that a gateway refuses, where it is to keep them (IOT_GATEWAY_DEAD_LETTER_REJECTED).
+    """The dead letter of an item that a gateway refuses, where such dead letters are wanted
+    (IOT_GATEWAY_DEAD_LETTER_REJECTED).
 
     `item` as it was sent; `user`: the account's, whose topic of telemetry stands for one that is not known;
     `ingest_ms`: milliseconds since 1970. A reason of the way's own is that of a topic that is not the account's.
@@ -73,12 +74,12 @@ def refused_items(
 
 
 def refused_of(records: Sequence[IngestRecord], lost: Collection[int]) -> list[tuple[int, Rejection]]:
-    """(index, why) of those of `records` that Kafka refuses for ever, as their sender is told; `lost`: their id()."""
+    """(index, why, for the sender) of those of `records` that Kafka refuses for ever; `lost`: their id()."""
     return [
         (
             at,
             Rejection(
-                Reason.PAYLOAD_TOO_LARGE.value, f"Kafka refuses {len(record.value)} bytes; they are a dead letter"
+                Reason.PAYLOAD_TOO_LARGE.value, f"Kafka refuses {len(record.value)} bytes; the record is a dead letter"
             ),
         )
         for at, record in enumerate(records)

@@ -1,4 +1,4 @@
-"""What a way in is to the program that runs it: it starts, says how it is, and stops without a loss."""
+"""What a way in is to the program that runs the gateway: it starts, reports its state, stops without a loss."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -13,7 +13,7 @@ class Gateway(Protocol):
         """Listen. Raises PermanentError, with the address and the cure, when it cannot."""
 
     def ready(self) -> Mapping[str, bool]:
-        """What of it works, for /ready, such as {"http": True}."""
+        """What of the gateway works, for /ready, such as {"http": True}."""
 
     async def stop(self, seconds: float) -> None:
         """Take no new work, answer what is in flight for at most so many seconds, close, remove sockets."""

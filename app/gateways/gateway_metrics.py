@@ -7,14 +7,14 @@ from app.gateways.writer import WriterMetrics
 
 REQUESTS = Counter(
     "iot_gateway_requests",
-    "Requests, or messages that are answered by one, by how that went: accepted, partly, rejected, unavailable",
+    "Requests, or messages with an answer each, by outcome: accepted, partly, rejected, unavailable",
     ["gateway", "outcome"],
 )
 RECORDS = Counter("iot_gateway_records", "Records answered as accepted, after Kafka's ack", ["gateway"])
-PAYLOAD_BYTES = Counter("iot_gateway_payload_bytes", "Their payload", ["gateway"])
+PAYLOAD_BYTES = Counter("iot_gateway_payload_bytes", "Payload bytes of the records answered as accepted", ["gateway"])
 REJECTED = Counter("iot_gateway_rejected", "Records, lines and requests refused, by reason", ["gateway", "reason"])
 REFUSED_LOGINS = Counter(
-    "iot_gateway_refused_logins", "Credentials that were not taken, by reason; who it was, nobody is told",
+    "iot_gateway_refused_logins", "Logins that were refused, by reason; no name is exported",
     ["gateway", "reason"],
 )  # fmt: skip
 CONNECTIONS = Gauge("iot_gateway_connections", "Connections that are open; of gRPC, streams", ["gateway"])
@@ -25,7 +25,7 @@ OLDEST = Gauge("iot_gateway_waiting_seconds", "How long ago the oldest record in
 KAFKA_CONNECTED = Gauge("iot_gateway_kafka_connected", "1 while Kafka takes what is written")
 ACK_SECONDS = Histogram(
     "iot_gateway_ack_seconds",
-    "From a submission to Kafka's ack of all of it; of the first of each chunk that is written",
+    "From a submission to Kafka's ack of the whole submission; of the first one in each chunk that is written",
     ["gateway"],
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5, 30),
 )
@@ -39,16 +39,17 @@ TOP_LIMITED = Gauge(
     "iot_gateway_top_limited", "Records over a limit, of the 20 users with most and of `other`", ["user"]
 )
 SERIES = Gauge("iot_gateway_series", "Series (devices, sensors) of QUIC senders that are remembered, of all accounts")
-TOP_SERIES = Gauge("iot_gateway_top_series", "Of the 20 accounts with most series, how many", ["user"])
+TOP_SERIES = Gauge("iot_gateway_top_series", "Number of series of each of the 20 accounts with most", ["user"])
 SERIES_UNTRACKED = Counter(
-    "iot_gateway_series_untracked", "Metrics that came in and whose series is not remembered: there are too many in all"
+    "iot_gateway_series_untracked",
+    "Metrics taken in whose series is not remembered, as there are too many series in all",
 )
 SERIES_OVER_LIMIT = Counter(
     "iot_gateway_series_over_limit",
     "Metrics of new series over the limit of their account, by what became of them: refused, taken",
     ["outcome"],
 )
-LIMITED = Counter("iot_gateway_limited", "Records over a limit, by which it was", ["limit"])
+LIMITED = Counter("iot_gateway_limited", "Records over a limit, by the limit", ["limit"])
 WRITTEN = Counter("iot_gateway_written", "Records Kafka has acknowledged, of all gateways of the process")
 REFUSED = Counter("iot_gateway_refused", "Records Kafka refuses for ever, by what became of them", ["outcome"])
 KAFKA_FAILURES = Counter("iot_gateway_kafka_failures", "Writes to Kafka that failed and were tried again")

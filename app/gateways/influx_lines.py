@@ -83,6 +83,7 @@ def slices(body: bytes, reader: "InfluxReader", size: int = SLICE) -> Iterator[l
 
 
 def _results(found: Sequence["Result | LineFault | None"]) -> list[Result]:
+    # mypy does not narrow by `type() is`.
     return [Rejection(one.reason, one.error) if type(one) is LineFault else one for one in found if one is not None]  # type: ignore[misc]
 
 

@@ -1,11 +1,11 @@
-"""Records of every gateway of a process -> Kafka, in order; in, a submission; out, a future of what became of it.
+"""Records of every gateway of a process -> Kafka, in order; in, a submission; out, a future of its result.
 
 One chunk is under way at a time and the next one gathers meanwhile (writer.py), so that a key's records keep their
 order, over retries too. What is in memory is bounded: when so much is not acknowledged, `full` says so, HTTP answers
-503, and who reads a connection waits for `room`. Nothing that was taken is dropped for lack of room.
+503, and readers of connections wait for `room`. Nothing that was taken is dropped for lack of room.
 
     1 a gateway makes records, and asks over_limit of each          (telemetry_record, admission)
-    2 it submits them: they wait in their order
+    2 the gateway submits the records, which wait in their order
     3 a chunk is written until Kafka has all of it                  (writer)
     4 the futures of its submissions are done, and the gateway answers
 """
@@ -46,8 +46,8 @@ log = structlog.get_logger()
 RECORD_OVERHEAD = 500  # bytes a record takes next to its payload, as in inbox.py
 CHUNK_RECORDS = 5_000  # written at once: a crash repeats at most this many, and what has gathered meanwhile
 CHUNK_BYTES = 4 << 20
-CHUNK_SECONDS = 0.003  # from one to the next at the least: single requests gather, and a lone one waits for nothing
-BUSY_SECONDS = 1.0  # after which a user over his share is told to try again
+CHUNK_SECONDS = 0.003  # least time between two chunks: single requests gather, and a lone request waits for nothing
+BUSY_SECONDS = 1.0  # which a user over his share has to wait, by the answer
 STOPPED = "the gateway stops before Kafka has this: send it again"
 
 Records = Sequence[IngestRecord]
@@ -81,7 +81,7 @@ class Intake:
 
     @property
     def answered(self) -> bool:
-        """Whether Kafka takes what is written now, which is said sooner here than in `available`."""
+        """Whether Kafka takes what is written now, which changes sooner than `available`."""
         return self._writer.answered
 
     @property
@@ -103,8 +103,8 @@ class Intake:
         """Which limit one more message of `account` is over: to be asked before `submit`, of each record.
 
         `topic`: of the record (its header mqtt_topic); `size`: bytes of its payload. None: it may come in, and counts.
-        Besides the limits of IOT_INGRESS_*, a user may have a quarter of the room once half of it is taken; who `waits`
-        pauses instead (`crowded`), and without `has_limits` need not ask.
+        Besides the limits of IOT_INGRESS_*, a user may have a quarter of the room once half of it is taken; a
+        reader that `waits` pauses instead (`crowded`), and without `has_limits` need not ask.
         """
         if not waits and self.crowded(account):
             self._gate.refused(account.user_id, "unacknowledged")
@@ -128,10 +128,10 @@ class Intake:
         """Take records; the future is done after Kafka's ack of all of them, and belongs to this submission alone.
 
         Its result are those that Kafka refuses for ever, which have become dead letters. It raises TransientError when
-        the process stops before the ack: answer 503, or nothing. Cancelling it (a client went away) takes nothing back.
-        Records of one key are written in the order of their submissions. `dead` are dead letters
+        the process stops before the ack: answer 503, or nothing. Cancelling the future (a client went away) takes
+        nothing back. Records of one key are written in the order of their submissions. `dead` are dead letters
         (dead_letter.refused_items), written alike. The sequences must not change afterwards. `user`: of the account
-        that sends it, whose share of the room it counts for; None: whose the first record is.
+        that sends it, whose share of the room it counts for; None: the user of the first record.
         """
         done: asyncio.Future[Refused] = asyncio.get_running_loop().create_future()
         if self._stopped:
@@ -169,7 +169,7 @@ class Intake:
         await Interrupt(stop).first_of(pumping)
         self._stopped = True
         if stop.is_set() and not await set_within(self._idle, stop_seconds):
-            log.warning("gateway_unfinished", records=self._count, note="not one was answered: senders send them again")
+            log.warning("gateway_unfinished", records=self._count, note="no answer went out: senders send these again")
         pumping.cancel()
         await asyncio.wait([pumping])
         self._let_go()
@@ -178,7 +178,7 @@ class Intake:
             pumping.result()
 
     def _let_go(self) -> None:
-        """Nothing more is written: tell whoever waits."""
+        """Nothing more is written: release all who wait."""
         for submission in (*self._writing, *self._waiting):
             if not submission.done.done():
                 submission.done.set_exception(TransientError(STOPPED))
@@ -186,7 +186,7 @@ class Intake:
         self._room.close()
 
     async def _pump(self) -> None:
-        await self._writer.write([])  # connects, so that /ready tells the truth before the first record
+        await self._writer.write([])  # connects, so that /ready is right before the first record
         began = 0.0
         while True:
             await self._arrived.wait()
@@ -227,7 +227,7 @@ class Intake:
         """Kafka has the chunk under way."""
         lost = {id(record) for record in refused}
         chunk, self._writing = self._writing, []
-        while self._waiting and not self._waiting[0].size:  # it waits for this chunk alone
+        while self._waiting and not self._waiting[0].size:  # such a submission waits for this chunk alone
             chunk.append(self._waiting.popleft())
         of_gateways: dict[bytes, ChunkSum] = {}
         of_users: dict[bytes, ChunkSum] = {}

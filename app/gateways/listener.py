@@ -1,7 +1,7 @@
 """Connections as they come, within limits: sockets that listen in; out, for each that may come in, its protocol.
 
 They are counted before a byte of TLS is spoken, in all and of each peer, so that one peer cannot take all places, nor
-many handshakes all memory. Who is over a limit is told so, where that costs nothing, and closed.
+many handshakes all memory. A connection over a limit is answered so, where that costs nothing, and closed.
 """
 
 import asyncio
@@ -22,8 +22,8 @@ log = structlog.get_logger()
 AT_ONCE = 64  # connections accepted before anybody else's turn
 BACKLOG = 1024  # connections that nobody has accepted yet
 PAUSE_SECONDS = 1.0  # without a file descriptor for one more
-# Whoever is over a limit has sent something before he hears of it; closing with that unread would reset the connection,
-# and the answer would be gone.
+# A client over a limit has sent something before the answer reaches it; closing with bytes unread would reset the
+# connection, and the answer would be gone.
 LINGER_SECONDS = 1.0
 LINGERING = 64  # at once: the oldest goes for one more
 SHUTDOWN_SECONDS = 5.0  # of TLS, for the other side to say good-bye
@@ -118,7 +118,7 @@ class Listener:
             asyncio.get_running_loop().add_reader(one, self._accept, one)
 
     def _pause(self, why: OSError) -> None:
-        """There is no file or memory for one more: who waits is left waiting, and the rest of the process goes on."""
+        """There is no file or memory for one more connection: waiting connections stay so, and the process goes on."""
         loop = asyncio.get_running_loop()
         for one in self._sockets:
             loop.remove_reader(one)
@@ -145,7 +145,7 @@ class Listener:
         if taken >= self._most_of_a_peer or (self.open >= self._most and not self._found_room()):
             self._refused("too_many_connections")
             if self._tls is None:
-                self._tell(sock)
+                self._refuse(sock)
             else:
                 sock.close()
             return
@@ -155,8 +155,8 @@ class Listener:
         self._opening[task] = None
         task.add_done_callback(lambda _: self._opening.pop(task, None))
 
-    def _tell(self, sock: socket.socket) -> None:
-        """Say that there is no room; close a little later."""
+    def _refuse(self, sock: socket.socket) -> None:
+        """Send the answer that there is no room; close the socket a little later."""
         with contextlib.suppress(OSError):
             sock.send(self._full)
             sock.shutdown(socket.SHUT_WR)
@@ -166,7 +166,7 @@ class Listener:
         asyncio.get_running_loop().call_later(LINGER_SECONDS, sock.close)
 
     def _found_room(self) -> bool:
-        """Whether somebody had to go: who only holds a seat, else the handshake that has taken the longest."""
+        """Whether a connection was ended: one that only holds a seat, else the handshake that has taken the longest."""
         if self._make_room():
             return True
         if self._tls is None or not self._opening:
@@ -180,7 +180,8 @@ class Listener:
     async def _open(self, sock: socket.socket, seat: Seat) -> None:
         """Shake hands, if there is TLS; from then on the protocol gives the seat back.
 
-        The socket is the loop's, whatever becomes of it: who closes it here too may close another with its number.
+        The socket is the loop's, whatever becomes of it: code that closes the socket here too may close another with
+        its number.
         """
         times: dict[str, float] = {}
         if self._tls is not None:
@@ -218,7 +219,7 @@ def most_connections(settings: Settings) -> tuple[int, int]:
 
 
 def most_of_account(settings: Settings) -> int:
-    """How many one account may have: half of them all, from however many addresses it comes."""
+    """How many connections one account may have: half of all, from however many addresses."""
     return settings.gateway_account_connections or (settings.gateway_connections + 1) // 2
 
 
@@ -231,7 +232,7 @@ class AccountSeats:
         self._taken: dict[str, int] = {}
 
     def take(self, user: str) -> bool:
-        """One more is this account's; False: it has as many as it may."""
+        """Count one more of this account; False: the account has as many as an account may have."""
         taken = self._taken.get(user, 0)
         if taken >= self._most:
             return False

@@ -23,6 +23,8 @@ EXACT_US = 8_000_000_000_000_000
 LARGEST = 1.7976931348623157e308  # of a double: NaN and the infinities do not lie between it and its negative
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BLANKS = b" \t\r\n"
+_BACKSLASH, _BRACKET = b"\\["
+EMPTY = b"{}"
 _LONG = 2 * MAX_DEPTH - 2  # shorter JSON has no more levels, once it is within an object
 
 
@@ -106,16 +108,21 @@ def metric_fields(item: Metric) -> MetricFields | Rejection:
     )
 
 
-def joined(fields: EventFields | MetricFields, extra: bytes) -> tuple[bytes, bool] | Rejection:
+def joined(
+    fields: EventFields | MetricFields, extra: bytes, known: dict[bytes, bytes]
+) -> tuple[bytes, bool] | Rejection:
     """(one JSON object, whether it has a traceparent), or why the item is refused. Never raises.
 
-    It has `fields`, and those of `extra`, which is an object and says none of them again.
+    It has `fields`, and those of `extra`, which is an object and says none of them again. An `extra` that says nothing
+    that any message says, nor a traceparent, is noted in `known`, with what comes behind the fields of each item that
+    has it.
     """
     try:
         said = _said(extra)
     except (msgspec.MsgspecError, RecursionError):
         return _fault(extra) or Rejection(Reason.BAD_JSON.value, f"extra_json is no JSON object: {printable(extra)}")
-    if said != _NOTHING:
+    own = said != _NOTHING
+    if own:
         for name in (*fields.__struct_fields__, *_OWN[type(fields)]):
             if getattr(said, name) is not UNSET and getattr(fields, name, name) is not None:
                 detail = f"extra_json has {name}, which the message says itself: leave out one of them"
@@ -126,15 +133,17 @@ def joined(fields: EventFields | MetricFields, extra: bytes) -> tuple[bytes, boo
     rest = extra[1:] if extra.startswith(b'{"') else extra.strip(_BLANKS)[1:].lstrip(_BLANKS)
     if rest == b"}":
         return head, False
-    traced = said.traceparent is not UNSET
-    return (b"{" + rest if head == b"{}" else head[:-1] + b"," + rest), traced
+    if not own:
+        known[extra] = b"," + rest
+    traced = own and said.traceparent is not UNSET
+    return (b"{" + rest if head == EMPTY else head[:-1] + b"," + rest), traced
 
 
 def _plain(extra: bytes) -> bool:
     """Whether one look is enough, as for JSON (payloads/look.py)."""
-    if not extra.isascii() or (b"\\" in extra and b"\\u" in extra):  # one byte is found ten times as fast as two
+    if not extra.isascii() or (_BACKSLASH in extra and b"\\u" in extra):  # of a number, not of bytes: look.py
         return False
-    return len(extra) <= _LONG or extra.count(b"{") + (b"[" in extra and extra.count(b"[")) < MAX_DEPTH
+    return len(extra) <= _LONG or extra.count(b"{") + (_BRACKET in extra and extra.count(b"[")) < MAX_DEPTH
 
 
 def _fault(extra: bytes) -> Rejection | None:

@@ -2,7 +2,8 @@
 
 The payload of a record is the JSON that a device would have sent over MQTT (protobuf_payloads.py); its ids are those of
 the topic, and are not in the payload. What nearly every item needs is written out in the two loops; an item of which
-something is 0 or odd goes a longer way, as what is 0 may be what is not set.
+something is 0 or odd goes a longer way, as what is 0 may be what is not set. An extra_json that many items of a batch
+have, a unit or a firmware, is looked at once.
 """
 
 from typing import TypeAlias
@@ -11,6 +12,7 @@ from app.core.model.keys import CACHED_LENGTH
 from app.core.model.records import Kind, Reason
 from app.gateways.protobuf_batches import parse
 from app.gateways.protobuf_payloads import (
+    EMPTY,
     EXACT_US,
     LARGEST,
     EventFields,
@@ -50,7 +52,7 @@ def events(account: Account, data: bytes, arrival: Arrival, max_items: int = ITE
     batch, unknown = parse(EventBatch, data, max_items)
     found: list[IngestRecord | Rejection] = []
     add, devices, last, ms = found.append, _devices(account, USERS), arrival.last, arrival.ingest_ms
-    latest, least, most = EXACT_US, _LEAST, LARGEST
+    latest, least, most, known = EXACT_US, _LEAST, LARGEST, dict[bytes, bytes]()
     for item in batch.events:
         sequence, us, temperature, battery = item.sequence_id, item.time_us, item.temperature, item.battery
         if sequence and battery and temperature and 0 < us < latest and least <= temperature <= most:
@@ -61,10 +63,14 @@ def events(account: Account, data: bytes, arrival: Arrival, max_items: int = ITE
         device = devices.get(user, _NONE).get(name)
         if device is None or type(fields) is Rejection:
             add(_record(account, USERS, (user, name), fields, extra, arrival))
-        elif extra:
-            add(_with_extra(device, fields, extra, arrival))
-        else:
-            add(IngestRecord(_TELEMETRY, device[0], encode(fields), [device[1], _KIND, *last], 0, ms))
+            continue
+        payload = encode(fields)
+        if extra:
+            if (rest := known.get(extra)) is None or payload == EMPTY:
+                add(_with_extra(device, fields, extra, arrival, known))
+                continue
+            payload = payload[:-1] + rest
+        add(IngestRecord(_TELEMETRY, device[0], payload, [device[1], _KIND, *last], 0, ms))
     for index, refusal in unknown.items():
         found[index] = refusal
     return batch.batch_id, found
@@ -77,7 +83,7 @@ def metrics(account: Account, data: bytes, arrival: Arrival, max_items: int = IT
     batch, unknown = parse(MetricBatch, data, max_items)
     found: list[IngestRecord | Rejection] = []
     add, devices, last, ms = found.append, _devices(account, IOT), arrival.last, arrival.ingest_ms
-    latest, least, most = EXACT_US, _LEAST, LARGEST
+    latest, least, most, known = EXACT_US, _LEAST, LARGEST, dict[bytes, bytes]()
     for item in batch.metrics:
         value, us, sequence = item.value, item.time_us, item.sequence_id
         if value and sequence and 0 < us < latest and least <= value <= most:
@@ -88,10 +94,14 @@ def metrics(account: Account, data: bytes, arrival: Arrival, max_items: int = IT
         device = devices.get(node, _NONE).get(name)
         if device is None or type(fields) is Rejection:
             add(_record(account, IOT, (node, name), fields, extra, arrival))
-        elif extra:
-            add(_with_extra(device, fields, extra, arrival))
-        else:
-            add(IngestRecord(_TELEMETRY, device[0], encode(fields), [device[1], _KIND, *last], 0, ms))
+            continue
+        payload = encode(fields)
+        if extra:
+            if (rest := known.get(extra)) is None or payload == EMPTY:
+                add(_with_extra(device, fields, extra, arrival, known))
+                continue
+            payload = payload[:-1] + rest
+        add(IngestRecord(_TELEMETRY, device[0], payload, [device[1], _KIND, *last], 0, ms))
     for index, refusal in unknown.items():
         found[index] = refusal
     return batch.batch_id, found
@@ -109,11 +119,11 @@ def _record(
     if isinstance(fields, Rejection):
         return fields
     device = _devices(account, way).get(ids[0], _NONE).get(ids[1]) or _learn(account, way, *ids)
-    return device if isinstance(device, Rejection) else _with_extra(device, fields, extra, arrival)
+    return device if isinstance(device, Rejection) else _with_extra(device, fields, extra, arrival, {})
 
 
 def _with_extra(
-    device: _Device, fields: EventFields | MetricFields, extra: bytes, arrival: Arrival
+    device: _Device, fields: EventFields | MetricFields, extra: bytes, arrival: Arrival, known: dict[bytes, bytes]
 ) -> IngestRecord | Rejection:
     """The record of an item with an extra_json, if it has one, or why the item is refused."""
     headers = [device[1], _KIND, *arrival.last]
@@ -122,7 +132,7 @@ def _with_extra(
     if len(extra) > arrival.max_bytes:
         detail = f"extra_json has {len(extra)} bytes; at most {arrival.max_bytes} are taken"
         return Rejection(Reason.PAYLOAD_TOO_LARGE.value, detail)
-    made = joined(fields, extra)
+    made = joined(fields, extra, known)
     if isinstance(made, Rejection):
         return made
     payload, traced = made

@@ -27,7 +27,7 @@ class IngestRecord(Struct, gc=False):
 
 
 class Submission(Struct, gc=False):
-    """Records that a gateway answers together, and the future by which it hears that Kafka has all of them."""
+    """Records that a gateway answers together, and the future that is done when Kafka has all of them."""
 
     records: Sequence[IngestRecord]
     dead: Sequence[IngestRecord]  # for the dead-letter topic
@@ -49,9 +49,9 @@ class ChunkSum(Struct, gc=False):
 
 
 def may_be_there(records: Iterable[IngestRecord]) -> None:
-    """Note on each that Kafka may have it already: a write failed, and nobody knows how far it came.
+    """Note on each record that Kafka may have it already: a write failed, and nobody knows how much was written.
 
-    Also where no packet id tells a repeat: late readings that may be repeats say nothing of their device's clock.
+    Also where no packet id marks a repeat: late readings that may be repeats say nothing of their device's clock.
     """
     for record in records:
         if (REDELIVERED, b"1") not in record.headers:

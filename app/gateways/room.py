@@ -9,7 +9,7 @@ USER_SHARE = 4  # while half of the room is taken, one user may have a quarter o
 
 
 class Room:
-    """Bytes of memory within a bound; whoever takes beyond the bound was told that it is full."""
+    """Bytes of memory within a bound; whoever takes beyond the bound has seen `full`."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max, self._half = max_bytes, max_bytes // 2
@@ -81,7 +81,7 @@ class Room:
         self.wake()
 
     def _look_again(self) -> None:
-        """Whoever was over his share may not be any more."""
+        """Wake the readers whose user may be within his share now."""
         waiting, self._over = self._over, []
         for reader in waiting:
             if not reader.done():
@@ -90,6 +90,6 @@ class Room:
     def _let_one_go_on(self) -> None:
         while self._readers:
             reader = self._readers.popleft()
-            if not reader.done():  # else it waits no more: its turn is the next one's
+            if not reader.done():  # else the reader waits no more, and its turn goes to the next
                 reader.set_result(None)
                 return

@@ -1,10 +1,10 @@
 """A telemetry message, however it came in -> its record for the input topic, or why it is refused; never raises.
 
 The record is what the same message would have been over MQTT, and a header `gateway`: all behind it is the same. What
-is refused here is what the worker would have dead-lettered, so that whoever sends it hears of it.
+is refused here is what the worker would have dead-lettered, so that the sender gets the reason.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, final
 
 from app.core.model.fault import Fault, printable
@@ -117,39 +117,39 @@ def item(account: Account, line: bytes, arrival: Arrival) -> IngestRecord | Reje
     return _item(account, line, look(line), arrival)
 
 
-def items(account: Account, lines: Iterable[bytes], arrival: Arrival) -> list[IngestRecord | Rejection]:
+def items(account: Account, lines: Sequence[bytes], arrival: Arrival) -> list[IngestRecord | Rejection]:
     """`item` of each of many, in order, in a third of the time where they are plain: flat, of the account's own
     devices.
 
-    One microsecond each, of which a third is the JSON decoder's.
+    One microsecond each, of which a third is the JSON decoder's. Size and plainness are asked of all lines at once.
     """
-    own = own_places(account)
-    user, last, ms, largest = account.user_id, arrival.last, arrival.ingest_ms, arrival.max_bytes
+    whole, most = b"".join(lines), arrival.max_bytes
+    if len(whole) > most and max(map(len, lines)) > most:
+        return [item(account, line, arrival) for line in lines]
+    try:
+        seen: Sequence[Seen | None] = list(map(decode, lines))
+        # Each of them is an object, so that with one brace for each none has another in it.
+        flat = whole.count(b"{") == len(lines) and b"[" not in whole and b"\\" not in whole and whole.isascii()
+    except REFUSED:
+        seen, flat = [look(line) for line in lines], False
+    own, user, last, ms = own_places(account), account.user_id, arrival.last, arrival.ingest_ms
     found: list[IngestRecord | Rejection] = []
     put = found.append
-    for line in lines:
-        if len(line) > largest:
-            put(_too_large(len(line), arrival))
-            continue
-        try:
-            seen = decode(line)
-        except REFUSED:
-            put(_item(account, line, None, arrival))
-            continue
-        place = own.get(seen.device_id or "")
+    for line, one in zip(lines, seen, strict=True):
         if (
-            place is not None
-            and (seen.user_id is None or seen.user_id == user)
-            and seen.sequence_id is not None
-            and (seen.timestamp is not None or seen.time is not None)
-            and seen.node_id is None
-            and seen.sensor_id is None
-            and seen.traceparent is None
-            and plain(line)
+            one is not None
+            and (place := own.get(one.device_id or "")) is not None
+            and (one.user_id is None or one.user_id == user)
+            and one.sequence_id is not None
+            and (one.timestamp is not None or one.time is not None)
+            and one.node_id is None
+            and one.sensor_id is None
+            and one.traceparent is None
+            and (flat or plain(line))
         ):
             put(IngestRecord(_TELEMETRY, place[0], line, [place[1], KIND, *last], 0, ms))
         else:
-            put(_item(account, line, seen, arrival))
+            put(_item(account, line, one, arrival))
     return found
 
 

@@ -1,1 +1,1 @@
-"""Looking at single messages: decoded as a worker does it, found wherever they are. Nothing is changed or committed."""
+"""Looking at single messages: decoded as a worker decodes, found wherever they are. Nothing is changed or committed."""

@@ -18,8 +18,8 @@ GATEWAY = "gateway"  # header: the way in
 def as_json(
     found: MessageTrace, window: Window, search: Search, spans: list[FoundSpan] | None, now_ms: int
 ) -> dict[str, Any]:
-    """All that is known, as built-in types for JSON: times are RFC 3339, ages seconds. `spans` None: nobody was asked
-    for them, or did not answer; `now_ms` is milliseconds since 1970.
+    """All that is known, as built-in types for JSON: times are RFC 3339, ages seconds. `spans` None: Tempo was not
+    asked for them, or did not answer; `now_ms` is milliseconds since 1970.
     """
     sought = found.sought
     return {

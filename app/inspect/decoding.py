@@ -1,4 +1,4 @@
-"""Kafka record -> whose it is, its sequence_id, and whether a worker refuses it: by the worker's own decoder."""
+"""Kafka record -> its user, device and sequence_id, and whether a worker refuses it: by the worker's own decoder."""
 
 import re
 from typing import Any
@@ -23,7 +23,7 @@ _text = msgspec.json.Decoder(str).decode
 
 
 class DecodedRecord(Struct, frozen=True):
-    """What a record says. Of one that is refused as much as can be read all the same; ids may then be empty."""
+    """The content of a record. Of a refused record as much as can be read all the same; ids may then be empty."""
 
     kind: Kind
     user_id: str
@@ -43,8 +43,8 @@ class RecordDecoder:
         self._decoder = Decoder(limits, settings.telemetry_schema)
 
     def decode(self, record: Record, now_ms: int) -> DecodedRecord:
-        """What a record says, and why a worker refuses it, if it does. Never raises. `now_ms`, milliseconds since 1970,
-        counts as its arrival where nothing that the record says of that is plausible.
+        """The content of a record, and why a worker refuses the record, if so. Never raises. `now_ms`, milliseconds
+        since 1970, counts as its arrival where nothing that the record says of that is plausible.
         """
         address = address_of(record)
         if isinstance(address, Rejected):
@@ -73,12 +73,12 @@ class RecordDecoder:
 
 
 def header(record: Any, name: str) -> bytes | None:
-    """The first header of that name that has a value; None: there is none."""
+    """The first header of that name that has a value; None: no header has."""
     return next((value for key, value in record.headers if key == name and value is not None), None)
 
 
 def trace_id_of(record: Any) -> str | None:
-    """The trace id of the header `traceparent`, 32 hex digits; None without one that is well formed."""
+    """The trace id of the header `traceparent`, 32 hex digits; None without a well-formed header."""
     found = _PARENT(header(record, "traceparent") or b"")
     return found[1].decode() if found else None
 

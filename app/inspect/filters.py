@@ -1,4 +1,4 @@
-"""Which views are shown: by user, device, kind and reason, each as somebody asked for it."""
+"""Which views are shown: by user, device, kind and reason, as the options ask."""
 
 from collections.abc import Collection
 
@@ -7,7 +7,7 @@ from app.inspect.views import RecordView
 
 
 class ViewFilter:
-    """An option that was not given leaves all in; of those that were, each must fit."""
+    """The options of a command; an option that was not given leaves all in, and each given option must fit."""
 
     def __init__(
         self,
@@ -16,7 +16,7 @@ class ViewFilter:
         kinds: Collection[str] = (),
         reasons: Collection[str] = (),
     ) -> None:
-        """`device` may be a glob. `reasons` are those of dead letters, and of what a worker refuses."""
+        """`device` may be a glob. `reasons` are reasons of dead letters, and of records that a worker refuses."""
         self._user, self._devices = user, None if device is None else Globs([device])
         self._kinds, self._reasons = frozenset(kinds), frozenset(reasons)
 

@@ -1,4 +1,4 @@
-"""A topic read without a group: in, where to begin; out, its records. Nothing is committed, nobody is rebalanced."""
+"""A topic read without a group: in, where to begin; out, its records. Nothing is committed, no group rebalanced."""
 
 import asyncio
 import time
@@ -16,16 +16,16 @@ from app.kafka.topics import existing
 ASK_MS = 10_000
 FETCH_BYTES = 1 << 20  # of a partition; what is fetched and not yet shown takes no more than that for each
 TAKEN = 500  # records at a time
-IDLE_SECONDS = 5.0  # without a record, Kafka is asked whether it is still there
+IDLE_SECONDS = 5.0  # without a record; then Kafka is asked whether it still answers
 
 Offsets = Mapping[TopicPartition, int]
 
 
 @asynccontextmanager
 async def record_log(kafka: Access, topic: str, *, committed: bool = True) -> AsyncIterator["RecordLog"]:
-    """Open a topic for reading. `committed`: of transactions only what was committed, as a worker reads it.
+    """Open a topic for reading. `committed`: of transactions only the committed records, as a worker reads.
 
-    Raises TransientError when Kafka is away, also while it is read, and PermanentError when there is no such topic.
+    Raises TransientError when Kafka is away, also during the reading, and PermanentError when there is no such topic.
     """
     try:
         async with asyncio.timeout(ASK_MS / 1000):
@@ -33,7 +33,9 @@ async def record_log(kafka: Access, topic: str, *, committed: bool = True) -> As
     except TimeoutError:
         raise TransientError(f"Kafka at {kafka} does not answer within {ASK_MS / 1000:g} s") from None
     if not count:
-        raise PermanentError(f"there is no topic {topic}: look at the settings, or make it: iot-stream topics create")
+        raise PermanentError(
+            f"there is no topic {topic}: look at the settings, or make the topic: iot-stream topics create"
+        )
     client = AIOKafkaConsumer(
         **kafka.options, group_id=None, enable_auto_commit=False, auto_offset_reset="earliest",
         isolation_level="read_committed" if committed else "read_uncommitted",
@@ -60,7 +62,7 @@ class RecordLog:
         return found
 
     async def starts(self) -> Offsets:
-        """The first offset that each partition holds; the end of an empty one."""
+        """The first offset that each partition holds; for an empty partition its end."""
         found: Offsets = await self.client.beginning_offsets(self.tps)
         return found
 
@@ -72,8 +74,8 @@ class RecordLog:
         return {tp: at.offset if (at := found.get(tp)) else ends[tp] for tp in self.tps}
 
     async def follow(self, begin: Offsets, until: Offsets | None = None) -> AsyncIterator[Sequence[Any]]:
-        """Yield records from the offsets `begin` on as they come, at most TAKEN at a time, those of a partition in
-        their order; it ends when each partition is at `until`, and with None never.
+        """Yield records from the offsets `begin` on as they come, at most TAKEN at a time, records of a partition
+        in their order; the reading ends when each partition is at `until`, and with None never.
         """
         self.client.assign(list(begin))
         for tp, offset in begin.items():

@@ -1,7 +1,7 @@
-"""The search for a message in a topic: in, whose it is and its number, or its trace id; out, its records.
+"""The search for a message in a topic: in, its user, device and number, or its trace id; out, its records.
 
-A topic is read back from its end in pieces, as what somebody asks for is mostly new. It ends with the piece in which
-something was found, at the oldest record that is asked for, or when its time is up.
+A topic is read back from its end in pieces, as a sought message is mostly new. The search ends with the piece in which
+a record was found, at the oldest record that is asked for, or when its time is up.
 """
 
 import re
@@ -20,9 +20,9 @@ from app.inspect.sighting import FoundLetter, FoundRecord
 from app.kafka.messages import key_partition
 
 FIRST_PIECE, LARGEST_PIECE = 2_000, 128_000  # records; each piece has four times as many as the one before
-KEPT = 50  # records that are found of one message
+KEPT = 50  # records of one message
 
-Progress = Callable[[int, int], None]  # records read, and all there are to read
+Progress = Callable[[int, int], None]  # records read, and records to read in all
 _TRACE_ID = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}|([0-9a-f]{32})").fullmatch
 
 
@@ -35,8 +35,8 @@ class SoughtMessage(Struct, frozen=True):
     trace_id: str | None = None
 
     def partitions(self, count: int) -> list[int]:
-        """The numbers of the partitions, of `count`, where a gateway puts it: a device by its own key, one of iot/* by
-        its node's; all where user or device is not known.
+        """The numbers of the partitions, of `count`, where a gateway puts the message: a device's by its own key, a
+        sensor's of iot/* by its node's; all where user or device is not known.
         """
         if self.user_id is None or self.device_id is None:
             return list(range(count))
@@ -51,7 +51,7 @@ def trace_id(text: str) -> str | None:
 
 
 class Search(Struct):
-    """How long a search may take, and how far it has come."""
+    """The limits of a search, and its progress."""
 
     deadline: float  # on the monotonic clock
     progress: Progress
@@ -67,7 +67,7 @@ class Search(Struct):
 
 
 class Matcher:
-    """Tells records of one message from all others."""
+    """Distinguishes the records of one message from other records."""
 
     def __init__(self, sought: SoughtMessage, decoder: RecordDecoder) -> None:
         self._sought, self._decoder = sought, decoder
@@ -76,7 +76,7 @@ class Matcher:
         self._topics = {topics[0].encode("utf-8", "replace"), named.encode("utf-8", "replace")}
 
     def record(self, record: Any, now_ms: int) -> FoundRecord | None:
-        """A record of the input topic with what it says, if it is one of the message, else None. `now_ms` as in
+        """A record of the input topic with its content, if it is of the message, else None. `now_ms` as in
         RecordDecoder.decode. Never raises.
         """
         sought = self._sought
@@ -85,12 +85,12 @@ class Matcher:
         if sought.sequence_id is not None:
             topic = header(record, TOPIC_HEADER)
             if topic is not None and topic not in self._topics:
-                return None  # it decides whose a record is; most are told by it, and need not be decoded
+                return None  # the topic decides whose a record is: most need not be decoded
         found = FoundRecord(record, self._decoder.decode(record, now_ms))
         return found if self._is_sought(found) else None
 
     def letter(self, record: Any, now_ms: int) -> FoundLetter | None:
-        """A dead letter whose original is one of the message, else None. Never raises."""
+        """A dead letter whose original is of the message, else None. Never raises."""
         letter = from_record(record.value, record.headers)
         if letter is None:
             return None

@@ -1,4 +1,4 @@
-"""What was found of a message -> where it is now: pure, from its records, rows, dead letters and committed offsets."""
+"""The finds of a message -> where the message is now: pure, from records, rows, dead letters and committed offsets."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -18,16 +18,16 @@ from app.postgres.queries.one_reading import StoredRow
 class MessageState(StrEnum):
     """Where a message is; the first four are well."""
 
-    STORED = "stored"  # its row is there
+    STORED = "stored"  # its row is in the database
     DEAD_LETTERED = "dead_lettered"
     WAITING = "waiting"  # in Kafka, and the workers have not committed it yet
-    DROPPED = "dropped"  # left out on purpose, or carried out without a row: nobody keeps it
+    DROPPED = "dropped"  # left out on purpose, or carried out without a row: kept nowhere
     UNACCOUNTED = "unaccounted"  # committed, and neither a row nor a dead letter
     NOT_SEEN = "not_seen"
 
 
 class FoundRecord(Struct, frozen=True):
-    """A record of the input topic, and what it says."""
+    """A record of the input topic, and its content."""
 
     record: Any  # aiokafka's
     decoded: DecodedRecord
@@ -57,7 +57,7 @@ class Sighting(Struct, frozen=True):
     why: str  # a sentence
     row: StoredRow | None = None
     letter: FoundLetter | None = None
-    ahead: int | None = None  # of one that waits: how many records before it wait too
+    ahead: int | None = None  # of a record that waits: how many records before it wait too
 
 
 def sighted(
@@ -67,7 +67,7 @@ def sighted(
     position: GroupPosition,
     sampled: bool = False,
 ) -> Sighting:
-    """Judge one record, committed up to `position`. `rows` are those of the message by time, `letters` its dead
+    """Judge one record, committed up to `position`. `rows` are the message's by time, `letters` its dead
     letters; `sampled`: its user leaves readings out on purpose.
     """
     reading, record = found.decoded.reading, found.record
@@ -102,12 +102,12 @@ def _done(found: FoundRecord, sampled: bool) -> tuple[MessageState, str]:
     if not record.value:
         return MessageState.DROPPED, "left out: an empty message only clears what the MQTT broker retains"
     if header(record, RETAINED) not in (None, b"", b"0") and not is_dated(record.value):
-        return MessageState.DROPPED, "left out: it is history, retained by the MQTT broker and without a time"
+        return MessageState.DROPPED, "left out: the message is history, retained by the MQTT broker and without a time"
     if sampled:
         return MessageState.DROPPED, "left out by the user's change of value (sampling), or its row was deleted"
     if found.decoded.way and not is_dated(record.value):
         return MessageState.DROPPED, "a redelivery of a message without a time, or its row was deleted"
-    why = "workers are done with it, and it is neither a row nor a dead letter; was its row deleted?"
+    why = "workers are done with the record, and it is neither a row nor a dead letter; was its row deleted?"
     return MessageState.UNACCOUNTED, why
 
 

@@ -1,4 +1,4 @@
-"""A trace as Tempo answers it (OTLP in JSON) -> its spans, and the tree they make: pure, whatever the answer holds."""
+"""A trace as Tempo answers it (OTLP in JSON) -> its spans, and their tree: pure, whatever the answer holds."""
 
 from base64 import b64decode
 from binascii import Error as Base64Error
@@ -13,16 +13,16 @@ from app.runtime.tracing.semconv import OUTCOME, REASON, SERVICE_NAME
 
 MOST = 1_000  # spans that are shown
 DEEPEST = 50  # levels that are indented
-_BELOW = {"": "", "├─ ": "│  ", "└─ ": "   "}  # what stands before the children of a span with such a branch
+_BELOW = {"": "", "├─ ": "│  ", "└─ ": "   "}  # the prefix of the children of a span with such a branch
 _HEX = frozenset("0123456789abcdefABCDEF")
 
 
 class FoundSpan(Struct, frozen=True):
-    """One span. Ids are hex digits; times microseconds since 1970."""
+    """A span of a trace. Ids are hex digits; times microseconds since 1970."""
 
     trace_id: str
     span_id: str
-    parent_id: str  # empty: it is a root
+    parent_id: str  # empty for a root
     name: str
     service: str
     start_us: int
@@ -96,8 +96,8 @@ def spans_of(answer: bytes) -> list[FoundSpan]:
 
 
 def tree(spans: Sequence[FoundSpan]) -> Iterator[tuple[str, FoundSpan]]:
-    """Each span once, the first MOST of them, with the branches that stand before its name; a root is one whose parent
-    is not there.
+    """Each span once, the first MOST of them, with the branches that stand before its name; a span whose parent is
+    missing is a root.
     """
     spans = spans[:MOST]
     there = {one.span_id for one in spans}
@@ -105,7 +105,7 @@ def tree(spans: Sequence[FoundSpan]) -> Iterator[tuple[str, FoundSpan]]:
     for one in spans:
         children.setdefault(one.parent_id if one.parent_id in there else "", []).append(one)
     stack = [(one, "", "") for one in reversed(children.pop("", []))]
-    while stack:  # no recursion: a trace of strangers may be as deep as it is long
+    while stack:  # no recursion: a stranger's trace may be as deep as it is long
         span, indent, branch = stack.pop()
         yield indent + branch, span
         below = reversed(children.pop(span.span_id, []))
@@ -122,7 +122,7 @@ def duration(us: int) -> str:
 
 def words(span: FoundSpan, begin_us: int) -> str:
     """A span as one line: name, duration, how long it began after `begin_us` (microseconds since 1970), service, error;
-    nothing in it that a terminal acts on.
+    without characters that a terminal acts on.
     """
     later = duration(max(0, span.start_us - begin_us))
     parts = [shown(span.name), duration(span.duration_us), f"+{later}", shown(span.service)]

@@ -15,7 +15,7 @@ from app.runtime.tracing.semconv import DEVICE_ID, SEQUENCE_ID, USER_ID
 
 TIMEOUT = 10.0  # seconds for an answer
 LARGEST = 16 << 20  # bytes of an answer
-TRACES = 5  # of a message whose trace id is not known, and as many that link to it
+TRACES = 5  # of a message whose trace id is not known, and as many that link to its trace
 DAY = 86_400  # seconds before and after the message that a search takes in
 
 
@@ -38,8 +38,8 @@ _NOTHING: Mapping[str, str] = {}
 async def spans_of_message(url: str, sought: SoughtMessage, at_ms: int) -> list[FoundSpan]:
     """The spans of a message's trace, and of traces that link to it (a batch has one of its own); `url` is Tempo's.
 
-    Where its trace id is not known, or Tempo has nothing of it, it is searched by its attributes, a day around `at_ms`,
-    milliseconds since 1970. Raises TransientError where Tempo does not answer, or nothing that can be read.
+    Where its trace id is not known, or Tempo has no span of it, the trace is searched by attributes, a day around
+    `at_ms`, milliseconds since 1970. Raises TransientError where Tempo does not answer, or nothing that can be read.
     """
     async with ClientSession(timeout=ClientTimeout(total=TIMEOUT)) as session:
         tempo = _Tempo(session, url.rstrip("/"))
@@ -54,7 +54,7 @@ async def spans_of_message(url: str, sought: SoughtMessage, at_ms: int) -> list[
 
 
 def query(sought: SoughtMessage) -> str:
-    """TraceQL that finds a message's spans by what is known of it: user, device and sequence_id."""
+    """TraceQL that finds a message's spans by its known attributes: user, device and sequence_id."""
     named = {USER_ID: sought.user_id, DEVICE_ID: sought.device_id, SEQUENCE_ID: sought.sequence_id}
     known = {name: json.dumps(value, ensure_ascii=False) for name, value in named.items() if value is not None}
     return f"{{ {' && '.join(f'.{name} = {value}' for name, value in known.items())} }}"
@@ -65,7 +65,7 @@ class _Tempo:
         self._session, self._url = session, url
 
     async def trace(self, trace_id: str) -> list[FoundSpan]:
-        """Nothing where Tempo does not have it: it was not sampled, or is not there yet."""
+        """The spans of a trace; none where Tempo does not have the trace: not sampled, or not arrived yet."""
         for version in ("api/v2/traces", "api/traces"):
             try:
                 return spans_of(await self._get(f"{version}/{quote(trace_id, safe='')}"))
@@ -76,7 +76,7 @@ class _Tempo:
         return []
 
     async def search(self, traceql: str, at_ms: int, unknown: Sequence[int] = (404,)) -> list[str]:
-        """Trace ids; none where Tempo answers one of `unknown`: an older one does not know each word of a query."""
+        """Trace ids; none where Tempo answers a status of `unknown`: an older Tempo lacks some words of a query."""
         seconds = at_ms // 1000
         asked = {"q": traceql, "start": str(seconds - DAY), "end": str(seconds + DAY), "limit": str(TRACES)}
         try:

@@ -11,7 +11,7 @@ from app.core.model.fault import printable
 
 LINE = 16  # bytes of a line of a hex dump
 DUMPED = 256  # bytes of a payload that are shown so
-SHOWN = 4_000  # characters of a text that are shown; JSON for machines has all of it
+SHOWN = 4_000  # characters of a text that are shown; JSON for machines has the whole text
 
 _odd = re.compile(r"[^\x20-\x7e]")
 
@@ -22,7 +22,7 @@ def shown(value: object) -> str:
 
 
 def json_line(value: Any) -> str:
-    """The JSON of `value` on one line. What is not printable is escaped there too: in valid JSON it can only be inside
+    """The JSON of `value` on one line. Unprintable characters are escaped too: in valid JSON they can only be inside
     of a string. Raises TypeError for what msgspec cannot encode.
     """
     return _odd.sub(_escaped, msgspec.json.encode(value).decode())

@@ -18,7 +18,7 @@ EVENT, ANSWER = "alert", "answer"  # kinds of what is on its way out
 
 
 class RecordView(Struct, frozen=True):
-    """A record or message, decoded as far as it can be."""
+    """A record or message, decoded as far as possible."""
 
     where: str  # topic-partition@offset, or the MQTT topic
     place: dict[str, Any]  # the same for a machine
@@ -31,7 +31,7 @@ class RecordView(Struct, frozen=True):
     key: bytes | None = None
     sequence_id: int | None = None
     trace_id: str | None = None
-    reason: str = ""  # of a dead letter, or why a worker refuses it
+    reason: str = ""  # of a dead letter, or why a worker refuses the record
     stage: str = ""
     error: str = ""
     more: dict[str, Any] = {}  # what else a dead letter says
@@ -66,11 +66,11 @@ class Viewer:
         self._decoder = decoder
 
     def input(self, record: Any, now_ms: int) -> RecordView:
-        """A record of the input topic, and why a worker refuses it, if it does."""
+        """A record of the input topic, and why a worker refuses it, if so."""
         return self._of_input(record, now_ms, **_place(record))
 
     def dead_letter(self, record: Any, now_ms: int) -> RecordView:
-        """A dead letter: the original, and what is wrong with it. A record that is no envelope is shown as it is."""
+        """A dead letter: the original, and its error. A record that is no envelope is shown unchanged."""
         place = _place(record)
         letter = from_record(record.value, record.headers)
         if letter is None:
@@ -98,8 +98,8 @@ class Viewer:
         )  # fmt: skip
 
     def mqtt(self, record: MqttRecord, topic: str, now_ms: int, place: dict[str, Any]) -> RecordView:
-        """An MQTT message, and why a worker would refuse it. The headers shown are its user properties. `place` is what
-        JSON says of where it was; the headers of `record` are replaced.
+        """An MQTT message, and why a worker would refuse it. The headers shown are its user properties. `place`: where
+        the message was, for JSON; the headers of `record` are replaced.
         """
         properties, record.headers = record.headers, [("mqtt_topic", topic.encode("utf-8", "replace"))]
         view = self._of_input(record, now_ms, where=topic, place=place, at_ms=record.timestamp)
@@ -140,7 +140,7 @@ def as_json(view: RecordView) -> dict[str, Any]:
 
 
 def _payload(payload: bytes | None) -> dict[str, Any]:
-    """JSON as it is; else text, else base64."""
+    """A payload as JSON, else as text, else in base64."""
     if payload is None:
         return {"payload": None, "tombstone": True}
     if (json := raw_json(payload)) is not None:

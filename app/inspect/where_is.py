@@ -1,4 +1,4 @@
-"""Where a message is now: in, what is known of it; out, its records, its row, its dead letters, in this order asked."""
+"""Where a message is now: in, its known ids; out, its records, its row, its dead letters, asked in this order."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ class Window(Struct, frozen=True):
 class MessageTrace(Struct):
     """All that was found of a message, the newest first."""
 
-    sought: SoughtMessage  # with what its record says of it
+    sought: SoughtMessage  # with the ids of its record
     sightings: Sequence[Sighting]
     rows: Sequence[StoredRow]  # of no record that was found
     letters: Sequence[FoundLetter]  # the same
@@ -42,7 +42,7 @@ class MessageTrace(Struct):
 
     @property
     def state(self) -> MessageState:
-        """The state of its newest record; a copy that was left out says nothing where another one is stored."""
+        """The state of its newest record; a copy that was left out says nothing where another copy is stored."""
         if self.sightings:
             newest = self.sightings[0].state
             stored = any(one.state is MessageState.STORED for one in self.sightings)
@@ -63,7 +63,7 @@ async def where_is(settings: Settings, sought: SoughtMessage, window: Window, se
         records: list[FoundRecord] = await BackwardReader(log.client, matcher.record, search).read(begin, end)
         starts = await log.starts()
     records.sort(key=lambda one: -one.record.timestamp)
-    # Before rows and dead letters: what is committed by now is there by then.
+    # Before rows and dead letters: records that are committed by now have theirs by then.
     committed = await _committed(kafka, settings) if records else {}
     letters = await _letters(settings, sought, window, matcher, search)
     positions = {tp: GroupPosition(committed.get(tp), starts[tp], end[tp]) for tp in begin}
@@ -96,7 +96,7 @@ async def _range(log: RecordLog, sought: SoughtMessage, window: Window) -> tuple
 async def _letters(
     settings: Settings, sought: SoughtMessage, window: Window, matcher: Matcher, search: Search
 ) -> list[FoundLetter]:
-    """A worker puts a dead letter into the partition of its record, if there is one of that number."""
+    """Dead letters of a record are in the partition of its number, where the dead-letter topic has that partition."""
     async with record_log(access(settings), settings.kafka_dlq_topic, committed=False) as log:
         begin, end = await _range(log, sought, window)
         found: list[FoundLetter] = await BackwardReader(log.client, matcher.letter, search).read(begin, end)
@@ -130,7 +130,9 @@ def _completed(sought: SoughtMessage, records: Sequence[FoundRecord], letters: S
 async def _stored(
     settings: Settings, sought: SoughtMessage, records: Sequence[FoundRecord], window: Window, notes: list[str]
 ) -> tuple[dict[datetime, StoredRow], bool]:
-    """The rows of the message by time, and whether its user leaves readings out; a note where nobody answers."""
+    """The rows of the message by time, and whether its user leaves readings out; a note where the database does not
+    answer.
+    """
     if sought.user_id is None or sought.device_id is None or sought.sequence_id is None:
         return {}, False
     times = [one.decoded.reading.time for one in records if one.decoded.reading]

@@ -28,11 +28,11 @@ from app.settings import Settings
 log = structlog.get_logger()
 T = TypeVar("T")
 
-lenient_records.install()  # whoever reads from Kafka asks here for its options first
+lenient_records.install()  # every reader of Kafka asks here for its options first
 
 ASK_MS = 5_000
 RETRY_SECONDS = 1.0  # between two tries of a question
-KAFKA_ERRORS = (KafkaError, OSError)  # what calls to Kafka raise while it is away
+KAFKA_ERRORS = (KafkaError, OSError)  # what calls to Kafka raise while Kafka is away
 _REFUSED = (SaslAuthenticationFailed, AuthenticationFailedError)
 
 
@@ -81,7 +81,7 @@ def access(settings: Settings) -> Access:
 
 
 async def start(client: Client, kafka: Access) -> None:
-    """Start a client. Raises KafkaError or OSError; when nothing connects it says why, which aiokafka only logs."""
+    """Start a client. Raises KafkaError or OSError; when nothing connects, with the cause that aiokafka only logs."""
     try:
         await client.start()
     except KafkaConnectionError as error:
@@ -99,7 +99,7 @@ async def wait_out(call: Callable[[], Awaitable[T]], failed: Failed, interrupt: 
 
     Raises TransientError when interrupted and the call has failed since.
     """
-    event: Any = interrupt.event  # tenacity means one of threads, and asks for `is_set` alone
+    event: Any = interrupt.event  # tenacity means an event of threads, and asks for `is_set` alone
     wait, stop = wait_random_exponential(multiplier=0.2, max=5.0), stop_when_event_set(event)
     try:
         return await retry(call, kafka_away, wait, failed, interrupt.pause, stop)
@@ -146,7 +146,9 @@ def _explained(error: BaseException, where: str, kafka: Access) -> KafkaError:
         cure = "look at IOT_KAFKA_USERNAME and IOT_KAFKA_PASSWORD_FILE"
         return SaslAuthenticationFailed(f"{where} refuses the account {who} ({text}): {cure}")
     if isinstance(error, UnsupportedSaslMechanismError):
-        return UnsupportedSaslMechanismError(f"{error}: set IOT_KAFKA_SASL_MECHANISM to one that the broker has")
+        return UnsupportedSaslMechanismError(
+            f"{error}: set IOT_KAFKA_SASL_MECHANISM to a mechanism that the broker has"
+        )
     cause = error if isinstance(error, ssl.SSLError) else error.__cause__
     if isinstance(cause, ssl.SSLError):
         return KafkaConnectionError(tls.words(cause, where, "IOT_KAFKA"))

@@ -30,7 +30,7 @@ class KafkaOutbox:
     ) -> None:
         """Send (key `user/device`, event as JSON), answers and forwards, until Kafka has acked all.
 
-        `headers` has those of each event, if there are any. Raises TransientError when interrupted first.
+        `headers` has the headers of each event, if there are any. Raises TransientError when interrupted first.
         """
         outgoing = [OutgoingMessage(*event, *more) for event, more in zip_longest(events, zip(headers), fillvalue=())]
         outgoing += [OutgoingMessage(one.key, one.value, [(TOPIC_HEADER, one.topic.encode())]) for one in answers]

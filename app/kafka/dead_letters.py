@@ -104,11 +104,11 @@ def _words(excess: Excess, batch: Batch) -> str:
     sample = excess.sample
     return (
         f"too many dead letters: {excess.rule} can never be stored ({reasons}; a device and a user count for a "
-        f"part of it at most). None of the batch at {batch.topic}-{batch.partition} offset {batch.first_offset} was "
-        f"dead-lettered or committed; offset {sample.record.offset} of it: {sample.detail}. Stop whoever sends these, "
-        "or install the version that reads them, and start the worker again: it goes on at this batch. If they are to "
-        "be dead letters, start it with a higher IOT_DEAD_LETTERS_IN_A_ROW or IOT_DEAD_LETTERS_RATIO; 0 and 1 mean "
-        "no limit"
+        f"part of that at most). None of the batch at {batch.topic}-{batch.partition} offset {batch.first_offset} was "
+        f"dead-lettered or committed; offset {sample.record.offset} of the batch: {sample.detail}. Stop the senders, "
+        "or install the version that reads these records, and start the worker again: the worker goes on at this "
+        "batch. If the records are to be dead letters, start the worker with a higher IOT_DEAD_LETTERS_IN_A_ROW or "
+        "IOT_DEAD_LETTERS_RATIO; 0 and 1 mean no limit"
     )
 
 

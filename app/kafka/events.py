@@ -1,4 +1,4 @@
-"""What the producers report, for logs and metrics. Whoever listens must not raise."""
+"""What the producers report, for logs and metrics. A listener must not raise."""
 
 from typing import Protocol
 

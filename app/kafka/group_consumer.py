@@ -38,7 +38,7 @@ class GroupConsumer:
         return max(0.0, time.time() - min(oldest)) if oldest else 0.0
 
     def lag(self) -> int:
-        """Records that are not done, of the partitions that were read from, as Kafka said when it was asked last."""
+        """Records that are not done, of the partitions that were read from, as Kafka's last answer had them."""
         ours = self._consumer.assignment() if self._consumer is not None else ()
         lag = 0
         for partition, prefix in self._taken.items():

@@ -107,7 +107,7 @@ async def committed_offsets(client: Any, tps: Collection[TopicPartition]) -> Map
 async def coordinated(ask: Callable[[], Awaitable[T]]) -> T:
     """The answer to `ask`, asked again for up to 10 s while the coordinator comes. Raises what `ask` raised last.
 
-    A broker that has just started answers everything else before it.
+    A broker that has just started answers every other question before this one.
     """
     return await retry(
         ask, lambda error: isinstance(error, _COMING), wait_fixed(0.2), stop=stop_after_delay(COMING_SECONDS)

@@ -13,7 +13,7 @@ SEND_SECONDS = 2.0
 
 
 class KafkaInactivityClaims:
-    """Sends claims, or gives up soon: a device that is still silent is claimed again."""
+    """Sends claims, and fails soon: a device that is still silent is claimed again."""
 
     def __init__(self, producer: Producer, topic: str) -> None:
         """`producer` is closed when Kafka does not answer: nobody else may wait for this producer."""

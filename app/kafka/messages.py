@@ -30,7 +30,7 @@ class Sent(NamedTuple):
 
 
 class PendingSend:
-    """The messages of one send that Kafka has not acked yet, by partition; and the last offsets of the acked ones."""
+    """The messages of one send that Kafka has not acked yet, by partition; and the last acked offsets."""
 
     def __init__(self, messages: Sequence[OutgoingMessage]) -> None:
         self._messages = messages

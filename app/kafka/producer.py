@@ -34,7 +34,7 @@ METADATA_SECONDS = 2.0  # aiokafka would look for a missing topic for 40 s, deaf
 
 
 class IdempotentProducer:
-    """One client of aiokafka at a time, made when it is needed: the sender closes the client when a batch has failed.
+    """One client of aiokafka at a time, made when needed: the sender closes the client when a batch has failed.
 
     A lost batch leaves a gap in the client's sequence, so the next batch needs a new client.
     """
@@ -106,7 +106,7 @@ class WriteHealth:
             self._events.write_held(topic, attempts, repr(error), cure)
 
     def resumed(self, topic: str) -> None:
-        """A write has ended, one way or the other."""
+        """A write has ended, with an ack or with a failure."""
         if self.held.pop(topic, None) is not None:
             self._events.write_resumed(topic)
 
@@ -161,11 +161,11 @@ class Producer:
             async with asyncio.timeout(METADATA_SECONDS):
                 return len(await client.partitions_for(topic))
         except TimeoutError:
-            message = f"the brokers name no topic {topic}; if they are up, make it: iot-stream topics create"
+            message = f"the brokers name no topic {topic}; if they are up, make the topic: iot-stream topics create"
             raise UnknownTopicOrPartitionError(message) from None
 
     async def _send_once(self, topic: str, unsent: PendingSend) -> None:
-        """Send all messages, or take off the acked ones and raise the first failure."""
+        """Send all messages, or take off the acked messages and raise the first failure."""
         client = await self._producer.connected()
         count = await self._count(client, topic)
         if not unsent.fit(count):  # the topic got more partitions a moment ago, which the client hears of in minutes
@@ -180,7 +180,7 @@ class Producer:
             raise
         failure = unsent.settle(sent)
         if failure is not None:
-            await self.stop()  # a lost batch leaves a gap in the idempotent sequence: begin a new one
+            await self.stop()  # a lost batch leaves a gap in the idempotent sequence: begin a new sequence
             raise failure
 
     async def _put(
@@ -189,7 +189,7 @@ class Producer:
         """Hand all batches over and wait until each is acked or has failed; `sent` says which.
 
         A batch of a partition waits for the ack of the batch before, and is not sent after a failure: the client may
-        give up a batch and still write the next, whose messages would then be there before those that are sent again.
+        give up a batch and still write the next, whose messages would then be there before the messages sent again.
         """
         left = {partition: iter(of_it) for partition, of_it in batches.items()}
         while left:
@@ -213,6 +213,6 @@ class Producer:
 
 
 def _look(ack: "asyncio.Future[Any]") -> None:
-    """Take notice of a failure that comes after the sender has given up: nobody waits for it any more."""
+    """Take notice of a failure that comes after the sender was interrupted: nobody waits for it any more."""
     if not ack.cancelled():
         ack.exception()

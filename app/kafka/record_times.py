@@ -10,7 +10,7 @@ from faust.types import TP
 from app.kafka.access import Access, ask_until_answered, start
 from app.kafka.close_clients import close_consumer
 
-LOOK_SECONDS = 10.0  # a record that has not come by then is taken for one that Kafka does not hold
+LOOK_SECONDS = 10.0  # a record that has not come by then is taken for a record that Kafka does not hold
 FETCH_BYTES = 1 << 16
 # Of a consumer that reads single records.
 LOOK_OPTIONS: Mapping[str, Any] = {

@@ -45,7 +45,7 @@ class SessionLease:
         self._seconds, self._interrupt, self._clock = seconds, Interrupt(interrupt), clock
         self._until = self._ended = -math.inf
         self._waiting: dict[asyncio.Future[Any], None] = {}
-        self._reported = False  # that it is out
+        self._reported = False  # whether the end of the lease was reported
 
     def valid(self) -> bool:
         """Whether our partitions are surely nobody else's at this moment."""

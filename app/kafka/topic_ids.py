@@ -151,7 +151,7 @@ class TopicIdentity(NamedTuple):
 
 
 class TopicIds:
-    """Asks which topics there are, over one connection that is made when it is needed."""
+    """Asks which topics there are, over one connection that is made with the first question."""
 
     def __init__(self, kafka: Access) -> None:
         self._kafka = kafka

@@ -37,9 +37,9 @@ def wanted(settings: Settings) -> list[TopicSpec]:
     ]
 
 
-# Small segments: only closed ones are compacted, and a worker that starts reads what is not.
-# min.compaction.lag: a stalled worker may write an older state behind a newer one. The newer one must be there when
-# the partition is recovered next, which is when the stalled one joins again, so for longer than a rebalance takes.
+# Small segments: only closed segments are compacted, and a worker that starts reads what is not compacted.
+# min.compaction.lag: a stalled worker may write an older state behind a newer one. The newer state must be there
+# when the partition is recovered next, when the stalled worker joins again: for longer than a rebalance takes.
 CHANGELOG = {
     "cleanup.policy": "compact",
     "segment.bytes": str(16 << 20),
@@ -80,10 +80,10 @@ def disagreement(there: Mapping[str, int]) -> str | None:
     small = [name for name, count in there.items() if count < most]
     commands = "; ".join(f"kafka-topics.sh --alter --partitions {most} --topic {name}" for name in small)
     return (
-        f"{counts}: all must have as many. Nothing is read until then, and it goes on by itself. Give them {most}: "
+        f"{counts}: all must have as many. Nothing is read until then; reading goes on by itself. Give each {most}: "
         f"{commands}; and set IOT_KAFKA_PARTITIONS={most} for the next start. A device whose messages come in another "
-        "partition from then on begins anew there: its open alerts fire again. To keep them, make the topic that was "
-        "changed anew with its former count instead"
+        "partition from then on begins anew there: its open alerts fire again. To keep these alerts, make the topic "
+        "that was changed anew with its former count instead"
     )
 
 
@@ -107,7 +107,7 @@ async def _known(kafka: Access, names: list[str]) -> dict[str, int]:
         if len(there) == len(names):
             return there
         await asyncio.sleep(0.1)
-    raise TransientError(f"Kafka does not publish the topics it has just made: {', '.join(names)}")
+    raise TransientError(f"Kafka does not publish the topics that were just made: {', '.join(names)}")
 
 
 async def _make(kafka: Access, topics: list[TopicSpec], replication: int) -> None:

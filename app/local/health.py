@@ -1,4 +1,4 @@
-"""Whether a stack is well: its directory in, each process with how it is out; and a wait until all of them are."""
+"""Whether a stack is well: its directory in, the state of each process out; and a wait until all processes are well."""
 
 import time
 from typing import Any
@@ -8,7 +8,7 @@ from app.local.layout import Layout, sink_program
 from app.local.session import log_of_detached, supervisor_pid
 from app.local.stack import PROGRAMS, SERVERS, Stack
 
-WELL_SECONDS = 60.0  # as long as each gets to be ready when it is started
+WELL_SECONDS = 60.0  # as long as a process gets to be ready after its start
 LOOK_SECONDS = 0.2
 
 Processes = dict[str, dict[str, Any]]
@@ -37,11 +37,11 @@ def look(layout: Layout) -> Processes:
 
 
 def wait_until_well(layout: Layout, seconds: float = WELL_SECONDS) -> None:
-    """Return once every process is well; `seconds` is the longest that takes. Raises TransientError that says which is
-    not, with the end of its log.
+    """Return once every process is well; `seconds` bounds the wait. Raises TransientError that names the processes
+    that are not, with the end of each one's log.
 
-    It is raised at once for a process that was started anew meanwhile and ended again: it will not get well by itself.
-    The supervisor has found that by then, and has said how the process ended.
+    The error is raised at once for a process that was started again meanwhile and ended again: such a process will not
+    get well by itself. The supervisor has noticed its end by then, and has said how the process ended.
     """
     deadline, found = time.monotonic() + seconds, look(layout)
     first = {name: one["pid"] for name, one in found.items()}
@@ -67,4 +67,4 @@ def reason(layout: Layout, ill: list[str], found: Processes) -> str:
         text = layout.log(name).read_text(errors="replace") if layout.log(name).exists() else ""
         tail = "\n".join(text.splitlines()[-8:])
         parts.append("\n".join([f"{name} {what}", *ends, f"{layout.log(name)} says:", tail]))
-    return "\n".join([*parts, "the rest runs on: `iot-stream status` shows it, `iot-stream down` stops it"])
+    return "\n".join([*parts, "the rest runs on: `iot-stream status` shows the stack, `iot-stream down` stops it"])

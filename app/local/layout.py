@@ -37,7 +37,7 @@ class Layout:
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
-        self.env = self.root / "stack.env"  # written when the stack is ready, gone when it is not
+        self.env = self.root / "stack.env"  # written when the stack is ready, removed when it stops
         self.pids = self.root / "pids.json"
         self.processes = self.root / "processes.json"  # pids with their start times, to know them again
         self.ports = self.root / "ports.json"
@@ -58,7 +58,7 @@ class Layout:
         write_private(self.env, render_env(values) + render_plain(plain or {}))
 
     def ways(self) -> tuple[str, ...]:
-        """Those of WAYS that somebody has asked for since the start, in the order of WAYS."""
+        """The gateways of WAYS that were asked for since the start, in the order of WAYS."""
         return _named(self.ways_wanted, WAYS)
 
     def want_ways(self, names: Iterable[str]) -> None:
@@ -86,7 +86,7 @@ class Layout:
         write_private(self.pids, json.dumps(dict(pids), indent=1) + "\n")
 
     def read_json(self, path: Path) -> dict[str, Any]:
-        """The JSON object in the file `path`; empty when there is none, or none that can be read."""
+        """The JSON object in the file `path`; empty when the file is missing or cannot be read."""
         try:
             content = json.loads(path.read_text())
         except (OSError, ValueError):
@@ -145,7 +145,7 @@ def _name(path: Path, among: Sequence[str], names: Iterable[str]) -> None:
 
 @contextmanager
 def one_start_at_a_time() -> Iterator[None]:
-    """Held from the choice of ports until somebody listens on them: two stacks must not choose the same."""
+    """Held from the choice of ports until the servers listen on them: two stacks must not choose the same."""
     path = Path(tempfile.gettempdir()) / f"iot-stream-{os.geteuid()}.lock"
     with path.open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -155,9 +155,9 @@ def one_start_at_a_time() -> Iterator[None]:
 def choose_port(
     remembered: int | None, default: int, running: bool, taken: set[int], kind: int = socket.SOCK_STREAM
 ) -> int:
-    """The port of one server: its own while it is `running`, else the first free one of `remembered` (None: there was
-    none) and `default`, else any. `taken` are those given to others in this round, which nobody listens on yet; `kind`
-    of socket: SOCK_DGRAM for UDP. Raises TransientError when no port is free.
+    """The port of one server: its own while it is `running`, else the first free port of `remembered` (None: no port
+    was) and `default`, else any. `taken` are ports given to other servers in this round, which do not listen yet;
+    `kind` of socket: SOCK_DGRAM for UDP. Raises TransientError when no port is free.
     """
     if running and remembered:
         return remembered

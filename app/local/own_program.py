@@ -9,16 +9,16 @@ from app.local.servers.process import ChildProcess
 
 
 class Program:
-    """A process that says at /ready of its port how it is; without a port it is ready when it runs."""
+    """A process that reports its state at /ready of its port; without a port a process is ready when it runs."""
 
     def __init__(self, process: ChildProcess, port: int | None, stop_within: float) -> None:
-        """`port` is that of its /ready on the loopback address, None: it has none; `stop_within`: seconds it gets to
-        finish its work after SIGTERM.
+        """`port`: where /ready is served on the loopback address, None: nowhere; `stop_within`: seconds that the
+        program gets to finish its work after SIGTERM.
         """
         self.process, self.port, self._stop_within = process, port, stop_within
 
     def start(self) -> None:
-        """Start it unless it runs. Raises PermanentError when it cannot be executed."""
+        """Start the program unless it runs. Raises PermanentError when it cannot be executed."""
         self.process.start()
 
     def ready(self) -> bool:
@@ -28,12 +28,12 @@ class Program:
         return self.process.listens(self.port) and http_ok(f"http://{LOOPBACK}:{self.port}/ready")
 
     def wait_ready(self, timeout: float = 60.0) -> None:
-        """Return once ready. Raises TransientError after `timeout` seconds or when it died."""
+        """Return once ready. Raises TransientError after `timeout` seconds or when the program died."""
         wait_until_ready(self.process, self.ready, timeout)
 
     def stop(self, deadline: float | None = None) -> bool:
-        """Send SIGTERM, and SIGKILL when it does not end within `deadline` seconds (None: `stop_within`). True if it
-        ended by itself.
+        """Send SIGTERM, and SIGKILL when the program does not end within `deadline` seconds (None: `stop_within`).
+        True if it ended by itself.
         """
         return self.process.stop((signal.SIGTERM, deadline or self._stop_within))
 

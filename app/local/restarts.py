@@ -13,18 +13,18 @@ class RestartAction(Enum):
     """What to do with a process now."""
 
     NOTHING = "nothing"
-    REPORT = "report"  # it has just been found dead: say so, and wait
+    REPORT = "report"  # the process has just been found dead: say so, and wait
     START = "start"
 
 
 @dataclass
 class Restarts:
-    """What is known of one process. Times are seconds of a monotonic clock."""
+    """The starts and deaths of one process. Times are seconds of a monotonic clock."""
 
     count: int = 0  # starts after the first
     failures: int = 0  # deaths in a row, each soon after its start
     started_at: float = 0.0
-    due: float | None = None  # when to start it again; None while it runs
+    due: float | None = None  # when to start the process again; None while it runs
 
     @property
     def wait(self) -> float:
@@ -32,8 +32,8 @@ class Restarts:
         return backoff(max(0, self.failures - 1), FIRST_WAIT, LONGEST_WAIT)
 
     def decide(self, alive: bool, now: float) -> RestartAction:
-        """What to do, given whether it runs `now`; to be asked again and again, and told of a start (`started`,
-        `failed`).
+        """What to do, given whether the process runs `now`; to be asked again and again, and notified of a start
+        (`started`, `failed`).
         """
         if alive:
             return RestartAction.NOTHING
@@ -49,7 +49,7 @@ class Restarts:
         self.started_at, self.due = now, None
 
     def failed(self, now: float) -> None:
-        """Note that starting it failed at once: wait longer."""
+        """Note that a start of the process failed at once: wait longer."""
         self.failures += 1
         self.due = now + self.wait
 

@@ -1,4 +1,4 @@
-"""One `up`: holds the lock of its directory, brings the stack up, watches it until stopped, stops it."""
+"""One `up`: holds the lock of its directory, brings the stack up, watches the stack until stopped, stops it."""
 
 import fcntl
 import os
@@ -43,7 +43,7 @@ class StackSession:
             raise self.problem
 
     def wait_ready(self) -> bool:
-        """Wait until the stack is ready: True; False when it was stopped, or could not start. Why it could not is in
+        """Wait until the stack is ready: True; False when it was stopped, or could not start. The reason is in
         `problem`, which leaving the `with` block raises.
         """
         while not self.ready.wait(0.1):
@@ -88,8 +88,8 @@ def stop_on_signals(stopped: threading.Event) -> None:
 
 @contextmanager
 def locked(layout: Layout) -> Iterator[None]:
-    """Be the one supervisor of this directory, which is made when it is missing. Raises PermanentError when there is
-    one.
+    """Be the one supervisor of this directory, which is made when it is missing. Raises PermanentError when
+    another process is.
     """
     layout.root.mkdir(parents=True, exist_ok=True)
     with layout.lock.open("a+") as lock:
@@ -116,7 +116,7 @@ def supervisor_pid(layout: Layout) -> int | None:
 
 
 def wait_for(reached: Callable[[], bool], seconds: float) -> bool:
-    """Ask `reached` ten times a second, for so many seconds. False when it was not reached in that time."""
+    """Ask `reached` ten times a second, for so many seconds. False when the aim was not reached in that time."""
     pause = threading.Event()
     for _ in range(int(seconds * 10)):
         if reached():

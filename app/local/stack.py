@@ -84,7 +84,7 @@ class Stack:
         )
 
     def _program(self, name: str) -> Program:
-        # A worker may be in the middle of a write when it is stopped; the others are done at once.
+        # A worker may be in the middle of a write when it is stopped; other programs end at once.
         stop_within = 30.0 if name == "worker" else 15.0
         port = self.ports.get(name)
         process = ChildProcess(name, program_command(name), self.layout.log(name), env=self._program_env(name))
@@ -130,7 +130,7 @@ class Stack:
 
     def start_wanted(self) -> None:
         """Start what `up` was asked for since: gateways, sinks, the simulated devices; returns without waiting until
-        they are ready, but for the servers of sinks. Raises IotStreamError as `bring_up` does.
+        these are ready, but for the servers of sinks. Raises IotStreamError as `bring_up` does.
         """
         runs = self.supervisor.services
         if missing := [way for way in self.layout.ways() if way not in runs]:
@@ -210,8 +210,8 @@ class Stack:
         asyncio.run(both())
 
     def stop(self) -> None:
-        """Stop all in order: those that put work in, those that take it out, the servers; then remove stack.env. Blocks
-        until all have ended.
+        """Stop all in order: programs that put work in, programs that take it out, servers; then remove stack.env.
+        Blocks until all have ended.
         """
         self.supervisor.stop(STOP_ORDER)
         self.layout.forget()

@@ -1,4 +1,4 @@
-"""Keeps services running: starts again what died, remembers pids so that a later supervisor knows them again."""
+"""Keeps services running: starts dead services again, keeps pids so that a later supervisor can adopt the processes."""
 
 import json
 import threading
@@ -21,16 +21,16 @@ class Service(Protocol):
         """The process of the service, started or not."""
 
     def start(self) -> None:
-        """Start it unless it runs. Raises PermanentError when it cannot be started."""
+        """Start the service unless it runs. Raises PermanentError when it cannot be started."""
 
     def ready(self) -> bool:
-        """Whether it does its job now."""
+        """Whether the service does its job now."""
 
     def wait_ready(self, timeout: float = ...) -> None:
-        """Return once it does its job. Raises TransientError after `timeout` seconds, or when it died."""
+        """Return once the service does its job. Raises TransientError after `timeout` seconds, or when it died."""
 
     def stop(self, deadline: float = ...) -> bool:
-        """Stop it, by SIGKILL after `deadline` seconds. True if it ended by itself."""
+        """Stop the service, by SIGKILL after `deadline` seconds. True if it ended by itself."""
 
 
 class Supervisor:
@@ -57,13 +57,13 @@ class Supervisor:
 
     def start(self, name: str, service: Service) -> None:
         """Start a service unless it runs, and watch it from now on; nothing is done once `stop` was called. Raises what
-        its start raises.
+        the service's start raises.
         """
         if self._stopping or name in self.services:
             return
         service.start()
         with self._lock:
-            if self._stopping:  # told to while it started
+            if self._stopping:  # asked to stop while the service started
                 service.stop()
                 return
             self._add(name, service, 0)
@@ -123,10 +123,10 @@ class Supervisor:
         self._layout.write_pids({name: service.process.pid for name, service in alive.items()})
 
     def stop(self, order: Iterable[str]) -> None:
-        """Stop all services named in `order`, one after another, and start nothing any more. What does not end in time
-        is killed, and that is said.
+        """Stop all services named in `order`, one after another, and start nothing any more. A service that does not
+        end in time is killed, and the kill is reported.
         """
-        self._stopping = True  # before the lock: a bring-up under way must not start the next one
+        self._stopping = True  # before the lock: a bring-up under way must not start the next service
         with self._lock:
             for name in order:
                 service = self.services.pop(name, None)

@@ -31,7 +31,7 @@ class BrokerAccount(Struct, frozen=True):
     tls: ssl.SSLContext | None  # None: not encrypted
 
     def __repr__(self) -> str:
-        return f"Account({self.username} as {self.client_id} at {HostPort(self.host, self.port)})"
+        return f"BrokerAccount({self.username} as {self.client_id} at {HostPort(self.host, self.port)})"
 
 
 class NotTakenError(TransientError):

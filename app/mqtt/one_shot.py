@@ -37,13 +37,13 @@ def publish(settings: Settings, topic: str, payload: bytes) -> None:
     except TimeoutError:
         raise TransientError(f"{where} does not answer within {TIMEOUT:g} s") from None
     except OSError as error:  # ssl's errors are OSErrors
-        cure = "start it, or set IOT_MQTT_HOST and IOT_MQTT_PORT to what it has"
+        cure = "start the broker, or set IOT_MQTT_HOST and IOT_MQTT_PORT to the broker's own"
         raise TransientError(f"no way into {where}: {words(error, 'the broker', 'IOT_MQTT')}; {cure}") from error
     finally:
         client.disconnect()
         client.loop_stop()
     if taken.result().value == NOBODY:
-        raise TransientError(f"{where} knows nobody who takes {topic}: start the bridge, then do it again")
+        raise TransientError(f"{where} knows nobody who takes {topic}: start the bridge, then try again")
 
 
 def client_of(settings: Settings, client_id: str) -> paho.Client:

@@ -70,7 +70,7 @@ class _Reader:
 
     def messages(self, filters: Sequence[str]) -> Iterator[LiveMessage]:
         settings = self._settings
-        limits = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        limits = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho has not typed it
         limits.MaximumPacketSize = settings.bridge_packet_max_bytes
         self._client.connect(settings.mqtt_host, settings.mqtt_port, KEEP_ALIVE, clean_start=True, properties=limits)
         who = settings.mqtt_username or "an anonymous client"

@@ -23,18 +23,18 @@ _decode = msgspec.json.Decoder(AlertEvent).decode
 
 
 class AlertRecord(NamedTuple):
-    """What one record asks to publish: an event, or an answer, which has none."""
+    """What one record asks to publish: an alert event, or an answer."""
 
     offset: int  # in its partition of the alert topic
-    user_id: str  # whose budget and turn it takes
+    user_id: str  # the user whose budget and turn the message takes
     topic: str  # of MQTT
     text: bytes  # the payload, as the record has it
-    event: AlertEvent | None  # None: it is an answer
+    event: AlertEvent | None  # None: the record is an answer
     headers: Sequence[tuple[str, bytes]] = ()  # of the record of an event
 
 
 def read(records: Sequence[Record]) -> Iterator[AlertRecord]:
-    """What there is to publish, in the order of the records. Never raises: a record that is no alert event or answer,
+    """The messages to publish, in the order of the records. Never raises: a record that is no alert event or answer,
     or that no MQTT topic can be made of, is logged and counted (iot_notifier_invalid_total), and left out.
     """
     for record in records:

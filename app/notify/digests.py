@@ -1,4 +1,4 @@
-"""What was held back of a storm, sent once a minute: in, alert_history; out, one message, and the rows marked."""
+"""Alerts of a storm that were held back, sent once a minute: in, alert_history; out, one message, and rows marked."""
 
 import asyncio
 from contextlib import suppress
@@ -12,17 +12,17 @@ from app.notify.retrying import RetryingDatabase, RetryUntilStopped, StoppedErro
 from app.postgres.queries import alert_budget
 from app.settings import Settings
 
-LOOK_SECONDS = 1.0  # how often it is asked who is due
+LOOK_SECONDS = 1.0  # between two looks for users whose digest is due
 
 
 class Digests:
-    """On a connection to the database of its own: the digest of a large storm keeps no other alert waiting."""
+    """Sends digests on a database connection of its own: the digest of a large storm keeps no other alert waiting."""
 
     def __init__(self, settings: Settings, publishing: Publishing, retry: RetryUntilStopped) -> None:
         """Digests go through `publishing`, where they take turns with the alerts of their users."""
         self._budget, self._publishing, self._retry = settings.alerts_per_minute, publishing, retry
         self._database = RetryingDatabase(settings, f"{settings.notifier_client_id}-digests", retry)
-        self._telling: dict[str, asyncio.Task[None]] = {}
+        self._sending: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
         """Look every LOOK_SECONDS for users who are due, and send each a digest, one at a time; returns once stopped,
@@ -36,15 +36,15 @@ class Digests:
             while not self._retry.stopped:
                 with suppress(StoppedError):
                     for user, until in (await self._database.ask(alert_budget.due)).items():
-                        if user not in self._telling:
-                            self._telling[user] = group.create_task(self._send(user, until))
-                            self._telling[user].add_done_callback(partial(self._forget, user))
+                        if user not in self._sending:
+                            self._sending[user] = group.create_task(self._send(user, until))
+                            self._sending[user].add_done_callback(partial(self._forget, user))
                     await self._retry.rest("digests", LOOK_SECONDS)
-            for task in self._telling.values():
+            for task in self._sending.values():
                 task.cancel()
 
     async def _send(self, user: str, until: datetime) -> None:
-        """One digest; a crash before it is marked sends it again, with the same digest_id."""
+        """Send a digest; a crash before its rows are marked sends the digest again, with the same digest_id."""
         first, counts = await self._database.ask(partial(alert_budget.held, user_id=user, until=until))
         if not first:
             return
@@ -59,7 +59,7 @@ class Digests:
             await self._database.ask(partial(alert_budget.leave_out, user_id=user, until=until, reason=refusal))
 
     def _forget(self, user: str, _: object) -> None:
-        del self._telling[user]
+        del self._sending[user]
 
     def close(self) -> None:
         """Drop the connection to the database; safe twice."""

@@ -18,8 +18,8 @@ log = structlog.get_logger()
 async def note(database: RetryingDatabase, events: Mapping[Key, AlertRecord]) -> dict[Key, bool]:
     """Record the events that no worker has recorded; returns {key: whether it was sent, held back or left out before}.
 
-    An event whose row the database refuses is not among the keys; it is logged and counted. Waits out an outage of the
-    database. Raises StoppedError when the program stops.
+    An event whose row the database refuses is not among the keys; the refusal is logged and counted. Waits out an
+    outage of the database. Raises StoppedError when the program stops.
     """
     if not events:
         return {}
@@ -29,7 +29,7 @@ async def note(database: RetryingDatabase, events: Mapping[Key, AlertRecord]) ->
 
 
 async def _record(database: RetryingDatabase, events: Mapping[Key, AlertRecord]) -> list[Key]:
-    """Insert rows; returns those that the database did not refuse."""
+    """Insert rows; returns the rows that the database did not refuse."""
     names, rows = list(events), [(found.event, found.text) for found in events.values() if found.event]
     if not names:
         return []

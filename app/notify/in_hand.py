@@ -9,7 +9,7 @@ Place = tuple[Any, int]  # partition, offset
 
 
 class InHand:
-    """An event on its way, and where it was read; it may have been read again, so that it has more than one place."""
+    """An event on its way, and where it was read; an event that was read again has more than one place."""
 
     __slots__ = ("found", "message", "places", "since")
 

@@ -9,7 +9,7 @@ _ANSWERS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 
 TAKEN = Counter("iot_notifier_taken", "Records taken from the alert topic", ["group"])
 PUBLISHED = Counter("iot_notifier_published", "Alert messages acknowledged by the MQTT broker", ["status"])
-DELAYED = Counter("iot_notifier_delayed", "Those of them that said they were `delayed`")
+DELAYED = Counter("iot_notifier_delayed", "Alert messages acknowledged that were marked as `delayed`")
 SUSPECTS = Gauge("iot_notifier_suspects", "Messages set aside because the broker may not be able to take them")
 LEFT_OUT = Counter("iot_notifier_left_out", "Messages the broker does not take though it takes others; see the log")
 ANSWERS = Counter("iot_notifier_answers", "Answers to refused rules and commands, by what became of them", ["outcome"])
@@ -53,7 +53,7 @@ class Queue(Protocol):
         """Records taken and not yet done with."""
 
     def waiting(self) -> float:
-        """Seconds since the oldest of these was put on the topic; 0: there is none."""
+        """Seconds since the oldest of these records was put on the topic; 0: without records."""
 
     def lag(self) -> int:
         """Records that are not done, of this process's partitions, as of the last fetch."""

@@ -5,10 +5,10 @@
     2a leave out what is above the user's budget, for a digest a minute       (postgres/queries/alert_budget.py)
     3 publish with QoS 1, users in turn, and wait for the PUBACK of each      (app.notify.publishing)
     4 mark as sent what was acknowledged meanwhile, and as held what is for a digest
-    5 commit the offsets of what is done with all before it, last of all
+    5 commit the offsets up to the first record that is not done, last of all
 
-Steps 2 and 4 take as many as there are at once, and step 1 goes on while messages are on their way: nobody waits for
-another's flood. What is in hand is bounded. Answers to refused rules and commands only take 2a, 3 and 5, and those
+Steps 2 and 4 take all records that wait at once, and step 1 goes on while messages are on their way: no user waits for
+another's flood. Records in hand are bounded. Answers to refused rules and commands only take 2a, 3 and 5, and those
 above the budget are counted alone: they are dead letters too. A crash between 3 and 4 repeats messages with the same
 (alert_id, status, repeat) and loses none; a crash anywhere else repeats nothing. What cannot be an alert event is
 logged, counted and left out. An outage of any of the three is waited out.
@@ -43,8 +43,8 @@ from app.settings import Settings
 log = structlog.get_logger()
 
 IN_HAND, IN_HAND_BYTES = 5_000, 32 << 20  # messages on their way
-OPEN = 100_000  # records that cannot be committed, because one before them is on its way
-STOP_SECONDS = 3.0  # for what is on its way at the end, while the broker takes it
+OPEN = 100_000  # records that cannot be committed, because a record before them is on its way
+STOP_SECONDS = 3.0  # for messages on their way at the end, while the broker takes them
 LAST_TRIES = 0.2  # seconds between two tries to mark what is acknowledged, at the end
 
 
@@ -120,7 +120,7 @@ class Notifier:
                 await self._retry.rest("in_hand", 0.02)
 
     async def notify(self, taken: Mapping[Any, Sequence[Any]]) -> None:
-        """Steps 2 and 2a for records by partition, in offset order. Raises StoppedError: then none of it is done."""
+        """Steps 2 and 2a for records by partition, in offset order. Raises StoppedError: then none of them is done."""
         events: dict[Key, tuple[AlertRecord, Place]] = {}
         since, answers = time.time_ns(), list[tuple[AlertRecord, Place]]()
         places = {(partition, record.offset) for partition, records in taken.items() for record in records}
@@ -173,7 +173,7 @@ class Notifier:
         }
 
     def _answered(self, user_id: str, left: float) -> bool:
-        """Whether one more answer is sent. One a minute is in any case: whoever mends rules in a storm must know."""
+        """Whether one more answer is sent. One a minute always is: a user who mends rules in a storm must know."""
         now = time.monotonic()
         if left < 0 and self._answers.spent(user_id, now):
             return False
@@ -201,7 +201,7 @@ class Notifier:
         self._settled.set()
 
     def _answer(self, found: AlertRecord, place: Place) -> None:
-        """One that the broker refuses is left out, so that alerts do not wait for it."""
+        """Publish an answer; an answer that the broker refuses is left out, so that alerts do not wait for it."""
 
         def settled(refusal: str | None) -> None:
             metrics.ANSWERS.labels("refused" if refusal else "published").inc()

@@ -1,7 +1,7 @@
-"""Messages to the MQTT broker: in, messages of users; out, a PUBACK for each, or why it is left out.
+"""Messages to the MQTT broker: in, messages of users; out, a PUBACK for each, or why the message is left out.
 
-Users take turns, so that nobody waits for another's flood. A message that the broker ends the connection at, or refuses
-while it takes others, is set aside with its user and tried alone (app.core.delivery.suspects): the others go on.
+Users take turns, so that none waits for another's flood. A message that the broker ends the connection at, or refuses
+while it takes others, is set aside with its user and tried alone (app.core.delivery.suspects): other users go on.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from app.core.delivery.fair_queue import FairQueue
 from app.core.delivery.suspects import Suspects
-from app.core.model.alert_event import as_told
+from app.core.model.alert_event import as_sent
 from app.mqtt.connection import Connection
 from app.mqtt.publisher import MqttPublisher
 from app.notify import metrics
@@ -29,23 +29,25 @@ log = structlog.get_logger()
 
 
 CURE = "let the account publish to users/+/alerts, users/+/alerts/errors and users/+/config/errors"
-LOOK_SECONDS = 0.25  # how often it is looked whether to stop
-OTHERS_SECONDS = 0.1  # the others have the connection for so long between two trials
-NARROWED = 8  # fewer messages ahead after a connection that ended, so that it is clear sooner which one it was
+LOOK_SECONDS = 0.25  # between two looks at `stop`
+OTHERS_SECONDS = 0.1  # other users have the connection for so long between two trials
+NARROWED = 8  # fewer messages ahead after a connection that ended, so that the message to blame is found sooner
 
 
 class Message(Struct, eq=False):
-    """One message; `settled` is called once: with None when the broker has acked it, else with why it is left out."""
+    """A message; `settled` is called once: with None when the broker has acked the message, else with why it is left
+    out.
+    """
 
-    user_id: str  # whose turn it takes
+    user_id: str  # the user whose turn the message takes
     topic: str
     text: bytes  # the payload; of an alert event its JSON without `delayed`
     settled: Callable[[str | None], None]
-    time: datetime | None = None  # of an alert event, aware: with it the message says when it is sent late
-    patient: bool = True  # False: left out when it is refused once
-    late: bool = False  # as of the last time it was sent
+    time: datetime | None = None  # of an alert event, aware; lets the message say that it is sent late
+    patient: bool = True  # False: the message is left out after one refusal
+    late: bool = False  # whether the last sending was late
     sent_at: float = 0.0  # by time.monotonic
-    span: TraceSpan = NO_SPAN  # goes with it as a user property
+    span: TraceSpan = NO_SPAN  # goes with the message as a user property
 
 
 class Publishing:
@@ -54,7 +56,7 @@ class Publishing:
     def __init__(self, publisher: MqttPublisher, retry: RetryUntilStopped, probe: str, delayed_after: float) -> None:
         """`probe`: the topic to which something is sent where only a suspect is left, to see if the broker is well.
 
-        `delayed_after`: seconds after its time from which on a message says that it is late.
+        `delayed_after`: seconds after an event's time from which on its message says that it is late.
         """
         self._publisher, self._retry = publisher, retry
         self._delayed_after = timedelta(seconds=delayed_after)
@@ -80,8 +82,8 @@ class Publishing:
         return len(self._suspects)
 
     def put(self, message: Message) -> None:
-        """Have a message published, after the other messages of its user; returns at once. Nothing bounds what waits
-        here: whoever puts counts what is not settled.
+        """Have a message published, after the other messages of its user; returns at once. The messages that wait
+        here are not bounded: the caller counts what is not settled.
         """
         self._turns.put(message.user_id, message)
         self._changed.set()
@@ -118,7 +120,7 @@ class Publishing:
         one = self._suspects.next(now)
         if one and (self._turns.idle or now >= self._others_until):
             if self._sent:
-                return  # it is tried when nothing else is on the way
+                return  # a suspect is tried when nothing else is on the way
             if not self._suspects.proven(one) and not self._probed:
                 self._probed = True
                 self._publish(connection, self._probe)
@@ -135,7 +137,7 @@ class Publishing:
         number, text = self._count, message.text
         if message.time is not None:
             message.late = datetime.now(UTC) - message.time > self._delayed_after
-            text = as_told(text, late=message.late)
+            text = as_sent(text, late=message.late)
         self._sent[number], message.sent_at = message, time.monotonic()
         properties = [(TRACEPARENT, context.traceparent.decode())] if (context := message.span.context) else []
         acked = partial(self._acked, number)
@@ -189,7 +191,7 @@ class Publishing:
             self._leave_out(message, refusal)
 
     def _lost(self, reason: str) -> None:
-        """The connection ended: whatever has no PUBACK is sent again, but for the first of it, which is suspect."""
+        """The connection ended: messages without PUBACK are sent again, but for the first of them, which is suspect."""
         unanswered = [message for message in self._sent.values() if message is not self._probe]
         self._sent.clear()
         self._publisher.ended(reason, self._took)
@@ -218,6 +220,8 @@ class Publishing:
 
     def _leave_out(self, message: Message, why: str) -> None:
         metrics.LEFT_OUT.inc()
-        cure = "the broker takes others: look at its log, its limits and its rules for this topic; docs/alerts.md"
+        cure = (
+            "the broker takes other messages: look at its log, its limits and its rules for this topic; docs/alerts.md"
+        )
         log.error("notifier_left_out", topic=message.topic, bytes=len(message.text), reason=why, cure=cure)
         message.settled(why)

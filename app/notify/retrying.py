@@ -1,4 +1,4 @@
-"""Steps of a program that delivers alerts, tried until they succeed or the program is stopped."""
+"""Steps of a program that delivers alerts, tried until they succeed or the program is interrupted."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
@@ -26,7 +26,7 @@ class StoppedError(IotStreamError):
 
 
 async def until_stopped(steps: Coroutine[Any, Any, None]) -> None:
-    """Run `steps` until they end, by themselves or with StoppedError; any other exception is raised."""
+    """Run `steps` until they end, by themselves or by StoppedError; any other exception is raised."""
     try:
         await steps
     except StoppedError:
@@ -46,7 +46,7 @@ class RetryUntilStopped:
 
     async def on(self, step: str, call: Callable[[], Awaitable[T]], again: Callable[[BaseException], bool]) -> T:
         """Return what `call` returns, calling it again after failures for which `again` is true, with a back-off of 0.1
-        to 10 s. `step` names it in the log and in iot_notifier_failures_total.
+        to 10 s. `step` names the call in the log and in iot_notifier_failures_total.
 
         Raises any other failure, and StoppedError when the program stops.
         """
@@ -66,7 +66,7 @@ class RetryUntilStopped:
 
 
 class RetryingDatabase:
-    """Connects when asked something, and again after a failure; asks one thing at a time."""
+    """Connects at the first question, and again after a failure; asks one question at a time."""
 
     def __init__(self, settings: Settings, name: str, retry: RetryUntilStopped) -> None:
         """`name` is what the server knows the connection by (application_name)."""
@@ -76,7 +76,7 @@ class RetryingDatabase:
 
     @property
     def connected(self) -> bool:
-        """Whether there is a connection now; none is made to find out."""
+        """Whether a connection is open now; none is made to find out."""
         return self._connection is not None and not self._connection.is_closed()
 
     async def open(self) -> None:
@@ -84,7 +84,8 @@ class RetryingDatabase:
         await self._retry.on(DATABASE, self._opened, _outage)
 
     async def ask(self, call: Callable[[Connection], Awaitable[T]]) -> T:
-        """Return what `call` returns, given the connection; after an outage it is called again, on a new one.
+        """Return what `call` returns, given the connection; after an outage `call` is called again, with a new
+        connection.
 
         Raises sqlstate.DATABASE_ERRORS only when the data is at fault, and StoppedError when the program stops.
         """
@@ -109,12 +110,12 @@ class RetryingDatabase:
         return self._connection
 
     def close(self) -> None:
-        """Drop the connection, with what is under way on it; safe without one, and the next question makes another."""
+        """Drop the connection, with what is under way on it; safe when none is open. The next question makes one."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.terminate()
 
 
 def _outage(error: BaseException) -> bool:
-    """Whether this is a failure of the database, and not one of the data."""
+    """Whether this is a failure of the database, and not of the data."""
     return isinstance(error, sqlstate.DATABASE_ERRORS) and sqlstate.classify(error) is not sqlstate.Failure.DATA

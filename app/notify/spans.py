@@ -1,7 +1,7 @@
 """The span `notify` of an alert event, from its take off the alert topic to the broker's PUBACK.
 
-Of those whose context is sampled, within a budget a second; and of what is left out, sampled or not. The context is
-that of the worker's `alert_publish`, in the header of the record, or else the event's own.
+Events whose context is sampled have a span, within a budget a second; so have events left out, sampled or not. The
+context is that of the worker's `alert_publish`, in the header of the record, or else the event's own.
 """
 
 import time
@@ -17,15 +17,15 @@ LEFT_OUT = "left_out"
 
 
 class NotifySpans:
-    """The spans of one notifier; without tracing there are none."""
+    """The spans of one notifier; none without tracing."""
 
     def __init__(self, tracing: Tracing, budget: TraceBudget) -> None:
-        """`budget` is of events whose context says they are sampled."""
+        """`budget` bounds events whose context is sampled."""
         self._tracing, self._budget = tracing, budget
 
     def begin(self, found: AlertRecord, since: int) -> TraceSpan:
-        """The span of an event that was taken at `since` (nanoseconds since 1970); NO_SPAN if it is not sampled, or
-        above the budget, which is counted. `end` ends it.
+        """The span of an event that was taken at `since` (nanoseconds since 1970); NO_SPAN for an event that is not
+        sampled, or above the budget, which is counted. `end` ends it.
         """
         context = self._context(found) if self._tracing.enabled else None
         if context is None or not self._tracing.samples(context):
@@ -36,9 +36,9 @@ class NotifySpans:
         return self._span(found, context, since)
 
     def end(self, span: TraceSpan, found: AlertRecord, since: int, left_out: str | None) -> None:
-        """End the span: the broker has the event (`left_out` None), or it is left out, and why, in words for a person.
+        """End the span: the broker has the event (`left_out` None), or why it is left out, in words for a person.
 
-        What is left out gets a span though nothing sampled it, within the limit of `tracing.always`.
+        An event that is left out gets a span though nothing sampled it, within the limit of `tracing.always`.
         """
         if left_out is not None:
             if span is NO_SPAN and self._tracing.always():

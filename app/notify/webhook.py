@@ -1,8 +1,8 @@
 """iot-alerts -> a webhook: every alert event, in order per device, until its receiver has taken it.
 
 A consumer group of its own: a receiver that is away keeps no MQTT message waiting. Users take turns, and an event that
-the receiver does not take now keeps only what follows it waiting; one that it never takes while it takes others is left
-out in the end. A crash may repeat what was taken since the last commit, with the same Idempotency-Key.
+the receiver does not take now keeps only its lane waiting; an event that the receiver never takes while it takes others
+is left out in the end. A crash may repeat events that were taken since the last commit, with the same Idempotency-Key.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ import structlog
 from msgspec import Struct
 
 from app.core.delivery.fair_queue import FairQueue
-from app.core.model.alert_event import AlertEvent, as_told, is_late
+from app.core.model.alert_event import AlertEvent, as_sent, is_late
 from app.errors import PermanentError, TransientError
 from app.kafka.access import kafka_away
 from app.kafka.group_consumer import GroupConsumer
@@ -32,19 +32,19 @@ log = structlog.get_logger()
 
 
 AT_ONCE = 8  # requests
-LANES = 4  # of a user, each with its devices: so many of the requests at most are those of one user
+LANES = 4  # of a user, each with its devices: at most so many requests are for one user
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0  # seconds
 IN_HAND = 5_000  # events
 
 
 class _Post(Struct, eq=False):
-    """One event on its way, and where it was read; it may have been read more than once."""
+    """One event on its way, and where it was read; an event may have been read more than once."""
 
     event: AlertEvent
     text: bytes
     places: list[tuple[Any, int]]
     tries: int = 0
-    strikes: int = 0  # tries that failed after others had been taken since the one before
+    strikes: int = 0  # failed tries, each after other events had been taken since the try before
     taken_before: int = 0  # taken, as of the last try
 
 
@@ -111,7 +111,7 @@ class WebhookSender:
             self._consumer.done(partition, offset)
 
     async def _post_in_turn(self) -> None:
-        """One of the requests at a time. A lane that is posted is paused, so that its devices keep their order."""
+        """Post one event at a time. A lane that is posted is paused, so that its devices keep their order."""
         while True:
             while (taken := self._turns.take()) is None:
                 self._there.clear()
@@ -123,11 +123,11 @@ class WebhookSender:
                 self._resume(lane)
 
     async def _deliver(self, lane: str, one: _Post) -> bool:
-        """Whether the event is done with: taken, refused, or left out; else it waits, with its lane."""
+        """Whether the event is done: taken, refused, or left out; else the event waits, with its lane."""
         event, began = one.event, time.monotonic()
         try:
             late = is_late(event, datetime.now(UTC), self._settings.alert_delayed_after)
-            await self._hook.post(f"{event.alert_id}-{event.status}-{event.repeat or 0}", as_told(one.text, late=late))
+            await self._hook.post(f"{event.alert_id}-{event.status}-{event.repeat or 0}", as_sent(one.text, late=late))
         except PermanentError as error:
             metrics.WEBHOOK_SECONDS.labels("refused").observe(time.monotonic() - began)
             metrics.WEBHOOK_REFUSED.inc()
@@ -152,7 +152,7 @@ class WebhookSender:
         metrics.FAILURES.labels("webhook").inc()
         if one.strikes >= self._settings.webhook_tries:
             metrics.WEBHOOK_LEFT_OUT.inc()
-            cure = "the receiver takes others: see why it does not take this one"
+            cure = "the receiver takes other events: see why it does not take this event"
             event = one.event
             log.error("webhook_left_out", alert_id=event.alert_id, status=event.status, error=error, cure=cure)
             return True

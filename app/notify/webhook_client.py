@@ -1,4 +1,4 @@
-"""A webhook: in, a message; out, whether its receiver has taken it; signed, so that the receiver knows who sent it."""
+"""A webhook: in, a message; out, whether its receiver has taken it; signed, so that the receiver knows its sender."""
 
 import hashlib
 import hmac
@@ -35,7 +35,7 @@ class WebhookClient:
         """Post JSON, and return when the receiver answers 2xx; `name` is the Idempotency-Key, the same for a repeat.
 
         Raises PermanentError when the receiver refuses this message (REFUSED), TransientError for any other answer,
-        redirections too, and when there is none in time. Neither quotes the URL.
+        redirections too, and without an answer in time. Neither quotes the URL.
         """
         if self._session is None:
             self._session = ClientSession(timeout=self._timeout)
@@ -49,7 +49,7 @@ class WebhookClient:
                     return
                 shown = (await answer.content.read(ANSWER_SHOWN)).decode("utf-8", "replace")
         except (ClientError, OSError, TimeoutError) as error:
-            raise TransientError(f"the webhook does not answer: {_words(error)}") from None  # it holds the URL
+            raise TransientError(f"the webhook does not answer: {_words(error)}") from None  # the cause holds the URL
         failure = PermanentError if answer.status in REFUSED else TransientError
         raise failure(f"the webhook answers {answer.status}: {shown}")
 

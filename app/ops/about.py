@@ -22,7 +22,7 @@ Check = Callable[[], Awaitable[Mapping[str, bool]]]
 
 
 class About:
-    """What one process says of itself; every program, gateway and sink is made known with it."""
+    """What one process says of itself; every program, gateway and sink presents itself by an About."""
 
     def __init__(
         self,
@@ -33,9 +33,9 @@ class About:
         flushes: Flushes,
         connected: Callable[[], Mapping[str, bool]] = dict,
     ) -> None:
-        """`ready` has a check for each server that the program speaks to, by its name; `connected` adds those that it
-        has not. `app` is the fleet (IOT_APP), `queue_depth` the messages that are taken and not yet handed on. Sets
-        iot_build_info.
+        """`ready` has a check for each server that the program speaks to, by its name; `connected` adds servers
+        without a check. `app` is the fleet (IOT_APP), `queue_depth` the messages that are taken and not yet handed on.
+        Sets iot_build_info.
         """
         self._program, self._app, self._ready = program, app, ready
         self._queue_depth, self._flushes, self._connected = queue_depth, flushes, connected

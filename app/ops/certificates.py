@@ -1,4 +1,4 @@
-"""Settings in; out, a gauge for each CA and certificate file of a connection: when it ends.
+"""Settings in; out, a gauge for each CA and certificate file of a connection: when the file's certificate ends.
 
 As of the start, for a program reads the files when it starts: a file renewed since shows once the program uses it.
 """

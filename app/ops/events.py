@@ -66,13 +66,13 @@ class StoreReport:
         failed_call(self._tracing, error)
         if resource := EXHAUSTED.get(error[:5]):
             metrics.DB_EXHAUSTED.labels(resource).inc()
-        reported, at, untold = self._failures.get(part, ("", 0.0, 0))
+        reported, at, unreported = self._failures.get(part, ("", 0.0, 0))
         now = time.monotonic()
         if now >= at + (REMIND_SECONDS if error == reported else FAILURES_SECONDS):
-            log.warning("database_failed", part=part, kind=kind, error=error, times=untold + 1)
+            log.warning("database_failed", part=part, kind=kind, error=error, times=unreported + 1)
             self._failures[part] = (error, now, 0)
         else:
-            self._failures[part] = (reported, at, untold + 1)
+            self._failures[part] = (reported, at, unreported + 1)
 
     def late_rows(self, waiting: int) -> None:
         """So many late rows wait now."""
@@ -81,7 +81,7 @@ class StoreReport:
     def config_left_out(self, user_id: str, came_in: datetime, partition: int | None, offset: int | None) -> None:
         """A configuration over MQTT is not the newest, so that it changes nothing.
 
-        `came_in` is when the gateway took it; `partition` and `offset` are those of its record, None when not known.
+        `came_in` is when the gateway took the message; `partition` and `offset` are its record's, None when not known.
         """
         metrics.CONFIGS_LEFT_OUT.inc()
         log.warning(
@@ -122,7 +122,7 @@ class WriteReport:
             log.error("operator_needed", what=cure, topic=topic, error=error, attempts=attempts)
 
     def write_resumed(self, topic: str) -> None:
-        """Kafka takes writes to `topic` again, or this worker was interrupted and another one tries."""
+        """Kafka takes writes to `topic` again, or this worker was interrupted and another worker tries."""
         metrics.KAFKA_WRITE_HELD.labels(topic).set(0)
         self._reported.pop(topic, None)
         log.warning("kafka_write_no_longer_held", topic=topic)
@@ -153,7 +153,7 @@ class TransportReport:
 
     def log_in_doubt(self, what: str) -> None:
         """Nothing is read before it is known whether the log is still the same one; `what` says why it may not be."""
-        log.warning("input_topic_in_doubt", what=what, next="nothing is read until it is looked up")
+        log.warning("input_topic_in_doubt", what=what, next="nothing is read until the topic is looked up")
 
     def position_reset(self, tp: TP, position: Position) -> None:
         """The committed offset is outside the log; reading goes on at `position.offset`."""
@@ -172,15 +172,15 @@ class RebalanceReport:
     """Events of the consumer group (stream/rebalance/sensor.py)."""
 
     def rebalance_begins(self, generation: int, partitions: Collection[int]) -> None:
-        """A worker came, went or was missed: everybody gives up its partitions and joins anew."""
+        """A worker came, went or was missed: every worker hands back its partitions and joins anew."""
         metrics.REBALANCES.inc()
         log.info("rebalance_begins", generation=generation, partitions=sorted(partitions))
 
     def rebalance_ended(
         self, generation: int, before: Collection[int], now: Collection[int], joined: float, seconds: float, rounds: int
     ) -> None:
-        """Partitions are read again: `before` and `now` are those of this worker, `joined` and `seconds` count from the
-        beginning to the join and to this moment. `rounds` above 1: others came or went in the middle.
+        """Partitions are read again: `before` and `now` are this worker's, `joined` and `seconds` count from the
+        beginning to the join and to this moment. `rounds` above 1: other workers came or went in the middle.
         """
         metrics.REBALANCE_SECONDS.observe(seconds)
         log.info(

@@ -1,6 +1,6 @@
 """The trace that a value of a histogram belongs to: in, the span that is at work; out, an exemplar, or none.
 
-Whoever looks at a high bucket comes from there to a batch that was in it, and by its links to the messages.
+From a high bucket an exemplar leads to a batch in this bucket, and the batch's links lead to the messages.
 """
 
 from app.runtime.tracing.tracing import CURRENT

@@ -1,7 +1,7 @@
 """/metrics, /health, /live and /ready over HTTP: in, three questions; out, 200 or 503 with the reasons as JSON.
 
-Whoever reaches the port may try to hold it: so a connection is for one request, whose head comes whole within
-HEAD_SECONDS, and there are CONNECTIONS at most. One more, and the oldest that has not asked anything yet is dropped:
+A client may try to hold the port: so a connection is for one request, whose head comes whole within
+HEAD_SECONDS, and there are CONNECTIONS at most. With one more, the oldest connection that has not asked yet is dropped:
 a probe asks at once, and is answered however many half requests there are.
 """
 
@@ -58,7 +58,7 @@ class HealthServer:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def bind(self) -> None:
-        """Take the port, ahead of `start`; who connects waits until then. Raises PermanentError when it is taken."""
+        """Take the port, ahead of `start`; clients wait until then. Raises PermanentError when the port is taken."""
         if not self._sockets:
             self._sockets = listen(self._host, self.port, "/metrics", "IOT_METRICS")
             self.port = self._sockets[0].getsockname()[1]
@@ -109,14 +109,14 @@ class HealthServer:
                     writer.close()
                     await writer.wait_closed()
         except (OSError, TimeoutError):
-            pass  # it went away, or takes its time
+            pass  # the client went away, or takes its time
         finally:
             self._asking.pop(writer, None)
             self._answering.pop(writer, None)
             writer.transport.abort()
 
     def _make_room(self) -> None:
-        """Drop the oldest that has not asked yet; where all have, the one that takes longest over its answer."""
+        """Drop the oldest connection that has not asked yet; where all have, the connection longest in its answer."""
         if len(self._asking) + len(self._answering) >= CONNECTIONS:
             among = self._asking or self._answering
             oldest = next(iter(among))
@@ -125,7 +125,7 @@ class HealthServer:
 
     @staticmethod
     async def _asked(reader: asyncio.StreamReader) -> tuple[Response | None, Request | None]:
-        """The request, or the answer to what is none; neither for one that never came."""
+        """The request, or the answer to a malformed request; neither when no request came."""
         try:
             async with asyncio.timeout(HEAD_SECONDS):
                 head = await reader.readuntil(b"\r\n\r\n")

@@ -74,7 +74,7 @@ class BatchLedger:
 
     def batch_given_up(self, batch: Batch, reason: str) -> None:
         """Log that a batch goes back un-acked: a rebalance or stop came while it waited for an outage to end. Nothing
-        of it is counted.
+        of the batch is counted.
         """
         log.warning(
             "batch_given_up",

@@ -1,6 +1,6 @@
-"""Every metric's name, type, labels and meaning; nothing else in the project names one.
+"""Every metric's name, type, labels and meaning; nothing else in the project names a metric.
 
-Labels are bounded: reasons, kinds, stages, partitions. No device, and of users those alone that send most.
+Labels are bounded: reasons, kinds, stages, partitions. No devices, and of users only the users that send most.
 """
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -35,12 +35,12 @@ LAG_SECONDS = Gauge(
 )
 FRESHNESS = Gauge(
     "iot_tenant_freshness_seconds",
-    "Since the newest stored reading of a tenant came in: of those with most readings lately, and of the others the"
-    " largest, as `other`; take the minimum over all workers",
+    "Since the newest stored reading of a tenant came in: of the tenants with most readings lately, and of the others"
+    " the largest, as `other`; take the minimum over all workers",
     ["user"],
 )
 BUFFERED = Gauge("iot_buffered_bytes", "Memory of batches taken and not yet done (estimate)")
-FETCHED = Gauge("iot_fetched_bytes", "Fetched from Kafka and not yet taken, compressed as it came")
+FETCHED = Gauge("iot_fetched_bytes", "Bytes fetched from Kafka and not yet taken, compressed as they came")
 OFFSETS_MISSING = Counter("iot_offsets_missing_total", "Offsets the log no longer holds", ["partition"])
 TOPIC_MADE_ANEW = Counter(
     "iot_topic_made_anew_total",
@@ -50,13 +50,13 @@ TOPIC_MADE_ANEW = Counter(
 STATES_UNREADABLE = Counter(
     "iot_states_unreadable_total", "Stored states that cannot be read: their devices begin anew"
 )
-REBALANCES = Counter("iot_rebalances_total", "Times this worker gave up its partitions to join its group anew")
+REBALANCES = Counter("iot_rebalances_total", "Times this worker handed back its partitions to join its group anew")
 REBALANCE_SECONDS = Histogram(
     "iot_rebalance_seconds",
     "From giving up partitions until batches may come again",
     buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
 )
-GAPS_HEALED = Counter("iot_gaps_healed_total", "Seeks back because a batch did not follow the one before it")
+GAPS_HEALED = Counter("iot_gaps_healed_total", "Seeks back because a batch did not follow the batch before")
 
 ALERTS = Counter("iot_alerts_total", "Alert events sent to the outbox", ["status", "severity"])
 ALERTS_SUPPRESSED = Counter(
@@ -85,7 +85,8 @@ RULES_REFUSED = Counter(
 DEVICES_ONLINE = Gauge("iot_devices_online", "Devices and nodes that are online, of this worker's partitions")
 SILENCE_CLAIMS = Counter("iot_silence_claims_total", "Claims that a device is silent, sent into the input topic")
 SILENCE_SUSPENDED = Gauge(
-    "iot_silence_suspended_partitions", "Partitions that are new here or behind: nobody there is taken for silent"
+    "iot_silence_suspended_partitions",
+    "Partitions that are new here or behind: none of their devices is taken for silent",
 )
 MASS_SILENCE = Gauge("iot_mass_silence", "1 while so many devices are silent that none is reported on its own")
 MASS_SILENCE_USERS = Gauge(
@@ -98,7 +99,7 @@ CLOCK_SKEW = Histogram(
 )
 CLOCKS_SET_BACK = Counter(
     "iot_clocks_set_back_total",
-    "How often the clock of a device was set back, after which its rules follow it; device_status says of which",
+    "How often the clock of a device was set back, after which rules follow that clock; device_status has the devices",
 )
 RULES_USERS = Gauge("iot_rules_users", "Users whose rules this worker applies")
 
@@ -109,7 +110,7 @@ DB_FAILURES = Counter(
     ["kind"],
 )
 DB_EXHAUSTED = Counter(
-    "iot_db_exhausted_total", "Those tries for which the database had no connection, disk or memory left", ["resource"]
+    "iot_db_exhausted_total", "Failed tries for which the database had no connection, disk or memory left", ["resource"]
 )
 LATE_WAITING = Gauge("iot_late_rows_waiting", "Late rows in the slow lane, not yet stored")
 BREAKER_STATE = Gauge("db_circuit_breaker_state", "1 open, 0.5 half-open, 0 closed")
@@ -118,7 +119,7 @@ KAFKA_WRITE_HELD = Gauge(
     "iot_kafka_write_held", "1 while Kafka does not take what the worker writes to a topic; offsets are held", ["topic"]
 )
 OPERATOR_NEEDED = Gauge(
-    "iot_operator_needed", "1 while the database or the topics are not as they must be, and only a human can mend it"
+    "iot_operator_needed", "1 while the database or the topics are not as they must be, and only a human can mend that"
 )
 CONFIGS_LEFT_OUT = Counter(
     "iot_configs_left_out_total", "Configurations over MQTT that were not taken, because user_configs has a newer one"

@@ -36,7 +36,7 @@ class _Family(Collector):
 
 async def metrics_page(request: Request) -> Response:
     """The answer to a request of Prometheus: OpenMetrics where the reader accepts it, else its text format 0.0.4,
-    packed with gzip where it accepts that.
+    packed with gzip where the reader accepts gzip.
     """
     encode, content_type = _encoder(request.accept)
     strict = content_type.startswith("application/openmetrics-text")
@@ -63,7 +63,7 @@ def _strictly(family: Metric) -> Metric:
 
 
 def _encoder(accept: str) -> tuple[Any, str]:
-    """The one that the reader prefers; who asks for a version that is none gets the text that everybody reads."""
+    """The encoder that the reader prefers; a reader that asks for an unknown version gets the plain text format."""
     try:
         return choose_encoder(accept)
     except (TypeError, ValueError):  # the client library compares what is no version

@@ -1,4 +1,4 @@
-"""Dead letters in the log: in, every one; out, one line a reason and interval, with their number and a sample."""
+"""Dead letters in the log: in, every dead letter; out, a line a reason and interval, with number and sample."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -15,52 +15,52 @@ INTERVAL = 10.0  # seconds between two lines about one reason
 
 
 @dataclass(slots=True)
-class _Untold:
-    """Of one reason."""
+class _Unreported:
+    """The dead letters of one reason since the last line; the sample is the first of them."""
 
     count: int
     partition: int
     offset: int
-    key: str  # whose it is
+    key: str  # of the sample's record
     detail: str
     due: float
 
 
 class Rejections:
-    """The first of a reason is logged at once, those that follow together when the interval is over.
+    """The first dead letter of a reason is logged at once, later ones together when the interval is over.
 
-    Call `report` now and then: nobody else says what came last.
+    Call `report` now and then: nothing else writes the last line.
     """
 
     def __init__(self, interval: float = INTERVAL, clock: Callable[[], float] = time.monotonic) -> None:
         """`interval` is seconds; `clock` returns seconds and never goes back."""
         self._interval, self._clock = interval, clock
-        self._untold: dict[Reason, _Untold] = {}
+        self._unreported: dict[Reason, _Unreported] = {}
 
     def add(self, partition: int, rejected: Iterable[Rejected]) -> None:
         """Note dead letters of a partition, in any order, and write the lines that are due."""
         for one in rejected:
-            untold = self._untold.get(one.reason)
-            if untold is None:
-                untold = self._untold[one.reason] = _Untold(0, 0, 0, "", "", self._clock())
-            if untold.count == 0:
-                untold.partition, untold.offset, untold.detail = partition, one.record.offset, one.detail
-                untold.key = printable(one.record.key or b"")
-            untold.count += 1
+            unreported = self._unreported.get(one.reason)
+            if unreported is None:
+                unreported = self._unreported[one.reason] = _Unreported(0, 0, 0, "", "", self._clock())
+            if unreported.count == 0:
+                unreported.partition, unreported.offset, unreported.detail = partition, one.record.offset, one.detail
+                unreported.key = printable(one.record.key or b"")
+            unreported.count += 1
         self.report()
 
     def report(self) -> None:
         """Write a line for each reason with dead letters since its last line, if that is an interval ago."""
         now = self._clock()
-        for reason, untold in self._untold.items():
-            if untold.count and now >= untold.due:
+        for reason, unreported in self._unreported.items():
+            if unreported.count and now >= unreported.due:
                 log.warning(
                     "dead_letters",
                     reason=str(reason),
-                    count=untold.count,
-                    partition=untold.partition,
-                    offset=untold.offset,
-                    key=untold.key,
-                    detail=untold.detail,
+                    count=unreported.count,
+                    partition=unreported.partition,
+                    offset=unreported.offset,
+                    key=unreported.key,
+                    detail=unreported.detail,
                 )
-                untold.count, untold.due = 0, now + self._interval
+                unreported.count, unreported.due = 0, now + self._interval

@@ -1,4 +1,4 @@
-"""Stored batches on their way to be closed: in, one by one; out, the batches of all partitions together.
+"""Stored batches on their way to be closed: in, one batch after another; out, the batches of all partitions together.
 
 A small batch alone would cost Kafka as much as all of them. After a batch that is not closed, no later batch of its
 epoch is: offsets move in order.
@@ -15,9 +15,9 @@ from app.core.batch.output import BatchOutput
 from app.errors import TransientError
 from app.ports import Seconds
 
-# Stored batches are closed this long after the first, at once when one has alerts or all have this many rows together.
+# Stored batches are closed this long after the first, at once when one has alerts or all batches have so many rows.
 # Rows are visible before; offsets are committed once a second. 640 small batches a second cost 10 closings,
-# and those with alerts.
+# and the closings of batches with alerts.
 CLOSE_SECONDS = 0.1
 CLOSE_ROWS = 1000
 
@@ -54,7 +54,7 @@ class Finalizer:
     def add(self, stored: StoredBatch) -> None:
         """Have a stored batch closed soon. Raises TransientError when a batch before was not closed."""
         if stored.batch.epoch == self.lost_epoch:
-            raise TransientError("a batch stored before it was not closed")
+            raise TransientError("a batch stored before this batch was not closed")
         self._stored.append(stored)
         self._rows += len(stored.work.rows)
         if stored.work.alerts or self._rows >= CLOSE_ROWS:

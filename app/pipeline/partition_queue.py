@@ -1,7 +1,7 @@
-"""Batches that wait for their turn, partition by partition: in, a batch as it arrives; out, the next one to process.
+"""Batches that wait for their turn, partition by partition: in, a batch as it arrives; out, the next batch to process.
 
-A batch is what a poll of Kafka brought. While the database is slow, polls go on and bring a little each: stored one by
-one these batches would never catch up. The queue joins them, so that the next batch is again whatever has arrived.
+A batch is what a poll of Kafka brought. While the database is slow, polls go on and bring a little each: stored singly
+these batches would never catch up. The queue joins them, so that the next batch is again whatever has arrived.
 
 Each epoch has queues of its own. Batches of an epoch before were drained, and no batch of the next epoch follows them.
 """

@@ -1,8 +1,8 @@
 """THE PATH of a batch, on one screen. The steps are numbered alike here, in the README and in the tests.
 
-Batches of different partitions overlap: one is decoded while the database writes others. Those of one partition are
+Batches of different partitions overlap: one is decoded while the database writes others. Batches of one partition are
 stored one after another, and closed (steps 5 to 7) in the same order, so that its rows, alerts and states come in order
-and its offset moves in order; what arrives while one is stored and the next is decoded is joined (partition_queue.py).
+and its offset moves in order; what arrives while a batch is stored and the next decoded is joined (partition_queue.py).
 Batches of all partitions are closed together (finalizer.py).
 """
 
@@ -48,7 +48,7 @@ class Pipeline:
             raise failures.exceptions[0] from None
 
     async def _process_waiting(self, queue: PartitionQueue) -> None:
-        """Step 2 of a partition's batches, one ahead of the one that is stored; what comes meanwhile is joined."""
+        """Step 2 of a partition's batches, one ahead of the batch that is stored; what comes meanwhile is joined."""
         while queue and await self._holds_partitions():
             previous, batch = queue.storing, queue.take()
             storing: asyncio.Task[StoreOutcome] | None = None
@@ -71,7 +71,7 @@ class Pipeline:
     async def _store(
         self, batch: Batch, work: BatchOutput, previous: asyncio.Task[StoreOutcome] | None, seconds: Seconds
     ) -> StoreOutcome:
-        """Steps 3 and 4, after those of the `previous` batch of the same partition."""
+        """Steps 3 and 4, after the same steps of the `previous` batch of the same partition."""
         ports, clock = self._ports, time.perf_counter
         try:
             start = clock()
@@ -110,7 +110,7 @@ class Pipeline:
             ports.ledger.batch_done(batch, work, written, seconds)
 
     async def _holds_partitions(self) -> bool:
-        """Wait until the partitions are surely ours; False when interrupted first: then all of it comes again."""
+        """Wait until the partitions are surely ours; False when interrupted first: then the whole batch comes again."""
         try:
             await self._ports.lease.ensure()
         except TransientError:
@@ -131,7 +131,7 @@ class Pipeline:
     async def _follow(self, previous: asyncio.Task[StoreOutcome] | None) -> None:
         """Wait until the batch before this one of the same partition is stored; TransientError when it was not.
 
-        Whoever waits has no slot: one partition that is slow would take all of them with its small batches.
+        A batch that waits has no slot: one partition that is slow would take all slots with its small batches.
         """
         if previous is None:
             return
@@ -142,7 +142,7 @@ class Pipeline:
             finally:
                 await self._slots.acquire()
         if not is_stored(previous):
-            raise TransientError("the batch before it was not done")
+            raise TransientError("the batch before this batch was not done")
 
     def _spawn(self, steps: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = self._group.create_task(steps)

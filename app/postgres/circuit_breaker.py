@@ -20,7 +20,7 @@ JITTER = 0.2  # each wait is off by up to this share, so that a fleet does not c
 
 
 class BreakerState(StrEnum):
-    """The state of the circuit: closed lets all tries through, open none, half-open one."""
+    """The state of the circuit: closed lets all tries through, open none, half-open a single try."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -121,7 +121,7 @@ class Breaker:
         self._events.breaker_half_open()
 
     def _turn(self, state: BreakerState) -> None:
-        """Change the state, and let whoever waits look again."""
+        """Change the state, and let the callers that wait look again."""
         self.state = state
         self._trying = False
         self._wake()

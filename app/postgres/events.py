@@ -1,4 +1,4 @@
-"""What the store reports, for logs and metrics. Whoever listens must not raise."""
+"""What the store reports, for logs and metrics. A listener must not raise."""
 
 from datetime import datetime
 from typing import Protocol

@@ -1,4 +1,4 @@
-"""What is wrong with the database or the topics, by part of the program, and what an operator has to do about it."""
+"""What is wrong with the database or the topics, by part of the program, and what an operator has to do."""
 
 import time
 from collections.abc import Callable, Mapping

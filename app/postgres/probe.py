@@ -1,4 +1,4 @@
-"""Asks the database whether it is there, on a connection that no write shares."""
+"""Asks whether the database answers, on a connection that no write shares."""
 
 import asyncio
 import random
@@ -12,7 +12,7 @@ TIMEOUT = 2.0  # seconds; a readiness probe gives up soon after
 
 
 class Probe:
-    """One connection, kept while it works.
+    """One connection, kept while the connection works.
 
     While the circuit breaker is open the probe asks on its own: a database that was away and answers again ends the
     wait. A database that answers all the time and refuses writes does not: there the breaker's time alone counts.

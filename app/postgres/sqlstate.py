@@ -32,7 +32,7 @@ class Failure(Enum):
 
 
 class SqlstateMeaning(NamedTuple):
-    """What a SQLSTATE means here; `advice`: what an operator does about it, where waiting may not be enough."""
+    """What a SQLSTATE means here; `advice`: what an operator does about the error, where waiting may not be enough."""
 
     failure: Failure
     meaning: str
@@ -177,7 +177,7 @@ def of_late_rows(error: BaseException) -> bool:
 
 
 def unreachable(error: BaseException) -> bool:
-    """Whether nobody answers, or the server only says that it shuts down or starts up."""
+    """Whether no server answers, or the server only says that it shuts down or starts up."""
     code = getattr(error, "sqlstate", None)
     return isinstance(error, DATABASE_ERRORS) and (code is None or code.startswith(("08", "57P")))
 

@@ -1,7 +1,7 @@
 """Addresses as people write them: text in; out, the one form every client takes, or ValueError.
 
-What a ValueError says is shown to people and kept in logs: it names what would be right and quotes nothing of the text,
-which may hold a password.
+What a ValueError says is shown to people and kept in logs: a ValueError names what would be right and quotes nothing of
+the text, which may hold a password.
 """
 
 import ipaddress
@@ -48,7 +48,7 @@ def host(text: str) -> str:
 
 
 def is_loopback(name: str) -> bool:
-    """Whether nobody but this machine reaches whoever listens on this host name or address (without brackets).
+    """Whether only this machine reaches a listener on this host name or address (without brackets).
 
     Names are not looked up: every name but localhost counts as reached from outside.
     """

@@ -1,7 +1,7 @@
-"""The URL of a database: as somebody wrote it in; out, one that asyncpg cannot take for another, or ValueError.
+"""The URL of a database: in, as somebody wrote the URL; out, a URL that asyncpg cannot misread, or ValueError.
 
 asyncpg splits a URL at the first sign that ends a part: of a password with such a sign, the rest is then taken for a
-port, a path or a parameter, and quoted in the error. So all of it is looked at here first, and nothing of it is quoted.
+port, a path or a parameter, and quoted in the error. So the whole URL is checked here first, and no part is quoted.
 """
 
 import re
@@ -17,7 +17,7 @@ _CHOICES = {
     "target_session_attrs": ("any", "primary", "standby", "read-write", "read-only", "prefer-standby"),
 }
 _FILES = ("sslrootcert", "sslcert", "sslkey")
-# Where an @ may well be meant; elsewhere it is a password's that was taken apart.
+# Where an @ may well be meant; elsewhere the @ belongs to a password that was taken apart.
 _WITH_AT = ("user", "password", "dbname", "database", "options", "application_name")
 
 
@@ -55,7 +55,7 @@ def _without_scheme(url: str) -> str:
 
 
 def _at_out_of_place(query: str) -> bool:
-    """Without an account before the host, an @ in the parameters is the rest of one."""
+    """Without an account before the host, an @ in the parameters is the rest of an account."""
     return any("@" in item and item.partition("=")[0] not in _WITH_AT for item in query.split("&"))
 
 

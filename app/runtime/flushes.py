@@ -1,4 +1,4 @@
-"""What a program wrote to where it writes, last and on average: in, each write; out, the figures for /health."""
+"""What a program wrote to its destination, last and on average: in, each write; out, the figures for /health."""
 
 import time
 from collections import deque
@@ -10,9 +10,9 @@ KEPT = 100  # writes that the mean is of
 class Flush(NamedTuple):
     """One write: a transaction of a worker, a chunk that Kafka acknowledged of a bridge."""
 
-    at: float  # when it was done, seconds since 1970
+    at: float  # when the write was done, seconds since 1970
     rows: int  # of the transaction, or records of the chunk
-    seconds: float  # that it took
+    seconds: float  # that the write took
 
 
 class Flushes:

@@ -24,7 +24,7 @@ class Interrupt:
 
     def __init__(self, event: asyncio.Event) -> None:
         self.event = event
-        self._signal: asyncio.Task[bool] | None = None  # one for all who wait: a task for each would cost every write
+        self._signal: asyncio.Task[bool] | None = None  # one task for all waits: a task for each would cost every write
 
     def is_set(self) -> bool:
         """Whether nothing is to be waited for now."""
@@ -39,7 +39,7 @@ class Interrupt:
     async def race(self, work: Coroutine[Any, Any, T], seconds: float = 0.0, reason: str = REASON) -> T:
         """Return what `work` returns; once the event is set, `work` has `seconds` left, and is then cancelled.
 
-        Raises TransientError with `reason` when `work` was cancelled, or has not begun as it had no time left. `work`
+        Raises TransientError with `reason` when `work` was cancelled, or has not begun as no time was left. `work`
         must be something that may end half-way: a connection being made, a question asked.
         """
         if self.is_set() and not seconds:

@@ -1,6 +1,6 @@
-"""The last failure of this process, for /health: in, each line of our own log; out, when it was and what it said.
+"""The last failure of this process, for /health: in, each line of our own log; out, the failure's time and words.
 
-What may be logged may be shown: no line holds a secret. Whoever logs a failure gives it as `error`, `reason` or `what`.
+What may be logged may be shown: no line holds a secret. The line of a failure has `error`, `reason` or `what`.
 """
 
 from collections.abc import MutableMapping
@@ -9,18 +9,18 @@ from typing import Any
 
 FAILURES = ("warning", "error", "critical")
 WORDS = ("error", "reason", "what")
-OF_SENDERS = ("dead_letters", "rules_refused", "login_refused")  # what is wrong is theirs: no failure of this process
+OF_SENDERS = ("dead_letters", "rules_refused", "login_refused")  # faults of senders: no failure of this process
 LONGEST = 500  # characters
 
 
 class LastError:
-    """A processor of structlog; of a process there is one, as there is one log."""
+    """A processor of structlog; a process has a single LastError, as it has a single log."""
 
     def __init__(self) -> None:
         self._found: tuple[datetime, str] | None = None
 
     def __call__(self, _: Any, level: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        """Note a line of `level` (warning, error, critical) that tells of a failure, and return it as it came.
+        """Note a line of `level` (warning, error, critical) that reports a failure, and return the line as it came.
 
         A warning counts only when it says why, in one of the fields WORDS.
         """

@@ -1,4 +1,4 @@
-"""Sockets that listen: a host and a port in; out, one for each address of the host, or why there is none."""
+"""Sockets that listen: a host and a port in; out, a socket for each address of the host, or why there is no socket."""
 
 import errno
 import os
@@ -10,11 +10,11 @@ WAITING = 128  # connections that nobody has accepted yet
 
 
 def listen(host: str, port: int, what: str, prefix: str) -> list[socket.socket]:
-    """TCP sockets that listen, one for each address of the host, all at one port; port 0 takes a free one.
+    """TCP sockets that listen, one for each address of the host, all at one port; port 0 takes a free port.
 
-    `what` is served there, and `prefix` is that of its settings, such as IOT_METRICS: both are for people to read.
-    The caller closes the sockets. Raises PermanentError when somebody listens there already, when the host is not known
-    or none of its addresses is one of this machine, and when the port is not allowed.
+    `what` is served there, and `prefix` begins the names of its settings, such as IOT_METRICS: both are for people to
+    read. The caller closes the sockets. Raises PermanentError when somebody listens there already, when the host is not
+    known or none of its addresses is one of this machine, and when the port is not allowed.
     """
     made: list[socket.socket] = []
     try:
@@ -34,7 +34,7 @@ def listen(host: str, port: int, what: str, prefix: str) -> list[socket.socket]:
 
 
 def _at(family: int, where: tuple[str, int]) -> list[socket.socket]:
-    """The socket of one address; none for one that this machine has not: ::1 of localhost, without IPv6."""
+    """The socket of one address; none for an address that this machine has not: ::1 of localhost, without IPv6."""
     try:
         made = socket.socket(family, socket.SOCK_STREAM)
     except OSError:

@@ -1,4 +1,4 @@
-"""Addresses that ask -> whom one counts as: an IPv6 host has a whole network of addresses to ask from."""
+"""Addresses of peers -> the group that an address counts in: an IPv6 host may use a whole network of addresses."""
 
 import ipaddress
 from functools import lru_cache

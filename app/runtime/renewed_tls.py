@@ -1,4 +1,4 @@
-"""TLS of a server whose files may be renewed: files in; a context out, and another one once they change."""
+"""TLS of a server whose files may be renewed: files in; a context out, and another context once the files change."""
 
 import os
 import ssl
@@ -20,14 +20,14 @@ class TlsFiles(NamedTuple):
 
     certificate: Path
     key: Path | None = None  # None: in the file of the certificate
-    clients_ca: Path | None = None  # clients are asked for certificates of it
+    clients_ca: Path | None = None  # clients are asked for certificates of this CA
 
 
 class RenewedTls:
-    """The context of what listens; a connection keeps the one that it began with."""
+    """The context of what listens; a connection keeps the context that it began with."""
 
     def __init__(self, files: TlsFiles, *, required: bool = True) -> None:
-        """`required`: whether clients have to show a certificate, if they are asked for one (`clients_ca`).
+        """`required`: whether clients that are asked for a certificate (`clients_ca`) have to show one.
 
         Raises ValueError that names the file which cannot be used.
         """
@@ -36,8 +36,8 @@ class RenewedTls:
         self.context = self._made()
 
     def look(self) -> ssl.SSLContext | None:
-        """The context of files that have changed since the last look; None: they have not, or cannot be used yet (which
-        is logged once a change). Never raises; reads files, so it blocks for as long as the disk takes.
+        """The context of files that have changed since the last look; None: the files have not, or cannot be used yet
+        (which is logged once a change). Never raises; reads files, so the call blocks for as long as the disk takes.
         """
         times = self._times()
         if times == self._read:
@@ -46,7 +46,9 @@ class RenewedTls:
         try:
             self.context = self._made()
         except ValueError as error:
-            log.error("certificate_not_renewed", error=str(error), note="the one read before is shown still")
+            log.error(
+                "certificate_not_renewed", error=str(error), note="the certificate that was read before is still shown"
+            )
             return None
         log.info("certificate_renewed", file=str(self._files.certificate))
         return self.context
@@ -59,7 +61,7 @@ class RenewedTls:
 
 
 def _changed(path: Path) -> tuple[int, int] | None:
-    """What is another number once the file, or where a link leads, is another one; None: it is not there now."""
+    """Numbers that change once the file, or where a link leads, is another one; None: the file is not there now."""
     try:
         found = os.stat(path)
     except OSError:

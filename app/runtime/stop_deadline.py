@@ -1,4 +1,4 @@
-"""The last resort of a stop: in, a number of seconds; when they are over and the process still runs, it is ended."""
+"""The last resort of a stop: in, a number of seconds; a process that still runs when they are over is ended."""
 
 import os
 import threading
@@ -7,19 +7,19 @@ import structlog
 
 log = structlog.get_logger()
 
-EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: start it again, there is nothing to mend
+EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: start the process again, there is nothing to mend
 
 
 class StopDeadline:
     """Ends the process like a kill -9, which loses nothing: what is not acknowledged is done again."""
 
     def __init__(self, seconds: float) -> None:
-        """`seconds` are those from `begin` to the end of the process, with exit code EXIT_CODE."""
+        """`seconds` run from `begin` to the end of the process, with exit code EXIT_CODE."""
         self._seconds = seconds
         self._thread = threading.Thread(target=self._watch, name="stop-deadline", daemon=True)
 
     def begin(self) -> None:
-        """Start to count; calling it again changes nothing. A thread of its own, as the loop may be what hangs."""
+        """Start to count; a second call changes nothing. A thread of its own, as the loop may be what hangs."""
         if self._thread.ident is None:
             self._thread.start()
 

@@ -8,8 +8,8 @@ def context(ca: Path | None, certificate: Path | None = None, key: Path | None =
     """The context of a client, which verifies the server's certificate and name, and shows `certificate` to a server
     that asks for one. All files are PEM.
 
-    `ca` None: the system's; `key` None: it is in the file of the certificate. Raises ValueError that names the file
-    which cannot be used, or says that the key is encrypted.
+    `ca` None: the system's; `key` None: the key is in the file of the certificate. Raises ValueError that names the
+    file which cannot be used, or says that the key is encrypted.
     """
     try:
         made = ssl.create_default_context(cafile=str(ca) if ca else None)
@@ -23,12 +23,12 @@ def context(ca: Path | None, certificate: Path | None = None, key: Path | None =
 def server_context(
     certificate: Path, key: Path | None = None, clients_ca: Path | None = None, *, required: bool = True
 ) -> ssl.SSLContext:
-    """The context of a server, TLS 1.2 or later, which shows `certificate`; with `clients_ca`, it lets nobody in
-    without a certificate that this CA has signed.
+    """The context of a server, TLS 1.2 or later, which shows `certificate`; with `clients_ca`, the server lets
+    nobody in without a certificate that this CA has signed.
 
-    `required` False: a client that shows no certificate at all is let in, to log in otherwise. `key` None: it is in the
-    file of the certificate. All files are PEM. Raises ValueError that names the file which cannot be used, or says that
-    the key is encrypted.
+    `required` False: a client that shows no certificate at all is let in, to log in otherwise. `key` None: the key
+    is in the file of the certificate. All files are PEM. Raises ValueError that names the file which cannot be used,
+    or says that the key is encrypted.
     """
     made = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     made.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -39,7 +39,7 @@ def server_context(
         except OSError as error:
             raise ValueError(f"{clients_ca} holds no CA certificate in PEM: {_brief(error)}") from None
         made.verify_mode = ssl.CERT_REQUIRED if required else ssl.CERT_OPTIONAL
-        # Who resumes a session shows no certificate again, and may have lost the right to it meanwhile.
+        # A client that resumes a session shows no certificate again, and may have lost its rights meanwhile.
         made.options |= ssl.OP_NO_TICKET
         made.num_tickets = 0
     return made
@@ -54,7 +54,7 @@ def _show(made: ssl.SSLContext, certificate: Path, key: Path | None) -> None:
 
 
 def words(error: BaseException, where: str, prefix: str) -> str:
-    """What `error` of a connection to `where` means; `prefix` is that of the settings, such as IOT_KAFKA.
+    """What `error` of a connection to `where` means; `prefix` begins the names of the settings, such as IOT_KAFKA.
 
     One line; the error's own words for what is no matter of TLS.
     """

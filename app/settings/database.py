@@ -1,4 +1,4 @@
-"""Settings of the database, and of the batches that are stored in it."""
+"""Settings of the database, and of the batches that are stored there."""
 
 from typing import Annotated
 
@@ -13,7 +13,7 @@ class DatabaseSettings(BaseModel, frozen=True):
 
     database_url: DatabaseUrl = Field(
         SecretStr("postgresql://iot@127.0.0.1:5432/iot"),
-        description="PostgreSQL or TimescaleDB; a password in it is percent-encoded; never logged",
+        description="URL of PostgreSQL or TimescaleDB; a password in the URL is percent-encoded; never logged",
     )
     database_password_file: SecretFile = Field(None, description="file that holds the password, instead of the URL")
     database_tls: bool = Field(
@@ -21,7 +21,7 @@ class DatabaseSettings(BaseModel, frozen=True):
     )
     database_ca_file: CaFile = Field(None, description="CA certificates instead of the system's, PEM")
     database_certificate_file: CertificateFile = Field(None, description="own certificate, if the database asks for it")
-    database_key_file: KeyFile = Field(None, description="its key; default: in the file of the certificate")
+    database_key_file: KeyFile = Field(None, description="key of the certificate; default: in the certificate's file")
     batch_max_rows: PositiveInt = Field(5000, description="most records in one batch")
     batch_max_bytes: PositiveInt = Field(1 << 20, description="most payload bytes in one batch")
     buffer_max_bytes: PositiveInt = Field(
@@ -55,7 +55,7 @@ class DatabaseSettings(BaseModel, frozen=True):
 
     @property
     def database_password(self) -> str | None:
-        """The password in the password file; None without such a file: asyncpg then takes it from the URL.
+        """The password in the password file; None without such a file: asyncpg then takes the password from the URL.
 
         Read anew at each call. Raises OSError when the file cannot be read, ValueError when it is no UTF-8.
         """

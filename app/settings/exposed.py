@@ -1,4 +1,4 @@
-"""Gateways that may not start as they are set: whoever reaches one is known, and what he says is encrypted."""
+"""Gateways that may not start as they are set: every client has to be known, and its data to be encrypted."""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,7 +8,7 @@ from app.settings.settings import Settings
 
 
 def refuse_exposed(settings: Settings, ways: Sequence[str]) -> None:
-    """Return when the gateways may start as they are set; `ways` are those of http, tcp, grpc, quic that are to start.
+    """Return when the gateways may start as they are set; `ways`: which of http, tcp, grpc, quic are to start.
 
     Raises SettingsError that names all that is wrong: a host beyond loopback without a certificate or for everybody,
     QUIC without its certificate or the CA of its clients, an anonymous account behind a proxy.

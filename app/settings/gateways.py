@@ -17,8 +17,8 @@ TagName = Annotated[str, Field(min_length=1, max_length=200)]
 LineFormat = Literal["json", "influx"]
 TimeUnit = Literal["ns", "us", "ms", "s"]
 UnixSocket = Annotated[Path | None, BeforeValidator(_or_none)]
-_KEY = "its key; default: in the file of the certificate"
-_CA = "CA of the clients: they are asked for certificates"
+_KEY = "key of the certificate; default: in the certificate's file"
+_CA = "CA of the clients, which are then asked for certificates"
 
 
 class GatewaySettings(BaseModel, frozen=True):
@@ -30,7 +30,7 @@ class GatewaySettings(BaseModel, frozen=True):
     )
     gateway_body_max_bytes: PositiveInt = Field(
         4 << 20,
-        description="largest body, frame or message, and what it may inflate to; larger ones are refused unread",
+        description="largest body, frame or message, also when inflated; what is larger is refused unread",
     )
     gateway_batch_max_items: PositiveInt = Field(10_000, description="most items of one body, frame or message")
     gateway_idle_seconds: PositiveFloat = Field(
@@ -41,22 +41,22 @@ class GatewaySettings(BaseModel, frozen=True):
     )
     gateway_connections: PositiveInt = Field(2000, description="most connections of one gateway; more are refused")
     gateway_peer_connections: NonNegativeInt = Field(
-        0, description="most of them of one address, or IPv6 network of 64 bits; 0: half of them all"
+        0, description="most connections of one address, or IPv6 network of 64 bits; 0: half of all"
     )
     gateway_account_connections: NonNegativeInt = Field(
-        0, description="most of them of one account at TCP, and of its requests under way at HTTP; 0: half of them all"
+        0, description="most connections of one account at TCP, and most requests under way at HTTP; 0: half of all"
     )
     gateway_dead_letter_rejected: bool = Field(
         False,
-        description="items that are refused become dead letters too, up to 1 MiB each; their sender is told either way",
+        description="refused items become dead letters too, up to 1 MiB each; their sender gets the reason either way",
     )
     gateway_behind_proxy: bool = Field(
         False,
-        description="something in front encrypts and is the only one to reach the gateways: hosts beyond loopback need "
-        "no certificate, and HTTP believes its X-Forwarded-For",
+        description="a proxy in front encrypts and alone reaches the gateways: hosts beyond loopback need "
+        "no certificate, and HTTP believes the proxy's X-Forwarded-For",
     )
     gateway_anonymous_account: str | None = Field(
-        None, description="who sends without credentials is this account; on loopback and UNIX sockets alone"
+        None, description="account of senders without credentials; on loopback and UNIX sockets alone"
     )
     gateway_influx_user_tag: TagName = Field(
         "user_id", description="the tag of an Influx line that names its user; without it, the account"
@@ -73,7 +73,7 @@ class HttpSettings(BaseModel, frozen=True):
     """`iot-stream http`."""
 
     http_host: Host = Field("127.0.0.1", description="address of the HTTP gateway; all: 0.0.0.0 or ::, with TLS")
-    http_port: OptionalPort = Field(8088, description="its port; 0 takes a free one")
+    http_port: OptionalPort = Field(8088, description="port of the HTTP gateway; 0 takes a free port")
     http_certificate_file: ExistingFile = Field(None, description="TLS with this certificate, PEM")
     http_key_file: KeyFile = Field(None, description=_KEY)
     http_ca_file: ClientCaFile = Field(None, description=_CA)
@@ -88,7 +88,7 @@ class TcpSettings(BaseModel, frozen=True):
     """`iot-stream tcp`."""
 
     tcp_host: Host = Field("127.0.0.1", description="address of the TCP gateway; all: 0.0.0.0 or ::, with TLS")
-    tcp_port: OptionalPort = Field(8089, description="its port; 0 takes a free one")
+    tcp_port: OptionalPort = Field(8089, description="port of the TCP gateway; 0 takes a free port")
     tcp_certificate_file: ExistingFile = Field(None, description="TLS with this certificate, PEM")
     tcp_key_file: KeyFile = Field(None, description=_KEY)
     tcp_ca_file: ClientCaFile = Field(None, description=_CA)
@@ -96,7 +96,7 @@ class TcpSettings(BaseModel, frozen=True):
     tcp_influx_precision: TimeUnit = Field("ns", description="unit of the times in Influx lines: ns, us, ms or s")
     tcp_line_max_bytes: PositiveInt = Field(1 << 20, description="a longer line is refused, unread")
     tcp_unacked_bytes: PositiveInt = Field(
-        4 << 20, description="lines of one connection that Kafka has not acknowledged; then it is not read"
+        4 << 20, description="lines of one connection that Kafka has not acknowledged; then the connection is not read"
     )
 
 
@@ -111,16 +111,16 @@ class GrpcSettings(BaseModel, frozen=True):
         None, description="group that may open the socket; default: the group of the process"
     )
     grpc_host: Host = Field("127.0.0.1", description="address of the gRPC gateway; all: 0.0.0.0 or ::, with TLS")
-    grpc_port: OptionalPort = Field(0, description="its port; 0: no TCP")
+    grpc_port: OptionalPort = Field(0, description="port of the gRPC gateway; 0: no TCP")
     grpc_certificate_file: ExistingFile = Field(None, description="TLS with this certificate, PEM")
     grpc_key_file: KeyFile = Field(None, description=_KEY)
     grpc_ca_file: ClientCaFile = Field(None, description=_CA)
     grpc_message_max_bytes: PositiveInt = Field(
-        2 << 20, description="largest message of gRPC, which keeps as much of each that is under way"
+        2 << 20, description="largest message; gRPC keeps so much memory for each message under way"
     )
     grpc_calls: PositiveInt = Field(1024, description="most calls and streams of a gateway at a time")
     grpc_account_calls: PositiveInt = Field(
-        100, description="most of these of one account; all its messages together are so many at most"
+        100, description="most calls and streams of one account; all its messages together are so many at most"
     )
     grpc_streams: PositiveInt = Field(100, description="most calls of one connection at a time; more wait their turn")
     grpc_answer_seconds: PositiveFloat = Field(
@@ -141,8 +141,10 @@ class QuicSettings(BaseModel, frozen=True):
     """`iot-stream quic`."""
 
     quic_host: Host = Field("127.0.0.1", description="address of the QUIC gateway; all: 0.0.0.0 or ::")
-    quic_port: OptionalPort = Field(5001, description="its UDP port; 0 takes a free one")
-    quic_certificate_file: ExistingFile = Field(None, description="its certificate, PEM; QUIC has no plain text")
+    quic_port: OptionalPort = Field(5001, description="UDP port of the QUIC gateway; 0 takes a free port")
+    quic_certificate_file: ExistingFile = Field(
+        None, description="certificate of the gateway, PEM; QUIC has no plain text"
+    )
     quic_key_file: KeyFile = Field(None, description=_KEY)
     quic_ca_file: ClientCaFile = Field(None, description="CA of the clients, each of which shows a certificate")
     quic_idle_seconds: PositiveFloat = Field(300.0, description="a connection that says nothing for so long is closed")
@@ -157,5 +159,5 @@ class QuicSettings(BaseModel, frozen=True):
         100_000, description="most series (devices, sensors) of an account that are remembered for an hour or two"
     )
     quic_series_policy: Literal["refuse", "count"] = Field(
-        "refuse", description="what becomes of a new series beyond that; a known one is never refused"
+        "refuse", description="what becomes of a new series beyond IOT_QUIC_SERIES_MAX; a known series is never refused"
     )

@@ -38,10 +38,10 @@ class IntakeSettings(BaseModel, frozen=True):
         description="more of a user's or of all devices silent at once are one alert, and none of their own; 1: never",
     )
     offline_mass_hold: PositiveFloat = Field(
-        600.0, description="for so long none of them is reported on its own, if they do not come back before"
+        600.0, description="for so long no silent device is reported on its own, unless the devices come back before"
     )
     devices_in_memory: PositiveInt = Field(
-        100_000, description="devices whose state a worker keeps in memory; of all others it is on its disk"
+        100_000, description="devices whose state a worker keeps in memory; the state of all others is on its disk"
     )
     device_states_max: NonNegativeInt = Field(
         0,
@@ -53,13 +53,13 @@ class IntakeSettings(BaseModel, frozen=True):
 
     dead_letters_in_a_row: Annotated[int, Field(ge=0)] = Field(
         1000,
-        description="more of them in a row stop the worker; 0: no limit",
+        description="more dead letters in a row stop the worker; 0: no limit",
     )
     dead_letters_ratio: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.5, description="more than this share of a window stop the worker, counted alike; 1: no limit"
+        0.5, description="more dead letters than this share of a window stop the worker; 1: no limit"
     )
     dead_letters_window: PositiveInt = Field(10_000, description="records the share is of")
     dead_letters_user_share: Annotated[float, Field(gt=0, le=1)] = Field(
         0.1,
-        description="of either limit one user counts for at most, if there are others; 1: as much as all",
+        description="share of either limit that one user counts for at most, if there are others; 1: the whole limit",
     )

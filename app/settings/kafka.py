@@ -22,12 +22,12 @@ class KafkaSettings(BaseModel, frozen=True):
     kafka_certificate_file: CertificateFile = Field(
         None, description="own certificate, if the brokers ask for one, PEM"
     )
-    kafka_key_file: KeyFile = Field(None, description="its key; default: in the file of the certificate")
+    kafka_key_file: KeyFile = Field(None, description="key of the certificate; default: in the certificate's file")
     kafka_sasl_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = Field(
         "SCRAM-SHA-512", description="how the password is shown; PLAIN with SASL_SSL alone"
     )
     kafka_username: str | None = Field(None, description="account, with SASL", validate_default=True)
-    kafka_password: SecretStr | None = Field(None, description="its password; never logged")
+    kafka_password: SecretStr | None = Field(None, description="password of the account; never logged")
     kafka_password_file: SecretFile = Field(None, description="file that holds the password", validate_default=True)
     kafka_topic: str = Field("iot-stream", description="input topic")
     kafka_dlq_topic: str = Field("iot-stream-dlq", description="dead letters")
@@ -42,7 +42,7 @@ class KafkaSettings(BaseModel, frozen=True):
     kafka_commit_interval: PositiveFloat = Field(1.0, description="how often offsets are committed")
     kafka_max_fetch_bytes: PositiveInt = Field(4 << 20, description="fetched at once per partition")
 
-    # One value at a time and not the whole model: that is not looked at once any value is wrong.
+    # One value at a time and not the whole model: the model is not looked at once any value is wrong.
     @field_validator("kafka_sasl_mechanism")
     @classmethod
     def _no_readable_password(cls, value: str, info: ValidationInfo) -> str:
@@ -55,7 +55,7 @@ class KafkaSettings(BaseModel, frozen=True):
     def _there_with_sasl(cls, value: str | Path | None, info: ValidationInfo) -> str | Path | None:
         protocol = info.data.get("kafka_security_protocol", "")
         if protocol.startswith("SASL") and not (value or info.data.get("kafka_password")):
-            raise ValueError(f"{protocol} needs one")
+            raise ValueError(f"{protocol} needs this setting")
         return value
 
     @property

@@ -1,4 +1,4 @@
-"""Settings of the MQTT broker, of the bridge, and of what a user may send through it."""
+"""Settings of the MQTT broker, of the bridge, and of what a user may send through the bridge."""
 
 from typing import Annotated
 
@@ -25,12 +25,12 @@ class MqttSettings(BaseModel, frozen=True):
     mqtt_host: Host = Field("127.0.0.1", description="MQTT broker, without a scheme or a port")
     mqtt_port: Port = Field(1883, description="MQTT broker's port")
     mqtt_username: str | None = Field(None, description="account of the bridge and the notifier")
-    mqtt_password: SecretStr | None = Field(None, description="its password; never logged")
+    mqtt_password: SecretStr | None = Field(None, description="password of the account; never logged")
     mqtt_password_file: SecretFile = Field(None, description="file that holds the password")
     mqtt_tls: bool = Field(False, description="TLS to the MQTT broker, certificate and name verified")
     mqtt_ca_file: CaFile = Field(None, description="CA certificates instead of the system's, PEM")
     mqtt_certificate_file: CertificateFile = Field(None, description="own certificate, if the broker asks for one, PEM")
-    mqtt_key_file: KeyFile = Field(None, description="its key; default: in the file of the certificate")
+    mqtt_key_file: KeyFile = Field(None, description="key of the certificate; default: in the certificate's file")
     mqtt_guarded_ids: bool = Field(
         True,
         description="client ids and share end in a digest of the MQTT password: no other account can take them; "

@@ -1,4 +1,4 @@
-"""The names of settings: which there are, and which of those that somebody has set are none."""
+"""The names of settings: which names there are, and which names that somebody has set are no settings."""
 
 import os
 import sys
@@ -21,14 +21,17 @@ class Other(NamedTuple):
 OTHERS: Mapping[str, Other] = {
     "IOT_SETTINGS_FILE": Other("`iot-stream.toml`", "the TOML file"),
     "IOT_LOCAL_DIR": Other("`.local`", "where the local stack keeps data, logs and `stack.env`"),
-    "IOT_CACHE_DIR": Other("`.local` of the checkout, else `~/.cache/iot-stream`", "where Kafka's jars are kept"),
+    "IOT_CACHE_DIR": Other(
+        "`.local` of the checkout, else `~/.cache/iot-stream`",
+        "for Kafka's jars, and what makes Kafka start fast",
+    ),
     "IOT_METRICS_URL": Other("", "in the local stack's `stack.env`: where its worker's metrics are; for your own use"),
     "IOT_VERSION": Other("", "in `.env` for compose: the tag of the image"),
     "IOT_FAULTS": Other("", "`full`: the fault tests kill more often"),
 }
 TESTS = "IOT_TEST_"  # servers of the project's own tests
 
-# Other programs call them so. They mean us only if nothing says where the real thing is.
+# Names that other programs use. They are reported only while the setting of ours is not given.
 _SERVERS = ("kafka_", "database_", "mqtt_", "webhook_")
 _ALIASES = {
     "KAFKA_BROKERS": "kafka_broker",
@@ -36,7 +39,7 @@ _ALIASES = {
     "MQTT_BROKER": "mqtt_host",
     "POSTGRES_URL": "database_url",
 }
-_OF_COMPOSE = ("MQTT_PORT", "KAFKA_PORT")  # in .env: the ports it opens on this machine, see .env.example
+_OF_COMPOSE = ("MQTT_PORT", "KAFKA_PORT")  # in .env: the ports compose opens on this machine, see .env.example
 
 
 def variables(fields: Iterable[str]) -> set[str]:
@@ -46,7 +49,7 @@ def variables(fields: Iterable[str]) -> set[str]:
 
 def strangers(fields: Collection[str]) -> list[str]:
     """A line for each name in the environment, `.env` and the TOML file that looks like a setting and is none, with the
-    nearest one that is; variables that Kubernetes sets for services are left out.
+    nearest name of a setting; variables that Kubernetes sets for services are left out.
 
     `fields` are those of the settings. Raises SettingsError when `.env` or the TOML file cannot be read.
     """

@@ -17,14 +17,16 @@ class NotifierSettings(BaseModel, frozen=True):
     )
     alerts_per_minute: Annotated[int, Field(ge=0)] = Field(
         60,
-        description="most messages to a user in a minute, answers half of it; more come as a digest; 0: no limit",
+        description="messages to a user in a minute, up to half of them answers; others come as a digest; 0: no limit",
     )
-    webhook_url: WebUrl = Field(None, description="the notifier posts every alert event there too; never logged")
-    webhook_secret: SecretStr | None = Field(None, description="key of its signature (HMAC-SHA256); never logged")
+    webhook_url: WebUrl = Field(None, description="URL to which the notifier posts every alert event too; never logged")
+    webhook_secret: SecretStr | None = Field(
+        None, description="key of the webhook's signature (HMAC-SHA256); never logged"
+    )
     webhook_secret_file: SecretFile = Field(None, description="file that holds the key")
     webhook_timeout: PositiveFloat = Field(10.0, description="longest the webhook may take to answer")
     webhook_tries: PositiveInt = Field(
-        12, description="an event it does not take in so many tries, taking others in between, is left out (6 minutes)"
+        12, description="an event not taken in so many tries, while other events are taken, is left out (6 minutes)"
     )
 
     @property

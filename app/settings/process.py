@@ -26,7 +26,9 @@ class ProcessSettings(BaseModel, frozen=True):
     metrics_host: Host = Field(
         "127.0.0.1", description="address of /metrics, /health, /live and /ready; all: 0.0.0.0 or ::"
     )
-    metrics_port: Annotated[int, Field(ge=0, le=65535)] = Field(9000, description="its port; 0 takes a free one")
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        9000, description="port of /metrics, /health, /live and /ready; 0 takes a free port"
+    )
     freshness_tenants: Annotated[int, Field(ge=0, le=200)] = Field(
         20, description="tenants with a series of their own in `iot_tenant_freshness_seconds`; the others share one"
     )

@@ -18,7 +18,7 @@ def read(path: Path) -> str:
 
 def check(path: Path) -> None:
     """Return when the file holds a secret. Raises ValueError that says why there is none to be had: no such file, an
-    empty or unreadable one. It does not quote the path: somebody may have put the secret itself there.
+    empty or unreadable file. The error does not quote the path: somebody may have put the secret itself there.
     """
     try:
         if not path.is_file():

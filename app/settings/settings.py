@@ -67,7 +67,7 @@ class Settings(
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The sources, the first one that has a setting counts: arguments of Settings, environment, `.env`, TOML
+        """The sources, of which the first that has a setting counts: arguments of Settings, environment, `.env`, TOML
         ($IOT_SETTINGS_FILE, default iot-stream.toml).
         """
         return init_settings, Environment(settings_cls), dotenv_settings, Toml(settings_cls, toml_file())

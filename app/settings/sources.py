@@ -16,7 +16,7 @@ ENV_FILE = ".env"
 ENCODING = "utf-8-sig"  # editors of Windows put a byte order mark before the text
 
 # Kubernetes sets these for each service of a namespace, under the service's name: of iot-worker
-# IOT_WORKER_SERVICE_HOST, IOT_WORKER_PORT=tcp://10.0.0.1:9000 and so on. Of iot-mqtt one is named as a setting of ours.
+# IOT_WORKER_SERVICE_HOST, IOT_WORKER_PORT=tcp://10.0.0.1:9000 and so on. For iot-mqtt one has the name of a setting.
 _LINK = re.compile(r"(_SERVICE_HOST|_SERVICE_PORT(_\w+)?|_PORT_\d+_(TCP|UDP|SCTP)(_(ADDR|PORT|PROTO))?)$")
 _LINK_VALUE = re.compile(r"(tcp|udp|sctp)://\S+")
 
@@ -60,7 +60,7 @@ def toml_file() -> Path:
 def env_names() -> list[str]:
     """The names in `.env` of the working directory, in its order; none without such a file.
 
-    Raises SettingsError when it cannot be read or is no UTF-8.
+    Raises SettingsError when the file cannot be read or is no UTF-8.
     """
     if not Path(ENV_FILE).is_file():
         return []
@@ -75,7 +75,7 @@ def env_names() -> list[str]:
 def toml_content() -> dict[str, Any]:
     """The content of the TOML file; empty when there is none and none is named.
 
-    Raises SettingsError when it is named and not there, cannot be read, or is no TOML.
+    Raises SettingsError when the file is named and not there, cannot be read, or is no TOML.
     """
     path = toml_file()
     if not path.is_file():
@@ -85,7 +85,7 @@ def toml_content() -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding=ENCODING))
     except UnicodeDecodeError:
-        raise SettingsError(f"wrong settings:\n  {path} is not TOML: it is not UTF-8 text") from None
+        raise SettingsError(f"wrong settings:\n  {path} is not TOML: the file is not UTF-8 text") from None
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"wrong settings:\n  {path} is not TOML: {error}") from None
     except OSError as error:

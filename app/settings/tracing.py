@@ -13,7 +13,7 @@ class TracingSettings(BaseModel, frozen=True):
     trace_ratio: Annotated[float, Field(ge=0, le=1)] = Field(
         0.001,
         description="share of the messages without a trace context that are traced, [tracing.md](tracing.md); "
-        "OTEL_TRACES_SAMPLER goes before it",
+        "OTEL_TRACES_SAMPLER goes before this setting",
     )
     trace_incoming_per_second: NonNegativeInt = Field(
         1000,
@@ -24,7 +24,7 @@ class TracingSettings(BaseModel, frozen=True):
         100, description="dead letters, errors and refused rows that get a span a second, whatever is sampled"
     )
     trace_aiokafka: bool = Field(
-        False, description="spans of the Kafka client too, for what it sends and takes one by one"
+        False, description="spans of the Kafka client too, for records sent and taken one by one"
     )
     tempo_url: WebUrl = Field(
         None,

@@ -26,7 +26,7 @@ def _existing(path: Path | None) -> Path | None:
 
 
 def _from_json(value: Any) -> Any:
-    """A list in the environment is JSON; in TOML it is one already."""
+    """A list in the environment is JSON; a list in TOML is a list already."""
     try:
         return json.loads(value) if isinstance(value, str) else value
     except ValueError as error:
@@ -48,7 +48,7 @@ def _classes(value: Any) -> Any:
 
 
 def _used(path: Path | None, info: ValidationInfo) -> Path | None:
-    """A certificate that is never looked at would be taken for one that is."""
+    """A certificate that is never looked at would be taken for a certificate in use."""
     switch = _SWITCHES[_side(info)]
     if path is not None and info.data.get(switch, True) not in _ENCRYPTED:
         right = "SSL or SASL_SSL" if switch.startswith("kafka") else "true"
@@ -65,7 +65,7 @@ def _ca(path: Path | None) -> Path | None:
 def _fitting(path: Path | None, info: ValidationInfo) -> Path | None:
     """A key fits its certificate, and there is none without the other."""
     name = f"{(info.field_name or '').removesuffix('_key_file')}_certificate_file"
-    if name not in info.data:  # it is wrong itself
+    if name not in info.data:  # the certificate is wrong itself
         return path
     certificate = info.data[name]
     if certificate is not None:
@@ -111,7 +111,7 @@ def _schema(name: str) -> str:
     return name
 
 
-WebUrl = Annotated[SecretStr | None, AfterValidator(_http)]  # secret: that of a webhook often has a token in it
+WebUrl = Annotated[SecretStr | None, AfterValidator(_http)]  # secret: the URL of a webhook often holds a token
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database)]
 Brokers = Annotated[str, AfterValidator(addresses.brokers)]
 Host = Annotated[str, AfterValidator(addresses.host)]

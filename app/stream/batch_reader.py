@@ -23,7 +23,7 @@ SHORT_POLL_SECONDS = 0.02  # while some partitions wait for room, or to be place
 
 
 class BatchReader:
-    """Hands over the runs of one topic, where each last one ended, as long as there is room for more."""
+    """Hands over the runs of one topic, each from where the run before ended, as long as there is room for more."""
 
     def __init__(self, flow: Flow, limits: BatchLimits, flight: InFlight, seek_back: SeekBack) -> None:
         self._flow, self._app, self._limits, self._flight = flow, flow.app, limits, flight

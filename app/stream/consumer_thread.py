@@ -81,8 +81,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     # -- rebalance
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Let running batches end, and forget the rest; a poll under way ends now, or it would wait for the next
-        assignment.
+        """Let running batches end, and forget the rest; a poll under way ends now, or the poll would wait for the
+        next assignment.
         """
         self.polls.end()
         await self._or_crash(super().on_partitions_revoked(revoked))
@@ -166,6 +166,6 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Do nothing. Faust looks here for stuck partitions, and asserts that each has a position. A partition whose
-        records retention has deleted has none until one is found again, which ended the worker. app/worker/watchdog.py
-        looks instead.
+        records retention has deleted has no position until one is found again, which ended the worker.
+        app/worker/watchdog.py looks instead.
         """

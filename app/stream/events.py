@@ -1,4 +1,4 @@
-"""What the transport reports, for logs and metrics. Whoever listens must not raise."""
+"""What the transport reports, for logs and metrics. A listener must not raise."""
 
 from collections.abc import Collection, Sequence
 from typing import Protocol
@@ -41,12 +41,12 @@ class RebalanceEvents(Protocol):
     """What the consumer group reports. Times are seconds from the first rebalance since partitions were last read."""
 
     def rebalance_begins(self, generation: int, partitions: Collection[int]) -> None:
-        """This worker gives up `partitions`, which it has read until now, to join the group anew."""
+        """This worker hands back `partitions`, which it has read until now, to join the group anew."""
 
     def rebalance_ended(
         self, generation: int, before: Collection[int], now: Collection[int], joined: float, seconds: float, rounds: int
     ) -> None:
-        """Partitions are read again: `before` and `now` are those of this worker, `joined` is when it had its
+        """Partitions are read again: `before` and `now` are this worker's partitions, `joined` is when it had its
         assignment, `seconds` is the end, after so many `rounds`.
         """
 

@@ -19,7 +19,7 @@ from app.stream.rebalance.rounds import RebalanceRounds
 # found by its missing heartbeats, which a thread of their own sends.
 MAX_POLL_INTERVAL = 24 * 3600.0
 
-# A worker hears of a rebalance with its next heartbeat, and until then everybody waits for it.
+# A worker hears of a rebalance with its next heartbeat, and until then all workers wait for this worker.
 HEARTBEAT_SECONDS = 0.5
 
 METADATA_SECONDS = 30.0  # what a broker says of topics while it starts is not always true; by default 5 min
@@ -135,8 +135,9 @@ def _credentials(kafka: Access) -> SASLCredentials | SSLCredentials | None:
 
 
 def _unique_address(settings: Settings) -> dict[str, Any]:
-    # The assignor tells workers apart by this URL, though nothing listens there: two workers with the same URL corrupt
-    # routing. A static member that comes back gets the assignment of its predecessor, which must have had the same URL.
+    # The assignor distinguishes workers by this URL, though nothing listens there: two workers with the same URL
+    # corrupt routing. A static member that comes back gets the assignment of its predecessor, which must have had the
+    # same URL.
     import os
     import socket
 

@@ -12,7 +12,7 @@ from faust.types import TP
 from app.stream.batches import BatchLimits, BatchMessage
 from app.stream.rebalance.start_position import Position
 
-WAITING = 3  # batches of a partition that the pipeline has not taken up: when it takes one, the next is there
+WAITING = 3  # batches of a partition that the pipeline has not taken up: when it takes a batch, the next is there
 READS = 2  # more reads from the same offset before the answer is believed: the client may drop what it has fetched
 
 
@@ -37,7 +37,7 @@ class InFlight:
         self.done: dict[TP, int] = {}  # up to here everything is acked
         self._out: dict[TP, deque[BatchMessage]] = {}  # not yet acked, in offset order
         self._weights: dict[TP, int] = {}  # of `_out`
-        self._healing: dict[TP, tuple[int, int]] = {}  # from where it is read again, and how often it was
+        self._healing: dict[TP, tuple[int, int]] = {}  # from where a partition is read again, and how often it was
 
     def begin_anew(self) -> None:
         """Forget everything: what was in flight is stale from now on."""
@@ -86,7 +86,7 @@ class InFlight:
             self.done[tp] = message.next_offset
 
     def has_room(self, tp: TP) -> bool:
-        """Whether more of `tp` may be fetched; one batch always may, or a large batch could wait for ever.
+        """Whether more of `tp` may be fetched; a single batch always may, or a large batch could wait for ever.
 
         While the pipeline has not taken up the last WAITING batches, records wait in Kafka, where they become one
         batch: a busy worker would otherwise have a queue of thousands of small batches to take up one by one.

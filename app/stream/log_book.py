@@ -53,7 +53,7 @@ async def _no_times(places: Mapping[TP, int]) -> Mapping[TP, int]:
 
 
 class LogBook:
-    """The logs of one topic. Without `ids` nobody is asked, and every log is taken for the same log as ever."""
+    """The logs of one topic. Without `ids` no broker is asked, and every log is taken for the same log as ever."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class LogBook:
         """`times` looks up when records were written; `load` and `items` read the states, which are up to date."""
         self.topic, self._events, self.ids, self._look_up = topic, events, ids, times
         self._load, self._items = load, items
-        self.identity = ""  # of the topic, as it was at the last take-over
+        self.identity = ""  # the topic's, as of the last take-over
         self._logs: dict[int, PartitionLog] = {}
 
     def of(self, partition: int) -> PartitionLog:
@@ -130,7 +130,7 @@ class LogBook:
         return found
 
     async def topic_now(self, name: str) -> TopicIdentity:
-        """What a topic is now; waits until it exists and somebody answers."""
+        """What a topic is now; waits until the topic exists and a broker answers."""
         while self.ids is not None:
             try:
                 topics = await self.ids.ask([name])
@@ -143,6 +143,6 @@ class LogBook:
         return TopicIdentity("", {})
 
     async def _times(self, known: Mapping[TP, NotedLog], present: Mapping[TP, PresentLog]) -> Mapping[TP, int]:
-        """Times of the records at the noted offsets, where nothing else tells one log from another."""
+        """Times of the records at the noted offsets, where nothing else distinguishes one log from another."""
         wanted = {tp: before.offset for tp, before in known.items() if look_closer(before, present[tp])}
         return await self._look_up(wanted) if wanted else {}

@@ -1,4 +1,4 @@
-"""What is asked of Kafka about offsets: in, the thread that talks to it; out, positions, first and last offsets."""
+"""What is asked of Kafka about offsets: in, the thread that talks to Kafka; out, positions, first and last offsets."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping

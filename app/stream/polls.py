@@ -14,7 +14,7 @@ log = structlog.get_logger()
 
 
 class Polls:
-    """The polls of one client, in its thread. A poll would outlast a rebalance: it waits for the next assignment."""
+    """The polls of one client, in its thread. A poll waits for the next assignment, so would outlast a rebalance."""
 
     def __init__(self) -> None:
         self._waiting: dict[asyncio.Task[Any], bool] = {}  # who polls, and whether a rebalance has ended that

@@ -36,8 +36,8 @@ class PrefixCommit:
     def signed(
         self, offsets: Mapping[TP, int], ours: Collection[TP], signature: Callable[[int], str]
     ) -> Mapping[TP, OffsetAndMetadata]:
-        """The offsets that may be committed now, with the log's signature: those of partitions that are ours and were
-        done since the last seek.
+        """The offsets that may be committed now, with the log's signature: offsets of partitions that are ours, done
+        since the last seek.
 
         They are signed here: an offset that was done before a take-over is not of the log that was found then.
         """
@@ -48,7 +48,7 @@ class PrefixCommit:
         }
 
     def _still_done(self, tp: TP, offset: int) -> bool:
-        """False for an offset that was done before a seek: it may be of another log than the seek has found."""
+        """False for an offset that was done before a seek: such an offset may be of another log than the seek found."""
         return not self.covers(tp) or offset <= self._flight.done.get(tp, -1)
 
 
@@ -58,6 +58,6 @@ async def commit_in_time(commit: Coroutine[Any, Any, None]) -> None:
     await asyncio.wait({committing}, timeout=LAST_COMMIT_SECONDS)
     if not committing.done():
         log.warning("kafka_last_commit_given_up", note="what is done and not committed is done again, and dropped")
-        committing.cancel()  # Faust may take that for the end of another's commit, and begin one more
+        committing.cancel()  # Faust may take that for the end of another commit, and begin one more
     elif not committing.cancelled():
         committing.result()

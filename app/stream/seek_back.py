@@ -32,7 +32,7 @@ class SeekBack:
         self._events, self._read_offsets = events, read_offsets
         self.markers = TransactionMarkers(flight)
         self.owed: set[TP] = set()  # fetched, or asked for, and not handed over to the end
-        self.in_doubt = False  # whether the log is the one that `flight` is about
+        self.in_doubt = False  # whether the log is still the log of `flight`
 
     def placed(self, tp: TP) -> bool:
         """Whether fetched records reach the agent. Recovery lets the flow run, seeks, and then empties all queues: a
@@ -69,7 +69,7 @@ class SeekBack:
         match follow:
             case Follow.NEXT:
                 return True
-            case Follow.OVERLAP:  # the client began at the start, as there was nothing where it wanted to read on
+            case Follow.OVERLAP:  # the client began at the start: nothing was left where the client wanted to read on
                 await self.doubt(f"{tp.topic}-{tp.partition} is read from {found} on, and {expected} was to follow")
                 return False
             case Follow.GAP:

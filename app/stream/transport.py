@@ -140,11 +140,11 @@ class BatchConsumer(driver.Consumer):
         await self.rebalance.give_up(super().on_partitions_revoked(revoked))
 
     async def drain(self) -> None:
-        """Let the pipeline finish or give up."""
+        """Let the pipeline finish or be interrupted."""
         await self.transport.drain()
 
     async def wait_empty(self) -> None:
-        """Let the pipeline finish or give up, then commit the done prefix."""
+        """Let the pipeline finish or be interrupted, then commit the done prefix."""
         await self.rebalance.drain_and_commit()
 
     async def perform_seek(self) -> None:
@@ -178,7 +178,7 @@ async def _nothing_to_drain() -> None:
 
 
 class BatchTransport(driver.Transport):
-    """Set it before the first agent: `app.transport = BatchTransport(app, limits, events)`."""
+    """Set this transport before the first agent: `app.transport = BatchTransport(app, limits, events)`."""
 
     Consumer = BatchConsumer
 

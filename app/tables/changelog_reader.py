@@ -1,8 +1,8 @@
 """Bringing states up to date: in, the stores of assigned changelog partitions; out, all that Kafka holds is in them.
 
 Faust reads changelogs through the consumer, the flow and the queues of its streams, a record at a time. What an
-interrupted recovery has left in one of them may come after the next one has begun, and what lies in between is then
-skipped: states of the past. So a client of its own reads them, and ends with the recovery it was made for.
+interrupted recovery has left in a queue may come after the next recovery has begun, and what lies in between is then
+skipped: states of the past. So a client of its own reads changelogs, and ends with the recovery for which it was made.
 """
 
 import time
@@ -35,8 +35,8 @@ class ChangelogReader:
     async def catch_up(self, stores: Mapping[TP, StateStore], identities: Mapping[str, str]) -> None:
         """Read each changelog partition from where its store is to its present end; wait out an outage of Kafka.
 
-        `identities` are those of the topics by their name, as far as they are known. May be cancelled at any time: what
-        a store has taken it has, and it knows from where to go on. Raises a KafkaError that is no outage.
+        `identities` are those of the topics by their name, as far as they are known. May be cancelled at any time: a
+        store keeps what it has taken, and knows from where to go on. Raises a KafkaError that is no outage.
         """
         began, read = time.monotonic(), 0
         if stores:

@@ -4,8 +4,8 @@ Faust opens and hands over the table; recovery, reading and writing go past its 
 key and would tie every write to one event. A write is: changelog acked by Kafka, then one atomic RocksDB batch
 that holds the states and the changelog offset.
 
-A stalled worker may write to the changelog after its partitions were given to another one. So a state is never
-replaced by one that has seen less, and the offset that is recorded never passes records that were not read.
+A stalled worker may write to the changelog after its partitions were given to another worker. So a state is never
+replaced by a state that has seen less, and the offset that is recorded never passes records that were not read.
 """
 
 import asyncio
@@ -96,8 +96,8 @@ class FaustStates:
             self._store.superseded.pop(partition, None)
 
     async def recovered(self, partition: int, identity: str) -> None:
-        """All that the changelog of this identity holds was read: write into it what it lacks, trying again every
-        RETRY_SECONDS for as long as writing is interrupted. An empty `identity` stands for one that is not known.
+        """All that the changelog of this identity holds was read: write into the changelog what it lacks, trying
+        again every RETRY_SECONDS for as long as writing is interrupted. An empty `identity`: the identity is not known.
         """
         self.identity = identity
         while partition in self._store.homeless:
@@ -110,8 +110,8 @@ class FaustStates:
     async def move(self, partition: int, identity: str, ours: Callable[[], bool] = lambda: True) -> None:
         """Write all states of a partition into the changelog, which was made anew; nothing else is written meanwhile.
 
-        Only by who owns the partition: it has the newest of each key. Ends when it is not `ours` any more. Raises
-        TransientError when interrupted.
+        Only the partition's owner calls this: the owner has the newest state of each key. Ends when the partition is
+        not `ours` any more. Raises TransientError when interrupted.
         """
         async with self._writing:
             count, last, in_a_row = 0, None, True
@@ -135,9 +135,9 @@ class FaustStates:
     def _follows(self, partition: int, count: int, last: int) -> bool:
         """Whether the `count` states whose last is at `last` come right after those that RocksDB has.
 
-        If not, somebody else has written in between: this worker was stalled and is no longer the owner, or the one
-        before it was and wrote on; or a lost ack made us write twice. Both may go on, as recovery takes the newest of
-        each key. It has to read what was not written here: so the recorded offset stays.
+        If not, another worker has written in between: this worker was stalled and is no longer the owner, or the owner
+        before was stalled and wrote on; or a lost ack made us write twice. Both may go on, as recovery takes the newest
+        of each key. Recovery has to read what was not written here: so the recorded offset stays.
         """
         before = self.persisted_offset(partition)
         expected = (-1 if before is None else before) + count

@@ -1,8 +1,8 @@
-"""The database of device states: RocksDB, one a partition, that holds states and up to where the changelog is in them.
+"""The database of device states: RocksDB, one a partition, with the states and the changelog offset that they reach.
 
-The changelog decides; a database that is corrupt is dropped and read anew. One of another changelog than the one there
-is now, which was deleted and made anew, may be the only copy of its states: it is kept, takes what is newer in the new
-changelog, and is then written into it (app.tables.device_table).
+The changelog decides; a database that is corrupt is dropped and read anew. A database of a changelog that was deleted
+and made anew since may be the only copy of its states: this database is kept, takes what is newer in the new changelog,
+and is then written into the new changelog (app.tables.device_table).
 """
 
 import shutil
@@ -63,7 +63,7 @@ class StateStore(Store):
     def write(self, partition: int, states: Mapping[bytes, bytes | None], offset: int | None) -> None:
         """Store states by key (None deletes) together with the changelog offset that covers them, all or nothing.
 
-        `offset` None leaves the recorded one where it is: recovery reads on from there.
+        `offset` None leaves the recorded offset where it is: recovery reads on from there.
         """
         batch = rocksdict.WriteBatch(raw_mode=True)
         for key, value in states.items():
@@ -84,8 +84,8 @@ class StateStore(Store):
         """Offset from which the changelog, which ends before `end`, has still to be read; `identity` is its topic's,
         empty when not known.
 
-        A database that is of another log, or has seen more than this one holds, has to be written into it (`homeless`),
-        and reads it from 0.
+        A database that is of another log, or has seen more than this log holds, has to be written into this log
+        (`homeless`), and reads this log from 0.
         """
         database = self._db_for_partition(partition)
         seen: int | None = self.persisted_offset(TP(self.table_name, partition))
@@ -103,7 +103,7 @@ class StateStore(Store):
 
     def held(self, partition: int, identity: str, offset: int | None = None) -> None:
         """Note that all states of the partition are in the changelog of this identity; `offset` is that of the last
-        one, None leaves the recorded one where it is.
+        state, None leaves the recorded offset where it is.
         """
         database = self._db_for_partition(partition)
         if offset is not None or database.get(HELD_KEY) != identity.encode():

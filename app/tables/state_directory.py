@@ -1,4 +1,4 @@
-"""The directory of a worker's state, its owner's alone: it holds what devices sent, and who they are."""
+"""The directory of a worker's state, its owner's alone: states hold what devices sent, and who they are."""
 
 import os
 import re
@@ -15,8 +15,8 @@ def prepare(path: Path) -> None:
     """Make the directory, or take the rights of others away, and set this process's umask to 077.
 
     A directory that belongs to somebody else stays as it is (Kubernetes gives a volume to root and a group, fsGroup):
-    what the worker makes in it is its own alone. Raises PermanentError that names the setting when the directory cannot
-    be made or written, or others can read it and it holds what is no state of a worker.
+    what the worker makes in this directory is the worker's alone. Raises PermanentError that names the setting when the
+    directory cannot be made or written, or others can read it and it holds what is no state of a worker.
     """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -32,7 +32,7 @@ def prepare(path: Path) -> None:
 
 
 def _close(path: Path, strange: list[str]) -> None:
-    """To 0700, when it is ours and wider; `strange` is what is in it of others."""
+    """Set the directory to 0700, when it is ours and wider; `strange` is what it holds of others."""
     found = path.stat()
     if found.st_uid != os.geteuid() or not found.st_mode & OTHERS:
         return

@@ -1,1 +1,1 @@
-"""`iot-stream top`: a deployment by its own words, /metrics pages and consumer group in, one picture a moment out."""
+"""`iot-stream top`: a deployment by its own words: /metrics pages and consumer group in, a picture a moment out."""

@@ -1,4 +1,4 @@
-"""What happened, for whoever looks: lines in from any thread, the last of them out."""
+"""Notes of what happened, for the screen: lines in from any thread, the last of them out."""
 
 from collections import deque
 
@@ -6,7 +6,7 @@ LINES = 200
 
 
 class Notes:
-    """The last LINES lines, and how many there ever were."""
+    """The last LINES lines, and the number of all lines so far."""
 
     def __init__(self) -> None:
         self._lines: deque[str] = deque(maxlen=LINES)

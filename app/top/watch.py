@@ -1,7 +1,7 @@
 """The looking: in, addresses and settings; out, Snapshots, each after the time that its caller gives.
 
-What is asked of one source goes on while others have answered, and comes into a later Snapshot; so a process that
-hangs holds up neither the others nor the screen.
+A question to one source goes on when other sources have answered, and its answer comes into a later Snapshot; so a
+process that hangs holds up neither other processes nor the screen.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ EVERYBODY = 20.0  # seconds; longer than any source takes to fail
 
 
 class Asked(Generic[T]):
-    """One source, asked anew once it has answered, never twice at a time."""
+    """One source, asked again once it has answered, never twice at a time."""
 
     def __init__(self, ask: Callable[[], Coroutine[Any, Any, T]]) -> None:
         self._ask = ask
@@ -38,7 +38,7 @@ class Asked(Generic[T]):
         return self._task
 
     def collect(self) -> T | None:
-        """The newest answer; None: there was none yet. Raises what the question raised: that is a bug, an outage is an
+        """The newest answer; None: no answer yet. Raises what the question raised, which is a bug: an outage is an
         answer.
         """
         if self._task is not None and self._task.done():
@@ -57,7 +57,7 @@ class Watch:
     """A deployment, looked at from outside. Use as `async with`."""
 
     def __init__(self, urls: Sequence[str], kafka: Settings | None = None, database: Settings | None = None) -> None:
-        """`urls` of processes, without /metrics; `kafka`, `database`: settings that say where they are, or None."""
+        """`urls` of processes, without /metrics; `kafka`, `database`: settings with their addresses, or None."""
         self._urls = list(dict.fromkeys(urls))
         self._group = GroupSource(kafka) if kafka else None
         self._database = DatabaseSource(database) if database else None
@@ -69,7 +69,7 @@ class Watch:
 
     @property
     def knows_devices(self) -> bool:
-        """Whether there is a database to ask about a device."""
+        """Whether a database can be asked about a device."""
         return self._database is not None
 
     async def __aenter__(self) -> "Watch":
@@ -94,8 +94,8 @@ class Watch:
         await self._open.aclose()
 
     async def look(self, patience: float) -> Snapshot:
-        """What is so now, as far as it is known within `patience` seconds; a source that has not answered by then is
-        there with its answer before. Never raises for an outage.
+        """The state of the deployment, as far as it is known within `patience` seconds; a source that has not answered
+        by then counts with its answer before. Never raises for an outage.
         """
         sources = [*self._pages, *(one for one in (self._members, self._alerts) if one is not None)]
         if sources:
@@ -112,7 +112,7 @@ class Watch:
         )
 
     async def device(self, user: str, device: str) -> DeviceAnswer:
-        """What the database knows of a device; `problem` says why where it does not answer, or none is named."""
+        """What the database knows of a device; `problem` says why where it does not answer, or no database is named."""
         if self._database is None:
             return DeviceAnswer(user, device, problem="no database is named: set IOT_DATABASE_URL")
         return await self._database.device(user, device)

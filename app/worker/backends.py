@@ -37,7 +37,7 @@ class Backends:
     interrupt: asyncio.Event  # set by a rebalance or a stop: nobody waits for an outage any more
     lease: SessionLease
     producer: Producer
-    best_effort: Producer  # of what is not waited for: it is closed when Kafka does not answer soon
+    best_effort: Producer  # for messages that nobody waits for: closed when Kafka does not answer soon
     dead_letter_tail: DeadLetterTail
     topic_ids: Ids
     logs: LogBook

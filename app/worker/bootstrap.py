@@ -13,7 +13,7 @@ try:
     settings = load()
     tracing = start_tracing("worker", settings)
 except SettingsError as error:
-    print(error, file=sys.stderr)  # noqa: T201 - as `iot-stream` says it, and with its exit code
+    print(error, file=sys.stderr)  # noqa: T201 - as `iot-stream` reports errors, and with its exit code
     raise SystemExit(2) from None
 use_uvloop()
 raise_connection_errors()

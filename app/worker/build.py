@@ -27,7 +27,7 @@ class Worker:
 
 
 def build_worker(settings: Settings, tracing: Tracing = NO_TRACING) -> Worker:
-    """Put the worker together: what it talks to, its parts, its tasks, its health page. Connects to nothing."""
+    """Put the worker together: what the worker talks to, its parts, its tasks, its health page. Connects to nothing."""
     kafka, app = access(settings), build_app(settings, WorkerApp)
     backends = build_backends(settings, app, kafka, tracing)
     parts = build_parts(settings, backends, tracing=tracing)
@@ -64,7 +64,7 @@ def _health(
         }
 
     def advice() -> Mapping[str, str]:
-        """What is held up, and what an operator does about it."""
+        """What is held up, and what an operator does about that."""
         return {**store.advice, **writes.held}
 
     return HealthServer(

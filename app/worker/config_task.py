@@ -1,7 +1,7 @@
-"""user_configs as anybody edits it -> the rules in force, what is refused in the log and a metric, and answers to it.
+"""user_configs as anybody edits it -> the rules in effect, refusals in the log and a metric, and answers to them.
 
-A refusal is answered by the one worker that has the partition of the user's own messages, to an edit that it has seen:
-not to what stands there when it starts, nor while partitions move or Kafka is away.
+A refusal is answered by the one worker that has the partition of the user's own messages, to an edit that this
+worker has seen: not to what stands there when the worker starts, nor while partitions move or Kafka is away.
 """
 
 import asyncio
@@ -32,8 +32,8 @@ class ConfigTask:
         self._in_force = LastKnownGood(book)
 
     async def follow(self, loaded: asyncio.Event) -> None:
-        """Put each change of user_configs in force, until cancelled; set `loaded` once the rules of the beginning are
-        in force. Outages are waited out.
+        """Let each change of user_configs take effect, until cancelled; set `loaded` once the rules of the beginning
+        have taken effect. Outages are waited out.
         """
         async for changes in self._table.changes():
             refused: list[RefusedRevision] = []

@@ -29,7 +29,7 @@ def refresh(consumer: BatchConsumer, processor: Processor, sweep: Sweeper, limit
 
 
 def watch_disk(directory: Path) -> None:
-    """Report what is free on the file system of a directory, in bytes, as of each scrape; NaN while it is not there."""
+    """Report the free bytes of a directory's file system, as of each scrape; NaN while the directory is not there."""
 
     def free() -> float:
         try:
@@ -42,10 +42,10 @@ def watch_disk(directory: Path) -> None:
 
 
 def set_lag(waiting: Mapping[TP, int]) -> None:
-    """Set the lag of each partition, in records, a negative one as 0; one that has gone to another worker is no longer
-    reported by this one.
+    """Set the lag of each partition, in records, a negative lag as 0; a partition that has gone to another worker is no
+    longer reported by this worker.
 
-    A partition left behind would count twice in the sum over all workers, with the number it had when it went.
+    A partition left behind would count twice in the sum over all workers, with its lag at the time when it went.
     """
     metrics.LAG.clear()
     for tp, records in waiting.items():
@@ -53,15 +53,15 @@ def set_lag(waiting: Mapping[TP, int]) -> None:
 
 
 def set_waiting(waiting: Mapping[TP, Waiting]) -> None:
-    """Set for how many seconds each partition's oldest record has waited; one that went is no longer reported."""
+    """Set the seconds that each partition's oldest record has waited; a partition that went is no longer reported."""
     metrics.LAG_SECONDS.clear()
     for tp, one in waiting.items():
         metrics.LAG_SECONDS.labels(str(tp.partition)).set(one.seconds)
 
 
 def set_freshness(tenants: Mapping[str, float]) -> None:
-    """Set how fresh the data of each of these tenants is, in seconds; one that is no longer among them is no longer
-    reported.
+    """Set how fresh the data of each of these tenants is, in seconds; a tenant that is no longer among these tenants is
+    no longer reported.
     """
     metrics.FRESHNESS.clear()
     for tenant, seconds in tenants.items():

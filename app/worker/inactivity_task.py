@@ -1,7 +1,7 @@
-"""The sweeper's task: every `poll` seconds it looks who has fallen silent, and sends claims (app.core.sweeper.sweeper).
+"""The sweeper's task: every `poll` seconds a look who has fallen silent, and claims (app.core.sweeper.sweeper).
 
-It writes nothing but these claims. They come back as records of the input topic, in the partitions of their devices,
-and only then anything is decided, stored and sent, on the path of every other record.
+The task writes nothing but these claims. The claims come back as records of the input topic, in the partitions of their
+devices, and only then anything is decided, stored and sent, on the path of every other record.
 """
 
 import asyncio
@@ -40,9 +40,9 @@ class InactivityTask:
         positions: Callable[[], Mapping[int, LogPosition]],
         stored: Callable[[int], Iterator[tuple[bytes, bytes]]],
     ) -> None:
-        """`positions` gives, by partition, how far those are read whose states may be read.
+        """`positions` gives, by partition, how far each partition is read whose states may be read.
 
-        `stored` gives (key, state) of all devices of one of them.
+        `stored` gives (key, state) of all devices of such a partition.
         """
         self._devices, self.sweep, self._silences = devices, sweep, silences
         self._positions, self._stored = positions, stored

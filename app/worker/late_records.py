@@ -1,8 +1,8 @@
 """A partition whose records wait too long, in the log, in words: which, since when, why, and what to look at.
 
-One line a minute and partition, and one when it is over. A partition is late from the second look on that finds a
-record older than the limit, and no longer once none is older than half of it, so that the lines do not alternate. One
-that went to another worker is that worker's to report.
+One line a minute and partition, and a last line when the wait is over. A partition is late from the second look on
+that finds a record older than the limit, and no longer once no record is older than half the limit, so that the lines
+do not alternate. A partition that went to another worker is reported by that worker.
 """
 
 from collections.abc import Collection, Mapping
@@ -20,23 +20,23 @@ REMIND_SECONDS = 60.0  # between two lines about a partition
 
 @dataclass(slots=True)
 class _Late:
-    """A partition that is late, or was so at one look."""
+    """A partition that is late, or was late at one look."""
 
     since: float
-    told_at: float | None = None  # None: one look alone has found it late
+    logged_at: float | None = None  # None: one look alone has found it late
 
 
 class LateRecords:
-    """Writes the lines; to be told what waits about every second. Times are seconds of a clock that is never set."""
+    """Writes the lines; `look` is to be called about every second. Times are seconds of a clock that is never set."""
 
     def __init__(self, limit: float) -> None:
         """`limit`: seconds that a record may wait; 0: nobody is warned."""
         self._limit = limit
         self._late: dict[TP, _Late] = {}
-        self._before: dict[TP, tuple[float, Waiting]] = {}  # when a partition was on time, new, or told of, last
+        self._before: dict[TP, tuple[float, Waiting]] = {}  # when a partition was on time, new, or logged, last
 
     def look(self, waiting: Mapping[TP, Waiting], cause: str | None, clock: float) -> None:
-        """`waiting` are all partitions of this worker; `cause`: what keeps it from going on, None where that is not
+        """`waiting` are all partitions of this worker; `cause`: what keeps the worker from going on, None where not
         known; `clock` is the time of this look.
         """
         if not self._limit:
@@ -51,15 +51,15 @@ class LateRecords:
             elif late is None:
                 self._late[tp] = _Late(clock - now.seconds)
                 self._before.setdefault(tp, (clock, now))
-            elif now.seconds <= self._limit / 2 or (late.told_at is None and now.seconds <= self._limit):
+            elif now.seconds <= self._limit / 2 or (late.logged_at is None and now.seconds <= self._limit):
                 self._on_time(tp, late, clock)
                 self._before[tp] = clock, now
-            elif late.told_at is None or clock - late.told_at >= REMIND_SECONDS:
-                late.told_at = clock
-                self._tell(tp, now, cause, clock)
+            elif late.logged_at is None or clock - late.logged_at >= REMIND_SECONDS:
+                late.logged_at = clock
+                self._log_late(tp, now, cause, clock)
                 self._before[tp] = clock, now
 
-    def _tell(self, tp: TP, now: Waiting, cause: str | None, clock: float) -> None:
+    def _log_late(self, tp: TP, now: Waiting, cause: str | None, clock: float) -> None:
         at, before = self._before[tp]
         passed = max(clock - at, 1e-3)
         done, came = (now.done - before.done) / passed, (now.end - before.end) / passed
@@ -76,13 +76,13 @@ class LateRecords:
 
     def _on_time(self, tp: TP, late: _Late, clock: float) -> None:
         del self._late[tp]
-        if late.told_at is not None:
+        if late.logged_at is not None:
             log.warning("records_on_time", partition=tp.partition, late_for_seconds=round(clock - late.since))
 
 
 def known_cause(breaker_open: bool, kafka_answers: bool, held: Collection[str]) -> str | None:
-    """What keeps this worker from going on, in words, None where it does not know; `held`: names of what /ready says is
-    held up.
+    """What keeps this worker from going on, in words, None where the cause is not known; `held`: names of what
+    /ready says is held up.
     """
     if breaker_open:
         return "the database does not take writes, its circuit breaker is open: /ready says why"

@@ -1,4 +1,4 @@
-"""The Faust app of a worker: what it needs is open before its consumer starts, and closed after that has stopped."""
+"""The Faust app of a worker: resources are open before the consumer starts, and closed after it has stopped."""
 
 import asyncio
 from collections.abc import Mapping
@@ -41,7 +41,7 @@ class Resources:
 
 
 class WorkerApp(RoundsApp):
-    """Give it its `resources` before it starts."""
+    """The Faust app of a worker. Give the app its `resources` before the app starts."""
 
     resources: Resources
 
@@ -93,7 +93,7 @@ class WorkerApp(RoundsApp):
         return cure is None
 
     def _compare(self, wanted: int, there: int) -> None:
-        """What all topics have is what counts: the settings are for those that are made."""
+        """The count that all topics have is what counts: the setting is for topics that are made."""
         if wanted != there:
             log.warning(
                 "partitions_differ_from_settings", settings=wanted, topics=there, cure=f"IOT_KAFKA_PARTITIONS={there}"
@@ -104,7 +104,7 @@ class WorkerApp(RoundsApp):
         await super().on_stop()
         for producer in self.resources.producers:
             await producer.stop()
-        await self.resources.store.stop(1.0)  # what still runs has had its time, and nobody waits for it
+        await self.resources.store.stop(1.0)  # writes that still run have had their time, and nobody waits for them
         await self.resources.health.stop()
         if self.resources.tracing.enabled:
             await asyncio.to_thread(self.resources.tracing.stop, STOP_SECONDS)

@@ -1,4 +1,4 @@
-"""Looks every second whether the topics are still those that were taken over, and agree in their partition counts."""
+"""Looks every second whether topics are still the topics that were taken over, and agree in their partition counts."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ LOOK_SECONDS = 1.0  # what is read of a topic that was made anew before that is 
 
 
 class LogWatch:
-    """Finds topics that are other ones now. It decides nothing: a rebalance looks up what log there is
+    """Finds names that mean other topics now. LogWatch decides nothing: a rebalance looks up what log there is
     (app.stream.log_book).
     """
 
@@ -44,7 +44,7 @@ class LogWatch:
                 continue
             try:
                 topics = await self._ids.ask(self._names)
-            except (KafkaError, OSError):  # an outage is reported by whoever waits for it
+            except (KafkaError, OSError):  # an outage is reported by the part that waits for its end
                 continue
             if consumer.flow_active and not consumer.app.rebalancing and await self._all_agree(consumer, topics):
                 await self._look_at_input(consumer, topics.get(self._logs.topic))
@@ -66,21 +66,21 @@ class LogWatch:
         return cure is None and not was
 
     async def _look_at_input(self, consumer: BatchConsumer, topic: TopicIdentity | None) -> None:
-        if not consumer.flight.expected:  # it has no partition
+        if not consumer.flight.expected:  # the consumer has no partition
             return
-        if topic is None:  # its records may be gone, and others come at their offsets
+        if topic is None:  # the topic's records may be gone, and others come at their offsets
             await consumer.seek_back.doubt(f"{self._logs.topic} does not exist any more", rejoin=False)
         elif topic.identity != self._logs.identity or consumer.seek_back.in_doubt:
             await consumer.seek_back.doubt(f"{self._logs.topic} has another id")
 
     async def _look_at_states(self, consumer: BatchConsumer, topic: TopicIdentity | None) -> None:
-        """A new changelog gets the states there are, from who owns their partitions."""
+        """A new changelog gets the states there are, from the workers that own their partitions."""
         states, epoch = self._states, consumer.flight.epoch
-        if topic is None or not consumer.flow_active:  # writes to it are held, and say so
+        if topic is None or not consumer.flow_active:  # writes to the topic are held, and say so
             return
         if topic.identity != states.identity:
             states.begun_anew |= {tp.partition for tp in consumer.flight.expected}
             states.identity = topic.identity
         for partition in sorted(states.begun_anew & {tp.partition for tp in consumer.flight.expected}):
-            with suppress(TransientError):  # a rebalance or the end: whoever has the partition next looks for itself
+            with suppress(TransientError):  # a rebalance or the end: the partition's next owner looks for itself
                 await states.move(partition, topic.identity, lambda: consumer.flight.epoch == epoch)

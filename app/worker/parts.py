@@ -1,4 +1,4 @@
-"""What every worker is put together from, whatever is behind it: the path, and those that look after it.
+"""What every worker is put together from, whatever is behind the ports: the path, and what looks after the path.
 
 The real worker (app.worker.build) and the simulated one (tests/simulation) are both built here.
 """
@@ -34,7 +34,7 @@ from app.worker.watchdog import Watchdog
 
 
 class PartClasses:
-    """The classes of the parts; the simulation replaces one by one with a class that has a bug."""
+    """The classes of the parts; the simulation replaces single classes with a class that has a bug."""
 
     pipeline: type[Pipeline] = Pipeline
     processor: type[Processor] = Processor
@@ -75,7 +75,7 @@ def build_parts(
     pipeline = classes.pipeline(
         _traced(ports, settings, tracing),
         processor,
-        slots=settings.writes_in_flight + settings.kafka_partitions,  # small ones of all partitions share a write
+        slots=settings.writes_in_flight + settings.kafka_partitions,  # small batches of all partitions share a write
         interrupt=backends.interrupt,
         most=CoalesceLimit(settings.batch_max_rows, settings.batch_max_bytes),
     )
@@ -88,7 +88,7 @@ def build_parts(
         pipeline=pipeline,
         sweeper=sweeper,
         inactivity=_inactivity_task(settings, backends, processor, sweeper),
-        watchdog=Watchdog(settings.kafka_topic, settings.watchdog_seconds),
+        watchdog=Watchdog(settings.watchdog_seconds),
         late=LateRecords(settings.lag_warning_seconds),
         freshness=freshness,
         log_watch=_log_watch(settings, backends),

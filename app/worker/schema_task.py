@@ -1,4 +1,4 @@
-"""Whether the table has the columns of the settings' schema: asked when a worker starts, until it has.
+"""Whether the table has the columns of the settings' schema: asked when a worker starts, until the table has them.
 
 A column of another type would be filled with what the database makes of the value: nothing is stored before.
 """
@@ -26,7 +26,7 @@ async def wait_for_schema(settings: Settings, service: Service) -> bool:
     while not service.should_stop:
         try:
             async with operator_session(settings, "schema") as connection:
-                # A table that is missing is the store's to tell.
+                # The store reports a table that is missing.
                 found = (
                     await telemetry_table.differences(connection, settings.telemetry_schema)
                     if await telemetry_table.exists(connection)

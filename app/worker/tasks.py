@@ -73,7 +73,7 @@ class WorkerTasks:
         await self._parts.watchdog.watch(self._app.consumer)
 
     async def watch_logs(self) -> None:
-        """See that the topics are still those that the states are about."""
+        """See that the topics are still the topics that the states are about."""
         await self._parts.log_watch.watch(self._app.consumer)
 
     async def refresh_gauges(self) -> None:

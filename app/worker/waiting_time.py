@@ -1,9 +1,10 @@
 """How long the oldest record of a partition that is not done has waited: in, where the log ended when; out, seconds.
 
-A record was written after the last look that found a log without it, and before the first one that found it: that holds
-by a clock that is never set. In between its own timestamp says when; it alone speaks of what was there before the first
-look. So neither a clock that is set nor a record with a wrong time makes anything late, and a replay, whose records
-are written anew, is not late because its readings are old. Nobody asks Kafka anything more than the watchdog does.
+A record was written after the last look that found a log without the record, and before the first look that found the
+record: that holds by a clock that is never set. In between the record's own timestamp says when; the timestamp alone
+speaks of what was there before the first look. So neither a clock that is set nor a record with a wrong time makes
+anything late, and a replay, whose records are written anew, is not late because its readings are old.
+Nobody asks Kafka anything more than the watchdog does.
 """
 
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from faust.types import TP
 from app.core.model.arrival import AHEAD_MS, EARLIEST_MS
 from app.stream.batches import BatchMessage
 
-LOOKS = 256  # of a partition; with more, every second one is forgotten
+LOOKS = 256  # of a partition; with more, every second look is forgotten
 
 
 class Look(NamedTuple):
@@ -29,9 +30,9 @@ class Look(NamedTuple):
 class Waiting(NamedTuple):
     """A partition at this moment."""
 
-    seconds: float  # that its oldest record has waited; 0: all are done
+    seconds: float  # that the partition's oldest record has waited; 0: all records are done
     records: int  # not done
-    done: int  # the offset up to which all are
+    done: int  # the offset up to which all records are done
     end: int
 
 
@@ -44,7 +45,7 @@ class WaitingTimes:
 
     def look(self, epoch: int, ends: Mapping[TP, int], clock: float) -> None:
         """Note where the log of each partition ends now, at `clock`, seconds of a clock that is never set. In another
-        epoch the partitions may be other ones.
+        epoch the worker may have other partitions.
         """
         if epoch != self._epoch:
             self._epoch, self._looks = epoch, {}
@@ -70,7 +71,7 @@ class WaitingTimes:
 
 
 def _add(looks: list[Look], end: int, clock: float) -> None:
-    """Note a look. Those of a partition that is late for long lie further apart: so much is not asked of them."""
+    """Note a look. Looks at a partition that is late for long are kept further apart: they need less precision."""
     if looks and looks[-1].end >= end:
         looks[-1] = looks[-1]._replace(last=clock)
         return
@@ -92,7 +93,7 @@ def _seconds(looks: list[Look], done: int, head: BatchMessage | None, clock: flo
 
 
 def _said(head: BatchMessage | None, now: float) -> float:
-    """How old the first record of a batch is by its timestamp; 0 where that is no time it can have been written at."""
+    """How old the first record of a batch is by its timestamp; 0 where it cannot have been written at that time."""
     if head is None:
         return 0.0
     written = head.value[0].timestamp

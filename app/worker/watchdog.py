@@ -22,19 +22,19 @@ LOOK_SECONDS = 2.0
 class Watchdog:
     """Asks every few seconds whether each partition moves; a partition held by an outage counts as moving.
 
-    Stuck is: records are waiting in Kafka, none of the partition's batches is in work, and neither a batch arrived
-    nor one was acked, look after look, for `limit` seconds. A restart then reads again from the committed offset.
+    Stuck is: records are waiting in Kafka, none of the partition's batches is in work, and no batch arrived
+    or was acked, look after look, for `limit` seconds. A restart then reads again from the committed offset.
     Only time between looks counts: a record that has just come to a partition idle for an hour, or a process that
     was suspended, is not stuck yet.
     """
 
-    def __init__(self, topic: str, limit: float) -> None:
-        """`topic` is the input topic; `limit`: seconds without progress (IOT_WATCHDOG_SECONDS)."""
-        self._topic, self._limit = topic, limit
+    def __init__(self, limit: float) -> None:
+        """`limit`: seconds without progress (IOT_WATCHDOG_SECONDS)."""
+        self._limit = limit
         self._interval = min(2.0, limit / 4)
-        self._still: dict[TP, tuple[float, float]] = {}  # its last progress, and for how long we have seen no other
-        self.lag: Mapping[TP, int] = {}  # records after the last one done, as of the last look
-        self.times = WaitingTimes()  # for how long they have waited
+        self._still: dict[TP, tuple[float, float]] = {}  # last progress, and for how long there was no other
+        self.lag: Mapping[TP, int] = {}  # records after the last record done, as of the last look
+        self.times = WaitingTimes()  # for how long the records have waited
 
     async def watch(self, consumer: BatchConsumer) -> None:
         """Look every few seconds while records flow, until cancelled. Raises StuckOffsetError naming the partition and
@@ -49,7 +49,7 @@ class Watchdog:
                 continue
             try:
                 self.lag = await self._measure_lag(consumer)
-            except (KafkaError, TimeoutError) as error:  # an outage is waited out by whoever it concerns
+            except (KafkaError, TimeoutError) as error:  # an outage is waited out by the parts that it concerns
                 log.warning("kafka_does_not_answer", error=repr(error))
                 self._still.clear()
                 continue
@@ -63,7 +63,7 @@ class Watchdog:
     def check(
         self, lag: Mapping[TP, int], heads: Mapping[TP, BatchMessage], progress: Mapping[TP, float], passed: float
     ) -> None:
-        """Take one look, `passed` seconds after the one before: `lag` are records that wait, `heads` the batches that
+        """Take one look, `passed` seconds after the look before: `lag` are records that wait, `heads` the batches that
         are worked on first, `progress` when each partition moved last (monotonic).
 
         Raises StuckOffsetError when a partition with records waiting has not moved for the limit.

@@ -54,7 +54,7 @@ WHERE mqtt_users.clientid IS DISTINCT FROM EXCLUDED.clientid OR mqtt_users.passw
   crypt((SELECT password FROM account WHERE account.username = mqtt_users.username), mqtt_users.password_hash);
 
 -- Ids that begin so are theirs alone (emqx.conf): who connects with another's client id takes over what waits for it.
--- Vector needs the broker's heartbeat to tell a lost session from an idle fleet; the bridge the topics it brings.
+-- Vector needs the broker's heartbeat to distinguish a lost session from an idle fleet; the bridge the topics it brings.
 INSERT INTO mqtt_acl (username, permission, action, topic, priority) VALUES
   ('vector_bridge', 'allow', 'subscribe', '$SYS/brokers/+/uptime',       10),
   ('iot_bridge',    'allow', 'subscribe', 'users/+/devices/+/telemetry', 10),

@@ -44,7 +44,7 @@ secret iot-stream-sinks influx_token redis_password feed_token grpc_push_token
 secret iot-stream-admin postgres_password
 secret emqx emqx_cookie emqx_dashboard_password emqx_db_password
 secret grafana grafana_password grafana_db_password
-receivers=$secrets/alertmanager.yml # a copy with receivers in it
+receivers=$secrets/alertmanager.yml # a copy with receivers
 [ -e "$receivers" ] || receivers=deploy/alertmanager/alertmanager.yml
 kubectl -n iot-stream create secret generic alertmanager --from-file=alertmanager.yml="$receivers" --dry-run=client -o yaml \
   | kubectl apply -f -
@@ -52,7 +52,7 @@ kubectl -n iot-stream create configmap watching --from-file=deploy/prometheus/al
   --from-file=deploy/grafana/provisioning/datasources --from-file=deploy/grafana/provisioning/dashboards \
   --dry-run=client -o yaml | kubectl apply --server-side --force-conflicts -f - # too large for the annotation of a plain apply
 
-# A job cannot be changed, so those of the last time go.
+# A job cannot be changed, so the jobs of the last run go.
 kubectl -n iot-stream delete job iot-topics iot-schema iot-accounts --ignore-not-found
 kubectl apply -k k8s/overlays/local
 kubectl -n iot-stream wait --for=condition=complete --timeout=600s job/iot-topics job/iot-schema job/iot-accounts

@@ -73,7 +73,7 @@ def test_secrets_of_the_guide_are_those_that_are_read() -> None:
     assert {name: set(re.findall(r"--from-file=([\w.]+)", rest)) for name, rest in reported} == read
 
 
-def test_the_memory_that_is_told() -> None:
+def test_the_memory_of_the_guides() -> None:
     always = [service for name, service in compose.services().items()
               if service["restart"] == "unless-stopped" and "profiles" not in service]  # fmt: skip
     limits = sum(gigabytes(service["mem_limit"]) for service in always)
@@ -82,7 +82,7 @@ def test_the_memory_that_is_told() -> None:
         d for d in DOCUMENTS if d["kind"] in ("StatefulSet", "Job") and d["_file"].parent.name in ("base", "local")
     ]
     asked = sum(gigabytes(container(d)["resources"]["requests"]["memory"]) for d in local)
-    assert f"It asks for {math.ceil(asked)} GB of memory" in K8S
+    assert f"The pods ask for {math.ceil(asked)} GB of memory" in K8S
 
 
 def test_ports_of_the_guide() -> None:

@@ -1,4 +1,4 @@
-"""The accounts of a run: each message sent is a row once or a dead letter once, each alert is told; or a problem."""
+"""The accounts of a run: each message sent is a row once or a dead letter once, each alert is sent; or a problem."""
 
 import base64
 import json
@@ -18,7 +18,7 @@ from tests.workers import Site, behind
 
 
 @dataclass
-class Told:
+class AlertCounts:
     """The alerts: `episodes` that began, `seen` of them, `doubled` ids, `repeats` of the same message."""
 
     wanted: int = 0
@@ -37,11 +37,11 @@ class Accounts:
     letters: dict[str, bytearray] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     dead_good: int = 0  # dead letters that should be rows
-    kafka: Told = field(default_factory=Told)
-    mqtt: Told = field(default_factory=Told)
+    kafka: AlertCounts = field(default_factory=AlertCounts)
+    mqtt: AlertCounts = field(default_factory=AlertCounts)
 
     def problem(self, what: str, examples: Iterable[Any]) -> None:
-        """Note one, with some examples, if there are any."""
+        """Note a problem, with some examples, if there are any."""
         found = list(examples)
         if found:
             self.problems.append(f"{what}: {len(found)}, such as " + ", ".join(str(x)[:200] for x in found[:EXAMPLES]))
@@ -157,7 +157,7 @@ async def _alerts(site: Site, streams: Sequence[Stream], heard: Sequence[Heard] 
         accounts.mqtt = _compare("alerts over MQTT", wanted, heard, accounts)
 
 
-def _compare(what: str, wanted: Sequence[Alert], found: Sequence[Heard], accounts: Accounts) -> Told:
+def _compare(what: str, wanted: Sequence[Alert], found: Sequence[Heard], accounts: Accounts) -> AlertCounts:
     """The first message of each (alert_id, status) counts; a repeat says the same again and does no harm."""
     first: dict[tuple[str, str], Heard] = {}
     for one in found:
@@ -177,4 +177,4 @@ def _compare(what: str, wanted: Sequence[Alert], found: Sequence[Heard], account
         accounts.problem(f"{what}: devices whose alerts are not in order", (d for d in right if right[d] != order[d]))
     firing = sum(alert.status == "FIRING" for alert in wanted)
     seen = sum(alert.status == "FIRING" for alert in have & want)
-    return Told(len(wanted), firing, seen, doubled.total(), lost.total(), len(found) - len(first))
+    return AlertCounts(len(wanted), firing, seen, doubled.total(), lost.total(), len(found) - len(first))

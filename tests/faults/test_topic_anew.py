@@ -14,7 +14,7 @@ from tests.workers import Running, Site, until
 pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.timeout(300)]
 
 BEFORE, AFTER = 300, 700
-Told = tuple[str, str, str]  # device, status, alert_id
+SentAlert = tuple[str, str, str]  # device, status, alert_id
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ async def rows(site: Site) -> int:
     return int(count)
 
 
-async def reported(site: Site) -> Sequence[Told]:
+async def reported(site: Site) -> Sequence[SentAlert]:
     query = "SELECT device_id, status, alert_id FROM alert_history ORDER BY event_time, status"
     return [tuple(row) for row in await site.fetch(query)]
 
@@ -44,15 +44,15 @@ async def stored(site: Site, sender: Sender, worker: Running) -> None:
     await until(all_there, 60, lambda: f"{sender.sent} sent; {worker.tail(8)}")
 
 
-async def is_told(site: Site, wanted: Sequence[tuple[str, str]], worker: Running) -> Sequence[Told]:
-    found: Sequence[Told] = []
+async def until_sent(site: Site, wanted: Sequence[tuple[str, str]], worker: Running) -> Sequence[SentAlert]:
+    found: Sequence[SentAlert] = []
 
-    async def all_told() -> bool:
+    async def all_sent() -> bool:
         nonlocal found
         found = await reported(site)
         return [one[:2] for one in found] == list(wanted)
 
-    await until(all_told, 60, lambda: f"{found} instead of {wanted}; {worker.tail(8)}")
+    await until(all_sent, 60, lambda: f"{found} instead of {wanted}; {worker.tail(8)}")
     return found
 
 
@@ -64,7 +64,7 @@ async def test_no_row_is_lost_and_an_open_alert_is_the_same_one(site: Site, runn
         await worker.ready()
         await sender.send("d1", [20] * BEFORE + [95])
         await site.settled_input()
-        await is_told(site, [("d1", "FIRING")], worker)
+        await until_sent(site, [("d1", "FIRING")], worker)
         if not running:
             worker.stop()
         await remake(site, site.settings.kafka_topic)
@@ -74,7 +74,7 @@ async def test_no_row_is_lost_and_an_open_alert_is_the_same_one(site: Site, runn
             worker.start()
         await stored(site, sender, worker)
         steps = [("d1", "FIRING"), ("new", "FIRING"), ("d1", "RESOLVED"), ("d1", "FIRING")]
-        found = await is_told(site, steps, worker)
+        found = await until_sent(site, steps, worker)
         assert found[0][2] == found[2][2], "it is the alert that was open before"
         await site.settled_input()
         assert len(worker.events("input_topic_made_anew")) == 1
@@ -82,7 +82,7 @@ async def test_no_row_is_lost_and_an_open_alert_is_the_same_one(site: Site, runn
         await sender.send("d1", [95, 20])
         worker.start()
         await stored(site, sender, worker)
-        assert (await is_told(site, [*steps, ("d1", "RESOLVED")], worker))[-1][2] == found[-1][2]
+        assert (await until_sent(site, [*steps, ("d1", "RESOLVED")], worker))[-1][2] == found[-1][2]
         assert len(worker.events("input_topic_made_anew")) == 1, "said once"
         worker.stop()
 
@@ -115,9 +115,9 @@ async def test_made_anew_again_and_again(site: Site) -> None:
             await sender.send("d1", [20] * (5 - turn) + [95])
             steps += [("d1", "FIRING")] if not turn else [("d1", "RESOLVED"), ("d1", "FIRING")]
             await stored(site, sender, worker)
-            await is_told(site, steps, worker)
+            await until_sent(site, steps, worker)
             await remake(site, site.settings.kafka_topic)
         await sender.send("d1", [95])
         await stored(site, sender, worker)
-        await is_told(site, steps, worker)
+        await until_sent(site, steps, worker)
         worker.stop()

@@ -14,8 +14,8 @@ from app.postgres.store.store import TimescaleStore
 from app.settings import Settings
 
 
-class Told(NoStoreEvents):
-    """Keeps what the store tells."""
+class ReportedEvents(NoStoreEvents):
+    """Keeps what the store reports."""
 
     def __init__(self) -> None:
         self.operator: list[str] = []
@@ -57,7 +57,7 @@ class Told(NoStoreEvents):
 
 
 @asynccontextmanager
-async def opened(dsn: str, events: Told | None = None, **changes: float) -> AsyncIterator[TimescaleStore]:
+async def opened(dsn: str, events: ReportedEvents | None = None, **changes: float) -> AsyncIterator[TimescaleStore]:
     """A store with short waits."""
     waits: dict[str, float] = {"breaker_reset_min": 0.2, "breaker_reset_max": 0.4, "shutdown_timeout": 2.0} | changes
     store = TimescaleStore(Settings(database_url=SecretStr(dsn), **waits), asyncio.Event(), events)  # type: ignore[arg-type]

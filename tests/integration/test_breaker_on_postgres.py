@@ -11,7 +11,7 @@ from app.local.servers.postgres import Postgres
 from app.postgres.circuit_breaker import BreakerState
 from app.postgres.schema import init_sql
 from tests.contract.postgres.test_store import row
-from tests.integration.stores import Told, connected, count, opened, until
+from tests.integration.stores import ReportedEvents, connected, count, opened, until
 
 pytestmark = pytest.mark.integration
 
@@ -20,7 +20,7 @@ HURT, CURE = "ALTER TABLE raw_telemetry RENAME TO away", "ALTER TABLE away RENAM
 
 async def test_five_failures_open_it_and_half_open_lets_one_batch_through(database: str) -> None:
     """The server answers all the time and refuses: so the wait is never cut short, and each try is counted."""
-    reported = Told()
+    reported = ReportedEvents()
     settings = {"breaker_reset_min": 0.3, "breaker_reset_max": 0.3, "breaker_probe": 0.05, "copy_min_rows": 5}
     async with connected(database) as admin, opened(database, reported, writes_in_flight=3, **settings) as store:
         await admin.execute(HURT)
@@ -41,7 +41,7 @@ async def test_five_failures_open_it_and_half_open_lets_one_batch_through(databa
 
 async def test_it_is_over_soon_after_the_server_is_back(server_dir: Path) -> None:
     """With the longest waits there are: the server was away, so they need not end."""
-    server, reported = Postgres(server_dir), Told()
+    server, reported = Postgres(server_dir), ReportedEvents()
     server.start()
     try:
         server.wait_ready()

@@ -137,7 +137,7 @@ async def test_a_schema_that_is_older_or_newer(site: Site) -> None:
     reported(found, Level.WARNING, "0003 accounts", "has not had")
     reported(found, Level.WARNING, "9001 of_tomorrow", "older than the database")
     await site.fetch("DROP TABLE iot_migrations")
-    reported(await database.look(site.settings), Level.WARNING, "before there were migrations")
+    reported(await database.look(site.settings), Level.WARNING, "a version without migrations")
 
 
 async def test_topics_that_are_missing_or_wrong(site: Site) -> None:
@@ -175,7 +175,7 @@ async def test_offsets_outside_the_log(site: Site) -> None:
     await admin(site, "delete_records", {TopicPartition(topic, 0): RecordsToDelete(before_offset=3)})
     found = await kafka.look(site.settings)
     reported(found, Level.BROKEN, f"{topic}-0", "2 records were removed by retention")
-    reported(found, Level.BROKEN, f"{topic}-1", "1000000 is after the end of the log", "made anew")
+    reported(found, Level.BROKEN, f"{topic}-1", "1000000 is after the end of the log", "made again")
 
 
 async def test_a_database_without_schema_rights_or_key(site: Site, unique: str) -> None:

@@ -17,7 +17,7 @@ from app.postgres.circuit_breaker import BreakerState
 from app.postgres.schema import init_sql
 from app.postgres.store.store import TimescaleStore
 from tests.contract.postgres.test_store import EDITED, LOG, row
-from tests.integration.stores import Told, as_role, connected, count, opened, until, waiting_backend
+from tests.integration.stores import ReportedEvents, as_role, connected, count, opened, until, waiting_backend
 from tests.servers import PostgresServer, server_directory
 
 pytestmark = pytest.mark.integration
@@ -49,7 +49,9 @@ async def own_dsn(own: Postgres) -> str:
     return own.dsn
 
 
-async def held(store: TimescaleStore, reported: Told, sqlstate: str, rows: int = 3) -> "asyncio.Task[WriteResult]":
+async def held(
+    store: TimescaleStore, reported: ReportedEvents, sqlstate: str, rows: int = 3
+) -> "asyncio.Task[WriteResult]":
     """Begin a write that fails with `sqlstate` at least twice and is not done."""
     write = asyncio.create_task(store.write([row(n) for n in range(rows)]))
     await until(lambda: sum(error.startswith(sqlstate) for error in reported.failed) >= 2)
@@ -64,7 +66,7 @@ async def goes_on(write: "asyncio.Task[WriteResult]", dsn: str, rows: int = 3) -
 
 
 async def test_a_deadlock(database: str) -> None:
-    reported = Told()
+    reported = ReportedEvents()
     async with opened(database, reported) as store, connected(database) as other:
         await other.execute("SET deadlock_timeout = '60s'")  # the store's backend finds it, and is the victim
         lock = other.transaction()
@@ -81,7 +83,7 @@ async def test_a_deadlock(database: str) -> None:
 
 
 async def test_a_serialization_failure(database: str) -> None:
-    reported = Told()
+    reported = ReportedEvents()
     async with connected(database) as other, connected(database) as watcher:
         name = await other.fetchval("SELECT current_database()")
         await other.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'")
@@ -100,7 +102,7 @@ async def test_a_serialization_failure(database: str) -> None:
 
 async def test_a_fast_restart(own: Postgres, own_dsn: str) -> None:
     """SIGINT to the postmaster, which is what `pg_ctl restart -m fast` sends: its words reach us."""
-    reported = Told()
+    reported = ReportedEvents()
     async with opened(own_dsn, reported) as store, connected(own_dsn) as other:
         lock = other.transaction()
         await lock.start()
@@ -117,7 +119,7 @@ async def test_a_fast_restart(own: Postgres, own_dsn: str) -> None:
 
 
 async def test_a_database_that_is_set_read_only(database: str) -> None:
-    reported = Told()
+    reported = ReportedEvents()
     async with connected(database) as admin, opened(database, reported) as store:
         await admin.execute("SET default_transaction_read_only = off")
         name = await admin.fetchval("SELECT current_database()")
@@ -164,7 +166,7 @@ def _copy(primary: Postgres, standby: Postgres) -> None:
 async def test_a_fail_over(own: Postgres, own_dsn: str, server_dir: Path) -> None:
     """Clients are sent to a standby, which is read-only until it is promoted; and with both hosts in the URL."""
     async with standby_of(own, server_dir) as standby:
-        reported, both = Told(), own_dsn.replace(f":{own.port}/", f":{own.port},127.0.0.1:{standby.port}/")
+        reported, both = ReportedEvents(), own_dsn.replace(f":{own.port}/", f":{own.port},127.0.0.1:{standby.port}/")
         async with (
             opened(standby.dsn, reported) as moved,
             opened(f"{both}?target_session_attrs=read-write", writes_in_flight=1) as following,
@@ -190,7 +192,7 @@ async def _caught_up(primary: Postgres, standby: Postgres) -> None:
 
 
 async def test_too_many_connections(own: Postgres, own_dsn: str) -> None:
-    reported = Told()
+    reported = ReportedEvents()
     async with connected(own_dsn) as admin:
         await admin.execute("ALTER ROLE iot_worker PASSWORD 'w0rk'")
         free = int(await admin.fetchval("SELECT current_setting('max_connections')")) - 1
@@ -223,7 +225,7 @@ def small_disk() -> Iterator[Path]:
 
 
 async def test_a_full_disk(own: Postgres, own_dsn: str, small_disk: Path) -> None:
-    reported = Told()
+    reported = ReportedEvents()
     place = small_disk / "tablespace"
     place.mkdir()
     place.chmod(0o700)
@@ -255,7 +257,7 @@ def _fill(file: Path) -> None:
 
 
 async def test_a_lock_that_is_not_given(database: str) -> None:
-    reported = Told()
+    reported = ReportedEvents()
     async with connected(database) as other:
         name = await other.fetchval("SELECT current_database()")
         await other.execute(f"ALTER DATABASE {name} SET lock_timeout = '100ms'")
@@ -269,7 +271,7 @@ async def test_a_lock_that_is_not_given(database: str) -> None:
 
 
 async def test_a_statement_timeout(database: str) -> None:
-    reported = Told()
+    reported = ReportedEvents()
     async with opened(database, reported, database_timeout=0.3) as store, connected(database) as other:
         lock = other.transaction()
         await lock.start()
@@ -296,7 +298,7 @@ MISSING = {
 
 @pytest.mark.parametrize(("sqlstate", "what"), MISSING.items(), ids=MISSING)
 async def test_a_schema_that_is_not_ours(database: str, sqlstate: str, what: tuple[str, str, str]) -> None:
-    reported = Told()
+    reported = ReportedEvents()
     hurt, cure, say = what
     async with connected(database) as admin, opened(database, reported) as store:
         assert await store.write([row(1000)]) == WriteResult(1, 0)  # a statement is prepared already
@@ -311,7 +313,7 @@ async def test_a_schema_that_is_not_ours(database: str, sqlstate: str, what: tup
 
 
 async def test_a_missing_database(postgres: PostgresServer, unique: str) -> None:
-    reported, dsn = Told(), postgres.dsn_of(unique)
+    reported, dsn = ReportedEvents(), postgres.dsn_of(unique)
     async with connected(postgres.dsn) as admin:
         async with opened(dsn, reported) as store:
             write = await held(store, reported, "3D000")

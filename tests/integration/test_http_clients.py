@@ -4,7 +4,6 @@ import asyncio
 import gzip
 import json
 import os
-import shutil
 import subprocess
 import warnings
 from collections.abc import AsyncIterator
@@ -18,9 +17,10 @@ from influxdb_client.client.write_api import SYNCHRONOUS
 from influxdb_client.rest import ApiException
 
 from app.local.servers.common import free_port
-from tests.command import ROOT, iot_stream
+from tests.command import iot_stream
 from tests.faults.ways.setup import PASSWORD, open_account
 from tests.servers import KafkaServer, MqttServer
+from tests.telegraf import send_once, telegraf
 from tests.workers import Site, until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
@@ -156,34 +156,10 @@ def _influx(gateway: Gateway) -> None:
             assert refused.value.status == 401
 
 
-TELEGRAF = """
-[agent]
-  interval = "1s"
-  flush_interval = "1s"
-  omit_hostname = true
-
-[[inputs.file]]
-  files = ["{lines}"]
-  data_format = "influx"
-
-[[outputs.{output}]]
-  urls = ["{url}"]
-{login}
-"""
 OUTPUTS = {
-    "influxdb_v2": '  token = "{token}"\n  organization = "any"\n  bucket = "any"',
-    "influxdb": '  database = "any"\n  username = "{user}"\n  password = "{password}"',
+    "influxdb_v2": '  urls = ["{url}"]\n  token = "{token}"\n  organization = "any"\n  bucket = "any"',
+    "influxdb": '  urls = ["{url}"]\n  database = "any"\n  username = "{user}"\n  password = "{password}"',
 }
-
-
-def telegraf() -> str:
-    """The program, where `make tools` has built it or the machine has it."""
-    where = subprocess.run([ROOT / "scripts" / "deploy-tools", "--where"], capture_output=True, text=True, check=True)
-    built = Path(where.stdout.strip()) / "telegraf"
-    found = str(built) if built.exists() else shutil.which("telegraf")
-    if found is None:
-        pytest.skip("NOT TRIED: there is no Telegraf here (make tools builds it, with Go)")
-    return found
 
 
 @pytest.mark.parametrize("output", OUTPUTS)
@@ -191,11 +167,7 @@ async def test_telegraf(gateway: Gateway, tmp_path: Path, output: str) -> None:
     program, device = telegraf(), f"host-{output}"
     nanoseconds = [int((BEGAN + timedelta(seconds=number)).timestamp()) * 10**9 for number in range(100)]
     lines = [f"cpu,device_id={device} temperature={number},load=0.5 {at}" for number, at in enumerate(nanoseconds)]
-    (tmp_path / "lines").write_text("\n".join(lines))
-    login = OUTPUTS[output].format(token=gateway.token, user=gateway.user, password=PASSWORD)
-    config = TELEGRAF.format(lines=tmp_path / "lines", output=output, url=gateway.url, login=login)
-    (tmp_path / "telegraf.conf").write_text(config)
-    said = await run(program, "--config", tmp_path / "telegraf.conf", "--once")
-    assert "[outputs." not in said or " E! " not in said, said
+    options = OUTPUTS[output].format(url=gateway.url, token=gateway.token, user=gateway.user, password=PASSWORD)
+    await send_once(program, tmp_path, lines, output, options)
     rows = await gateway.rows(device, 100)
     assert [row["temperature"] for row in rows] == list(range(100))

@@ -17,7 +17,7 @@ from app.core.model.records import Row
 from app.postgres.circuit_breaker import BreakerState
 from app.postgres.connect import Connection
 from tests.contract.postgres.test_store import EDITED, LOG, row
-from tests.integration.stores import Told, connected, count, opened, until, waiting_backend
+from tests.integration.stores import ReportedEvents, connected, count, opened, until, waiting_backend
 
 pytestmark = pytest.mark.integration
 
@@ -65,7 +65,7 @@ async def limited(database: str) -> AsyncIterator[Connection]:
 
 
 async def test_late_rows_go_in_small_transactions_of_their_own(database: str) -> None:
-    reported = Told()
+    reported = ReportedEvents()
     async with opened(database, reported, late_batch_rows=100, **HOUR) as store:
         rows = [late(n) if n % 2 else live(n) for n in range(1000)]
         config = Effect(Statement.UPSERT_CONFIG, ("u1", "[]", None, EDITED, *LOG))
@@ -82,7 +82,7 @@ async def test_late_rows_go_in_small_transactions_of_their_own(database: str) ->
 
 async def test_pieces_shrink_to_stay_within_the_limit(database: str, limited: Connection) -> None:
     await limited.execute("UPDATE unpacked SET tuples = 1000")  # so 100 rows a transaction
-    reported = Told()
+    reported = ReportedEvents()
     async with opened(database, reported, **HOUR) as store:
         assert await store.write([late(n) for n in range(2000)]) == WriteResult(2000, 0)
         assert max(reported.written) <= 100
@@ -91,7 +91,7 @@ async def test_pieces_shrink_to_stay_within_the_limit(database: str, limited: Co
 
 async def test_the_smallest_piece_passes_the_limit(database: str, limited: Connection) -> None:
     await limited.execute("UPDATE unpacked SET tuples = 10_000")  # so 10 rows a transaction
-    reported = Told()
+    reported = ReportedEvents()
     async with opened(database, reported, late_batch_rows=200, **HOUR) as store:
         rows = [late(n) for n in range(200)]
         rows[60] = late(60, extra_data="}")
@@ -102,7 +102,7 @@ async def test_the_smallest_piece_passes_the_limit(database: str, limited: Conne
 
 async def test_a_limit_that_holds_is_waited_out_while_live_rows_go_on(database: str, limited: Connection) -> None:
     await limited.execute("UPDATE unpacked SET hard = true")
-    reported = Told()
+    reported = ReportedEvents()
     async with opened(database, reported, breaker_failures=2, **HOUR) as store:
         held = [asyncio.create_task(store.write([late(n), live(n)])) for n in range(3)]
         await until(lambda: len(reported.failed) > 2)  # more than open the breaker
@@ -119,7 +119,7 @@ async def test_a_limit_that_holds_is_waited_out_while_live_rows_go_on(database: 
 
 
 async def test_a_lock_that_late_rows_wait_for_holds_nobody_else(database: str) -> None:
-    reported = Told()
+    reported = ReportedEvents()
     settings = {"database_timeout": 0.2, "breaker_failures": 2} | HOUR
     async with opened(database, reported, **settings) as store, connected(database) as other:
         await store.write([live(1000), late(1000)])  # TimescaleDB makes their chunks
@@ -137,7 +137,7 @@ async def test_a_lock_that_late_rows_wait_for_holds_nobody_else(database: str) -
 
 async def test_live_rows_that_meet_the_limit_go_the_same_way(database: str, limited: Connection) -> None:
     await limited.execute("UPDATE unpacked SET tuples = 1000")
-    reported = Told()
+    reported = ReportedEvents()
     config = Effect(Statement.UPSERT_CONFIG, ("u1", "[]", None, EDITED, *LOG))
     async with opened(database, reported) as store:  # none is late by age
         answers = await asyncio.gather(
@@ -150,7 +150,7 @@ async def test_live_rows_that_meet_the_limit_go_the_same_way(database: str, limi
 
 
 async def test_an_outage_holds_late_rows_too(database: str) -> None:
-    reported = Told()
+    reported = ReportedEvents()
     async with opened(database, reported, late_batch_rows=50, **HOUR) as store, connected(database) as other:
         lock = other.transaction()
         await lock.start()

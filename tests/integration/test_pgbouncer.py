@@ -11,7 +11,7 @@ from app.postgres.connect import Connection
 from app.postgres.queries.config_feed import ConfigFeed
 from app.settings import Settings
 from tests.contract.postgres.test_store import EDITED, LOG, POISON, alert, row
-from tests.integration.stores import Told, connected, count, opened, until
+from tests.integration.stores import ReportedEvents, connected, count, opened, until
 from tests.pgbouncer import transaction_mode
 
 pytestmark = pytest.mark.integration
@@ -25,7 +25,7 @@ def pooled(database: str) -> Iterator[str]:
 
 
 async def test_many_writers_share_two_servers(database: str, pooled: str) -> None:
-    reported = Told()
+    reported = ReportedEvents()
     async with opened(pooled, reported, database_statement_cache=False, writes_in_flight=6) as store:
         sizes = [3, 700] * 20
         batches = [[row(n * 1000 + m) for m in range(size)] for n, size in enumerate(sizes)]
@@ -43,7 +43,7 @@ async def test_many_writers_share_two_servers(database: str, pooled: str) -> Non
 
 
 async def test_small_writes_that_share_a_statement(database: str, pooled: str) -> None:
-    reported = Told()
+    reported = ReportedEvents()
     async with opened(pooled, reported, database_statement_cache=False, writes_in_flight=6) as store:
 
         async def writer(number: int) -> None:
@@ -97,7 +97,7 @@ async def test_rules_are_followed(database: str, pooled: str) -> None:
 
 
 async def test_the_database_goes_away_behind_it(database: str, pooled: str) -> None:
-    reported = Told()
+    reported = ReportedEvents()
     async with opened(pooled, reported, database_statement_cache=False) as store, connected(database) as admin:
         name = await admin.fetchval("SELECT current_database()")
         assert await store.write([row(0)]) == WriteResult(1, 0)
@@ -115,7 +115,7 @@ async def test_the_database_goes_away_behind_it(database: str, pooled: str) -> N
 
 
 async def test_the_wrong_setting_is_named(pooled: str) -> None:
-    reported = Told()
+    reported = ReportedEvents()
     async with opened(pooled, reported) as store:
         writes = [asyncio.create_task(store.write([row(n)])) for n in range(6)]
         await until(lambda: bool(reported.operator), 30)

@@ -108,7 +108,7 @@ async def test_list_tells_of_rules_that_workers_refuse(rules: Rules) -> None:
     assert done.code == 1
     assert "REFUSED: rules[0].key: missing" in done.out
     await rules.fetch("UPDATE user_configs SET accepted = '[]'")  # as a worker does
-    assert "REFUSED, the earlier rules are in force: rules[0].key: missing" in (await rules.run("list")).out
+    assert "REFUSED, the earlier rules stay in effect: rules[0].key: missing" in (await rules.run("list")).out
 
 
 async def test_backtest(rules: Rules) -> None:

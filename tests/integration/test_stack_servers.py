@@ -6,6 +6,7 @@ from typing import Any
 
 import asyncpg
 import paho.mqtt.client as mqtt
+import psutil
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -57,6 +58,22 @@ def test_kafka_keeps_its_records_and_its_address(server_dir: Path) -> None:
         assert asyncio.run(_end_offset(address, "kept")) == 1
     finally:
         assert kafka.stop()
+
+
+def test_kafka_starts_from_what_was_prepared_and_has_ids_of_its_own(server_dir: Path) -> None:
+    """The archive of its classes is in the memory of its process, and no two brokers have an id in common."""
+    ids: list[str] = []
+    for name in ("one", "two"):
+        kafka = Kafka(server_dir / name)
+        kafka.start()
+        try:
+            kafka.wait_ready()
+            assert any(mapped.path.endswith("classes.jsa") for mapped in psutil.Process(kafka.pid).memory_maps())
+        finally:
+            assert kafka.stop()
+        lines = (server_dir / name / "log" / "meta.properties").read_text().splitlines()
+        ids += [line for line in lines if line.startswith(("cluster.id=", "directory.id="))]
+    assert len(set(ids)) == len(ids) == 4
 
 
 async def _query(dsn: str, sql: str) -> Any:

@@ -277,7 +277,7 @@ async def test_what_is_lost_on_the_way_is_said_in_one_line(site: Site) -> None:
     ("words", "why"),
     [
         (("all",), "all"),
-        (("in", "--topic", "dlq"), "is it in or dlq"),
+        (("in", "--topic", "dlq"), "give one topic: in or dlq"),
         (("--reason", "bad_jsn"), "bad_json"),
         (("--kind", "telemetri"), "choose from telemetry"),
         (("--since", "soon"), "is not a duration"),

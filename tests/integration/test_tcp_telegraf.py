@@ -1,50 +1,27 @@
 """Telegraf's socket_writer, with a client certificate instead of a login, writes to a real gateway."""
 
-import asyncio
 import json
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from app.local.servers.common import free_port
-from tests.command import ROOT
 from tests.faults.ways.setup import open_account
 from tests.integration.test_tcp_gateway import on_topic
 from tests.quic_rig import SERVER, Authority
 from tests.servers import KafkaServer, MqttServer
+from tests.telegraf import send_once, telegraf
 from tests.workers import Site, until
 
 pytestmark = [pytest.mark.integration]
 
-CONFIG = """
-[agent]
-  interval = "1s"
-  flush_interval = "1s"
-  omit_hostname = true
-
-[[inputs.file]]
-  files = ["{lines}"]
-  data_format = "influx"
-
-[[outputs.socket_writer]]
+OPTIONS = """
   address = "tcp://localhost:{port}"
   data_format = "influx"
   tls_ca = "{ca}"
   tls_cert = "{certificate}"
   tls_key = "{key}"
 """
-
-
-def telegraf() -> str:
-    """The program, where `make tools` has built it or the machine has it."""
-    where = subprocess.run([ROOT / "scripts" / "deploy-tools", "--where"], capture_output=True, text=True, check=True)
-    built = Path(where.stdout.strip()) / "telegraf"
-    found = str(built) if built.exists() else shutil.which("telegraf")
-    if found is None:
-        pytest.skip("NOT TRIED: there is no Telegraf here (make tools builds it, with Go)")
-    return found
 
 
 async def test_socket_writer(
@@ -66,16 +43,10 @@ async def test_socket_writer(
         f"sys\\ tem,device_id=d{number % 5},disk=/dev/sd\\,a {fields.format(number)} {began + number}"
         for number in range(1000)
     ]
-    (tmp_path / "lines").write_text("\n".join(lines))
-    files = {"ca": authority.file, "certificate": client.certificate, "key": client.key}
-    (tmp_path / "telegraf.conf").write_text(CONFIG.format(lines=tmp_path / "lines", port=port, **files))
+    options = OPTIONS.format(port=port, ca=authority.file, certificate=client.certificate, key=client.key)
     with site.program("tcp") as gateway:
         await gateway.ready()
-        command = (program, "--config", str(tmp_path / "telegraf.conf"), "--once")
-        process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        said, _ = await asyncio.wait_for(process.communicate(), 60)
-        assert process.returncode == 0, said.decode()
-        assert b" E! " not in said, said.decode()
+        await send_once(program, tmp_path, lines, "socket_writer", options)
 
         async def taken() -> bool:
             _, page = await gateway.get("/metrics")

@@ -19,7 +19,7 @@ from app.postgres.schema import init_sql
 from app.postgres.store.store import TimescaleStore
 from app.settings import Settings
 from tests.contract.postgres.test_store import EDITED, LOG, START, row
-from tests.integration.stores import Told, as_role, connected, count, opened, until, waiting_backend
+from tests.integration.stores import ReportedEvents, as_role, connected, count, opened, until, waiting_backend
 from tests.servers import PostgresServer
 
 pytestmark = pytest.mark.integration
@@ -43,7 +43,7 @@ async def test_a_backend_killed_in_mid_write_doubles_nothing(database: str, rows
 
 
 async def test_a_connection_that_ended_while_nobody_wrote_is_no_outage(database: str) -> None:
-    reported = Told()
+    reported = ReportedEvents()
     async with opened(database, reported) as store, connected(database) as watcher:
         large = [[row(n) for n in range(1000 * part, 1000 * part + 1000)] for part in range(3)]
         await asyncio.gather(*(store.write(rows) for rows in large))  # each lane has connected
@@ -56,7 +56,7 @@ async def test_a_connection_that_ended_while_nobody_wrote_is_no_outage(database:
 
 
 async def test_a_server_that_stops_and_comes_back(server_dir: Path) -> None:
-    server, reported = Postgres(server_dir), Told()
+    server, reported = Postgres(server_dir), ReportedEvents()
     server.start()
     try:
         server.wait_ready()
@@ -166,7 +166,7 @@ async def test_give_up_lets_a_running_transaction_end(database: str) -> None:
 
 
 async def test_a_missing_table_holds_and_calls_an_operator(postgres: PostgresServer, unique: str) -> None:
-    reported = Told()
+    reported = ReportedEvents()
     async with connected(postgres.dsn) as admin:
         await admin.execute(f"CREATE DATABASE {unique}")
         async with opened(postgres.dsn_of(unique), reported) as store:
@@ -190,7 +190,7 @@ async def worker_dsn(database: str) -> str:
 
 
 async def test_a_missing_right_holds_and_calls_an_operator(database: str, worker_dsn: str) -> None:
-    reported = Told()
+    reported = ReportedEvents()
     async with connected(database) as admin, opened(worker_dsn, reported) as store:
         await admin.execute("REVOKE INSERT ON raw_telemetry FROM iot_worker")
         write = asyncio.create_task(store.write([row(0)]))
@@ -229,7 +229,7 @@ async def test_the_workers_role_can_do_its_work_and_no_more(worker_dsn: str) -> 
 
 
 async def test_a_wrong_password_is_told_without_it(database: str, worker_dsn: str) -> None:
-    reported = Told()
+    reported = ReportedEvents()
     async with opened(worker_dsn.replace("w0rk", "s3cret"), reported) as store:
         write = asyncio.create_task(store.write([row(0)]))
         await until(lambda: bool(reported.operator))
@@ -295,7 +295,7 @@ async def inserted(admin: Connection) -> int:
 
 
 async def test_small_writes_that_wait_together_share_a_transaction(database: str) -> None:
-    reported = Told()
+    reported = ReportedEvents()
     async with opened(database, reported, writes_in_flight=1) as store:
         await asyncio.gather(*(store.write([row(n)]) for n in range(50)))
         assert reported.written == [50]

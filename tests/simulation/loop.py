@@ -41,21 +41,19 @@ class SimLoop(asyncio.AbstractEventLoop):
     def run(self) -> None:
         """Run until `over`. Raises StuckError, and whatever a server's callback raises."""
         events._set_running_loop(self)
+        ready, random, run_one = self._ready, self._random, self._run_one  # a schedule is hundreds of steps
         try:
             while not self.over:
-                self._run_one(self._next())
+                while not ready:
+                    self._tick()
+                if random is None:
+                    run_one(ready.pop(0))
+                    continue
+                index = int(random() * len(ready))
+                ready[index], ready[-1] = ready[-1], ready[index]
+                run_one(ready.pop())
         finally:
             events._set_running_loop(None)
-
-    def _next(self) -> Handle:
-        ready = self._ready
-        while not ready:
-            self._tick()
-        if self._random is None:
-            return ready.pop(0)
-        index = int(self._random() * len(ready))
-        ready[index], ready[-1] = ready[-1], ready[index]
-        return ready.pop()
 
     def _tick(self) -> None:
         timers = self._timers
@@ -73,10 +71,10 @@ class SimLoop(asyncio.AbstractEventLoop):
     def _run_one(self, handle: Handle) -> None:
         if handle.gone:
             return
-        self.step += 1
-        if self.step > self.steps_max:
+        self.step = step = self.step + 1
+        if step > self.steps_max:
             raise StuckError(f"not over after {self.steps_max} steps")
-        if self.step >= self.next_fault:
+        if step >= self.next_fault:
             self._current = handle
             self.before_step(handle)
             self._current = None
@@ -109,7 +107,7 @@ class SimLoop(asyncio.AbstractEventLoop):
             if not mine and not pending:
                 return
             life.parked = None
-            self._ready = [handle for handle in self._ready if handle.life is not life]
+            self._ready[:] = [handle for handle in self._ready if handle.life is not life]
             for handle in mine:
                 if not handle.gone:
                     handle.context.run(handle.callback, *handle.args)

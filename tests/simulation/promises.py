@@ -17,7 +17,7 @@ from tests.simulation.life import Life
 from tests.simulation.oracle import OFFLINE, Oracle
 from tests.simulation.script import Event, Message, Script
 from tests.simulation.servers import Servers
-from tests.simulation.tables import Told, ensure
+from tests.simulation.tables import AlertEventKey, ensure
 
 OUTCOMES = ("received", "stored", "duplicate", "dead_lettered", "dropped_by_policy")
 
@@ -38,7 +38,7 @@ class Promises:
         self._caused: dict[Event, tuple[int, int]] = {}
         self._letters: dict[tuple[int, int], list[LogRecord]] = defaultdict(list)  # by source
         self._marks: set[bytes] = set()
-        self._reported: dict[str, dict[Told, Event]] = defaultdict(dict)  # by device
+        self._reported: dict[str, dict[AlertEventKey, Event]] = defaultdict(dict)  # by device
         self._applied: dict[tuple[int, bytes], int] = {}
         self._by_owners: dict[tuple[int, bytes], int] = {}  # the same, without what zombies wrote
         self._logs: dict[tuple[int, bytes], int] = {}  # generation of the log that a state is of
@@ -223,7 +223,7 @@ class Promises:
             ensure(reported == wanted[device], f"P5 P6 alerts of {device}: {reported} instead of {wanted[device]}")
         if not self._script.edits:
             every = {key for of_device in self._reported.values() for key in of_device}
-            tables.alerts_are_those_told(self._servers.database, every)
+            tables.alerts_are_those_sent(self._servers.database, every)
 
     def _books_balance(self, rows: int) -> None:
         total = dropped = 0.0

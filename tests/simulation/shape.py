@@ -85,16 +85,23 @@ def _settings(
     sampled: bool,
     watched: bool,
 ) -> Settings:
+    values = {
+        "kafka_partitions": partitions,
+        "copy_min_rows": copy_min_rows,
+        "late_after": late_after,
+        "breaker_probe": probe,
+        "devices_in_memory": in_memory,
+        "clock_back_readings": 0 if sampled else SET_BACK_AFTER,
+        "offline_after": OFFLINE_AFTER if watched else 0.0,
+    }
+    return _same_in_all().model_copy(update=values)  # which looks into no environment, in 0.02 ms and not in 30
+
+
+@lru_cache(maxsize=1)
+def _same_in_all() -> Settings:
     return Settings(
         _env_file=None,
-        kafka_partitions=partitions,
-        copy_min_rows=copy_min_rows,
-        late_after=late_after,
         late_batch_rows=2,
-        breaker_probe=probe,
-        devices_in_memory=in_memory,
-        clock_back_readings=0 if sampled else SET_BACK_AFTER,
-        offline_after=OFFLINE_AFTER if watched else 0.0,
         offline_grace=2.0,
         offline_mass_share=1.0,
         # So low that any one user would reach it, if it counted for more than its share: no worker may end by it.

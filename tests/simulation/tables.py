@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from tests.simulation.database import Database
 from tests.simulation.oracle import Oracle
 
-Told = tuple[str, str, int]  # alert_id, status, repeat: what makes an event another one
+AlertEventKey = tuple[str, str, int]  # alert_id, status, repeat: what makes an event another one
 
 
 class BrokenPromise(AssertionError):
@@ -18,7 +18,7 @@ def ensure(holds: bool, otherwise: str) -> None:
         raise BrokenPromise(otherwise)
 
 
-def alerts_are_those_told(database: Database, reported: set[Told]) -> None:
+def alerts_are_those_sent(database: Database, reported: set[AlertEventKey]) -> None:
     """Of active_alerts and alert_history."""
     over = {alert for alert, status, _ in reported if status == "RESOLVED"}
     open_now = {alert for alert, status, _ in reported if status == "FIRING"} - over

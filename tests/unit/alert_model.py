@@ -1,20 +1,20 @@
 """What alerts a device's history must cause, worked out slowly from the promise; shares no code with the app.
 
 One rule at a time, over the whole history of readings that count: nothing is kept from one moment to the next but what
-was told. Times are whole seconds.
+was sent. Times are whole seconds.
 """
 
 from dataclasses import dataclass, field
 from typing import Any
 
-Told = tuple[
+SentAlert = tuple[
     str, int, int, Any, str, str, int, bool
 ]  # status, time, first_seen, value, severity, cause, repeat, suppressed
 
 
 @dataclass
 class Alert:
-    """One that was told and is not over."""
+    """An alert that was sent and is not over."""
 
     first_seen: int
     fired_at: int
@@ -45,16 +45,16 @@ class Model:
     last: tuple[int, Any] = (0, None)  # latest time, value of the open alert
     maintenance: list[tuple[int, int]] = field(default_factory=list)
 
-    def read(self, time: int, fields: dict[str, Any], number: int = 0) -> list[Told]:
+    def read(self, time: int, fields: dict[str, Any], number: int = 0) -> list[SentAlert]:
         """A reading that is not late."""
-        reported: list[Told] = []
+        reported: list[SentAlert] = []
         if self.changed and self.alert:
             reported.append(self._event("RESOLVED", time, self.last[1], "rule_changed"))
             self.alert = None
         self.changed = False
         holds, stays, value = self._judge(fields)
-        told_before = self.alert is not None
-        if (stays if told_before else holds) is None:
+        sent_before = self.alert is not None
+        if (stays if sent_before else holds) is None:
             return reported
         self.readings.append((time, holds, stays))
         if self.alert is None:
@@ -65,8 +65,8 @@ class Model:
             self.alert.heard, self.alert.stale = (number, time, value), False
         return reported
 
-    def silence(self, time: int, up_to: int) -> list[Told]:
-        """Nothing has come since the entry `up_to` of the log; told with the age in the place of the cause."""
+    def silence(self, time: int, up_to: int) -> list[SentAlert]:
+        """Nothing has come since the entry `up_to` of the log; sent with the age in the place of the cause."""
         alert = self.alert
         if not self.rule.get("no_data_seconds") or self.changed or alert is None or alert.muted or alert.stale:
             return []
@@ -79,7 +79,7 @@ class Model:
         alert.repeat += 1
         return [self._event("STALE", time, value, str(time - heard), alert.repeat)]
 
-    def _open(self, time: int, value: Any) -> list[Told]:
+    def _open(self, time: int, value: Any) -> list[SentAlert]:
         run = self._run()
         if not run or self._muted(time) or len(run) < self.rule.get("consecutive", 1):
             return []
@@ -104,7 +104,7 @@ class Model:
             run.insert(0, time)
         return run
 
-    def _go_on(self, time: int, value: Any) -> list[Told]:
+    def _go_on(self, time: int, value: Any) -> list[SentAlert]:
         alert = self.alert
         assert alert
         self.last = (time, value)
@@ -131,7 +131,7 @@ class Model:
         alert.muted = alert.acked = False
         return [self._event("FIRING", time, value, "unmuted", alert.repeat)]
 
-    def _clear(self, time: int, value: Any) -> list[Told]:
+    def _clear(self, time: int, value: Any) -> list[SentAlert]:
         assert self.alert
         since = time
         for when, _, stays in reversed(self.readings[max(self.alert.index, self.alert.gap) :]):
@@ -183,7 +183,7 @@ class Model:
         until = self.muted_until()
         return until is None or time < until
 
-    def _event(self, status: str, time: int, value: Any, cause: str, repeat: int = 0) -> Told:
+    def _event(self, status: str, time: int, value: Any, cause: str, repeat: int = 0) -> SentAlert:
         assert self.alert
         alert = self.alert
         return status, time, alert.first_seen, value, alert.severity, cause, repeat, alert.suppressed

@@ -15,7 +15,7 @@ GATEWAYS: list[Panel] = [
     ),
     series(
         "Requests of the gateways",
-        "By how they ended: `unavailable` were told to come again, `partly` had items that were refused.",
+        "By how they ended: `unavailable` were answered to send again later, `partly` had items that were refused.",
         "ops",
         Prom(rate("iot_gateway_requests_total", "gateway, outcome"), "{{gateway}} {{outcome}}"),
     ),

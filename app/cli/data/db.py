@@ -19,14 +19,14 @@ db = typer.Typer(no_args_is_help=True)
 
 @db.callback()
 def group() -> None:
-    """Set up the database, and bring it up to date. Do it as the owner of the tables, before the new workers start."""
+    """Set up the database, and bring it up to date. Run this as the owner of the tables, before new workers start."""
 
 
 @db.command()
 def init(
     file: Annotated[Path, typer.Option(help="SQL to apply; may be applied again at any time.")] = INIT_SQL,
 ) -> None:
-    """Apply init.sql to the database of IOT_DATABASE_URL, then what `migrate` would. Doing it again changes nothing.
+    """Apply init.sql to the database of IOT_DATABASE_URL, then what `migrate` would. A second run changes nothing.
 
     Example: IOT_DATABASE_URL=postgresql://iot@db/iot iot-stream db init
     """
@@ -50,7 +50,7 @@ def migrate() -> None:
 
 @db.command("status")
 def show(as_json: Annotated[bool, typer.Option("--json", help="For a machine.")] = False) -> None:
-    """Each step and when the database has taken it. Exit code 1 when one is missing or differs.
+    """Each step and when the database has taken it. Exit code 1 when a step is missing or differs.
 
     Example: iot-stream db status --json
     """
@@ -70,7 +70,7 @@ def show(as_json: Annotated[bool, typer.Option("--json", help="For a machine.")]
 
 
 def _migrate() -> bool:
-    """Whether there was something to do."""
+    """Whether a step was taken."""
     taken = _run("db migrate", lambda connection: migrations.migrate(connection, migrations.known()))
     for step in taken:
         print(f"migrated {step}")

@@ -22,7 +22,7 @@ def local_stack(directory: Path | None) -> Stack:
 
 
 def settings_of(local: bool, directory: Path | None) -> Settings:
-    """The settings of the local stack in `directory`, or, not `local`, those of the environment. Raises SettingsError,
-    and PermanentError when no local stack runs.
+    """The settings of the local stack in `directory`, or, not `local`, the settings of the environment. Raises
+    SettingsError, and PermanentError when no local stack runs.
     """
     return local_stack(directory).settings() if local else load()

@@ -28,7 +28,7 @@ def sql(
     from_database: Annotated[bool, typer.Option(help="Only what the database of the settings lacks.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Print the SQL of raw_telemetry: all of it, or what brings the database there. Nothing is changed.
+    """Print the SQL of raw_telemetry: the whole table, or the changes that the database lacks. Nothing is changed.
 
     Example: iot-stream schema sql --from-database | psql "$IOT_DATABASE_URL"
     """
@@ -45,7 +45,7 @@ def sql(
 
 @schema.command()
 def check(as_json: AsJson = False) -> None:
-    """Compare the database with the struct; each difference with its cure. Exit code 1 when there is one.
+    """Compare the database with the struct; each difference with its cure. Exit code 1 when they differ.
 
     Example: iot-stream schema check --json
     """

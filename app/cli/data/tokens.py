@@ -1,4 +1,4 @@
-"""`iot-stream users token`: bearer tokens for the gateways, each shown once, when it is made."""
+"""`iot-stream users token`: bearer tokens for the gateways; a token is shown once, when it is made."""
 
 import asyncio
 import json
@@ -34,9 +34,9 @@ def group() -> None:
 def make(
     username: Annotated[str, typer.Argument(help="The account: see `iot-stream users list`.")],
     device: Annotated[
-        str | None, typer.Option(help="Bound to this device: it publishes its telemetry, and nothing else.")
+        str | None, typer.Option(help="Bind the token to this device: it publishes the device's telemetry alone.")
     ] = None,
-    name: Annotated[str, typer.Option(help="What it is for; shown by list.")] = "",
+    name: Annotated[str, typer.Option(help="What the token is for; shown by list.")] = "",
     expires: Annotated[
         str | None, typer.Option(help="Ends after this long, such as 90d or 12h. Default: never.")
     ] = None,
@@ -44,7 +44,7 @@ def make(
     local: Local = False,
     directory: Directory = None,
 ) -> None:
-    """Make a token and print it, this once.
+    """Make a token and print it; it is not shown again.
 
     Example: iot-stream users token add alice --device truck-1 --expires 90d > /run/secrets/truck-1-token
     """
@@ -70,7 +70,7 @@ def show(
     local: Local = False,
     directory: Directory = None,
 ) -> None:
-    """Each token: its number, what it is of and for, and when it ends. Never the token itself.
+    """Each token: its number, account, purpose and end. Never the token itself.
 
     Example: iot-stream users token list alice --json
     """
@@ -90,7 +90,7 @@ def forget(
     local: Local = False,
     directory: Directory = None,
 ) -> None:
-    """Revoke a token. Gateways let it in no more once they look it up again: IOT_AUTH_CACHE_SECONDS.
+    """Revoke a token. A gateway refuses it once it looks the token up again: IOT_AUTH_CACHE_SECONDS.
 
     Example: iot-stream users token revoke 17
     """

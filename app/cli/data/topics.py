@@ -24,19 +24,19 @@ def group() -> None:
 
 @topics.command()
 def create(as_json: AsJson = False) -> None:
-    """Make the topics that are missing, also those of the sinks that IOT_SINKS names; those of records that exist must
+    """Make the topics that are missing, also those of the sinks that IOT_SINKS names; topics of records that exist must
     have IOT_KAFKA_PARTITIONS partitions.
 
     Example: IOT_KAFKA_BROKER=kafka:9092 iot-stream topics create
     """
     settings = load()
     made = asyncio.run(make(access(settings), _needed(settings), settings.kafka_replication_factor))
-    print(json.dumps({"created": made}) if as_json else f"created: {', '.join(made) or 'none, all were there'}")
+    print(json.dumps({"created": made}) if as_json else f"created: {', '.join(made) or 'none, all existed'}")
 
 
 @topics.command("list")
 def show(as_json: AsJson = False) -> None:
-    """Each topic of this app with its partitions. Exit code 1 when one is missing or differs.
+    """Each topic of this app with its partitions. Exit code 1 when a topic is missing or differs.
 
     Example: iot-stream topics list --json
     """

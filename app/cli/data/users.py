@@ -24,16 +24,20 @@ users.add_typer(token, name="token", help="Bearer tokens of an account, for the 
 Name = Annotated[
     str, typer.Argument(help="User name: the <user> of users/<user>/..., the <nodeId> of iot/<nodeId>/...")
 ]
-ClientId = Annotated[str | None, typer.Option(help="The only client id it may use. Default: any safe one.")]
+ClientId = Annotated[
+    str | None, typer.Option(help="The only client id that the account may use. Default: any safe id.")
+]
 Allow = Annotated[
-    list[str] | None, typer.Option(help="One more topic filter: publish:TOPIC or subscribe:TOPIC; repeat it.")
+    list[str] | None, typer.Option(help="One more topic filter: publish:TOPIC or subscribe:TOPIC; repeatable.")
 ]
 User = Annotated[
     str | None, typer.Option(help="With --device: an account of one device of this user, under a name of its own.")
 ]
-Device = Annotated[str | None, typer.Option(help="That device: the account publishes its telemetry, and nothing else.")]
+Device = Annotated[
+    str | None, typer.Option(help="The one device of the account, which publishes its telemetry and nothing else.")
+]
 PasswordFile = Annotated[
-    str | None, typer.Option(help="File that holds the password, `-` for standard input. Without it you are asked.")
+    str | None, typer.Option(help="File that holds the password, `-` for standard input. Default: a prompt.")
 ]
 Local = Annotated[bool, typer.Option("--local", help="Of the stack `iot-stream up` has started: Mosquitto as well.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For a machine.")]
@@ -75,7 +79,7 @@ def add(
 
     async def done() -> None:
         async with accounts(settings) as table:
-            # Bound to an id that no other device's account has: client ids are global.
+            # Bound to a client id that no other device's account has: client ids are global.
             await table.add(username, client_id or (own and ":".join(own)), password, rules, own)
             if broker:
                 broker.added.put(username, password, rules, own)
@@ -87,7 +91,7 @@ def add(
 
 @users.command("list")
 def show(as_json: AsJson = False, local: Local = False, directory: Directory = None) -> None:
-    """Each account with what it may do beyond its own topics.
+    """Each account with its rights beyond its own topics.
 
     Example: iot-stream users list --json
     """
@@ -109,7 +113,7 @@ def show(as_json: AsJson = False, local: Local = False, directory: Directory = N
 
 @users.command()
 def remove(username: Name, local: Local = False, directory: Directory = None) -> None:
-    """Remove an account and its rules. A client that is connected stays so until EMQX is told to kick it out.
+    """Remove an account and its rules. A client that is connected stays connected until EMQX kicks the client out.
 
     Example: iot-stream users remove truck-fleet
     """
@@ -175,7 +179,7 @@ def _rules(username: str, allow: list[str] | None) -> list[AclRule]:
 
 
 def _one_device(username: str, user: str | None, device: str | None) -> tuple[str, str] | None:
-    """User and device of an account of one device; None: it is a user's."""
+    """User and device of an account of one device; None: the account is a user's."""
     if user is None and device is None:
         return None
     if user is None or device is None:
@@ -190,7 +194,7 @@ def _one_device(username: str, user: str | None, device: str | None) -> tuple[st
 
 
 def _password(file: str | None) -> str:
-    """From the file, standard input or a prompt; never from the command line, which others can see."""
+    """The password from the file, standard input or a prompt; never from the command line, which others see."""
     try:
         if file is not None:
             text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")

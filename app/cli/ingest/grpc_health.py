@@ -1,4 +1,4 @@
-"""`iot-stream grpc --health`: asks the gateway on the UNIX socket, and says what it answers, to people and probes."""
+"""`iot-stream grpc --health`: asks the gateway on the UNIX socket, and prints the answer, for people and probes."""
 
 import json
 from datetime import UTC, datetime
@@ -16,9 +16,9 @@ SECONDS = 5.0
 
 
 def show(settings: Settings, as_json: bool) -> int:
-    """Print what the gateway answers on standard output; returns the exit code, 0: it serves, 1: it does not.
+    """Print what the gateway answers on standard output; returns the exit code, 0: the gateway serves, 1: it does not.
 
-    Raises PermanentError without a socket, TransientError when nobody answers there.
+    Raises PermanentError without a socket, TransientError when no gateway answers.
     """
     found = asked(settings)
     if as_json:
@@ -31,7 +31,7 @@ def show(settings: Settings, as_json: bool) -> int:
 
 def asked(settings: Settings) -> GetHealthResponse:
     """What the gateway on the UNIX socket of the settings answers to GetHealth within SECONDS. Raises PermanentError
-    without a socket, TransientError when nobody answers there.
+    without a socket, TransientError when no gateway answers.
     """
     if settings.grpc_socket is None:
         raise PermanentError("there is no socket to ask on: IOT_GRPC_SOCKET is off")
@@ -40,11 +40,13 @@ def asked(settings: Settings) -> GetHealthResponse:
             return IngestStub(channel).GetHealth(GetHealthRequest(), timeout=SECONDS)
         except grpc.RpcError as error:
             why = error.details() if isinstance(error, grpc.Call) else error
-            raise TransientError(f"no gateway answers on {settings.grpc_socket}: {why}; is it started?") from None
+            raise TransientError(
+                f"no gateway answers on {settings.grpc_socket}: {why}; is the gateway started?"
+            ) from None
 
 
 def lines(found: GetHealthResponse) -> list[tuple[str, str]]:
-    """(name, value) of what there is to say of it, for a person, in the order in which it is shown."""
+    """(name, value) of each figure in the answer, for a person, in the order of the lines."""
     said = [
         ("status", GetHealthResponse.Status.Name(found.status).removeprefix("STATUS_").lower().replace("_", " ")),
         ("kafka", "connected" if found.kafka_connected else "away"),

@@ -14,10 +14,10 @@ def ingest(
     grpc: Annotated[bool, typer.Option("--grpc", help="gRPC over a UNIX socket, and TCP by setting.")] = False,
     quic: Annotated[bool, typer.Option("--quic", help="QUIC with client certificates.")] = False,
 ) -> None:
-    """Take telemetry in by several ways in one process; an answer goes out once Kafka has what it speaks for.
+    """Take telemetry in by several ways in one process; an answer goes out once Kafka has every record it stands for.
 
-    They share one bound of memory (IOT_GATEWAY_BUFFER_BYTES) and one metrics port. Each way alone: iot-stream http,
-    tcp, grpc, quic.
+    The gateways share one bound of memory (IOT_GATEWAY_BUFFER_BYTES) and one metrics port. One gateway alone:
+    iot-stream http, tcp, grpc, quic.
 
     Example: iot-stream ingest --http --grpc
     """

@@ -1,4 +1,4 @@
-"""Settings -> the accounts of a process's gateways, put together of the table and what is remembered of it."""
+"""Settings -> the accounts of a process's gateways, put together of the table of accounts and a cache of its rows."""
 
 from app.core.ingress.login_pace import LoginPace
 from app.gateways.login.counted import CountedAccounts
@@ -14,7 +14,7 @@ def logins(settings: Settings) -> Logins:
 
 
 def accounts_of(way: str, made: Logins, settings: Settings) -> CountedAccounts:
-    """The accounts as the gateway `way` asks them, its refusals counted. Behind a proxy HTTP alone is told who the peer
-    is; for all others every peer is the proxy.
+    """The accounts as the gateway `way` asks them, its refusals counted. Behind a proxy HTTP alone learns who the peer
+    is; for the other gateways every peer is the proxy.
     """
     return CountedAccounts(made, way, knows_peers=way == "http" or not settings.gateway_behind_proxy)

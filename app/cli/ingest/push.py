@@ -46,30 +46,30 @@ class PushSource(NamedTuple):
 
     lines: Lines
     mark: Mark
-    kept_in: Path | None  # the mark, as it moves
+    kept_in: Path | None  # the file of the mark, rewritten as the mark moves
 
 
 def push(
     source: Annotated[str, typer.Argument(metavar="FILE", help="NDJSON, one reading a line; -: standard input.")],
     grpc: Annotated[str, typer.Option(help="gRPC gateway: unix:///path or host:port.")] = SOCKET,
     quic: Annotated[
-        str | None, typer.Option(help="QUIC gateway instead: host:port; wants --ca, --certificate.")
+        str | None, typer.Option(help="QUIC gateway instead: host:port; needs --ca, --certificate.")
     ] = None,
     token_file: Annotated[Path | None, typer.Option(help="File with a token of `iot-stream users token`.")] = None,
     ca: Annotated[Path | None, typer.Option(help="CA of the gateway's certificate, PEM.")] = None,
     certificate: Annotated[Path | None, typer.Option(help="Own certificate, PEM.")] = None,
-    key: Annotated[Path | None, typer.Option(help="Its key. Default: in the file of the certificate.")] = None,
+    key: Annotated[Path | None, typer.Option(help="The certificate's key. Default: in the same file.")] = None,
     server_name: Annotated[str | None, typer.Option(help="Name of the gateway's certificate.")] = None,
     user: Annotated[str | None, typer.Option(help="User, or node, of lines that name none.")] = None,
     device: Annotated[str | None, typer.Option(help="Device, or sensor, of lines that name none.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Readings of a message.")] = 500,
     in_flight: Annotated[int, typer.Option(min=1, help="Messages that may wait for their ack.")] = 16,
     give_up: Annotated[float | None, typer.Option(help="End after so many seconds without an ack. Never.")] = None,
-    resume: Annotated[Path | None, typer.Option(help="File that keeps how far it came; go on from there.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="File that notes the lines sent; go on after them.")] = None,
     refused: Annotated[Path | None, typer.Option(help="Append the refused lines to this file, with reasons.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The figures as JSON.")] = False,
 ) -> None:
-    """Push readings to a gateway. It waits out its absence, sends again what has no ack, and keeps the order.
+    """Push readings, in order, wait while the gateway is away, and send again what has no ack.
 
     A line is what the HTTP and TCP gateways take: {"user_id","device_id","sequence_id","timestamp",...} or
     {"node_id","sensor_id","value",...}; QUIC carries these. Exit code 1: lines were refused, or not all have an ack.
@@ -118,7 +118,7 @@ async def _by_grpc(target: PushTarget, pace: Pace, report: PushReport) -> AsyncI
         key_file=target.key,
         server_name=target.server_name,
     )
-    async with AsyncIngestClient(target.grpc, credentials, pace, _tell(report, words)) as client:
+    async with AsyncIngestClient(target.grpc, credentials, pace, _noted_failure(report, words)) as client:
         yield {Event: client.sending, Metric: client.sending}
 
 
@@ -126,7 +126,7 @@ async def _by_grpc(target: PushTarget, pace: Pace, report: PushReport) -> AsyncI
 async def _by_quic(target: PushTarget, where: str, pace: Pace, report: PushReport) -> AsyncIterator[Streams]:
     """The stream of a QUIC gateway: metrics alone."""
     if target.ca is None or target.certificate is None:
-        raise typer.BadParameter("needs --ca and --certificate: both sides show one", param_hint="--quic")
+        raise typer.BadParameter("needs --ca and --certificate: both sides show a certificate", param_hint="--quic")
     try:
         from app.client.quic.credentials import client_configuration
         from app.client.quic.sender import QuicSender
@@ -139,15 +139,17 @@ async def _by_quic(target: PushTarget, where: str, pace: Pace, report: PushRepor
     except ValueError as error:
         raise typer.BadParameter(f"{error}; give host:port", param_hint="--quic") from None
     configuration = client_configuration(target.ca, target.certificate, target.key, target.server_name or host)
-    tell = _tell(report, str)
+    note = _noted_failure(report, str)
     async with QuicSender(
-        (host, port), configuration, failed=lambda failures, pause, why: tell(failures, pause, TransientError(why))
+        (host, port), configuration, failed=lambda failures, pause, why: note(failures, pause, TransientError(why))
     ) as sender:
         yield {Metric: lambda: QuicSending(sender, pace)}
 
 
-def _tell(report: PushReport, words: Callable[[BaseException], str]) -> Callable[[int, float, BaseException], None]:
-    """Shows why something is tried again, or says it, the first times and then now and then."""
+def _noted_failure(
+    report: PushReport, words: Callable[[BaseException], str]
+) -> Callable[[int, float, BaseException], None]:
+    """Shows why a call is tried again, or prints the reason, the first times and then now and then."""
 
     def failed(failures: int, pause: float, error: BaseException) -> None:
         report.failure = f"{words(error)}; again in {pause:.1f} s"
@@ -164,7 +166,7 @@ async def _show(report: PushReport) -> None:
 
 
 def _source(name: str, resume: Path | None, files: ExitStack) -> PushSource:
-    """Where it begins: at the mark."""
+    """The source, read on to the mark."""
     mark = read_mark(resume) if resume else Mark()
     try:
         opened = sys.stdin.buffer if name == STANDARD_INPUT else files.enter_context(open(name, "rb"))  # noqa: SIM115

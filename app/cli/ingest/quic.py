@@ -5,10 +5,10 @@ from app.settings import load
 
 
 def quic() -> None:
-    """Take batches of metrics in over QUIC; each is acknowledged once Kafka has it.
+    """Take batches of metrics in over QUIC; a batch is acknowledged once Kafka has it.
 
     Senders show a client certificate: its common name is the account, and a URI urn:iot-stream:device:ID among its
-    alternative names binds it to one device. The protocol (ALPN iot-stream/1): docs/protocols.md.
+    alternative names binds the account to one device. The protocol (ALPN iot-stream/1): docs/protocols.md.
 
     Example, with certificates of a CA of your own:
 

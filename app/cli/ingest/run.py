@@ -1,8 +1,8 @@
-"""Runs gateways: settings in; a process that takes telemetry until it is told to stop, and then loses nothing.
+"""Runs gateways: settings in; a process that takes telemetry until it gets a signal to stop, and then loses nothing.
 
 The end, within IOT_SHUTDOWN_TIMEOUT: the gateways take no new work and answer what is in flight, while records still
-go to Kafka; then the intake writes what is left, and everything is closed. What was not answered by then its sender
-sends again.
+go to Kafka; then the intake writes what is left, and everything is closed. A sender repeats what was not
+answered by then.
 """
 
 import asyncio
@@ -55,7 +55,7 @@ CLOSE_SECONDS = 2.0  # for closing connections, after which the process is ended
 def run(settings: Settings, ways: Sequence[str]) -> None:
     """Take telemetry in by these ways (of WAYS, at least one) until SIGTERM or SIGINT; blocks meanwhile.
 
-    Raises SettingsError when one of them may not start as it is set, PermanentError when an address is taken or a
+    Raises SettingsError when a gateway may not start with its settings, PermanentError when an address is taken or a
     package is missing.
     """
     refuse_exposed(settings, ways)
@@ -131,7 +131,7 @@ async def _main(settings: Settings, ways: Sequence[str], program: str, tracing: 
 
 
 async def _stop(gateways: Sequence[Gateway], seconds: float) -> list[BaseException]:
-    """All at once; what one of them raises stops no other from stopping, and is returned."""
+    """Stop all gateways at once; an error of one stops no other from stopping, and is returned."""
     results = await asyncio.gather(*(gateway.stop(seconds) for gateway in gateways), return_exceptions=True)
     return [result for result in results if isinstance(result, BaseException)]
 

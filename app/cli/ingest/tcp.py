@@ -5,13 +5,13 @@ from app.settings import load
 
 
 def tcp() -> None:
-    """Take lines in over TCP at IOT_TCP_HOST:IOT_TCP_PORT; {"acked":n} says that Kafka has the first n of them.
+    """Take lines in over TCP at IOT_TCP_HOST:IOT_TCP_PORT; {"acked":n} says that Kafka has the first n lines.
 
-    The first line is the login, unless a client certificate (IOT_TCP_CA_FILE) says who it is:
+    The first line is the login, unless a client certificate (IOT_TCP_CA_FILE) names the account:
     {"user":"alice","token":"..."} or {"user":"alice","password":"..."}, answered {"ok":true}.
 
     Then one JSON object a line, or Influx line protocol with IOT_TCP_FORMAT=influx. A line that is refused is answered
-    {"line":3,"reason":"...","error":"..."}; the others go on. After a lost connection send again what has no ack.
+    {"line":3,"reason":"...","error":"..."}; other lines go on. After a lost connection repeat lines without an ack.
 
     Example:
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from app.cli.options import past, quiet
+from app.cli.options import escape_unencodable, past, quiet
 from app.cli.render.tap import Paint, lines, paint
 from app.core.model.records import Kind, Reason
 from app.inspect.decoding import RecordDecoder
@@ -50,14 +50,16 @@ Topic = Annotated[
 ]
 User = Annotated[str | None, typer.Option("--user", help="Of this user (or node) alone.")]
 Device = Annotated[str | None, typer.Option("--device", help="Of this device alone; a glob such as 'truck-*'.")]
-OfReason = Annotated[list[str] | None, typer.Option("--reason", help="Refused for this reason alone; repeat it.")]
-OfKind = Annotated[list[str] | None, typer.Option("--kind", help=f"Of this kind alone: {', '.join(KINDS)}; repeat it.")]
-Limit = Annotated[int | None, typer.Option("--limit", "-n", min=1, help="End after so many.")]
-Once = Annotated[bool, typer.Option("--once", help="End after one.")]
+OfReason = Annotated[list[str] | None, typer.Option("--reason", help="Refused for this reason alone; repeatable.")]
+OfKind = Annotated[
+    list[str] | None, typer.Option("--kind", help=f"Of this kind alone: {', '.join(KINDS)}; repeatable.")
+]
+Limit = Annotated[int | None, typer.Option("--limit", "-n", min=1, help="End after so many records.")]
+Once = Annotated[bool, typer.Option("--once", help="End after one record.")]
 Beginning = Annotated[bool, typer.Option("--from-beginning", help="From the oldest record on that Kafka holds.")]
 Since = Annotated[str | None, typer.Option("--since", help="From records on that are so old: 90s, 15m, 12h, 7d.")]
 UntilEnd = Annotated[bool, typer.Option("--until-end", help="End at the present end, and do not wait for more.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, with everything there is.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, with every field.")]
 
 
 def tap(
@@ -74,14 +76,14 @@ def tap(
     until_end: UntilEnd = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show live records of Kafka, or messages of the MQTT broker, decoded as a worker does it.
+    """Show live records of Kafka, or messages of the MQTT broker, decoded as a worker decodes.
 
-    It joins no group, commits nothing and takes over no MQTT session. Ends with Ctrl-C (exit code 130).
+    The command joins no group, commits nothing and takes over no MQTT session. Ends with Ctrl-C (exit code 130).
 
     Example: iot-stream tap dlq --since 1h --user alice --reason bad_time --json
     """
     if named and topic and named is not topic:
-        raise typer.BadParameter(f"is it {named} or {topic}?", param_hint="--topic")
+        raise typer.BadParameter(f"give one topic: {named} or {topic}", param_hint="--topic")
     where = topic or named or TapTopic.IN
     begin = _begin(where, from_beginning, since, until_end)
     wanted = ViewFilter(user, device, _known("--kind", kind, KINDS), _known("--reason", reason, tuple(Reason)))
@@ -115,13 +117,13 @@ def _known(option: str, values: Sequence[str] | None, choices: Sequence[str]) ->
 
 
 class Output:
-    """Writes what is wanted to standard output. Raises typer.Exit after the last one, or when nobody reads it."""
+    """Writes the wanted views to standard output. Raises typer.Exit after the last view, or when nobody reads them."""
 
     def __init__(self, wanted: ViewFilter, limit: int | None, as_json: bool) -> None:
         """`limit`: how many records are written, None: all."""
         self._wanted, self._left, self._as_json = wanted, limit, as_json
         self._paint: Paint = paint()
-        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a terminal that knows no UTF-8
+        escape_unencodable()
 
     def show(self, views: Iterator[RecordView]) -> None:
         """Write the views that are wanted, and flush. Raises typer.Exit after the last one, or when nobody reads them
@@ -164,7 +166,7 @@ async def _tap_kafka(settings: Settings, where: TapTopic, begin: Begin, output: 
         TapTopic.ALERTS: (settings.kafka_alerts_topic, viewer.alert),
     }
     topic, view = topics[where]
-    # Ours are in no transaction but those of the input topic, and somebody else's would hide them.
+    # Our records are in no transaction but on the input topic, and another program's transaction would hide them.
     async with record_log(access(settings), topic, committed=where is TapTopic.IN) as log:
         ends = await log.ends()
         starts = await log.starts() if begin.from_beginning else ends

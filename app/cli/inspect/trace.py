@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.options import past, quiet, say
+from app.cli.options import escape_unencodable, past, quiet, say
 from app.cli.render.tap import paint
 from app.cli.render.trace import lines, span_lines
 from app.errors import TransientError
@@ -24,7 +24,7 @@ from app.settings import Settings, load
 
 FOUND = (MessageState.STORED, MessageState.DEAD_LETTERED, MessageState.WAITING, MessageState.DROPPED)
 
-User = Annotated[str | None, typer.Option("--user", help="Whose it is: the user of users/*, the node of iot/*.")]
+User = Annotated[str | None, typer.Option("--user", help="The message's user: the user of users/*, the node of iot/*.")]
 Device = Annotated[str | None, typer.Option("--device", help="The device, or the sensor of iot/*.")]
 Number = Annotated[int | None, typer.Option("--sequence", help="Its sequence_id.")]
 TraceId = Annotated[
@@ -33,7 +33,7 @@ TraceId = Annotated[
 Since = Annotated[str, typer.Option("--since", help="How far back records are read: 90s, 15m, 12h, 7d.")]
 Timeout = Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds that the search may take.")]
 AllPartitions = Annotated[
-    bool, typer.Option("--all-partitions", help="Not only those of its keys: its producer may use others.")
+    bool, typer.Option("--all-partitions", help="Not only the partitions of its keys: its producer may use others.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="For a machine.")]
 
@@ -50,7 +50,7 @@ def trace(
 ) -> None:
     """Say where a message is now: stored, dead-lettered, waiting in Kafka, left out on purpose, or not seen.
 
-    Its spans too where IOT_TEMPO_URL is set. It joins no group and changes nothing.
+    Its spans too where IOT_TEMPO_URL is set. The command joins no group and changes nothing.
 
     Exit code 0: found and accounted for, 1: not seen, or neither a row nor a dead letter.
 
@@ -82,7 +82,7 @@ def _sought(user: str | None, device: str | None, sequence: int | None, traced: 
 
 
 def _spans(settings: Settings, found: MessageTrace) -> list[FoundSpan] | None:
-    """None where no Tempo is set, or it does not answer; then a note says so."""
+    """The spans; None where no Tempo is set, or Tempo does not answer, as a note then says."""
     if settings.tempo_url is None or (found.sought.trace_id is None and found.sought.sequence_id is None):
         return None
     at_ms = found.sightings[0].found.record.timestamp if found.sightings else time.time_ns() // 1_000_000
@@ -104,7 +104,7 @@ def _show(
         print(json_line(as_json(found, window, search, spans, now_ms)))
         return
     colours = paint()
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a terminal that knows no UTF-8
+    escape_unencodable()
     for line in lines(found, now_ms, colours):
         print(line)
     if spans is not None:

@@ -1,4 +1,4 @@
-"""`iot-stream bridge`: MQTT messages onto the input topic, each acknowledged only once Kafka has it."""
+"""`iot-stream bridge`: MQTT messages onto the input topic, a message is acknowledged only once Kafka has it."""
 
 import asyncio
 import signal
@@ -26,13 +26,13 @@ from app.settings import Settings, load
 
 log = structlog.get_logger()
 
-# Mosquitto forgets shared subscriptions, and them alone, when it restarts: what it acknowledges to devices before the
-# bridge is back reaches nobody. So a share has to be asked for.
+# Mosquitto forgets shared subscriptions, and no others, when it restarts: a message that it acknowledges to a device
+# before the bridge is back is lost. So a share has to be asked for.
 NO_SHARE = "-"
 
 
 def bridge() -> None:
-    """Bring MQTT messages into Kafka. Nothing is acknowledged to the broker before Kafka has it."""
+    """Bring MQTT messages into Kafka. A message is acknowledged to the broker once Kafka has it."""
     run(load())
 
 
@@ -63,7 +63,7 @@ def build(settings: Settings, tracing: Tracing = NO_TRACING) -> tuple[Bridge, Ka
 
 
 def build_login(settings: Settings) -> Login:
-    """What the bridge asks of the broker when it connects. Raises OSError or ValueError when the password file cannot
+    """The options of the bridge's connection to the broker. Raises OSError or ValueError when the password file cannot
     be read.
     """
     return Login(
@@ -78,7 +78,7 @@ def build_login(settings: Settings) -> Login:
 
 
 def filters(settings: Settings) -> tuple[str, ...]:
-    """What the bridge subscribes to, below its share unless that is `-`."""
+    """The topic filters of the bridge, below its share unless the share is `-`."""
     if settings.bridge_share == NO_SHARE:
         return settings.bridge_filters
     name = share(settings.bridge_share, id_secret(settings))
@@ -86,7 +86,7 @@ def filters(settings: Settings) -> tuple[str, ...]:
 
 
 def id_secret(settings: Settings) -> str | None:
-    """What makes client ids and shares unguessable; None: they are as configured."""
+    """The suffix that makes client ids and shares unguessable; None: both stay as configured."""
     return settings.mqtt_secret if settings.mqtt_guarded_ids else None
 
 
@@ -103,7 +103,7 @@ async def _main(settings: Settings, tracing: Tracing) -> None:
         return {"mqtt": made.connected, "kafka": writer.available}
 
     def connected() -> Mapping[str, bool]:
-        return {"kafka": writer.answered}  # said sooner here than in /ready
+        return {"kafka": writer.answered}  # known sooner than /ready says
 
     about = About("bridge", settings.app, ready, lambda: made.queue_depth, made.flushes, connected)
     health = HealthServer(settings.metrics_host, settings.metrics_port, live, ready, about=about)

@@ -58,7 +58,7 @@ def account(settings: Settings) -> BrokerAccount:
 
 
 def probe(settings: Settings) -> str:
-    """Where it publishes to see whether the broker is well: the alerts of a user that has the notifier's name."""
+    """The topic of trial messages, which show whether the broker is well: alerts of a user of the notifier's name."""
     name = settings.notifier_client_id
     return f"users/{'iot-notifier' if any(mark in name for mark in '/+#') else name}/alerts"
 
@@ -92,7 +92,7 @@ async def _main(settings: Settings, tracing: Tracing) -> None:
 
 
 async def _deliver(settings: Settings, made: Notifier, stop: asyncio.Event) -> None:
-    """Publish, and post to the webhook if there is one; when one ends unexpectedly, so does the other."""
+    """Publish, and post to the webhook if there is one; when one task ends unexpectedly, so does the other."""
     async with asyncio.TaskGroup() as group:
         group.create_task(made.run())
         if settings.webhook_url:

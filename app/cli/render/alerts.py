@@ -32,7 +32,7 @@ def opened(alerts: Sequence[OpenAlert], now: datetime) -> None:
 
 
 def print_history(alerts: Sequence[SentAlert]) -> None:
-    """Print a line for each event; `sent after` is from when it was recorded until the MQTT broker had it.
+    """Print a line for each event; `sent after`: from its record until the MQTT broker had the event.
 
     The severity is left to --json: a terminal of 80 columns has no room for it.
     """
@@ -56,7 +56,7 @@ def _table(*columns: str) -> Table:
 
 
 def _device(one: OpenAlert | SentAlert) -> str:
-    """A device of iot/* is another one than that of the same name without it."""
+    """The name of a device: a device of iot/* differs from a device of the same name of users/*."""
     return f"{one.device_id} ({one.way})" if one.way else one.device_id
 
 

@@ -64,7 +64,7 @@ def _table(of: str, rows: Sequence[RuleFigures]) -> Table:
 def _plot(found: Summary, rules: RuleSet) -> Table:
     """Alerts that fired over time: all together in columns, each rule in a line; at its right the highest count.
 
-    Where it is too wide for the terminal the names of the rules are folded, never the plot.
+    Where the table is too wide for the terminal the names of the rules are folded, never the plot.
     """
     table = Table.grid(Column(overflow="fold"), Column(no_wrap=True), Column(no_wrap=True), padding=(0, 2))
     together = [sum(counts) for counts in zip(*found.over_time.values(), strict=True)]

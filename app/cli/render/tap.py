@@ -1,4 +1,4 @@
-"""What `iot-stream tap` shows a person of a record: a line that says what it is, its headers, its payload."""
+"""What `iot-stream tap` shows a person of a record: a line with its place and ids, its headers, its payload."""
 
 import sys
 from collections.abc import Iterator

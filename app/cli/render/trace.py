@@ -1,4 +1,4 @@
-"""What `iot-stream trace` shows a person: where the message is, each record of it, its row, and its spans."""
+"""What `iot-stream trace` shows a person: where the message is, its records, its row, and its spans."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any

@@ -19,18 +19,21 @@ from app.core.rules.globs import Globs
 from app.errors import PermanentError
 from app.mqtt.one_shot import publish
 from app.postgres.connect import operator_session
-from app.postgres.queries.alert_lists import OpenAlert, SentAlert, open_alerts, told_alerts
+from app.postgres.queries.alert_lists import OpenAlert, SentAlert, open_alerts, sent_alerts
 from app.settings import load
 
 alerts = typer.Typer(no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json", help="For a machine.")]
 OfUser = Annotated[str | None, typer.Option("--user", help="Of this user alone.")]
 OfRule = Annotated[str | None, typer.Option("--rule", help="Of this rule alone.")]
-User = Annotated[str, typer.Argument(help="Whose device it is.")]
+User = Annotated[str, typer.Argument(help="The user who has the device.")]
 Device = Annotated[str, typer.Argument(help="Its id.")]
 Rule = Annotated[str, typer.Argument(help="The rule's id.")]
 Way = Annotated[
-    str, typer.Option(help="`iot` for a device of iot/{user}/..., `users` for the other; else whose alert is open.")
+    str,
+    typer.Option(
+        help="`iot` for a device of iot/{user}/..., `users` for a device of users/{user}/...; else of the open alert."
+    ),
 ]
 
 
@@ -46,7 +49,7 @@ def show(
     device: Annotated[str, typer.Option(help="Only devices that this glob takes in.")] = "*",
     as_json: AsJson = False,
 ) -> None:
-    """The alerts that are open, the oldest first, and whether they are snoozed, disabled or acknowledged.
+    """The open alerts, the oldest first, and whether each is snoozed, disabled or acknowledged.
 
     Example: iot-stream alerts list --user alice --device 'truck-*'
     """
@@ -69,7 +72,7 @@ def history(
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="Not more than so many.")] = 100,
     as_json: AsJson = False,
 ) -> None:
-    """What was sent, the newest first, and when the MQTT broker had it.
+    """The alert events that were sent, the newest first, and when the MQTT broker had each.
 
     Example: iot-stream alerts history --user alice --since 7d
     """
@@ -91,7 +94,8 @@ def snooze(
     minutes: Annotated[float, typer.Option(help="For how long, from now on.")] = 60.0,
     way: Way = "",
 ) -> None:
-    """Tell nothing of an alert but its RESOLVED, for some time; then it fires again if it still holds.
+    """Send nothing of an alert but its RESOLVED, for some time; then the alert fires again if its condition still
+    holds.
 
     Example: iot-stream alerts snooze alice truck-1 temperature --minutes 30
     """
@@ -100,7 +104,7 @@ def snooze(
 
 @alerts.command()
 def disable(user: User, device: Device, rule: Rule, way: Way = "") -> None:
-    """Tell nothing of an alert but its RESOLVED, until `enable`, or until the rule means something else.
+    """Send nothing of an alert but its RESOLVED, until `enable`, or until the rule means something else.
 
     Example: iot-stream alerts disable alice truck-1 temperature
     """
@@ -118,7 +122,7 @@ def enable(user: User, device: Device, rule: Rule, way: Way = "") -> None:
 
 @alerts.command()
 def ack(user: User, device: Device, rule: Rule, way: Way = "") -> None:
-    """Somebody has seen the open alert: it is not escalated.
+    """Acknowledge the open alert: it is not escalated.
 
     Example: iot-stream alerts ack alice truck-1 temperature
     """
@@ -136,7 +140,7 @@ class _HistoryRow(msgspec.Struct):
 
 
 def _send(user: str, device: str, rule: str, action: CommandAction, way: str, minutes: float | None = None) -> None:
-    """Check the command as a worker does before it looks at the device, then publish it."""
+    """Check the command as a worker does before it looks at the device, then publish the command."""
     if not user or any(char in user for char in "/+#\0") or bad_character(user):
         raise PermanentError(f"{user!r} is no user: the id is one level of an MQTT topic")
     wanted: dict[str, object] = {"device_id": device, "rule_id": rule, "action": action.value}
@@ -151,7 +155,7 @@ def _send(user: str, device: str, rule: str, action: CommandAction, way: str, mi
         raise PermanentError(found.detail)
     topic = f"users/{user}/alerts/manage"
     publish(load(), topic, payload)
-    print(f"sent {action} to {topic}; if a worker refuses it, users/{user}/alerts/errors says why")
+    print(f"sent {action} to {topic}; if a worker refuses the command, users/{user}/alerts/errors says why")
 
 
 async def _open(user: str | None, rule: str | None) -> list[OpenAlert]:
@@ -163,4 +167,4 @@ async def _history(
     user: str | None, rule: str | None, device: str | None, since: datetime, limit: int
 ) -> list[SentAlert]:
     async with operator_session(load(), "alerts") as connection:
-        return await told_alerts(connection, user, rule, device, since, limit)
+        return await sent_alerts(connection, user, rule, device, since, limit)

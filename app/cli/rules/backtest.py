@@ -26,14 +26,14 @@ from app.settings import Settings, load
 if TYPE_CHECKING:
     from rich.console import Console
 
-Told = Callable[[float], None]  # the share that is done, 0 to 1
+Progress = Callable[[float], None]  # the share that is done, 0 to 1
 
 
 def backtest(
     user: Annotated[str, typer.Option(help="Whose readings.")],
     since: Annotated[str, typer.Option(help="How far to look back: 90s, 15m, 12h, 7d, 2w.")] = "7d",
     rules: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="Rules to try. Default: those in force.")
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Rules to try. Default: the user's own.")
     ] = None,
     device: Annotated[str, typer.Option(help="Only devices that this glob takes in, such as 'truck-*'.")] = "*",
     as_json: Annotated[bool, typer.Option("--json", help="For a machine.")] = False,
@@ -71,7 +71,7 @@ async def _run(
     glob: str,
     rules: RuleSet | None,
     stretch: tuple[datetime, datetime],
-    report: Told,
+    report: Progress,
 ) -> Backtest:
     schema = settings.telemetry_schema
     async with operator_session(settings, "backtest") as connection:

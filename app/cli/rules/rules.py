@@ -40,7 +40,7 @@ def show(
     user: Annotated[str | None, typer.Option(help="Of this user alone, in full.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """The rule sets in user_configs. Exit code 1 when one of them is refused by the workers.
+    """The rule sets in user_configs. Exit code 1 when the workers refuse a rule set.
 
     Example: iot-stream rules list --user alice
     """
@@ -55,7 +55,7 @@ def show(
         print(json.dumps(json.loads(found[0].rules), indent=2, ensure_ascii=False))
     else:
         for one, rule_set in compiled:
-            refused = "REFUSED, the earlier rules are in force: " if one.accepted else "REFUSED: "
+            refused = "REFUSED, the earlier rules stay in effect: " if one.accepted else "REFUSED: "
             state = "ok" if isinstance(rule_set, RuleSet) else refused + "; ".join(_reasons(rule_set))
             count = len(rule_set.rules) if isinstance(rule_set, RuleSet) else "?"
             print(f"{one.user_id:<24} {count:>4} rules  {one.updated_at:%Y-%m-%d %H:%M:%S}Z  {state}")
@@ -64,10 +64,10 @@ def show(
 
 
 @rules.command("set")
-def put(user: Annotated[str, typer.Argument(help="Whose rules they are.")], file: RulesFile) -> None:
-    """Put a rule set in the place of a user's; the workers follow within IOT_RULES_POLL. One mistake refuses it whole.
+def put(user: Annotated[str, typer.Argument(help="The user of the rules.")], file: RulesFile) -> None:
+    """Replace a user's rule set; the workers follow within IOT_RULES_POLL. One mistake refuses the whole set.
 
-    Alerts that are open stay open under a rule that means the same, and resolve under one that changed or is gone.
+    Open alerts stay open under a rule that means the same, and resolve under a rule that changed or is gone.
 
     Example: iot-stream rules set alice rules.json
     """
@@ -88,7 +88,7 @@ def check(file: RulesFile, as_json: AsJson = False) -> None:
 
     Example: iot-stream rules check rules.json
     """
-    schema = load().telemetry_schema  # it says which keys are columns
+    schema = load().telemetry_schema  # the schema says which keys are columns
     found = rules_file.read(rules_file.text_of(file), "", schema)
     mistakes = () if isinstance(found, RuleSet) else found
     if as_json:
@@ -111,7 +111,7 @@ def try_out(
 ) -> None:
     """Try a rule set on a file of readings, and show when it alerts. Needs no server.
 
-    The readings come in as they are in the file, one after another: a late one moves nothing, as in a worker.
+    The readings come in as they are in the file, one after another: a late reading moves nothing, as in a worker.
 
     Example: iot-stream rules test rules.json --readings readings.csv
     """
@@ -156,7 +156,7 @@ async def _stored(settings: Settings, user: str | None) -> list[StoredConfig]:
 
 
 async def _replace(settings: Settings, user: str, text: bytes) -> StoredConfig | None:
-    """Store the rules of a file without mistakes; what was there before."""
+    """Store the rules of a file without mistakes; returns the rules before."""
     async with operator_session(settings, "rules") as connection, connection.transaction():
         before = await stored(connection, user)
         await store(connection, user, *rules_file.parts(text))

@@ -1,1 +1,1 @@
-"""Commands about the stack of this machine, and whether it is well."""
+"""Commands about the stack of this machine, and whether the stack is well."""

@@ -13,12 +13,12 @@ from app.runtime.addresses import HostPort, web
 from app.settings import Settings, load
 
 LOOPBACK = "127.0.0.1"
-PROGRAMS = ("worker", "bridge", "notifier")  # of the local stack, in the order in which they are shown
-_EVERY_ADDRESS = {"0.0.0.0": LOOPBACK, "::": "::1"}  # noqa: S104 - where a process listens, and how it is reached
+PROGRAMS = ("worker", "bridge", "notifier")  # of the local stack, in the order of the screen
+_EVERY_ADDRESS = {"0.0.0.0": LOOPBACK, "::": "::1"}  # noqa: S104 - where a process listens, and where it is reached
 
 
 class Places(NamedTuple):
-    """Addresses of processes, and settings with those servers that somebody has named."""
+    """Addresses of processes, and settings with the servers that were named."""
 
     urls: list[str]
     kafka: Settings | None
@@ -26,7 +26,7 @@ class Places(NamedTuple):
 
 
 def places(metrics: Sequence[str], directory: Path | None) -> Places:
-    """The addresses of --metrics, else of the local stack that runs in `directory` (None: the default one), else of the
+    """The addresses of --metrics, else of the local stack that runs in `directory` (None: the default), else of the
     settings. Puts the names of a local stack's stack.env into the environment. Raises SettingsError, BadParameter.
     """
     urls = [address(text) for text in metrics]
@@ -49,7 +49,7 @@ def address(text: str) -> str:
 
 
 def _of_local_stack(layout: Layout) -> list[str]:
-    """Its programs; its servers become settings. Nothing when none runs, or other servers are named than its own."""
+    """Its programs; its servers become settings. Empty when no stack runs, or other servers than its own are named."""
     if supervisor_pid(layout) is None or not layout.env.exists():
         return []
     own = parse_env(layout.env.read_text())
@@ -73,8 +73,8 @@ def local_more() -> list[str]:
 
 
 def local_urls(layout: Layout) -> list[str]:
-    """Addresses of the programs of a stack of this machine, without /metrics: those of PROGRAMS, then the gateways and
-    the sinks.
+    """Addresses of the programs of a stack of this machine, without /metrics: PROGRAMS, then the gateways and the
+    sinks.
     """
     return _urls(layout, (*PROGRAMS, *_more(layout)))
 

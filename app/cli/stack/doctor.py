@@ -20,7 +20,7 @@ COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.BROKEN: "red"}
 def doctor(
     metrics: Annotated[
         list[str] | None,
-        typer.Option(help="Metrics address of a worker, gateway or sink; repeat it. Default: the one of the settings."),
+        typer.Option(help="Metrics address of a worker, gateway or sink; repeatable. Default: from the settings."),
     ] = None,
     watch: Annotated[
         float, typer.Option(help="Look at each worker twice, this many seconds apart: counts may only grow.", min=0)
@@ -69,7 +69,7 @@ def show(findings: Sequence[Finding]) -> None:
     for finding in sorted(findings, key=lambda one: one.level):
         colour = COLOURS[finding.level]
         level = Text(finding.level.name.lower(), colour)
-        table.add_row(level, finding.area, Text(finding.what), Text(finding.cure))  # Text: no markup in others' words
+        table.add_row(level, finding.area, Text(finding.what), Text(finding.cure))  # Text: no markup in it
     console = Console()
     console.print(table)
     counts = [f"{sum(one.level is level for one in findings)} {level.name.lower()}" for level in Level]

@@ -31,8 +31,8 @@ def down(directory: Directory = None) -> None:
 
 
 def stop_orphans(layout: Layout) -> None:
-    """Stop what a supervisor that was killed has left: it is taken over, and stopped in order. Raises PermanentError
-    when there is a supervisor.
+    """Stop the processes that a killed supervisor has left: they are adopted, and stopped in order. Raises
+    PermanentError when a supervisor runs.
     """
     with locked(layout):
         stack = Stack(layout, layout.remembered_ports(), say)

@@ -48,7 +48,7 @@ def fleet(
 
     Uses the accounts of the local stack, which has to run (`iot-stream up --no-fleet`; for --via http also `--ingest
     http`). Over MQTT each device has a connection of its own, and with an address in OTEL_EXPORTER_OTLP_ENDPOINT a
-    share of the messages starts a trace; over a gateway readings go in batches, each until it is answered.
+    share of the messages starts a trace; over a gateway readings go in batches, each repeated until its answer.
 
     Examples: iot-stream fleet --devices 50 --rate 20
 

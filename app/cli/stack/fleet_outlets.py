@@ -17,7 +17,7 @@ from app.local.fleet.readings import is_broken, reading
 from app.local.fleet.tcp_outlet import TcpOutlet
 from app.local.servers.mosquitto import Mosquitto
 
-if TYPE_CHECKING:  # it comes with the extra `gateways`
+if TYPE_CHECKING:  # the client comes with the extra `gateways`
     from app.protobuf.events_pb2 import Event
     from app.protobuf.metrics_pb2 import Metric
 
@@ -120,6 +120,6 @@ class QuicOutlet:
         return len(samples) if ack.HasField("refusal") else len(ack.rejected)
 
     async def close(self) -> None:
-        """End the connection, if there is one."""
+        """End the connection, if any."""
         if self._open:
             await self._sender.__aexit__(None, None, None)

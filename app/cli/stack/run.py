@@ -18,7 +18,7 @@ from app.local.stack import Stack
 from app.top.model.programs import plain_text
 from app.top.notes import Notes
 
-PERIOD = 2.0  # seconds between two lines when nobody draws
+PERIOD = 2.0  # seconds between two lines without a screen
 REFRESH = 1.0  # and two looks on a terminal
 ALERT_CHARACTERS = 200  # that are shown of an alert
 
@@ -26,8 +26,8 @@ ALERT_CHARACTERS = 200  # that are shown of an alert
 def run(no_fleet: NoFleet = False, ingest: Ingest = "", sinks: Sinks = "", directory: Directory = None) -> None:
     """Start everything and watch messages being received, stored, dead-lettered and alerted on. Ctrl-C stops it all.
 
-    On a terminal it is the screen of `iot-stream top`; ? lists its keys. Where a stack runs already, this shows it and
-    leaves it running. Without a terminal: one line every 2 s.
+    A terminal shows the screen of `iot-stream top`; ? lists its keys. A stack that runs already is shown and left
+    running. Without a terminal: one line every 2 s.
 
     Example: iot-stream run
     """
@@ -43,7 +43,7 @@ def run(no_fleet: NoFleet = False, ingest: Ingest = "", sinks: Sinks = "", direc
         programs = ", ".join(("bridge", *wanted.ways, "worker", *(f"sink {sink}" for sink in wanted.sinks)))
         say(f"starting Kafka, PostgreSQL, Mosquitto, {programs}, notifier and a simulated fleet")
         well = True
-        with locked(layout), StackSession(layout, log.tell) as session:
+        with locked(layout), StackSession(layout, log.add) as session:
             if session.wait_ready():
                 print(ready_line(layout), flush=True)
                 well = watch(session.stack, session.stopped, log)
@@ -53,12 +53,12 @@ def run(no_fleet: NoFleet = False, ingest: Ingest = "", sinks: Sinks = "", direc
 
 
 class StackLog:
-    """What the supervisor has to say: kept for the screen, and printed while there is none."""
+    """The supervisor's lines: kept for the screen, and printed while there is no screen."""
 
     def __init__(self) -> None:
         self.notes, self.on_screen = Notes(), False
 
-    def tell(self, line: str) -> None:
+    def add(self, line: str) -> None:
         """Keep a line, which may come from any thread, and print it while there is no screen."""
         self.notes.add(f"{time.strftime('%H:%M:%S')}  {line}")
         if not self.on_screen:
@@ -77,7 +77,7 @@ def watch(stack: Stack, stopped: threading.Event, log: StackLog) -> bool:
 
 def screen(stack: Stack, stopped: threading.Event, log: StackLog) -> bool:
     """Show the stack on a terminal until stopped; False when the screen failed, whose reason is printed by then. The
-    signals of the session stay in force: they set `stopped`, and the screen ends.
+    signals of the session stay in effect: they set `stopped`, and the screen ends.
     """
     from app.top.screen.app import TopApp
     from app.top.text.headline import Piece
@@ -106,7 +106,7 @@ def screen(stack: Stack, stopped: threading.Event, log: StackLog) -> bool:
             await app.run_async()
         return app.return_code or 0
 
-    with AlertListener(stack.mosquitto, lambda alert: log.tell(plain_text(alert_line(alert), ALERT_CHARACTERS))):
+    with AlertListener(stack.mosquitto, lambda alert: log.add(plain_text(alert_line(alert), ALERT_CHARACTERS))):
         log.on_screen = True
         try:
             return asyncio.run(show()) == 0

@@ -1,4 +1,4 @@
-"""`iot-stream status`: each process of the stack, and whether it is well."""
+"""`iot-stream status`: each process of the stack, and whether the process is well."""
 
 import json
 from typing import Annotated

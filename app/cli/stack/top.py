@@ -14,13 +14,13 @@ from app.local.session import stop_on_signals
 from app.top.text import plain
 from app.top.watch import EVERYBODY, Watch
 
-PATIENCE = 1.0  # seconds that a picture waits for those that have not answered
+PATIENCE = 1.0  # seconds that a picture waits for sources that have not answered
 
 
 def top(
     metrics: Annotated[
         list[str] | None,
-        typer.Option(help="A process's metrics address, of whichever program; repeat it. Default: the local stack's."),
+        typer.Option(help="A process's metrics address, of whichever program; repeatable. Default: the local stack's."),
     ] = None,
     interval: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.2, max=3600)] = 2.0,
     once: Annotated[bool, typer.Option("--once", help="Look twice, one interval apart, print, and end.")] = False,
@@ -29,7 +29,7 @@ def top(
 ) -> None:
     """Watch any deployment: rates, lag, age, books, breaker, of each process and partition. Changes nothing.
 
-    Without --metrics it shows the local stack, else the process that the settings name. Kafka is asked for the group
+    Without --metrics the local stack is shown, else the process that the settings name. Kafka is asked for the group
     and its lag when IOT_KAFKA_BROKER is set, the database for open alerts when IOT_DATABASE_URL is. Without a terminal:
     one line every interval.
 
@@ -46,7 +46,7 @@ def top(
 
 
 async def _screen(where: Places, interval: float, stopped: threading.Event) -> int:
-    """Exit code: 1 when it crashed, whose reason is printed by then."""
+    """The exit code: 1 when the screen crashed, whose reason is printed by then."""
     from app.top.screen.app import TopApp
 
     async with Watch(*where) as watch:
@@ -72,7 +72,7 @@ async def _print(where: Places, interval: float, once: bool, as_json: bool) -> N
 
 
 async def _within(stopped: asyncio.Event, until: float) -> bool:
-    """Wait until then; whether it was stopped meanwhile."""
+    """Wait until the time `until`; whether the command was stopped meanwhile."""
     try:
         async with asyncio.timeout(max(0.0, until - time.monotonic())):
             await stopped.wait()

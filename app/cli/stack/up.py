@@ -94,8 +94,8 @@ def prepare(layout: Layout, wanted: Wanted) -> None:
 
 
 def join(layout: Layout, pid: int, wanted: Wanted) -> None:
-    """Have the supervisor `pid` of this directory start what is missing, and print `ready` when it is. Raises
-    PermanentError when it does not get ready within LONGEST_START, TransientError when a process is not well.
+    """Have the supervisor `pid` of this directory start what is missing, and print `ready` when the stack is. Raises
+    PermanentError when the stack is not ready within LONGEST_START, TransientError when a process is not well.
     """
     wanted.ask(layout)
     os.kill(pid, signal.SIGUSR1)
@@ -107,7 +107,7 @@ def join(layout: Layout, pid: int, wanted: Wanted) -> None:
 
 def start_in_background(layout: Layout, wanted: Wanted) -> None:
     """Start a supervisor in a session of its own; print `ready` and return when the stack is. Raises PermanentError
-    when it does not start within LONGEST_START, TransientError when a process is not well.
+    when the stack does not start within LONGEST_START, TransientError when a process is not well.
     """
     prepare(layout, wanted)
     log = log_of_detached(layout)
@@ -136,7 +136,7 @@ def ready_line(layout: Layout) -> str:
 
 
 def ways_ready(env: Mapping[str, str]) -> list[tuple[str, str]]:
-    """(gateway, where it is) of those that stack.env names."""
+    """(gateway, address) of each gateway that stack.env names."""
     names = {"http": "HTTP_URL", "tcp": "TCP_ADDRESS", "grpc": "GRPC_SOCKET", "quic": "QUIC_ADDRESS"}
     return [(way, env[name]) for way, name in names.items() if name in env]
 

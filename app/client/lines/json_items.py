@@ -1,8 +1,8 @@
-"""One line of JSON -> an event or a metric of protobuf, or why it is neither; never raises.
+"""One line of JSON -> an event or a metric of protobuf, or why the line is neither; never raises.
 
 The line is what the HTTP and TCP gateways take: a telemetry payload with user_id and device_id, or node_id and
-sensor_id in it. What a message has a field for goes there, if it is exactly what that field can hold; everything else
-goes into extra_json, digit by digit.
+sensor_id in it. A value that a field of the message can hold exactly goes into this field; all other values go
+into extra_json, digit by digit.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -25,21 +25,21 @@ MAX_DEPTH = 32  # IOT_PAYLOAD_MAX_DEPTH of the gateway
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _INT32 = 1 << 31
-_NUMBER_LENGTH = 400  # of the longest double written out; a longer number is kept as it is
+_NUMBER_LENGTH = 400  # of the longest double written out; a longer number is kept unchanged
 _OWN = ("user_id", "device_id", "sequence_id", "timestamp")  # said by the message, or null and so not said
 _text = msgspec.json.Decoder(str).decode
 _encode = msgspec.json.Encoder().encode
 
 
 class Owner(NamedTuple):
-    """Whose a line is that does not say it; None: such a line is a fault."""
+    """The owner of a line that does not name its own; None: such a line is a fault."""
 
     user: str | None = None  # or node
     device: str | None = None  # or sensor
 
 
 def item_of(line: bytes, owner: Owner) -> Item | Fault:
-    """The item that a line of JSON is, without its line break, or why it is none. Never raises."""
+    """The item of a line of JSON, which comes without its line break, or why the line is none. Never raises."""
     fields = read_fields(line, MAX_DEPTH)
     if isinstance(fields, Fault):
         return fields
@@ -85,7 +85,7 @@ def _metric(fields: dict[str, Raw], owner: Owner) -> Metric | Fault:
 
 
 def _id(fields: dict[str, Raw], name: str, otherwise: str | None) -> str | Fault:
-    """A string; an integer is one as well, as it is to the worker."""
+    """The value as a string; an integer is taken as a string, as the worker takes it."""
     raw = bytes(fields.get(name, b"null"))
     if raw[:1] == b'"':
         return _text(raw)
@@ -115,7 +115,7 @@ def _double(fields: dict[str, Raw], name: str) -> float | None:
 
 
 def _int32(fields: dict[str, Raw], name: str) -> int | None:
-    """The number of a field, which is taken out, if it is written as an integer that fits."""
+    """The number of a field, if it is written as an integer that fits; the field is taken out then."""
     raw = bytes(fields.get(name, b"null"))
     if not raw.removeprefix(b"-").isdigit() or len(raw) > 11 or not -_INT32 <= int(raw) < _INT32:
         return None

@@ -1,5 +1,5 @@
-"""Lines that were sent in one stream, until each is settled: in, what became of which; out, where to go on after a
-crash.
+"""Lines that were sent in one stream, until each is settled: in, the outcome of each line; out, where to go on
+after a crash.
 """
 
 from collections import deque
@@ -11,11 +11,11 @@ class OpenLines:
     """The lines of one stream in the order they were put into it."""
 
     def __init__(self) -> None:
-        self._lines: deque[Line | None] = deque()  # None: settled, behind one that is not
+        self._lines: deque[Line | None] = deque()  # None: settled, behind a line that is not
         self._base = 0  # the place of the first of them in the stream
 
     def __len__(self) -> int:
-        """How many lines there are from the first one that is not settled on."""
+        """The number of lines from the first line on that is not settled."""
         return len(self._lines)
 
     def put(self, line: Line) -> None:
@@ -23,7 +23,7 @@ class OpenLines:
         self._lines.append(line)
 
     def at(self, place: int) -> Line:
-        """The line at a place of the stream, from 0, that is not settled. Raises LookupError for any other."""
+        """The line at a place of the stream, from 0, that is not settled. Raises LookupError for a settled one."""
         line = self._lines[place - self._base] if place >= self._base else None
         if line is None:
             raise LookupError(place)
@@ -39,5 +39,5 @@ class OpenLines:
 
     @property
     def first(self) -> Line | None:
-        """The first line that is not settled, all before it are; None: there is none."""
+        """The first line that is not settled, all before it are; None: all are."""
         return self._lines[0] if self._lines else None

@@ -1,4 +1,4 @@
-"""Lines of JSON -> a gateway, by whatever way: each is accepted, or refused with its reason; the mark follows."""
+"""Lines of JSON -> a gateway, by whatever way: a line is accepted, or refused with its reason; the mark follows."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -82,7 +82,7 @@ class LinePush:
                 write_mark(path, self.mark)
 
     async def _all(self, work: Iterable[asyncio.Future[None]], path: Path | None) -> None:
-        """Until all is done, or one has failed; meanwhile the mark is written."""
+        """Wait until all tasks are done, or one has failed; meanwhile the mark is written."""
         pending = set(work)
         while pending:
             done, pending = await asyncio.wait(
@@ -99,7 +99,7 @@ class LinePush:
                 await self._take(line)
                 self._next = line.number + 1, line.after
         if lines.overlong:
-            raise PermanentError(f"line {lines.overlong} has more than {LINE_MAX} bytes: is it NDJSON?")
+            raise PermanentError(f"line {lines.overlong} has more than {LINE_MAX} bytes: is the file NDJSON?")
         for kind in self._kinds.values():
             await kind.queue.put(None)
 
@@ -116,7 +116,7 @@ class LinePush:
             kind.open.put(line)
             await kind.queue.put(item)
         else:
-            self._report.refuse(line, OTHER_WAY, f"this way carries no {type(item).__name__.lower()}: use another")
+            self._report.refuse(line, OTHER_WAY, f"this way carries no {type(item).__name__.lower()}: use another way")
 
     async def _settle(self, kind: _Kind) -> None:
         while (acked := await kind.stream.next_ack()) is not None:

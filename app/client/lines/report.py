@@ -1,4 +1,4 @@
-"""What became of pushed lines: in, each; out, the figures, and a file of those that were refused."""
+"""The outcome of pushed lines: each in; out, the figures, and a file of the refused lines."""
 
 import json
 import time
@@ -12,8 +12,8 @@ class PushReport:
     """The figures of one run."""
 
     def __init__(self, refused_to: TextIO | None = None) -> None:
-        """`refused_to`: gets a line of JSON (line, reason, error, text) for each line that is refused; None: they are
-        counted alone.
+        """`refused_to`: gets a line of JSON (line, reason, error, text) for each line that is refused; None: refused
+        lines are counted alone.
         """
         self.accepted = 0
         self.reasons = Counter[str]()
@@ -22,7 +22,7 @@ class PushReport:
 
     @property
     def refused(self) -> int:
-        """Lines that no gateway will take as they are."""
+        """The number of lines that no gateway will take unchanged."""
         return self.reasons.total()
 
     @property

@@ -1,4 +1,4 @@
-"""How far a file was pushed, kept in another file: after a crash pushing goes on there, and repeats little."""
+"""How far a file was pushed, kept in another file: after a crash pushing goes on at this mark, and repeats little."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ SKIP = 1 << 20
 
 
 class Mark(Struct, frozen=True):
-    """How far a source was pushed: all lines before this one are settled."""
+    """How far a source was pushed: all lines before `line` are settled."""
 
     line: int = 1
     offset: int = 0  # its first byte
@@ -25,15 +25,15 @@ class Mark(Struct, frozen=True):
 
 
 def read_mark(path: Path) -> Mark:
-    """The mark in the file; the beginning, when there is no such file. Raises PermanentError for another content, or a
-    file that cannot be read.
+    """The mark in the file; the beginning of the source when the file is missing. Raises PermanentError for another
+    content, or a file that cannot be read.
     """
     try:
         return msgspec.json.decode(path.read_bytes(), type=Mark)
     except FileNotFoundError:
         return Mark()
     except (OSError, msgspec.MsgspecError) as error:
-        raise PermanentError(f"{path} does not say how far it came ({error}): remove it to begin anew") from None
+        raise PermanentError(f"{path} holds no mark ({error}): remove the file to begin anew") from None
 
 
 def write_mark(path: Path, mark: Mark) -> None:
@@ -47,7 +47,7 @@ def write_mark(path: Path, mark: Mark) -> None:
 
 
 def skip(source: BinaryIO, mark: Mark, path: Path) -> None:
-    """Read `source`, which stands at its beginning, on to the mark, and see that it is the source of the mark; `path`
+    """Read `source`, which stands at its beginning, on to the mark, and check that it is the source of the mark; `path`
     is the file of the mark, for the message. Raises PermanentError when it is another source.
     """
     head = source.read(mark.head_bytes)
@@ -58,7 +58,7 @@ def skip(source: BinaryIO, mark: Mark, path: Path) -> None:
     while left and (passed := source.read(min(left, SKIP))):
         left -= len(passed)
     if left or (mark.head_bytes and _digest(head) != mark.head):
-        raise PermanentError(f"{path} is of another file, or of one that was longer: remove it to begin anew")
+        raise PermanentError(f"{path} is of another source, or of a longer one: remove the file to begin anew")
 
 
 def moved(mark: Mark, line: int, offset: int, head: bytes) -> Mark:

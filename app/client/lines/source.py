@@ -1,4 +1,4 @@
-"""A file or a pipe -> blocks of lines as they come, read in a thread: a line that is waited for holds up nobody."""
+"""A file or a pipe -> blocks of lines as they come, read in a thread: a line that is awaited holds up no task."""
 
 import asyncio
 import threading
@@ -21,8 +21,8 @@ class Line(NamedTuple):
 
 
 class Lines:
-    """The lines of one source, from where it stands. A line of more than LINE_MAX bytes ends the reading: `overlong`
-    has its number.
+    """The lines of one source, from its present position on. A line of more than LINE_MAX bytes ends the reading:
+    `overlong` has its number.
     """
 
     def __init__(self, source: BinaryIO, number: int = 1, start: int = 0) -> None:
@@ -43,13 +43,13 @@ class Lines:
             while data and not isinstance(data, OSError):
                 room.acquire()
                 try:
-                    data = self._source.read1(BLOCK)  # type: ignore[attr-defined]
+                    data = self._source.read1(BLOCK)  # type: ignore[attr-defined]  # BinaryIO has no read1; files and pipes have
                 except OSError as error:
                     data = error
-                with suppress(RuntimeError):  # the loop is gone, and who waited with it
+                with suppress(RuntimeError):  # the loop is gone, and with it the tasks that waited
                     loop.call_soon_threadsafe(found.put_nowait, data)
 
-        threading.Thread(target=read, name="lines", daemon=True).start()  # at the end nobody waits for it
+        threading.Thread(target=read, name="lines", daemon=True).start()  # at the end of the process it is not joined
         while data := await found.get():
             room.release()
             if isinstance(data, OSError):

@@ -8,7 +8,7 @@ import hmac
 from aioquic.quic.connection import QuicConnection
 
 TOKEN_BYTES = 16
-LEAST_BYTES, MOST_BYTES = 21, 64  # of a datagram that may say so: one that is longer is not looked at
+LEAST_BYTES, MOST_BYTES = 21, 64  # of a datagram that may be a stateless reset: a longer datagram is not looked at
 
 
 class SenderConnection(QuicConnection):

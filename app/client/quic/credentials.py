@@ -18,8 +18,8 @@ def client_configuration(ca: Path, certificate: Path, key: Path | None, server_n
     """The configuration of a sender, which shows `certificate`, and trusts a gateway of this name that the CA has
     signed for. All files are PEM.
 
-    `key` None: it is in the file of the certificate; `server_name`: a name or an address. Raises SettingsError that
-    names the file which cannot be used, and for a key that is not the certificate's.
+    `key` None: the key is in the file of the certificate; `server_name`: a name or an address. Raises SettingsError
+    that names the file which cannot be used, and for a key that is not the certificate's.
     """
     made = QuicConfiguration(
         is_client=True, alpn_protocols=[ALPN], idle_timeout=IDLE_SECONDS, server_name=server_name, cafile=str(ca)
@@ -37,11 +37,13 @@ def client_configuration(ca: Path, certificate: Path, key: Path | None, server_n
             f"{certificate} and {key or 'the key in it'} are no certificate and its key in PEM: {error}"
         ) from None
     if not _fits(made.private_key, chain[0]):
-        raise SettingsError(f"{key or 'the key'} is not that of {certificate}: the gateway would refuse it")
+        raise SettingsError(
+            f"{key or 'the key'} is not that of {certificate}: the gateway would refuse the certificate"
+        )
     return made
 
 
 def _fits(key: object, certificate: x509.Certificate) -> bool:
-    """Whether it is the key of this certificate, and one that can sign at all."""
+    """Whether `key` is the key of this certificate, and can sign."""
     found = getattr(key, "public_key", None)
     return found is not None and bool(found() == certificate.public_key())

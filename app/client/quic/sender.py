@@ -1,7 +1,7 @@
-"""Batches of metrics -> the QUIC gateway, each until it is answered: in, MetricBatch; out, a future of its answer.
+"""Batches of metrics -> the QUIC gateway, each repeated until its answer: in, MetricBatch; out, a future of its answer.
 
-What is not answered is kept, up to a bound, and sent again, in order, over the next connection: a repeat falls on the
-primary key of the rows. Numbers of batches are the sender's own.
+A batch without an answer is kept, up to a bound, and sent again, in order, over the next connection: a repeat falls on
+the primary key of the rows. Numbers of batches are the sender's own.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ class _Unanswered(Struct):
 
 
 class QuicSender:
-    """Sends batches of metrics. Use it with `async with`; `send` from one task."""
+    """Sends batches of metrics. Use a sender with `async with`, and `send` from one task."""
 
     def __init__(
         self,
@@ -50,9 +50,9 @@ class QuicSender:
         failed: Failed = log_failure,
     ) -> None:
         """`address`: host and port; `configuration`: of credentials.py; `max_bytes` bounds the batches that are kept,
-        the last one may go beyond; `failed` is called before each wait, as `log_failure`.
+        the last batch may go beyond; `failed` is called before each wait, as `log_failure`.
         """
-        self.connections = self.repeated = 0  # for whoever wants to know how it went
+        self.connections = self.repeated = 0  # for the report
         self._address, self._configuration, self._max, self._failed = address, configuration, max_bytes, failed
         self._kept: dict[int, _Unanswered] = {}
         self._bytes = 0
@@ -72,7 +72,7 @@ class QuicSender:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close; what is not answered by then is given up, so `flush` before."""
+        """Close; batches without an answer by then are dropped, so `flush` before."""
         if self._running:
             self._running.cancel()
             await asyncio.wait([self._running])
@@ -80,7 +80,7 @@ class QuicSender:
 
     @property
     def unanswered(self) -> int:
-        """How many batches are kept, as they have no answer."""
+        """The number of batches that are kept, as they have no answer."""
         return len(self._kept)
 
     async def send(self, batch: MetricBatch) -> "asyncio.Future[BatchAck]":
@@ -152,7 +152,7 @@ class QuicSender:
                 session.close()
 
     def _begin(self) -> None:
-        """A new stream, and on it all that is kept, in order."""
+        """Open a new stream, and send all kept batches on it, in order."""
         self._again = None
         if self._session:
             self._stream = self._session.open_stream()
@@ -163,16 +163,16 @@ class QuicSender:
 
     def _answered(self, stream: int, answer: BatchAck) -> None:
         if stream != self._stream:
-            return  # of a stream that was given up: all of it was sent again
+            return  # an answer on a stream that was ended: all its batches were sent again
         if answer.HasField("refusal"):
             self._refused(answer)
         else:
             self._done(answer.batch_id, answer)
 
     def _refused(self, answer: BatchAck) -> None:
-        """Nothing that follows on this stream is taken: begin another one, without the batch if it is refused for ever.
+        """No later batch on this stream is taken: begin another stream, without the batch if it is refused for ever.
 
-        Answers come in the order of batches, so one without a number is that of the first that is kept.
+        Answers come in the order of batches, so an answer without a number is for the first batch that is kept.
         """
         after = answer.refusal.retry_after_ms / 1000
         number = answer.batch_id or next(iter(self._kept), 0)
@@ -193,16 +193,16 @@ class QuicSender:
         self._changed.set()
 
     def _close(self, error: PermanentError | TransientError) -> None:
-        """Nothing that is kept will be answered."""
+        """Fail all kept batches: they will not be answered."""
         for kept in self._kept.values():
             if not kept.answer.done():
                 kept.answer.set_exception(error)
-                kept.answer.exception()  # retrieved: nobody may be waiting
+                kept.answer.exception()  # retrieved: perhaps no task waits
         self._kept.clear()
         self._bytes = 0
         self._changed.set()
 
     @property
     def figures(self) -> Mapping[str, int]:
-        """How it went, for a report: connections made, batches sent again, batches without an answer."""
+        """The figures of a report: connections made, batches sent again, batches without an answer."""
         return {"connections": self.connections, "repeated": self.repeated, "unanswered": self.unanswered}

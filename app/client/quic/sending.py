@@ -21,15 +21,15 @@ class QuicSending:
         self._sender, self._pace = sender, pace
         self._open: dict[int, SentBatch] = {}  # without an ack, by number
         self._put_off: set[asyncio.Task[None]] = set()
-        self._acked: deque[Acked] = deque()  # that nobody has looked at
+        self._acked: deque[Acked] = deque()  # acks that were not looked at yet
         self._ended = False
         self._failure: IotStreamError | None = None
         self._progress = time.monotonic()
         self._changed = asyncio.Event()
 
     async def put(self, batch: SentBatch) -> None:
-        """Send a batch after the others; waits while there is no room. Raises what ended the sending: PermanentError,
-        TransientError.
+        """Send a batch after the batches before it; waits while there is no room. Raises what ended the sending:
+        PermanentError, TransientError.
         """
         await self._until(lambda: len(self._open) + len(self._acked) < self._pace.in_flight and not self._put_off)
         if not self._open:

@@ -1,4 +1,4 @@
-"""One connection to the QUIC gateway: frames out, answers in, and why it ended. No retries: those are sender.py's."""
+"""One connection to the QUIC gateway: frames out, answers in, and why the connection ended. Retries are sender.py's."""
 
 import asyncio
 import logging
@@ -22,7 +22,7 @@ from app.runtime.quic.link import Link
 ANSWER_BYTES = 16 << 20  # largest answer: 10,000 items that are refused, each with a sentence
 CONNECT_SECONDS = 10.0
 PING_SECONDS = 15.0  # of silence: the gateway may have nothing to say while Kafka is away
-DEAD_SECONDS = 5.0  # without a word, after something was sent: whoever is there acknowledges packets at once
+DEAD_SECONDS = 5.0  # without a packet, after we sent one: a live gateway acknowledges packets at once
 LOOK_SECONDS = 1.0
 
 
@@ -30,11 +30,11 @@ class SessionEnd(NamedTuple):
     """Why a connection is gone."""
 
     words: str
-    for_ever: bool = False  # whoever comes again would hear it again
+    for_ever: bool = False  # a further connection would end in the same way
 
 
 class QuicSession(asyncio.DatagramProtocol):
-    """A connection from `open_session` to its end; `closed` is done then, with why."""
+    """A connection from `open_session` to its end; then `closed` is done, with the reason."""
 
     def __init__(self, configuration: QuicConfiguration, answered: Callable[[int, BatchAck], None]) -> None:
         """`answered` gets the number of a stream and each answer on it, in order."""
@@ -67,7 +67,7 @@ class QuicSession(asyncio.DatagramProtocol):
             self._link.received(data, self._address)
 
     def error_received(self, exc: Exception) -> None:
-        """End: nobody listens there any more, or the network is gone (asyncio.Protocol)."""
+        """End: no gateway listens any more, or the network is gone (asyncio.Protocol)."""
         self._end(SessionEnd(f"nothing listens there: {exc}"))
 
     def open_stream(self) -> int:
@@ -106,7 +106,7 @@ class QuicSession(asyncio.DatagramProtocol):
         elif isinstance(event, HandshakeCompleted) and not self.connected.done():
             self.connected.set_result(None)
         elif isinstance(event, StreamReset) and event.stream_id in self._readers:
-            self._end(SessionEnd("the gateway gave up a stream"))
+            self._end(SessionEnd("the gateway ended a stream"))
         elif isinstance(event, ConnectionTerminated):
             self._end(self._why(event))
 
@@ -135,13 +135,13 @@ class QuicSession(asyncio.DatagramProtocol):
         return SessionEnd(said or f"QUIC error {code}")
 
     def _asked(self) -> None:
-        """Something is on its way that the gateway acknowledges, if it is there."""
+        """Note that the gateway owes a packet: it acknowledges what was just sent, if it is alive."""
         if self._asked_at is None or self._link.heard_at >= self._asked_at:
             self._asked_at = self._loop.time()
         self._link.soon()
 
     def _look(self) -> None:
-        """Every second: whether the gateway is still there."""
+        """Check every second whether the gateway is still alive."""
         now, heard = self._loop.time(), self._link.heard_at
         asked = self._asked_at if self._asked_at is not None and self._asked_at > heard else None
         if asked is not None and now - asked > DEAD_SECONDS:
@@ -158,7 +158,7 @@ class QuicSession(asyncio.DatagramProtocol):
         self.closed.set_result(why)
         if not self.connected.done():
             self.connected.set_exception(TransientError(why.words))
-            self.connected.exception()  # retrieved: nobody may be waiting
+            self.connected.exception()  # retrieved: perhaps no task waits
         if self._watch:
             self._watch.cancel()
         self._link.abandon()
@@ -171,7 +171,7 @@ async def open_session(
 ) -> QuicSession:
     """A connection whose handshake is complete, or that has ended: `closed` says why. Raises TransientError, OSError.
 
-    The gateway looks at our certificate after that: when it refuses it, the connection ends soon.
+    The gateway looks at our certificate after that: a connection whose certificate it refuses ends soon.
     """
     host, port = address
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_DGRAM)
@@ -185,10 +185,10 @@ async def open_first(
     answered: Callable[[int, BatchAck], None],
     seconds: float = CONNECT_SECONDS,
 ) -> QuicSession:
-    """As `open_session`, to the first of several addresses at which somebody answers; a name may have one of IPv6 too,
-    at which nobody listens, or to which no packet gets. `seconds` are those of all of them.
+    """As `open_session`, to the first of several addresses that answers; a name may have an address of IPv6 too, at
+    which no gateway listens, or which no packet reaches. `seconds` is the time for all of them.
     """
-    logging.getLogger("quic").setLevel(logging.CRITICAL)  # aioquic says on its own what is in `closed`
+    logging.getLogger("quic").setLevel(logging.CRITICAL)  # aioquic would log what `closed` says
     each = seconds / len(places)
     for place in places[:-1]:
         with suppress(OSError, TransientError):

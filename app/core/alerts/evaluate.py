@@ -85,7 +85,7 @@ def _transition(
     events: list[AlertEvent],
     suppress: bool,
 ) -> None:
-    """What one verdict does to one rule: find the signal, look up what follows, do it."""
+    """What one verdict does to one rule: find the signal, look up what follows, carry that out."""
     before = Phase.NORMAL if episode is None else episode.phase
     if episode is None:
         salt = state.back.salt if state.back is not None else 0  # after a setback this time is passed again
@@ -95,7 +95,7 @@ def _transition(
     note = state.notes.get(rule.id, NOTHING)
     if verdict:
         episode.value, episode.threshold = shown
-        episode.last_seen = max(episode.last_seen, now)  # the old one is later where the clock was set back
+        episode.last_seen = max(episode.last_seen, now)  # the old time is later where the clock was set back
         episode.count += before is Phase.PENDING or before is Phase.NORMAL
     signal = holding(rule, episode, note, now, suppress) if verdict else clearing(rule, episode, now)
     after, status = TRANSITIONS[before, signal]

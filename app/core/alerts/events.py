@@ -1,4 +1,4 @@
-"""The alert events of an episode: its opening, and every later one."""
+"""The alert events of an episode: its opening, and every later event."""
 
 from msgspec import UNSET, UnsetType
 

@@ -73,7 +73,7 @@ def _wrong_work(found: Books, records: Sequence[Record], work: BatchOutput) -> s
         return "a row or an effect has no record it comes from"
     if found.received != sum(found[1:]):
         return f"{found.received} records came and {sum(found[1:])} are accounted for"
-    # A lost record and a doubled one leave the numbers right. The sum of the offsets tells, at 30 ns a record.
+    # A lost record and a doubled one leave the numbers right. The sum of the offsets shows both, at 30 ns a record.
     if not found.dropped_by_policy:
         accounted = sum(map(_offset, work.sources)) + sum(map(_offset, work.effect_sources))
         accounted += sum(map(_offset, work.commands)) + sum(map(_offset, work.again))

@@ -24,12 +24,12 @@ class CommitPrefix:
 
     @property
     def next_offset(self) -> int | None:
-        """The first one that is not done, or that is read next; None before anything was read."""
+        """The first offset that is not done, or that is read next; None before anything was read."""
         return self._open[0].offset if self._open else self.position
 
     @property
     def oldest(self) -> float | None:
-        """When the first record that is not done was written, as `take` was given it; None when all are done."""
+        """When the first record that is not done was written (`since` of `take`); None when all are done."""
         return self._open[0].since if self._open else None
 
     def take(self, offset: int, since: float) -> None:

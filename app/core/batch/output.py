@@ -31,12 +31,12 @@ class BatchOutput(Struct, gc=False):
 
     end: int = 0  # offset after the batch
     rows: list[Row] = []
-    sources: list[Any] = []  # the Record of each row, for the ones the database may refuse
+    sources: list[Any] = []  # the Record of each row, for rows that the database may refuse
     effects: list[Effect] = []
     effect_sources: list[Any] = []
     alert_effects: list[
         Effect
-    ] = []  # what the alerts below and suppressed ones do to the database; after `effects`, of no record's own
+    ] = []  # what the alerts below and suppressed alerts do to the database; after `effects`, of no record's own
     commands: list[Any] = []  # the Records of commands that were obeyed; nothing is left to do for them
     commands_again: int = 0  # how many of `commands` were obeyed before
     again: list[Any] = []  # the Records of redeliveries that the state knows: duplicates, whatever their times
@@ -45,13 +45,13 @@ class BatchOutput(Struct, gc=False):
     alerts: list[tuple[bytes, bytes]] = []  # (key, JSON) of `events`, as the outbox takes them
     alert_records: list[Any] = []  # the Record that caused each of `events`
     suppressed: int = 0  # events of maintenance windows: written to the database, not sent
-    answers: list[Reply] = []  # to those whose rules or command were refused
+    answers: list[Reply] = []  # to users whose rules or command were refused
     forwards: list[Forward] = []  # records for the input topic
     states: dict[bytes, bytes] = {}  # encoded, one per device that moved
     kinds: dict[str, int] = {}  # records by kind
     annotated: list[Any] = []  # the Records with headers that a gateway does not always give: a trace context?
     dropped: dict[str, int] = {}  # records left out on purpose, by policy
-    # Rows of device_status and of active_alerts for devices that fell silent or came back, the last one of each; in the
+    # Rows of device_status and of active_alerts for devices that fell silent or came back, the last row of each; in the
     # end they go into `alert_effects`, equal statements together: the database takes neighbours of one kind at once.
     presence: dict[str, Effect] = {}
     silent: dict[tuple[str, ...], Effect] = {}

@@ -125,7 +125,7 @@ def delivery_mark(payload: bytes, headers: Headers) -> bytes | None:
     """A mark that a message and its redelivery over MQTT share, as both have one packet id; None without a packet id.
 
     A bridge that dies after Kafka's ack and before its PUBACK gets the message again: a second record, with an offset
-    of its own. Rows are told apart by their primary key, dead letters by this mark.
+    of its own. Rows are distinguished by their primary key, dead letters by this mark.
     """
     known = dict(headers)
     packet_id = known.get(PACKET_ID)
@@ -158,6 +158,6 @@ def _mqtt_topic(headers: Headers) -> str:
 
 
 def _replay_count(headers: Headers) -> int:
-    """How often the record was replayed, as the replay counted in its header; the last one, should there be several."""
+    """How often the record was replayed, by the last of the headers in which replays count."""
     counts = [value for name, value in headers if name == REPLAYED and value is not None]
     return int(counts[-1]) if counts and counts[-1].isdigit() and len(counts[-1]) <= 9 else 0

@@ -1,4 +1,4 @@
-"""When there are too many dead letters to be one sender's: in, every rejected record; out, an Excess, or None.
+"""When there are too many dead letters for a single sender: in, every rejected record; out, an Excess, or None.
 
 A wrong schema or a foreign topic makes every record a dead letter, of everybody. A broken device makes many on its own,
 and so does a hostile account, with as many client ids as it likes: neither must be able to stop a platform. So each
@@ -16,7 +16,7 @@ from app.core.model.records import Reason, Record, Rejected, Stage
 SHARE = 0.1
 # Reasons of what a person sends, not a device: the key may name any device, so one account could reach every limit.
 NOT_COUNTED = frozenset({Reason.UNSUPPORTED_KIND, Reason.INVALID_RULES, Reason.INVALID_COMMAND})
-UNKNOWN = b""  # the senders to topics that name nobody: all of them together count as one user
+UNKNOWN = b""  # the senders to topics that name nobody: all these senders together count as one user
 
 Headers = Sequence[tuple[str, bytes]]
 
@@ -101,7 +101,7 @@ class DeadLetterLimit:
     def __init__(
         self, row: int, ratio: float, window: int, user_share: float = SHARE, users: Callable[[], Iterable[str]] = tuple
     ) -> None:
-        """`users` gives users that are known beside the ones whose records come by."""
+        """`users` gives users that are known beside the users whose records come by."""
         self._row_limit, self._ratio, self._window, self._users = row, ratio, window, users
         self._known: set[bytes] = set()  # two at most
         # What the database refuses is known later than what decoding refuses: each has a row of its own.

@@ -26,7 +26,7 @@ from app.core.schema.schema import TIME, Schema
 
 
 class DecodeLimits(Struct, frozen=True):
-    """The limits of what is taken; the defaults are those of the settings. Times are seconds, sizes bytes."""
+    """The limits of what is taken; the defaults are the same as in the settings. Times are seconds, sizes bytes."""
 
     time_future_max: float = 300.0
     time_past_max: float = 90 * 86400.0

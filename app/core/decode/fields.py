@@ -117,7 +117,7 @@ def _identity(fields: Mapping[str, Raw], name: str, expected: str) -> str | Faul
             return expected
         detail = f"{name} is missing; it must be in the payload when there is no header mqtt_topic"
         return Fault(Reason.MISSING_FIELD, Stage.VALIDATE, detail)
-    # An integer agrees with the same digits in a topic. Without a topic there is nothing to say what it should be.
+    # An integer agrees with the same digits in a topic. Without a topic nothing says what the id should be.
     if raw[0] != ord('"') and not (expected and _INTEGER.fullmatch(raw)):
         return Fault(Reason.WRONG_TYPE, Stage.VALIDATE, f"{name} is {printable(raw)}; send a string")
     value = _text(raw) if raw[0] == ord('"') else raw.decode()

@@ -53,7 +53,7 @@ class InfluxPoint(NamedTuple):
 
 
 class LineFault(NamedTuple):
-    """Why a line is refused: a value of Reason, or BAD_LINE; one line of text for whoever sent it."""
+    """Why a line is refused: a value of Reason, or BAD_LINE; and one line of text for the sender."""
 
     reason: str
     error: str

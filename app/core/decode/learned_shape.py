@@ -1,4 +1,4 @@
-"""Which fields most payloads have: learned from payloads that were read, so that the next ones are read at one go.
+"""Which fields most payloads have: learned from payloads that were read, so that the next payloads are read at one go.
 
 A payload is otherwise read twice: for the fields that have a column, and for the JSON of all others. A struct that
 names the others too reads the payload once, in a third of the time, and refuses a payload with a field that the struct

@@ -12,7 +12,7 @@ _FROM, _TO = 946_684_800_000, 4_102_444_800_000
 
 
 def odd_time(raw: bytes) -> str | None:
-    """The end of a sentence about a JSON value that is no time; None where nobody can tell what the sender meant."""
+    """The end of a sentence about a JSON value that is no time; None where what the sender meant is unknown."""
     text = raw.decode("utf-8", "replace")
     if _NUMBER.fullmatch(raw):
         return _scaled(int(text.partition(".")[0]))

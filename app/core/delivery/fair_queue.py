@@ -1,4 +1,4 @@
-"""Whose turn it is: in, items by lane (a user, a device); out, the next one, lane after lane, each in its order."""
+"""Whose turn it is: in, items by lane (a user, a device); out, the next item, lane after lane, each in its order."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ class FairQueue(Generic[T]):
 
     def __init__(self) -> None:
         self._lanes: dict[str, deque[T]] = {}
-        self._ring: deque[str] = deque()  # lanes that have an item and are not paused, the next one first
+        self._ring: deque[str] = deque()  # lanes that have an item and are not paused, the next lane first
         self._paused: set[str] = set()
         self._count = 0
 

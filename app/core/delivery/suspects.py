@@ -1,9 +1,10 @@
 """Which message a broker cannot take: in, how sendings end; out, whom to try alone, and what to leave out.
 
 A connection that ends, or a message that is refused, says little: the broker may be down, restarting, or set up wrongly
-for everybody. So the first message without an answer is only a suspect. It is set aside with its user, and the others
-go on. Then it is tried alone, on a connection that has taken others just before; when this ends badly STRIKES times,
-each time after more of the others, it is the message and not the broker. While nothing is taken, nothing is left out.
+for everybody. So the first message without an answer is only a suspect. The suspect is set aside with its user, and
+other messages go on. Then the suspect is tried alone, on a connection that has just taken other messages; when this
+trial ends badly STRIKES times, each time after more messages of others, the message is at fault and not the broker.
+While no message is taken, no message is left out.
 """
 
 from typing import Generic, TypeVar
@@ -17,7 +18,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0  # seconds before a suspect is tried agai
 
 
 class Suspect(Struct, Generic[T], eq=False):
-    """A message that may be the one that the receiver cannot take, the first of its lane."""
+    """A message that the receiver may be unable to take, the first of its lane."""
 
     lane: str
     message: T
@@ -76,7 +77,7 @@ class Suspects(Generic[T]):
         self._trial = one
 
     def taken(self) -> Suspect[T]:
-        """The trial went well: the receiver takes this message. Returns the suspect that it was."""
+        """The trial went well: the receiver takes this message. Returns the suspect of this trial."""
         assert self._trial
         one, self._trial = self._trial, None
         del self._lanes[one.lane]

@@ -1,7 +1,7 @@
 """What a user and each of his devices may bring in: messages and bytes a second, with a burst; `now` is an argument.
 
-Of each user or device in debt a limit keeps one number: the time at which the bucket is full again (GCRA). Whoever has
-no number has a full bucket, so idle users are dropped, and memory is bounded whatever ids somebody invents.
+Of each user or device in debt a limit keeps one number: the time at which the bucket is full again (GCRA). A user or
+device without a number has a full bucket, so idle users are dropped, and memory is bounded whatever ids are invented.
 """
 
 from collections.abc import Hashable

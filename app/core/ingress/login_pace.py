@@ -1,10 +1,10 @@
 """How fast somebody may try credentials: failures in; out, how long to wait; `now` is an argument.
 
-Each pair of peer and account, each peer, and each account has a bucket of failures that it may make; it fills again
-with time. An account whose bucket is empty is being guessed from many addresses: one that has never been in then has
-one try at once instead of PAIR_FAILURES, and waits longer for the next. What is not refused: a pair that has logged in
-before is not held up by what else comes from its peer, or by what is tried on its account from elsewhere; and one try
-everybody has, from wherever. So whoever guesses slows himself, and no one address can empty an account's bucket.
+Each pair of peer and account, each peer, and each account has a bucket of failures, which fills again with time. An
+account whose bucket is empty is being guessed from many addresses: a peer that has never logged in to this account then
+has one try at once instead of PAIR_FAILURES, and waits longer for the next try. What is not refused: a pair that has
+logged in before is not held up by other logins from its peer, nor by tries on its account from elsewhere; and every
+peer has one try. So a guesser slows only itself, and no single address can empty an account's bucket.
 """
 
 from collections import OrderedDict
@@ -12,28 +12,28 @@ from collections import OrderedDict
 from msgspec import Struct
 
 MOST = 65_536  # pairs and peers that are remembered, of each
-PAIR_FAILURES, PAIR_SECONDS = 5, 10.0  # at once, and for each one more
+PAIR_FAILURES, PAIR_SECONDS = 5, 10.0  # failures at once, and seconds for each further failure
 PEER_FAILURES, PEER_SECONDS = 30, 1.0
 ACCOUNT_FAILURES, ACCOUNT_SECONDS = 100, 1.0  # one address fails 5 times at once, and 0.1 times a second
 GUESSED_SECONDS = 60.0  # from one try to the next, instead of PAIR_SECONDS, on an account that is being guessed
 
 
 class _Bucket(Struct):
-    """Of one limit: the time at which each bucket is full again (GCRA)."""
+    """The buckets of one limit: the time at which each bucket is full again (GCRA)."""
 
     failures: int
     seconds: float
     full_at: OrderedDict[int, float]
 
     def wait(self, who: int, now: float, failures: int = 0) -> float:
-        """Seconds until one more failure is within the limit: `failures` at once, if so many are given."""
+        """Seconds until one more failure is within the limit; `failures`: so many at once, 0: the limit's number."""
         return max(0.0, self.full_at.get(who, now) - now - ((failures or self.failures) - 1) * self.seconds)
 
     def take(self, who: int, now: float, seconds: float = 0.0) -> None:
-        """Count one more failure; `seconds`: what it costs, if not what each does."""
+        """Count one more failure; `seconds`: what this failure costs, 0 for the limit's own price."""
         self.full_at[who] = max(self.full_at.pop(who, now), now) + (seconds or self.seconds)
         if len(self.full_at) > MOST:
-            self.full_at.popitem(last=False)  # whoever failed longest ago
+            self.full_at.popitem(last=False)  # the bucket that failed longest ago
 
 
 class LoginPace:
@@ -47,9 +47,9 @@ class LoginPace:
         self._known: OrderedDict[int, None] = OrderedDict()
 
     def wait(self, peer: str, account: str, now: float) -> float:
-        """Seconds after `now` that this peer has to wait before it may try this account; 0: it may.
+        """Seconds after `now` that this peer has to wait before this peer may try this account; 0: now.
 
-        An empty `peer` is one that nobody knows, such as whoever comes by a proxy: it may be many.
+        An empty `peer` is unknown, as behind a proxy, and may stand for many peers.
         """
         pair = hash((peer, account))
         if pair in self._known:
@@ -67,9 +67,9 @@ class LoginPace:
             self._accounts.take(hash(account), now)
 
     def wait_after_token(self, peer: str, now: float) -> float:
-        """Seconds that this peer, whose token was wrong just now, has to wait; 0: it need not.
+        """Seconds that this peer, whose token was wrong just now, has to wait; 0: not at all.
 
-        Asked afterwards, for no guess finds a token, and a right one is never held up.
+        Asked after a failure: no guess finds a token, and a right token is never held up.
         """
         wait = self._tokens.wait(hash(peer), now)
         self._tokens.take(hash(peer), now)
@@ -83,7 +83,7 @@ class LoginPace:
             self._known.popitem(last=False)
 
     def _is_guessed(self, account: str, now: float) -> bool:
-        """Whether so much was tried on it, from addresses that have never been in, that it is many of them."""
+        """Whether the tries on an account, of peers that never logged in to it, must be of many addresses."""
         return self._accounts.wait(hash(account), now) > 0.0
 
     def is_known(self, peer: str, account: str) -> bool:

@@ -1,7 +1,7 @@
-"""Which series an account sends, counted exactly up to a bound; a new one beyond its limit is told from a known one.
+"""Which series an account sends, counted exactly up to a bound; beyond the bound new series differ from known ones.
 
 A series is what a device or sensor sends, named by its topic. Names cost memory here and in what reads the rows, and
-anybody may make them up. A series that is known is never refused; one that was not seen for a while is forgotten.
+anybody may make them up. A series that is known is never refused; a series that was not seen for a while is forgotten.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,16 +15,16 @@ class _Known(Struct):
     """Hashes of names, of 64 bits: two of 100,000 are the same in one of 3,000,000,000 cases."""
 
     current: set[int]  # seen in this period
-    before: set[int]  # seen in the one before, and not since
+    before: set[int]  # seen in the period before, and not since
     warned: bool = False
 
 
 class SeriesVerdict(Struct, frozen=True):
     """What became of the names of one batch."""
 
-    over: frozenset[int] = frozenset()  # places in the sequence of those that are new and over the limit
+    over: frozenset[int] = frozenset()  # places in the sequence of the names that are new and over the limit
     warn: bool = False  # for the first time in this period the account has more than WARN_AT of its limit
-    untracked: int = 0  # so many may be new or not: they came in, and nothing remembers them
+    untracked: int = 0  # so many names may be new or not: they came in, and nothing remembers them
 
 
 _NONE = SeriesVerdict()
@@ -34,7 +34,7 @@ class Series:
     """The series of all accounts."""
 
     def __init__(self, limit: int, most: int, seconds: float) -> None:
-        """`limit`: of one account. `most`: remembered of all. One that is not seen for `seconds` to twice that goes."""
+        """`limit`: of one account. `most`: of all. A series not seen for `seconds` to twice `seconds` is forgotten."""
         self._limit, self._most, self._seconds = limit, most, seconds
         self._accounts: dict[str, _Known] = {}
         self._count = 0
@@ -46,7 +46,7 @@ class Series:
         return self._count
 
     def top(self, most: int) -> Sequence[tuple[str, int]]:
-        """(account, number of series) of those with most of them, the first first."""
+        """(account, number of series) of the accounts with most series, the largest first."""
         sizes = ((name, len(known.current) + len(known.before)) for name, known in self._accounts.items())
         return sorted(sizes, key=lambda one: (-one[1], one[0]))[:most]
 
@@ -85,7 +85,7 @@ class Series:
         return SeriesVerdict(frozenset(over), warn, untracked)
 
     def _turn(self, now: float) -> None:
-        """A period is over: what was not seen in it is forgotten, and accounts without a series with it."""
+        """A period is over: series not seen in this period are forgotten, and accounts left without a series too."""
         if self._turn_at is None:
             self._turn_at = now + self._seconds
         if now < self._turn_at:

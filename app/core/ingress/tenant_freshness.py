@@ -1,8 +1,8 @@
-"""How fresh each tenant's data is: in, what was stored; out, the age of the newest reading of those that send most.
+"""How fresh each tenant's data is: in, what was stored; out, the newest reading's age, for the tenants that send most.
 
-Anybody may invent tenants, so their number is bounded: those that count for least are forgotten first (HeavyHitters),
-and a new one takes no place of one that was heard of for longer. A reading costs nothing: a sample of each batch is
-looked at, and no more readings a second than LOOKS, which is all of them on a worker that is not busy.
+Anybody may invent tenants, so their number is bounded: the tenants that count for least are forgotten first
+(HeavyHitters), and a new tenant takes no place of a tenant heard of for longer. A reading costs nothing: a sample of
+each batch is looked at, and no more readings a second than LOOKS, which is all readings on a worker that is not busy.
 """
 
 from collections.abc import Sequence
@@ -19,24 +19,24 @@ HALF_LIFE = 600.0  # seconds after which a reading counts for half: that is what
 NEW_SECONDS = 600.0  # so long a tenant is new
 OLD = 20  # half-lives after which nothing is left
 FORGET_SECONDS = 3600.0  # without a reading: then a tenant is gone, and no longer late
-SWEEP_SECONDS = 60.0  # between two looks for those that are gone
+SWEEP_SECONDS = 60.0  # between two looks for tenants that are gone
 OFTEN = 3.0  # readings looked at lately; of a tenant heard of less often nothing can be said
 NAME_MAX = 64  # characters
 OTHER = "other"
 
 
 class _Tenant:
-    """What is known of one; times are by `clock`."""
+    """What is known of one tenant; times are by `clock`."""
 
     __slots__ = ("epoch", "heard", "newest", "since")
 
     def __init__(self, since: float) -> None:
-        self.since = self.heard = since  # when it was heard of first, and last
-        self.epoch, self.newest = -1, -inf  # when its newest reading came in, of those stored in that epoch
+        self.since = self.heard = since  # when the tenant was heard of first, and last
+        self.epoch, self.newest = -1, -inf  # when the newest reading stored in that epoch came in
 
 
 class TenantFreshness:
-    """Of one worker: it knows what it has stored itself, of the partitions it has now.
+    """The tenants of one worker, which knows what it has stored itself, of the partitions it has now.
 
     Times are seconds of a clock that is never set (`clock`), and of the time of day (`now`).
     """
@@ -54,7 +54,7 @@ class TenantFreshness:
     def stored(self, epoch: int, rows: Sequence[Row], sources: Sequence[Record], clock: float, now: float) -> None:
         """Rows of a batch are in the database; `sources` are their records.
 
-        In another epoch the partitions may be other ones: nothing is known any more of who was heard of before.
+        In another epoch the worker may have other partitions: nothing is known any more of the tenants heard of before.
         """
         self._epoch = epoch
         if not (looks := self._may_look(len(rows), clock)):
@@ -63,7 +63,7 @@ class TenantFreshness:
         every = ceil(len(rows) / looks)
         last: dict[str, int] = {}
         counts: dict[str, int] = {}
-        for index in range((len(rows) - 1) % every, len(rows), every):  # the last one is among them
+        for index in range((len(rows) - 1) % every, len(rows), every):  # the last row is among them
             name = rows[index][1][:NAME_MAX]
             last[name] = index
             counts[name] = counts.get(name, 0) + 1
@@ -116,7 +116,7 @@ class TenantFreshness:
         self._halved_at += lives * HALF_LIFE
 
     def _forget(self, clock: float) -> None:
-        """Those that are gone, or count for nothing."""
+        """Forget the tenants that are gone, or count for nothing."""
         if clock - self._forgot_at < SWEEP_SECONDS and len(self._tenants) <= 2 * TENANTS:
             return
         self._forgot_at = clock

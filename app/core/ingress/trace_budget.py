@@ -1,7 +1,7 @@
 """How many messages a second may decide by themselves that they are traced; `now` is an argument.
 
-Whoever sends a message may say that it is sampled, of every message if he likes, and its spans cost several times what
-the message does. So there are so many a second, and one account has at most half of them: the rest is left to others.
+A sender may mark every message as sampled, and the spans of a message cost several times what the message costs. So the
+number of marks honoured a second is bounded, and one account has at most half of them: the rest is left to others.
 """
 
 

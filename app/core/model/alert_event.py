@@ -45,7 +45,7 @@ MASS_RULE_ID = "$mass-offline"
 
 
 class AlertEvent(Struct, frozen=True, gc=False):
-    """One line of an alert's life; the fields and their order are those of the JSON. Times are aware UTC.
+    """One line of an alert's life; the fields and their order are the same as in the JSON. Times are aware UTC.
 
     `repeat` counts the events of an alert that are sent after its first FIRING and before its RESOLVED: 1, 2, ...;
     FIRING and RESOLVED have none. `age_seconds`, of STALE, says how old `value` is. `suppressed` is true or absent: a
@@ -73,9 +73,9 @@ class AlertEvent(Struct, frozen=True, gc=False):
 
 
 def alert_id(user_id: str, device_id: str, rule_id: str, first_seen: int, nth: int = 0, way: str = "") -> str:
-    """The same 32 hex digits for the same episode, whoever computes them; `first_seen` in microseconds since 1970.
+    """The same 32 hex digits for the same episode, in every program; `first_seen` in microseconds since 1970.
 
-    `nth` tells apart the episodes that one rule opens at one instant (readings with equal times): 0 for the first,
+    `nth` distinguishes the episodes that one rule opens at one instant (readings with equal times): 0 for the first,
     and then not part of the hash, nor is an empty `way`. Hashed as a JSON array, so ("a", "bc") and ("ab", "c") differ;
     with a cryptographic hash, so that nobody can choose ids that swallow another's alerts.
     """
@@ -97,7 +97,7 @@ def is_late(event: AlertEvent, now: datetime, late_after: float) -> bool:
     return now - event.event_time > timedelta(seconds=late_after)
 
 
-def as_told(text: bytes, *, late: bool) -> bytes:
+def as_sent(text: bytes, *, late: bool) -> bytes:
     """The event's JSON `text`, with `"delayed": true` when it is sent late."""
     return text.rstrip()[:-1] + b',"delayed":true}' if late else text
 

@@ -1,7 +1,7 @@
 """When a record came in: one bounded time for everybody who asks, whatever a producer has put on the record.
 
 The header `ingest_ms` counts first, for the header survives a replay, which gives a record a new timestamp; so limits,
-snoozes and alerts of a replay are those of the first time. A producer that gives Kafka seconds or microseconds where
+snoozes and alerts of a replay are the same as the first time. A producer that gives Kafka seconds or microseconds where
 milliseconds belong is not believed, nor is a clock that is a day ahead.
 """
 

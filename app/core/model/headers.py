@@ -3,9 +3,9 @@
 Each gateway puts TOPIC, KIND and the time of arrival first, in this order; a trace context is last.
 """
 
-TOPIC = "mqtt_topic"  # header: the MQTT topic, or the one that the message would have come by
+TOPIC = "mqtt_topic"  # header: the MQTT topic, or the topic that the message would have come by
 KIND = "kind"  # header: what the record is about (app.core.model.records.Kind)
-GATEWAY = "gateway"  # header: the way in, where it is not MQTT
+GATEWAY = "gateway"  # header: the way in, other than MQTT
 PACKET_ID = "mqtt_id"  # header: the MQTT packet id under which the bridge received the message
 REDELIVERED = "mqtt_dup"  # header: the MQTT broker has sent the message before
-RETAINED = "retained"  # header: the MQTT broker had kept the message for whoever subscribes; history, not news
+RETAINED = "retained"  # header: the MQTT broker had kept the message for new subscribers; history, not news

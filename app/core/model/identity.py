@@ -12,7 +12,7 @@ IDS_MAX_BYTES = 2048
 
 
 # What MQTT 5 (section 1.5.4) advises against: control characters, and what Unicode says is no character. Brokers end
-# the connection of whoever publishes to a topic with one of these, so its alerts would stop everybody's.
+# the connection of a client that publishes to a topic with such a character: one such alert would stop all alerts.
 _PLANE_ENDS = "".join(chr(plane << 16 | end) for plane in range(17) for end in (0xFFFE, 0xFFFF))
 _not_in_topics = re.compile(f"[\x01-\x1f\x7f-\x9f\ufdd0-\ufdef{_PLANE_ENDS}]").search
 
@@ -41,7 +41,7 @@ def bad_character(text: str) -> str | None:
     return found[0] if found else None
 
 
-_own: dict[tuple[str, str], bytes] = {}  # ids -> key, for those that are plainly good
+_own: dict[tuple[str, str], bytes] = {}  # ids -> key, for ids that are plainly good
 
 
 def is_own(user_id: str, device_id: str, key: bytes | None) -> bool:

@@ -122,7 +122,7 @@ class DevicePresence:
         self.seen = max(self.seen, sensor.seen)
 
     def event(self, status: AlertStatus, now_ms: int) -> AlertEvent:
-        """FIRING or RESOLVED of the device's alert; the id is the same whoever finds the device offline."""
+        """FIRING or RESOLVED of the device's alert; the id is the same whichever worker finds the device offline."""
         user, device = user_of(self.name[0]), self.name[1]
         offline = status is AlertStatus.FIRING
         event = AlertEvent(
@@ -162,7 +162,7 @@ class DevicePresence:
 class _Stored(Struct, array_like=True):
     version: int
     applied: (
-        int  # this and `log` are where a device's state has them: the changelog looks at it (app.core.state.changelog)
+        int  # this and `log` are where a device's state has them: the changelog reads both (app.core.state.changelog)
     )
     online: bool
     alert: bool

@@ -1,7 +1,7 @@
 """What a status message says: a payload in, its word out, and whether the word is a last will as devices really send.
 
 Tasmota has `Offline`, Shelly `false`, ESPurna `0`, Zigbee2MQTT `{"state": "offline"}`, Homie `lost`, others
-`disconnected` or `{"online": false}`. All mean the same: whoever says so is not there.
+`disconnected` or `{"online": false}`. All mean the same: the sender is not there.
 """
 
 import msgspec
@@ -14,7 +14,7 @@ _OFFLINE_WORDS = frozenset(
         "unreachable", "notreachable", "notalive", "notonline", "shutdown", "terminated", "lwt", "lastwill",
     }
 )  # fmt: skip
-_WORDS = ("status", "state", "availability", "connection", "lwt")  # fields with a word; the first one there counts
+_WORDS = ("status", "state", "availability", "connection", "lwt")  # fields with a word; the first field counts
 _FLAGS = ("online", "connected", "available", "alive", "reachable")  # fields that say yes or no
 _APART = str.maketrans("", "", " -_")
 _AROUND = " \t\r\n\"'"

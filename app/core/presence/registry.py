@@ -147,7 +147,7 @@ class PresenceRegistry:
         return presence
 
     def _restore(self, presence: DevicePresence, stored: bytes) -> bool:
-        """Put stored bytes into a presence; whether it is a sensor's. With unreadable bytes it begins at the mark."""
+        """Put stored bytes into a presence, which begins at the mark if they are unreadable; True for a sensor's."""
         try:
             return restore(presence, stored, self.log)
         except PermanentError as error:

@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 class TimingWheel(Generic[T]):
-    """Timers in slots of `tick` seconds. An unwanted timer stays: whoever takes its item out asks the item."""
+    """Timers in slots of `tick` seconds. An unwanted timer stays: the caller that takes out its item asks the item."""
 
     def __init__(self, tick: float) -> None:
         self._tick = tick

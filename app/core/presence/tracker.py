@@ -134,7 +134,7 @@ class PresenceTracker:
         presence.seen, lives = record.offset, not says_offline(word)
         if lives:
             presence.note_ms = (
-                0  # its row bears the time of this message: a claim by whoever comes next has to be as late
+                0  # its row bears the time of this message: a later claim, of any worker, has to be as late
             )
             self.on_record(work, registry, presence, record, at, now)
         elif record.offset > presence.applied and at > presence.history_ms:

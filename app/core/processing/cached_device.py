@@ -31,8 +31,8 @@ class CachedDevice:
         self.partition, self.name, self.key, self.state, self.watch = partition, name, key_of(name), state, watch
         self.rules_version = -1
         self.presence: DevicePresence | None = None  # None: not looked up yet
-        self.over = False  # a device of more than may have a state (device_limit.py)
-        self.kept, self.weight = False, 1  # whether the device counts among those in memory, and as how many
+        self.over = False  # a device beyond the limit of states (device_limit.py)
+        self.kept, self.weight = False, 1  # whether the device counts among the devices in memory, and as how many
         self.moved_in = -1  # the end offset of the batch in which the state changed last
 
     @property

@@ -1,12 +1,12 @@
 """A device whose clock was set back: after some readings in a row its times are believed, so that its rules work again.
 
 A reading older than the newest known says nothing to rules. When a device sends local time, or its clock was corrected,
-all its readings would be such ones for as long as the clock was set back by. So when readings in a row come live, in
+all its readings would be older for as long as the clock was set back by. So when readings in a row come live, in
 order, and about as fast as time passes, their time is taken for the newest. The decision follows from log and state
 alone: a replay is silent.
 
 No setback are: history, which a device sends much faster than it was recorded; a message that a gateway or a broker
-sends again, which came in before the newest or says so; a replay, which comes long after it was sent on; and late
+sends again, which came in before the newest, or says so; a replay, which comes long after it was sent on; and late
 readings among readings that are not late.
 """
 

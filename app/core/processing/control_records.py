@@ -104,7 +104,7 @@ class ControlRecords:
             case Kind.CONFIG:
                 found = config_effect(record, address, at, batch.partition.number, self._schema)
             case _:
-                detail = f"{address.kind} records are not handled by this version; replay them to one that does"
+                detail = f"{address.kind} records are not handled by this version; replay them to a version that does"
                 found = Rejected(record, Reason.UNSUPPORTED_KIND, Stage.ROUTE, detail)
         if isinstance(found, Rejected):
             _refuse(batch, found, address, at)

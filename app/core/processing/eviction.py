@@ -1,4 +1,4 @@
-"""The devices in memory: in, a device that was read; out, room for this device, made by others that leave.
+"""The devices in memory: in, a device that was read; out, room for this device, made by other devices that leave.
 
 A state that is not stored yet is nowhere else: its device stays, also where this keeps more devices than wanted.
 
@@ -26,10 +26,10 @@ T = TypeVar("T", bound=Leaver)
 
 
 class EvictionPool(Generic[T]):
-    """Keeps as many as weigh `most` together, one at least, beside all that are not stored."""
+    """Keeps as many items as weigh `most` together, at least one item, beside all items that are not stored."""
 
     def __init__(self, most: int, weight: Callable[[T], int] = lambda one: 1) -> None:
-        """`weight` is 1 for most; `heavier` has to be called when a weight changes."""
+        """`weight` is 1 for most items; `heavier` has to be called when a weight changes."""
         self._most, self._of, self._weight = most, weight, 0
         self._all: list[T] = []
         self._drawn = 0
@@ -39,7 +39,7 @@ class EvictionPool(Generic[T]):
         return len(self._all)
 
     def add(self, one: T) -> None:
-        """Keep `one` more, which does not leave before the next comes."""
+        """Keep the item `one` too, which does not leave before the next item comes."""
         weight = self._of(one)
         if self._weight + weight > self._most:
             self._leave_but(self._most - weight)
@@ -47,7 +47,7 @@ class EvictionPool(Generic[T]):
         self._weight += weight
 
     def heavier(self, by: int) -> None:
-        """Something that is kept weighs `by` more than before; others leave when more is stored."""
+        """Something that is kept weighs `by` more than before; other items leave when more is stored."""
         self._weight += by
 
     def more_stored(self) -> None:
@@ -61,7 +61,7 @@ class EvictionPool(Generic[T]):
             self._stuck = not self._one_leaves()
 
     def _one_leaves(self) -> bool:
-        """Let the drawn one leave, or the next one that can; whether one could."""
+        """Let the drawn item leave, or the next item that can; returns whether an item left."""
         kept = self._all
         self._drawn = (self._drawn * 1_103_515_245 + 12_345) & 0x7FFFFFFF  # no better chance is needed
         first = (self._drawn >> 8) % len(kept)

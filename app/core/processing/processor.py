@@ -127,7 +127,7 @@ class Processor:
 
     def _begin(self, batch: Batch, now: float) -> BatchContext:
         clock = int(now * 1000)  # ms
-        # What the headers of the last records say: records that came in together, of all partitions, have the same one.
+        # What the last records' headers say: records that came in together, of all partitions, have the same header.
         if len(self._times) > TIMES or clock < self._clock:
             self._times = {}
         self._clock = clock

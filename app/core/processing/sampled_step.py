@@ -37,7 +37,7 @@ class Rules(Protocol):
 
     @property
     def quiet(self) -> Prefilter:
-        """What tells readings that no rule has to look at."""
+        """The cheap test for readings that no rule has to look at."""
 
     @property
     def maintenance(self) -> tuple[Span, ...]:

@@ -18,8 +18,8 @@ from app.core.routing.mqtt_topics import route as route_topic
 
 Headers = Sequence[tuple[str, bytes]]
 
-_WAYS = (PACKET_ID, GATEWAY)  # a gateway puts one of them, or none, behind the first three
-# A trace context comes behind these: a record whose last header is one of them has none.
+_WAYS = (PACKET_ID, GATEWAY)  # a gateway puts one of these headers, or none, behind the first three
+# A trace context comes behind these headers: a record whose last header is one of them has no trace context.
 NO_CONTEXT_BEHIND = frozenset((TOPIC, KIND, INGEST, PACKET_ID, RETAINED, GATEWAY))
 
 
@@ -33,7 +33,7 @@ class Address(Struct, frozen=True, gc=False):
     topic: str = ""  # the MQTT topic; empty for a record that names none
     lenient: bool = False  # iot/*: sequence_id and time may be missing
     owner: str = ""  # the owner of a device of iot/* (app.core.model.namespaces); else empty
-    retained: bool = False  # the MQTT broker had kept the message for whoever subscribes: history, of unknown age
+    retained: bool = False  # the MQTT broker had kept the message for new subscribers: history, of unknown age
 
 
 def address_of(record: Record) -> Address | Rejected:
@@ -111,6 +111,6 @@ def _by_kind(record: Record) -> Address | Fault:
         return Fault(Reason.UNSUPPORTED_KIND, Stage.ROUTE, detail)
     if kind is Kind.UNKNOWN:
         return Fault(Reason.UNKNOWN_TOPIC, Stage.ROUTE, "header kind is unknown and there is no header mqtt_topic")
-    # A key that is not UTF-8 names nobody: what reads this kind says what it misses.
+    # A key that is not UTF-8 names nobody: the reader of this kind says what is missing.
     user_id, _, device_id = (record.key or b"").decode("utf-8", "ignore").partition("/")
     return ids_fault(user_id, device_id) or Address(kind, user_id, device_id)

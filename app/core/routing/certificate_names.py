@@ -1,7 +1,7 @@
 """Names in a client certificate -> whose it is: the common name is the account, a URI of its own form a device of it.
 
 Every gateway reads certificates alike. A name of a host (DNS, IP) stands in many a certificate and says nothing of a
-device, so that the form is one nobody has by accident: `urn:iot-stream:device:<id>`, the id percent-encoded.
+device, so the form is never met by accident: `urn:iot-stream:device:<id>`, the id percent-encoded.
 """
 
 from collections.abc import Iterable, Mapping

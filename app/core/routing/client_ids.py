@@ -1,6 +1,6 @@
 """Configured names -> the client ids and share names that are used at the MQTT broker, which nobody else can guess.
 
-A client id is a session, and whoever connects under this id takes the session over, whatever the account: client ids
+A client id is a session, and a client that connects under this id takes the session over, whatever the account: ids
 are global, over all listeners of a broker, and Mosquitto binds no id to an account. Mosquitto lets anybody have a part
 of a share, too. So client ids and share names end in a digest that only the account's password yields: restarts and
 replicas agree on the digest without a file, two bridges under one configured id still meet, and the digest is of no use
@@ -11,7 +11,7 @@ accounts (EMQX, deploy/emqx/emqx.conf) names may stay as they are.
 from functools import lru_cache
 from hashlib import pbkdf2_hmac
 
-ROUNDS = 100_000  # 50 ms, once: whoever sees an id in the broker's log pays these 50 ms for each password to try
+ROUNDS = 100_000  # 50 ms, once: a reader of the broker's log pays these 50 ms for each password to try on an id
 DIGEST = 16  # bytes, so that no id is met by chance
 
 

@@ -7,7 +7,7 @@ from enum import Enum
 from msgspec import Struct
 
 ALL = "$all"  # in mqtt_acl: every account of a user
-DEVICE = "$device"  # in mqtt_acl: every account that is of one device alone
+DEVICE = "$device"  # in mqtt_acl: every account of one device alone
 NAME_MAX = 200  # bytes; the ids of a device take up to 2048 in a primary key
 
 _UNSAFE = re.compile(r"[/+#\x00-\x1f\x7f-\x9f]")
@@ -92,7 +92,7 @@ def name_fault(name: str) -> str | None:
     if name.startswith("$"):
         return "names with $ are the broker's own"
     if name != name.strip() or ":" in name:
-        return "no blanks around it and no colon, which separates it from its password in files"
+        return "no blanks around the name and no colon, which separates name and password in files"
     return None
 
 
@@ -104,7 +104,7 @@ def rule(username: str, text: str) -> AclRule:
     levels = topic.split("/")
     wild = [level for level in levels[:-1] if level != "+" and set(level) & set("+#")]
     if not topic or wild or "#" in levels[:-1] or (levels[-1] not in ("+", "#") and set(levels[-1]) & set("+#")):
-        raise ValueError(f"{topic!r} is no topic filter: + stands for a whole level, # for the last ones")
+        raise ValueError(f"{topic!r} is no topic filter: + stands for a whole level, # for the last levels")
     if re.search(r"[\x00-\x1f\x7f]", topic):
         raise ValueError(f"{topic!r}: a topic holds no control characters")
     return AclRule(username, "allow", AclAction(action), topic, 10)

@@ -1,6 +1,6 @@
 """MQTT topic -> Route: what a message is about, whose it is, and the Kafka key that keeps its order.
 
-The rules are those of vector.toml, so that either bridge may run. A level cannot hold "/", so a key is unambiguous.
+The rules are as in vector.toml, so that either bridge may run. A level cannot hold "/", so a key is unambiguous.
 """
 
 from functools import lru_cache

@@ -20,7 +20,7 @@ class PublishRules:
     """The rules of one account, its own and everybody's; two are equal when they are the same object."""
 
     def __init__(self, rules: Iterable[AclRule], superuser: bool = False) -> None:
-        """`rules` by priority, the first first; those that are not about publishing are passed over."""
+        """`rules` by priority, the first first; rules that are not about publishing are passed over."""
         self._rules = tuple(
             (rule.permission == "allow", tuple(rule.topic.split("/")), rule.client_id)
             for rule in rules
@@ -79,7 +79,7 @@ def _matches(pattern: Sequence[str], levels: Sequence[str], username: str, devic
 
 
 def _may_meet(pattern: Sequence[str], levels: Sequence[str]) -> bool:
-    """Whether a filter could match what a template stands for; in doubt it could."""
+    """Whether a filter could match what a template stands for; True in doubt."""
     for one, other in zip(pattern, levels, strict=False):
         if one == "#":
             return True

@@ -1,9 +1,9 @@
-"""Bearer tokens: what one looks like, and what of it is kept. 256 bits that nobody guesses, so a plain hash will do."""
+"""Bearer tokens: how a token looks, and what of the token is kept. Nobody guesses 256 bits: a plain hash will do."""
 
 import hashlib
 import re
 
-PREFIX = "iots_"  # by which whoever looks for secrets in files finds one
+PREFIX = "iots_"  # a search for secrets in files finds a token by this prefix
 SECRET_BYTES = 32  # as base64url: 43 characters
 
 _FORM = re.compile(rf"{PREFIX}[A-Za-z0-9_-]{{43}}").fullmatch

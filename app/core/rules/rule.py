@@ -21,7 +21,7 @@ class Escalation(Struct, frozen=True, gc=False):
 
 
 class Flap(Struct, frozen=True, gc=False):
-    """How often a rule may fire within a time; fires it more often, its alert ends only after as long a quiet time."""
+    """How often a rule may fire within a time; the alert of a rule beyond that ends only after as long a quiet time."""
 
     times: int
     within: int  # microseconds

@@ -35,7 +35,7 @@ class ColumnType(Struct, frozen=True):
     python: type
     typed: Any  # the type as which msgspec reads a value; None: the column is read with more care (fields.py)
     judged: Judged
-    wanted: str  # what would be right, in words for whoever sent something else
+    wanted: str  # what would be right, in words for the sender of something else
     bits: int = 0
 
     @property

@@ -32,5 +32,5 @@ class ClockBack(Struct, array_like=True):
 
     @property
     def salt(self) -> int:
-        """A number that tells episodes of now from episodes of the same times before the setback."""
+        """A number that distinguishes episodes of now from episodes of the same times before the setback."""
         return (self.offset + 1) * 100_000  # more than a rule opens at one instant

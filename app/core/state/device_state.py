@@ -169,7 +169,9 @@ def decode(data: bytes) -> DeviceState:
     try:
         version = _version_of(data).version
         if version != VERSION:
-            raise PermanentError(f"device state has version {version}, this program reads {VERSION}: run a newer one")
+            raise PermanentError(
+                f"device state has version {version}, this program reads {VERSION}: run a newer program"
+            )
         encoded = _decode(data)
         offset, time = encoded.applied_offset, encoded.latest_time
         latest = NEVER if time is None else moment(time)

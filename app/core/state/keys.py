@@ -3,7 +3,7 @@
 MARK_KEY = b"\0applied"  # no device has this key: ids hold no NUL
 
 
-OFFSET_DIGITS = 20  # one more than an offset may have
+OFFSET_DIGITS = 20  # one digit more than an offset may have
 
 
 def mark_of(stored: bytes | None) -> int:

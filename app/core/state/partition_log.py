@@ -44,7 +44,7 @@ class PresentLog(Struct, frozen=True):
 
 
 class Verdict(Enum):
-    """Whether the log is the one that the states are of."""
+    """Whether the states belong to this log."""
 
     SAME = "same"
     OTHER = "the topic was made anew, or another cluster took over"
@@ -74,7 +74,7 @@ def look_closer(before: NotedLog, now: PresentLog) -> bool:
     """Whether the record at the noted offset has to say if the log is still the same, and Kafka holds this record.
 
     A log that has had another election may have lost its end and grown again. Where a broker names no log, this record
-    is all that can tell.
+    is all that shows which log it is.
     """
     unsure = NAMELESS in (before.identity, now.identity) or before.election != now.election
     return unsure and before.timestamp >= 0 and now.start <= before.offset < now.end
@@ -83,8 +83,8 @@ def look_closer(before: NotedLog, now: PresentLog) -> bool:
 def judge(before: NotedLog, now: PresentLog) -> tuple[PartitionLog, Verdict]:
     """The log that is there now, and why it is another log, if it is; `look_closer` says what to look up before.
 
-    A note `before` with an empty identity, of a worker that did not know any, belongs to the log that is there, unless
-    this log ends too early.
+    A note `before` with an empty identity, of a worker that did not know any identity, belongs to the log that is
+    there, unless this log ends too early.
     """
     named = before.identity not in ("", NAMELESS) and now.identity not in ("", NAMELESS)
     verdict = Verdict.SAME

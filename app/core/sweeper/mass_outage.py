@@ -56,10 +56,10 @@ class MassOutageGuard:
         """A `share` of all watched devices, silent within WINDOW, is too many (1: never); a hold `lasts` so long."""
         self._share, self._lasts = share, lasts
         self._recent: dict[str, _Recent] = {}
-        self._waited = False  # at the look before
+        self._asked: frozenset[DevicePresence] = frozenset()  # devices in `later` at the look before
         self.later: list[
             DevicePresence
-        ] = []  # to be asked about at the next look: many at once may be the first of too many
+        ] = []  # to be asked about at the next look: a device may be the first of too many
         self.holds: dict[str, Hold] = {}  # by user, or ALL alone
         self.let_go: set[DevicePresence] = (
             set()
@@ -81,7 +81,7 @@ class MassOutageGuard:
         """Which of the silent devices may be reported at `now` (seconds since 1970). To be called at every look, with
         the devices in `later` again.
         """
-        self._waited, self.later = bool(self.later), []
+        self._asked, self.later = frozenset(self.later), []
         if self._share >= 1:
             return list(fallen)
         free = [presence for presence in fallen if presence in self.let_go]
@@ -135,21 +135,21 @@ class MassOutageGuard:
     def _few(
         self, name: str, fallen: list[DevicePresence], weigh: Weigh, too_many: float, now: float
     ) -> list[DevicePresence]:
-        """The devices that pass where there may be too many: then only devices count whose silence is certain."""
-        if weigh(fallen) - weigh(()) < too_many / 4 and weigh(fallen) < too_many:
-            return fallen
+        """The devices that pass where there may be too many. Each waits for a second look, as those that fall silent
+        with it may be due a moment later; where there are many, only devices count whose silence is certain.
+        """
         certain = [
             presence for presence in fallen if presence.seen_at + presence.limits.after <= presence.registry.even_at
         ]
         if weigh(certain) >= too_many:
             self.holds[name] = Hold(fallen, now)
             return []
-        if self._waited and weigh(fallen) < too_many:
-            kept = dict.fromkeys(certain)
-            self.later += [presence for presence in fallen if presence not in kept]
-            return certain
-        self.later += fallen
-        return []
+        passing: frozenset[DevicePresence] = frozenset()
+        if weigh(fallen) < too_many:
+            few = weigh(fallen) - weigh(()) < too_many / 4
+            passing = self._asked.intersection(fallen if few else certain)
+        self.later += [presence for presence in fallen if presence not in passing]
+        return [presence for presence in fallen if presence in passing]
 
     def _nobody_is_heard(self, roll: OnlineCount) -> bool:
         """Whether every user is in trouble, and unless there is only one user, with nearly all devices."""

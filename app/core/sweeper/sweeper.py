@@ -21,12 +21,12 @@ from app.core.sweeper.watermark import LogPosition, Watermark
 
 RETRY = 10.0  # seconds after which a claim without effect is sent again
 SETTLE = 10.0  # seconds after a grace in which the devices that are still silent will have been found
-USER_WAIT = 5.0  # seconds until a user is notified: by then it is known whether all others are silent too
+USER_WAIT = 5.0  # seconds until a user is notified: by then the sweeper knows whether all others are silent too
 CLOCKS_DIFFER = 1.0  # seconds; the wall clock was set, or the process stood still
 
 
 class SweeperConfig(Struct, frozen=True):
-    """How careful the sweeper is; the defaults are those of the settings. Times are seconds."""
+    """How careful the sweeper is; the defaults are the same as in the settings. Times are seconds."""
 
     poll: float = 1.0
     grace: float = 15.0  # nobody is claimed silent for so long after a partition was taken over or was behind

@@ -10,7 +10,7 @@ class LogPosition(NamedTuple):
     epoch: int  # of the assignment
     start: int  # where reading began
     end: int | None  # offset after the last record; None: not reported yet
-    told_at: float | None  # when Kafka reported `end`, seconds since 1970
+    reported_at: float | None  # when Kafka reported `end`, seconds since 1970
 
 
 class Watermark:
@@ -20,9 +20,9 @@ class Watermark:
         self.at = now  # seconds since 1970
         self._ends: deque[tuple[float, int]] = deque()
 
-    def look(self, tide: LogPosition, processed: int) -> None:
+    def look(self, position: LogPosition, processed: int) -> None:
         """Look again; `processed` is the offset up to which everything is processed."""
-        if tide.end is not None and tide.told_at is not None:
-            self._ends.append((tide.told_at, tide.end))
+        if position.end is not None and position.reported_at is not None:
+            self._ends.append((position.reported_at, position.end))
         while self._ends and self._ends[0][1] <= processed:
             self.at = max(self.at, self._ends.popleft()[0])

@@ -1,1 +1,1 @@
-"""The configuration of a user: rules, maintenance, sampling; the last known good one."""
+"""The configuration of a user: rules, maintenance, sampling; the last known good configuration."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Generic, Protocol, TypeVar
 
 # A kilobyte takes up to 50 us to check and compile, including its changes for the user's devices: at this rate a user
-# takes 1 % of a worker, and whoever has 20 kB of rules may change them four times a second.
+# takes 1 % of a worker, and a user with 20 kB of rules may change them four times a second.
 SECONDS_OF_A_KILOBYTE = 0.0125
 FREE = 4096  # bytes that are not paid for: most users have less, and are never late
 BATCH = 1 << 16  # bytes to be compiled at one go, some 3 ms

@@ -1,4 +1,4 @@
-"""Which configuration of a user is in effect: the present one, or the last good one while that is refused."""
+"""Which configuration of a user is in effect: the present one, or while that is refused the last good one."""
 
 from collections.abc import Sequence
 from datetime import datetime

@@ -15,8 +15,8 @@ from app.core.sampling.policy import Sampling
 from app.core.schema.schema import Schema
 from app.core.user_config.document import STORED_BYTES_MAX, Config, parse_config
 
-# DeviceRules kept of one user whose devices do not have the same. Whoever invents names for globs can ask for a new one
-# each time, and each takes some kilobytes; a forgotten one lives on with its devices, whose number is bounded.
+# DeviceRules kept of one user whose devices have different rules. A user who invents names for globs can ask for new
+# DeviceRules each time, each of some kilobytes; forgotten DeviceRules live on with their devices, which are bounded.
 WATCHES_MAX = 1_000
 
 
@@ -33,7 +33,7 @@ class DeviceRules(Struct, frozen=True, gc=False):
 class RuleBook:
     """Every user's rules, compiled for readings of one schema.
 
-    `version` changes whenever any user's rules do: whoever keeps compiled rules asks again.
+    `version` changes whenever any user's rules do: a caller that keeps compiled rules asks again.
     """
 
     def __init__(self, schema: Schema) -> None:
@@ -48,7 +48,7 @@ class RuleBook:
         self._versions: dict[str, int] = {}  # by user: the version that changed what the user has
 
     def apply(self, changes: Iterable[tuple[str, str | None]]) -> list[InvalidRules]:
-        """Take (user_id, configuration as JSON; None: none any more). A refused one leaves what the user had.
+        """Take (user_id, configuration as JSON; None: removed). A refused configuration leaves what the user had.
 
         Returns a refusal for each configuration that cannot be compiled.
         """

@@ -62,7 +62,7 @@ def shown(metadata: Metadata, certificate: AuthContext) -> Shown:
     """The credentials of a call, by its metadata, and its certificate as gRPC's auth context has it. Never raises."""
     given = dict.fromkeys(value for name, value in metadata if name == "authorization")
     if len(given) > 1:
-        return NoCredentials("the metadata `authorization` is there twice, and says two things")
+        return NoCredentials("the metadata `authorization` is there twice, with two values")
     if given:
         return _authorization(next(iter(given)))
     common_name = _text(certificate.get("x509_common_name", ()))

@@ -14,7 +14,7 @@ class HealthAnswer:
     """How one process does."""
 
     def __init__(self, intake: Intake, mqtt: MqttReach | None) -> None:
-        """`mqtt` None: this process is not told of a broker, and says nothing of one."""
+        """`mqtt` None: this process knows no broker, and its answer names none."""
         self._intake, self._mqtt = intake, mqtt
         self._began = time.monotonic()
 

@@ -1,4 +1,4 @@
-"""What gRPC's core is told of limits: in, the settings; out, the arguments of its server."""
+"""Limits of gRPC's core: in, the settings; out, the arguments of its server."""
 
 from app.settings import Settings
 
@@ -9,7 +9,7 @@ WINDOW_BYTES = 256 << 10
 ENDING = 10  # calls of a connection that are being taken down, for each that it may have; bounds opening and resetting
 PING_SECONDS = 60  # whoever is silent is asked, and has ANSWER_SECONDS: half-open connections end
 ANSWER_SECONDS = 20
-PINGS_APART_SECONDS = 10  # clients that ping more often are told to go after PING_STRIKES
+PINGS_APART_SECONDS = 10  # clients that ping more often are disconnected after PING_STRIKES
 PING_STRIKES = 2
 GRACE_SECONDS = 30  # of calls on a connection that has become too old
 

@@ -20,13 +20,13 @@ RETRY_SECONDS = 1.0
 FULL = CallRefusal(
     grpc.StatusCode.UNAVAILABLE,
     "full",
-    "as much is taken as may be before Kafka acknowledges it: Kafka is away, or behind",
+    "the gateway is full of records that Kafka has not acknowledged: Kafka is away, or behind",
     RETRY_SECONDS,
 )
 AHEAD = CallRefusal(
     grpc.StatusCode.RESOURCE_EXHAUSTED,
     Reason.RATE_LIMITED,
-    "Kafka has not acknowledged more of this account than one may have waiting: wait for answers",
+    "this account has as many bytes waiting for Kafka's ack as an account may have: wait for answers",
     RETRY_SECONDS,
 )
 
@@ -92,7 +92,7 @@ class Pushing:
             detail = f"the message has not come within {self._waits.message:g} s"
             return CallRefusal(grpc.StatusCode.DEADLINE_EXCEEDED, "slow", detail)
         if data is None:  # also of a message that is too large, whose status gRPC has sent
-            return CallRefusal(grpc.StatusCode.INVALID_ARGUMENT, "malformed", "the call has no message that is whole")
+            return CallRefusal(grpc.StatusCode.INVALID_ARGUMENT, "malformed", "the call brought no whole message")
         return data
 
     async def _done(self, written: "asyncio.Future[Refused]") -> Refused | CallRefusal:
@@ -103,7 +103,9 @@ class Pushing:
         except TransientError:
             return STOPS
         except TimeoutError:
-            detail = f"Kafka has not acknowledged it within {self._waits.ack:g} s: send it again, repeats are harmless"
+            detail = (
+                f"Kafka has not acknowledged the batch within {self._waits.ack:g} s: send again, repeats are harmless"
+            )
             return CallRefusal(grpc.StatusCode.UNAVAILABLE, "kafka", detail, RETRY_SECONDS)
 
 

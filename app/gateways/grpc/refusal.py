@@ -23,7 +23,7 @@ _RETRY_INFO = "type.googleapis.com/google.rpc.RetryInfo"
 
 
 class CallRefusal(NamedTuple):
-    """What the caller is told with the status of a call."""
+    """What the caller gets with the status of a call."""
 
     code: grpc.StatusCode
     reason: str  # of a closed set; the label of a metric

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from app.errors import PermanentError, SettingsError
 
-MODE = 0o660  # whoever may speak to it is in its group
+MODE = 0o660  # accounts that may use the socket are in its group
 LONGEST = 107  # bytes of a path that a socket address holds
 CURE = "stop it, or set IOT_GRPC_SOCKET to another path"
 
@@ -124,7 +124,7 @@ class SocketFile:
         except OSError as error:
             raise PermanentError(f"{self.path} cannot be looked at ({_brief(error)}): set IOT_GRPC_SOCKET") from None
         if not stat.S_ISSOCK(found.st_mode):
-            raise PermanentError(f"{self.path} is there and no socket: remove it, or set IOT_GRPC_SOCKET")
+            raise PermanentError(f"{self.path} exists and is no socket: remove the file, or set IOT_GRPC_SOCKET")
         if _somebody_listens(self.path):
             raise PermanentError(f"another program listens on {self.path}, without our lock: {CURE}")
         try:

@@ -90,7 +90,7 @@ class BatchStream:
     async def _read(self, account: Account, caller: Caller) -> CallRefusal | None:
         """Steps 1 and 2, until the sender is done (None).
 
-        A read that was begun is never given up but with the stream: gRPC would lose the batch that it brings.
+        A read that was begun ends only with the stream: gRPC would lose the batch that the read brings.
         """
         trusted_until = self._began + self._limits.trusted
         while True:

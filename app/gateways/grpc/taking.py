@@ -1,4 +1,4 @@
-"""The bytes of a batch -> its records on their way to Kafka, and what is owed for them; or why it is refused whole."""
+"""The bytes of a batch -> its records on their way to Kafka, and what is owed for them; or why all of it is refused."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -65,6 +65,7 @@ class Taking:
         places: Sequence[int] = range(len(items))
         if rejected:
             places = [index for index in places if index not in rejected]
+        # What is left holds no Rejection, which mypy cannot see.
         records: list[IngestRecord] = [items[index] for index in places] if rejected else items  # type: ignore[misc,assignment]
         written = self._intake.submit(records, self._dead(account, form, data, arrival, rejected), account.user_id)
         retry_after = max((limited.retry_after for limited in over.values()), default=0.0)

@@ -1,6 +1,6 @@
 """Requests that await Kafka's ack: in, the future of a submission; out, what became of it, or nothing in time.
 
-No request waits for ever, and none costs a timer: who has waited too long is found by the one look a second.
+No request waits for ever, and no request costs a timer: one look a second finds the requests that waited too long.
 """
 
 import asyncio
@@ -53,7 +53,7 @@ class Acks:
             self._waiting.pop(future, None)
 
     def sweep(self) -> None:
-        """Give up waiting where it took too long; to be called about once a second."""
+        """End the waiting that took too long; to be called about once a second."""
         now = self._loop.time()
         if self._intake.answered:  # not `available`: a Kafka that stands still is so for a minute
             self._away_since = None
@@ -69,4 +69,4 @@ class Acks:
                 break
             late.append(future)
         for future in late:
-            future.cancel()  # it is of this request alone
+            future.cancel()  # the future is of this request alone

@@ -43,7 +43,7 @@ class IncomingBody:
         Never raises but for a cancelled task.
         """
         payload = self._request.content
-        if payload.is_eof() and payload.exception() is None:  # it came with the head, as a small one does
+        if payload.is_eof() and payload.exception() is None:  # the body came with the head, as a small body does
             sent = payload.read_nowait(-1)
             if len(sent) > most:
                 return _too_large(most)
@@ -82,7 +82,7 @@ class IncomingBody:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _inflated(self, sent: bytes, most: int) -> bytes | Problem:
-        """`fault` has seen that its coding is known."""
+        """The coding is known: `fault` was asked."""
         coding = self._request.headers.get(hdrs.CONTENT_ENCODING)
         if coding is None or (inflate := CODINGS.get(coding.strip().lower())) is None:
             return sent
@@ -111,7 +111,7 @@ def _too_large(most: int) -> Problem:
 BUSY = Problem(
     HTTPStatus.SERVICE_UNAVAILABLE,
     "busy",
-    "as much as this gateway holds, in all or of one account, waits for Kafka: send it again later",
+    "bodies that wait for Kafka fill the room of the gateway, or of this account: send the request again later",
     RETRY_SECONDS,
 )
 _SLOW = Problem(HTTPStatus.REQUEST_TIMEOUT, "slow_body", "the body of the request took too long")

@@ -21,7 +21,7 @@ from app.runtime.interrupt import set_within
 
 log = structlog.get_logger()
 
-# nginx and Apache take 8 kB a line; the two numbers differ so that an error tells which it was.
+# nginx and Apache take 8 kB a line; the two numbers differ so that an error shows which of them sent it.
 TARGET_BYTES, FIELD_BYTES = 8190, 8192
 FIELDS = 64  # a browser sends 15, a proxy adds 5
 HEAD_BYTES = 64 << 10  # of one head that is not there whole: what a connection may make this process keep
@@ -43,7 +43,7 @@ class HttpServer(web.Server):
     """Makes connections, ends those that take too long, and all of them at last."""
 
     def __init__(self, handler: Handler, bounds: ConnectionBounds, refused: Callable[[str], None]) -> None:
-        """`refused` hears the reason of what was no request, or never became one."""
+        """`refused` is called with the reason of bytes that were no request, or never became a request."""
         super().__init__(self._handle)
         self.bounds, self.refused, self._handler = bounds, refused, handler
         self._under_way = 0
@@ -175,7 +175,7 @@ class HttpConnection(web.RequestHandler):
             self.transport.abort()
 
     def _end(self, problem: Problem | None) -> None:
-        """Say why, where anything was said, and close."""
+        """Answer with the reason, if the client sent anything, and close."""
         if problem is not None:
             self._refused(problem.reason)
             if self.transport is not None:
@@ -217,7 +217,7 @@ def _malformed(error: HttpProcessingError) -> Problem:
     if error.message.startswith("Too many headers"):
         return _TOO_LARGE
     first = error.message.partition("\n")[0].rstrip(":")
-    return Problem(HTTPStatus.BAD_REQUEST, "bad_request", f"this is no request of HTTP/1.1: {first[:100]}")
+    return Problem(HTTPStatus.BAD_REQUEST, "bad_request", f"the bytes are no request of HTTP/1.1: {first[:100]}")
 
 
 _TOO_LARGE = Problem(
@@ -228,5 +228,5 @@ _TOO_LARGE = Problem(
 _SLOW_HEAD = Problem(HTTPStatus.REQUEST_TIMEOUT, "slow_head", "the head of the request took too long")
 _GONE = Problem(HTTPStatus.BAD_REQUEST, "gone", "the client went away")
 _BUG = Problem(
-    HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", "the gateway failed at this request; its log says why"
+    HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", "the gateway failed at this request; the gateway's log says why"
 )

@@ -10,7 +10,7 @@ from app.ports import Account
 
 
 class Endpoints:
-    """The endpoints of JSON of one gateway. None raises but for a cancelled task: what is wrong is an answer."""
+    """The endpoints of JSON of one gateway. No endpoint raises but for a cancelled task: what is wrong is an answer."""
 
     def __init__(self, writes: Writes, decoders: EventDecoders) -> None:
         self._writes, self._decoders = writes, decoders

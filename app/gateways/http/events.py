@@ -9,7 +9,7 @@ The payload of a record is an object as it was sent, byte for byte.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from http import HTTPStatus
 from typing import NamedTuple
 
@@ -123,7 +123,7 @@ class EventDecoders:
         return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, TOO_MANY_ITEMS, detail)
 
 
-CURL = "application/x-www-form-urlencoded"  # what `curl -d` says of any body, if nobody tells it what to say
+CURL = "application/x-www-form-urlencoded"  # what `curl -d` sends with any body unless -H names another
 NDJSON = (
     "application/x-ndjson",
     "application/ndjson",
@@ -134,6 +134,7 @@ NDJSON = (
 PROTOBUF = ("application/x-protobuf", "application/protobuf", "application/vnd.google.protobuf")
 
 
+@lru_cache(64)
 def media_type(content_type: str | None) -> str:
     """The media type of a Content-Type, without its parameters, in small letters; "" where there is none."""
     return content_type.partition(";")[0].strip().lower() if content_type else ""

@@ -1,6 +1,7 @@
 """Who sends a request: its Authorization, the parameters of InfluxDB's clients, or the certificate of its connection.
 
-The first that is there counts, and has to be right: nobody is let in by a second one when the first is wrong.
+The first credential that is there counts, and has to be right: a second credential lets nobody in when the first is
+wrong.
 """
 
 import asyncio
@@ -24,7 +25,7 @@ from app.ports import Account, Accounts, Refusal
 # A connection that sends the same credentials again is not asked for them again for so long: an account that is locked
 # out stays so much longer than the cache of accounts has it (IOT_AUTH_CACHE_SECONDS).
 KNOWN_SECONDS = 5.0
-SLOWED_SECONDS = 30.0  # to try again after too many failures
+SLOWED_SECONDS = 30.0  # until the next try, after too many failures
 FORWARDED = "X-Forwarded-For"
 DEVICE_HEADER = "X-Device-Id"  # of a certificate that names no device itself
 _CHALLENGE = ((hdrs.WWW_AUTHENTICATE, 'Bearer realm="iot-stream", Basic realm="iot-stream", charset="UTF-8"'),)
@@ -86,8 +87,8 @@ class Identity:
 
 
 def credentials(header: str, influx: bool) -> Credentials | None:
-    """The user and password, or "" and the token, that an Authorization header says; None: nothing that is understood.
-    `influx`: the scheme Token is, too. Never raises.
+    """The user and password, or "" and the token, that an Authorization header says; None: nothing that the gateway
+    knows. `influx`: the scheme Token is, too. Never raises.
     """
     scheme, _, rest = header.strip().partition(" ")
     scheme, rest = scheme.lower(), rest.strip()
@@ -119,7 +120,7 @@ def peer_of(request: web.BaseRequest) -> str:
 
 
 def forwarded_peer_of(request: web.BaseRequest) -> str:
-    """The address that the proxy in front saw, which is the last of X-Forwarded-For; "" where it says none."""
+    """The address that the proxy in front saw, which is the last of X-Forwarded-For; "" where the header names none."""
     last = ",".join(request.headers.getall(FORWARDED, ())).rpartition(",")[2].strip()
     try:
         return str(ipaddress.ip_address(last))
@@ -156,7 +157,7 @@ _REFUSED = {
 _UNREADABLE = Problem(
     HTTPStatus.UNAUTHORIZED,
     Refusal.BAD_CREDENTIALS.value,
-    "the Authorization header is none that is understood: Bearer TOKEN, or Basic with user and password",
+    "the Authorization header has no scheme that the gateway knows: Bearer TOKEN, or Basic with user and password",
     headers=_CHALLENGE,
 )
 _ENDED = Problem(
@@ -164,5 +165,5 @@ _ENDED = Problem(
 )
 # A web page that somebody looks at on this machine could write in the name of the anonymous account otherwise.
 _FROM_A_PAGE = Problem(
-    HTTPStatus.FORBIDDEN, "from_a_page", "a request of a web page (it has an Origin) needs credentials"
+    HTTPStatus.FORBIDDEN, "from_a_page", "a request of a web page (with an Origin) needs credentials"
 )

@@ -91,8 +91,8 @@ class InfluxWrites:
         return ReadyAnswer(_WRITTEN)
 
     async def query(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer GET and POST /query: clients that make their database first are told that it is there; all else is
-        refused.
+        """Answer GET and POST /query: clients that create their database first are answered that it exists; all else
+        is refused.
         """
         connection = request.protocol
         assert isinstance(connection, HttpConnection)

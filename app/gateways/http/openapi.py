@@ -23,8 +23,8 @@ _ID = Annotated[
 ]
 _AWARE = Annotated[datetime, Meta(tz=True)]
 
-_ABOUT = """Telemetry in, as over MQTT. A 2xx says that Kafka has every item it calls accepted; after anything else \
-send the request again, or mend it: what is stored twice is one row.
+_ABOUT = """Telemetry in, as over MQTT. A 2xx says that Kafka has every item that the answer calls accepted; after any \
+other answer send the request again, or mend the request: a repeated reading is one row.
 
 Bodies may be compressed: `Content-Encoding: gzip` or `zstd`. A `traceparent` is carried on. Where waiting helps \
 (429, 503), `Retry-After` says how long."""
@@ -33,10 +33,10 @@ _WRITES: Mapping[HTTPStatus, str] = {
     HTTPStatus.UNAUTHORIZED: "There are no credentials, or wrong ones.",
     HTTPStatus.FORBIDDEN: "The account may not send this.",
     HTTPStatus.REQUEST_TIMEOUT: "The body took too long.",
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body, or what it inflates to, is too large, or has too many items.",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body, as sent or inflated, is too large, or has too many items.",
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The content type, or the encoding, is not taken.",
     HTTPStatus.TOO_MANY_REQUESTS: "The account or the device is over a limit.",
-    HTTPStatus.SERVICE_UNAVAILABLE: "Kafka is away, or there is no room: send it again.",
+    HTTPStatus.SERVICE_UNAVAILABLE: "Kafka is away, or there is no room: send the request again.",
 }
 _EXAMPLE = {"sequence_id": 1, "timestamp": "2026-11-21T02:00:00Z", "temperature": 21.5}
 
@@ -152,7 +152,7 @@ def _pages() -> Json:
         "content": {"text/plain": {"schema": {"type": "string"}}},
     }
     any_json: Json = {"description": "JSON.", "content": {JSON: {"schema": {"type": "object"}}}}
-    local_only = {"403": _problem("It is for the gateway's own machine.")}
+    local_only = {"403": _problem("The page is for the gateway's own machine.")}
     checks, not_ready = _json("It is well.", "Checks"), {"503": _json("It is not.", "Checks")}
     pages = {
         "/live": ("live", "Whether the process runs", {"200": checks, **not_ready}),
@@ -160,7 +160,7 @@ def _pages() -> Json:
         "/health": ("health", "How it does", {"200": any_json, **local_only}),
         "/metrics": ("metrics", "Metrics of this process", {"200": text, **local_only}),
         "/openapi.json": ("openapi", "This document", {"200": any_json}),
-        "/ping": ("ping", "Whether somebody is there, for clients of InfluxDB", {"204": {"description": "Yes."}}),
+        "/ping": ("ping", "Whether the gateway is there, for clients of InfluxDB", {"204": {"description": "Yes."}}),
     }
     return {
         path: {"get": {"operationId": name, "summary": summary, "security": [], "responses": responses}}
@@ -195,10 +195,6 @@ def _of(name: str, example: Json) -> Json:
 
 def _json(description: str, name: str) -> Json:
     return {"description": description, "content": {JSON: {"schema": _ref(name)}}}
-
-
-def _any(description: str, content_type: str, kind: str) -> Json:
-    return {"description": description, "content": {content_type: {"schema": {"type": kind}}}}
 
 
 def _problem(description: str) -> Json:

@@ -20,7 +20,7 @@ from app.runtime.version import VERSION
 
 _encode = msgspec.json.Encoder().encode
 _ELSEWHERE = Problem(
-    HTTPStatus.FORBIDDEN, "not_from_here", "this page is for the gateway's own machine: ask its metrics port"
+    HTTPStatus.FORBIDDEN, "not_from_here", "this page is for the gateway's own machine: ask the gateway's metrics port"
 )
 
 
@@ -44,8 +44,8 @@ class Pages:
         return _checked(self._checks())
 
     async def health(self, request: web.BaseRequest) -> web.Response:
-        """Answer how it does, in the form of every program's page (docs/operations.md); 403 to others than this
-        machine.
+        """Answer how the gateway does, in the form of every program's page (docs/operations.md); 403 to others than
+        this machine.
         """
         if not is_loopback(self._peer(request)):
             return NATIVE.refused(_ELSEWHERE)

@@ -16,7 +16,7 @@ from app.core.model.records import Reason
 from app.gateways.http.ready_answer import SERVER, AnswerHead, ReadyAnswer
 
 JSON, PROBLEM_JSON = "application/json", "application/problem+json"
-RETRY_SECONDS = 5.0  # where nobody knows how long it takes: Kafka or the accounts are away, or there is no room
+RETRY_SECONDS = 5.0  # where nobody knows how long the cause lasts: Kafka or the accounts are away, or there is no room
 
 
 class Problem(Struct, frozen=True):
@@ -30,7 +30,7 @@ class Problem(Struct, frozen=True):
 
 
 class RejectedItem(Struct):
-    """An item that was not taken, and would not be if it came again: it is its sender's to mend."""
+    """An item that was not taken, and would not be taken if it came again: the sender has to mend the item."""
 
     index: int
     reason: str
@@ -57,7 +57,7 @@ class ProblemAnswer(Struct, kw_only=True):
 
 
 class Dialect(Protocol):
-    """How a client wants to hear it."""
+    """The form in which a client understands answers."""
 
     def accepted(self, count: int, rejected: Sequence[RejectedItem], retry_after: float | None) -> web.StreamResponse:
         """The answer for items of which `count`, at least one, were accepted, or none was sent; `retry_after`: seconds
@@ -116,7 +116,7 @@ def problem_json(problem: Problem, rejected: Sequence[RejectedItem] = ()) -> byt
 
 
 def whole(problem: Problem) -> bytes:
-    """The bytes of an answer that ends its connection, for whoever has not sent a request that could be answered."""
+    """The bytes of an answer that ends its connection, for a client that has sent no request that could be answered."""
     body = problem_json(problem)
     lines = [
         f"HTTP/1.1 {problem.status.value} {problem.status.phrase}",

@@ -31,7 +31,8 @@ from app.settings import Settings
 
 SWEEP_SECONDS = 1.0
 READ_SECONDS = 30.0  # for a client to take its answer
-# Of the time to stop: after the first, who awaits Kafka is told to send it again; the rest is for those answers.
+# Part of the time to stop after which senders that still await Kafka are answered to send again; the rest is for these
+# answers.
 ACKS_SHARE = 0.7
 HANDSHAKES = ("bad_certificate", "bad_handshake")
 

@@ -9,7 +9,7 @@
     7 Kafka's ack of all of them                     (acks)          503
     8 the answer
 
-What comes first costs least, so that who may not send costs nobody else much.
+The first steps cost least, so that a client that may not send costs the others little.
 """
 
 import time
@@ -76,7 +76,7 @@ class Writes:
         """`seats`: of requests under way. `bodies`: the memory of bodies that are read, or await their answer."""
         self._intake, self._identity, self._acks, self._bodies = intake, identity, acks, bodies
         self.bounds, self._seats = bounds, seats
-        # Each is looked up once: `labels` would cost every request a microsecond.
+        # Each metric is looked up once: `labels` would cost every request a microsecond.
         outcomes = ("accepted", "partly", "rejected", "unavailable")
         self._accepted, self._partly, self._rejected, self._unavailable = (
             REQUESTS.labels(GATEWAY, one) for one in outcomes
@@ -183,17 +183,17 @@ class Writes:
 
 
 _AWAY = Problem(
-    HTTPStatus.SERVICE_UNAVAILABLE, "kafka_away", "Kafka does not answer: send it again later", RETRY_SECONDS
+    HTTPStatus.SERVICE_UNAVAILABLE, "kafka_away", "Kafka does not answer: send the request again later", RETRY_SECONDS
 )
 _TOO_MANY = Problem(
     HTTPStatus.TOO_MANY_REQUESTS,
     "too_many_requests",
-    "the account has as many requests under way as it may: wait for answers",
+    "the account has as many requests under way as an account may have: wait for answers",
     BUSY_SECONDS,
 )
 _NO_ACK = Problem(
     HTTPStatus.SERVICE_UNAVAILABLE,
     "no_ack",
-    "Kafka did not acknowledge it in time: send it again, it is stored once",
+    "Kafka did not acknowledge the request in time: send it again, repeats are stored once",
     RETRY_SECONDS,
 )

@@ -1,4 +1,4 @@
-"""The accounts as one gateway asks them: each refusal counts, by reason, and names nobody."""
+"""The accounts as one gateway asks them: each refusal is counted, by reason, and names nobody."""
 
 import time
 
@@ -10,9 +10,9 @@ from app.settings import Settings
 
 log = structlog.get_logger()
 
-TELL_SECONDS = 10.0  # from one line of the log to the next
-# How often a connection asks for its account anew. Nearly always that is what is remembered; if it asked as seldom as
-# the table is asked, an account that is gone would count for twice as long.
+LOG_SECONDS = 10.0  # from one line of the log to the next
+# How often a connection asks for its account anew. Nearly always the answer is remembered; if a connection asked as
+# seldom as the table is asked, a removed account would count for twice as long.
 AGAIN_SECONDS = 10.0
 
 
@@ -27,7 +27,7 @@ class CountedAccounts:
     def __init__(self, accounts: Accounts, gateway: str, knows_peers: bool = True) -> None:
         """`knows_peers` False: every peer is the address of a proxy."""
         self._accounts, self._gateway, self._knows_peers = accounts, gateway, knows_peers
-        self._untold, self._told_at = 0, float("-inf")
+        self._unlogged, self._logged_at = 0, float("-inf")
 
     async def by_password(self, user: str, password: str, peer: str) -> Account | Refusal:
         """Ask as the port says, and count a refusal."""
@@ -51,9 +51,9 @@ class CountedAccounts:
     def _counted(self, found: Account | Refusal, peer: str) -> Account | Refusal:
         if isinstance(found, Refusal):
             REFUSED_LOGINS.labels(self._gateway, found.value).inc()
-            self._untold += 1
+            self._unlogged += 1
             now = time.monotonic()
-            if now >= self._told_at + TELL_SECONDS:
-                log.warning("login_refused", gateway=self._gateway, reason=found.value, peer=peer, count=self._untold)
-                self._untold, self._told_at = 0, now
+            if now >= self._logged_at + LOG_SECONDS:
+                log.warning("login_refused", gateway=self._gateway, reason=found.value, peer=peer, count=self._unlogged)
+                self._unlogged, self._logged_at = 0, now
         return found

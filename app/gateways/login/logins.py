@@ -3,10 +3,11 @@
     1 what was right a moment ago is right        (IOT_AUTH_CACHE_SECONDS)
     2 what was wrong a moment ago is wrong        (WRONG_SECONDS), and is no other guess
     3 whoever guesses waits                       (login_pace.py)
-    4 the table is asked; while it is away, what was right within the hour is right, and nobody else is told anything
+    4 the table is asked; while it is away, what was right within the hour is right, and all others get `unavailable`
     5 a password is checked, in its turn          (password_checks.py), unless its hash is the one it was right for
 
-So neither an outage nor somebody else's guesses keep out who has been in; and no answer says which part was wrong.
+So neither an outage nor somebody else's guesses keep out a sender that has been let in; and no answer says which part
+was wrong.
 """
 
 import asyncio
@@ -31,7 +32,7 @@ log = structlog.get_logger()
 
 OUTAGE_SECONDS = 3600.0  # what was right so lately is right while the database is away
 WRONG_SECONDS = 10.0
-KNOWN_SECONDS = 1.0  # who has been in waits no longer for a database that hangs
+KNOWN_SECONDS = 1.0  # a sender that has been let in waits no longer for a database that hangs
 REMEMBERED, WRONG = 65_536, 8_192  # credentials: 400 bytes each, by tracemalloc
 
 
@@ -41,7 +42,7 @@ class _Verified(Struct):
 
 
 class _Claim(Struct, frozen=True):
-    """What somebody says of himself."""
+    """What a sender shows of itself."""
 
     key: bytes  # a digest of all of it, under this process's own secret
     peer: str
@@ -104,7 +105,7 @@ class Logins:
         return await self._login(claim, device)
 
     async def anonymous(self, peer: str) -> Account | Refusal:
-        """Look up the account of whoever shows no credentials, as the port says."""
+        """Look up the account of a sender without credentials, as the port says."""
         name = self._anonymous
         if name is None:
             return Refusal.BAD_CREDENTIALS
@@ -112,8 +113,8 @@ class Logins:
         return await self._login(_Claim(key, grouped(peer), name, lambda: self._rows.named(name)))
 
     async def warm(self) -> None:
-        """Connect, so that the first who logs in need not wait for it, and /health says how the database is. An outage
-        is passed over.
+        """Connect, so that the first login need not wait for a connection, and /health says how the database is. An
+        outage is passed over.
         """
         try:
             found = await self._rows.named(self._anonymous or "-")
@@ -140,7 +141,7 @@ class Logins:
         if task is None:
             task = self._asking[asked] = asyncio.create_task(self._verify(claim))
             task.add_done_callback(lambda _: self._asking.pop(asked, None))
-        found = await asyncio.shield(task)  # many may wait for it, and one of them go away
+        found = await asyncio.shield(task)  # many logins may wait for this answer, and one of them be cancelled
         return found if isinstance(found, Refusal) else _account(found, device)
 
     async def _verify(self, claim: _Claim) -> AccountRow | Refusal:

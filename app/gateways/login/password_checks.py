@@ -14,7 +14,7 @@ from msgspec import Struct
 from app.core.delivery.fair_queue import FairQueue
 
 THREADS = 2
-LANE_MAX = 64  # checks of one lane that wait; whoever comes then is told to try again
+LANE_MAX = 64  # checks of one lane that wait; any login beyond them is answered to try again
 PASSWORD_MAX = 72  # bytes: bcrypt looks at no more, and no account has a longer one
 NOBODY = "$2a$10$" + "." * 22 + "." * 31  # a hash that no password has: an unknown name takes as long as a wrong one
 

@@ -210,7 +210,7 @@ class Bridge:
             self._session.pause()
 
     async def _pump(self) -> None:
-        await self._writer.write([])  # connects, so that /ready tells the truth before the first message
+        await self._writer.write([])  # connects, so that /ready is right before the first message
         began = 0.0
         while True:
             await self._inbox.arrived()

@@ -1,6 +1,6 @@
 """What the bridge still holds of connections that are gone: records to be written whatever the broker kept.
 
-The broker has told the devices that it has these messages. Whether it will send them again is known only once it says
+The broker has acknowledged these messages to the devices. Whether it will send them again is known only once it says
 that it kept the session, and even then it may have lost some; so nothing is forgotten. When it does send one again, the
 copy is not written a second time: it only asks for its PUBACK, which goes out behind the record held.
 """
@@ -37,7 +37,7 @@ class HeldRecords:
     def without_copies(self, records: list[IngestRecord]) -> list[IngestRecord]:
         """`records` as they arrived, with a `copy` in the place of each that is held already.
 
-        Whoever sends again does so before anything new, with the packet id of the first time: the first message of
+        The broker sends again before anything new, with the packet id of the first time: the first message of
         QoS 1 that is new ends the matching, and a packet id with another content is another message.
         """
         found = []

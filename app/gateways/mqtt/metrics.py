@@ -6,7 +6,7 @@ from app.gateways.admission import AdmissionMetrics
 from app.gateways.writer import WriterMetrics
 
 MESSAGES = Counter("iot_bridge_messages", "Messages taken from the MQTT broker", ["kind"])
-BYTES = Counter("iot_bridge_payload_bytes", "Their payload", ["kind"])
+BYTES = Counter("iot_bridge_payload_bytes", "Payload bytes of messages taken from the MQTT broker", ["kind"])
 ACKED = Counter("iot_bridge_acked", "Messages acknowledged to the MQTT broker, after Kafka's ack")
 WRITTEN = Counter("iot_bridge_written", "Records Kafka has acknowledged")
 IGNORED = Counter("iot_bridge_ignored", "Own outputs seen on the subscription and not taken in again")

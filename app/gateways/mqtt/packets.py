@@ -26,7 +26,7 @@ class Publish(Struct, frozen=True, gc=False):
 
 
 class MalformedPublish(Struct, frozen=True, gc=False):
-    """A PUBLISH whose topic or properties are not valid, but whose payload and packet id can be told.
+    """A PUBLISH whose topic or properties are not valid, but whose payload and packet id can be read.
 
     A broker that checks nothing passes such a packet on, and sends it again on every reconnect: refusing it would
     stop the bridge for good. So it is a value, to be forwarded as it is, and not an error.
@@ -98,7 +98,7 @@ def _message(data: bytes, at: int, body: int, stop: int) -> Publish | MalformedP
     ids_end = topic_end + 2 if qos else topic_end
     packet_id = int.from_bytes(data[topic_end:ids_end], "big")
     if ids_end >= stop or (qos and not packet_id):
-        raise WireError("a malformed PUBLISH: its topic, packet id and properties do not fit into it")
+        raise WireError("a malformed PUBLISH: its topic, packet id and properties do not fit into the packet")
     properties: list[tuple[str, str]] | None = []
     payload_at = ids_end + 1
     if data[ids_end]:  # length of the properties; 0 for nearly every message

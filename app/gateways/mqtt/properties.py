@@ -18,7 +18,7 @@ def user_properties(data: bytes, at: int, stop: int) -> tuple[list[tuple[str, st
     length, at = _varint(data, at, stop)
     end = at + length
     if length < 0 or end > stop:
-        raise WireError("a malformed PUBLISH: its properties do not fit into it")
+        raise WireError("a malformed PUBLISH: its properties do not fit into the packet")
     found: list[tuple[str, str]] = []
     while at < end:
         identifier, at = data[at], at + 1

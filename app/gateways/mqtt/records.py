@@ -44,7 +44,7 @@ def to_record(message: Publish | MalformedPublish, ingest_ms: int) -> IngestReco
 
 
 def _delivery(message: Publish | MalformedPublish) -> list[tuple[str, bytes]]:
-    """What tells a message that comes again from one that is only equal: its packet id, and whether it comes again.
+    """What distinguishes a repeated message from an equal one: its packet id, and its flag of a repeat.
 
     And whether the broker had retained it: such a message is history, published who knows when.
     """

@@ -26,7 +26,7 @@ _Time = Annotated[datetime, Meta(tz=True)] | Annotated[float, Meta(ge=-1e11, le=
 
 
 class Seen(Struct, gc=False):
-    """What one look tells."""
+    """The fields that one look reads."""
 
     user_id: str | None = None
     device_id: str | None = None

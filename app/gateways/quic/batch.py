@@ -1,4 +1,4 @@
-"""A frame -> what of it goes to Kafka and what is refused, item by item; and the bytes of its answer."""
+"""A frame -> its records for Kafka and its refusals, item by item; and the bytes of its answer."""
 
 import math
 import time
@@ -38,7 +38,7 @@ class FrameBatch(Struct):
 
 
 class RefusedBatch(Struct, frozen=True):
-    """A frame of which nothing is taken, and nothing that follows it on its stream."""
+    """A frame that is refused whole, with all that follows on its stream."""
 
     reason: str
     error: str
@@ -84,9 +84,11 @@ class BatchIntake:
         if found.untracked:
             SERIES_UNTRACKED.inc(found.untracked)
         if found.warn:
-            log.warning("series_near_limit", account=account.user_id, note="new ones over it are refused or counted")
+            log.warning(
+                "series_near_limit", account=account.user_id, note="new series over the limit are refused or counted"
+            )
         if found.over and self._refuse_series:
-            detail = "a new series, and the account has as many as it may: IOT_QUIC_SERIES_MAX"
+            detail = "a new series, and the account has as many series as an account may have: IOT_QUIC_SERIES_MAX"
             _reject(batch, dict.fromkeys(found.over, Rejection(TOO_MANY_SERIES, detail)))
         if found.over:
             SERIES_OVER_LIMIT.labels("refused" if self._refuse_series else "taken").inc(len(found.over))
@@ -100,7 +102,7 @@ class BatchIntake:
         for at, record in enumerate(batch.records):
             if limited := over_limit(account, record.headers[0][1], len(record.value), waits=True):
                 wait = max(wait, limited.retry_after)
-                again = f"{limited.detail}; send it again in {limited.retry_after:.1f} s"
+                again = f"{limited.detail}; send the batch again in {limited.retry_after:.1f} s"
                 over[at] = Rejection(RATE_LIMITED, again)
         if over and len(over) == len(batch.records) and not batch.rejected:
             return RefusedBatch(RATE_LIMITED, over[0].error, batch.batch_id, max(wait, 0.001))

@@ -2,7 +2,7 @@
 
 aioquic doubles a window whenever half of it was received, for as long as the connection lives, whether anybody takes
 what comes or not: a sender of a gigabyte may be a gigabyte ahead. Here a window is so many bytes beyond what came, and
-grows no further while `window()` is 0; so whoever is held sends no more than was granted before.
+grows no further while `window()` is 0; so a sender that is held sends no more than was granted before.
 
 Private parts of aioquic are used here and in mutual.py: tests/contract/gateways/quic/test_aioquic_internals.py watches
 them.
@@ -38,7 +38,7 @@ HANDSHAKE_BYTES = 64 << 10
 # Pieces of a stream that came with gaps between them. Each is looked at whenever another comes; packets that were lost
 # or overtaken leave a few, and only who means it leaves hundreds.
 MOST_GAPS = 256
-FIRST_BYTES = 64 << 10  # granted before anybody knows whose the connection is
+FIRST_BYTES = 64 << 10  # granted before the connection's account is known
 BACKLOG_BYTES = 64 << 10  # acks that the peer does not take: while there are more, it may send nothing
 
 
@@ -67,7 +67,7 @@ class GatewayConnection(QuicConnection):
             original_destination_connection_id=original,
             retry_source_connection_id=retried,
         )
-        self.starved = False  # it was not granted what it might have had: to be told when there is room
+        self.starved = False  # it was not granted what it might have had, and is granted more when there is room
         self._server, self._window, self._granted = server, window, 0
         self._give_tokens()
         self._local_max_streams_bidi.value = self._local_max_streams_bidi.sent = server.streams

@@ -1,7 +1,7 @@
 """Datagrams of a UDP port -> connections: each goes to the one whose id it bears, and a first one may begin another.
 
 Nothing is kept of an address that has not shown that it receives what is sent to it: the first datagram is answered by
-a retry with a token, and whoever spoofs an address gets no further (RFC 9000, 8.1.2). Handshakes cost two signatures
+a retry with a token, and a spoofed address gets no further (RFC 9000, 8.1.2). Handshakes cost two signatures
 each, so there is a pace of them, half of it for one peer, and a bound on those that are not complete.
 """
 
@@ -103,7 +103,7 @@ class Endpoint(asyncio.DatagramProtocol):
         self._links.pop(connection_id, None)
 
     def _reset(self, data: bytes, address: NetworkAddress) -> None:
-        """Whoever has kept a connection from before a restart hears that it is gone."""
+        """A sender that still holds a connection from before a restart gets a reset."""
         if self._pace_of_resets.fault("", None, 0, self._loop.time()) is None:
             answer = self._tokens.datagram(data[1 : 1 + ID_BYTES], len(data))
             if answer:

@@ -54,7 +54,7 @@ class MutualContext(tls.Context):
 
     def _server_handle_certificate_verify(self, input_buf: Buffer) -> None:
         certificate = self._peer_certificate
-        assert certificate is not None, "the handshake is not here without one"
+        assert certificate is not None, "the handshake needs a client certificate"
         verify(certificate, self._peer_certificate_chain, self.trusted)
         super()._server_handle_certificate_verify(input_buf)
         self.client_certificate = certificate

@@ -33,7 +33,7 @@ _CODES = {
 }
 NOBODY = "the certificate has no common name, or several"
 ENDED = "the certificate has ended"
-TOO_MANY = "the account has as many connections as it may: IOT_QUIC_ACCOUNT_CONNECTIONS"
+TOO_MANY = "the account has as many connections as an account may have: IOT_QUIC_ACCOUNT_CONNECTIONS"
 SLOW = "a frame took longer than IOT_GATEWAY_HEADER_SECONDS"
 
 

@@ -2,7 +2,7 @@
 
 Each has all of what its frame needs, or waits and may send nothing: so those who have it can end what they began, and a
 thousand connections that begin large frames at once take no more than this. Once half of it is taken, one owner has a
-quarter at most, and owners have it in turn: whoever only begins frames holds up himself.
+quarter at most, and owners have it in turn: an owner that only begins frames holds up itself.
 """
 
 from collections import Counter, deque

@@ -38,10 +38,10 @@ LOOK_SECONDS = 1.0
 DELIVERY_SECONDS = 1.0  # for the last answers to be received, in a stop
 CLOSE_SECONDS = 1.0
 SERIES_SECONDS = 3600.0
-SERIES_MOST = 5  # times the limit of one account are remembered of all
+SERIES_MOST = 5  # times the limit of one account: series remembered of all accounts
 TOP = 20
 STOPPING = "the gateway stops: connect again"
-FULL = "the gateway has as many connections as it may: IOT_GATEWAY_CONNECTIONS"
+FULL = "the gateway has as many connections as a gateway may have: IOT_GATEWAY_CONNECTIONS"
 BUSY = "too many handshakes are under way"
 
 
@@ -209,7 +209,9 @@ class QuicGateway:
             made = configuration(*self._files[:2], self._settings.quic_idle_seconds)
             trusted = client_authorities(self._files.clients_ca)
         except SettingsError as error:
-            log.error("certificate_not_renewed", error=str(error), note="the one read before is shown still")
+            log.error(
+                "certificate_not_renewed", error=str(error), note="the certificate that was read before is still shown"
+            )
         else:
             self._configuration, self._parts = made, self._parts._replace(trusted=trusted)
 

@@ -1,4 +1,4 @@
-"""Lines between their reading and their ack, in the order they came; out, what the sender is told."""
+"""Lines between their reading and their ack, in the order they came; out, the answers to the sender."""
 
 import asyncio
 from collections import deque
@@ -25,7 +25,7 @@ class AckQueue:
     """The lines of one connection. Kafka's acks come in order, so that one number says how far they came."""
 
     def __init__(self, intake: Intake, answered: Callable[[bytes], None], lost: Callable[[], None]) -> None:
-        """`answered` is called with what the sender is to be told, `lost` when it will be told nothing more."""
+        """`answered` is called with each answer to the sender, `lost` when no answer will follow."""
         self._intake, self._answered, self._lost = intake, answered, lost
         self._waiting: deque[_Submitted] = deque()
         self.size = 0  # bytes that are not acknowledged
@@ -45,7 +45,7 @@ class AckQueue:
         done.add_done_callback(self._settle)
 
     def _settle(self, _: "asyncio.Future[Refused]") -> None:
-        """Tell of all that is settled: refusals in the order of their lines, then how far Kafka's acks came."""
+        """Answer all lines that are settled: refusals in the order of their lines, then how far Kafka's acks came."""
         refusals: list[bytes] = []
         last = 0
         while self._waiting and self._waiting[0].done.done():

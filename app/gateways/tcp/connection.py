@@ -91,7 +91,7 @@ class TcpConnection(asyncio.BufferedProtocol):
         self._go_on()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Give the seat back, once lines that came whole are taken: nobody is told anything (BufferedProtocol)."""
+        """Give the seat back, once lines that came whole are taken: the sender gets no answer (BufferedProtocol)."""
         self._wire.detach()
         if self._buffer.more and self._state in TAKING:
             self._gone = True

@@ -5,7 +5,7 @@ class LineBuffer:
     """The bytes of one connection. Lines end with a line feed, which is taken off."""
 
     def __init__(self, max_bytes: int) -> None:
-        """Of a line longer than `max_bytes` the first `max_bytes` + 1 are kept, which tells that it is too long."""
+        """Of a line longer than `max_bytes` the first `max_bytes` + 1 are kept: then the line is too long."""
         self._most = max_bytes + 1
         self._begun = bytearray()  # a line that has not ended
         self._waiting = b""  # begins with its rest

@@ -38,7 +38,7 @@ class TakenLines(Struct, gc=False):
 
     records: list[IngestRecord]
     numbers: Sequence[int]  # of their lines, one each
-    refusals: list[bytes]  # as they are told, in order
+    refusals: list[bytes]  # as they are answered, in order
     dead: list[IngestRecord]  # dead letters of lines that are refused, where they are to be kept
     user: str = ""  # of the account that sends them
 

@@ -30,7 +30,10 @@ REFUSED = {
     Refusal.UNAVAILABLE: "accounts cannot be asked right now: try again",
 }
 
-TOO_MANY = ("too_many_connections", "the account has as many connections as it may: use fewer, or try again later")
+TOO_MANY = (
+    "too_many_connections",
+    "the account has as many connections as an account may have: use fewer, or try again later",
+)
 
 Why = tuple[str, str]  # the reason of a refusal, and the sentence
 

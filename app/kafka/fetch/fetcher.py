@@ -50,7 +50,7 @@ def take_ready(client: Any, topic: str, active: Any, most: int) -> dict[Any, lis
             if decoded is None:
                 continue
             records: list[Any] = []
-            if result.check_assignment(tp):  # else a seek or rebalance has overtaken it
+            if result.check_assignment(tp):  # else a seek or rebalance has overtaken the response
                 records = decoded.take(most)
                 result._update_position()
             if not records or decoded.exhausted:
@@ -208,7 +208,7 @@ def pace_fetches(client: Any, seconds: float = FETCH_SECONDS) -> None:
         if wait > 0:
             try:
                 await asyncio.sleep(wait)
-            except asyncio.CancelledError:  # as aiokafka answers it: nothing new
+            except asyncio.CancelledError:  # as aiokafka answers a cancelled fetch: nothing new
                 return False
         asked[node_id] = time.monotonic()
         return await ask(assignment, node_id, request)

@@ -31,7 +31,7 @@ class LenientBytes(bytearray):
 
 
 class LenientBatch(_DefaultRecordBatchPy):
-    """aiokafka's batch in Python, which is slower than the one in C and can be told how to decode."""
+    """aiokafka's batch in Python, which is slower than aiokafka's batch in C, and whose decoding can be replaced."""
 
     _buffer: Any
 
@@ -47,7 +47,7 @@ class KeptRecords:
         """`raw`: what Kafka sent of one partition, one batch after another; the last may be cut off."""
         self._raw, self._records = raw, MemoryRecords(raw)
         self.has_next, self.size_in_bytes = self._records.has_next, self._records.size_in_bytes
-        self.batch: Any = None  # the one that was given last
+        self.batch: Any = None  # the batch that was given last
 
     def next_batch(self) -> Any:
         """The batch that follows. Raises CorruptRecordException."""

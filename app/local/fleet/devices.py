@@ -59,7 +59,7 @@ class SimulatedDevice:
         answered = threading.Event()
         self._client.on_connect = lambda *_: answered.set()
         self._client.loop_start()
-        if not answered.wait(CONNACK_SECONDS):  # `close` waits for PUBACKs of a broker that is there
+        if not answered.wait(CONNACK_SECONDS):  # `close` waits for PUBACKs of a broker that answers
             self._client.loop_stop()
             raise TransientError(f"fleet: the MQTT broker at port {self._broker.port} does not answer a CONNECT")
 
@@ -96,9 +96,9 @@ class SimulatedDevice:
         self._early = None
 
     def _published(self, _: Any, __: Any, packet_id: int, *___: Any) -> None:
-        """The broker has it (paho's on_publish, in a thread of its own)."""
+        """The broker has the message (paho's on_publish, in a thread of its own)."""
         if (early := self._early) is not None:
-            early.add(packet_id)  # first: whoever comes second, here or above, finds what the other left
+            early.add(packet_id)  # first: whichever thread comes second, this one or the other, finds the packet id
         self._end_span(packet_id)
 
     def _end_span(self, packet_id: int) -> None:
@@ -118,7 +118,7 @@ class SimulatedDevice:
 
 def _carrying(span: TraceSpan) -> Properties:
     """The properties of a PUBLISH with the context of a span."""
-    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho has not typed it
     if span.context:
         properties.UserProperty = (TRACEPARENT, span.context.traceparent.decode())
     return properties
@@ -149,7 +149,7 @@ class Fleet:
 
     def run(self, stop: threading.Event) -> None:
         """Publish until stopped, then wait for the broker's acks, 5 s for each device at most. Raises TransientError
-        when there is no broker at the start; later outages are waited out.
+        when no broker answers at the start; later outages are waited out.
         """
         for device in self.devices:
             device.connect()

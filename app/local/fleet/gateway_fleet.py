@@ -15,7 +15,7 @@ from app.runtime.interrupt import Interrupt, set_within
 
 PAUSE = 0.1  # seconds between two batches
 AGAIN = 1.0  # and between two tries
-LAST = 5.0  # that a batch under way has once it is told to stop
+LAST = 5.0  # that a batch under way has once the fleet is stopped
 MOST = 500  # readings of a batch; what is due beyond that while a gateway is away is never made
 
 
@@ -37,14 +37,14 @@ class Sample(NamedTuple):
         return f"sensor-{self.number + 1:02}"
 
     def line(self) -> bytes:
-        """The reading as a JSON object that names its device itself; one in readings.BAD_EVERY is broken, and names
-        nobody.
+        """The reading as a JSON object that names its device itself; of readings.BAD_EVERY one is broken, and names
+        no device.
         """
         return named(payload(self.number, self.sequence, self.at), self.user, self.device)
 
 
 def named(reading: bytes, user: str, device: str) -> bytes:
-    """A reading with its ids in it; what is no JSON object stays as it is."""
+    """A reading with its ids in it; a payload that is no JSON object stays unchanged."""
     try:
         fields = json.loads(reading)
     except ValueError:
@@ -59,7 +59,7 @@ class Outlet(Protocol):
 
     def send(self, samples: Sequence[Sample]) -> Coroutine[Any, Any, int]:
         """Return once the gateway has answered all of the samples: how many of them it has refused. Raises
-        TransientError when they are to be sent again, PermanentError when it will never take what is sent.
+        TransientError when they are to be sent again, PermanentError when the gateway will never take them.
         """
 
     async def close(self) -> None:
@@ -96,7 +96,7 @@ class GatewayFleet:
             due = int((time.monotonic() - began) * self._rate * self._devices) - made
             if not waiting and due > 0:
                 waiting = [next(samples) for _ in range(min(due, MOST))]
-                made += due  # what is over MOST is left out: nobody sent it
+                made += due  # readings over MOST are left out: they were never sent
                 self._remember(waiting[-1].sequence)
             sent = await self._send(waiting, interrupt) if waiting else True
             waiting = [] if sent else waiting

@@ -23,7 +23,7 @@ class HttpOutlet:
 
     async def send(self, samples: Sequence[Sample]) -> int:
         """Send the samples in a request for each user; how many were refused. Raises TransientError: the same samples
-        are to be sent again, without those that were answered; PermanentError when an account or the request is
+        are to be sent again, without the samples that were answered; PermanentError when an account or the request is
         refused.
         """
         refused = 0
@@ -45,7 +45,7 @@ class HttpOutlet:
                     raise PermanentError(f"fleet: {self._url} refuses the account {user}: {answer.status}")
                 if answer.status >= 429:
                     raise TransientError(f"fleet: {self._url} answers {answer.status}")
-                said = await answer.json(content_type=None)  # of a batch with nothing good in it: a problem, status 400
+                said = await answer.json(content_type=None)  # for a batch without a good item: a problem, status 400
                 if "rejected" not in said:
                     raise PermanentError(f"fleet: {self._url} answers {answer.status}: {said.get('detail')}")
                 return len(said["rejected"])

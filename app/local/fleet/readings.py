@@ -13,7 +13,7 @@ RULES = [
      "message": "oil too hot"},
 ]  # fmt: skip
 
-BAD_EVERY = 500  # one reading in so many is broken, in one of these ways
+BAD_EVERY = 500  # of so many readings one is broken, in one of these ways
 BROKEN = (
     b'{"sequence_id": 1, "timestamp": "2020-',  # cut off
     b'{"timestamp": "not a time", "sequence_id": 1}',

@@ -23,7 +23,7 @@ class TcpOutlet:
 
     async def send(self, samples: Sequence[Sample]) -> int:
         """Send the samples, those of all users at once; how many were refused. Raises TransientError, after which all
-        of it is sent again (rows are stored once), and PermanentError when an account is refused.
+        samples are sent again (rows are stored once), and PermanentError when an account is refused.
         """
         users = {sample.user for sample in samples}
         parts = [self._send(user, [sample for sample in samples if sample.user == user]) for user in users]

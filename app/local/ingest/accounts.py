@@ -1,4 +1,4 @@
-"""Accounts of the local stack in its database, where gateways ask: those of Mosquitto, with the same passwords."""
+"""Accounts of the local stack in its database, where gateways ask: Mosquitto's accounts, with the same passwords."""
 
 from collections.abc import Mapping
 
@@ -16,8 +16,8 @@ ON CONFLICT DO NOTHING"""
 
 
 async def put_accounts(connection: Connection, passwords: Mapping[str, str], operator: str, token: str) -> None:
-    """Have the accounts {name: password} in mqtt_users; `operator` is bound by no rule, and `token` is his. What is
-    right already stays as it is. Raises sqlstate.DATABASE_ERRORS.
+    """Have the accounts {name: password} in mqtt_users; `operator` is bound by no rule, and `token` is his. Rows
+    that are right already stay unchanged. Raises sqlstate.DATABASE_ERRORS.
     """
     rows = await connection.fetch(
         "SELECT username, password_hash, is_superuser FROM mqtt_users WHERE username = ANY($1)", list(passwords)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from app.errors import PermanentError
 from app.local.servers.common import LOOPBACK, write_private
 
-if TYPE_CHECKING:  # it comes with the extra `gateways`, and is imported when a certificate is made
+if TYPE_CHECKING:  # cryptography comes with the extra `gateways`, and is imported when a certificate is made
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey as Key
     from cryptography.x509 import Certificate, KeyUsage
 
 VALID = timedelta(days=365)
-RENEW = timedelta(days=30)  # what ends sooner is made anew at the next start
+RENEW = timedelta(days=30)  # a certificate that ends sooner is renewed at the next start
 BACKDATED = timedelta(hours=1)  # a clock of this machine may be set back
 
 
@@ -38,7 +38,7 @@ class LocalCertificates:
             from cryptography.hazmat.primitives.asymmetric import ec
         except ImportError as error:
             raise PermanentError(
-                "certificates for QUIC want one more package: pip install 'iot-stream[gateways]'"
+                "certificates for QUIC need one more package: pip install 'iot-stream[gateways]'"
             ) from error
         if self._good(account):
             return
@@ -50,7 +50,7 @@ class LocalCertificates:
         client = _certificate(account, keys[2], (ca, keys[0]), until, server=False)
         _write(self.server_key, self.server, keys[1], server)
         _write(self.client_key, self.client, keys[2], client)
-        write_private(self.ca, _pem(ca))  # last: a start that was broken off begins anew
+        write_private(self.ca, _pem(ca))  # last: a start that was broken off makes all files again
 
     def _good(self, account: str) -> bool:
         from cryptography import x509
@@ -66,7 +66,7 @@ class LocalCertificates:
 def _certificate(
     name: str, key: Key, issuer: tuple[Certificate, Key] | None, until: datetime, *, server: bool = True
 ) -> Certificate:
-    """One that `issuer` has signed: of a server of this machine, or a client's; without an issuer a CA."""
+    """A certificate that `issuer` has signed: of a server of this machine, or of a client; without an issuer a CA's."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
 

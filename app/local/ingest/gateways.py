@@ -1,4 +1,4 @@
-"""The gateways of a local stack: ports and directory in; each one's settings, and what stack.env says of it, out."""
+"""The gateways of a local stack: ports and directory in; each gateway's settings, and its lines in stack.env, out."""
 
 import hashlib
 import secrets
@@ -11,14 +11,14 @@ from app.local.ingest.certificates import LocalCertificates
 from app.local.layout import Layout
 from app.local.servers.common import LOOPBACK, write_private
 
-LONGEST_SOCKET = 100  # bytes of a path; sun_path of Linux has 107, and gRPC puts its lock file beside it
+LONGEST_SOCKET = 100  # bytes of a path; sun_path of Linux has 107, and gRPC puts its lock file beside the socket
 
 
 class LocalGateways:
     """Where each of WAYS listens, and with which files."""
 
     def __init__(self, layout: Layout, ports: Mapping[str, int], account: str) -> None:
-        """`ports`: one for each of DEFAULT_PORTS; `account`: whose the token and the client's certificate are."""
+        """`ports`: one for each of DEFAULT_PORTS; `account`: the owner of the token and of the client's certificate."""
         self._ports, self._account = ports, account
         self._directory = layout.root / "ingest"
         self.certificates = LocalCertificates(self._directory / "certificates")
@@ -45,7 +45,7 @@ class LocalGateways:
         match way:
             case "http" | "tcp":
                 return {f"IOT_{way.upper()}_HOST": LOOPBACK, f"IOT_{way.upper()}_PORT": self._port(way)}
-            case "grpc":  # whoever may open the socket of mode 0660 is this stack's operator
+            case "grpc":  # an account that may open the socket of mode 0660 is this stack's operator
                 return {"IOT_GRPC_SOCKET": str(self.socket), "IOT_GATEWAY_ANONYMOUS_ACCOUNT": self._account}
             case "quic":
                 return {
@@ -73,7 +73,7 @@ class LocalGateways:
         return found
 
     def _private(self) -> None:
-        """The directory is its owner's alone: whoever opens the socket in it is the operator."""
+        """The directory is its owner's alone: a process that opens the socket in it is the operator's."""
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def _port(self, way: str) -> str:
@@ -81,7 +81,7 @@ class LocalGateways:
 
 
 def _short(path: Path) -> Path:
-    """A socket's path, elsewhere where this one would be too long for the system."""
+    """A socket's path: below this directory, or elsewhere where that path would be too long for the system."""
     if len(bytes(path)) <= LONGEST_SOCKET:
         return path
     return Path(tempfile.gettempdir()) / f"iot-stream-{hashlib.sha256(bytes(path)).hexdigest()[:16]}.sock"

@@ -13,10 +13,10 @@ from app.local.servers.mosquitto import Mosquitto
 
 
 class AlertListener:
-    """Subscribed to users/+/alerts while it is entered."""
+    """A client that is subscribed to users/+/alerts while its context is entered."""
 
     def __init__(self, broker: Mosquitto, heard: Callable[[Mapping[str, Any]], None]) -> None:
-        """`heard` is called with each alert event, its JSON as a mapping, in a thread of its own."""
+        """`heard` is called for each alert event with its JSON as a mapping, in a thread of the client's own."""
         self._heard = heard
         self._client = Client(CallbackAPIVersion.VERSION2)
         self._client.username_pw_set(broker.username, broker.password)

@@ -25,12 +25,12 @@ class ScreenFigures:
         return sum(self.dead_letters.values())
 
     def rate_since(self, earlier: "ScreenFigures", seconds: float) -> float:
-        """Messages a second between two looks; 0 when the worker started anew in between."""
+        """Messages a second between two looks; 0 when the worker was started again in between."""
         return max(0.0, (self.received - earlier.received) / seconds) if seconds > 0 else 0.0
 
 
 def read_figures(text: str) -> ScreenFigures:
-    """Parse the text of /metrics; what is not on it counts 0. Raises ValueError for a page that is none."""
+    """Parse the text of /metrics; a metric that is not on the page counts 0. Raises ValueError for any other text."""
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
 
     def total(name: str) -> float:

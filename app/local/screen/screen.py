@@ -9,7 +9,7 @@ from app.local.screen.figures import ScreenFigures
 
 @dataclass(frozen=True)
 class View:
-    """All there is to say at one moment."""
+    """What the screen says at one moment."""
 
     figures: ScreenFigures | None  # None: the worker does not answer
     rate: float  # messages a second
@@ -29,7 +29,7 @@ def plain(view: View) -> str:
 
 
 def alert_line(alert: Mapping[str, Any]) -> str:
-    """An alert event as published over MQTT, in a line; fields that it has not are left empty."""
+    """An alert event as published over MQTT, in a line; fields that the event lacks are left empty."""
     device = f"{alert.get('user_id')}/{alert.get('device_id')}"
     what = [str(alert.get(name, "")) for name in ("status", "severity")]
     return " ".join(["alert", *what, device, str(alert.get("message", "")), str(alert.get("value", ""))]).rstrip()

@@ -13,8 +13,8 @@ from app.local.servers.process import ChildProcess
 from app.local.servers.unprivileged import SystemUser
 
 LOOPBACK = "127.0.0.1"
-# Below those that Linux gives to outgoing connections, any of which could take the port of a server that is down for a
-# moment; a client that tries to reach it may even connect to itself.
+# Below the ports that Linux gives to outgoing connections, any of which could take the port of a server that is down
+# for a moment; a client that tries to reach the server may even connect to itself.
 PORTS = range(20_000, 32_768)
 
 
@@ -23,7 +23,7 @@ def port_is_free(port: int, kind: int = socket.SOCK_STREAM) -> bool:
     UDP.
     """
     with socket.socket(type=kind) as probe:
-        if kind == socket.SOCK_STREAM:  # two servers may share a port of UDP with it
+        if kind == socket.SOCK_STREAM:  # with SO_REUSEADDR two servers may share a port of UDP
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))
@@ -33,7 +33,7 @@ def port_is_free(port: int, kind: int = socket.SOCK_STREAM) -> bool:
 
 
 def free_port(preferred: int = 0, kind: int = socket.SOCK_STREAM) -> int:
-    """`preferred` if nobody listens there, else a random one of PORTS; `kind` of socket: SOCK_DGRAM for UDP. Raises
+    """`preferred` if no server listens there, else a random port of PORTS; `kind` of socket: SOCK_DGRAM for UDP. Raises
     TransientError when all are taken.
     """
     if preferred and port_is_free(preferred, kind):
@@ -60,8 +60,8 @@ def exchange(port: int, request: bytes, size: int, timeout: float = 1.0) -> byte
 
 
 def wait_until_ready(process: ChildProcess, ready: Callable[[], bool], timeout: float) -> None:
-    """Ask `ready` every 50 ms until it says yes. Raises TransientError with the end of the process's log if it dies or
-    takes more than `timeout` seconds.
+    """Ask `ready` every 50 ms until it returns True. Raises TransientError with the end of the log if the process dies
+    or takes more than `timeout` seconds.
     """
     deadline = time.monotonic() + timeout
     while not ready():

@@ -8,9 +8,10 @@ import struct
 import subprocess
 from pathlib import Path
 
-from app.errors import PermanentError
+from app.errors import PermanentError, TransientError
 from app.local.servers.common import LOOPBACK, exchange, free_port, wait_until_ready
 from app.local.servers.kafka_jars import kafka_jars
+from app.local.servers.kafka_prepared import Prepared, prepared
 from app.local.servers.process import ChildProcess
 from app.local.servers.tools import find, require
 
@@ -51,10 +52,11 @@ class Kafka:
     """One broker with its data in `data_dir`; the data survives a restart and a kill."""
 
     def __init__(self, data_dir: Path, port: int = 0, log: Path | None = None) -> None:
-        """`port` 0 takes a free one, and keeps it for the life of this object."""
+        """`port` 0 takes a free port, and keeps it for the life of this object."""
         self.data_dir = data_dir.absolute()
         self.port = port or free_port()
         self.process = ChildProcess("kafka", [], log or self.data_dir / "kafka.log")
+        self._prepared: Prepared | None = None
 
     @property
     def bootstrap(self) -> str:
@@ -67,16 +69,21 @@ class Kafka:
         return self.process.pid
 
     def start(self) -> None:
-        """Start it, formatting the data directory first when it is new; fetches Kafka the first time. Raises
-        PermanentError when it cannot.
+        """Start the broker, formatting the data directory first when it is new; fetches Kafka the first time. Raises
+        PermanentError when that fails.
         """
         if self.process.alive():
             return
         require("java")
         java, jars = find("java") or "java", kafka_jars()
+        self._prepared = prepared(java, jars, f"{JVM} {PROPERTIES}", lambda made: _prepare(made, java, jars))
+        self.launch(java, jars, self._prepared.jvm if self._prepared else [])
+
+    def launch(self, java: str, jars: Path, jvm: list[str]) -> None:
+        """Start the broker with this Java, these jars and further options of the JVM. Raises PermanentError."""
         properties = self._configure()
         logging = Path(__file__).with_name("log4j2.properties")
-        # Native libraries are unpacked there at every start, and stay after a kill.
+        # Native libraries are unpacked into this directory at every start, and stay after a kill.
         unpacked = self.data_dir / "unpacked"
         shutil.rmtree(unpacked, ignore_errors=True)
         unpacked.mkdir()
@@ -84,7 +91,7 @@ class Kafka:
         base = [java, *JVM, *options, "-cp", f"{jars}/*"]
         if not (self.data_dir / "log" / "meta.properties").exists():
             self._format(base, properties)
-        self.process.command = [*base, "kafka.Kafka", str(properties)]
+        self.process.command = [*base[:1], *jvm, *base[1:], "kafka.Kafka", str(properties)]
         self.process.start()
 
     def _configure(self) -> Path:
@@ -96,14 +103,20 @@ class Kafka:
         return properties
 
     def _format(self, base: list[str], properties: Path) -> None:
-        cluster = base64.urlsafe_b64encode(secrets.token_bytes(16)).rstrip(b"=").decode()
-        command = [*base, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(properties)]
+        if self._prepared and self._prepared.first_records.exists():
+            log = self.data_dir / "log"
+            log.mkdir(exist_ok=True)
+            shutil.copyfile(self._prepared.first_records, log / "bootstrap.checkpoint")
+            ids = f"cluster.id={_new_id()}\ndirectory.id={_new_id()}\n"
+            (log / "meta.properties").write_text(f"version=1\nnode.id=1\n{ids}")
+            return
+        command = [*base, "kafka.tools.StorageTool", "format", f"--cluster-id={_new_id()}", "-c", str(properties)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise PermanentError(f"kafka: cannot format {self.data_dir}: {(done.stderr or done.stdout).strip()[-600:]}")
 
     def ready(self) -> bool:
-        """Whether it answers and counts itself as a live broker."""
+        """Whether the broker answers and counts itself as alive."""
         if not self.process.listens(self.port):
             return False
         metadata_v1_of_no_topic = struct.pack(">hhihi", 3, 1, 0, -1, 0)
@@ -111,13 +124,30 @@ class Kafka:
         return len(answer) == 12 and struct.unpack(">iii", answer)[2] > 0
 
     def wait_ready(self, timeout: float = 60.0) -> None:
-        """Return once it takes requests. Raises TransientError after `timeout` seconds or when it died."""
+        """Return once the broker takes requests. Raises TransientError after `timeout` seconds or when it died."""
         wait_until_ready(self.process, self.ready, timeout)
 
     def stop(self, deadline: float = 20.0) -> bool:
-        """Shut down cleanly; SIGKILL after `deadline` seconds. True if it was clean."""
+        """Shut down cleanly; SIGKILL after `deadline` seconds. True if the shutdown was clean."""
         return self.process.stop((signal.SIGTERM, deadline))
 
     def kill(self) -> None:
         """End the broker by SIGKILL."""
         self.process.kill()
+
+
+def _new_id() -> str:
+    return base64.urlsafe_b64encode(secrets.token_bytes(16)).rstrip(b"=").decode()
+
+
+def _prepare(made: Prepared, java: str, jars: Path) -> None:
+    """Start a broker for the archive alone: its JVM writes the file when it ends. Raises IotStreamError."""
+    broker = Kafka(made.directory.with_name("broker"))
+    try:
+        broker.launch(java, jars, [f"-XX:ArchiveClassesAtExit={made.classes}"])
+        broker.wait_ready()
+        shutil.copyfile(broker.data_dir / "log" / "bootstrap.checkpoint", made.first_records)
+        if not broker.stop(60.0):
+            raise TransientError("kafka: its archive of classes took too long")
+    finally:
+        broker.kill()

@@ -25,8 +25,8 @@ def cache_dir() -> Path:
 
 
 def kafka_jars() -> Path:
-    """The directory with the jars; Maven fetches them when those of this pom.xml are not there, which may take minutes.
-    Raises PermanentError when it cannot, or when Java or Maven is missing.
+    """The directory with the jars; Maven fetches the jars of this pom.xml when they are missing, which may take
+    minutes. Raises PermanentError when Maven fails, or when Java or Maven is missing.
     """
     digest = hashlib.sha256(POM.read_bytes()).hexdigest()[:12]
     jars = cache_dir() / "kafka-libs" / digest

@@ -40,7 +40,7 @@ log_type error
 log_type warning
 """
 
-# The devices' rules are those of the table mqtt_acl.
+# The devices' rules are the same as in the table mqtt_acl.
 ACL = f"""\
 {for_mosquitto(DEVICES)}
 user {OPERATOR}
@@ -67,7 +67,7 @@ class Mosquitto:
     username = OPERATOR
 
     def __init__(self, data_dir: Path, port: int = 0, log: Path | None = None, accounts: Iterable[str] = ()) -> None:
-        """`port` 0 takes a free one; `accounts` are the users that exist besides operator, bridge and notifier."""
+        """`port` 0 takes a free port; `accounts` are the users that exist besides operator, bridge and notifier."""
         self.data_dir = data_dir.absolute()
         self.port = port or free_port()
         self.accounts = [OPERATOR, BRIDGE, NOTIFIER, *accounts]
@@ -75,7 +75,7 @@ class Mosquitto:
         self.process = ChildProcess("mosquitto", [], log or self.data_dir / "mosquitto.log")
 
     def password_file(self, account: str) -> Path:
-        """Path of the file with an account's password (mode 0600); it may not be there yet."""
+        """Path of the file with an account's password (mode 0600); the file may be missing yet."""
         return self.data_dir / "secrets" / account
 
     def password_of(self, account: str) -> str:
@@ -93,7 +93,7 @@ class Mosquitto:
         return self.process.pid
 
     def start(self) -> None:
-        """Start it. Raises PermanentError when there is no Mosquitto or it refuses its configuration."""
+        """Start the broker. Raises PermanentError when Mosquitto is missing or refuses its configuration."""
         if self.process.alive():
             return
         require("mosquitto", "mosquitto_passwd")
@@ -111,14 +111,14 @@ class Mosquitto:
         return path
 
     def write_accounts(self) -> None:
-        """Write who may do what; a running broker looks at it again when it is told to (`reload`). Raises
+        """Write who may do what; a running broker reads the files again by `reload`. Raises
         PermanentError when mosquitto_passwd refuses.
         """
         write_private(self.data_dir / "acl", ACL + self.added.acl_lines())
         self._write_passwords()
 
     def reload(self) -> None:
-        """Have a running broker look at its accounts again (SIGHUP); nothing is done for one that does not run."""
+        """Have a running broker look at its accounts again (SIGHUP); a broker that does not run is left alone."""
         if self.process.alive():
             os.kill(self.pid, signal.SIGHUP)
 
@@ -133,17 +133,17 @@ class Mosquitto:
         path.unlink()
 
     def ready(self) -> bool:
-        """Whether it answers a CONNECT; the answer is a refusal, as this one names no account."""
+        """Whether the broker answers a CONNECT; the answer is a refusal, as this CONNECT names no account."""
         connect = b"\x10\x0e\x00\x04MQTT\x04\x02\x00\x05\x00\x02up"
         return self.process.listens(self.port) and exchange(self.port, connect, 2) == b"\x20\x02"
 
     def wait_ready(self, timeout: float = 30.0) -> None:
-        """Return once it takes connections. Raises TransientError after `timeout` seconds or when it died."""
+        """Return once the broker takes connections. Raises TransientError after `timeout` seconds or when it died."""
         wait_until_ready(self.process, self.ready, timeout)
 
     def stop(self, deadline: float = 20.0) -> bool:
-        """Stop cleanly, which saves every session and queued message; SIGKILL after `deadline` seconds. True if it was
-        clean.
+        """Stop cleanly, which saves every session and queued message; SIGKILL after `deadline` seconds. True if the
+        stop was clean.
         """
         return self.process.stop((signal.SIGTERM, deadline))
 

@@ -1,4 +1,4 @@
-"""Accounts added to the local stack's Mosquitto: kept in one file, out come the lines of its two."""
+"""Accounts added to the local stack's Mosquitto: one JSON file in, the lines of Mosquitto's two files out."""
 
 import base64
 import hashlib
@@ -18,7 +18,7 @@ class AddedAccounts:
     """What `iot-stream users --local` has added, with hashed passwords; mode 0600."""
 
     def __init__(self, path: Path) -> None:
-        """`path` is the JSON file of these accounts, which need not be there yet."""
+        """`path` is the JSON file of these accounts, which need not exist yet."""
         self._path = path
 
     def put(
@@ -28,9 +28,10 @@ class AddedAccounts:
         rules: Sequence[AclRule] | None = None,
         device: tuple[str, str] | None = None,
     ) -> None:
-        """Add an account, or change its password; `rules` None: they stay, and so does the device it is bound to.
+        """Add an account, or change its password; `rules` None: the account's rules stay, and so does the device it is
+        bound to.
 
-        `device`: (user, device) of an account of one device alone; None: it is of no single device.
+        `device`: (user, device) of an account of one device alone; None: the account is of no single device.
         """
         known = self._read()
         entry = {"rules": [], **known.get(username, {}), "hash": hashed(password)}
@@ -39,7 +40,7 @@ class AddedAccounts:
         self._write(known | {username: entry})
 
     def remove(self, username: str) -> None:
-        """Forget an account, if there is one."""
+        """Forget an account, if it exists."""
         self._write({name: entry for name, entry in self._read().items() if name != username})
 
     def password_lines(self) -> str:

@@ -30,7 +30,7 @@ class Postgres:
     """One server with its data in `data_dir` (or where `data_dir/elsewhere` points, see postgres_home.py)."""
 
     def __init__(self, data_dir: Path, port: int = 0, log: Path | None = None) -> None:
-        """`port` 0 takes a free one, and keeps it for the life of this object."""
+        """`port` 0 takes a free port, and keeps it for the life of this object."""
         self.data_dir = data_dir.absolute()
         self.port = port or free_port()
         self.process = ChildProcess("postgres", [], log or self.data_dir / "postgres.log")
@@ -55,7 +55,7 @@ class Postgres:
         return self.process.pid
 
     def start(self) -> None:
-        """Start it, making the cluster first when there is none. Raises PermanentError when it cannot."""
+        """Start the server, making the cluster first when there is none. Raises PermanentError when that fails."""
         if self.process.alive():
             return
         self.data_dir.mkdir(parents=True, exist_ok=True)
@@ -73,7 +73,7 @@ class Postgres:
         return find_home(self.data_dir)
 
     def _make_cluster(self, home: Home) -> None:
-        """initdb beside its place, then rename: one that was killed half-way is thrown away, it holds nothing yet."""
+        """initdb beside the cluster's place, then rename: a cluster that was broken off is empty, and is removed."""
         new, word = home.data.with_name("new"), home.data.with_name("password")
         shutil.rmtree(new, ignore_errors=True)
         write_private(word, self.password, home.account)
@@ -85,14 +85,14 @@ class Postgres:
         new.replace(home.data)
 
     def ready(self) -> bool:
-        """Whether it accepts connections."""
-        # A start-up packet for a database; while it starts up or shuts down the server answers with an error at once.
+        """Whether the server accepts connections."""
+        # A start-up packet for a database; a server that starts up or shuts down answers with an error at once.
         parameters = b"user\0postgres\0database\0postgres\0\0"
         packet = struct.pack(">ii", len(parameters) + 8, 3 << 16) + parameters
-        return self.process.listens(self.port) and exchange(self.port, packet, 1) == b"R"  # R: it asks for the password
+        return self.process.listens(self.port) and exchange(self.port, packet, 1) == b"R"  # R: asks for the password
 
     def wait_ready(self, timeout: float = 60.0) -> None:
-        """Return once it accepts connections. Raises TransientError after `timeout` seconds or when it died."""
+        """Return once the server accepts connections. Raises TransientError after `timeout` seconds or when it died."""
         wait_until_ready(self.process, self.ready, timeout)
 
     def stop(self, deadline: float = 20.0) -> bool:

@@ -1,4 +1,4 @@
-"""Where PostgreSQL's programs and data are, such that the account that runs it can get at both.
+"""Where PostgreSQL's programs and data are, such that the account that runs PostgreSQL can read both.
 
 Root's checkout may lie in a directory only root may enter. Nothing up the path is ever opened for that: data and, where
 needed, a copy of the programs then live under /var/lib/iot-stream, and `elsewhere` in the data directory says so.
@@ -28,7 +28,7 @@ class Home(NamedTuple):
 
 def find_home(data_dir: Path) -> Home:
     """Programs, data and account for the server of `data_dir`; may copy the programs to where the account gets at them.
-    Raises PermanentError when there is no PostgreSQL, or one that the data is not of.
+    Raises PermanentError when there is no PostgreSQL, or none of the data's version.
     """
     account = unprivileged()
     data = _data(data_dir, account)
@@ -74,7 +74,7 @@ def _installed() -> list[Path]:
 
 
 def _version(directory: Path, account: SystemUser | None) -> str:
-    """Major version, "" if that account cannot run it."""
+    """Major version, "" if that account cannot run the program."""
     try:
         said = run([str(directory / "postgres"), "-V"], account)
     except OSError:

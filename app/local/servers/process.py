@@ -37,7 +37,7 @@ class ChildProcess:
         self._process: psutil.Process | None = None
 
     def start(self) -> None:
-        """Start it unless it runs. Raises PermanentError when the program cannot be executed at all."""
+        """Start the process unless it runs. Raises PermanentError when the program cannot be executed at all."""
         if self.alive():
             return
         self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -73,7 +73,7 @@ class ChildProcess:
         return self.alive()
 
     def alive(self) -> bool:
-        """Whether it runs now; reaps it when it has ended."""
+        """Whether the process runs now; reaps it when it has ended."""
         if self._child is not None:
             return self._child.poll() is None
         if self._process is None:
@@ -90,14 +90,16 @@ class ChildProcess:
 
     @property
     def created(self) -> float:
-        """When it started, seconds since 1970: with the pid it names a process for ever. 0: never started, or gone."""
+        """The time of the start, seconds since 1970: with the pid it names a process for ever. 0: never started, or
+        gone.
+        """
         try:
             return float(self._process.create_time()) if self._process else 0.0
         except psutil.NoSuchProcess:
             return 0.0
 
     def listens(self, port: int) -> bool:
-        """Whether it is this process that listens on that TCP port, and not somebody who was there before it."""
+        """Whether this process listens on that TCP port, and not another process that had the port before."""
         if not self.alive() or self._process is None:
             return False
         try:
@@ -108,11 +110,11 @@ class ChildProcess:
 
     @property
     def exit_code(self) -> int | None:
-        """Exit code of our own child, negative for a signal; None while it runs or when it was adopted."""
+        """Exit code of our own child, negative for a signal; None while the child runs or when it was adopted."""
         return self._child.returncode if self._child else None
 
     def signal(self, number: int, *, group: bool = False) -> None:
-        """Send the signal `number` to it, or, with `group`, to all of its session; none to a process that is gone."""
+        """Send the signal `number` to the process, or, with `group`, to all of its session; none when it is gone."""
         if self.alive():
             try:
                 (os.killpg if group else os.kill)(self.pid, number)
@@ -120,9 +122,9 @@ class ChildProcess:
                 return
 
     def stop(self, *signals: tuple[int, float]) -> bool:
-        """Send each (signal, seconds to wait) in turn until it ends, then SIGKILL to all of its session.
+        """Send each (signal, seconds to wait) in turn until the process ends, then SIGKILL to all of its session.
 
-        True if it ended before SIGKILL.
+        True if the process ended before SIGKILL.
         """
         for number, seconds in signals or ((signal.SIGTERM, 10.0),):
             self.signal(number)
@@ -132,12 +134,12 @@ class ChildProcess:
         return False
 
     def kill(self) -> None:
-        """Send SIGKILL to it and to all of its session, and wait for its end, for 10 s at most."""
+        """Send SIGKILL to the process and to all of its session, and wait for its end, for 10 s at most."""
         self.signal(signal.SIGKILL, group=True)
         self.wait(10.0)
 
     def wait(self, seconds: float) -> bool:
-        """Wait for its end. False if it still runs after so many seconds; True when it was never started."""
+        """Wait for the end of the process. False if it still runs after so many seconds; True if never started."""
         if self._process is None:
             return True
         if self._child is not None:

@@ -21,8 +21,8 @@ PACKAGES = {
 
 
 def require(*commands: str) -> None:
-    """Make sure that each command of PACKAGES is there, installing it where we may. Raises PermanentError with one line
-    that says what to install.
+    """Make sure that each command of PACKAGES is installed, installing it where we may. Raises PermanentError with one
+    line that says what to install.
     """
     missing = [command for command in commands if not find(command)]
     if not missing:
@@ -43,14 +43,14 @@ def require(*commands: str) -> None:
 
 @contextmanager
 def _one_installation_at_a_time() -> Iterator[None]:
-    """apt-get fails when another one runs."""
+    """apt-get fails when another apt-get runs."""
     with (Path(tempfile.gettempdir()) / "iot-stream-install.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def find(command: str) -> str | None:
-    """Path of a usable command, None: there is none; sbin counts, for an account without it in PATH; an old Java does
+    """Path of a usable command, None: none is; sbin counts, for an account that lacks it in PATH; an old Java does
     not.
     """
     path = shutil.which(command, path=f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin")
@@ -61,7 +61,7 @@ def find(command: str) -> str | None:
 
 @cache  # a start of Java takes a third of a second
 def java_version(java: str) -> int:
-    """Major version of the Java at this path (8, 17, ...); 0 if it does not say."""
+    """Major version of the Java at this path (8, 17, ...); 0 if the program does not say."""
     said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
     found = re.search(r'version "(?:1\.)?(\d+)', said)
     return int(found[1]) if found else 0

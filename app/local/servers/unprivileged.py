@@ -1,4 +1,4 @@
-"""Whom a server runs as when we are root and it refuses to be (PostgreSQL does)."""
+"""The account of a server that refuses to run as root, as PostgreSQL does, when we are root."""
 
 import os
 import pwd
@@ -19,7 +19,7 @@ class SystemUser(NamedTuple):
 
 def unprivileged() -> SystemUser | None:
     """The account that a server is to run as: `postgres` if the machine has it, else an account made for this, else
-    nobody. None when we are not root: then it runs as ourselves.
+    `nobody`. None when we are not root: then the server runs as ourselves.
     """
     if os.geteuid() != 0:
         return None
@@ -41,10 +41,10 @@ def _look_up(name: str) -> SystemUser | None:
 
 def run(command: list[str], account: SystemUser | None, **options: object) -> "subprocess.CompletedProcess[str]":
     """Run `command` as that account (None: as ourselves), from /, its output captured as text; `options` go to
-    subprocess.run, and the caller looks at the return code. Raises OSError when it cannot be executed.
+    subprocess.run, and the caller looks at the return code. Raises OSError when `command` cannot be executed.
     """
     identity = {"user": account.uid, "group": account.gid, "extra_groups": []} if account else {}
-    # mypy cannot tell which form of `run` a dictionary of arguments is for.
+    # mypy cannot see which form of `run` a dictionary of arguments is for.
     return subprocess.run(  # type: ignore[call-overload, no-any-return]
         command, cwd="/", capture_output=True, text=True, check=False, **identity, **options
     )

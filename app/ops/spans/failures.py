@@ -11,8 +11,8 @@ _SQLSTATE = re.compile(r"[0-9A-Z]{5}(?= )")  # how app.postgres.sqlstate.words b
 def failed_call(tracing: Tracing, error: str) -> None:
     """Note a failed call; `error` is the database's words, as app.postgres.sqlstate.words has them.
 
-    The call is made again, so that the span around it has not failed. Without such a span there is one of its own,
-    within the limit of `tracing.always`.
+    The call is made again, so that the span around it has not failed. Without such a span the call gets its own, within
+    the limit of `tracing.always`.
     """
     if not tracing.enabled:
         return

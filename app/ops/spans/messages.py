@@ -16,15 +16,15 @@ from app.runtime.tracing.tracing import TraceSpan, Value
 
 STORED, DUPLICATE, EITHER = "stored", "duplicate", "stored or duplicate"
 DEAD_LETTER, CARRIED_OUT, LEFT_OUT = "dead letter", "carried out", "left out"
-INTERRUPTED = "interrupted"  # its offset stays, and it comes again
+INTERRUPTED = "interrupted"  # the message's offset stays, and the message comes again
 
-PAYLOAD_BYTES = 64 << 10  # a dead letter above this is not asked what it calls itself
+PAYLOAD_BYTES = 64 << 10  # a dead letter above this size is not searched for its ids
 
 _offset = attrgetter("offset")
 
 
 class _Claimed(msgspec.Struct, gc=False):
-    """What a payload that was refused says of itself; any of it may be anything."""
+    """What a payload that was refused says of itself; each value may be anything."""
 
     user_id: Any = None
     device_id: Any = None
@@ -84,7 +84,7 @@ def conclude(span: TraceSpan, record: Record, dead: Rejected | None, work: Batch
 
 
 def _outcome(record: Record, work: BatchOutput, written: WriteResult) -> str:
-    """The database counts duplicates and does not name them: where a batch has both, nobody can tell."""
+    """The database counts duplicates and does not name them: where a batch has both, which row is one stays unknown."""
     if _row(record, work) is not None:
         if not written.duplicates:
             return STORED

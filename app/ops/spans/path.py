@@ -1,8 +1,8 @@
-"""The spans of a worker: told of each step of a batch, it begins and ends those of the messages that are traced.
+"""The spans of a worker: each step of a batch, as reported, begins and ends the spans of traced messages.
 
-A sampled message has one span, `worker_process`, in the trace that it came with. A batch with any of them has a trace
-of its own: `batch_flush`, and beneath it `store_telemetry_batch`. Each message has a link to its batch, and the batch
-to its first LINKS messages.
+A sampled message has one span, `worker_process`, in the trace that it came with. A batch with sampled messages has a
+trace of its own: `batch_flush`, and beneath it `store_telemetry_batch`. Each message has a link to its batch, and the
+batch to its first LINKS messages.
 """
 
 import time
@@ -23,7 +23,7 @@ from app.runtime.tracing.tracing import CURRENT, NO_SPAN, Attributes, SpanKind, 
 
 LINKS = 128  # more are not kept by OpenTelemetry's SDK
 
-Taken = list[tuple[int, int]]  # the first offset of each batch as it came from Kafka, and when it did (ns since 1970)
+Taken = list[tuple[int, int]]  # the first offset of each batch as it came from Kafka, and when it came (ns since 1970)
 
 
 class OpenBatch:
@@ -92,8 +92,8 @@ class PathSpans:
         opened.store = NO_SPAN
 
     def done(self, batch: Batch, work: BatchOutput, written: WriteResult) -> None:
-        """Step 7: the batch is acknowledged. Ends its spans; dead letters get one too, sampled or not, within the limit
-        of `tracing.always`.
+        """Step 7: the batch is acknowledged. Ends its spans; dead letters get a span too, sampled or not, within the
+        limit of `tracing.always`.
         """
         opened = self._open.pop(batch, None)
         if opened is None:
@@ -110,8 +110,8 @@ class PathSpans:
         opened.flush.end()
 
     def given_up(self, batch: Batch, reason: str) -> None:
-        """The batch was interrupted, for `reason`, and comes again: its spans end as failed, and there is one of the
-        batch even where nothing was sampled, within the limit of `tracing.always`.
+        """The batch was interrupted, for `reason`, and comes again: its spans end as failed, and the batch has a
+        span even where nothing was sampled, within the limit of `tracing.always`.
         """
         opened = self._open.pop(batch, None)
         if opened is None:
@@ -142,7 +142,7 @@ class PathSpans:
 
     def publish(self, text: bytes) -> TraceSpan:
         """Begin the span of an alert on its way, given as its JSON; NO_SPAN where its message is not traced, and the
-        second time for the same alert. The caller ends it.
+        second time for the same alert. The caller ends the span.
         """
         found = self._alerts.pop(text, None)
         if found is None:

@@ -22,8 +22,8 @@ def sampled_records(
     """The records that their sender has sampled, within the budget, each with its context; and, of those that nobody
     has decided on, our own share, with None. In the order of their offsets; what is above the budget is counted.
 
-    `annotated`: those of `records` that may bear a context (BatchOutput.annotated). Our bridge decides on what it
-    brings in at QoS 1 and 2, which is what has an MQTT packet id.
+    `annotated`: those of `records` that may bear a context (BatchOutput.annotated). Our bridge decides on the
+    messages that it brings in at QoS 1 and 2, which have an MQTT packet id.
     """
     found: dict[int, tuple[Record, SpanContext | None]] = {}  # by offset
     for record in _not_plainly_refused(annotated) if head.parent_based else annotated:
@@ -40,7 +40,7 @@ def sampled_records(
 
 
 def _not_plainly_refused(records: Sequence[Record]) -> list[Record]:
-    """Without those whose last header says that nobody is to trace them, which may be all that a bridge brings.
+    """The records whose last header does not say that nobody is to trace them; a bridge may bring none of these.
 
     The flags are two hex digits, of which the last bit counts: what is not 00 has to be parsed.
     """

@@ -1,4 +1,4 @@
-"""Ports of the path that also end or begin spans: each hands on to the real one. Put in only while tracing is on."""
+"""Ports of the path that also end or begin spans: each hands on to the real port. Put in only while tracing is on."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -27,13 +27,13 @@ def with_spans(ports: Ports, tracing: Tracing, group: str, incoming: int) -> Por
 
 
 class LedgerWithSpans:
-    """ports.Ledger: the spans of a batch end with it."""
+    """ports.Ledger: the spans of a batch end with the batch."""
 
     def __init__(self, ledger: Ledger, spans: PathSpans) -> None:
         self._ledger, self._spans = ledger, spans
 
     def batch_done(self, batch: Batch, work: BatchOutput, written: WriteResult, seconds: Seconds) -> None:
-        """Count one acked batch: log lines and exemplars that this leaves have the ids of its span, if it has one.
+        """Count one acked batch: log lines and exemplars that this leaves have the ids of the batch's span, if any.
 
         Raises what the ledger raises, and then the spans stay open for `forget`.
         """

@@ -1,8 +1,8 @@
 """Look-ups of accounts -> one question a moment: names or tokens in, rows out, over one connection.
 
-While a question is under way the next ones gather, so that a fleet that comes back, or somebody who tries tokens, costs
-the database a few questions a second. While it is away nobody waits for it: after a failure it is asked again a moment
-later, by whoever comes then.
+While a question is under way the next questions gather: a fleet that comes back, or somebody who tries tokens, costs
+the database a few questions a second. While the database is away nobody waits: after a failure the database is
+asked again a moment later, by the next login.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from app.settings import Settings
 log = structlog.get_logger()
 
 AT_ONCE = 1_000  # keys of one question
-WAITING_MAX = 20_000  # keys; whoever comes then is told that accounts cannot be asked
+WAITING_MAX = 20_000  # keys; any login beyond them is answered `unavailable`
 ANSWER_SECONDS = 5.0  # for a connection and an answer
 AWAY = "the database of accounts does not answer"
 
@@ -39,7 +39,7 @@ class _Waiting(Generic[K]):
         self.futures: dict[K, asyncio.Future[AccountRow | None]] = {}
 
     def take(self) -> dict[K, "asyncio.Future[AccountRow | None]"]:
-        """Some of them, which are asked now."""
+        """Take the keys that are asked now."""
         return {key: self.futures.pop(key) for key in list(self.futures)[:AT_ONCE]}
 
 
@@ -47,18 +47,18 @@ class AccountLookup:
     """app.ports.AccountRows; used in one event loop."""
 
     def __init__(self, settings: Settings, name: str = "gateway") -> None:
-        """`name` is what the server knows the connection by. Nothing is connected before the first look-up."""
+        """`name`: under this name the server knows the connection. Nothing is connected before the first look-up."""
         self._settings, self._name = settings, f"iot-stream {name}"
         self._connection: Connection | None = None
         self._names, self._tokens = _Waiting(by_names), _Waiting(by_tokens)
         self._task: asyncio.Task[None] | None = None
         self._failures = 0
-        self._again = 0.0  # when it may be asked again (monotonic)
+        self._again = 0.0  # when the database may be asked again (monotonic)
         self.answers = False
 
     async def named(self, username: str) -> AccountRow | None:
         """Look up an account, as the port says; within some ANSWER_SECONDS for each AT_ONCE keys that wait
-        before it.
+        before this key.
         """
         return await self._ask(self._names, username)
 
@@ -114,7 +114,7 @@ class AccountLookup:
                 future.set_result(found.get(key))
 
     async def _question(self, question: Question[K], keys: Sequence[K]) -> dict[K, AccountRow]:
-        """The answer, over the connection that is there; one that has died meanwhile is no outage."""
+        """The answer, over the connection that is there; a connection that has died meanwhile is no outage."""
         if self._connection is not None and not self._connection.is_closed():
             try:
                 return await question(self._connection, keys)
@@ -126,7 +126,7 @@ class AccountLookup:
         return await question(self._connection, keys)
 
     def _failed(self, error: BaseException, futures: Sequence["asyncio.Future[AccountRow | None]"]) -> None:
-        """Tell those who asked, and AT_ONCE of each table who came meanwhile, and ask again after a while."""
+        """Answer the keys that were asked, and AT_ONCE of each table that came meanwhile; ask again after a while."""
         wait = delay(self._failures, first=0.2, longest=5.0)
         self._failures += 1
         self._again, self.answers = time.monotonic() + wait, False

@@ -1,4 +1,4 @@
-"""Rows of mqtt_users, mqtt_acl and gateway_tokens -> accounts with their rules, those of everybody behind their own."""
+"""Rows of mqtt_users, mqtt_acl and gateway_tokens -> accounts with their rules, everybody's rules behind their own."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -20,11 +20,11 @@ RULES = f"""SELECT username, permission, topic, priority, clientid FROM mqtt_acl
 WHERE username = ANY($1::text[] || '{{{ALL},{DEVICE}}}'::text[]) AND action IN ('publish', 'all')
   AND (qos IS NULL OR qos = 1) AND (retain IS NULL OR retain = 0)
 ORDER BY priority, id"""  # noqa: S608 - two constants
-WHOLE = "*"  # ends a client id that stands for all that begin so
+WHOLE = "*"  # ends a client id that stands for all client ids that begin so
 
 
 class UserRow(NamedTuple):
-    """A row of mqtt_users; of a token also which device it is bound to."""
+    """A row of mqtt_users; of a token also the device that the token is bound to."""
 
     username: str
     client_id: str | None
@@ -67,7 +67,7 @@ async def _rules(connection: Connection, users: Iterable[UserRow]) -> Rules:
 
 
 def account_row(user: UserRow, rules: Rules) -> AccountRow:
-    """The account as the gateways know it; `rules` are by account, and under ALL and DEVICE those of everybody."""
+    """The account as the gateways know it; `rules` are by account, and under ALL and DEVICE everybody's."""
     own = rules.get(user.username, ())
     denied = [(place, rule) for place, rule in own if rule.permission != "allow"]
     of_devices = _joined(denied, rules.get(DEVICE, ()))
@@ -77,14 +77,14 @@ def account_row(user: UserRow, rules: Rules) -> AccountRow:
     else:
         device, prefix = _bound(user)
         account = Account(user.username, device, prefix, _joined(own, rules.get(ALL, ()), user.superuser))
-    if user.token_device is not None:  # it has nothing of what its account alone was given
+    if user.token_device is not None:  # a token has nothing of what its account alone was given
         mine = account.speaks_for(user.token_device)
         account = Account(account.user_id, user.token_device, rules=of_devices if mine else _shared((), False))
     return AccountRow(account, user.password_hash, of_devices, ends)
 
 
 def _bound(user: UserRow) -> tuple[str | None, str]:
-    """The one device of an account that is bound to a client id, or how its devices begin."""
+    """The one device of an account that is bound to a client id, or how the names of its devices begin."""
     if user.client_id is None:
         return None, ""
     name = user.client_id.removeprefix(f"{user.username}:")
@@ -99,5 +99,5 @@ def _joined(own: Placed, of_all: Placed, superuser: bool = False) -> PublishRule
 
 @lru_cache(maxsize=4096)
 def _shared(rules: tuple[AclRule, ...], superuser: bool) -> PublishRules:
-    """One object for all accounts with equal rules: nearly all have those of everybody."""
+    """One object for all accounts with equal rules: nearly all accounts have everybody's rules alone."""
     return PublishRules(rules, superuser)

@@ -1,1 +1,1 @@
-"""Everything else that is asked of the database, one table a file."""
+"""Everything else that is asked of the database, a file for each table."""

@@ -17,7 +17,7 @@ SETTLED = 1.0  # seconds: another notifier's transaction that holds events back 
 
 _SPENT = """
 SELECT asked.user_id, (SELECT count(*) FROM (SELECT FROM alert_history AS h WHERE h.user_id = asked.user_id
-      AND h.sent_at > now() - $2 * interval '1 second' AND h.held_at IS NULL LIMIT $3) AS told) AS spent,
+      AND h.sent_at > now() - $2 * interval '1 second' AND h.held_at IS NULL LIMIT $3) AS sent) AS spent,
   EXISTS (SELECT FROM alert_history AS h WHERE h.user_id = asked.user_id
       AND h.held_at IS NOT NULL AND h.sent_at IS NULL AND h.left_out IS NULL) AS holding
 FROM unnest($1::text[]) AS asked (user_id)"""
@@ -48,7 +48,7 @@ SELECT count(*) AS count, count(DISTINCT device_id) AS devices, min(event_time) 
 {_OF_USER}"""
 _BY = """
 SELECT coalesce({column}, '') AS what, count(*) AS number {rows} GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {limit}"""
-_TOLD = f"UPDATE alert_history SET sent_at = now() {_WHERE}"  # noqa: S608
+_MARK_DIGEST_SENT = f"UPDATE alert_history SET sent_at = now() {_WHERE}"  # noqa: S608
 _LEFT_OUT = f"UPDATE alert_history SET left_out = $3 {_WHERE}"  # noqa: S608
 
 
@@ -89,7 +89,7 @@ async def held(connection: Connection, user_id: str, until: datetime) -> tuple[l
 
 async def mark_digest_sent(connection: Connection, user_id: str, until: datetime) -> None:
     """Note that the broker acknowledged the digest. Raises sqlstate.DATABASE_ERRORS."""
-    await connection.execute(_TOLD, user_id, until)
+    await connection.execute(_MARK_DIGEST_SENT, user_id, until)
 
 
 async def leave_out(connection: Connection, user_id: str, until: datetime, reason: str) -> None:

@@ -14,7 +14,7 @@ SELECT user_id, device_id, rule_id, severity, state, snoozed_until, first_seen, 
 _NEWEST = """
 SELECT user_id, device_id, rule_id, severity, state, snoozed_until, first_seen, last_seen, value, threshold, message,
   alert_id, way FROM active_alerts ORDER BY first_seen DESC, user_id, device_id, rule_id LIMIT $1"""
-_TOLD = f"""
+_SENT = f"""
 SELECT recorded_at, event_time, user_id, device_id, rule_id, status, repeat, event->>'cause', severity,
   event->>'value', message, coalesce((event->>'suppressed')::boolean, false), sent_at, alert_id,
   coalesce(event->>'way', '') FROM alert_history
@@ -71,8 +71,8 @@ async def newest_open(connection: Connection, limit: int) -> tuple[int, list[Ope
     return count, [OpenAlert(*row) for row in await connection.fetch(_NEWEST, limit)]
 
 
-async def told_alerts(
+async def sent_alerts(
     connection: Connection, user: str | None, rule: str | None, device: str | None, since: datetime, limit: int
 ) -> list[SentAlert]:
     """The events since then, the newest first, `limit` at most. Raises sqlstate.DATABASE_ERRORS."""
-    return [SentAlert(*row) for row in await connection.fetch(_TOLD, user, rule, device, since, limit)]
+    return [SentAlert(*row) for row in await connection.fetch(_SENT, user, rule, device, since, limit)]

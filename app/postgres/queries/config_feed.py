@@ -30,7 +30,7 @@ _ROW = f"user_id, {_CONFIG}, updated_at, accepted::text"
 _CHANGED = f"SELECT {_ROW} FROM user_configs WHERE updated_at > $1 ORDER BY updated_at"  # noqa: S608
 _STAMPS = "SELECT user_id, updated_at FROM user_configs"
 ROWS_OF = f"SELECT {_ROW} FROM user_configs WHERE user_id = ANY($1::text[])"  # noqa: S608
-# Every worker notes what it took, and the first one writes. A row that has changed since is left to whoever takes it.
+# Every worker notes what it took, and the first one writes. A row that has changed since is left to its next taker.
 _ACCEPT = """UPDATE user_configs AS kept SET accepted = taken.text::jsonb
 FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS taken (user_id, text, updated_at)
 WHERE (kept.user_id, kept.updated_at) = (taken.user_id, taken.updated_at)
@@ -59,7 +59,7 @@ class ConfigFeed:
         self._taken += changes
 
     async def changes(self) -> AsyncGenerator[list[ConfigRevision], None]:
-        """Yield the whole table first (an empty list if it is), then each poll's changes, if any.
+        """Yield the whole table first (an empty list if the table is empty), then each poll's changes, if any.
 
         A deleted row is yielded once, as None. Of a user who changes large rules again and again the last change is
         yielded when the user's time has come (app.core.user_config.edit_pace). Never ends; close the iterator to give
@@ -73,7 +73,7 @@ class ConfigFeed:
                     async with asyncio.timeout(TIMEOUT):
                         connection = connection or await connect(self._settings, "iot-stream rules")
                         await self._accept(connection)
-                        async with connection.transaction(readonly=True):  # PgBouncer: one server for all of it
+                        async with connection.transaction(readonly=True):  # PgBouncer: one server for all questions
                             changes = self._pace.due(await self._poll(connection), time.monotonic())
                 except DATABASE_ERRORS as error:
                     if connection is not None:

@@ -21,8 +21,8 @@ class StoredToken(Struct, frozen=True):
 
     number: int
     username: str
-    device_id: str | None  # it speaks for this device alone
-    name: str  # what it is for
+    device_id: str | None  # the token speaks for this device alone
+    name: str  # what the token is for
     created: datetime
     ends: datetime | None
     ended: bool
@@ -31,7 +31,7 @@ class StoredToken(Struct, frozen=True):
 async def add(
     connection: Connection, token: str, username: str, device_id: str | None, name: str, seconds: float | None
 ) -> tuple[int, datetime | None]:
-    """Keep the digest of a token for so many seconds (None: for ever); its number, and when it ends (None: never).
+    """Keep a token's digest for so many seconds (None: for ever); returns its number, and when it ends (None: never).
 
     Raises PermanentError when there is no such account, or the account is another device's, else
     sqlstate.DATABASE_ERRORS.
@@ -55,7 +55,7 @@ async def stored(connection: Connection, username: str | None = None) -> list[St
 
 
 async def revoke(connection: Connection, number: int) -> str:
-    """Forget a token; returns whose it was. Raises PermanentError when there is none of this number."""
+    """Forget a token; returns the token's account. Raises PermanentError when there is no token of this number."""
     username = await connection.fetchval("DELETE FROM gateway_tokens WHERE id = $1 RETURNING username", number)
     if username is None:
         raise PermanentError(f"there is no token {number}: see `iot-stream users token list`")

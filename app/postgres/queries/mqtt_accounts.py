@@ -13,7 +13,7 @@ from app.errors import PermanentError
 from app.postgres.connect import Connection, operator_session
 from app.settings import Settings
 
-ROUNDS = 10  # 2^10: some 60 ms for whoever guesses, and for EMQX at each login
+ROUNDS = 10  # 2^10: some 60 ms for each guess, and for EMQX at each login
 PASSWORD_MIN, PASSWORD_MAX = 12, 72  # bytes; bcrypt looks at no more
 
 
@@ -22,7 +22,7 @@ class MqttAccount(Struct, frozen=True):
 
     username: str
     client_id: str | None  # the only client id that the account may use; None: any safe id
-    device: tuple[str, str] | None  # the user and the device that it is of; None: it is a user's, of its own name
+    device: tuple[str, str] | None  # the user and the device of the account; None: a user's account, of the user's name
     superuser: bool  # no rule binds the account
     created: datetime
     rules: Sequence[AclRule]
@@ -97,7 +97,7 @@ def _account(row: asyncpg.Record, rules: Sequence[AclRule]) -> MqttAccount:
 async def accounts(settings: Settings) -> AsyncIterator[AccountTable]:
     """The accounts of the settings' database; the changes of the block are kept unless it raises.
 
-    Raises TransientError when the database is away, PermanentError when it refuses.
+    Raises TransientError when the database is away, PermanentError when the database refuses.
     """
     async with operator_session(settings, "users") as connection, connection.transaction():
         yield AccountTable(connection)

@@ -1,4 +1,4 @@
-"""raw_telemetry asked for one message: in, whose it is and its number; out, its rows as JSON."""
+"""raw_telemetry asked for one message: in, the message's user, device and number; out, its rows as JSON."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -7,14 +7,14 @@ from msgspec import Struct
 
 from app.postgres.connect import Connection
 
-# The time first: it begins the primary key, and tells which chunks there are to look at.
+# The time first: the time begins the primary key, and selects the chunks to look at.
 _SQL = """
 SELECT time, to_jsonb(stored)::text FROM raw_telemetry AS stored
 WHERE time BETWEEN $1 AND $2 AND user_id = $3 AND device_id = $4 AND sequence_id = $5 ORDER BY time DESC LIMIT 20"""
 
 
 class StoredRow(Struct, frozen=True):
-    """A row of raw_telemetry; `columns` is all of it as a JSON object."""
+    """A row of raw_telemetry; `columns` is the whole row as a JSON object."""
 
     time: datetime
     columns: str
@@ -23,7 +23,7 @@ class StoredRow(Struct, frozen=True):
 async def rows_of(
     connection: Connection, user_id: str, device_id: str, sequence_id: int, begin: datetime, end: datetime
 ) -> Sequence[StoredRow]:
-    """The newest rows of a message with a time between the two, which are part of it. Raises DATABASE_ERRORS."""
+    """The newest rows of a message with a time from `begin` to `end`, both included. Raises DATABASE_ERRORS."""
     found = await connection.fetch(_SQL, begin, end, user_id, device_id, sequence_id)
     return [StoredRow(*row) for row in found]
 

@@ -1,4 +1,4 @@
-"""user_configs as an operator sees it: the configurations of all users or of one, and a new one in its place."""
+"""user_configs as an operator sees it: the configurations of all users or of one user, and how to replace one."""
 
 from datetime import datetime
 
@@ -22,7 +22,7 @@ class StoredConfig(Struct, frozen=True):
     maintenance: str
     updated_at: datetime
     sampling: str
-    accepted: bool  # workers have taken this configuration, or an earlier one, which stays in effect
+    accepted: bool  # workers have taken this configuration, or an earlier configuration, which stays in effect
 
     @property
     def document(self) -> bytes:
@@ -39,5 +39,5 @@ async def stored(connection: Connection, user_id: str | None = None) -> list[Sto
 async def store(
     connection: Connection, user_id: str, rules: str, maintenance: str | None, sampling: str | None = None
 ) -> None:
-    """Replace a user's rules by valid ones, and each other part that is not None. Raises sqlstate.DATABASE_ERRORS."""
+    """Replace a user's rules by valid rules, and each other part that is not None. Raises sqlstate.DATABASE_ERRORS."""
     await connection.execute(_STORE, user_id, rules, maintenance, sampling)

@@ -13,7 +13,7 @@ INIT_SQL = Path(__file__).parents[3] / "init.sql"
 async def apply(
     dsn: str, file: Path = INIT_SQL, password: str | None = None, encrypted: ssl.SSLContext | None = None
 ) -> None:
-    """Execute a file of SQL in one round trip; init.sql brings its own BEGIN and COMMIT: all of it, or nothing.
+    """Execute a file of SQL in one round trip; init.sql brings its own BEGIN and COMMIT: all statements, or none.
 
     Raises TransientError when the database is away, PermanentError when it refuses or the file cannot be read.
     """

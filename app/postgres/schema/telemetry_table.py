@@ -23,7 +23,7 @@ END $$;"""
 _THERE = """SELECT attname::text, format_type(atttypid, atttypmod), attnotnull, atthasdef OR attidentity <> ''
     FROM pg_attribute WHERE attrelid = 'raw_telemetry'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum"""
 _TYPES = {"timestamptz": "timestamp with time zone"}  # what format_type calls them
-# Types that hold every value of the other type just as well, or refuse it; varchar(20) too.
+# Types that hold every value of the other type just as well, or refuse the value; varchar(20) too.
 _AS_GOOD = {
     "smallint": ("integer", "bigint"),
     "integer": ("bigint",),

@@ -99,7 +99,7 @@ async def _sift_rows(
 
 
 def _suspect(error: BaseException, rows: Sequence[Row], piece: list[int]) -> int | None:
-    """Where in `piece` the row is that the database names; None when it names none."""
+    """Where in `piece` the row is that the database names; None when the database names no row."""
     if line := _LINE.search(getattr(error, "context", None) or ""):
         return int(line[1]) - 1
     if not (quoted := _QUOTED.search(getattr(error, "detail", None) or "")):
@@ -135,7 +135,7 @@ async def _insert_piece(session: SavepointSession, rows: Sequence[Row]) -> int:
 
 
 async def _sift_effects(session: SavepointSession, effects: Sequence[Effect]) -> tuple[tuple[int, str], ...]:
-    """Carry out the effects in order, each in a savepoint; return index and words of the refused ones."""
+    """Carry out the effects in order, each in a savepoint; return index and words of the refused effects."""
     refused = []
     for index, effect in enumerate(effects):
         try:

@@ -18,7 +18,7 @@ _POLICY = """SELECT min(coalesce(config->>'compress_after', config->>'after')::i
 
 
 class LateHorizon:
-    """`after`: how old a row is when it counts as late; None: none is."""
+    """`after`: how old a row is when the row counts as late; None: no row is late."""
 
     def __init__(self, after: float | None, clock: Callable[[], float] = time.time) -> None:
         """`after` in seconds; None asks the database."""
@@ -34,7 +34,7 @@ class LateHorizon:
         limit = datetime.fromtimestamp(self._clock(), UTC) - self.after
         try:
             late = [index for index, row in enumerate(rows) if row[0] < limit]
-        except TypeError:  # some row's time is none, or has no zone; the database names it
+        except TypeError:  # some row's time is no time, or has no zone; the database names the row
             late = [index for index, row in enumerate(rows) if _is_time(row[0]) and row[0] < limit]
         return self.sort(rows, late)
 
@@ -67,7 +67,7 @@ class LateSplit:
         self.late = [rows[index] for index in late]
 
     def join(self, live: WriteResult, late: WriteResult) -> WriteResult:
-        """The answer to the whole write, its indexes those of the rows as given."""
+        """The answer to the whole write; its indexes count the rows as given."""
         refused = [(self._live[index], wrong) for index, wrong in live.refused]
         refused += [(self._late[index], wrong) for index, wrong in late.refused]
         return WriteResult(

@@ -1,7 +1,7 @@
 """A lane's connection and the transaction of a write on it: rows by unnest or COPY, then effects; no retries.
 
 A transaction stores one caller's rows and effects, or those of several callers whose rows are all new. Of one caller's
-rows and effects, the ones that the database refuses are found and left out, alone (bisect.py).
+rows and effects, those that the database refuses are found and left out, alone (bisect.py).
 """
 
 import asyncio
@@ -92,9 +92,9 @@ class WriteSession:
     ) -> list[WriteResult] | None:
         """Store the rows and effects of several callers at once; the answer to each, or None: nothing is stored.
 
-        Raises DATABASE_ERRORS for an outage. With a duplicate among many rows the server's count does not tell which
+        Raises DATABASE_ERRORS for an outage. With a duplicate among many rows the server's count does not say which
         caller had it. Live traffic has hardly any duplicates, and a replay comes in batches too large to be grouped: so
-        no large statement pays for telling callers apart.
+        no large statement pays for counting the rows of each caller.
         """
         rows = [row for one, _ in writes for row in one]
         effects = [effect for _, each in writes for effect in each]
@@ -196,13 +196,13 @@ class Lane:
             timer.cancel()
 
     def drop(self) -> None:
-        """Cut the connection at once: a running transaction fails, and the server rolls it back."""
+        """Cut the connection at once: a running transaction fails, and the server rolls the transaction back."""
         if self.session is not None:
             self.session.connection.terminate()
             self.session = None
 
     async def close(self) -> None:
-        """Say farewell to the server; cut the connection if it does not answer."""
+        """Say farewell to the server; cut the connection if the server does not answer."""
         if self.session is not None:
             with contextlib.suppress(*DATABASE_ERRORS):
                 await self.session.connection.close(timeout=CLOSE_TIMEOUT)

@@ -36,7 +36,7 @@ _ALERT = {
 STATEMENTS: Mapping[Statement, SqlStatement] = {
     Statement.UPSERT_CONFIG: SqlStatement(
         "None leaves what is stored, and a config that is not the newest leaves all of it (config_edits.py); "
-        "`message_live`: the place in the log is that of its sending",
+        "`message_live`: the place in the log is that of the message's sending",
         _CONFIG | _MESSAGE,
         config_edits.UPSERT,
     ),
@@ -56,7 +56,7 @@ STATEMENTS: Mapping[Statement, SqlStatement] = {
     ),
     Statement.UPSERT_AVERAGE: SqlStatement(
         "an older time than the stored one changes nothing, nor does a lower count of the same time: late readings "
-        "only add to it",
+        "only add to the count",
         _DEVICE
         | {"key": "str", "window_seconds": "int", "time": "datetime", "count": "int"}
         | {"mean": "float", "minimum": "float", "maximum": "float"}
@@ -112,7 +112,7 @@ STATEMENTS: Mapping[Statement, SqlStatement] = {
     # that, newer by the clock of before a device was set back, keeps out nothing that is open.
     Statement.UPSERT_ACTIVE_ALERT: SqlStatement(
         "an older last_seen than the stored one, or an alert that alert_history knows to be resolved, changes nothing; "
-        "a stored alert that it knows to be resolved holds up nothing, whatever its times are",
+        "a stored alert that alert_history knows to be resolved holds up nothing, whatever its times are",
         _DEVICE
         | {"rule_id": "str", "alert_id": "str"}
         | _ALERT
@@ -167,7 +167,7 @@ STATEMENTS: Mapping[Statement, SqlStatement] = {
             SELECT FROM device_status AS new WHERE (new.device_key, new.way) = (old.device_key, 'iot'))""",
     ),
     Statement.INSERT_HISTORY: SqlStatement(
-        "an event that is there already stays as it is",
+        "a stored event stays as it is",
         {"alert_id": "str", "status": "str", "repeat": "int", **_DEVICE, "rule_id": "str"}
         | _ALERT
         | {"event_time": "datetime", "first_seen": "datetime", "event": "str (JSON text)"},

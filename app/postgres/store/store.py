@@ -1,8 +1,8 @@
 """The store: batches of rows in, each stored once and for good, with an answer counted by the database.
 
 A write holds through every outage until it is stored or interrupted. Live rows have `writes_in_flight` lanes, each
-a connection with one transaction at a time; writes that find no free lane wait, and small writes then share one. Late
-rows have a lane of their own. From here to the SQL: write_queue.py, session.py.
+a connection with one transaction at a time; writes that find no free lane wait, and small writes then share a
+transaction. Late rows have a lane of their own. From here to the SQL: write_queue.py, session.py.
 """
 
 import asyncio

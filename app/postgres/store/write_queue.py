@@ -1,7 +1,7 @@
-"""Writes that wait for a lane: each is tried until it is stored, or interrupted; small live writes share a transaction.
+"""Writes that wait for a lane: each is tried until stored, or interrupted; small live writes share a transaction.
 
 In order: `write` waits, `_dispatch` gives a group that shares a transaction to a free lane, `_hold` tries until the
-group is stored, `_try` is one transaction (session.py), and the policy (LiveWrites, LateWrites) says what it stores.
+group is stored, `_try` is one transaction (session.py), whose content the policy (LiveWrites, LateWrites) decides.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ BACKOFF_FIRST, BACKOFF_MAX = 0.1, 1.6  # seconds between the tries of one write,
 
 
 class PendingWrite:
-    """Rows and effects, and the answer once there is one. `written` are the answers to its first pieces."""
+    """Rows and effects, and the answer once given. `written` are the answers to the first pieces of the write."""
 
     def __init__(self, rows: Sequence[Row], effects: Sequence[Effect] = ()) -> None:
         self.rows, self.effects = rows, effects
@@ -39,7 +39,7 @@ class PendingWrite:
         self.answer: asyncio.Future[WriteResult] = asyncio.get_running_loop().create_future()
 
     def settle(self, written: WriteResult) -> None:
-        """Give the answer, unless nobody waits for it any more."""
+        """Give the answer, unless nobody waits for the answer any more."""
         if not self.answer.done():
             self.answer.set_result(written)
 
@@ -52,7 +52,7 @@ class PendingWrite:
 class WritePolicy(Protocol):
     """What is done with the writes of a queue."""
 
-    part: str  # what /ready and the log call it
+    part: str  # the queue's name in /ready and in the log
 
     def take(self, waiting: deque[PendingWrite]) -> list[PendingWrite]:
         """Take what shares a transaction, leaving out what nobody waits for."""
@@ -64,7 +64,7 @@ class WritePolicy(Protocol):
         """
 
     def outage(self, error: BaseException) -> bool:
-        """Whether this failure is one of the database, and not of what was written."""
+        """Whether this failure is the database's, and not the fault of what was written."""
 
 
 class LiveWrites:
@@ -185,11 +185,11 @@ class WriteQueue:
         if self._timer is None:
             self._dispatch()
         if not self._running:
-            self._shared.advice.settled(self._work.part)  # given up, or stored: nothing of it is held here
+            self._shared.advice.settled(self._work.part)  # interrupted, or stored: nothing of the write is held here
 
     async def _hold(self, lane: Lane, group: list[PendingWrite]) -> None:
-        """Try until the group is stored, or nobody waits for it, or the store is interrupted (TransientError)."""
-        CURRENT.set(group[0].span)  # whose failures these are; a task has what was current where it was made
+        """Try until the group is stored or not waited for any more, or the store is interrupted (TransientError)."""
+        CURRENT.set(group[0].span)  # the span that failures belong to; a task starts with its maker's
         failures = 0
         while any(not pending.answer.done() for pending in group):
             try:
@@ -211,7 +211,7 @@ class WriteQueue:
             breaker.abandoned()
             return
         if breaker.state is BreakerState.HALF_OPEN:
-            wanted = wanted[:1]  # one batch, not all that would share its transaction
+            wanted = wanted[:1]  # one batch, not all batches that would share its transaction
         started = time.perf_counter()
         try:
             session = lane.session

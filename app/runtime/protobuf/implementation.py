@@ -4,7 +4,7 @@ from google.protobuf.internal import api_implementation
 
 from app.errors import PermanentError
 
-FAST = "upb"  # in C; where it is missing protobuf takes one in Python alone, and says nothing
+FAST = "upb"  # in C; where upb is missing protobuf silently takes its implementation in Python
 
 
 def require_upb(implementation: str | None = None) -> None:

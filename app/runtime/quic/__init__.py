@@ -1,1 +1,1 @@
-"""QUIC as both of its ends here speak it: the contract, frames on streams, a connection on a UDP socket."""
+"""QUIC as gateway and client speak it: the contract, frames on streams, a connection on a UDP socket."""

@@ -13,7 +13,7 @@ CRYPTO_ERRORS = range(0x100, 0x200)  # QUIC's codes for alerts of TLS: 0x100 and
 
 
 class CloseCode(IntEnum):
-    """Application error codes with which the gateway closes a connection; the reason stands beside it in words."""
+    """Application error codes with which the gateway closes a connection; the reason follows the code in words."""
 
     DONE = 0x00
     STOPPING = 0x01  # the gateway stops: connect again
@@ -21,17 +21,17 @@ class CloseCode(IntEnum):
     SLOWED_DOWN = 0x03  # too many failures from this address: connect again later
     TOO_MANY_CONNECTIONS = 0x04  # of this account: connect again later
     NOT_AN_ACCOUNT = 0x10  # the certificate is good, and names no account
-    CERTIFICATE_ENDED = 0x11  # while it was connected
+    CERTIFICATE_ENDED = 0x11  # while the client was connected
 
 
-# Who is told one of these would be told it again.
+# A sender that gets one of these codes would get it again.
 FOR_EVER = frozenset({CloseCode.NOT_AN_ACCOUNT, CloseCode.CERTIFICATE_ENDED})
 
 
 class StreamCode(IntEnum):
     """Application error codes of a stream."""
 
-    REFUSED = 0x01  # what more there is on it is not read; the last answer says why
+    REFUSED = 0x01  # the rest of the stream is not read; the last answer says why
 
 
 class Alert(IntEnum):
@@ -46,7 +46,7 @@ class Alert(IntEnum):
 
 
 class LoginFault(StrEnum):
-    """Why a handshake did not become a connection, as it is counted."""
+    """Why a handshake did not become a connection; the label under which handshakes are counted."""
 
     NO_CERTIFICATE = "no_certificate"
     BAD_CERTIFICATE = "bad_certificate"

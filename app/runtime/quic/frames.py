@@ -15,7 +15,7 @@ class FrameFault(NamedTuple):
 
 
 class FrameReader:
-    """The reader of one stream. A length is judged as soon as its 4 bytes are there: no memory is set aside for it."""
+    """The reader of one stream. A length is judged as soon as its 4 bytes are there, before memory is set aside."""
 
     def __init__(self, max_bytes: int) -> None:
         """`max_bytes` is the largest length a frame may have, without its 4 bytes of length."""
@@ -52,7 +52,7 @@ class FrameReader:
         return frames
 
     def finish(self) -> None:
-        """The stream is at its end; one within a frame is the fault MALFORMED."""
+        """The stream is at its end; an end within a frame is the fault MALFORMED."""
         if self._buffer and not self.fault:
             came = len(self._buffer) - LENGTH_BYTES
             found = f"{came} bytes of {self.declared} came" if self.declared else "its length is cut off"

@@ -1,6 +1,6 @@
 """A QUIC connection on a UDP socket of asyncio: datagrams in, events out; sends what is due, and keeps the timer.
 
-It does once a turn of the event loop, for all datagrams that came in it, what aioquic.asyncio does for each of them.
+Link does once a turn of the event loop, for all datagrams of the turn, what aioquic.asyncio does for each datagram.
 """
 
 import asyncio
@@ -13,14 +13,14 @@ from aioquic.quic.packet import QuicErrorCode
 
 log = structlog.get_logger()
 
-# What a bug in aioquic would raise: a peer that finds one ends its own connection with it, and nobody else's.
+# What a bug in aioquic would raise: a peer that finds a bug ends its own connection with it, and nobody else's.
 BUGS = (ArithmeticError, AssertionError, AttributeError, BufferError, LookupError, RuntimeError, TypeError, ValueError)
 
 Send = Callable[[bytes, NetworkAddress], None]
 
 
 class Link:
-    """Drives one connection until it has ended; `ended` then says so, and nothing calls it any more."""
+    """Drives one connection until it has ended; `ended` then says so, and nothing calls the link any more."""
 
     def __init__(self, quic: QuicConnection, send: Send, handle: Callable[[QuicEvent], None]) -> None:
         """`send` writes one datagram to an address; `handle` gets each event, the last of which is
@@ -89,7 +89,7 @@ class Link:
             self._break(error)
 
     def _arm(self) -> None:
-        """A timer that is due too early asks again; to make a new one for each packet would cost more."""
+        """A timer that is due too early asks again; to make a new timer for each packet would cost more."""
         at = self.quic.get_timer()
         if at is None or (self._timer and self._timer_at <= at):
             return

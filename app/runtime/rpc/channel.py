@@ -11,26 +11,26 @@ from app.runtime.addresses import HostPort, address, is_loopback
 
 UNIX = "unix:"
 NO_PORT = 0
-MESSAGE_BYTES = 64 << 20  # of an answer: each refused item has a line in it
+MESSAGE_BYTES = 64 << 20  # of an answer, with a line for each refused item
 RECONNECT_MS = 100, 5000  # gRPC's own pauses between connections; by default up to two minutes
 
 
 class ClientCredentials(Struct, frozen=True):
-    """Who speaks, by token or certificate, and whom to trust. Files are PEM.
+    """Who sends, by token or certificate, and which CA is trusted. Files are PEM.
 
-    The file of the token is read for each call, the others when the client is made.
+    The file of the token is read for each call, other files when the client is made.
     """
 
     token: str | None = None  # of a gateway, `iot-stream users token`
     token_file: Path | None = None
     ca_file: Path | None = None  # of the server's certificate; None: the system's
     certificate_file: Path | None = None  # of the client
-    key_file: Path | None = None  # None: it is in the file of the certificate
-    server_name: str | None = None  # that the server's certificate is for, if it is another than the address
-    tls: bool | None = None  # None: where a file is given that is of use with TLS alone
+    key_file: Path | None = None  # None: the key is in the file of the certificate
+    server_name: str | None = None  # in the server's certificate, if it differs from the address
+    tls: bool | None = None  # None: when a file is given that TLS alone uses
 
     def __repr__(self) -> str:
-        """Without the token, wherever it would be logged."""
+        """The credentials without the token, which may not be logged."""
         return f"{type(self).__name__}(token={'...' if self.token else None})"
 
     @property
@@ -60,7 +60,7 @@ def open_channel(target: str, credentials: ClientCredentials, server: str = "gat
         ("grpc.min_reconnect_backoff_ms", RECONNECT_MS[0]),
         ("grpc.max_reconnect_backoff_ms", RECONNECT_MS[1]),
         ("grpc.use_local_subchannel_pool", 1),  # one client's failures are not another's
-        ("grpc.enable_retries", 0),  # what is sent again is decided here, where the order is known
+        ("grpc.enable_retries", 0),  # this client repeats calls, as it knows their order
     ]
     if target.startswith(UNIX):
         return aio.insecure_channel(target, options)

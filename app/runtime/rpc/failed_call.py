@@ -9,26 +9,26 @@ RETRY_AFTER = "retry-after-ms"  # trailing metadata, as proto/ingest.proto says
 LONGEST = 3600_000  # ms; a server that says more is not believed
 
 _Code = grpc.StatusCode
-# The others say that the same call would fail again: who calls has to change something.
+# Other codes say that the same call would fail again: the caller has to change something.
 AGAIN = {
     *(_Code.UNAVAILABLE, _Code.DEADLINE_EXCEEDED, _Code.RESOURCE_EXHAUSTED, _Code.ABORTED, _Code.CANCELLED),
     _Code.INTERNAL,  # what a proxy, or a connection that broke within a message, becomes
 }
 _CUT = re.compile(r"Stream removed")  # UNKNOWN, where a connection ended before the call did
-_TOO_LARGE = re.compile(r"larger than max", re.I)  # gRPC's own words; it is RESOURCE_EXHAUSTED as well
-# What no time mends, though gRPC says UNAVAILABLE: one of the two certificates is not trusted, or is missing.
+_TOO_LARGE = re.compile(r"larger than max", re.I)  # gRPC's own words, whose code is RESOURCE_EXHAUSTED as well
+# Failures that no time mends, though gRPC says UNAVAILABLE: one of the two certificates is not trusted, or is missing.
 _UNTRUSTED = re.compile(r"CERTIFICATE_VERIFY_FAILED|CERTIFICATE_REQUIRED|UNKNOWN_CA|Hostname Verification", re.I)
 # With TLS 1.3 a client is connected before the server has looked at its certificate, and gRPC says no more than this.
 _CLOSED = re.compile(r"^failed to connect to all addresses.*Socket closed$")
 CLOSED_HINT = (
-    " (it closes each new connection: a certificate that has expired, is of a CA it does not know, or is missing;"
+    " (the server closes each new connection: a certificate has expired, is of an unknown CA, or is missing;"
     " or one side alone speaks TLS)"
 )
 _ADDRESSES = re.compile(r"failed to connect to all addresses; last error: (?:\w+: )?")
 
 
 def words(error: BaseException) -> str:
-    """What went wrong, on one line; for an RpcError its code first."""
+    """The failure on one line; for an RpcError its code first."""
     if isinstance(error, grpc.RpcError):
         details = " ".join(_details(error).split())
         hint = CLOSED_HINT if _CLOSED.match(details) else ""

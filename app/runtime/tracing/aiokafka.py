@@ -1,7 +1,7 @@
-"""Spans of the Kafka client itself, for what goes through `send` and `getone` of aiokafka: code of one's own, mostly.
+"""Spans of the Kafka client itself, for what goes through `send` and `getone` of aiokafka: mostly a user's own code.
 
-The bridge and the worker hand whole batches to the client and take whole fetches from it, past both; their spans are
-made by hand. `getmany` is left alone: a span for each record of it would cost more than the record.
+The bridge and the worker hand whole batches to the client and take whole fetches from the client, past both; the spans
+of both are made by hand. `getmany` is left alone: a span for each record of a fetch would cost more than the record.
 """
 
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased

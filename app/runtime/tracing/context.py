@@ -1,6 +1,6 @@
-"""The W3C trace context of a message: header bytes in, a SpanContext out, or nothing where they are not well formed.
+"""The W3C trace context of a message: header bytes in, a SpanContext out, or nothing where they are malformed.
 
-Whoever may send a message may put there what he likes. So what is malformed is ignored and counted, and never raised;
+A sender of messages may put there anything. So what is malformed is ignored and counted, and never raised;
 no more than a few hundred bytes are looked at; `baggage` is not read at all.
 """
 
@@ -12,22 +12,22 @@ from app.runtime.tracing.metrics import CONTEXTS_INVALID
 
 TRACEPARENT, TRACESTATE = "traceparent", "tracestate"  # names of headers, and of MQTT user properties
 
-# Of version 00, and of later ones what is known of them. All zeros are no id, and ff is no version.
+# Of version 00, and of later versions the known part. All zeros are no id, and ff is no version.
 PARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 STATE = re.compile(r"[\x20-\x7e]{1,512}")  # 512 characters: what W3C asks every hop to carry
 
-_SAMPLED, _FLAGS = 1, 3  # sampled; that, and that the trace id is random
+_SAMPLED, _FLAGS = 1, 3  # sampled; sampled with a random trace id
 _LENGTH, _LONGEST = 55, 512
 NOT_SAMPLED = b"-00"  # at the end of a traceparent
 
 
 class SpanContext(NamedTuple):
-    """What of a span goes on with a message: its ids, and whether it is sampled."""
+    """What of a span goes on with a message: the span's ids, and whether it is sampled."""
 
     trace_id: int  # 128 bits, never 0
     span_id: int  # 64 bits, never 0
     flags: int = _SAMPLED  # bit 0: sampled; bit 1: the trace id is random
-    tracestate: str = ""  # as it came, at most 512 characters; empty: there was none
+    tracestate: str = ""  # as received, at most 512 characters; empty: no tracestate came
 
     @property
     def sampled(self) -> bool:

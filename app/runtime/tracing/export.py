@@ -1,8 +1,8 @@
-"""Spans on their way to the collector: in, each as it ends; out, batches of them, sent by a thread of its own.
+"""Spans on their way to the collector: in, each as it ends; out, batches of spans, sent by a thread of its own.
 
-Whoever ends a span never waits: the queue is bounded, and a span that finds it full is dropped and counted, as are
-those of a batch that the collector does not take. An exporter waits and tries again by itself, up to its timeout
-(OTEL_EXPORTER_OTLP_TIMEOUT, 10 s).
+The caller that ends a span never waits: the queue is bounded, and a span that finds the queue full is dropped and
+counted, as are the spans of a batch that the collector does not take. An exporter waits and tries again by
+itself, up to its timeout (OTEL_EXPORTER_OTLP_TIMEOUT, 10 s).
 """
 
 import contextlib
@@ -36,14 +36,14 @@ class SpanExport(Protocol):
 
 
 class LastWords(logging.Handler):
-    """What the SDK logged last, instead of its lines: it writes one for each failure, and for each try."""
+    """What the SDK logged last, instead of its lines: the SDK writes a line for each failure, and for each try."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self.text = self.template = ""  # the line, and without the values in it, which may be secret
+        self.text = self.template = ""  # the line, and the line without its values, which may be secret
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep the line, cut at 300 characters, in the place of the one before."""
+        """Keep the line, cut at 300 characters, in the place of the line before."""
         self.text, self.template = record.getMessage()[:300], str(record.msg)[:300]
 
     def take_over(self) -> None:
@@ -67,7 +67,7 @@ class SpanQueue:
         self._lost, self._logged = 0, -REMIND_SECONDS  # since the last log line, and when that was (monotonic)
 
     def put(self, span: RecordedSpan) -> None:
-        """Take a span that has ended, from any thread. Never waits: one that finds no room is dropped and counted."""
+        """Take a span that has ended, from any thread. Never waits: a span without room is dropped and counted."""
         if self._stopping or len(self._waiting) >= self._options.queue:
             self._drop(1)
             return
@@ -96,7 +96,7 @@ class SpanQueue:
         self._wake.set()
         if self._thread is not None:
             self._thread.join(max(0.0, seconds - CLOSE_SECONDS))
-        # In a thread that nobody waits for: it has been seen to take 12 s, and ends an export that still hangs.
+        # In a thread that nobody waits for: closing has been seen to take 12 s, and ends an export that still hangs.
         closing = threading.Thread(target=self._exporter.close, name="trace-close", daemon=True)
         closing.start()
         closing.join(max(0.0, deadline - time.monotonic()))

@@ -1,4 +1,4 @@
-"""Tracing over OTLP: the exporters, resource and providers are those of OpenTelemetry's SDK. Imported only when wanted.
+"""Tracing over OTLP: exporters, resource and providers come from OpenTelemetry's SDK. Imported only when wanted.
 
 The exporters are given requests that are encoded already (encode.py); for that they are reached into at three places,
 which tests/unit/runtime/tracing/test_provider.py watches.
@@ -35,7 +35,7 @@ SCOPE = InstrumentationScope(name="iot-stream").SerializeToString()
 class EncodedSpans:
     """What the exporters are given in the place of spans."""
 
-    count: int  # spans in it
+    count: int  # spans in the request
     request: bytes  # ExportTraceServiceRequest, encoded
 
 
@@ -80,7 +80,7 @@ class _Recorder(SpanProcessor):
 
 
 def recorded(span: ReadableSpan) -> RecordedSpan:
-    """A span of the SDK that has ended, as one of ours; attributes that are lists are left out."""
+    """A span of the SDK that has ended, as a RecordedSpan; attributes that are lists are left out."""
     parent = _ours(span.parent) if span.parent else None
     made = RecordedSpan(span.name, SpanKind(span.kind.value), parent, lambda _: None)
     if span.context:
@@ -112,7 +112,7 @@ def resource_of(ours: Mapping[str, str]) -> Resource:
     `ours`.
 
     `ours` has at least service.name, which counts where the variables name no service (the SDK would call it unknown);
-    raises KeyError without it.
+    raises KeyError without service.name.
     """
     found = Resource(dict(ours)).merge(Resource.create())
     named = str(found.attributes.get(semconv.SERVICE_NAME, ""))
@@ -141,7 +141,7 @@ def _exporter(protocol: str) -> SpanExporter:
                 return SpanExportResult.SUCCESS if taken else SpanExportResult.FAILURE
 
         return HttpExporter()
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # it writes to standard error, past every log
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC writes to standard error, past every log
     from opentelemetry.exporter.otlp.proto.grpc import exporter, trace_exporter
 
     class GrpcExporter(trace_exporter.OTLPSpanExporter):

@@ -1,8 +1,8 @@
-"""Spans that are recorded: in, what happened; out, at its end, each one to whoever takes it.
+"""Spans that are recorded: in, what happened; out, each span at its end, to the exporter's `take`.
 
 OpenTelemetry's SDK takes 50 us for such a span and as much again to encode it, twenty times what is done here: with one
-message in a hundred traced that would be a sixth of a worker's CPU. What is sent is the same: the tests compare it with
-what the SDK makes of an equal span.
+message in a hundred traced that would be a sixth of a worker's CPU. What is sent is the same: the tests compare a span
+with what the SDK makes of an equal span.
 """
 
 import random
@@ -34,7 +34,7 @@ class SpanEvent(NamedTuple):
 
 
 class RecordedSpan(TraceSpan):
-    """A span on its way; `end` hands it over, and nothing of it changes then.
+    """A span on its way; `end` hands the span over, and nothing of the span changes then.
 
     `started` and `ended` are nanoseconds since 1970 (`ended` 0: not yet). Events and links beyond 128 are left out.
     """
@@ -58,8 +58,8 @@ class RecordedSpan(TraceSpan):
     context: SpanContext
 
     def __init__(self, name: str, kind: SpanKind, parent: SpanContext | None, take: Take) -> None:
-        """The span begins now, as a child of `parent` or, with None, as the first of a new trace; `take` gets it once,
-        at its end.
+        """The span begins now, as a child of `parent` or, with None, as the first of a new trace; `take` gets the span
+        once, at its end.
         """
         self.name, self.kind, self.parent, self._take = name, kind, parent, take
         if parent is None:
@@ -124,13 +124,13 @@ class RecordedTracing(Tracing):
     def __init__(
         self, head: HeadSampling, limit: AlwaysLimit, take: Take, stop: Callable[[float], None] = lambda seconds: None
     ) -> None:
-        """`stop` is called at the end with the seconds it may take."""
+        """`stop` is called at the end with the seconds that `stop` may take."""
         super().__init__(head)
         self._limit, self._take, self._stop = limit, take, stop
         self._ends: list[Callable[[], None]] = []
 
     def always(self) -> bool:
-        """Whether what went wrong gets a span though nothing sampled it; so many a second, the rest is counted."""
+        """Whether a failure gets a span though its message was not sampled; so many a second, the rest is counted."""
         return self._limit.allows()
 
     def span(
@@ -153,7 +153,7 @@ class RecordedTracing(Tracing):
         return made
 
     def before_stop(self, end: Callable[[], None]) -> None:
-        """Have `end` called first when this stops: it ends the spans of what is still under way."""
+        """Have `end` called first when this stops: `end` ends the spans that are still under way."""
         self._ends.append(end)
 
     def stop(self, seconds: float) -> None:
@@ -164,6 +164,6 @@ class RecordedTracing(Tracing):
 
 
 def otel_span_context(context: SpanContext) -> otel.SpanContext:
-    """The context as the class of OpenTelemetry's API, marked as one that came from elsewhere (is_remote)."""
+    """The context as the class of OpenTelemetry's API, marked as a context that came from elsewhere (is_remote)."""
     state = otel.TraceState.from_header([context.tracestate]) if context.tracestate else None
     return otel.SpanContext(context.trace_id, context.span_id, True, otel.TraceFlags(context.flags), state)

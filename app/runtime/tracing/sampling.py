@@ -1,4 +1,4 @@
-"""Which messages are traced: a share of those that nobody has decided on, and, up to a limit, whatever goes wrong."""
+"""Which messages are traced: a share of messages that nobody has decided on and, up to a limit, failures."""
 
 import math
 import random
@@ -15,8 +15,8 @@ _IDS = 1 << 64  # TraceIdRatioBased of OpenTelemetry looks at the lower 64 bits
 class HeadSampling:
     """Decides on messages one after another, or on many at once.
 
-    It does not draw a random number a message but, of the geometric distribution, how many are left out before the
-    next: the same messages are sampled as often, and thousands that are not cost one subtraction.
+    No random number is drawn for each message but, from the geometric distribution, how many messages are left out
+    before the next: messages are sampled as often, and thousands that are not sampled cost one subtraction.
     """
 
     def __init__(self, ratio: float, parent_based: bool = True, draw: Callable[[], float] = random.random) -> None:
@@ -71,7 +71,7 @@ class AlwaysLimit:
         self._left, self._at = per_second, clock()
 
     def allows(self) -> bool:
-        """Whether one more gets a span now; one that does not is counted (iot_trace_always_limited_total)."""
+        """Whether one more failure gets a span now; others are counted (iot_trace_always_limited_total)."""
         now = self._clock()
         self._left = min(self._per_second, self._left + (now - self._at) * self._per_second)
         self._at = now

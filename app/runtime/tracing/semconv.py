@@ -1,4 +1,4 @@
-"""Names of spans and of their attributes. Those of messaging and databases are OpenTelemetry's semantic conventions.
+"""Names of spans and of their attributes. Names for messaging and databases are OpenTelemetry's semantic conventions.
 
 Messaging is there of status Development (v1.44): what moves is mended here, and nowhere else.
 """
@@ -24,7 +24,7 @@ REASON = "iot.reason"  # of a dead letter: app.core.model.records.Reason
 ALERT_ID = "iot.alert.id"
 ALERT_STATUS = "iot.alert.status"
 RULE_ID = "iot.rule.id"
-LINKS_LEFT_OUT = "iot.links_left_out"  # sampled messages of a batch beyond those it has links to
+LINKS_LEFT_OUT = "iot.links_left_out"  # sampled messages of a batch beyond the messages that it has links to
 ROWS_STORED = "iot.rows.stored"
 ROWS_DUPLICATE = "iot.rows.duplicate"
 ROWS_REFUSED = "iot.rows.refused"

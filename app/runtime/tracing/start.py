@@ -37,7 +37,7 @@ class TraceSettings(Protocol):
 
 
 def start_tracing(program: str, settings: TraceSettings, environment: Mapping[str, str] = os.environ) -> Tracing:
-    """Tracing as the variables OTEL_* want it; without an endpoint among them, one that costs nothing.
+    """Tracing as the variables OTEL_* want it; without an endpoint among them, a Tracing that costs nothing.
 
     `program` ("worker", "bridge", ...) is the service `iot-stream-<program>` unless OTEL_SERVICE_NAME says otherwise.
     Call `stop` at the end. Raises SettingsError for a variable that is wrong, and where OpenTelemetry is not installed.
@@ -48,7 +48,7 @@ def start_tracing(program: str, settings: TraceSettings, environment: Mapping[st
     try:
         return _sdk_tracing(program, options, settings)
     except ImportError as error:
-        what = f"OpenTelemetry is not installed ({error}): {INSTALL}, or unset it"
+        what = f"OpenTelemetry is not installed ({error}): {INSTALL}, or unset the variable"
         raise SettingsError(f"wrong settings:\n  OTEL_EXPORTER_OTLP_ENDPOINT: {what}") from None
     except (ValueError, OSError) as error:
         raise SettingsError(f"wrong settings:\n  OTEL_*: {error}") from None

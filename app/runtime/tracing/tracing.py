@@ -1,4 +1,4 @@
-"""What programs make spans with: Tracing and TraceSpan. These two make none; those that do are in provider.py."""
+"""What programs make spans with: Tracing and TraceSpan. These two make no spans; the classes of provider.py do."""
 
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
@@ -26,7 +26,7 @@ class SpanKind(Enum):
 class TraceSpan:
     """A span that is not recorded. Each of its methods does nothing, at the price of a call.
 
-    As a context manager a span is what is at work within the block: it ends with it, as failed when the block raises.
+    As a context manager a span is at work within the block: the span ends with the block, as failed when that raises.
     """
 
     __slots__ = ()
@@ -58,7 +58,7 @@ class TraceSpan:
 
 NO_SPAN = TraceSpan()
 
-# The span within which this task or thread is at work, if it is recorded: log lines have its ids (app/ops/logs.py).
+# The span within which this task or thread is at work, if recorded: log lines have the span's ids (app/ops/logs.py).
 CURRENT: ContextVar[TraceSpan | None] = ContextVar("iot_stream_span", default=None)
 
 
@@ -77,7 +77,7 @@ class Tracing:
         return self.enabled and (self.head.agrees(context) if context else self.head.next())
 
     def always(self) -> bool:
-        """Whether what went wrong gets a span though nothing sampled it; so many a second, the rest is counted."""
+        """Whether a failure gets a span though its message was not sampled; so many a second, the rest is counted."""
         return False
 
     def span(
@@ -92,12 +92,12 @@ class Tracing:
         """Begin a span, now or at `start` (nanoseconds since 1970): a child of `parent`, or the first of a new trace.
 
         Where tracing is on, the span is recorded in any case: ask `samples` or `always` before. `name` and the names in
-        `attributes` are those of semconv.py. Texts are cut at 256 characters.
+        `attributes` stand in semconv.py. Texts are cut at 256 characters.
         """
         return NO_SPAN
 
     def before_stop(self, end: Callable[[], None]) -> None:
-        """Have `end` called at the beginning of `stop`: it ends the spans of what is still under way."""
+        """Have `end` called at the beginning of `stop`: `end` ends the spans that are still under way."""
 
     def stop(self, seconds: float) -> None:
         """Export what is left; returns after so many seconds at most. Blocks: not for an event loop. Safe twice."""

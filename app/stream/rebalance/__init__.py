@@ -1,1 +1,1 @@
-"""What a rebalance gives a worker, where reading begins, and what is said of it."""
+"""What a rebalance gives a worker, where reading begins, and what is reported of the rebalance."""

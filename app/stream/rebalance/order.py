@@ -77,7 +77,7 @@ class Rebalance:
         gc.collect()  # aiokafka's readers of what was fetched and not begun hold themselves, and 4 MiB each
 
     async def drain_and_commit(self) -> None:
-        """Steps 2 and 3: let the pipeline finish or give up, within its own time limit; commit the done prefix."""
+        """Steps 2 and 3: let the pipeline finish, or interrupt it after its own time limit; commit the done prefix."""
         await self._consumer.drain()  # 2 drain
         self._consumer.unacked.clear()
         if not self._consumer.app.should_stop:

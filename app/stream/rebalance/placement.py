@@ -42,7 +42,7 @@ class Placement:
         wanted = {tp: position.offset for tp, position in positions.items()}
         sought = await self.offsets.seek_to(wanted, self.app.rebalancing_count)
         if asked != self.reader.now() or len(sought) < len(wanted):
-            raise IllegalStateError("the group rebalances again")  # whoever recovers next asks again
+            raise IllegalStateError("the group rebalances again")  # the next recovery asks again
         self.reader.forget()
         self.reader.seek_back.in_doubt = False
         for tp, position in positions.items():

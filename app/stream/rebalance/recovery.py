@@ -81,7 +81,7 @@ class StateRecovery(Recovery):
         """Nothing comes this way: changelog partitions stay paused from their assignment on."""
 
     async def _until_rebalanced(self, step: Coroutine[Any, Any, None]) -> None:
-        """Do the step to its end; or end it at the next rebalance, and wait until it has ended."""
+        """Do the step to its end; or end the step at the next rebalance, and wait until the step has ended."""
         task = asyncio.ensure_future(step)
         try:
             await self._wait(task)
@@ -90,7 +90,7 @@ class StateRecovery(Recovery):
             await asyncio.wait({task})
 
     async def _wait(self, coro: Any, timeout: Any = None) -> None:
-        """Wait without a limit, whose end Faust takes for the end of the process: it would never recover again."""
+        """Wait without a limit, whose end Faust takes for the end of the process: Faust would never recover again."""
         await super()._wait(coro)
 
 

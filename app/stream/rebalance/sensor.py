@@ -1,7 +1,7 @@
 """Rebalances as Faust reports them: in, their beginnings and ends; out, what they changed and how long they took.
 
-While a rebalance goes on nothing is taken from any partition of this worker: give up the partitions, join, bring states
-up, find the positions. A second rebalance may begin in the middle, and then all of this comes again.
+While a rebalance goes on nothing is taken from any partition of this worker, which hands back its partitions, joins,
+brings states up and finds the positions. A second rebalance may begin in the middle, and then all of this comes again.
 """
 
 import time
@@ -25,7 +25,7 @@ class RebalanceSensor(faust.Sensor):
         self._first_since: float | None = None  # no batch came yet since the end of the rebalance that began then
 
     def on_rebalance_start(self, app: Any) -> dict[str, float]:
-        """The worker gives up its partitions. Called in the thread of the consumer."""
+        """The worker hands back its partitions. Called in the thread of the consumer."""
         now = time.monotonic()
         if self._began is None:
             self._began, self._rounds = now, 0
@@ -39,7 +39,7 @@ class RebalanceSensor(faust.Sensor):
         state["joined"] = time.monotonic()
 
     def on_rebalance_end(self, app: Any, state: dict[str, float]) -> None:
-        """States and positions are those of Kafka: batches come from here on."""
+        """States and positions agree with Kafka's: batches come from here on."""
         now, began = time.monotonic(), self._began or state["began"]
         joined = state.get("joined", now)
         self._began, self._first_since = None, began

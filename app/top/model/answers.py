@@ -1,4 +1,4 @@
-"""What one round of looking brings home, before anything is computed of it."""
+"""The answers of one round of looking, before anything is computed of them."""
 
 from collections.abc import Mapping
 
@@ -9,13 +9,13 @@ from app.top.model.snapshot import AlertRow
 
 
 class PageAnswer(Struct, frozen=True):
-    """The answer of one address; `samples` is None when it is down, and `problem` says why."""
+    """The answer of one address; `samples` is None when the address is down, and `problem` says why."""
 
     url: str
     at: float  # seconds of a clock that only goes forward
     samples: MetricSamples | None = None
     problem: str = ""
-    ready: bool | None = None  # None: it has no /ready
+    ready: bool | None = None  # None: the address has no /ready
     missing: tuple[str, ...] = ()  # what /ready misses
 
 

@@ -2,20 +2,21 @@
 
 from app.top.model.samples import Key, MetricSamples, summed
 
-MOST_SERIES = 50_000  # kept of one address; what is no longer on its page is forgotten beyond that
+MOST_SERIES = 50_000  # kept of one address; beyond that, series that have left its page are forgotten
 
 
 class CounterHistory:
-    """What one address has counted since it was first looked at, whatever process answered there.
+    """The counts of one address since the first look at it, whatever process has answered.
 
-    A counter that went back, or another start time, means a new process, all of whose counters began at 0. That is what
-    Prometheus takes for a reset, but of the whole page at once: so sums that balance on each page balance here.
+    A counter that went back, or another start time, means a new process, all of whose counters began at 0. Prometheus
+    takes the same for a reset, but a counter at a time; here a page is reset as a whole, so that its sums still
+    balance.
     """
 
     def __init__(self) -> None:
         self.totals: dict[Key, float] = {}  # of the first page, and all that was counted since
         self.grown: dict[Key, float] = {}  # between the last two pages
-        self.seconds = 0.0  # between them; 0 when there was one
+        self.seconds = 0.0  # between the last two pages; 0 after the first page
         self._last: dict[Key, float] = {}
         self._at: float | None = None
         self._born: float | None = None
@@ -37,7 +38,7 @@ class CounterHistory:
         self._last, self._at, self._born = now, at, born
 
     def total(self, name: str) -> float:
-        """What a counter has counted, summed over all labels; 0 when it is on no page."""
+        """The total of a counter, summed over all labels; 0 when it is on no page."""
         return sum(value for (sample, _), value in self.totals.items() if sample == name)
 
     def rate(self, name: str) -> float | None:
@@ -55,7 +56,7 @@ class CounterHistory:
         return summed(self.grown, name, label)
 
     def ledger(self) -> dict[int, dict[str, float]]:
-        """{partition: {outcome: records}} of a worker, since it was first looked at and what it had by then."""
+        """{partition: {outcome: records}} of a worker, its counts before the first look included."""
         return _by_partition(self.totals)
 
     def ledger_rates(self) -> dict[int, dict[str, float]]:

@@ -12,7 +12,7 @@ from app.top.model.window import GrowthWindow, quantile
 
 AGE_SECONDS = 60.0  # of which the quantiles of the age are
 DEAD_SECONDS = 3600.0
-DEAD_LEAST = 300.0  # one in the first seconds is no thousand an hour
+DEAD_LEAST = 300.0  # seconds; one dead letter in the first seconds is no thousand an hour
 MOST_LABELS = 12  # reasons of dead letters that are shown
 BREAKER = {0.0: "closed", 0.5: "half-open", 1.0: "open"}
 _BOOKED = ("rows_stored", "records_carried_out", "rows_duplicate", "dead_letters", "dropped")
@@ -23,7 +23,7 @@ class Deployment:
 
     def __init__(self) -> None:
         self._histories: dict[str, CounterHistory] = {}  # by URL
-        self._programs: dict[str, str] = {}  # by URL: what answered there last
+        self._programs: dict[str, str] = {}  # by URL: the program that answered last
         self._taken: dict[str, float] = {}  # by URL: the time of the answer that was counted last
         self._ages, self._dead = GrowthWindow(AGE_SECONDS), GrowthWindow(DEAD_SECONDS)
         self._group = GroupHistory()
@@ -37,7 +37,7 @@ class Deployment:
         alerts: AlertsAnswer | None = None,
     ) -> Snapshot:
         """The picture of this moment. `now`: the clock of the answers, in seconds; `wall`: the time of day, seconds
-        since 1970. `group`, `alerts` None: nobody was asked. An answer that was taken before is not counted again.
+        since 1970. `group`, `alerts` None: not asked. An answer that was taken before is not counted again.
         """
         self._count(now, [page for page in pages if self._is_fresh(page)])
         if group is not None:
@@ -117,7 +117,7 @@ class Deployment:
         return _known(rates, sum)
 
     def _books(self) -> BooksTotal:
-        """Of every worker there ever was: what one has counted stays when it is down."""
+        """The books of every worker that ever answered: the counts of a worker stay when it is down."""
 
         def total(name: str) -> float:
             return sum(history.total(f"iot_{name}_total") for history in self._histories.values())
@@ -127,7 +127,7 @@ class Deployment:
         return BooksTotal(received, rows, carried_out, duplicate, dead, dropped, difference)
 
     def _counted(self, name: str, label: str) -> dict[str, float]:
-        """What is not 0, by label, over all workers; the most of it, where others' words are the labels."""
+        """Counts that are not 0, by label, over all workers; the largest, where labels are words of others."""
         found: dict[str, float] = {}
         for history in self._histories.values():
             for value, count in summed(history.totals, name, label).items():
@@ -142,6 +142,6 @@ def _devices(samples: MetricSamples | None) -> float | None:
 
 
 def _known(values: Iterable[float | None], together: Callable[[list[float]], float]) -> float | None:
-    """Those that are known, taken together; None when none is."""
+    """The known values, taken together; None when none is known."""
     known = [value for value in values if value is not None]
     return together(known) if known else None

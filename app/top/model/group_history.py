@@ -16,7 +16,7 @@ class GroupHistory:
         self._failed = False
 
     def take(self, answer: GroupAnswer) -> None:
-        """Note an answer; one that was taken before changes nothing."""
+        """Note an answer; an answer that was taken before changes nothing."""
         self._failed = bool(answer.problem)
         if not answer.problem and (self._now is None or answer.at > self._now.at):
             self._before, self._now = self._now, answer
@@ -33,13 +33,13 @@ class GroupHistory:
         return f"{one.group}: {one.state}, {one.members} member{'s' * (one.members != 1)}" if one.group else ""
 
     def lag(self) -> dict[int, float]:
-        """Records of each partition that are not committed, of those that the log still holds."""
+        """Records of each partition that the log still holds and that are not committed."""
         one = self.current
         return {n: float(max(0, end - _position(one, n))) for n, end in one.ends.items()}
 
     def lag_seconds(self, wall: float) -> dict[int, float]:
         """For how many seconds the oldest record of each partition waits, by `wall`, seconds since 1970; 0 where none
-        does. Partitions that nobody looked up are absent.
+        does. Partitions that were not looked up are absent.
         """
         one, lag = self.current, self.lag()
         waiting = {n: max(0.0, wall - since) for n, since in one.waiting_since.items() if lag.get(n)}

@@ -15,7 +15,7 @@ class PartitionHistory:
         self._rates: dict[int, deque[float]] = {}
 
     def add(self, snapshot: Snapshot) -> None:
-        """Note one look; what is not known counts 0."""
+        """Note a Snapshot; a figure that is not known counts 0."""
         for row in snapshot.partitions:
             self._lag.setdefault(row.partition, deque(maxlen=LOOKS)).append(row.lag or 0.0)
             self._rates.setdefault(row.partition, deque(maxlen=LOOKS)).append(row.rows_per_second or 0.0)

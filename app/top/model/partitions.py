@@ -1,4 +1,4 @@
-"""The rows of partitions: what workers and the group say of each in; one row a partition out."""
+"""The rows of partitions: what workers and the group say of each partition in; one row a partition out."""
 
 from collections.abc import Mapping
 
@@ -17,10 +17,11 @@ Ledger = dict[int, dict[str, float]]
 def rows(
     wall: float, workers: Mapping[str, PageAnswer], histories: Mapping[str, CounterHistory], group: GroupHistory
 ) -> tuple[PartitionRow, ...]:
-    """A row for each partition that anybody knows, by number. `workers`: by name, those that answer; `histories`: by
-    URL, also of those that do not; `wall`: seconds since 1970.
+    """A row for each partition that a worker or the group knows, by number. `workers`: by name, workers that answer;
+    `histories`: by URL, also of workers that do not; `wall`: seconds since 1970.
 
-    A worker knows its lag best: what it has done and not yet committed is no lag. Where none answers, Kafka's is taken.
+    A worker knows its lag best: records that are done and not yet committed are no lag. Where no worker answers, the
+    lag by Kafka's committed offsets is taken.
     """
     lag, owners = group.lag(), dict(group.current.owners)
     seconds = group.lag_seconds(wall)

@@ -1,4 +1,4 @@
-"""The rows of programs: the answers of the addresses in; who is who, how each is and what it does, out."""
+"""The rows of programs: the answers of the addresses in; the name, state and work of each program out."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -9,7 +9,7 @@ from app.top.model.counters import CounterHistory
 from app.top.model.samples import MetricSamples
 from app.top.model.snapshot import ProgramRow
 
-# What a program's work is counted by; the first metric of each also tells who it is when it does not say so.
+# What a program's work is counted by; the first metric of each also identifies a program that does not name itself.
 WORK = {
     "worker": "iot_rows_stored_total",
     "bridge": "iot_bridge_written_total",
@@ -40,7 +40,7 @@ def program_of(samples: MetricSamples) -> str:
 
 def names(programs: Mapping[str, str]) -> dict[str, str]:
     """URL -> program in, URL -> name out: programs of which there are several, and workers, are numbered in order; an
-    address that has not said what it is keeps its host:port.
+    address whose program is not known keeps its host:port.
     """
     several = {name for name, count in Counter(programs.values()).items() if count > 1} | {"worker"}
     seen: Counter[str] = Counter()
@@ -53,12 +53,12 @@ def names(programs: Mapping[str, str]) -> dict[str, str]:
 
 
 def where(url: str) -> str:
-    """host:port of an address, and nothing of an account in it."""
+    """host:port of an address, without the account that it may name."""
     return urlsplit(url).netloc.rpartition("@")[2]
 
 
 def plain_text(text: str, most: int = _SHOWN) -> str:
-    """Others' words, harmless on a terminal: no control characters, and at most `most` characters."""
+    """Words of another program, harmless on a terminal: no control characters, and at most `most` characters."""
     return "".join(c if c.isprintable() else "?" for c in text[:most])
 
 

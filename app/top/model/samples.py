@@ -1,7 +1,7 @@
-"""A page of /metrics: its text in; out, the numbers by name and labels, or ValueError that says what is wrong with it.
+"""A page of /metrics: its text in; out, the numbers by name and labels, or ValueError that says why it is no page.
 
-The page may be anybody's. What is read of it is bounded in bytes, lines and labels, and a number that is none, or that
-no process of ours can have, is left out.
+The page may come from any program. Its reading is bounded in bytes, lines and labels, and a number that is none, or
+that no process of ours can have, is left out.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,7 +20,7 @@ Key: TypeAlias = tuple[str, tuple[tuple[str, str], ...]]  # name, labels in orde
 
 
 class MetricSamples(Struct, frozen=True):
-    """What one process says of itself at one moment."""
+    """The metrics of one process at one moment."""
 
     values: Mapping[Key, float]
 
@@ -74,5 +74,5 @@ def parse(page: bytes) -> MetricSamples:
     if len(values) > MOST_NUMBERS:
         raise ValueError(f"no metrics page of ours: more than {MOST_NUMBERS:,} numbers")
     if not values:
-        raise ValueError("no metrics page: it holds no number")
+        raise ValueError("no metrics page: the page holds no number")
     return MetricSamples(values)

@@ -6,12 +6,12 @@ from msgspec import Struct
 
 
 class ProgramRow(Struct, frozen=True):
-    """One address of --metrics."""
+    """The row of one address of --metrics."""
 
     name: str  # worker 1, bridge, http, notifier, sink redis; the address where that is not known
     where: str  # host:port
     up: bool
-    problem: str = ""  # why it is down, or what its /ready misses
+    problem: str = ""  # why the address is down, or what its /ready misses
     version: str = ""
     per_second: float | None = None  # rows of a worker, records of a way in or a sink, alerts of the notifier
     cpu: float | None = None  # of one core
@@ -21,10 +21,10 @@ class ProgramRow(Struct, frozen=True):
 
 
 class PartitionRow(Struct, frozen=True):
-    """One partition of the input topic. The books count since the first look and what its workers had by then."""
+    """One partition of the input topic. The books hold its workers' counts from their start on."""
 
     partition: int
-    lag: float | None = None  # records after the last one done
+    lag: float | None = None  # records after the last record that is done
     lag_seconds: float | None = None  # age of the oldest of them
     rows_per_second: float | None = None
     owner: str = ""  # the worker, or the group's member
@@ -38,7 +38,7 @@ class PartitionRow(Struct, frozen=True):
 
     @property
     def difference(self) -> float:
-        """What the books lack; 0 when they balance."""
+        """The records that the books lack; 0 when they balance."""
         return self.received - self.stored - self.duplicate - self.dead_lettered - self.dropped
 
 

@@ -1,4 +1,4 @@
-"""The screen: a Watch in; on the terminal what it sees, and keys. Every wait is in a task, none in the way of a key."""
+"""The screen: a Watch in; its Snapshots on the terminal, and keys. Waits are in tasks, none is in the way of a key."""
 
 import asyncio
 import threading
@@ -24,14 +24,14 @@ from app.top.text.headline import Piece
 from app.top.text.tone import Tone
 from app.top.watch import Watch
 
-PATIENCE = 1.0  # seconds that a picture waits for those that have not answered
-STOP_SECONDS = 0.2  # between two looks at whether somebody stopped us
+PATIENCE = 1.0  # seconds that a picture waits for sources that have not answered
+STOP_SECONDS = 0.2  # seconds between two looks at `stopped`
 _OF_TABLES = {"filter", "all_rows", "sort", "reverse", "tab", "device"}
 _BELOW = (columns.PARTITIONS, columns.BOOKS, columns.ALERTS, columns.SINKS)
 
 
 class TopApp(App[None]):
-    """Polls an entered Watch while it runs. `return_code` is 0 unless it crashed."""
+    """Polls an entered Watch while the screen runs. `return_code` is 0 unless the screen crashed."""
 
     TITLE = "iot-stream top"
     ENABLE_COMMAND_PALETTE = False
@@ -74,7 +74,7 @@ class TopApp(App[None]):
         stopped: threading.Event | None = None,
     ) -> None:
         """`interval`: seconds between two looks; `title`: what stands above all; `warnings`: what else to say above the
-        tables; `notes`: lines of a tab, None: there is no such tab; when `stopped` is set, the screen ends.
+        tables; `notes`: lines of a tab, None: without that tab; when `stopped` is set, the screen ends.
         """
         super().__init__(driver_class=TerminalDriver)
         self._watch, self._interval = watch, interval
@@ -89,7 +89,7 @@ class TopApp(App[None]):
         return len(self.screen_stack) == 1 or action not in _OF_TABLES
 
     def compose(self) -> ComposeResult:
-        """Head, programs, and one of the other tables."""
+        """Yield the head, the programs, and one of the other tables."""
         yield Head()
         yield SnapshotTable(columns.PROGRAMS)
         with TabbedContent():
@@ -104,7 +104,7 @@ class TopApp(App[None]):
 
     def on_mount(self) -> None:
         """Begin to look."""
-        self.set_interval(STOP_SECONDS, self._stop_if_told)
+        self.set_interval(STOP_SECONDS, self._exit_once_stopped)
         self.query_one(f"#{columns.PARTITIONS.name}").focus()
         self.run_worker(self._poll(), name="poll")
 
@@ -115,12 +115,12 @@ class TopApp(App[None]):
             await asyncio.sleep(max(0.0, due - time.monotonic()))
 
     def _fatal_error(self) -> None:
-        """Textual's own shows local variables, and one may be a password."""
+        """Print the traceback without local variables, which Textual's own shows: one may be a password."""
         traceback = Traceback(show_locals=False)
         self._exit_renderables.append(Segments(self.console.render(traceback, self.console.options)))
         self._close_messages_no_wait()
 
-    def _stop_if_told(self) -> None:
+    def _exit_once_stopped(self) -> None:
         if self._stopped.is_set():
             self.exit()
 
@@ -157,11 +157,11 @@ class TopApp(App[None]):
         ]
 
     def on_resize(self) -> None:
-        """Other columns may have room."""
+        """Draw again: another width has room for other columns."""
         self._draw()
 
     def on_tabbed_content_tab_activated(self) -> None:
-        """A table that was hidden is as old as it was then."""
+        """Draw the table that is shown now: a hidden table is not kept up to date."""
         self._draw()
 
     def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
@@ -183,7 +183,7 @@ class TopApp(App[None]):
         self.push_screen(AskDevice(), self._look_into)
 
     def action_tab(self, number: int) -> None:
-        """Show the table of that number, from 0, and go there."""
+        """Show the table of that number, from 0, and move the focus to it."""
         panes = list(self.query(TabPane))
         if number < len(panes):
             self.query_one(TabbedContent).active = panes[number].id or ""
@@ -222,7 +222,7 @@ class TopApp(App[None]):
         self._close_filter()
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        """Filter as it is typed."""
+        """Filter the table while its filter is typed."""
         if event.input.id == "filter":
             self._wanted = event.value.strip()
             self._draw()

@@ -42,7 +42,7 @@ class HelpScreen(ModalScreen[None]):
     """What each key does. Any key closes it."""
 
     def compose(self) -> ComposeResult:
-        """One box of text."""
+        """Yield one box of text."""
         with VerticalScroll(id="help"):
             yield Static(HELP)
 
@@ -52,7 +52,7 @@ class HelpScreen(ModalScreen[None]):
 
 
 class PartitionScreen(Screen[None]):
-    """One partition: where it stands, and its lag and rate over the last looks."""
+    """One partition: its offsets, and its lag and rate over the last looks."""
 
     BINDINGS = [BACK]  # noqa: RUF012 - textual's way
 
@@ -75,10 +75,12 @@ class PartitionScreen(Screen[None]):
         self.show(self._snapshot)
 
     def show(self, snapshot: Snapshot) -> None:
-        """Draw the newest look; a partition that is no longer there says so."""
+        """Draw the newest look; for a partition that is gone the screen says so."""
         row = next((one for one in snapshot.partitions if one.partition == self._partition), None)
         if row is None:
-            self.query_one("#facts", Static).update(f"partition {self._partition}: nobody knows it any more")
+            self.query_one("#facts", Static).update(
+                f"partition {self._partition}: no worker and no group knows it any more"
+            )
             return
         lag, rates = self._history.lag(self._partition), self._history.rates(self._partition)
         self.query_one("#facts", Static).update(_facts(row))
@@ -109,7 +111,7 @@ def _facts(row: PartitionRow) -> Text:
 
 
 class DeviceScreen(Screen[None]):
-    """One device: its last readings and its open alerts, asked for again at every look."""
+    """One device: its last readings and its open alerts, read again at every look."""
 
     BINDINGS = [BACK]  # noqa: RUF012 - textual's way
 
@@ -119,7 +121,7 @@ class DeviceScreen(Screen[None]):
         self._called, self._ask = name, ask
 
     def compose(self) -> ComposeResult:
-        """One text."""
+        """Yield the text."""
         with VerticalScroll():
             yield Static(f"{self._called}: asking the database ...", id="device", markup=False)
         yield Footer()
@@ -164,7 +166,7 @@ class AskDevice(ModalScreen[str | None]):
     BINDINGS = [Binding("escape", "dismiss(None)", "Back")]  # noqa: RUF012 - textual's way
 
     def compose(self) -> ComposeResult:
-        """One line to type into."""
+        """Yield one line to type into."""
         yield Input(placeholder="user/device", id="ask")
 
     def on_input_submitted(self, event: Input.Submitted) -> None:

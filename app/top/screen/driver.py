@@ -1,6 +1,6 @@
-"""The terminal, which may be closed under the screen: what is written to it then goes nowhere, and the screen ends.
+"""The terminal, which may be closed under the screen: output then goes nowhere, and the screen ends.
 
-Textual's thread that writes would end with the first error, and whatever draws after it wait for that thread for good.
+Textual's thread that writes would end with the first error, and later output would wait for that thread for good.
 """
 
 from collections.abc import Callable
@@ -34,11 +34,11 @@ class ClosableOutput:
         self._file, self._closed, self._open = file, closed, True
 
     def write(self, text: str) -> None:
-        """Write, while somebody is there to read."""
+        """Write, while the terminal is open."""
         self._try(lambda: self._file.write(text))
 
     def flush(self) -> None:
-        """Flush, while somebody is there to read."""
+        """Flush, while the terminal is open."""
         self._try(self._file.flush)
 
     def fileno(self) -> int:

@@ -49,7 +49,7 @@ class SnapshotTable(DataTable[Text]):
             self._shape = (list(lines), titles, widths)
 
     def _wide_enough(self, heads: list[Text], lines: Iterable[list[Text]]) -> list[int]:
-        """Of each column; with the same columns as before never less than it was, or they would jump."""
+        """The width of each column; while the columns are the same never less than before, or they would jump."""
         widths = [max(cell.cell_len for cell in cells) for cells in zip(heads, *lines, strict=True)]
         if self._shape is None or self._shape[1] != [head.plain for head in heads]:
             return widths
@@ -68,7 +68,7 @@ class SnapshotTable(DataTable[Text]):
                     self.update_cell_at(at, cell)
 
     def _rebuild(self, heads: list[Text], widths: list[int], lines: dict[str, list[Text]]) -> None:
-        """Other rows or columns; the cursor stays on its row."""
+        """Show new rows or columns; the cursor stays on its row."""
         at, top = self.selected, self.scroll_y
         self.clear(columns=True)
         for head, width in zip(heads, widths, strict=True):
@@ -81,7 +81,7 @@ class SnapshotTable(DataTable[Text]):
 
     @property
     def selected(self) -> str | None:
-        """The key of the row under the cursor; None: there is no row."""
+        """The key of the row under the cursor; None in an empty table."""
         if not self.row_count:
             return None
         return self.coordinate_to_cell_key(self.cursor_coordinate).row_key.value

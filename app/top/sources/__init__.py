@@ -1,1 +1,1 @@
-"""Where top's answers come from: /metrics pages, Kafka, the database. None raises for an outage; it answers why."""
+"""The sources of top: /metrics pages, Kafka, the database. No source raises for an outage; its answer says why."""

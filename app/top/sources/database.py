@@ -21,7 +21,7 @@ READINGS = 10  # of a device
 
 
 class DeviceAnswer(Struct, frozen=True):
-    """One device; `problem` when the database does not answer."""
+    """Readings and alerts of one device; `problem` when the database does not answer."""
 
     user: str
     device: str
@@ -32,7 +32,7 @@ class DeviceAnswer(Struct, frozen=True):
 
 
 class DatabaseSource:
-    """One connection, made anew after a failure; one question at a time."""
+    """One connection, opened again after a failure; one question at a time."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

@@ -17,11 +17,11 @@ from app.settings import Settings
 from app.top.model.answers import GroupAnswer
 
 TIMEOUT_MS = 5_000
-SECONDS = 15.0  # for all that is asked in one look; times of records alone may take 10
+SECONDS = 15.0  # for all questions of one look; times of records alone may take 10
 
 
 class GroupSource:
-    """Asks Kafka as nobody's member: the group does not notice."""
+    """Asks Kafka without joining the group, which does not notice."""
 
     def __init__(self, settings: Settings) -> None:
         """Raises ValueError or OSError when a file of the settings (TLS, password) cannot be used."""
@@ -52,7 +52,7 @@ class GroupSource:
 
     async def _look(self, times: bool) -> GroupAnswer:
         admin, consumer = await self._clients()
-        if self._topic not in await admin.list_topics():  # a broker may make one that is asked for by name
+        if self._topic not in await admin.list_topics():  # a broker may make a topic that is asked for by name
             return GroupAnswer(time.monotonic(), problem=f"Kafka has no topic {self._topic}")
         described = await admin.describe_topics([self._topic])
         tps = [TopicPartition(self._topic, one["partition"]) for one in described[0]["partitions"]]
@@ -99,7 +99,7 @@ class GroupSource:
 
 
 def _partitions(assigned: bytes, topic: str) -> list[int]:
-    if not assigned:  # of a member that waits for the others
+    if not assigned:  # a member that waits for other members has none
         return []
     found: Any = ConsumerProtocolMemberAssignment.decode(assigned)
     return [number for name, numbers in found.assignment if name == topic for number in numbers]

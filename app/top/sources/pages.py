@@ -1,4 +1,4 @@
-"""/metrics and /ready of one address: in, its URL; out, a PageAnswer, whatever is there or is not."""
+"""/metrics and /ready of one address: in, its URL; out, a PageAnswer, whatever answers or does not."""
 
 import asyncio
 import os
@@ -50,7 +50,7 @@ async def _ready(client: ClientSession, url: str) -> tuple[bool | None, tuple[st
     try:
         status, body = await _get(client, f"{url}/ready", READY_BYTES)
         checks = msgspec.json.decode(body, type=ReadyBody).checks if status in (200, 503) else {}
-    except (ClientError, OSError, ValueError):  # those of msgspec are ValueErrors
+    except (ClientError, OSError, ValueError):  # msgspec's errors are ValueErrors
         return None, ()
     ready = {200: True, 503: False}.get(status)
     return ready, tuple(name for name, well in checks.items() if not well)

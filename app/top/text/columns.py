@@ -1,4 +1,6 @@
-"""The tables: the columns of each, how a cell reads and sorts, and from which width of the terminal on it is shown."""
+"""The tables: the columns of each, how a cell reads and sorts, and the least width of the terminal that shows the
+column.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -11,7 +13,7 @@ OWNER = 28  # characters of the name of a group's member that are shown
 
 
 class TableColumn(NamedTuple):
-    """One column. `value` is sorted by; `least` is the width of the terminal from which it is shown."""
+    """One column. `value` is sorted by; `least` is the width of the terminal from which on the column is shown."""
 
     title: str
     value: Callable[[Any], Any]
@@ -25,7 +27,7 @@ class TableColumn(NamedTuple):
 
 
 class TableSpec(NamedTuple):
-    """A table of a Snapshot: its rows, and what names one of them."""
+    """A table of a Snapshot: its rows, and the name of each row."""
 
     name: str
     rows: Callable[[Snapshot], Sequence[Any]]

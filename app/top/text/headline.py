@@ -8,7 +8,7 @@ from app.top.text import words
 from app.top.text.tone import Tone
 
 GAP = "  "
-LATE_SECONDS = 10.0  # of lag; from then on it is marked
+LATE_SECONDS = 10.0  # of lag; from then on the lag is marked
 
 
 class Piece(NamedTuple):
@@ -23,7 +23,7 @@ class Piece(NamedTuple):
 
 
 def heads(snapshot: Snapshot) -> list[list[Piece]]:
-    """All there is above the tables: totals, books, troubles; each list begins a line."""
+    """The pieces above the tables: totals, books, troubles; each list begins a line."""
     return [pieces(snapshot), books(snapshot) + counts(snapshot), troubles(snapshot)]
 
 
@@ -63,7 +63,7 @@ def books(snapshot: Snapshot) -> list[Piece]:
 
 
 def counts(snapshot: Snapshot) -> list[Piece]:
-    """Dead letters by reason, and alert events by status, as far as there are any."""
+    """Dead letters by reason, and alert events by status, without those that count 0."""
     dead = [Piece(reason, words.count(count), Tone.WARNING) for reason, count in snapshot.dead_letters.items()]
     return dead + [Piece(status, words.count(count)) for status, count in snapshot.alert_events.items()]
 

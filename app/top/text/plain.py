@@ -13,7 +13,7 @@ WIDTH = 120
 
 
 def line(snapshot: Snapshot) -> str:
-    """One line: the time of day, the totals, what the books lack, and what is down."""
+    """One line: the time of day, the totals, the records that the books lack, and the addresses that are down."""
     parts = [*headline.pieces(snapshot), headline.books(snapshot)[-1], *headline.troubles(snapshot)]
     return headline.GAP.join([_clock(snapshot), *map(str, parts)])
 
@@ -31,7 +31,7 @@ def page(snapshot: Snapshot, width: int = WIDTH) -> str:
 
 
 def as_json(snapshot: Snapshot) -> str:
-    """The snapshot as one line of JSON; null is what is not known."""
+    """The snapshot as one line of JSON; a figure that is not known is null."""
     content: dict[str, Any] = msgspec.to_builtins(snapshot)
     for row, one in zip(content["partitions"], snapshot.partitions, strict=True):
         row["difference"] = one.difference

@@ -4,7 +4,7 @@ from enum import Enum
 
 
 class Tone(Enum):
-    """From nothing to say to somebody has to look."""
+    """How bad a piece of text is: from nothing to say to an operator has to look."""
 
     PLAIN = ""
     GOOD = "green"

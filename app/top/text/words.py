@@ -5,7 +5,7 @@ _LARGE = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k"))
 
 
 def count(number: float | None) -> str:
-    """A whole number; from 10,000 on three digits of it: 12.3k, 4.56M."""
+    """A whole number; from 10,000 on three of its digits: 12.3k, 4.56M."""
     if number is None:
         return UNKNOWN
     if abs(number) < 9999.5:
@@ -23,7 +23,7 @@ def whole(number: float | None) -> str:
 
 
 def rate(number: float | None) -> str:
-    """A number a second: one digit after the point where it is small."""
+    """A number a second: one digit after the point where the number is small."""
     if number is None:
         return UNKNOWN
     return f"{number:.1f}" if 0 < number < 9.95 else count(number)

@@ -65,7 +65,7 @@ async def test_who_is_not_let_in_is_told_why_and_ends(tmp_path: Path) -> None:
 async def test_both_sides_show_a_certificate(tmp_path: Path, missing: str) -> None:
     given = ["--ca", "ca.pem"] if missing == "--certificate" else ["--certificate", "c.pem"]
     done = await iot_stream({}, "push", "-", "--quic", "localhost:5001", *given)
-    assert (done.code, "both sides show one" in done.error) == (2, True)
+    assert (done.code, "both sides show a certificate" in done.error) == (2, True)
 
 
 async def test_of_several_addresses_the_first_that_answers_is_taken(tmp_path: Path) -> None:

@@ -85,4 +85,4 @@ worker.work = take
 
 @app.task  # type: ignore[untyped-decorator]
 async def watch() -> None:
-    await Watchdog(os.environ["TEST_TOPIC"], 1.0).watch(worker.consumer)
+    await Watchdog(1.0).watch(worker.consumer)

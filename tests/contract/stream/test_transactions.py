@@ -69,7 +69,7 @@ async def test_what_was_aborted_is_not_handed_over(kafka: KafkaServer, unique: s
         await one.abort(b"gone")
         async with Worker(kafka.bootstrap, unique, unique, tmp_path, max_rows=rows, partitions=1) as worker:
             await until(lambda: values(worker) == [b"1", b"2", b"3", b"4", b"5"])
-            watchdog = Watchdog(unique, 60.0)
+            watchdog = Watchdog(60.0)
             watch = asyncio.create_task(watchdog.watch(worker.consumer))
             await one.abort(*[b"gone"] * 3)
             await one.commit(b"6")
@@ -98,7 +98,7 @@ async def test_an_open_transaction_holds_back_what_comes_after_it_and_nobody_is_
         await fw.produce(kafka.bootstrap, unique, {0: 1}, b"after")
         assert await worker.consumer.ends() == {tp: 1}
         await until(lambda: (worker.consumer.highwater(tp) or 0) == 3)  # the client has asked since, and has nothing
-        watchdog = Watchdog(unique, 1.0)
+        watchdog = Watchdog(1.0)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(watchdog.watch(worker.consumer), 3)
         assert watchdog.lag == {tp: 0}

@@ -250,7 +250,7 @@ async def test_markers_of_transactions_do_not_stall(kafka: KafkaServer, unique: 
         await fw.produce_in_transactions(kafka.bootstrap, unique, 1, 10)
         await until(lambda: worker.records == 60)
         await until(lambda: worker.consumer._committed_offset[TP(unique, 0)] == 65)
-        watchdog = Watchdog(unique, 20.0)  # three reads of what follows take a second each
+        watchdog = Watchdog(20.0)  # three reads of what follows take a second each
         watch = asyncio.create_task(watchdog.watch(worker.consumer))
         await until(lambda: watch.done() or watchdog.lag.get(TP(unique, 0)) == 1, 20)
         # the marker at the end is nothing that waits
@@ -272,7 +272,7 @@ async def test_an_empty_log_that_does_not_start_at_0_is_not_stuck(
     await fw.delete_before(kafka.bootstrap, unique, {0: 100, 1: 100})
     async with Worker(kafka.bootstrap, unique, unique, tmp_path) as worker:
         await until(lambda: len(worker.partitions) == 2)
-        watchdog = Watchdog(unique, 1.0)
+        watchdog = Watchdog(1.0)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(watchdog.watch(worker.consumer), 2.5)
         assert set(watchdog.lag.values()) == {0}
@@ -291,7 +291,7 @@ async def test_a_batch_that_nobody_works_on_is_stuck(kafka: KafkaServer, unique:
     async with Worker(kafka.bootstrap, unique, unique, tmp_path, lose) as worker:
         await until(lambda: len(worker.seen) == 2)
         with pytest.raises(StuckOffsetError, match=rf"{unique}-0: no progress .* offset 0 is nowhere in work"):
-            await asyncio.wait_for(Watchdog(unique, 1.0).watch(worker.consumer), 15)
+            await asyncio.wait_for(Watchdog(1.0).watch(worker.consumer), 15)
 
 
 async def test_a_held_batch_is_not_stuck(kafka: KafkaServer, unique: str, tmp_path: Path) -> None:
@@ -301,7 +301,7 @@ async def test_a_held_batch_is_not_stuck(kafka: KafkaServer, unique: str, tmp_pa
     async with Worker(kafka.bootstrap, unique, unique, tmp_path, held) as worker:
         await until(lambda: len(held.batches) == 1)
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(Watchdog(unique, 0.5).watch(worker.consumer), 1.5)
+            await asyncio.wait_for(Watchdog(0.5).watch(worker.consumer), 1.5)
 
 
 async def test_what_fails_in_a_rebalance_ends_the_worker(kafka: KafkaServer, unique: str, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ class HttpWire:
         async with self._session.post(self._url, data=body, headers=self._headers) as answer:
             text = await answer.text()
             if answer.status in (429, 503):
-                assert float(answer.headers["Retry-After"]) > 0, "whoever is refused for a time is told for how long"
+                assert float(answer.headers["Retry-After"]) > 0, "who is refused for a time learns for how long"
             if answer.status == 429:
                 return float(answer.headers["Retry-After"])
             if answer.status >= 500:
@@ -150,7 +150,7 @@ class QuicWire:
         _check(ack, self._number, len(numbers))
 
 
-class ResetTold(QuicConnectionProtocol):
+class ResetNoticed(QuicConnectionProtocol):
     """A client that takes a stateless reset for what it is, which aioquic does not: the gateway was restarted."""
 
     def datagram_received(self, data: bytes | str, addr: NetworkAddress) -> None:
@@ -206,7 +206,7 @@ async def _quic(door: Door) -> AsyncIterator[Wire]:
     configuration = QuicConfiguration(is_client=True, alpn_protocols=["iot-stream/1"], idle_timeout=PATIENCE)
     configuration.load_verify_locations(cafile=str(door.certificates.ca))
     configuration.load_cert_chain(str(door.certificates.client), str(door.certificates.client_key))
-    made = connect(LOOPBACK, door.quic_port, configuration=configuration, create_protocol=ResetTold)
+    made = connect(LOOPBACK, door.quic_port, configuration=configuration, create_protocol=ResetNoticed)
     async with made as connection:
         reader, writer = await connection.create_stream()
         try:

@@ -168,8 +168,8 @@ def test_what_a_worker_would_refuse_is_named_with_its_line(tmp_path: Path) -> No
     [
         ("a.json", b'[{"time": 1}]', "one JSON object a line"),
         ("a", b"\n[\n", ":2: an array"),
-        ("a.csv", b"", "it names nothing"),
-        ("a.csv", b"when,temperature\n1,2\n", "time or timestamp; it names when, temperature"),
+        ("a.csv", b"", "the columns are nothing"),
+        ("a.csv", b"when,temperature\n1,2\n", "time or timestamp; the columns are when, temperature"),
         ("a.csv", b"time,a\n1,2,3\n", ":2: more cells"),
         ("a.csv", b'time,a\n1,"2"x\n', ":2: not CSV"),
         ("a.jsonl", b'{"time": 1}\n\xff\n', "not UTF-8"),

@@ -16,7 +16,7 @@ def test_ways_are_named_by_commas_in_any_order() -> None:
 def test_a_way_that_there_is_not_is_named_with_those_that_there_are() -> None:
     with pytest.raises(typer.BadParameter) as refused:
         ways_in("http,coap")
-    assert str(refused.value) == "'coap': there are http, tcp, grpc, quic, and all for all of them"
+    assert str(refused.value) == "'coap': name http, tcp, grpc, quic, or all"
 
 
 def test_ways_out_are_named_as_ways_in_are() -> None:
@@ -24,5 +24,5 @@ def test_ways_out_are_named_as_ways_in_are() -> None:
     assert ways_out("all") == SINKS
     with pytest.raises(typer.BadParameter) as refused:
         ways_out("parquet,kafka")
-    assert str(refused.value).startswith("'kafka': there are parquet, influx, redis, http_feed, grpc, and all")
+    assert str(refused.value).startswith("'kafka': name parquet, influx, redis, http_feed, grpc, or all")
     assert refused.value.param_hint == "--sinks"

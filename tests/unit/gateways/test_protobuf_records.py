@@ -209,6 +209,37 @@ def test_a_trace_context_in_extra_json_is_that_of_the_record() -> None:
     assert len(record(event(extra_json=extra), arrival=of_the_call).headers) == 5
 
 
+_EXTRAS = [
+    b'{"unit":"C"}',
+    b' { "unit" : "C" } ',
+    b"{}",
+    b"",
+    b'{"traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}',
+    b'{"value":3,"temperature":3}',  # which an item may say itself
+    b'{"unit":',
+    b'{"unit":"\\u0000"}',
+]
+
+
+@pytest.mark.parametrize("extra", _EXTRAS)
+def test_an_extra_json_that_many_have_is_that_of_each_alone(extra: bytes) -> None:
+    metrics_: list[Item] = [
+        metric(extra_json=extra),
+        metric(extra_json=extra, value=2.5, sequence_id=4),
+        Metric(node_id="alice", sensor_id="s1", extra_json=extra),  # it says nothing else
+        metric(extra_json=b'{"other":1}'),
+        metric(extra_json=extra, value=0, sensor_id="s2"),
+    ]
+    events_: list[Item] = [
+        event(extra_json=extra),
+        event(extra_json=extra, temperature=21.5, battery=80),
+        event(extra_json=b'{"other":1}', sequence_id=0),
+        event(extra_json=extra, temperature=0, device_id="d2"),
+    ]
+    for items in (metrics_, events_):
+        assert outcomes(*items, *items) == [one for item in items for one in outcomes(item)] * 2
+
+
 def test_an_account_of_one_device_sends_of_no_other() -> None:
     bound = Account("alice", "d1")
     assert record(event(), bound).key == b"alice/d1"

@@ -22,8 +22,8 @@ class Clock:
         return self.now
 
 
-class Told:
-    """What the breaker told."""
+class ReportedEvents:
+    """What the breaker reported, in order."""
 
     def __init__(self) -> None:
         self.events: list[str] = []
@@ -43,8 +43,8 @@ class Told:
         self.events.append("rejected")
 
 
-def made(reset_min: float = 5, reset_max: float = 60) -> tuple[Breaker, Clock, Told]:
-    clock, reported = Clock(), Told()
+def made(reset_min: float = 5, reset_max: float = 60) -> tuple[Breaker, Clock, ReportedEvents]:
+    clock, reported = Clock(), ReportedEvents()
     return Breaker(3, reset_min, reset_max, reported, clock), clock, reported
 
 
@@ -116,7 +116,7 @@ def test_an_abandoned_try_leaves_its_place_to_the_next() -> None:
 
 
 async def test_waiters_go_on_one_by_one_and_then_all() -> None:
-    reported = Told()
+    reported = ReportedEvents()
     breaker = Breaker(3, 0.05, 0.05, reported)
     fail(breaker, 3)
     interrupt = Interrupt(asyncio.Event())

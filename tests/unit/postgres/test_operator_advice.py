@@ -1,4 +1,4 @@
-"""Who is told what an operator has to do, and how often."""
+"""Which advice an operator gets, and how often."""
 
 import asyncpg
 
@@ -6,8 +6,8 @@ from app.postgres.events import NoStoreEvents
 from app.postgres.operator_advice import REMIND_SECONDS, Advice
 
 
-class Told(NoStoreEvents):
-    """Keeps it."""
+class ReportedEvents(NoStoreEvents):
+    """Keeps the advice that is reported."""
 
     def __init__(self) -> None:
         self.events: list[str] = []
@@ -19,8 +19,8 @@ class Told(NoStoreEvents):
         self.events.append("done")
 
 
-def test_told_once_a_minute_and_when_it_changes() -> None:
-    reported, now = Told(), [0.0]
+def test_advice_is_repeated_once_a_minute_and_when_it_changes() -> None:
+    reported, now = ReportedEvents(), [0.0]
     advice = Advice(reported, lambda: now[0])
     table, right = asyncpg.UndefinedTableError("no table"), asyncpg.InsufficientPrivilegeError("no right")
     for _ in range(3):
@@ -34,7 +34,7 @@ def test_told_once_a_minute_and_when_it_changes() -> None:
 
 
 def test_done_once_every_part_is() -> None:
-    reported = Told()
+    reported = ReportedEvents()
     advice = Advice(reported)
     advice.failed("writes", asyncpg.DiskFullError("full"))
     advice.failed("rules", asyncpg.UndefinedTableError("no table"))
@@ -48,7 +48,7 @@ def test_done_once_every_part_is() -> None:
 
 
 def test_an_outage_needs_nobody() -> None:
-    reported = Told()
+    reported = ReportedEvents()
     advice = Advice(reported)
     advice.failed("writes", ConnectionRefusedError("refused"))
     assert advice.now["writes"] == "ConnectionRefusedError: refused: wait, it goes on by itself"

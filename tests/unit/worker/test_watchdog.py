@@ -19,7 +19,7 @@ class Head:
 
 def look(lag: dict[TP, int], heads: dict[TP, Any], times: int = 7, passed: float = 2.0, moved: float = 0.0) -> None:
     """Look that often, each `passed` seconds after the last, while every partition moves `moved` seconds a look."""
-    watchdog = Watchdog("readings", LIMIT)
+    watchdog = Watchdog(LIMIT)
     for turn in range(times):
         watchdog.check(lag, heads, {tp: 100.0 + moved * turn for tp in (ZERO, ONE)}, passed)
 
@@ -57,7 +57,7 @@ def test_a_batch_is_nowhere_in_work() -> None:
 
 
 def test_the_first_record_after_an_hour_is_not_stuck() -> None:
-    watchdog = Watchdog("readings", LIMIT)
+    watchdog = Watchdog(LIMIT)
     for _ in range(1800):
         watchdog.check({ZERO: 0}, {}, {ZERO: 1.0}, 2.0)
     watchdog.check({ZERO: 1}, {}, {ZERO: 1.0}, 2.0)
@@ -65,13 +65,13 @@ def test_the_first_record_after_an_hour_is_not_stuck() -> None:
 
 
 def test_a_suspended_process_is_not_stuck() -> None:
-    watchdog = Watchdog("readings", LIMIT)
+    watchdog = Watchdog(LIMIT)
     watchdog.check({ZERO: 1}, {}, {ZERO: 1.0}, 2.0)
     watchdog.check({ZERO: 1}, {}, {ZERO: 1.0}, 3600.0)
 
 
 def test_work_in_between_starts_the_clock_again() -> None:
-    watchdog = Watchdog("readings", LIMIT)
+    watchdog = Watchdog(LIMIT)
     for turn in range(20):
         heads: dict[TP, Any] = {ZERO: Head(in_work=turn % 5 == 4)}
         watchdog.check({ZERO: 1}, heads, {ZERO: 1.0}, 2.0)

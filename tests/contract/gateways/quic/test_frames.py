@@ -123,7 +123,7 @@ async def test_what_is_over_a_limit_is_refused_and_may_come_again(tmp_path: Path
         sender.write(stream, one(1, "s1", "s1", "s1", "s2"))
         (answer,) = await sender.heard(1)
         assert (answer.accepted, reasons(answer)) == (3, [(2, "rate_limited")])
-        assert "send it again in" in answer.rejected[0].error
+        assert "send the batch again in" in answer.rejected[0].error
         sender.write(stream, one(2, "s1", "s1"))
         refusal = (await sender.heard(2))[1]
         assert (refusal.batch_id, refusal.refusal.reason, refusal.accepted) == (2, "rate_limited", 0)

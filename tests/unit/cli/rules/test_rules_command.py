@@ -45,7 +45,7 @@ def test_a_byte_order_mark_is_no_mistake(files: Path) -> None:
 
 def test_a_file_in_utf_16_is_named_so(files: Path) -> None:
     (files / "wide.json").write_text(RULES, encoding="utf-16")
-    assert "wide.json is UTF-16: save it as UTF-8" in str(run("check", "wide.json").exception)
+    assert "wide.json is UTF-16: save the file as UTF-8" in str(run("check", "wide.json").exception)
 
 
 @pytest.mark.usefixtures("files")

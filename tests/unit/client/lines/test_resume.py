@@ -39,7 +39,7 @@ def pipe_of(data: bytes) -> io.BufferedReader:
 @pytest.mark.parametrize("seekable", [True, False])
 def test_another_source_is_refused(tmp_path: Path, data: bytes, seekable: bool) -> None:
     source = io.BytesIO(data) if seekable else pipe_of(data)
-    with source, pytest.raises(PermanentError, match="is of another file, or of one that was longer"):
+    with source, pytest.raises(PermanentError, match="is of another source, or of a longer one"):
         skip(source, mark_at(1000), tmp_path / "mark")
 
 
@@ -66,7 +66,7 @@ def test_without_a_file_it_begins_at_the_beginning(tmp_path: Path) -> None:
 def test_a_file_that_is_no_mark_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "mark"
     path.write_bytes(content)
-    with pytest.raises(PermanentError, match=f"{path} does not say how far it came"):
+    with pytest.raises(PermanentError, match=f"{path} holds no mark"):
         read_mark(path)
 
 

@@ -19,7 +19,7 @@ from app.core.processing.processor import Processor
 from app.core.user_config.rulebook import RuleBook
 from tests import DEFAULT
 from tests.fakes import FakeStore
-from tests.unit.alert_model import Model, Told
+from tests.unit.alert_model import Model, SentAlert
 from tests.unit.core.alerts.test_alert_model import _each_once, _plain, edited, rule_of
 from tests.unit.core.processing.test_processor import Given
 from tests.unit.readings import START
@@ -44,7 +44,7 @@ class Device:
     def __init__(self, given: dict[str, Any]) -> None:
         self.model = Model(given)
         self.latest = -1
-        self.wanted: list[Told] = []
+        self.wanted: list[SentAlert] = []
         self.refused = 0
         self.word = ""  # active_alerts.state as of the last message that spoke of the open alert
 

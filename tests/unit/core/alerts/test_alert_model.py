@@ -19,7 +19,7 @@ from app.core.rules.prefilter import prefilter_for
 from app.core.rules.rule import Rule
 from app.core.state.device_state import DeviceState, decode, encode
 from tests import DEFAULT
-from tests.unit.alert_model import Model, Told
+from tests.unit.alert_model import Model, SentAlert
 from tests.unit.readings import START, reading, rules
 from tests.unit.records import Message
 
@@ -75,7 +75,7 @@ class Device:
     refused: list[int] = field(default_factory=list)
     maintenance: tuple[tuple[int, int], ...] = ()
 
-    def do(self, offset: int, rule: tuple[Rule, ...], entry: tuple[str, Any, Any], now: int) -> list[Told]:
+    def do(self, offset: int, rule: tuple[Rule, ...], entry: tuple[str, Any, Any], now: int) -> list[SentAlert]:
         """Apply one entry of a log."""
         kind, number, what = entry
         if kind == "reading":
@@ -107,7 +107,7 @@ class Device:
         self.state = decode(encode(self.state))
 
 
-def _plain(event: AlertEvent) -> Told:
+def _plain(event: AlertEvent) -> SentAlert:
     at, first = ((micros(t) - micros(START)) // 1_000_000 for t in (event.event_time, event.first_seen))
     why = str(event.cause or "") if event.age_seconds is UNSET else f"{event.age_seconds:.0f}"
     words = (str(event.severity), why, event.repeat or 0, event.suppressed is True)
@@ -132,7 +132,7 @@ def test_alerts_are_those_of_the_model(
     for offset, entry in enumerate(log):
         kind, number, what = entry
         now += number if kind == "reading" else 0
-        expected: list[Told] = []
+        expected: list[SentAlert] = []
         if kind == "edit":
             given_rule = edited(given_rule, offset, meaning=number)
             rule = rules(given_rule)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from app.core.alerts.digest import LISTED_MAX, RULES_MAX, HeldAlert, digest
-from app.core.model.alert_event import AlertEvent, Severity, Status, as_told, is_late, to_json
+from app.core.model.alert_event import AlertEvent, Severity, Status, as_sent, is_late, to_json
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 
@@ -40,6 +40,6 @@ def test_only_an_old_alert_is_delayed() -> None:
     text = to_json(event)
     assert not is_late(event, NOW + timedelta(seconds=60), 60)
     assert is_late(event, NOW + timedelta(seconds=60, microseconds=1), 60)
-    assert as_told(text, late=False) == text
-    late = as_told(text + b"\n", late=True)
+    assert as_sent(text, late=False) == text
+    late = as_sent(text + b"\n", late=True)
     assert msgspec.json.decode(late) == msgspec.json.decode(text) | {"delayed": True}

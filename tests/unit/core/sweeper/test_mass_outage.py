@@ -90,6 +90,24 @@ def test_an_outage_of_the_path_is_one_event_whoever_has_the_devices(users: int, 
     assert reported(world) == {("platform", "$mass-offline", "FIRING"): 1, ("platform", "$mass-offline", "RESOLVED"): 1}
 
 
+@pytest.mark.parametrize("first", [1, 2, 5])
+def test_the_first_devices_of_an_outage_are_not_reported_on_their_own(first: int) -> None:
+    world = World(CARE)
+    world.goes_on(30, ALICE)
+    world.goes_on(1, ALICE[first:])  # and so their silence is due one look before that of all others
+    world.goes_on(40)
+    assert reported(world) == {("platform", "$mass-offline", "FIRING"): 1}
+
+
+def test_single_devices_of_many_are_reported_while_others_fall_silent() -> None:
+    world = World(CARE)
+    world.goes_on(30, ALICE)
+    for silent in range(1, 6):
+        world.goes_on(4, ALICE[silent:])
+    world.goes_on(30, ALICE[5:])
+    assert reported(world) == {("alice", "$offline", "FIRING"): 5}
+
+
 def test_invented_devices_do_not_hide_an_outage_of_everybody_else() -> None:
     world = World(CARE)
     everybody, invented = fleet(30, 4), devices("mallory", 1000)

@@ -1,4 +1,4 @@
-"""What is told of rebalances: what they changed, and how long nothing was taken."""
+"""What is reported of rebalances: what they changed, and how long nothing was taken."""
 
 from collections.abc import Collection
 from types import SimpleNamespace
@@ -11,8 +11,8 @@ from app.stream.rebalance import sensor
 from app.stream.rebalance.sensor import RebalanceSensor
 
 
-class Told:
-    """What was told, in order."""
+class ReportedRebalances:
+    """The reports of rebalances, in order."""
 
     def __init__(self) -> None:
         self.lines: list[tuple[Any, ...]] = []
@@ -33,7 +33,7 @@ class Group:
     """A worker's app as the sensor sees it, and its clock."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.reported, self.seconds = Told(), 100.0
+        self.reported, self.seconds = ReportedRebalances(), 100.0
         self.sensor = RebalanceSensor("readings", self.reported)
         self.consumer_generation_id = 0
         self.consumer = SimpleNamespace(assignment=lambda: self.assigned)

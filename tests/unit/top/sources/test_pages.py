@@ -48,7 +48,7 @@ async def test_ready_may_be_anything(ready: tuple[int, bytes]) -> None:
     [
         (200, b"iot_x 1\n" * (PAGE_BYTES // 8 + 10), "the answer has more than 2048 KiB"),
         (200, b"<html>", "no metrics page"),
-        (200, b"", "it holds no number"),
+        (200, b"", "the page holds no number"),
         (500, b"iot_x 1\n", "/metrics answers 500"),
         (302, b"iot_x 1\n", "/metrics answers 302"),
     ],
