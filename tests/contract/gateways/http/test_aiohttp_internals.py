@@ -11,7 +11,9 @@ from aiohttp import web
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.web_protocol import RequestHandler
 
-from app.gateways.http.connection import FIELD_BYTES, TARGET_BYTES, ConnectionBounds, HttpServer
+from app.gateways.http.connection import ConnectionBounds
+from app.gateways.http.connections import HttpServer
+from app.gateways.http.problem import FIELD_BYTES, TARGET_BYTES
 from app.gateways.http.ready_answer import ReadyAnswer
 from app.gateways.listener import Listener
 from app.runtime.listen import listen
@@ -20,7 +22,9 @@ REQUEST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n"
 
 
 def test_the_names_are_there() -> None:
-    assert {"_waiter", "_messages", "_current_request", "_request_in_progress"} <= set(RequestHandler.__slots__)
+    names = {"_waiter", "_messages", "_current_request", "_request_in_progress", "_close", "_force_close"}
+    assert names | {"_next_keepalive_close_time"} <= set(RequestHandler.__slots__)
+    assert "_process_keepalive" in vars(RequestHandler)
     assert "_loop" in BaseProtocol.__slots__
     wanted = {"keepalive_timeout", "max_line_size", "max_field_size", "max_headers", "lingering_time", "access_log"}
     assert wanted | {"auto_decompress"} <= set(inspect.signature(RequestHandler.__init__).parameters)

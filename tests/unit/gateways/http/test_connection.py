@@ -10,7 +10,8 @@ import pytest
 from aiohttp import web
 from prometheus_client import REGISTRY
 
-from app.gateways.http.connection import ConnectionBounds, HttpServer
+from app.gateways.http.connection import ConnectionBounds
+from app.gateways.http.connections import HttpServer
 from app.gateways.listener import Listener
 from app.runtime.listen import listen
 from tests.unit.gateways.http.gateway import GOOD, TELEMETRY, Serving, serving
