@@ -3,11 +3,15 @@
 import asyncio
 import contextlib
 import re
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
+import trustme
 from prometheus_client import REGISTRY
 
 from app.core.ingress.limits import IngressLimits
@@ -15,7 +19,7 @@ from app.gateways.http import identity
 from app.gateways.http.repeats.heads import Head
 from app.gateways.http.repeats.messages import Repeats
 from app.ports import Refusal
-from tests.unit.gateways.http.gateway import GOOD, TELEMETRY, Serving, serving
+from tests.unit.gateways.http.gateway import GOOD, JSON, TELEMETRY, Serving, serving
 from tests.waiting import until
 
 DATE = re.compile(rb"Date: [^\r]+\r\n")
@@ -331,3 +335,18 @@ async def test_a_connection_is_idle_from_its_last_answer_on(taken: list[bool]) -
         assert await asyncio.wait_for(one.reader.read(), 4.0) == b""
         assert 0.8 < asyncio.get_running_loop().time() - began < 3.0
         assert taken == [True] * 4
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+async def test_a_clients_session_goes_the_short_way(taken: list[bool], encrypted: bool, tmp_path: Path) -> None:
+    ca = trustme.CA()
+    ca.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
+    context = ssl.create_default_context()
+    ca.configure_trust(context)
+    async with serving(http_certificate_file=tmp_path / "server.pem" if encrypted else None) as here:
+        url = here.url.replace("http:", "https:" if encrypted else "http:") + TELEMETRY
+        async with aiohttp.ClientSession(headers=JSON) as client:
+            for number in range(4):
+                async with client.post(url, data=body(number), ssl=context) as answer:
+                    assert await answer.json() == {"accepted": 1, "rejected": []}
+    assert taken.count(True) == 3
