@@ -28,7 +28,7 @@ from app.gateways.http.problem import (
     whole,
 )
 from app.gateways.http.ready_answer import AnswerHead
-from app.gateways.http.repeats.heads import Head, Heads
+from app.gateways.http.repeats.heads import KnownHead, KnownHeads
 from app.gateways.listener import Seat
 from app.ports import Account
 
@@ -36,7 +36,7 @@ log = structlog.get_logger()
 
 LINGER_SECONDS = 2.0  # to read what comes behind a request that is refused, so that its sender sees why
 
-Repeat = Callable[["HttpConnection", Head, bytes], bool]  # whether it answers (repeats.messages)
+Repeat = Callable[["HttpConnection", KnownHead, bytes], bool]  # whether it answers (repeats.messages)
 
 
 class ConnectionBounds(Struct, frozen=True):
@@ -47,7 +47,7 @@ class ConnectionBounds(Struct, frozen=True):
     request: float  # from a head to the last byte of the answer
 
 
-class Crowd:
+class Common:
     """What all connections of a gateway have in common."""
 
     def __init__(self, bounds: ConnectionBounds, refused: Callable[[str], None], repeat: Repeat | None) -> None:
@@ -66,19 +66,19 @@ class Crowd:
 class HttpConnection(web.RequestHandler):
     """A connection of one peer."""
 
-    __slots__ = ("_answered", "_behind", "_crowd", "_head_bytes", "_head_since", "_seat", "began", "heads", "known")
+    __slots__ = ("_answered", "_behind", "_common", "_head_bytes", "_head_since", "_seat", "began", "heads", "known")
 
-    def __init__(self, server: web.Server, crowd: Crowd, seat: Seat, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, server: web.Server, common: Common, seat: Seat, loop: asyncio.AbstractEventLoop) -> None:
         options: dict[str, Any] = {"access_log": None, **HEAD_LIMITS}  # a query may have a password in it
         super().__init__(
             server,
             loop=loop,
-            keepalive_timeout=crowd.bounds.idle,
+            keepalive_timeout=common.bounds.idle,
             lingering_time=LINGER_SECONDS,
             auto_decompress=False,
             **options,
         )
-        self._seat, self._crowd, self.heads = seat, crowd, Heads()
+        self._seat, self._common, self.heads = seat, common, KnownHeads()
         self._behind: bytes | None = None  # what came behind a request that `repeat` answers; None: there is none
         self._head_since: float | None = None  # since when a head is awaited that has to come
         self._head_bytes = 0
@@ -109,8 +109,8 @@ class HttpConnection(web.RequestHandler):
         """Give the seat back (asyncio.Protocol)."""
         self._seat.free()
         if self.heads.held:
-            self._crowd.ended()
-            self._crowd.refused("bad_body")
+            self._common.ended()
+            self._common.refused("bad_body")
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -126,7 +126,7 @@ class HttpConnection(web.RequestHandler):
             found = self.heads.find(data)
             taken = self._repeat(*found) if found is not None else self._hold()
             if held:
-                self._crowd.ended()
+                self._common.ended()
             if taken:
                 return
         self._parse(data, waits)
@@ -152,31 +152,31 @@ class HttpConnection(web.RequestHandler):
         """Whether a head is held back until its body comes: then a request is under way."""
         if not self.heads.held:
             return False
-        self._crowd.under_way += 1
+        self._common.under_way += 1
         return True
 
-    def _repeat(self, head: Head, body: bytes) -> bool:
+    def _repeat(self, head: KnownHead, body: bytes) -> bool:
         """Whether the request is under way without aiohttp, which awaits the next head meanwhile."""
-        crowd = self._crowd
-        if crowd.repeat is None or self._close or self._force_close or self.writing_paused:
+        common = self._common
+        if common.repeat is None or self._close or self._force_close or self.writing_paused:
             return False
         self.began = self._loop.time()
         self._behind = b""
-        crowd.under_way += 1
-        if crowd.repeat(self, head, body):
+        common.under_way += 1
+        if common.repeat(self, head, body):
             return True
         self._behind = None
-        crowd.ended()
+        common.ended()
         return False
 
     def answer(self, head: AnswerHead, body: bytes) -> None:
         """Answer the request that `repeat` has in hand; what has come behind it is next."""
         transport, behind = self.transport, self._behind
         self._behind = None
-        self._crowd.ended()
+        self._common.ended()
         if transport is None or transport.is_closing():
             return
-        if self._crowd.quiet is not None:
+        if self._common.quiet is not None:
             transport.write(head.last().whole(body))
             self.force_close()
             return
@@ -195,27 +195,27 @@ class HttpConnection(web.RequestHandler):
     def check(self, now: float) -> None:
         """End the connection if its head, or its request, takes too long; `now` is of the loop's clock."""
         busy = self._request_in_progress or self._behind is not None or self.writing_paused
-        if self._head_since is not None and now - self._head_since > self._crowd.bounds.head:
+        if self._head_since is not None and now - self._head_since > self._common.bounds.head:
             self._end(SLOW_HEAD if self._head_bytes else None)
-        elif busy and now - self.began > self._crowd.bounds.request and self.transport is not None:
-            self._crowd.refused("slow_reader")
+        elif busy and now - self.began > self._common.bounds.request and self.transport is not None:
+            self._common.refused("slow_reader")
             self.transport.abort()
-        elif self.heads.held and self._crowd.quiet is None:  # its body takes time, which aiohttp's way bounds
+        elif self.heads.held and self._common.quiet is None:  # its body takes time, which aiohttp's way bounds
             held, self.heads.held = self.heads.held, b""
-            self._crowd.ended()
+            self._common.ended()
             self._parse(held, waits=True)
 
     def _process_keepalive(self) -> None:
         """Close after the idle time, which requests that aiohttp does not see end as well (aiohttp)."""
         busy = self._behind is not None or self.heads.held or self.writing_paused
         last = self._loop.time() if busy else self._answered
-        self._next_keepalive_close_time = max(self._next_keepalive_close_time, last + self._crowd.bounds.idle)
+        self._next_keepalive_close_time = max(self._next_keepalive_close_time, last + self._common.bounds.idle)
         super()._process_keepalive()
 
     def _end(self, problem: Problem | None) -> None:
         """Answer with the reason, if the client sent anything, and close."""
         if problem is not None:
-            self._crowd.refused(problem.reason)
+            self._common.refused(problem.reason)
             if self.transport is not None:
                 self.transport.write(whole(problem))
         self.force_close()
@@ -229,7 +229,7 @@ class HttpConnection(web.RequestHandler):
         problem = of_failure(exc)
         if problem is BUG:
             log.error("http_request_failed", error=repr(exc), exc_info=exc)
-        self._crowd.refused(problem.reason)
+        self._common.refused(problem.reason)
         if request.writer.output_size > 0:
             raise ConnectionError("an answer is under way already")
         answer = NATIVE.refused(problem)

@@ -6,7 +6,7 @@ from typing import cast
 
 from aiohttp import web
 
-from app.gateways.http.connection import ConnectionBounds, Crowd, HttpConnection, Repeat
+from app.gateways.http.connection import Common, ConnectionBounds, HttpConnection, Repeat
 from app.gateways.listener import Seat
 from app.runtime.interrupt import set_within
 
@@ -25,11 +25,11 @@ class HttpServer(web.Server):
         a request whose head is known, and calls `answer`.
         """
         super().__init__(self._handle)
-        self._handler, self._crowd = handler, Crowd(bounds, refused, repeat)
+        self._handler, self._common = handler, Common(bounds, refused, repeat)
 
     def connect(self, seat: Seat) -> HttpConnection:
         """The protocol of a connection that was accepted; it gives `seat` back at its end."""
-        return HttpConnection(self, self._crowd, seat, self._loop)
+        return HttpConnection(self, self._common, seat, self._loop)
 
     def sweep(self) -> None:
         """End what takes too long; to be called about once a second."""
@@ -46,7 +46,7 @@ class HttpServer(web.Server):
         if not idle:
             return False
         min(idle, key=lambda one: one.began).force_close()
-        self._crowd.refused("made_room")
+        self._common.refused("made_room")
         return True
 
     async def stop(self, seconds: float) -> None:
@@ -54,22 +54,22 @@ class HttpServer(web.Server):
 
         aiohttp's own `shutdown` alone would take no more of a body that is on its way.
         """
-        quiet = self._crowd.quiet = asyncio.Event()
+        quiet = self._common.quiet = asyncio.Event()
         for connection in self._open():
             if connection.idle:
                 connection.close()
-        if self._crowd.under_way:
+        if self._common.under_way:
             await set_within(quiet, seconds)
         await self.shutdown(CLOSE_SECONDS)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         cast(HttpConnection, request.protocol).began = self._loop.time()
-        self._crowd.under_way += 1
+        self._common.under_way += 1
         try:
             answer = await self._handler(request)
         finally:
-            self._crowd.ended()
-        if self._crowd.quiet is not None:
+            self._common.ended()
+        if self._common.quiet is not None:
             answer.force_close()
         return answer
 

@@ -25,7 +25,7 @@ _UNCERTAIN = (b"transfer-encoding", b"upgrade", b"\r\n ", b"\r\n\t")
 _ONCE = (hdrs.CONTENT_ENCODING, hdrs.EXPECT, "traceparent")  # whoever sends these is answered by way of aiohttp
 
 
-class Head(Struct, frozen=True):
+class KnownHead(Struct, frozen=True):
     """What a head says: whose the body is, and how long."""
 
     authorization: str
@@ -35,13 +35,13 @@ class Head(Struct, frozen=True):
     device: str
 
 
-class Heads:
+class KnownHeads:
     """Those of one connection, and where in its bytes it is."""
 
     __slots__ = ("_bytes", "_fruitless", "_last", "_left", "held", "known")
 
     def __init__(self) -> None:
-        self.known: dict[bytes, Head] = {}
+        self.known: dict[bytes, KnownHead] = {}
         self.held = b""  # a known head whose body is still to come; kept from the parser
         self._bytes = self._fruitless = 0  # of those that are known; how many were remembered since one came again
         self._left: int | None = 0  # bytes of a body that are to come; 0: a head begins next; None: nobody knows
@@ -52,7 +52,7 @@ class Heads:
         """Whether what comes next begins a request for certain."""
         return self._left == 0
 
-    def find(self, data: bytes) -> tuple[Head, bytes] | None:
+    def find(self, data: bytes) -> tuple[KnownHead, bytes] | None:
         """The head and the body, if these bytes are one request whole whose head is known; the parser need not see
         them. None: they are `held`, and to be given again in front of what comes, or else they are to be parsed.
         """
@@ -104,7 +104,7 @@ class Heads:
             self._forget()
             self._left = None
         elif size <= REMEMBERED_BYTES:
-            self.known[head] = Head(authorization, length, record_of, owner, device)
+            self.known[head] = KnownHead(authorization, length, record_of, owner, device)
             self._bytes += size
 
     def _forget(self) -> None:

@@ -16,7 +16,7 @@ from app.gateways.gateway_metrics import REJECTED, REQUESTS
 from app.gateways.http.acks import Acks
 from app.gateways.http.connection import HttpConnection
 from app.gateways.http.problem import ACCEPTED, ONE, Problem, RejectedItem, answer_head, of_items, problem_json
-from app.gateways.http.repeats.heads import Head
+from app.gateways.http.repeats.heads import KnownHead
 from app.gateways.http.writes import GATEWAY, NO_ACK, WriteBounds
 from app.gateways.intake import Intake, Refused
 from app.gateways.listener import AccountSeats
@@ -37,7 +37,7 @@ class Repeats:
             REQUESTS.labels(GATEWAY, one) for one in ("accepted", "rejected", "unavailable")
         )
 
-    def take(self, connection: HttpConnection, head: Head, body: bytes) -> bool:
+    def take(self, connection: HttpConnection, head: KnownHead, body: bytes) -> bool:
         """Take a message in, and answer it once Kafka has it; False: it is to go the long way."""
         known, bounds, bodies, intake = connection.known, self._bounds, self._bodies, self._intake
         if known is None or known[0] != head.authorization or connection.began >= known[2]:

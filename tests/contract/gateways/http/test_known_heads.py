@@ -25,9 +25,9 @@ LINES = [
 
 def parsed(data: bytes) -> list[Any] | None:
     """The messages that aiohttp finds; None: it refuses the bytes."""
-    loop = asyncio.new_event_loop()
+    loop, limits = asyncio.new_event_loop(), dict[str, Any](HEAD_LIMITS)
     try:
-        parser = HttpRequestParser(BaseProtocol(loop), loop, 2**16, auto_decompress=False, **HEAD_LIMITS)
+        parser = HttpRequestParser(BaseProtocol(loop), loop, 2**16, auto_decompress=False, **limits)
         return list(parser.feed_data(data)[0])
     except HttpProcessingError:
         return None

@@ -8,7 +8,7 @@ from aiohttp.test_utils import make_mocked_request
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.gateways.http.repeats.heads import FRUITLESS, OVERHEAD, REMEMBERED_BYTES, Heads, body_length
+from app.gateways.http.repeats.heads import FRUITLESS, OVERHEAD, REMEMBERED_BYTES, KnownHeads, body_length
 from app.gateways.telemetry_record import telemetry
 
 HEAD = b"POST /v1/users/alice/devices/d1/telemetry HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer t\r\n"
@@ -20,14 +20,14 @@ def whole(length: int, more: bytes = b"") -> bytes:
     return HEAD + more + b"Content-Length: %d\r\n\r\n" % length
 
 
-def learn(heads: Heads, head: bytes, device: str = "d1", **headers: str) -> None:
+def learn(heads: KnownHeads, head: bytes, device: str = "d1", **headers: str) -> None:
     """As a request that comes alone, and is looked at."""
     heads.passed(head, alone=True)
     heads.learn(make_mocked_request("POST", "/", {**GIVEN, **headers}), telemetry, "alice", device)
 
 
 def test_a_request_with_the_same_head_is_found() -> None:
-    heads = Heads()
+    heads = KnownHeads()
     assert heads.find(whole(4) + b"body") is None
     learn(heads, whole(4))
     assert heads.find(whole(4) + b"body") is None, "the body of the first one is still to come"
@@ -42,7 +42,7 @@ def test_a_request_with_the_same_head_is_found() -> None:
 
 
 def test_a_head_alone_is_held_back_once() -> None:
-    heads = Heads()
+    heads = KnownHeads()
     learn(heads, whole(4))
     heads.passed(b"body", alone=False)
     assert heads.find(whole(4)) is None
@@ -59,13 +59,13 @@ def test_a_head_alone_is_held_back_once() -> None:
     ],
 )
 def test_what_says_more_than_whose_it_is_is_not_remembered(headers: dict[str, str]) -> None:
-    heads = Heads()
+    heads = KnownHeads()
     learn(heads, whole(4), **headers)
     assert not heads.known
 
 
 def test_an_older_version_is_not_remembered() -> None:
-    heads = Heads()
+    heads = KnownHeads()
     heads.passed(whole(4), alone=True)
     heads.learn(make_mocked_request("POST", "/", GIVEN, version=HttpVersion10), telemetry, "alice", "d1")
     assert not heads.known
@@ -73,11 +73,11 @@ def test_an_older_version_is_not_remembered() -> None:
 
 def test_a_head_is_of_the_request_that_is_under_way_or_it_is_not_remembered() -> None:
     for behind in (whole(4, b"X: y\r\n"), b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"):
-        heads = Heads()
+        heads = KnownHeads()
         heads.passed(whole(4) + b"body" + behind, alone=True)
         heads.learn(make_mocked_request("POST", "/", GIVEN), telemetry, "alice", "d1")
         assert not heads.known
-        heads = Heads()
+        heads = KnownHeads()
         heads.passed(whole(4) + b"body", alone=True)
         heads.passed(behind, alone=False)
         heads.learn(make_mocked_request("POST", "/", GIVEN), telemetry, "alice", "d1")
@@ -85,7 +85,7 @@ def test_a_head_is_of_the_request_that_is_under_way_or_it_is_not_remembered() ->
 
 
 def test_so_many_are_remembered_and_none_that_is_long() -> None:
-    heads, sizes = Heads(), set[int]()
+    heads, sizes = KnownHeads(), set[int]()
     for number in range(400):
         learn(heads, whole(4, b"X: %d\r\n" % number))
         heads.passed(b"body", alone=False)
@@ -98,7 +98,7 @@ def test_so_many_are_remembered_and_none_that_is_long() -> None:
 
 
 def test_where_no_head_comes_again_nothing_is_remembered_any_more() -> None:
-    heads = Heads()
+    heads = KnownHeads()
     for number in range(FRUITLESS):
         learn(heads, whole(4, b"X: %d\r\n" % number))
         heads.passed(b"body", alone=False)
@@ -145,7 +145,7 @@ _OTHER = st.sampled_from(
 
 @given(st.lists(_CERTAIN | _OTHER, max_size=5), st.data())
 def test_where_a_request_begins_is_known_or_said_not_to_be(requests: list[bytes], data: Any) -> None:
-    heads, stream = Heads(), b"".join(requests)
+    heads, stream = KnownHeads(), b"".join(requests)
     begins = {sum(map(len, requests[:count])) for count in range(len(requests) + 1)}
     at = 0
     while at < len(stream):
@@ -158,7 +158,7 @@ def test_where_a_request_begins_is_known_or_said_not_to_be(requests: list[bytes]
 @given(st.binary(max_size=500))
 @example(whole(4))
 def test_no_bytes_make_it_fail(data: bytes) -> None:
-    heads = Heads()
+    heads = KnownHeads()
     learn(heads, whole(4))
     heads.passed(data, alone=True)
     heads.find(data)

@@ -16,7 +16,7 @@ from prometheus_client import REGISTRY
 
 from app.core.ingress.limits import IngressLimits
 from app.gateways.http import identity
-from app.gateways.http.repeats.heads import Head
+from app.gateways.http.repeats.heads import KnownHead
 from app.gateways.http.repeats.messages import Repeats
 from app.ports import Refusal
 from tests.unit.gateways.http.gateway import GOOD, JSON, TELEMETRY, Serving, serving
@@ -63,7 +63,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     found: list[bool] = []
     take = Repeats.take
 
-    def spy(self: Repeats, connection: Any, head: Head, body: bytes) -> bool:
+    def spy(self: Repeats, connection: Any, head: KnownHead, body: bytes) -> bool:
         found.append(take(self, connection, head, body))
         return found[-1]
 
