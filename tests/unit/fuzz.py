@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from decimal import Decimal, InvalidOperation
@@ -51,6 +52,7 @@ TOKENS = [
         b'"a":' + b"[" * 40 + b"]" * 40 + b",",
     ],
 ]
+COLONS = re.compile(b":").finditer
 COLUMNS = {"user_id", "device_id", "sequence_id", "temperature", "battery"}
 
 
@@ -87,7 +89,7 @@ def _insert(chance: random.Random, payload: bytes) -> bytes:
 
 def _value(chance: random.Random, payload: bytes) -> bytes:
     """Put a token where a value was: what a syntax check alone would often take."""
-    starts = [i for i, byte in enumerate(payload) if byte == ord(":")]
+    starts = [colon.start() for colon in COLONS(payload)]
     if not starts:
         return payload
     at = chance.choice(starts) + 1
