@@ -226,9 +226,9 @@ class Promises:
             tables.alerts_are_those_sent(self._servers.database, every)
 
     def _books_balance(self, rows: int) -> None:
-        total = dropped = 0.0
+        total, dropped, counts = 0.0, 0.0, self._counts()
         for partition in range(self._kafka.partitions):
-            books = {one: self._counts()[partition, one] - self._books[partition, one] for one in OUTCOMES}
+            books = {one: counts[partition, one] - self._books[partition, one] for one in OUTCOMES}
             sums = sum(books.values()) - books["received"]
             ensure(books["received"] == sums, f"P4 the books of partition {partition} do not balance: {books}")
             total += books["stored"]

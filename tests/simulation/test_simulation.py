@@ -84,12 +84,17 @@ def test_it_finds_a_planted_bug_within_6000_schedules(bug: str, found: dict[str,
 
 
 STALLS = """
+import gc
 from tests.simulation.exhaustive import STALL_SEEDS, stalls
 from tests.simulation.planted import STALLED
+from tests.simulation.search import collect_seldom
+collect_seldom()
 for seed in STALL_SEEDS:
-    for outcome in stalls(seed, STALLED[{!r}]):
+    for number, outcome in enumerate(stalls(seed, STALLED[{!r}])):
         if outcome.failure:
             print(outcome.failure)
+        if number % 50 == 0:
+            gc.collect()
 """
 
 
