@@ -85,7 +85,7 @@ OWN: dict[Any, set[str]] = {
     BatchConsumer: {"_assemble", "Reader", "Seeks"}  # our parts
     | {"active", "fetch", "singles"}  # what the reader asks for
     | {"commit_now", "drain", "client", "ends"},
-    ConsumerThread: {"_watch_group", "_or_crash", "client", "connected", "_earliest_offsets"},
+    ConsumerThread: {"_watch_group", "_or_crash", "_connect", "client", "connected", "_earliest_offsets"},
     StateStore: {"read", "write", "place", "take", "held"},
     StateRecovery: {"_until_rebalanced", "rounds", "recover_states", "activate", "let_flow"},
 }
