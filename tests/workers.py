@@ -39,7 +39,7 @@ STARTED = ("worker_starting", "notifier_started", "bridge_started", "gateways_st
 
 
 class Running:
-    """One program. It may be started again after `kill` or `stop`; its log goes on in the same file."""
+    """A program. It may be started again after `kill` or `stop`; its log goes on in the same file."""
 
     def __init__(self, program: str, name: str, directory: Path, environment: Mapping[str, str]) -> None:
         self.name = name
@@ -83,7 +83,7 @@ class Running:
         self._process.send_signal(signal.SIGTERM)
         code = self._process.wait(seconds)
         if code == -signal.SIGTERM and not self.log.read_bytes()[self._from :].count(b"_start"):
-            code = 0  # it had not come so far as to handle signals
+            code = 0  # the program had not come so far as to handle signals
         assert code == 0, f"{self.name} ended with {code}:\n{self.tail()}"
         return time.monotonic() - began
 
@@ -193,7 +193,7 @@ class Site:
 
     @contextmanager
     def program(self, program: str, name: str | None = None) -> Iterator[Running]:
-        """A started program ("worker" or another of COMMANDS), gone afterwards; `name` tells two apart."""
+        """A started program ("worker" or another of COMMANDS), gone afterwards; `name` distinguishes two."""
         environment = {f"IOT_{key.upper()}": str(value) for key, value in self.values.items()}
         made = Running(program, name or program, self.directory, environment)
         made.start()
@@ -261,7 +261,7 @@ class Site:
 
 
 def behind(committed: Mapping[int, int], ends: Mapping[int, int]) -> dict[int, tuple[int, int]]:
-    """{partition: (committed, end)} of those that are not committed exactly to their end."""
+    """{partition: (committed, end)} of partitions that are not committed exactly to their end."""
     return {p: (committed.get(p, 0), end) for p, end in ends.items() if committed.get(p, 0) != end}
 
 

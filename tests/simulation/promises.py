@@ -33,7 +33,7 @@ class Promises:
         servers.kafka.on_append, servers.database.on_begin = self.at_append, self.at_begin
         servers.database.on_average = self.at_average
         self._scripted = {id(message.record): message for log in script.messages for message in log}
-        self._log: list[list[Message]] = [[] for _ in script.messages]  # what has come in, claims of silence too
+        self._log: list[list[Message]] = [[] for _ in script.messages]  # what has come in, inactivity claims too
         self._oracles = [Oracle(script) for _ in script.messages]
         self._caused: dict[Event, tuple[int, int]] = {}
         self._letters: dict[tuple[int, int], list[LogRecord]] = defaultdict(list)  # by source
@@ -186,7 +186,7 @@ class Promises:
 
     @property
     def settled(self) -> bool:
-        """Whether nothing more is to be told, as nobody speaks any more."""
+        """Whether no event is to be sent any more, as no device sends any more."""
         return all(oracle.settled for oracle in self._oracles)
 
     def at_end(self) -> None:

@@ -1,4 +1,4 @@
-"""Payloads made by breaking good ones, and what must hold for whatever decoding makes of them."""
+"""Payloads made by breaking good payloads, and what must hold for whatever decoding makes of them."""
 
 import json
 import random
@@ -98,7 +98,7 @@ def _value(chance: random.Random, payload: bytes) -> bytes:
 
 
 def _name(chance: random.Random, payload: bytes) -> bytes:
-    """One more field at the front."""
+    """The payload with one more field at the front."""
     token = chance.choice(TOKENS)
     field = b'"%s":1,' % token if chance.random() < 0.5 else b'"f%d":"%s",' % (chance.randrange(3), token)
     return payload.replace(b"{", b"{" + field, 1)
@@ -182,7 +182,7 @@ def check_both_ways_agree(decoder: Decoder, record: Message, found: Reading) -> 
 def is_json(payload: bytes) -> bool:
     try:
         strict(payload.decode())
-    except (ValueError, RecursionError):  # RecursionError: cut off so deep that Python's parser cannot tell
+    except (ValueError, RecursionError):  # RecursionError: cut off so deep that Python's parser cannot decide
         return False
     return True
 

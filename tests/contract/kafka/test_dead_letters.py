@@ -249,7 +249,7 @@ async def test_good_records_between_the_last_dead_letters_and_now_end_the_row(su
     assert len(await subject.offsets()) == 120
 
 
-async def test_gives_up_when_told(subject: Subject) -> None:
+async def test_gives_up_when_interrupted(subject: Subject) -> None:
     batch = Given(0, 3)
     subject.kafka = Unreachable()
     send = asyncio.create_task(subject.process().send(batch, rejected(batch)))
@@ -260,7 +260,7 @@ async def test_gives_up_when_told(subject: Subject) -> None:
         await asyncio.wait_for(send, 5)
 
 
-async def test_reading_back_gives_up_when_told() -> None:
+async def test_reading_back_gives_up_when_interrupted() -> None:
     interrupt = asyncio.Event()
     read = asyncio.create_task(DeadLetterTail(Access("127.0.0.1:1"), "t", interrupt).read("in", 0, [0], 0))
     await asyncio.sleep(0.3)

@@ -38,7 +38,7 @@ def run(thread: Any) -> Run:
 
 
 def clients(broker: str, made: list[AIOKafkaConsumer]) -> Callable[[Any], AIOKafkaConsumer]:
-    """Clients of `broker`, in the place of the thread's; `made` are those that were made so far."""
+    """What makes clients of `broker`, in the place of the thread's; `made` has the clients made so far."""
 
     def make(loop: Any) -> AIOKafkaConsumer:
         made.append(AIOKafkaConsumer(bootstrap_servers=broker))

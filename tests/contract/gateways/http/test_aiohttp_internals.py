@@ -43,7 +43,7 @@ def test_an_answer_is_asked_for_no_more_than_it_has() -> None:
 
 
 class Steps:
-    """A server that tells what its one connection looks like from within."""
+    """A server that shows what its only connection looks like from within."""
 
     def __init__(self) -> None:
         self.refused: list[str] = []
@@ -113,6 +113,6 @@ async def test_garbage_in_a_body_is_a_message_without_headers_behind_it(steps: S
     await asyncio.sleep(0.05)
     assert steps.connection.broken
     steps.go.set()
-    assert (await reader.read()).count(b"HTTP/1.1 ") == 1, "one answer, the handler's, and then the end"
+    assert (await reader.read()).count(b"HTTP/1.1 ") == 1, "the handler's answer alone, and then the end"
     assert isinstance(steps.bodies[0], web.RequestPayloadError)
     writer.close()

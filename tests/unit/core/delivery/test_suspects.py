@@ -20,7 +20,7 @@ class World:
         self.reported: list[str] = []
 
     def trial(self, *, taken: bool, rest: int = 0, why: str = "connection lost") -> None:
-        """One trial of who is due, after so many of the others on the same connection."""
+        """A trial of the suspect that is due, after so many messages of others on the same connection."""
         for _ in range(rest):
             self.suspects.took()
         self.now += 20
@@ -76,14 +76,14 @@ def test_what_the_connection_before_took_proves_nothing(world: World) -> None:
 
 
 def test_a_limit_of_messages_a_connection_is_no_message(world: World) -> None:
-    """A broker that ends each connection at its second message: the second trial never has two of the others."""
+    """A broker that ends each connection at its second message: the second trial follows one message alone."""
     for _ in range(1000):
         world.trial(taken=False, rest=1)
     assert world.out == []
 
 
 def test_a_restarting_broker_loses_nothing() -> None:
-    """It goes away at any moment, in a trial one time in fifty: 2,000 messages, each suspected once."""
+    """The broker goes away at any moment, in a trial one time in fifty: 2,000 messages, each suspected once."""
     chance = random.Random(1)
     for number in range(2000):
         world = World(Suspects(pause))
