@@ -1,7 +1,7 @@
 """Counts what became of messages: in, what was sent; out, everything lost, doubled or altered, with examples.
 
-It trusts nothing but the servers: the rows in PostgreSQL, the records of the Kafka topics, the group's offsets and
-what a subscriber heard over MQTT. Which alerts are right it works out itself from the payloads.
+The audit trusts nothing but the servers: the rows in PostgreSQL, the records of the Kafka topics, the group's offsets
+and what a subscriber received over MQTT. Which alerts are right the audit works out itself from the payloads.
 """
 
 import base64
@@ -67,10 +67,10 @@ async def audit(
     heard: Sequence[Mapping[str, Any]] | None = None,
     redelivered: bool = False,
 ) -> Books:
-    """Compare everything with what was sent. Call it when nothing moves any more.
+    """Compare everything with what was sent. Call `audit` when nothing moves any more.
 
-    `alerts` are the ones wanted; `heard` is what arrived on MQTT. `redelivered`: messages came over MQTT, where
-    QoS 1 may repeat one, so a message may be on the input topic twice; it is a dead letter once all the same.
+    `alerts` are the alerts wanted; `heard` is what arrived on MQTT. `redelivered`: messages came over MQTT, where
+    QoS 1 may repeat a message, so a message may be on the input topic twice; it is a dead letter once all the same.
     """
     books = Books()
     records = await read(site, site.settings.kafka_topic)

@@ -20,7 +20,7 @@ class Done(NamedTuple):
 
     @property
     def json(self) -> Any:
-        """What it said to a machine. Fails when it did not end well."""
+        """What the command printed for a machine. Fails when the command did not end well."""
         assert self.code == 0, self.error
         return json.loads(self.out)
 

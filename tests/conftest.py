@@ -15,8 +15,8 @@ from app.local.servers.mosquitto import Mosquitto
 from tests import servers
 
 # `make unit` is for every save of a file. `make test` takes the same examples each time: a red one is due to the
-# change, and can be repeated. `make properties` looks for new ones. No deadlines: they time the machine, and a busy
-# one is no bug.
+# change, and can be repeated. `make properties` looks for new failures. No deadlines: they time the machine, and a busy
+# machine is no bug.
 hypothesis.settings.register_profile("quick", max_examples=10, deadline=None)
 hypothesis.settings.register_profile("full", max_examples=100, deadline=None, derandomize=True)
 hypothesis.settings.register_profile("many", max_examples=1500, deadline=None)
@@ -26,7 +26,7 @@ hypothesis.settings.load_profile("quick")
 # would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Files of a minute and more, the longest first, and those of half a minute outside SLOW.
+# Files of a minute and more, the longest first, and files of half a minute outside SLOW.
 LONG = (
     "test_simulation", "test_kill_worker", "test_stack_up", "test_random", "test_presence", "test_tracing",
     "test_trace", "test_bridge", "test_topic_anew", "test_stalled_worker", "test_stop", "test_outage",
@@ -39,8 +39,8 @@ INIT_SQL = Path(__file__).parents[1] / "init.sql"
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long files first, then directories of slow ones: of files that run three at a time, a slow one at the end runs
-    alone. (`make test` tells xdist not to sort them by their number of tests, which puts those last.)
+    """Long files first, then directories of slow files: of files that run three at a time, a slow file at the end
+    runs alone. (`make test` has xdist not sort files by their number of tests, which puts slow files last.)
     """
     items.sort(key=_turn)
 
@@ -69,7 +69,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(autouse=True)
 def _collected(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A connection that a test left open is told of at that test, not at whichever one runs when it is collected."""
+    """A connection that a test left open is reported at that test, not at the test that runs at its collection."""
     yield
     if "unit" not in request.path.parts:
         gc.collect()

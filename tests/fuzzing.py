@@ -8,7 +8,7 @@ INPUTS = int(os.environ.get("IOT_TEST_FUZZ", "5000"))
 
 
 def broken(seeds: Sequence[bytes], tokens: Sequence[bytes], count: int, seed: int) -> Iterator[bytes]:
-    """`count` inputs, the same for the same seed: good ones with one to four mutations, a few of them noise."""
+    """`count` inputs, the same for the same seed: good inputs with one to four mutations, and a few inputs of noise."""
     chance = random.Random(seed)
     for _ in range(count):
         made = chance.choice(seeds)

@@ -36,8 +36,8 @@ class Mode(StrEnum):
 
     TAKE = "take"
     SLOW = "slow"  # taken and answered SLOW_SECONDS later
-    FAIL = "fail"  # UNAVAILABLE over gRPC, 500 over HTTP; nothing is kept
-    HANG = "hang"  # never answered, until the mode changes; nothing is kept
+    FAIL = "fail"  # UNAVAILABLE over gRPC, 500 over HTTP; no span is taken
+    HANG = "hang"  # never answered, until the mode changes; no span is taken
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class ReceivedSpan:
 
 
 class OtlpReceiver:
-    """Runs from `start` to `stop`; the spans are kept for the whole time, in the order received."""
+    """Runs from `start` to `stop`; the spans of the whole time are at hand, in the order received."""
 
     def __init__(self) -> None:
         self.requests = 0  # that reached it, whatever became of them
@@ -114,7 +114,7 @@ class OtlpReceiver:
             self._changed.notify_all()
 
     def environment(self, protocol: str = "grpc") -> dict[str, str]:
-        """The standard variables that send a program's spans here at once; `protocol`: grpc or http/protobuf."""
+        """The standard variables that send a program's spans to this receiver; `protocol`: grpc or http/protobuf."""
         return environment(self.grpc_endpoint if protocol == "grpc" else self.http_endpoint, protocol)
 
     @property
@@ -149,7 +149,7 @@ class OtlpReceiver:
         return [link for link in links if (link.trace_id, link.span_id) not in known]
 
     def take(self, body: bytes) -> bool:
-        """One request (ExportTraceServiceRequest): whether it is taken; returns late or never, after the mode."""
+        """Take a request (ExportTraceServiceRequest): whether it is taken; returns late or never, after the mode."""
         request = ExportTraceServiceRequest.FromString(body)
         with self._lock:
             self.requests += 1

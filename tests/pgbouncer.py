@@ -26,7 +26,7 @@ server_login_retry = 1
 query_wait_timeout = 1
 unix_socket_dir =
 """
-STARTUP = b"\0\0\0\x26\0\3\0\0user\0iot\0database\0pgbouncer\0\0\0"  # its own console, which asks no server
+STARTUP = b"\0\0\0\x26\0\3\0\0user\0iot\0database\0pgbouncer\0\0\0"  # PgBouncer's own console, which asks no server
 
 
 @contextmanager

@@ -94,7 +94,7 @@ class Authority:
 
 
 class StallingWriter(KafkaWriter):
-    """Keeps what is written, and can be told to wait, as Kafka does in an outage."""
+    """Keeps what is written, and can be made to wait, as Kafka does in an outage."""
 
     def __init__(self) -> None:
         self.written: list[IngestRecord] = []
@@ -183,7 +183,7 @@ class GatewayRig:
 
     @asynccontextmanager
     async def session(self, configuration: QuicConfiguration | None = None) -> AsyncIterator["RigSession"]:
-        """A connection that sends what it is told."""
+        """A connection that sends what the test asks for."""
         made = RigSession()
         made.session = await open_session(self.address, configuration or self.client(), made.hear)
         try:
@@ -202,7 +202,7 @@ class RigSession:
         self._came = asyncio.Event()
 
     def hear(self, stream: int, answer: BatchAck) -> None:
-        """One more answer."""
+        """Note an answer of the gateway."""
         self.answers.append((stream, answer))
         self._came.set()
 

@@ -105,7 +105,7 @@ class SecuredKafka(Kafka):
             "listener.name.mtls.ssl.client.auth=required\n"
             f"ssl.principal.mapping.rules=RULE:^.*$/{ACCOUNT}/\n"
             "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n"
-            f"super.users=User:ANONYMOUS;User:{ACCOUNT}\n"  # all others may do what they are allowed to alone
+            f"super.users=User:ANONYMOUS;User:{ACCOUNT}\n"  # all other accounts may do what they are allowed to alone
         )
         for name in ("sasl_ssl", "sasl_plaintext"):
             text += _LISTENER.format(lower=name, account=ACCOUNT, password=PASSWORD)
@@ -158,7 +158,7 @@ class SecuredPostgres(Postgres):
 
     @cached_property
     def _chosen(self) -> Home:
-        """The system's programs: those of the wheel are built without TLS. Skips the test where there are none."""
+        """The system's programs: the wheel's programs are built without TLS. Skips the test where there are none."""
         home = super()._home()
         for programs in sorted(Path("/usr/lib/postgresql").glob("*/bin")):
             if (programs / "postgres").exists():
@@ -191,7 +191,7 @@ class SecuredPostgres(Postgres):
         ):
             await connection.execute(statement)
         await connection.close()
-        while True:  # until what was told takes effect
+        while True:  # until the change takes effect
             try:
                 connection = await asyncpg.connect(self.dsn, ssl="require", timeout=5)
             except (OSError, asyncpg.PostgresError):

@@ -1,4 +1,4 @@
-"""Where the tests' servers come from: an address that was given, containers, or the embedded ones."""
+"""Where the tests' servers come from: an address that was given, containers, or the embedded servers."""
 
 import os
 import shutil

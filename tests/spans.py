@@ -1,4 +1,4 @@
-"""Tracing whose spans are kept, for tests, and read as those of OpenTelemetry's SDK are."""
+"""Tracing whose spans are gathered, for tests, and read as those of OpenTelemetry's SDK are."""
 
 from opentelemetry import trace as otel
 from opentelemetry.sdk.trace import Event, ReadableSpan
@@ -22,7 +22,7 @@ class Recorded:
         self.tracing = RecordedTracing(head or HeadSampling(ratio), AlwaysLimit(always), self.ended.append)
 
     def spans(self, name: str | None = None) -> list[ReadableSpan]:
-        """Those that have ended, in that order."""
+        """The spans that have ended, in that order."""
         return [readable(span) for span in self.ended if name in (None, span.name)]
 
 
@@ -54,10 +54,10 @@ def ids(span: ReadableSpan) -> tuple[int, int]:
 
 
 def parent(span: ReadableSpan) -> tuple[int, int] | None:
-    """Those of its parent."""
+    """The ids of the span's parent."""
     return (span.parent.trace_id, span.parent.span_id) if span.parent else None
 
 
 def linked(span: ReadableSpan) -> list[tuple[int, int]]:
-    """Those of the spans it has links to."""
+    """The ids of the spans that the span has links to."""
     return [(link.context.trace_id, link.context.span_id) for link in span.links]

@@ -1,4 +1,4 @@
-"""What the documents say of the code is so: tables, links, commands, steps. `make docs` mends the tables."""
+"""What the documents say of the code is so: tables, links, commands, steps. `make docs` writes the tables anew."""
 
 import ast
 import importlib.util
@@ -176,7 +176,7 @@ def columns_of(table: str) -> list[str]:
 
 
 def _rule_fields() -> list[str]:
-    """The fields a rule may have: those that have a check."""
+    """The fields that a rule may have: all that have a check."""
     return list(checks_of_rule(DEFAULT))
 
 
@@ -230,7 +230,7 @@ def test_the_folders_are_those_of_the_layers() -> None:
     ("heading", "most"), [("### A payload becomes a row", 10), ("### A reading becomes an alert", 12)]
 )
 def test_the_files_of_a_way_are_counted_and_few(heading: str, most: int) -> None:
-    """That a payload passes these files, and no others, is asked of a worker in tests/integration/test_passed_files."""
+    """That a payload passes these files alone is asked of a worker in tests/integration/test_passed_files."""
     text = ARCHITECTURE.partition(f"\n{heading}\n")[2]
     table = rows(ARCHITECTURE, heading)
     (said,) = re.findall(r"\*\*(\d+) files\*\*", text.partition("\n|")[0])
@@ -242,8 +242,9 @@ def test_the_files_of_a_way_are_counted_and_few(heading: str, most: int) -> None
 
 def test_the_figures_of_batching_are_those_of_the_code() -> None:
     said = re.findall(r"`([A-Z_]+ = [^`]+)`", (DOCS / "batching.md").read_text())
+    constants = _constants()
     assert len(said) > 8
-    assert [text for text in said if ast.unparse(ast.parse(text)) not in _constants()] == []
+    assert [text for text in said if ast.unparse(ast.parse(text)) not in constants] == []
     page = (DOCS / "batching.md").read_text()
     defaults = re.findall(r"`IOT_([A-Z_]+)`\s\(([\d,]+)(?: ([MG])iB| s)?\)", page)
     assert len(defaults) > 4

@@ -1,6 +1,9 @@
-"""The sizes of folders, files and functions of app/, within which a reader finds the way; asked of the source."""
+"""The sizes of folders, files and functions of app/, within which a reader finds the way, and how often mypy is
+overruled; asked of the source.
+"""
 
 import ast
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,6 +14,8 @@ APP = Path(__file__).parents[1] / "app"
 FOLDER_FILES = 18
 FILE_LINES = 260
 FUNCTION_LINES = 40
+TYPE_IGNORES = 15
+_IGNORE = re.compile(r"# type: ignore\b(\[[\w\-, ]+\])?(?P<reason>  # .)?")
 
 
 def too_large(sources: Mapping[str, str]) -> Iterator[str]:
@@ -38,6 +43,16 @@ def repeated(sources: Mapping[str, str]) -> Iterator[str]:
     yield from (f"{name}: {', '.join(paths)}" for name, paths in places.items() if len(paths) > 1)
 
 
+def type_ignores(sources: Mapping[str, str]) -> Iterator[tuple[str, bool]]:
+    """Each place where mypy is overruled, and whether its reason stands behind the ignore or on the line above."""
+    for path, source in sorted(sources.items()):
+        before = ""
+        for number, line in enumerate(source.splitlines(), 1):
+            if found := _IGNORE.search(line):
+                yield f"{path}:{number}", bool(found["reason"]) or before.strip().startswith("# ")
+            before = line
+
+
 @pytest.fixture(scope="module")
 def sources() -> Mapping[str, str]:
     paths = [path for path in APP.rglob("*.py") if path.parent.name != "protobuf"]  # generated
@@ -50,6 +65,27 @@ def test_nothing_is_too_large(sources: Mapping[str, str]) -> None:
 
 def test_no_class_name_stands_twice(sources: Mapping[str, str]) -> None:
     assert list(repeated(sources)) == []
+
+
+def test_mypy_is_overruled_seldom_and_for_a_reason(sources: Mapping[str, str]) -> None:
+    found = list(type_ignores(sources))
+    assert [place for place, reason in found if not reason] == []
+    assert len(found) <= TYPE_IGNORES, found
+
+
+def test_a_type_ignore_without_a_reason_is_found() -> None:
+    lines = [
+        "a = 1",
+        "b = 2  # type: ignore[misc]",
+        "c = 3  # type: ignore[misc]  # why",
+        "# why",
+        "d = 4  # type: ignore",
+    ]
+    assert list(type_ignores({"app/a.py": "\n".join(lines)})) == [
+        ("app/a.py:2", False),
+        ("app/a.py:3", True),
+        ("app/a.py:5", True),
+    ]
 
 
 def test_what_is_too_large_is_found() -> None:

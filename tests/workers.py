@@ -8,8 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -42,7 +42,7 @@ STARTED = (
 
 
 class Running:
-    """One program. It may be started again after `kill` or `stop`; its log goes on in the same file."""
+    """A program. It may be started again after `kill` or `stop`; its log goes on in the same file."""
 
     def __init__(self, program: str, name: str, directory: Path, environment: Mapping[str, str]) -> None:
         self.name = name
@@ -86,7 +86,7 @@ class Running:
         self._process.send_signal(signal.SIGTERM)
         code = self._process.wait(seconds)
         if code == -signal.SIGTERM and not self.log.read_bytes()[self._from :].count(b"_start"):
-            code = 0  # it had not come so far as to handle signals
+            code = 0  # the program had not come so far as to handle signals
         assert code == 0, f"{self.name} ended with {code}:\n{self.tail()}"
         return time.monotonic() - began
 
@@ -196,7 +196,7 @@ class Site:
 
     @contextmanager
     def program(self, program: str, name: str | None = None) -> Iterator[Running]:
-        """A started program ("worker" or another of COMMANDS), gone afterwards; `name` tells two apart."""
+        """A started program ("worker" or another of COMMANDS), gone afterwards; `name` distinguishes two."""
         environment = {f"IOT_{key.upper()}": str(value) for key, value in self.values.items()}
         made = Running(program, name or program, self.directory, environment)
         made.start()
@@ -207,33 +207,44 @@ class Site:
 
     async def ends(self, topic: str | None = None) -> dict[int, int]:
         """End offset of each partition of a topic, the input topic by default."""
-        topic = topic or self.settings.kafka_topic
         async with AIOKafkaConsumer(bootstrap_servers=self.kafka) as consumer:
-            partitions = [TopicPartition(topic, number) for number in range(self.settings.kafka_partitions)]
-            return {tp.partition: end for tp, end in (await consumer.end_offsets(partitions)).items()}
+            return await self._ends(consumer, topic or self.settings.kafka_topic)
 
     async def committed(self, topic: str | None = None, group: str | None = None) -> dict[int, int]:
         """Committed offset of each partition that has one; the workers' by default."""
+        async with self._admin() as admin:
+            return await self._committed(admin, topic or self.settings.kafka_topic, group or self.settings.group_id)
+
+    async def _ends(self, consumer: AIOKafkaConsumer, topic: str) -> dict[int, int]:
+        partitions = [TopicPartition(topic, number) for number in range(self.settings.kafka_partitions)]
+        return {tp.partition: end for tp, end in (await consumer.end_offsets(partitions)).items()}
+
+    async def _committed(self, admin: AIOKafkaAdminClient, topic: str, group: str) -> dict[int, int]:
+        found = await admin.list_consumer_group_offsets(group)
+        return {tp.partition: meta.offset for tp, meta in found.items() if tp.topic == topic}
+
+    @asynccontextmanager
+    async def _admin(self) -> AsyncIterator[AIOKafkaAdminClient]:
+        """To be kept by those who ask again and again: a new one is ten times as dear as a question."""
         admin = AIOKafkaAdminClient(bootstrap_servers=self.kafka)
         await admin.start()
         try:
-            found = await admin.list_consumer_group_offsets(group or self.settings.group_id)
+            yield admin
         finally:
             await admin.close()
-        topic = topic or self.settings.kafka_topic
-        return {tp.partition: meta.offset for tp, meta in found.items() if tp.topic == topic}
 
     async def committed_to(self, ends: Mapping[int, int], seconds: float = 60) -> float:
         """Wait until the workers have committed all of `ends`; the seconds it took."""
         began = time.monotonic()
         committed: dict[int, int] = {}
+        async with self._admin() as admin:
 
-        async def reached() -> bool:
-            nonlocal committed
-            committed = await self.committed()
-            return all(committed.get(partition, 0) >= end for partition, end in ends.items())
+            async def reached() -> bool:
+                nonlocal committed
+                committed = await self._committed(admin, self.settings.kafka_topic, self.settings.group_id)
+                return all(committed.get(partition, 0) >= end for partition, end in ends.items())
 
-        await until(reached, seconds, lambda: f"partition: (committed, wanted) {behind(committed, ends)}")
+            await until(reached, seconds, lambda: f"partition: (committed, wanted) {behind(committed, ends)}")
         return time.monotonic() - began
 
     async def settled_input(self, seconds: float = 60) -> None:
@@ -244,15 +255,16 @@ class Site:
         """Wait until the workers and the notifier have committed everything there is."""
         await self.settled_input(seconds)
         topic, group = self.settings.kafka_alerts_topic, f"{self.settings.group_id}-notifier"
+        async with self._admin() as admin, AIOKafkaConsumer(bootstrap_servers=self.kafka) as consumer:
 
-        async def reported() -> bool:
-            return not behind(await self.committed(topic, group), await self.ends(topic))
+            async def reported() -> bool:
+                return not behind(await self._committed(admin, topic, group), await self._ends(consumer, topic))
 
-        await until(reported, seconds, lambda: "the notifier has not committed all alerts")
+            await until(reported, seconds, lambda: "the notifier has not committed all alerts")
 
 
 def behind(committed: Mapping[int, int], ends: Mapping[int, int]) -> dict[int, tuple[int, int]]:
-    """{partition: (committed, end)} of those that are not committed exactly to their end."""
+    """{partition: (committed, end)} of partitions that are not committed exactly to their end."""
     return {p: (committed.get(p, 0), end) for p, end in ends.items() if committed.get(p, 0) != end}
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, cast
 
 from app.client.pace import Pace
 from app.errors import WireError
@@ -146,8 +146,8 @@ def batch_of(items: Sequence[Item], number: int = 0) -> EventBatch | MetricBatch
     arrival, and a metric that is sent twice would be stored twice.
     """
     if isinstance(items[0], Event):
-        return EventBatch(batch_id=number, events=items)  # type: ignore[arg-type]  # all are of one kind
-    made = MetricBatch(batch_id=number, metrics=items)  # type: ignore[arg-type]  # as above
+        return EventBatch(batch_id=number, events=cast("Sequence[Event]", items))
+    made = MetricBatch(batch_id=number, metrics=cast("Sequence[Metric]", items))
     now = time.time_ns() // 1000
     for metric in made.metrics:
         if not metric.time_us:

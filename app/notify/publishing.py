@@ -22,6 +22,7 @@ from app.mqtt.publisher import MqttPublisher
 from app.notify import metrics
 from app.notify.retrying import RetryUntilStopped, StoppedError
 from app.runtime.interrupt import set_within
+from app.runtime.retry import backoff
 from app.runtime.tracing.context import TRACEPARENT
 from app.runtime.tracing.tracing import NO_SPAN, TraceSpan
 
@@ -31,6 +32,7 @@ log = structlog.get_logger()
 CURE = "let the account publish to users/+/alerts, users/+/alerts/errors and users/+/config/errors"
 LOOK_SECONDS = 0.25  # between two looks at `stop`
 OTHERS_SECONDS = 0.1  # other users have the connection for so long between two trials
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0  # seconds before a suspect is tried again
 NARROWED = 8  # fewer messages ahead after a connection that ended, so that the message to blame is found sooner
 
 
@@ -61,7 +63,7 @@ class Publishing:
         self._publisher, self._retry = publisher, retry
         self._delayed_after = timedelta(seconds=delayed_after)
         self._turns: FairQueue[Message] = FairQueue()
-        self._suspects: Suspects[Message] = Suspects()
+        self._suspects: Suspects[Message] = Suspects(partial(backoff, first=FIRST_PAUSE, longest=LONGEST_PAUSE))
         self._refused: defaultdict[str, list[Message]] = defaultdict(list)  # sent before their suspect was known
         self._sent: dict[int, Message] = {}  # without a PUBACK, in their order
         self._probe = Message("", probe, b"{}", lambda _: None)

@@ -7,7 +7,7 @@ from app.postgres.events import NoStoreEvents, StoreEvents
 from app.postgres.sqlstate import advice, classify, words
 
 REMIND_SECONDS = 60.0  # how often the same message is repeated to an operator
-WAIT = "wait, it goes on by itself"
+WAIT = "wait: the worker goes on by itself once the database answers"
 
 
 class Advice:

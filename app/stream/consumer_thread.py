@@ -1,6 +1,7 @@
 """The thread that talks to Kafka: connects, polls, commits, rebalances; waits out an outage at each step."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Coroutine, Iterable, Mapping
 from typing import Any
@@ -12,10 +13,15 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode import Service
 from mode.threads import MethodQueue
+from tenacity import wait_fixed
 
+from app.errors import TransientError
+from app.kafka.access import kafka_away
 from app.kafka.close_clients import close_consumer
 from app.kafka.fetch import fetcher
 from app.kafka.group_coordinator import coordinator_of, join_after_error, limit_sync
+from app.runtime.interrupt import Interrupt
+from app.runtime.retry import retry
 from app.stream.offsets import RETRY_SECONDS, Offsets
 from app.stream.poll_fetch import PollFetch
 from app.stream.polls import Polls
@@ -41,28 +47,27 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
     async def on_start(self) -> None:
         """Connect, for as long as it takes; a stop ends the waiting."""
-        self.time_started = time.monotonic()
-        while not self.should_stop:
-            consumer = self._create_consumer(loop=self.thread_loop)
-            starting = asyncio.create_task(consumer.start())
-            stopping = asyncio.create_task(self._stopped.wait())
-            await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            stopping.cancel()
-            if starting.done() and starting.exception() is None:
-                if self.transport.lease is not None:
-                    self.transport.lease.follow(coordinator_of(consumer))
-                limit_sync(coordinator_of(consumer))
-                fetcher.pace_fetches(consumer)
-                self._consumer = consumer
-                return
-            starting.cancel()
+        self.time_started, stop = time.monotonic(), Interrupt(self._stopped)
+
+        def failed(failures: int, error: BaseException) -> None:
+            log.warning("waiting_for_kafka", broker=str(self.transport.url), error=repr(error))
+
+        with contextlib.suppress(TransientError):  # interrupted
+            await retry(lambda: stop.race(self._connect()), kafka_away, wait_fixed(RETRY_SECONDS), failed, stop.sleep)
+
+    async def _connect(self) -> None:
+        """Start a client, which is closed again unless it connects. Raises KAFKA_ERRORS while Kafka is away."""
+        consumer = self._create_consumer(loop=self.thread_loop)
+        try:
+            await consumer.start()
+        except BaseException:
             await close_consumer(consumer)
-            if starting.done() and not starting.cancelled():
-                error = starting.exception()
-                if not isinstance(error, KafkaError | OSError | TimeoutError):
-                    raise error or AssertionError
-                log.warning("waiting_for_kafka", broker=str(self.transport.url), error=repr(error))
-                await self.sleep(RETRY_SECONDS)
+            raise
+        if self.transport.lease is not None:
+            self.transport.lease.follow(coordinator_of(consumer))
+        limit_sync(coordinator_of(consumer))
+        fetcher.pace_fetches(consumer)
+        self._consumer = consumer
 
     @property
     def client(self) -> Any:

@@ -5,12 +5,15 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Any, Protocol, TypeVar
 
 import structlog
-from aiokafka.errors import IllegalStateError, KafkaError
+from aiokafka.errors import IllegalStateError
 from aiokafka.structs import TopicPartition
 from faust.types import TP
+from tenacity import wait_fixed
 
 from app.kafka import group_coordinator
+from app.kafka.access import kafka_away
 from app.kafka.fetch.fetcher import log_ends, partition_state
+from app.runtime.retry import retry
 from app.stream.rebalance.rounds import RebalanceRounds
 from app.stream.rebalance.start_position import Extent
 
@@ -114,16 +117,16 @@ class Offsets:
     async def insist(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Ask until Kafka answers; to be called in the thread. Raises IllegalStateError when the group rebalances."""
         rebalances = self._rounds.rebalancing_count
-        while True:
-            try:
-                return await ask()
-            except IllegalStateError:
-                raise
-            except (KafkaError, TimeoutError) as error:
-                log.warning("waiting_for_kafka", step="recovery", error=repr(error))
-            await asyncio.sleep(RETRY_SECONDS)
+
+        def failed(failures: int, error: BaseException) -> None:
+            log.warning("waiting_for_kafka", step="recovery", error=repr(error))
+
+        async def rest(seconds: float) -> None:
+            await asyncio.sleep(seconds)
             if self._rounds.rebalancing_count != rebalances:
                 raise IllegalStateError("the group rebalances again")
+
+        return await retry(ask, _worth_asking_again, wait_fixed(RETRY_SECONDS), failed, rest)
 
     async def _ask(self, ask: Callable[[Any], Awaitable[Mapping[TP, int]]]) -> Mapping[TP, int]:
         async def within() -> Mapping[TP, int]:
@@ -132,3 +135,7 @@ class Offsets:
 
         found: Mapping[TP, int] = await self._thread.call_thread(within)
         return found
+
+
+def _worth_asking_again(error: BaseException) -> bool:
+    return kafka_away(error) and not isinstance(error, IllegalStateError)  # not ours, or not any more

@@ -20,7 +20,7 @@ def variables() -> dict[str, str]:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML with Compose's own tags, which say how two files become one: here each file is read for itself."""
+    """YAML with Compose's own tags, which say how two files become one: `read` takes each file for itself."""
 
 
 for _tag in ("!override", "!reset"):
@@ -28,7 +28,7 @@ for _tag in ("!override", "!reset"):
 
 
 def read(file: Path) -> dict[str, Any]:
-    """One file, its variables as they stand."""
+    """The content of a file, its variables as they stand."""
     loaded: dict[str, Any] = yaml.load(file.read_text(), _Loader)
     return loaded
 

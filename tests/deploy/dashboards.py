@@ -15,7 +15,7 @@ from tools.monitoring.files import DASHBOARDS, RULES
 NAMES = ("operations", "telemetry")
 PROVISIONED = ROOT / "deploy" / "grafana" / "provisioning"
 
-# Of others: Prometheus itself and its alerts, the Python client, and Vector as docs/vector.md says.
+# Metrics of other programs: Prometheus itself and its alerts, the Python client, and Vector as docs/vector.md says.
 OTHERS = {
     "up": {"job", "instance"},
     "ALERTS": {"alertname", "alertstate", "severity"},
@@ -30,7 +30,7 @@ OTHERS = {
 
 
 class Target(NamedTuple):
-    """One query of a panel; `where` names it in a test's id."""
+    """A query of a panel; `where` names it in a test's id."""
 
     where: str
     source: str  # the variable of its data source
@@ -45,7 +45,7 @@ def dashboard(name: str) -> dict[str, Any]:
 
 
 def panels(name: str) -> Iterator[dict[str, Any]]:
-    """Every panel but the headings of rows, those of folded rows too."""
+    """Every panel but the headings of rows, panels of folded rows too."""
     for panel in dashboard(name)["panels"]:
         yield from panel.get("panels", [])
         if panel["type"] != "row":
@@ -82,17 +82,17 @@ def chosen(expr: str) -> str:
 
 
 def rules() -> list[dict[str, Any]]:
-    """Every rule of Prometheus, recorded ones first."""
+    """Every rule of Prometheus, recording rules first."""
     return [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
 
 
 def alerts() -> list[dict[str, Any]]:
-    """Those that tell somebody."""
+    """The alerts that notify somebody."""
     return [rule for rule in rules() if "alert" in rule]
 
 
 def recorded() -> dict[str, set[str]]:
-    """Series that a rule makes, with their labels: those it sums by."""
+    """Series that a rule makes, with the labels that the rule sums by."""
     made: dict[str, set[str]] = {}
     for rule in rules():
         if "record" in rule:

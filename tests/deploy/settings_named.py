@@ -11,7 +11,7 @@ from app.settings.names import variables
 
 
 def unknown(names: Iterable[str]) -> set[str]:
-    """Those that begin with IOT_ and are no setting."""
+    """The names that begin with IOT_ and are no setting."""
     return {name for name in names if name.startswith("IOT_")} - variables(Settings.model_fields)
 
 

@@ -63,7 +63,7 @@ async def check_mqtt(connection: "asyncpg.Connection[asyncpg.Record]", secrets: 
         may = {row["topic"] for row in rows if (row["permission"], row["action"]) == ("allow", "subscribe")}
         assert not any(is_own_output(topic.replace("+", "x")) for topic in may if "${" not in topic)
     assert await connection.fetch(query(AUTHENTICATION), "vector_bridge", "another") == []
-    assert await connection.fetch(query(AUTHENTICATION), "iot_bridge", "iot-bridge-+") == [], "it must be no wildcard"
+    assert await connection.fetch(query(AUTHENTICATION), "iot_bridge", "iot-bridge-+") == [], "a wildcard as id"
 
 
 async def test_a_bound_client_id_is_for_its_account_alone(accounts_database: str, secrets: Path) -> None:
@@ -116,7 +116,7 @@ async def test_retained_messages_are_refused_for_vector_alone(accounts_database:
         publish = [row for row in rows if row["action"] == "publish"]
         denied = {row["topic"]: row["retain"] for row in publish if row["permission"] == "deny"}
         if denied:
-            assert [row["permission"] for row in publish[: len(denied)]] == ["deny"] * len(denied), "they come first"
+            assert [row["permission"] for row in publish[: len(denied)]] == ["deny"] * len(denied), "denials first"
         return denied
 
     try:

@@ -1,4 +1,4 @@
-"""Who is told of an alert, asked of Alertmanager's own programs; and what it keeps back beside something worse."""
+"""Who is notified of an alert, asked of Alertmanager's own programs; and which alerts a worse alert inhibits."""
 
 import json
 import re
@@ -42,7 +42,7 @@ def test_the_receivers_it_shows_are_right(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_whoever_must_get_up_is_told_soon() -> None:
+def test_whoever_must_get_up_is_notified_soon() -> None:
     for severity, wait in (("critical", "10s"), ("warning", "30s")):
         route = CONFIG["route"]
         (own,) = route["routes"]
@@ -81,7 +81,7 @@ def test_the_operators_copy_is_the_same() -> None:
 
 @contextmanager
 def alertmanager(directory: Path) -> Iterator[str]:
-    """Its address while it runs, with the file as it is."""
+    """The address of an Alertmanager while it runs, with the file as it is."""
     if not programs.has("alertmanager"):
         pytest.skip("Alertmanager cannot be had, so what it keeps back is NOT checked: `make tools` (wants Go)")
     port = free_port()
@@ -114,7 +114,7 @@ def send(address: str, *alerts: dict[str, str]) -> None:
 
 
 def kept_back(address: str) -> set[str]:
-    """Names of alerts that nobody is told of, because of another."""
+    """Names of alerts that nobody is notified of, because of another alert."""
     with urllib.request.urlopen(address, timeout=10) as answer:
         return {one["labels"]["alertname"] for one in json.load(answer) if one["status"]["inhibitedBy"]}
 

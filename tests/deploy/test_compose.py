@@ -44,7 +44,7 @@ PROGRAMS = {
 }
 NOTHING_TO_RUN = {"redpandadata/console", "otel/opentelemetry-collector-contrib", "grafana/tempo", "grafana/loki"}
 
-# Ours is built here; of the others no second source names the digest, and no engine was there to ask for it.
+# Our image is built from this checkout; of the rest no second source names the digest, and no engine was there to ask.
 NO_DIGEST = {
     "iot-stream",
     "iot-stream-sinks",
@@ -68,7 +68,7 @@ def environment(name: str) -> dict[str, str]:
 
 
 def binds(name: str) -> list[tuple[str, str]]:
-    """(path here, path there) of what is mounted from the checkout."""
+    """(path in the checkout, path in the container) of what is mounted from the checkout."""
     volumes = [volume for volume in SERVICES[name].get("volumes", []) if isinstance(volume, str)]
     return [
         (present, there) for present, there, *_ in (volume.split(":") for volume in volumes) if present.startswith(".")
@@ -296,7 +296,7 @@ def test_the_example_names_every_variable_and_its_default() -> None:
 
 
 def has_compose() -> bool:
-    """Whether Docker and its Compose plugin are here; neither needs an engine."""
+    """Whether Docker and its Compose plugin are installed; neither needs an engine."""
     docker = shutil.which("docker")
     command: list[Any] = [docker, "compose", "version"]
     return bool(docker) and subprocess.run(command, capture_output=True, check=False).returncode == 0

@@ -160,7 +160,7 @@ async def test_the_role_reads_what_it_shows_and_writes_nothing(
     assert await reader.fetchval("SHOW statement_timeout") == "30s"
     with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
         await reader.execute("CREATE TABLE mine (a int)")
-    await reader.execute("SET default_transaction_read_only = off")  # it may, and has no right all the same
+    await reader.execute("SET default_transaction_read_only = off")  # allowed, and there is no right all the same
     for table in tables:
         for sql in (
             f"INSERT INTO {table} DEFAULT VALUES", f"DELETE FROM {table}", f"TRUNCATE {table}", f"DROP TABLE {table}",
@@ -168,7 +168,7 @@ async def test_the_role_reads_what_it_shows_and_writes_nothing(
             f"ALTER TABLE {table} ADD COLUMN x int",
         ):  # fmt: skip
             if table in ("gateway_tokens", "iot_migrations", "mqtt_acl") and sql.startswith("UPDATE"):
-                continue  # they have no such column
+                continue  # these tables have no such column
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await reader.execute(sql)
         if table in READ:

@@ -1,4 +1,4 @@
-"""The dashboards are those of tools/monitoring, ask for what there is, and say what they show."""
+"""The dashboards are as tools/monitoring makes them, query metrics that exist, and say what they show."""
 
 import json
 import re

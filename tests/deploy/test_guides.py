@@ -1,4 +1,4 @@
-"""What docs/docker.md and k8s/README.md tell a reader to type: services, jobs, files and commands that exist."""
+"""What docs/docker.md and k8s/README.md have a reader type: services, jobs, files and commands that exist."""
 
 import math
 import re

@@ -36,7 +36,7 @@ def overlay(directory: Path, encrypted: bool) -> str:
 
 
 def given(way: str) -> dict[str, str]:
-    """The variables of a gateway's pod, with those that all have."""
+    """The variables of a gateway's pod, with the variables that all pods have."""
     own = {entry["name"]: entry.get("value", "") for entry in container(deployment(way)).get("env", [])}
     return {**literals(base()), **own}
 

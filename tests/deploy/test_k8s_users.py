@@ -1,4 +1,4 @@
-"""k8s/scripts/users.sh on a real database, with a stand-in for the cluster: `kubectl exec` runs the command here."""
+"""k8s/scripts/users.sh on a real database, with a stand-in for the cluster: `kubectl exec` runs the command locally."""
 
 import base64
 import json

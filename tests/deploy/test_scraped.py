@@ -50,7 +50,7 @@ PROGRAMS = ("worker", "bridge", "notifier", "ingest", "sink-parquet")
 
 @contextmanager
 def prometheus(directory: Path, ports: dict[str, int]) -> Iterator[str]:
-    """Its address while it runs: it asks each port every second, as the job of that name, with the rules of deploy/."""
+    """The address of a Prometheus that asks each port every second, as the job of that name, by the rules in deploy."""
     if not programs.has("prometheus"):
         pytest.skip("Prometheus cannot be had, so no query was asked of real programs: scripts/deploy-tools")
     scrapes = [{"job_name": job, "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]} for job, port in ports.items()]
@@ -75,7 +75,7 @@ async def asked(address: str, path: str, **parameters: str) -> Any:
     """The data of an answer of its API; fails with its words."""
     async with aiohttp.ClientSession() as session, session.get(f"{address}/api/v1/{path}", params=parameters) as answer:
         if answer.content_type != "application/json":
-            answer.raise_for_status()  # it only starts
+            answer.raise_for_status()  # Prometheus only starts
         body = json.loads(await answer.text())
     assert body["status"] == "success", f"{parameters}: {body}"
     return body["data"]
@@ -172,7 +172,7 @@ BOOKS = "operations: Books A"
 
 
 async def every_rule_is_well(address: str) -> None:
-    """Evaluated, recorded ones too; and nothing of the platform fires on a path that is well."""
+    """All rules are evaluated, recording rules too; and no alert of the platform fires on a path that is well."""
     groups, active = (await asked(address, "rules"))["groups"], (await asked(address, "alerts"))["alerts"]
     found = [rule for group in groups for rule in group["rules"]]
     assert len(found) == len(dashboards.rules())

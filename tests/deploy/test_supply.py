@@ -83,7 +83,7 @@ UNREACHABLE = "ERROR:pip_audit._cli:x: Dependency not found and could not be aud
 
 
 def audit(tmp_path: Path, said: str, code: int, *options: str) -> subprocess.CompletedProcess[str]:
-    """scripts/audit with a stand-in for pip-audit that says and ends as it is told."""
+    """scripts/audit with a stand-in for pip-audit, which prints `said` and ends with `code`."""
     tool = tmp_path / "audit" / "bin" / "pip-audit"
     tool.parent.mkdir(parents=True, exist_ok=True)
     tool.write_text(f"#!/bin/sh\necho \"$@\" > '{tmp_path}/asked'\ncat >&2 <<'E'\n{said}\nE\nexit {code}\n")

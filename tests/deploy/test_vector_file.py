@@ -139,7 +139,7 @@ def exposing(figures: dict[str, int]) -> Iterator[str]:
 
 
 def check(url: str, limit: int, seen: Path) -> subprocess.CompletedProcess[str]:
-    """One run of the health check."""
+    """The result of a run of the health check."""
     command = ["sh", str(CHECK), url, str(limit), str(seen)]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 

@@ -1,4 +1,4 @@
-"""The auditors of the random runs find what is lost, doubled or altered: here nobody else is at work."""
+"""The auditors of the random runs find what is lost, doubled or altered: in these tests nobody else is at work."""
 
 import asyncio
 import base64
@@ -61,7 +61,7 @@ class Perfect:
         await asyncio.gather(reading, return_exceptions=True)
 
     async def message(self, producer: AIOKafkaProducer, n: int) -> None:
-        """One message, and its row or dead letter."""
+        """Write a message, and its row or dead letter."""
         one, settings = self.stream.message(n), self.site.settings
         headers = [("mqtt_topic", one.topic.encode())]
         sent = await producer.send(settings.kafka_topic, one.payload, key=one.key, headers=headers)
@@ -122,7 +122,7 @@ async def test_each_lie_is_found(site: Site, way: str | None) -> None:
 
 
 async def lies_are_found(perfect: Perfect) -> None:
-    """One after another, each taken back."""
+    """Plant one lie after another, each taken back."""
     site = perfect.site
     accounts = await perfect.accounts()
     assert accounts.problems == []
@@ -152,7 +152,7 @@ async def lies_are_found(perfect: Perfect) -> None:
 
 
 async def lies_about_alerts(perfect: Perfect) -> None:
-    """One that nobody heard, one with a second id, two in the wrong order; a repeat is no lie."""
+    """An alert that nobody received, an alert with a second id, two in the wrong order; a repeat is no lie."""
     heard = perfect.heard
     for what, lie in {
         "alerts over MQTT: lost: 1": heard[:5] + heard[6:],

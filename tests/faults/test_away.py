@@ -1,6 +1,6 @@
-"""Kafka, the database or the MQTT broker goes away while messages flow, and comes back: nobody is started again.
+"""Kafka, the database or the MQTT broker goes away while messages flow, and comes back: no program is started again.
 
-Short here; with IOT_FAULTS=full each is away for a minute, frozen as well as killed.
+Outages are short; with IOT_FAULTS=full each server is away for a minute, frozen as well as killed.
 """
 
 import asyncio

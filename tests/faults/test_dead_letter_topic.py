@@ -31,7 +31,7 @@ LIMIT = 300
 
 
 def wrong_schema(name: str, first: int, count: int) -> list[Sent]:
-    """Each of 200 users sends what nobody here reads: of 3,000 each counts with all that is his, at most LIMIT / 10."""
+    """Each of 200 users sends what no worker reads: of 3,000 records each user counts for LIMIT / 10 at most."""
     found = []
     for n in range(first, first + count):
         user, device = f"{name}{n % 200}", "d"
@@ -55,7 +55,7 @@ async def send(site: Site, sent: list[Sent]) -> None:
 
 
 def some(site: Site, count: int, seed: int) -> list[Sent]:
-    """A mix of good and bad ones."""
+    """A mix of good and bad messages."""
     return list(itertools.islice(messages(f"{site.unique}", seed), count))
 
 
@@ -121,7 +121,7 @@ def worker_topic(worker: Running) -> str:
 
 
 async def admin(site: Site, verb: str, *args: Any) -> None:
-    """One request of an administrator."""
+    """Send a request of an administrator."""
     client = AIOKafkaAdminClient(bootstrap_servers=site.kafka)
     await client.start()
     try:
@@ -151,7 +151,7 @@ async def test_the_topic_is_deleted_in_mid_run_and_made_again(site: Site) -> Non
     reasons = {(one.topic.encode(), one.payload) for one in after if one.reason}
     bad = {(r.partition, r.offset) for r in records if (header(r, "mqtt_topic"), r.value) in reasons}
     found = await letters(site)
-    assert {where for where in found if where[1] >= ends[where[0]]} == bad  # those before went with the topic
+    assert {where for where in found if where[1] >= ends[where[0]]} == bad  # letters before these went with the topic
     assert set(found.values()) == {1}
     rows = await site.fetch("SELECT count(*) FROM raw_telemetry")
     assert rows[0][0] == len({one.payload.strip() for one in before + after if one.reason is None})

@@ -1,5 +1,5 @@
-"""Gateways under what lasts long, with IOT_FAULTS=full: Kafka away for a minute, slow clients, half-open ones, one that
-repeats everything. All that was answered is a row once, or a dead letter; memory does not grow meanwhile.
+"""Gateways under what lasts long, with IOT_FAULTS=full: Kafka away for a minute, slow and half-open clients, a client
+that repeats everything. All that was answered is a row once, or a dead letter; memory does not grow meanwhile.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ pytestmark = [
 AWAY = 60.0  # seconds
 RATE = 500  # messages a second of each way
 GROWTH = 48 << 20  # bytes that a process may take more while Kafka is away: what it holds, and the allocator's slack
-BUFFER = 16 << 20  # IOT_GATEWAY_BUFFER_BYTES here
+BUFFER = 16 << 20  # IOT_GATEWAY_BUFFER_BYTES of these gateways
 
 
 @asynccontextmanager

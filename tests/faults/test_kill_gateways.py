@@ -1,7 +1,7 @@
 """kill -9 of each gateway under load: each message that was answered is a row once, or a dead letter, in order.
 
-All at once here, each killed once; with IOT_FAULTS=full one after another, each ten times while a million messages are
-answered.
+All gateways run at once and are killed once; with IOT_FAULTS=full one after another, each ten times while a million
+messages are answered.
 """
 
 import asyncio

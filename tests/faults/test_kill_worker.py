@@ -1,4 +1,4 @@
-"""kill -9 of workers under load: each message is a row or a dead letter once, each alert is told once.
+"""kill -9 of workers under load: each message is a row or a dead letter once, each alert is sent once.
 
 IOT_FAULTS=full kills ten times instead of twice.
 """
@@ -26,7 +26,7 @@ EPISODES = 500  # at least so many alerts must have fired, or the test proves li
 
 
 async def kill_under_load(site: Site, workers: list[Running], heard: list[dict[str, Any]], seed: int) -> str:
-    """Kill a worker at a moment drawn by lot, start it again, wait until others or it have caught up; so on."""
+    """Kill a worker at a moment drawn by lot, start it again, wait until the workers have caught up; and so on."""
     chance = random.Random(seed)
     seconds = []
     async with load(site, RATE, seed) as sent:

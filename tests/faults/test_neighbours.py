@@ -8,7 +8,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.faults]
 
 
 async def test_an_honest_user_is_served_beside_accounts_that_misbehave() -> None:
-    """All is stored and told; how fast is not asserted, as that depends on the machine."""
+    """All is stored and sent; how fast is not asserted, as that depends on the machine."""
     found = await run(10, 15.0, seed=3)
     assert found.ended == []
     assert (found.stored, found.reported) == (found.readings, found.alerts)

@@ -1,4 +1,4 @@
-"""PostgreSQL stopped under load: nothing is lost or dead-lettered, and it goes on by itself."""
+"""PostgreSQL stopped under load: nothing is lost or dead-lettered, and the worker goes on by itself."""
 
 import asyncio
 from collections.abc import Iterator

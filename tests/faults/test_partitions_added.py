@@ -64,7 +64,7 @@ async def test_it_takes_no_partition_says_the_whole_cure_and_goes_on_by_itself(s
         for device in range(DEVICES):
             await sender.send(f"d{device}", [20])
         [(reported,)] = await site.fetch("SELECT count(*) FROM alert_history")
-        assert reported == 0, "nobody is told to be offline meanwhile"
+        assert reported == 0, "no device is reported offline meanwhile"
         await grow(site, 4, *rest)
 
         async def stored() -> bool:

@@ -1,6 +1,6 @@
 """Faults by a fixed schedule, each link and server once, while messages flow: every message is accounted for.
 
-`python -m tests.faults` does the same at random, with more of everything; IOT_FAULTS=full does so here.
+`python -m tests.faults` does the same at random, with more of everything; IOT_FAULTS=full does so in this test.
 """
 
 import os
@@ -43,7 +43,7 @@ CHOSEN = [
 
 
 async def test_everything_is_accounted_for() -> None:
-    ways = WAYS if FULL else ()  # here without: tests/faults/test_kill_gateways.py
+    ways = WAYS if FULL else ()  # without gateways otherwise: tests/faults/test_kill_gateways.py
     faults = schedule(SEED, 60, kinds(clocks=available(), ways=ways)) if FULL else CHOSEN
     with server_directory() as directory:
         outcome = await run(Path(directory), SEED, MESSAGES * (5 if FULL else 1), faults, print, clocks=FULL, ways=ways)

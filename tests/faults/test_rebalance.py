@@ -17,7 +17,7 @@ RATE = 2000
 
 
 async def test_two_workers_join_and_leave(site: Site) -> None:
-    """One works all the time; two come and go, by SIGTERM and by SIGKILL, while others are still joining."""
+    """One worker works all the time; two come and go, by SIGTERM and by SIGKILL, while others are still joining."""
     chance = random.Random(4)
     async with listening(site.mqtt, site.unique) as heard:
         with ExitStack() as stack:

@@ -11,8 +11,9 @@ from tests.workers import Site
 pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.timeout(600)]
 
 TIMES = 20
-# On a machine at rest it takes a fraction of a second (python -m tests.faults.rebalances asks for 1 s). Here others may
-# have the processor, so the limit is the watchdog, which doubts at its second look, 2 s after the first: not needed.
+# On a machine at rest it takes a fraction of a second (python -m tests.faults.rebalances asks for 1 s). In this test
+# other programs may have the processor, so the limit is the watchdog, which doubts at its second look, 2 s after the
+# first: not needed.
 WATCHDOG_SECONDS = 2.0
 
 

@@ -50,4 +50,4 @@ async def test_a_stalled_worker_leaves_its_work_to_the_new_owner(site: Site) -> 
         f"waited: {bool(waited)}, wrote states behind those of the owner: {shared}"
     )
     books.must_balance()
-    assert waited, "it had nothing in work when it woke: the test proves nothing"
+    assert waited, "the worker had nothing in work when it woke: the test proves nothing"

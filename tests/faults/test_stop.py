@@ -87,7 +87,7 @@ async def test_programs_start_in_any_order(fragile: Site, breakable: Servers) ->
     """Before Kafka, before its topics, before the database; a stop ends the waiting at once."""
     site = Site(
         fragile.kafka, fragile.database, fragile.mqtt, f"{fragile.unique}x", fragile.directory, fragile.more
-    )  # its topics do not exist
+    )  # the topics of this site do not exist
     leave(breakable.kafka.process, "killed")
     leave(breakable.postgres.process, "killed")
     with ExitStack() as stack:

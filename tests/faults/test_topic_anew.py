@@ -75,7 +75,7 @@ async def test_no_row_is_lost_and_an_open_alert_is_the_same_one(site: Site, runn
         await stored(site, sender, worker)
         steps = [("d1", "FIRING"), ("new", "FIRING"), ("d1", "RESOLVED"), ("d1", "FIRING")]
         found = await until_sent(site, steps, worker)
-        assert found[0][2] == found[2][2], "it is the alert that was open before"
+        assert found[0][2] == found[2][2], "the alert is not the one that was open before"
         await site.settled_input()
         assert len(worker.events("input_topic_made_anew")) == 1
         worker.stop()

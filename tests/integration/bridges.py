@@ -24,7 +24,7 @@ MAX_MESSAGE_BYTES = 1_200_000  # as docker-compose and `iot-stream topics` creat
 
 
 class Program:
-    """One of the project's programs with its own settings; the log is kept for the failure message."""
+    """One of the project's programs with its own settings; the log stays for the failure message."""
 
     def __init__(self, name: str, log: Path, **settings: object) -> None:
         self.log = log

@@ -85,7 +85,7 @@ async def count(dsn: str) -> int:
 async def until(true: Callable[[], bool], seconds: float = 10) -> None:
     """Wait for something to become true."""
     async with asyncio.timeout(seconds):
-        while not true():  # noqa: ASYNC110 - nothing tells us
+        while not true():  # noqa: ASYNC110 - nothing notifies us
             await asyncio.sleep(0.01)
 
 

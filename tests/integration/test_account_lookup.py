@@ -60,7 +60,7 @@ async def lookup(owner: Connection, database: str) -> AsyncIterator[AccountLooku
 
 
 def may(row: AccountRow | None) -> set[str]:
-    """Of some topics, those that it may publish to."""
+    """Of some topics, the topics that the account may publish to."""
     topics = ("users/alice/devices/truck/telemetry", "users/alice/devices/car/telemetry", "users/alice/config",
               "iot/alice/truck/telemetry", "users/bob/devices/truck/telemetry")  # fmt: skip
     assert row is not None
@@ -93,7 +93,7 @@ async def test_tokens(lookup: AccountLookup, owner: Connection) -> None:
     free, bound, ended = [await lookup.of_token(digest(token)) for token in (TOKEN, BOUND, ENDED)]
     assert may(free) == {*TRUCK, "users/alice/devices/car/telemetry", "users/alice/config"}
     assert may(bound) == TRUCK
-    assert may(await lookup.of_token(digest(OF_CAROL))) == set(), "carol may publish for others, her truck may not"
+    assert may(await lookup.of_token(digest(OF_CAROL))) == set(), "carol may publish for other users, her truck may not"
     assert free is not None
     assert bound is not None
     assert ended is not None
@@ -134,7 +134,7 @@ async def test_the_account_of_the_gateways_is_enough(lookup: AccountLookup, data
         await one.close()
 
 
-async def test_an_outage_is_told_at_once_and_ends(server_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_outage_is_reported_at_once_and_ends(server_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lookups, "ANSWER_SECONDS", 2.0)
     server = Postgres(server_dir)
     server.start()

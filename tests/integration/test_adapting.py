@@ -71,7 +71,7 @@ async def test_an_example_from_its_struct_to_its_rows(adapted: Site) -> None:
     example = importlib.import_module(name.partition(":")[0])
     columns = [field for field in getattr(example, name.partition(":")[2]).__struct_fields__]
     with adapted.program("worker") as worker:
-        await until(lambda: reported(worker), 40, worker.tail)  # it waits, and names each column
+        await until(lambda: reported(worker), 40, worker.tail)  # the worker waits, and names each column
         assert {event["column"] for event in worker.events("schema_differs")} == set(columns)
         assert (await command(adapted, "check")).code == 1
         lacking = json.loads((await command(adapted, "check", "--json")).out)["differences"]

@@ -35,7 +35,7 @@ class Devices:
             await self._send(device, f"devices/{device}/telemetry", body)
 
     async def are_worked_on(self, step: str) -> None:
-        """One alert fires, one is snoozed, one is resolved, all in one batch."""
+        """An alert fires, another is snoozed, a third is resolved, all in one batch."""
         await self.read(**{f"{step}_fires": 90, f"{step}_resolves": 20})
         body = {"device_id": f"{step}_snoozes", "rule_id": "temperature", "action": "SNOOZE", "duration_minutes": 30}
         await self._send(f"{step}_snoozes", "alerts/manage", body)

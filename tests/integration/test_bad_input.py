@@ -21,7 +21,7 @@ TELEMETRY = "users/{u}/devices/d1/telemetry"
 
 
 def reading(more: str = "", time: str = f'"{TIME}"', sequence: str = "1") -> bytes:
-    """A payload with one thing wrong in it."""
+    """A payload with one mistake in it."""
     return f'{{"time":{time},"sequence_id":{sequence}{more}}}'.encode()
 
 
@@ -121,7 +121,7 @@ def check_letter(letter: Any, unique: str) -> None:
 
 
 def test_every_reason_has_a_case() -> None:
-    """Reasons added later have to be added here too."""
+    """Whoever adds a reason adds a case for that reason too."""
     # A matter of the program's version; by MQTT it only clears what the broker retains; never on the input topic.
     later = {Reason.UNSUPPORTED_KIND, Reason.EMPTY_PAYLOAD, Reason.RATE_LIMITED}
     assert {reason for *_, reason in BAD} == set(Reason) - later

@@ -104,7 +104,7 @@ async def test_user_properties_qos_0_and_trace_context(kafka: KafkaServer, mosqu
 async def test_what_kafka_refuses_is_dead_lettered_and_stops_nobody(
     kafka: KafkaServer, mosquitto: MqttServer, unique: str, tmp_path: Path
 ) -> None:
-    """The topic takes 300 kB here, so a packet the broker takes is too large for it."""
+    """The topic takes 300 kB, so a packet that the broker takes is too large for the topic."""
     await create_topics(kafka.bootstrap, unique, max_bytes=300_000)
     await create_topics(kafka.bootstrap, f"{unique}-dlq", max_bytes=1_000_000)
     large, larger = os.urandom(400_000), os.urandom(900_000)
@@ -276,7 +276,7 @@ async def test_it_stops_in_time_while_kafka_is_away(mosquitto: MqttServer, uniqu
             async with publisher(mosquitto, unique) as client:
                 await client.publish([(TELEMETRY, b"x")])
             await asyncio.sleep(0.5)
-            assert 7 < bridge.stop() < 10, "it tries for IOT_SHUTDOWN_TIMEOUT"
+            assert 7 < bridge.stop() < 10, "the bridge tries for IOT_SHUTDOWN_TIMEOUT"
 
 
 async def test_a_wrong_password_is_named(

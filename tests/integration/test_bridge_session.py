@@ -131,7 +131,7 @@ async def test_what_is_retained_is_no_news_on_a_shared_subscription_either(
 async def test_another_account_takes_neither_the_session_nor_a_share(
     kafka: KafkaServer, server_dir: Path, unique: str, tmp_path: Path
 ) -> None:
-    """It knows the configured names, and comes while the bridge is there and while it is not."""
+    """The other account knows the configured names, and connects while the bridge is connected and while it is not."""
     await create_topics(kafka.bootstrap, unique, f"{unique}-dlq")
     broker = Mosquitto(server_dir / "mqtt", accounts=["mallory"])
     broker.start()

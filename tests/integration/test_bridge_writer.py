@@ -73,7 +73,7 @@ async def test_new_partitions_are_used(kafka: KafkaServer, unique: str) -> None:
         await admin.create_partitions({unique: NewPartitions(total_count=6)})
         await admin.close()
         client = (await writer.connect()).client
-        async with asyncio.timeout(10):  # a broker is asked that may not have heard of them
+        async with asyncio.timeout(10):  # the broker that is asked may not know the topics yet
             while len(client.cluster.partitions_for_topic(unique) or ()) < 6:
                 await client.force_metadata_update()
         await writer.write(records(20, range(1, 2)))

@@ -166,7 +166,7 @@ class Ways:
 
 
 def event(user: str, device: str) -> dict[str, object]:
-    """One reading, as JSON."""
+    """A reading, as JSON."""
     return {"user_id": user, "device_id": device, "sequence_id": 1, "timestamp": TIME}
 
 

@@ -1,4 +1,4 @@
-"""`iot-stream doctor` against real servers and a real worker: all well, and each thing broken on purpose."""
+"""`iot-stream doctor` against real servers and a real worker: all well, and each part broken on purpose."""
 
 import asyncio
 import itertools

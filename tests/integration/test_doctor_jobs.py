@@ -36,7 +36,7 @@ async def connection(database: str) -> AsyncIterator[Connection]:
     await opened.close()
 
 
-async def test_a_job_that_fails_is_told(connection: Connection) -> None:
+async def test_a_job_that_fails_is_reported(connection: Connection) -> None:
     installed = await connection.fetchval("SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb')")
     if installed:
         await connection.execute(OWN)

@@ -1,4 +1,4 @@
-"""TLS and accounts against real listeners: who is let in, who is not and is told why, and the whole path encrypted."""
+"""TLS and accounts against real listeners: who is let in, who is refused and why, and the whole path encrypted."""
 
 import asyncio
 import os
@@ -152,7 +152,7 @@ async def test_kafka_refuses_and_it_is_said_why(
 
 
 async def test_a_broker_that_answers_has_the_word(secured_kafka: SecuredKafka, certificates: Certificates) -> None:
-    """One of several brokers may be away; the password is wrong at the other one."""
+    """A broker of several may be away; the password is wrong at the other broker."""
     values = kafka_values(secured_kafka, certificates, "SASL_SSL", kafka_password=SecretStr("wrong"))
     settings = Settings(**{**values, "kafka_broker": f"127.0.0.1:1,{values['kafka_broker']}"})  # type: ignore[arg-type]
     with pytest.raises(TransientError, match="refuses the account"):
@@ -427,7 +427,7 @@ async def posts_a_reading(site: Site, user: str) -> None:
 
 
 def environment(site: Site) -> dict[str, str]:
-    """Its settings as variables."""
+    """The settings of the site as variables."""
     return {f"IOT_{key.upper()}": str(value) for key, value in site.values.items()}
 
 

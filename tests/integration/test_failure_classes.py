@@ -60,7 +60,7 @@ async def held(
 
 
 async def goes_on(write: "asyncio.Task[WriteResult]", dsn: str, rows: int = 3) -> None:
-    """It is done by itself: all rows new, none refused, each there once."""
+    """The write is done by itself: all rows new, none refused, each there once."""
     assert await asyncio.wait_for(write, 20) == WriteResult(rows, 0)
     assert await count(dsn) == rows
 
@@ -74,7 +74,7 @@ async def test_a_deadlock(database: str) -> None:
         await other.execute("INSERT INTO user_configs (user_id) VALUES ('u1')")
         write = asyncio.create_task(store.write([row(n) for n in range(3)], [CONFIG]))
         async with connected(database) as watcher:
-            await waiting_backend(watcher)  # its rows are in, its effect waits for u1
+            await waiting_backend(watcher)  # the rows of the write are in, its effect waits for u1
         await other.execute("INSERT INTO raw_telemetry VALUES ($1, $2, $3, $4)", *row(0)[:4])  # waits for its row
         await until(lambda: bool(reported.failed))
         assert [error[:5] for error in reported.failed] == ["40P01"]
@@ -133,7 +133,7 @@ async def test_a_database_that_is_set_read_only(database: str) -> None:
 
 @asynccontextmanager
 async def standby_of(primary: Postgres, directory: Path) -> AsyncIterator[Postgres]:
-    """A hot standby that follows: a copy of the stopped primary, told to."""
+    """A hot standby that follows: a copy of the stopped primary, set up as one."""
     standby = Postgres(directory)
     await asyncio.to_thread(standby.start)  # makes directories, account and password file
     await asyncio.to_thread(standby.stop)

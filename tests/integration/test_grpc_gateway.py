@@ -37,7 +37,7 @@ TIME_US = 1_795_226_400_000_000
 
 
 class Site(NamedTuple):
-    """Where the gateway of a test is, and what it is told."""
+    """Where the gateway of a test is, and with which settings."""
 
     socket: Path
     settings: dict[str, object]
@@ -177,7 +177,7 @@ async def _send(call: "aio.StreamStreamCall[MetricBatch, BatchAck]", left: list[
             await call.write(batch(number))
         await call.done_writing()
     except (aio.AioRpcError, asyncio.InvalidStateError):
-        pass  # the stream has ended, which its reader hears
+        pass  # the stream has ended, which its reader notices
 
 
 async def test_killed_and_started_again_under_a_stream_nothing_acknowledged_is_lost(
@@ -188,7 +188,7 @@ async def test_killed_and_started_again_under_a_stream_nothing_acknowledged_is_l
     for part in (60, 200):
         await until(lambda part=part: len(batches) > part or sending.done())  # type: ignore[misc]
         gateway.kill()
-        assert site.socket.name in os.listdir(site.socket.parent), "what it left"
+        assert site.socket.name in os.listdir(site.socket.parent), "the gateway has left its socket"
         gateway.start()
     await sending
     found = await read_topic(site.kafka, site.topic, lambda records: len(set(numbers(records))) >= 400 * 50)
@@ -263,7 +263,7 @@ async def test_help_has_an_example(site: Site) -> None:
     assert "telemetry_ingest.sock" in done.out
 
 
-async def test_the_mqtt_broker_it_is_told_of_is_asked(site: Site, mosquitto: MqttServer, tmp_path: Path) -> None:
+async def test_the_configured_mqtt_broker_is_asked(site: Site, mosquitto: MqttServer, tmp_path: Path) -> None:
     for port, answers in ((mosquitto.port, True), (free_port(), False)):
         told = {"mqtt_host": mosquitto.host, "mqtt_port": port, "mqtt_username": mosquitto.username}
         settings = {**site.settings, **told, "mqtt_password": mosquitto.password}
@@ -285,7 +285,7 @@ async def health_once(stub: "IngestAsyncStub", is_so: Callable[[GetHealthRespons
     raise AssertionError(f"it still says {found}")
 
 
-async def test_kafka_stands_still_calls_are_told_to_wait_streams_wait_and_all_is_written_afterwards(
+async def test_kafka_stands_still_calls_are_put_off_streams_wait_and_all_is_written_afterwards(
     database: str, unique: str, server_dir: Path, tmp_path: Path
 ) -> None:
     await open_account(database)

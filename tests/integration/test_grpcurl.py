@@ -22,7 +22,7 @@ SERVICE = "iot_stream.ingest.v1.Ingest"
 
 
 class Said(NamedTuple):
-    """What it printed, and how it ended."""
+    """What grpcurl printed, and how it ended."""
 
     code: int
     out: str

@@ -1,4 +1,4 @@
-"""The HTTP port of every program against those who hold it: half requests, silence, much at once, and no reading."""
+"""The HTTP port of every program against its abusers: half requests, silence, much at once, and no reading."""
 
 import asyncio
 import os
@@ -145,7 +145,7 @@ async def test_a_probe_is_answered_beside_any_number_of_half_requests() -> None:
                 await asyncio.sleep(0)
             assert (await said(server.port, b"GET /live HTTP/1.1\r\n\r\n")).startswith(b"HTTP/1.1 200")
             ended = [made for made in held if closed(made)]
-            assert len(ended) > len(held) - CONNECTIONS, "the oldest are dropped for the new ones"
+            assert len(ended) > len(held) - CONNECTIONS, "the oldest connections are dropped for new ones"
             assert held[-1] not in ended
 
 
@@ -168,7 +168,7 @@ async def test_those_who_do_not_read_hold_no_more_than_there_may_be(monkeypatch:
 async def test_a_program_goes_on_while_its_port_is_held(
     kafka: KafkaServer, mosquitto: MqttServer, database: str, unique: str, tmp_path: Path
 ) -> None:
-    """Its files stay few, so that connections that were cut can be made again."""
+    """The files of the process stay few, so that connections that were cut can be made again."""
     site = Site(kafka.bootstrap, database, mosquitto, unique, tmp_path, {"kafka_partitions": 1})
     await site.prepare([])
     with site.program("notifier") as notifier:

@@ -1,4 +1,4 @@
-"""Programs that others wrote, writing to a real gateway: curl, InfluxDB's client, Telegraf; what they sent are rows."""
+"""Programs of other projects, writing to a real gateway: curl, InfluxDB's client, Telegraf; what they sent are rows."""
 
 import asyncio
 import gzip

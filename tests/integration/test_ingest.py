@@ -45,7 +45,7 @@ async def fill(dsn: str) -> None:
 
 
 class Ingest:
-    """A process with gateways on free ports; its log is kept for the failure message."""
+    """A process with gateways on free ports; its log stays for the failure message."""
 
     def __init__(self, log: Path, settings: Mapping[str, object], *ways: str) -> None:
         self.log, self._ways = log, ways or ("--http",)
@@ -74,7 +74,7 @@ class Ingest:
     async def post(
         self, client: aiohttp.ClientSession, number: int, token: str = TOKEN, device: str = "truck"
     ) -> aiohttp.ClientResponse:
-        """One event."""
+        """Post an event."""
         event = {"user_id": "alice", "device_id": device, "sequence_id": number, "time": "2026-11-21T02:00:00Z"}
         return await client.post(
             f"http://127.0.0.1:{self.port}{EVENTS}", json=[event], headers={"Authorization": f"Bearer {token}"}
@@ -86,7 +86,7 @@ class Ingest:
         self._process.send_signal(number)
 
     async def ended(self) -> tuple[int, float]:
-        """Its exit code, and after how many seconds."""
+        """The exit code of the process, and after how many seconds it ended."""
         assert self._process
         began = time.monotonic()
         return await asyncio.wait_for(self._process.wait(), 30), time.monotonic() - began
@@ -142,7 +142,7 @@ async def test_it_answers_after_kafka_s_ack_and_knows_who_speaks(
     assert {dict(record.headers)["mqtt_topic"] for record in found} == {b"users/alice/devices/truck/telemetry"}
     assert re.search(r'^iot_gateway_records_total{gateway="http"} 2.0$', metrics, re.M)
     assert re.search(r'^iot_gateway_refused_logins_total{gateway="http",reason="bad_credentials"} 2.0$', metrics, re.M)
-    assert "iot_bridge_" not in metrics, "it is no bridge"
+    assert "iot_bridge_" not in metrics, "the process is no bridge"
     assert (health["program"], health["kafka"], health["database"], health["queue_depth"]) == ("http", True, True, 0)
     log = (tmp_path / "log").read_text()
     assert not any(secret in log for secret in (TOKEN, TRUCK, UNKNOWN, PASSWORD))
@@ -176,7 +176,7 @@ async def test_who_guesses_slows_himself_by_every_way_and_nobody_else(site: dict
         assert [status for status, _ in guesses] == [401] * PAIR_FAILURES + [429] * (8 - PAIR_FAILURES)
         assert all(int(wait or 0) > 0 for status, wait in guesses if status == 429)
         assert (await login("127.0.0.2", "another guess"))["reason"] == "slowed_down", "not by another way either"
-        assert (await post(made, "127.0.0.2", PASSWORD))[0] == 429, "a right one tells him nothing"
+        assert (await post(made, "127.0.0.2", PASSWORD))[0] == 429, "the right password is answered as a wrong one"
         assert (await post(made, "127.0.0.1", PASSWORD))[0] == 200
         assert await login("127.0.0.3", PASSWORD) == {"ok": True}
         async with (
@@ -189,7 +189,7 @@ async def test_who_guesses_slows_himself_by_every_way_and_nobody_else(site: dict
         assert f"iot_gateway_refused_logins_total{line}" in metrics
 
 
-async def test_told_to_stop_under_load_it_answers_what_is_in_flight_and_loses_nothing(
+async def test_stopped_under_load_it_answers_what_is_in_flight_and_loses_nothing(
     site: dict[str, object], kafka: KafkaServer, unique: str, tmp_path: Path
 ) -> None:
     answered: list[int] = []
@@ -251,12 +251,12 @@ async def test_while_kafka_is_away_it_says_so_and_stops_in_time(
                 async with await waiting as answer:
                     assert answer.status == 503
             except aiohttp.ClientError:
-                pass  # it was not answered, and is sent again
+                pass  # the event was not answered, and is sent again
     finally:
         broker.stop()
 
 
-async def test_while_the_database_is_away_nobody_is_told_that_he_is_wrong(
+async def test_while_the_database_is_away_nobody_is_refused_as_unknown(
     kafka: KafkaServer, server_dir: Path, unique: str, tmp_path: Path
 ) -> None:
     await create_topics(kafka.bootstrap, unique, f"{unique}-dlq")

@@ -60,7 +60,7 @@ async def test_again_and_at_once_changes_nothing(database: str, connection: Conn
 
 
 async def test_an_edit_by_hand_bears_its_own_time(connection: Connection) -> None:
-    """It is respected, whatever the clock of a bridge says, and by what comes again."""
+    """The edit is respected, whatever the clock of a bridge says, and by messages that come again."""
     stamp = "SELECT edited_at FROM user_configs WHERE user_id = 'u1'"
     old = datetime(2020, 1, 1, tzinfo=UTC)
 
@@ -83,7 +83,7 @@ async def test_an_edit_by_hand_bears_its_own_time(connection: Connection) -> Non
     assert await message("[5]", ahead, 4) == "[5][3]"
     assert await connection.fetchval("SELECT edited_at <= clock_timestamp() FROM user_configs")
     await connection.execute("UPDATE user_configs SET rules = '[6]'")
-    assert await message("[5]", ahead, 4) == "[6][3]"  # it comes again
+    assert await message("[5]", ahead, 4) == "[6][3]"  # the message comes again
     assert await message("[7]", by_hand - timedelta(hours=1), 5) == "[6][3]"
 
 
@@ -294,7 +294,7 @@ async def test_updated_at_moves_with_every_change_and_nobody_can_set_it(connecti
     assert made.year > 2000
     await connection.execute("UPDATE user_configs SET rules = '[]'")
     assert await connection.fetchval(stamp) == made
-    async with connection.transaction():  # now() stands still here, updated_at does not
+    async with connection.transaction():  # now() stands still in a transaction, updated_at does not
         await connection.execute("UPDATE user_configs SET rules = '[1]', updated_at = '2000-01-01'")
         first = await connection.fetchval(stamp)
         await connection.execute("UPDATE user_configs SET rules = '[2]'")

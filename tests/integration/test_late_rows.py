@@ -142,7 +142,7 @@ async def test_live_rows_that_meet_the_limit_go_the_same_way(database: str, limi
     async with opened(database, reported) as store:  # none is late by age
         answers = await asyncio.gather(
             store.write([late(n) for n in range(1000)], [config]),
-            *(store.write([late(n)]) for n in range(1000, 1200)),  # these share transactions
+            *(store.write([late(n)]) for n in range(1000, 1200)),  # these writes share transactions
         )
         assert (answers[0], sum(answer.rows for answer in answers)) == (WriteResult(1000, 0), 1200)
         assert (reported.failed, store.breaker_state) == ([], BreakerState.CLOSED)

@@ -182,7 +182,7 @@ async def test_what_does_not_fit_is_refused(made: list[str]) -> None:
 
 
 async def test_a_table_in_use(made: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A step waits for whoever uses its table, and lets those behind it pass every three seconds."""
+    """A step waits for whoever uses its table, and lets sessions behind it pass every three seconds."""
     dsn = made[0]
     async with opened(dsn) as connection, opened(dsn) as user, opened(dsn) as writer:
         await migrate(connection, STEPS[:1])
@@ -200,7 +200,7 @@ async def test_a_table_in_use(made: list[str], monkeypatch: pytest.MonkeyPatch) 
             longest = max(longest, time.monotonic() - began)
             await asyncio.sleep(0.05)
         assert not task.done()
-        assert 0.5 < longest < 30, "it had to wait, but not for the whole time"
+        assert 0.5 < longest < 30, "the write had to wait, but not for the whole time"
         await reading.rollback()
         assert await asyncio.wait_for(task, 60) == STEPS[1:]
         monkeypatch.setattr(migrations, "TRIES", 1)

@@ -42,7 +42,7 @@ def settings(kafka: str, mqtt: MqttServer, database: str, unique: str) -> dict[s
         "mqtt_username": mqtt.username,
         "mqtt_password": mqtt.password,
         "notifier_client_id": f"notifier-{unique}",
-        "alerts_per_minute": 0,  # these tests count every event
+        "alerts_per_minute": 0,  # the tests of this file count every event
         "alert_delayed_after": 1e9,  # the events of these tests are of no time in particular
     }
 
@@ -184,7 +184,7 @@ async def test_it_is_ready_when_all_three_are_there(
 
 @asynccontextmanager
 async def comes_back(broker: Mosquitto, notifier: Program) -> AsyncIterator[None]:
-    """Start the broker while the notifier sleeps: what is published before anybody listens is heard by nobody."""
+    """Start the broker while the notifier sleeps: what is published before anybody subscribes reaches nobody."""
     os.kill(notifier.pid, signal.SIGSTOP)
     broker.start()
     broker.wait_ready()
@@ -219,7 +219,7 @@ async def test_the_broker_away_then_back(
     assert await unsent(database) == 0
 
 
-async def test_what_waited_for_the_broker_is_told_as_delayed(
+async def test_what_waited_for_the_broker_is_sent_as_delayed(
     kafka: KafkaServer, server_dir: Path, database: str, unique: str, tmp_path: Path
 ) -> None:
     await create_topics(kafka.bootstrap, unique, partitions=1)
@@ -311,7 +311,7 @@ async def all_sent(dsn: str) -> None:
 
 
 async def metric(port: int, name: str, **labels: str) -> float:
-    """One series of a program."""
+    """The value of a series of a program."""
     async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/metrics") as answer:
         families = text_string_to_metric_families(await answer.text())
     return next(s.value for family in families for s in family.samples if s.name == name and s.labels == labels)
@@ -324,7 +324,7 @@ async def waits_for(port: int, seconds: float) -> None:
             await asyncio.sleep(0.1)
 
 
-async def test_a_storm_is_told_as_a_digest_and_nothing_is_lost(
+async def test_a_storm_is_sent_as_a_digest_and_nothing_is_lost(
     kafka: KafkaServer, mosquitto: MqttServer, database: str, unique: str, tmp_path: Path
 ) -> None:
     await create_topics(kafka.bootstrap, unique, partitions=1)
@@ -389,7 +389,7 @@ async def test_the_database_away_then_back(
                 await notifier.logged("notifier_retry", times=3)
                 assert len(found) == 1, "nothing is published that could not be noted first"
             finally:
-                with contextlib.suppress(asyncpg.InvalidCatalogNameError):  # it was never away
+                with contextlib.suppress(asyncpg.InvalidCatalogNameError):  # the database was never away
                     await renamed(admin, away, unique)
                 await admin.close()
             await until(lambda: len(found) == 2)
@@ -400,7 +400,7 @@ async def test_the_database_away_then_back(
 async def test_a_stop_while_the_database_takes_no_marks_tries_again(
     kafka: KafkaServer, mosquitto: MqttServer, database: str, unique: str, tmp_path: Path
 ) -> None:
-    """What was told is marked before a clean stop, though the next try was seconds away, so that nothing repeats."""
+    """What was sent is marked before a clean stop, though the next try was seconds away, so that nothing repeats."""
     await create_topics(kafka.bootstrap, unique, partitions=1)
     connection = await asyncpg.connect(database)
     try:

@@ -135,7 +135,7 @@ async def test_a_message_that_ends_the_connection_is_left_out(
 async def test_it_is_not_ready_while_a_message_is_in_doubt(
     kafka: KafkaServer, mosquitto: MqttServer, database: str, unique: str, tmp_path: Path
 ) -> None:
-    """The broker takes nothing of anybody: nothing is left out; when it is well again all is told."""
+    """The broker takes nothing of anybody: nothing is left out; when the broker is well again all is sent."""
     closes = True
     await create_topics(kafka.bootstrap, f"{unique}-alerts", partitions=1)
     async with (
@@ -252,10 +252,10 @@ async def test_answers_take_at_most_half_of_the_budget(
     assert [one["alert_id"] for one in found] == [f"{unique}-d1-{n}" for n in range(5)]
 
 
-async def test_an_answer_is_told_in_a_storm_and_a_flood_of_them_is_not(
+async def test_an_answer_is_sent_in_a_storm_and_a_flood_of_them_is_not(
     kafka: KafkaServer, mosquitto: MqttServer, database: str, unique: str, tmp_path: Path
 ) -> None:
-    """Whoever mends rules that fire too often hears of a mistake, though alerts have used up the budget."""
+    """Whoever edits rules that fire too often is sent a mistake in them, though alerts have used up the budget."""
     await create_topics(kafka.bootstrap, unique, partitions=1)
     made = settings(kafka.bootstrap, mosquitto, database, unique) | {"alerts_per_minute": 5}
     port = free_port()
@@ -295,7 +295,7 @@ async def test_an_event_the_webhook_never_takes_keeps_only_its_device_waiting(
     try:
         with program("notifier", tmp_path / "log", **made) as notifier:
             await outbox(kafka.bootstrap, unique, [event(unique, n, device=f"d{n % 2}") for n in range(40)])
-            for number in range(10):  # others are taken meanwhile, at the second try
+            for number in range(10):  # other messages are taken meanwhile, at the second try
                 await outbox(kafka.bootstrap, unique, [event(f"{unique}-b", number)])
                 await until(partial(has_taken, receiver, f"{unique}-b-d1-{number}"), 60)
             await notifier.logged("webhook_left_out", seconds=60)
@@ -303,7 +303,7 @@ async def test_an_event_the_webhook_never_takes_keeps_only_its_device_waiting(
             assert notifier.stop() < 10
     finally:
         await receiver.stop()
-    assert receiver.tries[names[0]] == 4, "the first, and three after others had been taken"
+    assert receiver.tries[names[0]] == 4, "the first try, and three after other messages had been taken"
     assert (tmp_path / "log").read_text().count('"event": "webhook_left_out"') == 1
     for device in range(2):
         mine = [name for n, name in enumerate(names) if n % 2 == device and n]

@@ -1,4 +1,4 @@
-"""What a real worker tells its operator, what goes on meanwhile, and that nothing is lost or dead-lettered by it."""
+"""What a real worker reports to its operator, what goes on meanwhile, and that nothing is lost or dead-lettered."""
 
 import json
 import time

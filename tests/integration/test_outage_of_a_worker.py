@@ -184,7 +184,7 @@ async def rebalanced(site: Site, worker: Running) -> None:
     with site.program("worker", "second") as second:
         await until(lambda: in_group(site, "", 2), 40, second.tail)
         joined = await seconds_until(lambda: in_group(site, "Stable", 2), 30, second.tail)
-        await until(lambda: logged(second, "database_failed"), 30, second.tail)  # it says what it waits for
+        await until(lambda: logged(second, "database_failed"), 30, second.tail)  # the worker says what it waits for
         stopped = await asyncio.to_thread(second.stop)
         left = await seconds_until(lambda: in_group(site, "Stable", 1), 30, worker.tail)
         print(f"rebalance {joined:.1f} s after the join, stop {stopped:.1f} s, rebalance {left:.1f} s after it")

@@ -102,7 +102,7 @@ async def each_says_how_it_does(worker: Running, bridge: Running, notifier: Runn
 
 
 async def idle(program: Running) -> tuple[int, str]:
-    """Its /health, once nothing waits in it: a last answer or note may still be on its way."""
+    """/health of a program in which nothing waits any more: a last answer or note may still be on its way."""
     answer = (0, "")
 
     async def nothing_waits() -> bool:
@@ -237,7 +237,7 @@ async def at_least(heard: list[dict[str, Any]], count: int) -> bool:
 
 
 async def ledger(worker: Running) -> dict[str, dict[str, int]]:
-    """{partition: {outcome: records}} as the worker's /metrics tell since its start."""
+    """{partition: {outcome: records}} as the worker's /metrics report since its start."""
     books: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for family in text_string_to_metric_families((await worker.get("/metrics"))[1]):
         for sample in family.samples:

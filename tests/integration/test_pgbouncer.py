@@ -64,9 +64,9 @@ async def test_late_rows_too(database: str, pooled: str) -> None:
 
 
 async def noted(admin: Connection, rules: str) -> None:
-    """Wait until these rules are known to be in force."""
+    """Wait until the workers have noted that these rules took effect."""
     async with asyncio.timeout(10):
-        while await admin.fetchval("SELECT accepted FROM user_configs") != rules:  # noqa: ASYNC110 - polled by others
+        while await admin.fetchval("SELECT accepted FROM user_configs") != rules:  # noqa: ASYNC110 - others change it
             await asyncio.sleep(0.02)
 
 

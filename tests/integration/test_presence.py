@@ -36,7 +36,7 @@ async def site(kafka: KafkaServer, database: str, mosquitto: MqttServer, unique:
 
 
 class Fleet:
-    """Devices that send twice a second, those that are in `talking`."""
+    """Devices, of which those in `talking` send twice a second."""
 
     def __init__(self, site: Site, producer: AIOKafkaProducer) -> None:
         self._site, self._producer, self._number = site, producer, 0
@@ -44,12 +44,12 @@ class Fleet:
         self.last: dict[str, float] = {}  # when a device sent last, seconds since 1970
 
     async def send(self, topic: str, key: str, payload: bytes) -> None:
-        """One message, as a bridge would bring it."""
+        """Send a message as a bridge would."""
         headers = [("mqtt_topic", topic.encode())]
         await self._producer.send_and_wait(self._site.settings.kafka_topic, payload, key.encode(), headers=headers)
 
     async def reads(self, device: str, temperature: float = 20, ahead: float = 0) -> None:
-        """One reading of a device, whose clock may be some seconds ahead."""
+        """Send a reading of a device, whose clock may be some seconds ahead."""
         self._number += 1
         time_ = datetime.now(UTC) + timedelta(seconds=ahead)
         body = {"time": time_.isoformat(), "sequence_id": self._number, "temperature": temperature}
@@ -78,13 +78,13 @@ async def fleet(site: Site) -> AsyncIterator[Fleet]:
 
 
 async def events(site: Site) -> list[dict[str, Any]]:
-    """What was told, each once, in the order of the outbox."""
+    """The events that were sent, each once, in the order of the outbox."""
     found = [json.loads(record.value) for record in await read(site, site.settings.kafka_alerts_topic)]
     return list({(one["alert_id"], one["status"], one.get("repeat")): one for one in found}.values())
 
 
 async def reported(site: Site, device: str, *statuses: str, seconds: float = 40) -> list[dict[str, Any]]:
-    """Wait until that and no more was told of the device."""
+    """Wait until these statuses of the device were sent, and no more."""
     found: list[dict[str, Any]] = []
 
     async def there() -> bool:
@@ -119,13 +119,13 @@ async def watching(worker: Running, devices: int, seconds: float = 40) -> None:
 
 
 async def gauges(worker: Running) -> dict[str, float]:
-    """Its metrics without labels."""
+    """The metrics of the worker without labels."""
     _, page = await worker.get("/metrics")
     return {s.name: s.value for family in text_string_to_metric_families(page) for s in family.samples if not s.labels}
 
 
 def delay(event: dict[str, Any], fleet: Fleet) -> float:
-    """Seconds from when the device was due until it was told."""
+    """Seconds from when the device was due until that was reported."""
     return datetime.fromisoformat(event["event_time"]).timestamp() - fleet.last[event["device_id"]] - AFTER
 
 
@@ -145,7 +145,7 @@ async def test_offline_and_back_over_a_kill(site: Site) -> None:
             seen = (await row(site, "a", "offline"))["last_seen"].timestamp()
             assert abs(seen - devices.last["a"]) < 2
             worker.kill()
-            devices.talking = {"a", "c"}  # one comes back and one falls silent while nobody looks
+            devices.talking = {"a", "c"}  # a device comes back and another falls silent while nobody looks
             await asyncio.sleep(1)
             worker.start()
             await worker.ready()
@@ -178,7 +178,7 @@ async def test_no_data_is_not_resolved(site: Site) -> None:
         with site.program("worker") as worker:
             await worker.ready()
             await watching(worker, 0)
-            await devices.reads("x", 20)  # its first reading comes before the rules are known, perhaps
+            await devices.reads("x", 20)  # the first reading comes before the rules are known, perhaps
             await row(site, "x", "online")
             await devices.reads("x", 90)
             await told_of_rule(site, "FIRING")
@@ -236,7 +236,7 @@ async def test_no_storm(site: Site) -> None:
 
 
 async def platform(site: Site, *statuses: str) -> None:
-    """Wait until that was told of all devices together, and no more."""
+    """Wait until these statuses of all devices together were sent, and no more."""
     found: list[dict[str, Any]] = []
 
     async def there() -> bool:
@@ -268,7 +268,7 @@ async def test_the_last_will_of_a_node(site: Site) -> None:
     assert [(event["rule_id"], event["device_id"], event["status"]) for event in heard] == [("$offline", "", "FIRING")]
 
 
-async def test_a_silent_node_is_told_and_its_sensors_are_not(site: Site) -> None:
+async def test_a_silent_node_is_reported_and_its_sensors_are_not(site: Site) -> None:
     node, talking = f"n-{site.unique}", {"s1", "s2", "s3"}
     async with fleet(site) as devices, sensors(devices, node, talking):
         with site.program("worker") as worker:
@@ -294,7 +294,7 @@ async def test_a_silent_node_is_told_and_its_sensors_are_not(site: Site) -> None
 
 @asynccontextmanager
 async def sensors(devices: Fleet, node: str, talking: set[str]) -> AsyncIterator[None]:
-    """Sensors of a node that send twice a second, those that are in `talking` at the moment."""
+    """Sensors of a node, of which those in `talking` send twice a second."""
 
     async def talk() -> None:
         while True:
@@ -353,7 +353,7 @@ async def status_of(site: Site, node: str, status: str) -> None:
 
 
 async def told_of_rule(site: Site, *statuses: str) -> list[dict[str, Any]]:
-    """Wait until that and no more was told of the rule."""
+    """Wait until these statuses of the rule were sent, and no more."""
     found: list[dict[str, Any]] = []
 
     async def there() -> bool:

@@ -104,7 +104,7 @@ def grpcurl() -> Path | None:
 
 
 def run(example: Example, site: Site, directory: Path, tool: Path | None) -> str:
-    """What it prints. Fails when it does not end well."""
+    """What the example prints. Fails when the example does not end well."""
     programs = [str(Path(sys.executable).parent), *([str(tool.parent)] if tool else [])]
     path = os.pathsep.join([*programs, os.environ["PATH"]])
     shell = (

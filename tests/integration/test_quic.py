@@ -54,7 +54,7 @@ class Place:
         return LOOPBACK, self.site.settings.quic_port
 
     def sender(self) -> QuicSender:
-        """One with the test's certificate."""
+        """A sender with the test's certificate."""
         files = self.certificates
         return QuicSender(
             self.address, client_configuration(files.ca, files.client, files.client_key, "localhost"), max_bytes=100_000
@@ -62,7 +62,7 @@ class Place:
 
     @contextmanager
     def gateway(self) -> Iterator[Running]:
-        """It runs."""
+        """The gateway, which runs."""
         with self.site.program("quic") as program:
             yield program
 
@@ -142,7 +142,7 @@ async def more(answers: list["asyncio.Future[BatchAck]"]) -> None:
     await until(lambda: sum(answer.done() for answer in answers) >= wanted, 30)
 
 
-async def test_a_certificate_without_an_account_is_told_so(place: Place) -> None:
+async def test_a_certificate_without_an_account_is_refused_as_such(place: Place) -> None:
     await place.site.prepare([])
     with place.gateway() as gateway:
         await gateway.ready()

@@ -40,7 +40,7 @@ async def site(kafka: KafkaServer, database: str, mosquitto: MqttServer, unique:
 
 
 class Log:
-    """The input topic, written to as a bridge does or as others do."""
+    """The input topic, written to as a bridge does or as other programs do."""
 
     def __init__(self, site: Site, producer: AIOKafkaProducer) -> None:
         self._site, self._producer, self._sequence = site, producer, 0
@@ -102,7 +102,7 @@ async def test_a_replay_has_the_outcome_of_the_first_time(site: Site) -> None:
             log = Log(site, producer)
             await log.reads("old", came - timedelta(days=1), 20, header)
             await log.reads("ahead", came + timedelta(hours=1), 95, header)
-            await log.reads("ahead_now", datetime.now(UTC) + timedelta(seconds=306), 95)  # it bears no header
+            await log.reads("ahead_now", datetime.now(UTC) + timedelta(seconds=306), 95)  # this record bears no header
             await site.settled_input()
             letters = await read(site, site.settings.kafka_dlq_topic)
             await asyncio.sleep(7)  # by the clock it would be taken now

@@ -1,4 +1,4 @@
-"""Edits of rules on two real workers: in force on both with no restart, and refused ones leave what was in force."""
+"""Edits of rules on two real workers: edits take effect on both with no restart, and refused edits change nothing."""
 
 import contextlib
 import json
@@ -45,7 +45,7 @@ class Fleet:
         self._site, self._client, self._number = site, client, 0
 
     async def reads(self) -> None:
-        """One reading of each."""
+        """Send a reading of each device."""
         self._number += 1
         body = {"time": datetime.now(UTC).isoformat(), "sequence_id": self._number, "temperature": 50}
         topics = [f"users/{self._site.unique}/devices/{device}/telemetry" for device in DEVICES]

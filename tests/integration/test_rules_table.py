@@ -81,7 +81,7 @@ async def test_a_user_who_changes_large_rules_again_and_again_waits_and_nobody_e
     assert await following(changes) == [("u1", large[2])]  # the last one, once its time has come
 
 
-async def test_an_empty_table_is_told_too(changes: AsyncIterator[list[ConfigRevision]]) -> None:
+async def test_an_empty_table_is_yielded_too(changes: AsyncIterator[list[ConfigRevision]]) -> None:
     assert await following(changes) == []
 
 

@@ -63,7 +63,7 @@ class Terminal:
             assert time.monotonic() < deadline, self.text[-3000:]
 
     def ended(self, seconds: float = 60) -> int:
-        """Its exit code. Whatever it changed of the terminal is as it was."""
+        """The exit code of the command. Whatever the command changed of the terminal is as it was."""
         self.until(lambda: self.process.poll() is not None, seconds)
         assert self.read().rfind(LEAVE) > self.raw.rfind(ENTER) >= 0, "the terminal still shows the other screen"
         assert termios.tcgetattr(self.slave)[:4] == self.before[:4], "the terminal is still raw"

@@ -57,7 +57,7 @@ async def average(site: Site) -> list[Any]:
 
 
 async def configured(site: Site, client: Publisher) -> None:
-    """Publish the configuration, and wait until the worker goes by it: a probe device is told of."""
+    """Publish the configuration, and wait until the worker goes by it: there is an alert of a probe device."""
     await client.publish([(f"users/{site.unique}/config", json.dumps(DOCUMENT).encode())])
     probe = 0
 

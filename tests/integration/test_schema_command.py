@@ -118,7 +118,7 @@ async def test_what_keeps_no_row_out_is_no_difference(connection: Connection, ch
     assert await reported(connection) == []
 
 
-async def test_every_difference_is_told_at_once_in_order(connection: Connection) -> None:
+async def test_every_difference_is_reported_at_once_in_order(connection: Connection) -> None:
     await connection.execute("ALTER TABLE raw_telemetry ADD COLUMN price text, ADD COLUMN site text NOT NULL")
     found = await reported(connection, named("examples.market:Tick"))
     assert [column for column, _, _ in found] == ["price", "size", "side", "site"]
@@ -182,7 +182,7 @@ async def test_for_a_machine(database: str) -> None:
     assert (await command(database, "app.telemetry:Telemetry", "schema", "check", "--json")).json["differences"] == []
 
 
-async def test_a_wrong_struct_is_told_in_one_line_a_field(database: str) -> None:
+async def test_a_wrong_struct_is_reported_in_one_line_a_field(database: str) -> None:
     done = await command(database, "app.core.model.records:Rejected", "schema", "check")
     assert done.code not in (0, 1)
     assert "Traceback" not in done.error

@@ -94,7 +94,7 @@ def test_gateways_of_the_local_stack(stack: Stack, unique: str) -> None:
 
     _they_are_shown(stack)
     os.kill(stack.pids["http"], signal.SIGKILL)
-    assert wait(lambda: stack.pids.get("http", after["http"]) != after["http"]), "it is started again"
+    assert wait(lambda: stack.pids.get("http", after["http"]) != after["http"]), "the gateway is started again"
     assert wait(lambda: stack.status()[0] == 0), stack.status()
     assert post(stack, basic(stack), 4, unique) == 200
 

@@ -48,7 +48,7 @@ async def test_another_partition_count_is_refused_by_name(settings: Settings, un
     await admin.start()
     await admin.create_topics([NewTopic(f"{unique}-alerts", 5, 1)])
     await admin.close()
-    async with asyncio.timeout(20):  # a topic that was just made is not told of at once
+    async with asyncio.timeout(20):  # a topic that was just made is not listed at once
         while not await existing(Access(settings.kafka_broker), [f"{unique}-alerts"]):  # noqa: ASYNC110
             await asyncio.sleep(0.1)
     with pytest.raises(PermanentError, match=f"{unique}-alerts has 5 partitions, the settings say 3"):

@@ -158,7 +158,7 @@ def _supervisor_dies_and_the_next_takes_over(stack: Stack) -> None:
 
 
 def test_up_is_not_ready_while_its_worker_is_down(stack: Stack) -> None:
-    """A worker that ends again and again: whoever joins the stack is not told that it is ready."""
+    """A worker that ends again and again: whoever joins the stack sees that it is not ready."""
     stack.up()
     (stack.directory / "state").rename(stack.directory / "kept")
     (stack.directory / "state").write_text("a file where the worker's directory should be")

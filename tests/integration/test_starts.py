@@ -61,7 +61,7 @@ async def test_a_password_that_is_not_encoded_is_in_no_words_of_any_program(
 
 
 @pytest.mark.parametrize("words", [("-m", "app", "bridge"), ("-m", "app", "notifier"), WORKER], ids=" ".join)
-async def test_a_port_that_is_taken_is_told_in_a_line(words: tuple[str, ...], tmp_path: Path) -> None:
+async def test_a_port_that_is_taken_is_reported_in_a_line(words: tuple[str, ...], tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = await ended({"IOT_METRICS_PORT": port, "IOT_STATE_DIR": tmp_path / "state"}, *words)
@@ -72,7 +72,7 @@ async def test_a_port_that_is_taken_is_told_in_a_line(words: tuple[str, ...], tm
     assert "Traceback" not in done.out + done.error
 
 
-async def test_a_state_directory_that_cannot_be_is_told_in_a_line(tmp_path: Path) -> None:
+async def test_a_state_directory_that_cannot_be_is_reported_in_a_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     done = await ended({"IOT_STATE_DIR": tmp_path / "file"}, *WORKER)
     assert done.code == 1, done
@@ -88,7 +88,7 @@ async def test_help_is_there_whatever_the_settings_are(words: str) -> None:
     assert SECRET not in done.out + done.error
 
 
-async def test_variables_of_libpq_are_told_in_a_line_too() -> None:
+async def test_variables_of_libpq_are_reported_in_a_line_too() -> None:
     done = await ended(
         {"IOT_DATABASE_URL": "postgresql://iot@127.0.0.1/iot", "PGPORT": SECRET}, "-m", "app", "db", "init"
     )
@@ -98,7 +98,7 @@ async def test_variables_of_libpq_are_told_in_a_line_too() -> None:
     assert "Traceback" not in done.error
 
 
-async def test_a_worker_listens_at_its_metrics_port_alone_whatever_faust_is_told(
+async def test_a_worker_listens_at_its_metrics_port_alone_whatever_the_options_of_faust(
     kafka: KafkaServer,
     database: str,
     mosquitto: MqttServer,

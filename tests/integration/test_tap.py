@@ -84,7 +84,7 @@ class Live:
         self._process, self._out = process, process.stdout
 
     async def line(self) -> dict[str, Any]:
-        """Its next line."""
+        """The next line that the command prints."""
         found: dict[str, Any] = json.loads(await asyncio.wait_for(self._out.readline(), 60))
         return found
 

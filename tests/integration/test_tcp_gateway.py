@@ -31,7 +31,7 @@ async def site(kafka: KafkaServer, database: str, mosquitto: MqttServer, unique:
 
 
 class Lines:
-    """One connection to the gateway."""
+    """A connection to the gateway."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer

@@ -228,7 +228,7 @@ async def test_the_workers_role_can_do_its_work_and_no_more(worker_dsn: str) -> 
                 await worker.execute(forbidden)
 
 
-async def test_a_wrong_password_is_told_without_it(database: str, worker_dsn: str) -> None:
+async def test_a_wrong_password_is_reported_without_it(database: str, worker_dsn: str) -> None:
     reported = ReportedEvents()
     async with opened(worker_dsn.replace("w0rk", "s3cret"), reported) as store:
         write = asyncio.create_task(store.write([row(0)]))
@@ -263,7 +263,7 @@ BAD: dict[str, dict[str, object]] = {
 
 
 async def test_one_bad_row_in_thousands_costs_little(database: str) -> None:
-    """The server inserts no more than three times as many rows, those it rolls back among them; time is printed."""
+    """The server inserts no more than three times as many rows, rolled-back rows among them; time is printed."""
     async with connected(database) as admin:
         await admin.execute("ALTER TABLE raw_telemetry ADD CONSTRAINT hot CHECK (temperature < 500)")
         for name, bad in BAD.items():
@@ -284,9 +284,9 @@ async def test_one_bad_row_in_thousands_costs_little(database: str) -> None:
 
 
 async def inserted(admin: Connection) -> int:
-    """Rows ever inserted into raw_telemetry, rolled back or not; told once the stores' backends have ended."""
+    """Rows ever inserted into raw_telemetry, rolled back or not; asked once the stores' backends have ended."""
     query = """SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
-        AND backend_type = 'client backend'"""  # TimescaleDB has others
+        AND backend_type = 'client backend'"""  # TimescaleDB has backends of other types
     async with asyncio.timeout(20):
         while await admin.fetchval(query):  # noqa: ASYNC110
             await asyncio.sleep(0.02)

@@ -65,7 +65,7 @@ def of(site: Site, number: int, device: str = "d1", user: str | None = None) -> 
 
 
 async def asked(site: Site, code: int, *words: str, **settings: object) -> dict[str, Any]:
-    """Its answer as JSON."""
+    """The answer of the command as JSON."""
     done = await trace(site, *words, "--json", **settings)
     assert done.code == code, done.error + done.out
     assert done.error == ""

@@ -147,7 +147,7 @@ def is_of(traceparent: bytes | None, span: ReceivedSpan) -> bool:
 async def test_kill_9_of_the_worker_on_the_way_stores_once_and_the_trace_shows_it(
     site: Site, broker: Mosquitto, otlp: OtlpReceiver, protocol: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It dies after it has decoded the batch and before any of it is stored."""
+    """The worker dies after it has decoded the batch and before any row of the batch is stored."""
     export_to(monkeypatch, otlp.environment(protocol))
     orders = site.directory / "die-after"
     monkeypatch.setitem(COMMANDS, "dying", ["tests.integration.dying_worker"])
@@ -214,7 +214,7 @@ async def test_a_collector_in_trouble_holds_up_nothing(
 
 
 # (what, user properties, fields of the payload beside those of a good reading, contexts counted as invalid)
-# A property with a control character Mosquitto refuses itself: tests/unit/gateways/mqtt/test_records.py has those.
+# A property with a control character Mosquitto refuses itself: tests/unit/gateways/mqtt/test_records.py has some.
 HOSTILE: list[tuple[str, list[tuple[str, str]], dict[str, object], int]] = [
     ("too short", [("traceparent", PARENT[:-1])], {}, 1),
     ("too long", [("traceparent", PARENT + "-x" * 30_000)], {}, 1),
@@ -326,11 +326,11 @@ async def test_one_device_that_samples_everything_has_no_more_than_its_share(
     assert {context and context.trace_id for context in contexts} == {int(TRACE, 16)}, "each is still in its trace"
     assert sum(not (context and context.sampled) for context in contexts) == limited
     processed = otlp.named("worker_process")
-    assert {span.parent_id for span in processed} == {span.span_id for span in spans}, "those, and no others"
+    assert {span.parent_id for span in processed} == {span.span_id for span in spans}, "spans of these messages only"
 
 
 async def the_fleet_publishes(site: Site, broker: Mosquitto) -> None:
-    """One message of the simulated fleet, with a trace that begins in it."""
+    """Publish a message of the simulated fleet, with a trace that begins in the fleet."""
     tracing = start_tracing("fleet", site.settings.model_copy(update={"trace_ratio": 1.0}))
     device = SimulatedDevice(broker, 0, 1, tracing)
     device.connect()
@@ -413,10 +413,10 @@ async def figure(program: Running, name: str) -> float:
     return sum(one.value for one in samples)
 
 
-async def test_what_the_bridge_makes_a_dead_letter_of_is_told_though_nobody_sampled_it(
+async def test_what_the_bridge_makes_a_dead_letter_of_has_a_span_though_nobody_sampled_it(
     kafka: KafkaServer, mosquitto: MqttServer, unique: str, tmp_path: Path, otlp: OtlpReceiver
 ) -> None:
-    """One that Kafka refuses for its size, and those over a limit; the payload is in the dead letter whole."""
+    """A message that Kafka refuses for its size, and messages over a limit; the dead letter has the whole payload."""
     await create_topics(kafka.bootstrap, unique, max_bytes=300_000)
     await create_topics(kafka.bootstrap, f"{unique}-dlq", max_bytes=1_000_000)
     limits = {"trace_ratio": 0, "ingress_user_messages": 1e-6, "ingress_burst": 2e6}

@@ -263,7 +263,7 @@ def login(broker: Mosquitto, account: str | None, password: str | None, client_i
 
 
 def until_let_in(broker: Mosquitto, account: str, password: str) -> None:
-    """The broker looks at its files a moment after it is told to."""
+    """The broker reads its files a moment after the signal to do so."""
     deadline = time.monotonic() + 20
     while login(broker, account, password) != "Success":
         assert time.monotonic() < deadline, f"{account} is not let in"

@@ -129,7 +129,7 @@ async def test_a_receiver_that_is_away_keeps_no_mqtt_message_waiting(
     assert KEY not in (tmp_path / "log").read_text()
 
 
-async def test_a_webhook_that_speaks_no_http_is_told_without_its_url() -> None:
+async def test_a_webhook_that_speaks_no_http_is_reported_without_its_url() -> None:
     """The errors of the HTTP client repeat the URL, and that of a webhook has a token in it."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -32,7 +32,7 @@ def site(kafka: KafkaServer, database: str, mosquitto: MqttServer, unique: str, 
 
 @contextmanager
 def worker(site: Site, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> Iterator[Running]:
-    """One with these variables beside its settings."""
+    """A worker with these variables beside its settings."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with site.program("worker") as made:

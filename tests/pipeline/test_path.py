@@ -277,7 +277,7 @@ async def test_the_small_batches_that_wait_in_a_slow_partition_are_joined_and_ta
     await task
     assert all(one.acked for one in slow)
     assert worker.world.committed == {0: 30, 1: 3}
-    assert gate.sizes[0] == [1, 1, 28]  # one was stored, one was ready, the rest had arrived
+    assert gate.sizes[0] == [1, 1, 28]  # one batch was stored, one was ready, the rest had arrived
 
 
 async def test_batches_are_joined_up_to_a_number_of_rows_and_of_bytes() -> None:
@@ -287,7 +287,7 @@ async def test_batches_are_joined_up_to_a_number_of_rows_and_of_bytes() -> None:
     ):
         worker, gate, make = gated(slots=2, most=most)
         task = asyncio.create_task(worker.run([make(0, n) for n in range(30)]))
-        # one is written, one is ready, all others have come
+        # one batch is written, one is ready, all other batches have come
         await until(lambda worker=worker: [len(queue) for queue in worker.pipeline._queues] == [28])  # type: ignore[misc]
         assert gate.writing == [0]
         gate.open(0)

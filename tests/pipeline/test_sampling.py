@@ -57,7 +57,7 @@ class Counting(MemoryLedger):
 
 
 async def live(world: World, life: Life, size: int, first: int) -> Counting:
-    """One worker's life from offset `first` on, in batches of `size`."""
+    """A worker's life from offset `first` on, in batches of `size`."""
     book, ledger, every = RuleBook(DEFAULT), Counting(), records()
     assert book.apply([("u", msgspec.json.encode(DOCUMENT).decode())]) == []
     process = Processor(DecodeLimits(), DEFAULT, book, world.load)

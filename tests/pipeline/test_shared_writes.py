@@ -1,4 +1,4 @@
-"""Which writes share a transaction: those that wait for a lane, and small ones that follow closely."""
+"""Which writes share a transaction: writes that wait for a lane, and small writes that follow closely."""
 
 import asyncio
 from collections import deque
@@ -130,7 +130,7 @@ async def test_those_that_waited_for_a_lane_share_the_first_one_free(groups: tup
 
 
 async def test_a_transaction_is_within_the_span_of_its_first_write(groups: tuple[WriteQueue, Groups]) -> None:
-    """Also one that a transaction of others has let wait: its task is made where theirs ends."""
+    """Also a write that waited for a transaction of other writes: its task is made where that transaction ends."""
     store, work = groups
     spans: list[TraceSpan | None] = [TraceSpan(), TraceSpan(), TraceSpan(), None, TraceSpan()]
 

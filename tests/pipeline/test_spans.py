@@ -31,7 +31,7 @@ SENT = [("mqtt_topic", TOPIC.encode()), ("kind", b"telemetry"), ("ingest_ms", b"
 
 
 def reading(offset: int, context: bytes | None = None, **fields: Any) -> Message:
-    """One that was brought in by a bridge."""
+    """A reading that a bridge has brought in."""
     told = {"time": "2026-11-21T02:00:00Z", "user_id": "u1", "device_id": "d1", "sequence_id": offset}
     value = msgspec.json.encode({**told, "temperature": 21.5, **fields})
     headers = [*SENT, ("traceparent", context)] if context else list(SENT)

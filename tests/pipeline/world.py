@@ -31,7 +31,7 @@ Tick = Callable[[str], Awaitable[None]]
 
 
 class Life:
-    """One process. Dies at tick `end` (None: never), and every port of it with it."""
+    """A process. Dies at tick `end` (None: never), and every port of it with it."""
 
     def __init__(self, end: int | None = None) -> None:
         self.end, self.ticks, self.dead = end, 0, False
@@ -108,7 +108,7 @@ class MemoryStore:
 
 
 class MemoryDeadLetters:
-    """Like the real ones: what the topic already holds of a record is not sent again."""
+    """Like the real dead letters: what the topic already holds of a record is not sent again."""
 
     def __init__(self, world: World, tick: Tick) -> None:
         self._world, self._tick = world, tick
@@ -137,7 +137,7 @@ class MemoryOutbox:
 
 
 class MemoryStates:
-    """A changelog takes one key after another: a crash leaves the first ones written."""
+    """A changelog takes one key after another: a crash leaves the first keys written."""
 
     def __init__(self, world: World, tick: Tick) -> None:
         self._world, self._tick = world, tick

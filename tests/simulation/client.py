@@ -1,6 +1,6 @@
-"""The Kafka client below the transport, in its thread: what it has fetched, where it reads on, what it was told.
+"""The Kafka client below the transport, in its thread: what it has fetched, where it reads on, what Kafka has answered.
 
-What it does and is told takes a moment until it reaches the loop, and a poll goes on over a rebalance.
+What the client does and learns takes a moment until it reaches the loop, and a poll goes on over a rebalance.
 """
 
 import asyncio
@@ -65,11 +65,11 @@ class Client:
         self._assigned: set[TP] = set()
         self._reassigning = False
         self._positions: dict[TP, int] = {}
-        self._polled: dict[int, tuple[float, int]] = {}  # when Kafka told where the partition ends, and that
+        self._polled: dict[int, tuple[float, int]] = {}  # when Kafka said where the partition ends, and where
         self._seeks = 0
         self._moved: asyncio.Future[None] | None = None
-        self.late = 0.0  # seconds until the loop hears what the client's thread does next
-        self.under_way: Collection[TP] = ()  # what it has taken of these, the loop does not know yet
+        self.late = 0.0  # seconds until the loop learns what the client's thread does next
+        self.under_way: Collection[TP] = ()  # what the client has taken of these, the loop does not know yet
         self.lose_next = False  # the client will drop what it fetches next, and go on behind it
         self.excused: set[TP] = set()  # whose records the client has lost, and nobody else
 

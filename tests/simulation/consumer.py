@@ -89,7 +89,7 @@ class Machinery(Client):
         self.app.ends(joined)
 
     def revoked(self) -> None:
-        """The loop has heard of it. What the client has stays assigned until it is given something else."""
+        """The loop knows of the rebalance. What the client has stays assigned until the next assignment."""
         self._active = set()
         self.reader.forget()
 
@@ -150,7 +150,7 @@ Real: Any = type("Real", (Machinery,), _TAKEN)
 
 
 class SimSeekBack(SeekBack):
-    """What nobody must have to mend is noticed here."""
+    """Notices a seek back that must never be needed."""
 
     client: Any
 
@@ -166,7 +166,7 @@ class SimSeekBack(SeekBack):
 
 
 class SimConsumer(Real):  # type: ignore[misc]
-    """What must not be handed over is noticed here."""
+    """Notices what must not be handed over."""
 
     Reader, Seeks = BatchReader, SimSeekBack
 

@@ -87,7 +87,7 @@ class Database:
             case Statement.INSERT_STATUS:
                 self.statuses.setdefault(args[0], tuple(args))
             case Statement.UPSERT_AVERAGE:
-                args = args[:9]  # nobody here has averages of iot/*
+                args = args[:9]  # no device of the simulation has averages of iot/*
                 key = tuple(args[:4])
                 self.on_average(tuple(args))
                 if key not in self.averages or self.averages[key][4:6] <= tuple(args[4:6]):
@@ -140,7 +140,7 @@ class Connection:
         return contextlib.nullcontext() if readonly else Transaction(self)
 
     async def fetchval(self, sql: str) -> None:
-        """It is no hypertable, and has no compression policy."""
+        """The table is no hypertable, and has no compression policy."""
 
     async def execute(self, sql: str, *columns: Any) -> str:
         text = " ".join(sql.split())

@@ -32,11 +32,11 @@ LETTING_GO = ((), ("produce", "lost"), ("produce", "lost"), ("sql", "slow answer
               ("produce", "lost", "sql", "slow answer"))  # fmt: skip
 
 
-Watch = Callable[[Handle, "Schedule"], None]  # told of every callback before it runs
+Watch = Callable[[Handle, "Schedule"], None]  # called with every callback before it runs
 
 
 class Fault(NamedTuple):
-    """One thing that goes wrong."""
+    """A fault and when it happens."""
 
     step: int
     kind: str
@@ -190,10 +190,10 @@ class Faults:
                 self._after(seconds + REBALANCE_SECONDS, self._replay, 0.0)
 
     def _expel(self, slot: int, seconds: float, tries: int = 40) -> None:
-        """The coordinator puts a member out before its session is over, and the member hears of it at once.
+        """The coordinator puts a member out before its session is over, and the member learns of this at once.
 
-        The answer to a heartbeat that it sent just before, as a member still, comes so many seconds after that. It
-        happens when nothing that the worker has written is under way: that would arrive, and is no fault of its.
+        The answer to a heartbeat that the member sent just before comes so many seconds after that. The fault
+        happens when nothing that the worker has written is under way: that would arrive, and is no fault of the worker.
         """
         worker, world = self._worker(slot), self._schedule.world
         group = self._schedule.servers.group
@@ -298,7 +298,7 @@ class Faults:
 
     def _clock(self, seconds: float, then: str) -> None:
         """The clocks of all workers jump, as if everything happened so much earlier or later; then a replay, or not."""
-        if not self._schedule.shape.watched:  # silence is a matter of their clocks, and they wait for a jump to pass
+        if not self._schedule.shape.watched:  # inactivity goes by the workers' clocks, which wait for a jump to pass
             self._schedule.world.off += seconds
         if then == "replay":
             self._replay(0.0)

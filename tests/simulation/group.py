@@ -10,7 +10,7 @@ from tests.simulation.world import World
 
 SESSION_SECONDS = 10.0  # a member silent for this long is out
 REBALANCE_SECONDS = 20.0  # so is one that has not joined by then
-HEARTBEAT_SECONDS = 0.3  # a member hears of a rebalance within this time
+HEARTBEAT_SECONDS = 0.3  # a member learns of a rebalance within this time
 
 Assignment = tuple[int, frozenset[int]]  # generation, partitions
 
@@ -21,7 +21,7 @@ class Group:
     def __init__(self, world: World, kafka: Kafka) -> None:
         self._world, self._kafka = world, kafka
         self.generation = 0
-        self.members: dict[Life, asyncio.Event] = {}  # with what tells them of a rebalance
+        self.members: dict[Life, asyncio.Event] = {}  # with the event that is set at a rebalance
         self.owners: dict[int, Life] = {}
         self._heard: dict[Life, float] = {}  # when it sent a heartbeat last
         self._joined: dict[Life, asyncio.Future[Assignment]] = {}
@@ -57,7 +57,7 @@ class Group:
             self.prepare()
 
     def leave(self, life: Life) -> None:
-        """Of its own will, or because nobody hears of it any more."""
+        """The member leaves of its own will, or because it sends nothing any more."""
         if life not in self.members:
             return
         event = self.members.pop(life)
@@ -65,7 +65,7 @@ class Group:
         self.owners = {partition: owner for partition, owner in self.owners.items() if owner is not life}
         self._world.note("group", f"without {life.name}")
         life.zombie = True
-        if not life.dead:  # it hears of it with its next heartbeat
+        if not life.dead:  # the member learns of this with its next heartbeat
             self._world.later(self._world.random.random() * HEARTBEAT_SECONDS, event.set)
         if not self._preparing:
             self.prepare()
@@ -85,7 +85,7 @@ class Group:
         return life in self.members
 
     def session_left(self, life: Life) -> float:
-        """Seconds until a member of which nothing is heard any more is out."""
+        """Seconds until a member that sends nothing any more is out."""
         return max(0.0, self._heard.get(life, self._world.loop.now) + SESSION_SECONDS - self._world.loop.now)
 
     def commit(self, life: Life, generation: int, offsets: dict[int, int], signatures: dict[int, str]) -> None:

@@ -30,12 +30,12 @@ class LogRecord(Struct):
     timestamp: int = int(EPOCH * 1000)
     timestamp_type: int = 0
     by: str = ""  # the life that wrote it
-    zombie: bool = False  # its writer had lost its partitions
+    zombie: bool = False  # the writer had lost its partitions
     unseen: bool = True  # the writer has not seen its ack, and so may write it again
 
 
 class Kafka:
-    """The brokers. Everything here happens at one instant."""
+    """The brokers. Every request is done in one instant."""
 
     def __init__(self, world: World, partitions: int) -> None:
         self.world, self.partitions = world, partitions
@@ -119,7 +119,7 @@ class Kafka:
             self.append(INPUT, partition, records)
 
     def make_changelog_anew(self) -> None:
-        """It is empty."""
+        """Make the changelog anew, empty."""
         self.ids[CHANGELOG] += "+"
         for partition in range(self.partitions):
             self.logs[CHANGELOG, partition].clear()

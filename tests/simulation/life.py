@@ -12,15 +12,15 @@ SERVERS = Context()  # where no life is set
 
 
 class Life:
-    """One process, from its start to its death. Nothing of it runs after that, not even a `finally`."""
+    """A process, from its start to its death. Nothing of the process runs after that, not even a `finally`."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.dead = False
-        self.zombie = False  # it lost its partitions while it was stalled, and does not know yet
+        self.zombie = False  # the process lost its partitions while it was stalled, and does not know yet
         self.parked: list[Handle] | None = None  # what became ready while it was stalled
         self.tasks: list[asyncio.Task[Any]] = []
-        self.links: dict[Any, None] = {}  # its connections, which close with it; a dict keeps their order
+        self.links: dict[Any, None] = {}  # connections of the process, which close with it; a dict has an order
 
 
 class Handle:

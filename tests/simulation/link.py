@@ -50,7 +50,7 @@ class Link:
         return any(request.what.startswith(WRITES) for request in self._under_way)
 
     def done(self, request: "Request") -> None:
-        """It has its answer."""
+        """The request has its answer."""
         self._under_way.remove(request)
 
     def failure(self) -> Exception:
@@ -93,7 +93,7 @@ class Request:
         self.arrived = False
 
     def arrive(self, fate: str) -> None:
-        """It reaches the server, if anything does."""
+        """The request reaches the server, if anything does."""
         if self.arrived:
             return
         self.arrived = True

@@ -2,7 +2,7 @@
 
 What runs next is drawn from all that is ready. Every callback belongs to a Life, a process that can die or stall
 between any two of them, or to the servers, which cannot. asyncio promises the order in which callbacks were scheduled;
-drawing allows more orders than that, so a promise kept here is kept there.
+drawing allows more orders than that, so a promise that holds in this loop holds in asyncio's.
 """
 
 import asyncio
@@ -161,7 +161,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         return False
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """Tasks that nobody asks for their end: those of the dead."""
+        """Tasks whose end nobody asks for: the tasks of dead processes."""
 
     def is_running(self) -> bool:
         return True

@@ -1,9 +1,10 @@
 """What must become of each record, asked in the order of the log: the reference model. It shares no code with the app.
 
-It knows the promises. A reading older than the newest one moves no alert; an episode opens when its condition holds and
-closes when it does not, each tells once. Of a device with change of value a row is left out when it says no more than
-the last one. A rolling window holds the readings of its last seconds, each once. Who is silent is told so once, as soon
-as a claim in the log says so and no sign of life between what the claim has seen and the claim itself refutes it.
+The oracle knows the promises. A reading older than the newest one moves no alert; an episode opens when its condition
+holds and closes when it does not, and each of these is reported once. Of a device with change of value a row is left
+out when it says no more than the last row. A rolling window holds the readings of its last seconds, each once. An
+inactive device is reported once, as soon as a claim in the log says so and no sign of life between what the claim has
+seen and the claim itself refutes the claim.
 """
 
 from collections import defaultdict
@@ -33,7 +34,7 @@ class Device:
     temperature: float = 0.0
     taken: list[tuple[int, float]] = field(default_factory=list)
     kept: tuple[int, float] | None = None  # time and temperature of the row stored last
-    run: list[tuple[int, int]] = field(default_factory=list)  # late ones in a row: time, and when they came in
+    run: list[tuple[int, int]] = field(default_factory=list)  # late readings in a row: time, and when they came in
 
     def is_set_back(self, second: int, came: int) -> bool:
         """Whether the clock was set back, as this late reading shows: in order, and about as fast as time passes."""
@@ -44,12 +45,12 @@ class Device:
         return len(self.run) >= SET_BACK_AFTER and 0 < passed <= 4 * took and took <= 4 * passed
 
     def window(self) -> list[float]:
-        """What is in the rolling window. It has 12 parts of half a second, and readings come at whole ones."""
+        """What is in the rolling window, which has 12 parts of half a second; readings come at whole seconds."""
         latest = self.latest or 0
         return [value for second, value in self.taken if second > latest - WINDOW]
 
     def alerts(self, second: int, temperature: float, battery: int | None, *, averaged: bool) -> tuple[Event, ...]:
-        """Those that a reading causes that is not late."""
+        """The events that a reading causes which is not late."""
         now, found = text(moment(second)), list[Event]()
         mean = sum(self.window()) / len(self.window()) if averaged else None
         for rule, value, starts, stays in (
@@ -105,7 +106,7 @@ class Oracle:
 
     @property
     def settled(self) -> bool:
-        """Whether everything is told of a silence that goes on for ever."""
+        """Whether every event of an inactivity that goes on for ever was sent."""
         stale = all(device.stale for device in self._devices.values() if "temperature" in device.since)
         return not self._script.watched or (stale and not any(life.online for life in self.lives.values()))
 

@@ -39,7 +39,7 @@ from tests.simulation.consumer import SimConsumer, SimSeekBack
 from tests.simulation.parts import NeverEnds, Parts, Unleased
 
 PLANTED: dict[str, type[Parts]] = {}
-STALLED: dict[str, type[Parts]] = {}  # those that only a stalled worker shows: tests.simulation.exhaustive finds them
+STALLED: dict[str, type[Parts]] = {}  # bugs that only a stalled worker shows: tests.simulation.exhaustive finds them
 
 
 def plant(port: str, *bugs: type, into: dict[str, type[Parts]] = PLANTED, among: type[Parts] = Parts) -> None:

@@ -1,4 +1,4 @@
-"""Bugs in what is remembered of devices: where it is kept, alerts, change of value, rolling windows, silence."""
+"""Bugs in the states of devices: where states are stored, alerts, change of value, rolling windows, inactivity."""
 
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any
@@ -105,7 +105,7 @@ class TakesWhatIsProcessedForStored(Processor):
 
 
 class PutsBeforeRows(Pipeline):
-    """Its `_put` has its turn before step 3."""
+    """A pipeline whose `_put` has its turn before step 3."""
 
     async def _store(self, batch: Batch, work: BatchOutput, previous: Any, seconds: Seconds) -> StoreOutcome:
         try:

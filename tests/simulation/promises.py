@@ -33,7 +33,7 @@ class Promises:
         servers.kafka.on_append, servers.database.on_begin = self.at_append, self.at_begin
         servers.database.on_average = self.at_average
         self._scripted = {id(message.record): message for log in script.messages for message in log}
-        self._log: list[list[Message]] = [[] for _ in script.messages]  # what has come in, claims of silence too
+        self._log: list[list[Message]] = [[] for _ in script.messages]  # what has come in, inactivity claims too
         self._oracles = [Oracle(script) for _ in script.messages]
         self._caused: dict[Event, tuple[int, int]] = {}
         self._letters: dict[tuple[int, int], list[LogRecord]] = defaultdict(list)  # by source
@@ -186,7 +186,7 @@ class Promises:
 
     @property
     def settled(self) -> bool:
-        """Whether nothing more is to be told, as nobody speaks any more."""
+        """Whether no event is to be sent any more, as no device sends any more."""
         return all(oracle.settled for oracle in self._oracles)
 
     def at_end(self) -> None:
@@ -226,9 +226,9 @@ class Promises:
             tables.alerts_are_those_sent(self._servers.database, every)
 
     def _books_balance(self, rows: int) -> None:
-        total = dropped = 0.0
+        total, dropped, counts = 0.0, 0.0, self._counts()
         for partition in range(self._kafka.partitions):
-            books = {one: self._counts()[partition, one] - self._books[partition, one] for one in OUTCOMES}
+            books = {one: counts[partition, one] - self._books[partition, one] for one in OUTCOMES}
             sums = sum(books.values()) - books["received"]
             ensure(books["received"] == sums, f"P4 the books of partition {partition} do not balance: {books}")
             total += books["stored"]

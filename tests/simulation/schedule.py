@@ -1,4 +1,4 @@
-"""One schedule: a seed in; what was promised and broken, and the journal, out."""
+"""A schedule: a seed in; the promises that were broken, and the journal, out."""
 
 import random
 from collections.abc import Mapping
@@ -54,7 +54,7 @@ class Schedule:
     def __init__(self, seed: str, shape: Shape, plan: tuple[Fault, ...], parts: type[Parts]) -> None:
         self.shape, self.parts = shape, parts
         self.world = World(seed, shuffled=shape.shuffled)
-        if shape.watched:  # a claim of silence that is long under way may meet a sign of life
+        if shape.watched:  # an inactivity claim that is long under way may meet a sign of life
             self.world.latency["kafka"] *= self.world.random.choice((1, 10))
         self.servers = Servers(self.world, shape.partitions)
         self.servers.kafka.batch_records = shape.produce_records
@@ -146,7 +146,7 @@ class Schedule:
             raise BrokenPromise(f"not drained {DRAIN_SECONDS:.0f} s after the last fault")
 
     def look(self) -> None:
-        """Whether everything has drained: called after what may have been the last thing to wait for."""
+        """Whether everything has drained: called after what may have been the last event to wait for."""
         if self.fed and not self.faults.pending_restart:
             kafka = self.servers.kafka
             done = all(map(kafka.drained, range(kafka.partitions)))

@@ -58,8 +58,8 @@ class Script:
         watched: bool = False,
         clocks: bool = False,
     ) -> None:
-        """`edits`: users change their rules; `sampled`: rows are left out, and averaged; `watched`: silence is told;
-        `clocks`: those of devices are set back, and are ahead; and devices send what they had kept.
+        """`edits`: users change their rules; `sampled`: rows are left out, and averaged; `watched`: inactivity is
+        reported; `clocks`: clocks of devices are set back, and are ahead; and devices send what they had stored.
         """
         self.edits, self.sampled, self.watched, self.clocks = edits, sampled, watched, clocks
         self.messages: list[list[Message]] = []

@@ -8,7 +8,7 @@ from app.core.processing.device_cache import IN_MEMORY
 from app.settings import Settings
 from tests.simulation.script import SET_BACK_AFTER
 
-OFFLINE_AFTER = 3.0  # seconds of silence
+OFFLINE_AFTER = 3.0  # seconds without a record
 CLOCKS_LENGTH = 12  # enough for some readings of one device in a row
 
 
@@ -68,7 +68,7 @@ def _of_a_world(shape: Shape, drawn: float) -> Shape:
 
 
 def settings(shape: Shape) -> Settings:
-    """Those of the workers. How few records a poll brings is not among them: what waits is joined as in a real one."""
+    """The settings of the workers. How few records a poll brings is no setting: waiting batches are joined as ever."""
     return _settings(
         shape.partitions, shape.copy_min_rows, shape.late_after, shape.probe, shape.in_memory, shape.sampled,
         shape.watched,

@@ -15,7 +15,7 @@ from tests.simulation.planted import PLANTED, STALLED
 pytestmark = pytest.mark.timeout(2400)  # ten minutes of CPU, of which a busy machine gives little
 
 SCHEDULES = 20_000
-# Bugs that are found and not mended yet; whoever mends one takes its seed out.
+# Bugs that are found and not fixed yet; whoever fixes a bug takes its seed out.
 # 11454: a topic is made anew and filled with what it held, two readings of a device bear the same time, and the alert
 # that the second opened is resolved and opened again as they are read once more.
 # 10919: the changelog is made anew between two requests of one put of states, and the worker dies before the states are
@@ -26,7 +26,7 @@ DIGESTS = "from tests.simulation.schedule import run\nfor seed in range({}, 60):
 
 def python(*arguments: str, expect: int = 0) -> str:
     done = subprocess.run(
-        # It has time, and others test what must not wait; yet beside a busy machine it must come to an end.
+        # The run has time, as other tests test what must not wait; yet on a busy machine too it must come to an end.
         ["nice", "-n", "2", sys.executable, *arguments],
         env=os.environ | {"PYTHONHASHSEED": "0"},
         stdout=subprocess.PIPE,
@@ -43,7 +43,7 @@ def test_no_schedule_breaks_a_promise() -> None:
     assert sorted(re.findall(r"^  seed (\w+),", said, re.MULTILINE)) == list(OPEN), said[-6000:]
     count = re.search(r"^([\d,]+) schedules in", said, re.MULTILINE)
     assert count, said
-    assert int(count[1].replace(",", "")) > SCHEDULES  # and those with every single and double crash
+    assert int(count[1].replace(",", "")) > SCHEDULES  # and schedules with every single and double crash
     injected = {kind: int(number.replace(",", "")) for number, kind in re.findall(r"^ +([\d,]+)  (.+)$", said, re.M)}
     missing = [kind for kind in {*KINDS} - {"request"} if injected.get(kind, 0) < 1000]
     missing += [world for world in WORLDS if injected.get(world, 0) < 500]
@@ -52,7 +52,7 @@ def test_no_schedule_breaks_a_promise() -> None:
 
 
 def test_a_seed_means_the_same_in_every_process() -> None:
-    """Alone, and after others."""
+    """Alone, and after other seeds."""
     alone, after_others = python("-c", DIGESTS.format(50)), python("-c", DIGESTS.format(0))
     assert alone.splitlines() == after_others.splitlines()[50:]
     assert len({line.split()[1] for line in after_others.splitlines()}) == 60
@@ -84,12 +84,17 @@ def test_it_finds_a_planted_bug_within_6000_schedules(bug: str, found: dict[str,
 
 
 STALLS = """
+import gc
 from tests.simulation.exhaustive import STALL_SEEDS, stalls
 from tests.simulation.planted import STALLED
+from tests.simulation.search import collect_seldom
+collect_seldom()
 for seed in STALL_SEEDS:
-    for outcome in stalls(seed, STALLED[{!r}]):
+    for number, outcome in enumerate(stalls(seed, STALLED[{!r}])):
         if outcome.failure:
             print(outcome.failure)
+        if number % 50 == 0:
+            gc.collect()
 """
 
 

@@ -1,6 +1,6 @@
-"""One worker of the fleet: the parts of a real one (app.worker.parts) on the real store, producer and adapters.
+"""A worker of the fleet: the parts of a real one (app.worker.parts) on the real store, producer and adapters.
 
-Its lives follow one another on the same disk. Faust's part, joining the group and recovering the states, is played here
+Its lives follow one another on the same disk. Faust's part, joining the group and recovering the states, is played
 in the order in which Faust does it.
 """
 
@@ -38,7 +38,7 @@ ACCESS = Access("simulated")
 
 
 class Worker:
-    """One life of a worker."""
+    """A life of a worker."""
 
     def __init__(
         self, servers: Servers, name: str, disk: Disk, shape: Shape, classes: type[Parts], script: Script
@@ -127,7 +127,7 @@ class Worker:
         while not self.stopping.is_set():
             joined, partitions = await self._join()
             if recovery is not None:
-                recovery.cancel()  # that of the rebalance before ends here, if it has not ended
+                recovery.cancel()  # the recovery of the rebalance before ends now, if it has not ended
                 await asyncio.wait({recovery})
             recovery = asyncio.ensure_future(self._recover_all(joined, partitions))
             await self._until_rebalance(stopping, recovery)
@@ -205,7 +205,7 @@ class Worker:
             await self._heartbeat()
 
     async def _heartbeat(self) -> None:
-        """Tell the lease what the group says."""
+        """Pass on to the lease what the group says."""
         while True:
             asked = self.servers.world.loop.now
             with contextlib.suppress(*self.servers.world.kafka_errors):

@@ -25,12 +25,12 @@ DATABASE_FAILURES: dict[str, type[Exception]] = {
 
 
 class World:
-    """One for each schedule."""
+    """The world of a schedule."""
 
     def __init__(self, seed: str, *, shuffled: bool) -> None:
         self.random = Random(seed)
         order = Random(f"{seed} order").random if shuffled else None
-        self.loop = SimLoop(order)  # type: ignore[abstract]  # what is missing, nobody here asks for
+        self.loop = SimLoop(order)  # type: ignore[abstract]  # what is missing, the simulation does not use
         self.journal: list[tuple[float, str, str]] = []
         self.latency = {server: self.random.choice((0.01, 0.01, 0.1)) for server in ("kafka", "database")}
         self.off = 0.0  # by how many seconds the workers' clocks are ahead
@@ -40,7 +40,7 @@ class World:
         self.upon_recovery: list[Callable[[], None]] = []  # what happens when a worker next recovers its states
         self.injected: dict[str, int] = {}
         self.changes: list[int] = []  # the steps at which something durable or promised changed
-        self.asked: set[int] = set()  # those at which a request was sent
+        self.asked: set[int] = set()  # the steps at which a request was sent
         self.kafka_errors = (KafkaError, OSError)
         self.kafka_outages = (KafkaConnectionError, RequestTimedOutError)
 

@@ -1,7 +1,7 @@
 """What alerts a device's history must cause, worked out slowly from the promise; shares no code with the app.
 
-One rule at a time, over the whole history of readings that count: nothing is kept from one moment to the next but what
-was sent. Times are whole seconds.
+One rule at a time, over the whole history of readings that count: nothing is remembered from one moment to the next but
+what was sent. Times are whole seconds.
 """
 
 from dataclasses import dataclass, field
@@ -35,7 +35,7 @@ class Model:
     """Of one rule, as its JSON, on one device."""
 
     rule: dict[str, Any]
-    readings: list[tuple[int, Any, Any]] = field(default_factory=list)  # (time, holds, stays), of those that count
+    readings: list[tuple[int, Any, Any]] = field(default_factory=list)  # (time, holds, stays), of readings that count
     commands: list[tuple[str, int]] = field(default_factory=list)  # (action, end of a snooze)
     fired: list[int] = field(default_factory=list)
     resolved: list[int] = field(default_factory=list)
@@ -192,7 +192,7 @@ class Model:
         return any(begin <= time < end for begin, end in self.maintenance)
 
     def _judge(self, fields: dict[str, Any]) -> tuple[Any, Any, Any]:
-        """(holds, stays, the value to tell); None where nothing is known."""
+        """(holds, stays, the value to report); None where nothing is known."""
         word = next((word for word in ("all", "any") if word in self.rule), None)
         if word is None:
             return *_compare(self.rule, fields), fields.get(self.rule["key"])

@@ -1,7 +1,8 @@
-"""Payloads made by breaking good ones, and what must hold for whatever decoding makes of them."""
+"""Payloads made by breaking good payloads, and what must hold for whatever decoding makes of them."""
 
 import json
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from decimal import Decimal, InvalidOperation
@@ -51,6 +52,7 @@ TOKENS = [
         b'"a":' + b"[" * 40 + b"]" * 40 + b",",
     ],
 ]
+COLONS = re.compile(b":").finditer
 COLUMNS = {"user_id", "device_id", "sequence_id", "temperature", "battery"}
 
 
@@ -87,7 +89,7 @@ def _insert(chance: random.Random, payload: bytes) -> bytes:
 
 def _value(chance: random.Random, payload: bytes) -> bytes:
     """Put a token where a value was: what a syntax check alone would often take."""
-    starts = [i for i, byte in enumerate(payload) if byte == ord(":")]
+    starts = [colon.start() for colon in COLONS(payload)]
     if not starts:
         return payload
     at = chance.choice(starts) + 1
@@ -96,7 +98,7 @@ def _value(chance: random.Random, payload: bytes) -> bytes:
 
 
 def _name(chance: random.Random, payload: bytes) -> bytes:
-    """One more field at the front."""
+    """The payload with one more field at the front."""
     token = chance.choice(TOKENS)
     field = b'"%s":1,' % token if chance.random() < 0.5 else b'"f%d":"%s",' % (chance.randrange(3), token)
     return payload.replace(b"{", b"{" + field, 1)
@@ -180,7 +182,7 @@ def check_both_ways_agree(decoder: Decoder, record: Message, found: Reading) -> 
 def is_json(payload: bytes) -> bool:
     try:
         strict(payload.decode())
-    except (ValueError, RecursionError):  # RecursionError: cut off so deep that Python's parser cannot tell
+    except (ValueError, RecursionError):  # RecursionError: cut off so deep that Python's parser cannot decide
         return False
     return True
 

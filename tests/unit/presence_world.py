@@ -1,4 +1,4 @@
-"""A worker's core and its log, with a clock that the test moves: readings in, who is told to be offline out.
+"""A worker's core and its log, with a clock that the test moves: readings in, who is reported offline out.
 
 Processor, Sweep and Devices are the app's own. A crash may come between any two of: alerts sent, states stored, offset
 committed.
@@ -25,7 +25,7 @@ from tests.unit.records import Message
 
 START = 1_795_230_000.0
 AFTER = 5.0
-Crash = Literal["", "told", "stored"]  # the batch was told, or stored too, and never committed
+Crash = Literal["", "told", "stored"]  # the alerts of the batch were sent, or its rows stored too, and never committed
 
 
 class Given(msgspec.Struct):
@@ -39,7 +39,7 @@ class Given(msgspec.Struct):
 
 @dataclass
 class World:
-    """One partition and one worker after another."""
+    """A partition and one worker after another."""
 
     care: SweeperConfig = field(default_factory=lambda: SweeperConfig(mass_share=1.0))
     classes: tuple[DeviceClass, ...] = ()
@@ -57,7 +57,7 @@ class World:
     committed: int = 0
     epoch: int = 0
     in_memory: int = 2
-    unclosed_max: int = 0  # batches that are told, and not stored yet
+    unclosed_max: int = 0  # batches whose alerts are sent, and that are not stored yet
     unclosed: list[tuple[Given, dict[bytes, bytes]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -151,7 +151,7 @@ class World:
             self.work()
 
     def statuses(self, device: str) -> list[str]:
-        """What was told of it, in order."""
+        """The statuses of the device that were sent, in order."""
         user, _, name = device.rpartition("/")
         found = [e for e in self.reported if (e["user_id"], e["device_id"]) == (user or "u", name)]
         return [event["status"] for event in found]

@@ -11,6 +11,7 @@ import typer
 from app.cli.options import Directory, on_a_terminal, quiet
 from app.cli.stack.deployment import Places, places
 from app.local.session import stop_on_signals
+from app.runtime.interrupt import set_within
 from app.top.text import plain
 from app.top.watch import EVERYBODY, Watch
 
@@ -63,19 +64,9 @@ async def _print(where: Places, interval: float, once: bool, as_json: bool) -> N
     async with Watch(*where) as watch:
         due = time.monotonic()
         await watch.look(EVERYBODY)  # rates need two
-        while not await _within(stopped, due + interval):
+        while not await set_within(stopped, max(0.0, due + interval - time.monotonic())):
             due = time.monotonic()
             snapshot = await watch.look(EVERYBODY if once else min(interval, PATIENCE))
             print(shown(snapshot), flush=True)
             if once:
                 break
-
-
-async def _within(stopped: asyncio.Event, until: float) -> bool:
-    """Wait until the time `until`; whether the command was stopped meanwhile."""
-    try:
-        async with asyncio.timeout(max(0.0, until - time.monotonic())):
-            await stopped.wait()
-    except TimeoutError:
-        return False
-    return True

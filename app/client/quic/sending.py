@@ -12,6 +12,7 @@ from app.client.quic.sender import QuicSender
 from app.client.sent_batch import Acked, Item, SentBatch
 from app.errors import IotStreamError, PermanentError, TransientError, WireError
 from app.protobuf.metrics_pb2 import BatchAck, MetricBatch
+from app.runtime.interrupt import set_within
 
 
 class QuicSending:
@@ -65,10 +66,7 @@ class QuicSending:
         """Raises what ended the sending."""
         while self._failure is None and not ready():
             self._changed.clear()
-            try:
-                async with asyncio.timeout(self._patience()):
-                    await self._changed.wait()
-            except TimeoutError:
+            if not await set_within(self._changed, self._patience()):
                 self._failure = TransientError(f"no ack within {self._pace.give_up:g} s")
         if self._failure is not None and not self._acked:
             raise self._failure

@@ -7,6 +7,7 @@ trial ends badly STRIKES times, each time after more messages of others, the mes
 While no message is taken, no message is left out.
 """
 
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from msgspec import Struct
@@ -14,7 +15,6 @@ from msgspec import Struct
 T = TypeVar("T")
 
 STRIKES = 3
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0  # seconds before a suspect is tried again
 
 
 class Suspect(Struct, Generic[T], eq=False):
@@ -31,7 +31,9 @@ class Suspect(Struct, Generic[T], eq=False):
 class Suspects(Generic[T]):
     """The suspects of one receiver; at most one in each lane, as the lane waits for its suspect."""
 
-    def __init__(self) -> None:
+    def __init__(self, pause: Callable[[int], float]) -> None:
+        """`pause`: seconds before a suspect is tried again, given how many of its trials ended badly (0, 1, ...)."""
+        self._pause = pause
         self._lanes: dict[str, Suspect[T]] = {}
         self._proofs = 0  # messages of others that were taken, on this connection and since the last trial
         self._trial: Suspect[T] | None = None
@@ -49,7 +51,7 @@ class Suspects(Generic[T]):
 
     def suspect(self, lane: str, message: T, why: str, now: float) -> None:
         """The sending of `message`, among others, ended badly."""
-        self._lanes[lane] = Suspect(lane, message, why, now + FIRST_PAUSE)
+        self._lanes[lane] = Suspect(lane, message, why, now + self._pause(0))
 
     def took(self) -> None:
         """The receiver took a message of somebody else: the receiver is well, so that waiting is of no use."""
@@ -90,13 +92,13 @@ class Suspects(Generic[T]):
         one, self._trial = self._trial, None
         one.why = why
         one.tries += 1
-        one.due = now + min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(one.tries, 10))
+        one.due = now + self._pause(one.tries)
         if not self.proven(one):
             return None
         one.strikes += 1
         self._proofs = 0
         if one.strikes < STRIKES:
-            one.due = now + FIRST_PAUSE
+            one.due = now + self._pause(0)
             return None
         del self._lanes[one.lane]
         return one

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import grpc
 from google.protobuf.message import Message
@@ -65,8 +65,8 @@ class Taking:
         places: Sequence[int] = range(len(items))
         if rejected:
             places = [index for index in places if index not in rejected]
-        # What is left holds no Rejection, which mypy cannot see.
-        records: list[IngestRecord] = [items[index] for index in places] if rejected else items  # type: ignore[misc,assignment]
+        left = [items[index] for index in places] if rejected else items
+        records = cast("list[IngestRecord]", left)  # no Rejection is among them, which mypy cannot see
         written = self._intake.submit(records, self._dead(account, form, data, arrival, rejected), account.user_id)
         retry_after = max((limited.retry_after for limited in over.values()), default=0.0)
         return TakenBatch(batch_id, places, rejected, written, len(data), retry_after)

@@ -38,9 +38,7 @@ class Acks:
 
         They may still be written after that; a sender that repeats them makes a repeat, and loses nothing.
         """
-        future = self._intake.submit(records, dead, user)
-        if not future.done():
-            self._waiting[future] = self._loop.time()
+        future = self.begin(records, dead, user)
         try:
             return await future
         except TransientError:
@@ -50,7 +48,22 @@ class Acks:
                 raise
             return None
         finally:
-            self._waiting.pop(future, None)
+            self.end(future)
+
+    def begin(
+        self, records: list[IngestRecord], dead: list[IngestRecord], user: str | None = None
+    ) -> asyncio.Future[Refused]:
+        """Submit; `end` is to follow. The future is cancelled where Kafka does not acknowledge it in time, and raises
+        TransientError where the process stops.
+        """
+        future = self._intake.submit(records, dead, user)
+        if not future.done():
+            self._waiting[future] = self._loop.time()
+        return future
+
+    def end(self, future: asyncio.Future[Refused]) -> None:
+        """Nobody waits for it any more."""
+        self._waiting.pop(future, None)
 
     def sweep(self) -> None:
         """End the waiting that took too long; to be called about once a second."""

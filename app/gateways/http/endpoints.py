@@ -1,9 +1,13 @@
 """The endpoints of JSON: one message of a device, one of a sensor, and batches; in, a request; out, its answer."""
 
+from typing import cast
+
 from aiohttp import hdrs, web
 
+from app.gateways.http.connection import HttpConnection
 from app.gateways.http.events import CURL, Decoded, EventDecoders, media_type, unsupported
 from app.gateways.http.problem import NATIVE, Problem
+from app.gateways.http.ready_answer import ReadyAnswer
 from app.gateways.http.writes import Writes
 from app.gateways.telemetry_record import Arrival, node_telemetry, telemetry
 from app.ports import Account
@@ -30,7 +34,10 @@ class Endpoints:
 
         if not _is_json(request):
             return self._writes.refuse(request, NATIVE, _no_json(request))
-        return await self._writes.take(request, decode, NATIVE)
+        answer = await self._writes.take(request, decode, NATIVE)
+        if isinstance(answer, ReadyAnswer):  # it was accepted
+            cast(HttpConnection, request.protocol).heads.learn(request, telemetry, user, device)
+        return answer
 
     async def node_telemetry(self, request: web.BaseRequest, node: str, sensor: str) -> web.StreamResponse:
         """Answer POST /v1/nodes/{node}/sensors/{sensor}/telemetry; the ids are decoded."""
@@ -40,7 +47,10 @@ class Endpoints:
 
         if not _is_json(request):
             return self._writes.refuse(request, NATIVE, _no_json(request))
-        return await self._writes.take(request, decode, NATIVE)
+        answer = await self._writes.take(request, decode, NATIVE)
+        if isinstance(answer, ReadyAnswer):  # it was accepted
+            cast(HttpConnection, request.protocol).heads.learn(request, node_telemetry, node, sensor)
+        return answer
 
 
 def _is_json(request: web.BaseRequest) -> bool:

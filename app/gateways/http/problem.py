@@ -10,11 +10,17 @@ from typing import Protocol
 
 import msgspec
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from msgspec import UNSET, Struct, UnsetType
 
 from app.core.model.records import Reason
 from app.gateways.http.ready_answer import SERVER, AnswerHead, ReadyAnswer
 
+# nginx and Apache take 8 kB a line; the two numbers differ so that an error shows which of them sent it.
+TARGET_BYTES, FIELD_BYTES = 8190, 8192
+FIELDS = 64  # a browser sends 15, a proxy adds 5
+HEAD_LIMITS = {"max_line_size": TARGET_BYTES, "max_field_size": FIELD_BYTES, "max_headers": FIELDS}  # to aiohttp
+HEAD_BYTES = 64 << 10  # of one head that is not there whole: what a connection may make this process keep
 JSON, PROBLEM_JSON = "application/json", "application/problem+json"
 RETRY_SECONDS = 5.0  # where nobody knows how long the cause lasts: Kafka or the accounts are away, or there is no room
 
@@ -69,8 +75,8 @@ class Dialect(Protocol):
 
 
 _encode = msgspec.json.Encoder().encode
-_ACCEPTED = AnswerHead(HTTPStatus.OK, (("Content-Type", JSON),))
-_ONE = _encode(WriteAnswer(1, []))
+ACCEPTED = AnswerHead(HTTPStatus.OK, (("Content-Type", JSON),))
+ONE = _encode(WriteAnswer(1, []))
 
 
 class NativeDialect:
@@ -79,7 +85,7 @@ class NativeDialect:
     def accepted(self, count: int, rejected: Sequence[RejectedItem], retry_after: float | None) -> web.StreamResponse:
         """The answer 200 with both counts."""
         if not rejected:
-            return ReadyAnswer(_ACCEPTED, _ONE if count == 1 else _encode(WriteAnswer(count, [])))
+            return ReadyAnswer(ACCEPTED, ONE if count == 1 else _encode(WriteAnswer(count, [])))
         return response(HTTPStatus.OK, _encode(WriteAnswer(count, list(rejected))), JSON, after(retry_after))
 
     def refused(self, problem: Problem, rejected: Sequence[RejectedItem] = ()) -> web.Response:
@@ -99,6 +105,12 @@ def response(
     return web.Response(
         status=status, body=body, headers=(("Content-Type", content_type), ("Server", SERVER), *headers)
     )
+
+
+def answer_head(problem: Problem) -> AnswerHead:
+    """The head of the answer as problem JSON, where aiohttp does not write it."""
+    headers = (("Content-Type", PROBLEM_JSON), *problem.headers, *after(problem.retry_after))
+    return AnswerHead(problem.status, headers)
 
 
 def after(seconds: float | None) -> tuple[tuple[str, str], ...]:
@@ -146,3 +158,34 @@ def of_items(rejected: Sequence[RejectedItem], retry_after: float | None) -> Pro
     status = _STATUS.get(first.reason, HTTPStatus.BAD_REQUEST)
     more = f" (and {len(rejected) - 1} more)" if len(rejected) > 1 else ""
     return Problem(status, first.reason, first.error + more, retry_after)
+
+
+def of_failure(error: BaseException | None) -> Problem:
+    """The problem of bytes that aiohttp's parser does not take, of a client that is gone, and else of a bug (BUG)."""
+    if isinstance(error, HttpProcessingError):
+        return _malformed(error)
+    return _GONE if isinstance(error, ConnectionError) else BUG
+
+
+def _malformed(error: HttpProcessingError) -> Problem:
+    if isinstance(error, LineTooLong):
+        if error.args[1] == TARGET_BYTES:
+            detail = f"the target of the request is longer than {TARGET_BYTES} bytes"
+            return Problem(HTTPStatus.REQUEST_URI_TOO_LONG, "target_too_long", detail)
+        return HEAD_TOO_LARGE
+    if error.message.startswith("Too many headers"):
+        return HEAD_TOO_LARGE
+    first = error.message.partition("\n")[0].rstrip(":")
+    return Problem(HTTPStatus.BAD_REQUEST, "bad_request", f"the bytes are no request of HTTP/1.1: {first[:100]}")
+
+
+HEAD_TOO_LARGE = Problem(
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    "headers_too_large",
+    f"at most {FIELDS} header fields of {FIELD_BYTES} bytes each, {HEAD_BYTES} in all, are taken",
+)
+SLOW_HEAD = Problem(HTTPStatus.REQUEST_TIMEOUT, "slow_head", "the head of the request took too long")
+_GONE = Problem(HTTPStatus.BAD_REQUEST, "gone", "the client went away")
+BUG = Problem(
+    HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", "the gateway failed at this request; the gateway's log says why"
+)

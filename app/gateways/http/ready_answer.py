@@ -23,6 +23,10 @@ class AnswerHead:
         self._fixed = "\r\n".join([*lines, ""]).encode("latin-1")
         self._second, self._dated = 0, b""
 
+    def last(self) -> "AnswerHead":
+        """That of an answer with which its connection ends."""
+        return AnswerHead(self.status, (*self.headers[:-1], ("Connection", "close")))
+
     def whole(self, body: bytes) -> bytes:
         """The bytes of the answer with this body."""
         if (second := int(time.time())) != self._second:

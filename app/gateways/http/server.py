@@ -10,7 +10,8 @@ from aiohttp import web
 from app.errors import PermanentError
 from app.gateways.gateway_metrics import CONNECTIONS, REFUSED_LOGINS, REJECTED
 from app.gateways.http.acks import Acks
-from app.gateways.http.connection import ConnectionBounds, HttpServer
+from app.gateways.http.connection import ConnectionBounds
+from app.gateways.http.connections import HttpServer
 from app.gateways.http.endpoints import Endpoints
 from app.gateways.http.events import EventDecoders
 from app.gateways.http.identity import Identity, forwarded_peer_of, peer_of
@@ -18,6 +19,7 @@ from app.gateways.http.influx import InfluxWrites
 from app.gateways.http.openapi import document
 from app.gateways.http.pages import Pages
 from app.gateways.http.problem import RETRY_SECONDS, Problem, whole
+from app.gateways.http.repeats.messages import Repeats
 from app.gateways.http.routes import Router
 from app.gateways.http.writes import WriteBounds, Writes
 from app.gateways.intake import Intake
@@ -65,7 +67,8 @@ class HttpGateway:
             settings.gateway_idle_seconds,
             settings.http_body_seconds + settings.http_answer_seconds + READ_SECONDS,
         )
-        self._server = HttpServer(self._router(self._acks).handle, bounds, _refused)
+        router, repeats = self._parts(self._acks)
+        self._server = HttpServer(router.handle, bounds, _refused, repeats.take)
         context = self._tls.context if self._tls else None
         self._listener = Listener(
             self._server.connect,
@@ -108,7 +111,7 @@ class HttpGateway:
         if self._tls is not None and self._listener is not None and (renewed := self._tls.look()) is not None:
             self._listener.use(renewed)
 
-    def _router(self, acks: Acks) -> Router:
+    def _parts(self, acks: Acks) -> tuple[Router, Repeats]:
         settings = self._settings
         peer = forwarded_peer_of if settings.gateway_behind_proxy else peer_of
         bounds = WriteBounds(
@@ -121,13 +124,14 @@ class HttpGateway:
         )
         identity = Identity(self._accounts, peer, settings.http_answer_seconds)
         bodies = Room(settings.gateway_buffer_bytes // 2)
-        writes = Writes(self._intake, identity, acks, bodies, bounds, AccountSeats(most_of_account(settings)))
+        seats = AccountSeats(most_of_account(settings))
+        writes = Writes(self._intake, identity, acks, bodies, bounds, seats)
         endpoints = Endpoints(writes, EventDecoders(bounds.items))
         influx = InfluxWrites(writes, InfluxNames(settings.gateway_influx_user_tag, settings.gateway_influx_device_tag))
         # A proxy may name no address, or hand on what its client claims: then nobody is known to be of this machine.
         pages = Pages(self._intake, self.ready, _nobody if settings.gateway_behind_proxy else peer_of)
         pages.document = document(settings.telemetry_schema)
-        return Router(
+        router = Router(
             {
                 "/live": pages.live,
                 "/ready": pages.ready,
@@ -146,6 +150,7 @@ class HttpGateway:
             endpoints.telemetry,
             endpoints.node_telemetry,
         )
+        return router, Repeats(self._intake, acks, bodies, bounds, seats)
 
 
 def _nobody(_: web.BaseRequest) -> str:

@@ -119,7 +119,7 @@ class Writes:
         if records or dead:
             refused = await self._acks.of(records, dead, account.user_id)  # 7
             if refused is None:
-                return self.refuse(request, dialect, _NO_ACK)
+                return self.refuse(request, dialect, NO_ACK)
             rejected += [RejectedItem(places[at], *why) for at, why in refused]
         return self._answer(dialect, len(decoded.items) - len(rejected), rejected, retry_after)  # 8
 
@@ -191,7 +191,7 @@ _TOO_MANY = Problem(
     "the account has as many requests under way as an account may have: wait for answers",
     BUSY_SECONDS,
 )
-_NO_ACK = Problem(
+NO_ACK = Problem(
     HTTPStatus.SERVICE_UNAVAILABLE,
     "no_ack",
     "Kafka did not acknowledge the request in time: send it again, repeats are stored once",

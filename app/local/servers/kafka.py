@@ -20,6 +20,8 @@ JVM = ["-Xmx512m", "-Xms128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-
 
 # message.max.bytes 2 MiB: a dead letter carries a payload of up to 1.09 MB in base64.
 # broker.session.timeout.ms 4 s, not 9: after a kill the broker waits that long for its own old session to end.
+# metadata.max.idle.interval.ms 0: to itself alone a controller need not show that it lives; two records a second, each
+# brought to the disk, were half of what an idle broker took (1.4 % of a core; 0.7 % without).
 PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
@@ -44,6 +46,7 @@ share.coordinator.state.topic.num.partitions=1
 group.initial.rebalance.delay.ms=0
 broker.heartbeat.interval.ms=1000
 broker.session.timeout.ms=4000
+metadata.max.idle.interval.ms=0
 log.cleaner.dedupe.buffer.size=33554432
 """
 

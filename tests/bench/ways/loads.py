@@ -62,9 +62,16 @@ class Request(asyncio.Protocol):
             self.done.set_result(None)
 
 
-async def _http(door: Door, seconds: float, connections: int, path: str, kind: str, bodies: Sequence[bytes]) -> int:
+async def _http(
+    door: Door, seconds: float, connections: int, path: str, kind: str, bodies: Sequence[bytes], changing: bool = False
+) -> int:
+    """`changing`: no two requests have the same head."""
     head = f"POST {path} HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {door.token}\r\nContent-Type: {kind}\r\n"
-    requests = itertools.cycle([f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body for body in bodies])
+    given = [f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body for body in bodies]
+    requests: Iterator[bytes] = itertools.cycle(given)
+    if changing:
+        last = b"\r\nContent-Length"
+        requests = (one.replace(last, b"\r\nX-Id: %d%b" % (n, last), 1) for n, one in enumerate(requests))
     until, loop = time.monotonic() + seconds, asyncio.get_running_loop()
     made = [
         (await loop.create_connection(lambda: Request(requests, until), LOOPBACK, door.http_port))[1]
@@ -74,12 +81,17 @@ async def _http(door: Door, seconds: float, connections: int, path: str, kind: s
     return sum(one.answered for one in made)
 
 
-async def http_single(door: Door, seconds: float) -> int:
+async def http_single(door: Door, seconds: float, changing: bool = False) -> int:
     """One event a request, 64 connections."""
     path = f"/v1/users/{door.user}/devices/d07/telemetry"
     bodies = [line.replace(b'"d%02d"' % (number % 100), b'"d07"') for number, line in
               enumerate(events.lines(door.user, 1000, 0))]  # fmt: skip
-    return await _http(door, seconds, 64, path, "application/json", bodies)
+    return await _http(door, seconds, 64, path, "application/json", bodies, changing)
+
+
+async def http_changing(door: Door, seconds: float) -> int:
+    """One event a request, 64 connections, and a number of its own in each head."""
+    return await http_single(door, seconds, changing=True)
 
 
 async def http_lines(door: Door, seconds: float) -> int:

@@ -123,11 +123,11 @@ def test_whatever_fails_nothing_is_lost(client: Client, gateway: ScriptedGateway
     assert sum(one.accepted for one in answers) == 100
     assert sorted(set(numbers(gateway.taken))) == list(range(100))
     assert calls.failures
-    if not any(isinstance(step, Refuse) for step in script):  # what a gateway puts off others overtake
+    if not any(isinstance(step, Refuse) for step in script):  # later batches overtake a batch that is put off
         assert first_times(gateway.taken) == list(range(100)), "nothing overtakes what has no ack"
 
 
-def test_refused_items_are_told_by_their_place(client: Client, gateway: ScriptedGateway) -> None:
+def test_refused_items_are_named_by_their_place(client: Client, gateway: ScriptedGateway) -> None:
     gateway.steps.extend([None, Refuse((2, 7)), None, Refuse((0,))])
     answers = client(gateway.target).stream(events(35))
     refused = [item for one in answers for item in one.refused]

@@ -38,7 +38,7 @@ def options(rig: GatewayRig) -> list[str | Path]:
     return ["--quic", f"{host}:{port}", "--certificate", certificate, "--key", key, *trust]
 
 
-async def test_a_file_of_metrics_is_pushed_and_what_is_refused_is_told(tmp_path: Path) -> None:
+async def test_a_file_of_metrics_is_pushed_and_what_is_refused_is_reported(tmp_path: Path) -> None:
     async with gateway_rig(tmp_path) as rig:
         source, refused = lines(tmp_path / "metrics.ndjson", 100), tmp_path / "refused.ndjson"
         words = ["push", source, "--user", "n1", "--batch", "7", "--refused", refused, "--json", *options(rig)]
@@ -53,7 +53,7 @@ async def test_a_file_of_metrics_is_pushed_and_what_is_refused_is_told(tmp_path:
         assert {json.loads(record.value)["unit"] for record in rig.writer.written} == {"C"}
 
 
-async def test_who_is_not_let_in_is_told_why_and_ends(tmp_path: Path) -> None:
+async def test_who_is_not_let_in_learns_why_and_ends(tmp_path: Path) -> None:
     async with gateway_rig(tmp_path) as rig:
         rig.pair = rig.authority.issue("nobody")
         done = await iot_stream({}, "push", lines(tmp_path / "metrics.ndjson", 3), "--user", "n1", *options(rig))
@@ -107,7 +107,7 @@ async def test_what_is_put_off_is_sent_again_before_anything_new(tmp_path: Path)
 
 
 async def test_whole_batches_that_are_put_off_come_again_in_their_order(tmp_path: Path) -> None:
-    """Ten at once, of which a tenth of a second lets one in: each of the others ends its stream, and waits."""
+    """Ten batches at once, of which a tenth of a second lets one in: each other batch ends its stream, and waits."""
     limits = IngressLimits(device_messages=20.0, burst=0.05)
     async with gateway_rig(tmp_path, limits) as rig, QuicSender(rig.address, rig.client()) as sender:
         answers = [await sender.send(batch(0, "s1", first=number)) for number in range(1, 11)]

@@ -27,12 +27,12 @@ def test_the_private_parts_are_there() -> None:
 
 
 def test_the_consumer_still_stumbles_over_its_own_cancelled_fetches() -> None:
-    """When this fails, aiokafka has mended it, and half of `_cut` may go."""
+    """When this fails, aiokafka has corrected this, and half of `_cut` may go."""
     assert "x.cancel()\n            await x" in inspect.getsource(Fetcher.close)
 
 
 class Consumer:
-    """As much of one as closing touches; its tasks are as stuck as those of one whose Kafka is frozen."""
+    """As much of a consumer as closing touches; its tasks are as stuck as those of a consumer whose Kafka is frozen."""
 
     def __init__(self, failure: BaseException | None = None) -> None:
         self._failure = failure

@@ -265,7 +265,7 @@ async def test_a_record_has_one_dead_letter_of_the_worker_and_one_of_each_sink(s
     assert stages == ["sink:a"] * 3 + ["sink:b"] * 3 + ["decode"] * 3
 
 
-async def test_gives_up_when_told(subject: Subject) -> None:
+async def test_gives_up_when_interrupted(subject: Subject) -> None:
     batch = Given(0, 3)
     subject.kafka = Unreachable()
     send = asyncio.create_task(subject.process().send(batch, rejected(batch)))
@@ -276,7 +276,7 @@ async def test_gives_up_when_told(subject: Subject) -> None:
         await asyncio.wait_for(send, 5)
 
 
-async def test_reading_back_gives_up_when_told() -> None:
+async def test_reading_back_gives_up_when_interrupted() -> None:
     interrupt = asyncio.Event()
     read = asyncio.create_task(DeadLetterTail(Access("127.0.0.1:1"), "t", interrupt).read("in", 0, [0], 0))
     await asyncio.sleep(0.3)

@@ -148,7 +148,7 @@ async def test_what_the_client_has_taken_waits_for_the_lease(
             await asyncio.wait({sending})
             began = time.monotonic()
             await producer.stop()
-            assert time.monotonic() - began < 0.9, "it waited for what was held"
+            assert time.monotonic() - began < 0.9, "the stop waited for what was held"
     finally:
         await producer.stop()
     assert await values(kafka.bootstrap, unique) == expected(10 if how == "renewed" else 0)
@@ -185,12 +185,12 @@ async def test_messages_of_any_size_go_in_order(kafka: KafkaServer, unique: str,
 
 
 async def test_only_what_was_refused_is_sent_again(kafka: KafkaServer, unique: str, make: Make) -> None:
-    """Partition 1 takes no message of that size until the topic is mended; what partition 0 has taken stays one."""
+    """Partition 1 takes no message of that size until the topic is corrected; what partition 0 took stays alone."""
     await make_topic(kafka.bootstrap, unique, max_message_bytes="20000")
     large = [OutgoingMessage(b"k", b"0", partition=1), OutgoingMessage(b"k", os.urandom(100_000), partition=1)]
     sending = asyncio.create_task(make(kafka.bootstrap).send(unique, [*numbered(0, 50), *large]))
     async with asyncio.timeout(30):
-        while not await values(kafka.bootstrap, unique):  # noqa: ASYNC110 - the broker tells nobody
+        while not await values(kafka.bootstrap, unique):  # noqa: ASYNC110 - the broker notifies nobody
             await asyncio.sleep(0.1)
         await asyncio.sleep(1.5)  # and some more tries
     assert not sending.done()
@@ -210,7 +210,7 @@ async def test_nothing_of_a_partition_is_written_past_a_batch_that_failed(
     messages = [OutgoingMessage(b"k", os.urandom(size), partition=0) for size in sizes]
     sending = asyncio.create_task(make(kafka.bootstrap).send(unique, messages))
     async with asyncio.timeout(30):
-        while not await values(kafka.bootstrap, unique):  # noqa: ASYNC110 - the broker tells nobody
+        while not await values(kafka.bootstrap, unique):  # noqa: ASYNC110 - the broker notifies nobody
             await asyncio.sleep(0.1)
         await asyncio.sleep(1.5)  # and some more tries
     assert not sending.done()
@@ -255,7 +255,7 @@ async def test_a_topic_that_is_made_later_is_waited_for(kafka: KafkaServer, uniq
     assert await asyncio.wait_for(count, 15) == 2
 
 
-async def test_gives_up_when_told_though_the_topic_is_missing(
+async def test_interrupted_though_the_topic_is_missing(
     kafka: KafkaServer, unique: str, make: Make, interrupt: asyncio.Event
 ) -> None:
     send = asyncio.create_task(make(kafka.bootstrap).send(unique, numbered(0, 1)))
@@ -265,7 +265,7 @@ async def test_gives_up_when_told_though_the_topic_is_missing(
         await asyncio.wait_for(send, 5)
 
 
-async def test_gives_up_when_told_though_nobody_listens(make: Make, interrupt: asyncio.Event, unique: str) -> None:
+async def test_interrupted_though_nobody_listens(make: Make, interrupt: asyncio.Event, unique: str) -> None:
     producer = make("127.0.0.1:1")
     send = asyncio.create_task(producer.send(unique, numbered(0, 1)))
     await asyncio.sleep(0.5)

@@ -22,7 +22,7 @@ from tests.fakes import FakeStore
 START = datetime(2026, 5, 4, 3, 2, 1, 5, tzinfo=UTC)
 EDITED = datetime(2025, 5, 4, tzinfo=UTC)  # of rules that came over MQTT: whole milliseconds
 LOG = (0, 1, True)  # their place: partition and offset, and that they were sent on just then
-SMALL, LARGE = 5, 1200  # one either side of copy_min_rows
+SMALL, LARGE = 5, 1200  # a count on either side of copy_min_rows
 
 
 def row(sequence: int = 0, **changes: Any) -> Row:
@@ -336,7 +336,7 @@ async def test_the_newest_averages_stay(subject: Subject) -> None:
         return Effect(Statement.UPSERT_AVERAGE, args)
 
     batch = [average(1, 2, 20), average(1, 9, 21, window=900), average(0, 1, 1, device="d2")]
-    for _ in range(2):  # it comes again
+    for _ in range(2):  # the batch comes again
         assert await subject.store.write([row(1)], [alert(31), *batch]) in (WriteResult(1), WriteResult(0, 1))
         assert await subject.averages() == [batch[0].args, batch[1].args, batch[2].args]
     # Older; as new, for a late reading counted; as new, before it did: a batch that comes again, or came too late.
@@ -345,7 +345,7 @@ async def test_the_newest_averages_stay(subject: Subject) -> None:
 
 
 async def test_an_older_config_that_comes_again_changes_nothing(subject: Subject) -> None:
-    """Its place in the log says whether it is older; when it came in does, where its place says nothing."""
+    """A configuration's place in the log says whether it is older; where the place says nothing, its arrival does."""
 
     def config(rules: str, seconds: int, *log: Any) -> Effect:
         return Effect(Statement.UPSERT_CONFIG, ("u1", rules, None, EDITED + timedelta(seconds=seconds), *log))
@@ -397,7 +397,7 @@ async def test_what_was_retained_is_taken_where_there_is_nothing(subject: Subjec
 
 
 async def test_two_ways_are_two_devices(subject: Subject) -> None:
-    """Also where rows were written before there were two: those that a worker names become the other one's."""
+    """Also where rows were written before there were two: rows that a worker names become the other device's."""
 
     def average(way: str) -> Effect:
         return Effect(Statement.UPSERT_AVERAGE, ("u1", "d1", "t", 60, START, 1, 2.0, 2.0, 2.0, way))

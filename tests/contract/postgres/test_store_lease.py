@@ -65,7 +65,7 @@ async def test_what_waited_for_a_lane_asks_again_before_it_begins(subject: Subje
     second = asyncio.create_task(subject.store.write([row(2)]))
     subject.now += SESSION + 1  # stalled: somebody else may have the partitions
     await lock.rollback()
-    assert await first == WriteResult(1)  # it had begun
+    assert await first == WriteResult(1)  # the write had begun
     await subject.waits()
     assert await subject.rows() == [1]
     assert not second.done()
@@ -75,7 +75,7 @@ async def test_what_waited_for_a_lane_asks_again_before_it_begins(subject: Subje
     await other.close()
 
 
-async def test_told_to_give_up_while_it_is_not_sure(subject: Subject) -> None:
+async def test_interrupted_while_it_is_not_sure(subject: Subject) -> None:
     write = asyncio.create_task(subject.store.write([row(1)]))
     await subject.waits()
     subject.interrupt.set()

@@ -1,4 +1,4 @@
-"""A worker as a process: `faust -A tests.contract.stream.faust_program worker`, told what to do by environment.
+"""A worker as a process: `faust -A tests.contract.stream.faust_program worker`, with its orders in the environment.
 
 TEST_STORE: quick, slow (a second for each write) or never (a write that does not end). Stored offsets go to TEST_FILE.
 TEST_LOSE=1: batches vanish on their way to the pipeline.

@@ -67,7 +67,7 @@ async def ack(batch: FaustBatch) -> None:
 class Worker:
     """`async with Worker(...)`: joins the group `iot-<name>` and hands every batch to `handle`, which acks by default.
 
-    Several of one group may run beside each other; `number` tells them apart.
+    Several workers of a group may run beside each other; `number` distinguishes them.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ async def remake_topic(broker: str, name: str, partitions: int = 2, **config: st
     try:
         await admin.delete_topics([name])
         async with asyncio.timeout(20):
-            while name in await admin.list_topics():  # noqa: ASYNC110 - the broker tells nobody
+            while name in await admin.list_topics():  # noqa: ASYNC110 - the broker notifies nobody
                 await asyncio.sleep(0.05)
     finally:
         await admin.close()

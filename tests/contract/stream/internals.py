@@ -6,7 +6,7 @@ from typing import Any
 
 
 def source(subject: Any) -> str:
-    """Its code without comments, docstring and layout."""
+    """The code of `subject` without comments, docstring and layout."""
     text = inspect.getsource(subject)
     text = re.sub(r'"""(?:.|\n)*?"""', "", text, count=1)
     return " ".join(re.sub(r"#.*", "", text).split())

@@ -132,7 +132,7 @@ def test_the_names_under_which_decoded_records_are_kept() -> None:
     assert "self._records = collections.OrderedDict()" in source(aiokafka_fetcher.Fetcher.__init__)
 
 
-def test_a_fetch_waits_as_long_as_the_client_was_told_before_its_start() -> None:
+def test_a_fetch_waits_as_long_as_the_client_was_set_to_before_its_start() -> None:
     assert "fetch_max_wait_ms=self._fetch_max_wait_ms" in source(aiokafka.AIOKafkaConsumer.start)
     assert "fetch_max_wait_ms=1500" in source(driver.AIOKafkaConsumerThread._create_worker_consumer)
 
@@ -213,7 +213,7 @@ def test_what_a_producer_writes_goes_through_one_method_and_its_failure_fails_th
 
 
 def test_a_heartbeat_that_is_late_is_sent_at_once() -> None:
-    """It sleeps by the loop's clock, which went on while the process was stopped; a failed one is soon repeated."""
+    """A heartbeat sleeps by the loop's clock, which goes on while the process is stopped; after a failure, briefly."""
     in_order(GroupCoordinator._heartbeat_routine, "retry_backoff = self._retry_backoff_ms / 1000")
     in_order(GroupCoordinator._heartbeat_routine, "await asyncio.sleep(sleep_time)", "await self._do_heartbeat()")
     in_order(GroupCoordinator._heartbeat_routine, "else:", "sleep_time = retry_backoff")

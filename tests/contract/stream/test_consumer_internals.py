@@ -1,6 +1,6 @@
 """What the consumer of this project leans on inside Faust; a failure after an upgrade says which part to look at.
 
-Three kinds of checks, here and in test_recovery_internals.py and test_aiokafka_internals.py: names and signatures we
+Three kinds of checks, in this file, test_recovery_internals.py and test_aiokafka_internals.py: names and signatures we
 override or call; the order in which Faust calls us, by running its own code on recorders; and, where running it is not
 possible without a broker, the words of its source.
 """
@@ -85,7 +85,7 @@ OWN: dict[Any, set[str]] = {
     BatchConsumer: {"_assemble", "Reader", "Seeks"}  # our parts
     | {"active", "fetch", "singles"}  # what the reader asks for
     | {"commit_now", "drain", "client", "ends"},
-    ConsumerThread: {"_watch_group", "_or_crash", "client", "connected", "_earliest_offsets"},
+    ConsumerThread: {"_watch_group", "_or_crash", "_connect", "client", "connected", "_earliest_offsets"},
     StateStore: {"read", "write", "place", "take", "held"},
     StateRecovery: {"_until_rebalanced", "rounds", "recover_states", "activate", "let_flow"},
 }
@@ -233,7 +233,7 @@ def test_what_comes_before_the_offset_read_last_is_dropped_by_its_last_offset() 
 
 
 async def test_fausts_own_look_for_stuck_partitions_finds_one_without_a_position(consumer: Any) -> None:
-    """It crashes on a partition that has none; ours says nothing."""
+    """Faust's method crashes on a partition without a position; ours says nothing."""
     in_order(driver.AIOKafkaConsumerThread.verify_event_path, "committed_offset = tp_state.position")
     in_order(faust_consumer.Consumer.verify_all_partitions_active, "self.verify_event_path(now, tp)")
     in_order(driver.Consumer.verify_event_path, "self._thread.verify_event_path(now, tp)")
@@ -295,7 +295,7 @@ def test_topics_decode_with_the_function_we_compile() -> None:
 def test_a_failing_agent_crashes_the_worker() -> None:
     app = build_app(Settings(app="none"), RoundsApp)
     assert app.conf.agent_supervisor.__name__ == "CrashingSupervisor"
-    # It leaves service.supervisor unset; a crash then goes up to the app.
+    # That supervisor leaves service.supervisor unset; a crash then goes up to the app.
     assert source(app.conf.agent_supervisor._contribute_to_service).endswith("pass")
     in_order(Service.crash, "if self.supervisor:", "self.supervisor.wakeup()", "else:", "child._crash(reason)")
     assert app.conf.processing_guarantee.name == "AT_LEAST_ONCE"

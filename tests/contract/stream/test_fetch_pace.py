@@ -74,7 +74,7 @@ async def test_a_question_that_is_taken_back_brings_nothing() -> None:
 
 
 def test_aiokafka_asks_by_that_method() -> None:
-    """One request a broker at a time, each by way of the instance's own attribute."""
+    """aiokafka sends one request to a broker at a time, each by way of the instance's own attribute."""
     ask, routine = Fetcher._proc_fetch_request, inspect.getsource(Fetcher._fetch_requests_routine)
     assert list(inspect.signature(ask).parameters) == ["self", "assignment", "node_id", "request"]
     assert "self._proc_fetch_request(assignment, node_id, request)" in routine

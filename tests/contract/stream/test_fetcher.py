@@ -1,4 +1,4 @@
-"""Whole runs of records out of what aiokafka has fetched, and that nothing of a fetch is kept afterwards."""
+"""Whole runs of records out of what aiokafka has fetched, and that nothing of a fetch stays in memory afterwards."""
 
 import gc
 import weakref

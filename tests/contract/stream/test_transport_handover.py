@@ -152,7 +152,7 @@ async def test_rebalances_at_any_moment_of_one_another_end_nobody_and_leave_noth
 async def test_a_poll_under_way_ends_with_the_rebalance_that_begins(
     kafka: KafkaServer, unique: str, tmp_path: Path
 ) -> None:
-    """It would wait for the next assignment, and then for records of the partitions it was asked for."""
+    """The poll would wait for the next assignment, and then for records of the partitions that it was asked for."""
     await fw.make_topic(kafka.bootstrap, unique)
     async with Worker(kafka.bootstrap, unique, unique, tmp_path) as worker:
         await until(lambda: worker.partitions == {0, 1}, 30)

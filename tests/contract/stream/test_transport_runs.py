@@ -39,7 +39,7 @@ class Unconnected:
         self.rejoins = 0
         self.consumer.offsets.rejoin = self._rejoin
         self.consumer.offsets.seek_to = self._seek_to
-        self.lost: set[TP] = set()  # by the client, while a rebalance goes on that nobody has heard of yet
+        self.lost: set[TP] = set()  # by the client, while a rebalance goes on that no other part knows of yet
 
     async def _seek_to(self, offsets: Mapping[TP, int], rebalances: int) -> Collection[TP]:
         assert rebalances == self.consumer.app.rebalancing_count
@@ -115,7 +115,7 @@ async def test_what_is_dropped_as_not_placed_is_read_again_once_it_is(make: Make
 
 
 async def test_a_rebalance_in_the_middle_of_a_run_leaves_nothing_in_flight_that_nobody_has(make: Make) -> None:
-    """The agent's queue was full; the books are those of another epoch when the next batch is asked for."""
+    """The agent's queue was full; the books are of another epoch when the next batch is asked for."""
     subject = make(max_rows=5)
     subject.place(ZERO, 0)
     batches = subject.consumer.reader.batches(ZERO, records(0, 10))
@@ -141,7 +141,7 @@ async def test_a_flow_that_stops_in_the_middle_of_a_run_gives_back_the_rest(make
 
 
 async def test_a_run_that_nobody_takes_to_its_end_is_read_again(make: Make) -> None:
-    """Whatever ends it: here the generator is closed."""
+    """Whatever ends the reading: in this test the generator is closed."""
     subject = make(max_rows=5)
     subject.place(ZERO, 0)
     batches = subject.consumer.reader.batches(ZERO, records(0, 10))
@@ -164,7 +164,7 @@ async def test_what_a_rebalance_takes_away_stays_owed(make: Make) -> None:
 
 
 async def test_a_poll_that_fails_owes_what_it_was_asked_for(make: Make) -> None:
-    """It may have taken records before it was cancelled."""
+    """The poll may have taken records before it was cancelled."""
     subject = make()
     subject.place(ZERO, 3)
     consumer = subject.consumer
@@ -227,7 +227,7 @@ async def test_what_holds_no_records_is_passed_over_after_two_looks(make: Make) 
     assert subject.seeks == [(ZERO, 5)] * 2
     await consumer.seek_back.put_back()
     assert consumer._filter_committable_offsets([ZERO]) == {ZERO: 7}
-    assert consumer.flight.start == {ZERO: 7}  # whoever asks how far all is read, as the tide gauge does
+    assert consumer.flight.start == {ZERO: 7}  # whoever asks how far all is read, as app.stream.log_progress does
     assert len(subject.seeks) == 2
 
 

@@ -28,7 +28,7 @@ MANY = {b"u/d%d" % n: b"state %d" % n for n in range(500)}
 
 
 class Subject:
-    """One fleet `name`; `process` is one life of its only worker."""
+    """A fleet `name`; `process` is one life of its only worker."""
 
     def __init__(self, kafka: KafkaServer, name: str, directory: Path) -> None:
         self.kafka, self.name, self.directory = kafka, name, directory
@@ -134,7 +134,7 @@ async def read(subject: Subject, partition: int) -> list[tuple[bytes | None, byt
 
 
 async def test_an_older_state_of_a_stalled_worker_replaces_none_and_is_written_over(subject: Subject) -> None:
-    """It writes behind the owner's state: the offset waits there, recovery keeps the newer one and repeats it."""
+    """The stalled worker writes behind the owner's state, where the offset waits; recovery repeats the newer state."""
     await subject.make_topics()
     older, newer, newest = (encode(DeviceState(offset)) for offset in (5, 9, 12))
     stalled = Producer(Access(subject.kafka.bootstrap), "stalled", asyncio.Event())
@@ -192,7 +192,7 @@ async def test_a_corrupt_database_is_rebuilt_from_the_changelog(subject: Subject
 
 
 async def test_a_changelog_made_anew_gets_the_states_there_are(subject: Subject) -> None:
-    """They may be the only copy. What another worker has written meanwhile counts where it has seen more."""
+    """The states may be the only copy. What another worker wrote meanwhile counts where that worker has seen more."""
     await subject.make_topics()
     async with subject.process() as states:
         await states.put({0: MANY, 1: {b"v/d1": b"other"}})
@@ -213,7 +213,7 @@ async def test_a_changelog_made_anew_gets_the_states_there_are(subject: Subject)
     assert (len(written), dict(written)) == (502, known)
 
 
-async def test_a_changelog_that_has_grown_past_the_old_one_is_told_by_its_id(subject: Subject) -> None:
+async def test_a_changelog_that_has_grown_past_the_old_one_is_distinguished_by_its_id(subject: Subject) -> None:
     subject.ids = TopicIds(Access(subject.kafka.bootstrap))
     await subject.make_topics()
     async with subject.process() as states:
@@ -237,7 +237,7 @@ async def test_a_changelog_made_anew_under_a_running_worker_gets_all_it_has(subj
         await states.put({0: {b"u/d1": b"newer"}})
         assert states.begun_anew == {0}
         await states.move(0, "new", lambda: False)
-        assert states.begun_anew == {0}, "it is somebody else's partition now"
+        assert states.begun_anew == {0}, "the partition is another worker's now"
         for partition in (0, 1):
             await states.move(partition, "new")
         assert states.begun_anew == set()
@@ -262,7 +262,7 @@ async def test_records_of_others_in_the_changelog_are_left_out(subject: Subject)
         assert states.persisted_offset(0) == 3
 
 
-async def test_told_to_give_up_nothing_is_kept(subject: Subject) -> None:
+async def test_interrupted_nothing_is_kept(subject: Subject) -> None:
     await subject.make_topics()
     async with subject.process() as states:
         states.changelog = f"{subject.name}-missing"

@@ -50,7 +50,7 @@ def test_a_metric_without_a_time_gets_one_once() -> None:
     (batch,) = batches([plain, timed], Pace())
     first, second = batch.items
     assert abs(first.time_us / 1e6 - time.time()) < 10
-    assert (second.time_us, plain.time_us) == (5, 0), "and those of the caller are left alone"
+    assert (second.time_us, plain.time_us) == (5, 0), "and the caller's items are left alone"
     before = batch.request.SerializeToString()
     assert batch.settle(ack(1, 1, (0, LATER))) is None
     assert batch.items[0].time_us == first.time_us

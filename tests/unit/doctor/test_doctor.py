@@ -47,7 +47,7 @@ def test_books_that_balance() -> None:
         ("received", -1, "1 too many"),
     ],
 )
-def test_a_record_lost_or_doubled_in_one_partition_is_told(outcome: str, by: int, word: str) -> None:
+def test_a_record_lost_or_doubled_in_one_partition_is_found(outcome: str, by: int, word: str) -> None:
     found = only(workers.books(page({0: GOOD, 7: GOOD | {outcome: GOOD[outcome] + by}})))
     assert found.level is Level.BROKEN
     assert "partition 7 do not balance" in found.what
@@ -65,7 +65,7 @@ def test_counts_only_grow() -> None:
     assert (found.level, found.what) == (Level.OK, "http://w: 15 records more after 5 s, and the books balance")
 
 
-def test_counts_that_go_back_are_told_even_when_they_balance() -> None:
+def test_counts_that_go_back_are_found_even_when_they_balance() -> None:
     less = GOOD | {"received": 9, "stored": 5}
     found = only(workers.grown(page({0: GOOD}), page({0: less}), 5))
     assert found.level is Level.BROKEN
@@ -77,7 +77,7 @@ def test_a_worker_that_was_started_anew_begins_with_nothing() -> None:
     assert only(workers.grown(page({0: GOOD}), page({}, start=2.0), 5)).level is Level.WARNING
 
 
-def test_books_that_break_between_two_looks_are_told() -> None:
+def test_books_that_break_between_two_looks_are_found() -> None:
     broken = GOOD | {"received": 11}
     assert only(workers.grown(page({0: GOOD}), page({0: broken}), 5)).level is Level.BROKEN
 
@@ -131,7 +131,7 @@ def serving(metrics: bytes) -> Iterator[str]:
             thread.join()
 
 
-async def test_everything_a_worker_complains_of_is_told() -> None:
+async def test_everything_a_worker_complains_of_is_reported() -> None:
     with serving(TEXT) as url:
         found = await workers.look(Settings(), [url])
         assert read(url).ledger() == {3: {"received": 7, "stored": 6}}

@@ -46,12 +46,12 @@ def test_what_is_held_up_is_named() -> None:
     ]
 
 
-def test_much_that_is_refused_is_told_with_its_reasons() -> None:
+def test_much_that_is_refused_is_reported_with_its_reasons() -> None:
     found = gateways.findings(page(900.0, rejected={"bad_json": 90.0, "not_allowed": 10.0, "too_large": 0.0}))
     assert warned(found) == ["http://g: 100 of 1,000 records and requests were refused: bad_json 90, not_allowed 10"]
 
 
-def test_whoever_guesses_is_told_and_a_database_that_is_away() -> None:
+def test_whoever_guesses_is_reported_and_a_database_that_is_away() -> None:
     found = gateways.findings(page(refused_logins={"slowed_down": 7.0, "unavailable": 2.0}))
     assert warned(found) == [
         "http://g: 7 logins were put off, as too many had failed before them",

@@ -105,7 +105,7 @@ def _word(line: str, at: int, ends: str, escaped: str) -> tuple[str, int]:
     word = ""
     while at < len(line) and line[at] not in ends:
         if line[at] == "\\" and at + 1 < len(line):
-            # The pair is taken together; the backslash is kept where it escapes nothing.
+            # The pair is taken together; the backslash stays where it escapes nothing.
             word += line[at + 1] if line[at + 1] in escaped else line[at : at + 2]
             at += 2
         else:

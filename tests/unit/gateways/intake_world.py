@@ -74,7 +74,7 @@ class IntakeWorld:
 
 
 def record(user: str, device: str, payload: bytes = b"{}", arrival: Arrival = ARRIVAL) -> IngestRecord:
-    """One of a device."""
+    """A record of a device."""
     made = sealed(Account(user), "users", user, device, payload, arrival)
     assert isinstance(made, IngestRecord)
     return made

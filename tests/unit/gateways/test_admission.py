@@ -1,4 +1,4 @@
-"""What may come in through the bridge, who is told to be over a limit, and how many users a metric can name."""
+"""What may come in through the bridge, who is reported over a limit, and how many users a metric can name."""
 
 import pytest
 from prometheus_client import CollectorRegistry, Gauge

@@ -1,4 +1,4 @@
-"""Dead letters of items that a gateway refuses: which are kept, and what they hold."""
+"""Dead letters of items that a gateway refuses: which items become one, and what a letter holds."""
 
 import json
 from base64 import b64decode

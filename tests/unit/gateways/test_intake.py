@@ -59,7 +59,7 @@ async def test_a_key_keeps_its_order_over_all_submissions() -> None:
         assert all(numbers == sorted(numbers) for numbers in by_key.values())
 
 
-async def test_what_kafka_refuses_is_told_to_its_own_sender_by_index() -> None:
+async def test_what_kafka_refuses_is_answered_to_its_own_sender_by_index() -> None:
     async with IntakeWorld() as world:
         world.writer.refused = {b"huge"}
         first = world.intake.submit([record("alice", "d", b"1"), record("alice", "d", b"huge"), record("alice", "d")])
@@ -104,7 +104,7 @@ async def test_it_is_full_by_bytes_and_readers_go_on_one_after_another() -> None
         await asyncio.sleep(0)
         went_on = sum(reader.done() for reader in readers)
         assert 1 <= went_on <= 8 * (size + RECORD_OVERHEAD) // READ_BYTES, "no more than there is room for"
-        await asyncio.wait_for(asyncio.gather(*readers), 5)  # though those that went on had nothing to bring in
+        await asyncio.wait_for(asyncio.gather(*readers), 5)  # though the readers that went on had nothing to bring in
         assert not world.intake.full
 
 

@@ -20,7 +20,7 @@ FULL = b"there is no room\n"
 
 
 class Echo(asyncio.Protocol):
-    """Says its peer's address, and what it hears."""
+    """Sends its peer's address, and what it receives."""
 
     def __init__(self, seat: Seat) -> None:
         self._place = seat
@@ -69,7 +69,7 @@ async def opened(
 
 
 @pytest.mark.parametrize("most", [(2, 10), (10, 2)])
-async def test_one_more_than_there_may_be_is_told_and_closed_until_one_leaves(most: tuple[int, int]) -> None:
+async def test_one_more_than_there_may_be_is_refused_and_closed_until_one_leaves(most: tuple[int, int]) -> None:
     async with opened(most) as here:
         first, second = await here.connect(), await here.connect()
         assert await first[0].readline() == await second[0].readline() == b"127.0.0.1\n"
@@ -98,7 +98,7 @@ async def test_whoever_finds_no_room_hears_it_though_he_speaks_first() -> None:
             assert await asyncio.get_running_loop().sock_recv(client, 100) == FULL
 
 
-async def test_who_is_told_that_there_is_no_room_costs_no_more_than_a_bound() -> None:
+async def test_who_is_refused_for_lack_of_room_costs_no_more_than_a_bound() -> None:
     async with opened((0, 0)) as here:
         clients = [await here.connect() for _ in range(LINGERING + 5)]
         await until(lambda: len(here.refused) == LINGERING + 5)
@@ -150,7 +150,7 @@ async def test_the_handshake_that_has_taken_the_longest_makes_room(
         await here.open_are(0)
 
 
-async def test_no_certificate_and_no_tls_are_told_apart(contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+async def test_no_certificate_and_no_tls_are_distinguished(contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
     server, client = contexts
     async with opened((2, 2), server) as here:
         reader, writer = await here.connect(client)  # with TLS 1.3 the client is through before it is refused

@@ -1,4 +1,4 @@
-"""Items in protobuf as records: the worker reads in each what the sender set, or the sender is told why not."""
+"""Items in protobuf as records: the worker reads in each what the sender set, or the sender learns why not."""
 
 import json
 import math
@@ -226,7 +226,7 @@ def test_an_extra_json_that_many_have_is_that_of_each_alone(extra: bytes) -> Non
     metrics_: list[Item] = [
         metric(extra_json=extra),
         metric(extra_json=extra, value=2.5, sequence_id=4),
-        Metric(node_id="alice", sensor_id="s1", extra_json=extra),  # it says nothing else
+        Metric(node_id="alice", sensor_id="s1", extra_json=extra),  # this metric says nothing else
         metric(extra_json=b'{"other":1}'),
         metric(extra_json=extra, value=0, sensor_id="s2"),
     ]

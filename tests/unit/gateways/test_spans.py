@@ -1,4 +1,4 @@
-"""The span `bridge`: whose it is, what the record carries afterwards, and how many there are for those who ask."""
+"""The span `bridge`: whose it is, what the record carries afterwards, and how many there are for senders that ask."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -100,7 +100,7 @@ def test_one_account_that_samples_everything_is_held_to_half_the_budget() -> Non
     assert sum(context is not None and not context.sampled for context in contexts) == 501 - len(spans)
 
 
-def test_what_kafka_refuses_is_told_of_sampled_or_not() -> None:
+def test_what_kafka_refuses_has_a_span_sampled_or_not() -> None:
     subject = Subject()
     sampled, plain, well = record(traceparent=SAMPLED), record(), record(traceparent=SAMPLED)
     spans = subject.spans.begin([sampled, plain, well])
@@ -111,7 +111,7 @@ def test_what_kafka_refuses_is_told_of_sampled_or_not() -> None:
     assert attributes(found[0])["error.type"] == "payload_too_large"
 
 
-def test_what_is_over_a_limit_is_told_of_so_many_a_second() -> None:
+def test_what_is_over_a_limit_has_so_many_spans_a_second() -> None:
     subject, before = Subject(), ALWAYS_LIMITED._value.get()
     messages = [record(traceparent=NOT_SAMPLED) for _ in range(50)]
     for message in messages:

@@ -164,7 +164,7 @@ def test_a_trace_is_the_request_s_or_the_payload_s() -> None:
 
 @pytest.mark.fuzz
 def test_the_worker_refuses_whatever_a_gateway_refuses_and_little_else() -> None:
-    """On broken payloads: nothing good is kept out, and nothing is let in that is no JSON of this device."""
+    """On broken payloads: no good payload is refused, and nothing is let in that is no JSON of this device."""
     outcomes: Counter[str] = Counter()
     for payload in payloads(INPUTS, seed=20261130):
         found = telemetry(U1, "u1", "d1", payload, ARRIVAL)
@@ -182,7 +182,7 @@ def test_the_worker_refuses_whatever_a_gateway_refuses_and_little_else() -> None
 
 @pytest.mark.fuzz
 def test_an_item_of_any_bytes_is_a_record_or_refused() -> None:
-    """Ids are those of the payload: the worker, by the record's topic, agrees."""
+    """Ids are the payload's: the worker, by the record's topic, agrees."""
     taken = 0
     for payload in payloads(INPUTS, seed=7):
         found = item(U1, payload, ARRIVAL)

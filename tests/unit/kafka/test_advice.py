@@ -1,4 +1,4 @@
-"""Errors of Kafka that waiting does not mend come with what an operator must do; all others with nothing."""
+"""Errors of Kafka that waiting does not cure come with what an operator must do; all other errors with nothing."""
 
 import pytest
 from aiokafka import errors

@@ -17,7 +17,7 @@ async def test_a_coordinator_that_comes_is_waited_for() -> None:
     assert await coordinated(lambda: ask()) == 7
 
 
-async def test_other_errors_are_told_at_once() -> None:
+async def test_other_errors_are_raised_at_once() -> None:
     async def ask() -> int:
         raise GroupAuthorizationFailedError("not allowed")
 

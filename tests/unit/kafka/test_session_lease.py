@@ -80,7 +80,7 @@ async def test_whoever_waits_goes_on_when_another_thread_renews_it(lease: Sessio
     assert not lease._waiting
 
 
-async def test_being_told_to_give_up_ends_the_waiting(clock: Clock) -> None:
+async def test_being_interrupted_ends_the_waiting(clock: Clock) -> None:
     interrupt = asyncio.Event()
     lease = SessionLease(SESSION, interrupt, clock)
     waiting = await waits(lease)

@@ -1,4 +1,4 @@
-"""The span `notify`: of events whose context is sampled, within a budget, and of those that are left out."""
+"""The span `notify`: of events whose context is sampled, within a budget, and of events that are left out."""
 
 from datetime import UTC, datetime
 

@@ -169,7 +169,7 @@ def test_good_batches_end_a_row_of_dead_letters() -> None:
     limit = DeadLetterLimit(10, 1.0, 100)
     batch = Given(0, 8)
     assert limit.check(batch.records, [rejected(n, Reason.BAD_JSON) for n in range(8)]) is None
-    assert limit.row == 1  # one device
+    assert limit.row == 1  # all records are of one device
     work = BatchOutput()
     work.rows.append((NOW, "u2", "d1"))
     BatchLedger(limit).batch_done(Given(0, 1), work, WriteResult(1), SECONDS)

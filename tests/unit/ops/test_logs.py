@@ -1,4 +1,4 @@
-"""A library that repeats itself is heard once an interval; a program's own lines, and crashes, always."""
+"""A library that repeats itself is logged once an interval; a program's own lines, and crashes, always."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""Batches wait for those before them, partition by partition and epoch by epoch."""
+"""Batches wait for the batches before them, partition by partition and epoch by epoch."""
 
 import asyncio
 

@@ -51,6 +51,8 @@ def test_an_outage_needs_nobody() -> None:
     reported = ReportedEvents()
     advice = Advice(reported)
     advice.failed("writes", ConnectionRefusedError("refused"))
-    assert advice.now["writes"] == "ConnectionRefusedError: refused: wait, it goes on by itself"
+    assert advice.now["writes"] == (
+        "ConnectionRefusedError: refused: wait: the worker goes on by itself once the database answers"
+    )
     advice.settled("writes")
     assert (advice.now, reported.events) == ({}, [])

@@ -95,7 +95,7 @@ def test_a_port_of_nothing_is_not_taken_for_a_service(monkeypatch: pytest.Monkey
     assert len(said(monkeypatch, IOT_WORKER_PORT="9000", IOT_KAFKA_BROKER="tcp://kafka:9092")) == 2
 
 
-def test_a_variable_of_other_programs_is_told_once(
+def test_a_variable_of_other_programs_is_named_once(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path(".env").write_text("MQTT_PORT=1884\nDATABASE_URL=postgresql://u:hunter2@h/d\n")

@@ -210,7 +210,7 @@ def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_secrets_are_the_secrets() -> None:
-    """A new setting with a telling name must not be plain text."""
+    """A new setting whose name speaks of a secret must not be plain text."""
     telling = [name for name in Settings.model_fields if "password" in name or "secret" in name or name.endswith("url")]
     plain = [name for name in telling if "SecretStr" not in str(Settings.model_fields[name].annotation)]
     assert [name for name in plain if not name.endswith("_file")] == []

@@ -1,4 +1,4 @@
-"""One poll, on a client that has nothing fetched: when it asks Kafka, and with what."""
+"""A poll, on a client that has nothing fetched: when the poll asks Kafka, and with what."""
 
 from types import SimpleNamespace
 from typing import Any

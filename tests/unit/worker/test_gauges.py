@@ -1,4 +1,4 @@
-"""The lag a worker tells is that of the partitions it has; the space left that of its volume."""
+"""The lag that a worker exports is that of the partitions it has; the space left that of its volume."""
 
 import math
 import shutil
@@ -17,7 +17,7 @@ def reported() -> dict[str, float]:
     return {sample.labels["partition"]: sample.value for sample in family.samples}
 
 
-def test_a_partition_that_went_is_no_longer_told() -> None:
+def test_a_partition_that_went_is_no_longer_exported() -> None:
     gauges.set_lag({TP("t", 0): 7, TP("t", 1): 12})
     assert reported() == {"0": 7, "1": 12}
     gauges.set_lag({TP("t", 1): 3})

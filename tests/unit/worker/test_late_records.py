@@ -69,7 +69,7 @@ def test_a_partition_that_went_is_another_workers_to_report() -> None:
     watch.sees(20.0)
     assert len(watch.sees(20.0)) == 1
     assert watch.sees(0.0, ONE) == []
-    assert watch.sees(0.0, ZERO) == [], "it came back, and nothing was said of it since"
+    assert watch.sees(0.0, ZERO) == [], "the partition came back, and nothing was said of it since"
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,7 @@ def test_a_timestamp_that_is_none_is_not_believed(log: Log, written: float) -> N
 
 
 def test_a_gateway_that_had_to_wait_makes_nothing_late(log: Log) -> None:
-    """It writes what it took in an hour ago, when Kafka is back."""
+    """The gateway writes what it took in an hour ago, when Kafka is back."""
     log.looks()
     log.passes(2)
     log.gets(50, written=log.wall - 3600)

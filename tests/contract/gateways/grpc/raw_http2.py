@@ -13,7 +13,7 @@ FRAME_MAX = 16384
 
 
 class Frame(NamedTuple):
-    """One that came."""
+    """A frame that came in."""
 
     kind: int
     flags: int
@@ -33,7 +33,7 @@ def header(name: str, value: str) -> bytes:
 
 def _text(text: str) -> bytes:
     data = text.encode()
-    assert len(data) < 127, "one byte of length"
+    assert len(data) < 127, "the length takes one byte"
     return bytes([len(data)]) + data
 
 

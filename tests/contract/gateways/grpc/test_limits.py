@@ -1,4 +1,4 @@
-"""What one caller can do to the others: many calls, connections, pings, half messages, bytes that are no HTTP/2."""
+"""What one caller can do to other callers: many calls, connections, pings, half messages, bytes that are no HTTP/2."""
 
 import asyncio
 import random
@@ -73,7 +73,7 @@ async def test_more_connections_than_there_may_be_are_refused_and_the_others_go_
             aio.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.use_local_subchannel_pool", 1)]) for _ in range(5)
         ]
         request = push(1, [1]).SerializeToString()
-        # A call that is kept keeps its connection.
+        # A call that is held open holds its connection open.
         calls = (unary(channel, PUSH)(request, metadata=TOKEN, timeout=5) for channel in channels)
         found = await asyncio.gather(*calls, return_exceptions=True)
         assert [type(one) for one in found].count(bytes) == 3
@@ -88,7 +88,7 @@ async def test_more_connections_than_there_may_be_are_refused_and_the_others_go_
 
 async def test_a_connections_calls_wait_their_turn(path: Path) -> None:
     async with world(path, grpc_streams=10) as it, connected(path) as stub:
-        await stub.PushMetrics(push(0, []), metadata=TOKEN)  # its settings have come: gRPC would send more before
+        await stub.PushMetrics(push(0, []), metadata=TOKEN)  # the settings have come: gRPC would send more before
         it.writer.go.clear()
         calls = [stub.PushMetrics(push(number, [number]), metadata=TOKEN) for number in range(200)]
         await until(lambda: it.intake.queue_depth == 10)
@@ -137,7 +137,7 @@ async def test_a_message_that_does_not_come_is_not_awaited_for_ever(path: Path) 
         assert it.written == []
 
 
-async def test_who_pings_too_often_is_told_to_go(path: Path) -> None:
+async def test_who_pings_too_often_gets_a_goaway(path: Path) -> None:
     pings = [
         ("grpc.keepalive_time_ms", 100),
         ("grpc.keepalive_permit_without_calls", 1),

@@ -1,4 +1,4 @@
-"""The project's own client at the gateway: it waits where it is told to, and goes on at the next gateway."""
+"""The project's own client at the gateway: it waits when asked to, and goes on at the next gateway."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -125,7 +125,7 @@ async def test_who_is_known_is_let_in(path: Path, metadata: tuple[tuple[str, str
         ((("authorization", "Bearer good"), ("authorization", "Bearer other")), "twice"),
     ],
 )
-async def test_who_is_not_is_told_what_would_be_right_and_nothing_is_read(
+async def test_who_is_not_learns_what_would_be_right_and_nothing_is_read(
     path: Path, metadata: tuple[tuple[str, str], ...], words: str
 ) -> None:
     async with world(path) as it, connected(path) as stub:
@@ -170,7 +170,7 @@ async def test_over_tcp_nobody_is_asked_for_the_account_of_nobody(path: Path) ->
         (Refusal.UNAVAILABLE, grpc.StatusCode.UNAVAILABLE),
     ],
 )
-async def test_who_is_to_wait_is_told_how_long_in_every_form(
+async def test_who_is_to_wait_learns_how_long_in_every_form(
     path: Path, refusal: Refusal, code: grpc.StatusCode
 ) -> None:
     async with world(path) as it, connected(path) as stub:
@@ -228,7 +228,7 @@ async def test_bytes_that_are_no_request_are_an_invalid_argument(path: Path, dat
         assert it.written == []
 
 
-async def test_too_many_items_and_too_large_a_message_are_told_apart(path: Path) -> None:
+async def test_too_many_items_and_too_large_a_message_are_distinguished(path: Path) -> None:
     async with (
         world(path, gateway_batch_max_items=10, gateway_body_max_bytes=10_000) as it,
         connected(path) as stub,
@@ -275,7 +275,7 @@ async def test_a_call_that_is_given_up_takes_nothing_back_and_harms_nobody(path:
         await until(lambda: len(it.written) == 2)
 
 
-async def test_when_there_is_no_room_a_call_waits_and_is_then_told_when_to_try_again(path: Path) -> None:
+async def test_when_there_is_no_room_a_call_waits_and_then_learns_when_to_try_again(path: Path) -> None:
     async with world(path, gateway_buffer_bytes=20_000, grpc_answer_seconds=2.0) as it, connected(path) as stub:
         it.writer.go.clear()
         held = stub.PushMetrics(push(1, range(100)), metadata=TOKEN)

@@ -43,7 +43,7 @@ def another(path: Path) -> "subprocess.Popen[bytes]":
     made = subprocess.Popen([sys.executable, "-c", ANOTHER_PROCESS, str(path)], stdout=subprocess.PIPE)
     assert made.stdout
     while b"listens" not in (line := made.stdout.readline()):
-        assert line, "it has ended"
+        assert line, "the gateway has ended"
     return made
 
 

@@ -215,7 +215,7 @@ async def test_credentials_are_looked_at_again(path: Path) -> None:
         assert len(it.written) == 4
 
 
-async def test_who_is_not_known_is_told_before_anything_is_read(path: Path) -> None:
+async def test_who_is_not_known_is_refused_before_anything_is_read(path: Path) -> None:
     async with world(path) as it, connected(path) as stub:
         call = stub.StreamMetrics()
         assert (await ending(call)).code() is grpc.StatusCode.UNAUTHENTICATED

@@ -103,7 +103,7 @@ async def test_a_connection_without_a_good_certificate_is_not_made(
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     assert it.accounts.asked == []
     await called(made, port, made.client("alice"))
-    assert len(it.written) == 1, "it goes on for others"
+    assert len(it.written) == 1, "the gateway goes on for other callers"
 
 
 async def test_who_speaks_no_tls_is_not_heard(it: World, port: int) -> None:

@@ -22,7 +22,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def it(path: Path) -> AsyncIterator[World]:
-    """A gateway that serves others afterwards."""
+    """A gateway that serves other callers afterwards."""
     async with world(path, grpc_account_calls=8, gateway_idle_seconds=1.0) as found:
         yield found
         async with connected(path) as stub:
@@ -118,7 +118,7 @@ async def test_calls_that_are_opened_and_reset_at_once(it: World, path: Path) ->
                 stream = made.call(PUSH)
                 made._socket.sendall(frame(RST_STREAM, 0, stream, b"\0\0\0\x08"))
         except OSError:
-            pass  # told to go
+            pass  # the gateway has closed the connection
         finally:
             made.close()
 

@@ -93,7 +93,7 @@ class KnownAccounts:
 
 
 class World:
-    """One gateway, and what is behind it."""
+    """A gateway, and what is behind the gateway."""
 
     def __init__(self, gateway: GrpcGateway, intake: Intake, writer: HeldWriter, accounts: KnownAccounts) -> None:
         self.gateway, self.intake, self.writer, self.accounts = gateway, intake, writer, accounts

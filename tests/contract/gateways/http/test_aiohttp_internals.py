@@ -11,7 +11,9 @@ from aiohttp import web
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.web_protocol import RequestHandler
 
-from app.gateways.http.connection import FIELD_BYTES, TARGET_BYTES, ConnectionBounds, HttpServer
+from app.gateways.http.connection import ConnectionBounds
+from app.gateways.http.connections import HttpServer
+from app.gateways.http.problem import FIELD_BYTES, TARGET_BYTES
 from app.gateways.http.ready_answer import ReadyAnswer
 from app.gateways.listener import Listener
 from app.runtime.listen import listen
@@ -20,7 +22,9 @@ REQUEST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n"
 
 
 def test_the_names_are_there() -> None:
-    assert {"_waiter", "_messages", "_current_request", "_request_in_progress"} <= set(RequestHandler.__slots__)
+    names = {"_waiter", "_messages", "_current_request", "_request_in_progress", "_close", "_force_close"}
+    assert names | {"_next_keepalive_close_time"} <= set(RequestHandler.__slots__)
+    assert "_process_keepalive" in vars(RequestHandler)
     assert "_loop" in BaseProtocol.__slots__
     wanted = {"keepalive_timeout", "max_line_size", "max_field_size", "max_headers", "lingering_time", "access_log"}
     assert wanted | {"auto_decompress"} <= set(inspect.signature(RequestHandler.__init__).parameters)
@@ -39,7 +43,7 @@ def test_an_answer_is_asked_for_no_more_than_it_has() -> None:
 
 
 class Steps:
-    """A server that tells what its one connection looks like from within."""
+    """A server that shows what its only connection looks like from within."""
 
     def __init__(self) -> None:
         self.refused: list[str] = []
@@ -109,6 +113,6 @@ async def test_garbage_in_a_body_is_a_message_without_headers_behind_it(steps: S
     await asyncio.sleep(0.05)
     assert steps.connection.broken
     steps.go.set()
-    assert (await reader.read()).count(b"HTTP/1.1 ") == 1, "one answer, the handler's, and then the end"
+    assert (await reader.read()).count(b"HTTP/1.1 ") == 1, "the handler's answer alone, and then the end"
     assert isinstance(steps.bodies[0], web.RequestPayloadError)
     writer.close()

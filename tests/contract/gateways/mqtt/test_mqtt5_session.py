@@ -28,7 +28,7 @@ Script = Callable[["Broker"], Awaitable[None]]
 
 
 class Broker:
-    """One side of a connection, packet by packet."""
+    """The broker's side of a connection, packet by packet."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
@@ -142,7 +142,7 @@ async def test_pubacks_go_out_in_the_order_given_and_a_damaged_message_is_one_of
     ]
 
 
-async def test_what_the_broker_kept_is_told_before_any_message() -> None:
+async def test_whether_the_broker_kept_the_session_is_known_before_any_message() -> None:
     reported: list[object] = []
 
     async def script(broker: Broker) -> None:

@@ -184,7 +184,7 @@ def test_who_is_refused_gets_no_further_with_what_comes_behind(tmp_path: Path, s
 
 
 def messages(made: Pipes) -> list[bytes]:
-    """Those of the client's last flight: its certificate, the proof of its key, Finished."""
+    """The messages of the client's last flight: its certificate, the proof of its key, Finished."""
     flight = bytes(made.client._crypto_streams[tls.Epoch.HANDSHAKE].sender._buffer)
     found = []
     while flight:
@@ -240,7 +240,7 @@ def receiver_of(made: Pipes) -> None:
 
 
 def context_of(made: Pipes, epoch: tls.Epoch = tls.Epoch.ONE_RTT) -> QuicReceiveContext:
-    """What a frame's handler is told of its packet."""
+    """What a frame's handler is given of its packet."""
     return QuicReceiveContext(
         epoch=epoch,
         host_cid=made.gateway.host_cid,

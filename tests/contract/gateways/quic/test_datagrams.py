@@ -1,4 +1,4 @@
-"""Datagrams at a QUIC gateway's port that nobody's client would send: none is kept, none raises, others go on."""
+"""Datagrams at a QUIC gateway's port that nobody's client would send: none stays, none raises, other peers go on."""
 
 import asyncio
 import random
@@ -19,7 +19,7 @@ STRANGER = ("192.0.2.7", 4242)
 
 
 def endpoint_of(rig: GatewayRig, answers: list[bytes]) -> Endpoint:
-    """The gateway's, whose answers are kept instead of sent."""
+    """The gateway's endpoint, whose answers are gathered in `answers` instead of sent."""
     made = rig.gateway._endpoint
     assert made
     made.send = lambda data, address: answers.append(data)  # type: ignore[method-assign]
@@ -55,7 +55,7 @@ async def test_a_token_of_another_address_is_refused(tmp_path: Path) -> None:
             endpoint.datagram_received(data, ("198.51.100.9", 4242))
         assert rig.gateway.open == 0
         assert len(answers) == 1
-        assert b"not of this gateway" not in answers[0], "it is encrypted, as all else"
+        assert b"not of this gateway" not in answers[0], "the reason is encrypted, as all else"
         for data in second:
             endpoint.datagram_received(data, STRANGER)
         assert rig.gateway.open == 1

@@ -1,4 +1,4 @@
-"""What a QUIC gateway answers to frames, good and bad: the item alone, or the stream alone, and others go on."""
+"""What a QUIC gateway answers to frames, good and bad: the item alone, or the stream alone, and other streams go on."""
 
 from pathlib import Path
 

@@ -78,7 +78,7 @@ async def _sends(rig: GatewayRig, count: int) -> None:
 
 
 async def test_an_account_with_many_frames_on_hand_takes_a_few_in_each_turn_of_the_loop(tmp_path: Path) -> None:
-    """They are empty, so that nothing but this bounds them: 4,000 on four connections."""
+    """The frames are empty, so that nothing but this bounds them: 4,000 on four connections."""
     empty, turn, taken = framed(batch(1).SerializeToString()), 0, Counter[int]()
     async with gateway_rig(tmp_path) as rig:
         batches = rig.gateway._site.batches
@@ -124,7 +124,7 @@ async def test_a_frame_that_waits_for_kafka_is_not_its_senders_fault(tmp_path: P
         stream = sender.session.open_stream()
         rig.writer.goes_on.clear()
         sender.write(stream, FRAME * 3 + FRAME[:100])
-        await asyncio.sleep(2.2)  # they are looked at every second
+        await asyncio.sleep(2.2)  # connections are looked at every second
         assert sender.answers == []
         rig.writer.goes_on.set()
         sender.write(stream, FRAME[100:])
@@ -151,7 +151,7 @@ async def test_large_frames_have_their_memory_in_turns_and_all_get_through(tmp_p
         async with asyncio.TaskGroup() as group:
             for _ in range(8):
                 group.create_task(one())
-        assert most < (2 << 20) + 8 * (64 << 10), "two whole ones, and of each what is granted to anybody"
+        assert most < (2 << 20) + 8 * (64 << 10), "two whole frames, and of each what is granted to anybody"
         assert reserve._free == 2 << 20
 
 
@@ -283,14 +283,14 @@ async def test_a_sender_keeps_what_is_not_answered_over_a_restart_of_the_gateway
 
 
 async def test_a_gateway_that_is_gone_without_a_word_is_known_by_its_successor(tmp_path: Path) -> None:
-    """As after kill -9: the sender hears of it with its next packet, and need not wait until it takes it for dead."""
+    """As after kill -9: the sender learns of this with its next packet, and need not wait for its idle timeout."""
     async with (
         gateway_rig(tmp_path, quic_port=(port := free_port())) as rig,
         QuicSender(rig.address, rig.client()) as sender,
     ):
         await (await sender.send(batch(0, "s1")))
         for peer in list(rig.gateway._peers):
-            peer.link.abandon()  # it says no good-bye
+            peer.link.abandon()  # the peer says no good-bye
         await rig.gateway.stop(0.1)
         server = Pair(*(rig.settings.quic_certificate_file, rig.settings.quic_key_file))  # type: ignore[arg-type]
         async with gateway_rig(

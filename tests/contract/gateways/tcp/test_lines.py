@@ -146,7 +146,7 @@ async def test_a_last_line_without_its_end_is_none() -> None:
         assert len(tcp.writer.records) == 1
 
 
-async def test_what_kafka_refuses_for_ever_is_told_by_its_line() -> None:
+async def test_what_kafka_refuses_for_ever_is_reported_by_its_line() -> None:
     async with served() as tcp:
         tcp.writer.refuses = b"too-large"
         client = await tcp.logged_in()
@@ -195,7 +195,7 @@ async def test_influx_lines() -> None:
             b"# a comment\n",
             b"cpu,host=h1 usage=NaN\n",
             b"cpu usage=1\n",
-            b'cpu,host=h2 text="a\n',  # a text ends on its line here
+            b'cpu,host=h2 text="a\n',  # over TCP a text ends with its line
             b"cpu,host=h2,user_id=bob usage=1\n",
             b"cpu,host=h2 usage=2\n",
         )

@@ -1,4 +1,4 @@
-"""Nobody sends a line for an account that he is not, and everybody hears why he may not."""
+"""Nobody sends a line for an account that he is not, and whoever tries is answered why he may not."""
 
 import asyncio
 import json
@@ -102,7 +102,7 @@ async def test_nothing_is_read_while_the_accounts_are_asked() -> None:
         client.send(LOGIN, *lines)
         await tcp.accounts.asked_for.wait()
         await asyncio.sleep(0.05)
-        assert client.writer.transport.get_write_buffer_size() > 0  # it waits at the sender
+        assert client.writer.transport.get_write_buffer_size() > 0  # the line waits at the sender
         assert await client.silent()
         tcp.accounts.may_answer.set()
         assert await client.said() == {"ok": True}
@@ -146,7 +146,7 @@ async def test_no_login_comes_in_time() -> None:
             assert (await client.rest())[0]["reason"] == "slow_login"
 
 
-async def test_a_probe_that_says_nothing_is_told_nothing() -> None:
+async def test_a_probe_that_says_nothing_is_sent_nothing() -> None:
     async with served() as tcp:
         client = await tcp.connect()
         client.writer.write_eof()
@@ -191,7 +191,7 @@ async def test_an_account_that_is_locked_out_is_out() -> None:
         asked = len(tcp.accounts.seen)
         await until(lambda: len(tcp.accounts.seen) > asked)
         client.send(event(2, "d2"))
-        assert (await client.said())["reason"] == "not_allowed"  # it is bound to one device now
+        assert (await client.said())["reason"] == "not_allowed"  # the account is bound to one device now
         assert await client.said() == {"acked": 2}
         tcp.accounts.answer = Refusal.BAD_CREDENTIALS
         assert (await client.rest())[0]["reason"] == "bad_credentials"

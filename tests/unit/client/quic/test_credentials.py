@@ -1,4 +1,4 @@
-"""Files of a sender: those that fit make a configuration, and each that does not is named before anything is sent."""
+"""Files of a sender: files that fit make a configuration, and a file that does not is named before anything is sent."""
 
 from pathlib import Path
 

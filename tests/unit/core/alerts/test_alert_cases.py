@@ -1,7 +1,7 @@
 """Golden timelines: what each field of a rule and each command makes of a device's readings (timelines.json).
 
-A line is [second, what, told...]: what is a temperature, an object of fields, a command or SILENCE; told, words of the
-event. `maintenance` has spans of seconds.
+A line is [second, what, sent...]: `what` is a temperature, an object of fields, a command or SILENCE; `sent`, words of
+the event. `maintenance` has spans of seconds.
 """
 
 import json

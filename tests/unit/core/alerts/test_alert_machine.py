@@ -1,6 +1,6 @@
 """Any order of readings, duplicates, commands, edits, crashes, rebalances and replays, against the slow model.
 
-Each episode is told to begin once and to end once, whoever works on it, and the tables say what was told.
+The begin and the end of each episode are sent once, whoever works on it, and the tables say what was sent.
 """
 
 import itertools
@@ -177,7 +177,7 @@ class Alerts(RuleBasedStateMachine):
         if not again:
             in_memory = 1 + self.epoch % 2  # of two devices
             load = lambda partition, key: self.states.get((partition, key))  # noqa: E731
-            # The model knows no clocks that are set back (0): test_clock_back.py is about those.
+            # The model knows no clocks that are set back (0): test_clock_back.py is about such clocks.
             self.processor = Processor(DecodeLimits(), DEFAULT, self.book, load, in_memory=in_memory, set_back_after=0)
 
     @rule(back=st.integers(1, 30))

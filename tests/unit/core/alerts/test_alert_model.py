@@ -57,7 +57,7 @@ logs = st.lists(st.one_of(readings, readings, readings, readings, commands, edit
 
 
 def edited(rule: dict[str, Any], number: int, *, meaning: bool) -> dict[str, Any]:
-    """Another meaning that no reading tells from the old one, or the same meaning in other words."""
+    """The rule with another meaning that no reading shows, or with the same meaning in other words."""
     if not meaning:
         return {**rule, "message": f"m{number}", "devices": ["d", "e"]}
     parts: dict[str, Any] = {word: [{**part, "threshold": part["threshold"] + number / 1000} for part in rule[word]]
@@ -162,7 +162,7 @@ def test_alerts_are_those_of_the_model(
 
 
 def _agrees(device: Device, model: Model) -> None:
-    """active_alerts has the alert that was told and is not over, and nothing else."""
+    """active_alerts has the alert that was sent and is not over, and nothing else."""
     if model.alert is None:
         assert device.rows == {}
         return
@@ -173,7 +173,7 @@ def _agrees(device: Device, model: Model) -> None:
 
 
 def _each_once(reported: list[AlertEvent]) -> None:
-    """One id an episode; FIRING first, RESOLVED last, each thing told once."""
+    """One id an episode; FIRING first, RESOLVED last, each event sent once."""
     keys = [(event.alert_id, event.status, event.repeat or 0) for event in reported]
     assert len(set(keys)) == len(keys)
     episodes: dict[str, list[AlertEvent]] = {}

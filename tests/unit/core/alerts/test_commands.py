@@ -146,7 +146,7 @@ def test_an_alert_whose_rule_changed_leaves_the_table() -> None:
 
 
 def test_a_reading_from_the_future_does_not_silence_its_device() -> None:
-    """Seen before this was mended: no alert for as long as the one reading was ahead."""
+    """Seen before this was fixed: no alert for as long as the one reading was ahead."""
     subject = Subject(rule("temperature", ">", 80, for_seconds=3))
     came = int(START.timestamp() * 1000)
 

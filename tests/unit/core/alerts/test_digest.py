@@ -28,7 +28,7 @@ def test_a_digest_counts_and_names_the_first() -> None:
     assert body["alerts"][0]["event_time"] == "2026-11-21T00:00:00Z"
 
 
-def test_a_digest_that_is_told_again_has_the_same_id() -> None:
+def test_a_digest_that_is_sent_again_has_the_same_id() -> None:
     first, grown, other = ([held(0)], [held(0), held(1)], [held(1)])
     ids = [msgspec.json.decode(digest("u", events))["digest_id"] for events in (first, grown, other)]
     assert ids[0] == ids[1] != ids[2]

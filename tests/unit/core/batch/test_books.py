@@ -1,4 +1,4 @@
-"""The books of a batch: what must balance, and every bug planted here is told."""
+"""The books of a batch: what must balance, and every bug planted in this file is found."""
 
 from collections.abc import Callable
 from typing import Any
@@ -98,7 +98,7 @@ BUGS: list[Callable[[BatchOutput], None]] = [
 
 
 @pytest.mark.parametrize("bug", BUGS)
-def test_a_bug_before_the_store_is_told(bug: Callable[[BatchOutput], None]) -> None:
+def test_a_bug_before_the_store_is_found(bug: Callable[[BatchOutput], None]) -> None:
     work, _ = good()
     bug(work)
     answer = WriteResult(len(work.rows))  # the store is not to blame
@@ -117,7 +117,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
-def test_a_wrong_answer_of_the_store_is_told(answer: dict[str, Any]) -> None:
+def test_a_wrong_answer_of_the_store_is_found(answer: dict[str, Any]) -> None:
     work, written = good()
     fields: dict[str, Any] = {
         "rows": written.rows,

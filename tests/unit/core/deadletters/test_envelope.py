@@ -58,7 +58,7 @@ def test_an_earlier_reason_is_replaced_and_replays_are_counted() -> None:
 
 
 def test_a_replay_knows_when_the_original_came_in() -> None:
-    """It gets another timestamp, and the limits on time are those of the first time."""
+    """A replay gets another timestamp, and the limits on time are those of the first delivery."""
     hour = 3_600_000
     for headers, timestamp, came in [
         ([("ingest_ms", b"%d" % (NOW_MS - hour))], NOW_MS, NOW_MS - hour),

@@ -176,7 +176,7 @@ def test_no_limits() -> None:
 
 
 def test_what_the_database_refuses_counts_too_in_small_batches() -> None:
-    """They were good until it said no: that must not end their own row."""
+    """The records were good until the database refused them: that must not end their own row of dead letters."""
     limit = DeadLetterLimit(100, 1.0, 10**6)
     found = []
     for first in range(0, 200, 10):

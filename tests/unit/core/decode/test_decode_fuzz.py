@@ -4,7 +4,7 @@ from app.core.model.records import Reason
 from tests.unit.fuzz import run
 
 COUNT = 8_000
-# Reasons of the payload itself; the others are of the record around it.
+# Reasons of the payload itself; all other reasons are of the record around it.
 OF_PAYLOADS = set(Reason) - {
     *(Reason.PAYLOAD_TOO_LARGE, Reason.KEY_TOO_LONG, Reason.UNKNOWN_TOPIC, Reason.UNSUPPORTED_KIND),
     *(Reason.INVALID_RULES, Reason.INVALID_COMMAND, Reason.REFUSED_BY_DATABASE, Reason.RATE_LIMITED, Reason.BAD_ID),

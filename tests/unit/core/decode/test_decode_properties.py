@@ -103,7 +103,7 @@ def test_any_object_is_a_reading_or_a_reason(value: dict[str, Any]) -> None:
     for headers in ([], [("mqtt_topic", b"users/u1/devices/d1/telemetry")], [("mqtt_topic", b"iot/u1/d1/telemetry")]):
         found = read(Message(dumps(value, ascii_only=True).encode(), headers))
         if isinstance(found, Rejected):
-            # It is JSON and there is no NUL in it, so only a field can be wrong, or a number too large.
+            # The payload is JSON and has no NUL in it, so only a field can be wrong, or a number too large.
             assert found.reason in (
                 *(Reason.MISSING_FIELD, Reason.WRONG_TYPE, Reason.OUT_OF_RANGE, Reason.BAD_TIME),
                 *(Reason.TIME_IN_FUTURE, Reason.TIME_TOO_OLD, Reason.IDENTITY_MISMATCH),
@@ -147,7 +147,7 @@ def test_the_threshold_is_in_neither_range_anyone_uses() -> None:
 
 
 def test_payloads_made_to_be_slow_are_not() -> None:
-    """A quadratic step would take hours on these; the timeout of the test would tell."""
+    """A quadratic step would take hours on these; the timeout of the test would show that."""
     decoder = Decoder(DecodeLimits(payload_max_bytes=2 << 20), DEFAULT)
     head = b'{"time":%d,"sequence_id":1,"x":' % NOW_MS
     million = 1 << 20

@@ -15,7 +15,7 @@ from app.core.model.records import Reading, Rejected
 from tests import DEFAULT
 from tests.unit.records import GOOD, NOW, Message, read
 
-# Names of fields: known ones, ones to be learned, and ones that are never learned; values of the right type and not.
+# Names of fields: known, to be learned, and never learned; values of the right type and not.
 KNOWN = ("time", "timestamp", "user_id", "device_id", "sequence_id", "temperature", "battery")
 OTHERS = ("humidity", "pressure", "a b", "other_0", "x.y-z", 'q"', "\\", "ü", "", "\u007f", "it", "extra")
 NAMES = st.sampled_from(KNOWN + OTHERS)

@@ -101,7 +101,7 @@ def test_any_values(right: dict[str, str], any_values: dict[str, str], topic: by
     wanted = {column.name: oracle(column, sent) for column in SCHEMA.columns}
     wrong = {value for value in wanted.values() if isinstance(value, Reason)}
     if isinstance(found, Rejected):
-        large = found.reason is Reason.OUT_OF_RANGE  # of a Decimal or of extra_data: test_decode_properties has those
+        large = found.reason is Reason.OUT_OF_RANGE  # of a Decimal or of extra_data: test_decode_properties has more
         assert found.reason in wrong or (large and any("e" in text.lower() for text in sent.values())), found
         return
     assert not wrong

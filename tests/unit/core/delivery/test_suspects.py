@@ -7,6 +7,10 @@ import pytest
 from app.core.delivery.suspects import STRIKES, Suspects
 
 
+def pause(failures: int) -> float:
+    return min(10.0, 0.1 * 2.0 ** min(failures, 10))
+
+
 class World:
     """A broker as a function of the message; `run` sends what is due until nothing is left to do or time is up."""
 
@@ -16,7 +20,7 @@ class World:
         self.reported: list[str] = []
 
     def trial(self, *, taken: bool, rest: int = 0, why: str = "connection lost") -> None:
-        """One trial of who is due, after so many of the others on the same connection."""
+        """A trial of the suspect that is due, after so many messages of others on the same connection."""
         for _ in range(rest):
             self.suspects.took()
         self.now += 20
@@ -34,7 +38,7 @@ class World:
 
 @pytest.fixture
 def world() -> World:
-    made = World(Suspects())
+    made = World(Suspects(pause))
     made.suspects.suspect("mallory", "m", "connection lost", 0.0)
     return made
 
@@ -72,17 +76,17 @@ def test_what_the_connection_before_took_proves_nothing(world: World) -> None:
 
 
 def test_a_limit_of_messages_a_connection_is_no_message(world: World) -> None:
-    """A broker that ends each connection at its second message: the second trial never has two of the others."""
+    """A broker that ends each connection at its second message: the second trial follows one message alone."""
     for _ in range(1000):
         world.trial(taken=False, rest=1)
     assert world.out == []
 
 
 def test_a_restarting_broker_loses_nothing() -> None:
-    """It goes away at any moment, in a trial one time in fifty: 2,000 messages, each suspected once."""
+    """The broker goes away at any moment, in a trial one time in fifty: 2,000 messages, each suspected once."""
     chance = random.Random(1)
     for number in range(2000):
-        world = World(Suspects())
+        world = World(Suspects(pause))
         world.suspects.suspect("alice", str(number), "connection lost", 0.0)
         while not world.reported and not world.out:
             world.trial(taken=chance.random() > 0.02, rest=chance.randrange(5))
@@ -90,7 +94,7 @@ def test_a_restarting_broker_loses_nothing() -> None:
 
 
 def test_lanes_are_apart() -> None:
-    suspects: Suspects[str] = Suspects()
+    suspects: Suspects[str] = Suspects(pause)
     suspects.suspect("a", "1", "", 0.0)
     suspects.suspect("b", "2", "", 1.0)
     assert (len(suspects), "a" in suspects, "c" in suspects) == (2, True, False)

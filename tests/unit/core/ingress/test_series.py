@@ -1,4 +1,4 @@
-"""Series of accounts: known ones always come in, new ones up to the limit, and memory is bounded."""
+"""Series of accounts: known series always come in, new series up to the limit, and memory is bounded."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +10,7 @@ def names(*numbers: int) -> list[bytes]:
     return [b"iot/n/%d/telemetry" % number for number in numbers]
 
 
-def test_new_ones_over_the_limit_are_told_and_known_ones_never() -> None:
+def test_new_ones_over_the_limit_are_reported_and_known_ones_never() -> None:
     series = Series(limit=3, most=100, seconds=60)
     assert series.see("a", names(1, 2, 1), 0).over == frozenset()
     found = series.see("a", names(4, 5, 1, 2, 6, 4), 0)
@@ -20,7 +20,7 @@ def test_new_ones_over_the_limit_are_told_and_known_ones_never() -> None:
     assert series.count == 4
 
 
-def test_who_comes_near_the_limit_is_told_once() -> None:
+def test_who_comes_near_the_limit_is_reported_once() -> None:
     series = Series(limit=10, most=100, seconds=60)
     assert not series.see("a", names(*range(8)), 0).warn
     assert series.see("a", names(8), 0).warn

@@ -22,7 +22,7 @@ THERE = [
 
 
 @pytest.mark.parametrize("payload", GONE, ids=repr)
-def test_a_last_will_is_told_at_once(payload: bytes) -> None:
+def test_a_last_will_is_reported_at_once(payload: bytes) -> None:
     assert says_offline(word_of(payload))
     world = World()
     world.says("n", "online")
@@ -42,7 +42,7 @@ def test_any_other_word_is_a_sign_of_life(payload: bytes) -> None:
     world.append(b"n", payload, [("mqtt_topic", b"iot/n/status")])
     world.work()
     world.goes_on(30)
-    assert world.statuses("n/") == ["FIRING"], "it was online"
+    assert world.statuses("n/") == ["FIRING"], "the node was online"
 
 
 def test_a_large_number_is_only_a_word() -> None:

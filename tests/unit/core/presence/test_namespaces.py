@@ -127,7 +127,7 @@ def test_a_sensor_that_is_new_takes_nothing_from_a_device_of_that_name() -> None
 
 
 def test_a_sensor_that_was_offline_before_is_back_once() -> None:
-    """Its node is heard of all the time."""
+    """The sensor's node sends all the time."""
     world = World()
     world.goes_on(20, ["n/s", "n/other"])
     world.goes_on(20, ["n/other"])
@@ -138,7 +138,7 @@ def test_a_sensor_that_was_offline_before_is_back_once() -> None:
     since = msgspec.msgpack.decode(world.states[b"\0seen/n/s"])[5]
     old = alert_id("n", "s", "$offline", since * 1000)
     world.goes_on(10, ["n/other"])
-    assert len(world.reported) == 1, "it is not told again"
+    assert len(world.reported) == 1, "the status is not reported again"
     world.goes_on(2, ["n/s", "n/other"])
     assert [(one["status"], one["alert_id"]) for one in world.reported[1:]] == [("RESOLVED", old)]
     world.goes_on(20, ["n/other"])

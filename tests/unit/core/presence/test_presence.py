@@ -101,7 +101,7 @@ def test_a_database_that_hangs_is_no_mass_silence(after: float, every: int) -> N
 def test_nobody_is_claimed_after_the_process_stood_still_or_the_clock_was_set() -> None:
     world = World()
     world.goes_on(30, ["d"])
-    world.passes(60)  # Kafka has told nothing for a minute, and the look comes first
+    world.passes(60)  # Kafka has brought nothing for a minute, and the look comes first
     assert world.look(end=len(world.log)) == []
     world.goes_on(5, ["d"])
     assert world.claims == []
@@ -280,7 +280,7 @@ def test_mass_silence_is_one_alert_until_they_are_back() -> None:
     assert world.active == {("u", device, "$offline") for device in devices[95:]}
 
 
-def test_many_but_not_too_many_are_told_each() -> None:
+def test_many_but_not_too_many_are_reported_each() -> None:
     world = World(SweeperConfig(mass_share=0.3))
     devices = [f"d{n}" for n in range(100)]
     world.goes_on(30, devices)
@@ -436,7 +436,7 @@ def _alternates(world: World, device: str, *, open_now: bool) -> None:
 
 
 def _only_when_silent(world: World) -> None:
-    """Whoever was told to be offline had sent nothing for so long, up to the place of a claim in the log."""
+    """A device that was reported offline had sent nothing for so long, up to the place of a claim in the log."""
     for event in world.reported:
         if event["status"] == "FIRING":
             name = (event["user_id"], event["device_id"])
@@ -496,7 +496,7 @@ def test_a_wheel_is_never_early_and_at_most_a_tick_late(timers: list[tuple[float
 
 
 @given(data=st.data())
-def test_a_thing_at_rest_is_bytes_and_nothing_is_forgotten(data: st.DataObject) -> None:
+def test_a_presence_at_rest_is_bytes_and_nothing_is_forgotten(data: st.DataObject) -> None:
     numbers, times = st.integers(0, 2**50), st.floats(1, 2e9)
     presence = DevicePresence(("u", "d"), PresenceLimits(5.0), data.draw(numbers))
     presence.online, presence.seen = True, data.draw(st.integers(-1, 2**50))
@@ -515,7 +515,7 @@ def test_a_thing_at_rest_is_bytes_and_nothing_is_forgotten(data: st.DataObject) 
         assert getattr(again, slot) == getattr(presence, slot), slot
 
 
-def test_what_is_stored_of_a_thing() -> None:
+def test_what_is_stored_of_a_presence() -> None:
     presence = DevicePresence(("u", "d"), PresenceLimits(5.0), -1)
     presence.online_now(7, 1_795_230_000_123)
     data = encode(presence)

@@ -27,7 +27,7 @@ Log = list[Message]
 
 
 class World:
-    """One device, its log and a worker."""
+    """A device, its log and a worker."""
 
     def __init__(
         self, *rules: dict[str, object], needed: int = 5, sampling: object = None, lenient: bool = False
@@ -70,7 +70,7 @@ class World:
         return came + count
 
     def work(self, cuts: Sequence[int] = (), start: int = 0, now: float = 1e9) -> list[tuple[str, float]]:
-        """Process the log in batches, each by a worker that has just started; what is told: status, seconds."""
+        """Process the log in batches, each by a worker that has just started; what is sent: status, seconds."""
         self.works = []
         for begin, end in zip([start, *cuts], [*cuts, len(self.log)], strict=True):
             if begin == end:
@@ -166,7 +166,7 @@ def test_what_is_kept_is_little_and_goes_away() -> None:
 
 
 def no_set_back() -> Iterator[tuple[str, World]]:
-    """What a device sends whose clock was not set back: hot readings that must tell nobody."""
+    """What a device sends whose clock was not set back: hot readings that must notify nobody."""
     world = World()
     came = world.goes_on(0, 3, 0)
     for number in range(600):
@@ -241,7 +241,7 @@ def test_a_batch_of_a_gateway_is_believed_once_it_keeps_pace() -> None:
 
 
 def test_a_gateway_whose_clock_is_set_back_makes_no_device_late() -> None:
-    """Its devices' own clocks are right, so they are ahead of when their readings came in."""
+    """The devices' own clocks are right, so they are ahead of when their readings came in."""
     world = World(rule("temperature", ">", 80, for_seconds=3))
     came = world.goes_on(0, 5, 0)
     for number in range(12):
@@ -257,7 +257,7 @@ def test_a_gateway_whose_clock_is_set_back_makes_no_device_late() -> None:
 
 
 def test_alerts_go_on_where_they_were() -> None:
-    """Open ones stay open, are told again in time, and resolve after as long as the rule says."""
+    """Open alerts stay open, are sent again in time, and resolve after as long as the rule says."""
     slow = rule("temperature", ">", 80, clear_for_seconds=8, id="slow")
     waits = rule("temperature", ">", 80, for_seconds=6, id="waits")
     rests = rule("temperature", ">", 80, cooldown_seconds=30, id="rests")
@@ -320,7 +320,7 @@ def test_windows_and_change_of_value_follow() -> None:
     assert [status for status, _ in reported] == ["FIRING"]
     rows = [(row[0] - NOW).total_seconds() for row in world.works[0].rows]
     back = [second for second in rows if second < 0]
-    assert back == [10 - HOUR, 11 - HOUR, 12 - HOUR, 13 - HOUR, 14 - HOUR, 18 - HOUR]  # late ones, then every 4 s
+    assert back == [10 - HOUR, 11 - HOUR, 12 - HOUR, 13 - HOUR, 14 - HOUR, 18 - HOUR]  # late readings, then every 4 s
     dropped = world.works[0].dropped
     world.work()
     assert world.works[0].dropped == dropped  # what was left out is left out again

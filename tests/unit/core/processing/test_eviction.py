@@ -1,4 +1,4 @@
-"""Who stays in memory: nobody leaves who is not stored, no more stay than wanted, and those in turn are found there."""
+"""Which devices stay in memory: none leaves before it is stored, no more stay than wanted, and each is found."""
 
 import hypothesis.strategies as st
 import pytest

@@ -165,7 +165,7 @@ NEWER = [encode(decode(b"\x93\x01\x05\xc0")).replace(bytes([VERSION]), bytes([VE
 
 @pytest.mark.parametrize("poison", [*GARBAGE, *NEWER], ids=range(len(GARBAGE) + 1))
 @pytest.mark.parametrize("key", [b"u/d", PREFIX + b"u/d", PREFIX + b"platform/partition-0", LOG_KEY, MARK_KEY])
-def test_what_cannot_be_read_begins_that_device_anew_and_is_told(key: bytes, poison: bytes) -> None:
+def test_what_cannot_be_read_begins_that_device_anew_and_is_reported(key: bytes, poison: bytes) -> None:
     subject = Subject(HOT, watched=5.0)
     subject(telemetry(10, temperature=90), telemetry(11, "other", temperature=90))
     subject.takes_over()
@@ -184,7 +184,7 @@ def test_what_cannot_be_read_begins_that_device_anew_and_is_told(key: bytes, poi
 
 
 @pytest.mark.parametrize("key", [b"\xff\xfe/d", b"nobody", PREFIX + b"\xff/d"])
-def test_a_key_that_no_device_has_is_told_and_left_alone(key: bytes) -> None:
+def test_a_key_that_no_device_has_is_reported_and_left_alone(key: bytes) -> None:
     subject = Subject(HOT, watched=5.0)
     subject(telemetry(10, temperature=90))
     values = {b"u": subject.states[b"u/d"], PREFIX: subject.states[PREFIX + b"u/d"]}

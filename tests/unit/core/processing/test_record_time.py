@@ -25,7 +25,7 @@ SNOOZE = {"device_id": "d", "rule_id": "temperature", "action": "SNOOZE", "durat
 
 
 def log(more: Sequence[Header], timestamp: int) -> list[Message]:
-    """One record of each kind there is, with these headers and this timestamp."""
+    """A record of each kind there is, with these headers and this timestamp."""
     claims = [
         InactivityClaim(what, "u", "d", up_to=9, rule_ids=("temperature",)) for what in ("no_data", "offline", "mass")
     ]

@@ -1,4 +1,4 @@
-"""Readings without a time, delivered again by MQTT: stored once, whatever crashes; equal ones stay two rows."""
+"""Readings without a time, delivered again by MQTT: stored once, whatever crashes; equal readings stay two rows."""
 
 import random
 from typing import Any
@@ -111,7 +111,7 @@ def traffic(chosen: random.Random) -> list[Message]:
     """Messages, and bridges that die with some of them in flight."""
     log: list[Message] = []
     unacked: list[int] = []  # packet ids, each of one message
-    unseen: set[int] = set()  # those whose first delivery did not come so far; their second is acknowledged
+    unseen: set[int] = set()  # ids whose first delivery did not come so far; the second delivery is acknowledged
     for number in range(1, chosen.randrange(5, 60)):
         if chosen.random() < 0.15:
             for again in unacked[chosen.randrange(len(unacked) + 1) :]:

@@ -1,4 +1,4 @@
-"""What is told to whose rules or command were refused: to whom, what, and not again by a replay."""
+"""What is answered to a user whose rules or command were refused: to whom, what, and not again by a replay."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""Retained messages are history, and those without a payload are nobody's mistake."""
+"""Retained messages are history, and a message without a payload is nobody's mistake."""
 
 import msgspec
 import pytest

@@ -1,6 +1,6 @@
-"""Any readings, batches, crashes and replays: the alerts are those of a naive model that never crashed.
+"""Any readings, batches, crashes and replays: the alerts are as a naive model sends them that never crashes.
 
-Two ways to persist are tested. Writing every state that is `dirty` keeps the whole promise. Writing only those with
+Two ways to persist are tested. Writing every state that is `dirty` keeps the whole promise. Writing only states with
 `episodes_changed` keeps it for devices whose readings come in time order and rules that stay as they are; the last
 tests show what is lost otherwise.
 """

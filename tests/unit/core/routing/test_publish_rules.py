@@ -28,7 +28,7 @@ def test_a_user_publishes_below_his_own_name() -> None:
 
 
 def test_topics_that_somebody_makes_up_fill_no_memory() -> None:
-    """540 MB they were, of 2 kB with one character that takes four bytes for each of the others."""
+    """The topics took 540 MB: 2 kB each, with one character that makes each of the other characters take four bytes."""
     before = publish_rules._decide.cache_info().currsize
     for number in range(100):
         assert not ALICE.may_publish(TELEMETRY.format("bob", f"{number}\N{GRINNING FACE}" + "x" * 1900))
@@ -91,7 +91,7 @@ def test_plain_rules_are_known_for_such() -> None:
 
 
 def emqx(rules: list[AclRule], username: str, client_id: str, topic: str) -> bool:
-    """What EMQX does with the rows, told apart from the code under test: a regular expression a filter."""
+    """What EMQX does with the rows, worked out apart from the code under test: a regular expression a filter."""
     for rule in rules:
         if rule.action is not AclAction.PUBLISH or rule.client_id not in (None, client_id):
             continue

@@ -78,7 +78,7 @@ WORST = [
 
 @pytest.mark.parametrize("glob", WORST)
 def test_no_glob_takes_more_than_its_length_times_that_of_the_id(glob: str) -> None:
-    """As a regular expression such a glob takes for ever; here 2,000 such ids take less than this thread's second."""
+    """As a regular expression such a glob takes for ever; 2,000 such ids must take less than this thread's second."""
     begin = time.thread_time()
     matcher = Glob(glob)
     for tail in range(500):

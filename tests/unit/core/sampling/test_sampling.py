@@ -192,7 +192,7 @@ def test_no_device_can_send_a_figure_that_is_not_there() -> None:
 
 
 def test_a_topic_made_anew_loses_no_row() -> None:
-    """Its offsets are those of records that were stepped long ago, but what they hold is newer."""
+    """The topic's offsets are those of records that were processed long ago, but its records are newer."""
     process = subject({"cov": [COV]})
     assert sequence(process(*(telemetry(n, temperature=20) for n in range(50)))) == [0]
     anew = [at_offset(telemetry(100 + n, temperature=20), n) for n in range(50)]

@@ -1,4 +1,4 @@
-"""Which log a partition has, told by its topic's id, its end, and the record at the mark; what a commit is worth."""
+"""Which log a partition has, by its topic's id, its end, and the record at the mark; what a commit is worth."""
 
 import pytest
 from msgspec import structs
@@ -57,7 +57,7 @@ def test_the_record_is_looked_up_where_nothing_else_tells() -> None:
     assert not look_closer(BEFORE, NOW)
     assert look_closer(BEFORE, structs.replace(NOW, election=8))
     assert look_closer(structs.replace(BEFORE, identity=NAMELESS), NOW)
-    assert not look_closer(BEFORE, structs.replace(NOW, election=8, start=301, end=400)), "it is not held any more"
+    assert not look_closer(BEFORE, structs.replace(NOW, election=8, start=301, end=400)), "the record is gone"
     assert not look_closer(structs.replace(BEFORE, timestamp=-1, election=3), NOW), "nobody knows how it was"
 
 

@@ -1,4 +1,4 @@
-"""Mass silence: whose devices are held back, by whom, for how long, and who is told of it."""
+"""Mass outage: whose devices are held back, by whom, for how long, and who is notified of it."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ def fleet(users: int, each: int) -> list[str]:
 
 
 def reported(world: World) -> Counter[tuple[str, str, str]]:
-    """(user, rule, status) of all that was told."""
+    """(user, rule, status) of all that was sent."""
     return Counter((one["user_id"], one["rule_id"], one["status"]) for one in world.reported)
 
 
@@ -40,7 +40,7 @@ def test_invented_devices_of_one_account_hold_back_nobody_else(invented: int) ->
     assert reported(world) == {("alice", "$offline", "FIRING"): 1, ("mallory", "$mass-offline", "FIRING"): 1}
     assert not world.sweep.mass
     assert world.sweep.users_held == ["mallory"]
-    world.begin()  # the next worker finds them online in the state table, and knows that mallory was told
+    world.begin()  # the next worker finds them online in the state table, and knows that mallory was notified
     world.goes_on(40, ALICE[1:20])
     expected = {("alice", "$offline", "FIRING"): 1, ("alice", "$mass-offline", "FIRING"): 1,
                 ("mallory", "$mass-offline", "FIRING"): 1}  # fmt: skip
@@ -60,7 +60,7 @@ def test_an_account_holds_back_nobody_of_users_with_few_devices() -> None:
 
 
 @pytest.mark.parametrize("restarts", [False, True])
-def test_what_is_held_back_is_told_in_the_end_and_the_alert_about_it_resolves(restarts: bool) -> None:
+def test_what_is_held_back_is_sent_in_the_end_and_the_alert_about_it_resolves(restarts: bool) -> None:
     world = World(CARE)
     world.goes_on(30, ALICE)
     for device in devices("mallory", 30):
@@ -94,7 +94,7 @@ def test_an_outage_of_the_path_is_one_event_whoever_has_the_devices(users: int, 
 def test_the_first_devices_of_an_outage_are_not_reported_on_their_own(first: int) -> None:
     world = World(CARE)
     world.goes_on(30, ALICE)
-    world.goes_on(1, ALICE[first:])  # and so their silence is due one look before that of all others
+    world.goes_on(1, ALICE[first:])  # and so these devices are due one look before all others
     world.goes_on(40)
     assert reported(world) == {("platform", "$mass-offline", "FIRING"): 1}
 
@@ -116,7 +116,7 @@ def test_invented_devices_do_not_hide_an_outage_of_everybody_else() -> None:
     assert reported(world) == {("platform", "$mass-offline", "FIRING"): 1}
 
 
-def test_an_outage_that_outlasts_the_hold_is_told_of_each_device() -> None:
+def test_an_outage_that_outlasts_the_hold_is_reported_of_each_device() -> None:
     world = World(CARE)
     everybody = fleet(30, 2)
     world.goes_on(20, everybody)

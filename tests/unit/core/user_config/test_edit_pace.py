@@ -25,7 +25,7 @@ def test_a_user_with_large_edits_waits_and_the_last_one_counts() -> None:
         now = tenth / 10
         edits = [Edit("mallory", "x" * 230_000, tenth), Edit("alice", "x" * 1000, tenth)]
         due = pace.due(edits, now)
-        assert edits[1] in due  # whatever others do
+        assert edits[1] in due  # whatever other users do
         taken += [one for one in due if one.user_id == "mallory"]
     assert 30 <= len(taken) <= 40  # of 1,000, each some 5 ms
     (last,) = [one for step in range(40) for one in pace.due([], 100 + step / 10)]

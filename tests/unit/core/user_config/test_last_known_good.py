@@ -1,4 +1,4 @@
-"""Which rules are in force while the present ones are refused: those of before, whoever knew them."""
+"""Which rules apply while the present rules are refused: the rules before them, whoever knew those."""
 
 from datetime import datetime, timedelta
 
@@ -18,7 +18,7 @@ def change(text: str | None, accepted: str | None = None, user: str = "u") -> Co
 
 
 def meaning(book: RuleBook, user: str = "u") -> list[str]:
-    """The operators of the rules in force."""
+    """The operators of the rules that apply."""
     return [rule.condition.operator for rule in book.rules_for(user, "d") if isinstance(rule.condition, Comparison)]
 
 

@@ -1,4 +1,4 @@
-"""The rules in force: what is taken, what is refused, and who is told to ask again."""
+"""The rules that apply: what is taken, what is refused, and which devices ask again."""
 
 import msgspec
 

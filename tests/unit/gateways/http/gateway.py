@@ -109,7 +109,7 @@ class Serving:
     async def ask(
         self, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None, method: str = "POST"
     ) -> Answer:
-        """One request on a connection of its own."""
+        """The answer to a request on a connection of its own."""
         async with (
             aiohttp.ClientSession(auto_decompress=False) as client,
             client.request(

@@ -34,7 +34,7 @@ async def run(intake: Intake, stop: asyncio.Event) -> None:
     await intake.run(stop, 0.2)
 
 
-async def test_the_oldest_that_wait_too_long_are_told_so_and_no_others(intake: Intake, writer: FakeWriter) -> None:
+async def test_the_oldest_that_wait_too_long_are_answered_so_and_no_others(intake: Intake, writer: FakeWriter) -> None:
     stop, acks = asyncio.Event(), Acks(intake, 0.3)
     running = asyncio.create_task(run(intake, stop))
     writer.there.clear()

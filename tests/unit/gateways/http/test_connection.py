@@ -10,7 +10,8 @@ import pytest
 from aiohttp import web
 from prometheus_client import REGISTRY
 
-from app.gateways.http.connection import ConnectionBounds, HttpServer
+from app.gateways.http.connection import ConnectionBounds
+from app.gateways.http.connections import HttpServer
 from app.gateways.listener import Listener
 from app.runtime.listen import listen
 from tests.unit.gateways.http.gateway import GOOD, TELEMETRY, Serving, serving
@@ -178,7 +179,7 @@ async def connected(here: Serving) -> AsyncIterator[tuple[asyncio.StreamReader, 
         writer.close()
 
 
-async def test_one_connection_more_than_a_peer_may_have_is_told_to_come_again() -> None:
+async def test_one_connection_more_than_a_peer_may_have_is_asked_to_come_again() -> None:
     async with serving(gateway_connections=4, gateway_peer_connections=2) as here:
         async with connected(here) as (reader, writer), connected(here):
             writer.write(WHOLE)
@@ -209,7 +210,7 @@ async def test_who_only_holds_a_place_loses_it_to_who_has_something_to_say() -> 
             assert statuses(await asyncio.wait_for(busy.readuntil(b"}"), 5.0)) == [400], "who is served stays"
 
 
-async def test_when_all_places_are_busy_one_more_is_told_to_come_again() -> None:
+async def test_when_all_places_are_busy_one_more_is_asked_to_come_again() -> None:
     async with serving(gateway_connections=2, gateway_peer_connections=10, gateway_account_connections=2) as here:
         here.writer.there.clear()
         busy = [asyncio.create_task(here.raw(CLOSED)) for _ in range(2)]

@@ -1,4 +1,4 @@
-"""Compressed bodies: what is whole comes out as it was, what is not is told apart, and no bomb goes off."""
+"""Compressed bodies: what is whole comes out as it was, what is not is recognised, and no bomb goes off."""
 
 import gzip
 import os

@@ -62,7 +62,7 @@ async def test_nothing_is_answered_before_kafka_has_it() -> None:
         assert (await asking).status == 200
 
 
-async def test_without_an_ack_in_time_the_sender_is_told_to_send_again() -> None:
+async def test_without_an_ack_in_time_the_sender_is_asked_to_send_again() -> None:
     async with serving(http_answer_seconds=0.2) as here:
         here.writer.there.clear()
         answer = await here.ask(TELEMETRY, GOOD, JSON)

@@ -1,4 +1,4 @@
-"""TLS and client certificates: who is let in by one, as whom, and that a handshake alone costs nobody else a thing."""
+"""TLS and client certificates: who is let in by one, as whom, and that a handshake alone costs no other client."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ TYPE = {"Content-Type": "application/json"}
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A server's certificate, and those of clients: right, foreign, expired, of a device."""
+    """A server's certificate, and certificates of clients: right, foreign, expired, of a device."""
     path = tmp_path_factory.mktemp("tls")
     ca, other = trustme.CA(), trustme.CA()
     ca.cert_pem.write_to_path(path / "ca.pem")
@@ -113,7 +113,7 @@ async def test_a_renewed_certificate_is_shown_without_a_restart(files: Path, tmp
             assert await send(here, context, JSON) == 200
             used.write_text("half of a file")
             await until(lambda: "certificate_not_renewed" in [line["event"] for line in log])
-        assert await send(here, context, JSON) == 200, "one that cannot be used changes nothing"
+        assert await send(here, context, JSON) == 200, "a certificate that cannot be used changes nothing"
 
 
 async def test_a_certificate_that_cannot_be_used_is_named(files: Path) -> None:

@@ -202,7 +202,7 @@ async def test_nobody_is_anonymous_but_the_account_that_is_named(world: World) -
     assert await World("nobody").logins.anonymous(HERE) is BAD
 
 
-async def test_while_the_table_is_away_who_was_in_is_in_for_an_hour_and_nobody_else_is_told_anything(
+async def test_while_the_table_is_away_who_was_in_is_in_for_an_hour_and_nobody_else_learns_anything(
     world: World,
 ) -> None:
     await world.password()
@@ -247,7 +247,7 @@ async def test_guesses_are_slowed_down_and_cost_no_check_then(world: World) -> N
 
 async def test_many_guesses_at_once_get_no_further(world: World) -> None:
     answers = await asyncio.gather(*(world.password(password=f"guess number {number}") for number in range(50)))
-    assert answers.count(BAD) <= PAIR_FAILURES + 2, "those that wait for their turn are asked again whether they may"
+    assert answers.count(BAD) <= PAIR_FAILURES + 2, "logins that wait for their turn are checked again when it comes"
     assert world.checked <= PAIR_FAILURES + 2
 
 
@@ -299,7 +299,7 @@ async def test_what_is_remembered_is_bounded(world: World, monkeypatch: pytest.M
     assert (len(world.logins._right), len(world.logins._wrong), len(world.logins._asking)) == (10, 10, 0)
     asked = world.rows.asked["u49"]
     await world.logins.by_certificate("u49", None, HERE)
-    assert world.rows.asked["u49"] == asked, "the newest are kept"
+    assert world.rows.asked["u49"] == asked, "the newest accounts stay in the cache"
 
 
 async def test_refusals_are_counted_by_reason(world: World) -> None:

@@ -37,7 +37,7 @@ def test_nobody_has_the_hash_of_a_name_that_is_unknown(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(bcrypt, "checkpw", seen)
     assert not matches(b"", NOBODY.encode())
-    assert looked_at == [NOBODY.encode()], "it takes as long as a wrong password"
+    assert looked_at == [NOBODY.encode()], "an unknown account takes as long as a wrong password"
     assert bcrypt.checkpw(b"", NOBODY.encode()) is False, "and is a hash, which is no error at once"
 
 

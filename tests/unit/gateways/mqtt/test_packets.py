@@ -116,7 +116,7 @@ def test_a_packet_above_the_limit_is_refused_before_it_is_read() -> None:
 
 
 @given(st.integers(0, 268_435_455))
-def test_a_frame_is_told_by_its_first_bytes(remaining: int) -> None:
+def test_a_frame_is_recognised_by_its_first_bytes(remaining: int) -> None:
     encoded, rest = bytearray(), remaining
     while True:
         encoded.append((rest & 0x7F) | (0x80 if rest > 0x7F else 0))

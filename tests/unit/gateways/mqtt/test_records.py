@@ -210,7 +210,7 @@ def test_a_damaged_message_is_forwarded_as_unknown() -> None:
     ("topic", "own"),
     [("users/u/alerts", True), ("users/u/alerts/errors", True), ("users/u/config/errors", True), ("users/u/x", False)],
 )
-def test_own_outputs_are_told_apart(topic: str, own: bool) -> None:
+def test_own_outputs_are_recognised(topic: str, own: bool) -> None:
     assert own_output(to_record(Publish(topic, b"", 1, []), 0)) is own
 
 

@@ -36,7 +36,7 @@ def test_who_only_begins_frames_holds_up_himself() -> None:
     assert [one.granted for one in own] == [True, False], "and a quarter then"
     assert reserve.claim("bob", 20, lambda: None).granted
     reserve.give(hostile[0])
-    assert sum(one.granted for one in hostile) == 2, "one of the two was given back, and no other granted"
+    assert sum(one.granted for one in hostile) == 2, "one reservation of the two was given back, and no other granted"
     assert not own[1].granted
     reserve.give(own[0])
     assert own[1].granted

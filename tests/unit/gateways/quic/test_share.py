@@ -1,4 +1,4 @@
-"""What one connection may have of memory and connections, and in which order those of a crowded account go on."""
+"""What one connection may have of memory and connections, and in which order connections of a crowded account go on."""
 
 from app.gateways.quic.share import AHEAD_BYTES, AHEAD_LEAST, AHEAD_MOST, Crowd, Share
 from app.ports import Account
@@ -26,7 +26,7 @@ def test_an_account_has_so_many_connections_and_no_more() -> None:
     for _ in range(2):
         share.left("a")
     share.left("b")
-    assert not share._accounts, "nothing is kept of who is gone"
+    assert not share._accounts, "nothing stays in memory of an account that is gone"
 
 
 def test_connections_of_a_crowded_account_go_on_in_turns() -> None:

@@ -1,4 +1,4 @@
-"""One stream: whole frames in order, the memory of large ones, answers in the order of their frames."""
+"""A stream: whole frames in order, the memory of large ones, answers in the order of their frames."""
 
 from typing import Any
 

@@ -32,7 +32,7 @@ class Work:
 
 
 async def run(*works: Work) -> int:
-    """All of them, until nothing is left; the turns it took."""
+    """Work all of `works` off; returns the turns that took."""
     number = 0
     for work in works:
         work.go(lambda: number)

@@ -1,4 +1,4 @@
-"""Lines come out as they went in, however they are cut; what is kept is bounded."""
+"""Lines come out as they went in, however they are cut; what is held in memory is bounded."""
 
 import tracemalloc
 from time import process_time

@@ -50,7 +50,7 @@ def theirs(records: list[Given], max_bytes: int) -> tuple[bytes, int]:
 
 
 def ours(batch: RecordBatch) -> bytes:
-    """Its bytes, as they were before compression."""
+    """The bytes of a batch, as they were before compression."""
     made = batch._build()
     attributes = int.from_bytes(made[21:23], "big")
     return made[HEAD_BYTES:] if not attributes else lz4_decode(made[HEAD_BYTES:])

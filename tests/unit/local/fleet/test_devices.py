@@ -19,7 +19,7 @@ Acked = Callable[[Any, Any, int], None]
 
 
 class Client:
-    """A client whose broker answers when it is told to."""
+    """A client whose broker answers when the test says so."""
 
     def __init__(self, acked: Acked, at_once: bool) -> None:
         self._acked, self._at_once = acked, at_once

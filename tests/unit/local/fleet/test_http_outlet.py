@@ -55,7 +55,7 @@ async def test_a_batch_with_nothing_good_in_it_is_answered_too() -> None:
 @pytest.mark.parametrize(
     ("status", "error"), [(503, TransientError), (429, TransientError), (401, PermanentError), (415, PermanentError)]
 )
-async def test_what_may_pass_is_tried_again_and_what_may_not_is_told(status: int, error: type[Exception]) -> None:
+async def test_what_may_pass_is_tried_again_and_what_may_not_is_raised(status: int, error: type[Exception]) -> None:
     async with answering(status, {"status": status, "detail": "no"}, "application/problem+json") as outlet:
         with pytest.raises(error):
             await outlet.send(SAMPLES)

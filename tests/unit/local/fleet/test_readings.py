@@ -1,4 +1,4 @@
-"""Simulated readings: valid but for the broken ones, and crossing every rule of the simulated users."""
+"""Simulated readings: valid but for the readings broken on purpose, and crossing every rule of the simulated users."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Readings over TCP: acks and refusals are counted, a connection that ends is made anew, a login that fails is told."""
+"""Readings over TCP: acks and refusals are counted, a lost connection is made anew, a login that fails is reported."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ SAMPLES = [Sample(number, sequence, 1e9) for sequence in (1, 2) for number in (0
 
 
 class Gateway:
-    """Refuses the second line of each connection; hangs up after the login as often as it is told."""
+    """Refuses the second line of each connection; hangs up after the login as often as the test wants."""
 
     def __init__(self) -> None:
         self.hangs_up, self.welcome, self.logins = 0, True, list[str]()
@@ -67,7 +67,7 @@ async def test_a_connection_that_ends_is_made_anew() -> None:
         assert await outlet.send(SAMPLES[:1]) == 0
 
 
-async def test_a_login_that_fails_is_told() -> None:
+async def test_a_login_that_fails_is_reported() -> None:
     gateway = Gateway()
     gateway.welcome = False
     async with running(gateway) as outlet:

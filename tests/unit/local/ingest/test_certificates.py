@@ -1,4 +1,4 @@
-"""The certificates of the local stack: a server and a client believe each other by them, and by no others."""
+"""The certificates of the local stack: a server and a client trust each other by them, and by no other certificates."""
 
 import asyncio
 import ssl
@@ -41,7 +41,7 @@ async def who_came(server: LocalCertificates, client: LocalCertificates) -> str:
         context.load_cert_chain(client.client, client.client_key)
         reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
         try:
-            assert await reader.read(1) == b"!", "TLS 1.3 tells a client that it is refused with its first read"
+            assert await reader.read(1) == b"!", "by TLS 1.3 a client learns with its first read that it is refused"
         finally:
             writer.close()
             await asyncio.gather(writer.wait_closed(), return_exceptions=True)

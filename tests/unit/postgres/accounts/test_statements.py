@@ -10,7 +10,7 @@ TELEMETRY, OTHER = "users/alice/devices/truck/telemetry", "users/alice/devices/c
 
 
 def rules(*own: AclRule, first: bool = False) -> Rules:
-    """The defaults, and those of alice before or behind them."""
+    """The default rules, and alice's rules before or behind them."""
     publish = [rule for rule in (*DEVICES, *ONE_DEVICE) if rule.action is AclAction.PUBLISH]
     found: dict[str, list[tuple[int, AclRule]]] = {ALL: [], DEVICE: []}
     for place, rule in enumerate([*own, *publish] if first else [*publish, *own]):

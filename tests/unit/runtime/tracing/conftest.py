@@ -1,4 +1,4 @@
-"""Of all tests here."""
+"""Fixtures of all tests of tracing."""
 
 import threading
 from collections.abc import Iterator

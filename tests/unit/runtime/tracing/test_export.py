@@ -54,7 +54,7 @@ def dropped() -> float:
 
 
 def test_one_thread_sends_however_many_end_the_first_spans_at_once() -> None:
-    """One that the end does not know of would still send when the process is gone."""
+    """A thread that the end does not know of would still send when the process is gone."""
     switching = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
@@ -126,7 +126,7 @@ async def test_what_fails_is_counted_and_the_next_is_tried(answer: bool | Except
         made.stop(5)
     assert len(exporter.sizes) == 4
     assert dropped() == before + 3
-    assert [line["event"] for line in lines] == ["spans_not_exported"]  # one, however many failed
+    assert [line["event"] for line in lines] == ["spans_not_exported"]  # one line, however many failed
 
 
 def test_the_end_waits_for_no_exporter() -> None:
@@ -146,7 +146,7 @@ def test_the_end_waits_for_no_exporter() -> None:
 
 
 def test_no_thread_without_a_span() -> None:
-    before = threading.enumerate()  # those of other tests may still hang
+    before = threading.enumerate()  # threads of other tests may still hang
     made = queue(Exporter())
     assert set(threading.enumerate()) <= set(before)
     made.put(SPAN)

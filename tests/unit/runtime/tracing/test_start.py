@@ -63,7 +63,7 @@ def test_what_an_exporter_only_warns_of_is_logged(monkeypatch: pytest.MonkeyPatc
     with structlog.testing.capture_logs() as lines:
         start_tracing("worker", Settings(), {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}).stop(1)
     assert [line["event"] for line in lines] == ["tracing_configuration"]
-    assert "no header" not in str(lines)  # it may be a secret
+    assert "no header" not in str(lines)  # the header may be a secret
 
 
 def test_a_program_ends_in_time_though_nobody_takes_its_spans() -> None:

@@ -1,4 +1,4 @@
-"""Topics that differ in their partition counts: what an operator is told, and who is given partitions meanwhile."""
+"""Topics that differ in their partition counts: what an operator learns, and who is given partitions meanwhile."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +18,7 @@ def test_topics_that_agree_need_nobody() -> None:
     assert disagreement(dict.fromkeys(COUNTS, 3)) is None
 
 
-def test_the_whole_cure_is_told() -> None:
+def test_the_whole_cure_is_named() -> None:
     cure = disagreement(COUNTS)
     assert cure is not None
     for words in ("in has 4", "letters has 2", "--partitions 4 --topic letters", "--topic states", "_PARTITIONS=4"):

@@ -49,7 +49,7 @@ def consumer(kafka: Any, app: Any = None) -> Any:
 
 @pytest.mark.parametrize("assigned", [None, set(), {TopicPartition("t", 1)}])
 async def test_there_is_no_tide_when_the_assignment_is_gone(assigned: set[TopicPartition] | None) -> None:
-    """The client's thread has heard of a second rebalance, and the loop has not."""
+    """The client's thread knows of a second rebalance, and the loop does not."""
     assert log_positions(consumer(client(assigned))) == {}
 
 
@@ -57,7 +57,7 @@ async def test_there_is_no_tide_before_the_client_has_subscribed() -> None:
     assert log_positions(consumer(SimpleNamespace(_subscription=SubscriptionState()))) == {}
 
 
-async def test_a_tide_is_what_the_client_was_told_last() -> None:
+async def test_a_log_position_is_what_the_client_was_answered_last() -> None:
     kafka = client({ZERO})
     assert log_positions(consumer(kafka)) == {0: LogPosition(3, 5, None, None)}
     state = kafka._subscription.subscription.assignment.state_value(ZERO)

@@ -34,7 +34,7 @@ def test_rate_is_growth_over_time() -> None:
 
 @pytest.mark.parametrize("rows", [30, 700, 9000])
 def test_a_restart_counts_from_zero_however_much_was_counted_since(rows: int) -> None:
-    """Counts of the new process may be above those of the old one by the next look; its start time tells."""
+    """Counts of the new process may be above those of the old one by the next look; the start time shows that."""
     history = after((10.0, page(500)), (12.0, page(rows, born=1011.0)))
     assert history.rate("iot_rows_stored_total") == rows / 2
     assert history.total("iot_rows_stored_total") == 500 + rows

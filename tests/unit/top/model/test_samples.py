@@ -14,7 +14,7 @@ from tests.unit.top.deployments import WorkerPage
 def test_a_worker_page() -> None:
     samples = parse(WorkerPage(stored={0: 7, 1: 8}, lag={0: 3, 1: 4}).text())
     assert samples.value("iot_rows_stored_total") == 15
-    assert samples.value("iot_consumer_lag") is None, "it has labels"
+    assert samples.value("iot_consumer_lag") is None, "the metric has labels"
     assert samples.by("iot_consumer_lag", "partition") == {"0": 3, "1": 4}
     assert samples.label("iot_build_info", "version") == "0.2.0"
     assert samples.has("iot_ledger")
@@ -52,7 +52,7 @@ def test_what_it_says_of_a_damaged_page_is_short_and_harmless() -> None:
     ],
 )
 def test_the_largest_page_of_the_worst_lines_is_done_with_soon(line: bytes) -> None:
-    """Its cost is in a thread, and of one address; still, it has to end."""
+    """The page is read in a thread, and is of one address; still, the reading has to end."""
     began = time.process_time()
     with contextlib.suppress(ValueError):
         parse((line + b"\n") * (PAGE_BYTES // len(line)))

@@ -187,7 +187,7 @@ async def test_ctrl_c_quits_from_wherever() -> None:
         await until(pilot, lambda: not app.is_running)
 
 
-async def test_it_ends_when_told() -> None:
+async def test_it_ends_when_stopped() -> None:
     stopped = threading.Event()
     async with screen(stopped=stopped) as (app, pilot, _):
         stopped.set()

@@ -1,4 +1,4 @@
-"""One address: well, down, slow, hostile. Each is an answer, and says why."""
+"""A page of an address that is well, down, slow or hostile: there always is an answer, which says why."""
 
 import asyncio
 import time

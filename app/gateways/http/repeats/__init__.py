@@ -1,0 +1,1 @@
+"""Messages whose head their connection has sent before: a shorter way than through aiohttp."""
