@@ -2,7 +2,7 @@
 
     add     by partition, 1,000 records to columns at a time; whole row groups are encoded in a thread
     flush   what is held of each partition is closed, and written in another thread: stage, claim, publish (claim.py)
-    resume  where the chain of claims of a partition ends; Kafka's commit may be older
+    resume  where the chain of claims of a partition ends; Kafka's commit may be older, and what comes again is left out
 
 What a flush could not write stays closed, and the next flush begins with it; what is added meanwhile waits behind it.
 """
@@ -100,6 +100,14 @@ class ParquetSink:
                 found[partition] = position
         return found
 
+    async def begin_anew(self, partitions: Collection[int]) -> None:
+        """As in Sink: another chain of claims begins."""
+        for partition in partitions:
+            chain = self._chains.get(partition) or await self._new_chain(partition)
+            await self._in_thread(chain.cut)
+            if chain.earlier:
+                log.warning("parquet_chain_begins_anew", partition=partition, compared_below=chain.doubt)
+
     def add(self, records: Sequence[SinkRecord]) -> None:
         """As in Sink."""
         for partition, run in groupby(records, _partition):
@@ -154,6 +162,9 @@ class ParquetSink:
         for partition in partitions:
             for held in (self._rows, self._closed, self._chains, self._upto):
                 held.pop(partition, None)
+        kept = [one for one in self._refused if one[0].partition not in partitions]
+        self._unsaid -= len(self._refused) - len(kept)
+        self._refused = kept
 
     async def close(self) -> None:
         """As in Sink."""
