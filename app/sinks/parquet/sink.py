@@ -76,6 +76,7 @@ class ParquetSink:
         self._identity: str | None = None
         self._chains: dict[int, Chain] = {}
         self._rows: dict[int, PartitionRows] = {}
+        self._next: dict[int, int] = {}  # the offset after the last one that was added
         self._closed: dict[int, list[_Closed]] = {}
         self._upto: dict[int, int] = {}
         self._refused: list[Refused] = []
@@ -95,6 +96,7 @@ class ParquetSink:
             chain = self._chains.get(partition)
             if chain is None or chain.identity != self._identity:
                 chain = self._chains[partition] = await self._new_chain(partition)
+            self._next.pop(partition, None)
             position = await self._in_thread(chain.load)
             if chain.found:
                 found[partition] = position
@@ -113,11 +115,12 @@ class ParquetSink:
         for partition, run in groupby(records, _partition):
             taken, rows = list(run), self._rows.get(partition)
             if rows is None or rows.begins_again(taken[0].offset):
-                if rows is not None:  # by another consumer, or from a topic that was made anew
+                if taken[0].offset < self._next.get(partition, 0):  # nobody said so: is it a topic made anew?
                     self._chains.pop(partition, None)
                 carried = rows.records if rows is not None else 0
                 rows = self._rows[partition] = PartitionRows(self._layout, self._encoder, carried)
             rows.add(taken)
+            self._next[partition] = taken[-1].offset + 1
 
     @property
     def held(self) -> Held:
@@ -160,7 +163,7 @@ class ParquetSink:
     async def revoked(self, partitions: Collection[int]) -> None:
         """As in Sink. What a thread is writing just now is claimed or not; the next owner sees which."""
         for partition in partitions:
-            for held in (self._rows, self._closed, self._chains, self._upto):
+            for held in (self._rows, self._closed, self._next, self._upto):
                 held.pop(partition, None)
         kept = [one for one in self._refused if one[0].partition not in partitions]
         self._unsaid -= len(self._refused) - len(kept)
@@ -188,7 +191,7 @@ class ParquetSink:
         return done
 
     async def _close_rows(self) -> None:
-        unsure = [partition for partition, rows in self._rows.items() if self._goes_back(partition, rows)]
+        unsure = [partition for partition in self._rows if partition not in self._chains]  # nobody has asked
         if unsure:
             self._identity = None  # ask anew
         for partition in unsure:
@@ -198,13 +201,6 @@ class ParquetSink:
             writer = RowWriter(self._store, chain, self._layout)
             closed = rows.close(FileSource(self._topic, chain.identity, partition, self._schema_name, self.name))
             self._closed.setdefault(partition, []).append(_Closed(closed, writer))
-
-    def _goes_back(self, partition: int, rows: PartitionRows) -> bool:
-        """Whether rows are from before the end of the files that are known: others have written them, or the topic was
-        made anew. So it is too for rows of which nobody has asked where to go on.
-        """
-        chain = self._chains.get(partition)
-        return chain is None or rows.first < (chain.position or 0)
 
     async def _write(self, partition: int, closed: _Closed) -> None:
         # Shielded: whoever cancels the wait cancels no encoding, as the next flush waits for it too.

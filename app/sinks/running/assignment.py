@@ -48,6 +48,7 @@ class Assignment:
         if lost := set(known) - assigned:
             await self._drop(lost)
             self._progress.forget(lost)
+        self._anew &= assigned
         fresh = assigned - set(known)
         places = await self._consumer.positions(fresh)
         for number in fresh & places.begins.keys():
@@ -82,10 +83,11 @@ class Assignment:
             if epoch != self._consumer.epoch:
                 return
         anew = (lost | places.others.keys()) - kept
+        seeks = await self._places(assigned, kept, anew, marks, places)
         self._report(anew, places, kept)
         self._identity = places.identity
         self._anew -= anew
-        self._consumer.settle(epoch, await self._places(assigned, kept, anew, marks, places))
+        self._consumer.settle(epoch, seeks)
         positions = {number: one.position for number, one in self._progress.partitions.items()}
         log.info("sink_reads", sink=self._sink.name, group=self._consumer.group, positions=positions)
 
@@ -111,6 +113,10 @@ class Assignment:
             else:
                 at = min(begins, marks.get(number, begins)) if committed is None else committed
             seeks[number] = moved[number] = max(at, places.starts[number])
+        if places.at_ends and (
+            new := {number: moved[number] for number in moved.keys() - places.committed.keys() - anew}
+        ):
+            await self._consumer.commit(new)  # a process that ends before its first commit must not begin later
         if moved:
             await self._drop(set(moved))
             for number, at in moved.items():

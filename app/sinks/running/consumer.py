@@ -43,6 +43,7 @@ class LogPlaces(NamedTuple):
     begins: Mapping[int, int] = {}  # where a sink begins that has committed nothing
     committed: Mapping[int, int] = {}
     others: Mapping[int, str] = {}  # what is committed is of a log before: why
+    at_ends: bool = False  # `begins` are the ends of the logs
 
 
 GivingUp = Callable[[bool], Awaitable[None]]  # returns once nothing is under way; told whether we were settled
@@ -172,8 +173,8 @@ class SinkConsumer:
                 others[tp.partition] = LOST_END
             else:
                 committed[tp.partition] = at.offset
-        begins = starts | (ends if self._settings.sink_start == "latest" else {})
-        return LogPlaces(self._identity, starts, ends, begins, committed, others)
+        latest = self._settings.sink_start == "latest"
+        return LogPlaces(self._identity, starts, ends, ends if latest else starts, committed, others, latest)
 
     def seek(self, offsets: Mapping[int, int]) -> None:
         """Read on from there. Raises IllegalStateError of aiokafka, a KafkaError, for a partition that is not ours."""

@@ -232,6 +232,28 @@ async def test_a_sink_that_has_committed_nothing_goes_on_no_later_than_its_desti
     await world.end()
 
 
+async def test_a_sink_that_begins_with_what_is_new_reads_nothing_before_kafka_knows_where() -> None:
+    world = World(1, sink_start="latest")
+    world.log.append(0, 20)
+    world.log.takes_no_commits = True
+    await world.consumer.assign(0)
+    await asyncio.sleep(0.1)
+    assert not world.consumer.settled
+    world.log.takes_no_commits = False
+    await until(lambda: world.log.committed.get(0) == 20)
+    world.log.takes_no_commits = True
+    world.log.append(0, 10)
+    await until(lambda: len(world.destination.written) == 10)
+    await world.kill()
+    world.destination.written.clear()
+    world.log.takes_no_commits = False
+    world.start()
+    await world.consumer.assign(0)
+    await world.done()
+    assert set(world.destination.written) == {(0, offset) for offset in range(20, 30)}
+    await world.end()
+
+
 @pytest.mark.parametrize("running", [True, False])
 async def test_a_log_that_has_lost_its_end_is_read_from_its_start_once(world: World, running: bool) -> None:
     world.destination.keeps_offsets = True

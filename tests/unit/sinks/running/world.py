@@ -29,7 +29,7 @@ class Log:
         self.commits: list[dict[int, int]] = []
         self.begins: dict[int, int] = {}
         self.away = False
-        self.identity = "topic-1"
+        self.identity, self.takes_no_commits = "topic-1", False
 
     def append(self, partition: int, count: int, **more: Any) -> None:
         """So many readings more; the user of partition n is `u<n>`, its devices `d0` to `d9` in turn."""
@@ -85,8 +85,8 @@ class LogConsumer(SinkConsumer):
         known = {number: self.log.committed[number] for number in partitions if number in self.log.committed}
         committed = {number: offset for number, offset in known.items() if offset <= ends[number]}
         others = dict.fromkeys(known.keys() - committed.keys(), LOST_END)
-        begins = starts | (ends if self._settings.sink_start == "latest" else {})
-        return LogPlaces(self.log.identity, starts, ends, begins, committed, others)
+        latest = self._settings.sink_start == "latest"
+        return LogPlaces(self.log.identity, starts, ends, ends if latest else starts, committed, others, latest)
 
     async def take(self, most: int, seconds: float) -> Mapping[int, Sequence[Any]]:
         await asyncio.sleep(0.001)
@@ -110,6 +110,8 @@ class LogConsumer(SinkConsumer):
     async def commit(self, offsets: Mapping[int, int]) -> None:
         await asyncio.sleep(0)
         assert set(offsets) <= self._mine, "commits what is not ours"
+        if self.log.takes_no_commits:
+            raise KafkaConnectionError("away")
         self.log.committed.update(offsets)
         self.log.commits.append(dict(offsets))
 
