@@ -472,7 +472,7 @@ async def test_a_sink_that_lets_go_of_less_than_it_says_is_found_out(world: Worl
         record = world.sink._held[0]
         return Flushed({0: 10}, [(record, "refused"), (record, "twice")])
 
-    world.sink.flush = flush  # type: ignore[method-assign]
+    world.sink.flush = flush
     world.log.append(0, 1)
     await world.consumer.assign(0)
     with pytest.raises(BooksError, match="let go of 0 records"):
