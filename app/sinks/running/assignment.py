@@ -102,12 +102,14 @@ class Assignment:
         seeks, moved = dict[int, int](), dict[int, int]()
         for number in places.starts.keys() & assigned:
             committed, begins = places.committed.get(number), places.begins[number]
-            if number in kept:
-                known = self._progress.partitions[number]
-                if committed is None or committed <= max(known.position, self._closing.reached(number)):
+            known = self._progress.partitions.get(number)
+            if known is not None:
+                reached = max(known.position, self._closing.reached(number))
+                if number in kept and (committed is None or committed <= reached):
                     known.committed = committed
                     seeks[number] = known.read_to
                     continue
+                begins = min(begins, known.position)  # with what was new when it came, not when it could begin
             if number in anew:
                 at = places.starts[number]
             else:
