@@ -207,6 +207,7 @@ class SinkRunner:
                 found, failure = error.so_far, error
             self._unheard = False
             self._closing.add(found, time.monotonic() - began)
+            self._watch.show(paused=failure is not None)  # what is held and what is done change together
         await self._closing.dead_letter()  # 5
         if self._closing.is_time:
             await self._closing.commit()  # 6

@@ -2,13 +2,14 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from app.errors import BooksError
 from app.sinks.port import Flushed
-from app.sinks.sink_metrics import LOGS_ANEW, MISSED
+from app.sinks.sink_metrics import HELD_RECORDS, LOGS_ANEW, MISSED
 from tests.unit.sinks.running.world import World
 from tests.waiting import until
 
@@ -390,6 +391,21 @@ async def test_a_stop_flushes_and_commits(world: World) -> None:
     assert world.log.committed == {0: 40}
     assert world.sink.closed
     world.check()
+
+
+async def test_what_is_shown_as_held_is_no_more_once_it_is_committed(world: World) -> None:
+    shown: dict[int, float] = {}
+    commit = world.consumer.commit
+
+    async def committing(offsets: Mapping[int, int]) -> None:
+        shown[offsets[0]] = HELD_RECORDS.labels("fake")._value.get()
+        await commit(offsets)
+
+    world.consumer.commit = committing  # type: ignore[method-assign]
+    world.log.append(0, 40)
+    await world.consumer.assign(0)
+    await world.done()
+    assert shown[40] == 0
 
 
 @pytest.mark.parametrize("away", ["hangs", "refuses connections"])
