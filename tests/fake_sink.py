@@ -16,13 +16,15 @@ class Destination:
 
     def __init__(self) -> None:
         self.written: Counter[Place] = Counter()
+        self.before: Counter[Place] = Counter()  # of logs that have lost their end
+        self.anew: list[set[int]] = []  # what was said to begin anew
         self.order: list[Place] = []
         self.away = False
         self.fails_after: int | None = None  # so many records of a flush are taken, and then it is away
         self.refuses: Callable[[SinkRecord], bool] = lambda record: False
         self.answers = asyncio.Event()  # clear: a write hangs
         self.answers.set()
-        self.keeps_offsets = False  # `resume` says where reading goes on
+        self.keeps_offsets = False  # `resume` says how far it is, and what it has is left out
         self.opened = 0
 
     def ends(self) -> dict[int, int]:
@@ -61,6 +63,13 @@ class FakeSink:
             return {}
         return {number: end for number, end in self.destination.ends().items() if number in partitions}
 
+    async def begin_anew(self, partitions: Collection[int]) -> None:
+        self.destination.anew.append(set(partitions))
+        if not self.destination.keeps_offsets:
+            return
+        for place in [place for place in self.destination.written if place[0] in partitions]:
+            self.destination.before[place] += self.destination.written.pop(place)
+
     def add(self, records: Sequence[SinkRecord]) -> None:
         if not self._held:
             self._oldest = time.monotonic()
@@ -94,7 +103,7 @@ class FakeSink:
             await self.destination.answers.wait()
             if self.destination.refuses(record):
                 self._refused.append((record, "not that one"))
-            else:
+            elif not (self.destination.keeps_offsets and (record.partition, record.offset) in self.destination.written):
                 place = (record.partition, record.offset)
                 self.destination.written[place] += 1
                 self.destination.order.append(place)

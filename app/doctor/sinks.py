@@ -43,7 +43,8 @@ def _of_sink(page: Page, sink: str) -> list[Finding]:
             f"the books balance, {outcomes.get('written', 0):,.0f} written of {received:,.0f} records since its start"
         )
         books = ok(AREA, f"{where}: {what}, {_value(page, 'iot_sink_lag', sink):,.0f} are not done")
-    return [books, *_held_up(page, sink, where), *_refused(outcomes, where), *_series(page, sink, where)]
+    more = [*_begun_anew(page, sink, where), *_refused(outcomes, where), *_series(page, sink, where)]
+    return [books, *_held_up(page, sink, where), *more]
 
 
 def _held_up(page: Page, sink: str, where: str) -> list[Finding]:
@@ -52,6 +53,21 @@ def _held_up(page: Page, sink: str, where: str) -> list[Finding]:
         return []
     what = f"{where}: the circuit is {'open' if state == 1 else 'half-open'}: its destination is away, Kafka keeps it"
     return [warning(AREA, what, _advice(page))]
+
+
+def _begun_anew(page: Page, sink: str, where: str) -> list[Finding]:
+    """What Kafka had lost: said for as long as the sink runs."""
+    found = []
+    if partitions := _value(page, "iot_sink_topic_made_anew_total", sink):
+        what = (
+            f"{where}: the input topic is another one than before, or was cut: {partitions:.0f} partitions began anew"
+        )
+        cure = "see sink_topic_made_anew in its log; what Kafka lost before it was read is gone: have it sent again"
+        found.append(warning(AREA, what, cure))
+    if missed := _value(page, "iot_sink_missed_total", sink):
+        what = f"{where}: Kafka had removed {missed:,.0f} records before they were read"
+        found.append(broken(AREA, what, "raise retention.ms of the input topic above the longest outage"))
+    return found
 
 
 def _refused(outcomes: Mapping[str, float], where: str) -> list[Finding]:

@@ -73,10 +73,19 @@ class Sink(Protocol):
         """
 
     async def resume(self, topic: str, partitions: Collection[int]) -> Mapping[int, int]:
-        """Where reading goes on, as the destination knows it: {partition: offset}, of these that were just assigned.
+        """How far the destination is, as it knows it: {partition: offset}, of these that were just assigned; none of a
+        sink that keeps no offsets. Raises SinkUnavailable.
 
-        Partitions that are left out go on where the group has committed, and so do all for a sink that keeps no
-        offsets. Raises SinkUnavailable.
+        Reading goes on where the group has committed all the same: a process that ended between a flush and its dead
+        letters has sent none of them. So `add` is given records again that are before this offset: the sink leaves out
+        those that the destination has, and refuses those again that it never takes.
+        """
+
+    async def begin_anew(self, partitions: Collection[int]) -> None:
+        """The logs of these partitions have lost their end, or are of another topic: they are read from their start,
+        and an offset that the destination has may be that of another record now. Called after `resume`, before `add`.
+
+        Nothing to do for a sink that keeps no offsets. Safe to call again. Raises SinkUnavailable.
         """
 
     def add(self, records: Sequence[SinkRecord]) -> None:

@@ -26,6 +26,12 @@ WRITTEN_BYTES = Counter("iot_sink_written_bytes", "Bytes the destination has tak
 FAILURES = Counter(
     "iot_sink_failures", "Steps that failed and were tried again: open, resume, flush, kafka, commit", ["sink", "step"]
 )
+LOGS_ANEW = Counter(
+    "iot_sink_topic_made_anew",
+    "Partitions that are read from their start, as their topic is another one, or the log has lost its end",
+    ["sink"],
+)
+MISSED = Counter("iot_sink_missed", "Offsets that Kafka has removed before they were read", ["sink"])
 BREAKER = Gauge("iot_sink_breaker_state", "1 open: the destination is away; 0.5 half-open, 0 closed", ["sink"])
 PAUSED = Gauge("iot_sink_paused", "1 while nothing is read, as memory is full or the destination is away", ["sink"])
 SERIES = Gauge("iot_sink_series", "Series (user, device, field) that are known; above the bound an estimate", ["sink"])

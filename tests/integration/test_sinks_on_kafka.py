@@ -14,6 +14,7 @@ from prometheus_client import REGISTRY
 from app.kafka.access import access
 from app.kafka.topics import create, wanted
 from app.settings import Settings
+from app.sinks.running.refusals import SinkDeadLetters
 from app.sinks.running.runner import SinkRunner, sink_kafka
 from tests.fake_sink import Destination, FakeSink
 from tests.servers import KafkaServer
@@ -206,6 +207,30 @@ async def test_a_refused_record_has_one_dead_letter_of_the_sink_over_restarts(si
     assert {(one["reason"], one["stage"]) for one in letters} == {("sink_refused", f"sink:{site.name}")}
     assert all("not that one" in str(one["error"]) for one in letters)
     assert {one["source"]["partition"] for one in letters} == set(range(PARTITIONS))  # type: ignore[index]
+
+
+async def test_dead_letters_of_a_flush_are_sent_after_a_kill_where_the_destination_keeps_offsets(
+    site: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    site.destination.keeps_offsets = True
+    site.destination.refuses = lambda record: record.offset % 10 == 3
+    await site.send(80)
+    with monkeypatch.context() as patch:
+        patch.setattr(SinkDeadLetters, "send", hang)
+        async with site.running(killed=True):
+            await until(lambda: len(site.destination.written) == 72, SECONDS)
+    assert not await site.letters()
+    async with site.running():
+        async with asyncio.timeout(SECONDS):
+            while len(await site.letters()) < 8:  # noqa: ASYNC110
+                await asyncio.sleep(0.2)
+    letters = [(one["source"]["partition"], one["source"]["offset"]) for one in await site.letters()]  # type: ignore[index]
+    assert sorted(letters) == sorted(place for place in site.places if place[1] % 10 == 3)
+    assert set(site.destination.written.values()) == {1}
+    assert {number: offset for number, (offset, _) in (await site.committed()).items()} == site.ends()
 
 
 async def test_what_is_over_the_limit_of_series_is_dropped_also_after_a_restart(site: Deployment) -> None:

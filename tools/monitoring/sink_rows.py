@@ -47,6 +47,14 @@ SINKS: list[Panel] = [
         Prom(gained("iot_sink_failures_total", "sink, step"), "{{sink}} {{step}}"),
     ),
     series(
+        "Lost by Kafka before a sink had it",
+        "Offsets that retention had removed before they were read, and partitions that are read from their start, as"
+        " the topic is another one or its log has lost its end.",
+        "short",
+        Prom(gained("iot_sink_missed_total", "sink"), "missed, {{sink}}"),
+        Prom(gained("iot_sink_topic_made_anew_total", "sink"), "begun anew, {{sink}}"),
+    ),
+    series(
         "Time of a flush",
         "Until the destination had all of it, by sink.",
         "s",

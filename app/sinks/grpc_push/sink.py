@@ -69,6 +69,9 @@ class GrpcPushSink:
         """Nothing: a receiver keeps no offsets."""
         return {}
 
+    async def begin_anew(self, partitions: Collection[int]) -> None:
+        """Nothing: a receiver keeps no offsets."""
+
     def add(self, records: Sequence[SinkRecord]) -> None:
         """Take records into memory."""
         self._lanes.add(records)

@@ -49,6 +49,9 @@ class InfluxSink:
         """Nothing: the group's commits say where reading goes on."""
         return {}
 
+    async def begin_anew(self, partitions: Collection[int]) -> None:
+        """Nothing: what is written does not depend on offsets."""
+
     def add(self, records: Sequence[SinkRecord]) -> None:
         """Take records, each with a reading."""
         if not records:

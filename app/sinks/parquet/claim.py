@@ -9,6 +9,10 @@ Two processes that hold the same records, as one that was paused and the one tha
 same offset: one claim is made, and the other process lets its rows go. A process that ends between 2 and 3 has decided
 all the same: whoever reads the chain next does step 3 for it. So the chain says where reading goes on, and Kafka's
 commit may be older.
+
+Where a log has lost its end (an unclean election, or a topic made anew where the broker gives no ids), other records
+come under offsets that are claimed. Then this chain ends with a note, `cut`, and another one begins at offset 0, whose
+rows below the end of the first are compared with its files (repeats.py).
 """
 
 from collections.abc import Sequence
@@ -16,7 +20,7 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import Struct
 
-from app.sinks.parquet.names import CLAIMS, LakePartition, claim_path, parsed, staging_of, start_of
+from app.sinks.parquet.names import CLAIMS, LakePartition, claim_path, cut_path, parsed, staging_of, start_of
 from app.sinks.parquet.stored import LakeStore
 
 KEPT = 8  # claims; whoever holds rows for an older one learns from the newest that it is late
@@ -40,7 +44,14 @@ class RangeClaim(Struct, frozen=True):
     files: Sequence[StagedFile]
 
 
+class LogCut(Struct, frozen=True):
+    """That the log was found to end before `until`, where a chain of claims ended."""
+
+    until: int
+
+
 _decode_claim = msgspec.json.Decoder(RangeClaim).decode
+_decode_cut = msgspec.json.Decoder(LogCut).decode
 
 
 class Chain:
@@ -51,9 +62,12 @@ class Chain:
         self._store, self.origin, self.identity = store, origin, identity
         self.position: int | None = None  # where the next claim is from; None: not read yet
         self.found = False  # whether there was anything of this partition
+        self.earlier: list[LakePartition] = []  # the chains before this one, of logs that have lost their end
+        self.doubt = 0  # where those ended: a record before this offset may be in their files
 
     def load(self) -> int:
         """Where the next claim is from. Publishes what the last one left staged, and removes what is of no use."""
+        self._follow_cuts()
         claims = self._claims()
         if not claims:
             self.position = self._after_files()
@@ -63,6 +77,16 @@ class Chain:
         self.position, self.found = last.until, True
         self._tidy(claims, last)
         return self.position
+
+    def cut(self) -> None:
+        """The log has lost its end: let another chain begin, unless nothing is claimed of this one. Of two processes
+        that find it out, one decides.
+        """
+        until = self.load()
+        if self.found:
+            self._store.put_new(cut_path(self.origin), msgspec.json.encode(LogCut(until)))
+            self.position, self.found = None, False
+            self.load()
 
     def take(self, claim: RangeClaim) -> bool:
         """Make a claim from `position` on; False when another process was first. Safe to call again after OSError."""
@@ -88,6 +112,15 @@ class Chain:
     def drop(self, claim: RangeClaim) -> None:
         """Remove what was staged for a claim that another process was first with."""
         self._store.remove(file.staged for file in claim.files)
+
+    def _follow_cuts(self) -> None:
+        while (note := self._store.read(cut_path(self.origin))) is not None:
+            try:
+                until = _decode_cut(note).until
+            except msgspec.MsgspecError as error:
+                raise OSError(f"{cut_path(self.origin)} cannot be read: {error}") from error
+            self.earlier.append(self.origin)
+            self.doubt, self.origin = max(self.doubt, until), self.origin.after_cut
 
     def _claims(self) -> list[str]:
         return [file.path for file in self._store.list(self.origin.claims) if start_of(file.path) is not None]

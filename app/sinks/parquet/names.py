@@ -3,10 +3,12 @@
     day=2026-11-30/iot-stream-1f0c2b7a-3-000000000100-000000000199.parquet    rows of one day, of offsets 100 to 199
     day=2026-11-30/iot-stream-1f0c2b7a-3-000000000100-000000009999.merged.parquet    of several such files, merged
     _claims/iot-stream-1f0c2b7a/3/00000000000000000100.json                   who wrote from offset 100 on, and what
+    _claims/iot-stream-1f0c2b7a/3/cut.json    the log has lost its end: what follows has other digits
     _staging/iot-stream-1f0c2b7a/3/00000000000000000100-9be1c04d-2026-11-30.tmp    not published yet
 
 1f0c2b7a stands for the topic that had the name when the file was written: one that is made anew begins at offset 0
-again. Readers leave out what begins with an underscore, or does not end in .parquet.
+again, and so do the claims of a partition whose log has lost its end. Readers leave out what begins with an underscore,
+or does not end in .parquet.
 """
 
 import re
@@ -33,6 +35,11 @@ class LakePartition(NamedTuple):
     def claims(self) -> str:
         """The directory of its claims."""
         return f"{CLAIMS}/{self.topic}-{self.tag}/{self.partition}"
+
+    @property
+    def after_cut(self) -> "LakePartition":
+        """The same partition, once its log has lost its end: offsets are those of other records from then on."""
+        return self._replace(tag=tag_of(f"{self.tag}, cut"))
 
     @property
     def staging(self) -> str:
@@ -79,6 +86,11 @@ def parsed(path: str) -> FileName | None:
 def claim_path(origin: LakePartition, start: int) -> str:
     """Where the claim on the offsets from `start` on stands."""
     return f"{origin.claims}/{start:020d}.json"
+
+
+def cut_path(origin: LakePartition) -> str:
+    """Where it says that the log of a partition has lost its end."""
+    return f"{origin.claims}/cut.json"
 
 
 def staging_of(origin: LakePartition, start: int, writer: str) -> str:

@@ -2,7 +2,7 @@
 
     add     by partition, 1,000 records to columns at a time; whole row groups are encoded in a thread
     flush   what is held of each partition is closed, and written in another thread: stage, claim, publish (claim.py)
-    resume  where the chain of claims of a partition ends; Kafka's commit may be older
+    resume  where the chain of claims of a partition ends; Kafka's commit may be older, and what comes again is left out
 
 What a flush could not write stays closed, and the next flush begins with it; what is added meanwhile waits behind it.
 """
@@ -76,6 +76,7 @@ class ParquetSink:
         self._identity: str | None = None
         self._chains: dict[int, Chain] = {}
         self._rows: dict[int, PartitionRows] = {}
+        self._next: dict[int, int] = {}  # the offset after the last one that was added
         self._closed: dict[int, list[_Closed]] = {}
         self._upto: dict[int, int] = {}
         self._refused: list[Refused] = []
@@ -95,21 +96,31 @@ class ParquetSink:
             chain = self._chains.get(partition)
             if chain is None or chain.identity != self._identity:
                 chain = self._chains[partition] = await self._new_chain(partition)
+            self._next.pop(partition, None)
             position = await self._in_thread(chain.load)
             if chain.found:
                 found[partition] = position
         return found
+
+    async def begin_anew(self, partitions: Collection[int]) -> None:
+        """As in Sink: another chain of claims begins."""
+        for partition in partitions:
+            chain = self._chains.get(partition) or await self._new_chain(partition)
+            await self._in_thread(chain.cut)
+            if chain.earlier:
+                log.warning("parquet_chain_begins_anew", partition=partition, compared_below=chain.doubt)
 
     def add(self, records: Sequence[SinkRecord]) -> None:
         """As in Sink."""
         for partition, run in groupby(records, _partition):
             taken, rows = list(run), self._rows.get(partition)
             if rows is None or rows.begins_again(taken[0].offset):
-                if rows is not None:  # by another consumer, or from a topic that was made anew
+                if taken[0].offset < self._next.get(partition, 0):  # nobody said so: is it a topic made anew?
                     self._chains.pop(partition, None)
                 carried = rows.records if rows is not None else 0
                 rows = self._rows[partition] = PartitionRows(self._layout, self._encoder, carried)
             rows.add(taken)
+            self._next[partition] = taken[-1].offset + 1
 
     @property
     def held(self) -> Held:
@@ -152,8 +163,11 @@ class ParquetSink:
     async def revoked(self, partitions: Collection[int]) -> None:
         """As in Sink. What a thread is writing just now is claimed or not; the next owner sees which."""
         for partition in partitions:
-            for held in (self._rows, self._closed, self._chains, self._upto):
+            for held in (self._rows, self._closed, self._next, self._upto):
                 held.pop(partition, None)
+        kept = [one for one in self._refused if one[0].partition not in partitions]
+        self._unsaid -= len(self._refused) - len(kept)
+        self._refused = kept
 
     async def close(self) -> None:
         """As in Sink."""
@@ -177,7 +191,7 @@ class ParquetSink:
         return done
 
     async def _close_rows(self) -> None:
-        unsure = [partition for partition, rows in self._rows.items() if self._goes_back(partition, rows)]
+        unsure = [partition for partition in self._rows if partition not in self._chains]  # nobody has asked
         if unsure:
             self._identity = None  # ask anew
         for partition in unsure:
@@ -187,13 +201,6 @@ class ParquetSink:
             writer = RowWriter(self._store, chain, self._layout)
             closed = rows.close(FileSource(self._topic, chain.identity, partition, self._schema_name, self.name))
             self._closed.setdefault(partition, []).append(_Closed(closed, writer))
-
-    def _goes_back(self, partition: int, rows: PartitionRows) -> bool:
-        """Whether rows are from before the end of the files that are known: others have written them, or the topic was
-        made anew. So it is too for rows of which nobody has asked where to go on.
-        """
-        chain = self._chains.get(partition)
-        return chain is None or rows.first < (chain.position or 0)
 
     async def _write(self, partition: int, closed: _Closed) -> None:
         # Shielded: whoever cancels the wait cancels no encoding, as the next flush waits for it too.

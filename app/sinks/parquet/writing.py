@@ -11,6 +11,7 @@ from app.sinks.parquet.claim import Chain, RangeClaim, StagedFile
 from app.sinks.parquet.columns import FileLayout
 from app.sinks.parquet.day_file import EncodedFile, cut_below
 from app.sinks.parquet.names import FileName, folder_of, staging_of
+from app.sinks.parquet.repeats import without_repeats
 from app.sinks.parquet.stored import LakeStore
 
 log = structlog.get_logger()
@@ -33,7 +34,8 @@ class RowWriter:
         chain = self._chain
         while not self._done:
             start = chain.position if chain.position is not None else chain.load()
-            left = [cut for file in files if (cut := cut_below(file, start, self._layout))]
+            cut = [kept for file in files if (kept := cut_below(file, start, self._layout))]
+            left = [kept for file in cut if (kept := without_repeats(file, self._store, chain, self._layout))]
             if not left:
                 self._done = True
                 return 0

@@ -50,6 +50,9 @@ class RedisSink:
         """Nothing: the group's commits say where reading goes on."""
         return {}
 
+    async def begin_anew(self, partitions: Collection[int]) -> None:
+        """Nothing: a stream tells what comes again by when it arrived."""
+
     def add(self, records: Sequence[SinkRecord]) -> None:
         """Take records, each with a reading."""
         if records and self._oldest is None:

@@ -28,6 +28,8 @@ class SinkBooks:
         self._shown: set[tuple[str, str]] = set()  # users that are shown as those with most
         for gauge in (metrics.LAG, metrics.WAITING, metrics.HELD_RECORDS, metrics.HELD_BYTES, metrics.PAUSED):
             gauge.labels(sink).set(0)
+        for counter in (metrics.LOGS_ANEW, metrics.MISSED):
+            counter.labels(sink)  # shown from the start, so that the first one is an increase
 
     def read(self, records: int) -> None:
         """So many were read."""

@@ -7,17 +7,18 @@ is false: nothing is read, and nothing is written.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 from aiokafka.structs import OffsetAndMetadata
 
+from app.core.state.partition_log import Verdict
 from app.kafka.access import access, start
 from app.kafka.close_clients import close_consumer
-from app.kafka.fetch.fetcher import FETCH_WAIT_MS, pace_fetches, poll
+from app.kafka.fetch.fetcher import FETCH_WAIT_MS, log_ends, pace_fetches, poll
 from app.kafka.group_coordinator import committed_offsets, coordinated, coordinator_of, limit_sync
 from app.kafka.session_lease import SessionLease
 from app.kafka.topic_ids import TopicIds
@@ -29,7 +30,20 @@ FETCH_BYTES = 1 << 20  # of each partition, compressed: so much waits in memory 
 METADATA_MS = 10_000  # a topic created after the start is found this soon
 COMMIT_SECONDS = 4.0
 ASK_SECONDS = 15.0
+LOST_END = "the log has lost its end, or was made anew"
 MAX_POLL_MS = 24 * 3600 * 1000  # an outage of the destination is waited out between two polls
+
+
+class LogPlaces(NamedTuple):
+    """Where the logs of partitions are, and what the group has committed of them."""
+
+    identity: str = ""  # of their topic
+    starts: Mapping[int, int] = {}
+    ends: Mapping[int, int] = {}  # with what open transactions have written
+    begins: Mapping[int, int] = {}  # where a sink begins that has committed nothing
+    committed: Mapping[int, int] = {}
+    others: Mapping[int, str] = {}  # what is committed is of a log before: why
+    at_ends: bool = False  # `begins` are the ends of the logs
 
 
 GivingUp = Callable[[bool], Awaitable[None]]  # returns once nothing is under way; told whether we were settled
@@ -100,6 +114,13 @@ class SinkConsumer:
         found = await consumer.end_offsets(tps) if tps else {}
         return {tp.partition: offset for tp, offset in found.items()}
 
+    async def starts(self) -> Mapping[int, int]:
+        """Where they begin now. Raises KAFKA_ERRORS."""
+        consumer = self._consumer
+        tps = list(consumer.assignment()) if consumer else []
+        found = await consumer.beginning_offsets(tps) if tps else {}
+        return {tp.partition: offset for tp, offset in found.items()}
+
     async def take(self, most: int, seconds: float) -> Mapping[int, Sequence[Any]]:
         """Up to `most` records by partition, in offset order; none after `seconds` of silence, and of a rebalance
         meanwhile. Raises KAFKA_ERRORS: a consumer that fails is replaced by the next `connect`.
@@ -112,28 +133,48 @@ class SinkConsumer:
             raise
         return {tp.partition: records for tp, records in taken.items()} if epoch == self.epoch else {}
 
-    async def positions(self, partitions: Collection[int]) -> tuple[dict[int, int], dict[int, int]]:
-        """What the group has committed of these partitions, where anything; and where each of their logs begins, or
-        ends for a sink that begins with what is new. Raises KAFKA_ERRORS.
+    async def identity(self) -> str:
+        """Which topic the name means now. Raises KAFKA_ERRORS, also when there is none."""
+        topic = (await self._ids.ask([self._topic])).get(self._topic)
+        if topic is None:  # as a broker says, too, that has just started
+            raise UnknownTopicOrPartitionError(self._topic)
+        return topic.identity
+
+    async def notice_topic(self) -> None:
+        """Be unsettled when the name means another topic by now: one that has more than was read of the one before is
+        read on as if nothing had been. Raises KAFKA_ERRORS.
+        """
+        epoch = self.epoch
+        if self.settled and await self.identity() != self._identity and epoch == self.epoch:
+            self.unsettle()
+
+    async def positions(self, partitions: Collection[int]) -> LogPlaces:
+        """Where each of these partitions may go on. Raises KAFKA_ERRORS.
 
         A commit says of which topic it is: one of a topic that was deleted and made anew is none, and neither is one
-        behind the end of a log that lost its end.
+        behind the end of a log that lost its end. Such a log is read from its start, also by a sink that began with
+        what was new.
         """
         consumer, tps = self._consumer, [TopicPartition(self._topic, number) for number in partitions]
         if consumer is None or not tps:
-            return {}, {}
+            return LogPlaces()
         async with asyncio.timeout(ASK_SECONDS):  # aiokafka would ask for as long as it takes
-            topic = (await self._ids.ask([self._topic])).get(self._topic)
-            self._identity = topic.identity if topic else ""
+            self._identity = await self.identity()
             found = await coordinated(lambda: committed_offsets(consumer, tps))
-            ends = await consumer.end_offsets(tps)
-        committed = {
-            tp.partition: at.offset
-            for tp, at in found.items()
-            if 0 <= at.offset <= ends[tp] and at.metadata in (None, "", self._identity)  # "": a commit by hand
-        }
-        begins = ends if self._settings.sink_start == "latest" else await consumer.beginning_offsets(tps)
-        return committed, {tp.partition: offset for tp, offset in begins.items()}
+            ends = {tp.partition: end for tp, end in (await log_ends(consumer, tps)).items()}  # later than the commits
+            starts = {tp.partition: start for tp, start in (await consumer.beginning_offsets(tps)).items()}
+        committed, others = dict[int, int](), dict[int, str]()
+        for tp, at in found.items():
+            if at.offset < 0:
+                continue
+            if at.metadata not in (None, "", self._identity):  # "": a commit by hand
+                others[tp.partition] = Verdict.OTHER.value
+            elif at.offset > ends[tp.partition]:
+                others[tp.partition] = LOST_END
+            else:
+                committed[tp.partition] = at.offset
+        latest = self._settings.sink_start == "latest"
+        return LogPlaces(self._identity, starts, ends, ends if latest else starts, committed, others, latest)
 
     def seek(self, offsets: Mapping[int, int]) -> None:
         """Read on from there. Raises IllegalStateError of aiokafka, a KafkaError, for a partition that is not ours."""

@@ -165,6 +165,9 @@ class SinkRunner:
         if not self._opened:
             await self._calls.make("open", self._sink.open)
             self._opened = True
+        if self._assignment.flush_first:
+            await self._flush_held()
+            self._assignment.flush_first = False
         if self._intake.series:
             await self._series.read(self._intake.series.know)
         await self._assignment.settle(self._settings.kafka_topic, self._calls.make)
@@ -172,7 +175,7 @@ class SinkRunner:
     async def _take_in(self, partition: int, records: Sequence[Any]) -> bool:
         """Hand the records on, a slice at a time; whether it came to the end."""
         if self.consumer.settled and records[0].offset < self._progress.partitions[partition].read_to:
-            await self._begin_anew(partition)
+            self._assignment.begin_anew({partition})  # the topic was made anew, or has lost its end
             return False
         for at in range(0, len(records), SLICE):
             if not self.consumer.settled:
@@ -186,16 +189,6 @@ class SinkRunner:
                     raise
             await asyncio.sleep(0)
         return True
-
-    async def _begin_anew(self, partition: int) -> None:
-        """The log counts from its beginning again: the topic was made anew, or has lost its end."""
-        log.warning("sink_log_begins_anew", sink=self.name, partition=partition)
-        try:
-            await self._flush()  # what is held is of the log before
-        finally:
-            self._seek_back()
-        self._progress.forget({partition})
-        self.consumer.unsettle()
 
     def _seek_back(self) -> None:
         """What was read and not handed on is read again."""
@@ -214,11 +207,19 @@ class SinkRunner:
                 found, failure = error.so_far, error
             self._unheard = False
             self._closing.add(found, time.monotonic() - began)
+            self._watch.show(paused=failure is not None)  # what is held and what is done change together
         await self._closing.dead_letter()  # 5
         if self._closing.is_time:
             await self._closing.commit()  # 6
         if failure is not None:
             raise failure
+
+    async def _flush_held(self) -> None:
+        """Flush all that is held, but for what a destination takes only when other records come."""
+        while before := self._sink.held.records + self._closing.waiting + self._unheard:
+            await self._flush()
+            if self._sink.held.records >= before:
+                return
 
     async def _last_flush(self) -> None:
         if self.consumer.settled:

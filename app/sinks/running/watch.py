@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 
 import structlog
 
@@ -14,6 +15,7 @@ from app.sinks.port import Sink
 from app.sinks.running.books import SinkBooks
 from app.sinks.running.circuit import SinkCircuit
 from app.sinks.running.consumer import SinkConsumer
+from app.sinks.running.losses import tell_missed
 from app.sinks.running.progress import Progress
 
 log = structlog.get_logger()
@@ -29,12 +31,15 @@ class SinkWatch:
     ) -> None:
         self._sink, self._consumer, self._progress = sink, consumer, progress
         self._books, self._circuit = books, circuit
+        self._told: dict[int, int] = {}  # up to where it was told that Kafka has removed what was not read
 
     async def look(self, series: SeriesLimit | None, noted: SeriesLog, most: int) -> None:
         """Look now and then, also while nothing is read, until cancelled; `most` series are let through."""
         while True:
             try:
+                await self._consumer.notice_topic()
                 ends = await self._consumer.ends()
+                self._see_removed(await self._consumer.starts())
                 metrics.LAG.labels(self._sink.name).set(self._progress.lag(ends.items()))
                 if series and self._consumer.settled:
                     await noted.read(series.know)
@@ -44,6 +49,13 @@ class SinkWatch:
             if series:
                 self._books.show_series(series, most)
             await asyncio.sleep(LOOK_SECONDS)
+
+    def _see_removed(self, starts: Mapping[int, int]) -> None:
+        """Where logs begin now: retention may have overtaken a sink whose destination is away."""
+        known = {number: one for number, one in self._progress.partitions.items() if one.settled and number in starts}
+        expected = {number: max(one.read_to, self._told.get(number, 0)) for number, one in known.items()}
+        tell_missed(self._sink.name, expected, starts)
+        self._told = {number: max(offset, starts[number]) for number, offset in expected.items()}
 
     def show(self, *, paused: bool) -> None:
         """Show what is held, and whether the destination is there."""

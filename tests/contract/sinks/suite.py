@@ -145,6 +145,20 @@ class SinkContract:
         found = await destination.times(records)
         assert all(times == 1 if destination.tells_repeats else times >= 1 for times in found)
 
+    async def test_a_log_that_has_lost_its_end_is_given_anew(self, destination: SinkDestination) -> None:
+        async with opened(destination) as sink:
+            before, others = sink_records(range(20)), sink_records(range(10, 15), device="another")
+            sink.add(before)
+            await flushed(sink)
+            await sink.revoked({0})
+            await sink.resume("iot-stream", {0})
+            await sink.begin_anew({0})
+            sink.add([*before[:10], *others])
+            assert (await flushed(sink)).upto[0] == 15
+            found = await destination.times([*before[:10], *others])
+            assert all(times == 1 if destination.keeps_offsets else times >= 1 for times in found)
+            assert await sink.resume("iot-stream", {0}) == ({0: 15} if destination.keeps_offsets else {})
+
     async def test_a_flush_that_is_cancelled_loses_nothing(self, destination: SinkDestination) -> None:
         async with opened(destination) as sink:
             records = sink_records(range(500))

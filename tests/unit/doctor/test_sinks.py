@@ -49,3 +49,11 @@ async def test_series_near_the_limit_and_beyond() -> None:
     assert beyond.what == "influx: 39 values of new series were dropped (sink 39)"
     assert beyond.cure == "users with most: bob 30, eve 9; see docs/sinks.md on series"
     assert len(await looked(SinkPage("influx", series=(500_000, 0)))) == 1, "without a limit none is near it"
+
+
+async def test_what_kafka_has_lost() -> None:
+    _, anew, missed = await looked(SinkPage("parquet", anew=2, missed=1_500))
+    assert anew.level is Level.WARNING
+    assert anew.what == "parquet: the input topic is another one than before, or was cut: 2 partitions began anew"
+    assert missed.level is Level.BROKEN
+    assert missed.what == "parquet: Kafka had removed 1,500 records before they were read"

@@ -92,6 +92,8 @@ class SinkPage:
     breaker: float = 0.0
     series: tuple[int, int] = (0, 100_000)  # known, and the limit
     dropped: Mapping[str, int] = field(default_factory=dict)  # by user
+    anew: int = 0  # partitions
+    missed: int = 0
 
     def text(self, program: str = "sink") -> bytes:
         """The page."""
@@ -99,6 +101,8 @@ class SinkPage:
         _process(registry, program, self.born, 0.0)
         received = sum(self.outcomes.values()) + self.held + self.lost
         self._counter(registry, "received", received)
+        self._counter(registry, "topic_made_anew", self.anew)
+        self._counter(registry, "missed", self.missed)
         records = Counter("iot_sink_records", "n", ["sink", "outcome"], registry=registry)
         for outcome, count in self.outcomes.items():
             records.labels(self.sink, outcome).inc(count)

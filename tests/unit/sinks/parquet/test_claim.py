@@ -39,17 +39,18 @@ class Writing:
     def __init__(self, store: LakeStore, encoder: ThreadPoolExecutor) -> None:
         self._store, self._encoder = store, encoder
         self.chain = Chain(store, ORIGIN, "t")
-        self.chain.load()
+        self.at = self.chain.load()  # what comes before is read; it need not be claimed, where it was there already
 
     def write(self, after: int, step: int = 80) -> None:
         """Write what is from the end of the chain up to `after`, as one that has read it before."""
-        while (start := self.chain.position or 0) < after:
+        while (start := max(self.at, self.chain.position or 0)) < after:
             until = min(start + step, after)
             rows = PartitionRows(LAYOUT, self._encoder)
             rows.add(two_days(start, until))
             closed = rows.close(FileSource("iot-stream", "t", 0, "Telemetry", "parquet"))
             writer = RowWriter(self._store, self.chain, LAYOUT)
             writer.write([file.result() for file in closed.files], closed.until)
+            self.at = until
 
 
 def calls_of(tmp_path: Path, encoder: ThreadPoolExecutor) -> int:
@@ -144,3 +145,45 @@ def test_every_failure_is_tried_again_where_it_was(tmp_path: Path, encoder: Thre
             assert places(root) == expected(range(50))
             if store.calls <= at:
                 break
+
+
+def test_a_log_that_lost_its_end_has_a_chain_of_its_own(tmp_path: Path, encoder: ThreadPoolExecutor) -> None:
+    """Whoever finds it out, and however many do: rows that are there already are left out, the others written."""
+    Writing(LocalStore(tmp_path), encoder).write(100)
+    first, second = (Chain(LocalStore(tmp_path), ORIGIN, "t") for _ in range(2))
+    first.cut()
+    second.cut()  # it would be a cut of the chain that has just begun, where nothing is claimed
+    assert (first.position, first.doubt, first.earlier) == (0, 100, [ORIGIN])
+    assert first.origin == second.origin == ORIGIN.after_cut != ORIGIN
+    anew = Writing(LocalStore(tmp_path), encoder)
+    assert anew.chain.position == 0
+    anew.write(LAST, 70)  # the log as it was, and on
+    assert places(tmp_path) == expected(range(LAST))
+    assert Chain(LocalStore(tmp_path), ORIGIN, "t").load() == LAST
+    first.cut()
+    assert first.doubt == LAST
+    assert first.earlier == [ORIGIN, ORIGIN.after_cut]
+    Writing(LocalStore(tmp_path), encoder).write(LAST + 20, 90)
+    assert places(tmp_path) == expected(range(LAST + 20))
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_process_may_end_at_any_call_while_a_log_that_lost_its_end_is_read(
+    tmp_path: Path, encoder: ThreadPoolExecutor, after: bool
+) -> None:
+    def anew(store: LakeStore) -> None:
+        chain = Chain(store, ORIGIN, "t")
+        if not chain.load() or not chain.earlier:
+            chain.cut()
+        Writing(store, encoder).write(LAST)
+
+    for at in count():
+        root = tmp_path / f"lake-{at}-{after}"
+        Writing(LocalStore(root), encoder).write(100)
+        store = HookedStore(LocalStore(root), at, *((nothing, die) if after else (die, nothing)))
+        with suppress(DiedError):
+            anew(store)
+        anew(LocalStore(root))
+        assert places(root) == expected(range(LAST)), f"call {at}"
+        if store.calls <= at:
+            break

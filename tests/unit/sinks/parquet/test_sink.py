@@ -14,7 +14,7 @@ from app.sinks.parquet.names import tag_of
 from app.sinks.parquet.partition_rows import CHUNK
 from app.sinks.parquet.sink import ParquetSink
 from app.sinks.port import SinkMisconfigured, SinkUnavailable
-from tests.unit.sinks.parquet.lake import expected, files, places, record, records, refused, rows, settings, sink
+from tests.unit.sinks.parquet.lake import START, expected, files, places, record, records, refused, rows, settings, sink
 
 DAY = timedelta(days=1)
 
@@ -225,6 +225,73 @@ async def test_a_topic_that_is_made_anew_while_the_sink_runs_loses_nothing(tmp_p
     one.add(records(50, 60))
     await one.flush()
     assert await one.resume("iot-stream", [0]) == {0: 60}
+
+
+async def test_what_was_read_of_a_topic_is_written_as_of_this_topic(tmp_path: Path) -> None:
+    """Though it is made anew before a flush, and what was read begins before the end of the files, as after a kill."""
+    await written(tmp_path, 100)
+    now = ["topic-1"]
+
+    async def identify(topic: str) -> str:
+        return now[0]
+
+    one = ParquetSink("parquet", settings(tmp_path), identify)
+    assert await one.resume("iot-stream", [0]) == {0: 100}
+    await one.revoked([0])
+    one.add(records(40, 140))
+    now[0] = "topic-2"
+    await one.flush()
+    assert await one.resume("iot-stream", [0]) == {}
+    one.add(records(0, 50))
+    await one.flush()
+    assert places(tmp_path) == sorted(expected(range(140)) + expected(range(50)))
+
+
+async def test_what_was_refused_of_a_partition_that_is_gone_is_not_told(tmp_path: Path) -> None:
+    one = sink(tmp_path)
+    await one.resume("iot-stream", [0, 1])
+    one.add([*records(0, 3), record(3, extra="\ud800"), *records(0, 10, partition=1)])
+    blocked = tmp_path / "_claims" / f"iot-stream-{tag_of('topic-1')}" / "1"
+    blocked.parent.mkdir(parents=True)
+    blocked.write_bytes(b"")
+    flush = asyncio.create_task(one.flush())
+    while one.held.records and not one._unsaid:  # noqa: ASYNC110  # the next call may fail at once
+        await asyncio.sleep(0)
+    flush.cancel()
+    await asyncio.wait({flush})
+    held = one.held.records
+    await one.revoked([0])
+    blocked.unlink()
+    done = await one.flush()
+    assert (done.upto, done.refused) == ({1: 10}, [])
+    assert held == 14
+    assert one.held.records == 0
+
+
+async def test_a_log_that_has_lost_its_end_begins_anew_beside_the_rows_of_before(tmp_path: Path) -> None:
+    await written(tmp_path, 100)
+    one = sink(tmp_path)
+    assert await one.resume("iot-stream", [0, 1]) == {0: 100}
+    await one.begin_anew([0, 1])
+    assert await one.resume("iot-stream", [0, 1]) == {}
+    await one.begin_anew([0])
+    others = [record(offset, time=START + timedelta(days=offset % 2, seconds=offset)) for offset in range(60, 90)]
+    one.add([*records(0, 60), *others])
+    assert (await one.flush()).upto == {0: 90}
+    assert places(tmp_path) == sorted(expected(range(100)) + expected(range(60, 90)))
+    two = sink(tmp_path)
+    assert await two.resume("iot-stream", [0, 1]) == {0: 90}
+    two.add([*records(30, 60), *others, *records(90, 120)])  # 90 to 99 are as they were, as a coincidence
+    assert (await two.flush()).upto == {0: 120}
+    assert places(tmp_path) == sorted(expected(range(120)) + expected(range(60, 90)))
+
+
+async def written(root: Path, after: int) -> None:
+    """Have a process write the records before `after`, and end before its commit."""
+    one = sink(root)
+    one.add(records(0, after))
+    await one.flush()
+    await one.close()
 
 
 async def test_a_partition_that_cannot_be_written_holds_up_no_other_for_long(tmp_path: Path) -> None:

@@ -39,8 +39,7 @@ async def _run(steps: list[Any], linger: float, keeps_offsets: bool, seed: int) 
     await world.kill()
     world.linger = linger
     world.destination.keeps_offsets = keeps_offsets
-    # A kill between a flush and its dead letters: what keeps offsets goes on behind them, so it refuses nothing here.
-    world.destination.refuses = lambda record: not keeps_offsets and record.offset % seed == 1
+    world.destination.refuses = lambda record: record.offset % seed == 1
     world.start()
     mine: set[int] = set()
     for step in steps:

@@ -2,12 +2,14 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from app.errors import BooksError
 from app.sinks.port import Flushed
+from app.sinks.sink_metrics import HELD_RECORDS, LOGS_ANEW, MISSED
 from tests.unit.sinks.running.world import World
 from tests.waiting import until
 
@@ -183,6 +185,172 @@ async def test_dead_letters_that_wait_over_a_rebalance_are_sent_also_where_the_d
     world.check()
 
 
+async def test_dead_letters_of_a_flush_are_sent_after_a_kill_also_where_the_destination_keeps_offsets(
+    world: World,
+) -> None:
+    world.destination.keeps_offsets = True
+    world.destination.refuses = lambda record: record.offset % 7 == 3
+    world.letters.fails = 10**6
+    world.log.append(0, 100)
+    await world.consumer.assign(0)
+    await until(lambda: len(world.destination.written) == 86)
+    await world.kill()
+    world.letters.fails = 0
+    world.start()
+    await world.consumer.assign(0)
+    await world.done()
+    world.check()
+    assert world.letters.sent == [(0, offset) for offset in range(100) if offset % 7 == 3]
+    assert set(world.destination.written.values()) == {1}
+
+
+async def test_dead_letters_of_a_flush_are_sent_by_the_next_owner_of_the_partition(world: World) -> None:
+    world.destination.keeps_offsets = True
+    world.destination.refuses = lambda record: record.offset == 1
+    world.letters.fails = 10**6
+    world.log.append(0, 3)
+    await world.consumer.assign(0)
+    await until(lambda: len(world.destination.written) == 2)
+    await world.consumer.assign(1)
+    await until(lambda: world.consumer.settled)
+    world.letters.fails = 0
+    await world.consumer.assign(0, 1)
+    await world.done()
+    assert world.letters.sent == [(0, 1)]
+    world.check()
+
+
+async def test_a_sink_that_has_committed_nothing_goes_on_no_later_than_its_destination() -> None:
+    world = World(1, sink_start="latest")
+    await world.kill()
+    world.destination.keeps_offsets = True
+    world.destination.written.update({(0, offset): 1 for offset in range(5)})
+    world.log.append(0, 20)
+    world.start()
+    await world.consumer.assign(0)
+    await world.done()
+    assert set(world.destination.written) == world.log.places()
+    await world.end()
+
+
+async def test_a_sink_that_begins_with_what_is_new_reads_nothing_before_kafka_knows_where() -> None:
+    world = World(1, sink_start="latest")
+    world.log.append(0, 20)
+    world.log.takes_no_commits = True
+    await world.consumer.assign(0)
+    await asyncio.sleep(0.1)
+    assert not world.consumer.settled
+    world.log.append(0, 5)  # it is new, though nobody could note so
+    world.log.takes_no_commits = False
+    await until(lambda: world.log.committed.get(0) == 25 and len(world.destination.written) == 5)
+    world.log.takes_no_commits = True
+    world.log.append(0, 10)
+    await until(lambda: len(world.destination.written) == 15)
+    await world.kill()
+    world.destination.written.clear()
+    world.log.takes_no_commits = False
+    world.start()
+    await world.consumer.assign(0)
+    await world.done()
+    assert set(world.destination.written) == {(0, offset) for offset in range(25, 35)}
+    await world.end()
+
+
+@pytest.mark.parametrize("running", [True, False])
+async def test_a_log_that_has_lost_its_end_is_read_from_its_start_once(world: World, running: bool) -> None:
+    world.destination.keeps_offsets = True
+    world.log.append(0, 100)
+    await world.consumer.assign(0, 1)
+    await world.done()
+    if not running:
+        await world.end()
+    before = LOGS_ANEW.labels("fake")._value.get()
+    del world.log.records[0][60:]
+    world.log.append(0, 30)
+    if not running:
+        world.start()
+        await world.consumer.assign(0, 1)
+    await until(lambda: world.log.committed[0] == 90)
+    world.log.append(0, 40)
+    await world.done()
+    await world.consumer.assign(0, 1)
+    await world.done()
+    assert world.destination.anew == [{0}], "decided once"
+    assert LOGS_ANEW.labels("fake")._value.get() - before == 1
+    assert {offset for _, offset in world.destination.written} == set(range(130))
+    assert set(world.destination.written.values()) == {1}
+    assert world.runner.books.balance(world.sink.held.records) == 0
+
+
+async def test_a_destination_that_is_ahead_of_a_log_that_was_cut_after_the_commit(world: World) -> None:
+    """Killed between a flush and its commit; then the log loses its end."""
+    await world.kill()
+    world.destination.keeps_offsets = True
+    world.destination.written.update({(0, offset): 1 for offset in range(100)})
+    world.log.append(0, 60)
+    world.log.committed[0] = 40
+    world.start()
+    await world.consumer.assign(0)
+    await world.done()
+    world.log.append(0, 100)
+    await world.done()
+    assert world.destination.anew == [{0}]
+    assert set(world.destination.written) == world.log.places()
+
+
+@pytest.mark.parametrize("seen_at", ["a rebalance", "a look"])
+async def test_a_topic_made_anew_that_has_more_than_was_read(
+    world: World, seen_at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if seen_at == "a look":
+        await world.kill()
+        monkeypatch.setattr("app.sinks.running.watch.LOOK_SECONDS", 0.01)
+        world.start()
+    world.log.append(0, 40)
+    await world.consumer.assign(0)
+    await world.done()
+    world.log.identity = "topic-2"
+    world.log.records[0] = []
+    world.log.committed.clear()
+    world.log.append(0, 50)
+    if seen_at == "a rebalance":
+        await world.consumer.assign(0)
+    await until(lambda: world.destination.written[0, 0] == 2)
+    await world.done()
+    assert [world.destination.written[0, offset] for offset in (0, 39, 49)] == [2, 2, 1 + (seen_at == "a look")]
+
+
+async def test_records_that_kafka_removed_before_they_were_read_are_counted(world: World) -> None:
+    world.log.append(0, 40)
+    world.log.committed[0], world.log.begins[0] = 5, 15
+    before = MISSED.labels("fake")._value.get()
+    await world.consumer.assign(0)
+    await world.done()
+    assert MISSED.labels("fake")._value.get() - before == 10
+    assert min(offset for _, offset in world.destination.written) == 15
+
+
+async def test_records_that_kafka_removes_while_the_destination_is_away_are_counted_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.kill()
+    monkeypatch.setattr("app.sinks.running.watch.LOOK_SECONDS", 0.01)
+    world.start()
+    world.log.append(0, 10)
+    await world.consumer.assign(0)
+    await world.done()
+    world.destination.away = True
+    world.log.append(0, 5)
+    await until(lambda: world.sink.held.records == 5)
+    world.log.append(0, 30)
+    before = MISSED.labels("fake")._value.get()
+    world.log.begins[0] = 20
+    await until(lambda: MISSED.labels("fake")._value.get() > before)
+    world.log.begins[0] = 25
+    await asyncio.sleep(0.1)
+    assert MISSED.labels("fake")._value.get() - before == 10
+
+
 async def test_a_rebalance_ends_a_flush_that_hangs_and_nothing_of_it_is_committed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,6 +391,21 @@ async def test_a_stop_flushes_and_commits(world: World) -> None:
     assert world.log.committed == {0: 40}
     assert world.sink.closed
     world.check()
+
+
+async def test_what_is_shown_as_held_is_no_more_once_it_is_committed(world: World) -> None:
+    shown: dict[int, float] = {}
+    commit = world.consumer.commit
+
+    async def committing(offsets: Mapping[int, int]) -> None:
+        shown[offsets[0]] = HELD_RECORDS.labels("fake")._value.get()
+        await commit(offsets)
+
+    world.consumer.commit = committing  # type: ignore[method-assign]
+    world.log.append(0, 40)
+    await world.consumer.assign(0)
+    await world.done()
+    assert shown[40] == 0
 
 
 @pytest.mark.parametrize("away", ["hangs", "refuses connections"])
@@ -306,7 +489,7 @@ async def test_a_sink_that_lets_go_of_less_than_it_says_is_found_out(world: Worl
         record = world.sink._held[0]
         return Flushed({0: 10}, [(record, "refused"), (record, "twice")])
 
-    world.sink.flush = flush  # type: ignore[method-assign]
+    world.sink.flush = flush
     world.log.append(0, 1)
     await world.consumer.assign(0)
     with pytest.raises(BooksError, match="let go of 0 records"):

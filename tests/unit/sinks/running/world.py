@@ -1,8 +1,7 @@
 """The runner of a sink in a world without Kafka: a log in memory, its consumer group, and dead letters."""
 
 import asyncio
-import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from aiokafka.errors import KafkaConnectionError
@@ -10,7 +9,7 @@ from aiokafka.errors import KafkaConnectionError
 from app.errors import TransientError
 from app.settings import Settings
 from app.sinks.cardinality.limits import SeriesId
-from app.sinks.running.consumer import SinkConsumer
+from app.sinks.running.consumer import LOST_END, LogPlaces, SinkConsumer
 from app.sinks.running.runner import SinkKafka, SinkRunner
 from tests.fake_sink import Destination, FakeSink
 from tests.sink_records import message
@@ -30,6 +29,7 @@ class Log:
         self.commits: list[dict[int, int]] = []
         self.begins: dict[int, int] = {}
         self.away = False
+        self.identity, self.takes_no_commits = "topic-1", False
 
     def append(self, partition: int, count: int, **more: Any) -> None:
         """So many readings more; the user of partition n is `u<n>`, its devices `d0` to `d9` in turn."""
@@ -71,14 +71,22 @@ class LogConsumer(SinkConsumer):
     async def ends(self) -> Mapping[int, int]:
         return {number: len(self.log.records[number]) for number in self.assigned}
 
-    async def positions(self, partitions: Collection[int]) -> tuple[dict[int, int], dict[int, int]]:
+    async def starts(self) -> Mapping[int, int]:
+        return {number: self.log.begins.get(number, 0) for number in self.assigned}
+
+    async def identity(self) -> str:
+        return self.log.identity
+
+    async def positions(self, partitions: Collection[int]) -> LogPlaces:
         await asyncio.sleep(0)
-        committed = {
-            number: self.log.committed[number]
-            for number in partitions
-            if self.log.committed.get(number, math.inf) <= len(self.log.records[number])
-        }
-        return committed, {number: self.log.begins.get(number, 0) for number in partitions}
+        self._identity = self.log.identity
+        starts = {number: self.log.begins.get(number, 0) for number in partitions}
+        ends = {number: len(self.log.records[number]) for number in partitions}
+        known = {number: self.log.committed[number] for number in partitions if number in self.log.committed}
+        committed = {number: offset for number, offset in known.items() if offset <= ends[number]}
+        others = dict.fromkeys(known.keys() - committed.keys(), LOST_END)
+        latest = self._settings.sink_start == "latest"
+        return LogPlaces(self.log.identity, starts, ends, ends if latest else starts, committed, others, latest)
 
     async def take(self, most: int, seconds: float) -> Mapping[int, Sequence[Any]]:
         await asyncio.sleep(0.001)
@@ -102,6 +110,8 @@ class LogConsumer(SinkConsumer):
     async def commit(self, offsets: Mapping[int, int]) -> None:
         await asyncio.sleep(0)
         assert set(offsets) <= self._mine, "commits what is not ours"
+        if self.log.takes_no_commits:
+            raise KafkaConnectionError("away")
         self.log.committed.update(offsets)
         self.log.commits.append(dict(offsets))
 
@@ -153,13 +163,14 @@ class World:
         self.log, self.destination = Log(partitions), Destination()
         self.letters, self.series = Letters(), NotedSeries()
         self.linger, self.due_at = 0.0, 1_000_000
+        self.made: Callable[[], Any] = lambda: FakeSink(self.destination, linger=self.linger, due_at=self.due_at)
         self.start()
 
     def start(self) -> None:
         """A new process, which has nothing in memory."""
         self.stop = asyncio.Event()
         self.consumer = LogConsumer(self.settings, self.log, self.stop)
-        self.sink = FakeSink(self.destination, linger=self.linger, due_at=self.due_at)
+        self.sink = self.made()
         kafka: Any = self.consumer, self.letters, self.series
         self.runner = SinkRunner(self.settings, self.sink, self.stop, SinkKafka(*kafka))
         self.task = asyncio.create_task(self.runner.run())

@@ -1,0 +1,40 @@
+"""What Kafka has lost: in, where logs begin, and which are others than before; out, the log and metrics, said once."""
+
+from collections.abc import Mapping
+
+import structlog
+
+from app.sinks import sink_metrics as metrics
+
+log = structlog.get_logger()
+
+
+def tell_begun_anew(sink: str, causes: Mapping[int, str]) -> None:
+    """These partitions are read from their start, {partition: why}."""
+    for cause in sorted(set(causes.values())):
+        numbers = sorted(number for number, one in causes.items() if one == cause)
+        metrics.LOGS_ANEW.labels(sink).inc(len(numbers))
+        log.error(
+            "sink_topic_made_anew",
+            sink=sink,
+            partitions=numbers,
+            cause=cause,
+            next="read from its start: what the destination has comes again, or is left out where it can tell",
+            cure="what Kafka lost before it was read is gone: have it sent again; keep Kafka from losing more "
+            "(unclean.leader.election.enable=false, min.insync.replicas)",
+        )
+
+
+def tell_missed(sink: str, expected: Mapping[int, int], starts: Mapping[int, int]) -> None:
+    """Retention has removed what comes from `expected` on up to where a log starts, where it starts later."""
+    for number, offset in expected.items():
+        if (missing := starts[number] - offset) > 0:
+            metrics.MISSED.labels(sink).inc(missing)
+            log.error(
+                "sink_records_missing",
+                sink=sink,
+                partition=number,
+                expected=offset,
+                found=starts[number],
+                cure="raise retention.ms of the topic above the longest outage of a destination",
+            )
