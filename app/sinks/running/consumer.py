@@ -134,7 +134,7 @@ class SinkConsumer:
         return {tp.partition: records for tp, records in taken.items()} if epoch == self.epoch else {}
 
     async def identity(self) -> str:
-        """Which topic the name means now. Raises KAFKA_ERRORS, also when there is none."""
+        """Which topic the name means now. Raises KAFKA_ERRORS, UnknownTopicOrPartitionError when there is none."""
         topic = (await self._ids.ask([self._topic])).get(self._topic)
         if topic is None:  # as a broker says, too, that has just started
             raise UnknownTopicOrPartitionError(self._topic)
