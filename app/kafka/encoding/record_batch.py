@@ -16,7 +16,7 @@ from aiokafka.codec import lz4_encode
 from aiokafka.record.util import calc_crc32c
 
 from app.kafka.encoding.runs import PARTS, Building, EncodableRun
-from app.kafka.encoding.varints import ENCODED, SHORT, SIZED, Header, encode_header, sized, varint
+from app.kafka.encoding.varints import OFFSETS, SHORT, SIZED, Header, encode_header, sized, varint
 
 REMEMBERED_BYTES = 16 << 20  # some 30,000 devices; a sender that invents ids only makes the encoder begin anew
 ENTRY = 400  # bytes a device takes beside its key and topic, by tracemalloc
@@ -136,7 +136,7 @@ class BatchEncoder:
         tail, known = self._rest(rest), self._devices(rest)
         common, table = len(stamp) + len(tail), SIZED
         start = len(parts) // PARTS
-        for record, offset in zip(records, ENCODED[start:] if start else ENCODED, strict=False):
+        for record, (offset, width) in zip(records, OFFSETS[start:] if start else OFFSETS, strict=False):
             value, headers = record.value, record.headers
             if record.ingest_ms != last_ms:
                 last_ms = record.ingest_ms
@@ -150,7 +150,7 @@ class BatchEncoder:
             if device is None or device[0] != record.key:
                 device = self._learn(record.key, headers)
             _, front, back, size = device
-            size += common + len(offset)
+            size += common + width
             try:
                 length, more = table[len(value)]
                 whole, size = table[size + more]

@@ -31,3 +31,4 @@ def sized(size: int) -> tuple[bytes, int]:
 SIZED = [sized(size) for size in range(SHORT)]
 ENCODED = [encoded for encoded, _ in SIZED]
 TAKEN = [taken for _, taken in SIZED]
+OFFSETS = [(encoded, len(encoded)) for encoded in ENCODED]
