@@ -78,12 +78,10 @@ def test_a_batch_of_runs_ends_at_the_byte_at_which_aiokafka_ends_it() -> None:
 def test_a_batch_takes_so_many_records_and_no_more() -> None:
     rest: list[Header] = [("k", b"t"), ("ms", b"1"), ("g", b"tcp")]
     _, records = part(True, 5, rest, [(1, b"")] * (SHORT - AT_ONCE // 2))
-    for segments in (
-        [made_run(records), made_run(records)],
-        [made_run(records), records],
-        [records, made_run(records)],
-    ):
-        batch = BatchEncoder().batch_of(segments, LARGE)  # type: ignore[arg-type]  # a list of both
+    run = made_run(records)
+    ways: list[list[Run | list[Given]]] = [[run, run], [run, records], [records, run]]
+    for segments in ways:
+        batch = BatchEncoder().batch_of(segments, LARGE)
         assert batch.record_count() == SHORT
         assert ours(batch) == ours(BatchEncoder().batch(records * 2, LARGE))
 
