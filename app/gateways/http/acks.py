@@ -52,7 +52,7 @@ class Acks:
             self.end(future)
 
     def begin(
-        self, records: list[IngestRecord], dead: list[IngestRecord], user: str | None = None
+        self, records: Sequence[IngestRecord], dead: list[IngestRecord], user: str | None = None
     ) -> asyncio.Future[Refused]:
         """Submit; `end` is to follow. The future is cancelled where Kafka does not acknowledge it in time, and raises
         TransientError where the process stops.
