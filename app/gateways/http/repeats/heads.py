@@ -5,6 +5,7 @@ that aiohttp's parser need not see them again. That is so only where a message b
 and what cannot be counted with certainty (chunks, a head in two pieces, an upgrade) ends it for the connection.
 """
 
+import re
 from collections.abc import Callable
 
 from aiohttp import HttpVersion11, hdrs, web
@@ -23,6 +24,8 @@ FRUITLESS = 200  # heads in a row of which none came again: this connection's ne
 _END, _LENGTH = b"\r\n\r\n", b"\r\ncontent-length:"
 _UNCERTAIN = (b"transfer-encoding", b"upgrade", b"\r\n ", b"\r\n\t")
 _ONCE = (hdrs.CONTENT_ENCODING, hdrs.EXPECT, "traceparent")  # whoever sends these is answered by way of aiohttp
+# What proxies put into each head anew, and nobody here reads; a value that any parser takes.
+_CHANGING = re.compile(rb"(\r\n(?:X-Request-ID|X-Correlation-ID|X-Amzn-Trace-Id|CF-Ray): )[!-~]{1,128}(?=\r\n)", re.I)
 
 
 class KnownHead(Struct, frozen=True):
@@ -38,12 +41,13 @@ class KnownHead(Struct, frozen=True):
 class KnownHeads:
     """Those of one connection, and where in its bytes it is."""
 
-    __slots__ = ("_bytes", "_fruitless", "_last", "_left", "held", "known")
+    __slots__ = ("_bytes", "_changing", "_fruitless", "_last", "_left", "held", "known")
 
     def __init__(self) -> None:
         self.known: dict[bytes, KnownHead] = {}
         self.held = b""  # a known head whose body is still to come; kept from the parser
         self._bytes = self._fruitless = 0  # of those that are known; how many were remembered since one came again
+        self._changing = False  # whether there was one in which something is new each time
         self._left: int | None = 0  # bytes of a body that are to come; 0: a head begins next; None: nobody knows
         self._last: bytes | None = None  # the head of the only request under way
 
@@ -59,7 +63,7 @@ class KnownHeads:
         if not self.between:
             return None
         end = data.find(_END) + 4
-        head = self.known.get(data[:end])
+        head = self.known.get(data[:end]) or (self.known.get(same(data[:end])) if self._changing else None)
         if head is None:
             return None
         self._fruitless = 0
@@ -88,8 +92,9 @@ class KnownHeads:
         message.
         """
         head, self._last = self._last, None
-        if head is None or self._left is None or head in self.known:
+        if head is None or self._left is None or (key := same(head)) in self.known:
             return
+        self._changing = self._changing or key != head
         headers = request.headers
         authorization, length = headers.get(hdrs.AUTHORIZATION), int(headers.get(hdrs.CONTENT_LENGTH, 0))
         if authorization is None or not length or any(name in headers for name in _ONCE):
@@ -104,12 +109,17 @@ class KnownHeads:
             self._forget()
             self._left = None
         elif size <= REMEMBERED_BYTES:
-            self.known[head] = KnownHead(authorization, length, record_of, owner, device)
+            self.known[key] = KnownHead(authorization, length, record_of, owner, device)
             self._bytes += size
 
     def _forget(self) -> None:
         self.known.clear()
         self._bytes = 0
+
+
+def same(head: bytes) -> bytes:
+    """A head without the values that are new each time: those with the same rest say the same."""
+    return _CHANGING.sub(rb"\1", head)
 
 
 def body_length(head: bytes) -> int | None:
