@@ -14,13 +14,13 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Sequence
-from itertools import chain
 
 import structlog
 
 from app.errors import TransientError
 from app.gateways.admission import Admission, Limited
 from app.gateways.admission import account as whose
+from app.gateways.blocks.record_block import joined, payload_of, topic_and_gateway
 from app.gateways.dead_letter import refused_of
 from app.gateways.gateway_metrics import (
     ACK_SECONDS,
@@ -32,7 +32,7 @@ from app.gateways.gateway_metrics import (
     UNACKED,
     UNACKED_BYTES,
 )
-from app.gateways.record import FIXED_HEADERS, ChunkSum, IngestRecord, Submission
+from app.gateways.record import ChunkSum, IngestRecord, Submission
 from app.gateways.room import Room
 from app.gateways.spans import BridgeSpans
 from app.gateways.telemetry_record import Rejection
@@ -144,15 +144,13 @@ class Intake:
         return done
 
     def _put(self, records: Records, dead: Records, done: "asyncio.Future[Refused]", sender: str | None) -> None:
-        first = (records or dead)[0]
-        payload = len(first.value) if len(records) == 1 else sum([len(record.value) for record in records])
-        count = len(records)
+        payload, count = payload_of(records), len(records)
         size = payload + RECORD_OVERHEAD * count
         if dead:
             size += sum([len(record.value) + RECORD_OVERHEAD for record in dead])
             count += len(dead)
-        user = whose(first.headers[0][1]) if sender is None else sender.encode()
-        gateway = first.headers[FIXED_HEADERS][1]
+        topic, gateway = topic_and_gateway(records or dead)
+        user = whose(topic) if sender is None else sender.encode()
         self._waiting.append(Submission(records, dead, payload, size, user, gateway, done, time.perf_counter()))
         self._room.take(user, size)
         self._count += count
@@ -212,11 +210,11 @@ class Intake:
 
     async def _write(self, chunk: list[Submission]) -> Sequence[IngestRecord]:
         """Until Kafka has all of it; returns what it refuses for ever."""
-        records = list(chain.from_iterable([one.records for one in chunk]))
-        dead = list(chain.from_iterable([one.dead for one in chunk]))
+        records = joined([one.records for one in chunk])
+        dead = joined([one.dead for one in chunk])
         if not self._spans:
             return await self._writer.write(records, dead)
-        spans, refused = self._spans.begin(records), None
+        spans, refused = self._spans.begin(records := list(records)), None
         try:
             refused = await self._writer.write(records, dead)
         finally:

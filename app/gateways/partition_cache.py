@@ -34,6 +34,13 @@ class PartitionCache:
             partition = self._compute(key)
         return partition
 
+    def of_all(self, keys: list[bytes]) -> list[int]:
+        """The partitions of keys; as `of`."""
+        try:
+            return list(map(self._known.__getitem__, keys))
+        except KeyError:
+            return [self.of(key) for key in keys]
+
     def _compute(self, key: bytes) -> int:
         if len(key) > LONGEST:
             return crc32(key) % self._count

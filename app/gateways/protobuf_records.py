@@ -6,10 +6,13 @@ something is 0 or odd goes a longer way, as what is 0 may be what is not set. An
 have, a unit or a firmware, is looked at once.
 """
 
-from typing import TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias, cast
 
 from app.core.model.keys import CACHED_LENGTH
 from app.core.model.records import Kind, Reason
+from app.gateways.blocks.place import Place
+from app.gateways.blocks.record_block import RecordBlock
 from app.gateways.protobuf_batches import parse
 from app.gateways.protobuf_payloads import (
     EMPTY,
@@ -23,22 +26,22 @@ from app.gateways.protobuf_payloads import (
     metric_fields,
 )
 from app.gateways.record import IngestRecord
-from app.gateways.telemetry_record import IOT, PREPARED, USERS, Arrival, Rejection, place_of
+from app.gateways.telemetry_record import IOT, KIND, PREPARED, USERS, Arrival, Rejection, place_of
 from app.gateways.trace_context import trace_headers
 from app.ports import Account
 from app.protobuf.events_pb2 import EventBatch
 from app.protobuf.metrics_pb2 import MetricBatch
 
-Outcome: TypeAlias = tuple[int, list[IngestRecord | Rejection]]  # the batch_id, and what each item came to, in order
+Found: TypeAlias = IngestRecord | Rejection
+Outcome: TypeAlias = tuple[int, Sequence[Found]]  # the batch_id, and what each item came to, in order
 
 ITEMS = 10_000  # IOT_GATEWAY_BATCH_MAX_ITEMS
 
-_Device: TypeAlias = tuple[bytes, tuple[str, bytes]]  # key, header mqtt_topic
-_Devices: TypeAlias = dict[str, dict[str, _Device]]  # user or node -> device or sensor
+_Devices: TypeAlias = dict[str, dict[str, Place]]  # user or node -> device or sensor
 _TELEMETRY = Kind.TELEMETRY
-_KIND = ("kind", _TELEMETRY.value.encode())
 _LEAST = -LARGEST
-_NONE: dict[str, _Device] = {}
+_NONE: dict[str, Place] = {}
+_NOWHERE = Rejection("", "")  # in the place of an item that has no place
 
 # Where each account may send, in each way: what `place_of` said (tests/bench/protobuf_records.py).
 _known: dict[tuple[Account, str], _Devices] = {}
@@ -50,30 +53,36 @@ def events(account: Account, data: bytes, arrival: Arrival, max_items: int = ITE
     also for more than `max_items`, and then none of its items is taken.
     """
     batch, unknown = parse(EventBatch, data, max_items)
-    found: list[IngestRecord | Rejection] = []
-    add, devices, last, ms = found.append, _devices(account, USERS), arrival.last, arrival.ingest_ms
+    made, devices = _Items(), _devices(account, USERS)
+    put, write = made.places.append, made.payloads.append
     latest, least, most, known = EXACT_US, _LEAST, LARGEST, dict[bytes, bytes]()
     for item in batch.events:
         sequence, us, temperature, battery = item.sequence_id, item.time_us, item.temperature, item.battery
         if sequence and battery and temperature and 0 < us < latest and least <= temperature <= most:
-            fields: EventFields | Rejection = EventFields(sequence, us / 1e6, temperature, battery)
+            fields = EventFields(sequence, us / 1e6, temperature, battery)
+        elif isinstance(careful := event_fields(item), Rejection):
+            made.put_odd(careful)
+            continue
         else:
-            fields = event_fields(item)
+            fields = careful
         user, name, extra = item.user_id, item.device_id, item.extra_json
-        device = devices.get(user, _NONE).get(name)
-        if device is None or type(fields) is Rejection:
-            add(_record(account, USERS, (user, name), fields, extra, arrival))
+        place = devices.get(user, _NONE).get(name) or _place(account, USERS, user, name)
+        if type(place) is Rejection:
+            made.put_odd(place)
             continue
         payload = encode(fields)
         if extra:
             if (rest := known.get(extra)) is None or payload == EMPTY:
-                add(_with_extra(device, fields, extra, arrival, known))
-                continue
-            payload = payload[:-1] + rest
-        add(IngestRecord(_TELEMETRY, device[0], payload, [device[1], _KIND, *last], 0, ms))
-    for index, refusal in unknown.items():
-        found[index] = refusal
-    return batch.batch_id, found
+                joint = _with_extra(place, fields, extra, arrival, known)
+                if not isinstance(joint, bytes):
+                    made.put_odd(joint)
+                    continue
+                payload = joint
+            else:
+                payload = payload[:-1] + rest
+        put(place)
+        write(payload)
+    return batch.batch_id, made.found(unknown, arrival)
 
 
 def metrics(account: Account, data: bytes, arrival: Arrival, max_items: int = ITEMS) -> Outcome:
@@ -81,54 +90,72 @@ def metrics(account: Account, data: bytes, arrival: Arrival, max_items: int = IT
     also for more than `max_items`, and then none of its items is taken.
     """
     batch, unknown = parse(MetricBatch, data, max_items)
-    found: list[IngestRecord | Rejection] = []
-    add, devices, last, ms = found.append, _devices(account, IOT), arrival.last, arrival.ingest_ms
+    made, devices = _Items(), _devices(account, IOT)
+    put, write = made.places.append, made.payloads.append
     latest, least, most, known = EXACT_US, _LEAST, LARGEST, dict[bytes, bytes]()
     for item in batch.metrics:
         value, us, sequence = item.value, item.time_us, item.sequence_id
         if value and sequence and 0 < us < latest and least <= value <= most:
-            fields: MetricFields | Rejection = MetricFields(value, us / 1e6, sequence)
+            fields = MetricFields(value, us / 1e6, sequence)
+        elif isinstance(careful := metric_fields(item), Rejection):
+            made.put_odd(careful)
+            continue
         else:
-            fields = metric_fields(item)
+            fields = careful
         node, name, extra = item.node_id, item.sensor_id, item.extra_json
-        device = devices.get(node, _NONE).get(name)
-        if device is None or type(fields) is Rejection:
-            add(_record(account, IOT, (node, name), fields, extra, arrival))
+        place = devices.get(node, _NONE).get(name) or _place(account, IOT, node, name)
+        if type(place) is Rejection:
+            made.put_odd(place)
             continue
         payload = encode(fields)
         if extra:
             if (rest := known.get(extra)) is None or payload == EMPTY:
-                add(_with_extra(device, fields, extra, arrival, known))
-                continue
-            payload = payload[:-1] + rest
-        add(IngestRecord(_TELEMETRY, device[0], payload, [device[1], _KIND, *last], 0, ms))
-    for index, refusal in unknown.items():
-        found[index] = refusal
-    return batch.batch_id, found
+                joint = _with_extra(place, fields, extra, arrival, known)
+                if not isinstance(joint, bytes):
+                    made.put_odd(joint)
+                    continue
+                payload = joint
+            else:
+                payload = payload[:-1] + rest
+        put(place)
+        write(payload)
+    return batch.batch_id, made.found(unknown, arrival)
 
 
-def _record(
-    account: Account,
-    way: str,
-    ids: tuple[str, str],
-    fields: EventFields | MetricFields | Rejection,
-    extra: bytes,
-    arrival: Arrival,
-) -> IngestRecord | Rejection:
-    """The record of an item of a device that is not known yet, or why the item is refused."""
-    if isinstance(fields, Rejection):
-        return fields
-    device = _devices(account, way).get(ids[0], _NONE).get(ids[1]) or _learn(account, way, *ids)
-    return device if isinstance(device, Rejection) else _with_extra(device, fields, extra, arrival, {})
+class _Items:
+    """What the items of a batch come to."""
+
+    __slots__ = ("odd", "payloads", "places")
+
+    def __init__(self) -> None:
+        self.places: list[Place | Rejection] = []
+        self.payloads: list[bytes] = []
+        self.odd: dict[int, Found] = {}  # by the item's number: what is refused, or has headers of its own
+
+    def put_odd(self, one: Found) -> None:
+        """The next item comes to `one`."""
+        self.odd[len(self.places)] = one
+        self.places.append(_NOWHERE)
+        self.payloads.append(b"")
+
+    def found(self, unknown: Mapping[int, Rejection], arrival: Arrival) -> Sequence[Found]:
+        """What each item comes to; `unknown`: why items are refused beside what was put here."""
+        places = cast("list[Place]", self.places)  # beside those of odd items, which nobody looks at
+        payloads, odd, headers = self.payloads, {**self.odd, **unknown}, [KIND, *arrival.last]
+        if places and not odd and arrival.traceparent is None:
+            return RecordBlock(places, payloads, headers, arrival.ingest_ms, sum(map(len, payloads)))
+        return [
+            odd.get(at) or IngestRecord(_TELEMETRY, place.key, payload, [place.header, *headers], 0, arrival.ingest_ms)
+            for at, (place, payload) in enumerate(zip(places, payloads, strict=True))
+        ]
 
 
 def _with_extra(
-    device: _Device, fields: EventFields | MetricFields, extra: bytes, arrival: Arrival, known: dict[bytes, bytes]
-) -> IngestRecord | Rejection:
-    """The record of an item with an extra_json, if it has one, or why the item is refused."""
-    headers = [device[1], _KIND, *arrival.last]
-    if not extra:
-        return IngestRecord(_TELEMETRY, device[0], encode(fields), headers, 0, arrival.ingest_ms)
+    place: Place, fields: EventFields | MetricFields, extra: bytes, arrival: Arrival, known: dict[bytes, bytes]
+) -> bytes | Found:
+    """The payload of an item with an extra_json; or its record, where the item has a trace of its own; or why it is
+    refused.
+    """
     if len(extra) > arrival.max_bytes:
         detail = f"extra_json has {len(extra)} bytes; at most {arrival.max_bytes} are taken"
         return Rejection(Reason.PAYLOAD_TOO_LARGE.value, detail)
@@ -136,26 +163,29 @@ def _with_extra(
     if isinstance(made, Rejection):
         return made
     payload, traced = made
-    if traced and arrival.traceparent is None:
-        headers += trace_headers([], extra)
-    return IngestRecord(_TELEMETRY, device[0], payload, headers, 0, arrival.ingest_ms)
+    if not traced or arrival.traceparent is not None:
+        return payload
+    headers = [place.header, KIND, *arrival.last, *trace_headers([], extra)]
+    return IngestRecord(_TELEMETRY, place.key, payload, headers, 0, arrival.ingest_ms)
 
 
 def _devices(account: Account, way: str) -> _Devices:
     return _known.get((account, way)) or {}  # an account without a device is not remembered
 
 
-def _learn(account: Account, way: str, owner: str, device: str) -> _Device | Rejection:
+def _place(account: Account, way: str, owner: str, device: str) -> Place | Rejection:
+    """Where an item goes whose device was not known when the batch began, or why the item is refused."""
+    return _devices(account, way).get(owner, _NONE).get(device) or _learn(account, way, owner, device)
+
+
+def _learn(account: Account, way: str, owner: str, device: str) -> Place | Rejection:
     """Ask, and remember where the account may send; all begin anew when there are too many."""
     global _remembered
     place = place_of(account, way, owner, device)
-    if isinstance(place, Rejection):
-        return place
-    found = place.key, place.header
-    if len(place.topic) <= CACHED_LENGTH:
+    if not isinstance(place, Rejection) and len(place.topic) <= CACHED_LENGTH:
         if _remembered >= PREPARED:
             _known.clear()
             _remembered = 0
-        _known.setdefault((account, way), {}).setdefault(owner, {})[device] = found
+        _known.setdefault((account, way), {}).setdefault(owner, {})[device] = place
         _remembered += 1
-    return found
+    return place

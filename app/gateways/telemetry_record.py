@@ -12,6 +12,7 @@ from app.core.model.identity import ids_fault
 from app.core.model.keys import CACHED_LENGTH
 from app.core.model.records import Kind, Reason
 from app.core.routing.mqtt_topics import route
+from app.gateways.blocks.place import Place, made_place
 from app.gateways.payloads.look import REFUSED, Seen, decode, fault, look, named, plain, sound
 from app.gateways.record import IngestRecord
 from app.gateways.trace_context import trace_headers
@@ -20,7 +21,7 @@ from app.runtime.tracing.context import TRACEPARENT
 
 NOT_ALLOWED = "not_allowed"  # the account may not publish this
 PAYLOAD_BYTES = 1 << 20  # IOT_PAYLOAD_MAX_BYTES: what the worker takes
-PREPARED = 32_768  # by tracemalloc some 700 bytes each: 23 MB at most, whatever names somebody makes up
+PREPARED = 32_768  # by tracemalloc some 810 bytes each: 27 MB at most, whatever names somebody makes up
 USERS, IOT = "users", "iot"  # the ways of a topic: users/<user>/devices/<device>, iot/<node>/<sensor>
 
 _Header = tuple[str, bytes]
@@ -55,17 +56,6 @@ class Arrival:
             trace = trace_headers([(TRACEPARENT, traceparent.decode("ascii", "replace"))], b"")
         self.traceparent = trace[-1][1] if trace else None
         self.last: list[_Header] = [("ingest_ms", b"%d" % ingest_ms), ("gateway", gateway), *trace]
-
-
-class Place(NamedTuple):
-    """Where the records of one device go."""
-
-    key: bytes
-    header: _Header  # mqtt_topic
-    topic: str
-    way: str
-    owner: str  # user or node
-    device: str  # device or sensor
 
 
 _Places = dict[str, dict[str, Place]]  # by owner and device
@@ -147,7 +137,7 @@ def items(account: Account, lines: Sequence[bytes], arrival: Arrival) -> list[In
             and one.traceparent is None
             and (flat or plain(line))
         ):
-            put(IngestRecord(_TELEMETRY, place[0], line, [place[1], KIND, *last], 0, ms))
+            put(IngestRecord(_TELEMETRY, place.key, line, [place.header, KIND, *last], 0, ms))
         else:
             put(_item(account, line, one, arrival))
     return found
@@ -214,7 +204,7 @@ def _prepare(way: str, owner: str, device: str) -> Place | Rejection:
         return Rejection(Reason.LONE_SURROGATE.value, "an id contains half of a surrogate pair; leave it out")
     if found := ids_fault(owner, device):
         return Rejection(found.reason.value, found.detail)
-    made = Place(route(topic).key, header, topic, USERS if way == USERS else IOT, owner, device)
+    made = made_place(route(topic).key, header, topic, USERS if way == USERS else IOT, owner, device)
     if len(topic) <= CACHED_LENGTH:
         _remember(made)
     return made

@@ -8,7 +8,6 @@ one a message; nor is its encoder (app/kafka/encoding): 1 us of CPU a message in
 
 import asyncio
 import time
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -18,6 +17,7 @@ from aiokafka.errors import MessageSizeTooLargeError, RecordListTooLargeError
 from prometheus_client import Counter
 
 from app.core.model.records import Reason
+from app.gateways.blocks.record_queue import RecordQueue, queue_of
 from app.gateways.dead_letter import NOWHERE, too_large_for
 from app.gateways.partition_cache import PartitionCache
 from app.gateways.record import IngestRecord, may_be_there
@@ -41,7 +41,7 @@ TOO_LARGE = ("reason", Reason.PAYLOAD_TOO_LARGE.encode())
 FOR_EVER = (MessageSizeTooLargeError, RecordListTooLargeError)
 
 Place = tuple[str, int]  # topic, partition; NOWHERE: not yet assigned
-Pending = dict[Place, list[IngestRecord]]
+Pending = dict[Place, RecordQueue]
 Outcome = dict[Place, tuple[int, BaseException | None]]  # records sent, and why Kafka did not take them
 
 
@@ -85,7 +85,10 @@ class KafkaWriter:
         """
         attempt = 0
         refused: list[IngestRecord] = []
-        pending: Pending = {(self.topic, NOWHERE): list(records), (self._dead_letter_topic, NOWHERE): list(dead)}
+        pending: Pending = {
+            (self.topic, NOWHERE): queue_of(records),
+            (self._dead_letter_topic, NOWHERE): queue_of(dead),
+        }
         limits: dict[Place, int] = {}  # most records in a batch, after Kafka found one too large
         while pending:
             self._asked = time.monotonic()
@@ -137,21 +140,17 @@ class KafkaWriter:
         if not changed and all(partition != NOWHERE for _, partition in pending):
             return pending
         assigned: Pending = {}
-        for topic, partitions in self._partitions.items():
-            of, found = partitions.of, defaultdict[int, list[IngestRecord]](list)
-            for (name, _), records in pending.items():
-                if name == topic:
-                    for record in records:
-                        found[of(record.key)].append(record)
-            assigned |= {(topic, partition): records for partition, records in found.items()}
+        for (topic, _), queue in pending.items():
+            for partition, part in queue.parted(self._partitions[topic].of_all).items():
+                if (before := assigned.setdefault((topic, partition), part)) is not part:
+                    before.add(part)
         return assigned
 
     async def _round(self, producer: AIOKafkaProducer, pending: Pending, limits: dict[Place, int]) -> Outcome:
         """Send one batch of every partition and wait for all of them."""
         sent = {}
-        for place, records in pending.items():
-            most = limits.get(place)
-            batch = self._encoder.batch(records[:most] if most else records, BATCH_BYTES)
+        for place, queue in pending.items():
+            batch = queue.batch(self._encoder, BATCH_BYTES, limits.get(place))
             sent[place] = (await producer.send_batch(batch, place[0], partition=place[1]), batch.record_count())
         if sent:
             await self._acked([future for future, _ in sent.values()])
@@ -182,33 +181,32 @@ class KafkaWriter:
             if too_large and taken > 1:
                 limits[place] = taken // 2
             elif error is None or too_large:
-                done = pending[place][:taken]
-                del pending[place][:taken]
+                done = pending[place].take(taken)
                 if not pending[place]:
                     del pending[place]
                 if self._done(place[0], done, too_large):
-                    refused += done
-                    dead += [too_large_for(record, self.topic) for record in done]
+                    refused += done.records()
+                    dead += [too_large_for(record, self.topic) for record in done.records()]
             else:
-                may_be_there(pending[place][:taken])
+                may_be_there(pending[place].records()[:taken])
         if dead:
-            pending.setdefault((self._dead_letter_topic, NOWHERE), []).extend(dead)
+            pending.setdefault((self._dead_letter_topic, NOWHERE), RecordQueue([])).add(queue_of(dead))
         return failure
 
-    def _done(self, topic: str, records: list[IngestRecord], too_large: bool) -> bool:
+    def _done(self, topic: str, done: RecordQueue, too_large: bool) -> bool:
         """Count what became of records; whether they are to be dead letters instead."""
         metrics = self._metrics
         if topic == self.topic:
             if metrics:
-                metrics.written.inc(0 if too_large else len(records))
+                metrics.written.inc(0 if too_large else len(done))
             return too_large
         if too_large:
-            for lost in records:
+            for lost in done.records():
                 name = lost.headers[0][1].decode("utf-8", "replace")
                 said = {"mqtt_topic": name, "bytes": len(lost.value), "cure": "raise max.message.bytes"}
                 log.error(f"{self._program}_record_lost", **said)
         if metrics and too_large:
-            metrics.refused.labels("lost").inc(len(records))
+            metrics.refused.labels("lost").inc(len(done))
         elif metrics:
-            metrics.refused.labels("dead_lettered").inc(sum(TOO_LARGE in record.headers for record in records))
+            metrics.refused.labels("dead_lettered").inc(sum(TOO_LARGE in record.headers for record in done.records()))
         return False

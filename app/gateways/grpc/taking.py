@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 
 from app.core.model.records import Reason
 from app.gateways.admission import Limited
+from app.gateways.blocks.record_block import RecordBlock
 from app.gateways.dead_letter import refused_items
 from app.gateways.grpc.refusal import NAME, CallRefusal
 from app.gateways.grpc.taken_batch import TakenBatch
@@ -59,14 +60,15 @@ class Taking:
             batch_id, items = form.decode(account, data, arrival, self._limits.items)
         except MalformedBatch as error:
             return CallRefusal(grpc.StatusCode.INVALID_ARGUMENT, error.reason, str(error))
-        rejected = {index: item for index, item in enumerate(items) if type(item) is Rejection}
+        mixed = () if type(items) is RecordBlock else items  # a block holds records alone
+        rejected = {index: item for index, item in enumerate(mixed) if type(item) is Rejection}
         over = self._over(account, items) if self._intake.has_limits else {}
         rejected |= {index: Rejection(RATE_LIMITED, limited.detail) for index, limited in over.items()}
         places: Sequence[int] = range(len(items))
         if rejected:
             places = [index for index in places if index not in rejected]
         left = [items[index] for index in places] if rejected else items
-        records = cast("list[IngestRecord]", left)  # no Rejection is among them, which mypy cannot see
+        records = cast("Sequence[IngestRecord]", left)  # no Rejection is among them, which mypy cannot see
         written = self._intake.submit(records, self._dead(account, form, data, arrival, rejected), account.user_id)
         retry_after = max((limited.retry_after for limited in over.values()), default=0.0)
         return TakenBatch(batch_id, places, rejected, written, len(data), retry_after)

@@ -4,6 +4,7 @@ No request waits for ever, and no request costs a timer: one look a second finds
 """
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final
 
 from app.errors import TransientError
@@ -32,7 +33,7 @@ class Acks:
         return self._away_since is not None and self._loop.time() - self._away_since > self._away_seconds
 
     async def of(
-        self, records: list[IngestRecord], dead: list[IngestRecord], user: str | None = None
+        self, records: Sequence[IngestRecord], dead: list[IngestRecord], user: str | None = None
     ) -> Refused | None:
         """What Kafka refused of the records, once it has acknowledged all others; None: it did not in time.
 
@@ -51,7 +52,7 @@ class Acks:
             self.end(future)
 
     def begin(
-        self, records: list[IngestRecord], dead: list[IngestRecord], user: str | None = None
+        self, records: Sequence[IngestRecord], dead: list[IngestRecord], user: str | None = None
     ) -> asyncio.Future[Refused]:
         """Submit; `end` is to follow. The future is cancelled where Kafka does not acknowledge it in time, and raises
         TransientError where the process stops.

@@ -11,16 +11,19 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import cache, lru_cache
 from http import HTTPStatus
+from itertools import chain
 from typing import NamedTuple
 
 import msgspec
 
 from app.core.model.records import Reason
+from app.gateways.blocks.record_block import merged
 from app.gateways.http.problem import Problem
+from app.gateways.payloads.plain_lines import records_of
 from app.gateways.protobuf_batches import TOO_MANY_ITEMS, MalformedBatch
 from app.gateways.protobuf_records import events
 from app.gateways.record import IngestRecord
-from app.gateways.telemetry_record import Arrival, Rejection, items
+from app.gateways.telemetry_record import Arrival, Rejection
 from app.ports import Account
 from app.protobuf.events_pb2 import Event, EventBatch
 
@@ -111,12 +114,12 @@ class EventDecoders:
         if len(lines) > self._max_items:
             return self._too_many()
         if len(lines) <= SLICE:
-            return Decoded(items(account, lines, arrival), lines.__getitem__)
-        found: list[Item] = []
+            return Decoded(records_of(account, lines, arrival), lines.__getitem__)
+        found: list[Sequence[Item]] = []
         for start in range(0, len(lines), SLICE):
-            found += items(account, lines[start : start + SLICE], arrival)
+            found.append(records_of(account, lines[start : start + SLICE], arrival))
             await asyncio.sleep(0)  # others have their turn
-        return Decoded(found, lines.__getitem__)
+        return Decoded(merged(found) or list(chain.from_iterable(found)), lines.__getitem__)
 
     def _too_many(self) -> Problem:
         detail = f"the body has more than {self._max_items} items: send smaller batches"

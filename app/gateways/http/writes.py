@@ -22,6 +22,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from app.core.model.records import Reason
+from app.gateways.blocks.record_block import RecordBlock
 from app.gateways.dead_letter import refused_items
 from app.gateways.gateway_metrics import REJECTED, REQUESTS
 from app.gateways.http.acks import Acks
@@ -55,7 +56,7 @@ class WriteBounds(Struct, frozen=True):
 class _Sorted(NamedTuple):
     """The items of a request."""
 
-    records: list[IngestRecord]
+    records: Sequence[IngestRecord]
     places: Sequence[int]  # of the records, among the items
     rejected: list[RejectedItem]
     retry_after: float | None  # where some are over a limit
@@ -132,8 +133,10 @@ class Writes:
     def _sort(self, account: Account, decoded: Decoded) -> _Sorted:
         """The records within the limits, and what is rejected."""
         items = decoded.items
-        records = [item for item in items if type(item) is IngestRecord]
         limited = self._intake.has_limits or self._intake.crowded(account)
+        if type(items) is RecordBlock and not limited:
+            return _Sorted(items, range(len(items)), [], None)
+        records = [item for item in items if type(item) is IngestRecord]
         if len(records) == len(items) and not limited:
             return _Sorted(records, range(len(items)), [], None)
         records, places, rejected = [], list[int](), list[RejectedItem]()

@@ -18,11 +18,11 @@ from app.core.routing.address import Address
 
 MAX_DEPTH = 32  # IOT_PAYLOAD_MAX_DEPTH
 _FLAT = 2 * MAX_DEPTH  # shorter JSON has no more levels
-_Int64 = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
+Int64 = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 _BACKSLASH, _BRACKET, _BRACE = b"\\[{"
 _NAMES = ("user_id", "device_id", "node_id", "sensor_id")
 
-_Time = Annotated[datetime, Meta(tz=True)] | Annotated[float, Meta(ge=-1e11, le=2.5e14)] | None  # others: with care
+Time = Annotated[datetime, Meta(tz=True)] | Annotated[float, Meta(ge=-1e11, le=2.5e14)] | None  # others: with care
 
 
 class Seen(Struct, gc=False):
@@ -32,9 +32,9 @@ class Seen(Struct, gc=False):
     device_id: str | None = None
     node_id: str | None = None
     sensor_id: str | None = None
-    sequence_id: _Int64 | None = None
-    timestamp: _Time = None
-    time: _Time = None
+    sequence_id: Int64 | None = None
+    timestamp: Time = None
+    time: Time = None
     traceparent: Raw | None = None
 
 

@@ -3,13 +3,14 @@
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import structlog
 from msgspec import Struct
 
 from app.core.ingress.series import Series
 from app.core.model.records import Reason
+from app.gateways.blocks.record_block import RecordBlock, topics_of
 from app.gateways.dead_letter import refused_items
 from app.gateways.gateway_metrics import REJECTED, REQUESTS, SERIES_OVER_LIMIT, SERIES_UNTRACKED
 from app.gateways.intake import Intake
@@ -31,7 +32,7 @@ class FrameBatch(Struct):
     """What a frame came to."""
 
     batch_id: int
-    records: list[IngestRecord]
+    records: Sequence[IngestRecord]
     places: list[int] | None  # of each record in the batch; None: they are those of the records
     rejected: dict[int, Rejection]
     dead: list[IngestRecord]
@@ -67,9 +68,13 @@ class BatchIntake:
             batch_id, items = metrics(account, frame, arrival, self._items)
         except MalformedBatch as error:
             return RefusedBatch(error.reason, str(error))
-        refused = {at: one for at, one in enumerate(items) if type(one) is Rejection}
-        places = [at for at in range(len(items)) if at not in refused] if refused else None
-        records: list[IngestRecord] = [one for one in items if type(one) is not Rejection]
+        records: Sequence[IngestRecord]
+        if type(items) is RecordBlock:
+            records, refused, places = items, dict[int, Rejection](), None
+        else:
+            refused = {at: one for at, one in enumerate(items) if type(one) is Rejection}
+            places = [at for at in range(len(items)) if at not in refused] if refused else None
+            records = [one for one in items if type(one) is IngestRecord]
         batch = FrameBatch(batch_id, records, places, refused, [])
         self._look_at_series(account, batch)
         if limited := self._limit(account, batch):
@@ -79,7 +84,7 @@ class BatchIntake:
         return batch
 
     def _look_at_series(self, account: Account, batch: FrameBatch) -> None:
-        topics = [record.headers[0][1] for record in batch.records]
+        topics = topics_of(batch.records)
         found = self._series.see(account.user_id, topics, time.monotonic())
         if found.untracked:
             SERIES_UNTRACKED.inc(found.untracked)

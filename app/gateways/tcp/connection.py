@@ -198,7 +198,7 @@ class TcpConnection(asyncio.BufferedProtocol):
         lines, first = self._buffer.take(LINES_AT_ONCE), self._number + 1
         self._number += len(lines)
         taken = self._parts.taker.take(self._login.account, lines, first)
-        self._acks.add(taken, self._number, sum(map(len, lines)) + LINE_OVERHEAD * len(lines))
+        self._acks.add(taken, self._number, self._buffer.taken + LINE_OVERHEAD * len(lines))
         if self._parts.intake.full:
             self._parts.full()
         if self._buffer.more:

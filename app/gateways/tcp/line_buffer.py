@@ -10,6 +10,7 @@ class LineBuffer:
         self._begun = bytearray()  # a line that has not ended
         self._waiting = b""  # begins with its rest
         self.more = False  # whether a whole line is there
+        self.taken = 0  # bytes of the lines that were taken last, as they came, with their ends
 
     @property
     def begun(self) -> int:
@@ -40,6 +41,7 @@ class LineBuffer:
         lines = self._waiting.split(b"\n", most)
         longest = len(self._waiting) + len(self._begun)
         self._waiting = lines.pop()
+        self.taken = longest - len(self._waiting)
         if self._begun:
             lines[0] = bytes(self._begun) + lines[0]
             self._begun.clear()

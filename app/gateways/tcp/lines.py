@@ -12,15 +12,17 @@ from msgspec import Struct
 from app.core.decode.influx_line import PRECISIONS, LineFault
 from app.core.model.records import Reason
 from app.gateways.admission import Limited
+from app.gateways.blocks.record_block import RecordBlock
 from app.gateways.dead_letter import refused_items
 from app.gateways.gateway_metrics import REJECTED
 from app.gateways.influx_lines import InfluxReader
 from app.gateways.intake import Intake
 from app.gateways.payloads.influx_heads import InfluxNames
+from app.gateways.payloads.plain_lines import records_of
 from app.gateways.record import IngestRecord
 from app.gateways.tcp.answers import refused
 from app.gateways.tcp.login import read_login
-from app.gateways.telemetry_record import Arrival, Rejection, items
+from app.gateways.telemetry_record import Arrival, Rejection
 from app.ports import Account
 from app.settings import Settings
 
@@ -36,7 +38,7 @@ Reader = Callable[[Account, Sequence[bytes], Arrival], Sequence[Found]]
 class TakenLines(Struct, gc=False):
     """What became of some lines."""
 
-    records: list[IngestRecord]
+    records: Sequence[IngestRecord]
     numbers: Sequence[int]  # of their lines, one each
     refusals: list[bytes]  # as they are answered, in order
     dead: list[IngestRecord]  # dead letters of lines that are refused, where they are to be kept
@@ -59,20 +61,20 @@ class LineTaker:
         """
         arrival = Arrival(GATEWAY, time.time_ns() // 1_000_000, None, self._max_bytes)
         found = self._read(account, lines, arrival)
-        records = [one for one in found if type(one) is IngestRecord]
+        records = found if type(found) is RecordBlock else [one for one in found if type(one) is IngestRecord]
         if len(records) == len(lines) and not self._intake.has_limits:
             return TakenLines(records, range(first, first + len(lines)), [], [], account.user_id)
         return self._sort(account, lines, found, first)
 
     def _sort(self, account: Account, lines: Sequence[bytes], found: Sequence[Found], first: int) -> TakenLines:
         """As `take`, where not all lines are good."""
-        numbers: list[int] = []
-        taken = TakenLines([], numbers, [], [], account.user_id)
+        records, numbers = list[IngestRecord](), list[int]()
+        taken = TakenLines(records, numbers, [], [], account.user_id)
         for number, line, one in zip(range(first, first + len(lines)), lines, found, strict=True):
             if isinstance(one, IngestRecord):
                 limit = self._intake.over_limit(account, one.headers[0][1], len(one.value), waits=True)
                 if limit is None:
-                    taken.records.append(one)
+                    records.append(one)
                     numbers.append(number)
                 else:
                     self._refuse_for_now(taken, number, limit)
@@ -102,7 +104,7 @@ def json_lines(account: Account, lines: Sequence[bytes], arrival: Arrival) -> Se
     """The records of lines, at least one, that are one JSON object each; or why they are refused."""
     if lines[0][-1:] == b"\r":
         lines = [line.removesuffix(b"\r") for line in lines]
-    return items(account, lines, arrival)
+    return records_of(account, lines, arrival)
 
 
 def influx_lines(settings: Settings) -> Reader:

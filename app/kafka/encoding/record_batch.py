@@ -10,10 +10,13 @@ private names; tests/contract/kafka/test_record_batch.py watches that aiokafka c
 
 import struct
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from aiokafka.codec import lz4_encode
 from aiokafka.record.util import calc_crc32c
+
+from app.kafka.encoding.runs import PARTS, Building, EncodableRun
+from app.kafka.encoding.varints import OFFSETS, SHORT, SIZED, Header, encode_header, sized, varint
 
 REMEMBERED_BYTES = 16 << 20  # some 30,000 devices; a sender that invents ids only makes the encoder begin anew
 ENTRY = 400  # bytes a device takes beside its key and topic, by tracemalloc
@@ -23,9 +26,6 @@ LEVEL = 1
 LZ4 = 3  # of a batch's attributes
 RESTS = 256  # of the headers that many records have in common: one rest a chunk of a connection, a few milliseconds
 MOST_HEADERS = 16  # of a record whose device is remembered
-_SHORT = 8192  # numbers whose encoding is made once
-
-Header = tuple[str, bytes]
 _BEFORE = struct.Struct(">qiibI")  # base offset, length, leader epoch, magic, crc
 _AFTER = struct.Struct(">hiqqqhii")  # attributes, last offset, first and last time, producer id, epoch, sequence, count
 HEAD_BYTES = _BEFORE.size + _AFTER.size
@@ -105,19 +105,42 @@ class BatchEncoder:
 
     def batch(self, records: Sequence[EncodableRecord], max_bytes: int) -> RecordBatch:
         """A batch of as many of the records, at least one, as take less than `max_bytes` before compression; a
-        first record that is larger goes alone. At most _SHORT records are taken.
+        first record that is larger goes alone. At most SHORT records are taken.
         """
-        parts: list[bytes] = []
-        first_ms = last_ms = most_ms = records[0].ingest_ms
-        stamp, room, sized = b"\0\0", max_bytes - HEAD_BYTES, _SIZED
+        building = Building(records[0].ingest_ms, max_bytes - HEAD_BYTES)
+        self._add(building, records)
+        return _made(building)
+
+    def batch_of(self, segments: Sequence[EncodableRun | list[Any]], max_bytes: int) -> RecordBatch:
+        """As `batch`, of runs and lists of records, one after the other; none is empty."""
+        first = segments[0]
+        first_ms = first[0].ingest_ms if isinstance(first, list) else first.ingest_ms
+        building = Building(first_ms, max_bytes - HEAD_BYTES)
+        runs: list[EncodableRun] = []
+        for segment in segments:
+            if not isinstance(segment, list):
+                runs.append(segment)
+                continue
+            building.add(runs)
+            runs = []
+            if building.room > 0 or not building.parts:
+                self._add(building, segment)
+        building.add(runs)
+        return _made(building)
+
+    def _add(self, building: Building, records: Sequence[EncodableRecord]) -> None:
+        """Put in as many of the records, at least one, as go in."""
+        parts, room, first_ms, last_ms = building.parts, building.room, building.first_ms, records[0].ingest_ms
+        most_ms, stamp = max(building.most_ms, last_ms), b"\0" + varint(last_ms - first_ms)
         rest = records[0].headers[1:]
         tail, known = self._rest(rest), self._devices(rest)
-        common = len(stamp) + len(tail)
-        for record, (offset, width) in zip(records, _OFFSETS, strict=False):
+        common, table = len(stamp) + len(tail), SIZED
+        start = len(parts) // PARTS
+        for record, (offset, width) in zip(records, OFFSETS[start:] if start else OFFSETS, strict=False):
             value, headers = record.value, record.headers
             if record.ingest_ms != last_ms:
                 last_ms = record.ingest_ms
-                most_ms, stamp = max(last_ms, most_ms), b"\0" + varint(last_ms - first_ms)
+                most_ms, stamp = max(most_ms, last_ms), b"\0" + varint(last_ms - first_ms)
                 common = len(stamp) + len(tail)
             if headers[1:] != rest:
                 rest = headers[1:]
@@ -129,16 +152,18 @@ class BatchEncoder:
             _, front, back, size = device
             size += common + width
             try:
-                length, more = sized[len(value)]
-                whole, size = sized[size + more]
+                length, more = table[len(value)]
+                whole, size = table[size + more]
             except IndexError:
-                length, more = _sized(len(value))
-                whole, size = _sized(size + more)
+                length, more = sized(len(value))
+                whole, size = sized(size + more)
             room -= size
             if room <= 0 and parts:  # aiokafka leaves a byte too
+                taken = records[: len(parts) // PARTS - start]
+                most_ms = max([building.most_ms, *[one.ingest_ms for one in taken]])
                 break
             parts += (whole, stamp, offset, front, length, value, back, tail)
-        return RecordBatch(b"".join(parts), len(parts) // 8, first_ms, most_ms)
+        building.most_ms, building.room = most_ms, room if len(parts) < SHORT * PARTS else 0
 
     def _devices(self, rest: Sequence[Header]) -> dict[Header, _Device]:
         """The devices known with so many headers; a device with very many headers is not remembered."""
@@ -146,7 +171,7 @@ class BatchEncoder:
         return self._known.setdefault(count, {}) if count <= MOST_HEADERS else {}
 
     def _learn(self, key: bytes, headers: Sequence[Header]) -> _Device:
-        front, back = varint(len(key)) + key, varint(len(headers)) + _header(headers[0])
+        front, back = varint(len(key)) + key, varint(len(headers)) + encode_header(headers[0])
         made = key, front, back, len(front) + len(back)
         if len(key) <= LONGEST and len(headers[0][1]) <= LONGEST and len(headers) <= MOST_HEADERS:
             if self._bytes > REMEMBERED_BYTES:
@@ -164,33 +189,12 @@ class BatchEncoder:
         if found is None:
             if len(self._rests) >= RESTS:
                 self._rests.clear()
-            found = b"".join([_header(one) for one in rest])
+            found = b"".join([encode_header(one) for one in rest])
             if len(found) <= LONGEST:
                 self._rests[key] = found
         return found
 
 
-def varint(number: int) -> bytes:
-    """A signed number of at most 64 bits as Kafka's records have it: zigzag, 7 bits a byte, the lowest first."""
-    left = (number << 1) ^ (number >> 63)
-    found = bytearray()
-    while left > 0x7F:
-        found.append(left & 0x7F | 0x80)
-        left >>= 7
-    found.append(left)
-    return bytes(found)
-
-
-def _header(header: Header) -> bytes:
-    name = header[0].encode()
-    return b"".join((varint(len(name)), name, varint(len(header[1])), header[1]))
-
-
-def _sized(size: int) -> tuple[bytes, int]:
-    """A size as it is encoded, and what the encoded size takes with so many bytes behind it."""
-    encoded = varint(size)
-    return encoded, size + len(encoded)
-
-
-_SIZED = [_sized(size) for size in range(_SHORT)]
-_OFFSETS = [(encoded, taken - size) for size, (encoded, taken) in enumerate(_SIZED)]
+def _made(building: Building) -> RecordBatch:
+    parts = building.parts
+    return RecordBatch(b"".join(parts), len(parts) // PARTS, building.first_ms, building.most_ms)

@@ -57,7 +57,7 @@ def _outcomes(items: tuple[Item, ...], account: Account, arrival: Arrival) -> li
     else:
         number, found = metrics(account, MetricBatch(batch_id=9, metrics=items).SerializeToString(), arrival)  # type: ignore[arg-type]
     assert number == 9
-    return found
+    return list(found)
 
 
 def record(item: Item, account: Account = ALICE, arrival: Arrival = AT) -> IngestRecord:

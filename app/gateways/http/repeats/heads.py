@@ -5,6 +5,7 @@ that aiohttp's parser need not see them again. That is so only where a message b
 and what cannot be counted with certainty (chunks, a head in two pieces, an upgrade) ends it for the connection.
 """
 
+import re
 from collections.abc import Callable
 
 from aiohttp import HttpVersion11, hdrs, web
@@ -19,10 +20,11 @@ RecordOf = Callable[[Account, str, str, bytes, Arrival], IngestRecord | Rejectio
 # Of a connection: sixty heads of 300 bytes, one for each device and length of a body.
 REMEMBERED_BYTES = 32 << 10
 OVERHEAD = 250  # bytes that a head takes beside its own
-FRUITLESS = 200  # heads in a row of which none came again: this connection's never do
+FRUITLESS = 64  # heads in a row of which none came again: this connection's never do
 _END, _LENGTH = b"\r\n\r\n", b"\r\ncontent-length:"
-_UNCERTAIN = (b"transfer-encoding", b"upgrade", b"\r\n ", b"\r\n\t")
 _ONCE = (hdrs.CONTENT_ENCODING, hdrs.EXPECT, "traceparent")  # whoever sends these is answered by way of aiohttp
+# What proxies put into each head anew, and nobody here reads; a value that any parser takes.
+_CHANGING = re.compile(rb"(\r\n(?:X-Request-ID|X-Correlation-ID|X-Amzn-Trace-Id|CF-Ray): )[!-~]{1,128}(?=\r\n)", re.I)
 
 
 class KnownHead(Struct, frozen=True):
@@ -38,12 +40,13 @@ class KnownHead(Struct, frozen=True):
 class KnownHeads:
     """Those of one connection, and where in its bytes it is."""
 
-    __slots__ = ("_bytes", "_fruitless", "_last", "_left", "held", "known")
+    __slots__ = ("_bytes", "_changing", "_fruitless", "_last", "_left", "held", "known")
 
     def __init__(self) -> None:
         self.known: dict[bytes, KnownHead] = {}
         self.held = b""  # a known head whose body is still to come; kept from the parser
-        self._bytes = self._fruitless = 0  # of those that are known; how many were remembered since one came again
+        self._bytes = self._fruitless = 0  # of those that are known; how many were parsed since one came again
+        self._changing = False  # whether there was one in which something is new each time
         self._left: int | None = 0  # bytes of a body that are to come; 0: a head begins next; None: nobody knows
         self._last: bytes | None = None  # the head of the only request under way
 
@@ -59,7 +62,7 @@ class KnownHeads:
         if not self.between:
             return None
         end = data.find(_END) + 4
-        head = self.known.get(data[:end])
+        head = self.known.get(data[:end]) or (self.known.get(same(data[:end])) if self._changing else None)
         if head is None:
             return None
         self._fruitless = 0
@@ -76,6 +79,11 @@ class KnownHeads:
                 step = min(self._left, size - at)
                 self._left -= step
             else:
+                self._fruitless += 1
+                if self._fruitless > FRUITLESS:
+                    self._forget()
+                    self._left = self._last = None
+                    return
                 end = data.find(_END, at) + 4
                 head = data[at:end]
                 self._last = head if alone and not at else None
@@ -88,8 +96,9 @@ class KnownHeads:
         message.
         """
         head, self._last = self._last, None
-        if head is None or self._left is None or head in self.known:
+        if head is None or self._left is None or (key := same(head)) in self.known:
             return
+        self._changing = self._changing or key != head
         headers = request.headers
         authorization, length = headers.get(hdrs.AUTHORIZATION), int(headers.get(hdrs.CONTENT_LENGTH, 0))
         if authorization is None or not length or any(name in headers for name in _ONCE):
@@ -99,17 +108,18 @@ class KnownHeads:
         size = len(head) + OVERHEAD
         if self._bytes + size > REMEMBERED_BYTES:
             self._forget()
-        self._fruitless += 1
-        if self._fruitless > FRUITLESS:
-            self._forget()
-            self._left = None
-        elif size <= REMEMBERED_BYTES:
-            self.known[head] = KnownHead(authorization, length, record_of, owner, device)
+        if size <= REMEMBERED_BYTES:
+            self.known[key] = KnownHead(authorization, length, record_of, owner, device)
             self._bytes += size
 
     def _forget(self) -> None:
         self.known.clear()
         self._bytes = 0
+
+
+def same(head: bytes) -> bytes:
+    """A head without the values that are new each time: those with the same rest say the same."""
+    return _CHANGING.sub(rb"\1", head)
 
 
 def body_length(head: bytes) -> int | None:
@@ -118,7 +128,9 @@ def body_length(head: bytes) -> int | None:
         return None
     small = head.lower()
     lines = small.count(b"\r\n")
-    if small.count(b"\n") != lines or small.count(b"\r") != lines or any(word in small for word in _UNCERTAIN):
+    if small.count(b"\n") != lines or small.count(b"\r") != lines or b"\r\n " in small or b"\r\n\t" in small:
+        return None
+    if b"transfer-encoding" in small or b"upgrade" in small:
         return None
     found = small.split(_LENGTH)
     if len(found) != 2:

@@ -1,6 +1,7 @@
 """Lines of JSON as items: what the gateway makes of an item says what the line said, digit by digit."""
 
 import json
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -128,7 +129,7 @@ def same(line: bytes) -> None:
     if isinstance(found, Fault):
         assert isinstance(direct, Rejection) or rejected(direct), (line, found)
         return
-    batch: list[IngestRecord | Rejection]
+    batch: Sequence[IngestRecord | Rejection]
     if isinstance(found, Event):
         _, batch = events(ALICE, EventBatch(events=[found]).SerializeToString(), AT)
     else:

@@ -17,7 +17,8 @@ def test_lines_are_those_of_all_bytes_together(pieces: list[bytes], most: int) -
     for piece in pieces:
         buffer.feed(piece)
         while buffer.more:
-            lines += buffer.take(most)
+            lines += (some := buffer.take(most))
+            assert buffer.taken == len(b"\n".join(some)) + 1
     *whole, rest = b"".join(pieces).split(b"\n")
     assert lines == whole
     assert buffer.begun == len(rest)

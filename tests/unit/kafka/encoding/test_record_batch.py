@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from msgspec import Struct
 
 from app.kafka.encoding import record_batch
-from app.kafka.encoding.record_batch import HEAD_BYTES, BatchEncoder, Header, RecordBatch, varint
+from app.kafka.encoding.record_batch import HEAD_BYTES, BatchEncoder, RecordBatch
+from app.kafka.encoding.varints import Header, varint
 
 LARGE = 1 << 20
 
@@ -129,6 +130,13 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(1000):
         encoder.batch([Given(b"k", b"", [("a", b"1"), ("ms", b"%d" % number)], 5)], LARGE)
     assert len(encoder._rests) <= record_batch.RESTS
+
+
+def test_the_time_of_a_record_that_goes_in_no_more_is_not_that_of_the_batch() -> None:
+    records = [Given(b"k", b"x" * 100, [("a", b"1")], ms) for ms in (5, 9, 7)]
+    batch = BatchEncoder().batch(records, HEAD_BYTES + 150)
+    assert batch.record_count() == 1
+    assert DefaultRecordBatch(batch._build()).max_timestamp == 5
 
 
 def test_one_header_with_two_keys_is_two_devices() -> None:

@@ -41,6 +41,18 @@ def test_a_request_with_the_same_head_is_found() -> None:
         assert not heads.held
 
 
+@pytest.mark.parametrize("name", [b"X-Request-ID", b"x-request-id", b"X-Amzn-Trace-Id", b"CF-Ray", b"X-Correlation-ID"])
+def test_what_proxies_put_in_anew_each_time_may_change(name: bytes) -> None:
+    heads = KnownHeads()
+    learn(heads, whole(4, name + b": 1\r\n"))
+    heads.passed(b"body", alone=False)
+    assert heads.find(whole(4, name + b": Root=2;x\r\n") + b"body")
+    for value in (b"a\tb", b"a\r\n b", b"a\nX: y", b"\x80", b"x" * 129, b"a\r\nX-Request-ID: b"):
+        assert heads.find(whole(4, name + b": " + value + b"\r\n") + b"body") is None
+    assert heads.find(whole(4, b"Y-Request-ID: 1\r\n") + b"body") is None
+    assert heads.find(whole(4) + b"body") is None
+
+
 def test_a_head_alone_is_held_back_once() -> None:
     heads = KnownHeads()
     learn(heads, whole(4))

@@ -104,6 +104,13 @@ async def test_the_second_goes_the_short_way_and_is_answered_and_recorded_alike(
     assert counted("iot_gateway_requests_total", outcome="accepted") == accepted + 3
 
 
+async def test_behind_a_proxy_that_numbers_requests_they_go_the_short_way_too(taken: list[bool]) -> None:
+    async with serving() as here, sender(here) as one:
+        for number in range(3):
+            assert b" 200 OK" in await one.ask(request(more=b"X-Request-ID: %d\r\n" % number))
+        assert taken == [True, True]
+
+
 async def test_sensors_of_nodes_go_the_short_way_too(taken: list[bool]) -> None:
     path = "/v1/nodes/alice/sensors/s1/telemetry"
     async with serving() as here, sender(here) as one:
