@@ -75,24 +75,24 @@ faults: setup ## Kill and cut real processes while messages flow; compare the bo
 	@$(PYTEST) tests/faults
 	@IOT_FAULTS=full $(PYTEST) tests/faults/test_kill_gateways.py tests/faults/test_gateways_away.py
 	@IOT_FAULTS=full $(PYTEST) tests/faults/test_kill_sinks.py tests/faults/test_sinks_away.py tests/faults/test_sinks_rebalance.py
-	@$(BIN)/python -m tests.faults$(if $(SEED), --seed $(SEED))
-	@$(BIN)/python -m tests.faults --ways none --sinks all --only sink$(if $(SEED), --seed $(SEED))
+	@$(BIN)/python -m tools.faults$(if $(SEED), --seed $(SEED))
+	@$(BIN)/python -m tools.faults --ways none --sinks all --only sink$(if $(SEED), --seed $(SEED))
 
 fuzz: setup ## The parsers of what comes in, on a million broken inputs each; one alone: make fuzz FUZZ=influx
 	@IOT_TEST_FUZZ=1000000 $(PYTEST) tests/unit tests/contract -m fuzz --timeout 0 $(if $(FUZZ),-k $(FUZZ))
 
 soak: setup ## The same at random for hours, a new seed each round, until a promise is broken: make soak HOURS=8
-	@$(BIN)/python -m tests.faults --hours $(or $(HOURS),8)
+	@$(BIN)/python -m tools.faults --hours $(or $(HOURS),8)
 
 simulate: setup ## The worker on simulated servers, a random fault at any step: SECONDS= SCHEDULES= JOBS=, or SEED= for a trace
 	@$(BIN)/python -m tests.simulation $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SCHEDULES),--schedules $(SCHEDULES)) \
 	  $(if $(JOBS),--jobs $(JOBS)) $(if $(FIRST),--first $(FIRST)) $(if $(SEED),--seed $(SEED)) $(if $(WITHOUT),--without $(WITHOUT))
 
 bench: setup ## Measure, four minutes; asserts no speed. One alone, at full length: make bench BENCH=latency
-	@$(BIN)/python -m tests.bench$(if $(BENCH),.$(BENCH))
+	@$(BIN)/python -m tools.bench$(if $(BENCH),.$(BENCH))
 
 profile: setup ## A flame graph of the worker in the benchmark, by py-spy: build/profile.svg
-	@$(BIN)/python -m tests.bench.profile build/profile.svg $(if $(ROWS),--rows $(ROWS))
+	@$(BIN)/python -m tools.bench.profile build/profile.svg $(if $(ROWS),--rows $(ROWS))
 
 docs: setup ## Make the tables of docs/ anew from the code, and the dashboards and rules of deploy/ and k8s/
 	@$(BIN)/python -m tools.documents

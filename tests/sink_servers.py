@@ -20,8 +20,8 @@ import pytest
 from app.local.servers.common import LOOPBACK, exchange, free_port, wait_until_ready
 from app.local.servers.process import ChildProcess
 from app.local.servers.tools import find, require
-from tests.command import ROOT
 from tests.secured import Certificates
+from tools.command import ROOT
 
 ACCOUNT, PASSWORD = "iot-sink", "a pass=word #1"  # not a secret
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command import ROOT
+from tools.command import ROOT
 
 AGENT = """
 [agent]

@@ -16,8 +16,8 @@ from app.core.model.records import Reason
 from app.core.rules.rule_checks import checks_of_rule
 from app.settings import Settings
 from tests import DEFAULT
-from tests.bench.profile import under
 from tests.test_layers import APP, LAYERS, NEVER
+from tools.bench.profile import under
 from tools.documents import DOCS, METRICS, ROOT, filled, metrics_of, stages_of_reasons, steps_of_the_path
 
 README = (ROOT / "README.md").read_text()
@@ -123,7 +123,7 @@ def test_commands_exist(page: Path) -> None:
 
 
 def test_the_profiler_comes_with_make_setup() -> None:
-    assert "tests.bench.profile build/profile.svg" in (ROOT / "Makefile").read_text()
+    assert "tools.bench.profile build/profile.svg" in (ROOT / "Makefile").read_text()
     locked = re.search(r"^py-spy==(\S+)", (ROOT / "requirements-dev.lock").read_text(), re.M)
     assert locked
     command = under(Path("build/profile.svg"))

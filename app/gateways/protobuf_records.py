@@ -43,7 +43,7 @@ _LEAST = -LARGEST
 _NONE: dict[str, Place] = {}
 _NOWHERE = Rejection("", "")  # in the place of an item that has no place
 
-# Where each account may send, in each way: what `place_of` said (tests/bench/protobuf_records.py).
+# Where each account may send, in each way: what `place_of` said (tools/bench/protobuf_records.py).
 _known: dict[tuple[Account, str], _Devices] = {}
 _remembered = 0
 

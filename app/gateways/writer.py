@@ -3,7 +3,7 @@
 One batch per partition is under way at a time, and the next chunk waits for this one: so a batch that fails is sent
 again before anything of the same key can overtake it. While Kafka answers, the next chunk gathers, so batches grow with
 the load and an idle stream waits for nothing. aiokafka's per-message `send` is not used: one future a batch instead of
-one a message; nor is its encoder (app/kafka/encoding): 1 us of CPU a message instead of 12 (tests/bench/bridge.py).
+one a message; nor is its encoder (app/kafka/encoding): 1 us of CPU a message instead of 12 (tools/bench/bridge.py).
 """
 
 import asyncio

@@ -1,5 +1,5 @@
 """The event loop of a worker: uvloop. With asyncio's own a reading was a row after 33 ms and not 23, at 1,000 messages
-a second on two full cores (medians of tests/bench/latency.py, all else as it was).
+a second on two full cores (medians of tools/bench/latency.py, all else as it was).
 
 Faust closes its loops when it stops, and its consumer thread may still call them: asyncio's own loop answers such a
 call with an error that nobody sees, uvloop with a segmentation fault. So the loops are closed once no thread is left.

@@ -18,10 +18,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.local.servers.common import free_port
 from tests.deploy import compose, dashboards, programs
 from tests.deploy.test_dashboards import QUERIES
-from tests.faults.ways.setup import PASSWORD, door, open_account
 from tests.integration.bridges import publisher
 from tests.servers import KafkaServer, MqttServer
 from tests.workers import STARTED, Running, Site, until
+from tools.faults.ways.setup import PASSWORD, door, open_account
 from tools.monitoring.files import RULES
 
 pytestmark = pytest.mark.integration

@@ -10,10 +10,10 @@ from app.local.servers.kafka import Kafka
 from app.local.servers.mosquitto import Mosquitto
 from app.local.servers.postgres import Postgres
 from tests.conftest import INIT_SQL
-from tests.faults.away import Servers
-from tests.faults.load import RULES
 from tests.servers import KafkaServer, MqttServer, server_directory
 from tests.workers import Site
+from tools.faults.away import Servers
+from tools.faults.load import RULES
 
 NO_BUDGET = {"alerts_per_minute": 0}  # every alert is counted
 

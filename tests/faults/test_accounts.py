@@ -11,12 +11,12 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from app.postgres.connect import Connection
-from tests.faults.accounts import Accounts, draw_up
-from tests.faults.mqtt import Heard
-from tests.faults.stream import Stream
-from tests.faults.tail import Tail
-from tests.faults.ways.streams import WayStream
 from tests.workers import Site, until
+from tools.faults.accounts import Accounts, draw_up
+from tools.faults.mqtt import Heard
+from tools.faults.stream import Stream
+from tools.faults.tail import Tail
+from tools.faults.ways.streams import WayStream
 
 pytestmark = [pytest.mark.faults, pytest.mark.integration]
 

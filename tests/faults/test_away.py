@@ -15,11 +15,11 @@ import pytest
 from app.local.servers.kafka import Kafka
 from app.local.servers.mosquitto import Mosquitto
 from app.local.servers.postgres import Postgres
-from tests.audit import Sent, audit, expected_alerts
-from tests.faults.away import Servers, come_back, leave
-from tests.faults.load import THRESHOLD, messages
 from tests.integration.bridges import publisher
 from tests.workers import Site, until
+from tools.audit import Sent, audit, expected_alerts
+from tools.faults.away import Servers, come_back, leave
+from tools.faults.load import THRESHOLD, messages
 
 pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.timeout(400)]
 

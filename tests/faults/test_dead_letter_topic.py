@@ -20,10 +20,10 @@ from app.kafka.topics import create, wanted
 from app.local.servers.kafka import Kafka
 from app.local.servers.kafka_jars import kafka_jars
 from app.stream.faust_process import LIMIT_EXIT_CODE
-from tests.audit import Sent, audit, expected_alerts, header, read
-from tests.faults.load import RULES, THRESHOLD, messages
 from tests.servers import MqttServer
 from tests.workers import Running, Site, until
+from tools.audit import Sent, audit, expected_alerts, header, read
+from tools.faults.load import RULES, THRESHOLD, messages
 
 pytestmark = [pytest.mark.faults, pytest.mark.integration]
 

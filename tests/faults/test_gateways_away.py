@@ -13,11 +13,11 @@ import psutil
 import pytest
 
 from app.local.layout import WAYS
-from tests.faults.away import Servers, come_back, leave
-from tests.faults.ways.mischief import half_open_clients, slow_clients
-from tests.faults.ways.setup import Door, door, open_account
-from tests.faults.ways.traffic import Traffic
 from tests.workers import Running, Site
+from tools.faults.away import Servers, come_back, leave
+from tools.faults.ways.mischief import half_open_clients, slow_clients
+from tools.faults.ways.setup import Door, door, open_account
+from tools.faults.ways.traffic import Traffic
 
 FULL = os.environ.get("IOT_FAULTS") == "full"
 pytestmark = [

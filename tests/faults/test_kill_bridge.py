@@ -8,11 +8,11 @@ from functools import partial
 
 import pytest
 
-from tests.audit import Sent, audit, expected_alerts, read
-from tests.faults.load import THRESHOLD, messages
 from tests.integration.bridges import publisher
 from tests.integration.test_notifier import listening
 from tests.workers import Site, until
+from tools.audit import Sent, audit, expected_alerts, read
+from tools.faults.load import THRESHOLD, messages
 
 pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.timeout(300)]
 

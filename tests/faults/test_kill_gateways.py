@@ -15,12 +15,12 @@ import pytest
 
 from app.local.layout import WAYS
 from tests.faults.conftest import NO_BUDGET
-from tests.faults.load import RULES
-from tests.faults.ways.setup import door, open_account
-from tests.faults.ways.streams import WayStream
-from tests.faults.ways.traffic import Traffic
 from tests.servers import KafkaServer, MqttServer
 from tests.workers import Running, Site
+from tools.faults.load import RULES
+from tools.faults.ways.setup import door, open_account
+from tools.faults.ways.streams import WayStream
+from tools.faults.ways.traffic import Traffic
 
 pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.timeout(1800)]
 

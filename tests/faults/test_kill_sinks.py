@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from app.local.layout import SINKS
-from tests.faults.sinks.destinations import destination
-from tests.faults.sinks.traffic import SinkTraffic, balanced, books, sink_site
 from tests.servers import KafkaServer
+from tools.faults.sinks.destinations import destination
+from tools.faults.sinks.traffic import SinkTraffic, balanced, books, sink_site
 
 pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.timeout(1200)]
 

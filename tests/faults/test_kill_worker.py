@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from tests.audit import audit, expected_alerts
-from tests.faults.load import THRESHOLD, load
-from tests.faults.takeover import worker
 from tests.integration.test_notifier import listening
 from tests.workers import Running, Site
+from tools.audit import audit, expected_alerts
+from tools.faults.load import THRESHOLD, load
+from tools.faults.takeover import worker
 
 pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.timeout(600)]
 

@@ -1,8 +1,8 @@
-"""Accounts that misbehave beside an honest user, for fifteen seconds; longer: `python -m tests.faults.neighbours`."""
+"""Accounts that misbehave beside an honest user, for fifteen seconds; longer: `python -m tools.faults.neighbours`."""
 
 import pytest
 
-from tests.faults.neighbours import run
+from tools.faults.neighbours import run
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults]
 

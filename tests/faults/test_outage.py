@@ -10,12 +10,12 @@ import pytest
 
 from app.local.servers.kafka import Kafka
 from app.local.servers.postgres import Postgres
-from tests.audit import audit, expected_alerts
 from tests.conftest import INIT_SQL
-from tests.faults.load import RULES, THRESHOLD, load
 from tests.integration.test_notifier import listening
 from tests.servers import MqttServer, server_directory
 from tests.workers import Running, Site, until
+from tools.audit import audit, expected_alerts
+from tools.faults.load import RULES, THRESHOLD, load
 
 pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.timeout(300)]
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from app.sinks.parquet.compact import compact
-from tests.faults.sinks.destinations import ParquetFiles
-from tests.faults.sinks.traffic import SinkTraffic, sink_site
 from tests.servers import KafkaServer
 from tests.workers import until
+from tools.faults.sinks.destinations import ParquetFiles
+from tools.faults.sinks.traffic import SinkTraffic, sink_site
 
 pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.timeout(600)]
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from tests.faults.load import RULES
-from tests.faults.remade import Sender, grow
 from tests.servers import KafkaServer, MqttServer
 from tests.workers import Running, Site, until
+from tools.faults.load import RULES
+from tools.faults.remade import Sender, grow
 
 pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.timeout(300)]
 

@@ -1,6 +1,6 @@
 """Faults by a fixed schedule, each link and server once, while messages flow: every message is accounted for.
 
-`python -m tests.faults` does the same at random, with more of everything; IOT_FAULTS=full does so in this test.
+`python -m tools.faults` does the same at random, with more of everything; IOT_FAULTS=full does so in this test.
 """
 
 import os
@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from app.local.layout import WAYS
-from tests.faults.clocks import available
-from tests.faults.report import machine, summary, table
-from tests.faults.run import run
-from tests.faults.schedule import Fault, Kind, kinds, schedule
-from tests.faults.sinks.destinations import HURTS
 from tests.servers import server_directory
+from tools.faults.clocks import available
+from tools.faults.report import machine, summary, table
+from tools.faults.run import run
+from tools.faults.schedule import Fault, Kind, kinds, schedule
+from tools.faults.sinks.destinations import HURTS
 
 pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.timeout(900)]
 

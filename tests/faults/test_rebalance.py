@@ -6,10 +6,10 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.audit import audit, expected_alerts
-from tests.faults.load import THRESHOLD, load
 from tests.integration.test_notifier import listening
 from tests.workers import Running, Site
+from tools.audit import audit, expected_alerts
+from tools.faults.load import THRESHOLD, load
 
 pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.timeout(300)]
 

@@ -5,13 +5,13 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.faults.rebalances import Calm, rebalances, report, waited
 from tests.workers import Site
+from tools.faults.rebalances import Calm, rebalances, report, waited
 
 pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.timeout(600)]
 
 TIMES = 20
-# On a machine at rest it takes a fraction of a second (python -m tests.faults.rebalances asks for 1 s). In this test
+# On a machine at rest it takes a fraction of a second (python -m tools.faults.rebalances asks for 1 s). In this test
 # other programs may have the processor, so the limit is the watchdog, which doubts at its second look, 2 s after the
 # first: not needed.
 WATCHDOG_SECONDS = 2.0

@@ -9,8 +9,8 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
-from tests.faults.stream import Stream
 from tests.workers import Running, Site, until
+from tools.faults.stream import Stream
 
 pytestmark = [pytest.mark.faults, pytest.mark.integration]
 

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests.faults.sinks.found import Audit, FoundReading
-from tests.faults.stream import Stream
+from tools.faults.sinks.found import Audit, FoundReading
+from tools.faults.stream import Stream
 
 MESSAGES, DEVICES = 600, 10
 STREAM = Stream("k", "u", DEVICES, 1, datetime(2026, 11, 21, tzinfo=UTC))

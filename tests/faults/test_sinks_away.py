@@ -10,12 +10,12 @@ import psutil
 import pytest
 
 from app.local.layout import SINKS
-from tests.faults.sinks.destinations import HURTS, Destination, destination
-from tests.faults.sinks.stores import REFUSES, SLOW, FullDisk, S3Files, small_disk
-from tests.faults.sinks.traffic import SinkTraffic, balanced, books, sink_site
 from tests.s3 import s3_server
 from tests.servers import KafkaServer
 from tests.workers import Running
+from tools.faults.sinks.destinations import HURTS, Destination, destination
+from tools.faults.sinks.stores import REFUSES, SLOW, FullDisk, S3Files, small_disk
+from tools.faults.sinks.traffic import SinkTraffic, balanced, books, sink_site
 
 FULL = os.environ.get("IOT_FAULTS") == "full"
 pytestmark = [

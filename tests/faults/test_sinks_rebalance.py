@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from app.local.layout import SINKS
-from tests.faults.sinks.destinations import destination
-from tests.faults.sinks.traffic import SinkTraffic, sink_site
 from tests.servers import KafkaServer
 from tests.workers import Running
+from tools.faults.sinks.destinations import destination
+from tools.faults.sinks.traffic import SinkTraffic, sink_site
 
 FULL = os.environ.get("IOT_FAULTS") == "full"
 pytestmark = [

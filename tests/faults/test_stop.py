@@ -13,10 +13,10 @@ import pytest
 
 from app.kafka.access import Access
 from app.kafka.topics import create, wanted
-from tests.audit import audit, expected_alerts
-from tests.faults.away import Servers, come_back, leave
-from tests.faults.load import THRESHOLD, load
 from tests.workers import Running, Site, until
+from tools.audit import audit, expected_alerts
+from tools.faults.away import Servers, come_back, leave
+from tools.faults.load import THRESHOLD, load
 
 pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.timeout(400)]
 

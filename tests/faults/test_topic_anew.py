@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from tests.faults.load import RULES
-from tests.faults.remade import Sender, remake
 from tests.servers import KafkaServer, MqttServer
 from tests.workers import Running, Site, until
+from tools.faults.load import RULES
+from tools.faults.remade import Sender, remake
 
 pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.timeout(300)]
 

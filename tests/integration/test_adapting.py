@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from tests.command import Done, iot_stream
 from tests.servers import KafkaServer, MqttServer
 from tests.workers import Site, until
+from tools.command import Done, iot_stream
 
 pytestmark = pytest.mark.integration
 

@@ -11,10 +11,10 @@ from aiokafka import AIOKafkaProducer
 from app.core.model.times import moment
 from app.core.state.device_state import decode
 from app.core.state.keys import MARK_KEY
-from tests.audit import read
 from tests.integration.dying_worker import STEPS
 from tests.servers import KafkaServer, MqttServer
 from tests.workers import COMMANDS, Running, Site, until
+from tools.audit import read
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 

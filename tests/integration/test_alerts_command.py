@@ -13,11 +13,11 @@ from app.local.servers.common import free_port
 from app.local.servers.mosquitto import NOTIFIER, Mosquitto
 from app.mqtt.one_shot import publish
 from app.settings import Settings
-from tests.command import Done, iot_stream
 from tests.integration.bridges import Publisher, publisher
 from tests.integration.test_notifier import listening
 from tests.servers import KafkaServer, MqttServer
 from tests.workers import Site, until
+from tools.command import Done, iot_stream
 from tools.documents import DOCS
 
 pytestmark = pytest.mark.integration

@@ -9,9 +9,9 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from app.core.model.records import Reason
-from tests.audit import Sent, audit, header, read
 from tests.servers import KafkaServer, MqttServer
 from tests.workers import Site
+from tools.audit import Sent, audit, header, read
 
 pytestmark = pytest.mark.integration
 

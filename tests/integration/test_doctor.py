@@ -19,11 +19,11 @@ from app.doctor.finding import Finding, Level
 from app.kafka.access import Access
 from app.kafka.topics import create, wanted
 from app.settings import Settings
-from tests.audit import audit, expected_alerts
-from tests.faults.load import RULES, THRESHOLD, messages
 from tests.faults.test_dead_letter_topic import send
 from tests.servers import KafkaServer, MqttServer
 from tests.workers import ROOT, Running, Site
+from tools.audit import audit, expected_alerts
+from tools.faults.load import RULES, THRESHOLD, messages
 
 pytestmark = pytest.mark.integration
 

@@ -25,8 +25,6 @@ from app.postgres.connect import connect
 from app.postgres.sqlstate import DATABASE_ERRORS, Failure, advice, classify
 from app.settings import Settings
 from tests.conftest import INIT_SQL
-from tests.faults.load import RULES
-from tests.faults.ways.setup import open_account
 from tests.integration.bridges import program as bridge_program
 from tests.integration.bridges import publisher
 from tests.integration.test_notifier import listening
@@ -45,6 +43,8 @@ from tests.secured import (
 from tests.servers import PostgresServer, server_directory
 from tests.workers import ROOT, Site, until
 from tools.documents import DOCS
+from tools.faults.load import RULES
+from tools.faults.ways.setup import open_account
 
 pytestmark = pytest.mark.integration
 

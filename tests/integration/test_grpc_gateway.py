@@ -21,10 +21,10 @@ from app.postgres.queries.mqtt_accounts import hashed
 from app.protobuf.ingest_pb2 import GetHealthRequest, GetHealthResponse, PushMetricsRequest
 from app.protobuf.ingest_pb2_grpc import IngestStub
 from app.protobuf.metrics_pb2 import BatchAck, Metric, MetricBatch
-from tests.command import iot_stream
 from tests.integration.bridges import Program, create_topics, program, read_topic, until
 from tests.integration.test_bridge_writer import stopped
 from tests.servers import KafkaServer, MqttServer
+from tools.command import iot_stream
 
 if TYPE_CHECKING:
     from app.protobuf.ingest_pb2_grpc import IngestAsyncStub

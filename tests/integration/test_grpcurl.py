@@ -10,11 +10,11 @@ from typing import NamedTuple
 import pytest
 
 from app.core.routing.tokens import PREFIX
-from tests.command import ROOT
 from tests.integration.bridges import read_topic
 from tests.integration.test_grpc_gateway import TIME_US, TOKEN, Site
 from tests.integration.test_grpc_gateway import gateway as gateway
 from tests.integration.test_grpc_gateway import site as site
+from tools.command import ROOT
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("gateway")]
 

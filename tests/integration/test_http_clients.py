@@ -17,11 +17,11 @@ from influxdb_client.client.write_api import SYNCHRONOUS
 from influxdb_client.rest import ApiException
 
 from app.local.servers.common import free_port
-from tests.command import iot_stream
-from tests.faults.ways.setup import PASSWORD, open_account
 from tests.servers import KafkaServer, MqttServer
 from tests.telegraf import send_once, telegraf
 from tests.workers import Site, until
+from tools.command import iot_stream
+from tools.faults.ways.setup import PASSWORD, open_account
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 

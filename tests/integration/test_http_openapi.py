@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from app.local.servers.common import free_port
-from tests.command import iot_stream
-from tests.faults.ways.setup import open_account
 from tests.servers import KafkaServer, MqttServer
 from tests.workers import Site
+from tools.command import iot_stream
+from tools.faults.ways.setup import open_account
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(280)]
 

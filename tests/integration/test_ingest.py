@@ -24,9 +24,9 @@ from app.local.servers.postgres import Postgres
 from app.postgres.queries import gateway_tokens
 from app.postgres.queries.mqtt_accounts import AccountTable
 from app.postgres.schema.init_sql import apply
-from tests.command import ROOT, iot_stream
 from tests.integration.bridges import create_topics, read_topic, until
 from tests.servers import KafkaServer
+from tools.command import ROOT, iot_stream
 
 pytestmark = pytest.mark.integration
 

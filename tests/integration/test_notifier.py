@@ -22,10 +22,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.core.model.alert_event import AlertEvent, Severity, Status, to_json
 from app.local.servers.common import free_port
 from app.local.servers.mosquitto import BRIDGE, Mosquitto
-from tests.faults.clocks import Clock, available
 from tests.integration.bridges import Program, create_topics, program, until
 from tests.integration.unreadable import send_unreadable
 from tests.servers import KafkaServer, MqttServer
+from tools.faults.clocks import Clock, available
 
 pytestmark = pytest.mark.integration
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from tests.audit import Sent, audit
 from tests.integration.test_late_rows import LIMIT
 from tests.integration.test_outage_of_a_worker import logged, metric
 from tests.servers import KafkaServer, MqttServer
 from tests.workers import Running, Site, until
+from tools.audit import Sent, audit
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 

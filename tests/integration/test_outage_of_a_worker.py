@@ -15,9 +15,9 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from app.local.servers.postgres import Postgres
 from app.postgres.schema import init_sql
-from tests.audit import Sent, audit
 from tests.servers import KafkaServer, MqttServer, server_directory
 from tests.workers import Running, Site, until
+from tools.audit import Sent, audit
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 

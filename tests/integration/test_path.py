@@ -13,12 +13,12 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.runtime.version import VERSION
-from tests.audit import Sent, audit, expected_alerts, header, read
-from tests.faults.load import RULES, THRESHOLD, messages
 from tests.integration.bridges import Publisher, publisher
 from tests.integration.test_notifier import listening
 from tests.servers import KafkaServer, MqttServer
 from tests.workers import Running, Site, until
+from tools.audit import Sent, audit, expected_alerts, header, read
+from tools.faults.load import RULES, THRESHOLD, messages
 
 pytestmark = pytest.mark.integration
 

@@ -15,10 +15,10 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.audit import read
 from tests.integration.test_notifier import listening
 from tests.servers import KafkaServer, MqttServer
 from tests.workers import Running, Site, until
+from tools.audit import read
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
@@ -139,7 +139,7 @@ async def test_offline_and_back_over_a_kill(site: Site) -> None:
             (offline,) = await reported(site, "a", "FIRING")
             late = delay(offline, devices)
             print(f"offline told {late:.2f} s after it was due")
-            assert 0 <= late < 10, offline  # 2 s on a machine that has time; tests/bench/presence.py holds to that
+            assert 0 <= late < 10, offline  # 2 s on a machine that has time; tools/bench/presence.py holds to that
             assert (offline["rule_id"], offline["value"], offline["threshold"]) == ("$offline", "offline", AFTER)
             assert offline["age_seconds"] >= AFTER
             seen = (await row(site, "a", "offline"))["last_seen"].timestamp()

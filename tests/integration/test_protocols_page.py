@@ -20,10 +20,10 @@ from app.local.ingest.certificates import LocalCertificates
 from app.local.servers.common import free_port
 from app.postgres.queries import gateway_tokens
 from app.postgres.queries.mqtt_accounts import AccountTable
-from tests.command import ROOT
 from tests.integration.bridges import create_topics, read_topic
 from tests.integration.test_ingest import ingest
 from tests.servers import KafkaServer
+from tools.command import ROOT
 
 pytestmark = pytest.mark.integration
 

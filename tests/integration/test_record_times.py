@@ -14,9 +14,9 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from tests.audit import read
 from tests.servers import KafkaServer, MqttServer
 from tests.workers import Site
+from tools.audit import read
 
 pytestmark = pytest.mark.integration
 

@@ -15,7 +15,7 @@ from app.backtest.summary import BINS
 from app.local.servers.common import free_port
 from app.postgres.queries.readings import ALONG_THE_KEY, PAGE, query
 from tests import DEFAULT
-from tests.command import Done, iot_stream
+from tools.command import Done, iot_stream
 from tools.documents import DOCS
 
 pytestmark = pytest.mark.integration

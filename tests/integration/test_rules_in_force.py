@@ -12,11 +12,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.settings import Settings
-from tests.audit import read
 from tests.integration.bridges import Publisher, publisher
 from tests.integration.test_notifier import listening
 from tests.servers import KafkaServer, MqttServer
 from tests.workers import Running, Site, until
+from tools.audit import read
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 

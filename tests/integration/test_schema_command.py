@@ -11,8 +11,8 @@ from app.postgres.connect import Connection
 from app.postgres.schema import telemetry_table
 from app.settings.schema_struct import named
 from tests import DEFAULT
-from tests.command import Done, iot_stream
 from tests.servers import PostgresServer
+from tools.command import Done, iot_stream
 
 pytestmark = pytest.mark.integration
 

@@ -17,9 +17,9 @@ from aiokafka import AIOKafkaProducer
 from app.kafka.access import access
 from app.kafka.topics import create, wanted
 from app.settings import Settings
-from tests.command import ROOT, iot_stream
 from tests.servers import KafkaServer
 from tests.sink_records import message
+from tools.command import ROOT, iot_stream
 
 AWAY: Mapping[str, Any] = {"kafka_broker": "127.0.0.1:1", "log_level": "WARNING"}
 

@@ -12,9 +12,9 @@ import pytest
 
 from app.local.servers.common import free_port
 from app.settings import Settings
-from tests.command import Done
 from tests.servers import KafkaServer, MqttServer
 from tests.workers import ROOT, Site
+from tools.command import Done
 
 SECRET = "hunter2-not-for-logs"  # not a secret
 WORKER = ("-m", "faust", "-A", "app", "worker")

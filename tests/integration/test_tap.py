@@ -21,12 +21,12 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from app.local.servers.common import free_port
-from tests.command import ROOT, Done, iot_stream
 from tests.integration.bridges import publisher
 from tests.integration.unreadable import send_unreadable
 from tests.servers import KafkaServer, MqttServer
 from tests.unit.inspect.test_text import harmless
 from tests.workers import Site
+from tools.command import ROOT, Done, iot_stream
 
 pytestmark = pytest.mark.integration
 

@@ -13,9 +13,9 @@ import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from app.local.servers.common import free_port
-from tests.faults.ways.setup import PASSWORD, open_account
 from tests.servers import KafkaServer, MqttServer
 from tests.workers import Running, Site
+from tools.faults.ways.setup import PASSWORD, open_account
 
 pytestmark = [pytest.mark.integration]
 

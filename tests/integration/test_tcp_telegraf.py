@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from app.local.servers.common import free_port
-from tests.faults.ways.setup import open_account
 from tests.integration.test_tcp_gateway import on_topic
 from tests.quic_rig import SERVER, Authority
 from tests.servers import KafkaServer, MqttServer
 from tests.telegraf import send_once, telegraf
 from tests.workers import Site, until
+from tools.faults.ways.setup import open_account
 
 pytestmark = [pytest.mark.integration]
 

@@ -17,11 +17,11 @@ from app.local.servers.common import free_port
 from app.settings import Settings
 from app.top.sources.database import DatabaseSource
 from app.top.sources.group import GroupSource
-from tests.command import iot_stream
-from tests.faults.load import RULES, messages
 from tests.faults.test_dead_letter_topic import send
 from tests.servers import KafkaServer, MqttServer
 from tests.workers import ROOT, Site
+from tools.command import iot_stream
+from tools.faults.load import RULES, messages
 
 pytestmark = pytest.mark.integration
 

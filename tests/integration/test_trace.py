@@ -19,12 +19,12 @@ from aiokafka import AIOKafkaProducer
 
 from app.kafka.messages import key_partition
 from app.local.servers.common import free_port
-from tests.command import ROOT, Done, iot_stream
 from tests.integration.unreadable import send_unreadable
 from tests.servers import KafkaServer, MqttServer
 from tests.unit.inspect.test_spans import BATCHES, TRACE
 from tests.unit.inspect.test_text import harmless
 from tests.workers import Site
+from tools.command import ROOT, Done, iot_stream
 
 pytestmark = pytest.mark.integration
 

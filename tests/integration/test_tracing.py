@@ -25,12 +25,12 @@ from app.local.fleet.devices import USERS, SimulatedDevice
 from app.local.servers.mosquitto import Mosquitto
 from app.runtime.tracing.context import context_of, parse
 from app.runtime.tracing.start import start_tracing
-from tests.audit import header, read
 from tests.integration.bridges import create_topics, program, publisher, read_topic
 from tests.integration.test_bridge import settings
 from tests.otlp import Mode, OtlpReceiver, ReceivedSpan, closed_endpoint, receiver
 from tests.servers import KafkaServer, MqttServer
 from tests.workers import COMMANDS, Running, Site, until
+from tools.audit import header, read
 
 pytestmark = pytest.mark.integration
 

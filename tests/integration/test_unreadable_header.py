@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from tests.audit import read
 from tests.integration.unreadable import send_unreadable
 from tests.servers import KafkaServer, MqttServer
 from tests.workers import Site
+from tools.audit import read
 
 pytestmark = pytest.mark.integration
 

@@ -13,11 +13,11 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.faults.load import RULES
 from tests.otlp import Mode, OtlpReceiver, closed_endpoint, environment, receiver
 from tests.servers import KafkaServer, MqttServer
 from tests.spans import SAMPLED
 from tests.workers import Running, Site, until
+from tools.faults.load import RULES
 
 pytestmark = pytest.mark.integration
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import grpc
 
 from app.protobuf.metrics_pb2 import Metric
-from tests.command import ROOT, iot_stream
 from tests.contract.client.scripted_gateway import Fail, ScriptedGateway
 from tests.waiting import until
+from tools.command import ROOT, iot_stream
 
 
 def written(path: Path, count: int) -> Path:

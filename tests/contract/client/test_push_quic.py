@@ -14,8 +14,8 @@ from app.client.sent_batch import SentBatch
 from app.core.ingress.limits import IngressLimits
 from app.errors import PermanentError, TransientError
 from app.local.servers.common import LOOPBACK, free_port
-from tests.command import iot_stream
 from tests.quic_rig import GatewayRig, batch, gateway_rig
+from tools.command import iot_stream
 
 PACE = Pace(in_flight=3, first_pause=0.2)
 

@@ -12,8 +12,8 @@ from app.local.layout import WAYS
 from app.ports import Account
 from app.protobuf.events_pb2 import EventBatch
 from app.protobuf.metrics_pb2 import MetricBatch
-from tests.faults.load import BAD_EVERY
-from tests.faults.ways.streams import WayStream
+from tools.faults.load import BAD_EVERY
+from tools.faults.ways.streams import WayStream
 
 BEGIN = datetime(2026, 11, 1, microsecond=1, tzinfo=UTC)
 

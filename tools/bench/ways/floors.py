@@ -1,0 +1,287 @@
+"""Bare servers: the library of each way with no limits, accounts, checks or metrics, and Kafka a pause of 3 ms.
+
+    python -m tools.bench.ways.floors http|tcp|grpc|quic ADDRESS [CERTIFICATE KEY]
+
+They make the same records as the gateways (key, headers, JSON value) and answer once their chunk is "written": what a
+gateway takes more in the same run is what limits, accounts, checks and the real writer cost. They are as light as can
+be: what the items of a batch have in common is made once. ADDRESS: a port, a socket for gRPC.
+"""
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
+from functools import cache, partial
+from typing import Any
+
+import grpc
+import msgspec
+import uvloop
+from aiohttp import web
+from aioquic.asyncio.protocol import QuicConnectionProtocol
+from aioquic.asyncio.server import serve
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.events import QuicEvent, StreamDataReceived
+from msgspec import Raw, Struct
+
+from app.core.model.records import Kind
+from app.gateways.record import IngestRecord
+from app.protobuf.events_pb2 import Event, EventBatch
+from app.protobuf.metrics_pb2 import BatchAck, Metric, MetricBatch
+
+LOOPBACK = "127.0.0.1"
+WRITE = 0.003  # seconds of a chunk; one is under way, the rest gathers
+
+
+class _Ids(Struct, gc=False):
+    user_id: str
+    device_id: str
+
+
+class _EventJson(Struct, gc=False):
+    sequence_id: int
+    timestamp: int
+    temperature: float
+    battery: int
+    extra: Raw
+
+
+class _MetricJson(Struct, gc=False):
+    sequence_id: int
+    timestamp: int
+    value: float
+    extra: Raw
+
+
+_ids = msgspec.json.Decoder(_Ids).decode
+_encode = msgspec.json.Encoder().encode
+_KIND = ("kind", b"telemetry")
+_TELEMETRY = Kind.TELEMETRY
+
+
+class Sink:
+    """A writer that takes WRITE seconds for whatever has gathered."""
+
+    def __init__(self) -> None:
+        self._waiting: list[asyncio.Future[None]] = []
+        self._busy = False
+
+    def put(self, records: list[IngestRecord]) -> "asyncio.Future[None]":
+        """A future that is done once they are written."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(done)
+        if not self._busy:
+            self._write()
+        return done
+
+    def _write(self) -> None:
+        chunk, self._waiting = self._waiting, []
+        self._busy = True
+        asyncio.get_running_loop().call_later(WRITE, self._written, chunk)
+
+    def _written(self, chunk: "list[asyncio.Future[None]]") -> None:
+        for done in chunk:
+            if not done.done():
+                done.set_result(None)
+        self._busy = False
+        if self._waiting:
+            self._write()
+
+
+def of_lines(lines: Sequence[bytes], way: bytes) -> list[IngestRecord]:
+    """The records of JSON events."""
+    now, last = _now(way)
+    records = []
+    for line in lines:
+        ids = _ids(line)
+        key, header = _device("users/{}/devices/{}/telemetry", ids.user_id, ids.device_id)
+        records.append(IngestRecord(_TELEMETRY, key, line, [header, *last], 0, now))
+    return records
+
+
+def of_events(events: Iterable[Event], way: bytes) -> list[IngestRecord]:
+    """The records of an EventBatch."""
+    now, last = _now(way)
+    records = []
+    for one in events:
+        key, header = _device("users/{}/devices/{}/telemetry", one.user_id, one.device_id)
+        value = _encode(_EventJson(one.sequence_id, one.time_us, one.temperature, one.battery, Raw(one.extra_json)))
+        records.append(IngestRecord(_TELEMETRY, key, value, [header, *last], 0, now))
+    return records
+
+
+def of_metrics(metrics: Iterable[Metric], way: bytes) -> list[IngestRecord]:
+    """The records of a MetricBatch."""
+    now, last = _now(way)
+    records = []
+    for one in metrics:
+        key, header = _device("iot/{}/{}/telemetry", one.node_id, one.sensor_id)
+        value = _encode(_MetricJson(one.sequence_id, one.time_us, one.value, Raw(one.extra_json)))
+        records.append(IngestRecord(_TELEMETRY, key, value, [header, *last], 0, now))
+    return records
+
+
+@cache  # a bench has few devices
+def _device(topic: str, owner: str, device: str) -> tuple[bytes, tuple[str, bytes]]:
+    """The key of a device, and the header with its topic."""
+    return f"{owner}/{device}".encode(), ("mqtt_topic", topic.format(owner, device).encode())
+
+
+def _now(way: bytes) -> tuple[int, list[tuple[str, bytes]]]:
+    """The time of a batch in milliseconds, and the headers that its records have in common."""
+    now = time.time_ns() // 1_000_000
+    return now, [_KIND, ("ingest_ms", b"%d" % now), ("gateway", way)]
+
+
+async def http(port: int) -> None:
+    """aiohttp: one event, NDJSON or protobuf."""
+    sink = Sink()
+
+    async def take(request: web.Request) -> web.Response:
+        body = await request.read()
+        if request.content_type == "application/x-protobuf":
+            records = of_events(EventBatch.FromString(body).events, b"http")
+        else:
+            records = of_lines(body.split(b"\n"), b"http")
+        await sink.put(records)
+        return web.Response(text=f'{{"accepted":{len(records)},"rejected":[]}}')
+
+    app = web.Application(client_max_size=4 << 20)
+    app.router.add_post("/{tail:.*}", take)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, LOOPBACK, port).start()
+
+
+class Lines(asyncio.Protocol):
+    """TCP: split what came, make records, acknowledge how many lines there were."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink, self._rest, self._count = sink, b"", -1  # the login line is none
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep it (asyncio.Protocol)."""
+        self._transport: Any = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Take whole lines (asyncio.Protocol)."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        if self._count < 0 and lines:
+            del lines[0]
+            self._count = 0
+            self._transport.write(b'{"ok":true}\n')
+        if lines:
+            records = of_lines(lines, b"tcp")
+            self._count += len(records)
+            ack = b'{"acked":%d}\n' % self._count
+            self._sink.put(records).add_done_callback(lambda _: self._transport.write(ack))
+
+
+async def tcp(port: int) -> None:
+    """A Protocol on a TCP port."""
+    sink = Sink()
+    await asyncio.get_running_loop().create_server(lambda: Lines(sink), LOOPBACK, port)
+
+
+class Calls:
+    """gRPC: the two calls that are measured, by their names alone."""
+
+    def __init__(self) -> None:
+        self._sink = Sink()
+
+    async def push(self, body: bytes, _: object) -> bytes:
+        """PushMetrics: field 1 of the request is the batch."""
+        from app.protobuf.ingest_pb2 import PushMetricsRequest
+
+        return await self._taken(PushMetricsRequest.FromString(body).batch)
+
+    async def stream(self, bodies: AsyncIterator[bytes], _: object) -> AsyncIterator[bytes]:
+        """StreamMetrics: answered in their order, while others come."""
+        waiting: asyncio.Queue[asyncio.Task[bytes]] = asyncio.Queue(64)
+
+        async def read() -> None:
+            async for body in bodies:
+                await waiting.put(asyncio.create_task(self._taken(MetricBatch.FromString(body))))
+
+        reading = asyncio.create_task(read())
+        try:
+            while True:
+                yield await (await waiting.get())
+        finally:
+            reading.cancel()
+
+    async def _taken(self, batch: MetricBatch) -> bytes:
+        records = of_metrics(batch.metrics, b"grpc")
+        await self._sink.put(records)
+        return BatchAck(batch_id=batch.batch_id, accepted=len(records)).SerializeToString()
+
+
+async def grpc_(socket: str) -> None:
+    """grpcio.aio on a UNIX socket."""
+    calls, server = Calls(), grpc.aio.server()
+    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+        "PushMetrics": grpc.unary_unary_rpc_method_handler(calls.push),
+        "StreamMetrics": grpc.stream_stream_rpc_method_handler(calls.stream),
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("iot_stream.ingest.v1.Ingest", handlers),))
+    server.add_insecure_port(f"unix:{socket}")
+    await server.start()
+    _keep.append(server)
+
+
+class Frames(QuicConnectionProtocol):
+    """QUIC: frames of a MetricBatch on streams, a frame of a BatchAck for each."""
+
+    sink: Sink
+
+    def quic_event_received(self, event: QuicEvent) -> None:
+        """Take whole frames (aioquic)."""
+        if not isinstance(event, StreamDataReceived):
+            return
+        buffer = self._buffers.setdefault(event.stream_id, bytearray())
+        buffer += event.data
+        while len(buffer) >= 4 and len(buffer) >= 4 + (size := int.from_bytes(buffer[:4], "big")):
+            batch = MetricBatch.FromString(bytes(buffer[4 : 4 + size]))
+            del buffer[: 4 + size]
+            records = of_metrics(batch.metrics, b"quic")
+            ack = BatchAck(batch_id=batch.batch_id, accepted=len(records)).SerializeToString()
+            self.sink.put(records).add_done_callback(partial(self._answer, event.stream_id, ack))
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._buffers: dict[int, bytearray] = {}
+
+    def _answer(self, stream: int, ack: bytes, _: "asyncio.Future[None]") -> None:
+        self._quic.send_stream_data(stream, len(ack).to_bytes(4, "big") + ack)
+        self.transmit()
+
+
+async def quic(port: int, certificate: str, key: str) -> None:
+    """aioquic's own server; no client certificates, which it cannot ask for."""
+    configuration = QuicConfiguration(is_client=False, alpn_protocols=["iot-stream/1"])
+    configuration.load_cert_chain(certificate, key)
+    Frames.sink = Sink()
+    await serve(LOOPBACK, port, configuration=configuration, create_protocol=Frames)
+
+
+_keep: list[object] = []
+
+
+async def main() -> None:
+    """Serve until it is killed."""
+    way, address, *files = sys.argv[1:]
+    match way:
+        case "http":
+            await http(int(address))
+        case "tcp":
+            await tcp(int(address))
+        case "grpc":
+            await grpc_(address)
+        case "quic":
+            await quic(int(address), *files)
+    print("serving", flush=True)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    uvloop.run(main())

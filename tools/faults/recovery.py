@@ -1,0 +1,77 @@
+"""When a run has recovered from a fault: in every partition a message sent after it is a row."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from datetime import datetime
+
+import asyncpg
+
+from tools.faults.rig import Rig
+from tools.faults.stream import Stream
+
+LONGEST = 120.0  # seconds; who has not recovered by then never will
+LOOK = 0.05  # seconds between two looks
+AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
+
+FLOWS = """SELECT DISTINCT device_id FROM raw_telemetry
+WHERE time >= $1 AND sequence_id >= $2 AND device_id LIKE $3"""
+
+
+def marks(rig: Rig) -> dict[str, int]:
+    """Number of each stream's next message, by its letter."""
+    return {pace.stream.letter: pace.next for pace in rig.paces}
+
+
+async def recovered(rig: Rig, since: Mapping[str, int], *, reported: bool) -> float:
+    """Wait until messages from `since` on are rows in all partitions; the seconds it took.
+
+    `reported`: and an alert of a reading from then on was heard. Raises TimeoutError after LONGEST.
+    """
+    began = time.monotonic()
+    async with asyncio.timeout(LONGEST):
+        waiting = list(rig.streams)
+        while waiting:
+            rig.check()
+            waiting = [stream for stream in waiting if not await _flows(rig, stream, since[stream.letter])]
+            await asyncio.sleep(LOOK)
+        stamp = min(stream.stamp(since[stream.letter]) for stream in rig.streams)
+        while reported and not any(one.event_time >= stamp for one in rig.ear.heard[-500:]):  # noqa: ASYNC110 - a list
+            await asyncio.sleep(LOOK)
+    return time.monotonic() - began
+
+
+async def whole(rig: Rig) -> None:
+    """Wait until all programs are ready, and rows flow after that: what comes next finds no fault's aftermath."""
+    async with asyncio.timeout(LONGEST):
+        waiting = list(rig.programs.values())
+        while waiting:
+            waiting = [one for one in waiting if (await one.get("/ready"))[0] != 200]
+            await asyncio.sleep(LOOK)
+    await recovered(rig, marks(rig), reported=False)
+
+
+async def _flows(rig: Rig, stream: Stream, since: int) -> bool:
+    partitions = {part for device, part in rig.tail.partition.items() if device[0] == stream.letter}
+    try:
+        async with asyncio.timeout(5):
+            rows = await rig.site.fetch(FLOWS, stream.time(since), since, f"{stream.letter}%")
+    except AWAY:
+        return False
+    return {rig.tail.partition.get(row[0]) for row in rows} >= partitions
+
+
+def back_off(rig: Rig) -> float:
+    """Seconds the workers' open breakers still wait from now on; 0 when all are closed."""
+    now = time.time()
+    return max(0.0, *(_breaker(rig, name) - now for name in ("worker 1", "worker 2")))
+
+
+def _breaker(rig: Rig, name: str) -> float:
+    """Until when the breaker stays open, in seconds since 1970; 0 when it is closed."""
+    one = rig.programs[name]
+    opened, closed = one.events("circuit_breaker_OPENED"), one.events("circuit_breaker_CLOSED")
+    if not opened or (closed and closed[-1]["timestamp"] > opened[-1]["timestamp"]):
+        return 0.0
+    since = datetime.fromisoformat(opened[-1]["timestamp"].replace("Z", "+00:00"))
+    return since.timestamp() + float(opened[-1]["retry_in_seconds"])

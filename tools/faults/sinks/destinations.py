@@ -1,0 +1,326 @@
+"""Where each sink writes to: a real server or directory of its own, hurt and brought back, and asked what it has."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import grpc
+import pyarrow.parquet as pq
+import redis
+
+from app.local.layout import SINKS
+from app.local.servers.influxdb import InfluxDb
+from app.local.servers.redis import Redis
+from tests.receivers.grpc_receiver import Acks, Ends, GrpcReceiver
+from tests.receivers.http_receiver import Answer, HttpReceiver
+from tools.faults.away import family
+from tools.faults.sinks.found import Audit, FoundReading, Times
+from tools.faults.stream import Stream
+
+NEVER = 3600.0  # seconds
+COLUMNS = ["user_id", "device_id", "sequence_id", "temperature", "kafka_partition", "kafka_offset"]
+RIGHTS = "without rights"  # for who writes
+# How each destination may be hurt. A directory has no process; another file takes its place.
+HURTS = {sink: ("killed", "frozen", RIGHTS) for sink in SINKS} | {"parquet": (RIGHTS,)}
+
+
+class Destination(Protocol):
+    """What one sink writes to."""
+
+    sink: str  # of SINKS
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """Of the sink."""
+
+    async def start(self) -> None:
+        """Be there, and ready."""
+
+    async def stop(self) -> None:
+        """Be gone."""
+
+    async def leave(self, how: str) -> None:
+        """Take nothing any more, in one of the ways of HURTS."""
+
+    async def come_back(self, how: str) -> None:
+        """Be as before, with what was there."""
+
+    async def audit(self, streams: Sequence[Stream], times: Times) -> Audit:
+        """What is there, against what is on the input topic."""
+
+
+class ParquetFiles:
+    """A directory."""
+
+    sink = "parquet"
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    @property
+    def settings(self) -> dict[str, object]:
+        return {"parquet_dir": str(self.directory), "parquet_rotate_seconds": 1, "parquet_compression": "zstd"}
+
+    async def start(self) -> None:
+        return None
+
+    async def stop(self) -> None:
+        return None
+
+    async def leave(self, how: str) -> None:
+        """Another file has its place: nobody can write below it, root neither."""
+        self.directory.rename(self.directory.with_suffix(".away"))
+        self.directory.write_text("")
+
+    async def come_back(self, how: str) -> None:
+        self.directory.unlink()
+        self.directory.with_suffix(".away").rename(self.directory)
+
+    async def audit(self, streams: Sequence[Stream], times: Times) -> Audit:
+        audit, places = Audit("parquet", streams, times), Counter[tuple[str, int, int]]()
+        found = await asyncio.to_thread(lambda: list(self._rows(places)))
+        audit.each_as_often_as_on_the_topic(found)
+        audit.problem("offsets that are there twice", (place for place, count in places.items() if count > 1))
+        return audit
+
+    def _rows(self, places: Counter[tuple[str, int, int]]) -> Iterator[FoundReading]:
+        """`places`: how often each record is there, by the topic's tag in the name of the file, partition, offset."""
+        for path in self.directory.glob("day=*/*.parquet"):
+            log = path.name.rsplit("-", 3)[0]  # a topic that was made anew counts from 0 again
+            for row in pq.ParquetFile(path).read(COLUMNS).to_pylist():
+                places[log, row["kafka_partition"], row["kafka_offset"]] += 1
+                yield FoundReading(row["device_id"], row["sequence_id"], row["temperature"])
+
+
+class Influx:
+    """InfluxDB 1 with an account that may write, and nothing else."""
+
+    sink = "influx"
+
+    def __init__(self, directory: Path) -> None:
+        self.server = InfluxDb(directory / "influxdb")
+
+    @property
+    def settings(self) -> dict[str, object]:
+        return {
+            "influx_url": self.server.url, "influx_version": 1, "influx_bucket": self.server.database,
+            "influx_username": "writer", "influx_password": self.server.password, "influx_sequence_id": "field",
+            "influx_flush_ms": 200,
+        }  # fmt: skip
+
+    async def start(self) -> None:
+        self.server.start()
+        await asyncio.to_thread(self.server.wait_ready)
+        await self._tell(f"CREATE USER writer WITH PASSWORD '{self.server.password}'")
+        await self._tell(f"GRANT ALL ON {self.server.database} TO writer")
+
+    async def stop(self) -> None:
+        await asyncio.to_thread(self.server.stop)
+
+    async def leave(self, how: str) -> None:
+        match how:
+            case "killed":
+                self.server.kill()
+            case "frozen":
+                freeze(self.server)
+            case _:
+                await self._tell(f"REVOKE ALL ON {self.server.database} FROM writer")
+
+    async def come_back(self, how: str) -> None:
+        match how:
+            case "killed":
+                self.server.start()
+                await asyncio.to_thread(self.server.wait_ready)
+            case "frozen":
+                thaw(self.server)
+            case _:
+                await self._tell(f"GRANT ALL ON {self.server.database} TO writer")
+
+    async def audit(self, streams: Sequence[Stream], times: Times) -> Audit:
+        audit = Audit("influx", streams, times)
+        statement = 'SELECT "device_id", "sequence_id", "temperature" FROM "telemetry"'
+        (result,) = json.loads(await asyncio.to_thread(self.server.query, statement))["results"]
+        rows = result["series"][0]["values"] if "series" in result else []
+        audit.each_once([FoundReading(device, n, temperature) for _, device, n, temperature in rows])
+        return audit
+
+    async def _tell(self, statement: str) -> None:
+        answer = json.loads(await asyncio.to_thread(self.server.query, statement))
+        assert "error" not in answer["results"][0], answer
+
+
+class RedisServer:
+    """Redis with an account that may read and write."""
+
+    sink = "redis"
+
+    def __init__(self, directory: Path) -> None:
+        self.server = Redis(directory / "redis")
+
+    @property
+    def settings(self) -> dict[str, object]:
+        server = self.server
+        return {"redis_url": f"redis://writer:{server.password}@{server.host}:{server.port}/0"}
+
+    async def start(self) -> None:
+        self.server.start()
+        await asyncio.to_thread(self.server.wait_ready)
+        self._writer("on", f">{self.server.password}", "~*", "+@all")
+
+    async def stop(self) -> None:
+        await asyncio.to_thread(self.server.stop)
+
+    async def leave(self, how: str) -> None:
+        match how:
+            case "killed":
+                self.server.kill()
+            case "frozen":
+                freeze(self.server)
+            case _:
+                self._writer("-@write")
+
+    async def come_back(self, how: str) -> None:
+        match how:
+            case "killed":
+                await self.start()  # accounts are not kept
+            case "frozen":
+                thaw(self.server)
+            case _:
+                self._writer("+@all")
+
+    async def audit(self, streams: Sequence[Stream], times: Times) -> Audit:
+        audit = Audit("redis", streams, times)
+        audit.the_last_of_each_device(await asyncio.to_thread(lambda: list(self._values())))
+        return audit
+
+    def _values(self) -> Iterator[FoundReading]:
+        with redis.Redis.from_url(self.server.url) as client:
+            for key in client.scan_iter(match="iot:*", _type="string"):
+                value: Any = json.loads(client.get(key))
+                yield FoundReading(value["device_id"], value["sequence_id"], value["temperature"])
+
+    def _writer(self, *rules: str) -> None:
+        with redis.Redis.from_url(self.server.url) as client:
+            assert client.execute_command("ACL", "SETUSER", "writer", *rules) in (b"OK", True)
+
+
+class HttpFeed:
+    """A receiver of the feed in this process."""
+
+    sink = "http_feed"
+
+    def __init__(self) -> None:
+        self.receiver = HttpReceiver()
+
+    @property
+    def settings(self) -> dict[str, object]:
+        return {"feed_url": self.receiver.url, "feed_token": "a token of the fault tests", "feed_flush_ms": 100}
+
+    async def start(self) -> None:
+        await self.receiver.start()
+
+    async def stop(self) -> None:
+        await self.receiver.stop()
+
+    async def leave(self, how: str) -> None:
+        match how:
+            case "killed":
+                await self.receiver.stop()
+            case "frozen":
+                self.receiver.judge = lambda _: Answer(503, taken=False, seconds=NEVER)
+            case _:
+                self.receiver.judge = lambda _: Answer(403)
+
+    async def come_back(self, how: str) -> None:
+        self.receiver.judge = lambda _: None
+        if how == "frozen":
+            await self.receiver.stop()
+        if how in ("killed", "frozen"):
+            await self.receiver.start()
+
+    async def audit(self, streams: Sequence[Stream], times: Times) -> Audit:
+        audit = Audit("http_feed", streams, times)
+        found = [
+            FoundReading(one.get("device_id") or one["sensor_id"], one["sequence_id"], one["temperature"])
+            for one in self.receiver.taken
+        ]
+        audit.each_at_least_once_and_in_order(found)
+        return audit
+
+
+class GrpcFeed:
+    """A receiver of gRPC in this process."""
+
+    sink = "grpc"
+
+    def __init__(self) -> None:
+        self.receiver = GrpcReceiver()
+
+    @property
+    def settings(self) -> dict[str, object]:
+        return {"grpc_push_target": self.receiver.target}
+
+    async def start(self) -> None:
+        await self.receiver.start()
+
+    async def stop(self) -> None:
+        await self.receiver.stop()
+
+    async def leave(self, how: str) -> None:
+        match how:
+            case "killed":
+                await self.receiver.stop()
+            case "frozen":
+                self.receiver.judge = lambda _: Acks(silent=True)
+            case _:
+                self.receiver.judge = lambda _: Ends(grpc.StatusCode.PERMISSION_DENIED)
+
+    async def come_back(self, how: str) -> None:
+        self.receiver.judge = lambda _: None
+        if how == "frozen":
+            await self.receiver.stop()
+        if how in ("killed", "frozen"):
+            await self.receiver.start()
+
+    async def audit(self, streams: Sequence[Stream], times: Times) -> Audit:
+        audit = Audit("grpc", streams, times)
+        audit.each_at_least_once_and_in_order([_pushed(one) for one in self.receiver.taken])
+        return audit
+
+
+def _pushed(item: Any) -> FoundReading:
+    """An Event, or a Metric with the temperature among its other fields."""
+    if item.DESCRIPTOR.name == "Event":
+        return FoundReading(item.device_id, item.sequence_id, item.temperature)
+    return FoundReading(item.sensor_id, item.sequence_id, json.loads(item.extra_json)["temperature"])
+
+
+def freeze(server: Redis | InfluxDb) -> None:
+    """Stop it where it is."""
+    for each in family(server.process):
+        each.suspend()
+
+
+def thaw(server: Redis | InfluxDb) -> None:
+    """Let it go on."""
+    for each in family(server.process):
+        each.resume()
+
+
+def destination(sink: str, directory: Path) -> Destination:
+    """That of a sink, not started; `directory` is its own."""
+    match sink:
+        case "parquet":
+            return ParquetFiles(directory / "parquet")
+        case "influx":
+            return Influx(directory)
+        case "redis":
+            return RedisServer(directory)
+        case "http_feed":
+            return HttpFeed()
+        case "grpc":
+            return GrpcFeed()
+    raise AssertionError(f"{sink} is none of {SINKS}")
