@@ -95,7 +95,7 @@ class Result:
 
 
 def full_speed(subject: Subject, feeder: Feeder, throttle: Throttle) -> tuple[float, float]:
-    """Rows and bytes a second with nothing in the way."""
+    """Rows and bytes a second with nothing in the way. Raises TimeoutError when no rows come."""
     first: tuple[float, float, int] | None = None
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
@@ -110,7 +110,7 @@ def full_speed(subject: Subject, feeder: Feeder, throttle: Throttle) -> tuple[fl
 
 
 def slow(subject: Subject, feeder: Feeder, database: str, seconds: float, quiet: bool) -> list[Sample]:
-    """Sample every second, while the topic is kept ahead."""
+    """Sample every second, while the topic is kept ahead. Raises TimeoutError when no new row comes."""
     samples: list[Sample] = []
     began = emptied = time.monotonic()
     while (at := time.monotonic() - began) < seconds:

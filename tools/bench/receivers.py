@@ -23,10 +23,12 @@ class TakesAll(ReceiverServicer):
     """Acknowledges each batch."""
 
     async def StreamEvents(self, request_iterator: Any, context: Any) -> AsyncIterator[BatchAck]:
+        """Acknowledge each batch of events whole."""
         async for batch in request_iterator:
             yield BatchAck(batch_id=batch.batch_id, accepted=len(batch.events))
 
     async def StreamMetrics(self, request_iterator: Any, context: Any) -> AsyncIterator[BatchAck]:
+        """Acknowledge each batch of metrics whole."""
         async for batch in request_iterator:
             yield BatchAck(batch_id=batch.batch_id, accepted=len(batch.metrics))
 

@@ -20,7 +20,7 @@ class Subject:
         self.process, self._port = process, port
 
     def rss(self) -> float:
-        """Resident memory, MB."""
+        """Resident memory, MB. Raises ChildProcessError when the worker has ended."""
         if self.process.poll() is not None:
             raise ChildProcessError(f"the worker ended with {self.process.returncode}")
         text = Path(f"/proc/{self.process.pid}/status").read_text()

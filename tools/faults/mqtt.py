@@ -25,13 +25,13 @@ class Line:
         self._more: list[Any] = []  # came together with the broker's first answer
 
     async def accepted(self) -> None:
-        """Wait until the broker has accepted the connection. Raises GONE."""
+        """Wait until the broker has accepted the connection. Raises GONE, an EOFError when the broker refuses."""
         answer, *self._more = await self.packets()
         if answer.reason_code != mqtt5.ConnAckReasonCode.SUCCESS:
             raise EOFError(f"the broker refuses: {answer}")
 
     async def packets(self) -> list[Any]:
-        """The next packets to come, at least one. Raises GONE."""
+        """The next packets to come, at least one. Raises GONE, an EOFError when the broker has closed."""
         found, self._more = self._more, []
         while not found:
             async with asyncio.timeout(PATIENCE):  # wait_for of Python 3.11 may swallow a cancellation

@@ -82,7 +82,7 @@ class Assignment:
             await make("resume", lambda: self._begun(lost))
             if epoch != self._consumer.epoch:
                 return
-        anew = (lost | places.others.keys()) - kept
+        anew = (lost | places.of_other_logs.keys()) - kept
         seeks = await self._places(assigned, kept, anew, marks, places)
         self._report(anew, places, kept)
         self._identity = places.identity
@@ -129,7 +129,7 @@ class Assignment:
     def _report(self, anew: Collection[int], places: LogPlaces, kept: Collection[int]) -> None:
         other = bool(self._identity) and places.identity != self._identity
         usual = Verdict.OTHER.value if other else LOST_END
-        tell_begun_anew(self._sink.name, {number: places.others.get(number, usual) for number in anew})
+        tell_begun_anew(self._sink.name, {number: places.of_other_logs.get(number, usual) for number in anew})
         begun = places.committed.keys() - set(anew) - set(kept)
         tell_missed(self._sink.name, {number: places.committed[number] for number in begun}, places.starts)
 

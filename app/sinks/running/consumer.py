@@ -42,7 +42,7 @@ class LogPlaces(NamedTuple):
     ends: Mapping[int, int] = {}  # with what open transactions have written
     begins: Mapping[int, int] = {}  # where a sink begins that has committed nothing
     committed: Mapping[int, int] = {}
-    others: Mapping[int, str] = {}  # what is committed is of a log before: why
+    of_other_logs: Mapping[int, str] = {}  # what is committed is of a log before: why
     at_ends: bool = False  # `begins` are the ends of the logs
 
 
@@ -163,18 +163,18 @@ class SinkConsumer:
             found = await coordinated(lambda: committed_offsets(consumer, tps))
             ends = {tp.partition: end for tp, end in (await log_ends(consumer, tps)).items()}  # later than the commits
             starts = {tp.partition: start for tp, start in (await consumer.beginning_offsets(tps)).items()}
-        committed, others = dict[int, int](), dict[int, str]()
+        committed, of_other_logs = dict[int, int](), dict[int, str]()
         for tp, at in found.items():
             if at.offset < 0:
                 continue
             if at.metadata not in (None, "", self._identity):  # "": a commit by hand
-                others[tp.partition] = Verdict.OTHER.value
+                of_other_logs[tp.partition] = Verdict.OTHER.value
             elif at.offset > ends[tp.partition]:
-                others[tp.partition] = LOST_END
+                of_other_logs[tp.partition] = LOST_END
             else:
                 committed[tp.partition] = at.offset
         latest = self._settings.sink_start == "latest"
-        return LogPlaces(self._identity, starts, ends, ends if latest else starts, committed, others, latest)
+        return LogPlaces(self._identity, starts, ends, ends if latest else starts, committed, of_other_logs, latest)
 
     def seek(self, offsets: Mapping[int, int]) -> None:
         """Read on from there. Raises IllegalStateError of aiokafka, a KafkaError, for a partition that is not ours."""

@@ -31,7 +31,7 @@ class SinkWatch:
     ) -> None:
         self._sink, self._consumer, self._progress = sink, consumer, progress
         self._books, self._circuit = books, circuit
-        self._told: dict[int, int] = {}  # up to where it was told that Kafka has removed what was not read
+        self._reported: dict[int, int] = {}  # the offset up to which removal of unread records was reported
 
     async def look(self, series: SeriesLimit | None, noted: SeriesLog, most: int) -> None:
         """Look now and then, also while nothing is read, until cancelled; `most` series are let through."""
@@ -53,9 +53,9 @@ class SinkWatch:
     def _see_removed(self, starts: Mapping[int, int]) -> None:
         """Where logs begin now: retention may have overtaken a sink whose destination is away."""
         known = {number: one for number, one in self._progress.partitions.items() if one.settled and number in starts}
-        expected = {number: max(one.read_to, self._told.get(number, 0)) for number, one in known.items()}
+        expected = {number: max(one.read_to, self._reported.get(number, 0)) for number, one in known.items()}
         tell_missed(self._sink.name, expected, starts)
-        self._told = {number: max(offset, starts[number]) for number, offset in expected.items()}
+        self._reported = {number: max(offset, starts[number]) for number, offset in expected.items()}
 
     def show(self, *, paused: bool) -> None:
         """Show what is held, and whether the destination is there."""

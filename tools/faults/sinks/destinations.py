@@ -62,13 +62,16 @@ class ParquetFiles:
 
     @property
     def settings(self) -> dict[str, object]:
+        """Settings of the sink that writes there."""
         return {"parquet_dir": str(self.directory), "parquet_rotate_seconds": 1, "parquet_compression": "zstd"}
 
     async def start(self) -> None:
-        return None
+        """Start the destination; it can be written to when this returns."""
+        return
 
     async def stop(self) -> None:
-        return None
+        """Stop the destination for good."""
+        return
 
     async def leave(self, how: str) -> None:
         """Another file has its place: nobody can write below it, root neither."""
@@ -76,10 +79,12 @@ class ParquetFiles:
         self.directory.write_text("")
 
     async def come_back(self, how: str) -> None:
+        """The destination is there again, after it went in the way `how`."""
         self.directory.unlink()
         self.directory.with_suffix(".away").rename(self.directory)
 
     async def audit(self, streams: Sequence[Stream], times: Times) -> Audit:
+        """Compare what the destination has with what was sent."""
         audit, places = Audit("parquet", streams, times), Counter[tuple[str, int, int]]()
         found = await asyncio.to_thread(lambda: list(self._rows(places)))
         audit.each_as_often_as_on_the_topic(found)
@@ -105,6 +110,7 @@ class Influx:
 
     @property
     def settings(self) -> dict[str, object]:
+        """Settings of the sink that writes there."""
         return {
             "influx_url": self.server.url, "influx_version": 1, "influx_bucket": self.server.database,
             "influx_username": "writer", "influx_password": self.server.password, "influx_sequence_id": "field",
@@ -112,15 +118,18 @@ class Influx:
         }  # fmt: skip
 
     async def start(self) -> None:
+        """Start the destination; it can be written to when this returns."""
         self.server.start()
         await asyncio.to_thread(self.server.wait_ready)
         await self._tell(f"CREATE USER writer WITH PASSWORD '{self.server.password}'")
         await self._tell(f"GRANT ALL ON {self.server.database} TO writer")
 
     async def stop(self) -> None:
+        """Stop the destination for good."""
         await asyncio.to_thread(self.server.stop)
 
     async def leave(self, how: str) -> None:
+        """The destination goes away in the way `how`."""
         match how:
             case "killed":
                 self.server.kill()
@@ -130,6 +139,7 @@ class Influx:
                 await self._tell(f"REVOKE ALL ON {self.server.database} FROM writer")
 
     async def come_back(self, how: str) -> None:
+        """The destination is there again, after it went in the way `how`."""
         match how:
             case "killed":
                 self.server.start()
@@ -140,6 +150,7 @@ class Influx:
                 await self._tell(f"GRANT ALL ON {self.server.database} TO writer")
 
     async def audit(self, streams: Sequence[Stream], times: Times) -> Audit:
+        """Compare what the destination has with what was sent."""
         audit = Audit("influx", streams, times)
         statement = 'SELECT "device_id", "sequence_id", "temperature" FROM "telemetry"'
         (result,) = json.loads(await asyncio.to_thread(self.server.query, statement))["results"]
@@ -162,18 +173,22 @@ class RedisServer:
 
     @property
     def settings(self) -> dict[str, object]:
+        """Settings of the sink that writes there."""
         server = self.server
         return {"redis_url": f"redis://writer:{server.password}@{server.host}:{server.port}/0"}
 
     async def start(self) -> None:
+        """Start the destination; it can be written to when this returns."""
         self.server.start()
         await asyncio.to_thread(self.server.wait_ready)
         self._writer("on", f">{self.server.password}", "~*", "+@all")
 
     async def stop(self) -> None:
+        """Stop the destination for good."""
         await asyncio.to_thread(self.server.stop)
 
     async def leave(self, how: str) -> None:
+        """The destination goes away in the way `how`."""
         match how:
             case "killed":
                 self.server.kill()
@@ -183,6 +198,7 @@ class RedisServer:
                 self._writer("-@write")
 
     async def come_back(self, how: str) -> None:
+        """The destination is there again, after it went in the way `how`."""
         match how:
             case "killed":
                 await self.start()  # accounts are not kept
@@ -192,6 +208,7 @@ class RedisServer:
                 self._writer("+@all")
 
     async def audit(self, streams: Sequence[Stream], times: Times) -> Audit:
+        """Compare what the destination has with what was sent."""
         audit = Audit("redis", streams, times)
         audit.the_last_of_each_device(await asyncio.to_thread(lambda: list(self._values())))
         return audit
@@ -217,15 +234,19 @@ class HttpFeed:
 
     @property
     def settings(self) -> dict[str, object]:
+        """Settings of the sink that writes there."""
         return {"feed_url": self.receiver.url, "feed_token": "a token of the fault tests", "feed_flush_ms": 100}
 
     async def start(self) -> None:
+        """Start the destination; it can be written to when this returns."""
         await self.receiver.start()
 
     async def stop(self) -> None:
+        """Stop the destination for good."""
         await self.receiver.stop()
 
     async def leave(self, how: str) -> None:
+        """The destination goes away in the way `how`."""
         match how:
             case "killed":
                 await self.receiver.stop()
@@ -235,6 +256,7 @@ class HttpFeed:
                 self.receiver.judge = lambda _: Answer(403)
 
     async def come_back(self, how: str) -> None:
+        """The destination is there again, after it went in the way `how`."""
         self.receiver.judge = lambda _: None
         if how == "frozen":
             await self.receiver.stop()
@@ -242,6 +264,7 @@ class HttpFeed:
             await self.receiver.start()
 
     async def audit(self, streams: Sequence[Stream], times: Times) -> Audit:
+        """Compare what the destination has with what was sent."""
         audit = Audit("http_feed", streams, times)
         found = [
             FoundReading(one.get("device_id") or one["sensor_id"], one["sequence_id"], one["temperature"])
@@ -261,15 +284,19 @@ class GrpcFeed:
 
     @property
     def settings(self) -> dict[str, object]:
+        """Settings of the sink that writes there."""
         return {"grpc_push_target": self.receiver.target}
 
     async def start(self) -> None:
+        """Start the destination; it can be written to when this returns."""
         await self.receiver.start()
 
     async def stop(self) -> None:
+        """Stop the destination for good."""
         await self.receiver.stop()
 
     async def leave(self, how: str) -> None:
+        """The destination goes away in the way `how`."""
         match how:
             case "killed":
                 await self.receiver.stop()
@@ -279,6 +306,7 @@ class GrpcFeed:
                 self.receiver.judge = lambda _: Ends(grpc.StatusCode.PERMISSION_DENIED)
 
     async def come_back(self, how: str) -> None:
+        """The destination is there again, after it went in the way `how`."""
         self.receiver.judge = lambda _: None
         if how == "frozen":
             await self.receiver.stop()
@@ -286,6 +314,7 @@ class GrpcFeed:
             await self.receiver.start()
 
     async def audit(self, streams: Sequence[Stream], times: Times) -> Audit:
+        """Compare what the destination has with what was sent."""
         audit = Audit("grpc", streams, times)
         audit.each_at_least_once_and_in_order([_pushed(one) for one in self.receiver.taken])
         return audit

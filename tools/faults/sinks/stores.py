@@ -31,21 +31,26 @@ class S3Files:
 
     @property
     def settings(self) -> dict[str, object]:
+        """Settings of the sink that writes there."""
         return {**s3_settings(self._server, self._prefix), "parquet_rotate_seconds": 1}
 
     async def start(self) -> None:
-        return None
+        """Start the destination; it can be written to when this returns."""
+        return
 
     async def stop(self) -> None:
-        return None
+        """Stop the destination for good."""
+        return
 
     async def leave(self, how: str) -> None:
+        """The destination goes away in the way `how`."""
         if how == REFUSES:
             self._server.status = 503
         else:
             self._server.delay = SLOW_SECONDS
 
     async def come_back(self, how: str) -> None:
+        """The destination is there again, after it went in the way `how`."""
         self._server.status, self._server.delay = None, 0.0
 
     async def audit(self, streams: Sequence[Stream], times: Times) -> Audit:
@@ -76,6 +81,7 @@ class FullDisk(ParquetFiles):
         self._ballast = disk / "ballast"
 
     async def leave(self, how: str) -> None:
+        """The destination goes away in the way `how`."""
         with contextlib.suppress(OSError), self._ballast.open("wb", buffering=0) as ballast:
             while True:
                 ballast.write(bytes(1 << 16))
@@ -84,6 +90,7 @@ class FullDisk(ParquetFiles):
                 ballast.write(b"0")
 
     async def come_back(self, how: str) -> None:
+        """The destination is there again, after it went in the way `how`."""
         self._ballast.unlink()
 
 

@@ -57,6 +57,7 @@ class HttpWire:
         self._headers = {"Content-Type": "application/x-ndjson", "Authorization": who}
 
     async def push(self, stream: WayStream, numbers: Sequence[int]) -> None:
+        """Send these messages of the stream, and return when the gateway has acknowledged them."""
         body = b"\n".join([stream.message(n).payload for n in numbers])
         while True:
             wait = await self._wait_asked(body, len(numbers))
@@ -95,6 +96,7 @@ class TcpWire:
         return self
 
     async def push(self, stream: WayStream, numbers: Sequence[int]) -> None:
+        """Send these messages of the stream, and return when the gateway has acknowledged them."""
         self._writer.write(b"".join([stream.message(n).payload + b"\n" for n in numbers]))
         self._sent += len(numbers)
         await asyncio.wait_for(self._writer.drain(), PATIENCE)
@@ -124,6 +126,10 @@ class GrpcWire:
         self._number = 0
 
     async def push(self, stream: WayStream, numbers: Sequence[int]) -> None:
+        """Send these messages of the stream, and return when the gateway has acknowledged them.
+
+        Raises EOFError when the gateway ends the stream.
+        """
         self._number += 1
         batch = EventBatch(batch_id=self._number, events=[stream.event(n) for n in numbers])
         async with asyncio.timeout(PATIENCE):
@@ -141,6 +147,7 @@ class QuicWire:
         self._reader, self._writer, self._number = reader, writer, 0
 
     async def push(self, stream: WayStream, numbers: Sequence[int]) -> None:
+        """Send these messages of the stream, and return when the gateway has acknowledged them."""
         self._number += 1
         body = MetricBatch(batch_id=self._number, metrics=[stream.metric(n) for n in numbers]).SerializeToString()
         self._writer.write(len(body).to_bytes(4, "big") + body)

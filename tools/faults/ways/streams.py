@@ -37,6 +37,7 @@ class WayStream(Stream):
         return {"n": n % self.devices, "temperature": self.temperature(n)}
 
     def bad(self, n: int) -> tuple[str, str] | None:
+        """(device id, reason) of message `n` if it is one of the bad ones, else None."""
         lot = self._lot(n)
         return ("", BAD[lot // BAD_EVERY % len(BAD)][1]) if lot % BAD_EVERY == 0 else None
 
