@@ -14,7 +14,7 @@ cli
 worker
 ops
 stream
-doctor top inspect local notify gateways tables sinks loadtest client
+doctor top inspect deadletters local notify gateways tables sinks loadtest client
 postgres kafka mqtt
 settings pipeline backtest
 ports telemetry
@@ -46,7 +46,7 @@ NEVER = {
 }
 GATEWAYS = ("mqtt", "http", "tcp", "grpc", "quic")  # kinds of them; all else there is shared
 # Of these only the command line may import anything.
-ENTRY_POINTS = ("local", "doctor", "top", "inspect")
+ENTRY_POINTS = ("local", "doctor", "top", "inspect", "deadletters")
 
 
 def _rank(table: str) -> dict[str, int]:
