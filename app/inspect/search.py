@@ -12,12 +12,12 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from msgspec import Struct
 
-from app.core.deadletters.envelope import from_record
+from app.core.deadletters.letters import read_letter
 from app.core.model.keys import device_key
 from app.inspect.decoding import TOPIC_HEADER, RecordDecoder, header, trace_id_of
-from app.inspect.record_log import Offsets
 from app.inspect.sighting import FoundLetter, FoundRecord
 from app.kafka.messages import key_partition
+from app.kafka.reading.record_log import Offsets
 
 FIRST_PIECE, LARGEST_PIECE = 2_000, 128_000  # records; each piece has four times as many as the one before
 KEPT = 50  # records of one message
@@ -91,7 +91,7 @@ class Matcher:
 
     def letter(self, record: Any, now_ms: int) -> FoundLetter | None:
         """A dead letter whose original is of the message, else None. Never raises."""
-        letter = from_record(record.value, record.headers)
+        letter = read_letter(record.value, record.headers, record.key)
         if letter is None:
             return None
         original = _Original(letter.payload, letter.headers, letter.key, record.timestamp, letter.source_offset)

@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from app.core.deadletters.envelope import DeadLetter, from_record
+from app.core.deadletters.envelope import DeadLetter
+from app.core.deadletters.letters import read_letter
 from app.core.model.records import Kind
 from app.core.routing.mqtt_topics import is_own_output
 from app.inspect.decoding import RecordDecoder, header, trace_id_of
@@ -72,7 +73,7 @@ class Viewer:
     def dead_letter(self, record: Any, now_ms: int) -> RecordView:
         """A dead letter: the original, and its error. A record that is no envelope is shown unchanged."""
         place = _place(record)
-        letter = from_record(record.value, record.headers)
+        letter = read_letter(record.value, record.headers, record.key)
         if letter is None:
             error = "this is no dead letter of iot-stream: the value is not its envelope"
             return self._undecodable(record, error, **place)

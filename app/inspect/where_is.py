@@ -12,11 +12,11 @@ from msgspec import Struct
 from app.core.model.arrival import moment_of
 from app.errors import PermanentError, TransientError
 from app.inspect.decoding import RecordDecoder, trace_id_of
-from app.inspect.record_log import ASK_MS, Offsets, RecordLog, record_log
 from app.inspect.search import BackwardReader, Matcher, Search, SoughtMessage
 from app.inspect.sighting import FoundLetter, FoundRecord, GroupPosition, MessageState, Sighting, sighted
 from app.kafka.access import KAFKA_ERRORS, Access, access, start
 from app.kafka.group_coordinator import coordinated
+from app.kafka.reading.record_log import ASK_MS, Offsets, RecordLog, record_log
 from app.postgres.connect import operator_session
 from app.postgres.queries.one_reading import StoredRow, rows_of, samples
 from app.settings import Settings

@@ -105,7 +105,8 @@ class DeadLetterTail:
                     continue
                 if self._is_ours(letter):
                     found.payloads[letter.source_offset] = digest(letter.payload)
-                    found.causes[letter.source_offset] = cause_of(letter.key, letter.headers, letter.reason)
+                    if not letter.replay_count:  # what was put back is not counted
+                        found.causes[letter.source_offset] = cause_of(letter.key, letter.headers, letter.reason)
                     if mark := delivery_mark(letter.payload, letter.headers):
                         found.marks.add(mark)
         return found

@@ -12,6 +12,7 @@ from app.settings.kafka import KafkaSettings
 from app.settings.mqtt import MqttSettings
 from app.settings.names import strangers, warn_of_bare
 from app.settings.notifier import NotifierSettings
+from app.settings.operator import OperatorSettings
 from app.settings.process import ProcessSettings
 from app.settings.sinks.common import SinkSettings
 from app.settings.sinks.feed import FeedSettings
@@ -25,6 +26,7 @@ from app.settings.tracing import TracingSettings
 
 class Settings(
     # Pydantic takes the fields of the last base first: read from the bottom up, this is the order in docs/settings.md.
+    OperatorSettings,
     TracingSettings,
     ProcessSettings,
     GrpcPushSettings,

@@ -16,10 +16,10 @@ from app.cli.render.tap import Paint, lines, paint
 from app.core.model.records import Kind, Reason
 from app.inspect.decoding import RecordDecoder
 from app.inspect.filters import ViewFilter
-from app.inspect.record_log import record_log
 from app.inspect.text import json_line
 from app.inspect.views import ANSWER, EVENT, MqttRecord, RecordView, Viewer, as_json
 from app.kafka.access import access
+from app.kafka.reading.record_log import record_log
 from app.mqtt.subscription import subscription
 from app.settings import Settings, load
 

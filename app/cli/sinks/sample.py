@@ -9,8 +9,8 @@ import msgspec
 from app.core.model.arrival import INGEST
 from app.core.model.headers import KIND, TOPIC
 from app.errors import PermanentError, TransientError
-from app.inspect.record_log import record_log
 from app.kafka.access import access
+from app.kafka.reading.record_log import record_log
 from app.settings import Settings
 
 

@@ -18,6 +18,14 @@ from app.core.model.records import Record, Rejected
 
 Headers = Sequence[tuple[str, bytes]]
 
+REASON = "reason"
+# Names that tools for dead letters of Kafka read. Numbers are decimal text; a time is in milliseconds since 1970.
+ORIGINAL_TOPIC, ORIGINAL_PARTITION = "x-original-topic", "x-original-partition"
+ORIGINAL_OFFSET, ORIGINAL_TIMESTAMP = "x-original-offset", "x-original-timestamp"
+EXCEPTION = "x-exception-message"
+# Headers of a dead letter that are not the original's.
+OWN_HEADERS = frozenset((REASON, ORIGINAL_TOPIC, ORIGINAL_PARTITION, ORIGINAL_OFFSET, ORIGINAL_TIMESTAMP, EXCEPTION))
+
 
 class Origin(Struct, frozen=True):
     """Where the original was read. A key that is not UTF-8 is in `key_base64`; `key` and `key_base64` are never both
@@ -72,15 +80,16 @@ def to_record(
 ) -> tuple[bytes | None, bytes, list[tuple[str, bytes]]]:
     """Make (key, value, headers) of a dead letter; `topic` and `partition` are where the record was read. Never raises.
 
-    Key and headers are the original's, with `reason` added; a `reason` of an earlier rejection is replaced. `ingest_ms`
+    Key and headers are the original's, with OWN_HEADERS added; those of an earlier rejection are replaced. `ingest_ms`
     is added where the original had none to believe: a replay has another timestamp, by which it must not be judged.
     """
     record = rejected.record
+    error = f"{rejected.detail} ({rejected.stage}: {rejected.reason})"
     key, key_base64 = _as_text(record.key)
     tombstone = True if record.value is None else UNSET
     envelope = Envelope(
         original_topic=_mqtt_topic(record.headers) or topic,
-        error=f"{rejected.detail} ({rejected.stage}: {rejected.reason})",
+        error=error,
         timestamp=now_iso,
         payload_base64=b64encode(record.value or b"").decode(),
         reason=rejected.reason,
@@ -88,8 +97,10 @@ def to_record(
         source=Origin(topic, partition, record.offset, key, key_base64, tombstone),
         replay_count=_replay_count(record.headers),
     )
-    headers = [(name, value) for name, value in record.headers if name != "reason"]
-    headers = [*_with_arrival(headers, record, now_iso), ("reason", rejected.reason.encode())]
+    headers = [header for header in record.headers if header[0] not in OWN_HEADERS]
+    headers = [*_with_arrival(headers, record, now_iso), (REASON, rejected.reason.encode())]
+    headers += _origin(record, topic, partition)
+    headers.append((EXCEPTION, error.encode("utf-8", "backslashreplace")))
     return record.key, _encode(envelope), headers
 
 
@@ -117,7 +128,7 @@ def from_record(value: bytes | None, headers: Headers) -> DeadLetter | None:
         key=key,
         payload=payload,
         tombstone=source.tombstone is True,
-        headers=[header for header in headers if header[0] != "reason"],
+        headers=[header for header in headers if header[0] not in OWN_HEADERS],
     )
 
 
@@ -132,6 +143,17 @@ def delivery_mark(payload: bytes, headers: Headers) -> bytes | None:
     if packet_id is None:
         return None
     return xxh3_128_digest(b"\0".join((known.get("mqtt_topic") or b"", packet_id, payload)))
+
+
+def _origin(record: Record, topic: str, partition: int) -> list[tuple[str, bytes]]:
+    """Where the record was read, as other tools read it; of a message that never became a record, its topic and time
+    alone.
+    """
+    at = (ORIGINAL_TIMESTAMP, b"%d" % record.timestamp)
+    if partition < 0:
+        return [(ORIGINAL_TOPIC, topic.encode()), at]
+    place = ((ORIGINAL_PARTITION, b"%d" % partition), (ORIGINAL_OFFSET, b"%d" % record.offset))
+    return [(ORIGINAL_TOPIC, topic.encode()), *place, at]
 
 
 def _with_arrival(headers: list[tuple[str, bytes]], record: Record, now_iso: str) -> list[tuple[str, bytes]]:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from app.core.model.arrival import is_replay
 from app.core.model.records import Reason, Record, Rejected, Stage
 
 SHARE = 0.1
@@ -122,7 +123,11 @@ class DeadLetterLimit:
             self._count(self._rows[cause.reason == Reason.REFUSED_BY_DATABASE], cause)
 
     def check(self, records: Sequence[Record], rejected: Sequence[Rejected]) -> Excess | None:
-        """Count `rejected`, in the order of `records`, before they are sent; after an Excess none of them may be."""
+        """Count `rejected`, in the order of `records`, before they are sent; after an Excess none of them may be.
+
+        A record that was put back from the dead-letter topic is not counted: it was counted once.
+        """
+        rejected = [one for one in rejected if not is_replay(one.record)]
         if not rejected:
             return None
         if len(self._known) < 2:
@@ -137,7 +142,8 @@ class DeadLetterLimit:
         for record in records:
             one = bad.get(record.offset)
             if one is None:
-                row.clear()
+                if not is_replay(record):
+                    row.clear()
             elif self._count(row, _cause(one)):
                 return Excess(f"more than {self._row_limit} records in a row", dict(row.reasons), rejected[0])
         return None

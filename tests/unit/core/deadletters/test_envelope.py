@@ -6,18 +6,37 @@ from base64 import b64encode
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.deadletters.envelope import DeadLetter, Headers, from_record, to_record
+from app.core.deadletters.envelope import OWN_HEADERS, DeadLetter, Headers, from_record, to_record
 from app.core.model.arrival import arrived_ms
 from app.core.model.records import Reason, Rejected, Stage
 from tests.unit.records import NOW_MS, TOPIC, Message
 
 AT = "2026-11-21T03:00:00.000Z"
 CAME = ("ingest_ms", b"%d" % NOW_MS)
+ERROR = b"battery is 90.5; send a 32-bit integer (validate: wrong_type)"
 ANY_HEADERS = st.lists(st.tuples(st.text(max_size=12), st.binary(max_size=30)), max_size=6)
 
 
 def rejected(record: Message) -> Rejected:
     return Rejected(record, Reason.WRONG_TYPE, Stage.VALIDATE, "battery is 90.5; send a 32-bit integer")
+
+
+def added(offset: int) -> list[tuple[str, bytes]]:
+    """What a dead letter has beside the original's headers."""
+    return [
+        ("reason", b"wrong_type"),
+        ("x-original-topic", b"iot-stream"),
+        ("x-original-partition", b"3"),
+        ("x-original-offset", b"%d" % offset),
+        ("x-original-timestamp", b"%d" % NOW_MS),
+        ("x-exception-message", ERROR),
+    ]
+
+
+def test_a_message_that_never_was_a_record_has_no_place() -> None:
+    _, _, headers = to_record(rejected(Message()), "iot-stream", -1, AT)
+    names = [name for name, _ in headers if name in OWN_HEADERS]
+    assert names == ["reason", "x-original-topic", "x-original-timestamp", "x-exception-message"]
 
 
 def back(record: Message) -> DeadLetter:
@@ -43,7 +62,7 @@ def test_the_envelope_is_the_published_one() -> None:
         "source": {"topic": "iot-stream", "partition": 3, "offset": 42, "key": "u1/d1"},
         "replay_count": 0,
     }
-    assert headers == [*record.headers, CAME, ("reason", b"wrong_type")]
+    assert headers == [*record.headers, CAME, *added(42)]
 
 
 def test_without_an_mqtt_topic_it_is_the_kafka_topic() -> None:
@@ -51,9 +70,10 @@ def test_without_an_mqtt_topic_it_is_the_kafka_topic() -> None:
 
 
 def test_an_earlier_reason_is_replaced_and_replays_are_counted() -> None:
-    record = Message(headers=[("reason", b"bad_time"), ("replay_count", b"2"), ("x", b"\xff")])
+    earlier = [(name, b"1") for name in sorted(OWN_HEADERS)]
+    record = Message(headers=[*earlier, ("replay_count", b"2"), ("x", b"\xff")])
     _, value, headers = to_record(rejected(record), "iot-stream", 3, AT)
-    assert headers == [("replay_count", b"2"), ("x", b"\xff"), CAME, ("reason", b"wrong_type")]
+    assert headers == [("replay_count", b"2"), ("x", b"\xff"), CAME, *added(42)]
     assert json.loads(value)["replay_count"] == 2
 
 
@@ -93,7 +113,7 @@ def test_a_tombstone_is_not_an_empty_payload() -> None:
 @given(
     st.none() | st.binary(max_size=200),
     st.none() | st.binary(max_size=30) | st.text(max_size=10).map(str.encode),
-    ANY_HEADERS.filter(lambda headers: all(name != "reason" for name, _ in headers)),
+    ANY_HEADERS.filter(lambda headers: all(name not in OWN_HEADERS for name, _ in headers)),
     st.integers(0, 2**63 - 1),
 )
 def test_the_original_comes_back_byte_for_byte(

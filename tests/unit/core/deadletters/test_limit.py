@@ -207,3 +207,16 @@ def test_a_restart_counts_no_more_of_one_account_and_of_what_people_send() -> No
 def test_what_people_send_does_not_count(reason: Reason) -> None:
     limit, batch = DeadLetterLimit(10, 0.1, 100), records(1000, 1000)
     assert limit.check(batch, bad(batch, reason)) is None
+
+
+def test_what_a_person_put_back_counts_for_nothing() -> None:
+    """Else a replay of letters that nobody has mended would stop the platform."""
+    limit = DeadLetterLimit(1000, 0.5, 4000)
+    replayed = records(5000, 100)
+    for record in replayed:
+        record.headers = [*record.headers, ("replay_count", b"1")]
+    assert limit.check(replayed, bad(replayed)) is None
+    assert limit.row == 0
+    assert all_bad(limit, 1000) is None
+    assert limit.check(replayed, bad(replayed)) is None
+    assert all_bad(limit, 1) is not None

@@ -1,4 +1,6 @@
-"""A topic read without a group: in, where to begin; out, its records. Nothing is committed, no group rebalanced."""
+"""A topic read by no member of a group: in, where to begin; out, its records. No group is rebalanced, and nothing is
+committed but what the reader says.
+"""
 
 import asyncio
 import time
@@ -22,8 +24,11 @@ Offsets = Mapping[TopicPartition, int]
 
 
 @asynccontextmanager
-async def record_log(kafka: Access, topic: str, *, committed: bool = True) -> AsyncIterator["RecordLog"]:
-    """Open a topic for reading. `committed`: of transactions only the committed records, as a worker reads.
+async def record_log(
+    kafka: Access, topic: str, *, committed: bool = True, group: str | None = None
+) -> AsyncIterator["RecordLog"]:
+    """Open a topic for reading. `committed`: of transactions only the committed records, as a worker reads. `group`:
+    the group whose offsets are committed, without being a member; None: none.
 
     Raises TransientError when Kafka is away, also during the reading, and PermanentError when there is no such topic.
     """
@@ -37,7 +42,7 @@ async def record_log(kafka: Access, topic: str, *, committed: bool = True) -> As
             f"there is no topic {topic}: look at the settings, or make the topic: iot-stream topics create"
         )
     client = AIOKafkaConsumer(
-        **kafka.options, group_id=None, enable_auto_commit=False, auto_offset_reset="earliest",
+        **kafka.options, group_id=group, enable_auto_commit=False, auto_offset_reset="earliest",
         isolation_level="read_committed" if committed else "read_uncommitted",
         max_partition_fetch_bytes=FETCH_BYTES, fetch_max_wait_ms=200, request_timeout_ms=ASK_MS,
     )  # fmt: skip
@@ -72,6 +77,14 @@ class RecordLog:
         """
         found = await self.client.offsets_for_times(dict.fromkeys(self.tps, max(0, ms)))
         return {tp: at.offset if (at := found.get(tp)) else ends[tp] for tp in self.tps}
+
+    async def commit(self, offsets: Mapping[TopicPartition, tuple[int, str]]) -> None:
+        """Commit (offset, metadata) for the group that the topic was opened for."""
+        if not offsets:
+            return
+        if not set(offsets) <= self.client.assignment():
+            self.client.assign(list(offsets))
+        await self.client.commit(dict(offsets))
 
     async def follow(self, begin: Offsets, until: Offsets | None = None) -> AsyncIterator[Sequence[Any]]:
         """Yield records from the offsets `begin` on as they come, at most TAKEN at a time, records of a partition

@@ -1,0 +1,1 @@
+"""Topics read without being a member of a group."""

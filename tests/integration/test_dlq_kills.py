@@ -1,0 +1,105 @@
+"""`iot-stream dlq replay` that is killed, stopped, or left without Kafka in the middle: every letter is counted."""
+
+import asyncio
+import json
+import signal
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from app.local.servers.kafka import Kafka
+from tests.integration.dlq_rig import Rig, numbered, numbers
+from tests.servers import KafkaServer
+
+pytestmark = pytest.mark.integration
+
+COUNT = 30_000
+CHUNK = 5_000
+
+
+@pytest.fixture
+async def rig(kafka: KafkaServer, unique: str) -> Rig:
+    made = Rig(kafka.bootstrap, unique, {})
+    await made.prepare()
+    return made
+
+
+async def test_kill_9_of_the_command_loses_nothing_and_repeats_what_nobody_knew_of(rig: Rig) -> None:
+    await rig.write(numbered(COUNT, broken=500))
+    words = ("replay", "--user", "u1", "--yes", "--json")
+    for begun in (1, 12_000):
+        async with rig.running(*words) as process:
+            await rig.arrived(begun)
+            process.kill()
+            assert await process.wait() == -signal.SIGKILL
+    await rig.write(numbered(10))  # of the next replay
+    done = (await rig.dlq(*words)).json
+    assert (done["resumed"], done["left"]) == (True, 0)
+    found = Counter(numbers(await rig.read()))
+    assert sorted(found) == list(range(COUNT))
+    assert sum(found.values()) - COUNT <= 2 * CHUNK, "no more than the chunk under way at each kill"
+    assert done["replayed"] + done["put_back_before"] == COUNT
+    assert (await rig.dlq(*words)).json["replayed"] == 10
+
+
+async def test_ctrl_c_ends_it_after_the_chunk_and_it_goes_on_without_a_repeat(rig: Rig) -> None:
+    await rig.write(numbered(3_000))
+    words = ("replay", "--yes", "--json")
+    async with rig.running(*words, "--rate", "1000") as process:
+        await rig.arrived(400)
+        process.send_signal(signal.SIGINT)
+        out, error = await asyncio.wait_for(process.communicate(), 20)
+        assert process.returncode == 130, error
+    stopped = json.loads(out)
+    assert 400 <= stopped["replayed"] < 3_000
+    assert stopped["left"] == 3_000 - stopped["replayed"]
+    done = (await rig.dlq(*words)).json
+    assert (done["resumed"], done["replayed"]) == (True, 3_000 - stopped["replayed"])
+    assert sorted(numbers(await rig.read())) == list(range(3_000))
+
+
+async def test_kill_9_of_kafka_loses_nothing(unique: str, server_dir: Path) -> None:
+    server = Kafka(server_dir)
+    server.start()
+    try:
+        await asyncio.to_thread(server.wait_ready)
+        rig = Rig(server.bootstrap, unique, {})
+        await rig.prepare()
+        await rig.write(numbered(COUNT))
+        async with rig.running("replay", "--yes", "--json", "--rate", "15000") as process:
+            await rig.arrived(5_000)
+            server.kill()
+            await asyncio.sleep(1)
+            server.start()
+            await asyncio.to_thread(server.wait_ready)
+            out, error = await asyncio.wait_for(process.communicate(), 90)
+            assert process.returncode == 0, error
+        assert json.loads(out)["left"] == 0
+        found = Counter(numbers(await rig.read()))
+        assert sorted(found) == list(range(COUNT))
+        assert sum(found.values()) - COUNT <= CHUNK
+    finally:
+        server.stop()
+
+
+async def test_a_kafka_that_stays_away_is_one_line_and_the_command_goes_on_later(unique: str, server_dir: Path) -> None:
+    server = Kafka(server_dir)
+    server.start()
+    try:
+        await asyncio.to_thread(server.wait_ready)
+        rig = Rig(server.bootstrap, unique, {})
+        await rig.prepare()
+        await rig.write(numbered(2_000))
+        async with rig.running("replay", "--yes", "--rate", "500", "--timeout", "1") as process:
+            await rig.arrived(200)
+            server.kill()
+            _, error = await asyncio.wait_for(process.communicate(), 60)
+            assert process.returncode == 1, error
+            assert error.decode().splitlines()[-1].startswith("iot-stream: ")
+        server.start()
+        await asyncio.to_thread(server.wait_ready)
+        assert (await rig.dlq("replay", "--yes", "--json")).json["left"] == 0
+        assert sorted(set(numbers(await rig.read()))) == list(range(2_000))
+    finally:
+        server.stop()
