@@ -148,7 +148,9 @@ async def connected(broker: LoadBroker, device: LoadDevice, user: str, password:
             made.abort("no answer to CONNECT")
         raise TransientError(f"{broker} does not answer within {CONNACK_SECONDS:g} s") from None
     except OSError as error:  # ssl's errors are OSErrors
-        raise TransientError(f"no way into {broker}: {words(error, 'the broker', 'IOT_MQTT')}") from error
+        raise TransientError(
+            f"no way into {broker}: {words(error, 'the broker', 'IOT_MQTT')}; look at --host and --port"
+        ) from error
     except PermanentError as error:
         name = who[0] or "an anonymous client"
         raise PermanentError(f"{broker} refuses {name}: {error}") from None

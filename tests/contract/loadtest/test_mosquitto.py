@@ -1,6 +1,7 @@
 """The load tester's connections against a real broker, and against one that is half dead."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -104,20 +105,17 @@ async def test_a_wrong_password_is_one_clear_line(mosquitto: MqttServer, unique:
 
 async def test_no_server_is_one_clear_line(unique: str) -> None:
     async with senders(LoadBroker("127.0.0.1", 1, None, None, None), unique) as made:
-        with pytest.raises(
-            TransientError, match=r"^no way into the MQTT broker at 127\.0\.0\.1:1: Connection refused$"
-        ):
+        with pytest.raises(TransientError, match=r"^no way into the MQTT broker at 127\.0\.0\.1:1: Connect"):
             await made.connect(asyncio.Event())
 
 
 async def test_a_server_that_says_nothing_is_one_clear_line(unique: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.loadtest.connection.CONNACK_SECONDS", 0.3)
-    server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    async with senders(LoadBroker("127.0.0.1", port, None, None, None), unique) as made:
-        with pytest.raises(TransientError, match=r"does not answer within 0\.3 s$"):
-            await made.connect(asyncio.Event())
-    server.close()
+    with socket.create_server(("127.0.0.1", 0)) as server:  # the kernel takes connections, and nobody answers
+        broker = LoadBroker("127.0.0.1", server.getsockname()[1], None, None, None)
+        async with senders(broker, unique) as made:
+            with pytest.raises(TransientError, match=r"does not answer within 0\.3 s$"):
+                await made.connect(asyncio.Event())
 
 
 async def test_an_account_without_the_right_is_one_clear_line(unique: str) -> None:
