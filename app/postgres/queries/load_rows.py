@@ -12,7 +12,6 @@ EXAMPLES = 5
 # The devices of the run with the number that the run gives each, and how many readings each has sent.
 _SENT = "unnest($3::text[], $4::text[], $5::bigint[], $6::bigint[]) AS sent (user_id, device_id, number, readings)"
 _STORED = "raw_telemetry AS row JOIN sent USING (user_id, device_id) WHERE row.time >= $1 AND row.time <= $2"
-_OWN = "row.sequence_id BETWEEN 1 AND sent.readings"
 # What app.loadtest.plan.payload writes, whatever columns the database has for it: the columns and extra_data together
 # are compared with the fields of the payload. load_due_us has to be the row's time.
 _HOT = "(row.sequence_id + sent.number * 37 - {hot_from} + {hot_every}) % {hot_every} < {hot_for}"
@@ -22,11 +21,12 @@ _INTACT = f"""(to_jsonb(row) - 'extra_data' || row.extra_data) @> jsonb_build_ob
     'battery', 1 + (row.sequence_id + sent.number) % 100,
     'load_due_us', (extract(epoch FROM row.time) * 1000000)::bigint,
     'load_sum', (row.sequence_id * {{sum_sequence}} + sent.number * {{sum_device}}) % {{sum_modulo}})"""
-_COMPARED = f"""WITH sent AS MATERIALIZED (SELECT * FROM {_SENT})
-SELECT sent.number, count(*), count(DISTINCT row.sequence_id) FILTER (WHERE {_OWN}),
-  count(*) FILTER (WHERE NOT ({_OWN})), count(*) FILTER (WHERE NOT ({{intact}})),
-  (array_agg(row.sequence_id) FILTER (WHERE NOT ({{intact}})))[1:{EXAMPLES}]
-FROM {_STORED} GROUP BY sent.number ORDER BY sent.number"""  # noqa: S608
+_COMPARED = f"""WITH sent AS MATERIALIZED (SELECT * FROM {_SENT}), judged AS MATERIALIZED (
+  SELECT sent.number, row.sequence_id AS id, row.sequence_id BETWEEN 1 AND sent.readings AS own, {{intact}} AS intact
+  FROM {_STORED})
+SELECT number, count(*), count(DISTINCT id) FILTER (WHERE own), count(*) FILTER (WHERE NOT own),
+  count(*) FILTER (WHERE NOT intact), (array_agg(id) FILTER (WHERE NOT intact))[1:{EXAMPLES}]
+FROM judged GROUP BY number ORDER BY number"""  # noqa: S608
 _MISSING = f"""WITH sent AS MATERIALIZED (SELECT * FROM {_SENT}), stored AS MATERIALIZED (
   SELECT sent.number, row.sequence_id FROM {_STORED})
 SELECT sent.number, count(*), (array_agg(wanted.id ORDER BY wanted.id))[1:{EXAMPLES}]

@@ -16,6 +16,7 @@ from app.loadtest.senders import Senders
 from app.loadtest.tracers import Tracer
 from app.loadtest.traffic import Traffic
 from app.runtime.tracing.tracing import NO_TRACING
+from tests import servers
 from tests.faults.mqtt import Line, line
 from tests.servers import MqttServer
 
@@ -90,9 +91,10 @@ async def test_every_reading_arrives_and_none_is_unanswered(mosquitto: MqttServe
         assert own == sorted(own, key=lambda body: int(body.split(b":")[1].split(b",")[0]))
 
 
-async def test_a_message_for_nobody_is_noticed(mosquitto: MqttServer, unique: str) -> None:
-    async with senders(broker_of(mosquitto), unique, rate=50, seconds=1) as made:
-        await all_sent(made, cut=False)
+async def test_a_message_for_nobody_is_noticed(unique: str) -> None:
+    with servers.mosquitto() as lonely:  # the broker of all tests keeps sessions of bridges
+        async with senders(broker_of(lonely), unique, rate=50, seconds=1) as made:
+            await all_sent(made, cut=False)
     assert (made.traffic.acked, made.traffic.nobody) == (50, 50)
 
 
