@@ -11,9 +11,10 @@ LEFT, RIGHT, TOP, BOTTOM = 74, 16, 40, 44
 POINTS_MAX = 600  # of a line: more are not seen
 
 Point = tuple[float, float]
+Place = Callable[[float], float]  # where on the picture a value stands
 
 
-class Line(Struct, frozen=True):
+class ChartLine(Struct, frozen=True):
     """One line of a chart; the page has a colour for each `kind`."""
 
     name: str
@@ -28,7 +29,7 @@ class Axis(Struct, frozen=True):
     log: bool = False
 
 
-def chart(title: str, across: Axis, up: Axis, lines: Sequence[Line]) -> str:
+def chart(title: str, across: Axis, up: Axis, lines: Sequence[ChartLine]) -> str:
     """The chart; a sentence instead where no line has two points."""
     drawn = [(one, list(_thinned(_visible(one.points, across, up)))) for one in lines]
     drawn = [(one, points) for one, points in drawn if len(points) > 1]
@@ -63,9 +64,7 @@ def _thinned(points: Sequence[Point]) -> Iterator[Point]:
         yield max(points[at : at + step], key=lambda point: point[1])
 
 
-def _scale(
-    axis: Axis, low: float, high: float, begin: float, end: float
-) -> tuple[Sequence[float], Callable[[float], float]]:
+def _scale(axis: Axis, low: float, high: float, begin: float, end: float) -> tuple[Sequence[float], Place]:
     """The marks of an axis, and where a value stands on it."""
     if axis.log:
         first, last = math.floor(math.log10(low)), max(math.ceil(math.log10(high)), math.floor(math.log10(low)) + 1)
@@ -85,9 +84,7 @@ def _round_step(step: float) -> float:
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= step * 0.999)
 
 
-def _grid(
-    x_ticks: Sequence[float], x_at: Callable[[float], float], y_ticks: Sequence[float], y_at: Callable[[float], float]
-) -> Iterator[str]:
+def _grid(x_ticks: Sequence[float], x_at: Place, y_ticks: Sequence[float], y_at: Place) -> Iterator[str]:
     for tick in y_ticks:
         y = y_at(tick)
         yield f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
@@ -98,12 +95,14 @@ def _grid(
         yield f'<text class="tick" x="{x:.1f}" y="{HEIGHT - BOTTOM + 15}" text-anchor="middle">{tick:,.10g}</text>'
 
 
-def _path(one: Line, points: Sequence[Point], x_at: Callable[[float], float], y_at: Callable[[float], float]) -> str:
+def _path(
+    one: ChartLine, points: Sequence[Point], x_at: Callable[[float], float], y_at: Callable[[float], float]
+) -> str:
     steps = " ".join(f"{x_at(x):.1f},{y_at(y):.1f}" for x, y in points)
     return f'<polyline class="{escape(one.kind)}" points="{steps}"><title>{escape(one.name)}</title></polyline>'
 
 
-def _legend(lines: Sequence[Line]) -> Iterator[str]:
+def _legend(lines: Sequence[ChartLine]) -> Iterator[str]:
     x = WIDTH - RIGHT - sum(38 + 7 * len(one.name) for one in lines)
     for one in lines:
         yield f'<line class="{escape(one.kind)}" x1="{x}" x2="{x + 18}" y1="16" y2="16"/>'

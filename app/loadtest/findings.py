@@ -45,7 +45,7 @@ class Findings(Struct):
         return {name: one for name, one in {**rows, **alerts}.items() if one.count}
 
 
-class Verdict(Enum):
+class LoadVerdict(Enum):
     """How a run ended."""
 
     COMPLETE = "complete"  # all that was sent is there
@@ -54,7 +54,7 @@ class Verdict(Enum):
     INTERRUPTED = "interrupted"
 
 
-class Ledger(Struct):
+class LoadLedger(Struct):
     """A run from its beginning to its end."""
 
     profile: str
@@ -80,15 +80,15 @@ class Ledger(Struct):
     notes: list[str] = field(default_factory=list)
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> LoadVerdict:
         """Whether everything is there."""
         if self.interrupted:
-            return Verdict.INTERRUPTED
+            return LoadVerdict.INTERRUPTED
         if self.unanswered or self.refused or self.problem or self.sent < self.wanted:
-            return Verdict.INCOMPLETE
+            return LoadVerdict.INCOMPLETE
         if self.findings:
-            return Verdict.INCOMPLETE if self.findings.faults else Verdict.COMPLETE
-        return Verdict.INCOMPLETE if self.nobody else Verdict.UNCHECKED
+            return LoadVerdict.INCOMPLETE if self.findings.faults else LoadVerdict.COMPLETE
+        return LoadVerdict.INCOMPLETE if self.nobody else LoadVerdict.UNCHECKED
 
     @property
     def achieved(self) -> float:
@@ -96,7 +96,7 @@ class Ledger(Struct):
         return self.acked / self.seconds if self.seconds else 0.0
 
 
-def text(ledger: Ledger) -> list[str]:
+def text(ledger: LoadLedger) -> list[str]:
     """The ledger for a person, line by line."""
     lines = [
         f"{ledger.verdict.value}: {ledger.users:,} users, {ledger.devices:,} devices, {ledger.profile}, "
@@ -139,7 +139,7 @@ def _line(name: str, count: int, more: str = "") -> str:
     return f"{name:<20} {count:>12,}  {more}".rstrip()
 
 
-def as_dict(ledger: Ledger) -> dict[str, Any]:
+def as_dict(ledger: LoadLedger) -> dict[str, Any]:
     """The ledger for a machine."""
     found = {name: getattr(ledger, name) for name in ledger.__struct_fields__ if name != "findings"}
     findings = ledger.findings

@@ -13,20 +13,20 @@ class Latencies:
 
     def __init__(self) -> None:
         self.count, self.highest = 0, 0.0
-        self._buckets: dict[int, int] = {}
+        self.buckets: dict[int, int] = {}
 
     def add(self, seconds: float) -> None:
         """Count one."""
         bucket = int(math.log2(seconds / _SMALLEST) * _STEPS) + 1 if seconds > _SMALLEST else 0
-        self._buckets[bucket] = self._buckets.get(bucket, 0) + 1
+        self.buckets[bucket] = self.buckets.get(bucket, 0) + 1
         self.count += 1
         if seconds > self.highest:
             self.highest = seconds
 
     def merge(self, other: "Latencies") -> None:
         """Count those of `other` too."""
-        for bucket, count in other._buckets.items():
-            self._buckets[bucket] = self._buckets.get(bucket, 0) + count
+        for bucket, count in other.buckets.items():
+            self.buckets[bucket] = self.buckets.get(bucket, 0) + count
         self.count += other.count
         self.highest = max(self.highest, other.highest)
 
@@ -42,8 +42,8 @@ class Latencies:
     def cumulative(self) -> Iterator[tuple[float, int]]:
         """(seconds, how many took at most so long), rising."""
         seen = 0
-        for bucket in sorted(self._buckets):
-            seen += self._buckets[bucket]
+        for bucket in sorted(self.buckets):
+            seen += self.buckets[bucket]
             yield _SMALLEST * 2 ** (bucket / _STEPS), seen
 
     def figures(self) -> Mapping[str, float]:

@@ -7,7 +7,7 @@ from msgspec import Struct
 from app.loadtest.latencies import Latencies
 
 
-class Phase(Enum):
+class LoadPhase(Enum):
     """What a run is doing."""
 
     PREPARING = "making users"
@@ -20,7 +20,7 @@ class Phase(Enum):
     CLEANING = "removing users"
 
 
-class Sample(Struct, frozen=True):
+class LoadSample(Struct, frozen=True):
     """A run at one moment; counts are since its start, times those of the last second, in seconds."""
 
     at: float  # seconds since the start of the run
@@ -37,8 +37,8 @@ class Sample(Struct, frozen=True):
 class Progress(Struct, frozen=True):
     """What a person is shown."""
 
-    phase: Phase
-    now: Sample
+    phase: LoadPhase
+    now: LoadSample
     devices: int
     sent_a_second: float
     acked_a_second: float
@@ -47,10 +47,10 @@ class Progress(Struct, frozen=True):
     problem: str  # the last failure of a connection or of the database; empty: none
 
 
-def sample(at: float, counts: tuple[int, int, int | None, int], acks: Latencies, rows: Latencies) -> Sample:
+def sample(at: float, counts: tuple[int, int, int | None, int], acks: Latencies, rows: Latencies) -> LoadSample:
     """`counts`: sent, acked, stored, connected; the latencies are those of the last second."""
     times = (acks.percentile(50), acks.percentile(99), rows.percentile(50), rows.percentile(99))
-    return Sample(at, *counts, *times)
+    return LoadSample(at, *counts, *times)
 
 
 def line(progress: Progress) -> str:

@@ -5,10 +5,10 @@ from datetime import datetime
 from html import escape
 from itertools import pairwise
 
-from app.loadtest.chart import Axis, Line, chart
-from app.loadtest.findings import Ledger, Verdict, text
+from app.loadtest.chart import Axis, ChartLine, chart
+from app.loadtest.findings import LoadLedger, LoadVerdict, text
 from app.loadtest.latencies import Latencies
-from app.loadtest.progress import Sample
+from app.loadtest.progress import LoadSample
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1d2430; --soft: #5c6675; --page: #fff; --rule: #d9dee6; --good: #17663b;
@@ -31,18 +31,18 @@ figure { margin: 1.2rem 0; } svg { width: 100%; height: auto; }
 line.blue, line.green, line.amber { stroke-width: 3; }
 """
 _VERDICTS = {
-    Verdict.COMPLETE: ("good", "Everything that was sent is there, once and unaltered."),
-    Verdict.INCOMPLETE: ("bad", "Not everything is there."),
-    Verdict.UNCHECKED: (
+    LoadVerdict.COMPLETE: ("good", "Everything that was sent is there, once and unaltered."),
+    LoadVerdict.INCOMPLETE: ("bad", "Not everything is there."),
+    LoadVerdict.UNCHECKED: (
         "bad",
         "The broker has acknowledged everything. No database was named: nothing is checked there.",
     ),
-    Verdict.INTERRUPTED: ("bad", "The run was interrupted: nothing is checked."),
+    LoadVerdict.INTERRUPTED: ("bad", "The run was interrupted: nothing is checked."),
 }
 PERCENTILES = ("p50", "p90", "p95", "p99", "p99.9", "max")
 
 
-def page(ledger: Ledger, samples: Sequence[Sample], acks: Latencies, rows: Latencies, began: datetime) -> str:
+def page(ledger: LoadLedger, samples: Sequence[LoadSample], acks: Latencies, rows: Latencies, began: datetime) -> str:
     """The report as HTML; `acks` and `rows` are all times of the run, `began` is when it began."""
     kind, words = _VERDICTS[ledger.verdict]
     head = f"{ledger.users:,} users, {ledger.devices:,} devices, {ledger.rate:,g} messages/s, {ledger.profile}"
@@ -66,7 +66,7 @@ def page(ledger: Ledger, samples: Sequence[Sample], acks: Latencies, rows: Laten
     return "\n".join(parts) + "\n"
 
 
-def _ledger(ledger: Ledger) -> str:
+def _ledger(ledger: LoadLedger) -> str:
     """The lines of the text's ledger as a table: name, count, words."""
     rows = []
     for one in text(ledger)[1:]:
@@ -81,7 +81,7 @@ def _ledger(ledger: Ledger) -> str:
     return f"<table>{''.join(rows)}</table>{notes}"
 
 
-def _times(ledger: Ledger) -> str:
+def _times(ledger: LoadLedger) -> str:
     head = "".join(f"<th>{name}</th>" for name in ("count", *PERCENTILES))
     rows = []
     for name, figures in (
@@ -94,20 +94,20 @@ def _times(ledger: Ledger) -> str:
     return f"<table><tr><th></th>{head}</tr>{''.join(rows)}</table>"
 
 
-def _charts(samples: Sequence[Sample]) -> list[str]:
+def _charts(samples: Sequence[LoadSample]) -> list[str]:
     seconds = Axis("seconds since the start")
     rates = [
-        Line(name, kind, _rates([(one.at, count) for one in samples if (count := getattr(one, name)) is not None]))
+        ChartLine(name, kind, _rates([(one.at, count) for one in samples if (count := getattr(one, name)) is not None]))
         for name, kind in (("sent", "blue"), ("acked", "green"), ("stored", "amber"))
     ]
-    made = [chart("Messages a second", seconds, Axis("messages a second"), rates)]
+    made = [chart("Throughput", seconds, Axis("messages a second"), rates)]
     for title, field in (("Due to PUBACK", "ack"), ("Due to row", "row")):
         lines = [
-            Line(name, kind, [(one.at, 1000 * getattr(one, f"{field}_{name}")) for one in samples])
+            ChartLine(name, kind, [(one.at, 1000 * getattr(one, f"{field}_{name}")) for one in samples])
             for name, kind in (("p50", "green"), ("p99", "amber"))
         ]
         made.append(chart(f"{title}, of each second", seconds, Axis("milliseconds", log=True), lines))
-    connected = Line("connected", "blue", [(one.at, one.connected) for one in samples])
+    connected = ChartLine("connected", "blue", [(one.at, one.connected) for one in samples])
     return [*made, chart("Connections", seconds, Axis("connections"), [connected])]
 
 
@@ -121,7 +121,7 @@ def _rates(counts: Sequence[tuple[float, int]]) -> list[tuple[float, float]]:
 
 def _distribution(acks: Latencies, rows: Latencies) -> str:
     lines = [
-        Line(name, kind, [(1000 * end, 100 * seen / times.count) for end, seen in times.cumulative()])
+        ChartLine(name, kind, [(1000 * end, 100 * seen / times.count) for end, seen in times.cumulative()])
         for name, kind, times in (("PUBACK", "green", acks), ("row", "amber", rows))
     ]
     return chart("Share of messages", Axis("milliseconds", log=True), Axis("percent"), lines)

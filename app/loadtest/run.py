@@ -12,10 +12,10 @@ from msgspec import Struct
 from app.errors import IotStreamError
 from app.loadtest.connection import LoadBroker
 from app.loadtest.database import LoadDatabase
-from app.loadtest.findings import Findings, Ledger
+from app.loadtest.findings import Findings, LoadLedger
 from app.loadtest.latencies import Latencies
 from app.loadtest.plan import LoadPlan
-from app.loadtest.progress import Phase, Progress, Sample, sample
+from app.loadtest.progress import LoadPhase, LoadSample, Progress, sample
 from app.loadtest.schedule import Profile, Schedule
 from app.loadtest.senders import Senders
 from app.loadtest.stored import StoredWatch
@@ -72,7 +72,7 @@ class LoadRun:
         schedule = Schedule(amount.profile, amount.rate, amount.seconds)
         run = secrets.token_hex(3)
         self.plan = LoadPlan(run, amount.users, amount.devices_per_user, schedule, user=servers.user)
-        self.samples: list[Sample] = []
+        self.samples: list[LoadSample] = []
         self._amount, self._user, self._end, self._show = amount, servers.user, end, show
         self._traffic, self._notes = Traffic(), list[str]()
         password = secrets.token_urlsafe(24) if servers.accounts else None
@@ -81,9 +81,9 @@ class LoadRun:
         self._password = password
         self._database = LoadDatabase(servers.database, self.plan) if servers.database else None
         self._watch = StoredWatch(servers.database, self.plan, self._senders) if servers.database else None
-        self._phase, self._seconds, self._problem = Phase.PREPARING, 0.0, ""
+        self._phase, self._seconds, self._problem = LoadPhase.PREPARING, 0.0, ""
 
-    async def run(self, stop: asyncio.Event, hurry: asyncio.Event) -> Ledger:
+    async def run(self, stop: asyncio.Event, hurry: asyncio.Event) -> LoadLedger:
         """Send, wait, check, and clean up. `stop` ends the sending early, and there is no check then; `hurry` ends all
         waiting. Raises PermanentError and TransientError where nothing can be sent, or nothing be checked.
         """
@@ -115,26 +115,26 @@ class LoadRun:
     async def _prepare(self, stop: asyncio.Event) -> None:
         if self._database:
             await self._database.prepare(self._password)
-        self._phase = Phase.CONNECTING
+        self._phase = LoadPhase.CONNECTING
         await self._senders.connect(stop)
         if self._database:
-            self._phase = Phase.RULES
+            self._phase = LoadPhase.RULES
             if not await self._database.rules_taken(stop) and not stop.is_set():
                 self._notes.append("no worker has taken the rules of the run: its alerts will be missing")
         gc.collect()
         gc.freeze()  # thousands of connections need not be looked at again
 
     async def _send(self, stop: asyncio.Event, hurry: asyncio.Event) -> None:
-        self._phase = Phase.SENDING
+        self._phase = LoadPhase.SENDING
         await self._senders.run(self._amount.profile, stop)
         self._seconds = max(self._senders.clock(), 0.0)
-        self._phase = Phase.DRAINING
+        self._phase = LoadPhase.DRAINING
         await self._senders.drain(HURRY_SECONDS if stop.is_set() else self._end.patience, hurry)
 
     async def _check(self, stop: asyncio.Event) -> Findings | None:
         if not self._database or not self._watch or stop.is_set():
             return None
-        self._phase = Phase.STORING
+        self._phase = LoadPhase.STORING
         rows, since = -1, time.monotonic()
         while self._watch.rows < self._traffic.acked:
             if self._watch.rows > rows:
@@ -143,7 +143,7 @@ class LoadRun:
                 break
         if stop.is_set():
             return None
-        self._phase = Phase.CHECKING
+        self._phase = LoadPhase.CHECKING
         try:
             return await self._database.check(self._senders)
         except IotStreamError as error:
@@ -152,31 +152,31 @@ class LoadRun:
 
     async def _clean(self) -> None:
         if self._database and not self._end.keep:
-            self._phase = Phase.CLEANING
+            self._phase = LoadPhase.CLEANING
             try:
                 await self._database.remove(self._end.purge)
             except IotStreamError as error:
                 self._notes.append(f"the users load-{self.plan.run}-* are still in the database: {error}")
 
     async def _sample(self) -> None:
-        last = Sample(0, 0, 0, None, 0, 0, 0, 0, 0)
+        last = LoadSample(0, 0, 0, None, 0, 0, 0, 0, 0)
         due = time.monotonic()
         while True:
             now = self._sampled()
-            if self._phase in (Phase.SENDING, Phase.DRAINING, Phase.STORING) and now.at >= 0:
+            if self._phase in (LoadPhase.SENDING, LoadPhase.DRAINING, LoadPhase.STORING) and now.at >= 0:
                 self.samples.append(now)
             with suppress(OSError):  # the terminal is gone
                 self._show(self._progress(now, last))
             last, due = now, due + SECOND
             await asyncio.sleep(max(0.0, due - time.monotonic()))
 
-    def _sampled(self) -> Sample:
+    def _sampled(self) -> LoadSample:
         traffic, watch = self._traffic, self._watch
         counts = (traffic.sent, traffic.acked, watch.rows if watch else None, traffic.connected)
         at = self._senders.clock() if self.plan.start_us else 0.0
         return sample(at, counts, traffic.taken(), watch.taken() if watch else Latencies())
 
-    def _progress(self, now: Sample, last: Sample) -> Progress:
+    def _progress(self, now: LoadSample, last: LoadSample) -> Progress:
         span = max(now.at - last.at, 0.001) if now.at > last.at else 1.0
         traffic, watch = self._traffic, self._watch
         problem = traffic.last_failure if now.connected < self.plan.devices else ""
@@ -191,14 +191,14 @@ class LoadRun:
             problem=problem or (watch.problem if watch else ""),
         )
 
-    def _ledger(self, findings: Findings | None, interrupted: bool) -> Ledger:
+    def _ledger(self, findings: Findings | None, interrupted: bool) -> LoadLedger:
         traffic, amount = self._traffic, self._amount
         self._sampled()  # what the last second has brought
         if findings is None and not self._database:
             self._notes.append("rows and alerts are not checked: name the database with --database-url")
         if findings and findings.alerts_expected is None:
             self._notes.append(f"alerts are not checked: the rules of {self._user} are not the run's own")
-        return Ledger(
+        return LoadLedger(
             profile=amount.profile.value,
             users=amount.users,
             devices=self.plan.devices,

@@ -8,6 +8,7 @@ CPU seconds are those of this process, which has nothing else to do: from the fi
 import asyncio
 import sys
 import time
+from collections.abc import Sequence
 
 import asyncpg
 import psutil
@@ -81,7 +82,7 @@ async def checking() -> None:
     )
 
 
-def rows(plan: LoadPlan) -> "list[tuple[object, ...]]":
+def rows(plan: LoadPlan) -> Sequence[tuple[object, ...]]:
     """What a worker would have stored."""
     found = []
     for number in range(ROWS):

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -35,7 +36,7 @@ async def test_everything_is_there_until_a_row_is_deleted(
     with site.program("worker") as worker, site.program("bridge") as bridge:
         for program in (worker, bridge):
             await program.ready()
-        ledger = run_of(site, tmp_path / "load.html", tmp_path / "load.json")
+        ledger = run_of(site, tmp_path)
     assert ledger["verdict"] == "complete"
     found = ledger["findings"]
     assert ledger["sent"] == ledger["acked"] == found["rows"] == found["stored"] == TOTAL
@@ -46,22 +47,32 @@ async def test_everything_is_there_until_a_row_is_deleted(
     await each_loss_is_found(site)
 
 
-def run_of(site: Site, report: Path, ledger: Path) -> dict[str, Any]:
-    """What `iot-stream load` says."""
+def example() -> list[str]:
+    """The worked example of docs/load.md."""
+    page = (ROOT / "docs" / "load.md").read_text().partition("## A worked example")[2]
+    (command,) = re.findall(r"^    (iot-stream load .*--json load.json)$", page, re.M)
+    return shlex.split(command)
+
+
+def run_of(site: Site, directory: Path) -> dict[str, Any]:
+    """What the example says, run in `directory`."""
     environment = {
         **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "IOT_MQTT_HOST": site.mqtt.host,
+        "IOT_MQTT_PORT": str(site.mqtt.port),
         "IOT_MQTT_USERNAME": site.mqtt.username,
         "IOT_MQTT_PASSWORD": site.mqtt.password,
         "IOT_DATABASE_URL": site.database,
         "IOT_RULES_POLL": "0.2",
     }
-    size = ["--users", str(USERS), "--devices-per-user", str(OF_EACH), "--rate", str(RATE), "--duration", str(SECONDS)]
-    where = ["--host", site.mqtt.host, "--port", str(site.mqtt.port), "--profile", "chaos"]
-    command = [sys.executable, "-m", "app", "load", *size, *where, "--report", str(report), "--json", str(ledger)]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=90, check=False)
+    command = [sys.executable, "-m", "app", *example()[1:]]
+    done = subprocess.run(
+        command, cwd=directory, env=environment, capture_output=True, text=True, timeout=90, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(rf"^stored +{TOTAL:,}  rows {TOTAL:,}$", done.stdout, re.M), done.stdout
-    found: dict[str, Any] = json.loads(ledger.read_text())
+    found: dict[str, Any] = json.loads((directory / "load.json").read_text())
     return found
 
 

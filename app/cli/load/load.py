@@ -14,16 +14,21 @@ import uvloop
 from app.cli.load import options as given
 from app.cli.load.options import STANDARD_OUTPUT, LoadOutputs
 from app.cli.load.progress import shown
-from app.cli.load.target import AccountOptions, LoadTarget, TlsFiles, open_files, target
+from app.cli.load.target import AccountOptions, LoadTarget, LoadTls, open_files, target
 from app.cli.options import Directory, quiet
-from app.loadtest.findings import Ledger, Verdict, as_dict, text
+from app.loadtest.findings import LoadLedger, LoadVerdict, as_dict, text
 from app.loadtest.progress import Progress
 from app.loadtest.report import page
 from app.loadtest.run import LoadAmount, LoadEnd, LoadRun, LoadServers
 from app.loadtest.schedule import Profile
 from app.runtime.tracing.start import STOP_SECONDS, start_tracing
 
-EXIT_CODES = {Verdict.COMPLETE: 0, Verdict.UNCHECKED: 0, Verdict.INCOMPLETE: 1, Verdict.INTERRUPTED: 130}
+EXIT_CODES = {
+    LoadVerdict.COMPLETE: 0,
+    LoadVerdict.UNCHECKED: 0,
+    LoadVerdict.INCOMPLETE: 1,
+    LoadVerdict.INTERRUPTED: 130,
+}
 
 
 def load(
@@ -57,17 +62,17 @@ def load(
 
     iot-stream load --host emqx --users 500 --rate 20000 --database-url postgresql://iot@db/iot --report load.html
     """
-    files, who = TlsFiles(tls, ca, certificate, key), AccountOptions(username, password_file, user)
+    files, who = LoadTls(tls, ca, certificate, key), AccountOptions(username, password_file, user)
     outputs = LoadOutputs(_writable(report, "--report"), _writable(as_json, "--json"))
     where = target((host, port), who, files, database_url, directory)
     amount = LoadAmount(users if user is None else 1, devices_per_user, rate, duration, profile)
     ledger = _run(amount, where, LoadEnd(patience, keep, purge), trace_ratio, outputs)
-    raise typer.Exit(EXIT_CODES[ledger.verdict])
+    raise typer.Exit(EXIT_CODES.get(ledger.verdict, 0))
 
 
 def _run(
     amount: LoadAmount, where: LoadTarget, end: LoadEnd, trace_ratio: float | None, outputs: LoadOutputs
-) -> Ledger:
+) -> LoadLedger:
     """The ledger, printed and written."""
     open_files(amount.users * amount.devices_per_user)
     quiet()
@@ -77,7 +82,7 @@ def _run(
     servers = LoadServers(where.broker, where.user, where.accounts, where.database, settings.trace_ratio)
     tracing = start_tracing("load", settings)
 
-    async def done(show: Callable[[Progress], None]) -> tuple[LoadRun, Ledger]:
+    async def done(show: Callable[[Progress], None]) -> tuple[LoadRun, LoadLedger]:
         run = LoadRun(amount, servers, end, tracing, show)
         stop, hurry = asyncio.Event(), asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -96,7 +101,7 @@ def _run(
     return ledger
 
 
-def _print(ledger: Ledger, outputs: LoadOutputs) -> None:
+def _print(ledger: LoadLedger, outputs: LoadOutputs) -> None:
     found = json.dumps(as_dict(ledger), indent=1)
     if outputs.ledger == STANDARD_OUTPUT:
         print(found)

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from app.cli.options import on_a_terminal, say
-from app.loadtest.progress import Phase, Progress, line, milliseconds
+from app.loadtest.progress import LoadPhase, Progress, line, milliseconds
 
 PLAIN_SECONDS = 5.0  # between two lines, unless something new begins
 
@@ -31,7 +31,7 @@ class PlainProgress:
 
     def __init__(self, write: Callable[[str], None]) -> None:
         self._write = write
-        self._phase: Phase | None = None
+        self._phase: LoadPhase | None = None
         self._due = 0.0
 
     def __call__(self, progress: Progress) -> None:

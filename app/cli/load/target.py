@@ -23,7 +23,7 @@ TLS_PORT = 8883
 SPARE_FILES = 64  # beside the connections
 
 
-class TlsFiles(NamedTuple):
+class LoadTls(NamedTuple):
     """The options of TLS."""
 
     on: bool
@@ -53,7 +53,7 @@ class LoadTarget(NamedTuple):
 def target(
     where: tuple[str | None, int | None],
     who: AccountOptions,
-    files: TlsFiles,
+    files: LoadTls,
     database_url: str | None,
     directory: Path | None,
 ) -> LoadTarget:
@@ -138,7 +138,7 @@ def _host(text: str) -> str:
         raise typer.BadParameter(str(error), param_hint="--host") from None
 
 
-def _tls(files: TlsFiles, settings: Settings) -> ssl.SSLContext:
+def _tls(files: LoadTls, settings: Settings) -> ssl.SSLContext:
     ca, certificate = files.ca or settings.mqtt_ca_file, files.certificate or settings.mqtt_certificate_file
     try:
         return tls.context(ca, certificate, files.key or settings.mqtt_key_file)

@@ -2,30 +2,30 @@ import json
 
 import pytest
 
-from app.loadtest.findings import Findings, Sought, Verdict, as_dict, text
+from app.loadtest.findings import Findings, LoadVerdict, Sought, as_dict, text
 from tests.unit.loadtest.world import ledger
 
 
 @pytest.mark.parametrize(
     ("more", "verdict"),
     [
-        ({"findings": Findings(rows=12_000, stored=12_000)}, Verdict.COMPLETE),
-        ({}, Verdict.UNCHECKED),
-        ({"interrupted": True}, Verdict.INTERRUPTED),
-        ({"findings": Findings(missing=Sought(1, ["u/d 7"]))}, Verdict.INCOMPLETE),
-        ({"findings": Findings(doubled=Sought(1, ["d"]))}, Verdict.INCOMPLETE),
-        ({"findings": Findings(altered=Sought(1, ["d"]))}, Verdict.INCOMPLETE),
-        ({"findings": Findings(strange=Sought(1, ["d"]))}, Verdict.INCOMPLETE),
-        ({"findings": Findings(alerts_missing=Sought(1, ["d"]))}, Verdict.INCOMPLETE),
-        ({"findings": Findings(alerts_unexpected=Sought(1, ["d"]))}, Verdict.INCOMPLETE),
-        ({"findings": Findings(), "unanswered": 1}, Verdict.INCOMPLETE),
-        ({"findings": Findings(), "refused": {"quota exceeded": 1}}, Verdict.INCOMPLETE),
-        ({"findings": Findings(), "sent": 11_999}, Verdict.INCOMPLETE),
-        ({"problem": "the database: away"}, Verdict.INCOMPLETE),
-        ({"nobody": 1}, Verdict.INCOMPLETE),
+        ({"findings": Findings(rows=12_000, stored=12_000)}, LoadVerdict.COMPLETE),
+        ({}, LoadVerdict.UNCHECKED),
+        ({"interrupted": True}, LoadVerdict.INTERRUPTED),
+        ({"findings": Findings(missing=Sought(1, ["u/d 7"]))}, LoadVerdict.INCOMPLETE),
+        ({"findings": Findings(doubled=Sought(1, ["d"]))}, LoadVerdict.INCOMPLETE),
+        ({"findings": Findings(altered=Sought(1, ["d"]))}, LoadVerdict.INCOMPLETE),
+        ({"findings": Findings(strange=Sought(1, ["d"]))}, LoadVerdict.INCOMPLETE),
+        ({"findings": Findings(alerts_missing=Sought(1, ["d"]))}, LoadVerdict.INCOMPLETE),
+        ({"findings": Findings(alerts_unexpected=Sought(1, ["d"]))}, LoadVerdict.INCOMPLETE),
+        ({"findings": Findings(), "unanswered": 1}, LoadVerdict.INCOMPLETE),
+        ({"findings": Findings(), "refused": {"quota exceeded": 1}}, LoadVerdict.INCOMPLETE),
+        ({"findings": Findings(), "sent": 11_999}, LoadVerdict.INCOMPLETE),
+        ({"problem": "the database: away"}, LoadVerdict.INCOMPLETE),
+        ({"nobody": 1}, LoadVerdict.INCOMPLETE),
     ],
 )
-def test_only_what_is_all_there_is_complete(more: dict[str, object], verdict: Verdict) -> None:
+def test_only_what_is_all_there_is_complete(more: dict[str, object], verdict: LoadVerdict) -> None:
     assert ledger(**more).verdict is verdict  # type: ignore[arg-type]
 
 

@@ -1,12 +1,12 @@
 from dataclasses import dataclass, field
 
 from app.cli.load.progress import PlainProgress, picture
-from app.loadtest.progress import Phase, Progress, Sample, line, milliseconds
+from app.loadtest.progress import LoadPhase, LoadSample, Progress, line, milliseconds
 
-NOW = Sample(12.3, 2460, 2450, 2400, 90, 0.0004, 0.0021, 0.04, 0.09)
+NOW = LoadSample(12.3, 2460, 2450, 2400, 90, 0.0004, 0.0021, 0.04, 0.09)
 
 
-def progress(phase: Phase = Phase.SENDING, now: Sample = NOW, **more: object) -> Progress:
+def progress(phase: LoadPhase = LoadPhase.SENDING, now: LoadSample = NOW, **more: object) -> Progress:
     values = {"sent_a_second": 200.0, "acked_a_second": 199.0, "waiting": 10, "refused": 0, "problem": ""} | more
     return Progress(phase=phase, now=now, devices=90, **values)  # type: ignore[arg-type]
 
@@ -20,7 +20,7 @@ def test_a_line_says_how_it_stands() -> None:
 
 
 def test_without_a_database_nothing_is_said_about_rows() -> None:
-    assert "stored" not in line(progress(now=Sample(1, 1, 1, None, 1, 0, 0, 0, 0)))
+    assert "stored" not in line(progress(now=LoadSample(1, 1, 1, None, 1, 0, 0, 0, 0)))
 
 
 def test_times_have_as_many_digits_as_mean_something() -> None:
@@ -40,7 +40,7 @@ def test_without_a_terminal_there_is_a_line_now_and_then_and_for_each_phase() ->
     show = PlainProgress(lines)
     for _ in range(5):
         show(progress())
-    show(progress(Phase.CHECKING))
+    show(progress(LoadPhase.CHECKING))
     assert [one.split(":")[0] for one in lines.found] == ["sending", "checking rows and alerts"]
 
 

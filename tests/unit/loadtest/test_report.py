@@ -4,18 +4,18 @@ from xml.etree import ElementTree
 
 import pytest
 
-from app.loadtest.chart import POINTS_MAX, Axis, Line, chart
+from app.loadtest.chart import POINTS_MAX, Axis, ChartLine, chart
 from app.loadtest.findings import Findings, Sought
 from app.loadtest.latencies import Latencies
-from app.loadtest.progress import Sample
+from app.loadtest.progress import LoadSample
 from app.loadtest.report import page
 from tests.unit.loadtest.world import ledger
 
 BEGAN = datetime(2026, 11, 21, 2, tzinfo=UTC)
 
 
-def samples(count: int) -> list[Sample]:
-    return [Sample(float(at), 200 * at, 199 * at, 190 * at, 90, 0.001, 0.004, 0.05, 0.2) for at in range(count)]
+def samples(count: int) -> list[LoadSample]:
+    return [LoadSample(float(at), 200 * at, 199 * at, 190 * at, 90, 0.001, 0.004, 0.05, 0.2) for at in range(count)]
 
 
 def times() -> Latencies:
@@ -48,7 +48,7 @@ def test_a_run_without_a_database_or_a_second_has_a_page_too() -> None:
 def test_every_point_is_inside_the_chart_and_no_peak_is_lost(log: bool) -> None:
     points = [(float(x), 1.0 if x != 777 else 1e5) for x in range(1, 5000)]
     root = ElementTree.fromstring(
-        chart("t", Axis("x", log), Axis("y", log), [Line("a", "blue", points)])
+        chart("t", Axis("x", log), Axis("y", log), [ChartLine("a", "blue", points)])
         .removeprefix("<figure>")
         .removesuffix("</figure>")
     )
@@ -61,7 +61,7 @@ def test_every_point_is_inside_the_chart_and_no_peak_is_lost(log: bool) -> None:
 
 def test_values_that_are_all_alike_have_a_chart() -> None:
     flat = [(float(x), 0.0) for x in range(3)]
-    assert "<polyline" in chart("t", Axis("x"), Axis("y"), [Line("a", "blue", flat)])
-    assert "nothing was measured" in chart("t", Axis("x"), Axis("y", log=True), [Line("a", "blue", flat)])
+    assert "<polyline" in chart("t", Axis("x"), Axis("y"), [ChartLine("a", "blue", flat)])
+    assert "nothing was measured" in chart("t", Axis("x"), Axis("y", log=True), [ChartLine("a", "blue", flat)])
     same = [(float(x), 5.0) for x in range(3)]
-    assert "<polyline" in chart("t", Axis("x"), Axis("y", log=True), [Line("a", "blue", same)])
+    assert "<polyline" in chart("t", Axis("x"), Axis("y", log=True), [ChartLine("a", "blue", same)])

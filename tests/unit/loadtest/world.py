@@ -3,7 +3,7 @@
 from typing import Any
 
 from app.loadtest.device import LoadDevice
-from app.loadtest.findings import Findings, Ledger
+from app.loadtest.findings import Findings, LoadLedger
 from app.loadtest.latencies import Latencies
 from app.loadtest.plan import LoadPlan
 from app.loadtest.schedule import Profile, Schedule
@@ -37,7 +37,7 @@ class DeviceWorld:
             self.device.reading_due(due)
 
 
-def ledger(findings: Findings | None = None, **more: Any) -> Ledger:
+def ledger(findings: Findings | None = None, **more: Any) -> LoadLedger:
     """One of a run that went well, except for `more`."""
     times = Latencies()
     for step in range(1, 100):
@@ -48,4 +48,4 @@ def ledger(findings: Findings | None = None, **more: Any) -> Ledger:
         "cut": 0, "late": times.figures(), "to_puback": times.figures(), "to_row": times.figures(),
         "findings": findings, "interrupted": False, "problem": "",
     }  # fmt: skip
-    return Ledger(**(values | more))
+    return LoadLedger(**(values | more))
