@@ -147,13 +147,19 @@ async def connected(broker: LoadBroker, device: LoadDevice, user: str, password:
         if made:
             made.abort("no answer to CONNECT")
         raise TransientError(f"{broker} does not answer within {CONNACK_SECONDS:g} s") from None
+    except asyncio.CancelledError:
+        if made:
+            made.abort("stopped")
+        raise
     except OSError as error:  # ssl's errors are OSErrors
         raise TransientError(
             f"no way into {broker}: {words(error, 'the broker', 'IOT_MQTT')}; look at --host and --port"
         ) from error
     except PermanentError as error:
-        name = who[0] or "an anonymous client"
-        raise PermanentError(f"{broker} refuses {name}: {error}") from None
+        name, cure = who[0] or "an anonymous client", "look at --username and --password-file"
+        if broker.username is None and password is not None:
+            cure = "does it ask this database for its accounts, as EMQX does? Else name an account with --username"
+        raise PermanentError(f"{broker} refuses {name}: {error}; {cure}") from None
     except TransientError as error:
         raise TransientError(f"{broker} does not let {device.name} in: {error}") from None
     return made
