@@ -25,6 +25,7 @@ COMMANDS = {
     "sink": ("sinks", "Write records out: Parquet, InfluxDB, Redis, an HTTP feed, gRPC; each holds up no other."),
     "push": ("ingest", "Push readings from a file or a pipe to a gateway, each acknowledged once Kafka has it."),
     "fleet": ("stack", "Simulated devices that send telemetry, over MQTT or by a gateway."),
+    "load": ("load", "Send a measured load over MQTT, then check every row and every alert of it."),
     "topics": ("data", "Make or list the Kafka topics."),
     "db": ("data", "Set up the database."),
     "schema": ("data", "Your own columns: the SQL for them, and whether the database has them."),
