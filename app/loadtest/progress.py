@@ -34,7 +34,7 @@ class LoadSample(Struct, frozen=True):
     row_p99: float
 
 
-class Progress(Struct, frozen=True):
+class LoadProgress(Struct, frozen=True):
     """What a person is shown."""
 
     phase: LoadPhase
@@ -53,7 +53,7 @@ def sample(at: float, counts: tuple[int, int, int | None, int], acks: Latencies,
     return LoadSample(at, *counts, *times)
 
 
-def line(progress: Progress) -> str:
+def line(progress: LoadProgress) -> str:
     """The progress as one line of text."""
     now = progress.now
     parts = [

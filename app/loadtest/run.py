@@ -15,7 +15,7 @@ from app.loadtest.database import LoadDatabase
 from app.loadtest.findings import Findings, LoadLedger
 from app.loadtest.latencies import Latencies
 from app.loadtest.plan import LoadPlan
-from app.loadtest.progress import LoadPhase, LoadSample, Progress, sample
+from app.loadtest.progress import LoadPhase, LoadProgress, LoadSample, sample
 from app.loadtest.schedule import Profile, Schedule
 from app.loadtest.senders import Senders
 from app.loadtest.stored import StoredWatch
@@ -66,7 +66,7 @@ class LoadRun:
         servers: LoadServers,
         end: LoadEnd,
         tracing: Tracing,
-        show: Callable[[Progress], None],
+        show: Callable[[LoadProgress], None],
     ) -> None:
         """`show` gets the progress about once a second. To be made within the event loop."""
         schedule = Schedule(amount.profile, amount.rate, amount.seconds)
@@ -176,11 +176,11 @@ class LoadRun:
         at = self._senders.clock() if self.plan.start_us else 0.0
         return sample(at, counts, traffic.taken(), watch.taken() if watch else Latencies())
 
-    def _progress(self, now: LoadSample, last: LoadSample) -> Progress:
+    def _progress(self, now: LoadSample, last: LoadSample) -> LoadProgress:
         span = max(now.at - last.at, 0.001) if now.at > last.at else 1.0
         traffic, watch = self._traffic, self._watch
         problem = traffic.last_failure if now.connected < self.plan.devices else ""
-        return Progress(
+        return LoadProgress(
             phase=self._phase,
             now=now,
             devices=self.plan.devices,

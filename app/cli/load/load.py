@@ -17,7 +17,7 @@ from app.cli.load.progress import shown
 from app.cli.load.target import AccountOptions, LoadTarget, LoadTls, open_files, target
 from app.cli.options import Directory, quiet
 from app.loadtest.findings import LoadLedger, LoadVerdict, as_dict, text
-from app.loadtest.progress import Progress
+from app.loadtest.progress import LoadProgress
 from app.loadtest.report import page
 from app.loadtest.run import LoadAmount, LoadEnd, LoadRun, LoadServers
 from app.loadtest.schedule import Profile
@@ -82,7 +82,7 @@ def _run(
     servers = LoadServers(where.broker, where.user, where.accounts, where.database, settings.trace_ratio)
     tracing = start_tracing("load", settings)
 
-    async def done(show: Callable[[Progress], None]) -> tuple[LoadRun, LoadLedger]:
+    async def done(show: Callable[[LoadProgress], None]) -> tuple[LoadRun, LoadLedger]:
         run = LoadRun(amount, servers, end, tracing, show)
         stop, hurry = asyncio.Event(), asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):

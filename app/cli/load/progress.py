@@ -11,13 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from app.cli.options import on_a_terminal, say
-from app.loadtest.progress import LoadPhase, Progress, line, milliseconds
+from app.loadtest.progress import LoadPhase, LoadProgress, line, milliseconds
 
 PLAIN_SECONDS = 5.0  # between two lines, unless something new begins
 
 
 @contextmanager
-def shown() -> Iterator[Callable[[Progress], None]]:
+def shown() -> Iterator[Callable[[LoadProgress], None]]:
     """What shows a progress, for the block."""
     if not on_a_terminal():
         yield PlainProgress(say)
@@ -34,7 +34,7 @@ class PlainProgress:
         self._phase: LoadPhase | None = None
         self._due = 0.0
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: LoadProgress) -> None:
         """Print, if it is time."""
         now = time.monotonic()
         if progress.phase is not self._phase or now >= self._due:
@@ -42,7 +42,7 @@ class PlainProgress:
             self._write(line(progress))
 
 
-def picture(progress: Progress) -> Group:
+def picture(progress: LoadProgress) -> Group:
     """The progress as a terminal shows it."""
     now = progress.now
     table = Table(box=None, padding=(0, 3, 0, 0))

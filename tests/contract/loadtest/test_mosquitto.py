@@ -17,8 +17,8 @@ from app.loadtest.tracers import Tracer
 from app.loadtest.traffic import Traffic
 from app.runtime.tracing.tracing import NO_TRACING
 from tests import servers
-from tests.faults.mqtt import Line, line
 from tests.servers import MqttServer
+from tools.faults.mqtt import Line, line
 
 pytestmark = pytest.mark.integration
 

@@ -1,14 +1,14 @@
 from dataclasses import dataclass, field
 
 from app.cli.load.progress import PlainProgress, picture
-from app.loadtest.progress import LoadPhase, LoadSample, Progress, line, milliseconds
+from app.loadtest.progress import LoadPhase, LoadProgress, LoadSample, line, milliseconds
 
 NOW = LoadSample(12.3, 2460, 2450, 2400, 90, 0.0004, 0.0021, 0.04, 0.09)
 
 
-def progress(phase: LoadPhase = LoadPhase.SENDING, now: LoadSample = NOW, **more: object) -> Progress:
+def progress(phase: LoadPhase = LoadPhase.SENDING, now: LoadSample = NOW, **more: object) -> LoadProgress:
     values = {"sent_a_second": 200.0, "acked_a_second": 199.0, "waiting": 10, "refused": 0, "problem": ""} | more
-    return Progress(phase=phase, now=now, devices=90, **values)  # type: ignore[arg-type]
+    return LoadProgress(phase=phase, now=now, devices=90, **values)  # type: ignore[arg-type]
 
 
 def test_a_line_says_how_it_stands() -> None:
