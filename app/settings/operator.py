@@ -8,7 +8,7 @@ from app.settings.values import PositiveInt
 
 
 class OperatorSettings(BaseModel, frozen=True):
-    """What `iot-stream dlq` reads."""
+    """What `iot-stream dlq` reads, and of the audit what `iot-stream load` reads too."""
 
     dlq_max_replays: PositiveInt = Field(
         5, description="a dead letter that was put back so often goes to the quarantine topic at the next replay"

@@ -43,6 +43,9 @@ async def test_everything_is_there_until_a_row_is_deleted(
     assert found["alerts_expected"] == found["alerts_found"] >= 12
     assert ledger["to_row"]["count"] > 50
     assert "Everything that was sent is there" in (tmp_path / "load.html").read_text()
+    begin, end = map(json.loads, (tmp_path / "audit").read_text().splitlines())
+    assert (begin["command"], begin["what"]["rate"], begin["what"]["profile"]) == ("load", RATE, "chaos")
+    assert (end["outcome"], end["counts"]) == ("complete", {"sent": TOTAL, "acked": TOTAL, "users": USERS})
     assert await site.fetch("SELECT FROM user_configs WHERE user_id LIKE 'load-%'") == []
     await each_loss_is_found(site)
 
@@ -65,6 +68,7 @@ def run_of(site: Site, directory: Path) -> dict[str, Any]:
         "IOT_MQTT_PASSWORD": site.mqtt.password,
         "IOT_DATABASE_URL": site.database,
         "IOT_RULES_POLL": "0.2",
+        "IOT_AUDIT_FILE": str(directory / "audit"),
     }
     command = [sys.executable, "-m", "app", *example()[1:]]
     done = subprocess.run(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import typer
 import uvloop
+from msgspec.structs import asdict
 
 from app.cli.load import options as given
 from app.cli.load.options import STANDARD_OUTPUT, LoadOutputs
@@ -21,6 +22,7 @@ from app.loadtest.progress import LoadProgress
 from app.loadtest.report import page
 from app.loadtest.run import LoadAmount, LoadEnd, LoadRun, LoadServers
 from app.loadtest.schedule import Profile
+from app.ops.audit import audited
 from app.runtime.tracing.start import STOP_SECONDS, start_tracing
 
 EXIT_CODES = {
@@ -87,7 +89,12 @@ def _run(
         stop, hurry = asyncio.Event(), asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, lambda: (hurry if stop.is_set() else stop).set())
-        return run, await run.run(stop, hurry)
+        what = {"run": run.plan.run, "broker": str(where.broker), **asdict(amount), "profile": amount.profile.value}
+        async with audited(settings, "load", what) as audit:
+            ledger = await run.run(stop, hurry)
+            audit.outcome = ledger.verdict.value
+            audit.counts = {"sent": ledger.sent, "acked": ledger.acked, "users": 0 if where.user else ledger.users}
+        return run, ledger
 
     began = datetime.now(UTC)
     try:
