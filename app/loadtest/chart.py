@@ -7,7 +7,7 @@ from html import escape
 from msgspec import Struct
 
 WIDTH, HEIGHT = 820, 260
-LEFT, RIGHT, TOP, BOTTOM = 74, 16, 40, 44
+LEFT, RIGHT, TOP, BOTTOM = 74, 28, 40, 44
 POINTS_MAX = 600  # of a line: more are not seen
 
 Point = tuple[float, float]

@@ -55,7 +55,7 @@ def test_every_point_is_inside_the_chart_and_no_peak_is_lost(log: bool) -> None:
     drawn = next(one.attrib["points"] for one in root if one.tag == "polyline").split()
     assert len(drawn) <= POINTS_MAX
     places = [tuple(map(float, one.split(","))) for one in drawn]
-    assert all(74 <= x <= 804.1 and 39.9 <= y <= 216.1 for x, y in places)
+    assert all(74 <= x <= 792.1 and 39.9 <= y <= 216.1 for x, y in places)
     assert min(y for _, y in places) == pytest.approx(40, abs=1)
 
 
