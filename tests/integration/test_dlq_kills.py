@@ -59,47 +59,34 @@ async def test_ctrl_c_ends_it_after_the_chunk_and_it_goes_on_without_a_repeat(ri
     assert sorted(numbers(await rig.read())) == list(range(3_000))
 
 
-async def test_kill_9_of_kafka_loses_nothing(unique: str, server_dir: Path) -> None:
+async def test_kill_9_of_kafka_loses_nothing_and_one_that_stays_away_is_one_line(unique: str, server_dir: Path) -> None:
     server = Kafka(server_dir)
     server.start()
     try:
         await asyncio.to_thread(server.wait_ready)
-        rig = Rig(server.bootstrap, unique, {})
-        await rig.prepare()
-        await rig.write(numbered(COUNT))
-        async with rig.running("replay", "--yes", "--json", "--rate", "15000") as process:
-            await rig.arrived(5_000)
+        waited, impatient = (Rig(server.bootstrap, f"{unique}{name}", {}) for name in "ab")
+        for rig, count in ((waited, COUNT), (impatient, 2_000)):
+            await rig.prepare()
+            await rig.write(numbered(count))
+        async with (
+            waited.running("replay", "--yes", "--json", "--rate", "15000") as process,
+            impatient.running("replay", "--yes", "--rate", "200", "--timeout", "1") as hasty,
+        ):
+            await waited.arrived(5_000)
+            await impatient.arrived(100)
             server.kill()
-            await asyncio.sleep(1)
+            _, error = await asyncio.wait_for(hasty.communicate(), 60)
+            assert hasty.returncode == 1, error
+            assert error.decode().splitlines()[-1].startswith("iot-stream: ")
             server.start()
             await asyncio.to_thread(server.wait_ready)
             out, error = await asyncio.wait_for(process.communicate(), 90)
             assert process.returncode == 0, error
         assert json.loads(out)["left"] == 0
-        found = Counter(numbers(await rig.read()))
+        found = Counter(numbers(await waited.read()))
         assert sorted(found) == list(range(COUNT))
         assert sum(found.values()) - COUNT <= CHUNK
-    finally:
-        server.stop()
-
-
-async def test_a_kafka_that_stays_away_is_one_line_and_the_command_goes_on_later(unique: str, server_dir: Path) -> None:
-    server = Kafka(server_dir)
-    server.start()
-    try:
-        await asyncio.to_thread(server.wait_ready)
-        rig = Rig(server.bootstrap, unique, {})
-        await rig.prepare()
-        await rig.write(numbered(2_000))
-        async with rig.running("replay", "--yes", "--rate", "500", "--timeout", "1") as process:
-            await rig.arrived(200)
-            server.kill()
-            _, error = await asyncio.wait_for(process.communicate(), 60)
-            assert process.returncode == 1, error
-            assert error.decode().splitlines()[-1].startswith("iot-stream: ")
-        server.start()
-        await asyncio.to_thread(server.wait_ready)
-        assert (await rig.dlq("replay", "--yes", "--json")).json["left"] == 0
-        assert sorted(set(numbers(await rig.read()))) == list(range(2_000))
+        assert (await impatient.dlq("replay", "--yes", "--json")).json["left"] == 0
+        assert sorted(set(numbers(await impatient.read()))) == list(range(2_000))
     finally:
         server.stop()
