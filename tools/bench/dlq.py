@@ -1,6 +1,6 @@
 """`iot-stream dlq` on a broker of its own: seconds to list dead letters, and letters a second that are put back.
 
-`python -m tests.bench.dlq [letters]`, 100,000 by default; of 50 users and 1,000 devices. CPU is that of the command
+`python -m tools.bench.dlq [letters]`, 100,000 by default; of 50 users and 1,000 devices. CPU is that of the command
 alone; the broker has what is left of the machine.
 """
 
