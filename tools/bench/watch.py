@@ -33,7 +33,7 @@ class Watch:
         self._first = 0  # the rows of all messages before this number are visible
 
     async def until(self, number: int, database: str) -> None:
-        """Query until the rows of the first `number` messages are visible. Raises TimeoutError when rows are missing."""
+        """Query until the rows of the first `number` messages are visible. Raises TimeoutError if rows are missing."""
         connection = await asyncpg.connect(database, server_settings={"enable_seqscan": "off"})
         new_rows = await connection.prepare(NEW_ROWS)
         last = time.time()
