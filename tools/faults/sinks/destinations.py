@@ -92,7 +92,7 @@ class ParquetFiles:
         return audit
 
     def _rows(self, places: Counter[tuple[str, int, int]]) -> Iterator[FoundReading]:
-        """The rows of all files; counts each record in `places` by (topic's tag in the file name, partition, offset)."""
+        """The rows of all files; counts each record in `places` by (topic's tag in file name, partition, offset)."""
         for path in self.directory.glob("day=*/*.parquet"):
             log = path.name.rsplit("-", 3)[0]  # a recreated topic counts from 0 again
             for row in pq.ParquetFile(path).read(COLUMNS).to_pylist():
