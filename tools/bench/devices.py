@@ -108,7 +108,7 @@ def _acks(data: bytes) -> tuple[int, bytes]:
     found = at = 0
     while at + 2 <= len(data) and at + 2 + data[at + 1] <= len(data):
         if data[at] != PUBACK:
-            raise ValueError(f"the MQTT broker sent a packet of type {data[at] >> 4} where a PUBACK was due")
+            raise ValueError(f"the MQTT broker sent a packet of type {data[at] >> 4} instead of a PUBACK")
         at += 2 + data[at + 1]
         found += 1
     return found, data[at:]

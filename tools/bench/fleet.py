@@ -116,10 +116,10 @@ def _reading(device: int, turn: int, offset: int, now: float) -> Message:
 def rounds(devices: int) -> Iterator[tuple[str, Sequence[int]]]:
     """(name of the round, devices that send, in that order) of each round."""
     order = list(range(devices))
-    yield "first reading of each", order
+    yield "first reading of each device", order
     random.Random(1).shuffle(order)
-    yield "another, at random", order
-    yield "again, a tenth of them five times", order[: devices // 10] * 5
+    yield "second reading, random order", order
+    yield "five readings of a tenth of the devices", order[: devices // 10] * 5
 
 
 def run(options: argparse.Namespace, directory: Path) -> float:
@@ -134,10 +134,10 @@ def run(options: argparse.Namespace, directory: Path) -> float:
         fleet.sends(order, turn)
         look = fleet.looks()
         each = fleet.cpu / len(order) * 1e6
-        print(f"{name}: {each:.1f} us a message, RSS {_rss(process):,.0f} MB, a look {look * 1000:.0f} ms")
+        print(f"{name}: {each:.1f} us a message, RSS {_rss(process):,.0f} MB, a sweep {look * 1000:.0f} ms")
     print(f"{fleet.sweep.watched:,} online, {fleet.processor.devices:,} states in memory")
     seconds = fleet.assigned_anew()
-    print(f"assigned anew: {seconds:.1f} CPU s, RSS {_rss(process):,.0f} MB")
+    print(f"new assignment: {seconds:.1f} CPU s, RSS {_rss(process):,.0f} MB")
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
     print(f"most RSS {most:,.0f} MB; on disk {weight(directory) / 1e6:,.0f} MB")
     return most

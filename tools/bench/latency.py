@@ -107,7 +107,7 @@ def report(result: Result) -> None:
     print(f"  publish -> row  p50 {p50:.1f}  p90 {p90:.1f}  p99 {p99:.1f}  max {most:.1f} ms")
     looked = 1000 * statistics.mean(watch.cycles)
     print(
-        f"  of which        looking adds {looked / 2:.1f} ms (an answer every {looked:.1f}); "
+        f"  of which        queries add {looked / 2:.1f} ms (an answer every {looked:.1f}); "
         f"sent late by p50 {1000 * result.late['p50']:.1f}  p99 {1000 * result.late['p99']:.1f} ms"
     )
     per = ", ".join(f"{name} {used:.2f}" for name, used in result.cpu.items())

@@ -73,12 +73,12 @@ def once(options: argparse.Namespace, seed: int) -> Outcome:
     every = kinds(clocks=clocks, ways=ways, sinks={sink: HURTS[sink] for sink in sinks})
     among = [kind for kind in every if options.only in str(kind)]
     if not among:
-        sys.exit(f"no fault has {options.only!r} in its name; there are: {', '.join(map(str, every))}")
+        sys.exit(f"no fault has {options.only!r} in its name; faults: {', '.join(map(str, every))}")
     directory = Path(tempfile.mkdtemp(prefix="iot-"))
     directory.chmod(0o711)  # PostgreSQL may run under another account
     say(f"seed {seed}: {options.messages:,} messages, {options.faults} faults of {len(among)} kinds; {directory}")
     if not clocks:
-        say("no C compiler, so no clock jumps")
+        say("no C compiler: no clock jumps")
     faults = schedule(seed, options.faults, among)
     outcome = asyncio.run(run(directory, seed, options.messages, faults, say, clocks=clocks, ways=ways, sinks=sinks))
     say(f"\n{table(outcome)}\n\n{summary(outcome)}")
@@ -89,7 +89,7 @@ def once(options: argparse.Namespace, seed: int) -> Outcome:
     if outcome.broken:
         shutil.rmtree(directory / "servers", ignore_errors=True)
         say(
-            f"logs: {directory}; once more: python -m tools.faults --seed {seed} --messages {options.messages} "
+            f"logs: {directory}; repeat with: python -m tools.faults --seed {seed} --messages {options.messages} "
             f"--faults {options.faults} --ways {options.ways} --sinks {options.sinks}"
             + (f" --only {options.only!r}" if options.only else "")
         )
@@ -102,7 +102,7 @@ def chosen(text: str, every: Sequence[str], option: str) -> Sequence[str]:
     """The gateways or sinks that the value of an option names."""
     names = {"all": every, "none": ()}.get(text, text.split(","))
     if unknown := set(names) - set(every):
-        sys.exit(f"{option}: there is no {', '.join(sorted(unknown))}; there are {', '.join(every)}")
+        sys.exit(f"{option}: unknown: {', '.join(sorted(unknown))}; known: {', '.join(every)}")
     return names
 
 

@@ -81,7 +81,7 @@ async def _rows(site: Site, streams: Sequence[Stream], accounts: Accounts) -> No
             foreign.append((device, n, time, temperature))
             continue
         accounts.rows[stream.letter][n] += 1
-    accounts.problem("rows that should not be there, or altered", foreign)
+    accounts.problem("unexpected or altered rows", foreign)
     for stream in streams:
         rows = accounts.rows[stream.letter]
         accounts.problem(f"rows: {stream.letter} doubled", (n for n, times in enumerate(rows) if times > 1))

@@ -103,8 +103,8 @@ def summary(outcome: Outcome) -> str:
         f"seed {outcome.seed}, {outcome.took / 60:.1f} minutes. Recovered (median, max): in every partition, a message",
         "sent after the fault is a row; after kill -9 of a worker counted from the kill on, else from the end of the",
         "fault. Whole (max): all programs are ready, rebalances are over and rows flow.",
-        f"alerts: {mqtt.episodes:,} episodes expected, {mqtt.seen:,} heard over MQTT, {kafka.doubled + mqtt.doubled} "
-        f"doubled, {kafka.lost + mqtt.lost} messages lost",
+        f"alerts: {mqtt.episodes:,} episodes expected, {mqtt.seen:,} received over MQTT, "
+        f"{kafka.doubled + mqtt.doubled} doubled, {kafka.lost + mqtt.lost} messages lost",
         f"alert messages repeated with the same (alert_id, status): {kafka.repeats} in Kafka, {mqtt.repeats} over MQTT",
         f"dead letters caused by outages: {accounts.dead_good}",
         f"messages that MQTT delivered again, stored once: {outcome.repeats:,}",

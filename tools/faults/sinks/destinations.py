@@ -88,7 +88,7 @@ class ParquetFiles:
         audit, places = Audit("parquet", streams, times), Counter[tuple[str, int, int]]()
         found = await asyncio.to_thread(lambda: list(self._rows(places)))
         audit.each_as_often_as_on_the_topic(found)
-        audit.problem("offsets that are there twice", (place for place, count in places.items() if count > 1))
+        audit.problem("doubled offsets", (place for place, count in places.items() if count > 1))
         return audit
 
     def _rows(self, places: Counter[tuple[str, int, int]]) -> Iterator[FoundReading]:

@@ -56,7 +56,7 @@ class Audit:
             newest[place] = max(n, newest.get(place, -1))
         wanted = Counter((letter, n) for (letter, _), n in newest.items())
         self.problem("not the last value", (rows - wanted).elements())
-        self.problem("no last value, or an older one", (wanted - rows).elements())
+        self.problem("no last value, or an older value", (wanted - rows).elements())
 
     def each_at_least_once_and_in_order(self, found: Sequence[FoundReading]) -> None:
         """For pushed readings: each reading of a device follows its predecessor, also after a repeat.
@@ -82,7 +82,7 @@ class Audit:
             if number > place.get(one.device, -1) + 1:
                 jumped.append((one.device, one.n))
             place[one.device] = number
-        self.problem("before the one that comes before it", jumped)
+        self.problem("before its predecessor", jumped)
 
     def _wanted(self) -> Iterable[tuple[tuple[str, int], int]]:
         """((letter, n), count on the topic) of each good message on the topic."""
@@ -101,7 +101,7 @@ class Audit:
                 rows[one.device[0], one.n] += 1
             else:
                 wrong.append(one)
-        self.problem("readings that should not be there, or altered", wrong)
+        self.problem("unexpected or altered readings", wrong)
         return rows
 
 

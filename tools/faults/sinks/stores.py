@@ -57,7 +57,7 @@ class S3Files:
         """Compare the contents with what was sent; no record may be doubled, as no fault here pauses the sink."""
         audit, places = Audit("s3", streams, times), Counter[tuple[str, int, int]]()
         audit.each_as_often_as_on_the_topic(await asyncio.to_thread(lambda: list(self._rows(places))))
-        audit.problem("offsets that are there twice", (place for place, count in places.items() if count > 1))
+        audit.problem("doubled offsets", (place for place, count in places.items() if count > 1))
         return audit
 
     def _rows(self, places: Counter[tuple[str, int, int]]) -> Iterator[FoundReading]:

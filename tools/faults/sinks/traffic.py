@@ -100,8 +100,8 @@ class SinkTraffic:
             repeats.append(f"{name} {audit.repeats}")
         assert not problems, "\n".join(problems)
         bad = sum(self.stream.bad(n) is not None for n in range(self.stream.sent))
-        assert bad > 0, "what is planted as bad is too little"
-        return f"{self.stream.sent:,} messages, {bad:,} of them bad; came again: {', '.join(repeats)}"
+        assert bad > 0, "the stream has no bad messages"
+        return f"{self.stream.sent:,} messages, {bad:,} of them bad; repeats: {', '.join(repeats)}"
 
 
 async def books(sink: Running) -> dict[str, float]:

@@ -74,7 +74,7 @@ class Traffic:
         for stream in self.streams:
             rows, letters = sum(accounts.rows[stream.letter]), sum(accounts.letters[stream.letter])
             assert rows + letters == stream.sent
-            assert letters, f"{stream.way}: what is planted as bad is too little"
+            assert letters, f"{stream.way}: the stream has no bad messages"
         assert accounts.kafka.episodes > 0
         return accounts
 
@@ -85,7 +85,7 @@ class Traffic:
             f" + {sum(accounts.letters[stream.letter]):,} dead letters"
             for stream in self.streams
         ]
-        return f"{'; '.join(parts)}; {self.tail.repeats():,} came again"
+        return f"{'; '.join(parts)}; {self.tail.repeats():,} repeats"
 
     async def _seen(self) -> bool:
         self.check()
