@@ -54,8 +54,8 @@ def core(count: int) -> None:
     bare, _ = _minute(count, 0.0)
     watched, seconds = _minute(count, AFTER)
     print(f"core, {count:,} devices that send each 4 s, threshold {AFTER:g} s:")
-    print(f"  a look each second: {median(seconds) * 1000:.1f} ms, at most {max(seconds) * 1000:.1f} ms of CPU")
-    print(f"  memory: {watched - bare:.0f} bytes a device, beside {bare:.0f} of one that is not watched")
+    print(f"  a sweep each second: {median(seconds) * 1000:.1f} ms, at most {max(seconds) * 1000:.1f} ms of CPU")
+    print(f"  memory: {watched - bare:.0f} bytes a device, {bare:.0f} without a presence check")
 
 
 def _minute(count: int, after: float) -> tuple[float, list[float]]:
