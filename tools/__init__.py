@@ -1,1 +1,1 @@
-"""Programs for who develops and releases the product."""
+"""Programs for the development and the release of the product."""

@@ -1,7 +1,7 @@
-"""Counts what became of messages: in, what was sent; out, everything lost, doubled or altered, with examples.
+"""The audit of messages: in, the sent messages; out, all lost, doubled or altered messages, with examples.
 
-The audit trusts nothing but the servers: the rows in PostgreSQL, the records of the Kafka topics, the group's offsets
-and what a subscriber received over MQTT. Which alerts are right the audit works out itself from the payloads.
+The audit trusts only the servers: the rows in PostgreSQL, the records of the Kafka topics, the group's offsets and the
+messages that a subscriber received over MQTT. The audit computes the expected alerts itself from the payloads.
 """
 
 import base64
@@ -19,7 +19,7 @@ EXAMPLES = 5
 
 
 class Sent(NamedTuple):
-    """One message: MQTT topic, Kafka key, payload; and, when it can never be stored, its dead letter's reason."""
+    """One message: MQTT topic, Kafka key, payload; for a message that can never be stored, the dead letter's reason."""
 
     topic: str
     key: bytes
@@ -28,7 +28,7 @@ class Sent(NamedTuple):
 
 
 class Alert(NamedTuple):
-    """What identifies an alert event to a person."""
+    """The fields that identify an alert event to a person."""
 
     device: str
     first_seen: str
@@ -37,7 +37,7 @@ class Alert(NamedTuple):
 
 @dataclass
 class Books:
-    """The result: `problems` is empty when everything is there once; the rest are counts."""
+    """The result: `problems` is empty when each message is present once; the rest are counts."""
 
     problems: list[str] = field(default_factory=list)
     given: int = 0  # records on the input topic
@@ -48,7 +48,7 @@ class Books:
     heard: int = 0
 
     def compare(self, what: str, found: Iterable[Any], wanted: Iterable[Any]) -> None:
-        """Note what is missing, what is too much, and what is there more often than wanted."""
+        """Note lost items, unexpected items and doubled items as problems."""
         have, want = Counter(found), Counter(wanted)
         for name, difference in (("lost", want - have), ("doubled or unexpected", have - want)):
             if difference:
@@ -67,10 +67,10 @@ async def audit(
     heard: Sequence[Mapping[str, Any]] | None = None,
     redelivered: bool = False,
 ) -> Books:
-    """Compare everything with what was sent. Call `audit` when nothing moves any more.
+    """Compare all servers with the sent messages. Call `audit` after all processing has ended.
 
-    `alerts` are the alerts wanted; `heard` is what arrived on MQTT. `redelivered`: messages came over MQTT, where
-    QoS 1 may repeat a message, so a message may be on the input topic twice; it is a dead letter once all the same.
+    `alerts`: the expected alerts; `heard`: the alerts received over MQTT. `redelivered`: messages came over MQTT,
+    where QoS 1 may repeat a message, so a message may be on the input topic twice; its dead letter still comes once.
     """
     books = Books()
     records = await read(site, site.settings.kafka_topic)
@@ -88,7 +88,7 @@ async def audit(
 
 
 def _first_of_each(records: Sequence[Any]) -> list[Any]:
-    """Without the repeats of a message; payloads are all different, and `records` are in order."""
+    """The first record of each message; payloads are all different, and `records` are in order."""
     firsts: dict[Any, Any] = {}
     for record in records:
         firsts.setdefault((header(record, "mqtt_topic"), record.value), record)
@@ -96,12 +96,12 @@ def _first_of_each(records: Sequence[Any]) -> list[Any]:
 
 
 def header(record: Any, name: str) -> bytes | None:
-    """The first header of that name."""
+    """The value of the first header of that name; None without such a header."""
     return next((value for key, value in record.headers if key == name), None)
 
 
 async def read(site: Site, topic: str) -> list[Any]:
-    """Everything in a topic up to its present end, by partition and offset."""
+    """All records of a topic up to its present end, by partition and offset."""
     found: list[Any] = []
     options = {"enable_auto_commit": False, "auto_offset_reset": "earliest"}
     async with AIOKafkaConsumer(bootstrap_servers=site.kafka, **options) as consumer:
@@ -123,7 +123,7 @@ async def _rows(site: Site, books: Books, sent: Sequence[Sent]) -> None:
 
 
 async def _dead_letters(site: Site, books: Books, sent: Sequence[Sent], records: Sequence[Any]) -> None:
-    """One dead letter for each record that is bad, by its offset, with key, bytes and reason."""
+    """Compare the dead letters: one dead letter for each bad record, by its offset, with key, bytes and reason."""
     reasons: dict[Any, str] = {(one.topic.encode(), one.payload): one.reason for one in sent if one.reason}
     wanted = [
         (r.partition, r.offset, r.key, r.value, reasons[kind])
@@ -142,7 +142,7 @@ async def _dead_letters(site: Site, books: Books, sent: Sequence[Sent], records:
 
 async def _alerts(site: Site, books: Books, alerts: Sequence[Alert], heard: Sequence[Mapping[str, Any]] | None) -> None:
     reported = await read(site, site.settings.kafka_alerts_topic)
-    events = [json.loads(record.value) for record in reported if not record.headers]  # answers have one
+    events = [json.loads(record.value) for record in reported if not record.headers]  # answers have a header
     books.alerts = len(events)
     first = list({(event["alert_id"], event["status"]): event for event in reversed(events)}.values())[::-1]
     books.alert_repeats = len(events) - len(first)
@@ -153,11 +153,11 @@ async def _alerts(site: Site, books: Books, alerts: Sequence[Alert], heard: Sequ
         for device in {alert.device for alert in alerts}:
             wanted = [alert for alert in alerts if alert.device == device]
             if [alert for alert in map(identity, heard) if alert.device == device] != wanted:
-                books.problems.append(f"alerts over MQTT: those of {device} are not in order")
+                books.problems.append(f"alerts over MQTT: the alerts of {device} are not in order")
 
 
 def identity(event: Mapping[str, Any]) -> Alert:
-    """An event as the list of wanted alerts names it."""
+    """The identity of an alert event, as in the list of expected alerts."""
     return Alert(event["device_id"], event["first_seen"], event["status"])
 
 

@@ -1,4 +1,4 @@
-"""`iot-stream` as an operator runs it: a process of its own, with settings of its own."""
+"""`iot-stream` as an operator runs the command: in its own process, with its own settings."""
 
 import asyncio
 import json
@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 
 
 class Done(NamedTuple):
-    """How it ended and what it said."""
+    """The exit code and the output of a command."""
 
     code: int
     out: str
@@ -20,13 +20,13 @@ class Done(NamedTuple):
 
     @property
     def json(self) -> Any:
-        """What the command printed for a machine. Fails when the command did not end well."""
+        """The command's JSON output. Fails when the command's exit code is not 0."""
         assert self.code == 0, self.error
         return json.loads(self.out)
 
 
 async def iot_stream(settings: Mapping[str, object], *words: str | Path, cwd: Path = ROOT) -> Done:
-    """Run it to its end; `settings` by field name, without the prefix IOT_."""
+    """Run the command to its end; `settings` by field name, without the prefix IOT_."""
     environment = {f"IOT_{name.upper()}": str(value) for name, value in settings.items()}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "app", *map(str, words), cwd=cwd, stdin=asyncio.subprocess.DEVNULL,

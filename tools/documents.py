@@ -1,4 +1,4 @@
-"""The tables of docs/ that are made from the code: settings and metrics. `make docs` rewrites them, a test compares."""
+"""The generated tables of docs/, such as settings and metrics: `make docs` writes the tables, a test compares them."""
 
 import ast
 import inspect
@@ -45,7 +45,7 @@ def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 
 def settings_table() -> str:
-    """A Markdown row for each setting: the variable, its default, what it means."""
+    """A Markdown row for each setting: the variable, its default, its meaning."""
     rows = []
     for name, field in Settings.model_fields.items():
         choices = ", ".join(get_args(field.annotation)) if get_origin(field.annotation) is Literal else ""
@@ -55,7 +55,7 @@ def settings_table() -> str:
 
 
 def others_table() -> str:
-    """A Markdown row for each variable that is read outside the settings."""
+    """A Markdown row for each environment variable that is read outside the settings."""
     return table(("name", "default", "meaning"), ((f"`{name}`", *other) for name, other in OTHERS.items()))
 
 
@@ -68,7 +68,7 @@ def _default(value: Any) -> str:
 
 
 def metrics_table(program: str) -> str:
-    """A Markdown row for each metric of one program, as it is named on /metrics."""
+    """A Markdown row for each metric of one program, by its name on /metrics."""
     rows = []
     for metric in metrics_of(program):
         name = f"{metric._name}_total" if metric._type == "counter" else metric._name
@@ -83,16 +83,16 @@ def metrics_of(program: str) -> Iterator[MetricWrapperBase]:
 
 
 def sqlstate_table() -> str:
-    """A Markdown row for each SQLSTATE the program knows: what it means, its kind, what an operator does."""
+    """A Markdown row for each known SQLSTATE: its meaning, its kind, the operator's action."""
     named = {**sqlstate.KNOWN, "other": sqlstate.UNKNOWN}
     rows = [(f"`{code}`", known.meaning, known.failure.value, known.advice or "") for code, known in named.items()]
     return table(("SQLSTATE", "meaning", "kind", "what an operator does"), rows)
 
 
 def stages_of_reasons() -> dict[str, set[str]]:
-    """Reason -> the stages it is given at, read from the calls that give it: f(Reason.X, Stage.Y, ...).
+    """Reason -> the stages of its rejections, read from the calls in the source: f(Reason.X, Stage.Y, ...).
 
-    Where a call names no stage, the function it calls does.
+    Where a call names no stage, the called function names the stage.
     """
     found: dict[str, set[str]] = {}
     for path in (path for folder in ("core", "gateways", "sinks") for path in (ROOT / "app" / folder).rglob("*.py")):
@@ -125,8 +125,9 @@ def steps_of_the_path() -> list[str]:
 
 
 def filled(text: str) -> str:
-    """`text` with every generated part made anew, each between `<!-- begin NAME -->` and `<!-- end NAME -->`. Raises
-    ValueError for a part without its end.
+    """`text` with every part between `<!-- begin NAME -->` and `<!-- end NAME -->` generated again.
+
+    Raises ValueError for a part without its end.
     """
     parts = {
         "settings": settings_table(),

@@ -1,4 +1,4 @@
-"""The bill of materials: in, requirements.lock and what is installed; out, CycloneDX 1.6 in JSON (`make sbom`)."""
+"""The bill of materials: in, requirements.lock and installed packages; out, CycloneDX 1.6 in JSON (`make sbom`)."""
 
 import importlib.metadata
 import json
@@ -21,21 +21,22 @@ _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 
 
 def locked(text: str) -> dict[str, str]:
-    """Name -> version of the text of a lock file, for this machine and any other."""
+    """Name -> version of each package in the text of a lock file, for all machines."""
     return {canonicalize_name(name): version for name, version, _ in _PINNED.findall(text)}
 
 
 def unhashed(text: str) -> list[str]:
-    """Names with versions of the entries of a lock file that have no hash, so that nothing protects them from being
-    another package.
+    """Names with versions of the entries of a lock file that have no hash, so that a package of another content would
+    be installed unnoticed.
     """
     entries = re.split(r"\n(?=[A-Za-z0-9])", text)
     return [entry.split()[0] for entry in entries if _PINNED.match(entry) and not _HASH.search(entry)]
 
 
 def document(packages: Mapping[str, str]) -> dict[str, Any]:
-    """The bill of materials of the product, as built-in types for JSON; `packages` are name -> version. Reads
-    pyproject.toml and the metadata of what is installed.
+    """The bill of materials of the product, as built-in types for JSON; `packages`: name -> version.
+
+    Reads pyproject.toml and the metadata of the installed packages.
     """
     needed = {name: [one for one in requires(name) if one in packages] for name in packages}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -65,7 +66,7 @@ def component(name: str, version: str, ref: str) -> dict[str, Any]:
 
 
 def requires(name: str) -> list[str]:
-    """Names of what a package needs on this machine, optional parts left out; nothing for a package that is not
+    """Names of the packages that a package requires on this machine, without extras; empty for a package that is not
     installed.
     """
     try:
@@ -76,14 +77,14 @@ def requires(name: str) -> list[str]:
 
 
 def of_this_machine(requirements: Iterable[str]) -> list[str]:
-    """Names of the requirements (PEP 508) that count on this machine, without extras. Raises InvalidRequirement."""
+    """Names of the requirements (PEP 508) that apply to this machine, without extras. Raises InvalidRequirement."""
     made = (Requirement(text) for text in requirements)
     return [canonicalize_name(one.name) for one in made if one.marker is None or one.marker.evaluate({"extra": ""})]
 
 
 def licences(name: str) -> list[dict[str, Any]]:
-    """The licences as the package states them: an SPDX expression, else its own words; empty when it states none or is
-    not installed.
+    """The licences that the package states: an SPDX expression or the package's own text; empty for a package that
+    states no licence or is not installed.
     """
     try:
         metadata = importlib.metadata.metadata(name)

@@ -1,6 +1,6 @@
-"""Secrets in the repository: in, the files git knows; out, each line that looks like one. `make check` runs it.
+"""The search for secrets in the repository, run by `make check`: in, git's files; out, each line like a secret.
 
-What is meant to be there (a password of a test, an example) says so: `not a secret` on its line.
+A line with an intended password (of a test or an example) contains `not a secret`.
 """
 
 import math
@@ -16,8 +16,8 @@ from tools.documents import ROOT
 
 MEANT = "not a secret"
 MOST_BYTES = 2 << 20
-SKIPPED = {".lock", ".png", ".jpg", ".gz"}  # locks are full of digests
-LEAST_ENTROPY = 3.5  # bits a character: words and placeholders have less, random text of 16 and more has more
+SKIPPED = {".lock", ".png", ".jpg", ".gz"}  # lock files contain digests
+LEAST_ENTROPY = 3.5  # bits per character: words and placeholders have fewer, random text from 16 characters on has more
 
 KINDS: dict[str, re.Pattern[str]] = {
     "private key": re.compile(r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----\s*$"),
@@ -42,7 +42,7 @@ class Found(NamedTuple):
 
 
 def scan(text: str, name: str) -> Iterator[Found]:
-    """Each line of `text` that looks like a secret and does not say that it is none."""
+    """Each line of `text` that looks like a secret and does not contain MEANT."""
     for number, line in enumerate(text.splitlines(), 1):
         if MEANT not in line and (kind := _kind(line)):
             yield Found(name, number, kind)
@@ -59,13 +59,14 @@ def _kind(line: str) -> str | None:
 
 
 def entropy(text: str) -> float:
-    """Bits a character of `text`, by how often each character comes (Shannon); 0 for an empty text."""
+    """Bits per character of `text`, from the frequency of each character (Shannon); 0 for an empty text."""
     return -sum(n / len(text) * math.log2(n / len(text)) for n in Counter(text).values())
 
 
 def files(root: Path = ROOT) -> list[str]:
-    """Paths of what git knows below `root`, and what it would add, without those that are SKIPPED. Raises
-    CalledProcessError outside of a checkout.
+    """Paths of tracked and untracked files below `root`, without ignored files and without SKIPPED extensions.
+
+    Raises CalledProcessError outside a checkout.
     """
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=root, capture_output=True, check=True).stdout.decode()
@@ -73,7 +74,7 @@ def files(root: Path = ROOT) -> list[str]:
 
 
 def main() -> int:
-    """Print what was found on standard error; returns the exit code, 1: there was something, 0: nothing."""
+    """Print each found line to standard error; the exit code is 1 when a line was found, otherwise 0."""
     found: list[Found] = []
     for name in files():
         path = ROOT / name

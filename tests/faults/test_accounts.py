@@ -139,11 +139,11 @@ async def lies_are_found(perfect: Perfect) -> None:
 
     remove = sql("DELETE FROM raw_telemetry WHERE sequence_id = $1", good)
     await perfect.find(f"rows: {letter} lost: 1", remove, lambda: perfect.row(good))
-    await perfect.find("should not be there", again, sql("DELETE FROM raw_telemetry WHERE time = $1", later))
+    await perfect.find("unexpected or altered rows", again, sql("DELETE FROM raw_telemetry WHERE time = $1", later))
     alter = "UPDATE raw_telemetry SET temperature = temperature + $2 WHERE sequence_id = $1"
     await site.fetch(alter, good, 1.0)
     assert [one.split(":")[0] for one in (await perfect.accounts()).problems] == [
-        "rows that should not be there, or altered",
+        "unexpected or altered rows",
         "rows",
     ]
     await site.fetch(alter, good, -1.0)

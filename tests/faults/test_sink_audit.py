@@ -75,14 +75,14 @@ def test_what_came_twice_is_in_the_files_twice_and_elsewhere_once() -> None:
 def test_what_should_not_be_there(wrong: FoundReading) -> None:
     one = audit()
     one.each_once([*READINGS, wrong])
-    assert one.problems[0].startswith("lake: readings that should not be there, or altered: 1, such as")
+    assert one.problems[0].startswith("lake: unexpected or altered readings: 1, such as")
 
 
 def test_a_value_that_is_not_the_last() -> None:
     one = audit()
     older = next(n for n in reversed(GOOD) if STREAM.device(n) == STREAM.device(GOOD[-1]) and n != GOOD[-1])
     one.the_last_of_each_device([*READINGS[-DEVICES:-1], reading(older)])
-    assert said(one) == ["lake: not the last value: 1", "lake: no last value, or an older one: 1"]
+    assert said(one) == ["lake: not the last value: 1", "lake: no last value, or an older value: 1"]
 
 
 def of_one_device() -> list[FoundReading]:
@@ -106,4 +106,4 @@ def test_a_reading_before_the_one_that_comes_before_it() -> None:
     ):
         one = audit()
         one.each_at_least_once_and_in_order([*others, *order])
-        assert said(one)[0].startswith("lake: before the one that comes before it: ")
+        assert said(one)[0].startswith("lake: before its predecessor: ")

@@ -1,8 +1,8 @@
-"""The three benchmarks that say how fast this is, one after another on this machine, and one table of their results.
+"""The three benchmarks of speed, one after another on this machine, and a table of their results.
 
     python -m tools.bench
 
-Takes two to four minutes and wants the machine to itself. Sizes are modest; docs/benchmarks.md has the long forms.
+The run takes two to four minutes on an otherwise idle machine. Sizes are small; docs/benchmarks.md has the long forms.
 """
 
 import statistics
@@ -12,7 +12,7 @@ import uvloop
 
 from tools.bench import core, end_to_end, latency
 
-MESSAGES = 20_000  # of the core
+MESSAGES = 20_000  # messages of the core benchmark
 END_TO_END = ["--rows", "500000", "--runs", "2"]
 RATES = [100.0, 1000.0, 5000.0]  # messages a second
 SECONDS = 10.0
@@ -20,7 +20,7 @@ P50_TARGET, P99_TARGET = 15, 60  # ms at 1,000 messages a second, everything on 
 
 
 class Line(NamedTuple):
-    """Of the table."""
+    """A line of the table of results."""
 
     what: str
     figure: str
@@ -28,13 +28,13 @@ class Line(NamedTuple):
 
 
 def of_core() -> list[Line]:
-    """Decode, validate and make rows, on one core."""
+    """The core benchmark: decode and validate messages and make rows, on one core."""
     _, middle = core.measure(core.path, core.telemetry(MESSAGES))
     return [Line("core: decode, validate, row", f"{1e6 / middle:,.0f} msg/s per core")]
 
 
 def of_end_to_end() -> list[Line]:
-    """A backlog from Kafka to the table."""
+    """The end-to-end benchmark: a backlog from Kafka to the table."""
     results = end_to_end.run(end_to_end.parser().parse_args(END_TO_END))
     found = []
     for name, runs in results.items():
@@ -44,7 +44,7 @@ def of_end_to_end() -> list[Line]:
 
 
 def of_latency() -> list[Line]:
-    """MQTT publish to a visible row."""
+    """The latency benchmark: from MQTT publish to a visible row."""
     found = []
     for result in uvloop.run(latency.run(RATES, SECONDS, 100, 1)):
         p50, _, p99, _ = result.milliseconds()
@@ -55,7 +55,7 @@ def of_latency() -> list[Line]:
 
 
 def main() -> None:
-    """Run all; print the table last."""
+    """Run the three benchmarks, then print the table."""
     lines: list[Line] = []
     for title, bench in (("core", of_core), ("end_to_end", of_end_to_end), ("latency", of_latency)):
         print(f"== {title}", flush=True)

@@ -1,4 +1,4 @@
-"""Measure the bridge on real Mosquitto and Kafka: messages per CPU second with acks held, and the latency it adds.
+"""Measure the bridge on real Mosquitto and Kafka: messages per CPU second with delayed PUBACKs, and the added latency.
 
     python -m tools.bench.bridge [messages]
 
@@ -33,13 +33,13 @@ def messages(count: int) -> list[tuple[str, bytes]]:
 
 
 def cpu(pid: int) -> float:
-    """Seconds of CPU a process has used."""
+    """CPU seconds that a process has used."""
     times = psutil.Process(pid).cpu_times()
     return times.user + times.system
 
 
 async def live(bridge: Program, mqtt: servers.MqttServer, kafka: str, topic: str, count: int) -> None:
-    """The bridge keeps up with a publisher, which is what limits the rate."""
+    """Measure the bridge while the publisher limits the rate."""
     load = messages(count)
     used, began = cpu(bridge.pid), time.perf_counter()
     async with publisher(mqtt, "bench") as client:
@@ -50,7 +50,7 @@ async def live(bridge: Program, mqtt: servers.MqttServer, kafka: str, topic: str
 
 
 async def backlog(bridge: Program, mqtt: servers.MqttServer, kafka: str, topic: str, count: int) -> None:
-    """The broker has queued everything before the bridge starts."""
+    """Measure the bridge on messages that the MQTT broker queued before the bridge started."""
     bridge.stop()
     async with publisher(mqtt, "bench") as client:
         await client.publish(messages(count), window=5000)
@@ -62,7 +62,7 @@ async def backlog(bridge: Program, mqtt: servers.MqttServer, kafka: str, topic: 
 
 
 async def latency(mqtt: servers.MqttServer, kafka: str, topic: str) -> None:
-    """One message at a time: from publish to its record at a consumer."""
+    """Measure the time from publish to the record at a consumer, one message at a time."""
     consumer = AIOKafkaConsumer(topic, bootstrap_servers=kafka, auto_offset_reset="latest", group_id=None)
     await consumer.start()
     await consumer.seek_to_end()
@@ -83,7 +83,7 @@ async def latency(mqtt: servers.MqttServer, kafka: str, topic: str) -> None:
 
 
 async def producers(kafka: str, topic: str, count: int) -> None:
-    """Why the writer makes its batches itself: CPU a message of both ways aiokafka offers."""
+    """Measure CPU per message of aiokafka's `send` and `send_batch`, the reason why the writer builds its batches."""
     headers = [
         ("mqtt_topic", b"users/u1/devices/d1/telemetry"),
         ("kind", b"telemetry"),
@@ -105,13 +105,13 @@ Headers = list[tuple[str, bytes]]
 
 
 async def by_message(producer: AIOKafkaProducer, topic: str, records: Records, headers: Headers) -> None:
-    """One future a message."""
+    """Send with one future per message."""
     futures = [await producer.send(topic, value, key=key, headers=headers) for key, value in records]
     await asyncio.gather(*futures)
 
 
 async def by_batch(producer: AIOKafkaProducer, topic: str, records: Records, headers: Headers) -> None:
-    """One future a partition."""
+    """Send with one batch and one future per partition."""
     count = len(await producer.partitions_for(topic))
     batches = [producer.create_batch() for _ in range(count)]
     for key, value in records:
@@ -127,7 +127,7 @@ PARTITIONS: dict[bytes, int] = {}
 
 
 def report(name: str, count: int, used: float, took: float) -> None:
-    """One line of the result."""
+    """Print one line of the result."""
     rate = count / took
     print(
         f"{name:10} {count:,} messages, {used:.2f} CPU s = {count / used:,.0f} a CPU second; {rate:,.0f}/s on the clock"
@@ -135,7 +135,7 @@ def report(name: str, count: int, used: float, took: float) -> None:
 
 
 async def main(count: int) -> None:
-    """Run all parts."""
+    """Start the servers and run all measurements."""
     with servers.kafka() as kafka, servers.mosquitto() as mqtt, tempfile.TemporaryDirectory() as directory:
         await create_topics(kafka.bootstrap, "bench", "bench-dlq", "producers")
         with program("bridge", Path(directory) / "log", **settings(kafka.bootstrap, mqtt, "bench")) as bridge:

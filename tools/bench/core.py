@@ -1,6 +1,6 @@
-"""Messages per second and core of the pure path: `python -m tools.bench.core [messages]`.
+"""Messages per second and core of the code without I/O: `python -m tools.bench.core [messages]`.
 
-CPU time of this process, several runs; a table on stdout. Payloads have 130 to 140 bytes, as in the other benches.
+CPU time of this process over several runs; a table on stdout. Payloads have 130 to 140 bytes, as in other benchmarks.
 """
 
 import gc
@@ -45,7 +45,7 @@ class Message(Struct):
 def telemetry(
     count: int, extra: str = '"humidity":41.2', *, headers: bool = True, devices: int = 5000, hot: int = 0
 ) -> list[Message]:
-    """`count` good messages, one millisecond apart; with `hot`, one in so many of a device is above the threshold."""
+    """`count` valid messages, 1 ms apart; with `hot`, every `hot`-th message of a device is above the threshold."""
     messages = []
     for i in range(count):
         user, device = f"u{i % 50}", f"d{i % devices}"
@@ -83,7 +83,7 @@ def path(messages: Sequence[Message], schema: Schema = DEFAULT) -> None:
 
 
 class Six(Struct):
-    """As many columns again as the default has, each of one field."""
+    """A schema of six columns, each of one field."""
 
     temperature: float | None = None
     battery: Int32 | None = None
@@ -94,14 +94,14 @@ class Six(Struct):
 
 
 class TwoNames(Struct):
-    """A column with two names."""
+    """A schema with a column that two fields fill."""
 
     temperature: Annotated[float | None, Fields("temperature", "temp")] = None
     battery: Int32 | None = None
 
 
 class Exact(Struct):
-    """A column of decimals."""
+    """A schema with a column of decimals."""
 
     temperature: Decimal | None = None
     battery: Int32 | None = None
@@ -134,7 +134,7 @@ class Run(Struct):
 
 
 def process(messages: Sequence[Message], rules: str | None = RULES, classes: DeviceClasses = NOBODY) -> None:
-    """All of step 2: routing, decoding, two rules, device state and its encoding, rows; a batch at a time."""
+    """The whole processor: routing, decoding, two rules, device state and its encoding, rows; a batch at a time."""
     book = RuleBook(DEFAULT)
     if rules:
         assert not book.apply([(f"u{user}", rules) for user in range(50)])
@@ -146,27 +146,27 @@ def process(messages: Sequence[Message], rules: str | None = RULES, classes: Dev
 
 
 def process_five_rules(messages: Sequence[Message]) -> None:
-    """The same with five rules, of which two are not on a column of their own and one has two conditions."""
+    """The whole processor with five rules: two on fields without a column, one with two conditions."""
     process(messages, FIVE_RULES)
 
 
 def process_present(messages: Sequence[Message]) -> None:
-    """Five rules, and every device is watched for being there."""
+    """The whole processor with five rules and a check of the presence of every device."""
     process(messages, FIVE_RULES, DeviceClasses((), PresenceLimits(5.0)))
 
 
 def process_present_without_rules(messages: Sequence[Message]) -> None:
-    """No rules, and every device is watched for being there."""
+    """The whole processor without rules, with a check of the presence of every device."""
     process(messages, None, DeviceClasses((), PresenceLimits(5.0)))
 
 
 def process_without_rules(messages: Sequence[Message]) -> None:
-    """The same for users without rules: no state."""
+    """The whole processor for users without rules: no device state."""
     process(messages, None)
 
 
 def refuse(messages: Sequence[Message]) -> None:
-    """The same for messages that are all dead letters."""
+    """Decode messages that all become dead letters."""
     decoder = Decoder(DecodeLimits(), DEFAULT)
     for record in messages:
         address = address_of(record)
@@ -175,7 +175,7 @@ def refuse(messages: Sequence[Message]) -> None:
 
 
 def measure(run: Callable[[Sequence[Message]], None], messages: Sequence[Message]) -> tuple[float, float]:
-    """Best and median CPU microseconds a message over RUNS runs."""
+    """Best and median CPU microseconds per message over RUNS runs."""
     times = []
     for _ in range(RUNS):
         gc.collect()
@@ -186,7 +186,7 @@ def measure(run: Callable[[Sequence[Message]], None], messages: Sequence[Message
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure all cases and print the table."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 50_000
     bad = telemetry(count)
     for message in bad:

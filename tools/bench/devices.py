@@ -1,8 +1,8 @@
-"""A fleet that publishes at a steady rate, whatever becomes of it: one MQTT connection a device, QoS 1, open loop.
+"""A fleet that publishes at a steady rate in an open loop: one MQTT connection per device, QoS 1.
 
-A message's `time` is the moment it was due, not the moment it went out: a stall anywhere, in this process too, makes
-the messages behind it late instead of fewer. `sequence_id` counts the messages of the fleet from 0.
-Prints two JSON lines: at the start when the first is due, at the end how late the sending itself was, in seconds.
+A message's `time` is its scheduled time, not the time of sending: a stall anywhere, also in this process, makes the
+messages after the stall late instead of fewer. `sequence_id` counts the messages of the fleet from 0.
+Prints two JSON lines: first the scheduled time of the first message, last the delays of sending in seconds.
 """
 
 import argparse
@@ -25,7 +25,7 @@ PUBACK = 0x40
 
 
 class Fleet:
-    """Connections of `devices` devices; sends from one thread, counts acknowledgements in another."""
+    """Connections of `devices` devices; one thread sends messages, another thread counts acknowledgements."""
 
     def __init__(self, address: tuple[str, int], account: tuple[str, str], devices: int) -> None:
         self._sockets = [_connect(address, account, f"d{number}") for number in range(devices)]
@@ -35,7 +35,10 @@ class Fleet:
         self._reader.start()
 
     def run(self, start: float, rate: float, count: int) -> dict[str, float]:
-        """Send `count` messages, `rate` a second from `start` on; how late. Raises TimeoutError for lost PUBACKs."""
+        """Send `count` messages, `rate` per second from `start` on; out, the delays of sending in seconds.
+
+        Raises TimeoutError for lost PUBACKs.
+        """
         late = []
         for number in range(count):
             due = start + number / rate
@@ -53,7 +56,7 @@ class Fleet:
         return {"p50": late[count // 2], "p99": late[int(0.99 * count)], "max": late[-1]}
 
     def close(self) -> None:
-        """Leave."""
+        """Stop the reading thread and close the connections."""
         self._stop = True
         self._reader.join()
         for each in self._sockets:
@@ -101,18 +104,18 @@ def _connect(address: tuple[str, int], account: tuple[str, str], client_id: str)
 
 
 def _acks(data: bytes) -> tuple[int, bytes]:
-    """Whole PUBACKs in `data`, and what is left of it. Raises ValueError for any other packet."""
+    """(number of whole PUBACKs in `data`, the remaining bytes). Raises ValueError for any other packet."""
     found = at = 0
     while at + 2 <= len(data) and at + 2 + data[at + 1] <= len(data):
         if data[at] != PUBACK:
-            raise ValueError(f"the MQTT broker sent a packet of type {data[at] >> 4} where a PUBACK was due")
+            raise ValueError(f"the MQTT broker sent a packet of type {data[at] >> 4} instead of a PUBACK")
         at += 2 + data[at + 1]
         found += 1
     return found, data[at:]
 
 
 def main() -> None:
-    """Command line; the password comes from $MQTT_PASSWORD."""
+    """Publish as the command line says; the password comes from $MQTT_PASSWORD."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--host", required=True)
     parser.add_argument("--port", type=int, required=True)

@@ -1,4 +1,4 @@
-"""What encryption costs: the worker and the bridge with TLS and accounts everywhere against the same without.
+"""The cost of encryption: the worker and the bridge with TLS and accounts everywhere, compared with plain connections.
 
     python -m tools.bench.encryption --rows 500000 --messages 50000 --runs 3
 
@@ -33,10 +33,10 @@ WAYS = ("plain", "encrypted")
 
 
 class BothPostgres(SecuredPostgres):
-    """Takes connections with TLS and without."""
+    """A PostgreSQL that accepts connections with TLS and without."""
 
     async def open_both(self) -> None:
-        """To be called once TLS is on."""
+        """Accept plain connections as well; call this method after TLS is enabled."""
         rules = "hostssl all all 127.0.0.1/32 trust\nhostnossl all all 127.0.0.1/32 trust\n"
         (self._home().data / "pg_hba.conf").write_text(rules)
         connection = await asyncpg.connect(self.dsn_of("postgres"), ssl="require")
@@ -45,7 +45,7 @@ class BothPostgres(SecuredPostgres):
 
 
 def to_kafka(kafka: SecuredKafka, made: Certificates) -> dict[str, str]:
-    """Settings of a client that is let in with TLS and its account."""
+    """Settings of a client that connects with TLS and its account."""
     return {
         "IOT_KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
         "IOT_KAFKA_CA_FILE": str(made.ca),
@@ -56,7 +56,7 @@ def to_kafka(kafka: SecuredKafka, made: Certificates) -> dict[str, str]:
 
 @contextmanager
 def variables(values: Mapping[str, str]) -> Iterator[None]:
-    """In the environment of the programs that are started meanwhile."""
+    """Set environment variables for the programs that are started within the context."""
     os.environ.update(values)
     try:
         yield
@@ -66,7 +66,7 @@ def variables(values: Mapping[str, str]) -> Iterator[None]:
 
 
 def worker(kafka: SecuredKafka, postgres: Postgres, made: Certificates, options: argparse.Namespace, home: str) -> None:
-    """A backlog from Kafka to the table, in turns."""
+    """Measure the worker on a backlog from Kafka to the table, plain and encrypted in turns."""
     dsn = postgres.dsn
     asyncio.run(end_to_end.prepare(dsn))
     base = Settings(_env_file=None, kafka_broker=kafka.bootstrap, kafka_topic="rows")
@@ -92,7 +92,7 @@ def worker(kafka: SecuredKafka, postgres: Postgres, made: Certificates, options:
 async def bridges(
     kafka: SecuredKafka, mqtt: SecuredMosquitto, made: Certificates, options: argparse.Namespace, home: str
 ) -> None:
-    """From a publisher that does not wait to Kafka, in turns; the clock is the publisher's as much as the bridge's."""
+    """Measure the bridge, plain and encrypted in turns; the publisher limits the rate as much as the bridge."""
     results: dict[str, list[tuple[float, float]]] = {way: [] for way in WAYS}
     for run in range(options.runs):
         for way in WAYS if run % 2 == 0 else reversed(WAYS):
@@ -119,7 +119,7 @@ async def bridges(
 
 
 def tell(name: str, results: Mapping[str, list[tuple[float, float]]]) -> None:
-    """Medians, and what the encrypted one has of the plain one's rate and CPU, by neighbours."""
+    """Print medians, and the medians of the ratios encrypted / plain of rate and CPU, run by run."""
     for way, runs in results.items():
         rate, cost = (statistics.median(values) for values in zip(*runs, strict=True))
         print(f"{name} {way:10} {rate:9,.0f}/s  {cost:5.2f} CPU s per million")
@@ -137,7 +137,7 @@ def main() -> None:
         options.add_argument(f"--{name}", type=int, default=default)
     given = options.parse_args()
     with tempfile.TemporaryDirectory(prefix="iot-bench-") as home:
-        os.chmod(home, 0o755)  # PostgreSQL runs as an account of its own
+        os.chmod(home, 0o755)  # PostgreSQL runs under its own account
         (Path(home) / "certificates").mkdir()
         made = Certificates(Path(home) / "certificates")
         kafka, postgres = SecuredKafka(Path(home) / "kafka", made), BothPostgres(Path(home) / "postgres", made)

@@ -1,4 +1,4 @@
-"""Kafka to table: one worker against the hand-written floor (floor.py), alternating, on servers of its own.
+"""Kafka to table: one worker and the hand-written floor (floor.py) in turns, on servers started for the benchmark.
 
     python -m tools.bench.end_to_end --rows 1000000 --runs 3
 
@@ -49,7 +49,7 @@ CHECKOUT = Path(__file__).parents[2]
 
 
 class Result(NamedTuple):
-    """Of one run."""
+    """The figures of one run."""
 
     rate: float  # rows per second
     cpu: float  # CPU seconds per million rows
@@ -79,9 +79,9 @@ def run_worker(
     under: Sequence[str] = (),
     checkout: Path = CHECKOUT,
 ) -> Result:
-    """One run of `faust -A app worker`; `more` are further variables, `under` what starts it, such as a profiler.
+    """One run of `faust -A app worker`; `more` are further variables, `under` is a command that starts the worker.
 
-    `checkout` is whose worker it is: the directory, with a .venv of its own.
+    `under` is for example a profiler. `checkout` is the directory of the worker's code, with its own .venv.
     """
     environment = {
         **os.environ,
@@ -113,7 +113,7 @@ def run_worker(
 
 
 def _child(pid: int) -> int:
-    """The program that `pid` has started."""
+    """The process that `pid` has started."""
     deadline = time.monotonic() + 10
     while not (children := psutil.Process(pid).children()):
         if time.monotonic() > deadline:
@@ -135,7 +135,7 @@ def _measure(process: subprocess.Popen[bytes], pid: int, port: int, rows: int) -
         if stored >= rows and first:
             done = stored - first[0]
             return Result(done / (now - first[1]), (cpu - first[2]) / done * 1e6, rss)
-        # Each look costs the worker 2.5 ms: often where the first and the last rows are expected, else seldom.
+        # Each scrape costs the worker 2.5 ms: scrape often near the first and the last rows, rarely in between.
         time.sleep(0.1 if not stored or stored > 0.9 * rows else 0.5)
     raise TimeoutError(f"the worker stored {_stored(port):.0f} of {rows} rows in {GIVE_UP:.0f} s")
 
@@ -162,7 +162,7 @@ def _rss(pid: int) -> float:
 
 
 def filled(kafka: Kafka, postgres: Postgres, options: argparse.Namespace) -> Settings:
-    """The schema, the topics, and all rows in the input topic."""
+    """Create the schema and the topics, and write all records to the input topic; the worker's settings."""
     asyncio.run(prepare(postgres.dsn))
     base = Settings(kafka_broker=kafka.bootstrap, database_url=SecretStr(postgres.dsn), kafka_topic="bench")
     asyncio.run(topics.create(Access(kafka.bootstrap), topics.wanted(base), 1))
@@ -171,7 +171,7 @@ def filled(kafka: Kafka, postgres: Postgres, options: argparse.Namespace) -> Set
 
 
 async def prepare(database: str) -> None:
-    """The schema, and two rules for every user."""
+    """Create the schema, and two rules for every user."""
     await init_sql.apply(database)
     db = await asyncpg.connect(database)
     await db.executemany(
@@ -182,7 +182,7 @@ async def prepare(database: str) -> None:
 
 
 async def empty(database: str) -> None:
-    """Start each run from the same place."""
+    """Empty the table, so that each run starts alike."""
     db = await asyncpg.connect(database)
     await db.execute("TRUNCATE raw_telemetry")
     await db.execute("CHECKPOINT")
@@ -211,7 +211,7 @@ def compare(kafka: Kafka, postgres: Postgres, options: argparse.Namespace, home:
 
 
 def report(results: dict[str, list[Result]]) -> None:
-    """Medians, and the median of the ratios of neighbours."""
+    """Print medians, and the median of the ratios worker / floor of each pair of runs."""
     for name, runs in results.items():
         middle = [statistics.median(values) for values in zip(*runs, strict=True)]
         print(f"{name:8s} {middle[0]:9,.0f} rows/s  {middle[1]:5.2f} CPU s per million rows  {middle[2]:4.0f} MB")
@@ -233,9 +233,9 @@ def parser() -> argparse.ArgumentParser:
 
 @contextmanager
 def servers() -> Iterator[tuple[Kafka, Postgres, str]]:
-    """Kafka and PostgreSQL, started for this, and the directory they are in; gone afterwards."""
+    """Kafka and PostgreSQL, started for the benchmark, and their directory, which is removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="iot-bench-", dir=None) as home:
-        os.chmod(home, 0o755)  # PostgreSQL runs as an account of its own
+        os.chmod(home, 0o755)  # PostgreSQL runs under its own account
         kafka, postgres = Kafka(Path(home) / "kafka"), Postgres(Path(home) / "postgres")
         try:
             kafka.start()

@@ -1,4 +1,4 @@
-"""Keeps a topic ahead of whoever reads it: readings without end, written from a thread."""
+"""An endless source of readings for a topic, ahead of its consumer, written from a thread."""
 
 import asyncio
 import threading
@@ -10,7 +10,7 @@ from tools.bench.load import reading
 
 
 class Feeder:
-    """Writes readings from a thread, until told how many the topic may hold."""
+    """Writes readings from a thread, up to the number that the topic may contain."""
 
     def __init__(self, kafka: str, topic: str, devices: int) -> None:
         self._kafka, self._topic, self._devices = kafka, topic, devices
@@ -21,11 +21,11 @@ class Feeder:
         self._thread = threading.Thread(target=lambda: asyncio.run(self._feed()), daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End; what is under way is still written."""
+        """Stop the thread; records in flight are still written."""
         self._stop.set()
         self._thread.join()
 

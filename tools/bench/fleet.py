@@ -1,11 +1,11 @@
-"""What the states of a large fleet take of one worker: memory, disk, and time for devices that have to be read again.
+"""The cost of a large fleet's states for one worker: memory, disk, and time to read states from disk again.
 
     python -m tools.bench.fleet --devices 1000000
 
-The worker's own Processor, sweeper and RocksDB, with five rules and every device watched for being there; Kafka and the
-database are left out. Each device sends a first reading, which opens an alert for one in ten, and then another one, in
-an order that finds next to none of them in memory. Then a new assignment: all is read from disk, as after a rebalance.
-Fails when the process (the interpreter and its libraries are some 100 MB of it) took more than `--most` megabytes.
+The worker's own Processor, sweeper and RocksDB run with five rules and a presence check of every device, without Kafka
+and database. Each device sends a first reading, which opens an alert for one device in ten, and then another reading,
+in an order that finds almost no state in memory. Then all states are read from disk, as after a rebalance. Fails when
+the process (about 100 MB are the interpreter and its libraries) used more than `--most` megabytes.
 """
 
 import argparse
@@ -44,7 +44,7 @@ STAMP = "2026-11-21T03:00:"
 
 
 class Fleet:
-    """A worker's core and its disk; its clock is that of the readings: one second a round."""
+    """A worker's core and its disk; the clock follows the readings: one second per round."""
 
     def __init__(self, directory: Path, in_memory: int, after: float) -> None:
         settings = Settings(app="bench", state_dir=directory, kafka_partitions=PARTITIONS)
@@ -60,7 +60,7 @@ class Fleet:
         self.epoch, self.now, self.cpu = 1, START, 0.0
 
     def sends(self, devices: Sequence[int], turn: int) -> None:
-        """One reading of each of these devices, in that order, in batches as the worker takes them."""
+        """Process one reading of each of these devices, in that order, in batches of the worker's size; CPU seconds."""
         places: list[list[int]] = [[] for _ in range(PARTITIONS)]
         for device in devices:
             places[device % PARTITIONS].append(device)
@@ -81,7 +81,7 @@ class Fleet:
         self.cpu += time.process_time() - began
 
     def looks(self) -> float:
-        """Once at who is silent; CPU seconds."""
+        """Look once for silent devices; CPU seconds."""
         began = time.process_time()
         tides = {n: LogPosition(self.epoch, 0, self.offsets[n], self.now) for n in range(PARTITIONS)}
         for number in range(PARTITIONS):
@@ -91,7 +91,7 @@ class Fleet:
         return time.process_time() - began
 
     def assigned_anew(self) -> float:
-        """What was in memory is forgotten, and who is online is read from the disk; CPU seconds."""
+        """Clear the memory and read the online devices from disk; CPU seconds."""
         began = time.process_time()
         self.epoch += 1
         for number in range(PARTITIONS):
@@ -114,18 +114,18 @@ def _reading(device: int, turn: int, offset: int, now: float) -> Message:
 
 
 def rounds(devices: int) -> Iterator[tuple[str, Sequence[int]]]:
-    """What they are called, and which devices send, in which order."""
+    """(name of the round, devices that send, in that order) of each round."""
     order = list(range(devices))
-    yield "first reading of each", order
+    yield "first reading of each device", order
     random.Random(1).shuffle(order)
-    yield "another, at random", order
-    yield "again, a tenth of them five times", order[: devices // 10] * 5
+    yield "second reading, random order", order
+    yield "five readings of a tenth of the devices", order[: devices // 10] * 5
 
 
 def run(options: argparse.Namespace, directory: Path) -> float:
-    """Print what it takes; the most megabytes that the process had."""
+    """Print the cost of each round; the largest RSS of the process in MB."""
     gc.freeze()
-    gc.set_threshold(100_000, 20, 50)  # as the worker
+    gc.set_threshold(100_000, 20, 50)  # as in the worker
     fleet = Fleet(directory, options.in_memory, options.after)
     process = psutil.Process()
     print(f"{options.devices:,} devices, {options.in_memory:,} in memory; RSS {_rss(process):,.0f} MB before")
@@ -134,10 +134,10 @@ def run(options: argparse.Namespace, directory: Path) -> float:
         fleet.sends(order, turn)
         look = fleet.looks()
         each = fleet.cpu / len(order) * 1e6
-        print(f"{name}: {each:.1f} us a message, RSS {_rss(process):,.0f} MB, a look {look * 1000:.0f} ms")
+        print(f"{name}: {each:.1f} us a message, RSS {_rss(process):,.0f} MB, a sweep {look * 1000:.0f} ms")
     print(f"{fleet.sweep.watched:,} online, {fleet.processor.devices:,} states in memory")
     seconds = fleet.assigned_anew()
-    print(f"assigned anew: {seconds:.1f} CPU s, RSS {_rss(process):,.0f} MB")
+    print(f"new assignment: {seconds:.1f} CPU s, RSS {_rss(process):,.0f} MB")
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
     print(f"most RSS {most:,.0f} MB; on disk {weight(directory) / 1e6:,.0f} MB")
     return most
@@ -148,7 +148,7 @@ def _rss(process: psutil.Process) -> float:
 
 
 def main() -> int:
-    """Run it in a directory that is removed afterwards."""
+    """Run the benchmark in a directory that is removed afterwards; the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--devices", type=int, default=1_000_000)
     parser.add_argument("--in-memory", type=int, default=Settings.model_fields["devices_in_memory"].default)

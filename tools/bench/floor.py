@@ -1,8 +1,8 @@
-"""The floor: the same job by hand, with nothing around it. No validation, rules, state, dead letters or recovery.
+"""The floor: the worker's task hand-written, without validation, rules, state, dead letters or recovery.
 
 aiokafka getmany, msgspec, COPY into a temporary table, INSERT .. ON CONFLICT DO NOTHING, with as many writes in flight
-as the worker has; offsets are committed oldest first, after their write. Prints one JSON line when `--rows` are stored:
-seconds from the first record to the last commit, and the CPU seconds spent between them.
+as in the worker; offsets are committed in order, after their write. Prints one JSON line when `--rows` are stored:
+seconds from the first record to the last commit, and the CPU seconds between them.
 """
 
 import argparse
@@ -23,7 +23,7 @@ COLUMNS = ("time", "user_id", "device_id", "sequence_id", "temperature", "batter
 
 
 class Reading(msgspec.Struct):
-    """The payload of the benchmark, and no other."""
+    """The payload of the benchmark's records."""
 
     time: datetime
     user_id: str
@@ -42,7 +42,7 @@ async def write(db: Any, rows: list[tuple[Any, ...]]) -> None:
 
 
 async def run(options: argparse.Namespace) -> None:
-    """Drain the topic."""
+    """Consume the topic until `--rows` rows are stored, then print the result."""
     free = []
     for _ in range(options.in_flight):
         db = await asyncpg.connect(options.database)
@@ -98,7 +98,7 @@ async def run(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Command line; see the module's docstring."""
+    """Run with the options of the command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kafka", required=True)
     parser.add_argument("--database", required=True)

@@ -1,4 +1,4 @@
-"""A worker and two sinks under a steady load, the destination of one sink frozen for a while: who notices?"""
+"""The effect of a frozen destination of one sink on a worker and on a second sink, under a steady load."""
 
 import asyncio
 import statistics
@@ -21,8 +21,8 @@ BEFORE = 60.0  # seconds of the figures to compare with
 
 
 async def measure(directory: Path, seconds: float) -> dict[str, float]:
-    """CPU of the worker per million messages and the lag of the sink beside, before and while Redis is frozen; memory
-    of the frozen sink when it has been so for a minute and at the end, in MB.
+    """CPU of the worker per million messages and the lag of the second sink, before and while Redis is frozen; memory
+    of the first sink in MB, a minute after its destination froze and at the end.
     """
     files, redis = ParquetFiles(directory / "lake"), RedisServer(directory)
     with ExitStack() as stack:
@@ -67,8 +67,8 @@ async def _compare(
 
 
 async def _watch(site: Site, made: dict[str, Running], traffic: SinkTraffic, seconds: float) -> dict[str, float]:
-    """Over so many seconds: CPU seconds of the worker per million messages, median records that the sink beside has
-    not committed, memory of the other sink at the end.
+    """Over `seconds`: CPU seconds of the worker per million messages, the median lag of the second sink in records,
+    and the memory of the first sink at the end.
     """
     worker = psutil.Process(made["worker"].pid)
     cpu, sent, lags = sum(worker.cpu_times()[:2]), traffic.stream.sent, []

@@ -1,13 +1,13 @@
-"""What an event costs by each way in: CPU of the gateway's process, its writer to a real Kafka included.
+"""The cost of an event at each gateway: CPU of the gateway's process, including its writer to a real Kafka.
 
     python -m tools.bench.gateways                                  # all, four minutes
-    python -m tools.bench.gateways --seconds 2 --rounds 1           # all, shortly, two minutes
+    python -m tools.bench.gateways --seconds 2 --rounds 1           # all, short, two minutes
     python -m tools.bench.gateways --only http --seconds 4 --rounds 5 --json
 
 Each case runs against the gateway and against a bare server of the same library (tools/bench/ways/floors.py), in turns;
-the figures are medians. "There" is the figure on the machine for which the targets were set, were it as many times that
-of the bare server there as it is here. Who sends is not counted. The last cases are of QUIC alone: memory with 1,000
-connections, and the time from a batch to its ack at 200 batches a second.
+the figures are medians. "There" is an estimate for the machine on which the targets were set: the bare server's figure
+on that machine, times the ratio gateway / bare server on this machine. The senders' CPU is not counted. The last cases
+measure QUIC alone: memory with 1,000 connections, and the time from a batch to its ack at 200 batches a second.
 """
 
 import argparse
@@ -41,8 +41,8 @@ HELD = 1000  # connections of QUIC
 
 
 class Case(NamedTuple):
-    """One way of sending. `reference`: microseconds an event of such a bare server on the machine for which the targets
-    were set; `least`: events a CPU second that it must reach there; `share`: of the bare server's, anywhere.
+    """One way of sending. `reference`: microseconds per event of the bare server on the machine of the targets;
+    `least`: the target in events per CPU second on that machine; `share`: the target as a share of the bare rate.
     """
 
     way: str
@@ -53,9 +53,9 @@ class Case(NamedTuple):
     share: float | None = None
 
 
-# The reference is that of a bare server with a writer that is none, measured when the libraries were chosen: aiohttp
-# on uvloop; an asyncio Protocol on uvloop; grpcio.aio on uvloop and a UNIX socket, with acks; aioquic on uvloop without
-# client certificates, which the bare one cannot ask for.
+# The references are of bare servers without a writer, measured when the libraries were chosen: aiohttp on uvloop; an
+# asyncio Protocol on uvloop; grpcio.aio on uvloop and a UNIX socket, with acks; aioquic on uvloop without client
+# certificates, which aioquic's server cannot request.
 CASES = [
     Case("http", "one event a request", loads.http_single, 51.0, share=0.75),
     Case("http", "one event, changing head", loads.http_changing, 51.0),
@@ -69,7 +69,7 @@ CASES = [
 
 
 class Figure(NamedTuple):
-    """What came of a case."""
+    """The result of a case."""
 
     case: Case
     gateway: Sequence[float]  # microseconds an event, of each round
@@ -77,40 +77,40 @@ class Figure(NamedTuple):
 
     @property
     def rate(self) -> float:
-        """Events a CPU second of the gateway."""
+        """Events per CPU second of the gateway."""
         return 1e6 / statistics.median(self.gateway)
 
     @property
     def share(self) -> float:
-        """Of the bare server's rate, by neighbours in time."""
+        """The gateway's rate as a share of the bare server's, the median over pairs of consecutive runs."""
         return statistics.median([floor / own for own, floor in zip(self.gateway, self.floor, strict=True)])
 
     @property
     def scaled(self) -> float:
-        """Microseconds an event on the machine of the targets: as much more than the bare server there as here."""
+        """Estimated microseconds per event on the machine of the targets: `reference` times the ratio measured here."""
         return self.case.reference / self.share
 
     @property
     def reached(self) -> bool:
-        """Whether it is what it must be, on this machine."""
+        """Whether the case reaches its target on this machine."""
         return self.rate >= (self.case.least or 0) and self.share >= (self.case.share or 0)
 
     @property
     def must(self) -> str:
-        """In words."""
+        """The target in words."""
         if self.case.least:
             return f">= {self.case.least:,.0f}"
         return f">= {self.case.share} of bare" if self.case.share else "no target"
 
 
 def cpu(pid: int) -> float:
-    """Seconds that a process has used."""
+    """CPU seconds that a process has used."""
     times = psutil.Process(pid).cpu_times()
     return times.user + times.system
 
 
 async def cost(pid: int, load: loads.Load, to: Door, seconds: float) -> float:
-    """Microseconds of CPU an event, after a moment to warm up."""
+    """Microseconds of CPU per event, after a short warm-up."""
     await load(to, 0.5)
     before = cpu(pid)
     count = await load(to, seconds)
@@ -119,7 +119,7 @@ async def cost(pid: int, load: loads.Load, to: Door, seconds: float) -> float:
 
 @asynccontextmanager
 async def bare(way: str, beside: Door, directory: Path) -> AsyncIterator[tuple[int, Door]]:
-    """A bare server: its process id, and where it is."""
+    """A bare server while the context lasts: (its process id, its door)."""
     made = replace(
         beside, http_port=free_port(), tcp_port=free_port(), quic_port=free_port(), grpc_socket=directory / "bare.sock"
     )
@@ -137,7 +137,7 @@ async def bare(way: str, beside: Door, directory: Path) -> AsyncIterator[tuple[i
 
 
 async def measured(site: Site, entrance: Door, cases: Sequence[Case], options: argparse.Namespace) -> list[Figure]:
-    """All cases of one way, the gateway and the bare server in turns."""
+    """Measure all cases of one way, the gateway and the bare server in turns."""
     way, found = cases[0].way, []
     with site.program(way) as gateway:
         await gateway.ready()
@@ -154,7 +154,7 @@ async def measured(site: Site, entrance: Door, cases: Sequence[Case], options: a
 
 
 def line(figure: Figure) -> str:
-    """Of the table."""
+    """The line of a case in the table."""
     own, floor = statistics.median(figure.gateway), statistics.median(figure.floor)
     case, spread = figure.case, f"{min(figure.gateway):.2f}-{max(figure.gateway):.2f}"
     return (
@@ -164,7 +164,7 @@ def line(figure: Figure) -> str:
 
 
 def case_must(figure: Figure) -> str:
-    """What it must reach, and whether it does."""
+    """The target of a case, and whether the case reaches the target."""
     return f"{figure.must:18} {'ok' if figure.reached else 'MISSED'}"
 
 
@@ -183,7 +183,7 @@ async def of_quic(site: Site, entrance: Door) -> dict[str, float]:
             await asyncio.sleep(2)
             found |= {"idle_mb": before / 1e6, "held_mb": process.memory_info().rss / 1e6}
             print(f"quic  {HELD:,} connections held: {found['held_mb']:.0f} MB (must be below 200)", file=sys.stderr)
-            gateway.close()  # sooner than a thousand good-byes
+            gateway.close()  # faster than a thousand single closes
     print(
         f"quic  200 batches/s: ack p50 {found['p50_ms']:.1f} ms (< 10), p99 {found['p99_ms']:.1f} ms (< 40)",
         file=sys.stderr,
@@ -192,7 +192,7 @@ async def of_quic(site: Site, entrance: Door) -> dict[str, float]:
 
 
 async def run(options: argparse.Namespace, directory: Path) -> tuple[list[Figure], dict[str, float]]:
-    """Everything that was asked for."""
+    """Start the servers and run the cases that the options select."""
     ways = [way for way in WAYS if options.only in ("", way)]
     with ExitStack() as stack:
         kafka, postgres = stack.enter_context(servers.kafka()), stack.enter_context(servers.postgres())
@@ -208,7 +208,7 @@ async def run(options: argparse.Namespace, directory: Path) -> tuple[list[Figure
 
 
 def of(way: str) -> list[Case]:
-    """Its cases."""
+    """The cases of a way."""
     return [case for case in CASES if case.way == way]
 
 
@@ -226,7 +226,7 @@ def main() -> None:
     """Measure, and print the table."""
     options, began = arguments().parse_args(), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="iot-") as home:
-        Path(home).chmod(0o711)  # PostgreSQL may run as another account
+        Path(home).chmod(0o711)  # PostgreSQL may run under another account
         found, quic = uvloop.run(run(options, Path(home)))
     if options.json:
         rows = [

@@ -1,11 +1,11 @@
-"""What a metric costs the gRPC gateway: its decoding alone, and all of it to Kafka's ack, on a UNIX socket.
+"""The cost of a metric at the gRPC gateway: decoding alone, and the whole path to Kafka's ack, on a UNIX socket.
 
     python -m tools.bench.gateways_grpc                 # against a real Kafka
     python -m tools.bench.gateways_grpc --seconds 4 --rounds 7
 
-CPU of the gateway's process (user and system), the writer to Kafka included; who sends is another process. Metrics of
-500 sensors of one account, 500 in a message: a stream with 16 messages under way, and 8 unary calls at a time. The last
-two lines have one metric a message.
+CPU of the gateway's process (user and system), the writer to Kafka included; the sender is another process. Metrics of
+500 sensors of one account, 500 per message: a stream with 16 messages in flight, and 8 concurrent unary calls. The last
+two lines have one metric per message.
 """
 
 import argparse
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from grpc.aio import StreamStreamMultiCallable, UnaryUnaryMultiCallable
 
 USER, SENSORS, BATCH = "bench", 500, 500
-STREAMED, UNARY = 230_000, 180_000  # metrics a CPU second that it must reach
+STREAMED, UNARY = 230_000, 180_000  # the targets, metrics per CPU second
 AHEAD, CALLS = 16, 8
-VARIANTS = 20  # different batches, sent over and over
+VARIANTS = 20  # different batches, sent in turns
 TIME_US = 1_795_226_400_000_000
 SERVICE = "/iot_stream.ingest.v1.Ingest"
 
@@ -46,7 +46,7 @@ Load = Callable[[Path, int, float], Coroutine[None, None, int]]
 
 
 def batches(size: int) -> list[MetricBatch]:
-    """Some of them; no two metrics are the same."""
+    """VARIANTS batches of `size` metrics; no two metrics are equal."""
     return [
         MetricBatch(
             batch_id=variant,
@@ -66,7 +66,7 @@ def batches(size: int) -> list[MetricBatch]:
 
 
 def of_decoding() -> float:
-    """Microseconds of a metric from its bytes to its record."""
+    """Microseconds per metric from its bytes to its record."""
     account, arrival, best = Account(USER), Arrival(b"grpc", TIME_US // 1000), float("inf")
     data = batches(BATCH)[0].SerializeToString()
     for _ in range(30):
@@ -78,7 +78,7 @@ def of_decoding() -> float:
 
 
 async def streamed(path: Path, size: int, seconds: float) -> int:
-    """Metrics acknowledged on one stream."""
+    """Send on one stream for `seconds`; the number of acknowledged metrics."""
     bodies = itertools.cycle([batch.SerializeToString() for batch in batches(size)])
     until, count, room = time.monotonic() + seconds, 0, asyncio.Semaphore(AHEAD)
     async with aio.insecure_channel(f"unix:{path}") as channel:
@@ -92,7 +92,7 @@ async def streamed(path: Path, size: int, seconds: float) -> int:
             await call.done_writing()
 
         writing = asyncio.create_task(write())
-        while isinstance(answer := await call.read(), bytes):  # aio.EOF is none
+        while isinstance(answer := await call.read(), bytes):  # aio.EOF is no bytes
             count += BatchAck.FromString(answer).accepted
             room.release()
         await writing
@@ -100,7 +100,7 @@ async def streamed(path: Path, size: int, seconds: float) -> int:
 
 
 async def unary(path: Path, size: int, seconds: float) -> int:
-    """Metrics acknowledged by calls, some at a time."""
+    """Send by concurrent unary calls for `seconds`; the number of acknowledged metrics."""
     bodies = itertools.cycle([PushMetricsRequest(batch=batch).SerializeToString() for batch in batches(size)])
     until = time.monotonic() + seconds
     async with aio.insecure_channel(f"unix:{path}") as channel:
@@ -124,20 +124,20 @@ CASES: dict[str, tuple[Load, int, int]] = {
 
 
 def sent(case: str, path: Path, seconds: float) -> int:
-    """What a sender in a process of its own says that was acknowledged."""
+    """Run a sender in its own process; the number of acknowledged metrics."""
     command = [sys.executable, "-m", "tools.bench.gateways_grpc", "--send", case, "--socket", str(path)]
     done = subprocess.run([*command, "--seconds", str(seconds)], capture_output=True, text=True, check=True)
     return int(done.stdout)
 
 
 def cpu(pid: int) -> float:
-    """Seconds that a process has used."""
+    """CPU seconds that a process has used."""
     times = psutil.Process(pid).cpu_times()
     return times.user + times.system
 
 
 async def to_kafka(seconds: float, rounds: int) -> None:
-    """Through a gateway of its own process into a real Kafka; the cases in turns."""
+    """Measure a gateway process that writes to a real Kafka, the cases in turns."""
     found: dict[str, list[float]] = {case: [] for case in CASES}
     with servers.kafka() as kafka, servers.postgres() as postgres, tempfile.TemporaryDirectory() as directory:
         await create_topics(kafka.bootstrap, "bench", "bench-dlq")
@@ -155,7 +155,7 @@ async def to_kafka(seconds: float, rounds: int) -> None:
         with program("grpc", Path(directory) / "log", **settings) as gateway:
             await gateway.logged("gateways_started")
             for case in CASES:
-                await asyncio.to_thread(sent, case, path, 0.5)  # connects, and warms up
+                await asyncio.to_thread(sent, case, path, 0.5)  # connect and warm up
             for _ in range(rounds):
                 for case, costs in found.items():
                     before = cpu(gateway.pid)
@@ -171,7 +171,7 @@ async def to_kafka(seconds: float, rounds: int) -> None:
 
 
 def main() -> None:
-    """Measure, and print."""
+    """Measure decoding alone, then the whole path, and print the figures."""
     parser = argparse.ArgumentParser("python -m tools.bench.gateways_grpc")
     parser.add_argument("--seconds", type=float, default=2.0, help="of a case in each round")
     parser.add_argument("--rounds", type=int, default=5)

@@ -2,9 +2,9 @@
 
     python -m tools.bench.gateways_quic [saturated] [steady] [held] [--seconds 10]
 
-saturated: metrics a CPU second of the gateway's process, its writer to Kafka included, batches of 100 on 8 connections.
-steady: 200 batches a second: from the sender's write to its ack (which is more than from receipt to Kafka's ack), and
-the gateway's own time from a submission to Kafka's ack. held: memory with 1,000 connections, and what their end costs.
+saturated: metrics per CPU second of the gateway's process, the writer to Kafka included; batches of 100, 8 connections.
+steady: 200 batches a second: the time from the sender's write to the ack (longer than from receipt to Kafka's ack), and
+the gateway's own time from a submission to Kafka's ack. held: memory with 1,000 connections, and the CPU of closing.
 """
 
 import argparse
@@ -33,13 +33,13 @@ from tests.workers import Running, Site
 
 NODE = "node"
 BATCH, SENSORS, CONNECTIONS = 100, 500, 8
-WINDOW = 16  # batches that await their ack on one connection, saturated
-RATE = 200.0  # batches a second of all, steady
+WINDOW = 16  # batches without an ack on one connection, in `saturated`
+RATE = 200.0  # batches a second over all connections, in `steady`
 HELD = 1000
 
 
 class Load:
-    """One connection: batches out, the times of their acks."""
+    """One connection: sends batches and takes the times of their acks."""
 
     def __init__(self) -> None:
         self.session: QuicSession
@@ -49,14 +49,14 @@ class Load:
         self._room = asyncio.Event()
 
     def hear(self, _: int, answer: BatchAck) -> None:
-        """An ack."""
+        """Take the time of an ack."""
         assert answer.accepted == BATCH, answer
         self.took.append(time.perf_counter() - self._sent.pop(answer.batch_id))
         self.acked += 1
         self._room.set()
 
     async def run(self, number: int, seconds: float, rate: float | None) -> None:
-        """Send for so long: `rate` batches a second, or as many as WINDOW lets."""
+        """Send for `seconds`: `rate` batches a second, or as many as WINDOW allows."""
         stream, began, count = self.session.open_stream(), time.perf_counter(), 0
         made = Body(number)
         while time.perf_counter() - began < seconds:
@@ -74,7 +74,7 @@ class Load:
 
 
 class Body:
-    """Batch number n, serialized; the same metrics with new numbers."""
+    """Serializes batch number n: the same metrics with new sequence numbers."""
 
     def __init__(self, connection: int) -> None:
         self._batch = MetricBatch()
@@ -92,7 +92,7 @@ class Body:
 
 @asynccontextmanager
 async def gateway(directory: Path, **more: object) -> AsyncIterator[tuple[Running, Site, LocalCertificates]]:
-    """A gateway that runs, with its servers."""
+    """A running gateway with its servers."""
     certificates = LocalCertificates(directory / "certificates")
     certificates.make(NODE)
     with servers.kafka() as kafka, servers.postgres() as postgres:
@@ -116,7 +116,7 @@ async def gateway(directory: Path, **more: object) -> AsyncIterator[tuple[Runnin
 
 
 async def opened(site: Site, certificates: LocalCertificates, stack: AsyncExitStack) -> Load:
-    """One more connection."""
+    """Open one more connection."""
     load = Load()
     made = client_configuration(certificates.ca, certificates.client, certificates.client_key, "localhost")
     load.session = await open_session((LOOPBACK, site.settings.quic_port), made, load.hear)
@@ -125,13 +125,13 @@ async def opened(site: Site, certificates: LocalCertificates, stack: AsyncExitSt
 
 
 def cpu(pid: int) -> float:
-    """Seconds of CPU a process has used."""
+    """CPU seconds that a process has used."""
     times = psutil.Process(pid).cpu_times()
     return times.user + times.system
 
 
 async def measure(seconds: float, rate: float | None) -> None:
-    """Eight connections for so long."""
+    """Measure eight connections for `seconds`."""
     with tempfile.TemporaryDirectory() as directory:
         async with gateway(Path(directory)) as (program, site, certificates), AsyncExitStack() as stack:
             loads = [await opened(site, certificates, stack) for _ in range(CONNECTIONS)]
@@ -153,12 +153,12 @@ async def measure(seconds: float, rate: float | None) -> None:
 
 
 async def run(loads: Sequence[Load], seconds: float, rate: float | None) -> None:
-    """All of them at once."""
+    """Send on all connections at once."""
     await asyncio.gather(*(load.run(number, seconds, rate) for number, load in enumerate(loads)))
 
 
 async def acks(program: Running) -> str:
-    """The gateway's own histogram, from a submission to Kafka's ack."""
+    """The gateway's own histogram of the time from a submission to Kafka's ack, in words."""
     _, text = await program.get("/metrics")
     found = re.findall(r'iot_gateway_ack_seconds_bucket\{gateway="quic",le="([^"]+)"\} ([0-9.e+]+)', text)
     total = float(found[-1][1]) if found else 0.0
@@ -167,7 +167,7 @@ async def acks(program: Running) -> str:
 
 
 async def held() -> None:
-    """A thousand connections that say little."""
+    """Measure a thousand almost idle connections."""
     with tempfile.TemporaryDirectory() as directory:
         async with (
             gateway(Path(directory), quic_account_connections=HELD + 10, quic_handshakes_per_second=1e6) as parts,
@@ -193,12 +193,12 @@ async def held() -> None:
 
 
 def memory(program: Running) -> float:
-    """Resident, in MB."""
+    """Resident memory in MB."""
     return float(psutil.Process(program.pid).memory_info().rss) / 1e6
 
 
 async def main(parts: Sequence[str], seconds: float) -> None:
-    """One part after another."""
+    """Run the chosen parts in order."""
     for part in parts:
         print(f"{part}:")
         if part == "held":

@@ -1,10 +1,10 @@
-"""What a line costs the TCP gateway: reading it alone, by kind; and all of it, to Kafka's ack, with a real Kafka.
+"""The cost of a line at the TCP gateway: parsing alone, by format, and the whole path to a real Kafka's ack.
 
     python -m tools.bench.gateways_tcp             # both
-    python -m tools.bench.gateways_tcp --lines     # reading alone: seconds, no server
+    python -m tools.bench.gateways_tcp --lines     # parsing alone: seconds, no server
 
-CPU of the gateway's process (user and system), the writer to Kafka included; who sends is another process. Lines of 141
-bytes, of 500 devices of one account, on 4 connections.
+CPU of the gateway's process (user and system), the writer to Kafka included; the sender is another process. Lines of
+141 bytes, of 500 devices of one account, on 4 connections.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from tools.faults.servers import execute
 from tools.faults.ways.setup import open_account
 
 USER, DEVICES, CONNECTIONS = "bench", 500, 4
-MUST = 300_000  # JSON lines a CPU second, writer included
+MUST = 300_000  # the target: JSON lines per CPU second, the writer included
 JSON = (
     b'{"device_id":"device-%04d","sequence_id":1%06d,"timestamp":1795226400.123,"temperature":21.53,"battery":87,'
     b'"humidity":41.25,"signal":-70.5}'
@@ -46,12 +46,12 @@ ESCAPED = b"env,device_id=device-%04d,site=new\\ york temperature=21.53,battery=
 
 
 def lines(form: bytes, count: int) -> list[bytes]:
-    """`count` of them."""
+    """`count` lines of a form."""
     return [form % (number % DEVICES, number) for number in range(count)]
 
 
 def per_line(read: Callable[[list[bytes]], object], given: list[bytes]) -> float:
-    """Microseconds of CPU, the best of some runs."""
+    """Microseconds of CPU per line, the best of several runs."""
     best = float("inf")
     for _ in range(12):
         began = time.process_time()
@@ -62,7 +62,7 @@ def per_line(read: Callable[[list[bytes]], object], given: list[bytes]) -> float
 
 
 def of_lines() -> None:
-    """Lines to records."""
+    """Measure parsing alone: from lines to records."""
     account, arrival = Account(USER), Arrival(b"tcp", 1795226400000)
 
     def influx(given: list[bytes]) -> object:
@@ -78,13 +78,13 @@ def of_lines() -> None:
 
 
 def cpu(pid: int) -> float:
-    """Seconds that a process has used."""
+    """CPU seconds that a process has used."""
     times = psutil.Process(pid).cpu_times()
     return times.user + times.system
 
 
 async def send(port: int, form: bytes, count: int) -> None:
-    """All lines on some connections, until they are acked."""
+    """Send all lines on several connections, until the lines are acked."""
     body = b"\n".join(lines(form, count)) + b"\n"
 
     async def one() -> None:
@@ -99,12 +99,12 @@ async def send(port: int, form: bytes, count: int) -> None:
 
 
 async def measured(site: Site, form: bytes, kind: str, options: argparse.Namespace) -> list[float]:
-    """Microseconds of CPU a line, of each round."""
+    """Microseconds of CPU per line, of each round."""
     site.more, used = {**site.more, "tcp_format": kind}, []
     with site.program("tcp", kind) as gateway:
         await gateway.ready()
         port = int(str(site.more["tcp_port"]))
-        await send(port, form, 5000)  # warms up
+        await send(port, form, 5000)  # warm-up
         for _ in range(options.rounds):
             before = cpu(gateway.pid)
             await send(port, form, options.count)
@@ -113,7 +113,7 @@ async def measured(site: Site, form: bytes, kind: str, options: argparse.Namespa
 
 
 async def to_kafka(options: argparse.Namespace, directory: Path) -> None:
-    """Through a gateway of its own process into a real Kafka."""
+    """Measure a gateway process that writes to a real Kafka."""
     with servers.kafka() as kafka, servers.postgres() as postgres, servers.mosquitto() as mosquitto:
         await execute(postgres.dsn, f"CREATE DATABASE {USER}")
         await execute(postgres.dsn_of(USER), INIT_SQL.read_text())
@@ -130,7 +130,7 @@ async def to_kafka(options: argparse.Namespace, directory: Path) -> None:
 
 
 def main() -> None:
-    """Measure, and print."""
+    """Measure and print as the command line says."""
     parser = argparse.ArgumentParser("python -m tools.bench.gateways_tcp")
     parser.add_argument("--lines", action="store_true", help="reading alone")
     parser.add_argument("--count", type=int, default=100_000, help="lines of a connection")
@@ -139,7 +139,7 @@ def main() -> None:
     of_lines()
     if not options.lines:
         with tempfile.TemporaryDirectory(prefix="iot-") as home:
-            Path(home).chmod(0o711)  # PostgreSQL may run as another account
+            Path(home).chmod(0o711)  # PostgreSQL may run under another account
             asyncio.run(to_kafka(options, Path(home)))
 
 

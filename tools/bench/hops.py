@@ -1,4 +1,4 @@
-"""Where the time of a run went: what the records in Kafka and the programs' own metrics say about each hop."""
+"""The time of each hop of a run, from the records in Kafka and the programs' own metrics."""
 
 import json
 import re
@@ -17,9 +17,9 @@ SAMPLE = re.compile(r"^(\w+(?:\{[^}]*\})?) (\S+)$", re.M)
 async def arrivals(
     kafka: str, topic: str, begin: Mapping[int, int], ends: Mapping[int, int]
 ) -> dict[int, tuple[float, float]]:
-    """{sequence_id: (seconds from due to the bridge, from due to Kafka's log)} of all between the offsets.
+    """{sequence_id: (seconds from scheduled time to the bridge, to Kafka's log)} of the records between the offsets.
 
-    The topic must have message.timestamp.type=LogAppendTime. Both are of a resolution of 1 ms.
+    The topic must have message.timestamp.type=LogAppendTime. Both times have a resolution of 1 ms.
     """
     found: dict[int, tuple[float, float]] = {}
     async with AIOKafkaConsumer(bootstrap_servers=kafka, enable_auto_commit=False) as consumer:
@@ -46,7 +46,7 @@ async def read(program: Running) -> Metrics:
 
 
 def mean(before: Metrics, after: Metrics, name: str, labels: str = "") -> float:
-    """Mean of what a histogram observed between two readings; 0 when nothing."""
+    """The mean of a histogram's observations between two scrapes; 0 without observations."""
     total, count = (
         after.get(f"{name}_{part}{labels}", 0) - before.get(f"{name}_{part}{labels}", 0) for part in ("sum", "count")
     )
@@ -54,7 +54,7 @@ def mean(before: Metrics, after: Metrics, name: str, labels: str = "") -> float:
 
 
 def cpu(pid: int) -> float:
-    """Seconds of CPU a process and its living descendants have used."""
+    """CPU seconds that a process and its running descendants have used."""
     process = psutil.Process(pid)
     times = [each.cpu_times() for each in (process, *process.children(recursive=True))]
     return sum(each.user + each.system for each in times)

@@ -1,11 +1,11 @@
-"""MQTT publish to a row another session can read, at a steady rate, through everything: servers, bridge and worker.
+"""Latency from MQTT publish to a row that another session can read, at a steady rate, through bridge and worker.
 
     python -m tools.bench.latency [--rate 1000 ...] [--seconds 20] [--devices 100] [--runs 1]
 
-Open loop: latency counts from the moment a message was due (devices.py), so that a stall is not hidden by sending
-less. A database session asks every 2 ms for the rows it has not seen (watch.py); how long it took from one answer to
-the next is printed, and half of that is what the question adds. 3 s of warm-up are not counted. The line `hops` says
-where the time went: up to the bridge, up to Kafka's log, up to the row; then the worker's own means.
+Open loop: latency starts at the scheduled time of a message (devices.py), so that a stall shows even where it reduces
+the rate. A database session queries new rows every 2 ms (watch.py); the time from one answer to the next is printed,
+and half of that time is the error of the method. 3 s of warm-up are not counted. The line `hops` has the latency of
+each hop: to the bridge, to Kafka's log, to the row; the next line has the worker's own means.
 """
 
 import argparse
@@ -36,7 +36,7 @@ STAGES = ("process", "wait", "store", "finish")
 
 @dataclass(frozen=True)
 class Result:
-    """Of one run. CPU in seconds by program, over `seconds`."""
+    """The result of one run; `cpu` in seconds by program, over `seconds`."""
 
     watch: Watch
     late: Mapping[str, float]
@@ -46,18 +46,18 @@ class Result:
     arrivals: Mapping[int, tuple[float, float]]
 
     def milliseconds(self) -> tuple[float, float, float, float]:
-        """p50, p90, p99, max of publish -> row."""
+        """p50, p90, p99 and max from publish to row, in ms."""
         return quantiles(self.watch.counted())
 
 
 class Bench:
-    """Servers and programs that run; one measurement after another on them."""
+    """Running servers and programs, for one measurement after another."""
 
     def __init__(self, site: Site, worker: Running, pids: Mapping[str, int]) -> None:
         self._site, self._worker, self._pids = site, worker, pids
 
     async def measure(self, load: Load) -> Result:
-        """Publish, and see when the rows come."""
+        """Publish messages and take the times at which their rows are visible."""
         site = self._site
         topic = site.settings.kafka_topic
         await empty(site.database)
@@ -98,7 +98,7 @@ def quantiles(seconds: list[float]) -> tuple[float, float, float, float]:
 
 
 def report(result: Result) -> None:
-    """What was measured, and what is known of where the time went."""
+    """Print the latency of a run, the CPU used and the latency of each hop."""
     load, watch = result.watch.load, result.watch
     p50, p90, p99, most = result.milliseconds()
     print(
@@ -107,7 +107,7 @@ def report(result: Result) -> None:
     print(f"  publish -> row  p50 {p50:.1f}  p90 {p90:.1f}  p99 {p99:.1f}  max {most:.1f} ms")
     looked = 1000 * statistics.mean(watch.cycles)
     print(
-        f"  of which        looking adds {looked / 2:.1f} ms (an answer every {looked:.1f}); "
+        f"  of which        queries add {looked / 2:.1f} ms (an answer every {looked:.1f}); "
         f"sent late by p50 {1000 * result.late['p50']:.1f}  p99 {1000 * result.late['p99']:.1f} ms"
     )
     per = ", ".join(f"{name} {used:.2f}" for name, used in result.cpu.items())
@@ -117,7 +117,7 @@ def report(result: Result) -> None:
 
 
 def _hops(result: Result) -> str:
-    """Medians and 99th percentiles between two stations."""
+    """Median and 99th percentile of each hop."""
     numbers = range(result.watch.load.skip, result.watch.load.count)
     at = [(0.0, *result.arrivals[number], result.watch.latency[number] or 0.0) for number in numbers]
     names = ("to bridge", "to Kafka", "to row")
@@ -148,7 +148,7 @@ def _stages(result: Result) -> str:
 
 @asynccontextmanager
 async def running() -> AsyncIterator[Bench]:
-    """Everything started: servers on free ports, a bridge and a worker, all ready."""
+    """Servers on free ports, a bridge and a worker, all started and ready."""
     with ExitStack() as stack:
         kafka = stack.enter_context(servers.kafka())
         postgres = stack.enter_context(servers.postgres())
@@ -169,7 +169,7 @@ async def running() -> AsyncIterator[Bench]:
 
 
 def _stamped_by_the_broker(site: Site) -> list[TopicSpec]:
-    """The topics, the input topic with the time of arrival in Kafka on each record."""
+    """The topics; the input topic has message.timestamp.type=LogAppendTime."""
     return [
         each._replace(config={**each.config, "message.timestamp.type": "LogAppendTime"})
         if each.name == site.settings.kafka_topic
@@ -179,7 +179,7 @@ def _stamped_by_the_broker(site: Site) -> list[TopicSpec]:
 
 
 async def run(rates: list[float], seconds: float, devices: int, runs: int) -> list[Result]:
-    """Measure every rate `runs` times; prints as it goes."""
+    """Measure every rate `runs` times and print each result."""
     results = []
     async with running() as bench:
         for rate in rates:
@@ -191,7 +191,7 @@ async def run(rates: list[float], seconds: float, devices: int, runs: int) -> li
 
 
 def main() -> None:
-    """Command line; see the module's docstring."""
+    """Run with the options of the command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rate", type=float, nargs="+", default=[1000.0], help="messages a second")
     parser.add_argument("--seconds", type=float, default=20.0)

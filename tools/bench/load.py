@@ -1,4 +1,4 @@
-"""The benchmark's records: what devices send, as a bridge puts it into Kafka."""
+"""The benchmark's records: devices' readings as a bridge writes them to Kafka."""
 
 import time
 from datetime import UTC, datetime
@@ -12,8 +12,8 @@ SPACING = 0.001  # seconds between readings
 async def fill(kafka: str, topic: str, rows: int, devices: int, headers: bool, spike_every: int = 100) -> None:
     """Write `rows` readings of about 135 bytes, lz4, in device order.
 
-    Each device's temperature is above the alert threshold of 80 in one of `spike_every` readings: one alert opens and
-    one closes that often.
+    Each device's temperature is above the alert threshold of 80 in one of `spike_every` readings: an alert opens
+    and closes once in `spike_every` readings.
     """
     producer = AIOKafkaProducer(
         bootstrap_servers=kafka, linger_ms=20, max_batch_size=1 << 18, compression_type="lz4", enable_idempotence=True

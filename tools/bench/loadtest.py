@@ -2,7 +2,7 @@
 
     python -m tools.bench.loadtest [rate] [connections] [seconds]
 
-CPU seconds are those of this process, which has nothing else to do: from the first reading to the last PUBACK.
+CPU seconds are those of this process, which runs nothing else, from the first reading to the last PUBACK.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ COLUMNS = ["time", "user_id", "device_id", "sequence_id", "temperature", "batter
 
 
 async def sending(rate: float, connections: int, seconds: float) -> None:
-    """All connections at that rate, one reading in a thousand with a traceparent; nobody subscribes."""
+    """Measure sending at `rate` over all connections, one reading in a thousand with a traceparent, no subscriber."""
     with servers.mosquitto() as broker:
         plan, traffic = LoadPlan("bench", 1, connections, Schedule(Profile.STEADY, rate, seconds)), Traffic()
         where = LoadBroker(broker.host, broker.port, broker.username, broker.password, None)
@@ -57,7 +57,7 @@ async def sending(rate: float, connections: int, seconds: float) -> None:
 
 
 async def checking() -> None:
-    """A million rows of which one is gone."""
+    """Measure the check of a million rows, of which one is missing."""
     schedule = Schedule(Profile.STEADY, 20_000, ROWS / 20_000)
     plan = LoadPlan("bench", DEVICES // 10, 10, schedule, start_us=time.time_ns() // 1000 - 60_000_000)
     with servers.postgres() as postgres:
@@ -83,7 +83,7 @@ async def checking() -> None:
 
 
 def rows(plan: LoadPlan) -> Sequence[tuple[object, ...]]:
-    """What a worker would have stored."""
+    """The rows that a worker would have stored."""
     found = []
     for number in range(ROWS):
         device, sequence = number % DEVICES, number // DEVICES + 1
@@ -98,7 +98,7 @@ def rows(plan: LoadPlan) -> Sequence[tuple[object, ...]]:
 
 
 def main() -> None:
-    """Command line."""
+    """Run both measurements with the arguments of the command line."""
     asked = [float(one) for one in sys.argv[1:4]]
     rate, connections, seconds = asked + [20_000.0, 5_000.0, 30.0][len(asked) :]
     open_files(int(connections))

@@ -1,10 +1,10 @@
-"""Memory of one worker at full load with a slow database: is it bounded, does it grow? Servers of its own.
+"""Memory of one worker at full load with a slow database: whether it is bounded and whether it grows.
 
     python -m tools.bench.memory --minutes 30 --database-speed 0.1
 
-First the worker drains a topic as fast as it can, through a proxy that counts the bytes to PostgreSQL. Then the proxy
-lets that share of them through, while the topic is kept ahead of the worker all the time. RSS is read from /proc every
-second. The table is emptied every minute, so that the disk does not fill.
+On its own servers the worker first drains a topic at full speed, through a proxy that counts the bytes to PostgreSQL.
+Then the proxy limits the bytes a second to the share `--database-speed`, while the topic always has records ahead of
+the worker. RSS is read from /proc every second. The table is emptied every minute, so that the disk does not fill.
 """
 
 import argparse
@@ -34,27 +34,27 @@ from tools.bench.subject import Subject, worker
 from tools.bench.throttle import Throttle
 
 TOPIC = "memory"
-FULL_ROWS = 600_000  # to find the full speed; the first third is warm-up
-AHEAD = 600_000  # records that always wait; not compressed, so that they fill what the client may fetch ahead
-WARM_UP = 600.0  # seconds; at most a third of the run. RocksDB's buffers fill, each partition's by itself
+FULL_ROWS = 600_000  # for the measurement of the full speed; the first third is warm-up
+AHEAD = 600_000  # minimum lag in records; without compression, so that the records fill the client's fetch buffer
+WARM_UP = 600.0  # seconds; at most a third of the run. Each partition's RocksDB buffers fill separately
 COMPARED = 300.0  # seconds at each end whose medians are compared; at most a quarter of the run
 EMPTY_EVERY = 60.0  # seconds
 PATIENCE = 120.0  # seconds without a new row
 
 
 class Sample(NamedTuple):
-    """Of one second."""
+    """The figures of one second."""
 
     at: float  # seconds since the slow phase began
     rss: float  # MB
     rows: float
-    buffered: float  # MB, as the worker counts
+    buffered: float  # MB, from the worker's metric
     fetched: float  # MB
 
 
 @dataclass
 class Result:
-    """What is printed; MB are 10^6 bytes."""
+    """The printed result; 1 MB is 10^6 bytes."""
 
     full_rows_per_second: float
     slow_rows_per_second: float = 0.0
@@ -68,7 +68,7 @@ class Result:
     samples: list[Sample] = field(default_factory=list, repr=False)
 
     def judge(self) -> None:
-        """Work out the figures from the samples."""
+        """Compute the figures from the samples."""
         end = self.samples[-1].at
         warm = [one for one in self.samples if one.at >= min(WARM_UP, end / 3)]
         part = min(COMPARED, (end - warm[0].at) / 4)
@@ -84,7 +84,7 @@ class Result:
         self.fetched_max = max(one.fetched for one in warm)
 
     def report(self) -> str:
-        """For a person."""
+        """The result as text."""
         return (
             f"full speed {self.full_rows_per_second:,.0f} rows/s; then {self.slow_rows_per_second:,.0f} rows/s for "
             f"{self.seconds / 60:.1f} min\n"
@@ -95,7 +95,7 @@ class Result:
 
 
 def full_speed(subject: Subject, feeder: Feeder, throttle: Throttle) -> tuple[float, float]:
-    """Rows and bytes a second with nothing in the way. Raises TimeoutError when no rows come."""
+    """Rows and bytes a second without a limit of the proxy. Raises TimeoutError when no rows come."""
     first: tuple[float, float, int] | None = None
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
@@ -110,7 +110,7 @@ def full_speed(subject: Subject, feeder: Feeder, throttle: Throttle) -> tuple[fl
 
 
 def slow(subject: Subject, feeder: Feeder, database: str, seconds: float, quiet: bool) -> list[Sample]:
-    """Sample every second, while the topic is kept ahead. Raises TimeoutError when no new row comes."""
+    """Sample every second, with records always ahead of the worker. Raises TimeoutError when no new row comes."""
     samples: list[Sample] = []
     began = emptied = time.monotonic()
     while (at := time.monotonic() - began) < seconds:
@@ -131,14 +131,14 @@ def slow(subject: Subject, feeder: Feeder, database: str, seconds: float, quiet:
 
 
 async def empty(database: str) -> None:
-    """Make room on the disk."""
+    """Empty the table, so that the disk does not fill."""
     connection = await asyncpg.connect(database)
     await connection.execute("TRUNCATE raw_telemetry")
     await connection.close()
 
 
 def measure(kafka: Kafka, postgres: Postgres, options: argparse.Namespace, home: str) -> Result:
-    """Both phases."""
+    """Run both phases."""
     asyncio.run(prepare(postgres.dsn))
     throttle = Throttle("127.0.0.1", postgres.port)
     throttle.start()
@@ -171,7 +171,7 @@ def measure(kafka: Kafka, postgres: Postgres, options: argparse.Namespace, home:
 def run(options: argparse.Namespace) -> Result:
     """Start the servers, measure, stop them."""
     with tempfile.TemporaryDirectory(prefix="iot-bench-") as home:
-        os.chmod(home, 0o755)  # PostgreSQL runs as an account of its own
+        os.chmod(home, 0o755)  # PostgreSQL runs under its own account
         kafka, postgres = Kafka(Path(home) / "kafka"), Postgres(Path(home) / "postgres")
         try:
             kafka.start()

@@ -1,10 +1,10 @@
-"""The worker of this checkout against that of another one, side by side: what a change costs.
+"""The cost of a change: the worker of this checkout and the worker of another checkout, side by side.
 
     python -m tools.bench.pairs ../before --rows 1000000 --pairs 9
 
-Kafka to table as in end_to_end.py; the other checkout has a .venv of its own (`make setup` there). Prints the CPU
-seconds per million rows of each pair, and the median of the ratios this / other with the interval that holds the true
-one with 95 %, by their order. `../before` may be this checkout itself: then the ratio shows what the method can see.
+Kafka to table as in end_to_end.py; the other checkout has its own .venv (`make setup`). Prints the CPU seconds per
+million rows of each pair, and the median of the ratios this / other with its 95 % confidence interval from order
+statistics. `../before` may be this checkout itself: then the ratio shows the error of the method.
 """
 
 import argparse

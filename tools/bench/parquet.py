@@ -1,11 +1,10 @@
-"""What the Parquet sink costs for itself: records that are decoded in, files out; no Kafka.
+"""The cost of the Parquet sink alone: from decoded records to files, without Kafka.
 
     python -m tools.bench.parquet [--rows 500000] [--runs 3] [DIRECTORY]
 
-For each compression: rows a CPU second of this process, all its threads and the flush included; bytes a row; the
-longest that the event loop stood still, beside a loop that has nothing to do. Values are drawn by lot: 500 devices of
-50 users, times within a tenth of a second, temperatures of a tenth of a degree, a battery, and a field in extra_data
-of every fourth.
+For each compression: rows per CPU second of this process, including all threads and the flush; bytes per row; the
+longest pause of the event loop, compared with an idle loop. Values are random: 500 devices of 50 users, times within a
+tenth of a second, temperatures in tenths of a degree, a battery, and a field in extra_data of every fourth row.
 """
 
 import argparse
@@ -29,13 +28,13 @@ from tests import DEFAULT
 
 PARTITIONS, DEVICES = 4, 500
 START = datetime(2026, 11, 30, tzinfo=UTC)
-SLICE = 500  # records, as the runner hands them over
+SLICE = 500  # records per call, as from the runner
 BEAT = 0.001  # seconds
 WAYS = (("snappy", True), ("zstd", False), ("zstd", True))  # compression, encodings
 
 
 def records(rows: int) -> list[list[SinkRecord]]:
-    """Readings as records of PARTITIONS, in slices of one partition each."""
+    """Readings as records of PARTITIONS, in slices with one partition each."""
     chance, found, sequences = random.Random(1), list[list[SinkRecord]](), dict.fromkeys(range(DEVICES), 0)
     for at in range(rows // SLICE):
         partition, first = at % PARTITIONS, at // PARTITIONS * SLICE
@@ -56,7 +55,7 @@ def _record(chance: random.Random, sequences: dict[int, int], partition: int, of
 
 
 async def measure(slices: Sequence[Sequence[SinkRecord]], root: Path, compression: str, encodings: bool) -> list[float]:
-    """Rows a CPU second, bytes a row, longest stop in ms."""
+    """(rows per CPU second, bytes per row, longest pause of the event loop in ms)."""
 
     async def topic_id(topic: str) -> str:
         return "bench"
@@ -100,7 +99,7 @@ async def _idle() -> float:
 
 
 def main() -> None:
-    """Measure each way, `--runs` times in turn, and print medians."""
+    """Measure each compression, `--runs` times in turns, and print medians."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("directory", nargs="?", type=Path)
     arguments.add_argument("--rows", type=int, default=500_000)

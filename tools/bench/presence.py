@@ -1,8 +1,8 @@
-"""`python -m tools.bench.presence [--devices 100000]`: who is offline, found how soon, and what watching costs.
+"""`python -m tools.bench.presence [--devices 100000]`: the delay of offline alerts, and the cost of presence checks.
 
-First the core alone: the CPU time of a look and the memory of a device. Then a worker with real Kafka and PostgreSQL:
-every device sends once in `--every` seconds; some fall silent at a moment, and for each the time is taken from when it
-was due until its alert was in Kafka. Fails when one took longer than 2 s.
+First the core alone: the CPU time of a sweep and the memory per device. Then a worker with real Kafka and PostgreSQL:
+every device sends once in `--every` seconds; `--silent` devices stop at the same moment, and the delay of each such
+device runs from its deadline until its alert is in Kafka. Fails when a delay was longer than 2 s.
 """
 
 import argparse
@@ -43,23 +43,23 @@ from tools.bench.core import Message, Run
 from tools.bench.subject import Subject, worker
 
 AFTER = 5.0
-PROMISED = 2.0  # seconds from when a device is due until it is told
-SLICES = 20  # a second; so often some of the devices send
+PROMISED = 2.0  # seconds from a device's deadline until its alert is in Kafka
+SLICES = 20  # slices of the devices per second; the slices send in turns
 TOPIC = "presence"
 START = 1_795_230_000.0
 
 
 def core(count: int) -> None:
-    """What the sweeper and the memory cost, with a record of every device each 4 s."""
+    """Print CPU time of a sweep and memory per device, with a record of every device each 4 s."""
     bare, _ = _minute(count, 0.0)
     watched, seconds = _minute(count, AFTER)
     print(f"core, {count:,} devices that send each 4 s, threshold {AFTER:g} s:")
-    print(f"  a look each second: {median(seconds) * 1000:.1f} ms, at most {max(seconds) * 1000:.1f} ms of CPU")
-    print(f"  memory: {watched - bare:.0f} bytes a device, beside {bare:.0f} of one that is not watched")
+    print(f"  a sweep each second: {median(seconds) * 1000:.1f} ms, at most {max(seconds) * 1000:.1f} ms of CPU")
+    print(f"  memory: {watched - bare:.0f} bytes a device, {bare:.0f} without a presence check")
 
 
 def _minute(count: int, after: float) -> tuple[float, list[float]]:
-    """(bytes a device, CPU seconds of each look)."""
+    """(bytes per device, CPU seconds of each sweep)."""
     records = [_message(n) for n in range(count)]
     gc.collect()
     tracemalloc.start()
@@ -95,7 +95,7 @@ def _message(number: int, user: str = "u") -> Message:
 
 
 class Senders:
-    """All devices; `silent` of them send no more."""
+    """Senders of all devices; `silent` devices stop sending."""
 
     def __init__(self, producer: Producer, count: int, every: float) -> None:
         self._producer, self._every = producer, every
@@ -105,7 +105,7 @@ class Senders:
         self.last: dict[int, float] = {}
 
     async def send(self) -> None:
-        """Until cancelled: each device once in `every` seconds, on a clock of its own."""
+        """Send until cancelled: each device once in `every` seconds, with its own phase."""
         turn, due = 0, time.monotonic()
         while True:
             numbers = [n for n in self._numbers[turn % self._turns :: self._turns] if n not in self.silent]
@@ -122,7 +122,7 @@ def _outgoing(number: int, turn: int, stamp: str) -> OutgoingMessage:
 
 
 async def fleet(kafka: Kafka, settings: Settings, subject: Subject, options: argparse.Namespace) -> bool:
-    """Send, let some fall silent, and time what is told; whether that was soon enough."""
+    """Send, stop some devices and time their alerts; whether all delays were within PROMISED."""
     producer = Producer(Access(kafka.bootstrap), "bench", asyncio.Event())
     senders = Senders(producer, options.devices, options.every)
     sending = asyncio.create_task(senders.send())
@@ -142,10 +142,10 @@ async def fleet(kafka: Kafka, settings: Settings, subject: Subject, options: arg
     rate = options.devices / options.every
     rest = len(reported) - len(late)
     print(f"worker, {options.devices:,} devices, {rate:,.0f} messages a second, {options.silent:,} fall silent:")
-    print(f"  told {len(late):,}; {rest} others; worker at {share:.0%} of a core, {subject.rss():.0f} MB")
+    print(f"  {len(late):,} alerts; {rest} for other devices; worker at {share:.0%} of a core, {subject.rss():.0f} MB")
     if late:
         places = [late[int(len(late) * share)] for share in (0.5, 0.99)]
-        print(f"  after it was due: median {places[0]:.2f} s, 99 % {places[1]:.2f} s, at most {late[-1]:.2f} s")
+        print(f"  after the deadline: median {places[0]:.2f} s, 99 % {places[1]:.2f} s, at most {late[-1]:.2f} s")
     return len(late) == len(reported) == len(gone) and late[-1] <= PROMISED
 
 
@@ -165,7 +165,7 @@ def _cpu(subject: Subject) -> float:
 
 
 async def _reported(kafka: Kafka, settings: Settings, count: int) -> dict[str, float]:
-    """{device: when its alert was in Kafka}, once so many were told and 5 s more have passed, or a minute."""
+    """{device: time of its alert in Kafka}, read until 5 s after `count` alerts, or for a minute."""
     found: dict[str, float] = {}
     topic = settings.kafka_alerts_topic
     async with AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap, auto_offset_reset="earliest") as consumer:
@@ -182,10 +182,10 @@ async def _reported(kafka: Kafka, settings: Settings, count: int) -> dict[str, f
 
 
 def run(options: argparse.Namespace) -> bool:
-    """Both parts, the second on servers of its own."""
+    """Run both parts, the second on its own servers; whether all delays were within PROMISED."""
     core(options.devices)
     with tempfile.TemporaryDirectory(prefix="iot-bench-") as home:
-        os.chmod(home, 0o755)  # PostgreSQL runs as an account of its own
+        os.chmod(home, 0o755)  # PostgreSQL runs under its own account
         kafka, postgres = Kafka(Path(home) / "kafka"), Postgres(Path(home) / "postgres")
         try:
             kafka.start()
@@ -198,7 +198,7 @@ def run(options: argparse.Namespace) -> bool:
             )  # fmt: skip
             asyncio.run(init_sql.apply(postgres.dsn))
             asyncio.run(topics.create(Access(kafka.bootstrap), topics.wanted(settings), 1))
-            os.environ["IOT_OFFLINE_AFTER"] = str(options.after)  # the worker's, and what comes after it
+            os.environ["IOT_OFFLINE_AFTER"] = str(options.after)  # for the worker and the following runs
             with worker(settings, home) as subject:
                 return asyncio.run(fleet(kafka, settings, subject, options))
         finally:

@@ -1,7 +1,9 @@
-"""A flame graph of the worker that drains the benchmark's topic: `python -m tools.bench.profile [FILE] [--rows N]`.
+"""A flame graph of the worker while it drains the benchmark's topic.
 
-py-spy starts the worker, so it needs no rights of its own, and samples it 200 times a second. docs/profiling.md says
-how to read what comes out.
+    python -m tools.bench.profile [FILE] [--rows N]
+
+py-spy starts the worker, so py-spy needs no additional rights, and takes 200 samples a second. docs/profiling.md
+describes how to read the graph.
 """
 
 import sys
@@ -11,17 +13,17 @@ from app.local.servers.common import free_port
 from tools.bench import end_to_end
 
 FILE = Path("build/profile.svg")
-RATE = 200  # samples a second; at 1,000 py-spy itself takes a fifth of the core
+RATE = 200  # samples a second; at 1,000 py-spy itself uses a fifth of the core
 
 
 def under(file: Path) -> list[str]:
-    """The command that records what is started after it, thread by thread."""
+    """The py-spy command that records the program given after it, thread by thread."""
     spy = Path(sys.executable).with_name("py-spy")
     return [str(spy), "record", "--rate", str(RATE), "--threads", "--output", str(file), "--"]
 
 
 def main() -> None:
-    """One run; the file appears when the worker has ended."""
+    """Run the worker once; py-spy writes the file when the worker has ended."""
     options = end_to_end.parser()
     options.add_argument("file", nargs="?", type=Path, default=FILE)
     chosen = options.parse_args()

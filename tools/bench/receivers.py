@@ -1,4 +1,4 @@
-"""Receivers that take everything and keep nothing, each a process of its own; it prints `serving` once it does.
+"""Receivers that acknowledge everything and store nothing, each in its own process; prints `serving` when ready.
 
 python -m tools.bench.receivers http|grpc PORT
 """
@@ -20,7 +20,7 @@ PATH = "/predictive/ingest"
 
 
 class TakesAll(ReceiverServicer):
-    """Acknowledges each batch."""
+    """A gRPC receiver that acknowledges each batch."""
 
     async def StreamEvents(self, request_iterator: Any, context: Any) -> AsyncIterator[BatchAck]:
         """Acknowledge each batch of events whole."""
@@ -34,7 +34,7 @@ class TakesAll(ReceiverServicer):
 
 
 async def http(port: int) -> None:
-    """Answers 204 to every POST."""
+    """Serve HTTP and answer 204 to every POST."""
 
     async def take(request: web.Request) -> web.Response:
         await request.read()
@@ -48,7 +48,7 @@ async def http(port: int) -> None:
 
 
 async def grpc(port: int) -> None:
-    """Serves TakesAll."""
+    """Serve TakesAll."""
     server = aio.server()
     add_ReceiverServicer_to_server(TakesAll(), server)
     server.add_insecure_port(f"{LOOPBACK}:{port}")
@@ -56,7 +56,7 @@ async def grpc(port: int) -> None:
 
 
 async def main(kind: str, port: int) -> None:
-    """Until killed."""
+    """Serve until the process is killed."""
     await {"http": http, "grpc": grpc}[kind](port)
     print("serving", flush=True)
     await asyncio.Event().wait()

@@ -1,10 +1,10 @@
-"""How fast a worker with an empty disk gets the states of its devices back, and what they weigh.
+"""The speed at which a worker with an empty disk restores its devices' states, and the size of the states.
 
     python -m tools.bench.recovery --devices 1000000
 
-Writes each device's state, with an open alert, into the changelog of a Kafka of its own, then lets the worker's own
-reader bring an empty RocksDB up to the end. Prints keys a second, CPU seconds, RSS of this process (the interpreter
-and its libraries are 75 MB of it) and the bytes on disk.
+Writes each device's state, with an open alert, to a changelog topic, then restores an empty RocksDB from the topic with
+the worker's own reader. Prints keys a second, CPU seconds, RSS of this process (75 MB are the interpreter and its
+libraries) and the bytes on disk.
 """
 
 import argparse
@@ -37,7 +37,7 @@ AT_ONCE = 20_000
 
 
 def states(devices: int) -> Iterator[OutgoingMessage]:
-    """A state for each device, of the same reading, with an open alert."""
+    """A state for each device, from the same reading, with an open alert."""
     state = DeviceState()
     evaluate(state, readings(changing=True)[3], rules(FIVE), 1)
     for number in range(devices):
@@ -48,7 +48,7 @@ def states(devices: int) -> Iterator[OutgoingMessage]:
 
 
 async def fill(broker: str, changelog: str, devices: int) -> int:
-    """Write the changelog; bytes of keys and values."""
+    """Write the changelog; the number of bytes of keys and values."""
     producer, size, left = Producer(Access(broker), "bench", asyncio.Event()), 0, states(devices)
     while some := list(islice(left, AT_ONCE)):
         size += sum(len(one.key or b"") + len(one.value or b"") for one in some)
@@ -58,7 +58,7 @@ async def fill(broker: str, changelog: str, devices: int) -> int:
 
 
 async def run(devices: int, directory: Path) -> None:
-    """Fill, recover, print."""
+    """Fill the changelog, restore the states and print the figures."""
     with servers.kafka() as kafka:
         settings = Settings(app="bench", kafka_broker=kafka.bootstrap, state_dir=directory, kafka_partitions=PARTITIONS)
         app = build_app(settings, RoundsApp)
@@ -78,12 +78,12 @@ async def run(devices: int, directory: Path) -> None:
 
 
 def weight(directory: Path) -> int:
-    """Bytes of all files in it."""
+    """Bytes of all files in a directory."""
     return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
 
 
 def reported(devices: int, size: int, seconds: float, cpu: float) -> None:
-    """The first line."""
+    """Print the first line of the result."""
     print(
         f"{devices:,} states of {size / devices:,.0f} bytes: {seconds:.1f} s, {devices / seconds:,.0f} keys/s", end=", "
     )
@@ -98,7 +98,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """Run it in a directory that is removed afterwards."""
+    """Run the benchmark in a directory that is removed afterwards."""
     args = parser().parse_args()
     with tempfile.TemporaryDirectory() as directory:
         asyncio.run(run(args.devices, Path(directory)))

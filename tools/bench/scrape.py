@@ -1,8 +1,8 @@
-"""What a scrape of /metrics costs a worker: `python -m tools.bench.scrape [tenants]`.
+"""The cost of a scrape of /metrics for a worker: `python -m tools.bench.scrape [tenants]`.
 
 A worker's metrics as after a day: 12 partitions, every kind, reason and stage, alerts of three severities, and
-`tenants` (10,000) tenants heard of lately. CPU milliseconds of this process for one page, median and worst of 200, as
-text and as OpenMetrics, with and without gzip, and the longest that the event loop was kept from its turn.
+`tenants` (10,000) tenants with recent records. CPU milliseconds of this process for one page, median and worst of 200,
+as text and as OpenMetrics, with and without gzip, and the longest delay of the event loop.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ OPENMETRICS = "application/openmetrics-text;version=1.0.0"
 
 
 def fill() -> None:
-    """Every series that a worker with 12 partitions comes to have."""
+    """Create every series that a worker with 12 partitions has after a day."""
     for partition in map(str, range(12)):
         for outcome in Books._fields:
             metrics.LEDGER.labels(partition, outcome).inc(1_234_567)
@@ -45,7 +45,7 @@ def fill() -> None:
 
 
 def heard(tenants: int) -> TenantFreshness:
-    """So many tenants, each heard of a few times."""
+    """The freshness of `tenants` tenants, each observed a few times."""
     freshness, clock = TenantFreshness(20), time.monotonic()
     record = Message(0, int(time.time() * 1000), b"k", b"{}", ())
     for number in range(tenants * 4):
@@ -55,7 +55,7 @@ def heard(tenants: int) -> TenantFreshness:
 
 
 async def measure(freshness: TenantFreshness, accept: str, encoding: str) -> tuple[float, float, int]:
-    """Median and worst CPU milliseconds of a page, and its bytes."""
+    """(median and worst CPU milliseconds of a page, its size in bytes)."""
     times, size = [], 0
     for _ in range(PAGES):
         began = time.process_time()
@@ -67,7 +67,7 @@ async def measure(freshness: TenantFreshness, accept: str, encoding: str) -> tup
 
 
 async def longest_turn(freshness: TenantFreshness) -> float:
-    """Milliseconds of CPU between two turns of another task while pages are made, median of the longest of each."""
+    """Milliseconds of CPU between two turns of another task during a scrape: the median over scrapes of the longest."""
     found, turns = [], [time.process_time()]
 
     async def beside() -> None:
@@ -88,7 +88,7 @@ async def longest_turn(freshness: TenantFreshness) -> float:
 
 
 async def main() -> None:
-    """Measure and print."""
+    """Measure all pages and print the table."""
     tenants = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
     fill()
     freshness = heard(tenants)
@@ -102,7 +102,7 @@ async def main() -> None:
     ):
         middle, worst, size = await measure(freshness, accept, encoding)
         print(f"{name:24}{size:>9,}{middle:>9.1f}{worst:>8.1f}")
-    print(f"longest turn kept from others: {await longest_turn(freshness):.1f} ms (median)")
+    print(f"longest delay of the event loop: {await longest_turn(freshness):.1f} ms (median)")
 
 
 if __name__ == "__main__":

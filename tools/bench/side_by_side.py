@@ -1,7 +1,7 @@
-"""Two workers at the same time: they drain the same topic, each into a database of its own; the ratio of their CPU.
+"""Two concurrent workers that drain the same topic, each into its own database; the ratio of their CPU.
 
-On a machine whose speed changes from minute to minute, runs one after the other differ by a third, and nothing below
-that can be seen. What runs at the same time meets the same minute: the ratio of two equal workers is 1 within 3 %.
+On a machine whose speed changes from minute to minute, consecutive runs differ by a third, which hides any smaller
+difference. Concurrent runs see the same speed: the ratio of two equal workers is 1 within 3 %.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from tools.bench.end_to_end import CHECKOUT, Result, empty, prepare, run_worker
 
 
 class Contender(NamedTuple):
-    """A worker to be measured: what it is called, variables of its own, and whose it is."""
+    """A worker to be measured: its name, its environment variables and the checkout of its code."""
 
     name: str
     more: Mapping[str, str] = {}
@@ -32,14 +32,14 @@ class Contender(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """What two workers did at the same time."""
+    """The results of two concurrent workers."""
 
     base: Result
     other: Result
 
     @property
     def ratio(self) -> float:
-        """CPU seconds per million rows of `other`, as a multiple of those of `base`."""
+        """CPU seconds per million rows of `other`, divided by those of `base`."""
         return self.other.cpu / self.base.cpu
 
 
@@ -54,9 +54,12 @@ class SideBySide:
         self._runs = 0
 
     def run(self, one: Contender, two: Contender) -> Pair:
-        """Both at once, each from the beginning of the topic into an empty table. Raises as `run_worker` does."""
+        """Run both workers at once, each from the start of the topic into an empty table.
+
+        Raises the errors of `run_worker`.
+        """
         self._runs += 1
-        turn = self._runs % 2  # nobody has always the same database, or starts first
+        turn = self._runs % 2  # the contenders take turns in the databases and in starting first
         sides = [(one, 0), (two, 1)]
         with ThreadPoolExecutor(2) as pool:
             began = {}
@@ -80,9 +83,9 @@ class SideBySide:
 
 
 def interval(ratios: Sequence[float]) -> tuple[float, float]:
-    """The least and the largest of the ordered ratios between which the median lies with at least 95 %, if there are.
+    """The 95 % confidence interval of the median ratio, from order statistics; at least six ratios are needed.
 
-    Of n independent ones as many are below the median as heads come in n throws. Fewer than six say nothing.
+    The number of n independent ratios that are below the true median has a binomial distribution with p = 1/2.
     """
     count, ordered = len(ratios), sorted(ratios)
     left_out, below = 0, 1 / 2**count
@@ -94,13 +97,13 @@ def interval(ratios: Sequence[float]) -> tuple[float, float]:
 
 
 def words(ratios: Sequence[float]) -> str:
-    """The median of the ratios, and its interval."""
+    """The median of the ratios and its confidence interval, as text."""
     low, high = interval(ratios)
     return f"{statistics.median(ratios):.3f} ({low:.3f} to {high:.3f})"
 
 
 async def _second(database: str) -> str:
-    """A second database on the same server, prepared like the first."""
+    """Create a second database on the same server, prepared like the first; its URL."""
     connection = await asyncpg.connect(database)
     await connection.execute("CREATE DATABASE beside")
     await connection.close()

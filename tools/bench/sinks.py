@@ -1,13 +1,13 @@
-"""What a row costs by each sink: CPU of the sink's process, decoding and Kafka included, to a real destination.
+"""The cost of a row at each sink: CPU of the sink's process, decoding and Kafka included, to a real destination.
 
     python -m tools.bench.sinks                                   # all, five minutes
     python -m tools.bench.sinks --only parquet --rows 1000000 --runs 5 --json
     python -m tools.bench.sinks --frozen 600                      # a worker and two sinks, one of them frozen
 
-A backlog on a real Kafka, drained by one process of the sink into Parquet files (zstd), InfluxDB 1 without gzip, Redis
-(last values), and receivers of HTTP and gRPC that take everything; the destinations and the load are not counted. The
-figures are medians, from the first rows seen to the last ones written. `stop` is the longest that /live took to answer,
-asked twenty times a second: no stop of the process' event loop was longer. The last line is the limit of series alone.
+One process of the sink drains a backlog on a real Kafka into Parquet files (zstd), InfluxDB 1 without gzip, Redis (last
+values), and receivers of HTTP and gRPC that accept everything; the CPU of destinations and load is not counted. The
+figures are medians, from the first to the last written rows. `stop` is the longest response time of /live, requested
+twenty times a second: no pause of the process's event loop was longer. The last line is the limit of series alone.
 """
 
 import argparse
@@ -46,39 +46,39 @@ from tools.faults.sinks.destinations import Destination, Influx, ParquetFiles, R
 from tools.faults.sinks.traffic import NOBODY, books
 
 DEVICES = 1000
-LEAST = {"parquet": 170_000, "influx": 130_000, "redis": 160_000}  # rows a CPU second that must be reached
-MOST_BYTES, MOST_STOP_MS = 8.0, 20.0  # of a row in a file; that the event loop may stop
-LOOK = 0.25  # seconds between two looks at the books: each costs the sink some milliseconds
+LEAST = {"parquet": 170_000, "influx": 130_000, "redis": 160_000}  # the targets, rows per CPU second
+MOST_BYTES, MOST_STOP_MS = 8.0, 20.0  # the limits: bytes of a row in a file; a pause of the event loop
+LOOK = 0.25  # seconds between two scrapes, each of which costs the sink some milliseconds
 GIVE_UP = 300.0
 SERIES, MOST_SERIES_US, MOST_SERIES_MB = 100_000, 0.3, 64.0
 
 
 class Drained(NamedTuple):
-    """One run."""
+    """The figures of one run."""
 
-    rate: float  # rows a CPU second
+    rate: float  # rows per CPU second
     seconds: float
     rss: float  # MB
-    stop: float  # milliseconds
-    bytes: float  # a row in the files, else 0
+    stop: float  # milliseconds, the longest response time of /live
+    bytes: float  # bytes per row in the files, 0 for other sinks
 
 
 @dataclass
 class Receiver:
-    """A receiver of its own process, that keeps nothing."""
+    """A receiver in its own process that stores nothing."""
 
     sink: str
     port: int
 
     @property
     def settings(self) -> dict[str, object]:
-        """Of the sink."""
+        """Settings of the sink that sends to this receiver."""
         if self.sink == "http_feed":
             return {"feed_url": f"http://{LOOPBACK}:{self.port}{PATH}"}
         return {"grpc_push_target": f"{LOOPBACK}:{self.port}"}
 
     async def start(self) -> None:
-        """Be there."""
+        """Start the receiver and wait until it serves."""
         kind = "http" if self.sink == "http_feed" else "grpc"
         command = [sys.executable, "-m", "tools.bench.receivers", kind, str(self.port)]
         self._process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
@@ -86,13 +86,13 @@ class Receiver:
         assert await self._process.stdout.readline() == b"serving\n"
 
     async def stop(self) -> None:
-        """Be gone."""
+        """Stop the receiver."""
         self._process.kill()
         await self._process.wait()
 
 
 def destination(sink: str, directory: Path) -> Destination | Receiver:
-    """Of the bench."""
+    """The destination of a sink in the benchmark."""
     match sink:
         case "parquet":
             return ParquetFiles(directory / "parquet")
@@ -104,14 +104,14 @@ def destination(sink: str, directory: Path) -> Destination | Receiver:
 
 
 def settings(sink: str, where: Destination | Receiver) -> dict[str, object]:
-    """As somebody who drains a backlog sets it: batches as by default, files of three seconds."""
+    """Settings of a sink that drains a backlog: default batches, files of three seconds."""
     more: dict[str, object] = {"influx_flush_ms": 1000, "influx_sequence_id": "none", "parquet_rotate_seconds": 3}
     return {**where.settings, **more} if sink in LEAST else dict(where.settings)
 
 
 @asynccontextmanager
 async def site_of(kafka: str, app: str, topic: str, directory: Path, more: dict[str, object]) -> AsyncIterator[Site]:
-    """A consumer group of its own on the topic that is there."""
+    """A site with its own consumer group on the existing topic."""
     known = {"kafka_topic": topic, "app": app, **more}
     site = Site(kafka, NOBODY, GivenMqtt("127.0.0.1", 1, "nobody", "none"), app, directory, known)
     await create(Access(kafka), wanted(site.settings), 1)
@@ -119,7 +119,7 @@ async def site_of(kafka: str, app: str, topic: str, directory: Path, more: dict[
 
 
 async def run(site: Site, sink: str, rows: int) -> Drained:
-    """Drain the topic once."""
+    """Drain the topic once. Raises TimeoutError after GIVE_UP seconds."""
     with site.program(f"sink-{sink}") as program:
         await program.ready(60)
         stops: list[float] = []
@@ -148,7 +148,7 @@ async def _drain(program: Running, rows: int, stops: list[float]) -> Drained:
 
 
 async def _ask(program: Running, stops: list[float]) -> None:
-    """How long /live takes, again and again."""
+    """Append the response time of /live to `stops`, twenty times a second."""
     port = program.events("sinks_started")
     url = f"http://{LOOPBACK}:{port[-1]['metrics_port']}/live" if port else ""
     async with aiohttp.ClientSession() as session:
@@ -166,14 +166,14 @@ def _cpu(process: psutil.Process) -> float:
 
 
 def series_cost() -> tuple[float, float]:
-    """Microseconds a record of known series, with SERIES known, as many as may be; and the megabytes that they take."""
+    """(microseconds per record of a known series with the maximum of SERIES known series, their megabytes)."""
     decoder = SinkDecoder(Settings(_env_file=None))
     records = decoder.decode(0, [message(n, device=f"d{n}") for n in range(SERIES // 2)])
     tracemalloc.start()
     limit = SeriesLimit("bench", SeriesBounds(SERIES, SERIES), DEFAULT, time.monotonic)
     for at in range(0, len(records), 500):
         limit.admit(records[at : at + 500])
-        limit.fresh.clear()  # as once they are in the log
+        limit.fresh.clear()  # as after the write to the log
     megabytes = tracemalloc.get_traced_memory()[0] / 1e6
     tracemalloc.stop()
     took = []
@@ -186,7 +186,7 @@ def series_cost() -> tuple[float, float]:
 
 
 def line(sink: str, runs: Sequence[Drained]) -> str:
-    """Of the table."""
+    """The line of a sink in the table."""
     rates = [one.rate for one in runs]
     rate, least = statistics.median(rates), LEAST.get(sink)
     verdict = f">= {least:,} {'ok' if rate >= least else 'MISSED'}" if least else ""
@@ -200,7 +200,7 @@ def line(sink: str, runs: Sequence[Drained]) -> str:
 
 
 async def bench(options: argparse.Namespace, directory: Path) -> dict[str, list[Drained]]:
-    """Each sink, `runs` times on the same records."""
+    """Run each sink `runs` times on the same records."""
     found: dict[str, list[Drained]] = {}
     with servers.kafka() as kafka:
         first = Site(kafka.bootstrap, NOBODY, GivenMqtt("127.0.0.1", 1, "n", "n"), "fill", directory)
@@ -229,7 +229,7 @@ async def _once(kafka: str, topic: str, sink: str, place: Path, rows: int) -> Dr
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure the sinks and the limit of series, and print the table."""
     parser = argparse.ArgumentParser("python -m tools.bench.sinks", description=__doc__)
     parser.add_argument("--only", choices=SINKS)
     parser.add_argument("--rows", type=int, default=500_000)
@@ -238,7 +238,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="iot-") as name:
-        Path(name).chmod(0o711)  # PostgreSQL may run as another account
+        Path(name).chmod(0o711)  # PostgreSQL may run under another account
         if options.frozen:
             print(json.dumps(uvloop.run(frozen_sink.measure(Path(name), options.frozen)), indent=1))
             return

@@ -1,4 +1,4 @@
-"""`python -m tools.bench.state`: what one reading costs the rules and the state, in microseconds."""
+"""`python -m tools.bench.state`: the cost of one reading in rules and device state, in microseconds."""
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -43,7 +43,7 @@ def rules(definition: Sequence[object]) -> tuple[Rule, ...]:
 
 
 def readings(changing: bool) -> list[Reading]:
-    """In time order; with `changing`, an episode opens or closes on every third reading."""
+    """Readings in time order; with `changing`, an episode opens or closes on every third reading."""
 
     def one(i: int) -> Reading:
         hot = changing and (i // 3) % 2
@@ -54,7 +54,7 @@ def readings(changing: bool) -> list[Reading]:
 
 
 def best(run: Callable[[], int], count: int) -> float:
-    """Least microseconds a call of REPEATS runs; `run` returns how many alerts it saw, so that nothing is skipped."""
+    """The fewest microseconds per item of REPEATS runs; `run` returns a count, so that no work is optimised away."""
     times = []
     for _ in range(REPEATS):
         start = perf_counter()
@@ -64,7 +64,7 @@ def best(run: Callable[[], int], count: int) -> float:
 
 
 def stepping(ruleset: tuple[Rule, ...], given: list[Reading]) -> Callable[[], int]:
-    """A run that steps one device's state through the readings; it returns the number of alerts."""
+    """A run that steps one device's state through the readings; returns the number of alerts."""
 
     def run() -> int:
         state, alerts = DeviceState(), 0
@@ -76,7 +76,7 @@ def stepping(ruleset: tuple[Rule, ...], given: list[Reading]) -> Callable[[], in
 
 
 def evaluating(ruleset: tuple[Rule, ...], given: list[Reading]) -> Callable[[], int]:
-    """A run that only asks which readings meet a rule; it returns their number."""
+    """A run that only evaluates the rules; returns the number of readings that meet a rule."""
     return lambda: sum(any_holds(ruleset, reading) for reading in given)
 
 

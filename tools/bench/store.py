@@ -1,9 +1,9 @@
-"""How fast rows get into raw_telemetry, and what they cost this process: run it with a PostgreSQL URL.
+"""The speed of writes to raw_telemetry and their CPU in this process; run the benchmark with a PostgreSQL URL.
 
     python -m tools.bench.store postgresql://postgres@127.0.0.1:5432/postgres
 
-unnest against COPY, by batch size and transactions in flight, into an empty table in a database of its own. Each cell:
-rows per second and CPU microseconds of this process per row, medians. They choose IOT_COPY_MIN_ROWS.
+unnest and COPY, by batch size and transactions in flight, into an empty table in a new database. Each cell: rows per
+second and CPU microseconds of this process per row, medians. The default of IOT_COPY_MIN_ROWS comes from this table.
 """
 
 import argparse
@@ -49,12 +49,12 @@ def batches(rows: int, size: int, devices: int = 500) -> list[list[Row]]:
 
 
 async def by_unnest(session: WriteSession, rows: Sequence[Row]) -> int:
-    """The way of small batches."""
+    """Insert rows with unnest, as for small batches."""
     return await session.insert(rows, copy=False)
 
 
 async def by_copy(session: WriteSession, rows: Sequence[Row]) -> int:
-    """The way of large batches."""
+    """Insert rows with COPY, as for large batches."""
     async with session.connection.transaction():
         return await session.insert(rows, copy=True)
 
@@ -63,7 +63,7 @@ WAYS: dict[str, Insert] = {"unnest": by_unnest, "COPY": by_copy}
 
 
 async def measure(sessions: list[WriteSession], insert: Insert, work: list[list[Row]]) -> tuple[float, float]:
-    """Return rows per second and this process's CPU microseconds per row."""
+    """(rows per second, CPU microseconds of this process per row)."""
     await sessions[0].connection.execute("TRUNCATE raw_telemetry")
     waiting = iter(work)
 
@@ -82,7 +82,7 @@ def _cpu() -> float:
 
 
 async def table(dsn: str, repeats: int) -> None:
-    """Measure and print."""
+    """Measure all cells and print the table."""
     sessions = [
         WriteSession(await asyncpg.connect(dsn), DEFAULT, keeps_state=True, lease=Unlimited(), events=NoStoreEvents())
         for _ in range(3)
@@ -104,7 +104,7 @@ async def table(dsn: str, repeats: int) -> None:
 
 
 async def main() -> None:
-    """Make a database, measure, drop it."""
+    """Create a database, measure, drop the database."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("url", help="of a PostgreSQL where a database may be created")
     parser.add_argument("--repeats", type=int, default=3)

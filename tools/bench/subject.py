@@ -1,4 +1,4 @@
-"""A worker process as a benchmark sees it: its memory, its metrics."""
+"""A worker process with its memory and its metrics, for benchmarks."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ from app.settings import Settings
 
 
 class Subject:
-    """The worker, seen from outside."""
+    """A worker process, measured from outside."""
 
     def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
         self.process, self._port = process, port
@@ -27,7 +27,7 @@ class Subject:
         return int(text.partition("VmRSS:")[2].split()[0]) * 1024 / 1e6
 
     def metrics(self) -> dict[str, float]:
-        """Metrics without labels; none while it does not answer."""
+        """Values of the metrics without labels; empty while the worker does not answer."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/metrics", timeout=5) as answer:
                 text = answer.read().decode()
@@ -37,13 +37,13 @@ class Subject:
         return {sample.name: sample.value for family in families for sample in family.samples if not sample.labels}
 
     def stored(self) -> float:
-        """Rows so far."""
+        """The number of rows stored so far."""
         return self.metrics().get("iot_rows_stored_total", 0.0)
 
 
 @contextmanager
 def worker(settings: Settings, home: str) -> Iterator[Subject]:
-    """`faust -A app worker` with these settings; its log is shown when it does not end well."""
+    """`faust -A app worker` with these settings; the log is printed when the worker fails."""
     environment = {
         **os.environ,
         "IOT_APP": settings.app,

@@ -1,4 +1,4 @@
-"""A TCP proxy that lets only so many bytes a second through to the server; a database made slow, and nothing else."""
+"""A TCP proxy with a limit of bytes a second to the server, for a slow database."""
 
 import asyncio
 import contextlib
@@ -9,25 +9,25 @@ CHUNK = 16 << 10
 
 
 class Throttle:
-    """Listens on a port of its own, in a thread. `rate` in bytes a second to the server, all connections together."""
+    """A TCP proxy in a thread. `rate`: bytes a second to the server over all connections."""
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
         self.port = 0
-        self.rate: float | None = None  # None: as fast as it goes
+        self.rate: float | None = None  # None: no limit
         self.passed = 0  # bytes to the server so far
-        self._free_at = 0.0  # when the bytes let through so far are paid for
+        self._free_at = 0.0  # the earliest time of the next bytes at this rate
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def start(self) -> None:
-        """Listen."""
+        """Start to listen."""
         self._thread.start()
         self._ready.wait()
 
     def stop(self) -> None:
-        """Cut every connection."""
+        """Stop and close every connection."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
 
@@ -50,7 +50,7 @@ class Throttle:
                 both.create_task(self._relay(reader, to_server[1], slow=True))
                 both.create_task(self._relay(to_server[0], writer, slow=False))
         except* OSError:
-            pass  # one side is gone, and so is the other now
+            pass  # one side has closed, so both sides are closed
         finally:
             writer.close()
             to_server[1].close()

@@ -1,8 +1,8 @@
-"""What tracing costs for records that are not traced: `python -m tools.bench.trace_look [records of a batch]`.
+"""The cost of tracing for records that are not traced: `python -m tools.bench.trace_look [records of a batch]`.
 
-Microseconds a record of the processor, which notes the records with a trace context, and of the look at what it noted,
-after it, as the worker has them: C records of aiokafka, of a batch that was just processed. CPU of this thread, best
-and median of RUNS; a table on stdout, a line for each way in.
+Microseconds per record of the processor, which notes the records with a trace context, and of the later look at those
+notes, on records as in the worker: C records of aiokafka, of a batch that was just processed. CPU of this thread, best
+and median of RUNS; a table on stdout, a line for each kind of record.
 """
 
 import gc
@@ -38,7 +38,7 @@ WAYS: dict[str, Callable[[Headers], Headers]] = {
 
 
 def fetched(messages: Sequence[Message], headers: Callable[[Headers], Headers], offset: int) -> list[Any]:
-    """The same as the consumer's records; the first has this offset."""
+    """The messages as the consumer's records; the first record has offset `offset`."""
     made = DefaultRecordBatchBuilder(2, 0, False, -1, -1, -1, 1 << 30)
     for number, message in enumerate(messages):
         made.append(number, message.timestamp, message.key, message.value, list(headers(message.headers)))
@@ -48,7 +48,7 @@ def fetched(messages: Sequence[Message], headers: Callable[[Headers], Headers], 
 
 
 def measure(batches: Sequence[list[Any]]) -> tuple[float, float]:
-    """One run: microseconds a record of the processor, and of the look."""
+    """One run: (microseconds per record of the processor, of the look)."""
     book, head, budget = RuleBook(DEFAULT), HeadSampling(0.0), TraceBudget(1000)
     assert not book.apply([(f"u{user}", RULES) for user in range(50)])
     processor = Processor(DecodeLimits(), DEFAULT, book, lambda partition, key: None)
@@ -64,7 +64,7 @@ def measure(batches: Sequence[list[Any]]) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure all kinds of records and print the table."""
     size = int(sys.argv[1]) if len(sys.argv) > 1 else 5000
     messages = telemetry(MESSAGES, devices=500, hot=100)
     print(f"{'us a record: best, median':28}{'processor':>18}{'look':>18}")

@@ -1,12 +1,11 @@
-"""What tracing costs a worker: one with it and one without, side by side, on servers of its own.
+"""The cost of tracing for a worker: a worker with tracing and a worker without, side by side, on their own servers.
 
     python -m tools.bench.tracing --rows 1000000 --pairs 9
 
-Kafka to table as in end_to_end.py, of records as a bridge writes them for QoS 0, on which nobody has decided. In each
-pair one worker is without an endpoint, the other as one of the modes says: a share of the messages traced, to a
-collector that takes the spans, or to an address where nobody is. Prints, for each mode, the CPU seconds of the workers
-per million rows, and the median of the ratios of the pairs with the interval that holds the true one with 95 %, by
-their order.
+Kafka to table as in end_to_end.py, with records as the bridge writes them for QoS 0, without a sampling decision. In
+each pair one worker has no endpoint, and the mode sets the other worker: a share of the messages traced, to a collector
+that accepts the spans, or to an address without a server. Prints, for each mode, the CPU seconds of the workers per
+million rows, and the median of the ratios of the pairs with its 95 % confidence interval from order statistics.
 """
 
 import argparse
@@ -17,20 +16,20 @@ from collections.abc import Mapping, Sequence
 from tools.bench import end_to_end
 from tools.bench.side_by_side import Contender, Pair, SideBySide, words
 
-DEAD = "http://127.0.0.1:9"  # the port of `discard`, where nobody is
-MODES = {"0.1%": 0.001, "1%": 0.01, "dead": 0.01}  # ratio; "dead": to nobody
+DEAD = "http://127.0.0.1:9"  # the port of `discard`, without a server
+MODES = {"0.1%": 0.001, "1%": 0.01, "dead": 0.01}  # sampling ratio; "dead": no collector
 OFF = Contender("off")
 
 
 def traced(mode: str, collector: str) -> Contender:
-    """A worker that traces as the mode says."""
+    """A worker with the tracing of a mode."""
     endpoint = DEAD if mode == "dead" else collector
     more = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "IOT_TRACE_RATIO": str(MODES[mode])}
     return Contender(mode.replace("%", "").replace(".", "-"), more)
 
 
 def measure(runs: SideBySide, options: argparse.Namespace, collector: str) -> dict[str, list[Pair]]:
-    """The modes in turns, so that each meets every hour of the machine."""
+    """Measure the modes in turns, so that changes of the machine's speed affect all modes alike."""
     pairs: dict[str, list[Pair]] = {mode: [] for mode in options.modes}
     for number in range(options.pairs):
         for mode, found in pairs.items():
@@ -42,7 +41,7 @@ def measure(runs: SideBySide, options: argparse.Namespace, collector: str) -> di
 
 
 def report(pairs: Mapping[str, Sequence[Pair]]) -> None:
-    """A line for each mode."""
+    """Print a line for each mode."""
     print(f"{'':6}{'off':>8}{'on':>8}  CPU s per million rows; ratio: median (95 %), rows/s on / off, MB off and on")
     for mode, each in pairs.items():
         off, on = (statistics.median(pair[side].cpu for pair in each) for side in (0, 1))
@@ -65,8 +64,8 @@ def parser() -> argparse.ArgumentParser:
 def main(options: argparse.Namespace) -> None:
     """Start the servers and the collector, measure, stop them."""
     for name in [name for name in os.environ if name.startswith("OTEL_")]:
-        del os.environ[name]  # the runs without tracing are without it
-    os.environ["GRPC_VERBOSITY"] = "NONE"  # it would comment on each process that is started here
+        del os.environ[name]  # runs without tracing need an environment without the variable
+    os.environ["GRPC_VERBOSITY"] = "NONE"  # grpc would log a line for each process that is started here
     from tests.otlp import receiver
 
     with end_to_end.servers() as (kafka, postgres, home), receiver() as collector:

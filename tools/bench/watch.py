@@ -1,4 +1,4 @@
-"""Sees when rows become visible, as any other session of the database would see them."""
+"""Times at which rows become visible to another session of the database."""
 
 import asyncio
 import time
@@ -7,14 +7,14 @@ from datetime import UTC, datetime
 
 import asyncpg
 
-POLL = 0.002  # seconds between two questions to the database
-PATIENCE = 30.0  # seconds after the last message was due
+POLL = 0.002  # seconds between two queries
+PATIENCE = 30.0  # seconds after the scheduled time of the last message
 NEW_ROWS = "SELECT sequence_id FROM raw_telemetry WHERE time >= $1"
 
 
 @dataclass(frozen=True)
 class Load:
-    """What is published: `count` messages, of which the first `skip` warm everything up and do not count."""
+    """The published load: `count` messages, of which the first `skip` are warm-up and do not count."""
 
     rate: float
     skip: int
@@ -23,17 +23,17 @@ class Load:
 
 
 class Watch:
-    """For each message, the seconds from when it was due to when its row was seen (None: not yet)."""
+    """For each message, the seconds from its scheduled time to its visible row (None: not yet visible)."""
 
     def __init__(self, start: float, load: Load) -> None:
-        """`start` is when message 0 is due, seconds since 1970."""
+        """`start`: the scheduled time of message 0, seconds since 1970."""
         self.start, self.load = start, load
         self.latency: list[float | None] = [None] * load.count
         self.cycles: list[float] = []  # seconds between two answers
-        self._first = 0  # all before it have been seen
+        self._first = 0  # the rows of all messages before this number are visible
 
     async def until(self, number: int, database: str) -> None:
-        """Look until the first `number` have been seen. Raises TimeoutError when they do not come."""
+        """Query until the rows of the first `number` messages are visible. Raises TimeoutError if rows are missing."""
         connection = await asyncpg.connect(database, server_settings={"enable_seqscan": "off"})
         new_rows = await connection.prepare(NEW_ROWS)
         last = time.time()
@@ -48,7 +48,7 @@ class Watch:
         await connection.close()
 
     def counted(self) -> list[float]:
-        """Latencies of those seen that are no warm-up."""
+        """Latencies of the visible messages after the warm-up."""
         return [each for each in self.latency[self.load.skip :] if each is not None]
 
     def _due(self, number: int) -> float:

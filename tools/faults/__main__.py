@@ -1,6 +1,6 @@
-"""`python -m tools.faults`: hurt everything at random, by a seed, and account for every message.
+"""`python -m tools.faults`: inject random faults, chosen by a seed, and account for every message.
 
-Exit code 0 when every promise is kept, 1 when one is broken; the logs are kept then.
+Exit code 0 when every promise is kept; exit code 1 when a promise is broken, and the logs remain.
 """
 
 import argparse
@@ -27,14 +27,14 @@ from tools.faults.sinks.destinations import HURTS
 HOUR = 3600.0
 DOCUMENT = Path(__file__).parents[2] / "docs" / "reliability.md"
 BEGIN, END = "<!-- begin run -->", "<!-- end run -->"
-MARGIN = 200  # letters of a line that fit there
+MARGIN = 200  # characters of a line that fit into the document
 
 
 def main() -> None:
     """Run once, or for hours with a new seed each round."""
     options = arguments().parse_args()
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # the auditors' clients see the faults too
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started is stopped, as with Ctrl-C
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # the auditors' clients log the faults too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # started processes are stopped, as with Ctrl-C
     until = time.monotonic() + options.hours * HOUR
     seed = secrets.randbelow(10**9) if options.seed is None else options.seed
     while True:
@@ -49,11 +49,11 @@ def main() -> None:
 def arguments() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser("python -m tools.faults", description=__doc__)
-    parser.add_argument("--seed", type=int, help="the same seed gives the same faults; without it one is drawn by lot")
+    parser.add_argument("--seed", type=int, help="the same seed gives the same faults (default: random)")
     parser.add_argument("--messages", type=int, default=100_000)
     parser.add_argument("--faults", type=int, default=30)
     parser.add_argument(
-        "--only", default="", help="only faults whose name has this in it, such as 'postgres' or 'kill'"
+        "--only", default="", help="only faults whose name contains this text, such as 'postgres' or 'kill'"
     )
     parser.add_argument(
         "--ways", default="all", help="gateways that take part: http,tcp,grpc,quic, all (default) or none"
@@ -61,24 +61,24 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--sinks", default="none", help=f"sinks that take part: {','.join(SINKS)}, all or none (default)"
     )
-    parser.add_argument("--hours", type=float, default=0.0, help="go on with the next seed until so many have passed")
+    parser.add_argument("--hours", type=float, default=0.0, help="continue with the next seed for this number of hours")
     parser.add_argument("--json", action="store_true", help="the outcome as JSON on stdout; progress on stderr")
-    parser.add_argument("--document", action="store_true", help="put the table into docs/reliability.md")
+    parser.add_argument("--document", action="store_true", help="write the table to docs/reliability.md")
     return parser
 
 
 def once(options: argparse.Namespace, seed: int) -> Outcome:
-    """One run, with its report."""
+    """Run once with a seed and print the report."""
     clocks, ways, sinks = available(), chosen(options.ways, WAYS, "--ways"), chosen(options.sinks, SINKS, "--sinks")
     every = kinds(clocks=clocks, ways=ways, sinks={sink: HURTS[sink] for sink in sinks})
     among = [kind for kind in every if options.only in str(kind)]
     if not among:
-        sys.exit(f"no fault has {options.only!r} in its name; there are: {', '.join(map(str, every))}")
+        sys.exit(f"no fault has {options.only!r} in its name; faults: {', '.join(map(str, every))}")
     directory = Path(tempfile.mkdtemp(prefix="iot-"))
-    directory.chmod(0o711)  # PostgreSQL may run as another account
+    directory.chmod(0o711)  # PostgreSQL may run under another account
     say(f"seed {seed}: {options.messages:,} messages, {options.faults} faults of {len(among)} kinds; {directory}")
     if not clocks:
-        say("no C compiler, so no clock jumps")
+        say("no C compiler: no clock jumps")
     faults = schedule(seed, options.faults, among)
     outcome = asyncio.run(run(directory, seed, options.messages, faults, say, clocks=clocks, ways=ways, sinks=sinks))
     say(f"\n{table(outcome)}\n\n{summary(outcome)}")
@@ -89,7 +89,7 @@ def once(options: argparse.Namespace, seed: int) -> Outcome:
     if outcome.broken:
         shutil.rmtree(directory / "servers", ignore_errors=True)
         say(
-            f"logs: {directory}; once more: python -m tools.faults --seed {seed} --messages {options.messages} "
+            f"logs: {directory}; repeat with: python -m tools.faults --seed {seed} --messages {options.messages} "
             f"--faults {options.faults} --ways {options.ways} --sinks {options.sinks}"
             + (f" --only {options.only!r}" if options.only else "")
         )
@@ -102,12 +102,12 @@ def chosen(text: str, every: Sequence[str], option: str) -> Sequence[str]:
     """The gateways or sinks that the value of an option names."""
     names = {"all": every, "none": ()}.get(text, text.split(","))
     if unknown := set(names) - set(every):
-        sys.exit(f"{option}: there is no {', '.join(sorted(unknown))}; there are {', '.join(every)}")
+        sys.exit(f"{option}: unknown: {', '.join(sorted(unknown))}; known: {', '.join(every)}")
     return names
 
 
 def document(options: argparse.Namespace, outcome: Outcome) -> None:
-    """Put the run into docs/reliability.md, in the place of the one that is there."""
+    """Write the run to docs/reliability.md, in place of the run before."""
     text = DOCUMENT.read_text()
     head, tail = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
     command = f"python -m tools.faults --seed {outcome.seed} --messages {options.messages} --faults {options.faults}"
@@ -116,7 +116,7 @@ def document(options: argparse.Namespace, outcome: Outcome) -> None:
 
 
 def say(line: str) -> None:
-    """To whoever watches."""
+    """Print a line of progress to stderr."""
     print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
 
 

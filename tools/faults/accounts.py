@@ -1,4 +1,4 @@
-"""The accounts of a run: each message sent is a row once or a dead letter once, each alert is sent; or a problem."""
+"""The accounts of a run: each message is one row or one dead letter and each alert is sent; otherwise a problem."""
 
 import base64
 import json
@@ -19,7 +19,7 @@ from tools.faults.tail import Tail
 
 @dataclass
 class AlertCounts:
-    """The alerts: `episodes` that began, `seen` of them, `doubled` ids, `repeats` of the same message."""
+    """The alerts: `episodes` that began, `seen` episodes, `doubled` ids, `repeats` of the same message."""
 
     wanted: int = 0
     episodes: int = 0
@@ -31,7 +31,7 @@ class AlertCounts:
 
 @dataclass
 class Accounts:
-    """Per message of each stream, by its number: how often it is a row, and how often a dead letter."""
+    """For each message of each stream, by its number: its count of rows and its count of dead letters."""
 
     rows: dict[str, bytearray] = field(default_factory=dict)
     letters: dict[str, bytearray] = field(default_factory=dict)
@@ -41,14 +41,17 @@ class Accounts:
     mqtt: AlertCounts = field(default_factory=AlertCounts)
 
     def problem(self, what: str, examples: Iterable[Any]) -> None:
-        """Note a problem, with some examples, if there are any."""
+        """Note a problem with some examples, if there are examples."""
         found = list(examples)
         if found:
             self.problems.append(f"{what}: {len(found)}, such as " + ", ".join(str(x)[:200] for x in found[:EXAMPLES]))
 
 
 async def draw_up(site: Site, streams: Sequence[Stream], tail: Tail, heard: Sequence[Heard] | None) -> Accounts:
-    """Look at everything there is. Call it when nothing moves any more. `heard` None: no notifier was there."""
+    """Compare rows, dead letters and alerts with the sent messages, after all processing has ended.
+
+    `heard` None: the run had no notifier.
+    """
     accounts = Accounts({s.letter: bytearray(s.sent) for s in streams}, {s.letter: bytearray(s.sent) for s in streams})
     accounts.problem("input topic", tail.problems)
     for stream in streams:
@@ -78,7 +81,7 @@ async def _rows(site: Site, streams: Sequence[Stream], accounts: Accounts) -> No
             foreign.append((device, n, time, temperature))
             continue
         accounts.rows[stream.letter][n] += 1
-    accounts.problem("rows that should not be there, or altered", foreign)
+    accounts.problem("unexpected or altered rows", foreign)
     for stream in streams:
         rows = accounts.rows[stream.letter]
         accounts.problem(f"rows: {stream.letter} doubled", (n for n, times in enumerate(rows) if times > 1))
@@ -98,7 +101,7 @@ async def _every_row(site: Site) -> AsyncIterator[Any]:
 
 
 async def every_record(site: Site, topic: str) -> AsyncIterator[Any]:
-    """Of a topic up to its present end, in order per partition."""
+    """Each record of a topic up to its present end, in order per partition."""
     options = {"enable_auto_commit": False, "auto_offset_reset": "earliest"}
     async with AIOKafkaConsumer(bootstrap_servers=site.kafka, **options) as consumer:
         parts = [TopicPartition(topic, number) for number in range(site.settings.kafka_partitions)]
@@ -122,7 +125,7 @@ async def _letters(site: Site, streams: Sequence[Stream], tail: Tail, accounts: 
             wrong.append((where, reason, envelope["error"]))
             continue
         payload = base64.b64decode(envelope["payload_base64"])
-        for letter, n in reversed(tail.bad[where]):  # of the log that was there last, if several had one there
+        for letter, n in reversed(tail.bad[where]):  # the newest log's message first
             stream = by_letter[letter]
             if stream.is_message(n, record.key, payload) and stream.message(n).reason == reason:
                 break
@@ -140,7 +143,7 @@ async def _letters(site: Site, streams: Sequence[Stream], tail: Tail, accounts: 
 
 
 def _once_a_record(letters: bytearray, records: bytearray) -> None:
-    """Count a message once that is a dead letter as often as it is on the input topic."""
+    """Count a message once if its dead letters are as many as its records on the input topic."""
     for n, times in enumerate(letters):
         if times > 1 and times == records[n]:
             letters[n] = 1
@@ -149,7 +152,7 @@ def _once_a_record(letters: bytearray, records: bytearray) -> None:
 async def _alerts(site: Site, streams: Sequence[Stream], heard: Sequence[Heard] | None, accounts: Accounts) -> None:
     wanted = [alert for stream in streams for alert in stream.alerts()]
     reported = [record async for record in every_record(site, site.settings.kafka_alerts_topic)]
-    events = [json.loads(record.value) for record in reported if not record.headers]  # answers have one
+    events = [json.loads(record.value) for record in reported if not record.headers]  # answers have a header
     names = ("alert_id", "status", "device_id", "first_seen", "event_time")
     written = [Heard(*(event[name] for name in names)) for event in events]
     accounts.kafka = _compare("alerts", wanted, written, accounts)
@@ -158,7 +161,7 @@ async def _alerts(site: Site, streams: Sequence[Stream], heard: Sequence[Heard] 
 
 
 def _compare(what: str, wanted: Sequence[Alert], found: Sequence[Heard], accounts: Accounts) -> AlertCounts:
-    """The first message of each (alert_id, status) counts; a repeat says the same again and does no harm."""
+    """The first message of each (alert_id, status) counts; an equal repeat does no harm."""
     first: dict[tuple[str, str], Heard] = {}
     for one in found:
         first.setdefault(one[:2], one)

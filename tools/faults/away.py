@@ -1,4 +1,4 @@
-"""Servers that may be hurt: left by killing or freezing them, and brought back on the same data and address."""
+"""Servers under faults: killed or frozen, then started or thawed with the same data and address."""
 
 import asyncio
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from app.local.servers.process import ChildProcess
 
 @dataclass
 class Servers:
-    """Servers that may be hurt."""
+    """The servers that faults may kill or freeze."""
 
     kafka: Kafka
     postgres: Postgres
@@ -21,7 +21,7 @@ class Servers:
 
 
 def leave(process: ChildProcess, how: str) -> None:
-    """Kill -9, or freeze with all its children."""
+    """Kill a process with SIGKILL, or freeze the process and its children."""
     if how == "killed":
         process.kill()
     else:
@@ -30,13 +30,13 @@ def leave(process: ChildProcess, how: str) -> None:
 
 
 def family(process: ChildProcess) -> list[psutil.Process]:
-    """It and its children: PostgreSQL's have sessions of their own."""
+    """A process and its children; PostgreSQL's children run in sessions of their own."""
     parent = psutil.Process(process.pid)
     return [parent, *parent.children(recursive=True)]
 
 
 async def come_back(server: Kafka | Postgres | Mosquitto, how: str) -> None:
-    """On the same data and address; returns once it is ready."""
+    """Bring a server back with the same data and address; returns when the server is ready."""
     if how == "frozen":
         for each in family(server.process):
             each.resume()

@@ -1,4 +1,4 @@
-"""Faults of offsets: the input topic begins again, gets more partitions, or its group is put back."""
+"""Faults of offsets: the input topic is recreated, gets more partitions, or its consumer group is reset."""
 
 import asyncio
 
@@ -11,18 +11,18 @@ from tools.faults.rig import Rig
 from tools.faults.schedule import GROUP_RESET, PARTITIONS_ADDED, Fault
 
 WORKERS = ("worker 1", "worker 2")
-BACK = 500  # records of each partition that are read again
+BACK = 500  # records of each partition that the group consumes again
 
 
 async def begin_anew(rig: Rig, fault: Fault) -> Undo:
-    """Do one of them. Nobody sends meanwhile, and all is committed before: what is not read would go with its log."""
+    """Inflict a fault of offsets. The senders pause, and all records are committed before: the log is deleted."""
     if fault.kind.action == GROUP_RESET:
         return await _put_back(rig)
     await _quiet(rig)
     site, topic = rig.site, rig.site.settings.kafka_topic
     if fault.kind.action == PARTITIONS_ADDED:
         await grow(site, 2 * site.settings.kafka_partitions, topic)
-        await until(lambda: _held(rig), 60, lambda: "the workers do not say that the topics differ")
+        await until(lambda: _held(rig), 60, lambda: "the workers do not report that the topics differ")
 
     async def undo() -> None:
         rig.tail.stop()
@@ -44,13 +44,13 @@ async def _quiet(rig: Rig) -> None:
         answered = all(pace.next == pace.stream.sent for pace in (rig.mqtt, *rig.ways.values()))
         return answered and all(len(times) >= sent and not times.count(0, 0, sent) for sent, times in seen)
 
-    await until(passed_on, 60, lambda: "what was sent is not on the input topic")
+    await until(passed_on, 60, lambda: "not all sent messages are on the input topic")
     await rig.site.settled_input()
     await sinks_settled(rig, 60)
 
 
 async def sinks_settled(rig: Rig, seconds: float) -> None:
-    """Wait until each sink has committed all there is."""
+    """Wait until each sink has committed all records."""
     for name, group in rig.sink_groups.items():
         await _settled(rig, name, group, seconds)
 
@@ -72,7 +72,7 @@ async def _held(rig: Rig) -> bool:
 
 
 async def _put_back(rig: Rig) -> Undo:
-    """What an operator does with kafka-consumer-groups.sh, while alerts are open: history comes again."""
+    """Reset the group as with kafka-consumer-groups.sh while alerts are open: old records are consumed again."""
     for name in WORKERS:
         await asyncio.to_thread(rig.programs[name].stop)
     settings, committed = rig.site.settings, await rig.site.committed()

@@ -1,5 +1,5 @@
 /* Preloaded into a process: its time of day is the machine's plus the seconds in the file $SKEW_FILE (an int64,
-   mapped, so that a jump is there at once). The monotonic clocks, and so all waiting, stay as they are. */
+   mapped, so that a jump takes effect at once). The monotonic clocks, and so all timeouts, do not change. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-"""How each fault is done, and undone."""
+"""Faults: how to inflict and how to undo each kind."""
 
 import asyncio
 import contextlib
@@ -29,12 +29,15 @@ from tools.faults.servers import start
 from tools.faults.ways.mischief import half_open_clients, slow_clients
 
 DELAYS = (0.05, 0.5)  # seconds, each way
-JUMP = 3600  # seconds a clock jumps at most, either way
-SAVED = 2.5  # seconds after which Mosquitto has written what it holds (it saves every second)
+JUMP = 3600  # maximum jump of a clock in seconds, forward or back
+SAVED = 2.5  # seconds after which Mosquitto has saved its messages (Mosquitto saves every second)
 
 
 async def inflict(rig: Rig, fault: Fault) -> Undo:
-    """Do it, and return how to undo it. Raises AssertionError when a program had ended by itself."""
+    """Inflict a fault; out, the function that undoes the fault.
+
+    Raises AssertionError when a program had ended by itself.
+    """
     target, action = fault.kind
     if target in LINKS:
         return await _hurt_link(rig, fault)
@@ -58,7 +61,7 @@ async def inflict(rig: Rig, fault: Fault) -> Undo:
 
 
 async def _misbehave(rig: Rig, fault: Fault) -> Undo:
-    """Clients of a gateway; the one that keeps accounts goes on beside them, or is the one that repeats."""
+    """Add misbehaving clients of a gateway beside the audited sender, or let the audited sender repeat batches."""
     way, action = fault.kind
     if action != REPEATS:
         return await (slow_clients if action == SLOW else half_open_clients)(way, rig.door)
@@ -108,7 +111,7 @@ async def _hurt_program(rig: Rig, fault: Fault) -> Undo:
         one.kill()
 
     async def undo() -> None:
-        if fault.lot < 0.5:  # it comes back on another machine
+        if fault.lot < 0.5:  # the program restarts on another machine, without its local state
             one.forget()
         one.start()
 
@@ -148,7 +151,7 @@ def _freeze(pids: list[int]) -> Undo:
 
 
 async def _hold_mqtt(rig: Rig) -> Undo:
-    """Let nothing be in Mosquitto's memory alone: a kill -9 takes what it acknowledged in its last second."""
+    """Empty Mosquitto's unsaved memory: a kill -9 loses the messages acknowledged in the last second."""
     rig.mqtt.free.clear()
     notifier = rig.programs["notifier"]
     go_on = _freeze([notifier.pid] if notifier.alive else [])
@@ -156,7 +159,7 @@ async def _hold_mqtt(rig: Rig) -> Undo:
     async def passed_on() -> bool:
         return rig.tail.has(rig.mqtt.stream) and rig.mqtt.next == rig.mqtt.stream.sent
 
-    await until(passed_on, 60, lambda: "the bridge does not pass on what Mosquitto holds")
+    await until(passed_on, 60, lambda: "the bridge does not forward Mosquitto's queued messages")
     await asyncio.sleep(SAVED)
 
     async def undo() -> None:
@@ -177,7 +180,7 @@ def _jump(rig: Rig, fault: Fault) -> Undo:
 
 
 async def _delete_records(rig: Rig) -> Undo:
-    """What a full topic's retention does: everything that all have committed, and the auditor has read, goes."""
+    """Delete records as a full topic's retention does, up to the offset that all groups and the auditor have read."""
     topic = rig.site.settings.kafka_topic
     committed = await rig.site.committed()
     for group in rig.sink_groups.values():

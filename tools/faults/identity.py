@@ -1,4 +1,4 @@
-"""Faults of the bridge's name at the broker: its session is forgotten; somebody else comes under its client id."""
+"""Faults of the bridge's MQTT client id: the broker loses the session, or another client takes the client id."""
 
 import asyncio
 import contextlib
@@ -15,20 +15,20 @@ from tools.faults.servers import STRANGER
 Undo = Callable[[], Awaitable[None]]
 
 PAUSE = 0.1  # seconds between two of the stranger's connections
-QUIET = 5  # looks in a row that find the bridge with all that the broker has for it
+QUIET = 5  # consecutive checks that find no message for the bridge at the broker
 
 
 async def lose_session(rig: Rig) -> Undo:
-    """Kafka stands still, messages gather in the bridge, acknowledged to devices; then the broker forgets the session.
+    """Stall Kafka so that acknowledged messages gather in the bridge, then delete the bridge's session at the broker.
 
-    Nothing may be in the broker's queue at that moment: that it loses, and only the broker could help it.
+    The broker's queue must be empty at that moment: queued messages are lost with the session.
     """
     proxy = rig.servers.links["kafka link"]
     proxy.stall()
 
     async def undo() -> None:
         rig.mqtt.free.clear()
-        with contextlib.suppress(AssertionError):  # another fault keeps the bridge away; then nothing is forgotten
+        with contextlib.suppress(AssertionError):  # another fault keeps the bridge away; then the session stays
             await _all_in_the_bridge(rig)
             await _forget(rig)
         await proxy.heal()
@@ -39,7 +39,7 @@ async def lose_session(rig: Rig) -> Undo:
 
 
 async def _forget(rig: Rig) -> None:
-    """Until the bridge is there again: what devices publish meanwhile, no session would keep."""
+    """Delete the session and wait until the bridge reconnects: without a session, published messages are lost."""
     bridge, name = rig.programs["bridge"], client_id(rig.site.settings.bridge_client_id, rig.site.mqtt.password)
     before = len(bridge.events("bridge_mqtt_connected"))
 
@@ -64,11 +64,11 @@ async def _all_in_the_bridge(rig: Rig) -> None:
         before = held[1] if held else ""
         return quiet >= QUIET
 
-    await until(received, 20, lambda: "the bridge does not receive what the broker has")
+    await until(received, 20, lambda: "the bridge does not receive the broker's messages")
 
 
 async def take_client_ids(rig: Rig) -> Undo:
-    """Another account, which knows the configured names, connects under them again and again."""
+    """Connect under the configured client ids from another account, repeatedly."""
     mosquitto = rig.servers.mosquitto
     stranger = GivenMqtt(mosquitto.host, mosquitto.port, STRANGER, mosquitto.password_of(STRANGER))
     names = (rig.site.settings.bridge_client_id, rig.site.settings.notifier_client_id)

@@ -1,4 +1,4 @@
-"""A steady load on the input topic: devices that overheat now and then, and a bad message here and there."""
+"""A steady load on the input topic: devices that overheat at times, and some bad messages."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ RULES: list[dict[str, object]] = [
     {"key": "temperature", "operator": ">", "threshold": THRESHOLD, "message": "too hot"},
 ]
 COLD, HOT = 30, 10  # readings of a device in a row; an episode is one run of hot ones
-BAD_EVERY = 60  # one message in that many is bad
+BAD_EVERY = 60  # one message of BAD_EVERY is bad
 TICK = 0.02  # seconds between two bursts
 
 BAD = [
@@ -33,7 +33,7 @@ BAD = [
 
 
 def messages(user: str, seed: int) -> Iterator[Sent]:
-    """Never ends; device after device, each one's readings 10 ms apart from an hour ago on."""
+    """Endless messages, device after device; the readings of a device are 10 ms apart, from an hour ago on."""
     chance = random.Random(seed)
     begin = datetime.now(UTC) - timedelta(hours=1)
     number = 0
@@ -54,7 +54,7 @@ def messages(user: str, seed: int) -> Iterator[Sent]:
 
 @asynccontextmanager
 async def load(site: Site, per_second: int, seed: int = 1) -> AsyncIterator[list[Sent]]:
-    """Send at that rate while this is open; the list holds what was sent, all of it acknowledged at the end."""
+    """Send at a rate while the context lasts; the list has the sent messages, all acknowledged at the end."""
     sent: list[Sent] = []
     stop = asyncio.Event()
     task = asyncio.create_task(_send(site, per_second, seed, sent, stop))

@@ -1,4 +1,4 @@
-"""An account that misbehaves, at random: in, a broker and a seed; out, whatever a client may do with its own topics."""
+"""An account that misbehaves at random: in, a broker and a seed; out, any abuse of its own topics."""
 
 import asyncio
 import contextlib
@@ -11,16 +11,16 @@ import mqtt5
 
 from tests.servers import MqttServer
 
-GLOBS, RULES = 20, 20  # of a configuration; what the program takes of them is its matter
-RATE = 100.0  # messages a second at most, of one account
+GLOBS, RULES = 20, 20  # of a configuration; the program may accept fewer
+RATE = 100.0  # maximum messages a second of one account
 ODD = ["pump[1]", "a\x01b", "x" * 300, "ünï", "..", "%s", "a b", "#" * 3, "\ufffe", "'; --"]
 
 
 class Account:
-    """One account of a broker, and the connections it has open."""
+    """One account of a broker and its open connections."""
 
     def __init__(self, server: MqttServer, name: str, password: str, ports: Sequence[int], seed: int) -> None:
-        """`ports` are those of the programs' HTTP."""
+        """`ports`: HTTP ports of the programs."""
         self._server, self.name, self._password, self._ports = server, name, password, ports
         self._chance = random.Random(seed)
         self._number = 0
@@ -32,7 +32,7 @@ class Account:
         self._kinds = self._chance.sample(kinds, self._chance.randint(1, 3))
 
     async def run(self, until: float) -> None:
-        """Misbehave until then, on time.monotonic; one kind after another for some seconds each."""
+        """Misbehave until a time of time.monotonic, one kind after another for some seconds each."""
         while time.monotonic() < until:
             kind = self._chance.choice(self._kinds)
             seconds = min(self._chance.uniform(2, 10), until - time.monotonic())
@@ -42,28 +42,28 @@ class Account:
             await asyncio.sleep(0.1)
 
     async def garbage(self) -> None:
-        """Payloads that are no telemetry."""
+        """Publish payloads that are no telemetry."""
         await self._publish(lambda: (self._telemetry(), self._chance.randbytes(self._chance.randint(0, 2000))))
 
     async def flood(self) -> None:
-        """Good readings, as fast as it may, with QoS 0 and 1."""
+        """Publish good readings at the rate RATE, with QoS 0 and 1."""
         await self._publish(lambda: (self._telemetry(), self._reading(20)), RATE, qos=self._chance.randint(0, 1))
 
     async def flap(self) -> None:
-        """An alert with each reading."""
+        """Publish readings each of which opens or closes an alert."""
         await self._publish(lambda: (self._telemetry(), self._reading(95 if self._number % 2 else 20)), RATE / 2)
 
     async def bad_commands(self) -> None:
-        """Commands for alerts that are not there, each of which is answered."""
+        """Publish commands for unknown alerts; each command gets an answer."""
         command = {"device_id": "nobody", "rule_id": "none", "action": "ACK"}
         await self._publish(lambda: (f"users/{self.name}/alerts/manage", json.dumps(command).encode()), RATE / 2)
 
     async def bad_rules(self) -> None:
-        """Configurations that are refused."""
+        """Publish configurations that are refused."""
         await self._publish(lambda: (f"users/{self.name}/config", b'[{"key": 1}]'))
 
     async def heavy_rules(self) -> None:
-        """Another configuration each time, with as many globs."""
+        """Publish a new configuration each time, with GLOBS globs."""
 
         def rules() -> tuple[str, bytes]:
             made = [
@@ -76,15 +76,15 @@ class Account:
         await self._publish(rules, 1.0)
 
     async def odd_ids(self) -> None:
-        """Topics with ids that it may or may not use; the broker ends the connection at some of them."""
+        """Publish to topics with allowed and forbidden ids; the broker closes the connection at some topics."""
         await self._publish(lambda: (f"users/{self.name}/devices/{self._chance.choice(ODD)}/telemetry", b"{}"), 5.0)
 
     async def retained(self) -> None:
-        """Messages the broker keeps for whoever subscribes."""
+        """Publish retained messages."""
         await self._publish(lambda: (self._telemetry(), self._reading(95)), 5.0, retain=True)
 
     async def reconnects(self) -> None:
-        """Connections, one after another, without a goodbye."""
+        """Connect again and again without DISCONNECT."""
         while True:
             _, writer = await self._connect()
             try:
@@ -93,7 +93,7 @@ class Account:
                 writer.transport.abort()
 
     async def half_requests(self) -> None:
-        """HTTP requests that never end."""
+        """Send HTTP requests that never end."""
         opened: list[asyncio.StreamWriter] = []
         try:
             while True:
@@ -101,7 +101,7 @@ class Account:
                 writer.write(b"GET /live HTTP/1.1\r\nX-")
                 opened.append(writer)
                 if len(opened) > 200:
-                    oldest = opened.pop(0)  # named, as a writer that nothing refers to complains before the abort
+                    oldest = opened.pop(0)  # keeps a reference: an unreferenced writer warns before the abort
                     oldest.transport.abort()
                 await asyncio.sleep(0.02)
         finally:
@@ -126,7 +126,7 @@ class Account:
     async def _publish(
         self, message: Callable[[], tuple[str, bytes]], rate: float = 20.0, qos: int = 1, retain: bool = False
     ) -> None:
-        """Publish for as long as the connection holds; its answers are read and thrown away."""
+        """Publish while the connection lasts; answers are read and ignored."""
         reader, writer = await self._connect()
         drain = asyncio.create_task(_thrown_away(reader))
         try:
@@ -134,7 +134,7 @@ class Account:
                 self._number += 1
                 topic, payload = message()
                 number = self._number % 65535 + 1 if qos else None
-                with contextlib.suppress(ValueError):  # no packet at all
+                with contextlib.suppress(ValueError):  # not an MQTT packet
                     packet = mqtt5.PublishPacket(topic, payload, qos=mqtt5.QoS(qos), packet_id=number, retain=retain)
                     writer.write(packet.write())
                     self.sent += 1

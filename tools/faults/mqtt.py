@@ -1,4 +1,4 @@
-"""MQTT clients that outlive every fault of the broker: a line for those who publish, an ear that hears alerts."""
+"""MQTT clients that survive every fault of the broker: a line for publishers, an ear that receives alerts."""
 
 import asyncio
 import contextlib
@@ -11,27 +11,27 @@ import mqtt5
 
 from tests.servers import MqttServer
 
-PATIENCE = 15.0  # seconds without a byte; the connection is made anew then
-AGAIN = 0.2  # seconds between two tries to connect
+PATIENCE = 15.0  # seconds without a byte before the client reconnects
+AGAIN = 0.2  # seconds between two attempts to connect
 GONE = (OSError, EOFError, TimeoutError)
 
 
 class Line:
-    """One connection: packets in and out."""
+    """One MQTT connection: packets in and out."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self.writer = reader, writer
         self._buffer = b""
-        self._more: list[Any] = []  # came together with the broker's first answer
+        self._more: list[Any] = []  # packets received together with the CONNACK
 
     async def accepted(self) -> None:
-        """Wait until the broker has accepted the connection. Raises GONE, an EOFError when the broker refuses."""
+        """Wait until the broker accepts the connection. Raises the errors in GONE, EOFError when the broker refuses."""
         answer, *self._more = await self.packets()
         if answer.reason_code != mqtt5.ConnAckReasonCode.SUCCESS:
             raise EOFError(f"the broker refuses: {answer}")
 
     async def packets(self) -> list[Any]:
-        """The next packets to come, at least one. Raises GONE, an EOFError when the broker has closed."""
+        """The next packets, at least one packet. Raises the errors in GONE, EOFError when the broker closes."""
         found, self._more = self._more, []
         while not found:
             async with asyncio.timeout(PATIENCE):  # wait_for of Python 3.11 may swallow a cancellation
@@ -55,7 +55,7 @@ class Line:
 
 @asynccontextmanager
 async def line(server: MqttServer, client_id: str, *, kept: bool) -> AsyncIterator[Line]:
-    """A connection the broker has accepted; `kept`: with a session that lives on. Raises GONE."""
+    """A connection that the broker has accepted; `kept`: with a persistent session. Raises the errors in GONE."""
     reader, writer = await asyncio.open_connection(server.host, server.port)
     try:
         made = Line(reader, writer)
@@ -77,7 +77,7 @@ async def line(server: MqttServer, client_id: str, *, kept: bool) -> AsyncIterat
 
 
 class Heard(NamedTuple):
-    """One alert message, as it identifies itself."""
+    """The fields that identify one alert message."""
 
     alert_id: str
     status: str
@@ -87,7 +87,7 @@ class Heard(NamedTuple):
 
 
 class Ear:
-    """Hears a user's alerts, in a session that the broker keeps for it; `heard` has every message, repeats too."""
+    """Receives a user's alerts in a persistent session; `heard` has every message, also repeats."""
 
     def __init__(self, server: MqttServer, user: str) -> None:
         self._server, self._user = server, user
@@ -95,7 +95,7 @@ class Ear:
         self.listening = asyncio.Event()
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Receive alerts until cancelled."""
         while True:
             with contextlib.suppress(*GONE):
                 async with line(self._server, f"ear-{self._user}", kept=True) as wire:

@@ -1,6 +1,7 @@
 """`python -m tools.faults.neighbours`: accounts that misbehave beside one honest user; real servers, real programs.
 
-His readings must all be stored and his alerts all be told, 99 % of them within 2 s. Exit code 0 when it is so, else 1.
+Exit code 0 when all readings of the honest user are stored and all alerts are sent, 99 % of the alerts within 2 s;
+otherwise exit code 1.
 """
 
 import argparse
@@ -29,37 +30,37 @@ HONEST = "honest"
 RULES: list[dict[str, object]] = [
     {"key": "temperature", "operator": ">", "threshold": 80, "clear_threshold": 75, "message": "hot"}
 ]
-ALERT_EVERY = 1.5  # seconds: 40 a minute, below his budget
-READINGS = 10  # between two alerts
-SLOWEST = 2.0  # seconds, of 99 % of his alerts
-WAIT = 60.0  # seconds for the last of his readings and alerts
+ALERT_EVERY = 1.5  # seconds: 40 alerts a minute, below the user's budget
+READINGS = 10  # readings between two alerts
+SLOWEST = 2.0  # seconds, the limit for 99 % of the honest user's alerts
+WAIT = 60.0  # seconds for the last readings and alerts
 
 
 class Outcome(Struct):
-    """What became of the honest user, and what the others did."""
+    """The figures of the honest user and of the other accounts."""
 
     readings: int
     stored: int
     alerts: int
     reported: int
     seconds: list[float]  # from a reading to its alert
-    messages: int  # of the others
+    messages: int  # messages of the other accounts
     ended: list[str]  # programs that ended by themselves
 
     @property
     def lost(self) -> bool:
-        """Whether something of his is missing, or a program is."""
+        """Whether a reading or an alert of the honest user is missing, or a program ended."""
         return self.stored < self.readings or self.reported < self.alerts or bool(self.ended)
 
     def slowest(self, share: float) -> float:
-        """The time within which this share of the alerts was told."""
+        """The seconds within which this share of the alerts was sent."""
         times = sorted(self.seconds)
         return times[min(len(times) - 1, math.ceil(share * len(times)) - 1)] if times else math.inf
 
 
 @asynccontextmanager
 async def place(accounts: Sequence[str], directory: Path) -> AsyncIterator[tuple[Site, Mosquitto]]:
-    """Servers, the accounts among them, and topics; everybody has a rule."""
+    """Servers with the accounts, and topics; each user has a rule."""
     with ExitStack() as stack:
         kafka = stack.enter_context(servers.kafka())
         postgres = stack.enter_context(servers.postgres())
@@ -78,14 +79,14 @@ async def place(accounts: Sequence[str], directory: Path) -> AsyncIterator[tuple
 
 
 class Honest:
-    """Sends readings of one device, and knows when each alert is due."""
+    """Sends readings of one device and keeps the time at which each alert is caused."""
 
     def __init__(self) -> None:
         self.readings = 0
-        self.due: list[float] = []  # on time.time
+        self.due: list[float] = []  # times of time.time
 
     async def run(self, broker: Mosquitto, until: float) -> None:
-        """Until then, on time.monotonic."""
+        """Send readings until a time of time.monotonic."""
         reader, writer = await asyncio.open_connection(broker.host, broker.port)
         try:
             publisher = Publisher(reader, writer)
@@ -106,7 +107,7 @@ class Honest:
 
 
 async def run(accounts: int, seconds: float, seed: int) -> Outcome:
-    """So many accounts for so long."""
+    """Run a number of misbehaving accounts for some seconds."""
     names = [f"account-{number}" for number in range(accounts)]
     with servers.server_directory() as home:
         async with place(names, home) as (site, broker), AsyncExitStack() as stack:
@@ -139,7 +140,7 @@ def _port(program: Running) -> int:
 
 
 async def _watch(heard: Sequence[object], arrived: list[float]) -> None:
-    """When each alert came; they come in order, as they are of one device."""
+    """Note the arrival time of each alert; the alerts of a device arrive in order."""
     while True:
         while len(arrived) < len(heard):
             arrived.append(time.time())
@@ -147,7 +148,7 @@ async def _watch(heard: Sequence[object], arrived: list[float]) -> None:
 
 
 async def _settled(site: Site, honest: Honest, arrived: Sequence[float]) -> int:
-    """Wait until all of his is there, or for WAIT seconds; how many rows there are."""
+    """Wait for all rows and alerts of the honest user, or for WAIT seconds; the number of rows."""
     deadline = time.monotonic() + WAIT
     while True:
         ((rows,),) = await site.fetch("SELECT count(*) FROM raw_telemetry WHERE user_id = $1", HONEST)
@@ -157,20 +158,21 @@ async def _settled(site: Site, honest: Honest, arrived: Sequence[float]) -> int:
 
 
 def main() -> None:
-    """Run once, print the figures."""
+    """Run once and print the figures."""
     parser = argparse.ArgumentParser("python -m tools.faults.neighbours", description=__doc__)
     parser.add_argument("--accounts", type=int, default=100)
     parser.add_argument("--minutes", type=float, default=5.0)
-    parser.add_argument("--seed", type=int, help="the same seed gives the same misbehaviour; else one drawn by lot")
+    parser.add_argument("--seed", type=int, help="the same seed gives the same misbehaviour (default: random)")
     options = parser.parse_args()
     seed = secrets.randbelow(10**9) if options.seed is None else options.seed
     found = asyncio.run(run(options.accounts, options.minutes * 60, seed))
     print(f"seed {seed}: {options.accounts} accounts sent {found.messages:,} messages in {options.minutes:g} minutes")
     print(
-        f"the honest user: {found.stored} of {found.readings} readings stored, {found.reported} of {found.alerts} told"
+        f"the honest user: {found.stored} of {found.readings} readings stored,"
+        f" {found.reported} of {found.alerts} alerts sent"
     )
     times = ", ".join(f"{share:.0%} within {found.slowest(share):.3f} s" for share in (0.5, 0.99, 1.0))
-    print(f"his alerts: {times}")
+    print(f"alerts of the honest user: {times}")
     for one in found.ended:
         print(f"ended by itself: {one}")
     sys.exit(found.lost or found.slowest(0.99) > SLOWEST)

@@ -1,4 +1,4 @@
-"""What came of a run: its faults one by one, the accounts, and every promise that was broken."""
+"""The outcome of a run: its faults, the accounts, and every broken promise."""
 
 import math
 from collections.abc import Sequence
@@ -10,17 +10,17 @@ from tools.faults.schedule import Fault
 
 @dataclass
 class Episode:
-    """What came of one fault, or of two at once."""
+    """The outcome of one fault, or of two concurrent faults."""
 
     faults: Sequence[Fault]
-    begins: dict[str, int]  # the streams' next message when it began
-    seconds: float = math.nan  # until it had recovered
-    limit: float = math.inf  # in which it had to
-    whole: float = math.nan  # until all programs were ready and rows flowed, rebalances over
+    begins: dict[str, int]  # each stream's next message at the start of the fault
+    seconds: float = math.nan  # seconds until recovery
+    limit: float = math.inf  # maximum seconds until recovery
+    whole: float = math.nan  # seconds until all programs were ready, rebalances over and rows stored again
 
     @property
     def name(self) -> str:
-        """Its row in the table."""
+        """The name of its row in the table."""
         return str(self.faults[0].kind) if len(self.faults) == 1 else "two at once"
 
     def __str__(self) -> str:
@@ -30,19 +30,19 @@ class Episode:
 
 @dataclass
 class Outcome:
-    """All there is to tell of a run."""
+    """The figures and problems of a run."""
 
     seed: int
     episodes: list[Episode] = field(default_factory=list)
     accounts: Accounts = field(default_factory=Accounts)
     ends: dict[str, int] = field(default_factory=dict)  # messages of each stream
     repeats: int = 0  # messages that MQTT delivered again
-    sinks: dict[str, int] = field(default_factory=dict)  # what each destination was given again, where it can tell
+    sinks: dict[str, int] = field(default_factory=dict)  # records that each destination received again, where known
     problems: list[str] = field(default_factory=list)
     late: list[str] = field(default_factory=list)  # recoveries that took too long
     took: float = 0.0  # seconds
 
     @property
     def broken(self) -> list[str]:
-        """Every promise that was; empty is good."""
+        """Every broken promise; empty when all promises are kept."""
         return self.problems + self.accounts.problems + self.late

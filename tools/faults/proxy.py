@@ -1,4 +1,4 @@
-"""A TCP proxy on the loopback address that can be hurt: what lies between a program and a server."""
+"""A TCP proxy on the loopback address between a program and a server, with faults of a network."""
 
 import asyncio
 import contextlib
@@ -9,16 +9,16 @@ import time
 from app.local.servers.common import LOOPBACK, free_port
 
 CHUNK = 65536
-AHEAD = 32  # chunks on their way in one direction
+AHEAD = 32  # chunks in flight in one direction
 RST_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER on, for no time
 
-Chunk = tuple[float, bytes]  # when it is due on time.monotonic, bytes; no bytes: the sender has closed
+Chunk = tuple[float, bytes]  # (time of delivery on time.monotonic, bytes); no bytes: the sender has closed
 
 
 class Proxy:
-    """Passes bytes between its own port and `target`, until one of its faults is on; `heal` ends them all.
+    """Passes bytes between its own port and `target`, unless a fault stops them; `heal` ends all faults.
 
-    While nothing passes, nothing is lost either: it goes on where it stopped, as TCP does after an outage of a
+    A stopped proxy loses no bytes: the transfer continues at the same byte, as TCP does after an outage of a
     network. Ends of connections pass, or wait, like bytes.
     """
 
@@ -37,7 +37,7 @@ class Proxy:
         self._down.set()
 
     async def start(self) -> None:
-        """Listen; the port stays the same over cuts."""
+        """Start to listen; the port stays the same over cuts."""
         self._server = await asyncio.start_server(self._accept, LOOPBACK, self.port)
 
     async def stop(self) -> None:
@@ -54,7 +54,7 @@ class Proxy:
         await self._end(reset=False)
 
     async def reset(self) -> None:
-        """RST to both ends of all connections; new ones are welcome."""
+        """Send RST to both ends of all connections; new connections are accepted."""
         await self._end(reset=True)
 
     def stall(self) -> None:
@@ -63,11 +63,11 @@ class Proxy:
         self._down.clear()
 
     def half_open(self, *, up: bool) -> None:
-        """Pass no bytes to the server (`up`), or none from it."""
+        """Pass no bytes to the server (`up`), or no bytes from the server."""
         (self._up if up else self._down).clear()
 
     def delay(self, seconds: float) -> None:
-        """Bytes take this long, each way; as many as before may be on their way."""
+        """Delay bytes by `seconds` in each direction; the bytes in flight stay limited."""
         self.latency = seconds
 
     async def heal(self) -> None:
@@ -97,10 +97,10 @@ class Proxy:
         try:
             await self._link(task, reader, writer)
         except (OSError, asyncio.CancelledError):
-            return  # one of the ends is gone, or a fault has ended it
+            return  # an end has closed, or a fault has closed the connection
         finally:
             ends = self._links.pop(task)
-            for one in ends:  # all of them before the first is waited for, which may be cancelled
+            for one in ends:  # close all ends before the first wait, which may be cancelled
                 one.close()
             for one in ends:
                 with contextlib.suppress(OSError):
@@ -119,7 +119,7 @@ class Proxy:
             await asyncio.gather(*pumps, return_exceptions=True)
 
     async def _way(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, gate: asyncio.Event) -> None:
-        """One direction of a connection; returns when its end has passed too."""
+        """Pass one direction of a connection; returns when the end of the stream has passed."""
         ahead: asyncio.Queue[Chunk] = asyncio.Queue(AHEAD)
         take = asyncio.ensure_future(self._take(reader, ahead))
         try:

@@ -1,10 +1,10 @@
-"""`python -m tools.faults.rebalances --times 500`: how soon a partition's last records are stored after a rebalance.
+"""`python -m tools.faults.rebalances --times 500`: the delay of a partition's last record after a rebalance.
 
-Two workers. A member is thrown out of the group, in every other round a second one while the first rebalance may still
-be under way, and meanwhile every partition gets one record, with none behind it: nothing but the end of the rebalance
-brings it in. A record is late when, from when it was sent to when its row was seen, a worker had its partition and no
-rebalance under way for more than `--within` seconds in all: a worker that stores it only after a second rebalance is
-late, too. Exit code 1 when a record was.
+Two workers. A member is removed from the group, in every other round a second member, possibly during the first
+rebalance. During the rebalance every partition gets one record and no further record: only the end of the rebalance
+makes a worker consume the record. A record is late when, between its send and its visible row, a worker had the
+partition without a rebalance for more than `--within` seconds in all; thus a record that is stored only after a second
+rebalance is late, too. Exit code 1 when a record was late.
 """
 
 import argparse
@@ -34,13 +34,13 @@ from tests.workers import Running, Site, until
 from tools.faults.load import RULES
 
 WITHIN = 1.0
-LOOK = 0.01  # seconds between two looks at the rows
-SPREAD = 1.5  # the second member goes, and the records come, within so many seconds
+LOOK = 0.01  # seconds between two queries of the rows
+SPREAD = 1.5  # seconds within which the second member is removed and the records are sent
 LONGEST = 60.0
 
 
 class Calm(NamedTuple):
-    """From the end of a rebalance to the beginning of the next, at one worker, which has these partitions."""
+    """The time between two rebalances at one worker, which has these partitions."""
 
     begin: float  # Unix seconds
     end: float  # infinity until the next rebalance begins
@@ -48,7 +48,7 @@ class Calm(NamedTuple):
 
 
 class Late(NamedTuple):
-    """Of one partition's record in one round: for how many seconds a worker could have stored it before it did."""
+    """The delay of one partition's record in one round: seconds in which a worker could have stored the record."""
 
     round: int
     partition: int
@@ -56,17 +56,17 @@ class Late(NamedTuple):
 
 
 class Log:
-    """The rebalances that a worker's log tells of; read on from where it was read last."""
+    """The rebalances in a worker's log; each read continues after the last."""
 
     def __init__(self, worker: Running) -> None:
         self._worker, self._read = worker, 0
         self.begun = 0
         self.calm = False
-        self.partitions: Sequence[int] = ()  # since the last one ended
+        self.partitions: Sequence[int] = ()  # the assignment since the last rebalance
         self.calms: list[Calm] = []
 
     def look(self) -> None:
-        """Read on. Fails when the worker has ended."""
+        """Read the new lines of the log. Fails when the worker has ended."""
         assert self._worker.alive, f"{self._worker.name} ended by itself:\n{self._worker.tail()}"
         with self._worker.log.open("rb") as log:
             log.seek(self._read)
@@ -93,14 +93,14 @@ def _at(entry: Mapping[str, Any]) -> float:
 
 
 def waited(calms: Iterable[Calm], partition: int, sent: float, stored: float) -> float:
-    """For how many seconds between `sent` and `stored` somebody had the partition and no rebalance under way."""
+    """The seconds between `sent` and `stored` in which a worker had the partition and no rebalance was running."""
     return sum(
         max(0.0, min(calm.end, stored) - max(calm.begin, sent)) for calm in calms if partition in calm.partitions
     )
 
 
 class Round:
-    """What is done again and again."""
+    """One rebalance with a record of each partition; `run` is called once per round."""
 
     def __init__(self, site: Site, workers: Sequence[Running], seed: int) -> None:
         self._site, self._chance = site, random.Random(seed)
@@ -109,7 +109,7 @@ class Round:
         self._number = 0
 
     async def run(self, admin: AIOKafkaAdminClient, producer: AIOKafkaProducer, rows: asyncpg.Connection) -> list[Late]:
-        """One; returns what became of each partition's record."""
+        """Run a round; the delay of each partition's record."""
         self._number += 1
         await self._calm([log.begun for log in self._logs])
         before = [log.begun + 1 for log in self._logs]
@@ -126,7 +126,7 @@ class Round:
         ]
 
     async def warm_up(self, producer: AIOKafkaProducer, rows: asyncpg.Connection) -> None:
-        """A record of each partition without a rebalance: the first rows of a process take it longer."""
+        """Send a record to each partition without a rebalance: the first rows of a process take longer."""
         await self._calm([1] * len(self._logs))
         await self._send(producer)
         await self._stored(rows)
@@ -137,14 +137,14 @@ class Round:
         return [member[0] for answer in found for described in answer.groups for member in described[5]]
 
     async def _throw_out(self, admin: AIOKafkaAdminClient, member: str, after: float = 0.0) -> None:
-        """It hears of it with its next heartbeat, and joins anew; everybody else lets go, and joins too."""
+        """Remove a member from the group: the member rejoins after its next heartbeat, and the other members rejoin."""
         await asyncio.sleep(after)
         group, client = self._site.settings.group_id, admin._client
         node = await client.coordinator_lookup(CoordinationType.GROUP, group)
         await client.send(node, LeaveGroupRequest(group, member), group=ConnectionGroup.COORDINATION)
 
     async def _send(self, producer: AIOKafkaProducer) -> Mapping[int, float]:
-        """A record into each partition, all at some moment of the rebalance; returns when each was sent."""
+        """Send a record to each partition, all at a random moment of the rebalance; the time of each send."""
         await asyncio.sleep(self._chance.uniform(0, SPREAD))
         stamp = datetime.now(UTC).isoformat().replace("+00:00", "Z")
         sent = {}
@@ -162,7 +162,7 @@ class Round:
         return sent
 
     async def _stored(self, rows: asyncpg.Connection) -> Mapping[int, float]:
-        """When the row of each partition's record was seen."""
+        """The time at which the row of each partition's record was visible."""
         of = {device: partition for partition, device in self._devices.items()}
         seen: dict[int, float] = {}
         deadline = time.monotonic() + LONGEST
@@ -173,12 +173,12 @@ class Round:
             for row in found:
                 seen.setdefault(of[row[0]], now)
             missing = sorted(set(of.values()) - seen.keys())
-            assert time.monotonic() < deadline, f"round {self._number}: nothing of partitions {missing} is stored"
+            assert time.monotonic() < deadline, f"round {self._number}: no row of partitions {missing}"
             await asyncio.sleep(LOOK)
         return seen
 
     async def _calm(self, begun: Sequence[int]) -> None:
-        """Wait until each worker has begun so many rebalances, the last has ended, and each partition has one owner."""
+        """Wait until each worker has begun `begun` rebalances, no rebalance runs, and each partition has one owner."""
 
         async def calm() -> bool:
             for log in self._logs:
@@ -191,7 +191,7 @@ class Round:
 
 
 async def _nobody() -> None:
-    """The second member of every other round."""
+    """Remove no second member, in every other round."""
 
 
 def _devices(site: Site) -> Mapping[int, str]:
@@ -207,7 +207,7 @@ def _devices(site: Site) -> Mapping[int, str]:
 
 
 async def rebalances(site: Site, workers: Sequence[Running], times: int, seed: int, tell: bool = False) -> list[Late]:
-    """Force so many, one after another; the workers are ready."""
+    """Force `times` rebalances, one after another, of workers that are ready; the delays of all records."""
     found: list[Late] = []
     admin = AIOKafkaAdminClient(bootstrap_servers=site.kafka)
     rows = await asyncpg.connect(site.database)
@@ -229,7 +229,7 @@ async def rebalances(site: Site, workers: Sequence[Running], times: int, seed: i
 
 
 def report(found: Sequence[Late], within: float) -> tuple[str, int]:
-    """What it came to, and how many rebalances had a late record."""
+    """(the result as text, the number of rebalances with a late record)."""
     worst: dict[int, float] = {}
     for late in found:
         worst[late.round] = max(worst.get(late.round, 0.0), late.seconds)
@@ -269,9 +269,9 @@ async def _measure(directory: Path, options: Any) -> int:
 
 
 def main() -> None:
-    """The command line."""
+    """Run with the options of the command line; see the module's docstring."""
     parser = argparse.ArgumentParser("python -m tools.faults.rebalances", description=__doc__)
-    parser.add_argument("--times", type=int, default=500, help="how many rebalances")
+    parser.add_argument("--times", type=int, default=500, help="number of rebalances")
     parser.add_argument("--within", type=float, default=WITHIN, help="seconds")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", type=Path, help="a directory for the workers' logs")

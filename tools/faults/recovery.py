@@ -1,4 +1,4 @@
-"""When a run has recovered from a fault: in every partition a message sent after it is a row."""
+"""The recovery of a run from a fault: a message sent after the fault is a row, in every partition."""
 
 import asyncio
 import time
@@ -10,8 +10,8 @@ import asyncpg
 from tools.faults.rig import Rig
 from tools.faults.stream import Stream
 
-LONGEST = 120.0  # seconds; who has not recovered by then never will
-LOOK = 0.05  # seconds between two looks
+LONGEST = 120.0  # maximum seconds until recovery
+LOOK = 0.05  # seconds between two queries
 AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
 
 FLOWS = """SELECT DISTINCT device_id FROM raw_telemetry
@@ -19,14 +19,14 @@ WHERE time >= $1 AND sequence_id >= $2 AND device_id LIKE $3"""
 
 
 def marks(rig: Rig) -> dict[str, int]:
-    """Number of each stream's next message, by its letter."""
+    """The number of each stream's next message, by the stream's letter."""
     return {pace.stream.letter: pace.next for pace in rig.paces}
 
 
 async def recovered(rig: Rig, since: Mapping[str, int], *, reported: bool) -> float:
-    """Wait until messages from `since` on are rows in all partitions; the seconds it took.
+    """Wait until messages from `since` on are rows in all partitions; the seconds until then.
 
-    `reported`: and an alert of a reading from then on was heard. Raises TimeoutError after LONGEST.
+    With `reported`, also wait for an alert of a reading from `since` on. Raises TimeoutError after LONGEST.
     """
     began = time.monotonic()
     async with asyncio.timeout(LONGEST):
@@ -42,7 +42,7 @@ async def recovered(rig: Rig, since: Mapping[str, int], *, reported: bool) -> fl
 
 
 async def whole(rig: Rig) -> None:
-    """Wait until all programs are ready, and rows flow after that: what comes next finds no fault's aftermath."""
+    """Wait until all programs are ready and rows are stored again, so that the next fault starts undisturbed."""
     async with asyncio.timeout(LONGEST):
         waiting = list(rig.programs.values())
         while waiting:
@@ -62,13 +62,13 @@ async def _flows(rig: Rig, stream: Stream, since: int) -> bool:
 
 
 def back_off(rig: Rig) -> float:
-    """Seconds the workers' open breakers still wait from now on; 0 when all are closed."""
+    """The remaining seconds of the workers' open breakers; 0 when all breakers are closed."""
     now = time.time()
     return max(0.0, *(_breaker(rig, name) - now for name in ("worker 1", "worker 2")))
 
 
 def _breaker(rig: Rig, name: str) -> float:
-    """Until when the breaker stays open, in seconds since 1970; 0 when it is closed."""
+    """The time at which the open breaker closes, in seconds since 1970; 0 for a closed breaker."""
     one = rig.programs[name]
     opened, closed = one.events("circuit_breaker_OPENED"), one.events("circuit_breaker_CLOSED")
     if not opened or (closed and closed[-1]["timestamp"] > opened[-1]["timestamp"]):

@@ -1,4 +1,4 @@
-"""Topics that begin again: in, a site and names of its topics; out, the same names with other logs behind them."""
+"""Recreated topics: in, a site and names of its topics; out, topics of the same names with new logs."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ from tests.workers import Site, until
 
 
 async def remove(site: Site, *names: str) -> None:
-    """Delete topics, and wait until no broker names them any more."""
+    """Delete topics and wait until no broker lists the topics."""
     admin = AIOKafkaAdminClient(bootstrap_servers=site.kafka)
     await admin.start()
     try:
@@ -29,20 +29,20 @@ async def remove(site: Site, *names: str) -> None:
         return not await ids.ask(names)
 
     try:
-        await until(gone, 60, lambda: f"{names} are still there")
+        await until(gone, 60, lambda: f"topics {names} still exist")
     finally:
         await ids.close()
 
 
 async def remake(site: Site, *names: str, gap: float = 0.0) -> None:
-    """Delete topics and make them as they were, `gap` seconds later."""
+    """Delete topics and recreate them with the same settings, `gap` seconds later."""
     await remove(site, *names)
     await asyncio.sleep(gap)
     await create(Access(site.kafka), wanted(site.settings), 1)
 
 
 async def grow(site: Site, count: int, *names: str) -> None:
-    """Let topics have more partitions."""
+    """Increase the number of partitions of topics to `count`."""
     admin = AIOKafkaAdminClient(bootstrap_servers=site.kafka)
     await admin.start()
     try:
@@ -52,13 +52,13 @@ async def grow(site: Site, count: int, *names: str) -> None:
 
 
 class Sender:
-    """Readings of a site's own user, each with the time of now, acknowledged when `send` returns."""
+    """Sends readings of a site's own user with the current time; Kafka has acknowledged them when `send` returns."""
 
     def __init__(self, site: Site) -> None:
         self._site, self.sent = site, 0
 
     async def send(self, device: str, temperatures: Sequence[float]) -> None:
-        """One reading after another, in order."""
+        """Send one reading per temperature, in order."""
         async with AIOKafkaProducer(bootstrap_servers=self._site.kafka, enable_idempotence=True) as producer:
             user, topic = self._site.unique, self._site.settings.kafka_topic
             headers = [("mqtt_topic", f"users/{user}/devices/{device}/telemetry".encode()), ("kind", b"telemetry")]

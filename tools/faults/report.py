@@ -15,7 +15,7 @@ QUIET = "before the first fault"
 
 @dataclass
 class Line:
-    """One kind of fault; messages are those sent from its beginning to the beginning of the next fault."""
+    """A line for one kind of fault; its messages were sent between the starts of this fault and of the next."""
 
     fault: str
     times: int = 0
@@ -24,11 +24,11 @@ class Line:
     dead: int = 0
     lost: int = 0
     duplicated: int = 0
-    seconds: list[float] = field(default_factory=list)  # to recover
-    whole: list[float] = field(default_factory=list)  # to be as before
+    seconds: list[float] = field(default_factory=list)  # until recovery
+    whole: list[float] = field(default_factory=list)  # until the state before the fault
 
     def cells(self) -> list[str]:
-        """As in COLUMNS."""
+        """The cells of the line, in the order of COLUMNS."""
         numbers = (self.times, self.sent, self.stored, self.dead, self.lost, self.duplicated)
         known, whole = (sorted(one for one in all_ if not math.isnan(one)) for all_ in (self.seconds, self.whole))
         times = (
@@ -40,7 +40,7 @@ class Line:
 
 
 def lines(outcome: Outcome) -> list[Line]:
-    """The table's lines, in the order of their names; the last one is the sum."""
+    """The table's lines, in the order of their names; the last line is the sum."""
     found: dict[str, Line] = {}
     for name, begins, ends, episode in _windows(outcome):
         line = found.setdefault(name, Line(name))
@@ -60,7 +60,7 @@ def lines(outcome: Outcome) -> list[Line]:
 
 
 def _windows(outcome: Outcome) -> Iterator[tuple[str, dict[str, int], dict[str, int], Episode | None]]:
-    """(name, first message of each stream, first of the next window, what came of the fault)."""
+    """(name, first message of each stream, first message of the next window, the fault's episode)."""
     begins = [*(episode.begins for episode in outcome.episodes), outcome.ends]
     yield QUIET, dict.fromkeys(outcome.ends, 0), begins[0], None
     for episode, after in zip(outcome.episodes, begins[1:], strict=True):
@@ -78,7 +78,7 @@ def _count(line: Line, accounts: Accounts, letter: str, numbers: Iterable[int]) 
 
 
 def table(outcome: Outcome) -> str:
-    """Markdown, which is also readable as it is."""
+    """The table in Markdown, with aligned columns."""
     cells = [list(COLUMNS), *(line.cells() for line in lines(outcome))]
     widths = [max(len(row[column]) for row in cells) for column in range(len(COLUMNS))]
     rows = []
@@ -96,15 +96,15 @@ def table(outcome: Outcome) -> str:
 
 
 def summary(outcome: Outcome) -> str:
-    """What the table does not say, and the verdict."""
+    """The figures that are not in the table, and the verdict."""
     accounts = outcome.accounts
     kafka, mqtt = accounts.kafka, accounts.mqtt
     said = [
         f"seed {outcome.seed}, {outcome.took / 60:.1f} minutes. Recovered (median, max): in every partition, a message",
         "sent after the fault is a row; after kill -9 of a worker counted from the kill on, else from the end of the",
         "fault. Whole (max): all programs are ready, rebalances are over and rows flow.",
-        f"alerts: {mqtt.episodes:,} episodes expected, {mqtt.seen:,} heard over MQTT, {kafka.doubled + mqtt.doubled} "
-        f"doubled, {kafka.lost + mqtt.lost} messages lost",
+        f"alerts: {mqtt.episodes:,} episodes expected, {mqtt.seen:,} received over MQTT, "
+        f"{kafka.doubled + mqtt.doubled} doubled, {kafka.lost + mqtt.lost} messages lost",
         f"alert messages repeated with the same (alert_id, status): {kafka.repeats} in Kafka, {mqtt.repeats} over MQTT",
         f"dead letters caused by outages: {accounts.dead_good}",
         f"messages that MQTT delivered again, stored once: {outcome.repeats:,}",
@@ -118,7 +118,7 @@ def summary(outcome: Outcome) -> str:
 
 
 def machine(outcome: Outcome) -> dict[str, Any]:
-    """Everything, for json.dumps."""
+    """All figures of the run, for json.dumps."""
     accounts = outcome.accounts
     return {
         "seed": outcome.seed,

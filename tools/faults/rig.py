@@ -1,4 +1,4 @@
-"""Everything a run needs, up and sending: servers behind proxies, programs, senders and auditors."""
+"""The running setup of a run: servers behind proxies, programs, senders and auditors."""
 
 import asyncio
 import contextlib
@@ -27,43 +27,43 @@ from tools.faults.ways.setup import Door, door, open_account
 from tools.faults.ways.streams import WayStream
 
 PROGRAMS = {"worker 1": "worker", "worker 2": "worker", "bridge": "bridge", "notifier": "notifier"}
-DEVICES = 48  # of each stream
-YOUNG = timedelta(days=1)  # how old the first reading is: no jump of a clock makes one come from the future
-# Breaker: the product's own first wait, but at most 10 s, so that a run of 100 faults ends the same hour.
-# Share: Mosquitto forgets shared subscriptions when it restarts.
+DEVICES = 48  # devices of each stream
+YOUNG = timedelta(days=1)  # age of the first reading, so that no jump of a clock moves a reading into the future
+# Breaker: the default first wait, but at most 10 s, so that a run of 100 faults ends within an hour.
+# Share: Mosquitto loses shared subscriptions when Mosquitto restarts.
 SETTINGS = {"breaker_reset_min": 2, "breaker_reset_max": 10, "bridge_share": "-", "sink_retry_max": 5}
 
 
 @dataclass
 class Rig:
-    """What faults are done to, and who looks on."""
+    """The targets of faults, and the auditors."""
 
     servers: Servers
     site: Site
     programs: dict[str, Running]
-    clocks: dict[str, Clock]  # of each program; empty when clocks cannot jump here
+    clocks: dict[str, Clock]  # by program; empty on machines where clocks cannot jump
     mqtt: Pace
     kafka: Pace
     tail: Tail
     ear: Ear
-    door: Door  # to the gateways
+    door: Door  # addresses and account at the gateways
     ways: dict[str, Pace] = field(default_factory=dict)  # by gateway
     sinks: dict[str, Destination] = field(default_factory=dict)  # by the name of the sink's program
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     @property
     def paces(self) -> list[Pace]:
-        """Of all that send."""
+        """The paces of all senders."""
         return [self.mqtt, self.kafka, *self.ways.values()]
 
     @property
     def streams(self) -> list[Stream]:
-        """All of them."""
+        """The streams of all senders."""
         return [pace.stream for pace in self.paces]
 
     @property
     def sent(self) -> int:
-        """Messages sent and acknowledged so far."""
+        """The number of messages sent and acknowledged so far."""
         return sum(stream.sent for stream in self.streams)
 
     @property
@@ -82,8 +82,8 @@ class Rig:
 async def rig(
     directory: Path, seed: int, unique: str, *, clocks: bool, ways: Sequence[str] = (), sinks: Sequence[str] = ()
 ) -> AsyncIterator[Rig]:
-    """All of it, with these gateways and sinks, ready; gone afterwards. Logs of the programs are in `directory`, data
-    of the servers below it.
+    """A ready rig with these gateways and sinks, stopped afterwards. Logs of the programs are in `directory`, data of
+    the servers in its subdirectories.
     """
     async with AsyncExitStack() as stack:
         made = await stack.enter_async_context(servers(directory / "servers"))
@@ -97,7 +97,7 @@ async def rig(
         site = await made.site(unique, directory, **{**SETTINGS, **more})
         await site.prepare(RULES)
         await open_account(site)
-        begin = (datetime.now(UTC) - YOUNG).replace(microsecond=1)  # never 0: alerts write times without it
+        begin = (datetime.now(UTC) - YOUNG).replace(microsecond=1)  # never 0: alert events omit a fraction of 0
         streams = [Stream(letter, unique, DEVICES, seed, begin) for letter in "mk"]
         by_way = {way: WayStream(way, unique, DEVICES, seed, begin) for way in ways}
         names = (*PROGRAMS, *ways, *out)
@@ -141,7 +141,7 @@ async def _close(rig: Rig) -> None:
 
 
 def program(site: Site, name: str, clock: Clock | None) -> Running:
-    """One of them, not started."""
+    """A program of the rig, not started."""
     environment = {f"IOT_{key.upper()}": str(value) for key, value in site.values.items()}
     return Running(
         PROGRAMS.get(name, name.replace(" ", "-")),

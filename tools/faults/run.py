@@ -1,4 +1,4 @@
-"""One run: load, faults by the schedule, and the accounts at its end."""
+"""One run: the load, the faults of the schedule, and the accounts at the end."""
 
 import asyncio
 import math
@@ -15,13 +15,13 @@ from tools.faults.recovery import LONGEST, back_off, marks, recovered, whole
 from tools.faults.rig import Rig, rig
 from tools.faults.schedule import Fault, groups
 
-OVER_MQTT = 0.4  # share of the messages that come over MQTT; the others are written to Kafka as a bridge would
-OVER_A_WAY = 0.12  # share of each gateway, before that
+OVER_MQTT = 0.4  # share of the messages that come over MQTT; the rest is written to Kafka as by the bridge
+OVER_A_WAY = 0.12  # share of each gateway in the messages not yet assigned; OVER_MQTT applies to the rest
 PAUSE = 0.5  # seconds between two faults
-SLOT = 7.0  # seconds a fault takes with everything; a first guess, for the rate
-FASTEST, LAST = 3000, 5000  # messages a second at most; after the last fault
-OUTAGE_LIMIT = 5.0  # seconds to recover from a database outage, besides the back-off that runs
-TAKE_OVER = 3.0  # seconds besides the session timeout
+SLOT = 7.0  # first estimate of the seconds per fault, including recovery, for the rate
+FASTEST, LAST = 3000, 5000  # maximum messages a second; messages sent after the last fault
+OUTAGE_LIMIT = 5.0  # seconds to recover from a database outage, in addition to the current back-off
+TAKE_OVER = 3.0  # seconds in addition to the session timeout
 
 Say = Callable[[str], None]
 Names = Sequence[str]
@@ -31,10 +31,10 @@ async def run(
     directory: Path, seed: int, messages: int, faults: Sequence[Fault], say: Say, *,
     clocks: bool, ways: Names = (), sinks: Names = (),
 ) -> Outcome:  # fmt: skip
-    """Send so many messages, by these gateways too, while the faults come, then look where they are, and where these
-    sinks have written them.
+    """Send messages over Kafka, MQTT and these gateways during the faults, then account for every message, also at the
+    destinations of these sinks.
 
-    Logs are left in `directory`.
+    Logs remain in `directory`.
     """
     outcome, began = Outcome(seed), time.monotonic()
     async with rig(directory, seed, f"run{seed % 10**9}", clocks=clocks, ways=ways, sinks=sinks) as made:
@@ -71,7 +71,7 @@ async def _suffer(rig: Rig, outcome: Outcome, todo: Sequence[Sequence[Fault]], s
 
 
 def _set_rate(rig: Rig, seconds: float, faults: int) -> None:
-    """So that the messages last as long as the faults, if each takes so many seconds."""
+    """Set the rate so that the messages last as long as the faults, with `seconds` per fault."""
     for pace in rig.paces:
         left = pace.goal - pace.next
         pace.rate = min(left / (seconds * faults), FASTEST * pace.goal / sum(one.goal for one in rig.paces))
@@ -79,7 +79,7 @@ def _set_rate(rig: Rig, seconds: float, faults: int) -> None:
 
 
 def _revive(rig: Rig, outcome: Outcome) -> None:
-    """No program may end by itself; one that did is started again, as whoever runs it would."""
+    """Note a problem for each program that has ended by itself, and start the program again."""
     for one in rig.programs.values():
         if not one.alive:
             outcome.problems.append(f"{one.name} ended by itself:\n{one.tail(15)}")
@@ -127,7 +127,7 @@ async def _finish(rig: Rig, outcome: Outcome, say: Say) -> None:
     for one in rig.programs.values():
         await asyncio.to_thread(one.stop)
     await _hear_all(rig)
-    say("all is quiet: looking where every message is")
+    say("all is settled: accounting for every message")
     outcome.ends = marks(rig)
     outcome.repeats = rig.tail.repeats()
     outcome.accounts = await draw_up(rig.site, rig.streams, rig.tail, rig.ear.heard)
@@ -138,7 +138,7 @@ async def _finish(rig: Rig, outcome: Outcome, say: Say) -> None:
 
 
 async def _settle(rig: Rig) -> None:
-    """Send what is left, and wait until all that follows from it is done."""
+    """Send the remaining messages, and wait until they are processed."""
     await asyncio.gather(*(pace.reached() for pace in rig.paces))
     async with asyncio.timeout(LONGEST):
         while not all(rig.tail.has(stream) for stream in rig.streams):
@@ -149,7 +149,7 @@ async def _settle(rig: Rig) -> None:
 
 
 async def _hear_all(rig: Rig) -> None:
-    """Wait until nothing is heard for a while."""
+    """Wait until no alert arrives for some time."""
     count = -1
     while count != len(rig.ear.heard):
         count = len(rig.ear.heard)

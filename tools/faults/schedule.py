@@ -1,4 +1,4 @@
-"""Which faults come, in which order and for how long: all of it follows from the seed."""
+"""The kinds of faults, their order and their duration, all derived from the seed."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -11,20 +11,20 @@ SERVERS = ("Kafka", "PostgreSQL", "Mosquitto")
 PROCESS_FAULTS = ("kill -9", "freeze", "restart")
 TOPIC, RETENTION = "input topic", "retention"
 MADE_ANEW, PARTITIONS_ADDED, GROUP_RESET = "made anew", "partitions added", "group reset"
-OFFSETS = (MADE_ANEW, PARTITIONS_ADDED, GROUP_RESET)  # each comes alone: everything has to be read before
+OFFSETS = (MADE_ANEW, PARTITIONS_ADDED, GROUP_RESET)  # never concurrent: all records must be consumed before
 CLOCK = "clock jump"
 SESSION_LOST, ID_TAKEN = "session lost", "client id taken"
 SLOW, HALF_OPEN, REPEATS = "slow clients", "half-open clients", "repeats"
-CLIENT_FAULTS = (SLOW, HALF_OPEN, REPEATS)  # of a gateway's clients, beside the one that keeps accounts
-DESTINATION = "destination "  # killed, frozen, without rights: of a sink
+CLIENT_FAULTS = (SLOW, HALF_OPEN, REPEATS)  # of a gateway's clients, beside the audited sender
+DESTINATION = "destination "  # of a sink: killed, frozen, without rights
 
-SHORT, MEDIUM, LONG = (0.2, 2.0), (2.0, 5.0), (7.0, 12.0)  # seconds; the last is longer than a session timeout
+SHORT, MEDIUM, LONG = (0.2, 2.0), (2.0, 5.0), (7.0, 12.0)  # seconds; LONG is longer than a session timeout
 LENGTHS = (SHORT, MEDIUM, LONG)
-TOGETHER = 0.1  # share of faults that come while the one before is on
+TOGETHER = 0.1  # share of faults that begin during the fault before
 
 
 class Kind(NamedTuple):
-    """What is done to whom."""
+    """A kind of fault: its target and its action."""
 
     target: str
     action: str
@@ -34,17 +34,17 @@ class Kind(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """One fault: it is on for `seconds`; `lot` in [0, 1) decides the rest (which direction, how far a clock jumps)."""
+    """One fault of `seconds`; `lot` in [0, 1) decides the rest, such as the direction or the jump of a clock."""
 
     kind: Kind
     seconds: float
     lot: float
-    together: bool  # begins while the one before is on
+    together: bool  # begins during the fault before
 
 
 def kinds(*, clocks: bool, ways: Sequence[str] = (), sinks: Mapping[str, Sequence[str]] = {}) -> list[Kind]:
-    """All there are, with these gateways, and these sinks with how their destinations can be hurt; clocks jump only
-    where libfaketime is installed.
+    """All kinds of faults for these gateways and for these sinks, whose values are the faults of their destinations;
+    `clocks`: with jumps of clocks.
     """
     out = [sink_name(sink) for sink in sinks]
     found = [Kind(link, action) for link in LINKS for action in LINK_FAULTS]
@@ -57,12 +57,12 @@ def kinds(*, clocks: bool, ways: Sequence[str] = (), sinks: Mapping[str, Sequenc
 
 
 def sink_name(sink: str) -> str:
-    """What a sink's program is called: a gateway may be called as the sink is."""
+    """The name of a sink's program, with a prefix because a gateway may have the same name as a sink."""
     return f"sink {sink}"
 
 
 def schedule(seed: int, count: int, among: Sequence[Kind]) -> list[Fault]:
-    """`count` faults; each kind comes once before any comes again. Same arguments, same result."""
+    """`count` faults; each kind comes once before a kind repeats. Same arguments, same result."""
     chance = random.Random(seed)
     found: list[Fault] = []
     while len(found) < count:
@@ -77,7 +77,7 @@ def schedule(seed: int, count: int, among: Sequence[Kind]) -> list[Fault]:
 
 
 def groups(faults: Sequence[Fault]) -> list[list[Fault]]:
-    """The faults that are on at the same time, in order."""
+    """The faults in groups of concurrent faults, in order."""
     found: list[list[Fault]] = []
     for fault in faults:
         if fault.together:

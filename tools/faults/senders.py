@@ -1,4 +1,4 @@
-"""Those who send a run's messages, at a rate that may change, whatever happens to the servers meanwhile."""
+"""The senders of a run's messages: their rate may change, and they survive every fault of the servers."""
 
 import asyncio
 import contextlib
@@ -15,25 +15,25 @@ from tools.faults.stream import Stream
 
 TICK = 0.02  # seconds between two bursts
 TRICKLE = 100.0  # messages a second
-WINDOW = 500  # MQTT messages that wait for their PUBACK
-PATIENCE_MS = 300_000  # the producer's, longer than any fault
+WINDOW = 500  # MQTT messages in flight, without a PUBACK
+PATIENCE_MS = 300_000  # the producer's timeout, longer than any fault
 
 
 class Pace:
-    """When the next message is due: `rate` a second, up to message `goal`; not while it is held."""
+    """The schedule of messages: `rate` a second, up to message `goal`, paused while `free` is not set."""
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
         self.rate = 0.0
         self.goal = 0
-        self.share = 0  # from this message on only a trickle is sent, so that some is left for later faults
+        self.share = 0  # from this message on the rate is at most TRICKLE, so that messages remain for later faults
         self.next = 0  # number of the next message to be sent
-        self.again = False  # what was acknowledged is sent again, by those who know how
+        self.again = False  # acknowledged batches are sent again, by the senders that support repeats
         self.free = asyncio.Event()
         self.free.set()
 
     async def ticks(self) -> AsyncIterator[int]:
-        """Again and again, how many messages are due, at least one."""
+        """The number of messages to send at each tick, at least one."""
         credit, last = 0.0, time.monotonic()
         while True:
             await asyncio.sleep(TICK)
@@ -48,13 +48,13 @@ class Pace:
                 yield due
 
     async def reached(self) -> None:
-        """Wait until everything up to the goal is sent and acknowledged."""
+        """Wait until all messages up to the goal are sent and acknowledged."""
         while self.stream.sent < self.goal:  # noqa: ASYNC110 - a counter, not an event
             await asyncio.sleep(TICK)
 
 
 async def send_to_kafka(site: Site, pace: Pace) -> None:
-    """As a bridge writes them. Until cancelled."""
+    """Write records as the bridge does, until cancelled."""
     stream, topic = pace.stream, site.settings.kafka_topic
     waiting: set[asyncio.Future[object]] = set()
     options = {"enable_idempotence": True, "linger_ms": 5, "request_timeout_ms": PATIENCE_MS}
@@ -68,11 +68,11 @@ async def send_to_kafka(site: Site, pace: Pace) -> None:
             if pace.next == pace.goal:
                 await asyncio.gather(*waiting)
             waiting = {one for one in waiting if not one.done() or one.exception()}
-            stream.sent = pace.next - len(waiting)  # exact once nothing waits
+            stream.sent = pace.next - len(waiting)  # exact when no message waits
 
 
 async def send_to_mqtt(server: MqttServer, name: str, pace: Pace) -> None:
-    """As devices do: QoS 1, in order, and again from the first unacknowledged one when the broker was away."""
+    """Publish as devices do: QoS 1, in order, after a reconnect again from the first unacknowledged message."""
     while True:
         with contextlib.suppress(*GONE):
             async with line(server, f"sender-{name}", kept=False) as wire:
@@ -102,7 +102,7 @@ async def _publish(wire: Line, pace: Pace) -> None:
 
 
 async def _count_acks(wire: Line, pace: Pace) -> None:
-    """They come in the order of the messages."""
+    """Count PUBACKs, which come in the order of the messages."""
     while True:
         for packet in await wire.packets():
             assert packet.packet_id == pace.stream.sent % 65535 + 1, "PUBACK out of order"

@@ -1,4 +1,4 @@
-"""The three servers of a run, each with a proxy before it for the programs and a door of its own for the auditors."""
+"""The three servers of a run, each with a proxy for the programs and a direct port for the auditors."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -17,12 +17,12 @@ from tests.conftest import INIT_SQL
 from tests.workers import Site
 from tools.faults.proxy import Proxy
 
-STRANGER = "stranger"  # an MQTT account like any device's
+STRANGER = "stranger"  # an MQTT account with the rights of a device
 Server = Kafka | Postgres | Mosquitto
 
 
 class Broker(Kafka):
-    """Kafka with a second listener that tells its clients to come through a proxy."""
+    """Kafka with a second listener that advertises the port of a proxy."""
 
     def __init__(self, data_dir: Path, advertised: int) -> None:
         """`advertised`: the proxy's port."""
@@ -46,10 +46,10 @@ class Broker(Kafka):
 
 
 class Servers:
-    """What a run hurts: servers by name, and the proxies before them by the name of the link."""
+    """The targets of a run's faults: servers by name, and their proxies by the name of the link."""
 
     def __init__(self, directory: Path) -> None:
-        """Nothing is started."""
+        """Prepare the servers in `directory`; `start` starts them."""
         self.links = {name: Proxy(name) for name in ("kafka link", "postgres link", "mqtt link")}
         self._directory = directory
         self.postgres = Postgres(directory / "postgres")
@@ -58,11 +58,11 @@ class Servers:
 
     @property
     def by_name(self) -> dict[str, Server]:
-        """Names as in the schedule."""
+        """The servers by their names in the schedule."""
         return {"Kafka": self.kafka, "PostgreSQL": self.postgres, "Mosquitto": self.mosquitto}
 
     async def start(self) -> None:
-        """All up and ready."""
+        """Start all servers and proxies, and wait until the servers are ready."""
         for proxy in self.links.values():
             await proxy.start()
         self.kafka = Broker(self._directory / "kafka", self.links["kafka link"].port)
@@ -72,14 +72,14 @@ class Servers:
         await asyncio.gather(*(asyncio.to_thread(start, server) for server in self.by_name.values()))
 
     async def stop(self) -> None:
-        """All gone."""
+        """Stop all servers and proxies."""
         for proxy in self.links.values():
             await proxy.stop()
         for server in self.by_name.values():
             await asyncio.to_thread(server.stop)
 
     async def site(self, unique: str, directory: Path, **more: object) -> Site:
-        """A site whose auditors come directly, and whose programs come through the proxies."""
+        """A site whose auditors connect directly, and whose programs connect through the proxies."""
         await execute(self.postgres.dsn, f"CREATE DATABASE {unique}")
         await execute(self.postgres.dsn_of(unique), INIT_SQL.read_text())
         kafka, postgres, mqtt = (self.links[name].port for name in ("kafka link", "postgres link", "mqtt link"))
@@ -100,7 +100,7 @@ class Servers:
 
 
 def start(server: Server, tries: int = 10) -> None:
-    """Start a server and wait for it; what a killed one left behind may need a moment to go away."""
+    """Start a server and wait until it is ready; after a kill its port and files may be busy for a moment."""
     for left in reversed(range(tries)):
         try:
             server.start()
@@ -113,7 +113,7 @@ def start(server: Server, tries: int = 10) -> None:
 
 
 async def execute(dsn: str, sql: str) -> None:
-    """Run SQL text."""
+    """Run SQL text in a database."""
     connection = await asyncpg.connect(dsn)
     try:
         await connection.execute(sql)
@@ -123,7 +123,7 @@ async def execute(dsn: str, sql: str) -> None:
 
 @asynccontextmanager
 async def servers(directory: Path) -> AsyncIterator[Servers]:
-    """All three, started, and stopped afterwards."""
+    """The three servers, started, and stopped afterwards."""
     async with AsyncExitStack() as stack:
         made = Servers(directory)
         stack.push_async_callback(made.stop)

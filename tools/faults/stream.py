@@ -1,4 +1,4 @@
-"""What is sent: message number n of a stream is the same bytes for ever, so that n is all one must remember."""
+"""Streams of messages: message n of a stream always has the same bytes, so that n identifies the message."""
 
 import json
 import re
@@ -11,13 +11,13 @@ from tools.faults.load import BAD, BAD_EVERY, THRESHOLD
 
 STEP = timedelta(milliseconds=10)  # between two readings of a device
 COLD, HOT = 60, 20  # readings of a device in a row; an episode is one run of hot ones
-NUMBER = re.compile(rb'"sequence_id":\s*"?(\d+)')  # is also in every bad payload
+NUMBER = re.compile(rb'"sequence_id":\s*"?(\d+)')  # also in every bad payload
 
 
 class Stream:
-    """Readings of `devices` devices of one user, named by the stream's letter; device after device."""
+    """Readings of `devices` devices of one user, with the stream's letter in their names; device after device."""
 
-    each_record = False  # a bad message that was sent again is a dead letter again: nothing tells it from an equal one
+    each_record = False  # whether each repeated record of a bad message becomes a dead letter, too
 
     def __init__(self, letter: str, user: str, devices: int, seed: int, begin: datetime) -> None:
         self.letter, self.devices, self.begin = letter, devices, begin
@@ -27,19 +27,19 @@ class Stream:
         self.sent = 0  # messages 0 to sent - 1 are acknowledged
 
     def device(self, n: int) -> str:
-        """Whose message it is."""
+        """The device of message n."""
         return f"{self.letter}{n % self.devices}"
 
     def time(self, n: int) -> datetime:
-        """Its event time."""
+        """The event time of message n."""
         return self.begin + n // self.devices * STEP
 
     def stamp(self, n: int) -> str:
-        """Its event time as alert events write it."""
+        """The event time of message n in the format of alert events."""
         return self.time(n).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
     def bad(self, n: int) -> tuple[str, str] | None:
-        """Template and reason of a message that can never be stored; None for a good one."""
+        """(template, reason) of a message that can never be stored; None for a good message."""
         lot = self._lot(n)
         return BAD[lot // BAD_EVERY % len(BAD)] if lot % BAD_EVERY == 0 else None
 
@@ -47,7 +47,7 @@ class Stream:
         return zlib.crc32(f"{self._salt}{n}".encode())
 
     def is_message(self, n: int, key: bytes | None, payload: bytes) -> bool:
-        """Whether a record's key and value are message n's."""
+        """Whether a record's key and value belong to message n."""
         sent = self.message(n)
         return (key, payload) == (sent.key, sent.payload)
 
@@ -56,11 +56,11 @@ class Stream:
         return (n // self.devices + 7 * (n % self.devices)) % (COLD + HOT) >= COLD
 
     def temperature(self, n: int) -> int:
-        """Of a good message."""
+        """The temperature of good message n."""
         return THRESHOLD + (5 if self.hot(n) else -5)
 
     def message(self, n: int) -> Sent:
-        """Topic, key, payload, reason."""
+        """Message n: topic, key, payload, reason."""
         number = n % self.devices
         topic, key = f"{self._prefix}{number}/telemetry", f"{self._key}{number}".encode()
         if bad := self.bad(n):
@@ -69,7 +69,7 @@ class Stream:
         return Sent(topic, key, json.dumps(reading).encode())
 
     def alerts(self) -> Iterator[Alert]:
-        """The alerts that what was sent must have caused, in order per device."""
+        """The alerts that the sent messages must cause, in order per device."""
         opened: dict[str, str] = {}
         for n in range(self.sent):
             if self.bad(n):
@@ -83,6 +83,6 @@ class Stream:
 
 
 def number_of(payload: bytes) -> int:
-    """Which message of its stream it is; -1 when it is none of them."""
+    """The number of a message in its stream; -1 for a foreign message."""
     found = NUMBER.search(payload)
     return int(found[1]) if found else -1

@@ -1,4 +1,4 @@
-"""The auditor that reads along: what is on the input topic, before retention takes it away."""
+"""The auditor of the input topic: consumes the records before retention deletes them."""
 
 import asyncio
 from collections.abc import Iterable
@@ -13,16 +13,16 @@ from tools.faults.stream import Stream, number_of
 
 
 class Tail:
-    """Counts the messages of each stream on the input topic; `problems` names what is there and should not be."""
+    """Counts the messages of each stream on the input topic; `problems`: foreign, altered and disordered messages."""
 
     def __init__(self, site: Site, streams: Iterable[Stream]) -> None:
         self._site = site
         self._streams = {stream.letter: stream for stream in streams}
-        self.times = {letter: bytearray() for letter in self._streams}  # per message: how often it is there
-        # (partition, offset) -> messages that have no row, one of each log that the partition has had
+        self.times = {letter: bytearray() for letter in self._streams}  # per message: its count on the topic
+        # (partition, offset) -> bad messages, one for each log that the partition has had
         self.bad: dict[tuple[int, int], list[tuple[str, int]]] = {}
-        self.partition: dict[str, int] = {}  # of each device
-        self.next: dict[int, int] = {}  # offset that is read next, by partition
+        self.partition: dict[str, int] = {}  # by device
+        self.next: dict[int, int] = {}  # the next offset by partition
         self.problems: list[str] = []
         self._latest: dict[str, int] = {}
         self._stops = 0
@@ -30,17 +30,17 @@ class Tail:
         self._free.set()
 
     def stop(self) -> None:
-        """Read no more: the topic is about to go."""
+        """Stop consuming, before the topic is deleted."""
         self._stops += 1
         self._free.clear()
 
     def begin_anew(self) -> None:
-        """Read it from its start: it is another one."""
+        """Consume the recreated topic from its start."""
         self.next.clear()
         self._free.set()
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Consume the topic until cancelled."""
         while True:
             await self._free.wait()
             await self._follow()
@@ -56,7 +56,7 @@ class Tail:
             while True:
                 try:
                     found = await consumer.getmany(timeout_ms=200, max_records=2000)
-                except OffsetOutOfRangeError:  # of the topic that is gone, where it was asked for before
+                except OffsetOutOfRangeError:  # an answer from the deleted topic
                     if stops == self._stops:
                         raise
                     return
@@ -88,17 +88,17 @@ class Tail:
         times[n] = min(times[n] + 1, 255)
 
     def has(self, stream: Stream) -> bool:
-        """Whether everything that the stream has sent was seen."""
+        """Whether all sent messages of the stream were consumed."""
         times = self.times[stream.letter]
         return len(times) >= stream.sent and not times.count(0, 0, stream.sent)
 
     def repeats(self) -> int:
-        """Messages that are there again: MQTT delivers at least once."""
+        """The number of repeated messages: MQTT delivers at least once."""
         return sum(sum(times) - len(times) + times.count(0) for times in self.times.values())
 
 
 def _device(topic: str) -> str:
-    """users/<user>/devices/<device>/telemetry or iot/<node>/<device>/telemetry; empty for others."""
+    """The device in users/<user>/devices/<device>/telemetry or iot/<node>/<device>/telemetry; "" for other topics."""
     levels = topic.split("/")
     if levels[-1] != "telemetry" or len(levels) != {"users": 5, "iot": 4}.get(levels[0]):
         return ""

@@ -1,7 +1,7 @@
-"""`python -m tools.faults.takeover`: how long partitions stand still when one of two workers goes and comes back.
+"""`python -m tools.faults.takeover`: how long partitions stall when one of two workers stops and returns.
 
-A steady load, two workers, nothing else on the machine; every case some times. Rows are looked at, nothing is asked of
-the workers.
+A steady load and two workers on an otherwise idle machine; each case runs several times. The figures come from the
+stored rows, not from the workers.
 """
 
 import argparse
@@ -25,35 +25,35 @@ from tools.audit import Sent
 from tools.faults.load import DEVICES, RULES, load
 
 RATE = 1000  # messages a second
-LOOK = 0.05  # seconds between two looks at the rows
-AGAIN = 4.0  # seconds after which a killed worker is started again
-REST = 3.0  # seconds of quiet before each case
+LOOK = 0.05  # seconds between two queries of the rows
+AGAIN = 4.0  # seconds until a killed worker is restarted
+REST = 3.0  # seconds of normal operation before each case
 LONGEST = 120.0
 NEWEST = "SELECT device_id, max(sequence_id) FROM raw_telemetry WHERE time >= $1 GROUP BY device_id"
 
 
 class Times(NamedTuple):
-    """Seconds of a case."""
+    """The seconds measured in a case."""
 
-    again: float  # from its beginning until each partition has stored a message sent after it
-    still: float  # the longest a partition stored nothing, until both workers were ready and all partitions stored
-    rest: float  # the longest of a partition that the other worker had
-    whole: float  # from the beginning until then
+    again: float  # from the start of the case until each partition has stored a later message
+    still: float  # the longest stall of a partition, until both workers were ready and all partitions stored
+    rest: float  # the longest stall of a partition of the other worker
+    whole: float  # from the start of the case until both workers were ready and all partitions stored
 
 
 class Watch:
-    """Looks which partitions get new rows, and when."""
+    """Notes the times at which partitions get new rows."""
 
     def __init__(self, site: Site, sent: Sequence[Sent]) -> None:
-        """`sent` grows while the load is on."""
+        """`sent` grows during the load."""
         self._site, self._sent = site, sent
         self._parts: dict[str, int] = {}
-        self._stored: dict[int, int] = {}  # by partition: highest number that is a row
-        self._moved: dict[int, float] = {}  # and when it was seen
-        self._still: dict[int, float] = {}  # and the longest time between two
+        self._stored: dict[int, int] = {}  # by partition: the highest number with a row
+        self._moved: dict[int, float] = {}  # by partition: the time of that row
+        self._still: dict[int, float] = {}  # by partition: the longest time between two new rows
 
     async def run(self) -> None:
-        """For ever."""
+        """Query new rows until cancelled."""
         connection = await asyncpg.connect(self._site.database)
         since = datetime.fromisoformat("2000-01-01T00:00:00+00:00")
         while True:
@@ -69,11 +69,11 @@ class Watch:
             await asyncio.sleep(LOOK)
 
     def forget(self) -> None:
-        """How long partitions stood still until now."""
+        """Discard the stalls measured so far."""
         self._still.clear()
 
     def still(self, among: Collection[int] | None = None) -> float:
-        """The longest a partition stood still; `among` these, or all."""
+        """The longest stall of a partition in `among`, or of all partitions."""
         now = time.monotonic()
         return max(
             max(self._still.get(part, 0.0), now - at)
@@ -83,11 +83,11 @@ class Watch:
 
     @property
     def next(self) -> int:
-        """Number of the next round of messages, one of each device."""
+        """The number of the next round of messages; a round has one message of each device."""
         return len(self._sent) // DEVICES + 1
 
     async def stored(self, number: int) -> None:
-        """Wait until each partition has a row with this number, or a later one."""
+        """Wait until each partition has a row with this number or a higher number."""
 
         async def all_have() -> bool:
             return all(stored >= number for stored in self._stored.values())
@@ -107,14 +107,14 @@ class Watch:
 
 @dataclass
 class Scene:
-    """Two workers under load, and who looks on."""
+    """Two workers under load, and the watch of their rows."""
 
     stays: Running
     goes: Running
     watch: Watch
 
     async def stored(self) -> None:
-        """Wait until each partition has stored a message sent from now on."""
+        """Wait until each partition has stored a message that is sent after this call."""
         await self.watch.stored(self.watch.next)
 
 
@@ -142,7 +142,7 @@ CASES = (killed, killed_and_started, restarted)
 
 
 async def times(scene: Scene, case: Callable[[Scene], Awaitable[None]]) -> Times:
-    """Do it, and wait until all is as before."""
+    """Run a case, and wait until both workers are ready and all partitions store."""
     await asyncio.sleep(REST)
     scene.watch.forget()
     began, number = time.monotonic(), scene.watch.next
@@ -164,7 +164,7 @@ async def _when(task: "asyncio.Task[None]") -> float:
 
 @asynccontextmanager
 async def scene(directory: Path, *, named: bool) -> AsyncIterator[Scene]:
-    """Servers of its own, two workers ready, the load on; all gone afterwards. `named`: they are static members."""
+    """Servers, two ready workers and the load, all stopped afterwards. `named`: the workers are static members."""
     with kafka() as broker, postgres() as server:
         await _execute(server.dsn, "CREATE DATABASE takeover")
         await _execute(server.dsn_of("takeover"), INIT_SQL.read_text())
@@ -185,7 +185,7 @@ async def scene(directory: Path, *, named: bool) -> AsyncIterator[Scene]:
 
 
 def worker(site: Site, name: str, *, named: bool) -> Running:
-    """One, not started; `named`: a static member of its group."""
+    """A worker, not started; `named`: a static member of its group."""
     settings = {**site.values, **({"kafka_instance_id": name} if named else {})}
     return Running(
         "worker", name, site.directory, {f"IOT_{key.upper()}": str(value) for key, value in settings.items()}
@@ -199,7 +199,7 @@ async def _execute(dsn: str, sql: str) -> None:
 
 
 async def measure(directory: Path, rounds: int, *, named: bool) -> None:
-    """All cases, and a table of them."""
+    """Run all cases and print a table of their times."""
     found: dict[str, list[Times]] = {}
     async with scene(directory, named=named) as made:
         for number in range(rounds):
@@ -211,7 +211,7 @@ async def measure(directory: Path, rounds: int, *, named: bool) -> None:
 
 
 def table(found: dict[str, list[Times]]) -> str:
-    """Median (and largest) seconds of each."""
+    """The median (and maximum) seconds of each case, as a table in Markdown."""
     lines = [
         "| case | times | all partitions store again | longest standstill of a partition | of the other worker's "
         "| all as before |"
@@ -224,9 +224,9 @@ def table(found: dict[str, list[Times]]) -> str:
 
 
 def main() -> None:
-    """The command line."""
+    """Run with the options of the command line; see the module's docstring."""
     parser = argparse.ArgumentParser("python -m tools.faults.takeover", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="how often each case")
+    parser.add_argument("--rounds", type=int, default=5, help="number of runs of each case")
     parser.add_argument("--named", action="store_true", help="workers with IOT_KAFKA_INSTANCE_ID")
     parser.add_argument("--keep", type=Path, help="a directory for the workers' logs")
     options = parser.parse_args()

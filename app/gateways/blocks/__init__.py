@@ -1,1 +1,1 @@
-"""Records that came together and differ in device and payload alone, from their reading to their batch."""
+"""Records of one arrival that differ only in device and payload, from parsing to the batch."""

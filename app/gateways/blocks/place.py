@@ -1,14 +1,14 @@
-"""Where the records of one device go, with what of it each record on its way to Kafka has, encoded once."""
+"""The place of one device: key and header of its Kafka records, encoded once."""
 
 from msgspec import Struct
 
 from app.kafka.encoding.varints import Header, encode_header, varint
 
-HEADERS = 4  # of a record of a block: mqtt_topic, kind, ingest_ms and gateway
+HEADERS = 4  # headers of a record of a block: mqtt_topic, kind, ingest_ms and gateway
 
 
 class Place(Struct, frozen=True, gc=False):
-    """The place of one device. `front`, `back` and `size` are those of app.kafka.encoding.runs.EncodedDevice."""
+    """The place of one device. `front`, `back` and `size` as in app.kafka.encoding.runs.EncodedDevice."""
 
     key: bytes
     header: Header  # mqtt_topic

@@ -1,7 +1,7 @@
-"""Records that have all but their device and payload in common: two lists, and no object for each record.
+"""Records that share everything but device and payload: two lists, without an object for each record.
 
-A block is a sequence of records, which are made when somebody asks for one of them: where a limit, a span, a failure or
-a refusal is to be dealt with. On the way that nearly all take nobody does, and a block goes into batches as it is.
+A block is a sequence of records whose objects are created on first access: for a limit, a span, a failure or a
+refusal. On the usual path no record is accessed, and the block is encoded into batches directly.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,19 +14,19 @@ from app.gateways.record import FIXED_HEADERS, IngestRecord
 from app.kafka.encoding.varints import Header, encode_header
 
 _TELEMETRY = Kind.TELEMETRY
-_GATEWAY = FIXED_HEADERS - 1  # its place behind mqtt_topic
+_GATEWAY = FIXED_HEADERS - 1  # its index in the headers after mqtt_topic
 
 
 class RecordBlock(Sequence[IngestRecord]):
-    """Telemetry that one way in took at one time."""
+    """Telemetry that one gateway took in at one time."""
 
     __slots__ = ("_made", "ingest_ms", "payload", "places", "rest", "tail", "values")
 
     def __init__(
         self, places: Sequence[Place], values: Sequence[bytes], rest: list[Header], ingest_ms: int, payload: int
     ) -> None:
-        """A place and a value for each record; `rest`: the headers behind the first, HEADERS - 1; `payload`: bytes of
-        all values.
+        """A place and a value for each record; `rest`: the HEADERS - 1 headers after the first; `payload`: bytes of all
+        values.
         """
         self.places, self.values, self.rest = places, values, rest
         self.ingest_ms, self.payload = ingest_ms, payload
@@ -35,16 +35,16 @@ class RecordBlock(Sequence[IngestRecord]):
 
     @property
     def gateway(self) -> bytes:
-        """By which way the records came in."""
+        """The name of the gateway that took the records in."""
         return self.rest[_GATEWAY][1]
 
     @property
     def untouched(self) -> bool:
-        """Whether nobody has asked for a record, so that none can be other than the block says."""
+        """Whether no record object exists, so that no record can differ from the block."""
         return self._made is None
 
     def records(self) -> list[IngestRecord]:
-        """The records, always the same ones."""
+        """The records, always the same objects."""
         if self._made is None:
             rest, ms = self.rest, self.ingest_ms
             self._made = [
@@ -68,7 +68,7 @@ class RecordBlock(Sequence[IngestRecord]):
 
 
 def merged(found: Sequence[Sequence[object]]) -> RecordBlock | None:
-    """Blocks that came with one request as one block; None where something else is among `found`, or nothing."""
+    """The blocks of one request as one block; None where `found` is empty or contains anything but blocks."""
     blocks = [one for one in found if type(one) is RecordBlock]
     if not blocks or len(blocks) < len(found):
         return None
@@ -79,7 +79,7 @@ def merged(found: Sequence[Sequence[object]]) -> RecordBlock | None:
 
 
 class JoinedRecords(Sequence[IngestRecord]):
-    """Blocks and lists of records, one after the other."""
+    """A sequence of blocks and lists of records."""
 
     __slots__ = ("parts",)
 
@@ -121,7 +121,7 @@ def payload_of(records: Sequence[IngestRecord]) -> int:
 
 
 def topic_and_gateway(records: Sequence[IngestRecord]) -> tuple[bytes, bytes]:
-    """The topic of the first of the records, and by which way it came."""
+    """(topic, name of the gateway) of the first record."""
     if type(records) is RecordBlock:
         return records.places[0].header[1], records.gateway
     headers = records[0].headers
@@ -129,7 +129,7 @@ def topic_and_gateway(records: Sequence[IngestRecord]) -> tuple[bytes, bytes]:
 
 
 def topics_of(records: Sequence[IngestRecord]) -> list[bytes]:
-    """The topic of each."""
+    """The topic of each record."""
     if type(records) is RecordBlock:
         return [place.header[1] for place in records.places]
     return [record.headers[0][1] for record in records]

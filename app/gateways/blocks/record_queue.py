@@ -1,4 +1,4 @@
-"""Records that wait for one partition, in order, until Kafka has them: of blocks as they came, or one by one."""
+"""Records that wait for Kafka's ack, in order per partition: as parts of blocks or as single records."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ class BlockRun(Struct, gc=False):
     """Some of the records of a block, in order (app.kafka.encoding.runs.EncodableRun)."""
 
     block: RecordBlock
-    at: Sequence[int]  # which, in the block
+    at: Sequence[int]  # indexes in the block
     devices: Sequence[Place]
     values: Sequence[bytes]
     tail: bytes
@@ -28,12 +28,12 @@ class BlockRun(Struct, gc=False):
         return len(self.values)
 
     def cut(self, start: int, end: int) -> "BlockRun":
-        """Those from `start` up to `end`."""
+        """The records from `start` up to `end`."""
         cut = slice(start, end)
         return BlockRun(self.block, self.at[cut], self.devices[cut], self.values[cut], self.tail, self.ingest_ms)
 
     def parted(self, of: Callable[[list[bytes]], list[int]]) -> "dict[int, BlockRun]":
-        """By the partitions that `of` gives the keys."""
+        """Split the records by partition; `of` assigns a partition to each key."""
         partitions = of([device.key for device in self.devices])
         first = partitions[0]
         if partitions.count(first) == len(partitions):
@@ -51,7 +51,7 @@ class BlockRun(Struct, gc=False):
         return BlockRun(self.block, at, pick(self.devices), pick(self.values), self.tail, self.ingest_ms)
 
     def records(self) -> list[IngestRecord]:
-        """Each on its own."""
+        """The record objects."""
         made = self.block.records()
         return [made[one] for one in self.at]
 
@@ -60,25 +60,25 @@ Segment: TypeAlias = BlockRun | list[IngestRecord]
 
 
 class RecordQueue:
-    """The records of one partition; False once there are none."""
+    """The waiting records of one partition; an empty queue is False."""
 
     __slots__ = ("segments",)
 
     def __init__(self, segments: list[Segment]) -> None:
-        """Segments in order, none of them empty."""
+        """`segments`: in order, no segment is empty."""
         self.segments = segments
 
     def __len__(self) -> int:
         return sum(map(len, self.segments))
 
     def batch(self, encoder: BatchEncoder, max_bytes: int, most: int | None) -> RecordBatch:
-        """A batch of the first ones, of as many as go into it; `most`: not more records than that."""
+        """A batch of as many of the first records as fit; `most`: the maximum number of records, None: no maximum."""
         if most:
             return encoder.batch(self.records()[:most], max_bytes)
         return encoder.batch_of(self.segments, max_bytes)
 
     def records(self) -> list[IngestRecord]:
-        """All of them, each on its own, and from now on as they are made here."""
+        """The record objects; the queue keeps these objects from now on."""
         only = self.segments[0] if len(self.segments) == 1 else None
         if isinstance(only, list):
             return only
@@ -87,7 +87,7 @@ class RecordQueue:
         return made
 
     def take(self, count: int) -> "RecordQueue":
-        """Take the first `count` off."""
+        """Remove the first `count` records and return them as a queue."""
         taken: list[Segment] = []
         left = iter(self.segments)
         for one in left:
@@ -103,11 +103,11 @@ class RecordQueue:
         return RecordQueue(taken)
 
     def add(self, more: "RecordQueue") -> None:
-        """Put more behind those that wait."""
+        """Append the records of another queue."""
         self.segments += more.segments
 
     def parted(self, of: Callable[[list[bytes]], list[int]]) -> "dict[int, RecordQueue]":
-        """By the partitions that `of` gives the keys."""
+        """Split the records by partition; `of` assigns a partition to each key."""
         found: defaultdict[int, list[Segment]] = defaultdict(list)
         for one in self.segments:
             if isinstance(one, list):
@@ -123,7 +123,7 @@ class RecordQueue:
 
 
 def queue_of(records: Sequence[IngestRecord]) -> RecordQueue:
-    """Records that wait for no partition yet. Of a block whose records somebody has made, those count."""
+    """A queue of records before their split by partition. Of a block with existing record objects the objects count."""
     if type(records) is not JoinedRecords:
         return RecordQueue([list(records)] if records else [])
     return RecordQueue([_segment(part) for part in records.parts if part])

@@ -1,1 +1,1 @@
-"""What is in a payload, before it is a record; shared by the gateways."""
+"""Checks of payloads before they become records; shared by the gateways."""

@@ -1,6 +1,6 @@
-"""The head of an Influx line, its measurement and tags -> what a payload begins with, prepared for later lines.
+"""Prepared heads of Influx lines: in, measurement and tags; out, the first bytes of the payload of later lines.
 
-Lines of one device and measurement begin alike, so that their tags are read once.
+Lines of one device and measurement have the same head, so that their tags are parsed once.
 """
 
 import re
@@ -13,11 +13,11 @@ from app.core.decode.influx_line import BAD_LINE, InfluxPoint, LineFault
 from app.core.model.fault import printable
 from app.core.model.records import Reason
 
-PREPARED_HEADS = 16_384  # each a measurement with its tags; by tracemalloc some 1 kB, so 16 MB whatever is sent
-PREPARED_LENGTH = 512  # bytes; a longer head is read anew each time
-TAG_SETS = 256  # sets of tags that are remembered with their heads
-SHAPES = 64  # sets of fields that are remembered for each of them; by tracemalloc 11 MB in all
-OWN = ("measurement", "timestamp", "user_id", "device_id")  # keys that the gateway writes, or the topic says
+PREPARED_HEADS = 16_384  # each a measurement with its tags; 1 kB by tracemalloc, so at most 16 MB
+PREPARED_LENGTH = 512  # bytes; a longer head is parsed each time
+TAG_SETS = 256  # maximum remembered sets of tags
+SHAPES = 64  # maximum remembered sets of fields for each set of tags; by tracemalloc 11 MB in all
+OWN = ("measurement", "timestamp", "user_id", "device_id")  # keys that the gateway writes or that are in the topic
 SEQUENCE_ID = "sequence_id"
 INT64 = range(-(1 << 63), 1 << 63)
 
@@ -27,35 +27,34 @@ _to_json = msgspec.json.Encoder().encode
 
 
 class InfluxNames(Struct, frozen=True):
-    """The tags that say whose a line is."""
+    """The names of the tags for the user and the device of a line."""
 
     user: str = "user_id"
     device: str = "device_id"
 
 
 class InfluxHead(Struct, gc=False):
-    """The measurement and tags of lines, prepared."""
+    """The prepared measurement and tags of lines."""
 
     user: str | None
     device: str | None
-    json: bytes  # of the payload, up to its first field
+    json: bytes  # the payload up to its first field
     names: "TakenNames"
 
 
 class TakenNames:
-    """The tags of heads, and the fields that are known to stand beside them without a name that stands twice.
+    """The names of tags in heads, and the sets of fields that are known to have no name in common with these tags.
 
-    Fields are known without digits, points and signs, and names are compared so: a clash that is none costs the slow
-    way, and none is missed.
+    Names are compared without digits, points and signs: a false clash costs the slow path, and no clash is missed.
     """
 
     def __init__(self, tags: Iterable[str]) -> None:
-        """`tags` are the names of the tags of the heads."""
+        """`tags`: the names of the tags of the heads."""
         self._taken = {name.encode().translate(None, _DIGITS) for name in (*tags, *OWN, SEQUENCE_ID)}
         self._known: set[bytes] = set()
 
     def clash(self, fields: bytes) -> bool:
-        """Whether one of these plain fields, of which quoted texts are taken out, may have a name that is taken."""
+        """Whether one of these plain fields, given without quoted texts, may have the name of a tag."""
         shape = fields.translate(None, _DIGITS)
         if shape in self._known:
             return False
@@ -71,13 +70,14 @@ _names: dict[frozenset[str], TakenNames] = {}
 
 
 def heads_of(names: InfluxNames) -> dict[bytes, InfluxHead]:
-    """The heads that are prepared for these names, by the bytes that a line begins with."""
+    """The heads prepared for these names, by the first bytes of a line."""
     return _heads.setdefault(names, {})
 
 
 def prepare(heads: dict[bytes, InfluxHead], first: bytes, point: InfluxPoint, names: InfluxNames) -> None:
-    """Keep the head of a good line for those that follow, unless it is long or what it says depends on more. `first` is
-    the bytes of the line up to its fields, `point` what was read of it.
+    """Keep the head of a good line for later lines, unless the head is long or its meaning depends on the fields.
+
+    `first`: the bytes of the line up to its fields; `point`: the parsed line.
     """
     if len(first) > PREPARED_LENGTH or first[:1] in (b"", b"\t") or SEQUENCE_ID in point.tags:
         return
@@ -90,8 +90,8 @@ def prepare(heads: dict[bytes, InfluxHead], first: bytes, point: InfluxPoint, na
 
 
 def payload_fields(point: InfluxPoint, names: InfluxNames) -> dict[str, str] | LineFault:
-    """Key -> JSON text of all that a line says but for its time and whose it is, in order; or why the line
-    is refused.
+    """Key -> JSON text of the content of a line without time, user and device, in order; or the fault of a refused
+    line.
     """
     pairs = [("measurement", _to_json(point.measurement).decode())]
     for name, value in point.tags.items():
@@ -110,14 +110,15 @@ def payload_fields(point: InfluxPoint, names: InfluxNames) -> dict[str, str] | L
 
 
 def json_object(fields: dict[str, str]) -> bytes:
-    """A JSON object of names and JSON texts, but for its last brace. Raises UnicodeEncodeError for a lone surrogate in
-    a text.
+    """A JSON object of names and JSON texts without its last brace.
+
+    Raises UnicodeEncodeError for a lone surrogate in a text.
     """
     return b"{" + b",".join(b"%b:%b" % (_to_json(name), value.encode()) for name, value in fields.items())
 
 
 def _names_of(tags: Iterable[str], heads: dict[bytes, InfluxHead]) -> TakenNames:
-    """Of `heads`, too, none is kept when there are too many: each holds its names, with all that they remember."""
+    """The TakenNames of a set of tags. Too many sets clear `heads` too, because each head refers to its TakenNames."""
     key = frozenset(tags)
     if key not in _names and len(_names) >= TAG_SETS:
         _names.clear()

@@ -1,7 +1,7 @@
-"""One look at a JSON payload: whose it is, and whether the worker will take it, in the worker's words when not.
+"""A check of a JSON payload: its ids, and whether the worker will accept the payload; if not, the worker's message.
 
-Nearly every payload takes one typed decode. What that refuses or suspects is read again by the worker's own careful
-reader, which decides; the columns of a schema, and how old a reading may be, the worker alone knows.
+Nearly every payload takes one typed decode. A payload that the decode refuses or suspects goes to the worker's own
+strict reader, which decides; only the worker checks the columns of a schema and the age of a reading.
 """
 
 from datetime import datetime
@@ -22,11 +22,11 @@ Int64 = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 _BACKSLASH, _BRACKET, _BRACE = b"\\[{"
 _NAMES = ("user_id", "device_id", "node_id", "sensor_id")
 
-Time = Annotated[datetime, Meta(tz=True)] | Annotated[float, Meta(ge=-1e11, le=2.5e14)] | None  # others: with care
+Time = Annotated[datetime, Meta(tz=True)] | Annotated[float, Meta(ge=-1e11, le=2.5e14)] | None  # else: strict reader
 
 
 class Seen(Struct, gc=False):
-    """The fields that one look reads."""
+    """The fields that the check reads."""
 
     user_id: str | None = None
     device_id: str | None = None
@@ -38,14 +38,14 @@ class Seen(Struct, gc=False):
     traceparent: Raw | None = None
 
 
-decode = msgspec.json.Decoder(Seen).decode  # raises what REFUSED names
+decode = msgspec.json.Decoder(Seen).decode  # raises the errors in REFUSED
 REFUSED = (ValueError, RecursionError, OverflowError)  # ValueError: also msgspec's, and of encodings
 _text = msgspec.json.Decoder(str).decode
 _encode = msgspec.json.Encoder().encode
 
 
 def look(payload: bytes) -> Seen | None:
-    """What is seen of a JSON object; None where the careful reader has to look. Never raises."""
+    """The fields of a JSON object; None where the strict reader has to decide. Never raises."""
     try:
         return decode(payload)
     except REFUSED:
@@ -53,7 +53,7 @@ def look(payload: bytes) -> Seen | None:
 
 
 def sound(seen: Seen, payload: bytes, owner: str, device: str, lenient: bool) -> bool:
-    """Whether nothing speaks against a payload of this device; `lenient`: time and sequence_id may be missing."""
+    """Whether a payload of this device is certainly acceptable; `lenient`: time and sequence_id may be missing."""
     if not lenient and (seen.sequence_id is None or (seen.timestamp is None and seen.time is None)):
         return False
     user, own = seen.user_id, seen.device_id
@@ -61,8 +61,8 @@ def sound(seen: Seen, payload: bytes, owner: str, device: str, lenient: bool) ->
 
 
 def plain(payload: bytes) -> bool:
-    """Whether nothing is in the bytes of a JSON object that might not be stored: an escape, UTF-8, many levels."""
-    if not payload.isascii() or _BACKSLASH in payload:  # of a number, not of bytes: 40 ns and not 250
+    """Whether a JSON object has no content that the database may refuse: an escape, UTF-8, many levels."""
+    if not payload.isascii() or _BACKSLASH in payload:  # an int, not bytes: 40 ns instead of 250 ns
         return False
     if not (_BRACKET in payload or _BRACE in payload[1:]):
         return True
@@ -70,8 +70,8 @@ def plain(payload: bytes) -> bool:
 
 
 def named(payload: bytes) -> Seen | Fault:
-    """The ids of a payload that `look` does not take, or why it has none; an integer is an id as well, as it is to the
-    worker. Never raises.
+    """The ids of a payload that `look` does not accept, or the fault of a payload without ids; as in the worker, an
+    integer is an id as well. Never raises.
     """
     fields = read_fields(payload, MAX_DEPTH)
     if isinstance(fields, Fault):
@@ -89,8 +89,8 @@ def named(payload: bytes) -> Seen | Fault:
 
 
 def fault(payload: bytes, owner: str, device: str, topic: str, lenient: bool) -> Fault | None:
-    """What the worker will say of a payload that came for this device on `topic`; `lenient`: time and sequence_id may
-    be missing. None: nothing, but for what only the worker knows. Never raises.
+    """The fault that the worker will find in a payload of this device on `topic`; `lenient`: time and sequence_id may
+    be missing. None: no fault, except those that only the worker can find. Never raises.
     """
     if not payload:
         return Fault(Reason.EMPTY_PAYLOAD, Stage.DECODE, "payload is empty; send a JSON object")
@@ -101,5 +101,5 @@ def fault(payload: bytes, owner: str, device: str, topic: str, lenient: bool) ->
     if isinstance(known, Fault):
         return known
     found = jsonb_fault(_encode(fields).decode(), MAX_DEPTH)
-    # A number that jsonb cannot hold may be a column's, which can.
+    # A number that jsonb cannot represent may belong to a column that can.
     return found if found and found.reason is not Reason.OUT_OF_RANGE else None

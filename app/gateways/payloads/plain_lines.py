@@ -1,7 +1,7 @@
-"""Lines of JSON -> a block of records, where all of them are plain; a typed decode and one short step for each line.
+"""Plain lines of JSON -> a block of records, with a typed decode and one short step for each line.
 
-Plain are nearly all: flat or nearly so, ASCII, with a device, a number and a time, of devices that the account may
-speak for. What is not plain, one line of many, is for telemetry_record.items, which says what of each is wrong.
+A plain line is ASCII with few levels, and has a device that the account may send for, a sequence_id and a time. Nearly
+all lines are plain. Lines among which one is not plain go to telemetry_record.items, which finds each line's fault.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from app.ports import Account
 
 
 class PlainFields(Struct, gc=False):
-    """As payloads.look.Seen, of a payload that is good."""
+    """The fields of payloads.look.Seen for a good payload."""
 
     device_id: str
     sequence_id: Int64
@@ -35,7 +35,7 @@ _decode = msgspec.json.Decoder(PlainFields).decode
 
 
 def records_of(account: Account, lines: Sequence[bytes], arrival: Arrival) -> Sequence[IngestRecord | Rejection]:
-    """The record of each line, or why the line is refused (telemetry_record.items); all as a block where all are
+    """The record of each line, or the rejection of a refused line (telemetry_record.items); a block where all lines are
     plain. Never raises.
     """
     block = _block(account, lines, arrival)
@@ -52,7 +52,7 @@ def _block(account: Account, lines: Sequence[bytes], arrival: Arrival) -> Record
         found = list(map(_decode, lines))
     except REFUSED:
         return None
-    # Each of them is an object, so that with one brace for each none has another in it. `count` takes twice as long.
+    # Each line is an object, so with one brace per line no object is nested. `count` takes twice as long.
     braces = len(whole) - len(whole.replace(b"{", b""))
     if (braces > len(lines) or b"[" in whole) and not all(map(plain, lines)):
         return None
@@ -63,8 +63,8 @@ def _block(account: Account, lines: Sequence[bytes], arrival: Arrival) -> Record
 
 
 def _places(account: Account, found: Sequence[PlainFields]) -> list[Place] | None:
-    """Where the records go of those that have a time and are the account's; None where one may not, or has no good
-    id.
+    """The places of the readings with a time and the account's user; None where the account may not send for a device
+    or an id is bad.
     """
     known, user = own_places(account), account.user_id
     try:

@@ -1,11 +1,10 @@
 """Records -> Kafka's record batch (magic 2, lz4), byte for byte as aiokafka's builder makes it, at a third of its cost.
 
-aiokafka encodes each name of a header anew and compresses at lz4's level 9. Here what a device's records have in
-common, its key and its topic's header, is encoded once and remembered within a bound; so are the headers that a
-record has in common with the record before.
+aiokafka encodes each name of a header again and compresses at lz4's level 9. This encoder encodes the key and the topic
+header of a device once and keeps them within a bound, and also the headers that a record shares with the record before.
 
 RecordBatch stands in for aiokafka's BatchBuilder in `AIOKafkaProducer.send_batch`, which calls two of its methods by
-private names; tests/contract/kafka/test_record_batch.py watches that aiokafka calls no other private methods.
+private names; tests/contract/kafka/test_record_batch.py checks that aiokafka calls no other private methods.
 """
 
 import struct
@@ -18,21 +17,21 @@ from aiokafka.record.util import calc_crc32c
 from app.kafka.encoding.runs import PARTS, Building, EncodableRun
 from app.kafka.encoding.varints import OFFSETS, SHORT, SIZED, Header, encode_header, sized, varint
 
-REMEMBERED_BYTES = 16 << 20  # some 30,000 devices; a sender that invents ids only makes the encoder begin anew
-ENTRY = 400  # bytes a device takes beside its key and topic, by tracemalloc
-LONGEST = 1024  # bytes of a topic or key that is remembered
-# Level 9, aiokafka's, takes ten times as long: 2 to 4 us a record of telemetry and not 0.2 to 0.4, for a fifth less.
+REMEMBERED_BYTES = 16 << 20  # 30,000 devices; a sender of random ids only makes the encoder clear this memory
+ENTRY = 400  # bytes per device in addition to key and topic, by tracemalloc
+LONGEST = 1024  # maximum bytes of a remembered topic or key
+# aiokafka's level 9 takes ten times as long, 2 to 4 us per record instead of 0.2 to 0.4, for a fifth fewer bytes.
 LEVEL = 1
-LZ4 = 3  # of a batch's attributes
-RESTS = 256  # of the headers that many records have in common: one rest a chunk of a connection, a few milliseconds
-MOST_HEADERS = 16  # of a record whose device is remembered
+LZ4 = 3  # in a batch's attributes
+RESTS = 256  # maximum remembered lists of shared headers; a chunk of a connection uses a list for milliseconds
+MOST_HEADERS = 16  # maximum headers of a record whose device is remembered
 _BEFORE = struct.Struct(">qiibI")  # base offset, length, leader epoch, magic, crc
 _AFTER = struct.Struct(">hiqqqhii")  # attributes, last offset, first and last time, producer id, epoch, sequence, count
 HEAD_BYTES = _BEFORE.size + _AFTER.size
 
 
 class EncodableRecord(Protocol):
-    """What is encoded of a record."""
+    """The encoded parts of a record."""
 
     @property
     def key(self) -> bytes:
@@ -52,7 +51,7 @@ class EncodableRecord(Protocol):
 
 
 class RecordBatch:
-    """A batch that is complete: aiokafka gives it its place in the producer's sequence, and asks for its bytes."""
+    """A complete batch: aiokafka sets its producer id, epoch and sequence, and takes its bytes."""
 
     def __init__(self, records: bytes, count: int, first_ms: int, last_ms: int) -> None:
         """`records`: `count` records, encoded; the times are the first record's and the largest."""
@@ -61,15 +60,15 @@ class RecordBatch:
         self._made: bytes | None = None
 
     def record_count(self) -> int:
-        """How many records the batch has."""
+        """The number of records in the batch."""
         return self._count
 
     def size(self) -> int:
-        """The batch's size in bytes, before compression as long as the bytes were not asked for."""
+        """The batch's size in bytes, uncompressed until aiokafka has taken the bytes."""
         return HEAD_BYTES + len(self._records) if self._made is None else len(self._made)
 
     def closed(self) -> bool:
-        """True: nothing can be added."""
+        """True: a complete batch accepts no records."""
         return True
 
     def close(self) -> None:
@@ -79,40 +78,41 @@ class RecordBatch:
         self._producer = (producer_id, producer_epoch, base_sequence)
 
     def _build(self) -> bytes:
-        """The whole batch; compressed, where that makes the batch shorter."""
+        """The bytes of the batch, compressed where compression makes the batch shorter."""
         if self._made is None:
             packed: bytes = lz4_encode(self._records, LEVEL)
             shorter = len(packed) < len(self._records)
             last = self._count - 1
             fields = (LZ4 if shorter else 0, last, *self._times, *self._producer, self._count)
             body = _AFTER.pack(*fields) + (packed if shorter else self._records)
-            length = len(body) + HEAD_BYTES - _AFTER.size - 12  # what comes behind the length itself
+            length = len(body) + HEAD_BYTES - _AFTER.size - 12  # bytes after the length field
             self._made = _BEFORE.pack(0, length, -1, 2, calc_crc32c(body)) + body
             self._records = b""
         return self._made
 
 
-_Device = tuple[bytes, bytes, bytes, int]  # its key; key, and number of headers with the first, encoded; their size
+_Device = tuple[bytes, bytes, bytes, int]  # (key, encoded key, encoded header count and first header, their size)
 
 
 class BatchEncoder:
-    """Makes batches, and remembers devices."""
+    """Encodes batches and remembers the encoded keys and headers of devices."""
 
     def __init__(self) -> None:
         self._known: dict[int, dict[Header, _Device]] = {}  # by the number of headers
         self._bytes = 0
-        self._rests: dict[tuple[Header, ...], bytes] = {}  # headers behind the first, encoded
+        self._rests: dict[tuple[Header, ...], bytes] = {}  # the encoded headers after the first
 
     def batch(self, records: Sequence[EncodableRecord], max_bytes: int) -> RecordBatch:
-        """A batch of as many of the records, at least one, as take less than `max_bytes` before compression; a
-        first record that is larger goes alone. At most SHORT records are taken.
+        """A batch of as many of the first records as take less than `max_bytes` before compression, at most SHORT.
+
+        The batch has at least one record: a larger first record makes a batch alone.
         """
         building = Building(records[0].ingest_ms, max_bytes - HEAD_BYTES)
         self._add(building, records)
         return _made(building)
 
     def batch_of(self, segments: Sequence[EncodableRun | list[Any]], max_bytes: int) -> RecordBatch:
-        """As `batch`, of runs and lists of records, one after the other; none is empty."""
+        """As `batch`, from runs and lists of records in order; no segment is empty."""
         first = segments[0]
         first_ms = first[0].ingest_ms if isinstance(first, list) else first.ingest_ms
         building = Building(first_ms, max_bytes - HEAD_BYTES)
@@ -129,7 +129,7 @@ class BatchEncoder:
         return _made(building)
 
     def _add(self, building: Building, records: Sequence[EncodableRecord]) -> None:
-        """Put in as many of the records, at least one, as go in."""
+        """Add as many of the first records as fit, at least one record to an empty batch."""
         parts, room, first_ms, last_ms = building.parts, building.room, building.first_ms, records[0].ingest_ms
         most_ms, stamp = max(building.most_ms, last_ms), b"\0" + varint(last_ms - first_ms)
         rest = records[0].headers[1:]
@@ -158,7 +158,7 @@ class BatchEncoder:
                 length, more = sized(len(value))
                 whole, size = sized(size + more)
             room -= size
-            if room <= 0 and parts:  # aiokafka leaves a byte too
+            if room <= 0 and parts:  # aiokafka also leaves one byte free
                 taken = records[: len(parts) // PARTS - start]
                 most_ms = max([building.most_ms, *[one.ingest_ms for one in taken]])
                 break
@@ -166,7 +166,7 @@ class BatchEncoder:
         building.most_ms, building.room = most_ms, room if len(parts) < SHORT * PARTS else 0
 
     def _devices(self, rest: Sequence[Header]) -> dict[Header, _Device]:
-        """The devices known with so many headers; a device with very many headers is not remembered."""
+        """The known devices with this number of headers; a device with more than MOST_HEADERS is not remembered."""
         count = len(rest) + 1
         return self._known.setdefault(count, {}) if count <= MOST_HEADERS else {}
 
@@ -183,7 +183,7 @@ class BatchEncoder:
         return made
 
     def _rest(self, rest: Sequence[Header]) -> bytes:
-        """The headers behind the first, encoded."""
+        """The encoded headers after the first."""
         key = tuple(rest)
         found = self._rests.get(key)
         if found is None:

@@ -1,6 +1,6 @@
-"""Many records at once into a batch that is being made: those that have all but their device and value in common.
+"""The encoding of many records into a batch at once: in, runs of records that share everything but device and value.
 
-Each step is a list that is made of another, and no step looks at a record on its own: 0.25 us of CPU a record.
+Each step makes a list from other lists, without Python code per record: 0.25 us of CPU per record.
 """
 
 from bisect import bisect_left
@@ -11,24 +11,24 @@ from typing import Protocol
 
 from app.kafka.encoding.varints import ENCODED, SHORT, TAKEN, TWO_BYTES, sized, varint
 
-AT_ONCE = 1024  # records: of many that do not go in, few are looked at in vain
-PARTS = 8  # of a record: its size, time, offset, key, value's size, value, first header, other headers
+AT_ONCE = 1024  # records per step: bounds the work on records that do not fit
+PARTS = 8  # parts of a record: its size, time, offset, key, value's size, value, first header, other headers
 
 
 class EncodedDevice(Protocol):
-    """What of a device each of its records has."""
+    """The encoded parts that all records of a device share."""
 
     @property
     def front(self) -> bytes:
-        """The key, encoded."""
+        """The encoded key."""
 
     @property
     def back(self) -> bytes:
-        """The number of headers, and the first header, encoded."""
+        """The encoded number of headers and first header."""
 
     @property
     def size(self) -> int:
-        """Bytes of both."""
+        """Bytes of `front` and `back`."""
 
 
 class EncodableRun(Protocol):
@@ -36,15 +36,15 @@ class EncodableRun(Protocol):
 
     @property
     def devices(self) -> Sequence[EncodedDevice]:
-        """Of each record."""
+        """The device of each record."""
 
     @property
     def values(self) -> Sequence[bytes]:
-        """Of each record."""
+        """The value of each record."""
 
     @property
     def tail(self) -> bytes:
-        """The headers behind the first, encoded."""
+        """The encoded headers after the first."""
 
     @property
     def ingest_ms(self) -> int:
@@ -52,18 +52,18 @@ class EncodableRun(Protocol):
 
 
 class Building:
-    """A batch that is being made; `room`: bytes that are left, none or less: nothing more goes in."""
+    """A batch under construction; `room`: remaining bytes, 0 or less for a full batch."""
 
     __slots__ = ("first_ms", "most_ms", "parts", "room")
 
     def __init__(self, first_ms: int, room: int) -> None:
-        """`first_ms`: time of its first record."""
+        """`first_ms`: time of the first record in milliseconds since 1970; `room`: bytes for all records."""
         self.parts: list[bytes] = []
         self.first_ms = self.most_ms = first_ms
         self.room = room
 
     def add(self, runs: Sequence[EncodableRun]) -> None:
-        """Put in as many records as take less than `room`; a first one goes in whatever it takes."""
+        """Add as many records as take less than `room`, at least one record to an empty batch."""
         columns = _Columns(0)
         for run in runs:
             stamp, count = b"\0" + varint(run.ingest_ms - self.first_ms), len(run.values)
@@ -95,7 +95,7 @@ class Building:
             begin = finish
 
     def _put(self, columns: "_Columns", at: int, end: int, offset: int) -> None:
-        """Records from `at` up to `end`, whose offsets are encoded in as many bytes."""
+        """Add records from `at` up to `end`, whose encoded offsets have equal size."""
         devices, values, room = columns.devices[at:end], columns.values[at:end], self.room
         lengths, bodies, wholes = _sizes(devices, values, columns.size + len(ENCODED[offset]))
         self.room -= sum(bodies) + sum(map(len, wholes))
@@ -117,25 +117,25 @@ class Building:
 
 
 class _Columns:
-    """Runs one after the other, whose records have as many bytes beside their device, offset and value."""
+    """Consecutive runs whose records have equally many bytes besides their device, offset and value."""
 
     __slots__ = ("devices", "ends", "size", "stamps", "tails", "values")
 
     def __init__(self, size: int) -> None:
-        """`size`: bytes of the time and of the headers behind the first."""
+        """`size`: bytes of the time and of the headers after the first."""
         self.size = size
         self.devices: list[EncodedDevice] = []
         self.values: list[bytes] = []
         self.stamps: list[bytes] = []
         self.tails: list[bytes] = []
-        self.ends: list[tuple[int, int]] = []  # of each run: the number of records up to its end, and its time
+        self.ends: list[tuple[int, int]] = []  # for each run: (number of records up to its end, its time)
 
 
 def _sizes(
     devices: Sequence[EncodedDevice], values: Sequence[bytes], more: int
 ) -> tuple[list[bytes], list[int], list[bytes]]:
-    """Of each record: its value's size, encoded; what comes behind its own size; and its own size, encoded. `more`:
-    bytes that each of them has beside device and value.
+    """For each record: the encoded size of its value; the bytes after its own size; its own encoded size. `more`: bytes
+    that each record has besides device and value.
     """
     try:
         lengths = [ENCODED[len(value)] for value in values]

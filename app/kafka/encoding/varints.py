@@ -1,12 +1,12 @@
-"""Numbers and headers as Kafka's records have them; those of small sizes are made once."""
+"""Numbers and headers in the encoding of Kafka's records; small numbers are encoded once."""
 
 Header = tuple[str, bytes]
-SHORT = 8192  # numbers whose encoding is made once
+SHORT = 8192  # numbers below SHORT are encoded once
 TWO_BYTES = 64  # the first number whose encoding takes two bytes
 
 
 def varint(number: int) -> bytes:
-    """A signed number of at most 64 bits as Kafka's records have it: zigzag, 7 bits a byte, the lowest first."""
+    """The encoding of a signed number of at most 64 bits in Kafka's records: zigzag, 7 bits per byte, lowest first."""
     left = (number << 1) ^ (number >> 63)
     found = bytearray()
     while left > 0x7F:
@@ -17,13 +17,13 @@ def varint(number: int) -> bytes:
 
 
 def encode_header(header: Header) -> bytes:
-    """A header of a record."""
+    """The encoding of a record's header."""
     name = header[0].encode()
     return b"".join((varint(len(name)), name, varint(len(header[1])), header[1]))
 
 
 def sized(size: int) -> tuple[bytes, int]:
-    """A size as it is encoded, and what the encoded size takes with so many bytes behind it."""
+    """(the encoded size, the bytes of the encoded size and of the data after it)."""
     encoded = varint(size)
     return encoded, size + len(encoded)
 

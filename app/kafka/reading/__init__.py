@@ -1,1 +1,1 @@
-"""Topics read without being a member of a group."""
+"""Reading of topics without membership in a consumer group."""

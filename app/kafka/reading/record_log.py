@@ -1,5 +1,6 @@
-"""A topic read by no member of a group: in, where to begin; out, its records. No group is rebalanced, and nothing is
-committed but what the reader says.
+"""Reading of a topic without membership in a group: in, start offsets; out, records.
+
+No group rebalances, and only explicit commits of the reader are made.
 """
 
 import asyncio
@@ -16,9 +17,9 @@ from app.kafka.close_clients import close_consumer
 from app.kafka.topics import existing
 
 ASK_MS = 10_000
-FETCH_BYTES = 1 << 20  # of a partition; what is fetched and not yet shown takes no more than that for each
-TAKEN = 500  # records at a time
-IDLE_SECONDS = 5.0  # without a record; then Kafka is asked whether it still answers
+FETCH_BYTES = 1 << 20  # maximum bytes fetched ahead for each partition
+TAKEN = 500  # maximum records per yield
+IDLE_SECONDS = 5.0  # seconds without a record, after which a request checks that Kafka answers
 
 Offsets = Mapping[TopicPartition, int]
 
@@ -27,10 +28,10 @@ Offsets = Mapping[TopicPartition, int]
 async def record_log(
     kafka: Access, topic: str, *, committed: bool = True, group: str | None = None
 ) -> AsyncIterator["RecordLog"]:
-    """Open a topic for reading. `committed`: of transactions only the committed records, as a worker reads. `group`:
-    the group whose offsets are committed, without being a member; None: none.
+    """Open a topic for reading. `committed`: only records of committed transactions, as in a worker. `group`: the group
+    for commits of offsets, without membership; None: no commits.
 
-    Raises TransientError when Kafka is away, also during the reading, and PermanentError when there is no such topic.
+    Raises TransientError when Kafka is away, also during the reading, and PermanentError for an unknown topic.
     """
     try:
         async with asyncio.timeout(ASK_MS / 1000):
@@ -67,19 +68,19 @@ class RecordLog:
         return found
 
     async def starts(self) -> Offsets:
-        """The first offset that each partition holds; for an empty partition its end."""
+        """The first offset of each partition; for an empty partition its end."""
         found: Offsets = await self.client.beginning_offsets(self.tps)
         return found
 
     async def since(self, ms: int, ends: Offsets) -> Offsets:
         """The offset of the first record of each partition that was written at `ms` (milliseconds since 1970) or later;
-        that of `ends` where there is none.
+        the offset in `ends` for a partition without such a record.
         """
         found = await self.client.offsets_for_times(dict.fromkeys(self.tps, max(0, ms)))
         return {tp: at.offset if (at := found.get(tp)) else ends[tp] for tp in self.tps}
 
     async def commit(self, offsets: Mapping[TopicPartition, tuple[int, str]]) -> None:
-        """Commit (offset, metadata) for the group that the topic was opened for."""
+        """Commit (offset, metadata) for the group of `record_log`."""
         if not offsets:
             return
         if not set(offsets) <= self.client.assignment():
@@ -87,8 +88,8 @@ class RecordLog:
         await self.client.commit(dict(offsets))
 
     async def follow(self, begin: Offsets, until: Offsets | None = None) -> AsyncIterator[Sequence[Any]]:
-        """Yield records from the offsets `begin` on as they come, at most TAKEN at a time, records of a partition
-        in their order; the reading ends when each partition is at `until`, and with None never.
+        """Yield records from the offsets `begin` on as they come, at most TAKEN at a time, in order per partition; the
+        reading ends when each partition is at `until`, with None never.
         """
         self.client.assign(list(begin))
         for tp, offset in begin.items():
@@ -100,7 +101,7 @@ class RecordLog:
             if any(found.values()):
                 heard = now
             elif now - heard > IDLE_SECONDS:
-                await self.ends()  # raises where the client itself would wait, and say nothing
+                await self.ends()  # raises where the client itself would wait silently
                 heard = now
             for tp, records in found.items():
                 yield [one for one in records if until is None or one.offset < until[tp]]

@@ -1,1 +1,1 @@
-"""Parts of the benchmark of the gateways: what is sent, bare servers to compare with, and who sends."""
+"""Parts of the benchmark of the gateways: the events, bare servers for comparison, and the senders."""

@@ -1,4 +1,4 @@
-"""What is sent: the same events for each way, made before the clock runs."""
+"""The events of the benchmark, equal for each way and created before the measurement starts."""
 
 import json
 from datetime import UTC, datetime
@@ -8,7 +8,7 @@ from app.protobuf.metrics_pb2 import Metric, MetricBatch
 
 SIZE = 141  # bytes of an event as JSON
 DEVICES = 100
-VARIANTS = 20  # different batches; a gateway that remembers one gains nothing
+VARIANTS = 20  # different batches, so that a gateway gains nothing from a cache of the last batch
 
 
 def line(user: str, number: int) -> bytes:
@@ -21,12 +21,12 @@ def line(user: str, number: int) -> bytes:
 
 
 def lines(user: str, count: int, variant: int) -> list[bytes]:
-    """A batch of them."""
+    """A batch of events as JSON lines."""
     return [line(user, variant * count + number) for number in range(count)]
 
 
 def events(user: str, count: int, variant: int) -> bytes:
-    """An EventBatch of them."""
+    """A serialized EventBatch of `count` events."""
     now = int(datetime.now(UTC).timestamp() * 1e6)
     return EventBatch(
         batch_id=variant + 1,
@@ -41,7 +41,7 @@ def events(user: str, count: int, variant: int) -> bytes:
 
 
 def metrics(node: str, count: int, variant: int) -> bytes:
-    """A MetricBatch of as many metrics."""
+    """A serialized MetricBatch of `count` metrics."""
     now = int(datetime.now(UTC).timestamp() * 1e6)
     return MetricBatch(
         batch_id=variant + 1,

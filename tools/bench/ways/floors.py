@@ -1,10 +1,10 @@
-"""Bare servers: the library of each way with no limits, accounts, checks or metrics, and Kafka a pause of 3 ms.
+"""Bare servers: the library of each way without limits, accounts, checks or metrics, and a pause of 3 ms as Kafka.
 
     python -m tools.bench.ways.floors http|tcp|grpc|quic ADDRESS [CERTIFICATE KEY]
 
-They make the same records as the gateways (key, headers, JSON value) and answer once their chunk is "written": what a
-gateway takes more in the same run is what limits, accounts, checks and the real writer cost. They are as light as can
-be: what the items of a batch have in common is made once. ADDRESS: a port, a socket for gRPC.
+The servers make the same records as the gateways (key, headers, JSON value) and answer when their chunk is "written":
+the difference to a gateway in the same run is the cost of limits, accounts, checks and the real writer. Values that the
+items of a batch share are computed once. ADDRESS: a port, a socket for gRPC.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from app.protobuf.events_pb2 import Event, EventBatch
 from app.protobuf.metrics_pb2 import BatchAck, Metric, MetricBatch
 
 LOOPBACK = "127.0.0.1"
-WRITE = 0.003  # seconds of a chunk; one is under way, the rest gathers
+WRITE = 0.003  # seconds per chunk; one chunk is in flight while the next chunk gathers
 
 
 class _Ids(Struct, gc=False):
@@ -60,14 +60,14 @@ _TELEMETRY = Kind.TELEMETRY
 
 
 class Sink:
-    """A writer that takes WRITE seconds for whatever has gathered."""
+    """A writer that takes WRITE seconds for all gathered records."""
 
     def __init__(self) -> None:
         self._waiting: list[asyncio.Future[None]] = []
         self._busy = False
 
     def put(self, records: list[IngestRecord]) -> "asyncio.Future[None]":
-        """A future that is done once they are written."""
+        """Add records; a future that is done when the records are written."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(done)
         if not self._busy:
@@ -121,20 +121,20 @@ def of_metrics(metrics: Iterable[Metric], way: bytes) -> list[IngestRecord]:
     return records
 
 
-@cache  # a bench has few devices
+@cache  # a benchmark has few devices
 def _device(topic: str, owner: str, device: str) -> tuple[bytes, tuple[str, bytes]]:
     """The key of a device, and the header with its topic."""
     return f"{owner}/{device}".encode(), ("mqtt_topic", topic.format(owner, device).encode())
 
 
 def _now(way: bytes) -> tuple[int, list[tuple[str, bytes]]]:
-    """The time of a batch in milliseconds, and the headers that its records have in common."""
+    """(the time of a batch in milliseconds, the headers that its records share)."""
     now = time.time_ns() // 1_000_000
     return now, [_KIND, ("ingest_ms", b"%d" % now), ("gateway", way)]
 
 
 async def http(port: int) -> None:
-    """aiohttp: one event, NDJSON or protobuf."""
+    """Serve HTTP with aiohttp: one event, NDJSON or protobuf."""
     sink = Sink()
 
     async def take(request: web.Request) -> web.Response:
@@ -154,13 +154,13 @@ async def http(port: int) -> None:
 
 
 class Lines(asyncio.Protocol):
-    """TCP: split what came, make records, acknowledge how many lines there were."""
+    """TCP: splits the received bytes, makes records and acknowledges the number of lines."""
 
     def __init__(self, sink: Sink) -> None:
-        self._sink, self._rest, self._count = sink, b"", -1  # the login line is none
+        self._sink, self._rest, self._count = sink, b"", -1  # the login line is not counted
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep it (asyncio.Protocol)."""
+        """Keep the transport (asyncio.Protocol)."""
         self._transport: Any = transport
 
     def data_received(self, data: bytes) -> None:
@@ -178,13 +178,13 @@ class Lines(asyncio.Protocol):
 
 
 async def tcp(port: int) -> None:
-    """A Protocol on a TCP port."""
+    """Serve Lines on a TCP port."""
     sink = Sink()
     await asyncio.get_running_loop().create_server(lambda: Lines(sink), LOOPBACK, port)
 
 
 class Calls:
-    """gRPC: the two calls that are measured, by their names alone."""
+    """gRPC: the two measured calls, found by their names."""
 
     def __init__(self) -> None:
         self._sink = Sink()
@@ -196,7 +196,7 @@ class Calls:
         return await self._taken(PushMetricsRequest.FromString(body).batch)
 
     async def stream(self, bodies: AsyncIterator[bytes], _: object) -> AsyncIterator[bytes]:
-        """StreamMetrics: answered in their order, while others come."""
+        """StreamMetrics: messages are answered in order, while further messages come."""
         waiting: asyncio.Queue[asyncio.Task[bytes]] = asyncio.Queue(64)
 
         async def read() -> None:
@@ -217,7 +217,7 @@ class Calls:
 
 
 async def grpc_(socket: str) -> None:
-    """grpcio.aio on a UNIX socket."""
+    """Serve Calls with grpcio.aio on a UNIX socket."""
     calls, server = Calls(), grpc.aio.server()
     handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
         "PushMetrics": grpc.unary_unary_rpc_method_handler(calls.push),
@@ -230,7 +230,7 @@ async def grpc_(socket: str) -> None:
 
 
 class Frames(QuicConnectionProtocol):
-    """QUIC: frames of a MetricBatch on streams, a frame of a BatchAck for each."""
+    """QUIC: reads frames of a MetricBatch on streams and answers each frame with a frame of a BatchAck."""
 
     sink: Sink
 
@@ -257,7 +257,7 @@ class Frames(QuicConnectionProtocol):
 
 
 async def quic(port: int, certificate: str, key: str) -> None:
-    """aioquic's own server; no client certificates, which it cannot ask for."""
+    """Serve Frames with aioquic's own server, which cannot request client certificates."""
     configuration = QuicConfiguration(is_client=False, alpn_protocols=["iot-stream/1"])
     configuration.load_cert_chain(certificate, key)
     Frames.sink = Sink()
@@ -268,7 +268,7 @@ _keep: list[object] = []
 
 
 async def main() -> None:
-    """Serve until it is killed."""
+    """Serve until the process is killed."""
     way, address, *files = sys.argv[1:]
     match way:
         case "http":

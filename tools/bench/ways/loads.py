@@ -1,4 +1,4 @@
-"""Who sends: for some seconds as much as is answered, by one way; out, how many events were."""
+"""The senders: each sends by one way for some seconds as fast as answers come; out, the number of answered events."""
 
 import asyncio
 import itertools
@@ -20,24 +20,24 @@ if TYPE_CHECKING:
 
 LOOPBACK = "127.0.0.1"
 INGEST = "/iot_stream.ingest.v1.Ingest"
-WINDOW = 16  # batches under way on a connection that need not wait
+WINDOW = 16  # batches in flight on a connection without waiting for an ack
 Load = Callable[[Door, float], Awaitable[int]]
 
 
 class Request(asyncio.Protocol):
-    """A keep-alive connection: one request after another, each once the one before is answered."""
+    """A keep-alive connection: sends a request after the answer to the request before."""
 
     def __init__(self, requests: Iterator[bytes], until: float) -> None:
         self._requests, self._until, self._rest = requests, until, b""
         self.answered, self.done = 0, asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The first request (asyncio.Protocol)."""
+        """Send the first request (asyncio.Protocol)."""
         self._transport: Any = transport
         transport.write(next(self._requests))  # type: ignore[attr-defined]
 
     def data_received(self, data: bytes) -> None:
-        """Whole answers; the next request (asyncio.Protocol)."""
+        """Count whole answers and send the next request (asyncio.Protocol)."""
         self._rest += data
         head, found, body = self._rest.partition(b"\r\n\r\n")
         if not found:
@@ -57,7 +57,7 @@ class Request(asyncio.Protocol):
             self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Over (asyncio.Protocol)."""
+        """End the measurement of this connection (asyncio.Protocol)."""
         if not self.done.done():
             self.done.set_result(None)
 
@@ -65,7 +65,7 @@ class Request(asyncio.Protocol):
 async def _http(
     door: Door, seconds: float, connections: int, path: str, kind: str, bodies: Sequence[bytes], changing: bool = False
 ) -> int:
-    """`changing`: no two requests have the same head."""
+    """Send requests; with `changing`, no two requests have the same head."""
     head = f"POST {path} HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {door.token}\r\nContent-Type: {kind}\r\n"
     given = [f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body for body in bodies]
     requests: Iterator[bytes] = itertools.cycle(given)
@@ -82,7 +82,7 @@ async def _http(
 
 
 async def http_single(door: Door, seconds: float, changing: bool = False) -> int:
-    """One event a request, 64 connections."""
+    """One event per request, 64 connections."""
     path = f"/v1/users/{door.user}/devices/d07/telemetry"
     bodies = [line.replace(b'"d%02d"' % (number % 100), b'"d07"') for number, line in
               enumerate(events.lines(door.user, 1000, 0))]  # fmt: skip
@@ -90,24 +90,24 @@ async def http_single(door: Door, seconds: float, changing: bool = False) -> int
 
 
 async def http_changing(door: Door, seconds: float) -> int:
-    """One event a request, 64 connections, and a number of its own in each head."""
+    """One event per request, 64 connections, and a different number in each head."""
     return await http_single(door, seconds, changing=True)
 
 
 async def http_lines(door: Door, seconds: float) -> int:
-    """NDJSON, 500 events a request, 8 connections."""
+    """NDJSON, 500 events per request, 8 connections."""
     bodies = [b"\n".join(events.lines(door.user, 500, variant)) for variant in range(events.VARIANTS)]
     return 500 * await _http(door, seconds, 8, "/v1/events", "application/x-ndjson", bodies)
 
 
 async def http_protobuf(door: Door, seconds: float) -> int:
-    """EventBatch, 500 events a request, 8 connections."""
+    """EventBatch, 500 events per request, 8 connections."""
     bodies = [events.events(door.user, 500, variant) for variant in range(events.VARIANTS)]
     return 500 * await _http(door, seconds, 8, "/v1/events", "application/x-protobuf", bodies)
 
 
 async def tcp_lines(door: Door, seconds: float) -> int:
-    """JSON lines on one connection, at most WINDOW chunks of 500 without their ack."""
+    """JSON lines on one connection, at most WINDOW chunks of 500 without an ack."""
     reader, writer = await asyncio.open_connection(LOOPBACK, door.tcp_port)
     writer.write(json.dumps({"user": door.user, "password": door.password}).encode() + b"\n")
     assert json.loads(await reader.readline()) == {"ok": True}
@@ -127,7 +127,7 @@ async def tcp_lines(door: Door, seconds: float) -> int:
 
 
 async def grpc_unary(door: Door, seconds: float) -> int:
-    """PushMetrics, 500 a call, 8 at once."""
+    """PushMetrics, 500 metrics per call, 8 concurrent calls."""
     # A PushMetricsRequest whose field 1 is the batch: its tag and length before it.
     bodies = [_field_1(events.metrics(door.user, 500, variant)) for variant in range(events.VARIANTS)]
     until, source = time.monotonic() + seconds, itertools.cycle(bodies)
@@ -153,7 +153,7 @@ def _field_1(body: bytes) -> bytes:
 
 
 async def grpc_stream(door: Door, seconds: float) -> int:
-    """StreamMetrics, 500 a message, one stream, WINDOW messages under way."""
+    """StreamMetrics, 500 metrics per message, one stream, WINDOW messages in flight."""
     bodies = itertools.cycle([events.metrics(door.user, 500, variant) for variant in range(events.VARIANTS)])
     until, count, room = time.monotonic() + seconds, 0, asyncio.Semaphore(WINDOW)
     async with grpc.aio.insecure_channel(f"unix:{door.grpc_socket}") as channel:
@@ -167,7 +167,7 @@ async def grpc_stream(door: Door, seconds: float) -> int:
             await call.done_writing()
 
         writing = asyncio.create_task(write())
-        while isinstance(answer := await call.read(), bytes):  # grpc.aio.EOF is none
+        while isinstance(answer := await call.read(), bytes):  # grpc.aio.EOF is no bytes
             count += BatchAck.FromString(answer).accepted
             room.release()
             if writing.done() and room._value >= WINDOW:
@@ -177,7 +177,7 @@ async def grpc_stream(door: Door, seconds: float) -> int:
 
 
 def configuration(door: Door) -> QuicConfiguration:
-    """Of a client with a certificate."""
+    """The QUIC configuration of a client with a certificate."""
     made = QuicConfiguration(is_client=True, alpn_protocols=["iot-stream/1"], idle_timeout=300.0)
     made.load_verify_locations(cafile=str(door.certificates.ca))
     made.load_cert_chain(str(door.certificates.client), str(door.certificates.client_key))
@@ -185,18 +185,18 @@ def configuration(door: Door) -> QuicConfiguration:
 
 
 def frame(body: bytes) -> bytes:
-    """4 bytes of length, and the body."""
+    """A frame: 4 bytes of length and the body."""
     return len(body).to_bytes(4, "big") + body
 
 
 async def read_ack(reader: asyncio.StreamReader) -> BatchAck:
-    """The next answer."""
+    """Read the next answer."""
     size = int.from_bytes(await reader.readexactly(4), "big")
     return BatchAck.FromString(await reader.readexactly(size))
 
 
 async def quic_frames(door: Door, seconds: float, connections: int = 8) -> int:
-    """Batches of 100, 8 connections, 8 batches under way on each."""
+    """Batches of 100, 8 connections, 8 batches in flight on each connection."""
     bodies = itertools.cycle([frame(events.metrics(door.user, 100, variant)) for variant in range(events.VARIANTS)])
     until = time.monotonic() + seconds
 
@@ -217,7 +217,7 @@ async def quic_frames(door: Door, seconds: float, connections: int = 8) -> int:
 
 
 async def quic_paced(door: Door, seconds: float, rate: float = 200.0, connections: int = 8) -> list[float]:
-    """Batches of 100 at `rate` a second over all connections: the seconds from each one's send to its ack."""
+    """Batches of 100 at `rate` a second over all connections; the seconds from each batch's send to its ack."""
     took: list[float] = []
 
     async def push(number: int) -> None:

@@ -1,1 +1,1 @@
-"""Sinks and where they write to, hurt while messages flow; and auditors that ask the destinations what they have."""
+"""Faults of sinks and of their destinations under load, and the audit of the destinations' contents."""

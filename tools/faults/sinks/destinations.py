@@ -1,4 +1,4 @@
-"""Where each sink writes to: a real server or directory of its own, hurt and brought back, and asked what it has."""
+"""Destinations of sinks: a real server or directory for each sink, with its faults and the audit of its contents."""
 
 import asyncio
 import json
@@ -22,38 +22,38 @@ from tools.faults.stream import Stream
 
 NEVER = 3600.0  # seconds
 COLUMNS = ["user_id", "device_id", "sequence_id", "temperature", "kafka_partition", "kafka_offset"]
-RIGHTS = "without rights"  # for who writes
-# How each destination may be hurt. A directory has no process; another file takes its place.
+RIGHTS = "without rights"  # of the writing account
+# The faults of each destination. A directory has no process; a file replaces the directory.
 HURTS = {sink: ("killed", "frozen", RIGHTS) for sink in SINKS} | {"parquet": (RIGHTS,)}
 
 
 class Destination(Protocol):
-    """What one sink writes to."""
+    """The destination of one sink."""
 
-    sink: str  # of SINKS
+    sink: str  # a name of SINKS
 
     @property
     def settings(self) -> dict[str, object]:
-        """Of the sink."""
+        """Settings of the sink that writes to the destination."""
 
     async def start(self) -> None:
-        """Be there, and ready."""
+        """Start the destination and wait until it is ready."""
 
     async def stop(self) -> None:
-        """Be gone."""
+        """Stop the destination for good."""
 
     async def leave(self, how: str) -> None:
-        """Take nothing any more, in one of the ways of HURTS."""
+        """Make the destination fail with a fault `how` of HURTS."""
 
     async def come_back(self, how: str) -> None:
-        """Be as before, with what was there."""
+        """End the fault `how`; the contents are as before."""
 
     async def audit(self, streams: Sequence[Stream], times: Times) -> Audit:
-        """What is there, against what is on the input topic."""
+        """Compare the contents with the messages on the input topic."""
 
 
 class ParquetFiles:
-    """A directory."""
+    """A directory of Parquet files."""
 
     sink = "parquet"
 
@@ -66,7 +66,7 @@ class ParquetFiles:
         return {"parquet_dir": str(self.directory), "parquet_rotate_seconds": 1, "parquet_compression": "zstd"}
 
     async def start(self) -> None:
-        """Start the destination; it can be written to when this returns."""
+        """Start the destination; the destination accepts writes when this returns."""
         return
 
     async def stop(self) -> None:
@@ -74,12 +74,12 @@ class ParquetFiles:
         return
 
     async def leave(self, how: str) -> None:
-        """Another file has its place: nobody can write below it, root neither."""
+        """Replace the directory by a file, so that no account can write to it, not even root."""
         self.directory.rename(self.directory.with_suffix(".away"))
         self.directory.write_text("")
 
     async def come_back(self, how: str) -> None:
-        """The destination is there again, after it went in the way `how`."""
+        """End the fault `how`; the contents are as before."""
         self.directory.unlink()
         self.directory.with_suffix(".away").rename(self.directory)
 
@@ -88,20 +88,20 @@ class ParquetFiles:
         audit, places = Audit("parquet", streams, times), Counter[tuple[str, int, int]]()
         found = await asyncio.to_thread(lambda: list(self._rows(places)))
         audit.each_as_often_as_on_the_topic(found)
-        audit.problem("offsets that are there twice", (place for place, count in places.items() if count > 1))
+        audit.problem("doubled offsets", (place for place, count in places.items() if count > 1))
         return audit
 
     def _rows(self, places: Counter[tuple[str, int, int]]) -> Iterator[FoundReading]:
-        """`places`: how often each record is there, by the topic's tag in the name of the file, partition, offset."""
+        """The rows of all files; counts each record in `places` by (topic's tag in file name, partition, offset)."""
         for path in self.directory.glob("day=*/*.parquet"):
-            log = path.name.rsplit("-", 3)[0]  # a topic that was made anew counts from 0 again
+            log = path.name.rsplit("-", 3)[0]  # a recreated topic counts from 0 again
             for row in pq.ParquetFile(path).read(COLUMNS).to_pylist():
                 places[log, row["kafka_partition"], row["kafka_offset"]] += 1
                 yield FoundReading(row["device_id"], row["sequence_id"], row["temperature"])
 
 
 class Influx:
-    """InfluxDB 1 with an account that may write, and nothing else."""
+    """InfluxDB 1 with an account that has all privileges on one database."""
 
     sink = "influx"
 
@@ -118,7 +118,7 @@ class Influx:
         }  # fmt: skip
 
     async def start(self) -> None:
-        """Start the destination; it can be written to when this returns."""
+        """Start the destination; the destination accepts writes when this returns."""
         self.server.start()
         await asyncio.to_thread(self.server.wait_ready)
         await self._tell(f"CREATE USER writer WITH PASSWORD '{self.server.password}'")
@@ -129,7 +129,7 @@ class Influx:
         await asyncio.to_thread(self.server.stop)
 
     async def leave(self, how: str) -> None:
-        """The destination goes away in the way `how`."""
+        """Inflict the fault `how` on the destination."""
         match how:
             case "killed":
                 self.server.kill()
@@ -139,7 +139,7 @@ class Influx:
                 await self._tell(f"REVOKE ALL ON {self.server.database} FROM writer")
 
     async def come_back(self, how: str) -> None:
-        """The destination is there again, after it went in the way `how`."""
+        """End the fault `how`; the contents are as before."""
         match how:
             case "killed":
                 self.server.start()
@@ -178,7 +178,7 @@ class RedisServer:
         return {"redis_url": f"redis://writer:{server.password}@{server.host}:{server.port}/0"}
 
     async def start(self) -> None:
-        """Start the destination; it can be written to when this returns."""
+        """Start the destination; the destination accepts writes when this returns."""
         self.server.start()
         await asyncio.to_thread(self.server.wait_ready)
         self._writer("on", f">{self.server.password}", "~*", "+@all")
@@ -188,7 +188,7 @@ class RedisServer:
         await asyncio.to_thread(self.server.stop)
 
     async def leave(self, how: str) -> None:
-        """The destination goes away in the way `how`."""
+        """Inflict the fault `how` on the destination."""
         match how:
             case "killed":
                 self.server.kill()
@@ -198,10 +198,10 @@ class RedisServer:
                 self._writer("-@write")
 
     async def come_back(self, how: str) -> None:
-        """The destination is there again, after it went in the way `how`."""
+        """End the fault `how`; the contents are as before."""
         match how:
             case "killed":
-                await self.start()  # accounts are not kept
+                await self.start()  # Redis does not store its accounts
             case "frozen":
                 thaw(self.server)
             case _:
@@ -225,7 +225,7 @@ class RedisServer:
 
 
 class HttpFeed:
-    """A receiver of the feed in this process."""
+    """A receiver of the HTTP feed in this process."""
 
     sink = "http_feed"
 
@@ -238,7 +238,7 @@ class HttpFeed:
         return {"feed_url": self.receiver.url, "feed_token": "a token of the fault tests", "feed_flush_ms": 100}
 
     async def start(self) -> None:
-        """Start the destination; it can be written to when this returns."""
+        """Start the destination; the destination accepts writes when this returns."""
         await self.receiver.start()
 
     async def stop(self) -> None:
@@ -246,7 +246,7 @@ class HttpFeed:
         await self.receiver.stop()
 
     async def leave(self, how: str) -> None:
-        """The destination goes away in the way `how`."""
+        """Inflict the fault `how` on the destination."""
         match how:
             case "killed":
                 await self.receiver.stop()
@@ -256,7 +256,7 @@ class HttpFeed:
                 self.receiver.judge = lambda _: Answer(403)
 
     async def come_back(self, how: str) -> None:
-        """The destination is there again, after it went in the way `how`."""
+        """End the fault `how`; the contents are as before."""
         self.receiver.judge = lambda _: None
         if how == "frozen":
             await self.receiver.stop()
@@ -288,7 +288,7 @@ class GrpcFeed:
         return {"grpc_push_target": self.receiver.target}
 
     async def start(self) -> None:
-        """Start the destination; it can be written to when this returns."""
+        """Start the destination; the destination accepts writes when this returns."""
         await self.receiver.start()
 
     async def stop(self) -> None:
@@ -296,7 +296,7 @@ class GrpcFeed:
         await self.receiver.stop()
 
     async def leave(self, how: str) -> None:
-        """The destination goes away in the way `how`."""
+        """Inflict the fault `how` on the destination."""
         match how:
             case "killed":
                 await self.receiver.stop()
@@ -306,7 +306,7 @@ class GrpcFeed:
                 self.receiver.judge = lambda _: Ends(grpc.StatusCode.PERMISSION_DENIED)
 
     async def come_back(self, how: str) -> None:
-        """The destination is there again, after it went in the way `how`."""
+        """End the fault `how`; the contents are as before."""
         self.receiver.judge = lambda _: None
         if how == "frozen":
             await self.receiver.stop()
@@ -321,26 +321,26 @@ class GrpcFeed:
 
 
 def _pushed(item: Any) -> FoundReading:
-    """An Event, or a Metric with the temperature among its other fields."""
+    """The reading in an Event, or in a Metric that has the temperature in its extra fields."""
     if item.DESCRIPTOR.name == "Event":
         return FoundReading(item.device_id, item.sequence_id, item.temperature)
     return FoundReading(item.sensor_id, item.sequence_id, json.loads(item.extra_json)["temperature"])
 
 
 def freeze(server: Redis | InfluxDb) -> None:
-    """Stop it where it is."""
+    """Stop the server's process with SIGSTOP."""
     for each in family(server.process):
         each.suspend()
 
 
 def thaw(server: Redis | InfluxDb) -> None:
-    """Let it go on."""
+    """Continue the server's process with SIGCONT."""
     for each in family(server.process):
         each.resume()
 
 
 def destination(sink: str, directory: Path) -> Destination:
-    """That of a sink, not started; `directory` is its own."""
+    """The destination of a sink, not started; `directory` is for this destination alone."""
     match sink:
         case "parquet":
             return ParquetFiles(directory / "parquet")

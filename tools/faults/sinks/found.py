@@ -1,4 +1,4 @@
-"""What was found at a destination against what was sent: in, readings by message; out, what is lost, doubled, wrong."""
+"""The audit of a destination: in, the found and the sent readings; out, lost, doubled and wrong readings."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 from tools.audit import EXAMPLES
 from tools.faults.stream import Stream
 
-Times = Mapping[str, bytearray]  # by letter of a stream, how often each message is on the input topic
+Times = Mapping[str, bytearray]  # by letter of a stream, the count of each message on the input topic
 
 
 class FoundReading(NamedTuple):
-    """One reading as a destination has it."""
+    """One reading found at a destination."""
 
     device: str
     n: int  # its sequence_id
@@ -19,7 +19,7 @@ class FoundReading(NamedTuple):
 
 
 class Audit:
-    """`problems` of one destination; `repeats` is what it has more often than once, where that is allowed."""
+    """`problems` of one destination; `repeats`: the number of repeated readings, where repeats are allowed."""
 
     def __init__(self, what: str, streams: Sequence[Stream], times: Times) -> None:
         self._what, self._streams, self._times = what, {stream.letter: stream for stream in streams}, times
@@ -27,28 +27,28 @@ class Audit:
         self.repeats = 0
 
     def problem(self, what: str, examples: Iterable[Any]) -> None:
-        """Note one, with some examples, if there are any."""
+        """Note a problem with some examples, if there are examples."""
         found = list(examples)
         if found:
             shown = ", ".join(str(one)[:200] for one in found[:EXAMPLES])
             self.problems.append(f"{self._what}: {what}: {len(found)}, such as {shown}")
 
     def each_as_often_as_on_the_topic(self, found: Iterable[FoundReading]) -> None:
-        """Files: one row for each record that is a reading, and none for others."""
+        """For files: one row for each record that is a reading, and no further row."""
         rows = self._known(found)
         wanted = Counter({key: count for key, count in self._wanted()})
         self.problem("lost", (wanted - rows).elements())
         self.problem("doubled", (rows - wanted).elements())
 
     def each_once(self, found: Iterable[FoundReading]) -> None:
-        """What overwrites: a reading that came twice is there once."""
+        """For destinations that overwrite: a repeated reading is present once."""
         rows = self._known(found)
         wanted = {key for key, _ in self._wanted()}
         self.problem("lost", wanted - rows.keys())
         self.problem("doubled", (key for key, count in rows.items() if count > 1))
 
     def the_last_of_each_device(self, found: Iterable[FoundReading]) -> None:
-        """Last values: of each device the newest reading that was sent."""
+        """For last values: the newest sent reading of each device."""
         rows = self._known(found)
         newest: dict[tuple[str, int], int] = {}
         for (letter, n), _ in self._wanted():
@@ -56,18 +56,18 @@ class Audit:
             newest[place] = max(n, newest.get(place, -1))
         wanted = Counter((letter, n) for (letter, _), n in newest.items())
         self.problem("not the last value", (rows - wanted).elements())
-        self.problem("no last value, or an older one", (wanted - rows).elements())
+        self.problem("no last value, or an older value", (wanted - rows).elements())
 
     def each_at_least_once_and_in_order(self, found: Sequence[FoundReading]) -> None:
-        """What is pushed: of a device the next reading comes after the one before, and after a repeat again the next.
+        """For pushed readings: each reading of a device follows its predecessor, also after a repeat.
 
-        A device's readings may begin again further back, as after a crash; none is ever jumped over.
+        A device's readings may restart at an earlier reading, as after a crash; no reading may be skipped.
         """
         rows = self._known(found)
         wanted = [key for key, _ in self._wanted()]
         self.problem("lost", set(wanted) - rows.keys())
         self.repeats = sum(rows.values()) - len(rows)
-        place: dict[str, int] = {}  # of each device, which of its readings came last
+        place: dict[str, int] = {}  # by device, the position of its last reading
         order: dict[tuple[str, int], int] = {}
         count: Counter[str] = Counter()
         for letter, n in sorted(wanted):
@@ -82,17 +82,17 @@ class Audit:
             if number > place.get(one.device, -1) + 1:
                 jumped.append((one.device, one.n))
             place[one.device] = number
-        self.problem("before the one that comes before it", jumped)
+        self.problem("before its predecessor", jumped)
 
     def _wanted(self) -> Iterable[tuple[tuple[str, int], int]]:
-        """(letter, n) of each good message that is on the topic, and how often it is there."""
+        """((letter, n), count on the topic) of each good message on the topic."""
         for letter, stream in self._streams.items():
             for n, count in enumerate(self._times[letter]):
                 if count and not stream.bad(n):
                     yield (letter, n), count
 
     def _known(self, found: Iterable[FoundReading]) -> Counter[tuple[str, int]]:
-        """Those that are as they were sent; others are a problem."""
+        """The count of each reading that equals its sent message; any other reading is a problem."""
         rows: Counter[tuple[str, int]] = Counter()
         wrong = []
         for one in found:
@@ -101,7 +101,7 @@ class Audit:
                 rows[one.device[0], one.n] += 1
             else:
                 wrong.append(one)
-        self.problem("readings that should not be there, or altered", wrong)
+        self.problem("unexpected or altered readings", wrong)
         return rows
 
 

@@ -1,4 +1,4 @@
-"""Where Parquet's files go otherwise than into a directory: a bucket whose server refuses or is slow, a small disk."""
+"""Further destinations of Parquet files: a bucket whose server refuses requests or is slow, and a small disk."""
 
 import asyncio
 import contextlib
@@ -18,11 +18,11 @@ from tools.faults.stream import Stream
 
 DISK = 24 << 20  # bytes
 REFUSES, SLOW = "refuses", "slow"
-SLOW_SECONDS = 2.0  # for each request
+SLOW_SECONDS = 2.0  # per request
 
 
 class S3Files:
-    """A bucket."""
+    """A bucket of Parquet files."""
 
     sink = "parquet"
 
@@ -35,7 +35,7 @@ class S3Files:
         return {**s3_settings(self._server, self._prefix), "parquet_rotate_seconds": 1}
 
     async def start(self) -> None:
-        """Start the destination; it can be written to when this returns."""
+        """Start the destination; the destination accepts writes when this returns."""
         return
 
     async def stop(self) -> None:
@@ -43,21 +43,21 @@ class S3Files:
         return
 
     async def leave(self, how: str) -> None:
-        """The destination goes away in the way `how`."""
+        """Inflict the fault `how` on the destination."""
         if how == REFUSES:
             self._server.status = 503
         else:
             self._server.delay = SLOW_SECONDS
 
     async def come_back(self, how: str) -> None:
-        """The destination is there again, after it went in the way `how`."""
+        """End the fault `how`; the contents are as before."""
         self._server.status, self._server.delay = None, 0.0
 
     async def audit(self, streams: Sequence[Stream], times: Times) -> Audit:
-        """Here a process may publish records twice when it is paused at the wrong moment, and nobody pauses it."""
+        """Compare the contents with what was sent; no record may be doubled, as no fault here pauses the sink."""
         audit, places = Audit("s3", streams, times), Counter[tuple[str, int, int]]()
         audit.each_as_often_as_on_the_topic(await asyncio.to_thread(lambda: list(self._rows(places))))
-        audit.problem("offsets that are there twice", (place for place, count in places.items() if count > 1))
+        audit.problem("doubled offsets", (place for place, count in places.items() if count > 1))
         return audit
 
     def _rows(self, places: Counter[tuple[str, int, int]]) -> Iterator[FoundReading]:
@@ -74,14 +74,14 @@ class S3Files:
 
 
 class FullDisk(ParquetFiles):
-    """A directory on a disk of DISK bytes, which somebody else fills."""
+    """A directory on a disk of DISK bytes, which another file fills."""
 
     def __init__(self, disk: Path) -> None:
         super().__init__(disk / "lake")
         self._ballast = disk / "ballast"
 
     async def leave(self, how: str) -> None:
-        """The destination goes away in the way `how`."""
+        """Inflict the fault `how` on the destination."""
         with contextlib.suppress(OSError), self._ballast.open("wb", buffering=0) as ballast:
             while True:
                 ballast.write(bytes(1 << 16))
@@ -90,13 +90,13 @@ class FullDisk(ParquetFiles):
                 ballast.write(b"0")
 
     async def come_back(self, how: str) -> None:
-        """The destination is there again, after it went in the way `how`."""
+        """End the fault `how`; the contents are as before."""
         self._ballast.unlink()
 
 
 @contextlib.contextmanager
 def small_disk(directory: Path) -> Iterator[Path]:
-    """A file system of DISK bytes in memory. Skips the test where nobody may mount one."""
+    """A file system of DISK bytes in memory. Skips the test where the account may not mount a file system."""
     directory.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", f"size={DISK},mode=0777", "tmpfs", str(directory)]
     try:

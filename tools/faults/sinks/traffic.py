@@ -1,4 +1,4 @@
-"""Messages on the input topic as a bridge writes them, sinks beside them, and who looks where they arrive."""
+"""Messages on the input topic as the bridge writes them, running sinks, and the audit of their destinations."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -20,8 +20,8 @@ from tools.faults.tail import Tail
 DEVICES, SEED = 48, 7
 ENDLESS = 10**12
 LAST = 100  # messages
-PATIENCE = 120.0  # seconds until all is written
-NOBODY = "postgresql://nobody@127.0.0.1:1/none"  # a sink asks no database
+PATIENCE = 120.0  # seconds until all records are written
+NOBODY = "postgresql://nobody@127.0.0.1:1/none"  # a sink uses no database
 
 
 class SinkTraffic:
@@ -39,7 +39,7 @@ class SinkTraffic:
 
     @asynccontextmanager
     async def flowing(self) -> AsyncIterator[None]:
-        """While this is open the sinks run, and messages are sent until they are `settled`."""
+        """Run the sinks and send messages while the context lasts, or until `settled`."""
         with ExitStack() as stack:
             self.sinks = {name: stack.enter_context(self.site.program(f"sink-{name}")) for name in self.destinations}
             for one in self.sinks.values():
@@ -54,14 +54,14 @@ class SinkTraffic:
                 await asyncio.gather(*self._running, return_exceptions=True)
 
     async def settled(self) -> None:
-        """Send the last ones, and wait until all that was sent is written."""
-        self.pace.goal = self.pace.next + LAST  # the sender awaits all acks when it comes to its goal
+        """Send the last messages, and wait until all sent messages are written."""
+        self.pace.goal = self.pace.next + LAST  # the sender awaits all acks at its goal
         await until(self._seen, PATIENCE, lambda: f"sent: {self.stream.sent} of {self.pace.goal}")
         for name in self.destinations:
             await self.written(name)
 
     async def reached(self, count: int, seconds: float = 300.0) -> None:
-        """Wait until so many messages are on the topic."""
+        """Wait until `count` messages are on the topic."""
 
         async def sent() -> bool:
             self.check()
@@ -70,7 +70,7 @@ class SinkTraffic:
         await until(sent, seconds, lambda: f"{self.stream.sent} of {count} are sent")
 
     async def written(self, name: str, seconds: float = PATIENCE) -> None:
-        """Wait until a sink has committed all that is on the topic now."""
+        """Wait until a sink has committed all records that are on the topic now."""
         ends, group = await self.site.ends(), f"{self.site.settings.group_id}-sink-{name}"
         committed: dict[int, int] = {}
 
@@ -92,7 +92,7 @@ class SinkTraffic:
                 task.result()
 
     async def audited(self) -> str:
-        """Look at all destinations, and fail with every problem; else a line for whoever reads the log."""
+        """Audit all destinations, and fail with every problem; otherwise a line for the log."""
         problems, repeats = list(self.tail.problems), list[str]()
         for name, one in self.destinations.items():
             audit = await one.audit([self.stream], self.tail.times)
@@ -100,12 +100,12 @@ class SinkTraffic:
             repeats.append(f"{name} {audit.repeats}")
         assert not problems, "\n".join(problems)
         bad = sum(self.stream.bad(n) is not None for n in range(self.stream.sent))
-        assert bad > 0, "what is planted as bad is too little"
-        return f"{self.stream.sent:,} messages, {bad:,} of them bad; came again: {', '.join(repeats)}"
+        assert bad > 0, "the stream has no bad messages"
+        return f"{self.stream.sent:,} messages, {bad:,} of them bad; repeats: {', '.join(repeats)}"
 
 
 async def books(sink: Running) -> dict[str, float]:
-    """received, held and each outcome of a sink's own books, since its last start."""
+    """The sink's own counts since its last start: received, held, and each outcome."""
     _, text = await sink.get("/metrics")
     found: dict[str, float] = {}
     for family in text_string_to_metric_families(text):
@@ -120,14 +120,14 @@ async def books(sink: Running) -> dict[str, float]:
 
 
 def balanced(found: dict[str, float]) -> bool:
-    """Whether received = what became of it + held."""
+    """Whether received = sum of the outcomes + held."""
     return found["received"] > 0 and found["received"] == sum(found.values()) - found["received"]
 
 
 async def sink_site(
     kafka: str, unique: str, directory: Path, destinations: Sequence[Destination], **more: object
 ) -> Site:
-    """Topics of this test alone, and settings of its sinks and `more`; without a database and an MQTT broker."""
+    """A site with its own topics and the settings of its sinks and `more`, without a database and an MQTT broker."""
     for one in destinations:
         more |= one.settings
     site = Site(kafka, NOBODY, GivenMqtt("127.0.0.1", 1, "nobody", "none"), unique, directory, more)

@@ -1,1 +1,1 @@
-"""The ways in beside MQTT in the fault tests: what is sent by each, who sends it, and clients that misbehave."""
+"""The gateways in the fault tests: their streams, their senders, and misbehaving clients."""

@@ -1,7 +1,7 @@
-"""One connection by each way: messages of a stream out, and back once the gateway has answered all of them.
+"""A client of each gateway: sends messages of a stream and returns when the gateway has answered all of them.
 
-They are written against the protocols and not with the product's own clients: what they take for an answer is what any
-sender would.
+The clients implement the protocols without the product's own client library, so that any sender's view of an answer is
+tested.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from app.protobuf.ingest_pb2_grpc import IngestAsyncStub
 
-PATIENCE = 20.0  # seconds for an answer; then the connection is made anew, and all of it sent again
+PATIENCE = 20.0  # seconds for an answer; then the client reconnects and sends all unanswered messages again
 RESET_TOKEN = 16  # bytes at the end of a stateless reset (RFC 9000, 10.3)
 GONE = (
     OSError, EOFError, TimeoutError, aiohttp.ClientError, grpc.aio.AioRpcError, asyncio.InvalidStateError, ssl.SSLError,
@@ -38,14 +38,14 @@ GONE = (
 
 
 class NotTaken(EOFError):
-    """The gateway answers, and says that it has not taken it: try again."""
+    """The gateway answers that it did not accept the messages for now; the client sends them again."""
 
 
 class Wire(Protocol):
-    """A connection."""
+    """A connection to a gateway."""
 
     async def push(self, stream: WayStream, numbers: Sequence[int]) -> None:
-        """Send these messages, and return once each is answered as taken. Raises what GONE has."""
+        """Send these messages, and return when each message is acknowledged. Raises the errors in GONE."""
 
 
 class HttpWire:
@@ -66,11 +66,11 @@ class HttpWire:
             await asyncio.sleep(wait)
 
     async def _wait_asked(self, body: bytes, size: int) -> float:
-        """Seconds to wait before it is sent again; 0: it is taken."""
+        """Seconds to wait before the body is sent again; 0: the gateway has accepted the body."""
         async with self._session.post(self._url, data=body, headers=self._headers) as answer:
             text = await answer.text()
             if answer.status in (429, 503):
-                assert float(answer.headers["Retry-After"]) > 0, "who is refused for a time learns for how long"
+                assert float(answer.headers["Retry-After"]) > 0, "a temporary refusal has Retry-After"
             if answer.status == 429:
                 return float(answer.headers["Retry-After"])
             if answer.status >= 500:
@@ -88,7 +88,7 @@ class TcpWire:
         self._reader, self._writer, self._sent, self._acked = reader, writer, 0, 0
 
     async def login(self, door: Door) -> "TcpWire":
-        """Say who speaks. Raises NotTaken when that cannot be told now."""
+        """Log in. Raises NotTaken when the gateway cannot check the login now."""
         self._writer.write(json.dumps({"user": door.user, "password": door.password}).encode() + b"\n")
         said = await self._line()
         if said.get("ok") is not True:
@@ -118,7 +118,7 @@ class TcpWire:
 
 
 class GrpcWire:
-    """StreamEvents: one ack a batch."""
+    """StreamEvents: one ack per batch."""
 
     def __init__(self, channel: grpc.aio.Channel, door: Door) -> None:
         calls = cast("IngestAsyncStub", IngestStub(channel))
@@ -141,7 +141,7 @@ class GrpcWire:
 
 
 class QuicWire:
-    """Frames on one stream: 4 bytes of length, big-endian, and a MetricBatch; BatchAcks come back alike."""
+    """Frames on one stream: 4 bytes of length, big-endian, and a MetricBatch; BatchAcks come in equal frames."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer, self._number = reader, writer, 0
@@ -158,10 +158,10 @@ class QuicWire:
 
 
 class ResetNoticed(QuicConnectionProtocol):
-    """A client that takes a stateless reset for what it is, which aioquic does not: the gateway was restarted."""
+    """A client that recognises a stateless reset after a restart of the gateway, which aioquic does not."""
 
     def datagram_received(self, data: bytes | str, addr: NetworkAddress) -> None:
-        """Ends what is read when the datagram ends in the token of the connection (asyncio.DatagramProtocol)."""
+        """End the streams when the datagram ends in the connection's reset token (asyncio.DatagramProtocol)."""
         if data[-RESET_TOKEN:] == self._quic._peer_cid.stateless_reset_token:
             for reader in self._stream_readers.values():
                 reader.feed_eof()
@@ -178,7 +178,7 @@ def _check(ack: BatchAck, number: int, size: int) -> None:
 
 @asynccontextmanager
 async def wire(way: str, door: Door) -> AsyncIterator[Wire]:
-    """A connection that is ready to push. Raises what GONE has."""
+    """A connection that is ready to push. Raises the errors in GONE."""
     async with {"http": _http, "tcp": _tcp, "grpc": _grpc, "quic": _quic}[way](door) as made:
         yield made
 

@@ -1,4 +1,4 @@
-"""Clients that hurt a gateway with what every network has: slow ones, half-open ones, ones that break off."""
+"""Misbehaving clients of a gateway, as in every network: slow clients and half-open connections."""
 
 import asyncio
 import contextlib
@@ -9,24 +9,24 @@ from app.local.servers.common import LOOPBACK
 from tools.faults.ways.links import GONE
 from tools.faults.ways.setup import Door
 
-CROWD = 100  # of each kind at once
+CROWD = 100  # concurrent clients
 DRIP = 0.5  # seconds between two bytes
 Undo = Callable[[], Awaitable[None]]
 
 HEAD = b"POST /v1/events HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/x-ndjson\r\nContent-Length: 100000\r\n"
 LOGIN = b'{"user": "somebody", "password": "'
-HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # of gRPC: the preface, and then no settings
+HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # for gRPC: the preface without the settings that must follow
 QUIC = b"\xc3\x00\x00\x00\x01\x08" + b"\x01" * 8 + b"\x08" + b"\x02" * 8 + b"\x00\x44\xd0" + b"\x00" * 1200
 BEGINNINGS = {"http": HEAD, "tcp": LOGIN, "grpc": HTTP2, "quic": QUIC}
 
 
 async def slow_clients(way: str, door: Door) -> Undo:
-    """A crowd that sends the beginning of something, byte after byte, and never its end."""
+    """CROWD clients that send the start of a request byte by byte, and never its end."""
     return _crowd(lambda: _drip(way, door))
 
 
 async def half_open_clients(way: str, door: Door) -> Undo:
-    """A crowd that sends the beginning of something, and is not heard of again; nothing says that they are gone."""
+    """CROWD clients that send the start of a request and then neither send nor close."""
     return _crowd(lambda: _stay(way, door))
 
 
@@ -79,7 +79,7 @@ async def _connect(way: str, door: Door) -> tuple[asyncio.StreamReader, asyncio.
 
 
 async def _datagrams(door: Door) -> None:
-    """First packets of handshakes that never go on."""
+    """Send the first packets of handshakes that never continue."""
     with socket.socket(type=socket.SOCK_DGRAM) as sender:
         sender.setblocking(False)
         for number in range(256):

@@ -1,4 +1,4 @@
-"""Who sends a stream by one way, at its pace, whatever happens to the gateway and to the servers meanwhile."""
+"""The sender of a stream to one gateway at a pace, through all faults of the gateway and of the servers."""
 
 import asyncio
 import contextlib
@@ -9,14 +9,14 @@ from tools.faults.ways.links import GONE, wire
 from tools.faults.ways.setup import Door
 from tools.faults.ways.streams import WayStream
 
-BATCH = 200  # messages that are under way at most
-AGAIN = 0.2  # seconds between two tries
+BATCH = 200  # maximum messages in flight
+AGAIN = 0.2  # seconds between two attempts
 
 
 async def send_over(stream: Stream, door: Door, pace: Pace) -> None:
-    """In order, and again from the first that was not answered. Until cancelled.
+    """Send in order until cancelled, after a failure again from the first unanswered message.
 
-    While `pace.again` is set, each batch is sent twice, the second time though it was answered.
+    While `pace.again` is set, each batch is sent twice, the second time after its answer.
     """
     assert isinstance(stream, WayStream)
     while True:

@@ -1,4 +1,4 @@
-"""What the gateways of a run need: settings, an account, certificates; and what their senders know of it."""
+"""The setup of a run's gateways: settings, an account and certificates, also for the senders."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ TOKEN = PREFIX + "t" * 43
 
 @dataclass(frozen=True)
 class Door:
-    """Where the gateways are, and as whom one speaks there."""
+    """The addresses of the gateways, and the account of their senders."""
 
     user: str
     http_port: int
@@ -28,17 +28,17 @@ class Door:
 
     @property
     def http_url(self) -> str:
-        """Of the HTTP gateway."""
+        """The URL of the HTTP gateway."""
         return f"http://{LOOPBACK}:{self.http_port}"
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """Of calls of gRPC."""
+        """The metadata of gRPC calls."""
         return (("authorization", f"Bearer {self.token}"),)
 
     @property
     def settings(self) -> dict[str, object]:
-        """Of the gateways."""
+        """Settings of the gateways."""
         made = self.certificates
         return {
             "http_port": self.http_port, "tcp_port": self.tcp_port, "quic_port": self.quic_port,
@@ -48,7 +48,7 @@ class Door:
 
 
 def door(user: str, directory: Path) -> Door:
-    """One with ports and certificates of its own; `directory` is short enough for a socket's path."""
+    """A door with free ports and new certificates; `directory` must be short enough for a socket's path."""
     directory.mkdir(exist_ok=True)
     certificates = LocalCertificates(directory)
     certificates.make(user)
@@ -56,7 +56,7 @@ def door(user: str, directory: Path) -> Door:
 
 
 async def open_account(site: Site) -> None:
-    """Let the site's user in, as `iot-stream users add` and `iot-stream users token add` do."""
+    """Create the account of the site's user, as `iot-stream users add` and `iot-stream users token add` do."""
     await site.fetch(
         "INSERT INTO mqtt_users (username, user_id, password_hash) VALUES ($1, $1, $2)", site.unique, hashed(PASSWORD)
     )

@@ -1,4 +1,4 @@
-"""What is sent by some ways at once, and who looks on: to be opened around whatever is done to the gateways."""
+"""Concurrent streams to several gateways, and their auditor; a context around the faults of the gateways."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -13,9 +13,9 @@ from tools.faults.ways.sender import send_over
 from tools.faults.ways.setup import Door
 from tools.faults.ways.streams import WayStream
 
-DEVICES, SEED = 48, 5  # devices of each way
+DEVICES, SEED = 48, 5  # devices of each gateway's stream; seed
 ENDLESS = 10**12
-PATIENCE = 180.0  # seconds until all that was begun is answered
+PATIENCE = 180.0  # seconds until all sent messages are answered
 
 
 class Traffic:
@@ -33,7 +33,7 @@ class Traffic:
 
     @asynccontextmanager
     async def flowing(self) -> AsyncIterator[None]:
-        """While this is open messages are sent, and at its end all that were begun are answered."""
+        """Send messages while the context lasts; at its end all sent messages are answered."""
         self._running = [asyncio.create_task(self.tail.run())]
         self._running += [asyncio.create_task(send_over(pace.stream, self._door, pace)) for pace in self.paces]
         try:
@@ -47,7 +47,7 @@ class Traffic:
             await asyncio.gather(*self._running, return_exceptions=True)
 
     async def reached(self, stream: WayStream, count: int, seconds: float = 300.0) -> None:
-        """Wait until so many messages of a stream are answered."""
+        """Wait until `count` messages of a stream are answered."""
 
         async def sent() -> bool:
             self.check()
@@ -68,24 +68,24 @@ class Traffic:
                 task.result()
 
     async def audited(self) -> Accounts:
-        """The accounts, which balance. Call it when nothing moves any more."""
+        """The balanced accounts, after all processing has ended; fails with every problem."""
         accounts = await draw_up(self._site, self.streams, self.tail, None)
         assert not accounts.problems, "\n".join(accounts.problems)
         for stream in self.streams:
             rows, letters = sum(accounts.rows[stream.letter]), sum(accounts.letters[stream.letter])
             assert rows + letters == stream.sent
-            assert letters, f"{stream.way}: what is planted as bad is too little"
+            assert letters, f"{stream.way}: the stream has no bad messages"
         assert accounts.kafka.episodes > 0
         return accounts
 
     def summary(self, accounts: Accounts) -> str:
-        """For whoever reads the log of a test."""
+        """The counts of messages as text, for the log of a test."""
         parts = [
             f"{stream.way}: {stream.sent:,} answered = {sum(accounts.rows[stream.letter]):,} rows"
             f" + {sum(accounts.letters[stream.letter]):,} dead letters"
             for stream in self.streams
         ]
-        return f"{'; '.join(parts)}; {self.tail.repeats():,} came again"
+        return f"{'; '.join(parts)}; {self.tail.repeats():,} repeats"
 
     async def _seen(self) -> bool:
         self.check()

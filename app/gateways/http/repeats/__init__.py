@@ -1,1 +1,1 @@
-"""Messages whose head their connection has sent before: a shorter way than through aiohttp."""
+"""Requests whose head the connection has sent before: a shorter path than through aiohttp."""

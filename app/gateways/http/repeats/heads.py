@@ -1,8 +1,8 @@
-"""Heads of requests that a connection has sent before -> what they said; in, the bytes of a connection as they come.
+"""Known heads of requests of a connection: in, the bytes of the connection; out, the parsed head for known bytes.
 
-A device sends the same head with each of its messages. The same bytes between the same two messages mean the same, so
-that aiohttp's parser need not see them again. That is so only where a message begins: here is counted where that is,
-and what cannot be counted with certainty (chunks, a head in two pieces, an upgrade) ends it for the connection.
+A device sends the same head with each of its messages. Equal bytes at the start of a request mean the same, so that
+aiohttp's parser can be skipped. KnownHeads counts bytes to find the start of each request; where the count is uncertain
+(chunks, a head in two pieces, an upgrade), the connection uses the parser alone from then on.
 """
 
 import re
@@ -17,47 +17,48 @@ from app.ports import Account
 
 RecordOf = Callable[[Account, str, str, bytes, Arrival], IngestRecord | Rejection]
 
-# Of a connection: sixty heads of 300 bytes, one for each device and length of a body.
+# Per connection: sixty heads of 300 bytes, one head for each device and length of a body.
 REMEMBERED_BYTES = 32 << 10
-OVERHEAD = 250  # bytes that a head takes beside its own
-FRUITLESS = 64  # heads in a row of which none came again: this connection's never do
+OVERHEAD = 250  # bytes of memory per head in addition to the head itself
+FRUITLESS = 64  # consecutive heads without a repeat, after which the connection uses the parser alone
 _END, _LENGTH = b"\r\n\r\n", b"\r\ncontent-length:"
-_ONCE = (hdrs.CONTENT_ENCODING, hdrs.EXPECT, "traceparent")  # whoever sends these is answered by way of aiohttp
-# What proxies put into each head anew, and nobody here reads; a value that any parser takes.
+_ONCE = (hdrs.CONTENT_ENCODING, hdrs.EXPECT, "traceparent")  # requests with these headers go through aiohttp
+# Headers with a new value in each request, added by proxies and not used here; the value is valid for any parser.
 _CHANGING = re.compile(rb"(\r\n(?:X-Request-ID|X-Correlation-ID|X-Amzn-Trace-Id|CF-Ray): )[!-~]{1,128}(?=\r\n)", re.I)
 
 
 class KnownHead(Struct, frozen=True):
-    """What a head says: whose the body is, and how long."""
+    """The content of a head: authorization, length of the body, owner and device."""
 
     authorization: str
     length: int
-    record_of: RecordOf  # of a body: telemetry_record.telemetry or node_telemetry, with the two ids of the path
+    record_of: RecordOf  # telemetry_record.telemetry or node_telemetry, called with the body and the path's two ids
     owner: str
     device: str
 
 
 class KnownHeads:
-    """Those of one connection, and where in its bytes it is."""
+    """The known heads of one connection, and the position within its requests."""
 
     __slots__ = ("_bytes", "_changing", "_fruitless", "_last", "_left", "held", "known")
 
     def __init__(self) -> None:
         self.known: dict[bytes, KnownHead] = {}
-        self.held = b""  # a known head whose body is still to come; kept from the parser
-        self._bytes = self._fruitless = 0  # of those that are known; how many were parsed since one came again
-        self._changing = False  # whether there was one in which something is new each time
-        self._left: int | None = 0  # bytes of a body that are to come; 0: a head begins next; None: nobody knows
-        self._last: bytes | None = None  # the head of the only request under way
+        self.held = b""  # a known head whose body is not received yet; withheld from the parser
+        self._bytes = self._fruitless = 0  # bytes of the known heads; heads parsed since the last repeat
+        self._changing = False  # whether a head had a value of _CHANGING
+        self._left: int | None = 0  # remaining bytes of the body; 0: a head begins next; None: unknown
+        self._last: bytes | None = None  # the head of the only request in progress
 
     @property
     def between(self) -> bool:
-        """Whether what comes next begins a request for certain."""
+        """Whether the next byte certainly begins a request."""
         return self._left == 0
 
     def find(self, data: bytes) -> tuple[KnownHead, bytes] | None:
-        """The head and the body, if these bytes are one request whole whose head is known; the parser need not see
-        them. None: they are `held`, and to be given again in front of what comes, or else they are to be parsed.
+        """(head, body) if `data` is exactly one request with a known head, which the parser can skip.
+
+        None: parse `data`; but when `held` is set, pass `held` again in front of the next bytes.
         """
         if not self.between:
             return None
@@ -72,7 +73,7 @@ class KnownHeads:
         return (head, data[end:]) if rest == head.length else None
 
     def passed(self, data: bytes, alone: bool) -> None:
-        """Note bytes that go to the parser; `alone`: nothing is under way, so that a head in them is the next one's."""
+        """Note bytes that go to the parser; `alone`: no request is in progress, so a head in `data` is the next."""
         at, size = 0, len(data)
         while at < size and self._left is not None:
             if self._left:
@@ -92,9 +93,7 @@ class KnownHeads:
             at += step
 
     def learn(self, request: web.BaseRequest, record_of: RecordOf, owner: str, device: str) -> None:
-        """Remember the head of the request that is under way, and was accepted: its path names these ids, its body is a
-        message.
-        """
+        """Remember the head of the accepted request in progress: its path names these ids, its body is a message."""
         head, self._last = self._last, None
         if head is None or self._left is None or (key := same(head)) in self.known:
             return
@@ -118,12 +117,12 @@ class KnownHeads:
 
 
 def same(head: bytes) -> bytes:
-    """A head without the values that are new each time: those with the same rest say the same."""
+    """A head without the values of _CHANGING; heads that are equal without them mean the same."""
     return _CHANGING.sub(rb"\1", head)
 
 
 def body_length(head: bytes) -> int | None:
-    """The bytes of the body behind the head of a POST; None where that is not certain, or it is no whole head."""
+    """The bytes of the body after the head of a POST; None for an uncertain length or an incomplete head."""
     if not head.startswith(b"POST ") or not head.endswith(_END):
         return None
     small = head.lower()

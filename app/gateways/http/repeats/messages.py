@@ -1,7 +1,7 @@
-"""A message of a device whose head its connection has sent before: the way of writes.py without a parser and a task.
+"""Messages with a known head: the checks of writes.py without a parser and a task.
 
-It asks what writes.py asks, in the same order, and whatever is not as nearly always goes that way instead: then nothing
-has been counted or kept. What is left is the answer, with what Kafka said.
+Repeats makes the same checks as writes.py, in the same order; a message that needs any special handling goes to
+writes.py, before it is counted or stored here. The answer follows Kafka's ack.
 """
 
 import asyncio
@@ -28,17 +28,17 @@ _BY = GATEWAY.encode()
 
 
 class Repeats:
-    """Takes such messages in, of all connections of one gateway."""
+    """Takes in the messages with a known head of all connections of one gateway."""
 
     def __init__(self, intake: Intake, acks: Acks, bodies: Room, bounds: WriteBounds, seats: AccountSeats) -> None:
-        """All of them are those of Writes."""
+        """The arguments are the same objects as those of Writes."""
         self._intake, self._acks, self._bodies, self._bounds, self._seats = intake, acks, bodies, bounds, seats
         self._accepted, self._rejected, self._unavailable = (
             REQUESTS.labels(GATEWAY, one) for one in ("accepted", "rejected", "unavailable")
         )
 
     def take(self, connection: HttpConnection, head: KnownHead, body: bytes) -> bool:
-        """Take a message in, and answer it once Kafka has it; False: it is to go the long way."""
+        """Take a message in and answer after Kafka's ack; False: the message must go through writes.py."""
         known, bounds, bodies, intake = connection.known, self._bounds, self._bodies, self._intake
         if known is None or known[0] != head.authorization or connection.began >= known[2]:
             return False
