@@ -10,7 +10,8 @@ IotStreamError
 │   ├── SinkUnavailable   a destination of a sink takes nothing now         (app/sinks/port.py)
 │   └── NotTakenError     the MQTT broker refuses the account               (app/mqtt/connection.py)
 ├── PermanentError        a missing table, topic or right: hold the offsets and say what an operator must do
-│   └── GatewayRefusedError  a gateway refuses a client's call                    (app/client/failures.py)
+│   ├── GatewayRefusedError  a gateway refuses a client's call                    (app/client/failures.py)
+│   └── PatchError        a JSON Patch is not one, or does not fit        (app/deadletters/json_patch.py)
 ├── StoppedError          the notifier or the webhook stops in an outage    (app/notify/retrying.py)
 ├── EncodingError         a row's value does not fit its column's type      (app/postgres/store/encode_check.py)
 ├── LimitReachedError     rows of a live write go where late rows go: fewer of them at a time

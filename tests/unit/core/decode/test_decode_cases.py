@@ -24,7 +24,10 @@ CASES: list[dict[str, Any]] = [
     for case in json.loads(path.read_text())
 ]
 # What only later steps can find: rules and commands are read by other parts, and the database speaks for itself.
-NOT_OURS = {Reason.INVALID_RULES, Reason.INVALID_COMMAND, Reason.REFUSED_BY_DATABASE, Reason.RATE_LIMITED}
+NOT_OURS = {
+    *(Reason.INVALID_RULES, Reason.INVALID_COMMAND, Reason.REFUSED_BY_DATABASE, Reason.RATE_LIMITED),
+    Reason.SINK_REFUSED,
+}
 
 
 def joined(parts: Any) -> str:

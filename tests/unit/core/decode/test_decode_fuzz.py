@@ -8,6 +8,7 @@ COUNT = 8_000
 OF_PAYLOADS = set(Reason) - {
     *(Reason.PAYLOAD_TOO_LARGE, Reason.KEY_TOO_LONG, Reason.UNKNOWN_TOPIC, Reason.UNSUPPORTED_KIND),
     *(Reason.INVALID_RULES, Reason.INVALID_COMMAND, Reason.REFUSED_BY_DATABASE, Reason.RATE_LIMITED, Reason.BAD_ID),
+    Reason.SINK_REFUSED,
 }
 
 
