@@ -48,7 +48,7 @@ class _Doubt(Struct, eq=False):
 
 
 class PushLane:
-    """Batches of one sender. `batch` gives what to send; `settle`, `refuse`, `fail` or `single_out` take the outcome."""
+    """Batches of one sender. `batch` gives what to send; `settle`, `refuse`, `fail`, `single_out` take the outcome."""
 
     def __init__(self, most: int, most_bytes: int, taken: TakenCount | None = None) -> None:
         """A batch has at most `most` records and `most_bytes` of payloads; a larger payload is sent alone. Lanes to the
