@@ -123,7 +123,7 @@ async def test_what_is_older_than_the_server_keeps_is_refused(server: InfluxServ
     await made.close()
 
 
-async def test_a_user_of_his_own_measurement_harms_nobody(server: InfluxServer, unique: str) -> None:
+async def test_a_user_with_a_separate_measurement_affects_no_other(server: InfluxServer, unique: str) -> None:
     made = sink(server.url, influx_measurement=f"{unique}.{{user}}")
     records = [sink_record(1, user="a", mode=1), sink_record(2, user="b", mode="on"), sink_record(3, user="a", mode=2)]
     assert await write(made, *records) == []
@@ -320,7 +320,7 @@ def test_settings_that_do_not_go_together(settings: dict[str, Any], words: str) 
         InfluxSink("influx", Settings(_env_file=None, **settings))
 
 
-def test_files_for_nothing_that_is_encrypted_are_refused(certificates: Certificates) -> None:
+def test_tls_files_without_tls_are_refused(certificates: Certificates) -> None:
     with pytest.raises(SinkMisconfigured, match="IOT_INFLUX_CA_FILE: nothing is encrypted"):
         sink("http://db", influx_ca_file=certificates.ca)
 

@@ -90,7 +90,7 @@ def settings(kafka: KafkaServer, unique: str, feed: HttpReceiver, push: GrpcRece
     }
 
 
-async def test_all_is_pushed_in_order_and_bad_ones_hold_up_nobody(
+async def test_all_is_pushed_in_order_and_bad_records_delay_no_other_device(
     kafka: KafkaServer, unique: str, tmp_path: Path
 ) -> None:
     await create_topics(kafka.bootstrap, unique, f"{unique}-dlq", partitions=PARTITIONS)

@@ -309,7 +309,7 @@ async def test_a_stop_is_quick_and_leaves_nothing_uncommitted(site: Deployment) 
     assert {number: offset for number, (offset, _) in (await site.committed()).items()} == site.ends()
 
 
-async def test_two_sinks_hold_one_another_up_in_nothing(site: Deployment, unique: str) -> None:
+async def test_two_sinks_do_not_delay_each_other(site: Deployment, unique: str) -> None:
     other = Deployment(site.bootstrap, unique)
     other.settings, other.name, other.places = site.settings, "other", site.places
     other.destination.answers.clear()

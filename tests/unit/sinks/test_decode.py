@@ -29,7 +29,7 @@ def test_a_reading_comes_with_all_that_a_sink_may_want() -> None:
     assert found.reading.extra_json == '{"humidity":41.2}'
 
 
-def test_devices_of_both_ways_are_told_apart() -> None:
+def test_devices_of_users_and_nodes_have_different_keys() -> None:
     payload = {"value": 1, "timestamp": NOW_MS}
     iot = Message(json.dumps(payload).encode(), [("mqtt_topic", b"iot/u1/d1/telemetry")], b"u1", NOW_MS, 0)
     found = decoder().decode(0, [iot, message(1)])

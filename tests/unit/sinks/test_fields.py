@@ -51,7 +51,7 @@ def test_a_record_without_some(paths: tuple[str, ...], expected: dict[str, Any])
     }
 
 
-def test_long_names_are_cut_and_told_apart() -> None:
+def test_long_names_are_cut_and_stay_distinct() -> None:
     record = sink_record(**{"x" * 300: 1, "x" * 301: 2, "y" * 300: {"a": 1, "b": 2}})  # type: ignore[arg-type]
     found = names(record)
     assert len(set(found)) == 4

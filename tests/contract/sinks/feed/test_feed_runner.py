@@ -107,7 +107,7 @@ async def test_a_receiver_that_fails_over_everything_makes_no_dead_letter(world:
     assert jumped(world.receiver.taken, set()) == []
 
 
-async def test_a_device_that_floods_with_what_it_fails_over_holds_up_nobody(world: FeedWorld) -> None:
+async def test_a_device_that_floods_with_faulty_records_delays_no_other(world: FeedWorld) -> None:
     """All records of one device: the others are taken as they come, and its own become dead letters."""
 
     def judge(items: Sequence[Item]) -> Answer | None:

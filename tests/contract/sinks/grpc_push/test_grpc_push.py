@@ -194,7 +194,7 @@ async def test_a_message_of_too_many_bytes_is_halved(receiver: GrpcReceiver) -> 
         *("UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED", "FAILED_PRECONDITION", "NOT_FOUND"),
     ],
 )
-async def test_what_is_no_fault_of_a_reading_is_waited_out(receiver: GrpcReceiver, status: str) -> None:
+async def test_failures_without_a_faulty_reading_are_retried(receiver: GrpcReceiver, status: str) -> None:
     async with pushing(receiver) as sink:
         receiver.judge = lambda _: Ends(StatusCode[status], retry_after_ms=1500)
         sink.add([pushed(0)])
@@ -244,7 +244,7 @@ async def test_a_record_over_which_the_receiver_raises_holds_up_its_own_device_a
         (BatchAck(batch_id=1, accepted=1, rejected=[{"index": 1}, {"index": 1}]), "an ack of 1 accepted"),
     ],
 )
-async def test_an_ack_that_makes_no_sense_is_told(receiver: GrpcReceiver, ack: BatchAck, words: str) -> None:
+async def test_an_invalid_ack_is_reported(receiver: GrpcReceiver, ack: BatchAck, words: str) -> None:
     receiver.script.append(Acks(instead=ack))
     async with pushing(receiver) as sink:
         sink.add([pushed(n) for n in range(3)])
@@ -321,7 +321,7 @@ async def test_rejections_of_every_item_of_many_batches_stop_no_stream(receiver:
     assert refused == 8000
 
 
-async def test_it_is_known_whom_it_speaks_to(tmp_path: Path) -> None:
+async def test_certificates_and_credentials_are_checked(tmp_path: Path) -> None:
     made = Certificates(tmp_path)
     pair = made.server_key.read_bytes(), made.server.read_bytes()
     server = grpc.ssl_server_credentials([pair], made.ca.read_bytes(), require_client_auth=True)

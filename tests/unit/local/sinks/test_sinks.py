@@ -46,7 +46,7 @@ def test_servers_of_somebody_elses_are_left_to_him(tmp_path: Path) -> None:
     assert sinks(tmp_path).settings(OWN, given) == {}
 
 
-def test_a_shell_that_has_read_stack_env_names_nobody_else(tmp_path: Path) -> None:
+def test_a_shell_with_an_earlier_stack_env_uses_the_stacks_servers(tmp_path: Path) -> None:
     made = sinks(tmp_path)
     read = settings(**{name.lower(): value for name, value in made.settings(OWN, settings()).items()})
     assert made.servers(OWN, read) == ("redis", "influxdb")

@@ -89,7 +89,7 @@ def test_a_value_is_a_double_where_that_says_the_same(value: bytes, number: floa
     assert made.extra_json == extra
 
 
-def test_a_metric_without_anything_says_so() -> None:
+def test_a_metric_without_any_value_has_an_empty_object() -> None:
     made = metric(pushed(1, node=True, temperature=None, battery=None))
     assert not made.HasField("value")
     assert made.extra_json == b"{}"

@@ -129,7 +129,7 @@ async def test_a_type_that_is_taken_again_is_no_conflict_any_more() -> None:
     assert server.posts == 1
 
 
-async def test_a_line_that_only_tells_of_such_a_field_is_no_suspect() -> None:
+async def test_a_text_that_contains_such_a_field_is_no_suspect() -> None:
     server = PickyServer(lambda line: mode(line) if line.startswith('m mode="') else None)
     lines = ['m mode="on" 1', 'm text="see mode=\\"on\\", mode=1",x=1 1']
     one = halving(server)
@@ -137,7 +137,7 @@ async def test_a_line_that_only_tells_of_such_a_field_is_no_suspect() -> None:
         assert [number for number, _ in await one.write(lines)] == [0]
 
 
-async def test_a_server_that_goes_away_halfway_is_told() -> None:
+async def test_a_server_that_becomes_unavailable_halfway_is_reported() -> None:
     server = PickyServer(parse)
     server.most = 3
     with pytest.raises(SinkUnavailable):

@@ -147,7 +147,7 @@ def test_every_failure_is_tried_again_where_it_was(tmp_path: Path, encoder: Thre
                 break
 
 
-def test_a_log_that_lost_its_end_has_a_chain_of_its_own(tmp_path: Path, encoder: ThreadPoolExecutor) -> None:
+def test_a_truncated_log_has_a_separate_chain(tmp_path: Path, encoder: ThreadPoolExecutor) -> None:
     """Whoever finds it out, and however many do: rows that are there already are left out, the others written."""
     Writing(LocalStore(tmp_path), encoder).write(100)
     first, second = (Chain(LocalStore(tmp_path), ORIGIN, "t") for _ in range(2))
@@ -168,7 +168,7 @@ def test_a_log_that_lost_its_end_has_a_chain_of_its_own(tmp_path: Path, encoder:
 
 
 @pytest.mark.parametrize("after", [False, True])
-def test_a_process_may_end_at_any_call_while_a_log_that_lost_its_end_is_read(
+def test_a_process_may_end_at_any_call_while_a_truncated_log_is_read(
     tmp_path: Path, encoder: ThreadPoolExecutor, after: bool
 ) -> None:
     def anew(store: LakeStore) -> None:

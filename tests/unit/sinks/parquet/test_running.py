@@ -79,7 +79,7 @@ async def test_dead_letters_of_a_published_file_are_sent_by_the_next_owner(world
 
 @pytest.mark.parametrize("running", [True, False])
 @pytest.mark.parametrize("committed", [100, 40])
-async def test_a_log_that_has_lost_its_end_costs_no_row_and_doubles_none(
+async def test_a_truncated_log_loses_and_repeats_no_row(
     world: World, tmp_path: Path, running: bool, committed: int
 ) -> None:
     """Offsets 0 to 59 are as before, from 60 on there are other records."""

@@ -102,7 +102,7 @@ async def test_of_two_that_hold_the_same_records_one_writes_them(tmp_path: Path)
     assert places(tmp_path) == expected(range(260))
 
 
-async def test_who_is_first_may_be_the_paused_one(tmp_path: Path) -> None:
+async def test_the_paused_process_may_be_first(tmp_path: Path) -> None:
     paused, owner = sink(tmp_path), sink(tmp_path)
     for one in (paused, owner):
         await one.resume("iot-stream", [0])
@@ -247,7 +247,7 @@ async def test_what_was_read_of_a_topic_is_written_as_of_this_topic(tmp_path: Pa
     assert places(tmp_path) == sorted(expected(range(140)) + expected(range(50)))
 
 
-async def test_what_was_refused_of_a_partition_that_is_gone_is_not_told(tmp_path: Path) -> None:
+async def test_refusals_of_a_revoked_partition_are_not_reported(tmp_path: Path) -> None:
     one = sink(tmp_path)
     await one.resume("iot-stream", [0, 1])
     one.add([*records(0, 3), record(3, extra="\ud800"), *records(0, 10, partition=1)])
@@ -268,7 +268,7 @@ async def test_what_was_refused_of_a_partition_that_is_gone_is_not_told(tmp_path
     assert one.held.records == 0
 
 
-async def test_a_log_that_has_lost_its_end_begins_anew_beside_the_rows_of_before(tmp_path: Path) -> None:
+async def test_a_truncated_log_begins_a_new_chain_beside_earlier_rows(tmp_path: Path) -> None:
     await written(tmp_path, 100)
     one = sink(tmp_path)
     assert await one.resume("iot-stream", [0, 1]) == {0: 100}
@@ -319,7 +319,7 @@ async def test_a_row_that_fits_no_column_is_refused_alone(tmp_path: Path) -> Non
     assert places(tmp_path) == expected(range(3), range(4, 3000))
 
 
-async def test_so_much_memory_makes_a_flush_due(tmp_path: Path) -> None:
+async def test_the_limit_of_memory_makes_a_flush_due(tmp_path: Path) -> None:
     one = sink(tmp_path, parquet_rotate_bytes=1_000_000)
     one.add(records(0, CHUNK))
     assert not one.due
@@ -340,7 +340,7 @@ async def test_large_payloads_count_as_what_they_take(tmp_path: Path) -> None:
     assert (await one.flush()).upto == {0: 20}
 
 
-async def test_a_lake_is_that_of_one_sink(tmp_path: Path) -> None:
+async def test_a_lake_belongs_to_one_sink(tmp_path: Path) -> None:
     await sink(tmp_path, name="parquet").open()  # who only looks owns nothing
     for _ in range(2):
         archive = sink(tmp_path, name="archive")

@@ -148,7 +148,7 @@ def test_a_receiver_that_fails_over_all_is_away_and_nothing_is_refused() -> None
     assert sorted(one.offset for one in receiver.taken) == list(range(30))
 
 
-def test_a_device_that_is_known_to_send_what_it_fails_over_holds_up_nobody() -> None:
+def test_a_device_with_many_faulty_records_delays_no_other_device() -> None:
     made, receiver = lane(most=10), Receiver(poison=[(0, n) for n in range(1000) if n % 10])
     for start in range(0, 1000, 10):
         made.add(record(start, f"u/good{start}"))

@@ -156,7 +156,7 @@ async def test_what_others_have_written_meanwhile_is_let_go(world: World) -> Non
     assert sorted(offset for _, offset in world.destination.written) == list(range(25, 40))
 
 
-async def test_a_destination_that_keeps_offsets_is_believed(world: World) -> None:
+async def test_offsets_of_a_destination_are_used(world: World) -> None:
     await world.kill()
     world.destination.keeps_offsets = True
     for offset in range(12):
@@ -257,7 +257,7 @@ async def test_a_sink_that_begins_with_what_is_new_reads_nothing_before_kafka_kn
 
 
 @pytest.mark.parametrize("running", [True, False])
-async def test_a_log_that_has_lost_its_end_is_read_from_its_start_once(world: World, running: bool) -> None:
+async def test_a_truncated_log_is_read_from_its_start_once(world: World, running: bool) -> None:
     world.destination.keeps_offsets = True
     world.log.append(0, 100)
     await world.consumer.assign(0, 1)
@@ -460,7 +460,7 @@ async def test_a_topic_that_is_made_anew_is_read_from_its_beginning(world: World
     assert world.log.committed == {0: 5}
 
 
-async def test_new_series_are_noted_before_the_commit(world: World) -> None:
+async def test_new_series_are_logged_before_the_commit(world: World) -> None:
     world.log.append(0, 40)
     await world.consumer.assign(0)
     await world.done()
@@ -484,7 +484,7 @@ async def test_series_over_the_limit_are_dropped_and_in_the_books() -> None:
     await world.end()
 
 
-async def test_a_sink_that_lets_go_of_less_than_it_says_is_found_out(world: World) -> None:
+async def test_a_sink_that_reports_more_than_it_completed_is_detected(world: World) -> None:
     async def flush() -> Flushed:
         record = world.sink._held[0]
         return Flushed({0: 10}, [(record, "refused"), (record, "twice")])
