@@ -1,4 +1,4 @@
-"""The sink http_feed on a real HTTP server: what is posted, and what becomes of it with whatever is answered."""
+"""The sink http_feed on a real HTTP server: the requests, and the outcome of each kind of answer."""
 
 import asyncio
 import gzip
@@ -44,7 +44,7 @@ async def receiver() -> AsyncIterator[HttpReceiver]:
 
 
 async def written(sink: FeedSink) -> int:
-    """How many records a flush has written."""
+    """The number of records that a flush has written."""
     before = sink.held.records
     done = await sink.flush()
     return before - sink.held.records - len(done.refused)
@@ -55,7 +55,7 @@ def numbers(items: Iterable[Item]) -> list[int]:
 
 
 async def flushed(sink: FeedSink, times: int = 100) -> list[Flushed]:
-    """All that is held, however often it takes; what each flush did."""
+    """Flush until the buffer is empty; the result of each flush."""
     done = []
     while sink.held.records:
         try:
@@ -384,7 +384,7 @@ def test_settings_that_cannot_be_are_named(settings: dict[str, Any], words: str,
 
 
 async def test_compressed_bodies_are_gzip(receiver: HttpReceiver) -> None:
-    """As bytes of a connection: the receiver of the other tests has them inflated."""
+    """Checked on the bytes of a connection, as the receiver of the other tests decompresses bodies."""
     got = bytearray()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

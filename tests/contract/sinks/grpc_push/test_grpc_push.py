@@ -1,4 +1,4 @@
-"""The sink grpc on a real server of gRPC: what is pushed, and what becomes of it with whatever the receiver does."""
+"""The sink grpc on a real gRPC server: the messages, and the outcome of each behaviour of the receiver."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
@@ -25,7 +25,7 @@ from tests.waiting import until
 
 @asynccontextmanager
 async def pushing(receiver: GrpcReceiver, **settings: Any) -> AsyncIterator[GrpcPushSink]:
-    """A sink that is open."""
+    """An open sink."""
     given = {"grpc_push_target": receiver.target, "grpc_push_timeout": 5.0, "grpc_push_batch": 4, **settings}
     sink = GrpcPushSink("push-1", Settings(**given))
     try:
@@ -43,7 +43,7 @@ async def receiver() -> AsyncIterator[GrpcReceiver]:
 
 
 async def written(sink: GrpcPushSink) -> int:
-    """How many records a flush has written."""
+    """The number of records that a flush has written."""
     before = sink.held.records
     done = await sink.flush()
     return before - sink.held.records - len(done.refused)
@@ -54,7 +54,7 @@ def numbers(items: Iterable[Item]) -> list[int]:
 
 
 async def attempt(sink: GrpcPushSink) -> Flushed:
-    """What one flush did."""
+    """The result of one flush."""
     try:
         return await sink.flush()
     except SinkUnavailable as failure:
@@ -175,7 +175,7 @@ async def test_a_refused_batch_is_halved_and_the_record_at_fault_refused(
 
 
 async def test_a_message_of_too_many_bytes_is_halved(receiver: GrpcReceiver) -> None:
-    """By gRPC itself, which says nothing of which message it was."""
+    """gRPC itself refuses the message, and does not report which message it was."""
     await receiver.stop()
     receiver.max_bytes = 1000
     await receiver.start()
@@ -311,7 +311,7 @@ async def test_what_is_revoked_is_not_pushed(receiver: GrpcReceiver) -> None:
 
 
 async def test_rejections_of_every_item_of_many_batches_stop_no_stream(receiver: GrpcReceiver) -> None:
-    """Their acks are as long as the batches: neither side may wait for the other to read first."""
+    """The acks are as long as the batches: neither side may wait for the other side to read first."""
     receiver.judge = lambda items: Acks(dict.fromkeys(range(len(items)), "bad_id" * 30))
     refused = 0
     async with pushing(receiver, grpc_push_batch=500, grpc_push_window=8) as sink:
