@@ -13,7 +13,7 @@ from tests.deploy.settings_named import unknown
 from tests.deploy.test_k8s import K8S, NOT_WANTED, SETTINGS, Document, built, container, find, pod
 
 NAMES = {sink: f"sink-{sink.replace('_', '-')}" for sink in SINKS}
-SERVES = {"influx": 8086, "redis": 6379, "http_feed": 443, "grpc": 443}  # where what the components name listens
+SERVES = {"influx": 8086, "redis": 6379, "http_feed": 443, "grpc": 443}  # addresses of the servers in the components
 each_sink = pytest.mark.parametrize("sink", SINKS)
 
 

@@ -45,7 +45,7 @@ def sink(url: str, **more: Any) -> InfluxSink:
 
 
 async def write(made: InfluxSink, *records: SinkRecord) -> list[tuple[int, str]]:
-    """Write records: those that are refused, by offset."""
+    """Write records; returns the refused records, by offset."""
     made.add(records)
     found = await made.flush()
     assert made.held == Held()
@@ -98,7 +98,7 @@ async def test_readings_of_one_time_may_be_kept_apart(server: InfluxServer, uniq
 
 
 async def test_a_bad_line_is_refused_alone(server: InfluxServer, unique: str) -> None:
-    """Another type than the server has: no retry helps, and the lines beside it are taken."""
+    """A value of another type than on the server: no retry helps, and the other lines are taken."""
     made = sink(server.url, influx_measurement=unique)
     await write(made, sink_record(0, mode=1))
     records = [sink_record(n, seconds=n, mode="on" if n in (3, 40) else n) for n in range(1, 100)]
@@ -197,7 +197,7 @@ async def test_accounts(unique: str, server_dir: Path, tmp_path: Path) -> None:
         file.write_text("another")
         server.query(f"SET PASSWORD FOR \"{ACCOUNT}\" = 'another'")
         made.add([sink_record(2, seconds=2, temperature=2)])
-        with pytest.raises(SinkUnavailable):  # the connection still says the old one
+        with pytest.raises(SinkUnavailable):  # the connection still has the old password
             await made.flush()
         assert dict((await made.flush()).upto)
         await made.close()

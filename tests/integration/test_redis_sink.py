@@ -1,4 +1,4 @@
-"""The sink `redis` on a real Redis: what it keeps, what it guards, what it survives, who may do it."""
+"""The sink `redis` on a real Redis: values, their order, streams, outages, accounts."""
 
 import asyncio
 import json
@@ -42,7 +42,7 @@ def sink(url: str, **more: Any) -> RedisSink:
 
 
 async def write(made: RedisSink, *records: SinkRecord) -> list[tuple[int, str]]:
-    """Write records: those that are refused, by offset."""
+    """Write records; returns the refused records, by offset."""
     made.add(records)
     found = await made.flush()
     assert made.held == Held()
@@ -50,13 +50,13 @@ async def write(made: RedisSink, *records: SinkRecord) -> list[tuple[int, str]]:
 
 
 async def ask(server: RedisServer, *command: Any) -> Any:
-    """The answer of the server to a command."""
+    """The server's answer to a command."""
     async with Redis(port=server.port) as client:
         return await client.execute_command(*command)  # type: ignore[no-untyped-call]
 
 
 async def last(server: RedisServer, key: str) -> Any:
-    """The last value of a device; None: there is none."""
+    """The last value of a device; None: there is no value."""
     found = await ask(server, "GET", f"iot:last:{key}")
     return found and json.loads(found)
 
@@ -214,7 +214,7 @@ async def test_redis_killed_loses_nothing(unique: str, server_dir: Path) -> None
         assert made.held.records == 1
         server.start()
         server.wait_ready()
-        assert dict((await made.flush()).upto) == {0: 3}  # the script is not there any more, and is sent again
+        assert dict((await made.flush()).upto) == {0: 3}  # the script is no longer cached, and is sent again
         assert await streamed(server, unique) == [1, 2]
         await made.close()
 
@@ -233,7 +233,7 @@ async def test_redis_frozen_is_away_and_costs_no_reading(unique: str, server_dir
                 await flush
         found = await made.flush()
         assert dict(found.upto) == {0: 2}
-        assert await streamed(server, unique) == [1]  # what was asked in vain has arrived, and counts once
+        assert await streamed(server, unique) == [1]  # the call that timed out has arrived, and counts once
         await made.close()
 
 

@@ -1,4 +1,4 @@
-"""Which sinks there are: kinds, tables of the TOML file, and what is wrong with them."""
+"""The configured sinks: kinds, tables of the TOML file, and mistakes in them."""
 
 from pathlib import Path
 

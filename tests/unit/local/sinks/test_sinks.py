@@ -1,4 +1,4 @@
-"""Where the sinks of a local stack write to: its own servers and directory, unless somebody has named others."""
+"""The destinations of the sinks of a local stack: its own servers and directory, unless the settings name others."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from app.local.sinks.sinks import RECEIVERS, LocalSinks, refuse_without_receiver
 from app.settings import Settings
 from tests.deploy.settings_named import unknown
 
-OWN = ("parquet", "influx", "redis")  # that need nothing of anybody
+OWN = ("parquet", "influx", "redis")  # that need no settings
 
 
 def sinks(root: Path) -> LocalSinks:

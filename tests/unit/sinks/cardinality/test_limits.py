@@ -1,4 +1,4 @@
-"""Series: known ones always pass, new ones within the limits, and what is over is counted, estimated and named."""
+"""Series: known series always pass, new series pass within the limits, others are counted, estimated and reported."""
 
 import json
 import random

@@ -1,4 +1,4 @@
-"""A reading as a message of proto/: the gateway reads the same out of it."""
+"""A reading as a message of proto/, from which the gateway decodes an equal reading."""
 
 import json
 from decimal import Decimal
@@ -147,7 +147,7 @@ def _read(text: bytes, address: Address) -> object:
 
 
 def _numbers(reading: Reading, hidden: set[str]) -> dict[str, Any]:
-    """The fields as exact numbers: a double is written another way."""
+    """The fields as exact numbers, as the text of a double may differ."""
     return {
         name: json.loads(bytes(raw), parse_float=Decimal, parse_int=Decimal)
         for name, raw in reading.extra.items()

@@ -1,4 +1,4 @@
-"""What an answer of a server means."""
+"""The meaning of a server's answers."""
 
 import pytest
 

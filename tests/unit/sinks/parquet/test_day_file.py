@@ -1,4 +1,4 @@
-"""A file that grows in memory: what it takes there, row groups, and an encoder that fails."""
+"""A file that grows in memory: its memory, its row groups, and an encoder that fails."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -22,7 +22,7 @@ def test_encoded_rows_take_an_eighth_of_the_memory() -> None:
         file, batch = DayFile("2026-11-30", LAYOUT, encoder), LAYOUT.batch(records(0, 2048))
         for at in range(ROW_GROUP // 2048):
             file.add(batch, at, at)
-        encoder.submit(int).result()  # whatever was before it is done
+        encoder.submit(int).result()  # the encoder has finished earlier work
         arrow = batch.nbytes * (ROW_GROUP // 2048)
         assert 0 < file.bytes < arrow / 8
         file.add(batch, 99, 99)

@@ -1,4 +1,6 @@
-"""The Parquet sink on a directory: what is in the files, how far a flush came, and who writes what after a takeover."""
+"""The Parquet sink on a directory: the content of files, the results of flushes, and which process writes after a
+takeover.
+"""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -79,11 +81,11 @@ async def test_readings_of_other_days_are_in_the_directories_of_those_days(tmp_p
 async def test_reading_goes_on_after_the_last_file_whatever_kafka_knows(tmp_path: Path) -> None:
     first = sink(tmp_path)
     first.add(records(0, 100))
-    await first.flush()  # and it ends here, before Kafka's commit
+    await first.flush()  # the process ends here, before Kafka's commit
     second = sink(tmp_path)
     await second.open()
     assert await second.resume("iot-stream", [0, 1]) == {0: 100}
-    second.add(records(50, 120))  # whoever does not ask is given no row twice all the same
+    second.add(records(50, 120))  # no repeated rows without `resume` either
     assert (await second.flush()).upto == {0: 120}
     assert places(tmp_path) == expected(range(120))
 
@@ -97,7 +99,7 @@ async def test_of_two_that_hold_the_same_records_one_writes_them(tmp_path: Path)
     assert (await owner.flush()).upto == {0: 150}
     assert (await paused.flush()).upto == {0: 200}
     assert places(tmp_path) == expected(range(200))
-    owner.add(records(150, 260))  # what the paused one has written is in here too
+    owner.add(records(150, 260))  # includes the rows of the paused process
     assert (await owner.flush()).upto == {0: 260}
     assert places(tmp_path) == expected(range(260))
 
@@ -136,7 +138,7 @@ async def test_what_was_written_before_a_failure_is_said_with_it(tmp_path: Path)
     one = sink(tmp_path)
     await one.resume("iot-stream", [0, 1])
     one.add([*records(0, 10), *records(0, 20, partition=1)])
-    blocked = tmp_path / "_claims" / f"iot-stream-{tag_of('topic-1')}" / "1"  # where the second partition's claims go
+    blocked = tmp_path / "_claims" / f"iot-stream-{tag_of('topic-1')}" / "1"  # the second partition's claims
     blocked.parent.mkdir(parents=True)
     blocked.write_bytes(b"")
     with pytest.raises(SinkUnavailable) as failure:
@@ -190,8 +192,8 @@ async def test_reading_that_begins_again_without_a_word_writes_nothing_twice(tmp
     one = sink(tmp_path)
     await one.resume("iot-stream", [0])
     one.add(records(0, 100))
-    one.add(records(50, 120))  # some of it again
-    one.add(records(0, 130))  # all of it again
+    one.add(records(50, 120))  # some records again
+    one.add(records(0, 130))  # all records again
     assert one.held.records == 100 + 70 + 130, "each record that was added counts"
     assert (await one.flush()).upto == {0: 130}
     assert places(tmp_path) == expected(range(130))
@@ -219,7 +221,7 @@ async def test_a_topic_that_is_made_anew_while_the_sink_runs_loses_nothing(tmp_p
     one.add(records(0, 100))
     await one.flush()
     now[0] = "topic-2"
-    one.add(records(0, 50))  # nobody said a word
+    one.add(records(0, 50))  # without `begin_anew`
     assert (await one.flush()).upto == {0: 50}
     assert places(tmp_path) == sorted(expected(range(100)) + expected(range(50)))
     one.add(records(50, 60))
@@ -228,7 +230,7 @@ async def test_a_topic_that_is_made_anew_while_the_sink_runs_loses_nothing(tmp_p
 
 
 async def test_what_was_read_of_a_topic_is_written_as_of_this_topic(tmp_path: Path) -> None:
-    """Though it is made anew before a flush, and what was read begins before the end of the files, as after a kill."""
+    """Even if the topic is recreated before a flush, and reading began before the end of the files, as after a kill."""
     await written(tmp_path, 100)
     now = ["topic-1"]
 
@@ -281,13 +283,13 @@ async def test_a_truncated_log_begins_a_new_chain_beside_earlier_rows(tmp_path: 
     assert places(tmp_path) == sorted(expected(range(100)) + expected(range(60, 90)))
     two = sink(tmp_path)
     assert await two.resume("iot-stream", [0, 1]) == {0: 90}
-    two.add([*records(30, 60), *others, *records(90, 120)])  # 90 to 99 are as they were, as a coincidence
+    two.add([*records(30, 60), *others, *records(90, 120)])  # 90 to 99 are equal by coincidence
     assert (await two.flush()).upto == {0: 120}
     assert places(tmp_path) == sorted(expected(range(120)) + expected(range(60, 90)))
 
 
 async def written(root: Path, after: int) -> None:
-    """Have a process write the records before `after`, and end before its commit."""
+    """Let a process write the records before `after`, and end before its commit."""
     one = sink(root)
     one.add(records(0, after))
     await one.flush()
@@ -341,7 +343,7 @@ async def test_large_payloads_count_as_what_they_take(tmp_path: Path) -> None:
 
 
 async def test_a_lake_belongs_to_one_sink(tmp_path: Path) -> None:
-    await sink(tmp_path, name="parquet").open()  # who only looks owns nothing
+    await sink(tmp_path, name="parquet").open()  # `open` alone makes no owner
     for _ in range(2):
         archive = sink(tmp_path, name="archive")
         await archive.open()

@@ -1,4 +1,4 @@
-"""What is held by several lanes, and how far they came."""
+"""The buffer of several lanes, and the results of their flushes."""
 
 import pytest
 from hypothesis import given
@@ -12,7 +12,7 @@ from tests.unit.sinks.pushing.sent import record
 
 
 def lanes(count: int = 2, most: int = 3, full: int = 100) -> tuple[list[PushLane], PushLanes]:
-    """Devices are d0, d1, ...: the number is that of the lane."""
+    """Devices are d0, d1, ...: the number of a device is the number of its lane."""
     made = [PushLane(most, 1 << 20) for _ in range(count)]
     return made, PushLanes(made, lambda one: int(one.device_id[1:]) % count, full, 1 << 20)
 
@@ -107,7 +107,7 @@ def test_every_other_failure_over_a_device_in_doubt_lets_others_in() -> None:
     whole.fail(SinkUnavailable("it fails"), in_doubt=True)
     for _ in range(2):
         with pytest.raises(SinkUnavailable):
-            whole.finish()  # there is no more room
+            whole.finish()  # the buffer is full
     whole.begin()
     whole.fail(SinkUnavailable("nobody there"))
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""How far a partition may be committed."""
+"""The offset of a partition that may be committed."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -240,7 +240,7 @@ async def test_a_sink_that_begins_with_what_is_new_reads_nothing_before_kafka_kn
     await world.consumer.assign(0)
     await asyncio.sleep(0.1)
     assert not world.consumer.settled
-    world.log.append(0, 5)  # it is new, though nobody could note so
+    world.log.append(0, 5)  # new, though the end could not be committed before
     world.log.takes_no_commits = False
     await until(lambda: world.log.committed.get(0) == 25 and len(world.destination.written) == 5)
     world.log.takes_no_commits = True
@@ -283,7 +283,7 @@ async def test_a_truncated_log_is_read_from_its_start_once(world: World, running
 
 
 async def test_a_destination_that_is_ahead_of_a_log_that_was_cut_after_the_commit(world: World) -> None:
-    """Killed between a flush and its commit; then the log loses its end."""
+    """Killed between a flush and its commit; then the log is truncated."""
     await world.kill()
     world.destination.keeps_offsets = True
     world.destination.written.update({(0, offset): 1 for offset in range(100)})
