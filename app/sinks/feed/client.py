@@ -40,10 +40,10 @@ CURES: Mapping[int, str] = {
     401: "look at IOT_FEED_TOKEN and IOT_FEED_TOKEN_HEADER",
     403: "look at IOT_FEED_TOKEN and IOT_FEED_TOKEN_HEADER",
     404: "look at IOT_FEED_URL",
-    405: "look at IOT_FEED_URL: it takes no POST there",
-    406: "it does not take application/json",
+    405: "look at IOT_FEED_URL: the address takes no POST",
+    406: "the receiver does not take application/json",
     410: "look at IOT_FEED_URL",
-    415: "it does not take application/json, or no gzip: look at IOT_FEED_GZIP",
+    415: "the receiver does not take application/json, or no gzip: look at IOT_FEED_GZIP",
 }
 
 
@@ -135,7 +135,9 @@ async def _understood(answer: ClientResponse, count: int) -> ReceiverAnswer:
     if status == FAILED:
         return FailedOver(why)
     if 300 <= status < 400:
-        raise SinkUnavailable(why, cure="redirections are not followed: set IOT_FEED_URL to where it leads")
+        raise SinkUnavailable(
+            why, cure="redirections are not followed: set IOT_FEED_URL to the target of the redirection"
+        )
     raise SinkUnavailable(why, cure=CURES.get(status, ""), retry_after=retry_after(answer.headers.get("Retry-After")))
 
 

@@ -137,12 +137,12 @@ def _by_device(lanes: int) -> Callable[[SinkRecord], int]:
 def _target(settings: Settings) -> FeedTarget:
     """Raises SinkMisconfigured."""
     if settings.feed_url is None:
-        raise SinkMisconfigured("IOT_FEED_URL: where are readings to be posted?")
+        raise SinkMisconfigured("IOT_FEED_URL is not set: give the URL that readings are posted to")
     url = settings.feed_url.get_secret_value()
     files = (settings.feed_ca_file, settings.feed_certificate_file, settings.feed_key_file)
     encrypted = url.lower().startswith("https:")
     if any(files) and not encrypted:
-        raise SinkMisconfigured("IOT_FEED_URL is no https://: nothing is encrypted, and no certificate looked at")
+        raise SinkMisconfigured("IOT_FEED_URL is no https://: without TLS no certificate is checked")
     ndjson = settings.feed_format == "ndjson"
     headers = {"Content-Type": "application/x-ndjson" if ndjson else "application/json"}
     if settings.feed_gzip:

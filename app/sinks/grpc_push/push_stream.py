@@ -100,7 +100,7 @@ class PushStream:
         """Raises SinkUnavailable as `run` does."""
         batch = self._sent.get(ack.batch_id)
         if batch is None:
-            raise SinkUnavailable(f"the receiver makes no sense: an ack of batch {ack.batch_id}, which was not sent")
+            raise SinkUnavailable(f"invalid answer of the receiver: an ack of batch {ack.batch_id}, which was not sent")
         if ack.HasField("refusal"):
             why = said(f"the receiver refuses a batch: {ack.refusal.reason}: {ack.refusal.error}")
             return RefusedWhole(batch, why, ack.refusal.retry_after_ms / 1000)
@@ -125,7 +125,9 @@ def _rejections(ack: BatchAck, count: int) -> tuple[Mapping[int, str], Collectio
         or max(rejected, default=0) >= count
     ):
         what = f"an ack of {ack.accepted} accepted and {len(ack.rejected)} rejected items for {count}"
-        raise SinkUnavailable(f"the receiver makes no sense: {what}", cure="each item has to be one or the other, once")
+        raise SinkUnavailable(
+            f"invalid answer of the receiver: {what}", cure="each item has to be accepted or rejected"
+        )
     never = {
         place: said(f"the receiver rejects it: {one.reason}: {one.error}")
         for place, one in rejected.items()

@@ -39,7 +39,7 @@ class PushReceiver:
         """
         require_upb()
         if settings.grpc_push_target is None:
-            raise SinkMisconfigured("IOT_GRPC_PUSH_TARGET: where are readings to be pushed? host:port or unix:///path")
+            raise SinkMisconfigured("IOT_GRPC_PUSH_TARGET is not set: give host:port or unix:///path of the receiver")
         self._target, self._window = settings.grpc_push_target, settings.grpc_push_window
         self._seconds = settings.grpc_push_timeout
         self._stub = ReceiverStub if settings.grpc_push_service == "receiver" else IngestStub
@@ -107,7 +107,7 @@ def verdict(error: grpc.RpcError) -> BatchRefused | FailedOver | None:
 
 def unavailable(error: grpc.RpcError) -> SinkUnavailable:
     """The exception for a call that ended with this error."""
-    why = said(f"the receiver does not take it: {words(error)}")
+    why = said(f"the receiver does not take readings: {words(error)}")
     return SinkUnavailable(why, cure=CURES.get(status_of(error), ""), retry_after=wanted_pause(error) or 0.0)
 
 

@@ -37,7 +37,7 @@ def cure(status: int, said: str, version: int) -> str:
     if status == 404 and any(word in said for word in ("bucket", "database", "organization")):
         return "create what IOT_INFLUX_BUCKET and IOT_INFLUX_ORG name, or correct them"
     if status == 404:
-        return f"it does not know the address: IOT_INFLUX_URL is wrong, or IOT_INFLUX_VERSION is {3 - version}"
+        return f"the server does not know the address: IOT_INFLUX_URL is wrong, or IOT_INFLUX_VERSION is {3 - version}"
     account = "IOT_INFLUX_TOKEN" if version == 2 else "IOT_INFLUX_USERNAME and IOT_INFLUX_PASSWORD, or IOT_INFLUX_TOKEN"
     return f"set {account} to an account that may write to what IOT_INFLUX_BUCKET names"
 
@@ -49,6 +49,8 @@ def unavailable(status: int, body: bytes, retry_after: str, version: int) -> Sin
     if status in OF_THE_SETTINGS:
         return SinkUnavailable(why, cure=cure(status, said, version))
     if 300 <= status < 400:
-        return SinkUnavailable(why, cure="redirections are not followed: set IOT_INFLUX_URL to where it leads")
+        return SinkUnavailable(
+            why, cure="redirections are not followed: set IOT_INFLUX_URL to the target of the redirection"
+        )
     wait = float(retry_after) if retry_after.isascii() and retry_after.isdigit() and len(retry_after) < 7 else 0.0
     return SinkUnavailable(why, retry_after=min(wait, RETRY_AFTER_MAX))

@@ -113,7 +113,7 @@ class InfluxSink:
         try:
             await self._client.check()
         except SinkMisconfigured as error:
-            raise SinkUnavailable("the server refuses even to write nothing", cure=str(error)) from None
+            raise SinkUnavailable("the server refuses even an empty write", cure=str(error)) from None
 
     def _count(self) -> int:
         """The number of lines in the next request."""

@@ -46,6 +46,6 @@ def see_owner(store: LakeStore, sink: str) -> None:
     try:
         owner = msgspec.json.decode(found, type=_Owner).sink
     except msgspec.MsgspecError as error:
-        raise SinkMisconfigured(f"IOT_PARQUET_DIR: {_OWNER} says not whose it is: {error}") from error
+        raise SinkMisconfigured(f"IOT_PARQUET_DIR: {_OWNER} names no owner: {error}") from error
     if owner != sink:
         raise SinkMisconfigured(f"IOT_PARQUET_DIR: the sink {owner} writes there; give {sink} a directory of its own")

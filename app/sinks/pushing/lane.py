@@ -199,7 +199,7 @@ class PushLane:
             self._put_last(record.key)
             return False
         doubt.known -= 1
-        self.settle(batch, {0: f"{why}, again and again, while it takes others"})
+        self.settle(batch, {0: f"{why}, repeatedly, while it takes other records"})
         self._doubts[record.key] = doubt  # the device stays in doubt until one of its records is taken
         return True
 

@@ -27,7 +27,7 @@ _CURES = {
     "WRONGPASS": _ACCOUNT,
     "NOPERM": _ACCOUNT,
     "OOM": "raise maxmemory of Redis, set IOT_REDIS_TTL, or let Redis evict (maxmemory-policy)",
-    "READONLY": "it is a replica: set IOT_REDIS_URL to the primary",
+    "READONLY": "the server is a replica: set IOT_REDIS_URL to the primary",
 }
 
 

@@ -57,7 +57,7 @@ class SinkClosing:
         refused = len(found.refused)
         done = self._books.balance(self._sink.held.records)
         if done < refused:
-            raise BooksError(f"{self._sink.name}: it let go of {done} records, and says that {refused} are refused")
+            raise BooksError(f"{self._sink.name}: the sink completed {done} records, and reports {refused} as refused")
         if done > refused:
             self._books.flushed(done - refused, seconds)
         self._books.count("refused", refused)

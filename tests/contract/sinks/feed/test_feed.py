@@ -206,7 +206,7 @@ async def test_failures_without_a_faulty_reading_are_retried(receiver: HttpRecei
         assert caught.value.so_far == ({0: 0}, [])
         if status >= 400:
             assert caught.value.retry_after == 7
-        cure = CURES.get(status, "IOT_FEED_URL to where it leads" if status < 400 else "")
+        cure = CURES.get(status, "IOT_FEED_URL to the target of the redirection" if status < 400 else "")
         assert cure in caught.value.cure
         assert receiver.url not in str(caught.value)
         receiver.judge = lambda _: None
@@ -365,7 +365,7 @@ async def test_certificates_and_credentials_are_checked(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({}, "IOT_FEED_URL: where"),
+        ({}, "IOT_FEED_URL is not set"),
         ({"feed_url": "http://127.0.0.1/x", "feed_ca_file": "ca"}, "IOT_FEED_URL is no https://"),
         ({"feed_url": "http://127.0.0.1/x", "feed_token": "a\r\nb: c"}, "IOT_FEED_TOKEN: a header"),
         ({"feed_url": "http://127.0.0.1/x", "feed_token": "ü"}, "IOT_FEED_TOKEN: a header"),

@@ -238,7 +238,10 @@ async def test_a_record_over_which_the_receiver_raises_holds_up_its_own_device_a
     ("ack", "words"),
     [
         (BatchAck(batch_id=77), "an ack of batch 77, which was not sent"),
-        (BatchAck(batch_id=1), "an ack of 0 accepted and 0 rejected items for 3: each item has to be one or the other"),
+        (
+            BatchAck(batch_id=1),
+            "an ack of 0 accepted and 0 rejected items for 3: each item has to be accepted or rejected",
+        ),
         (BatchAck(batch_id=1, accepted=4), "an ack of 4 accepted and 0 rejected items for 3"),
         (BatchAck(batch_id=1, accepted=2, rejected=[{"index": 3}]), "an ack of 2 accepted and 1 rejected"),
         (BatchAck(batch_id=1, accepted=1, rejected=[{"index": 1}, {"index": 1}]), "an ack of 1 accepted"),
@@ -248,7 +251,7 @@ async def test_an_invalid_ack_is_reported(receiver: GrpcReceiver, ack: BatchAck,
     receiver.script.append(Acks(instead=ack))
     async with pushing(receiver) as sink:
         sink.add([pushed(n) for n in range(3)])
-        with pytest.raises(SinkUnavailable, match=f"makes no sense: {words}"):
+        with pytest.raises(SinkUnavailable, match=f"invalid answer of the receiver: {words}"):
             await sink.flush()
         assert await written(sink) == 3
 
@@ -347,7 +350,7 @@ async def test_certificates_and_credentials_are_checked(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({}, "IOT_GRPC_PUSH_TARGET: where"),
+        ({}, "IOT_GRPC_PUSH_TARGET is not set"),
         ({"grpc_push_target": "http://receiver:5000"}, "is no receiver"),
         ({"grpc_push_target": "receiver"}, "it names no port"),
         ({"grpc_push_target": "r.example:1", "grpc_push_token": "t-3"}, "could read the token: give the CA"),

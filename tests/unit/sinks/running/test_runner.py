@@ -492,5 +492,5 @@ async def test_a_sink_that_reports_more_than_it_completed_is_detected(world: Wor
     world.sink.flush = flush
     world.log.append(0, 1)
     await world.consumer.assign(0)
-    with pytest.raises(BooksError, match="let go of 0 records"):
+    with pytest.raises(BooksError, match="completed 0 records"):
         await asyncio.wait_for(world.task, 5)
