@@ -30,7 +30,7 @@ def series_topic(settings: Settings, sink: str) -> TopicSpec:
 
 
 class SeriesLog:
-    """Reads and writes the topic; connects on first use. Raises the errors of Kafka's clients while Kafka is away."""
+    """Reads and writes the topic; connects on first use. Raises the errors of Kafka's clients in an outage of Kafka."""
 
     def __init__(self, settings: Settings, kafka: Access, sink: str, stop: asyncio.Event) -> None:
         self._kafka, self._topic = kafka, series_topic(settings, sink)

@@ -204,7 +204,7 @@ class PushLane:
         return True
 
     def _put_last(self, key: str) -> None:
-        """Move the records of this device behind all other records, in their order."""
+        """Move the records of this device to the end, in their order."""
         records = list(self.records())
         self._batches.clear()
         self._waiting = deque(sorted(records, key=_is_of(key)))

@@ -77,7 +77,7 @@ class PushLanes:
         raise self._failure
 
     def _lets_others_in(self) -> bool:
-        """Whether a failure is not raised, every other time, so that the runner goes on reading: all records left are
+        """Whether a failure is not raised, every other time, so that the runner continues reading: all records left are
         of devices in doubt, and only other records can show whether the receiver is available.
         """
         held = self._held

@@ -70,7 +70,7 @@ class SinkCalls:
                 self._current.cancel()
                 await asyncio.wait({self._current})
                 raise
-            raise TransientError(f"{step} was interrupted: what it wrote is not known, and comes again") from None
+            raise TransientError(f"{step} was interrupted: the outcome is unknown, the call is retried") from None
         finally:
             self._current = None
         self.wait = 0.0

@@ -30,7 +30,7 @@ FETCH_BYTES = 1 << 20  # prefetched of each partition, compressed
 METADATA_MS = 10_000  # time until a topic created after the start is found
 COMMIT_SECONDS = 4.0
 ASK_SECONDS = 15.0
-LOST_END = "the log has lost its end, or was made anew"
+LOST_END = "the log was truncated or recreated"
 MAX_POLL_MS = 24 * 3600 * 1000  # between two polls there may be a whole outage of the destination
 
 

@@ -19,7 +19,7 @@ def tell_begun_anew(sink: str, causes: Mapping[int, str]) -> None:
             sink=sink,
             partitions=numbers,
             cause=cause,
-            next="read from its start: what the destination has comes again, or is left out where it can tell",
+            next="read from the start: the destination gets repeats, or leaves them out if it can detect them",
             cure="what Kafka lost before it was read is gone: have it sent again; keep Kafka from losing more "
             "(unclean.leader.election.enable=false, min.insync.replicas)",
         )

@@ -69,9 +69,9 @@ class SinkDeadLetters:
         return (
             f"the destination of the sink {self._sink} refuses too many records: {excess.rule} (a device and a user "
             "count for a part of it at most). None of the last flush was dead-lettered or committed; offset "
-            f"{sample.record.offset} of {where}: {sample.detail}. Mend the destination, and start the sink again: it "
-            "goes on there. If they are to be dead letters, start it with a higher IOT_DEAD_LETTERS_IN_A_ROW or "
-            "IOT_DEAD_LETTERS_RATIO; 0 and 1 mean no limit"
+            f"{sample.record.offset} of {where}: {sample.detail}. Fix the destination, and restart the sink, "
+            "which resumes there. To dead-letter these records, start the sink with a higher IOT_DEAD_LETTERS_IN_A_ROW "
+            "or IOT_DEAD_LETTERS_RATIO; 0 and 1 mean no limit"
         )
 
     def done(self, records: int, refused: int) -> None:
