@@ -69,7 +69,7 @@ class SinkContract:
             assert sink.held == Held()
             assert await destination.times(records) == [1] * 30
 
-    async def test_nothing_held_is_nothing_flushed(self, destination: SinkDestination) -> None:
+    async def test_a_flush_of_an_empty_buffer_writes_no_record(self, destination: SinkDestination) -> None:
         async with opened(destination) as sink:
             found = await sink.flush()
             assert not found.refused

@@ -61,7 +61,7 @@ def test_what_a_worker_refuses_is_skipped_and_counted(record: Message, reason: s
     assert sink.filtered == 0
 
 
-def test_what_the_broker_kept_and_has_no_time_is_history() -> None:
+def test_a_retained_reading_without_a_time_is_history() -> None:
     topic = [("mqtt_topic", b"iot/n/s/telemetry"), ("retained", b"1")]
     sink = decoder()
     assert not sink.decode(0, [Message(b'{"value": 1}', topic)])

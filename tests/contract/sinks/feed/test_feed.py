@@ -234,7 +234,7 @@ async def test_a_record_over_which_the_receiver_fails_holds_up_its_own_device_al
     assert of_device == [7, 11]
 
 
-async def test_a_receiver_that_fails_over_everything_refuses_nothing(receiver: HttpReceiver) -> None:
+async def test_a_receiver_that_fails_on_all_batches_causes_no_refusal(receiver: HttpReceiver) -> None:
     receiver.judge = lambda _: Answer(500)
     async with feed(receiver) as sink:
         sink.add([pushed(n, f"d{n % 9}") for n in range(40)])

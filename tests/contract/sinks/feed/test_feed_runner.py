@@ -89,7 +89,7 @@ async def test_a_record_over_which_the_receiver_fails_becomes_a_dead_letter_alon
     assert world.runner.books.outcomes["refused"] == 1
 
 
-async def test_a_receiver_that_fails_over_everything_makes_no_dead_letter(world: FeedWorld) -> None:
+async def test_a_receiver_that_fails_on_all_batches_causes_no_dead_letter(world: FeedWorld) -> None:
     world.receiver.judge = lambda _: Answer(500)
     world.log.append(0, 300)
     world.log.append(1, 300)

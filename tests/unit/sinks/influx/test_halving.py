@@ -144,7 +144,7 @@ async def test_a_server_that_becomes_unavailable_halfway_is_reported() -> None:
         await halving(server).write([f"m x={number}bad" for number in range(10)])
 
 
-async def test_a_server_that_refuses_everything_makes_no_dead_letters() -> None:
+async def test_a_server_that_refuses_all_lines_causes_no_dead_letters() -> None:
     async def check() -> None:
         raise SinkUnavailable("it refuses even to write nothing")
 

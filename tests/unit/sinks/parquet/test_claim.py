@@ -96,7 +96,7 @@ def test_a_process_may_stand_still_at_any_call_while_another_goes_on(
     everywhere(tmp_path, encoder, lambda root: Writing(LocalStore(root), encoder).write(upto, 50), after)
 
 
-def test_one_that_stood_still_for_many_claims_writes_nothing(tmp_path: Path, encoder: ThreadPoolExecutor) -> None:
+def test_a_process_paused_for_many_claims_writes_no_rows(tmp_path: Path, encoder: ThreadPoolExecutor) -> None:
     """The claim that it would collide with has been removed as an old claim."""
     late = Writing(LocalStore(tmp_path), encoder)
     Writing(LocalStore(tmp_path), encoder).write(100, 10)

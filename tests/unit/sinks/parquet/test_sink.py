@@ -117,7 +117,7 @@ async def test_the_paused_process_may_be_first(tmp_path: Path) -> None:
     assert places(tmp_path) == expected(range(300))
 
 
-async def test_a_place_that_takes_nothing_costs_time_and_no_record(tmp_path: Path) -> None:
+async def test_an_unavailable_store_delays_records_and_loses_none(tmp_path: Path) -> None:
     root = tmp_path / "lake"
     one = sink(root)
     await one.open()
@@ -188,7 +188,7 @@ async def test_what_is_revoked_is_not_written(tmp_path: Path) -> None:
     assert places(tmp_path) == expected(range(15)) + expected(range(10), partition=1)
 
 
-async def test_reading_that_begins_again_without_a_word_writes_nothing_twice(tmp_path: Path) -> None:
+async def test_reading_again_without_begin_anew_writes_no_row_twice(tmp_path: Path) -> None:
     one = sink(tmp_path)
     await one.resume("iot-stream", [0])
     one.add(records(0, 100))

@@ -135,7 +135,7 @@ def test_what_it_takes_of_another_lane_proves_that_it_is_there() -> None:
     assert [one.offset for one, _ in made.refused] == [0]
 
 
-def test_a_receiver_that_fails_over_all_is_away_and_nothing_is_refused() -> None:
+def test_a_receiver_that_fails_on_all_records_causes_no_refusal() -> None:
     records = [record(n, f"u/d{n % 5}") for n in range(30)]
     made, receiver = lane(*records, most=10), Receiver(poison=[place(one) for one in records])
     for _ in range(200):

@@ -37,7 +37,7 @@ async def test_everything_is_written_once_and_committed(world: World) -> None:
     assert world.runner.books.balance(0) == 0
 
 
-async def test_a_destination_that_is_away_is_waited_for_and_nothing_more_is_read(world: World) -> None:
+async def test_reading_stops_while_the_destination_is_unavailable(world: World) -> None:
     world.destination.away = True
     world.log.append(0, 100)
     await world.consumer.assign(0)
@@ -121,7 +121,7 @@ async def test_nothing_is_committed_while_dead_letters_cannot_be_sent(world: Wor
     assert not any(world.log.committed.values())
 
 
-async def test_partitions_that_stay_keep_what_is_held_and_lost_ones_do_not(world: World) -> None:
+async def test_kept_partitions_keep_held_records_and_revoked_partitions_drop_them(world: World) -> None:
     await world.kill()
     world.linger = 3600.0
     world.start()
@@ -220,7 +220,7 @@ async def test_dead_letters_of_a_flush_are_sent_by_the_next_owner_of_the_partiti
     world.check()
 
 
-async def test_a_sink_that_has_committed_nothing_goes_on_no_later_than_its_destination() -> None:
+async def test_a_sink_without_a_commit_resumes_no_later_than_its_destination() -> None:
     world = World(1, sink_start="latest")
     await world.kill()
     world.destination.keeps_offsets = True
@@ -393,7 +393,7 @@ async def test_a_stop_flushes_and_commits(world: World) -> None:
     world.check()
 
 
-async def test_what_is_shown_as_held_is_no_more_once_it_is_committed(world: World) -> None:
+async def test_committed_records_are_not_shown_as_held(world: World) -> None:
     shown: dict[int, float] = {}
     commit = world.consumer.commit
 
